@@ -1,0 +1,92 @@
+"""Fleets as declared: clusters, their nodes, the links between them and the services they run.
+
+A `Fleet` is what a YAML file says, or what joined clusters were found to hold. What the nodes do *now* is a `FleetSnapshot`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.services import Service, ServiceClass
+from tango.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One Kubernetes machine as declared; allocatable is what pods may have."""
+
+    name: str
+    cpu_millicores: int
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cluster:
+    """One Kubernetes cluster at one site; `x_km`, `y_km` place it on a plane, from which its round-trip times follow."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    x_km: float = 0.0
+    y_km: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkModel:
+    """Round-trip time between sites: base + distance, plus payload over a shared link."""
+
+    base_rtt_ms: float = 2.0
+    """Between any two different clusters."""
+    local_rtt_ms: float = 0.2
+    """Within one cluster."""
+    rtt_ms_per_km: float = 0.01
+    """Light in fibre, there and back: 2 / (200 km per ms)."""
+    bandwidth_mbit_per_s: float = 1000.0
+    """Of the link that joins one cluster to the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The clusters, nodes, links and services of a run.
+
+    Raises: ConfigError for an empty fleet or names used twice.
+    """
+
+    name: str
+    clusters: tuple[Cluster, ...]
+    services: tuple[Service, ...]
+    network: NetworkModel = NetworkModel()
+    beta: float = 0.3
+    """Interference: LC work is inflated by 1 + beta x BE utilisation of its node."""
+    actuation_delay_s: float = 0.1
+    """From a resize in the spec to the resize in effect."""
+    staleness_s: float = 1.0
+    """Age at which a node's measured state is seen by the policies."""
+    source_hash: str = ""
+    """SHA-256 of the declaration, printed with every result."""
+
+    def __post_init__(self) -> None:
+        if not self.clusters or not any(cluster.nodes for cluster in self.clusters):
+            raise ConfigError(f"fleet {self.name!r} has no node; declare at least one cluster with one node")
+        for kind, names in (
+            ("cluster", [c.name for c in self.clusters]),
+            ("service", [s.name for s in self.services]),
+            ("node", [n.name for c in self.clusters for n in c.nodes]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ConfigError(f"fleet {self.name!r}: {kind} name used twice: {', '.join(twice)}")
+
+    def services_of(self, service_class: ServiceClass) -> tuple[Service, ...]:
+        """The services of one class, in declared order."""
+        return tuple(s for s in self.services if s.service_class is service_class)
+
+    def rtt_ms(self) -> NDArray[np.float64]:
+        """Round-trip times between clusters, shape (clusters, clusters), the local one on the diagonal."""
+        xy = np.array([(c.x_km, c.y_km) for c in self.clusters])
+        distance_km = np.hypot(*(xy[:, None, :] - xy[None, :, :]).transpose(2, 0, 1))
+        rtt = self.network.base_rtt_ms + distance_km * self.network.rtt_ms_per_km
+        np.fill_diagonal(rtt, self.network.local_rtt_ms)
+        return rtt

@@ -1,0 +1,160 @@
+"""Runs: one trace under one system on one fleet, from submit to its figures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.requests import BePending
+
+
+class RunStatus(StrEnum):
+    """Where a run stands. `draining`: all released, some still live."""
+
+    ACCEPTED = "accepted"
+    RUNNING = "running"
+    DRAINING = "draining"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run that is not stored yet."""
+
+    name: str
+    system: str
+    fleet: str
+    fleet_hash: str
+    seed: int
+    speed: float
+    """Trace seconds per wall second: times, work and targets were divided by it."""
+    reassure: bool
+    trace_source: str
+    span_s: float
+    """Trace seconds from zero to the last arrival."""
+    settings: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRequests:
+    """The requests of a run about to be stored, in order of `due_s`; a request's id is its row, 0 … n-1. Wall seconds."""
+
+    due_s: NDArray[np.float64]
+    target_s: NDArray[np.float64]
+    """Wall seconds from due time within which an LC request must be answered; NaN for BE."""
+    service_class: NDArray[np.int8]
+    service: NDArray[np.int32]
+    """Index into `services`."""
+    cluster: NDArray[np.int32]
+    """Index into `clusters`."""
+    cpu_work_s: NDArray[np.float64]
+    memory_mib: NDArray[np.float64]
+    services: tuple[str, ...]
+    clusters: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.due_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInfo:
+    """A stored run."""
+
+    run_id: int
+    name: str
+    status: RunStatus
+    system: str
+    fleet: str
+    seed: int
+    speed: float
+    reassure: bool
+    started_at_s: float | None
+    """Unix time of the run's zero; None until the replayer has begun."""
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateCounts:
+    """How many requests of a run stand in each state; `accepted` is their sum at every instant."""
+
+    by_state: dict[str, int]
+
+    @property
+    def accepted(self) -> int:
+        """All requests of the run."""
+        return sum(self.by_state.values())
+
+    @property
+    def terminal(self) -> int:
+        """Those that will not change any more."""
+        return sum(self.by_state.get(s, 0) for s in ("succeeded", "failed", "shed", "cancelled"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecisionRecord:
+    """One scheduling cycle, as the `decision` table keeps it."""
+
+    kind: str
+    """`lc` or `be`."""
+    cluster: str
+    """The deciding cluster; empty for the centre."""
+    policy: str
+    checkpoint: str
+    considered: int
+    placed: int
+    unplaced: int
+    late: int
+    shed: int
+    snapshot_ms: float
+    decide_ms: float
+    apply_ms: float
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingRecord:
+    """One resize or eviction, as the `scaling_event` table keeps it."""
+
+    kind: str
+    """`resize` or `evict`."""
+    cluster: str
+    node: str
+    service: str
+    pod: str
+    before_millicores: int | None
+    after_millicores: int | None
+    slack: float | None
+    reason: str
+    actuation_ms: float | None
+    outcome: str = "done"
+    """`done`, `deferred`, `infeasible` or `error`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """One BE request with its node, recorded and about to become a pod."""
+
+    run_id: int
+    request_id: int
+    epoch: int
+    cluster: str
+    node: str
+    service: str
+    pod: str
+    cpu_work_s: float
+    cpu_request_millicores: int
+    cpu_limit_millicores: int
+    memory_mib: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PendingBatch:
+    """What the store hands to BE placement: the rows and the names behind their indices."""
+
+    pending: BePending
+    services: tuple[str, ...]
+    clusters: tuple[str, ...]

@@ -1,0 +1,79 @@
+"""Services: the workload types whose requests Tango serves.
+
+A latency-critical (LC) service runs as long-lived instances (pods) that answer requests over HTTP within a target.
+A best-effort (BE) service has no standing instance: each of its requests runs as a pod of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from tango.errors import ConfigError
+
+
+class ServiceClass(IntEnum):
+    """Latency-critical or best-effort; the integer is what columns and tables hold."""
+
+    LC = 0
+    BE = 1
+
+    @property
+    def label(self) -> str:
+        """`lc` or `be`, as written in queues, labels and files."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One workload type.
+
+    Raises: ConfigError if a figure is missing, negative or makes the pod anything but Burstable (`pods/resize` needs Burstable).
+    """
+
+    name: str
+    service_class: ServiceClass
+    image: str = "ghcr.io/tango-edge/workload:latest"
+    port: int = 8080
+    cpu_work_s: float
+    """Mean CPU work of one request, in CPU-seconds."""
+    cpu_work_cv: float = 0.5
+    """Coefficient of variation of the work (lognormal), where a trace does not give the work itself."""
+    memory_mib: int
+    """Memory that one request holds from start to end."""
+    target_ms: float | None = None
+    """LC only: latency within which a request must be answered, counted from its due time."""
+    instances_per_node: int = 1
+    """LC only: standing pods of this service on every node."""
+    cpu_request_millicores: int = 100
+    """LC: request of an instance. BE: request of a pod (what the scheduler counts and the weight it shares by)."""
+    cpu_limit_millicores: int = 1000
+    """Limit of the pod; for LC the starting point of elastic scaling, for BE its cap."""
+    instance_memory_mib: int = 0
+    """LC only: memory limit of an instance; it serves `instance_memory_mib // memory_mib` requests at a time."""
+    payload_kib: float = 4.0
+    """Request plus answer on the wire, in KiB."""
+
+    def __post_init__(self) -> None:
+        def refuse(field: str, found: object, expected: str) -> None:
+            raise ConfigError(f"service {self.name!r}: {field} is {found!r}, expected {expected}")
+
+        for field in ("cpu_work_s", "memory_mib", "cpu_request_millicores", "cpu_limit_millicores", "port", "instances_per_node"):
+            if not getattr(self, field) > 0:
+                refuse(field, getattr(self, field), "a number above 0")
+        if self.cpu_work_cv < 0 or self.payload_kib < 0:
+            refuse("cpu_work_cv or payload_kib", (self.cpu_work_cv, self.payload_kib), "0 or more")
+        if self.cpu_request_millicores >= self.cpu_limit_millicores:
+            refuse("cpu_request_millicores", self.cpu_request_millicores, "less than cpu_limit_millicores, so that the pod is Burstable")
+        if self.service_class is ServiceClass.LC:
+            if self.target_ms is None or not self.target_ms > 0:
+                refuse("target_ms", self.target_ms, "milliseconds above 0 for an LC service")
+            if self.instance_memory_mib < self.memory_mib:
+                refuse("instance_memory_mib", self.instance_memory_mib, f"at least memory_mib ({self.memory_mib})")
+        elif self.target_ms is not None:
+            refuse("target_ms", self.target_ms, "nothing: a BE service has no target")
+
+    @property
+    def concurrency(self) -> int:
+        """Requests that one LC instance holds in memory at the same time."""
+        return max(1, self.instance_memory_mib // self.memory_mib)

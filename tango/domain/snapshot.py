@@ -1,0 +1,66 @@
+"""The fleet at one instant, as columns: what every policy sees, live and simulated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.services import Service
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetSnapshot:
+    """State of c clusters, n nodes and s services. CPU in millicores, memory in MiB; rows follow the name tuples.
+
+    `*_held` is what pods hold by request (BE) or limit (LC); `*_used` is what was measured. `in_flight` counts what has been
+    dispatched and is not settled, the plans of this tick included, so that no policy gives the same room out twice.
+    """
+
+    at_s: float
+    clusters: tuple[str, ...]
+    nodes: tuple[str, ...]
+    services: tuple[Service, ...]
+    node_cluster: NDArray[np.int32]
+    """(n,) row of the node's cluster."""
+    node_ready: NDArray[np.bool_]
+    """(n,) the node is Ready and schedulable."""
+    cpu_allocatable: NDArray[np.float64]
+    memory_allocatable: NDArray[np.float64]
+    lc_cpu_limit: NDArray[np.float64]
+    """(n,) sum of the LC instances' limits."""
+    lc_cpu_request: NDArray[np.float64]
+    lc_memory_held: NDArray[np.float64]
+    be_cpu_request: NDArray[np.float64]
+    be_cpu_limit: NDArray[np.float64]
+    be_memory_held: NDArray[np.float64]
+    be_pods: NDArray[np.float64]
+    cpu_used: NDArray[np.float64]
+    memory_used: NDArray[np.float64]
+    slack: NDArray[np.float64]
+    """(n,) least slack of the node's LC services: 1 - tail latency / target; 1 where nothing was measured."""
+    rtt_ms: NDArray[np.float64]
+    """(c, c) round-trip time, the local one on the diagonal."""
+    bandwidth_mbit_per_s: NDArray[np.float64]
+    """(c, c) link bandwidth; infinity on the diagonal."""
+    instance_limit: NDArray[np.float64]
+    """(s, n) CPU limit of the ready LC instances of a service on a node; 0 where none is ready."""
+    instance_count: NDArray[np.float64]
+    """(s, n) ready LC instances."""
+    in_flight: NDArray[np.float64]
+    """(s, n) LC requests dispatched to the node and not settled."""
+    in_flight_work_s: NDArray[np.float64]
+    """(s, n) their CPU work, in CPU-seconds."""
+    pending_be: NDArray[np.float64]
+    """(c,) BE requests that wait for a node, by entry cluster."""
+
+    @property
+    def cpu_requested(self) -> NDArray[np.float64]:
+        """(n,) what the kubelet admits by: the requests of all pods."""
+        return self.lc_cpu_request + self.be_cpu_request
+
+    @property
+    def memory_free(self) -> NDArray[np.float64]:
+        """(n,) memory no pod holds; may be negative for an instant after a node shrank."""
+        return self.memory_allocatable - self.lc_memory_held - self.be_memory_held

@@ -1,0 +1,48 @@
+"""A trace in memory: arrivals as columns, in time order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Arrivals of n requests in order of `arrival_s` (trace seconds from the trace's own zero, not wall time), shape (n,).
+
+    A value a trace does not give is NaN (work, memory) and is filled when the trace is mapped on a fleet's services.
+    Raises: ValueError if the columns differ in length or the times decrease.
+    """
+
+    arrival_s: NDArray[np.float64]
+    service_class: NDArray[np.int8]
+    """0 LC, 1 BE (`ServiceClass`)."""
+    service: NDArray[np.int32]
+    """Index into `services`."""
+    cluster: NDArray[np.int32]
+    """Index into `clusters`: the entry."""
+    cpu_work_s: NDArray[np.float64]
+    """CPU-seconds; NaN where the trace has none."""
+    memory_mib: NDArray[np.float64]
+    services: tuple[str, ...]
+    clusters: tuple[str, ...]
+    source: str = ""
+    """Where it came from: file names, or the generator with its arguments."""
+
+    def __post_init__(self) -> None:
+        n = len(self.arrival_s)
+        for name in ("service_class", "service", "cluster", "cpu_work_s", "memory_mib"):
+            if len(getattr(self, name)) != n:
+                raise ValueError(f"trace column {name} has {len(getattr(self, name))} rows, arrival_s has {n}")
+        if n and np.any(np.diff(self.arrival_s) < 0):
+            raise ValueError("trace arrivals are not in time order")
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    @property
+    def span_s(self) -> float:
+        """Seconds from the first arrival to the last."""
+        return float(self.arrival_s[-1] - self.arrival_s[0]) if len(self) else 0.0

@@ -1,0 +1,147 @@
+"""One tree of errors, branched by who must act.
+
+    TangoError                    everything Tango raises on purpose
+    ├── UsageError                the caller asked for something that does not exist (exit 2)
+    ├── ConfigError               the settings, a fleet or a service file are wrong: do not start (exit 2)
+    ├── RequestRejected           input refused at the door: never retry (exit 3)
+    │   └── BadRows               rows of a file, each with where, found and expected
+    ├── DependencyError           something outside does not answer (exit 4)
+    │   ├── StoreUnavailable      PostgreSQL
+    │   ├── BrokerUnavailable     Redis or Valkey
+    │   └── ClusterUnavailable    a Kubernetes API server
+    ├── ClusterError              a Kubernetes API server answered no: retry or re-plan, as the kind says
+    │   ├── NotFound  Conflict  Gone  Invalid  Forbidden  BudgetExhausted  Throttled
+    ├── StoreError                PostgreSQL answered no (a broken query, a constraint)
+    └── Fenced                    a lease or an epoch has moved on: drop the result, somebody newer owns it
+
+Outer layers translate foreign errors into these with `raise ... from`, so that no use case catches a library's exception.
+Messages say what was found, what was expected and what to do; the data behind a message stands in attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class TangoError(Exception):
+    """Anything Tango raises on purpose; `exit_status` is what the command line exits with."""
+
+    exit_status = 1
+
+
+class UsageError(TangoError):
+    """The caller named something that does not exist; the message lists what does."""
+
+    exit_status = 2
+
+
+class ConfigError(TangoError):
+    """Settings, a fleet or a service declaration are wrong: nothing is started with them."""
+
+    exit_status = 2
+
+
+class RequestRejected(TangoError):
+    """Input refused at the door. The same input will be refused again, so it is never retried."""
+
+    exit_status = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BadRow:
+    """One refused row: where it stands, what was found there and what was expected instead."""
+
+    file: str
+    line: int
+    """1-based line in the (decompressed) file; 0 when the file as a whole is meant."""
+    column: str
+    """Column name, or empty when the row as a whole is meant."""
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        where = self.file + (f":{self.line}" if self.line else "")
+        column = f" column {self.column}" if self.column else ""
+        return f"{where}:{column} found {self.found}, expected {self.expected}"
+
+
+class BadRows(RequestRejected):
+    """Rows of a file were refused; the first few stand in the message, all of them in `rows`."""
+
+    def __init__(self, rows: list[BadRow], *, total: int | None = None, remedy: str = "") -> None:
+        self.rows = rows
+        self.total = total if total is not None else len(rows)
+        lines = [str(row) for row in rows[:5]]
+        if self.total > len(lines):
+            lines.append(f"and {self.total - len(lines)} more bad rows")
+        if remedy:
+            lines.append(remedy)
+        super().__init__("\n".join(lines))
+
+
+class DependencyError(TangoError):
+    """Something outside Tango does not answer; the message says what was tried and how to start it."""
+
+    exit_status = 4
+
+
+class StoreUnavailable(DependencyError):
+    """PostgreSQL cannot be reached."""
+
+
+class BrokerUnavailable(DependencyError):
+    """The Redis or Valkey broker cannot be reached."""
+
+
+class ClusterUnavailable(DependencyError):
+    """A Kubernetes API server cannot be reached, or answered 5xx until the retries ran out."""
+
+    def __init__(self, message: str, *, cluster: str = "") -> None:
+        self.cluster = cluster
+        super().__init__(message)
+
+
+class ClusterError(TangoError):
+    """A Kubernetes API server refused a call; `status` is its HTTP status, `reason` its Status reason."""
+
+    def __init__(self, message: str, *, status: int = 0, reason: str = "", cluster: str = "") -> None:
+        self.status = status
+        self.reason = reason
+        self.cluster = cluster
+        super().__init__(message)
+
+
+class NotFound(ClusterError):
+    """404: the object is not there (any more)."""
+
+
+class Conflict(ClusterError):
+    """409: it exists already, was changed since it was read, or is bound already."""
+
+
+class Gone(ClusterError):
+    """410: the resource version is too old to watch from; list again."""
+
+
+class Invalid(ClusterError):
+    """400 or 422: the object is refused as it stands; the same call will be refused again."""
+
+
+class Forbidden(ClusterError):
+    """401 or 403: the role may not do this, or the object exceeds what the node can ever hold."""
+
+
+class BudgetExhausted(ClusterError):
+    """429 with the cause `DisruptionBudget`: the eviction is refused now and may be granted later."""
+
+
+class Throttled(ClusterError):
+    """429 by API priority and fairness, after the retries ran out."""
+
+
+class StoreError(TangoError):
+    """PostgreSQL refused a statement."""
+
+
+class Fenced(TangoError):
+    """A lease or an epoch has moved on: whoever holds the newer one owns the work, so this result is dropped."""

@@ -1,0 +1,266 @@
+"""What the core asks of the world. Each port states its contract, with what happens when a call comes twice or never.
+
+`tango.store` implements the stores on PostgreSQL, `tango.kube` the cluster, `workers` the publisher; the contract suites in
+`tests/contract/` run every implementation, the in-memory ones of `tests/fakes/` too. All ports raise errors of `tango.errors` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from tango.domain.fleet import Fleet
+from tango.domain.observations import InstanceState, NodeState
+from tango.domain.plans import BePlan, Eviction, LcPlan, Resize
+from tango.domain.requests import Batch, LcArrivals, LcWork, Outcome
+from tango.domain.runs import (
+    DecisionRecord,
+    NewRequests,
+    NewRun,
+    PendingBatch,
+    Placement,
+    RunInfo,
+    RunStatus,
+    ScalingRecord,
+    StateCounts,
+)
+from tango.domain.services import Service
+from tango.domain.snapshot import FleetSnapshot
+
+
+class Clock(Protocol):
+    """Wall time, passed in so that nothing below reads a clock of its own."""
+
+    def now_s(self) -> float:
+        """Unix time in seconds."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """What one release step did."""
+
+    batches: tuple[Batch, ...]
+    next_due_s: float | None
+    """Due time of the first request not released yet, in wall seconds since the run began; None when all are released."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatched:
+    """LC requests that a plan really won, by the cluster that will run them: (request ids, epochs), same order."""
+
+    by_cluster: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+
+
+class RunStore(Protocol):
+    """Runs from submit to their figures."""
+
+    def create_run(self, run: NewRun, requests: NewRequests) -> int:
+        """Store a run and all its requests in one transaction and give its id. All of it or, on any error, none of it."""
+        ...
+
+    def run(self, run_id: int) -> RunInfo:
+        """Raises: UsageError if there is no such run; the message lists the latest ones."""
+        ...
+
+    def runs(self, *, limit: int = 50) -> list[RunInfo]:
+        """The latest runs, newest first."""
+        ...
+
+    def active_runs(self) -> list[RunInfo]:
+        """Runs that are not completed or cancelled."""
+        ...
+
+    def begin(self, run_id: int, *, at_s: float) -> float:
+        """Set the run's zero to Unix time `at_s` unless it is set; give the one that holds. Twice: the first stays."""
+        ...
+
+    def set_status(self, run_id: int, status: RunStatus) -> None:
+        """Move the run on; a completed or cancelled run stays as it is."""
+        ...
+
+    def cancel(self, run_id: int) -> int:
+        """Cancel every request of the run that is not terminal, and the run; give how many. Twice: 0."""
+        ...
+
+    def counts(self, run_id: int) -> StateCounts:
+        """Requests per state."""
+        ...
+
+    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Keep the figures of a run (`run_metric`), replacing older ones."""
+        ...
+
+    def delete(self, run_id: int) -> None:
+        """Drop a run with everything recorded under it. Raises: UsageError while it is running."""
+        ...
+
+
+class RequestStore(Protocol):
+    """The states of requests. Every method is one claimed transition: rows in another state or epoch are left alone."""
+
+    def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
+        """accepted → released for at most `limit` requests due by `until_s`, earliest first, grouped into batches."""
+        ...
+
+    def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
+        """Those of the named LC requests that are still `released`, in order of due time. Reads only."""
+        ...
+
+    def record_dispatch(
+        self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, *, lease_s: float
+    ) -> Dispatched:
+        """released → dispatched (epoch + 1, lease) or shed, as planned, where the row still has the epoch that was read."""
+        ...
+
+    def claim_execution(
+        self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
+    ) -> list[LcWork]:
+        """dispatched → running for rows of this cluster with these epochs; what another worker claimed is not given."""
+        ...
+
+    def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
+        """Extend the leases of live rows with these epochs; give how many still stood."""
+        ...
+
+    def settle(self, outcomes: Sequence[Outcome]) -> int:
+        """Write ends, one `attempt` row each, where the row is live and has the epoch; give how many counted.
+
+        `state` released or pending requeues, or, when the attempts are used up, fails with `attempts-exhausted`.
+        Twice: the second counts 0.
+        """
+        ...
+
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, largest_node: tuple[int, int]) -> int:
+        """released → pending for BE rows that fit a node of (millicores, MiB), else → failed with `does-not-fit`."""
+        ...
+
+    def pending_be(self, *, limit: int) -> PendingBatch:
+        """The oldest pending BE requests of all active runs. Reads only."""
+        ...
+
+    def record_placement(
+        self, batch: PendingBatch, plan: BePlan, snapshot: FleetSnapshot, decision: DecisionRecord, *, fence: Fence, lease_s: float
+    ) -> list[Placement]:
+        """pending → placed (epoch + 1, lease, pod name) with the decision row, in one transaction; give those really won.
+
+        Raises: Fenced if the scheduler's lease has moved on; then nothing is written.
+        """
+        ...
+
+    def mark_running(self, placements: Iterable[tuple[int, int, int, float]], *, lease_s: float) -> int:
+        """placed → running for (run, request, epoch, started Unix s) that the agent saw start; renews the running ones."""
+        ...
+
+    def requeue_expired(self, *, limit: int) -> list[Batch]:
+        """Live rows whose lease ran out: LC → released, BE → pending (attempt + 1), or failed when attempts are used up.
+
+        Gives the LC batches to publish. Each expired epoch gets one `attempt` row.
+        """
+        ...
+
+    def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
+        """Batches of rows that have stood in `released` longer than that: their message may be lost, so publish again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """A held lease: `name`, who holds it, and the epoch that fences older holders off."""
+
+    name: str
+    owner: str
+    epoch: int
+
+
+class LeaseStore(Protocol):
+    """Named leases, one row each, that keep periodic work single."""
+
+    def acquire(self, name: str, *, owner: str, ttl_s: float) -> Fence | None:
+        """Take or renew the lease; None while somebody else's has not run out. A change of owner raises the epoch."""
+        ...
+
+    def release(self, fence: Fence) -> None:
+        """Give it up early; nothing happens when it has moved on."""
+        ...
+
+
+class FleetStore(Protocol):
+    """Clusters, nodes, services and instances as last seen."""
+
+    def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
+        """Upsert the fleet's clusters (with the kubeconfig's path and context, never its content), links and services."""
+        ...
+
+    def services(self) -> tuple[Service, ...]:
+        """All declared services, by name."""
+        ...
+
+    def snapshot(self, *, at_s: float) -> FleetSnapshot:
+        """The fleet as the tables have it now, in-flight and pending counts included."""
+        ...
+
+    def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
+        """Replace what is known of a cluster; with `sample`, also append to `node_sample`."""
+        ...
+
+    def instances(self) -> list[tuple[str, InstanceState]]:
+        """(cluster, instance) of every known LC instance."""
+        ...
+
+    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, str], tuple[float, int]]:
+        """Per (service, node): latency at `quantile` of the LC requests settled in the last `window_s`, and how many."""
+        ...
+
+    def evictable_be(self, cluster: str, node: str) -> list[Eviction]:
+        """Running BE pods of a node, least work lost first."""
+        ...
+
+
+class EventLog(Protocol):
+    """Decisions and scaling events, for people and reports."""
+
+    def decision(self, record: DecisionRecord, *, run_ids: Sequence[int] = ()) -> None:
+        """Append one decision row."""
+        ...
+
+    def scaling(self, records: Sequence[ScalingRecord]) -> None:
+        """Append scaling events."""
+        ...
+
+
+class Publisher(Protocol):
+    """Sends hints to the broker. A hint may arrive twice or never; the rows are the truth."""
+
+    def arrivals(self, batches: Sequence[Batch]) -> None:
+        """Batches to `lc.<cluster>` and `be.<cluster>`. Raises: BrokerUnavailable."""
+        ...
+
+    def executions(self, run_id: int, dispatched: Dispatched) -> None:
+        """Dispatched requests to `exec.<cluster>`. Raises: BrokerUnavailable."""
+        ...
+
+    def replay(self, run_id: int) -> None:
+        """Ask a replayer to go on with a run. Raises: BrokerUnavailable."""
+        ...
+
+
+class ClusterGateway(Protocol):
+    """What the scheduler does to Kubernetes clusters. Calls of one batch run side by side; each fails for itself."""
+
+    def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
+        """Create and bind one pod a placement. A repeat meets its own pod and counts as success."""
+        ...
+
+    def resize(self, resizes: Sequence[Resize]) -> list[ScalingRecord]:
+        """Resize instances in place and tell what became of each; `infeasible` is never tried again as it stands."""
+        ...
+
+    def evict(self, evictions: Sequence[Eviction]) -> list[ScalingRecord]:
+        """Evict BE pods through the eviction subresource; a refused budget is an outcome, not an error."""
+        ...
+
+    def delete_pods(self, pods: Sequence[tuple[str, str]]) -> None:
+        """Delete (cluster, pod) with grace 0; those already gone count as deleted."""
+        ...

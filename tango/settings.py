@@ -1,0 +1,120 @@
+"""Every tunable with its unit and the reason for its default. The environment is read once, in `tango.bootstrap`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseSettings:
+    """How long a claim stands without a heartbeat."""
+
+    dispatch_s: float = 10.0
+    """Dispatched, not claimed for execution: a lost message costs this much."""
+    execution_s: float = 10.0
+    """Running LC; renewed every third of it by the worker that runs them."""
+    placement_s: float = 20.0
+    """Placed or running BE; renewed by the cluster agent, which may take seconds to relist after a restart."""
+    unclaimed_after_s: float = 2.0
+    """Released rows whose message seems lost are published again after this."""
+    max_attempts: int = 5
+    """Attempts of one request before it is dead-lettered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaySettings:
+    """Release of due requests."""
+
+    window_s: float = 0.02
+    """Requests due within one window share a message; adds half of it to LC latency on average."""
+    slice_s: float = 20.0
+    """A replay task hands over to a new one after this, well under the broker's visibility timeout."""
+    lease_s: float = 5.0
+    release_limit: int = 2000
+    lead_s: float = 1.0
+    """From the first replay task to the run's zero, so that the first requests are not late."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LcSettings:
+    """Dispatch and execution of latency-critical requests."""
+
+    snapshot_max_age_s: float = 0.1
+    """A worker reuses its snapshot this long, counting what it has given out itself."""
+    keep_late: bool = True
+    """Requests that cannot meet their target are kept, late and counted; False sheds them."""
+    max_in_flight: int = 1000
+    """HTTP calls under way per worker."""
+    settle_every_s: float = 0.03
+    """Results are written in groups at most this far apart (the design allows 50 ms)."""
+    timeout_targets: float = 10.0
+    """An LC call is given up after this many targets, and after at least `timeout_min_s`."""
+    timeout_min_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeSettings:
+    """Placement of best-effort requests."""
+
+    tick_s: float = 0.2
+    batch_limit: int = 256
+    decide_budget_ms: float = 250.0
+    """A learned policy slower than this in three ticks running is replaced by the fallback for a minute."""
+    fallback_policy: str = "load-greedy"
+    lease_ttl_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharingSettings:
+    """QoS re-assurance: thresholds on slack = 1 - tail latency / target."""
+
+    tick_s: float = 1.0
+    window_s: float = 5.0
+    quantile: float = 0.95
+    min_samples: int = 5
+    grow_below: float = 0.2
+    shrink_above: float = 0.7
+    grow_factor: float = 1.5
+    shrink_factor: float = 0.8
+    hold_s: float = 3.0
+    """After a resize an instance is left alone this long (10 s before it may shrink)."""
+    shrink_hold_s: float = 10.0
+    reserve_millicores: int = 0
+    """CPU of every node that LC limits never take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeSettings:
+    """Calls to Kubernetes."""
+
+    namespace: str = "tango"
+    connect_timeout_s: float = 3.0
+    read_timeout_s: float = 10.0
+    attempts: int = 5
+    backoff_base_s: float = 0.1
+    backoff_cap_s: float = 3.0
+    concurrency: int = 32
+    """Calls under way per cluster."""
+    observe_every_s: float = 0.25
+    sample_every_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All of it, with the addresses of the world."""
+
+    database_url: str = ""
+    """SQLAlchemy URL of the application's role; never logged."""
+    reader_url: str = ""
+    """Of the role that may only SELECT; empty on a user's own server without one."""
+    broker_url: str = ""
+    kubeconfig: str = ""
+    """Path of the kubeconfig of the embedded clusters."""
+    checkpoint: str = ""
+    """Path of the BE network's checkpoint; empty: the one that is shipped."""
+    lease: LeaseSettings = field(default_factory=LeaseSettings)
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
+    lc: LcSettings = field(default_factory=LcSettings)
+    be: BeSettings = field(default_factory=BeSettings)
+    sharing: SharingSettings = field(default_factory=SharingSettings)
+    kube: KubeSettings = field(default_factory=KubeSettings)
