@@ -1,0 +1,76 @@
+"""Finds fleets by name or path and reads service files."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from tango.domain.fleet import Fleet
+from tango.domain.services import Service
+from tango.errors import ConfigError, UsageError
+from tango.fleets.declarations import fleet_of, service_of
+from tango.fleets.yaml_document import MAX_BYTES, documents
+
+_DATA = resources.files("tango.fleets") / "data"
+
+
+def fleet_names() -> tuple[str, ...]:
+    """The built-in fleets, by name."""
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in _DATA.iterdir() if entry.name.endswith(".yaml")))
+
+
+def load_fleet(name_or_path: str | Path) -> Fleet:
+    """A built-in fleet by name, or the one a YAML file declares (anything with a `/`, or that ends in .yaml or .yml).
+
+    Raises: UsageError for an unknown name, which lists the known ones; ConfigError for a file that is wrong.
+    """
+    given = str(name_or_path)
+    if isinstance(name_or_path, str) and "/" not in given and not given.endswith((".yaml", ".yml")):
+        if given not in fleet_names():
+            known = ", ".join(fleet_names())
+            raise UsageError(
+                f"there is no fleet {given!r}; known fleets: {known}; a file is named by a path that ends in .yaml or .yml"
+            )
+        text = (_DATA / f"{given}.yaml").read_text(encoding="utf-8")
+        return _only_fleet(text, f"{given}.yaml")
+    return _only_fleet(_read(Path(given)), given)
+
+
+def load_services(path: str | Path) -> tuple[Service, ...]:
+    """The services of a file with one or more `kind: Service` documents, or of all .yaml and .yml files of a folder, by name.
+
+    Raises: ConfigError for a file that is wrong, holds none, or a name declared twice.
+    """
+    path = Path(path)
+    files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
+    found: dict[str, Service] = {}
+    for file in files:
+        for document in documents(_read(file), str(file)):
+            service = service_of(document)
+            if service.name in found:
+                raise ConfigError(f"{document.where}: metadata.name is {service.name!r}, expected each service once")
+            found[service.name] = service
+    if not found:
+        raise ConfigError(f"{path}: found no document, expected at least one of kind Service")
+    return tuple(found[name] for name in sorted(found))
+
+
+def _only_fleet(text: str, file: str) -> Fleet:
+    found = documents(text, file)
+    if len(found) != 1:
+        raise ConfigError(f"{file}: found {len(found)} documents, expected one of kind Fleet")
+    return fleet_of(found[0])
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        return content.decode("utf-8")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: found no such file, expected a YAML declaration") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}), expected a YAML declaration") from error
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ConfigError(f"{path}:{line}: found the byte 0x{content[error.start]:02x}, expected UTF-8 text") from error
