@@ -1,0 +1,218 @@
+"""What became of a run, as columns: the one form in which live and simulated runs reach the figures and the report.
+
+Times are wall seconds since the run's zero, as the tables hold them; `RunOutcomes.speed` turns them into trace time. CPU work, targets and
+the work lost were divided by the speed when the rows were written, so they are multiplied by it as well. Index columns point into the name
+tuples of `RunOutcomes`, which all five tables of one run share; -1 means none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.requests import RequestState
+
+STATES: tuple[str, ...] = tuple(str(state) for state in RequestState)
+"""Codes of the column `state`: a state's code is its place in this tuple."""
+
+STATE_CODE: dict[str, int] = {name: code for code, name in enumerate(STATES)}
+
+
+def _check_lengths(table: object, columns: tuple[str, ...]) -> None:
+    lengths = {name: len(getattr(table, name)) for name in columns}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"{type(table).__name__} columns differ in length: {lengths}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcomes:
+    """A run and its n requests, one array element each, in order of `due_s`.
+
+    Raises: ValueError if the columns differ in length or `speed` is not above 0.
+    """
+
+    run_id: int
+    name: str
+    status: str
+    """`RunStatus` as text."""
+    system: str
+    fleet: str
+    fleet_hash: str
+    seed: int
+    checkpoint: str
+    """Name and version of the network that decided; empty where none did."""
+    reassure: bool = True
+    trace_source: str = ""
+    settings: dict[str, object] = field(default_factory=dict)
+    """Every setting the run was made with; never an address or a password."""
+    started_at_s: float | None = None
+    """Unix time of the run's zero."""
+    speed: float
+    """Trace seconds per wall second."""
+    span_s: float
+    """Trace seconds from the run's zero to the last arrival."""
+    wall_s: float
+    """Wall seconds from the run's zero to its end, or, while it is live, to the instant the rows were read."""
+
+    clusters: tuple[str, ...]
+    nodes: tuple[str, ...]
+    node_cluster: NDArray[np.int32]
+    """(nodes,) index of each node's cluster."""
+    services: tuple[str, ...]
+
+    service_class: NDArray[np.int8]
+    """0 LC, 1 BE (`ServiceClass`)."""
+    service: NDArray[np.int32]
+    entry_cluster: NDArray[np.int32]
+    target_cluster: NDArray[np.int32]
+    """Where the last attempt ran; -1: none did."""
+    node: NDArray[np.int32]
+    """Where the last attempt ran; -1: none did."""
+    due_s: NDArray[np.float64]
+    target_s: NDArray[np.float64]
+    """LC: seconds from due time within which it must be answered; NaN for BE."""
+    started_s: NDArray[np.float64]
+    """Start of service of the last attempt; NaN where it never started."""
+    finished_s: NDArray[np.float64]
+    """Completion as the user sees it; NaN where it is not finished."""
+    state: NDArray[np.int8]
+    """Code of `STATES`."""
+    reason: NDArray[np.int16]
+    """Index into `reasons`: why it ended other than well, or was last moved."""
+    reasons: tuple[str, ...] = ("",)
+    attempts: NDArray[np.int32]
+    epoch: NDArray[np.int32]
+    cpu_work_s: NDArray[np.float64]
+    memory_mib: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        columns = (
+            "service_class service entry_cluster target_cluster node due_s target_s started_s finished_s state reason attempts epoch "
+            "cpu_work_s memory_mib"
+        )
+        _check_lengths(self, tuple(columns.split()))
+        if not self.speed > 0:
+            raise ValueError(f"speed is {self.speed}, expected a number above 0")
+        if len(self.node_cluster) != len(self.nodes):
+            raise ValueError(f"node_cluster has {len(self.node_cluster)} rows for {len(self.nodes)} nodes")
+
+    def __len__(self) -> int:
+        return len(self.due_s)
+
+    def in_state(self, *states: RequestState) -> NDArray[np.bool_]:
+        """(n,) whether each request stands in one of the states."""
+        return np.isin(self.state, [STATE_CODE[state] for state in states])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLosses:
+    """Attempts that ended without a counted result, one element each (`attempt` rows whose outcome is not succeeded)."""
+
+    at_s: NDArray[np.float64]
+    """When the attempt ended."""
+    service: NDArray[np.int32]
+    node: NDArray[np.int32]
+    reason: NDArray[np.int16]
+    """Index into `reasons`."""
+    reasons: tuple[str, ...]
+    """Texts of `tango.domain.requests.Reason`."""
+    work_lost_s: NDArray[np.float64]
+    """CPU-seconds done and thrown away."""
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, ("at_s", "service", "node", "reason", "work_lost_s"))
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSamples:
+    """Node states over time, one element per node and instant. CPU in millicores, memory in MiB; NaN where not measured."""
+
+    at_s: NDArray[np.float64]
+    node: NDArray[np.int32]
+    cpu_allocatable_millicores: NDArray[np.float64]
+    memory_allocatable_mib: NDArray[np.float64]
+    cpu_used_millicores: NDArray[np.float64]
+    memory_used_mib: NDArray[np.float64]
+    lc_cpu_limit_millicores: NDArray[np.float64]
+    lc_memory_held_mib: NDArray[np.float64]
+    be_cpu_request_millicores: NDArray[np.float64]
+    be_memory_held_mib: NDArray[np.float64]
+    be_pods: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        columns = (
+            "at_s node cpu_allocatable_millicores memory_allocatable_mib cpu_used_millicores memory_used_mib lc_cpu_limit_millicores "
+            "lc_memory_held_mib be_cpu_request_millicores be_memory_held_mib be_pods"
+        )
+        _check_lengths(self, tuple(columns.split()))
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decisions:
+    """Scheduling cycles, one element each. Milliseconds are wall time whatever the speed: deciding is not part of the trace."""
+
+    at_s: NDArray[np.float64]
+    kind: NDArray[np.int8]
+    """0 LC dispatch, 1 BE placement (`ServiceClass`)."""
+    cluster: NDArray[np.int32]
+    """The deciding cluster; -1: the centre."""
+    policy: NDArray[np.int16]
+    """Index into `policies`: the one that really decided."""
+    policies: tuple[str, ...]
+    considered: NDArray[np.int64]
+    placed: NDArray[np.int64]
+    unplaced: NDArray[np.int64]
+    late: NDArray[np.int64]
+    shed: NDArray[np.int64]
+    snapshot_ms: NDArray[np.float64]
+    decide_ms: NDArray[np.float64]
+    apply_ms: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        columns = "at_s kind cluster policy considered placed unplaced late shed snapshot_ms decide_ms apply_ms"
+        _check_lengths(self, tuple(columns.split()))
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+
+SCALING_KINDS: tuple[str, ...] = ("resize", "evict")
+SCALING_OUTCOMES: tuple[str, ...] = ("done", "deferred", "infeasible", "error")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScalingEvents:
+    """Resizes of LC instances and evictions of BE pods, one element each."""
+
+    at_s: NDArray[np.float64]
+    kind: NDArray[np.int8]
+    """Index into `SCALING_KINDS`."""
+    node: NDArray[np.int32]
+    service: NDArray[np.int32]
+    before_millicores: NDArray[np.float64]
+    """CPU limit before; NaN for evictions."""
+    after_millicores: NDArray[np.float64]
+    slack: NDArray[np.float64]
+    """1 - tail latency / target when it was decided; NaN where not measured."""
+    reason: NDArray[np.int16]
+    """Index into `reasons`."""
+    reasons: tuple[str, ...]
+    actuation_ms: NDArray[np.float64]
+    """Wall milliseconds from the call to the effect; NaN where unknown."""
+    outcome: NDArray[np.int8]
+    """Index into `SCALING_OUTCOMES`."""
+
+    def __post_init__(self) -> None:
+        columns = "at_s kind node service before_millicores after_millicores slack reason actuation_ms outcome"
+        _check_lengths(self, tuple(columns.split()))
+
+    def __len__(self) -> int:
+        return len(self.at_s)
