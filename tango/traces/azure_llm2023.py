@@ -1,0 +1,42 @@
+"""Azure LLM inference trace 2023: a header and one latency-critical request a row, in order of time; no durations, no resources."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tango.domain.services import ServiceClass
+from tango.domain.trace import Trace
+from tango.traces.columns import Columns
+from tango.traces.schema import Field, Kind, Schema
+
+_1990_NS = 631152000 * 10**9
+_2200_NS = 7258118400 * 10**9
+
+SCHEMA = Schema(
+    "azure-llm2023",
+    (
+        Field("TIMESTAMP", Kind.TIMESTAMP, required=True, low=_1990_NS, high=_2200_NS),
+        Field("ContextTokens", Kind.INT, required=True, low=0, high=100_000_000),
+        Field("GeneratedTokens", Kind.INT, required=True, low=0, high=100_000_000),
+    ),
+    header=True,
+    ordered_by="TIMESTAMP",
+)
+
+
+def trace_of(parts: list[Columns], source: str) -> Trace:
+    """All rows, in seconds from the first; works and memory are unknown."""
+    time_ns = np.sort(np.concatenate([part.ints("TIMESTAMP") for part in parts]), kind="stable")
+    n = len(time_ns)
+    unknown = np.full(n, np.nan)
+    return Trace(
+        arrival_s=(time_ns - time_ns[0]) / 1e9 if n else np.zeros(0),
+        service_class=np.full(n, int(ServiceClass.LC), np.int8),
+        service=np.zeros(n, np.int32),
+        cluster=np.zeros(n, np.int32),
+        cpu_work_s=unknown,
+        memory_mib=unknown.copy(),
+        services=("",),
+        clusters=("",),
+        source=source,
+    )

@@ -1,0 +1,158 @@
+"""Columns of one file, checked value by value: what every reader hands on, and the checks that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tango.errors import BadRow
+from tango.traces.refusals import Refusals
+from tango.traces.schema import Field, Kind, Schema
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of n values; where `null` is set the value is empty and `data` holds 0, NaN or -1."""
+
+    data: NDArray[np.int64] | NDArray[np.float64] | NDArray[np.int32]
+    """Numbers; time stamps as nanoseconds since 1970; text as indices into `words`."""
+    null: Mask
+    words: tuple[str, ...] = ()
+
+    def take(self, keep: Mask) -> Column:
+        """The rows where `keep` is set."""
+        return Column(self.data[keep], self.null[keep], self.words)
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The good rows of one file."""
+
+    file: str
+    line: NDArray[np.int64]
+    """(n,) 1-based line (CSV, JSON lines) or row (Parquet)."""
+    by_name: dict[str, Column]
+
+    def __len__(self) -> int:
+        return len(self.line)
+
+    def ints(self, name: str) -> NDArray[np.int64]:
+        """A column of whole numbers, 0 where empty."""
+        return np.asarray(self.by_name[name].data, np.int64)
+
+    def floats(self, name: str) -> NDArray[np.float64]:
+        """A column of numbers as float64, NaN where empty or where the file has no such column."""
+        if name not in self.by_name:
+            return np.full(len(self), np.nan)
+        column = self.by_name[name]
+        return np.where(column.null, np.nan, column.data.astype(np.float64))
+
+    def texts(self, name: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
+        """Indices and words of a text column; the empty text where empty or where the file has no such column."""
+        if name not in self.by_name:
+            return np.zeros(len(self), np.int32), ("",)
+        column = self.by_name[name]
+        if not column.null.any():
+            return column.data.astype(np.int32), column.words
+        return np.where(column.null, len(column.words), column.data).astype(np.int32), (*column.words, "")
+
+
+RowText = Callable[[int, str], tuple[str, str]]
+"""Gives (found value, whole row) of a row's line and a column name, as they stood in the file."""
+
+
+@dataclass(slots=True)
+class Fault:
+    """Rows of one column that break one rule: `rows` indexes the columns as read."""
+
+    rows: NDArray[np.int64]
+    column: str
+    expected: str
+
+
+def from_arrow(array: pa.Array | pa.ChunkedArray, kind: Kind) -> Column:
+    """An Arrow column of the kind's type as NumPy, nulls apart."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.unify_dictionaries().combine_chunks() if kind is Kind.TEXT else array.combine_chunks()
+        if isinstance(array, pa.ChunkedArray):
+            array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], kind.arrow)
+    null = np.asarray(pc.is_null(array).to_numpy(zero_copy_only=False), bool)
+    if kind is Kind.TEXT:
+        codes = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False)
+        return Column(codes, null, tuple(array.dictionary.to_pylist()))
+    if kind is Kind.TIMESTAMP:
+        array = array.cast(pa.int64())
+    empty = float("nan") if kind is Kind.FLOAT else 0
+    return Column(pc.fill_null(array, empty).to_numpy(zero_copy_only=False), null)
+
+
+def checked(
+    file: str,
+    schema: Schema,
+    line: NDArray[np.int64],
+    by_name: dict[str, Column],
+    faults: list[Fault],
+    text: RowText,
+    refusals: Refusals,
+) -> Columns:
+    """The rows that keep all rules of the schema; the others are refused, each for its first fault in column order."""
+    order = {name: index for index, name in enumerate(schema.names)}
+    all_faults = [*faults, *(fault for f in schema.fields if f.name in by_name for fault in _value_faults(f, by_name[f.name]))]
+    all_faults.sort(key=lambda fault: order.get(fault.column, -1))
+    keep = np.ones(len(line), bool)
+    _refuse(file, line, all_faults, keep, text, refusals)
+    if schema.ordered_by:
+        field = next(f for f in schema.fields if f.name == schema.ordered_by)
+        _refuse(file, line, _order_faults(field, by_name[field.name], keep), keep, text, refusals)
+    by_name = {field.name: by_name[field.name] for field in schema.fields if field.kept and field.name in by_name}
+    if keep.all():
+        return Columns(file, line, by_name)
+    return Columns(file, line[keep], {name: column.take(keep) for name, column in by_name.items()})
+
+
+def _refuse(file: str, line: NDArray[np.int64], faults: list[Fault], keep: Mask, text: RowText, refusals: Refusals) -> None:
+    start = len(refusals)
+    for fault in faults:
+        for row in fault.rows[keep[fault.rows]]:
+            at = int(line[row])
+            found, whole = text(at, fault.column)
+            refusals.add(BadRow(file=file, line=at, column=fault.column, found=found or "nothing", expected=fault.expected), whole)
+        keep[fault.rows] = False
+    refusals.rows[start:] = sorted(refusals.rows[start:], key=lambda row: row.reason.line)
+
+
+def _value_faults(field: Field, column: Column) -> list[Fault]:
+    data = column.data
+    bad = np.zeros(len(data), bool)
+    if field.choices:
+        prefix = field.also_prefix
+        known = np.array([w in field.choices or (prefix != "" and w.startswith(prefix)) for w in column.words] or [False])
+        bad |= ~known[data]
+    if field.kind is Kind.FLOAT:
+        bad |= ~np.isfinite(data)
+    if field.low is not None:
+        bad |= data < field.low
+    if field.high is not None:
+        bad |= (data > field.high) if field.also is None else (data > field.high) & (data != field.also)
+    bad &= ~column.null
+    if field.required:
+        bad |= column.null
+    rows = np.flatnonzero(bad)
+    return [Fault(rows, field.name, field.expected)] if len(rows) else []
+
+
+def _order_faults(field: Field, column: Column, keep: Mask) -> list[Fault]:
+    considered = keep & ~column.null
+    if field.also is not None:
+        considered &= column.data != field.also
+    rows = np.flatnonzero(considered)
+    values = column.data[rows]
+    bad = values < np.maximum.accumulate(values) if len(values) else np.zeros(0, bool)
+    return [Fault(rows[bad], field.name, "a time not before that of an earlier row")] if bad.any() else []

@@ -1,0 +1,279 @@
+"""CSV to checked columns: one vectorised pass when all is well, and an exact one that finds every bad row when it is not.
+
+The fast pass lets Arrow convert each column to its type. If Arrow refuses anything, or the rows it gives do not match the lines
+of the file one to one, the exact pass sets aside the lines that are no CSV at all (not UTF-8, an unclosed quote, too long), reads the
+rest as text and converts column by column under a mask. Both end in `columns.checked`, so they keep the same rules.
+"""
+
+from __future__ import annotations
+
+import csv
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from tango.errors import BadRow, BadRows
+from tango.traces.columns import Column, Columns, Fault, checked, from_arrow
+from tango.traces.files import Content
+from tango.traces.refusals import Refusals
+from tango.traces.schema import Field, Kind, Schema
+
+MAX_LINE_BYTES = 64 << 10
+"""A longer line is no row of any known trace; usually a binary file or a lost line end."""
+
+_BLOCK = 4 << 20
+_WINDOW = 256 << 10
+_TRUE = {
+    Kind.INT: r"^[+-]?[0-9]{1,19}$",
+    Kind.FLOAT: r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$|^[+-]?(?i:nan|inf|infinity)$",
+    Kind.TIMESTAMP: r"^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9])[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?$"
+    r"|^[0-9]{4}-(0[13-9]|1[0-2])-30[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?$"
+    r"|^[0-9]{4}-(0[13578]|1[02])-31[ T]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?$",
+}
+
+
+def read_csv(content: Content, schema: Schema, refusals: Refusals) -> Columns:
+    """The good rows of a CSV file; bad ones go to `refusals`.
+
+    Raises: BadRows for a header that is missing or wrong: then no row can be understood.
+    """
+    names, body_at = _header(content, schema)
+    lines = _Lines(content.data, body_at, first_line=2 if schema.header else 1, names=names)
+    fields = [field for field in schema.fields if field.name in names]
+    fast = _fast(lines, names, fields)
+    if fast is not None:
+        line = np.arange(lines.first_line, lines.first_line + lines.count, dtype=np.int64)
+        return checked(content.file, schema, line, fast, [], lines.found, refusals)
+    line, by_name, faults = _exact(content.file, lines, names, fields, refusals)
+    return checked(content.file, schema, line, by_name, faults, lines.found, refusals)
+
+
+class _Lines:
+    """The body of a file and where its lines stand; offsets are found only when a refusal needs them."""
+
+    def __init__(self, data: bytes, body_at: int, *, first_line: int, names: list[str]) -> None:
+        self.data = data
+        self.body_at = body_at
+        self.first_line = first_line
+        self.names = names
+        body = len(data) - body_at
+        self.count = data.count(b"\n", body_at) + (1 if body and not data.endswith(b"\n") else 0)
+        self.quoted = data.find(b'"', body_at) >= 0
+        self.has_blank = any(data.find(blank, max(body_at - 1, 0)) >= 0 for blank in (b"\n\n", b"\n\r\n")) or data.startswith(
+            (b"\n", b"\r\n"), body_at
+        )
+        self._starts: NDArray[np.int64] | None = None
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """(count + 1,) offsets of the lines, and the end."""
+        if self._starts is None:
+            array = np.frombuffer(self.data, np.uint8, offset=self.body_at)
+            ends = np.flatnonzero(array == 10) + 1 + self.body_at
+            inner = ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))
+            self._starts = np.concatenate(([self.body_at], inner)).astype(np.int64)
+        return self._starts
+
+    def raw(self, index: int) -> bytes:
+        """A line without its end."""
+        return self.data[self.starts[index] : self.starts[index + 1]].rstrip(b"\r\n")
+
+    def found(self, line: int, column: str) -> tuple[str, str]:
+        """What stands in a column of a line, and the whole line."""
+        row = self.raw(line - self.first_line).decode("utf-8", "replace")
+        if column not in self.names:
+            return row[:80], row
+        values = next(csv.reader([row]), [])
+        index = self.names.index(column)
+        return (values[index].strip()[:80] if index < len(values) else ""), row
+
+
+def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
+    """Column names in the order of the file, and where the rows begin."""
+    if not schema.header:
+        return list(schema.names), 0
+    end = content.data.find(b"\n") + 1 or len(content.data)
+    text = content.data[: min(end, MAX_LINE_BYTES)].decode("utf-8", "replace").strip("\r\n")
+    names = [name.strip() for name in next(csv.reader([text]), [])]
+
+    def refuse(column: str, found: str, expected: str) -> None:
+        raise BadRows([BadRow(file=content.file, line=1, column=column, found=found, expected=expected)])
+
+    needed = [field.name for field in schema.fields if field.in_header]
+    for name in needed:
+        if name not in names:
+            refuse(name, f"the header {text[:120]!r}", f"a header with the columns {', '.join(needed)}")
+    for name in names:
+        if names.count(name) > 1:
+            refuse(name, "a column named twice", "each column once")
+        if name not in schema.names and not schema.extra_columns:
+            refuse(name, "an unknown column", f"one of {', '.join(schema.names)}")
+    if end >= len(content.data):
+        refuse("", "a header without rows", "at least one row")
+    return names, end
+
+
+def _options(lines: _Lines, names: list[str], types: dict[str, pa.DataType]) -> dict[str, Any]:
+    return {
+        "parse_options": pa.csv.ParseOptions(
+            quote_char='"' if lines.quoted else False, ignore_empty_lines=False, newlines_in_values=False
+        ),
+        "convert_options": pa.csv.ConvertOptions(
+            column_types=types, include_columns=list(types), null_values=[""], strings_can_be_null=True
+        ),
+    }
+
+
+def _fast(lines: _Lines, names: list[str], fields: list[Field]) -> dict[str, Column] | None:
+    """All columns by their types, or None if anything at all is not as it should be."""
+    if lines.has_blank:
+        return None
+    source = pa.BufferReader(pa.py_buffer(lines.data).slice(lines.body_at))
+    read = pa.csv.ReadOptions(column_names=names, block_size=_BLOCK)
+    try:
+        table = pa.csv.read_csv(source, read_options=read, **_options(lines, names, {f.name: f.kind.arrow for f in fields}))
+    except pa.ArrowException:
+        return None
+    if table.num_rows != lines.count:
+        return None
+    return {field.name: from_arrow(table[field.name], field.kind) for field in fields}
+
+
+def _exact(
+    file: str, lines: _Lines, names: list[str], fields: list[Field], refusals: Refusals
+) -> tuple[NDArray[np.int64], dict[str, Column], list[Fault]]:
+    """Line numbers, columns and faults of the lines that have the right number of columns; the others are refused."""
+    start = len(refusals)
+    good = np.ones(lines.count, bool)
+    for index, found, expected in _broken_lines(lines):
+        if good[index]:
+            good[index] = False
+            _refuse_line(file, lines, index, found, expected, refusals)
+    kept = np.flatnonzero(good)
+    wrong: list[Any] = []
+
+    def set_aside(row: Any) -> str:
+        wrong.append(row)
+        return "skip"
+
+    table = pa.table({name: pa.array([], pa.string()) for name in names})
+    if len(kept):
+        # One thread, because only then does Arrow know the number of a row that it sets aside.
+        read = pa.csv.ReadOptions(column_names=names, block_size=_BLOCK, use_threads=False)
+        options = _options(lines, names, dict.fromkeys(names, pa.string()))
+        options["parse_options"].invalid_row_handler = set_aside
+        try:
+            table = pa.csv.read_csv(pa.BufferReader(_join(lines, good)), read_options=read, **options)
+        except pa.ArrowInvalid:
+            # Arrow gives up on a body without a single row of the right width.
+            table = table.slice(0, 0)
+            wrong = []
+    for row in wrong:
+        index = int(kept[row.number - 1])
+        good[index] = False
+        _refuse_line(file, lines, index, f"{row.actual_columns} columns", f"{row.expected_columns} columns", refusals)
+    if table.num_rows != good.sum():
+        for index in np.flatnonzero(good):
+            count = len(next(csv.reader([lines.raw(int(index)).decode("utf-8")]), []))
+            if count != len(names):
+                good[index] = False
+                _refuse_line(file, lines, int(index), f"{count} columns", f"{len(names)} columns", refusals)
+    refusals.rows[start:] = sorted(refusals.rows[start:], key=lambda row: row.reason.line)
+    by_name: dict[str, Column] = {}
+    faults: list[Fault] = []
+    for field in fields:
+        by_name[field.name], fault = converted(table[field.name].combine_chunks(), field)
+        faults.extend(fault)
+    return np.flatnonzero(good) + lines.first_line, by_name, faults
+
+
+def converted(values: pa.Array, field: Field) -> tuple[Column, list[Fault]]:
+    """A text column converted where it can be; the other rows are faults and count as empty."""
+    if isinstance(values, pa.ChunkedArray):
+        values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], pa.string())
+    if field.kind is Kind.TEXT:
+        return from_arrow(values.dictionary_encode(), field.kind), []
+    values = pc.utf8_trim_whitespace(values)
+    empty = pc.or_kleene(pc.is_null(values), pc.equal(values, ""))
+    right = pc.and_(pc.fill_null(pc.match_substring_regex(values, _TRUE[field.kind]), False), pc.invert(pc.fill_null(empty, True)))
+    if field.kind is Kind.INT:
+        right = pc.and_(right, pc.fill_null(_fits_int64(values), False))
+    column = from_arrow(pc.cast(pc.if_else(right, values, pa.scalar(None, pa.string())), field.kind.arrow), field.kind)
+    bad = np.asarray(pc.invert(pc.or_(right, pc.fill_null(empty, True))).to_numpy(zero_copy_only=False), bool)
+    # A value that is wrong must not be refused once more for being empty.
+    column = Column(column.data, column.null & ~bad)
+    rows = np.flatnonzero(bad)
+    return column, ([Fault(rows, field.name, field.expected)] if len(rows) else [])
+
+
+def _fits_int64(values: pa.Array) -> pa.Array:
+    digits = pc.replace_substring_regex(values, r"^[+-]?0*", "")
+    length = pc.utf8_length(digits)
+    return pc.or_(pc.less(length, 19), pc.and_(pc.equal(length, 19), pc.less_equal(digits, "9223372036854775807")))
+
+
+def _broken_lines(lines: _Lines) -> list[tuple[int, str, str]]:
+    """Lines that are no CSV at all, as (index, found, expected)."""
+    data, starts = lines.data, lines.starts
+    broken: list[tuple[int, str, str]] = []
+    lengths = np.diff(starts)
+    short = np.flatnonzero(lengths <= 2)
+    broken += [(int(i), "an empty line", "a row") for i in short if not lines.raw(int(i))]
+    broken += [
+        (int(i), f"{lengths[i]} bytes", f"at most {MAX_LINE_BYTES} bytes a line") for i in np.flatnonzero(lengths > MAX_LINE_BYTES)
+    ]
+    broken += [(i, f"the byte 0x{data[at]:02x}", "UTF-8 text") for i, at in _not_utf8(data, starts)]
+    array = np.frombuffer(data, np.uint8)
+    nul = np.flatnonzero(array[lines.body_at :] == 0) + lines.body_at
+    broken += [(int(i), "the byte 0x00", "text") for i in np.unique(np.searchsorted(starts, nul, side="right") - 1)]
+    returns = np.flatnonzero(array[lines.body_at : -1] == 13) + lines.body_at
+    lone = returns[array[returns + 1] != 10]
+    broken += [
+        (int(i), "a carriage return inside the line", "line ends LF or CR LF")
+        for i in np.unique(np.searchsorted(starts, lone, side="right") - 1)
+    ]
+    if lines.quoted:
+        quotes = np.add.reduceat((array == 34).astype(np.int64), starts[:-1])
+        broken += [(int(i), "an unclosed quote", "quotes in pairs") for i in np.flatnonzero(quotes % 2)]
+    return broken
+
+
+def _not_utf8(data: bytes, starts: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """(line index, offset) of the first byte that is not UTF-8 in each line that has one."""
+    found: list[tuple[int, int]] = []
+    first = 0
+    while first < len(starts) - 1:
+        # Windows of whole lines: a decoding error copies its input, so one window is what a bad line may cost.
+        last = max(int(np.searchsorted(starts, starts[first] + _WINDOW, side="right")) - 1, first + 1)
+        if _first_bad_byte(data[starts[first] : starts[last]]) is not None:
+            for index in range(first, last):
+                at = _first_bad_byte(data[starts[index] : starts[index + 1]])
+                if at is not None:
+                    found.append((index, int(starts[index]) + at))
+        first = last
+    return found
+
+
+def _first_bad_byte(data: bytes) -> int | None:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return None
+
+
+def _join(lines: _Lines, good: NDArray[np.bool_]) -> bytes:
+    """The good lines alone."""
+    if good.all():
+        return lines.data[lines.body_at :]
+    edges = np.flatnonzero(np.diff(np.concatenate(([0], good.astype(np.int8), [0]))))
+    return b"".join(lines.data[lines.starts[a] : lines.starts[b]] for a, b in edges.reshape(-1, 2))
+
+
+def _refuse_line(file: str, lines: _Lines, index: int, found: str, expected: str, refusals: Refusals) -> None:
+    row = lines.raw(index).decode("utf-8", "backslashreplace")
+    refusals.add(BadRow(file=file, line=index + lines.first_line, column="", found=found, expected=expected), row[:MAX_LINE_BYTES])

@@ -1,0 +1,89 @@
+"""Google ClusterData 2019 (version 3), instance events: CSV with a header, JSON lines or Parquet as BigQuery exports them.
+
+The public random sample of rows is known by its column `row`. Its gaps and durations are not those of the trace, so no life is taken
+from it; classes, requests and entries are.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tango.domain.trace import Trace
+from tango.traces.columns import Columns
+from tango.traces.schema import AFTER_TRACE_US, TEN_YEARS_S, Field, Kind, Schema
+from tango.traces.tasks_to_requests import TaskEvents, requests_of
+
+SUBMIT, QUEUE, ENABLE, SCHEDULE, EVICT, FAIL, FINISH, KILL, LOST, UPDATE_PENDING, UPDATE_RUNNING = range(11)
+
+_EVENTS = (
+    Field("time", Kind.INT, required=True, low=0, high=TEN_YEARS_S * 1e6, also=AFTER_TRACE_US),
+    Field("type", Kind.INT, required=True, low=0, high=10),
+    Field("collection_id", Kind.INT, required=True, low=0),
+    Field("scheduling_class", Kind.INT, required=True, low=0, high=3),
+    Field("collection_type", Kind.INT, low=0, high=1, in_header=False),
+    Field("priority", Kind.INT, low=0, high=500, in_header=False),
+    Field("instance_index", Kind.INT, required=True, low=0, high=10_000_000),
+)
+
+FLAT = Schema(
+    "google2019",
+    (
+        Field("row", Kind.INT, in_header=False),
+        *_EVENTS,
+        Field("cpu_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False),
+        Field("memory_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False),
+        Field("cell", Kind.INT, low=1, high=8, in_header=False),
+    ),
+    header=True,
+    extra_columns=True,
+)
+
+NESTED = Schema(
+    "google2019",
+    (
+        *_EVENTS,
+        Field("cpu_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False, path=("resource_request", "cpus")),
+        Field("memory_request", Kind.FLOAT, low=0.0, high=1.0, in_header=False, path=("resource_request", "memory")),
+    ),
+    header=True,
+    extra_columns=True,
+)
+
+SAMPLE_NOTE = "a random sample of rows: gaps between arrivals are not those of the trace, and works are unknown"
+
+
+def is_sample(parts: list[Columns]) -> bool:
+    """The rows come from the public random sample."""
+    return any("row" in part.by_name for part in parts)
+
+
+def trace_of(parts: list[Columns], source: str) -> Trace:
+    """Requests of all parts: instances of jobs (not alloc sets) that were submitted after the trace began."""
+    columns = [np.concatenate(column) for column in zip(*(_events(part) for part in parts), strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    time_us, job, task, event, scheduling_class, cpu, memory = (column[order] for column in columns)
+    return requests_of(
+        TaskEvents(
+            time_us=time_us.astype(np.int64),
+            job=job.astype(np.int64),
+            task=task.astype(np.int64),
+            is_submit=event == SUBMIT,
+            is_schedule=event == SCHEDULE,
+            is_end=(event >= EVICT) & (event <= LOST),
+            scheduling_class=scheduling_class.astype(np.int64),
+            cpu_request=cpu.astype(np.float64),
+            memory_request=memory.astype(np.float64),
+        ),
+        with_life=not is_sample(parts),
+        source=source,
+    )
+
+
+def _events(part: Columns) -> tuple[np.ndarray, ...]:
+    time_us = part.ints("time")
+    keep = (time_us > 0) & (time_us < AFTER_TRACE_US)
+    if "collection_type" in part.by_name:
+        keep &= part.ints("collection_type") == 0
+    ints = (part.ints(name)[keep] for name in ("collection_id", "instance_index", "type", "scheduling_class"))
+    floats = (part.floats(name)[keep] for name in ("cpu_request", "memory_request"))
+    return (time_us[keep], *ints, *floats)

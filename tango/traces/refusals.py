@@ -1,0 +1,68 @@
+"""Rows that are refused, with their reasons: raised together, or written to a file while the good rows go on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tango.errors import BadRow, BadRows
+
+_SHOWN = 1000
+"""Refusals that an error carries; the count is exact beyond it."""
+
+REMEDY = "--skip-bad FILE takes the good rows and writes the bad ones to FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedRow:
+    """A refusal and the row as it stood in the file."""
+
+    reason: BadRow
+    text: str
+
+
+@dataclass(slots=True)
+class Refusals:
+    """Collects refusals of one reading, of all its files."""
+
+    rows: list[RefusedRow] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def add(self, reason: BadRow, text: str) -> None:
+        """Refuse one row."""
+        self.rows.append(RefusedRow(reason, text))
+
+    def raise_if_any(self) -> None:
+        """Raises: BadRows with the first refusals and their number."""
+        if self.rows:
+            raise BadRows([row.reason for row in self.rows[:_SHOWN]], total=len(self.rows), remedy=REMEDY)
+
+    def write(self, path: str | Path) -> None:
+        """Write CSV `file,line,column,found,expected,row`; a header alone when nothing was refused.
+
+        Raises: BadRows if the file cannot be written.
+        """
+        buffer = io.StringIO()
+        out = csv.writer(buffer, lineterminator="\n")
+        out.writerow(("file", "line", "column", "found", "expected", "row"))
+        for row in self.rows:
+            r = row.reason
+            out.writerow((r.file, r.line, r.column, r.found, r.expected, row.text))
+        try:
+            Path(path).write_text(buffer.getvalue(), encoding="utf-8", newline="")
+        except OSError as error:
+            raise BadRows(
+                [
+                    BadRow(
+                        file=str(path),
+                        line=0,
+                        column="",
+                        found=f"no way to write it ({error.strerror})",
+                        expected="a writable file",
+                    )
+                ]
+            ) from error
