@@ -11,6 +11,7 @@
     │   └── ClusterUnavailable    a Kubernetes API server
     ├── ClusterError              a Kubernetes API server answered no: retry or re-plan, as the kind says
     │   ├── NotFound  Conflict  Gone  Invalid  Forbidden  BudgetExhausted  Throttled
+    │   └── InstanceFailed        an LC instance did not serve a call; `reason` says how
     ├── StoreError                PostgreSQL answered no (a broken query, a constraint)
     └── Fenced                    a lease or an epoch has moved on: drop the result, somebody newer owns it
 
@@ -137,6 +138,10 @@ class BudgetExhausted(ClusterError):
 
 class Throttled(ClusterError):
     """429 by API priority and fairness, after the retries ran out."""
+
+
+class InstanceFailed(ClusterError):
+    """An LC instance did not serve a call; `reason` is a value of `tango.domain.requests.Reason`."""
 
 
 class StoreError(TangoError):

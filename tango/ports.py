@@ -47,6 +47,15 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fence:
+    """A held lease: `name`, who holds it, and the epoch that fences older holders off."""
+
+    name: str
+    owner: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
     """LC requests that a plan really won, by the cluster that will run them: (request ids, epochs), same order."""
 
@@ -165,15 +174,6 @@ class RequestStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fence:
-    """A held lease: `name`, who holds it, and the epoch that fences older holders off."""
-
-    name: str
-    owner: str
-    epoch: int
-
-
 class LeaseStore(Protocol):
     """Named leases, one row each, that keep periodic work single."""
 
@@ -263,4 +263,27 @@ class ClusterGateway(Protocol):
 
     def delete_pods(self, pods: Sequence[tuple[str, str]]) -> None:
         """Delete (cluster, pod) with grace 0; those already gone count as deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """When an LC instance served a request, in Unix seconds, the network excluded."""
+
+    started_at_s: float
+    finished_at_s: float
+
+
+class InstanceCalls(Protocol):
+    """LC requests over HTTP to an instance's pod address."""
+
+    async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
+        """Send one request and wait for its answer. Never retried here: a retry is a new epoch.
+
+        Raises: InstanceFailed with the reason instance-unreachable, instance-refused or timed-out.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Drop the connections."""
         ...

@@ -48,6 +48,7 @@ class Reason(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     INSTANCE_UNREACHABLE = "instance-unreachable"
     INSTANCE_REFUSED = "instance-refused"
+    TIMED_OUT = "timed-out"
     NO_INSTANCE = "no-instance"
     DOES_NOT_FIT = "does-not-fit"
     TARGET_UNREACHABLE = "target-unreachable"

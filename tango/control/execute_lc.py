@@ -1,0 +1,239 @@
+"""Execute: run dispatched LC requests on their instances, many at a time, and settle them in groups.
+
+A Celery task only claims rows and hands them to the process's `LcExecutor`; the calls then run on one asyncio loop in a thread
+of their own. The Celery slot is free again at once, because from the claim on the lease, and not the message, protects the work:
+if this process dies, the leases run out and the reconciler sends the requests elsewhere under a new epoch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import structlog
+import uvloop
+
+from tango.domain.observations import InstanceState
+from tango.domain.requests import Batch, LcWork, Outcome, Reason, RequestState
+from tango.domain.services import Service, ServiceClass
+from tango.errors import BrokerUnavailable, InstanceFailed, StoreUnavailable
+from tango.ports import FleetStore, InstanceCalls, Publisher, RequestStore
+from tango.settings import LcSettings, LeaseSettings
+
+log = structlog.get_logger(__name__)
+
+
+class InstanceDirectory:
+    """Which LC instances serve a service on a node, as the agents last wrote it; re-read when older than `max_age_s`."""
+
+    def __init__(self, fleet: FleetStore, *, max_age_s: float = 0.5) -> None:
+        self._fleet = fleet
+        self._max_age_s = max_age_s
+        self._read_at_s = -1e9
+        self._by_place: dict[tuple[str, str], list[InstanceState]] = {}
+        self._services: dict[str, Service] = {}
+        self._turn = itertools.count()
+
+    def refresh(self) -> None:
+        """Read the instances again if the last reading is too old. Blocking: call it off the event loop."""
+        now_s = time.monotonic()
+        if now_s - self._read_at_s < self._max_age_s:
+            return
+        by_place: dict[tuple[str, str], list[InstanceState]] = defaultdict(list)
+        for _, instance in self._fleet.instances():
+            if instance.ready:
+                by_place[instance.service, instance.node].append(instance)
+        self._services = {service.name: service for service in self._fleet.services()}
+        self._by_place, self._read_at_s = dict(by_place), now_s
+
+    def pick(self, service: str, node: str) -> InstanceState | None:
+        """A ready instance of the service on the node, taking turns; None where there is none."""
+        found = self._by_place.get((service, node))
+        return found[next(self._turn) % len(found)] if found else None
+
+    def payload_kib(self, service: str) -> float:
+        """Bytes on the wire of one request of the service; 0 for a service that is not declared any more."""
+        known = self._services.get(service)
+        return known.payload_kib if known else 0.0
+
+
+class LcExecutor:
+    """Runs claimed LC requests on one event loop in its own thread. One per worker process, made after the fork.
+
+    `run_zero_s(run_id)` gives the Unix time of a run's zero. Results are kept until the store has taken them: while
+    PostgreSQL is away they wait, and an epoch that has moved on meanwhile simply does not count.
+    """
+
+    def __init__(
+        self,
+        *,
+        requests: RequestStore,
+        directory: InstanceDirectory,
+        calls: Callable[[], InstanceCalls],
+        publisher: Publisher,
+        run_zero_s: Callable[[int], float],
+        settings: LcSettings,
+        lease: LeaseSettings,
+    ) -> None:
+        self._requests = requests
+        self._directory = directory
+        self._publisher = publisher
+        self._run_zero_s = run_zero_s
+        self._settings = settings
+        self._lease = lease
+        self._room = threading.Semaphore(settings.max_in_flight)
+        self._in_flight: dict[tuple[int, int, int], LcWork] = {}
+        self._ended: list[tuple[LcWork, Outcome]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop = uvloop.new_event_loop()
+        self._calls_factory = calls
+        self._calls: InstanceCalls | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run_loop, name="lc-executor", daemon=True)
+        self._thread.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls under way."""
+        return len(self._in_flight)
+
+    def execute(self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str) -> int:
+        """Claim the rows and start their calls; return as soon as they are under way. Gives how many were claimed.
+
+        Blocks while `max_in_flight` calls are under way, which holds the messages back in their queue.
+        """
+        claimed = 0
+        step = max(1, self._settings.max_in_flight // 4)
+        for begin in range(0, len(request_ids), step):
+            ids, its_epochs = request_ids[begin : begin + step], epochs[begin : begin + step]
+            for _ in ids:
+                self._room.acquire()
+            works = self._requests.claim_execution(
+                run_id, cluster, ids, its_epochs, owner=owner, lease_s=self._lease.execution_s
+            )
+            for _ in range(len(ids) - len(works)):
+                self._room.release()
+            self._directory.refresh()
+            self._loop.call_soon_threadsafe(self._start_calls, works)
+            claimed += len(works)
+        return claimed
+
+    def close(self, *, timeout_s: float = 10.0) -> None:
+        """Wait for the calls under way, settle what ended, stop the thread."""
+        deadline_s = time.monotonic() + timeout_s
+        while self._in_flight and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        self._stopping.set()
+        self._thread.join(timeout=max(1.0, deadline_s - time.monotonic()))
+
+    def _run_loop(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._main())
+        self._loop.close()
+
+    async def _main(self) -> None:
+        self._calls = self._calls_factory()
+        renewal = asyncio.create_task(self._renew_leases())
+        while not (self._stopping.is_set() and not self._ended):
+            await asyncio.sleep(self._settings.settle_every_s)
+            if self._ended:
+                await self._settle()
+        renewal.cancel()
+        await self._calls.close()
+
+    def _start_calls(self, works: Sequence[LcWork]) -> None:
+        for work in works:
+            self._in_flight[work.run_id, work.request_id, work.epoch] = work
+            task = self._loop.create_task(self._call(work))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _call(self, work: LcWork) -> None:
+        try:
+            outcome = await self._outcome_of(work)
+        except Exception:  # a defect must not leave a row without an end: the reason shows, the log has the trace
+            log.exception("lc_call_broken", run_id=work.run_id, request_id=work.request_id)
+            outcome = self._requeue(work, Reason.INSTANCE_UNREACHABLE)
+        self._ended.append((work, outcome))
+        self._in_flight.pop((work.run_id, work.request_id, work.epoch), None)
+        self._room.release()
+
+    async def _outcome_of(self, work: LcWork) -> Outcome:
+        instance = self._directory.pick(work.service, work.node)
+        if instance is None:
+            return self._requeue(work, Reason.NO_INSTANCE)
+        target_s = work.deadline_s - work.due_s
+        timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * target_s)
+        assert self._calls is not None
+        try:
+            served = await self._calls.call(
+                instance, work, payload_kib=self._directory.payload_kib(work.service), timeout_s=timeout_s
+            )
+        except InstanceFailed as error:
+            reason = Reason(error.reason)
+            if reason is Reason.TIMED_OUT:
+                # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
+                return Outcome(
+                    run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, state=RequestState.FAILED, reason=reason
+                )
+            return self._requeue(work, reason)
+        zero_s = self._run_zero_s(work.run_id)
+        return Outcome(
+            run_id=work.run_id,
+            request_id=work.request_id,
+            epoch=work.epoch,
+            state=RequestState.SUCCEEDED,
+            started_s=served.started_at_s - zero_s,
+            finished_s=time.time() - zero_s,
+        )
+
+    @staticmethod
+    def _requeue(work: LcWork, reason: Reason) -> Outcome:
+        return Outcome(
+            run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, state=RequestState.RELEASED, reason=reason
+        )
+
+    async def _settle(self) -> None:
+        ended, self._ended = self._ended, []
+        outcomes = [outcome for _, outcome in ended]
+        try:
+            await asyncio.to_thread(self._requests.settle, outcomes)
+        except StoreUnavailable as error:
+            log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
+            self._ended = ended + self._ended
+            await asyncio.sleep(0.5)
+            return
+        again = [work for work, outcome in ended if outcome.state is RequestState.RELEASED]
+        if again:
+            await asyncio.to_thread(self._publish_again, again)
+
+    def _publish_again(self, works: Sequence[LcWork]) -> None:
+        groups: dict[tuple[int, str, str], list[int]] = defaultdict(list)
+        for work in works:
+            groups[work.run_id, work.entry_cluster, work.service].append(work.request_id)
+        batches = [
+            Batch(run_id=run, cluster=cluster, service=service, service_class=int(ServiceClass.LC), request_ids=tuple(ids))
+            for (run, cluster, service), ids in groups.items()
+        ]
+        try:
+            self._publisher.arrivals(batches)
+        except BrokerUnavailable as error:
+            log.warning("requeued_not_published", requests=len(works), error=str(error))
+
+    async def _renew_leases(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease.execution_s / 3)
+            by_run: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+            waiting = [(o.run_id, o.request_id, o.epoch) for _, o in self._ended]
+            for run_id, request_id, epoch in [*self._in_flight, *waiting]:
+                by_run[run_id][0].append(request_id)
+                by_run[run_id][1].append(epoch)
+            for run_id, (ids, epochs) in by_run.items():
+                try:
+                    await asyncio.to_thread(self._requests.renew, run_id, ids, epochs, lease_s=self._lease.execution_s)
+                except StoreUnavailable as error:
+                    log.warning("renew_failed", run_id=run_id, error=str(error))

@@ -1,0 +1,118 @@
+"""Placement: one cycle of the centre. Lease, gather, ask the network, record, and only then call Kubernetes."""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+import numpy as np
+import structlog
+
+from tango.domain.plans import BePlan
+from tango.domain.requests import BePending, Outcome, Reason, RequestState
+from tango.domain.runs import DecisionRecord, Placement
+from tango.domain.snapshot import FleetSnapshot
+from tango.errors import ClusterError, DependencyError, Fenced
+from tango.ports import Clock, ClusterGateway, FleetStore, LeaseStore, RequestStore
+from tango.settings import BeSettings, LeaseSettings
+
+log = structlog.get_logger(__name__)
+
+LEASE = "scheduler"
+
+
+class BePolicy(Protocol):
+    """Chooses a node for each pending BE request; learned or not."""
+
+    def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+        """Give a plan; a request that fits nowhere now gets -1 and stays pending."""
+        ...
+
+
+def place_pending_be(
+    *,
+    owner: str,
+    policy: BePolicy,
+    requests: RequestStore,
+    fleet: FleetStore,
+    leases: LeaseStore,
+    gateway: ClusterGateway,
+    clock: Clock,
+    settings: BeSettings,
+    lease: LeaseSettings,
+) -> dict[str, int]:
+    """Run one scheduling cycle; give what it did.
+
+    Beat may fire twice and a dead scheduler may come back: the lease keeps cycles single, and its epoch, checked in the
+    transaction that records the plan, keeps an overtaken one from writing.
+    """
+    fence = leases.acquire(LEASE, owner=owner, ttl_s=settings.lease_ttl_s)
+    if fence is None:
+        return {"considered": 0, "placed": 0}
+    # 1. Gather.
+    begin = time.perf_counter()
+    batch = requests.pending_be(limit=settings.batch_limit)
+    if len(batch.pending) == 0:
+        return {"considered": 0, "placed": 0}
+    snapshot = fleet.snapshot(at_s=clock.now_s())
+    gathered = time.perf_counter()
+    # 2. Decide.
+    plan = policy(batch.pending, snapshot, settings)
+    decided = time.perf_counter()
+    # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
+    placed = int(np.count_nonzero(plan.node >= 0))
+    decision = DecisionRecord(
+        kind="be",
+        cluster="",
+        policy=plan.policy,
+        checkpoint=plan.checkpoint,
+        considered=len(batch.pending),
+        placed=placed,
+        unplaced=len(batch.pending) - placed,
+        late=0,
+        shed=0,
+        snapshot_ms=(gathered - begin) * 1e3,
+        decide_ms=(decided - gathered) * 1e3,
+        apply_ms=0.0,
+        note=plan.fallback_reason,
+    )
+    try:
+        placements = requests.record_placement(batch, plan, snapshot, decision, fence=fence, lease_s=lease.placement_s)
+    except Fenced:
+        log.warning("placement_fenced", epoch=fence.epoch)
+        return {"considered": len(batch.pending), "placed": 0}
+    refused = _settle_refused(gateway.run_be_pods(placements), requests) if placements else 0
+    log.info(
+        "be_placed",
+        considered=len(batch.pending),
+        placed=len(placements),
+        refused=refused,
+        policy=plan.policy,
+        decide_ms=round(decision.decide_ms, 2),
+        kube_ms=round((time.perf_counter() - decided) * 1e3, 1),
+    )
+    return {"considered": len(batch.pending), "placed": len(placements) - refused}
+
+
+def _settle_refused(results: dict[Placement, Exception | None], requests: RequestStore) -> int:
+    """Send back what a cluster refused or did not take.
+
+    An answer is certain (refused: no pod runs), a silence is not: what was not answered keeps its lease, and the agent or the
+    lease's end decides, so that no second pod is made while the first may be running.
+    """
+    refused = []
+    for placement, error in results.items():
+        if error is None:
+            continue
+        log.warning("pod_not_placed", pod=placement.pod, cluster=placement.cluster, error=str(error))
+        if isinstance(error, ClusterError) and not isinstance(error, DependencyError):
+            refused.append(
+                Outcome(
+                    run_id=placement.run_id,
+                    request_id=placement.request_id,
+                    epoch=placement.epoch,
+                    state=RequestState.PENDING,
+                    reason=Reason.POD_FAILED,
+                )
+            )
+    return requests.settle(refused) if refused else 0

@@ -1,0 +1,65 @@
+"""Reconcile: publish again what waited too long, take back what expired, close what is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+
+from tango.domain.runs import RunInfo, RunStatus
+from tango.errors import BrokerUnavailable
+from tango.ports import LeaseStore, Publisher, RequestStore, RunStore
+from tango.settings import LeaseSettings
+
+log = structlog.get_logger(__name__)
+
+LEASE = "reconcile"
+
+
+def reconcile(
+    *,
+    owner: str,
+    runs: RunStore,
+    requests: RequestStore,
+    leases: LeaseStore,
+    publisher: Publisher,
+    finish_run: Callable[[RunInfo], None],
+    settings: LeaseSettings,
+) -> dict[str, int]:
+    """One sweep. Safe to repeat: every step is a claimed transition or a hint."""
+    if leases.acquire(LEASE, owner=owner, ttl_s=5.0) is None:
+        return {"requeued": 0, "published": 0, "finished": 0}
+    expired = requests.requeue_expired(limit=2000)
+    waiting = requests.unclaimed(older_than_s=settings.unclaimed_after_s, limit=5000)
+    batches = [*expired, *waiting]
+    finished = 0
+    for run in runs.active_runs():
+        counts = runs.counts(run.run_id)
+        if counts.terminal == counts.accepted:
+            finish_run(run)
+            runs.set_status(run.run_id, RunStatus.COMPLETED)
+            finished += 1
+        elif run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and _nobody_replays(run.run_id, owner, leases):
+            _publish(lambda run_id=run.run_id: publisher.replay(run_id))
+    if batches:
+        _publish(lambda: publisher.arrivals(batches))
+    report = {"requeued": sum(len(b.request_ids) for b in expired), "published": len(batches), "finished": finished}
+    if any(report.values()):
+        log.info("reconciled", **report)
+    return report
+
+
+def _nobody_replays(run_id: int, owner: str, leases: LeaseStore) -> bool:
+    """True when the run's replay lease is free; taking and giving it back is how a lease is looked at without a race."""
+    fence = leases.acquire(f"replay:{run_id}", owner=f"{owner}:probe", ttl_s=1.0)
+    if fence is None:
+        return False
+    leases.release(fence)
+    return True
+
+
+def _publish(send: Callable[[], None]) -> None:
+    try:
+        send()
+    except BrokerUnavailable as error:
+        log.warning("hints_not_published", error=str(error))

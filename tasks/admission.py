@@ -1,0 +1,12 @@
+"""Admission of BE arrivals; queue `be.<cluster>`."""
+
+from __future__ import annotations
+
+from tango.bootstrap import world
+from workers.app import app
+
+
+@app.task(name="tango.admit_be", max_retries=0)
+def admit_be(run_id: int, cluster: str, service: str, request_ids: list[int]) -> dict[str, int]:
+    """Mark one batch pending for the centre, or failed where it fits no node."""
+    return world().admit_be(run_id, request_ids)

@@ -1,0 +1,13 @@
+"""Execution of dispatched LC requests; queue `exec.<cluster>`."""
+
+from __future__ import annotations
+
+from tango.bootstrap import world
+from workers.app import app
+from workers.publisher import CeleryPublisher
+
+
+@app.task(name="tango.execute_lc", max_retries=0)
+def execute_lc(run_id: int, cluster: str, request_ids: list[int], epochs: list[int]) -> dict[str, int]:
+    """Claim the rows and start their calls; the slot is free as soon as they are under way."""
+    return {"claimed": world().execute_lc(run_id, cluster, request_ids, epochs, CeleryPublisher(app))}

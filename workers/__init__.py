@@ -1,0 +1,1 @@
+"""The Celery application and one thin main per process."""

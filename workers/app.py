@@ -1,0 +1,77 @@
+"""The Celery application: settings that lose nothing, and the beat schedule of the periodic tasks.
+
+`celery -A workers.app worker|beat|inspect|flower` all start here. Importing this module reads the environment (through
+`tango.bootstrap`) and opens no connection.
+"""
+
+from __future__ import annotations
+
+from celery import Celery, signals
+
+from tango import bootstrap
+from tango.settings import Settings
+from workers.queues import CONTROL, REPLAY, declared
+
+TASK_MODULES = ("tasks.replay", "tasks.dispatch", "tasks.execute", "tasks.admission", "tasks.placement", "tasks.sharing", "tasks.reconcile")
+
+VISIBILITY_TIMEOUT_S = 300
+"""Far above the longest task (a replay slice, 20 s): below it the broker would deliver a running task a second time."""
+
+
+def create_app(settings: Settings) -> Celery:
+    """Build the application for these settings; connects to nothing."""
+    app = Celery("tango", broker=settings.broker_url, include=list(TASK_MODULES))
+    app.conf.update(
+        # JSON only: a message can carry ids, never code.
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        # A message is acknowledged after its work; a failed task's message is gone either way, because retrying belongs to the row.
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_acks_on_failure=True,
+        task_acks_on_timeout=True,
+        worker_prefetch_multiplier=1,
+        worker_cancel_long_running_tasks_on_connection_loss=True,
+        worker_soft_shutdown_timeout=10,
+        worker_enable_soft_shutdown_on_idle=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_connection_timeout=5,
+        broker_transport_options={
+            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            "socket_timeout": 10,
+            "socket_connect_timeout": 3,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "global_keyprefix": "tango.",
+        },
+        # Messages are hints; the reconciler publishes again. So a publisher does not wait long for a broker that is away.
+        task_publish_retry=True,
+        task_publish_retry_policy={"max_retries": 2, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 0.5},
+        worker_send_task_events=True,
+        task_send_sent_event=True,
+        task_default_queue=CONTROL,
+        task_create_missing_queues=True,
+        task_queues=declared((CONTROL, REPLAY)),
+        worker_hijack_root_logger=False,
+        worker_max_memory_per_child=800_000,
+        timezone="UTC",
+        beat_max_loop_interval=1.0,
+        beat_schedule={
+            # `expires` skips a tick that waited too long instead of queueing it up behind the others.
+            "place-be": {"task": "tango.place_be", "schedule": settings.be.tick_s, "options": {"queue": CONTROL, "expires": 1.0}},
+            "reassure": {"task": "tango.reassure", "schedule": settings.sharing.tick_s, "options": {"queue": CONTROL, "expires": 2.0}},
+            "reconcile": {"task": "tango.reconcile", "schedule": 1.0, "options": {"queue": CONTROL, "expires": 2.0}},
+        },
+    )
+    return app
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator,unused-ignore]
+def _log_as_events(loglevel: int = 20, **_: object) -> None:
+    bootstrap.configure_logging(loglevel)
+
+
+app = create_app(bootstrap.read_settings())

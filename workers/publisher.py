@@ -1,0 +1,69 @@
+"""Sends hints to the broker: implements `tango.ports.Publisher` on Celery.
+
+Messages go straight to the queue that the batch's cluster owns, with every batch on one pooled connection.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from tango.domain.requests import Batch
+from tango.domain.services import ServiceClass
+from tango.errors import BrokerUnavailable
+from tango.ports import Dispatched
+from workers.queues import REPLAY, be_queue, exec_queue, lc_queue
+
+
+class CeleryPublisher:
+    """Publishes through one Celery application; thread-safe, because producers come from the application's pool."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def arrivals(self, batches: Sequence[Batch]) -> None:
+        """One message a batch to `lc.<cluster>` or `be.<cluster>`."""
+        for batch in batches:
+            lc = batch.service_class == ServiceClass.LC
+            self._send(
+                "tango.dispatch_lc" if lc else "tango.admit_be",
+                lc_queue(batch.cluster) if lc else be_queue(batch.cluster),
+                run_id=batch.run_id,
+                cluster=batch.cluster,
+                service=batch.service,
+                request_ids=list(batch.request_ids),
+            )
+
+    def executions(self, run_id: int, dispatched: Dispatched) -> None:
+        """One message a target cluster to `exec.<cluster>`."""
+        for cluster, (request_ids, epochs) in dispatched.by_cluster.items():
+            self._send(
+                "tango.execute_lc",
+                exec_queue(cluster),
+                run_id=run_id,
+                cluster=cluster,
+                request_ids=list(request_ids),
+                epochs=list(epochs),
+            )
+
+    def replay(self, run_id: int) -> None:
+        """One message to `replay`."""
+        self._send("tango.replay_run", REPLAY, run_id=run_id)
+
+    def _send(self, task: str, queue: str, **ids: object) -> None:
+        attempts = 3
+        for attempt in range(1, attempts + 1):
+            try:
+                self._app.send_task(task, kwargs=ids, queue=queue, ignore_result=True)
+                return
+            except (OperationalError, ConnectionError, TimeoutError) as error:
+                if attempt == attempts:
+                    raise BrokerUnavailable(
+                        f"the broker does not take messages ({type(error).__name__}); tried {attempts} times for queue {queue}. "
+                        "Start the stack with `tango up`, or check TANGO_BROKER_URL."
+                    ) from error
+                time.sleep(random.uniform(0.05, 0.2) * attempt)
