@@ -1,8 +1,8 @@
 """What became of a run, as columns: the one form in which live and simulated runs reach the figures and the report.
 
-Times are wall seconds since the run's zero, as the tables hold them; `RunOutcomes.speed` turns them into trace time. CPU work, targets and
-the work lost were divided by the speed when the rows were written, so they are multiplied by it as well. Index columns point into the name
-tuples of `RunOutcomes`, which all five tables of one run share; -1 means none.
+Times are wall seconds since the run's zero, as the tables hold them; `RunOutcomes.speed` turns them into trace time. CPU work,
+targets and the work lost were divided by the speed when the rows were written, so they are multiplied by it as well. Index columns
+point into the name tuples of `RunOutcomes`, which all five tables of one run share; -1 means none.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class RunOutcomes:
 
     def __post_init__(self) -> None:
         columns = (
-            "service_class service entry_cluster target_cluster node due_s target_s started_s finished_s state reason attempts epoch "
-            "cpu_work_s memory_mib"
+            "service_class service entry_cluster target_cluster node due_s target_s started_s finished_s state reason attempts "
+            "epoch cpu_work_s memory_mib"
         )
         _check_lengths(self, tuple(columns.split()))
         if not self.speed > 0:
@@ -146,8 +146,8 @@ class NodeSamples:
 
     def __post_init__(self) -> None:
         columns = (
-            "at_s node cpu_allocatable_millicores memory_allocatable_mib cpu_used_millicores memory_used_mib lc_cpu_limit_millicores "
-            "lc_memory_held_mib be_cpu_request_millicores be_memory_held_mib be_pods"
+            "at_s node cpu_allocatable_millicores memory_allocatable_mib cpu_used_millicores memory_used_mib "
+            "lc_cpu_limit_millicores lc_memory_held_mib be_cpu_request_millicores be_memory_held_mib be_pods"
         )
         _check_lengths(self, tuple(columns.split()))
 
