@@ -103,9 +103,7 @@ def _values(table: pa.Table, field: Field) -> pa.ChunkedArray | None:
 def _typed(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:
     """Numbers as numbers whatever the writer made of them (BigQuery writes 64-bit integers as strings)."""
     kind = values.type
-    if pa.types.is_null(kind):
-        values = values.cast(pa.string())
-    elif pa.types.is_dictionary(kind):
+    if pa.types.is_null(kind) or pa.types.is_dictionary(kind):
         values = values.cast(pa.string())
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         return converted(values.cast(pa.string()).combine_chunks(), field)

@@ -1,0 +1,93 @@
+"""What is done to a trace before it is mapped: cut, thin, rescale its works, forget its names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.services import ServiceClass
+from tango.domain.trace import Trace
+from tango.errors import RequestRejected, UsageError
+from tango.traces.draws import seeded
+
+BE_CLIP = 10.0
+LC_CLIP = 4.0
+"""A rescaled work is at most this many times its class's mean, so that one request does not outlast a short run or its own target."""
+
+
+def cut(trace: Trace, from_s: float = 0.0, to_s: float = np.inf) -> Trace:
+    """Arrivals from `from_s` until before `to_s`, in trace seconds; `from_s` becomes zero.
+
+    Raises: UsageError if the bounds are no interval; RequestRejected if nothing arrives in it.
+    """
+    if not 0 <= from_s < to_s:
+        raise UsageError(f"cannot cut from {from_s:g} to {to_s:g} s, expected 0 <= from < to")
+    first, last = np.searchsorted(trace.arrival_s, (from_s, to_s), side="left")
+    part = take(trace, np.arange(first, last))
+    if not len(part):
+        begin, end = (trace.arrival_s[0], trace.arrival_s[-1]) if len(trace) else (0.0, 0.0)
+        raise RequestRejected(f"no request arrives from {from_s:g} to {to_s:g} s; the trace runs from {begin:g} to {end:g} s")
+    return dataclasses.replace(part, arrival_s=part.arrival_s - from_s)
+
+
+def thin(trace: Trace, share: float, *, seed: int) -> Trace:
+    """Keep each request with probability `share`, decided by (seed, its index).
+
+    Raises: UsageError for a share outside (0, 1]; RequestRejected if none is left.
+    """
+    if not 0 < share <= 1:
+        raise UsageError(f"cannot thin to {share:g}, expected a share above 0 and at most 1")
+    part = take(trace, np.flatnonzero(seeded(seed, "thin").random(len(trace)) < share))
+    if not len(part):
+        raise RequestRejected(f"thinning {len(trace)} requests to {share:g} left none; take a larger share or another seed")
+    return part
+
+
+def rescale_work(trace: Trace, *, scale: float = 1.0, lc_work_s: float | None = None, be_work_s: float | None = None) -> Trace:
+    """Multiply known works by `scale`, then bring the mean of a class to `lc_work_s` or `be_work_s` where given.
+
+    A class that is brought to a mean is clipped at `LC_CLIP` or `BE_CLIP` times the mean, which then holds exactly. Unknown works stay
+    unknown. Raises: UsageError for a figure that is not above 0.
+    """
+    for name, value in (("work scale", scale), ("LC work", lc_work_s), ("BE work", be_work_s)):
+        if value is not None and not (value > 0 and np.isfinite(value)):
+            raise UsageError(f"the {name} is {value:g}, expected a number above 0")
+    work_s = trace.cpu_work_s * scale
+    for service_class, mean_s, clip in ((ServiceClass.LC, lc_work_s, LC_CLIP), (ServiceClass.BE, be_work_s, BE_CLIP)):
+        rows = (trace.service_class == int(service_class)) & ~np.isnan(work_s)
+        if mean_s is not None and rows.any():
+            work_s[rows] = with_mean(work_s[rows], mean_s, clip=clip)
+    return dataclasses.replace(trace, cpu_work_s=work_s)
+
+
+def forget(trace: Trace, *, services: bool = False, clusters: bool = False) -> Trace:
+    """Drop the names of services or clusters, so that mapping assigns them by its rules."""
+    none = np.zeros(len(trace), np.int32)
+    if services:
+        trace = dataclasses.replace(trace, service=none, services=("",))
+    if clusters:
+        trace = dataclasses.replace(trace, cluster=none.copy(), clusters=("",))
+    return trace
+
+
+def take(trace: Trace, rows: NDArray[np.int64]) -> Trace:
+    """The rows of the trace at increasing indices."""
+    names = ("arrival_s", "service_class", "service", "cluster", "cpu_work_s", "memory_mib")
+    return dataclasses.replace(trace, **{name: getattr(trace, name)[rows] for name in names})
+
+
+def with_mean(values: NDArray[np.float64], mean: float, *, clip: float) -> NDArray[np.float64]:
+    """Positive values scaled to a mean, none above `clip` times it, order kept."""
+    scaled = values * (mean / values.mean())
+    for _ in range(50):
+        # Clipping lowers the mean and scaling lifts the rest; the fixed point is reached from below, the limit then holds exactly.
+        capped = scaled >= mean * clip
+        scaled[capped] = mean * clip
+        rest = scaled[~capped]
+        missing = mean * len(scaled) - scaled.sum()
+        if missing <= 1e-12 * mean * len(scaled) or not len(rest):
+            break
+        scaled[~capped] = rest * (1.0 + missing / rest.sum())
+    return np.minimum(scaled, mean * clip)
