@@ -1,0 +1,301 @@
+"""The figures of a run: one function for live and simulated runs, which the SQL views are held to by a test.
+
+Definitions stand in `docs/metrics.md`. All figures are over one window, from 10 % of the trace's span to its last arrival, except
+the counts of states (`accepted` to `live`) and `wall_s`, which are of the whole run. Times and CPU-seconds are given in trace time
+(wall x speed); milliseconds of decisions and resizes are wall time, since deciding is no part of the trace. A figure that has
+nothing to stand on is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.outcomes import (
+    SCALING_KINDS,
+    SCALING_OUTCOMES,
+    AttemptLosses,
+    Decisions,
+    NodeSamples,
+    RunOutcomes,
+    ScalingEvents,
+)
+from tango.domain.requests import TERMINAL_STATES, Reason, RequestState
+from tango.domain.services import ServiceClass
+
+Figure = float | int | str | None
+
+WINDOW_FROM = 0.1
+"""The window opens at this share of the trace's span: before it the fleet fills up."""
+GIVE_UP_TARGETS = 10.0
+"""An LC request that is unfinished after this many targets is missed for good."""
+TOLERANCE_S = 1e-6
+"""A due time is an arrival divided by the speed: rounding must not push the last arrival out of the window."""
+
+
+class Window(NamedTuple):
+    """Where figures are taken, in wall seconds since the run's zero, both ends included."""
+
+    start_s: float
+    end_s: float
+
+    @property
+    def length_s(self) -> float:
+        """Wall seconds."""
+        return self.end_s - self.start_s
+
+    def holds(self, at_s: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which instants lie in it; NaN does not."""
+        return (at_s >= self.start_s - TOLERANCE_S) & (at_s <= self.end_s + TOLERANCE_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFigures:
+    """One service's row. Trace time; LC figures over arrivals in the window, BE throughput over work done in it."""
+
+    service: str
+    service_class: str
+    """`lc` or `be`."""
+    arrived: int
+    succeeded: int
+    """Of those that arrived in the window, whenever they finished."""
+    failed: int
+    shed: int
+    unfinished: int
+    target_ms: float | None
+    qos_rate: float | None
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    latency_p99_ms: float | None
+    latency_p999_ms: float | None
+    completed_per_s: float | None
+    cpu_seconds_per_s: float | None
+
+    def as_dict(self) -> dict[str, Figure]:
+        """For tables and JSON."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunMetrics(Mapping[str, Figure]):
+    """The figures of `run show`, as a mapping; `services` and `details` stand beside them."""
+
+    figures: Mapping[str, Figure]
+    services: tuple[ServiceFigures, ...]
+    details: Mapping[str, Figure]
+    """More figures that reports show: the window, throughput of BE requests, raw busy CPU, resize milliseconds."""
+
+    def __getitem__(self, key: str) -> Figure:
+        return self.figures[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.figures)
+
+    def __len__(self) -> int:
+        return len(self.figures)
+
+
+def run_window(outcomes: RunOutcomes) -> Window:
+    """From 10 % of the trace's span to its last arrival; span and arrivals count from the run's zero."""
+    span_s = outcomes.span_s / outcomes.speed
+    return Window(WINDOW_FROM * span_s, span_s)
+
+
+def quantiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float | None]:
+    """Linear interpolation between ranks, as PostgreSQL's `percentile_cont`; None each where there is no value."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return [None] * len(shares)
+    return [float(q) for q in np.quantile(known, shares)]
+
+
+def useful_share(outcomes: RunOutcomes, window: Window) -> NDArray[np.float64]:
+    """(n,) share of each request's work done inside the window by the attempt that counted, 0 where none has.
+
+    Work is spread evenly over [started, finished]; what takes no time is done at its end.
+    """
+    kept = outcomes.in_state(RequestState.SUCCEEDED) & ~np.isnan(outcomes.finished_s)
+    finished_s = np.where(kept, outcomes.finished_s, 0.0)
+    started_s = np.where(np.isnan(outcomes.started_s) | ~kept, finished_s, np.minimum(outcomes.started_s, finished_s))
+    inside_s = np.minimum(finished_s, window.end_s) - np.maximum(started_s, window.start_s)
+    length_s = finished_s - started_s
+    instant = length_s <= 0.0
+    spread = np.clip(inside_s, 0.0, None) / np.where(instant, 1.0, length_s)
+    return np.where(kept, np.where(instant, window.holds(finished_s), np.minimum(spread, 1.0)), 0.0)
+
+
+def held_seconds(outcomes: RunOutcomes, window: Window) -> NDArray[np.float64]:
+    """(n,) wall seconds inside the window for which the attempt that counted held its memory."""
+    kept = outcomes.in_state(RequestState.SUCCEEDED) & ~np.isnan(outcomes.finished_s) & ~np.isnan(outcomes.started_s)
+    inside_s = np.minimum(outcomes.finished_s, window.end_s) - np.maximum(outcomes.started_s, window.start_s)
+    return np.where(kept, np.clip(np.nan_to_num(inside_s), 0.0, None), 0.0)
+
+
+def node_capacity(samples: NodeSamples, nodes: int, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(nodes,) mean allocatable millicores and MiB over the window's samples, over all samples where the window has none.
+
+    A node that is lost keeps the capacity it had: what a system cannot use for want of a node is not hidden.
+    """
+    inside = window.holds(samples.at_s)
+    chosen = inside if inside.any() else np.ones(len(samples), dtype=bool)
+    row = samples.node[chosen]
+    seen = np.maximum(np.bincount(row, minlength=nodes), 1)
+    cpu = np.bincount(row, weights=samples.cpu_allocatable_millicores[chosen], minlength=nodes) / seen
+    memory = np.bincount(row, weights=samples.memory_allocatable_mib[chosen], minlength=nodes) / seen
+    return cpu, memory
+
+
+def jain_index(values: NDArray[np.float64]) -> float | None:
+    """(sum x)^2 / (n sum x^2): 1 when all are equal, 1/n when one has everything; None without values or when all are 0.
+
+    Source: Jain, Chiu, Hawe, DEC-TR-301 (1984), equation 2.
+    """
+    squares = float(np.sum(values**2))
+    return float(np.sum(values)) ** 2 / (len(values) * squares) if squares > 0.0 else None
+
+
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0.0 else None
+
+
+class _Judged(NamedTuple):
+    """LC requests that arrived in the window: whether each is decided, whether it met its target."""
+
+    arrived: NDArray[np.bool_]
+    decided: NDArray[np.bool_]
+    met: NDArray[np.bool_]
+
+    def rate(self, among: NDArray[np.bool_]) -> float | None:
+        """Share that met its target, among the decided ones of a selection."""
+        return _ratio(float(np.count_nonzero(self.met & among)), float(np.count_nonzero(self.decided & among)))
+
+
+def _judge_lc(outcomes: RunOutcomes, arrived: NDArray[np.bool_]) -> _Judged:
+    lc = arrived & (outcomes.service_class == ServiceClass.LC)
+    given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
+    decided = lc & (outcomes.in_state(*TERMINAL_STATES) | given_up)
+    latency_s = outcomes.finished_s - outcomes.due_s
+    met = lc & outcomes.in_state(RequestState.SUCCEEDED) & (latency_s <= outcomes.target_s)
+    return _Judged(lc, decided, met)
+
+
+def _service_figures(
+    outcomes: RunOutcomes, arrived: NDArray[np.bool_], judged: _Judged, window: Window, share: NDArray[np.float64]
+) -> tuple[ServiceFigures, ...]:
+    succeeded = outcomes.in_state(RequestState.SUCCEEDED)
+    failed, shed = outcomes.in_state(RequestState.FAILED), outcomes.in_state(RequestState.SHED)
+    latency_ms = (outcomes.finished_s - outcomes.due_s) * outcomes.speed * 1000.0
+    length_s = window.length_s * outcomes.speed
+    rows = []
+    for index, name in enumerate(outcomes.services):
+        mine = outcomes.service == index
+        if not mine.any():
+            continue
+        came = mine & arrived
+        ended = came & succeeded
+        target_s = outcomes.target_s[mine]
+        is_lc = int(outcomes.service_class[mine][0]) == ServiceClass.LC
+        p50, p95, p99, p999 = quantiles(latency_ms[ended], (0.5, 0.95, 0.99, 0.999))
+        rows.append(
+            ServiceFigures(
+                service=name,
+                service_class=ServiceClass.LC.label if is_lc else ServiceClass.BE.label,
+                arrived=int(came.sum()),
+                succeeded=int(ended.sum()),
+                failed=int((came & failed).sum()),
+                shed=int((came & shed).sum()),
+                unfinished=int((came & ~succeeded & ~failed & ~shed).sum()),
+                target_ms=float(np.nanmedian(target_s)) * outcomes.speed * 1000.0 if is_lc else None,
+                qos_rate=judged.rate(mine),
+                latency_p50_ms=p50,
+                latency_p95_ms=p95,
+                latency_p99_ms=p99,
+                latency_p999_ms=p999,
+                completed_per_s=_ratio(float((mine & succeeded & window.holds(outcomes.finished_s)).sum()), length_s),
+                cpu_seconds_per_s=_ratio(float(np.sum((share * outcomes.cpu_work_s)[mine])) * outcomes.speed, length_s),
+            )
+        )
+    return tuple(rows)
+
+
+def run_metrics(
+    outcomes: RunOutcomes, losses: AttemptLosses, samples: NodeSamples, decisions: Decisions, scaling: ScalingEvents
+) -> RunMetrics:
+    """All figures of a run. `RunMetrics` maps exactly the keys that `run show` prints."""
+    speed = outcomes.speed
+    window = run_window(outcomes)
+    length_s = window.length_s
+    is_be = outcomes.service_class == ServiceClass.BE
+    succeeded = outcomes.in_state(RequestState.SUCCEEDED)
+    terminal = outcomes.in_state(*TERMINAL_STATES)
+
+    # LC: judged by arrival, followed to the end.
+    arrived = window.holds(outcomes.due_s) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
+    judged = _judge_lc(outcomes, arrived)
+    latency_ms = (outcomes.finished_s - outcomes.due_s)[judged.arrived & succeeded] * speed * 1000.0
+    p50, p95, p99, p999 = quantiles(latency_ms, (0.5, 0.95, 0.99, 0.999))
+    by_cluster = [judged.rate(outcomes.entry_cluster == c) for c in range(len(outcomes.clusters))]
+
+    # Throughput and utilisation: by useful work done in the window, whenever it arrived.
+    share = useful_share(outcomes, window)
+    work_s = share * outcomes.cpu_work_s
+    completed_be = int(np.count_nonzero(is_be & succeeded & window.holds(outcomes.finished_s)))
+    cpu, memory = node_capacity(samples, len(outcomes.nodes), window)
+    memory_mib_s = held_seconds(outcomes, window) * outcomes.memory_mib
+    in_window = window.holds(samples.at_s)
+    used = samples.cpu_used_millicores[in_window]
+    allocatable = np.where(np.isnan(used), 0.0, samples.cpu_allocatable_millicores[in_window])
+
+    lost = window.holds(losses.at_s)
+    evicted = lost & np.isin(losses.reason, [i for i, text in enumerate(losses.reasons) if text == Reason.EVICTED])
+    resized = window.holds(scaling.at_s) & (scaling.kind == SCALING_KINDS.index("resize"))
+    resized &= scaling.outcome == SCALING_OUTCOMES.index("done")
+    decided = window.holds(decisions.at_s)
+    decide_p50, decide_p99 = quantiles(decisions.decide_ms[decided], (0.5, 0.99))
+    resize_p50, resize_p99 = quantiles(scaling.actuation_ms[resized], (0.5, 0.99))
+
+    figures: dict[str, Figure] = {
+        "run": outcomes.run_id,
+        "status": outcomes.status,
+        "system": outcomes.system,
+        "fleet": outcomes.fleet,
+        "seed": outcomes.seed,
+        "checkpoint": outcomes.checkpoint or None,
+        "accepted": len(outcomes),
+        **{str(s): int(np.count_nonzero(outcomes.in_state(s))) for s in TERMINAL_STATES},
+        "live": int(np.count_nonzero(~terminal)),
+        "lc_arrived": int(judged.arrived.sum()),
+        "lc_qos_rate": judged.rate(judged.arrived),
+        "lc_latency_p50_ms": p50,
+        "lc_latency_p95_ms": p95,
+        "lc_latency_p99_ms": p99,
+        "be_completed": completed_be,
+        "be_cpu_seconds_per_s": _ratio(float(work_s[is_be].sum()), length_s),
+        "utilization_cpu": _ratio(float(work_s.sum()), float(cpu.sum()) / 1000.0 * length_s),
+        "utilization_memory": _ratio(float(memory_mib_s.sum()), float(memory.sum()) * length_s),
+        "waste_cpu_seconds": float(losses.work_lost_s[lost].sum()) * speed,
+        "evictions": int(evicted.sum()),
+        "resizes": int(resized.sum()),
+        "decisions": int(decided.sum()),
+        "decision_ms_p50": decide_p50,
+        "decision_ms_p99": decide_p99,
+        "fairness_jain": jain_index(np.array([rate for rate in by_cluster if rate is not None])),
+        "wall_s": outcomes.wall_s,
+    }
+    details: dict[str, Figure] = {
+        "window_start_s": window.start_s * speed,
+        "window_end_s": window.end_s * speed,
+        "lc_undecided": int((judged.arrived & ~judged.decided).sum()),
+        "lc_latency_p999_ms": p999,
+        "be_completed_per_s": _ratio(float(completed_be), length_s * speed),
+        "busy_cpu": _ratio(float(np.nansum(used)), float(allocatable.sum())),
+        "waste_by_eviction_cpu_seconds": float(losses.work_lost_s[evicted].sum()) * speed,
+        "resize_ms_p50": resize_p50,
+        "resize_ms_p99": resize_p99,
+    }
+    services = _service_figures(outcomes, arrived, judged, window, share)
+    return RunMetrics(figures=figures, services=services, details=details)
