@@ -1,0 +1,1 @@
+"""The `tango` command: parse, call one use case, report. The only room that knows click."""

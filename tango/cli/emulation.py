@@ -1,0 +1,34 @@
+"""`tango apiserver` and `tango kubelet`: one emulated part alone, in the foreground."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("--port", default=0, show_default=True, help="0: any free port.")
+@click.option("--token-file", required=True, type=FILE, help='Lines of token,user,uid,"group1,group2".')
+@click.option("--port-file", type=FILE, default=None, help="Write the bound port here.")
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), default=None, help="Default: in memory.")
+@click.option("--cluster", default="embedded", show_default=True)
+def apiserver(port: int, token_file: Path, port_file: Path | None, data_dir: Path | None, cluster: str) -> None:
+    """Run one embedded Kubernetes API server in the foreground, on loopback."""
+    from tango.emulation.api_server import ApiServerOptions, run_api_server
+
+    run_api_server(ApiServerOptions(cluster=cluster, port=port, token_file=token_file, port_file=port_file, data_dir=data_dir))
+
+
+@click.command()
+@click.option("--kubeconfig", required=True, type=FILE)
+@click.option("--context", required=True)
+@click.option("--fleet", required=True, help="Built-in name or YAML file.")
+@click.option("--cluster", required=True, help="Which of the fleet's clusters.")
+def kubelet(kubeconfig: Path, context: str, fleet: str, cluster: str) -> None:
+    """Run the virtual kubelet of one cluster's nodes in the foreground, against any API server."""
+    from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelet
+
+    run_virtual_kubelet(VirtualKubeletOptions(kubeconfig=kubeconfig, context=context, fleet=fleet, cluster=cluster))

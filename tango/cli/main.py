@@ -1,0 +1,64 @@
+"""The command tree. Commands load when they are named, so that `tango --help` imports neither torch nor kubernetes."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import click
+
+from tango import __version__
+from tango.cli.failures import run_reporting_failures
+
+# name → (module:attribute, help line shown without importing the module)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "up": ("tango.cli.stack:up", "Start the local stack: database, broker, clusters, workers, scheduler."),
+    "status": ("tango.cli.stack:status", "Show every process of the local stack."),
+    "down": ("tango.cli.stack:down", "Stop the local stack; data and logs stay."),
+    "env": ("tango.cli.stack:env", "Print the settings with which celery, psql and Flower reach the stack."),
+    "demo": ("tango.cli.demo:demo", "Start everything, replay a minute of mixed requests, show the result, stop."),
+    "run": ("tango.cli.run:run", "Submit traces; list, show, follow, cancel and delete runs."),
+    "report": ("tango.cli.report:report", "Write a run's report: one self-contained HTML page."),
+    "sql": ("tango.cli.sql:sql", "Query run history, read-only."),
+    "trace": ("tango.cli.trace:trace", "Look at, convert and generate traces."),
+    "service": ("tango.cli.service:service", "Declare LC and BE services."),
+    "cluster": ("tango.cli.cluster:cluster", "Join clusters by kubeconfig and context."),
+    "bench": ("tango.cli.bench:bench", "Measure against a yardstick in the same run."),
+    "apiserver": ("tango.cli.emulation:apiserver", "Run one embedded Kubernetes API server in the foreground."),
+    "kubelet": ("tango.cli.emulation:kubelet", "Run one virtual kubelet against any API server in the foreground."),
+    "completion": ("tango.cli.completion:completion", "Print the shell completion script."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of a first session."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and give the command; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the help lines from the table, so that help imports no command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="tango")
+@click.option("--debug", is_flag=True, envvar="TANGO_DEBUG", help="Show tracebacks.")
+@click.pass_context
+def cli(ctx: click.Context, **_: Any) -> None:
+    """Schedule latency-critical and best-effort requests over many small Kubernetes clusters."""
+
+
+def run() -> None:
+    """Entry point of the console script."""
+    run_reporting_failures(cli)

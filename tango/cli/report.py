@@ -1,0 +1,36 @@
+"""`tango report`: a run as one self-contained page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("run_id", type=int, metavar="RUN")
+@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Default: the state folder's reports.")
+def report(run_id: int, out: Path | None) -> None:
+    """Write the report of a RUN as one self-contained HTML page."""
+    click.echo(str(write_report(run_id, out)))
+
+
+def write_report(run_id: int, out: Path | None) -> Path:
+    """Render and write the page; give where it lies."""
+    from tango.bootstrap import default_home, world
+    from tango.control.finish_run import figures_now
+    from tango.report import render_report
+
+    records = world().records
+    page = render_report(
+        records.outcomes(run_id),
+        records.losses(run_id),
+        records.node_samples(run_id),
+        records.decisions(run_id),
+        records.scaling_events(run_id),
+        figures_now(run_id, records=records),
+    )
+    path = out or default_home() / "reports" / f"run-{run_id}.html"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page, encoding="utf-8")
+    return path

@@ -1,0 +1,248 @@
+"""`tango run`: submit traces; list, show, follow, cancel, delete and prune runs; list requests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli.output import Column, output_option, print_mapping, print_rows
+from tango.cli.progress import RunProgress, spinner
+from tango.errors import RequestRejected, UsageError
+
+if TYPE_CHECKING:
+    from tango.bootstrap import World
+
+RUN_COLUMNS = (
+    Column("run"),
+    Column("name"),
+    Column("status"),
+    Column("system"),
+    Column("fleet"),
+    Column("accepted", justify="right"),
+    Column("seed", justify="right", wide=True),
+    Column("speed", justify="right", wide=True),
+)
+
+
+def _world() -> World:
+    from tango.bootstrap import world  # slow libraries: only commands that need them pay for them
+
+    return world()
+
+
+@click.group()
+def run() -> None:
+    """Submit traces; list, show, follow, cancel and delete runs."""
+
+
+@run.command()
+@click.argument("trace", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--system", "system_name", default="tango", show_default=True, help="LC policy, BE policy and sharing rule.")
+@click.option("--fleet", "fleet_name", default=None, help="Fleet the trace is mapped on; default: the one in force.")
+@click.option("--speed", default=1.0, show_default=True, help="Trace seconds per wall second.")
+@click.option("--seed", default=0, show_default=True, help="Draws works, entry clusters and services that the trace leaves open.")
+@click.option("--name", default="", help="A name to find the run by.")
+@click.option("--from", "from_s", type=float, default=None, help="First trace second taken.")
+@click.option("--to", "to_s", type=float, default=None, help="Trace second before which to stop.")
+@click.option("--thin", "share", type=float, default=None, help="Keep each request with this probability.")
+@click.option("--work-scale", default=1.0, show_default=True, help="Multiply the works that the trace gives.")
+@click.option("--lc-work-s", type=float, default=None, help="Bring the mean LC work to this.")
+@click.option("--be-work-s", type=float, default=None, help="Bring the mean BE work to this.")
+@click.option("--format", "trace_format", default=None, help="Trace format; default: found by looking.")
+@click.option("--skip-bad", type=click.Path(path_type=Path), default=None, help="Take good rows, write bad ones with reasons here.")
+@click.option("--no-reassure", is_flag=True, help="Leave LC instances at their declared size.")
+@click.option("--follow", is_flag=True, help="Show progress until the run is done, then its figures.")
+@output_option()
+def submit(trace: tuple[Path, ...], **options: Any) -> None:
+    """Submit a TRACE (one file or several parts) as a run."""
+    output = options["output"]
+    run_id = submit_trace(trace, output=output, **{k: v for k, v in options.items() if k not in ("output", "follow")})
+    if options["follow"]:
+        follow_run(_world(), run_id)
+        show_run(_world(), run_id, output)
+    else:
+        print_mapping({"run": run_id}, output)
+
+
+def submit_trace(
+    trace: Sequence[Path],
+    *,
+    system_name: str,
+    fleet_name: str | None,
+    speed: float,
+    seed: int,
+    name: str,
+    from_s: float | None,
+    to_s: float | None,
+    share: float | None,
+    work_scale: float,
+    lc_work_s: float | None,
+    be_work_s: float | None,
+    trace_format: str | None,
+    skip_bad: Path | None,
+    no_reassure: bool,
+    output: str = "table",
+) -> int:
+    """Read, cut, thin, rescale and map the trace, then store the run and announce it; give its id."""
+    from tango.control.submit import submit_run
+    from tango.domain.runs import NewRun
+    from tango.fleets import load_fleet
+    from tango.systems import system
+    from tango.traces.mapping import map_trace, speed_warning
+    from tango.traces.reading import read_trace
+    from tango.traces.transforms import cut, rescale_work, thin
+    from workers.app import app
+    from workers.publisher import CeleryPublisher
+
+    system(system_name)  # an unknown name is refused before the trace is read
+    world = _world()
+    fleet = load_fleet(fleet_name or world.fleet.declared_fleet_file())
+    with spinner("reading the trace"):
+        reading = read_trace(trace, format=trace_format, skip_bad=skip_bad is not None)
+    if skip_bad is not None:
+        reading.refusals.write(skip_bad)
+        click.echo(f"{len(reading.refusals)} bad rows written to {skip_bad}, {reading.rows} good rows taken", err=True)
+    arrivals = reading.trace
+    if from_s is not None or to_s is not None:
+        arrivals = cut(arrivals, from_s or 0.0, float("inf") if to_s is None else to_s)
+    if share is not None:
+        arrivals = thin(arrivals, share, seed=seed)
+    arrivals = rescale_work(arrivals, scale=work_scale, lc_work_s=lc_work_s, be_work_s=be_work_s)
+    requests = map_trace(arrivals, fleet, seed=seed, speed=speed)
+    world.fleet.require_clusters(requests.clusters)
+    warning = speed_warning(requests)
+    if warning:
+        click.echo(f"warning: {warning}", err=True)
+    new = NewRun(
+        name=name or reading.trace.source,
+        system=system_name,
+        fleet=fleet.name,
+        fleet_hash=fleet.source_hash,
+        seed=seed,
+        speed=speed,
+        reassure=not no_reassure,
+        trace_source=arrivals.source,
+        span_s=float(requests.due_s[-1]) * speed,
+    )
+    with spinner(f"storing {len(requests)} requests"):
+        submitted = submit_run(new, requests, store=world.runs, publisher=CeleryPublisher(app))
+    if not submitted.announced:
+        click.echo("warning: the broker is away; the run is stored and begins when the broker is back", err=True)
+    return submitted.run_id
+
+
+def follow_run(world: World, run_id: int, *, timeout_s: float | None = None) -> None:
+    """Show a run's progress until it is done. Raises: RequestRejected if `timeout_s` passes first."""
+    from tango.domain.runs import RunStatus
+
+    began_s = time.monotonic()
+    with RunProgress(run_id) as display:
+        while True:
+            info, progress = world.runs.run(run_id), world.records.progress(run_id)
+            display.update(progress)
+            if info.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
+                return
+            if timeout_s is not None and time.monotonic() - began_s > timeout_s:
+                raise RequestRejected(f"run {run_id} is not done after {timeout_s:.0f} s; see `tango run show {run_id}`")
+            time.sleep(0.5)
+
+
+def show_run(world: World, run_id: int, output: str) -> None:
+    """Print a run's figures: those saved at its end, or as of now."""
+    from tango.control.finish_run import figures_now
+    from tango.report.tables import print_run
+
+    metrics = figures_now(run_id, records=world.records)
+    if output in ("table", "wide"):
+        print_run(metrics, wide=output == "wide")
+    else:
+        print_mapping(dict(metrics), output)
+
+
+@run.command(name="list")
+@click.option("--limit", default=50, show_default=True)
+@output_option()
+def list_runs(limit: int, output: str) -> None:
+    """List the latest runs."""
+    rows = [
+        {
+            "run": r.run_id,
+            "name": r.name,
+            "status": str(r.status),
+            "system": r.system,
+            "fleet": r.fleet,
+            "accepted": r.accepted,
+            "seed": r.seed,
+            "speed": r.speed,
+        }
+        for r in _world().runs.runs(limit=limit)
+    ]
+    print_rows(rows, RUN_COLUMNS, output)
+
+
+@run.command()
+@click.argument("run_id", type=int, metavar="RUN")
+@output_option()
+def show(run_id: int, output: str) -> None:
+    """Show the figures of a RUN."""
+    show_run(_world(), run_id, output)
+
+
+@run.command()
+@click.argument("run_id", type=int, metavar="RUN")
+@output_option()
+def follow(run_id: int, output: str) -> None:
+    """Watch a RUN until it is done, then show its figures."""
+    follow_run(_world(), run_id)
+    show_run(_world(), run_id, output)
+
+
+@run.command()
+@click.argument("run_id", type=int, metavar="RUN")
+def cancel(run_id: int) -> None:
+    """Cancel a RUN: what is not finished is given up, its pods are deleted."""
+    world = _world()
+    pods = world.records.live_pods(run_id)
+    cancelled = world.runs.cancel(run_id)
+    world.gateway.delete_pods(pods)
+    click.echo(f"run {run_id}: {cancelled} requests cancelled, {len(pods)} pods deleted", err=True)
+
+
+@run.command()
+@click.argument("run_id", type=int, metavar="RUN")
+@click.option("--state", default=None, help="Only requests in this state, e.g. failed.")
+@click.option("--limit", default=100, show_default=True)
+@output_option()
+def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
+    """List requests of a RUN with attempts and reasons."""
+    from tango.domain.requests import RequestState
+
+    if state is not None and state not in RequestState:
+        raise UsageError(f"there is no state {state!r}; known states: {', '.join(RequestState)}")
+    columns = tuple(
+        Column(name) for name in ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
+    )
+    print_rows(_world().records.requests(run_id, state=state, limit=limit), columns, output)
+
+
+@run.command()
+@click.argument("run_id", type=int, metavar="RUN")
+def delete(run_id: int) -> None:
+    """Delete a RUN with everything recorded under it."""
+    _world().runs.delete(run_id)
+    click.echo(f"run {run_id} deleted", err=True)
+
+
+@run.command()
+@click.option("--keep", default=20, show_default=True, help="Newest finished runs to keep.")
+def prune(keep: int) -> None:
+    """Delete all but the newest finished runs."""
+    world = _world()
+    done = [r for r in world.runs.runs(limit=100_000) if r.status in ("completed", "cancelled")]
+    for old in done[keep:]:
+        world.runs.delete(old.run_id)
+    click.echo(f"{len(done[keep:])} runs deleted, {min(keep, len(done))} kept", err=True)
