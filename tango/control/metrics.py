@@ -154,8 +154,11 @@ def jain_index(values: NDArray[np.float64]) -> float | None:
 
     Source: Jain, Chiu, Hawe, DEC-TR-301 (1984), equation 2.
     """
-    squares = float(np.sum(values**2))
-    return float(np.sum(values)) ** 2 / (len(values) * squares) if squares > 0.0 else None
+    largest = float(values.max(initial=0.0))
+    if not largest > 0.0:
+        return None
+    scaled = values / largest  # the index does not change, and no square can underflow
+    return float(scaled.sum()) ** 2 / (len(values) * float(np.sum(scaled**2)))
 
 
 def _ratio(part: float, whole: float) -> float | None:
