@@ -1,0 +1,96 @@
+"""`tango demo`: the first five minutes. Everything starts, a minute of mixed requests is replayed, the result is shown, all stops.
+
+The demo has a state folder of its own, so it runs beside a stack that is up, and its data stays: the commands it prints at the
+end bring that data up again.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+ADDRESS_VARIABLES = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
+
+
+@click.command()
+@click.option("--duration", default=60.0, show_default=True, help="Seconds of arrivals.")
+@click.option("--rate", default=50.0, show_default=True, help="Requests per second.")
+@click.option("--seed", default=9, show_default=True)
+def demo(duration: float, rate: float, seed: int) -> None:
+    """Start everything, replay a minute of mixed requests on three clusters, show the result, stop everything."""
+    from tango.stack.state import state_home
+
+    home = state_home(os.environ) / "demo"
+    with demo_environment(home):
+        from tango.cli.stack import running_stack
+
+        click.echo(f"Tango demo: 3 clusters of 4 nodes, about {rate * duration:.0f} requests in {duration:.0f} s. State: {home}", err=True)
+        with running_stack(home=home, fleet="demo"):
+            report = replay_and_show(duration=duration, rate=rate, seed=seed)
+    click.echo(f"\nReport:  {report}\n")
+    click.echo("Look closer (the demo's data is kept):")
+    click.echo(f"  export TANGO_HOME={home}")
+    for line in (
+        "tango up --detach",
+        "tango run list",
+        'tango sql "SELECT * FROM service_qos"',
+        "tango trace generate p3 --rate 50 --duration 60 --clusters 3 --lc-share 0.7 --seed 10 --out more.csv",
+        "tango run submit more.csv --follow",
+        "tango down",
+    ):
+        click.echo(f"  {line}")
+
+
+@contextmanager
+def demo_environment(home: Path) -> Iterator[None]:
+    """The demo uses its own servers, whatever the shell's variables point to."""
+    kept = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
+    before = os.environ.get("TANGO_HOME")
+    os.environ["TANGO_HOME"] = str(home)
+    try:
+        yield
+    finally:
+        for name, value in {**kept, "TANGO_HOME": before}.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
+    """Generate the demo's trace, submit it, follow it, print the table; give where the report lies."""
+    from tango.bootstrap import world
+    from tango.cli.report import write_report
+    from tango.cli.run import follow_run, show_run, submit_trace
+    from tango.traces.generators import Recipe, generate
+    from tango.traces.own_format import write_trace
+
+    with tempfile.TemporaryDirectory(prefix="tango-demo-") as folder:
+        path = Path(folder) / "demo.csv"
+        recipe = Recipe(pattern="borg", rate_per_s=rate, duration_s=duration, clusters=3, lc_share=0.7, be_work_s=3.0, seed=seed)
+        write_trace(generate(recipe), path)
+        run_id = submit_trace(
+            [path],
+            system_name="tango",
+            fleet_name=None,
+            speed=1.0,
+            seed=seed,
+            name="demo",
+            from_s=None,
+            to_s=None,
+            share=None,
+            work_scale=1.0,
+            lc_work_s=None,
+            be_work_s=None,
+            trace_format=None,
+            skip_bad=None,
+            no_reassure=False,
+        )
+    follow_run(world(), run_id, timeout_s=duration + 60.0)
+    show_run(world(), run_id, "table")
+    return write_report(run_id, None)
