@@ -1,0 +1,200 @@
+"""Progress of what takes over two seconds, on stderr: bars on a terminal, an occasional plain line elsewhere.
+
+`progress` is for one quantity that grows; `RunProgress` shows a run while it goes on, fed with dicts as the stores give them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tango.cli.output import NOTHING, printable, stderr_console
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+QUIET_S = 2.0
+"""What is over sooner says nothing where there is no terminal."""
+LINE_EVERY_S = 5.0
+CLASSES = ("lc", "be")
+COUNTS = ("accepted", "released", "running", "succeeded", "failed")
+
+
+class Advance(Protocol):
+    """Handed to whoever does the work."""
+
+    def __call__(self, amount: float = 1.0, *, total: float | None = None) -> None:
+        """Add to what is done; `total` sets or corrects how much there is."""
+        ...
+
+
+@contextmanager
+def progress(
+    description: str,
+    *,
+    total: float | None = None,
+    unit: str = "",
+    console: Console | None = None,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> Iterator[Advance]:
+    """Show how far something is: `with progress("Reading rows", total=n) as advance: ... advance(100)`."""
+    console = console or stderr_console()
+    shown = _bar(description, total, unit, console) if console.is_terminal else _lines(description, total, unit, console, clock_s)
+    with shown as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(description: str, total: float | None, unit: str, console: Console) -> Iterator[Advance]:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    count = TextColumn("{task.completed:,.0f}" + (f" {unit}" if unit else ""), markup=False)
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        count,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task(printable(description), total=total)
+
+        def advance(amount: float = 1.0, *, total: float | None = None) -> None:
+            if total is not None:
+                bars.update(task, total=total)
+            bars.update(task, advance=amount)
+
+        yield advance
+
+
+@contextmanager
+def _lines(description: str, total: float | None, unit: str, console: Console, clock_s: Callable[[], float]) -> Iterator[Advance]:
+    began_s = clock_s()
+    told_s, done, whole = began_s, 0.0, total
+
+    def line() -> str:
+        of = f" of {whole:,.0f} ({done / whole:.0%})" if whole else ""
+        return f"{description}: {done:,.0f}{of}{' ' + unit if unit else ''}, {clock_s() - began_s:.0f} s"
+
+    def advance(amount: float = 1.0, *, total: float | None = None) -> None:
+        nonlocal told_s, done, whole
+        done += amount
+        whole = total if total is not None else whole
+        if clock_s() - told_s >= LINE_EVERY_S:
+            told_s = clock_s()
+            console.print(printable(line()))
+
+    yield advance
+    if clock_s() - began_s >= QUIET_S:
+        console.print(printable(line() + ", done"))
+
+
+def seconds_text(value_s: float | None) -> str:
+    """`0:42`, `1:02:03`, or a dash."""
+    if value_s is None:
+        return NOTHING
+    minutes, seconds = divmod(max(0, round(value_s)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _share(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.1%}"
+
+
+class RunProgress:
+    """A run as it goes on. Use as a context manager and call `update` with what is known.
+
+    Keys of `state`, all but `by_class` optional: `status`, `by_class` ({"lc" | "be": {"accepted" … "failed": count}}, where
+    `accepted` is all requests of the class), `elapsed_s`, `eta_s`, `qos_rate`, `utilization_cpu`.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        *,
+        console: Console | None = None,
+        clock_s: Callable[[], float] = time.monotonic,
+        line_every_s: float = LINE_EVERY_S,
+    ) -> None:
+        self._title = printable(title)
+        self._console = console or stderr_console()
+        self._clock_s = clock_s
+        self._line_every_s = line_every_s
+        self._told_s: float | None = None
+        self._last: Mapping[str, Any] | None = None
+        self._live: Live | None = None
+
+    def __enter__(self) -> RunProgress:
+        if self._console.is_terminal:
+            from rich.live import Live
+
+            self._live = Live(console=self._console, refresh_per_second=8, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+        if self._last is not None:
+            self._console.print(self.line(self._last))
+
+    def update(self, state: Mapping[str, Any]) -> None:
+        """Show the newest figures; without a terminal at most one line every `line_every_s`."""
+        self._last = state
+        if self._live is not None:
+            self._live.update(self.panel(state))
+            return
+        now_s = self._clock_s()
+        if self._told_s is None or now_s - self._told_s >= self._line_every_s:
+            self._told_s = now_s
+            self._console.print(self.line(state))
+
+    def line(self, state: Mapping[str, Any]) -> str:
+        """One plain line."""
+        parts = [f"{self._title}: {state.get('status', 'running')} {seconds_text(state.get('elapsed_s'))}"]
+        for name in CLASSES:
+            counts = state["by_class"].get(name)
+            if counts:
+                failed = f", {counts['failed']:,} failed" if counts.get("failed") else ""
+                parts.append(f"{name.upper()} {counts.get('succeeded', 0):,}/{counts.get('accepted', 0):,} done{failed}")
+        parts.append(f"QoS {_share(state.get('qos_rate'))}, CPU {_share(state.get('utilization_cpu'))}")
+        if state.get("eta_s") is not None:
+            parts.append(f"{seconds_text(state['eta_s'])} left")
+        return printable(" | ".join(parts))
+
+    def panel(self, state: Mapping[str, Any]) -> RenderableType:
+        """What a terminal shows: a bar per class, its counts, and the figures so far."""
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+        table.add_column("")
+        table.add_column("", width=max(10, min(24, self._console.width - 56)))
+        for count in COUNTS[1:]:
+            table.add_column(count, justify="right", no_wrap=True)
+        for name in CLASSES:
+            counts = state["by_class"].get(name)
+            if not counts:
+                continue
+            whole = max(1, counts.get("accepted", 0))
+            ended = sum(counts.get(key, 0) for key in ("succeeded", "failed", "shed", "cancelled"))
+            cells = [
+                Text(f"{counts.get(key, 0):,}", style="red" if key == "failed" and counts.get(key) else "") for key in COUNTS[1:]
+            ]
+            table.add_row(Text(name.upper(), style="bold"), ProgressBar(total=whole, completed=ended), *cells)
+        figures = Text.assemble(
+            (printable(self._title), "bold"),
+            f"  {state.get('status', 'running')}  {seconds_text(state.get('elapsed_s'))} gone",
+            f", {seconds_text(state.get('eta_s'))} left",
+            f"  QoS {_share(state.get('qos_rate'))}  CPU {_share(state.get('utilization_cpu'))}",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+        return Group(figures, table)
