@@ -1,7 +1,8 @@
 """Traces: readers of public traces, Tango's own files, seeded generators, and the mapping on a fleet's services.
 
-    files -> csv_columns | structured_columns -> columns.checked -> google2011 | google2019 | alibaba2018 | azure_llm2023 | own_format
-                                                                        -> Trace -> transforms -> mapping -> NewRequests
+    files -> csv_columns | structured_columns -> columns.checked
+          -> google2011 | google2019 | alibaba2018 | azure_llm2023 | own_format
+          -> Trace -> transforms -> mapping -> NewRequests
 
 Everything works on whole columns. `reading.read_trace` is the way in.
 """

@@ -35,8 +35,8 @@ SCHEMA = Schema(
 def trace_of(parts: list[Columns], source: str) -> Trace:
     """One BE request a task (job, task name), at its first start; tasks that never started (start 0) are no arrivals.
 
-    Work = (end - start) x plan_cpu / 100 of one instance: the instances of a task are copies that would be pods of their own. NaN where
-    the task has no end, no length or no plan. Memory = plan_mem per cent of `MACHINE_MIB`.
+    Work = (end - start) x plan_cpu / 100 of one instance: the instances of a task are copies that would be pods of their own. NaN
+    where the task has no end, no length or no plan. Memory = plan_mem per cent of `MACHINE_MIB`.
     """
     start_s = np.concatenate([part.ints("start_time") for part in parts]).astype(np.float64)
     end_s = np.concatenate([part.floats("end_time") for part in parts])

@@ -52,7 +52,7 @@ def arrivals(n: int, duration_s: float, clusters: int, rng: np.random.Generator)
 
 
 def works(service_class: ServiceClass, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Relative works. BE: life x CPU request. LC: CPU request alone, because the lives of LC tasks are those of standing services."""
+    """Relative works. BE: life x CPU request. LC: CPU request alone, since lives of LC tasks are those of standing services."""
     sigma = CPU_SIGMA if service_class is ServiceClass.LC else math.hypot(CPU_SIGMA, LIFE_SIGMA)
     return np.exp(sigma * rng.standard_normal(n))
 

@@ -118,14 +118,12 @@ def checked(
 
 
 def _refuse(file: str, line: NDArray[np.int64], faults: list[Fault], keep: Mask, text: RowText, refusals: Refusals) -> None:
-    start = len(refusals)
     for fault in faults:
         for row in fault.rows[keep[fault.rows]]:
             at = int(line[row])
             found, whole = text(at, fault.column)
             refusals.add(BadRow(file=file, line=at, column=fault.column, found=found or "nothing", expected=fault.expected), whole)
         keep[fault.rows] = False
-    refusals.rows[start:] = sorted(refusals.rows[start:], key=lambda row: row.reason.line)
 
 
 def _value_faults(field: Field, column: Column) -> list[Fault]:

@@ -1,8 +1,8 @@
 """CSV to checked columns: one vectorised pass when all is well, and an exact one that finds every bad row when it is not.
 
 The fast pass lets Arrow convert each column to its type. If Arrow refuses anything, or the rows it gives do not match the lines
-of the file one to one, the exact pass sets aside the lines that are no CSV at all (not UTF-8, an unclosed quote, too long), reads the
-rest as text and converts column by column under a mask. Both end in `columns.checked`, so they keep the same rules.
+of the file one to one, the exact pass sets aside the lines that are no CSV at all (not UTF-8, an unclosed quote, too long), reads
+the rest as text and converts column by column under a mask. Both end in `columns.checked`, so they keep the same rules.
 """
 
 from __future__ import annotations
@@ -147,7 +147,6 @@ def _exact(
     file: str, lines: _Lines, names: list[str], fields: list[Field], refusals: Refusals
 ) -> tuple[NDArray[np.int64], dict[str, Column], list[Fault]]:
     """Line numbers, columns and faults of the lines that have the right number of columns; the others are refused."""
-    start = len(refusals)
     good = np.ones(lines.count, bool)
     for index, found, expected in _broken_lines(lines):
         if good[index]:
@@ -173,16 +172,15 @@ def _exact(
             table = table.slice(0, 0)
             wrong = []
     for row in wrong:
-        index = int(kept[row.number - 1])
-        good[index] = False
-        _refuse_line(file, lines, index, f"{row.actual_columns} columns", f"{row.expected_columns} columns", refusals)
+        at = int(kept[row.number - 1])
+        good[at] = False
+        _refuse_line(file, lines, at, f"{row.actual_columns} columns", f"{row.expected_columns} columns", refusals)
     if table.num_rows != good.sum():
-        for index in np.flatnonzero(good):
-            count = len(next(csv.reader([lines.raw(int(index)).decode("utf-8")]), []))
+        for at in map(int, np.flatnonzero(good)):
+            count = len(next(csv.reader([lines.raw(at).decode("utf-8")]), []))
             if count != len(names):
-                good[index] = False
-                _refuse_line(file, lines, int(index), f"{count} columns", f"{len(names)} columns", refusals)
-    refusals.rows[start:] = sorted(refusals.rows[start:], key=lambda row: row.reason.line)
+                good[at] = False
+                _refuse_line(file, lines, at, f"{count} columns", f"{len(names)} columns", refusals)
     by_name: dict[str, Column] = {}
     faults: list[Fault] = []
     for field in fields:

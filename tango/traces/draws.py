@@ -1,7 +1,7 @@
 """Chance that depends on (seed, request index) alone, by the counter-based generator Philox.
 
-Row i of the draws is the same whatever the number of requests, the system or the order of reading, so that all systems of a comparison
-serve the same work. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+Row i of the draws is the same whatever the number of requests, the system or the order of reading, so that all systems of a
+comparison serve the same work. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
 from __future__ import annotations

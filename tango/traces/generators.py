@@ -1,8 +1,9 @@
 """Seeded traces: `p1`, `p2`, `p3` mix periodic and random arrivals, `borg` follows the figures of Google's 2011 trace.
 
-The patterns are those of Tango (Feng et al., ICPP 2023), which names them and does not give their formulas: P1 LC periodic and BE random, P2 the
-reverse, P3 both random. Periodic: the rate is a wave and the arrivals are its even quantiles, without chance. Random: the rate is redrawn
-every two seconds and arrivals are Poisson given the rate. The number of requests is exact: round(rate x duration).
+The patterns are those of Tango (Feng et al., ICPP 2023), which names them and does not give their formulas: P1 LC periodic and BE
+random, P2 the reverse, P3 both random. Periodic: the rate is a wave and the arrivals are its even quantiles, without chance.
+Random: the rate is redrawn every two seconds and arrivals are Poisson given the rate. The number of requests is exact: round(rate
+x duration).
 """
 
 from __future__ import annotations

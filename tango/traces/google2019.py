@@ -1,7 +1,7 @@
 """Google ClusterData 2019 (version 3), instance events: CSV with a header, JSON lines or Parquet as BigQuery exports them.
 
-The public random sample of rows is known by its column `row`. Its gaps and durations are not those of the trace, so no life is taken
-from it; classes, requests and entries are.
+The public random sample of rows is known by its column `row`. Its gaps and durations are not those of the trace, so no life is
+taken from it; classes, requests and entries are.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """Maps a trace on a fleet: which service, which entry cluster, how much work, by rules that are stated here and in docs/traces.md.
 
-1. **Service.** A named service must be one of the fleet and of the request's class. Requests without one are ranked within their class
-   by size (work where any of the class has it, else memory) and cut into as many groups of equal count as the class has services; the
-   smallest group goes to the service with the least work. Without any size the service is drawn evenly.
+1. **Service.** A named service must be one of the fleet and of the request's class. Requests without one are ranked within their
+class
+   by size (work where any of the class has it, else memory) and cut into as many groups of equal count as the class has services;
+   the smallest group goes to the service with the least work. Without any size the service is drawn evenly.
 2. **Entry.** A name of the fleet, or a whole number k for its k-th cluster. An origin (`~job`) is hashed with the seed, so that all
    requests of a job enter at one cluster. Without a name the cluster is drawn evenly.
 3. **Work.** As the trace has it, else lognormal around the service's mean with its coefficient of variation.
-4. **Memory.** LC: the service's, since the concurrency of instances is counted in it. BE: as the trace has it, else the service's; where
+4. **Memory.** LC: the service's, since the concurrency of instances is counted in it. BE: as the trace has it, else the
+service's; where
    the service was assigned by rule 1 it is kept between a quarter and four times the service's.
 5. **Time.** The first arrival is due at 0. Speed X divides times, works and targets by X, so that the offered load stays.
 
@@ -74,8 +76,8 @@ def speed_warning(requests: NewRequests) -> str | None:
     if shortest is None or shortest >= WARN_TARGET_S:
         return None
     return (
-        f"the shortest LC target is {shortest * 1000:.3g} ms of wall time at this speed; below {WARN_TARGET_S * 1000:.0f} ms the delays of the"
-        " replay itself (windows, ticks, round trips, which are not sped up) lower the QoS rate; take a lower --speed"
+        f"the shortest LC target is {shortest * 1000:.3g} ms of wall time at this speed; below {WARN_TARGET_S * 1000:.0f} ms the"
+        " delays of the replay itself (windows, ticks, round trips, which are not sped up) lower the QoS rate; take a lower --speed"
     )
 
 

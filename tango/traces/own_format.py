@@ -53,7 +53,8 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
     classes = []
     for part in parts:
         code, words = part.texts("class")
-        classes.append(np.array([ServiceClass[word.upper()] if word else 0 for word in words] or [0], np.int8)[code])
+        # Words of refused rows are still in the dictionary, though no row uses them.
+        classes.append(np.array([int(word == ServiceClass.BE.label) for word in words] or [0], np.int8)[code])
     return Trace(
         arrival_s=arrival[order],
         service_class=np.concatenate(classes)[order],

@@ -72,8 +72,8 @@ def read_trace(
 ) -> Reading:
     """Read one trace from files or globs (several parts are joined in order of time).
 
-    With `skip_bad` good rows are taken and bad ones stand in `refusals`; else any bad row refuses the whole trace. A `fleet` lets the
-    reader refuse unknown services and clusters by their lines. `progress` is called with (files read, files).
+    With `skip_bad` good rows are taken and bad ones stand in `refusals`; else any bad row refuses the whole trace. A `fleet` lets
+    the reader refuse unknown services and clusters by their lines. `progress` is called with (files read, files).
     Raises: BadRows with file, line, column, found and expected; UsageError for an unknown format.
     """
     if format is not None and format not in FORMATS:
@@ -85,7 +85,9 @@ def read_trace(
     for index, path in enumerate(files):
         content = read_content(path, salvage=skip_bad)
         known = known or sniff(content)
+        before = len(refusals)
         parts.append(_read_part(content, known, refusals, fleet))
+        refusals.sort_from(before)
         if content.cut:
             line = content.data.count(b"\n") + 1
             refusals.add(BadRow(file=content.file, line=line, column="", found=content.cut, expected="a complete gzip stream"), "")

@@ -36,6 +36,10 @@ class Refusals:
         """Refuse one row."""
         self.rows.append(RefusedRow(reason, text))
 
+    def sort_from(self, start: int) -> None:
+        """Bring the refusals from `start` on, those of one file, in order of line."""
+        self.rows[start:] = sorted(self.rows[start:], key=lambda row: row.reason.line)
+
     def raise_if_any(self) -> None:
         """Raises: BadRows with the first refusals and their number."""
         if self.rows:

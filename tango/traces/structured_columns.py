@@ -1,4 +1,4 @@
-"""JSON lines and Parquet to checked columns. Both are typed by their writers, so the work is to find nested and differently typed fields."""
+"""JSON lines and Parquet to checked columns: typed by their writers, so the work is to find nested and differently typed fields."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def _line_by_line(file: str, raw: list[bytes], good: Any, schema: Schema, refusa
             for key in field.path or (field.name,):
                 inner = inner.get(key) if isinstance(inner, dict) else None
             columns[field.name].append(None if inner is None else str(inner))
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for field in schema.fields:
         texts = pa.array(columns[field.name], pa.string())
         if field.path:

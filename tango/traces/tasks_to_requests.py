@@ -1,8 +1,9 @@
-"""Borg events to requests: attempts of one task are one request, its life runs from SCHEDULE to the end, or to the end of the window.
+"""Borg events to requests: attempts of one task are one request, its life runs from SCHEDULE to the end, or to the end of the
+window.
 
-Google's two traces record events of tasks. A request of Tango is a task; its arrival is the first SUBMIT after the trace began. Later
-SUBMITs of the same task are attempts of that request. Sources: Reiss, Wilkes, Hellerstein, "Google cluster-usage traces: format +
-schema" (2011, version 2); Wilkes, "Google cluster-usage traces v3" (2020).
+Google's two traces record events of tasks. A request of Tango is a task; its arrival is the first SUBMIT after the trace began.
+Later SUBMITs of the same task are attempts of that request. Sources: Reiss, Wilkes, Hellerstein, "Google cluster-usage traces:
+format + schema" (2011, version 2); Wilkes, "Google cluster-usage traces v3" (2020).
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 
 MACHINE_CORES = 16.0
-"""Cores of "the largest machine", the unit of Google's CPU requests. Google does not publish it: an assumption, which sets the scale of
-works and not their shape, since mapping rescales them."""
+"""Cores of "the largest machine", the unit of Google's CPU requests. Google does not publish it: an assumption, which sets the
+scale of works and not their shape, since mapping rescales them."""
 
 MACHINE_MIB = 32768.0
 """Memory of the largest machine, likewise assumed; a median request (0.0255) then is 836 MiB, that of an edge pod."""
@@ -47,9 +48,10 @@ def service_class_of(scheduling_class: NDArray[np.int64]) -> NDArray[np.int8]:
 def requests_of(events: TaskEvents, *, with_life: bool, source: str) -> Trace:
     """One request a task that was submitted, in order of its first submission.
 
-    The life of a request is that of its last attempt that was scheduled: from SCHEDULE to the next EVICT, FAIL, FINISH, KILL or LOST,
-    or to the last event of the window where none follows (censored: a lower bound). Work = life x CPU request x `MACHINE_CORES`; NaN
-    for a task never scheduled or without a request, and for all where `with_life` is false. The entry is the job (`~<job id>`).
+    The life of a request is that of its last attempt that was scheduled: from SCHEDULE to the next EVICT, FAIL, FINISH, KILL or
+    LOST, or to the last event of the window where none follows (censored: a lower bound). Work = life x CPU request x
+    `MACHINE_CORES`; NaN for a task never scheduled or without a request, and for all where `with_life` is false. LC works are
+    NaN too: an LC task is a standing service, and its life is not the work of a request. The entry is the job (`~<job id>`).
     """
     jobs, job_code = np.unique(events.job, return_inverse=True)
     width = int(events.task.max()) + 1 if len(events.task) else 1
@@ -61,12 +63,13 @@ def requests_of(events: TaskEvents, *, with_life: bool, source: str) -> Trace:
     life_s = _life_s(events, key_of, len(keys))[asked] if with_life else np.full(len(asked), np.nan)
     with np.errstate(invalid="ignore"):
         work_s = life_s * events.cpu_request[row] * MACHINE_CORES
-    work_s = np.where(work_s > 0, work_s, np.nan)
+    classes = service_class_of(events.scheduling_class[row])
+    work_s = np.where((work_s > 0) & (classes == int(ServiceClass.BE)), work_s, np.nan)
     memory_mib = events.memory_request[row] * MACHINE_MIB
     entry_jobs, entry = np.unique(job_code[row], return_inverse=True)
     return Trace(
         arrival_s=events.time_us[row] / 1e6,
-        service_class=service_class_of(events.scheduling_class[row]),
+        service_class=classes,
         service=np.zeros(len(row), np.int32),
         cluster=entry.astype(np.int32),
         cpu_work_s=work_s,

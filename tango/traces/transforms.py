@@ -14,7 +14,7 @@ from tango.traces.draws import seeded
 
 BE_CLIP = 10.0
 LC_CLIP = 4.0
-"""A rescaled work is at most this many times its class's mean, so that one request does not outlast a short run or its own target."""
+"""A rescaled work is at most this many times the mean of its class, so that no request outlasts a short run or its target."""
 
 
 def cut(trace: Trace, from_s: float = 0.0, to_s: float = np.inf) -> Trace:
@@ -29,7 +29,7 @@ def cut(trace: Trace, from_s: float = 0.0, to_s: float = np.inf) -> Trace:
     if not len(part):
         begin, end = (trace.arrival_s[0], trace.arrival_s[-1]) if len(trace) else (0.0, 0.0)
         raise RequestRejected(f"no request arrives from {from_s:g} to {to_s:g} s; the trace runs from {begin:g} to {end:g} s")
-    return dataclasses.replace(part, arrival_s=part.arrival_s - from_s)
+    return dataclasses.replace(part, arrival_s=np.round(part.arrival_s - from_s, 9))
 
 
 def thin(trace: Trace, share: float, *, seed: int) -> Trace:
@@ -48,8 +48,8 @@ def thin(trace: Trace, share: float, *, seed: int) -> Trace:
 def rescale_work(trace: Trace, *, scale: float = 1.0, lc_work_s: float | None = None, be_work_s: float | None = None) -> Trace:
     """Multiply known works by `scale`, then bring the mean of a class to `lc_work_s` or `be_work_s` where given.
 
-    A class that is brought to a mean is clipped at `LC_CLIP` or `BE_CLIP` times the mean, which then holds exactly. Unknown works stay
-    unknown. Raises: UsageError for a figure that is not above 0.
+    A class that is brought to a mean is clipped at `LC_CLIP` or `BE_CLIP` times the mean, which then holds exactly. Unknown works
+    stay unknown. Raises: UsageError for a figure that is not above 0.
     """
     for name, value in (("work scale", scale), ("LC work", lc_work_s), ("BE work", be_work_s)):
         if value is not None and not (value > 0 and np.isfinite(value)):
@@ -90,4 +90,4 @@ def with_mean(values: NDArray[np.float64], mean: float, *, clip: float) -> NDArr
         if missing <= 1e-12 * mean * len(scaled) or not len(rest):
             break
         scaled[~capped] = rest * (1.0 + missing / rest.sum())
-    return np.minimum(scaled, mean * clip)
+    return np.asarray(np.minimum(scaled, mean * clip))

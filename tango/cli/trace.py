@@ -1,0 +1,175 @@
+"""`tango trace`: what is in a trace, Tango's own files from any known format, and generated traces."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from tango.domain.trace import Trace
+from tango.errors import UsageError
+from tango.fleets import load_fleet
+from tango.traces import FORMATS, Reading, TraceInfo, info_of, read_trace, write_trace
+from tango.traces.generators import PATTERNS, Recipe, generate
+from tango.traces.own_format import ENDINGS
+from tango.traces.transforms import cut, forget, rescale_work, thin
+
+_PROGRESS_AFTER_S = 2.0
+
+_format = click.option(
+    "--format", "format_", type=click.Choice(FORMATS), help="Format of the files; by default told by their content."
+)
+_skip_bad = click.option(
+    "--skip-bad",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Take the good rows; write the bad ones to FILE.",
+)
+_output = click.option(
+    "-o", "--output", type=click.Choice(("table", "json")), default="table", show_default=True, help="Form of the result."
+)
+_seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds give equal bytes.")
+
+
+@click.group()
+def trace() -> None:
+    """Look into, convert and generate traces of requests."""
+
+
+@trace.command()
+@click.argument("files", nargs=-1, required=True)
+@_format
+@_skip_bad
+@click.option("--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.")
+@_output
+def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None, output: str) -> None:
+    """Count the requests of a trace. FILES are parts of one trace; globs in quotes are expanded."""
+    reading = _read(files, format_, skip_bad, fleet)
+    _show(info_of(reading), output)
+
+
+@trace.command()
+@click.argument("files", nargs=-1, required=True)
+@click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
+@_format
+@_skip_bad
+@click.option(
+    "--from", "from_s", type=float, default=0.0, metavar="S", help="Drop arrivals before this trace second, which becomes zero."
+)
+@click.option("--to", "to_s", type=float, default=float("inf"), metavar="S", help="Drop arrivals from this trace second on.")
+@click.option("--thin", "share", type=float, metavar="P", help="Keep each request with this probability.")
+@click.option("--work-scale", type=float, default=1.0, metavar="X", help="Multiply known CPU works.")
+@click.option("--lc-work-s", type=float, metavar="S", help="Rescale known LC works to this mean.")
+@click.option("--be-work-s", type=float, metavar="S", help="Rescale known BE works to this mean.")
+@click.option(
+    "--forget", "names", type=click.Choice(("service", "cluster")), multiple=True, help="Drop names; mapping assigns them."
+)
+@click.option("--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.")
+@_seed
+@_output
+def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
+    """Write a trace in Tango's own format to OUT (.csv, .csv.gz or .parquet), cut, thinned and rescaled in this order."""
+    _check_ending(out)
+    reading = _read(files, options["format_"], options["skip_bad"], options["fleet"])
+    changed = cut(reading.trace, options["from_s"], options["to_s"]) if _is_cut(options) else reading.trace
+    if options["share"] is not None:
+        changed = thin(changed, options["share"], seed=options["seed"])
+    changed = rescale_work(changed, scale=options["work_scale"], lc_work_s=options["lc_work_s"], be_work_s=options["be_work_s"])
+    changed = forget(changed, services="service" in options["names"], clusters="cluster" in options["names"])
+    _write(changed, out)
+    reading = dataclasses.replace(reading, trace=changed)
+    _show(info_of(reading), output)
+
+
+@trace.command("generate")
+@click.argument("pattern", type=click.Choice(PATTERNS))
+@click.option("--rate", type=float, default=50.0, show_default=True, metavar="R", help="Requests per second, LC and BE together.")
+@click.option("--duration", type=float, default=60.0, show_default=True, metavar="S", help="Seconds of trace time.")
+@click.option("--clusters", type=click.IntRange(min=1), help="Entry clusters; by default all of the fleet, or 3.")
+@click.option("--lc-share", type=click.FloatRange(0.0, 1.0), default=0.7, show_default=True, help="Share of LC requests, by count.")
+@click.option("--lc-work-s", type=float, metavar="S", help="Mean LC work in CPU-seconds; by default the fleet's, or 0.04.")
+@click.option("--be-work-s", type=float, metavar="S", help="Mean BE work in CPU-seconds; by default the fleet's, or 3.")
+@click.option("--fleet", help="Fleet (name or file) that names clusters and services; without it they are assigned at submit.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help=f"File to write ({', '.join(ENDINGS)})."
+)
+@_seed
+@_output
+def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
+    """Generate a seeded trace: p1 (LC periodic, BE random), p2 (the reverse), p3 (both random) or borg (bursts as Google's)."""
+    _check_ending(out)
+    recipe = Recipe(
+        pattern=pattern,
+        rate_per_s=options["rate"],
+        duration_s=options["duration"],
+        seed=options["seed"],
+        lc_share=options["lc_share"],
+        clusters=options["clusters"],
+        lc_work_s=options["lc_work_s"],
+        be_work_s=options["be_work_s"],
+        fleet=load_fleet(options["fleet"]) if options["fleet"] else None,
+    )
+    made = generate(recipe)
+    _write(made, out)
+    reading = Reading(made, "tango", (str(out),), len(made))
+    _show(info_of(reading), output)
+
+
+def _read(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None) -> Reading:
+    known = load_fleet(fleet) if fleet else None
+    with _progress(len(files)) as step:
+        reading = read_trace(files, format=format_, skip_bad=skip_bad is not None, fleet=known, progress=step)
+    if skip_bad is not None:
+        reading.refusals.write(skip_bad)
+        click.echo(f"{len(reading.refusals)} bad rows skipped, written to {skip_bad}; {reading.rows} good rows taken", err=True)
+    for note in reading.notes:
+        click.echo(f"note: {note}", err=True)
+    return reading
+
+
+@contextmanager
+def _progress(files: int) -> Iterator[Any]:
+    """A bar on standard error once reading several files takes longer than two seconds."""
+    begin = monotonic()
+    with Progress(console=Console(stderr=True), transient=True, disable=False, auto_refresh=False) as bar:
+        task = bar.add_task("reading", total=files, visible=False)
+
+        def step(done: int, total: int) -> None:
+            if monotonic() - begin > _PROGRESS_AFTER_S:
+                bar.update(task, completed=done, total=total, visible=True, refresh=True)
+
+        yield step
+
+
+def _write(made: Trace, out: Path) -> None:
+    write_trace(made, out)
+    click.echo(f"{len(made)} requests written to {out}", err=True)
+
+
+def _show(figures: TraceInfo, output: str) -> None:
+    values = dataclasses.asdict(figures)
+    if output == "json":
+        click.echo(json.dumps(values))
+        return
+    table = Table("figure", "value")
+    for name, value in values.items():
+        table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")
+    Console().print(table)
+
+
+def _check_ending(out: Path) -> None:
+    if not out.name.endswith(ENDINGS):
+        raise UsageError(f"cannot tell the format of {out.name!r} by its ending, expected one of {', '.join(ENDINGS)}")
+
+
+def _is_cut(options: dict[str, Any]) -> bool:
+    return bool(options["from_s"] != 0.0 or options["to_s"] != float("inf"))
