@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
+from tango.cli.output import output_option, print_mapping, say
+from tango.cli.progress import progress
 from tango.domain.trace import Trace
 from tango.errors import UsageError
 from tango.fleets import load_fleet
-from tango.traces import FORMATS, Reading, TraceInfo, info_of, read_trace, write_trace
+from tango.traces import FORMATS, Reading, info_of, read_trace, write_trace
 from tango.traces.generators import PATTERNS, Recipe, generate
 from tango.traces.own_format import ENDINGS
 from tango.traces.transforms import cut, forget, rescale_work, thin
-
-_PROGRESS_AFTER_S = 2.0
 
 _format = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help="Format of the files; by default told by their content."
@@ -32,11 +25,9 @@ _skip_bad = click.option(
     "--skip-bad",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Take the good rows; write the bad ones to FILE.",
+    help="Take the good rows; write the bad ones with their reasons to FILE.",
 )
-_output = click.option(
-    "-o", "--output", type=click.Choice(("table", "json")), default="table", show_default=True, help="Form of the result."
-)
+_fleet = click.option("--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.")
 _seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds give equal bytes.")
 
 
@@ -49,12 +40,12 @@ def trace() -> None:
 @click.argument("files", nargs=-1, required=True)
 @_format
 @_skip_bad
-@click.option("--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.")
-@_output
+@_fleet
+@output_option()
 def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None, output: str) -> None:
     """Count the requests of a trace. FILES are parts of one trace; globs in quotes are expanded."""
     reading = _read(files, format_, skip_bad, fleet)
-    _show(info_of(reading), output)
+    _show(reading, output)
 
 
 @trace.command()
@@ -73,9 +64,9 @@ def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fle
 @click.option(
     "--forget", "names", type=click.Choice(("service", "cluster")), multiple=True, help="Drop names; mapping assigns them."
 )
-@click.option("--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.")
+@_fleet
 @_seed
-@_output
+@output_option()
 def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
     """Write a trace in Tango's own format to OUT (.csv, .csv.gz or .parquet), cut, thinned and rescaled in this order."""
     _check_ending(out)
@@ -87,7 +78,7 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
     changed = forget(changed, services="service" in options["names"], clusters="cluster" in options["names"])
     _write(changed, out)
     reading = dataclasses.replace(reading, trace=changed)
-    _show(info_of(reading), output)
+    _show(reading, output)
 
 
 @trace.command("generate")
@@ -103,7 +94,7 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help=f"File to write ({', '.join(ENDINGS)})."
 )
 @_seed
-@_output
+@output_option()
 def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
     """Generate a seeded trace: p1 (LC periodic, BE random), p2 (the reverse), p3 (both random) or borg (bursts as Google's)."""
     _check_ending(out)
@@ -121,49 +112,30 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
     made = generate(recipe)
     _write(made, out)
     reading = Reading(made, "tango", (str(out),), len(made))
-    _show(info_of(reading), output)
+    _show(reading, output)
 
 
 def _read(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None) -> Reading:
     known = load_fleet(fleet) if fleet else None
-    with _progress(len(files)) as step:
-        reading = read_trace(files, format=format_, skip_bad=skip_bad is not None, fleet=known, progress=step)
+    with progress("Reading trace", unit="files") as advance:
+        reading = read_trace(
+            files, format=format_, skip_bad=skip_bad is not None, fleet=known, progress=lambda _, total: advance(1, total=total)
+        )
     if skip_bad is not None:
         reading.refusals.write(skip_bad)
-        click.echo(f"{len(reading.refusals)} bad rows skipped, written to {skip_bad}; {reading.rows} good rows taken", err=True)
+        say(f"{len(reading.refusals)} bad rows skipped, written to {skip_bad}; {reading.rows} good rows taken")
     for note in reading.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}")
     return reading
-
-
-@contextmanager
-def _progress(files: int) -> Iterator[Any]:
-    """A bar on standard error once reading several files takes longer than two seconds."""
-    begin = monotonic()
-    with Progress(console=Console(stderr=True), transient=True, disable=False, auto_refresh=False) as bar:
-        task = bar.add_task("reading", total=files, visible=False)
-
-        def step(done: int, total: int) -> None:
-            if monotonic() - begin > _PROGRESS_AFTER_S:
-                bar.update(task, completed=done, total=total, visible=True, refresh=True)
-
-        yield step
 
 
 def _write(made: Trace, out: Path) -> None:
     write_trace(made, out)
-    click.echo(f"{len(made)} requests written to {out}", err=True)
+    say(f"{len(made)} requests written to {out}")
 
 
-def _show(figures: TraceInfo, output: str) -> None:
-    values = dataclasses.asdict(figures)
-    if output == "json":
-        click.echo(json.dumps(values))
-        return
-    table = Table("figure", "value")
-    for name, value in values.items():
-        table.add_row(name, f"{value:,.3f}" if isinstance(value, float) else f"{value:,}")
-    Console().print(table)
+def _show(reading: Reading, output: str) -> None:
+    print_mapping(dataclasses.asdict(info_of(reading)), output)
 
 
 def _check_ending(out: Path) -> None:

@@ -25,7 +25,7 @@ def _gap_cv(trace: Trace) -> float:
 
 
 def _roughness(trace: Trace, service_class: ServiceClass) -> float:
-    """Variance over mean of counts per tenth of a second after a smooth trend is taken away: near 0 without chance, 1 or more with it."""
+    """Variance over mean of counts per 0.1 s without their smooth trend: near 0 without chance, about 1 or more with it."""
     times = trace.arrival_s[trace.service_class == int(service_class)]
     counts = np.histogram(times, np.arange(0, 60.05, 0.1))[0]
     trend = np.convolve(np.pad(counts, 5, mode="edge"), np.full(11, 1 / 11), mode="valid")
