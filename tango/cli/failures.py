@@ -13,7 +13,7 @@ import select
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import NoReturn
 
 import click
 
@@ -26,81 +26,55 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141
 
 
-class TangoGroup(click.Group):
-    """The outermost command group: adds `--debug` and maps every error to its exit status."""
+def run_reporting_failures(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line and leave the process with its exit status."""
+    sys.exit(exit_status(command, args))
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.debug = False
-        self.params.append(
-            click.Option(
-                ["--debug"],
-                is_flag=True,
-                envvar="TANGO_DEBUG",
-                expose_value=False,
-                is_eager=True,
-                callback=self._note_debug,
-                help="Show tracebacks of errors (or set TANGO_DEBUG).",
-            )
-        )
 
-    def _note_debug(self, ctx: click.Context, param: click.Parameter, value: bool) -> None:
-        self.debug = value
+def exit_status(command: click.Command, args: Sequence[str] | None = None) -> int:
+    """Run a command line and give the status to exit with; errors have been told on stderr by then.
 
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command and flush stdout here, where a reader that has left can still be met."""
-        try:
-            result = super().invoke(ctx)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            if not _reader_left():
-                raise
+    A command that returns an int exits with it. Tracebacks are shown when `--debug` is among the arguments or TANGO_DEBUG is set.
+    """
+    arguments = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in arguments or os.environ.get("TANGO_DEBUG", "") not in ("", "0")
+    try:
+        result = command.main(arguments, prog_name="tango", standalone_mode=False)
+        sys.stdout.flush()
+    except BaseException as error:  # the outermost edge: everything becomes words and a status here
+        if debug and not isinstance(error, (SystemExit, KeyboardInterrupt)):
+            traceback.print_exc(file=sys.stderr)
+        return _status_of(error, debug=debug)
+    return result if isinstance(result, int) else 0
+
+
+def _status_of(error: BaseException, *, debug: bool) -> int:
+    match error:
+        case SystemExit() | BrokenPipeError() if _reader_left():  # click turns a broken pipe into SystemExit
             _silence_stdout()
-            raise click.exceptions.Exit(BROKEN_PIPE) from None
-        return result
-
-    def main(
-        self,
-        args: Sequence[str] | None = None,
-        prog_name: str | None = None,
-        complete_var: str | None = None,
-        standalone_mode: bool = True,
-        **extra: Any,
-    ) -> Any:
-        """As click's, with our exit statuses; a command that returns an int exits with it."""
-        if not standalone_mode:
-            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        sys.exit(self.exit_status(args, prog_name, complete_var, **extra))
-
-    def exit_status(
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None, **extra: Any
-    ) -> int:
-        """Run the command line and give the status to exit with; errors have been told on stderr by then."""
-        self.debug = False
-        try:
-            result = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
-        except click.ClickException as error:
-            self._trace()
+            return BROKEN_PIPE
+        case SystemExit():
+            return error.code if isinstance(error.code, int) else FAILED if error.code else 0
+        case click.FileError():
             error.show()
-            return USAGE if isinstance(error, click.FileError) else error.exit_code
-        except (click.Abort, KeyboardInterrupt) as error:
-            interrupted = isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt)
+            return USAGE
+        case click.ClickException():
+            error.show()
+            return error.exit_code
+        case KeyboardInterrupt():
+            _tell("Interrupted.")
+            return INTERRUPTED
+        case click.Abort():
+            interrupted = isinstance(error.__cause__, KeyboardInterrupt)
             _tell("Interrupted." if interrupted else "Aborted.")
             return INTERRUPTED if interrupted else FAILED
-        except TangoError as error:
-            self._trace()
+        case TangoError():
             _tell(_message(error))
             return error.exit_status
-        except Exception as error:
-            self._trace()
-            hint = "" if self.debug else "\nThis is a defect in Tango; `tango --debug ...` shows where."
+        case _:
+            hint = "" if debug else "\nThis is a defect in Tango; `tango --debug ...` shows where."
             _tell(f"Error: unexpected {type(error).__name__}: {error}{hint}")
             return FAILED
-        return result if isinstance(result, int) else 0
-
-    def _trace(self) -> None:
-        if self.debug:
-            traceback.print_exc(file=sys.stderr)
 
 
 def _message(error: TangoError) -> str:

@@ -15,7 +15,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import KW_ONLY, asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
@@ -32,20 +32,22 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a listing."""
+    """One column of a listing, by its key in the rows."""
 
     key: str
-    """Of the row."""
+    _: KW_ONLY
     title: str = ""
     """Heading; the key where empty."""
     show: Callable[[Any], str] | None = None
     """How a value that is not None becomes text."""
     priority: int = 5
     """On a narrow terminal columns of the lowest number are left out first; 10 stays always."""
-    align: Literal["left", "right"] = "left"
+    justify: Literal["left", "right"] = "left"
     style: str = ""
+    wide: bool = False
+    """Only shown by `-o wide` and in CSV."""
 
     @property
     def heading(self) -> str:
@@ -60,10 +62,10 @@ class Column:
         return printable(self.show(value) if self.show else _plain_text(value))
 
 
-def output_option(*, default: str = "table", choices: Sequence[str] = ("table", "wide", "json", "yaml")) -> Callable[[_F], _F]:
+def output_option(*, default: str = "table", formats: Sequence[str] = ("table", "wide", "json", "yaml")) -> Callable[[_F], _F]:
     """The option `-o/--output` of every listing, given to the command as `output`."""
     return click.option(
-        "-o", "--output", type=click.Choice(list(choices)), default=default, show_default=True, help="How to print the result."
+        "-o", "--output", type=click.Choice(list(formats)), default=default, show_default=True, help="How to print the result."
     )
 
 
@@ -76,9 +78,13 @@ def stdout_console() -> Console:
     """For data. Colours only on a terminal, and never with NO_COLOR; unlimited width elsewhere."""
     from rich.console import Console
 
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    class DataConsole(Console):
+        def on_broken_pipe(self) -> None:
+            raise  # Rich would exit with 1 here; `tango.cli.failures` knows better
+
+    console = DataConsole(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(highlight=False, markup=False, emoji=False, width=10_000)
+        console.width = 10_000
     return console
 
 
@@ -96,10 +102,12 @@ def say(message: str) -> None:
 
 def plain(value: Any) -> Any:
     """A value as JSON knows it: NumPy scalars and arrays, enums, dates and dataclasses made simple, NaN and infinity null."""
+    if isinstance(value, enum.Enum):
+        return plain(value.value)
     if value is None or isinstance(value, (bool, int, str)):
-        return value.value if isinstance(value, enum.Enum) else value
+        return str(value) if isinstance(value, str) else value
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
@@ -121,7 +129,7 @@ def print_rows(
     wide_columns: Sequence[Column] = (),
     empty: str = "Nothing to show.",
 ) -> None:
-    """Print a listing in the form the user asked for. `wide` and `csv` show `wide_columns` too; JSON and YAML whole rows.
+    """Print a listing in the form the user asked for. `wide` and `csv` show wide columns too; JSON and YAML whole rows.
 
     An empty listing prints `empty` on stderr in place of a table, and `[]` for scripts.
     """
@@ -133,24 +141,19 @@ def print_rows(
         say(empty)
     else:
         console = stdout_console()
-        shown = [*columns, *wide_columns] if output == "wide" else list(columns)
+        shown = [*columns, *wide_columns] if output == "wide" else [column for column in columns if not column.wide]
         print_table(console, fitting_table(rows, shown, width=console.width))
 
 
-def print_record(record: Mapping[str, Any], output: str, *, table: Callable[[], Sequence[Any]] | None = None) -> None:
-    """Print one object: JSON and YAML as one, else the renderables that `table` builds, or names and values in two columns."""
+def print_mapping(record: Mapping[str, Any], output: str) -> None:
+    """Print one object: JSON and YAML as one, CSV as one row, else names and values in two columns."""
     if output in ("json", "yaml"):
         _print_data(plain(record), output)
     elif output == "csv":
-        _print_csv([record], [Column(key=key) for key in record])
-    elif table is not None:
-        console = stdout_console()
-        width = console.width if console.is_terminal else 80
-        for part in table():
-            console.print(part, width=width)
+        _print_csv([record], [Column(key) for key in record])
     else:
         rows = [{"name": key, "value": value} for key, value in record.items()]
-        print_rows(rows, (Column(key="name", priority=10), Column(key="value", priority=10)), "table")
+        print_rows(rows, (Column("name", priority=10), Column("value", priority=10)), "table")
 
 
 def fitting_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, width: int) -> Table:
@@ -178,7 +181,7 @@ def _rich_table(columns: Sequence[Column], cells: Mapping[str, Sequence[str]], c
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for column in columns:
-        table.add_column(Text(column.heading), justify=column.align, style=column.style, no_wrap=True, overflow="ellipsis")
+        table.add_column(Text(column.heading), justify=column.justify, style=column.style, no_wrap=True, overflow="ellipsis")
     for index in range(count):
         table.add_row(*(Text(cells[column.key][index]) for column in columns))
     return table

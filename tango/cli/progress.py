@@ -93,6 +93,20 @@ def _lines(description: str, total: float | None, unit: str, console: Console, c
         console.print(printable(line() + ", done"))
 
 
+@contextmanager
+def spinner(description: str, *, console: Console | None = None) -> Iterator[None]:
+    """Show that something of unknown length is under way; without a terminal only what took over two seconds is told."""
+    console = console or stderr_console()
+    if console.is_terminal:
+        with console.status(printable(description)):
+            yield
+        return
+    began_s = time.monotonic()
+    yield
+    if time.monotonic() - began_s >= QUIET_S:
+        console.print(printable(f"{description}: done in {time.monotonic() - began_s:.0f} s"))
+
+
 def seconds_text(value_s: float | None) -> str:
     """`0:42`, `1:02:03`, or a dash."""
     if value_s is None:
@@ -115,13 +129,13 @@ class RunProgress:
 
     def __init__(
         self,
-        title: str,
+        run: int | str,
         *,
         console: Console | None = None,
         clock_s: Callable[[], float] = time.monotonic,
         line_every_s: float = LINE_EVERY_S,
     ) -> None:
-        self._title = printable(title)
+        self._title = printable(run) if isinstance(run, str) else f"run {run}"
         self._console = console or stderr_console()
         self._clock_s = clock_s
         self._line_every_s = line_every_s
