@@ -17,7 +17,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from tango.errors import BadRow, BadRows
-from tango.traces.columns import Column, Columns, Fault, checked, from_arrow
+from tango.traces.columns import Column, Columns, Fault, bools, checked, from_arrow
 from tango.traces.files import Content
 from tango.traces.refusals import Refusals
 from tango.traces.schema import Field, Kind, Schema
@@ -201,7 +201,7 @@ def converted(values: pa.Array, field: Field) -> tuple[Column, list[Fault]]:
     if field.kind is Kind.INT:
         right = pc.and_(right, pc.fill_null(_fits_int64(values), False))
     column = from_arrow(pc.cast(pc.if_else(right, values, pa.scalar(None, pa.string())), field.kind.arrow), field.kind)
-    bad = np.asarray(pc.invert(pc.or_(right, pc.fill_null(empty, True))).to_numpy(zero_copy_only=False), bool)
+    bad = bools(pc.invert(pc.or_(right, pc.fill_null(empty, True))))
     # A value that is wrong must not be refused once more for being empty.
     column = Column(column.data, column.null & ~bad)
     rows = np.flatnonzero(bad)

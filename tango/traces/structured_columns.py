@@ -12,7 +12,7 @@ import pyarrow.json
 import pyarrow.parquet
 
 from tango.errors import BadRow, BadRows
-from tango.traces.columns import Column, Columns, Fault, checked, from_arrow
+from tango.traces.columns import Column, Columns, Fault, bools, checked, from_arrow
 from tango.traces.csv_columns import converted
 from tango.traces.files import Content, file_refused
 from tango.traces.refusals import Refusals
@@ -115,7 +115,7 @@ def _typed(values: pa.ChunkedArray, field: Field) -> tuple[Column, list[Fault]]:
         fits = pc.fill_null(pc.less(pc.abs(values), 2.0**53), True)
         right = pc.and_(whole, fits)
         column = from_arrow(pc.if_else(right, values, 0.0).cast(pa.int64()), field.kind)
-        bad = np.flatnonzero(~np.asarray(right.to_numpy(), bool))
+        bad = np.flatnonzero(~bools(right))
         return column, ([Fault(bad, field.name, field.expected)] if len(bad) else [])
     return from_arrow(values.cast(field.kind.arrow), field.kind), []
 
