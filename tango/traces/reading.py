@@ -99,7 +99,9 @@ def read_trace(
         refusals.raise_if_any()
     trace = _TRACE_OF[known](parts, " ".join(path.name for path in files))
     if not len(trace):
-        found = f"no arrival in {sum(map(len, parts))} good rows ({len(refusals)} bad)"
+        # With not one request left there is nothing to go on with, so the reasons are told and not set aside.
+        refusals.raise_if_any(remedy="no request is left without the bad rows")
+        found = f"no arrival in {sum(map(len, parts))} good rows"
         raise file_refused(str(files[0]), found, "at least one request")
     notes = (google2019.SAMPLE_NOTE,) if known == "google2019" and google2019.is_sample(parts) else ()
     return Reading(trace, known, tuple(map(str, files)), sum(map(len, parts)), refusals, notes)

@@ -40,10 +40,10 @@ class Refusals:
         """Bring the refusals from `start` on, those of one file, in order of line."""
         self.rows[start:] = sorted(self.rows[start:], key=lambda row: row.reason.line)
 
-    def raise_if_any(self) -> None:
+    def raise_if_any(self, *, remedy: str = REMEDY) -> None:
         """Raises: BadRows with the first refusals and their number."""
         if self.rows:
-            raise BadRows([row.reason for row in self.rows[:_SHOWN]], total=len(self.rows), remedy=REMEDY)
+            raise BadRows([row.reason for row in self.rows[:_SHOWN]], total=len(self.rows), remedy=remedy)
 
     def write(self, path: str | Path) -> None:
         """Write CSV `file,line,column,found,expected,row`; a header alone when nothing was refused.

@@ -290,3 +290,16 @@ def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
     """The caller sees what can be read."""
     with pytest.raises(UsageError, match="google2011, google2019, alibaba2018, azure-llm2023, tango"):
         read_trace(_file(tmp_path, OWN), format="xml")
+
+
+def test_a_file_without_one_good_row_is_refused_even_when_skipping(tmp_path: Path) -> None:
+    """Nothing is left to go on with, so the reasons are told."""
+    error = _refused(_file(tmp_path, "arrival_s,class\nx,lc\n1\n"), skip_bad=True)
+
+    assert [(row.line, row.found) for row in error.rows] == [(2, "x"), (3, "1 columns")]
+    assert "no request is left without the bad rows" in str(error)
+
+
+def test_a_trace_of_state_alone_has_no_arrival(tmp_path: Path) -> None:
+    """Rows of time 0 are good rows and no requests."""
+    assert "found no arrival in 1 good rows" in str(_refused(_file(tmp_path, GOOGLE.split("\n")[0] + "\n")))
