@@ -48,7 +48,7 @@ def test_the_first_twenty_minutes_fit_the_demo_fleet(traces_dir: Path) -> None:
 
 
 def test_google_2011_takes_less_than_500_mb(traces_dir: Path) -> None:
-    """Peak memory of 400,000 rows in a process of their own, interpreter and libraries included; seconds are for `tango bench traces`."""
+    """Peak memory of 400,000 rows in a process of their own, libraries included; `tango bench traces` tells the seconds."""
     _, _, peak = measure(_real(traces_dir, GOOGLE_2011), repeats=1)
 
     assert peak.value * 1.048576 < 500
