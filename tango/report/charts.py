@@ -1,0 +1,318 @@
+"""The charts of a run's report, each a title, a legend, a drawing and one sentence on how to read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+from numpy.typing import NDArray
+
+from tango.control.metrics import GIVE_UP_TARGETS, WINDOW_FROM
+from tango.domain.outcomes import SCALING_KINDS, SCALING_OUTCOMES, Decisions, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.requests import TERMINAL_STATES, RequestState
+from tango.domain.services import ServiceClass
+from tango.report.series import Floats, TimeBins, log_edges, population, share_grid, time_bins
+from tango.report.svg import (
+    TOP,
+    WIDTH,
+    Chart,
+    element,
+    heatmap,
+    ms_label,
+    nice_ticks,
+    number_label,
+    shorten,
+    time_label,
+    time_ticks,
+)
+
+MANY_LINES = 6
+"""More clusters than there are colours to tell apart are drawn as a grid."""
+MANY_ROWS = 48
+"""More nodes than this are drawn by cluster."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One chart with its words."""
+
+    title: str
+    note: str
+    drawing: Markup
+    legend: tuple[tuple[str, str], ...] = ()
+    """(CSS class, words) each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What all charts over time share: trace seconds 0 … end_s, in bins, and the window of the figures."""
+
+    end_s: float
+    bins: TimeBins
+    window_s: tuple[float, float]
+
+    def chart(self, top: float, *, unit: str = "", height: float = 220.0, percent: bool = False) -> Chart:
+        """An empty chart over time whose vertical axis reaches from 0 to at least `top`."""
+        ticks = nice_ticks(0.0, max(top, 1e-9), about=4)
+        if ticks[-1] < top:
+            ticks.append(ticks[-1] + (ticks[1] - ticks[0] if len(ticks) > 1 else top))
+        chart = Chart((0.0, self.end_s), (0.0, ticks[-1]), height=height)
+        chart.band(*self.window_s)
+        label = percent_label if percent else number_label
+        chart.axes(x_ticks=time_ticks(self.end_s), x_label=time_label, y_ticks=ticks, y_label=label, unit=unit)
+        return chart
+
+
+def percent_label(share: float) -> str:
+    """`80 %`."""
+    return f"{share * 100:.0f} %"
+
+
+def frame_of(outcomes: RunOutcomes) -> Frame:
+    """From the run's zero to its end, or to its last arrival if that is later."""
+    end_s = max(outcomes.span_s, outcomes.wall_s * outcomes.speed, 1e-3)
+    return Frame(end_s=end_s, bins=time_bins(end_s), window_s=(WINDOW_FROM * outcomes.span_s, outcomes.span_s))
+
+
+def _top(*series: Floats) -> float:
+    return max([1e-9, *(float(np.nanmax(s)) for s in series if len(s) and not np.all(np.isnan(s)))])
+
+
+def flow_figure(outcomes: RunOutcomes, frame: Frame, service_class: ServiceClass) -> Figure:
+    """Arrivals and completions per second of one class."""
+    mine = outcomes.service_class == service_class
+    done = mine & outcomes.in_state(RequestState.SUCCEEDED)
+    arrivals = frame.bins.counts(outcomes.due_s[mine] * outcomes.speed) / frame.bins.step_s
+    completions = frame.bins.counts(outcomes.finished_s[done] * outcomes.speed) / frame.bins.step_s
+    chart = frame.chart(_top(arrivals, completions), unit="requests per second")
+    css, word = ("lc", "LC") if service_class is ServiceClass.LC else ("be", "BE")
+    edges = frame.bins.edges_s
+    chart.bars(edges[:-1], np.minimum(edges[1:], frame.end_s), arrivals, css=f"{css} soft")
+    chart.line(np.minimum(frame.bins.centres_s, frame.end_s), completions, css=css)
+    return Figure(
+        title=f"{word} requests over time",
+        note=f"{int(mine.sum()):,} arrivals, {int(done.sum()):,} completed.",
+        drawing=chart.render(f"{word} arrivals and completions per second over time"),
+        legend=((f"box {css} soft", "arrivals"), (f"stroke {css}", "completions")),
+    )
+
+
+def population_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
+    """How many requests wait and run, by class."""
+    at_s = np.linspace(0.0, frame.end_s, 181)
+    speed = outcomes.speed
+    end_s = np.where(np.isnan(outcomes.finished_s), np.inf, outcomes.finished_s) * speed
+    gone = outcomes.in_state(RequestState.FAILED, RequestState.SHED, RequestState.CANCELLED) & np.isinf(end_s)
+    started_s = np.where(np.isnan(outcomes.started_s), end_s, outcomes.started_s * speed)
+    lc, be = outcomes.service_class == ServiceClass.LC, outcomes.service_class == ServiceClass.BE
+    due_s = np.where(gone, np.nan, outcomes.due_s * speed)
+    start_known_s = np.where(gone | np.isinf(started_s), np.nan, started_s)
+    lc_open = population(due_s[lc], end_s[lc], at_s)
+    be_waiting = population(due_s[be], started_s[be], at_s)
+    be_running = population(start_known_s[be], end_s[be], at_s)
+    chart = frame.chart(_top(lc_open, be_waiting, be_running), unit="requests")
+    chart.line(at_s, be_running, css="be")
+    chart.line(at_s, be_waiting, css="be dashed")
+    chart.line(at_s, lc_open, css="lc")
+    return Figure(
+        title="Requests in the system",
+        note="LC from due time to completion; BE waiting for a node, and running.",
+        drawing=chart.render("LC requests open, BE requests waiting and running over time"),
+        legend=(("stroke lc", "LC open"), ("stroke be dashed", "BE waiting"), ("stroke be", "BE running")),
+    )
+
+
+def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
+    """Share of LC requests within target, by when they arrived."""
+    given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
+    lc = (outcomes.service_class == ServiceClass.LC) & (outcomes.in_state(*TERMINAL_STATES) | given_up)
+    met = outcomes.in_state(RequestState.SUCCEEDED) & (outcomes.finished_s - outcomes.due_s <= outcomes.target_s)
+    coarse = time_bins(frame.end_s, at_most=45)
+    rate = coarse.mean(outcomes.due_s[lc] * outcomes.speed, met[lc].astype(np.float64))
+    chart = frame.chart(1.0, unit="", percent=True)
+    chart.line(np.minimum(coarse.centres_s, frame.end_s), rate, css="lc")
+    return Figure(
+        title="LC requests within target",
+        note="By arrival; failed, shed and given-up requests count as missed.",
+        drawing=chart.render("Share of LC requests within target over time"),
+        legend=(("stroke lc", "QoS rate"),),
+    )
+
+
+def latency_figure(outcomes: RunOutcomes) -> Figure | None:
+    """One histogram of latency per LC service on a common logarithmic axis, the target drawn; None without a finished one."""
+    lc = (outcomes.service_class == ServiceClass.LC) & outcomes.in_state(RequestState.SUCCEEDED)
+    latency_ms = np.maximum((outcomes.finished_s - outcomes.due_s) * outcomes.speed * 1000.0, 0.1)
+    if not lc.any():
+        return None
+    services = [s for s in range(len(outcomes.services)) if (lc & (outcomes.service == s)).any()]
+    targets_ms = {
+        s: float(np.nanmedian(outcomes.target_s[lc & (outcomes.service == s)])) * outcomes.speed * 1000.0 for s in services
+    }
+    low = min(float(latency_ms[lc].min()), *targets_ms.values())
+    high = max(float(latency_ms[lc].max()), *targets_ms.values())
+    edges = log_edges(low, high * 1.05)
+    row = 58.0
+    chart = Chart((edges[0], edges[-1]), (0.0, 1.0), height=TOP + 30.0 + row * len(services), left=96.0, right=66.0, log_x=True)
+    decades = [10.0**k for k in range(-1, 8) if edges[0] <= 10.0**k <= edges[-1]]
+    ticks = decades if len(decades) > 2 else [f * d for d in (0.1, 1, 10, 100, 1e3, 1e4, 1e5) for f in (1, 2, 5)]
+    chart.axes(x_ticks=[t for t in ticks if edges[0] <= t <= edges[-1]], x_label=ms_label)
+    for place, service in enumerate(services):
+        values = latency_ms[lc & (outcomes.service == service)]
+        counts = np.histogram(values, edges)[0].astype(np.float64)
+        _latency_row(chart, place, row, edges, counts / counts.max(), targets_ms[service])
+        name, within = outcomes.services[service], float(np.mean(values <= targets_ms[service]))
+        base = TOP + (place + 1) * row
+        chart.text(chart.left - 8, base - 22, shorten(name, 13), css="name", anchor="end", hint=name)
+        chart.text(chart.left - 8, base - 7, f"{len(values):,}", anchor="end")
+        chart.text(WIDTH - 4, base - 22, f"{within:.1%}", css="name", anchor="end")
+        chart.text(WIDTH - 4, base - 7, "in target", anchor="end")
+    return Figure(
+        title="LC latency by service",
+        note="Completed requests, from due time to completion, logarithmic; each row is scaled to its own highest bar.",
+        drawing=chart.render("Histogram of latency for each LC service, with its target"),
+        legend=(("box lc", "within target"), ("box be", "late"), ("stroke target", "target")),
+    )
+
+
+def _latency_row(chart: Chart, place: int, row: float, edges: Floats, heights: Floats, target_ms: float) -> None:
+    base, tall = TOP + (place + 1) * row, row - 16.0
+    x = chart.x(edges)
+    tops = base - np.maximum(1.0, heights * tall)
+    cut = float(chart.x(target_ms))
+    for css, low, high in (("lc", -np.inf, cut), ("be", cut, np.inf)):
+        left, right = np.clip(x[:-1], low, high), np.clip(x[1:], low, high)
+        commands = [
+            f"M{left[i]:.1f} {base:.1f}H{max(right[i] - 0.6, left[i] + 0.3):.1f}V{tops[i]:.1f}H{left[i]:.1f}z"
+            for i in np.flatnonzero((heights > 0) & (right > left))
+        ]
+        if commands:
+            chart.mark(element("path", class_=f"bar {css}", d="".join(commands)))
+    chart.mark(element("line", class_="axis", x1=chart.left, x2=WIDTH - chart.right, y1=base, y2=base))
+    chart.mark(element("line", class_="line target", x1=cut, x2=cut, y1=base - row + 8, y2=base))
+    near_right = cut > WIDTH - chart.right - 60
+    chart.text(
+        cut + (-5 if near_right else 5), base - row + 16, ms_label(round(target_ms, 1)), anchor="end" if near_right else "start"
+    )
+
+
+def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Frame) -> list[Figure]:
+    """Measured CPU by cluster as lines, CPU and memory by node as grids."""
+    if not len(samples):
+        return []
+    at_s = samples.at_s * outcomes.speed
+    kinds = (
+        ("CPU", samples.cpu_used_millicores, samples.cpu_allocatable_millicores),
+        ("Memory", samples.memory_used_mib, samples.memory_allocatable_mib),
+    )
+    cluster = outcomes.node_cluster[samples.node]
+    figures = []
+    coarse = time_bins(frame.end_s, at_most=60)
+    by_node = len(outcomes.nodes) <= MANY_ROWS
+    rows = outcomes.nodes if by_node else outcomes.clusters
+    row = samples.node if by_node else cluster
+    if len(outcomes.clusters) <= MANY_LINES:
+        for word, part, whole in kinds:
+            grid = share_grid(coarse, at_s, cluster, len(outcomes.clusters), part, whole)
+            chart = frame.chart(max(1.0, _top(grid.ravel())), percent=True)
+            for index in range(len(outcomes.clusters)):
+                chart.line(np.minimum(coarse.centres_s, frame.end_s), grid[index], css=f"series-{index}")
+            legend = tuple((f"stroke series-{i}", name) for i, name in enumerate(outcomes.clusters))
+            figures.append(
+                Figure(
+                    title=f"{word} in use by cluster",
+                    note="Measured, over allocatable.",
+                    drawing=chart.render(f"{word} in use over allocatable, by cluster over time"),
+                    legend=legend,
+                )
+            )
+    for word, part, whole in kinds:
+        grid = share_grid(coarse, at_s, row, len(rows), part, whole)
+        end_s = coarse.count * coarse.step_s
+        figures.append(
+            Figure(
+                title=f"{word} in use by {'node' if by_node else 'cluster'}",
+                note="Measured, over allocatable; empty where nothing was measured.",
+                drawing=heatmap(grid, rows, end_s, time_ticks(frame.end_s), f"{word} in use over allocatable, over time"),
+                legend=(("ramp", "0 % to 100 %"),),
+            )
+        )
+    return figures
+
+
+def decision_figures(decisions: Decisions, frame: Frame, speed: float) -> list[Figure]:
+    """Scheduling cycles per second, and how long they took to decide."""
+    if not len(decisions):
+        return []
+    at_s = decisions.at_s * speed
+    coarse = time_bins(frame.end_s, at_most=60)
+    edges = coarse.edges_s
+    lc, be = decisions.kind == ServiceClass.LC, decisions.kind == ServiceClass.BE
+    lc_rate, be_rate = coarse.counts(at_s[lc]) / coarse.step_s, coarse.counts(at_s[be]) / coarse.step_s
+    count = frame.chart(_top(lc_rate + be_rate), unit="decisions per second")
+    right = np.minimum(edges[1:], frame.end_s)
+    count.bars(edges[:-1], right, lc_rate, css="lc")
+    count.bars(edges[:-1], right, be_rate, css="be", base=lc_rate)
+    p99s = [coarse.quantile(at_s[kind], decisions.decide_ms[kind], 0.99) for kind in (lc, be)]
+    took = frame.chart(_top(*p99s), unit="milliseconds (p99 per interval)")
+    for series, css in zip(p99s, ("lc", "be"), strict=True):
+        took.line(np.minimum(coarse.centres_s, frame.end_s), series, css=css)
+    policies = ", ".join(decisions.policies[p] for p in np.unique(decisions.policy))
+    considered, unplaced = int(decisions.considered.sum()), int(decisions.unplaced.sum())
+    return [
+        Figure(
+            title="Decisions",
+            note=f"{len(decisions):,} decisions over {considered:,} requests, {unplaced:,} left waiting. Policies: {policies}.",
+            drawing=count.render("LC and BE decisions per second over time"),
+            legend=(("box lc", "LC dispatch"), ("box be", "BE placement")),
+        ),
+        Figure(
+            title="Time to decide",
+            note="Wall time of the decision alone, without gathering and applying.",
+            drawing=took.render("99th percentile of decision milliseconds over time"),
+            legend=(("stroke lc", "LC dispatch"), ("stroke be", "BE placement")),
+        ),
+    ]
+
+
+def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) -> Figure | None:
+    """Resizes and evictions as marks on the time line, one row per node (per cluster on large fleets); None without any."""
+    done = scaling.outcome == SCALING_OUTCOMES.index("done")
+    if not done.any():
+        return None
+    by_node = len(outcomes.nodes) <= MANY_ROWS
+    rows = outcomes.nodes if by_node else outcomes.clusters
+    place = scaling.node if by_node else np.where(scaling.node >= 0, outcomes.node_cluster[scaling.node], -1)
+    evict = done & (scaling.kind == SCALING_KINDS.index("evict"))
+    resize = done & ~evict
+    grow = resize & (scaling.after_millicores > scaling.before_millicores)
+    tall = 18.0 if len(rows) <= 16 else 13.0
+    chart = Chart((0.0, frame.end_s), (0.0, 1.0), height=TOP + 30.0 + tall * len(rows), left=118.0)
+    chart.band(*frame.window_s)
+    chart.axes(x_ticks=time_ticks(frame.end_s), x_label=time_label)
+    for index, name in enumerate(rows):
+        y = TOP + (index + 0.5) * tall
+        chart.mark(element("line", class_="grid", x1=chart.left, x2=WIDTH - chart.right, y1=y, y2=y))
+        chart.text(112.0, y + 4, shorten(name, 16), anchor="end", hint=name)
+    shapes = (
+        ("grow", grow, "m-4 3.5h8l-4 -7z"),
+        ("shrink", resize & ~grow, "m-4 -3.5h8l-4 7z"),
+        ("evict", evict, "m-4 -4l8 8m0 -8l-8 8"),
+    )
+    for css, chosen, shape in shapes:
+        chart.mark(_marks(chart, scaling.at_s[chosen] * outcomes.speed, place[chosen], tall, shape, css))
+    failed = int((~done).sum())
+    note = f"{int(grow.sum())} grown, {int((resize & ~grow).sum())} shrunk, {int(evict.sum())} evicted"
+    return Figure(
+        title="Resizes and evictions",
+        note=note + (f"; {failed} more were deferred or refused." if failed else "."),
+        drawing=chart.render("Resizes and evictions by node over time"),
+        legend=(("glyph grow", "▲ grown"), ("glyph shrink", "▼ shrunk"), ("glyph evict", "✕ BE evicted")),
+    )
+
+
+def _marks(chart: Chart, at_s: Floats, row: NDArray[np.int32], tall: float, shape: str, css: str) -> Markup:
+    xs = chart.x(at_s)
+    commands = [f"M{x:.1f} {TOP + (r + 0.5) * tall:.1f}{shape}" for x, r in zip(xs, row, strict=True) if r >= 0]
+    return element("path", class_=f"event {css}", d="".join(commands)) if commands else Markup("")

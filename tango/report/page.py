@@ -1,0 +1,145 @@
+"""A run as one self-contained HTML page: no script, no network, readable in light, dark and on paper."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from dataclasses import dataclass
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from tango import __version__
+from tango.control.metrics import RunMetrics
+from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.requests import RequestState
+from tango.domain.services import ServiceClass
+from tango.report.charts import (
+    Figure,
+    decision_figures,
+    flow_figure,
+    frame_of,
+    latency_figure,
+    population_figure,
+    qos_figure,
+    scaling_figure,
+    utilization_figures,
+)
+from tango.report.tables import milliseconds, number, percent, summary_rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A heading with its charts."""
+
+    title: str
+    figures: tuple[Figure, ...]
+
+
+def render_report(
+    outcomes: RunOutcomes,
+    losses: AttemptLosses,
+    samples: NodeSamples,
+    decisions: Decisions,
+    scaling: ScalingEvents,
+    metrics: RunMetrics,
+) -> str:
+    """The page, as text in UTF-8. Everything in it that comes from the run is escaped."""
+    environment = Environment(
+        loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(percent=percent, ms=milliseconds, number=number)
+    return environment.get_template("report.html.j2").render(
+        run=outcomes,
+        version=__version__,
+        title=f"Run {outcomes.run_id}" + (f": {outcomes.name}" if outcomes.name else ""),
+        tiles=_tiles(metrics),
+        summary=summary_rows(metrics, metrics.details),
+        metrics=metrics,
+        details=metrics.details,
+        services=metrics.services,
+        losses=_loss_rows(losses, outcomes.speed),
+        failures=_failure_rows(outcomes),
+        sections=_sections(outcomes, samples, decisions, scaling),
+        parameters=_parameters(outcomes),
+        commands=_commands(outcomes),
+    )
+
+
+def _tiles(metrics: RunMetrics) -> list[tuple[str, str, str]]:
+    return [
+        ("QoS rate", percent(metrics["lc_qos_rate"]), "LC within target"),
+        ("LC p95", milliseconds(metrics["lc_latency_p95_ms"]), f"p99 {milliseconds(metrics['lc_latency_p99_ms'])}"),
+        ("BE throughput", number(metrics["be_cpu_seconds_per_s"]), "CPU-seconds per second"),
+        ("CPU utilisation", percent(metrics["utilization_cpu"]), "by useful work"),
+        ("Evictions", number(metrics["evictions"]), f"{number(metrics['waste_cpu_seconds'])} CPU-s thrown away"),
+        ("Resizes", number(metrics["resizes"]), f"p50 {milliseconds(metrics.details['resize_ms_p50'])}"),
+    ]
+
+
+def _sections(outcomes: RunOutcomes, samples: NodeSamples, decisions: Decisions, scaling: ScalingEvents) -> list[Section]:
+    frame = frame_of(outcomes)
+    present = [c for c in ServiceClass if (outcomes.service_class == c).any()]
+    requests = [flow_figure(outcomes, frame, c) for c in present]
+    service = [population_figure(outcomes, frame)] if len(outcomes) else []
+    quality = [qos_figure(outcomes, frame)] if ServiceClass.LC in present else []
+    scaled = scaling_figure(outcomes, scaling, frame)
+    latency = latency_figure(outcomes)
+    sections = [
+        Section(title="Requests", figures=(*requests, *service, *quality)),
+        Section(title="Latency and what gave way", figures=tuple(f for f in (latency, scaled) if f is not None)),
+        Section(title="Utilisation", figures=tuple(utilization_figures(outcomes, samples, frame))),
+        Section(title="Decisions", figures=tuple(decision_figures(decisions, frame, outcomes.speed))),
+    ]
+    return [section for section in sections if section.figures]
+
+
+def _loss_rows(losses: AttemptLosses, speed: float) -> list[tuple[str, int, float]]:
+    rows = []
+    for code in np.unique(losses.reason):
+        mine = losses.reason == code
+        rows.append((losses.reasons[code] or "unknown", int(mine.sum()), float(losses.work_lost_s[mine].sum()) * speed))
+    return sorted(rows, key=lambda row: -row[1])
+
+
+def _failure_rows(outcomes: RunOutcomes) -> list[tuple[str, str, int]]:
+    rows = []
+    for state in (RequestState.FAILED, RequestState.SHED, RequestState.CANCELLED):
+        mine = outcomes.in_state(state)
+        for code, count in zip(*np.unique(outcomes.reason[mine], return_counts=True), strict=True):
+            rows.append((str(state), outcomes.reasons[code] or "unknown", int(count)))
+    return rows
+
+
+def _parameters(outcomes: RunOutcomes) -> list[tuple[str, str]]:
+    began = "not yet"
+    if outcomes.started_at_s is not None:
+        began = datetime.datetime.fromtimestamp(outcomes.started_at_s, tz=datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    rows = [
+        ("status", outcomes.status),
+        ("began", began),
+        ("wall time", f"{outcomes.wall_s:,.1f} s"),
+        ("trace", outcomes.trace_source or "unknown"),
+        ("trace span", f"{outcomes.span_s:,.1f} s"),
+        ("speed", f"{outcomes.speed:g} trace seconds per wall second"),
+        ("system", outcomes.system),
+        ("network", outcomes.checkpoint or "none"),
+        ("QoS re-assurance", "on" if outcomes.reassure else "off"),
+        ("seed", str(outcomes.seed)),
+        ("fleet", f"{outcomes.fleet}: {len(outcomes.clusters)} clusters, {len(outcomes.nodes)} nodes"),
+        ("fleet SHA-256", outcomes.fleet_hash or "unknown"),
+    ]
+    return [*rows, *((name, str(value)) for name, value in sorted(outcomes.settings.items()))]
+
+
+def _commands(outcomes: RunOutcomes) -> list[str]:
+    submit = ["tango", "run", "submit", "TRACE", "--system", outcomes.system, "--fleet", outcomes.fleet]
+    submit += ["--speed", f"{outcomes.speed:g}", "--seed", str(outcomes.seed)]
+    submit += [*([] if outcomes.reassure else ["--no-reassure"]), "--follow"]
+    return [
+        f"tango up --fleet {shlex.quote(outcomes.fleet)} --detach",
+        shlex.join(submit),
+        f"tango run show {outcomes.run_id} -o json",
+        f"tango run requests {outcomes.run_id} --state failed",
+        f"tango report {outcomes.run_id}",
+    ]

@@ -1,0 +1,127 @@
+"""The figures of a run as tables for a terminal, 80 columns at most: pure builders, and `print_run`, which `run show` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tango.control.metrics import Figure, RunMetrics, ServiceFigures
+
+WIDTH = 80
+NOTHING = "–"
+
+
+def percent(value: Any) -> str:
+    """`98.7 %`."""
+    return NOTHING if value is None else f"{value * 100:.1f} %"
+
+
+def milliseconds(value: Any) -> str:
+    """`0.42 ms`, `85 ms`, `1.25 s`."""
+    if value is None:
+        return NOTHING
+    if value >= 1000:
+        return f"{value / 1000:,.2f} s"
+    return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+
+
+def number(value: Any) -> str:
+    """`1,234`, `3.14`, or a dash."""
+    if value is None:
+        return NOTHING
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def text(value: Any) -> str:
+    """A name as it is; control characters become visible."""
+    return NOTHING if value in (None, "") else "".join(c if c.isprintable() else "�" for c in str(value))
+
+
+def together(show: Callable[[Any], str], *values: Any) -> str:
+    """Several figures in one cell, a unit that all share given once: `85 / 320 / 410 ms`."""
+    shown = [show(value) for value in values]
+    units = {text.rpartition(" ")[2] for text in shown}
+    if len(units) == 1 and all(" " in text for text in shown):
+        return " / ".join(text.rpartition(" ")[0] for text in shown) + f" {units.pop()}"
+    return " / ".join(shown)
+
+
+def summary_rows(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -> list[tuple[str, str, str]]:
+    """(what, figure, remark) each: the lines that `run show`, the demo and the report share."""
+    m = metrics
+    others = [f"{number(m[state])} {state}" for state in ("failed", "shed", "cancelled", "live") if m[state]]
+    latencies = (m["lc_latency_p50_ms"], m["lc_latency_p95_ms"], m["lc_latency_p99_ms"])
+    return [
+        ("requests", number(m["accepted"]), ", ".join([f"{number(m['succeeded'])} succeeded", *others])),
+        ("QoS rate", percent(m["lc_qos_rate"]), f"of {number(m['lc_arrived'])} LC requests in the window"),
+        ("LC latency", together(milliseconds, *latencies), "p50 / p95 / p99, from due time"),
+        ("BE completed", number(m["be_completed"]), f"{number(details.get('be_completed_per_s'))} per second"),
+        ("BE throughput", number(m["be_cpu_seconds_per_s"]), "useful CPU-seconds per second"),
+        ("utilisation", together(percent, m["utilization_cpu"], m["utilization_memory"]), "CPU / memory, by useful work"),
+        ("CPU busy", percent(details.get("busy_cpu")), "measured, wasted work included"),
+        ("evictions", number(m["evictions"]), f"{number(m['waste_cpu_seconds'])} CPU-seconds thrown away"),
+        ("resizes", number(m["resizes"]), f"{milliseconds(details.get('resize_ms_p50'))} to take effect (p50)"),
+        ("decisions", number(m["decisions"]), f"{together(milliseconds, m['decision_ms_p50'], m['decision_ms_p99'])} (p50 / p99)"),
+        ("fairness", NOTHING if m["fairness_jain"] is None else f"{m['fairness_jain']:.3f}", "Jain's index of clusters' QoS rates"),
+    ]
+
+
+def heading(metrics: Mapping[str, Figure]) -> Text:
+    """Which run it is."""
+    facts = (
+        f"  {text(metrics['status'])}   system {text(metrics['system'])}   fleet {text(metrics['fleet'])}   seed {metrics['seed']}"
+    )
+    return Text.assemble((f"run {metrics['run']}", "bold"), facts, overflow="ellipsis", no_wrap=True)
+
+
+def summary_table(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -> Table:
+    """Figures with a remark each."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    rows = summary_rows(metrics, details)
+    table.add_column(no_wrap=True, min_width=max(len(row[0]) for row in rows))
+    table.add_column(no_wrap=True, justify="right", style="bold", min_width=max(len(row[1]) for row in rows))
+    table.add_column(no_wrap=True, overflow="ellipsis", style="dim")
+    for what, figure, remark in rows:
+        table.add_row(Text(what), Text(figure), Text(remark))
+    return table
+
+
+def service_table(services: tuple[ServiceFigures, ...], *, wide: bool = False) -> Table:
+    """One line per service; `wide` adds p50, p99.9 and how many failed or were shed."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column(Text("service"), no_wrap=True, overflow="ellipsis", max_width=None if wide else 16)
+    columns: list[tuple[str, Callable[[ServiceFigures], str], bool]] = [
+        ("class", lambda s: s.service_class, False),
+        ("arrived", lambda s: number(s.arrived), False),
+        ("succeeded", lambda s: number(s.succeeded), True),
+        ("failed", lambda s: number(s.failed), True),
+        ("shed", lambda s: number(s.shed), True),
+        ("unfinished", lambda s: number(s.unfinished), True),
+        ("QoS", lambda s: percent(s.qos_rate), False),
+        ("target", lambda s: milliseconds(s.target_ms), False),
+        ("p50", lambda s: milliseconds(s.latency_p50_ms), True),
+        ("p95", lambda s: milliseconds(s.latency_p95_ms), False),
+        ("p99", lambda s: milliseconds(s.latency_p99_ms), False),
+        ("p99.9", lambda s: milliseconds(s.latency_p999_ms), True),
+        ("CPU-s/s", lambda s: number(s.cpu_seconds_per_s), False),
+    ]
+    shown = [(title, show) for title, show, only_wide in columns if wide or not only_wide]
+    for title, _ in shown:
+        table.add_column(Text(title), justify="left" if title == "class" else "right", no_wrap=True)
+    for service in services:
+        table.add_row(Text(text(service.service)), *(Text(show(service)) for _, show in shown))
+    return table
+
+
+def print_run(metrics: RunMetrics, *, wide: bool = False, console: Console | None = None) -> None:
+    """Print a run's figures to stdout: 80 columns, or with `wide` every column of the services."""
+    console = console or Console(highlight=False, markup=False, emoji=False)
+    console.width = 200 if wide else min(WIDTH, console.width) if console.is_terminal else WIDTH
+    for part in (heading(metrics), "", summary_table(metrics, metrics.details), "", service_table(metrics.services, wide=wide)):
+        console.print(part)
