@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 WIDTH = 520.0
-LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 10.0, 30.0
+LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 22.0, 30.0
 
 
 def element(name: str, *children: str | Markup, **attributes: object) -> Markup:
@@ -37,9 +37,19 @@ def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
         return [low]
     raw = span / about
     power = 10.0 ** np.floor(np.log10(raw))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw)
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw)
     first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
     return [round(k * step, 12) for k in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
+    """Round values in 1-2-5 steps, or powers of ten where those would be too many."""
+    powers = [10.0**k for k in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [power * factor for power in powers for factor in factors if low <= power * factor <= high]
+        if len(ticks) <= about:
+            break
+    return ticks
 
 
 def time_ticks(end_s: float, *, about: int = 6) -> list[float]:
@@ -126,7 +136,7 @@ class Chart:
             )
         self.parts.append(element("line", class_="axis", x1=self.left, x2=right, y1=self.bottom, y2=self.bottom))
         if unit:
-            self.parts.append(element("text", unit, class_="tick unit", x=self.left + 4, y=TOP + 10))
+            self.parts.append(element("text", unit, class_="tick", x=0.0, y=11.0))
 
     def band(self, start: float, end: float) -> None:
         """Shade what lies outside start … end of the horizontal axis."""
