@@ -1,0 +1,245 @@
+"""The report page: complete, self-contained, safe with any name, and drawn where the numbers say."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tango.control.metrics import run_metrics
+from tango.report import render_report
+from tango.report.series import population, share_grid, time_bins
+from tango.report.svg import Chart, element, nice_ticks, shorten, time_label, time_ticks
+from tests.fakes.run_records import (
+    NO_DECISIONS,
+    NO_LOSSES,
+    NO_SAMPLES,
+    NO_SCALING,
+    RunRecords,
+    f8,
+    outcomes_of,
+    seeded_run,
+)
+
+VOID = {"meta", "br", "hr", "img", "link", "input"}
+
+
+class Page(HTMLParser):
+    """What a browser would find in a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.unbalanced: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            self.unbalanced.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        """All words, white space made even."""
+        return " ".join(" ".join(self.words).split())
+
+
+def page_of(records: RunRecords) -> str:
+    """The report of a run."""
+    return render_report(*records, run_metrics(*records))
+
+
+@pytest.fixture(scope="module")
+def demo_page() -> str:
+    """The report of a run of 3,000 requests."""
+    return page_of(seeded_run())
+
+
+def test_page_shows_everything_a_run_is_asked_for(demo_page: str):
+    """Requests over time, latency with targets, utilisation, decisions, resizes, services, parameters and commands."""
+    page = Page(demo_page)
+
+    for words in (
+        "LC requests over time",
+        "BE requests over time",
+        "LC latency by service",
+        "300 ms",
+        "CPU in use by cluster",
+        "CPU in use by node",
+        "Memory in use by node",
+        "Decisions",
+        "Time to decide",
+        "Resizes and evictions",
+        "QoS rate",
+        "edge-2-node-3",
+        "3f5a" * 16,
+        "tango run submit TRACE --system tango --fleet demo --speed 1 --seed 9 --follow",
+        "attempts-exhausted",
+    ):
+        assert words in page.text, words
+    assert page.unbalanced == []
+
+
+def test_page_needs_no_network_and_no_script(demo_page: str):
+    """Nothing is loaded from anywhere, a policy in the page forbids it, and the page stays small."""
+    page = Page(demo_page)
+
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe", "object")]
+    assert not [a for _, attrs in page.tags for a in attrs if a in ("src", "href", "xlink:href") or a.startswith("on")]
+    assert "@import" not in demo_page
+    assert "url(" not in demo_page
+    assert "default-src 'none'" in demo_page
+    assert len(demo_page) < 300_000
+
+
+def test_names_of_a_run_cannot_inject_markup():
+    """Names of runs, services, clusters, nodes, traces and reasons are text, also inside drawings and attributes."""
+    evil = "<script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    records = seeded_run(requests=400, cluster_names=(evil + "1", evil + "2", evil + "3"))
+    outcomes = dataclasses.replace(
+        records.outcomes,
+        name=evil,
+        system=evil,
+        fleet=evil,
+        trace_source=evil,
+        checkpoint=evil,
+        settings={evil: evil},
+        services=tuple(evil + str(k) for k in range(6)),
+        nodes=tuple(evil + str(k) for k in range(12)),
+        reasons=("", evil),
+    )
+    decisions = dataclasses.replace(records.decisions, policies=(evil, evil))
+    losses = dataclasses.replace(records.losses, reasons=(evil,))
+
+    html = page_of(records._replace(outcomes=outcomes, decisions=decisions, losses=losses))
+
+    page = Page(html)
+    assert not [tag for tag, _ in page.tags if tag in ("script", "img")]
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    assert evil in page.text
+    assert page.unbalanced == []
+
+
+def test_drawings_are_well_formed_and_hold_only_numbers(demo_page: str):
+    """Every chart parses as XML; no coordinate is NaN or infinite."""
+    drawings = re.findall(r"<svg.*?</svg>", demo_page, flags=re.DOTALL)
+
+    assert len(drawings) > 12
+    for drawing in drawings:
+        ElementTree.fromstring(drawing)
+        assert not re.search(r"\b(nan|inf)\b", drawing)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        [{"state": "accepted", "due": 0.0}],
+        [{"cls": 1, "due": 1.0, "start": 1.0, "end": 1.0}],
+        [{"due": 1.0, "state": "failed"}],
+        [{"due": 0.0, "start": 0.0, "end": 0.0}],
+    ],
+)
+def test_page_of_a_run_with_hardly_anything_is_still_a_page(rows: list[dict[str, object]]):
+    """A run that has just been submitted, or of one request, has a report without the charts it has nothing for."""
+    outcomes = outcomes_of(rows, span_s=0.0, wall_s=0.0)
+
+    html = page_of(RunRecords(outcomes, NO_LOSSES, NO_SAMPLES, NO_DECISIONS, NO_SCALING))
+
+    assert "Parameters" in Page(html).text
+    assert "CPU in use" not in html
+
+
+def test_large_fleet_is_drawn_by_cluster_and_stays_small():
+    """60 clusters of 5 nodes: grids have a row per cluster, not per node, and no line chart with 60 colours."""
+    html = page_of(seeded_run(requests=2000, clusters=60, nodes_per_cluster=5))
+
+    text = Page(html).text
+    assert "CPU in use by cluster" in text
+    assert "CPU in use by node" not in text
+    assert "edge-1-node-1" not in text
+    assert len(html) < 600_000
+
+
+def test_chart_places_values_on_its_scales():
+    """The origin lies at the left end of the axis, the largest value at the top right."""
+    chart = Chart((0.0, 10.0), (0.0, 4.0), height=200.0, left=50.0, right=10.0)
+
+    chart.line(f8([0.0, 10.0]), f8([0.0, 4.0]), css="lc")
+
+    assert 'd="M50.0 170.0L510.0 22.0"' in chart.render("x")
+
+
+def test_line_breaks_where_nothing_was_measured():
+    """A gap is a gap, and a value alone is a dot."""
+    chart = Chart((0.0, 3.0), (0.0, 1.0))
+
+    chart.line(f8([0.0, 1.0, 2.0, 3.0]), f8([0.5, np.nan, 0.5, 0.6]), css="lc")
+
+    path = re.search(r' d="([^"]+)"', chart.render("x"))
+    assert path is not None
+    assert path[1].count("M") == 2
+    assert path[1].count("h.01") == 1
+
+
+def test_text_and_attributes_of_an_element_are_escaped():
+    """Only Markup passes as it is."""
+    assert element("text", "<b>", class_='a"b') == '<text class="a&#34;b">&lt;b&gt;</text>'
+
+
+def test_ticks_are_round_and_inside_the_range():
+    """0 … 37 in steps of 10; a minute in steps of 10 s; times read as people say them."""
+    assert nice_ticks(0.0, 37.0, about=4) == [0.0, 10.0, 20.0, 30.0]
+    assert time_ticks(60.0) == [0, 10, 20, 30, 40, 50, 60]
+    assert [time_label(t) for t in (0.0, 45.0, 600.0, 630.0, 7200.0)] == ["0", "45 s", "10 min", "10:30 min", "2 h"]
+
+
+def test_long_names_are_cut_in_the_middle():
+    """Both ends stay, since nodes of one cluster differ at their end."""
+    assert shorten("short", 8) == "short"
+    assert shorten("cluster-in-town-node-12", 11) == "clust…de-12"
+
+
+def test_bins_cover_the_run_and_count_each_arrival_once():
+    """90 s fit 90 bins of a second; the last instant falls into the last bin; NaN is nowhere."""
+    bins = time_bins(90.0)
+
+    counts = bins.counts(f8([0.0, 0.5, 89.9, 90.0, np.nan]))
+
+    assert (bins.step_s, bins.count) == (1.0, 90)
+    assert counts[0] == 2
+    assert counts[-1] == 2
+    assert counts.sum() == 4
+
+
+def test_population_counts_what_has_begun_and_not_ended():
+    """Three intervals, one without an end, one that never began."""
+    count = population(f8([0.0, 2.0, np.nan]), f8([3.0, np.nan, 5.0]), f8([1.0, 2.5, 4.0]))
+
+    assert list(count) == [1.0, 2.0, 1.0]
+
+
+def test_share_grid_weighs_by_capacity_and_leaves_gaps():
+    """Two samples of one row and bin: (1 + 3) of (4 + 4); a row without samples stays empty."""
+    bins = time_bins(2.0, at_most=2)
+
+    grid = share_grid(bins, f8([0.1, 0.2]), np.array([0, 0], dtype=np.int32), 2, f8([1.0, 3.0]), f8([4.0, 4.0]))
+
+    assert grid[0, 0] == 0.5
+    assert np.isnan(grid[1]).all()
