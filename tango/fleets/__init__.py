@@ -4,7 +4,7 @@
 the place of every value.
 """
 
-from tango.fleets.catalog import fleet_names, load_fleet, load_services
+from tango.fleets.catalog import fleet_names, load_fleet, load_services, parse_fleet
 from tango.fleets.declarations import dump_fleet, dump_services
 
-__all__ = ["dump_fleet", "dump_services", "fleet_names", "load_fleet", "load_services"]
+__all__ = ["dump_fleet", "dump_services", "fleet_names", "load_fleet", "load_services", "parse_fleet"]

@@ -32,8 +32,8 @@ def load_fleet(name_or_path: str | Path) -> Fleet:
                 f"there is no fleet {given!r}; known fleets: {known}; a file is named by a path that ends in .yaml or .yml"
             )
         text = (_DATA / f"{given}.yaml").read_text(encoding="utf-8")
-        return _only_fleet(text, f"{given}.yaml")
-    return _only_fleet(_read(Path(given)), given)
+        return parse_fleet(text, f"{given}.yaml")
+    return parse_fleet(_read(Path(given)), given)
 
 
 def load_services(path: str | Path) -> tuple[Service, ...]:
@@ -55,7 +55,8 @@ def load_services(path: str | Path) -> tuple[Service, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _only_fleet(text: str, file: str) -> Fleet:
+def parse_fleet(text: str, file: str) -> Fleet:
+    """The one fleet that a text declares; `file` names it in messages. Raises: ConfigError for a text that is wrong."""
     found = documents(text, file)
     if len(found) != 1:
         raise ConfigError(f"{file}: found {len(found)} documents, expected one of kind Fleet")

@@ -1,0 +1,290 @@
+"""Every table. PostgreSQL is the truth; `docs/sql.md` explains the columns that people query.
+
+Times of requests and attempts are wall seconds since the run's zero (`run.started_at`); leases are `timestamptz` by the database's
+clock. `request` is partitioned by run: a partition is made aside, filled by COPY and attached, and dropped whole.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    Enum,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+from tango.domain.requests import RequestState
+from tango.domain.services import ServiceClass
+
+metadata = MetaData()
+
+request_state = Enum(*(str(state) for state in RequestState), name="request_state", metadata=metadata)
+service_class = Enum(*(c.label for c in ServiceClass), name="service_class", metadata=metadata)
+
+_NOW = text("now()")
+
+
+def _timestamp(name: str, *, default: bool = False, nullable: bool = True) -> Column[object]:
+    return Column(name, DateTime(timezone=True), server_default=_NOW if default else None, nullable=nullable and not default)
+
+
+fleet = Table(
+    "fleet",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("hash", Text, nullable=False),
+    Column("declaration", Text, nullable=False),
+    _timestamp("declared_at", default=True),
+)
+
+cluster = Table(
+    "cluster",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("position", Integer, nullable=False),
+    Column("kubeconfig", Text, nullable=False),
+    Column("context", Text, nullable=False),
+    Column("embedded", Boolean, nullable=False, server_default=text("false")),
+    _timestamp("joined_at", default=True),
+    _timestamp("seen_at"),
+)
+
+link = Table(
+    "link",
+    metadata,
+    Column("from_cluster", Text, nullable=False),
+    Column("to_cluster", Text, nullable=False),
+    Column("rtt_ms", Double, nullable=False),
+    Column("bandwidth_mbit_per_s", Double, nullable=False),
+    PrimaryKeyConstraint("from_cluster", "to_cluster"),
+)
+
+node = Table(
+    "node",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("ready", Boolean, nullable=False),
+    Column("cpu_allocatable_millicores", Integer, nullable=False),
+    Column("memory_allocatable_mib", Integer, nullable=False),
+    Column("cpu_used_millicores", Double),
+    Column("memory_used_mib", Double),
+    Column("lc_cpu_request_millicores", Integer, nullable=False),
+    Column("lc_cpu_limit_millicores", Integer, nullable=False),
+    Column("lc_memory_held_mib", Integer, nullable=False),
+    Column("be_cpu_request_millicores", Integer, nullable=False),
+    Column("be_cpu_limit_millicores", Integer, nullable=False),
+    Column("be_memory_held_mib", Integer, nullable=False),
+    Column("be_pods", Integer, nullable=False),
+    _timestamp("observed_at", default=True),
+    PrimaryKeyConstraint("cluster", "name"),
+)
+
+service = Table(
+    "service",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("class", service_class, nullable=False),
+    Column("target_ms", Double),
+    Column("spec", JSONB, nullable=False),
+    _timestamp("declared_at", default=True),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("pod", Text, nullable=False),
+    Column("uid", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("pod_ip", Text, nullable=False),
+    Column("port", Integer, nullable=False),
+    Column("ready", Boolean, nullable=False),
+    Column("cpu_request_millicores", Integer, nullable=False),
+    Column("cpu_limit_millicores", Integer, nullable=False),
+    Column("memory_limit_mib", Integer, nullable=False),
+    Column("restarts", Integer, nullable=False),
+    _timestamp("observed_at", default=True),
+    PrimaryKeyConstraint("cluster", "pod"),
+)
+
+run = Table(
+    "run",
+    metadata,
+    Column("run_id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("status", Text, nullable=False, server_default=text("'accepted'")),
+    Column("system", Text, nullable=False),
+    Column("fleet", Text, nullable=False),
+    Column("fleet_hash", Text, nullable=False),
+    Column("seed", BigInteger, nullable=False),
+    Column("speed", Double, nullable=False),
+    Column("reassure", Boolean, nullable=False),
+    Column("trace_source", Text, nullable=False),
+    Column("span_s", Double, nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("settings", JSONB, nullable=False),
+    Column("next_request", Integer, nullable=False, server_default=text("0")),
+    _timestamp("submitted_at", default=True),
+    _timestamp("started_at"),
+    _timestamp("ended_at"),
+)
+
+request = Table(
+    "request",
+    metadata,
+    Column("run_id", Integer, nullable=False),
+    Column("request_id", Integer, nullable=False),
+    Column("class", service_class, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("due_s", Double, nullable=False),
+    Column("target_s", Double),
+    Column("cpu_work_s", Double, nullable=False),
+    Column("memory_mib", Double, nullable=False),
+    Column("state", request_state, nullable=False, server_default=text("'accepted'")),
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("target_cluster", Text),
+    Column("node", Text),
+    Column("pod", Text),
+    Column("owner", Text),
+    Column("late", Boolean, nullable=False, server_default=text("false")),
+    Column("started_s", Double),
+    Column("finished_s", Double),
+    Column("reason", Text, nullable=False, server_default=text("''")),
+    _timestamp("released_at"),
+    _timestamp("lease_until"),
+    PrimaryKeyConstraint("run_id", "request_id"),
+    Index(
+        "request_live",
+        "state",
+        "due_s",
+        postgresql_where=text("state = ANY ('{released,pending,dispatched,placed,running}'::request_state[])"),
+    ),
+    postgresql_partition_by="LIST (run_id)",
+)
+
+attempt = Table(
+    "attempt",
+    metadata,
+    Column("run_id", Integer, nullable=False),
+    Column("request_id", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("class", service_class, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("cluster", Text),
+    Column("node", Text),
+    Column("pod", Text),
+    Column("started_s", Double),
+    Column("finished_s", Double),
+    Column("latency_s", Double),
+    Column("outcome", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("work_lost_s", Double, nullable=False),
+    _timestamp("ended_at", default=True),
+    PrimaryKeyConstraint("run_id", "request_id", "epoch"),
+    Index("attempt_ended", "ended_at"),
+)
+
+run_metric = Table(
+    "run_metric",
+    metadata,
+    Column("run_id", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("value", Double),
+    Column("text", Text),
+    PrimaryKeyConstraint("run_id", "name"),
+)
+
+decision = Table(
+    "decision",
+    metadata,
+    Column("decision_id", BigInteger, Identity(always=True), primary_key=True),
+    _timestamp("at", default=True),
+    Column("kind", service_class, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("run_ids", ARRAY(Integer), nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("checkpoint", Text, nullable=False),
+    Column("considered", Integer, nullable=False),
+    Column("placed", Integer, nullable=False),
+    Column("unplaced", Integer, nullable=False),
+    Column("late", Integer, nullable=False),
+    Column("shed", Integer, nullable=False),
+    Column("snapshot_ms", Double, nullable=False),
+    Column("decide_ms", Double, nullable=False),
+    Column("apply_ms", Double, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("decision_at", "at"),
+)
+
+scaling_event = Table(
+    "scaling_event",
+    metadata,
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    _timestamp("at", default=True),
+    Column("kind", Text, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("pod", Text, nullable=False),
+    Column("before_millicores", Integer),
+    Column("after_millicores", Integer),
+    Column("slack", Double),
+    Column("reason", Text, nullable=False),
+    Column("actuation_ms", Double),
+    Column("outcome", Text, nullable=False),
+    Index("scaling_event_at", "at"),
+)
+
+node_sample = Table(
+    "node_sample",
+    metadata,
+    _timestamp("at", default=True),
+    Column("cluster", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("cpu_allocatable_millicores", Integer, nullable=False),
+    Column("memory_allocatable_mib", Integer, nullable=False),
+    Column("cpu_used_millicores", Double),
+    Column("memory_used_mib", Double),
+    Column("lc_cpu_limit_millicores", Integer, nullable=False),
+    Column("lc_memory_held_mib", Integer, nullable=False),
+    Column("be_cpu_request_millicores", Integer, nullable=False),
+    Column("be_memory_held_mib", Integer, nullable=False),
+    Column("be_pods", Integer, nullable=False),
+    Index("node_sample_at", "at"),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("policy", Text, nullable=False),
+    Column("sha256", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("card", JSONB, nullable=False),
+    _timestamp("registered_at", default=True),
+)
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
+    _timestamp("expires_at", nullable=False),
+)

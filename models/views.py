@@ -1,0 +1,86 @@
+"""Views that people query; a test holds their figures to `tango.control.metrics`.
+
+Window and definitions as in `docs/metrics.md`: LC figures are over requests due from 10 % of the trace's span to its last
+arrival; latency counts from due time; times are given in trace time (wall x speed).
+"""
+
+from __future__ import annotations
+
+RUN_SUMMARY = """
+CREATE VIEW run_summary AS
+SELECT r.run_id, r.name, r.status, r.system, r.fleet, r.seed, r.speed, r.submitted_at, r.started_at, r.ended_at,
+       r.accepted,
+       max(m.value) FILTER (WHERE m.name = 'succeeded') AS succeeded,
+       max(m.value) FILTER (WHERE m.name = 'failed') AS failed,
+       max(m.value) FILTER (WHERE m.name = 'lc_qos_rate') AS lc_qos_rate,
+       max(m.value) FILTER (WHERE m.name = 'lc_latency_p95_ms') AS lc_latency_p95_ms,
+       max(m.value) FILTER (WHERE m.name = 'lc_latency_p99_ms') AS lc_latency_p99_ms,
+       max(m.value) FILTER (WHERE m.name = 'be_completed') AS be_completed,
+       max(m.value) FILTER (WHERE m.name = 'be_cpu_seconds_per_s') AS be_cpu_seconds_per_s,
+       max(m.value) FILTER (WHERE m.name = 'utilization_cpu') AS utilization_cpu,
+       max(m.value) FILTER (WHERE m.name = 'evictions') AS evictions,
+       max(m.value) FILTER (WHERE m.name = 'resizes') AS resizes
+FROM run r LEFT JOIN run_metric m USING (run_id)
+GROUP BY r.run_id
+"""
+
+SERVICE_QOS = """
+CREATE VIEW service_qos AS
+WITH judged AS (
+    SELECT q.run_id, q.service, q.target_s * r.speed AS target_s,
+           q.state = 'succeeded' AND q.finished_s - q.due_s <= q.target_s AS met,
+           CASE WHEN q.state = 'succeeded' THEN (q.finished_s - q.due_s) * r.speed * 1000 END AS latency_ms
+    FROM request q JOIN run r USING (run_id)
+    WHERE q.class = 'lc' AND q.due_s * r.speed >= 0.1 * r.span_s - 1e-6
+)
+SELECT run_id, service, count(*) AS arrived, avg(target_s) * 1000 AS target_ms, avg(met::int) AS qos_rate,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY latency_ms) AS latency_p50_ms,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY latency_ms) AS latency_p95_ms,
+       percentile_cont(0.99) WITHIN GROUP (ORDER BY latency_ms) AS latency_p99_ms
+FROM judged GROUP BY run_id, service
+"""
+
+NODE_UTILIZATION = """
+CREATE VIEW node_utilization AS
+SELECT r.run_id, s.cluster, s.node,
+       avg(s.cpu_used_millicores) / nullif(avg(s.cpu_allocatable_millicores), 0) AS cpu,
+       avg(s.memory_used_mib) / nullif(avg(s.memory_allocatable_mib), 0) AS memory,
+       avg(s.be_pods) AS be_pods, count(*) AS samples
+FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
+GROUP BY r.run_id, s.cluster, s.node
+"""
+
+SYSTEM_COMPARISON = """
+CREATE VIEW system_comparison AS
+SELECT r.fleet, r.trace_source, r.system, count(*) FILTER (WHERE m.name = 'lc_qos_rate') AS runs,
+       avg(m.value) FILTER (WHERE m.name = 'lc_qos_rate') AS lc_qos_rate,
+       avg(m.value) FILTER (WHERE m.name = 'lc_latency_p99_ms') AS lc_latency_p99_ms,
+       avg(m.value) FILTER (WHERE m.name = 'be_cpu_seconds_per_s') AS be_cpu_seconds_per_s,
+       avg(m.value) FILTER (WHERE m.name = 'utilization_cpu') AS utilization_cpu
+FROM run r JOIN run_metric m USING (run_id)
+GROUP BY r.fleet, r.trace_source, r.system
+"""
+
+EVICTION_REASONS = """
+CREATE VIEW eviction_reasons AS
+SELECT run_id, service, node, reason, count(*) AS attempts, sum(work_lost_s) AS work_lost_s
+FROM attempt WHERE outcome <> 'succeeded' GROUP BY run_id, service, node, reason
+"""
+
+SLOWEST_REQUESTS = """
+CREATE VIEW slowest_requests AS
+SELECT run_id, request_id, service, cluster, target_cluster, node, attempt, due_s, finished_s,
+       (finished_s - due_s) * 1000 AS latency_wall_ms, target_s * 1000 AS target_wall_ms
+FROM request WHERE class = 'lc' AND state = 'succeeded'
+ORDER BY finished_s - due_s DESC
+"""
+
+QUEUE_POSITION = """
+CREATE VIEW queue_position AS
+SELECT run_id, request_id, class, service, cluster, state,
+       row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END ORDER BY due_s, run_id, request_id) AS position
+FROM request WHERE state IN ('released', 'pending')
+"""
+
+VIEWS = (RUN_SUMMARY, SERVICE_QOS, NODE_UTILIZATION, SYSTEM_COMPARISON, EVICTION_REASONS, SLOWEST_REQUESTS, QUEUE_POSITION)
+VIEW_NAMES = tuple(view.split()[2] for view in VIEWS)

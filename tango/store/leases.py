@@ -1,0 +1,35 @@
+"""Named leases with fencing epochs: implements `tango.ports.LeaseStore`. A row, because session locks break behind poolers."""
+
+from __future__ import annotations
+
+from tango.ports import Fence
+from tango.store.database import Database
+
+
+class PostgresLeaseStore:
+    """Leases by the database's clock alone."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def acquire(self, name: str, *, owner: str, ttl_s: float) -> Fence | None:
+        """Take or renew; None while somebody else holds it."""
+        found = self._database.rows(
+            """
+            INSERT INTO lease AS l (name, owner, epoch, expires_at) VALUES (%(name)s, %(owner)s, 1, now() + %(ttl)s * interval '1 s')
+            ON CONFLICT (name) DO UPDATE SET
+                owner = excluded.owner, expires_at = excluded.expires_at,
+                epoch = l.epoch + (l.owner <> excluded.owner)::int
+            WHERE l.owner = excluded.owner OR l.expires_at < now()
+            RETURNING epoch
+            """,
+            {"name": name, "owner": owner, "ttl": ttl_s},
+        )
+        return Fence(name=name, owner=owner, epoch=found[0][0]) if found else None
+
+    def release(self, fence: Fence) -> None:
+        """Let it run out now, if it is still ours."""
+        self._database.execute(
+            "UPDATE lease SET expires_at = now() - interval '1 s' WHERE name = %s AND owner = %s AND epoch = %s",
+            (fence.name, fence.owner, fence.epoch),
+        )

@@ -1,0 +1,51 @@
+"""Read-only queries for people. A read-only transaction alone is left by `COMMIT;`, so more stands in the way.
+
+With Tango's reader role the server itself refuses every write. On a user's own server without that role the statement
+is run through a declared cursor on a read-only connection: `DECLARE … CURSOR FOR` takes exactly one SELECT and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg2
+import psycopg2.errors
+
+from tango.errors import ConfigError, RequestRejected, StoreUnavailable
+from tango.store.database import CONNECT_TIMEOUT_S, described, libpq_url
+
+
+def read_only_query(
+    query: str, *, reader_url: str, database_url: str, statement_timeout_s: float, row_limit: int
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Column names and at most `row_limit` rows of one SELECT.
+
+    Raises: RequestRejected when PostgreSQL refuses the statement (a syntax error, a write, too slow); StoreUnavailable.
+    """
+    url = reader_url or database_url
+    if not url:
+        raise ConfigError("no database is known: start the stack with `tango up`, or set TANGO_DATABASE_URL")
+    statement = query.strip().rstrip(";")
+    try:
+        connection = psycopg2.connect(
+            libpq_url(url),
+            connect_timeout=CONNECT_TIMEOUT_S,
+            application_name="tango sql",
+            options=f"-c default_transaction_read_only=on -c statement_timeout={int(statement_timeout_s * 1000)}",
+        )
+    except psycopg2.OperationalError as error:
+        raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
+    try:
+        with connection, connection.cursor() as cursor:
+            # One statement only: the cursor's declaration swallows it whole, and a second one behind a `;` is a syntax error
+            # or, after COMMIT, still meets a read-only session. Functions that write meet the read-only transaction.
+            cursor.execute(f"DECLARE tango_sql NO SCROLL CURSOR FOR {statement}")
+            cursor.execute(f"FETCH FORWARD {int(row_limit)} FROM tango_sql")
+            columns = [column.name for column in cursor.description or ()]
+            return columns, cursor.fetchall()
+    except psycopg2.errors.QueryCanceled as error:
+        raise RequestRejected(f"the query ran longer than {statement_timeout_s:g} s; narrow it, or raise --timeout") from error
+    except psycopg2.Error as error:
+        raise RequestRejected(f"PostgreSQL refused the query: {str(error).strip()}") from error
+    finally:
+        connection.close()

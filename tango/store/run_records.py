@@ -1,0 +1,287 @@
+"""Everything recorded under a run, as columns, for figures, reports and lists. Read by COPY into Arrow, not row by row."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from tango.domain.outcomes import (
+    SCALING_KINDS,
+    SCALING_OUTCOMES,
+    STATE_CODE,
+    AttemptLosses,
+    Decisions,
+    NodeSamples,
+    RunOutcomes,
+    ScalingEvents,
+)
+from tango.errors import UsageError
+from tango.store.database import Cursor, Database
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """The name tuples that all tables of one run share."""
+
+    zero_s: float
+    clusters: tuple[str, ...]
+    nodes: tuple[str, ...]
+    node_cluster: NDArray[np.int32]
+    services: tuple[str, ...]
+
+
+class PostgresRunRecords:
+    """Columnar reads of one run. Raises: UsageError for a run that does not exist."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def outcomes(self, run_id: int) -> RunOutcomes:
+        """One element a request, in order of due time."""
+        names = self._names(run_id)
+        (run,) = self._database.rows(
+            """
+            SELECT name, status, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, settings,
+                   extract(epoch FROM started_at)::float8, coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0),
+                   (SELECT coalesce(max(checkpoint), '') FROM decision WHERE kind = 'be' AND run_ids @> ARRAY[%(run)s] AND checkpoint <> ''
+                    AND at >= run.submitted_at)
+            FROM run WHERE run_id = %(run)s
+            """,
+            {"run": run_id},
+        )
+        t = self._table(
+            'SELECT "class"::text AS class, service, cluster, target_cluster, node, due_s, target_s, started_s, finished_s, state::text AS state, '
+            "reason, attempt, epoch, cpu_work_s, memory_mib FROM request WHERE run_id = %s ORDER BY request_id",
+            (run_id,),
+        )
+        reasons = ("", *sorted({r for r in t["reason"].unique().to_pylist() if r}))
+        return RunOutcomes(
+            run_id=run_id,
+            name=run[0],
+            status=run[1],
+            system=run[2],
+            fleet=run[3],
+            fleet_hash=run[4],
+            seed=run[5],
+            speed=run[6],
+            reassure=run[7],
+            trace_source=run[8],
+            span_s=run[9],
+            settings=run[10],
+            started_at_s=run[11],
+            wall_s=run[12],
+            checkpoint=run[13],
+            clusters=names.clusters,
+            nodes=names.nodes,
+            node_cluster=names.node_cluster,
+            services=names.services,
+            service_class=_codes(t["class"], ("lc", "be")).astype(np.int8),
+            service=_codes(t["service"], names.services),
+            entry_cluster=_codes(t["cluster"], names.clusters),
+            target_cluster=_codes(t["target_cluster"], names.clusters),
+            node=_codes(t["node"], names.nodes),
+            due_s=_floats(t["due_s"]),
+            target_s=_floats(t["target_s"]),
+            started_s=_floats(t["started_s"]),
+            finished_s=_floats(t["finished_s"]),
+            state=_codes(t["state"], tuple(STATE_CODE)).astype(np.int8),
+            reason=_codes(t["reason"], reasons).clip(0).astype(np.int16),
+            reasons=reasons,
+            attempts=_floats(t["attempt"]).astype(np.int32),
+            epoch=_floats(t["epoch"]).astype(np.int32),
+            cpu_work_s=_floats(t["cpu_work_s"]),
+            memory_mib=_floats(t["memory_mib"]),
+        )
+
+    def losses(self, run_id: int) -> AttemptLosses:
+        """Attempts that ended without a counted result."""
+        names = self._names(run_id)
+        t = self._table(
+            "SELECT extract(epoch FROM ended_at)::float8 - %s AS at_s, service, node, reason, work_lost_s FROM attempt "
+            "WHERE run_id = %s AND outcome <> 'succeeded' ORDER BY ended_at",
+            (names.zero_s, run_id),
+        )
+        reasons = ("", *sorted({r for r in t["reason"].unique().to_pylist() if r}))
+        return AttemptLosses(
+            at_s=_floats(t["at_s"]),
+            service=_codes(t["service"], names.services),
+            node=_codes(t["node"], names.nodes),
+            reason=_codes(t["reason"], reasons).clip(0).astype(np.int16),
+            reasons=reasons,
+            work_lost_s=_floats(t["work_lost_s"]),
+        )
+
+    def node_samples(self, run_id: int) -> NodeSamples:
+        """Node states over the run's life."""
+        names = self._names(run_id)
+        columns = (
+            "cpu_allocatable_millicores memory_allocatable_mib cpu_used_millicores memory_used_mib lc_cpu_limit_millicores "
+            "lc_memory_held_mib be_cpu_request_millicores be_memory_held_mib be_pods"
+        ).split()
+        t = self._table(
+            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, node, {', '.join(columns)} FROM node_sample s, run r "
+            "WHERE r.run_id = %s AND s.at BETWEEN r.started_at AND coalesce(r.ended_at, now()) ORDER BY at",
+            (names.zero_s, run_id),
+        )
+        known = _codes(t["node"], names.nodes) >= 0
+        return NodeSamples(
+            at_s=_floats(t["at_s"])[known],
+            node=_codes(t["node"], names.nodes)[known],
+            **{name: _floats(t[name])[known] for name in columns},
+        )
+
+    def decisions(self, run_id: int) -> Decisions:
+        """Scheduling cycles that considered requests of the run."""
+        names = self._names(run_id)
+        counts = "considered placed unplaced late shed".split()
+        times = "snapshot_ms decide_ms apply_ms".split()
+        t = self._table(
+            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind::text AS kind, cluster, policy, {', '.join(counts + times)} "
+            "FROM decision d, run r WHERE r.run_id = %s AND d.at BETWEEN r.submitted_at AND coalesce(r.ended_at, now()) "
+            "AND d.run_ids @> ARRAY[r.run_id] ORDER BY at",
+            (names.zero_s, run_id),
+        )
+        policies = tuple(sorted(set(t["policy"].to_pylist()))) or ("",)
+        return Decisions(
+            at_s=_floats(t["at_s"]),
+            kind=_codes(t["kind"], ("lc", "be")).astype(np.int8),
+            cluster=_codes(t["cluster"], names.clusters),
+            policy=_codes(t["policy"], policies).astype(np.int16),
+            policies=policies,
+            **{name: _floats(t[name]).astype(np.int64) for name in counts},
+            **{name: _floats(t[name]) for name in times},
+        )
+
+    def scaling_events(self, run_id: int) -> ScalingEvents:
+        """Resizes and evictions during the run."""
+        names = self._names(run_id)
+        t = self._table(
+            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind, node, service, before_millicores, after_millicores, slack, reason, "
+            "actuation_ms, outcome FROM scaling_event e, run r WHERE r.run_id = %s "
+            "AND e.at BETWEEN r.started_at AND coalesce(r.ended_at, now()) ORDER BY at",
+            (names.zero_s, run_id),
+        )
+        reasons = ("", *sorted({r for r in t["reason"].unique().to_pylist() if r}))
+        return ScalingEvents(
+            at_s=_floats(t["at_s"]),
+            kind=_codes(t["kind"], SCALING_KINDS).astype(np.int8),
+            node=_codes(t["node"], names.nodes),
+            service=_codes(t["service"], names.services),
+            before_millicores=_floats(t["before_millicores"]),
+            after_millicores=_floats(t["after_millicores"]),
+            slack=_floats(t["slack"]),
+            reason=_codes(t["reason"], reasons).clip(0).astype(np.int16),
+            reasons=reasons,
+            actuation_ms=_floats(t["actuation_ms"]),
+            outcome=_codes(t["outcome"], SCALING_OUTCOMES).astype(np.int8),
+        )
+
+    def requests(self, run_id: int, *, state: str | None, limit: int) -> list[dict[str, Any]]:
+        """Requests with their attempts' reasons, for people."""
+        rows = self._database.rows(
+            """
+            SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.node, ''), round(q.due_s::numeric, 3)::float8,
+                   round(((q.finished_s - q.due_s) * 1000)::numeric, 1)::float8,
+                   coalesce(nullif((SELECT string_agg(a.reason, ', ' ORDER BY a.epoch) FROM attempt a WHERE a.run_id = q.run_id
+                    AND a.request_id = q.request_id AND a.reason <> ''), ''), q.reason)
+            FROM request q WHERE q.run_id = %(run)s AND (%(state)s::text IS NULL OR q.state = %(state)s::request_state)
+            ORDER BY q.request_id LIMIT %(limit)s
+            """,
+            {"run": run_id, "state": state, "limit": limit},
+        )
+        names = ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def live_pods(self, run_id: int) -> list[tuple[str, str]]:
+        """(cluster, pod) of the BE pods of a run that may still run."""
+        return [
+            (cluster, pod)
+            for cluster, pod in self._database.rows(
+                "SELECT target_cluster, pod FROM request WHERE run_id = %s AND state IN ('placed', 'running') AND pod IS NOT NULL",
+                (run_id,),
+            )
+        ]
+
+    def progress(self, run_id: int) -> dict[str, Any]:
+        """Counts by class and state, for the live display, at one instant."""
+        rows = self._database.rows(
+            """
+            SELECT q.class::text, q.state::text, count(*), count(*) FILTER (WHERE q.finished_s - q.due_s <= q.target_s)
+            FROM request q WHERE q.run_id = %s GROUP BY 1, 2
+            """,
+            (run_id,),
+        )
+        (run,) = self._database.rows(
+            "SELECT accepted, span_s / speed, extract(epoch FROM now() - started_at)::float8, status FROM run WHERE run_id = %s", (run_id,)
+        )
+        (used,) = self._database.rows("SELECT sum(cpu_used_millicores) / nullif(sum(cpu_allocatable_millicores), 0) FROM node WHERE ready")
+        return {
+            "accepted": run[0],
+            "span_wall_s": run[1],
+            "elapsed_s": run[2],
+            "status": run[3],
+            "cpu_utilization": used[0],
+            "counts": {(c, s): n for c, s, n, _ in rows},
+            "lc_met": sum(met for c, s, _, met in rows if c == "lc" and s == "succeeded"),
+        }
+
+    def _names(self, run_id: int) -> _Names:
+        found = self._database.rows("SELECT coalesce(extract(epoch FROM started_at)::float8, 0) FROM run WHERE run_id = %s", (run_id,))
+        if not found:
+            raise UsageError(f"there is no run {run_id}; see `tango run list`")
+        nodes = self._database.rows(
+            """
+            SELECT DISTINCT node, cluster FROM (
+                SELECT name AS node, cluster FROM node
+                UNION SELECT node, target_cluster FROM request WHERE run_id = %s AND node IS NOT NULL) n ORDER BY cluster, node
+            """,
+            (run_id,),
+        )
+        clusters = self._database.rows(
+            "SELECT DISTINCT cluster FROM request WHERE run_id = %s UNION SELECT name FROM cluster ORDER BY 1", (run_id,)
+        )
+        services = self._database.rows("SELECT DISTINCT service FROM request WHERE run_id = %s ORDER BY 1", (run_id,))
+        cluster_names = tuple(row[0] for row in clusters) + tuple(
+            sorted({cluster for _, cluster in nodes} - {row[0] for row in clusters})
+        )
+        at = {name: k for k, name in enumerate(cluster_names)}
+        return _Names(
+            zero_s=found[0][0],
+            clusters=cluster_names,
+            nodes=tuple(node for node, _ in nodes),
+            node_cluster=np.array([at[cluster] for _, cluster in nodes], np.int32),
+            services=tuple(row[0] for row in services),
+        )
+
+    def _table(self, query: str, parameters: tuple[Any, ...]) -> pa.Table:
+        def copy(cursor: Cursor) -> bytes:
+            buffer = io.BytesIO()
+            statement = cursor.mogrify(query, parameters).decode()
+            cursor.copy_expert(f"COPY ({statement}) TO STDOUT (FORMAT csv, HEADER, FORCE_QUOTE *)", buffer)
+            return buffer.getvalue()
+
+        data = self._database.run(copy)
+        # NULL comes unquoted and empty text quoted: that difference is how Arrow tells them apart.
+        convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""])
+        return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=convert)
+
+
+def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
+    if pa.types.is_null(column.type):
+        return np.full(len(column), np.nan)
+    return np.asarray(pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy(), np.float64).copy()
+
+
+def _codes(column: pa.ChunkedArray, names: tuple[str, ...]) -> NDArray[np.int32]:
+    """Places of the values in `names`; -1 where NULL or unknown."""
+    if pa.types.is_null(column.type) or not len(column):
+        return np.full(len(column), -1, np.int32)
+    found = pc.index_in(column.cast(pa.string()), value_set=pa.array(names, pa.string()))
+    return np.asarray(pc.fill_null(found, -1).to_numpy(), np.int32).copy()

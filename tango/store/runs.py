@@ -1,0 +1,195 @@
+"""Runs from submit to their figures: implements `tango.ports.RunStore`."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from psycopg2.extras import Json, execute_values
+
+from tango.domain.requests import TERMINAL_STATES, Reason
+from tango.domain.runs import NewRequests, NewRun, RunInfo, RunStatus, StateCounts
+from tango.domain.services import ServiceClass
+from tango.errors import UsageError
+from tango.store.database import Cursor, Database
+
+_RUN = """
+SELECT run_id, name, status, system, fleet, seed, speed, reassure, extract(epoch FROM started_at)::float8, accepted FROM run
+"""
+_TERMINAL = tuple(str(state) for state in TERMINAL_STATES)
+
+
+def _info(row: tuple[Any, ...]) -> RunInfo:
+    run_id, name, status, system, fleet, seed, speed, reassure, started_at_s, accepted = row
+    return RunInfo(
+        run_id=run_id,
+        name=name,
+        status=RunStatus(status),
+        system=system,
+        fleet=fleet,
+        seed=seed,
+        speed=speed,
+        reassure=reassure,
+        started_at_s=started_at_s,
+        accepted=accepted,
+    )
+
+
+class PostgresRunStore:
+    """Keeps runs; a run's requests live in a partition of their own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def create_run(self, run: NewRun, requests: NewRequests) -> int:
+        """One transaction: the run's row, a partition made aside and filled by COPY, then attached."""
+        table = _request_table(requests)
+
+        def create(cursor: Cursor) -> int:
+            cursor.execute(
+                """
+                INSERT INTO run (name, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, accepted, settings)
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING run_id
+                """,
+                (
+                    run.name,
+                    run.system,
+                    run.fleet,
+                    run.fleet_hash,
+                    run.seed,
+                    run.speed,
+                    run.reassure,
+                    run.trace_source,
+                    run.span_s,
+                    len(requests),
+                    Json(run.settings),
+                ),
+            )
+            run_id = int(cursor.fetchall()[0][0])
+            rows = io.BytesIO()
+            with_id = table.add_column(0, "run_id", pa.array(np.full(len(requests), run_id, np.int32)))
+            pyarrow.csv.write_csv(with_id, rows, pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"))
+            rows.seek(0)
+            cursor.execute("SELECT make_request_partition(%s)", (run_id,))
+            cursor.copy_expert(f"COPY request_{run_id} ({', '.join(with_id.column_names)}) FROM STDIN (FORMAT csv)", rows)
+            cursor.execute("SELECT attach_request_partition(%s)", (run_id,))
+            return run_id
+
+        return self._database.run(create)
+
+    def run(self, run_id: int) -> RunInfo:
+        """Raises: UsageError with the latest runs when there is none of this id."""
+        found = self._database.rows(f"{_RUN} WHERE run_id = %s", (run_id,))
+        if found:
+            return _info(found[0])
+        latest = ", ".join(f"{r.run_id} ({r.name})" for r in self.runs(limit=5)) or "none yet"
+        raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
+
+    def runs(self, *, limit: int = 50) -> list[RunInfo]:
+        """Newest first."""
+        return [_info(row) for row in self._database.rows(f"{_RUN} ORDER BY run_id DESC LIMIT %s", (limit,))]
+
+    def active_runs(self) -> list[RunInfo]:
+        """Not completed, not cancelled."""
+        found = self._database.rows(f"{_RUN} WHERE status NOT IN ('completed', 'cancelled') ORDER BY run_id")
+        return [_info(row) for row in found]
+
+    def begin(self, run_id: int, *, at_s: float) -> float:
+        """Set the zero once; give the one that holds."""
+        found = self._database.rows(
+            "UPDATE run SET started_at = coalesce(started_at, to_timestamp(%s)) WHERE run_id = %s "
+            "RETURNING extract(epoch FROM started_at)::float8",
+            (at_s, run_id),
+        )
+        if not found:
+            raise UsageError(f"there is no run {run_id}")
+        return float(found[0][0])
+
+    def set_status(self, run_id: int, status: RunStatus) -> None:
+        """Move on; what is completed or cancelled stays, and a draining run does not run again."""
+        self._database.execute(
+            """
+            UPDATE run SET status = %(status)s,
+                ended_at = CASE WHEN %(status)s IN ('completed', 'cancelled') THEN now() ELSE ended_at END
+            WHERE run_id = %(run)s AND status NOT IN ('completed', 'cancelled', %(status)s)
+              AND NOT (status = 'draining' AND %(status)s IN ('accepted', 'running'))
+            """,
+            {"run": run_id, "status": str(status)},
+        )
+
+    def cancel(self, run_id: int) -> int:
+        """Everything that is not terminal, with the run, in one transaction."""
+
+        def cancel(cursor: Cursor) -> int:
+            cursor.execute(
+                "UPDATE run SET status = 'cancelled', ended_at = now() WHERE run_id = %s AND status NOT IN ('completed', 'cancelled')",
+                (run_id,),
+            )
+            cursor.execute(
+                "UPDATE request SET state = 'cancelled', reason = %s, lease_until = NULL WHERE run_id = %s "
+                "AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled')",
+                (str(Reason.CANCELLED), run_id),
+            )
+            return int(cursor.rowcount)
+
+        self.run(run_id)
+        return self._database.run(cancel)
+
+    def counts(self, run_id: int) -> StateCounts:
+        """Requests per state, in one statement and so at one instant."""
+        found = self._database.rows("SELECT state::text, count(*) FROM request WHERE run_id = %s GROUP BY 1", (run_id,))
+        return StateCounts(by_state=dict(found))
+
+    def all_terminal(self, run_id: int) -> bool:
+        """Whether no request of the run will change any more; stops at the first that may."""
+        found = self._database.rows(
+            "SELECT NOT EXISTS (SELECT FROM request WHERE run_id = %s AND state <> ALL (%s::request_state[]))",
+            (run_id, list(_TERMINAL)),
+        )
+        return bool(found[0][0])
+
+    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Numbers in `value`, words in `text`."""
+
+        def save(cursor: Cursor) -> None:
+            cursor.execute("DELETE FROM run_metric WHERE run_id = %s", (run_id,))
+            rows = [(run_id, k, None, v) if isinstance(v, str) else (run_id, k, v, None) for k, v in metrics.items()]
+            execute_values(cursor, "INSERT INTO run_metric (run_id, name, value, text) VALUES %s", rows)
+
+        self._database.run(save)
+
+    def delete(self, run_id: int) -> None:
+        """The partition is dropped whole. Raises: UsageError for a run that is not done."""
+        info = self.run(run_id)
+        if info.status not in (RunStatus.COMPLETED, RunStatus.CANCELLED):
+            raise UsageError(f"run {run_id} is {info.status}; cancel it first: tango run cancel {run_id}")
+
+        def delete(cursor: Cursor) -> None:
+            cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
+            for table in ("attempt", "run_metric", "run"):
+                cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
+
+        self._database.run(delete)
+
+
+def _request_table(requests: NewRequests) -> pa.Table:
+    def words(index: np.ndarray, names: tuple[str, ...]) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names, pa.string())).cast(pa.string())
+
+    labels = tuple(c.label for c in ServiceClass)
+    return pa.table(
+        {
+            "request_id": np.arange(len(requests), dtype=np.int32),
+            "class": words(requests.service_class.astype(np.int32), labels),
+            "service": words(requests.service, requests.services),
+            "cluster": words(requests.cluster, requests.clusters),
+            "due_s": requests.due_s,
+            "target_s": pa.array(requests.target_s, mask=np.isnan(requests.target_s)),
+            "cpu_work_s": requests.cpu_work_s,
+            "memory_mib": requests.memory_mib,
+        }
+    )
