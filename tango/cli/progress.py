@@ -20,7 +20,14 @@ QUIET_S = 2.0
 """What is over sooner says nothing where there is no terminal."""
 LINE_EVERY_S = 5.0
 CLASSES = ("lc", "be")
-COUNTS = ("accepted", "released", "running", "succeeded", "failed")
+COUNTS: dict[str, tuple[str, ...]] = {
+    "to come": ("accepted",),
+    "waiting": ("released", "pending", "dispatched", "placed"),
+    "running": ("running",),
+    "succeeded": ("succeeded",),
+    "failed": ("failed", "shed", "cancelled"),
+}
+"""Columns of the live display and the states each adds up."""
 
 
 class Advance(Protocol):
@@ -121,10 +128,10 @@ def _share(value: float | None) -> str:
 
 
 class RunProgress:
-    """A run as it goes on. Use as a context manager and call `update` with what is known.
+    """A run as it goes on. Use as a context manager and call `update` with what the store's `progress` gives.
 
-    Keys of `state`, all but `by_class` optional: `status`, `by_class` ({"lc" | "be": {"accepted" … "failed": count}}, where
-    `accepted` is all requests of the class), `elapsed_s`, `eta_s`, `qos_rate`, `utilization_cpu`.
+    Keys: `counts` ({(class, state): requests}); and, each None where unknown, `status`, `elapsed_s` (wall seconds since the run's
+    zero), `span_wall_s` (to its last arrival), `lc_met` (LC requests within target), `cpu_utilization`.
     """
 
     def __init__(
@@ -170,15 +177,14 @@ class RunProgress:
 
     def line(self, state: Mapping[str, Any]) -> str:
         """One plain line."""
-        parts = [f"{self._title}: {state.get('status', 'running')} {seconds_text(state.get('elapsed_s'))}"]
+        parts = [f"{self._title}: {state.get('status') or 'running'} {seconds_text(state.get('elapsed_s'))}"]
         for name in CLASSES:
-            counts = state["by_class"].get(name)
-            if counts:
-                failed = f", {counts['failed']:,} failed" if counts.get("failed") else ""
-                parts.append(f"{name.upper()} {counts.get('succeeded', 0):,}/{counts.get('accepted', 0):,} done{failed}")
-        parts.append(f"QoS {_share(state.get('qos_rate'))}, CPU {_share(state.get('utilization_cpu'))}")
-        if state.get("eta_s") is not None:
-            parts.append(f"{seconds_text(state['eta_s'])} left")
+            counts = _counts(state, name)
+            if sum(counts.values()):
+                failed = f", {counts['failed']:,} failed" if counts["failed"] else ""
+                parts.append(f"{name.upper()} {counts['succeeded']:,}/{sum(counts.values()):,} done{failed}")
+        parts.append(f"QoS {_share(_qos_so_far(state))}, CPU {_share(state.get('cpu_utilization'))}")
+        parts.append(f"arrivals {_eta_text(state)}")
         return printable(" | ".join(parts))
 
     def panel(self, state: Mapping[str, Any]) -> RenderableType:
@@ -188,27 +194,44 @@ class RunProgress:
         from rich.table import Table
         from rich.text import Text
 
+        bar_width = max(8, min(24, self._console.width - 58))
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column("")
-        table.add_column("", width=max(10, min(24, self._console.width - 56)))
-        for count in COUNTS[1:]:
+        table.add_column("", width=bar_width)
+        for count in COUNTS:
             table.add_column(count, justify="right", no_wrap=True)
         for name in CLASSES:
-            counts = state["by_class"].get(name)
-            if not counts:
+            counts = _counts(state, name)
+            whole = sum(counts.values())
+            if not whole:
                 continue
-            whole = max(1, counts.get("accepted", 0))
-            ended = sum(counts.get(key, 0) for key in ("succeeded", "failed", "shed", "cancelled"))
-            cells = [
-                Text(f"{counts.get(key, 0):,}", style="red" if key == "failed" and counts.get(key) else "") for key in COUNTS[1:]
-            ]
-            table.add_row(Text(name.upper(), style="bold"), ProgressBar(total=whole, completed=ended), *cells)
-        figures = Text.assemble(
-            (printable(self._title), "bold"),
-            f"  {state.get('status', 'running')}  {seconds_text(state.get('elapsed_s'))} gone",
-            f", {seconds_text(state.get('eta_s'))} left",
-            f"  QoS {_share(state.get('qos_rate'))}  CPU {_share(state.get('utilization_cpu'))}",
+            bar = ProgressBar(total=whole, completed=counts["succeeded"] + counts["failed"], width=bar_width)
+            cells = [Text(f"{n:,}", style="red" if key == "failed" and n else "") for key, n in counts.items()]
+            table.add_row(Text(name.upper(), style="bold"), bar, *cells)
+        facts = Text.assemble(
+            (self._title, "bold"),
+            f"  {state.get('status') or 'running'}  {seconds_text(state.get('elapsed_s'))}, arrivals {_eta_text(state)}",
+            f"   QoS {_share(_qos_so_far(state))}   CPU {_share(state.get('cpu_utilization'))}",
             no_wrap=True,
             overflow="ellipsis",
         )
-        return Group(figures, table)
+        return Group(facts, table)
+
+
+def _counts(state: Mapping[str, Any], name: str) -> dict[str, int]:
+    found: Mapping[tuple[str, str], int] = state["counts"]
+    return {column: sum(int(found.get((name, key), 0)) for key in states) for column, states in COUNTS.items()}
+
+
+def _qos_so_far(state: Mapping[str, Any]) -> float | None:
+    """Share within target among the LC requests that have ended; the run's figure is taken over its window, at its end."""
+    counts = _counts(state, "lc")
+    ended = counts["succeeded"] + counts["failed"]
+    return (state.get("lc_met") or 0) / ended if ended else None
+
+
+def _eta_text(state: Mapping[str, Any]) -> str:
+    span_s, elapsed_s = state.get("span_wall_s"), state.get("elapsed_s")
+    if span_s is None or elapsed_s is None:
+        return "have not begun"
+    return f"for {seconds_text(span_s - elapsed_s)} more" if elapsed_s < span_s else "are over"

@@ -226,14 +226,21 @@ def test_progress_without_a_terminal_is_an_occasional_line():
 
 STATE = {
     "status": "running",
-    "by_class": {
-        "lc": {"accepted": 2100, "released": 3, "running": 12, "succeeded": 900, "failed": 1},
-        "be": {"accepted": 900, "released": 0, "running": 40, "succeeded": 300, "failed": 0},
+    "accepted": 3000,
+    "counts": {
+        ("lc", "accepted"): 1187,
+        ("lc", "released"): 3,
+        ("lc", "running"): 9,
+        ("lc", "succeeded"): 900,
+        ("lc", "shed"): 1,
+        ("be", "placed"): 500,
+        ("be", "running"): 100,
+        ("be", "succeeded"): 300,
     },
     "elapsed_s": 31.4,
-    "eta_s": 42.0,
-    "qos_rate": 0.991,
-    "utilization_cpu": None,
+    "span_wall_s": 60.0,
+    "lc_met": 893,
+    "cpu_utilization": None,
 }
 
 
@@ -248,7 +255,7 @@ def test_run_progress_without_a_terminal_is_a_line_now_and_then():
 
     lines = console.export_text().splitlines()
     assert [line[:20] for line in lines] == ["run 12: running 0:01", "run 12: running 0:31", "run 12: running 0:31"]
-    assert "LC 900/2,100 done, 1 failed | BE 300/900 done | QoS 99.1%, CPU – | 0:42 left" in lines[-1]
+    assert "LC 900/2,100 done, 1 failed | BE 300/900 done | QoS 99.1%, CPU – | arrivals for 0:29 more" in lines[-1]
 
 
 def test_run_progress_on_a_terminal_fits_in_eighty_columns():
@@ -261,6 +268,14 @@ def test_run_progress_on_a_terminal_fits_in_eighty_columns():
     assert all(cell_len(line) <= 80 for line in text.splitlines())
     assert "900" in text
     assert "QoS 99.1%" in text
+
+
+def test_run_progress_knows_a_run_that_has_not_begun_and_one_that_drains():
+    """Without a zero there is no time to show; after the last arrival only the rest is waited for."""
+    display = RunProgress(3, console=plain_console())
+
+    assert display.line({"status": "accepted", "counts": {("lc", "accepted"): 5}, "elapsed_s": None}).endswith("have not begun")
+    assert display.line({**STATE, "elapsed_s": 61.0}).endswith("arrivals are over")
 
 
 def test_spinner_passes_errors_on():
