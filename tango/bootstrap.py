@@ -6,10 +6,13 @@ network is loaded by the scheduler alone.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -18,7 +21,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import structlog
+import uvloop
 
 from tango.control.admission import admit_be
 from tango.control.dispatch_lc import SnapshotCache, dispatch_waiting_lc
@@ -28,8 +33,10 @@ from tango.control.place_be import BePolicy, place_pending_be
 from tango.control.reassure import Reassurance
 from tango.control.reconcile import reconcile
 from tango.control.replay import replay_slice
-from tango.domain.runs import RunInfo
-from tango.errors import ConfigError, DependencyError
+from tango.domain.runs import NewRequests, RunInfo
+from tango.errors import ConfigError, DependencyError, UsageError
+from tango.kube.agent import AgentStores, ClusterAgent
+from tango.kube.api_client import KubeClient
 from tango.kube.gateway import KubernetesGateway
 from tango.kube.instance_calls import HttpInstanceCalls
 from tango.ports import Publisher
@@ -160,6 +167,19 @@ class World:
             fleet=self.fleet, events=self.events, requests=self.requests, gateway=self.gateway, settings=self.settings.sharing
         )
 
+    def require_fleet(self, requests: NewRequests) -> None:
+        """Check that the clusters and services of a run exist here. Raises: UsageError naming those that do not."""
+        for kind, wanted, index, known in (
+            ("cluster", requests.clusters, requests.cluster, {c.name for c in self.fleet.clusters()}),
+            ("service", requests.services, requests.service, {s.name for s in self.fleet.services()}),
+        ):
+            unknown = sorted({wanted[k] for k in np.unique(index)} - known)
+            if unknown:
+                raise UsageError(
+                    f"this stack has no {kind} {', '.join(unknown)}; it has: {', '.join(sorted(known))}. "
+                    "Start the fleet that the run is for with `tango up --fleet`, or leave --fleet away."
+                )
+
     def run_info(self, run_id: int) -> RunInfo:
         """A run's fixed facts, cached; read again until its zero is known."""
         seen = self._runs_seen.get(run_id)
@@ -213,13 +233,14 @@ class World:
                     directory=InstanceDirectory(self.fleet),
                     calls=HttpInstanceCalls,
                     publisher=publisher,
-                    run_zero_s=self._run_zero_s,
+                    run_zero_s=self.run_zero_s,
                     settings=self.settings.lc,
                     lease=self.settings.lease,
                 )
             return self._executor
 
-    def _run_zero_s(self, run_id: int) -> float:
+    def run_zero_s(self, run_id: int) -> float:
+        """Unix time of a run's zero; now, while it has not begun."""
         zero_s = self.run_info(run_id).started_at_s
         return zero_s if zero_s is not None else self.clock.now_s()
 
@@ -269,6 +290,29 @@ class World:
 def world() -> World:
     """This process's world, built at the first call."""
     return World(read_settings())
+
+
+def run_cluster_agent(cluster: str) -> None:
+    """Run a cluster's agent in the foreground until SIGTERM or SIGINT."""
+    found = world()
+
+    async def main() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, stopped.set)
+        path, context = found.fleet.credentials(cluster)
+        async with await KubeClient.from_kubeconfig(path, context, found.settings.kube, cluster=cluster) as client:
+            stores = AgentStores(fleet=found.fleet, requests=found.requests, run_zero_s=found.run_zero_s)
+            agent = ClusterAgent(cluster, client, stores, found.settings.kube, found.settings.lease)
+            running = asyncio.create_task(agent.run())
+            stopping = asyncio.create_task(stopped.wait())
+            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+
+    uvloop.run(main())
 
 
 def default_home() -> Path:

@@ -100,7 +100,7 @@ def submit_trace(
 
     system(system_name)  # an unknown name is refused before the trace is read
     world = _world()
-    fleet = load_fleet(fleet_name or world.fleet.declared_fleet_file())
+    fleet = load_fleet(fleet_name) if fleet_name else world.fleet.declared()
     with spinner("reading the trace"):
         reading = read_trace(trace, format=trace_format, skip_bad=skip_bad is not None)
     if skip_bad is not None:
@@ -113,7 +113,7 @@ def submit_trace(
         arrivals = thin(arrivals, share, seed=seed)
     arrivals = rescale_work(arrivals, scale=work_scale, lc_work_s=lc_work_s, be_work_s=be_work_s)
     requests = map_trace(arrivals, fleet, seed=seed, speed=speed)
-    world.fleet.require_clusters(requests.clusters)
+    world.require_fleet(requests)
     warning = speed_warning(requests)
     if warning:
         click.echo(f"warning: {warning}", err=True)

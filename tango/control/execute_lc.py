@@ -112,9 +112,7 @@ class LcExecutor:
             ids, its_epochs = request_ids[begin : begin + step], epochs[begin : begin + step]
             for _ in ids:
                 self._room.acquire()
-            works = self._requests.claim_execution(
-                run_id, cluster, ids, its_epochs, owner=owner, lease_s=self._lease.execution_s
-            )
+            works = self._requests.claim_execution(run_id, cluster, ids, its_epochs, owner=owner, lease_s=self._lease.execution_s)
             for _ in range(len(ids) - len(works)):
                 self._room.release()
             self._directory.refresh()
@@ -193,9 +191,7 @@ class LcExecutor:
 
     @staticmethod
     def _requeue(work: LcWork, reason: Reason) -> Outcome:
-        return Outcome(
-            run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, state=RequestState.RELEASED, reason=reason
-        )
+        return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, state=RequestState.RELEASED, reason=reason)
 
     async def _settle(self) -> None:
         ended, self._ended = self._ended, []

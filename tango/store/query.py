@@ -1,7 +1,7 @@
 """Read-only queries for people. A read-only transaction alone is left by `COMMIT;`, so more stands in the way.
 
 With Tango's reader role the server itself refuses every write. On a user's own server without that role the statement
-is run through a declared cursor on a read-only connection: `DECLARE … CURSOR FOR` takes exactly one SELECT and nothing else.
+is opened as a cursor on a read-only connection: a cursor takes exactly one SELECT and nothing else.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ def read_only_query(
         raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
     try:
         with connection, connection.cursor() as cursor:
-            # One statement only: the cursor's declaration swallows it whole, and a second one behind a `;` is a syntax error
-            # or, after COMMIT, still meets a read-only session. Functions that write meet the read-only transaction.
-            cursor.execute(f"DECLARE tango_sql NO SCROLL CURSOR FOR {statement}")
+            # The statement travels as a value and is opened as a cursor on the server, which takes exactly one SELECT: nothing behind
+            # a `;`, no COMMIT, no SET can ride along, and a function that writes meets the read-only transaction.
+            opening = cursor.mogrify("DECLARE c refcursor := 'tango_sql'; BEGIN OPEN c FOR EXECUTE %s; END", (statement,)).decode()
+            cursor.execute("DO %s", (opening,))
             cursor.execute(f"FETCH FORWARD {int(row_limit)} FROM tango_sql")
             columns = [column.name for column in cursor.description or ()]
             return columns, cursor.fetchall()

@@ -1,0 +1,206 @@
+"""Observe: turn what a cluster's API server tells into node and instance states and the ends of BE pods. Pure functions.
+
+The cluster agent (`tango.kube.agent`) feeds these from its watches and carries the results to the store.
+"""
+
+from __future__ import annotations
+
+import calendar
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tango.domain.observations import InstanceState, NodeState, PodEnd
+from tango.domain.requests import Outcome, Reason, RequestState
+from tango.domain.resources import cpu_millicores, memory_mib, parse_quantity
+
+Json = Mapping[str, Any]
+
+_REASONS = {
+    "OutOfcpu": Reason.OUT_OF_CPU,
+    "OutOfmemory": Reason.OUT_OF_MEMORY,
+    "OOMKilled": Reason.OUT_OF_MEMORY,
+    "Evicted": Reason.EVICTED,
+    "EvictionByEvictionAPI": Reason.EVICTED,
+    "NodeLost": Reason.NODE_LOST,
+    "NodeShutdown": Reason.NODE_LOST,
+    "Terminated": Reason.NODE_LOST,
+}
+
+
+def pod_class(pod: Json) -> str:
+    """`lc`, `be`, or empty for a pod that is not Tango's."""
+    labels = pod["metadata"].get("labels") or {}
+    return str(labels.get("tango/class", "")) if labels.get("app.kubernetes.io/managed-by") == "tango" else ""
+
+
+def is_over(pod: Json) -> bool:
+    """Ended: it holds nothing any more."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping[str, Json]) -> list[NodeState]:
+    """Nodes with what their pods hold; `node_usage` is the `usage` of metrics.k8s.io by node name."""
+    held: dict[str, dict[str, int]] = {}
+    for pod in pods:
+        kind, node = pod_class(pod), pod["spec"].get("nodeName")
+        if not kind or not node or is_over(pod):
+            continue
+        at = held.setdefault(node, dict.fromkeys(("lc_req", "lc_lim", "lc_mem", "be_req", "be_lim", "be_mem", "be"), 0))
+        requests, limits = _resources(pod)
+        at[f"{kind}_req"] += cpu_millicores(requests.get("cpu", 0))
+        at[f"{kind}_lim"] += cpu_millicores(limits.get("cpu", 0))
+        at[f"{kind}_mem"] += memory_mib(requests.get("memory", limits.get("memory", 0)))
+        if kind == "be":
+            at["be"] += 1
+    found = []
+    for node in nodes:
+        name, status = node["metadata"]["name"], node.get("status") or {}
+        allocatable = status.get("allocatable") or {}
+        at = held.get(name, {})
+        usage = node_usage.get(name)
+        found.append(
+            NodeState(
+                name=name,
+                ready=_ready(node),
+                cpu_allocatable_millicores=cpu_millicores(allocatable.get("cpu", 0)),
+                memory_allocatable_mib=memory_mib(allocatable.get("memory", 0)),
+                cpu_used_millicores=None if usage is None else float(parse_quantity(usage["cpu"]) * 1000),
+                memory_used_mib=None if usage is None else float(parse_quantity(usage["memory"]) / 2**20),
+                lc_cpu_request_millicores=at.get("lc_req", 0),
+                lc_cpu_limit_millicores=at.get("lc_lim", 0),
+                lc_memory_held_mib=at.get("lc_mem", 0),
+                be_cpu_request_millicores=at.get("be_req", 0),
+                be_cpu_limit_millicores=at.get("be_lim", 0),
+                be_memory_held_mib=at.get("be_mem", 0),
+                be_pods=at.get("be", 0),
+            )
+        )
+    return found
+
+
+def instance_states(pods: Iterable[Json], ready_nodes: set[str]) -> list[InstanceState]:
+    """LC instances that have an address; one on a node that is not ready is not ready."""
+    found = []
+    for pod in pods:
+        status = pod.get("status") or {}
+        if pod_class(pod) != "lc" or not status.get("podIP") or is_over(pod):
+            continue
+        container = pod["spec"]["containers"][0]
+        running = (status.get("containerStatuses") or [{}])[0]
+        requests, limits = _resources(pod)
+        actual = (running.get("resources") or {}).get("limits") or limits
+        found.append(
+            InstanceState(
+                pod=pod["metadata"]["name"],
+                uid=pod["metadata"]["uid"],
+                service=pod["metadata"]["labels"]["tango/service"],
+                node=pod["spec"]["nodeName"],
+                pod_ip=status["podIP"],
+                port=(container.get("ports") or [{"containerPort": 8080}])[0]["containerPort"],
+                ready=bool(running.get("ready"))
+                and "deletionTimestamp" not in pod["metadata"]
+                and pod["spec"]["nodeName"] in ready_nodes,
+                cpu_request_millicores=cpu_millicores(requests.get("cpu", 0)),
+                cpu_limit_millicores=cpu_millicores(actual.get("cpu", 0)),
+                memory_limit_mib=memory_mib(limits.get("memory", 0)),
+                restarts=int(running.get("restartCount", 0)),
+            )
+        )
+    return found
+
+
+def be_identity(pod: Json) -> tuple[int, int, int] | None:
+    """(run, request, epoch) of a BE pod, or None where its labels do not say."""
+    labels = pod["metadata"].get("labels") or {}
+    try:
+        return int(labels["tango/run"]), int(labels["tango/request"]), int(labels["tango/epoch"])
+    except (KeyError, ValueError):
+        return None
+
+
+def be_started_at_s(pod: Json) -> float | None:
+    """Unix time at which a running BE pod started; None while it does not run."""
+    running = (((pod.get("status") or {}).get("containerStatuses") or [{}])[0].get("state") or {}).get("running")
+    if (pod.get("status") or {}).get("phase") != "Running" or not running:
+        return None
+    return _unix_s(running.get("startedAt"))
+
+
+def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
+    """The end of a BE pod: Succeeded, Failed, or vanished before it ended; None while it lives, or is none of ours."""
+    identity = be_identity(pod)
+    if pod_class(pod) != "be" or identity is None or not (deleted or is_over(pod)):
+        return None
+    status = pod.get("status") or {}
+    phase = status["phase"] if is_over(pod) else "Deleted"
+    ended = ((status.get("containerStatuses") or [{}])[0].get("state") or {}).get("terminated") or {}
+    exact = _termination_message(ended.get("message"))
+    reason = status.get("reason") or (ended.get("reason", "") if phase == "Failed" else "")
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            reason = condition.get("reason") or reason
+    return PodEnd(
+        run_id=identity[0],
+        request_id=identity[1],
+        epoch=identity[2],
+        pod=pod["metadata"]["name"],
+        uid=pod["metadata"]["uid"],
+        phase=phase,
+        reason=reason,
+        started_at_s=exact.get("started_s", _unix_s(ended.get("startedAt")) if ended else be_started_at_s(pod)),
+        finished_at_s=exact.get("finished_s", _unix_s(ended.get("finishedAt"))),
+        cpu_work_done_s=exact.get("cpu_work_s"),
+    )
+
+
+def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
+    """What the end of a pod means for its request: done, or back to `pending` with a reason and the work that was lost."""
+    started_s = None if end.started_at_s is None else end.started_at_s - run_zero_s
+    if end.phase == "Succeeded":
+        finished_at_s = end.finished_at_s if end.finished_at_s is not None else now_s
+        return Outcome(
+            run_id=end.run_id,
+            request_id=end.request_id,
+            epoch=end.epoch,
+            state=RequestState.SUCCEEDED,
+            started_s=started_s,
+            finished_s=finished_at_s - run_zero_s,
+        )
+    fallback = Reason.POD_LOST if end.phase == "Deleted" else Reason.POD_FAILED
+    return Outcome(
+        run_id=end.run_id,
+        request_id=end.request_id,
+        epoch=end.epoch,
+        state=RequestState.PENDING,
+        reason=_REASONS.get(end.reason, fallback),
+        started_s=started_s,
+        work_lost_s=end.cpu_work_done_s or 0.0,
+    )
+
+
+def _ready(node: Json) -> bool:
+    if (node.get("spec") or {}).get("unschedulable"):
+        return False
+    conditions = (node.get("status") or {}).get("conditions") or []
+    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def _resources(pod: Json) -> tuple[Json, Json]:
+    resources = pod["spec"]["containers"][0].get("resources") or {}
+    return resources.get("requests") or {}, resources.get("limits") or {}
+
+
+def _unix_s(stamp: str | None) -> float | None:
+    return None if not stamp else float(calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")))
+
+
+def _termination_message(text: str | None) -> dict[str, float]:
+    try:
+        message = json.loads(text or "")
+    except ValueError:
+        return {}
+    if not isinstance(message, dict):
+        return {}
+    return {k: float(v) for k, v in message.items() if k in ("cpu_work_s", "started_s", "finished_s") and isinstance(v, int | float)}

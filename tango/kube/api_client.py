@@ -1,0 +1,185 @@
+"""Calls to one Kubernetes API server: authentication by the official client, raw JSON for speed.
+
+The official library loads the kubeconfig, builds the TLS context and refreshes tokens; the typed models are left out, because they
+take tens of seconds for thousands of pods. Every answer is read to its end, so that its connection returns to the pool; every call
+has a timeout; what may be repeated is repeated with jittered backoff and a cap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from kubernetes.aio import client as official
+from kubernetes.aio import config as official_config
+
+from tango.errors import (
+    BudgetExhausted,
+    ClusterError,
+    ClusterUnavailable,
+    ConfigError,
+    Conflict,
+    Forbidden,
+    Gone,
+    Invalid,
+    NotFound,
+    Throttled,
+)
+from tango.settings import KubeSettings
+
+JSON = dict[str, Any]
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+PAGE = 500
+RETRIED = frozenset({429, 500, 503, 504})
+_BY_STATUS: dict[int, type[ClusterError]] = {400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
+
+
+class KubeClient:
+    """One API server. Make it on the loop that uses it; `close` it there."""
+
+    def __init__(self, api: official.ApiClient, settings: KubeSettings, *, cluster: str) -> None:
+        self.cluster = cluster
+        self._api = api
+        self._base = api.configuration.host.rstrip("/")
+        self._settings = settings
+        self._room = asyncio.Semaphore(settings.concurrency)
+        connector = aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context, keepalive_timeout=60)
+        self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21, cookie_jar=aiohttp.DummyCookieJar())
+        self._timeout = aiohttp.ClientTimeout(total=settings.read_timeout_s, connect=settings.connect_timeout_s)
+
+    @classmethod
+    async def from_kubeconfig(cls, path: str, context: str, settings: KubeSettings, *, cluster: str = "") -> Self:
+        """A client for a context of a kubeconfig. Raises: ConfigError if the file or the context is wrong."""
+        configuration = official.Configuration()
+        try:
+            await official_config.load_kube_config(config_file=path, context=context, client_configuration=configuration, persist_config=False)
+        except (official_config.ConfigException, OSError, TypeError) as error:
+            raise ConfigError(f"kubeconfig {path}, context {context!r}: {error}") from error
+        return cls(official.ApiClient(configuration), settings, cluster=cluster or context)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self._session.close()
+        await self._api.close()
+
+    async def request(
+        self, method: str, path: str, *, body: Any = None, query: dict[str, str] | None = None, content_type: str | None = None
+    ) -> JSON:
+        """One call; the JSON of its answer.
+
+        429, 500, 503, 504 and lost connections are repeated; whoever POSTs must therefore take 409 for a possible echo of itself.
+        Raises: the errors of `tango.errors.ClusterError` by status; ClusterUnavailable when the repeats are used up.
+        """
+        data = None if body is None else orjson.dumps(body)
+        attempts = self._settings.attempts
+        last: Exception | None = None
+        for attempt in range(attempts):
+            wait_s = min(self._settings.backoff_cap_s, self._settings.backoff_base_s * 2**attempt) * random.uniform(0.5, 1.0)
+            try:
+                async with self._room:
+                    status, headers, payload = await self._once(method, path, data, query, content_type)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                last = error
+            else:
+                if status < 300:
+                    return orjson.loads(payload) if payload else {}
+                refusal = self._refusal(status, payload, method, path)
+                if status not in RETRIED or isinstance(refusal, BudgetExhausted):
+                    raise refusal
+                last = refusal
+                after = headers.get("Retry-After", "")
+                if after.isdigit():
+                    wait_s = min(self._settings.backoff_cap_s, max(wait_s, float(after)))
+            if attempt + 1 < attempts:
+                await asyncio.sleep(wait_s)
+        if isinstance(last, Throttled):
+            raise last
+        raise ClusterUnavailable(
+            f"the API server of {self.cluster} at {self._base} does not answer {method} {path} "
+            f"({type(last).__name__}: {last}; {attempts} attempts). Check `tango status`, or the cluster's kubeconfig.",
+            cluster=self.cluster,
+        ) from last
+
+    async def list(self, path: str, **query: str) -> tuple[list[JSON], str]:
+        """All objects of a collection, page by page, and the resource version to watch from."""
+        items: list[JSON] = []
+        token = ""
+        while True:
+            page = await self.request("GET", path, query={**query, "limit": str(PAGE), **({"continue": token} if token else {})})
+            items.extend(page.get("items") or [])
+            token = page["metadata"].get("continue") or ""
+            if not token:
+                return items, page["metadata"]["resourceVersion"]
+
+    async def watch(self, path: str, *, resource_version: str, timeout_s: int = 300, **query: str) -> AsyncIterator[JSON]:
+        """Events since a resource version, bookmarks included, until the server ends the stream.
+
+        Raises: Gone on 410, by status or inside the stream; ClusterUnavailable when the connection breaks.
+        """
+        parameters = {
+            **query,
+            "watch": "1",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": resource_version,
+            "timeoutSeconds": str(timeout_s),
+        }
+        timeout = aiohttp.ClientTimeout(total=timeout_s + 30, connect=self._settings.connect_timeout_s, sock_read=timeout_s + 10)
+        try:
+            async with self._session.get(
+                self._base + path, params=parameters, headers=await self._headers(None), timeout=timeout
+            ) as answer:
+                if answer.status >= 300:
+                    raise self._refusal(answer.status, await answer.read(), "WATCH", path)
+                async for line in answer.content:
+                    if not line.strip():
+                        continue
+                    event = orjson.loads(line)
+                    if event["type"] == "ERROR":
+                        raise self._refusal(event["object"].get("code", 500), orjson.dumps(event["object"]), "WATCH", path)
+                    yield event
+        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
+            raise ClusterUnavailable(
+                f"the watch of {path} at {self.cluster} broke ({type(error).__name__}: {error})", cluster=self.cluster
+            ) from error
+
+    async def _headers(self, content_type: str | None) -> dict[str, str]:
+        headers = {"Accept": "application/json"}
+        if content_type:
+            headers["Content-Type"] = content_type
+        # Through the official client, so that expiring tokens are refreshed.
+        await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
+        return headers
+
+    async def _once(
+        self, method: str, path: str, data: bytes | None, query: dict[str, str] | None, content_type: str | None
+    ) -> tuple[int, Any, bytes]:
+        kind = content_type or (None if data is None else STRATEGIC_PATCH if method == "PATCH" else "application/json")
+        async with self._session.request(
+            method, self._base + path, params=query, data=data, headers=await self._headers(kind), timeout=self._timeout
+        ) as answer:
+            return answer.status, answer.headers, await answer.read()
+
+    def _refusal(self, status: int, payload: bytes, method: str, path: str) -> ClusterError | ClusterUnavailable:
+        try:
+            body = orjson.loads(payload)
+        except orjson.JSONDecodeError:
+            body = {"message": payload[:200].decode("utf-8", "replace")}
+        reason, message = body.get("reason", ""), body.get("message", "")
+        kind = _BY_STATUS.get(status, ClusterError)
+        if status == 429:
+            causes = (body.get("details") or {}).get("causes") or []
+            kind = BudgetExhausted if any(c.get("reason") == "DisruptionBudget" for c in causes) else Throttled
+        return kind(f"{self.cluster}: {method} {path}: {status} {reason}: {message}", status=status, reason=reason, cluster=self.cluster)

@@ -1,0 +1,97 @@
+"""Pods as Tango makes them: always Burstable, so that `pods/resize` can move CPU in place (KEP-1287)."""
+
+from __future__ import annotations
+
+from tango.domain.resources import format_mib, format_millicores
+from tango.domain.runs import Placement
+from tango.domain.services import Service
+from tango.kube.api_client import JSON
+
+SCHEDULER = "tango"
+MANAGED = {"app.kubernetes.io/managed-by": "tango"}
+
+
+def be_pod(placement: Placement, *, image: str) -> JSON:
+    """The pod of one BE request and epoch."""
+    p = placement
+    labels = {
+        **MANAGED,
+        "tango/class": "be",
+        "tango/service": p.service,
+        "tango/run": str(p.run_id),
+        "tango/request": str(p.request_id),
+        "tango/epoch": str(p.epoch),
+    }
+    memory = format_mib(p.memory_mib)
+    container = {
+        "name": "work",
+        "image": image,
+        "args": ["run"],
+        "env": [
+            {"name": "TANGO_CPU_WORK_S", "value": f"{p.cpu_work_s:.6f}"},
+            {"name": "TANGO_MEMORY_MIB", "value": str(p.memory_mib)},
+        ],
+        "resources": {
+            "requests": {"cpu": format_millicores(p.cpu_request_millicores), "memory": memory},
+            "limits": {"cpu": format_millicores(p.cpu_limit_millicores), "memory": memory},
+        },
+    }
+    return _pod(p.pod, labels, container, restart="Never", grace_s=1)
+
+
+def lc_instance(service: Service, node: str, k: int) -> JSON:
+    """The k-th instance of an LC service on a node, at its declared size."""
+    labels = {**MANAGED, "tango/class": "lc", "tango/service": service.name}
+    memory = format_mib(service.instance_memory_mib)
+    container = {
+        "name": "work",
+        "image": service.image,
+        "args": ["serve"],
+        "ports": [{"containerPort": service.port, "name": "http"}],
+        "env": [
+            {"name": "TANGO_SERVICE", "value": service.name},
+            {"name": "TANGO_MEMORY_MIB", "value": str(service.memory_mib)},
+            {"name": "TANGO_CONCURRENCY", "value": str(service.concurrency)},
+            {"name": "TANGO_PORT", "value": str(service.port)},
+            {"name": "TANGO_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        ],
+        "resources": {
+            "requests": {"cpu": format_millicores(service.cpu_request_millicores), "memory": memory},
+            "limits": {"cpu": format_millicores(service.cpu_limit_millicores), "memory": memory},
+        },
+        "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
+        "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},
+    }
+    return _pod(instance_name(service.name, node, k), labels, container, restart="Always", grace_s=5)
+
+
+def instance_name(service: str, node: str, k: int) -> str:
+    """`lc-<service>-<node>-<k>`."""
+    return f"lc-{service}-{node}-{k}"
+
+
+def binding(pod: str, uid: str, node: str) -> JSON:
+    """A binding that holds for this very pod and no later one of its name."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Binding",
+        "metadata": {"name": pod, "uid": uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+    }
+
+
+def _pod(name: str, labels: dict[str, str], container: JSON, *, restart: str, grace_s: int) -> JSON:
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": labels},
+        "spec": {
+            "schedulerName": SCHEDULER,
+            "restartPolicy": restart,
+            "terminationGracePeriodSeconds": grace_s,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],
+            "containers": [container],
+        },
+    }

@@ -1,0 +1,20 @@
+"""`python -m workers.cluster_agent --cluster NAME`: the cluster agent's process, without a Celery pool."""
+
+from __future__ import annotations
+
+import argparse
+
+from tango.bootstrap import configure_logging, run_cluster_agent
+
+
+def main() -> None:
+    """Parse and run until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cluster", required=True)
+    options = parser.parse_args()
+    configure_logging()
+    run_cluster_agent(options.cluster)
+
+
+if __name__ == "__main__":
+    main()
