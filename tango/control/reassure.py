@@ -1,0 +1,98 @@
+"""Re-assure: measure the slack of LC services, then resize instances in place and let BE give way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from tango.domain.requests import Outcome, Reason, RequestState
+from tango.ports import ClusterGateway, EventLog, FleetStore, RequestStore
+from tango.scheduling.sharing import NodeRoom, Tail, plan_sharing
+from tango.settings import SharingSettings
+
+log = structlog.get_logger(__name__)
+
+
+class Reassurance:
+    """Rounds of one process; remembers when each instance was last resized, and which resizes were refused for good."""
+
+    def __init__(
+        self,
+        *,
+        fleet: FleetStore,
+        events: EventLog,
+        requests: RequestStore,
+        gateway: ClusterGateway,
+        settings: SharingSettings,
+    ) -> None:
+        self._fleet = fleet
+        self._events = events
+        self._requests = requests
+        self._gateway = gateway
+        self._settings = settings
+        self._changed_s: dict[str, float] = {}
+        self._infeasible: set[tuple[str, int]] = set()
+
+    def round(self, *, now_s: float, run_ids: Sequence[int]) -> dict[str, int]:
+        """One round; give how many resizes and evictions were asked for."""
+        # 1. Gather.
+        snapshot = self._fleet.snapshot(at_s=now_s)
+        instances = self._fleet.instances()
+        tails = self._fleet.tail_latency_ms(window_s=self._settings.window_s, quantile=self._settings.quantile)
+        services = {s.name: s for s in snapshot.services}
+        short = {
+            node
+            for (service, node), (tail_ms, count) in tails.items()
+            if service in services
+            and count >= self._settings.min_samples
+            and 1 - tail_ms / (services[service].target_ms or 1e9) < self._settings.grow_below
+        }
+        rooms = {}
+        for k, node in enumerate(snapshot.nodes):
+            cluster = snapshot.clusters[snapshot.node_cluster[k]]
+            evictable = self._fleet.evictable_be(cluster, node) if node in short else []
+            per_pod = snapshot.be_cpu_request[k] / max(1.0, snapshot.be_pods[k])
+            rooms[node] = NodeRoom(
+                cluster=cluster,
+                cpu_allocatable_millicores=int(snapshot.cpu_allocatable[k]),
+                be_cpu_request_millicores=int(snapshot.be_cpu_request[k]),
+                memory_free_mib=int(snapshot.memory_free[k]),
+                be_evictable=tuple((e, int(per_pod)) for e in evictable),
+            )
+        # 2. Decide.
+        plan = plan_sharing(
+            services,
+            instances,
+            {key: Tail(latency_ms=tail, samples=count) for key, (tail, count) in tails.items()},
+            rooms,
+            self._changed_s,
+            now_s,
+            self._settings,
+        )
+        # 3. Apply: BE gives way first, so that the kubelet has room when the resize comes.
+        if plan.evictions:
+            self._events.scaling(self._gateway.evict(plan.evictions))
+            self._requests.settle(
+                [
+                    Outcome(
+                        run_id=e.run_id,
+                        request_id=e.request_id,
+                        epoch=e.epoch,
+                        state=RequestState.PENDING,
+                        reason=Reason.EVICTED,
+                        work_lost_s=e.work_lost_s,
+                    )
+                    for e in plan.evictions
+                ]
+            )
+        wanted = [r for r in plan.resizes if (r.pod, r.cpu_limit_after_millicores) not in self._infeasible]
+        if wanted:
+            records = self._gateway.resize(wanted)
+            self._events.scaling(records)
+            for record in records:
+                self._changed_s[record.pod] = now_s
+                if record.outcome == "infeasible" and record.after_millicores is not None:
+                    self._infeasible.add((record.pod, record.after_millicores))
+            log.info("reassured", resizes=len(wanted), evictions=len(plan.evictions), outcomes=[r.outcome for r in records][:8])
+        return {"resizes": len(wanted), "evictions": len(plan.evictions)}
