@@ -1,0 +1,84 @@
+"""Kubernetes quantities, with exact arithmetic. Parsed once, at the edge; inside, CPU is millicores and memory MiB.
+
+Source: k8s.io/apimachinery, pkg/api/resource/quantity.go (suffixes, canonical form).
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, Decimal, InvalidOperation
+
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i)|([numkMGTPE]))?")
+
+
+def parse_quantity(value: str | int | float | Decimal) -> Decimal:
+    """The exact number of a quantity such as `1500m`, `0.5`, `64Mi` or `1e3`. Raises: ValueError for anything else."""
+    if isinstance(value, int | float | Decimal):
+        return Decimal(str(value))
+    found = _FORM.fullmatch(value.strip())
+    if not found:
+        raise ValueError(f"quantity {value!r}, expected a number with an optional suffix such as m, k, Mi or Gi")
+    number, exponent, binary, decimal = found.groups()
+    try:
+        amount = Decimal(number + (exponent or ""))
+    except InvalidOperation as error:
+        raise ValueError(f"quantity {value!r} is no number") from error
+    if binary:
+        return amount * (1024 ** _BINARY[binary])
+    return amount.scaleb(_DECIMAL[decimal or ""])
+
+
+def canonical(value: str | int | float | Decimal) -> str:
+    """The form in which the API server writes it: no fraction, the largest suffix that leaves none, the family kept.
+
+    Raises: ValueError as `parse_quantity`.
+    """
+    amount = parse_quantity(value)
+    text = str(value).strip()
+    if text.endswith("i") and amount == amount.to_integral_value():
+        whole = int(amount)
+        # Binary families count up in 1024s, and fall back to a plain number where nothing divides.
+        for suffix, power in reversed(_BINARY.items()):
+            if whole and whole % 1024**power == 0:
+                return f"{whole // 1024**power}{suffix}"
+        return str(whole)
+    found = _FORM.fullmatch(text)
+    if found and found.group(2):
+        return _exponent_form(amount)
+    for suffix, power in sorted(_DECIMAL.items(), key=lambda item: -item[1]):
+        scaled = amount.scaleb(-power)
+        if scaled == scaled.to_integral_value():
+            return f"{int(scaled)}{suffix}" if amount else "0"
+    # Finer than a nano is rounded up.
+    return f"{int(amount.scaleb(9).to_integral_value(ROUND_CEILING))}n"
+
+
+def cpu_millicores(value: str | int | float | Decimal) -> int:
+    """Millicores, rounded up as the scheduler does."""
+    return int((parse_quantity(value) * 1000).to_integral_value(ROUND_CEILING))
+
+
+def memory_mib(value: str | int | float | Decimal) -> int:
+    """MiB, rounded up."""
+    return int((parse_quantity(value) / 2**20).to_integral_value(ROUND_CEILING))
+
+
+def format_millicores(millicores: int) -> str:
+    """`1500m`, or `2` for whole cores."""
+    return str(millicores // 1000) if millicores % 1000 == 0 else f"{millicores}m"
+
+
+def format_mib(mib: int) -> str:
+    """`64Mi`, `1Gi`."""
+    return canonical(f"{mib}Mi")
+
+
+def _exponent_form(amount: Decimal) -> str:
+    """Exponents that are multiples of three, as the decimal-exponent family writes them."""
+    for power in range(18, -12, -3):
+        scaled = amount.scaleb(-power)
+        if scaled == scaled.to_integral_value():
+            return f"{int(scaled)}e{power}" if power else str(int(scaled))
+    return str(amount)
