@@ -1,0 +1,114 @@
+"""Refusals as the API server words them: an HTTP status and a `Status` body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+Json = dict[str, Any]
+
+
+class Refused(Exception):
+    """An answer other than success."""
+
+    def __init__(self, code: int, reason: str, message: str, *, details: Json | None = None, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.headers = headers or {}
+        self.body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
+        if reason:
+            self.body["reason"] = reason
+        if details:
+            self.body["details"] = details
+        self.body["code"] = code
+
+    def payload(self) -> bytes:
+        """The body as JSON."""
+        return orjson.dumps(self.body)
+
+
+def success(*, code: int = 200, details: Json | None = None) -> bytes:
+    """A `Status` of success."""
+    body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
+    if details:
+        body["details"] = details
+    if code != 200:
+        body["code"] = code
+    return orjson.dumps(body)
+
+
+def not_found(resource: str, name: str, group: str = "") -> Refused:
+    """404 for an object."""
+    kind = f"{resource}.{group}" if group else resource
+    details = {"name": name, "kind": resource} | ({"group": group} if group else {})
+    return Refused(404, "NotFound", f'{kind} "{name}" not found', details=details)
+
+
+def already_exists(resource: str, name: str, group: str = "") -> Refused:
+    """409 on create."""
+    kind = f"{resource}.{group}" if group else resource
+    details = {"name": name, "kind": resource} | ({"group": group} if group else {})
+    return Refused(409, "AlreadyExists", f'{kind} "{name}" already exists', details=details)
+
+
+def conflict(resource: str, name: str, message: str, group: str = "") -> Refused:
+    """409 on update, binding or delete."""
+    kind = f"{resource}.{group}" if group else resource
+    return Refused(
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {kind} "{name}": {message}',
+        details={"name": name, "kind": resource} | ({"group": group} if group else {}),
+    )
+
+
+def stale(resource: str, name: str, group: str = "") -> Refused:
+    """409 for a resource version that has moved on."""
+    return conflict(
+        resource, name, "the object has been modified; please apply your changes to the latest version and try again", group
+    )
+
+
+def bad_request(message: str) -> Refused:
+    """400."""
+    return Refused(400, "BadRequest", message)
+
+
+def expired(requested: str, oldest: int) -> Refused:
+    """410 for a resource version out of history."""
+    return Refused(410, "Expired", f"too old resource version: {requested} ({oldest})")
+
+
+class Causes:
+    """Collects what is invalid in one object, in the server's words; `raise_if_any` turns it into one 422."""
+
+    def __init__(self, kind: str, name: str, group: str = "") -> None:
+        self._kind, self._name, self._group = kind, name, group
+        self.causes: list[Json] = []
+
+    def add(self, reason: str, message: str, field: str) -> None:
+        """One cause; `message` as it stands behind the field."""
+        self.causes.append({"reason": reason, "message": message, "field": field})
+
+    def invalid(self, field: str, value: str, message: str) -> None:
+        """`Invalid value: "…": …`."""
+        self.add("FieldValueInvalid", f'Invalid value: "{value}": {message}', field)
+
+    def forbidden(self, field: str, message: str) -> None:
+        """`Forbidden: …`."""
+        self.add("FieldValueForbidden", f"Forbidden: {message}", field)
+
+    def required(self, field: str, message: str = "") -> None:
+        """`Required value`."""
+        self.add("FieldValueRequired", "Required value" + (f": {message}" if message else ""), field)
+
+    def raise_if_any(self) -> None:
+        """422 with all causes."""
+        if not self.causes:
+            return
+        texts = [f"{c['field']}: {c['message']}" for c in self.causes]
+        listed = texts[0] if len(texts) == 1 else "[" + ", ".join(texts) + "]"
+        details = {"name": self._name, "kind": self._kind, "causes": self.causes} | ({"group": self._group} if self._group else {})
+        shown = f"{self._kind}.{self._group}" if self._group else self._kind
+        raise Refused(422, "Invalid", f'{shown} "{self._name}" is invalid: {listed}', details=details)

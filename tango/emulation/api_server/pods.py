@@ -1,0 +1,255 @@
+"""Pods: defaults, validation, quality-of-service class, and what may change by which way.
+
+Sources: k8s.io/kubernetes pkg/apis/core/v1/defaults.go, pkg/apis/core/validation (ValidatePodUpdate, ValidatePodResize), KEP-1287,
+and the recorded answers of a real server in tests/kube_conformance.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+from tango.domain.resources import canonical, parse_quantity
+from tango.emulation.api_server.failures import Causes, Refused, bad_request
+
+Json = dict[str, Any]
+
+_LABEL_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_SUBDOMAIN_WORDS = (
+    "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an "
+    "alphanumeric character (e.g. 'example.com', regex used for validation is "
+    "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
+)
+_RESIZABLE = ("cpu", "memory")
+_UPDATE_WORDS = (
+    "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
+    "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` "
+    "(allow it to be set to 1 if it was previously negative)"
+)
+
+
+def check_name(causes: Causes, name: str) -> None:
+    """metadata.name is an RFC 1123 subdomain."""
+    if len(name) > 253:
+        causes.invalid("metadata.name", name, "must be no more than 253 bytes")
+    elif not _SUBDOMAIN.fullmatch(name):
+        causes.invalid("metadata.name", name, _SUBDOMAIN_WORDS)
+
+
+def canonical_resources(item: Json) -> None:
+    """Write every quantity of a pod's containers in canonical form. Raises: Refused 400 for text that is no quantity."""
+    for container in _containers(item.get("spec") or {}):
+        resources = container.get("resources")
+        for part in ("requests", "limits"):
+            held = (resources or {}).get(part)
+            if held:
+                resources[part] = canonical_quantities(held)
+
+
+def canonical_quantities(held: Json) -> Json:
+    """A map of quantities in canonical form. Raises: Refused 400."""
+    try:
+        return {name: canonical(value) for name, value in held.items()}
+    except ValueError as error:
+        raise bad_request(
+            "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression "
+            f"'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$' ({error})"
+        ) from error
+
+
+def set_defaults(pod: Json) -> None:
+    """Fill in what the server fills in on create; `pod` is changed and must belong to the caller."""
+    spec = pod["spec"]
+    for field, value in (
+        ("restartPolicy", "Always"),
+        ("terminationGracePeriodSeconds", 30),
+        ("dnsPolicy", "ClusterFirst"),
+        ("securityContext", {}),
+        ("schedulerName", "default-scheduler"),
+        ("enableServiceLinks", True),
+        ("preemptionPolicy", "PreemptLowerPriority"),
+        ("priority", 0),
+    ):
+        spec.setdefault(field, copy.copy(value))
+    tolerations = spec.setdefault("tolerations", [])
+    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+        if not any(t.get("key") == key for t in tolerations):
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+    for container in _containers(spec):
+        container.setdefault("resources", {})
+        container.setdefault("terminationMessagePath", "/dev/termination-log")
+        container.setdefault("terminationMessagePolicy", "File")
+        image = container.get("image") or ""
+        tag = image.rsplit("/", 1)[-1].partition("@")[0].partition(":")[2]
+        container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") and "@" not in image else "IfNotPresent")
+        for port in container.get("ports") or []:
+            port.setdefault("protocol", "TCP")
+        probe = container.get("readinessProbe")
+        if probe is not None:
+            for field, number in (("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)):
+                probe.setdefault(field, number)
+            if "httpGet" in probe:
+                probe["httpGet"].setdefault("scheme", "HTTP")
+        limits = container["resources"].get("limits") or {}
+        if limits:
+            requests = container["resources"].setdefault("requests", {})
+            for name, value in limits.items():
+                requests.setdefault(name, value)
+    status: Json = {"phase": "Pending", "qosClass": qos_class(spec)}
+    if spec.get("schedulingGates"):
+        status["conditions"] = [
+            {
+                "type": "PodScheduled",
+                "status": "False",
+                "lastProbeTime": None,
+                "lastTransitionTime": None,
+                "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates",
+            }
+        ]
+    pod["status"] = status
+
+
+def qos_class(spec: Json) -> str:
+    """BestEffort, Burstable or Guaranteed, by CPU and memory of all containers."""
+    any_set, guaranteed = False, True
+    for container in _containers(spec):
+        resources = container.get("resources") or {}
+        requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+        for name in _RESIZABLE:
+            request, limit = requests.get(name), limits.get(name)
+            held = [v for v in (request, limit) if v is not None and parse_quantity(v) != 0]
+            any_set = any_set or bool(held)
+            if limit is None or parse_quantity(limit) == 0 or (request is not None and parse_quantity(request) != parse_quantity(limit)):
+                guaranteed = False
+    return "BestEffort" if not any_set else "Guaranteed" if guaranteed else "Burstable"
+
+
+def validate_new(pod: Json) -> None:
+    """Raises: Refused 422 with the causes a real server gives."""
+    name, spec = pod["metadata"].get("name", ""), pod["spec"]
+    causes = Causes("Pod", name)
+    check_name(causes, name)
+    containers = spec.get("containers") or []
+    if not containers:
+        causes.required("spec.containers")
+    seen: set[str] = set()
+    for k, container in enumerate(containers):
+        at = f"spec.containers[{k}]"
+        own = container.get("name") or ""
+        if not own:
+            causes.required(f"{at}.name")
+        elif not _LABEL_NAME.fullmatch(own) or len(own) > 63:
+            causes.invalid(f"{at}.name", own, "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'")
+        elif own in seen:
+            causes.add("FieldValueDuplicate", f'Duplicate value: "{own}"', f"{at}.name")
+        seen.add(own)
+        if not container.get("image"):
+            causes.required(f"{at}.image")
+        _check_resources(causes, at, container)
+    if spec.get("restartPolicy") not in ("Always", "OnFailure", "Never"):
+        causes.add(
+            "FieldValueNotSupported",
+            f'Unsupported value: "{spec.get("restartPolicy")}": supported values: "Always", "OnFailure", "Never"',
+            "spec.restartPolicy",
+        )
+    causes.raise_if_any()
+
+
+def validate_update(old: Json, new: Json) -> None:
+    """A plain update may change images, deadlines and add tolerations, and take scheduling gates away. Raises: Refused 422."""
+    causes = Causes("Pod", old["metadata"]["name"])
+    before, after = old["spec"], new["spec"]
+    gates = {g["name"] for g in before.get("schedulingGates") or []}
+    for gate in after.get("schedulingGates") or []:
+        if gate["name"] not in gates:
+            causes.forbidden("spec.schedulingGates", f"only deletion is allowed, but found new scheduling gate '{gate['name']}'")
+    if _fixed(before) != _fixed(after):
+        causes.forbidden("spec", _UPDATE_WORDS)
+    causes.raise_if_any()
+
+
+def resized(old: Json, patched: Json, allocatable: Json | None) -> Json:
+    """The spec of a pod after `pods/resize`: only resources of its containers count, all else in `patched` is dropped.
+
+    `allocatable` is its node's, where it is bound to one that exists. Raises: Refused 422 or 403.
+    """
+    name = old["metadata"]["name"]
+    causes = Causes("Pod", name)
+    wanted = {c.get("name"): c for c in patched["spec"].get("containers") or []}
+    containers = old["spec"]["containers"]
+    if set(wanted) != {c["name"] for c in containers}:
+        causes.forbidden("spec.containers", "containers may not be renamed, added or removed on resize")
+        causes.raise_if_any()
+    spec = {**old["spec"], "containers": [{**c, "resources": wanted[c["name"]].get("resources") or {}} for c in containers]}
+    for k, (before, after) in enumerate(zip(containers, spec["containers"], strict=True)):
+        at = f"spec.containers[{k}]"
+        _check_resources(causes, at, after)
+        for part, word in (("limits", "limits"), ("requests", "requests")):
+            was, now = (before["resources"].get(part) or {}), (after["resources"].get(part) or {})
+            if any(n in was and n not in now for n in _RESIZABLE):
+                causes.forbidden(f"{at}.resources.{part}", f"resource {word} cannot be removed")
+    causes.raise_if_any()
+    if any(_others(b) != _others(a) for b, a in zip(containers, spec["containers"], strict=True)):
+        causes.forbidden("spec", "only cpu and memory resources are mutable")
+    was = old["status"].get("qosClass") or qos_class(old["spec"])
+    if qos_class(spec) != was:
+        causes.invalid("spec", was, "Pod QOS Class may not change as a result of resizing")
+    for status in old["status"].get("containerStatuses") or []:
+        if "running" in (status.get("state") or {}) and status.get("resources") is None:
+            causes.forbidden("spec", "Pod running on node without support for resize")
+    causes.raise_if_any()
+    _check_allocatable(name, spec, allocatable)
+    return spec
+
+
+def _check_allocatable(name: str, spec: Json, allocatable: Json | None) -> None:
+    for resource in _RESIZABLE:
+        if not allocatable or resource not in allocatable:
+            continue
+        scale = 1000 if resource == "cpu" else 1
+        asked = sum(
+            parse_quantity(((c.get("resources") or {}).get("requests") or {}).get(resource, 0)) for c in spec["containers"]
+        )
+        if asked > parse_quantity(allocatable[resource]):
+            raise Refused(
+                403,
+                "Forbidden",
+                f'pods "{name}" is forbidden: node didn\'t have enough allocatable resources: {resource}, '
+                f"requested: {int(asked * scale)}, allocatable: {int(parse_quantity(allocatable[resource]) * scale)}",
+                details={"name": name, "kind": "pods"},
+            )
+
+
+def _check_resources(causes: Causes, at: str, container: Json) -> None:
+    resources = container.get("resources") or {}
+    requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
+    for part, held in (("limits", limits), ("requests", requests)):
+        for name, value in held.items():
+            if parse_quantity(value) < 0:
+                causes.invalid(f"{at}.resources.{part}[{name}]", value, "must be greater than or equal to 0")
+    for name, value in requests.items():
+        if name in limits and parse_quantity(value) > parse_quantity(limits[name]):
+            causes.invalid(f"{at}.resources.requests", value, f"must be less than or equal to {name} limit of {limits[name]}")
+
+
+def _containers(spec: Json) -> list[Json]:
+    return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+
+
+def _others(container: Json) -> Json:
+    resources = container.get("resources") or {}
+    return {
+        part: {n: v for n, v in (resources.get(part) or {}).items() if n not in _RESIZABLE} for part in ("requests", "limits")
+    }
+
+
+def _fixed(spec: Json) -> Json:
+    """The spec without what a plain update may change."""
+    free = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates", "containers", "initContainers")
+    fixed = {k: v for k, v in spec.items() if k not in free}
+    for part in ("containers", "initContainers"):
+        fixed[part] = [{k: v for k, v in c.items() if k != "image"} for c in spec.get(part) or []]
+    return fixed

@@ -1,0 +1,83 @@
+"""Runs one API server in the foreground until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+
+from tango.emulation.api_server.authorization import Authorizer
+from tango.emulation.api_server.journal import Journal
+from tango.emulation.api_server.server import ApiServer
+from tango.emulation.api_server.storage import Storage
+from tango.errors import ConfigError
+
+SYNC_EVERY_S = 0.05
+HISTORY = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiServerOptions:
+    """How to run it. `port` 0 takes any free one; `data_dir` None keeps everything in memory."""
+
+    cluster: str
+    token_file: Path
+    port: int = 0
+    port_file: Path | None = None
+    data_dir: Path | None = None
+    host: str = "127.0.0.1"
+    history: int = HISTORY
+
+
+def run_api_server(options: ApiServerOptions) -> None:
+    """Serve until SIGTERM or SIGINT. Raises: ConfigError for a token file or port that cannot be used."""
+    uvloop.run(_serve(options))
+
+
+async def _serve(options: ApiServerOptions) -> None:
+    try:
+        authorizer = Authorizer.from_file(options.token_file)
+    except OSError as error:
+        raise ConfigError(f"the token file {options.token_file} cannot be read: {error.strerror}") from error
+    journal = Journal(options.data_dir)
+    storage = Storage(journal, history=options.history)
+    server = ApiServer(storage, authorizer)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.3, keepalive_timeout=75)
+    await runner.setup()
+    site = web.TCPSite(runner, options.host, options.port, backlog=512)
+    try:
+        await site.start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port") from error
+    port = runner.addresses[0][1]
+    if options.port_file is not None:
+        fresh = options.port_file.with_suffix(".new")
+        fresh.write_text(str(port), encoding="ascii")
+        os.replace(fresh, options.port_file)
+    stopped = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
+    keeping = asyncio.create_task(_keep(journal, storage))
+    await stopped.wait()
+    keeping.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await keeping
+    await runner.cleanup()
+    journal.sync()
+
+
+async def _keep(journal: Journal, storage: Storage) -> None:
+    """Sync what was written, off the loop; compact when the log has grown."""
+    while True:
+        await asyncio.sleep(SYNC_EVERY_S)
+        if journal.wants_compaction:
+            storage.compact()
+        elif journal.dirty:
+            await asyncio.to_thread(journal.sync)

@@ -1,0 +1,114 @@
+"""Watches: events from a resource version on, filtered, with bookmarks, until the time asked for has passed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from tango.emulation.api_server.failures import expired
+from tango.emulation.api_server.resources import Resource
+from tango.emulation.api_server.selectors import Match
+from tango.emulation.api_server.storage import Change, Collection, Storage, Stored
+
+BOOKMARK_EVERY_S = 10.0
+
+
+class Watch:
+    """One client's view of one collection."""
+
+    def __init__(self, storage: Storage, collection: Collection, namespace: str | None, match: Match | None) -> None:
+        self._storage = storage
+        self._collection = collection
+        self._namespace = namespace
+        self._match = match
+        self._waiting: list[bytes] = []
+        self._news = asyncio.Event()
+        self._head = _head(collection.resource)
+        self.cut = False
+
+    async def events(
+        self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool
+    ) -> AsyncIterator[bytes]:
+        """Chunks of event lines. A version out of history gives one ERROR event, as a real server does inside its stream."""
+        if version in ("", "0") or initial:
+            for stored in self._collection.in_order(self._namespace):
+                if self._match is None or self._match(stored.item):
+                    self._waiting.append(self._event(b"ADDED", stored))
+            if initial and bookmarks:
+                self._waiting.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
+        else:
+            since = int(version) if version.isdigit() else 0
+            if since < self._collection.oldest - 1 and since < self._storage.version:
+                error = expired(version, self._collection.oldest)
+                yield orjson.dumps({"type": "ERROR", "object": error.body}) + b"\n"
+                return
+            for change in self._collection.changes:
+                if change.version > since:
+                    self._on_change(change)
+        self._collection.listeners.add(self._on_change)
+        try:
+            async for chunk in self._follow(timeout_s, bookmarks):
+                yield chunk
+        finally:
+            self._collection.listeners.discard(self._on_change)
+
+    def stop(self) -> None:
+        """End the stream now."""
+        self.cut = True
+        self._news.set()
+
+    async def _follow(self, timeout_s: float, bookmarks: bool) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + timeout_s
+        while not self.cut:
+            if self._waiting:
+                chunk, self._waiting = b"".join(self._waiting), []
+                yield chunk
+                continue
+            left_s = end_s - loop.time()
+            if left_s <= 0:
+                break
+            self._news.clear()
+            try:
+                async with asyncio.timeout(min(left_s, BOOKMARK_EVERY_S)):
+                    await self._news.wait()
+            except TimeoutError:
+                if bookmarks and not self._waiting and loop.time() < end_s:
+                    yield self._bookmark()
+
+    def _on_change(self, change: Change) -> None:
+        if self._namespace is not None and change.key[0] != self._namespace:
+            return
+        if self._match is None:
+            kind = b"DELETED" if change.gone else b"ADDED" if change.before is None else b"MODIFIED"
+            self._push(kind, change.after)
+            return
+        was = change.before is not None and self._match(change.before.item)
+        now = not change.gone and self._match(change.after.item)
+        if now:
+            self._push(b"MODIFIED" if was else b"ADDED", change.after)
+        elif was:
+            # What stops matching is gone for this watch.
+            self._push(b"DELETED", change.after)
+
+    def _push(self, kind: bytes, stored: Stored) -> None:
+        self._waiting.append(self._event(kind, stored))
+        self._news.set()
+
+    def _event(self, kind: bytes, stored: Stored) -> bytes:
+        return b'{"type":"' + kind + b'","object":' + self._head + stored.payload[1:] + b"}\n"
+
+    def _bookmark(self, annotations: dict[str, Any] | None = None) -> bytes:
+        metadata: dict[str, Any] = {"resourceVersion": str(self._storage.version), "creationTimestamp": None}
+        if annotations:
+            metadata["annotations"] = annotations
+        item = orjson.dumps({"metadata": metadata})
+        return b'{"type":"BOOKMARK","object":' + self._head + item[1:] + b"}\n"
+
+
+def _head(resource: Resource) -> bytes:
+    """The beginning of an object: kind and apiVersion."""
+    return orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","

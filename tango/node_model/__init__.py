@@ -1,0 +1,18 @@
+"""How a node shares CPU and memory, compiled once and used by both worlds.
+
+A node serves latency-critical (LC) instances before best-effort (BE) pods:
+
+- An LC instance with limit L cores and k requests in service offers each `min(1, L/k)` cores; all LC together get at most the
+  node's CPU, scaled down evenly beyond it.
+- BE pods share what LC leaves by weight, each capped by its limit (water-filling).
+- Interference: one second of LC CPU does `1 / (1 + beta x u)` seconds of nominal work, u being the node's BE utilisation
+  (BE cores in use over the node's cores).
+- An instance takes requests in order of arrival as long as its memory and its concurrency hold; the others wait.
+
+`state` has the arrays, `pairing_heap` and `kernel` the compiled steps over them, `model` the class for callers outside a compiled loop.
+A discrete-event engine calls the kernel's functions from its own compiled loop; the virtual kubelet drives `NodeModel` by the clock.
+"""
+
+from tango.node_model.model import LC, POD, NodeModel, NodeUsage
+
+__all__ = ["LC", "POD", "NodeModel", "NodeUsage"]

@@ -1,0 +1,148 @@
+"""The arrays of the node model: records, because one event touches many fields of one node, and one call passes few arrays.
+
+CPU is in cores, work in CPU-seconds, memory in MiB, time in seconds on the caller's clock (small numbers: a Unix time in a float64
+would cost the last microsecond).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NODE = np.dtype(
+    [
+        ("cpu_cores", np.float64),
+        ("beta", np.float64),
+        ("clock_s", np.float64),  # rates hold from here on
+        ("next_s", np.float64),  # when the next request or pod ends at these rates; infinity if none does
+        ("next_instance", np.int64),  # whose request ends then, or -1
+        ("next_pod", np.int64),  # row of the pod that ends then, or -1
+        ("lc_cores", np.float64),  # in use by LC now
+        ("lc_work_per_s", np.float64),  # nominal LC work done per second now
+        ("be_cores", np.float64),  # in use by BE now; BE work is not inflated
+        ("lc_busy_s", np.float64),  # CPU-seconds LC has used up to clock_s
+        ("lc_work_s", np.float64),  # nominal CPU-seconds of LC work done up to clock_s
+        ("be_busy_s", np.float64),  # CPU-seconds BE has used, and done, up to clock_s
+        ("pods", np.int64),  # rows of `pods` in use
+    ],
+    align=True,
+)
+INSTANCE = np.dtype(
+    [
+        ("used", np.int64),
+        ("limit_cores", np.float64),
+        ("memory_mib", np.float64),
+        ("memory_held_mib", np.float64),
+        ("concurrency", np.int64),  # requests in service at most
+        ("attained_s", np.float64),  # virtual time: nominal work that each request in service has had since the instance was idle
+        ("rate", np.float64),  # growth of attained_s per second now
+        ("in_service", np.int64),
+        ("heap", np.int64),  # root of the requests in service, by the virtual time at which they end
+        ("queue_first", np.int64),
+        ("queue_last", np.int64),
+        ("queued", np.int64),
+    ],
+    align=True,
+)
+BE_POD = np.dtype(
+    [
+        ("key", np.int64),
+        ("weight", np.float64),
+        ("limit_cores", np.float64),
+        ("work_s", np.float64),
+        ("remaining_s", np.float64),
+        ("started_s", np.float64),
+        ("memory_mib", np.float64),
+        ("cores", np.float64),  # given to it now
+    ],
+    align=True,
+)
+REQUEST = np.dtype(
+    [
+        ("key", np.int64),
+        ("node", np.int64),
+        ("instance", np.int64),
+        ("stage", np.int64),  # FREE, QUEUED or IN_SERVICE
+        ("work_s", np.float64),
+        ("memory_mib", np.float64),
+        ("started_s", np.float64),
+        ("ends_at_attained_s", np.float64),
+        ("sequence", np.int64),  # settles ties by order of arrival
+        ("child", np.int64),
+        ("next", np.int64),  # sibling in the heap, follower in the queue or in the free list
+        ("previous", np.int64),  # parent or left sibling in the heap, predecessor in the queue
+    ],
+    align=True,
+)
+FINISHED = np.dtype(
+    [
+        ("kind", np.int64),  # LC or POD
+        ("node", np.int64),
+        ("key", np.int64),
+        ("started_s", np.float64),
+        ("finished_s", np.float64),
+        ("work_s", np.float64),
+    ],
+    align=True,
+)
+
+FREE, QUEUED, IN_SERVICE = 0, 1, 2
+NONE = -1
+FREE_LIST, SEQUENCE = 0, 1  # places in `pool`
+
+
+class NodeStates(NamedTuple):
+    """The state of n nodes."""
+
+    nodes: NDArray[np.void]
+    """(n,) of NODE."""
+    instances: NDArray[np.void]
+    """(n, most instances a node) of INSTANCE; a row keeps its place as long as the instance lives."""
+    pods: NDArray[np.void]
+    """(n, most pods a node) of BE_POD; rows in use come first, by limit / weight, the order in which they reach their caps."""
+    requests: NDArray[np.void]
+    """(most requests,) of REQUEST, of all nodes."""
+    pool: NDArray[np.int64]
+    """(2,) head of the free list of `requests`, next sequence number."""
+
+
+def new_states(
+    cpu_cores: NDArray[np.float64], beta: float, *, instances: int = 8, pods: int = 32, requests: int = 256
+) -> NodeStates:
+    """Idle nodes at time 0 with room for this many rows, which `grown` extends."""
+    node_count = len(cpu_cores)
+    nodes = np.zeros(node_count, NODE)
+    nodes["cpu_cores"] = cpu_cores
+    nodes["beta"] = beta
+    nodes["next_s"] = np.inf
+    nodes["next_instance"] = nodes["next_pod"] = NONE
+    pool = np.array([NONE, 0], np.int64)
+    states = NodeStates(
+        nodes, np.zeros((node_count, instances), INSTANCE), np.zeros((node_count, pods), BE_POD), np.zeros(0, REQUEST), pool
+    )
+    return grown(states, requests=requests)
+
+
+def grown(states: NodeStates, *, instances: int = 0, pods: int = 0, requests: int = 0) -> NodeStates:
+    """The same state with room for at least this many rows; arrays that are large enough are shared, not copied."""
+    wider_instances = _widened(states.instances, instances)
+    wider_pods = _widened(states.pods, pods)
+    old = len(states.requests)
+    pool_of_requests = states.requests
+    if requests > old:
+        pool_of_requests = np.zeros(requests, REQUEST)
+        pool_of_requests[:old] = states.requests
+        pool_of_requests["next"][old:] = np.arange(old + 1, requests + 1)
+        pool_of_requests["next"][-1] = states.pool[FREE_LIST]
+        states.pool[FREE_LIST] = old
+    return NodeStates(states.nodes, wider_instances, wider_pods, pool_of_requests, states.pool)
+
+
+def _widened(rows: NDArray[np.void], width: int) -> NDArray[np.void]:
+    if width <= rows.shape[1]:
+        return rows
+    wider = np.zeros((rows.shape[0], width), rows.dtype)
+    wider[:, : rows.shape[1]] = rows
+    return wider

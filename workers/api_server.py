@@ -1,0 +1,23 @@
+"""`python -m workers.api_server`: one embedded Kubernetes API server."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tango.emulation.api_server import ApiServerOptions, run_api_server
+
+
+def main() -> None:
+    """Parse and serve until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cluster", required=True)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--port-file", type=Path)
+    parser.add_argument("--token-file", type=Path, required=True)
+    parser.add_argument("--data-dir", type=Path)
+    run_api_server(ApiServerOptions(**vars(parser.parse_args())))
+
+
+if __name__ == "__main__":
+    main()
