@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import psycopg2
 from psycopg2 import sql
 
@@ -42,7 +45,9 @@ def grant_defaults(admin_url_of_database: str) -> None:
         cursor.execute(f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}")
 
 
-def _connect(url: str) -> psycopg2.extensions.connection:
-    connection = psycopg2.connect(libpq_url(url), connect_timeout=5)
-    connection.autocommit = True
-    return connection
+@contextlib.contextmanager
+def _connect(url: str) -> Iterator[psycopg2.extensions.connection]:
+    """A connection that commits each statement; psycopg2's own `with` would open a transaction, where no database is created."""
+    with contextlib.closing(psycopg2.connect(libpq_url(url), connect_timeout=5)) as connection:
+        connection.autocommit = True
+        yield connection

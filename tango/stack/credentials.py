@@ -1,0 +1,29 @@
+"""Passwords and tokens of one state folder: drawn once, kept in a private file, the same after a restart."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+
+from tango.errors import ConfigError
+from tango.stack.state import write_private
+
+
+class Credentials:
+    """A named secret per user of the stack's servers."""
+
+    def __init__(self, home: Path) -> None:
+        """Read `credentials.json` of a state folder, if there is one. Raises: ConfigError if it is broken."""
+        self._path = home / "credentials.json"
+        try:
+            self._known: dict[str, str] = json.loads(self._path.read_text()) if self._path.exists() else {}
+        except ValueError as error:
+            raise ConfigError(f"{self._path} is not JSON ({error}); the passwords of this state folder are lost with it") from error
+
+    def __getitem__(self, name: str) -> str:
+        """The secret of that name, 192 bits, safe in a URL; drawn and stored at first use."""
+        if name not in self._known:
+            self._known[name] = secrets.token_urlsafe(24)
+            write_private(self._path, json.dumps(self._known, indent=1))
+        return self._known[name]

@@ -1,0 +1,114 @@
+"""Fixtures for everybody: a real PostgreSQL with migrated databases, a real Valkey, and the folder of real traces.
+
+One server a test session (and a worker of pytest-xdist); one database a test, copied from a migrated template.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+import pytest
+
+from tango.stack.broker import Broker
+from tango.stack.postgres import PostgresServer
+from tango.store.migrate import migrate
+from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
+
+REPOSITORY = Path(__file__).parent.parent
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseUrls:
+    """One database, by role."""
+
+    app: str
+    reader: str
+    owner: str
+    admin: str
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    """The session's PostgreSQL; its data is deleted at the end."""
+    server = PostgresServer(tmp_path_factory.mktemp("postgres"), password=secrets.token_urlsafe(12))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        server.discard()
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_url(postgres_server: PostgresServer) -> str:
+    """URL of the superuser, database `postgres`."""
+    return postgres_server.admin_url()
+
+
+@pytest.fixture(scope="session")
+def _role_passwords(postgres_server: PostgresServer) -> dict[str, str]:
+    """Roles, and a migrated database `tango` that serves as a template: nobody may connect to it any more."""
+    passwords = {role: secrets.token_urlsafe(12) for role in (OWNER, APP, READER)}
+    prepare_database(
+        postgres_server.admin_url(),
+        owner_password=passwords[OWNER],
+        app_password=passwords[APP],
+        reader_password=passwords[READER],
+    )
+    grant_defaults(postgres_server.admin_url(DATABASE))
+    migrate(postgres_server.url(OWNER, passwords[OWNER]))
+    _administer(postgres_server, f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")
+    return passwords
+
+
+@pytest.fixture
+def database_urls(postgres_server: PostgresServer, _role_passwords: dict[str, str]) -> Iterator[DatabaseUrls]:
+    """A fresh migrated database for one test, by role."""
+    name = f"test_{next(_numbers)}"
+    _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {OWNER}")
+    _administer(postgres_server, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+    _administer(postgres_server, f"GRANT CONNECT ON DATABASE {name} TO {APP}, {READER}")
+    app, reader, owner = (postgres_server.url(role, _role_passwords[role], name) for role in (APP, READER, OWNER))
+    yield DatabaseUrls(app=app, reader=reader, owner=owner, admin=postgres_server.admin_url(name))
+    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database_url(database_urls: DatabaseUrls) -> str:
+    """URL of the application's role in a fresh migrated database."""
+    return database_urls.app
+
+
+@pytest.fixture(scope="session")
+def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of the session's broker."""
+    broker = Broker(tmp_path_factory.mktemp("broker"), password=secrets.token_urlsafe(12))
+    broker.start()
+    yield broker.url
+    broker.stop()
+
+
+@pytest.fixture(scope="session")
+def traces_dir() -> Path:
+    """The folder of real traces, TANGO_TRACES_DIR; tests that need it are skipped where it is absent."""
+    path = Path(os.environ.get("TANGO_TRACES_DIR") or REPOSITORY.parent / "shared" / "traces")
+    if not path.is_dir():
+        pytest.skip(f"no real traces: {path} does not exist; set TANGO_TRACES_DIR to a folder of them")
+    return path
+
+
+def _administer(server: PostgresServer, statement: str) -> None:
+    connection = psycopg2.connect(server.admin_url(), connect_timeout=5)
+    connection.autocommit = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+    finally:
+        connection.close()

@@ -1,0 +1,116 @@
+"""The stack's two servers, as other tests and the supervisor use them: the real ones."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import psycopg2
+import pytest
+import redis
+
+from tango.stack.broker import Broker
+from tango.stack.postgres import PostgresServer
+
+
+def _ask(url: str, statement: str) -> list[tuple[object, ...]]:
+    connection = psycopg2.connect(url, connect_timeout=5)
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+    finally:
+        connection.close()
+
+
+def test_the_application_changes_rows_and_owns_nothing(database_urls) -> None:
+    """The role `tango_app` reads tables and may not make any."""
+    assert _ask(database_urls.app, "SELECT count(*) FROM request") == [(0,)]
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        _ask(database_urls.app, "CREATE TABLE extra (x int)")
+
+
+def test_the_reader_only_reads(database_urls) -> None:
+    """The role `tango_reader` may SELECT and not write."""
+    assert _ask(database_urls.reader, "SELECT count(*) FROM request") == [(0,)]
+    with pytest.raises((psycopg2.errors.ReadOnlySqlTransaction, psycopg2.errors.InsufficientPrivilege)):
+        _ask(database_urls.reader, "DELETE FROM request")
+
+
+def test_a_server_keeps_its_data_and_takes_no_wrong_password(tmp_path: Path) -> None:
+    """What was committed is there after a stop and a start; the socket asks for the password."""
+    server = PostgresServer(tmp_path, password="right/ one")
+    try:
+        server.start()
+        connection = psycopg2.connect(server.admin_url())
+        connection.autocommit = True
+        connection.cursor().execute("CREATE DATABASE kept")
+        connection.close()
+        server.stop()
+        server.start()
+        assert _ask(server.admin_url("kept"), "SHOW listen_addresses") == [("",)]
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(PostgresServer.url(server, "postgres", "wrong", "postgres"))
+    finally:
+        server.stop()
+        server.discard()
+
+
+def test_nobody_else_may_enter_the_servers_folders(tmp_path: Path) -> None:
+    """Data and socket folders are 0700, files of settings and passwords 0600, and the password file of initdb is gone."""
+    server = PostgresServer(tmp_path / "home", password="secret")
+    try:
+        server.start()
+        places = server._laid_out()
+        for folder in (places.data, places.sockets):
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert not list(places.folder.glob("password*"))
+        arguments = Path(f"/proc/{server._process.pid}/cmdline").read_text()
+        assert "secret" not in arguments
+    finally:
+        server.stop()
+        server.discard()
+
+
+def test_a_server_starts_again_after_it_was_killed(tmp_path: Path) -> None:
+    """A postmaster that died by SIGKILL leaves a pid file; the next start recovers."""
+    server = PostgresServer(tmp_path, password="x")
+    try:
+        server.start()
+        server._process.kill()
+        server._process.wait()
+        server.start()
+        assert _ask(server.admin_url(), "SELECT 1") == [(1,)]
+    finally:
+        server.stop()
+        server.discard()
+
+
+def test_a_long_state_folder_path_still_gets_a_socket(tmp_path: Path) -> None:
+    """A Unix socket's path has about 100 bytes; a deep state folder must not break the start."""
+    server = PostgresServer(tmp_path / ("deep-" * 15) / ("er-" * 15), password="x")
+    try:
+        server.start()
+        assert len(os.fsencode(server._laid_out().sockets)) < 100
+    finally:
+        server.stop()
+        server.discard()
+
+
+def test_the_broker_asks_for_its_password_and_keeps_messages(tmp_path: Path) -> None:
+    """Messages outlive a restart, the port stays, and a client without the password is refused."""
+    broker = Broker(tmp_path / "a home", password="secret")
+    broker.start()
+    try:
+        redis.Redis.from_url(broker.url).lpush("queue", "message")
+        first = broker.url
+        broker.stop()
+        broker.start()
+        assert broker.url == first
+        assert redis.Redis.from_url(broker.url).lrange("queue", 0, -1) == [b"message"]
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis.from_url(broker.url.replace(":secret@", "")).ping()
+        assert stat.S_IMODE((tmp_path / "a home/data/broker/valkey.conf").stat().st_mode) == 0o600
+    finally:
+        broker.stop()
