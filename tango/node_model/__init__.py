@@ -9,8 +9,9 @@ A node serves latency-critical (LC) instances before best-effort (BE) pods:
   (BE cores in use over the node's cores).
 - An instance takes requests in order of arrival as long as its memory and its concurrency hold; the others wait.
 
-`state` has the arrays, `pairing_heap` and `kernel` the compiled steps over them, `model` the class for callers outside a compiled loop.
-A discrete-event engine calls the kernel's functions from its own compiled loop; the virtual kubelet drives `NodeModel` by the clock.
+`state` has the arrays, `pairing_heap` and `kernel` the compiled steps over them, `model` the class for callers outside a compiled
+loop. A discrete-event engine calls the kernel's functions from its own compiled loop; the virtual kubelet drives `NodeModel` by the
+clock.
 """
 
 from tango.node_model.model import LC, POD, NodeModel, NodeUsage

@@ -1,11 +1,11 @@
 """The compiled steps of the node model.
 
-Every step keeps two promises: `next_s` of each node is right, and no rate changes between `clock_s` and `next_s`. So a node costs nothing
-between its events, and an event costs O(instances + pods of that node + log of the requests in service).
+Every step keeps two promises: `next_s` of each node is right, and no rate changes between `clock_s` and `next_s`. So a node costs
+nothing between its events, and an event costs O(instances + pods of that node + log of the requests in service).
 
-Processor sharing is exact: all requests in service of an instance progress alike, so that one attained-service clock per instance replaces
-one remaining work per request (a request ends when the clock has gone on by its work). Source: the virtual time of Parekh and Gallager,
-IEEE/ACM Transactions on Networking 1993, section III.
+Processor sharing is exact: all requests in service of an instance progress alike, so that one attained-service clock per instance
+replaces one remaining work per request (a request ends when the clock has gone on by its work). Source: the virtual time of Parekh
+and Gallager, IEEE/ACM Transactions on Networking 1993, section III.
 """
 
 from __future__ import annotations
@@ -71,7 +71,9 @@ def _share_among_pods(states: NodeStates, n: int, free_cores: float) -> None:
     left_cores = free_cores
     for p in range(node.pods):
         pod = states.pods[n, p]
-        pod.cores = max(0.0, min(pod.limit_cores, left_cores * min(1.0, pod.weight / weight), left_cores))
+        # The last pod's weight may differ from the weight left by rounding; it takes what is left.
+        fraction = pod.weight / weight if pod.weight < weight else 1.0
+        pod.cores = max(0.0, min(pod.limit_cores, left_cores * fraction))
         left_cores -= pod.cores
         weight -= pod.weight
         used_cores += pod.cores

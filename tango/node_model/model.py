@@ -65,8 +65,8 @@ class NodeModel:
     def finished(self, to_s: float) -> list[Finished]:
         """Run every node to `to_s` and give what has ended since the last call, each node's in order of time."""
         while (used := kernel.drain(self._states, to_s, self._out)) == len(self._out):
-            self._kept += self._out.tolist()
-        ended = self._kept + self._out[:used].tolist() if used else self._kept
+            self._kept += self._rows(used)
+        ended = self._kept + self._rows(used) if used else self._kept
         self._kept = []
         return ended
 
@@ -144,7 +144,7 @@ class NodeModel:
     ) -> None:
         """Start a BE pod. Raises: ValueError also for a key that runs on this node."""
         _positive(weight=weight, limit_cores=limit_cores)
-        if not (0 <= work_s <= math.inf and 0 <= memory_mib < math.inf):
+        if not (0 <= work_s < math.inf and 0 <= memory_mib < math.inf):
             raise ValueError(f"a pod needs work and memory of at least 0, found {work_s} CPU-seconds and {memory_mib} MiB")
         self._run_to(node, at_s)
         if kernel.pod_row(self._states, node, key) != NONE:
@@ -194,6 +194,9 @@ class NodeModel:
             be_pods=int(state["pods"]),
         )
 
+    def _rows(self, used: int) -> list[Finished]:
+        return self._out[:used].tolist()  # type: ignore[return-value]
+
     def _instance(self, node: int, row: int) -> np.void:
         instances = self._states.instances
         if not (0 <= node < len(instances) and 0 <= row < instances.shape[1]) or not instances[node, row]["used"]:
@@ -206,7 +209,7 @@ class NodeModel:
             raise ValueError(f"node {node} stands at {state['clock_s']} s and cannot go to {at_s} s")
         while state["next_s"] <= at_s:
             used = kernel.advance_node(self._states, node, at_s, self._out, 0)
-            self._kept += self._out[:used].tolist()
+            self._kept += self._rows(used)
         kernel.integrate(self._states, node, at_s)
 
 

@@ -1,7 +1,7 @@
 """A pairing heap linked through the request records: no capacity of its own, and any request can be taken out.
 
 An array heap would need room for the longest burst on every instance of every node; here a request costs its record only.
-Insertion is O(1), taking out O(log n) amortised. Source: Fredman, Sedgewick, Sleator, Tarjan, "The pairing heap", Algorithmica 1986;
+Insertion is O(1), taking out O(log n) amortised. Source: Fredman, Sedgewick, Sleator, Tarjan, "The pairing heap", Algorithmica 1986,
 two-pass variant.
 """
 
@@ -59,7 +59,7 @@ def without_root(requests: NDArray[np.void], root: int) -> int:
         heap = meld(requests, heap, pairs)
         pairs = following
     requests[root].child = NONE
-    return heap
+    return int(heap)
 
 
 @njit(cache=True)
@@ -74,4 +74,4 @@ def without(requests: NDArray[np.void], root: int, taken: int) -> int:
         requests[before].next = after
     if after != NONE:
         requests[after].previous = before
-    return meld(requests, root, without_root(requests, taken))
+    return int(meld(requests, root, without_root(requests, taken)))
