@@ -42,7 +42,8 @@ def refresh(states: NodeStates, n: int) -> None:
         instance = states.instances[n, i]
         if instance.in_service == 0:
             continue
-        instance.rate = min(1.0, instance.limit_cores / instance.in_service) * scale / inflation
+        instance.cores = min(float(instance.in_service), instance.limit_cores) * scale
+        instance.rate = instance.cores / instance.in_service / inflation
         missing_s = states.requests[instance.heap].ends_at_attained_s - instance.attained_s
         if instance.rate > 0.0 and missing_s < shortest_s * instance.rate:
             shortest_s = max(0.0, missing_s / instance.rate)
@@ -91,6 +92,7 @@ def integrate(states: NodeStates, n: int, to_s: float) -> None:
         instance = states.instances[n, i]
         if instance.in_service > 0:
             instance.attained_s += instance.rate * elapsed_s
+            instance.busy_s += instance.cores * elapsed_s
     for p in range(node.pods):
         pod = states.pods[n, p]
         pod.remaining_s = max(0.0, pod.remaining_s - pod.cores * elapsed_s)

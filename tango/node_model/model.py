@@ -110,6 +110,14 @@ class NodeModel:
         instance = self._instance(node, row)
         return int(instance["in_service"]), int(instance["queued"]), float(instance["memory_held_mib"])
 
+    def instance_busy_s(self, node: int, row: int) -> float:
+        """CPU-seconds an instance has used up to the node's clock, inflation by interference included."""
+        return float(self._instance(node, row)["busy_s"])
+
+    def clock_s(self, node: int) -> float:
+        """How far the node has run."""
+        return float(self._states.nodes[node]["clock_s"])
+
     def submit(self, node: int, row: int, key: int, work_s: float, memory_mib: float, at_s: float) -> int:
         """Put a request into an instance at `at_s`; give a handle for `cancel`, good until the request has ended.
 
@@ -195,7 +203,7 @@ class NodeModel:
         )
 
     def _rows(self, used: int) -> list[Finished]:
-        return self._out[:used].tolist()  # type: ignore[return-value]
+        return self._out[:used].tolist()  # type: ignore[no-any-return]
 
     def _instance(self, node: int, row: int) -> np.void:
         instances = self._states.instances

@@ -1,8 +1,8 @@
 """A pairing heap linked through the request records: no capacity of its own, and any request can be taken out.
 
 An array heap would need room for the longest burst on every instance of every node; here a request costs its record only.
-Insertion is O(1), taking out O(log n) amortised. Source: Fredman, Sedgewick, Sleator, Tarjan, "The pairing heap", Algorithmica 1986,
-two-pass variant.
+Insertion is O(1), taking out O(log n) amortised. Source: Fredman, Sedgewick, Sleator, Tarjan, "The pairing heap", Algorithmica
+1986, two-pass variant.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def without_root(requests: NDArray[np.void], root: int) -> int:
 def without(requests: NDArray[np.void], root: int, taken: int) -> int:
     """The heap without one of its requests, wherever that stands."""
     if taken == root:
-        return without_root(requests, root)
+        return int(without_root(requests, root))
     before, after = requests[taken].previous, requests[taken].next
     if requests[before].child == taken:
         requests[before].child = after

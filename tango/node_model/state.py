@@ -38,6 +38,8 @@ INSTANCE = np.dtype(
         ("concurrency", np.int64),  # requests in service at most
         ("attained_s", np.float64),  # virtual time: nominal work that each request in service has had since the instance was idle
         ("rate", np.float64),  # growth of attained_s per second now
+        ("cores", np.float64),  # in use now, inflation included
+        ("busy_s", np.float64),  # CPU-seconds used up to the node's clock_s
         ("in_service", np.int64),
         ("heap", np.int64),  # root of the requests in service, by the virtual time at which they end
         ("queue_first", np.int64),

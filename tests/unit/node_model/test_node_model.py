@@ -101,6 +101,7 @@ def test_be_inflates_lc_work_by_beta_times_its_utilisation() -> None:
     assert ends(model, 2.0) == {1: 1.25}
     usage = model.usage(0, at_s=2.0)
     assert (usage.lc_busy_s, usage.lc_work_s, usage.be_busy_s) == (1.25, 1.0, 2.0)
+    assert (model.instance_busy_s(0, row), model.clock_s(0)) == (1.25, 2.0)
     assert (usage.lc_memory_mib, usage.be_memory_mib, usage.be_pods) == (0.0, 7.0, 1)
 
 

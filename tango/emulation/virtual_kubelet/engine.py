@@ -1,0 +1,216 @@
+"""Drives the node model by the clock: one timeline for arrivals, model events and answers, one timer for all of it.
+
+The event loop's timers tick in milliseconds, the model in microseconds. So every step carries its own exact time: a timer that
+fires late makes an answer late by up to a tick, never a start of service, an order of events or a share of CPU wrong.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from tango.node_model import NodeModel, NodeUsage
+
+Ended = Callable[[float, float], None]
+"""Called with start and finish on the engine's clock."""
+Step = Callable[[float], None]
+"""Called with the time it was set for, on the engine's clock."""
+
+TICK_S = 0.001
+REANCHOR_EVERY_S = 1.0
+
+
+class Timer(Protocol):
+    """What `call_later` gives."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+        ...
+
+
+CallLater = Callable[[float, Callable[[], None]], Timer]
+
+
+class Engine:
+    """The nodes of a cluster. Its clock counts seconds from the engine's start; `unix_s` translates."""
+
+    def __init__(
+        self,
+        cpu_cores: list[float],
+        *,
+        beta: float,
+        call_later: CallLater,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.model = NodeModel(cpu_cores, beta=beta)
+        self._call_later = call_later
+        self._clock = clock
+        self._wall = wall
+        self._zero_s = clock()
+        self._anchored_s = -math.inf
+        self._unix_zero_s = 0.0
+        self._steps: list[tuple[float, int, Step]] = []
+        self._numbers = itertools.count(1)
+        self._ended: dict[int, Ended] = {}
+        self._timer: Timer | None = None
+        self._timer_s = math.inf
+        self._running = False
+
+    def now_s(self) -> float:
+        """The engine's time."""
+        return self._clock() - self._zero_s
+
+    def unix_s(self, at_s: float) -> float:
+        """Unix time of an engine time. Anchored anew now and then, since wall clocks are set and slewed."""
+        now_s = self.now_s()
+        if now_s - self._anchored_s > REANCHOR_EVERY_S:
+            self._anchored_s = now_s
+            self._unix_zero_s = self._wall() - now_s
+        return self._unix_zero_s + at_s
+
+    def at(self, at_s: float, step: Step) -> None:
+        """Call `step` when the clock reaches `at_s`, in order of time among everything else."""
+        heapq.heappush(self._steps, (at_s, next(self._numbers), step))
+        if at_s < self._timer_s and not self._running:
+            self._set_timer()
+
+    # ---- instances and pods: every change first lets the past happen -------------------------------------------------------
+
+    def add_instance(self, node: int, *, limit_cores: float, memory_mib: float, concurrency: int) -> int:
+        """Start an LC instance; give its row."""
+        at_s = self._catch_up()
+        return self.model.add_instance(
+            node, limit_cores=limit_cores, memory_mib=memory_mib, concurrency=concurrency, at_s=self._not_before(node, at_s)
+        )
+
+    def resize_instance(self, node: int, row: int, *, limit_cores: float, memory_mib: float) -> None:
+        """Change the limits in effect."""
+        at_s = self._catch_up()
+        self.model.resize_instance(node, row, limit_cores=limit_cores, memory_mib=memory_mib, at_s=self._not_before(node, at_s))
+        self._set_timer()
+
+    def remove_instance(self, node: int, row: int) -> None:
+        """Stop an instance; its requests are never answered."""
+        at_s = self._catch_up()
+        for key in self.model.remove_instance(node, row, at_s=self._not_before(node, at_s)):
+            self._ended.pop(key, None)
+        self._set_timer()
+
+    def submit(self, node: int, row: int, work_s: float, memory_mib: float, at_s: float, ended: Ended) -> int:
+        """Put a request into an instance, from a step at `at_s`; give a handle for `cancel`.
+
+        Raises: ValueError for one that needs more memory than the instance has.
+        """
+        key = next(self._numbers)
+        handle = self.model.submit(node, row, key, work_s, memory_mib, self._not_before(node, at_s))
+        self._ended[key] = ended
+        if not self._running:
+            self._set_timer()
+        return handle
+
+    def cancel(self, node: int, handle: int) -> None:
+        """Take a request out that has not ended."""
+        at_s = self._catch_up()
+        key = int(self.model.states.requests["key"][handle])
+        if self.model.cancel(handle, at_s=self._not_before(node, at_s)):
+            self._ended.pop(key, None)
+        self._set_timer()
+
+    def add_pod(self, node: int, *, weight: float, limit_cores: float, work_s: float, memory_mib: float, ended: Ended) -> int:
+        """Start a BE pod; give its key."""
+        at_s = self._catch_up()
+        key = next(self._numbers)
+        self.model.add_pod(
+            node,
+            key,
+            weight=weight,
+            limit_cores=limit_cores,
+            work_s=work_s,
+            memory_mib=memory_mib,
+            at_s=self._not_before(node, at_s),
+        )
+        self._ended[key] = ended
+        self._set_timer()
+        return key
+
+    def resize_pod(self, node: int, key: int, *, weight: float, limit_cores: float) -> None:
+        """Change a BE pod's weight and limit; nothing happens when it has ended."""
+        at_s = self._catch_up()
+        self.model.resize_pod(node, key, weight=weight, limit_cores=limit_cores, at_s=self._not_before(node, at_s))
+        self._set_timer()
+
+    def remove_pod(self, node: int, key: int) -> float | None:
+        """Stop a BE pod; give the CPU-seconds it had done, or None when it has ended."""
+        at_s = self._catch_up()
+        done_s = self.model.remove_pod(node, key, at_s=self._not_before(node, at_s))
+        if done_s is not None:
+            self._ended.pop(key, None)
+        self._set_timer()
+        return done_s
+
+    def usage(self, node: int) -> NodeUsage:
+        """What a node has done so far and holds now."""
+        at_s = self._catch_up()
+        usage = self.model.usage(node, at_s=self._not_before(node, at_s))
+        self._set_timer()
+        return usage
+
+    # ---- time ------------------------------------------------------------------------------------------------------------
+
+    def run_due(self) -> None:
+        """Let everything happen that is due by now."""
+        self._catch_up()
+        self._set_timer()
+
+    def _catch_up(self) -> float:
+        """Steps and model events up to now, in order; give now. Changes made from inside a step find the past done."""
+        now_s = self.now_s()
+        if self._running:
+            return now_s
+        self._running = True
+        try:
+            while True:
+                while self._steps and self._steps[0][0] <= now_s:
+                    at_s, _, step = heapq.heappop(self._steps)
+                    step(at_s)
+                for _, _, key, started_s, finished_s, _ in self.model.finished(now_s):
+                    ended = self._ended.pop(key, None)
+                    if ended is not None:
+                        ended(started_s, finished_s)
+                if self.model.next_event_s() > now_s and not (self._steps and self._steps[0][0] <= now_s):
+                    return now_s
+        finally:
+            self._running = False
+
+    def _not_before(self, node: int, at_s: float) -> float:
+        """`at_s`, or the node's clock where a step ran a little behind another's."""
+        return max(at_s, self.model.clock_s(node))
+
+    def _set_timer(self) -> None:
+        if self._running:
+            return
+        next_s = self.model.next_event_s()
+        if self._steps and self._steps[0][0] < next_s:
+            next_s = self._steps[0][0]
+        if next_s == self._timer_s:
+            return
+        if self._timer is not None:
+            # A timer that fires too early costs less than one set anew for every request.
+            if self._timer_s < next_s:
+                return
+            self._timer.cancel()
+            self._timer = None
+        self._timer_s = next_s
+        if next_s < math.inf:
+            # Rounded up to whole ticks: a timer that fires before its time would only have to be set again.
+            wait_s = next_s - self.now_s()
+            self._timer = self._call_later(math.ceil(wait_s / TICK_S) * TICK_S if wait_s > 0 else 0.0, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self._timer_s = None, math.inf
+        self.run_due()

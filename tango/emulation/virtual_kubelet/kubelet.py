@@ -1,0 +1,210 @@
+"""The kubelet's side of the Kubernetes API: registers nodes, renews leases, follows pods and reports their state."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import structlog
+
+from tango.domain.fleet import Cluster, Fleet, Node
+from tango.emulation.virtual_kubelet import node_objects
+from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
+from tango.emulation.virtual_kubelet.network import ClusterNetwork
+from tango.emulation.virtual_kubelet.node_pool import Addresses, NodePool
+from tango.emulation.virtual_kubelet.pod_spec import PodKind, pod_spec
+from tango.emulation.virtual_kubelet.status_writer import StatusWriter
+from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
+from tango.kube.api_client import MERGE_PATCH, STRATEGIC_PATCH, KubeClient
+from tango.kube.informer import Informer
+
+log = structlog.get_logger(__name__)
+Json = dict[str, Any]
+
+RENEW_EVERY_S = 10.0
+STATUS_EVERY = 6
+"""Renewals between two heartbeats in the Node's conditions."""
+AGAIN_AFTER_S = 0.5
+FAREWELL_S = 0.4
+
+
+class VirtualKubelet:
+    """One cluster's nodes. Make it on the loop that runs it."""
+
+    def __init__(
+        self, client: KubeClient, fleet: Fleet, cluster: Cluster, *, namespace: str, engine: Engine, addresses: Addresses
+    ) -> None:
+        self._client = client
+        self._cluster = cluster
+        self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
+        self._boot_id = str(uuid.uuid4())
+        self._booted_s = time.time()
+        self._statuses = StatusWriter(self._write_status)
+        self.pool = NodePool(
+            fleet,
+            cluster.nodes,
+            engine=engine,
+            network=ClusterNetwork(fleet, cluster.name),
+            addresses=addresses,
+            report=self._statuses.touch,
+        )
+        self._metrics = MetricsWriter(client, self.pool, cluster.name)
+        # Pods without a node are of no interest; the server leaves their events out.
+        self._pods = Informer(client, self._pods_path, on_event=self._on_pod, fieldSelector="spec.nodeName!=")
+        self._letting_go: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Register, then follow until cancelled."""
+        async with asyncio.TaskGroup() as registrations:
+            for node in self._cluster.nodes:
+                registrations.create_task(self._until_done(lambda node=node: self._register(node)))  # type: ignore[misc]
+        log.info("kubelet_ready", cluster=self._cluster.name, nodes=len(self._cluster.nodes))
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._pods.run())
+            loops.create_task(self._heartbeats())
+            loops.create_task(self._metrics.run())
+
+    async def stop(self) -> None:
+        """Hang up, and say that the nodes are going, so that nothing new is sent here; best effort, well under a second."""
+        self.pool.close()
+        await self._statuses.close()
+        for task in list(self._tasks):
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL_S):
+                await asyncio.gather(*(self._node_status(n, ready=False) for n in self._cluster.nodes), return_exceptions=True)
+
+    # ---- nodes -----------------------------------------------------------------------------------------------------------
+
+    async def _register(self, node: Node) -> None:
+        try:
+            await self._client.request("POST", "/api/v1/nodes", body=node_objects.node_object(node, self._cluster.name))
+        except Conflict:
+            log.info("node_known", cluster=self._cluster.name, node=node.name)
+        await self._node_status(node, ready=True)
+        path = f"/api/v1/nodes/{node.name}"
+        while True:
+            found = await self._client.request("GET", path)
+            body = node_objects.registration_patch(node, self._cluster.name, found)
+            try:
+                await self._client.request("PATCH", path, body=body, content_type=MERGE_PATCH)
+                break
+            except Conflict:  # somebody else changed the node meanwhile
+                continue
+        await self._renew_lease(node.name)
+
+    async def _node_status(self, node: Node, *, ready: bool) -> None:
+        body = node_objects.node_status(
+            node, ready=ready, boot_id=self._boot_id, booted_s=self._booted_s if ready else time.time(), now_s=time.time()
+        )
+        await self._client.request("PATCH", f"/api/v1/nodes/{node.name}/status", body=body, content_type=STRATEGIC_PATCH)
+
+    async def _heartbeats(self) -> None:
+        beats = 0
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S * random.uniform(0.9, 1.0))
+            beats += 1
+            calls: list[Awaitable[None]] = [self._renew_lease(n.name) for n in self._cluster.nodes]
+            if beats % STATUS_EVERY == 0:
+                calls += [self._node_status(n, ready=True) for n in self._cluster.nodes]
+            for outcome in await asyncio.gather(*calls, return_exceptions=True):
+                if isinstance(outcome, ClusterError | ClusterUnavailable):
+                    log.warning("heartbeat_failed", cluster=self._cluster.name, error=str(outcome))
+                elif isinstance(outcome, BaseException):
+                    raise outcome
+
+    async def _renew_lease(self, node: str) -> None:
+        spec = node_objects.lease_spec(node, now_s=time.time())
+        try:
+            await self._client.request("PATCH", f"{node_objects.LEASES}/{node}", body={"spec": spec}, content_type=MERGE_PATCH)
+        except NotFound:
+            with contextlib.suppress(Conflict):
+                await self._client.request("POST", node_objects.LEASES, body=node_objects.node_lease(node, now_s=time.time()))
+
+    # ---- pods ------------------------------------------------------------------------------------------------------------
+
+    def _on_pod(self, kind: str, pod: Json) -> None:
+        if pod["spec"].get("nodeName") not in self.pool.index:
+            return
+        uid, phase = pod["metadata"]["uid"], (pod.get("status") or {}).get("phase")
+        if kind == "DELETED":
+            self.pool.forget(uid)
+            self._statuses.drop(uid)
+            return
+        if "deletionTimestamp" in pod["metadata"]:
+            if uid not in self._letting_go:
+                self._letting_go.add(uid)
+                self._spawn(self._let_go(uid, pod))
+            return
+        if uid in self.pool.runs:
+            self.pool.resize(pod)
+        elif phase not in ("Succeeded", "Failed"):
+            self._begin(pod)
+
+    def _begin(self, pod: Json) -> None:
+        """Start a pod that is new here. One that ran by the API has lived through a reboot of its node."""
+        status = pod.get("status") or {}
+        containers = status.get("containerStatuses") or []
+        if status.get("phase") == "Running":
+            try:
+                kind = pod_spec(pod).kind
+            except ValueError:
+                kind = PodKind.IDLE
+            if kind is PodKind.BE:
+                self.pool.lose(pod)
+                return
+            restarts = int(containers[0].get("restartCount", 0)) + 1 if containers else 1
+            self._spawn(self.pool.start(pod, restarts=restarts))
+            return
+        self._spawn(self.pool.start(pod))
+
+    async def _let_go(self, uid: str, pod: Json) -> None:
+        """Stop a pod that is being deleted within its grace, tell how it ended, then let the server delete it."""
+        try:
+            await self.pool.stop(uid, grace_s=float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
+            await self._statuses.written(uid)
+            await self._until_done(lambda: self._delete(uid, pod["metadata"]["name"]))
+        finally:
+            self._letting_go.discard(uid)
+
+    async def _delete(self, uid: str, name: str) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
+        with contextlib.suppress(NotFound, Conflict):  # gone already, or another pod of that name
+            await self._client.request("DELETE", f"{self._pods_path}/{name}", body=body)
+
+    async def _write_status(self, uid: str) -> None:
+        run, status = self.pool.runs.get(uid), self.pool.status(uid)
+        if run is None or status is None:
+            return
+        # The uid makes the server refuse a later pod of that name.
+        body = {"metadata": {"uid": uid}, "status": status}
+        await self._client.request("PATCH", f"{self._pods_path}/{run.spec.name}/status", body=body, content_type=STRATEGIC_PATCH)
+
+    # ---- tasks -----------------------------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("kubelet_step_broken", cluster=self._cluster.name, exc_info=task.exception())
+
+    async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat a step until the server says yes: the client has repeated it already, so this waits for a server to come back."""
+        while True:
+            try:
+                await step()
+                return
+            except (ClusterError, ClusterUnavailable) as error:
+                log.warning("kubelet_waits", cluster=self._cluster.name, error=str(error))
+                await asyncio.sleep(AGAIN_AFTER_S * random.uniform(1.0, 2.0))

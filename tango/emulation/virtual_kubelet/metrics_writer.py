@@ -1,0 +1,113 @@
+"""Writes what nodes and pods use to metrics.k8s.io. A real metrics-server takes no writes: then this stops with one line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import structlog
+
+from tango.emulation.virtual_kubelet import node_objects
+from tango.emulation.virtual_kubelet.node_pool import NodePool, PodRun
+from tango.emulation.virtual_kubelet.pod_spec import PodKind
+from tango.errors import ClusterError, ClusterUnavailable, NotFound
+from tango.kube.api_client import KubeClient
+
+log = structlog.get_logger(__name__)
+Json = dict[str, Any]
+
+NODES_EVERY_S = 1.0
+PODS_EVERY = 5
+"""Rounds: pods are written every fifth time the nodes are, and those that end sooner never."""
+
+
+class MetricsWriter:
+    """Usage as rates between one round and the next."""
+
+    def __init__(self, client: KubeClient, pool: NodePool, cluster: str) -> None:
+        self._client = client
+        self._pool = pool
+        self._cluster = cluster
+        self._rounds = 0
+        self._nodes_before: dict[int, tuple[float, float]] = {}
+        self._pods_before: dict[str, tuple[float, float]] = {}
+        self._written: dict[str, str] = {}
+        """uid → path of the metrics that stand on the server."""
+
+    async def run(self) -> None:
+        """Write until cancelled, or until the server says that it takes none."""
+        while True:
+            await asyncio.sleep(NODES_EVERY_S)
+            try:
+                await self.write()
+            except ClusterUnavailable as error:
+                log.warning("metrics_wait", cluster=self._cluster, error=str(error))
+            except ClusterError as error:
+                if error.status not in (401, 403, 404, 405):
+                    log.warning("metrics_refused", cluster=self._cluster, error=str(error))
+                    continue
+                log.info("metrics_not_writable", cluster=self._cluster, status=error.status)
+                return
+
+    async def write(self) -> None:
+        """One round. Raises: ClusterError, ClusterUnavailable."""
+        self._rounds += 1
+        calls = [self._client.request("PUT", path, body=body) for path, body in self._node_bodies()]
+        if self._rounds % PODS_EVERY == 0:
+            calls += [self._client.request("PUT", path, body=body) for path, body in self._pod_bodies()]
+            calls += [self._delete(self._written.pop(uid)) for uid in list(self._written) if uid not in self._pods_before]
+        for outcome in await asyncio.gather(*calls, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _delete(self, path: str) -> Json:
+        try:
+            return await self._client.request("DELETE", path)
+        except NotFound:
+            return {}
+
+    def _node_bodies(self) -> list[tuple[str, Json]]:
+        bodies = []
+        for k, node in enumerate(self._pool.nodes):
+            usage = self._pool.engine.usage(k)
+            busy_s = usage.lc_busy_s + usage.be_busy_s
+            before_s, before_busy_s = self._nodes_before.get(k, (0.0, 0.0))
+            self._nodes_before[k] = (usage.at_s, busy_s)
+            window_s = usage.at_s - before_s
+            if window_s <= 0:
+                continue
+            used = node_objects.usage((busy_s - before_busy_s) / window_s, usage.lc_memory_mib + usage.be_memory_mib)
+            body = node_objects.node_metrics(node.name, self._cluster, used, window_s=window_s, now_s=time.time())
+            bodies.append((f"{node_objects.METRICS}/nodes/{node.name}", body))
+        return bodies
+
+    def _pod_bodies(self) -> list[tuple[str, Json]]:
+        """For pods seen in the round before too, so that a rate can be told."""
+        bodies, before = [], self._pods_before
+        self._pods_before = {}
+        now_s = self._pool.engine.now_s()
+        for uid, run in self._pool.runs.items():
+            if run.over or run.key < 0:
+                continue
+            busy_s, memory_mib = self._used_by(run)
+            self._pods_before[uid] = (now_s, busy_s)
+            if uid not in before or now_s <= before[uid][0]:
+                continue
+            window_s = now_s - before[uid][0]
+            spec = run.spec
+            path = f"{node_objects.METRICS}/namespaces/{spec.namespace}/pods/{spec.name}"
+            used = node_objects.usage((busy_s - before[uid][1]) / window_s, memory_mib)
+            container = str(spec.containers[0]["name"])
+            bodies.append(
+                (path, node_objects.pod_metrics(spec.namespace, spec.name, container, used, window_s=window_s, now_s=time.time()))
+            )
+            self._written[uid] = path
+        return bodies
+
+    def _used_by(self, run: PodRun) -> tuple[float, float]:
+        """(CPU-seconds used up to the node's clock, MiB held)."""
+        model = self._pool.engine.model
+        if run.spec.kind is PodKind.LC:
+            return model.instance_busy_s(run.node, run.key), model.instance_load(run.node, run.key)[2]
+        return model.pod_work_done_s(run.node, run.key) or 0.0, run.spec.memory_mib

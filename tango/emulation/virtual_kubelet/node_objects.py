@@ -1,0 +1,135 @@
+"""Nodes, leases and metrics as a kubelet writes them. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tango.domain.fleet import Node
+from tango.domain.resources import format_mib, format_millicores
+from tango.emulation.virtual_kubelet.admission import MAX_PODS
+from tango.emulation.virtual_kubelet.statuses import micro_stamp, stamp
+
+Json = dict[str, Any]
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+METRICS = "/apis/metrics.k8s.io/v1beta1"
+KUBELET_VERSION = "v1.36.0-tango"
+LEASE_S = 40
+NOT_READY = "node.kubernetes.io/not-ready"
+TAINT = {"key": "virtual-kubelet.io/provider", "value": "tango", "effect": "NoSchedule"}
+"""Keeps foreign pods off a real cluster's virtual nodes; Tango's pods tolerate it."""
+
+
+def node_object(node: Node, cluster: str) -> Json:
+    """The Node to register."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            "name": node.name,
+            "labels": {
+                "tango/cluster": cluster,
+                "type": "virtual-kubelet",
+                "kubernetes.io/hostname": node.name,
+                "kubernetes.io/os": "linux",
+            },
+        },
+        "spec": {"taints": [TAINT]},
+    }
+
+
+def registration_patch(node: Node, cluster: str, found: Json) -> Json:
+    """Merge patch that brings the Node `found` on the server to its labels and takes the not-ready taint off; other taints stay."""
+    body = node_object(node, cluster)
+    taints = [t for t in (found.get("spec") or {}).get("taints") or [] if t["key"] not in (NOT_READY, TAINT["key"])]
+    return {
+        "metadata": {"resourceVersion": found["metadata"]["resourceVersion"], "labels": body["metadata"]["labels"]},
+        "spec": {"taints": [*taints, TAINT]},
+    }
+
+
+def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s: float) -> Json:
+    """Capacity, allocatable and conditions."""
+    size = {"cpu": format_millicores(node.cpu_millicores), "memory": format_mib(node.memory_mib), "pods": str(MAX_PODS)}
+
+    def condition(kind: str, holds: bool, reason: str, message: str) -> Json:
+        return {
+            "type": kind,
+            "status": "True" if holds else "False",
+            "reason": reason,
+            "message": message,
+            "lastHeartbeatTime": stamp(now_s),
+            "lastTransitionTime": stamp(booted_s),
+        }
+
+    return {
+        "status": {
+            "capacity": size,
+            "allocatable": size,
+            "conditions": [
+                condition("MemoryPressure", False, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+                condition("DiskPressure", False, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+                condition("PIDPressure", False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+                condition("Ready", True, "KubeletReady", "kubelet is posting ready status")
+                if ready
+                else condition("Ready", False, "KubeletNotReady", "the virtual kubelet has stopped"),
+            ],
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}, {"type": "Hostname", "address": node.name}],
+            "nodeInfo": {
+                "machineID": node.name,
+                "systemUUID": node.name,
+                "bootID": boot_id,
+                "kernelVersion": "",
+                "osImage": "Tango virtual node",
+                "containerRuntimeVersion": "virtual://1",
+                "kubeletVersion": KUBELET_VERSION,
+                "kubeProxyVersion": "",
+                "operatingSystem": "linux",
+                "architecture": "virtual",
+            },
+        }
+    }
+
+
+def lease_spec(node: str, *, now_s: float) -> Json:
+    """Spec of the node's Lease."""
+    return {"holderIdentity": node, "leaseDurationSeconds": LEASE_S, "renewTime": micro_stamp(now_s)}
+
+
+def node_lease(node: str, *, now_s: float) -> Json:
+    """The node's Lease."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": node, "namespace": "kube-node-lease"},
+        "spec": lease_spec(node, now_s=now_s),
+    }
+
+
+def usage(cores: float, memory_mib: float) -> Json:
+    """`usage` of metrics.k8s.io, in its own units."""
+    return {"cpu": f"{round(max(0.0, cores) * 1e9)}n", "memory": f"{round(memory_mib * 1024)}Ki"}
+
+
+def node_metrics(node: str, cluster: str, used: Json, *, window_s: float, now_s: float) -> Json:
+    """A NodeMetrics."""
+    return {
+        "apiVersion": "metrics.k8s.io/v1beta1",
+        "kind": "NodeMetrics",
+        "metadata": {"name": node, "labels": {"tango/cluster": cluster}},
+        "timestamp": stamp(now_s),
+        "window": f"{window_s:.3f}s",
+        "usage": used,
+    }
+
+
+def pod_metrics(namespace: str, name: str, container: str, used: Json, *, window_s: float, now_s: float) -> Json:
+    """A PodMetrics."""
+    return {
+        "apiVersion": "metrics.k8s.io/v1beta1",
+        "kind": "PodMetrics",
+        "metadata": {"name": name, "namespace": namespace},
+        "timestamp": stamp(now_s),
+        "window": f"{window_s:.3f}s",
+        "containers": [{"name": container, "usage": used}],
+    }

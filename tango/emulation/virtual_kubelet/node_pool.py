@@ -1,0 +1,426 @@
+"""Virtual nodes: admit, run, resize and stop pods on the node model. Tells of every change by a callback, calls no API itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from tango.domain.fleet import Fleet, Node
+from tango.emulation.virtual_kubelet import statuses
+from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
+from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.lc_instance import LcInstance
+from tango.emulation.virtual_kubelet.network import ClusterNetwork
+from tango.emulation.virtual_kubelet.pod_spec import PodKind, PodSize, PodSpec, container_resources, pod_size, pod_spec
+from tango.emulation.virtual_kubelet.statuses import KILLED, TERMINATED, ResizeState
+from tango.emulation.workload.http1 import WorkConnection
+
+log = structlog.get_logger(__name__)
+Json = dict[str, Any]
+
+SHORT_POD_S = 0.1
+"""A pod that may end sooner is reported Running only if it lasts this long: most short pods then cost one status write, not two."""
+DRAIN_POLL_S = 0.02
+LISTEN_AGAIN_S = 5.0
+RESIZE_AGAIN_S = 1.0
+
+
+class Listener(Protocol):
+    """What listens at a pod's address."""
+
+    def close(self) -> None:
+        """Take no more connections."""
+        ...
+
+
+class Addresses(Protocol):
+    """Gives pods addresses and listens there."""
+
+    async def listen(
+        self, connection: Callable[[], asyncio.Protocol], *, node: str, port: int, preferred: str = ""
+    ) -> tuple[Listener, str]:
+        """Listen on a free address. Raises: OSError."""
+        ...
+
+    def give_back(self, address: str) -> None:
+        """The pod is gone."""
+        ...
+
+
+@dataclass(slots=True)
+class PodRun:
+    """One pod that is here, or was until its end is known to the server. Times are Unix seconds."""
+
+    spec: PodSpec
+    node: int
+    generation: int
+    wanted: tuple[Json, ...]
+    """Resources by container: by the pod's spec."""
+    allocated: tuple[Json, ...]
+    """Admitted."""
+    actual: tuple[Json, ...]
+    """In effect."""
+    restarts: int = 0
+    started_s: float = 0.0
+    changed_s: float = 0.0
+    key: int = -1
+    """The model's key of a BE pod, or row of an LC instance."""
+    ip: str = ""
+    instance: LcInstance | None = None
+    listener: Listener | None = None
+    resize: ResizeState | None = None
+    was_resized: bool = False
+    actuation: int = 0
+    """Counts resizes, so that one that was overtaken has no effect."""
+    over: bool = False
+    running: bool = False
+    quiet: bool = False
+    """Runs, but is too short to tell yet."""
+    final: Json | None = None
+    """Status of a pod that is over."""
+    waits: tuple[str, str] | None = None
+    """Reason and message of a container that cannot be started now."""
+
+
+class NodePool:
+    """All virtual nodes of one cluster. `report(uid)` is called when `status(uid)` has something new."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        nodes: tuple[Node, ...],
+        *,
+        engine: Engine,
+        network: ClusterNetwork,
+        addresses: Addresses,
+        report: Callable[[str], None],
+    ) -> None:
+        self.nodes = nodes
+        self.index = {node.name: k for k, node in enumerate(nodes)}
+        self.runs: dict[str, PodRun] = {}
+        self.engine = engine
+        self._ledgers = [Ledger(node) for node in nodes]
+        self._deferred: list[list[str]] = [[] for _ in nodes]
+        self._actuation_delay_s = fleet.actuation_delay_s
+        self._network = network
+        self._addresses = addresses
+        self._report = report
+
+    def status(self, uid: str) -> Json | None:
+        """What there is to say of a pod now; None when it is unknown or nothing is to be said."""
+        run = self.runs.get(uid)
+        if run is None:
+            return None
+        if run.final is not None:
+            return run.final
+        if run.waits is not None:
+            return statuses.waiting(run.spec, *run.waits, restarts=run.restarts, generation=run.generation)
+        if not run.running or run.quiet:
+            return None
+        return statuses.running(
+            run.spec,
+            statuses.Running(
+                ip=run.ip,
+                started_s=run.started_s,
+                changed_s=run.changed_s,
+                ready=run.instance is None or not run.instance.stopping,
+                restarts=run.restarts,
+                generation=run.generation,
+                allocated=run.allocated,
+                actual=run.actual,
+                resize=run.resize,
+                was_resized=run.was_resized,
+            ),
+        )
+
+    # ---- starting --------------------------------------------------------------------------------------------------------
+
+    async def start(self, pod: Json, *, restarts: int = 0) -> None:
+        """Admit and start a pod, or refuse it with the kubelet's reasons."""
+        metadata = pod["metadata"]
+        generation, now_s = metadata.get("generation", 1), self.engine.unix_s(self.engine.now_s())
+        resources = container_resources(pod)
+        try:
+            spec, size = pod_spec(pod), pod_size(resources)
+        except ValueError as error:
+            bare: Json = {**pod, "spec": {**pod["spec"], "containers": [{**c, "env": []} for c in pod["spec"]["containers"]]}}
+            run = self._add(pod_spec(bare), generation, resources, restarts)
+            self._finish(run, statuses.refused("UnexpectedAdmissionError", str(error), now_s=now_s, generation=generation))
+            return
+        run = self._add(spec, generation, resources, restarts)
+        ledger = self._ledgers[run.node]
+        refusal = ledger.refusal(size)
+        if refusal is not None:
+            self._finish(run, statuses.refused(*refusal, now_s=now_s, generation=generation))
+            return
+        ledger.put(spec.uid, size)
+        run.started_s = run.changed_s = now_s
+        if spec.kind is PodKind.LC:
+            await self._start_lc(run, size, preferred=(pod.get("status") or {}).get("podIP", ""))
+        elif spec.kind is PodKind.BE:
+            self._start_be(run, size)
+        else:
+            run.running = True
+            self._report(spec.uid)
+
+    def lose(self, pod: Json) -> None:
+        """A BE pod that ran when this kubelet went away: its work is lost."""
+        run = self._add(pod_spec(pod), pod["metadata"].get("generation", 1), container_resources(pod), 0)
+        self._finish(run, statuses.lost(pod, run.spec, now_s=self.engine.unix_s(self.engine.now_s())))
+
+    def _add(self, spec: PodSpec, generation: int, resources: tuple[Json, ...], restarts: int) -> PodRun:
+        run = PodRun(
+            spec=spec,
+            node=self.index[spec.node],
+            generation=generation,
+            wanted=resources,
+            allocated=resources,
+            actual=resources,
+            restarts=restarts,
+        )
+        self.runs[spec.uid] = run
+        return run
+
+    async def _start_lc(self, run: PodRun, size: PodSize, *, preferred: str) -> None:
+        spec, node = run.spec, self.nodes[run.node]
+        memory_mib = float(size.memory_limit_mib or node.memory_mib)
+        concurrency = spec.concurrency
+        run.key = self.engine.add_instance(
+            run.node, limit_cores=self._limit_cores(run.node, size), memory_mib=memory_mib, concurrency=concurrency
+        )
+        run.instance = instance = LcInstance(
+            self.engine, self._network, name=spec.name, node=run.node, row=run.key, largest_memory_mib=memory_mib
+        )
+        run.running = True
+        await self._listen(run, instance, preferred)
+
+    async def _listen(self, run: PodRun, instance: LcInstance, preferred: str = "") -> None:
+        try:
+            run.listener, run.ip = await self._addresses.listen(
+                lambda: WorkConnection(instance), node=self.nodes[run.node].name, port=run.spec.port, preferred=preferred
+            )
+        except OSError as error:
+            log.warning("pod_address_missing", pod=run.spec.name, port=run.spec.port, error=str(error))
+            run.waits = ("RunContainerError", str(error))
+            self.engine.at(self.engine.now_s() + LISTEN_AGAIN_S, lambda _: self._listen_again(run, instance))
+        else:
+            run.waits = None
+            run.started_s = run.changed_s = self.engine.unix_s(self.engine.now_s())
+            if run.over:  # stopped while it was about to listen
+                self._close(run)
+        self._report(run.spec.uid)
+
+    def _listen_again(self, run: PodRun, instance: LcInstance) -> None:
+        if not run.over:
+            task = asyncio.get_running_loop().create_task(self._listen(run, instance))
+            task.add_done_callback(_raise_nothing)
+
+    def _start_be(self, run: PodRun, size: PodSize) -> None:
+        spec = run.spec
+        run.running = True
+        if size.memory_limit_mib is not None and spec.memory_mib > size.memory_limit_mib:
+            self._end_be(run, run.started_s, exit_code=KILLED, reason="OOMKilled", done_s=0.0)
+            return
+        limit_cores = self._limit_cores(run.node, size)
+        run.key = self.engine.add_pod(
+            run.node,
+            weight=float(max(2, size.cpu_request_millicores)),
+            limit_cores=limit_cores,
+            work_s=spec.work_s,
+            memory_mib=spec.memory_mib,
+            ended=lambda started_s, finished_s: self._be_ended(run, started_s, finished_s),
+        )
+        if spec.work_s / limit_cores >= SHORT_POD_S:
+            self._report(spec.uid)
+        else:
+            run.quiet = True
+            self.engine.at(self.engine.now_s() + SHORT_POD_S, lambda _: self._tell(run))
+
+    def _tell(self, run: PodRun) -> None:
+        if not run.over:
+            run.quiet = False
+            self._report(run.spec.uid)
+
+    def _be_ended(self, run: PodRun, started_s: float, finished_s: float) -> None:
+        run.started_s = self.engine.unix_s(started_s)
+        self._end_be(run, self.engine.unix_s(finished_s), exit_code=0, reason="Completed", done_s=run.spec.work_s)
+
+    def _end_be(self, run: PodRun, finished_s: float, *, exit_code: int, reason: str, done_s: float) -> None:
+        self._finish(
+            run,
+            statuses.ended(
+                run.spec,
+                started_s=run.started_s,
+                finished_s=finished_s,
+                exit_code=exit_code,
+                reason=reason,
+                work_done_s=done_s,
+                generation=run.generation,
+            ),
+        )
+
+    # ---- stopping --------------------------------------------------------------------------------------------------------
+
+    async def stop(self, uid: str, *, grace_s: float) -> None:
+        """Stop a pod: LC finishes what it has within its grace, BE is cut and tells what it had done."""
+        run = self.runs.get(uid)
+        if run is None or run.over:
+            return
+        if run.instance is not None and not run.instance.stopping:
+            run.instance.stopping = True
+            run.changed_s = self.engine.unix_s(self.engine.now_s())
+            deadline_s = self.engine.now_s() + grace_s
+            if run.instance.under_way and grace_s > 0:
+                self._report(uid)
+            while run.instance.under_way and self.engine.now_s() < deadline_s and not run.over:
+                await asyncio.sleep(DRAIN_POLL_S)
+        if not run.over:
+            self._cut(run, tell=True)
+
+    def forget(self, uid: str) -> None:
+        """The pod is gone from the API: nothing of it is kept."""
+        run = self.runs.pop(uid, None)
+        if run is not None and not run.over:
+            self._cut(run, tell=False)
+
+    def close(self) -> None:
+        """Stop listening and hang up everywhere, as when the machine goes down."""
+        for run in self.runs.values():
+            self._close(run)
+
+    def _cut(self, run: PodRun, *, tell: bool) -> None:
+        if run.spec.kind is PodKind.BE and run.key >= 0:
+            done_s = self.engine.remove_pod(run.node, run.key)
+            if run.over:  # it ended while time caught up
+                return
+            if tell:
+                now_s = self.engine.unix_s(self.engine.now_s())
+                self._end_be(run, now_s, exit_code=TERMINATED, reason="Error", done_s=done_s or 0.0)
+                return
+        self._finish(run, None)
+
+    def _finish(self, run: PodRun, final: Json | None) -> None:
+        """The pod holds nothing any more; what it ended with is told, if there is anything to tell."""
+        run.over = True
+        run.running = False
+        run.waits = None
+        run.final = final
+        self._close(run)
+        self._ledgers[run.node].drop(run.spec.uid)
+        if final is not None:
+            self._report(run.spec.uid)
+        self._retry_deferred(run.node)
+
+    def _close(self, run: PodRun) -> None:
+        if run.instance is not None and run.instance.row >= 0:
+            run.instance.stopping = True
+            self.engine.remove_instance(run.node, run.key)
+            run.instance.row = -1
+            run.instance.hang_up()
+        if run.listener is not None:
+            run.listener.close()
+            run.listener = None
+            self._addresses.give_back(run.ip)
+
+    # ---- resizing, by KEP-1287 -------------------------------------------------------------------------------------------
+
+    def resize(self, pod: Json) -> None:
+        """Bring a pod towards the resources of its spec. Called for every change of the pod; most change nothing here."""
+        run = self.runs.get(pod["metadata"]["uid"])
+        generation = pod["metadata"].get("generation", 1)
+        if run is None or run.over or generation < run.generation:
+            return
+        run.generation = generation
+        wanted = container_resources(pod)
+        if wanted == run.wanted:
+            return
+        run.wanted = wanted
+        self._allocate(run)
+
+    def _allocate(self, run: PodRun) -> None:
+        """Decide on `wanted`: allocate it, or say why not."""
+        uid, deferred = run.spec.uid, self._deferred[run.node]
+        if uid in deferred:
+            deferred.remove(uid)
+        if run.wanted == run.allocated:
+            # Asked back to what is allocated: what was pending is off, what is being actuated goes on.
+            if run.resize is not None and run.resize.kind == "PodResizePending":
+                self._set_resize(run, None if run.allocated == run.actual else "PodResizeInProgress")
+            return
+        try:
+            size = pod_size(run.wanted)
+        except ValueError as error:
+            self._set_resize(run, "PodResizePending", Verdict.INFEASIBLE.value, str(error))
+            return
+        verdict, message = self._ledgers[run.node].judge(uid, size)
+        if verdict is not Verdict.FITS:
+            if verdict is Verdict.DEFERRED:
+                deferred.append(uid)
+            self._set_resize(run, "PodResizePending", verdict.value, message)
+            return
+        self._ledgers[run.node].put(uid, size)
+        run.allocated = run.wanted
+        self._set_resize(run, "PodResizeInProgress")
+        self._actuate_later(run, self._actuation_delay_s)
+        self._retry_deferred(run.node)
+
+    def _actuate_later(self, run: PodRun, delay_s: float) -> None:
+        run.actuation += 1
+        number = run.actuation
+        self.engine.at(self.engine.now_s() + delay_s, lambda _: self._actuate(run, number))
+
+    def _actuate(self, run: PodRun, number: int) -> None:
+        if run.over or number != run.actuation:
+            return
+        size = pod_size(run.allocated)
+        limit_cores = self._limit_cores(run.node, size)
+        if run.instance is not None:
+            memory_mib = float(size.memory_limit_mib or self.nodes[run.node].memory_mib)
+            held_mib = self.engine.model.instance_load(run.node, run.key)[2]
+            if held_mib > memory_mib:
+                words = f"memory limit {memory_mib:.0f} MiB is below the current usage of {held_mib:.0f} MiB"
+                self._set_resize(run, "PodResizeInProgress", "Error", words)
+                self._actuate_later(run, RESIZE_AGAIN_S)
+                return
+            self.engine.resize_instance(run.node, run.key, limit_cores=limit_cores, memory_mib=memory_mib)
+            run.instance.largest_memory_mib = memory_mib
+        elif run.key >= 0:
+            weight = float(max(2, size.cpu_request_millicores))
+            self.engine.resize_pod(run.node, run.key, weight=weight, limit_cores=limit_cores)
+        run.actual = run.allocated
+        # A newer wish that is pending stays told; only the resize that is done is taken away.
+        if run.resize is not None and run.resize.kind == "PodResizeInProgress":
+            self._set_resize(run, None)
+        else:
+            self._report(run.spec.uid)
+
+    def _set_resize(self, run: PodRun, kind: str | None, reason: str = "", message: str = "") -> None:
+        now_s = self.engine.unix_s(self.engine.now_s())
+        run.was_resized = True
+        run.resize = (
+            None
+            if kind is None
+            else ResizeState(kind=kind, reason=reason, message=message, generation=run.generation, since_s=now_s)
+        )
+        self._report(run.spec.uid)
+
+    def _retry_deferred(self, node: int) -> None:
+        """Room may have appeared: try what was deferred, in order of asking."""
+        for uid in list(self._deferred[node]):
+            run = self.runs.get(uid)
+            if run is None or run.over:
+                self._deferred[node].remove(uid)
+            elif self._ledgers[node].judge(uid, pod_size(run.wanted))[0] is Verdict.FITS:
+                self._allocate(run)
+
+    def _limit_cores(self, node: int, size: PodSize) -> float:
+        millicores = size.cpu_limit_millicores
+        return (millicores or self.nodes[node].cpu_millicores) / 1000
+
+
+def _raise_nothing(task: Awaitable[None]) -> None:
+    """A listener's retry reports through the pod's status; a cancelled one is the process's end."""

@@ -1,0 +1,59 @@
+"""Loopback addresses for pods: each LC instance listens on its own, as pods of a real cluster do.
+
+Every node has a block of its own in 127.2.0.0 to 127.254.255.255, found by its name; other stacks on the machine may have taken an
+address and port, so that binding decides, and the next address is tried.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import hashlib
+from collections.abc import Callable, Iterator
+
+TRIES = 1000
+
+
+class PodAddresses:
+    """Gives addresses out; none to two pods of this process."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    async def listen(
+        self, connection: Callable[[], asyncio.Protocol], *, node: str, port: int, preferred: str = ""
+    ) -> tuple[asyncio.Server, str]:
+        """Listen on a free address of the node, on the preferred one if it is free.
+
+        Raises: OSError when no address has the port free (something listens on 0.0.0.0), or the port may not be used.
+        """
+        loop = asyncio.get_running_loop()
+        for address in candidates(node, preferred):
+            if address in self._taken:
+                continue
+            try:
+                server = await loop.create_server(connection, address, port, backlog=512)
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
+            self._taken.add(address)
+            return server, address
+        raise OSError(
+            errno.EADDRINUSE, f"port {port} is taken on {TRIES} loopback addresses; does something listen on 0.0.0.0:{port}?"
+        )
+
+    def give_back(self, address: str) -> None:
+        """The pod is gone."""
+        self._taken.discard(address)
+
+
+def candidates(node: str, preferred: str = "") -> Iterator[str]:
+    """Addresses to try, in order: the preferred one, then the node's block, then the blocks after it."""
+    if preferred.startswith("127.") and not preferred.startswith(("127.0.", "127.1.")):
+        yield preferred
+    digest = hashlib.blake2b(node.encode(), digest_size=4).digest()
+    block = int.from_bytes(digest) % (253 * 256)
+    for k in range(TRIES):
+        at, host = (block + k // 254) % (253 * 256), k % 254
+        yield f"127.{2 + at // 256}.{at % 256}.{host + 1}"

@@ -1,0 +1,76 @@
+"""`python -m tango.emulation.workload serve|run`, told by its environment as a container is.
+
+    serve   TANGO_PORT (8080)  TANGO_HOST (0.0.0.0)  TANGO_INSTANCE (pod name)  TANGO_CONCURRENCY (1)  TANGO_MEMORY_MIB (a request)
+    run     TANGO_CPU_WORK_S  TANGO_MEMORY_MIB (0)  TANGO_CORES (by the CPU limit)  TANGO_TERMINATION_LOG (/dev/termination-log)
+
+Exit status: 0 done, 2 a setting is wrong, 143 stopped by SIGTERM before the work was done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+from tango.emulation.workload.batch import BatchOptions, cores_of_limit, run
+from tango.emulation.workload.service import ServiceOptions, serve
+
+
+def service_options(environment: Mapping[str, str]) -> ServiceOptions:
+    """Settings of `serve`. Raises: ValueError naming the variable."""
+    memory_mib = _number(environment, "TANGO_MEMORY_MIB", 0.0)
+    return ServiceOptions(
+        port=int(_number(environment, "TANGO_PORT", 8080)),
+        host=environment.get("TANGO_HOST", "0.0.0.0"),
+        instance=environment.get("TANGO_INSTANCE", ""),
+        concurrency=max(1, int(_number(environment, "TANGO_CONCURRENCY", 1))),
+        memory_mib=_number(environment, "TANGO_CONCURRENCY", 1) * memory_mib if memory_mib else math.inf,
+    )
+
+
+def batch_options(environment: Mapping[str, str]) -> BatchOptions:
+    """Settings of `run`. Raises: ValueError naming the variable."""
+    return BatchOptions(
+        cpu_work_s=_number(environment, "TANGO_CPU_WORK_S"),
+        memory_mib=_number(environment, "TANGO_MEMORY_MIB", 0.0),
+        cores=max(1, int(_number(environment, "TANGO_CORES", cores_of_limit()))),
+        termination_log=Path(environment.get("TANGO_TERMINATION_LOG", "/dev/termination-log")),
+    )
+
+
+def main(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Run one mode; give the exit status."""
+    if arguments not in (["serve"], ["run"]):
+        print("usage: python -m tango.emulation.workload serve|run", file=sys.stderr)
+        return 2
+    try:
+        if arguments == ["serve"]:
+            asyncio.run(serve(service_options(environment)))
+            return 0
+        options = batch_options(environment)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    return run(options, stop)
+
+
+def _number(environment: Mapping[str, str], name: str, default: float | None = None) -> float:
+    text = environment.get(name, "" if default is None else str(default))
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{name} is {text!r}, expected a number of at least 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -1,0 +1,56 @@
+"""`run`: does one BE request's work and ends, leaving what it did in the termination message."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tango.emulation.workload.burning import burn_on
+from tango.emulation.workload.memory import held
+
+SIGTERM_STATUS = 128 + signal.SIGTERM
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchOptions:
+    """What to do."""
+
+    cpu_work_s: float
+    memory_mib: float = 0.0
+    cores: int = 1
+    """Threads that burn at once."""
+    termination_log: Path = Path("/dev/termination-log")
+
+
+def run(options: BatchOptions, stop: threading.Event) -> int:
+    """Do the work, write `{"cpu_work_s", "started_s", "finished_s"}`, give the exit status: 0, or 143 when told to stop."""
+    started_s = time.time()
+    with held(options.memory_mib):
+        done_s = burn_on(options.cores, options.cpu_work_s, stop)
+    complete = not stop.is_set()
+    message = {
+        "cpu_work_s": round(min(done_s, options.cpu_work_s), 6),
+        "started_s": round(started_s, 6),
+        "finished_s": round(time.time(), 6),
+    }
+    try:
+        options.termination_log.write_text(json.dumps(message), encoding="ascii")
+    except OSError as error:
+        print(f"the termination message cannot be written to {options.termination_log}: {error.strerror}", flush=True)
+    return 0 if complete else SIGTERM_STATUS
+
+
+def cores_of_limit(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Cores that the container's CPU limit lets it use at once (cgroup v2), at least one, at most those it may run on."""
+    available = len(os.sched_getaffinity(0))
+    try:
+        quota, period = cpu_max.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return 1
+    return available if quota == "max" else max(1, min(available, math.ceil(int(quota) / int(period))))

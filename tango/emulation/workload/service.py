@@ -1,0 +1,100 @@
+"""`serve`: answers LC requests by burning and holding what they ask for, until SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from tango.emulation.workload.burning import burn
+from tango.emulation.workload.http1 import Served, Work, WorkConnection
+from tango.emulation.workload.memory import held
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceOptions:
+    """How to serve."""
+
+    port: int
+    host: str = "0.0.0.0"
+    instance: str = ""
+    """Name of this pod; requests meant for another are refused with 421. Empty: all are taken."""
+    concurrency: int = 1
+    """Requests in service at a time; the others wait in order of arrival."""
+    memory_mib: float = math.inf
+    """Most that one request may hold."""
+    drain_s: float = 5.0
+    """After SIGTERM requests under way get this long; keep it under the pod's grace."""
+
+
+@dataclass(slots=True)
+class WorkloadService:
+    """The instance behind the address. Make it on the loop that serves."""
+
+    name: str
+    concurrency: int
+    largest_memory_mib: float = math.inf
+    stopping: bool = False
+    connections: set[WorkConnection] = field(default_factory=set)
+    under_way: int = 0
+    _threads: ThreadPoolExecutor = field(init=False)
+    _loop: asyncio.AbstractEventLoop = field(init=False)
+    _cut: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._threads = ThreadPoolExecutor(self.concurrency, "work")
+        self._loop = asyncio.get_running_loop()
+
+    def begin(self, work: Work, served: Served) -> Callable[[], None]:
+        """Queue a request for a thread."""
+        if work.memory_mib > self.largest_memory_mib:
+            raise ValueError(f"{work.memory_mib} MiB asked, {self.largest_memory_mib} MiB held at most")
+        stop = threading.Event()
+        self.under_way += 1
+        future = self._threads.submit(self._do, work, stop)
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._done, done, stop, served))
+        return stop.set
+
+    def cut(self) -> None:
+        """Stop what is under way and hang up on everybody."""
+        self._cut.set()
+        for connection in list(self.connections):
+            connection.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _do(self, work: Work, stop: threading.Event) -> tuple[float, float]:
+        started_s = time.time()
+        with held(work.memory_mib):
+            remaining_s = work.cpu_work_s
+            # In slices, so that one event per request is enough although a cut of the whole service has to be seen too.
+            while remaining_s > 0 and not (stop.is_set() or self._cut.is_set()):
+                remaining_s -= burn(min(remaining_s, 0.05), stop)
+        return started_s, time.time()
+
+    def _done(self, future: Future[tuple[float, float]], stop: threading.Event, served: Served) -> None:
+        self.under_way -= 1
+        if future.cancelled() or stop.is_set() or self._cut.is_set():
+            return
+        served(*future.result())
+
+
+async def serve(options: ServiceOptions) -> None:
+    """Serve until SIGTERM or SIGINT; then finish what is under way, within the drain time."""
+    loop = asyncio.get_running_loop()
+    service = WorkloadService(options.instance, options.concurrency, options.memory_mib)
+    stopped = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    server = await loop.create_server(lambda: WorkConnection(service), options.host, options.port, backlog=512)
+    await stopped.wait()
+    service.stopping = True
+    deadline_s = time.monotonic() + options.drain_s
+    while service.under_way and time.monotonic() < deadline_s:
+        await asyncio.sleep(0.01)
+    server.close()
+    service.cut()

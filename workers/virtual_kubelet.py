@@ -1,0 +1,25 @@
+"""`python -m workers.virtual_kubelet`: the virtual kubelet of one cluster's nodes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from tango.bootstrap import configure_logging
+from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelet
+
+
+def main() -> None:
+    """Parse and run until SIGTERM."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kubeconfig", type=Path, required=True)
+    parser.add_argument("--context", required=True)
+    parser.add_argument("--fleet", required=True)
+    parser.add_argument("--cluster", required=True)
+    options = parser.parse_args()
+    configure_logging()
+    run_virtual_kubelet(VirtualKubeletOptions(**vars(options)))
+
+
+if __name__ == "__main__":
+    main()
