@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from celery import Celery, signals
 
 from tango import bootstrap
@@ -72,6 +75,13 @@ def create_app(settings: Settings) -> Celery:
 @signals.setup_logging.connect  # type: ignore[untyped-decorator,unused-ignore]
 def _log_as_events(loglevel: int = 20, **_: object) -> None:
     bootstrap.configure_logging(loglevel)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator,unused-ignore]
+def _tell_supervisor(**_: object) -> None:
+    """The local stack's supervisor waits for this file."""
+    if path := os.environ.get("TANGO_READY_FILE"):
+        Path(path).touch(mode=0o600)
 
 
 app = create_app(bootstrap.read_settings())

@@ -1,0 +1,271 @@
+"""`tango up`, `status`, `down` and `env`: the local stack from the command line; and the same stack for the life of a block."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.progress import Advance, progress
+
+if TYPE_CHECKING:
+    from tango.stack.state import StackInfo
+
+STOP_WITHIN_S = 15.0
+DETACHED_START_WITHIN_S = 150.0
+STATUS_COLUMNS = (
+    Column("name", priority=10),
+    Column("state", priority=9),
+    Column("role", priority=6),
+    Column("pid", justify="right", priority=7),
+    Column("restarts", justify="right", priority=8),
+)
+
+home_option = click.option(
+    "--home", type=click.Path(file_okay=False, path_type=Path), help="State folder; TANGO_HOME where not given."
+)
+
+
+@click.command()
+@click.option("--fleet", help="A built-in fleet or a file. Default: the fleet in force in the state folder, else demo.")
+@click.option("--detach", is_flag=True, help="Return when everything is ready; `tango down` stops it.")
+@home_option
+def up(fleet: str | None, detach: bool, home: Path | None) -> None:
+    """Start the local stack: database, broker, clusters, workers, scheduler. Ctrl-C stops it."""
+    home = _home(home)
+    if detach:
+        _start_detached(home, fleet)
+        _say_ready(home)
+        return
+    stopping = threading.Event()
+    with _signals_set(stopping), running_stack(home=home, fleet=fleet, interrupted=stopping):
+        if not stopping.is_set():
+            _say_ready(home)
+            say("Ctrl-C stops it.")
+        # Waits in slices, so that a signal is seen by the main thread at once.
+        while not stopping.wait(0.5):
+            pass
+        say("Stopping…")
+
+
+@click.command()
+@home_option
+@output_option()
+def status(home: Path | None, output: str) -> int:
+    """Show every process of the local stack. Exits with 1 when no stack runs."""
+    from tango.stack.state import supervisor_pid
+    from tango.stack.supervisor import read_status
+
+    home = _home(home)
+    alive = supervisor_pid(home) is not None
+    rows = read_status(home)["processes"] if alive else []
+    print_rows(rows, STATUS_COLUMNS, output, empty=f"No stack runs in {home}; start one with `tango up`.")
+    return 0 if alive else 1
+
+
+@click.command()
+@home_option
+def down(home: Path | None) -> None:
+    """Stop the local stack; data and logs stay."""
+    from tango.errors import DependencyError
+    from tango.stack.state import supervisor_pid
+
+    home = _home(home)
+    pid = supervisor_pid(home)
+    if not pid:
+        say(f"No stack runs in {home}.")
+        return
+    os.kill(pid, signal.SIGTERM)
+    began_s = time.monotonic()
+    with progress("Stopping the stack"):
+        while supervisor_pid(home) == pid and time.monotonic() - began_s < STOP_WITHIN_S:
+            time.sleep(0.1)
+        if supervisor_pid(home) == pid:
+            # Its children are tied to it and end with it.
+            os.kill(pid, signal.SIGKILL)
+            time.sleep(1.0)
+    if supervisor_pid(home) == pid:
+        raise DependencyError(f"the supervisor, process {pid}, does not end")
+    say("Stopped.")
+
+
+@click.command()
+@home_option
+@click.option("-o", "--output", type=click.Choice(["sh", "json"]), default="sh", show_default=True, help="How to print.")
+def env(home: Path | None, output: str) -> None:
+    """Print the settings with which celery, psql and Flower reach the stack: eval "$(tango env)". They hold passwords."""
+    from tango.errors import DependencyError
+    from tango.stack.state import read_stack
+
+    home = _home(home)
+    info = read_stack(home)
+    if info is None:
+        raise DependencyError(f"no stack runs in {home}; start one with `tango up --detach`")
+    variables = stack_environment(home, info)
+    if output == "json":
+        print_mapping(variables, "json")
+    else:
+        for name, value in variables.items():
+            click.echo(f"export {name}={shlex.quote(value)}")
+
+
+def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
+    """Variables by which Tango, and any client of PostgreSQL, Redis, Kubernetes or Flower, finds a stack."""
+    variables = {
+        "TANGO_HOME": str(home),
+        "TANGO_DATABASE_URL": info.database_url,
+        "TANGO_READER_URL": info.reader_url,
+        "TANGO_BROKER_URL": info.broker_url,
+        "TANGO_KUBECONFIG": info.kubeconfig,
+        "KUBECONFIG": info.kubeconfig,
+        "CELERY_BROKER_URL": info.broker_url,
+        "FLOWER_URL": info.flower_url,
+        "FLOWER_BASIC_AUTH": f"{info.flower_user}:{info.flower_password}",
+    }
+    return {name: value for name, value in variables.items() if value}
+
+
+@contextmanager
+def running_stack(*, home: Path, fleet: str | None, interrupted: threading.Event | None = None) -> Iterator[StackInfo | None]:
+    """The stack for the life of a block: started and ready at its beginning, stopped however it ends.
+
+    With `interrupted`, a start during which that event is set ends early and gives None. Raises: DependencyError, with the end of
+    its log, for a process that does not start.
+    """
+    from tango.stack.local import LocalStack, fleet_to_start
+
+    chosen = fleet_to_start(home, fleet)
+    with progress("Starting the stack", unit="processes") as advance:
+        stack = LocalStack(home, chosen, environment=os.environ, progressed=_advancing(advance))
+        try:
+            info = _started(stack.start, interrupted)
+        except BaseException:
+            stack.stop()
+            raise
+    try:
+        yield info
+    finally:
+        stack.stop()
+
+
+def _started(start: Callable[[], StackInfo], interrupted: threading.Event | None) -> StackInfo | None:
+    """Run a start; give None as soon as `interrupted` is set."""
+    if interrupted is None:
+        return start()
+    found: list[StackInfo] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            found.append(start())
+        except BaseException as error:  # handed to the waiting thread
+            failures.append(error)
+
+    starting = threading.Thread(target=run, name="start", daemon=True)
+    starting.start()
+    while starting.is_alive() and not interrupted.is_set():
+        starting.join(0.1)
+    if failures and not interrupted.is_set():
+        raise failures[0]
+    return found[0] if found else None
+
+
+def _advancing(advance: Advance) -> Callable[[int, int], None]:
+    """Turn "so many are ready" into steps of a progress bar."""
+    shown = 0
+
+    def progressed(ready: int, expected: int) -> None:
+        nonlocal shown
+        advance(float(ready - shown), total=float(expected))
+        shown = ready
+
+    return progressed
+
+
+@contextmanager
+def _signals_set(event: threading.Event) -> Iterator[None]:
+    """SIGINT, SIGTERM and a closed terminal set the event in place of ending the process; a second one changes nothing."""
+    watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {signum: signal.signal(signum, lambda *_: event.set()) for signum in watched}
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _start_detached(home: Path, fleet: str | None) -> None:
+    """Run `tango up` in a session of its own, and wait until it is ready. Raises: DependencyError with what it said."""
+    from tango.errors import DependencyError, UsageError
+    from tango.stack.local import fleet_to_start, prepare_home, require_linux
+    from tango.stack.state import private_folder, read_stack, supervisor_pid
+    from tango.stack.supervisor import read_status
+
+    require_linux()
+    fleet_to_start(home, fleet)
+    if supervisor_pid(home) is not None:
+        raise UsageError(f"a stack is already running in {home}; see `tango status`, stop it with `tango down`")
+    log_path = private_folder(prepare_home(home) / "logs") / "supervisor.log"
+    command = [sys.executable, "-c", "from tango.cli.main import run; run()", "up", "--home", str(home)]
+    command += ["--fleet", fleet] if fleet else []
+    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True)
+    finally:
+        os.close(descriptor)
+    deadline_s = time.monotonic() + DETACHED_START_WITHIN_S
+    try:
+        with progress("Starting the stack", unit="processes") as advance:
+            told = _advancing(advance)
+            while not _is_ready(found := read_status(home), read_stack(home), child.pid):
+                if child.poll() is not None or time.monotonic() > deadline_s:
+                    raise DependencyError(f"the stack did not start:\n{_last_words(log_path)}")
+                told(_count_running(found), int(found["expected"]))
+                time.sleep(0.1)
+    except BaseException:
+        if child.poll() is None:
+            child.terminate()
+            try:
+                child.wait(STOP_WITHIN_S)
+            except subprocess.TimeoutExpired:
+                child.kill()
+        raise
+
+
+def _is_ready(found: dict[str, Any], info: StackInfo | None, pid: int) -> bool:
+    expected = int(found["expected"])
+    return info is not None and info.supervisor_pid == pid and 0 < expected == len(found["processes"]) == _count_running(found)
+
+
+def _count_running(found: dict[str, Any]) -> int:
+    return sum(row["state"] == "running" for row in found["processes"])
+
+
+def _last_words(path: Path) -> str:
+    lines = path.read_text(errors="replace").splitlines()
+    return "\n".join(line for line in lines[-40:] if not line.startswith("Starting the stack"))
+
+
+def _say_ready(home: Path) -> None:
+    from tango.stack.state import read_stack
+
+    info = read_stack(home)
+    if info is not None:
+        say(f"Tango is up. State: {home}. Flower: {info.flower_url} (login: `tango env`). Submit with `tango run submit FILE`.")
+
+
+def _home(named: Path | None) -> Path:
+    from tango.stack.state import state_home
+
+    return named.expanduser().absolute() if named else state_home(os.environ)

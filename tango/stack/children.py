@@ -1,0 +1,201 @@
+"""One supervised process: started, watched until ready, started again when it ends, stopped with its whole process group.
+
+The state it is in is told to the supervisor by a callback, which writes it where `tango status` reads it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+
+from tango.errors import DependencyError, TangoError
+from tango.stack.processes import ProcessSpec
+
+BACKOFF_BASE_S = 0.25
+BACKOFF_CAP_S = 10.0
+STEADY_S = 10.0
+"""A process that lived this long begins again with the shortest pause."""
+PROBE_EVERY_S = 0.1
+ALIVE_S = 0.5
+"""A process without a sign of readiness must live this long."""
+LOG_LIMIT_BYTES = 16 * 1024 * 1024
+
+
+class ProcessState(StrEnum):
+    """What `tango status` shows."""
+
+    WAITING = "waiting"
+    STARTING = "starting"
+    RUNNING = "running"
+    BACKING_OFF = "backing off"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class NeverReadyError(Exception):
+    """A process ended, or time passed, before it was ever ready. Does not leave this package."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"{name}: {reason}")
+
+
+def backoff_s(failures: int, draw: Callable[[], float] = random.random) -> float:
+    """Seconds before start number `failures` + 1: doubled each time up to a cap, and jittered down by up to a half."""
+    return float(min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** max(0, failures - 1)) * (1.0 - 0.5 * draw()))
+
+
+class Child:
+    """Keeps one process alive. All methods run on the supervisor's loop, whose thread outlives every child."""
+
+    def __init__(self, spec: ProcessSpec, log_path: Path, changed: Callable[[], None]) -> None:
+        self.spec = spec
+        self.log_path = log_path
+        self.state = ProcessState.WAITING
+        self.pid: int | None = None
+        self.restarts = 0
+        self.ready = asyncio.Event()
+        """Set once the first start has succeeded."""
+        self._changed = changed
+        self._stopping = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def keep(self, *, start_attempts: int, start_within_s: float) -> None:
+        """Run until `stop`. Raises: NeverReadyError if it was never ready after so many attempts or so long."""
+        began_s = time.monotonic()
+        failures = 0
+        reason = ""
+        while not self._stopping.is_set():
+            started_s = time.monotonic()
+            try:
+                reason = await self._once()
+            except (OSError, TangoError) as error:
+                reason = str(error)
+            if self._stopping.is_set():
+                break
+            if not self.ready.is_set() and (failures + 1 >= start_attempts or time.monotonic() - began_s > start_within_s):
+                raise NeverReadyError(self.spec.name, reason)
+            failures = 1 if time.monotonic() - started_s > STEADY_S else failures + 1
+            self.restarts += 1
+            self._become(ProcessState.BACKING_OFF, None)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff_s(failures))
+        self._become(ProcessState.STOPPED, None)
+
+    async def stop(self) -> None:
+        """Ask it to end, wait, then kill its group. Returns when nothing of it is left."""
+        self._stopping.set()
+        process = self._process
+        if process is None:
+            return
+        self._become(ProcessState.STOPPING, process.pid)
+        _signal_group(process.pid, self.spec.stop_signal, whole=False)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.wait(), self.spec.stop_within_s)
+        _signal_group(process.pid, signal.SIGKILL, whole=True)
+        await process.wait()
+
+    async def _once(self) -> str:
+        """One life of the process; gives why it ended."""
+        spec = self.spec
+        self._become(ProcessState.STARTING, None)
+        if spec.ready_file is not None:
+            spec.ready_file.unlink(missing_ok=True)
+        if spec.prepare is not None:
+            await asyncio.to_thread(spec.prepare)
+        if self._stopping.is_set():
+            return "stopped"
+        log = os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            process = self._process = await asyncio.create_subprocess_exec(
+                *spec.command(),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **spec.environment},
+                cwd=spec.work_folder,
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+        if self._stopping.is_set():
+            _signal_group(process.pid, signal.SIGKILL, whole=True)
+        self._become(ProcessState.STARTING, process.pid)
+        ending = asyncio.ensure_future(process.wait())
+        try:
+            if await self._until_ready(ending):
+                self._become(ProcessState.RUNNING, process.pid)
+                self.ready.set()
+            status = await ending
+        finally:
+            # Also what it left behind in its group, so that a second one never works beside it.
+            _signal_group(process.pid, signal.SIGKILL, whole=True)
+            ending.cancel()
+        self._process = None
+        return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"
+
+    async def _until_ready(self, ending: asyncio.Future[int]) -> bool:
+        """Wait for readiness; False when the process ended first."""
+        spec = self.spec
+        signless = spec.probe is None and not spec.port and spec.ready_file is None
+        if signless:
+            await asyncio.wait((ending,), timeout=ALIVE_S)
+            return not ending.done()
+        while not ending.done():
+            if (
+                (spec.ready_file is None or spec.ready_file.exists())
+                and (not spec.port or _accepts(spec.port))
+                and (spec.probe is None or await asyncio.to_thread(spec.probe))
+            ):
+                return not ending.done()
+            await asyncio.wait((ending,), timeout=PROBE_EVERY_S)
+        return False
+
+    def bound_log(self) -> None:
+        """Move a log that has grown to `<name>.log.1`, in place of the last; the process goes on in the emptied file."""
+        with contextlib.suppress(OSError):
+            if self.log_path.stat().st_size > LOG_LIMIT_BYTES:
+                self.log_path.with_suffix(".log.1").write_bytes(self.log_path.read_bytes())
+                os.truncate(self.log_path, 0)
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The end of its log."""
+        try:
+            with self.log_path.open("rb") as file:
+                file.seek(max(0, self.log_path.stat().st_size - 16_384))
+                return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+        except OSError:
+            return ""
+
+    def _become(self, state: ProcessState, pid: int | None) -> None:
+        self.state, self.pid = state, pid
+        self._changed()
+
+
+def start_error(failed: NeverReadyError, tail: str) -> DependencyError:
+    """What the user is told about a process that does not start."""
+    return DependencyError(f"{failed.name} did not start: {failed.reason}; the end of its log:\n{tail or '(empty)'}")
+
+
+def _accepts(port: int) -> bool:
+    with contextlib.closing(socket.socket()) as probe:
+        probe.settimeout(0.2)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _signal_group(pid: int, signum: signal.Signals, *, whole: bool) -> None:
+    """Signal a child, which leads a group of its own, or the whole group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if whole:
+            os.killpg(pid, signum)
+        else:
+            os.kill(pid, signum)

@@ -1,0 +1,249 @@
+"""One start of the whole local stack: folders and secrets, servers, schema, fleet, then every other process.
+
+The supervisor's loop runs in a thread of its own that lives from the first start to the last stop, so that a command line can
+wait for Ctrl-C, or go on working, beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tango
+from tango.domain.fleet import Fleet
+from tango.errors import ConfigError, UsageError
+from tango.fleets import dump_fleet, load_fleet
+from tango.stack.broker import HOST, Broker, free_port
+from tango.stack.credentials import Credentials
+from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
+from tango.stack.postgres import PostgresServer
+from tango.stack.processes import ClusterPlaces, Layout, ProcessSpec, application_processes
+from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
+from tango.stack.supervisor import Supervisor
+from tango.store.database import Database
+from tango.store.fleet import PostgresFleetStore
+from tango.store.migrate import migrate
+from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
+
+T = TypeVar("T")
+DEFAULT_FLEET = "demo"
+FLOWER_USER = "tango"
+
+
+class LocalStack:
+    """The stack of one state folder. `start` once, then `stop`, which must be called however `start` ended."""
+
+    def __init__(
+        self, home: Path, fleet: Fleet, *, environment: Mapping[str, str], progressed: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Take the folder. Raises: UsageError if a stack runs there; ConfigError for a folder that is not ours to use."""
+        require_linux()
+        self._home = prepare_home(home)
+        self._lock = HomeLock(home)
+        self._fleet = fleet
+        self._user_database = environment.get("TANGO_DATABASE_URL", "")
+        self._user_broker = environment.get("TANGO_BROKER_URL", "")
+        self._python_path = environment.get("PYTHONPATH", "")
+        self._secrets = Credentials(home)
+        self._postgres = None if self._user_database else PostgresServer(home, password=self._secrets["postgres"])
+        self._broker = None if self._user_broker else Broker(home, password=self._secrets["broker"])
+        self._supervisor = Supervisor(home, progressed=progressed)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def start(self) -> StackInfo:
+        """Start everything and wait until all of it is ready. Raises: DependencyError for a process that does not start."""
+        clusters = self._cluster_places()
+        self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4
+        self._run(self._supervisor.start(self._servers()))
+        database_url, reader_url, owner_url = self._prepare_database()
+        config, fleet_file = self._home / "kubeconfig", self._home / "fleet.yaml"
+        self._write_identities(clusters, config)
+        self._put_fleet_in_force(fleet_file, clusters)
+        names = [c.name for c in self._fleet.clusters]
+        database = Database(database_url)
+        try:
+            PostgresFleetStore(database).declare(self._fleet, kubeconfig=str(config), contexts={name: name for name in names})
+        finally:
+            database.close()
+        flower_port = self._port("flower", set())
+        info = StackInfo(
+            database_url=database_url,
+            reader_url=reader_url,
+            owner_url=owner_url,
+            broker_url=self._broker.url if self._broker else self._user_broker,
+            kubeconfig=str(config),
+            fleet_file=str(fleet_file),
+            flower_url=f"http://{HOST}:{flower_port}",
+            flower_user=FLOWER_USER,
+            flower_password=self._secrets["flower"],
+            supervisor_pid=os.getpid(),
+        )
+        write_stack(self._home, info)
+        layout = Layout(
+            home=self._home,
+            clusters=clusters,
+            fleet_file=fleet_file,
+            kubeconfig=config,
+            flower_port=flower_port,
+            flower_login=f"{FLOWER_USER}:{info.flower_password}",
+            environment=self._environment(info),
+        )
+        self._run(self._supervisor.start(application_processes(layout)))
+        return info
+
+    def stop(self) -> None:
+        """Stop everything, dependants first, and give the folder back. Data and logs stay."""
+        try:
+            self._run(self._supervisor.stop())
+        finally:
+            if self._postgres is not None:
+                self._postgres.clear_sockets()
+            (self._home / "stack.json").unlink(missing_ok=True)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5.0)
+            self._loop.close()
+            self._lock.release()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _servers(self) -> list[ProcessSpec]:
+        found = []
+        if (postgres := self._postgres) is not None:
+            found.append(
+                ProcessSpec(
+                    name="postgres",
+                    role="store",
+                    command=postgres.command,
+                    prepare=postgres.prepare,
+                    probe=postgres.is_ready,
+                    # Fast shutdown: sessions are ended, and the data needs no recovery.
+                    stop_signal=signal.SIGINT,
+                    stop_within_s=4.0,
+                )
+            )
+        if (broker := self._broker) is not None:
+            found.append(
+                ProcessSpec(name="broker", role="broker", command=broker.command, prepare=broker.prepare, probe=broker.is_ready)
+            )
+        return found
+
+    def _prepare_database(self) -> tuple[str, str, str]:
+        """Roles and schema; URLs of the application, the reader and the owner. A user's own database is migrated as it is given."""
+        if self._postgres is None:
+            migrate(self._user_database)
+            return self._user_database, "", self._user_database
+        passwords = {role: self._secrets[role] for role in (APP, READER, OWNER)}
+        prepare_database(
+            self._postgres.admin_url(),
+            owner_password=passwords[OWNER],
+            app_password=passwords[APP],
+            reader_password=passwords[READER],
+        )
+        grant_defaults(self._postgres.admin_url(DATABASE))
+        app, reader, owner = (self._postgres.url(role, password) for role, password in passwords.items())
+        migrate(owner)
+        return app, reader, owner
+
+    def _cluster_places(self) -> tuple[ClusterPlaces, ...]:
+        taken: set[int] = set()
+        return tuple(
+            ClusterPlaces(
+                name=c.name,
+                port=self._port(f"apiserver-{c.name}", taken),
+                token_file=self._home / "run" / f"tokens-{c.name}.csv",
+                data=self._home / "data" / f"apiserver-{c.name}",
+            )
+            for c in self._fleet.clusters
+        )
+
+    def _port(self, name: str, taken: set[int]) -> int:
+        """The port this process had last time if it is free, so that a kubeconfig or bookmark stays true; else another."""
+        note = private_folder(self._home / "data") / f"{name}.port"
+        last = note.read_text() if note.exists() else ""
+        port = free_port(int(last) if last.isdecimal() else 0)
+        while port in taken:
+            port = free_port()
+        taken.add(port)
+        write_private(note, str(port))
+        return port
+
+    def _write_identities(self, clusters: tuple[ClusterPlaces, ...], path: Path) -> None:
+        accesses = {}
+        for c in clusters:
+            accesses[c.name] = ClusterAccess(
+                server=f"http://{HOST}:{c.port}",
+                tango_token=self._secrets[f"{c.name}/tango"],
+                kubelet_token=self._secrets[f"{c.name}/kubelet"],
+                admin_token=self._secrets[f"{c.name}/admin"],
+            )
+            write_private(c.token_file, token_file(c.name, accesses[c.name]))
+        write_private(path, kubeconfig(accesses))
+
+    def _put_fleet_in_force(self, path: Path, clusters: tuple[ClusterPlaces, ...]) -> None:
+        """Write the fleet; one with other nodes than the last starts with empty clusters, so that no old node or pod lingers."""
+        text = dump_fleet(self._fleet)
+        if path.exists() and path.read_text() != text and load_fleet(path).clusters != self._fleet.clusters:
+            for data in (self._home / "data").glob("apiserver-*"):
+                if data.is_dir():
+                    shutil.rmtree(data)
+        write_private(path, text)
+        for c in clusters:
+            private_folder(c.data)
+
+    def _environment(self, info: StackInfo) -> dict[str, str]:
+        """What every process is told. One thread a numeric library: there are more processes than cores."""
+        root = str(Path(tango.__file__).parent.parent)
+        return {
+            "TANGO_HOME": str(self._home),
+            "TANGO_DATABASE_URL": info.database_url,
+            "TANGO_READER_URL": info.reader_url,
+            "TANGO_BROKER_URL": info.broker_url,
+            "TANGO_KUBECONFIG": info.kubeconfig,
+            "OMP_NUM_THREADS": "1",
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONPATH": os.pathsep.join(filter(None, (root, self._python_path))),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+def fleet_to_start(home: Path, named: str | None) -> Fleet:
+    """The fleet that was named, else the one in force in that folder, else the demo's. Raises: UsageError, ConfigError."""
+    if named:
+        return load_fleet(named)
+    kept = home / "fleet.yaml"
+    return load_fleet(kept) if kept.exists() else load_fleet(DEFAULT_FLEET)
+
+
+def prepare_home(home: Path) -> Path:
+    """Make the state folder, 0700; a folder that holds something else is neither used nor changed. Raises: ConfigError."""
+    if home.exists():
+        found = home.stat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise ConfigError(f"{home} is not a folder of yours; name another with TANGO_HOME or --home")
+        if found.st_mode & 0o077 and not (home / "run" / "lock").exists() and any(home.iterdir()):
+            raise ConfigError(
+                f"{home} holds other files and others may enter it; name an empty or new folder with TANGO_HOME or --home"
+            )
+    return private_folder(home)
+
+
+def require_linux() -> None:
+    """Raises: UsageError elsewhere: children could not be tied to their supervisor, nor addressed one by one."""
+    if sys.platform != "linux":
+        raise UsageError(f"the local stack runs on Linux; this is {sys.platform}")

@@ -1,0 +1,128 @@
+"""Keeps the processes of a stack alive: starts each when those before it are ready, restarts, and stops in reverse order.
+
+What it knows stands in `run/status.json`, so that `tango status` needs no connection to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tango.stack.children import Child, NeverReadyError, ProcessState, start_error
+from tango.stack.processes import ProcessSpec
+from tango.stack.state import private_folder, write_private
+
+START_ATTEMPTS = 4
+START_WITHIN_S = 60.0
+LOOK_AT_LOGS_EVERY_S = 5.0
+
+
+class Supervisor:
+    """Runs on one asyncio loop, in a thread that outlives it."""
+
+    def __init__(self, home: Path, *, progressed: Callable[[int, int], None] | None = None) -> None:
+        """`progressed` is told how many processes are ready, and of how many."""
+        self._home = home
+        self._logs = private_folder(home / "logs")
+        self._status = private_folder(home / "run") / "status.json"
+        self._children: dict[str, Child] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._progressed = progressed
+        self._log_keeper: asyncio.Task[None] | None = None
+        self.expected = 0
+
+    async def start(
+        self, specs: Sequence[ProcessSpec], *, attempts: int = START_ATTEMPTS, within_s: float = START_WITHIN_S
+    ) -> None:
+        """Start processes and wait until all of these are ready; what they run `after` may have been started earlier.
+
+        Raises: DependencyError naming a process that does not start, with the end of its log. The others keep running: call `stop`.
+        """
+        for spec in specs:
+            self._children[spec.name] = Child(spec, self._logs / f"{spec.name}.log", self._write_status)
+        self.expected = max(self.expected, len(self._children))
+        self._write_status()
+        if self._log_keeper is None:
+            self._log_keeper = asyncio.create_task(self._keep_logs_bounded())
+        for spec in specs:
+            self._tasks[spec.name] = asyncio.create_task(self._keep(self._children[spec.name], attempts, within_s))
+        ready = asyncio.create_task(self._all_ready([spec.name for spec in specs]))
+        watched = {ready, *(self._tasks[spec.name] for spec in specs)}
+        try:
+            await asyncio.wait_for(self._first_failure_or(ready, watched), within_s + 10.0)
+        except NeverReadyError as failed:
+            raise start_error(failed, self._children[failed.name].log_tail()) from failed
+        except TimeoutError:
+            slow = next(name for name, child in self._children.items() if not child.ready.is_set())
+            late = NeverReadyError(slow, f"not ready after {within_s:.0f} s")
+            raise start_error(late, self._children[slow].log_tail()) from None
+        finally:
+            ready.cancel()
+
+    async def stop(self) -> None:
+        """Stop everything, dependants first; what does not end in its time is killed. Never raises for a process that is gone."""
+        if self._log_keeper is not None:
+            self._log_keeper.cancel()
+        for names in stop_order([child.spec for child in self._children.values()]):
+            await asyncio.gather(*(self._children[name].stop() for name in names))
+            tasks = [self._tasks[name] for name in names if name in self._tasks]
+            for name in names:
+                if name in self._tasks and not self._children[name].pid:
+                    # It may still wait for those before it, which will never come.
+                    self._tasks[name].cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        self._status.unlink(missing_ok=True)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row a process: name, role, pid, state, restarts."""
+        return [
+            {"name": name, "role": child.spec.role, "pid": child.pid, "state": child.state.value, "restarts": child.restarts}
+            for name, child in self._children.items()
+        ]
+
+    async def _keep(self, child: Child, attempts: int, within_s: float) -> None:
+        for name in child.spec.after:
+            if name in self._children:
+                await self._children[name].ready.wait()
+        await child.keep(start_attempts=attempts, start_within_s=within_s)
+
+    async def _all_ready(self, names: Sequence[str]) -> None:
+        for name in names:
+            await self._children[name].ready.wait()
+
+    async def _first_failure_or(self, ready: asyncio.Task[None], watched: set[asyncio.Task[None]]) -> None:
+        while not ready.done():
+            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                watched.discard(task)
+                task.result()
+
+    async def _keep_logs_bounded(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_AT_LOGS_EVERY_S)
+            for child in self._children.values():
+                child.bound_log()
+
+    def _write_status(self) -> None:
+        rows = self.rows()
+        write_private(self._status, json.dumps({"expected": self.expected, "processes": rows}))
+        if self._progressed is not None:
+            self._progressed(sum(row["state"] == ProcessState.RUNNING for row in rows), self.expected)
+
+
+def stop_order(specs: Sequence[ProcessSpec]) -> list[list[str]]:
+    """Names in groups to stop one after the other, the highest layer first."""
+    layers = sorted({spec.layer for spec in specs}, reverse=True)
+    return [[spec.name for spec in specs if spec.layer == layer] for layer in layers]
+
+
+def read_status(home: Path) -> dict[str, Any]:
+    """What a supervisor last wrote: `expected` and `processes`; empty where there is none."""
+    try:
+        found: dict[str, Any] = json.loads((home / "run" / "status.json").read_text())
+    except (OSError, ValueError):
+        return {"expected": 0, "processes": []}
+    return found
