@@ -114,11 +114,12 @@ class Engine:
         return handle
 
     def cancel(self, node: int, handle: int) -> None:
-        """Take a request out that has not ended."""
-        at_s = self._catch_up()
+        """Take a request out whose end has not been told."""
         key = int(self.model.states.requests["key"][handle])
-        if self.model.cancel(handle, at_s=self._not_before(node, at_s)):
-            self._ended.pop(key, None)
+        at_s = self._catch_up()
+        # It may have ended just now, and its row may be another's already.
+        if key in self._ended and self.model.cancel(handle, at_s=self._not_before(node, at_s)):
+            del self._ended[key]
         self._set_timer()
 
     def add_pod(self, node: int, *, weight: float, limit_cores: float, work_s: float, memory_mib: float, ended: Ended) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 from tango.emulation.virtual_kubelet import node_objects
-from tango.emulation.virtual_kubelet.node_pool import NodePool, PodRun
+from tango.emulation.virtual_kubelet.node_pool import NodePool
+from tango.emulation.virtual_kubelet.pod_run import PodRun
 from tango.emulation.virtual_kubelet.pod_spec import PodKind
 from tango.errors import ClusterError, ClusterUnavailable, NotFound
 from tango.kube.api_client import KubeClient
@@ -25,10 +26,14 @@ PODS_EVERY = 5
 class MetricsWriter:
     """Usage as rates between one round and the next."""
 
-    def __init__(self, client: KubeClient, pool: NodePool, cluster: str) -> None:
+    def __init__(
+        self, client: KubeClient, pool: NodePool, cluster: str, *, every_s: float = NODES_EVERY_S, pods_every: int = PODS_EVERY
+    ) -> None:
         self._client = client
         self._pool = pool
         self._cluster = cluster
+        self._every_s = every_s
+        self._pods_every = pods_every
         self._rounds = 0
         self._nodes_before: dict[int, tuple[float, float]] = {}
         self._pods_before: dict[str, tuple[float, float]] = {}
@@ -38,7 +43,7 @@ class MetricsWriter:
     async def run(self) -> None:
         """Write until cancelled, or until the server says that it takes none."""
         while True:
-            await asyncio.sleep(NODES_EVERY_S)
+            await asyncio.sleep(self._every_s)
             try:
                 await self.write()
             except ClusterUnavailable as error:
@@ -54,7 +59,7 @@ class MetricsWriter:
         """One round. Raises: ClusterError, ClusterUnavailable."""
         self._rounds += 1
         calls = [self._client.request("PUT", path, body=body) for path, body in self._node_bodies()]
-        if self._rounds % PODS_EVERY == 0:
+        if self._rounds % self._pods_every == 0:
             calls += [self._client.request("PUT", path, body=body) for path, body in self._pod_bodies()]
             calls += [self._delete(self._written.pop(uid)) for uid in list(self._written) if uid not in self._pods_before]
         for outcome in await asyncio.gather(*calls, return_exceptions=True):

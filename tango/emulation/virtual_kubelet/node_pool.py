@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
 
 from tango.domain.fleet import Fleet, Node
 from tango.emulation.virtual_kubelet import statuses
-from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
+from tango.emulation.virtual_kubelet.admission import Ledger
 from tango.emulation.virtual_kubelet.engine import Engine
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
+from tango.emulation.virtual_kubelet.pod_run import Listener, PodRun
 from tango.emulation.virtual_kubelet.pod_spec import PodKind, PodSize, PodSpec, container_resources, pod_size, pod_spec
-from tango.emulation.virtual_kubelet.statuses import KILLED, TERMINATED, ResizeState
+from tango.emulation.virtual_kubelet.resizing import Resizer, limit_cores, weight_of
+from tango.emulation.virtual_kubelet.statuses import KILLED, TERMINATED
 from tango.emulation.workload.http1 import WorkConnection
 
 log = structlog.get_logger(__name__)
@@ -26,15 +27,6 @@ SHORT_POD_S = 0.1
 """A pod that may end sooner is reported Running only if it lasts this long: most short pods then cost one status write, not two."""
 DRAIN_POLL_S = 0.02
 LISTEN_AGAIN_S = 5.0
-RESIZE_AGAIN_S = 1.0
-
-
-class Listener(Protocol):
-    """What listens at a pod's address."""
-
-    def close(self) -> None:
-        """Take no more connections."""
-        ...
 
 
 class Addresses(Protocol):
@@ -49,41 +41,6 @@ class Addresses(Protocol):
     def give_back(self, address: str) -> None:
         """The pod is gone."""
         ...
-
-
-@dataclass(slots=True)
-class PodRun:
-    """One pod that is here, or was until its end is known to the server. Times are Unix seconds."""
-
-    spec: PodSpec
-    node: int
-    generation: int
-    wanted: tuple[Json, ...]
-    """Resources by container: by the pod's spec."""
-    allocated: tuple[Json, ...]
-    """Admitted."""
-    actual: tuple[Json, ...]
-    """In effect."""
-    restarts: int = 0
-    started_s: float = 0.0
-    changed_s: float = 0.0
-    key: int = -1
-    """The model's key of a BE pod, or row of an LC instance."""
-    ip: str = ""
-    instance: LcInstance | None = None
-    listener: Listener | None = None
-    resize: ResizeState | None = None
-    was_resized: bool = False
-    actuation: int = 0
-    """Counts resizes, so that one that was overtaken has no effect."""
-    over: bool = False
-    running: bool = False
-    quiet: bool = False
-    """Runs, but is too short to tell yet."""
-    final: Json | None = None
-    """Status of a pod that is over."""
-    waits: tuple[str, str] | None = None
-    """Reason and message of a container that cannot be started now."""
 
 
 class NodePool:
@@ -104,8 +61,7 @@ class NodePool:
         self.runs: dict[str, PodRun] = {}
         self.engine = engine
         self._ledgers = [Ledger(node) for node in nodes]
-        self._deferred: list[list[str]] = [[] for _ in nodes]
-        self._actuation_delay_s = fleet.actuation_delay_s
+        self._resizer = Resizer(self._ledgers, self.runs, engine=engine, delay_s=fleet.actuation_delay_s, report=report)
         self._network = network
         self._addresses = addresses
         self._report = report
@@ -137,13 +93,17 @@ class NodePool:
             ),
         )
 
+    def resize(self, pod: Json) -> None:
+        """Bring a pod towards the resources of its spec. Called for every change of the pod; most change nothing here."""
+        self._resizer.follow(pod)
+
     # ---- starting --------------------------------------------------------------------------------------------------------
 
     async def start(self, pod: Json, *, restarts: int = 0) -> None:
         """Admit and start a pod, or refuse it with the kubelet's reasons."""
         metadata = pod["metadata"]
         generation, now_s = metadata.get("generation", 1), self.engine.unix_s(self.engine.now_s())
-        resources = container_resources(pod)
+        resources = (restarts and _in_effect(pod)) or container_resources(pod)
         try:
             spec, size = pod_spec(pod), pod_size(resources)
         except ValueError as error:
@@ -152,6 +112,7 @@ class NodePool:
             self._finish(run, statuses.refused("UnexpectedAdmissionError", str(error), now_s=now_s, generation=generation))
             return
         run = self._add(spec, generation, resources, restarts)
+        run.was_resized = restarts > 0  # an earlier life may have left conditions
         ledger = self._ledgers[run.node]
         refusal = ledger.refusal(size)
         if refusal is not None:
@@ -166,6 +127,7 @@ class NodePool:
         else:
             run.running = True
             self._report(spec.uid)
+        self._resizer.follow(pod)
 
     def lose(self, pod: Json) -> None:
         """A BE pod that ran when this kubelet went away: its work is lost."""
@@ -190,7 +152,7 @@ class NodePool:
         memory_mib = float(size.memory_limit_mib or node.memory_mib)
         concurrency = spec.concurrency
         run.key = self.engine.add_instance(
-            run.node, limit_cores=self._limit_cores(run.node, size), memory_mib=memory_mib, concurrency=concurrency
+            run.node, limit_cores=limit_cores(self.nodes[run.node], size), memory_mib=memory_mib, concurrency=concurrency
         )
         run.instance = instance = LcInstance(
             self.engine, self._network, name=spec.name, node=run.node, row=run.key, largest_memory_mib=memory_mib
@@ -225,16 +187,16 @@ class NodePool:
         if size.memory_limit_mib is not None and spec.memory_mib > size.memory_limit_mib:
             self._end_be(run, run.started_s, exit_code=KILLED, reason="OOMKilled", done_s=0.0)
             return
-        limit_cores = self._limit_cores(run.node, size)
+        cores = limit_cores(self.nodes[run.node], size)
         run.key = self.engine.add_pod(
             run.node,
-            weight=float(max(2, size.cpu_request_millicores)),
-            limit_cores=limit_cores,
+            weight=weight_of(size),
+            limit_cores=cores,
             work_s=spec.work_s,
             memory_mib=spec.memory_mib,
             ended=lambda started_s, finished_s: self._be_ended(run, started_s, finished_s),
         )
-        if spec.work_s / limit_cores >= SHORT_POD_S:
+        if spec.work_s / cores >= SHORT_POD_S:
             self._report(spec.uid)
         else:
             run.quiet = True
@@ -313,7 +275,7 @@ class NodePool:
         self._ledgers[run.node].drop(run.spec.uid)
         if final is not None:
             self._report(run.spec.uid)
-        self._retry_deferred(run.node)
+        self._resizer.retry_deferred(run.node)
 
     def _close(self, run: PodRun) -> None:
         if run.instance is not None and run.instance.row >= 0:
@@ -326,100 +288,11 @@ class NodePool:
             run.listener = None
             self._addresses.give_back(run.ip)
 
-    # ---- resizing, by KEP-1287 -------------------------------------------------------------------------------------------
 
-    def resize(self, pod: Json) -> None:
-        """Bring a pod towards the resources of its spec. Called for every change of the pod; most change nothing here."""
-        run = self.runs.get(pod["metadata"]["uid"])
-        generation = pod["metadata"].get("generation", 1)
-        if run is None or run.over or generation < run.generation:
-            return
-        run.generation = generation
-        wanted = container_resources(pod)
-        if wanted == run.wanted:
-            return
-        run.wanted = wanted
-        self._allocate(run)
-
-    def _allocate(self, run: PodRun) -> None:
-        """Decide on `wanted`: allocate it, or say why not."""
-        uid, deferred = run.spec.uid, self._deferred[run.node]
-        if uid in deferred:
-            deferred.remove(uid)
-        if run.wanted == run.allocated:
-            # Asked back to what is allocated: what was pending is off, what is being actuated goes on.
-            if run.resize is not None and run.resize.kind == "PodResizePending":
-                self._set_resize(run, None if run.allocated == run.actual else "PodResizeInProgress")
-            return
-        try:
-            size = pod_size(run.wanted)
-        except ValueError as error:
-            self._set_resize(run, "PodResizePending", Verdict.INFEASIBLE.value, str(error))
-            return
-        verdict, message = self._ledgers[run.node].judge(uid, size)
-        if verdict is not Verdict.FITS:
-            if verdict is Verdict.DEFERRED:
-                deferred.append(uid)
-            self._set_resize(run, "PodResizePending", verdict.value, message)
-            return
-        self._ledgers[run.node].put(uid, size)
-        run.allocated = run.wanted
-        self._set_resize(run, "PodResizeInProgress")
-        self._actuate_later(run, self._actuation_delay_s)
-        self._retry_deferred(run.node)
-
-    def _actuate_later(self, run: PodRun, delay_s: float) -> None:
-        run.actuation += 1
-        number = run.actuation
-        self.engine.at(self.engine.now_s() + delay_s, lambda _: self._actuate(run, number))
-
-    def _actuate(self, run: PodRun, number: int) -> None:
-        if run.over or number != run.actuation:
-            return
-        size = pod_size(run.allocated)
-        limit_cores = self._limit_cores(run.node, size)
-        if run.instance is not None:
-            memory_mib = float(size.memory_limit_mib or self.nodes[run.node].memory_mib)
-            held_mib = self.engine.model.instance_load(run.node, run.key)[2]
-            if held_mib > memory_mib:
-                words = f"memory limit {memory_mib:.0f} MiB is below the current usage of {held_mib:.0f} MiB"
-                self._set_resize(run, "PodResizeInProgress", "Error", words)
-                self._actuate_later(run, RESIZE_AGAIN_S)
-                return
-            self.engine.resize_instance(run.node, run.key, limit_cores=limit_cores, memory_mib=memory_mib)
-            run.instance.largest_memory_mib = memory_mib
-        elif run.key >= 0:
-            weight = float(max(2, size.cpu_request_millicores))
-            self.engine.resize_pod(run.node, run.key, weight=weight, limit_cores=limit_cores)
-        run.actual = run.allocated
-        # A newer wish that is pending stays told; only the resize that is done is taken away.
-        if run.resize is not None and run.resize.kind == "PodResizeInProgress":
-            self._set_resize(run, None)
-        else:
-            self._report(run.spec.uid)
-
-    def _set_resize(self, run: PodRun, kind: str | None, reason: str = "", message: str = "") -> None:
-        now_s = self.engine.unix_s(self.engine.now_s())
-        run.was_resized = True
-        run.resize = (
-            None
-            if kind is None
-            else ResizeState(kind=kind, reason=reason, message=message, generation=run.generation, since_s=now_s)
-        )
-        self._report(run.spec.uid)
-
-    def _retry_deferred(self, node: int) -> None:
-        """Room may have appeared: try what was deferred, in order of asking."""
-        for uid in list(self._deferred[node]):
-            run = self.runs.get(uid)
-            if run is None or run.over:
-                self._deferred[node].remove(uid)
-            elif self._ledgers[node].judge(uid, pod_size(run.wanted))[0] is Verdict.FITS:
-                self._allocate(run)
-
-    def _limit_cores(self, node: int, size: PodSize) -> float:
-        millicores = size.cpu_limit_millicores
-        return (millicores or self.nodes[node].cpu_millicores) / 1000
+def _in_effect(pod: Json) -> tuple[Json, ...] | None:
+    """Resources that the containers had before their node went down; a resize that was pending then is asked for anew."""
+    found = tuple((status.get("resources") or {}) for status in (pod.get("status") or {}).get("containerStatuses") or [])
+    return found if len(found) == len(pod["spec"]["containers"]) and all(found) else None
 
 
 def _raise_nothing(task: Awaitable[None]) -> None:

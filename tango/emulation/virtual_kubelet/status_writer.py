@@ -22,8 +22,9 @@ class StatusWriter:
     a server that does not answer is asked again until it does.
     """
 
-    def __init__(self, write: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, write: Callable[[str], Awaitable[None]], *, again_after_s: float = AGAIN_AFTER_S) -> None:
         self._write = write
+        self._again_after_s = again_after_s
         self._touched: set[str] = set()
         self._writers: dict[str, asyncio.Task[None]] = {}
 
@@ -60,7 +61,7 @@ class StatusWriter:
                 except (ClusterUnavailable, Throttled) as error:
                     log.warning("status_waits", uid=uid, error=str(error))
                     self._touched.add(uid)
-                    await asyncio.sleep(AGAIN_AFTER_S * random.uniform(1.0, 2.0))
+                    await asyncio.sleep(self._again_after_s * random.uniform(1.0, 2.0))
                 except ClusterError as error:
                     log.error("status_refused", uid=uid, error=str(error))
         finally:

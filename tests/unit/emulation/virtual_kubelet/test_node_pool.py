@@ -1,0 +1,391 @@
+"""Pods on virtual nodes, with time turned by hand and addresses that nobody listens on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
+from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.network import ClusterNetwork
+from tango.emulation.virtual_kubelet.node_pool import NodePool
+from tango.emulation.workload.http1 import Work
+from tests.fakes.manual_clock import ManualClock
+
+Json = dict[str, Any]
+NODES = (Node(name="n1", cpu_millicores=4000, memory_mib=4096), Node(name="n2", cpu_millicores=1000, memory_mib=1024))
+FLEET = Fleet(
+    name="f",
+    clusters=(Cluster(name="here", nodes=NODES),),
+    services=(),
+    network=NetworkModel(local_rtt_ms=20.0),
+    beta=0.0,
+    actuation_delay_s=0.5,
+)
+
+
+class Listener:
+    """Listens nowhere."""
+
+    def __init__(self) -> None:
+        self.open = True
+
+    def close(self) -> None:
+        """Stop."""
+        self.open = False
+
+
+class Addresses:
+    """Gives addresses in order; `refusals` makes the next calls fail."""
+
+    def __init__(self) -> None:
+        self.refusals = 0
+        self.listeners: dict[str, Listener] = {}
+
+    async def listen(
+        self, connection: Callable[[], asyncio.Protocol], *, node: str, port: int, preferred: str = ""
+    ) -> tuple[Listener, str]:
+        """An address, the preferred one if there is one."""
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(98, f"port {port} is taken")
+        address = preferred or f"127.9.0.{len(self.listeners) + 1}"
+        self.listeners[address] = Listener()
+        return self.listeners[address], address
+
+    def give_back(self, address: str) -> None:
+        """Forget it."""
+        del self.listeners[address]
+
+
+class World:
+    """A pool on a clock, and what it reported in order."""
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        engine = Engine(
+            [n.cpu_millicores / 1000 for n in NODES], beta=0.0, call_later=self.clock.call_later, clock=self.clock, wall=self.clock
+        )
+        self.addresses = Addresses()
+        self.reports: list[str] = []
+        self.pool = NodePool(
+            FLEET,
+            NODES,
+            engine=engine,
+            network=ClusterNetwork(FLEET, "here"),
+            addresses=self.addresses,
+            report=self.reports.append,
+        )
+
+    def status(self, uid: str) -> Json:
+        """What is to be said of a pod; empty when nothing is."""
+        return self.pool.status(uid) or {}
+
+    def told(self, uid: str) -> Json:
+        """The termination message."""
+        return dict(json.loads(self.status(uid)["containerStatuses"][0]["state"]["terminated"]["message"]))
+
+
+def resources(cpu: str = "500m", limit: str = "1", memory: str = "256Mi") -> Json:
+    """Requests and limits of one container."""
+    return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"cpu": limit, "memory": memory}}
+
+
+def be(uid: str, *, work_s: float = 1.0, node: str = "n1", memory_mib: int = 64, **sizes: str) -> Json:
+    """A BE pod bound to a node."""
+    env = [{"name": "TANGO_CPU_WORK_S", "value": str(work_s)}, {"name": "TANGO_MEMORY_MIB", "value": str(memory_mib)}]
+    container = {"name": "work", "image": "i", "env": env, "resources": resources(**sizes)}
+    return {
+        "metadata": {"uid": uid, "name": f"pod-{uid}", "namespace": "tango", "generation": 1, "labels": {"tango/class": "be"}},
+        "spec": {"nodeName": node, "containers": [container]},
+        "status": {"phase": "Pending"},
+    }
+
+
+def lc(uid: str, *, node: str = "n1", generation: int = 1, **sizes: str) -> Json:
+    """An LC instance bound to a node."""
+    container = {"name": "work", "image": "i", "ports": [{"containerPort": 8080}], "resources": resources(**sizes)}
+    return {
+        "metadata": {
+            "uid": uid,
+            "name": f"pod-{uid}",
+            "namespace": "tango",
+            "generation": generation,
+            "labels": {"tango/class": "lc"},
+        },
+        "spec": {"nodeName": node, "containers": [container]},
+        "status": {"phase": "Pending"},
+    }
+
+
+def conditions(status: Json) -> dict[str, Json]:
+    """Conditions that stand, by type."""
+    return {c["type"]: c for c in status["conditions"] if "$patch" not in c}
+
+
+def limit(status: Json) -> str:
+    """The CPU limit in effect."""
+    return str(status["containerStatuses"][0]["resources"]["limits"]["cpu"])
+
+
+async def test_a_be_pod_runs_then_succeeds_with_exact_times() -> None:
+    """Half a core limits one CPU-second to two seconds."""
+    world = World()
+
+    await world.pool.start(be("a", work_s=1.0, limit="500m", cpu="100m"))
+    running = world.status("a")
+    world.clock.run_to(5.0)
+
+    assert running["phase"] == "Running"
+    assert world.status("a")["phase"] == "Succeeded"
+    assert world.told("a") == {"cpu_work_s": 1.0, "started_s": 100.0, "finished_s": 102.0}
+    assert world.reports == ["a", "a"]
+
+
+async def test_a_short_pod_is_told_once() -> None:
+    """Pods that end within a tenth of a second cost one status write instead of two."""
+    world = World()
+
+    await world.pool.start(be("a", work_s=0.05))
+    world.clock.run_to(5.0)
+
+    assert world.reports == ["a"]
+    assert world.status("a")["phase"] == "Succeeded"
+
+
+async def test_a_short_pod_that_has_to_wait_for_cpu_is_told_to_run_after_all() -> None:
+    """On a busy node it lasts longer than it would alone."""
+    world = World()
+    await world.pool.start(be("long", work_s=50.0, node="n2", cpu="900m"))
+
+    await world.pool.start(be("short", work_s=0.05, node="n2", cpu="100m"))
+    world.clock.run_to(0.2)
+
+    assert world.status("short")["phase"] == "Running"
+
+
+async def test_a_pod_that_takes_more_memory_than_its_limit_is_killed() -> None:
+    """As the kernel does it."""
+    world = World()
+
+    await world.pool.start(be("a", memory_mib=300, memory="256Mi"))
+
+    state = world.status("a")["containerStatuses"][0]["state"]["terminated"]
+    assert (world.status("a")["phase"], state["reason"], state["exitCode"]) == ("Failed", "OOMKilled", 137)
+
+
+async def test_room_of_an_ended_pod_is_free_again() -> None:
+    """Admission counts what lives."""
+    world = World()
+    await world.pool.start(be("a", node="n2", cpu="800m", work_s=1.0))
+    await world.pool.start(be("b", node="n2", cpu="800m"))
+    world.clock.run_to(2.0)
+
+    await world.pool.start(be("c", node="n2", cpu="800m"))
+
+    assert (world.status("b")["phase"], world.status("b")["reason"]) == ("Failed", "OutOfcpu")
+    assert world.status("c")["phase"] == "Running"
+
+
+async def test_a_stopped_be_pod_tells_what_it_had_done() -> None:
+    """The work lost by an eviction."""
+    world = World()
+    await world.pool.start(be("a", work_s=10.0))
+    world.clock.run_to(3.0)
+
+    await world.pool.stop("a", grace_s=30.0)
+
+    assert world.status("a")["phase"] == "Failed"
+    assert world.told("a")["cpu_work_s"] == 3.0
+
+
+async def test_a_pod_that_cannot_be_read_is_refused() -> None:
+    """A wrong environment fails the pod, not the kubelet."""
+    world = World()
+    pod = be("a")
+    pod["spec"]["containers"][0]["env"][0]["value"] = "much"
+
+    await world.pool.start(pod)
+
+    assert world.status("a")["reason"] == "UnexpectedAdmissionError"
+    assert "much" in world.status("a")["message"]
+
+
+async def test_an_instance_answers_through_network_and_node_model() -> None:
+    """10 ms there, 0.1 s of work, 10 ms back; the times given are those of the service."""
+    world = World()
+    await world.pool.start(lc("a"))
+    instance = world.pool.runs["a"].instance
+    assert instance is not None
+    answers: list[tuple[float, float, float]] = []
+
+    instance.begin(Work(0.1, 32.0, "here", 4.0), lambda s, f: answers.append((s, f, world.clock.now_s)))
+    world.clock.run_to(1.0)
+
+    assert answers[0][:2] == pytest.approx((100.01, 100.11))
+    assert answers[0][2] == pytest.approx(100.12, abs=0.0021)
+    with pytest.raises(ValueError, match="300"):
+        instance.begin(Work(0.1, 300.0, "here", 4.0), lambda s, f: None)
+
+
+async def test_a_client_that_leaves_takes_its_request_along() -> None:
+    """Before it arrives, in service, or while its answer is under way: nothing is counted as under way afterwards."""
+    world = World()
+    await world.pool.start(lc("a"))
+    instance = world.pool.runs["a"].instance
+    assert instance is not None
+    answers: list[float] = []
+    cancels = [instance.begin(Work(work_s, 32.0, "here", 4.0), lambda s, f: answers.append(f)) for work_s in (1.0, 1.0, 0.001)]
+
+    cancels[0]()
+    world.clock.run_to(0.015)
+    cancels[1]()
+    cancels[2]()
+    world.clock.run_to(5.0)
+
+    assert answers == []
+    assert instance.under_way == 0
+    assert world.pool.engine.usage(0).lc_in_service == 0
+
+
+async def test_an_instance_that_finds_no_address_waits_and_tries_again() -> None:
+    """Something listens on every address: the pod says so, and runs once the port is free."""
+    world = World()
+    world.addresses.refusals = 1
+
+    await world.pool.start(lc("a"))
+    waiting = world.status("a")
+    world.clock.run_to(6.0)
+    await asyncio.sleep(0)
+
+    assert waiting["containerStatuses"][0]["state"]["waiting"]["reason"] == "RunContainerError"
+    assert "8080" in waiting["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert world.status("a")["phase"] == "Running"
+
+
+async def test_a_resize_is_in_progress_until_the_delay_is_over() -> None:
+    """Allocated at once, actual after the fleet's actuation delay, the condition removed."""
+    world = World()
+    await world.pool.start(lc("a"))
+
+    world.pool.resize(lc("a", generation=2, limit="2"))
+    under_way = world.status("a")
+    world.clock.run_to(1.0)
+
+    assert conditions(under_way)["PodResizeInProgress"]["observedGeneration"] == 2
+    assert limit(under_way) == "1"
+    assert limit(world.status("a")) == "2"
+    removed = {c["type"] for c in world.status("a")["conditions"] if c.get("$patch") == "delete"}
+    assert removed == {"PodResizePending", "PodResizeInProgress"}
+    assert world.pool.engine.model.states.instances["limit_cores"][0, 0] == 2.0
+
+
+async def test_a_resize_beyond_the_node_is_infeasible_and_stays_so() -> None:
+    """Never retried; what was allocated goes on."""
+    world = World()
+    await world.pool.start(lc("a", node="n2"))
+
+    world.pool.resize(lc("a", node="n2", generation=2, cpu="1500m", limit="2"))
+    world.clock.run_to(60.0)
+
+    assert conditions(world.status("a"))["PodResizePending"]["reason"] == "Infeasible"
+    assert limit(world.status("a")) == "1"
+
+
+async def test_deferred_resizes_are_done_in_order_when_room_appears() -> None:
+    """The first that asked comes first, and one that still does not fit waits on."""
+    world = World()
+    await world.pool.start(be("filler", cpu="3000m", limit="4", work_s=4.0))
+    for uid in ("a", "b"):
+        await world.pool.start(lc(uid, cpu="500m"))
+
+    for uid in ("a", "b"):
+        world.pool.resize(lc(uid, generation=2, cpu="2500m", limit="3"))
+    waits = [conditions(world.status(uid))["PodResizePending"]["reason"] for uid in ("a", "b")]
+    world.clock.run_to(10.0)
+
+    assert waits == ["Deferred", "Deferred"]
+    assert (limit(world.status("a")), limit(world.status("b"))) == ("3", "1")
+    assert conditions(world.status("b"))["PodResizePending"]["reason"] == "Deferred"
+
+
+async def test_a_resize_taken_back_while_it_is_deferred_leaves_no_condition() -> None:
+    """Asking for what is allocated is asking for nothing."""
+    world = World()
+    await world.pool.start(be("filler", cpu="3500m", limit="4", work_s=60.0))
+    await world.pool.start(lc("a"))
+    world.pool.resize(lc("a", generation=2, cpu="2", limit="3"))
+
+    world.pool.resize(lc("a", generation=3))
+
+    assert not {"PodResizePending", "PodResizeInProgress"} & set(conditions(world.status("a")))
+    assert world.status("a")["observedGeneration"] == 3
+
+
+async def test_a_newer_resize_overtakes_the_one_under_way() -> None:
+    """Only the last one asked for comes into effect."""
+    world = World()
+    await world.pool.start(lc("a"))
+
+    world.pool.resize(lc("a", generation=2, limit="2"))
+    world.clock.run_to(0.3)
+    world.pool.resize(lc("a", generation=3, limit="3"))
+    world.clock.run_to(0.6)
+    between = world.status("a")
+    world.clock.run_to(1.0)
+
+    assert limit(between) == "1"
+    assert limit(world.status("a")) == "3"
+
+
+async def test_memory_does_not_shrink_below_what_is_in_use() -> None:
+    """The resize stands with reason Error until the requests have given their memory back."""
+    world = World()
+    await world.pool.start(lc("a"))
+    instance = world.pool.runs["a"].instance
+    assert instance is not None
+    instance.begin(Work(2.0, 200.0, "here", 0.0), lambda s, f: None)
+    world.clock.run_to(0.1)
+
+    world.pool.resize(lc("a", generation=2, memory="128Mi"))
+    world.clock.run_to(1.0)
+    blocked = world.status("a")
+    world.clock.run_to(5.0)
+
+    assert conditions(blocked)["PodResizeInProgress"]["reason"] == "Error"
+    assert world.status("a")["containerStatuses"][0]["resources"]["limits"]["memory"] == "128Mi"
+
+
+async def test_after_a_reboot_a_container_starts_at_its_size_in_effect() -> None:
+    """A resize that did not fit before the reboot does not fail the pod after it: it is asked for anew."""
+    world = World()
+    pod = lc("a", node="n2", generation=2, cpu="1500m", limit="2")
+    pod["status"] = {"phase": "Running", "podIP": "127.7.7.7", "containerStatuses": [{"resources": resources(), "restartCount": 0}]}
+
+    await world.pool.start(pod, restarts=1)
+
+    status = world.status("a")
+    assert (status["phase"], status["podIP"], status["containerStatuses"][0]["restartCount"]) == ("Running", "127.7.7.7", 1)
+    assert limit(status) == "1"
+    assert conditions(status)["PodResizePending"]["reason"] == "Infeasible"
+
+
+async def test_a_forgotten_pod_leaves_nothing_behind() -> None:
+    """Deleted without grace: address, CPU and room are free."""
+    world = World()
+    await world.pool.start(lc("a"))
+    await world.pool.start(be("b", work_s=60.0))
+
+    world.pool.forget("a")
+    world.pool.forget("b")
+
+    assert world.addresses.listeners == {}
+    assert world.pool.status("a") is None
+    usage = world.pool.engine.usage(0)
+    assert (usage.be_pods, usage.lc_in_service) == (0, 0)
+    await world.pool.start(be("c", cpu="4000m", limit="5"))
+    assert world.status("c")["phase"] == "Running"

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from itertools import islice
+
+import pytest
+
+from tango.emulation.virtual_kubelet.pod_addresses import TRIES, candidates
+
+
+@pytest.mark.parametrize("node", ["c1-n1", "c1-n2", "edge-07", ""])
+def test_candidates_stay_out_of_the_addresses_that_systems_use(node: str) -> None:
+    """127.0.0.0/16 has localhost and resolvers, Debian's host name lives at 127.0.1.1; hosts 0 and 255 are left out."""
+    parts = [tuple(int(p) for p in address.split(".")) for address in candidates(node)]
+
+    assert len(set(parts)) == TRIES
+    assert all(a == 127 and 2 <= b <= 254 and 1 <= d <= 254 for a, b, _, d in parts)
+
+
+def test_a_node_keeps_its_block_and_nodes_differ() -> None:
+    """The block follows from the name, so that a restarted kubelet tries the same addresses."""
+    first = list(islice(candidates("c1-n1"), 254))
+
+    assert first == list(islice(candidates("c1-n1"), 254))
+    assert not set(first) & set(islice(candidates("c1-n2"), 254))
+
+
+def test_the_address_of_an_earlier_life_comes_first_unless_it_is_not_ours() -> None:
+    """A pod keeps its address over a reboot where it can."""
+    assert next(candidates("c1-n1", "127.9.8.7")) == "127.9.8.7"
+    assert next(candidates("c1-n1", "10.0.0.1")) == next(candidates("c1-n1"))
