@@ -1,0 +1,139 @@
+"""The workload program's settings and its batch mode, in this process."""
+
+from __future__ import annotations
+
+import ast
+import json
+import math
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import tango.emulation.workload as package
+from tango.emulation.workload.__main__ import batch_options, main, service_options
+from tango.emulation.workload.batch import BatchOptions, cores_of_limit, run
+from tango.emulation.workload.burning import burn, burn_on
+from tango.emulation.workload.memory import held
+
+PAGE_KIB = 4
+
+
+def resident_mib() -> float:
+    """Memory of this process that is really there."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_KIB / 1024
+
+
+def test_burning_uses_the_cpu_time_asked_for() -> None:
+    """By the thread's own CPU clock, to within a block."""
+    begun_s = time.thread_time()
+
+    used_s = burn(0.05, threading.Event())
+
+    assert used_s >= 0.05
+    assert time.thread_time() - begun_s >= used_s
+
+
+def test_several_threads_share_the_work() -> None:
+    """Their CPU times add up to what was asked for."""
+    assert burn_on(2, 0.04, threading.Event()) >= 0.04
+
+
+def test_held_memory_is_resident_and_given_back() -> None:
+    """Touched pages count; an untouched mapping would not."""
+    before = resident_mib()
+
+    with held(64):
+        during = resident_mib()
+
+    assert during - before > 60
+    assert resident_mib() - before < 10
+
+
+def test_a_batch_run_leaves_its_message(tmp_path: Path) -> None:
+    """The same keys as a virtual kubelet writes."""
+    log = tmp_path / "log"
+
+    exit_status = run(BatchOptions(cpu_work_s=0.02, memory_mib=1, termination_log=log), threading.Event())
+
+    told = json.loads(log.read_text())
+    assert exit_status == 0
+    assert told["cpu_work_s"] == 0.02
+    assert told["finished_s"] >= told["started_s"]
+
+
+def test_a_batch_run_that_is_stopped_tells_what_it_had_done(tmp_path: Path) -> None:
+    """Exit status 143, as a process that SIGTERM ends."""
+    stop = threading.Event()
+    stop.set()
+
+    exit_status = run(BatchOptions(cpu_work_s=100.0, termination_log=tmp_path / "log"), stop)
+
+    assert exit_status == 143
+    assert json.loads((tmp_path / "log").read_text())["cpu_work_s"] < 1
+
+
+def test_a_termination_log_that_cannot_be_written_does_not_fail_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    """The work is done; the line on stdout says what is missing."""
+    assert run(BatchOptions(cpu_work_s=0.0, termination_log=Path("/nowhere/log")), threading.Event()) == 0
+    assert "/nowhere/log" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("text", "cores"), [("150000 100000", 2), ("50000 100000", 1), ("nonsense", 1)])
+def test_threads_follow_the_cpu_limit(tmp_path: Path, text: str, cores: int) -> None:
+    """A limit of one and a half cores needs two threads to be used up."""
+    (tmp_path / "cpu.max").write_text(text)
+
+    assert cores_of_limit(tmp_path / "cpu.max") <= cores
+    assert cores_of_limit(tmp_path / "missing") == 1
+
+
+def test_settings_come_from_the_environment() -> None:
+    """An instance holds as much memory as its concurrent requests."""
+    options = service_options({"TANGO_PORT": "9000", "TANGO_INSTANCE": "p", "TANGO_CONCURRENCY": "8", "TANGO_MEMORY_MIB": "32"})
+
+    assert (options.port, options.instance, options.concurrency, options.memory_mib) == (9000, "p", 8, 256.0)
+    assert service_options({}).memory_mib == math.inf
+    assert batch_options({"TANGO_CPU_WORK_S": "1.5"}).cpu_work_s == 1.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "word"),
+    [
+        ([], {}, "usage"),
+        (["run"], {}, "TANGO_CPU_WORK_S"),
+        (["run"], {"TANGO_CPU_WORK_S": "-1"}, "'-1'"),
+        (["serve"], {"TANGO_PORT": "x"}, "TANGO_PORT"),
+    ],
+)
+def test_a_wrong_setting_ends_with_status_2_and_names_it(
+    capsys: pytest.CaptureFixture[str], arguments: list[str], environment: dict[str, str], word: str
+) -> None:
+    """Nothing is started with it."""
+    assert main(arguments, environment) == 2
+    assert word in capsys.readouterr().err
+
+
+def test_the_program_needs_the_standard_library_only() -> None:
+    """So that its image holds Python and this folder, nothing else."""
+    folder = Path(package.__file__).parent
+    imported = {
+        name
+        for file in folder.glob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        for name in (
+            [node.module]
+            if isinstance(node, ast.ImportFrom)
+            else [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else []
+        )
+        if name
+    }
+
+    foreign = {
+        n for n in imported if n.split(".")[0] not in sys.stdlib_module_names and not n.startswith("tango.emulation.workload")
+    }
+    assert foreign == set()
