@@ -88,13 +88,12 @@ def down(home: Path | None) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     began_s = time.monotonic()
-    with progress("Stopping the stack"):
-        while supervisor_pid(home) == pid and time.monotonic() - began_s < STOP_WITHIN_S:
-            time.sleep(0.1)
-        if supervisor_pid(home) == pid:
-            # Its children are tied to it and end with it.
-            os.kill(pid, signal.SIGKILL)
-            time.sleep(1.0)
+    while supervisor_pid(home) == pid and time.monotonic() - began_s < STOP_WITHIN_S:
+        time.sleep(0.1)
+    if supervisor_pid(home) == pid:
+        # Its children are tied to it and end with it.
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(1.0)
     if supervisor_pid(home) == pid:
         raise DependencyError(f"the supervisor, process {pid}, does not end")
     say("Stopped.")
@@ -228,7 +227,8 @@ def _start_detached(home: Path, fleet: str | None) -> None:
     try:
         with progress("Starting the stack", unit="processes") as advance:
             told = _advancing(advance)
-            while not _is_ready(found := read_status(home), read_stack(home), child.pid):
+            while not _is_ready(read_stack(home), child.pid):
+                found = read_status(home)
                 if child.poll() is not None or time.monotonic() > deadline_s:
                     raise DependencyError(f"the stack did not start:\n{_last_words(log_path)}")
                 told(_count_running(found), int(found["expected"]))
@@ -243,9 +243,8 @@ def _start_detached(home: Path, fleet: str | None) -> None:
         raise
 
 
-def _is_ready(found: dict[str, Any], info: StackInfo | None, pid: int) -> bool:
-    expected = int(found["expected"])
-    return info is not None and info.supervisor_pid == pid and 0 < expected == len(found["processes"]) == _count_running(found)
+def _is_ready(info: StackInfo | None, pid: int) -> bool:
+    return info is not None and info.ready and info.supervisor_pid == pid
 
 
 def _count_running(found: dict[str, Any]) -> int:

@@ -7,19 +7,24 @@ wait for Ctrl-C, or go on working, beside it.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import signal
 import stat
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 import tango
 from tango.domain.fleet import Fleet
-from tango.errors import ConfigError, UsageError
+from tango.domain.services import ServiceClass
+from tango.errors import ConfigError, DependencyError, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.stack.broker import HOST, Broker, free_port
 from tango.stack.credentials import Credentials
@@ -36,6 +41,9 @@ from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prep
 T = TypeVar("T")
 DEFAULT_FLEET = "demo"
 FLOWER_USER = "tango"
+NODES_WITHIN_S = 30.0
+INSTANCES_WITHIN_S = 8.0
+"""A fleet may be too small for its LC services; that must not keep it from starting."""
 
 
 class LocalStack:
@@ -56,6 +64,7 @@ class LocalStack:
         self._postgres = None if self._user_database else PostgresServer(home, password=self._secrets["postgres"])
         self._broker = None if self._user_broker else Broker(home, password=self._secrets["broker"])
         self._supervisor = Supervisor(home, progressed=progressed)
+        self._stopped = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="supervisor", daemon=True)
         self._thread.start()
@@ -99,10 +108,13 @@ class LocalStack:
             environment=self._environment(info),
         )
         self._run(self._supervisor.start(application_processes(layout)))
+        self._await_nodes(database_url)
+        write_stack(self._home, dataclasses.replace(info, ready=True))
         return info
 
     def stop(self) -> None:
         """Stop everything, dependants first, and give the folder back. Data and logs stay."""
+        self._stopped.set()
         try:
             self._run(self._supervisor.stop())
         finally:
@@ -113,6 +125,31 @@ class LocalStack:
             self._thread.join(5.0)
             self._loop.close()
             self._lock.release()
+
+    def _await_nodes(self, database_url: str) -> None:
+        """Wait until every node is Ready, and a little for LC instances. Raises: DependencyError when nodes do not come."""
+        declared = sum(len(c.nodes) for c in self._fleet.clusters)
+        wants_instances = any(s.service_class == ServiceClass.LC for s in self._fleet.services)
+        database = Database(database_url)
+        began_s = time.monotonic()
+        try:
+            store = PostgresFleetStore(database)
+            while not self._stopped.is_set():
+                snapshot = store.snapshot(at_s=time.time())
+                ready, waited_s = int(snapshot.node_ready.sum()), time.monotonic() - began_s
+                everywhere = np.isin(
+                    np.arange(len(snapshot.clusters)), snapshot.node_cluster[snapshot.instance_count.sum(axis=0) > 0]
+                )
+                if ready >= declared and (not wants_instances or everywhere.all() or waited_s > INSTANCES_WITHIN_S):
+                    return
+                if waited_s > NODES_WITHIN_S:
+                    raise DependencyError(
+                        f"{ready} of {declared} nodes are Ready after {NODES_WITHIN_S:.0f} s; "
+                        f"see kubelet-*.log and agent-*.log in {self._home / 'logs'}"
+                    )
+                self._stopped.wait(0.1)
+        finally:
+            database.close()
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -37,6 +38,8 @@ class StackInfo:
     flower_user: str = ""
     flower_password: str = field(default="", repr=False)
     supervisor_pid: int = 0
+    ready: bool = False
+    """Whether the start is over: all processes run and all nodes are Ready."""
 
 
 def state_home(env: Mapping[str, str]) -> Path:
@@ -94,11 +97,18 @@ class HomeLock:
         """Take the lock. Raises: UsageError if another supervisor holds it."""
         path = private_folder(home / "run") / "lock"
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._descriptor)
-            raise UsageError(f"a stack is already running in {home}; see `tango status`, stop it with `tango down`") from None
+        # `supervisor_pid` takes a shared lock for microseconds; only what holds on is another supervisor.
+        for patience in reversed(range(20)):
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if patience == 0:
+                    os.close(self._descriptor)
+                    raise UsageError(
+                        f"a stack is already running in {home}; see `tango status`, stop it with `tango down`"
+                    ) from None
+                time.sleep(0.01)
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
