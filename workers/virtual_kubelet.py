@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from tango.bootstrap import configure_logging
 from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelet
+from tango.errors import TangoError
 
 
 def main() -> None:
@@ -18,7 +20,11 @@ def main() -> None:
     parser.add_argument("--cluster", required=True)
     options = parser.parse_args()
     configure_logging()
-    run_virtual_kubelet(VirtualKubeletOptions(**vars(options)))
+    try:
+        run_virtual_kubelet(VirtualKubeletOptions(**vars(options)))
+    except TangoError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":
