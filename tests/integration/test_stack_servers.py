@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -85,6 +86,22 @@ def test_a_server_starts_again_after_it_was_killed(tmp_path: Path) -> None:
     finally:
         server.stop()
         server.discard()
+
+
+def test_a_deleted_state_folder_takes_its_data_with_it(tmp_path: Path) -> None:
+    """Who deletes the state folder and starts again gets an empty server with the new password, wherever the data lay."""
+    home = tmp_path / "home"
+    first = PostgresServer(home, password="first")
+    first.start()
+    first.stop()
+    shutil.rmtree(home)
+    second = PostgresServer(home, password="second")
+    try:
+        second.start()
+        assert _ask(second.admin_url(), "SELECT 1") == [(1,)]
+    finally:
+        second.stop()
+        second.discard()
 
 
 def test_a_long_state_folder_path_still_gets_a_socket(tmp_path: Path) -> None:

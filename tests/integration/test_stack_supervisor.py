@@ -1,0 +1,168 @@
+"""The supervisor with small real processes: restarts, stops, failures and its own sudden death."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tango.errors import DependencyError
+from tango.stack.processes import ProcessSpec
+from tango.stack.supervisor import Supervisor, read_status
+from tango.stack.tether import tethered
+
+
+def _python(name: str, program: str, **more: object) -> ProcessSpec:
+    command = (sys.executable, "-I", "-S", "-c", textwrap.dedent(program))
+    return ProcessSpec(name=name, role="test", command=lambda: tethered(command), **more)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+async def _until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+SLEEP = "import time; time.sleep(600)"
+
+
+async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
+    """A killed process comes back under another pid, and the restart is counted where `tango status` reads it."""
+    supervisor = Supervisor(tmp_path)
+    try:
+        await supervisor.start([_python("one", SLEEP)])
+        first = supervisor.rows()[0]["pid"]
+        os.kill(first, signal.SIGKILL)
+        await _until(lambda: supervisor.rows()[0]["restarts"] == 1 and supervisor.rows()[0]["state"] == "running")
+        row = read_status(tmp_path)["processes"][0]
+        assert row["pid"] not in (None, first)
+        assert row == {"name": "one", "role": "test", "pid": row["pid"], "state": "running", "restarts": 1}
+    finally:
+        await supervisor.stop()
+    assert not _alive(row["pid"])
+
+
+async def test_a_process_starts_when_those_before_it_are_ready(tmp_path: Path) -> None:
+    """`after` means ready, not merely started."""
+    ready = tmp_path / "ready"
+    slow = f"import pathlib, time; time.sleep(0.7); pathlib.Path({str(ready)!r}).touch(); time.sleep(600)"
+    check = f"import os, sys, time; sys.exit(9) if not os.path.exists({str(ready)!r}) else time.sleep(600)"
+    supervisor = Supervisor(tmp_path)
+    try:
+        await supervisor.start([_python("second", check, after=("first",)), _python("first", slow, ready_file=ready)])
+        assert [row["restarts"] for row in supervisor.rows()] == [0, 0]
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_process_that_cannot_start_is_told_with_its_log(tmp_path: Path) -> None:
+    """The start fails and shows what the process said last; the others are stopped by `stop`."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        bind = f"import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen(); s.accept()"
+        supervisor = Supervisor(tmp_path)
+        try:
+            with pytest.raises(DependencyError, match=r"(?s)broken did not start: exited with 1.*Address already in use"):
+                await supervisor.start([_python("good", SLEEP), _python("broken", bind)], attempts=2)
+            pids = [row["pid"] for row in supervisor.rows() if row["pid"]]
+        finally:
+            await supervisor.stop()
+    assert pids
+    assert not any(map(_alive, pids))
+
+
+async def test_stop_also_ends_what_does_not_listen_and_its_children(tmp_path: Path) -> None:
+    """A process that ignores SIGTERM is killed with its whole group."""
+    pid_file = tmp_path / "grandchild"
+    program = f"""
+        import os, pathlib, signal, time
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        pid = os.fork()
+        if pid:
+            pathlib.Path({str(pid_file)!r}).write_text(str(pid))
+        time.sleep(600)
+    """
+    supervisor = Supervisor(tmp_path)
+    await supervisor.start([_python("stubborn", program, ready_file=pid_file, stop_within_s=0.3)])
+    pids = [supervisor.rows()[0]["pid"], int(pid_file.read_text())]
+    await supervisor.stop()
+    await _until(lambda: not any(map(_alive, pids)), within_s=5.0)
+    assert not (tmp_path / "run" / "status.json").exists()
+
+
+async def test_stop_during_a_start_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C while processes are coming up ends those that are up and starts no other."""
+    supervisor = Supervisor(tmp_path)
+    specs = [_python("never", SLEEP, ready_file=tmp_path / "no"), _python("later", SLEEP, after=("never",))]
+    starting = asyncio.create_task(supervisor.start(specs))
+    await _until(lambda: supervisor.rows()[0]["pid"] is not None if supervisor.rows() else False)
+    pid = supervisor.rows()[0]["pid"]
+    starting.cancel()
+    await supervisor.stop()
+    assert not _alive(pid)
+    assert all(row["pid"] is None for row in supervisor.rows() if row["name"] == "later")
+
+
+async def test_a_log_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that has grown is moved aside once, and the process writes on into the emptied file."""
+    monkeypatch.setattr("tango.stack.children.LOG_LIMIT_BYTES", 1000)
+    monkeypatch.setattr("tango.stack.supervisor.LOOK_AT_LOGS_EVERY_S", 0.05)
+    program = "import time\nwhile True: print('x' * 99, flush=True); time.sleep(0.01)"
+    supervisor = Supervisor(tmp_path)
+    try:
+        await supervisor.start([_python("chatty", program)])
+        await _until((tmp_path / "logs" / "chatty.log.1").exists)
+        await _until(lambda: 0 < (tmp_path / "logs" / "chatty.log").stat().st_size < 3000)
+    finally:
+        await supervisor.stop()
+
+
+def test_children_die_with_a_killed_supervisor(tmp_path: Path) -> None:
+    """SIGKILL leaves a supervisor no time to stop its children: the kernel does it."""
+    program = f"""
+        import asyncio, sys
+        from pathlib import Path
+        from tango.stack.processes import ProcessSpec
+        from tango.stack.supervisor import Supervisor
+        from tango.stack.tether import tethered
+        sleep = ("/bin/sleep", "600")
+        async def main():
+            supervisor = Supervisor(Path({str(tmp_path)!r}))
+            await supervisor.start([ProcessSpec(name=n, role="test", command=lambda: tethered(sleep)) for n in ("a", "b")])
+            print("up", flush=True)
+            await asyncio.sleep(600)
+        asyncio.run(main())
+    """
+    root = Path(__file__).parent.parent.parent
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    ) as supervisor:
+        assert supervisor.stdout.readline() == "up\n"
+        pids = [row["pid"] for row in read_status(tmp_path)["processes"]]
+        assert all(map(_alive, pids))
+        supervisor.kill()
+        deadline_s = time.monotonic() + 10.0
+        while any(map(_alive, pids)) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+    assert not any(map(_alive, pids))

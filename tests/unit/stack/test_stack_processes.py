@@ -1,0 +1,50 @@
+"""The table of processes: names, order and what each is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tango.stack.processes import ClusterPlaces, Layout, application_processes
+from tango.stack.supervisor import stop_order
+
+HOME = Path("/home/of/it")
+LAYOUT = Layout(
+    home=HOME,
+    clusters=tuple(
+        ClusterPlaces(name=name, port=6000 + k, token_file=HOME / "tokens", data=HOME / name) for k, name in enumerate(("c1", "c2"))
+    ),
+    fleet_file=HOME / "fleet.yaml",
+    kubeconfig=HOME / "kubeconfig",
+    flower_port=5555,
+    flower_login="tango:hidden",
+    environment={"TANGO_DATABASE_URL": "postgresql://tango_app:hidden@/tango"},
+)
+
+
+def test_each_cluster_has_its_four_processes_and_the_centre_has_its_own() -> None:
+    """The names are those of the documentation."""
+    names = [spec.name for spec in application_processes(LAYOUT)]
+    per_cluster = [f"{kind}-{c}" for kind in ("apiserver", "kubelet", "agent", "worker") for c in ("c1", "c2")]
+    assert names == [*per_cluster, "scheduler", "replayer", "beat", "flower"]
+
+
+def test_no_secret_stands_in_a_command_line() -> None:
+    """Everybody on the machine may read argument lists."""
+    for spec in application_processes(LAYOUT):
+        assert "hidden" not in " ".join(spec.command())
+        assert "hidden" not in repr(spec)
+
+
+def test_every_queue_of_a_cluster_has_its_worker() -> None:
+    """A worker consumes its own cluster's queues and no other's."""
+    commands = {spec.name: list(spec.command()) for spec in application_processes(LAYOUT)}
+    assert "lc.c1,be.c1,exec.c1" in commands["worker-c1"]
+    assert "control" in commands["scheduler"]
+    assert "replay" in commands["replayer"]
+
+
+def test_api_servers_outlive_those_who_call_them() -> None:
+    """Layers are stopped one after the other, users of the API servers first."""
+    groups = stop_order(application_processes(LAYOUT))
+    assert groups[-1] == ["apiserver-c1", "apiserver-c2"]
+    assert {"kubelet-c1", "agent-c2", "worker-c1", "beat"} <= set(groups[0])
