@@ -88,13 +88,13 @@ def down(home: Path | None) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     began_s = time.monotonic()
-    while supervisor_pid(home) == pid and time.monotonic() - began_s < STOP_WITHIN_S:
+    while _is_alive(pid) and time.monotonic() - began_s < STOP_WITHIN_S:
         time.sleep(0.1)
     if supervisor_pid(home) == pid:
         # Its children are tied to it and end with it.
         os.kill(pid, signal.SIGKILL)
         time.sleep(1.0)
-    if supervisor_pid(home) == pid:
+    if _is_alive(pid):
         raise DependencyError(f"the supervisor, process {pid}, does not end")
     say("Stopped.")
 
@@ -245,6 +245,14 @@ def _start_detached(home: Path, fleet: str | None) -> None:
 
 def _is_ready(info: StackInfo | None, pid: int) -> bool:
     return info is not None and info.ready and info.supervisor_pid == pid
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _count_running(found: dict[str, Any]) -> int:
