@@ -139,7 +139,7 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
 def running_stack(*, home: Path, fleet: str | None, interrupted: threading.Event | None = None) -> Iterator[StackInfo | None]:
     """The stack for the life of a block: started and ready at its beginning, stopped however it ends.
 
-    With `interrupted`, a start during which that event is set ends early and gives None. Raises: DependencyError, with the end of
+    With `interrupted`, a start during which that event is set ends early and gives None. Raises: TangoError, with the end of
     its log, for a process that does not start.
     """
     from tango.stack.local import LocalStack, fleet_to_start
@@ -205,8 +205,8 @@ def _signals_set(event: threading.Event) -> Iterator[None]:
 
 
 def _start_detached(home: Path, fleet: str | None) -> None:
-    """Run `tango up` in a session of its own, and wait until it is ready. Raises: DependencyError with what it said."""
-    from tango.errors import DependencyError, UsageError
+    """Run `tango up` in a session of its own, and wait until it is ready. Raises: TangoError with what it said."""
+    from tango.errors import TangoError, UsageError
     from tango.stack.local import fleet_to_start, prepare_home, require_linux
     from tango.stack.state import private_folder, read_stack, supervisor_pid
     from tango.stack.supervisor import read_status
@@ -230,7 +230,7 @@ def _start_detached(home: Path, fleet: str | None) -> None:
             while not _is_ready(read_stack(home), child.pid):
                 found = read_status(home)
                 if child.poll() is not None or time.monotonic() > deadline_s:
-                    raise DependencyError(f"the stack did not start:\n{_last_words(log_path)}")
+                    raise TangoError(f"the stack did not start:\n{_last_words(log_path)}")
                 told(_count_running(found), int(found["expected"]))
                 time.sleep(0.1)
     except BaseException:

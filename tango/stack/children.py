@@ -16,7 +16,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
-from tango.errors import DependencyError, TangoError
+from tango.errors import TangoError
 from tango.stack.processes import ProcessSpec
 
 BACKOFF_BASE_S = 0.25
@@ -181,9 +181,9 @@ class Child:
         self._changed()
 
 
-def start_error(failed: NeverReadyError, tail: str) -> DependencyError:
+def start_error(failed: NeverReadyError, tail: str) -> TangoError:
     """What the user is told about a process that does not start."""
-    return DependencyError(f"{failed.name} did not start: {failed.reason}; the end of its log:\n{tail or '(empty)'}")
+    return TangoError(f"{failed.name} did not start: {failed.reason}; the end of its log:\n{tail or '(empty)'}")
 
 
 def _accepts(port: int) -> bool:

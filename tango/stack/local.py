@@ -70,7 +70,7 @@ class LocalStack:
         self._thread.start()
 
     def start(self) -> StackInfo:
-        """Start everything and wait until all of it is ready. Raises: DependencyError for a process that does not start."""
+        """Start everything and wait until all of it is ready. Raises: TangoError for a process that does not start."""
         clusters = self._cluster_places()
         self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4
         self._run(self._supervisor.start(self._servers()))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tango.errors import TangoError
 from tango.stack.children import Child, NeverReadyError, ProcessState, start_error
 from tango.stack.processes import ProcessSpec
 from tango.stack.state import private_folder, write_private
@@ -32,6 +33,7 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._progressed = progressed
         self._log_keeper: asyncio.Task[None] | None = None
+        self._stopping = False
         self.expected = 0
 
     async def start(
@@ -39,8 +41,10 @@ class Supervisor:
     ) -> None:
         """Start processes and wait until all of these are ready; what they run `after` may have been started earlier.
 
-        Raises: DependencyError naming a process that does not start, with the end of its log. The others keep running: call `stop`.
+        Raises: TangoError naming a process that does not start, with the end of its log. The others keep running: call `stop`.
         """
+        if self._stopping:
+            raise TangoError("the stack is being stopped")
         for spec in specs:
             self._children[spec.name] = Child(spec, self._logs / f"{spec.name}.log", self._write_status)
         self.expected = max(self.expected, len(self._children))
@@ -64,6 +68,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """Stop everything, dependants first; what does not end in its time is killed. Never raises for a process that is gone."""
+        self._stopping = True
         if self._log_keeper is not None:
             self._log_keeper.cancel()
         for names in stop_order([child.spec for child in self._children.values()]):

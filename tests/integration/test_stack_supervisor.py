@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tango.errors import DependencyError
+from tango.errors import TangoError
 from tango.stack.processes import ProcessSpec
 from tango.stack.supervisor import Supervisor, read_status
 from tango.stack.tether import tethered
@@ -80,7 +80,7 @@ async def test_a_process_that_cannot_start_is_told_with_its_log(tmp_path: Path) 
         bind = f"import socket; s = socket.socket(); s.bind(('127.0.0.1', {port})); s.listen(); s.accept()"
         supervisor = Supervisor(tmp_path)
         try:
-            with pytest.raises(DependencyError, match=r"(?s)broken did not start: exited with 1.*Address already in use"):
+            with pytest.raises(TangoError, match=r"(?s)broken did not start: exited with 1.*Address already in use"):
                 await supervisor.start([_python("good", SLEEP), _python("broken", bind)], attempts=2)
             pids = [row["pid"] for row in supervisor.rows() if row["pid"]]
         finally:
