@@ -145,13 +145,16 @@ def running_stack(*, home: Path, fleet: str | None, interrupted: threading.Event
     from tango.stack.local import LocalStack, fleet_to_start
 
     chosen = fleet_to_start(home, fleet)
+    over = threading.Event()
     with progress("Starting the stack", unit="processes") as advance:
-        stack = LocalStack(home, chosen, environment=os.environ, progressed=_advancing(advance))
+        stack = LocalStack(home, chosen, environment=os.environ, progressed=_advancing(advance, over))
         try:
             info = _started(stack.start, interrupted)
         except BaseException:
+            over.set()
             stack.stop()
             raise
+        over.set()
     try:
         yield info
     finally:
@@ -180,12 +183,14 @@ def _started(start: Callable[[], StackInfo], interrupted: threading.Event | None
     return found[0] if found else None
 
 
-def _advancing(advance: Advance) -> Callable[[int, int], None]:
-    """Turn "so many are ready" into steps of a progress bar."""
+def _advancing(advance: Advance, over: threading.Event) -> Callable[[int, int], None]:
+    """Turn "so many are ready" into steps of a progress bar; silent once the start is `over`."""
     shown = 0
 
     def progressed(ready: int, expected: int) -> None:
         nonlocal shown
+        if over.is_set():
+            return
         advance(float(ready - shown), total=float(expected))
         shown = ready
 
@@ -226,7 +231,7 @@ def _start_detached(home: Path, fleet: str | None) -> None:
     deadline_s = time.monotonic() + DETACHED_START_WITHIN_S
     try:
         with progress("Starting the stack", unit="processes") as advance:
-            told = _advancing(advance)
+            told = _advancing(advance, threading.Event())
             while not _is_ready(read_stack(home), child.pid):
                 found = read_status(home)
                 if child.poll() is not None or time.monotonic() > deadline_s:
