@@ -101,7 +101,9 @@ class Authorizer:
         if self._allowed[key]:
             return
         kind = resource.split("/")[0]
-        shown = f'{kind}.{group} "{name}"' if group and name else f'{kind} "{name}"' if name else f"{kind}.{group}" if group else kind
+        shown = (
+            f'{kind}.{group} "{name}"' if group and name else f'{kind} "{name}"' if name else f"{kind}.{group}" if group else kind
+        )
         where = f' in the namespace "{namespace}"' if namespace else " at the cluster scope"
         raise Refused(
             403,

@@ -12,7 +12,9 @@ Json = dict[str, Any]
 class Refused(Exception):
     """An answer other than success."""
 
-    def __init__(self, code: int, reason: str, message: str, *, details: Json | None = None, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, code: int, reason: str, message: str, *, details: Json | None = None, headers: dict[str, str] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.headers = headers or {}

@@ -54,7 +54,7 @@ def canonical_quantities(held: Json) -> Json:
         return {name: canonical(value) for name, value in held.items()}
     except ValueError as error:
         raise bad_request(
-            "Pod in version \"v1\" cannot be handled as a Pod: quantities must match the regular expression "
+            'Pod in version "v1" cannot be handled as a Pod: quantities must match the regular expression '
             f"'^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$' ({error})"
         ) from error
 
@@ -122,7 +122,11 @@ def qos_class(spec: Json) -> str:
             request, limit = requests.get(name), limits.get(name)
             held = [v for v in (request, limit) if v is not None and parse_quantity(v) != 0]
             any_set = any_set or bool(held)
-            if limit is None or parse_quantity(limit) == 0 or (request is not None and parse_quantity(request) != parse_quantity(limit)):
+            if (
+                limit is None
+                or parse_quantity(limit) == 0
+                or (request is not None and parse_quantity(request) != parse_quantity(limit))
+            ):
                 guaranteed = False
     return "BestEffort" if not any_set else "Guaranteed" if guaranteed else "Burstable"
 
@@ -142,7 +146,9 @@ def validate_new(pod: Json) -> None:
         if not own:
             causes.required(f"{at}.name")
         elif not _LABEL_NAME.fullmatch(own) or len(own) > 63:
-            causes.invalid(f"{at}.name", own, "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'")
+            causes.invalid(
+                f"{at}.name", own, "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-'"
+            )
         elif own in seen:
             causes.add("FieldValueDuplicate", f'Duplicate value: "{own}"', f"{at}.name")
         seen.add(own)
@@ -210,9 +216,7 @@ def _check_allocatable(name: str, spec: Json, allocatable: Json | None) -> None:
         if not allocatable or resource not in allocatable:
             continue
         scale = 1000 if resource == "cpu" else 1
-        asked = sum(
-            parse_quantity(((c.get("resources") or {}).get("requests") or {}).get(resource, 0)) for c in spec["containers"]
-        )
+        asked = sum(parse_quantity(((c.get("resources") or {}).get("requests") or {}).get(resource, 0)) for c in spec["containers"])
         if asked > parse_quantity(allocatable[resource]):
             raise Refused(
                 403,
@@ -241,14 +245,19 @@ def _containers(spec: Json) -> list[Json]:
 
 def _others(container: Json) -> Json:
     resources = container.get("resources") or {}
-    return {
-        part: {n: v for n, v in (resources.get(part) or {}).items() if n not in _RESIZABLE} for part in ("requests", "limits")
-    }
+    return {part: {n: v for n, v in (resources.get(part) or {}).items() if n not in _RESIZABLE} for part in ("requests", "limits")}
 
 
 def _fixed(spec: Json) -> Json:
     """The spec without what a plain update may change."""
-    free = ("activeDeadlineSeconds", "terminationGracePeriodSeconds", "tolerations", "schedulingGates", "containers", "initContainers")
+    free = (
+        "activeDeadlineSeconds",
+        "terminationGracePeriodSeconds",
+        "tolerations",
+        "schedulingGates",
+        "containers",
+        "initContainers",
+    )
     fixed = {k: v for k, v in spec.items() if k not in free}
     for part in ("containers", "initContainers"):
         fixed[part] = [{k: v for k, v in c.items() if k != "image"} for c in spec.get(part) or []]

@@ -55,7 +55,9 @@ async def _serve(options: ApiServerOptions) -> None:
         await site.start()
     except OSError as error:
         await runner.cleanup()
-        raise ConfigError(f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port") from error
+        raise ConfigError(
+            f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port"
+        ) from error
     port = runner.addresses[0][1]
     if options.port_file is not None:
         fresh = options.port_file.with_suffix(".new")

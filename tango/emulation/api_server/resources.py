@@ -29,7 +29,16 @@ class Resource:
 
 
 RESOURCES = (
-    Resource(group="", version="v1", name="namespaces", kind="Namespace", singular="namespace", namespaced=False, short=("ns",), subresources=("status",)),
+    Resource(
+        group="",
+        version="v1",
+        name="namespaces",
+        kind="Namespace",
+        singular="namespace",
+        namespaced=False,
+        short=("ns",),
+        subresources=("status",),
+    ),
     Resource(
         group="",
         version="v1",
@@ -84,8 +93,12 @@ RESOURCES = (
         short=("pdb",),
         subresources=("status",),
     ),
-    Resource(group="metrics.k8s.io", version="v1beta1", name="nodes", kind="NodeMetrics", singular="", namespaced=False, durable=False),
-    Resource(group="metrics.k8s.io", version="v1beta1", name="pods", kind="PodMetrics", singular="", namespaced=True, durable=False),
+    Resource(
+        group="metrics.k8s.io", version="v1beta1", name="nodes", kind="NodeMetrics", singular="", namespaced=False, durable=False
+    ),
+    Resource(
+        group="metrics.k8s.io", version="v1beta1", name="pods", kind="PodMetrics", singular="", namespaced=True, durable=False
+    ),
 )
 
 BY_PLACE = {(r.group, r.version, r.name): r for r in RESOURCES}

@@ -71,7 +71,9 @@ def _field_tests(resource: Resource, text: str) -> list[Match]:
     known = ("metadata.name", "metadata.namespace", *resource.fields)
     tests: list[Match] = []
     for part in _split(text):
-        path, operator, value = re.fullmatch(r"\s*([^=!]+?)\s*(==|=|!=)\s*(.*?)\s*", part).groups() if re.search("=", part) else (part, "", "")  # type: ignore[union-attr]
+        path, operator, value = (
+            re.fullmatch(r"\s*([^=!]+?)\s*(==|=|!=)\s*(.*?)\s*", part).groups() if re.search("=", part) else (part, "", "")
+        )  # type: ignore[union-attr]
         if not operator:
             raise bad_request(f"invalid selector: {part!r}; can't understand {part!r}")
         if path not in known:

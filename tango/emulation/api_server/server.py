@@ -66,9 +66,7 @@ class ApiServer:
         self._authorizer = authorizer
         self._faults = Faults()
         self._watches: set[Watch] = set()
-        self._heads = {
-            id(r): orjson.dumps({"kind": r.kind, "apiVersion": r.api_version})[:-1] + b"," for r in RESOURCES
-        }
+        self._heads = {id(r): orjson.dumps({"kind": r.kind, "apiVersion": r.api_version})[:-1] + b"," for r in RESOURCES}
         namespaces = storage.of(BY_PLACE["", "v1", "namespaces"])
         for name in NAMESPACES:
             if ("", name) not in namespaces.objects:
@@ -197,9 +195,7 @@ class ApiServer:
         body = orjson.dumps(head)[:-1] + b',"items":[' + b",".join(s.payload for s in found) + b"]}"
         return web.Response(body=body, content_type="application/json")
 
-    async def _watch(
-        self, request: web.Request, collection: Collection, namespace: str | None, name: str
-    ) -> web.StreamResponse:
+    async def _watch(self, request: web.Request, collection: Collection, namespace: str | None, name: str) -> web.StreamResponse:
         query = request.query
         fields = query.get("fieldSelector", "")
         if name:
@@ -246,7 +242,11 @@ class ApiServer:
                 details={
                     "kind": resource.kind,
                     "causes": [
-                        {"reason": "FieldValueRequired", "message": "Required value: name or generateName is required", "field": "metadata.name"}
+                        {
+                            "reason": "FieldValueRequired",
+                            "message": "Required value: name or generateName is required",
+                            "field": "metadata.name",
+                        }
                     ],
                 },
             )
@@ -293,9 +293,7 @@ class ApiServer:
         new = change(old)
         metadata = {**(new.get("metadata") or {})}
         if metadata.get("name", key[1]) != key[1]:
-            raise bad_request(
-                f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({key[1]})"
-            )
+            raise bad_request(f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({key[1]})")
         asked = metadata.get("resourceVersion")
         if asked and asked != old["metadata"]["resourceVersion"]:
             raise stale(resource.name, key[1], resource.group)
@@ -328,7 +326,16 @@ class ApiServer:
             if spec == old["spec"]:
                 return old
             return {**old, "metadata": {**kept, "generation": kept.get("generation", 1) + 1}, "spec": spec}
-        for field in ("uid", "creationTimestamp", "generation", "namespace", "name", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        for field in (
+            "uid",
+            "creationTimestamp",
+            "generation",
+            "namespace",
+            "name",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+        ):
             metadata.pop(field, None)
             if field in kept:
                 metadata[field] = kept[field]
@@ -502,17 +509,13 @@ class ApiServer:
     # ---- pieces --------------------------------------------------------------------------------------------------------
 
     def _answer(self, resource: Resource, stored: Stored, status: int = 200) -> web.Response:
-        return web.Response(
-            status=status, body=self._heads[id(resource)] + stored.payload[1:], content_type="application/json"
-        )
+        return web.Response(status=status, body=self._heads[id(resource)] + stored.payload[1:], content_type="application/json")
 
     def _require_namespace(self, namespace: str | None, metadata: Json) -> None:
         if not namespace:
             raise Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         if metadata.get("namespace", namespace) != namespace:
-            raise bad_request(
-                f"the namespace of the provided object does not match the namespace sent on the request"
-            )
+            raise bad_request(f"the namespace of the provided object does not match the namespace sent on the request")
         if ("", namespace) not in self._storage.of(BY_PLACE["", "v1", "namespaces"]).objects:
             raise not_found("namespaces", namespace)
 
@@ -566,7 +569,7 @@ class ApiServer:
                 body.get("apiVersion") or resource.api_version
             ) != resource.api_version:
                 raise bad_request(
-                    f"{body.get('kind')} in version \"{resource.version}\" cannot be handled as a {resource.kind}: the object provided is "
+                    f'{body.get("kind")} in version "{resource.version}" cannot be handled as a {resource.kind}: the object provided is '
                     f"unrecognized (must be of type {resource.kind}): got {body.get('apiVersion')}, Kind={body.get('kind')}"
                 )
             if not isinstance(body.setdefault("metadata", {}), dict):
@@ -622,9 +625,7 @@ class ApiServer:
                 await self._stop_watches(request.app)
         elif request.method == "DELETE":
             self._faults.replace([])
-        return web.Response(
-            body=orjson.dumps([r.fault for r in self._faults.rules]), content_type="application/json"
-        )
+        return web.Response(body=orjson.dumps([r.fault for r in self._faults.rules]), content_type="application/json")
 
     def _discovery(self, path: str, user: User, parts: list[str]) -> web.Response:
         self._authorizer.require_path(user, path)

@@ -29,9 +29,7 @@ class Watch:
         self._head = _head(collection.resource)
         self.cut = False
 
-    async def events(
-        self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool
-    ) -> AsyncIterator[bytes]:
+    async def events(self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool) -> AsyncIterator[bytes]:
         """Chunks of event lines. A version out of history gives one ERROR event, as a real server does inside its stream."""
         if version in ("", "0") or initial:
             for stored in self._collection.in_order(self._namespace):
