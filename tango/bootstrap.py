@@ -218,9 +218,7 @@ class World:
                 lease=self.settings.lease,
             )
 
-    def execute_lc(
-        self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], publisher: Publisher
-    ) -> int:
+    def execute_lc(self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], publisher: Publisher) -> int:
         """Claim dispatched LC requests and start their calls."""
         return self.executor(publisher).execute(run_id, cluster, request_ids, epochs, owner=self.owner)
 

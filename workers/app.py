@@ -15,7 +15,15 @@ from tango import bootstrap
 from tango.settings import Settings
 from workers.queues import CONTROL, REPLAY, declared
 
-TASK_MODULES = ("tasks.replay", "tasks.dispatch", "tasks.execute", "tasks.admission", "tasks.placement", "tasks.sharing", "tasks.reconcile")
+TASK_MODULES = (
+    "tasks.replay",
+    "tasks.dispatch",
+    "tasks.execute",
+    "tasks.admission",
+    "tasks.placement",
+    "tasks.sharing",
+    "tasks.reconcile",
+)
 
 VISIBILITY_TIMEOUT_S = 300
 """Far above the longest task (a replay slice, 20 s): below it the broker would deliver a running task a second time."""
@@ -65,7 +73,11 @@ def create_app(settings: Settings) -> Celery:
         beat_schedule={
             # `expires` skips a tick that waited too long instead of queueing it up behind the others.
             "place-be": {"task": "tango.place_be", "schedule": settings.be.tick_s, "options": {"queue": CONTROL, "expires": 1.0}},
-            "reassure": {"task": "tango.reassure", "schedule": settings.sharing.tick_s, "options": {"queue": CONTROL, "expires": 2.0}},
+            "reassure": {
+                "task": "tango.reassure",
+                "schedule": settings.sharing.tick_s,
+                "options": {"queue": CONTROL, "expires": 2.0},
+            },
             "reconcile": {"task": "tango.reconcile", "schedule": 1.0, "options": {"queue": CONTROL, "expires": 2.0}},
         },
     )

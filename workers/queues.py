@@ -1,7 +1,7 @@
 """Names of the queues and what goes where: one set of queues per cluster, and two of the centre.
 
-    lc.<cluster>    arrivals to dispatch        be.<cluster>    arrivals for the centre
-    exec.<cluster>  dispatched LC work to run   control         periodic tasks          replay   release of due requests
+lc.<cluster>    arrivals to dispatch        be.<cluster>    arrivals for the centre
+exec.<cluster>  dispatched LC work to run   control         periodic tasks          replay   release of due requests
 """
 
 from __future__ import annotations

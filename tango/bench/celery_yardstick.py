@@ -34,7 +34,9 @@ class CeleryRates:
     """From the first publish to the last task consumed."""
 
 
-def measure(broker_url: str, *, workers: int, tasks: int = 6000, pools: tuple[str, ...] = ("prefork", "threads")) -> list[CeleryRates]:
+def measure(
+    broker_url: str, *, workers: int, tasks: int = 6000, pools: tuple[str, ...] = ("prefork", "threads")
+) -> list[CeleryRates]:
     """Rates of each pool with `workers` worker processes of concurrency 1 (prefork) or 4 (threads)."""
     os.environ["TANGO_BENCH_BROKER_URL"] = broker_url
     noop_app.app.conf.broker_url = broker_url
@@ -99,7 +101,11 @@ def _workers(broker_url: str, pool: str, count: int) -> Iterator[None]:
     command += ["--concurrency", concurrency, "--without-gossip", "--without-mingle", "--without-heartbeat", "-l", "error"]
     processes = [
         subprocess.Popen(
-            [*command, "-n", f"bench{k}@%h"], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+            [*command, "-n", f"bench{k}@%h"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         for k in range(count)
     ]

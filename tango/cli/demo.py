@@ -29,7 +29,9 @@ def demo(duration: float, rate: float, seed: int) -> None:
     with demo_environment(home):
         from tango.cli.stack import running_stack
 
-        click.echo(f"Tango demo: 3 clusters of 4 nodes, about {rate * duration:.0f} requests in {duration:.0f} s. State: {home}", err=True)
+        click.echo(
+            f"Tango demo: 3 clusters of 4 nodes, about {rate * duration:.0f} requests in {duration:.0f} s. State: {home}", err=True
+        )
         with running_stack(home=home, fleet="demo"):
             report = replay_and_show(duration=duration, rate=rate, seed=seed)
     click.echo(f"\nReport:  {report}\n")

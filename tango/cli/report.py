@@ -9,7 +9,9 @@ import click
 
 @click.command()
 @click.argument("run_id", type=int, metavar="RUN")
-@click.option("-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Default: the state folder's reports.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Default: the state folder's reports."
+)
 def report(run_id: int, out: Path | None) -> None:
     """Write the report of a RUN as one self-contained HTML page."""
     click.echo(str(write_report(run_id, out)))

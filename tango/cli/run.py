@@ -224,7 +224,8 @@ def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
     if state is not None and state not in RequestState:
         raise UsageError(f"there is no state {state!r}; known states: {', '.join(RequestState)}")
     columns = tuple(
-        Column(name) for name in ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
+        Column(name)
+        for name in ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
     )
     print_rows(_world().records.requests(run_id, state=state, limit=limit), columns, output)
 

@@ -203,4 +203,6 @@ def _termination_message(text: str | None) -> dict[str, float]:
         return {}
     if not isinstance(message, dict):
         return {}
-    return {k: float(v) for k, v in message.items() if k in ("cpu_work_s", "started_s", "finished_s") and isinstance(v, int | float)}
+    return {
+        k: float(v) for k, v in message.items() if k in ("cpu_work_s", "started_s", "finished_s") and isinstance(v, int | float)
+    }

@@ -64,7 +64,11 @@ class Service:
         if self.cpu_work_cv < 0 or self.payload_kib < 0:
             refuse("cpu_work_cv or payload_kib", (self.cpu_work_cv, self.payload_kib), "0 or more")
         if self.cpu_request_millicores >= self.cpu_limit_millicores:
-            refuse("cpu_request_millicores", self.cpu_request_millicores, "less than cpu_limit_millicores, so that the pod is Burstable")
+            refuse(
+                "cpu_request_millicores",
+                self.cpu_request_millicores,
+                "less than cpu_limit_millicores, so that the pod is Burstable",
+            )
         if self.service_class is ServiceClass.LC:
             if self.target_ms is None or not self.target_ms > 0:
                 refuse("target_ms", self.target_ms, "milliseconds above 0 for an LC service")

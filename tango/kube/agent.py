@@ -16,7 +16,16 @@ from dataclasses import dataclass
 import structlog
 
 from tango.control.deploy_instances import plan_instances
-from tango.control.observe_cluster import be_identity, be_started_at_s, instance_states, is_over, node_states, outcome_of, pod_class, pod_end
+from tango.control.observe_cluster import (
+    be_identity,
+    be_started_at_s,
+    instance_states,
+    is_over,
+    node_states,
+    outcome_of,
+    pod_class,
+    pod_end,
+)
 from tango.domain.observations import PodEnd
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound, StoreError, StoreUnavailable, UsageError
 from tango.kube.api_client import JSON, KubeClient
@@ -52,9 +61,7 @@ class ClusterAgent:
         self._lease = lease
         self._pods_path = f"/api/v1/namespaces/{kube.namespace}/pods"
         self._nodes = Informer(client, "/api/v1/nodes")
-        self._pods = Informer(
-            client, self._pods_path, on_event=self._on_pod, labelSelector="app.kubernetes.io/managed-by=tango"
-        )
+        self._pods = Informer(client, self._pods_path, on_event=self._on_pod, labelSelector="app.kubernetes.io/managed-by=tango")
         self._ended: dict[str, PodEnd] = {}
         """Ends to settle, by pod uid."""
         self._settled: dict[str, str] = {}

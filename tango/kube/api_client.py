@@ -38,7 +38,15 @@ JSON_PATCH = "application/json-patch+json"
 
 PAGE = 500
 RETRIED = frozenset({429, 500, 503, 504})
-_BY_STATUS: dict[int, type[ClusterError]] = {400: Invalid, 401: Forbidden, 403: Forbidden, 404: NotFound, 409: Conflict, 410: Gone, 422: Invalid}
+_BY_STATUS: dict[int, type[ClusterError]] = {
+    400: Invalid,
+    401: Forbidden,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Gone,
+    422: Invalid,
+}
 
 
 class KubeClient:
@@ -59,7 +67,9 @@ class KubeClient:
         """A client for a context of a kubeconfig. Raises: ConfigError if the file or the context is wrong."""
         configuration = official.Configuration()
         try:
-            await official_config.load_kube_config(config_file=path, context=context, client_configuration=configuration, persist_config=False)
+            await official_config.load_kube_config(
+                config_file=path, context=context, client_configuration=configuration, persist_config=False
+            )
         except (official_config.ConfigException, OSError, TypeError) as error:
             raise ConfigError(f"kubeconfig {path}, context {context!r}: {error}") from error
         return cls(official.ApiClient(configuration), settings, cluster=cluster or context)
@@ -182,4 +192,6 @@ class KubeClient:
         if status == 429:
             causes = (body.get("details") or {}).get("causes") or []
             kind = BudgetExhausted if any(c.get("reason") == "DisruptionBudget" for c in causes) else Throttled
-        return kind(f"{self.cluster}: {method} {path}: {status} {reason}: {message}", status=status, reason=reason, cluster=self.cluster)
+        return kind(
+            f"{self.cluster}: {method} {path}: {status} {reason}: {message}", status=status, reason=reason, cluster=self.cluster
+        )

@@ -51,7 +51,12 @@ def plan_scoring(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSett
             s = arrivals.service[row]
             queue = view.in_flight[s] / np.maximum(1e-9, view.limit_cores[s])
             near = view.network_s[s] / max(1e-9, float(view.network_s[s].max()))
-            score = 0.3 * free_cpu + 0.1 * free_memory - 0.3 * near - 0.3 * queue / max(1.0, float(queue[view.limit_cores[s] > 0].max(initial=0)))
+            score = (
+                0.3 * free_cpu
+                + 0.1 * free_memory
+                - 0.3 * near
+                - 0.3 * queue / max(1.0, float(queue[view.limit_cores[s] > 0].max(initial=0)))
+            )
             score = np.where(view.limit_cores[s] > 0, score, -np.inf)
             if np.isfinite(score).any():
                 chosen = int(np.argmax(score))

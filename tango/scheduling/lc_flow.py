@@ -53,10 +53,7 @@ def _planned(
         rows = np.flatnonzero(arrivals.entry_cluster == entry)
         view = lc_view(arrivals, snapshot, int(entry))
         links = np.stack(
-            [
-                link_capacity(snapshot, int(entry), s.payload_kib, float((s.target_ms or 1e3) / 1e3))
-                for s in snapshot.services
-            ]
+            [link_capacity(snapshot, int(entry), s.payload_kib, float((s.target_ms or 1e3) / 1e3)) for s in snapshot.services]
         )
         fill(
             rows,
@@ -80,9 +77,7 @@ def _planned(
 
 
 @njit(cache=True)
-def marginal_s(
-    work_s: float, network_s: float, limit_cores: float, places: float, in_flight: float
-) -> float:
+def marginal_s(work_s: float, network_s: float, limit_cores: float, places: float, in_flight: float) -> float:
     """Expected completion of one more request, in seconds; convex and rising in `in_flight`."""
     held = min(in_flight + 1.0, max(1.0, places))
     service_s = work_s * max(1.0, held / limit_cores)

@@ -70,9 +70,13 @@ def plan_sharing(
         after = min(after, ceiling, room.cpu_allocatable_millicores)
         if abs(after - instance.cpu_limit_millicores) < STEP_MILLICORES:
             continue
-        request = max(1, min(after - 1, int(after * REQUEST_SHARE * service.cpu_request_millicores / service.cpu_limit_millicores * 2)))
-        free = room.cpu_allocatable_millicores - room.be_cpu_request_millicores - sum(
-            requests[i.pod] for i in by_node[instance.node] if i.pod != instance.pod
+        request = max(
+            1, min(after - 1, int(after * REQUEST_SHARE * service.cpu_request_millicores / service.cpu_limit_millicores * 2))
+        )
+        free = (
+            room.cpu_allocatable_millicores
+            - room.be_cpu_request_millicores
+            - sum(requests[i.pod] for i in by_node[instance.node] if i.pod != instance.pod)
         )
         freed = 0
         for eviction, gives in room.be_evictable:

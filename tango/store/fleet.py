@@ -31,9 +31,7 @@ _NODE_COLUMNS = (
     "lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, be_cpu_request_millicores, be_cpu_limit_millicores, "
     "be_memory_held_mib, be_pods"
 )
-_INSTANCE_COLUMNS = (
-    "cluster, pod, uid, service, node, pod_ip, port, ready, cpu_request_millicores, cpu_limit_millicores, memory_limit_mib, restarts"
-)
+_INSTANCE_COLUMNS = "cluster, pod, uid, service, node, pod_ip, port, ready, cpu_request_millicores, cpu_limit_millicores, memory_limit_mib, restarts"
 _SAMPLE_COLUMNS = (
     "cluster, node, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, memory_used_mib, "
     "lc_cpu_limit_millicores, lc_memory_held_mib, be_cpu_request_millicores, be_memory_held_mib, be_pods"
@@ -84,7 +82,8 @@ class PostgresFleetStore:
         def declare(cursor: Cursor) -> None:
             cursor.execute("DELETE FROM fleet")
             cursor.execute(
-                "INSERT INTO fleet (name, hash, declaration) VALUES (%s, %s, %s)", (fleet.name, fleet.source_hash, dump_fleet(fleet))
+                "INSERT INTO fleet (name, hash, declaration) VALUES (%s, %s, %s)",
+                (fleet.name, fleet.source_hash, dump_fleet(fleet)),
             )
             cursor.execute("DELETE FROM cluster WHERE embedded AND name <> ALL (%s) RETURNING name", (names,))
             gone = [row[0] for row in cursor.fetchall()]
@@ -398,13 +397,14 @@ def _put_services(cursor: Cursor, services: Sequence[Service]) -> None:
         cursor,
         'INSERT INTO service (name, "class", target_ms, spec) VALUES %s ON CONFLICT (name) DO UPDATE SET '
         '"class" = excluded."class", target_ms = excluded.target_ms, spec = excluded.spec, declared_at = now()',
-        [(s.name, s.service_class.label, s.target_ms, Json({**dataclasses.asdict(s), "service_class": int(s.service_class)})) for s in services],
+        [
+            (s.name, s.service_class.label, s.target_ms, Json({**dataclasses.asdict(s), "service_class": int(s.service_class)}))
+            for s in services
+        ],
     )
 
 
-def _replace(
-    cursor: Cursor, table: str, columns: str, key: tuple[str, str], cluster: str, rows: Sequence[tuple[Any, ...]]
-) -> None:
+def _replace(cursor: Cursor, table: str, columns: str, key: tuple[str, str], cluster: str, rows: Sequence[tuple[Any, ...]]) -> None:
     cursor.execute(f"DELETE FROM {table} WHERE cluster = %s AND {key[1]} <> ALL (%s)", (cluster, [row[1] for row in rows]))
     if rows:
         changed = ", ".join(f"{c} = excluded.{c}" for c in columns.split(", ") if c not in key)

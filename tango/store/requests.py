@@ -88,9 +88,7 @@ class PostgresRequestStore:
             cursor.execute("SELECT due_s, state FROM request WHERE run_id = %s AND request_id = %s", (run_id, first))
             due_s, state = cursor.fetchone() or (None, None)
             # A cancelled run leaves nothing to release.
-            return Released(
-                batches=_batches([(run_id, *row) for row in rows]), next_due_s=None if state == "cancelled" else due_s
-            )
+            return Released(batches=_batches([(run_id, *row) for row in rows]), next_due_s=None if state == "cancelled" else due_s)
 
         return self._database.run(release)
 

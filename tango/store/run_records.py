@@ -219,9 +219,12 @@ class PostgresRunRecords:
             (run_id,),
         )
         (run,) = self._database.rows(
-            "SELECT accepted, span_s / speed, extract(epoch FROM now() - started_at)::float8, status FROM run WHERE run_id = %s", (run_id,)
+            "SELECT accepted, span_s / speed, extract(epoch FROM now() - started_at)::float8, status FROM run WHERE run_id = %s",
+            (run_id,),
         )
-        (used,) = self._database.rows("SELECT sum(cpu_used_millicores) / nullif(sum(cpu_allocatable_millicores), 0) FROM node WHERE ready")
+        (used,) = self._database.rows(
+            "SELECT sum(cpu_used_millicores) / nullif(sum(cpu_allocatable_millicores), 0) FROM node WHERE ready"
+        )
         return {
             "accepted": run[0],
             "span_wall_s": run[1],
@@ -233,7 +236,9 @@ class PostgresRunRecords:
         }
 
     def _names(self, run_id: int) -> _Names:
-        found = self._database.rows("SELECT coalesce(extract(epoch FROM started_at)::float8, 0) FROM run WHERE run_id = %s", (run_id,))
+        found = self._database.rows(
+            "SELECT coalesce(extract(epoch FROM started_at)::float8, 0) FROM run WHERE run_id = %s", (run_id,)
+        )
         if not found:
             raise UsageError(f"there is no run {run_id}; see `tango run list`")
         nodes = self._database.rows(
