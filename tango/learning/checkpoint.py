@@ -1,0 +1,106 @@
+"""Networks as files: what is written is checked in full when it is read, and nothing in a file can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tango.errors import CheckpointError
+from tango.learning.features import SCHEMA
+from tango.learning.network import PlacementNetwork
+
+FORMAT_VERSION = 1
+MOST_BYTES = 16 * 2**20
+SHIPPED = "dcg-be.pt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A network with where it comes from."""
+
+    network: PlacementNetwork
+    name: str
+    digest: str
+    """SHA-256 of the file."""
+    path: str
+    trained: dict[str, Any] = field(default_factory=dict)
+    """Training configuration, code version and scores, as the training run wrote them."""
+
+
+def shipped_path() -> Path:
+    """The checkpoint that comes with Tango."""
+    return Path(str(resources.files("tango.learning") / "data" / SHIPPED))
+
+
+def save_checkpoint(network: PlacementNetwork, path: Path, *, name: str, trained: dict[str, Any]) -> str:
+    """Write a network, whole or not at all, and give the file's SHA-256."""
+    held = io.BytesIO()
+    torch.save(
+        {
+            "format_version": FORMAT_VERSION,
+            "feature_schema": SCHEMA,
+            "name": name,
+            "hidden": network.hidden,
+            "trained": trained,
+            "weights": network.state_dict(),
+        },
+        held,
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_bytes(held.getvalue())
+    fresh.replace(path)
+    return hashlib.sha256(held.getvalue()).hexdigest()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a network for inference.
+
+    Raises: CheckpointError with what was found and expected, for a file that is missing, too large, damaged, of another format or
+    feature schema, or whose weights do not fit or are not finite.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MOST_BYTES:
+            raise CheckpointError(f"checkpoint {path} has {size} bytes, expected at most {MOST_BYTES}")
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+    try:
+        # weights_only: tensors and plain containers, never code.
+        found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise CheckpointError(f"checkpoint {path} is damaged: {str(error).splitlines()[0][:120]}") from error
+    if not isinstance(found, dict) or found.get("format_version") != FORMAT_VERSION:
+        version = found.get("format_version") if isinstance(found, dict) else None
+        raise CheckpointError(f"checkpoint {path} has format {version}, expected {FORMAT_VERSION}; train it again")
+    if found.get("feature_schema") != SCHEMA:
+        raise CheckpointError(
+            f"checkpoint {path} was trained on other features than this version of Tango computes; train it again"
+        )
+    hidden = found.get("hidden")
+    if not isinstance(hidden, int) or not 1 <= hidden <= 1024:
+        raise CheckpointError(f"checkpoint {path} has width {hidden!r}, expected a whole number from 1 to 1024")
+    network = PlacementNetwork(hidden)
+    try:
+        network.load_state_dict(found["weights"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"checkpoint {path} has weights that do not fit: {str(error).splitlines()[0][:120]}") from error
+    if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
+        raise CheckpointError(f"checkpoint {path} has weights that are not finite")
+    network.eval()
+    trained = found.get("trained")
+    return Checkpoint(
+        network=network,
+        name=str(found.get("name", path.stem)),
+        digest=hashlib.sha256(content).hexdigest(),
+        path=str(path),
+        trained=trained if isinstance(trained, dict) else {},
+    )

@@ -1,0 +1,186 @@
+"""What the network sees of a fleet: a graph of cluster and node vertices, every figure a ratio, so that fleets of any size look alike.
+
+One function for training, simulation and live. Ratios are taken to the node's own allocatable, to the fleet's mean, or to a fixed
+scale; what is not a number becomes 0 and what is out of bounds is clipped, so that one odd measurement cannot upset a decision.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.requests import BePending
+from tango.domain.snapshot import FleetSnapshot
+
+NODE_FEATURES = (
+    "ready",
+    "cpu_allocatable / mean cpu_allocatable of the ready nodes",
+    "lc_cpu_in_use / cpu_allocatable",
+    "lc_cpu_limit / cpu_allocatable",
+    "be_cpu_limit / cpu_allocatable",
+    "be_cpu_request / cpu_allocatable",
+    "(cpu_allocatable - cpu_requested) / cpu_allocatable",
+    "memory_free / memory_allocatable",
+    "lc_memory_held / memory_allocatable",
+    "cpu_used / cpu_allocatable",
+    "slack",
+    "in-flight LC work in s / LC limit in cores",
+)
+CLUSTER_FEATURES = (
+    "cpu_allocatable of the cluster / mean of the clusters",
+    "log(1 + pending BE / nodes of the cluster) / 3",
+    "ready nodes / nodes",
+)
+KIND_FEATURES = (
+    "cpu_limit / mean cpu_allocatable",
+    "cpu_request / cpu_limit",
+    "memory / mean memory_allocatable",
+)
+PAIR_FEATURES = (
+    "(be_cpu_limit + the pod's limit) / CPU that LC leaves, at most 4",
+    "share of its limit that the pod would get, at most 1",
+    "(cpu_requested + the pod's request) / cpu_allocatable",
+    "(memory held + the pod's memory) / memory_allocatable",
+    "(be_cpu_limit + the pod's limit) / (cpu_allocatable - lc_cpu_limit), at most 4",
+    "the pod's limit / CPU that LC leaves, at most 4",
+)
+EDGE_FEATURES = ("log(1 + rtt_ms) / 5",)
+NEAR_CLUSTERS = 8
+"""Edges go to this many nearest clusters at most: a sample of neighbours that keeps big fleets cheap."""
+
+SCHEMA = hashlib.sha256(
+    repr((NODE_FEATURES, CLUSTER_FEATURES, KIND_FEATURES, PAIR_FEATURES, EDGE_FEATURES, NEAR_CLUSTERS)).encode()
+).hexdigest()
+"""A checkpoint holds for this list of features and for no other."""
+
+_CLIP = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetGraph:
+    """n nodes and c clusters with e directed edges between near clusters. Arrays are float32 and int64, ready for torch."""
+
+    node: NDArray[np.float32]
+    """(n, len(NODE_FEATURES))"""
+    node_cluster: NDArray[np.int64]
+    """(n,) the cluster vertex that the node hangs on."""
+    cluster: NDArray[np.float32]
+    """(c, len(CLUSTER_FEATURES))"""
+    edge_from: NDArray[np.int64]
+    """(e,)"""
+    edge_to: NDArray[np.int64]
+    """(e,)"""
+    edge: NDArray[np.float32]
+    """(e, len(EDGE_FEATURES))"""
+
+
+def fleet_graph(snapshot: FleetSnapshot) -> FleetGraph:
+    """The graph of a fleet. Reordering nodes or clusters reorders the rows and changes nothing else."""
+    cpu = np.maximum(snapshot.cpu_allocatable, 1.0)
+    memory = np.maximum(snapshot.memory_allocatable, 1.0)
+    ready = snapshot.node_ready.astype(np.float64)
+    mean_cpu = _mean_of_ready(cpu, snapshot.node_ready)
+    lc_limit_cores = np.maximum(snapshot.instance_limit.sum(axis=0), 100.0) / 1e3
+    node = np.stack(
+        (
+            ready,
+            cpu / mean_cpu,
+            snapshot.lc_cpu_in_use / cpu,
+            snapshot.lc_cpu_limit / cpu,
+            snapshot.be_cpu_limit / cpu,
+            snapshot.be_cpu_request / cpu,
+            (snapshot.cpu_allocatable - snapshot.cpu_requested) / cpu,
+            snapshot.memory_free / memory,
+            snapshot.lc_memory_held / memory,
+            snapshot.cpu_used / cpu,
+            snapshot.slack,
+            snapshot.in_flight_work_s.sum(axis=0) / lc_limit_cores,
+        ),
+        axis=1,
+    )
+    count = len(snapshot.clusters)
+    nodes_of = np.maximum(np.bincount(snapshot.node_cluster, minlength=count), 1)
+    cluster_cpu = np.bincount(snapshot.node_cluster, weights=cpu, minlength=count)
+    cluster = np.stack(
+        (
+            cluster_cpu / max(1.0, float(cluster_cpu.mean())),
+            np.log1p(np.maximum(snapshot.pending_be, 0.0) / nodes_of) / 3,
+            np.bincount(snapshot.node_cluster, weights=ready, minlength=count) / nodes_of,
+        ),
+        axis=1,
+    )
+    edge_from, edge_to = _near_clusters(snapshot.rtt_ms)
+    return FleetGraph(
+        node=_safe(node),
+        node_cluster=snapshot.node_cluster.astype(np.int64),
+        cluster=_safe(cluster),
+        edge_from=edge_from,
+        edge_to=edge_to,
+        edge=_safe(np.log1p(snapshot.rtt_ms[edge_from, edge_to])[:, None] / 5),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kinds:
+    """The u different sizes among k pending requests: requests of one size are scored once."""
+
+    of_request: NDArray[np.int64]
+    """(k,) row of the request's kind."""
+    sizes: NDArray[np.float64]
+    """(u, 3) CPU request and limit in millicores, memory in MiB."""
+    features: NDArray[np.float32]
+    """(u, len(KIND_FEATURES))"""
+
+
+def kinds_of(pending: BePending, snapshot: FleetSnapshot) -> Kinds:
+    """Group the pending requests by size."""
+    sizes, of_request = np.unique(
+        np.stack((pending.cpu_request_millicores, pending.cpu_limit_millicores, pending.memory_mib), axis=1),
+        axis=0,
+        return_inverse=True,
+    )
+    mean_cpu = _mean_of_ready(np.maximum(snapshot.cpu_allocatable, 1.0), snapshot.node_ready)
+    mean_memory = _mean_of_ready(np.maximum(snapshot.memory_allocatable, 1.0), snapshot.node_ready)
+    features = np.stack((sizes[:, 1] / mean_cpu, sizes[:, 0] / np.maximum(sizes[:, 1], 1.0), sizes[:, 2] / mean_memory), axis=1)
+    return Kinds(of_request=of_request.reshape(-1).astype(np.int64), sizes=sizes, features=_safe(features))
+
+
+def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:
+    """(n, 8): ready, CPU allocatable, CPU requested, BE limit, CPU LC leaves, CPU above LC limits, memory allocatable, memory held."""
+    cpu = snapshot.cpu_allocatable
+    return np.stack(
+        (
+            snapshot.node_ready.astype(np.float64),
+            np.maximum(cpu, 1.0),
+            snapshot.cpu_requested,
+            snapshot.be_cpu_limit,
+            np.maximum(cpu - snapshot.lc_cpu_in_use, 1.0),
+            np.maximum(cpu - snapshot.lc_cpu_limit, 0.05 * cpu + 1.0),
+            np.maximum(snapshot.memory_allocatable, 1.0),
+            snapshot.memory_allocatable - snapshot.memory_free,
+        ),
+        axis=1,
+    )
+
+
+def _near_clusters(rtt_ms: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Edges from each cluster's nearest others to it; ties go to the lower row."""
+    count = len(rtt_ms)
+    near = min(NEAR_CLUSTERS, count - 1)
+    if near <= 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    others = rtt_ms + np.diag(np.full(count, np.inf))
+    order = np.argsort(others, axis=1, kind="stable")[:, :near]
+    return order.reshape(-1).astype(np.int64), np.repeat(np.arange(count, dtype=np.int64), near)
+
+
+def _mean_of_ready(values: NDArray[np.float64], ready: NDArray[np.bool_]) -> float:
+    chosen = values[ready] if ready.any() else values
+    return float(chosen.mean()) if len(chosen) else 1.0
+
+
+def _safe(values: NDArray[np.float64]) -> NDArray[np.float32]:
+    return np.clip(np.nan_to_num(values, nan=0.0, posinf=_CLIP, neginf=-_CLIP), -_CLIP, _CLIP).astype(np.float32)

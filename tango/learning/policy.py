@@ -1,0 +1,146 @@
+"""`dcg-be` as the scheduler calls it: the network when it can decide, the fallback with its reason when it cannot."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import structlog
+import torch
+from numpy.typing import NDArray
+
+from tango.domain.plans import BePlan
+from tango.domain.requests import BePending
+from tango.domain.snapshot import FleetSnapshot
+from tango.errors import CheckpointError
+from tango.learning.assignment import PAIRS, assign
+from tango.learning.checkpoint import Checkpoint, load_checkpoint, shipped_path
+from tango.learning.features import fleet_graph, kinds_of, node_room
+from tango.learning.network import PlacementNetwork, batch_graphs
+from tango.settings import BeSettings
+
+log = structlog.get_logger(__name__)
+
+Fallback = Callable[[BePending, FleetSnapshot, BeSettings], BePlan]
+
+SLOW_TICKS = 3
+REST_S = 60.0
+
+_NO_NOISE = np.zeros((0, 0), np.float32)
+_NO_RECORD = np.zeros((0, 0, PAIRS), np.float32)
+_NO_MASK = np.zeros((0, 0), np.bool_)
+
+
+def place_by_network(network: PlacementNetwork, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
+    """(k,) node rows, -1 where a request fits nowhere; the mask keeps every choice feasible.
+
+    Raises: FloatingPointError when the network gives a score that is not finite.
+    """
+    kinds = kinds_of(pending, snapshot)
+    with torch.inference_mode():
+        node, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
+        nodes = network.actor_node(node).numpy()
+        sizes = network.actor_kind(torch.from_numpy(kinds.features)).numpy()
+        weights, head = network.actor_pair.weight.detach().numpy(), network.actor_out.weight.detach().numpy()[0]
+    if not (np.isfinite(nodes).all() and np.isfinite(sizes).all()):
+        raise FloatingPointError("the network gave scores that are not finite")
+    return assign(  # type: ignore[no-any-return]
+        nodes, sizes, weights, head, node_room(snapshot), kinds.sizes, kinds.of_request, _NO_NOISE, _NO_RECORD, _NO_MASK
+    )
+
+
+class DcgBePolicy:
+    """Places BE requests by the network of a checkpoint; `fallback` decides, and the plan says why, when
+
+    - there is no usable checkpoint, or the network's scores are not finite,
+    - it took longer than `decide_budget_ms` in three ticks running: then for a minute.
+
+    Thread-safe as long as one tick runs at a time, which the scheduler's lease sees to.
+    """
+
+    def __init__(self, path: str, *, fallback: Fallback, clock: Callable[[], float] = time.monotonic) -> None:
+        self._fallback = fallback
+        self._clock = clock
+        self._slow = 0
+        self._rests_until_s = -np.inf
+        self.checkpoint: Checkpoint | None = None
+        self.refused = ""
+        torch.set_num_threads(1)
+        try:
+            self.checkpoint = load_checkpoint(Path(path) if path else shipped_path())
+            # torch and the compiled loop take a second for their first call: before the first request, not in its tick.
+            place_by_network(self.checkpoint.network, *_smallest_case())
+        except CheckpointError as error:
+            self.refused = str(error)
+            log.warning("checkpoint_refused", reason=self.refused)
+
+    def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+        """Give a plan; `policy` in it names who decided."""
+        if self.checkpoint is None:
+            return self._fall_back(pending, snapshot, settings, self.refused)
+        if self._clock() < self._rests_until_s:
+            return self._fall_back(pending, snapshot, settings, f"slower than {settings.decide_budget_ms:g} ms, rests")
+        begin_s = self._clock()
+        try:
+            node = place_by_network(self.checkpoint.network, pending, snapshot)
+        except (FloatingPointError, RuntimeError) as error:
+            log.warning("network_failed", error=str(error))
+            return self._fall_back(pending, snapshot, settings, str(error)[:200])
+        took_ms = (self._clock() - begin_s) * 1e3
+        self._slow = self._slow + 1 if took_ms > settings.decide_budget_ms else 0
+        if self._slow >= SLOW_TICKS:
+            self._slow, self._rests_until_s = 0, self._clock() + REST_S
+            log.warning("network_too_slow", took_ms=round(took_ms, 1), budget_ms=settings.decide_budget_ms)
+        return BePlan(node=node, policy="dcg-be", checkpoint=self.checkpoint.digest[:12], decide_ms=took_ms)
+
+    def _fall_back(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, reason: str) -> BePlan:
+        return replace(self._fallback(pending, snapshot, settings), fallback_reason=reason)
+
+
+def _smallest_case() -> tuple[BePending, FleetSnapshot]:
+    """One request and one node."""
+    one, id_, index = np.ones(1), np.zeros(1, np.int64), np.zeros(1, np.int32)
+    pending = BePending(
+        run_id=id_,
+        request_id=id_,
+        service=index,
+        entry_cluster=index,
+        waited_s=one,
+        cpu_work_s=one,
+        cpu_request_millicores=one,
+        cpu_limit_millicores=2 * one,
+        memory_mib=one,
+        epoch=index,
+    )
+    nothing = np.zeros(1)
+    snapshot = FleetSnapshot(
+        at_s=0.0,
+        clusters=("c",),
+        nodes=("n",),
+        services=(),
+        node_cluster=index,
+        node_ready=np.ones(1, np.bool_),
+        cpu_allocatable=1e3 * one,
+        memory_allocatable=1e3 * one,
+        lc_cpu_limit=nothing,
+        lc_cpu_request=nothing,
+        lc_memory_held=nothing,
+        be_cpu_request=nothing,
+        be_cpu_limit=nothing,
+        be_memory_held=nothing,
+        be_pods=nothing,
+        cpu_used=nothing,
+        memory_used=nothing,
+        slack=one,
+        rtt_ms=np.zeros((1, 1)),
+        bandwidth_mbit_per_s=np.full((1, 1), np.inf),
+        instance_limit=np.zeros((0, 1)),
+        instance_count=np.zeros((0, 1)),
+        in_flight=np.zeros((0, 1)),
+        in_flight_work_s=np.zeros((0, 1)),
+        pending_be=nothing,
+    )
+    return pending, snapshot

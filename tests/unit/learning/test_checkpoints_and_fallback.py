@@ -1,0 +1,117 @@
+"""Checkpoints are checked in full, and the scheduler goes on without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tango.errors import CheckpointError
+from tango.learning.checkpoint import load_checkpoint, save_checkpoint, shipped_path
+from tango.learning.network import PlacementNetwork
+from tango.learning.policy import DcgBePolicy
+from tango.scheduling.be_policies import place_load_greedy
+from tango.settings import BeSettings
+from tests.fakes.be_worlds import be_world
+
+
+def _saved(path: Path, **changes: object) -> Path:
+    save_checkpoint(PlacementNetwork(8), path, name="n", trained={"seed": 1})
+    if changes:
+        torch.save({**torch.load(path, weights_only=True), **changes}, path)
+    return path
+
+
+def test_a_checkpoint_comes_back_as_it_was_saved(tmp_path: Path) -> None:
+    """Weights, name, training record and digest survive the file."""
+    network = PlacementNetwork(8)
+    digest = save_checkpoint(network, tmp_path / "a.pt", name="mine", trained={"seed": 7})
+    found = load_checkpoint(tmp_path / "a.pt")
+    assert (found.name, found.digest, found.trained) == ("mine", digest, {"seed": 7})
+    for name, weight in network.state_dict().items():
+        assert torch.equal(weight, found.network.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"format_version": 99}, "format 99, expected 1"),
+        ({"feature_schema": "other"}, "other features"),
+        ({"hidden": -1}, "width -1"),
+        ({"weights": {}}, "do not fit"),
+        ({"weights": {k: v * float("nan") for k, v in PlacementNetwork(8).state_dict().items()}}, "not finite"),
+    ],
+)
+def test_a_checkpoint_that_is_wrong_is_refused_with_its_reason(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    """Another format, other features, other shapes and weights that are not finite are told apart."""
+    with pytest.raises(CheckpointError, match=said):
+        load_checkpoint(_saved(tmp_path / "a.pt", **changes))
+
+
+def test_a_damaged_missing_or_huge_file_is_refused(tmp_path: Path) -> None:
+    """No file, half a file and a file over the limit are refused before anything is used of them."""
+    half = _saved(tmp_path / "half.pt")
+    half.write_bytes(half.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load_checkpoint(half)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_checkpoint(tmp_path / "none.pt")
+    huge = tmp_path / "huge.pt"
+    with huge.open("wb") as file:
+        file.truncate(17 * 2**20)
+    with pytest.raises(CheckpointError, match="at most"):
+        load_checkpoint(huge)
+
+
+class _Runs:
+    """Unpickled by a careless loader, this would leave a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.touch, (self.path,)  # type: ignore[return-value]
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
+    """A pickle with a call in it is refused, and the call is not made."""
+    torch.save({"format_version": 1, "weights": _Runs(tmp_path / "ran")}, tmp_path / "evil.pt")
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_without_a_usable_checkpoint_the_fallback_decides_and_the_plan_says_so(tmp_path: Path) -> None:
+    """The plan is load-greedy's, carries its name, and gives the reason."""
+    pending, snapshot = be_world(1)
+    policy = DcgBePolicy(str(tmp_path / "none.pt"), fallback=place_load_greedy)
+    plan = policy(pending, snapshot, BeSettings())
+    np.testing.assert_array_equal(plan.node, place_load_greedy(pending, snapshot, BeSettings()).node)
+    assert plan.policy == "load-greedy"
+    assert "cannot be read" in plan.fallback_reason
+
+
+def test_a_slow_network_rests_for_a_minute_after_three_slow_ticks(tmp_path: Path) -> None:
+    """Two slow ticks are forgiven; after the third the fallback decides until the minute is over."""
+    pending, snapshot = be_world(1)
+    now = iter(np.arange(0, 1000, 1.0))  # every look at the clock is a second later
+    policy = DcgBePolicy(str(_saved(tmp_path / "a.pt")), fallback=place_load_greedy, clock=lambda: float(next(now)))
+    decided = [policy(pending, snapshot, BeSettings(decide_budget_ms=250)).policy for _ in range(3)]
+    assert decided == ["dcg-be"] * 3
+    resting = policy(pending, snapshot, BeSettings(decide_budget_ms=250))
+    assert resting.policy == "load-greedy"
+    assert "slower than 250 ms" in resting.fallback_reason
+    for _ in range(60):
+        later = policy(pending, snapshot, BeSettings(decide_budget_ms=250))
+    assert later.policy == "dcg-be"
+
+
+def test_the_shipped_checkpoint_loads_and_decides() -> None:
+    """What comes with Tango is usable as it is."""
+    pending, snapshot = be_world(4)
+    plan = DcgBePolicy("", fallback=place_load_greedy)(pending, snapshot, BeSettings())
+    assert plan.policy == "dcg-be"
+    assert plan.checkpoint == load_checkpoint(shipped_path()).digest[:12]
+    assert (plan.node >= 0).any()

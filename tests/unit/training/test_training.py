@@ -1,0 +1,81 @@
+"""Training: the worlds conserve work, the advantages are right, and the shipped network is better than chance."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tango.learning.checkpoint import load_checkpoint, shipped_path
+from tango.learning.network import PlacementNetwork
+from tango.training.a2c import A2cSettings, advantages, update
+from tango.training.evaluation import TEST_SEEDS, VALIDATION_SEEDS, at_random, by_network, evaluate, paired
+from tango.training.rollouts import Rollouts
+from tango.training.worlds import TICK_S, World, draw_world
+
+
+def test_a_world_never_does_more_than_its_cpu_and_counts_what_it_holds() -> None:
+    """BE work done in a tick is at most the fleet's CPU; when all pods have ended, nothing is held."""
+    rng = np.random.default_rng(5)
+    world = World(draw_world(rng), rng)
+    for tick in range(400):
+        node = np.full(world.pending_count, -1, np.int32)
+        if tick < 40:
+            node[:] = rng.integers(0, len(world.spec.cpu_cores), world.pending_count)
+        done, missed, arrivals = world.step(node)
+        assert 0 <= done <= world.spec.cpu_cores.sum() * TICK_S + 1e-9
+        assert 0 <= missed <= arrivals + 2000
+    held = world.snapshot()
+    assert held.be_pods.sum() == 0
+    assert abs(held.be_cpu_request.sum()) < 1e-6
+
+
+def test_the_same_seed_gives_the_same_world() -> None:
+    """Arrivals do not depend on what the policy did, so twins see the same input."""
+    done = []
+    for _ in range(2):
+        rng = np.random.default_rng(9)
+        world = World(draw_world(rng), rng)
+        done.append([world.step(np.zeros(world.pending_count, np.int32)) for _ in range(30)])
+    assert done[0] == done[1]
+
+
+def test_generalised_advantages_equal_their_definition() -> None:
+    """Sum of discounted temporal differences, written out."""
+    rng = np.random.default_rng(0)
+    rewards, values = rng.normal(size=(3, 5)).astype(np.float32), rng.normal(size=(3, 5)).astype(np.float32)
+    last = rng.normal(size=3).astype(np.float32)
+    settings = A2cSettings(discount=0.9, gae=0.8)
+    gained, returns = advantages(rewards, values, last, settings)
+    following = np.concatenate((values[:, 1:], last[:, None]), axis=1)
+    delta = rewards + 0.9 * following - values
+    for t in range(5):
+        wanted = sum((0.9 * 0.8) ** k * delta[:, t + k] for k in range(5 - t))
+        np.testing.assert_allclose(gained[:, t], wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(returns, gained + values, rtol=1e-6)
+
+
+def test_imitation_brings_a_fresh_network_to_its_teacher() -> None:
+    """Thirty updates of imitation lower the loss against load-greedy's choices well below that of an even choice."""
+    torch.manual_seed(0)
+    network = PlacementNetwork(16)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    rollouts = Rollouts(seed=1, worlds=4)
+    losses = []
+    for _ in range(30):
+        played, last = rollouts.collect(network, 8)
+        losses.append(update(network, optimizer, played, last, A2cSettings(), imitate=True)["policy_loss"])
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+
+
+def test_the_shipped_network_places_better_than_chance() -> None:
+    """On worlds of the test seeds its reward is above that of any node that fits, with the whole 95 % interval."""
+    seeds = TEST_SEEDS[:24]
+    network = load_checkpoint(shipped_path()).network
+    gain, margin = paired(evaluate(by_network(network), seeds).reward, evaluate(at_random(), seeds).reward)
+    assert gain - margin > 0
+
+
+def test_training_validation_and_test_seeds_are_disjoint() -> None:
+    """No world is both trained on and judged by."""
+    assert not set(VALIDATION_SEEDS) & set(TEST_SEEDS)
+    assert min(VALIDATION_SEEDS) >= 1_000_000
