@@ -29,7 +29,7 @@ from tango.control.admission import admit_be
 from tango.control.dispatch_lc import SnapshotCache, dispatch_waiting_lc
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.finish_run import finish_run
-from tango.control.place_be import BePolicy, place_pending_be
+from tango.control.place_be import place_pending_be
 from tango.control.reassure import Reassurance
 from tango.control.reconcile import reconcile
 from tango.control.replay import replay_slice
@@ -49,7 +49,7 @@ from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_records import PostgresRunRecords
 from tango.store.runs import PostgresRunStore
-from tango.systems import be_policy, lc_policy, system
+from tango.systems import BePolicy, be_policy, lc_policy, system, warm_up_lc
 
 ADDRESSES = {
     "database_url": "TANGO_DATABASE_URL",
@@ -67,7 +67,7 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises: ConfigError for a value that is not of its field's type.
     """
     env = os.environ if environment is None else environment
-    found = {field: env[name] for field, name in ADDRESSES.items() if env.get(name)}
+    found: dict[str, Any] = {field: env[name] for field, name in ADDRESSES.items() if env.get(name)}
     if "database_url" not in found or "broker_url" not in found:
         stack = read_stack(state_home(env))
         if stack is not None:
@@ -76,11 +76,13 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
                 # A user's own database has no reader role of ours: never pair their server with our reader.
                 if value and field not in found and not (field == "reader_url" and "database_url" in found):
                     found[field] = value
-    groups: dict[str, Any] = {}
-    for field in dataclasses.fields(Settings):
-        if dataclasses.is_dataclass(field.default_factory):
-            groups[field.name] = _tunables(field.name, field.default_factory(), env)
-    return Settings(**found, **groups)
+    defaults = Settings()
+    groups: dict[str, Any] = {
+        name: _tunables(name, value, env)
+        for name, value in ((f.name, getattr(defaults, f.name)) for f in dataclasses.fields(Settings))
+        if dataclasses.is_dataclass(value)
+    }
+    return dataclasses.replace(defaults, **found, **groups)
 
 
 def _tunables(group: str, default: Any, env: Mapping[str, str]) -> Any:
@@ -148,6 +150,7 @@ class World:
             read=lambda: self.fleet.snapshot(at_s=self.clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s
         )
         self._runs_seen: dict[int, RunInfo] = {}
+        self._be_policies: dict[str, BePolicy] = {}
         self._executor: LcExecutor | None = None
 
     @functools.cached_property
@@ -155,10 +158,21 @@ class World:
         """Calls to all joined clusters; its event loop starts with the first call."""
         return KubernetesGateway(self.fleet.credentials, self.settings.kube)
 
-    @functools.cached_property
-    def be_policy(self) -> BePolicy:
-        """The learned BE policy with its fallback; importing torch happens here and in no other process."""
-        return be_policy("dcg-be", self.settings)
+    def be_policy_of(self, run_id: int) -> BePolicy:
+        """The BE policy of a run's system."""
+        return self._be_policy(system(self.run_info(run_id).system).be)
+
+    def _be_policy(self, name: str) -> BePolicy:
+        if name not in self._be_policies:
+            self._be_policies[name] = be_policy(name, self.settings)
+        return self._be_policies[name]
+
+    def warm_up(self, *, places_be: bool) -> None:
+        """Compile and load what the first request would otherwise wait for: torch and the network only where BE is placed."""
+        if places_be:
+            self._be_policy("dcg-be")
+        else:
+            warm_up_lc(self.settings.lc)
 
     @functools.cached_property
     def reassurance(self) -> Reassurance:
@@ -252,7 +266,7 @@ class World:
         """One scheduling cycle of the centre."""
         return place_pending_be(
             owner=self.owner,
-            policy=self.be_policy,
+            policy_of=self.be_policy_of,
             requests=self.requests,
             fleet=self.fleet,
             leases=self.leases,

@@ -3,6 +3,7 @@
     TangoError                    everything Tango raises on purpose
     ├── UsageError                the caller asked for something that does not exist (exit 2)
     ├── ConfigError               the settings, a fleet or a service file are wrong: do not start (exit 2)
+    ├── CheckpointError           a learned network's file is missing, damaged or of another version: the fallback decides (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   └── BadRows               rows of a file, each with where, found and expected
     ├── DependencyError           something outside does not answer (exit 4)
@@ -40,6 +41,10 @@ class ConfigError(TangoError):
     """Settings, a fleet or a service declaration are wrong: nothing is started with them."""
 
     exit_status = 2
+
+
+class CheckpointError(TangoError):
+    """A learned network's file cannot be used; the scheduler goes on with its fallback and records this message."""
 
 
 class RequestRejected(TangoError):

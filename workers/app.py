@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 from celery import Celery, signals
+from celery.worker import WorkController
 
 from tango import bootstrap
 from tango.settings import Settings
@@ -87,6 +88,14 @@ def create_app(settings: Settings) -> Celery:
 @signals.setup_logging.connect  # type: ignore[untyped-decorator,unused-ignore]
 def _log_as_events(loglevel: int = 20, **_: object) -> None:
     bootstrap.configure_logging(loglevel)
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator,unused-ignore]
+def _warm_up(instance: WorkController, **_: object) -> None:
+    """A worker is ready when its first task will be as fast as its hundredth."""
+    queues = set(instance.app.amqp.queues.consume_from)
+    if CONTROL in queues or any(name.startswith("lc.") for name in queues):
+        bootstrap.world().warm_up(places_be=CONTROL in queues)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator,unused-ignore]

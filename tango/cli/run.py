@@ -221,8 +221,9 @@ def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
     """List requests of a RUN with attempts and reasons."""
     from tango.domain.requests import RequestState
 
-    if state is not None and state not in RequestState:
-        raise UsageError(f"there is no state {state!r}; known states: {', '.join(RequestState)}")
+    known = [s.value for s in RequestState]
+    if state is not None and state not in known:
+        raise UsageError(f"there is no state {state!r}; known states: {', '.join(known)}")
     columns = tuple(
         Column(name)
         for name in ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import structlog
@@ -15,24 +15,17 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ClusterError, DependencyError, Fenced
 from tango.ports import Clock, ClusterGateway, FleetStore, LeaseStore, RequestStore
 from tango.settings import BeSettings, LeaseSettings
+from tango.systems import BePolicy
 
 log = structlog.get_logger(__name__)
 
 LEASE = "scheduler"
 
 
-class BePolicy(Protocol):
-    """Chooses a node for each pending BE request; learned or not."""
-
-    def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
-        """Give a plan; a request that fits nowhere now gets -1 and stays pending."""
-        ...
-
-
 def place_pending_be(
     *,
     owner: str,
-    policy: BePolicy,
+    policy_of: Callable[[int], BePolicy],
     requests: RequestStore,
     fleet: FleetStore,
     leases: LeaseStore,
@@ -57,7 +50,7 @@ def place_pending_be(
     snapshot = fleet.snapshot(at_s=clock.now_s())
     gathered = time.perf_counter()
     # 2. Decide.
-    plan = policy(batch.pending, snapshot, settings)
+    plan = _planned(batch.pending, snapshot, settings, policy_of)
     decided = time.perf_counter()
     # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
     placed = int(np.count_nonzero(plan.node >= 0))
@@ -92,6 +85,29 @@ def place_pending_be(
         kube_ms=round((time.perf_counter() - decided) * 1e3, 1),
     )
     return {"considered": len(batch.pending), "placed": len(placements) - refused}
+
+
+def _planned(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, policy_of: Callable[[int], BePolicy]) -> BePlan:
+    """Let each run's own policy place its requests; a later one sees what the earlier ones have given out."""
+    policies = {run: policy_of(int(run)) for run in np.unique(pending.run_id)}
+    distinct = list(dict.fromkeys(policies.values()))
+    if len(distinct) == 1:
+        return distinct[0](pending, snapshot, settings)
+    node = np.full(len(pending), -1, np.int32)
+    plans = []
+    for policy in distinct:
+        rows = np.flatnonzero([policies[run] is policy for run in pending.run_id])
+        own = pending.rows(rows)
+        plan = policy(own, snapshot, settings)
+        node[rows] = plan.node
+        snapshot = snapshot.with_placed(own, plan.node)
+        plans.append(plan)
+    return BePlan(
+        node=node,
+        policy="+".join(p.policy for p in plans),
+        checkpoint="".join(p.checkpoint for p in plans),
+        fallback_reason="; ".join(p.fallback_reason for p in plans if p.fallback_reason),
+    )
 
 
 def _settle_refused(results: dict[Placement, Exception | None], requests: RequestStore) -> int:

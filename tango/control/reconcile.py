@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import structlog
@@ -40,9 +41,9 @@ def reconcile(
             runs.set_status(run.run_id, RunStatus.COMPLETED)
             finished += 1
         elif run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and _nobody_replays(run.run_id, owner, leases):
-            _publish(lambda run_id=run.run_id: publisher.replay(run_id))
+            _publish(functools.partial(publisher.replay, run.run_id))
     if batches:
-        _publish(lambda: publisher.arrivals(batches))
+        _publish(functools.partial(publisher.arrivals, batches))
     report = {"requeued": sum(len(b.request_ids) for b in expired), "published": len(batches), "finished": finished}
     if any(report.values()):
         log.info("reconciled", **report)

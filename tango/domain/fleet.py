@@ -87,6 +87,6 @@ class Fleet:
         """Round-trip times between clusters, shape (clusters, clusters), the local one on the diagonal."""
         xy = np.array([(c.x_km, c.y_km) for c in self.clusters])
         distance_km = np.hypot(*(xy[:, None, :] - xy[None, :, :]).transpose(2, 0, 1))
-        rtt = self.network.base_rtt_ms + distance_km * self.network.rtt_ms_per_km
+        rtt: NDArray[np.float64] = self.network.base_rtt_ms + distance_km * self.network.rtt_ms_per_km
         np.fill_diagonal(rtt, self.network.local_rtt_ms)
         return rtt

@@ -10,7 +10,7 @@ Every change of state is one claimed `UPDATE`; every claim raises the `epoch`; a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 
 import numpy as np
@@ -103,6 +103,10 @@ class BePending:
 
     def __len__(self) -> int:
         return len(self.request_id)
+
+    def rows(self, index: NDArray[np.intp]) -> BePending:
+        """Only these rows, in this order."""
+        return BePending(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ def parse_quantity(value: str | int | float | Decimal) -> Decimal:
     except InvalidOperation as error:
         raise ValueError(f"quantity {value!r} is no number") from error
     if binary:
-        return amount * (1024 ** _BINARY[binary])
+        return amount * Decimal(1024 ** _BINARY[binary])
     return amount.scaleb(_DECIMAL[decimal or ""])
 
 

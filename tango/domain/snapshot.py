@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.requests import BePending
 from tango.domain.services import Service
 
 
@@ -59,6 +60,28 @@ class FleetSnapshot:
     def cpu_requested(self) -> NDArray[np.float64]:
         """(n,) what the kubelet admits by: the requests of all pods."""
         return self.lc_cpu_request + self.be_cpu_request
+
+    @property
+    def lc_cpu_in_use(self) -> NDArray[np.float64]:
+        """(n,) millicores LC is using: one core each of what is in flight, at most the instances' limits."""
+        used: NDArray[np.float64] = np.minimum(self.instance_limit, self.in_flight * 1e3).sum(axis=0)
+        return used
+
+    def with_placed(self, pending: BePending, node: NDArray[np.int32]) -> FleetSnapshot:
+        """The same instant with these BE requests counted in on these nodes; -1 counts nowhere."""
+        placed = node >= 0
+        rows = node[placed]
+
+        def added(held: NDArray[np.float64], size: NDArray[np.float64]) -> NDArray[np.float64]:
+            return held + np.bincount(rows, weights=size[placed], minlength=len(held))
+
+        return replace(
+            self,
+            be_cpu_request=added(self.be_cpu_request, pending.cpu_request_millicores),
+            be_cpu_limit=added(self.be_cpu_limit, pending.cpu_limit_millicores),
+            be_memory_held=added(self.be_memory_held, pending.memory_mib),
+            be_pods=added(self.be_pods, np.ones(len(pending))),
+        )
 
     @property
     def memory_free(self) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
+from tango.domain.smallest import smallest_pending, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
 from tango.learning.assignment import PAIRS, assign
@@ -72,7 +73,7 @@ class DcgBePolicy:
         try:
             self.checkpoint = load_checkpoint(Path(path) if path else shipped_path())
             # torch and the compiled loop take a second for their first call: before the first request, not in its tick.
-            place_by_network(self.checkpoint.network, *_smallest_case())
+            place_by_network(self.checkpoint.network, smallest_pending(), smallest_snapshot())
         except CheckpointError as error:
             self.refused = str(error)
             log.warning("checkpoint_refused", reason=self.refused)
@@ -98,49 +99,3 @@ class DcgBePolicy:
 
     def _fall_back(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, reason: str) -> BePlan:
         return replace(self._fallback(pending, snapshot, settings), fallback_reason=reason)
-
-
-def _smallest_case() -> tuple[BePending, FleetSnapshot]:
-    """One request and one node."""
-    one, id_, index = np.ones(1), np.zeros(1, np.int64), np.zeros(1, np.int32)
-    pending = BePending(
-        run_id=id_,
-        request_id=id_,
-        service=index,
-        entry_cluster=index,
-        waited_s=one,
-        cpu_work_s=one,
-        cpu_request_millicores=one,
-        cpu_limit_millicores=2 * one,
-        memory_mib=one,
-        epoch=index,
-    )
-    nothing = np.zeros(1)
-    snapshot = FleetSnapshot(
-        at_s=0.0,
-        clusters=("c",),
-        nodes=("n",),
-        services=(),
-        node_cluster=index,
-        node_ready=np.ones(1, np.bool_),
-        cpu_allocatable=1e3 * one,
-        memory_allocatable=1e3 * one,
-        lc_cpu_limit=nothing,
-        lc_cpu_request=nothing,
-        lc_memory_held=nothing,
-        be_cpu_request=nothing,
-        be_cpu_limit=nothing,
-        be_memory_held=nothing,
-        be_pods=nothing,
-        cpu_used=nothing,
-        memory_used=nothing,
-        slack=one,
-        rtt_ms=np.zeros((1, 1)),
-        bandwidth_mbit_per_s=np.full((1, 1), np.inf),
-        instance_limit=np.zeros((0, 1)),
-        instance_count=np.zeros((0, 1)),
-        in_flight=np.zeros((0, 1)),
-        in_flight_work_s=np.zeros((0, 1)),
-        pending_be=nothing,
-    )
-    return pending, snapshot

@@ -1,5 +1,5 @@
 """The registry: a system is three names, an LC policy, a BE policy and a sharing rule, so that any mix can be run."""
 
-from tango.systems.registry import SYSTEMS, System, be_policy, lc_policy, system
+from tango.systems.registry import SYSTEMS, BePolicy, LcPolicy, System, be_policy, lc_policy, system, warm_up_lc
 
-__all__ = ["SYSTEMS", "System", "be_policy", "lc_policy", "system"]
+__all__ = ["SYSTEMS", "BePolicy", "LcPolicy", "System", "be_policy", "lc_policy", "system", "warm_up_lc"]

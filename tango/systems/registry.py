@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
+from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import UsageError
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
@@ -68,4 +69,11 @@ def be_policy(name: str, settings: Settings) -> BePolicy:
     # torch takes seconds and hundreds of MiB: only the process that places BE requests imports it, and only when it does.
     from tango.learning.policy import DcgBePolicy
 
-    return DcgBePolicy(settings.checkpoint, fallback=_BE[settings.be.fallback_policy])
+    policy: BePolicy = DcgBePolicy(settings.checkpoint, fallback=_BE[settings.be.fallback_policy])
+    return policy
+
+
+def warm_up_lc(settings: LcSettings) -> None:
+    """Compile every LC policy by one call on the smallest world."""
+    for policy in _LC.values():
+        policy(smallest_arrivals(), smallest_snapshot(), settings)

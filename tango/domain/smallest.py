@@ -1,0 +1,81 @@
+"""The smallest world: one cluster, one node, one LC service, one request of each class. Compiled code is called on it once before a
+process says that it is ready, so that the first real request does not wait for a compiler."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tango.domain.requests import BePending, LcArrivals
+from tango.domain.services import Service, ServiceClass
+from tango.domain.snapshot import FleetSnapshot
+
+_ID, _INDEX, _ONE, _NOTHING = np.zeros(1, np.int64), np.zeros(1, np.int32), np.ones(1), np.zeros(1)
+
+
+def smallest_snapshot() -> FleetSnapshot:
+    """An idle node of one core and 1 GiB with one LC instance."""
+    service = Service(
+        name="s",
+        service_class=ServiceClass.LC,
+        cpu_work_s=0.01,
+        memory_mib=1,
+        target_ms=100.0,
+        instance_memory_mib=8,
+    )
+    return FleetSnapshot(
+        at_s=0.0,
+        clusters=("c",),
+        nodes=("n",),
+        services=(service,),
+        node_cluster=_INDEX,
+        node_ready=np.ones(1, np.bool_),
+        cpu_allocatable=1e3 * _ONE,
+        memory_allocatable=1024 * _ONE,
+        lc_cpu_limit=500 * _ONE,
+        lc_cpu_request=100 * _ONE,
+        lc_memory_held=8 * _ONE,
+        be_cpu_request=_NOTHING,
+        be_cpu_limit=_NOTHING,
+        be_memory_held=_NOTHING,
+        be_pods=_NOTHING,
+        cpu_used=_NOTHING,
+        memory_used=_NOTHING,
+        slack=_ONE,
+        rtt_ms=np.full((1, 1), 0.2),
+        bandwidth_mbit_per_s=np.full((1, 1), np.inf),
+        instance_limit=np.full((1, 1), 500.0),
+        instance_count=np.ones((1, 1)),
+        in_flight=np.zeros((1, 1)),
+        in_flight_work_s=np.zeros((1, 1)),
+        pending_be=_ONE,
+    )
+
+
+def smallest_arrivals() -> LcArrivals:
+    """One LC request."""
+    return LcArrivals(
+        request_id=_ID,
+        service=_INDEX,
+        entry_cluster=_INDEX,
+        due_s=_NOTHING,
+        deadline_s=0.1 * _ONE,
+        cpu_work_s=0.01 * _ONE,
+        memory_mib=_ONE,
+        epoch=_INDEX,
+    )
+
+
+def smallest_pending() -> BePending:
+    """One BE request."""
+    return BePending(
+        run_id=_ID,
+        request_id=_ID,
+        service=_INDEX,
+        entry_cluster=_INDEX,
+        waited_s=_NOTHING,
+        cpu_work_s=_ONE,
+        cpu_request_millicores=100 * _ONE,
+        cpu_limit_millicores=200 * _ONE,
+        memory_mib=_ONE,
+        epoch=_INDEX,
+    )
