@@ -272,12 +272,16 @@ node_sample = Table(
 checkpoint = Table(
     "checkpoint",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("policy", Text, nullable=False),
-    Column("sha256", Text, nullable=False),
+    Column("checkpoint_id", Integer, Identity(always=True), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("format_version", Integer, nullable=False),
+    Column("feature_schema", Text, nullable=False),
     Column("path", Text, nullable=False),
-    Column("card", JSONB, nullable=False),
+    Column("trained", JSONB, nullable=False),
+    Column("note", Text, nullable=False),
     _timestamp("registered_at", default=True),
+    Index("checkpoint_digest", "digest", unique=True),
 )
 
 lease = Table(

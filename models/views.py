@@ -78,7 +78,8 @@ ORDER BY finished_s - due_s DESC
 QUEUE_POSITION = """
 CREATE VIEW queue_position AS
 SELECT run_id, request_id, class, service, cluster, state,
-       row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END ORDER BY due_s, run_id, request_id) AS position
+       row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END
+                          ORDER BY due_s, run_id, request_id) AS position
 FROM request WHERE state IN ('released', 'pending')
 """
 

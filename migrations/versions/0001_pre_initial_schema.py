@@ -5,6 +5,8 @@ The statements are frozen here on purpose: a revision never imports `models`, wh
 
 from __future__ import annotations
 
+import re
+
 from alembic import op
 
 revision = "0001"
@@ -13,234 +15,242 @@ branch_labels = None
 depends_on = None
 
 TABLES = """
-CREATE TYPE request_state AS ENUM ('accepted', 'released', 'pending', 'dispatched', 'placed', 'running', 'succeeded', 'failed', 'shed', 'cancelled');
+CREATE TYPE request_state AS ENUM (
+    'accepted', 'released', 'pending', 'dispatched', 'placed', 'running', 'succeeded', 'failed', 'shed', 'cancelled'
+);
 
 CREATE TYPE service_class AS ENUM ('lc', 'be');
 
 CREATE TABLE fleet (
-    name TEXT NOT NULL, 
-    hash TEXT NOT NULL, 
-    declaration TEXT NOT NULL, 
-    declared_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    name TEXT NOT NULL,
+    hash TEXT NOT NULL,
+    declaration TEXT NOT NULL,
+    declared_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     PRIMARY KEY (name)
 );
 
 CREATE TABLE cluster (
-    name TEXT NOT NULL, 
-    position INTEGER NOT NULL, 
-    kubeconfig TEXT NOT NULL, 
-    context TEXT NOT NULL, 
-    embedded BOOLEAN DEFAULT false NOT NULL, 
-    joined_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
-    seen_at TIMESTAMP WITH TIME ZONE, 
+    name TEXT NOT NULL,
+    position INTEGER NOT NULL,
+    kubeconfig TEXT NOT NULL,
+    context TEXT NOT NULL,
+    embedded BOOLEAN DEFAULT false NOT NULL,
+    joined_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    seen_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (name)
 );
 
 CREATE TABLE link (
-    from_cluster TEXT NOT NULL, 
-    to_cluster TEXT NOT NULL, 
-    rtt_ms DOUBLE PRECISION NOT NULL, 
-    bandwidth_mbit_per_s DOUBLE PRECISION NOT NULL, 
+    from_cluster TEXT NOT NULL,
+    to_cluster TEXT NOT NULL,
+    rtt_ms DOUBLE PRECISION NOT NULL,
+    bandwidth_mbit_per_s DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (from_cluster, to_cluster)
 );
 
 CREATE TABLE node (
-    cluster TEXT NOT NULL, 
-    name TEXT NOT NULL, 
-    ready BOOLEAN NOT NULL, 
-    cpu_allocatable_millicores INTEGER NOT NULL, 
-    memory_allocatable_mib INTEGER NOT NULL, 
-    cpu_used_millicores DOUBLE PRECISION, 
-    memory_used_mib DOUBLE PRECISION, 
-    lc_cpu_request_millicores INTEGER NOT NULL, 
-    lc_cpu_limit_millicores INTEGER NOT NULL, 
-    lc_memory_held_mib INTEGER NOT NULL, 
-    be_cpu_request_millicores INTEGER NOT NULL, 
-    be_cpu_limit_millicores INTEGER NOT NULL, 
-    be_memory_held_mib INTEGER NOT NULL, 
-    be_pods INTEGER NOT NULL, 
-    observed_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    cluster TEXT NOT NULL,
+    name TEXT NOT NULL,
+    ready BOOLEAN NOT NULL,
+    cpu_allocatable_millicores INTEGER NOT NULL,
+    memory_allocatable_mib INTEGER NOT NULL,
+    cpu_used_millicores DOUBLE PRECISION,
+    memory_used_mib DOUBLE PRECISION,
+    lc_cpu_request_millicores INTEGER NOT NULL,
+    lc_cpu_limit_millicores INTEGER NOT NULL,
+    lc_memory_held_mib INTEGER NOT NULL,
+    be_cpu_request_millicores INTEGER NOT NULL,
+    be_cpu_limit_millicores INTEGER NOT NULL,
+    be_memory_held_mib INTEGER NOT NULL,
+    be_pods INTEGER NOT NULL,
+    observed_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     PRIMARY KEY (cluster, name)
 );
 
 CREATE TABLE service (
-    name TEXT NOT NULL, 
-    class service_class NOT NULL, 
-    target_ms DOUBLE PRECISION, 
-    spec JSONB NOT NULL, 
-    declared_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    name TEXT NOT NULL,
+    class service_class NOT NULL,
+    target_ms DOUBLE PRECISION,
+    spec JSONB NOT NULL,
+    declared_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     PRIMARY KEY (name)
 );
 
 CREATE TABLE instance (
-    cluster TEXT NOT NULL, 
-    pod TEXT NOT NULL, 
-    uid TEXT NOT NULL, 
-    service TEXT NOT NULL, 
-    node TEXT NOT NULL, 
-    pod_ip TEXT NOT NULL, 
-    port INTEGER NOT NULL, 
-    ready BOOLEAN NOT NULL, 
-    cpu_request_millicores INTEGER NOT NULL, 
-    cpu_limit_millicores INTEGER NOT NULL, 
-    memory_limit_mib INTEGER NOT NULL, 
-    restarts INTEGER NOT NULL, 
-    observed_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    cluster TEXT NOT NULL,
+    pod TEXT NOT NULL,
+    uid TEXT NOT NULL,
+    service TEXT NOT NULL,
+    node TEXT NOT NULL,
+    pod_ip TEXT NOT NULL,
+    port INTEGER NOT NULL,
+    ready BOOLEAN NOT NULL,
+    cpu_request_millicores INTEGER NOT NULL,
+    cpu_limit_millicores INTEGER NOT NULL,
+    memory_limit_mib INTEGER NOT NULL,
+    restarts INTEGER NOT NULL,
+    observed_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     PRIMARY KEY (cluster, pod)
 );
 
 CREATE TABLE run (
-    run_id INTEGER GENERATED ALWAYS AS IDENTITY, 
-    name TEXT NOT NULL, 
-    status TEXT DEFAULT 'accepted' NOT NULL, 
-    system TEXT NOT NULL, 
-    fleet TEXT NOT NULL, 
-    fleet_hash TEXT NOT NULL, 
-    seed BIGINT NOT NULL, 
-    speed DOUBLE PRECISION NOT NULL, 
-    reassure BOOLEAN NOT NULL, 
-    trace_source TEXT NOT NULL, 
-    span_s DOUBLE PRECISION NOT NULL, 
-    accepted INTEGER NOT NULL, 
-    settings JSONB NOT NULL, 
-    next_request INTEGER DEFAULT 0 NOT NULL, 
-    submitted_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
-    started_at TIMESTAMP WITH TIME ZONE, 
-    ended_at TIMESTAMP WITH TIME ZONE, 
+    run_id INTEGER GENERATED ALWAYS AS IDENTITY,
+    name TEXT NOT NULL,
+    status TEXT DEFAULT 'accepted' NOT NULL,
+    system TEXT NOT NULL,
+    fleet TEXT NOT NULL,
+    fleet_hash TEXT NOT NULL,
+    seed BIGINT NOT NULL,
+    speed DOUBLE PRECISION NOT NULL,
+    reassure BOOLEAN NOT NULL,
+    trace_source TEXT NOT NULL,
+    span_s DOUBLE PRECISION NOT NULL,
+    accepted INTEGER NOT NULL,
+    settings JSONB NOT NULL,
+    next_request INTEGER DEFAULT 0 NOT NULL,
+    submitted_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    started_at TIMESTAMP WITH TIME ZONE,
+    ended_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (run_id)
 );
 
 CREATE TABLE request (
-    run_id INTEGER NOT NULL, 
-    request_id INTEGER NOT NULL, 
-    class service_class NOT NULL, 
-    service TEXT NOT NULL, 
-    cluster TEXT NOT NULL, 
-    due_s DOUBLE PRECISION NOT NULL, 
-    target_s DOUBLE PRECISION, 
-    cpu_work_s DOUBLE PRECISION NOT NULL, 
-    memory_mib DOUBLE PRECISION NOT NULL, 
-    state request_state DEFAULT 'accepted' NOT NULL, 
-    epoch INTEGER DEFAULT 0 NOT NULL, 
-    attempt INTEGER DEFAULT 0 NOT NULL, 
-    target_cluster TEXT, 
-    node TEXT, 
-    pod TEXT, 
-    owner TEXT, 
-    late BOOLEAN DEFAULT false NOT NULL, 
-    started_s DOUBLE PRECISION, 
-    finished_s DOUBLE PRECISION, 
-    reason TEXT DEFAULT '' NOT NULL, 
-    released_at TIMESTAMP WITH TIME ZONE, 
-    lease_until TIMESTAMP WITH TIME ZONE, 
+    run_id INTEGER NOT NULL,
+    request_id INTEGER NOT NULL,
+    class service_class NOT NULL,
+    service TEXT NOT NULL,
+    cluster TEXT NOT NULL,
+    due_s DOUBLE PRECISION NOT NULL,
+    target_s DOUBLE PRECISION,
+    cpu_work_s DOUBLE PRECISION NOT NULL,
+    memory_mib DOUBLE PRECISION NOT NULL,
+    state request_state DEFAULT 'accepted' NOT NULL,
+    epoch INTEGER DEFAULT 0 NOT NULL,
+    attempt INTEGER DEFAULT 0 NOT NULL,
+    target_cluster TEXT,
+    node TEXT,
+    pod TEXT,
+    owner TEXT,
+    late BOOLEAN DEFAULT false NOT NULL,
+    started_s DOUBLE PRECISION,
+    finished_s DOUBLE PRECISION,
+    reason TEXT DEFAULT '' NOT NULL,
+    released_at TIMESTAMP WITH TIME ZONE,
+    lease_until TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (run_id, request_id)
 )
  PARTITION BY LIST (run_id);
 
-CREATE INDEX request_live ON request (state, due_s) WHERE state = ANY ('{released,pending,dispatched,placed,running}'::request_state[]);
+CREATE INDEX request_live ON request (state, due_s)
+WHERE state = ANY ('{released,pending,dispatched,placed,running}'::request_state[]);
 
 CREATE TABLE attempt (
-    run_id INTEGER NOT NULL, 
-    request_id INTEGER NOT NULL, 
-    epoch INTEGER NOT NULL, 
-    class service_class NOT NULL, 
-    service TEXT NOT NULL, 
-    cluster TEXT, 
-    node TEXT, 
-    pod TEXT, 
-    started_s DOUBLE PRECISION, 
-    finished_s DOUBLE PRECISION, 
-    latency_s DOUBLE PRECISION, 
-    outcome TEXT NOT NULL, 
-    reason TEXT NOT NULL, 
-    work_lost_s DOUBLE PRECISION NOT NULL, 
-    ended_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
+    run_id INTEGER NOT NULL,
+    request_id INTEGER NOT NULL,
+    epoch INTEGER NOT NULL,
+    class service_class NOT NULL,
+    service TEXT NOT NULL,
+    cluster TEXT,
+    node TEXT,
+    pod TEXT,
+    started_s DOUBLE PRECISION,
+    finished_s DOUBLE PRECISION,
+    latency_s DOUBLE PRECISION,
+    outcome TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    work_lost_s DOUBLE PRECISION NOT NULL,
+    ended_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     PRIMARY KEY (run_id, request_id, epoch)
 );
 
 CREATE INDEX attempt_ended ON attempt (ended_at);
 
 CREATE TABLE run_metric (
-    run_id INTEGER NOT NULL, 
-    name TEXT NOT NULL, 
-    value DOUBLE PRECISION, 
-    text TEXT, 
+    run_id INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value DOUBLE PRECISION,
+    text TEXT,
     PRIMARY KEY (run_id, name)
 );
 
 CREATE TABLE decision (
-    decision_id BIGINT GENERATED ALWAYS AS IDENTITY, 
-    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
-    kind service_class NOT NULL, 
-    cluster TEXT NOT NULL, 
-    run_ids INTEGER[] NOT NULL, 
-    policy TEXT NOT NULL, 
-    checkpoint TEXT NOT NULL, 
-    considered INTEGER NOT NULL, 
-    placed INTEGER NOT NULL, 
-    unplaced INTEGER NOT NULL, 
-    late INTEGER NOT NULL, 
-    shed INTEGER NOT NULL, 
-    snapshot_ms DOUBLE PRECISION NOT NULL, 
-    decide_ms DOUBLE PRECISION NOT NULL, 
-    apply_ms DOUBLE PRECISION NOT NULL, 
-    note TEXT NOT NULL, 
+    decision_id BIGINT GENERATED ALWAYS AS IDENTITY,
+    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    kind service_class NOT NULL,
+    cluster TEXT NOT NULL,
+    run_ids INTEGER[] NOT NULL,
+    policy TEXT NOT NULL,
+    checkpoint TEXT NOT NULL,
+    considered INTEGER NOT NULL,
+    placed INTEGER NOT NULL,
+    unplaced INTEGER NOT NULL,
+    late INTEGER NOT NULL,
+    shed INTEGER NOT NULL,
+    snapshot_ms DOUBLE PRECISION NOT NULL,
+    decide_ms DOUBLE PRECISION NOT NULL,
+    apply_ms DOUBLE PRECISION NOT NULL,
+    note TEXT NOT NULL,
     PRIMARY KEY (decision_id)
 );
 
 CREATE INDEX decision_at ON decision (at);
 
 CREATE TABLE scaling_event (
-    event_id BIGINT GENERATED ALWAYS AS IDENTITY, 
-    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
-    kind TEXT NOT NULL, 
-    cluster TEXT NOT NULL, 
-    node TEXT NOT NULL, 
-    service TEXT NOT NULL, 
-    pod TEXT NOT NULL, 
-    before_millicores INTEGER, 
-    after_millicores INTEGER, 
-    slack DOUBLE PRECISION, 
-    reason TEXT NOT NULL, 
-    actuation_ms DOUBLE PRECISION, 
-    outcome TEXT NOT NULL, 
+    event_id BIGINT GENERATED ALWAYS AS IDENTITY,
+    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    kind TEXT NOT NULL,
+    cluster TEXT NOT NULL,
+    node TEXT NOT NULL,
+    service TEXT NOT NULL,
+    pod TEXT NOT NULL,
+    before_millicores INTEGER,
+    after_millicores INTEGER,
+    slack DOUBLE PRECISION,
+    reason TEXT NOT NULL,
+    actuation_ms DOUBLE PRECISION,
+    outcome TEXT NOT NULL,
     PRIMARY KEY (event_id)
 );
 
 CREATE INDEX scaling_event_at ON scaling_event (at);
 
 CREATE TABLE node_sample (
-    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
-    cluster TEXT NOT NULL, 
-    node TEXT NOT NULL, 
-    cpu_allocatable_millicores INTEGER NOT NULL, 
-    memory_allocatable_mib INTEGER NOT NULL, 
-    cpu_used_millicores DOUBLE PRECISION, 
-    memory_used_mib DOUBLE PRECISION, 
-    lc_cpu_limit_millicores INTEGER NOT NULL, 
-    lc_memory_held_mib INTEGER NOT NULL, 
-    be_cpu_request_millicores INTEGER NOT NULL, 
-    be_memory_held_mib INTEGER NOT NULL, 
+    at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    cluster TEXT NOT NULL,
+    node TEXT NOT NULL,
+    cpu_allocatable_millicores INTEGER NOT NULL,
+    memory_allocatable_mib INTEGER NOT NULL,
+    cpu_used_millicores DOUBLE PRECISION,
+    memory_used_mib DOUBLE PRECISION,
+    lc_cpu_limit_millicores INTEGER NOT NULL,
+    lc_memory_held_mib INTEGER NOT NULL,
+    be_cpu_request_millicores INTEGER NOT NULL,
+    be_memory_held_mib INTEGER NOT NULL,
     be_pods INTEGER NOT NULL
 );
 
 CREATE INDEX node_sample_at ON node_sample (at);
 
 CREATE TABLE checkpoint (
-    name TEXT NOT NULL, 
-    policy TEXT NOT NULL, 
-    sha256 TEXT NOT NULL, 
-    path TEXT NOT NULL, 
-    card JSONB NOT NULL, 
-    registered_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL, 
-    PRIMARY KEY (name)
+    checkpoint_id INTEGER GENERATED ALWAYS AS IDENTITY,
+    name TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    format_version INTEGER NOT NULL,
+    feature_schema TEXT NOT NULL,
+    path TEXT NOT NULL,
+    trained JSONB NOT NULL,
+    note TEXT NOT NULL,
+    registered_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+    PRIMARY KEY (checkpoint_id)
 );
 
+CREATE UNIQUE INDEX checkpoint_digest ON checkpoint (digest);
+
 CREATE TABLE lease (
-    name TEXT NOT NULL, 
-    owner TEXT NOT NULL, 
-    epoch BIGINT NOT NULL, 
-    expires_at TIMESTAMP WITH TIME ZONE NOT NULL, 
+    name TEXT NOT NULL,
+    owner TEXT NOT NULL,
+    epoch BIGINT NOT NULL,
+    expires_at TIMESTAMP WITH TIME ZONE NOT NULL,
     PRIMARY KEY (name)
 );
 
@@ -249,21 +259,25 @@ CREATE TABLE lease (
 # The application's role may make, attach and drop the partitions of `request` through these functions and in no other way:
 # they run as the schema's owner, take a number and build the name themselves.
 FUNCTIONS = """
-CREATE FUNCTION make_request_partition(run integer) RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION make_request_partition(run integer) RETURNS text LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
 DECLARE part text := 'request_' || run;
 BEGIN
-    EXECUTE format('CREATE TABLE %I (LIKE request INCLUDING ALL) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.5)', part);
+    EXECUTE format('CREATE TABLE %I (LIKE request INCLUDING ALL) '
+                   'WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.5)', part);
     EXECUTE format('ALTER TABLE %I ADD CONSTRAINT run_is_one CHECK (run_id = %s)', part, run);
     RETURN part;
 END $$;
 
-CREATE FUNCTION attach_request_partition(run integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION attach_request_partition(run integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
 BEGIN
     EXECUTE format('ALTER TABLE request ATTACH PARTITION %I FOR VALUES IN (%s)', 'request_' || run, run);
     EXECUTE format('ALTER TABLE %I DROP CONSTRAINT run_is_one', 'request_' || run);
 END $$;
 
-CREATE FUNCTION drop_request_partition(run integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+CREATE FUNCTION drop_request_partition(run integer) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = public, pg_temp AS $$
 BEGIN
     EXECUTE format('DROP TABLE IF EXISTS %I', 'request_' || run);
 END $$;
@@ -325,7 +339,8 @@ FROM request WHERE class = 'lc' AND state = 'succeeded'
 ORDER BY finished_s - due_s DESC;
 CREATE VIEW queue_position AS
 SELECT run_id, request_id, class, service, cluster, state,
-       row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END ORDER BY due_s, run_id, request_id) AS position
+       row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END
+                          ORDER BY due_s, run_id, request_id) AS position
 FROM request WHERE state IN ('released', 'pending');
 """
 
@@ -346,5 +361,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Refused: it would drop every run. Drop the database instead, on purpose."""
-    raise RuntimeError("the initial schema is not taken back: drop the database if every run shall go")
+    """Drop everything, every run with it."""
+    for view in reversed(re.findall(r"CREATE VIEW (\w+)", VIEWS)):
+        op.execute(f"DROP VIEW {view}")
+    for function in re.findall(r"CREATE FUNCTION (\w+)", FUNCTIONS):
+        op.execute(f"DROP FUNCTION {function}")
+    for table in reversed(re.findall(r"CREATE TABLE (\w+)", TABLES)):
+        op.execute(f"DROP TABLE {table}")
+    for name in re.findall(r"CREATE TYPE (\w+)", TABLES):
+        op.execute(f"DROP TYPE {name}")

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import psycopg2
 import psycopg2.errors
@@ -22,7 +22,7 @@ from sqlalchemy.engine import make_url
 from tango.errors import ConfigError, StoreError, StoreUnavailable
 
 T = TypeVar("T")
-Cursor = psycopg2.extensions.cursor
+Cursor: TypeAlias = psycopg2.extensions.cursor
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
@@ -92,7 +92,8 @@ class Database:
 
         def read(cursor: Cursor) -> list[tuple[Any, ...]]:
             cursor.execute(sql, parameters)
-            return cursor.fetchall()
+            found: list[tuple[Any, ...]] = cursor.fetchall()
+            return found
 
         return self.run(read)
 

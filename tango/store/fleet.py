@@ -31,7 +31,10 @@ _NODE_COLUMNS = (
     "lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, be_cpu_request_millicores, be_cpu_limit_millicores, "
     "be_memory_held_mib, be_pods"
 )
-_INSTANCE_COLUMNS = "cluster, pod, uid, service, node, pod_ip, port, ready, cpu_request_millicores, cpu_limit_millicores, memory_limit_mib, restarts"
+_INSTANCE_COLUMNS = (
+    "cluster, pod, uid, service, node, pod_ip, port, ready, "
+    "cpu_request_millicores, cpu_limit_millicores, memory_limit_mib, restarts"
+)
 _SAMPLE_COLUMNS = (
     "cluster, node, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, memory_used_mib, "
     "lc_cpu_limit_millicores, lc_memory_held_mib, be_cpu_request_millicores, be_memory_held_mib, be_pods"
@@ -92,7 +95,8 @@ class PostgresFleetStore:
             execute_values(
                 cursor,
                 "INSERT INTO cluster (name, position, kubeconfig, context, embedded) VALUES %s ON CONFLICT (name) DO UPDATE SET "
-                "position = excluded.position, kubeconfig = excluded.kubeconfig, context = excluded.context, embedded = excluded.embedded",
+                "position = excluded.position, kubeconfig = excluded.kubeconfig, context = excluded.context, "
+                "embedded = excluded.embedded",
                 [(name, k, kubeconfig, contexts[name], True) for k, name in enumerate(names)],
             )
             execute_values(
@@ -410,6 +414,7 @@ def _replace(cursor: Cursor, table: str, columns: str, key: tuple[str, str], clu
         changed = ", ".join(f"{c} = excluded.{c}" for c in columns.split(", ") if c not in key)
         execute_values(
             cursor,
-            f"INSERT INTO {table} ({columns}) VALUES %s ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}, observed_at = now()",
+            f"INSERT INTO {table} ({columns}) VALUES %s "
+            f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}, observed_at = now()",
             rows,
         )

@@ -16,7 +16,8 @@ class PostgresLeaseStore:
         """Take or renew; None while somebody else holds it."""
         found = self._database.rows(
             """
-            INSERT INTO lease AS l (name, owner, epoch, expires_at) VALUES (%(name)s, %(owner)s, 1, now() + %(ttl)s * interval '1 s')
+            INSERT INTO lease AS l (name, owner, epoch, expires_at)
+            VALUES (%(name)s, %(owner)s, 1, now() + %(ttl)s * interval '1 s')
             ON CONFLICT (name) DO UPDATE SET
                 owner = excluded.owner, expires_at = excluded.expires_at,
                 epoch = l.epoch + (l.owner <> excluded.owner)::int

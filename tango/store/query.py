@@ -37,8 +37,8 @@ def read_only_query(
         raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
     try:
         with connection, connection.cursor() as cursor:
-            # The statement travels as a value and is opened as a cursor on the server, which takes exactly one SELECT: nothing behind
-            # a `;`, no COMMIT, no SET can ride along, and a function that writes meets the read-only transaction.
+            # The statement travels as a value and is opened as a cursor on the server, which takes exactly one SELECT: nothing
+            # behind a `;`, no COMMIT, no SET can ride along, and a function that writes meets the read-only transaction.
             opening = cursor.mogrify("DECLARE c refcursor := 'tango_sql'; BEGIN OPEN c FOR EXECUTE %s; END", (statement,)).decode()
             cursor.execute("DO %s", (opening,))
             cursor.execute(f"FETCH FORWARD {int(row_limit)} FROM tango_sql")

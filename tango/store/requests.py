@@ -43,10 +43,11 @@ WITH v AS (
         released_at = CASE WHEN v.state = 'released' THEN now() ELSE r.released_at END,
         lease_until = NULL
     FROM v
-    WHERE r.run_id = %(run)s AND r.request_id = v.request_id AND r.epoch = v.epoch AND r.state IN ('dispatched', 'placed', 'running')
-    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, coalesce(v.started_s, r.started_s) AS started_s,
-              v.finished_s, r.due_s, CASE WHEN v.state IN ('released', 'pending') THEN 'requeued' ELSE v.state END AS outcome,
-              v.reason, v.work_lost_s
+    WHERE r.run_id = %(run)s AND r.request_id = v.request_id AND r.epoch = v.epoch
+      AND r.state IN ('dispatched', 'placed', 'running')
+    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod,
+              coalesce(v.started_s, r.started_s) AS started_s, v.finished_s, r.due_s,
+              CASE WHEN v.state IN ('released', 'pending') THEN 'requeued' ELSE v.state END AS outcome, v.reason, v.work_lost_s
 )
 INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, finished_s, latency_s, outcome,
                      reason, work_lost_s)
@@ -154,7 +155,8 @@ class PostgresRequestStore:
                     "late": plan.late[sent].tolist(),
                 },
             )
-            return cursor.fetchall()
+            won: list[tuple[Any, ...]] = cursor.fetchall()
+            return won
 
         for cluster, request_id, epoch in self._database.run(record):
             by_cluster[cluster][0].append(request_id)
@@ -207,7 +209,8 @@ class PostgresRequestStore:
             """
             UPDATE request r SET lease_until = now() + %s * interval '1 s'
             FROM unnest(%s::int[], %s::int[]) AS v(request_id, epoch)
-            WHERE r.run_id = %s AND r.request_id = v.request_id AND r.epoch = v.epoch AND r.state IN ('dispatched', 'placed', 'running')
+            WHERE r.run_id = %s AND r.request_id = v.request_id AND r.epoch = v.epoch
+              AND r.state IN ('dispatched', 'placed', 'running')
             """,
             (lease_s, list(request_ids), list(epochs), run_id),
         )
@@ -296,7 +299,8 @@ class PostgresRequestStore:
                 reason = CASE WHEN (s.spec->>'cpu_request_millicores')::int <= %(cpu)s AND r.memory_mib <= %(memory)s
                               THEN '' ELSE %(reason)s END
             FROM service s
-            WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND r.state = 'released' AND r.class = 'be' AND s.name = r.service
+            WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND r.state = 'released' AND r.class = 'be'
+              AND s.name = r.service
             RETURNING r.state = 'pending'
             """,
             {

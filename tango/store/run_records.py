@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -49,16 +49,17 @@ class PostgresRunRecords:
         (run,) = self._database.rows(
             """
             SELECT name, status, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, settings,
-                   extract(epoch FROM started_at)::float8, coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0),
-                   (SELECT coalesce(max(checkpoint), '') FROM decision WHERE kind = 'be' AND run_ids @> ARRAY[%(run)s] AND checkpoint <> ''
-                    AND at >= run.submitted_at)
+                   extract(epoch FROM started_at)::float8, 
+                   coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0),
+                   (SELECT coalesce(max(checkpoint), '') FROM decision
+                    WHERE kind = 'be' AND run_ids @> ARRAY[%(run)s] AND checkpoint <> '' AND at >= run.submitted_at)
             FROM run WHERE run_id = %(run)s
             """,
             {"run": run_id},
         )
         t = self._table(
-            'SELECT "class"::text AS class, service, cluster, target_cluster, node, due_s, target_s, started_s, finished_s, state::text AS state, '
-            "reason, attempt, epoch, cpu_work_s, memory_mib FROM request WHERE run_id = %s ORDER BY request_id",
+            'SELECT "class"::text AS class, service, cluster, target_cluster, node, due_s, target_s, started_s, finished_s, '
+            "state::text AS state, reason, attempt, epoch, cpu_work_s, memory_mib FROM request WHERE run_id = %s ORDER BY request_id",
             (run_id,),
         )
         reasons = ("", *sorted({r for r in t["reason"].unique().to_pylist() if r}))
@@ -121,10 +122,7 @@ class PostgresRunRecords:
     def node_samples(self, run_id: int) -> NodeSamples:
         """Node states over the run's life."""
         names = self._names(run_id)
-        columns = (
-            "cpu_allocatable_millicores memory_allocatable_mib cpu_used_millicores memory_used_mib lc_cpu_limit_millicores "
-            "lc_memory_held_mib be_cpu_request_millicores be_memory_held_mib be_pods"
-        ).split()
+        columns = [f.name for f in fields(NodeSamples) if f.name not in ("at_s", "node")]
         t = self._table(
             f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, node, {', '.join(columns)} FROM node_sample s, run r "
             "WHERE r.run_id = %s AND s.at BETWEEN r.started_at AND coalesce(r.ended_at, now()) ORDER BY at",
@@ -140,10 +138,9 @@ class PostgresRunRecords:
     def decisions(self, run_id: int) -> Decisions:
         """Scheduling cycles that considered requests of the run."""
         names = self._names(run_id)
-        counts = "considered placed unplaced late shed".split()
-        times = "snapshot_ms decide_ms apply_ms".split()
         t = self._table(
-            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind::text AS kind, cluster, policy, {', '.join(counts + times)} "
+            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind::text AS kind, cluster, policy, considered, placed, "
+            "unplaced, late, shed, snapshot_ms, decide_ms, apply_ms "
             "FROM decision d, run r WHERE r.run_id = %s AND d.at BETWEEN r.submitted_at AND coalesce(r.ended_at, now()) "
             "AND d.run_ids @> ARRAY[r.run_id] ORDER BY at",
             (names.zero_s, run_id),
@@ -155,16 +152,22 @@ class PostgresRunRecords:
             cluster=_codes(t["cluster"], names.clusters),
             policy=_codes(t["policy"], policies).astype(np.int16),
             policies=policies,
-            **{name: _floats(t[name]).astype(np.int64) for name in counts},
-            **{name: _floats(t[name]) for name in times},
+            considered=_floats(t["considered"]).astype(np.int64),
+            placed=_floats(t["placed"]).astype(np.int64),
+            unplaced=_floats(t["unplaced"]).astype(np.int64),
+            late=_floats(t["late"]).astype(np.int64),
+            shed=_floats(t["shed"]).astype(np.int64),
+            snapshot_ms=_floats(t["snapshot_ms"]),
+            decide_ms=_floats(t["decide_ms"]),
+            apply_ms=_floats(t["apply_ms"]),
         )
 
     def scaling_events(self, run_id: int) -> ScalingEvents:
         """Resizes and evictions during the run."""
         names = self._names(run_id)
         t = self._table(
-            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind, node, service, before_millicores, after_millicores, slack, reason, "
-            "actuation_ms, outcome FROM scaling_event e, run r WHERE r.run_id = %s "
+            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind, node, service, before_millicores, after_millicores, "
+            "slack, reason, actuation_ms, outcome FROM scaling_event e, run r WHERE r.run_id = %s "
             "AND e.at BETWEEN r.started_at AND coalesce(r.ended_at, now()) ORDER BY at",
             (names.zero_s, run_id),
         )
@@ -187,7 +190,8 @@ class PostgresRunRecords:
         """Requests with their attempts' reasons, for people."""
         rows = self._database.rows(
             """
-            SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.node, ''), round(q.due_s::numeric, 3)::float8,
+            SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.node, ''),
+                   round(q.due_s::numeric, 3)::float8,
                    round(((q.finished_s - q.due_s) * 1000)::numeric, 1)::float8,
                    coalesce(nullif((SELECT string_agg(a.reason, ', ' ORDER BY a.epoch) FROM attempt a WHERE a.run_id = q.run_id
                     AND a.request_id = q.request_id AND a.reason <> ''), ''), q.reason)

@@ -126,7 +126,8 @@ class PostgresRunStore:
 
         def cancel(cursor: Cursor) -> int:
             cursor.execute(
-                "UPDATE run SET status = 'cancelled', ended_at = now() WHERE run_id = %s AND status NOT IN ('completed', 'cancelled')",
+                "UPDATE run SET status = 'cancelled', ended_at = now() "
+                "WHERE run_id = %s AND status NOT IN ('completed', 'cancelled')",
                 (run_id,),
             )
             cursor.execute(

@@ -1,0 +1,139 @@
+"""The schema: up, down and up again, the same as the metadata, and closed to what a newer Tango has migrated."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import psycopg2
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+
+from models import metadata
+from models.tables import request_state, service_class
+from models.views import VIEW_NAMES, VIEWS
+from tango.errors import ConfigError, StoreUnavailable
+from tango.stack.postgres import PostgresServer
+from tango.store.migrate import head, migrate, migrate_back
+
+
+@pytest.fixture
+def empty_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """A database without any table, owned by the superuser who migrates it."""
+    admin = psycopg2.connect(postgres_server.admin_url(), connect_timeout=5)
+    admin.autocommit = True
+    with admin.cursor() as cursor:
+        cursor.execute("CREATE DATABASE empty")
+    yield postgres_server.admin_url("empty")
+    with admin.cursor() as cursor:
+        cursor.execute("DROP DATABASE empty WITH (FORCE)")
+    admin.close()
+
+
+def _objects(url: str) -> list[tuple[str, str]]:
+    """(kind, name) of every relation, function and type of the schema."""
+    with psycopg2.connect(url) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            """
+            SELECT 'relation', relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
+            UNION SELECT 'function', proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
+            UNION SELECT 'type', typname::text FROM pg_type WHERE typnamespace = 'public'::regnamespace ORDER BY 1, 2
+            """
+        )
+        found = cursor.fetchall()
+    connection.close()
+    return [row for row in found if "alembic_version" not in row[1]]
+
+
+def test_the_schema_goes_up_down_and_up_again(empty_url: str) -> None:
+    """Downgrade leaves nothing behind, so that an upgrade after it makes the same objects again."""
+    assert _objects(empty_url) == []
+    migrate(empty_url)
+    first = _objects(empty_url)
+    migrate(empty_url)
+
+    migrate_back(empty_url, "base")
+    below = _objects(empty_url)
+    migrate(empty_url)
+
+    assert below == []
+    assert _objects(empty_url) == first
+    assert {name for kind, name in first if kind == "relation"} >= {*metadata.tables, *VIEW_NAMES}
+
+
+def test_two_migrators_at_once_make_one_schema(empty_url: str) -> None:
+    """Migrators wait for each other; the second finds nothing to do."""
+    failures: list[BaseException] = []
+
+    def upgrade() -> None:
+        try:
+            migrate(empty_url)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=upgrade) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failures == []
+    assert len(_objects(empty_url)) > 20
+
+
+def test_the_migrated_schema_is_the_metadata(empty_url: str) -> None:
+    """No table, column, type, default or index differs between what migrations make and what `models` declares."""
+    migrate(empty_url)
+    engine = create_engine(empty_url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        differences = compare_metadata(context, metadata)
+        enums = {e["name"]: tuple(e["labels"]) for e in inspect(connection).get_enums()}
+    engine.dispose()
+
+    assert differences == []
+    assert enums == {declared.name: tuple(declared.enums) for declared in (request_state, service_class)}
+
+
+def test_the_migrated_views_are_those_of_models(empty_url: str) -> None:
+    """Each view, made again from `models.views`, has the definition that the migrations gave it."""
+    migrate(empty_url)
+    engine = create_engine(empty_url.replace("postgresql://", "postgresql+psycopg2://", 1))
+    definition = text("SELECT viewname, definition FROM pg_views WHERE schemaname = 'public'")
+    with engine.connect() as connection:
+        migrated = {name: body for name, body in connection.execute(definition)}
+        for name in VIEW_NAMES:
+            connection.execute(text(f"DROP VIEW {name}"))
+        for view in VIEWS:
+            connection.exec_driver_sql(view.replace("%", "%%"))
+        declared = {name: body for name, body in connection.execute(definition)}
+    engine.dispose()
+
+    assert migrated == declared
+    assert set(migrated) == set(VIEW_NAMES)
+
+
+def test_a_database_of_a_newer_tango_is_refused(empty_url: str) -> None:
+    """An unknown revision is named beside the newest known one, and nothing is changed."""
+    migrate(empty_url)
+    with psycopg2.connect(empty_url) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    before = _objects(empty_url)
+
+    for change in (lambda: migrate(empty_url), lambda: migrate_back(empty_url, "base")):
+        with pytest.raises(ConfigError, match=f"revision 9999, expected {head()} or older.*newer Tango"):
+            change()
+
+    assert _objects(empty_url) == before
+
+
+def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
+    """The message tells where it was tried and what to do, never the password."""
+    with pytest.raises(StoreUnavailable, match="tango up") as refused:
+        migrate("postgresql://somebody:hidden-word@127.0.0.1:1/tango")
+
+    assert "127.0.0.1:1" in str(refused.value)
+    assert "hidden-word" not in str(refused.value)
