@@ -1,0 +1,202 @@
+"""`tango bench live`: requests per second that Tango sustains from submit to recorded result, beside raw Celery on the same broker.
+
+The load is pattern `p3`, nine LC requests of 2 ms to one BE pod of 50 ms, on a fleet that is far from busy, so that what is measured is
+Tango. A rate is sustained when every request succeeds and the last result is recorded within `MOST_LAG_S` of the last arrival. The
+search rises by half until a rate is not sustained, then halves the gap.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tango.bench import celery_yardstick
+from tango.bench.figures import Figure
+from tango.bootstrap import World, read_settings
+from tango.control.submit import submit_run
+from tango.domain.runs import NewRun
+from tango.errors import StoreError
+from tango.fleets import load_fleet
+from tango.stack.broker import Broker
+from tango.stack.local import LocalStack
+from tango.traces.generators import Recipe, generate
+from tango.traces.mapping import map_trace
+from workers.app import create_app
+from workers.publisher import CeleryPublisher
+
+MOST_LAG_S = 2.0
+FIRST_RATE = 400.0
+LC_SHARE = 0.9
+
+Told = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What one offered rate gave."""
+
+    offered_per_s: float
+    done_per_s: float
+    """Requests over the time from the run's zero to the last recorded result."""
+    lc_per_s: float
+    be_per_s: float
+    failed: int
+    lag_s: float
+    """From the last arrival to the last recorded result."""
+    lc_added_ms: tuple[float, float, float]
+    """p50, p95, p99 from arrival to start of service."""
+    be_added_ms: tuple[float, float, float]
+
+    @property
+    def sustained(self) -> bool:
+        """Nothing failed and nothing was left behind."""
+        return self.failed == 0 and self.lag_s <= MOST_LAG_S
+
+
+def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, told: Told = print) -> list[Figure]:
+    """Measure raw Celery, then search the highest rate sustained for `seconds`, then the added latency at half of it.
+
+    Runs a stack of its own in a temporary folder; nothing that runs already is touched.
+    """
+    declared = load_fleet(fleet)
+    with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder:
+        told("raw Celery on a broker of its own")
+        with _broker(Path(folder) / "yardstick") as url:
+            rates = celery_yardstick.measure(url, workers=len(declared.clusters), tasks=tasks)
+        way, celery_per_s = celery_yardstick.best(rates)
+        told(f"{way}: {celery_per_s:.0f} tasks per second")
+        with _stack(Path(folder) / "stack", fleet) as world:
+            _trial(world, fleet, FIRST_RATE, 5.0)  # first calls of everything
+            best = _search(world, fleet, seconds, told)
+            half = _trial(world, fleet, best.offered_per_s / 2, seconds)
+    figures = [
+        Figure(
+            name="requests per second, end to end", value=best.done_per_s, unit="1/s", yardstick=way, yardstick_value=celery_per_s
+        ),
+        Figure(name="of these LC requests", value=best.lc_per_s, unit="1/s"),
+        Figure(name="of these BE pods", value=best.be_per_s, unit="1/s"),
+    ]
+    for label, added in (("LC", half.lc_added_ms), ("BE", half.be_added_ms)):
+        figures += [
+            Figure(name=f"{label} arrival to start of service, {quantile}, at {half.offered_per_s:.0f}/s", value=value, unit="ms")
+            for quantile, value in zip(("p50", "p95", "p99"), added, strict=True)
+        ]
+    return figures
+
+
+def _search(world: World, fleet: str, seconds: float, told: Told) -> Trial:
+    rate, best, too_much = FIRST_RATE, None, None
+    while True:
+        trial = _trial(world, fleet, rate, seconds)
+        verdict = "sustained" if trial.sustained else f"not sustained ({trial.failed} failed, {trial.lag_s:.1f} s behind)"
+        told(f"{rate:.0f} requests per second offered: {trial.done_per_s:.0f} done, {verdict}")
+        if trial.sustained:
+            best = trial
+        else:
+            too_much = rate
+        if best is None:
+            rate /= 2
+            if rate < 20:
+                raise StoreError(f"not even {2 * rate:.0f} requests per second were sustained")
+        elif too_much is None:
+            rate *= 1.5
+        elif too_much / best.offered_per_s < 1.15:
+            return best
+        else:
+            rate = (best.offered_per_s + too_much) / 2
+
+
+def _trial(world: World, fleet: str, rate: float, seconds: float) -> Trial:
+    """Submit one run and wait for its end."""
+    declared = load_fleet(fleet)
+    recipe = Recipe(
+        pattern="p3",
+        rate_per_s=rate,
+        duration_s=seconds,
+        clusters=len(declared.clusters),
+        lc_share=LC_SHARE,
+        lc_work_s=0.002,
+        be_work_s=0.050,
+        fleet=declared,
+        seed=1,
+    )
+    trace = generate(recipe)
+    requests = map_trace(trace, declared, seed=1)
+    run = NewRun(
+        name=f"bench {rate:.0f}/s",
+        system="tango",
+        fleet=declared.name,
+        fleet_hash=declared.source_hash,
+        seed=1,
+        speed=1.0,
+        reassure=True,
+        trace_source=trace.source,
+        span_s=trace.span_s,
+    )
+    run_id = submit_run(run, requests, store=world.runs, publisher=CeleryPublisher(create_app(world.settings))).run_id
+    give_up_s = time.monotonic() + 6 * seconds + 60
+    while (counts := world.runs.counts(run_id)).terminal < counts.accepted:
+        if time.monotonic() > give_up_s:
+            world.runs.cancel(run_id)
+            break
+        time.sleep(0.1)
+    trial = _outcome(world, run_id, rate)
+    while world.runs.active_runs():
+        time.sleep(0.2)
+    world.runs.delete(run_id)
+    return trial
+
+
+def _outcome(world: World, run_id: int, rate: float) -> Trial:
+    rows = world.database.rows(
+        "SELECT class, count(*), count(*) FILTER (WHERE state <> 'succeeded'), max(due_s), max(finished_s), "
+        "percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_s - due_s) FROM request WHERE run_id = %s GROUP BY class",
+        (run_id,),
+    )
+    by_class = {row[0]: row for row in rows}
+    span_s = max(row[4] or 0.0 for row in rows) or float("inf")
+    done = {kind: (row[1] - row[2]) / span_s for kind, row in by_class.items()}
+
+    def added(kind: str) -> tuple[float, float, float]:
+        p50, p95, p99 = (1e3 * value for value in by_class[kind][5])
+        return p50, p95, p99
+
+    return Trial(
+        offered_per_s=rate,
+        done_per_s=sum(done.values()),
+        lc_per_s=done.get("lc", 0.0),
+        be_per_s=done.get("be", 0.0),
+        failed=sum(row[2] for row in rows),
+        lag_s=span_s - max(row[3] for row in rows),
+        lc_added_ms=added("lc"),
+        be_added_ms=added("be"),
+    )
+
+
+@contextlib.contextmanager
+def _broker(home: Path) -> Iterator[str]:
+    home.mkdir(mode=0o700)
+    broker = Broker(home, password=secrets.token_urlsafe(16))
+    broker.start()
+    try:
+        yield broker.url
+    finally:
+        broker.stop()
+
+
+@contextlib.contextmanager
+def _stack(home: Path, fleet: str) -> Iterator[World]:
+    servers = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
+    environment = {**{k: v for k, v in os.environ.items() if k not in servers}, "TANGO_HOME": str(home)}
+    stack = LocalStack(home, load_fleet(fleet), environment=environment)
+    try:
+        stack.start()
+        yield World(read_settings(environment))
+    finally:
+        stack.stop()

@@ -1,0 +1,57 @@
+"""`tango bench`: measure, each figure beside its yardstick in the same run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from tango.cli.output import Column, output_option, print_rows, say
+from tango.cli.progress import spinner
+
+if TYPE_CHECKING:
+    from tango.bench.figures import Figure
+
+COLUMNS = (
+    Column("name", priority=10),
+    Column("value", justify="right", priority=9),
+    Column("unit", priority=8),
+    Column("yardstick", priority=5),
+    Column("yardstick_value", justify="right", priority=6),
+    Column("ratio", justify="right", priority=7),
+)
+
+
+@click.group()
+def bench() -> None:
+    """Measure against a yardstick in the same run."""
+
+
+@bench.command()
+@click.option("--fleet", default="bench", show_default=True, help="Fleet to start; it must stay at most half busy.")
+@click.option("--seconds", default=10.0, show_default=True, help="Length of each trial.")
+@click.option("--tasks", default=6000, show_default=True, help="No-op tasks of the yardstick.")
+@output_option()
+def live(fleet: str, seconds: float, tasks: int, output: str) -> None:
+    """Requests per second sustained end to end, beside raw Celery; and the added latency at half of that."""
+    from tango.bench.live import measure
+
+    _print(measure(fleet=fleet, seconds=seconds, tasks=tasks, told=say), output)
+
+
+@bench.command()
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@output_option()
+def traces(trace: Path | None, output: str) -> None:
+    """Reading a trace, beside Arrow's CSV reader; without TRACE a file like Google's of 400,000 rows is generated."""
+    from tango.bench.trace_reading import measure
+
+    with spinner("reading"):
+        figures = measure(trace)
+    _print(figures, output)
+
+
+def _print(figures: Sequence[Figure], output: str) -> None:
+    print_rows([figure.as_row() for figure in figures], COLUMNS, output)
