@@ -59,16 +59,19 @@ class Database:
         self._idle: list[psycopg2.extensions.connection] = []
         self._pid = os.getpid()
 
-    def run(self, work: Callable[[Cursor], T]) -> T:
+    def run(self, work: Callable[[Cursor], T], *, once: bool = False) -> T:
         """Run `work` in one transaction and give its result; commit, or on an error roll back.
 
-        Lost connections, deadlocks and lock timeouts are tried again, so `work` must be a claimed transition or a read.
+        Deadlocks and lock timeouts are tried again, and so are lost connections, for which `work` must be a claimed transition or a
+        read: a commit whose answer is lost may have happened. With `once`, a connection lost at the commit is not tried again.
         Raises: StoreUnavailable when PostgreSQL does not answer; StoreError when it refuses the statement.
         """
         for attempt in range(1, ATTEMPTS + 1):
+            committing = False
             try:
                 with self._connection() as connection, connection.cursor() as cursor:
                     result = work(cursor)
+                    committing = True
                     connection.commit()
                     return result
             except _AGAIN as error:
@@ -77,7 +80,7 @@ class Database:
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                 if isinstance(error, psycopg2.errors.QueryCanceled):
                     raise StoreError(f"the statement ran longer than {STATEMENT_TIMEOUT_S} s") from error
-                if attempt == ATTEMPTS:
+                if attempt == ATTEMPTS or (once and committing):
                     raise StoreUnavailable(
                         f"PostgreSQL does not answer at {self._shown} ({_first_line(error)}). "
                         "Start the stack with `tango up`, or check TANGO_DATABASE_URL."
@@ -120,7 +123,7 @@ class Database:
         try:
             yield connection
             broken = False
-        except psycopg2.Error:
+        except BaseException:
             if not connection.closed:
                 with contextlib.suppress(psycopg2.Error):
                     connection.rollback()
@@ -131,8 +134,12 @@ class Database:
                 keep = not broken and not connection.closed and len(self._idle) < POOL_KEEPS
                 if keep:
                     self._idle.append(connection)
-            if not keep:
-                connection.close()
+                # One lost connection means a server that went away: those beside it are lost too.
+                stale = [] if keep or not broken else self._idle
+                if stale:
+                    self._idle = []
+            for lost in [*stale, *([] if keep else [connection])]:
+                lost.close()
 
     def _take(self) -> psycopg2.extensions.connection:
         with self._lock:

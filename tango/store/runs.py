@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 from psycopg2.extras import Json, execute_values
 
-from tango.domain.requests import TERMINAL_STATES, Reason
+from tango.domain.requests import Reason
 from tango.domain.runs import NewRequests, NewRun, RunInfo, RunStatus, StateCounts
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
@@ -20,7 +20,22 @@ from tango.store.database import Cursor, Database
 _RUN = """
 SELECT run_id, name, status, system, fleet, seed, speed, reassure, extract(epoch FROM started_at)::float8, accepted FROM run
 """
-_TERMINAL = tuple(str(state) for state in TERMINAL_STATES)
+# Whatever was given out under an epoch gets its `attempt` row here too: one an epoch, however it ends.
+_CANCEL = """
+WITH open AS (
+    SELECT request_id, state FROM request
+    WHERE run_id = %(run)s AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled') FOR UPDATE
+), ended AS (
+    UPDATE request r SET state = 'cancelled', reason = %(reason)s, lease_until = NULL FROM open
+    WHERE r.run_id = %(run)s AND r.request_id = open.request_id
+    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, r.started_s, open.state AS was
+), noted AS (
+    INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s)
+    SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, 'cancelled', %(reason)s, 0
+    FROM ended WHERE was IN ('dispatched', 'placed', 'running')
+)
+SELECT count(*) FROM ended
+"""
 
 
 def _info(row: tuple[Any, ...]) -> RunInfo:
@@ -79,7 +94,7 @@ class PostgresRunStore:
             cursor.execute("SELECT attach_request_partition(%s)", (run_id,))
             return run_id
 
-        return self._database.run(create)
+        return self._database.run(create, once=True)
 
     def run(self, run_id: int) -> RunInfo:
         """Raises: UsageError with the latest runs when there is none of this id."""
@@ -130,12 +145,8 @@ class PostgresRunStore:
                 "WHERE run_id = %s AND status NOT IN ('completed', 'cancelled')",
                 (run_id,),
             )
-            cursor.execute(
-                "UPDATE request SET state = 'cancelled', reason = %s, lease_until = NULL WHERE run_id = %s "
-                "AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled')",
-                (str(Reason.CANCELLED), run_id),
-            )
-            return int(cursor.rowcount)
+            cursor.execute(_CANCEL, {"run": run_id, "reason": str(Reason.CANCELLED)})
+            return int(cursor.fetchall()[0][0])
 
         self.run(run_id)
         return self._database.run(cancel)
@@ -146,12 +157,16 @@ class PostgresRunStore:
         return StateCounts(by_state=dict(found))
 
     def all_terminal(self, run_id: int) -> bool:
-        """Whether no request of the run will change any more; stops at the first that may."""
+        """Whether no request of the run will change any more: none is left to release, and the index of live rows is empty."""
         found = self._database.rows(
-            "SELECT NOT EXISTS (SELECT FROM request WHERE run_id = %s AND state <> ALL (%s::request_state[]))",
-            (run_id, list(_TERMINAL)),
+            """
+            SELECT r.status = 'cancelled' OR (r.next_request >= r.accepted AND NOT EXISTS (
+                SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN ('released', 'pending', 'dispatched', 'placed', 'running')))
+            FROM run r WHERE r.run_id = %(run)s
+            """,
+            {"run": run_id},
         )
-        return bool(found[0][0])
+        return bool(found and found[0][0])
 
     def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Numbers in `value`, words in `text`."""
@@ -164,7 +179,7 @@ class PostgresRunStore:
         self._database.run(save)
 
     def delete(self, run_id: int) -> None:
-        """The partition is dropped whole. Raises: UsageError for a run that is not done."""
+        """The partition is dropped whole; decisions that other runs share stay. Raises: UsageError for a run that is not done."""
         info = self.run(run_id)
         if info.status not in (RunStatus.COMPLETED, RunStatus.CANCELLED):
             raise UsageError(f"run {run_id} is {info.status}; cancel it first: tango run cancel {run_id}")
@@ -173,6 +188,7 @@ class PostgresRunStore:
             cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
             for table in ("attempt", "run_metric", "run"):
                 cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
+            cursor.execute("DELETE FROM decision WHERE run_ids = ARRAY[%s]", (run_id,))
 
         self._database.run(delete)
 

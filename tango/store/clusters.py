@@ -1,0 +1,124 @@
+"""Clusters, links and the fleet in force: what is declared or joined by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from psycopg2.extras import execute_values
+
+from tango.domain.fleet import Fleet
+from tango.errors import UsageError
+from tango.fleets import dump_fleet, parse_fleet
+from tango.store.database import Cursor
+from tango.store.releases import ACTIVE_RUNS
+from tango.store.services import Services, write_services
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterRow:
+    """A joined cluster: where its kubeconfig lies and which context is Tango's; never the content."""
+
+    name: str
+    kubeconfig: str
+    context: str
+    embedded: bool
+
+
+class Clusters(Services):
+    """Declare a fleet, join and leave."""
+
+    def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
+        """Upsert clusters, links and services of the fleet; embedded clusters of an earlier fleet go, joined ones stay."""
+        rtt = fleet.rtt_ms()
+        names = [c.name for c in fleet.clusters]
+        bandwidth = fleet.network.bandwidth_mbit_per_s
+        links = [(a, b, float(rtt[i, j]), bandwidth) for i, a in enumerate(names) for j, b in enumerate(names)]
+
+        def declare(cursor: Cursor) -> None:
+            cursor.execute("DELETE FROM fleet")
+            cursor.execute(
+                "INSERT INTO fleet (name, hash, declaration) VALUES (%s, %s, %s)",
+                (fleet.name, fleet.source_hash, dump_fleet(fleet)),
+            )
+            cursor.execute("DELETE FROM cluster WHERE embedded AND name <> ALL (%s) RETURNING name", (names,))
+            gone = [row[0] for row in cursor.fetchall()]
+            for table in ("node", "instance"):
+                cursor.execute(f"DELETE FROM {table} WHERE cluster = ANY (%s)", (gone,))
+            execute_values(
+                cursor,
+                "INSERT INTO cluster (name, position, kubeconfig, context, embedded) VALUES %s ON CONFLICT (name) DO UPDATE SET "
+                "position = excluded.position, kubeconfig = excluded.kubeconfig, context = excluded.context, "
+                "embedded = excluded.embedded",
+                [(name, k, kubeconfig, contexts[name], True) for k, name in enumerate(names)],
+            )
+            execute_values(
+                cursor,
+                "INSERT INTO link (from_cluster, to_cluster, rtt_ms, bandwidth_mbit_per_s) VALUES %s ON CONFLICT (from_cluster, "
+                "to_cluster) DO UPDATE SET rtt_ms = excluded.rtt_ms, bandwidth_mbit_per_s = excluded.bandwidth_mbit_per_s",
+                links,
+            )
+            cursor.execute("DELETE FROM service WHERE name <> ALL (%s)", ([s.name for s in fleet.services],))
+            write_services(cursor, fleet.services)
+
+        self._database.run(declare)
+
+    def declared(self) -> Fleet:
+        """The fleet in force, with the services as declared now. Raises: UsageError before the first declaration."""
+        found = self._database.rows("SELECT declaration FROM fleet")
+        if not found:
+            raise UsageError("no fleet is declared yet; start one with `tango up --fleet NAME`")
+        fleet = parse_fleet(found[0][0], "the fleet in force")
+        return dataclasses.replace(fleet, services=self.services())
+
+    def clusters(self) -> list[ClusterRow]:
+        """Joined clusters, in order."""
+        rows = self._database.rows("SELECT name, kubeconfig, context, embedded FROM cluster ORDER BY position, name")
+        return [ClusterRow(*row) for row in rows]
+
+    def credentials(self, cluster: str) -> tuple[str, str]:
+        """(kubeconfig path, context) of a cluster. Raises: UsageError for an unknown one."""
+        for row in self.clusters():
+            if row.name == cluster:
+                return row.kubeconfig, row.context
+        raise UsageError(f"no cluster {cluster!r}; joined: {', '.join(c.name for c in self.clusters()) or 'none'}")
+
+    def join(self, name: str, *, kubeconfig: str, context: str, rtt_ms: float, bandwidth_mbit_per_s: float) -> None:
+        """Add a real cluster with one round-trip time to all others."""
+
+        def join(cursor: Cursor) -> None:
+            cursor.execute(
+                "INSERT INTO cluster (name, position, kubeconfig, context) VALUES (%s, (SELECT count(*) FROM cluster), %s, %s) "
+                "ON CONFLICT (name) DO UPDATE SET kubeconfig = excluded.kubeconfig, context = excluded.context",
+                (name, kubeconfig, context),
+            )
+            cursor.execute(
+                """
+                INSERT INTO link (from_cluster, to_cluster, rtt_ms, bandwidth_mbit_per_s)
+                SELECT a, b, CASE WHEN a = b THEN 0.2 ELSE %(rtt)s END, %(bandwidth)s
+                FROM (SELECT %(name)s AS a, name AS b FROM cluster UNION SELECT name, %(name)s FROM cluster) pairs
+                ON CONFLICT (from_cluster, to_cluster) DO UPDATE SET rtt_ms = excluded.rtt_ms
+                """,
+                {"name": name, "rtt": rtt_ms, "bandwidth": bandwidth_mbit_per_s},
+            )
+
+        self._database.run(join)
+
+    def leave(self, name: str) -> None:
+        """Forget a cluster. Raises: UsageError for an unknown one, or while live requests entered or run there."""
+        self.credentials(name)
+        live = self._database.rows(
+            f"SELECT count(*) FROM request WHERE run_id = ANY ({ACTIVE_RUNS}) AND (cluster = %s OR target_cluster = %s) "
+            "AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled')",
+            (name, name),
+        )[0][0]
+        if live:
+            raise UsageError(f"{live} live requests entered or run at {name}; wait for their runs or cancel them")
+
+        def leave(cursor: Cursor) -> None:
+            for table, column in (("cluster", "name"), ("node", "cluster"), ("instance", "cluster")):
+                cursor.execute(f"DELETE FROM {table} WHERE {column} = %s", (name,))
+            cursor.execute("DELETE FROM link WHERE from_cluster = %s OR to_cluster = %s", (name, name))
+
+        self._database.run(leave)

@@ -1,0 +1,60 @@
+"""Services as declared: one row each, the whole declaration as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from psycopg2.extras import Json, execute_values
+
+from tango.domain.services import Service, ServiceClass
+from tango.errors import UsageError
+from tango.store.database import Cursor, Database
+from tango.store.releases import ACTIVE_RUNS
+
+
+def service_of(spec: Mapping[str, Any]) -> Service:
+    """A service from the JSON of its row."""
+    return Service(**{**spec, "service_class": ServiceClass(spec["service_class"])})
+
+
+class Services:
+    """Declared services."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def services(self) -> tuple[Service, ...]:
+        """By name."""
+        return tuple(service_of(spec) for (spec,) in self._database.rows("SELECT spec FROM service ORDER BY name"))
+
+    def put_services(self, services: Sequence[Service]) -> None:
+        """Declare or change services."""
+        self._database.run(lambda cursor: write_services(cursor, services))
+
+    def delete_services(self, names: Sequence[str]) -> None:
+        """Withdraw services. Raises: UsageError for one that is not declared, or that live requests still need."""
+        known = {s.name for s in self.services()}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(f"no service {', '.join(unknown)}; declared: {', '.join(sorted(known)) or 'none'}")
+        live = self._database.rows(
+            f"SELECT DISTINCT service FROM request WHERE run_id = ANY ({ACTIVE_RUNS}) AND service = ANY (%s)", (list(names),)
+        )
+        if live:
+            raise UsageError(f"runs still need {', '.join(row[0] for row in live)}; wait for them or cancel them")
+        self._database.execute("DELETE FROM service WHERE name = ANY (%s)", (list(names),))
+
+
+def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
+    """Insert or change services inside somebody's transaction."""
+    execute_values(
+        cursor,
+        'INSERT INTO service (name, "class", target_ms, spec) VALUES %s ON CONFLICT (name) DO UPDATE SET '
+        '"class" = excluded."class", target_ms = excluded.target_ms, spec = excluded.spec, declared_at = now()',
+        [
+            (s.name, s.service_class.label, s.target_ms, Json({**dataclasses.asdict(s), "service_class": int(s.service_class)}))
+            for s in services
+        ],
+    )
