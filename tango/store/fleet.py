@@ -115,11 +115,12 @@ class PostgresFleetStore(Snapshots):
         return {(service, node): (float(tail), int(count)) for service, node, tail, count in rows}
 
     def evictable_be(self, cluster: str, node: str) -> list[Eviction]:
-        """Running BE pods, least work done first: what ran shortest loses least."""
+        """Placed and running BE pods, least work done first: what has not started loses nothing."""
         rows = self._database.rows(
             f"""
             SELECT q.pod, q.run_id, q.request_id, q.epoch,
-                   least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - coalesce(q.started_s, 0)))
+                   CASE WHEN q.started_s IS NULL THEN 0
+                        ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END
             FROM request q JOIN run r USING (run_id)
             WHERE q.run_id = ANY ({ACTIVE_RUNS}) AND q.class = 'be' AND q.state IN ('placed', 'running')
               AND q.target_cluster = %s AND q.node = %s ORDER BY 5

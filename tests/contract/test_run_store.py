@@ -1,0 +1,243 @@
+"""`RunStore` and `LeaseStore`, on the fake and on PostgreSQL."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tango.domain.runs import RunStatus
+from tango.errors import StoreError, UsageError
+from tango.ports import Fence
+from tests.fakes.store_world import (
+    BATCH,
+    LIVE_S,
+    OVER_S,
+    WEB,
+    ZERO_S,
+    StoreWorld,
+    memory_world,
+    new_requests,
+    new_run,
+    postgres_world,
+    success,
+)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def world(request: pytest.FixtureRequest) -> StoreWorld:
+    """One implementation after the other."""
+    if request.param == "memory":
+        return memory_world()
+    return postgres_world(request.getfixturevalue("database_url"))
+
+
+def test_a_run_is_stored_with_all_its_requests(world: StoreWorld) -> None:
+    """Its facts come back, and every request stands in accepted."""
+    run_id = world.runs.create_run(new_run("first"), new_requests([WEB, BATCH, WEB]))
+
+    info = world.runs.run(run_id)
+
+    assert (info.name, info.system, info.fleet, info.seed, info.speed, info.reassure) == ("first", "tango", "pair", 1, 2.0, True)
+    assert (info.status, info.started_at_s, info.accepted) == (RunStatus.ACCEPTED, None, 3)
+    assert world.runs.counts(run_id).by_state == {"accepted": 3}
+
+
+def test_a_run_without_requests_is_terminal_at_once(world: StoreWorld) -> None:
+    """No request, nothing to wait for."""
+    run_id = world.runs.create_run(new_run(), new_requests([]))
+
+    assert world.runs.counts(run_id).accepted == 0
+    assert world.requests.release_due(run_id, until_s=1.0, limit=1).next_due_s is None
+    assert world.all_terminal(run_id)
+
+
+def test_a_run_with_one_bad_request_is_not_stored_at_all(world: StoreWorld) -> None:
+    """All of it or none of it: the run's row goes with the requests."""
+    good = new_requests([WEB] * 3)
+    bad = dataclasses.replace(good, service=np.array([0, 77, 0], np.int32))
+    kept = world.runs.create_run(new_run("kept"), good)
+
+    with pytest.raises((StoreError, ValueError, IndexError)):
+        world.runs.create_run(new_run("bad"), bad)
+
+    assert [run.run_id for run in world.runs.runs()] == [kept]
+
+
+def test_an_unknown_run_is_named_beside_the_latest_ones(world: StoreWorld) -> None:
+    """The message helps to find the right number."""
+    world.create(WEB, name="morning")
+
+    with pytest.raises(UsageError, match=r"no run 4711; the latest runs: \d+ \(morning\)"):
+        world.runs.run(4711)
+
+
+def test_runs_are_listed_newest_first(world: StoreWorld) -> None:
+    """And only as many as were asked for."""
+    numbers = [world.create(WEB) for _ in range(3)]
+
+    assert [run.run_id for run in world.runs.runs(limit=2)] == numbers[:0:-1]
+
+
+def test_the_first_beginning_holds(world: StoreWorld) -> None:
+    """A replayer that comes second takes the zero of the first."""
+    run_id = world.create(WEB)
+
+    assert world.runs.begin(run_id, at_s=ZERO_S + 50.0) == pytest.approx(ZERO_S)
+    assert world.runs.run(run_id).started_at_s == pytest.approx(ZERO_S)
+
+
+def test_a_run_moves_forward_only(world: StoreWorld) -> None:
+    """A draining run does not run again; what is completed stays so."""
+    run_id = world.create(WEB)
+    seen = []
+    for status in (RunStatus.RUNNING, RunStatus.DRAINING, RunStatus.RUNNING, RunStatus.COMPLETED, RunStatus.CANCELLED):
+        world.runs.set_status(run_id, status)
+        seen.append(world.runs.run(run_id).status)
+
+    assert seen == [RunStatus.RUNNING, RunStatus.DRAINING, RunStatus.DRAINING, RunStatus.COMPLETED, RunStatus.COMPLETED]
+
+
+def test_active_runs_are_those_that_are_not_over(world: StoreWorld) -> None:
+    """Completed and cancelled ones are left out."""
+    accepted, running, completed, cancelled = (world.create(WEB) for _ in range(4))
+    world.runs.set_status(running, RunStatus.RUNNING)
+    world.runs.set_status(completed, RunStatus.COMPLETED)
+    world.runs.cancel(cancelled)
+
+    assert [run.run_id for run in world.runs.active_runs()] == [accepted, running]
+
+
+def test_cancelling_ends_everything_that_is_not_over(world: StoreWorld) -> None:
+    """Terminal rows stay as they are; what a cluster had gets its attempt row; a second call counts 0."""
+    run_id = world.create(WEB, WEB, WEB, BATCH, WEB)
+    world.release(run_id, until_s=3.5)
+    world.admit(run_id, [3])
+    world.dispatch(run_id, [0, 1])
+    world.requests.settle([success(run_id, 0, 1)])
+
+    first, second = world.runs.cancel(run_id), world.runs.cancel(run_id)
+
+    assert (first, second) == (4, 0)
+    assert [(row.state, row.reason) for row in world.rows(run_id)] == [("succeeded", "")] + [("cancelled", "cancelled-by-user")] * 4
+    assert world.runs.run(run_id).status is RunStatus.CANCELLED
+    assert world.attempts(run_id) == [(0, 1, "succeeded", ""), (1, 1, "cancelled", "cancelled-by-user")]
+
+
+def test_a_result_after_the_cancellation_does_not_count(world: StoreWorld) -> None:
+    """The row is terminal; so are claims and renewals of it in vain."""
+    run_id = world.create(WEB, WEB)
+    world.release(run_id)
+    world.dispatch(run_id, [0, 1])
+    world.runs.cancel(run_id)
+
+    assert world.requests.settle([success(run_id, 0, 1)]) == 0
+    assert world.requests.claim_execution(run_id, "c1", [1], [1], owner="a", lease_s=LIVE_S) == []
+    assert world.requests.renew(run_id, [0, 1], [1, 1], lease_s=LIVE_S) == 0
+
+
+def test_cancelling_an_unknown_run_is_refused(world: StoreWorld) -> None:
+    """There is nothing to cancel."""
+    with pytest.raises(UsageError, match="no run 9"):
+        world.runs.cancel(9)
+
+
+def test_counts_add_up_in_every_state(world: StoreWorld) -> None:
+    """Accepted is the sum over all states, at any time."""
+    run_id = world.create(WEB, WEB, BATCH, WEB)
+    world.release(run_id, until_s=2.5)
+    world.admit(run_id, [2])
+    world.dispatch(run_id, [0])
+    world.requests.settle([success(run_id, 0, 1)])
+
+    counts = world.runs.counts(run_id)
+
+    assert counts.by_state == {"succeeded": 1, "released": 1, "pending": 1, "accepted": 1}
+    assert (counts.accepted, counts.terminal) == (4, 1)
+
+
+def test_a_run_is_terminal_when_nothing_is_left_to_release_or_to_end(world: StoreWorld) -> None:
+    """Neither a row that is not due yet nor one that is under way counts as done."""
+    run_id = world.create(WEB, BATCH)
+    seen = [world.all_terminal(run_id)]
+    world.release(run_id, until_s=0.5)
+    world.dispatch(run_id, [0])
+    seen.append(world.all_terminal(run_id))
+    world.requests.settle([success(run_id, 0, 1)])
+    seen.append(world.all_terminal(run_id))
+    world.release(run_id)
+    seen.append(world.all_terminal(run_id))
+    world.requests.admit_be(run_id, [1], largest_node=(1, 1))
+
+    assert seen == [False] * 4
+    assert world.all_terminal(run_id)
+
+
+def test_a_live_run_is_not_deleted(world: StoreWorld) -> None:
+    """The message names the command that helps."""
+    run_id = world.create(WEB)
+
+    with pytest.raises(UsageError, match=f"tango run cancel {run_id}"):
+        world.runs.delete(run_id)
+
+    assert world.runs.counts(run_id).accepted == 1
+
+
+def test_a_deleted_run_leaves_nothing(world: StoreWorld) -> None:
+    """Requests, attempts and figures go; other runs stay."""
+    run_id, other = world.create(WEB), world.create(WEB)
+    world.release(run_id)
+    world.dispatch(run_id, [0])
+    world.runs.save_metrics(run_id, {"accepted": 1, "system": "tango", "lc_qos_rate": None})
+    world.runs.cancel(run_id)
+
+    world.runs.delete(run_id)
+
+    assert [run.run_id for run in world.runs.runs()] == [other]
+    assert (world.rows(run_id), world.attempts(run_id)) == ([], [])
+    assert world.runs.counts(other).accepted == 1
+
+
+def test_a_lease_is_held_by_one_owner(world: StoreWorld) -> None:
+    """Others get None until it runs out; the owner renews it under the same epoch."""
+    first = world.leases.acquire("tick", owner="a", ttl_s=LIVE_S)
+    other = world.leases.acquire("tick", owner="b", ttl_s=LIVE_S)
+    again = world.leases.acquire("tick", owner="a", ttl_s=LIVE_S)
+
+    assert first == again == Fence(name="tick", owner="a", epoch=1)
+    assert other is None
+
+
+def test_a_change_of_owner_raises_the_epoch(world: StoreWorld) -> None:
+    """So that the older holder can be told from the newer one, when it comes back too."""
+    epochs = []
+    for owner in ("a", "b", "a"):
+        fence = world.leases.acquire("tick", owner=owner, ttl_s=OVER_S)
+        assert fence is not None
+        epochs.append(fence.epoch)
+
+    assert epochs == [1, 2, 3]
+
+
+def test_a_released_lease_is_free_at_once(world: StoreWorld) -> None:
+    """Leases of different names do not touch each other."""
+    held = world.leases.acquire("tick", owner="a", ttl_s=LIVE_S)
+    assert held is not None
+    world.leases.acquire("tock", owner="a", ttl_s=LIVE_S)
+
+    world.leases.release(held)
+
+    assert world.leases.acquire("tick", owner="b", ttl_s=LIVE_S) == Fence(name="tick", owner="b", epoch=2)
+    assert world.leases.acquire("tock", owner="b", ttl_s=LIVE_S) is None
+
+
+def test_a_stale_holder_cannot_release_the_lease_of_another(world: StoreWorld) -> None:
+    """Release is fenced by the epoch."""
+    old = world.leases.acquire("tick", owner="a", ttl_s=OVER_S)
+    assert old is not None
+    world.leases.acquire("tick", owner="b", ttl_s=LIVE_S)
+
+    world.leases.release(old)
+
+    assert world.leases.acquire("tick", owner="c", ttl_s=LIVE_S) is None

@@ -1,0 +1,301 @@
+"""A small world of stores, in memory or on PostgreSQL, on which one suite runs both: two clusters, three nodes, three services."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tango.domain.fleet import Cluster, Fleet, Node
+from tango.domain.observations import InstanceState, NodeState
+from tango.domain.plans import BePlan, LcPlan
+from tango.domain.requests import LcArrivals, Outcome, Reason, RequestState
+from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
+from tango.domain.services import Service, ServiceClass
+from tango.ports import Dispatched, EventLog, Fence, FleetStore, LeaseStore, RequestStore, RunStore
+from tango.settings import LeaseSettings
+from tango.store.database import Database
+from tango.store.events import PostgresEventLog
+from tango.store.fleet import PostgresFleetStore
+from tango.store.leases import PostgresLeaseStore
+from tango.store.requests import PostgresRequestStore
+from tango.store.runs import PostgresRunStore
+from tests.fakes.fleet_store import MemoryFleetStore
+from tests.fakes.stores import MemoryEventLog, MemoryLeaseStore, MemoryRequestStore, MemoryRunStore, MemoryState
+
+MAX_ATTEMPTS = 3
+LIVE_S, OVER_S = 60.0, -1.0
+"""A lease that stands for the whole test, and one that has run out by the next call: no test waits."""
+LARGEST_NODE = (4000, 8192)
+ZERO_S = 1_700_000_000.0
+
+WEB = Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.02, memory_mib=32, target_ms=100.0, instance_memory_mib=128)
+CHAT = Service(name="chat", service_class=ServiceClass.LC, cpu_work_s=0.05, memory_mib=64, target_ms=400.0, instance_memory_mib=256)
+BATCH = Service(
+    name="batch",
+    service_class=ServiceClass.BE,
+    cpu_work_s=5.0,
+    memory_mib=256,
+    cpu_request_millicores=500,
+    cpu_limit_millicores=2000,
+)
+HUGE = Service(
+    name="huge",
+    service_class=ServiceClass.BE,
+    cpu_work_s=5.0,
+    memory_mib=256,
+    cpu_request_millicores=64_000,
+    cpu_limit_millicores=65_000,
+)
+SERVICES = (WEB, CHAT, BATCH, HUGE)
+FLEET = Fleet(
+    name="pair",
+    clusters=(
+        Cluster(
+            name="c1",
+            nodes=(
+                Node(name="c1-n1", cpu_millicores=4000, memory_mib=8192),
+                Node(name="c1-n2", cpu_millicores=4000, memory_mib=8192),
+            ),
+        ),
+        Cluster(name="c2", nodes=(Node(name="c2-n1", cpu_millicores=2000, memory_mib=4096),), x_km=100.0),
+    ),
+    services=SERVICES,
+    source_hash="f" * 64,
+)
+DECISION = DecisionRecord(
+    kind="be",
+    cluster="",
+    policy="test",
+    checkpoint="",
+    considered=1,
+    placed=1,
+    unplaced=0,
+    late=0,
+    shed=0,
+    snapshot_ms=0.1,
+    decide_ms=0.2,
+    apply_ms=0.3,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRow:
+    """What a suite looks at in a request's row."""
+
+    state: str
+    epoch: int
+    attempt: int
+    reason: str
+    node: str
+    started_s: float | None
+    finished_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoreWorld:
+    """All stores of one implementation, with a look behind them."""
+
+    runs: RunStore
+    requests: RequestStore
+    leases: LeaseStore
+    fleet: FleetStore
+    events: EventLog
+    rows: Callable[[int], list[RequestRow]]
+    """Rows of a run's requests, by id."""
+    attempts: Callable[[int], list[tuple[int, int, str, str]]]
+    """(request id, epoch, outcome, reason) of a run's attempts, sorted."""
+    decisions: Callable[[], int]
+    """How many decision rows there are."""
+    all_terminal: Callable[[int], bool]
+
+    def create(self, *services: Service, gap_s: float = 1.0, name: str = "run") -> int:
+        """A run with one request a service named, due at 0, gap, 2 gap …, entering c1 and c2 in turn; begun at ZERO_S."""
+        run_id = self.runs.create_run(new_run(name), new_requests(services, gap_s=gap_s))
+        self.runs.begin(run_id, at_s=ZERO_S)
+        return run_id
+
+    def release(self, run_id: int, *, until_s: float = 1e9, limit: int = 10_000) -> None:
+        """Release what is due."""
+        self.requests.release_due(run_id, until_s=until_s, limit=limit)
+
+    def arrivals(self, run_id: int, request_ids: Sequence[int]) -> LcArrivals:
+        """Those waiting."""
+        return self.requests.waiting_lc(run_id, request_ids, self.fleet.snapshot(at_s=0.0))
+
+    def dispatch(
+        self, run_id: int, request_ids: Sequence[int], *, node: int = 0, lease_s: float = LIVE_S, shed: bool = False
+    ) -> Dispatched:
+        """Read, then send all of them to one node, or shed them."""
+        return self.dispatch_read(run_id, self.arrivals(run_id, request_ids), node=node, lease_s=lease_s, shed=shed)
+
+    def dispatch_read(
+        self, run_id: int, arrivals: LcArrivals, *, node: int = 0, lease_s: float = LIVE_S, shed: bool = False
+    ) -> Dispatched:
+        """Send what was read before."""
+        n = len(arrivals)
+        plan = LcPlan(
+            node=np.full(n, -1 if shed else node, np.int32),
+            late=np.zeros(n, bool),
+            shed=np.full(n, shed),
+            expected_s=np.zeros(n),
+            policy="test",
+        )
+        return self.requests.record_dispatch(run_id, arrivals, plan, self.fleet.snapshot(at_s=0.0), lease_s=lease_s)
+
+    def admit(self, run_id: int, request_ids: Sequence[int]) -> int:
+        """Against the fleet's largest node."""
+        return self.requests.admit_be(run_id, request_ids, largest_node=LARGEST_NODE)
+
+    def place(self, batch: PendingBatch, fence: Fence, *, node: int = 0, lease_s: float = LIVE_S) -> list[Placement]:
+        """All of a batch to one node."""
+        plan = BePlan(node=np.full(len(batch.pending), node, np.int32), policy="test")
+        snapshot = self.fleet.snapshot(at_s=0.0)
+        return self.requests.record_placement(batch, plan, snapshot, DECISION, fence=fence, lease_s=lease_s)
+
+    def fence(self, owner: str = "scheduler", *, ttl_s: float = LIVE_S) -> Fence:
+        """The scheduler's lease. Raises: AssertionError if somebody else has it."""
+        fence = self.leases.acquire("place-be", owner=owner, ttl_s=ttl_s)
+        assert fence is not None
+        return fence
+
+
+def new_run(name: str = "run") -> NewRun:
+    """A run's facts."""
+    return NewRun(
+        name=name,
+        system="tango",
+        fleet="pair",
+        fleet_hash="f" * 64,
+        seed=1,
+        speed=2.0,
+        reassure=True,
+        trace_source="by hand",
+        span_s=100.0,
+        settings={"batch": 3},
+    )
+
+
+def new_requests(services: Sequence[Service], *, gap_s: float = 1.0, memory_mib: float = 64.0) -> NewRequests:
+    """One request a service named, in that order."""
+    n = len(services)
+    names = tuple(s.name for s in SERVICES)
+    is_lc = np.array([s.service_class is ServiceClass.LC for s in services], bool)
+    return NewRequests(
+        due_s=np.arange(n) * gap_s,
+        target_s=np.where(is_lc, 0.5, np.nan),
+        service_class=np.where(is_lc, 0, 1).astype(np.int8),
+        service=np.array([names.index(s.name) for s in services], np.int32),
+        cluster=(np.arange(n) % 2).astype(np.int32),
+        cpu_work_s=np.full(n, 0.1),
+        memory_mib=np.full(n, memory_mib),
+        services=names,
+        clusters=("c1", "c2"),
+    )
+
+
+def success(run_id: int, request_id: int, epoch: int, *, finished_s: float = 2.0) -> Outcome:
+    """A good end."""
+    return Outcome(
+        run_id=run_id,
+        request_id=request_id,
+        epoch=epoch,
+        state=RequestState.SUCCEEDED,
+        started_s=finished_s - 0.5,
+        finished_s=finished_s,
+    )
+
+
+def requeue(
+    run_id: int, request_id: int, epoch: int, *, state: RequestState = RequestState.RELEASED, reason: Reason = Reason.TIMED_OUT
+) -> Outcome:
+    """An end that shall be tried again."""
+    return Outcome(run_id=run_id, request_id=request_id, epoch=epoch, state=state, reason=reason, work_lost_s=0.25)
+
+
+def node_states(cluster: Cluster) -> list[NodeState]:
+    """All nodes ready and empty."""
+    return [
+        NodeState(name=n.name, ready=True, cpu_allocatable_millicores=n.cpu_millicores, memory_allocatable_mib=n.memory_mib)
+        for n in cluster.nodes
+    ]
+
+
+def instance_of(service: Service, node: str, *, ready: bool = True, k: int = 0) -> InstanceState:
+    """One LC instance."""
+    return InstanceState(
+        pod=f"lc-{service.name}-{node}-{k}",
+        uid=f"uid-{service.name}-{node}-{k}",
+        service=service.name,
+        node=node,
+        pod_ip="10.0.0.1",
+        port=8080,
+        ready=ready,
+        cpu_request_millicores=service.cpu_request_millicores,
+        cpu_limit_millicores=service.cpu_limit_millicores,
+        memory_limit_mib=service.instance_memory_mib,
+    )
+
+
+def memory_world() -> StoreWorld:
+    """On the fakes."""
+    state = MemoryState()
+    runs = MemoryRunStore(state)
+
+    def rows(run_id: int) -> list[RequestRow]:
+        return [
+            RequestRow(str(r.state), r.epoch, r.attempt, r.reason, r.node, r.started_s, r.finished_s)
+            for r in (state.runs[run_id].rows if run_id in state.runs else [])
+        ]
+
+    world = StoreWorld(
+        runs=runs,
+        requests=MemoryRequestStore(state, max_attempts=MAX_ATTEMPTS),
+        leases=MemoryLeaseStore(state),
+        fleet=MemoryFleetStore(state),
+        events=MemoryEventLog(state),
+        rows=rows,
+        attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
+        decisions=lambda: len(state.decisions),
+        all_terminal=runs.all_terminal,
+    )
+    return _observed(world)
+
+
+def postgres_world(url: str) -> StoreWorld:
+    """On a migrated database."""
+    database = Database(url)
+    runs = PostgresRunStore(database)
+    world = StoreWorld(
+        runs=runs,
+        requests=PostgresRequestStore(database, LeaseSettings(max_attempts=MAX_ATTEMPTS)),
+        leases=PostgresLeaseStore(database),
+        fleet=PostgresFleetStore(database),
+        events=PostgresEventLog(database),
+        rows=lambda run_id: [
+            RequestRow(*row)
+            for row in database.rows(
+                "SELECT state::text, epoch, attempt, reason, coalesce(node, ''), started_s, finished_s FROM request "
+                "WHERE run_id = %s ORDER BY request_id",
+                (run_id,),
+            )
+        ],
+        attempts=lambda run_id: [
+            (int(row[0]), int(row[1]), str(row[2]), str(row[3]))
+            for row in database.rows(
+                "SELECT request_id, epoch, outcome, reason FROM attempt WHERE run_id = %s ORDER BY 1, 2", (run_id,)
+            )
+        ],
+        decisions=lambda: int(database.rows("SELECT count(*) FROM decision")[0][0]),
+        all_terminal=runs.all_terminal,
+    )
+    return _observed(world)
+
+
+def _observed(world: StoreWorld) -> StoreWorld:
+    world.fleet.declare(FLEET, kubeconfig="/kubeconfig", contexts={c.name: c.name for c in FLEET.clusters})
+    for cluster in FLEET.clusters:
+        instances = [instance_of(service, node.name) for service in (WEB, CHAT) for node in cluster.nodes]
+        world.fleet.observe(cluster.name, node_states(cluster), instances, sample=False)
+    return world
