@@ -26,9 +26,10 @@ import structlog
 import uvloop
 
 from tango.control.admission import admit_be
-from tango.control.dispatch_lc import SnapshotCache, dispatch_waiting_lc
+from tango.control.dispatch_lc import dispatch_waiting_lc
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.finish_run import finish_run
+from tango.control.fleet_view import FleetView
 from tango.control.place_be import place_pending_be
 from tango.control.reassure import Reassurance
 from tango.control.reconcile import reconcile
@@ -145,10 +146,8 @@ class World:
         self.fleet = PostgresFleetStore(self.database)
         self.events = PostgresEventLog(self.database)
         self.records = PostgresRunRecords(self.database)
-        self._plan_lock = threading.Lock()
-        self._snapshots = SnapshotCache(
-            read=lambda: self.fleet.snapshot(at_s=self.clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s
-        )
+        self._executor_lock = threading.Lock()
+        self._view = FleetView(lambda: self.fleet.snapshot(at_s=self.clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s)
         self._runs_seen: dict[int, RunInfo] = {}
         self._be_policies: dict[str, BePolicy] = {}
         self._executor: LcExecutor | None = None
@@ -218,19 +217,18 @@ class World:
     def dispatch_lc(self, run_id: int, cluster: str, request_ids: Sequence[int], publisher: Publisher) -> dict[str, int]:
         """Plan, record and send one batch of LC arrivals."""
         policy = lc_policy(system(self.run_info(run_id).system).lc)
-        with self._plan_lock:
-            return dispatch_waiting_lc(
-                run_id,
-                cluster,
-                request_ids,
-                policy=policy,
-                requests=self.requests,
-                events=self.events,
-                snapshots=self._snapshots,
-                publisher=publisher,
-                settings=self.settings.lc,
-                lease=self.settings.lease,
-            )
+        return dispatch_waiting_lc(
+            run_id,
+            cluster,
+            request_ids,
+            policy=policy,
+            requests=self.requests,
+            events=self.events,
+            view=self._view,
+            publisher=publisher,
+            settings=self.settings.lc,
+            lease=self.settings.lease,
+        )
 
     def execute_lc(self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], publisher: Publisher) -> int:
         """Claim dispatched LC requests and start their calls."""
@@ -238,7 +236,7 @@ class World:
 
     def executor(self, publisher: Publisher) -> LcExecutor:
         """The process's one executor."""
-        with self._plan_lock:
+        with self._executor_lock:
             if self._executor is None:
                 self._executor = LcExecutor(
                     requests=self.requests,
@@ -258,9 +256,7 @@ class World:
 
     def admit_be(self, run_id: int, request_ids: Sequence[int]) -> dict[str, int]:
         """Admit one batch of BE arrivals."""
-        with self._plan_lock:
-            snapshot = self._snapshots.current()
-        return admit_be(run_id, request_ids, requests=self.requests, snapshot=snapshot)
+        return admit_be(run_id, request_ids, requests=self.requests, snapshot=self._view.current())
 
     def place_be(self) -> dict[str, int]:
         """One scheduling cycle of the centre."""

@@ -25,7 +25,7 @@ class LeaseSettings:
 class ReplaySettings:
     """Release of due requests."""
 
-    window_s: float = 0.02
+    window_s: float = 0.01
     """Requests due within one window share a message; adds half of it to LC latency on average."""
     slice_s: float = 20.0
     """A replay task hands over to a new one after this, well under the broker's visibility timeout."""
@@ -40,7 +40,7 @@ class LcSettings:
     """Dispatch and execution of latency-critical requests."""
 
     snapshot_max_age_s: float = 0.1
-    """A worker reuses its snapshot this long, counting what it has given out itself."""
+    """A worker reads the fleet this often while requests come, and counts in what it has given out itself."""
     keep_late: bool = True
     """Requests that cannot meet their target are kept, late and counted; False sheds them."""
     max_in_flight: int = 1000

@@ -7,6 +7,6 @@ from workers.app import app
 
 
 @app.task(name="tango.admit_be", max_retries=0)
-def admit_be(run_id: int, cluster: str, service: str, request_ids: list[int]) -> dict[str, int]:
-    """Mark one batch pending for the centre, or failed where it fits no node."""
+def admit_be(run_id: int, cluster: str, request_ids: list[int]) -> dict[str, int]:
+    """Mark the BE arrivals of a window pending for the centre, or failed where they fit no node."""
     return world().admit_be(run_id, request_ids)

@@ -8,6 +8,6 @@ from workers.publisher import CeleryPublisher
 
 
 @app.task(name="tango.dispatch_lc", max_retries=0)
-def dispatch_lc(run_id: int, cluster: str, service: str, request_ids: list[int]) -> dict[str, int]:
-    """Choose nodes for one batch, record, and publish to the chosen clusters."""
+def dispatch_lc(run_id: int, cluster: str, request_ids: list[int]) -> dict[str, int]:
+    """Choose nodes for the LC arrivals of a window, record, and publish to the chosen clusters."""
     return world().dispatch_lc(run_id, cluster, request_ids, CeleryPublisher(app))

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 from celery import Celery, signals
@@ -28,6 +29,10 @@ TASK_MODULES = (
 
 VISIBILITY_TIMEOUT_S = 300
 """Far above the longest task (a replay slice, 20 s): below it the broker would deliver a running task a second time."""
+
+
+SWITCH_INTERVAL_S = 0.0005
+"""Python's default of 5 ms is longer than a whole dispatch."""
 
 
 def create_app(settings: Settings) -> Celery:
@@ -94,6 +99,8 @@ def _log_as_events(loglevel: int = 20, **_: object) -> None:
 def _warm_up(instance: WorkController, **_: object) -> None:
     """A worker is ready when its first task will be as fast as its hundredth."""
     queues = set(instance.app.amqp.queues.consume_from)
+    # Threads that wait for PostgreSQL and the broker must not queue up behind one that computes.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     if CONTROL in queues or any(name.startswith("lc.") for name in queues):
         bootstrap.world().warm_up(places_be=CONTROL in queues)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 
 from celery import Celery
@@ -26,16 +27,22 @@ class CeleryPublisher:
         self._app = app
 
     def arrivals(self, batches: Sequence[Batch]) -> None:
-        """One message a batch to `lc.<cluster>` or `be.<cluster>`."""
+        """One message to `lc.<cluster>` or `be.<cluster>` for all batches of a cluster and class.
+
+        The services of a burst arrive together: planned in one go they share one flow, and one message instead of four is what
+        keeps the last of them from waiting for the first.
+        """
+        together: dict[tuple[int, str, int], list[int]] = defaultdict(list)
         for batch in batches:
-            lc = batch.service_class == ServiceClass.LC
+            together[batch.run_id, batch.cluster, batch.service_class].extend(batch.request_ids)
+        for (run_id, cluster, service_class), request_ids in together.items():
+            lc = service_class == ServiceClass.LC
             self._send(
                 "tango.dispatch_lc" if lc else "tango.admit_be",
-                lc_queue(batch.cluster) if lc else be_queue(batch.cluster),
-                run_id=batch.run_id,
-                cluster=batch.cluster,
-                service=batch.service,
-                request_ids=list(batch.request_ids),
+                lc_queue(cluster) if lc else be_queue(cluster),
+                run_id=run_id,
+                cluster=cluster,
+                request_ids=request_ids,
             )
 
     def executions(self, run_id: int, dispatched: Dispatched) -> None:

@@ -3,53 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import structlog
 
-from tango.domain.plans import LcPlan
-from tango.domain.requests import LcArrivals
+from tango.control.fleet_view import FleetView, LcPolicy
 from tango.domain.runs import DecisionRecord
-from tango.domain.snapshot import FleetSnapshot
 from tango.errors import BrokerUnavailable
 from tango.ports import EventLog, Publisher, RequestStore
 from tango.settings import LcSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)
-
-LcPolicy = Callable[[LcArrivals, FleetSnapshot, LcSettings], LcPlan]
-
-
-@dataclass(slots=True)
-class SnapshotCache:
-    """The last snapshot of this process, reused for a moment, with what this process has dispatched since counted in.
-
-    Not locked: the caller holds its own lock around a dispatch, because planning and counting belong together.
-    """
-
-    read: Callable[[], FleetSnapshot]
-    max_age_s: float
-    monotonic: Callable[[], float] = time.monotonic
-    _snapshot: FleetSnapshot | None = None
-    _read_at_s: float = 0.0
-
-    def current(self) -> FleetSnapshot:
-        """A snapshot not older than `max_age_s`."""
-        now_s = self.monotonic()
-        if self._snapshot is None or now_s - self._read_at_s > self.max_age_s:
-            self._snapshot, self._read_at_s = self.read(), now_s
-        return self._snapshot
-
-    def count_in(self, arrivals: LcArrivals, plan: LcPlan) -> None:
-        """Add planned requests to the snapshot's in-flight columns, so that the next plan sees them."""
-        if self._snapshot is None:
-            return
-        sent = plan.node >= 0
-        where = (arrivals.service[sent], plan.node[sent])
-        np.add.at(self._snapshot.in_flight, where, 1.0)
-        np.add.at(self._snapshot.in_flight_work_s, where, arrivals.cpu_work_s[sent])
 
 
 def dispatch_waiting_lc(
@@ -60,7 +25,7 @@ def dispatch_waiting_lc(
     policy: LcPolicy,
     requests: RequestStore,
     events: EventLog,
-    snapshots: SnapshotCache,
+    view: FleetView,
     publisher: Publisher,
     settings: LcSettings,
     lease: LeaseSettings,
@@ -68,17 +33,16 @@ def dispatch_waiting_lc(
     """Plan and record one batch. Twice: the rows are no longer `released`, so the second finds nothing to do."""
     # 1. Gather. Nothing below reads the database again.
     begin = time.perf_counter()
-    snapshot = snapshots.current()
-    arrivals = requests.waiting_lc(run_id, request_ids, snapshot)
+    seen = view.current()
+    arrivals = requests.waiting_lc(run_id, request_ids, seen)
     if len(arrivals) == 0:
         return {"considered": 0, "dispatched": 0}
     gathered = time.perf_counter()
     # 2. Decide.
-    plan = policy(arrivals, snapshot, settings)
+    plan, snapshot = view.plan(policy, arrivals, seen, settings)
     decided = time.perf_counter()
     # 3. Apply: recorded before sent, so that the reconciler can send again.
     dispatched = requests.record_dispatch(run_id, arrivals, plan, snapshot, lease_s=lease.dispatch_s)
-    snapshots.count_in(arrivals, plan)
     try:
         publisher.executions(run_id, dispatched)
     except BrokerUnavailable as error:

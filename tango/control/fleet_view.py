@@ -1,0 +1,115 @@
+"""What a dispatching process believes of the fleet: the last snapshot, with what this process has dispatched since counted in.
+
+Reading a snapshot takes longer than planning on it, so a thread reads the next one while requests are coming, and no batch waits
+for it. Several batches plan at the same time; only planning and counting are one step.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import numpy as np
+import structlog
+
+from tango.domain.plans import LcPlan
+from tango.domain.requests import LcArrivals
+from tango.domain.snapshot import FleetSnapshot
+from tango.errors import TangoError
+from tango.settings import LcSettings
+
+log = structlog.get_logger(__name__)
+
+LcPolicy = Callable[[LcArrivals, FleetSnapshot, LcSettings], LcPlan]
+
+IDLE_AFTER_S = 2.0
+"""Without a batch for this long nothing is read any more."""
+TOO_OLD = 5.0
+"""Times `max_age_s`: a snapshot older than this is not planned on, the batch reads one itself."""
+COMMIT_S = 0.03
+"""A dispatch counted in this shortly before a read began may not be in what was read: it is counted in again."""
+
+
+class FleetView:
+    """Snapshots of one process, thread-safe."""
+
+    def __init__(
+        self, read: Callable[[], FleetSnapshot], *, max_age_s: float, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._read = read
+        self._max_age_s = max_age_s
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._reading = threading.Lock()
+        self._snapshot: FleetSnapshot | None = None
+        self._read_at_s = -np.inf
+        self._used_at_s = -np.inf
+        self._counted: deque[tuple[float, LcArrivals, LcPlan]] = deque(maxlen=4096)
+        self._wanted = threading.Event()
+        self._reader: threading.Thread | None = None
+
+    def current(self) -> FleetSnapshot:
+        """A snapshot not much older than `max_age_s`. Raises: what `read` raises, when it must be read now."""
+        self._used_at_s = now_s = self._monotonic()
+        self._wanted.set()
+        if self._reader is None:
+            with self._lock:
+                if self._reader is None:
+                    self._reader = threading.Thread(target=self._keep_reading, name="fleet-view", daemon=True)
+                    self._reader.start()
+        if now_s - self._read_at_s > TOO_OLD * self._max_age_s:
+            self.refresh()
+        assert self._snapshot is not None
+        return self._snapshot
+
+    def plan(
+        self, policy: LcPolicy, arrivals: LcArrivals, seen: FleetSnapshot, settings: LcSettings
+    ) -> tuple[LcPlan, FleetSnapshot]:
+        """Plan arrivals whose rows follow `seen`, on the newest snapshot with the same rows, and count the plan in."""
+        with self._lock:
+            snapshot = self._snapshot if self._snapshot is not None and _same_rows(self._snapshot, seen) else seen
+            plan = policy(arrivals, snapshot, settings)
+            _count_in(snapshot, arrivals, plan)
+            self._counted.append((self._monotonic(), arrivals, plan))
+        return plan, snapshot
+
+    def refresh(self) -> None:
+        """Read a snapshot and put it in force, with the dispatches that it cannot hold yet."""
+        with self._reading:
+            if self._monotonic() - self._read_at_s < self._max_age_s / 2:
+                return  # somebody else has just read it
+            began_s = self._monotonic()
+            fresh = self._read()
+            with self._lock:
+                if self._snapshot is not None and _same_rows(self._snapshot, fresh):
+                    for at_s, arrivals, plan in self._counted:
+                        if at_s >= began_s - COMMIT_S:
+                            _count_in(fresh, arrivals, plan)
+                while self._counted and self._counted[0][0] < began_s - COMMIT_S:
+                    self._counted.popleft()
+                self._snapshot, self._read_at_s = fresh, began_s
+
+    def _keep_reading(self) -> None:
+        while True:
+            self._wanted.wait()
+            if self._monotonic() - self._used_at_s > IDLE_AFTER_S:
+                self._wanted.clear()
+                continue
+            try:
+                self.refresh()
+            except TangoError as error:
+                log.warning("snapshot_not_read", error=str(error))
+            time.sleep(self._max_age_s)
+
+
+def _count_in(snapshot: FleetSnapshot, arrivals: LcArrivals, plan: LcPlan) -> None:
+    sent = plan.node >= 0
+    where = (arrivals.service[sent], plan.node[sent])
+    np.add.at(snapshot.in_flight, where, 1.0)
+    np.add.at(snapshot.in_flight_work_s, where, arrivals.cpu_work_s[sent])
+
+
+def _same_rows(one: FleetSnapshot, other: FleetSnapshot) -> bool:
+    return one.nodes == other.nodes and one.clusters == other.clusters and one.services == other.services
