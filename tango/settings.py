@@ -27,6 +27,10 @@ class ReplaySettings:
 
     window_s: float = 0.01
     """Requests due within one window share a message; adds half of it to LC latency on average."""
+    longest_window_s: float = 0.05
+    """The window grows with the rate up to this: a message costs about a millisecond of a core however many requests it carries."""
+    longest_window_at_per_s: float = 600.0
+    """Rate at which the window has its greatest length; in proportion below it."""
     slice_s: float = 20.0
     """A replay task hands over to a new one after this, well under the broker's visibility timeout."""
     lease_s: float = 5.0

@@ -38,6 +38,8 @@ SWITCH_INTERVAL_S = 0.0005
 def create_app(settings: Settings) -> Celery:
     """Build the application for these settings; connects to nothing."""
     app = Celery("tango", broker=settings.broker_url, include=list(TASK_MODULES))
+    if settings.broker_url.startswith("redis://"):
+        app.conf.broker_transport = "workers.broker_transport:Transport"
     app.conf.update(
         # JSON only: a message can carry ids, never code.
         task_serializer="json",

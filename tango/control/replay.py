@@ -57,6 +57,26 @@ def replay_slice(
     return {"released": released, "again": not finished}
 
 
+class ReleaseWindow:
+    """How long to gather before the next release: short at low rates, so that nobody waits; longer at high ones, so that the cost of
+    a message is shared."""
+
+    def __init__(self, settings: ReplaySettings) -> None:
+        self._settings = settings
+        self._last: tuple[float, int] | None = None
+        self._rate_per_s = 0.0
+
+    def length_s(self, now_s: float, released: int) -> float:
+        """Seconds, given how many were released up to now. The rate is a moving average over about half a second."""
+        if self._last is not None and now_s > self._last[0]:
+            elapsed_s = now_s - self._last[0]
+            share = min(1.0, elapsed_s / 0.5)
+            self._rate_per_s += share * ((released - self._last[1]) / elapsed_s - self._rate_per_s)
+        self._last = now_s, released
+        s = self._settings
+        return max(s.window_s, s.longest_window_s * min(1.0, self._rate_per_s / s.longest_window_at_per_s))
+
+
 def _release_until(
     until_s: float,
     run_id: int,
@@ -70,6 +90,7 @@ def _release_until(
     settings: ReplaySettings,
 ) -> tuple[int, bool]:
     released = 0
+    window = ReleaseWindow(settings)
     renew_at_s = clock.now_s() + settings.lease_s / 3
     while (now_s := clock.now_s()) < until_s:
         if now_s >= renew_at_s:
@@ -86,6 +107,6 @@ def _release_until(
         if step.next_due_s is None:
             return released, True
         # Windows, not single requests: sleep to the next due time or one window on, whichever is later.
-        wait_s = max(settings.window_s, zero_s + step.next_due_s - clock.now_s())
+        wait_s = max(window.length_s(clock.now_s(), released), zero_s + step.next_due_s - clock.now_s())
         sleep(min(wait_s, settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
     return released, False
