@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 
 import aiohttp
@@ -134,7 +134,9 @@ class KubeClient:
             if not token:
                 return items, page["metadata"]["resourceVersion"]
 
-    async def watch(self, path: str, *, resource_version: str, timeout_s: int = 300, **query: str) -> AsyncIterator[JSON]:
+    async def watch(
+        self, path: str, *, resource_version: str, query: Mapping[str, str], timeout_s: int = 300
+    ) -> AsyncIterator[JSON]:
         """Events since a resource version, bookmarks included, until the server ends the stream.
 
         Raises: Gone on 410, by status or inside the stream; ClusterUnavailable when the connection breaks.

@@ -68,7 +68,7 @@ class Informer:
         return version
 
     async def _follow(self, version: str) -> str:
-        async for event in self._client.watch(self._path, resource_version=version, **self._query):
+        async for event in self._client.watch(self._path, resource_version=version, query=self._query):
             item, kind = event["object"], event["type"]
             version = item["metadata"]["resourceVersion"]
             if kind == "BOOKMARK":

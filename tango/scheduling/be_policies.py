@@ -19,9 +19,11 @@ Score = Callable[[BeRoom, BePending, int], NDArray[np.float64]]
 def place_load_greedy(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
     """The node on which BE gets the largest share of what LC leaves, this request included, among those that fit."""
 
+    left = np.maximum(1.0, snapshot.cpu_allocatable - snapshot.lc_cpu_in_use)
+
     def share(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
-        left = np.maximum(1.0, snapshot.cpu_allocatable - _lc_use(snapshot))
-        return -(room.be_limit + pending.cpu_limit_millicores[k]) / left
+        after: NDArray[np.float64] = -(room.be_limit + pending.cpu_limit_millicores[k]) / left
+        return after
 
     return _placed(pending, snapshot, share, "load-greedy")
 
@@ -42,18 +44,14 @@ def place_kube(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings
 def place_scoring(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
     """Weighted free CPU, free memory and short queue."""
 
+    free_cpu = 1 - snapshot.cpu_used / np.maximum(1.0, snapshot.cpu_allocatable)
+
     def score(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
-        free_cpu = 1 - snapshot.cpu_used / np.maximum(1.0, snapshot.cpu_allocatable)
         free_memory = room.memory_mib / np.maximum(1.0, snapshot.memory_allocatable)
         crowd = room.be_limit / np.maximum(1.0, snapshot.cpu_allocatable)
         return 0.4 * free_cpu + 0.2 * free_memory - 0.4 * crowd
 
     return _placed(pending, snapshot, score, "scoring")
-
-
-def _lc_use(snapshot: FleetSnapshot) -> NDArray[np.float64]:
-    """(n,) millicores LC is using: one core each of what is in flight, at most the limits."""
-    return np.minimum(snapshot.instance_limit, snapshot.in_flight * 1e3).sum(axis=0)
 
 
 def _placed(pending: BePending, snapshot: FleetSnapshot, score: Score, policy: str) -> BePlan:

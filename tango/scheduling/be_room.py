@@ -21,11 +21,12 @@ class BeRoom:
 
     def fits(self, pending: BePending, k: int) -> NDArray[np.bool_]:
         """(n,) nodes that can hold request k now."""
-        return (
+        enough: NDArray[np.bool_] = (
             self.snapshot.node_ready
             & (self.cpu_millicores >= pending.cpu_request_millicores[k])
             & (self.memory_mib >= pending.memory_mib[k])
         )
+        return enough
 
     def take(self, pending: BePending, k: int, node: int) -> None:
         """Count request k in on the node."""

@@ -38,7 +38,8 @@ def plan_entry_only(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcS
 
 def link_capacity(snapshot: FleetSnapshot, entry: int, payload_kib: float, budget_s: float) -> NDArray[np.float64]:
     """(c,) requests whose payload a link carries within the target; infinity at home."""
-    return snapshot.bandwidth_mbit_per_s[entry] * 1e6 * budget_s / max(1.0, payload_kib * 8192)
+    capacity: NDArray[np.float64] = snapshot.bandwidth_mbit_per_s[entry] * 1e6 * budget_s / max(1.0, payload_kib * 8192)
+    return capacity
 
 
 def _planned(

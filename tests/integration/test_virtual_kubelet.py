@@ -248,7 +248,7 @@ async def test_a_deleted_be_pod_tells_the_work_that_is_lost_and_goes(cluster: Cl
     events: list[Json] = []
 
     async def follow() -> None:
-        async for event in cluster.client.watch(PODS, resource_version=running["metadata"]["resourceVersion"]):
+        async for event in cluster.client.watch(PODS, resource_version=running["metadata"]["resourceVersion"], query={}):
             if event["type"] != "BOOKMARK":
                 events.append(event)
             if event["type"] == "DELETED":

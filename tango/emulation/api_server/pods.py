@@ -41,9 +41,9 @@ def check_name(causes: Causes, name: str) -> None:
 def canonical_resources(item: Json) -> None:
     """Write every quantity of a pod's containers in canonical form. Raises: Refused 400 for text that is no quantity."""
     for container in _containers(item.get("spec") or {}):
-        resources = container.get("resources")
+        resources = container.get("resources") or {}
         for part in ("requests", "limits"):
-            held = (resources or {}).get(part)
+            held = resources.get(part)
             if held:
                 resources[part] = canonical_quantities(held)
 

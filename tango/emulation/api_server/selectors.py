@@ -71,9 +71,8 @@ def _field_tests(resource: Resource, text: str) -> list[Match]:
     known = ("metadata.name", "metadata.namespace", *resource.fields)
     tests: list[Match] = []
     for part in _split(text):
-        path, operator, value = (
-            re.fullmatch(r"\s*([^=!]+?)\s*(==|=|!=)\s*(.*?)\s*", part).groups() if re.search("=", part) else (part, "", "")
-        )  # type: ignore[union-attr]
+        found = re.fullmatch(r"\s*([^=!]+?)\s*(==|=|!=)\s*(.*?)\s*", part)
+        path, operator, value = found.groups() if found else (part, "", "")
         if not operator:
             raise bad_request(f"invalid selector: {part!r}; can't understand {part!r}")
         if path not in known:

@@ -174,7 +174,8 @@ class ApiServer:
         query = request.query
         match = matcher(collection.resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         found = [s for s in collection.in_order(namespace) if match is None or match(s.item)]
-        version, metadata = self._storage.version, {}
+        version = self._storage.version
+        metadata: Json = {}
         if query.get("continue"):
             version, start = _from_token(query["continue"])
             if version < collection.oldest - 1 and version < self._storage.version:
@@ -515,7 +516,7 @@ class ApiServer:
         if not namespace:
             raise Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
         if metadata.get("namespace", namespace) != namespace:
-            raise bad_request(f"the namespace of the provided object does not match the namespace sent on the request")
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         if ("", namespace) not in self._storage.of(BY_PLACE["", "v1", "namespaces"]).objects:
             raise not_found("namespaces", namespace)
 
