@@ -273,12 +273,12 @@ class World:
         )
 
     def reassure(self) -> dict[str, int]:
-        """One round of re-assurance, unless every active run asked for none."""
+        """One round of re-assurance; without a run that wants it, instances go back to their declared size."""
         if self.leases.acquire("reassure", owner=self.owner, ttl_s=5.0) is None:
             return {"resizes": 0, "evictions": 0}
         active = self.runs.active_runs()
         if not any(run.reassure for run in active):
-            return {"resizes": 0, "evictions": 0}
+            return self.reassurance.restore(now_s=self.clock.now_s())
         return self.reassurance.round(now_s=self.clock.now_s(), run_ids=[run.run_id for run in active])
 
     def reconcile(self, publisher: Publisher) -> dict[str, int]:

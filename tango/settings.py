@@ -17,7 +17,7 @@ class LeaseSettings:
     """Placed or running BE; renewed by the cluster agent, which may take seconds to relist after a restart."""
     unclaimed_after_s: float = 2.0
     """Released rows whose message seems lost are published again after this."""
-    max_attempts: int = 5
+    max_attempts: int = 6
     """Attempts of one request before it is dead-lettered."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import threading
 import time
 from collections import defaultdict
@@ -59,6 +60,11 @@ class InstanceDirectory:
         """Bytes on the wire of one request of the service; 0 for a service that is not declared any more."""
         known = self._services.get(service)
         return known.payload_kib if known else 0.0
+
+
+PAUSES_S = (0.1, 1.0)
+"""Before a request that failed once or twice is sent again; later ones wait for the reconciler, which comes every few seconds. A node
+that restarts needs seconds, and attempts that follow at once would all be spent on it."""
 
 
 class LcExecutor:
@@ -203,9 +209,17 @@ class LcExecutor:
             self._ended = ended + self._ended
             await asyncio.sleep(0.5)
             return
-        again = [work for work, outcome in ended if outcome.state is RequestState.RELEASED]
-        if again:
-            await asyncio.to_thread(self._publish_again, again)
+        again = [work for work, outcome in ended if outcome.state is RequestState.RELEASED and work.epoch <= len(PAUSES_S)]
+        for pause_s in PAUSES_S:
+            works = [work for work in again if PAUSES_S[work.epoch - 1] == pause_s]
+            if works:
+                task = self._loop.create_task(self._publish_after(pause_s * random.uniform(0.7, 1.3), works))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _publish_after(self, pause_s: float, works: Sequence[LcWork]) -> None:
+        await asyncio.sleep(pause_s)
+        await asyncio.to_thread(self._publish_again, works)
 
     def _publish_again(self, works: Sequence[LcWork]) -> None:
         groups: dict[tuple[int, str, str], list[int]] = defaultdict(list)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from tango.domain.plans import Resize
 from tango.domain.requests import Outcome, Reason, RequestState
 from tango.ports import ClusterGateway, EventLog, FleetStore, RequestStore
 from tango.scheduling.sharing import NodeRoom, Tail, plan_sharing
@@ -86,13 +87,40 @@ class Reassurance:
                     for e in plan.evictions
                 ]
             )
-        wanted = [r for r in plan.resizes if (r.pod, r.cpu_limit_after_millicores) not in self._infeasible]
-        if wanted:
-            records = self._gateway.resize(wanted)
-            self._events.scaling(records)
-            for record in records:
-                self._changed_s[record.pod] = now_s
-                if record.outcome == "infeasible" and record.after_millicores is not None:
-                    self._infeasible.add((record.pod, record.after_millicores))
-            log.info("reassured", resizes=len(wanted), evictions=len(plan.evictions), outcomes=[r.outcome for r in records][:8])
-        return {"resizes": len(wanted), "evictions": len(plan.evictions)}
+        return {"resizes": self._resize(plan.resizes, now_s), "evictions": len(plan.evictions)}
+
+    def restore(self, *, now_s: float) -> dict[str, int]:
+        """Bring every instance back to its declared size: nothing runs, or what runs wants no re-assurance."""
+        services = {s.name: s for s in self._fleet.services()}
+        resizes = [
+            Resize(
+                cluster=cluster,
+                node=instance.node,
+                pod=instance.pod,
+                service=instance.service,
+                cpu_limit_before_millicores=instance.cpu_limit_millicores,
+                cpu_limit_after_millicores=service.cpu_limit_millicores,
+                cpu_request_after_millicores=service.cpu_request_millicores,
+                slack=1.0,
+                reason="restore",
+            )
+            for cluster, instance in self._fleet.instances()
+            if (service := services.get(instance.service)) is not None
+            and instance.ready
+            and instance.cpu_limit_millicores != service.cpu_limit_millicores
+            and now_s - self._changed_s.get(instance.pod, -1e9) >= self._settings.hold_s
+        ]
+        return {"resizes": self._resize(resizes, now_s), "evictions": 0}
+
+    def _resize(self, resizes: Sequence[Resize], now_s: float) -> int:
+        wanted = [r for r in resizes if (r.pod, r.cpu_limit_after_millicores) not in self._infeasible]
+        if not wanted:
+            return 0
+        records = self._gateway.resize(wanted)
+        self._events.scaling(records)
+        for record in records:
+            self._changed_s[record.pod] = now_s
+            if record.outcome == "infeasible" and record.after_millicores is not None:
+                self._infeasible.add((record.pod, record.after_millicores))
+        log.info("resized", resizes=len(wanted), outcomes=[r.outcome for r in records][:8])
+        return len(wanted)

@@ -1,0 +1,156 @@
+"""`FleetStore`, on the fake and on PostgreSQL: what was declared and observed is what a snapshot shows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tango.domain.runs import ScalingRecord
+from tests.fakes.store_world import (
+    BATCH,
+    CHAT,
+    DECISION,
+    FLEET,
+    LIVE_S,
+    SERVICES,
+    WEB,
+    ZERO_S,
+    StoreWorld,
+    instance_of,
+    memory_world,
+    node_states,
+    postgres_world,
+    success,
+)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def world(request: pytest.FixtureRequest) -> StoreWorld:
+    """One implementation after the other."""
+    if request.param == "memory":
+        return memory_world()
+    return postgres_world(request.getfixturevalue("database_url"))
+
+
+def test_declared_services_come_back_whole(world: StoreWorld) -> None:
+    """Every field of a service survives the store, in order of names."""
+    assert world.fleet.services() == tuple(sorted(SERVICES, key=lambda s: s.name))
+
+
+def test_a_snapshot_has_the_declared_clusters_and_links(world: StoreWorld) -> None:
+    """Round trips as the fleet computes them; bandwidth is infinite within a cluster."""
+    snapshot = world.fleet.snapshot(at_s=7.0)
+
+    assert (snapshot.at_s, snapshot.clusters, snapshot.nodes) == (7.0, ("c1", "c2"), ("c1-n1", "c1-n2", "c2-n1"))
+    assert snapshot.node_cluster.tolist() == [0, 0, 1]
+    np.testing.assert_allclose(snapshot.rtt_ms, FLEET.rtt_ms())
+    assert snapshot.bandwidth_mbit_per_s.tolist() == [[np.inf, 1000.0], [1000.0, np.inf]]
+    assert snapshot.cpu_allocatable.tolist() == [4000.0, 4000.0, 2000.0]
+
+
+def test_an_observation_replaces_what_was_known_of_its_cluster(world: StoreWorld) -> None:
+    """Nodes and instances that are not seen any more go; other clusters stay as they were."""
+    first, _ = node_states(FLEET.clusters[0])
+    seen = dataclasses.replace(first, ready=False, cpu_used_millicores=250.5, memory_used_mib=100.0, lc_cpu_limit_millicores=900)
+
+    world.fleet.observe("c1", [seen], [instance_of(WEB, "c1-n1", ready=False)], sample=True)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+    assert snapshot.nodes == ("c1-n1", "c2-n1")
+    assert snapshot.node_ready.tolist() == [False, True]
+    assert (snapshot.cpu_used[0], snapshot.memory_used[0], snapshot.lc_cpu_limit[0]) == (250.5, 100.0, 900.0)
+    assert [(c, i.pod, i.ready) for c, i in world.fleet.instances() if c == "c1"] == [("c1", "lc-web-c1-n1-0", False)]
+    assert len([c for c, _ in world.fleet.instances() if c == "c2"]) == 2
+
+
+def test_only_ready_instances_count_in_a_snapshot(world: StoreWorld) -> None:
+    """Limits of the ready instances of a service on a node add up."""
+    instances = [instance_of(WEB, "c2-n1", k=0), instance_of(WEB, "c2-n1", k=1), instance_of(CHAT, "c2-n1", ready=False)]
+    world.fleet.observe("c2", node_states(FLEET.clusters[1]), instances, sample=False)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+    names = [s.name for s in snapshot.services]
+    assert (snapshot.instance_limit[names.index("web"), 2], snapshot.instance_count[names.index("web"), 2]) == (2000.0, 2.0)
+    assert snapshot.instance_count[names.index("chat")].tolist() == [1.0, 1.0, 0.0]
+
+
+def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None:
+    """Rows lead the agents' view, so that no plan gives the same room out twice; what ended holds nothing."""
+    run_id = world.create(WEB, WEB, BATCH, BATCH, BATCH, CHAT)
+    world.release(run_id)
+    world.dispatch(run_id, [0, 1, 5], node=2)
+    world.admit(run_id, [2, 3, 4])
+    batch = world.requests.pending_be(limit=2)
+    world.place(batch, world.fence(), node=0)
+    world.requests.settle([success(run_id, 5, 1)])
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+    web = [s.name for s in snapshot.services].index("web")
+    assert snapshot.in_flight.sum() == snapshot.in_flight[web, 2] == 2
+    assert snapshot.in_flight_work_s[web, 2] == pytest.approx(0.2)
+    assert snapshot.be_pods.tolist() == [2.0, 0.0, 0.0]
+    assert (snapshot.be_cpu_request[0], snapshot.be_cpu_limit[0], snapshot.be_memory_held[0]) == (1000.0, 4000.0, 128.0)
+    assert snapshot.pending_be.tolist() == [1.0, 0.0]
+
+
+def test_the_tail_is_of_the_latencies_that_were_settled_lately(world: StoreWorld) -> None:
+    """Per service and node, in trace milliseconds; linear between ranks; failures have no latency."""
+    run_id = world.create(*[WEB] * 4, gap_s=0.0)
+    world.release(run_id)
+    world.dispatch(run_id, [0, 1], node=0)
+    world.dispatch(run_id, [2, 3], node=2)
+    ends = [success(run_id, k, 1, finished_s=finished_s) for k, finished_s in ((0, 0.1), (1, 0.3), (2, 1.0))]
+    world.requests.settle(ends)
+
+    found = world.fleet.tail_latency_ms(window_s=LIVE_S, quantile=0.5)
+
+    # The run's speed is 2: 0.2 s of wall time are 400 ms of the trace.
+    assert {where: (pytest.approx(tail), count) for where, (tail, count) in found.items()} == {
+        ("web", "c1-n1"): (400.0, 2),
+        ("web", "c2-n1"): (2000.0, 1),
+    }
+
+
+def test_what_has_not_started_is_evicted_first(world: StoreWorld) -> None:
+    """Least work lost first: placed pods before running ones, the latest start before the earliest."""
+    run_id = world.create(BATCH, BATCH, BATCH, BATCH)
+    world.release(run_id)
+    world.admit(run_id, [0, 1, 2, 3])
+    batch = world.requests.pending_be(limit=3)
+    world.place(batch, world.fence(), node=0)
+    now_s = ZERO_S + 10.0
+    world.requests.mark_running([(run_id, 0, 1, now_s), (run_id, 2, 1, now_s + 4e9)], lease_s=LIVE_S)
+
+    found = world.fleet.evictable_be("c1", "c1-n1")
+
+    assert [e.request_id for e in found] == [1, 2, 0]
+    assert found[0].work_lost_s == 0.0
+    assert found[2].work_lost_s > 0.0
+    assert (found[2].pod, found[2].epoch, found[2].run_id) == (f"be-r{run_id}-0-e1", 1, run_id)
+    assert world.fleet.evictable_be("c2", "c2-n1") == []
+
+
+def test_decisions_and_scaling_events_are_kept(world: StoreWorld) -> None:
+    """Appending decisions counts up; no scaling event is no error."""
+    world.events.decision(DECISION, run_ids=[1, 2])
+    world.events.scaling([])
+    world.events.scaling(
+        [
+            ScalingRecord(
+                kind="resize",
+                cluster="c1",
+                node="c1-n1",
+                service="web",
+                pod="lc-web-c1-n1-0",
+                before_millicores=500,
+                after_millicores=700,
+                slack=0.05,
+                reason="slack low",
+                actuation_ms=12.0,
+            )
+        ]
+    )
+
+    assert world.decisions() == 1

@@ -1,0 +1,78 @@
+"""A running stack for tests of whole runs: started once, used through the commands that users have."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStack:
+    """The commands, bound to one state folder."""
+
+    home: Path
+
+    def tango(self, *arguments: str, timeout_s: float = 180.0) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")}
+        return subprocess.run(
+            [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            env={**environment, "TANGO_HOME": str(self.home), "PYTHONPATH": str(ROOT)},
+        )
+
+    def json(self, *arguments: str) -> Any:
+        """What a command prints with `-o json`; it must succeed."""
+        done = self.tango(*arguments, "-o", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def start(self, fleet: Path | str) -> None:
+        """Bring it up."""
+        done = self.tango("up", "--fleet", str(fleet), "--detach")
+        assert done.returncode == 0, done.stderr
+
+    def stop(self) -> None:
+        """Take it down and delete its data."""
+        self.tango("down")
+        if (self.home / "data" / "postgres").is_symlink():
+            shutil.rmtree((self.home / "data" / "postgres").resolve())
+
+    def submit(self, trace: Path, *options: str) -> int:
+        """Submit a trace; give the run."""
+        return int(self.json("run", "submit", str(trace), *options)["run"])
+
+    def kill(self, process: str) -> None:
+        """SIGKILL the process of this name."""
+        row = next(r for r in self.json("status") if r["name"] == process)
+        os.kill(row["pid"], signal.SIGKILL)
+
+    def ended(self, run_id: int, *, within_s: float) -> dict[str, Any]:
+        """The figures of a run once it is completed; fails when it is not in time."""
+        deadline_s = time.monotonic() + within_s
+        while (shown := self.json("run", "show", str(run_id)))["status"] != "completed":
+            assert time.monotonic() < deadline_s, f"not completed within {within_s} s: {shown}"
+            time.sleep(0.5)
+        return dict(shown)
+
+    def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Rows of a query by the reader's role."""
+        url = json.loads((self.home / "stack.json").read_text())["reader_url"]
+        with psycopg2.connect(url.replace("+psycopg2", ""), connect_timeout=5) as connection, connection.cursor() as cursor:
+            cursor.execute(query, parameters)
+            return cursor.fetchall()

@@ -1,0 +1,77 @@
+"""Any one process of a stack may be killed in the middle of a run: nothing is lost and nothing is counted twice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.live_stack import LiveStack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """A stack of one cluster."""
+    stack = LiveStack(tmp_path_factory.mktemp("kill") / "home")
+    try:
+        stack.start("single")
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory, stack: LiveStack) -> Path:
+    """Ten seconds of both classes."""
+    path = tmp_path_factory.mktemp("trace") / "mixed.csv"
+    recipe = ("--rate", "30", "--duration", "10", "--lc-share", "0.8", "--be-work-s", "0.5", "--seed", "4")
+    done = stack.tango("trace", "generate", "p3", "--fleet", "single", *recipe, "--out", str(path))
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+@pytest.mark.parametrize(
+    "process", ["worker-c1", "scheduler", "beat", "broker", "kubelet-c1", "apiserver-c1", "agent-c1", "replayer"]
+)
+def test_a_killed_process_loses_no_request(stack: LiveStack, trace: Path, process: str) -> None:
+    """Accepted = succeeded + failed + shed + cancelled, each request settled by exactly one attempt, and the process is back."""
+    before = {row["name"]: row["restarts"] for row in stack.json("status")}
+    run_id = stack.submit(trace)
+    time.sleep(4.0)
+    if process == "broker":
+        # A broker that forgets its queues is the worst of its deaths: its files go before it can read them again.
+        stack.kill(process)
+        for file in (stack.home / "data" / "broker").rglob("*"):
+            if file.is_file() and file.suffix in (".aof", ".rdb", ".manifest"):
+                file.unlink(missing_ok=True)
+    else:
+        stack.kill(process)
+    shown = stack.ended(run_id, within_s=120.0)
+    assert shown["live"] == 0
+    assert shown["accepted"] == 300
+    assert shown["accepted"] == shown["succeeded"] + shown["failed"] + shown["shed"] + shown["cancelled"]
+    assert shown["succeeded"] == shown["accepted"], stack.rows(
+        "SELECT class, state, reason, attempt, count(*) FROM request WHERE run_id = %s AND state <> 'succeeded' GROUP BY 1, 2, 3, 4",
+        (run_id,),
+    )
+    settled = stack.rows(
+        "SELECT count(*), count(DISTINCT request_id) FROM attempt WHERE run_id = %s AND outcome = 'succeeded'", (run_id,)
+    )
+    assert settled == [(300, 300)]
+    after = {row["name"]: row["restarts"] for row in stack.json("status")}
+    assert after[process] == before[process] + 1
+    assert all(row["state"] == "running" for row in stack.json("status"))
+
+
+def test_no_pod_of_a_finished_run_is_left(stack: LiveStack, trace: Path) -> None:
+    """When a run has ended, the clusters hold LC instances and no BE pod."""
+    run_id = stack.submit(trace)
+    stack.ended(run_id, within_s=60.0)
+    deadline_s = time.monotonic() + 20.0
+    while (left := stack.rows("SELECT sum(be_pods) FROM node")[0][0]) and time.monotonic() < deadline_s:
+        time.sleep(0.5)
+    assert not left

@@ -1,0 +1,90 @@
+"""QoS re-assurance on a running stack: a load step on one node, with and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.live_stack import LiveStack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+
+FLEET = """
+apiVersion: tango/v1
+kind: Fleet
+metadata: {name: step}
+spec:
+  beta: 0.0
+  clusters:
+    - name: s1
+      nodes: [{name: s1-n1, cpu_millicores: 4000, memory_mib: 8192}]
+  services:
+    - name: web
+      class: lc
+      cpu_work_s: 0.040
+      cpu_work_cv: 0.0
+      target_ms: 250
+      memory_mib: 16
+      instance_memory_mib: 512
+      cpu_request_millicores: 200
+      cpu_limit_millicores: 500
+    - {name: batch, class: be, cpu_work_s: 1.0, memory_mib: 64, cpu_request_millicores: 200, cpu_limit_millicores: 2000}
+"""
+CALM_S, STEP_S = 6, 24
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """One node whose LC instance may use half a core until it is resized."""
+    folder = tmp_path_factory.mktemp("step")
+    (folder / "step.yaml").write_text(FLEET)
+    stack = LiveStack(folder / "home")
+    try:
+        stack.start(folder / "step.yaml")
+        yield stack
+    finally:
+        stack.stop()
+
+
+@pytest.fixture(scope="module")
+def load_step(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """6 requests a second (a quarter of a core), then 25 (a whole core); BE work that would fill the rest."""
+    rows = [(k / 6, "lc", "web", 0.040) for k in range(6 * CALM_S)]
+    rows += [(CALM_S + k / 25, "lc", "web", 0.040) for k in range(25 * STEP_S)]
+    rows += [(k / 2, "be", "batch", 1.5) for k in range(2 * (CALM_S + STEP_S))]
+    path = tmp_path_factory.mktemp("trace") / "step.csv"
+    lines = [f"{at:.4f},{kind},{service},s1,{work}" for at, kind, service, work in sorted(rows)]
+    path.write_text("arrival_s,class,service,cluster,cpu_work_s\n" + "\n".join(lines) + "\n")
+    return path
+
+
+def _qos_rate(stack: LiveStack, run_id: int, from_s: float, to_s: float) -> float:
+    """Share of the LC requests due between two times that ended within their target."""
+    return float(
+        stack.rows(
+            "SELECT avg((state = 'succeeded' AND finished_s - due_s <= target_s)::int) FROM request "
+            "WHERE run_id = %s AND class = 'lc' AND due_s >= %s AND due_s < %s",
+            (run_id, from_s, to_s),
+        )[0][0]
+    )
+
+
+def test_a_load_step_recovers_by_resizing_in_place(stack: LiveStack, load_step: Path) -> None:
+    """The instance grows through `pods/resize`, keeps its pod, and the last third of the step meets its target again."""
+    pods = stack.rows("SELECT pod FROM instance WHERE service = 'web'")
+    run_id = stack.submit(load_step)
+    shown = stack.ended(run_id, within_s=120.0)
+    assert shown["resizes"] >= 1
+    assert _qos_rate(stack, run_id, 0, CALM_S) > 0.95
+    assert _qos_rate(stack, run_id, CALM_S + STEP_S - 8, CALM_S + STEP_S) > 0.95
+    assert stack.rows("SELECT pod FROM instance WHERE service = 'web'") == pods
+
+
+def test_without_reassurance_the_same_step_stays_lost(stack: LiveStack, load_step: Path) -> None:
+    """With `--no-reassure` the instance keeps half a core, and nearly nothing of the last third is in time."""
+    run_id = stack.submit(load_step, "--no-reassure")
+    shown = stack.ended(run_id, within_s=180.0)
+    assert shown["resizes"] == 0
+    assert _qos_rate(stack, run_id, CALM_S + STEP_S - 8, CALM_S + STEP_S) < 0.2
