@@ -1,0 +1,86 @@
+"""`tango cluster`: join clusters by kubeconfig and context."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tango.cli.output import Column, output_option, print_rows
+
+COLUMNS = (
+    Column("name", priority=10),
+    Column("nodes", justify="right", priority=9),
+    Column("ready", justify="right", priority=8),
+    Column("embedded", priority=7),
+    Column("context", priority=6),
+    Column("kubeconfig", wide=True),
+)
+
+
+@click.group()
+def cluster() -> None:
+    """Join clusters by kubeconfig and context; the database keeps the path and the context, never the content."""
+
+
+@cluster.command()
+@click.argument("name")
+@click.option("--kubeconfig", required=True, type=click.Path(path_type=Path), help="File that holds the context.")
+@click.option("--context", required=True, help="Context to use; deploy/rbac/tango.yaml has what its user must be allowed.")
+@click.option("--rtt-ms", default=10.0, show_default=True, help="Round-trip time to the other clusters.")
+@click.option("--bandwidth-mbit", default=1000.0, show_default=True, help="Bandwidth of its link, in Mbit/s.")
+def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit: float) -> None:
+    """Look a cluster over and join it as NAME."""
+    import asyncio
+
+    from tango.bootstrap import world
+    from tango.errors import UsageError
+    from tango.kube.joining import look_over
+
+    here = world()
+    if any(row.name == name and row.embedded for row in here.fleet.clusters()):
+        raise UsageError(f"{name} is an embedded cluster of the fleet in force; choose another name")
+    path = str(kubeconfig.expanduser().resolve())
+    facts = asyncio.run(look_over(name, kubeconfig=path, context=context, settings=here.settings.kube))
+    here.fleet.join(name, kubeconfig=path, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit)
+    click.echo(f"joined {name}: {facts.nodes} nodes" + (", namespace made" if facts.namespace_made else ""), err=True)
+    click.echo(f"start its processes: python -m workers.cluster_agent --cluster {name}", err=True)
+    click.echo(
+        f"                     celery -A workers.app worker -n worker-{name}@%h -Q lc.{name},be.{name},exec.{name} --pool threads",
+        err=True,
+    )
+
+
+@cluster.command(name="list")
+@output_option()
+def list_clusters(output: str) -> None:
+    """List joined clusters with their nodes."""
+    from tango.bootstrap import world
+
+    here = world()
+    counts = {
+        name: (nodes, ready)
+        for name, nodes, ready in here.database.rows("SELECT cluster, count(*), count(*) FILTER (WHERE ready) FROM node GROUP BY 1")
+    }
+    rows = [
+        {
+            "name": row.name,
+            "nodes": counts.get(row.name, (0, 0))[0],
+            "ready": counts.get(row.name, (0, 0))[1],
+            "embedded": row.embedded,
+            "context": row.context,
+            "kubeconfig": row.kubeconfig,
+        }
+        for row in here.fleet.clusters()
+    ]
+    print_rows(rows, COLUMNS, output)
+
+
+@cluster.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Forget the cluster NAME; refused while live requests entered or run there."""
+    from tango.bootstrap import world
+
+    world().fleet.leave(name)
+    click.echo(f"{name} has left; stop its agent and worker", err=True)

@@ -1,0 +1,98 @@
+"""Joining a cluster by kubeconfig and context, by the commands that users have."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
+from tests.conftest import DatabaseUrls
+
+ROOT = Path(__file__).parent.parent.parent
+Tango = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def tango(database_urls: DatabaseUrls, valkey_url: str, tmp_path: Path) -> Tango:
+    """The command, on a database and a broker of the test."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")}
+    environment = {**kept, "TANGO_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT)}
+    environment |= {"TANGO_DATABASE_URL": database_urls.app, "TANGO_BROKER_URL": valkey_url}
+    environment |= {"TANGO_KUBE_ATTEMPTS": "2", "TANGO_KUBE_CONNECT_TIMEOUT_S": "1"}
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Iterator[Path]:
+    """A kubeconfig of a running embedded cluster `far`."""
+    access = ClusterAccess(server="", tango_token="t1", kubelet_token="k1", admin_token="a1")
+    (tmp_path / "tokens.csv").write_text(token_file("far", access))
+    command = [sys.executable, "-m", "workers.api_server", "--cluster", "far", "--token-file", str(tmp_path / "tokens.csv")]
+    process = subprocess.Popen([*command, "--port-file", str(tmp_path / "port")], cwd=ROOT)
+    try:
+        deadline_s = time.monotonic() + 20.0
+        while not (tmp_path / "port").exists():
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        server = f"http://127.0.0.1:{(tmp_path / 'port').read_text().strip()}"
+        access = ClusterAccess(server=server, tango_token="t1", kubelet_token="k1", admin_token="a1")
+        (tmp_path / "config").write_text(kubeconfig({"far": access}))
+        yield tmp_path / "config"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, database_urls: DatabaseUrls) -> None:
+    """The database keeps the path and the context, and no token."""
+    done = tango("cluster", "add", "edge", "--kubeconfig", str(config), "--context", "far")
+    assert done.returncode == 0, done.stderr
+    assert "cluster_agent --cluster edge" in done.stderr
+    listed = json.loads(tango("cluster", "list", "-o", "json").stdout)
+    assert [(row["name"], row["context"], row["embedded"]) for row in listed] == [("edge", "far", False)]
+    assert listed[0]["kubeconfig"] == str(config)
+    assert tango("cluster", "remove", "edge").returncode == 0
+    assert json.loads(tango("cluster", "list", "-o", "json").stdout) == []
+
+
+def test_a_wrong_context_a_missing_file_and_an_unknown_name_are_refused(tango: Tango, config: Path) -> None:
+    """One line each, nothing is joined."""
+    for arguments in (
+        ("add", "edge", "--kubeconfig", str(config), "--context", "nowhere"),
+        ("add", "edge", "--kubeconfig", str(config) + ".not", "--context", "far"),
+        ("remove", "edge"),
+    ):
+        done = tango("cluster", *arguments)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+    assert json.loads(tango("cluster", "list", "-o", "json").stdout) == []
+
+
+def test_a_user_that_may_too_little_is_told_what_is_missing(tango: Tango, config: Path) -> None:
+    """The kubelet's user may not create pods: the missing permissions are named, and the file that grants them."""
+    done = tango("cluster", "add", "edge", "--kubeconfig", str(config), "--context", "far-kubelet")
+    assert done.returncode == 2
+    assert "may not create pods" in done.stderr
+    assert "deploy/rbac" in done.stderr
+
+
+def test_a_server_that_is_away_is_an_unreachable_dependency(tango: Tango, tmp_path: Path) -> None:
+    """Exit status 4 and one line that says what was tried."""
+    access = ClusterAccess(server="http://127.0.0.1:9", tango_token="t", kubelet_token="k", admin_token="a")
+    (tmp_path / "away").write_text(kubeconfig({"far": access}))
+    done = tango("cluster", "add", "edge", "--kubeconfig", str(tmp_path / "away"), "--context", "far")
+    assert done.returncode == 4, done.stderr
+    assert "does not answer" in done.stderr
+    assert "Traceback" not in done.stderr

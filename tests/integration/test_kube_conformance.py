@@ -1,0 +1,49 @@
+"""The embedded API server gives the answers that a real one gave, case by case, through its process and its port."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+RECORDED = ROOT / "tests" / "kube_conformance"
+CASES = [case["case"] for file in sorted(RECORDED.glob("*.json")) for case in json.loads(file.read_text())]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a running embedded API server that knows one administrator."""
+    folder = tmp_path_factory.mktemp("apiserver")
+    (folder / "tokens.csv").write_text('root-token,root,1,"system:masters"\n')
+    command = [sys.executable, "-m", "workers.api_server", "--cluster", "c1", "--token-file", str(folder / "tokens.csv")]
+    command += ["--data-dir", str(folder / "data"), "--port-file", str(folder / "port")]
+    process = subprocess.Popen(command, cwd=ROOT)
+    try:
+        deadline_s = time.monotonic() + 20.0
+        while not (folder / "port").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{(folder / 'port').read_text().strip()}"
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def test_all_recorded_cases_are_there() -> None:
+    """Nobody drops a case."""
+    assert len(CASES) == 31
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_answer_agrees_with_the_recorded_one(server: str, case: str) -> None:
+    """Status and every listed field of every step are those of the recorded server."""
+    command = [sys.executable, str(RECORDED / "check.py"), server, "--token", "root-token", "--only", case]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
