@@ -155,7 +155,7 @@ class World:
     @functools.cached_property
     def gateway(self) -> KubernetesGateway:
         """Calls to all joined clusters; its event loop starts with the first call."""
-        return KubernetesGateway(self.fleet.credentials, self.settings.kube)
+        return KubernetesGateway(self.fleet.credentials, self.fleet.services, self.settings.kube)
 
     def be_policy_of(self, run_id: int) -> BePolicy:
         """The BE policy of a run's system."""

@@ -7,9 +7,11 @@ each failing for itself. Every effect can meet an earlier copy of itself: pods a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -17,7 +19,18 @@ import structlog
 from tango.domain.plans import Eviction, Resize
 from tango.domain.resources import cpu_millicores, format_millicores
 from tango.domain.runs import Placement, ScalingRecord
-from tango.errors import BudgetExhausted, ClusterError, ClusterUnavailable, Conflict, Forbidden, Invalid, NotFound, TangoError
+from tango.domain.services import Service
+from tango.errors import (
+    BudgetExhausted,
+    ClusterError,
+    ClusterUnavailable,
+    Conflict,
+    DependencyError,
+    Forbidden,
+    Invalid,
+    NotFound,
+    TangoError,
+)
 from tango.kube.api_client import JSON, KubeClient
 from tango.kube.manifests import be_pod, binding
 from tango.settings import KubeSettings
@@ -28,24 +41,39 @@ T = TypeVar("T")
 RESIZE_TIMEOUT_S = 3.0
 RESIZE_POLL_S = 0.02
 GONE_TIMEOUT_S = 5.0
+CALL_TIMEOUT_S = 20.0
+"""One placement, resize, eviction or deletion with all its calls and their repeats: a silent cluster holds up no more than this."""
 BATCH_TIMEOUT_S = 60.0
-DEFAULT_IMAGE = "ghcr.io/tango-edge/workload:latest"
+DECLARED_MAX_AGE_S = 1.0
+"""Images and credentials are read again when older than this, since services and clusters change while we run."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    client: KubeClient
+    credentials: tuple[str, str]
+    asked_at_s: float
 
 
 class KubernetesGateway:
-    """Calls to all joined clusters. `credentials(cluster)` gives (kubeconfig path, context) and is asked once per cluster."""
+    """Calls to all joined clusters.
+
+    `credentials(cluster)` gives (kubeconfig path, context), `services()` what is declared; both are asked again from time to time.
+    """
 
     def __init__(
         self,
         credentials: Callable[[str], tuple[str, str]],
+        services: Callable[[], Sequence[Service]],
         settings: KubeSettings,
-        *,
-        image_of: Callable[[str], str] = lambda service: DEFAULT_IMAGE,
     ) -> None:
         self._credentials = credentials
+        self._services = services
         self._settings = settings
-        self._image_of = image_of
-        self._clients: dict[str, KubeClient] = {}
+        self._images: dict[str, str] = {}
+        self._images_read_at_s = -1e9
+        self._connections: dict[str, _Connection] = {}
+        self._connecting: dict[str, asyncio.Lock] = {}
         self._pods = f"/api/v1/namespaces/{settings.namespace}/pods"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="kubernetes", daemon=True)
@@ -55,8 +83,8 @@ class KubernetesGateway:
         """Drop all connections and stop the loop."""
 
         async def close() -> None:
-            for client in self._clients.values():
-                await client.close()
+            for connection in self._connections.values():
+                await connection.client.close()
 
         self._wait(close())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -64,48 +92,62 @@ class KubernetesGateway:
 
     def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
         """Create and bind one pod a placement."""
-        found = self._each([self._run_be_pod(p) for p in placements])
+        self._read_images({p.service for p in placements})
+        found = self._each([self._run_be_pod(p) for p in placements], [p.cluster for p in placements])
         return {p: f if isinstance(f, Exception) else None for p, f in zip(placements, found, strict=True)}
 
     def resize(self, resizes: Sequence[Resize]) -> list[ScalingRecord]:
         """Resize instances in place; tell what became of each."""
-        return [f for f in self._each([self._resize(r) for r in resizes]) if isinstance(f, ScalingRecord)]
+        found = self._each([self._resize(r) for r in resizes], [r.cluster for r in resizes])
+        return [
+            f if isinstance(f, ScalingRecord) else _resize_record(r, "error", str(f)) for r, f in zip(resizes, found, strict=True)
+        ]
 
     def evict(self, evictions: Sequence[Eviction]) -> list[ScalingRecord]:
         """Evict BE pods; a refused budget is an outcome."""
-        return [f for f in self._each([self._evict(e) for e in evictions]) if isinstance(f, ScalingRecord)]
+        found = self._each([self._evict(e) for e in evictions], [e.cluster for e in evictions])
+        return [f if isinstance(f, ScalingRecord) else _evict_record(e, "error") for e, f in zip(evictions, found, strict=True)]
 
     def delete_pods(self, pods: Sequence[tuple[str, str]]) -> None:
         """Delete (cluster, pod) with grace 0."""
-        for found in self._each([self._delete(cluster, pod) for cluster, pod in pods]):
+        for found in self._each([self._delete(cluster, pod) for cluster, pod in pods], [cluster for cluster, _ in pods]):
             if isinstance(found, Exception):
                 log.warning("pod_not_deleted", error=str(found))
 
     # ---- one call each -------------------------------------------------------------------------------------------------
 
     async def _run_be_pod(self, placement: Placement) -> None:
+        image = self._images.get(placement.service)
+        if image is None:
+            raise Invalid(f"pod {placement.pod}: no service {placement.service!r} is declared", cluster=placement.cluster)
         client = await self._client(placement.cluster)
         # A pod of an older epoch must be gone before this one is made, or one request could run twice.
-        for epoch in range(max(1, placement.epoch - 2), placement.epoch):
+        for epoch in range(1, placement.epoch):
             await self._delete_and_wait(client, placement.pod.rsplit("-e", 1)[0] + f"-e{epoch}")
-        manifest = be_pod(placement, image=self._image_of(placement.service))
+        manifest = be_pod(placement, image=image)
         try:
             pod = await client.request("POST", self._pods, body=manifest)
         except Conflict:
             pod = await client.request("GET", f"{self._pods}/{placement.pod}")
-            if pod["metadata"].get("labels") != manifest["metadata"]["labels"] or "deletionTimestamp" in pod["metadata"]:
+            labels = pod["metadata"].get("labels") or {}
+            # An admission webhook may add labels of its own; ours decide.
+            if not manifest["metadata"]["labels"].items() <= labels.items() or "deletionTimestamp" in pod["metadata"]:
                 raise
         if pod["spec"].get("nodeName") == placement.node:
             return
+        path, uid = f"{self._pods}/{placement.pod}", pod["metadata"]["uid"]
         try:
-            await client.request(
-                "POST", f"{self._pods}/{placement.pod}/binding", body=binding(placement.pod, pod["metadata"]["uid"], placement.node)
-            )
+            await client.request("POST", f"{path}/binding", body=binding(placement.pod, uid, placement.node))
         except Conflict:
             # A lost reply: bound as asked, and still the same pod, is success.
-            now = await client.request("GET", f"{self._pods}/{placement.pod}")
-            if now["metadata"]["uid"] != pod["metadata"]["uid"] or now["spec"].get("nodeName") != placement.node:
+            now = await client.request("GET", path)
+            if now["metadata"]["uid"] != uid or now["spec"].get("nodeName") != placement.node:
                 raise
+        except ClusterError:
+            # Refused for good: the request goes elsewhere, so what was made for it goes too. Should this fail, the agent finds it.
+            with contextlib.suppress(ClusterError, ClusterUnavailable):
+                await client.request("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": uid}})
+            raise
 
     async def _delete_and_wait(self, client: KubeClient, pod: str) -> None:
         path = f"{self._pods}/{pod}"
@@ -121,7 +163,6 @@ class KubernetesGateway:
             await asyncio.sleep(0.05)
 
     async def _resize(self, resize: Resize) -> ScalingRecord:
-        client = await self._client(resize.cluster)
         path = f"{self._pods}/{resize.pod}"
         begin = time.monotonic()
         patch = {
@@ -139,33 +180,22 @@ class KubernetesGateway:
         }
         outcome, note = "done", resize.reason
         try:
+            client = await self._client(resize.cluster)
             pod = await client.request("PATCH", f"{path}/resize", body=patch)
-            outcome = _resize_state(pod, resize.cpu_limit_after_millicores)
+            outcome = _resize_state(pod, resize)
             while outcome in ("pending", "deferred") and time.monotonic() - begin < RESIZE_TIMEOUT_S:
                 await asyncio.sleep(RESIZE_POLL_S if outcome == "pending" else 0.2)
-                outcome = _resize_state(await client.request("GET", path), resize.cpu_limit_after_millicores)
+                outcome = _resize_state(await client.request("GET", path), resize)
         except (Invalid, Forbidden) as error:
             outcome, note = "infeasible", f"{resize.reason}: {error.reason or error}"
         except TangoError as error:
             outcome, note = "error", f"{resize.reason}: {error}"
-        return ScalingRecord(
-            kind="resize",
-            cluster=resize.cluster,
-            node=resize.node,
-            service=resize.service,
-            pod=resize.pod,
-            before_millicores=resize.cpu_limit_before_millicores,
-            after_millicores=resize.cpu_limit_after_millicores,
-            slack=resize.slack,
-            reason=note,
-            actuation_ms=(time.monotonic() - begin) * 1e3 if outcome == "done" else None,
-            outcome="deferred" if outcome == "pending" else outcome,
-        )
+        if outcome == "done":
+            return _resize_record(resize, outcome, note, actuation_ms=(time.monotonic() - begin) * 1e3)
+        return _resize_record(resize, "deferred" if outcome == "pending" else outcome, note)
 
     async def _evict(self, eviction: Eviction) -> ScalingRecord:
-        client = await self._client(eviction.cluster)
         begin = time.monotonic()
-        outcome = "done"
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -173,27 +203,16 @@ class KubernetesGateway:
             "deleteOptions": {"gracePeriodSeconds": 1},
         }
         try:
+            client = await self._client(eviction.cluster)
             await client.request("POST", f"{self._pods}/{eviction.pod}/eviction", body=body)
         except NotFound:
             pass
         except BudgetExhausted:
-            outcome = "deferred"
+            return _evict_record(eviction, "deferred")
         except TangoError as error:
             log.warning("eviction_failed", pod=eviction.pod, error=str(error))
-            outcome = "error"
-        return ScalingRecord(
-            kind="evict",
-            cluster=eviction.cluster,
-            node=eviction.node,
-            service="",
-            pod=eviction.pod,
-            before_millicores=None,
-            after_millicores=None,
-            slack=None,
-            reason=str(eviction.reason),
-            actuation_ms=(time.monotonic() - begin) * 1e3,
-            outcome=outcome,
-        )
+            return _evict_record(eviction, "error")
+        return _evict_record(eviction, "done", actuation_ms=(time.monotonic() - begin) * 1e3)
 
     async def _delete(self, cluster: str, pod: str) -> None:
         client = await self._client(cluster)
@@ -204,18 +223,50 @@ class KubernetesGateway:
 
     # ---- plumbing ------------------------------------------------------------------------------------------------------
 
-    async def _client(self, cluster: str) -> KubeClient:
-        if cluster not in self._clients:
-            path, context = await asyncio.to_thread(self._credentials, cluster)
-            if cluster not in self._clients:
-                self._clients[cluster] = await KubeClient.from_kubeconfig(path, context, self._settings, cluster=cluster)
-        return self._clients[cluster]
+    def _read_images(self, wanted: set[str]) -> None:
+        now_s = time.monotonic()
+        if now_s - self._images_read_at_s < DECLARED_MAX_AGE_S and wanted <= self._images.keys():
+            return
+        try:
+            self._images = {service.name: service.image for service in self._services()}
+        except DependencyError as error:
+            if not wanted <= self._images.keys():
+                raise
+            log.warning("images_kept", error=str(error))
+        self._images_read_at_s = now_s
 
-    def _each(self, calls: Sequence[Coroutine[Any, Any, T]]) -> list[T | Exception]:
+    async def _client(self, cluster: str) -> KubeClient:
+        async with self._connecting.setdefault(cluster, asyncio.Lock()):
+            known, now_s = self._connections.get(cluster), time.monotonic()
+            if known is not None and now_s - known.asked_at_s < DECLARED_MAX_AGE_S:
+                return known.client
+            try:
+                credentials = await asyncio.to_thread(self._credentials, cluster)
+            except DependencyError:
+                if known is None:
+                    raise
+                return known.client
+            if known is not None and known.credentials == credentials:
+                client = known.client
+            else:
+                client = await KubeClient.from_kubeconfig(*credentials, self._settings, cluster=cluster)
+                if known is not None:
+                    await known.client.close()
+            self._connections[cluster] = _Connection(client, credentials, now_s)
+            return client
+
+    def _each(self, calls: Sequence[Coroutine[Any, Any, T]], clusters: Sequence[str]) -> list[T | Exception]:
+        async def bounded(call: Coroutine[Any, Any, T], cluster: str) -> T:
+            try:
+                async with asyncio.timeout(CALL_TIMEOUT_S):
+                    return await call
+            except TimeoutError as error:
+                raise ClusterUnavailable(f"{cluster}: no answer within {CALL_TIMEOUT_S:g} s", cluster=cluster) from error
+
         async def gather() -> list[T | Exception]:
-            found = await asyncio.gather(*calls, return_exceptions=True)
+            found = await asyncio.gather(*map(bounded, calls, clusters), return_exceptions=True)
             for f in found:
-                if isinstance(f, BaseException) and not isinstance(f, ClusterError | ClusterUnavailable):
+                if isinstance(f, BaseException) and not isinstance(f, TangoError):
                     log.error("kubernetes_call_broken", error=repr(f))
             return [f if not isinstance(f, BaseException) or isinstance(f, Exception) else RuntimeError(repr(f)) for f in found]
 
@@ -225,16 +276,59 @@ class KubernetesGateway:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=BATCH_TIMEOUT_S)
 
 
-def _resize_state(pod: JSON, wanted_millicores: int) -> str:
-    """`done`, `pending`, `deferred`, `infeasible` or `error`, from conditions and the container's actual resources."""
-    status = pod.get("status") or {}
+def _resize_record(resize: Resize, outcome: str, note: str, *, actuation_ms: float | None = None) -> ScalingRecord:
+    return ScalingRecord(
+        kind="resize",
+        cluster=resize.cluster,
+        node=resize.node,
+        service=resize.service,
+        pod=resize.pod,
+        before_millicores=resize.cpu_limit_before_millicores,
+        after_millicores=resize.cpu_limit_after_millicores,
+        slack=resize.slack,
+        reason=note,
+        actuation_ms=actuation_ms,
+        outcome=outcome,
+    )
+
+
+def _evict_record(eviction: Eviction, outcome: str, *, actuation_ms: float | None = None) -> ScalingRecord:
+    return ScalingRecord(
+        kind="evict",
+        cluster=eviction.cluster,
+        node=eviction.node,
+        service="",
+        pod=eviction.pod,
+        before_millicores=None,
+        after_millicores=None,
+        slack=None,
+        reason=str(eviction.reason),
+        actuation_ms=actuation_ms,
+        outcome=outcome,
+    )
+
+
+def _resize_state(pod: JSON, resize: Resize) -> str:
+    """`done`, `pending`, `deferred`, `infeasible` or `error`, from conditions and the container's actual resources.
+
+    A condition of an older generation speaks of an older resize and says nothing of this one.
+    """
+    status, generation = pod.get("status") or {}, pod["metadata"].get("generation", 0)
     for condition in status.get("conditions") or []:
+        if condition.get("observedGeneration", generation) < generation:
+            continue
         if condition["type"] == "PodResizePending":
             return "infeasible" if condition.get("reason") == "Infeasible" else "deferred"
         if condition["type"] == "PodResizeInProgress":
             return "error" if condition.get("reason") == "Error" else "pending"
-    statuses = status.get("containerStatuses") or [{}]
-    actual = ((statuses[0].get("resources") or {}).get("limits") or {}).get("cpu")
-    if actual is not None and abs(cpu_millicores(actual) - wanted_millicores) <= 10:
-        return "done"
-    return "pending"
+    if status.get("observedGeneration", generation) < generation:
+        return "pending"
+    actual = (status.get("containerStatuses") or [{}])[0].get("resources") or {}
+    wanted = (("limits", resize.cpu_limit_after_millicores), ("requests", resize.cpu_request_after_millicores))
+    # A CPU quota is a multiple of 10 ms in 100 ms, so that the kubelet rounds.
+    reached = [
+        cpu is not None and abs(cpu_millicores(cpu) - millicores) <= 10
+        for kind, millicores in wanted
+        for cpu in [(actual.get(kind) or {}).get("cpu")]
+    ]
+    return "done" if all(reached) else "pending"

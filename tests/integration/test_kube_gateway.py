@@ -1,0 +1,376 @@
+"""The gateway against an embedded API server and a virtual kubelet, both processes of their own."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tango.domain.plans import Eviction, Resize
+from tango.domain.runs import Placement
+from tango.errors import ClusterUnavailable, Conflict, Forbidden, Invalid, NotFound, Throttled, UsageError
+from tango.fleets import dump_fleet
+from tango.kube.gateway import KubernetesGateway
+from tango.kube.manifests import be_pod, binding, lc_instance
+from tango.settings import KubeSettings
+from tests.fakes.store_world import BATCH, FLEET, SERVICES, WEB
+from tests.integration.kube_cluster import PODS, EmbeddedCluster, Json, until
+
+FAST = KubeSettings(connect_timeout_s=0.5, read_timeout_s=1.0, attempts=3, backoff_base_s=0.01, backoff_cap_s=0.05)
+
+
+@dataclass(slots=True)
+class Site:
+    """The cluster and a gateway that calls as Tango's role."""
+
+    cluster: EmbeddedCluster
+    gateway: KubernetesGateway
+
+    def placement(self, request_id: int = 1, *, epoch: int = 1, node: str = "c1-n1", work_s: float = 60.0) -> Placement:
+        """A BE request about to become a pod."""
+        return Placement(
+            run_id=1,
+            request_id=request_id,
+            epoch=epoch,
+            cluster="c1",
+            node=node,
+            service="batch",
+            pod=f"be-r1-{request_id}-e{epoch}",
+            cpu_work_s=work_s,
+            cpu_request_millicores=100,
+            cpu_limit_millicores=2000,
+            memory_mib=16,
+        )
+
+    def instance(self) -> Json:
+        """A ready LC instance on c1-n1."""
+        made = self.cluster.call("POST", PODS, lc_instance(WEB, "c1-n1", 0))
+        name = made["metadata"]["name"]
+        self.cluster.call("POST", f"{PODS}/{name}/binding", binding(name, made["metadata"]["uid"], "c1-n1"))
+
+        def ready() -> Json | None:
+            pod = self.cluster.call("GET", f"{PODS}/{name}")
+            return pod if (pod["status"].get("containerStatuses") or [{}])[0].get("ready") else None
+
+        return until(ready)
+
+    def resize(self, pod: str, limit: int, *, request: int = 100) -> Resize:
+        """A resize of an instance from its declared size."""
+        return Resize(
+            cluster="c1",
+            node="c1-n1",
+            pod=pod,
+            service="web",
+            cpu_limit_before_millicores=WEB.cpu_limit_millicores,
+            cpu_limit_after_millicores=limit,
+            cpu_request_after_millicores=request,
+            slack=0.1,
+            reason="grow",
+        )
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
+    """One server and kubelet for the module; each test finds it empty."""
+    folder = tmp_path_factory.mktemp("c1")
+    (folder / "fleet.yaml").write_text(dump_fleet(FLEET))
+    cluster = EmbeddedCluster(folder)
+    try:
+        cluster.start()
+        cluster.new_namespace()
+        cluster.start_kubelet(folder / "fleet.yaml")
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture
+def site(embedded: EmbeddedCluster) -> Iterator[Site]:
+    """A gateway to the empty cluster."""
+    site = Site(embedded, new_gateway(embedded))
+    yield site
+    site.gateway.close()
+    embedded.clear()
+
+
+def new_gateway(cluster: EmbeddedCluster, *, namespace: str = "tango", user: str = "tango") -> KubernetesGateway:
+    """A gateway that knows this one cluster."""
+
+    def credentials(name: str) -> tuple[str, str]:
+        if name != cluster.name:
+            raise UsageError(f"no cluster {name!r}")
+        return str(cluster.kubeconfig), user
+
+    return KubernetesGateway(credentials, lambda: SERVICES, replace(FAST, namespace=namespace))
+
+
+# ---- BE pods ---------------------------------------------------------------------------------------------------------------
+
+
+def test_a_placement_becomes_a_pod_that_runs_on_its_node(site: Site) -> None:
+    """Created, bound, labelled with run, request and epoch, with its service's image."""
+    placement = site.placement(node="c1-n2")
+    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    pod = site.cluster.running(placement.pod)
+    assert pod["spec"]["nodeName"] == "c1-n2"
+    assert pod["spec"]["containers"][0]["image"] == BATCH.image
+    assert {k: pod["metadata"]["labels"][f"tango/{k}"] for k in ("run", "request", "epoch")} == {
+        "run": "1",
+        "request": "1",
+        "epoch": "1",
+    }
+
+
+def test_the_image_follows_the_service_as_it_is_declared_now(embedded: EmbeddedCluster, site: Site) -> None:
+    """A service declared, or changed, after the gateway was made is looked up again."""
+    declared = [replace(BATCH, image="registry.example/batch:1")]
+    gateway = KubernetesGateway(
+        lambda cluster: (str(embedded.kubeconfig), "tango"),
+        lambda: declared,
+        FAST,
+    )
+    gateway.run_be_pods([site.placement(1)])
+    declared.append(replace(BATCH, name="new", image="registry.example/new:2"))
+    late = replace(site.placement(2), service="new")
+    assert gateway.run_be_pods([late]) == {late: None}
+    unknown = replace(site.placement(3), service="withdrawn")
+    failure = gateway.run_be_pods([unknown])[unknown]
+    gateway.close()
+    images = {name: pod["spec"]["containers"][0]["image"] for name, pod in embedded.pods().items()}
+    assert images == {"be-r1-1-e1": "registry.example/batch:1", "be-r1-2-e1": "registry.example/new:2"}
+    assert isinstance(failure, Invalid)
+    assert "withdrawn" in str(failure)
+
+
+def test_a_repeat_meets_its_own_pod(site: Site) -> None:
+    """The second call makes nothing and succeeds: same name, same labels, same node, same uid."""
+    placement = site.placement()
+    site.gateway.run_be_pods([placement])
+    uid = site.cluster.call("GET", f"{PODS}/{placement.pod}")["metadata"]["uid"]
+    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    assert {p["metadata"]["uid"] for p in site.cluster.pods().values()} == {uid}
+
+
+def test_a_repeat_binds_what_an_earlier_call_only_created(site: Site) -> None:
+    """A scheduler that died between create and bind leaves a pod that the repeat binds."""
+    site.cluster.faults({"fault": "drop", "path": "/binding"})
+    placement = site.placement()
+    failure = site.gateway.run_be_pods([placement])[placement]
+    assert isinstance(failure, ClusterUnavailable)
+    assert "nodeName" not in site.cluster.call("GET", f"{PODS}/{placement.pod}")["spec"]
+    site.cluster.faults()
+    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    site.cluster.running(placement.pod)
+
+
+def test_older_epochs_are_gone_before_the_new_one_is_made(site: Site) -> None:
+    """A request never has two pods in a cluster, however many attempts lie between."""
+    for epoch in (1, 2, 4):
+        site.cluster.call("POST", PODS, _manifest(site.placement(epoch=epoch)))
+    placement = site.placement(epoch=5)
+    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    assert set(site.cluster.pods()) == {placement.pod}
+
+
+def test_a_foreign_pod_of_that_name_is_a_conflict_and_stays(site: Site) -> None:
+    """Somebody else's pod is neither bound nor deleted."""
+    placement = site.placement()
+    foreign = _manifest(placement)
+    foreign["metadata"]["labels"]["tango/request"] = "77"
+    site.cluster.call("POST", PODS, foreign)
+    assert isinstance(site.gateway.run_be_pods([placement])[placement], Conflict)
+    assert "nodeName" not in site.cluster.call("GET", f"{PODS}/{placement.pod}")["spec"]
+
+
+def test_a_pod_bound_elsewhere_is_a_conflict(site: Site) -> None:
+    """Same pod, another node: not what was asked, so not success."""
+    site.gateway.run_be_pods([site.placement(node="c1-n1")])
+    other = site.placement(node="c1-n2")
+    assert isinstance(site.gateway.run_be_pods([other])[other], Conflict)
+
+
+def test_a_missing_namespace_is_told_as_not_found(embedded: EmbeddedCluster, site: Site) -> None:
+    """The refusal is certain, so that the placement can be sent back at once."""
+    gateway = new_gateway(embedded, namespace="nowhere")
+    placement = site.placement()
+    failure = gateway.run_be_pods([placement])[placement]
+    gateway.close()
+    assert isinstance(failure, NotFound)
+
+
+def test_each_call_of_a_batch_fails_for_itself(site: Site) -> None:
+    """An unknown cluster and a refused pod take nothing from their neighbours."""
+    good, lost = site.placement(1), replace(site.placement(2), cluster="c9")
+    wrong = replace(site.placement(3), pod="Not_A_Name-e1")
+    found = site.gateway.run_be_pods([good, lost, wrong])
+    assert found[good] is None
+    assert isinstance(found[lost], UsageError)
+    assert isinstance(found[wrong], Invalid)
+    site.cluster.running(good.pod)
+
+
+def test_a_role_that_may_do_nothing_is_forbidden(embedded: EmbeddedCluster, site: Site) -> None:
+    """403 is not repeated and names the verb that lacks."""
+    gateway = new_gateway(embedded, user="nobody")
+    placement = site.placement()
+    failure = gateway.run_be_pods([placement])[placement]
+    gateway.close()
+    assert isinstance(failure, Forbidden)
+    assert "cannot create resource" in str(failure)
+
+
+@pytest.mark.parametrize("fault", ["429", "500", "drop"])
+def test_passing_faults_are_repeated_until_they_pass(site: Site, fault: str) -> None:
+    """Two refusals or lost connections cost time, not the placement."""
+    site.cluster.faults({"fault": fault, "verb": "create", "path": "/namespaces/tango/pods", "count": 2})
+    placement = site.placement()
+    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    site.cluster.running(placement.pod)
+
+
+def test_faults_that_stay_end_the_repeats(site: Site) -> None:
+    """After the attempts a 429 is Throttled and a 500 ClusterUnavailable; nothing was made."""
+    first, second = site.placement(1), site.placement(2)
+    site.cluster.faults({"fault": "429", "verb": "create", "path": "/namespaces/tango/pods"})
+    assert isinstance(site.gateway.run_be_pods([first])[first], Throttled)
+    site.cluster.faults({"fault": "500", "verb": "create", "path": "/namespaces/tango/pods"})
+    assert isinstance(site.gateway.run_be_pods([second])[second], ClusterUnavailable)
+    assert site.cluster.pods() == {}
+
+
+def test_a_server_that_keeps_silent_costs_a_bounded_time(site: Site) -> None:
+    """Every attempt has its timeout, and the attempts are counted."""
+    site.cluster.faults({"fault": "latency", "verb": "create", "path": "/namespaces/tango/pods", "seconds": 30})
+    placement = site.placement()
+    begin_s = time.monotonic()
+    failure = site.gateway.run_be_pods([placement])[placement]
+    assert isinstance(failure, ClusterUnavailable)
+    assert "3 attempts" in str(failure)
+    assert time.monotonic() - begin_s < 3 * FAST.read_timeout_s + 5
+
+
+# ---- instances -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_resize_is_done_in_place(site: Site) -> None:
+    """Limit and request in effect, same pod, no restart, and the record says how long it took."""
+    before = site.instance()
+    name = before["metadata"]["name"]
+    record = site.gateway.resize([site.resize(name, 1800, request=300)])[0]
+    after = site.cluster.call("GET", f"{PODS}/{name}")
+    status = after["status"]["containerStatuses"][0]
+    assert (record.outcome, record.before_millicores, record.after_millicores) == ("done", 1000, 1800)
+    assert record.actuation_ms is not None
+    assert record.actuation_ms >= FLEET.actuation_delay_s * 1e3
+    assert status["resources"]["limits"]["cpu"] == "1800m"
+    assert status["resources"]["requests"]["cpu"] == "300m"
+    assert (after["metadata"]["uid"], status["restartCount"]) == (before["metadata"]["uid"], 0)
+
+
+def test_a_resize_without_room_now_is_deferred(site: Site) -> None:
+    """What the node may grant later is neither done nor infeasible."""
+    name = site.instance()["metadata"]["name"]
+    filler = replace(site.placement(), cpu_request_millicores=3500, cpu_limit_millicores=4000)
+    site.gateway.run_be_pods([filler])
+    site.cluster.running(filler.pod)
+    assert site.gateway.resize([site.resize(name, 2000, request=1500)])[0].outcome == "deferred"
+
+
+def test_a_resize_that_no_node_can_hold_is_infeasible(site: Site) -> None:
+    """Refused by the server or the kubelet: never to be asked again; and a later feasible one is not mistaken for it."""
+    name = site.instance()["metadata"]["name"]
+    assert site.gateway.resize([site.resize(name, 900_000, request=800_000)])[0].outcome == "infeasible"
+    assert site.gateway.resize([site.resize(name, 1500)])[0].outcome == "done"
+
+
+def test_resizing_what_is_not_there_is_an_error_record(site: Site) -> None:
+    """A pod that went, or an unknown cluster: one record each, no exception."""
+    gone, lost = site.resize("lc-web-c1-n1-9", 1500), replace(site.resize("lc-web-c1-n1-9", 1500), cluster="c9")
+    assert [record.outcome for record in site.gateway.resize([gone, lost])] == ["error", "error"]
+
+
+# ---- evictions and deletions -----------------------------------------------------------------------------------------------
+
+
+def test_an_evicted_pod_ends_and_goes(site: Site) -> None:
+    """Through the eviction subresource, with its grace."""
+    placement = site.placement()
+    site.gateway.run_be_pods([placement])
+    site.cluster.running(placement.pod)
+    record = site.gateway.evict([_eviction(placement)])[0]
+    assert (record.kind, record.outcome, record.reason) == ("evict", "done", "evicted")
+    until(lambda: site.cluster.pod(placement.pod) is None)
+
+
+def test_a_refused_budget_is_deferred_and_the_pod_stays(site: Site) -> None:
+    """429 with the cause DisruptionBudget is an answer, not an overload: it is not repeated."""
+    placement = site.placement()
+    site.gateway.run_be_pods([placement])
+    site.cluster.running(placement.pod)
+    budget = {"metadata": {"name": "all"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"tango/class": "be"}}}}
+    site.cluster.call("POST", "/apis/policy/v1/namespaces/tango/poddisruptionbudgets", budget)
+    assert site.gateway.evict([_eviction(placement)])[0].outcome == "deferred"
+    assert "deletionTimestamp" not in site.cluster.running(placement.pod)["metadata"]
+
+
+def test_evicting_or_deleting_what_is_gone_counts_as_done(site: Site) -> None:
+    """What was asked for holds already."""
+    placement = site.placement()
+    assert site.gateway.evict([_eviction(placement)])[0].outcome == "done"
+    site.gateway.delete_pods([("c1", placement.pod)])
+
+
+def test_deleted_pods_are_gone_at_once(site: Site) -> None:
+    """Grace 0: nobody waits for the kubelet."""
+    placements = [site.placement(k) for k in range(1, 6)]
+    site.gateway.run_be_pods(placements)
+    site.gateway.delete_pods([("c1", p.pod) for p in placements] + [("c9", "be-r1-1-e1")])
+    assert site.cluster.pods() == {}
+
+
+def _manifest(placement: Placement) -> Json:
+    return be_pod(placement, image=BATCH.image)
+
+
+def _eviction(placement: Placement) -> Eviction:
+    return Eviction(
+        cluster=placement.cluster,
+        node=placement.node,
+        pod=placement.pod,
+        run_id=1,
+        request_id=placement.request_id,
+        epoch=placement.epoch,
+        work_lost_s=0.0,
+    )
+
+
+# ---- a server that goes away -----------------------------------------------------------------------------------------------
+
+
+def test_a_killed_server_is_unavailable_and_the_gateway_finds_it_again(tmp_path: Path) -> None:
+    """Down: ClusterUnavailable within the repeats. Back on its port: the same gateway goes on, and what was acknowledged is there."""
+    cluster = EmbeddedCluster(tmp_path)
+    try:
+        cluster.start()
+        cluster.new_namespace()
+        site = Site(cluster, new_gateway(cluster))
+        kept, late = site.placement(1), site.placement(2)
+        assert site.gateway.run_be_pods([kept]) == {kept: None}
+        cluster.kill("server")
+        with pytest.raises(urllib.error.URLError):
+            cluster.call("GET", "/version")
+        begin_s = time.monotonic()
+        assert isinstance(site.gateway.run_be_pods([late])[late], ClusterUnavailable)
+        assert site.gateway.resize([site.resize("lc-web-c1-n1-0", 1500)])[0].outcome == "error"
+        assert site.gateway.evict([_eviction(kept)])[0].outcome == "error"
+        assert time.monotonic() - begin_s < 10
+        cluster.start()
+        assert site.gateway.run_be_pods([kept, late]) == {kept: None, late: None}
+        assert {name: pod["spec"]["nodeName"] for name, pod in cluster.pods().items()} == {kept.pod: "c1-n1", late.pod: "c1-n1"}
+        site.gateway.close()
+    finally:
+        cluster.stop()
