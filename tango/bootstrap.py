@@ -35,7 +35,7 @@ from tango.control.reassure import Reassurance
 from tango.control.reconcile import reconcile
 from tango.control.replay import replay_slice
 from tango.domain.runs import NewRequests, RunInfo
-from tango.errors import ConfigError, DependencyError, UsageError
+from tango.errors import ConfigError, DependencyError, TangoError, UsageError
 from tango.kube.agent import AgentStores, ClusterAgent
 from tango.kube.api_client import KubeClient
 from tango.kube.gateway import KubernetesGateway
@@ -43,6 +43,7 @@ from tango.kube.instance_calls import HttpInstanceCalls
 from tango.ports import Publisher
 from tango.settings import Settings
 from tango.stack.state import read_stack, state_home
+from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
@@ -50,7 +51,9 @@ from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_records import PostgresRunRecords
 from tango.store.runs import PostgresRunStore
-from tango.systems import BePolicy, be_policy, lc_policy, system, warm_up_lc
+from tango.systems import BePolicy, be_policy, describe_checkpoint, lc_policy, system, warm_up_lc
+
+log = structlog.get_logger(__name__)
 
 ADDRESSES = {
     "database_url": "TANGO_DATABASE_URL",
@@ -166,10 +169,19 @@ class World:
             self._be_policies[name] = be_policy(name, self.settings)
         return self._be_policies[name]
 
+    def _register_checkpoint(self) -> None:
+        """Note the network in force, so that decisions can name it. A database that is away is no reason not to start."""
+        try:
+            found = describe_checkpoint(self.settings.checkpoint)
+            PostgresCheckpointStore(self.database).register(found.pop("name"), **found)
+        except TangoError as error:
+            log.warning("checkpoint_not_registered", reason=str(error))
+
     def warm_up(self, *, places_be: bool) -> None:
         """Compile and load what the first request would otherwise wait for: torch and the network only where BE is placed."""
         if places_be:
             self._be_policy("dcg-be")
+            self._register_checkpoint()
         else:
             warm_up_lc(self.settings.lc)
 

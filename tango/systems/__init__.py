@@ -1,5 +1,15 @@
 """The registry: a system is three names, an LC policy, a BE policy and a sharing rule, so that any mix can be run."""
 
-from tango.systems.registry import SYSTEMS, BePolicy, LcPolicy, System, be_policy, lc_policy, system, warm_up_lc
+from tango.systems.registry import (
+    SYSTEMS,
+    BePolicy,
+    LcPolicy,
+    System,
+    be_policy,
+    describe_checkpoint,
+    lc_policy,
+    system,
+    warm_up_lc,
+)
 
-__all__ = ["SYSTEMS", "BePolicy", "LcPolicy", "System", "be_policy", "lc_policy", "system", "warm_up_lc"]
+__all__ = ["SYSTEMS", "BePolicy", "LcPolicy", "System", "be_policy", "describe_checkpoint", "lc_policy", "system", "warm_up_lc"]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
@@ -77,3 +79,19 @@ def warm_up_lc(settings: LcSettings) -> None:
     """Compile every LC policy by one call on the smallest world."""
     for policy in _LC.values():
         policy(smallest_arrivals(), smallest_snapshot(), settings)
+
+
+def describe_checkpoint(path: str) -> dict[str, Any]:
+    """`name digest format_version feature_schema path trained` of the checkpoint in force. Raises: CheckpointError."""
+    from tango.learning.checkpoint import FORMAT_VERSION, load_checkpoint, shipped_path
+    from tango.learning.features import SCHEMA
+
+    found = load_checkpoint(Path(path) if path else shipped_path())
+    return {
+        "name": found.name,
+        "digest": found.digest,
+        "format_version": FORMAT_VERSION,
+        "feature_schema": SCHEMA,
+        "path": found.path,
+        "trained": found.trained,
+    }
