@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from tango.emulation.api_server import ApiServerOptions, run_api_server
+from tango.errors import TangoError
 
 
 def main() -> None:
@@ -16,7 +18,12 @@ def main() -> None:
     parser.add_argument("--port-file", type=Path)
     parser.add_argument("--token-file", type=Path, required=True)
     parser.add_argument("--data-dir", type=Path)
-    run_api_server(ApiServerOptions(**vars(parser.parse_args())))
+    options = parser.parse_args()
+    try:
+        run_api_server(ApiServerOptions(**vars(options)))
+    except TangoError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 import uvloop
 from aiohttp import web
 
@@ -19,7 +21,9 @@ from tango.emulation.api_server.storage import Storage
 from tango.errors import ConfigError
 
 SYNC_EVERY_S = 0.05
+COMPACT_RETRY_S = 30.0
 HISTORY = 20_000
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,8 +49,11 @@ async def _serve(options: ApiServerOptions) -> None:
         authorizer = Authorizer.from_file(options.token_file)
     except OSError as error:
         raise ConfigError(f"the token file {options.token_file} cannot be read: {error.strerror}") from error
-    journal = Journal(options.data_dir)
-    storage = Storage(journal, history=options.history)
+    try:
+        journal = Journal(options.data_dir)
+        storage = Storage(journal, history=options.history)
+    except OSError as error:
+        raise ConfigError(f"the data folder {options.data_dir} cannot be used: {error.strerror}") from error
     server = ApiServer(storage, authorizer)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.3, keepalive_timeout=75)
     await runner.setup()
@@ -63,23 +70,27 @@ async def _serve(options: ApiServerOptions) -> None:
         fresh = options.port_file.with_suffix(".new")
         fresh.write_text(str(port), encoding="ascii")
         os.replace(fresh, options.port_file)
-    stopped = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stopped.set)
     keeping = asyncio.create_task(_keep(journal, storage))
-    await stopped.wait()
-    keeping.cancel()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, keeping.cancel)
+    # A disk that fails to sync ends the server: nobody knows any more what is on it.
     with contextlib.suppress(asyncio.CancelledError):
         await keeping
     await runner.cleanup()
-    journal.sync()
+    journal.close()
 
 
 async def _keep(journal: Journal, storage: Storage) -> None:
-    """Sync what was written, off the loop; compact when the log has grown."""
+    """Sync what was written, off the loop; compact when the log has grown. Raises: OSError from a sync."""
+    retry_at_s = 0.0
     while True:
         await asyncio.sleep(SYNC_EVERY_S)
-        if journal.wants_compaction:
-            storage.compact()
-        elif journal.dirty:
+        if journal.dirty:
             await asyncio.to_thread(journal.sync)
+        if journal.wants_compaction and time.monotonic() >= retry_at_s:
+            try:
+                storage.compact()
+            except OSError as error:
+                # The old file stays in use; it only goes on growing.
+                retry_at_s = time.monotonic() + COMPACT_RETRY_S
+                log.warning("journal_not_compacted", error=str(error))

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
+import structlog
 from aiohttp import web
 
 from tango.emulation.api_server import pods
@@ -37,6 +38,7 @@ from tango.emulation.api_server.storage import Collection, Key, Storage, Stored
 from tango.emulation.api_server.watches import Watch
 
 Json = dict[str, Any]
+log = structlog.get_logger()
 VERSION = {
     "major": "1",
     "minor": "36",
@@ -93,6 +95,10 @@ class ApiServer:
             return web.Response(
                 status=refused.code, body=refused.payload(), content_type="application/json", headers=refused.headers
             )
+        except OSError as error:
+            log.error("write_refused", path=request.path, error=str(error))
+            failed = Refused(500, "InternalError", f"Internal error occurred: the write cannot be kept: {error.strerror}")
+            return web.Response(status=500, body=failed.payload(), content_type="application/json")
 
     async def _route(self, request: web.Request, user: User) -> web.StreamResponse:
         parts = [p for p in request.path.split("/") if p]

@@ -24,6 +24,10 @@ FIRST_VERSION = 1000
 """Where versions begin, so that 1 is always too old, as on a server that has lived."""
 
 
+RESTART_GAP = 10_000
+"""How far versions jump at a start: more than can be written between two syncs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """One version of one object."""
@@ -81,26 +85,37 @@ class Storage:
         return self.collections[f"{resource.group}/{resource.name}"]
 
     def put(self, collection: Collection, key: Key, item: Json) -> Stored:
-        """Store a new version of an object; `item["metadata"]` must belong to the caller."""
-        self.version += 1
-        item["metadata"]["resourceVersion"] = str(self.version)
-        stored = Stored(item, self.version, orjson.dumps(item))
+        """Store a new version of an object; `item["metadata"]` must belong to the caller. Raises: OSError, and nothing is stored.
+
+        What is not durable (metrics) does not move the version: after a restart nothing would remember it, and a version that
+        a client has seen must never be given again.
+        """
+        durable = collection.resource.durable
+        version = self.version + 1 if durable else self.version
+        item["metadata"]["resourceVersion"] = str(version)
+        stored = Stored(item, version, orjson.dumps(item))
         before = collection.objects.get(key)
+        if durable:
+            self._journal.append(line(version, collection.place, *key, stored.payload))
+        self.version = version
         collection.objects[key] = stored
-        if collection.resource.durable:
-            self._journal.append(line(self.version, collection.place, *key, stored.payload))
-            self._tell(collection, Change(self.version, key, before, stored, gone=False))
+        if durable:
+            self._tell(collection, Change(version, key, before, stored, gone=False))
         return stored
 
     def remove(self, collection: Collection, key: Key) -> Stored:
-        """Delete an object; gives its last state under the delete's version."""
-        before = collection.objects.pop(key)
-        self.version += 1
-        item = {**before.item, "metadata": {**before.item["metadata"], "resourceVersion": str(self.version)}}
-        last = Stored(item, self.version, orjson.dumps(item))
-        if collection.resource.durable:
-            self._journal.append(line(self.version, collection.place, *key, None))
-            self._tell(collection, Change(self.version, key, before, last, gone=True))
+        """Delete an object; gives its last state under the delete's version. Raises: OSError, and the object stays."""
+        before = collection.objects[key]
+        durable = collection.resource.durable
+        version = self.version + 1 if durable else self.version
+        item = {**before.item, "metadata": {**before.item["metadata"], "resourceVersion": str(version)}}
+        last = Stored(item, version, orjson.dumps(item))
+        if durable:
+            self._journal.append(line(version, collection.place, *key, None))
+        self.version = version
+        del collection.objects[key]
+        if durable:
+            self._tell(collection, Change(version, key, before, last, gone=True))
         return last
 
     def compact(self) -> None:
@@ -132,8 +147,9 @@ class Storage:
                 collection.objects.pop((namespace, name), None)
             else:
                 collection.objects[namespace, name] = Stored(item, version, orjson.dumps(item))
-        # History is not kept over a restart: every older watch is told to list again.
-        self.version += 1
+        # History is not kept over a restart: every older watch is told to list again. The gap is for a loss of power, which may
+        # take the last unsynced writes: their versions, which clients have seen, are not given again.
+        self.version += RESTART_GAP
         for collection in self.collections.values():
             collection.oldest = self.version
         self.compact()
