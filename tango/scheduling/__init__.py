@@ -1,1 +1,5 @@
 """Pure decisions: where LC requests go, where BE requests are placed, who gives CPU to whom. No clock, no network, no torch."""
+
+from tango.scheduling.warm import warm_up
+
+__all__ = ["warm_up"]

@@ -13,12 +13,12 @@ That is the closed form here, compiled; `lc_flow_solver.py` states the same flow
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
+from tango.scheduling.compiled import compiled
 from tango.scheduling.completion import lc_view
 from tango.settings import LcSettings
 
@@ -77,7 +77,7 @@ def _planned(
     )
 
 
-@njit(cache=True)
+@compiled("f8(f8, f8, f8, f8, f8)")
 def marginal_s(work_s: float, network_s: float, limit_cores: float, places: float, in_flight: float) -> float:
     """Expected completion of one more request, in seconds; convex and rising in `in_flight`."""
     held = min(in_flight + 1.0, max(1.0, places))
@@ -86,7 +86,10 @@ def marginal_s(work_s: float, network_s: float, limit_cores: float, places: floa
     return network_s + service_s + waiting_s
 
 
-@njit(cache=True)
+@compiled(
+    "void(i8[::1], i4[::1], f8[::1], f8[::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i4[::1], f8[:, ::1],"
+    " i4[::1], f8[::1], b1[::1])"
+)
 def fill(
     rows: NDArray[np.int64],
     service: NDArray[np.int32],
