@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import aiohttp
 import orjson
+import yaml
 from kubernetes.aio import client as official
 from kubernetes.aio import config as official_config
 
@@ -37,6 +38,9 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 PAGE = 500
+WATCH_S = 60
+"""A watch is opened anew this often: a connection that died in silence is noticed at the latest then."""
+WATCH_GRACE_S = 10.0
 RETRIED = frozenset({429, 500, 503, 504})
 _BY_STATUS: dict[int, type[ClusterError]] = {
     400: Invalid,
@@ -70,9 +74,19 @@ class KubeClient:
             await official_config.load_kube_config(
                 config_file=path, context=context, client_configuration=configuration, persist_config=False
             )
-        except (official_config.ConfigException, OSError, TypeError) as error:
+            api = official.ApiClient(configuration)
+        # A malformed file shows itself in the library as any of these.
+        except (
+            official_config.ConfigException,
+            yaml.YAMLError,
+            OSError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+        ) as error:
             raise ConfigError(f"kubeconfig {path}, context {context!r}: {error}") from error
-        return cls(official.ApiClient(configuration), settings, cluster=cluster or context)
+        return cls(api, settings, cluster=cluster or context)
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,7 +119,7 @@ class KubeClient:
                 last = error
             else:
                 if status < 300:
-                    return orjson.loads(payload) if payload else {}
+                    return self._parsed(payload, method, path)
                 refusal = self._refusal(status, payload, method, path)
                 if status not in RETRIED or isinstance(refusal, BudgetExhausted):
                     raise refusal
@@ -123,6 +137,16 @@ class KubeClient:
             cluster=self.cluster,
         ) from last
 
+    def _parsed(self, payload: bytes, method: str, path: str) -> JSON:
+        try:
+            found = orjson.loads(payload) if payload else {}
+        except orjson.JSONDecodeError as error:
+            raise ClusterError(
+                f"{self.cluster}: {method} {path} was answered with {payload[:60]!r}, expected JSON; is {self._base} an API server?",
+                cluster=self.cluster,
+            ) from error
+        return found if isinstance(found, dict) else {"items": found}
+
     async def list(self, path: str, **query: str) -> tuple[list[JSON], str]:
         """All objects of a collection, page by page, and the resource version to watch from."""
         items: list[JSON] = []
@@ -135,7 +159,7 @@ class KubeClient:
                 return items, page["metadata"]["resourceVersion"]
 
     async def watch(
-        self, path: str, *, resource_version: str, query: Mapping[str, str], timeout_s: int = 300
+        self, path: str, *, resource_version: str, query: Mapping[str, str], timeout_s: int = WATCH_S
     ) -> AsyncIterator[JSON]:
         """Events since a resource version, bookmarks included, until the server ends the stream.
 
@@ -148,7 +172,7 @@ class KubeClient:
             "resourceVersion": resource_version,
             "timeoutSeconds": str(timeout_s),
         }
-        timeout = aiohttp.ClientTimeout(total=timeout_s + 30, connect=self._settings.connect_timeout_s, sock_read=timeout_s + 10)
+        timeout = aiohttp.ClientTimeout(total=timeout_s + WATCH_GRACE_S, connect=self._settings.connect_timeout_s)
         try:
             async with self._session.get(
                 self._base + path, params=parameters, headers=await self._headers(None), timeout=timeout
@@ -162,7 +186,8 @@ class KubeClient:
                     if event["type"] == "ERROR":
                         raise self._refusal(event["object"].get("code", 500), orjson.dumps(event["object"]), "WATCH", path)
                     yield event
-        except (aiohttp.ClientError, TimeoutError, OSError, orjson.JSONDecodeError) as error:
+        # ValueError: a line cut off in its middle, or one longer than the buffer.
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ClusterUnavailable(
                 f"the watch of {path} at {self.cluster} broke ({type(error).__name__}: {error})", cluster=self.cluster
             ) from error
@@ -172,7 +197,10 @@ class KubeClient:
         if content_type:
             headers["Content-Type"] = content_type
         # Through the official client, so that expiring tokens are refreshed.
-        await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
+        try:
+            await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
+        except official_config.ConfigException as error:
+            raise ConfigError(f"the credentials of {self.cluster} cannot be refreshed: {error}") from error
         return headers
 
     async def _once(

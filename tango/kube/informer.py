@@ -1,9 +1,10 @@
-"""A watch-fed cache of one collection: list, then watch, and list again whenever the watch cannot go on."""
+"""A watch-fed cache of one collection: list, then watch, and list again where the watch cannot go on."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 
 import structlog
@@ -13,13 +14,16 @@ from tango.kube.api_client import JSON, KubeClient
 
 log = structlog.get_logger(__name__)
 
+BACKOFF_BASE_S = 0.1
 BACKOFF_CAP_S = 5.0
+SHORT_WATCH_S = 0.5
 
 
 class Informer:
     """Objects by name, as the server last told. `on_event(type, object)` is called for every change, `DELETED` included.
 
-    After a relist, objects that went while the watch was away are told as `DELETED`, so that no end is missed.
+    A broken connection goes on from the last resource version seen, so that every change in between is told. Only where the server
+    has forgotten that version (410) the collection is listed again; objects that went meanwhile are then told as `DELETED`.
     """
 
     def __init__(self, client: KubeClient, path: str, *, on_event: Callable[[str, JSON], None] | None = None, **query: str) -> None:
@@ -28,6 +32,9 @@ class Informer:
         self._query = query
         self._on_event = on_event or (lambda kind, item: None)
         self._synced = asyncio.Event()
+        self.version = ""
+        """Resource version to watch from; empty: list first."""
+        self._failures = 0
         self.objects: dict[str, JSON] = {}
         self.relists = 0
 
@@ -37,21 +44,30 @@ class Informer:
 
     async def run(self) -> None:
         """Follow the collection until cancelled."""
-        failures = 0
         while True:
             try:
-                version = await self._relist()
-                failures = 0
-                while True:
-                    version = await self._follow(version)
+                if not self.version:
+                    await self._relist()
+                begin_s = time.monotonic()
+                await self._follow()
+                if time.monotonic() - begin_s < SHORT_WATCH_S:  # something between us and the server ends every stream at once
+                    await self._back_off()
             except Gone:
                 log.info("watch_expired", cluster=self._client.cluster, path=self._path)
+                self.version = ""
+                await self._back_off()
             except (ClusterUnavailable, ClusterError) as error:
-                failures += 1
-                log.warning("watch_broken", cluster=self._client.cluster, path=self._path, failures=failures, error=str(error))
-                await asyncio.sleep(min(BACKOFF_CAP_S, 0.1 * 2**failures) * random.uniform(0.5, 1.0))
+                log.warning(
+                    "watch_broken", cluster=self._client.cluster, path=self._path, failures=self._failures, error=str(error)
+                )
+                await self._back_off()
 
-    async def _relist(self) -> str:
+    async def _back_off(self) -> None:
+        wait_s = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(self._failures, 10))
+        self._failures += 1
+        await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
+
+    async def _relist(self) -> None:
         items, version = await self._client.list(self._path, **self._query)
         self.relists += 1
         fresh = {item["metadata"]["name"]: item for item in items}
@@ -64,19 +80,18 @@ class Informer:
             self.objects[name] = item
             if known is None or known["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
                 self._on_event("ADDED" if known is None else "MODIFIED", item)
+        self.version = version
         self._synced.set()
-        return version
 
-    async def _follow(self, version: str) -> str:
-        async for event in self._client.watch(self._path, resource_version=version, query=self._query):
+    async def _follow(self) -> None:
+        async for event in self._client.watch(self._path, resource_version=self.version, query=self._query):
             item, kind = event["object"], event["type"]
-            version = item["metadata"]["resourceVersion"]
-            if kind == "BOOKMARK":
-                continue
-            name = item["metadata"]["name"]
-            if kind == "DELETED":
-                self.objects.pop(name, None)
-            else:
-                self.objects[name] = item
-            self._on_event(kind, item)
-        return version
+            if kind != "BOOKMARK":
+                name = item["metadata"]["name"]
+                if kind == "DELETED":
+                    self.objects.pop(name, None)
+                else:
+                    self.objects[name] = item
+                self._on_event(kind, item)
+            self.version = item["metadata"]["resourceVersion"]
+            self._failures = 0
