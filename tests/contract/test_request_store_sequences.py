@@ -1,0 +1,247 @@
+"""Any sequence of calls, repeated, stale and late ones among them, keeps the books: accepted = terminal + live, each end once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from tango.domain.requests import TERMINAL_STATES, LcArrivals, Outcome, Reason, RequestState
+from tango.domain.runs import PendingBatch
+from tango.domain.services import ServiceClass
+from tango.errors import Fenced
+from tango.ports import Fence
+from tango.store.database import Database
+from tests.fakes.store_world import (
+    BATCH,
+    CHAT,
+    HUGE,
+    LARGEST_NODE,
+    LIVE_S,
+    MAX_ATTEMPTS,
+    OVER_S,
+    WEB,
+    ZERO_S,
+    RequestRow,
+    StoreWorld,
+    memory_world,
+    postgres_world,
+)
+
+TERMINAL = {str(state) for state in TERMINAL_STATES}
+HELD = {"dispatched", "placed", "running"}
+SERVICES = (WEB, CHAT, BATCH, HUGE)
+
+which = st.integers(0, 7)
+ids = st.lists(which, max_size=6)
+lease = st.sampled_from([LIVE_S, OVER_S])
+epochs = st.integers(0, MAX_ATTEMPTS + 1)
+ends = st.lists(
+    st.tuples(which, epochs, st.sampled_from(["succeeded", "failed", "back", "back"]), st.sampled_from(list(Reason))), max_size=6
+)
+
+
+class Lifecycle(RuleBasedStateMachine):
+    """Workers, agents, schedulers and sweeps that come in any order, with what they read at any time before."""
+
+    def __init__(self, make: Callable[[], StoreWorld]) -> None:
+        super().__init__()
+        self.world = make()
+        self.runs: dict[int, int] = {}
+        self.classes: dict[int, list[ServiceClass]] = {}
+        self.seen: dict[int, list[RequestRow]] = {}
+        self.arrivals: list[tuple[int, LcArrivals]] = []
+        self.batches: list[PendingBatch] = []
+        self.fences: list[Fence] = []
+
+    def _run(self, k: int) -> int:
+        return list(self.runs)[k % len(self.runs)]
+
+    def _current(self, run_id: int) -> list[RequestRow]:
+        return self.world.rows(run_id)
+
+    @precondition(lambda self: len(self.runs) < 3)
+    @rule(services=st.lists(st.sampled_from(SERVICES), min_size=1, max_size=8))
+    def submit(self, services: list) -> None:
+        """A run more."""
+        run_id = self.world.create(*services)
+        self.runs[run_id] = len(services)
+        self.classes[run_id] = [s.service_class for s in services]
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, until_s=st.floats(-1.0, 9.0), limit=st.integers(1, 8))
+    def release(self, k: int, until_s: float, limit: int) -> None:
+        """The replayer."""
+        self.world.requests.release_due(self._run(k), until_s=until_s, limit=limit)
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, chosen=ids)
+    def read_arrivals(self, k: int, chosen: list[int]) -> None:
+        """A dispatcher that will decide some time later."""
+        self.arrivals.append((self._run(k), self.world.arrivals(self._run(k), chosen)))
+
+    @precondition(lambda self: self.arrivals)
+    @rule(k=which, node=st.integers(-1, 2), lease_s=lease, shed=st.sampled_from([False, False, False, True]))
+    def dispatch(self, k: int, node: int, lease_s: float, shed: bool) -> None:
+        """It decides, perhaps twice."""
+        run_id, read = self.arrivals[-1 - k % len(self.arrivals)]
+        self.world.dispatch_read(run_id, read, node=node, lease_s=lease_s, shed=shed)
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, chosen=ids, cluster=st.sampled_from(["c1", "c2"]), lease_s=lease)
+    def dispatch_and_claim(self, k: int, chosen: list[int], cluster: str, lease_s: float) -> None:
+        """The way it should go, from queue to worker."""
+        run_id = self._run(k)
+        self.world.dispatch(run_id, chosen, node=0 if cluster == "c1" else 2)
+        rows = self._current(run_id)
+        mine = [c for c in chosen if c < len(rows)]
+        self.world.requests.claim_execution(run_id, cluster, mine, [rows[c].epoch for c in mine], owner="w", lease_s=lease_s)
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, chosen=ids, epoch=epochs, lease_s=lease, cluster=st.sampled_from(["c1", "c2"]))
+    def claim_or_renew_by_hearsay(self, k: int, chosen: list[int], epoch: int, lease_s: float, cluster: str) -> None:
+        """Messages of any age."""
+        store, run_id, told = self.world.requests, self._run(k), [epoch] * len(chosen)
+        won = store.claim_execution(run_id, cluster, chosen, told, owner="w", lease_s=lease_s)
+        assert len({w.request_id for w in won}) == len(won)
+        assert store.renew(run_id, chosen, told, lease_s=lease_s) >= len(won)
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, told=ends, current=st.booleans())
+    def settle(self, k: int, told: list[tuple[int, int, str, Reason]], current: bool) -> None:
+        """Results of any epoch, each told twice; the second time none counts."""
+        run_id = self._run(k)
+        rows = self._current(run_id)
+        outcomes = []
+        for request_id, epoch, word, reason in told:
+            if request_id >= len(rows):
+                continue
+            lc = self.classes[run_id][request_id] is ServiceClass.LC
+            back = RequestState.RELEASED if lc else RequestState.PENDING
+            outcomes.append(
+                Outcome(
+                    run_id=run_id,
+                    request_id=request_id,
+                    epoch=rows[request_id].epoch if current else epoch,
+                    state=back if word == "back" else RequestState(word),
+                    reason=reason,
+                    started_s=1.0,
+                    finished_s=2.0,
+                )
+            )
+        live = {k for k, row in enumerate(rows) if row.state in HELD}
+        counted = self.world.requests.settle(outcomes)
+        assert counted <= len(live & {o.request_id for o in outcomes})
+        assert self.world.requests.settle(outcomes) == 0
+
+    @rule(limit=st.integers(1, 8))
+    def sweep(self, limit: int) -> None:
+        """The reconciler; every row it gives to publish stands released."""
+        for batch in self.world.requests.requeue_expired(limit=limit):
+            rows = self._current(batch.run_id)
+            assert all(rows[k].state == "released" for k in batch.request_ids)
+
+    @rule(age_s=st.sampled_from([OVER_S, LIVE_S]), limit=st.integers(1, 8))
+    def publish_again(self, age_s: float, limit: int) -> None:
+        """Lost messages."""
+        for batch in self.world.requests.unclaimed(older_than_s=age_s, limit=limit):
+            rows = self._current(batch.run_id)
+            assert all(rows[k].state == "released" for k in batch.request_ids)
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, chosen=ids)
+    def admit(self, k: int, chosen: list[int]) -> None:
+        """Cluster workers."""
+        self.world.requests.admit_be(self._run(k), chosen, largest_node=LARGEST_NODE)
+
+    @rule(limit=st.integers(1, 8))
+    def read_pending(self, limit: int) -> None:
+        """A scheduler that will decide some time later."""
+        self.batches.append(self.world.requests.pending_be(limit=limit))
+
+    @rule(owner=st.sampled_from(["a", "b"]), ttl_s=lease)
+    def take_lease(self, owner: str, ttl_s: float) -> None:
+        """One of two schedulers."""
+        fence = self.world.leases.acquire("place-be", owner=owner, ttl_s=ttl_s)
+        if fence is not None:
+            assert fence.epoch >= max((f.epoch for f in self.fences), default=0)
+            self.fences.append(fence)
+
+    @precondition(lambda self: self.batches and self.fences)
+    @rule(k=which, f=which, node=st.integers(0, 2), lease_s=lease)
+    def place(self, k: int, f: int, node: int, lease_s: float) -> None:
+        """It decides, perhaps after it lost its lease."""
+        fence = self.fences[-1 - f % len(self.fences)]
+        try:
+            self.world.place(self.batches[-1 - k % len(self.batches)], fence, node=node, lease_s=lease_s)
+        except Fenced:
+            return
+        assert fence.epoch == self.fences[-1].epoch
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, request_id=which, epoch=epochs, lease_s=lease)
+    def see_running(self, k: int, request_id: int, epoch: int, lease_s: float) -> None:
+        """The cluster agent."""
+        self.world.requests.mark_running([(self._run(k), request_id, epoch, ZERO_S + 1.0)], lease_s=lease_s)
+
+    @precondition(lambda self: len(self.runs) > 1)
+    @rule(k=which)
+    def cancel(self, k: int) -> None:
+        """The user; a second time nothing is left."""
+        self.world.runs.cancel(self._run(k))
+        assert self.world.runs.cancel(self._run(k)) == 0
+
+    @invariant()
+    def the_books_are_kept(self) -> None:
+        """Counts, epochs, attempts and ends of every run."""
+        for run_id, accepted in self.runs.items():
+            rows, counts = self.world.rows(run_id), self.world.runs.counts(run_id)
+            assert counts.accepted == accepted == len(rows)
+            assert counts.terminal == sum(row.state in TERMINAL for row in rows)
+            assert self.world.all_terminal(run_id) == (counts.terminal == accepted)
+            ended: dict[int, list[tuple[int, str]]] = {k: [] for k in range(accepted)}
+            for request_id, epoch, outcome, _ in self.world.attempts(run_id):
+                ended[request_id].append((epoch, outcome))
+            for k, row in enumerate(rows):
+                assert row.attempt == row.epoch <= MAX_ATTEMPTS
+                # One attempt row an epoch: all that were given out, but the one that is still held.
+                assert [epoch for epoch, _ in ended[k]] == list(range(1, row.epoch + (row.state not in HELD)))
+                assert [outcome for _, outcome in ended[k]].count("succeeded") == (row.state == "succeeded")
+            for before, now in zip(self.seen.get(run_id, []), rows, strict=False):
+                assert now.epoch >= before.epoch
+                assert before.state not in TERMINAL or now == before
+            self.seen[run_id] = rows
+
+
+def _check(make: Callable[[], StoreWorld], *, examples: int, steps: int) -> None:
+    checks = settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    run_state_machine_as_test(lambda: Lifecycle(make), settings=checks)
+
+
+def test_any_sequence_keeps_the_books_in_memory() -> None:
+    """Many sequences on the fake."""
+    _check(memory_world, examples=150, steps=40)
+
+
+def test_any_sequence_keeps_the_books_on_postgresql(database_url: str) -> None:
+    """Fewer on the real store, in one database: the runs of each sequence are gone before the next."""
+    database = Database(database_url)
+    world = postgres_world(database_url)
+
+    def make() -> StoreWorld:
+        for run in world.runs.runs(limit=1000):
+            world.runs.cancel(run.run_id)
+            world.runs.delete(run.run_id)
+        database.execute("DELETE FROM lease")
+        return world
+
+    _check(make, examples=20, steps=30)
