@@ -106,7 +106,8 @@ class Lifecycle(RuleBasedStateMachine):
         store, run_id, told = self.world.requests, self._run(k), [epoch] * len(chosen)
         won = store.claim_execution(run_id, cluster, chosen, told, owner="w", lease_s=lease_s)
         assert len({w.request_id for w in won}) == len(won)
-        assert store.renew(run_id, chosen, told, lease_s=lease_s) >= len(won)
+        standing = {k for k, row in enumerate(self._current(run_id)) if row.state in HELD and row.epoch == epoch}
+        assert store.renew(run_id, chosen, told, lease_s=lease_s) == len(standing & set(chosen))
 
     @precondition(lambda self: self.runs)
     @rule(k=which, told=ends, current=st.booleans())
@@ -131,9 +132,9 @@ class Lifecycle(RuleBasedStateMachine):
                     finished_s=2.0,
                 )
             )
-        live = {k for k, row in enumerate(rows) if row.state in HELD}
+        standing = {(k, row.epoch) for k, row in enumerate(rows) if row.state in HELD}
         counted = self.world.requests.settle(outcomes)
-        assert counted <= len(live & {o.request_id for o in outcomes})
+        assert counted == len(standing & {(o.request_id, o.epoch) for o in outcomes})
         assert self.world.requests.settle(outcomes) == 0
 
     @rule(limit=st.integers(1, 8))
