@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+
 import click
 
 from tango.cli.output import Column, output_option, print_rows
@@ -25,4 +28,15 @@ def sql(query: str, timeout_s: float, limit: int, output: str) -> None:
         statement_timeout_s=timeout_s,
         row_limit=limit,
     )
-    print_rows([dict(zip(columns, row, strict=True)) for row in rows], [Column(name) for name in columns], output)
+    names = _distinct(columns)
+    print_rows([dict(zip(names, row, strict=True)) for row in rows], [Column(name) for name in names], output)
+
+
+def _distinct(columns: Sequence[str]) -> list[str]:
+    """Columns of one name get a number, so that `SELECT avg(a), avg(b)` shows both."""
+    seen: Counter[str] = Counter()
+    names = []
+    for column in columns:
+        seen[column] += 1
+        names.append(column if seen[column] == 1 else f"{column}_{seen[column]}")
+    return names
