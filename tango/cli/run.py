@@ -209,6 +209,7 @@ def cancel(run_id: int) -> None:
     pods = world.records.live_pods(run_id)
     cancelled = world.runs.cancel(run_id)
     world.gateway.delete_pods(pods)
+    world.gateway.close()
     click.echo(f"run {run_id}: {cancelled} requests cancelled, {len(pods)} pods deleted", err=True)
 
 
