@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tango.domain.fleet import Fleet
 from tango.domain.observations import InstanceState, NodeState
@@ -56,10 +59,24 @@ class Fence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StartHere:
+    """Rows of an `LcArrivals` that the dispatching process runs itself: they skip `dispatched` and its message."""
+
+    rows: NDArray[np.bool_]
+    """(m,)"""
+    owner: str
+    lease_s: float
+    """Of their execution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
-    """LC requests that a plan really won, by the cluster that will run them: (request ids, epochs), same order."""
+    """LC requests that a plan really won."""
 
     by_cluster: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    """Those to send, by the cluster that will run them: (request ids, epochs), same order."""
+    started: tuple[LcWork, ...] = ()
+    """Those that run already, claimed by the dispatching process."""
 
 
 class RunStore(Protocol):
@@ -94,7 +111,11 @@ class RunStore(Protocol):
         ...
 
     def counts(self, run_id: int) -> StateCounts:
-        """Requests per state."""
+        """Requests per state; reads every row of the run."""
+        ...
+
+    def all_terminal(self, run_id: int) -> bool:
+        """Whether no request of the run will change any more; costs the same for a thousand requests and for a million."""
         ...
 
     def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
@@ -118,9 +139,19 @@ class RequestStore(Protocol):
         ...
 
     def record_dispatch(
-        self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, *, lease_s: float
+        self,
+        run_id: int,
+        arrivals: LcArrivals,
+        plan: LcPlan,
+        snapshot: FleetSnapshot,
+        decision: DecisionRecord,
+        *,
+        lease_s: float,
+        here: StartHere | None = None,
     ) -> Dispatched:
-        """released → dispatched (epoch + 1, lease) or shed, as planned, where the row still has the epoch that was read."""
+        """released → dispatched (epoch + 1, lease), → running for rows of `here`, or → shed, as planned, where the row still has the
+        epoch that was read; with the decision row, its `placed` being what was really won, in one transaction.
+        """
         ...
 
     def claim_execution(
@@ -213,17 +244,13 @@ class FleetStore(Protocol):
         """Per (service, node): latency at `quantile` of the LC requests settled in the last `window_s`, and how many."""
         ...
 
-    def evictable_be(self, cluster: str, node: str) -> list[Eviction]:
-        """Running BE pods of a node, least work lost first."""
+    def evictable_be(self, nodes: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Eviction]]:
+        """BE pods of these (cluster, node), least work lost first; a node without any is left out."""
         ...
 
 
 class EventLog(Protocol):
-    """Decisions and scaling events, for people and reports."""
-
-    def decision(self, record: DecisionRecord, *, run_ids: Sequence[int] = ()) -> None:
-        """Append one decision row."""
-        ...
+    """Scaling events, for people and reports."""
 
     def scaling(self, records: Sequence[ScalingRecord]) -> None:
         """Append scaling events."""

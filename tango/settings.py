@@ -31,6 +31,8 @@ class ReplaySettings:
     """The window grows with the rate up to this: a message costs about a millisecond of a core however many requests it carries."""
     longest_window_at_per_s: float = 600.0
     """Rate at which the window has its greatest length; in proportion below it."""
+    be_window_s: float = 0.1
+    """BE arrivals are announced at most this often: they wait for the next placement anyway."""
     slice_s: float = 20.0
     """A replay task hands over to a new one after this, well under the broker's visibility timeout."""
     lease_s: float = 5.0
@@ -49,7 +51,10 @@ class LcSettings:
     """Requests that cannot meet their target are kept, late and counted; False sheds them."""
     max_in_flight: int = 1000
     """HTTP calls under way per worker."""
-    settle_every_s: float = 0.03
+    start_here: bool = True
+    """A worker starts what it dispatches to its own cluster; False sends that through `exec.<cluster>` too, for workers that share
+    the queues of a cluster out among them."""
+    settle_every_s: float = 0.045
     """Results are written in groups at most this far apart (the design allows 50 ms)."""
     timeout_targets: float = 10.0
     """An LC call is given up after this many targets, and after at least `timeout_min_s`."""

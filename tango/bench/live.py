@@ -141,7 +141,7 @@ def _trial(world: World, fleet: str, rate: float, seconds: float) -> Trial:
     )
     run_id = submit_run(run, requests, store=world.runs, publisher=CeleryPublisher(create_app(world.settings))).run_id
     give_up_s = time.monotonic() + 6 * seconds + 60
-    while (counts := world.runs.counts(run_id)).terminal < counts.accepted:
+    while not world.runs.all_terminal(run_id):
         if time.monotonic() > give_up_s:
             world.runs.cancel(run_id)
             break

@@ -8,6 +8,7 @@ A traceback appears only with `tango --debug` or TANGO_DEBUG set.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -27,8 +28,16 @@ BROKEN_PIPE = 141
 
 
 def run_reporting_failures(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and leave the process with its exit status."""
-    sys.exit(exit_status(command, args))
+    """Run a command line and leave the process with its exit status.
+
+    Leaves at once: native libraries keep threads (Arrow's readers), and the destructors that run at an ordinary exit abort the process
+    now and then because such a thread is still there (apache/arrow#34314). Everything that a command has to close is closed by then.
+    """
+    status = exit_status(command, args)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def exit_status(command: click.Command, args: Sequence[str] | None = None) -> int:

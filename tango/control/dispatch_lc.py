@@ -1,20 +1,42 @@
-"""Dispatch: choose node and cluster for a batch of LC arrivals, record the choice, then tell the chosen clusters."""
+"""Dispatch: choose node and cluster for a batch of LC arrivals, record the choice, then start what runs here and tell other clusters.
+
+Most requests are served in the cluster that they entered, whose worker dispatches them. It starts those itself: the row goes from
+released to running in the statement that records the plan, and no message comes between decision and service. What another cluster
+serves, and what this process has no room for, goes through that cluster's `exec` queue.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from tango.control.fleet_view import FleetView, LcPolicy
+from tango.domain.plans import LcPlan
+from tango.domain.requests import LcWork
 from tango.domain.runs import DecisionRecord
+from tango.domain.snapshot import FleetSnapshot
 from tango.errors import BrokerUnavailable
-from tango.ports import EventLog, Publisher, RequestStore
+from tango.ports import Publisher, RequestStore, StartHere
 from tango.settings import LcSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)
+
+
+class LcStarter(Protocol):
+    """This process's executor, as the dispatcher sees it."""
+
+    def reserve(self, wanted: int) -> int:
+        """Keep room for up to `wanted` calls; give for how many, without waiting."""
+        ...
+
+    def start(self, works: Sequence[LcWork], *, reserved: int) -> None:
+        """Start claimed requests in that room, and give back what of it is not used."""
+        ...
 
 
 def dispatch_waiting_lc(
@@ -24,13 +46,17 @@ def dispatch_waiting_lc(
     *,
     policy: LcPolicy,
     requests: RequestStore,
-    events: EventLog,
+    starter: LcStarter | None,
+    owner: str,
     view: FleetView,
     publisher: Publisher,
     settings: LcSettings,
     lease: LeaseSettings,
 ) -> dict[str, int]:
-    """Plan and record one batch. Twice: the rows are no longer `released`, so the second finds nothing to do."""
+    """Plan and record one batch. Twice: the rows are no longer `released`, so the second finds nothing to do.
+
+    Without a `starter` everything goes through the `exec` queues.
+    """
     # 1. Gather. Nothing below reads the database again.
     begin = time.perf_counter()
     seen = view.current()
@@ -42,26 +68,46 @@ def dispatch_waiting_lc(
     plan, snapshot = view.plan(policy, arrivals, seen, settings)
     decided = time.perf_counter()
     # 3. Apply: recorded before sent, so that the reconciler can send again.
-    dispatched = requests.record_dispatch(run_id, arrivals, plan, snapshot, lease_s=lease.dispatch_s)
-    try:
-        publisher.executions(run_id, dispatched)
-    except BrokerUnavailable as error:
-        log.warning("executions_not_published", run_id=run_id, cluster=cluster, error=str(error))
-    applied = time.perf_counter()
-    won = sum(len(ids) for ids, _ in dispatched.by_cluster.values())
-    record = DecisionRecord(
+    decision = DecisionRecord(
         kind="lc",
         cluster=cluster,
         policy=plan.policy,
         checkpoint="",
         considered=len(arrivals),
-        placed=won,
+        placed=int(np.count_nonzero(plan.node >= 0)),
         unplaced=int(np.count_nonzero((plan.node < 0) & ~plan.shed)),
         late=int(np.count_nonzero(plan.late)),
         shed=int(np.count_nonzero(plan.shed)),
         snapshot_ms=(gathered - begin) * 1e3,
         decide_ms=(decided - gathered) * 1e3,
-        apply_ms=(applied - decided) * 1e3,
     )
-    events.decision(record, run_ids=(run_id,))
-    return {"considered": len(arrivals), "dispatched": won}
+    here, reserved = None, 0
+    if starter is not None:
+        rows = _rows_of(plan, snapshot, cluster)
+        reserved = starter.reserve(len(rows))
+        starts = np.zeros(len(arrivals), bool)
+        starts[rows[:reserved]] = True
+        here = StartHere(rows=starts, owner=owner, lease_s=lease.execution_s)
+    started: Sequence[LcWork] = ()
+    try:
+        dispatched = requests.record_dispatch(run_id, arrivals, plan, snapshot, decision, lease_s=lease.dispatch_s, here=here)
+        started = dispatched.started
+    finally:
+        if starter is not None:
+            starter.start(started, reserved=reserved)
+    if dispatched.by_cluster:
+        try:
+            publisher.executions(run_id, dispatched)
+        except BrokerUnavailable as error:
+            log.warning("executions_not_published", run_id=run_id, cluster=cluster, error=str(error))
+    sent = sum(len(ids) for ids, _ in dispatched.by_cluster.values())
+    return {"considered": len(arrivals), "dispatched": sent + len(started)}
+
+
+def _rows_of(plan: LcPlan, snapshot: FleetSnapshot, cluster: str) -> NDArray[np.intp]:
+    """Arrivals that the plan sends to this cluster."""
+    planned = np.flatnonzero((plan.node >= 0) & ~plan.shed)
+    if cluster not in snapshot.clusters:
+        return planned[:0]
+    found: NDArray[np.intp] = planned[snapshot.node_cluster[plan.node[planned]] == snapshot.clusters.index(cluster)]
+    return found

@@ -62,6 +62,37 @@ class InstanceDirectory:
         return known.payload_kib if known else 0.0
 
 
+class _Room:
+    """Places for calls under way; threads wait for them in turn."""
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._changed = threading.Condition()
+        self._waiting = 0
+
+    def take(self, places: int) -> None:
+        """Wait until there are as many, then take them."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: self._free >= places)
+            self._waiting -= 1
+            self._free -= places
+
+    def take_up_to(self, places: int) -> int:
+        """Take what there is at once, at most `places`; nothing while somebody waits."""
+        with self._changed:
+            taken = 0 if self._waiting else min(places, self._free)
+            self._free -= taken
+            return taken
+
+    def give(self, places: int) -> None:
+        """Give back."""
+        with self._changed:
+            self._free += places
+            if self._waiting:
+                self._changed.notify_all()
+
+
 PAUSES_S = (0.1, 1.0)
 """Before a request that failed once or twice is sent again; later ones wait for the reconciler, which comes every few seconds. A node
 that restarts needs seconds, and attempts that follow at once would all be spent on it."""
@@ -91,7 +122,7 @@ class LcExecutor:
         self._run_zero_s = run_zero_s
         self._settings = settings
         self._lease = lease
-        self._room = threading.Semaphore(settings.max_in_flight)
+        self._room = _Room(settings.max_in_flight)
         self._in_flight: dict[tuple[int, int, int], LcWork] = {}
         self._ended: list[tuple[LcWork, Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,15 +147,30 @@ class LcExecutor:
         step = max(1, self._settings.max_in_flight // 4)
         for begin in range(0, len(request_ids), step):
             ids, its_epochs = request_ids[begin : begin + step], epochs[begin : begin + step]
-            for _ in ids:
-                self._room.acquire()
-            works = self._requests.claim_execution(run_id, cluster, ids, its_epochs, owner=owner, lease_s=self._lease.execution_s)
-            for _ in range(len(ids) - len(works)):
-                self._room.release()
-            self._directory.refresh()
-            self._loop.call_soon_threadsafe(self._start_calls, works)
+            self._room.take(len(ids))
+            works: Sequence[LcWork] = ()
+            try:
+                works = self._requests.claim_execution(
+                    run_id, cluster, ids, its_epochs, owner=owner, lease_s=self._lease.execution_s
+                )
+            finally:
+                self.start(works, reserved=len(ids))
             claimed += len(works)
         return claimed
+
+    def reserve(self, wanted: int) -> int:
+        """Keep room for up to `wanted` calls; give for how many, without waiting."""
+        return self._room.take_up_to(wanted)
+
+    def start(self, works: Sequence[LcWork], *, reserved: int) -> None:
+        """Start claimed requests in that room, and give back what of it is not used."""
+        self._room.give(reserved - len(works))
+        if works:
+            try:
+                self._directory.refresh()
+            except StoreUnavailable as error:  # an old directory is better than none; where it has nothing, the request is requeued
+                log.warning("instances_not_read", error=str(error))
+            self._loop.call_soon_threadsafe(self._start_calls, works)
 
     def close(self, *, timeout_s: float = 10.0) -> None:
         """Wait for the calls under way, settle what ended, stop the thread."""
@@ -164,7 +210,7 @@ class LcExecutor:
             outcome = self._requeue(work, Reason.INSTANCE_UNREACHABLE)
         self._ended.append((work, outcome))
         self._in_flight.pop((work.run_id, work.request_id, work.epoch), None)
-        self._room.release()
+        self._room.give(1)
 
     async def _outcome_of(self, work: LcWork) -> Outcome:
         instance = self._directory.pick(work.service, work.node)

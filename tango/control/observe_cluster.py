@@ -5,10 +5,9 @@ The cluster agent (`tango.kube.agent`) feeds these from its watches and carries 
 
 from __future__ import annotations
 
-import calendar
 import json
-import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from tango.domain.observations import InstanceState, NodeState, PodEnd
@@ -193,7 +192,7 @@ def _resources(pod: Json) -> tuple[Json, Json]:
 
 
 def _unix_s(stamp: str | None) -> float | None:
-    return None if not stamp else float(calendar.timegm(time.strptime(stamp[:19], "%Y-%m-%dT%H:%M:%S")))
+    return None if not stamp else datetime.fromisoformat(stamp).timestamp()
 
 
 def _termination_message(text: str | None) -> dict[str, float]:

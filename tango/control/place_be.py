@@ -66,7 +66,6 @@ def place_pending_be(
         shed=0,
         snapshot_ms=(gathered - begin) * 1e3,
         decide_ms=(decided - gathered) * 1e3,
-        apply_ms=0.0,
         note=plan.fallback_reason,
     )
     try:

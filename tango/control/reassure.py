@@ -42,24 +42,24 @@ class Reassurance:
         instances = self._fleet.instances()
         tails = self._fleet.tail_latency_ms(window_s=self._settings.window_s, quantile=self._settings.quantile)
         services = {s.name: s for s in snapshot.services}
-        short = {
+        short_nodes = {
             node
             for (service, node), (tail_ms, count) in tails.items()
             if service in services
             and count >= self._settings.min_samples
             and 1 - tail_ms / (services[service].target_ms or 1e9) < self._settings.grow_below
         }
+        places = [(snapshot.clusters[snapshot.node_cluster[k]], node) for k, node in enumerate(snapshot.nodes)]
+        evictable = self._fleet.evictable_be([place for place in places if place[1] in short_nodes])
         rooms = {}
-        for k, node in enumerate(snapshot.nodes):
-            cluster = snapshot.clusters[snapshot.node_cluster[k]]
-            evictable = self._fleet.evictable_be(cluster, node) if node in short else []
+        for k, (cluster, node) in enumerate(places):
             per_pod = snapshot.be_cpu_request[k] / max(1.0, snapshot.be_pods[k])
             rooms[node] = NodeRoom(
                 cluster=cluster,
                 cpu_allocatable_millicores=int(snapshot.cpu_allocatable[k]),
                 be_cpu_request_millicores=int(snapshot.be_cpu_request[k]),
                 memory_free_mib=int(snapshot.memory_free[k]),
-                be_evictable=tuple((e, int(per_pod)) for e in evictable),
+                be_evictable=tuple((e, int(per_pod)) for e in evictable.get((cluster, node), [])),
             )
         # 2. Decide.
         plan = plan_sharing(

@@ -35,8 +35,7 @@ def reconcile(
     batches = [*expired, *waiting]
     finished = 0
     for run in runs.active_runs():
-        counts = runs.counts(run.run_id)
-        if counts.terminal == counts.accepted:
+        if runs.all_terminal(run.run_id):
             finish_run(run)
             runs.set_status(run.run_id, RunStatus.COMPLETED)
             finished += 1

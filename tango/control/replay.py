@@ -7,11 +7,14 @@ asks for another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import structlog
 
+from tango.domain.requests import Batch
 from tango.domain.runs import RunStatus
+from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable
 from tango.ports import Clock, Fence, LeaseStore, Publisher, RequestStore, RunStore
 from tango.settings import ReplaySettings
@@ -91,22 +94,61 @@ def _release_until(
 ) -> tuple[int, bool]:
     released = 0
     window = ReleaseWindow(settings)
+    announcer = _Announcer(run_id, publisher, settings)
     renew_at_s = clock.now_s() + settings.lease_s / 3
     while (now_s := clock.now_s()) < until_s:
         if now_s >= renew_at_s:
             if leases.acquire(fence.name, owner=fence.owner, ttl_s=settings.lease_s) is None:
+                announcer.finish()
                 return released, False
             renew_at_s = now_s + settings.lease_s / 3
         step = requests.release_due(run_id, until_s=now_s - zero_s, limit=settings.release_limit)
-        if step.batches:
-            released += sum(len(batch.request_ids) for batch in step.batches)
-            try:
-                publisher.arrivals(step.batches)
-            except BrokerUnavailable as error:
-                log.warning("arrivals_not_published", run_id=run_id, error=str(error))
+        released += sum(len(batch.request_ids) for batch in step.batches)
+        announcer.announce(step.batches, now_s)
         if step.next_due_s is None:
+            announcer.finish()
             return released, True
         # Windows, not single requests: sleep to the next due time or one window on, whichever is later.
         wait_s = max(window.length_s(clock.now_s(), released), zero_s + step.next_due_s - clock.now_s())
-        sleep(min(wait_s, settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
+        sleep(min(wait_s, announcer.wait_s(clock.now_s()), settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
+    announcer.finish()
     return released, False
+
+
+class _Announcer:
+    """Publishes batches: LC at once, BE gathered. What is not published in the end is no loss: the reconciler does it."""
+
+    def __init__(self, run_id: int, publisher: Publisher, settings: ReplaySettings) -> None:
+        self._run_id = run_id
+        self._publisher = publisher
+        self._settings = settings
+        self._gathered: list[Batch] = []
+        self._gathered_since_s = 0.0
+
+    def announce(self, batches: Sequence[Batch], now_s: float) -> None:
+        """Publish what should not wait."""
+        lc = [batch for batch in batches if batch.service_class == ServiceClass.LC]
+        be = [batch for batch in batches if batch.service_class != ServiceClass.LC]
+        if be and not self._gathered:
+            self._gathered_since_s = now_s
+        self._gathered += be
+        if self._gathered and now_s - self._gathered_since_s >= self._settings.be_window_s:
+            lc, self._gathered = [*lc, *self._gathered], []
+        self._publish(lc)
+
+    def wait_s(self, now_s: float) -> float:
+        """How long what was gathered may still wait; infinity where there is nothing."""
+        return max(0.0, self._gathered_since_s + self._settings.be_window_s - now_s) if self._gathered else math.inf
+
+    def finish(self) -> None:
+        """Publish the rest."""
+        gathered, self._gathered = self._gathered, []
+        self._publish(gathered)
+
+    def _publish(self, batches: Sequence[Batch]) -> None:
+        if not batches:
+            return
+        try:
+            self._publisher.arrivals(batches)
+        except BrokerUnavailable as error:
+            log.warning("arrivals_not_published", run_id=self._run_id, error=str(error))

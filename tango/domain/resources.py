@@ -1,19 +1,40 @@
 """Kubernetes quantities, with exact arithmetic. Parsed once, at the edge; inside, CPU is millicores and memory MiB.
 
+The same few hundred quantities come again and again, so that they are remembered.
+
 Source: k8s.io/apimachinery, pkg/api/resource/quantity.go (suffixes, canonical form).
 """
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Callable
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from typing import TypeVar
 
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i)|([numkMGTPE]))?")
 
+Quantity = str | int | float | Decimal
+T = TypeVar("T")
 
-def parse_quantity(value: str | int | float | Decimal) -> Decimal:
+
+def _remembered(read: Callable[[Quantity], T]) -> Callable[[Quantity], T]:
+    known = functools.lru_cache(maxsize=4096, typed=True)(read)
+
+    @functools.wraps(read)
+    def recall(value: Quantity) -> T:
+        if isinstance(value, bool) or not isinstance(value, Quantity):
+            raise ValueError(f"quantity {value!r}, expected a number or text")
+        return known(value)
+
+    return recall
+
+
+@_remembered
+def parse_quantity(value: Quantity) -> Decimal:
     """The exact number of a quantity such as `1500m`, `0.5`, `64Mi` or `1e3`. Raises: ValueError for anything else."""
     if isinstance(value, int | float | Decimal):
         return Decimal(str(value))
@@ -30,7 +51,8 @@ def parse_quantity(value: str | int | float | Decimal) -> Decimal:
     return amount.scaleb(_DECIMAL[decimal or ""])
 
 
-def canonical(value: str | int | float | Decimal) -> str:
+@_remembered
+def canonical(value: Quantity) -> str:
     """The form in which the API server writes it: no fraction, the largest suffix that leaves none, the family kept.
 
     Raises: ValueError as `parse_quantity`.
@@ -55,12 +77,14 @@ def canonical(value: str | int | float | Decimal) -> str:
     return f"{int(amount.scaleb(9).to_integral_value(ROUND_CEILING))}n"
 
 
-def cpu_millicores(value: str | int | float | Decimal) -> int:
+@_remembered
+def cpu_millicores(value: Quantity) -> int:
     """Millicores, rounded up as the scheduler does."""
     return int((parse_quantity(value) * 1000).to_integral_value(ROUND_CEILING))
 
 
-def memory_mib(value: str | int | float | Decimal) -> int:
+@_remembered
+def memory_mib(value: Quantity) -> int:
     """MiB, rounded up."""
     return int((parse_quantity(value) / 2**20).to_integral_value(ROUND_CEILING))
 

@@ -96,7 +96,7 @@ class StateCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
-    """One scheduling cycle, as the `decision` table keeps it."""
+    """One scheduling cycle, as the `decision` table keeps it; what recording it took, the database measures itself."""
 
     kind: str
     """`lc` or `be`."""
@@ -111,7 +111,6 @@ class DecisionRecord:
     shed: int
     snapshot_ms: float
     decide_ms: float
-    apply_ms: float
     note: str = ""
 
 

@@ -1,4 +1,4 @@
-"""Decisions and scaling events: implements `tango.ports.EventLog`."""
+"""Decisions, written with what they decided, and scaling events: implements `tango.ports.EventLog`."""
 
 from __future__ import annotations
 
@@ -12,26 +12,23 @@ from tango.store.database import Cursor, Database
 _DECISION = """
 INSERT INTO decision (kind, cluster, run_ids, policy, checkpoint, considered, placed, unplaced, late, shed,
                       snapshot_ms, decide_ms, apply_ms, note)
-VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, extract(epoch FROM clock_timestamp() - now()) * 1000, %s)
 """
+# `now()` is when the transaction began, so that apply_ms is what recording the plan has taken.
 
 
 def insert_decision(cursor: Cursor, record: DecisionRecord, run_ids: Sequence[int]) -> None:
-    """Append a decision inside somebody's transaction."""
+    """Append a decision at the end of the transaction that records what it decided."""
     r = record
-    counts = (r.considered, r.placed, r.unplaced, r.late, r.shed, r.snapshot_ms, r.decide_ms, r.apply_ms)
+    counts = (r.considered, r.placed, r.unplaced, r.late, r.shed, r.snapshot_ms, r.decide_ms)
     cursor.execute(_DECISION, (r.kind, r.cluster, list(run_ids), r.policy, r.checkpoint, *counts, r.note))
 
 
 class PostgresEventLog:
-    """Appends to `decision` and `scaling_event`."""
+    """Appends to `scaling_event`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    def decision(self, record: DecisionRecord, *, run_ids: Sequence[int] = ()) -> None:
-        """Append one decision row."""
-        self._database.run(lambda cursor: insert_decision(cursor, record, run_ids))
 
     def scaling(self, records: Sequence[ScalingRecord]) -> None:
         """Append scaling events."""

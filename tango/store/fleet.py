@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from psycopg2.extras import execute_values
@@ -114,23 +114,30 @@ class PostgresFleetStore(Snapshots):
         )
         return {(service, node): (float(tail), int(count)) for service, node, tail, count in rows}
 
-    def evictable_be(self, cluster: str, node: str) -> list[Eviction]:
+    def evictable_be(self, nodes: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Eviction]]:
         """Placed and running BE pods, least work done first: what has not started loses nothing."""
+        if not nodes:
+            return {}
         rows = self._database.rows(
             f"""
-            SELECT q.pod, q.run_id, q.request_id, q.epoch,
+            SELECT q.target_cluster, q.node, q.pod, q.run_id, q.request_id, q.epoch,
                    CASE WHEN q.started_s IS NULL THEN 0
                         ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END
             FROM request q JOIN run r USING (run_id)
             WHERE q.run_id = ANY ({ACTIVE_RUNS}) AND q.class = 'be' AND q.state IN ('placed', 'running')
-              AND q.target_cluster = %s AND q.node = %s ORDER BY 5
+              AND q.target_cluster = ANY (%s) AND q.node = ANY (%s) ORDER BY 7
             """,
-            (cluster, node),
+            ([cluster for cluster, _ in nodes], [node for _, node in nodes]),
         )
-        return [
-            Eviction(cluster=cluster, node=node, pod=pod, run_id=run_id, request_id=request_id, epoch=epoch, work_lost_s=lost)
-            for pod, run_id, request_id, epoch, lost in rows
-        ]
+        found: dict[tuple[str, str], list[Eviction]] = {}
+        for cluster, node, pod, run_id, request_id, epoch, lost in rows:
+            if (cluster, node) in nodes:
+                found.setdefault((cluster, node), []).append(
+                    Eviction(
+                        cluster=cluster, node=node, pod=pod, run_id=run_id, request_id=request_id, epoch=epoch, work_lost_s=lost
+                    )
+                )
+        return found
 
 
 def _replace(cursor: Cursor, table: str, columns: str, key: tuple[str, str], cluster: str, rows: Sequence[tuple[Any, ...]]) -> None:

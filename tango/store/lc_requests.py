@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork, Reason
+from tango.domain.runs import DecisionRecord
 from tango.domain.snapshot import FleetSnapshot
-from tango.ports import Dispatched
+from tango.ports import Dispatched, StartHere
 from tango.store.database import Cursor, Database
+from tango.store.events import insert_decision
 
 
 class LcRequests:
@@ -46,11 +49,19 @@ class LcRequests:
         )
 
     def record_dispatch(
-        self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, *, lease_s: float
+        self,
+        run_id: int,
+        arrivals: LcArrivals,
+        plan: LcPlan,
+        snapshot: FleetSnapshot,
+        decision: DecisionRecord,
+        *,
+        lease_s: float,
+        here: StartHere | None = None,
     ) -> Dispatched:
-        """released → dispatched with epoch + 1, or shed; rows with node -1 stay released and are published again later."""
+        """released → dispatched or running with epoch + 1, or shed; rows with node -1 stay released and are published again later."""
         sent, shed = np.flatnonzero((plan.node >= 0) & ~plan.shed), np.flatnonzero(plan.shed)
-        by_cluster: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        nodes = plan.node[sent]
 
         def record(cursor: Cursor) -> list[tuple[Any, ...]]:
             if len(shed):
@@ -66,33 +77,46 @@ class LcRequests:
                         run_id,
                     ),
                 )
-            nodes = plan.node[sent]
             cursor.execute(
                 """
-                UPDATE request r SET state = 'dispatched', epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node,
-                    target_cluster = v.cluster, late = v.late, lease_until = now() + %(lease)s * interval '1 s'
-                FROM unnest(%(ids)s::int[], %(epochs)s::int[], %(nodes)s::text[], %(clusters)s::text[], %(late)s::bool[])
-                    AS v(request_id, epoch, node, cluster, late)
+                UPDATE request r SET state = CASE WHEN v.here THEN 'running' ELSE 'dispatched' END::request_state,
+                    epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node, target_cluster = v.cluster, late = v.late,
+                    owner = CASE WHEN v.here THEN %(owner)s ELSE r.owner END,
+                    lease_until = now() + CASE WHEN v.here THEN %(here_s)s ELSE %(lease)s END * interval '1 s'
+                FROM unnest(%(rows)s::int[], %(ids)s::int[], %(epochs)s::int[], %(nodes)s::text[], %(clusters)s::text[],
+                            %(late)s::bool[], %(here)s::bool[]) AS v(k, request_id, epoch, node, cluster, late, here)
                 WHERE r.run_id = %(run)s AND r.request_id = v.request_id AND r.epoch = v.epoch AND r.state = 'released'
-                RETURNING r.target_cluster, r.request_id, r.epoch
+                RETURNING v.k, r.epoch, r.target_cluster, r.node, v.here
                 """,
                 {
                     "run": run_id,
                     "lease": lease_s,
+                    "owner": here.owner if here else "",
+                    "here_s": here.lease_s if here else 0.0,
+                    "rows": sent.tolist(),
                     "ids": arrivals.request_id[sent].tolist(),
                     "epochs": arrivals.epoch[sent].tolist(),
                     "nodes": [snapshot.nodes[n] for n in nodes],
                     "clusters": [snapshot.clusters[snapshot.node_cluster[n]] for n in nodes],
                     "late": plan.late[sent].tolist(),
+                    "here": here.rows[sent].tolist() if here else [False] * len(sent),
                 },
             )
             won: list[tuple[Any, ...]] = cursor.fetchall()
+            insert_decision(cursor, dataclasses.replace(decision, placed=len(won)), (run_id,))
             return won
 
-        for cluster, request_id, epoch in self._database.run(record):
-            by_cluster[cluster][0].append(request_id)
-            by_cluster[cluster][1].append(epoch)
-        return Dispatched(by_cluster={c: (tuple(ids), tuple(epochs)) for c, (ids, epochs) in by_cluster.items()})
+        by_cluster: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        started = []
+        for k, epoch, cluster, node, starts in self._database.run(record):
+            if starts:
+                started.append(_work(run_id, arrivals, k, epoch, node, snapshot))
+            else:
+                by_cluster[cluster][0].append(int(arrivals.request_id[k]))
+                by_cluster[cluster][1].append(epoch)
+        return Dispatched(
+            by_cluster={c: (tuple(ids), tuple(epochs)) for c, (ids, epochs) in by_cluster.items()}, started=tuple(started)
+        )
 
     def claim_execution(
         self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
@@ -131,3 +155,18 @@ class LcRequests:
             )
             for request_id, epoch, service, entry, node, due_s, deadline_s, work_s, memory_mib in rows
         ]
+
+
+def _work(run_id: int, arrivals: LcArrivals, k: int, epoch: int, node: str, snapshot: FleetSnapshot) -> LcWork:
+    return LcWork(
+        run_id=run_id,
+        request_id=int(arrivals.request_id[k]),
+        epoch=epoch,
+        service=snapshot.services[arrivals.service[k]].name,
+        entry_cluster=snapshot.clusters[arrivals.entry_cluster[k]],
+        node=node,
+        due_s=float(arrivals.due_s[k]),
+        deadline_s=float(arrivals.deadline_s[k]),
+        cpu_work_s=float(arrivals.cpu_work_s[k]),
+        memory_mib=float(arrivals.memory_mib[k]),
+    )

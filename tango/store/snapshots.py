@@ -26,6 +26,13 @@ NODE_COLUMNS = (
     "be_memory_held_mib, be_pods"
 )
 
+_REQUESTS = f"""
+SELECT state = 'pending' AS waits, CASE WHEN state = 'pending' THEN cluster ELSE target_cluster END,
+       CASE WHEN state <> 'pending' THEN node END, service, count(*), sum(cpu_work_s), sum(memory_mib)
+FROM request WHERE run_id = ANY ({ACTIVE_RUNS}) AND state IN ('pending', 'dispatched', 'placed', 'running') GROUP BY 1, 2, 3, 4
+"""
+"""What waits for the centre by entry cluster, and what nodes hold, in one pass over the live rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Static:
@@ -65,15 +72,13 @@ class Snapshots(Clusters):
             for statement in (
                 f"SELECT {NODE_COLUMNS} FROM node ORDER BY cluster, name",
                 "SELECT cluster, node, service, sum(cpu_limit_millicores), count(*) FROM instance WHERE ready GROUP BY 1, 2, 3",
-                "SELECT target_cluster, node, service, count(*), sum(cpu_work_s), sum(memory_mib) FROM request "
-                f"WHERE run_id = ANY ({ACTIVE_RUNS}) AND state IN ('dispatched', 'placed', 'running') GROUP BY 1, 2, 3",
-                f"SELECT cluster, count(*) FROM request WHERE run_id = ANY ({ACTIVE_RUNS}) AND state = 'pending' GROUP BY 1",
+                _REQUESTS,
             ):
                 cursor.execute(statement)
                 found.append(cursor.fetchall())
             return tuple(found)
 
-        node_rows, instance_rows, held_rows, pending_rows = self._database.run(read)
+        node_rows, instance_rows, request_rows = self._database.run(read)
         node_rows = [r for r in node_rows if r[0] in cluster_row]
         node_row = {(r[0], r[1]): k for k, r in enumerate(node_rows)}
         figures = np.array([[np.nan if v is None else v for v in r[3:]] for r in node_rows], np.float64).reshape(len(node_rows), 11)
@@ -84,8 +89,11 @@ class Snapshots(Clusters):
             if (cluster, node) in node_row and service in service_row:
                 where = service_row[service], node_row[cluster, node]
                 limit[where], count[where] = millicores, instances
-        for cluster, node, service, requests, work_s, memory_mib in held_rows:
-            if (cluster, node) not in node_row or service not in service_row:
+        pending = np.zeros(len(static.clusters))
+        for waits, cluster, node, service, requests, work_s, memory_mib in request_rows:
+            if waits and cluster in cluster_row:
+                pending[cluster_row[cluster]] += requests
+            if waits or (cluster, node) not in node_row or service not in service_row:
                 continue
             k, declared = node_row[cluster, node], static.services[service_row[service]]
             if declared.service_class is ServiceClass.LC:
@@ -97,10 +105,6 @@ class Snapshots(Clusters):
                     memory_mib,
                     requests,
                 )
-        pending = np.zeros(len(static.clusters))
-        for cluster, requests in pending_rows:
-            if cluster in cluster_row:
-                pending[cluster_row[cluster]] = requests
         return FleetSnapshot(
             at_s=at_s,
             clusters=static.clusters,

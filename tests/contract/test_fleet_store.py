@@ -11,7 +11,6 @@ from tango.domain.runs import ScalingRecord
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
-    DECISION,
     FLEET,
     LIVE_S,
     SERVICES,
@@ -122,17 +121,22 @@ def test_what_has_not_started_is_evicted_first(world: StoreWorld) -> None:
     world.place(batch, world.fence(), node=0)
     world.requests.mark_running([(run_id, 1, 1, ZERO_S + 10.0)], lease_s=LIVE_S)
 
-    found = world.fleet.evictable_be("c1", "c1-n1")
+    places = world.fleet.evictable_be([("c1", "c1-n1"), ("c2", "c2-n1")])
+    found = places["c1", "c1-n1"]
 
     assert {e.request_id: e.work_lost_s for e in found[:2]} == {0: 0.0, 2: 0.0}
     assert (found[2].request_id, found[2].work_lost_s) == (1, 0.1)
     assert (found[2].pod, found[2].epoch, found[2].run_id) == (f"be-r{run_id}-1-e1", 1, run_id)
-    assert world.fleet.evictable_be("c2", "c2-n1") == []
+    assert list(places) == [("c1", "c1-n1")]
+    assert world.fleet.evictable_be([("c1", "c2-n1"), ("c2", "c1-n1")]) == {}
+    assert world.fleet.evictable_be([]) == {}
 
 
 def test_decisions_and_scaling_events_are_kept(world: StoreWorld) -> None:
-    """Appending decisions counts up; no scaling event is no error."""
-    world.events.decision(DECISION, run_ids=[1, 2])
+    """Every recorded plan leaves a decision row; no scaling event is no error."""
+    run_id = world.create(WEB)
+    world.release(run_id)
+    world.dispatch(run_id, [0])
     world.events.scaling([])
     world.events.scaling(
         [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from tango.domain.requests import Outcome, Reason, RequestState
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
+from tango.ports import StartHere
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
@@ -198,6 +200,26 @@ def test_an_execution_is_claimed_by_one_worker(world: StoreWorld) -> None:
     assert (work[1].service, work[1].entry_cluster, work[1].node, work[1].epoch) == ("chat", "c2", "c1-n1", 1)
     assert (work[1].due_s, work[1].deadline_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 1.5, 0.1, 64.0)
     assert _states(world, run_id) == ["running", "running"]
+
+
+def test_what_a_dispatcher_starts_itself_is_running_under_its_lease(world: StoreWorld) -> None:
+    """Rows of `here` skip `dispatched`: they are given as work, nobody else can claim them, and their lease protects them."""
+    run_id = world.create(WEB, CHAT, WEB)
+    world.release(run_id)
+    read = world.arrivals(run_id, [0, 1, 2])
+    here = StartHere(rows=np.array([True, True, False]), owner="a", lease_s=OVER_S)
+
+    sent = world.dispatch_read(run_id, read, node=0, here=here)
+
+    assert sent.by_cluster == {"c1": ((2,), (1,))}
+    work = {w.request_id: w for w in sent.started}
+    assert sorted(work) == [0, 1]
+    assert (work[1].service, work[1].entry_cluster, work[1].node, work[1].epoch) == ("chat", "c2", "c1-n1", 1)
+    assert (work[1].due_s, work[1].deadline_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 1.5, 0.1, 64.0)
+    assert _states(world, run_id) == ["running", "running", "dispatched"]
+    assert world.requests.claim_execution(run_id, "c1", [0, 1], [1, 1], owner="b", lease_s=LIVE_S) == []
+    assert world.dispatch_read(run_id, read, node=0, here=here).started == ()
+    assert sorted(k for b in world.requests.requeue_expired(limit=10) for k in b.request_ids) == [0, 1]
 
 
 # ---- ends --------------------------------------------------------------------------------------------------------------

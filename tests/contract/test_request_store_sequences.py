@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
@@ -12,7 +13,7 @@ from tango.domain.requests import TERMINAL_STATES, LcArrivals, Outcome, Reason, 
 from tango.domain.runs import PendingBatch
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
-from tango.ports import Fence
+from tango.ports import Fence, StartHere
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,
@@ -83,11 +84,23 @@ class Lifecycle(RuleBasedStateMachine):
         self.arrivals.append((self._run(k), self.world.arrivals(self._run(k), chosen)))
 
     @precondition(lambda self: self.arrivals)
-    @rule(k=which, node=st.integers(-1, 2), lease_s=lease, shed=st.sampled_from([False, False, False, True]))
-    def dispatch(self, k: int, node: int, lease_s: float, shed: bool) -> None:
-        """It decides, perhaps twice."""
+    @rule(
+        k=which,
+        node=st.integers(-1, 2),
+        lease_s=lease,
+        shed=st.sampled_from([False, False, False, True]),
+        starts=st.lists(st.booleans(), min_size=8, max_size=8),
+    )
+    def dispatch(self, k: int, node: int, lease_s: float, shed: bool, starts: list[bool]) -> None:
+        """It decides, perhaps twice, and starts some of it itself."""
         run_id, read = self.arrivals[-1 - k % len(self.arrivals)]
-        self.world.dispatch_read(run_id, read, node=node, lease_s=lease_s, shed=shed)
+        here = StartHere(rows=np.array(starts[: len(read)], bool), owner="w", lease_s=lease_s)
+        found = self.world.dispatch_read(run_id, read, node=node, lease_s=lease_s, shed=shed, here=here)
+        rows = self._current(run_id)
+        assert all(rows[w.request_id].state == "running" and rows[w.request_id].epoch == w.epoch for w in found.started)
+        sent = [k for ids, _ in found.by_cluster.values() for k in ids]
+        assert all(rows[k].state == "dispatched" for k in sent)
+        assert not set(sent) & {w.request_id for w in found.started}
 
     @precondition(lambda self: self.runs)
     @rule(k=which, chosen=ids, cluster=st.sampled_from(["c1", "c2"]), lease_s=lease)

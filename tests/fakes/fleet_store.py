@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -64,26 +64,28 @@ class MemoryFleetStore:
                 found[a.service, a.node].append(a.latency_s * self._state.runs[a.run_id].info.speed * 1000)
         return {where: (float(np.quantile(tail, quantile)), len(tail)) for where, tail in found.items()}
 
-    def evictable_be(self, cluster: str, node: str) -> list[Eviction]:
+    def evictable_be(self, nodes: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Eviction]]:
         """Placed ones, which have done nothing, before running ones, the latest started first."""
         rows = [
             row
             for row in self._state.active()
-            if row.service_class is ServiceClass.BE and row.state in HELD and (row.target_cluster, row.node) == (cluster, node)
+            if row.service_class is ServiceClass.BE and row.state in HELD and (row.target_cluster, row.node) in nodes
         ]
         rows.sort(key=lambda r: (r.started_s is not None, -(r.started_s or 0.0)))
-        return [
-            Eviction(
-                cluster=cluster,
-                node=node,
-                pod=row.pod,
-                run_id=row.run_id,
-                request_id=row.request_id,
-                epoch=row.epoch,
-                work_lost_s=0.0 if row.started_s is None else row.cpu_work_s,
+        found: dict[tuple[str, str], list[Eviction]] = defaultdict(list)
+        for row in rows:
+            found[row.target_cluster, row.node].append(
+                Eviction(
+                    cluster=row.target_cluster,
+                    node=row.node,
+                    pod=row.pod,
+                    run_id=row.run_id,
+                    request_id=row.request_id,
+                    epoch=row.epoch,
+                    work_lost_s=0.0 if row.started_s is None else row.cpu_work_s,
+                )
             )
-            for row in rows
-        ]
+        return dict(found)
 
     def snapshot(self, *, at_s: float) -> FleetSnapshot:
         """As columns, what is in flight and pending included."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import LcArrivals, Outcome, Reason, RequestState
 from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
 from tango.domain.services import Service, ServiceClass
-from tango.ports import Dispatched, EventLog, Fence, FleetStore, LeaseStore, RequestStore, RunStore
+from tango.ports import Dispatched, EventLog, Fence, FleetStore, LeaseStore, RequestStore, RunStore, StartHere
 from tango.settings import LeaseSettings
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
@@ -76,8 +76,8 @@ DECISION = DecisionRecord(
     shed=0,
     snapshot_ms=0.1,
     decide_ms=0.2,
-    apply_ms=0.3,
 )
+LC_DECISION = replace(DECISION, kind="lc", cluster="c1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +131,16 @@ class StoreWorld:
         return self.dispatch_read(run_id, self.arrivals(run_id, request_ids), node=node, lease_s=lease_s, shed=shed)
 
     def dispatch_read(
-        self, run_id: int, arrivals: LcArrivals, *, node: int = 0, lease_s: float = LIVE_S, shed: bool = False
+        self,
+        run_id: int,
+        arrivals: LcArrivals,
+        *,
+        node: int = 0,
+        lease_s: float = LIVE_S,
+        shed: bool = False,
+        here: StartHere | None = None,
     ) -> Dispatched:
-        """Send what was read before."""
+        """Send, or start here, what was read before."""
         n = len(arrivals)
         plan = LcPlan(
             node=np.full(n, -1 if shed else node, np.int32),
@@ -142,7 +149,8 @@ class StoreWorld:
             expected_s=np.zeros(n),
             policy="test",
         )
-        return self.requests.record_dispatch(run_id, arrivals, plan, self.fleet.snapshot(at_s=0.0), lease_s=lease_s)
+        snapshot = self.fleet.snapshot(at_s=0.0)
+        return self.requests.record_dispatch(run_id, arrivals, plan, snapshot, LC_DECISION, lease_s=lease_s, here=here)
 
     def admit(self, run_id: int, request_ids: Sequence[int]) -> int:
         """Against the fleet's largest node."""

@@ -29,7 +29,7 @@ from tango.domain.runs import (
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import Fenced, StoreError, UsageError
-from tango.ports import Dispatched, Fence, Released
+from tango.ports import Dispatched, Fence, Released, StartHere
 
 HELD = (RequestState.DISPATCHED, RequestState.PLACED, RequestState.RUNNING)
 """States in which a cluster has the request, under an epoch and a lease."""
@@ -278,10 +278,19 @@ class MemoryRequestStore:
         )
 
     def record_dispatch(
-        self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, *, lease_s: float
+        self,
+        run_id: int,
+        arrivals: LcArrivals,
+        plan: LcPlan,
+        snapshot: FleetSnapshot,
+        decision: DecisionRecord,
+        *,
+        lease_s: float,
+        here: StartHere | None = None,
     ) -> Dispatched:
-        """released → dispatched or shed, under the epoch that was read."""
+        """released → dispatched, running or shed, under the epoch that was read."""
         by_cluster: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        started: list[LcWork] = []
         with self._state.lock:
             for k, request_id in enumerate(arrivals.request_id):
                 for row in self._state.requests(run_id, [request_id]):
@@ -291,11 +300,21 @@ class MemoryRequestStore:
                     if plan.shed[k]:
                         row.state, row.reason = RequestState.SHED, str(Reason.TARGET_UNREACHABLE)
                     elif node >= 0:
-                        self._give_out(row, RequestState.DISPATCHED, snapshot, node, lease_s)
+                        starts = here is not None and bool(here.rows[k])
+                        state = RequestState.RUNNING if starts else RequestState.DISPATCHED
+                        self._give_out(row, state, snapshot, node, here.lease_s if here and starts else lease_s)
                         row.late = bool(plan.late[k])
-                        by_cluster[row.target_cluster][0].append(row.request_id)
-                        by_cluster[row.target_cluster][1].append(row.epoch)
-        return Dispatched(by_cluster={c: (tuple(ids), tuple(epochs)) for c, (ids, epochs) in by_cluster.items()})
+                        if here and starts:
+                            row.owner = here.owner
+                            started.append(_work(run_id, row))
+                        else:
+                            by_cluster[row.target_cluster][0].append(row.request_id)
+                            by_cluster[row.target_cluster][1].append(row.epoch)
+            placed = len(started) + sum(len(ids) for ids, _ in by_cluster.values())
+            self._state.decisions.append((replace(decision, placed=placed), (run_id,)))
+        return Dispatched(
+            by_cluster={c: (tuple(ids), tuple(epochs)) for c, (ids, epochs) in by_cluster.items()}, started=tuple(started)
+        )
 
     def claim_execution(
         self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
@@ -307,20 +326,7 @@ class MemoryRequestStore:
                 if row.target_cluster != cluster:
                     continue
                 row.state, row.owner, row.lease_until_s = RequestState.RUNNING, owner, self._state.now_s() + lease_s
-                claimed.append(
-                    LcWork(
-                        run_id=run_id,
-                        request_id=row.request_id,
-                        epoch=row.epoch,
-                        service=row.service,
-                        entry_cluster=row.cluster,
-                        node=row.node,
-                        due_s=row.due_s,
-                        deadline_s=_deadline_s(row),
-                        cpu_work_s=row.cpu_work_s,
-                        memory_mib=row.memory_mib,
-                    )
-                )
+                claimed.append(_work(run_id, row))
         return claimed
 
     def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
@@ -501,11 +507,6 @@ class MemoryEventLog:
     def __init__(self, state: MemoryState) -> None:
         self._state = state
 
-    def decision(self, record: DecisionRecord, *, run_ids: Sequence[int] = ()) -> None:
-        """Append."""
-        with self._state.lock:
-            self._state.decisions.append((record, tuple(run_ids)))
-
     def scaling(self, records: Sequence[ScalingRecord]) -> None:
         """Append."""
         with self._state.lock:
@@ -529,6 +530,21 @@ def _row(run_id: int, k: int, requests: NewRequests) -> Row:
         target_s=None if np.isnan(target_s) else target_s,
         cpu_work_s=float(requests.cpu_work_s[k]),
         memory_mib=float(requests.memory_mib[k]),
+    )
+
+
+def _work(run_id: int, row: Row) -> LcWork:
+    return LcWork(
+        run_id=run_id,
+        request_id=row.request_id,
+        epoch=row.epoch,
+        service=row.service,
+        entry_cluster=row.cluster,
+        node=row.node,
+        due_s=row.due_s,
+        deadline_s=_deadline_s(row),
+        cpu_work_s=row.cpu_work_s,
+        memory_mib=row.memory_mib,
     )
 
 

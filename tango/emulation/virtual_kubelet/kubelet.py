@@ -139,6 +139,8 @@ class VirtualKubelet:
             self._statuses.drop(uid)
             return
         if "deletionTimestamp" in pod["metadata"]:
+            if pod["metadata"].get("deletionGracePeriodSeconds") == 0 and not pod["metadata"].get("finalizers"):
+                return  # the server lets go by itself: its DELETED follows
             if uid not in self._letting_go:
                 self._letting_go.add(uid)
                 self._spawn(self._let_go(uid, pod))
