@@ -1,16 +1,19 @@
 """Calls to one Kubernetes API server: authentication by the official client, raw JSON for speed.
 
 The official library loads the kubeconfig, builds the TLS context and refreshes tokens; the typed models are left out, because they
-take tens of seconds for thousands of pods. Every answer is read to its end, so that its connection returns to the pool; every call
-has a timeout; what may be repeated is repeated with jittered backoff and a cap.
+take tens of seconds for thousands of pods. Short calls go over `http_exchange`, watches over aiohttp. Every answer is read to its
+end, so that its connection returns to the pool; every call has a timeout; what may be repeated is repeated with jittered backoff and a
+cap.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import orjson
@@ -30,6 +33,7 @@ from tango.errors import (
     NotFound,
     Throttled,
 )
+from tango.kube.http_exchange import Answer, HttpConnections, Origin
 from tango.settings import KubeSettings
 
 JSON = dict[str, Any]
@@ -41,6 +45,7 @@ PAGE = 500
 WATCH_S = 60
 """A watch is opened anew this often: a connection that died in silence is noticed at the latest then."""
 WATCH_GRACE_S = 10.0
+MAX_ANSWER_BYTES = 256 * 2**20
 RETRIED = frozenset({429, 500, 503, 504})
 _BY_STATUS: dict[int, type[ClusterError]] = {
     400: Invalid,
@@ -60,11 +65,12 @@ class KubeClient:
         self.cluster = cluster
         self._api = api
         self._base = api.configuration.host.rstrip("/")
+        self._origin, self._host, self._prefix = _place(self._base, api.rest_client.ssl_context)
+        self._connections = HttpConnections(connect_timeout_s=settings.connect_timeout_s, max_answer_bytes=MAX_ANSWER_BYTES)
         self._settings = settings
         self._room = asyncio.Semaphore(settings.concurrency)
         connector = aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21, cookie_jar=aiohttp.DummyCookieJar())
-        self._timeout = aiohttp.ClientTimeout(total=settings.read_timeout_s, connect=settings.connect_timeout_s)
 
     @classmethod
     async def from_kubeconfig(cls, path: str, context: str, settings: KubeSettings, *, cluster: str = "") -> Self:
@@ -96,6 +102,7 @@ class KubeClient:
 
     async def close(self) -> None:
         """Drop the connections."""
+        self._connections.close()
         await self._session.close()
         await self._api.close()
 
@@ -114,17 +121,17 @@ class KubeClient:
             wait_s = min(self._settings.backoff_cap_s, self._settings.backoff_base_s * 2**attempt) * random.uniform(0.5, 1.0)
             try:
                 async with self._room:
-                    status, headers, payload = await self._once(method, path, data, query, content_type)
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                    answer = await self._once(method, path, data, query, content_type)
+            except OSError as error:  # TimeoutError is one
                 last = error
             else:
-                if status < 300:
-                    return self._parsed(payload, method, path)
-                refusal = self._refusal(status, payload, method, path)
-                if status not in RETRIED or isinstance(refusal, BudgetExhausted):
+                if answer.status < 300:
+                    return self._parsed(answer.body, method, path)
+                refusal = self._refusal(answer.status, answer.body, method, path)
+                if answer.status not in RETRIED or isinstance(refusal, BudgetExhausted):
                     raise refusal
                 last = refusal
-                after = headers.get("Retry-After", "")
+                after = answer.headers.get(b"retry-after", b"")
                 if after.isdigit():
                     wait_s = min(self._settings.backoff_cap_s, max(wait_s, float(after)))
             if attempt + 1 < attempts:
@@ -193,7 +200,7 @@ class KubeClient:
             ) from error
 
     async def _headers(self, content_type: str | None) -> dict[str, str]:
-        headers = {"Accept": "application/json"}
+        headers = {"Accept": "application/json", "User-Agent": "tango"}
         if content_type:
             headers["Content-Type"] = content_type
         # Through the official client, so that expiring tokens are refreshed.
@@ -201,16 +208,21 @@ class KubeClient:
             await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
         except official_config.ConfigException as error:
             raise ConfigError(f"the credentials of {self.cluster} cannot be refreshed: {error}") from error
+        if any("\r" in value or "\n" in value for value in headers.values()):
+            raise ConfigError(f"the token of {self.cluster} has a line break in it; write it on one line in the kubeconfig")
         return headers
 
     async def _once(
         self, method: str, path: str, data: bytes | None, query: dict[str, str] | None, content_type: str | None
-    ) -> tuple[int, Any, bytes]:
+    ) -> Answer:
         kind = content_type or (None if data is None else STRATEGIC_PATCH if method == "PATCH" else "application/json")
-        async with self._session.request(
-            method, self._base + path, params=query, data=data, headers=await self._headers(kind), timeout=self._timeout
-        ) as answer:
-            return answer.status, answer.headers, await answer.read()
+        target = f"{self._prefix}{path}?{urlencode(query)}" if query else self._prefix + path
+        headers = await self._headers(kind)
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        head = f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\n{lines}Content-Length: {len(data or b'')}\r\n\r\n"
+        return await self._connections.exchange(
+            self._origin, head.encode("latin-1") + (data or b""), timeout_s=self._settings.read_timeout_s
+        )
 
     def _refusal(self, status: int, payload: bytes, method: str, path: str) -> ClusterError | ClusterUnavailable:
         try:
@@ -225,3 +237,11 @@ class KubeClient:
         return kind(
             f"{self.cluster}: {method} {path}: {status} {reason}: {message}", status=status, reason=reason, cluster=self.cluster
         )
+
+
+def _place(base: str, tls: ssl.SSLContext | None) -> tuple[Origin, str, str]:
+    """Where a server's URL points, its `Host`, and the path that stands before all of its own."""
+    url = urlsplit(base)
+    secure = url.scheme == "https"
+    origin = Origin(url.hostname or "localhost", url.port or (443 if secure else 80), tls if secure else None)
+    return origin, url.netloc.rpartition("@")[2], url.path

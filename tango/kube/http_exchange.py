@@ -1,0 +1,171 @@
+"""Short HTTP/1.1 exchanges on kept connections: asyncio's protocols, with httptools (llhttp) as the parser.
+
+What Tango sends by the thousand are exchanges of a few hundred bytes: an LC request to a pod, a pod to an API server. On these a general
+client spends several times what they need (figures in docs/decisions/0010-http-exchanges.md). This does just what both need: one
+request and its whole answer, a deadline, kept connections, TLS. Nothing is sent twice and no redirect is followed: what a failure means
+is for the caller to say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import defaultdict
+from typing import NamedTuple
+
+import httptools
+
+
+class Origin(NamedTuple):
+    """Where to connect; `tls` None means plain HTTP."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+
+
+class Answer(NamedTuple):
+    """A whole answer; header names in lower case."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+    keep_alive: bool
+
+
+class ConnectFailed(OSError):
+    """No connection came about, so nothing was sent."""
+
+
+class HttpConnections:
+    """Kept connections to any number of origins. Make it on the loop that uses it; as many are open as calls are under way."""
+
+    def __init__(self, *, connect_timeout_s: float, max_answer_bytes: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._connect_timeout_s = connect_timeout_s
+        self._max_answer_bytes = max_answer_bytes
+        self._idle: defaultdict[Origin, set[_Connection]] = defaultdict(set)
+        self._open: set[_Connection] = set()
+
+    async def exchange(self, origin: Origin, request: bytes, *, timeout_s: float) -> Answer:
+        """Send one request, head and body, and read its answer to the end.
+
+        Raises: ConnectFailed; TimeoutError after `timeout_s` in all; another OSError when the connection breaks or what comes is no HTTP.
+        """
+        deadline_s = self._loop.time() + timeout_s
+        idle = self._idle[origin]
+        connection = idle.pop() if idle else await self._connected(origin, timeout_s)
+        return await connection.exchange(request, deadline_s)
+
+    def close(self) -> None:
+        """Drop all connections; what is under way fails."""
+        for connection in list(self._open):
+            connection.abort()
+
+    async def _connected(self, origin: Origin, timeout_s: float) -> _Connection:
+        def made() -> _Connection:
+            return _Connection(self._loop, self._open, self._idle[origin], self._max_answer_bytes)
+
+        try:
+            async with asyncio.timeout(min(self._connect_timeout_s, timeout_s)):
+                _, connection = await self._loop.create_connection(made, origin.host, origin.port, ssl=origin.tls)
+                return connection
+        except OSError as error:  # TimeoutError and what TLS refuses are such
+            raise ConnectFailed(f"{type(error).__name__}: {error}" if str(error) else "no connection in time") from error
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; one exchange at a time."""
+
+    __slots__ = ("_answer", "_body", "_bytes", "_headers", "_idle", "_loop", "_max_bytes", "_open", "_parser", "_transport")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, open_connections: set[_Connection], idle: set[_Connection], max_bytes: int
+    ) -> None:
+        self._loop = loop
+        self._open = open_connections
+        self._idle = idle
+        """Those of the same origin that wait for work; this one adds and removes itself."""
+        self._max_bytes = max_bytes
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._answer: asyncio.Future[Answer] | None = None
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+        self._bytes = 0
+
+    async def exchange(self, request: bytes, deadline_s: float) -> Answer:
+        """Send a request and wait for the whole answer. Raises: TimeoutError at `deadline_s`; OSError when the connection breaks."""
+        self._answer, self._headers, self._body, self._bytes = self._loop.create_future(), {}, [], 0
+        if self._transport is None:
+            raise ConnectionResetError("the connection was closed")
+        expiry = self._loop.call_at(deadline_s, self._fail, TimeoutError("no answer in time"))
+        self._transport.write(request)
+        try:
+            answer = await self._answer
+        except BaseException:  # late, cut off or given up: what may still come belongs to nobody
+            self.abort()
+            raise
+        finally:
+            expiry.cancel()
+            self._answer = None
+        if not answer.keep_alive:
+            self.abort()
+        elif self._transport is not None:
+            self._idle.add(self)
+        return answer
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._idle.discard(self)
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- asyncio -------------------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Open."""
+        self._transport = transport  # type: ignore[assignment]
+        self._open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Closed by either side."""
+        self._transport = None
+        self._open.discard(self)
+        self._idle.discard(self)
+        self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the connection was closed"))
+
+    def data_received(self, data: bytes) -> None:
+        """Some of an answer."""
+        self._bytes += len(data)
+        if self._answer is None or self._bytes > self._max_bytes:
+            self._broken("more was sent than an answer")
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self._broken(f"the answer is no HTTP: {error}")
+
+    def _broken(self, why: str) -> None:
+        self._fail(ConnectionAbortedError(why))
+        self.abort()
+
+    def _fail(self, error: Exception) -> None:
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error)
+
+    # ---- httptools -----------------------------------------------------------------------------------------------------
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._headers[name.lower()] = value
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        """The answer is whole; an interim one (1xx) is not the answer."""
+        status = self._parser.get_status_code()
+        if status >= 200 and self._answer is not None and not self._answer.done():
+            self._answer.set_result(Answer(status, self._headers, b"".join(self._body), self._parser.should_keep_alive()))

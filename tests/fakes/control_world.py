@@ -1,0 +1,101 @@
+"""Everything a use case asks for, in memory: the world of `tests.fakes.store_world` with a clock, a publisher and clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tango.domain.services import Service
+from tests.fakes.cluster_gateway import RecordingGateway
+from tests.fakes.fleet_store import MemoryFleetStore
+from tests.fakes.publisher import RecordingPublisher
+from tests.fakes.store_world import (
+    CHAT,
+    FLEET,
+    MAX_ATTEMPTS,
+    WEB,
+    ZERO_S,
+    RequestRow,
+    StoreWorld,
+    instance_of,
+    new_requests,
+    new_run,
+    node_states,
+)
+from tests.fakes.stores import MemoryEventLog, MemoryLeaseStore, MemoryRequestStore, MemoryRunStore, MemoryState, Row
+from tests.fakes.wall_clock import WallClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlWorld(StoreWorld):
+    """Two clusters of three ready nodes, each with an instance of WEB and of CHAT; it is ZERO_S, when runs of `create` begin."""
+
+    state: MemoryState
+    clock: WallClock
+    publisher: RecordingPublisher
+    gateway: RecordingGateway
+
+    def submit(self, *services: Service, gap_s: float = 1.0) -> int:
+        """A run that has not begun, with one request a service named."""
+        return self.runs.create_run(new_run(), new_requests(services, gap_s=gap_s))
+
+    def created(self, *services: Service, gap_s: float = 1.0) -> int:
+        """A run whose requests are all released."""
+        run_id = self.create(*services, gap_s=gap_s)
+        self.release(run_id)
+        return run_id
+
+    def pending(self, *services: Service) -> int:
+        """A run whose BE requests all wait for the centre."""
+        run_id = self.created(*services)
+        self.admit(run_id, range(len(services)))
+        return run_id
+
+    def row(self, run_id: int, request_id: int) -> Row:
+        """One request's row, with its pod, owner and lease."""
+        return self.state.runs[run_id].rows[request_id]
+
+    def states(self, run_id: int) -> list[str]:
+        """States of a run's requests, by id."""
+        return [str(row.state) for row in self.state.runs[run_id].rows]
+
+    def given_to(self, name: str, owner: str, *, after_s: float) -> None:
+        """Let a lease run out while its holder is not looking, and give it to somebody else."""
+        self.clock.turn(after_s)
+        assert self.leases.acquire(name, owner=owner, ttl_s=1000.0) is not None
+
+    def free(self, lease: str) -> bool:
+        """Whether nobody holds the lease. Takes it."""
+        return self.leases.acquire(lease, owner="a passer-by", ttl_s=1.0) is not None
+
+
+def control_world() -> ControlWorld:
+    """On the in-memory stores."""
+    state = MemoryState()
+    runs = MemoryRunStore(state)
+    clock = WallClock(state, start_s=ZERO_S)
+
+    def rows(run_id: int) -> list[RequestRow]:
+        found: Sequence[Row] = state.runs[run_id].rows if run_id in state.runs else []
+        return [RequestRow(str(r.state), r.epoch, r.attempt, r.reason, r.node, r.started_s, r.finished_s) for r in found]
+
+    world = ControlWorld(
+        runs=runs,
+        requests=MemoryRequestStore(state, max_attempts=MAX_ATTEMPTS),
+        leases=MemoryLeaseStore(state),
+        fleet=MemoryFleetStore(state),
+        events=MemoryEventLog(state),
+        rows=rows,
+        attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
+        decisions=lambda: len(state.decisions),
+        all_terminal=runs.all_terminal,
+        state=state,
+        clock=clock,
+        publisher=RecordingPublisher(clock.now_s),
+        gateway=RecordingGateway(),
+    )
+    world.fleet.declare(FLEET, kubeconfig="/kubeconfig", contexts={c.name: c.name for c in FLEET.clusters})
+    for cluster in FLEET.clusters:
+        instances = [instance_of(service, node.name) for service in (WEB, CHAT) for node in cluster.nodes]
+        world.fleet.observe(cluster.name, node_states(cluster), instances, sample=False)
+    return world

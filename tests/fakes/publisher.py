@@ -1,0 +1,55 @@
+"""A publisher that keeps what it is given, or behaves as if the broker were away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tango.domain.requests import Batch
+from tango.errors import BrokerUnavailable
+from tango.ports import Dispatched
+
+
+class RecordingPublisher:
+    """Implements `tango.ports.Publisher`; while `away` every call raises and nothing is kept."""
+
+    def __init__(self, now_s: Callable[[], float] = lambda: 0.0) -> None:
+        self._now_s = now_s
+        self.away = False
+        self.announced: list[tuple[float, tuple[Batch, ...]]] = []
+        """(when, batches) of every call of `arrivals`."""
+        self.sent_on: list[tuple[int, dict[str, tuple[tuple[int, ...], tuple[int, ...]]]]] = []
+        """(run, (request ids, epochs) by cluster) of every call of `executions`."""
+        self.replays: list[int] = []
+
+    def arrivals(self, batches: Sequence[Batch]) -> None:
+        """Keep the batches."""
+        self._reach()
+        self.announced.append((self._now_s(), tuple(batches)))
+
+    def executions(self, run_id: int, dispatched: Dispatched) -> None:
+        """Keep what is for the clusters' queues."""
+        self._reach()
+        self.sent_on.append((run_id, dict(dispatched.by_cluster)))
+
+    def replay(self, run_id: int) -> None:
+        """Keep the run."""
+        self._reach()
+        self.replays.append(run_id)
+
+    @property
+    def batches(self) -> list[Batch]:
+        """All announced batches, in order."""
+        return [batch for _, batches in self.announced for batch in batches]
+
+    @property
+    def request_ids(self) -> list[int]:
+        """Requests of all announced batches, in order."""
+        return [request_id for batch in self.batches for request_id in batch.request_ids]
+
+    def at_s(self, request_id: int) -> float:
+        """When the request was announced first. Raises: StopIteration if it never was."""
+        return next(at_s for at_s, batches in self.announced if any(request_id in batch.request_ids for batch in batches))
+
+    def _reach(self) -> None:
+        if self.away:
+            raise BrokerUnavailable("the broker is away")
