@@ -28,7 +28,7 @@ from tests.fakes.wall_clock import WallClock
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlWorld(StoreWorld):
-    """Two clusters of three ready nodes, each with an instance of WEB and of CHAT; it is ZERO_S, when runs of `create` begin."""
+    """Two clusters with three ready nodes in all, an instance of WEB and CHAT on each; it is ZERO_S, when runs of `create` begin."""
 
     state: MemoryState
     clock: WallClock

@@ -9,8 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ class LiveStack:
     """The commands, bound to one state folder."""
 
     home: Path
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """`TANGO_*` variables of every command."""
 
     def tango(self, *arguments: str, timeout_s: float = 180.0) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
@@ -33,7 +35,7 @@ class LiveStack:
             capture_output=True,
             text=True,
             timeout=timeout_s,
-            env={**environment, "TANGO_HOME": str(self.home), "PYTHONPATH": str(ROOT)},
+            env={**environment, **self.settings, "TANGO_HOME": str(self.home), "PYTHONPATH": str(ROOT)},
         )
 
     def json(self, *arguments: str) -> Any:

@@ -1,0 +1,84 @@
+"""Hundreds of LC requests under way in one cluster, and the Celery slots free beside them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.live_stack import ROOT, LiveStack
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+
+FLEET = """
+apiVersion: tango/v1
+kind: Fleet
+metadata: {name: burst}
+spec:
+  beta: 0.0
+  clusters:
+    - name: s1
+      nodes: [{name: s1-n1, cpu_millicores: 4000, memory_mib: 8192}, {name: s1-n2, cpu_millicores: 4000, memory_mib: 8192}]
+  services:
+    - name: web
+      class: lc
+      cpu_work_s: 0.020
+      cpu_work_cv: 0.0
+      target_ms: 2000
+      memory_mib: 16
+      instance_memory_mib: 512
+      cpu_request_millicores: 200
+      cpu_limit_millicores: 1000
+    - {name: batch, class: be, cpu_work_s: 1.0, memory_mib: 64, cpu_request_millicores: 200, cpu_limit_millicores: 2000}
+"""
+REQUESTS = 900
+"""Nine seconds of work for two instances of one core: as many are in flight at once as the stack lets through."""
+
+
+@pytest.fixture(params=["1", "0"], ids=["started where dispatched", "through the exec queue"])
+def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveStack]:
+    """One cluster, whose worker starts what it dispatches itself, or sends it through `exec.s1` to itself."""
+    (tmp_path / "burst.yaml").write_text(FLEET)
+    stack = LiveStack(tmp_path / "home", {"TANGO_LC_START_HERE": request.param})
+    try:
+        stack.start(tmp_path / "burst.yaml")
+        yield stack
+    finally:
+        stack.stop()
+
+
+def _active(stack: LiveStack) -> list[dict[str, object]]:
+    """Tasks that hold a slot of the cluster's worker."""
+    told = stack.json("env")
+    inspect = (sys.executable, "-m", "celery", "-A", "workers.app", "inspect", "active", "-j")
+    done = subprocess.run(
+        inspect, capture_output=True, text=True, timeout=30, cwd=ROOT, env={**told, "PATH": "/usr/bin", "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr
+    return [task for worker, tasks in json.loads(done.stdout).items() if worker.startswith("worker-s1@") for task in tasks]
+
+
+def test_five_hundred_are_in_flight_and_their_slots_are_free(stack: LiveStack, tmp_path: Path) -> None:
+    """Calls under way hold a lease and no slot: with 500 of them running, no task of the worker is active; then all succeed."""
+    trace = tmp_path / "burst.csv"
+    rows = "".join(f"{k / 2000:.4f},lc,web,s1,0.020\n" for k in range(REQUESTS))
+    trace.write_text("arrival_s,class,service,cluster,cpu_work_s\n" + rows)
+
+    run_id = stack.submit(trace, "--no-reassure")
+    running, deadline_s = 0, time.monotonic() + 30.0
+    while running < 500 and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+        running = stack.rows("SELECT count(*) FROM request WHERE run_id = %s AND state = 'running'", (run_id,))[0][0]
+    active = _active(stack)
+    still = stack.rows("SELECT count(*) FROM request WHERE run_id = %s AND state = 'running'", (run_id,))[0][0]
+    shown = stack.ended(run_id, within_s=60.0)
+
+    assert running >= 500
+    assert active == []
+    assert still > 100
+    assert shown["succeeded"] == REQUESTS

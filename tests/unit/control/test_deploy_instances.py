@@ -1,0 +1,74 @@
+"""Deployment: which LC instances a cluster lacks, and which it has too many."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from tango.control.deploy_instances import InstancePlan, plan_instances
+from tests.fakes.store_world import BATCH, CHAT, WEB
+
+TWICE = replace(WEB, name="twice", instances_per_node=2)
+
+
+def names(plan: InstancePlan) -> list[str]:
+    """Pods to create, as the manifest would name them."""
+    return [f"lc-{service.name}-{node}-{k}" for service, node, k in plan.create]
+
+
+def plan(
+    existing: Collection[str], *, ready: Collection[str] = ("n1", "n2"), away: Collection[str] = (), services: tuple = (WEB,)
+) -> InstancePlan:
+    """For a cluster of these nodes."""
+    return plan_instances(services, set(ready), {*ready, *away}, set(existing))
+
+
+def test_every_ready_node_gets_every_lc_service() -> None:
+    """On an empty cluster all instances are missing; a BE service has no standing instance."""
+    found = plan([], services=(WEB, BATCH, CHAT))
+
+    assert names(found) == ["lc-web-n1-0", "lc-web-n2-0", "lc-chat-n1-0", "lc-chat-n2-0"]
+    assert found.remove == ()
+
+
+def test_a_service_has_its_declared_number_of_instances_a_node() -> None:
+    """Two a node, numbered from 0; the one that is there is not made again."""
+    found = plan(["lc-twice-n1-1"], ready=["n1"], services=(TWICE,))
+
+    assert [(service.name, node, k) for service, node, k in found.create] == [("twice", "n1", 0)]
+
+
+def test_a_complete_cluster_needs_nothing() -> None:
+    """The plan is empty, and stays so however often it is made."""
+    found = plan(["lc-web-n1-0", "lc-web-n2-0"])
+
+    assert found == InstancePlan(create=(), remove=())
+
+
+def test_a_node_that_is_away_keeps_its_instances_and_gets_no_new_ones() -> None:
+    """It may come back with them: they are neither removed nor completed meanwhile."""
+    found = plan(["lc-web-n1-0", "lc-twice-n9-0"], ready=["n1"], away=["n9"], services=(WEB, TWICE))
+
+    assert names(found) == ["lc-twice-n1-0", "lc-twice-n1-1"]
+    assert found.remove == ()
+
+
+def test_instances_of_a_node_that_is_gone_are_removed() -> None:
+    """Nothing is declared for a node that the cluster no longer has."""
+    found = plan(["lc-web-n1-0", "lc-web-n2-0", "lc-web-n3-0"])
+
+    assert (found.create, found.remove) == ((), ("lc-web-n3-0",))
+
+
+def test_instances_beyond_what_is_declared_are_removed() -> None:
+    """Of a service that is gone, and those above a number that was lowered, in order of name."""
+    found = plan(["lc-web-n1-0", "lc-web-n1-1", "lc-gone-n1-0"], ready=["n1"])
+
+    assert (found.create, found.remove) == ((), ("lc-gone-n1-0", "lc-web-n1-1"))
+
+
+def test_an_lc_service_that_became_be_loses_its_instances() -> None:
+    """What is declared now decides, not what was."""
+    found = plan(["lc-batch-n1-0"], ready=["n1"], services=(BATCH,))
+
+    assert (found.create, found.remove) == ((), ("lc-batch-n1-0",))

@@ -1,0 +1,287 @@
+"""Dispatch of LC: what the plan sends to the own cluster starts here, the rest goes through the other clusters' queues."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from tango.control.dispatch_lc import dispatch_waiting_lc
+from tango.control.fleet_view import FleetView, LcPolicy
+from tango.domain.plans import LcPlan
+from tango.domain.requests import LcArrivals, LcWork
+from tango.domain.snapshot import FleetSnapshot
+from tango.errors import StoreUnavailable
+from tango.ports import RequestStore
+from tango.settings import LcSettings, LeaseSettings
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.faulty import Faulty
+from tests.fakes.store_world import WEB
+
+SETTINGS = LcSettings(snapshot_max_age_s=1000.0)
+LEASE = LeaseSettings(dispatch_s=10.0, execution_s=30.0)
+AT_HOME, NEXT_DOOR, AWAY = 0, 1, 2
+"""Rows of the snapshot's nodes: two in c1, which decides in these tests, one in c2."""
+NOWHERE, SHED = -1, -2
+
+
+class Starter:
+    """This process's executor: it has room for so many calls, and keeps what it is told to start."""
+
+    def __init__(self, room: int) -> None:
+        self.room = room
+        self.started: list[LcWork] = []
+
+    def reserve(self, wanted: int) -> int:
+        """What there is."""
+        taken = min(wanted, self.room)
+        self.room -= taken
+        return taken
+
+    def start(self, works: Sequence[LcWork], *, reserved: int) -> None:
+        """Keep the works; the rest of the reservation is free again."""
+        self.room += reserved - len(works)
+        self.started.extend(works)
+
+
+def to_nodes(*nodes: int, late: Sequence[int] = ()) -> LcPolicy:
+    """A policy that sends the arrivals to these nodes in order, some of them late."""
+
+    def policy(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
+        chosen = np.array(nodes[: len(arrivals)])
+        return LcPlan(
+            node=np.where(chosen == SHED, -1, chosen).astype(np.int32),
+            late=np.isin(np.arange(len(arrivals)), late),
+            shed=chosen == SHED,
+            expected_s=np.zeros(len(arrivals)),
+            policy="by-hand",
+        )
+
+    return policy
+
+
+@pytest.fixture
+def world() -> ControlWorld:
+    """In memory."""
+    return control_world()
+
+
+def view_of(world: ControlWorld) -> FleetView:
+    """A view that reads the fleet once."""
+    return FleetView(lambda: world.fleet.snapshot(at_s=0.0), max_age_s=SETTINGS.snapshot_max_age_s)
+
+
+def dispatch(
+    world: ControlWorld,
+    run_id: int,
+    policy: LcPolicy,
+    *,
+    starter: Starter | None = None,
+    requests: RequestStore | None = None,
+    view: FleetView | None = None,
+    request_ids: Sequence[int] = range(100),
+    cluster: str = "c1",
+) -> dict[str, int]:
+    """One batch, decided by c1."""
+    return dispatch_waiting_lc(
+        run_id,
+        cluster,
+        request_ids,
+        policy=policy,
+        requests=requests or world.requests,
+        starter=starter,
+        owner="worker-1",
+        view=view or view_of(world),
+        publisher=world.publisher,
+        settings=SETTINGS,
+        lease=LEASE,
+    )
+
+
+# ---- here or there -----------------------------------------------------------------------------------------------------
+
+
+def test_own_rows_start_here_and_others_go_to_their_clusters_queue(world: ControlWorld) -> None:
+    """Rows of the deciding cluster are running, and owned, without a message; the other cluster gets ids and epochs."""
+    run_id = world.created(WEB, WEB, WEB)
+    starter = Starter(room=10)
+
+    report = dispatch(world, run_id, to_nodes(AT_HOME, AWAY, NEXT_DOOR), starter=starter)
+
+    assert report == {"considered": 3, "dispatched": 3}
+    assert [(work.request_id, work.epoch, work.node) for work in starter.started] == [(0, 1, "c1-n1"), (2, 1, "c1-n2")]
+    assert world.states(run_id) == ["running", "dispatched", "running"]
+    assert {world.row(run_id, k).owner for k in (0, 2)} == {"worker-1"}
+    assert world.publisher.sent_on == [(run_id, {"c2": ((1,), (1,))})]
+
+
+def test_what_starts_here_has_the_lease_of_its_execution(world: ControlWorld) -> None:
+    """A started row is protected as one that a worker has claimed, a dispatched one as long as a message may take."""
+    run_id = world.created(WEB, WEB)
+
+    dispatch(world, run_id, to_nodes(AT_HOME, AWAY), starter=Starter(room=10))
+
+    left_s = [world.row(run_id, k).lease_until_s - world.state.time_s for k in (0, 1)]
+    assert left_s == pytest.approx([LEASE.execution_s, LEASE.dispatch_s], abs=0.01)
+
+
+def test_rows_beyond_the_reserved_room_go_through_the_own_queue(world: ControlWorld) -> None:
+    """With room for one, the first due starts here; the other waits in `exec.c1` for whoever has room."""
+    run_id = world.created(WEB, WEB)
+    starter = Starter(room=1)
+
+    dispatch(world, run_id, to_nodes(AT_HOME, AT_HOME), starter=starter)
+
+    assert [work.request_id for work in starter.started] == [0]
+    assert starter.room == 0
+    assert world.publisher.sent_on == [(run_id, {"c1": ((1,), (1,))})]
+
+
+def test_without_a_starter_everything_is_published(world: ControlWorld) -> None:
+    """Workers that share a cluster's queues out among them start nothing where they dispatch."""
+    run_id = world.created(WEB, WEB)
+
+    report = dispatch(world, run_id, to_nodes(AT_HOME, AWAY), starter=None)
+
+    assert report == {"considered": 2, "dispatched": 2}
+    assert world.states(run_id) == ["dispatched", "dispatched"]
+    assert world.publisher.sent_on == [(run_id, {"c1": ((0,), (1,)), "c2": ((1,), (1,))})]
+
+
+def test_with_everything_started_here_no_message_is_sent(world: ControlWorld) -> None:
+    """An empty message would cost the broker as much as a full one."""
+    run_id = world.created(WEB)
+
+    dispatch(world, run_id, to_nodes(AT_HOME), starter=Starter(room=1))
+
+    assert world.publisher.sent_on == []
+
+
+def test_a_cluster_that_the_snapshot_does_not_know_starts_nothing(world: ControlWorld) -> None:
+    """The deciding cluster may be gone from the fleet: its rows go where the plan sends them, through the queues."""
+    run_id = world.created(WEB)
+    starter = Starter(room=10)
+
+    dispatch(world, run_id, to_nodes(AT_HOME), starter=starter, cluster="c9")
+
+    assert starter.started == []
+    assert world.publisher.sent_on == [(run_id, {"c1": ((0,), (1,))})]
+
+
+# ---- room --------------------------------------------------------------------------------------------------------------
+
+
+def test_room_is_given_back_when_the_store_fails(world: ControlWorld) -> None:
+    """A plan that could not be recorded starts and sends nothing, and its reservation holds nobody up."""
+    run_id = world.created(WEB, WEB)
+    starter = Starter(room=5)
+    away = Faulty(world.requests, record_dispatch=[StoreUnavailable("away")])
+
+    with pytest.raises(StoreUnavailable):
+        dispatch(world, run_id, to_nodes(AT_HOME, AT_HOME), starter=starter, requests=away)
+
+    assert (starter.room, starter.started) == (5, [])
+    assert world.publisher.sent_on == []
+    assert world.states(run_id) == ["released"] * 2
+
+
+def test_room_of_rows_that_somebody_else_won_is_given_back(world: ControlWorld) -> None:
+    """Between reading and recording another worker dispatched one of two rows: one starts, one place is free again."""
+    run_id = world.created(WEB, WEB)
+    starter = Starter(room=5)
+    plan = to_nodes(AT_HOME, AT_HOME)
+
+    def overtaken(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
+        world.dispatch(run_id, [0])
+        return plan(arrivals, snapshot, settings)
+
+    report = dispatch(world, run_id, overtaken, starter=starter)
+
+    assert report == {"considered": 2, "dispatched": 1}
+    assert [work.request_id for work in starter.started] == [1]
+    assert starter.room == 4
+
+
+def test_shed_and_unplaced_rows_take_no_room(world: ControlWorld) -> None:
+    """Only what will run here is reserved for: with one place the last of three rows still starts."""
+    run_id = world.created(WEB, WEB, WEB)
+    starter = Starter(room=1)
+
+    report = dispatch(world, run_id, to_nodes(SHED, NOWHERE, AT_HOME), starter=starter)
+
+    assert report == {"considered": 3, "dispatched": 1}
+    assert [work.request_id for work in starter.started] == [2]
+    assert world.states(run_id) == ["shed", "released", "running"]
+
+
+# ---- twice, never, and on the record -----------------------------------------------------------------------------------
+
+
+def test_a_repeated_message_finds_nothing_to_do(world: ControlWorld) -> None:
+    """The rows are no longer released: nothing is decided, started or sent a second time."""
+    run_id = world.created(WEB, WEB)
+    starter = Starter(room=10)
+    dispatch(world, run_id, to_nodes(AT_HOME, AWAY), starter=starter)
+
+    again = dispatch(world, run_id, to_nodes(AWAY, AT_HOME), starter=starter)
+
+    assert again == {"considered": 0, "dispatched": 0}
+    assert [work.request_id for work in starter.started] == [0]
+    assert len(world.publisher.sent_on) == 1
+    assert world.decisions() == 1
+
+
+def test_a_message_dispatches_only_the_requests_it_names(world: ControlWorld) -> None:
+    """Other released rows have a message of their own."""
+    run_id = world.created(WEB, WEB, WEB)
+
+    report = dispatch(world, run_id, to_nodes(AWAY, AWAY, AWAY), request_ids=[0, 2])
+
+    assert report == {"considered": 2, "dispatched": 2}
+    assert world.states(run_id) == ["dispatched", "released", "dispatched"]
+
+
+def test_with_the_broker_away_rows_stay_dispatched_until_their_lease_ends(world: ControlWorld) -> None:
+    """The plan stands without its message; once the lease has run out, the reconciler takes the row back."""
+    run_id = world.created(WEB)
+    world.publisher.away = True
+
+    report = dispatch(world, run_id, to_nodes(AWAY))
+
+    assert report == {"considered": 1, "dispatched": 1}
+    assert world.states(run_id) == ["dispatched"]
+    assert world.requests.requeue_expired(limit=10) == []
+    world.clock.turn(LEASE.dispatch_s + 1)
+    assert [batch.request_ids for batch in world.requests.requeue_expired(limit=10)] == [(0,)]
+
+
+def test_the_decision_is_recorded_with_its_counts(world: ControlWorld) -> None:
+    """One row a batch: who decided by which policy, what was considered, placed, left, late and shed."""
+    run_id = world.created(*[WEB] * 6)
+
+    dispatch(world, run_id, to_nodes(AT_HOME, AWAY, NEXT_DOOR, NOWHERE, SHED, SHED, late=[1]))
+
+    [(decision, runs)] = world.state.decisions
+    assert runs == (run_id,)
+    assert (decision.kind, decision.cluster, decision.policy) == ("lc", "c1", "by-hand")
+    assert (decision.considered, decision.placed, decision.unplaced) == (6, 3, 1)
+    assert (decision.late, decision.shed) == (1, 2)
+    assert decision.snapshot_ms > 0.0
+    assert decision.decide_ms > 0.0
+
+
+def test_a_plan_counts_in_the_view_before_the_next_batch_plans(world: ControlWorld) -> None:
+    """Two batches on one reading of the fleet: the second sees what the first has given out."""
+    run_id = world.created(WEB, WEB)
+    view = view_of(world)
+    seen: list[float] = []
+
+    def noting(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
+        seen.append(float(snapshot.in_flight[:, AWAY].sum()))
+        return to_nodes(AWAY)(arrivals, snapshot, settings)
+
+    dispatch(world, run_id, noting, view=view, request_ids=[0])
+    dispatch(world, run_id, noting, view=view, request_ids=[1])
+
+    assert seen == [0.0, 1.0]

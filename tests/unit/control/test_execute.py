@@ -1,0 +1,453 @@
+"""Execution of LC: many calls under way, each settled once, and room for no more than the worker can hold."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+import pytest
+
+from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
+from tango.domain.requests import LcWork, Reason
+from tango.domain.services import ServiceClass
+from tango.errors import InstanceFailed, StoreUnavailable
+from tango.ports import FleetStore, RequestStore, Served
+from tango.settings import LcSettings, LeaseSettings
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.faulty import Faulty
+from tests.fakes.instance_calls import ScriptedCalls
+from tests.fakes.publisher import RecordingPublisher
+from tests.fakes.store_world import CHAT, FLEET, LIVE_S, OVER_S, WEB, instance_of, node_states
+
+RUN_ZERO_S = 1_600_000_000.0
+SETTINGS = LcSettings(max_in_flight=8, settle_every_s=0.001, timeout_targets=10.0, timeout_min_s=1.0)
+LEASE = LeaseSettings(execution_s=LIVE_S)
+C1_N1 = 0
+"""Row of the snapshot's nodes to which these tests dispatch."""
+C1_NODES = node_states(FLEET.clusters[0])
+
+Make = Callable[..., LcExecutor]
+
+
+@pytest.fixture
+def world() -> ControlWorld:
+    """In memory."""
+    return control_world()
+
+
+@pytest.fixture
+def calls() -> ScriptedCalls:
+    """Instances that serve everything from second 3 to 4 of the run."""
+    return ScriptedCalls(Served(started_at_s=RUN_ZERO_S + 3.0, finished_at_s=RUN_ZERO_S + 4.0))
+
+
+@pytest.fixture
+def make(world: ControlWorld, calls: ScriptedCalls) -> Iterator[Make]:
+    """Makes executors, which end with the test."""
+    made: list[LcExecutor] = []
+
+    def make(
+        *,
+        settings: LcSettings = SETTINGS,
+        lease: LeaseSettings = LEASE,
+        requests: RequestStore | None = None,
+        fleet: FleetStore | None = None,
+        publisher: RecordingPublisher | None = None,
+        max_age_s: float = 0.5,
+    ) -> LcExecutor:
+        executor = LcExecutor(
+            requests=requests or world.requests,
+            directory=InstanceDirectory(fleet or world.fleet, max_age_s=max_age_s),
+            calls=lambda: calls,
+            publisher=publisher or world.publisher,
+            run_zero_s=lambda run_id: RUN_ZERO_S,
+            settings=settings,
+            lease=lease,
+        )
+        made.append(executor)
+        return executor
+
+    yield make
+    calls.holding = False
+    calls.let_go()
+    for executor in made:
+        executor.close(timeout_s=1.0)
+
+
+def until(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    """Wait for another thread to bring something about. Raises: AssertionError if it does not."""
+    deadline_s = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline_s, "it did not come about"
+        time.sleep(0.0005)
+
+
+def dispatched(world: ControlWorld, count: int, *, epochs: int = 1) -> int:
+    """A run of WEB requests that wait for execution at c1, after some epochs that came to nothing."""
+    run_id = world.created(*[WEB] * count)
+    for _ in range(epochs - 1):
+        world.dispatch(run_id, range(count), node=C1_N1, lease_s=OVER_S)
+        world.requests.requeue_expired(limit=count)
+    world.dispatch(run_id, range(count), node=C1_N1)
+    return run_id
+
+
+def execute(executor: LcExecutor, run_id: int, request_ids: Sequence[int], *, epoch: int = 1) -> int:
+    """As the task of `exec.c1` does."""
+    return executor.execute(run_id, "c1", request_ids, [epoch] * len(request_ids), owner="worker-1")
+
+
+# ---- a call and its end ------------------------------------------------------------------------------------------------
+
+
+def test_a_served_request_is_settled_with_its_start_and_finish(world: ControlWorld, make: Make) -> None:
+    """The start is the instance's, the finish is when the answer was here: both counted from the run's zero."""
+    run_id = dispatched(world, 1)
+    executor = make()
+    before_s = time.time()
+
+    claimed = execute(executor, run_id, [0])
+
+    until(lambda: world.states(run_id) == ["succeeded"])
+    row = world.row(run_id, 0)
+    assert claimed == 1
+    assert row.started_s == 3.0
+    assert before_s <= RUN_ZERO_S + row.finished_s <= time.time()
+    assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
+    assert executor.in_flight == 0
+
+
+def test_a_call_goes_to_the_planned_node_with_its_services_payload(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """The instance is one of the request's service on the node that dispatch chose."""
+    run_id = dispatched(world, 1)
+
+    execute(make(), run_id, [0])
+
+    until(lambda: len(calls.calls) == 1)
+    [call] = calls.calls
+    assert (call.instance.pod, call.work.request_id) == ("lc-web-c1-n1-0", 0)
+    assert call.payload_kib == WEB.payload_kib
+
+
+@pytest.mark.parametrize(("least_s", "timeout_s"), [(1.0, 5.0), (7.0, 7.0)])
+def test_a_call_is_given_up_after_ten_targets_and_not_before_a_least_time(
+    world: ControlWorld, make: Make, calls: ScriptedCalls, least_s: float, timeout_s: float
+) -> None:
+    """The target here is half a second: ten of them, unless the least time is longer."""
+    run_id = dispatched(world, 1)
+
+    execute(make(settings=replace(SETTINGS, timeout_min_s=least_s)), run_id, [0])
+
+    until(lambda: len(calls.calls) == 1)
+    assert calls.calls[0].timeout_s == timeout_s
+
+
+def test_ready_instances_of_a_node_take_turns(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """Four requests over two ready instances go two each, and none to the one that is not ready."""
+    instances = [instance_of(WEB, "c1-n1", k=k, ready=k != 1) for k in range(3)]
+    world.fleet.observe("c1", C1_NODES, instances, sample=False)
+    run_id = dispatched(world, 4)
+
+    execute(make(), run_id, range(4))
+
+    until(lambda: len(calls.calls) == 4)
+    assert sorted(call.instance.pod for call in calls.calls) == ["lc-web-c1-n1-0"] * 2 + ["lc-web-c1-n1-2"] * 2
+
+
+def test_a_timed_out_call_fails_its_request_for_good(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """It has missed its target in any case, and a further attempt would only add load."""
+    run_id = dispatched(world, 1)
+    calls.failures[0] = InstanceFailed("no answer", reason=str(Reason.TIMED_OUT))
+
+    execute(make(), run_id, [0])
+
+    until(lambda: world.states(run_id) == ["failed"])
+    assert world.attempts(run_id) == [(0, 1, "failed", "timed-out")]
+
+
+@pytest.mark.parametrize("reason", [Reason.INSTANCE_UNREACHABLE, Reason.INSTANCE_REFUSED])
+def test_an_instance_that_fails_sends_its_request_back(
+    world: ControlWorld, make: Make, calls: ScriptedCalls, reason: Reason
+) -> None:
+    """Unreachable or refused: the request is released again under its epoch, with the reason; others are not touched."""
+    run_id = dispatched(world, 2)
+    calls.failures[1] = InstanceFailed("no", reason=str(reason))
+
+    execute(make(), run_id, [0, 1])
+
+    until(lambda: world.states(run_id) == ["succeeded", "released"])
+    assert world.attempts(run_id)[1] == (1, 1, "requeued", str(reason))
+
+
+def test_without_a_ready_instance_the_request_goes_back(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """Nobody is called, and the reason says why."""
+    world.fleet.observe("c1", C1_NODES, [], sample=False)
+    run_id = dispatched(world, 1)
+
+    execute(make(), run_id, [0])
+
+    until(lambda: world.states(run_id) == ["released"])
+    assert world.attempts(run_id) == [(0, 1, "requeued", "no-instance")]
+    assert calls.calls == []
+
+
+def test_a_call_that_breaks_still_ends(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A defect of ours must not leave a row without an end, nor keep its place."""
+    run_id = dispatched(world, 1)
+    calls.failures[0] = ZeroDivisionError("a defect")
+    executor = make(settings=replace(SETTINGS, max_in_flight=1))
+
+    execute(executor, run_id, [0])
+
+    until(lambda: world.states(run_id) == ["released"])
+    assert world.attempts(run_id) == [(0, 1, "requeued", "instance-unreachable")]
+    assert executor.reserve(1) == 1
+
+
+def test_a_requeued_request_is_published_again_after_a_pause(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A first failure is announced to its entry cluster about a tenth of a second later, as LC of its service.
+
+    The pause is the executor's own, so that this test waits for it; others only look at the row.
+    """
+    run_id = dispatched(world, 4)
+    calls.failures = {k: InstanceFailed("no", reason=str(Reason.INSTANCE_UNREACHABLE)) for k in range(4)}
+    publisher = RecordingPublisher(time.monotonic)
+    begun_s = time.monotonic()
+
+    execute(make(publisher=publisher), run_id, range(4))
+
+    until(lambda: len(publisher.request_ids) == 4)
+    lc = int(ServiceClass.LC)
+    homes = {
+        request_id: (b.run_id, b.cluster, b.service, b.service_class) for b in publisher.batches for request_id in b.request_ids
+    }
+    assert homes == {k: (run_id, "c1" if k % 2 == 0 else "c2", "web", lc) for k in range(4)}
+    assert publisher.announced[0][0] - begun_s >= 0.7 * PAUSES_S[0]
+
+
+def test_a_request_out_of_attempts_leaves_the_executor_working(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """After its third failure it is dead-lettered and has no pause any more; what comes after it is served as ever."""
+    lost, served = dispatched(world, 1, epochs=3), dispatched(world, 2)
+    calls.failures[0] = InstanceFailed("no", reason=str(Reason.INSTANCE_UNREACHABLE))
+    executor = make()
+
+    execute(executor, lost, [0], epoch=3)
+    until(lambda: world.states(lost) == ["failed"])
+    execute(executor, served, [1])
+
+    until(lambda: world.states(served)[1] == "succeeded")
+    assert world.row(lost, 0).reason == "attempts-exhausted: instance-unreachable"
+
+
+# ---- the stores away ---------------------------------------------------------------------------------------------------
+
+
+def test_results_wait_while_the_store_is_away_and_keep_their_leases(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """An answer that cannot be written is kept, its row's lease renewed, and written once the store is back.
+
+    The executor waits half a second before it asks the store again, and so does this test.
+    """
+    run_id = dispatched(world, 1)
+    store = Faulty(world.requests, settle=[StoreUnavailable("away")])
+
+    execute(make(requests=store, lease=LeaseSettings(execution_s=0.006)), run_id, [0])
+
+    until(lambda: len(store.calls_of("settle")) == 1)
+    ended = world.states(run_id), len(store.calls_of("renew"))
+    until(lambda: len(store.calls_of("renew")) >= ended[1] + 3)
+    assert ended[0] == ["running"]
+    until(lambda: world.states(run_id) == ["succeeded"])
+    assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
+
+
+def test_leases_of_calls_under_way_are_renewed(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A call may take longer than a lease: each renewal moves the row's end of lease on, also after one that failed."""
+    run_id = dispatched(world, 2)
+    calls.holding = True
+    store = Faulty(world.requests, renew=[StoreUnavailable("away")])
+
+    execute(make(requests=store, lease=LeaseSettings(execution_s=0.006)), run_id, [0, 1])
+    claimed_until_s = [world.row(run_id, k).lease_until_s for k in (0, 1)]
+
+    until(lambda: all(world.row(run_id, k).lease_until_s > claimed_until_s[k] for k in (0, 1)))
+    assert {tuple(sorted(call.args[1])) for call in store.calls_of("renew")} == {(0, 1)}
+    assert world.states(run_id) == ["running", "running"]
+
+
+def test_an_old_directory_is_better_than_none(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """While instances cannot be read, calls go to those that were known before."""
+    run_id = dispatched(world, 2)
+    fleet = Faulty(world.fleet)
+    executor = make(fleet=fleet, max_age_s=0.0)
+    execute(executor, run_id, [0])
+    until(lambda: world.states(run_id)[0] == "succeeded")
+    fleet.failures["instances"] = [StoreUnavailable("away")]
+
+    execute(executor, run_id, [1])
+
+    until(lambda: world.states(run_id)[1] == "succeeded")
+    assert fleet.failures["instances"] == []
+
+
+def test_instances_are_read_again_when_the_reading_is_old(world: ControlWorld) -> None:
+    """Within its age a directory is not read twice; beyond it a new instance is found and a lost one forgotten."""
+    fleet = Faulty(world.fleet)
+    young, old = InstanceDirectory(fleet, max_age_s=1000.0), InstanceDirectory(world.fleet, max_age_s=0.0)
+    for directory in (young, old):
+        directory.refresh()
+    world.fleet.observe("c1", C1_NODES, [instance_of(WEB, "c1-n2", k=7)], sample=False)
+
+    for directory in (young, old):
+        directory.refresh()
+
+    assert len(fleet.calls_of("instances")) == 1
+    assert [_pod(young, "c1-n1"), _pod(young, "c1-n2")] == ["lc-web-c1-n1-0", "lc-web-c1-n2-0"]
+    assert [_pod(old, "c1-n1"), _pod(old, "c1-n2")] == [None, "lc-web-c1-n2-7"]
+
+
+def test_a_service_that_is_not_declared_any_more_has_no_payload(world: ControlWorld) -> None:
+    """Its instances may outlive it for a moment; a call to them is only smaller."""
+    directory = InstanceDirectory(world.fleet)
+
+    directory.refresh()
+
+    assert [directory.payload_kib(name) for name in ("chat", "gone")] == [CHAT.payload_kib, 0.0]
+
+
+# ---- room --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_cap_on_calls_under_way_holds_the_message_back(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """With room for two the third row is not even claimed until a call has ended: its message stays with this worker."""
+    run_id = dispatched(world, 3)
+    calls.holding = True
+    executor = make(settings=replace(SETTINGS, max_in_flight=2))
+    task = threading.Thread(target=execute, args=(executor, run_id, [0, 1, 2]), daemon=True)
+
+    task.start()
+    until(lambda: executor.in_flight == 2)
+    time.sleep(0.005)  # what is held back has the time to come through
+    held_back = world.states(run_id), task.is_alive()
+    calls.let_go(1)
+
+    until(lambda: len(calls.calls) == 3)
+    task.join(timeout=5.0)
+    assert held_back == (["running", "running", "dispatched"], True)
+    assert not task.is_alive()
+    assert executor.in_flight == 2
+
+
+def test_a_batch_larger_than_all_the_room_is_claimed_in_parts(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A quarter of the room at a time, so that no batch waits for a worker that is empty; every request is served."""
+    run_id = dispatched(world, 10)
+    store = Faulty(world.requests)
+    executor = make(requests=store, settings=replace(SETTINGS, max_in_flight=8))
+
+    claimed = execute(executor, run_id, range(10))
+
+    until(lambda: world.states(run_id) == ["succeeded"] * 10)
+    assert claimed == 10
+    assert [len(call.args[2]) for call in store.calls_of("claim_execution")] == [2] * 5
+
+
+def test_what_cannot_be_claimed_takes_no_room(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A message of an epoch that has moved on claims nothing, calls nobody, and leaves all places free."""
+    run_id = dispatched(world, 2)
+    executor = make(settings=replace(SETTINGS, max_in_flight=2))
+
+    claimed = execute(executor, run_id, [0, 1], epoch=7)
+
+    assert (claimed, executor.reserve(5)) == (0, 2)
+    assert calls.calls == []
+
+
+def test_a_claim_that_fails_gives_its_room_back(world: ControlWorld, make: Make) -> None:
+    """The store is away: the task fails and comes again, and the worker is as empty as before."""
+    run_id = dispatched(world, 2)
+    away = Faulty(world.requests, claim_execution=[StoreUnavailable("away")])
+    executor = make(requests=away, settings=replace(SETTINGS, max_in_flight=8))
+
+    with pytest.raises(StoreUnavailable):
+        execute(executor, run_id, [0, 1])
+
+    assert executor.reserve(100) == 8
+
+
+def test_a_reservation_is_what_there_is_without_waiting(make: Make) -> None:
+    """The dispatcher asks for ten places, then for more; it gets what is free, and at last nothing."""
+    executor = make(settings=replace(SETTINGS, max_in_flight=12))
+
+    assert [executor.reserve(10), executor.reserve(10), executor.reserve(10)] == [10, 2, 0]
+
+
+def test_unused_reservation_is_free_again_and_used_one_when_its_call_ends(
+    world: ControlWorld, make: Make, calls: ScriptedCalls
+) -> None:
+    """Of three reserved places one is used: two are free at once, the third after the answer."""
+    run_id = dispatched(world, 1)
+    calls.holding = True
+    executor = make(settings=replace(SETTINGS, max_in_flight=3))
+    works = _claimed(world, run_id)
+    reserved = executor.reserve(3)
+
+    executor.start(works, reserved=reserved)
+    until(lambda: executor.in_flight == 1)
+    meanwhile = executor.reserve(3)
+    executor.start([], reserved=meanwhile)
+    calls.let_go()
+
+    until(lambda: executor.in_flight == 0)
+    assert (reserved, meanwhile) == (3, 2)
+    until(lambda: executor.reserve(3) == 3)
+
+
+def test_nothing_is_reserved_while_a_message_waits_for_room(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """Who waits comes first: else the dispatcher, which never waits, could take every place that becomes free."""
+    run_id = dispatched(world, 8)
+    calls.holding = True
+    executor = make(settings=replace(SETTINGS, max_in_flight=8))
+    kept = executor.reserve(7)
+    task = threading.Thread(target=execute, args=(executor, run_id, range(8)), daemon=True)
+
+    task.start()
+    until(lambda: not _could_reserve(executor))
+    executor.start([], reserved=kept)
+
+    task.join(timeout=5.0)
+    until(lambda: executor.in_flight == 8)
+    assert not task.is_alive()
+
+
+def test_closing_waits_for_the_calls_under_way(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A worker that stops lets its calls end and settles them before it drops the connections."""
+    run_id = dispatched(world, 2)
+    calls.holding = True
+    executor = make()
+    execute(executor, run_id, [0, 1])
+    until(lambda: executor.in_flight == 2)
+    closing = threading.Thread(target=executor.close, daemon=True)
+
+    closing.start()
+    calls.let_go()
+    closing.join(timeout=5.0)
+
+    assert not closing.is_alive()
+    assert world.states(run_id) == ["succeeded", "succeeded"]
+    assert calls.closed
+
+
+def _pod(directory: InstanceDirectory, node: str) -> str | None:
+    found = directory.pick("web", node)
+    return found.pod if found else None
+
+
+def _could_reserve(executor: LcExecutor) -> bool:
+    reserved = executor.reserve(1)
+    executor.start([], reserved=reserved)
+    return reserved == 1
+
+
+def _claimed(world: ControlWorld, run_id: int) -> list[LcWork]:
+    return world.requests.claim_execution(run_id, "c1", [0], [1], owner="worker-1", lease_s=LIVE_S)

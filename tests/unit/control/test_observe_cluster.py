@@ -1,0 +1,348 @@
+"""Observation: what a cluster's nodes and pods, as the API server writes them, mean for Tango."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tango.control.observe_cluster import (
+    be_identity,
+    be_started_at_s,
+    instance_states,
+    is_over,
+    node_states,
+    outcome_of,
+    pod_class,
+    pod_end,
+)
+from tango.domain.observations import PodEnd
+from tango.domain.requests import Outcome, Reason, RequestState
+
+Json = dict[str, Any]
+
+TEN, TEN_S = "2026-01-01T00:00:10Z", datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC).timestamp()
+HALF_PAST, HALF_PAST_S = "2026-01-01T00:00:30Z", TEN_S + 20.0
+READY = {"type": "Ready", "status": "True"}
+BY_EVICTION = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
+
+
+def node(name: str = "n1", *, conditions: list[Json] | None = None, **spec: Any) -> Json:
+    """A node of 4 cores and 8 GiB, ready unless other conditions are given."""
+    return {
+        "metadata": {"name": name},
+        "spec": spec,
+        "status": {"allocatable": {"cpu": "4", "memory": "8Gi"}, "conditions": [READY] if conditions is None else conditions},
+    }
+
+
+def pod(kind: str, *, name: str = "p", on: str | None = "n1", labels: Json | None = None, **status: Any) -> Json:
+    """A pod of Tango's of 250m to 1 core and 64Mi; BE ones are request 5 of run 3 under epoch 2."""
+    identity = {"tango/run": "3", "tango/request": "5", "tango/epoch": "2"} if kind == "be" else {"tango/service": "web"}
+    container = {
+        "name": "work",
+        "ports": [{"containerPort": 8181}],
+        "resources": {"requests": {"cpu": "250m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}},
+    }
+    all_labels = {"app.kubernetes.io/managed-by": "tango", "tango/class": kind, **identity, **(labels or {})}
+    spec = {"containers": [container], **({"nodeName": on} if on else {})}
+    return {"metadata": {"name": name, "uid": f"uid-{name}", "labels": all_labels}, "spec": spec, "status": status}
+
+
+def running(**container: Any) -> Json:
+    """The status of a pod with an address whose container runs since TEN."""
+    state = {"running": {"startedAt": TEN}}
+    return {"phase": "Running", "podIP": "10.1.2.3", "containerStatuses": [{"ready": True, "state": state, **container}]}
+
+
+def ended(phase: str, *, why: str = "", message: str = "", **status: Any) -> Json:
+    """The status of a pod whose container ran from TEN to HALF_PAST and gives `why` as its own reason."""
+    terminated = {"startedAt": TEN, "finishedAt": HALF_PAST, "reason": why, "message": message}
+    return {"phase": phase, "containerStatuses": [{"state": {"terminated": terminated}}], **status}
+
+
+def end_of(found: Json, *, deleted: bool = False) -> PodEnd:
+    """The end of a pod that has one."""
+    end = pod_end(found, deleted=deleted)
+    assert end is not None
+    return end
+
+
+# ---- whose pod ---------------------------------------------------------------------------------------------------------
+
+
+def test_only_pods_that_tango_manages_have_a_class() -> None:
+    """A stranger's pod is none of ours, even if it carries a label of that name; pods may have no labels at all."""
+    stranger = pod("be", labels={"app.kubernetes.io/managed-by": "helm"})
+
+    assert [pod_class(p) for p in (pod("lc"), pod("be"), stranger, {"metadata": {"labels": None}})] == ["lc", "be", "", ""]
+
+
+def test_a_be_pod_is_known_by_its_labels() -> None:
+    """Run, request and epoch; labels that are missing or damaged say nothing, and are no error."""
+    damaged = pod("be", labels={"tango/epoch": "two"})
+
+    assert [be_identity(p) for p in (pod("be"), damaged, pod("lc"), {"metadata": {}})] == [(3, 5, 2), None, None, None]
+
+
+@pytest.mark.parametrize(("phase", "over"), [("Pending", False), ("Running", False), ("Succeeded", True), ("Failed", True)])
+def test_a_pod_is_over_when_it_succeeded_or_failed(phase: str, over: bool) -> None:
+    """From then on it holds nothing."""
+    assert is_over(pod("be", phase=phase)) is over
+
+
+# ---- nodes -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_node_holds_what_its_live_pods_ask_for() -> None:
+    """LC and BE apart, requests and limits apart; pods that ended, wait for a node, or are a stranger's do not count."""
+    stranger = pod("be", labels={"app.kubernetes.io/managed-by": "helm"})
+    pods = [
+        pod("lc", **running()),
+        pod("be", **running()),
+        pod("be", phase="Pending"),
+        pod("be", **ended("Succeeded")),
+        pod("be", on=None, phase="Pending"),
+        pod("be", on="n2", **running()),
+        stranger,
+    ]
+
+    [found] = node_states([node("n1")], pods, {})
+
+    assert (found.lc_cpu_request_millicores, found.lc_cpu_limit_millicores, found.lc_memory_held_mib) == (250, 1000, 64)
+    assert (found.be_cpu_request_millicores, found.be_cpu_limit_millicores, found.be_memory_held_mib) == (500, 2000, 128)
+    assert found.be_pods == 2
+
+
+def test_a_node_is_read_with_what_is_allocatable_and_used() -> None:
+    """Quantities become millicores and MiB; without a metrics server usage is unknown, and not 0."""
+    usage = {"n1": {"cpu": "1500000001n", "memory": "2097153Ki"}}
+
+    known, unknown = node_states([node("n1"), node("n2")], [], usage)
+
+    assert (known.name, known.cpu_allocatable_millicores, known.memory_allocatable_mib) == ("n1", 4000, 8192)
+    assert (known.cpu_used_millicores, known.memory_used_mib) == pytest.approx((1500.000001, 2048.0009765625))
+    assert (unknown.cpu_used_millicores, unknown.memory_used_mib) == (None, None)
+
+
+def test_memory_without_a_request_counts_by_its_limit() -> None:
+    """The API server fills a missing request in from the limit; so do we, for objects that did not pass through it."""
+    found = pod("lc", **running())
+    del found["spec"]["containers"][0]["resources"]["requests"]["memory"]
+
+    [state] = node_states([node()], [found], {})
+
+    assert state.lc_memory_held_mib == 64
+
+
+@pytest.mark.parametrize(
+    ("found", "ready"),
+    [
+        (node(), True),
+        (node(unschedulable=True), False),
+        (node(conditions=[{"type": "Ready", "status": "Unknown"}]), False),
+        (node(conditions=[{"type": "MemoryPressure", "status": "True"}]), False),
+        (node(conditions=[]), False),
+        ({"metadata": {"name": "n1"}}, False),
+    ],
+    ids=["ready", "cordoned", "silent", "other-condition", "no-condition", "no-status"],
+)
+def test_a_node_is_ready_when_it_says_so_and_is_not_cordoned(found: Json, ready: bool) -> None:
+    """A node that does not answer, or takes no pods, gets none."""
+    [state] = node_states([found], [], {})
+
+    assert state.ready is ready
+
+
+# ---- instances ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_instance_is_read_with_its_address_and_its_size() -> None:
+    """Name, uid, service, node, address and port, and what it may use."""
+    [found] = instance_states([pod("lc", name="lc-web-n1-0", **running(restartCount=2))], {"n1"})
+
+    assert (found.pod, found.uid, found.service, found.node) == ("lc-web-n1-0", "uid-lc-web-n1-0", "web", "n1")
+    assert (found.pod_ip, found.port, found.ready, found.restarts) == ("10.1.2.3", 8181, True, 2)
+    assert (found.cpu_request_millicores, found.cpu_limit_millicores, found.memory_limit_mib) == (250, 1000, 64)
+
+
+def test_the_limit_in_effect_counts_and_not_the_wanted_one() -> None:
+    """After a resize the spec says what is wanted, the container's status what it has."""
+    [found] = instance_states([pod("lc", **running(resources={"limits": {"cpu": "750m", "memory": "64Mi"}}))], {"n1"})
+
+    assert found.cpu_limit_millicores == 750
+
+
+def test_pods_that_cannot_serve_are_no_instances() -> None:
+    """BE pods, pods without an address yet, and those that ended."""
+    pods = [pod("be", **running()), pod("lc", phase="Pending"), pod("lc", podIP="10.1.2.3", **ended("Failed"))]
+
+    assert instance_states(pods, {"n1"}) == []
+
+
+def test_an_instance_is_ready_while_its_container_its_pod_and_its_node_are() -> None:
+    """A container that is not ready, a pod that is being deleted, or a node that is away: nothing is sent there."""
+    leaving = pod("lc", name="leaving", **running())
+    leaving["metadata"]["deletionTimestamp"] = HALF_PAST
+    pods = [
+        pod("lc", name="good", **running()),
+        pod("lc", name="starting", **running(ready=False)),
+        leaving,
+        pod("lc", name="stranded", on="n2", **running()),
+        pod("lc", name="new", podIP="10.1.2.3", phase="Pending"),
+    ]
+
+    found = {instance.pod: instance.ready for instance in instance_states(pods, {"n1"})}
+
+    assert found == {"good": True, "starting": False, "leaving": False, "stranded": False, "new": False}
+
+
+# ---- BE pods: start and end --------------------------------------------------------------------------------------------
+
+
+def test_a_be_pod_has_started_while_its_container_runs() -> None:
+    """Waiting for its image it has not, nor is it running once it is over."""
+    waiting = pod("be", phase="Running", containerStatuses=[{"state": {"waiting": {"reason": "ContainerCreating"}}}])
+
+    found = [
+        be_started_at_s(p) for p in (pod("be", **running()), waiting, pod("be", phase="Pending"), pod("be", **ended("Failed")))
+    ]
+
+    assert found == [TEN_S, None, None, None]
+
+
+def test_a_pod_that_lives_or_is_not_ours_has_no_end() -> None:
+    """Running and waiting ones live; the end of an instance, or of a pod without an identity, settles no request."""
+    nameless = pod("be", labels={"tango/run": "?"}, **ended("Succeeded"))
+
+    assert [pod_end(p, deleted=False) for p in (pod("be", **running()), pod("be"), pod("lc", **ended("Failed")), nameless)] == [
+        None
+    ] * 4
+    assert pod_end(pod("lc", **running()), deleted=True) is None
+
+
+def test_the_end_of_a_pod_carries_its_identity_and_the_times_of_its_container() -> None:
+    """Whole seconds, as Kubernetes writes them."""
+    end = end_of(pod("be", name="be-r3-5-e2", **ended("Succeeded")))
+
+    assert (end.run_id, end.request_id, end.epoch, end.pod, end.uid) == (3, 5, 2, "be-r3-5-e2", "uid-be-r3-5-e2")
+    assert (end.phase, end.reason) == ("Succeeded", "")
+    assert (end.started_at_s, end.finished_at_s, end.cpu_work_done_s) == (TEN_S, HALF_PAST_S, None)
+
+
+def test_a_termination_message_gives_exact_times_and_the_work_done() -> None:
+    """Our workload writes what Kubernetes' whole seconds cannot say; what it does not write is taken from Kubernetes."""
+    exact = json.dumps({"started_s": TEN_S + 0.25, "finished_s": TEN_S + 7.75, "cpu_work_s": 3.5})
+    only_work = json.dumps({"cpu_work_s": 2})
+
+    first = end_of(pod("be", **ended("Succeeded", message=exact)))
+    second = end_of(pod("be", **ended("Failed", message=only_work)))
+
+    assert (first.started_at_s, first.finished_at_s, first.cpu_work_done_s) == (TEN_S + 0.25, TEN_S + 7.75, 3.5)
+    assert (second.started_at_s, second.finished_at_s, second.cpu_work_done_s) == (TEN_S, HALF_PAST_S, 2.0)
+
+
+@pytest.mark.parametrize("message", ["", "no JSON", "[1, 2]", '{"cpu_work_s": "much"}', "null"])
+def test_a_message_that_is_not_ours_is_no_error(message: str) -> None:
+    """Other images write what they like there."""
+    end = end_of(pod("be", **ended("Failed", message=message)))
+
+    assert (end.started_at_s, end.finished_at_s, end.cpu_work_done_s) == (TEN_S, HALF_PAST_S, None)
+
+
+def test_a_pod_that_vanished_before_it_ended_is_deleted() -> None:
+    """Its start is known if it ran; one that had ended before it was deleted keeps that end."""
+    ran, waited = end_of(pod("be", **running()), deleted=True), end_of(pod("be", phase="Pending"), deleted=True)
+    done = end_of(pod("be", **ended("Succeeded")), deleted=True)
+
+    assert [(end.phase, end.started_at_s, end.finished_at_s) for end in (ran, waited, done)] == [
+        ("Deleted", TEN_S, None),
+        ("Deleted", None, None),
+        ("Succeeded", TEN_S, HALF_PAST_S),
+    ]
+
+
+def test_why_a_pod_failed_is_looked_for_in_three_places() -> None:
+    """A disruption says most, then the pod's own reason, then its container's; a container's reason of success is none."""
+    disrupted = pod("be", **running(), conditions=[BY_EVICTION])
+    spared = pod("be", **running(), conditions=[{**BY_EVICTION, "status": "False"}])
+    failed = [
+        pod("be", **ended("Failed", why="OOMKilled")),
+        pod("be", **ended("Failed", why="Error", reason="OutOfcpu")),
+        pod("be", **ended("Failed", why="Error", reason="Evicted", conditions=[BY_EVICTION])),
+        pod("be", **ended("Succeeded", why="Completed")),
+    ]
+
+    reasons = [end_of(found).reason for found in failed]
+    gone = [end_of(found, deleted=True).reason for found in (disrupted, spared)]
+
+    assert reasons == ["OOMKilled", "OutOfcpu", "EvictionByEvictionAPI", ""]
+    assert gone == ["EvictionByEvictionAPI", ""]
+
+
+# ---- what an end means -------------------------------------------------------------------------------------------------
+
+
+def outcome(**end: Any) -> Outcome:
+    """Of a pod's end, for a run that began at second 100 of Unix time; it is second 130."""
+    facts: Json = {
+        "run_id": 3,
+        "request_id": 5,
+        "epoch": 2,
+        "pod": "p",
+        "uid": "u",
+        "phase": "Failed",
+        "reason": "",
+        "started_at_s": 110.0,
+        "finished_at_s": 120.0,
+        "cpu_work_done_s": None,
+    }
+    return outcome_of(PodEnd(**{**facts, **end}), run_zero_s=100.0, now_s=130.0)
+
+
+def test_a_pod_that_succeeded_has_served_its_request() -> None:
+    """Under its epoch, with times counted from the run's zero; where the end's time is unknown it is now."""
+    found, undated = outcome(phase="Succeeded", cpu_work_done_s=4.0), outcome(phase="Succeeded", finished_at_s=None)
+
+    assert (found.run_id, found.request_id, found.epoch, found.state) == (3, 5, 2, RequestState.SUCCEEDED)
+    assert (found.started_s, found.finished_s, found.work_lost_s, found.reason) == (10.0, 20.0, 0.0, Reason.NONE)
+    assert undated.finished_s == 30.0
+
+
+def test_any_other_end_sends_the_request_back_with_the_work_that_was_lost() -> None:
+    """To `pending`, for the centre; it did not finish. A pod that never started has lost nothing."""
+    found = outcome(cpu_work_done_s=4.0)
+    unstarted = outcome(phase="Deleted", started_at_s=None, finished_at_s=None)
+
+    assert (found.run_id, found.request_id, found.epoch, found.state) == (3, 5, 2, RequestState.PENDING)
+    assert (found.started_s, found.finished_s, found.work_lost_s) == (10.0, None, 4.0)
+    assert (unstarted.state, unstarted.started_s, unstarted.work_lost_s) == (RequestState.PENDING, None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("kubernetes", "ours"),
+    [
+        ("OutOfcpu", Reason.OUT_OF_CPU),
+        ("OutOfmemory", Reason.OUT_OF_MEMORY),
+        ("OOMKilled", Reason.OUT_OF_MEMORY),
+        ("Evicted", Reason.EVICTED),
+        ("EvictionByEvictionAPI", Reason.EVICTED),
+        ("NodeLost", Reason.NODE_LOST),
+        ("NodeShutdown", Reason.NODE_LOST),
+        ("Error", Reason.POD_FAILED),
+        ("", Reason.POD_FAILED),
+    ],
+)
+def test_reasons_are_told_in_our_words(kubernetes: str, ours: Reason) -> None:
+    """Kubernetes has several words for one thing; one that we do not know is a pod that failed."""
+    assert outcome(phase="Failed", reason=kubernetes).reason is ours
+
+
+def test_a_pod_that_vanished_without_a_reason_is_lost() -> None:
+    """Somebody deleted it; with a reason it is what the reason says."""
+    assert [outcome(phase="Deleted", reason=reason).reason for reason in ("", "EvictionByEvictionAPI")] == [
+        Reason.POD_LOST,
+        Reason.EVICTED,
+    ]

@@ -1,0 +1,297 @@
+"""Placement of BE: one scheduler at a time records where pods go, and only then makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tango.control.place_be import LEASE as SCHEDULER
+from tango.control.place_be import place_pending_be
+from tango.domain.plans import BePlan
+from tango.domain.requests import BePending
+from tango.domain.snapshot import FleetSnapshot
+from tango.errors import ClusterUnavailable, Invalid
+from tango.ports import FleetStore
+from tango.settings import BeSettings, LeaseSettings
+from tango.systems import BePolicy
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.faulty import Faulty
+from tests.fakes.store_world import BATCH
+
+LEASES = LeaseSettings(placement_s=20.0)
+C1_N1, C1_N2, C2_N1 = 0, 1, 2
+"""Rows of the snapshot's nodes."""
+NOWHERE = -1
+
+
+class ByHand:
+    """A policy that sends its requests to these nodes in order, and keeps what it was shown."""
+
+    def __init__(self, *nodes: int, name: str = "by-hand", checkpoint: str = "", fallback_reason: str = "") -> None:
+        self.nodes, self.name, self.checkpoint, self.fallback_reason = nodes, name, checkpoint, fallback_reason
+        self.shown: list[tuple[BePending, FleetSnapshot]] = []
+
+    def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+        """Decide."""
+        self.shown.append((pending, snapshot))
+        return BePlan(
+            node=np.array(self.nodes[: len(pending)], np.int32),
+            policy=self.name,
+            checkpoint=self.checkpoint,
+            fallback_reason=self.fallback_reason,
+        )
+
+
+@pytest.fixture
+def world() -> ControlWorld:
+    """In memory."""
+    return control_world()
+
+
+def place(
+    world: ControlWorld,
+    policy: BePolicy | Callable[[int], BePolicy],
+    *,
+    owner: str = "scheduler",
+    fleet: FleetStore | None = None,
+    settings: BeSettings | None = None,
+) -> dict[str, int]:
+    """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
+    return place_pending_be(
+        owner=owner,
+        policy_of=(lambda run_id: policy) if isinstance(policy, ByHand) else policy,
+        requests=world.requests,
+        fleet=fleet or world.fleet,
+        leases=world.leases,
+        gateway=world.gateway,
+        clock=world.clock,
+        settings=settings or BeSettings(),
+        lease=LEASES,
+    )
+
+
+# ---- one cycle ---------------------------------------------------------------------------------------------------------
+
+
+def test_pending_requests_become_pods_on_the_nodes_that_the_policy_chose(world: ControlWorld) -> None:
+    """Each placement names cluster, node, pod, epoch and what the pod asks for; what has no node stays pending."""
+    run_id = world.pending(BATCH, BATCH, BATCH)
+
+    report = place(world, ByHand(C1_N2, NOWHERE, C2_N1))
+
+    assert report == {"considered": 3, "placed": 2}
+    assert [(p.request_id, p.epoch, p.cluster, p.node) for p in world.gateway.placed] == [
+        (0, 1, "c1", "c1-n2"),
+        (2, 1, "c2", "c2-n1"),
+    ]
+    assert [p.pod for p in world.gateway.placed] == [f"be-r{run_id}-0-e1", f"be-r{run_id}-2-e1"]
+    assert {(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib) for p in world.gateway.placed} == {(500, 2000, 64)}
+    assert world.states(run_id) == ["placed", "pending", "placed"]
+
+
+def test_rows_are_recorded_before_their_pods_are_made(world: ControlWorld) -> None:
+    """A scheduler that dies in between leaves a row whose lease runs out, never a pod that nobody knows."""
+    run_id = world.pending(BATCH)
+    then: list[list[str]] = []
+    world.gateway.on_call = lambda name: then.append(world.states(run_id))
+
+    place(world, ByHand(C1_N1))
+
+    assert then == [["placed"]]
+    assert world.row(run_id, 0).lease_until_s - world.state.time_s == pytest.approx(LEASES.placement_s, abs=0.01)
+
+
+def test_a_cycle_takes_the_oldest_up_to_its_limit(world: ControlWorld) -> None:
+    """What waits longest is decided first; the rest comes with the next tick."""
+    run_id = world.pending(BATCH, BATCH, BATCH)
+
+    report = place(world, ByHand(C1_N1, C1_N1), settings=BeSettings(batch_limit=2))
+
+    assert report == {"considered": 2, "placed": 2}
+    assert world.states(run_id) == ["placed", "placed", "pending"]
+
+
+def test_with_nothing_pending_nothing_is_read_or_recorded(world: ControlWorld) -> None:
+    """An idle tick costs one look at the pending rows."""
+    world.created(BATCH)
+    fleet = Faulty(world.fleet)
+
+    report = place(world, ByHand(), fleet=fleet)
+
+    assert report == {"considered": 0, "placed": 0}
+    assert fleet.calls_of("snapshot") == []
+    assert world.decisions() == 0
+
+
+def test_a_plan_without_a_node_for_anybody_calls_no_cluster(world: ControlWorld) -> None:
+    """The decision is on record all the same: it tells why requests wait."""
+    run_id = world.pending(BATCH)
+
+    report = place(world, ByHand(NOWHERE))
+
+    assert report == {"considered": 1, "placed": 0}
+    assert world.gateway.calls == []
+    assert [(d.considered, d.placed, d.unplaced) for d, _ in world.state.decisions] == [(1, 0, 1)]
+    assert world.states(run_id) == ["pending"]
+
+
+# ---- one scheduler -----------------------------------------------------------------------------------------------------
+
+
+def test_only_the_holder_of_the_lease_places(world: ControlWorld) -> None:
+    """While another scheduler holds the lease, this one does not even look at what is pending."""
+    run_id = world.pending(BATCH)
+    world.leases.acquire(SCHEDULER, owner="another", ttl_s=5.0)
+    policy = ByHand(C1_N1)
+
+    report = place(world, policy, owner="this")
+
+    assert report == {"considered": 0, "placed": 0}
+    assert policy.shown == []
+    assert world.states(run_id) == ["pending"]
+
+
+def test_the_lease_lasts_from_tick_to_tick_and_then_passes_on(world: ControlWorld) -> None:
+    """A cycle takes or renews it for `lease_ttl_s`; a scheduler that is silent for longer is replaced."""
+    settings = BeSettings(lease_ttl_s=5.0)
+    world.pending(BATCH, BATCH, BATCH)
+    place(world, ByHand(C1_N1, NOWHERE, NOWHERE), owner="one", settings=settings)
+    world.clock.turn(3.0)
+    place(world, ByHand(C1_N1, NOWHERE), owner="one", settings=settings)
+    world.clock.turn(3.0)
+
+    early = place(world, ByHand(C1_N1), owner="two", settings=settings)
+    world.clock.turn(3.0)
+    later = place(world, ByHand(C1_N1), owner="two", settings=settings)
+
+    assert (early["placed"], later["placed"]) == (0, 1)
+
+
+def test_an_overtaken_scheduler_writes_nothing(world: ControlWorld) -> None:
+    """Its lease moved on while its policy was thinking: no row, no decision, no pod, and no error."""
+    run_id = world.pending(BATCH)
+    by_hand = ByHand(C1_N1)
+
+    def slow(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+        world.given_to(SCHEDULER, "another", after_s=6.0)
+        return by_hand(pending, snapshot, settings)
+
+    report = place(world, lambda run_id: slow)
+
+    assert report == {"considered": 1, "placed": 0}
+    assert world.states(run_id) == ["pending"]
+    assert world.decisions() == 0
+    assert world.gateway.calls == []
+
+
+def test_a_row_that_somebody_else_won_gets_no_pod(world: ControlWorld) -> None:
+    """Cancelled while the policy was thinking: only what the store says is won becomes a pod."""
+    kept, cancelled = world.pending(BATCH), world.pending(BATCH)
+    by_hand = ByHand(C1_N1, C1_N1)
+
+    def slow(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+        world.runs.cancel(cancelled)
+        return by_hand(pending, snapshot, settings)
+
+    report = place(world, lambda run_id: slow)
+
+    assert report == {"considered": 2, "placed": 1}
+    assert [p.run_id for p in world.gateway.placed] == [kept]
+
+
+# ---- several runs ------------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_two_policies_share_one_snapshot(world: ControlWorld) -> None:
+    """Each run's own policy places its requests; the second sees what the first has given out in this very cycle."""
+    one, two = world.pending(BATCH, BATCH), world.pending(BATCH)
+    policies = {one: ByHand(C1_N1, C1_N1, name="first"), two: ByHand(C2_N1, name="second")}
+    fleet = Faulty(world.fleet)
+
+    report = place(world, lambda run_id: policies[run_id], fleet=fleet)
+
+    assert report == {"considered": 3, "placed": 3}
+    assert len(fleet.calls_of("snapshot")) == 1
+    [(first_pending, first)], [(second_pending, second)] = policies[one].shown, policies[two].shown
+    assert (set(first_pending.run_id), set(second_pending.run_id)) == ({one}, {two})
+    assert (first.be_cpu_request[C1_N1], first.be_pods[C1_N1]) == (0.0, 0.0)
+    assert (second.be_cpu_request[C1_N1], second.be_pods[C1_N1]) == (2 * BATCH.cpu_request_millicores, 2.0)
+    assert {(p.run_id, p.request_id): p.node for p in world.gateway.placed} == {
+        (one, 0): "c1-n1",
+        (one, 1): "c1-n1",
+        (two, 0): "c2-n1",
+    }
+
+
+def test_runs_of_one_policy_are_decided_in_one_call(world: ControlWorld) -> None:
+    """A network is called in batches: two runs under one policy do not make two of it."""
+    world.pending(BATCH)
+    world.pending(BATCH)
+    policy = ByHand(C1_N1, C1_N2)
+
+    place(world, policy)
+
+    assert [len(pending) for pending, _ in policy.shown] == [2]
+
+
+# ---- what clusters answer ----------------------------------------------------------------------------------------------
+
+
+def test_a_refused_pod_sends_its_request_back_at_once(world: ControlWorld) -> None:
+    """A no is certain, no pod runs: the request is pending again with the attempt on record, and is not counted as placed."""
+    run_id = world.pending(BATCH, BATCH)
+    world.gateway.errors["c2"] = Invalid("the pod is refused", cluster="c2")
+
+    report = place(world, ByHand(C1_N1, C2_N1))
+
+    assert report == {"considered": 2, "placed": 1}
+    assert world.states(run_id) == ["placed", "pending"]
+    assert world.attempts(run_id) == [(1, 1, "requeued", "pod-failed")]
+
+
+@pytest.mark.parametrize("error", [ClusterUnavailable("no answer", cluster="c2"), TimeoutError("no answer")])
+def test_a_silent_cluster_keeps_its_request_until_the_lease_ends(world: ControlWorld, error: Exception) -> None:
+    """The pod may be running: a second one is made only after the lease has run out or the agent has spoken."""
+    run_id = world.pending(BATCH)
+    world.gateway.errors["c2"] = error
+
+    place(world, ByHand(C2_N1))
+    again = place(world, ByHand(C1_N1))
+
+    assert again == {"considered": 0, "placed": 0}
+    assert [(r.state, r.epoch, r.node) for r in world.rows(run_id)] == [("placed", 1, "c2-n1")]
+    world.clock.turn(LEASES.placement_s + 1)
+    world.requests.requeue_expired(limit=10)
+    assert world.states(run_id) == ["pending"]
+
+
+# ---- on the record -----------------------------------------------------------------------------------------------------
+
+
+def test_the_decision_names_the_policy_its_checkpoint_and_why_it_fell_back(world: ControlWorld) -> None:
+    """One row a cycle for the centre, with the policy that really decided."""
+    run_id = world.pending(BATCH, BATCH)
+
+    place(world, ByHand(C1_N1, NOWHERE, name="load-greedy", checkpoint="dcg-be/1", fallback_reason="slower than its budget"))
+
+    [(decision, runs)] = world.state.decisions
+    assert runs == (run_id,)
+    assert (decision.kind, decision.cluster, decision.policy, decision.checkpoint) == ("be", "", "load-greedy", "dcg-be/1")
+    assert (decision.considered, decision.placed, decision.unplaced) == (2, 1, 1)
+    assert decision.note == "slower than its budget"
+    assert decision.decide_ms > 0.0
+
+
+def test_a_decision_of_two_policies_names_both(world: ControlWorld) -> None:
+    """The reason to fall back of one of them is not lost, and empty ones add nothing."""
+    one, two = world.pending(BATCH), world.pending(BATCH)
+    policies = {one: ByHand(C1_N1, name="load-greedy", fallback_reason="no checkpoint"), two: ByHand(NOWHERE, name="scoring")}
+
+    place(world, lambda run_id: policies[run_id])
+
+    [(decision, runs)] = world.state.decisions
+    assert runs == (one, two)
+    assert (decision.policy, decision.note) == ("load-greedy+scoring", "no checkpoint")
+    assert (decision.considered, decision.placed, decision.unplaced) == (2, 1, 1)

@@ -1,0 +1,236 @@
+"""Re-assurance: an LC service short of slack grows in place, and BE gives way to it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tango.control.reassure import Reassurance
+from tango.domain.observations import InstanceState
+from tango.ports import FleetStore
+from tango.settings import SharingSettings
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.faulty import Faulty
+from tests.fakes.store_world import BATCH, CHAT, FLEET, WEB, ZERO_S, instance_of, node_states, success
+
+SETTINGS = SharingSettings(window_s=5.0, min_samples=5, hold_s=3.0, shrink_hold_s=10.0)
+C1_N1, C1_N2, C2_N1 = 0, 1, 2
+"""Rows of the snapshot's nodes: 4, 4 and 2 cores, each with an instance of WEB (limit 1000, target 100 ms) and one of CHAT."""
+
+
+@pytest.fixture
+def world() -> ControlWorld:
+    """In memory."""
+    return control_world()
+
+
+def reassurance(world: ControlWorld, *, fleet: FleetStore | None = None) -> Reassurance:
+    """Of one process."""
+    return Reassurance(
+        fleet=fleet or world.fleet, events=world.events, requests=world.requests, gateway=world.gateway, settings=SETTINGS
+    )
+
+
+def served(world: ControlWorld, count: int, *, latency_ms: float, node: int = C1_N1) -> None:
+    """WEB requests that a node has just answered after that many milliseconds of trace time."""
+    run_id = world.created(*[WEB] * count)
+    world.dispatch(run_id, range(count), node=node)
+    wall_s = latency_ms / 1000 / world.runs.run(run_id).speed
+    world.requests.settle([success(run_id, k, 1, finished_s=world.row(run_id, k).due_s + wall_s) for k in range(count)])
+
+
+def placed(world: ControlWorld, count: int, *, node: int = C1_N1) -> int:
+    """A run whose BE pods, of half a core each, are on a node."""
+    run_id = world.pending(*[BATCH] * count)
+    world.place(world.requests.pending_be(limit=count), world.fence(), node=node)
+    return run_id
+
+
+def observed(world: ControlWorld, *instances: InstanceState) -> None:
+    """What the agent of c1 sees of instances now."""
+    world.fleet.observe("c1", node_states(FLEET.clusters[0]), instances, sample=False)
+
+
+# ---- resizing ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_short_of_slack_grows_on_its_node(world: ControlWorld) -> None:
+    """At twice its target WEB wants three times its limit on that node; no other instance is touched, and the event is on record."""
+    served(world, 5, latency_ms=200.0)
+
+    report = reassurance(world).round(now_s=ZERO_S, run_ids=[])
+
+    assert report == {"resizes": 1, "evictions": 0}
+    [resize] = world.gateway.resized
+    assert (resize.cluster, resize.node, resize.pod) == ("c1", "c1-n1", "lc-web-c1-n1-0")
+    assert (resize.cpu_limit_before_millicores, resize.cpu_limit_after_millicores, resize.reason) == (1000, 3000, "grow")
+    assert resize.slack == pytest.approx(-1.0)
+    assert [(e.kind, e.pod, e.after_millicores, e.outcome) for e in world.state.scalings] == [
+        ("resize", "lc-web-c1-n1-0", 3000, "done")
+    ]
+
+
+def test_with_too_few_answers_or_within_target_nothing_is_done(world: ControlWorld) -> None:
+    """Four late answers are chance; five with slack left are none of our business."""
+    served(world, 4, latency_ms=900.0, node=C1_N1)
+    served(world, 5, latency_ms=50.0, node=C1_N2)
+
+    report = reassurance(world).round(now_s=ZERO_S, run_ids=[])
+
+    assert report == {"resizes": 0, "evictions": 0}
+    assert world.gateway.calls == []
+    assert world.state.scalings == []
+
+
+def test_answers_older_than_the_window_do_not_count(world: ControlWorld) -> None:
+    """Slack is of the last `window_s` seconds: what was slow before that has had its resize."""
+    served(world, 5, latency_ms=200.0)
+    world.clock.turn(SETTINGS.window_s + 1.0)
+
+    report = reassurance(world).round(now_s=ZERO_S, run_ids=[])
+
+    assert report["resizes"] == 0
+
+
+def test_an_instance_is_left_alone_for_a_while_after_a_resize(world: ControlWorld) -> None:
+    """The answers that were slow before it are still in the window: the next growth waits for `hold_s`."""
+    served(world, 5, latency_ms=120.0)
+    rounds = reassurance(world)
+
+    first = rounds.round(now_s=ZERO_S, run_ids=[])
+    observed(world, replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=1800))
+    held = rounds.round(now_s=ZERO_S + SETTINGS.hold_s - 0.1, run_ids=[])
+    next_one = rounds.round(now_s=ZERO_S + SETTINGS.hold_s, run_ids=[])
+
+    assert [report["resizes"] for report in (first, held, next_one)] == [1, 0, 1]
+    assert [(r.cpu_limit_before_millicores, r.cpu_limit_after_millicores) for r in world.gateway.resized] == [
+        (1000, 1800),
+        (1800, 3240),
+    ]
+
+
+@pytest.mark.parametrize("outcome", ["done", "deferred", "error"])
+def test_a_resize_is_tried_again_only_after_its_hold_whatever_came_of_it(world: ControlWorld, outcome: str) -> None:
+    """A kubelet that defers and a cluster that errs get the same rest; after it the same resize is asked for once more."""
+    served(world, 5, latency_ms=200.0)
+    world.gateway.outcomes["lc-web-c1-n1-0"] = outcome
+    rounds = reassurance(world)
+
+    asked = [rounds.round(now_s=ZERO_S + at_s, run_ids=[])["resizes"] for at_s in (0.0, 1.0, SETTINGS.hold_s)]
+
+    assert asked == [1, 0, 1]
+    assert [event.outcome for event in world.state.scalings] == [outcome, outcome]
+
+
+def test_an_infeasible_resize_is_never_tried_again_as_it_stands(world: ControlWorld) -> None:
+    """The node said that it can never hold that limit: the same one is not asked for, another one is."""
+    served(world, 5, latency_ms=200.0)
+    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    rounds = reassurance(world)
+    rounds.round(now_s=ZERO_S, run_ids=[])
+
+    same = rounds.round(now_s=ZERO_S + 10.0, run_ids=[])
+    observed(world, replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=800))
+    other = rounds.round(now_s=ZERO_S + 20.0, run_ids=[])
+
+    assert (same["resizes"], other["resizes"]) == (0, 1)
+    assert [r.cpu_limit_after_millicores for r in world.gateway.resized] == [3000, 2400]
+
+
+# ---- BE gives way ------------------------------------------------------------------------------------------------------
+
+
+def test_be_gives_way_before_the_instance_grows(world: ControlWorld) -> None:
+    """On a node full of BE the kubelet needs room for the new request first: one of eight pods goes, back to pending."""
+    served(world, 5, latency_ms=200.0)
+    run_id = placed(world, 8)
+
+    report = reassurance(world).round(now_s=ZERO_S, run_ids=[run_id])
+
+    assert report == {"resizes": 1, "evictions": 1}
+    assert world.gateway.calls == ["evict", "resize"]
+    [eviction] = world.gateway.evicted
+    assert (eviction.cluster, eviction.node, eviction.run_id) == ("c1", "c1-n1", run_id)
+    assert sorted(world.states(run_id)) == ["pending"] + ["placed"] * 7
+    assert world.attempts(run_id) == [(eviction.request_id, 1, "requeued", "evicted")]
+    assert [event.kind for event in world.state.scalings] == ["evict", "resize"]
+
+
+def test_the_pod_that_loses_least_work_gives_way_first(world: ControlWorld) -> None:
+    """First the one that has not started, next time the one that started last; the work thrown away is on record."""
+    served(world, 5, latency_ms=200.0)
+    run_id = placed(world, 8)
+    world.requests.mark_running([(run_id, k, 1, ZERO_S + 1.0 + k) for k in range(8) if k != 3], lease_s=60.0)
+
+    rounds = reassurance(world)
+    rounds.round(now_s=ZERO_S, run_ids=[run_id])
+    older = placed(world, 1)
+    world.requests.mark_running([(older, 0, 1, ZERO_S + 0.5)], lease_s=60.0)
+    rounds.round(now_s=ZERO_S + SETTINGS.hold_s, run_ids=[run_id])
+
+    assert [(e.run_id, e.request_id) for e in world.gateway.evicted] == [(run_id, 3), (run_id, 7)]
+    assert [a.work_lost_s for a in world.state.attempts if a.reason == "evicted"] == pytest.approx([0.0, 0.1])
+
+
+def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
+    """Only where LC is short is anybody asked who could go."""
+    served(world, 5, latency_ms=200.0, node=C1_N2)
+    run_id = placed(world, 8, node=C1_N1)
+    fleet = Faulty(world.fleet)
+
+    reassurance(world, fleet=fleet).round(now_s=ZERO_S, run_ids=[run_id])
+
+    assert [list(call.args[0]) for call in fleet.calls_of("evictable_be")] == [[("c1", "c1-n2")]]
+    assert world.gateway.evicted == []
+    assert world.states(run_id) == ["placed"] * 8
+
+
+# ---- back to what is declared ------------------------------------------------------------------------------------------
+
+
+def test_restoring_brings_back_the_declared_size(world: ControlWorld) -> None:
+    """Grown or shrunk, with nothing left to re-assure an instance goes back; one of declared size is not touched."""
+    grown = replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=3000, cpu_request_millicores=300)
+    shrunk = replace(instance_of(CHAT, "c1-n2"), cpu_limit_millicores=700)
+    observed(world, grown, shrunk, instance_of(WEB, "c1-n2"))
+
+    report = reassurance(world).restore(now_s=ZERO_S)
+
+    assert report == {"resizes": 2, "evictions": 0}
+    assert [
+        (r.pod, r.cpu_limit_before_millicores, r.cpu_limit_after_millicores, r.cpu_request_after_millicores, r.reason)
+        for r in world.gateway.resized
+    ] == [("lc-chat-c1-n2-0", 700, 1000, 100, "restore"), ("lc-web-c1-n1-0", 3000, 1000, 100, "restore")]
+    assert [(event.pod, event.after_millicores) for event in world.state.scalings] == [
+        ("lc-chat-c1-n2-0", 1000),
+        ("lc-web-c1-n1-0", 1000),
+    ]
+
+
+def test_with_everything_at_its_size_restoring_calls_nobody(world: ControlWorld) -> None:
+    """An idle stack is quiet."""
+    report = reassurance(world).restore(now_s=ZERO_S)
+
+    assert report == {"resizes": 0, "evictions": 0}
+    assert world.gateway.calls == []
+
+
+def test_restoring_leaves_out_who_is_not_ready_or_not_declared(world: ControlWorld) -> None:
+    """Such a pod is about to go, or cannot take a resize now."""
+    grown = replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=3000)
+    observed(world, replace(grown, ready=False), replace(grown, pod="lc-old-c1-n1-0", service="old"))
+
+    report = reassurance(world).restore(now_s=ZERO_S)
+
+    assert report["resizes"] == 0
+
+
+def test_restoring_asks_once_a_hold(world: ControlWorld) -> None:
+    """The agent sees a resize a moment after it was made: asking again at once would repeat it."""
+    observed(world, replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=3000))
+    rounds = reassurance(world)
+
+    asked = [rounds.restore(now_s=ZERO_S + at_s)["resizes"] for at_s in (0.0, 1.0, SETTINGS.hold_s)]
+
+    assert asked == [1, 0, 1]

@@ -1,0 +1,205 @@
+"""Reconciliation: what was lost on the way is found again, and what is done is closed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tango.control.reconcile import LEASE, reconcile
+from tango.domain.runs import RunInfo, RunStatus
+from tango.settings import LeaseSettings
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.store_world import BATCH, LIVE_S, OVER_S, WEB, requeue, success
+
+SETTINGS = LeaseSettings(unclaimed_after_s=2.0)
+
+
+class Figures:
+    """The computation of a finished run's figures: keeps the runs as they were when it was asked."""
+
+    def __init__(self) -> None:
+        self.runs: list[RunInfo] = []
+
+    def __call__(self, run: RunInfo) -> None:
+        """Note."""
+        self.runs.append(run)
+
+
+@pytest.fixture
+def world() -> ControlWorld:
+    """In memory."""
+    return control_world()
+
+
+def sweep(world: ControlWorld, *, owner: str = "reconciler", figures: Figures | None = None) -> dict[str, int]:
+    """One."""
+    return reconcile(
+        owner=owner,
+        runs=world.runs,
+        requests=world.requests,
+        leases=world.leases,
+        publisher=world.publisher,
+        finish_run=figures or Figures(),
+        settings=SETTINGS,
+    )
+
+
+def draining(world: ControlWorld, run_id: int) -> int:
+    """The run with its replay behind it."""
+    world.runs.set_status(run_id, RunStatus.DRAINING)
+    return run_id
+
+
+# ---- requests ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_expired_lc_request_is_released_and_announced_in_one_sweep(world: ControlWorld) -> None:
+    """Its worker is gone: the row goes back with its attempt on record, and its message goes out at once."""
+    run_id = draining(world, world.created(WEB, WEB))
+    world.dispatch(run_id, [0], lease_s=OVER_S)
+    world.dispatch(run_id, [1], lease_s=LIVE_S)
+
+    report = sweep(world)
+
+    assert report == {"requeued": 1, "published": 1, "finished": 0}
+    assert world.states(run_id) == ["released", "dispatched"]
+    assert world.attempts(run_id) == [(0, 1, "requeued", "lease-expired")]
+    assert world.publisher.request_ids == [0]
+
+
+def test_an_expired_be_request_waits_for_the_centre_without_a_message(world: ControlWorld) -> None:
+    """The next placement cycle reads what is pending by itself."""
+    run_id = draining(world, world.pending(BATCH))
+    world.place(world.requests.pending_be(limit=10), world.fence(), lease_s=OVER_S)
+
+    sweep(world)
+
+    assert world.states(run_id) == ["pending"]
+    assert world.publisher.announced == []
+
+
+def test_a_message_that_seems_lost_is_sent_again_once_a_while(world: ControlWorld) -> None:
+    """Rows that stand released for longer than `unclaimed_after_s` are announced again, fresh ones are not, nor those just sent."""
+    run_id = draining(world, world.created(WEB, BATCH))
+
+    fresh = sweep(world)
+    world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
+    lost = sweep(world)
+    just_sent = sweep(world)
+
+    assert [report["published"] for report in (fresh, lost, just_sent)] == [0, 2, 0]
+    assert sorted(world.publisher.request_ids) == [0, 1]
+    assert world.states(run_id) == ["released", "released"]
+
+
+def test_with_the_broker_away_the_sweep_ends_well_and_hints_come_later(world: ControlWorld) -> None:
+    """The rows are the truth: what could not be announced now is found unclaimed by a later sweep."""
+    run_id = world.created(WEB)
+    world.dispatch(run_id, [0], lease_s=OVER_S)
+    world.publisher.away = True
+
+    away = sweep(world)
+    world.publisher.away = False
+    world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
+    sweep(world)
+
+    assert away == {"requeued": 1, "published": 1, "finished": 0}
+    assert world.publisher.request_ids == [0]
+    assert world.publisher.replays == [run_id]
+
+
+# ---- runs --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_whose_requests_have_all_ended_is_closed_once(world: ControlWorld) -> None:
+    """Its figures are computed before it is called completed, and never again after that."""
+    run_id = draining(world, world.created(WEB))
+    world.dispatch(run_id, [0])
+    world.requests.settle([success(run_id, 0, 1)])
+    figures = Figures()
+
+    reports = [sweep(world, figures=figures), sweep(world, figures=figures)]
+
+    assert [report["finished"] for report in reports] == [1, 0]
+    assert [(run.run_id, run.status) for run in figures.runs] == [(run_id, RunStatus.DRAINING)]
+    assert world.runs.run(run_id).status is RunStatus.COMPLETED
+
+
+def test_a_run_with_a_live_request_stays_open(world: ControlWorld) -> None:
+    """One of two has ended, the other was requeued: there are no figures yet."""
+    run_id = draining(world, world.created(WEB, WEB))
+    world.dispatch(run_id, [0, 1])
+    world.requests.settle([success(run_id, 0, 1), requeue(run_id, 1, 1)])
+    figures = Figures()
+
+    report = sweep(world, figures=figures)
+
+    assert (report["finished"], figures.runs) == (0, [])
+    assert world.runs.run(run_id).status is RunStatus.DRAINING
+
+
+def test_a_run_that_nobody_replays_gets_a_replayer(world: ControlWorld) -> None:
+    """Its message was lost, or its replayer died and the lease ran out: both are asked for again, and may begin at once."""
+    new = world.submit(WEB)
+    orphan = world.create(WEB)
+    world.runs.set_status(orphan, RunStatus.RUNNING)
+    world.leases.acquire(f"replay:{orphan}", owner="dead", ttl_s=OVER_S)
+
+    sweep(world)
+
+    assert world.publisher.replays == [new, orphan]
+    assert world.free(f"replay:{new}")
+    assert world.free(f"replay:{orphan}")
+
+
+def test_a_run_that_is_replayed_is_left_to_its_replayer(world: ControlWorld) -> None:
+    """The lease is looked at, not taken: it stays with its holder."""
+    run_id = world.create(WEB)
+    world.runs.set_status(run_id, RunStatus.RUNNING)
+    fence = world.leases.acquire(f"replay:{run_id}", owner="replayer", ttl_s=5.0)
+
+    sweep(world)
+
+    assert world.publisher.replays == []
+    assert world.leases.acquire(f"replay:{run_id}", owner="replayer", ttl_s=5.0) == fence
+
+
+@pytest.mark.parametrize("status", [RunStatus.DRAINING, RunStatus.COMPLETED, RunStatus.CANCELLED])
+def test_a_run_with_nothing_to_release_gets_no_replayer(world: ControlWorld, status: RunStatus) -> None:
+    """All released, or over."""
+    run_id = world.created(WEB)
+    world.runs.set_status(run_id, status)
+
+    sweep(world)
+
+    assert world.publisher.replays == []
+
+
+def test_a_broken_off_run_of_no_live_request_is_closed_without_a_replayer(world: ControlWorld) -> None:
+    """All its requests ended before the last slice could say that it was draining: nothing is left to release."""
+    run_id = world.created(WEB)
+    world.runs.set_status(run_id, RunStatus.RUNNING)
+    world.dispatch(run_id, [0], shed=True)
+
+    report = sweep(world)
+
+    assert report["finished"] == 1
+    assert world.publisher.replays == []
+
+
+# ---- one at a time -----------------------------------------------------------------------------------------------------
+
+
+def test_one_reconciler_sweeps_at_a_time(world: ControlWorld) -> None:
+    """Beat may fire twice: who finds the lease taken does nothing, and gets his turn when the holder is silent for five seconds."""
+    run_id = draining(world, world.created(WEB))
+    world.dispatch(run_id, [0], lease_s=OVER_S)
+    world.leases.acquire(LEASE, owner="another", ttl_s=5.0)
+
+    early = sweep(world, owner="this")
+    state_then = world.states(run_id)
+    world.clock.turn(5.5)
+    later = sweep(world, owner="this")
+
+    assert early == {"requeued": 0, "published": 0, "finished": 0}
+    assert state_then == ["dispatched"]
+    assert later["requeued"] == 1
