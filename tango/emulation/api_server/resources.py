@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
+
+import orjson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,3 +106,9 @@ RESOURCES = (
 
 BY_PLACE = {(r.group, r.version, r.name): r for r in RESOURCES}
 GROUPS: dict[str, str] = {r.group: r.version for r in RESOURCES if r.group}
+
+
+@functools.cache
+def json_head(resource: Resource) -> bytes:
+    """The beginning of an object's JSON: kind and apiVersion."""
+    return orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","

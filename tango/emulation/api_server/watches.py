@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from tango.emulation.api_server.failures import expired
-from tango.emulation.api_server.resources import Resource
+from tango.emulation.api_server.resources import json_head
 from tango.emulation.api_server.selectors import Match
 from tango.emulation.api_server.storage import Change, Collection, Storage, Stored
 
@@ -26,7 +26,7 @@ class Watch:
         self._match = match
         self._waiting: list[bytes] = []
         self._news = asyncio.Event()
-        self._head = _head(collection.resource)
+        self._head = json_head(collection.resource)
         self.cut = False
 
     async def events(self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool) -> AsyncIterator[bytes]:
@@ -105,8 +105,3 @@ class Watch:
             metadata["annotations"] = annotations
         item = orjson.dumps({"metadata": metadata})
         return b'{"type":"BOOKMARK","object":' + self._head + item[1:] + b"}\n"
-
-
-def _head(resource: Resource) -> bytes:
-    """The beginning of an object: kind and apiVersion."""
-    return orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","

@@ -204,11 +204,11 @@ def test_room_of_rows_that_somebody_else_won_is_given_back(world: ControlWorld) 
 
 
 def test_shed_and_unplaced_rows_take_no_room(world: ControlWorld) -> None:
-    """Only what will run here is reserved for: with one place the last of three rows still starts."""
+    """Only what will run here, in c2, is reserved for: with one place the last of three rows still starts."""
     run_id = world.created(WEB, WEB, WEB)
     starter = Starter(room=1)
 
-    report = dispatch(world, run_id, to_nodes(SHED, NOWHERE, AT_HOME), starter=starter)
+    report = dispatch(world, run_id, to_nodes(SHED, NOWHERE, AWAY), starter=starter, cluster="c2")
 
     assert report == {"considered": 3, "dispatched": 1}
     assert [work.request_id for work in starter.started] == [2]

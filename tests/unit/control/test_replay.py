@@ -7,8 +7,10 @@ import pytest
 from tango.control.replay import ReleaseWindow, replay_slice
 from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
+from tango.ports import LeaseStore
 from tango.settings import ReplaySettings
 from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.faulty import Faulty
 from tests.fakes.store_world import BATCH, CHAT, OVER_S, WEB, ZERO_S
 
 SETTINGS = ReplaySettings(window_s=0.01, be_window_s=0.1, slice_s=20.0, lease_s=5.0, lead_s=1.0)
@@ -23,7 +25,12 @@ def world() -> ControlWorld:
 
 
 def replay(
-    world: ControlWorld, run_id: int, *, owner: str = "replayer", settings: ReplaySettings = SETTINGS
+    world: ControlWorld,
+    run_id: int,
+    *,
+    owner: str = "replayer",
+    leases: LeaseStore | None = None,
+    settings: ReplaySettings = SETTINGS,
 ) -> dict[str, int | bool]:
     """One slice."""
     return replay_slice(
@@ -31,7 +38,7 @@ def replay(
         owner=owner,
         runs=world.runs,
         requests=world.requests,
-        leases=world.leases,
+        leases=leases or world.leases,
         publisher=world.publisher,
         clock=world.clock,
         sleep=world.clock.sleep,
@@ -103,6 +110,7 @@ def test_be_arrivals_are_gathered_over_their_own_window(world: ControlWorld) -> 
     (first_s, first), *_ = world.publisher.announced
     assert sorted(k for batch in first for k in batch.request_ids) == [0, 1, 2]
     assert first_s - ZERO_S == pytest.approx(SETTINGS.be_window_s, abs=0.005)
+    assert sorted(world.publisher.request_ids) == [0, 1, 2, 3, 4]
 
 
 def test_lc_does_not_wait_for_the_be_that_is_gathered(world: ControlWorld) -> None:
@@ -153,6 +161,15 @@ def test_a_slice_that_is_over_hands_on(world: ControlWorld) -> None:
     assert world.publisher.request_ids == [0, 1, 2]
 
 
+def test_a_slice_ends_on_time_with_nothing_due(world: ControlWorld) -> None:
+    """It does not sleep on to the next due time: its message must be acknowledged well before the broker sends it again."""
+    run_id = world.create(WEB, WEB, gap_s=60.0)
+
+    replay(world, run_id, settings=ReplaySettings(slice_s=2.0, lease_s=5.0))
+
+    assert world.clock.now_s() - ZERO_S == pytest.approx(2.0, abs=HAIR_S)
+
+
 def test_the_last_release_leaves_the_run_draining(world: ControlWorld) -> None:
     """All released and some still live: the run is not over, and nobody has to replay it any more."""
     run_id = world.create(WEB)
@@ -187,6 +204,16 @@ def test_the_lease_is_held_as_long_as_the_slice_lasts(world: ControlWorld) -> No
 
     assert tries == [None] * 4
     assert report == {"released": 1, "again": True}
+
+
+def test_a_busy_slice_renews_no_more_often_than_an_idle_one(world: ControlWorld) -> None:
+    """A lease is a write to the database: one every third of it, however many requests are released meanwhile."""
+    run_id = world.create(*[WEB] * 150, gap_s=0.1)
+    leases = Faulty(world.leases)
+
+    replay(world, run_id, leases=leases)
+
+    assert len(leases.calls_of("acquire")) == 1 + int(15.0 / (SETTINGS.lease_s / 3))
 
 
 def test_a_replayer_that_lost_its_lease_stops(world: ControlWorld) -> None:

@@ -1,0 +1,89 @@
+"""Bodies of requests: objects, patches and delete options. Raises: Refused 400 or 415 for what cannot be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from tango.emulation.api_server.failures import Refused, bad_request
+from tango.emulation.api_server.patches import json_patch, merge_patch, strategic_merge
+from tango.emulation.api_server.resources import Resource
+
+Json = dict[str, Any]
+PATCHES = {
+    "application/merge-patch+json": merge_patch,
+    "application/strategic-merge-patch+json": strategic_merge,
+    "application/json-patch+json": json_patch,
+}
+
+
+def object_of(raw: bytes, kind: str, resource: Resource | None) -> Json:
+    """The object in a body; one of `resource` must say so, and its kind and apiVersion are taken off."""
+    if kind != "application/json":
+        raise Refused(
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: application/json, "
+            "application/yaml, application/vnd.kubernetes.protobuf",
+        )
+    try:
+        body = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+    if not isinstance(body, dict):
+        raise bad_request("couldn't get version/kind; json parse error: the body is no object")
+    if resource is not None:
+        if (body.get("kind") or resource.kind) != resource.kind or (
+            body.get("apiVersion") or resource.api_version
+        ) != resource.api_version:
+            raise bad_request(
+                f'{body.get("kind")} in version "{resource.version}" cannot be handled as a {resource.kind}: the object provided is '
+                f"unrecognized (must be of type {resource.kind}): got {body.get('apiVersion')}, Kind={body.get('kind')}"
+            )
+        if not isinstance(body.setdefault("metadata", {}), dict):
+            raise bad_request("metadata is no object")
+        body.pop("kind", None)
+        body.pop("apiVersion", None)
+    return body
+
+
+def change_of(raw: bytes, kind: str) -> Callable[[Json], Json]:
+    """The change that a patch asks for, as a function from the old object to the new one."""
+    apply = PATCHES.get(kind)
+    if apply is None:
+        raise Refused(
+            415,
+            "UnsupportedMediaType",
+            "the body of the request was in an unknown format - accepted media types include: " + ", ".join(PATCHES),
+        )
+    try:
+        patch = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise bad_request(f"error decoding patch: {error}") from error
+    if isinstance(patch, list) != (apply is json_patch):
+        raise bad_request("cannot unmarshal the patch: it has another form than its media type says")
+
+    def change(old: Json) -> Json:
+        new: Json = apply(old, patch)
+        # The version in `old` is no demand of the caller's; one in the patch is.
+        asked = (patch.get("metadata") or {}).get("resourceVersion") if isinstance(patch, dict) else None
+        if not asked and "metadata" in new:
+            new = {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "resourceVersion"}}
+        return new
+
+    return change
+
+
+def delete_options(raw: bytes, grace_s: str) -> Json:
+    """Options of a delete, by its body and the query's `gracePeriodSeconds`."""
+    options: Json = {}
+    if raw.strip():
+        try:
+            options = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
+    if grace_s.isdigit():
+        options["gracePeriodSeconds"] = int(grace_s)
+    return options

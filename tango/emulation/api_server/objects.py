@@ -1,0 +1,336 @@
+"""Verbs on objects: create, update in its three forms, delete, list. Values in, a `Reply` out; no HTTP here."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import secrets
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+
+from tango.emulation.api_server import pods
+from tango.emulation.api_server.failures import (
+    Causes,
+    Refused,
+    already_exists,
+    bad_request,
+    conflict,
+    expired,
+    not_found,
+    stale,
+    success,
+)
+from tango.emulation.api_server.replies import Reply, listed, whole
+from tango.emulation.api_server.resources import BY_PLACE, Resource
+from tango.emulation.api_server.selectors import matcher
+from tango.emulation.api_server.storage import Collection, Key, Storage, Stored
+
+Json = dict[str, Any]
+NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+
+
+class Objects:
+    """The objects of one cluster."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.storage = storage
+        namespaces = storage.of(BY_PLACE["", "v1", "namespaces"])
+        for name in NAMESPACES:
+            if ("", name) not in namespaces.objects:
+                storage.put(namespaces, ("", name), _new_namespace({"metadata": {"name": name}}))
+
+    # ---- reading -------------------------------------------------------------------------------------------------------
+
+    def find(self, collection: Collection, key: Key) -> Stored:
+        """Raises: Refused 404."""
+        stored = collection.objects.get(key)
+        if stored is None:
+            raise not_found(collection.resource.name, key[1], collection.resource.group)
+        return stored
+
+    def get(self, collection: Collection, key: Key) -> Reply:
+        """One object."""
+        return whole(collection.resource, self.find(collection, key))
+
+    def list(self, collection: Collection, namespace: str | None, query: Mapping[str, str]) -> Reply:
+        """A page of a collection, by selectors, `limit` and `continue`."""
+        match = matcher(collection.resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        found = [s for s in collection.in_order(namespace) if match is None or match(s.item)]
+        version = self.storage.version
+        metadata: Json = {}
+        if query.get("continue"):
+            version, start = _from_token(query["continue"])
+            if version < collection.oldest - 1 and version < self.storage.version:
+                raise expired(str(version), collection.oldest)
+            found = [s for s in found if [s.item["metadata"].get("namespace", ""), s.item["metadata"]["name"]] >= start]
+        limit = int(query["limit"]) if query.get("limit", "").isdigit() else 0
+        if limit and len(found) > limit:
+            following = found[limit].item["metadata"]
+            metadata["continue"] = _to_token(version, [following.get("namespace", ""), following["name"]])
+            if match is None:
+                metadata["remainingItemCount"] = len(found) - limit
+            found = found[:limit]
+        return listed(collection.resource, {"resourceVersion": str(version), **metadata}, found)
+
+    # ---- writing -------------------------------------------------------------------------------------------------------
+
+    def create(self, collection: Collection, namespace: str | None, body: Json, dry: bool) -> Reply:
+        """A new object. `dry` stores nothing."""
+        resource, metadata = collection.resource, body["metadata"]
+        if resource.namespaced:
+            self._require_namespace(namespace, metadata)
+            metadata["namespace"] = namespace
+        generated = metadata.get("generateName")
+        if not metadata.get("name") and generated:
+            metadata["name"] = generated + "".join(secrets.choice(_ALPHABET) for _ in range(5))
+        name = metadata.get("name", "")
+        if not name:
+            raise Refused(
+                422,
+                "Invalid",
+                f'{resource.kind} "" is invalid: metadata.name: Required value: name or generateName is required',
+                details={
+                    "kind": resource.kind,
+                    "causes": [
+                        {
+                            "reason": "FieldValueRequired",
+                            "message": "Required value: name or generateName is required",
+                            "field": "metadata.name",
+                        }
+                    ],
+                },
+            )
+        if resource.kind == "Pod":
+            body.setdefault("spec", {})
+            pods.canonical_resources(body)
+            pods.set_defaults(body)
+            pods.validate_new(body)
+            metadata["generation"] = 1
+        else:
+            causes = Causes(resource.kind, name, resource.group)
+            pods.check_name(causes, name)
+            causes.raise_if_any()
+        if resource.kind == "Node":
+            _new_node(body)
+        if resource.kind == "Namespace":
+            body = _new_namespace(body)
+            metadata = body["metadata"]
+        if resource.kind == "PodDisruptionBudget":
+            body.setdefault("status", {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
+            metadata["generation"] = 1
+        key = (metadata.get("namespace", ""), name)
+        if key in collection.objects:
+            if not resource.durable:
+                return whole(resource, self.storage.put(collection, key, body), 201)
+            raise already_exists(resource.name, name, resource.group)
+        metadata.pop("resourceVersion", None)
+        metadata["uid"] = str(uuid.uuid4())
+        metadata["creationTimestamp"] = now()
+        if dry:
+            return whole(resource, Stored(body, 0, orjson.dumps(body)), 201)
+        return whole(resource, self.storage.put(collection, key, body), 201)
+
+    def update(
+        self, collection: Collection, key: Key, subresource: str, change: Callable[[Json], Json], dry: bool, name: str
+    ) -> Reply:
+        """A change of an object, through itself or one of its subresources. `dry` stores nothing."""
+        resource = collection.resource
+        if not resource.durable and key not in collection.objects:
+            fresh = change({})
+            fresh.setdefault("metadata", {})["name"] = key[1]
+            return whole(resource, self.storage.put(collection, key, fresh))
+        stored = self.find(collection, key)
+        old = stored.item
+        new = change(old)
+        metadata = {**(new.get("metadata") or {})}
+        if metadata.get("name", key[1]) != key[1]:
+            raise bad_request(f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({key[1]})")
+        asked = metadata.get("resourceVersion")
+        if asked and asked != old["metadata"]["resourceVersion"]:
+            raise stale(resource.name, key[1], resource.group)
+        if metadata.get("uid") and metadata["uid"] != old["metadata"].get("uid"):
+            raise conflict(
+                resource.name,
+                key[1],
+                f"Precondition failed: UID in precondition: {metadata['uid']}, UID in object meta: {old['metadata'].get('uid')}",
+                resource.group,
+            )
+        result = self._merged(resource, old, new, metadata, subresource)
+        if result is old:
+            return whole(resource, stored)
+        if dry:
+            return whole(resource, Stored(result, stored.version, orjson.dumps(result)))
+        gone = result["metadata"].get("deletionTimestamp") and not result["metadata"].get("finalizers")
+        if gone and old["metadata"].get("finalizers"):
+            return whole(resource, self.storage.remove(collection, key))
+        return whole(resource, self.storage.put(collection, key, result))
+
+    def _merged(self, resource: Resource, old: Json, new: Json, metadata: Json, subresource: str) -> Json:
+        """The object after an update through the object itself or one of its subresources; `old` itself when nothing changed."""
+        kept = old["metadata"]
+        if subresource == "status":
+            status = new.get("status") or {}
+            return old if status == old.get("status") else {**old, "metadata": dict(kept), "status": status}
+        if subresource == "resize":
+            pods.canonical_resources(new := _own_containers(new))
+            spec = pods.resized(old, new, self._allocatable(old))
+            if spec == old["spec"]:
+                return old
+            return {**old, "metadata": {**kept, "generation": kept.get("generation", 1) + 1}, "spec": spec}
+        for field in (
+            "uid",
+            "creationTimestamp",
+            "generation",
+            "namespace",
+            "name",
+            "deletionTimestamp",
+            "deletionGracePeriodSeconds",
+            "selfLink",
+        ):
+            metadata.pop(field, None)
+            if field in kept:
+                metadata[field] = kept[field]
+        metadata["resourceVersion"] = kept["resourceVersion"]
+        result = {**new, "metadata": metadata}
+        result.pop("kind", None)
+        result.pop("apiVersion", None)
+        if "status" in old:
+            result["status"] = old["status"]
+        elif resource.subresources and "status" in resource.subresources:
+            result.pop("status", None)
+        if resource.kind == "Pod":
+            pods.canonical_resources(result := {**result, "spec": _own_containers(result)["spec"]})
+            pods.validate_update(old, result)
+        if result == old:
+            return old
+        if "generation" in kept and result.get("spec") != old.get("spec"):
+            metadata["generation"] = kept["generation"] + 1
+        return result
+
+    def delete(self, collection: Collection, key: Key, options: Json, dry: bool) -> Reply:
+        """Delete an object, a pod gracefully. `dry` deletes nothing."""
+        resource, stored = collection.resource, self.find(collection, key)
+        metadata = stored.item["metadata"]
+        preconditions = options.get("preconditions") or {}
+        for field, shown in (("uid", "UID"), ("resourceVersion", "ResourceVersion")):
+            asked = preconditions.get(field)
+            if asked and asked != metadata.get(field):
+                raise conflict(
+                    resource.name,
+                    key[1],
+                    f"Precondition failed: {shown} in precondition: {asked}, {shown} in object meta: {metadata.get(field)}",
+                    resource.group,
+                )
+        if resource.kind == "Pod":
+            return whole(resource, stored if dry else self._delete_pod(collection, key, stored, options))
+        if not dry:
+            if metadata.get("finalizers"):
+                marked = {**stored.item, "metadata": {**metadata, "deletionTimestamp": metadata.get("deletionTimestamp") or now()}}
+                return whole(resource, self.storage.put(collection, key, marked))
+            self.storage.remove(collection, key)
+            if resource.kind == "Namespace":
+                self._empty_namespace(key[1])
+        details = {"name": key[1], "kind": resource.name, "uid": metadata.get("uid", "")}
+        if resource.group:
+            details["group"] = resource.group
+        return Reply(success(details=details))
+
+    def _delete_pod(self, collection: Collection, key: Key, stored: Stored, options: Json) -> Stored:
+        """Graceful deletion: a bound pod that runs stays, marked, until its kubelet lets go with grace 0."""
+        pod, metadata = stored.item, stored.item["metadata"]
+        grace_s = options.get("gracePeriodSeconds")
+        if grace_s is None:
+            grace_s = pod["spec"].get("terminationGracePeriodSeconds", 30)
+        if not pod["spec"].get("nodeName") or pod["status"].get("phase") in ("Succeeded", "Failed"):
+            grace_s = 0
+        earlier = metadata.get("deletionGracePeriodSeconds")
+        if earlier is not None and grace_s >= earlier and grace_s > 0:
+            return stored
+        if earlier is None or grace_s > 0:
+            marked = {**metadata, "deletionTimestamp": now(grace_s), "deletionGracePeriodSeconds": grace_s}
+            marked["generation"] = metadata.get("generation", 1) + 1
+            stored = self.storage.put(collection, key, {**pod, "metadata": marked})
+        if grace_s > 0 or metadata.get("finalizers"):
+            return stored
+        self.storage.remove(collection, key)
+        return stored
+
+    def delete_all(
+        self, collection: Collection, namespace: str | None, query: Mapping[str, str], options: Json, dry: bool
+    ) -> Reply:
+        """Delete what the selectors match; gives the list of it."""
+        match = matcher(collection.resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        found = [s for s in collection.in_order(namespace) if match is None or match(s.item)]
+        for stored in found:
+            metadata = stored.item["metadata"]
+            self.delete(collection, (metadata.get("namespace", ""), metadata["name"]), options, dry)
+        return listed(collection.resource, {"resourceVersion": str(self.storage.version)}, found)
+
+    def _require_namespace(self, namespace: str | None, metadata: Json) -> None:
+        if not namespace:
+            raise Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+        if metadata.get("namespace", namespace) != namespace:
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        if ("", namespace) not in self.storage.of(BY_PLACE["", "v1", "namespaces"]).objects:
+            raise not_found("namespaces", namespace)
+
+    def _empty_namespace(self, namespace: str) -> None:
+        for collection in self.storage.collections.values():
+            if collection.resource.namespaced:
+                for key in [k for k in collection.objects if k[0] == namespace]:
+                    self.storage.remove(collection, key)
+
+    def _allocatable(self, pod: Json) -> Json | None:
+        node = self.storage.of(BY_PLACE["", "v1", "nodes"]).objects.get(("", pod["spec"].get("nodeName") or ""))
+        return None if node is None else (node.item.get("status") or {}).get("allocatable")
+
+
+def _new_node(node: Json) -> None:
+    spec = node.setdefault("spec", {})
+    taint = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
+    if not any(t.get("key") == taint["key"] for t in spec.get("taints") or []):
+        spec["taints"] = [*(spec.get("taints") or []), taint]
+    for part in ("capacity", "allocatable"):
+        held = node.setdefault("status", {}).get(part)
+        if held:
+            node["status"][part] = pods.canonical_quantities(held)
+
+
+def _new_namespace(namespace: Json) -> Json:
+    metadata = namespace["metadata"]
+    metadata.setdefault("uid", str(uuid.uuid4()))
+    metadata.setdefault("creationTimestamp", now())
+    metadata["labels"] = {**(metadata.get("labels") or {}), "kubernetes.io/metadata.name": metadata["name"]}
+    return {"metadata": metadata, "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+
+
+def _own_containers(item: Json) -> Json:
+    """The item with containers and resources that may be changed without touching a stored version."""
+    spec = item.get("spec") or {}
+    copied = [
+        {**c, "resources": {k: dict(v) if isinstance(v, dict) else v for k, v in (c.get("resources") or {}).items()}}
+        for c in spec.get("containers") or []
+    ]
+    return {**item, "spec": {**spec, "containers": copied}}
+
+
+def _to_token(version: int, start: list[str]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps({"v": "meta.k8s.io/v1", "rv": version, "start": start})).decode().rstrip("=")
+
+
+def _from_token(token: str) -> tuple[int, list[str]]:
+    try:
+        found = orjson.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        return int(found["rv"]), list(found["start"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise bad_request("continue key is not valid") from error
+
+
+def now(after_s: float = 0) -> str:
+    """RFC 3339 in whole seconds, as the API server stamps."""
+    moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=after_s)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
