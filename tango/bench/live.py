@@ -12,12 +12,13 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tango.bench import celery_yardstick
 from tango.bench.figures import Figure
+from tango.bench.process_cpu import CpuMeter
 from tango.bootstrap import World, read_settings
 from tango.control.submit import submit_run
 from tango.domain.runs import NewRun
@@ -52,6 +53,8 @@ class Trial:
     lc_added_ms: tuple[float, float, float]
     """p50, p95, p99 from arrival to start of service."""
     be_added_ms: tuple[float, float, float]
+    cpu_percent: Mapping[str, float]
+    """Of one core, by role of the stack's processes, from the first to the last arrival."""
 
     @property
     def sustained(self) -> bool:
@@ -74,7 +77,7 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
         with _stack(Path(folder) / "stack", fleet) as world:
             _trial(world, fleet, FIRST_RATE, 5.0)  # first calls of everything
             best = _search(world, fleet, seconds, told)
-            half = _trial(world, fleet, best.offered_per_s / 2, seconds)
+            half = _trial(world, fleet, best.done_per_s / 2, seconds)
     figures = [
         Figure(
             name="requests per second, end to end", value=best.done_per_s, unit="1/s", yardstick=way, yardstick_value=celery_per_s
@@ -87,6 +90,10 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
             Figure(name=f"{label} arrival to start of service, {quantile}, at {half.offered_per_s:.0f}/s", value=value, unit="ms")
             for quantile, value in zip(("p50", "p95", "p99"), added, strict=True)
         ]
+    figures += [
+        Figure(name=f"CPU at {half.offered_per_s:.0f}/s, {role}", value=percent, unit="% of a core")
+        for role, percent in half.cpu_percent.items()
+    ]
     return figures
 
 
@@ -139,21 +146,26 @@ def _trial(world: World, fleet: str, rate: float, seconds: float) -> Trial:
         trace_source=trace.source,
         span_s=trace.span_s,
     )
+    home = Path(world.settings.kubeconfig).parent
     run_id = submit_run(run, requests, store=world.runs, publisher=CeleryPublisher(create_app(world.settings))).run_id
-    give_up_s = time.monotonic() + 6 * seconds + 60
+    begun_s = time.monotonic()
+    meter, cpu_percent = CpuMeter(home), dict[str, float]()
+    give_up_s = begun_s + 6 * seconds + 60
     while not world.runs.all_terminal(run_id):
+        if not cpu_percent and time.monotonic() - begun_s > seconds + world.settings.replay.lead_s:
+            cpu_percent = meter.percent()
         if time.monotonic() > give_up_s:
             world.runs.cancel(run_id)
             break
         time.sleep(0.1)
-    trial = _outcome(world, run_id, rate)
+    trial = _outcome(world, run_id, rate, cpu_percent or meter.percent())
     while world.runs.active_runs():
         time.sleep(0.2)
     world.runs.delete(run_id)
     return trial
 
 
-def _outcome(world: World, run_id: int, rate: float) -> Trial:
+def _outcome(world: World, run_id: int, rate: float, cpu_percent: Mapping[str, float]) -> Trial:
     rows = world.database.rows(
         "SELECT class, count(*), count(*) FILTER (WHERE state <> 'succeeded'), max(due_s), max(finished_s), "
         "percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_s - due_s) FROM request WHERE run_id = %s GROUP BY class",
@@ -176,6 +188,7 @@ def _outcome(world: World, run_id: int, rate: float) -> Trial:
         lag_s=span_s - max(row[3] for row in rows),
         lc_added_ms=added("lc"),
         be_added_ms=added("be"),
+        cpu_percent=cpu_percent,
     )
 
 

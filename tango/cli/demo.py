@@ -7,6 +7,9 @@ end bring that data up again.
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +38,9 @@ def demo(duration: float, rate: float, seed: int) -> None:
         with running_stack(home=home, fleet="demo"):
             report = replay_and_show(duration=duration, rate=rate, seed=seed)
     click.echo(f"\nReport:  {report}\n")
-    click.echo("Look closer (the demo's data is kept):")
-    click.echo(f"  export TANGO_HOME={home}")
+    click.echo("Look closer (the demo's data is kept). In a shell prepared by")
+    click.echo(f"  {preparation(home)}")
+    click.echo("these go on from here:")
     for line in (
         "tango up --detach",
         "tango run list",
@@ -46,6 +50,13 @@ def demo(duration: float, rate: float, seed: int) -> None:
         "tango down",
     ):
         click.echo(f"  {line}")
+
+
+def preparation(home: Path) -> str:
+    """What a shell needs before `tango` is found and finds the demo's data."""
+    script = Path(sys.executable).parent / "activate"
+    activate = "" if shutil.which("tango") or not script.exists() else f". {shlex.quote(os.path.relpath(script))}; "
+    return f"{activate}export TANGO_HOME={shlex.quote(str(home))}"
 
 
 @contextmanager
