@@ -1,4 +1,4 @@
-"""Every tunable with its unit and the reason for its default. The environment is read once, in `tango.bootstrap`."""
+"""Every tunable with its unit and the reason for its default. The environment is read once, by `tango.bootstrap.environment`."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tango.bootstrap import world
+from tango.bootstrap.world import world
 from workers.app import app
 from workers.publisher import CeleryPublisher
 from workers.queues import CONTROL

@@ -13,7 +13,8 @@ from pathlib import Path
 from celery import Celery, signals
 from celery.worker import WorkController
 
-from tango import bootstrap
+from tango.bootstrap.environment import configure_logging, read_settings
+from tango.bootstrap.world import world
 from tango.settings import Settings
 from workers.queues import CONTROL, REPLAY, declared
 
@@ -94,7 +95,7 @@ def create_app(settings: Settings) -> Celery:
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator,unused-ignore]
 def _log_as_events(loglevel: int = 20, **_: object) -> None:
-    bootstrap.configure_logging(loglevel)
+    configure_logging(loglevel)
 
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator,unused-ignore]
@@ -104,7 +105,7 @@ def _warm_up(instance: WorkController, **_: object) -> None:
     # Threads that wait for PostgreSQL and the broker must not queue up behind one that computes.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if CONTROL in queues or any(name.startswith("lc.") for name in queues):
-        bootstrap.world().warm_up(places_be=CONTROL in queues)
+        world().warm_up(places_be=CONTROL in queues)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator,unused-ignore]
@@ -114,4 +115,4 @@ def _tell_supervisor(**_: object) -> None:
         Path(path).touch(mode=0o600)
 
 
-app = create_app(bootstrap.read_settings())
+app = create_app(read_settings())

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from tango.bootstrap import configure_logging, run_cluster_agent
+from tango.bootstrap.agent import run_cluster_agent
+from tango.bootstrap.environment import configure_logging
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tango.bootstrap import configure_logging
+from tango.bootstrap.environment import configure_logging
 from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelet
 from tango.errors import TangoError
 

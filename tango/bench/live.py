@@ -19,7 +19,8 @@ from pathlib import Path
 from tango.bench import celery_yardstick
 from tango.bench.figures import Figure
 from tango.bench.process_cpu import CpuMeter
-from tango.bootstrap import World, read_settings
+from tango.bootstrap.environment import read_settings
+from tango.bootstrap.stores import Stores
 from tango.control.submit import submit_run
 from tango.domain.runs import NewRun
 from tango.errors import StoreError
@@ -74,10 +75,10 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
             rates = celery_yardstick.measure(url, workers=len(declared.clusters), tasks=tasks)
         way, celery_per_s = celery_yardstick.best(rates)
         told(f"{way}: {celery_per_s:.0f} tasks per second")
-        with _stack(Path(folder) / "stack", fleet) as world:
-            _trial(world, fleet, FIRST_RATE, 5.0)  # first calls of everything
-            best = _search(world, fleet, seconds, told)
-            half = _trial(world, fleet, best.done_per_s / 2, seconds)
+        with _stack(Path(folder) / "stack", fleet) as stores:
+            _trial(stores, fleet, FIRST_RATE, 5.0)  # first calls of everything
+            best = _search(stores, fleet, seconds, told)
+            half = _trial(stores, fleet, best.done_per_s / 2, seconds)
     figures = [
         Figure(
             name="requests per second, end to end", value=best.done_per_s, unit="1/s", yardstick=way, yardstick_value=celery_per_s
@@ -97,10 +98,10 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
     return figures
 
 
-def _search(world: World, fleet: str, seconds: float, told: Told) -> Trial:
+def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> Trial:
     rate, best, too_much = FIRST_RATE, None, None
     while True:
-        trial = _trial(world, fleet, rate, seconds)
+        trial = _trial(stores, fleet, rate, seconds)
         verdict = "sustained" if trial.sustained else f"not sustained ({trial.failed} failed, {trial.lag_s:.1f} s behind)"
         told(f"{rate:.0f} requests per second offered: {trial.done_per_s:.0f} done, {verdict}")
         if trial.sustained:
@@ -119,7 +120,7 @@ def _search(world: World, fleet: str, seconds: float, told: Told) -> Trial:
             rate = (best.offered_per_s + too_much) / 2
 
 
-def _trial(world: World, fleet: str, rate: float, seconds: float) -> Trial:
+def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
     """Submit one run and wait for its end."""
     declared = load_fleet(fleet)
     recipe = Recipe(
@@ -146,27 +147,27 @@ def _trial(world: World, fleet: str, rate: float, seconds: float) -> Trial:
         trace_source=trace.source,
         span_s=trace.span_s,
     )
-    home = Path(world.settings.kubeconfig).parent
-    run_id = submit_run(run, requests, store=world.runs, publisher=CeleryPublisher(create_app(world.settings))).run_id
+    home = Path(stores.settings.kubeconfig).parent
+    run_id = submit_run(run, requests, store=stores.runs, publisher=CeleryPublisher(create_app(stores.settings))).run_id
     begun_s = time.monotonic()
     meter, cpu_percent = CpuMeter(home), dict[str, float]()
     give_up_s = begun_s + 6 * seconds + 60
-    while not world.runs.all_terminal(run_id):
-        if not cpu_percent and time.monotonic() - begun_s > seconds + world.settings.replay.lead_s:
+    while not stores.runs.all_terminal(run_id):
+        if not cpu_percent and time.monotonic() - begun_s > seconds + stores.settings.replay.lead_s:
             cpu_percent = meter.percent()
         if time.monotonic() > give_up_s:
-            world.runs.cancel(run_id)
+            stores.runs.cancel(run_id)
             break
         time.sleep(0.1)
-    trial = _outcome(world, run_id, rate, cpu_percent or meter.percent())
-    while world.runs.active_runs():
+    trial = _outcome(stores, run_id, rate, cpu_percent or meter.percent())
+    while stores.runs.active_runs():
         time.sleep(0.2)
-    world.runs.delete(run_id)
+    stores.runs.delete(run_id)
     return trial
 
 
-def _outcome(world: World, run_id: int, rate: float, cpu_percent: Mapping[str, float]) -> Trial:
-    rows = world.database.rows(
+def _outcome(stores: Stores, run_id: int, rate: float, cpu_percent: Mapping[str, float]) -> Trial:
+    rows = stores.database.rows(
         "SELECT class, count(*), count(*) FILTER (WHERE state <> 'succeeded'), max(due_s), max(finished_s), "
         "percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY started_s - due_s) FROM request WHERE run_id = %s GROUP BY class",
         (run_id,),
@@ -204,12 +205,12 @@ def _broker(home: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _stack(home: Path, fleet: str) -> Iterator[World]:
+def _stack(home: Path, fleet: str) -> Iterator[Stores]:
     servers = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
     environment = {**{k: v for k, v in os.environ.items() if k not in servers}, "TANGO_HOME": str(home)}
     stack = LocalStack(home, load_fleet(fleet), environment=environment)
     try:
         stack.start()
-        yield World(read_settings(environment))
+        yield Stores(read_settings(environment))
     finally:
         stack.stop()

@@ -33,11 +33,11 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
     """Look a cluster over and join it as NAME."""
     import asyncio
 
-    from tango.bootstrap import world
+    from tango.bootstrap.stores import stores
     from tango.errors import UsageError
     from tango.kube.joining import look_over
 
-    here = world()
+    here = stores()
     if any(row.name == name and row.embedded for row in here.fleet.clusters()):
         raise UsageError(f"{name} is an embedded cluster of the fleet in force; choose another name")
     path = str(kubeconfig.expanduser().resolve())
@@ -55,9 +55,9 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
 @output_option()
 def list_clusters(output: str) -> None:
     """List joined clusters with their nodes."""
-    from tango.bootstrap import world
+    from tango.bootstrap.stores import stores
 
-    here = world()
+    here = stores()
     counts = {
         name: (nodes, ready)
         for name, nodes, ready in here.database.rows("SELECT cluster, count(*), count(*) FILTER (WHERE ready) FROM node GROUP BY 1")
@@ -80,7 +80,7 @@ def list_clusters(output: str) -> None:
 @click.argument("name")
 def remove(name: str) -> None:
     """Forget the cluster NAME; refused while live requests entered or run there."""
-    from tango.bootstrap import world
+    from tango.bootstrap.stores import stores
 
-    world().fleet.leave(name)
+    stores().fleet.leave(name)
     click.echo(f"{name} has left; stop its agent and worker", err=True)

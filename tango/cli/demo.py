@@ -77,7 +77,7 @@ def demo_environment(home: Path) -> Iterator[None]:
 
 def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     """Generate the demo's trace, submit it, follow it, print the table; give where the report lies."""
-    from tango.bootstrap import world
+    from tango.bootstrap.stores import stores
     from tango.cli.report import write_report
     from tango.cli.run import follow_run, show_run, submit_trace
     from tango.traces.generators import Recipe, generate
@@ -104,6 +104,6 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
             skip_bad=None,
             no_reassure=False,
         )
-    follow_run(world(), run_id, timeout_s=duration + 60.0)
-    show_run(world(), run_id, "table")
+    follow_run(stores(), run_id, timeout_s=duration + 60.0)
+    show_run(stores(), run_id, "table")
     return write_report(run_id, None)

@@ -19,11 +19,12 @@ def report(run_id: int, out: Path | None) -> None:
 
 def write_report(run_id: int, out: Path | None) -> Path:
     """Render and write the page; give where it lies."""
-    from tango.bootstrap import default_home, world
+    from tango.bootstrap.environment import default_home
+    from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now
     from tango.report import render_report
 
-    records = world().records
+    records = stores().records
     page = render_report(
         records.outcomes(run_id),
         records.losses(run_id),

@@ -14,7 +14,7 @@ from tango.cli.progress import RunProgress, spinner
 from tango.errors import RequestRejected, UsageError
 
 if TYPE_CHECKING:
-    from tango.bootstrap import World
+    from tango.bootstrap.stores import Stores
 
 RUN_COLUMNS = (
     Column("run"),
@@ -28,10 +28,10 @@ RUN_COLUMNS = (
 )
 
 
-def _world() -> World:
-    from tango.bootstrap import world  # slow libraries: only commands that need them pay for them
+def _stores() -> Stores:
+    from tango.bootstrap.stores import stores  # slow libraries: only commands that need them pay for them
 
-    return world()
+    return stores()
 
 
 @click.group()
@@ -62,8 +62,8 @@ def submit(trace: tuple[Path, ...], **options: Any) -> None:
     output = options["output"]
     run_id = submit_trace(trace, output=output, **{k: v for k, v in options.items() if k not in ("output", "follow")})
     if options["follow"]:
-        follow_run(_world(), run_id)
-        show_run(_world(), run_id, output)
+        follow_run(_stores(), run_id)
+        show_run(_stores(), run_id, output)
     else:
         print_mapping({"run": run_id}, output)
 
@@ -99,8 +99,8 @@ def submit_trace(
     from workers.publisher import CeleryPublisher
 
     system(system_name)  # an unknown name is refused before the trace is read
-    world = _world()
-    fleet = load_fleet(fleet_name) if fleet_name else world.fleet.declared()
+    stores = _stores()
+    fleet = load_fleet(fleet_name) if fleet_name else stores.fleet.declared()
     with spinner("reading the trace"):
         reading = read_trace(trace, format=trace_format, skip_bad=skip_bad is not None)
     if skip_bad is not None:
@@ -113,7 +113,7 @@ def submit_trace(
         arrivals = thin(arrivals, share, seed=seed)
     arrivals = rescale_work(arrivals, scale=work_scale, lc_work_s=lc_work_s, be_work_s=be_work_s)
     requests = map_trace(arrivals, fleet, seed=seed, speed=speed)
-    world.require_fleet(requests)
+    stores.require_fleet(requests)
     warning = speed_warning(requests)
     if warning:
         click.echo(f"warning: {warning}", err=True)
@@ -129,20 +129,20 @@ def submit_trace(
         span_s=float(requests.due_s[-1]) * speed,
     )
     with spinner(f"storing {len(requests)} requests"):
-        submitted = submit_run(new, requests, store=world.runs, publisher=CeleryPublisher(app))
+        submitted = submit_run(new, requests, store=stores.runs, publisher=CeleryPublisher(app))
     if not submitted.announced:
         click.echo("warning: the broker is away; the run is stored and begins when the broker is back", err=True)
     return submitted.run_id
 
 
-def follow_run(world: World, run_id: int, *, timeout_s: float | None = None) -> None:
+def follow_run(stores: Stores, run_id: int, *, timeout_s: float | None = None) -> None:
     """Show a run's progress until it is done. Raises: RequestRejected if `timeout_s` passes first."""
     from tango.domain.runs import RunStatus
 
     began_s = time.monotonic()
     with RunProgress(run_id) as display:
         while True:
-            info, progress = world.runs.run(run_id), world.records.progress(run_id)
+            info, progress = stores.runs.run(run_id), stores.records.progress(run_id)
             display.update(progress)
             if info.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
                 return
@@ -151,12 +151,12 @@ def follow_run(world: World, run_id: int, *, timeout_s: float | None = None) -> 
             time.sleep(0.5)
 
 
-def show_run(world: World, run_id: int, output: str) -> None:
+def show_run(stores: Stores, run_id: int, output: str) -> None:
     """Print a run's figures: those saved at its end, or as of now."""
     from tango.control.finish_run import figures_now
     from tango.report.tables import print_run
 
-    metrics = figures_now(run_id, records=world.records)
+    metrics = figures_now(run_id, records=stores.records)
     if output in ("table", "wide"):
         print_run(metrics, wide=output == "wide")
     else:
@@ -179,7 +179,7 @@ def list_runs(limit: int, output: str) -> None:
             "seed": r.seed,
             "speed": r.speed,
         }
-        for r in _world().runs.runs(limit=limit)
+        for r in _stores().runs.runs(limit=limit)
     ]
     print_rows(rows, RUN_COLUMNS, output)
 
@@ -189,7 +189,7 @@ def list_runs(limit: int, output: str) -> None:
 @output_option()
 def show(run_id: int, output: str) -> None:
     """Show the figures of a RUN."""
-    show_run(_world(), run_id, output)
+    show_run(_stores(), run_id, output)
 
 
 @run.command()
@@ -197,19 +197,21 @@ def show(run_id: int, output: str) -> None:
 @output_option()
 def follow(run_id: int, output: str) -> None:
     """Watch a RUN until it is done, then show its figures."""
-    follow_run(_world(), run_id)
-    show_run(_world(), run_id, output)
+    follow_run(_stores(), run_id)
+    show_run(_stores(), run_id, output)
 
 
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
 def cancel(run_id: int) -> None:
     """Cancel a RUN: what is not finished is given up, its pods are deleted."""
-    world = _world()
-    pods = world.records.live_pods(run_id)
-    cancelled = world.runs.cancel(run_id)
-    world.gateway.delete_pods(pods)
-    world.gateway.close()
+    from tango.bootstrap.world import world
+
+    here = world()
+    pods = here.records.live_pods(run_id)
+    cancelled = here.runs.cancel(run_id)
+    here.gateway.delete_pods(pods)
+    here.gateway.close()
     click.echo(f"run {run_id}: {cancelled} requests cancelled, {len(pods)} pods deleted", err=True)
 
 
@@ -229,14 +231,14 @@ def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
         Column(name)
         for name in ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
     )
-    print_rows(_world().records.requests(run_id, state=state, limit=limit), columns, output)
+    print_rows(_stores().records.requests(run_id, state=state, limit=limit), columns, output)
 
 
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
 def delete(run_id: int) -> None:
     """Delete a RUN with everything recorded under it."""
-    _world().runs.delete(run_id)
+    _stores().runs.delete(run_id)
     click.echo(f"run {run_id} deleted", err=True)
 
 
@@ -244,8 +246,8 @@ def delete(run_id: int) -> None:
 @click.option("--keep", default=20, show_default=True, help="Newest finished runs to keep.")
 def prune(keep: int) -> None:
     """Delete all but the newest finished runs."""
-    world = _world()
-    done = [r for r in world.runs.runs(limit=100_000) if r.status in ("completed", "cancelled")]
+    stores = _stores()
+    done = [r for r in stores.runs.runs(limit=100_000) if r.status in ("completed", "cancelled")]
     for old in done[keep:]:
-        world.runs.delete(old.run_id)
+        stores.runs.delete(old.run_id)
     click.echo(f"{len(done[keep:])} runs deleted, {min(keep, len(done))} kept", err=True)

@@ -28,11 +28,11 @@ def service() -> None:
 @click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), help="YAML with one or more services.")
 def apply(path: Path) -> None:
     """Declare or change the services of a file."""
-    from tango.bootstrap import world
+    from tango.bootstrap.stores import stores
     from tango.fleets import load_services
 
     services = load_services(path)
-    world().fleet.put_services(services)
+    stores().fleet.put_services(services)
     click.echo(f"declared: {', '.join(s.name for s in services)}", err=True)
 
 
@@ -40,7 +40,7 @@ def apply(path: Path) -> None:
 @output_option()
 def list_services(output: str) -> None:
     """List declared services."""
-    from tango.bootstrap import world
+    from tango.bootstrap.stores import stores
 
     rows = [
         {
@@ -52,7 +52,7 @@ def list_services(output: str) -> None:
             "instances_per_node": s.instances_per_node if s.target_ms else None,
             "image": s.image,
         }
-        for s in world().fleet.services()
+        for s in stores().fleet.services()
     ]
     print_rows(rows, COLUMNS, output)
 
@@ -62,11 +62,11 @@ def list_services(output: str) -> None:
 @click.option("-f", "--file", "path", type=click.Path(path_type=Path), default=None, help="YAML with the services to delete.")
 def delete(name: str | None, path: Path | None) -> None:
     """Withdraw a service by NAME, or those of a file; its instances are removed."""
-    from tango.bootstrap import world
+    from tango.bootstrap.stores import stores
     from tango.fleets import load_services
 
     if (name is None) == (path is None):
         raise click.UsageError("give a NAME or -f FILE")
     names = [name] if name else [s.name for s in load_services(path)] if path else []
-    world().fleet.delete_services(names)
+    stores().fleet.delete_services(names)
     click.echo(f"withdrawn: {', '.join(names)}", err=True)

@@ -17,7 +17,7 @@ from tango.cli.output import Column, output_option, print_rows
 @output_option(formats=("table", "json", "csv", "yaml"))
 def sql(query: str, timeout_s: float, limit: int, output: str) -> None:
     """Run one SELECT, e.g. `tango sql "SELECT * FROM run_summary"`."""
-    from tango.bootstrap import read_settings
+    from tango.bootstrap.environment import read_settings
     from tango.store.query import read_only_query
 
     settings = read_settings()

@@ -9,15 +9,16 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import urlsplit
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
-from sqlalchemy.engine import make_url
 
 from tango.errors import ConfigError, StoreError, StoreUnavailable
 
@@ -46,7 +47,11 @@ def libpq_url(url: str) -> str:
 
 def described(url: str) -> str:
     """The URL without its password, for messages."""
-    return make_url(libpq_url(url)).render_as_string(hide_password=True)
+    found = urlsplit(libpq_url(url))
+    user, at, place = found.netloc.rpartition("@")
+    name, colon, _ = user.partition(":")
+    query = re.sub(r"(?i)(password=)[^&]*", r"\1***", found.query)
+    return found._replace(netloc=f"{name}{colon}{'***' if colon else ''}{at}{place}", query=query).geturl()
 
 
 class Database:

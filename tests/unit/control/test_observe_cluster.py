@@ -203,23 +203,26 @@ def test_an_instance_is_ready_while_its_container_its_pod_and_its_node_are() -> 
 
 
 def test_a_be_pod_has_started_while_its_container_runs() -> None:
-    """Waiting for its image it has not, nor is it running once it is over."""
+    """Waiting for its image it has not, nor is it running once it is over, whatever a lost node said of it last."""
     waiting = pod("be", phase="Running", containerStatuses=[{"state": {"waiting": {"reason": "ContainerCreating"}}}])
 
-    found = [
-        be_started_at_s(p) for p in (pod("be", **running()), waiting, pod("be", phase="Pending"), pod("be", **ended("Failed")))
-    ]
+    lost = pod("be", **{**running(), "phase": "Failed"})
+    pods = [pod("be", **running()), waiting, pod("be", phase="Pending"), pod("be", **ended("Failed")), lost]
 
-    assert found == [TEN_S, None, None, None]
+    found = [be_started_at_s(p) for p in pods]
+
+    assert found == [TEN_S, None, None, None, None]
 
 
 def test_a_pod_that_lives_or_is_not_ours_has_no_end() -> None:
-    """Running and waiting ones live; the end of an instance, or of a pod without an identity, settles no request."""
+    """Running and waiting ones live; the end of an instance, a stranger, or a pod without an identity settles no request."""
     nameless = pod("be", labels={"tango/run": "?"}, **ended("Succeeded"))
+    stranger = pod("be", labels={"app.kubernetes.io/managed-by": "helm"}, **ended("Succeeded"))
+    pods = [pod("be", **running()), pod("be"), pod("lc", **ended("Failed")), nameless, stranger]
 
-    assert [pod_end(p, deleted=False) for p in (pod("be", **running()), pod("be"), pod("lc", **ended("Failed")), nameless)] == [
-        None
-    ] * 4
+    ends = [pod_end(found, deleted=False) for found in pods]
+
+    assert ends == [None] * 5
     assert pod_end(pod("lc", **running()), deleted=True) is None
 
 

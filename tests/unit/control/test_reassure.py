@@ -174,8 +174,10 @@ def test_the_pod_that_loses_least_work_gives_way_first(world: ControlWorld) -> N
 
 
 def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
-    """Only where LC is short is anybody asked who could go."""
+    """Only where LC is short, by enough answers, is anybody asked who could go."""
     served(world, 5, latency_ms=200.0, node=C1_N2)
+    served(world, 4, latency_ms=200.0, node=C1_N1)
+    served(world, 5, latency_ms=50.0, node=C2_N1)
     run_id = placed(world, 8, node=C1_N1)
     fleet = Faulty(world.fleet)
 

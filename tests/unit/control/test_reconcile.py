@@ -87,6 +87,7 @@ def test_a_message_that_seems_lost_is_sent_again_once_a_while(world: ControlWorl
     just_sent = sweep(world)
 
     assert [report["published"] for report in (fresh, lost, just_sent)] == [0, 2, 0]
+    assert lost["requeued"] == 0
     assert sorted(world.publisher.request_ids) == [0, 1]
     assert world.states(run_id) == ["released", "released"]
 
@@ -203,3 +204,17 @@ def test_one_reconciler_sweeps_at_a_time(world: ControlWorld) -> None:
     assert early == {"requeued": 0, "published": 0, "finished": 0}
     assert state_then == ["dispatched"]
     assert later["requeued"] == 1
+
+
+def test_a_reconciler_that_died_is_replaced_after_five_seconds(world: ControlWorld) -> None:
+    """Its own lease is no longer than that, so that nothing lost waits long for being found."""
+    run_id = draining(world, world.created(WEB))
+    sweep(world, owner="dead")
+    world.dispatch(run_id, [0], lease_s=OVER_S)
+
+    world.clock.turn(4.5)
+    early = sweep(world, owner="next")
+    world.clock.turn(1.0)
+    later = sweep(world, owner="next")
+
+    assert (early["requeued"], later["requeued"]) == (0, 1)

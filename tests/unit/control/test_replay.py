@@ -213,7 +213,7 @@ def test_a_busy_slice_renews_no_more_often_than_an_idle_one(world: ControlWorld)
 
     replay(world, run_id, leases=leases)
 
-    assert len(leases.calls_of("acquire")) == 1 + int(15.0 / (SETTINGS.lease_s / 3))
+    assert len(leases.calls_of("acquire")) <= 1 + 15.0 / (SETTINGS.lease_s / 3)
 
 
 def test_a_replayer_that_lost_its_lease_stops(world: ControlWorld) -> None:

@@ -117,7 +117,7 @@ def test_an_instance_short_of_slack_grows_by_a_factor() -> None:
     )
 
 
-@pytest.mark.parametrize(("latency_ms", "after"), [(100.0, 1500), (200.0, 3000), (250.0, 3750), (900.0, 4000)])
+@pytest.mark.parametrize(("latency_ms", "after"), [(81.0, 1500), (100.0, 1500), (200.0, 3000), (250.0, 3750), (900.0, 4000)])
 def test_growth_covers_the_backlog_that_made_the_tail(latency_ms: float, after: int) -> None:
     """Twice the target takes twice the factor; no step is larger than four times the limit."""
     assert limits(plan(instance(), tails=tail(latency_ms))) == [("lc-web-n1-0", after)]
@@ -305,6 +305,13 @@ def test_a_resize_never_asks_for_more_than_the_node_admits() -> None:
 
     assert [(r.cpu_limit_after_millicores, r.cpu_request_after_millicores) for r in found.resizes] == [(1500, 500)]
     assert found.evictions == ()
+
+
+def test_requests_of_two_that_grow_at_once_fit_the_node_together() -> None:
+    """Only 250 are free: the first in order of name gets them, the second keeps the request that it has."""
+    found = plan(instance("web"), instance("chat"), tails={**tail(90.0), **tail(90.0, service="chat")}, node=room(4000, be=2750))
+
+    assert [(r.service, r.cpu_request_after_millicores) for r in found.resizes] == [("chat", 750), ("web", 500)]
 
 
 def test_nobody_is_evicted_where_nothing_grows() -> None:

@@ -1,30 +1,22 @@
-"""Joins the parts: reads the environment once, and builds stores, gateways, policies and use cases of one process.
+"""One process's view of everything: stores, gateway, policies, and the use cases bound to them.
 
-`World` is built per process and lazily, after any fork. What a process never uses is never imported into its life: the
-network is loaded by the scheduler alone.
+Built per process and lazily, after any fork. What a process never uses is never imported into its life: the network is loaded by the
+scheduler alone.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import dataclasses
 import functools
-import logging
 import os
-import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import structlog
-import uvloop
 
+from tango.bootstrap.environment import read_settings
+from tango.bootstrap.stores import Stores
 from tango.control.admission import admit_be
 from tango.control.dispatch_lc import dispatch_waiting_lc
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
@@ -34,92 +26,16 @@ from tango.control.place_be import place_pending_be
 from tango.control.reassure import Reassurance
 from tango.control.reconcile import reconcile
 from tango.control.replay import replay_slice
-from tango.domain.runs import NewRequests, RunInfo
-from tango.errors import ConfigError, DependencyError, TangoError, UsageError
-from tango.kube.agent import AgentStores, ClusterAgent
-from tango.kube.api_client import KubeClient
+from tango.domain.runs import RunInfo
+from tango.errors import TangoError
 from tango.kube.gateway import KubernetesGateway
 from tango.kube.instance_calls import HttpInstanceCalls
 from tango.ports import Publisher
 from tango.settings import Settings
-from tango.stack.state import read_stack, state_home
 from tango.store.checkpoints import PostgresCheckpointStore
-from tango.store.database import Database
-from tango.store.events import PostgresEventLog
-from tango.store.fleet import PostgresFleetStore
-from tango.store.leases import PostgresLeaseStore
-from tango.store.requests import PostgresRequestStore
-from tango.store.run_records import PostgresRunRecords
-from tango.store.runs import PostgresRunStore
 from tango.systems import BePolicy, be_policy, describe_checkpoint, lc_policy, system, warm_up_lc
 
 log = structlog.get_logger(__name__)
-
-ADDRESSES = {
-    "database_url": "TANGO_DATABASE_URL",
-    "reader_url": "TANGO_READER_URL",
-    "broker_url": "TANGO_BROKER_URL",
-    "kubeconfig": "TANGO_KUBECONFIG",
-    "checkpoint": "TANGO_CHECKPOINT",
-}
-
-
-def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from `TANGO_*` variables, and from the running stack's state file where the variables are silent.
-
-    Addresses are named in `ADDRESSES`; a tunable is `TANGO_<GROUP>_<FIELD>`, as in `TANGO_BE_TICK_S=0.5`.
-    Raises: ConfigError for a value that is not of its field's type.
-    """
-    env = os.environ if environment is None else environment
-    found: dict[str, Any] = {field: env[name] for field, name in ADDRESSES.items() if env.get(name)}
-    if "database_url" not in found or "broker_url" not in found:
-        stack = read_stack(state_home(env))
-        if stack is not None:
-            for field in ADDRESSES:
-                value = getattr(stack, field, "")
-                # A user's own database has no reader role of ours: never pair their server with our reader.
-                if value and field not in found and not (field == "reader_url" and "database_url" in found):
-                    found[field] = value
-    defaults = Settings()
-    groups: dict[str, Any] = {
-        name: _tunables(name, value, env)
-        for name, value in ((f.name, getattr(defaults, f.name)) for f in dataclasses.fields(Settings))
-        if dataclasses.is_dataclass(value)
-    }
-    return dataclasses.replace(defaults, **found, **groups)
-
-
-def _tunables(group: str, default: Any, env: Mapping[str, str]) -> Any:
-    changed: dict[str, Any] = {}
-    for field in dataclasses.fields(default):
-        name = f"TANGO_{group}_{field.name}".upper()
-        if name not in env:
-            continue
-        kind = type(getattr(default, field.name))
-        try:
-            changed[field.name] = env[name].lower() in ("1", "true", "yes") if kind is bool else kind(env[name])
-        except ValueError as error:
-            raise ConfigError(f"{name} is {env[name]!r}, expected {kind.__name__}") from error
-    return dataclasses.replace(default, **changed)
-
-
-def configure_logging(level: int | str = logging.INFO) -> None:
-    """Events with fields, one line each, on standard error; libraries' own logs in the same form."""
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s", force=True)
-    for noisy in ("aiohttp.access", "kombu", "amqp", "numba", "urllib3"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=True,
-    )
 
 
 class SystemClock:
@@ -130,25 +46,13 @@ class SystemClock:
         return time.time()
 
 
-class World:
+class World(Stores):
     """One process's view of everything: stores, gateway, policies, and the use cases bound to them."""
 
     def __init__(self, settings: Settings) -> None:
-        if not settings.database_url or not settings.broker_url:
-            raise DependencyError(
-                f"no running stack was found in {state_home(os.environ)} and TANGO_DATABASE_URL or TANGO_BROKER_URL is not set; "
-                "start one with `tango up --detach`"
-            )
-        self.settings = settings
+        super().__init__(settings)
         self.clock = SystemClock()
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
-        self.database = Database(settings.database_url)
-        self.runs = PostgresRunStore(self.database)
-        self.requests = PostgresRequestStore(self.database, settings.lease)
-        self.leases = PostgresLeaseStore(self.database)
-        self.fleet = PostgresFleetStore(self.database)
-        self.events = PostgresEventLog(self.database)
-        self.records = PostgresRunRecords(self.database)
         self._executor_lock = threading.Lock()
         self._view = FleetView(lambda: self.fleet.snapshot(at_s=self.clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s)
         self._runs_seen: dict[int, RunInfo] = {}
@@ -191,19 +95,6 @@ class World:
         return Reassurance(
             fleet=self.fleet, events=self.events, requests=self.requests, gateway=self.gateway, settings=self.settings.sharing
         )
-
-    def require_fleet(self, requests: NewRequests) -> None:
-        """Check that the clusters and services of a run exist here. Raises: UsageError naming those that do not."""
-        for kind, wanted, index, known in (
-            ("cluster", requests.clusters, requests.cluster, {c.name for c in self.fleet.clusters()}),
-            ("service", requests.services, requests.service, {s.name for s in self.fleet.services()}),
-        ):
-            unknown = sorted({wanted[k] for k in np.unique(index)} - known)
-            if unknown:
-                raise UsageError(
-                    f"this stack has no {kind} {', '.join(unknown)}; it has: {', '.join(sorted(known))}. "
-                    "Start the fleet that the run is for with `tango up --fleet`, or leave --fleet away."
-                )
 
     def run_info(self, run_id: int) -> RunInfo:
         """A run's fixed facts, cached; read again until its zero is known."""
@@ -311,31 +202,3 @@ class World:
 def world() -> World:
     """This process's world, built at the first call."""
     return World(read_settings())
-
-
-def run_cluster_agent(cluster: str) -> None:
-    """Run a cluster's agent in the foreground until SIGTERM or SIGINT."""
-    found = world()
-
-    async def main() -> None:
-        stopped = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(signum, stopped.set)
-        path, context = found.fleet.credentials(cluster)
-        async with await KubeClient.from_kubeconfig(path, context, found.settings.kube, cluster=cluster) as client:
-            stores = AgentStores(fleet=found.fleet, requests=found.requests, run_zero_s=found.run_zero_s)
-            agent = ClusterAgent(cluster, client, stores, found.settings.kube, found.settings.lease)
-            running = asyncio.create_task(agent.run())
-            stopping = asyncio.create_task(stopped.wait())
-            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
-
-    uvloop.run(main())
-
-
-def default_home() -> Path:
-    """The state folder in force."""
-    return state_home(os.environ)
