@@ -123,7 +123,8 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         found.append(worker(f"worker-{c.name}", "cluster worker", f"lc.{c.name},be.{c.name},exec.{c.name}", 8))
     found.append(worker("scheduler", "scheduler worker", "control", 4))
     found.append(worker("replayer", "replay worker", "replay", 4))
-    found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-s", str(run / "beat-schedule"), "-l", "warning"))
+    # Kept in memory: when a tick last ran does not matter after a restart, and the usual file of it is a pickle.
+    found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-S", "celery.beat:Scheduler", "-l", "warning"))
     flower = ("flower", "--address=127.0.0.1", f"--port={layout.flower_port}", "--read_only=True")
     login = {"FLOWER_BASIC_AUTH": layout.flower_login}
     found.append(spec("flower", "monitoring page", *CELERY, *flower, extra=login, port=layout.flower_port))

@@ -35,10 +35,12 @@ class ScriptedCalls:
 
     async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
         """Note the call, then answer."""
+        held = asyncio.get_running_loop().create_future() if self.holding else None
+        if held is not None:
+            self._held.append(held)
         self.calls.append(Call(instance, work, payload_kib, timeout_s))
-        if self.holding:
-            self._held.append(asyncio.get_running_loop().create_future())
-            await self._held[-1]
+        if held is not None:
+            await held
         if work.request_id in self.failures:
             raise self.failures[work.request_id]
         return self.served
@@ -48,7 +50,7 @@ class ScriptedCalls:
         self.closed = True
 
     def let_go(self, calls: int = 1_000_000) -> None:
-        """Answer the first of the calls under way; from any thread."""
+        """Answer the first of the calls under way; from any thread, and as soon as they stand in `calls`."""
         going, self._held = self._held[:calls], self._held[calls:]
         for held in going:
             held.get_loop().call_soon_threadsafe(held.set_result, None)
