@@ -172,8 +172,8 @@ class RequestStore(Protocol):
         """
         ...
 
-    def admit_be(self, run_id: int, request_ids: Sequence[int], *, largest_node: tuple[int, int]) -> int:
-        """released → pending for BE rows that fit a node of (millicores, MiB), else → failed with `does-not-fit`."""
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
+        """released → pending for BE rows that fit one of these nodes of (millicores, MiB), else → failed with `does-not-fit`."""
         ...
 
     def pending_be(self, *, limit: int) -> PendingBatch:

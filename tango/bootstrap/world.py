@@ -183,7 +183,7 @@ class World(Stores):
         active = self.runs.active_runs()
         if not any(run.reassure for run in active):
             return self.reassurance.restore(now_s=self.clock.now_s())
-        return self.reassurance.round(now_s=self.clock.now_s(), run_ids=[run.run_id for run in active])
+        return self.reassurance.round(now_s=self.clock.now_s())
 
     def reconcile(self, publisher: Publisher) -> dict[str, int]:
         """One sweep."""

@@ -13,5 +13,14 @@ def admit_be(run_id: int, request_ids: Sequence[int], *, requests: RequestStore,
     if len(snapshot.nodes) == 0:
         # No node is known yet (the agents have just begun): leave the rows released; they are published again.
         return {"considered": len(request_ids), "admitted": 0}
-    largest = int(snapshot.cpu_allocatable.max()), int(snapshot.memory_allocatable.max())
-    return {"considered": len(request_ids), "admitted": requests.admit_be(run_id, request_ids, largest_node=largest)}
+    return {"considered": len(request_ids), "admitted": requests.admit_be(run_id, request_ids, nodes=_largest(snapshot))}
+
+
+def _largest(snapshot: FleetSnapshot) -> list[tuple[int, int]]:
+    """(millicores, MiB) of the nodes than which no other has more of both: what fits none of them fits nowhere."""
+    found: list[tuple[int, int]] = []
+    sizes = {(int(cpu), int(memory)) for cpu, memory in zip(snapshot.cpu_allocatable, snapshot.memory_allocatable, strict=True)}
+    for cpu, memory in sorted(sizes, reverse=True):
+        if not found or memory > found[-1][1]:
+            found.append((cpu, memory))
+    return found

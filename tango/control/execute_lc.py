@@ -21,7 +21,7 @@ import uvloop
 from tango.domain.observations import InstanceState
 from tango.domain.requests import Batch, LcWork, Outcome, Reason, RequestState
 from tango.domain.services import Service, ServiceClass
-from tango.errors import BrokerUnavailable, InstanceFailed, StoreUnavailable
+from tango.errors import BrokerUnavailable, InstanceFailed, StoreError, StoreUnavailable
 from tango.ports import FleetStore, InstanceCalls, Publisher, RequestStore
 from tango.settings import LcSettings, LeaseSettings
 
@@ -126,6 +126,7 @@ class LcExecutor:
         self._in_flight: dict[tuple[int, int, int], LcWork] = {}
         self._ended: list[tuple[LcWork, Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+        self._zeros_s: dict[int, float] = {}
         self._loop = uvloop.new_event_loop()
         self._calls_factory = calls
         self._calls: InstanceCalls | None = None
@@ -168,8 +169,11 @@ class LcExecutor:
         if works:
             try:
                 self._directory.refresh()
-            except StoreUnavailable as error:  # an old directory is better than none; where it has nothing, the request is requeued
+            except (StoreUnavailable, StoreError) as error:
+                # An old directory is better than none; where it has nothing, the request is requeued.
                 log.warning("instances_not_read", error=str(error))
+            for work in works:  # here and not on the loop: from now on they are renewed, and `close` waits for them
+                self._in_flight[work.run_id, work.request_id, work.epoch] = work
             self._loop.call_soon_threadsafe(self._start_calls, works)
 
     def close(self, *, timeout_s: float = 10.0) -> None:
@@ -193,11 +197,12 @@ class LcExecutor:
             if self._ended:
                 await self._settle()
         renewal.cancel()
+        for task in list(self._tasks):  # hints that still pause: the reconciler gives them
+            task.cancel()
         await self._calls.close()
 
     def _start_calls(self, works: Sequence[LcWork]) -> None:
         for work in works:
-            self._in_flight[work.run_id, work.request_id, work.epoch] = work
             task = self._loop.create_task(self._call(work))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -231,15 +236,26 @@ class LcExecutor:
                     run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, state=RequestState.FAILED, reason=reason
                 )
             return self._requeue(work, reason)
-        zero_s = self._run_zero_s(work.run_id)
+        finished_at_s = time.time()
+        zero_s = await self._zero_of(work.run_id)
         return Outcome(
             run_id=work.run_id,
             request_id=work.request_id,
             epoch=work.epoch,
             state=RequestState.SUCCEEDED,
             started_s=served.started_at_s - zero_s,
-            finished_s=time.time() - zero_s,
+            finished_s=finished_at_s - zero_s,
         )
+
+    async def _zero_of(self, run_id: int) -> float:
+        """Unix time of a run's zero, read once. A database that is away is waited for: what was served is not served again for it."""
+        while (zero_s := self._zeros_s.get(run_id)) is None:
+            try:
+                self._zeros_s[run_id] = await asyncio.to_thread(self._run_zero_s, run_id)
+            except StoreUnavailable as error:
+                log.warning("result_waits", run_id=run_id, error=str(error))
+                await asyncio.sleep(0.5)
+        return zero_s
 
     @staticmethod
     def _requeue(work: LcWork, reason: Reason) -> Outcome:
@@ -254,6 +270,9 @@ class LcExecutor:
             log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
             self._ended = ended + self._ended
             await asyncio.sleep(0.5)
+            return
+        except StoreError:  # refused for good: their leases run out and the reconciler takes the rows back; the executor goes on
+            log.exception("settle_refused", outcomes=len(outcomes))
             return
         again = [work for work, outcome in ended if outcome.state is RequestState.RELEASED and work.epoch <= len(PAUSES_S)]
         for pause_s in PAUSES_S:
@@ -291,5 +310,5 @@ class LcExecutor:
             for run_id, (ids, epochs) in by_run.items():
                 try:
                     await asyncio.to_thread(self._requests.renew, run_id, ids, epochs, lease_s=self._lease.execution_s)
-                except StoreUnavailable as error:
+                except (StoreUnavailable, StoreError) as error:
                     log.warning("renew_failed", run_id=run_id, error=str(error))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import structlog
 
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending, Outcome, Reason, RequestState
-from tango.domain.runs import DecisionRecord, Placement
+from tango.domain.runs import DecisionRecord, PendingBatch, Placement
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ClusterError, DependencyError, Fenced
 from tango.ports import Clock, ClusterGateway, FleetStore, LeaseStore, RequestStore
@@ -48,9 +49,10 @@ def place_pending_be(
     if len(batch.pending) == 0:
         return {"considered": 0, "placed": 0}
     snapshot = fleet.snapshot(at_s=clock.now_s())
+    pending = _by_rows_of(snapshot, batch)
     gathered = time.perf_counter()
     # 2. Decide.
-    plan = _planned(batch.pending, snapshot, settings, policy_of)
+    plan = _planned(pending, snapshot, settings, policy_of)
     decided = time.perf_counter()
     # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
     placed = int(np.count_nonzero(plan.node >= 0))
@@ -84,6 +86,13 @@ def place_pending_be(
         kube_ms=round((time.perf_counter() - decided) * 1e3, 1),
     )
     return {"considered": len(batch.pending), "placed": len(placements) - refused}
+
+
+def _by_rows_of(snapshot: FleetSnapshot, batch: PendingBatch) -> BePending:
+    """The pending requests with their entry clusters as rows of the snapshot, as policies read them; -1 for one that is gone."""
+    rows = {name: k for k, name in enumerate(snapshot.clusters)}
+    entry = np.array([rows.get(batch.clusters[k], -1) for k in batch.pending.entry_cluster], np.int32)
+    return replace(batch.pending, entry_cluster=entry)
 
 
 def _planned(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, policy_of: Callable[[int], BePolicy]) -> BePlan:

@@ -35,7 +35,7 @@ class Reassurance:
         self._changed_s: dict[str, float] = {}
         self._infeasible: set[tuple[str, int]] = set()
 
-    def round(self, *, now_s: float, run_ids: Sequence[int]) -> dict[str, int]:
+    def round(self, *, now_s: float) -> dict[str, int]:
         """One round; give how many resizes and evictions were asked for."""
         # 1. Gather.
         snapshot = self._fleet.snapshot(at_s=now_s)
@@ -70,10 +70,14 @@ class Reassurance:
             self._changed_s,
             now_s,
             self._settings,
+            infeasible=self._infeasible,
         )
         # 3. Apply: BE gives way first, so that the kubelet has room when the resize comes.
         if plan.evictions:
-            self._events.scaling(self._gateway.evict(plan.evictions))
+            records = self._gateway.evict(plan.evictions)
+            self._events.scaling(records)
+            # Only what was granted goes back: a pod that stays still runs its request, and a second one would run it twice.
+            gone = {record.pod for record in records if record.outcome == "done"}
             self._requests.settle(
                 [
                     Outcome(
@@ -85,6 +89,7 @@ class Reassurance:
                         work_lost_s=e.work_lost_s,
                     )
                     for e in plan.evictions
+                    if e.pod in gone
                 ]
             )
         return {"resizes": self._resize(plan.resizes, now_s), "evictions": len(plan.evictions)}

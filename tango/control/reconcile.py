@@ -8,7 +8,7 @@ from collections.abc import Callable
 import structlog
 
 from tango.domain.runs import RunInfo, RunStatus
-from tango.errors import BrokerUnavailable
+from tango.errors import BrokerUnavailable, StoreError
 from tango.ports import LeaseStore, Publisher, RequestStore, RunStore
 from tango.settings import LeaseSettings
 
@@ -33,16 +33,21 @@ def reconcile(
     expired = requests.requeue_expired(limit=2000)
     waiting = requests.unclaimed(older_than_s=settings.unclaimed_after_s, limit=5000)
     batches = [*expired, *waiting]
+    # First what is urgent: a run whose figures cannot be computed must not keep others' requests waiting.
+    if batches:
+        _publish(functools.partial(publisher.arrivals, batches))
     finished = 0
     for run in runs.active_runs():
         if runs.all_terminal(run.run_id):
-            finish_run(run)
+            try:
+                finish_run(run)
+            except StoreError:  # of this run alone: the next sweep tries again
+                log.exception("run_not_finished", run_id=run.run_id)
+                continue
             runs.set_status(run.run_id, RunStatus.COMPLETED)
             finished += 1
         elif run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and _nobody_replays(run.run_id, owner, leases):
             _publish(functools.partial(publisher.replay, run.run_id))
-    if batches:
-        _publish(functools.partial(publisher.arrivals, batches))
     report = {"requeued": sum(len(b.request_ids) for b in expired), "published": len(batches), "finished": finished}
     if any(report.values()):
         log.info("reconciled", **report)

@@ -8,7 +8,8 @@ growth by a factor, since one step must at least cover the backlog that made the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tango.domain.observations import InstanceState
@@ -50,12 +51,17 @@ def plan_sharing(
     changed_s: Mapping[str, float],
     now_s: float,
     settings: SharingSettings,
+    *,
+    infeasible: Collection[tuple[str, int]] = (),
 ) -> SharingPlan:
-    """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize."""
+    """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize, `infeasible` the (pod, limit) that
+    its node refused for good: nobody gives way for these."""
     resizes: list[Resize] = []
     evictions: list[Eviction] = []
     limits = {i.pod: i.cpu_limit_millicores for _, i in instances}
     by_node: dict[str, list[InstanceState]] = {}
+    freed: dict[str, int] = defaultdict(int)
+    """Requests of the BE that this plan evicts, by node."""
     for _, instance in instances:
         by_node.setdefault(instance.node, []).append(instance)
     requests = {i.pod: i.cpu_request_millicores for _, i in instances}
@@ -68,7 +74,7 @@ def plan_sharing(
         others = sum(limits[i.pod] for i in by_node[instance.node] if i.pod != instance.pod)
         ceiling = max(instance.cpu_limit_millicores, room.cpu_allocatable_millicores - settings.reserve_millicores - others)
         after = min(after, ceiling, room.cpu_allocatable_millicores)
-        if abs(after - instance.cpu_limit_millicores) < STEP_MILLICORES:
+        if abs(after - instance.cpu_limit_millicores) < STEP_MILLICORES or (instance.pod, after) in infeasible:
             continue
         request = max(
             1, min(after - 1, int(after * REQUEST_SHARE * service.cpu_request_millicores / service.cpu_limit_millicores * 2))
@@ -77,14 +83,15 @@ def plan_sharing(
             room.cpu_allocatable_millicores
             - room.be_cpu_request_millicores
             - sum(requests[i.pod] for i in by_node[instance.node] if i.pod != instance.pod)
+            + freed[instance.node]
         )
-        freed = 0
         for eviction, gives in room.be_evictable:
-            if request <= free + freed:
+            if request <= free:
                 break
             if eviction not in evictions:
                 evictions.append(eviction)
-                freed += gives
+                freed[instance.node] += gives
+                free += gives
         request = max(1, min(request, max(instance.cpu_request_millicores, free)))
         limits[instance.pod], requests[instance.pod] = after, request
         resizes.append(

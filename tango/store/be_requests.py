@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -25,15 +26,15 @@ class BeRequests:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def admit_be(self, run_id: int, request_ids: Sequence[int], *, largest_node: tuple[int, int]) -> int:
-        """released → pending, or failed where neither CPU request nor memory fits the largest node."""
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
+        """released → pending, or failed where CPU request and memory fit none of these nodes together."""
         rows = self._database.rows(
             """
-            UPDATE request r SET
-                state = (CASE WHEN (s.spec->>'cpu_request_millicores')::int <= %(cpu)s AND r.memory_mib <= %(memory)s
-                              THEN 'pending' ELSE 'failed' END)::request_state,
-                reason = CASE WHEN (s.spec->>'cpu_request_millicores')::int <= %(cpu)s AND r.memory_mib <= %(memory)s
-                              THEN '' ELSE %(reason)s END
+            UPDATE request r SET (state, reason) = (
+                SELECT (CASE WHEN bool_or(fits) THEN 'pending' ELSE 'failed' END)::request_state,
+                       CASE WHEN bool_or(fits) THEN '' ELSE %(reason)s END
+                FROM (SELECT (s.spec->>'cpu_request_millicores')::int <= n.cpu AND r.memory_mib <= n.memory AS fits
+                      FROM unnest(%(cpu)s::int[], %(memory)s::int[]) AS n(cpu, memory)) AS judged)
             FROM service s
             WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND r.state = 'released' AND r.class = 'be'
               AND s.name = r.service
@@ -42,8 +43,8 @@ class BeRequests:
             {
                 "run": run_id,
                 "ids": list(request_ids),
-                "cpu": largest_node[0],
-                "memory": largest_node[1],
+                "cpu": [cpu for cpu, _ in nodes],
+                "memory": [memory for _, memory in nodes],
                 "reason": str(Reason.DOES_NOT_FIT),
             },
         )
@@ -142,7 +143,7 @@ class BeRequests:
                             memory_mib=int(p.memory_mib[k]),
                         )
                     )
-            insert_decision(cursor, decision, sorted({int(r) for r in p.run_id}))
+            insert_decision(cursor, dataclasses.replace(decision, placed=len(placed)), sorted({int(r) for r in p.run_id}))
             return placed
 
         return self._database.run(record)

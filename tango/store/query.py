@@ -6,6 +6,7 @@ is opened as a cursor on a read-only connection: a cursor takes exactly one SELE
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import psycopg2
@@ -46,7 +47,20 @@ def read_only_query(
             return columns, cursor.fetchall()
     except psycopg2.errors.QueryCanceled as error:
         raise RequestRejected(f"the query ran longer than {statement_timeout_s:g} s; narrow it, or raise --timeout") from error
+    except psycopg2.errors.InvalidCursorDefinition as error:
+        found = re.sub(r"^cannot open (.*?)(?: query)? as cursor$", r"\1", error.diag.message_primary or "")
+        raise RequestRejected(
+            f"found {_found(found)}, expected one SELECT: `tango sql` only reads, one statement at a time"
+        ) from error
     except psycopg2.Error as error:
-        raise RequestRejected(f"PostgreSQL refused the query: {str(error).strip()}") from error
+        # PostgreSQL's own words, without those of the block that opened the cursor.
+        lines = str(error).strip().splitlines()
+        own = [line for line in lines if not line.startswith(("CONTEXT:", "PL/pgSQL", "SQL statement", "QUERY:"))]
+        raise RequestRejected("PostgreSQL refused the query: " + "\n".join(own)) from error
     finally:
         connection.close()
+
+
+def _found(kind: str) -> str:
+    """PostgreSQL's name of what is no single SELECT, as people say it."""
+    return "several statements, or none" if kind == "multi-query plan" else kind

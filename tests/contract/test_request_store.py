@@ -13,9 +13,9 @@ from tests.fakes.store_world import (
     BATCH,
     CHAT,
     HUGE,
-    LARGEST_NODE,
     LIVE_S,
     MAX_ATTEMPTS,
+    NODE_SIZES,
     OVER_S,
     WEB,
     ZERO_S,
@@ -388,8 +388,8 @@ def test_what_no_node_can_hold_is_refused_at_admission(world: StoreWorld) -> Non
     run_id = world.create(BATCH, HUGE, WEB)
     world.release(run_id)
 
-    admitted = world.requests.admit_be(run_id, [0, 1, 2], largest_node=LARGEST_NODE)
-    again = world.requests.admit_be(run_id, [0, 1, 2], largest_node=LARGEST_NODE)
+    admitted = world.requests.admit_be(run_id, [0, 1, 2], nodes=NODE_SIZES)
+    again = world.requests.admit_be(run_id, [0, 1, 2], nodes=NODE_SIZES)
 
     assert (admitted, again) == (1, 0)
     assert [(r.state, r.reason) for r in world.rows(run_id)] == [("pending", ""), ("failed", "does-not-fit"), ("released", "")]
@@ -400,7 +400,7 @@ def test_memory_counts_at_admission_too(world: StoreWorld) -> None:
     run_id = world.create(BATCH)
     world.release(run_id)
 
-    admitted = world.requests.admit_be(run_id, [0], largest_node=(LARGEST_NODE[0], 63))
+    admitted = world.requests.admit_be(run_id, [0], nodes=[(4000, 63), (1, 8192)])
 
     assert admitted == 0
     assert [(r.state, r.reason) for r in world.rows(run_id)] == [("failed", "does-not-fit")]

@@ -19,9 +19,9 @@ from tests.fakes.store_world import (
     BATCH,
     CHAT,
     HUGE,
-    LARGEST_NODE,
     LIVE_S,
     MAX_ATTEMPTS,
+    NODE_SIZES,
     OVER_S,
     WEB,
     ZERO_S,
@@ -168,7 +168,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(k=which, chosen=ids)
     def admit(self, k: int, chosen: list[int]) -> None:
         """Cluster workers."""
-        self.world.requests.admit_be(self._run(k), chosen, largest_node=LARGEST_NODE)
+        self.world.requests.admit_be(self._run(k), chosen, nodes=NODE_SIZES)
 
     @rule(limit=st.integers(1, 8))
     def read_pending(self, limit: int) -> None:

@@ -27,7 +27,8 @@ from tests.fakes.stores import MemoryEventLog, MemoryLeaseStore, MemoryRequestSt
 MAX_ATTEMPTS = 3
 LIVE_S, OVER_S = 60.0, -1.0
 """A lease that stands for the whole test, and one that has run out by the next call: no test waits."""
-LARGEST_NODE = (4000, 8192)
+NODE_SIZES = ((4000, 8192),)
+"""(millicores, MiB) of the nodes that admission knows."""
 ZERO_S = 1_700_000_000.0
 
 WEB = Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.02, memory_mib=32, target_ms=100.0, instance_memory_mib=128)
@@ -153,8 +154,8 @@ class StoreWorld:
         return self.requests.record_dispatch(run_id, arrivals, plan, snapshot, LC_DECISION, lease_s=lease_s, here=here)
 
     def admit(self, run_id: int, request_ids: Sequence[int]) -> int:
-        """Against the fleet's largest node."""
-        return self.requests.admit_be(run_id, request_ids, largest_node=LARGEST_NODE)
+        """Against the fleet's nodes."""
+        return self.requests.admit_be(run_id, request_ids, nodes=NODE_SIZES)
 
     def place(self, batch: PendingBatch, fence: Fence, *, node: int = 0, lease_s: float = LIVE_S) -> list[Placement]:
         """All of a batch to one node."""

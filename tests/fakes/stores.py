@@ -354,15 +354,15 @@ class MemoryRequestStore:
                 )
             return _batches([row for row in rows if row.state is RequestState.RELEASED])
 
-    def admit_be(self, run_id: int, request_ids: Sequence[int], *, largest_node: tuple[int, int]) -> int:
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
         """released → pending or failed."""
         admitted = 0
         with self._state.lock:
             for row in self._state.requests(run_id, request_ids):
                 if row.state is not RequestState.RELEASED or row.service_class is not ServiceClass.BE:
                     continue
-                fits = self._state.services[row.service].cpu_request_millicores <= largest_node[0]
-                if fits and row.memory_mib <= largest_node[1]:
+                asked = self._state.services[row.service].cpu_request_millicores
+                if any(asked <= cpu and row.memory_mib <= memory for cpu, memory in nodes):
                     row.state, row.reason, admitted = RequestState.PENDING, "", admitted + 1
                 else:
                     row.state, row.reason = RequestState.FAILED, str(Reason.DOES_NOT_FIT)

@@ -12,7 +12,7 @@ import pytest
 from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
-from tango.errors import InstanceFailed, StoreUnavailable
+from tango.errors import InstanceFailed, StoreError, StoreUnavailable
 from tango.ports import FleetStore, RequestStore, Served
 from tango.settings import LcSettings, LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
@@ -56,13 +56,14 @@ def make(world: ControlWorld, calls: ScriptedCalls) -> Iterator[Make]:
         fleet: FleetStore | None = None,
         publisher: RecordingPublisher | None = None,
         max_age_s: float = 0.5,
+        run_zero_s: Callable[[int], float] = lambda run_id: RUN_ZERO_S,
     ) -> LcExecutor:
         executor = LcExecutor(
             requests=requests or world.requests,
             directory=InstanceDirectory(fleet or world.fleet, max_age_s=max_age_s),
             calls=lambda: calls,
             publisher=publisher or world.publisher,
-            run_zero_s=lambda run_id: RUN_ZERO_S,
+            run_zero_s=run_zero_s,
             settings=settings,
             lease=lease,
         )
@@ -440,6 +441,78 @@ def test_closing_waits_for_the_calls_under_way(world: ControlWorld, make: Make, 
     assert not closing.is_alive()
     assert world.states(run_id) == ["succeeded", "succeeded"]
     assert calls.closed
+
+
+def test_closing_waits_for_calls_that_have_just_been_started(world: ControlWorld, make: Make) -> None:
+    """What was claimed counts as under way at once, before its event loop has seen it."""
+    for _ in range(20):
+        run_id = dispatched(world, 1)
+        executor = make()
+
+        execute(executor, run_id, [0])
+        executor.close(timeout_s=5.0)
+
+        assert world.states(run_id) == ["succeeded"]
+
+
+# ---- a store that refuses ----------------------------------------------------------------------------------------------
+
+
+def test_results_that_the_store_refuses_do_not_end_the_executor(world: ControlWorld, make: Make) -> None:
+    """The refused group is left to its leases; what comes after it is settled."""
+    run_id = dispatched(world, 2)
+    store = Faulty(world.requests, settle=[StoreError("refused")])
+    executor = make(requests=store)
+    execute(executor, run_id, [0])
+    until(lambda: len(store.calls_of("settle")) == 1)
+
+    execute(executor, run_id, [1])
+
+    until(lambda: world.states(run_id)[1] == "succeeded")
+    assert world.states(run_id)[0] == "running"
+
+
+def test_a_refused_renewal_does_not_end_renewal(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """The next third of the lease brings the next one."""
+    run_id = dispatched(world, 1)
+    calls.holding = True
+    store = Faulty(world.requests, renew=[StoreError("refused")])
+
+    execute(make(requests=store, lease=LeaseSettings(execution_s=0.006)), run_id, [0])
+
+    until(lambda: len(store.calls_of("renew")) >= 2)
+
+
+def test_a_refused_reading_of_the_instances_keeps_no_room(world: ControlWorld, make: Make) -> None:
+    """With nothing known of instances the request goes back, and its place is free again."""
+    run_id = dispatched(world, 1)
+    fleet = Faulty(world.fleet, instances=[StoreError("refused")])
+    executor = make(fleet=fleet, settings=replace(SETTINGS, max_in_flight=1))
+
+    execute(executor, run_id, [0])
+
+    until(lambda: _could_reserve(executor))
+    until(lambda: world.attempts(run_id) == [(0, 1, "requeued", str(Reason.NO_INSTANCE))])
+
+
+def test_a_served_request_waits_for_its_runs_zero_and_is_not_served_again(world: ControlWorld, make: Make) -> None:
+    """While PostgreSQL is away the result is kept; its times are those of the service, not of the waiting."""
+    run_id = dispatched(world, 1)
+    away = [StoreUnavailable("away")]
+
+    def run_zero_s(run_id: int) -> float:
+        if away:
+            raise away.pop()
+        return RUN_ZERO_S
+
+    before_s = time.time()
+    execute(make(run_zero_s=run_zero_s), run_id, [0])
+
+    until(lambda: world.states(run_id) == ["succeeded"])
+    finished_s = world.row(run_id, 0).finished_s
+    assert finished_s is not None
+    assert finished_s - (before_s - RUN_ZERO_S) < 0.4
+    assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
 
 
 def _pod(directory: InstanceDirectory, node: str) -> str | None:

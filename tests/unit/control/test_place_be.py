@@ -14,6 +14,7 @@ from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ClusterUnavailable, Invalid
 from tango.ports import FleetStore
+from tango.scheduling.be_policies import place_kube
 from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy
 from tests.fakes.control_world import ControlWorld, control_world
@@ -295,3 +296,13 @@ def test_a_decision_of_two_policies_names_both(world: ControlWorld) -> None:
     assert runs == (one, two)
     assert (decision.policy, decision.note) == ("load-greedy+scoring", "no checkpoint")
     assert (decision.considered, decision.placed, decision.unplaced) == (2, 1, 1)
+
+
+def test_a_policy_that_stays_in_the_entry_cluster_does_so_whatever_else_is_pending(world: ControlWorld) -> None:
+    """Policies read the entry cluster as a row of the snapshot, also when the pending requests name only some of its clusters."""
+    run_id = world.created(BATCH, BATCH)  # the second enters at c2
+    world.admit(run_id, [1])
+
+    place(world, lambda run_id: place_kube)
+
+    assert [(p.request_id, p.cluster) for p in world.gateway.placed] == [(1, "c2")]

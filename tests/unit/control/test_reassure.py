@@ -59,7 +59,7 @@ def test_a_service_short_of_slack_grows_on_its_node(world: ControlWorld) -> None
     """At twice its target WEB wants three times its limit on that node; no other instance is touched, and the event is on record."""
     served(world, 5, latency_ms=200.0)
 
-    report = reassurance(world).round(now_s=ZERO_S, run_ids=[])
+    report = reassurance(world).round(now_s=ZERO_S)
 
     assert report == {"resizes": 1, "evictions": 0}
     [resize] = world.gateway.resized
@@ -76,7 +76,7 @@ def test_with_too_few_answers_or_within_target_nothing_is_done(world: ControlWor
     served(world, 4, latency_ms=900.0, node=C1_N1)
     served(world, 5, latency_ms=50.0, node=C1_N2)
 
-    report = reassurance(world).round(now_s=ZERO_S, run_ids=[])
+    report = reassurance(world).round(now_s=ZERO_S)
 
     assert report == {"resizes": 0, "evictions": 0}
     assert world.gateway.calls == []
@@ -88,7 +88,7 @@ def test_answers_older_than_the_window_do_not_count(world: ControlWorld) -> None
     served(world, 5, latency_ms=200.0)
     world.clock.turn(SETTINGS.window_s + 1.0)
 
-    report = reassurance(world).round(now_s=ZERO_S, run_ids=[])
+    report = reassurance(world).round(now_s=ZERO_S)
 
     assert report["resizes"] == 0
 
@@ -98,10 +98,10 @@ def test_an_instance_is_left_alone_for_a_while_after_a_resize(world: ControlWorl
     served(world, 5, latency_ms=120.0)
     rounds = reassurance(world)
 
-    first = rounds.round(now_s=ZERO_S, run_ids=[])
+    first = rounds.round(now_s=ZERO_S)
     observed(world, replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=1800))
-    held = rounds.round(now_s=ZERO_S + SETTINGS.hold_s - 0.1, run_ids=[])
-    next_one = rounds.round(now_s=ZERO_S + SETTINGS.hold_s, run_ids=[])
+    held = rounds.round(now_s=ZERO_S + SETTINGS.hold_s - 0.1)
+    next_one = rounds.round(now_s=ZERO_S + SETTINGS.hold_s)
 
     assert [report["resizes"] for report in (first, held, next_one)] == [1, 0, 1]
     assert [(r.cpu_limit_before_millicores, r.cpu_limit_after_millicores) for r in world.gateway.resized] == [
@@ -117,7 +117,7 @@ def test_a_resize_is_tried_again_only_after_its_hold_whatever_came_of_it(world: 
     world.gateway.outcomes["lc-web-c1-n1-0"] = outcome
     rounds = reassurance(world)
 
-    asked = [rounds.round(now_s=ZERO_S + at_s, run_ids=[])["resizes"] for at_s in (0.0, 1.0, SETTINGS.hold_s)]
+    asked = [rounds.round(now_s=ZERO_S + at_s)["resizes"] for at_s in (0.0, 1.0, SETTINGS.hold_s)]
 
     assert asked == [1, 0, 1]
     assert [event.outcome for event in world.state.scalings] == [outcome, outcome]
@@ -128,11 +128,11 @@ def test_an_infeasible_resize_is_never_tried_again_as_it_stands(world: ControlWo
     served(world, 5, latency_ms=200.0)
     world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
     rounds = reassurance(world)
-    rounds.round(now_s=ZERO_S, run_ids=[])
+    rounds.round(now_s=ZERO_S)
 
-    same = rounds.round(now_s=ZERO_S + 10.0, run_ids=[])
+    same = rounds.round(now_s=ZERO_S + 10.0)
     observed(world, replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=800))
-    other = rounds.round(now_s=ZERO_S + 20.0, run_ids=[])
+    other = rounds.round(now_s=ZERO_S + 20.0)
 
     assert (same["resizes"], other["resizes"]) == (0, 1)
     assert [r.cpu_limit_after_millicores for r in world.gateway.resized] == [3000, 2400]
@@ -146,7 +146,7 @@ def test_be_gives_way_before_the_instance_grows(world: ControlWorld) -> None:
     served(world, 5, latency_ms=200.0)
     run_id = placed(world, 8)
 
-    report = reassurance(world).round(now_s=ZERO_S, run_ids=[run_id])
+    report = reassurance(world).round(now_s=ZERO_S)
 
     assert report == {"resizes": 1, "evictions": 1}
     assert world.gateway.calls == ["evict", "resize"]
@@ -164,13 +164,42 @@ def test_the_pod_that_loses_least_work_gives_way_first(world: ControlWorld) -> N
     world.requests.mark_running([(run_id, k, 1, ZERO_S + 1.0 + k) for k in range(8) if k != 3], lease_s=60.0)
 
     rounds = reassurance(world)
-    rounds.round(now_s=ZERO_S, run_ids=[run_id])
+    rounds.round(now_s=ZERO_S)
     older = placed(world, 1)
     world.requests.mark_running([(older, 0, 1, ZERO_S + 0.5)], lease_s=60.0)
-    rounds.round(now_s=ZERO_S + SETTINGS.hold_s, run_ids=[run_id])
+    rounds.round(now_s=ZERO_S + SETTINGS.hold_s)
 
     assert [(e.run_id, e.request_id) for e in world.gateway.evicted] == [(run_id, 3), (run_id, 7)]
     assert [a.work_lost_s for a in world.state.attempts if a.reason == "evicted"] == pytest.approx([0.0, 0.1])
+
+
+@pytest.mark.parametrize("outcome", ["deferred", "error"])
+def test_an_eviction_that_was_not_granted_leaves_the_request_with_its_pod(world: ControlWorld, outcome: str) -> None:
+    """A pod that stays still runs its request: to place it again would run it twice."""
+    served(world, 5, latency_ms=200.0)
+    run_id = placed(world, 8)
+    world.gateway.outcomes = {f"be-r{run_id}-{k}-e1": outcome for k in range(8)}
+
+    reassurance(world).round(now_s=ZERO_S)
+
+    assert len(world.gateway.evicted) == 1
+    assert world.states(run_id) == ["placed"] * 8
+
+
+def test_nobody_gives_way_to_a_resize_that_the_node_refused_for_good(world: ControlWorld) -> None:
+    """Infeasible is never asked again, so room made for it would be made for nothing."""
+    served(world, 5, latency_ms=200.0)
+    placed(world, 8)
+    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    rounds = reassurance(world)
+    rounds.round(now_s=ZERO_S)
+    evicted = len(world.gateway.evicted)
+    placed(world, 1)
+
+    report = rounds.round(now_s=ZERO_S + 10.0)
+
+    assert report == {"resizes": 0, "evictions": 0}
+    assert len(world.gateway.evicted) == evicted == 1
 
 
 def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
@@ -181,7 +210,7 @@ def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
     run_id = placed(world, 8, node=C1_N1)
     fleet = Faulty(world.fleet)
 
-    reassurance(world, fleet=fleet).round(now_s=ZERO_S, run_ids=[run_id])
+    reassurance(world, fleet=fleet).round(now_s=ZERO_S)
 
     assert [list(call.args[0]) for call in fleet.calls_of("evictable_be")] == [[("c1", "c1-n2")]]
     assert world.gateway.evicted == []

@@ -6,6 +6,7 @@ import pytest
 
 from tango.control.reconcile import LEASE, reconcile
 from tango.domain.runs import RunInfo, RunStatus
+from tango.errors import StoreError
 from tango.settings import LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.store_world import BATCH, LIVE_S, OVER_S, WEB, requeue, success
@@ -14,13 +15,16 @@ SETTINGS = LeaseSettings(unclaimed_after_s=2.0)
 
 
 class Figures:
-    """The computation of a finished run's figures: keeps the runs as they were when it was asked."""
+    """The computation of a finished run's figures: keeps the runs as they were when it was asked; fails for those of `broken`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *broken: int) -> None:
         self.runs: list[RunInfo] = []
+        self.broken = broken
 
     def __call__(self, run: RunInfo) -> None:
         """Note."""
+        if run.run_id in self.broken:
+            raise StoreError("no figures")
         self.runs.append(run)
 
 
@@ -218,3 +222,19 @@ def test_a_reconciler_that_died_is_replaced_after_five_seconds(world: ControlWor
     later = sweep(world, owner="next")
 
     assert (early["requeued"], later["requeued"]) == (0, 1)
+
+
+def test_a_run_whose_figures_fail_keeps_nobody_else_waiting(world: ControlWorld) -> None:
+    """It stays open for the next sweep; other runs' requests are announced and other runs are closed."""
+    broken, done, waiting = (draining(world, world.created(WEB)) for _ in range(3))
+    for run_id in (broken, done):
+        world.dispatch(run_id, [0])
+        world.requests.settle([success(run_id, 0, 1)])
+    world.dispatch(waiting, [0], lease_s=OVER_S)
+
+    report = sweep(world, figures=Figures(broken))
+
+    assert report == {"requeued": 1, "published": 1, "finished": 1}
+    assert [batch.run_id for batch in world.publisher.batches] == [waiting]
+    assert world.runs.run(broken).status is RunStatus.DRAINING
+    assert world.runs.run(done).status is RunStatus.COMPLETED

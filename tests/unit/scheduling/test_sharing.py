@@ -343,3 +343,22 @@ def test_a_round_never_overcommits_a_node_by_limits_or_requests(sizes: list[int]
     assert sum(limit.values()) <= max(cpu, sum(sizes))
     assert be + sum(request.values()) <= max(cpu, be + sum(size // 2 for size in sizes))
     assert all(0 < request[r.pod] < r.cpu_limit_after_millicores for r in result.resizes)
+
+
+def test_an_instance_grows_into_the_room_that_evictions_make() -> None:
+    """The request of the resize counts what the same plan frees, or the eviction would buy nothing this round."""
+    found = plan(instance(), tails=tail(90.0), node=room(4000, be=3500, evictable=[(eviction(1), 500)]))
+
+    assert [e.request_id for e in found.evictions] == [1]
+    assert found.resizes[0].cpu_request_after_millicores == 750
+
+
+def test_room_made_for_one_instance_serves_the_next_one_too() -> None:
+    """Two instances that grow on one node take no more pods than both need together."""
+    tails = {**tail(90.0), **tail(90.0, service="chat")}
+    evictable = [(eviction(1), 900), (eviction(2), 900)]
+
+    found = plan(instance("web"), instance("chat"), tails=tails, node=room(4000, be=3000, evictable=evictable))
+
+    assert [e.request_id for e in found.evictions] == [1]
+    assert [r.cpu_request_after_millicores for r in found.resizes] == [750, 750]
