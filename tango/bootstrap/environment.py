@@ -32,15 +32,15 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     Raises: ConfigError for a value that is not of its field's type.
     """
     env = os.environ if environment is None else environment
-    found: dict[str, Any] = {field: env[name] for field, name in ADDRESSES.items() if env.get(name)}
-    if "database_url" not in found or "broker_url" not in found:
+    told: dict[str, Any] = {field: env[name] for field, name in ADDRESSES.items() if env.get(name)}
+    found = dict(told)
+    if "database_url" not in told or "broker_url" not in told:
         stack = read_stack(state_home(env))
-        if stack is not None:
-            for field in ADDRESSES:
-                value = getattr(stack, field, "")
-                # A user's own database has no reader role of ours: never pair their server with our reader.
-                if value and field not in found and not (field == "reader_url" and "database_url" in found):
-                    found[field] = value
+        for field in ADDRESSES if stack is not None else ():
+            value = getattr(stack, field, "")
+            # A user's own database has no reader role of ours: never pair their server with our reader.
+            if value and field not in told and not (field == "reader_url" and "database_url" in told):
+                found[field] = value
     defaults = Settings()
     groups: dict[str, Any] = {
         name: _tunables(name, value, env)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import click
@@ -27,8 +29,16 @@ def cluster() -> None:
 @click.argument("name")
 @click.option("--kubeconfig", required=True, type=click.Path(path_type=Path), help="File that holds the context.")
 @click.option("--context", required=True, help="Context to use; deploy/rbac/tango.yaml has what its user must be allowed.")
-@click.option("--rtt-ms", default=10.0, show_default=True, help="Round-trip time to the other clusters.")
-@click.option("--bandwidth-mbit", default=1000.0, show_default=True, help="Bandwidth of its link, in Mbit/s.")
+@click.option(
+    "--rtt-ms", type=click.FloatRange(0, 60_000), default=10.0, show_default=True, help="Round-trip time to the other clusters."
+)
+@click.option(
+    "--bandwidth-mbit",
+    type=click.FloatRange(0.001, 1e9),
+    default=1000.0,
+    show_default=True,
+    help="Bandwidth of its link, in Mbit/s.",
+)
 def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit: float) -> None:
     """Look a cluster over and join it as NAME."""
     import asyncio
@@ -37,10 +47,17 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
     from tango.errors import UsageError
     from tango.kube.joining import look_over
 
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
+        raise UsageError(f"{name!r} is no name for a cluster, expected lower case letters, digits and '-', as Kubernetes has it")
+    if math.isnan(rtt_ms) or math.isnan(bandwidth_mbit):
+        raise UsageError("--rtt-ms and --bandwidth-mbit must be numbers")
     here = stores()
     if any(row.name == name and row.embedded for row in here.fleet.clusters()):
         raise UsageError(f"{name} is an embedded cluster of the fleet in force; choose another name")
     path = str(kubeconfig.expanduser().resolve())
+    for row in here.fleet.clusters():
+        if row.name != name and (row.kubeconfig, row.context) == (path, context):
+            raise UsageError(f"this context is joined already, as {row.name}; its nodes would count twice")
     facts = asyncio.run(look_over(name, kubeconfig=path, context=context, settings=here.settings.kube))
     here.fleet.join(name, kubeconfig=path, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit)
     click.echo(f"joined {name}: {facts.nodes} nodes" + (", namespace made" if facts.namespace_made else ""), err=True)

@@ -6,6 +6,7 @@ end bring that data up again.
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import shutil
@@ -21,13 +22,16 @@ ADDRESS_VARIABLES = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL
 
 
 @click.command()
-@click.option("--duration", default=60.0, show_default=True, help="Seconds of arrivals.")
-@click.option("--rate", default=50.0, show_default=True, help="Requests per second.")
-@click.option("--seed", default=9, show_default=True)
+@click.option("--duration", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds of arrivals.")
+@click.option("--rate", type=click.FloatRange(0.1, 10_000), default=50.0, show_default=True, help="Requests per second.")
+@click.option("--seed", type=click.IntRange(min=0), default=9, show_default=True, help="Equal seeds give equal traces.")
 def demo(duration: float, rate: float, seed: int) -> None:
     """Start everything, replay a minute of mixed requests on three clusters, show the result, stop everything."""
     from tango.stack.state import state_home
 
+    for option, value in (("--duration", duration), ("--rate", rate)):
+        if math.isnan(value):  # which lies in every range
+            raise click.BadParameter("nan is no number.", param_hint=f"'{option}'")
     home = state_home(os.environ) / "demo"
     with demo_environment(home):
         from tango.cli.stack import running_stack
@@ -83,6 +87,8 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     from tango.traces.generators import Recipe, generate
     from tango.traces.own_format import write_trace
 
+    for left in stores().runs.active_runs():  # of a demo that was interrupted: it would take its share of this one's nodes
+        stores().runs.cancel(left.run_id)
     with tempfile.TemporaryDirectory(prefix="tango-demo-") as folder:
         path = Path(folder) / "demo.csv"
         recipe = Recipe(pattern="borg", rate_per_s=rate, duration_s=duration, clusters=3, lc_share=0.7, be_work_s=3.0, seed=seed)

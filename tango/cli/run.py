@@ -11,6 +11,7 @@ import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows
 from tango.cli.progress import RunProgress, spinner
+from tango.cli.trace_files import require_other_file
 from tango.errors import RequestRejected, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +45,13 @@ def run() -> None:
 @click.option("--system", "system_name", default="tango", show_default=True, help="LC policy, BE policy and sharing rule.")
 @click.option("--fleet", "fleet_name", default=None, help="Fleet the trace is mapped on; default: the one in force.")
 @click.option("--speed", default=1.0, show_default=True, help="Trace seconds per wall second.")
-@click.option("--seed", default=0, show_default=True, help="Draws works, entry clusters and services that the trace leaves open.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Draws works, entry clusters and services that the trace leaves open.",
+)
 @click.option("--name", default="", help="A name to find the run by.")
 @click.option("--from", "from_s", type=float, default=None, help="First trace second taken.")
 @click.option("--to", "to_s", type=float, default=None, help="Trace second before which to stop.")
@@ -100,9 +107,11 @@ def submit_trace(
 
     system(system_name)  # an unknown name is refused before the trace is read
     stores = _stores()
-    fleet = load_fleet(fleet_name) if fleet_name else stores.fleet.declared()
+    fleet = load_fleet(fleet_name) if fleet_name else stores.fleet.in_force()
+    if skip_bad is not None:
+        require_other_file(skip_bad, trace)
     with spinner("reading the trace"):
-        reading = read_trace(trace, format=trace_format, skip_bad=skip_bad is not None)
+        reading = read_trace(trace, format=trace_format, skip_bad=skip_bad is not None, fleet=fleet)
     if skip_bad is not None:
         reading.refusals.write(skip_bad)
         click.echo(f"{len(reading.refusals)} bad rows written to {skip_bad}, {reading.rows} good rows taken", err=True)
@@ -137,9 +146,17 @@ def submit_trace(
 
 def follow_run(stores: Stores, run_id: int, *, timeout_s: float | None = None) -> None:
     """Show a run's progress until it is done. Raises: RequestRejected if `timeout_s` passes first."""
+    began_s = time.monotonic()
+    try:
+        _follow(stores, run_id, began_s, timeout_s)
+    except KeyboardInterrupt:
+        click.echo(f"run {run_id} goes on: `tango run follow {run_id}` shows it, `tango run cancel {run_id}` ends it", err=True)
+        raise
+
+
+def _follow(stores: Stores, run_id: int, began_s: float, timeout_s: float | None) -> None:
     from tango.domain.runs import RunStatus
 
-    began_s = time.monotonic()
     with RunProgress(run_id) as display:
         while True:
             info, progress = stores.runs.run(run_id), stores.records.progress(run_id)
@@ -164,7 +181,7 @@ def show_run(stores: Stores, run_id: int, output: str) -> None:
 
 
 @run.command(name="list")
-@click.option("--limit", default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest runs to list.")
 @output_option()
 def list_runs(limit: int, output: str) -> None:
     """List the latest runs."""
@@ -218,7 +235,7 @@ def cancel(run_id: int) -> None:
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
 @click.option("--state", default=None, help="Only requests in this state, e.g. failed.")
-@click.option("--limit", default=100, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Requests at the most.")
 @output_option()
 def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
     """List requests of a RUN with attempts and reasons."""
@@ -231,7 +248,9 @@ def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
         Column(name)
         for name in ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
     )
-    print_rows(_stores().records.requests(run_id, state=state, limit=limit), columns, output)
+    stores = _stores()
+    stores.runs.run(run_id)  # an unknown run is told as such, and not as one without requests
+    print_rows(stores.records.requests(run_id, state=state, limit=limit), columns, output)
 
 
 @run.command()
@@ -243,7 +262,7 @@ def delete(run_id: int) -> None:
 
 
 @run.command()
-@click.option("--keep", default=20, show_default=True, help="Newest finished runs to keep.")
+@click.option("--keep", type=click.IntRange(min=0), default=20, show_default=True, help="Newest finished runs to keep.")
 def prune(keep: int) -> None:
     """Delete all but the newest finished runs."""
     stores = _stores()

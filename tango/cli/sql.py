@@ -12,8 +12,15 @@ from tango.cli.output import Column, output_option, print_rows
 
 @click.command()
 @click.argument("query")
-@click.option("--timeout", "timeout_s", default=30.0, show_default=True, help="Statement timeout in seconds.")
-@click.option("--limit", default=10_000, show_default=True, help="Rows at the most.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.1, 3600),
+    default=30.0,
+    show_default=True,
+    help="Statement timeout in seconds.",
+)
+@click.option("--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Rows at the most.")
 @output_option(formats=("table", "json", "csv", "yaml"))
 def sql(query: str, timeout_s: float, limit: int, output: str) -> None:
     """Run one SELECT, e.g. `tango sql "SELECT * FROM run_summary"`."""

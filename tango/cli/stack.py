@@ -127,7 +127,6 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
         "TANGO_READER_URL": info.reader_url,
         "TANGO_BROKER_URL": info.broker_url,
         "TANGO_KUBECONFIG": info.kubeconfig,
-        "KUBECONFIG": info.kubeconfig,
         "CELERY_BROKER_URL": info.broker_url,
         "FLOWER_URL": info.flower_url,
         "FLOWER_BASIC_AUTH": f"{info.flower_user}:{info.flower_password}",
@@ -211,7 +210,7 @@ def _signals_set(event: threading.Event) -> Iterator[None]:
 
 def _start_detached(home: Path, fleet: str | None) -> None:
     """Run `tango up` in a session of its own, and wait until it is ready. Raises: TangoError with what it said."""
-    from tango.errors import TangoError, UsageError
+    from tango.errors import DependencyError, TangoError, UsageError
     from tango.stack.local import fleet_to_start, prepare_home, require_linux
     from tango.stack.state import private_folder, read_stack, supervisor_pid
     from tango.stack.supervisor import read_status
@@ -235,7 +234,8 @@ def _start_detached(home: Path, fleet: str | None) -> None:
             while not _is_ready(read_stack(home), child.pid):
                 found = read_status(home)
                 if child.poll() is not None or time.monotonic() > deadline_s:
-                    raise TangoError(f"the stack did not start:\n{_last_words(log_path)}")
+                    kind = {2: UsageError, 4: DependencyError}.get(child.returncode or 0, TangoError)
+                    raise kind(f"the stack did not start:\n{_last_words(log_path)}")
                 told(_count_running(found), int(found["expected"]))
                 time.sleep(0.1)
     except BaseException:

@@ -10,6 +10,7 @@ import click
 
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
+from tango.cli.trace_files import require_other_file
 from tango.domain.trace import Trace
 from tango.errors import UsageError
 from tango.fleets import load_fleet
@@ -70,6 +71,7 @@ def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fle
 def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
     """Write a trace in Tango's own format to OUT (.csv, .csv.gz or .parquet), cut, thinned and rescaled in this order."""
     _check_ending(out)
+    require_other_file(out, files)
     reading = _read(files, options["format_"], options["skip_bad"], options["fleet"])
     changed = cut(reading.trace, options["from_s"], options["to_s"]) if _is_cut(options) else reading.trace
     if options["share"] is not None:
@@ -116,6 +118,8 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
 
 
 def _read(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None) -> Reading:
+    if skip_bad is not None:
+        require_other_file(skip_bad, files)
     known = load_fleet(fleet) if fleet else None
     with progress("Reading trace", unit="files") as advance:
         reading = read_trace(

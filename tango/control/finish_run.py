@@ -6,7 +6,7 @@ from typing import Protocol
 
 from tango.control.metrics import RunMetrics, run_metrics
 from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
-from tango.domain.runs import RunInfo
+from tango.domain.runs import RunInfo, RunStatus
 from tango.ports import RunStore
 
 
@@ -47,4 +47,4 @@ def figures_now(run_id: int, *, records: RunRecords) -> RunMetrics:
 
 def finish_run(run: RunInfo, *, runs: RunStore, records: RunRecords) -> None:
     """Compute and save the figures of a run whose requests are all terminal. Twice: the same figures again."""
-    runs.save_metrics(run.run_id, figures_now(run.run_id, records=records))
+    runs.save_metrics(run.run_id, {**figures_now(run.run_id, records=records), "status": str(RunStatus.COMPLETED)})

@@ -13,10 +13,11 @@ import subprocess
 import time
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import redis
 
-from tango.errors import DependencyError
+from tango.errors import BrokerUnavailable, DependencyError
 from tango.stack.state import private_folder, write_private
 from tango.stack.tether import tethered
 
@@ -136,3 +137,18 @@ def free_port(preferred: int = 0) -> int:
 def _quoted(path: Path) -> str:
     escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if '"' in escaped or " " in escaped else escaped
+
+
+def require_broker(url: str) -> None:
+    """Look whether somebody's own broker answers; ours is waited for by the supervisor. Raises: BrokerUnavailable."""
+    place = urlsplit(url)
+    shown = place.netloc.rpartition("@")[2]
+    remedy = "start it, correct TANGO_BROKER_URL, or unset it: without it the stack brings a broker of its own"
+    try:
+        if place.scheme in ("redis", "rediss"):
+            with contextlib.closing(redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3)) as client:
+                client.ping()
+        else:
+            socket.create_connection((place.hostname or "", place.port or 5672), timeout=3.0).close()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise BrokerUnavailable(f"the broker at {shown} does not answer ({type(error).__name__}: {error}); {remedy}") from error

@@ -21,6 +21,10 @@ class Credentials:
         except ValueError as error:
             raise ConfigError(f"{self._path} is not JSON ({error}); the passwords of this state folder are lost with it") from error
 
+    def drawn(self) -> frozenset[str]:
+        """All secrets so far."""
+        return frozenset(self._known.values())
+
     def __getitem__(self, name: str) -> str:
         """The secret of that name, 192 bits, safe in a URL; drawn and stored at first use."""
         if name not in self._known:

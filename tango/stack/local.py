@@ -18,22 +18,23 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import numpy as np
 
 import tango
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
-from tango.errors import ConfigError, DependencyError, UsageError
+from tango.errors import ConfigError, DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
-from tango.stack.broker import HOST, Broker, free_port
+from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.credentials import Credentials
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tango.stack.postgres import PostgresServer
 from tango.stack.processes import ClusterPlaces, Layout, ProcessSpec, application_processes
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
-from tango.store.database import Database
+from tango.store.database import Database, described
 from tango.store.fleet import PostgresFleetStore
 from tango.store.migrate import migrate
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
@@ -57,10 +58,11 @@ class LocalStack:
         self._home = prepare_home(home)
         self._lock = HomeLock(home)
         self._fleet = fleet
-        self._user_database = environment.get("TANGO_DATABASE_URL", "")
-        self._user_broker = environment.get("TANGO_BROKER_URL", "")
         self._python_path = environment.get("PYTHONPATH", "")
         self._secrets = Credentials(home)
+        # A shell that took over `tango env` names this stack's own servers: these are no user's.
+        self._user_database = self._foreign(environment.get("TANGO_DATABASE_URL", ""))
+        self._user_broker = self._foreign(environment.get("TANGO_BROKER_URL", ""))
         self._postgres = None if self._user_database else PostgresServer(home, password=self._secrets["postgres"])
         self._broker = None if self._user_broker else Broker(home, password=self._secrets["broker"])
         self._supervisor = Supervisor(home, progressed=progressed)
@@ -71,6 +73,8 @@ class LocalStack:
 
     def start(self) -> StackInfo:
         """Start everything and wait until all of it is ready. Raises: TangoError for a process that does not start."""
+        if self._user_broker:
+            require_broker(self._user_broker)
         clusters = self._cluster_places()
         self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4
         self._run(self._supervisor.start(self._servers()))
@@ -159,6 +163,10 @@ class LocalStack:
             future.cancel()
             raise
 
+    def _foreign(self, url: str) -> str:
+        """The URL, unless its password is one that this state folder has drawn."""
+        return "" if url and (urlsplit(url).password or "") in self._secrets.drawn() else url
+
     def _servers(self) -> list[ProcessSpec]:
         found = []
         if (postgres := self._postgres) is not None:
@@ -183,7 +191,13 @@ class LocalStack:
     def _prepare_database(self) -> tuple[str, str, str]:
         """Roles and schema; URLs of the application, the reader and the owner. A user's own database is migrated as it is given."""
         if self._postgres is None:
-            migrate(self._user_database)
+            try:
+                migrate(self._user_database)
+            except StoreUnavailable as error:
+                raise StoreUnavailable(
+                    f"PostgreSQL does not answer at {described(self._user_database)}; start it, or unset TANGO_DATABASE_URL: "
+                    "without it the stack brings a server of its own"
+                ) from error
             return self._user_database, "", self._user_database
         passwords = {role: self._secrets[role] for role in (APP, READER, OWNER)}
         prepare_database(
@@ -269,6 +283,13 @@ def fleet_to_start(home: Path, named: str | None) -> Fleet:
 
 def prepare_home(home: Path) -> Path:
     """Make the state folder, 0700; a folder that holds something else is neither used nor changed. Raises: ConfigError."""
+    try:
+        return _prepared(home)
+    except OSError as error:
+        raise ConfigError(f"{home} cannot be made: {error.strerror}; name another with TANGO_HOME or --home") from error
+
+
+def _prepared(home: Path) -> Path:
     if home.exists():
         found = home.stat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from psycopg2.extras import execute_values
 
-from tango.domain.fleet import Fleet
+from tango.domain.fleet import Cluster, Fleet
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
@@ -71,6 +71,12 @@ class Clusters(Services):
             raise UsageError("no fleet is declared yet; start one with `tango up --fleet NAME`")
         fleet = parse_fleet(found[0][0], "the fleet in force")
         return dataclasses.replace(fleet, services=self.services())
+
+    def in_force(self) -> Fleet:
+        """The declared fleet and the clusters that joined it: all at which requests may arrive. Raises: UsageError as `declared`."""
+        fleet = self.declared()
+        joined = tuple(Cluster(name=row.name, nodes=()) for row in self.clusters() if not row.embedded)
+        return dataclasses.replace(fleet, clusters=(*fleet.clusters, *joined))
 
     def clusters(self) -> list[ClusterRow]:
         """Joined clusters, in order."""

@@ -12,7 +12,7 @@ from typing import Any
 import psycopg2
 import psycopg2.errors
 
-from tango.errors import ConfigError, RequestRejected, StoreUnavailable
+from tango.errors import DependencyError, RequestRejected, StoreUnavailable
 from tango.store.database import CONNECT_TIMEOUT_S, described, libpq_url
 
 
@@ -25,7 +25,7 @@ def read_only_query(
     """
     url = reader_url or database_url
     if not url:
-        raise ConfigError("no database is known: start the stack with `tango up`, or set TANGO_DATABASE_URL")
+        raise DependencyError("no stack runs and TANGO_DATABASE_URL is not set; start one with `tango up --detach`")
     statement = query.strip().rstrip(";")
     try:
         connection = psycopg2.connect(

@@ -78,6 +78,11 @@ class _Lines:
             self._starts = np.concatenate(([self.body_at], inner)).astype(np.int64)
         return self._starts
 
+    @property
+    def longest(self) -> int:
+        """Bytes of the longest line, its end included."""
+        return int(np.diff(self.starts).max(initial=0))
+
     def raw(self, index: int) -> bytes:
         """A line without its end."""
         return self.data[self.starts[index] : self.starts[index + 1]].rstrip(b"\r\n")
@@ -87,9 +92,17 @@ class _Lines:
         row = self.raw(line - self.first_line).decode("utf-8", "replace")
         if column not in self.names:
             return row[:80], row
-        values = next(csv.reader([row]), [])
+        values = _values(row)
         index = self.names.index(column)
         return (values[index].strip()[:80] if index < len(values) else ""), row
+
+
+def _values(line: str) -> list[str]:
+    """The values of one line; one with a carriage return in its middle, which is no CSV, is split as it stands."""
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:
+        return line.split(",")
 
 
 def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
@@ -98,7 +111,7 @@ def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
         return list(schema.names), 0
     end = content.data.find(b"\n") + 1 or len(content.data)
     text = content.data[: min(end, MAX_LINE_BYTES)].decode("utf-8", "replace").strip("\r\n")
-    names = [name.strip() for name in next(csv.reader([text]), [])]
+    names = [name.strip() for name in _values(text)]
 
     def refuse(column: str, found: str, expected: str) -> None:
         raise BadRows([BadRow(file=content.file, line=1, column=column, found=found, expected=expected)])
@@ -130,7 +143,8 @@ def _options(lines: _Lines, names: list[str], types: dict[str, pa.DataType]) -> 
 
 def _fast(lines: _Lines, names: list[str], fields: list[Field]) -> dict[str, Column] | None:
     """All columns by their types, or None if anything at all is not as it should be."""
-    if lines.has_blank:
+    # Arrow takes these as they are.
+    if lines.has_blank or lines.data.find(b"\0") >= 0 or lines.longest > MAX_LINE_BYTES:
         return None
     source = pa.BufferReader(pa.py_buffer(lines.data).slice(lines.body_at))
     read = pa.csv.ReadOptions(column_names=names, block_size=_BLOCK)
@@ -177,7 +191,7 @@ def _exact(
         _refuse_line(file, lines, at, f"{row.actual_columns} columns", f"{row.expected_columns} columns", refusals)
     if table.num_rows != good.sum():
         for at in map(int, np.flatnonzero(good)):
-            count = len(next(csv.reader([lines.raw(at).decode("utf-8")]), []))
+            count = len(_values(lines.raw(at).decode("utf-8")))
             if count != len(names):
                 good[at] = False
                 _refuse_line(file, lines, at, f"{count} columns", f"{len(names)} columns", refusals)

@@ -132,6 +132,15 @@ def test_what_has_not_started_is_evicted_first(world: StoreWorld) -> None:
     assert world.fleet.evictable_be([]) == {}
 
 
+def test_requests_may_arrive_at_the_fleets_clusters_and_at_those_that_joined(database_url: str) -> None:
+    """A joined cluster is an entry like the others, after them; the declaration itself stays as it is."""
+    fleet = postgres_world(database_url).fleet
+    fleet.join("edge", kubeconfig="/edge", context="far", rtt_ms=5.0, bandwidth_mbit_per_s=100.0)
+
+    assert [c.name for c in fleet.in_force().clusters] == ["c1", "c2", "edge"]
+    assert [c.name for c in fleet.declared().clusters] == ["c1", "c2"]
+
+
 def test_decisions_and_scaling_events_are_kept(world: StoreWorld) -> None:
     """Every recorded plan leaves a decision row; no scaling event is no error."""
     run_id = world.create(WEB)

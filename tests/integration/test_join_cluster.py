@@ -63,6 +63,8 @@ def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, databa
     listed = json.loads(tango("cluster", "list", "-o", "json").stdout)
     assert [(row["name"], row["context"], row["embedded"]) for row in listed] == [("edge", "far", False)]
     assert listed[0]["kubeconfig"] == str(config)
+    again = tango("cluster", "add", "edge2", "--kubeconfig", str(config), "--context", "far")
+    assert (again.returncode, "joined already, as edge" in again.stderr) == (2, True)
     assert tango("cluster", "remove", "edge").returncode == 0
     assert json.loads(tango("cluster", "list", "-o", "json").stdout) == []
 

@@ -11,7 +11,8 @@ import psycopg2
 import pytest
 import redis
 
-from tango.stack.broker import Broker
+from tango.errors import BrokerUnavailable
+from tango.stack.broker import Broker, require_broker
 from tango.stack.postgres import PostgresServer
 
 
@@ -113,6 +114,19 @@ def test_a_long_state_folder_path_still_gets_a_socket(tmp_path: Path) -> None:
     finally:
         server.stop()
         server.discard()
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:wrong@{place}/0", "redis://127.0.0.1:1/0", "amqp://me@127.0.0.1:1", "redis://127.0.0.1:port"]
+)
+def test_somebodys_own_broker_that_does_not_answer_is_told_in_one_line(valkey_url: str, url: str) -> None:
+    """Before anything is started: where, what it said and what to do, without the password."""
+    with pytest.raises(BrokerUnavailable, match=r"does not answer .*TANGO_BROKER_URL") as refused:
+        require_broker(url.format(place=valkey_url.rpartition("@")[2].partition("/")[0]))
+
+    assert "wrong" not in str(refused.value).partition("(")[0]
+    assert refused.value.exit_status == 4
+    require_broker(valkey_url)
 
 
 def test_the_broker_asks_for_its_password_and_keeps_messages(tmp_path: Path) -> None:

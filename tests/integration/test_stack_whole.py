@@ -10,7 +10,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg2
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parent.parent.parent
 
 
-def _tango(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")}
+def _tango(home: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | dict(variables or {})
     return subprocess.run(
         [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments],
         capture_output=True,
@@ -94,14 +94,16 @@ def test_a_second_up_in_the_same_folder_is_refused(home: Path) -> None:
 
 
 def test_a_killed_supervisor_takes_all_with_it_and_up_recovers(home: Path) -> None:
-    """After SIGKILL nothing is left, `status` says so, and the next `up` and `down` work."""
+    """After SIGKILL nothing is left, `status` says so, and the next `up` and `down` work, in a shell that took over `env` too."""
+    taken_over = json.loads(_tango(home, "env", "-o", "json").stdout)
     os.kill(int((home / "run" / "lock").read_text()), signal.SIGKILL)
     deadline_s = time.monotonic() + 15.0
     while _processes_of(home) and time.monotonic() < deadline_s:
         time.sleep(0.1)
     assert _processes_of(home) == []
     assert _tango(home, "status").returncode == 1
-    assert _tango(home, "up", "--detach").returncode == 0
+    again = _tango(home, "up", "--detach", variables=taken_over)
+    assert again.returncode == 0, again.stderr
     assert _tango(home, "down").returncode == 0
     assert _processes_of(home) == []
     assert not (home / "stack.json").exists()

@@ -303,3 +303,22 @@ def test_a_file_without_one_good_row_is_refused_even_when_skipping(tmp_path: Pat
 def test_a_trace_of_state_alone_has_no_arrival(tmp_path: Path) -> None:
     """Rows of time 0 are good rows and no requests."""
     assert "found no arrival in 1 good rows" in str(_refused(_file(tmp_path, GOOGLE.split("\n")[0] + "\n")))
+
+
+@pytest.mark.parametrize(
+    ("service", "found"), [("a\0b", "the byte 0x00"), ("x" * 70_000, "70009 bytes")], ids=["NUL", "a line over 64 KiB"]
+)
+def test_what_arrow_would_take_as_it_is_is_refused_all_the_same(tmp_path: Path, service: str, found: str) -> None:
+    """Also where every column can be read."""
+    path = _file(tmp_path, f"arrival_s,class,service\n0.5,lc,web\n0.75,lc,{service}\n")
+
+    refused = _refused(path).rows[0]
+
+    assert (refused.line, refused.found) == (3, found)
+
+
+def test_line_ends_of_carriage_returns_alone_are_refused_with_what_is_expected(tmp_path: Path) -> None:
+    """The whole file is one line then, and its first line no header."""
+    refused = _refused(_file(tmp_path, "arrival_s,class\r0.5,lc\r"))
+
+    assert (refused.rows[0].line, refused.rows[0].expected) == (1, "a header with the columns arrival_s, class")

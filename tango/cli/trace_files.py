@@ -1,0 +1,14 @@
+"""Files that commands on traces write: never one of those that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tango.errors import UsageError
+
+
+def require_other_file(written: Path, read: Iterable[str | Path]) -> None:
+    """Raises: UsageError if `written` is one of the files that are read, by whatever name."""
+    if written.exists() and any(Path(path).exists() and written.samefile(path) for path in read):
+        raise UsageError(f"{written} is the trace that is read; name another file to write, or it would be lost")

@@ -1,0 +1,57 @@
+"""Options out of their bounds are a matter of usage: exit status 2, and nothing is read, written or started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tango.cli.main import cli
+from tango.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run prune --keep -1",
+        "run list --limit -1",
+        "run requests 1 --limit 0",
+        "run submit x.csv --seed -1",
+        "sql SELECT --limit 0",
+        "sql SELECT --timeout -1",
+        "demo --duration 0",
+        "demo --duration nan",
+        "demo --rate 0",
+        "cluster add edge --kubeconfig c --context x --rtt-ms -5",
+        "cluster add edge --kubeconfig c --context x --bandwidth-mbit 0",
+    ],
+)
+def test_a_number_out_of_bounds_is_refused_at_the_door(line: str) -> None:
+    """The message names the option and its bounds."""
+    done = CliRunner().invoke(cli, line.split(" "))
+
+    assert done.exit_code == 2
+    assert "Invalid value for '--" in done.output
+
+
+@pytest.mark.parametrize("name", ["Bad_Name", "-edge", "edge.7", "e" * 64])
+def test_a_cluster_gets_a_name_that_kubernetes_would_take(name: str) -> None:
+    """Names go into queues and worker names."""
+    done = CliRunner().invoke(cli, ["cluster", "add", "--kubeconfig", "c", "--context", "x", "--", name])
+
+    assert isinstance(done.exception, UsageError)
+    assert "no name for a cluster" in str(done.exception)
+
+
+@pytest.mark.parametrize("command", ["info {0} --skip-bad {0}", "convert {0} {0}", "convert {0} {0}.parquet --skip-bad {0}"])
+def test_a_trace_is_never_written_over_while_it_is_read(tmp_path: Path, command: str) -> None:
+    """Neither by its bad rows nor by its copy."""
+    path = tmp_path / "trace.csv"
+    path.write_text("arrival_s,class\n0.1,lc\nx,lc\n")
+    before = path.read_bytes()
+
+    done = CliRunner().invoke(cli, ["trace", *command.format(path).split(" ")])
+
+    assert isinstance(done.exception, UsageError)
+    assert path.read_bytes() == before
