@@ -63,6 +63,17 @@ class Trial:
         return self.failed == 0 and self.lag_s <= MOST_LAG_S
 
 
+def measure_at(rate: float, *, fleet: str = "bench", seconds: float = 10.0) -> list[Figure]:
+    """What one offered rate gives, without a search: to compare two versions of Tango, or two settings, at the same load."""
+    with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder, _stack(Path(folder) / "stack", fleet) as stores:
+        _trial(stores, fleet, min(rate, FIRST_RATE), 5.0)  # first calls of everything
+        trial = _trial(stores, fleet, rate, seconds)
+    done = Figure(
+        name="requests per second, end to end", value=trial.done_per_s, unit="1/s", yardstick="offered", yardstick_value=rate
+    )
+    return [done, Figure(name="behind the last arrival", value=trial.lag_s, unit="s"), *_at_load(trial)]
+
+
 def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, told: Told = print) -> list[Figure]:
     """Measure raw Celery, then search the highest rate sustained for `seconds`, then the added latency at half of it.
 
@@ -86,16 +97,19 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
         Figure(name="of these LC requests", value=best.lc_per_s, unit="1/s"),
         Figure(name="of these BE pods", value=best.be_per_s, unit="1/s"),
     ]
-    for label, added in (("LC", half.lc_added_ms), ("BE", half.be_added_ms)):
-        figures += [
-            Figure(name=f"{label} arrival to start of service, {quantile}, at {half.offered_per_s:.0f}/s", value=value, unit="ms")
-            for quantile, value in zip(("p50", "p95", "p99"), added, strict=True)
-        ]
-    figures += [
-        Figure(name=f"CPU at {half.offered_per_s:.0f}/s, {role}", value=percent, unit="% of a core")
-        for role, percent in half.cpu_percent.items()
+    return [*figures, *_at_load(half)]
+
+
+def _at_load(trial: Trial) -> list[Figure]:
+    """Added latency, and where the cores go."""
+    at = f"at {trial.offered_per_s:.0f}/s"
+    added = [
+        Figure(name=f"{label} arrival to start of service, {quantile}, {at}", value=value, unit="ms")
+        for label, values in (("LC", trial.lc_added_ms), ("BE", trial.be_added_ms))
+        for quantile, value in zip(("p50", "p95", "p99"), values, strict=True)
     ]
-    return figures
+    cpu = [Figure(name=f"CPU {at}, {role}", value=percent, unit="% of a core") for role, percent in trial.cpu_percent.items()]
+    return added + cpu
 
 
 def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> Trial:

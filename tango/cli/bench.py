@@ -33,11 +33,15 @@ def bench() -> None:
 @click.option("--fleet", default="bench", show_default=True, help="Fleet to start; it must stay at most half busy.")
 @click.option("--seconds", default=10.0, show_default=True, help="Length of each trial.")
 @click.option("--tasks", default=6000, show_default=True, help="No-op tasks of the yardstick.")
+@click.option("--rate", type=click.FloatRange(1, 100_000), help="Offer this rate once, without yardstick and search.")
 @output_option()
-def live(fleet: str, seconds: float, tasks: int, output: str) -> None:
+def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str) -> None:
     """Requests per second sustained end to end, beside raw Celery; and the added latency at half of that."""
-    from tango.bench.live import measure
+    from tango.bench.live import measure, measure_at
 
+    if rate is not None:
+        _print(measure_at(rate, fleet=fleet, seconds=seconds), output)
+        return
     _print(measure(fleet=fleet, seconds=seconds, tasks=tasks, told=say), output)
 
 
