@@ -81,14 +81,15 @@ def demo_environment(home: Path) -> Iterator[None]:
 
 def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     """Generate the demo's trace, submit it, follow it, print the table; give where the report lies."""
-    from tango.bootstrap.stores import stores
+    from tango.bootstrap.world import world
     from tango.cli.report import write_report
-    from tango.cli.run import follow_run, show_run, submit_trace
+    from tango.cli.run import cancel_run, follow_run, show_run, submit_trace
     from tango.traces.generators import Recipe, generate
     from tango.traces.own_format import write_trace
 
-    for left in stores().runs.active_runs():  # of a demo that was interrupted: it would take its share of this one's nodes
-        stores().runs.cancel(left.run_id)
+    here = world()
+    for left in here.runs.active_runs():  # of a demo that was interrupted: it would take its share of this one's nodes
+        cancel_run(here, left.run_id)
     with tempfile.TemporaryDirectory(prefix="tango-demo-") as folder:
         path = Path(folder) / "demo.csv"
         recipe = Recipe(pattern="borg", rate_per_s=rate, duration_s=duration, clusters=3, lc_share=0.7, be_work_s=3.0, seed=seed)
@@ -110,6 +111,6 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
             skip_bad=None,
             no_reassure=False,
         )
-    follow_run(stores(), run_id, timeout_s=duration + 60.0)
-    show_run(stores(), run_id, "table")
+    follow_run(here, run_id, timeout_s=duration + 60.0)
+    show_run(here, run_id, "table")
     return write_report(run_id, None)

@@ -16,6 +16,9 @@ from tango.errors import RequestRejected, UsageError
 
 if TYPE_CHECKING:
     from tango.bootstrap.stores import Stores
+    from tango.bootstrap.world import World
+
+LATE_POD_S = 1.0
 
 RUN_COLUMNS = (
     Column("run"),
@@ -69,8 +72,7 @@ def submit(trace: tuple[Path, ...], **options: Any) -> None:
     output = options["output"]
     run_id = submit_trace(trace, output=output, **{k: v for k, v in options.items() if k not in ("output", "follow")})
     if options["follow"]:
-        follow_run(_stores(), run_id)
-        show_run(_stores(), run_id, output)
+        _follow_and_show(run_id, output)
     else:
         print_mapping({"run": run_id}, output)
 
@@ -146,17 +148,9 @@ def submit_trace(
 
 def follow_run(stores: Stores, run_id: int, *, timeout_s: float | None = None) -> None:
     """Show a run's progress until it is done. Raises: RequestRejected if `timeout_s` passes first."""
-    began_s = time.monotonic()
-    try:
-        _follow(stores, run_id, began_s, timeout_s)
-    except KeyboardInterrupt:
-        click.echo(f"run {run_id} goes on: `tango run follow {run_id}` shows it, `tango run cancel {run_id}` ends it", err=True)
-        raise
-
-
-def _follow(stores: Stores, run_id: int, began_s: float, timeout_s: float | None) -> None:
     from tango.domain.runs import RunStatus
 
+    began_s = time.monotonic()
     with RunProgress(run_id) as display:
         while True:
             info, progress = stores.runs.run(run_id), stores.records.progress(run_id)
@@ -166,6 +160,16 @@ def _follow(stores: Stores, run_id: int, began_s: float, timeout_s: float | None
             if timeout_s is not None and time.monotonic() - began_s > timeout_s:
                 raise RequestRejected(f"run {run_id} is not done after {timeout_s:.0f} s; see `tango run show {run_id}`")
             time.sleep(0.5)
+
+
+def _follow_and_show(run_id: int, output: str) -> None:
+    """What `follow` and `submit --follow` do: an interrupt ends the watching, not the run."""
+    try:
+        follow_run(_stores(), run_id)
+    except KeyboardInterrupt:
+        click.echo(f"run {run_id} goes on: `tango run follow {run_id}` shows it, `tango run cancel {run_id}` ends it", err=True)
+        raise
+    show_run(_stores(), run_id, output)
 
 
 def show_run(stores: Stores, run_id: int, output: str) -> None:
@@ -214,8 +218,7 @@ def show(run_id: int, output: str) -> None:
 @output_option()
 def follow(run_id: int, output: str) -> None:
     """Watch a RUN until it is done, then show its figures."""
-    follow_run(_stores(), run_id)
-    show_run(_stores(), run_id, output)
+    _follow_and_show(run_id, output)
 
 
 @run.command()
@@ -225,11 +228,21 @@ def cancel(run_id: int) -> None:
     from tango.bootstrap.world import world
 
     here = world()
-    pods = here.records.live_pods(run_id)
-    cancelled = here.runs.cancel(run_id)
-    here.gateway.delete_pods(pods)
+    cancelled, pods = cancel_run(here, run_id)
     here.gateway.close()
-    click.echo(f"run {run_id}: {cancelled} requests cancelled, {len(pods)} pods deleted", err=True)
+    click.echo(f"run {run_id}: {cancelled} requests cancelled, {pods} pods deleted", err=True)
+
+
+def cancel_run(here: World, run_id: int) -> tuple[int, int]:
+    """Cancel a run in the store, then delete its pods, which would hold their nodes' room to their end; give requests and pods."""
+    cancelled = here.runs.cancel(run_id)
+    pods = here.records.cancelled_pods(run_id)
+    here.gateway.delete_pods(pods)
+    if pods:
+        # A pod that was recorded may not have been made yet: the scheduler may have been between the two.
+        time.sleep(LATE_POD_S)
+        here.gateway.delete_pods(pods)
+    return cancelled, len(pods)
 
 
 @run.command()

@@ -203,12 +203,12 @@ class PostgresRunRecords:
         names = ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
         return [dict(zip(names, row, strict=True)) for row in rows]
 
-    def live_pods(self, run_id: int) -> list[tuple[str, str]]:
-        """(cluster, pod) of the BE pods of a run that may still run."""
+    def cancelled_pods(self, run_id: int) -> list[tuple[str, str]]:
+        """(cluster, pod) of the BE attempts that the run's cancellation cut off: their pods may still run."""
         return [
             (cluster, pod)
             for cluster, pod in self._database.rows(
-                "SELECT target_cluster, pod FROM request WHERE run_id = %s AND state IN ('placed', 'running') AND pod IS NOT NULL",
+                "SELECT cluster, pod FROM attempt WHERE run_id = %s AND class = 'be' AND outcome = 'cancelled' AND pod IS NOT NULL",
                 (run_id,),
             )
         ]

@@ -78,3 +78,23 @@ def test_no_pod_of_a_finished_run_is_left(stack: LiveStack, trace: Path) -> None
     while (left := stack.rows("SELECT sum(be_pods) FROM node")[0][0]) and time.monotonic() < deadline_s:
         time.sleep(0.5)
     assert not left
+
+
+def test_a_cancelled_run_gives_its_pods_room_back_at_once(stack: LiveStack, tmp_path: Path) -> None:
+    """BE pods with minutes of work are gone within seconds of `run cancel`, and every request is cancelled or was done before."""
+    path = tmp_path / "long.csv"
+    path.write_text("arrival_s,class,service,cpu_work_s\n" + "".join(f"{k / 10},be,batch,300\n" for k in range(60)))
+    run_id = stack.submit(path)
+    deadline_s = time.monotonic() + 20.0
+    while not stack.rows("SELECT sum(be_pods) FROM node")[0][0] and time.monotonic() < deadline_s:
+        time.sleep(0.1)
+
+    done = stack.tango("run", "cancel", str(run_id))
+
+    assert done.returncode == 0, done.stderr
+    assert " 0 pods deleted" not in done.stderr
+    deadline_s = time.monotonic() + 15.0
+    while (left := stack.rows("SELECT sum(be_pods) FROM node")[0][0]) and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    assert not left
+    assert stack.rows("SELECT DISTINCT state::text FROM request WHERE run_id = %s", (run_id,)) == [("cancelled",)]
