@@ -9,7 +9,6 @@ x duration).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +30,8 @@ WAVES = 6
 """Periods of the wave in one trace."""
 SWING = 0.8
 """Amplitude of the wave, as a share of the mean rate."""
+PHASE_SPREAD = 0.25
+"""Periods over which the phases of the clusters' waves are spread, so that neighbours in a list peak one after the other."""
 SLOT_S = 2.0
 """The random rate holds this long; its coefficient of variation is 0.5 (gamma, shape 4)."""
 
@@ -118,8 +119,26 @@ def generate(recipe: Recipe) -> Trace:
     )
 
 
+def arrivals(
+    pattern: str,
+    service_class: ServiceClass,
+    n: int,
+    duration_s: float,
+    clusters: int,
+    rng: np.random.Generator,
+    phase_spread: float = PHASE_SPREAD,
+) -> Arrivals:
+    """Times from 0 to `duration_s` and entry clusters 0 … clusters-1 of n requests of one class, by a pattern of `PATTERNS`."""
+    if pattern == "borg":
+        return borg_shape.arrivals(n, duration_s, clusters, rng)
+    periodic = {"p1": ServiceClass.LC, "p2": ServiceClass.BE}.get(pattern)
+    if service_class is periodic:
+        return _periodic(n, duration_s, clusters, rng, phase_spread)
+    return _random(n, duration_s, clusters, rng)
+
+
 def _one_class(recipe: Recipe, service_class: ServiceClass, n: int, rng: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
-    arrival, cluster = _process(recipe.pattern, service_class)(n, recipe.duration_s, len(recipe.cluster_names), rng)
+    arrival, cluster = arrivals(recipe.pattern, service_class, n, recipe.duration_s, len(recipe.cluster_names), rng)
     if recipe.pattern == "borg":
         shape = borg_shape.works(service_class, n, rng)
         memory_mib = borg_shape.memories_mib(service_class, n, rng)
@@ -130,22 +149,15 @@ def _one_class(recipe: Recipe, service_class: ServiceClass, n: int, rng: np.rand
     return arrival, np.full(n, int(service_class), np.int8), service, cluster, work_s, memory_mib
 
 
-def _process(pattern: str, service_class: ServiceClass) -> Callable[[int, float, int, np.random.Generator], Arrivals]:
-    if pattern == "borg":
-        return borg_shape.arrivals
-    periodic = {"p1": ServiceClass.LC, "p2": ServiceClass.BE}.get(pattern)
-    return _periodic if service_class is periodic else _random
-
-
-def _periodic(n: int, duration_s: float, clusters: int, rng: np.random.Generator) -> Arrivals:
-    """Waves whose phases differ by a quarter of a period over the clusters."""
+def _periodic(n: int, duration_s: float, clusters: int, rng: np.random.Generator, phase_spread: float) -> Arrivals:
+    """Waves whose phases differ by `phase_spread` periods over the clusters."""
     grid = np.linspace(0.0, duration_s, 1024 * WAVES + 1)
     counts = np.full(clusters, n // clusters)
     counts[: n % clusters] += 1
     begin = rng.random()
     times = []
     for k, count in enumerate(counts):
-        angle = 2 * np.pi * (WAVES * grid / duration_s + begin + 0.25 * k / clusters)
+        angle = 2 * np.pi * (WAVES * grid / duration_s + begin + phase_spread * k / clusters)
         reached = grid - SWING * duration_s / (2 * np.pi * WAVES) * (np.cos(angle) - np.cos(angle[0]))
         times.append(np.interp((np.arange(count) + 0.5) / max(count, 1) * reached[-1], reached, grid))
     return np.concatenate(times), np.repeat(np.arange(clusters, dtype=np.int32), counts)

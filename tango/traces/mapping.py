@@ -36,9 +36,10 @@ WARN_TARGET_S = 0.05
 MEMORY_SPREAD = 4.0
 
 
-def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0) -> NewRequests:
-    """The requests of a run of this trace on this fleet, in wall seconds.
+def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begin_s: float | None = None) -> NewRequests:
+    """The requests of a run of this trace on this fleet, in wall seconds; `begin_s` is the trace second that is due at 0.
 
+    By default that is the first arrival.
     Raises: UsageError for a speed that is not above 0; BadRows for a service or cluster that the fleet does not have;
     RequestRejected if the fleet has no service of a class that the trace needs.
     """
@@ -50,9 +51,10 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0) -> N
     is_lc = trace.service_class == int(ServiceClass.LC)
     drawn_s = lognormal(draws.normal, mean_s[service], cv[service])
     work_s = np.where(np.isnan(trace.cpu_work_s), drawn_s, trace.cpu_work_s)
-    arrival_s = trace.arrival_s - (trace.arrival_s[0] if len(trace) else 0.0)
+    if begin_s is None:
+        begin_s = float(trace.arrival_s[0]) if len(trace) else 0.0
     return NewRequests(
-        due_s=arrival_s / speed,
+        due_s=(trace.arrival_s - begin_s) / speed,
         target_s=np.where(is_lc, target_s[service] / speed, np.nan),
         service_class=trace.service_class.astype(np.int8),
         service=service,

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tango.domain.runs import NewRequests
+from tango.domain.services import ServiceClass
+from tango.errors import RequestRejected, UsageError
+from tango.fleets import load_fleet
+from tango.traces.generators import PATTERNS
+from tango.traces.workloads import Workload, draw_requests, offered_load
+
+DEMO = load_fleet("demo")
+COLUMNS = ("due_s", "service_class", "service", "cluster", "cpu_work_s", "memory_mib")
+
+
+def _generated(pattern: str = "p3", **options) -> Workload:
+    return Workload(**{"lc": (pattern,), "be": (pattern,), "duration_s": 60.0, "load": 0.8, **options})
+
+
+def _equal(one: NewRequests, other: NewRequests) -> bool:
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in COLUMNS)
+
+
+def _class_work(requests: NewRequests) -> np.ndarray:
+    return np.bincount(requests.service_class, requests.cpu_work_s, minlength=2)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_equal_seeds_give_equal_requests_and_others_give_others(pattern: str) -> None:
+    """A seed redraws arrivals, entries, services and works, and nothing else does."""
+    first, again, other = (draw_requests(_generated(pattern), DEMO, seed) for seed in (1, 1, 2))
+
+    assert _equal(first, again)
+    for name in ("due_s", "service", "cluster", "cpu_work_s"):
+        assert not np.array_equal(getattr(first, name), getattr(other, name))
+
+
+@given(
+    pattern=st.sampled_from(PATTERNS),
+    load=st.floats(0.05, 2.0),
+    share=st.floats(0.0, 1.0),
+    duration_s=st.floats(5.0, 120.0),
+    seed=st.integers(0, 2**63),
+)
+@settings(deadline=None, max_examples=60)
+def test_the_offered_load_and_its_split_are_what_was_asked(
+    pattern: str, load: float, share: float, duration_s: float, seed: int
+) -> None:
+    """Over the whole duration and for both classes; arrivals are in order and inside the duration, in whole microseconds."""
+    workload = _generated(pattern, load=load, lc_load_share=share, duration_s=duration_s)
+    requests = draw_requests(workload, DEMO, seed)
+
+    assert offered_load(requests, DEMO, duration_s) == pytest.approx(load, rel=0.01)
+    np.testing.assert_allclose(_class_work(requests), load * 72 * duration_s * np.array([share, 1 - share]), rtol=1e-9, atol=1e-9)
+    assert np.all(np.diff(requests.due_s) >= 0)
+    assert requests.due_s[0] >= 0
+    assert requests.due_s[-1] <= duration_s + 0.5e-6
+
+
+def test_counts_follow_from_the_fleet_s_mean_works() -> None:
+    """0.8 x 72 cores x 60 s = 3,456 CPU-seconds: 40 % in LC requests of 41.25 ms, 60 % in BE requests of 3 s."""
+    requests = draw_requests(_generated(), DEMO, 3)
+
+    assert np.bincount(requests.service_class).tolist() == [round(0.4 * 3456 / 0.04125), round(0.6 * 3456 / 3)]
+
+
+def test_works_depend_on_seed_and_index_alone() -> None:
+    """Before the factor to the load, request i of one service has one work, whatever the pattern of its arrivals."""
+    fleet = dataclasses.replace(DEMO, services=(*DEMO.services_of(ServiceClass.LC)[:1], *DEMO.services_of(ServiceClass.BE)[:1]))
+    p1, p3 = (draw_requests(_generated(p, be=(), lc=(p,)), fleet, 5).cpu_work_s for p in ("p1", "p3"))
+
+    np.testing.assert_allclose(p1 / p1[0], p3 / p3[0])
+
+
+def test_a_class_alone_offers_the_whole_load() -> None:
+    """Without a BE source the load share has no meaning and LC offers all."""
+    requests = draw_requests(_generated(be=()), DEMO, 1)
+
+    assert not requests.service_class.any()
+    assert offered_load(requests, DEMO, 60.0) == pytest.approx(0.8)
+
+
+def test_a_workload_survives_json() -> None:
+    """The value in a sweep's cell gives the workload back."""
+    workload = _generated("p1", load=0.95, lc_load_share=0.25, phase_spread=1.0)
+
+    assert Workload.from_dict(json.loads(json.dumps(workload.as_dict()))) == workload
+    assert workload.label == "p1@0.95"
+    assert _generated("p1", be=("borg",)).label == "p1+borg@0.8"
+
+
+def test_phases_can_be_spread_over_the_clusters_or_be_one() -> None:
+    """With one phase all clusters peak together and the fleet's rate swings; spread over a period their waves cancel out."""
+    together, apart = (
+        draw_requests(_generated("p1", be=(), phase_spread=spread, duration_s=600.0), DEMO, 1).due_s for spread in (0.0, 1.0)
+    )
+    swing = [np.ptp(np.histogram(times, 60)[0]) / (len(times) / 60) for times in (together, apart)]
+
+    assert swing[0] > 1.5
+    assert swing[1] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"load": 0.0}, "load is 0, expected a number above 0"),
+        ({"load": float("nan")}, "load is nan"),
+        ({"load": -1.0}, "load is -1"),
+        ({"load": None}, "pattern p3 has no rate of its own, expected a load"),
+        ({"lc": (), "be": ()}, "the workload has no source"),
+        ({"duration_s": 0.0}, "duration_s is 0, expected seconds above 0"),
+        ({"lc_load_share": 1.5}, "lc_load_share is 1.5, expected 0 to 1"),
+    ],
+)
+def test_a_workload_out_of_bounds_is_refused(options: dict, message: str) -> None:
+    """What was found and what was expected."""
+    with pytest.raises(UsageError, match=message):
+        _generated(**options)
+
+
+def test_too_many_requests_and_missing_classes_are_refused() -> None:
+    """A load that would take a billion requests, and a fleet that cannot serve a class."""
+    with pytest.raises(UsageError, match="take a shorter duration"):
+        draw_requests(_generated(duration_s=1e6), DEMO, 1)
+    only_lc = dataclasses.replace(DEMO, services=DEMO.services_of(ServiceClass.LC))
+    with pytest.raises(RequestRejected, match="fleet 'demo' has no be service"):
+        draw_requests(_generated(), only_lc, 1)
+
+
+def test_unknown_and_missing_keys_are_refused() -> None:
+    """A cell of another version names what is not understood."""
+    with pytest.raises(UsageError, match="a workload has no colour"):
+        Workload.from_dict({"lc": ["p3"], "be": [], "duration_s": 60.0, "load": 0.5, "colour": 1})
+    with pytest.raises(UsageError, match="the workload lacks be, duration_s"):
+        Workload.from_dict({"lc": ["p3"]})
