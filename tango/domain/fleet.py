@@ -5,6 +5,8 @@ A `Fleet` is what a YAML file says, or what joined clusters were found to hold. 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,16 +50,44 @@ class NetworkModel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A pair of clusters whose figures are known, in both directions; a figure of None follows from the network model.
+
+    Raises: ConfigError for a link from a cluster to itself, or one that says nothing.
+    """
+
+    from_cluster: str
+    to_cluster: str
+    rtt_ms: float | None = None
+    bandwidth_mbit_per_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.from_cluster == self.to_cluster:
+            raise ConfigError(f"link from {self.from_cluster} to itself, expected two clusters; network.local_rtt_ms is within one")
+        if self.rtt_ms is None and self.bandwidth_mbit_per_s is None:
+            raise ConfigError(
+                f"link {self.from_cluster} to {self.to_cluster} says nothing, expected rtt_ms or bandwidth_mbit_per_s"
+            )
+
+    @property
+    def pair(self) -> frozenset[str]:
+        """Its two ends, in no order."""
+        return frozenset((self.from_cluster, self.to_cluster))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
     """The clusters, nodes, links and services of a run.
 
-    Raises: ConfigError for an empty fleet or names used twice.
+    Raises: ConfigError for an empty fleet, names used twice, a link to a cluster that is not declared or a pair linked twice.
     """
 
     name: str
     clusters: tuple[Cluster, ...]
     services: tuple[Service, ...]
     network: NetworkModel = NetworkModel()
+    links: tuple[Link, ...] = ()
+    """Pairs of clusters that differ from the network model."""
     beta: float = 0.3
     """Interference: LC work is inflated by 1 + beta x BE utilisation of its node."""
     actuation_delay_s: float = 0.1
@@ -75,13 +105,23 @@ class Fleet:
             ("service", [s.name for s in self.services]),
             ("node", [n.name for c in self.clusters for n in c.nodes]),
         ):
-            twice = sorted({name for name in names if names.count(name) > 1})
+            twice = sorted(name for name, count in Counter(names).items() if count > 1)
             if twice:
                 raise ConfigError(f"fleet {self.name!r}: {kind} name used twice: {', '.join(twice)}")
+        nowhere = sorted(frozenset().union(*(link.pair for link in self.links)) - {c.name for c in self.clusters})
+        if nowhere:
+            raise ConfigError(f"fleet {self.name!r}: link to a cluster that is not declared: {', '.join(nowhere)}")
+        if len({link.pair for link in self.links}) < len(self.links):
+            raise ConfigError(f"fleet {self.name!r}: two links join the same clusters; declare one, it holds in both directions")
 
     def services_of(self, service_class: ServiceClass) -> tuple[Service, ...]:
         """The services of one class, in declared order."""
         return tuple(s for s in self.services if s.service_class is service_class)
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, cluster by cluster."""
+        return (node for cluster in self.clusters for node in cluster.nodes)
 
     def rtt_ms(self) -> NDArray[np.float64]:
         """Round-trip times between clusters, shape (clusters, clusters), the local one on the diagonal."""
@@ -89,4 +129,21 @@ class Fleet:
         distance_km = np.hypot(*(xy[:, None, :] - xy[None, :, :]).transpose(2, 0, 1))
         rtt: NDArray[np.float64] = self.network.base_rtt_ms + distance_km * self.network.rtt_ms_per_km
         np.fill_diagonal(rtt, self.network.local_rtt_ms)
+        for a, b, link in self._linked():
+            if link.rtt_ms is not None:
+                rtt[a, b] = rtt[b, a] = link.rtt_ms
         return rtt
+
+    def bandwidth_mbit_per_s(self) -> NDArray[np.float64]:
+        """Bandwidth between clusters, shape (clusters, clusters), without limit on the diagonal."""
+        bandwidth = np.full((len(self.clusters),) * 2, self.network.bandwidth_mbit_per_s)
+        np.fill_diagonal(bandwidth, np.inf)
+        for a, b, link in self._linked():
+            if link.bandwidth_mbit_per_s is not None:
+                bandwidth[a, b] = bandwidth[b, a] = link.bandwidth_mbit_per_s
+        return bandwidth
+
+    def _linked(self) -> Iterator[tuple[int, int, Link]]:
+        """The links with the positions of their clusters."""
+        at = {cluster.name: k for k, cluster in enumerate(self.clusters)}
+        return ((at[link.from_cluster], at[link.to_cluster], link) for link in self.links)

@@ -40,7 +40,12 @@ class YamlValue:
     @property
     def where(self) -> str:
         """`file:line`, 1-based."""
-        return f"{self.file}:{self.node.start_mark.line + 1}"
+        return f"{self.file}:{self.line}"
+
+    @property
+    def line(self) -> int:
+        """1-based."""
+        return int(self.node.start_mark.line) + 1
 
     def refuse(self, expected: str, *, found: str | None = None) -> NoReturn:
         """Raise ConfigError with file, line, key, found and expected."""

@@ -31,10 +31,9 @@ class Clusters(Services):
 
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
         """Upsert clusters, links and services of the fleet; embedded clusters of an earlier fleet go, joined ones stay."""
-        rtt = fleet.rtt_ms()
+        rtt, bandwidth = fleet.rtt_ms(), fleet.bandwidth_mbit_per_s()
         names = [c.name for c in fleet.clusters]
-        bandwidth = fleet.network.bandwidth_mbit_per_s
-        links = [(a, b, float(rtt[i, j]), bandwidth) for i, a in enumerate(names) for j, b in enumerate(names)]
+        links = [(a, b, float(rtt[i, j]), float(bandwidth[i, j])) for i, a in enumerate(names) for j, b in enumerate(names)]
 
         def declare(cursor: Cursor) -> None:
             cursor.execute("DELETE FROM fleet")

@@ -34,8 +34,8 @@ def _fleet(tmp_path: Path, text: str):
 
 
 def test_built_in_fleets_are_found_by_name() -> None:
-    """demo, single and bench ship with the package."""
-    assert fleet_names() == ("bench", "demo", "single")
+    """Six fleets ship with the package."""
+    assert fleet_names() == ("bench", "continent", "demo", "paper", "single", "testbed")
 
 
 def test_demo_fleet_carries_its_load_at_60_to_75_percent() -> None:
@@ -93,7 +93,7 @@ def test_the_hash_follows_values_and_not_comments(tmp_path: Path) -> None:
 
 def test_an_unknown_fleet_lists_the_known_ones() -> None:
     """The caller sees what exists; exit status 2."""
-    with pytest.raises(UsageError, match="known fleets: bench, demo, single") as caught:
+    with pytest.raises(UsageError, match="known fleets: bench, continent, demo, paper, single, testbed") as caught:
         load_fleet("dmeo")
 
     assert caught.value.exit_status == 2
@@ -118,7 +118,11 @@ def test_an_unknown_fleet_lists_the_known_ones() -> None:
         ("class: be, ", "class: be, target_ms: 5, ", ["fleet.yaml:12", "a BE service has no target"]),
         ("kind: Fleet", "kind: Service", ["fleet.yaml:2: kind is 'Service', expected Fleet"]),
         ("kind: Fleet", "kind: Fleet\nkind: Fleet", ["fleet.yaml:3: kind is given twice"]),
-        ("name: batch, class", "name: web, class", ["service name used twice: web"]),
+        (
+            "name: batch, class",
+            "name: web, class",
+            ["fleet.yaml:12: spec.services[1].name is 'web', the name in line 11, expected a service name of its own"],
+        ),
         ("beta: 0.5", "beta: [1, 2", ["fleet.yaml:", "expected YAML"]),
         ("tango/v1", "tango/v2", ["fleet.yaml:1: apiVersion is 'tango/v2', expected tango/v1"]),
         ("clusters:\n", "clusters: 3\n  other:\n", ["spec.clusters is 3, expected a list"]),
