@@ -1,0 +1,260 @@
+"""The BE bound: the most BE work that any schedule could do in the window beside the LC work that the judged run completed.
+
+CPU and memory of nodes of one shape are one pool, pods are fluid and may run in any pool; the judged run's LC work keeps its place up to
+when, within its own running interval, it was done. `docs/bound.md` has the programme and why it is a relaxation. The parts: `_pools`,
+`_lc_done`, `_be_offered`, and `_programme`, which joins them; `_edges` is what the figure may credit the judged run at the window's ends.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from tango.control.metrics import Window, run_window, useful_share
+from tango.domain.fleet import Fleet
+from tango.domain.outcomes import RunOutcomes
+from tango.domain.requests import RequestState
+from tango.domain.services import ServiceClass
+from tango.sim.bound.columns import Floats, Ints, spread, totals
+from tango.sim.bound.packing import Packing
+
+SHORTEST_BUCKET_S = 1.0
+"""BE work has no deadline: finer buckets move the bound little, and LC work that crosses their edges would grow into many groups."""
+FEWEST_BUCKETS, MOST_BUCKETS = 16, 256
+"""Of the window, whatever its length."""
+MOST_POOLS = 8
+"""Nodes are put together by memory per core into at most this many pools."""
+MEMORY_STEPS = 6
+"""Groups by memory that the BE requests of one service are cut into; each counts with the least memory of its group."""
+LONGEST_LC = 32
+"""LC work that was under way in more buckets than this is left out, which only frees CPU."""
+
+
+class _Grid(NamedTuple):
+    """The window cut into `buckets` of equal length; bucket -1 and bucket `buckets` are before and after it."""
+
+    window: Window
+    buckets: int
+
+    @property
+    def edges_s(self) -> Floats:
+        """(buckets + 1,)"""
+        return np.linspace(self.window.start_s, self.window.end_s, self.buckets + 1)
+
+    def bucket(self, at_s: Floats) -> Ints:
+        """(n,) where each instant lies."""
+        return np.searchsorted(self.edges_s[:-1], at_s, side="right") - 1 + (at_s >= self.window.end_s)
+
+    def overlap_s(self, from_s: Floats, to_s: Floats, bucket: Ints) -> Floats:
+        """(n,) seconds of [from, to] that lie in a bucket each."""
+        edges_s = np.concatenate(([-math.inf], self.edges_s, [math.inf]))
+        return (np.minimum(to_s, edges_s[bucket + 2]) - np.maximum(from_s, edges_s[bucket + 1])).clip(0.0)
+
+
+class _Pools(NamedTuple):
+    """Nodes of about one shape put together, one element each."""
+
+    cores: Floats
+    be_memory_mib: Floats
+    """What the LC instances that stand on every node leave."""
+    of_node: Ints
+    """(nodes of the run,) -1: not a node of the fleet."""
+
+
+class _LcDone(NamedTuple):
+    """LC work of the judged run: what lies within one bucket, and what may lie in one of several."""
+
+    fixed_s: Floats
+    """(pools, buckets)."""
+    loose_s: Floats
+    """(groups,) work of all requests of one pool that ran in the same buckets."""
+    arc_group: Ints
+    arc_place: Ints
+    """pool x buckets + bucket, or -1 outside the window."""
+    arc_most_s: Floats
+
+
+class _BeOffered(NamedTuple):
+    """BE requests by kind (service and about the same memory)."""
+
+    limit_cores: Floats
+    memory_mib: Floats
+    """(kinds,) least of the kind's requests."""
+    by_then_s: Floats
+    """(kinds, buckets) work that can be done from the window's start to the bucket's end, each pod within its limit."""
+    in_bucket_s: Floats
+    """(kinds, buckets) work that can be done in the bucket alone."""
+
+
+def be_of(fleet: Fleet, outcomes: RunOutcomes, *, bucket_s: float | None = None) -> float | None:
+    """CPU-seconds per second; None where the window has no length."""
+    window = run_window(outcomes)
+    if not window.length_s > 0.0:
+        return None
+    if not (outcomes.service_class == ServiceClass.BE).any():
+        return 0.0
+    buckets = round(window.length_s / (bucket_s or SHORTEST_BUCKET_S))
+    grid = _Grid(window, max(1, buckets) if bucket_s else min(max(buckets, FEWEST_BUCKETS), MOST_BUCKETS))
+    pools = _pools(fleet, outcomes)
+    lc = _lc_done(outcomes, pools, grid)
+    most_s = _programme(pools, lc, _be_offered(fleet, outcomes, grid), grid).most() - float(lc.loose_s.sum())
+    return (max(0.0, most_s) + _edges(fleet, outcomes, window)) / window.length_s
+
+
+def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
+    lc = fleet.services_of(ServiceClass.LC)
+    standing_mib = float(sum(service.instances_per_node * service.instance_memory_mib for service in lc))
+    nodes = [node for cluster in fleet.clusters for node in cluster.nodes]
+    cores = np.array([node.cpu_millicores for node in nodes]) / 1000.0
+    memory_mib = np.array([float(node.memory_mib) for node in nodes])
+    # On a node that cannot hold all instances, which ones stand there is not known: all of it is left to BE.
+    memory_mib = np.where(standing_mib <= memory_mib, memory_mib - standing_mib, memory_mib)
+    shapes, shape = np.unique(np.round(memory_mib / cores, 6), return_inverse=True)
+    pool = shape * min(len(shapes), MOST_POOLS) // len(shapes)
+    rows = {node.name: int(pool[row]) for row, node in enumerate(nodes)}
+    return _Pools(
+        cores=totals(pool, cores, int(pool.max()) + 1),
+        be_memory_mib=totals(pool, memory_mib, int(pool.max()) + 1),
+        of_node=np.array([rows.get(name, -1) for name in outcomes.nodes], np.int64),
+    )
+
+
+def _limit_cores(fleet: Fleet, outcomes: RunOutcomes) -> Floats:
+    """(services of the run,) the most cores that one BE pod may use."""
+    largest = max(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1000.0
+    limits = {service.name: service.cpu_limit_millicores / 1000.0 for service in fleet.services}
+    return np.array([min(limits.get(name, largest), largest) for name in outcomes.services])
+
+
+def _lc_done(outcomes: RunOutcomes, pools: _Pools, grid: _Grid) -> _LcDone:
+    done = (outcomes.service_class == ServiceClass.LC) & outcomes.in_state(RequestState.SUCCEEDED) & (outcomes.node >= 0)
+    done &= ~np.isnan(outcomes.started_s) & ~np.isnan(outcomes.finished_s)
+    done[done] = pools.of_node[outcomes.node[done]] >= 0
+    pool, work_s = pools.of_node[outcomes.node[done]], outcomes.cpu_work_s[done]
+    from_s, to_s = outcomes.started_s[done], outcomes.finished_s[done]
+    first, last = grid.bucket(from_s), grid.bucket(to_s)
+
+    within = (first == last) & (first >= 0) & (first < grid.buckets)
+    places = len(pools.cores) * grid.buckets
+    fixed_s = totals((pool * grid.buckets + first)[within], work_s[within], places)
+
+    several = (first < last) & (last - first < LONGEST_LC)
+    key = ((pool * (grid.buckets + 2) + first + 1) * LONGEST_LC + last - first)[several]
+    groups, group = np.unique(key, return_inverse=True)
+    row, nth = spread((last - first + 1)[several])
+    bucket = first[several][row] + nth
+    most_s = np.minimum(work_s[several][row], grid.overlap_s(from_s[several][row], to_s[several][row], bucket))
+    arcs, arc = np.unique(group[row] * (grid.buckets + 2) + bucket + 1, return_inverse=True)
+    arc_group, arc_bucket = arcs // (grid.buckets + 2), arcs % (grid.buckets + 2) - 1
+    inside = (arc_bucket >= 0) & (arc_bucket < grid.buckets)
+    arc_pool = groups[arc_group] // (LONGEST_LC * (grid.buckets + 2))
+    return _LcDone(
+        fixed_s=fixed_s.reshape(len(pools.cores), grid.buckets),
+        loose_s=totals(group, work_s[several], len(groups)),
+        arc_group=arc_group,
+        arc_place=np.where(inside, arc_pool * grid.buckets + arc_bucket, -1),
+        arc_most_s=totals(arc, most_s, len(arcs)),
+    )
+
+
+def _be_offered(fleet: Fleet, outcomes: RunOutcomes, grid: _Grid) -> _BeOffered:
+    limits = _limit_cores(fleet, outcomes)
+    is_be = (outcomes.service_class == ServiceClass.BE) & (outcomes.due_s < grid.window.end_s)
+    limit, memory_mib, by_then_s, in_bucket_s = [], [], [], []
+    for service in np.unique(outcomes.service[is_be]):
+        mine = np.flatnonzero(is_be & (outcomes.service == service))
+        mine = mine[np.argsort(outcomes.memory_mib[mine], kind="stable")]
+        for rows in np.array_split(mine, min(MEMORY_STEPS, len(np.unique(outcomes.memory_mib[mine])))):
+            due_s, work_s = np.maximum(outcomes.due_s[rows], grid.window.start_s), outcomes.cpu_work_s[rows]
+            limit.append(limits[service])
+            memory_mib.append(float(outcomes.memory_mib[rows].min()))
+            by_then_s.append(_done_by(due_s, work_s, limits[service], grid.edges_s[1:]))
+            in_bucket_s.append(_done_within(due_s, work_s, limits[service], grid))
+    return _BeOffered(
+        limit_cores=np.array(limit),
+        memory_mib=np.array(memory_mib),
+        by_then_s=np.array(by_then_s).reshape(len(limit), grid.buckets),
+        in_bucket_s=np.array(in_bucket_s).reshape(len(limit), grid.buckets),
+    )
+
+
+def _done_by(due_s: Floats, work_s: Floats, limit_cores: float, at_s: Floats) -> Floats:
+    """(times,) sum over pods of min(work, limit x time since due)."""
+    return (limit_cores * (_elapsed(due_s, at_s) - _elapsed(due_s + work_s / limit_cores, at_s))).clip(0.0)
+
+
+def _elapsed(since_s: Floats, at_s: Floats) -> Floats:
+    """(times,) sum of what has passed since each instant."""
+    since_s = np.sort(since_s)
+    begun = np.searchsorted(since_s, at_s)
+    return begun * at_s - np.concatenate(([0.0], np.cumsum(since_s)))[begun]
+
+
+def _done_within(due_s: Floats, work_s: Floats, limit_cores: float, grid: _Grid) -> Floats:
+    """(buckets,) sum over pods there of min(work, limit x the part of the bucket after they came)."""
+    bucket = grid.bucket(due_s)
+    length_s = grid.window.length_s / grid.buckets
+    full_s = totals(bucket, np.minimum(work_s, limit_cores * length_s), grid.buckets)
+    rest_s = np.minimum(work_s, limit_cores * (grid.edges_s[bucket + 1] - due_s))
+    return np.cumsum(full_s) - full_s + totals(bucket, rest_s, grid.buckets)
+
+
+def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packing:
+    """Rows: CPU of a place, memory of a place (a place is a pool's bucket), work of an LC group, backlog of a kind's bucket.
+
+    Columns: BE work by (kind, pool, bucket), loose LC work by arc, BE work done so far by (kind, bucket). LC work gains as BE work does and
+    is taken off afterwards: a schedule that did all of it is among those allowed.
+    """
+    kinds, buckets, places = len(be.limit_cores), grid.buckets, len(pools.cores) * grid.buckets
+    length_s = grid.window.length_s / buckets
+    cpu_s = (np.repeat(pools.cores[:, None] * length_s, buckets, axis=1) - lc.fixed_s).clip(0.0).ravel()
+    memory_mib_s = np.repeat(pools.be_memory_mib * length_s, buckets)
+
+    kind, place = np.divmod(np.arange(kinds * places), places)
+    bucket = place % buckets
+    held_mib_s = (be.memory_mib / be.limit_cores)[kind]
+    """Memory that a CPU-second of a kind holds for at least so long."""
+    work, arcs, so_far = len(kind), len(lc.arc_group), kinds * buckets
+    inside = np.flatnonzero(lc.arc_place >= 0)
+    chained = np.flatnonzero(np.arange(so_far) % buckets)
+    first_lc, first_backlog = 2 * places, 2 * places + len(lc.loose_s)
+    done = work + arcs + np.arange(so_far)
+    row = (
+        place,
+        places + place,
+        first_backlog + kind * buckets + bucket,
+        lc.arc_place[inside],
+        first_lc + lc.arc_group,
+        first_backlog + np.arange(so_far),
+        first_backlog + chained,
+    )
+    column = (np.arange(work),) * 3 + (work + inside, work + np.arange(arcs), done, done[chained - 1])
+    ones = np.ones(max(work, arcs, so_far))
+    value = (ones[:work], held_mib_s, ones[:work], ones[: len(inside)], ones[:arcs], -ones[:so_far], ones[: len(chained)])
+    return Packing(
+        gain=np.concatenate((np.ones(work + arcs), np.zeros(so_far))),
+        upper=np.concatenate(
+            (np.minimum(cpu_s[place], be.in_bucket_s[kind, bucket]), lc.arc_most_s, be.by_then_s.ravel()),
+        ),
+        room=np.concatenate((cpu_s, memory_mib_s, lc.loose_s, np.zeros(so_far))),
+        row=np.concatenate(row),
+        column=np.concatenate(column),
+        value=np.concatenate(value),
+    )
+
+
+def _edges(fleet: Fleet, outcomes: RunOutcomes, window: Window) -> float:
+    """CPU-seconds that the figure may credit the judged run's pods beyond what they did in the window.
+
+    The figure spreads a pod's work evenly over its running interval. One that crosses an end of the window did at least its work less
+    what its limit allowed outside.
+    """
+    credited_s = useful_share(outcomes, window) * outcomes.cpu_work_s
+    rows = np.flatnonzero((outcomes.service_class == ServiceClass.BE) & (credited_s > 0.0) & ~np.isnan(outcomes.started_s))
+    from_s, to_s = outcomes.started_s[rows], outcomes.finished_s[rows]
+    outside_s = (window.start_s - from_s).clip(0.0) + (to_s - window.end_s).clip(0.0)
+    least_s = (outcomes.cpu_work_s[rows] - _limit_cores(fleet, outcomes)[outcomes.service[rows]] * outside_s).clip(0.0)
+    crossing = outside_s > 0.0
+    return float((credited_s[rows] - least_s).clip(0.0)[crossing].sum())
