@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("tango.cli.report:report", "Write a run's report: one self-contained HTML page."),
     "sql": ("tango.cli.sql:sql", "Query run history, read-only."),
     "trace": ("tango.cli.trace:trace", "Look at, convert and generate traces."),
+    "fleet": ("tango.cli.fleet:fleet", "List, show and generate fleets: clusters, nodes, links, services."),
     "service": ("tango.cli.service:service", "Declare LC and BE services."),
     "cluster": ("tango.cli.cluster:cluster", "Join clusters by kubeconfig and context."),
     "bench": ("tango.cli.bench:bench", "Measure against a yardstick in the same run."),

@@ -63,10 +63,10 @@ class Link:
 
     def __post_init__(self) -> None:
         if self.from_cluster == self.to_cluster:
-            raise ConfigError(f"link from {self.from_cluster} to itself, expected two clusters; network.local_rtt_ms is within one")
+            raise ConfigError(f"link goes from {self.from_cluster} to itself, expected two clusters; local_rtt_ms is within one")
         if self.rtt_ms is None and self.bandwidth_mbit_per_s is None:
             raise ConfigError(
-                f"link {self.from_cluster} to {self.to_cluster} says nothing, expected rtt_ms or bandwidth_mbit_per_s"
+                f"link from {self.from_cluster} to {self.to_cluster} says nothing, expected rtt_ms or bandwidth_mbit_per_s"
             )
 
     @property

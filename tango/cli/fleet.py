@@ -1,0 +1,229 @@
+"""`tango fleet`: which fleets there are, what is in one, and new ones by recipe."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.domain.fleet import Fleet
+from tango.domain.services import Service, ServiceClass
+from tango.errors import UsageError
+from tango.fleets import (
+    FleetRecipe,
+    MachineType,
+    declaration_of,
+    dump_fleet,
+    dump_recipe,
+    fleet_names,
+    load_fleet,
+    parse_fleet,
+)
+from tango.fleets.clusters import MAX_CLUSTERS, MAX_KM, MAX_NODES, MAX_NODES_PER_CLUSTER
+
+ROWS_SHOWN = 10
+"""Clusters and links in a table; the rest only with `-o wide`."""
+
+FLEET_COLUMNS = (
+    Column("name", priority=10),
+    Column("clusters", justify="right", priority=9),
+    Column("nodes", justify="right", priority=9),
+    Column("cores", justify="right", priority=8, show=lambda cores: f"{cores:,.0f}"),
+    Column("memory_gib", title="GiB", justify="right", priority=6, show=lambda gib: f"{gib:,.0f}"),
+    Column("lc", title="LC services", justify="right", priority=7),
+    Column("be", title="BE services", justify="right", priority=7),
+    Column("hash", priority=5, show=lambda sha256: sha256[:12]),
+)
+CLUSTER_COLUMNS = (
+    Column("cluster", priority=10),
+    Column("nodes", justify="right", priority=9),
+    Column("cores", justify="right", priority=8),
+    Column("memory_gib", title="GiB", justify="right", priority=7),
+    Column("x_km", title="x km", justify="right", priority=6),
+    Column("y_km", title="y km", justify="right", priority=6),
+)
+LINK_COLUMNS = (
+    Column("from", priority=10),
+    Column("to", priority=10),
+    Column("rtt_ms", title="RTT ms", justify="right"),
+    Column("bandwidth_mbit_per_s", title="Mbit/s", justify="right"),
+)
+SERVICE_COLUMNS = (
+    Column("service", priority=10),
+    Column("class", priority=9),
+    Column("cpu_work_s", title="work s", justify="right", priority=8),
+    Column("cpu_work_cv", title="cv", justify="right", priority=3),
+    Column("target_ms", title="target ms", justify="right", priority=7),
+    Column("cpu_request_millicores", title="request m", justify="right", priority=6),
+    Column("cpu_limit_millicores", title="limit m", justify="right", priority=6),
+    Column("pod_memory_mib", title="pod MiB", justify="right", priority=5),
+    Column("concurrency", title="at a time", justify="right", priority=4),
+    Column("payload_kib", title="payload KiB", justify="right", priority=2),
+)
+
+
+@click.group()
+def fleet() -> None:
+    """List, show and generate fleets: clusters, nodes, links and services."""
+
+
+@fleet.command("list")
+@output_option()
+def list_fleets(output: str) -> None:
+    """List the built-in fleets."""
+    print_rows([_summary(load_fleet(name)) for name in fleet_names()], FLEET_COLUMNS, output)
+
+
+@fleet.command()
+@click.argument("name_or_file", metavar="NAME_OR_FILE")
+@output_option()
+def show(name_or_file: str, output: str) -> None:
+    """Show a built-in fleet or a fleet file. YAML is the effective declaration, which --fleet takes as a file."""
+    shown = load_fleet(name_or_file)
+    if output == "yaml":
+        click.echo(dump_fleet(shown), nl=False)
+    elif output == "json":
+        print_mapping(declaration_of(shown), output)
+    else:
+        _print_tables(shown, whole=output == "wide")
+
+
+@fleet.command()
+@click.option("--clusters", type=click.IntRange(1, MAX_CLUSTERS), required=True, help="Clusters, one a site.")
+@click.option(
+    "--nodes-min",
+    type=click.IntRange(1, MAX_NODES_PER_CLUSTER),
+    default=3,
+    show_default=True,
+    help="Nodes of the smallest cluster.",
+)
+@click.option(
+    "--nodes-max",
+    type=click.IntRange(1, MAX_NODES_PER_CLUSTER),
+    default=20,
+    show_default=True,
+    help="Nodes of the largest cluster.",
+)
+@click.option("--nodes", type=click.IntRange(1, MAX_NODES), help="Nodes of the whole fleet, exactly; by default as drawn.")
+@click.option(
+    "--area-km", type=click.FloatRange(0, MAX_KM), default=1000.0, show_default=True, help="Side of the square of the sites."
+)
+@click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="Equal seeds give equal fleets.")
+@click.option(
+    "--services-of",
+    default="paper",
+    show_default=True,
+    metavar="FLEET",
+    help="Fleet that lends services, network and machine types.",
+)
+@click.option("--name", help="Name of the fleet; by default that of the file.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write, which ends in .yaml or .yml."
+)
+@output_option()
+def generate(services_of: str, name: str | None, out: Path, output: str, **sizes: Any) -> None:
+    """Write a fleet file with a recipe: clusters of drawn sizes at drawn sites, equal for equal seeds."""
+    _check_out(out, services_of)
+    like = load_fleet(services_of)
+    text = dump_recipe(name or out.stem, FleetRecipe(machines=_machines(like), **sizes), like)
+    made = parse_fleet(text, str(out))
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}); name another file") from error
+    say(f"fleet {made.name} written to {out}")
+    print_rows([_summary(made)], FLEET_COLUMNS, output)
+
+
+def _check_out(out: Path, services_of: str) -> None:
+    if out.suffix not in (".yaml", ".yml"):
+        raise UsageError(f"{out} would not be found by --fleet, which takes files that end in .yaml or .yml")
+    if out.exists() and Path(services_of).exists() and out.samefile(services_of):
+        raise UsageError(f"{out} is the fleet that is read; name another file to write, or it would be lost")
+
+
+def _machines(like: Fleet) -> tuple[MachineType, ...]:
+    """The machine types of a fleet with their shares of its nodes, smallest first."""
+    counts = sorted(Counter((node.cpu_millicores, node.memory_mib) for node in like.nodes).items())
+    return tuple(MachineType(share=count, cpu_millicores=cpu, memory_mib=memory) for (cpu, memory), count in counts)
+
+
+def _summary(of: Fleet) -> dict[str, Any]:
+    return {
+        "name": of.name,
+        "clusters": len(of.clusters),
+        "nodes": sum(1 for _ in of.nodes),
+        "cores": sum(node.cpu_millicores for node in of.nodes) / 1000,
+        "memory_gib": sum(node.memory_mib for node in of.nodes) / 1024,
+        "lc": len(of.services_of(ServiceClass.LC)),
+        "be": len(of.services_of(ServiceClass.BE)),
+        "hash": of.source_hash,
+    }
+
+
+def _print_tables(of: Fleet, *, whole: bool) -> None:
+    summary = _summary(of)
+    machines = [f"{m.share:g} x {m.cpu_millicores / 1000:g} cores {m.memory_mib / 1024:g} GiB" for m in _machines(of)]
+    print_mapping({**summary, "machines": ", ".join(machines), **_network(of)}, "table")
+    _print_some(list(_cluster_rows(of)), CLUSTER_COLUMNS, "clusters", whole=whole)
+    links = [
+        {"from": x.from_cluster, "to": x.to_cluster, "rtt_ms": x.rtt_ms, "bandwidth_mbit_per_s": x.bandwidth_mbit_per_s}
+        for x in of.links
+    ]
+    if links:
+        _print_some(links, LINK_COLUMNS, "links", whole=whole)
+    _print_some([_service_row(s) for s in of.services], SERVICE_COLUMNS, "services", whole=True)
+
+
+def _print_some(rows: Sequence[dict[str, Any]], columns: Sequence[Column], what: str, *, whole: bool) -> None:
+    shown = rows if whole else rows[:ROWS_SHOWN]
+    click.echo()
+    print_rows(shown, columns, "wide")
+    if len(shown) < len(rows):
+        say(f"and {len(rows) - len(shown)} more {what}; -o wide shows all")
+
+
+def _network(of: Fleet) -> dict[str, Any]:
+    between = of.rtt_ms()[~np.eye(len(of.clusters), dtype=bool)]
+    return {
+        "local_rtt_ms": of.network.local_rtt_ms,
+        **({"rtt_ms": f"{between.min():.1f} to {between.max():.1f}, mean {between.mean():.1f}"} if len(between) else {}),
+        "bandwidth_mbit_per_s": of.network.bandwidth_mbit_per_s,
+        "links": len(of.links),
+        "beta": of.beta,
+        "actuation_delay_s": of.actuation_delay_s,
+        "staleness_s": of.staleness_s,
+    }
+
+
+def _cluster_rows(of: Fleet) -> Iterator[dict[str, Any]]:
+    for cluster in of.clusters:
+        yield {
+            "cluster": cluster.name,
+            "nodes": len(cluster.nodes),
+            "cores": sum(node.cpu_millicores for node in cluster.nodes) / 1000,
+            "memory_gib": sum(node.memory_mib for node in cluster.nodes) / 1024,
+            "x_km": cluster.x_km,
+            "y_km": cluster.y_km,
+        }
+
+
+def _service_row(service: Service) -> dict[str, Any]:
+    is_lc = service.service_class is ServiceClass.LC
+    return {
+        "service": service.name,
+        "class": service.service_class.label,
+        "cpu_work_s": service.cpu_work_s,
+        "cpu_work_cv": service.cpu_work_cv,
+        "target_ms": service.target_ms,
+        "cpu_request_millicores": service.cpu_request_millicores,
+        "cpu_limit_millicores": service.cpu_limit_millicores,
+        "pod_memory_mib": service.instance_memory_mib if is_lc else service.memory_mib,
+        "concurrency": service.concurrency if is_lc else 1,
+        "payload_kib": service.payload_kib,
+    }
