@@ -55,12 +55,16 @@ def load_services(path: str | Path) -> tuple[Service, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def parse_fleet(text: str, file: str) -> Fleet:
-    """The one fleet that a text declares; `file` names it in messages. Raises: ConfigError for a text that is wrong."""
+def parse_fleet(text: str, file: str, *, must_fit: bool = True) -> Fleet:
+    """The one fleet that a text declares; `file` names it in messages.
+
+    `must_fit=False` is for a fleet in force, whose services and nodes may have changed since it was accepted.
+    Raises: ConfigError for a text that is wrong.
+    """
     found = documents(text, file)
     if len(found) != 1:
         raise ConfigError(f"{file}: found {len(found)} documents, expected one of kind Fleet")
-    return fleet_of(found[0])
+    return fleet_of(found[0], must_fit=must_fit)
 
 
 def _read(path: Path) -> str:

@@ -45,8 +45,8 @@ _MODEL_READERS: Readers = {
 }
 
 
-def fleet_of(document: YamlValue) -> Fleet:
-    """The fleet that a `kind: Fleet` document declares, with its hash.
+def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
+    """The fleet that a `kind: Fleet` document declares, with its hash; with `must_fit` a service that no node can hold is refused.
 
     Raises: ConfigError naming file, line, key, found and expected.
     """
@@ -62,8 +62,9 @@ def fleet_of(document: YamlValue) -> Fleet:
         fleet = Fleet(name=name, clusters=clusters, services=tuple(services), network=NetworkModel(**network), links=links, **model)
     except ConfigError as error:
         raise ConfigError(f"{document.where}: {error}") from error
-    for service, place in services.items():
-        refuse_unfit(service, place, fleet)
+    if must_fit:
+        for service, place in services.items():
+            refuse_unfit(service, place, fleet)
     return dataclasses.replace(fleet, source_hash=hash_of(fleet))
 
 

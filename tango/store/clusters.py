@@ -68,7 +68,7 @@ class Clusters(Services):
         found = self._database.rows("SELECT declaration FROM fleet")
         if not found:
             raise UsageError("no fleet is declared yet; start one with `tango up --fleet NAME`")
-        fleet = parse_fleet(found[0][0], "the fleet in force")
+        fleet = parse_fleet(found[0][0], "the fleet in force", must_fit=False)
         return dataclasses.replace(fleet, services=self.services())
 
     def in_force(self) -> Fleet:

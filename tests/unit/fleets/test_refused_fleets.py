@@ -109,6 +109,13 @@ def test_a_fleet_that_cannot_work_is_refused_where_it_is_wrong(old: str, new: st
     assert str(caught.value) == message
 
 
+def test_a_fleet_in_force_is_read_whatever_fits() -> None:
+    """Only the door refuses: a fleet that is in force must stay readable after its services have changed."""
+    text = TEXT.replace("cpu_request_millicores: 500", "cpu_request_millicores: 4500")
+
+    assert parse_fleet(text, "f.yaml", must_fit=False).services[1].cpu_request_millicores == 4500
+
+
 def test_a_request_equal_to_the_largest_node_fits() -> None:
     """The bound itself is allowed: CPU of the one node, memory of the other, each for a service that needs little else."""
     text = TEXT.replace("cpu_request_millicores: 200", "cpu_request_millicores: 4000").replace(
