@@ -19,9 +19,10 @@ def fleet_names() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in _DATA.iterdir() if entry.name.endswith(".yaml")))
 
 
-def load_fleet(name_or_path: str | Path) -> Fleet:
+def load_fleet(name_or_path: str | Path, *, must_fit: bool = True) -> Fleet:
     """A built-in fleet by name, or the one a YAML file declares (anything with a `/`, or that ends in .yaml or .yml).
 
+    `must_fit` as in `parse_fleet`.
     Raises: UsageError for an unknown name, which lists the known ones; ConfigError for a file that is wrong.
     """
     given = str(name_or_path)
@@ -32,8 +33,8 @@ def load_fleet(name_or_path: str | Path) -> Fleet:
                 f"there is no fleet {given!r}; known fleets: {known}; a file is named by a path that ends in .yaml or .yml"
             )
         text = (_DATA / f"{given}.yaml").read_text(encoding="utf-8")
-        return parse_fleet(text, f"{given}.yaml")
-    return parse_fleet(_read(Path(given)), given)
+        return parse_fleet(text, f"{given}.yaml", must_fit=must_fit)
+    return parse_fleet(_read(Path(given)), given, must_fit=must_fit)
 
 
 def load_services(path: str | Path) -> tuple[Service, ...]:

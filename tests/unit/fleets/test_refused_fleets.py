@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.errors import ConfigError
-from tango.fleets import parse_fleet
+from tango.fleets import load_fleet, parse_fleet
 
 TEXT = """\
 apiVersion: tango/v1
@@ -109,11 +111,16 @@ def test_a_fleet_that_cannot_work_is_refused_where_it_is_wrong(old: str, new: st
     assert str(caught.value) == message
 
 
-def test_a_fleet_in_force_is_read_whatever_fits() -> None:
+def test_a_fleet_in_force_is_read_whatever_fits(tmp_path: Path) -> None:
     """Only the door refuses: a fleet that is in force must stay readable after its services have changed."""
     text = TEXT.replace("cpu_request_millicores: 500", "cpu_request_millicores: 4500")
 
-    assert parse_fleet(text, "f.yaml", must_fit=False).services[1].cpu_request_millicores == 4500
+    path = tmp_path / "fleet.yaml"
+    path.write_text(text)
+
+    assert load_fleet(path, must_fit=False) == parse_fleet(text, "f.yaml", must_fit=False)
+    with pytest.raises(ConfigError, match="of batch is 4500, expected at most 4000"):
+        load_fleet(path)
 
 
 def test_a_request_equal_to_the_largest_node_fits() -> None:
