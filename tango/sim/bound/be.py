@@ -59,6 +59,8 @@ class _Pools(NamedTuple):
     cores: Floats
     be_memory_mib: Floats
     """What the LC instances that stand on every node leave."""
+    largest_mib: Floats
+    """Of that, what one node has at most."""
     of_node: Ints
     """(nodes of the run,) -1: not a node of the fleet."""
 
@@ -114,9 +116,12 @@ def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
     shapes, shape = np.unique(np.round(memory_mib / cores, 6), return_inverse=True)
     pool = shape * min(len(shapes), MOST_POOLS) // len(shapes)
     rows = {node.name: int(pool[row]) for row, node in enumerate(nodes)}
+    largest_mib = np.zeros(int(pool.max()) + 1)
+    np.maximum.at(largest_mib, pool, memory_mib)
     return _Pools(
-        cores=totals(pool, cores, int(pool.max()) + 1),
-        be_memory_mib=totals(pool, memory_mib, int(pool.max()) + 1),
+        cores=totals(pool, cores, len(largest_mib)),
+        be_memory_mib=totals(pool, memory_mib, len(largest_mib)),
+        largest_mib=largest_mib,
         of_node=np.array([rows.get(name, -1) for name in outcomes.nodes], np.int64),
     )
 
@@ -214,6 +219,7 @@ def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packi
 
     kind, place = np.divmod(np.arange(kinds * places), places)
     bucket = place % buckets
+    fits = be.memory_mib[kind] <= pools.largest_mib[place // buckets]
     held_mib_s = (be.memory_mib / be.limit_cores)[kind]
     """Memory that a CPU-second of a kind holds for at least so long."""
     work, arcs, so_far = len(kind), len(lc.arc_group), kinds * buckets
@@ -236,7 +242,7 @@ def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packi
     return Packing(
         gain=np.concatenate((np.ones(work + arcs), np.zeros(so_far))),
         upper=np.concatenate(
-            (np.minimum(cpu_s[place], be.in_bucket_s[kind, bucket]), lc.arc_most_s, be.by_then_s.ravel()),
+            (np.where(fits, np.minimum(cpu_s[place], be.in_bucket_s[kind, bucket]), 0.0), lc.arc_most_s, be.by_then_s.ravel()),
         ),
         room=np.concatenate((cpu_s, memory_mib_s, lc.loose_s, np.zeros(so_far))),
         row=np.concatenate(row),

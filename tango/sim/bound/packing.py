@@ -12,6 +12,13 @@ TIME_LIMIT_S = 25.0
 """HiGHS stops then. What it gives is still a bound, since `Packing.most` takes any prices; only a looser one."""
 
 
+class _Solver(highspy.Highs):  # type: ignore[misc]
+    """HiGHS without callbacks: enabling them writes its banner to standard output, where a command's JSON goes."""
+
+    def enableCallbacks(self) -> None:  # noqa: N802
+        """Left out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
     """Maximise `gain` · x over 0 <= x <= `upper` and A x <= `room`; A as (row, column, value) triples."""
@@ -24,25 +31,28 @@ class Packing:
     value: NDArray[np.float64]
 
     def most(self) -> float:
-        """An upper bound on the optimum, equal to it up to rounding.
-
-        By weak duality every vector of row prices p >= 0 gives one: p · room + sum of upper x max(0, gain - p A). So the prices
-        that HiGHS returns need not be exact, and those of zero stand by.
-        """
-        without_rows = float(self.gain.clip(0.0) @ self.upper)
+        """An upper bound on the optimum, equal to it up to rounding."""
+        idle = np.zeros(len(self.room))
         if not len(self.room) or not len(self.gain):
-            return without_rows
-        price = self._prices().clip(0.0)
+            return self.at_prices(idle)
+        return min(self.at_prices(idle), self.at_prices(self._prices()))
+
+    def at_prices(self, price: NDArray[np.float64]) -> float:
+        """An upper bound on the optimum from any row prices, those below 0 taken as 0; the dual's optimal prices give the optimum.
+
+        Weak duality: gain · x <= price · room + sum of upper x max(0, gain - price A). So what HiGHS returns need not be exact.
+        """
+        price = price.clip(0.0)
         charged = np.bincount(self.column, weights=self.value * price[self.row], minlength=len(self.gain))
-        return min(without_rows, float(price @ self.room + (self.gain - charged).clip(0.0) @ self.upper))
+        return float(price @ self.room + (self.gain - charged).clip(0.0) @ self.upper)
 
     def _prices(self) -> NDArray[np.float64]:
         """(rows,) duals as HiGHS leaves them, zeros if it has none."""
         columns, rows = len(self.gain), len(self.room)
         order = np.argsort(self.column, kind="stable")
         starts = np.searchsorted(self.column[order], np.arange(columns + 1))
-        solver = highspy.Highs()
-        solver.setOptionValue("output_flag", False)
+        solver = _Solver()
+        solver.silent()
         solver.setOptionValue("threads", 1)
         solver.setOptionValue("time_limit", TIME_LIMIT_S)
         solver.passModel(

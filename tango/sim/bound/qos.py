@@ -24,12 +24,13 @@ BUCKETS_PER_TARGET = 4
 """The first bucket is this part of the shortest target: a burst then cannot be spread over much more than its own deadline."""
 MOST_BUCKETS = 100_000
 """Of a pool; a longer run starts with longer buckets."""
-MOST_COLUMNS = 120_000
-"""A programme with more is built again with buckets twice as long: HiGHS solves this many in a few seconds."""
+MOST_COLUMNS = 300_000
+"""A programme with more is built again with buckets twice as long: HiGHS solves this many in about a second."""
 STEPS = 16
 """Slopes with which a group's least work is drawn from below; a group of no more requests is exact."""
-TOLERANCE_S = 1e-9
-"""Below what a clock shows: a request that needs exactly its target is one that can make it."""
+TOLERANCE_S = 1e-10
+"""Rounding of times: a request that needs exactly its target can make it, and every bucket is longer by this at both ends, so that an
+arrival or a deadline on its edge need not open the next one."""
 TOLERANCE_REQUESTS = 1e-6
 """What rounding may take from the programme's value before it is cut to a whole number of requests."""
 
@@ -62,13 +63,18 @@ class _Candidates(NamedTuple):
         pool = self.reach.argmax(axis=1)
         return np.where((self.reach.sum(axis=1) == 1) & ~shared[pool], pool, -1)
 
-    def merged(self) -> _Candidates:
-        """The same with pools joined until each kind reaches one: a relaxation, for fleets whose programme would be too large."""
-        joined = _joined(self.reach)
-        cores = totals(joined, self.pool_cores, int(joined.max()) + 1)
-        reach = np.zeros((len(self.reach), len(cores)), bool)
-        reach[np.arange(len(reach)), joined[self.reach.argmax(axis=1)]] = True
-        return self._replace(reach=reach, pool_cores=cores)
+    def relaxed(self) -> list[_Candidates]:
+        """These with pools joined until each kind reaches one, and as they are where that differs and is not too large."""
+        if (self.reach.sum(axis=1) == 1).all():
+            return [self]
+        least_columns = STEPS * len(self.reach) + int(self.reach.sum())
+        return [self._joined(), self] if least_columns <= MOST_COLUMNS // 4 else [self._joined()]
+
+    def _joined(self) -> _Candidates:
+        component = _components(self.reach)
+        pools = int(component.max()) + 1
+        kind = component[self.reach.argmax(axis=1)][self.kind]
+        return self._replace(kind=kind, reach=np.eye(pools, dtype=bool), pool_cores=totals(component, self.pool_cores, pools))
 
 
 class _Groups(NamedTuple):
@@ -95,20 +101,24 @@ def qos_of(fleet: Fleet, requests: NewRequests, *, span_s: float, bucket_s: floa
     candidates = _candidates(fleet, requests, judged)
     if not len(candidates.kind):
         return QosBound(0.0, length_s)
+    # Each is a relaxation, so the lower one holds: pools joined allow short buckets, pools apart keep who reaches what.
+    met, length_s = min(_most_met(c, length_s, fixed=bucket_s is not None) for c in candidates.relaxed())
+    return QosBound(met / arrived, length_s)
+
+
+def _most_met(candidates: _Candidates, bucket_s: float, *, fixed: bool) -> tuple[int, float]:
+    """Requests that can be met at most, and the bucket length from `bucket_s` on with which the programme is small enough."""
     while True:
-        first, last = _buckets(candidates, length_s)
-        busy = _periods(candidates, first, last, length_s)
-        if not busy.any():
-            return QosBound(len(busy) / arrived, length_s)
+        first, last = _buckets(candidates, bucket_s)
+        busy = _periods(candidates, first, last, bucket_s)
         groups = _groups(candidates, first, last, busy)
-        if bucket_s or _columns(candidates, groups) <= MOST_COLUMNS:
+        if fixed or _columns(candidates, groups) <= MOST_COLUMNS:
             break
-        if length_s > span_s / 64 and (candidates.reach.sum(axis=1) > 1).any():
-            candidates = candidates.merged()
-        else:
-            length_s *= 2.0
-    met = int(np.count_nonzero(~busy)) + math.floor(_programme(candidates, groups, length_s).most() + TOLERANCE_REQUESTS)
-    return QosBound(min(met, arrived) / arrived, length_s)
+        bucket_s *= 2.0
+    elsewhere = int(np.count_nonzero(~busy))
+    if not len(groups.kind):
+        return elsewhere, bucket_s
+    return min(len(busy), elsewhere + math.floor(_programme(candidates, groups, bucket_s).most() + TOLERANCE_REQUESTS)), bucket_s
 
 
 def _candidates(fleet: Fleet, requests: NewRequests, judged: NDArray[np.bool_]) -> _Candidates:
@@ -139,7 +149,7 @@ def _candidates(fleet: Fleet, requests: NewRequests, judged: NDArray[np.bool_]) 
     )
 
 
-def _joined(reach: NDArray[np.bool_]) -> Ints:
+def _components(reach: NDArray[np.bool_]) -> Ints:
     """(pools,) component of each pool, pools being joined by kinds that reach both."""
     component = np.arange(reach.shape[1])
     while True:
@@ -153,10 +163,15 @@ def _joined(reach: NDArray[np.bool_]) -> Ints:
 
 def _buckets(candidates: _Candidates, bucket_s: float) -> tuple[Ints, Ints]:
     """(n,) first and last bucket in which each request may be worked on."""
-    first = np.floor((candidates.earliest_s - TOLERANCE_S) / bucket_s).astype(np.int64)
-    last = np.floor((candidates.latest_s + TOLERANCE_S) / bucket_s).astype(np.int64)
+    first = np.floor((candidates.earliest_s + TOLERANCE_S) / bucket_s).astype(np.int64)
+    last = np.ceil((candidates.latest_s - TOLERANCE_S) / bucket_s).astype(np.int64) - 1
     begin = int(first.min())
     return first - begin, np.maximum(first, last) - begin
+
+
+def _room_s(candidates: _Candidates, bucket_s: float) -> Floats:
+    """(pools,) CPU-seconds of a bucket."""
+    return candidates.pool_cores * (bucket_s + 2.0 * TOLERANCE_S)
 
 
 def _periods(candidates: _Candidates, first: Ints, last: Ints, bucket_s: float) -> NDArray[np.bool_]:
@@ -166,12 +181,12 @@ def _periods(candidates: _Candidates, first: Ints, last: Ints, bucket_s: float) 
     deadline, every choice of them is done by then. So time falls apart, and what fits into its own bucket is met without a programme.
     """
     busy = np.ones(len(first), bool)
-    pool = candidates.sole_pool()[candidates.kind]
+    pool, room_s = candidates.sole_pool()[candidates.kind], _room_s(candidates, bucket_s)
     for p in np.unique(pool[pool >= 0]):
         mine = pool == p
         length = int(last[mine].max()) + 1
         released_s = totals(first[mine], candidates.work_s[mine], length)
-        surplus_s = np.cumsum(released_s - candidates.pool_cores[p] * bucket_s)
+        surplus_s = np.cumsum(released_s - room_s[p])
         left_s = surplus_s - np.minimum.accumulate(np.minimum(surplus_s, 0.0))
         waits = left_s > TOLERANCE_S
         carried = np.concatenate(([False], waits[:-1]))
@@ -201,8 +216,9 @@ def _programme(candidates: _Candidates, groups: _Groups, bucket_s: float) -> Pac
     """Rows: a group's work is done (one each), a pool's bucket is not overrun (one each in use)."""
     step_group, step_length, step_slope_s = _least_work(groups)
     arc_group, arc_pool, arc_bucket = _arcs(candidates, groups)
-    place, slot = np.unique(arc_pool * (int(groups.last.max(initial=0)) + 1) + arc_bucket, return_inverse=True)
-    place_room_s = candidates.pool_cores[place // (int(groups.last.max(initial=0)) + 1)] * bucket_s
+    buckets = int(groups.last.max()) + 1
+    place, slot = np.unique(arc_pool * buckets + arc_bucket, return_inverse=True)
+    place_room_s = _room_s(candidates, bucket_s)[place // buckets]
     total_s = totals(step_group, step_length * step_slope_s, len(groups.kind))
     steps, arcs = len(step_group), len(arc_group)
     ones = np.ones(arcs)
@@ -230,11 +246,13 @@ def _least_work(groups: _Groups) -> tuple[Ints, Floats, Floats]:
     """Group, length in requests and slope of each straight piece of a convex curve below the least work of y requests.
 
     The least work of y requests is that of the y shortest. Tangents at up to STEPS + 1 points, all requests among them, lie below it and
-    touch it there; their maximum is the curve.
+    touch it there; their maximum is the curve. The points lie closer among the longest requests, where works differ most and where
+    the answer lies when nearly all can be met.
     """
     pieces = np.minimum(groups.size, STEPS)
     group, nth = spread(pieces + 1)
-    at = nth * groups.size[group] // pieces[group]
+    above = pieces[group] - nth
+    at = groups.size[group] - np.maximum(above, groups.size[group] * above**2 // pieces[group] ** 2)
     running_s = np.concatenate(([0.0], np.cumsum(groups.work_s)))
     done_s = running_s[groups.begin[group] + at] - running_s[groups.begin[group]]
     slope_s = groups.work_s[groups.begin[group] + np.maximum(at, 1) - 1]
