@@ -17,7 +17,7 @@ from tango.fleets import load_fleet
 from tango.traces import FORMATS, Reading, info_of, read_trace, write_trace
 from tango.traces.generators import PATTERNS, Recipe, generate
 from tango.traces.own_format import ENDINGS
-from tango.traces.transforms import cut, forget, rescale_work, thin
+from tango.traces.transforms import forget, rescale_work, select
 
 _format = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help="Format of the files; by default told by their content."
@@ -73,13 +73,12 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
     _check_ending(out)
     require_other_file(out, files)
     reading = _read(files, options["format_"], options["skip_bad"], options["fleet"])
-    changed = cut(reading.trace, options["from_s"], options["to_s"]) if _is_cut(options) else reading.trace
-    if options["share"] is not None:
-        changed = thin(changed, options["share"], seed=options["seed"])
+    selection = {name: options[name] for name in ("from_s", "to_s", "share", "seed")}
+    changed = select(reading.content, **selection)
     changed = rescale_work(changed, scale=options["work_scale"], lc_work_s=options["lc_work_s"], be_work_s=options["be_work_s"])
     changed = forget(changed, services="service" in options["names"], clusters="cluster" in options["names"])
     _write(changed, out)
-    reading = dataclasses.replace(reading, trace=changed)
+    reading = dataclasses.replace(reading, content=changed)
     _show(reading, output)
 
 
@@ -145,7 +144,3 @@ def _show(reading: Reading, output: str) -> None:
 def _check_ending(out: Path) -> None:
     if not out.name.endswith(ENDINGS):
         raise UsageError(f"cannot tell the format of {out.name!r} by its ending, expected one of {', '.join(ENDINGS)}")
-
-
-def _is_cut(options: dict[str, Any]) -> bool:
-    return bool(options["from_s"] != 0.0 or options["to_s"] != float("inf"))

@@ -131,7 +131,7 @@ def checked(
     _refuse(file, line, all_faults, keep, text, refusals)
     if schema.ordered_by:
         field = next(f for f in schema.fields if f.name == schema.ordered_by)
-        _refuse(file, line, _order_faults(field, by_name[field.name], keep), keep, text, refusals)
+        _refuse(file, line, _order_faults(field, by_name[field.name], keep, each_once=schema.each_once), keep, text, refusals)
     by_name = {field.name: by_name[field.name] for field in schema.fields if field.kept and field.name in by_name}
     if keep.all():
         return Columns(file, line, by_name)
@@ -160,6 +160,8 @@ def _value_faults(field: Field, column: Column) -> list[Fault]:
         bad |= data < field.low
     if field.high is not None:
         bad |= (data > field.high) if field.also is None else (data > field.high) & (data != field.also)
+    if field.step != 1:
+        bad |= data % field.step != 0
     bad &= ~column.null
     if field.required:
         bad |= column.null
@@ -167,11 +169,14 @@ def _value_faults(field: Field, column: Column) -> list[Fault]:
     return [Fault(rows, field.name, field.expected)] if len(rows) else []
 
 
-def _order_faults(field: Field, column: Column, keep: Mask) -> list[Fault]:
+def _order_faults(field: Field, column: Column, keep: Mask, *, each_once: bool) -> list[Fault]:
     considered = keep & ~column.null
     if field.also is not None:
         considered &= column.data != field.also
     rows = np.flatnonzero(considered)
     values = column.data[rows]
-    bad = values < np.maximum.accumulate(values) if len(values) else np.zeros(0, bool)
-    return [Fault(rows[bad], field.name, "a time not before that of an earlier row")] if bad.any() else []
+    latest = np.maximum.accumulate(values) if len(values) else values
+    bad = np.zeros(len(values), bool)
+    bad[1:] = values[1:] <= latest[:-1] if each_once else values[1:] < latest[:-1]
+    expected = f"a time {'after' if each_once else 'not before'} that of an earlier row"
+    return [Fault(rows[bad], field.name, expected)] if bad.any() else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,31 +13,34 @@ from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 from tango.errors import BadRow, BadRows, UsageError
-from tango.traces import alibaba2018, azure_llm2023, google2011, google2019, own_format
+from tango.traces import alibaba2018, azure_llm2023, google2011, google2019, own_format, worldcup98
 from tango.traces.columns import Columns
 from tango.traces.csv_columns import read_csv
 from tango.traces.files import Content, expand, file_refused, read_content
+from tango.traces.rate_curve import RateCurve
 from tango.traces.refusals import Refusals
 from tango.traces.schema import Schema
 from tango.traces.structured_columns import read_json_lines, read_parquet
 
-FORMATS = ("google2011", "google2019", "alibaba2018", "azure-llm2023", "tango")
+FORMATS = ("google2011", "google2019", "alibaba2018", "azure-llm2023", "worldcup98", "tango")
 
 _PARQUET = b"PAR1"
-_TRACE_OF: dict[str, Callable[[list[Columns], str], Trace]] = {
+_CONTENT_OF: dict[str, Callable[[list[Columns], str], Trace | RateCurve]] = {
     "google2011": google2011.trace_of,
     "google2019": google2019.trace_of,
     "alibaba2018": alibaba2018.trace_of,
     "azure-llm2023": azure_llm2023.trace_of,
+    "worldcup98": worldcup98.curve_of,
     "tango": own_format.trace_of,
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reading:
     """A trace that was read, with what was refused on the way."""
 
-    trace: Trace
+    content: Trace | RateCurve
+    """The requests, or their counts where the format has no more."""
     format: str
     files: tuple[str, ...]
     rows: int
@@ -44,6 +48,11 @@ class Reading:
     refusals: Refusals = field(default_factory=Refusals)
     notes: tuple[str, ...] = ()
     """What a reader of the figures should know."""
+
+    @cached_property
+    def trace(self) -> Trace:
+        """The requests; counts are expanded, by seed 0. Raises: RequestRejected for more than `rate_curve.MAX_EXPANDED` of them."""
+        return self.content.expanded(seed=0) if isinstance(self.content, RateCurve) else self.content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +63,7 @@ class TraceInfo:
     lc: int
     be: int
     span_s: float
-    """From the first arrival to the last."""
+    """From the first arrival to the last; of counts, from the first minute to the end of the last."""
     bad_rows: int
     services: int
     """Named services; 0 where the trace names none."""
@@ -97,19 +106,23 @@ def read_trace(
         raise file_refused("", "no file", "at least one trace file")
     if not skip_bad:
         refusals.raise_if_any()
-    trace = _TRACE_OF[known](parts, " ".join(path.name for path in files))
-    if not len(trace):
+    requests = _CONTENT_OF[known](parts, " ".join(path.name for path in files))
+    if not len(requests):
         # With not one request left there is nothing to go on with, so the reasons are told and not set aside.
         refusals.raise_if_any(remedy="no request is left without the bad rows")
         found = f"no arrival in {sum(map(len, parts))} good rows"
         raise file_refused(str(files[0]), found, "at least one request")
     notes = (google2019.SAMPLE_NOTE,) if known == "google2019" and google2019.is_sample(parts) else ()
-    return Reading(trace, known, tuple(map(str, files)), sum(map(len, parts)), refusals, notes)
+    return Reading(requests, known, tuple(map(str, files)), sum(map(len, parts)), refusals, notes)
 
 
 def info_of(reading: Reading) -> TraceInfo:
-    """The figures of a trace."""
-    trace = reading.trace
+    """The figures of a trace; counts are added up and not expanded."""
+    trace = reading.content
+    if isinstance(trace, RateCurve):
+        n = len(trace)
+        bad = len(reading.refusals)
+        return TraceInfo(requests=n, lc=n, be=0, span_s=trace.end_s, bad_rows=bad, services=0, clusters=0)
     lc = int(np.count_nonzero(trace.service_class == int(ServiceClass.LC)))
     return TraceInfo(
         requests=len(trace),
@@ -138,6 +151,8 @@ def sniff(content: Content) -> str:
         return "google2019"
     if {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} & names:
         return "azure-llm2023"
+    if "period" in names:
+        return "worldcup98"
     widths = [line.count(b",") + 1 for line in head if line.strip()]
     width = max(set(widths), key=widths.count)
     if width == len(google2011.SCHEMA.fields):
@@ -172,4 +187,5 @@ def _schema(format: str, fleet: Fleet | None) -> Schema:
         "google2019": google2019.FLAT,
         "alibaba2018": alibaba2018.SCHEMA,
         "azure-llm2023": azure_llm2023.SCHEMA,
+        "worldcup98": worldcup98.SCHEMA,
     }[format]

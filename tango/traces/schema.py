@@ -48,6 +48,10 @@ class Field:
     low: float | None = None
     high: float | None = None
     also: int | None = None
+    step: int = 1
+    """Whole numbers and times must be multiples of it."""
+    step_name: str = ""
+    """How a refusal says so."""
     choices: tuple[str, ...] = ()
     also_prefix: str = ""
     """Text that begins with it is allowed beside the choices."""
@@ -65,7 +69,7 @@ class Field:
             shown = self.choices if len(self.choices) <= 12 else (*self.choices[:12], "…")
             text = " or ".join(shown) + (f" or {self.also_prefix}NAME" if self.also_prefix else "")
         else:
-            text = self.kind.value
+            text = " ".join((self.kind.value, self.step_name)).strip()
             if self.low is not None and self.high is not None:
                 text += f" from {self.low:.16g} to {self.high:.16g}"
             elif self.low is not None:
@@ -86,6 +90,8 @@ class Schema:
     """Columns that are not listed may stand in the header and are passed over."""
     ordered_by: str = ""
     """A column whose values must not decrease within a file; empty: rows may come in any order."""
+    each_once: bool = False
+    """No value of that column may come twice."""
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,10 +11,27 @@ from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 from tango.errors import RequestRejected, UsageError
 from tango.traces.draws import seeded
+from tango.traces.rate_curve import RateCurve
 
 BE_CLIP = 10.0
 LC_CLIP = 4.0
 """A rescaled work is at most this many times the mean of its class, so that no request outlasts a short run or its target."""
+
+
+def select(
+    content: Trace | RateCurve, *, from_s: float = 0.0, to_s: float = np.inf, share: float | None = None, seed: int = 0
+) -> Trace:
+    """The requests of an interval, then a share of them; counts are cut and thinned before they are expanded.
+
+    Raises: as `cut` and `thin`; RequestRejected where too many counted requests are left.
+    """
+    is_cut = from_s != 0.0 or to_s != np.inf
+    if isinstance(content, RateCurve):
+        curve = content.within(from_s, to_s) if is_cut else content
+        content = (curve if share is None else curve.thinned(share, seed=seed)).expanded(seed=seed)
+        share = None
+    part = cut(content, from_s, to_s) if is_cut else content
+    return part if share is None else thin(part, share, seed=seed)
 
 
 def cut(trace: Trace, from_s: float = 0.0, to_s: float = np.inf) -> Trace:

@@ -137,7 +137,7 @@ def test_unknown_names_exit_2_and_missing_files_3(tmp_path: Path) -> None:
     missing = _tango("trace", "info", "none.csv", cwd=tmp_path)
 
     assert (fleet.returncode, ending.returncode, missing.returncode) == (2, 2, 3)
-    assert "bench, demo, single" in fleet.stderr
+    assert "known fleets: bench, " in fleet.stderr
     assert ".csv, .csv.gz, .parquet" in ending.stderr
     assert "no such file" in missing.stderr
 
