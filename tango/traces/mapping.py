@@ -17,6 +17,7 @@ Every draw depends on (seed, request index) alone.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -35,6 +36,9 @@ WARN_TARGET_S = 0.05
 
 MEMORY_SPREAD = 4.0
 
+_CHUNK = 1 << 15
+"""Rows whose works are computed at a time, so that the steps between stay small."""
+
 
 def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begin_s: float | None = None) -> NewRequests:
     """The requests of a run of this trace on this fleet, in wall seconds; `begin_s` is the trace second that is due at 0.
@@ -49,8 +53,11 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begi
     service, assigned = _services(trace, fleet, draws)
     mean_s, cv, own_mib, target_s = _figures(fleet.services)
     is_lc = trace.service_class == int(ServiceClass.LC)
-    drawn_s = lognormal(draws.normal, mean_s[service], cv[service])
-    work_s = np.where(np.isnan(trace.cpu_work_s), drawn_s, trace.cpu_work_s)
+    work_s = np.empty(len(trace))
+    for first in range(0, len(trace), _CHUNK):
+        rows = slice(first, first + _CHUNK)
+        drawn_s = lognormal(draws.normal[rows], mean_s[service[rows]], cv[service[rows]])
+        work_s[rows] = np.where(np.isnan(trace.cpu_work_s[rows]), drawn_s, trace.cpu_work_s[rows])
     if begin_s is None:
         begin_s = float(trace.arrival_s[0]) if len(trace) else 0.0
     return NewRequests(
@@ -59,7 +66,7 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begi
         service_class=trace.service_class.astype(np.int8),
         service=service,
         cluster=_clusters(trace, fleet, draws, seed),
-        cpu_work_s=work_s / speed,
+        cpu_work_s=work_s if speed == 1.0 else work_s / speed,
         memory_mib=_memory_mib(trace.memory_mib, own_mib[service], assigned, is_lc),
         services=tuple(s.name for s in fleet.services),
         clusters=tuple(c.name for c in fleet.clusters),
@@ -90,69 +97,112 @@ def by_size(size: NDArray[np.float64], groups: int) -> NDArray[np.int64]:
     return rank * groups // max(len(size), 1)
 
 
+def settled(trace: Trace, fleet: Fleet) -> Trace:
+    """The trace with the names of the fleet's services wherever no chance decides (rule 1), and their memory bounds (rule 4).
+
+    What is left unnamed is drawn when the trace is mapped. Raises: as `map_trace`.
+    """
+    service, unnamed = _named_services(trace, fleet)
+    own_mib = _figures(fleet.services)[2]
+    memory_mib = trace.memory_mib.copy()
+    for service_class, rows in _rows_by_class(trace, unnamed):
+        choices = _choices(trace, fleet, service_class, len(rows))
+        known, group = _sized(trace, rows, len(choices))
+        sized = rows[known]
+        service[sized] = choices[group]
+        memory_mib[sized] = _kept_to_service(memory_mib[sized], own_mib[service[sized]])
+    service[service < 0] = len(fleet.services)
+    names = (*(s.name for s in fleet.services), "")
+    return dataclasses.replace(trace, service=service, services=names, memory_mib=memory_mib)
+
+
+def entries(trace: Trace, fleet: Fleet) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Row of the fleet's clusters for each request, -1 where the trace names none, and which of those have an origin instead.
+
+    Raises: BadRows for a cluster that the fleet does not have.
+    """
+    n = len(fleet.clusters)
+    index = {str(row + 1): row for row in range(n)} | {cluster.name: row for row, cluster in enumerate(fleet.clusters)}
+    names = trace.clusters or ("",)
+    row_of = np.array([index.get(name, -1) for name in names], np.int32)
+    is_origin = np.array([name.startswith(ORIGIN) for name in names])
+    is_empty = np.array([not name for name in names])
+    cluster = row_of[trace.cluster]
+    unknown = (cluster < 0) & ~(is_empty | is_origin)[trace.cluster]
+    if unknown.any():
+        expected = f"{' or '.join(c.name for c in fleet.clusters)}, or a number from 1 to {n}"
+        _refuse(trace, "cluster", np.asarray(trace.clusters)[trace.cluster], unknown, expected)
+    return cluster, is_origin[trace.cluster]
+
+
 def _services(trace: Trace, fleet: Fleet, draws: RequestDraws) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Row of the fleet's services for each request, and where it was assigned because the trace names none."""
+    service, unnamed = _named_services(trace, fleet)
+    for service_class, rows in _rows_by_class(trace, unnamed):
+        choices = _choices(trace, fleet, service_class, len(rows))
+        group = np.minimum((draws.service[rows] * len(choices)).astype(np.int64), len(choices) - 1)
+        known, sized = _sized(trace, rows, len(choices))
+        group[known] = sized
+        service[rows] = choices[group]
+    return service, unnamed
+
+
+def _named_services(trace: Trace, fleet: Fleet) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Row of the fleet's services for each request, -1 where the trace names none, and where that is."""
     index = {service.name: row for row, service in enumerate(fleet.services)}
     named = np.array([index.get(name, -1) for name in trace.services] or [-1], np.int32)
-    unnamed = np.array([not name for name in trace.services] or [True])
+    empty = np.array([not name for name in trace.services] or [True])
     service = named[trace.service]
-    assigned = unnamed[trace.service]
-    unknown = (service < 0) & ~assigned
+    unnamed = empty[trace.service]
+    unknown = (service < 0) & ~unnamed
     if unknown.any():
         _refuse(trace, "service", np.asarray(trace.services)[trace.service], unknown, " or ".join(index))
     class_of = np.array([int(s.service_class) for s in fleet.services] or [0], np.int8)
-    other = ~assigned & (class_of[service] != trace.service_class)
+    other = ~unnamed & (class_of[service] != trace.service_class)
     if other.any():
         row = int(np.flatnonzero(other)[0])
         found = ServiceClass(int(trace.service_class[row])).label
-        name = trace.services[trace.service[row]]
-        _refuse(
-            trace,
-            "class",
-            np.full(len(trace), found),
-            other,
-            f"{ServiceClass(int(class_of[service[row]])).label}, the class of {name!r}",
-        )
-    for service_class in ServiceClass:
-        rows = np.flatnonzero(assigned & (trace.service_class == int(service_class)))
-        if len(rows):
-            service[rows] = _assigned(trace, fleet, service_class, rows, draws)
-    return service, assigned
+        expected = f"{ServiceClass(int(class_of[service[row]])).label}, the class of {trace.services[trace.service[row]]!r}"
+        _refuse(trace, "class", np.full(len(trace), found), other, expected)
+    return service, unnamed
 
 
-def _assigned(
-    trace: Trace, fleet: Fleet, service_class: ServiceClass, rows: NDArray[np.int64], draws: RequestDraws
-) -> NDArray[np.int32]:
+def _rows_by_class(trace: Trace, where: NDArray[np.bool_]) -> list[tuple[ServiceClass, NDArray[np.int64]]]:
+    rows = [(c, np.flatnonzero(where & (trace.service_class == int(c)))) for c in ServiceClass]
+    return [(service_class, found) for service_class, found in rows if len(found)]
+
+
+def _choices(trace: Trace, fleet: Fleet, service_class: ServiceClass, requests: int) -> NDArray[np.int32]:
+    """The fleet's services of a class, the smallest work first."""
     choices = np.flatnonzero([s.service_class is service_class for s in fleet.services])
     if not len(choices):
         raise RequestRejected(
-            f"the trace has {len(rows)} {service_class.label} requests, fleet {fleet.name!r} has no service of that class"
+            f"the trace has {requests} {service_class.label} requests, fleet {fleet.name!r} has no service of that class"
         )
-    choices = choices[np.argsort([fleet.services[i].cpu_work_s for i in choices], kind="stable")]
-    group = np.minimum((draws.service[rows] * len(choices)).astype(np.int64), len(choices) - 1)
+    return choices[np.argsort([fleet.services[i].cpu_work_s for i in choices], kind="stable")].astype(np.int32)
+
+
+def _sized(trace: Trace, rows: NDArray[np.int64], groups: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of the rows have a size (work where any has one, else memory), and their groups by it."""
     for size in (trace.cpu_work_s[rows], trace.memory_mib[rows]):
         known = np.flatnonzero(~np.isnan(size))
         if len(known):
-            group[known] = by_size(size[known], len(choices))
-            break
-    return choices[group].astype(np.int32)
+            return known, by_size(size[known], groups)
+    return np.zeros(0, np.int64), np.zeros(0, np.int64)
 
 
 def _clusters(trace: Trace, fleet: Fleet, draws: RequestDraws, seed: int) -> NDArray[np.int32]:
     n = len(fleet.clusters)
-    index = {str(row + 1): row for row in range(n)} | {cluster.name: row for row, cluster in enumerate(fleet.clusters)}
-    rows = np.full(max(len(trace.clusters), 1), -1, np.int32)
-    for code in np.unique(trace.cluster):
-        name = trace.clusters[code] if trace.clusters else ""
-        rows[code] = _origin(name, n, seed) if name.startswith(ORIGIN) else index.get(name, -1)
-    cluster = rows[trace.cluster]
-    empty = np.array([not name for name in trace.clusters] or [True])[trace.cluster]
-    unknown = (cluster < 0) & ~empty
-    if unknown.any():
-        expected = f"{' or '.join(c.name for c in fleet.clusters)}, or a number from 1 to {n}"
-        _refuse(trace, "cluster", np.asarray(trace.clusters)[trace.cluster], unknown, expected)
-    drawn = np.minimum((draws.cluster * n).astype(np.int32), n - 1)
-    return np.where(empty, drawn, cluster).astype(np.int32)
+    cluster, has_origin = entries(trace, fleet)
+    if has_origin.any():
+        origins = np.unique(trace.cluster[has_origin])
+        of_origin = np.zeros(len(trace.clusters), np.int32)
+        of_origin[origins] = [_origin(trace.clusters[code], n, seed) for code in origins]
+        cluster = np.where(has_origin, of_origin[trace.cluster], cluster)
+    open_ = cluster < 0
+    if open_.any():
+        cluster = np.where(open_, np.minimum((draws.cluster * n).astype(np.int32), n - 1), cluster)
+    return cluster.astype(np.int32, copy=False)
 
 
 def _origin(name: str, clusters: int, seed: int) -> int:
@@ -162,9 +212,15 @@ def _origin(name: str, clusters: int, seed: int) -> int:
 def _memory_mib(
     given: NDArray[np.float64], own: NDArray[np.float64], assigned: NDArray[np.bool_], is_lc: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    kept = np.where(assigned, np.clip(given, own / MEMORY_SPREAD, own * MEMORY_SPREAD), given)
+    if np.isnan(given).all():
+        return own
+    kept = np.where(assigned, _kept_to_service(given, own), given)
     # A pod's memory is a whole number of MiB; rounding up never promises less than is used.
     return np.where(is_lc | np.isnan(given), own, np.maximum(np.ceil(kept), 1.0))
+
+
+def _kept_to_service(given: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.clip(given, own / MEMORY_SPREAD, own * MEMORY_SPREAD)
 
 
 def _figures(services: tuple[Service, ...]) -> tuple[NDArray[np.float64], ...]:

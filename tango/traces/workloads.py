@@ -1,6 +1,6 @@
 """Workloads: where the requests of a comparison come from, and how a seed redraws them.
 
-    Workload + fleet + seed -> arrivals of each class (patterns, trace files) -> joined Trace -> mapping -> works to the load
+    Workload + fleet + seed -> arrivals of each class (patterns, trace files) -> joined, hotspots -> mapping -> works to the load
 
 A workload is a value: it names its sources and stands in a sweep's cell as JSON. A seed redraws everything that chance decides:
 arrivals, entry clusters, services, works. Which request has which work depends on (seed, request index) alone, so that all systems
@@ -20,17 +20,20 @@ from numpy.typing import NDArray
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
+from tango.domain.trace import Trace
 from tango.errors import RequestRejected, UsageError
 from tango.traces import borg_shape
 from tango.traces.class_arrivals import NONE, ClassArrivals, joined
 from tango.traces.draws import seeded
 from tango.traces.generators import MAX_REQUESTS, PATTERNS, PHASE_SPREAD, arrivals
+from tango.traces.hotspots import Hotspots, moved
 from tango.traces.mapping import map_trace
+from tango.traces.trace_sources import Redraw, arrivals_of
 from tango.traces.transforms import BE_CLIP, LC_CLIP, with_mean
 
 LC_LOAD_SHARE = 0.4
-"""LC's part of the offered CPU work. Chosen: LC alone never fills a fleet, also at the crests of its waves (1.8 times the mean), and
-BE has more work than LC leaves idle."""
+"""LC's part of the offered CPU work. Chosen: at a load of 1 LC alone stays below the fleet's CPU at the crests of its waves (1.8 times the
+mean), and BE has most of the work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,14 @@ class Workload:
     """Offered CPU work of both classes over the CPU of the fleet; None: as the traces are."""
     lc_load_share: float = LC_LOAD_SHARE
     """Part of the load that LC offers."""
+    from_s: float = 0.0
+    """Trace files: where the window of `duration_s` begins, in seconds after the first arrival."""
+    be_from_s: float | None = None
+    """The same for the BE source, where it is not that of LC; None: `from_s`."""
+    resample: bool = True
+    """Trace files: a seed draws blocks of the window anew; False: arrivals as recorded, round and round, with further copies only
+    where the load takes more requests. Entries, services and works that the trace leaves open are drawn either way."""
+    hotspots: Hotspots | None = None
     phase_spread: float = PHASE_SPREAD
     """Periodic patterns: periods over which the phases of the clusters are spread; 0: all peak together."""
 
@@ -61,13 +72,18 @@ class Workload:
             raise UsageError(f"load is {self.load:g}, expected a number above 0 (1: as much work as the fleet has CPU)")
         if not 0 <= self.lc_load_share <= 1:
             raise UsageError(f"lc_load_share is {self.lc_load_share:g}, expected 0 to 1")
+        for name in ("from_s", "be_from_s", "phase_spread"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < np.inf:
+                raise UsageError(f"{name} is {value:g}, expected 0 or more")
+        if self.lc == self.be and self.be_from_s is not None:
+            raise UsageError("be_from_s is for a BE source of its own; both classes of one source share their window")
         for source in (self.lc, self.be):
-            if self.load is None and is_pattern(source):
-                raise UsageError(f"pattern {source[0]} has no rate of its own, expected a load")
+            _check_source(source, has_load=self.load is not None)
 
     @property
     def label(self) -> str:
-        """A short name for tables: sources, load and seconds."""
+        """A short name for tables: sources and load."""
         names = [_short(source) for source in dict.fromkeys((self.lc, self.be)) if source]
         return "+".join(names) + (f"@{self.load:g}" if self.load is not None else "")
 
@@ -86,12 +102,32 @@ class Workload:
         missing = [name for name in ("lc", "be", "duration_s") if name not in values]
         if missing:
             raise UsageError(f"the workload lacks {', '.join(missing)}")
-        return cls(**(dict(values) | {"lc": tuple(values["lc"]), "be": tuple(values["be"])}))
+        for name in ("lc", "be"):
+            if isinstance(values[name], str):
+                raise UsageError(f"{name} of a workload is {values[name]!r}, expected a list of patterns or files")
+        try:
+            given = dict(values) | {"lc": tuple(values["lc"]), "be": tuple(values["be"])}
+            if given.get("hotspots"):
+                given["hotspots"] = Hotspots(**given["hotspots"])
+            return cls(**given)
+        except TypeError as error:
+            raise UsageError(f"a value of the workload has another type than expected ({error})") from error
 
 
 def is_pattern(source: tuple[str, ...]) -> bool:
     """Whether a source is a generated pattern; a file of such a name is written `./p3`."""
     return len(source) == 1 and source[0] in PATTERNS
+
+
+def _check_source(source: tuple[str, ...], *, has_load: bool) -> None:
+    known = ", ".join(PATTERNS)
+    if len(source) > 1 and set(source) & set(PATTERNS):
+        raise UsageError(f"the source {', '.join(source)} mixes patterns and files, expected one pattern or files alone")
+    for name in source:
+        if name not in PATTERNS and not set("./*") & set(name):
+            raise UsageError(f"{name!r} is no pattern ({known}); a file is named by a path with a / or with its ending")
+    if is_pattern(source) and not has_load:
+        raise UsageError(f"pattern {source[0]} has no rate of its own, expected a load")
 
 
 def draw_requests(workload: Workload, fleet: Fleet, seed: int) -> NewRequests:
@@ -100,10 +136,30 @@ def draw_requests(workload: Workload, fleet: Fleet, seed: int) -> NewRequests:
     Raises: RequestRejected if a source has no request of its class, or the fleet no service of a class.
     """
     wanted = {c: _wanted_work_s(workload, fleet, c) for c in ServiceClass}
-    lc, be = (_pattern(workload, fleet, c, _count(wanted[c], fleet, c), seed) for c in ServiceClass)
+    lc, be = (_arrivals(workload, fleet, c, wanted[c], seed) for c in ServiceClass)
     trace = joined(lc, be, fleet, workload.label)
+    del lc, be
+    if workload.hotspots:
+        n = len(fleet.clusters)
+        cluster = moved(trace.cluster, trace.arrival_s, workload.hotspots, clusters=n, duration_s=workload.duration_s, seed=seed)
+        trace = dataclasses.replace(trace, cluster=cluster)
     requests = map_trace(trace, fleet, seed=seed, begin_s=0.0)
     return dataclasses.replace(requests, cpu_work_s=_to_load(requests, wanted))
+
+
+def trace_of(requests: NewRequests, source: str) -> Trace:
+    """Requests as a trace that names all that was drawn, so that it is mapped as it stands."""
+    return Trace(
+        arrival_s=requests.due_s,
+        service_class=requests.service_class,
+        service=requests.service,
+        cluster=requests.cluster,
+        cpu_work_s=requests.cpu_work_s,
+        memory_mib=requests.memory_mib,
+        services=requests.services,
+        clusters=requests.clusters,
+        source=source,
+    )
 
 
 def offered_load(requests: NewRequests, fleet: Fleet, duration_s: float) -> float:
@@ -135,10 +191,30 @@ def _wanted_work_s(workload: Workload, fleet: Fleet, service_class: ServiceClass
     return workload.load * (share if other else 1.0) * fleet_cores(fleet) * workload.duration_s
 
 
-def _count(work_s: float | None, fleet: Fleet, service_class: ServiceClass) -> int:
+def _arrivals(workload: Workload, fleet: Fleet, service_class: ServiceClass, work_s: float | None, seed: int) -> ClassArrivals:
+    """The requests of one class that offer `work_s`; None: those that its trace has."""
+    source = workload.lc if service_class is ServiceClass.LC else workload.be
+    if work_s == 0:
+        return NONE
+    n = None if work_s is None else _count(work_s, fleet, service_class)
+    if n is not None and is_pattern(source):
+        return _pattern(workload, fleet, service_class, n, seed)
+    from_s = workload.from_s if service_class is ServiceClass.LC or workload.be_from_s is None else workload.be_from_s
+    redraw = Redraw(
+        service_class=service_class,
+        duration_s=workload.duration_s,
+        from_s=from_s,
+        resample=workload.resample,
+        seed=seed,
+        blocks_of="blocks" if workload.lc == workload.be else f"{service_class.label}-blk",
+        n=n,
+        work_s=None if work_s is None else mean_work_s(fleet, service_class),
+    )
+    return arrivals_of(source, fleet, redraw)
+
+
+def _count(work_s: float, fleet: Fleet, service_class: ServiceClass) -> int:
     """Requests of the fleet's mean work that offer `work_s`."""
-    if not work_s:
-        return 0
     count = max(1, round(work_s / mean_work_s(fleet, service_class)))
     if count > MAX_REQUESTS:
         raise UsageError(
@@ -148,10 +224,7 @@ def _count(work_s: float | None, fleet: Fleet, service_class: ServiceClass) -> i
 
 
 def _pattern(workload: Workload, fleet: Fleet, service_class: ServiceClass, n: int, seed: int) -> ClassArrivals:
-    source = workload.lc if service_class is ServiceClass.LC else workload.be
-    if not n:
-        return NONE
-    (pattern,) = source
+    (pattern,) = workload.lc if service_class is ServiceClass.LC else workload.be
     rng = seeded(seed, f"{pattern}-{service_class.label}")
     arrival_s, cluster = arrivals(pattern, service_class, n, workload.duration_s, len(fleet.clusters), rng, workload.phase_spread)
     if pattern != "borg":

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,11 @@ from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.errors import RequestRejected, UsageError
 from tango.fleets import load_fleet
+from tango.traces import read_trace, write_trace
 from tango.traces.generators import PATTERNS
-from tango.traces.workloads import Workload, draw_requests, offered_load
+from tango.traces.hotspots import Hotspots, hot_clusters
+from tango.traces.mapping import map_trace
+from tango.traces.workloads import Workload, draw_requests, offered_load, trace_of
 
 DEMO = load_fleet("demo")
 COLUMNS = ("due_s", "service_class", "service", "cluster", "cpu_work_s", "memory_mib")
@@ -88,7 +92,7 @@ def test_a_class_alone_offers_the_whole_load() -> None:
 
 def test_a_workload_survives_json() -> None:
     """The value in a sweep's cell gives the workload back."""
-    workload = _generated("p1", load=0.95, lc_load_share=0.25, phase_spread=1.0)
+    workload = _generated("p1", load=0.95, lc_load_share=0.25, phase_spread=1.0, hotspots=Hotspots(clusters=2, factor=3.0))
 
     assert Workload.from_dict(json.loads(json.dumps(workload.as_dict()))) == workload
     assert workload.label == "p1@0.95"
@@ -116,12 +120,41 @@ def test_phases_can_be_spread_over_the_clusters_or_be_one() -> None:
         ({"lc": (), "be": ()}, "the workload has no source"),
         ({"duration_s": 0.0}, "duration_s is 0, expected seconds above 0"),
         ({"lc_load_share": 1.5}, "lc_load_share is 1.5, expected 0 to 1"),
+        ({"from_s": -1.0}, "from_s is -1, expected 0 or more"),
+        ({"be_from_s": 5.0}, "both classes of one source share their window"),
+        ({"lc": ("p9",)}, r"'p9' is no pattern \(p1, p2, p3, borg\)"),
+        ({"lc": ("p3", "x.csv")}, "the source p3, x.csv mixes patterns and files"),
     ],
 )
 def test_a_workload_out_of_bounds_is_refused(options: dict, message: str) -> None:
     """What was found and what was expected."""
     with pytest.raises(UsageError, match=message):
         _generated(**options)
+
+
+def test_hotspots_are_seen_in_the_counts_of_entries() -> None:
+    """The hot cluster of a sixth gets four times a cool one's requests; load, times and works stay as they were."""
+    plain, hot = (draw_requests(_generated(hotspots=h), DEMO, 7) for h in (None, Hotspots(clusters=1, factor=4.0)))
+    choices = hot_clusters(Hotspots(clusters=1), 3, 7)[:, 0]
+    ratios = []
+    for k, chosen in enumerate(choices):
+        counts = np.bincount(hot.cluster[(hot.due_s >= 10 * k) & (hot.due_s < 10 * (k + 1))], minlength=3)
+        ratios.append(2 * counts[chosen] / (counts.sum() - counts[chosen]))
+
+    # Entries of p3 scatter with their rates; the mean over six choices is near.
+    assert np.mean(ratios) == pytest.approx(4.0, rel=0.1)
+    for name in ("due_s", "service", "cpu_work_s"):
+        np.testing.assert_array_equal(getattr(plain, name), getattr(hot, name))
+
+
+def test_drawn_requests_survive_a_file(tmp_path: Path) -> None:
+    """Written as a trace and mapped again they are the same requests, whatever the seed."""
+    requests = draw_requests(_generated("borg"), DEMO, 4)
+    write_trace(trace_of(requests, "drawn"), tmp_path / "drawn.csv.gz")
+
+    again = map_trace(read_trace(tmp_path / "drawn.csv.gz").trace, DEMO, seed=99, begin_s=0.0)
+
+    assert _equal(requests, again)
 
 
 def test_too_many_requests_and_missing_classes_are_refused() -> None:
@@ -139,3 +172,17 @@ def test_unknown_and_missing_keys_are_refused() -> None:
         Workload.from_dict({"lc": ["p3"], "be": [], "duration_s": 60.0, "load": 0.5, "colour": 1})
     with pytest.raises(UsageError, match="the workload lacks be, duration_s"):
         Workload.from_dict({"lc": ["p3"]})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lc": "p3"}, "lc of a workload is 'p3', expected a list"),
+        ({"load": "high"}, "another type than expected"),
+        ({"hotspots": {"cluster": 1}}, "another type than expected"),
+    ],
+)
+def test_values_of_another_type_are_refused(change: dict, message: str) -> None:
+    """A cell written by hand is told what is wrong with it."""
+    with pytest.raises(UsageError, match=message):
+        Workload.from_dict({"lc": ["p3"], "be": [], "duration_s": 60.0, "load": 0.5, **change})
