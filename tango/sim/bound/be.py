@@ -108,7 +108,7 @@ def be_of(fleet: Fleet, outcomes: RunOutcomes, *, bucket_s: float | None = None)
 def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
     lc = fleet.services_of(ServiceClass.LC)
     standing_mib = float(sum(service.instances_per_node * service.instance_memory_mib for service in lc))
-    nodes = [node for cluster in fleet.clusters for node in cluster.nodes]
+    nodes = list(fleet.nodes)
     cores = np.array([node.cpu_millicores for node in nodes]) / 1000.0
     memory_mib = np.array([float(node.memory_mib) for node in nodes])
     # On a node that cannot hold all instances, which ones stand there is not known: all of it is left to BE.
@@ -128,7 +128,7 @@ def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
 
 def _limit_cores(fleet: Fleet, outcomes: RunOutcomes) -> Floats:
     """(services of the run,) the most cores that one BE pod may use."""
-    largest = max(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1000.0
+    largest = max(node.cpu_millicores for node in fleet.nodes) / 1000.0
     limits = {service.name: service.cpu_limit_millicores / 1000.0 for service in fleet.services}
     return np.array([min(limits.get(name, largest), largest) for name in outcomes.services])
 

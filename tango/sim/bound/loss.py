@@ -124,7 +124,7 @@ def _fits(jobs: Sequence[tuple[range, int]], cores: int) -> bool:
 def tiny_be(rng: np.random.Generator, most: int = 4) -> tuple[Fleet, RunOutcomes]:
     """A judged run: LC requests that had a core each from start to end, and up to `most` BE pods that it never ran."""
     fleet = tiny_fleet(rng, most_nodes=2, memory_mib=INSTANCE_MIB + 64 * int(rng.integers(1, 4)))
-    nodes = [node for cluster in fleet.clusters for node in cluster.nodes]
+    nodes = list(fleet.nodes)
     rows: list[tuple[int, int, int, int]] = []
     """(node, start, end, class)"""
     for n, node in enumerate(nodes):
@@ -174,7 +174,7 @@ def tiny_be(rng: np.random.Generator, most: int = 4) -> tuple[Fleet, RunOutcomes
 
 def best_be(fleet: Fleet, outcomes: RunOutcomes) -> float:
     """The optimum in CPU-seconds per second: each pod on one node from its start to its end, holding memory, or never."""
-    nodes = [node for cluster in fleet.clusters for node in cluster.nodes]
+    nodes = list(fleet.nodes)
     pods = np.flatnonzero(outcomes.service_class == ServiceClass.BE)
     due, work = _steps(outcomes.due_s[pods]), _steps(outcomes.cpu_work_s[pods])
     memory = [int(mib) for mib in outcomes.memory_mib[pods]]
@@ -253,7 +253,7 @@ def be_losses(worlds: int, bucket_steps: int) -> NDArray[np.float64]:
         fleet, outcomes = tiny_be(np.random.default_rng(seed))
         bound = be_of(fleet, outcomes, bucket_s=bucket_steps * STEP_S)
         assert bound is not None
-        cores = sum(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1000.0
+        cores = sum(node.cpu_millicores for node in fleet.nodes) / 1000.0
         losses.append((bound - best_be(fleet, outcomes)) / cores)
     return np.array(losses)
 

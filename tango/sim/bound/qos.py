@@ -126,7 +126,7 @@ def _candidates(fleet: Fleet, requests: NewRequests, judged: NDArray[np.bool_]) 
     rows = {cluster.name: row for row, cluster in enumerate(fleet.clusters)}
     entry = np.array([rows[name] for name in requests.clusters], np.int64)[requests.cluster[judged]]
     work_s, target_s, due_s = requests.cpu_work_s[judged], requests.target_s[judged], requests.due_s[judged]
-    largest_cores = max(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1000.0
+    largest_cores = max(node.cpu_millicores for node in fleet.nodes) / 1000.0
     room_s = target_s - work_s / min(1.0, largest_cores) + TOLERANCE_S
     nearest_s = rtt_s.min(axis=1)[entry]
     able = room_s >= nearest_s
