@@ -4,6 +4,8 @@
     ├── UsageError                the caller asked for something that does not exist (exit 2)
     ├── ConfigError               the settings, a fleet or a service file are wrong: do not start (exit 2)
     ├── CheckpointError           a learned network's file is missing, damaged or of another version: the fallback decides (exit 1)
+    ├── ImpossiblePlan            a policy returned a plan that cannot be carried out: nothing of it was (exit 1)
+    ├── Deadlock                  a simulation in which nothing can ever run any more (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   └── BadRows               rows of a file, each with where, found and expected
     ├── DependencyError           something outside does not answer (exit 4)
@@ -45,6 +47,28 @@ class ConfigError(TangoError):
 
 class CheckpointError(TangoError):
     """A learned network's file cannot be used; the scheduler goes on with its fallback and records this message."""
+
+
+class ImpossiblePlan(TangoError):
+    """A policy's plan names what does not exist or gives more than there is. Nothing of the plan has been applied.
+
+    `policy`, `cycle` (what was being decided, and when) and `rows` (one text for each offending row) say where to look.
+    """
+
+    def __init__(self, *, policy: str, cycle: str, rows: list[str], total: int | None = None) -> None:
+        self.policy, self.cycle, self.rows = policy, cycle, rows
+        self.total = total if total is not None else len(rows)
+        more = f"\n  ... and {self.total - 5} more" if self.total > 5 else ""
+        shown = "".join(f"\n  {row}" for row in rows[:5])
+        super().__init__(f"policy {policy!r} returned an impossible plan in {cycle}; nothing of it was applied:{shown}{more}")
+
+
+class Deadlock(TangoError):
+    """Requests wait and nothing can ever run; `waiting` has a text for each kind of them."""
+
+    def __init__(self, *, at_s: float, waiting: list[str]) -> None:
+        self.at_s, self.waiting = at_s, waiting
+        super().__init__(f"deadlock at {at_s:g} s: nothing runs and nothing can; waiting:" + "".join(f"\n  {w}" for w in waiting))
 
 
 class RequestRejected(TangoError):

@@ -59,6 +59,8 @@ class LcSettings:
     timeout_targets: float = 10.0
     """An LC call is given up after this many targets, and after at least `timeout_min_s`."""
     timeout_min_s: float = 5.0
+    score_weights: tuple[float, float, float, float] = (0.3, 0.1, 0.3, 0.3)
+    """`scoring` only: free CPU, free memory, nearness, short queue."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,38 @@ class SharingSettings:
     shrink_hold_s: float = 10.0
     reserve_millicores: int = 0
     """CPU of every node that LC limits never take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimSettings:
+    """The simulated world. What belongs to a fleet (beta, staleness, actuation) is taken from it unless given here."""
+
+    lc_window_s: float = 0.1
+    """LC requests are dispatched at the end of the window in which they arrive."""
+    be_tick_s: float = 1.0
+    """BE is placed this often; a whole number of windows."""
+    staleness_s: float | None = None
+    """How often clusters tell each other their state; None: the fleet's."""
+    beta: float | None = None
+    """Interference; None: the fleet's."""
+    be_batch_limit: int = 5000
+    """Pending BE requests that one tick considers, oldest first."""
+    pod_start_s: float = 0.2
+    """From the placement of a BE pod to its start: create, bind, watch, start."""
+    lost_after_s: float = 10.0
+    """A node that is gone is noticed after this, as the lease of what ran there ends (`LeaseSettings.execution_s`)."""
+    mtbf_s: float = 0.0
+    """Mean time of a node between failures (exponential); 0: none fails."""
+    mttr_s: float = 60.0
+    """Mean time until a failed node is back (exponential)."""
+    charge_decisions: bool = True
+    """Decisions take the time that the table of `tango bench scheduler --record` says."""
+    sample_every_s: float = 1.0
+    """Node samples; fewer on long runs over many nodes, so that they stay below a million rows."""
+    stuck_after_s: float = 60.0
+    """After the last arrival, when nothing has moved for this long and nothing will, the run ends as a deadlock."""
+    audit: bool = False
+    """Look at every node after every event for CPU or memory in excess; slow, for tests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,3 +161,4 @@ class Settings:
     be: BeSettings = field(default_factory=BeSettings)
     sharing: SharingSettings = field(default_factory=SharingSettings)
     kube: KubeSettings = field(default_factory=KubeSettings)
+    sim: SimSettings = field(default_factory=SimSettings)

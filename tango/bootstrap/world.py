@@ -119,7 +119,7 @@ class World(Stores):
 
     def dispatch_lc(self, run_id: int, cluster: str, request_ids: Sequence[int], publisher: Publisher) -> dict[str, int]:
         """Plan, record and send one batch of LC arrivals."""
-        policy = lc_policy(system(self.run_info(run_id).system).lc)
+        policy = lc_policy(system(self.run_info(run_id).system).lc, self.settings)
         return dispatch_waiting_lc(
             run_id,
             cluster,
@@ -180,10 +180,11 @@ class World(Stores):
         """One round of re-assurance; without a run that wants it, instances go back to their declared size."""
         if self.leases.acquire("reassure", owner=self.owner, ttl_s=5.0) is None:
             return {"resizes": 0, "evictions": 0}
-        active = self.runs.active_runs()
-        if not any(run.reassure for run in active):
+        wanted = {system(run.system).sharing for run in self.runs.active_runs() if run.reassure} - {"static"}
+        if not wanted:
             return self.reassurance.restore(now_s=self.clock.now_s())
-        return self.reassurance.round(now_s=self.clock.now_s())
+        # Runs share the fleet: where their rules differ, `hrm` goes before `ceres`.
+        return self.reassurance.round(now_s=self.clock.now_s(), rule="hrm" if "hrm" in wanted else "ceres")
 
     def reconcile(self, publisher: Publisher) -> dict[str, int]:
         """One sweep."""

@@ -35,8 +35,8 @@ class Reassurance:
         self._changed_s: dict[str, float] = {}
         self._infeasible: set[tuple[str, int]] = set()
 
-    def round(self, *, now_s: float) -> dict[str, int]:
-        """One round; give how many resizes and evictions were asked for."""
+    def round(self, *, now_s: float, rule: str = "hrm") -> dict[str, int]:
+        """One round of a sharing rule (`scheduling.sharing_step`); give how many resizes and evictions were asked for."""
         # 1. Gather.
         snapshot = self._fleet.snapshot(at_s=now_s)
         instances = self._fleet.instances()
@@ -71,6 +71,7 @@ class Reassurance:
             now_s,
             self._settings,
             infeasible=self._infeasible,
+            rule=rule,
         )
         # 3. Apply: BE gives way first, so that the kubelet has room when the resize comes.
         if plan.evictions:

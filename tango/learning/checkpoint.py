@@ -18,7 +18,6 @@ from tango.learning.network import PlacementNetwork
 
 FORMAT_VERSION = 1
 MOST_BYTES = 16 * 2**20
-SHIPPED = "dcg-be.pt"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +33,9 @@ class Checkpoint:
     """Training configuration, code version and scores, as the training run wrote them."""
 
 
-def shipped_path() -> Path:
-    """The checkpoint that comes with Tango."""
-    return Path(str(resources.files("tango.learning") / "data" / SHIPPED))
+def shipped_path(policy: str = "dcg-be") -> Path:
+    """The checkpoint of a policy that comes with Tango."""
+    return Path(str(resources.files("tango.learning") / "data" / f"{policy}.pt"))
 
 
 def save_checkpoint(network: PlacementNetwork, path: Path, *, name: str, trained: dict[str, Any]) -> str:

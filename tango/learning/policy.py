@@ -53,8 +53,8 @@ def place_by_network(network: PlacementNetwork, pending: BePending, snapshot: Fl
     )
 
 
-class DcgBePolicy:
-    """Places BE requests by the network of a checkpoint; `fallback` decides, and the plan says why, when
+class NetworkBePolicy:
+    """Places BE requests by the network of a checkpoint (`dcg-be`, `gnn-sac`); `fallback` decides, and the plan says why, when
 
     - there is no usable checkpoint, or the network's scores are not finite,
     - it took longer than `decide_budget_ms` in three ticks running: then for a minute.
@@ -62,7 +62,8 @@ class DcgBePolicy:
     Thread-safe as long as one tick runs at a time, which the scheduler's lease sees to.
     """
 
-    def __init__(self, path: str, *, fallback: Fallback, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str, path: str, *, fallback: Fallback, clock: Callable[[], float] = time.monotonic) -> None:
+        self._name = name
         self._fallback = fallback
         self._clock = clock
         self._slow = 0
@@ -71,7 +72,7 @@ class DcgBePolicy:
         self.refused = ""
         torch.set_num_threads(1)
         try:
-            self.checkpoint = load_checkpoint(Path(path) if path else shipped_path())
+            self.checkpoint = load_checkpoint(Path(path) if path else shipped_path(name))
             # torch and the compiled loop take a second for their first call: before the first request, not in its tick.
             place_by_network(self.checkpoint.network, smallest_pending(), smallest_snapshot())
         except CheckpointError as error:
@@ -95,7 +96,7 @@ class DcgBePolicy:
         if self._slow >= SLOW_TICKS:
             self._slow, self._rests_until_s = 0, self._clock() + REST_S
             log.warning("network_too_slow", took_ms=round(took_ms, 1), budget_ms=settings.decide_budget_ms)
-        return BePlan(node=node, policy="dcg-be", checkpoint=self.checkpoint.digest[:12], decide_ms=took_ms)
+        return BePlan(node=node, policy=self._name, checkpoint=self.checkpoint.digest[:12], decide_ms=took_ms)
 
     def _fall_back(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, reason: str) -> BePlan:
         return replace(self._fallback(pending, snapshot, settings), fallback_reason=reason)

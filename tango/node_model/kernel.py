@@ -11,16 +11,16 @@ and Gallager, IEEE/ACM Transactions on Networking 1993, section III.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tango.compiled import in_place
 from tango.node_model.pairing_heap import meld, without, without_root
 from tango.node_model.state import FREE, FREE_LIST, IN_SERVICE, NONE, QUEUED, SEQUENCE, NodeStates
 
 LC, POD = 0, 1
 
 
-@njit(cache=True)
+@in_place
 def refresh(states: NodeStates, n: int) -> None:
     """Work out the rates of node n, and when its next request or pod ends."""
     node = states.nodes[n]
@@ -61,7 +61,7 @@ def refresh(states: NodeStates, n: int) -> None:
     node.next_s = node.clock_s + shortest_s
 
 
-@njit(cache=True)
+@in_place
 def _share_among_pods(states: NodeStates, n: int, free_cores: float) -> None:
     """Water-filling: rows stand by limit / weight, so that one pass finds which pods reach their cap."""
     node = states.nodes[n]
@@ -81,7 +81,7 @@ def _share_among_pods(states: NodeStates, n: int, free_cores: float) -> None:
     node.be_cores = min(used_cores, free_cores)
 
 
-@njit(cache=True)
+@in_place
 def integrate(states: NodeStates, n: int, to_s: float) -> None:
     """Let node n run on to `to_s` at the rates it has; `to_s` must not lie beyond its next event."""
     node = states.nodes[n]
@@ -102,7 +102,7 @@ def integrate(states: NodeStates, n: int, to_s: float) -> None:
     node.clock_s = to_s
 
 
-@njit(cache=True)
+@in_place
 def start_queued(states: NodeStates, n: int, i: int) -> None:
     """Take waiting requests into service, in order, as long as memory and concurrency hold."""
     instance = states.instances[n, i]
@@ -123,7 +123,7 @@ def start_queued(states: NodeStates, n: int, i: int) -> None:
         instance.in_service += 1
 
 
-@njit(cache=True)
+@in_place
 def _unqueue(states: NodeStates, n: int, i: int, slot: int) -> None:
     instance = states.instances[n, i]
     before, after = states.requests[slot].previous, states.requests[slot].next
@@ -138,7 +138,7 @@ def _unqueue(states: NodeStates, n: int, i: int, slot: int) -> None:
     instance.queued -= 1
 
 
-@njit(cache=True)
+@in_place
 def _leave_service(states: NodeStates, n: int, i: int, slot: int) -> None:
     """Give back what a request in service held; its heap links are the caller's business."""
     instance = states.instances[n, i]
@@ -151,14 +151,14 @@ def _leave_service(states: NodeStates, n: int, i: int, slot: int) -> None:
         instance.rate = 0.0
 
 
-@njit(cache=True)
+@in_place
 def _release(states: NodeStates, slot: int) -> None:
     states.requests[slot].stage = FREE
     states.requests[slot].next = states.pool[FREE_LIST]
     states.pool[FREE_LIST] = slot
 
 
-@njit(cache=True)
+@in_place
 def advance_node(states: NodeStates, n: int, to_s: float, out: NDArray[np.void], used: int) -> int:
     """Run node n to `to_s`, write what ended to `out` from row `used` on, and give the rows then in use.
 
@@ -200,7 +200,7 @@ def advance_node(states: NodeStates, n: int, to_s: float, out: NDArray[np.void],
     return used
 
 
-@njit(cache=True)
+@in_place
 def advance(states: NodeStates, to_s: float, out: NDArray[np.void]) -> int:
     """Run all nodes to `to_s` and give the rows of `out` in use, by node, each node's in order of time.
 
@@ -212,7 +212,7 @@ def advance(states: NodeStates, to_s: float, out: NDArray[np.void]) -> int:
     return used
 
 
-@njit(cache=True)
+@in_place
 def drain(states: NodeStates, to_s: float, out: NDArray[np.void]) -> int:
     """As `advance`, but nodes without an event by `to_s` are left at their own clock, where they cost nothing."""
     used = 0
@@ -222,7 +222,7 @@ def drain(states: NodeStates, to_s: float, out: NDArray[np.void]) -> int:
     return used
 
 
-@njit(cache=True)
+@in_place
 def submit(states: NodeStates, n: int, i: int, key: int, work_s: float, memory_mib: float, at_s: float) -> int:
     """Put a request into instance i of node n at `at_s` and give its row; it starts at once if it fits, else it waits.
 
@@ -256,7 +256,7 @@ def submit(states: NodeStates, n: int, i: int, key: int, work_s: float, memory_m
     return int(slot)
 
 
-@njit(cache=True)
+@in_place
 def cancel(states: NodeStates, slot: int, at_s: float) -> None:
     """Take a request out, waiting or in service, at `at_s`; the node has no event before `at_s`."""
     n, i = states.requests[slot].node, states.requests[slot].instance
@@ -272,7 +272,7 @@ def cancel(states: NodeStates, slot: int, at_s: float) -> None:
     refresh(states, n)
 
 
-@njit(cache=True)
+@in_place
 def add_pod(
     states: NodeStates, n: int, key: int, weight: float, limit_cores: float, work_s: float, memory_mib: float, at_s: float
 ) -> None:
@@ -282,7 +282,7 @@ def add_pod(
     refresh(states, n)
 
 
-@njit(cache=True)
+@in_place
 def _put_pod_row(
     states: NodeStates,
     n: int,
@@ -316,14 +316,14 @@ def _put_pod_row(
     states.nodes[n].pods += 1
 
 
-@njit(cache=True)
+@in_place
 def _take_pod_row(states: NodeStates, n: int, taken: int) -> None:
     states.nodes[n].pods -= 1
     for p in range(taken, states.nodes[n].pods):
         states.pods[n, p] = states.pods[n, p + 1]
 
 
-@njit(cache=True)
+@in_place
 def pod_row(states: NodeStates, n: int, key: int) -> int:
     """Row of the pod on node n, or -1."""
     for p in range(states.nodes[n].pods):
@@ -332,7 +332,7 @@ def pod_row(states: NodeStates, n: int, key: int) -> int:
     return NONE
 
 
-@njit(cache=True)
+@in_place
 def remove_pod(states: NodeStates, n: int, p: int, at_s: float) -> float:
     """Stop the pod of row p at `at_s` and give the CPU-seconds it had done; no event before `at_s`."""
     integrate(states, n, at_s)
@@ -342,7 +342,7 @@ def remove_pod(states: NodeStates, n: int, p: int, at_s: float) -> float:
     return float(done_s)
 
 
-@njit(cache=True)
+@in_place
 def resize_pod(states: NodeStates, n: int, p: int, weight: float, limit_cores: float, at_s: float) -> None:
     """Change weight and limit of the pod of row p at `at_s`; no event before `at_s`."""
     integrate(states, n, at_s)
@@ -353,7 +353,7 @@ def resize_pod(states: NodeStates, n: int, p: int, weight: float, limit_cores: f
     refresh(states, n)
 
 
-@njit(cache=True)
+@in_place
 def resize_instance(states: NodeStates, n: int, i: int, limit_cores: float, memory_mib: float, at_s: float) -> None:
     """Change the limits of an instance at `at_s`; requests in service keep their memory, waiting ones may start."""
     integrate(states, n, at_s)

@@ -132,7 +132,7 @@ class NodeModel:
         self._run_to(node, at_s)
         if self._states.pool[FREE_LIST] == NONE:
             self._states = grown(self._states, requests=2 * len(self._states.requests))
-        return kernel.submit(self._states, node, row, key, work_s, memory_mib, at_s)  # type: ignore[no-any-return]
+        return kernel.submit(self._states, node, row, key, work_s, memory_mib, at_s)
 
     def cancel(self, handle: int, *, at_s: float) -> bool:
         """Take a request out; False when it ended by `at_s`, in which case `finished` gives it."""

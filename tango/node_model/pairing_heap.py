@@ -8,13 +8,13 @@ Insertion is O(1), taking out O(log n) amortised. Source: Fredman, Sedgewick, Sl
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from tango.compiled import in_place
 from tango.node_model.state import NONE
 
 
-@njit(cache=True)
+@in_place
 def meld(requests: NDArray[np.void], a: int, b: int) -> int:
     """Join two heaps by their roots; give the root that ends first, the earlier arrival when both end together."""
     if a == NONE:
@@ -35,7 +35,7 @@ def meld(requests: NDArray[np.void], a: int, b: int) -> int:
     return a
 
 
-@njit(cache=True)
+@in_place
 def without_root(requests: NDArray[np.void], root: int) -> int:
     """The heap without its root: children melded in pairs from the left, then all pairs from the right."""
     pairs = NONE
@@ -62,7 +62,7 @@ def without_root(requests: NDArray[np.void], root: int) -> int:
     return int(heap)
 
 
-@njit(cache=True)
+@in_place
 def without(requests: NDArray[np.void], root: int, taken: int) -> int:
     """The heap without one of its requests, wherever that stands."""
     if taken == root:

@@ -1,26 +1,22 @@
-"""Sharing: who gives CPU and memory to whom. Per (service, node): slack = 1 - tail latency / target over a sliding window.
+"""Sharing as live re-assurance calls it: what the agent saw of pods and tails goes in, resizes and evictions come out.
 
-Below `grow_below` the LC instance grows, above `shrink_above` it shrinks, with a hold after each change, longer before shrinking.
-CPU is compressible: a larger LC limit squeezes BE at once, because the node serves LC first. Memory is not: when LC needs what BE
-holds, BE is evicted, least work lost first. Source: Tango (ICPP 2023), D-VPA and HRM; departures: slack instead of a fixed share, and
-growth by a factor, since one step must at least cover the backlog that made the slack negative.
+The rules themselves are in `sharing_step`; here names become rows and rows become plans.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, Resize, SharingPlan
 from tango.domain.services import Service
+from tango.scheduling.sharing_step import RULES, STEP_MILLICORES, Declared, Instances, Rooms, Tuning, new_shares, share
 from tango.settings import SharingSettings
 
-STEP_MILLICORES = 50
-"""Limits move in steps of this; a smaller change is not worth a resize."""
-REQUEST_SHARE = 0.5
-"""Of the limit that an instance asks for as its request: BE may be admitted on the rest."""
+__all__ = ["STEP_MILLICORES", "NodeRoom", "Tail", "plan_sharing", "tuning_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +39,21 @@ class NodeRoom:
     """(eviction, CPU request in millicores that it gives back)."""
 
 
+def tuning_of(settings: SharingSettings, rule: str) -> Tuning:
+    """The kernel's form of the settings."""
+    return Tuning(
+        rule=RULES[rule],
+        grow_below=settings.grow_below,
+        shrink_above=settings.shrink_above,
+        grow_factor=settings.grow_factor,
+        shrink_factor=settings.shrink_factor,
+        hold_s=settings.hold_s,
+        shrink_hold_s=settings.shrink_hold_s,
+        reserve_millicores=float(settings.reserve_millicores),
+        min_samples=settings.min_samples,
+    )
+
+
 def plan_sharing(
     services: Mapping[str, Service],
     instances: Sequence[tuple[str, InstanceState]],
@@ -53,81 +64,58 @@ def plan_sharing(
     settings: SharingSettings,
     *,
     infeasible: Collection[tuple[str, int]] = (),
+    rule: str = "hrm",
 ) -> SharingPlan:
     """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize, `infeasible` the (pod, limit) that
-    its node refused for good: nobody gives way for these."""
-    resizes: list[Resize] = []
-    evictions: list[Eviction] = []
-    limits = {i.pod: i.cpu_limit_millicores for _, i in instances}
-    by_node: dict[str, list[InstanceState]] = {}
-    freed: dict[str, int] = defaultdict(int)
-    """Requests of the BE that this plan evicts, by node."""
-    for _, instance in instances:
-        by_node.setdefault(instance.node, []).append(instance)
-    requests = {i.pod: i.cpu_request_millicores for _, i in instances}
-    for cluster, instance in sorted(instances, key=lambda pair: pair[1].pod):
-        service, room = services.get(instance.service), rooms.get(instance.node)
-        if service is None or service.target_ms is None or room is None or not instance.ready:
-            continue
-        after, slack = _wanted_limit(service, instance, tails.get((instance.service, instance.node)), changed_s, now_s, settings)
-        # All LC limits of a node together stay within the node: beyond that a larger limit gives nothing.
-        others = sum(limits[i.pod] for i in by_node[instance.node] if i.pod != instance.pod)
-        ceiling = max(instance.cpu_limit_millicores, room.cpu_allocatable_millicores - settings.reserve_millicores - others)
-        after = min(after, ceiling, room.cpu_allocatable_millicores)
-        if abs(after - instance.cpu_limit_millicores) < STEP_MILLICORES or (instance.pod, after) in infeasible:
-            continue
-        request = max(
-            1, min(after - 1, int(after * REQUEST_SHARE * service.cpu_request_millicores / service.cpu_limit_millicores * 2))
-        )
-        free = (
-            room.cpu_allocatable_millicores
-            - room.be_cpu_request_millicores
-            - sum(requests[i.pod] for i in by_node[instance.node] if i.pod != instance.pod)
-            + freed[instance.node]
-        )
-        for eviction, gives in room.be_evictable:
-            if request <= free:
-                break
-            if eviction not in evictions:
-                evictions.append(eviction)
-                freed[instance.node] += gives
-                free += gives
-        request = max(1, min(request, max(instance.cpu_request_millicores, free)))
-        limits[instance.pod], requests[instance.pod] = after, request
-        resizes.append(
+    its node refused for good: nobody gives way for these, or for more."""
+    lc = {name: row for row, (name, s) in enumerate(item for item in services.items() if item[1].target_ms is not None)}
+    nodes = {name: row for row, name in enumerate(rooms)}
+    rows = sorted((pair for pair in instances if pair[1].node in nodes), key=lambda pair: pair[1].pod)
+    refused: dict[str, int] = {}
+    for pod, limit in infeasible:
+        refused[pod] = min(limit, refused.get(pod, limit))
+    nothing = Tail(latency_ms=0.0, samples=0)
+    measured = [tails.get((i.service, i.node), nothing) for _, i in rows]
+    columns = Instances(
+        node=np.array([nodes[i.node] for _, i in rows], np.int64),
+        service=np.array([lc.get(i.service, 0) for _, i in rows], np.int64),
+        ready=np.array([i.ready and i.service in lc for _, i in rows], np.bool_),
+        limit=np.array([float(i.cpu_limit_millicores) for _, i in rows]),
+        request=np.array([float(i.cpu_request_millicores) for _, i in rows]),
+        tail_ms=np.array([t.latency_ms for t in measured], np.float64),
+        samples=np.array([t.samples for t in measured], np.int64),
+        since_s=np.array([now_s - changed_s.get(i.pod, -1e9) for _, i in rows], np.float64),
+        refused_at=np.array([float(refused.get(i.pod, np.inf)) for _, i in rows], np.float64),
+    )
+    evictable = [pair for room in rooms.values() for pair in room.be_evictable]
+    declared = Declared(
+        limit=np.array([float(services[name].cpu_limit_millicores) for name in lc] or [1.0]),
+        request=np.array([float(services[name].cpu_request_millicores) for name in lc] or [1.0]),
+        target_ms=np.array([float(services[name].target_ms or 1.0) for name in lc] or [1.0]),
+    )
+    room_columns = Rooms(
+        allocatable=np.array([float(r.cpu_allocatable_millicores) for r in rooms.values()]),
+        be_request=np.array([float(r.be_cpu_request_millicores) for r in rooms.values()]),
+        first=np.concatenate(([0], np.cumsum([len(r.be_evictable) for r in rooms.values()]))).astype(np.int64),
+        gives=np.array([float(gives) for _, gives in evictable]),
+    )
+    out = new_shares(len(rows), len(evictable), np.ones(len(rooms)))
+    share(tuning_of(settings, rule), columns, room_columns, declared, out)
+    changed = np.flatnonzero((out.limit != columns.limit) | (out.request != columns.request))
+    return SharingPlan(
+        resizes=tuple(
             Resize(
-                cluster=cluster,
-                node=instance.node,
-                pod=instance.pod,
-                service=instance.service,
-                cpu_limit_before_millicores=instance.cpu_limit_millicores,
-                cpu_limit_after_millicores=after,
-                cpu_request_after_millicores=request,
-                slack=slack,
-                reason="grow" if after > instance.cpu_limit_millicores else "shrink",
+                cluster=rows[k][0],
+                node=rows[k][1].node,
+                pod=rows[k][1].pod,
+                service=rows[k][1].service,
+                cpu_limit_before_millicores=rows[k][1].cpu_limit_millicores,
+                cpu_limit_after_millicores=int(out.limit[k]),
+                cpu_request_after_millicores=int(out.request[k]),
+                slack=float(out.slack[k]),
+                reason="grow" if out.limit[k] > columns.limit[k] else "shrink",
             )
-        )
-    return SharingPlan(resizes=tuple(resizes), evictions=tuple(evictions))
-
-
-def _wanted_limit(
-    service: Service,
-    instance: InstanceState,
-    tail: Tail | None,
-    changed_s: Mapping[str, float],
-    now_s: float,
-    settings: SharingSettings,
-) -> tuple[int, float]:
-    assert service.target_ms is not None
-    limit, since_s = instance.cpu_limit_millicores, now_s - changed_s.get(instance.pod, -1e9)
-    if tail is None or tail.samples < settings.min_samples:
-        # Nothing is measured: an instance that grew goes back to its declared size once the hold is over.
-        idle = limit > service.cpu_limit_millicores and since_s >= settings.shrink_hold_s
-        return (max(service.cpu_limit_millicores, int(limit * settings.shrink_factor)) if idle else limit), 1.0
-    slack = 1.0 - tail.latency_ms / service.target_ms
-    if slack < settings.grow_below and since_s >= settings.hold_s:
-        factor = min(4.0, settings.grow_factor * max(1.0, tail.latency_ms / service.target_ms))
-        return int(limit * factor), slack
-    if slack > settings.shrink_above and since_s >= settings.shrink_hold_s:
-        return max(service.cpu_limit_millicores, int(limit * settings.shrink_factor)), slack
-    return limit, slack
+            for k in changed.tolist()
+        ),
+        evictions=tuple(evictable[k][0] for k in np.flatnonzero(out.evict).tolist()),
+    )

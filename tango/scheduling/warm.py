@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from tango.domain.smallest import smallest_arrivals, smallest_pending, smallest_snapshot
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
-from tango.scheduling.lc_baselines import plan_ceres, plan_load_greedy, plan_round_robin, plan_scoring
-from tango.scheduling.lc_flow import plan_dss_lc
+from tango.scheduling.lc_policies import BUILT_IN
 from tango.settings import BeSettings, LcSettings
 
 
 def warm_up() -> None:
     """Run every compiled kernel once; milliseconds where the machine code is cached, seconds where it is not."""
-    for plan in (plan_dss_lc, plan_load_greedy, plan_scoring, plan_ceres, plan_round_robin):
+    for plan in BUILT_IN:
         plan(smallest_arrivals(), smallest_snapshot(), LcSettings())
     for place in (place_load_greedy, place_scoring, place_kube):
         place(smallest_pending(), smallest_snapshot(), BeSettings())

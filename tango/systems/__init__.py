@@ -5,11 +5,27 @@ from tango.systems.registry import (
     BePolicy,
     LcPolicy,
     System,
+    be_names,
     be_policy,
     describe_checkpoint,
+    lc_names,
     lc_policy,
+    mixed,
     system,
     warm_up_lc,
 )
 
-__all__ = ["SYSTEMS", "BePolicy", "LcPolicy", "System", "be_policy", "describe_checkpoint", "lc_policy", "system", "warm_up_lc"]
+__all__ = [
+    "SYSTEMS",
+    "BePolicy",
+    "LcPolicy",
+    "System",
+    "be_names",
+    "be_policy",
+    "describe_checkpoint",
+    "lc_names",
+    "lc_policy",
+    "mixed",
+    "system",
+    "warm_up_lc",
+]

@@ -1,9 +1,19 @@
-"""Systems by name, and policies by name."""
+"""Systems by name, and policies by name: built in, or offered by an installed package.
+
+A system is three names, so that any mix can be run. The table is section 5 of the design; what each part is, where it comes from and what
+it departs from stands with its code: LC in `tango.scheduling.lc_policies`, BE in `tango.scheduling.be_policies` and `tango.learning`,
+sharing in `tango.scheduling.sharing_step`.
+
+A package adds policies by entry points of the group `tango.policies`: `lc.NAME` names a function of (arrivals, snapshot, settings) that
+gives an `LcPlan`, `be.NAME` one of (pending, snapshot, settings) that gives a `BePlan` (docs/policies.md).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +21,16 @@ from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import UsageError
+from tango.errors import ConfigError, UsageError
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
-from tango.scheduling.lc_baselines import plan_ceres, plan_load_greedy, plan_round_robin, plan_scoring
-from tango.scheduling.lc_flow import plan_dss_lc
+from tango.scheduling.lc_policies import BUILT_IN
+from tango.scheduling.sharing_step import RULES
 from tango.settings import BeSettings, LcSettings, Settings
 
 LcPolicy = Callable[[LcArrivals, FleetSnapshot, LcSettings], LcPlan]
 BePolicy = Callable[[BePending, FleetSnapshot, BeSettings], BePlan]
+
+ENTRY_POINTS = "tango.policies"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,19 +49,17 @@ SYSTEMS: dict[str, System] = {
         System(name="k8s-native", lc="round-robin", be="k8s-native", sharing="static"),
         System(name="load-greedy", lc="load-greedy", be="load-greedy", sharing="hrm"),
         System(name="scoring", lc="scoring", be="scoring", sharing="hrm"),
-        System(name="ceres", lc="ceres", be="k8s-native", sharing="hrm"),
+        System(name="ceres", lc="ceres", be="k8s-native", sharing="ceres"),
+        System(name="dsaco", lc="dsaco", be="load-greedy", sharing="hrm"),
+        System(name="gnn-sac", lc="load-greedy", be="gnn-sac", sharing="hrm"),
         System(name="tango", lc="dss-lc", be="dcg-be", sharing="hrm"),
     )
 }
 
-_LC: dict[str, LcPolicy] = {
-    "dss-lc": plan_dss_lc,
-    "load-greedy": plan_load_greedy,
-    "scoring": plan_scoring,
-    "ceres": plan_ceres,
-    "round-robin": plan_round_robin,
-}
+_LC: dict[str, LcPolicy] = {policy.name: policy for policy in BUILT_IN}
 _BE: dict[str, BePolicy] = {"load-greedy": place_load_greedy, "scoring": place_scoring, "k8s-native": place_kube}
+LEARNED_LC = ("dsaco",)
+LEARNED_BE = ("dcg-be", "gnn-sac")
 
 
 def system(name: str) -> System:
@@ -59,19 +69,61 @@ def system(name: str) -> System:
     return SYSTEMS[name]
 
 
-def lc_policy(name: str) -> LcPolicy:
-    """The LC policy of this name."""
-    return _LC[name]
+def mixed(base: System, *, lc: str | None = None, be: str | None = None, sharing: str | None = None) -> System:
+    """A system with other parts; its name says which. Raises: UsageError for a name that is not known."""
+    for kind, name, known in (
+        ("LC policy", lc, lc_names()),
+        ("BE policy", be, be_names()),
+        ("sharing rule", sharing, tuple(RULES)),
+    ):
+        if name is not None and name not in known:
+            raise UsageError(f"there is no {kind} {name!r}; known: {', '.join(known)}")
+    found = replace(base, lc=lc or base.lc, be=be or base.be, sharing=sharing or base.sharing)
+    for known_system in SYSTEMS.values():
+        if (known_system.lc, known_system.be, known_system.sharing) == (found.lc, found.be, found.sharing):
+            return known_system
+    return replace(found, name=f"{found.lc}/{found.be}/{found.sharing}")
+
+
+def lc_names() -> tuple[str, ...]:
+    """LC policies, built in and installed."""
+    return (*_LC, *LEARNED_LC, *(name for kind, name in _installed() if kind == "lc"))
+
+
+def be_names() -> tuple[str, ...]:
+    """BE policies, built in and installed."""
+    return (*_BE, *LEARNED_BE, *(name for kind, name in _installed() if kind == "be"))
+
+
+def lc_policy(name: str, settings: Settings) -> LcPolicy:
+    """The LC policy of this name. Raises: UsageError for an unknown one; CheckpointError when a learned one cannot be read."""
+    if name in _LC:
+        return _LC[name]
+    if name in LEARNED_LC:
+        # torch takes seconds and hundreds of MiB: only who needs a network imports it.
+        from tango.learning.lc_layer import shipped_lc_policy
+
+        learned: LcPolicy = shipped_lc_policy(name)
+        return learned
+    policy: LcPolicy = _load("lc", name)
+    return policy
 
 
 def be_policy(name: str, settings: Settings) -> BePolicy:
-    """The BE policy of this name; `dcg-be` is loaded with its checkpoint and falls back by itself when it has none."""
-    if name != "dcg-be":
-        return _BE[name]
-    # torch takes seconds and hundreds of MiB: only the process that places BE requests imports it, and only when it does.
-    from tango.learning.policy import DcgBePolicy
+    """The BE policy of this name; a learned one is loaded with its checkpoint and falls back by itself when it has none.
 
-    policy: BePolicy = DcgBePolicy(settings.checkpoint, fallback=_BE[settings.be.fallback_policy])
+    Raises: UsageError for an unknown name.
+    """
+    if name in _BE:
+        return _BE[name]
+    if name in LEARNED_BE:
+        from tango.learning.policy import NetworkBePolicy
+
+        # The setting names the checkpoint of the live system's own network.
+        path = settings.checkpoint if name == "dcg-be" else ""
+        learned: BePolicy = NetworkBePolicy(name, path, fallback=_BE[settings.be.fallback_policy])
+        return learned
+    policy: BePolicy = _load("be", name)
     return policy
 
 
@@ -95,3 +147,29 @@ def describe_checkpoint(path: str) -> dict[str, Any]:
         "path": found.path,
         "trained": found.trained,
     }
+
+
+@cache
+def _installed() -> dict[tuple[str, str], EntryPoint]:
+    found: dict[tuple[str, str], EntryPoint] = {}
+    for point in entry_points(group=ENTRY_POINTS):
+        kind, _, name = point.name.partition(".")
+        taken = _LC.keys() | set(LEARNED_LC) if kind == "lc" else _BE.keys() | set(LEARNED_BE)
+        if kind not in ("lc", "be") or not name or name in taken:
+            raise ConfigError(
+                f"the entry point {point.name!r} of {point.value!r} in group {ENTRY_POINTS}, "
+                "expected lc.NAME or be.NAME with a name that Tango does not use"
+            )
+        found[kind, name] = point
+    return found
+
+
+def _load(kind: str, name: str) -> Any:
+    point = _installed().get((kind, name))
+    if point is None:
+        known = lc_names() if kind == "lc" else be_names()
+        raise UsageError(f"there is no {kind.upper()} policy {name!r}; known: {', '.join(known)}")
+    try:
+        return point.load()
+    except Exception as error:  # whatever the package's import raises
+        raise ConfigError(f"the {kind.upper()} policy {name!r} ({point.value}) cannot be loaded: {error}") from error

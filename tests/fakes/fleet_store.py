@@ -33,8 +33,7 @@ class MemoryFleetStore:
         """Clusters, links and services of the fleet."""
         self._clusters = tuple(cluster.name for cluster in fleet.clusters)
         self._rtt_ms = fleet.rtt_ms()
-        self._bandwidth = np.full(self._rtt_ms.shape, fleet.network.bandwidth_mbit_per_s)
-        np.fill_diagonal(self._bandwidth, np.inf)
+        self._bandwidth = fleet.bandwidth_mbit_per_s()
         self._state.services = {service.name: service for service in fleet.services}
         self._nodes = {name: nodes for name, nodes in self._nodes.items() if name in self._clusters}
         self._instances = {name: found for name, found in self._instances.items() if name in self._clusters}

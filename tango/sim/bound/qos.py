@@ -1,8 +1,8 @@
 """The QoS bound: the largest share of LC requests that any schedule could answer in time, had it the fleet to itself.
 
 Requests are fluid, all CPU that a request can reach is one pool, arrivals move to the start and deadlines to the end of their bucket.
-`docs/bound.md` has the programme and why it is a relaxation. The parts: `_candidates` (who could make it at all, and where), `_periods`
-(what fits without a programme), `_programme` (the rest).
+`docs/bound.md` has the programme and why it is a relaxation. The parts: `_candidates` (who could make it at all, and where), `_at_risk`
+(who needs a programme at all), `_programme` (for them).
 """
 
 from __future__ import annotations
@@ -110,15 +110,15 @@ def _most_met(candidates: _Candidates, bucket_s: float, *, fixed: bool) -> tuple
     """Requests that can be met at most, and the bucket length from `bucket_s` on with which the programme is small enough."""
     while True:
         first, last = _buckets(candidates, bucket_s)
-        busy = _periods(candidates, first, last, bucket_s)
-        groups = _groups(candidates, first, last, busy)
+        at_risk = _at_risk(candidates, first, last, bucket_s)
+        groups = _groups(candidates, first, last, at_risk)
         if fixed or _columns(candidates, groups) <= MOST_COLUMNS:
             break
         bucket_s *= 2.0
-    elsewhere = int(np.count_nonzero(~busy))
+    elsewhere = int(np.count_nonzero(~at_risk))
     if not len(groups.kind):
         return elsewhere, bucket_s
-    return min(len(busy), elsewhere + math.floor(_programme(candidates, groups, bucket_s).most() + TOLERANCE_REQUESTS)), bucket_s
+    return min(len(at_risk), elsewhere + math.floor(_programme(candidates, groups, bucket_s).most() + TOLERANCE_REQUESTS)), bucket_s
 
 
 def _candidates(fleet: Fleet, requests: NewRequests, judged: NDArray[np.bool_]) -> _Candidates:
@@ -174,30 +174,27 @@ def _room_s(candidates: _Candidates, bucket_s: float) -> Floats:
     return candidates.pool_cores * (bucket_s + 2.0 * TOLERANCE_S)
 
 
-def _periods(candidates: _Candidates, first: Ints, last: Ints, bucket_s: float) -> NDArray[np.bool_]:
-    """(n,) who arrives when a bucket has more work than it can do; lowers their `last` to the end of that busy period.
+def _at_risk(candidates: _Candidates, first: Ints, last: Ints, bucket_s: float) -> NDArray[np.bool_]:
+    """(n,) who may have to give way; all others are met beside whatever choice of these.
 
-    Where a pool that does everything at once has nothing left at the end of a bucket, earlier requests need nothing later: run by
-    deadline, every choice of them is done by then. So time falls apart, and what fits into its own bucket is met without a programme.
+    Let a pool work whenever it has work, late or not. Once it has nothing left, all that came before is done, whatever the order. So who
+    may still be worked on when that happens can come last: no other gives way to it, and it is done by then.
     """
-    busy = np.ones(len(first), bool)
+    at_risk = np.ones(len(first), bool)
     pool, room_s = candidates.sole_pool()[candidates.kind], _room_s(candidates, bucket_s)
     for p in np.unique(pool[pool >= 0]):
         mine = pool == p
-        length = int(last[mine].max()) + 1
-        released_s = totals(first[mine], candidates.work_s[mine], length)
-        surplus_s = np.cumsum(released_s - room_s[p])
+        buckets = int(last[mine].max()) + 1
+        surplus_s = np.cumsum(totals(first[mine], candidates.work_s[mine], buckets) - room_s[p])
         left_s = surplus_s - np.minimum.accumulate(np.minimum(surplus_s, 0.0))
-        waits = left_s > TOLERANCE_S
-        carried = np.concatenate(([False], waits[:-1]))
-        busy[mine] = (waits | carried)[first[mine]]
-        ends = np.minimum.accumulate(np.where(waits, length - 1, np.arange(length))[::-1])[::-1]
-        last[mine] = np.minimum(last[mine], ends[first[mine]])
-    return busy
+        empty = np.where(left_s > TOLERANCE_S, buckets, np.arange(buckets))
+        next_empty = np.minimum.accumulate(empty[::-1])[::-1]
+        at_risk[mine] = last[mine] < next_empty[first[mine]]
+    return at_risk
 
 
-def _groups(candidates: _Candidates, first: Ints, last: Ints, busy: NDArray[np.bool_]) -> _Groups:
-    kind, first, last, work_s = candidates.kind[busy], first[busy], last[busy], candidates.work_s[busy]
+def _groups(candidates: _Candidates, first: Ints, last: Ints, chosen: NDArray[np.bool_]) -> _Groups:
+    kind, first, last, work_s = candidates.kind[chosen], first[chosen], last[chosen], candidates.work_s[chosen]
     order = np.lexsort((work_s, last, first, kind))
     kind, first, last = kind[order], first[order], last[order]
     new = np.ones(len(order), bool)

@@ -11,7 +11,7 @@ import torch
 from tango.errors import CheckpointError
 from tango.learning.checkpoint import load_checkpoint, save_checkpoint, shipped_path
 from tango.learning.network import PlacementNetwork
-from tango.learning.policy import DcgBePolicy
+from tango.learning.policy import NetworkBePolicy
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
 from tests.fakes.be_worlds import be_world
@@ -86,7 +86,7 @@ def test_a_checkpoint_cannot_run_code(tmp_path: Path) -> None:
 def test_without_a_usable_checkpoint_the_fallback_decides_and_the_plan_says_so(tmp_path: Path) -> None:
     """The plan is load-greedy's, carries its name, and gives the reason."""
     pending, snapshot = be_world(1)
-    policy = DcgBePolicy(str(tmp_path / "none.pt"), fallback=place_load_greedy)
+    policy = NetworkBePolicy("dcg-be", str(tmp_path / "none.pt"), fallback=place_load_greedy)
     plan = policy(pending, snapshot, BeSettings())
     np.testing.assert_array_equal(plan.node, place_load_greedy(pending, snapshot, BeSettings()).node)
     assert plan.policy == "load-greedy"
@@ -97,7 +97,7 @@ def test_a_slow_network_rests_for_a_minute_after_three_slow_ticks(tmp_path: Path
     """Two slow ticks are forgiven; after the third the fallback decides until the minute is over."""
     pending, snapshot = be_world(1)
     now = iter(np.arange(0, 1000, 1.0))  # every look at the clock is a second later
-    policy = DcgBePolicy(str(_saved(tmp_path / "a.pt")), fallback=place_load_greedy, clock=lambda: float(next(now)))
+    policy = NetworkBePolicy("dcg-be", str(_saved(tmp_path / "a.pt")), fallback=place_load_greedy, clock=lambda: float(next(now)))
     decided = [policy(pending, snapshot, BeSettings(decide_budget_ms=250)).policy for _ in range(3)]
     assert decided == ["dcg-be"] * 3
     resting = policy(pending, snapshot, BeSettings(decide_budget_ms=250))
@@ -111,7 +111,7 @@ def test_a_slow_network_rests_for_a_minute_after_three_slow_ticks(tmp_path: Path
 def test_the_shipped_checkpoint_loads_and_decides() -> None:
     """What comes with Tango is usable as it is."""
     pending, snapshot = be_world(4)
-    plan = DcgBePolicy("", fallback=place_load_greedy)(pending, snapshot, BeSettings())
+    plan = NetworkBePolicy("dcg-be", "", fallback=place_load_greedy)(pending, snapshot, BeSettings())
     assert plan.policy == "dcg-be"
     assert plan.checkpoint == load_checkpoint(shipped_path()).digest[:12]
     assert (plan.node >= 0).any()

@@ -1,0 +1,81 @@
+"""The discrete-event engine: windows of LC dispatch, events inside them, and the node model; compiled (docs/decisions/0011).
+
+A window [t, t + w) goes in this order, which depends on nothing but its inputs:
+
+1. at t: publication and sharing where they are due, then LC dispatch of all clusters on what has arrived by t;
+2. events before t + w in order of (time, kind, sequence), each on one node, which is first run up to the event's time;
+3. every node runs to t + w; answers from other clusters take their turn on the links in order of time.
+
+The steps only write into the arrays of `state.Engine`: `dispatching` has LC dispatch, `happenings` what happens on nodes,
+`sharing_round` the sharing rule.
+"""
+
+from __future__ import annotations
+
+from tango.compiled import in_place
+from tango.scheduling.lc_dispatch import PYTHON
+from tango.sim.codes import DISPATCH, GROW, OVER, REACHED
+from tango.sim.dispatching import dispatch_batch, gather, publish
+from tango.sim.happenings import answer, give_up, happen, run_nodes
+from tango.sim.heap import USED
+from tango.sim.sharing_round import share_out
+from tango.sim.state import Engine
+
+DECIDE, RUN = 0, 1
+"""Phases of a window."""
+
+
+@in_place
+def run_windows(e: Engine, until: int) -> int:
+    """Run up to the beginning of window `until`, and say why it came back (`codes`)."""
+    clock = e.clock[0]
+    while clock.window < until:
+        if clock.terminal == len(e.progress):
+            return OVER
+        begin_s = clock.window * e.rules.window_s
+        if clock.phase == DECIDE:
+            if short_of_room(e):
+                return GROW
+            if clock.window % e.rules.share_every == 0:
+                give_up(e, begin_s)
+                share_out(e, begin_s)
+            if clock.window % e.rules.publish_every == 0:
+                publish(e, begin_s)
+            gather(clock, e.arrivals, e.progress, e.lists, begin_s)
+            clock.phase = RUN
+            if clock.batch > 0:
+                if e.rules.lc_policy == PYTHON:
+                    return DISPATCH
+                dispatch_batch(e, begin_s)
+        clock.batch = 0
+        end_s = (clock.window + 1) * e.rules.window_s
+        happen(e, end_s)
+        run_nodes(e, end_s)
+        answer(e)
+        clock.phase = DECIDE
+        clock.window += 1
+    return OVER if clock.terminal == len(e.progress) else REACHED
+
+
+@in_place
+def short_of_room(e: Engine) -> bool:
+    """Whether an array might overflow in the next window: `World.make_room` grows what this looks at."""
+    clock = e.clock[0]
+    begin_s = clock.window * e.rules.window_s
+    coming = clock.retries
+    cursor = clock.cursor
+    while cursor < len(e.arrivals.due_s) and e.arrivals.due_s[cursor] <= begin_s:
+        cursor += 1
+        coming += 1
+    at_most = clock.in_nodes + e.heap_counts[USED] + coming
+    pods, instances = len(e.sharing.evictable), len(e.sharing.changed_s)
+    return bool(
+        e.heap_counts[USED] + coming + instances + clock.in_nodes + pods > len(e.heap)
+        or at_most > len(e.states.requests)
+        or at_most > len(e.lists.retries)
+        or at_most > len(e.lists.abroad_s)
+        or coming > len(e.lists.batch)
+        or clock.losses + at_most + pods > len(e.lists.losses)
+        or clock.scalings + pods + instances > len(e.lists.scalings)
+        or clock.cycles + 1 > len(e.lists.cycles)
+    )

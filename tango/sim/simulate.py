@@ -1,0 +1,272 @@
+"""Simulates one run: requests of a trace under one system on one fleet.
+
+requests, fleet ─► World (arrays) ─► run_windows (compiled) ─► columns of a live run, digest
+                              ▲              │
+                              └── BE tick: snapshot ─► policy ─► checked plan ─► pods
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tango.domain.fleet import Fleet
+from tango.domain.runs import NewRequests
+from tango.errors import Deadlock
+from tango.scheduling import lc_dispatch
+from tango.scheduling.lc_policies import LcRule, ScoredLayer
+from tango.scheduling.plan_checks import check_be_plan, check_lc_plan
+from tango.settings import Settings
+from tango.sim import dispatching, engine, happenings
+from tango.sim.codes import DISPATCH, GROW, OVER
+from tango.sim.decision_costs import LONGEST_BATCH, DecisionCosts, recorded_costs
+from tango.sim.failures import Outage, draw_outages
+from tango.sim.heap import USED, push
+from tango.sim.outcomes import (
+    BeCycles,
+    Samples,
+    SimulatedRun,
+    decisions_of,
+    digest_of,
+    losses_of,
+    outcomes_of,
+    scaling_of,
+)
+from tango.sim.views import Views
+from tango.sim.world import World
+from tango.systems import BePolicy, LcPolicy, System, be_policy, lc_policy
+
+MOST_SAMPLES = 1_000_000
+"""Rows of node samples; beyond this they are taken less often."""
+
+Progress = Callable[[float, float], None]
+"""Called now and then with the share of requests that have ended and the simulated seconds."""
+
+
+def simulate(
+    fleet: Fleet,
+    requests: NewRequests,
+    system: System,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    span_s: float | None = None,
+    outages: Sequence[Outage] | None = None,
+    costs: DecisionCosts | None = None,
+    lc: LcPolicy | None = None,
+    be: BePolicy | None = None,
+    progress: Progress | None = None,
+) -> SimulatedRun:
+    """Run to the end of the last request. Equal arguments give equal results, bit for bit.
+
+    `span_s` is the trace's span (default: the last arrival), which the window of the figures follows. Policies are looked up by the
+    names of `system` unless they are given.
+    Raises: Deadlock when nothing can ever run any more; ImpossiblePlan for a plan that cannot be carried out.
+    """
+    run = _Run(fleet, requests, system, settings, seed=seed, span_s=span_s, outages=outages, costs=costs, lc=lc, be=be)
+    run.go(progress)
+    return run.result()
+
+
+class _Run:
+    """One simulation under way."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        requests: NewRequests,
+        system: System,
+        settings: Settings,
+        *,
+        seed: int,
+        span_s: float | None,
+        outages: Sequence[Outage] | None,
+        costs: DecisionCosts | None,
+        lc: LcPolicy | None,
+        be: BePolicy | None,
+    ) -> None:
+        self._requests, self._system, self._settings, self._seed = requests, system, settings, seed
+        self._lc = lc if lc is not None else lc_policy(system.lc, settings)
+        self._be = be if be is not None else be_policy(system.be, settings)
+        self._be_settings = replace(settings.be, decide_budget_ms=float(np.inf))  # a budget by the clock could not be repeated
+        self._span_s = float(requests.due_s[-1]) if span_s is None and len(requests) else float(span_s or 0.0)
+        charge = settings.sim.charge_decisions
+        self._costs = (costs or recorded_costs()) if charge else DecisionCosts([])
+        self._notes: list[str] = []
+        nodes = sum(len(c.nodes) for c in fleet.clusters)
+        for kind, name in (("lc", system.lc), ("be", system.be)):
+            if charge and not self._costs.knows(kind, name):
+                self._notes.append(f"no decision time is recorded for the {kind} policy {name!r}, none is charged")
+        rule = self._lc if isinstance(self._lc, LcRule) else None
+        self._world = World(
+            fleet,
+            requests,
+            settings,
+            lc_code=rule.code if rule else lc_dispatch.PYTHON,
+            learned=rule.learned if rule else ScoredLayer.none(),
+            sharing=system.sharing,
+            charge_s=self._costs.lc_table(system.lc, nodes=nodes),
+        )
+        self._views = Views(self._world)
+        self._cycles, self._samples = BeCycles(), Samples()
+        self._checkpoint = ""
+        ticks = self._span_s / settings.sim.be_tick_s
+        thinned = int(np.ceil(ticks * nodes / MOST_SAMPLES))
+        self._sample_every = max(1, round(settings.sim.sample_every_s / settings.sim.be_tick_s), thinned)
+        self._busy_s, self._busy_at_s = np.zeros(nodes), 0.0
+        for at_s, happening, node in outages if outages is not None else draw_outages(settings.sim, nodes, self._span_s, seed):
+            self._world.make_room(events=1)
+            push(self._world.engine.heap, self._world.engine.heap_counts, at_s, happening, node, 0, 0.0)
+        self._took_s = 0.0
+
+    # ---- the loop --------------------------------------------------------------------------------------------------------
+
+    def go(self, progress: Progress | None) -> None:
+        """Run to the end."""
+        began_s = time.perf_counter()
+        tick, shown_s = 0, began_s
+        still_since_s, moved = 0.0, -1
+        world = self._world
+        while not self._over():
+            if tick % self._sample_every == 0 and world.now_s <= self._span_s + self._settings.sim.be_tick_s:
+                self._sample()
+            self._place(tick)
+            tick += 1
+            self._run_until(tick * world.be_every)
+            clock = world.engine.clock[0]
+            if int(clock["moved"]) != moved or world.now_s <= self._span_s:
+                moved, still_since_s = int(clock["moved"]), world.now_s
+            elif world.now_s - still_since_s > self._settings.sim.stuck_after_s and not world.engine.heap_counts[USED]:
+                self._stuck()
+            if progress is not None and time.perf_counter() - shown_s > 0.1:
+                shown_s = time.perf_counter()
+                progress(int(clock["terminal"]) / max(1, len(self._requests)), world.now_s)
+        self._took_s = time.perf_counter() - began_s
+
+    def _over(self) -> bool:
+        return int(self._world.engine.clock["terminal"][0]) == len(self._requests)
+
+    def _run_until(self, window: int) -> None:
+        while True:
+            came_back = engine.run_windows(self._world.engine, window)
+            if came_back == GROW:
+                self._world.make_room()
+            elif came_back == DISPATCH:
+                self._dispatch()
+            else:
+                if came_back == OVER:
+                    self._world.engine.clock["window"][0] = min(window, self._world.engine.clock["window"][0])
+                return
+
+    def _sample(self) -> None:
+        """Mean use since the last sample; nodes without an event stand behind, so all are brought to now first."""
+        world = self._world
+        nodes = world.engine.states.nodes
+        for_s = world.now_s - self._busy_at_s
+        happenings.catch_up(world.engine, world.now_s)
+        busy_s = nodes["lc_busy_s"] + nodes["be_busy_s"]
+        used = (busy_s - self._busy_s) / for_s * 1e3 if for_s > 0 else np.zeros(len(nodes))
+        self._busy_s, self._busy_at_s = busy_s, world.now_s
+        self._samples.take(world, used)
+
+    def _place(self, tick: int) -> None:
+        """One BE tick: snapshot, policy, checked plan, pods."""
+        e = self._world.engine
+        count = int(e.clock["pending"][0])
+        if count == 0:
+            return
+        e.lists.pending[:count].sort()  # oldest due time first, also after what came back
+        rows = e.lists.pending[: min(count, self._settings.sim.be_batch_limit)].copy()
+        snapshot, pending = self._views.centre(), self._views.pending(rows)
+        plan = self._be(pending, snapshot, self._be_settings)
+        now_s = self._world.now_s
+        node = check_be_plan(plan, pending, snapshot, cycle=f"BE tick {tick} (at {now_s:g} s)")
+        placed = int(np.count_nonzero(node >= 0))
+        self._checkpoint = plan.checkpoint or self._checkpoint
+        name = plan.policy if self._costs.knows("be", plan.policy) else self._system.be
+        decide_s = float(self._costs.seconds("be", name, nodes=len(snapshot.nodes), requests=len(rows))[0])
+        self._cycles.add(at_s=now_s, policy=plan.policy, considered=len(rows), placed=placed, decide_s=decide_s)
+        self._world.make_room(events=placed)
+        happenings.place(self._world.engine, rows, node, now_s + decide_s + self._settings.sim.pod_start_s)
+
+    def _dispatch(self) -> None:
+        """LC dispatch of a window by a policy in Python, cluster by cluster."""
+        e, now_s = self._world.engine, self._world.now_s
+        lists, longest_s = e.lists, 0.0
+        placed = late = shed = 0
+        for c in range(len(lists.sent_last)):
+            rows = lists.batch[lists.entry_first[c] : lists.entry_first[c + 1]].copy()
+            if not len(rows):
+                continue
+            dispatching.believe(lc_dispatch.GREEDY, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
+            snapshot, arrivals = self._views.dispatcher(), self._views.arrivals(rows)
+            dispatching.put_back(c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node)
+            plan = self._lc(arrivals, snapshot, self._settings.lc)
+            cycle = f"the dispatch of cluster {snapshot.clusters[c]} at {now_s:g} s"
+            node = check_lc_plan(plan, arrivals, snapshot, cycle=cycle)
+            decide_s = float(lists.charge_s[min(len(rows), LONGEST_BATCH)])
+            longest_s = max(longest_s, decide_s)
+            e.choices.node[rows], e.choices.late[rows] = node, plan.late
+            done = dispatching.carry_out(e, c, rows, np.asarray(plan.shed, np.bool_), now_s, now_s + decide_s)
+            placed, shed, late = placed + done[0], shed + done[1], late + done[2]
+        dispatching.write_cycle(e, now_s, placed, late, shed, longest_s)
+
+    def _stuck(self) -> None:
+        e = self._world.engine
+        texts = []
+        fleet = self._world.fleet
+        waiting = e.lists.pending[: int(e.clock["pending"][0])]
+        kinds = np.stack((e.arrivals.service[waiting], e.arrivals.entry[waiting]), axis=1)
+        for (s, c), count in zip(*np.unique(kinds, axis=0, return_counts=True), strict=True):
+            mine = waiting[(kinds == (s, c)).all(axis=1)]
+            service = fleet.services[s]
+            texts.append(
+                f"{count} x BE {service.name} that entered at {fleet.clusters[c].name} (CPU request {service.cpu_request_millicores} m, "
+                f"memory {e.arrivals.memory_mib[mine].max():g} MiB at most): policy {self._system.be!r} finds no node for it, "
+                f"the largest room is {self._room()}"
+            )
+        for r in e.lists.retries[: int(e.clock["retries"][0])][:8].tolist():
+            texts.append(f"LC request {r} of {fleet.services[e.arrivals.service[r]].name}: no ready instance of its service")
+        raise Deadlock(
+            at_s=self._world.now_s, waiting=texts or ["requests that are neither pending nor running: a defect of Tango"]
+        )
+
+    def _room(self) -> str:
+        s = self._world.engine.sites
+        cpu = s["cpu"] - s["lc_request"] - s["placed_request"]
+        memory = s["memory"] - s["lc_memory"] - s["placed_memory"]
+        best = int(np.argmax(cpu))
+        return f"{cpu[best]:g} m and {memory[best]:g} MiB on node {self._world.node_names[best]}"
+
+    # ---- the result ------------------------------------------------------------------------------------------------------
+
+    def result(self) -> SimulatedRun:
+        """The columns."""
+        world = self._world
+        outcomes = outcomes_of(
+            world,
+            self._requests,
+            self._system,
+            seed=self._seed,
+            span_s=self._span_s,
+            status="completed",
+            checkpoint=self._checkpoint,
+        )
+        losses, scaling = losses_of(world), scaling_of(world)
+        clock = world.engine.clock[0]
+        return SimulatedRun(
+            outcomes=outcomes,
+            losses=losses,
+            samples=self._samples.columns(len(world.node_names)),
+            decisions=decisions_of(world, self._system, self._cycles),
+            scaling=scaling,
+            digest=digest_of(outcomes, losses, scaling),
+            events=int(clock["events"]),
+            took_s=self._took_s,
+            notes=tuple(self._notes),
+            worst_cpu_cores=float(clock["worst_cpu"]),
+            worst_memory_mib=float(clock["worst_memory"]),
+        )

@@ -1,0 +1,104 @@
+"""What policies written in Python see of the simulated world: the same snapshots and columns as live."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.requests import BePending, LcArrivals
+from tango.domain.services import Service
+from tango.domain.snapshot import FleetSnapshot
+from tango.sim.world import World
+
+
+class Views:
+    """Snapshots of one world; what never changes is made once."""
+
+    def __init__(self, world: World) -> None:
+        fleet = world.fleet
+        self._world = world
+        self._clusters = len(fleet.clusters)
+        self._names: dict[str, Any] = {
+            "clusters": tuple(c.name for c in fleet.clusters),
+            "nodes": world.node_names,
+            "services": fleet.services,
+            "node_cluster": world.node_cluster,
+            "rtt_ms": fleet.rtt_ms(),
+            "bandwidth_mbit_per_s": fleet.bandwidth_mbit_per_s(),
+            "cpu_allocatable": world.engine.sites["cpu"].copy(),
+            "memory_allocatable": world.engine.sites["memory"].copy(),
+        }
+        services: tuple[Service, ...] = fleet.services
+        concurrency = np.array([float(s.concurrency) for s in services])[:, None]
+        self._instances = world.engine.belief.places / np.maximum(1.0, concurrency)
+        self._work_s = np.array([s.cpu_work_s for s in services])[:, None]
+
+    def centre(self) -> FleetSnapshot:
+        """What the centre knows: its own books, and the state that was last published."""
+        e = self._world.engine
+        return self._snapshot(e.published.in_flight.copy(), e.published.limit * 1e3)
+
+    def dispatcher(self) -> FleetSnapshot:
+        """What the cluster knows whose belief is in force."""
+        e = self._world.engine
+        return self._snapshot(e.belief.in_flight.copy(), e.belief.limit_cores * 1e3)
+
+    def _snapshot(self, in_flight: NDArray[np.float64], limit: NDArray[np.float64]) -> FleetSnapshot:
+        e = self._world.engine
+        sites = e.sites
+        waiting = e.lists.pending[: int(e.clock["pending"][0])]
+        return FleetSnapshot(
+            at_s=self._world.now_s,
+            node_ready=sites["ready"] == 1,
+            lc_cpu_limit=sites["lc_limit"].copy(),
+            lc_cpu_request=sites["lc_request"].copy(),
+            lc_memory_held=sites["lc_memory"].copy(),
+            be_cpu_request=sites["placed_request"].copy(),
+            be_cpu_limit=sites["placed_limit"].copy(),
+            be_memory_held=sites["placed_memory"].copy(),
+            be_pods=sites["placed_pods"].copy(),
+            cpu_used=sites["used"].copy(),
+            memory_used=sites["lc_memory"] + sites["run_memory"],
+            slack=sites["slack"].copy(),
+            instance_limit=limit,
+            instance_count=np.where(limit > 0, self._instances, 0.0),
+            in_flight=in_flight,
+            in_flight_work_s=in_flight * self._work_s,
+            pending_be=np.bincount(e.arrivals.entry[waiting], minlength=self._clusters).astype(np.float64),
+            **self._names,
+        )
+
+    def pending(self, rows: NDArray[np.int64]) -> BePending:
+        """The columns of pending requests."""
+        e = self._world.engine
+        service = e.arrivals.service[rows]
+        declared = e.sharing.declared
+        return BePending(
+            run_id=np.zeros(len(rows), np.int64),
+            request_id=rows,
+            service=service,
+            entry_cluster=e.arrivals.entry[rows],
+            waited_s=self._world.now_s - e.arrivals.due_s[rows],
+            cpu_work_s=e.arrivals.work_s[rows],
+            cpu_request_millicores=declared.request[service],
+            cpu_limit_millicores=declared.limit[service],
+            memory_mib=e.arrivals.memory_mib[rows],
+            epoch=e.progress["attempts"][rows],
+        )
+
+    def arrivals(self, rows: NDArray[np.int64]) -> LcArrivals:
+        """The columns of LC requests that wait for dispatch."""
+        e = self._world.engine
+        due_s = e.arrivals.due_s[rows]
+        return LcArrivals(
+            request_id=rows.copy(),
+            service=e.arrivals.service[rows],
+            entry_cluster=e.arrivals.entry[rows],
+            due_s=due_s,
+            deadline_s=due_s + e.arrivals.target_s[rows],
+            cpu_work_s=e.arrivals.work_s[rows],
+            memory_mib=e.arrivals.memory_mib[rows],
+            epoch=e.progress["attempts"][rows],
+        )
