@@ -94,6 +94,13 @@ def test_lc_work_of_other_nodes_and_other_fates_is_not_taken_off() -> None:
     assert bound(fleet_of((1.0, 16384)), pod(0.0, 500.0), gone, lc(30.0, 30.5, node=1)) == pytest.approx(90.0)
 
 
+def test_pod_does_not_catch_up_beyond_its_limit() -> None:
+    """LC has both cores from 10 s to 55 s; the pod then has 45 s of one core, though two are idle."""
+    busy = [lc(10.0 + k, 11.0 + k) for k in range(45) for _ in range(2)]
+
+    assert bound(fleet_of((2.0, 16384)), pod(0.0, 500.0), *busy) == pytest.approx(45.0)
+
+
 def test_what_the_figure_credits_at_the_ends_is_added() -> None:
     """A pod that had 10 CPU-seconds from 0 s to 20 s is credited 5 in the window; it may have done all or none of them there."""
     ran = {"cls": 1, "due": 0.0, "start": 0.0, "end": 20.0, "work": 10.0, "memory": 512.0}

@@ -81,6 +81,17 @@ def test_node_of_half_a_core_takes_twice_as_long() -> None:
     assert qos_bound(fleet_of([[0.5]]), lc([1.0], [0.06]), span_s=1.0) == 0.0
 
 
+def test_network_takes_half_a_round_trip_at_each_end() -> None:
+    """Of 120 ms, 40 ms are on the way: two works of 40 ms fit into the 80 ms between, three do not."""
+    fleet = fleet_of([[1.0]])
+    fleet = replace(fleet, network=replace(fleet.network, local_rtt_ms=40.0))
+
+    for requests, rate in ((2, 1.0), (3, 2 / 3)):
+        found = qos_of(fleet, lc([1.0] * requests, [0.04] * requests, target_s=0.12), span_s=1.0, bucket_s=0.02)
+
+        assert found.rate == pytest.approx(rate)
+
+
 def test_neighbours_help_only_where_the_round_trip_leaves_room() -> None:
     """At 20 ms between clusters the second request runs next door, at 50 ms only one of the two has time for the way."""
     requests = lc([1.0, 1.0], [0.06, 0.06], cluster=[0, 0], clusters=2)
