@@ -1,65 +1,201 @@
-"""BE policies that are not learned. Each places the requests in order and counts what it has given out in the tick."""
+"""BE policies that are not learned. Each places the requests in order and counts what it has given out in the tick.
+
+Both steps are compiled. `fill_fleet` looks for the best node of the whole fleet: nodes stand in blocks, and for each kind of request a
+block keeps the highest score that it can offer, which is worked out anew only after something was placed in the block. A request then
+passes over the blocks that cannot beat what it has found. `fill_home` looks at the nodes of the entry cluster, which are few.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.compiled import in_place
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_room import BeRoom
 from tango.settings import BeSettings
 
-Score = Callable[[BeRoom, BePending, int], NDArray[np.float64]]
+SHARE, WEIGHTED = range(2)
+"""Scores of `fill_fleet`."""
+BLOCK = 32
+"""Nodes in a block: about the square root of the 1,000 nodes of a large fleet, so that blocks and their nodes are equally many."""
+
+
+class Nodes(NamedTuple):
+    """The nodes as a tick fills them, (n,) each; what is divided by is at least 1."""
+
+    ready: NDArray[np.bool_]
+    cpu_millicores: NDArray[np.float64]
+    """not requested"""
+    memory_mib: NDArray[np.float64]
+    """not held"""
+    be_limit: NDArray[np.float64]
+    cpu_allocatable: NDArray[np.float64]
+    memory_allocatable: NDArray[np.float64]
+    lc_leaves: NDArray[np.float64]
+    """CPU that LC does not use now"""
+    free_cpu: NDArray[np.float64]
+    """share of the CPU that was measured idle"""
+
+
+class Sizes(NamedTuple):
+    """k requests, (k,) each, in u kinds: those of one kind differ in memory alone."""
+
+    cpu_request: NDArray[np.float64]
+    cpu_limit: NDArray[np.float64]
+    memory_mib: NDArray[np.float64]
+    kind: NDArray[np.int64]
+    least_memory: NDArray[np.float64]
+    """(u,)"""
+
+
+class Blocks(NamedTuple):
+    """What blocks of nodes offer; b blocks."""
+
+    offer: NDArray[np.float64]
+    """(u, b) highest score of a node on which the smallest request of the kind fits"""
+    changes: NDArray[np.int64]
+    """(b,) placements in the block"""
+    offer_of: NDArray[np.int64]
+    """(u, b) value of `changes` that `offer` stands for; -1: none yet"""
 
 
 def place_load_greedy(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
     """The node on which BE gets the largest share of what LC leaves, this request included, among those that fit."""
-
-    left = np.maximum(1.0, snapshot.cpu_allocatable - snapshot.lc_cpu_in_use)
-
-    def share(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
-        after: NDArray[np.float64] = -(room.be_limit + pending.cpu_limit_millicores[k]) / left
-        return after
-
-    return _placed(pending, snapshot, share, "load-greedy")
-
-
-def place_kube(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
-    """kube-scheduler's NodeResourcesFit (LeastAllocated) and BalancedAllocation, weight 1 each, in the entry cluster."""
-
-    def score(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
-        cpu = 1 - (room.cpu_millicores - pending.cpu_request_millicores[k]) / np.maximum(1.0, snapshot.cpu_allocatable)
-        memory = 1 - (room.memory_mib - pending.memory_mib[k]) / np.maximum(1.0, snapshot.memory_allocatable)
-        balanced = 1 - np.abs(cpu - memory) / 2
-        at_home = snapshot.node_cluster == pending.entry_cluster[k]
-        return np.where(at_home, (1 - cpu + 1 - memory) / 2 + balanced, -np.inf)
-
-    return _placed(pending, snapshot, score, "k8s-native")
+    return BePlan(node=_over_the_fleet(SHARE, pending, snapshot), policy="load-greedy")
 
 
 def place_scoring(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
     """Weighted free CPU, free memory and short queue."""
-
-    free_cpu = 1 - snapshot.cpu_used / np.maximum(1.0, snapshot.cpu_allocatable)
-
-    def score(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
-        free_memory = room.memory_mib / np.maximum(1.0, snapshot.memory_allocatable)
-        crowd = room.be_limit / np.maximum(1.0, snapshot.cpu_allocatable)
-        return 0.4 * free_cpu + 0.2 * free_memory - 0.4 * crowd
-
-    return _placed(pending, snapshot, score, "scoring")
+    return BePlan(node=_over_the_fleet(WEIGHTED, pending, snapshot), policy="scoring")
 
 
-def _placed(pending: BePending, snapshot: FleetSnapshot, score: Score, policy: str) -> BePlan:
-    room = BeRoom(snapshot)
+def place_kube(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+    """kube-scheduler's NodeResourcesFit (LeastAllocated) and BalancedAllocation, weight 1 each, in the entry cluster."""
     node = np.full(len(pending), -1, np.int32)
-    for k in range(len(pending)):
-        scores = np.where(room.fits(pending, k), score(room, pending, k), -np.inf)
-        if len(scores) and np.isfinite(scores.max()):
-            node[k] = int(np.argmax(scores))
-            room.take(pending, k, int(node[k]))
-    return BePlan(node=node, policy=policy)
+    members = np.argsort(snapshot.node_cluster, kind="stable")
+    counts = np.bincount(snapshot.node_cluster, minlength=len(snapshot.clusters))
+    first = np.concatenate((np.zeros(1, np.int64), np.cumsum(counts)))
+    fill_home(_nodes(snapshot), _sizes(pending), pending.entry_cluster, first, members, node)
+    return BePlan(node=node, policy="k8s-native")
+
+
+def _over_the_fleet(score: int, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
+    node = np.full(len(pending), -1, np.int32)
+    sizes = _sizes(pending)
+    kinds, blocks = len(sizes.least_memory), -(-len(snapshot.nodes) // BLOCK)
+    offers = Blocks(np.empty((kinds, blocks)), np.zeros(blocks, np.int64), np.full((kinds, blocks), -1, np.int64))
+    fill_fleet(score, _nodes(snapshot), sizes, offers, node)
+    return node
+
+
+def _nodes(snapshot: FleetSnapshot) -> Nodes:
+    room = BeRoom(snapshot)
+    cpu_allocatable = np.maximum(1.0, snapshot.cpu_allocatable)
+    return Nodes(
+        ready=snapshot.node_ready,
+        cpu_millicores=room.cpu_millicores,
+        memory_mib=room.memory_mib,
+        be_limit=room.be_limit,
+        cpu_allocatable=cpu_allocatable,
+        memory_allocatable=np.maximum(1.0, snapshot.memory_allocatable),
+        lc_leaves=np.maximum(1.0, snapshot.cpu_allocatable - snapshot.lc_cpu_in_use),
+        free_cpu=1 - snapshot.cpu_used / cpu_allocatable,
+    )
+
+
+def _sizes(pending: BePending) -> Sizes:
+    # Two columns as one complex number: unique pairs at the price of a plain sort.
+    pairs = pending.cpu_request_millicores + 1j * pending.cpu_limit_millicores
+    kinds, kind = np.unique(pairs, return_inverse=True)
+    least_memory = np.full(len(kinds), np.inf)
+    np.minimum.at(least_memory, kind, pending.memory_mib)
+    return Sizes(
+        cpu_request=pending.cpu_request_millicores,
+        cpu_limit=pending.cpu_limit_millicores,
+        memory_mib=pending.memory_mib,
+        kind=kind.astype(np.int64),
+        least_memory=least_memory,
+    )
+
+
+@in_place
+def fill_fleet(score: int, nodes: Nodes, sizes: Sizes, blocks: Blocks, chosen: NDArray[np.int32]) -> None:
+    """Place the requests in order, each on the node of the highest score on which it fits; among equals on the first."""
+    count = len(nodes.ready)
+    for k in range(len(chosen)):
+        u, limit = sizes.kind[k], sizes.cpu_limit[k]
+        request, memory = sizes.cpu_request[k], sizes.memory_mib[k]
+        best, best_score = -1, -np.inf
+        for b in range(len(blocks.changes)):
+            last = min(count, (b + 1) * BLOCK)
+            if blocks.offer_of[u, b] != blocks.changes[b]:
+                most = -np.inf
+                for n in range(b * BLOCK, last):
+                    if _fits(nodes, n, request, sizes.least_memory[u]):
+                        most = max(most, _score(score, nodes, n, limit))
+                blocks.offer[u, b] = most
+                blocks.offer_of[u, b] = blocks.changes[b]
+            if blocks.offer[u, b] <= best_score:
+                continue
+            for n in range(b * BLOCK, last):
+                if _fits(nodes, n, request, memory):
+                    value = _score(score, nodes, n, limit)
+                    if value > best_score:
+                        best, best_score = n, value
+        chosen[k] = best
+        if best >= 0:
+            _take(nodes, sizes, k, best)
+            blocks.changes[best // BLOCK] += 1
+
+
+@in_place
+def fill_home(
+    nodes: Nodes,
+    sizes: Sizes,
+    entry: NDArray[np.int32],
+    first: NDArray[np.int64],
+    members: NDArray[np.int64],
+    chosen: NDArray[np.int32],
+) -> None:
+    """Place the requests in order on nodes of their entry clusters; cluster c has the nodes `members[first[c]:first[c + 1]]`."""
+    for k in range(len(chosen)):
+        request, memory = sizes.cpu_request[k], sizes.memory_mib[k]
+        best, best_score = -1, -np.inf
+        for j in range(first[entry[k]], first[entry[k] + 1]):
+            n = members[j]
+            if not _fits(nodes, n, request, memory):
+                continue
+            cpu_used = 1 - (nodes.cpu_millicores[n] - request) / nodes.cpu_allocatable[n]
+            memory_used = 1 - (nodes.memory_mib[n] - memory) / nodes.memory_allocatable[n]
+            value = (1 - cpu_used + 1 - memory_used) / 2 + (1 - abs(cpu_used - memory_used) / 2)
+            if value > best_score:
+                best, best_score = n, value
+        chosen[k] = best
+        if best >= 0:
+            _take(nodes, sizes, k, best)
+
+
+@in_place
+def _fits(nodes: Nodes, n: int, request: float, memory: float) -> bool:
+    return bool(nodes.ready[n] and nodes.cpu_millicores[n] >= request and nodes.memory_mib[n] >= memory)
+
+
+@in_place
+def _score(score: int, nodes: Nodes, n: int, limit: float) -> float:
+    if score == SHARE:
+        return float(-(nodes.be_limit[n] + limit) / nodes.lc_leaves[n])
+    free_memory = nodes.memory_mib[n] / nodes.memory_allocatable[n]
+    crowd = nodes.be_limit[n] / nodes.cpu_allocatable[n]
+    return float(0.4 * nodes.free_cpu[n] + 0.2 * free_memory - 0.4 * crowd)
+
+
+@in_place
+def _take(nodes: Nodes, sizes: Sizes, k: int, n: int) -> None:
+    nodes.cpu_millicores[n] -= sizes.cpu_request[k]
+    nodes.memory_mib[n] -= sizes.memory_mib[k]
+    nodes.be_limit[n] += sizes.cpu_limit[k]
