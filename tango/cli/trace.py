@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
 from tango.cli.trace_files import require_other_file
+from tango.domain.fleet import Fleet
+from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 from tango.errors import UsageError
 from tango.fleets import load_fleet
 from tango.traces import FORMATS, Reading, info_of, read_trace, write_trace
 from tango.traces.generators import PATTERNS, Recipe, generate
+from tango.traces.hotspots import FACTOR, Hotspots
 from tango.traces.own_format import ENDINGS
 from tango.traces.transforms import forget, rescale_work, select
+from tango.traces.workloads import LC_LOAD_SHARE, Workload, draw_requests, offered_load, trace_of
 
 _format = click.option(
     "--format", "format_", type=click.Choice(FORMATS), help="Format of the files; by default told by their content."
@@ -29,6 +34,28 @@ _skip_bad = click.option(
     help="Take the good rows; write the bad ones with their reasons to FILE.",
 )
 _fleet = click.option("--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.")
+_out = click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help=f"File to write ({', '.join(ENDINGS)})."
+)
+_lc_load_share = click.option(
+    "--lc-load-share",
+    type=click.FloatRange(0.0, 1.0),
+    default=LC_LOAD_SHARE,
+    show_default=True,
+    metavar="S",
+    help="Part of the load that LC offers.",
+)
+_hotspots = click.option(
+    "--hotspots", type=click.IntRange(min=1), metavar="K", help="Clusters that are hot at a time; they change."
+)
+_hotspot_factor = click.option(
+    "--hotspot-factor",
+    type=click.FloatRange(1.0),
+    default=FACTOR,
+    show_default=True,
+    metavar="F",
+    help="Arrivals at a hot cluster over those at another.",
+)
 _seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Equal seeds give equal bytes.")
 
 
@@ -85,20 +112,30 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
 @trace.command("generate")
 @click.argument("pattern", type=click.Choice(PATTERNS))
 @click.option("--rate", type=float, default=50.0, show_default=True, metavar="R", help="Requests per second, LC and BE together.")
+@click.option("--load", type=float, metavar="L", help="In place of --rate: offered CPU work over the CPU of the fleet.")
+@_lc_load_share
 @click.option("--duration", type=float, default=60.0, show_default=True, metavar="S", help="Seconds of trace time.")
 @click.option("--clusters", type=click.IntRange(min=1), help="Entry clusters; by default all of the fleet, or 3.")
 @click.option("--lc-share", type=click.FloatRange(0.0, 1.0), default=0.7, show_default=True, help="Share of LC requests, by count.")
 @click.option("--lc-work-s", type=float, metavar="S", help="Mean LC work in CPU-seconds; by default the fleet's, or 0.04.")
 @click.option("--be-work-s", type=float, metavar="S", help="Mean BE work in CPU-seconds; by default the fleet's, or 3.")
 @click.option("--fleet", help="Fleet (name or file) that names clusters and services; without it they are assigned at submit.")
-@click.option(
-    "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help=f"File to write ({', '.join(ENDINGS)})."
-)
+@_hotspots
+@_hotspot_factor
+@_out
 @_seed
 @output_option()
 def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
     """Generate a seeded trace: p1 (LC periodic, BE random), p2 (the reverse), p3 (both random) or borg (bursts as Google's)."""
     _check_ending(out)
+    fleet = load_fleet(options["fleet"]) if options["fleet"] else None
+    if options["load"] is not None:
+        _refuse_given("with --load", ("rate", "clusters", "lc_share", "lc_work_s", "be_work_s"))
+        if fleet is None:
+            raise UsageError("--load is a share of a fleet's CPU, expected also --fleet NAME")
+        _write_drawn(_workload((pattern,), (pattern,), options), fleet, options["seed"], out, output)
+        return
+    _refuse_given("without --load", ("lc_load_share",))
     recipe = Recipe(
         pattern=pattern,
         rate_per_s=options["rate"],
@@ -108,12 +145,75 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
         clusters=options["clusters"],
         lc_work_s=options["lc_work_s"],
         be_work_s=options["be_work_s"],
-        fleet=load_fleet(options["fleet"]) if options["fleet"] else None,
+        fleet=fleet,
+        hotspots=_hotspots_of(options),
     )
     made = generate(recipe)
     _write(made, out)
-    reading = Reading(made, "tango", (str(out),), len(made))
-    _show(reading, output)
+    _show(Reading(made, "tango", (str(out),), len(made)), output, fleet, recipe.duration_s)
+
+
+@trace.command()
+@click.option("--lc", multiple=True, metavar="SOURCE", help=f"Source of LC requests: {', '.join(PATTERNS)}, or files (repeatable).")
+@click.option("--be", multiple=True, metavar="SOURCE", help="Source of BE requests, likewise; one file for both keeps its mix.")
+@click.option(
+    "--fleet", required=True, help="Fleet (name or file) whose clusters the requests enter and whose services they are of."
+)
+@click.option("--load", type=float, metavar="L", help="Offered CPU work over the CPU of the fleet; by default as the files are.")
+@_lc_load_share
+@click.option("--duration", type=float, default=300.0, show_default=True, metavar="S", help="Seconds of trace time.")
+@click.option(
+    "--from", "from_s", type=float, default=0.0, metavar="S", help="Begin so many seconds after the files' first arrival."
+)
+@click.option("--be-from", "be_from_s", type=float, metavar="S", help="The same for BE files of their own.")
+@click.option("--as-recorded", is_flag=True, help="Keep the order of arrivals; by default the seed draws blocks of them anew.")
+@_hotspots
+@_hotspot_factor
+@_out
+@_seed
+@output_option()
+def compose(lc: tuple[str, ...], be: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
+    """Compose a trace from a source of LC and one of BE requests, scaled to a load of a fleet and redrawn by the seed."""
+    _check_ending(out)
+    require_other_file(out, [*lc, *be])
+    if options["load"] is None:
+        _refuse_given("without --load", ("lc_load_share",))
+    _write_drawn(_workload(lc, be, options), load_fleet(options["fleet"]), options["seed"], out, output)
+
+
+def _workload(lc: tuple[str, ...], be: tuple[str, ...], options: dict[str, Any]) -> Workload:
+    return Workload(
+        lc=lc,
+        be=be,
+        duration_s=options["duration"],
+        load=options["load"],
+        lc_load_share=options["lc_load_share"],
+        from_s=options.get("from_s", 0.0),
+        be_from_s=options.get("be_from_s"),
+        resample=not options.get("as_recorded", False),
+        hotspots=_hotspots_of(options),
+    )
+
+
+def _hotspots_of(options: dict[str, Any]) -> Hotspots | None:
+    if options["hotspots"] is None:
+        _refuse_given("without --hotspots", ("hotspot_factor",))
+        return None
+    return Hotspots(clusters=options["hotspots"], factor=options["hotspot_factor"])
+
+
+def _refuse_given(where: str, names: tuple[str, ...]) -> None:
+    """Refuse options that mean nothing with or without another."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.replace('_', '-')} has no meaning {where}")
+
+
+def _write_drawn(workload: Workload, fleet: Fleet, seed: int, out: Path, output: str) -> None:
+    made = trace_of(draw_requests(workload, fleet, seed), workload.label)
+    _write(made, out)
+    _show(Reading(made, "tango", (str(out),), len(made)), output, fleet, workload.duration_s)
 
 
 def _read(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None) -> Reading:
@@ -137,8 +237,14 @@ def _write(made: Trace, out: Path) -> None:
     say(f"{len(made)} requests written to {out}")
 
 
-def _show(reading: Reading, output: str) -> None:
-    print_mapping(dataclasses.asdict(info_of(reading)), output)
+def _show(reading: Reading, output: str, fleet: Fleet | None = None, duration_s: float = 0.0) -> None:
+    figures: dict[str, Any] = dataclasses.asdict(info_of(reading))
+    if fleet:
+        figures["offered_load"] = round(offered_load(reading.trace, fleet, duration_s), 6)
+        for service_class in ServiceClass:
+            load = offered_load(reading.trace, fleet, duration_s, service_class)
+            figures[f"{service_class.label}_load"] = round(load, 6)
+    print_mapping(figures, output)
 
 
 def _check_ending(out: Path) -> None:

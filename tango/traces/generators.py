@@ -20,6 +20,7 @@ from tango.domain.trace import Trace
 from tango.errors import UsageError
 from tango.traces import borg_shape
 from tango.traces.draws import lognormal, seeded
+from tango.traces.hotspots import Hotspots, moved
 from tango.traces.mapping import MEMORY_SPREAD, by_size
 from tango.traces.transforms import BE_CLIP, LC_CLIP, with_mean
 
@@ -64,6 +65,7 @@ class Recipe:
     """Mean BE work, exact; None: that of the fleet's services, or 3 s."""
     fleet: Fleet | None = None
     """Gives names of clusters and services; without it clusters are numbers and services are assigned when the trace is mapped."""
+    hotspots: Hotspots | None = None
 
     def __post_init__(self) -> None:
         if self.pattern not in PATTERNS:
@@ -106,11 +108,15 @@ def generate(recipe: Recipe) -> Trace:
     # Whole microseconds: what CSV shows is what the trace holds.
     arrival = np.round(arrival, 6)
     order = np.argsort(arrival, kind="stable")
+    arrival, cluster = arrival[order], cluster[order]
+    if recipe.hotspots:
+        n = len(recipe.cluster_names)
+        cluster = moved(cluster, arrival, recipe.hotspots, clusters=n, duration_s=recipe.duration_s, seed=recipe.seed)
     return Trace(
-        arrival_s=arrival[order],
+        arrival_s=arrival,
         service_class=classes[order],
         service=service[order],
-        cluster=cluster[order],
+        cluster=cluster,
         cpu_work_s=work_s[order],
         memory_mib=memory_mib[order],
         services=tuple(s.name for s in recipe.fleet.services) if recipe.fleet else ("",),
@@ -215,6 +221,9 @@ def _works(
 
 
 def _described(recipe: Recipe) -> str:
-    values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name not in ("pattern", "fleet")}
-    given = " ".join(f"{name}={value:g}" for name, value in values.items() if value is not None)
-    return f"generate {recipe.pattern} {given}" + (f" fleet={recipe.fleet.name}" if recipe.fleet else "")
+    left_out = ("pattern", "fleet", "hotspots")
+    values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe) if f.name not in left_out}
+    given = [f"{name}={value:g}" for name, value in values.items() if value is not None]
+    if recipe.hotspots:
+        given.append(f"hotspots={recipe.hotspots.clusters} factor={recipe.hotspots.factor:g}")
+    return " ".join(["generate", recipe.pattern, *given, *([f"fleet={recipe.fleet.name}"] if recipe.fleet else [])])

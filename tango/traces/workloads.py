@@ -162,9 +162,14 @@ def trace_of(requests: NewRequests, source: str) -> Trace:
     )
 
 
-def offered_load(requests: NewRequests, fleet: Fleet, duration_s: float) -> float:
-    """CPU work of the requests over what the fleet's CPU can do in that time."""
-    return float(requests.cpu_work_s.sum()) / (fleet_cores(fleet) * duration_s)
+def offered_load(
+    requests: NewRequests | Trace, fleet: Fleet, duration_s: float, service_class: ServiceClass | None = None
+) -> float:
+    """CPU work of the requests (of one class) over what the fleet's CPU can do in that time."""
+    work_s = requests.cpu_work_s
+    if service_class is not None:
+        work_s = work_s[requests.service_class == int(service_class)]
+    return float(work_s.sum()) / (fleet_cores(fleet) * duration_s)
 
 
 def fleet_cores(fleet: Fleet) -> float:

@@ -9,9 +9,13 @@ from tango.bench.trace_reading import measure
 from tango.fleets import load_fleet
 from tango.traces import info_of, read_trace
 from tango.traces.mapping import map_trace, speed_warning
-from tango.traces.transforms import cut, rescale_work
+from tango.traces.rate_curve import RateCurve
+from tango.traces.transforms import cut, rescale_work, select
+from tango.traces.workloads import Workload, draw_requests, offered_load
 
 GOOGLE_2011 = "google2011_task_events_t0-3600s.csv.gz"
+WORLD_CUP = "worldcup98_requests_per_minute_to_jun20.csv.gz"
+AZURE = "azure_llm2023_conv.csv.gz"
 
 
 def _real(traces_dir: Path, name: str) -> Path:
@@ -83,3 +87,69 @@ def test_alibaba_2018_is_best_effort(traces_dir: Path) -> None:
     assert (trace.arrival_s[0], trace.arrival_s[-1]) == (86_207.0, 389_738.0)
     assert trace.service_class.all()
     assert np.isnan(trace.cpu_work_s).sum() >= 50
+
+
+def test_the_world_cup_s_counts_are_read_and_not_expanded(traces_dir: Path) -> None:
+    """574,934,701 requests in 73,580 minutes, the busiest with 2,565 a second."""
+    reading = read_trace(_real(traces_dir, WORLD_CUP))
+    curve = reading.content
+    assert isinstance(curve, RateCurve)
+
+    assert (reading.format, reading.rows, info_of(reading).requests) == ("worldcup98", 73_580, 574_934_701)
+    assert round(curve.count.max() / 60) == 2565
+    # 1998-04-30 21:30 to 1998-06-20 24:00: 51 days, 2 h 30 min.
+    assert info_of(reading).span_s == 51 * 86400 + 9000
+
+
+def test_an_hour_of_the_world_cup_has_its_counts(traces_dir: Path) -> None:
+    """Cut before it is expanded; each minute has the recorded count."""
+    curve = read_trace(_real(traces_dir, WORLD_CUP)).content
+    assert isinstance(curve, RateCurve)
+    begin_s = 45 * 86400.0
+
+    trace = select(curve, from_s=begin_s, to_s=begin_s + 3600, seed=1)
+
+    recorded = curve.count[(curve.begin_s >= begin_s) & (curve.begin_s < begin_s + 3600)]
+    assert np.bincount((trace.arrival_s // 60).astype(int)).tolist() == recorded.tolist()
+
+
+@pytest.mark.parametrize(
+    ("lc", "be"), [(GOOGLE_2011, GOOGLE_2011), (AZURE, GOOGLE_2011), (WORLD_CUP, "alibaba2018_batch_task_kais_task1.csv.gz")]
+)
+def test_real_traces_are_scaled_to_a_load_and_redrawn(traces_dir: Path, lc: str, be: str) -> None:
+    """Of the fleet's CPU in both classes, within 1 %, and another seed draws other arrivals."""
+    sources = [(str(_real(traces_dir, name)),) for name in (lc, be)]
+    workload = Workload(lc=sources[0], be=sources[1], duration_s=300.0, load=0.9)
+    fleet = load_fleet("demo")
+    first, second = (draw_requests(workload, fleet, seed) for seed in (1, 2))
+    work_s = np.bincount(first.service_class, first.cpu_work_s)
+
+    assert offered_load(first, fleet, 300.0) == pytest.approx(0.9, rel=0.01)
+    assert work_s[0] / work_s.sum() == pytest.approx(0.4, rel=0.01)
+    assert len(first) == len(second)
+    assert not np.array_equal(first.due_s, second.due_s)
+
+
+def test_google_as_recorded_keeps_its_first_twenty_minutes(traces_dir: Path) -> None:
+    """Trace time 600 to 1,800 s has 14,976 requests, 315 of them LC, with the lives that were recorded."""
+    source = (str(_real(traces_dir, GOOGLE_2011)),)
+    workload = Workload(lc=source, be=source, duration_s=1200.0, resample=False)
+    requests = draw_requests(workload, load_fleet("demo"), 1)
+
+    assert np.bincount(requests.service_class).tolist() == [315, 14_661]
+
+
+def test_a_redrawn_google_trace_is_as_bursty_as_the_recorded_one(traces_dir: Path) -> None:
+    """The gaps of BE tasks: coefficients of variation of three seeds around that of the 50 minutes."""
+    source = (str(_real(traces_dir, GOOGLE_2011)),)
+    trace = read_trace(source).trace
+    gaps = np.diff(trace.arrival_s[trace.service_class == 1])
+    recorded = gaps.std() / gaps.mean()
+
+    redrawn = []
+    for seed in (1, 2, 3):
+        requests = draw_requests(Workload(lc=(), be=source, duration_s=3000.0), load_fleet("demo"), seed)
+        gaps = np.diff(requests.due_s)
+        redrawn.append(gaps.std() / gaps.mean())
+
+    assert np.mean(redrawn) == pytest.approx(recorded, rel=0.25)

@@ -12,6 +12,7 @@ from tango.errors import UsageError
 from tango.fleets import load_fleet
 from tango.traces import borg_shape, read_trace, write_trace
 from tango.traces.generators import PATTERNS, Recipe, generate
+from tango.traces.hotspots import Hotspots
 from tango.traces.own_format import encoded
 
 
@@ -155,3 +156,16 @@ def test_one_class_alone_and_a_single_request_work(pattern: str, share: float) -
     """Edges of mix and size."""
     assert len(_make(pattern, lc_share=share)) == 3000
     assert len(_make(pattern, lc_share=share, rate_per_s=1, duration_s=1)) == 1
+
+
+def test_hotspots_move_entries_and_nothing_else() -> None:
+    """A generated trace with a flash crowd has the arrivals and works of the one without, in its own words in `source`."""
+    plain, hot = _make(clusters=10), _make(clusters=10, hotspots=Hotspots(clusters=1, factor=10.0))
+    sixth = hot.cluster[hot.arrival_s < 10]
+
+    np.testing.assert_array_equal(plain.arrival_s, hot.arrival_s)
+    np.testing.assert_array_equal(plain.cpu_work_s, hot.cpu_work_s)
+    # Ten to nine: of some 500 requests in the first sixth 263 enter at one cluster, and 26 would else.
+    assert np.bincount(sixth).max() > 0.4 * len(sixth)
+    assert np.bincount(plain.cluster[plain.arrival_s < 10]).max() < 0.25 * len(sixth)
+    assert "hotspots=1 factor=10" in hot.source
