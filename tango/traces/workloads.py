@@ -83,9 +83,20 @@ class Workload:
 
     @property
     def label(self) -> str:
-        """A short name for tables: sources and load."""
+        """A short name for tables: sources, load, and what is not as by default; the duration and folders of files are left out."""
         names = [_short(source) for source in dict.fromkeys((self.lc, self.be)) if source]
-        return "+".join(names) + (f"@{self.load:g}" if self.load is not None else "")
+        parts = ["+".join(names) + (f"@{self.load:g}" if self.load is not None else "")]
+        if self.load is not None and self.lc_load_share != LC_LOAD_SHARE:
+            parts.append(f"lc={self.lc_load_share:g}")
+        if self.from_s or self.be_from_s:
+            parts.append("from=" + ",".join(f"{begin:g}" for begin in (self.from_s, self.be_from_s) if begin is not None))
+        if not self.resample:
+            parts.append("as-recorded")
+        if self.hotspots:
+            parts.append(f"hot={self.hotspots.clusters}x{self.hotspots.factor:g}/{self.hotspots.moves}")
+        if self.phase_spread != PHASE_SPREAD:
+            parts.append(f"phases={self.phase_spread:g}")
+        return " ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
         """The workload as JSON holds it."""

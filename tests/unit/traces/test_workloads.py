@@ -97,8 +97,20 @@ def test_a_workload_survives_json() -> None:
     workload = _generated("p1", load=0.95, lc_load_share=0.25, phase_spread=1.0, hotspots=Hotspots(clusters=2, factor=3.0))
 
     assert Workload.from_dict(json.loads(json.dumps(workload.as_dict()))) == workload
-    assert workload.label == "p1@0.95"
-    assert _generated("p1", be=("borg",)).label == "p1+borg@0.8"
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        ({}, "p1@0.8"),
+        ({"be": ("borg",), "lc_load_share": 0.25}, "p1+borg@0.8 lc=0.25"),
+        ({"lc": ("a/x.csv.gz", "a/y.csv.gz"), "be": (), "load": None, "from_s": 5.0, "resample": False}, "x… from=5 as-recorded"),
+        ({"hotspots": Hotspots(clusters=2), "phase_spread": 1.0}, "p1@0.8 hot=2x5/6 phases=1"),
+    ],
+)
+def test_a_label_tells_what_is_not_as_by_default(options: dict, label: str) -> None:
+    """Two scenarios of a sweep have two names."""
+    assert _generated("p1", **options).label == label
 
 
 def test_phases_can_be_spread_over_the_clusters_or_be_one() -> None:
