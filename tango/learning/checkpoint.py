@@ -18,6 +18,7 @@ from tango.learning.network import PlacementNetwork
 
 FORMAT_VERSION = 1
 MOST_BYTES = 16 * 2**20
+MOST_HIDDEN = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +39,50 @@ def shipped_path(policy: str = "dcg-be") -> Path:
     return Path(str(resources.files("tango.learning") / "data" / f"{policy}.pt"))
 
 
-def save_checkpoint(network: PlacementNetwork, path: Path, *, name: str, trained: dict[str, Any]) -> str:
+def save_checkpoint(network: PlacementNetwork, path: Path, *, name: str, trained: dict[str, Any], policy: str = "dcg-be") -> str:
     """Write a network, whole or not at all, and give the file's SHA-256."""
-    held = io.BytesIO()
-    torch.save(
+    return write_file(
         {
-            "format_version": FORMAT_VERSION,
+            "policy": policy,
             "feature_schema": SCHEMA,
             "name": name,
             "hidden": network.hidden,
             "trained": trained,
             "weights": network.state_dict(),
         },
-        held,
+        path,
     )
+
+
+def load_checkpoint(path: Path, policy: str = "dcg-be") -> Checkpoint:
+    """Read a placement network for inference.
+
+    Raises: CheckpointError with what was found and expected, for a file that is missing, too large, damaged, of another format, policy
+    or feature schema, or whose weights do not fit or are not finite.
+    """
+    found, digest = read_file(path, policy=policy, schema=SCHEMA)
+    network = PlacementNetwork(width_of(found, path))
+    try:
+        network.load_state_dict(found["weights"])
+    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"checkpoint {path} has weights that do not fit: {str(error).splitlines()[0][:120]}") from error
+    if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
+        raise CheckpointError(f"checkpoint {path} has weights that are not finite")
+    network.eval()
+    trained = found.get("trained")
+    return Checkpoint(
+        network=network,
+        name=str(found.get("name", path.stem)),
+        digest=digest,
+        path=str(path),
+        trained=trained if isinstance(trained, dict) else {},
+    )
+
+
+def write_file(content: dict[str, Any], path: Path) -> str:
+    """Write what a checkpoint holds, whole or not at all, and give the file's SHA-256."""
+    held = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **content}, held)
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_bytes(held.getvalue())
@@ -59,12 +90,8 @@ def save_checkpoint(network: PlacementNetwork, path: Path, *, name: str, trained
     return hashlib.sha256(held.getvalue()).hexdigest()
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a network for inference.
-
-    Raises: CheckpointError with what was found and expected, for a file that is missing, too large, damaged, of another format or
-    feature schema, or whose weights do not fit or are not finite.
-    """
+def read_file(path: Path, *, policy: str, schema: str) -> tuple[dict[str, Any], str]:
+    """What a checkpoint of this policy and feature list holds, and its SHA-256. Raises: CheckpointError."""
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
@@ -80,26 +107,19 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if not isinstance(found, dict) or found.get("format_version") != FORMAT_VERSION:
         version = found.get("format_version") if isinstance(found, dict) else None
         raise CheckpointError(f"checkpoint {path} has format {version}, expected {FORMAT_VERSION}; train it again")
-    if found.get("feature_schema") != SCHEMA:
+    # Files from before there were other learned policies name none.
+    if found.get("policy", "dcg-be") != policy:
+        raise CheckpointError(f"checkpoint {path} is of policy {found.get('policy', 'dcg-be')!r}, expected one of {policy!r}")
+    if found.get("feature_schema") != schema:
         raise CheckpointError(
             f"checkpoint {path} was trained on other features than this version of Tango computes; train it again"
         )
+    return found, hashlib.sha256(content).hexdigest()
+
+
+def width_of(found: dict[str, Any], path: Path) -> int:
+    """The width of the hidden layers. Raises: CheckpointError if it is none."""
     hidden = found.get("hidden")
-    if not isinstance(hidden, int) or not 1 <= hidden <= 1024:
-        raise CheckpointError(f"checkpoint {path} has width {hidden!r}, expected a whole number from 1 to 1024")
-    network = PlacementNetwork(hidden)
-    try:
-        network.load_state_dict(found["weights"])
-    except (KeyError, RuntimeError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"checkpoint {path} has weights that do not fit: {str(error).splitlines()[0][:120]}") from error
-    if not all(bool(torch.isfinite(weight).all()) for weight in network.state_dict().values()):
-        raise CheckpointError(f"checkpoint {path} has weights that are not finite")
-    network.eval()
-    trained = found.get("trained")
-    return Checkpoint(
-        network=network,
-        name=str(found.get("name", path.stem)),
-        digest=hashlib.sha256(content).hexdigest(),
-        path=str(path),
-        trained=trained if isinstance(trained, dict) else {},
-    )
+    if not isinstance(hidden, int) or not 1 <= hidden <= MOST_HIDDEN:
+        raise CheckpointError(f"checkpoint {path} has width {hidden!r}, expected a whole number from 1 to {MOST_HIDDEN}")
+    return hidden

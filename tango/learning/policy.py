@@ -1,4 +1,4 @@
-"""`dcg-be` as the scheduler calls it: the network when it can decide, the fallback with its reason when it cannot."""
+"""`dcg-be` and `gnn-sac` as the scheduler calls them: the network when it can decide, the fallback with its reason when it cannot."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class NetworkBePolicy:
         self.refused = ""
         torch.set_num_threads(1)
         try:
-            self.checkpoint = load_checkpoint(Path(path) if path else shipped_path(name))
+            self.checkpoint = load_checkpoint(Path(path) if path else shipped_path(name), name)
             # torch and the compiled loop take a second for their first call: before the first request, not in its tick.
             place_by_network(self.checkpoint.network, smallest_pending(), smallest_snapshot())
         except CheckpointError as error:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import compiled, in_place
+from tango.compiled import compiled, in_place, inlined
 
 ROUND_ROBIN, LEAST_LOADED, GREEDY, FLOW, SCORING, LEARNED, PYTHON = range(7)
 """Codes of LC policies in compiled code; `PYTHON` makes the simulator return to the interpreter."""
@@ -27,7 +27,16 @@ FREE_CPU_WEIGHT, FREE_MEMORY_WEIGHT, NEAR_WEIGHT, QUEUE_WEIGHT = range(4)
 
 CANDIDATES = 8
 """Clusters that `LEARNED` looks at: the nearest with an instance."""
-LEARNED_FEATURES = 6
+OFFER_FEATURES = (
+    "network time / budget, at most 4",
+    "expected time on the node / budget, at most 4",
+    "the offer is of the entry cluster",
+    "work in flight / instance limit / budget, at most 4",
+    "share of the node's CPU in use",
+    "least slack of the node's LC services, at least -4",
+)
+"""What `LEARNED` sees of an offer, as `learned_features` computes it; a checkpoint holds for this list alone."""
+LEARNED_FEATURES = len(OFFER_FEATURES)
 
 
 class Terrain(NamedTuple):
@@ -105,7 +114,7 @@ class Exploration(NamedTuple):
     """(m,) candidate taken; -1: none."""
 
 
-@in_place
+@inlined
 def time_on_node_s(work_s: float, limit_cores: float, places: float, in_flight: float) -> float:
     """Expected time of one more request on a node, network excluded: service under processor sharing, and waiting for memory.
 
@@ -120,7 +129,7 @@ def time_on_node_s(work_s: float, limit_cores: float, places: float, in_flight: 
     return service_s + waiting_s
 
 
-@in_place
+@inlined
 def set_price(policy: int, t: Terrain, b: Belief, s: int, n: int) -> None:
     """Work out the price of node n for service s."""
     if policy == SCORING:
@@ -138,7 +147,7 @@ def set_price(policy: int, t: Terrain, b: Belief, s: int, n: int) -> None:
         b.price[s, n] = time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], b.in_flight[s, n])
 
 
-@in_place
+@inlined
 def set_offer(t: Terrain, b: Belief, s: int, c: int) -> None:
     """Find the cheapest node of cluster c for service s; among equals the first."""
     node, least = -1, np.inf
@@ -165,7 +174,7 @@ def set_prices(policy: int, t: Terrain, b: Belief) -> None:
             set_offer(t, b, s, c)
 
 
-@in_place
+@inlined
 def count_in(policy: int, t: Terrain, b: Belief, s: int, n: int, requests: float) -> None:
     """Add requests to what is believed to be in flight on a node."""
     b.in_flight[s, n] += requests
@@ -173,13 +182,13 @@ def count_in(policy: int, t: Terrain, b: Belief, s: int, n: int, requests: float
     set_offer(t, b, s, t.cluster_of[n])
 
 
-@in_place
+@inlined
 def network_s(t: Terrain, entry: int, c: int, s: int) -> float:
     """Round trip and transfer from an entry to a cluster."""
     return float(t.rtt_s[entry, c] + t.payload_kib[s] * t.s_per_kib[entry, c])
 
 
-@in_place
+@inlined
 def _carried(t: Terrain, entry: int, c: int, s: int, requests: float) -> bool:
     """Whether the link from the entry to a cluster carries this many payloads within the service's target."""
     return bool(requests * t.payload_kib[s] * t.s_per_kib[entry, c] <= t.target_s[s])
@@ -232,7 +241,7 @@ def dispatch(
         count_in(policy, t, b, s, n, 1.0)
 
 
-@in_place
+@inlined
 def _within_budget(policy: int, t: Terrain, b: Belief, entry: int, s: int, budget_s: float, sent: NDArray[np.float64]) -> int:
     """The cheapest node within the budget over a link with room, else the cheapest of all; ties go to the lower row."""
     best, best_s = -1, np.inf
@@ -325,7 +334,7 @@ def _by_network(t: Terrain, b: Belief, entry: int, s: int, budget_s: float, row:
 
 @in_place
 def learned_features(t: Terrain, b: Belief, entry: int, s: int, c: int, n: int, budget_s: float, out: NDArray[np.float64]) -> None:
-    """(LEARNED_FEATURES,) of an offer, ratios to the budget: network, time on the node, home, queue, CPU in use, slack."""
+    """Fill in the `OFFER_FEATURES` of an offer."""
     out[0] = min(4.0, network_s(t, entry, c, s) / budget_s)
     out[1] = min(4.0, time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], b.in_flight[s, n]) / budget_s)
     out[2] = 1.0 if c == entry else 0.0
