@@ -8,7 +8,7 @@ import highspy
 import numpy as np
 from numpy.typing import NDArray
 
-TIME_LIMIT_S = 25.0
+TIME_LIMIT_S = 15.0
 """HiGHS stops then. What it gives is still a bound, since `Packing.most` takes any prices; only a looser one."""
 
 
