@@ -34,6 +34,17 @@ def in_place(function: Callable[P, R]) -> Callable[P, R]:
         return _compiled(function, {})
 
 
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """As `in_place`, and part of its callers' machine code: for steps that take large tuples and are called for every event.
+
+    A call passes every word of every array of a tuple; where the engine's whole state is handed on, that takes longer than the step.
+    """
+    try:
+        return _compiled(function, {"_nrt": False, "forceinline": True})
+    except (KeyError, TypeError):
+        return in_place(function)
+
+
 def _compiled(function: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:
     try:
         kernel: Callable[P, R] = njit(cache=True, **options)(function)

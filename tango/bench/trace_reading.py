@@ -107,10 +107,11 @@ def _main(side: str, path: str) -> None:
     else:
         pa.csv.read_csv(path, read_options=pa.csv.ReadOptions(autogenerate_column_names=True))
     seconds = time.perf_counter() - begin
-    print(json.dumps({"seconds": seconds, "peak_mib": _peak_mib()}))
+    print(json.dumps({"seconds": seconds, "peak_mib": peak_mib()}))
 
 
-def _peak_mib() -> float:
+def peak_mib() -> float:
+    """The most memory that this process ever had resident."""
     # Not ru_maxrss where it can be helped: Linux lets a child inherit the peak of the process that started it.
     status = Path("/proc/self/status")
     if status.exists():

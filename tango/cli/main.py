@@ -18,6 +18,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "env": ("tango.cli.stack:env", "Print the settings with which celery, psql and Flower reach the stack."),
     "demo": ("tango.cli.demo:demo", "Start everything, replay a minute of mixed requests, show the result, stop."),
     "run": ("tango.cli.run:run", "Submit traces; list, show, follow, cancel and delete runs."),
+    "simulate": ("tango.cli.simulate:simulate", "Simulate a trace under a system on a fleet, on virtual time."),
+    "compare": ("tango.cli.compare:compare", "Compare systems on the same requests, paired by seed."),
     "report": ("tango.cli.report:report", "Write a run's report: one self-contained HTML page."),
     "sql": ("tango.cli.sql:sql", "Query run history, read-only."),
     "trace": ("tango.cli.trace:trace", "Look at, convert and generate traces."),

@@ -8,7 +8,8 @@ request, and the links are nested capacities, so filling the cheapest free unit 
 Edmonds 1971). `lc_flow_solver.py` states the same flow for OR-tools, and a test holds the one to the other.
 
 `load-greedy` fills by the same expected completion and does not know the links. `ceres` takes the least loaded instance of the entry
-cluster (Yu et al., "CERES: Container-based elastic resource management system for mixed workloads", ICPP 2021, which manages single clusters).
+cluster (Yu et al., "CERES: Container-based elastic resource management system for mixed workloads", ICPP 2021, which manages single
+clusters).
 `round-robin` is kube-proxy's turn over the ready endpoints of a Service in the entry cluster; the turn follows the request's id, so that it
 needs no state. `scoring` weighs free CPU, free memory, nearness and a short queue; the weights are settings, found by `tango tune`.
 `dsaco` scores the offers of the nearest clusters by a learned layer (`tango/learning`).

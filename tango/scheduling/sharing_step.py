@@ -5,8 +5,8 @@ Per (service, node): slack = 1 - tail latency / target over a sliding window. Be
 
 - `HRM`. CPU is compressible: a larger LC limit squeezes BE at once, because the node serves LC first. Room among the requests is
   not: where the grown instance's request no longer fits beside what BE holds, BE is evicted, least work lost first. Source: Tango
-  (Feng et al., ICPP 2023), D-VPA and HRM. Departures: slack instead of a fixed share; growth by a factor of the overrun, since one step must at
-  least cover the backlog that made the slack negative.
+  (Feng et al., ICPP 2023), D-VPA and HRM. Departures: slack instead of a fixed share; growth by a factor of the overrun, since one
+  step must at least cover the backlog that made the slack negative.
 - `CERES`. The same growth within what is free, nothing is evicted; a node whose slack is short cuts the limits of its BE pods, and
   gives them back when there is slack. Source: Yu et al., "CERES: Container-based elastic resource management system for mixed
   workloads", ICPP 2021. Departures: one controller a node over all its LC services (the least slack rules), multiplicative steps.

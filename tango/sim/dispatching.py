@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import in_place
+from tango.compiled import in_place, inlined
 from tango.node_model import kernel
 from tango.scheduling import lc_dispatch
 from tango.scheduling.lc_dispatch import Belief, Terrain
@@ -52,7 +52,7 @@ def publish(e: Engine, now_s: float) -> None:
         e.lists.sent_last[c] = -1
 
 
-@in_place
+@inlined
 def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Lists, now_s: float) -> None:
     """Take in what has arrived by now: LC into the batch, by entry cluster and in order of arrival within it, BE to the pending."""
     first = clock.cursor
@@ -125,7 +125,7 @@ def dispatch_batch(e: Engine, now_s: float) -> None:
     write_cycle(e, now_s, placed, late, shed, most_s)
 
 
-@in_place
+@inlined
 def carry_out(
     e: Engine, c: int, rows: NDArray[np.int64], shed: NDArray[np.bool_], now_s: float, sent_s: float
 ) -> tuple[int, int, int]:
@@ -168,7 +168,7 @@ def write_cycle(e: Engine, now_s: float, placed: int, late: int, shed: int, deci
     e.clock[0].cycles += 1
 
 
-@in_place
+@inlined
 def believe(
     policy: int,
     home: int,
@@ -199,7 +199,7 @@ def believe(
         r = sent.sent_before
 
 
-@in_place
+@inlined
 def put_back(
     home: int,
     rows: NDArray[np.int64],
@@ -229,7 +229,7 @@ def put_back(
             lists.sent[s, t.cluster_of[chosen[r]]] = 0.0
 
 
-@in_place
+@inlined
 def _restore(s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
     c = t.cluster_of[n]
     b.in_flight[s, n] = published.in_flight[s, n]
@@ -239,7 +239,7 @@ def _restore(s: int, n: int, t: Terrain, b: Belief, published: Published) -> Non
     b.best_price[s, c] = published.best_price[s, c]
 
 
-@in_place
+@inlined
 def send(
     home: int,
     r: int,

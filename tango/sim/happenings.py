@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import in_place
+from tango.compiled import in_place, inlined
 from tango.node_model import kernel
 from tango.node_model.state import FREE
 from tango.sim.codes import (
@@ -36,7 +36,7 @@ from tango.sim.heap import USED, pop, push
 from tango.sim.state import Engine
 
 
-@in_place
+@inlined
 def happen(e: Engine, end_s: float) -> None:
     """Everything on the heap before `end_s`."""
     heap, counts = e.heap, e.heap_counts
@@ -63,7 +63,7 @@ def happen(e: Engine, end_s: float) -> None:
             audit(e)
 
 
-@in_place
+@inlined
 def run_nodes(e: Engine, end_s: float) -> None:
     """Run every node that has something to end by `end_s`."""
     nodes = e.states.nodes
@@ -102,7 +102,7 @@ def catch_up(e: Engine, now_s: float) -> None:
 # ---- LC ------------------------------------------------------------------------------------------------------------------
 
 
-@in_place
+@inlined
 def _lc_arrives(e: Engine, r: int, epoch: int, at_s: float) -> None:
     row = e.progress[r]
     if row.state != DISPATCHED or row.attempts != epoch:
@@ -123,7 +123,7 @@ def _lc_arrives(e: Engine, r: int, epoch: int, at_s: float) -> None:
     e.clock[0].in_nodes += 1
 
 
-@in_place
+@inlined
 def _lc_ends(e: Engine, n: int, r: int, started_s: float, finished_s: float) -> None:
     clock, row = e.clock[0], e.progress[r]
     s, home, c = e.arrivals.service[r], e.arrivals.entry[r], e.terrain.cluster_of[n]
@@ -144,7 +144,7 @@ def _lc_ends(e: Engine, n: int, r: int, started_s: float, finished_s: float) -> 
         clock.abroad += 1
 
 
-@in_place
+@inlined
 def answer(e: Engine) -> None:
     """Send this window's answers from other clusters home, in order of time, one after another over each cluster's link."""
     clock, t = e.clock[0], e.terrain
@@ -170,7 +170,7 @@ def answer(e: Engine) -> None:
     clock.abroad = 0
 
 
-@in_place
+@inlined
 def remember(e: Engine, s: int, n: int, latency_s: float, at_s: float) -> None:
     """Note an answer for the tail of its (service, node)."""
     tails = e.tails
@@ -184,7 +184,7 @@ def remember(e: Engine, s: int, n: int, latency_s: float, at_s: float) -> None:
 # ---- BE ------------------------------------------------------------------------------------------------------------------
 
 
-@in_place
+@inlined
 def _pod_starts(e: Engine, r: int, epoch: int, at_s: float) -> None:
     """The kubelet admits a pod by requests of CPU and by memory, or refuses it."""
     row = e.progress[r]
@@ -213,7 +213,7 @@ def _pod_starts(e: Engine, r: int, epoch: int, at_s: float) -> None:
     kernel.add_pod(e.states, n, r, request, limit_cores, e.arrivals.work_s[r], memory, at_s)
 
 
-@in_place
+@inlined
 def _pod_ends(e: Engine, n: int, r: int, started_s: float, finished_s: float) -> None:
     row = e.progress[r]
     row.state = SUCCEEDED
@@ -226,14 +226,14 @@ def _pod_ends(e: Engine, n: int, r: int, started_s: float, finished_s: float) ->
     close_books(e, r, n)
 
 
-@in_place
+@inlined
 def _leave_node(e: Engine, r: int, n: int) -> None:
     site = e.sites[n]
     site.run_request -= e.be.request[e.arrivals.service[r]]
     site.run_memory -= e.arrivals.memory_mib[r]
 
 
-@in_place
+@inlined
 def open_books(e: Engine, r: int, n: int) -> None:
     """Count a pod in by the centre's books."""
     site, s = e.sites[n], e.arrivals.service[r]
@@ -243,7 +243,7 @@ def open_books(e: Engine, r: int, n: int) -> None:
     site.placed_pods += 1.0
 
 
-@in_place
+@inlined
 def close_books(e: Engine, r: int, n: int) -> None:
     """Count a pod out again."""
     site, s = e.sites[n], e.arrivals.service[r]

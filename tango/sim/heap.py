@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import in_place
+from tango.compiled import in_place, inlined
 
 EVENT = np.dtype(
     [
@@ -26,13 +26,14 @@ EVENT = np.dtype(
 USED, NEXT_SEQUENCE = 0, 1  # places in `counts`
 
 
-@in_place
-def _before(a: Any, b: Any) -> bool:
-    if a.at_s != b.at_s:
-        return bool(a.at_s < b.at_s)
-    if a.kind != b.kind:
-        return bool(a.kind < b.kind)
-    return bool(a.sequence < b.sequence)
+@inlined
+def _before(at_s: float, kind: int, sequence: int, event: Any) -> bool:
+    """Whether (at_s, kind, sequence) comes before an event."""
+    if at_s != event.at_s:
+        return bool(at_s < event.at_s)
+    if kind != event.kind:
+        return bool(kind < event.kind)
+    return bool(sequence < event.sequence)
 
 
 @in_place
@@ -47,50 +48,44 @@ def push(
 ) -> None:
     """Add an event; there must be room."""
     place = counts[USED]
-    event = heap[place]
-    event.at_s = at_s
-    event.kind = kind
-    event.sequence = counts[NEXT_SEQUENCE]
-    event.target = target
-    event.epoch = epoch
-    event.size = size
+    sequence = counts[NEXT_SEQUENCE]
     counts[USED] += 1
     counts[NEXT_SEQUENCE] += 1
     while place > 0:
         parent = (place - 1) >> 1
-        if _before(heap[parent], heap[place]):
+        if not _before(at_s, kind, sequence, heap[parent]):
             break
-        _swap(heap, parent, place)
+        heap[place] = heap[parent]
         place = parent
+    event = heap[place]
+    event.at_s = at_s
+    event.kind = kind
+    event.sequence = sequence
+    event.target = target
+    event.epoch = epoch
+    event.size = size
 
 
 @in_place
 def pop(heap: NDArray[np.void], counts: NDArray[np.int64]) -> None:
-    """Remove the first event, `heap[0]`."""
+    """Remove the first event, `heap[0]`; the place behind the last in use is scratch."""
     counts[USED] -= 1
     used = counts[USED]
     if used == 0:
         return
-    heap[0] = heap[used]
+    last = heap[used]
+    at_s, kind, sequence = last.at_s, last.kind, last.sequence
     place = 0
     while True:
         child = 2 * place + 1
         if child >= used:
-            return
-        if child + 1 < used and _before(heap[child + 1], heap[child]):
-            child += 1
-        if _before(heap[place], heap[child]):
-            return
-        _swap(heap, place, child)
+            break
+        if child + 1 < used:
+            right = heap[child + 1]
+            if _before(right.at_s, right.kind, right.sequence, heap[child]):
+                child += 1
+        if _before(at_s, kind, sequence, heap[child]):
+            break
+        heap[place] = heap[child]
         place = child
-
-
-@in_place
-def _swap(heap: NDArray[np.void], a: int, b: int) -> None:
-    one, other = heap[a], heap[b]
-    one.at_s, other.at_s = other.at_s, one.at_s
-    one.sequence, other.sequence = other.sequence, one.sequence
-    one.kind, other.kind = other.kind, one.kind
-    one.target, other.target = other.target, one.target
-    one.epoch, other.epoch = other.epoch, one.epoch
-    one.size, other.size = other.size, one.size
+    heap[place] = heap[used]

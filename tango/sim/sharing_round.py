@@ -65,15 +65,23 @@ def measure(rules: Rules, tails: Tails, place: int, now_s: float) -> None:
     """Tail latency of one (service, node) over the window: the quantile, linear between ranks, as PostgreSQL's `percentile_cont`."""
     ranked = tails.sorted_s
     count = 0
-    for k in range(tails.at_s.shape[1]):
-        if tails.at_s[place, k] > now_s - rules.tail_window_s:
-            value = tails.latency_s[place, k]
-            j = count
-            while j > 0 and ranked[j - 1] > value:
-                ranked[j] = ranked[j - 1]
-                j -= 1
-            ranked[j] = value
-            count += 1
+    held = tails.at_s.shape[1]
+    since_s = now_s - rules.tail_window_s
+    newest = tails.head[place] - 1
+    for back in range(held):
+        at_s = tails.at_s[place, (newest - back) % held]
+        if at_s <= since_s:
+            # Answers come in order of time but for those from abroad, which are noted at the end of their window.
+            if at_s <= since_s - rules.window_s:
+                break
+            continue
+        value = tails.latency_s[place, (newest - back) % held]
+        j = count
+        while j > 0 and ranked[j - 1] > value:
+            ranked[j] = ranked[j - 1]
+            j -= 1
+        ranked[j] = value
+        count += 1
     tails.samples[place] = count
     if count == 0:
         tails.tail_ms[place] = np.nan

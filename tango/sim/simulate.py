@@ -58,15 +58,19 @@ def simulate(
     costs: DecisionCosts | None = None,
     lc: LcPolicy | None = None,
     be: BePolicy | None = None,
+    explore: lc_dispatch.Exploration | None = None,
     progress: Progress | None = None,
 ) -> SimulatedRun:
     """Run to the end of the last request. Equal arguments give equal results, bit for bit.
 
     `span_s` is the trace's span (default: the last arrival), which the window of the figures follows. Policies are looked up by the
-    names of `system` unless they are given.
+    names of `system` unless they are given. `explore` is for training a learned LC policy: noise to sample by, and room for what its
+    choices saw, a row for each request.
     Raises: Deadlock when nothing can ever run any more; ImpossiblePlan for a plan that cannot be carried out.
     """
     run = _Run(fleet, requests, system, settings, seed=seed, span_s=span_s, outages=outages, costs=costs, lc=lc, be=be)
+    if explore is not None:
+        run.explore(explore)
     run.go(progress)
     return run.result()
 
@@ -121,6 +125,10 @@ class _Run:
             self._world.make_room(events=1)
             push(self._world.engine.heap, self._world.engine.heap_counts, at_s, happening, node, 0, 0.0)
         self._took_s = 0.0
+
+    def explore(self, noise: lc_dispatch.Exploration) -> None:
+        """Let the learned LC policy sample."""
+        self._world.engine = self._world.engine._replace(explore=noise)
 
     # ---- the loop --------------------------------------------------------------------------------------------------------
 

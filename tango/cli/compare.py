@@ -1,0 +1,151 @@
+"""`tango compare`: systems side by side on the same requests, paired by seed."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.progress import progress
+from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_of, workload_options
+from tango.errors import UsageError
+
+if TYPE_CHECKING:
+    from tango.control.comparison import CellResult
+    from tango.sim.cells import Cell
+
+ALL_SYSTEMS = "k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango"
+FIRST_SEED = 3_000_000
+"""Seeds of comparisons begin here: training and tuning use lower ones (docs/results.md)."""
+
+
+@click.command()
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
+@click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).")
+@click.option("--systems", default=ALL_SYSTEMS, show_default=True, help="Systems, or mixes LC/BE/SHARING, separated by commas.")
+@click.option("--baseline", help="What the others are compared with; default: the first system.")
+@click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
+@click.option("--first-seed", type=click.IntRange(min=0), default=FIRST_SEED, show_default=True, help="The first of them.")
+@click.option(
+    "--as-recorded", is_flag=True, help="Keep the arrivals of trace files; a seed then draws works, entries and services."
+)
+@workload_options
+@rule_options
+@click.option("--no-bound", is_flag=True, help="Do not solve the offline bound.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--on",
+    type=click.Choice(("here", "celery")),
+    default="here",
+    show_default=True,
+    help="Where: processes here, or the stack's workers.",
+)
+@click.option("--record", is_flag=True, help="With --on celery: keep the request rows of every run as well.")
+@click.option("--fresh", is_flag=True, help="Simulate again what was finished before.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the page with the plots here.")
+@output_option()
+def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
+    """Compare systems on the same requests, paired by seed. Each TRACE (a file or a pattern) is a scenario of its own.
+
+    \b
+        tango compare p1 p2 p3 --fleet paper --load 0.8 --duration 600 --seeds 5 -j 2 --report compare.html
+        tango compare lc.csv --be-trace be.csv --fleet testbed --load 0.9 --systems load-greedy,tango
+        tango compare p3 --systems dss-lc/load-greedy/hrm,tango             # what learning adds
+    """
+    began_s = time.monotonic()
+    cells = _cells(traces, options)
+    systems = list(dict.fromkeys(cell.system.name for cell in cells))
+    baseline = options["baseline"] or systems[0]
+    if baseline not in systems:
+        raise UsageError(f"the baseline {baseline!r} is not among the systems: {', '.join(systems)}")
+    if options["record"] and options["on"] != "celery":
+        raise UsageError("--record keeps rows in the stack's database: it goes with --on celery")
+    results = _results(cells, options)
+
+    from tango.control.comparison import compare as compared
+    from tango.control.comparison import comparison_table
+
+    comparison = compared(results, baseline)
+    command = shlex.join(["tango", *sys.argv[1:]])
+    if options["report"]:
+        from tango.report.comparison_page import comparison_page
+
+        page = comparison_page(
+            comparison,
+            title=f"{' '.join(traces)} on {results[0].fleet}",
+            command=command,
+            fleet_hash=results[0].fleet_hash,
+            notes=list(comparison.notes),
+        )
+        options["report"].write_text(page, encoding="utf-8")
+        say(f"page written to {options['report']}")
+    for note in comparison.notes:
+        say(f"note: {note}")
+    if output in ("json", "yaml"):
+        print_mapping({**comparison.as_dict(), "command": command, "fleet_hash": results[0].fleet_hash}, output)
+        return
+    columns, rows = comparison_table(comparison)
+    shown = [
+        Column(c.key, title=c.title, priority=c.priority, justify="right" if c.right else "left", wide=c.wide) for c in columns
+    ]
+    print_rows(rows, shown, output)
+    sizes = sorted({int(r.figures["simulated_requests"] or 0) for r in results})
+    size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
+    took = f"{time.monotonic() - began_s:.0f} s"
+    say(f"{len(results)} cells of {size} requests in {took}; fleet {results[0].fleet_hash[:12]}")
+    say(f"again: {command}")
+
+
+def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
+    """Seed by seed, so that the systems of a seed share the requests that a process has drawn."""
+    from tango.sim.cells import Cell
+
+    fleet = fleet_text(options["fleet_name"])
+    systems = systems_of(options["systems"], options)
+    variations = variations_of(options)
+    seeds = range(options["first_seed"], options["first_seed"] + options["seeds"])
+    workloads = [workload_of((trace,), options, resample=not options["as_recorded"]) for trace in traces]
+    return [
+        Cell(
+            workload=workload,
+            fleet=fleet,
+            system=system,
+            seed=seed,
+            settings=changes,
+            variation=label,
+            bound=not options["no_bound"],
+        )
+        for workload in workloads
+        for label, changes in variations
+        for seed in seeds
+        for system in systems
+    ]
+
+
+def _results(cells: list[Cell], options: dict[str, Any]) -> list[CellResult]:
+    from tango.cli.sweep_folder import kept_results
+    from tango.sim.sweeps import run_cells
+
+    kept = kept_results(fresh=options["fresh"])
+    found = 0
+    with progress("Simulating", total=len(cells), unit="cells") as advance:
+
+        def done(_cell: Cell, _result: CellResult, was_kept: bool) -> None:
+            nonlocal found
+            found += was_kept
+            advance(1)
+
+        if options["on"] == "celery":
+            from tango.bootstrap.sweeps import run_on_workers
+
+            results = run_on_workers(cells, record=options["record"], kept=kept, done=done)
+        else:
+            results = run_cells(cells, processes=options["jobs"], kept=kept, done=done)
+    if found:
+        say(f"{found} of {len(cells)} cells were finished before and not run again (--fresh does)")
+    return results

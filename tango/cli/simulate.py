@@ -1,0 +1,114 @@
+"""`tango simulate`: what a system would do with a trace on a fleet, on virtual time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.progress import progress
+from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_of, workload_options
+from tango.errors import UsageError
+
+if TYPE_CHECKING:
+    from tango.control.comparison import CellResult
+    from tango.sim.cells import Cell
+
+SERVICE_COLUMNS = (
+    Column("service", priority=10),
+    Column("service_class", title="class", priority=8),
+    Column("arrived", justify="right", priority=7),
+    Column("qos_rate", title="QoS rate", justify="right", priority=9),
+    Column("target_ms", justify="right", priority=6),
+    Column("latency_p50_ms", title="p50 ms", justify="right", priority=5),
+    Column("latency_p95_ms", title="p95 ms", justify="right", priority=5),
+    Column("latency_p99_ms", title="p99 ms", justify="right", priority=6),
+    Column("latency_p999_ms", title="p99.9 ms", justify="right", wide=True),
+    Column("cpu_seconds_per_s", title="CPU-s/s", justify="right", priority=7),
+)
+
+
+@click.command()
+@click.argument("trace", nargs=-1)
+@click.option("--fleet", "fleet_name", default="demo", show_default=True, help="Fleet (name or file).")
+@click.option("--system", "system_name", default="tango", show_default=True, help="A system, or a mix LC/BE/SHARING.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws all that the trace leaves open.")
+@click.option("--resample", is_flag=True, help="Draw the arrivals of trace files anew from their blocks, as `compare` does.")
+@workload_options
+@rule_options
+@click.option("--no-bound", is_flag=True, help="Do not solve the offline bound.")
+@click.option("--run", "run_id", type=int, help="Replay a recorded live run's requests on its fleet, and show both.")
+@output_option()
+def simulate(
+    trace: tuple[str, ...],
+    fleet_name: str,
+    system_name: str,
+    seed: int,
+    resample: bool,
+    no_bound: bool,
+    run_id: int | None,
+    output: str,
+    **options: Any,
+) -> None:
+    """Simulate TRACE (files in any known format, or a pattern: p1, p2, p3, borg) under one system on a fleet.
+
+    \b
+        tango simulate p3 --fleet paper --system tango --load 0.8 --seed 1
+        tango simulate my.csv --fleet my-fleet.yaml --system load-greedy
+        tango simulate p3 --lc dss-lc --be load-greedy --sharing ceres      # any mix of parts
+    """
+    if run_id is not None:
+        from tango.cli.replayed import show_replayed
+
+        if trace:
+            raise UsageError("--run takes the requests of the run; leave TRACE out")
+        show_replayed(run_id, system_name, options, output)
+        return
+    if not trace:
+        raise UsageError("no TRACE is given, expected trace files or a pattern: p1, p2, p3, borg")
+    from tango.sim.cells import Cell
+
+    variations = variations_of(options)
+    systems = systems_of(system_name, options)
+    if len(variations) > 1 or len(systems) > 1:
+        raise UsageError("more than one simulation is asked for; `tango compare` makes many")
+    cell = Cell(
+        workload=workload_of(trace, options, resample=resample),
+        fleet=fleet_text(fleet_name),
+        system=systems[0],
+        seed=seed,
+        settings=variations[0][1],
+        variation=variations[0][0],
+        bound=not no_bound,
+    )
+    show(_run(cell), output)
+
+
+def _run(cell: Cell) -> CellResult:
+    from tango.sim.cells import run_cell
+
+    with progress("Simulating", total=100, unit="%") as advance:
+        shown = 0.0
+
+        def moved(share: float, _now_s: float) -> None:
+            nonlocal shown
+            advance(100 * share - shown)
+            shown = 100 * share
+
+        return run_cell(cell, progress=moved)
+
+
+def show(result: CellResult, output: str) -> None:
+    """Print a simulated run as `run show` prints a live one."""
+    for note in result.notes:
+        say(f"note: {note}")
+    bound = {f"{name}_bound": value for name, value in result.bound.items()}
+    figures = {**result.figures, **bound}
+    if output in ("json", "yaml"):
+        print_mapping(
+            {**figures, "fleet_hash": result.fleet_hash, "services": list(result.services), "details": dict(result.details)}, output
+        )
+        return
+    print_mapping({"scenario": result.scenario, **figures, "fleet_hash": result.fleet_hash[:12]}, output)
+    print_rows(list(result.services), SERVICE_COLUMNS, output)

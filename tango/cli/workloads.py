@@ -1,0 +1,191 @@
+"""Options of `simulate`, `compare` and `tune`: where the requests come from, on which fleet, under which rules."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tango.errors import UsageError
+
+if TYPE_CHECKING:
+    from tango.systems import System
+    from tango.traces.workloads import Workload
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+DEFAULT_LOAD = 0.8
+DEFAULT_DURATION_S = 600.0
+SIM_FIELDS = {
+    "beta": "beta",
+    "staleness": "staleness_s",
+    "window": "lc_window_s",
+    "tick": "be_tick_s",
+    "mtbf": "mtbf_s",
+    "mttr": "mttr_s",
+}
+"""Options that are settings of `SimSettings`."""
+
+
+def workload_options(function: _F) -> _F:
+    """The options that describe requests."""
+    for option in reversed(
+        (
+            click.option("--be-trace", multiple=True, metavar="SOURCE", help="BE requests from here; TRACE then gives LC alone."),
+            click.option(
+                "--load",
+                type=click.FloatRange(min=0, min_open=True),
+                help=f"Offered CPU work over the fleet's CPU; default: as the files are, {DEFAULT_LOAD} for patterns.",
+            ),
+            click.option(
+                "--lc-load-share", type=click.FloatRange(0, 1), default=0.4, show_default=True, help="LC's part of the load."
+            ),
+            click.option(
+                "--duration",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="S",
+                help=f"Seconds of arrivals; default: all of the files, {DEFAULT_DURATION_S:g} for patterns.",
+            ),
+            click.option(
+                "--from", "from_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Begin here in the files."
+            ),
+            click.option("--be-from", "be_from_s", type=click.FloatRange(min=0), metavar="S", help="The same for --be-trace."),
+            click.option("--hotspots", type=click.IntRange(min=0), default=0, help="Clusters with a flash crowd, which wanders."),
+            click.option("--hotspot-factor", type=click.FloatRange(min=1), default=5.0, show_default=True, help="Its size."),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def rule_options(function: _F) -> _F:
+    """The options that change parts and parameters."""
+    for option in reversed(
+        (
+            click.option("--lc", "lc", metavar="POLICY", help="Another LC policy in the system."),
+            click.option("--be", "be", metavar="POLICY", help="Another BE policy in the system."),
+            click.option("--sharing", metavar="RULE", help="Another sharing rule in the system: static, hrm or ceres."),
+            click.option("--beta", multiple=True, type=click.FloatRange(min=0), help="Interference; default: the fleet's."),
+            click.option(
+                "--staleness", multiple=True, type=click.FloatRange(min=0), help="Age of remote state, s; default: the fleet's."
+            ),
+            click.option("--window", type=click.FloatRange(min=0.001), help="LC dispatch window, s.  [default: 0.1]"),
+            click.option("--tick", type=click.FloatRange(min=0.01), help="BE placement tick, s.  [default: 1]"),
+            click.option("--mtbf", type=click.FloatRange(min=0), help="Mean seconds between failures of a node; 0: none fails."),
+            click.option("--mttr", type=click.FloatRange(min=0), help="Mean seconds until it is back."),
+            click.option("--no-charge-decisions", is_flag=True, help="Let decisions take no simulated time."),
+            click.option(
+                "--set", "changes", multiple=True, metavar="GROUP.NAME=VALUE", help="Any setting of lc, be, sharing or sim."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: bool) -> Workload:
+    """The workload that a command line describes. Raises: UsageError for one that cannot be; BadRows for files that are refused."""
+    from tango.traces.hotspots import Hotspots
+    from tango.traces.trace_sources import content_of
+    from tango.traces.workloads import Workload, is_pattern
+
+    lc = tuple(traces)
+    be = tuple(options["be_trace"]) or lc
+    sources = dict.fromkeys((lc, be))
+    patterns = [source for source in sources if is_pattern(source)]
+    duration_s = options["duration"]
+    if duration_s is None:
+        # Files say themselves how long they are; the shorter of two sources ends the workload.
+        spans = [content_of(source).span_s for source in sources if source not in patterns]
+        duration_s = min(spans) - options["from_s"] if spans else DEFAULT_DURATION_S
+        if duration_s <= 0:
+            raise UsageError(f"the trace spans {min(spans):g} s, expected more than --from {options['from_s']:g}")
+    load = options["load"] if options["load"] is not None or not patterns else DEFAULT_LOAD
+    hotspots = Hotspots(clusters=options["hotspots"], factor=options["hotspot_factor"]) if options["hotspots"] else None
+    return Workload(
+        lc=lc,
+        be=be,
+        duration_s=float(duration_s),
+        load=load,
+        lc_load_share=options["lc_load_share"],
+        from_s=options["from_s"],
+        be_from_s=options["be_from_s"],
+        resample=resample or len(patterns) == len(sources),
+        hotspots=hotspots,
+    )
+
+
+def fleet_text(name: str) -> str:
+    """A fleet as a cell holds it: the name of a built-in one, else the text of its file. Raises: UsageError, ConfigError."""
+    from tango.fleets import load_fleet
+
+    load_fleet(name)
+    path = Path(name)
+    return path.read_text(encoding="utf-8") if name.endswith((".yaml", ".yml")) or "/" in name else name
+
+
+def systems_of(names: str, options: Mapping[str, Any]) -> tuple[System, ...]:
+    """The systems of a comma-separated list, each with the parts that the options replace; `LC/BE/SHARING` names a mix."""
+    from tango.systems import mixed, system
+
+    found = []
+    for name in filter(None, (part.strip() for part in names.split(","))):
+        parts = name.split("/")
+        is_mix = len(parts) == 3
+        base = mixed(system("tango"), lc=parts[0], be=parts[1], sharing=parts[2]) if is_mix else system(name)
+        found.append(mixed(base, lc=options["lc"], be=options["be"], sharing=options["sharing"]))
+    if not found:
+        raise UsageError("no system is named, expected one or more of: " + ", ".join(_known_systems()))
+    return tuple(dict.fromkeys(found))
+
+
+def variations_of(options: Mapping[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
+    """(label, changes of settings) of each combination of --beta and --staleness with the other options; one without label if none.
+
+    Raises: UsageError for a --set that is not GROUP.NAME=VALUE.
+    """
+    common: dict[str, dict[str, Any]] = {}
+    for name in ("window", "tick", "mtbf", "mttr"):
+        if options[name] is not None:
+            common.setdefault("sim", {})[SIM_FIELDS[name]] = float(options[name])
+    if options["no_charge_decisions"]:
+        common.setdefault("sim", {})["charge_decisions"] = False
+    for change in options["changes"]:
+        name, sign, text = change.partition("=")
+        group, dot, field = name.strip().partition(".")
+        if not (sign and dot and field):
+            raise UsageError(f"--set {change!r}, expected GROUP.NAME=VALUE such as sharing.grow_below=0.2")
+        common.setdefault(group, {})[field] = _value(text.strip())
+    betas: Sequence[float | None] = options["beta"] or (None,)
+    ages: Sequence[float | None] = options["staleness"] or (None,)
+    found = []
+    for beta, age in itertools.product(betas, ages):
+        sim = dict(common.get("sim", {}))
+        label = []
+        if beta is not None:
+            sim["beta"] = beta
+            label.append(f"beta={beta:g}")
+        if age is not None:
+            sim["staleness_s"] = age
+            label.append(f"staleness={age:g}s")
+        changed = {**common, "sim": sim} if sim else common
+        found.append((" ".join(label), {group: dict(values) for group, values in changed.items()}))
+    return found
+
+
+def _value(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _known_systems() -> tuple[str, ...]:
+    from tango.systems import SYSTEMS
+
+    return tuple(SYSTEMS)

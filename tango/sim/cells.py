@@ -1,0 +1,224 @@
+"""Cells of a comparison: one workload under one system with one seed, as a value that any process can run.
+
+A cell is JSON all through. Its key is the SHA-256 of the cell and of everything its result depends on (fleet, trace files, checkpoints,
+decision costs, code), so that a result found under a key is the result.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tango
+from tango.control.comparison import CellLabel, CellResult, cell_result
+from tango.control.metrics import run_metrics
+from tango.domain.fleet import Fleet
+from tango.domain.runs import NewRequests
+from tango.errors import UsageError
+from tango.fleets import load_fleet
+from tango.fleets.catalog import parse_fleet
+from tango.settings import Settings
+from tango.sim.bound import bound_of
+from tango.sim.decision_costs import recorded_costs
+from tango.sim.outcomes import SimulatedRun
+from tango.sim.simulate import Progress, simulate
+from tango.systems import System
+from tango.traces.files import expand
+from tango.traces.workloads import Workload, draw_requests, is_pattern
+
+TUNABLE = ("lc", "be", "sharing", "sim")
+"""Groups of settings that a cell may change."""
+
+_CODE = (
+    "sim",
+    "node_model",
+    "scheduling",
+    "learning",
+    "systems",
+    "traces",
+    "fleets",
+    "domain",
+    "control/metrics.py",
+    "settings.py",
+)
+"""What a result is made by."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One simulation to be made."""
+
+    workload: Workload
+    fleet: str
+    """Name of a built-in fleet, or the text of a fleet file."""
+    system: System
+    seed: int
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Changes to `Settings`, by group of `TUNABLE` and field."""
+    variation: str = ""
+    """What the scenario is called beside its workload, such as `beta=1`."""
+    bound: bool = True
+    """Whether the offline bound is solved too."""
+
+    @property
+    def scenario(self) -> str:
+        """The workload with its variation: cells of one scenario are compared with each other."""
+        return f"{self.workload.label} {self.variation}".strip()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The cell as JSON."""
+        return {
+            "workload": self.workload.as_dict(),
+            "fleet": self.fleet,
+            "system": dataclasses.asdict(self.system),
+            "seed": self.seed,
+            "settings": {group: dict(values) for group, values in self.settings.items()},
+            "variation": self.variation,
+            "bound": self.bound,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Cell:
+        """The cell that `as_dict` gave."""
+        return cls(
+            workload=Workload.from_dict(values["workload"]),
+            fleet=values["fleet"],
+            system=System(**values["system"]),
+            seed=values["seed"],
+            settings=values["settings"],
+            variation=values["variation"],
+            bound=values["bound"],
+        )
+
+    def key(self) -> str:
+        """SHA-256 of the cell and of what its result depends on."""
+        files = [] if is_pattern(self.workload.lc) else list(expand(self.workload.lc))
+        files += [] if is_pattern(self.workload.be) else list(expand(self.workload.be))
+        depends = {
+            "cell": self.as_dict(),
+            "fleet": fleet_of(self.fleet).source_hash,
+            "files": [_file_digest(str(path), path.stat().st_mtime_ns) for path in files],
+            "code": code_digest(),
+        }
+        return hashlib.sha256(json.dumps(depends, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def run_cell(cell: Cell, *, progress: Progress | None = None) -> CellResult:
+    """Simulate a cell and judge it. Equal cells give equal results, wherever they run.
+
+    Raises: what `draw_requests` and `simulate` raise.
+    """
+    run, requests = simulate_cell(cell, progress=progress)
+    return judged(cell, run, requests)
+
+
+def simulate_cell(cell: Cell, *, progress: Progress | None = None) -> tuple[SimulatedRun, NewRequests]:
+    """The run of a cell, with its requests."""
+    fleet = fleet_of(cell.fleet)
+    requests = _requests(json.dumps(cell.workload.as_dict(), sort_keys=True), cell.fleet, cell.seed)
+    settings = settings_with(cell.settings)
+    run = simulate(
+        fleet,
+        requests,
+        cell.system,
+        settings,
+        seed=cell.seed,
+        span_s=cell.workload.duration_s,
+        costs=recorded_costs(),
+        progress=progress,
+    )
+    return run, requests
+
+
+def judged(cell: Cell, run: SimulatedRun, requests: NewRequests) -> CellResult:
+    """The figures of a run, its bound, and what plots need."""
+    metrics = run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
+    label = CellLabel(
+        scenario=cell.scenario,
+        system=cell.system.name,
+        lc=cell.system.lc,
+        be=cell.system.be,
+        sharing=cell.system.sharing,
+        seed=cell.seed,
+        key=cell.key(),
+    )
+    if not cell.bound:
+        return cell_result(run, metrics, label)
+    found = bound_of(fleet_of(cell.fleet), requests, run.outcomes)
+    reach = {"lc_qos_rate": found.lc_qos_rate, "be_cpu_seconds_per_s": found.be_cpu_seconds_per_s}
+    return cell_result(run, metrics, label, bound=reach)
+
+
+def settings_with(changes: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The default settings with changes. Raises: UsageError for a group or field that there is not, or a value of another type."""
+    settings = Settings()
+    for group, values in changes.items():
+        if group not in TUNABLE:
+            raise UsageError(f"there are no settings {group!r} to change, expected one of {', '.join(TUNABLE)}")
+        old = getattr(settings, group)
+        known = {f.name for f in dataclasses.fields(old)}
+        fresh: dict[str, Any] = {}
+        for name, value in values.items():
+            if name not in known:
+                raise UsageError(f"there is no setting {group}.{name}, expected one of {', '.join(sorted(known))}")
+            fresh[name] = _like(getattr(old, name), value, f"{group}.{name}")
+        settings = dataclasses.replace(settings, **{group: dataclasses.replace(old, **fresh)})
+    return settings
+
+
+def _like(old: object, value: Any, name: str) -> Any:
+    """The value in the type of the default."""
+    if isinstance(old, bool) or isinstance(value, bool):
+        if isinstance(old, bool) and isinstance(value, bool):
+            return value
+    elif isinstance(old, tuple) and isinstance(value, list | tuple) and len(value) == len(old):
+        return tuple(float(v) for v in value)
+    elif isinstance(old, int) and isinstance(value, int):
+        return value
+    elif (old is None or isinstance(old, float)) and isinstance(value, int | float) and np.isfinite(value):
+        return float(value)
+    elif isinstance(old, str) and isinstance(value, str):
+        return value
+    raise UsageError(f"setting {name} is {value!r}, expected something like {old!r}")
+
+
+@lru_cache(maxsize=8)
+def fleet_of(name_or_text: str) -> Fleet:
+    """The fleet of a cell."""
+    if "\n" in name_or_text:
+        return parse_fleet(name_or_text, "the cell's fleet")
+    return load_fleet(name_or_text)
+
+
+@lru_cache(maxsize=2)
+def _requests(workload: str, fleet: str, seed: int) -> NewRequests:
+    """The systems of one seed serve the same requests: draw them once."""
+    return draw_requests(Workload.from_dict(json.loads(workload)), fleet_of(fleet), seed)
+
+
+@cache
+def _file_digest(path: str, _changed_ns: int) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over the sources and data that make a result."""
+    found = hashlib.sha256(tango.__version__.encode())
+    root = Path(str(resources.files("tango")))
+    for part in _CODE:
+        path = root / part
+        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".py", ".pt", ".json", ".yaml"))
+        for file in files:
+            found.update(str(file.relative_to(root)).encode())
+            found.update(file.read_bytes())
+    return found.hexdigest()

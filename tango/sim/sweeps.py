@@ -1,0 +1,94 @@
+"""Runs many cells on this machine: some processes, each cell kept as soon as it is done.
+
+A result is a file under its cell's key, written whole or not at all by the process that made it. A sweep that is killed and started
+again finds what was finished.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from pathlib import Path
+
+from tango.control.comparison import CellResult
+from tango.errors import UsageError
+from tango.sim.cells import Cell, run_cell
+
+Done = Callable[[Cell, CellResult, bool], None]
+"""Called for each finished cell; the last says whether it was found finished."""
+
+
+class KeptResults:
+    """Finished cells in a folder."""
+
+    def __init__(self, folder: Path, *, forget: bool = False) -> None:
+        self._folder = folder
+        self._forget = forget
+
+    def find(self, key: str) -> CellResult | None:
+        """The result under a key; a file that cannot be read counts as none."""
+        if self._forget:
+            return None
+        try:
+            return CellResult.from_dict(json.loads((self._folder / f"{key}.json").read_bytes()))
+        except (OSError, ValueError, KeyError, TypeError, UsageError):
+            return None
+
+    def keep(self, result: CellResult) -> None:
+        """Write a result, whole or not at all."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fresh = self._folder / f".{result.key}.{os.getpid()}"
+        fresh.write_text(json.dumps(result.as_dict(), separators=(",", ":")), encoding="utf-8")
+        fresh.replace(self._folder / f"{result.key}.json")
+
+
+def run_cells(
+    cells: Sequence[Cell], *, processes: int = 1, kept: KeptResults | None = None, done: Done | None = None
+) -> list[CellResult]:
+    """The results of all cells, in their order. Raises: the first error of a cell; what was finished by then is kept."""
+    results: dict[int, CellResult] = {}
+    missing: list[int] = []
+    for k, cell in enumerate(cells):
+        found = kept.find(cell.key()) if kept else None
+        if found is None:
+            missing.append(k)
+            continue
+        results[k] = found
+        if done:
+            done(cell, found, True)
+    for k, result in _made(cells, missing, processes, kept):
+        results[k] = result
+        if done:
+            done(cells[k], result, False)
+    return [results[k] for k in range(len(cells))]
+
+
+def _made(
+    cells: Sequence[Cell], missing: Sequence[int], processes: int, kept: KeptResults | None
+) -> Iterator[tuple[int, CellResult]]:
+    if processes <= 1 or len(missing) <= 1:
+        for k in missing:
+            yield k, _run_and_keep(cells[k], kept)
+        return
+    # Spawned, not forked: a forked process would share the state of this one's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:
+        under_way = {pool.submit(_run_and_keep, cells[k], kept): k for k in missing}
+        try:
+            while under_way:
+                ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    yield under_way.pop(future), future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _run_and_keep(cell: Cell, kept: KeptResults | None) -> CellResult:
+    result = run_cell(cell)
+    if kept:
+        kept.keep(result)
+    return result
