@@ -1,0 +1,406 @@
+"""A comparison: cells of several systems over seeds, paired by seed, with what each difference is worth.
+
+    simulated columns, figures ─► cell_result ─► CellResult (JSON) ─┐
+                                  (any process, any machine)        ├─► compare ─► Comparison ─► page, table, JSON
+                                                    baseline's name ┘
+
+All systems of a scenario serve the same requests for the same seed, so a difference is taken seed by seed, which removes what the
+seeds do to all systems alike. The interval is Student's t over those differences: it tells how far chance in the arrivals reaches,
+not what another fleet or another workload would show.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from tango.control.comparison_intervals import Paired, finite, paired_difference
+from tango.control.comparison_metrics import METRICS, PER_SERVICE, Metric
+from tango.control.metrics import Figure, RunMetrics
+from tango.control.series import run_distributions, run_series
+from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
+from tango.errors import UsageError
+
+BOUNDED = ("lc_qos_rate", "be_cpu_seconds_per_s")
+"""Figures that have a bound."""
+
+
+class FinishedRun(Protocol):
+    """What a simulation gives, as far as a comparison asks; `tango.sim.outcomes.SimulatedRun` is one."""
+
+    @property
+    def outcomes(self) -> RunOutcomes:
+        """The requests."""
+
+    @property
+    def losses(self) -> AttemptLosses:
+        """Attempts that came to nothing."""
+
+    @property
+    def samples(self) -> NodeSamples:
+        """Nodes over time."""
+
+    @property
+    def scaling(self) -> ScalingEvents:
+        """Resizes and evictions."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what happened."""
+
+    @property
+    def events(self) -> int:
+        """Whatever moved a node."""
+
+    @property
+    def took_s(self) -> float:
+        """Wall seconds of the engine."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Remarks for whoever reads the figures."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellLabel:
+    """Which cell of a comparison it is."""
+
+    scenario: str
+    """Workload and variations, as tables show them; equal for all that is compared."""
+    system: str
+    lc: str
+    be: str
+    sharing: str
+    seed: int
+    key: str = ""
+    """Of the cell in a store of finished cells."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellResult:
+    """One system on one scenario with one seed: plain numbers, texts and lists, so that it is JSON and back unchanged."""
+
+    scenario: str
+    system: str
+    lc: str
+    be: str
+    sharing: str
+    seed: int
+    key: str
+    fleet: str
+    fleet_hash: str
+    figures: Mapping[str, Figure]
+    """The keys of `RunMetrics`, and `digest simulated_requests events wall_s`; `wall_s` is what the simulation took."""
+    details: Mapping[str, Figure]
+    services: Sequence[Mapping[str, Figure]]
+    """`ServiceFigures` of each service."""
+    bound: Mapping[str, float | None]
+    """What no schedule could beat, for the figures of `BOUNDED`."""
+    distance: Mapping[str, float | None]
+    """Bound minus reached."""
+    series: Mapping[str, Sequence[float | None]]
+    """Of `tango.control.series.run_series`."""
+    distributions: Mapping[str, Any]
+    """Of `tango.control.series.run_distributions`."""
+    notes: Sequence[str] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The cell as JSON holds it."""
+        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CellResult:
+        """The cell that `as_dict` gave; keys of a later version are left alone. Raises: UsageError for missing keys."""
+        missing = [f.name for f in dataclasses.fields(cls) if f.name not in values and f.default is dataclasses.MISSING]
+        if missing:
+            raise UsageError(f"a cell's result lacks {', '.join(missing)}: it was written by another version, simulate it again")
+        return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls) if f.name in values})
+
+
+def cell_result(
+    run: FinishedRun, metrics: RunMetrics, label: CellLabel, *, bound: Mapping[str, float | None] | None = None
+) -> CellResult:
+    """The result of one simulated run; `bound` has the keys of `BOUNDED`, None where it was not asked for."""
+    outcomes = run.outcomes
+    reach = {name: finite((bound or {}).get(name)) for name in BOUNDED}
+    own: dict[str, Figure] = {
+        "digest": run.digest,
+        "simulated_requests": len(outcomes),
+        "events": int(run.events),
+        "wall_s": float(run.took_s),
+    }
+    return CellResult(
+        **{name: getattr(label, name) for name in CellLabel.__slots__},
+        fleet=outcomes.fleet,
+        fleet_hash=outcomes.fleet_hash,
+        figures=_plain({**metrics, **own}),
+        details=_plain({**metrics.details, "simulated_s": outcomes.wall_s * outcomes.speed}),
+        services=_plain([service.as_dict() for service in metrics.services]),
+        bound=reach,
+        distance={name: _minus(reach[name], finite(metrics[name])) for name in BOUNDED},
+        series=run_series(outcomes, run.losses, run.samples, run.scaling),
+        distributions=run_distributions(outcomes, run.samples),
+        notes=list(run.notes),
+    )
+
+
+# ---- differences ---------------------------------------------------------------------------------------------------------------
+
+
+def metrics_of(cells: Iterable[CellResult]) -> tuple[Metric, ...]:
+    """`METRICS`, and those of `PER_SERVICE` for each LC service of the cells."""
+    names = dict.fromkeys(str(row["service"]) for cell in cells for row in cell.services if row.get("service_class") == "lc")
+    return (*METRICS, *(dataclasses.replace(metric, service=name) for name in names for metric in PER_SERVICE))
+
+
+def value_of(cell: CellResult, metric: Metric) -> float | None:
+    """The cell's figure; None where it has none, or one that is no finite number."""
+    if metric.service:
+        rows = [row for row in cell.services if row.get("service") == metric.service]
+        return finite(rows[0].get(metric.key)) if rows else None
+    return finite((cell.distance if metric.distance else cell.figures).get(metric.key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One system, scenario and metric: its mean over seeds and, but for the baseline itself, the difference to the baseline."""
+
+    scenario: str
+    system: str
+    metric: Metric
+    value: float | None
+    """Mean over the system's seeds."""
+    seeds: int
+    """Seeds with a figure."""
+    baseline_value: float | None
+    """Mean of the baseline over the seeds of the pairs."""
+    paired: Paired
+
+    @property
+    def half(self) -> float | None:
+        """Half of the interval."""
+        mean, high = self.paired.mean, self.paired.high
+        return None if mean is None or high is None else high - mean
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves 0 out."""
+        low, high = self.paired.low, self.paired.high
+        return low is not None and high is not None and (low > 0.0 or high < 0.0)
+
+    def as_dict(self) -> dict[str, Any]:
+        """A row of `differences`."""
+        return {
+            "scenario": self.scenario,
+            "system": self.system,
+            "metric": self.metric.name,
+            "unit": self.metric.unit,
+            "better": self.metric.better,
+            "value": self.value,
+            "seeds": self.seeds,
+            "baseline_value": self.baseline_value,
+            **self.paired._asdict(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """Cells with what they say about each other. Scenarios and systems stand in the order in which the cells name them."""
+
+    baseline: str
+    cells: tuple[CellResult, ...]
+    metrics: tuple[Metric, ...]
+    scenarios: tuple[str, ...]
+    systems: tuple[str, ...]
+    rows: Mapping[tuple[str, str, str], Difference]
+    """By scenario, system and name of the metric; the baseline's own as well."""
+    notes: tuple[str, ...] = ()
+    """What was left out, and what the cells remarked."""
+
+    def row(self, scenario: str, system: str, metric: str) -> Difference | None:
+        """By names; None where the system has no cell in the scenario."""
+        return self.rows.get((scenario, system, metric))
+
+    def of(self, scenario: str, system: str | None = None) -> list[CellResult]:
+        """The cells of a scenario, or of one system in it."""
+        return [c for c in self.cells if c.scenario == scenario and system in (None, c.system)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `tango compare -o json` prints: `cells differences bound`, and `baseline notes`."""
+        return {
+            "cells": [cell.as_dict() for cell in self.cells],
+            "differences": [row.as_dict() for row in self.rows.values() if row.system != self.baseline],
+            "bound": [self._bound(*pair) for pair in dict.fromkeys((c.scenario, c.system) for c in self.cells)],
+            "baseline": self.baseline,
+            "notes": list(self.notes),
+        }
+
+    def _bound(self, scenario: str, system: str) -> dict[str, Any]:
+        """Means over the system's seeds; bounds of BE differ between systems, since each has completed other LC work."""
+        cells = self.of(scenario, system)
+        means = {name: _mean([c.bound.get(name) for c in cells]) for name in BOUNDED}
+        distances = {f"{name}_distance": _mean([c.distance.get(name) for c in cells]) for name in BOUNDED}
+        return {"scenario": scenario, "system": system, "seeds": len(cells), **means, **distances}
+
+
+def compare(cells: Iterable[CellResult], baseline: str) -> Comparison:
+    """Pair the cells by seed within each scenario; what has no partner is left out of the differences and told in `notes`.
+
+    Raises: UsageError when a cell is there twice, or when cells of one scenario and seed did not serve the same requests.
+    """
+    kept = tuple(cells)
+    _check(kept)
+    metrics = metrics_of(kept)
+    scenarios = tuple(dict.fromkeys(c.scenario for c in kept))
+    systems = tuple(dict.fromkeys(c.system for c in kept))
+    by_seed: dict[tuple[str, str], dict[int, CellResult]] = {}
+    for cell in kept:
+        by_seed.setdefault((cell.scenario, cell.system), {})[cell.seed] = cell
+    rows = []
+    for (scenario, system), mine in by_seed.items():
+        theirs = {} if system == baseline else by_seed.get((scenario, baseline), {})
+        rows += [_difference(scenario, system, metric, mine, theirs) for metric in metrics]
+    remarks = dict.fromkeys(f"{c.system}: {note}" for c in kept for note in c.notes)
+    return Comparison(
+        baseline=baseline,
+        cells=kept,
+        metrics=metrics,
+        scenarios=scenarios,
+        systems=systems,
+        rows={(row.scenario, row.system, row.metric.name): row for row in rows},
+        notes=(*_missing(by_seed, scenarios, systems, baseline), *remarks),
+    )
+
+
+def _difference(
+    scenario: str, system: str, metric: Metric, mine: Mapping[int, CellResult], theirs: Mapping[int, CellResult]
+) -> Difference:
+    values = {seed: value_of(cell, metric) for seed, cell in mine.items()}
+    base = {seed: value_of(cell, metric) for seed, cell in theirs.items()}
+    return Difference(
+        scenario=scenario,
+        system=system,
+        metric=metric,
+        value=_mean(list(values.values())),
+        seeds=sum(value is not None for value in values.values()),
+        baseline_value=_mean([base[seed] for seed in base if values.get(seed) is not None]),
+        paired=paired_difference(values, base),
+    )
+
+
+def _check(cells: Sequence[CellResult]) -> None:
+    seen: dict[tuple[str, str, int], CellResult] = {}
+    served: dict[tuple[str, int], CellResult] = {}
+    for cell in cells:
+        if seen.setdefault((cell.scenario, cell.system, cell.seed), cell) is not cell:
+            raise UsageError(
+                f"{cell.system} with seed {cell.seed} in scenario {cell.scenario!r} is there twice, expected one cell of each"
+            )
+        first = served.setdefault((cell.scenario, cell.seed), cell)
+        for what in ("fleet_hash", "simulated_requests"):
+            one, other = (getattr(c, what, None) or c.figures.get(what) for c in (first, cell))
+            if one != other:
+                raise UsageError(
+                    f"scenario {cell.scenario!r}, seed {cell.seed}: {first.system} and {cell.system} cannot be paired, their {what} differ "
+                    f"({one}, {other}); simulate both again"
+                )
+
+
+def _missing(
+    by_seed: Mapping[tuple[str, str], Mapping[int, CellResult]], scenarios: Sequence[str], systems: Sequence[str], baseline: str
+) -> list[str]:
+    """One sentence for each system that lacks seeds which the baseline has, or has more."""
+    notes = []
+    for scenario in scenarios:
+        base = set(by_seed.get((scenario, baseline), {}))
+        if not base:
+            notes.append(f"{scenario}: the baseline {baseline} has no result, so there are no differences")
+            continue
+        for system in systems:
+            mine = set(by_seed.get((scenario, system), {}))
+            if mine - base:
+                notes.append(f"{scenario}: {baseline} lacks {_seeds(mine - base)} of {system}, left out of its differences")
+            if base - mine:
+                notes.append(f"{scenario}: {system} lacks {_seeds(base - mine)} of {baseline}, left out of its differences")
+    return notes
+
+
+def _seeds(seeds: set[int]) -> str:
+    return ("seed " if len(seeds) == 1 else "seeds ") + ", ".join(str(seed) for seed in sorted(seeds))
+
+
+# ---- the table of the terminal -------------------------------------------------------------------------------------------------
+
+
+class TableColumn(NamedTuple):
+    """A column of `comparison_table`: its key in the rows, its heading, and how long it stays on a narrow terminal (10: always)."""
+
+    key: str
+    title: str
+    priority: int
+    right: bool = True
+    wide: bool = False
+
+
+_TABLE: tuple[tuple[str, str, int, int, bool], ...] = (
+    ("lc_qos_rate", "QoS rate", 10, 9, False),
+    ("be_cpu_seconds_per_s", "BE CPU-s/s", 9, 8, False),
+    ("lc_latency_p99_ms", "LC p99", 6, 3, False),
+    ("utilization_cpu", "CPU", 5, 2, False),
+    ("waste_cpu_seconds", "waste CPU-s", 4, 1, False),
+    ("lc_latency_p95_ms", "LC p95", 4, 1, True),
+    ("be_completed", "BE completed", 4, 1, True),
+    ("evictions", "evictions", 4, 1, True),
+    ("resizes", "resizes", 4, 1, True),
+    ("fairness_jain", "fairness", 4, 1, True),
+    ("decision_ms_p99", "decision p99", 4, 1, True),
+)
+"""(metric, heading, priority of the mean, priority of the difference, only in wide tables)."""
+
+
+def comparison_table(comparison: Comparison) -> tuple[list[TableColumn], list[dict[str, str]]]:
+    """One row per scenario and system: mean over seeds, difference to the baseline ± half its interval, distance to the bound."""
+    many = len(comparison.scenarios) > 1
+    columns = [TableColumn("scenario", "scenario", 10, right=False)] if many else []
+    columns += [TableColumn("system", "system", 10, right=False), TableColumn("seeds", "seeds", 7)]
+    for key, title, priority, of_difference, wide in _TABLE:
+        columns.append(TableColumn(key, title, priority, wide=wide))
+        columns.append(TableColumn(f"{key}_difference", "difference", of_difference, wide=wide))
+        if key in BOUNDED:
+            columns.append(TableColumn(f"{key}_to_bound", "to bound", of_difference - 1, wide=wide))
+    present = dict.fromkeys((scenario, system) for scenario, system, _ in comparison.rows)
+    return columns, [_table_row(comparison, scenario, system) for scenario, system in present]
+
+
+def _table_row(comparison: Comparison, scenario: str, system: str) -> dict[str, str]:
+    texts = {"scenario": scenario, "system": system, "seeds": str(len(comparison.of(scenario, system)))}
+    for name in [key for key, *_ in _TABLE] + [f"{key}_to_bound" for key in BOUNDED]:
+        row = comparison.rows[scenario, system, name]
+        texts[name] = row.metric.show(row.value)
+        own = system == comparison.baseline
+        texts[f"{name}_difference"] = "baseline" if own else row.metric.show_difference(row.paired.mean, row.half)
+    return texts
+
+
+# ---- numbers -------------------------------------------------------------------------------------------------------------------
+
+
+def _minus(bound: float | None, reached: float | None) -> float | None:
+    return None if bound is None or reached is None else bound - reached
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in map(finite, values) if value is not None]
+    return math.fsum(known) / len(known) if known else None
+
+
+def _plain(value: Any) -> Any:
+    """As JSON holds it: lists for tuples, no NaN, no infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
