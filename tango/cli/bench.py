@@ -57,5 +57,46 @@ def traces(trace: Path | None, output: str) -> None:
     _print(figures, output)
 
 
+@bench.command()
+@click.option("--nodes", type=click.IntRange(min=1), default=1000, show_default=True, help="Nodes of the fleet.")
+@click.option("--requests", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="Requests, at load 0.8.")
+@click.option("--scaling", is_flag=True, help="Instead: seconds over requests, over nodes, and of a long run on `continent`.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="With --scaling: draw it as SVG.")
+@output_option()
+def simulator(nodes: int, requests: int, scaling: bool, plot: Path | None, output: str) -> None:
+    """Simulated requests per second and core, beside the bare engine; memory of 5,000,000 requests."""
+    from tango.bench import simulator as bench_simulator
+
+    if not scaling:
+        _print(bench_simulator.measure(nodes=nodes, requests=requests, told=say), output)
+        return
+    figures = bench_simulator.scaling(told=say)
+    if plot is not None:
+        from tango.report.scaling_plot import scaling_plot
+
+        plot.write_text(scaling_plot([figure.as_row() for figure in figures]), encoding="utf-8")
+        say(f"plot written to {plot}")
+    _print(figures, output)
+
+
+@bench.command()
+@click.option(
+    "--record", type=click.Path(dir_okay=False, path_type=Path), help="Write the table of decision times that simulations charge."
+)
+@output_option()
+def scheduler(record: Path | None, output: str) -> None:
+    """Milliseconds of a decision: dss-lc beside OR-tools, BE placement beside a plain forward pass."""
+    from tango.bench import scheduler as bench_scheduler
+
+    if record is None:
+        _print(bench_scheduler.measure(told=say), output)
+        return
+    from tango.sim.decision_costs import dump_costs
+
+    rows, machine = bench_scheduler.record(told=say)
+    record.write_text(dump_costs(rows, machine=machine), encoding="utf-8")
+    say(f"{len(rows)} decision times written to {record}")
+
+
 def _print(figures: Sequence[Figure], output: str) -> None:
     print_rows([figure.as_row() for figure in figures], COLUMNS, output)

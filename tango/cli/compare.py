@@ -104,6 +104,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
 def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
     """Seed by seed, so that the systems of a seed share the requests that a process has drawn."""
     from tango.sim.cells import Cell
+    from tango.sim.tuning import merged, tuned_settings
 
     fleet = fleet_text(options["fleet_name"])
     systems = systems_of(options["systems"], options)
@@ -116,7 +117,7 @@ def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
             fleet=fleet,
             system=system,
             seed=seed,
-            settings=changes,
+            settings=changes if options["untuned"] else merged(tuned_settings(system), changes),
             variation=label,
             bound=not options["no_bound"],
         )

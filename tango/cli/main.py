@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("tango.cli.run:run", "Submit traces; list, show, follow, cancel and delete runs."),
     "simulate": ("tango.cli.simulate:simulate", "Simulate a trace under a system on a fleet, on virtual time."),
     "compare": ("tango.cli.compare:compare", "Compare systems on the same requests, paired by seed."),
+    "tune": ("tango.cli.tune:tune", "Search the parameters of systems on training seeds."),
     "report": ("tango.cli.report:report", "Write a run's report: one self-contained HTML page."),
     "sql": ("tango.cli.sql:sql", "Query run history, read-only."),
     "trace": ("tango.cli.trace:trace", "Look at, convert and generate traces."),

@@ -68,6 +68,7 @@ def simulate(
     if not trace:
         raise UsageError("no TRACE is given, expected trace files or a pattern: p1, p2, p3, borg")
     from tango.sim.cells import Cell
+    from tango.sim.tuning import merged, tuned_settings
 
     variations = variations_of(options)
     systems = systems_of(system_name, options)
@@ -78,7 +79,7 @@ def simulate(
         fleet=fleet_text(fleet_name),
         system=systems[0],
         seed=seed,
-        settings=variations[0][1],
+        settings=variations[0][1] if options["untuned"] else merged(tuned_settings(systems[0]), variations[0][1]),
         variation=variations[0][0],
         bound=not no_bound,
     )

@@ -77,6 +77,7 @@ def rule_options(function: _F) -> _F:
             click.option("--mtbf", type=click.FloatRange(min=0), help="Mean seconds between failures of a node; 0: none fails."),
             click.option("--mttr", type=click.FloatRange(min=0), help="Mean seconds until it is back."),
             click.option("--no-charge-decisions", is_flag=True, help="Let decisions take no simulated time."),
+            click.option("--untuned", is_flag=True, help="Default parameters instead of those that `tango tune` found."),
             click.option(
                 "--set", "changes", multiple=True, metavar="GROUP.NAME=VALUE", help="Any setting of lc, be, sharing or sim."
             ),

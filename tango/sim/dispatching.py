@@ -15,7 +15,7 @@ from tango.compiled import in_place, inlined
 from tango.node_model import kernel
 from tango.scheduling import lc_dispatch
 from tango.scheduling.lc_dispatch import Belief, Terrain
-from tango.sim.codes import DISPATCHED, FAILED, LC, LC_ARRIVE, PENDING, RELEASED, RUNNING, SHED
+from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, PENDING, RELEASED, RUNNING, SHED
 from tango.sim.heap import push
 from tango.sim.state import Arrivals, Engine, Links, Lists, Published, Truth
 
@@ -140,6 +140,7 @@ def carry_out(
         n = e.choices.node[r]
         if len(shed) > 0 and shed[k]:
             progress[r].state = SHED
+            progress[r].reason = LATE
             progress[r].finished_s = now_s
             clock.terminal += 1
             clock.moved += 1

@@ -74,6 +74,7 @@ def short_of_room(e: Engine) -> bool:
         or at_most > len(e.states.requests)
         or at_most > len(e.lists.retries)
         or at_most > len(e.lists.abroad_s)
+        or at_most > len(e.lists.slots)
         or coming > len(e.lists.batch)
         or clock.losses + at_most + pods > len(e.lists.losses)
         or clock.scalings + pods + instances > len(e.lists.scalings)

@@ -336,21 +336,19 @@ def come_back(e: Engine, r: int, epoch: int, at_s: float) -> None:
 @in_place
 def give_up(e: Engine, now_s: float) -> None:
     """LC requests whose user has gone are taken out: after ten targets, and not before `give_up_least_s`."""
-    clock, requests = e.clock[0], e.states.requests
+    clock, requests, slots = e.clock[0], e.states.requests, e.lists.slots
+    count = 0
     for slot in range(len(requests)):
-        if requests[slot].stage == FREE:
-            continue
-        r = requests[slot].key
-        if _is_over(e, r, now_s):
-            n = requests[slot].node
-            advance(e, n, now_s)
-            if requests[slot].stage == FREE or requests[slot].key != r:
-                continue
-            kernel.cancel(e.states, slot, now_s)
-            clock.in_nodes -= 1
-            e.truth.in_flight[e.arrivals.service[r], n] -= 1.0
-            lose(e, r, n, TIMED_OUT, 0.0, now_s)
-            _fail(e, r, TIMED_OUT, now_s)
+        if requests[slot].stage != FREE and _is_over(e, requests[slot].key, now_s):
+            count = _in_order(e, slot, count)
+    for k in range(count):
+        slot = slots[k]
+        r, n = requests[slot].key, requests[slot].node
+        kernel.cancel(e.states, slot, now_s)
+        clock.in_nodes -= 1
+        e.truth.in_flight[e.arrivals.service[r], n] -= 1.0
+        lose(e, r, n, TIMED_OUT, 0.0, now_s)
+        _fail(e, r, TIMED_OUT, now_s)
     kept = 0
     for k in range(clock.retries):
         r = e.lists.retries[k]
@@ -360,6 +358,18 @@ def give_up(e: Engine, now_s: float) -> None:
             e.lists.retries[kept] = r
             kept += 1
     clock.retries = kept
+
+
+@in_place
+def _in_order(e: Engine, slot: int, count: int) -> int:
+    """Add a row of the node model to `slots`, which stand by request: which row a request has depends on how the arrays grew."""
+    slots, requests = e.lists.slots, e.states.requests
+    k = count
+    while k > 0 and requests[slots[k - 1]].key > requests[slot].key:
+        slots[k] = slots[k - 1]
+        k -= 1
+    slots[k] = slot
+    return count + 1
 
 
 @in_place
@@ -405,13 +415,17 @@ def _go_down(e: Engine, n: int, at_s: float) -> None:
     for i in range(e.states.instances.shape[1]):
         # Nobody may start for a place that becomes free while the machine dies.
         e.states.instances[n, i].concurrency = 0
+    count = 0
     for slot in range(len(requests)):
         if requests[slot].stage != FREE and requests[slot].node == n:
-            r = requests[slot].key
-            kernel.cancel(e.states, slot, at_s)
-            e.clock[0].in_nodes -= 1
-            lose(e, r, n, NODE_GONE, 0.0, at_s)
-            push(e.heap, e.heap_counts, seen_s, COMES_BACK, r, e.progress[r].attempts, 0.0)
+            count = _in_order(e, slot, count)
+    for k in range(count):
+        slot = e.lists.slots[k]
+        r = requests[slot].key
+        kernel.cancel(e.states, slot, at_s)
+        e.clock[0].in_nodes -= 1
+        lose(e, r, n, NODE_GONE, 0.0, at_s)
+        push(e.heap, e.heap_counts, seen_s, COMES_BACK, r, e.progress[r].attempts, 0.0)
     while e.states.nodes[n].pods > 0:
         last = e.states.nodes[n].pods - 1
         r = e.states.pods[n, last].key
@@ -427,7 +441,10 @@ def _come_up(e: Engine, n: int, at_s: float) -> None:
     advance(e, n, at_s)
     kernel.integrate(e.states, n, at_s)
     site, rows = e.sites[n], len(e.places.row_service)
+    if site.up == 1:
+        return
     site.up = 1
+    e.clock[0].moved += 1
     site.lc_request = site.lc_limit = 0.0
     for i in range(rows):
         s = e.places.row_service[i]

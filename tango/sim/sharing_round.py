@@ -144,3 +144,4 @@ def _note(e: Engine, at_s: float, kind: int, n: int, s: int, before: float, afte
     row.after = after
     row.slack = slack
     e.clock[0].scalings += 1
+    e.clock[0].moved += 1

@@ -147,7 +147,7 @@ class _Run:
             clock = world.engine.clock[0]
             if int(clock["moved"]) != moved or world.now_s <= self._span_s:
                 moved, still_since_s = int(clock["moved"]), world.now_s
-            elif world.now_s - still_since_s > self._settings.sim.stuck_after_s and not world.engine.heap_counts[USED]:
+            elif world.now_s - still_since_s > self._settings.sim.stuck_after_s and not self._anything_runs():
                 self._stuck()
             if progress is not None and time.perf_counter() - shown_s > 0.1:
                 shown_s = time.perf_counter()
@@ -156,6 +156,11 @@ class _Run:
 
     def _over(self) -> bool:
         return int(self._world.engine.clock["terminal"][0]) == len(self._requests)
+
+    def _anything_runs(self) -> bool:
+        """Whether an event or an end of a request or pod is still to come."""
+        e = self._world.engine
+        return bool(e.heap_counts[USED] > 0 or np.isfinite(e.states.nodes["next_s"]).any())
 
     def _run_until(self, window: int) -> None:
         while True:

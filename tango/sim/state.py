@@ -69,7 +69,7 @@ CLOCK = np.dtype(
         ("scalings", np.int64),
         ("cycles", np.int64),
         ("events", np.int64),
-        ("moved", np.int64),  # BE pods started or ended, LC requests settled: signs of life
+        ("moved", np.int64),  # pods started or ended, LC requests settled, resizes, nodes back: signs of life
         ("worst_cpu", np.float64),  # most that a node's use ever exceeded its CPU by, cores (audit only)
         ("worst_memory", np.float64),  # likewise memory, MiB
     ],
@@ -207,6 +207,8 @@ class Lists(NamedTuple):
     """(s, c) what a batch has given to each link; zero between batches"""
     abroad_request: NDArray[np.int64]
     abroad_s: NDArray[np.float64]
+    slots: NDArray[np.int64]
+    """scratch: rows of the node model in order of their requests"""
     charge_s: NDArray[np.float64]
     """(b,) decision time of a batch of 0, 1, ... requests"""
     losses: NDArray[np.void]

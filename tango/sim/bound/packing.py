@@ -29,6 +29,8 @@ class Packing:
     row: NDArray[np.int64]
     column: NDArray[np.int64]
     value: NDArray[np.float64]
+    solver: str = "simplex"
+    """`simplex` or `ipm` (interior point): which one is faster depends on the programme."""
 
     def most(self) -> float:
         """An upper bound on the optimum, equal to it up to rounding."""
@@ -53,6 +55,7 @@ class Packing:
         starts = np.searchsorted(self.column[order], np.arange(columns + 1))
         solver = _Solver()
         solver.silent()
+        solver.setOptionValue("solver", self.solver)
         solver.setOptionValue("threads", 1)
         solver.setOptionValue("time_limit", TIME_LIMIT_S)
         solver.passModel(

@@ -1,0 +1,185 @@
+"""`tango bench scheduler`: how long single decisions take, beside a yardstick in the same run; and the table that the simulator charges.
+
+- `dss-lc` for 500 requests over 1,040 nodes: the closed form beside the same flow solved by OR-tools, at equal cost (else it fails);
+- 5,000 pending BE requests over 1,144 vertices (1,040 nodes in 104 clusters) on one thread, beside one plain forward pass of the network;
+- with `record`, every policy over a grid of nodes and requests.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from tango.bench.figures import Figure
+from tango.bench.worlds import arrivals_for, busy_snapshot, fleet_of_size, pending_for
+from tango.domain.requests import LcArrivals
+from tango.domain.snapshot import FleetSnapshot
+from tango.learning.timing import forward_pass
+from tango.scheduling import lc_dispatch
+from tango.scheduling.lc_flow_solver import solve_dispatch
+from tango.scheduling.lc_policies import NO_NOISE, ScoredLayer, belief_of, plan_dss_lc, terrain_of
+from tango.settings import BeSettings, LcSettings, Settings
+from tango.sim.decision_costs import DecisionCost
+from tango.systems import be_policy, lc_policy
+from tango.systems.registry import LEARNED_BE, be_names, lc_names
+
+LC_NODES = (10, 100, 1000, 10_000)
+LC_REQUESTS = (1, 8, 64, 512)
+BE_NODES = (10, 100, 1000, 10_000)
+BE_REQUESTS = (1, 32, 256, 2048)
+
+UNHURRIED = BeSettings(decide_budget_ms=float("inf"))
+
+Told = Callable[[str], None]
+
+
+def measure(*, told: Told = lambda _: None) -> list[Figure]:
+    """The figures that the issue of the simulator names."""
+    told("LC: 500 requests over 1,040 nodes")
+    fleet = fleet_of_size(1040, clusters=104)
+    snapshot = busy_snapshot(fleet)
+    figures = [*_flow(snapshot), *_all_lc(snapshot, arrivals_for(fleet, 500))]
+    told("BE: 5,000 pending requests over 1,144 vertices")
+    return [*figures, *_placement(snapshot)]
+
+
+def record(*, told: Told = lambda _: None) -> tuple[list[DecisionCost], str]:
+    """(every policy's time over the grid, the machine it was measured on)."""
+    rows = []
+    settings = Settings()
+    for nodes in LC_NODES:
+        fleet = fleet_of_size(nodes)
+        snapshot = busy_snapshot(fleet)
+        for name in lc_names():
+            policy = lc_policy(name, settings)
+            for count in LC_REQUESTS:
+                arrivals = arrivals_for(fleet, count)
+                ms = _ms(partial(policy, arrivals, snapshot, settings.lc))
+                rows.append(DecisionCost(kind="lc", policy=name, nodes=nodes, requests=count, ms=round(ms, 4)))
+        for name in be_names():
+            placing = be_policy(name, settings)
+            for count in BE_REQUESTS:
+                pending = pending_for(fleet, count)
+                ms = _ms(partial(placing, pending, snapshot, UNHURRIED))
+                rows.append(DecisionCost(kind="be", policy=name, nodes=nodes, requests=count, ms=round(ms, 4)))
+        told(f"{nodes} nodes measured")
+    return rows, f"{platform.machine()}, {platform.system()}, Python {platform.python_version()}, one thread"
+
+
+def _flow(snapshot: FleetSnapshot) -> list[Figure]:
+    """The closed form and the solver on 500 equal requests of one service that entered at one cluster."""
+    lc = next(k for k, s in enumerate(snapshot.services) if s.target_ms)
+    service = snapshot.services[lc]
+    budget_s = (service.target_ms or 0.0) / 1e3
+    count = 500
+    arrivals = LcArrivals(
+        request_id=np.arange(count, dtype=np.int64),
+        service=np.full(count, lc, np.int32),
+        entry_cluster=np.zeros(count, np.int32),
+        due_s=np.zeros(count),
+        deadline_s=np.full(count, budget_s),
+        cpu_work_s=np.full(count, service.cpu_work_s),
+        memory_mib=np.full(count, float(service.memory_mib)),
+        epoch=np.zeros(count, np.int32),
+    )
+    settings = LcSettings()
+    work_s = np.array([s.cpu_work_s for s in snapshot.services])
+    terrain = terrain_of(snapshot, np.array([0], np.int32), work_s, settings, ScoredLayer.none())
+    belief = belief_of(snapshot)
+    plan = plan_dss_lc(arrivals, snapshot, settings)
+    most, least_s = solve_dispatch(terrain, belief, 0, lc, count, budget_s)
+    in_time = (plan.node >= 0) & ~plan.late
+    if in_time.sum() != most or abs(plan.expected_s[in_time].sum() - least_s) > 2e-6 * count:
+        raise ArithmeticError(f"closed form {in_time.sum()} at {plan.expected_s[in_time].sum()} s, solver {most} at {least_s} s")
+    closed_ms = _ms(lambda: plan_dss_lc(arrivals, snapshot, settings))
+    solver_ms = _ms(lambda: solve_dispatch(terrain, belief, 0, lc, count, budget_s))
+    filled = np.zeros((len(snapshot.services), len(snapshot.clusters)))
+    to = lc_dispatch.Choices(np.full(count, -1, np.int32), np.zeros(count), np.zeros(count, np.bool_))
+    fresh = snapshot.in_flight
+
+    def fill() -> None:
+        belief.in_flight[:] = fresh
+        filled[:] = 0.0
+        lc_dispatch.set_prices(lc_dispatch.FLOW, terrain, belief)
+        lc_dispatch.dispatch(
+            lc_dispatch.FLOW,
+            0,
+            arrivals.request_id,
+            arrivals.service,
+            arrivals.deadline_s,
+            arrivals.request_id,
+            terrain,
+            belief,
+            filled,
+            to,
+            NO_NOISE,
+        )
+
+    of = f"500 requests, {len(snapshot.nodes)} nodes, equal cost {least_s:.3f} s"
+    return [
+        Figure(
+            name=f"dss-lc closed form, snapshot arranged too ({of})",
+            value=closed_ms,
+            unit="ms",
+            yardstick="OR-tools min-cost flow",
+            yardstick_value=solver_ms,
+        ),
+        Figure(
+            name="dss-lc closed form, the flow alone (prices and filling)",
+            value=_ms(fill),
+            unit="ms",
+            yardstick="OR-tools min-cost flow",
+            yardstick_value=solver_ms,
+        ),
+    ]
+
+
+def _all_lc(snapshot: FleetSnapshot, arrivals: LcArrivals) -> list[Figure]:
+    settings = Settings()
+    return [
+        Figure(
+            name=f"{name}: {len(arrivals)} LC requests of all services, {len(snapshot.nodes)} nodes",
+            value=_ms(partial(lc_policy(name, settings), arrivals, snapshot, settings.lc)),
+            unit="ms",
+        )
+        for name in lc_names()
+    ]
+
+
+def _placement(snapshot: FleetSnapshot) -> list[Figure]:
+    settings = Settings()
+    fleet = fleet_of_size(1040, clusters=104)
+    vertices = len(snapshot.nodes) + len(snapshot.clusters)
+    forward_ms = _ms(forward_pass(snapshot))
+    figures = []
+    for name in be_names():
+        policy = be_policy(name, settings)
+        for count in (1000, 5000):
+            pending = pending_for(fleet, count)
+            learned = name in LEARNED_BE
+            figures.append(
+                Figure(
+                    name=f"{name}: {count} pending over {vertices} vertices",
+                    value=_ms(partial(policy, pending, snapshot, UNHURRIED)),
+                    unit="ms",
+                    yardstick="one forward pass of the network" if learned else "",
+                    yardstick_value=forward_ms if learned else None,
+                )
+            )
+    return figures
+
+
+def _ms(call: Callable[[], object], *, least_s: float = 0.2) -> float:
+    """Median milliseconds of a call, over at least 5 of them and `least_s`."""
+    call()
+    took: list[float] = []
+    while len(took) < 5 or (sum(took) < least_s and len(took) < 400):
+        began_s = time.perf_counter()
+        call()
+        took.append(time.perf_counter() - began_s)
+    return statistics.median(took) * 1e3

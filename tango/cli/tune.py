@@ -1,0 +1,82 @@
+"""`tango tune`: one search for the parameters of every system."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli.output import Column, output_option, print_rows, say
+from tango.cli.progress import progress
+
+if TYPE_CHECKING:
+    from tango.sim.tuning import Candidate
+
+COLUMNS = (
+    Column("system", priority=10),
+    Column("evaluations", justify="right", priority=7),
+    Column("score", justify="right", priority=9),
+    Column("default_score", title="by default", justify="right", priority=8),
+    Column("lc_qos_rate", title="QoS rate", justify="right", priority=6),
+    Column("be_share_of_bound", title="BE of bound", justify="right", priority=6),
+    Column("settings", priority=5),
+)
+
+
+@click.command()
+@click.option(
+    "--systems", default="k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango", show_default=True, help="Which ones."
+)
+@click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).")
+@click.option("--patterns", default="p1,p2,p3", show_default=True, help="Workloads.")
+@click.option("--loads", default="0.8,1.0", show_default=True, help="Offered loads of each pattern.")
+@click.option("--duration", type=click.FloatRange(min=10), default=180.0, show_default=True, help="Seconds of arrivals.")
+@click.option("--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Training seeds, from 1 on.")
+@click.option("--evaluations", type=click.IntRange(min=1), default=24, show_default=True, help="Choices tried for each system.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write what was found here.")
+@output_option()
+def tune(systems: str, fleet_name: str, evaluations: int, jobs: int, out: Path | None, output: str, **options: Any) -> None:
+    """Search the parameters of systems on training seeds, with as many evaluations for each."""
+    from tango.cli.sweep_folder import kept_results
+    from tango.cli.workloads import fleet_text, systems_of
+    from tango.sim.sweeps import run_cells
+    from tango.sim.tuning import TRAINING_SEEDS, candidates, cells_for, dump_tuned, judged
+    from tango.traces.workloads import Workload
+
+    fleet = fleet_text(fleet_name)
+    workloads = [
+        Workload(lc=(pattern.strip(),), be=(pattern.strip(),), duration_s=options["duration"], load=float(load))
+        for pattern in options["patterns"].split(",")
+        for load in options["loads"].split(",")
+    ]
+    seeds = list(TRAINING_SEEDS[: options["seeds"]])
+    found: dict[str, Candidate] = {}
+    rows = []
+    for system in systems_of(systems, {"lc": None, "be": None, "sharing": None}):
+        choices = candidates(system, evaluations)
+        cells = cells_for(system, choices, workloads, fleet, seeds)
+        with progress(f"Tuning {system.name}", total=len(cells), unit="cells") as advance:
+            kept = kept_results(fresh=False)
+            results = run_cells(cells, processes=jobs, kept=kept, done=lambda *_, advance=advance: advance(1))  # type: ignore[misc]
+        ranked = judged(choices, results)
+        default = next(c for c in ranked if not c.settings)
+        found[system.name] = ranked[0]
+        rows.append(
+            {
+                "system": system.name,
+                "evaluations": len(choices),
+                "score": ranked[0].score,
+                "default_score": default.score,
+                "lc_qos_rate": ranked[0].lc_qos_rate,
+                "be_share_of_bound": ranked[0].be_share_of_bound,
+                "settings": ranked[0].settings,
+            }
+        )
+    if out is not None:
+        out.write_text(dump_tuned(found, command=shlex.join(["tango", *sys.argv[1:]])), encoding="utf-8")
+        say(f"written to {out}")
+    print_rows(rows, COLUMNS, output)
