@@ -1,99 +1,213 @@
 """Places many requests by one forward pass: the network's node embeddings stay, only the sums that a placement changes are renewed.
 
 The score of kind u on node n is `w . relu(A z_n + B q_u + C p_un + b)`: `A z_n` and `B q_u` come from torch once a tick, `p_un` (the pair
-features) depends on what the tick has already given out. A placement changes `p` on one node, so it costs one column of scores.
+features) depends on what the tick has already given out. A placement changes `p` on one node, so it costs one row of scores, worked out
+for all kinds at once: kinds lie side by side in memory, so that the loops over them become vector instructions. Nodes stand in blocks
+that keep the highest score they offer to each kind, and a request passes over the blocks that cannot beat what it has found.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from tango.compiled import compiled, in_place
 
 # Columns of the room matrix that `features.node_room` gives.
 READY, CPU, REQUESTED, BE_LIMIT, LC_LEAVES, ABOVE_LC_LIMITS, MEMORY, MEMORY_HELD = range(8)
+REQUEST, LIMIT, HELD = range(3)
+"""Columns of sizes: CPU request and limit in millicores, memory in MiB."""
 PAIRS = 6
+BLOCK = 32
+"""Nodes in a block: about the square root of the nodes of a large fleet."""
+
+_ZERO = np.float32(0.0)
 
 
-@njit(cache=True)
-def pair_features(room: NDArray[np.float64], size: NDArray[np.float64], out: NDArray[np.float32]) -> bool:
-    """Fill the (6,) pair features of one pod size on one node; False when it does not fit there."""
-    request, limit, memory = size[0], size[1], size[2]
-    limits = room[BE_LIMIT] + limit
-    out[0] = min(4.0, limits / room[LC_LEAVES])
-    out[1] = min(1.0, room[LC_LEAVES] / limits)
-    out[2] = (room[REQUESTED] + request) / room[CPU]
-    out[3] = (room[MEMORY_HELD] + memory) / room[MEMORY]
-    out[4] = min(4.0, limits / room[ABOVE_LC_LIMITS])
-    out[5] = min(4.0, limit / room[LC_LEAVES])
-    return bool(room[READY] > 0.0 and room[REQUESTED] + request <= room[CPU] and room[MEMORY_HELD] + memory <= room[MEMORY])
+class Scorer(NamedTuple):
+    """The actor with what it says of n nodes and u kinds, hidden width h."""
+
+    nodes: NDArray[np.float32]
+    """(n, h) projected embeddings, bias included"""
+    kinds: NDArray[np.float32]
+    """(h, u) projected kinds"""
+    weights: NDArray[np.float32]
+    """(h, PAIRS)"""
+    head: NDArray[np.float32]
+    """(h,)"""
 
 
-@njit(cache=True)
-def _score(
-    node: NDArray[np.float32],
-    kind: NDArray[np.float32],
-    pair: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    head: NDArray[np.float32],
-) -> float:
-    total = 0.0
-    for h in range(len(node)):
-        held = node[h] + kind[h]
-        for d in range(PAIRS):
-            held += weights[h, d] * pair[d]
-        if held > 0.0:
-            total += head[h] * held
-    return total
+class Demand(NamedTuple):
+    """k requests in u kinds. A request is scored by its kind's size and fits by its own."""
+
+    of_request: NDArray[np.int64]
+    """(k,) kind"""
+    sizes: NDArray[np.float64]
+    """(k, 3)"""
+    scored: NDArray[np.float64]
+    """(u, 3)"""
+    least: NDArray[np.float64]
+    """(u, 3) the least of each column among the kind's requests"""
 
 
-@njit(cache=True)
-def assign(
-    nodes: NDArray[np.float32],
-    kinds: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    head: NDArray[np.float32],
+@in_place
+def pair_features(room: NDArray[np.float64], n: int, sizes: NDArray[np.float64], pair: NDArray[np.float32]) -> None:
+    """Fill the pair features (PAIRS, u) of all sizes (u, 3) on one node."""
+    leaves, above = room[n, LC_LEAVES], room[n, ABOVE_LC_LIMITS]
+    for u in range(len(sizes)):
+        limits = room[n, BE_LIMIT] + sizes[u, LIMIT]
+        pair[0, u] = min(4.0, limits / leaves)
+        pair[1, u] = min(1.0, leaves / limits)
+        pair[2, u] = (room[n, REQUESTED] + sizes[u, REQUEST]) / room[n, CPU]
+        pair[3, u] = (room[n, MEMORY_HELD] + sizes[u, HELD]) / room[n, MEMORY]
+        pair[4, u] = min(4.0, limits / above)
+        pair[5, u] = min(4.0, sizes[u, LIMIT] / leaves)
+
+
+@in_place
+def fits(room: NDArray[np.float64], n: int, sizes: NDArray[np.float64], k: int) -> bool:
+    """Whether the node holds size k as well."""
+    return bool(
+        room[n, READY] > 0.0
+        and room[n, REQUESTED] + sizes[k, REQUEST] <= room[n, CPU]
+        and room[n, MEMORY_HELD] + sizes[k, HELD] <= room[n, MEMORY]
+    )
+
+
+@in_place
+def score_node(
+    scorer: Scorer, demand: Demand, room: NDArray[np.float64], n: int, pair: NDArray[np.float32], scores: NDArray[np.float32]
+) -> None:
+    """Fill row n of `scores` (n, u), minus infinity where not even the least of a kind fits, and `pair` (PAIRS, u) on the way."""
+    kinds = len(demand.scored)
+    pair_features(room, n, demand.scored, pair)
+    weights = scorer.weights
+    for u in range(kinds):
+        scores[n, u] = _ZERO
+    for h in range(len(scorer.head)):
+        of_node, head = scorer.nodes[n, h], scorer.head[h]
+        w0, w1, w2, w3, w4, w5 = weights[h, 0], weights[h, 1], weights[h, 2], weights[h, 3], weights[h, 4], weights[h, 5]
+        for u in range(kinds):
+            held = of_node + scorer.kinds[h, u]
+            held += w0 * pair[0, u]
+            held += w1 * pair[1, u]
+            held += w2 * pair[2, u]
+            held += w3 * pair[3, u]
+            held += w4 * pair[4, u]
+            held += w5 * pair[5, u]
+            scores[n, u] += head * (held if held > _ZERO else _ZERO)
+    for u in range(kinds):
+        if not fits(room, n, demand.least, u):
+            scores[n, u] = -np.inf
+
+
+@in_place
+def take(room: NDArray[np.float64], n: int, sizes: NDArray[np.float64], k: int) -> None:
+    """Count size k in on the node."""
+    room[n, REQUESTED] += sizes[k, REQUEST]
+    room[n, BE_LIMIT] += sizes[k, LIMIT]
+    room[n, MEMORY_HELD] += sizes[k, HELD]
+
+
+@in_place
+def _offer(scores: NDArray[np.float32], offers: NDArray[np.float32], block: int) -> None:
+    """Renew row `block` of `offers` (b, u): the highest score of the block's nodes."""
+    for u in range(offers.shape[1]):
+        offers[block, u] = -np.inf
+    for n in range(block * BLOCK, min(len(scores), (block + 1) * BLOCK)):
+        for u in range(offers.shape[1]):
+            offers[block, u] = scores[n, u] if scores[n, u] > offers[block, u] else offers[block, u]
+
+
+@compiled
+def assign(scorer: Scorer, demand: Demand, room: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Place the requests in order, each where its score is highest; -1 where it fits nowhere. `room` (n, 8) is counted down."""
+    count, kinds = len(room), len(demand.scored)
+    blocks = (count + BLOCK - 1) // BLOCK
+    if count == 0:
+        return np.full(len(demand.of_request), -1, np.int32)
+    pair = np.zeros((PAIRS, kinds), np.float32)
+    scores = np.zeros((count, kinds), np.float32)
+    offers = np.zeros((blocks, kinds), np.float32)
+    for n in range(count):
+        score_node(scorer, demand, room, n, pair, scores)
+    for block in range(blocks):
+        _offer(scores, offers, block)
+    chosen = np.full(len(demand.of_request), -1, np.int32)
+    for k in range(len(chosen)):
+        best = _best(demand, room, scores, offers, k)
+        chosen[k] = best
+        if best >= 0:
+            take(room, best, demand.sizes, k)
+            score_node(scorer, demand, room, best, pair, scores)
+            _offer(scores, offers, best // BLOCK)
+    return chosen
+
+
+@in_place
+def _best(demand: Demand, room: NDArray[np.float64], scores: NDArray[np.float32], offers: NDArray[np.float32], k: int) -> int:
+    """The node of the highest score on which request k fits; among equals the first; -1 for none."""
+    u = demand.of_request[k]
+    top = 0
+    for block in range(1, len(offers)):
+        if offers[block, u] > offers[top, u]:
+            top = block
+    # Nearly always what the best block offers fits, and nothing else is looked at.
+    best, best_score = _best_of_block(demand, room, scores, k, top, np.float32(-np.inf))
+    if best >= 0 and best_score == offers[top, u]:
+        return best
+    best, best_score = -1, np.float32(-np.inf)
+    for block in range(len(offers)):
+        if offers[block, u] > best_score:
+            found, found_score = _best_of_block(demand, room, scores, k, block, best_score)
+            if found >= 0:
+                best, best_score = found, found_score
+    return best
+
+
+@in_place
+def _best_of_block(
+    demand: Demand, room: NDArray[np.float64], scores: NDArray[np.float32], k: int, block: int, above: np.float32
+) -> tuple[int, np.float32]:
+    u = demand.of_request[k]
+    best, best_score = -1, above
+    for n in range(block * BLOCK, min(len(room), (block + 1) * BLOCK)):
+        if scores[n, u] > best_score and fits(room, n, demand.sizes, k):
+            best, best_score = n, scores[n, u]
+    return best, best_score
+
+
+@compiled
+def sample(
+    scorer: Scorer,
+    demand: Demand,
     room: NDArray[np.float64],
-    sizes: NDArray[np.float64],
-    of_request: NDArray[np.int64],
     noise: NDArray[np.float32],
     record: NDArray[np.float32],
     allowed: NDArray[np.bool_],
 ) -> NDArray[np.int32]:
-    """Place k requests in order on n nodes, each where its score is highest; -1 where it fits nowhere. `room` is counted down.
+    """As `assign`, with (k, n) Gumbel noise on the scores, which turns the choice into a sample of the softmax.
 
-    `nodes` (n, h) and `kinds` (u, h) are the projected embeddings, `weights` (h, 6) and `head` (h,) the rest of the actor, `of_request`
-    (k,) rows of `sizes` (u, 3). `noise` is (0, 0), or (k, n) Gumbel noise, which turns the choice into a sample of the softmax.
-    `record` (k, n, 6) and `allowed` (k, n) take what each choice saw, for training; of length 0 they take nothing.
+    `record` (k, n, PAIRS) and `allowed` (k, n) take what each choice saw, for training.
     """
-    count, kind_count, requests = len(nodes), len(kinds), len(of_request)
-    pair = np.zeros((kind_count, count, PAIRS), np.float32)
-    fits = np.zeros((kind_count, count), np.bool_)
-    scores = np.zeros((kind_count, count), np.float64)
-    for u in range(kind_count):
+    count, kinds = len(room), len(demand.scored)
+    pair = np.zeros((count, PAIRS, kinds), np.float32)
+    scores = np.zeros((count, kinds), np.float32)
+    for n in range(count):
+        score_node(scorer, demand, room, n, pair[n], scores)
+    chosen = np.full(len(demand.of_request), -1, np.int32)
+    for k in range(len(chosen)):
+        u = demand.of_request[k]
+        best, best_score = -1, np.float32(-np.inf)
         for n in range(count):
-            fits[u, n] = pair_features(room[n], sizes[u], pair[u, n])
-            scores[u, n] = _score(nodes[n], kinds[u], pair[u, n], weights, head)
-    chosen = np.full(requests, -1, np.int32)
-    for k in range(requests):
-        u = of_request[k]
-        if len(record):
-            record[k] = pair[u]
-            allowed[k] = fits[u]
-        best = -1
-        best_score = -np.inf
-        for n in range(count):
-            if fits[u, n]:
-                score = scores[u, n] + noise[k, n] if len(noise) else scores[u, n]
-                if score > best_score:
-                    best, best_score = n, score
+            record[k, n] = pair[n, :, u]
+            allowed[k, n] = fits(room, n, demand.sizes, k)
+            if allowed[k, n] and scores[n, u] + noise[k, n] > best_score:
+                best, best_score = n, scores[n, u] + noise[k, n]
         chosen[k] = best
-        if best < 0:
-            continue
-        room[best, REQUESTED] += sizes[u, 0]
-        room[best, BE_LIMIT] += sizes[u, 1]
-        room[best, MEMORY_HELD] += sizes[u, 2]
-        for other in range(kind_count):
-            fits[other, best] = pair_features(room[best], sizes[other], pair[other, best])
-            scores[other, best] = _score(nodes[best], kinds[other], pair[other, best], weights, head)
+        if best >= 0:
+            take(room, best, demand.sizes, k)
+            score_node(scorer, demand, room, best, pair[best], scores)
     return chosen

@@ -50,6 +50,10 @@ PAIR_FEATURES = (
 EDGE_FEATURES = ("log(1 + rtt_ms) / 5",)
 NEAR_CLUSTERS = 8
 """Edges go to this many nearest clusters at most: a sample of neighbours that keeps big fleets cheap."""
+MOST_KINDS = 64
+"""Sizes that are told apart as they are; kinds lie side by side in the score, and 64 cost little more than one."""
+STEPS_AN_OCTAVE = 2
+"""Beyond that, sizes are scored as if rounded to steps of the square root of two; whether a request fits stays exact."""
 
 SCHEMA = hashlib.sha256(
     repr((NODE_FEATURES, CLUSTER_FEATURES, KIND_FEATURES, PAIR_FEATURES, EDGE_FEATURES, NEAR_CLUSTERS)).encode()
@@ -125,27 +129,54 @@ def fleet_graph(snapshot: FleetSnapshot) -> FleetGraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kinds:
-    """The u different sizes among k pending requests: requests of one size are scored once."""
+    """The u kinds among k pending requests: requests of one kind are scored once."""
 
     of_request: NDArray[np.int64]
     """(k,) row of the request's kind."""
     sizes: NDArray[np.float64]
-    """(u, 3) CPU request and limit in millicores, memory in MiB."""
+    """(u, 3) CPU request and limit in millicores, memory in MiB, by which the kind is scored."""
+    least: NDArray[np.float64]
+    """(u, 3) the least of each among the kind's requests."""
     features: NDArray[np.float32]
     """(u, len(KIND_FEATURES))"""
 
 
 def kinds_of(pending: BePending, snapshot: FleetSnapshot) -> Kinds:
-    """Group the pending requests by size."""
-    sizes, of_request = np.unique(
-        np.stack((pending.cpu_request_millicores, pending.cpu_limit_millicores, pending.memory_mib), axis=1),
-        axis=0,
-        return_inverse=True,
-    )
+    """Group the pending requests by size; where there are more than `MOST_KINDS` sizes, by size rounded to `STEPS_AN_OCTAVE`."""
+    own = sizes_of(pending)
+    of_request = _rows_alike(own)
+    if len(own) and of_request.max() >= MOST_KINDS:
+        # Memory differs from request to request in recorded traces; CPU is the service's.
+        rounded = np.stack((own[:, 0], own[:, 1], _rounded(own[:, 2])), axis=1)
+        of_request = _rows_alike(rounded)
+        if of_request.max() >= MOST_KINDS * STEPS_AN_OCTAVE:
+            of_request = _rows_alike(_rounded(own))
+    count = int(of_request.max(initial=-1)) + 1
+    least, most = np.full((count, 3), np.inf), np.zeros((count, 3))
+    np.minimum.at(least, of_request, own)
+    np.maximum.at(most, of_request, own)
+    sizes = (least + most) / 2
     mean_cpu = _mean_of_ready(np.maximum(snapshot.cpu_allocatable, 1.0), snapshot.node_ready)
     mean_memory = _mean_of_ready(np.maximum(snapshot.memory_allocatable, 1.0), snapshot.node_ready)
     features = np.stack((sizes[:, 1] / mean_cpu, sizes[:, 0] / np.maximum(sizes[:, 1], 1.0), sizes[:, 2] / mean_memory), axis=1)
-    return Kinds(of_request=of_request.reshape(-1).astype(np.int64), sizes=sizes, features=_safe(features))
+    return Kinds(of_request=of_request, sizes=sizes, least=least, features=_safe(features))
+
+
+def sizes_of(pending: BePending) -> NDArray[np.float64]:
+    """(k, 3) CPU request and limit in millicores, memory in MiB."""
+    return np.stack((pending.cpu_request_millicores, pending.cpu_limit_millicores, pending.memory_mib), axis=1)
+
+
+def _rounded(size: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.round(np.log2(np.maximum(size, 1.0)) * STEPS_AN_OCTAVE)
+
+
+def _rows_alike(rows: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(k,) which of the different rows (k, 3) each is, in their order."""
+    # Two columns as one complex number: unique pairs at the price of a plain sort, where unique rows would take ten times as long.
+    _, pair = np.unique(rows[:, 0] + 1j * rows[:, 1], return_inverse=True)
+    _, alike = np.unique(pair + 1j * rows[:, 2], return_inverse=True)
+    return alike.astype(np.int64)
 
 
 def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:

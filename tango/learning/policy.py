@@ -11,15 +11,16 @@ import numpy as np
 import structlog
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.smallest import smallest_pending, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
-from tango.learning.assignment import PAIRS, assign
+from tango.learning.assignment import Demand, Scorer, assign
 from tango.learning.checkpoint import Checkpoint, load_checkpoint, shipped_path
-from tango.learning.features import fleet_graph, kinds_of, node_room
+from tango.learning.features import Kinds, fleet_graph, kinds_of, node_room, sizes_of
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.settings import BeSettings
 
@@ -30,10 +31,6 @@ Fallback = Callable[[BePending, FleetSnapshot, BeSettings], BePlan]
 SLOW_TICKS = 3
 REST_S = 60.0
 
-_NO_NOISE = np.zeros((0, 0), np.float32)
-_NO_RECORD = np.zeros((0, 0, PAIRS), np.float32)
-_NO_MASK = np.zeros((0, 0), np.bool_)
-
 
 def place_by_network(network: PlacementNetwork, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
     """(k,) node rows, -1 where a request fits nowhere; the mask keeps every choice feasible.
@@ -43,14 +40,25 @@ def place_by_network(network: PlacementNetwork, pending: BePending, snapshot: Fl
     kinds = kinds_of(pending, snapshot)
     with torch.inference_mode():
         node, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
-        nodes = network.actor_node(node).numpy()
-        sizes = network.actor_kind(torch.from_numpy(kinds.features)).numpy()
-        weights, head = network.actor_pair.weight.detach().numpy(), network.actor_out.weight.detach().numpy()[0]
-    if not (np.isfinite(nodes).all() and np.isfinite(sizes).all()):
+        scorer = scorer_of(network, network.actor_node(node), kinds)
+    if not (np.isfinite(scorer.nodes).all() and np.isfinite(scorer.kinds).all()):
         raise FloatingPointError("the network gave scores that are not finite")
-    return assign(  # type: ignore[no-any-return]
-        nodes, sizes, weights, head, node_room(snapshot), kinds.sizes, kinds.of_request, _NO_NOISE, _NO_RECORD, _NO_MASK
+    return assign(scorer, demand_of(pending, kinds), node_room(snapshot))
+
+
+def scorer_of(network: PlacementNetwork, projected: Tensor, kinds: Kinds) -> Scorer:
+    """The actor as the compiled step takes it; `projected` (n, h) are the nodes' embeddings after `actor_node`. Without gradient."""
+    return Scorer(
+        nodes=projected.detach().numpy(),
+        kinds=np.ascontiguousarray(network.actor_kind(torch.from_numpy(kinds.features)).detach().numpy().T),
+        weights=network.actor_pair.weight.detach().numpy(),
+        head=network.actor_out.weight.detach().numpy()[0],
     )
+
+
+def demand_of(pending: BePending, kinds: Kinds) -> Demand:
+    """The requests as the compiled step takes them."""
+    return Demand(of_request=kinds.of_request, sizes=sizes_of(pending), scored=kinds.sizes, least=kinds.least)
 
 
 class NetworkBePolicy:

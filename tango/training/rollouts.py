@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
-from tango.learning.assignment import PAIRS, assign
+from tango.learning import assignment
+from tango.learning.assignment import PAIRS
 from tango.learning.features import FleetGraph, Kinds, fleet_graph, kinds_of, node_room
 from tango.learning.network import PlacementNetwork, batch_graphs
+from tango.learning.policy import demand_of, scorer_of
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
 from tango.training.worlds import TICK_S, World, draw_world
@@ -101,12 +103,10 @@ def sample(network: PlacementNetwork, views: list[tuple[BePending, FleetSnapshot
     with torch.no_grad():
         node, cluster = network.encode(batch)
         values = network.value(node, cluster, batch).numpy()
-        nodes = network.actor_node(node).numpy()
-        weights, head = network.actor_pair.weight.numpy(), network.actor_out.weight.numpy()[0]
-        sizes = [network.actor_kind(torch.from_numpy(k.features)).numpy() if k else None for k in kinds]
+        projected = network.actor_node(node)
     bounds = np.cumsum([0, *(len(g.node) for g in graphs)])
     ticks = []
-    for w, (_, snapshot) in enumerate(views):
+    for w, (pending, snapshot) in enumerate(views):
         kind = kinds[w]
         n = len(graphs[w].node)
         count = len(kind.of_request) if kind else 0
@@ -115,18 +115,8 @@ def sample(network: PlacementNetwork, views: list[tuple[BePending, FleetSnapshot
         chosen = np.zeros(0, np.int32)
         if kind is not None:
             noise = rng.gumbel(size=(count, n)).astype(np.float32)
-            chosen = assign(
-                nodes[bounds[w] : bounds[w + 1]],
-                sizes[w],
-                weights,
-                head,
-                node_room(snapshot),
-                kind.sizes,
-                kind.of_request,
-                noise,
-                pair,
-                allowed,
-            )
+            scorer = scorer_of(network, projected[bounds[w] : bounds[w + 1]], kind)
+            chosen = assignment.sample(scorer, demand_of(pending, kind), node_room(snapshot), noise, pair, allowed)
         ticks.append(
             Tick(
                 graph=graphs[w],

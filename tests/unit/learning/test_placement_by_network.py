@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from tango.learning.assignment import PAIRS, assign
-from tango.learning.features import fleet_graph, kinds_of, node_room
+from tango.domain.requests import BePending
+from tango.domain.snapshot import FleetSnapshot
+from tango.learning import assignment
+from tango.learning.assignment import PAIRS, Demand, Scorer, assign
+from tango.learning.features import MOST_KINDS, fleet_graph, kinds_of, node_room
 from tango.learning.network import PlacementNetwork, batch_graphs
-from tango.learning.policy import place_by_network
+from tango.learning.policy import demand_of, place_by_network, scorer_of
 from tests.fakes.be_worlds import be_world, reordered
 
 
@@ -51,22 +57,12 @@ def test_the_compiled_loop_chooses_what_torch_would(seed: int) -> None:
     kinds = kinds_of(pending, snapshot)
     with torch.no_grad():
         embedded, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
-        nodes, sizes = network.actor_node(embedded).numpy(), network.actor_kind(torch.from_numpy(kinds.features)).numpy()
-        weights, head = network.actor_pair.weight.numpy(), network.actor_out.weight.numpy()[0]
+        scorer = scorer_of(network, network.actor_node(embedded), kinds)
+    demand = demand_of(pending, kinds)
+    noise = np.zeros((len(pending), len(snapshot.nodes)), np.float32)
     pair = np.zeros((len(pending), len(snapshot.nodes), PAIRS), np.float32)
     allowed = np.zeros((len(pending), len(snapshot.nodes)), np.bool_)
-    chosen = assign(
-        nodes,
-        sizes,
-        weights,
-        head,
-        node_room(snapshot),
-        kinds.sizes,
-        kinds.of_request,
-        np.zeros((0, 0), np.float32),
-        pair,
-        allowed,
-    )
+    chosen = assignment.sample(scorer, demand, node_room(snapshot), noise, pair, allowed)
     with torch.no_grad():
         scores = network.scores(embedded[None], torch.from_numpy(kinds.features[kinds.of_request])[:, None], torch.from_numpy(pair))
     scores = np.where(allowed, scores.numpy(), -np.inf)
@@ -84,3 +80,111 @@ def test_the_order_of_the_nodes_does_not_matter() -> None:
     shuffled = reordered(snapshot, order)
     other = [shuffled.nodes[k] if k >= 0 else "" for k in place_by_network(network, pending, shuffled)]
     assert straight == other
+
+
+def _crowded(seed: int, *, times: int, requests: int, distinct: bool) -> tuple[BePending, FleetSnapshot]:
+    """A fleet of some blocks of nodes, every node there several times so that scores tie, some of them down, and many requests."""
+    pending, snapshot = be_world(seed, ticks=3)
+    rng = np.random.default_rng(seed)
+    snapshot = reordered(snapshot, np.tile(np.arange(len(snapshot.nodes)), times))
+    snapshot.node_ready[rng.random(len(snapshot.nodes)) < 0.1] = False
+    pending = pending.rows(rng.integers(0, len(pending), requests))
+    if distinct:
+        pending = replace(pending, memory_mib=rng.uniform(16, 6000, requests))
+    return pending, snapshot
+
+
+def _seen(network: PlacementNetwork, pending: BePending, snapshot: FleetSnapshot) -> tuple[Scorer, Demand]:
+    kinds = kinds_of(pending, snapshot)
+    with torch.no_grad():
+        embedded, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
+        return scorer_of(network, network.actor_node(embedded), kinds), demand_of(pending, kinds)
+
+
+def _by_the_book(scorer: Scorer, demand: Demand, room: NDArray[np.float64]) -> NDArray[np.int32]:
+    """Every node scored anew for every request, in the kernel's order of additions."""
+    chosen = np.full(len(demand.of_request), -1, np.int32)
+    for k, u in enumerate(demand.of_request.tolist()):
+        request, limit, memory = demand.scored[u]
+        limits = room[:, assignment.BE_LIMIT] + limit
+        pair = np.stack(
+            (
+                np.minimum(4.0, limits / room[:, assignment.LC_LEAVES]),
+                np.minimum(1.0, room[:, assignment.LC_LEAVES] / limits),
+                (room[:, assignment.REQUESTED] + request) / room[:, assignment.CPU],
+                (room[:, assignment.MEMORY_HELD] + memory) / room[:, assignment.MEMORY],
+                np.minimum(4.0, limits / room[:, assignment.ABOVE_LC_LIMITS]),
+                np.minimum(4.0, limit / room[:, assignment.LC_LEAVES]),
+            )
+        ).astype(np.float32)
+        held = scorer.nodes + scorer.kinds[:, u]
+        for d in range(PAIRS):
+            held = held + pair[d][:, None] * scorer.weights[:, d]
+        score = np.zeros(len(room), np.float32)
+        for h in range(held.shape[1]):
+            score += scorer.head[h] * np.maximum(held[:, h], np.float32(0))
+        fits = (
+            (room[:, assignment.READY] > 0)
+            & (room[:, assignment.REQUESTED] + demand.sizes[k, 0] <= room[:, assignment.CPU])
+            & (room[:, assignment.MEMORY_HELD] + demand.sizes[k, 2] <= room[:, assignment.MEMORY])
+        )
+        if fits.any():
+            chosen[k] = int(np.argmax(np.where(fits, score, -np.inf)))
+            room[chosen[k], [assignment.REQUESTED, assignment.BE_LIMIT, assignment.MEMORY_HELD]] += demand.sizes[k]
+    return chosen
+
+
+@given(seed=st.integers(0, 10_000), times=st.integers(1, 6), requests=st.integers(1, 200), distinct=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_the_fast_step_places_as_the_slow_ones(seed: int, times: int, requests: int, distinct: bool) -> None:
+    """Blocks and rows of scores that are kept change no choice, ties and different sizes by the hundred included; nor does no noise."""
+    pending, snapshot = _crowded(seed, times=times, requests=requests, distinct=distinct)
+    scorer, demand = _seen(_network(seed), pending, snapshot)
+    shape = (len(pending), len(snapshot.nodes))
+
+    fast = assign(scorer, demand, node_room(snapshot))
+
+    np.testing.assert_array_equal(fast, _by_the_book(scorer, demand, node_room(snapshot)))
+    record, allowed = np.zeros((*shape, PAIRS), np.float32), np.zeros(shape, np.bool_)
+    sampled = assignment.sample(scorer, demand, node_room(snapshot), np.zeros(shape, np.float32), record, allowed)
+    np.testing.assert_array_equal(fast, sampled)
+
+
+def test_noise_makes_the_choice_a_sample_of_the_softmax() -> None:
+    """With Gumbel noise, nodes are chosen as often as the softmax of their scores says."""
+    pending, snapshot = be_world(4)
+    pending = pending.rows(np.zeros(1, np.int64))
+    network = _network(1)
+    scorer, demand = _seen(network, pending, snapshot)
+    count, rng = len(snapshot.nodes), np.random.default_rng(0)
+    record, allowed = np.zeros((1, count, PAIRS), np.float32), np.zeros((1, count), np.bool_)
+    chosen = [
+        int(
+            assignment.sample(scorer, demand, node_room(snapshot), rng.gumbel(size=(1, count)).astype(np.float32), record, allowed)[
+                0
+            ]
+        )
+        for _ in range(4000)
+    ]
+    with torch.no_grad():
+        embedded, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
+        kind = torch.from_numpy(kinds_of(pending, snapshot).features)
+        logits = network.scores(embedded, kind, torch.from_numpy(record[0])).masked_fill(~torch.from_numpy(allowed[0]), -torch.inf)
+    wanted = torch.softmax(logits, 0).numpy()
+
+    np.testing.assert_allclose(np.bincount(chosen, minlength=count) / 4000, wanted, atol=0.03)
+
+
+def test_many_different_sizes_are_scored_as_few() -> None:
+    """2,000 different memory sizes of a few services become some dozens of kinds, whose least is the least of their requests."""
+    pending, snapshot = _crowded(8, times=1, requests=2000, distinct=True)
+
+    kinds = kinds_of(pending, snapshot)
+
+    assert len(np.unique(pending.memory_mib)) > 1900
+    assert len(kinds.sizes) <= 2 * MOST_KINDS
+    for u in range(len(kinds.sizes)):
+        own = pending.memory_mib[kinds.of_request == u]
+        assert kinds.least[u, 2] == own.min()
+        assert own.min() <= kinds.sizes[u, 2] <= own.max()
+        assert own.max() <= 1.45 * own.min()
