@@ -4,6 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tango.errors import ConfigError
+
+
+def _within(settings: object, low: float, high: float, *names: str, above: bool = False) -> None:
+    """Raises: ConfigError for a setting out of bounds; `above`: the lower bound itself is out of bounds too."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not (low <= value <= high and (value > low or not above)):
+            bounds = f"above {low:g}" if above else f"from {low:g}"
+            raise ConfigError(f"{type(settings).__name__} {name} is {value:g}, expected a number {bounds} to {high:g}")
+
+
+_LONGEST_S = 1e7
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
@@ -93,6 +107,14 @@ class SharingSettings:
     reserve_millicores: int = 0
     """CPU of every node that LC limits never take."""
 
+    def __post_init__(self) -> None:
+        _within(self, 0.0, _LONGEST_S, "tick_s", "window_s", above=True)
+        _within(self, 0.0, _LONGEST_S, "hold_s", "shrink_hold_s", "reserve_millicores")
+        _within(self, 0.0, 1.0, "quantile", "shrink_factor", above=True)
+        _within(self, -10.0, 1.0, "grow_below", "shrink_above")
+        _within(self, 1.0, 4.0, "grow_factor")
+        _within(self, 1, 1_000_000, "min_samples")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimSettings:
@@ -124,6 +146,13 @@ class SimSettings:
     """After the last arrival, when nothing has moved for this long and nothing will, the run ends as a deadlock."""
     audit: bool = False
     """Look at every node after every event for CPU or memory in excess; slow, for tests."""
+
+    def __post_init__(self) -> None:
+        _within(self, 1e-4, 3600.0, "lc_window_s", "be_tick_s", "sample_every_s")
+        _within(self, 0.0, _LONGEST_S, "staleness_s", "pod_start_s", "lost_after_s", "mtbf_s", "stuck_after_s")
+        _within(self, 0.0, _LONGEST_S, "mttr_s", above=True)
+        _within(self, 0.0, 100.0, "beta")
+        _within(self, 1, 10_000_000, "be_batch_limit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,10 +89,14 @@ def rule_options(function: _F) -> _F:
 
 def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: bool) -> Workload:
     """The workload that a command line describes. Raises: UsageError for one that cannot be; BadRows for files that are refused."""
+    from tango.traces.generators import PATTERNS
     from tango.traces.hotspots import Hotspots
     from tango.traces.trace_sources import content_of
     from tango.traces.workloads import Workload, is_pattern
 
+    for name in (*traces, *options["be_trace"]):
+        if name not in PATTERNS and not any(mark in name for mark in "./*") and not Path(name).exists():
+            raise UsageError(f"{name!r} is neither a pattern ({', '.join(PATTERNS)}) nor a file")
     lc = tuple(traces)
     be = tuple(options["be_trace"]) or lc
     sources = dict.fromkeys((lc, be))
