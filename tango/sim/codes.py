@@ -34,5 +34,7 @@ LATE = REASONS.index(Reason.TARGET_UNREACHABLE)
 DOES_NOT_FIT = REASONS.index(Reason.DOES_NOT_FIT)
 
 RESIZED, PUSHED_OUT = SCALING_KINDS.index("resize"), SCALING_KINDS.index("evict")
+NOT_SENT = -2
+"""In `PROGRESS.sent_before`: the request has not been sent abroad since the last publication."""
 LC, BE = 0, 1
 """`ServiceClass`"""

@@ -15,7 +15,7 @@ from tango.compiled import in_place, inlined
 from tango.node_model import kernel
 from tango.scheduling import lc_dispatch
 from tango.scheduling.lc_dispatch import Belief, Terrain
-from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, PENDING, RELEASED, RUNNING, SHED
+from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, NOT_SENT, PENDING, RELEASED, RUNNING, SHED
 from tango.sim.heap import push
 from tango.sim.state import Arrivals, Engine, Links, Lists, Published, Truth
 
@@ -49,6 +49,11 @@ def publish(e: Engine, now_s: float) -> None:
             published.best_node[s, c] = belief.best_node[s, c]
             published.best_price[s, c] = belief.best_price[s, c]
     for c in range(clusters):
+        r = e.lists.sent_last[c]
+        while r >= 0:
+            before = e.progress[r].sent_before
+            e.progress[r].sent_before = NOT_SENT
+            r = before
         e.lists.sent_last[c] = -1
 
 
@@ -266,7 +271,7 @@ def send(
     if c != home:
         links.inward_s[c] = max(links.inward_s[c], sent_s) + 0.5 * t.payload_kib[s] * t.s_per_kib[home, c]
         arrive_s = links.inward_s[c]
-    if c != home and row.attempts == 0:
+    if c != home and row.sent_before == NOT_SENT:
         # A later attempt may stand in the chain already, and must not make it a circle.
         row.sent_before = lists.sent_last[home]
         lists.sent_last[home] = r

@@ -44,7 +44,7 @@ PROGRESS = np.dtype(
     [
         ("node", np.int32),
         ("attempts", np.int32),
-        ("sent_before", np.int32),  # the request that the same cluster sent abroad before this one, -1
+        ("sent_before", np.int32),  # the request that the same cluster sent abroad before this one, -1: none; or NOT_SENT
         ("reason", np.int16),
         ("state", np.int8),
         ("started_s", np.float64),

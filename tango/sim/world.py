@@ -18,7 +18,7 @@ from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import Declared, Instances, Rooms, new_shares
 from tango.settings import Settings
 from tango.sim import state
-from tango.sim.codes import ACCEPTED, DOES_NOT_FIT, FAILED
+from tango.sim.codes import ACCEPTED, DOES_NOT_FIT, FAILED, NOT_SENT
 from tango.sim.heap import EVENT, USED
 
 MOST_PODS = 110
@@ -114,7 +114,7 @@ class World:
             audit=sim.audit,
         )
         progress = np.zeros(m, state.PROGRESS)
-        progress["node"] = progress["sent_before"] = -1
+        progress["node"], progress["sent_before"] = -1, NOT_SENT
         progress["started_s"] = progress["finished_s"] = np.nan
         progress["state"] = ACCEPTED
         clock = np.zeros(1, state.CLOCK)
