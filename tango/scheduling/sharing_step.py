@@ -170,7 +170,7 @@ def share(tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared
         # The request keeps the declared share of the limit: BE may be admitted on the rest.
         wanted = max(1.0, min(after - 1.0, np.floor(after * declared.request[s] / declared.limit[s])))
         free = rooms.allocatable[n] - rooms.be_request[n] - (lc_request[n] - request) + freed[n]
-        if tuning.rule == HRM:
+        if tuning.rule == HRM and after > limit:
             while wanted > free and next_out[n] < rooms.first[n + 1]:
                 k = next_out[n]
                 out.evict[k] = True

@@ -321,6 +321,16 @@ def test_nobody_is_evicted_where_nothing_grows() -> None:
     assert found == SharingPlan()
 
 
+def test_nobody_is_evicted_for_an_instance_that_shrinks() -> None:
+    """It grew while its request found no room; now that it has slack again, BE stays although the declared share would be more."""
+    squeezed = instance(limit=2000, request=500)
+
+    found = plan(squeezed, tails=tail(10.0), node=room(4000, be=3500, evictable=[(eviction(1), 500)]))
+
+    assert found.evictions == ()
+    assert [(r.cpu_limit_after_millicores, r.cpu_request_after_millicores) for r in found.resizes] == [(1600, 500)]
+
+
 # ---- always ------------------------------------------------------------------------------------------------------------
 
 
