@@ -1,0 +1,86 @@
+"""The compiled engine against the same world in plain Python (`tests/fakes/reference_engine.py`)."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from tango.domain.outcomes import SCALING_KINDS, STATES
+from tango.sim.outcomes import SimulatedRun
+from tango.sim.simulate import simulate
+from tests.fakes.reference_engine import ReferenceEngine
+from tests.fakes.sim_worlds import SimWorld, draw_sim_world
+
+CLOSE_S = 1e-6
+
+
+def both(world: SimWorld) -> tuple[ReferenceEngine, SimulatedRun]:
+    """The same world in both engines; worlds in which rounding decides are passed over."""
+    reference = ReferenceEngine(world.fleet, world.requests, world.system, world.settings, outages=world.outages, costs=world.costs)
+    reference.go()
+    assume(not reference.close_calls)
+    run = simulate(world.fleet, world.requests, world.system, world.settings, outages=list(world.outages), costs=world.costs)
+    return reference, run
+
+
+def same(reference: ReferenceEngine, run: SimulatedRun) -> None:
+    """Every request ended alike, every attempt was lost alike, every resize and eviction was decided alike."""
+    found, rows = run.outcomes, reference.rows
+    assert [STATES[code] for code in found.state] == [row.state for row in rows]
+    assert [found.reasons[k] for k in found.reason] == [row.reason for row in rows]
+    assert found.node.tolist() == [row.node for row in rows]
+    assert found.attempts.tolist() == [row.attempts for row in rows]
+    np.testing.assert_allclose(found.finished_s, [row.finished_s for row in rows], rtol=0, atol=CLOSE_S)
+    np.testing.assert_allclose(found.started_s, [row.started_s for row in rows], rtol=0, atol=CLOSE_S)
+
+    losses = run.losses
+    lost = sorted(
+        (round(at_s, 5), node, losses.reasons[reason], round(work_s, 5))
+        for at_s, node, reason, work_s in zip(losses.at_s, losses.node, losses.reason, losses.work_lost_s, strict=True)
+    )
+    expected = sorted((round(at_s, 5), node, reason, round(work_s, 5)) for at_s, _, node, reason, work_s in reference.losses)
+    assert [row[1:3] for row in lost] == [row[1:3] for row in expected]
+    np.testing.assert_allclose([row[0] for row in lost], [row[0] for row in expected], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(sorted(row[3] for row in lost), sorted(row[3] for row in expected), rtol=0, atol=2e-5)
+
+    scaling = run.scaling
+    assert [SCALING_KINDS[kind] for kind in scaling.kind] == [kind for _, kind, *_ in reference.scalings]
+    assert scaling.node.tolist() == [node for _, _, node, *_ in reference.scalings]
+    assert scaling.service.tolist() == [service for _, _, _, service, *_ in reference.scalings]
+    np.testing.assert_allclose(scaling.at_s, [at_s for at_s, *_ in reference.scalings], rtol=0, atol=CLOSE_S)
+    np.testing.assert_array_equal(scaling.after_millicores, [after for *_, after in reference.scalings])
+
+
+@given(seed=st.integers(0, 1_000_000))
+@settings(max_examples=150, deadline=None)
+def test_the_engine_does_what_the_reference_does(seed: int) -> None:
+    """Random tiny worlds without failures: the same ends, nodes and decisions within a microsecond."""
+    same(*both(draw_sim_world(seed, failures=False)))
+
+
+@given(seed=st.integers(0, 1_000_000))
+@settings(max_examples=150, deadline=None)
+def test_the_engine_does_what_the_reference_does_while_nodes_fail(seed: int) -> None:
+    """Likewise with nodes that go down and come back: what is lost, when it is noticed and where it goes next."""
+    same(*both(draw_sim_world(seed)))
+
+
+def test_the_drawn_worlds_have_in_them_what_they_are_drawn_for() -> None:
+    """Evictions, cuts of BE limits, resizes, timeouts, shed requests, exhausted attempts and every reason of a loss occur."""
+    reasons, states, kinds, cut = set(), set(), set(), False
+    for seed in range(200):
+        world = draw_sim_world(seed)
+        reference = ReferenceEngine(
+            world.fleet, world.requests, world.system, world.settings, outages=world.outages, costs=world.costs
+        )
+        reference.go()
+        reasons |= {reason for _, _, _, reason, _ in reference.losses} | {row.reason for row in reference.rows}
+        states |= {row.state for row in reference.rows}
+        kinds |= {kind for _, kind, *_ in reference.scalings}
+        cut |= bool((reference.be_share < 1).any())
+
+    assert states == {"succeeded", "failed", "shed"}
+    assert kinds == {"resize", "evict"}
+    assert cut
+    assert reasons >= {"evicted", "node-lost", "instance-unreachable", "timed-out", "target-unreachable", "attempts-exhausted"}
