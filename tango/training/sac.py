@@ -1,0 +1,136 @@
+"""Soft actor-critic over discrete actions: what `dsaco` and `gnn-sac` learn by.
+
+Source: Haarnoja et al., "Soft actor-critic", ICML 2018, and "Soft actor-critic algorithms and applications", arXiv:1812.05905, section 5
+(the temperature that holds an entropy); Christodoulou, "Soft actor-critic for discrete action settings", arXiv:1910.07207, equations 10
+to 12 (expectations over the actions in place of samples). Departures: the entropy held is a share of that of an even choice among the
+allowed actions, since their number differs from decision to decision; the paper's 0.98 would keep a scheduler all but random, and
+what it does while it learns is what it sees. Every transition has a discount of its own, because decisions are not evenly spaced.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SacSettings:
+    """Hyper-parameters."""
+
+    learning_rate: float = 1e-3
+    target_rate: float = 0.01
+    """Share by which the target critics follow the critics in an update."""
+    entropy_share: float = 0.2
+    """Entropy to hold, as a share of that of an even choice."""
+    temperature: float = 0.05
+    """At the start, in units of reward."""
+    most_gradient: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transitions:
+    """b decisions with at most a actions each; what was seen is whatever the actor and the critics take."""
+
+    seen: Any
+    allowed: Tensor
+    """(b, a)"""
+    chosen: Tensor
+    """(b,)"""
+    reward: Tensor
+    """(b,)"""
+    discount: Tensor
+    """(b,) of what comes after; 0 where an episode ended"""
+    seen_next: Any
+    allowed_next: Tensor
+    """(b, a); at least one in each row, also where the discount is 0"""
+    teacher: Tensor | None = None
+    """(b,) what the actor shall imitate in this update, in place of improving by the critics; they learn as ever"""
+
+
+class DiscreteSac:
+    """An actor, twin critics and a temperature.
+
+    `actor(seen)` gives logits (b, a), `critics(seen)` values (2, b, a): two estimates, the lower of which counts.
+    """
+
+    def __init__(self, actor: nn.Module, critics: nn.Module, settings: SacSettings) -> None:
+        self.actor, self.critics, self.settings = actor, critics, settings
+        self._targets = deepcopy(critics).requires_grad_(False)
+        self._log_temperature = torch.tensor(settings.temperature).log().requires_grad_()
+        self._optimizers = [
+            torch.optim.Adam(parameters, lr=settings.learning_rate)
+            for parameters in (actor.parameters(), critics.parameters(), [self._log_temperature])
+        ]
+
+    @property
+    def temperature(self) -> float:
+        """What entropy is worth."""
+        return float(self._log_temperature.detach().exp())
+
+    def slow_down(self, factor: float) -> None:
+        """Set the learning rates to this share of those in the settings."""
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.settings.learning_rate * factor
+
+    def update(self, batch: Transitions) -> dict[str, float]:
+        """One step of all three; give the figures."""
+        temperature = self.temperature
+        critic_loss = self._critic_loss(batch, temperature)
+        self._step(1, critic_loss, self.critics)
+        log_p = log_policy(self.actor(batch.seen), batch.allowed)
+        actor_loss = self._actor_loss(batch, log_p, temperature)
+        self._step(0, actor_loss, self.actor)
+        entropy = entropy_of(log_p.detach(), batch.allowed)
+        held = self.settings.entropy_share * batch.allowed.sum(1).log()
+        self._step(2, self._log_temperature * (entropy - held).mean(), None)
+        with torch.no_grad():
+            for target, online in zip(self._targets.parameters(), self.critics.parameters(), strict=True):
+                target.lerp_(online, self.settings.target_rate)
+        return {
+            "critic_loss": float(critic_loss.detach()),
+            "actor_loss": float(actor_loss.detach()),
+            "entropy": float(entropy.mean()),
+            "temperature": temperature,
+        }
+
+    def _actor_loss(self, batch: Transitions, log_p: Tensor, temperature: float) -> Tensor:
+        loss: Tensor
+        if batch.teacher is not None:
+            loss = -log_p.gather(1, batch.teacher[:, None]).mean()
+        else:
+            with torch.no_grad():
+                value = self.critics(batch.seen).amin(0)
+            loss = (log_p.exp() * (temperature * log_p - value)).masked_fill(~batch.allowed, 0.0).sum(1).mean()
+        return loss
+
+    def _critic_loss(self, batch: Transitions, temperature: float) -> Tensor:
+        with torch.no_grad():
+            log_p = log_policy(self.actor(batch.seen_next), batch.allowed_next)
+            value = self._targets(batch.seen_next).amin(0) - temperature * log_p
+            following = (log_p.exp() * value).masked_fill(~batch.allowed_next, 0.0).sum(1)
+            wanted = batch.reward + batch.discount * following
+        found = self.critics(batch.seen).gather(2, batch.chosen.expand(2, -1)[:, :, None]).squeeze(2)
+        return functional.mse_loss(found, wanted.expand(2, -1))
+
+    def _step(self, which: int, loss: Tensor, module: nn.Module | None) -> None:
+        self._optimizers[which].zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if module is not None:
+            torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.most_gradient)
+        self._optimizers[which].step()
+
+
+def log_policy(logits: Tensor, allowed: Tensor) -> Tensor:
+    """(b, a) logarithm of the softmax over the allowed actions; 0 in place of minus infinity where an action is not allowed."""
+    return torch.log_softmax(logits.masked_fill(~allowed, -torch.inf), dim=1).masked_fill(~allowed, 0.0)
+
+
+def entropy_of(log_p: Tensor, allowed: Tensor) -> Tensor:
+    """(b,) entropy of policies given as `log_policy` gives them."""
+    return -(log_p.exp() * log_p).masked_fill(~allowed, 0.0).sum(1)

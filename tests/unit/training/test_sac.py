@@ -1,0 +1,130 @@
+"""Discrete soft actor-critic on problems whose optimum can be worked out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tango.training.sac import DiscreteSac, SacSettings, Transitions, entropy_of, log_policy
+
+EVERY = torch.ones(3, dtype=torch.bool)
+
+
+class Table(nn.Module):
+    """A number for each of s states and a actions; what is seen is the state's index."""
+
+    def __init__(self, *shape: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(shape))
+
+    def forward(self, seen: Tensor) -> Tensor:
+        """(..., b, a)"""
+        return self.values[..., seen, :]
+
+
+def _trained(
+    reward: list[list[float]], leads_to: list[list[int]], *, discount: float, settings: SacSettings, allowed: Tensor | None = None
+) -> tuple[DiscreteSac, Tensor]:
+    """A table trained on even draws of (state, action) of a small decision process, and which actions are allowed."""
+    gains, after = torch.tensor(reward), torch.tensor(leads_to)
+    states, actions = gains.shape
+    may = allowed if allowed is not None else torch.ones(states, actions, dtype=torch.bool)
+    torch.manual_seed(0)
+    agent = DiscreteSac(Table(states, actions), Table(2, states, actions), settings)
+    pairs = torch.tensor([(s, a) for s in range(states) for a in range(actions) if may[s, a]])
+    for _ in range(700):
+        state, chosen = pairs[torch.randint(len(pairs), (32,))].T
+        following = after[state, chosen]
+        agent.update(
+            Transitions(
+                seen=state,
+                allowed=may[state],
+                chosen=chosen,
+                reward=gains[state, chosen],
+                discount=torch.full((32,), discount),
+                seen_next=following,
+                allowed_next=may[following],
+            )
+        )
+    return agent, may
+
+
+FAST = SacSettings(learning_rate=2e-2, target_rate=0.05, entropy_share=0.1, temperature=0.1)
+
+
+def test_the_better_arm_is_chosen_and_its_value_found() -> None:
+    """Three arms of 0.2, 1.0 and 0.5: the second is chosen, and the critics know what each is worth."""
+    agent, may = _trained([[0.2, 1.0, 0.5]], [[0, 0, 0]], discount=0.0, settings=FAST)
+
+    p = log_policy(agent.actor(torch.tensor([0])), may).exp()
+    assert p.argmax() == 1
+    assert p[0, 1] > 0.9
+    torch.testing.assert_close(agent.critics(torch.tensor([0]))[:, 0], torch.tensor([[0.2, 1.0, 0.5]] * 2), atol=0.05, rtol=0)
+
+
+def test_a_small_loss_now_is_taken_for_a_gain_later() -> None:
+    """In state 0, action 0 gives 0.3 and stays, action 1 gives nothing and leads to state 1, which gives 1 for ever."""
+    agent, may = _trained([[0.3, 0.0], [1.0, 1.0]], [[0, 1], [1, 1]], discount=0.8, settings=FAST)
+
+    p = log_policy(agent.actor(torch.tensor([0])), may[:1]).exp()[0]
+    value = agent.critics(torch.tensor([0, 1])).detach().amin(0)
+    assert p[1] > 0.9
+    # 1 / (1 - 0.8) = 5 in state 1, and what the entropy held there is worth; 0.8 times that one step before.
+    assert 4.7 < value[1].mean() < 5.7
+    assert float(value[0, 1]) == pytest.approx(0.8 * float(value[1].mean()), abs=0.3)
+
+
+def test_short_sight_takes_the_gain_now() -> None:
+    """The same process without a future."""
+    agent, may = _trained([[0.3, 0.0], [1.0, 1.0]], [[0, 1], [1, 1]], discount=0.0, settings=FAST)
+
+    p = log_policy(agent.actor(torch.tensor([0])), may[:1]).exp()[0]
+    assert p[0] > 0.9
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6])
+def test_the_temperature_holds_the_entropy_that_was_asked_for(share: float) -> None:
+    """Among arms of different worth, the policy's entropy comes to the asked share of log 4."""
+    settings = SacSettings(learning_rate=2e-2, target_rate=0.05, entropy_share=share, temperature=0.5)
+    agent, may = _trained([[0.0, 0.3, 0.6, 1.0]], [[0] * 4], discount=0.0, settings=settings)
+
+    found = entropy_of(log_policy(agent.actor(torch.tensor([0])), may), may).detach()
+    assert float(found) == pytest.approx(share * float(np.log(4)), abs=0.12)
+
+
+def test_what_is_not_allowed_is_neither_chosen_nor_hoped_for() -> None:
+    """The best arm is forbidden: its probability is 0, and the value of the state is that of the best that is allowed."""
+    may = torch.tensor([[True, True, False]])
+    agent, _ = _trained([[0.2, 0.4, 9.0]], [[0, 0, 0]], discount=0.5, settings=FAST, allowed=may)
+
+    log_p = log_policy(agent.actor(torch.tensor([0])), may)
+    assert log_p.exp()[0, 1] > 0.9
+    assert log_p[0, 2] == 0.0
+    assert float(agent.critics(torch.tensor([0])).detach().amin(0)[0, 1]) < 1.2
+
+
+def test_a_taught_actor_imitates_whatever_the_critics_say() -> None:
+    """With a teacher the actor goes where it points, against the reward; the critics learn the reward all the same."""
+    torch.manual_seed(0)
+    agent = DiscreteSac(Table(1, 3), Table(2, 1, 3), FAST)
+    rng = np.random.default_rng(0)
+    state, may = torch.zeros(32, dtype=torch.long), EVERY.expand(32, 3)
+    for _ in range(300):
+        chosen = torch.from_numpy(rng.integers(0, 3, 32))
+        agent.update(
+            Transitions(
+                seen=state,
+                allowed=may,
+                chosen=chosen,
+                reward=(chosen == 1).float(),
+                discount=torch.zeros(32),
+                seen_next=state,
+                allowed_next=may,
+                teacher=torch.full((32,), 2),
+            )
+        )
+
+    assert log_policy(agent.actor(state[:1]), may[:1]).exp()[0, 2] > 0.9
+    torch.testing.assert_close(agent.critics(state[:1])[:, 0], torch.tensor([[0.0, 1.0, 0.0]] * 2), atol=0.05, rtol=0)
