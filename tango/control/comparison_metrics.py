@@ -47,12 +47,21 @@ class Metric:
         """A difference with half its interval: `+1.20 ± 0.31 pp`; pp are percentage points."""
         if mean is None:
             return NOTHING
-        scale, unit = {"share": (100.0, " pp"), "ms": (1.0, " ms")}.get(self.unit, (1.0, ""))
-        if self.unit == "ms" and max(abs(mean), half or 0.0) >= 1000:
-            scale, unit = 1e-3, " s"
-        places = _places(max(abs(mean), half or 0.0) * scale)
+        if mean == 0.0 and not half:
+            return "0"
+        scale, unit = self.axis(max(abs(mean), half or 0.0))
+        unit = f" {unit}" if self.unit in ("share", "ms") else ""
+        places = _places(max(abs(mean), half or 0.0) * scale, at_most=4 if self.unit == "index" else 3)
         text = f"{mean * scale:+,.{places}f}"
         return text + (unit if half is None else f" ± {half * scale:,.{places}f}{unit}")
+
+    def axis(self, size: float) -> tuple[float, str]:
+        """By what a difference is multiplied to be shown, and in which unit it then is, for differences up to this size."""
+        if self.unit == "share":
+            return 100.0, "pp"
+        if self.unit == "ms":
+            return (1e-3, "s") if size >= 1000 else (1.0, "ms")
+        return 1.0, "" if self.unit == "index" else self.unit
 
 
 METRICS: tuple[Metric, ...] = (
@@ -66,7 +75,7 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="be_cpu_seconds_per_s", title="BE throughput to bound", unit="CPU-s/s", better=-1, distance=True),
     Metric(key="be_completed", title="BE requests completed", unit="", better=1),
     Metric(key="utilization_cpu", title="CPU utilisation", unit="share", better=1),
-    Metric(key="utilization_memory", title="Memory utilisation", unit="share", better=1),
+    Metric(key="utilization_memory", title="Memory utilisation", unit="share", better=0),
     Metric(key="waste_cpu_seconds", title="Work thrown away", unit="CPU-s", better=-1),
     Metric(key="evictions", title="Evictions", unit="", better=-1),
     Metric(key="resizes", title="Resizes", unit="", better=0),
@@ -80,10 +89,10 @@ PER_SERVICE: tuple[Metric, ...] = (
 )
 
 
-def _places(size: float) -> int:
+def _places(size: float, *, at_most: int = 3) -> int:
     """Decimal places that leave three digits of a number of this size."""
-    return 2 if size == 0 else min(4, max(0, 2 - math.floor(math.log10(size))))
+    return 2 if size == 0 else min(at_most, max(0, 2 - math.floor(math.log10(size))))
 
 
 def _digits(value: float) -> str:
-    return f"{value:,.{min(3, _places(abs(value)))}f}"
+    return f"{value:,.0f}" if value.is_integer() else f"{value:,.{_places(abs(value))}f}"

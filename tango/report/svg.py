@@ -90,7 +90,9 @@ class Chart:
     height: float = 220.0
     left: float = LEFT
     right: float = RIGHT
+    width: float = WIDTH
     log_x: bool = False
+    log_y: bool = False
     parts: list[Markup] = field(default_factory=list)
 
     @property
@@ -104,11 +106,13 @@ class Chart:
         if self.log_x:
             value, low, high = np.log10(value), float(np.log10(low)), float(np.log10(high))
         share = (np.asarray(value, dtype=np.float64) - low) / max(high - low, 1e-12)
-        return self.left + share * (WIDTH - self.left - self.right)
+        return self.left + share * (self.width - self.left - self.right)
 
     def y(self, value: Floats | float) -> Floats:
         """Pixel of a vertical value."""
         low, high = self.y_range
+        if self.log_y:
+            value, low, high = np.log10(value), float(np.log10(low)), float(np.log10(high))
         share = (np.asarray(value, dtype=np.float64) - low) / max(high - low, 1e-12)
         return self.bottom - share * (self.bottom - TOP)
 
@@ -122,7 +126,7 @@ class Chart:
         unit: str = "",
     ) -> None:
         """Grid lines, ticks with their labels and the vertical unit."""
-        right = WIDTH - self.right
+        right = self.width - self.right
         for tick in y_ticks:
             at = float(self.y(tick))
             self.parts.append(element("line", class_="grid", x1=self.left, x2=right, y1=at, y2=at))
@@ -158,6 +162,20 @@ class Chart:
         if commands:
             self.parts.append(element("path", class_=f"line {css}", d="".join(commands)))
 
+    def area(self, xs: Floats, lows: Floats, highs: Floats, *, css: str) -> None:
+        """The band between two lines, where both are known; a place alone is a thin bar."""
+        px, low, high = self.x(xs), self.y(lows), self.y(highs)
+        known = np.flatnonzero(~np.isnan(lows) & ~np.isnan(highs))
+        commands: list[str] = []
+        for run in np.split(known, np.flatnonzero(np.diff(known) > 1) + 1):
+            there = [f"{px[i]:.1f} {high[i]:.1f}" for i in run]
+            back = [f"{px[i]:.1f} {low[i]:.1f}" for i in run[::-1]]
+            if len(run) == 1:
+                there.append(f"{px[run[0]] + 1:.1f} {high[run[0]]:.1f}")
+            commands.append("M" + "L".join(there + back) + "z" if there else "")
+        if any(commands):
+            self.parts.append(element("path", class_=css, d="".join(commands)))
+
     def bars(self, lefts: Floats, rights: Floats, heights: Floats, *, css: str, base: Floats | float = 0.0) -> None:
         """Upright bars of one kind, as one path; `base` is where they stand."""
         base = np.broadcast_to(np.asarray(base, dtype=np.float64), heights.shape)
@@ -184,7 +202,7 @@ class Chart:
     def render(self, label: str) -> Markup:
         """The SVG; `label` is what a screen reader says."""
         return element(
-            "svg", *self.parts, viewBox=f"0 0 {WIDTH:.0f} {self.height:.0f}", role="img", aria_label=label, class_="chart"
+            "svg", *self.parts, viewBox=f"0 0 {self.width:.0f} {self.height:.0f}", role="img", aria_label=label, class_="chart"
         )
 
 

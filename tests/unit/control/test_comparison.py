@@ -307,7 +307,7 @@ def test_differences_are_written_with_as_many_digits_as_they_carry():
     assert by_name["lc_qos_rate"].show_difference(0.01234, 0.0005) == "+1.23 ± 0.05 pp"
     assert by_name["lc_latency_p99_ms"].show_difference(-2345.6, 12.0) == "-2.35 ± 0.01 s"
     assert by_name["lc_latency_p99_ms"].show_difference(-23.456, None) == "-23.5 ms"
-    assert by_name["evictions"].show_difference(0.0, 0.0) == "+0.00 ± 0.00"
+    assert by_name["evictions"].show_difference(0.0, 0.0) == "0"
     assert by_name["be_completed"].show(12345.0) == "12,345"
     assert by_name["fairness_jain"].show(0.99998) == "1.0000"
     assert by_name["evictions"].show(None) == "–"
