@@ -56,6 +56,10 @@ def check_lc_plan(plan: LcPlan, arrivals: LcArrivals, snapshot: FleetSnapshot, *
     Raises: ImpossiblePlan for a wrong shape, a node that does not exist or has no ready instance of the service.
     """
     node = _nodes(plan.node, len(arrivals), snapshot, plan.policy, cycle, lambda k: f"request {arrivals.request_id[k]}")
+    for name, column in (("late", np.asarray(plan.late)), ("shed", np.asarray(plan.shed))):
+        if column.shape != (len(arrivals),) or column.dtype.kind != "b":
+            found = f"{name} has shape {column.shape} and type {column.dtype}, expected true or false for each of {len(arrivals)} requests"
+            raise ImpossiblePlan(policy=plan.policy, cycle=cycle, rows=[found])
     placed = np.flatnonzero(node >= 0)
     ready = snapshot.node_ready[node[placed]] & (snapshot.instance_limit[arrivals.service[placed], node[placed]] > 0)
     bad = [

@@ -38,20 +38,20 @@ class Views:
     def centre(self) -> FleetSnapshot:
         """What the centre knows: its own books, and the state that was last published."""
         e = self._world.engine
-        return self._snapshot(e.published.in_flight.copy(), e.published.limit * 1e3)
+        return self._snapshot(e.published.in_flight.copy(), e.published.limit * 1e3, e.sites["ready"] == 1)
 
     def dispatcher(self) -> FleetSnapshot:
-        """What the cluster knows whose belief is in force."""
-        e = self._world.engine
-        return self._snapshot(e.belief.in_flight.copy(), e.belief.limit_cores * 1e3)
+        """What the cluster knows whose belief is in force: that a node of another is gone, only once it was published."""
+        b = self._world.engine.belief
+        return self._snapshot(b.in_flight.copy(), b.limit_cores * 1e3, (b.limit_cores > 0).any(axis=0))
 
-    def _snapshot(self, in_flight: NDArray[np.float64], limit: NDArray[np.float64]) -> FleetSnapshot:
+    def _snapshot(self, in_flight: NDArray[np.float64], limit: NDArray[np.float64], ready: NDArray[np.bool_]) -> FleetSnapshot:
         e = self._world.engine
         sites = e.sites
         waiting = e.lists.pending[: int(e.clock["pending"][0])]
         return FleetSnapshot(
             at_s=self._world.now_s,
-            node_ready=sites["ready"] == 1,
+            node_ready=ready,
             lc_cpu_limit=sites["lc_limit"].copy(),
             lc_cpu_request=sites["lc_request"].copy(),
             lc_memory_held=sites["lc_memory"].copy(),
@@ -77,7 +77,7 @@ class Views:
         declared = e.sharing.declared
         return BePending(
             run_id=np.zeros(len(rows), np.int64),
-            request_id=rows,
+            request_id=rows.copy(),
             service=service,
             entry_cluster=e.arrivals.entry[rows],
             waited_s=self._world.now_s - e.arrivals.due_s[rows],
