@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     ARRAY,
+    JSON,
     BigInteger,
     Boolean,
     Column,
@@ -125,6 +126,7 @@ run = Table(
     "run",
     metadata,
     Column("run_id", Integer, Identity(always=True), primary_key=True),
+    Column("kind", Text, nullable=False, server_default=text("'live'")),
     Column("name", Text, nullable=False),
     Column("status", Text, nullable=False, server_default=text("'accepted'")),
     Column("system", Text, nullable=False),
@@ -141,6 +143,24 @@ run = Table(
     _timestamp("submitted_at", default=True),
     _timestamp("started_at"),
     _timestamp("ended_at"),
+)
+
+simulation = Table(
+    "simulation",
+    metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, nullable=False),
+    # Kept as it was written, where JSONB would turn 1e16 into an integer: the key is a hash of the text.
+    Column("cell", JSON, nullable=False),
+    Column("record", Boolean, nullable=False),
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    Column("owner", Text),
+    _timestamp("lease_until"),
+    Column("published", Integer, nullable=False, server_default=text("1")),
+    _timestamp("published_at", default=True),
+    Column("result", JSON),
+    Column("failure", Text, nullable=False, server_default=text("''")),
+    Index("simulation_key", "key"),
 )
 
 request = Table(
@@ -248,7 +268,10 @@ scaling_event = Table(
     Column("reason", Text, nullable=False),
     Column("actuation_ms", Double),
     Column("outcome", Text, nullable=False),
+    # Of a simulated run; NULL: of the live fleet, whose events belong to the runs of their time.
+    Column("run_id", Integer),
     Index("scaling_event_at", "at"),
+    Index("scaling_event_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
 node_sample = Table(
@@ -266,7 +289,10 @@ node_sample = Table(
     Column("be_cpu_request_millicores", Integer, nullable=False),
     Column("be_memory_held_mib", Integer, nullable=False),
     Column("be_pods", Integer, nullable=False),
+    # As in `scaling_event`.
+    Column("run_id", Integer),
     Index("node_sample_at", "at"),
+    Index("node_sample_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
 checkpoint = Table(

@@ -2,13 +2,16 @@
 
 Window and definitions as in `docs/metrics.md`: LC figures are over requests due from 10 % of the trace's span to its last
 arrival; latency counts from due time; times are given in trace time (wall x speed).
+
+Live and simulated runs stand side by side, told apart by `kind`. A simulation repeated is the same figure again, so
+`system_comparison` counts the newest of each seed; a live run repeated is another measurement, so all of them count.
 """
 
 from __future__ import annotations
 
 RUN_SUMMARY = """
 CREATE VIEW run_summary AS
-SELECT r.run_id, r.name, r.status, r.system, r.fleet, r.seed, r.speed, r.submitted_at, r.started_at, r.ended_at,
+SELECT r.run_id, r.kind, r.name, r.status, r.system, r.fleet, r.seed, r.speed, r.submitted_at, r.started_at, r.ended_at,
        r.accepted,
        max(m.value) FILTER (WHERE m.name = 'succeeded') AS succeeded,
        max(m.value) FILTER (WHERE m.name = 'failed') AS failed,
@@ -42,23 +45,35 @@ FROM judged GROUP BY run_id, service
 
 NODE_UTILIZATION = """
 CREATE VIEW node_utilization AS
-SELECT r.run_id, s.cluster, s.node,
-       avg(s.cpu_used_millicores) / nullif(avg(s.cpu_allocatable_millicores), 0) AS cpu,
-       avg(s.memory_used_mib) / nullif(avg(s.memory_allocatable_mib), 0) AS memory,
-       avg(s.be_pods) AS be_pods, count(*) AS samples
-FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
-GROUP BY r.run_id, s.cluster, s.node
+WITH sampled AS (
+    SELECT r.run_id AS of_run, s.*
+    FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
+    WHERE r.kind = 'live' AND s.run_id IS NULL
+    UNION ALL SELECT s.run_id, s.* FROM node_sample s WHERE s.run_id IS NOT NULL
+)
+SELECT of_run AS run_id, cluster, node,
+       avg(cpu_used_millicores) / nullif(avg(cpu_allocatable_millicores), 0) AS cpu,
+       avg(memory_used_mib) / nullif(avg(memory_allocatable_mib), 0) AS memory,
+       avg(be_pods) AS be_pods, count(*) AS samples
+FROM sampled GROUP BY of_run, cluster, node
 """
 
 SYSTEM_COMPARISON = """
 CREATE VIEW system_comparison AS
-SELECT r.fleet, r.trace_source, r.system, count(*) FILTER (WHERE m.name = 'lc_qos_rate') AS runs,
+WITH counted AS (
+    SELECT run_id FROM run WHERE kind = 'live'
+    UNION ALL
+    SELECT * FROM (SELECT DISTINCT ON (fleet_hash, trace_source, system, seed) run_id FROM run
+                   WHERE kind = 'simulated' AND status = 'completed'
+                   ORDER BY fleet_hash, trace_source, system, seed, run_id DESC) newest
+)
+SELECT r.kind, r.fleet, r.fleet_hash, r.trace_source, r.system, count(*) FILTER (WHERE m.name = 'lc_qos_rate') AS runs,
        avg(m.value) FILTER (WHERE m.name = 'lc_qos_rate') AS lc_qos_rate,
        avg(m.value) FILTER (WHERE m.name = 'lc_latency_p99_ms') AS lc_latency_p99_ms,
        avg(m.value) FILTER (WHERE m.name = 'be_cpu_seconds_per_s') AS be_cpu_seconds_per_s,
        avg(m.value) FILTER (WHERE m.name = 'utilization_cpu') AS utilization_cpu
-FROM run r JOIN run_metric m USING (run_id)
-GROUP BY r.fleet, r.trace_source, r.system
+FROM counted JOIN run r USING (run_id) JOIN run_metric m USING (run_id)
+GROUP BY r.kind, r.fleet, r.fleet_hash, r.trace_source, r.system
 """
 
 EVICTION_REASONS = """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +24,19 @@ from tango.domain.runs import (
     PendingBatch,
     Placement,
     RunInfo,
+    RunKind,
     RunStatus,
     ScalingRecord,
     StateCounts,
 )
 from tango.domain.services import Service
+from tango.domain.simulations import (
+    ClaimedSimulation,
+    NewSimulation,
+    OpenedSimulation,
+    SimulatedRows,
+    SimulationState,
+)
 from tango.domain.snapshot import FleetSnapshot
 
 
@@ -90,12 +98,12 @@ class RunStore(Protocol):
         """Raises: UsageError if there is no such run; the message lists the latest ones."""
         ...
 
-    def runs(self, *, limit: int = 50) -> list[RunInfo]:
-        """The latest runs, newest first."""
+    def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
+        """The latest runs, newest first; of one kind, or of both."""
         ...
 
     def active_runs(self) -> list[RunInfo]:
-        """Runs that are not completed or cancelled."""
+        """Live runs that are not completed or cancelled. A simulated run is no business of who moves live requests."""
         ...
 
     def begin(self, run_id: int, *, at_s: float) -> float:
@@ -103,7 +111,7 @@ class RunStore(Protocol):
         ...
 
     def set_status(self, run_id: int, status: RunStatus) -> None:
-        """Move the run on; a completed or cancelled run stays as it is."""
+        """Move the run on; one that has ended stays as it is."""
         ...
 
     def cancel(self, run_id: int) -> int:
@@ -124,6 +132,63 @@ class RunStore(Protocol):
 
     def delete(self, run_id: int) -> None:
         """Drop a run with everything recorded under it. Raises: UsageError while it is running."""
+        ...
+
+
+class SimulationStore(Protocol):
+    """Simulated runs from the order to the result. Raises: StoreUnavailable, StoreError."""
+
+    def open(self, cells: Sequence[NewSimulation], *, record: bool, forget: bool) -> list[OpenedSimulation]:
+        """The run of each cell, in order and in one transaction: one under way or, unless `forget`, finished under its key, else a new
+        one. With `record`, only runs whose rows are kept count. Two commands at once share their runs.
+        """
+        ...
+
+    def claim(self, run_id: int, *, owner: str, lease_s: float, most_claims: int) -> ClaimedSimulation | None:
+        """Take an accepted run, or a running one whose lease is over; the epoch rises. None: somebody has it, or it has ended.
+
+        A run that has been claimed `most_claims` times without an end fails instead.
+        """
+        ...
+
+    def renew(self, claim: ClaimedSimulation, *, lease_s: float) -> bool:
+        """Extend the lease; False when the run was cancelled or claimed by somebody newer."""
+        ...
+
+    def finish(
+        self,
+        claim: ClaimedSimulation,
+        *,
+        result: Mapping[str, Any],
+        figures: Mapping[str, float | int | str | None],
+        rows: SimulatedRows | None,
+    ) -> bool:
+        """Complete the run with its result (JSON), its figures (`run_metric`) and perhaps its rows, all of it or nothing.
+
+        False when it has ended already; an older epoch counts too, since equal cells have equal results.
+        """
+        ...
+
+    def fail(self, claim: ClaimedSimulation, message: str) -> bool:
+        """End the run without a result; False when the claim no longer stands."""
+        ...
+
+    def states(self, run_ids: Sequence[int]) -> list[SimulationState]:
+        """Where simulated runs stand, by id; those that were deleted are left out."""
+        ...
+
+    def result(self, run_id: int) -> Mapping[str, Any] | None:
+        """The result that `finish` was given; None while there is none."""
+        ...
+
+    def unclaimed(self, run_ids: Sequence[int], *, after_s: float, busy: bool, limit: int) -> list[int]:
+        """Runs in nobody's hands whose message may be lost, oldest first: publish them again. What is given here is not given again
+        before `after_s` has passed, twice as long each time while workers are `busy`; a run whose lease is over is given at once.
+        """
+        ...
+
+    def anybody_works(self) -> bool:
+        """Whether a worker has any simulated run in its hands."""
         ...
 
 
@@ -270,6 +335,10 @@ class Publisher(Protocol):
 
     def replay(self, run_id: int) -> None:
         """Ask a replayer to go on with a run. Raises: BrokerUnavailable."""
+        ...
+
+    def simulations(self, run_ids: Sequence[int]) -> None:
+        """Ask for simulated runs, one message each. Raises: BrokerUnavailable; some may have been sent by then."""
         ...
 
 

@@ -19,6 +19,7 @@ from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_records import PostgresRunRecords
 from tango.store.runs import PostgresRunStore
+from tango.store.simulations import PostgresSimulationStore
 
 
 class Stores:
@@ -39,6 +40,7 @@ class Stores:
         self.fleet = PostgresFleetStore(self.database)
         self.events = PostgresEventLog(self.database)
         self.records = PostgresRunRecords(self.database)
+        self.simulations = PostgresSimulationStore(self.database)
 
     def require_fleet(self, requests: NewRequests) -> None:
         """Check that the clusters and services of a run exist here. Raises: UsageError naming those that do not."""

@@ -120,6 +120,8 @@ class AttemptLosses:
     """Texts of `tango.domain.requests.Reason`."""
     work_lost_s: NDArray[np.float64]
     """CPU-seconds done and thrown away."""
+    request: NDArray[np.int64] | None = None
+    """Row of the request in `RunOutcomes`; None where it was not asked for."""
 
     def __post_init__(self) -> None:
         _check_lengths(self, ("at_s", "service", "node", "reason", "work_lost_s"))

@@ -11,14 +11,26 @@ from numpy.typing import NDArray
 from tango.domain.requests import BePending
 
 
+class RunKind(StrEnum):
+    """In which world a run was made."""
+
+    LIVE = "live"
+    SIMULATED = "simulated"
+
+
 class RunStatus(StrEnum):
-    """Where a run stands. `draining`: all released, some still live."""
+    """Where a run stands. `draining`: all released, some still live; `failed`: a simulation that ended in an error."""
 
     ACCEPTED = "accepted"
     RUNNING = "running"
     DRAINING = "draining"
     COMPLETED = "completed"
+    FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
+"""A run that stands in one of these stays there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +87,7 @@ class RunInfo:
     started_at_s: float | None
     """Unix time of the run's zero; None until the replayer has begun."""
     accepted: int
+    kind: RunKind = RunKind.LIVE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,6 +152,7 @@ def losses_of(world: World) -> AttemptLosses:
         reason=rows["reason"].astype(np.int16),
         reasons=REASONS,
         work_lost_s=rows["work_s"].copy(),
+        request=rows["request"].astype(np.int64),
     )
 
 

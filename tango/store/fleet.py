@@ -108,6 +108,7 @@ class PostgresFleetStore(Snapshots):
             SELECT service, node, percentile_cont(%s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
             FROM attempt a JOIN run r USING (run_id)
             WHERE a.ended_at > now() - %s * interval '1 s' AND a.class = 'lc' AND a.outcome = 'succeeded' AND a.node IS NOT NULL
+              AND r.kind = 'live'
             GROUP BY service, node
             """,
             (quantile, window_s),

@@ -11,8 +11,8 @@ from tango.domain.services import ServiceClass
 from tango.ports import Released
 from tango.store.database import Cursor, Database
 
-ACTIVE_RUNS = "ARRAY(SELECT run_id FROM run WHERE status NOT IN ('completed', 'cancelled'))"
-"""An array of runs, evaluated once, so that PostgreSQL leaves out the partitions of all others."""
+ACTIVE_RUNS = "ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status NOT IN ('completed', 'cancelled'))"
+"""An array of live runs, evaluated once, so that PostgreSQL leaves out the partitions of all others."""
 
 
 class Releases:

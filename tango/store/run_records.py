@@ -31,10 +31,20 @@ class _Names:
     """The name tuples that all tables of one run share."""
 
     zero_s: float
+    is_simulated: bool
     clusters: tuple[str, ...]
     nodes: tuple[str, ...]
     node_cluster: NDArray[np.int32]
     services: tuple[str, ...]
+
+
+# Samples and events of the live fleet belong to every live run of their time, those of a simulated run to that run alone.
+_OF_RUN = {
+    False: "s.run_id IS NULL AND s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())",
+    True: "s.run_id = r.run_id",
+}
+_SINCE_SUBMITTED = "s.at BETWEEN r.submitted_at AND coalesce(r.ended_at, now())"
+_SINCE_SIMULATED = "s.at >= r.started_at"
 
 
 class PostgresRunRecords:
@@ -49,8 +59,9 @@ class PostgresRunRecords:
         (run,) = self._database.rows(
             """
             SELECT name, status, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, settings,
-                   extract(epoch FROM started_at)::float8, 
-                   coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0),
+                   extract(epoch FROM started_at)::float8,
+                   CASE kind WHEN 'live' THEN coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0)
+                   ELSE coalesce((SELECT value FROM run_metric m WHERE m.run_id = run.run_id AND m.name = 'simulated_s'), 0) END,
                    (SELECT coalesce(max(checkpoint), '') FROM decision
                     WHERE kind = 'be' AND run_ids @> ARRAY[%(run)s] AND checkpoint <> '' AND at >= run.submitted_at)
             FROM run WHERE run_id = %(run)s
@@ -125,7 +136,7 @@ class PostgresRunRecords:
         columns = [f.name for f in fields(NodeSamples) if f.name not in ("at_s", "node")]
         t = self._table(
             f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, node, {', '.join(columns)} FROM node_sample s, run r "
-            "WHERE r.run_id = %s AND s.at BETWEEN r.started_at AND coalesce(r.ended_at, now()) ORDER BY at",
+            f"WHERE r.run_id = %s AND {_OF_RUN[names.is_simulated]} ORDER BY at",
             (names.zero_s, run_id),
         )
         known = _codes(t["node"], names.nodes) >= 0
@@ -139,10 +150,10 @@ class PostgresRunRecords:
         """Scheduling cycles that considered requests of the run."""
         names = self._names(run_id)
         t = self._table(
-            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind::text AS kind, cluster, policy, considered, placed, "
+            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, s.kind::text AS kind, cluster, policy, considered, placed, "
             "unplaced, late, shed, snapshot_ms, decide_ms, apply_ms "
-            "FROM decision d, run r WHERE r.run_id = %s AND d.at BETWEEN r.submitted_at AND coalesce(r.ended_at, now()) "
-            "AND d.run_ids @> ARRAY[r.run_id] ORDER BY at",
+            "FROM decision s, run r WHERE r.run_id = %s "
+            f"AND {_SINCE_SIMULATED if names.is_simulated else _SINCE_SUBMITTED} AND s.run_ids @> ARRAY[r.run_id] ORDER BY at",
             (names.zero_s, run_id),
         )
         policies = tuple(sorted(set(t["policy"].to_pylist()))) or ("",)
@@ -166,9 +177,9 @@ class PostgresRunRecords:
         """Resizes and evictions during the run."""
         names = self._names(run_id)
         t = self._table(
-            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, kind, node, service, before_millicores, after_millicores, "
-            "slack, reason, actuation_ms, outcome FROM scaling_event e, run r WHERE r.run_id = %s "
-            "AND e.at BETWEEN r.started_at AND coalesce(r.ended_at, now()) ORDER BY at",
+            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, s.kind, node, service, before_millicores, after_millicores, "
+            "slack, reason, actuation_ms, outcome FROM scaling_event s, run r WHERE r.run_id = %s "
+            f"AND {_OF_RUN[names.is_simulated]} ORDER BY at",
             (names.zero_s, run_id),
         )
         reasons = ("", *sorted({r for r in t["reason"].unique().to_pylist() if r}))
@@ -241,28 +252,31 @@ class PostgresRunRecords:
 
     def _names(self, run_id: int) -> _Names:
         found = self._database.rows(
-            "SELECT coalesce(extract(epoch FROM started_at)::float8, 0) FROM run WHERE run_id = %s", (run_id,)
+            "SELECT coalesce(extract(epoch FROM started_at)::float8, 0), kind = 'simulated' FROM run WHERE run_id = %s", (run_id,)
         )
         if not found:
             raise UsageError(f"there is no run {run_id}; see `tango run list`")
+        (zero_s, is_simulated), of = found[0], {"run": run_id}
+        # A simulated run has a fleet of its own; a live one has that which is there.
+        there = "SELECT node, cluster FROM node_sample WHERE run_id = %(run)s" if is_simulated else "SELECT name, cluster FROM node"
         nodes = self._database.rows(
-            """
+            f"""
             SELECT DISTINCT node, cluster FROM (
-                SELECT name AS node, cluster FROM node
-                UNION SELECT node, target_cluster FROM request WHERE run_id = %s AND node IS NOT NULL) n ORDER BY cluster, node
+                SELECT node, target_cluster AS cluster FROM request WHERE run_id = %(run)s AND node IS NOT NULL
+                UNION {there}) n ORDER BY cluster, node
             """,
-            (run_id,),
+            of,
         )
-        clusters = self._database.rows(
-            "SELECT DISTINCT cluster FROM request WHERE run_id = %s UNION SELECT name FROM cluster ORDER BY 1", (run_id,)
-        )
-        services = self._database.rows("SELECT DISTINCT service FROM request WHERE run_id = %s ORDER BY 1", (run_id,))
+        there = "SELECT cluster FROM node_sample WHERE run_id = %(run)s" if is_simulated else "SELECT name FROM cluster"
+        clusters = self._database.rows(f"SELECT DISTINCT cluster FROM request WHERE run_id = %(run)s UNION {there} ORDER BY 1", of)
+        services = self._database.rows("SELECT DISTINCT service FROM request WHERE run_id = %(run)s ORDER BY 1", of)
         cluster_names = tuple(row[0] for row in clusters) + tuple(
             sorted({cluster for _, cluster in nodes} - {row[0] for row in clusters})
         )
         at = {name: k for k, name in enumerate(cluster_names)}
         return _Names(
-            zero_s=found[0][0],
+            zero_s=zero_s,
+            is_simulated=is_simulated,
             clusters=cluster_names,
             nodes=tuple(node for node, _ in nodes),
             node_cluster=np.array([at[cluster] for _, cluster in nodes], np.int32),

@@ -12,13 +12,14 @@ import pyarrow.csv
 from psycopg2.extras import Json, execute_values
 
 from tango.domain.requests import Reason
-from tango.domain.runs import NewRequests, NewRun, RunInfo, RunStatus, StateCounts
+from tango.domain.runs import ENDED, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
 
 _RUN = """
-SELECT run_id, name, status, system, fleet, seed, speed, reassure, extract(epoch FROM started_at)::float8, accepted FROM run
+SELECT run_id, name, status, system, fleet, seed, speed, reassure, extract(epoch FROM started_at)::float8, accepted, kind
+FROM run
 """
 # Whatever was given out under an epoch gets its `attempt` row here too: one an epoch, however it ends.
 _CANCEL = """
@@ -39,7 +40,7 @@ SELECT count(*) FROM ended
 
 
 def _info(row: tuple[Any, ...]) -> RunInfo:
-    run_id, name, status, system, fleet, seed, speed, reassure, started_at_s, accepted = row
+    run_id, name, status, system, fleet, seed, speed, reassure, started_at_s, accepted, kind = row
     return RunInfo(
         run_id=run_id,
         name=name,
@@ -51,6 +52,7 @@ def _info(row: tuple[Any, ...]) -> RunInfo:
         reassure=reassure,
         started_at_s=started_at_s,
         accepted=accepted,
+        kind=RunKind(kind),
     )
 
 
@@ -104,13 +106,17 @@ class PostgresRunStore:
         latest = ", ".join(f"{r.run_id} ({r.name})" for r in self.runs(limit=5)) or "none yet"
         raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
 
-    def runs(self, *, limit: int = 50) -> list[RunInfo]:
+    def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
         """Newest first."""
-        return [_info(row) for row in self._database.rows(f"{_RUN} ORDER BY run_id DESC LIMIT %s", (limit,))]
+        found = self._database.rows(
+            f"{_RUN} WHERE %(kind)s IS NULL OR kind = %(kind)s ORDER BY run_id DESC LIMIT %(limit)s",
+            {"kind": kind and str(kind), "limit": limit},
+        )
+        return [_info(row) for row in found]
 
     def active_runs(self) -> list[RunInfo]:
-        """Not completed, not cancelled."""
-        found = self._database.rows(f"{_RUN} WHERE status NOT IN ('completed', 'cancelled') ORDER BY run_id")
+        """Live ones, not completed, not cancelled."""
+        found = self._database.rows(f"{_RUN} WHERE kind = 'live' AND status NOT IN ('completed', 'cancelled') ORDER BY run_id")
         return [_info(row) for row in found]
 
     def begin(self, run_id: int, *, at_s: float) -> float:
@@ -130,7 +136,7 @@ class PostgresRunStore:
             """
             UPDATE run SET status = %(status)s,
                 ended_at = CASE WHEN %(status)s IN ('completed', 'cancelled') THEN now() ELSE ended_at END
-            WHERE run_id = %(run)s AND status NOT IN ('completed', 'cancelled', %(status)s)
+            WHERE run_id = %(run)s AND status NOT IN ('completed', 'failed', 'cancelled', %(status)s)
               AND NOT (status = 'draining' AND %(status)s IN ('accepted', 'running'))
             """,
             {"run": run_id, "status": str(status)},
@@ -142,7 +148,7 @@ class PostgresRunStore:
         def cancel(cursor: Cursor) -> int:
             cursor.execute(
                 "UPDATE run SET status = 'cancelled', ended_at = now() "
-                "WHERE run_id = %s AND status NOT IN ('completed', 'cancelled')",
+                "WHERE run_id = %s AND status NOT IN ('completed', 'failed', 'cancelled')",
                 (run_id,),
             )
             cursor.execute(_CANCEL, {"run": run_id, "reason": str(Reason.CANCELLED)})
@@ -181,12 +187,12 @@ class PostgresRunStore:
     def delete(self, run_id: int) -> None:
         """The partition is dropped whole; decisions that other runs share stay. Raises: UsageError for a run that is not done."""
         info = self.run(run_id)
-        if info.status not in (RunStatus.COMPLETED, RunStatus.CANCELLED):
+        if info.status not in ENDED:
             raise UsageError(f"run {run_id} is {info.status}; cancel it first: tango run cancel {run_id}")
 
         def delete(cursor: Cursor) -> None:
             cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
-            for table in ("attempt", "run_metric", "run"):
+            for table in ("attempt", "run_metric", "node_sample", "scaling_event", "simulation", "run"):
                 cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
             cursor.execute("DELETE FROM decision WHERE run_ids = ARRAY[%s]", (run_id,))
 

@@ -20,6 +20,8 @@ class RecordingPublisher:
         self.sent_on: list[tuple[int, dict[str, tuple[tuple[int, ...], tuple[int, ...]]]]] = []
         """(run, (request ids, epochs) by cluster) of every call of `executions`."""
         self.replays: list[int] = []
+        self.simulated: list[int] = []
+        """Runs of all calls of `simulations`."""
 
     def arrivals(self, batches: Sequence[Batch]) -> None:
         """Keep the batches."""
@@ -35,6 +37,11 @@ class RecordingPublisher:
         """Keep the run."""
         self._reach()
         self.replays.append(run_id)
+
+    def simulations(self, run_ids: Sequence[int]) -> None:
+        """Keep the runs."""
+        self._reach()
+        self.simulated += run_ids
 
     @property
     def batches(self) -> list[Batch]:

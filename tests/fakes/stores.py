@@ -16,12 +16,14 @@ import numpy as np
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import TERMINAL_STATES, Batch, BePending, LcArrivals, LcWork, Outcome, Reason, RequestState
 from tango.domain.runs import (
+    ENDED,
     DecisionRecord,
     NewRequests,
     NewRun,
     PendingBatch,
     Placement,
     RunInfo,
+    RunKind,
     RunStatus,
     ScalingRecord,
     StateCounts,
@@ -33,7 +35,6 @@ from tango.ports import Dispatched, Fence, Released, StartHere
 
 HELD = (RequestState.DISPATCHED, RequestState.PLACED, RequestState.RUNNING)
 """States in which a cluster has the request, under an epoch and a lease."""
-ENDED = (RunStatus.COMPLETED, RunStatus.CANCELLED)
 
 
 @dataclass(slots=True)
@@ -165,9 +166,10 @@ class MemoryRunStore:
             raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
         return self._state.runs[run_id].info
 
-    def runs(self, *, limit: int = 50) -> list[RunInfo]:
+    def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
         """Newest first."""
-        return [self._state.runs[k].info for k in sorted(self._state.runs, reverse=True)[:limit]]
+        newest = [self._state.runs[k].info for k in sorted(self._state.runs, reverse=True)]
+        return [info for info in newest if kind in (None, info.kind)][:limit]
 
     def active_runs(self) -> list[RunInfo]:
         """Not over."""
