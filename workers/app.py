@@ -16,7 +16,7 @@ from celery.worker import WorkController
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.bootstrap.world import world
 from tango.settings import Settings
-from workers.queues import CONTROL, REPLAY, declared
+from workers.queues import CONTROL, REPLAY, SIMULATE, declared
 
 TASK_MODULES = (
     "tasks.replay",
@@ -26,12 +26,16 @@ TASK_MODULES = (
     "tasks.placement",
     "tasks.sharing",
     "tasks.reconcile",
+    "tasks.simulate",
 )
 
 VISIBILITY_TIMEOUT_S = 300
-"""Far above the longest task (a replay slice, 20 s): below it the broker would deliver a running task a second time."""
+"""Far above the longest live task (a replay slice, 20 s): below it the broker would deliver a running task a second time. A simulation
+may take longer: its second delivery finds the run claimed, and does nothing."""
 
 
+SIMULATOR_NICENESS = 10
+"""A process that only simulates gives way to those that serve."""
 SWITCH_INTERVAL_S = 0.0005
 """Python's default of 5 ms is longer than a whole dispatch."""
 
@@ -74,7 +78,7 @@ def create_app(settings: Settings) -> Celery:
         task_send_sent_event=True,
         task_default_queue=CONTROL,
         task_create_missing_queues=True,
-        task_queues=declared((CONTROL, REPLAY)),
+        task_queues=declared((CONTROL, REPLAY, SIMULATE)),
         worker_hijack_root_logger=False,
         worker_max_memory_per_child=800_000,
         timezone="UTC",
@@ -102,6 +106,9 @@ def _log_as_events(loglevel: int = 20, **_: object) -> None:
 def _warm_up(instance: WorkController, **_: object) -> None:
     """A worker is ready when its first task will be as fast as its hundredth."""
     queues = set(instance.app.amqp.queues.consume_from)
+    if queues == {SIMULATE}:
+        os.nice(SIMULATOR_NICENESS)
+        return
     # Threads that wait for PostgreSQL and the broker must not queue up behind one that computes.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if CONTROL in queues or any(name.startswith("lc.") for name in queues):

@@ -8,16 +8,16 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from celery import Celery
+from celery import Celery, group
 from kombu.exceptions import OperationalError
 
 from tango.domain.requests import Batch
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable
 from tango.ports import Dispatched
-from workers.queues import REPLAY, be_queue, exec_queue, lc_queue
+from workers.queues import REPLAY, SIMULATE, be_queue, exec_queue, lc_queue
 
 
 class CeleryPublisher:
@@ -61,11 +61,20 @@ class CeleryPublisher:
         """One message to `replay`."""
         self._send("tango.replay_run", REPLAY, run_id=run_id)
 
+    def simulations(self, run_ids: Sequence[int]) -> None:
+        """One message a run to `simulate`, as a group on one connection."""
+        signatures = (self._app.signature("tango.simulate", kwargs={"run_id": run_id}, ignore_result=True) for run_id in run_ids)
+        cells = group(signatures, app=self._app)
+        self._reach(SIMULATE, lambda: cells.apply_async(queue=SIMULATE, ignore_result=True))
+
     def _send(self, task: str, queue: str, **ids: object) -> None:
+        self._reach(queue, lambda: self._app.send_task(task, kwargs=ids, queue=queue, ignore_result=True))
+
+    def _reach(self, queue: str, send: Callable[[], object]) -> None:
         attempts = 3
         for attempt in range(1, attempts + 1):
             try:
-                self._app.send_task(task, kwargs=ids, queue=queue, ignore_result=True)
+                send()
                 return
             except (OperationalError, ConnectionError, TimeoutError) as error:
                 if attempt == attempts:

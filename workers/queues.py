@@ -1,7 +1,8 @@
-"""Names of the queues and what goes where: one set of queues per cluster, and two of the centre.
+"""Names of the queues and what goes where: one set of queues per cluster, and three of the centre.
 
 lc.<cluster>    arrivals to dispatch        be.<cluster>    arrivals for the centre
 exec.<cluster>  dispatched LC work to run   control         periodic tasks          replay   release of due requests
+                                            simulate        cells of comparisons
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from kombu import Exchange, Queue
 
 CONTROL = "control"
 REPLAY = "replay"
+SIMULATE = "simulate"
 
 _EXCHANGE = Exchange("tango", type="direct")
 

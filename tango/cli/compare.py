@@ -142,9 +142,9 @@ def _results(cells: list[Cell], options: dict[str, Any]) -> list[CellResult]:
             advance(1)
 
         if options["on"] == "celery":
-            from tango.bootstrap.sweeps import run_on_workers
+            from tango.cli.sweeps_on_workers import run_on_workers
 
-            results = run_on_workers(cells, record=options["record"], kept=kept, done=done)
+            results = run_on_workers(cells, record=options["record"], fresh=options["fresh"], kept=kept, done=done)
         else:
             results = run_cells(cells, processes=options["jobs"], kept=kept, done=done)
     if found:

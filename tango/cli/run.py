@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tango.cli.output import Column, output_option, print_mapping, print_rows
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.trace_files import require_other_file
 from tango.errors import RequestRejected, UsageError
@@ -17,11 +17,15 @@ from tango.errors import RequestRejected, UsageError
 if TYPE_CHECKING:
     from tango.bootstrap.stores import Stores
     from tango.bootstrap.world import World
+    from tango.control.metrics import RunMetrics
+    from tango.domain.runs import RunKind
 
 LATE_POD_S = 1.0
+KINDS = ("live", "simulated")
 
 RUN_COLUMNS = (
     Column("run"),
+    Column("kind"),
     Column("name"),
     Column("status"),
     Column("system"),
@@ -36,6 +40,12 @@ def _stores() -> Stores:
     from tango.bootstrap.stores import stores  # slow libraries: only commands that need them pay for them
 
     return stores()
+
+
+def _kind(name: str | None) -> RunKind | None:
+    from tango.domain.runs import RunKind
+
+    return RunKind(name) if name else None
 
 
 @click.group()
@@ -148,14 +158,14 @@ def submit_trace(
 
 def follow_run(stores: Stores, run_id: int, *, timeout_s: float | None = None) -> None:
     """Show a run's progress until it is done. Raises: RequestRejected if `timeout_s` passes first."""
-    from tango.domain.runs import RunStatus
+    from tango.domain.runs import ENDED
 
     began_s = time.monotonic()
     with RunProgress(run_id) as display:
         while True:
             info, progress = stores.runs.run(run_id), stores.records.progress(run_id)
             display.update(progress)
-            if info.status in (RunStatus.COMPLETED, RunStatus.CANCELLED):
+            if info.status in ENDED:
                 return
             if timeout_s is not None and time.monotonic() - began_s > timeout_s:
                 raise RequestRejected(f"run {run_id} is not done after {timeout_s:.0f} s; see `tango run show {run_id}`")
@@ -174,24 +184,41 @@ def _follow_and_show(run_id: int, output: str) -> None:
 
 def show_run(stores: Stores, run_id: int, output: str) -> None:
     """Print a run's figures: those saved at its end, or as of now."""
-    from tango.control.finish_run import figures_now
     from tango.report.tables import print_run
 
-    metrics = figures_now(run_id, records=stores.records)
+    kind = stores.runs.run(run_id).kind
+    metrics = _figures(stores, run_id)
     if output in ("table", "wide"):
         print_run(metrics, wide=output == "wide")
     else:
-        print_mapping(dict(metrics), output)
+        print_mapping({**metrics, "kind": str(kind)}, output)
+
+
+def _figures(stores: Stores, run_id: int) -> RunMetrics:
+    """Of a simulated run what was stored with it, which has more than its rows say; of a live one what its rows say."""
+    from tango.control.comparison import CellResult
+    from tango.control.finish_run import figures_now
+    from tango.control.sweeps import metrics_of_result
+
+    result = stores.simulations.result(run_id)
+    if result is not None:
+        return metrics_of_result(run_id, CellResult.from_dict(result))
+    for state in stores.simulations.states([run_id]):
+        if state.failure:
+            say(f"run {run_id} failed: {state.failure}")
+    return figures_now(run_id, records=stores.records)
 
 
 @run.command(name="list")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest runs to list.")
+@click.option("--kind", type=click.Choice(KINDS), default=None, help="Only live runs, or only simulated ones.")
 @output_option()
-def list_runs(limit: int, output: str) -> None:
+def list_runs(limit: int, kind: str | None, output: str) -> None:
     """List the latest runs."""
     rows = [
         {
             "run": r.run_id,
+            "kind": str(r.kind),
             "name": r.name,
             "status": str(r.status),
             "system": r.system,
@@ -200,7 +227,7 @@ def list_runs(limit: int, output: str) -> None:
             "seed": r.seed,
             "speed": r.speed,
         }
-        for r in _stores().runs.runs(limit=limit)
+        for r in _stores().runs.runs(limit=limit, kind=_kind(kind))
     ]
     print_rows(rows, RUN_COLUMNS, output)
 
@@ -226,6 +253,12 @@ def follow(run_id: int, output: str) -> None:
 def cancel(run_id: int) -> None:
     """Cancel a RUN: what is not finished is given up, its pods are deleted."""
     from tango.bootstrap.world import world
+    from tango.domain.runs import RunKind
+
+    if (stores := _stores()).runs.run(run_id).kind is RunKind.SIMULATED:
+        stores.runs.cancel(run_id)
+        click.echo(f"run {run_id} cancelled", err=True)
+        return
 
     here = world()
     cancelled, pods = cancel_run(here, run_id)
@@ -275,11 +308,19 @@ def delete(run_id: int) -> None:
 
 
 @run.command()
-@click.option("--keep", type=click.IntRange(min=0), default=20, show_default=True, help="Newest finished runs to keep.")
-def prune(keep: int) -> None:
-    """Delete all but the newest finished runs."""
+@click.option(
+    "--keep", type=click.IntRange(min=0), default=20, show_default=True, help="Newest finished runs of each kind to keep."
+)
+@click.option("--kind", type=click.Choice(KINDS), default=None, help="Only live runs, or only simulated ones.")
+def prune(keep: int, kind: str | None) -> None:
+    """Delete all but the newest finished runs of each kind."""
+    from tango.domain.runs import ENDED
+
     stores = _stores()
-    done = [r for r in stores.runs.runs(limit=100_000) if r.status in ("completed", "cancelled")]
-    for old in done[keep:]:
-        stores.runs.delete(old.run_id)
-    click.echo(f"{len(done[keep:])} runs deleted, {min(keep, len(done))} kept", err=True)
+    kept = deleted = 0
+    for name in (kind,) if kind else KINDS:
+        done = [r for r in stores.runs.runs(limit=100_000, kind=_kind(name)) if r.status in ENDED]
+        for old in done[keep:]:
+            stores.runs.delete(old.run_id)
+        kept, deleted = kept + len(done[:keep]), deleted + len(done[keep:])
+    click.echo(f"{deleted} runs deleted, {kept} kept", err=True)

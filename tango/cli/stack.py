@@ -39,17 +39,24 @@ home_option = click.option(
 
 @click.command()
 @click.option("--fleet", help="A built-in fleet or a file. Default: the fleet in force in the state folder, else demo.")
+@click.option(
+    "--simulators",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Workers that simulate for `tango compare --on celery`; they give way to the live ones.",
+)
 @click.option("--detach", is_flag=True, help="Return when everything is ready; `tango down` stops it.")
 @home_option
-def up(fleet: str | None, detach: bool, home: Path | None) -> None:
+def up(fleet: str | None, simulators: int, detach: bool, home: Path | None) -> None:
     """Start the local stack: database, broker, clusters, workers, scheduler. Ctrl-C stops it."""
     home = _home(home)
     if detach:
-        _start_detached(home, fleet)
+        _start_detached(home, fleet, simulators)
         _say_ready(home)
         return
     stopping = threading.Event()
-    with _signals_set(stopping), running_stack(home=home, fleet=fleet, interrupted=stopping):
+    with _signals_set(stopping), running_stack(home=home, fleet=fleet, simulators=simulators, interrupted=stopping):
         if not stopping.is_set():
             _say_ready(home)
             say("Ctrl-C stops it.")
@@ -135,7 +142,9 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
 
 
 @contextmanager
-def running_stack(*, home: Path, fleet: str | None, interrupted: threading.Event | None = None) -> Iterator[StackInfo | None]:
+def running_stack(
+    *, home: Path, fleet: str | None, simulators: int = 0, interrupted: threading.Event | None = None
+) -> Iterator[StackInfo | None]:
     """The stack for the life of a block: started and ready at its beginning, stopped however it ends.
 
     With `interrupted`, a start during which that event is set ends early and gives None. Raises: TangoError, with the end of
@@ -146,7 +155,7 @@ def running_stack(*, home: Path, fleet: str | None, interrupted: threading.Event
     chosen = fleet_to_start(home, fleet)
     over = threading.Event()
     with progress("Starting the stack", unit="processes") as advance:
-        stack = LocalStack(home, chosen, environment=os.environ, progressed=_advancing(advance, over))
+        stack = LocalStack(home, chosen, environment=os.environ, simulators=simulators, progressed=_advancing(advance, over))
         try:
             info = _started(stack.start, interrupted)
         except BaseException:
@@ -208,7 +217,7 @@ def _signals_set(event: threading.Event) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _start_detached(home: Path, fleet: str | None) -> None:
+def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
     """Run `tango up` in a session of its own, and wait until it is ready. Raises: TangoError with what it said."""
     from tango.errors import DependencyError, TangoError, UsageError
     from tango.stack.local import fleet_to_start, prepare_home, require_linux
@@ -220,7 +229,16 @@ def _start_detached(home: Path, fleet: str | None) -> None:
     if supervisor_pid(home) is not None:
         raise UsageError(f"a stack is already running in {home}; see `tango status`, stop it with `tango down`")
     log_path = private_folder(prepare_home(home) / "logs") / "supervisor.log"
-    command = [sys.executable, "-c", "from tango.cli.main import run; run()", "up", "--home", str(home)]
+    command = [
+        sys.executable,
+        "-c",
+        "from tango.cli.main import run; run()",
+        "up",
+        "--home",
+        str(home),
+        "--simulators",
+        str(simulators),
+    ]
     command += ["--fleet", fleet] if fleet else []
     descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:

@@ -51,13 +51,20 @@ class LocalStack:
     """The stack of one state folder. `start` once, then `stop`, which must be called however `start` ended."""
 
     def __init__(
-        self, home: Path, fleet: Fleet, *, environment: Mapping[str, str], progressed: Callable[[int, int], None] | None = None
+        self,
+        home: Path,
+        fleet: Fleet,
+        *,
+        environment: Mapping[str, str],
+        simulators: int = 0,
+        progressed: Callable[[int, int], None] | None = None,
     ) -> None:
         """Take the folder. Raises: UsageError if a stack runs there; ConfigError for a folder that is not ours to use."""
         require_linux()
         self._home = prepare_home(home)
         self._lock = HomeLock(home)
         self._fleet = fleet
+        self._simulators = simulators
         self._python_path = environment.get("PYTHONPATH", "")
         self._secrets = Credentials(home)
         # A shell that took over `tango env` names this stack's own servers: these are no user's.
@@ -76,7 +83,7 @@ class LocalStack:
         if self._user_broker:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
-        self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4
+        self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4 + self._simulators
         self._run(self._supervisor.start(self._servers()))
         database_url, reader_url, owner_url = self._prepare_database()
         config, fleet_file = self._home / "kubeconfig", self._home / "fleet.yaml"
@@ -110,6 +117,7 @@ class LocalStack:
             flower_port=flower_port,
             flower_login=f"{FLOWER_USER}:{info.flower_password}",
             environment=self._environment(info),
+            simulators=self._simulators,
         )
         self._run(self._supervisor.start(application_processes(layout)))
         self._await_nodes(database_url)

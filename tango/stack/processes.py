@@ -67,6 +67,8 @@ class Layout:
     """user:password"""
     environment: Mapping[str, str] = field(repr=False)
     """Of every process of the table."""
+    simulators: int = 0
+    """Workers that compute cells of comparisons, each a process of its own."""
 
 
 def application_processes(layout: Layout) -> list[ProcessSpec]:
@@ -123,6 +125,10 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         found.append(worker(f"worker-{c.name}", "cluster worker", f"lc.{c.name},be.{c.name},exec.{c.name}", 8))
     found.append(worker("scheduler", "scheduler worker", "control", 4))
     found.append(worker("replayer", "replay worker", "replay", 4))
+    for name in ("simulator", *(f"simulator-{k}" for k in range(2, layout.simulators + 1)))[: layout.simulators]:
+        # One cell at a time in the worker's own process: a forked child would outlive a kill of its parent, and compute on.
+        options = ("-n", f"{name}@%h", "-Q", "simulate", "--pool", "solo", *QUIET)
+        found.append(spec(name, "simulation worker", *CELERY, "worker", *options, ready_file=True))
     # Kept in memory: when a tick last ran does not matter after a restart, and the usual file of it is a pickle.
     found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-S", "celery.beat:Scheduler", "-l", "warning"))
     flower = ("flower", "--address=127.0.0.1", f"--port={layout.flower_port}", "--read_only=True")

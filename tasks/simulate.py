@@ -1,0 +1,40 @@
+"""Cells of a comparison; queue `simulate`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+
+from tango.bootstrap.stores import stores
+from tango.control.sweeps import Simulated, simulate_claimed
+from tango.domain.simulations import ClaimedSimulation, SimulatedRows
+from tango.errors import UsageError
+from workers.app import app
+from workers.queues import SIMULATE
+
+
+@app.task(name="tango.simulate", queue=SIMULATE, max_retries=0)
+def simulate(run_id: int) -> dict[str, int | str]:
+    """Claim a simulated run, compute its cell, and keep figures and result, unless somebody has it already."""
+    here = stores()
+    owner = f"{socket.gethostname()}:{os.getpid()}"
+    return simulate_claimed(run_id, owner=owner, store=here.simulations, compute=_compute, settings=here.settings.lease)
+
+
+def _compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
+    """The cell's run, judged. Raises: UsageError where this worker would make another result than the key promises."""
+    # The engine, the solver and in part torch: a worker of other queues, or one that waits, does without.
+    from tango.sim.cells import Cell, judged, simulate_cell
+
+    cell = Cell.from_dict(claim.cell)
+    if cell.key() != claim.key:
+        raise UsageError(
+            "this worker would make another result than the command asks for: its version of Tango, its trace files or its checkpoints "
+            f"differ (key {cell.key()[:12]}, expected {claim.key[:12]}). Bring them to the same state and start the worker again."
+        )
+    run, requests = simulate_cell(cell, progress=lambda _share, _now_s: stands())
+    rows = SimulatedRows(
+        outcomes=run.outcomes, losses=run.losses, samples=run.samples, decisions=run.decisions, scaling=run.scaling
+    )
+    return Simulated(result=judged(cell, run, requests), rows=rows if claim.record else None)
