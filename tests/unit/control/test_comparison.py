@@ -184,6 +184,15 @@ def test_comparison_pairs_by_seed_within_each_scenario():
     assert comparison.notes == ()
 
 
+def test_baseline_is_not_compared_with_itself():
+    """Its rows hold its means; a difference of 0 to itself would look like a finding."""
+    comparison = compare([cell("k8s-native", 1, qos=0.5), cell("tango", 1, qos=0.75)], "k8s-native")
+
+    row = comparison.row("p3@0.9", "k8s-native", "lc_qos_rate")
+    assert row is not None
+    assert (row.value, row.paired.mean, row.paired.pairs) == (0.5, None, 0)
+
+
 def test_difference_is_told_apart_from_zero_only_by_its_interval():
     """0.20, 0.21, 0.19 is; 0.2, -0.2, 0.1 and a single pair are not."""
     base = [cell("base", seed, qos=0.5) for seed in (1, 2, 3)]
