@@ -61,7 +61,7 @@ def tune(systems: str, fleet_name: str, evaluations: int, jobs: int, out: Path |
         cells = cells_for(system, choices, workloads, fleet, seeds)
         with progress(f"Tuning {system.name}", total=len(cells), unit="cells") as advance:
             kept = kept_results(fresh=False)
-            results = run_cells(cells, processes=jobs, kept=kept, done=lambda *_, advance=advance: advance(1))  # type: ignore[misc]
+            results = run_cells(cells, processes=jobs, kept=kept, done=lambda *_, advance=advance: advance(1))
         ranked = judged(choices, results)
         default = next(c for c in ranked if not c.settings)
         found[system.name] = ranked[0]

@@ -45,6 +45,7 @@ class BeCycles:
     considered: list[int] = field(default_factory=list)
     placed: list[int] = field(default_factory=list)
     decide_s: list[float] = field(default_factory=list)
+    fell_back: bool = False
 
     def add(self, *, at_s: float, policy: str, considered: int, placed: int, decide_s: float) -> None:
         """One tick."""

@@ -199,6 +199,9 @@ class _Run:
         node = check_be_plan(plan, pending, snapshot, cycle=f"BE tick {tick} (at {now_s:g} s)")
         placed = int(np.count_nonzero(node >= 0))
         self._checkpoint = plan.checkpoint or self._checkpoint
+        if plan.fallback_reason and not self._cycles.fell_back:
+            self._cycles.fell_back = True
+            self._notes.append(f"the BE policy {self._system.be!r} did not decide, {plan.policy!r} did: {plan.fallback_reason}")
         name = plan.policy if self._costs.knows("be", plan.policy) else self._system.be
         decide_s = float(self._costs.seconds("be", name, nodes=len(snapshot.nodes), requests=len(rows))[0])
         self._cycles.add(at_s=now_s, policy=plan.policy, considered=len(rows), placed=placed, decide_s=decide_s)
