@@ -65,7 +65,7 @@ def update(
     batch = batch_graphs([tick.graph for tick in ticks])
     node, cluster = network.encode(batch)
     value_loss = functional.mse_loss(network.value(node, cluster, batch), torch.from_numpy(returns.reshape(-1)))
-    held = _decisions(ticks)
+    held = decisions(ticks)
     if held is None:
         return {"reward": float(rewards.mean()), "decisions": 0.0}
     rows, kind, pair, allowed, chosen, tick_of = held
@@ -97,8 +97,8 @@ def update(
 REWARD_SCALE = 20.0
 
 
-def _decisions(ticks: list[Tick]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] | None:
-    """All choices of a rollout, fleets padded to the widest: node rows, kinds, pairs, mask, choice, and the tick of each."""
+def decisions(ticks: list[Tick]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] | None:
+    """All choices made in some ticks, in order, fleets padded to the widest: rows, kinds, pairs, mask, choice, and the tick of each."""
     widest = max(len(tick.graph.node) for tick in ticks)
     rows, kind, pair, allowed, chosen, tick_of = [], [], [], [], [], []
     first = 0

@@ -45,6 +45,8 @@ class Tick:
     """(k,) -1 where nothing was feasible."""
     value: float
     reward: float = 0.0
+    begins: bool = False
+    """It is the first of its episode."""
 
 
 class Rollouts:
@@ -66,13 +68,14 @@ class Rollouts:
         """Play; give per world its ticks, and (worlds,) the critic's value of the state after the last, 0 where the episode ended."""
         played: list[list[Tick]] = [[] for _ in self._pairs]
         for _ in range(ticks):
-            for w, age in enumerate(self._ages):
-                if age >= self._episode_ticks:
-                    self._pairs[w], self._ages[w] = self._fresh(), 0
+            fresh = [age >= self._episode_ticks for age in self._ages]
+            for w in np.flatnonzero(fresh).tolist():
+                self._pairs[w], self._ages[w] = self._fresh(), 0
             views = [(own.pending(), own.snapshot()) for own, _ in self._pairs]
             for w, tick in enumerate(sample(network, views, self._noise)):
                 own, twin = self._pairs[w]
                 tick.reward = score(own, tick.chosen) - score(twin, greedy(twin))
+                tick.begins = fresh[w]
                 played[w].append(tick)
                 self._ages[w] += 1
         ended = np.array([age >= self._episode_ticks for age in self._ages])

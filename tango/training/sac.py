@@ -4,18 +4,21 @@ Source: Haarnoja et al., "Soft actor-critic", ICML 2018, and "Soft actor-critic 
 (the temperature that holds an entropy); Christodoulou, "Soft actor-critic for discrete action settings", arXiv:1910.07207, equations 10
 to 12 (expectations over the actions in place of samples). Departures: the entropy held is a share of that of an even choice among the
 allowed actions, since their number differs from decision to decision; the paper's 0.98 would keep a scheduler all but random, and
-what it does while it learns is what it sees. Every transition has a discount of its own, because decisions are not evenly spaced.
+what it does while it learns is what it sees. Every transition has a discount of its own, because decisions are not evenly spaced. Beside
+the actor that samples there is a running average of it, which is steadier and is what a training keeps.
 """
 
 from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+Actor = TypeVar("Actor", bound=nn.Module)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,8 @@ class SacSettings:
     learning_rate: float = 1e-3
     target_rate: float = 0.01
     """Share by which the target critics follow the critics in an update."""
+    average_rate: float = 0.002
+    """Share by which the averaged actor follows the actor in an update."""
     entropy_share: float = 0.2
     """Entropy to hold, as a share of that of an even choice."""
     temperature: float = 0.05
@@ -52,14 +57,15 @@ class Transitions:
     """(b,) what the actor shall imitate in this update, in place of improving by the critics; they learn as ever"""
 
 
-class DiscreteSac:
-    """An actor, twin critics and a temperature.
+class DiscreteSac(Generic[Actor]):
+    """An actor with its running average `averaged`, twin critics and a temperature.
 
     `actor(seen)` gives logits (b, a), `critics(seen)` values (2, b, a): two estimates, the lower of which counts.
     """
 
-    def __init__(self, actor: nn.Module, critics: nn.Module, settings: SacSettings) -> None:
+    def __init__(self, actor: Actor, critics: nn.Module, settings: SacSettings) -> None:
         self.actor, self.critics, self.settings = actor, critics, settings
+        self.averaged = deepcopy(actor).requires_grad_(False)
         self._targets = deepcopy(critics).requires_grad_(False)
         self._log_temperature = torch.tensor(settings.temperature).log().requires_grad_()
         self._optimizers = [
@@ -89,9 +95,8 @@ class DiscreteSac:
         entropy = entropy_of(log_p.detach(), batch.allowed)
         held = self.settings.entropy_share * batch.allowed.sum(1).log()
         self._step(2, self._log_temperature * (entropy - held).mean(), None)
-        with torch.no_grad():
-            for target, online in zip(self._targets.parameters(), self.critics.parameters(), strict=True):
-                target.lerp_(online, self.settings.target_rate)
+        _follow(self._targets, self.critics, self.settings.target_rate)
+        _follow(self.averaged, self.actor, self.settings.average_rate)
         return {
             "critic_loss": float(critic_loss.detach()),
             "actor_loss": float(actor_loss.detach()),
@@ -124,6 +129,12 @@ class DiscreteSac:
         if module is not None:
             torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.most_gradient)
         self._optimizers[which].step()
+
+
+@torch.no_grad()
+def _follow(slow: nn.Module, fast: nn.Module, rate: float) -> None:
+    for held, weight in zip(slow.parameters(), fast.parameters(), strict=True):
+        held.lerp_(weight, rate)
 
 
 def log_policy(logits: Tensor, allowed: Tensor) -> Tensor:

@@ -63,7 +63,9 @@ def train(
         seen, played = seen + len(experience), played + 1
         if played % VALIDATE_EVERY and played != episodes:
             continue
-        reward, qos = (float(column.mean()) for column in score(LcRule("dsaco", LEARNED, actor.scored_layer()), validation))
+        reward, qos = (
+            float(column.mean()) for column in score(LcRule("dsaco", LEARNED, agent.averaged.scored_layer()), validation)
+        )
         shown = " ".join(f"{name}={value:.4f}" for name, value in figures.items())
         print(f"episode {played} decisions {seen} validation {reward:.4f} qos {qos:.4f} {shown}", file=sys.stderr, flush=True)
         if reward > best:
@@ -78,7 +80,7 @@ def train(
                 "validation_qos_rate": round(qos, 5),
                 "code_version": tango.__version__,
             }
-            digest = save_layer(actor.scored_layer(), out, trained=trained)
+            digest = save_layer(agent.averaged.scored_layer(), out, trained=trained)
     return digest
 
 

@@ -1,0 +1,140 @@
+"""The networks of `gnn-sac` and its experience, placement by placement.
+
+Requests of a tick are placed one after another, so each placement is a decision whose next state is that of the next placement: in the
+same tick at once, after the last of a tick in the next tick that has any, discounted by the ticks in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tango.learning.network import GraphBatch, PlacementNetwork, batch_graphs
+from tango.training.a2c import REWARD_SCALE, decisions
+from tango.training.rollouts import Tick
+from tango.training.sac import Transitions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placements:
+    """b placements as the networks see them."""
+
+    fleets: GraphBatch
+    rows: Tensor
+    """(b, a) vertices of the nodes, padded"""
+    kind: Tensor
+    """(b, 3)"""
+    pair: Tensor
+    """(b, a, 6)"""
+    fleet: Tensor
+    """(b,) which of `fleets`"""
+
+
+class PlacementActor(nn.Module):
+    """The network as it is shipped."""
+
+    def __init__(self, network: PlacementNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, seen: Placements) -> Tensor:
+        """(b, a) logits."""
+        node, _ = self.network.encode(seen.fleets)
+        return self.network.scores(node[seen.rows], seen.kind[:, None, :], seen.pair)
+
+
+class PlacementCritics(nn.Module):
+    """Twin graph networks of the same kind: value of the fleet's state plus what the node adds."""
+
+    def __init__(self, hidden: int = 32) -> None:
+        super().__init__()
+        self.twins = nn.ModuleList(PlacementNetwork(hidden) for _ in range(2))
+
+    def forward(self, seen: Placements) -> Tensor:
+        """(2, b, a)"""
+        found = []
+        for twin in self.twins:
+            assert isinstance(twin, PlacementNetwork)
+            node, cluster = twin.encode(seen.fleets)
+            state = twin.value(node, cluster, seen.fleets)[seen.fleet]
+            found.append(state[:, None] + twin.scores(node[seen.rows], seen.kind[:, None, :], seen.pair))
+        return torch.stack(found)
+
+
+@dataclass(slots=True)
+class _Step:
+    """A tick with placements, what it brought, and the next such tick of its world."""
+
+    tick: Tick
+    reward: float
+    discount: float
+    following: Tick
+
+
+class TickReplay:
+    """The last ticks with placements, as many as there is room for."""
+
+    def __init__(self, *, room: int, worlds: int, discount: float) -> None:
+        self._steps: deque[_Step] = deque(maxlen=room)
+        self._discount = discount
+        self._open: list[tuple[Tick, float, float] | None] = [None] * worlds
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def add(self, played: list[list[Tick]]) -> None:
+        """Take in what each world played on. The last placements of an episode are left out: what followed was not seen."""
+        for world, ticks in enumerate(played):
+            for tick in ticks:
+                held = None if tick.begins else self._open[world]
+                if (tick.chosen >= 0).any():
+                    tick = _made(tick)
+                    if held is not None:
+                        self._steps.append(_Step(held[0], held[1], held[2], _made(tick, first=True)))
+                    held = tick, tick.reward, self._discount
+                elif held is not None:
+                    held = held[0], held[1] + held[2] * tick.reward, held[2] * self._discount
+                self._open[world] = held
+
+    def sample(self, count: int, rng: np.random.Generator, *, teach: bool) -> Transitions:
+        """The placements of ticks drawn evenly; a tick's reward is shared evenly by its placements."""
+        steps = [self._steps[k] for k in rng.integers(0, len(self._steps), count).tolist()]
+        ticks = [step.tick for step in steps]
+        made = np.array([len(tick.chosen) for tick in ticks])
+        found = decisions(ticks + [step.following for step in steps])
+        assert found is not None  # every tick kept has a placement
+        rows, kind, pair, allowed, chosen, tick_of = found
+        fleets = batch_graphs([tick.graph for tick in ticks] + [step.following.graph for step in steps])
+        seen = Placements(fleets=fleets, rows=rows, kind=kind, pair=pair, fleet=tick_of)
+        now = torch.arange(int(made.sum()))
+        last = np.cumsum(made) - 1
+        following = np.arange(1, len(now) + 1)
+        following[last] = len(now) + np.arange(count)
+        discount = np.ones(len(now), np.float32)
+        discount[last] = [step.discount for step in steps]
+        reward = np.repeat(np.array([step.reward for step in steps], np.float32) * REWARD_SCALE / made, made)
+        after = torch.from_numpy(following)
+        return Transitions(
+            seen=_rows_of(seen, now),
+            allowed=allowed[now],
+            chosen=chosen[now],
+            reward=torch.from_numpy(reward.astype(np.float32)),
+            discount=torch.from_numpy(discount),
+            seen_next=_rows_of(seen, after),
+            allowed_next=allowed[after],
+            teacher=pair[now][:, :, 0].masked_fill(~allowed[now], torch.inf).argmin(1) if teach else None,
+        )
+
+
+def _rows_of(seen: Placements, index: Tensor) -> Placements:
+    return replace(seen, rows=seen.rows[index], kind=seen.kind[index], pair=seen.pair[index], fleet=seen.fleet[index])
+
+
+def _made(tick: Tick, *, first: bool = False) -> Tick:
+    """The tick with only the placements that were made, or only the first of them."""
+    rows = np.flatnonzero(tick.chosen >= 0)[: 1 if first else None]
+    return replace(tick, kind=tick.kind[rows], pair=tick.pair[rows], allowed=tick.allowed[rows], chosen=tick.chosen[rows])
