@@ -5,7 +5,8 @@ from __future__ import annotations
 from tango.domain.smallest import smallest_arrivals, smallest_pending, smallest_snapshot
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.lc_policies import BUILT_IN
-from tango.settings import BeSettings, LcSettings
+from tango.scheduling.sharing import plan_sharing
+from tango.settings import BeSettings, LcSettings, SharingSettings
 
 
 def warm_up() -> None:
@@ -14,3 +15,4 @@ def warm_up() -> None:
         plan(smallest_arrivals(), smallest_snapshot(), LcSettings())
     for place in (place_load_greedy, place_scoring, place_kube):
         place(smallest_pending(), smallest_snapshot(), BeSettings())
+    plan_sharing({}, [], {}, {}, {}, 0.0, SharingSettings())

@@ -1,4 +1,4 @@
-"""Kernels are compiled when their module is imported, wherever the package lies."""
+"""Kernels are compiled at their first call, kept where they can be, and all of them before a process says that it is ready."""
 
 from __future__ import annotations
 
@@ -7,18 +7,51 @@ import subprocess
 import sys
 from pathlib import Path
 
-from numba.core.dispatcher import Dispatcher
+import numba
+import pytest
 
 import tango
-from tango.scheduling import warm_up
-from tango.scheduling.compiled import compiled
+from tango.compiled import compiled, in_place, inlined
 
 ROOT = Path(tango.__file__).parent.parent
 COUNT_CACHED = """
-import tango.scheduling, numba
-from tango.scheduling import lc_flow
-kernel = lc_flow.marginal_s
-print(len(kernel.signatures), sum(kernel.stats.cache_hits.values()), kernel.stats.cache_path)
+from tango.scheduling.lc_dispatch import time_on_node_s as kernel
+before = len(kernel.signatures)
+kernel(0.1, 1.0, 4.0, 2.0)
+print(before, len(kernel.signatures), sum(kernel.stats.cache_hits.values()), kernel.stats.cache_path)
+"""
+COUNT_WARM = """
+import sys
+import numpy as np
+from numba.core.dispatcher import Dispatcher
+from tango.domain.observations import InstanceState
+from tango.fleets.catalog import load_fleet
+from tango.scheduling import warm_up
+warm_up()
+def counted():
+    return {
+        f"{name}.{key}": len(value.signatures)
+        for name, module in list(sys.modules.items()) if name.startswith(("tango.scheduling.", "tango.node_model."))
+        for key, value in vars(module).items() if isinstance(value, Dispatcher)
+    }
+before = counted()
+from tests.unit.scheduling.test_lc_dispatch import arrivals_of, snapshot_of
+from tests.unit.scheduling.test_sharing import SERVICES, SETTINGS, NOW_S, eviction, instance, room, tail
+from tango.domain.smallest import smallest_pending
+from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
+from tango.scheduling.lc_policies import BUILT_IN
+from tango.scheduling.sharing import plan_sharing
+from tango.settings import BeSettings, LcSettings
+snapshot = snapshot_of([500.0, 500.0, 0.0], [0, 0, 1])
+for plan in BUILT_IN:
+    plan(arrivals_of(5), snapshot, LcSettings())
+for place in (place_load_greedy, place_scoring, place_kube):
+    place(smallest_pending(), snapshot, BeSettings())
+plan_sharing(
+    SERVICES, [("c1", instance())], tail(90.0), {"n1": room(4000, be=3650, evictable=[(eviction(1), 300)])}, {}, NOW_S, SETTINGS
+)
+after = counted()
+print(len(before), *(key for key in after if after[key] != before.get(key, 0)))
 """
 
 
@@ -36,45 +69,82 @@ def run(script: str, **environment: str) -> list[str]:
     return done.stdout.split()
 
 
-def test_a_kernel_is_compiled_before_its_first_call() -> None:
-    """The signature is explicit: decorating compiles."""
+def test_a_kernel_is_compiled_at_its_first_call() -> None:
+    """Importing compiles nothing; the first call compiles for its types, a second one of the same types does not."""
 
-    @compiled("f8(f8)")
+    @compiled
     def twice(x: float) -> float:
         return 2 * x
 
+    assert len(twice.signatures) == 0  # type: ignore[attr-defined]
+    assert (twice(4.0), twice(5.0)) == (8.0, 10.0)
     assert len(twice.signatures) == 1  # type: ignore[attr-defined]
-    assert twice(4.0) == 8.0
 
 
 def test_a_second_process_takes_the_machine_code_from_the_cache(tmp_path: Path) -> None:
     """Only the first process of an installation compiles."""
     first = run(COUNT_CACHED, NUMBA_CACHE_DIR=str(tmp_path))
     second = run(COUNT_CACHED, NUMBA_CACHE_DIR=str(tmp_path))
-    assert first[:2] == ["1", "0"]
-    assert second[:2] == ["1", "1"]
-    assert second[2].startswith(str(tmp_path))
+
+    assert first[:3] == ["0", "1", "0"]
+    assert second[:3] == ["0", "1", "1"]
+    assert second[3].startswith(str(tmp_path))
 
 
-def test_a_kernel_without_any_writable_cache_folder_is_compiled_all_the_same() -> None:
+@pytest.mark.parametrize("decorate", [compiled, in_place, inlined])
+def test_a_kernel_without_any_writable_cache_folder_is_compiled_all_the_same(decorate: type[compiled]) -> None:
     """A container with a read-only root and no home must still import."""
     namespace: dict[str, object] = {}
     # Numba finds no folder for a function that lies in no file, as it finds none where nothing can be written.
     exec("def thrice(x):\n    return 3 * x\n", namespace)
-    kernel = compiled("f8(f8)")(namespace["thrice"])  # type: ignore[arg-type,var-annotated]
+
+    kernel = decorate(namespace["thrice"])  # type: ignore[arg-type]
+
     assert kernel(2.0) == 6.0
+    assert not kernel.stats.cache_path
+
+
+@pytest.mark.parametrize("error", [KeyError, TypeError])
+@pytest.mark.parametrize("decorate", [in_place, inlined])
+def test_kernels_do_without_options_that_numba_no_longer_has(
+    decorate: type[in_place], error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The options that make them fast are undocumented: a Numba that refuses them compiles the plain kernel."""
+    refused: list[str] = []
+
+    def later_numba(**options: object) -> object:
+        unknown = sorted(options.keys() & {"_nrt", "forceinline"})
+        refused.extend(unknown)
+        if unknown:
+            raise error(unknown[0])
+        return numba.njit(**options)
+
+    def halved(x: float) -> float:
+        return x / 2
+
+    # There is no other way to meet a Numba that is not there yet.
+    monkeypatch.setattr("tango.compiled.njit", later_numba)
+    kernel = decorate(halved)
+
+    assert "_nrt" in refused
+    assert kernel(3.0) == 1.5
+
+
+def test_an_error_that_is_not_about_the_cache_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the missing folder is worked around."""
+
+    def broken(**options: object) -> object:
+        raise RuntimeError("out of registers")
+
+    monkeypatch.setattr("tango.compiled.njit", broken)
+
+    with pytest.raises(RuntimeError, match="out of registers"):
+        compiled(lambda x: x)
 
 
 def test_warming_up_leaves_nothing_to_compile() -> None:
-    """Every kernel has its machine code once the module is imported, and running the policies adds none."""
-    kernels = [
-        value
-        for name, module in sys.modules.items()
-        if name.startswith("tango.scheduling.")
-        for value in vars(module).values()
-        if isinstance(value, Dispatcher)
-    ]
-    before = [len(kernel.signatures) for kernel in kernels]
-    warm_up()
-    assert kernels
-    assert before == [1] * len(kernels) == [len(kernel.signatures) for kernel in kernels]
+    """After it, LC dispatch, BE placement and a round of sharing find every kernel compiled for the types they call it with."""
+    kernels, *compiled_late = run(COUNT_WARM, PYTHONPATH=str(ROOT))
+
+    assert compiled_late == []
+    assert int(kernels) > 20

@@ -1,0 +1,251 @@
+"""The compiled dispatch step against a plain look at every node, and the policies that look at the entry cluster alone."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tango.domain.requests import LcArrivals
+from tango.domain.smallest import smallest_arrivals, smallest_snapshot
+from tango.domain.snapshot import FleetSnapshot
+from tango.scheduling import lc_dispatch as kernel
+from tango.scheduling.lc_policies import NO_NOISE, plan_ceres, plan_load_greedy, plan_round_robin
+from tango.settings import LcSettings
+
+POLICIES = {"greedy": kernel.GREEDY, "flow": kernel.FLOW, "scoring": kernel.SCORING}
+
+
+class Drawn(NamedTuple):
+    """A random step: what is known, and the requests that come, entry by entry."""
+
+    terrain: kernel.Terrain
+    belief: kernel.Belief
+    service: np.ndarray
+    entry: np.ndarray
+    budget_s: np.ndarray
+
+
+def drawn(seed: int, *, payloads: bool) -> Drawn:
+    """Few distinct values, all of them sums of powers of two, so that ties are frequent and none of them is broken by rounding.
+
+    Without payloads the longest way is a power of two as well, by which scores are divided.
+    """
+    rng = np.random.default_rng(seed)
+    s, c, n, m = int(rng.integers(1, 4)), int(rng.integers(1, 7)), int(rng.integers(1, 13)), int(rng.integers(1, 41))
+    rtt_s = rng.choice([1, 2, 4, 8, 16], (c, c)) / 256
+    np.fill_diagonal(rtt_s, rng.choice([0.0, 1 / 256]))
+    s_per_kib = rng.choice([0.0, 1.0, 4.0], (c, c)) / 1024
+    np.fill_diagonal(s_per_kib, 0.0)
+    cluster_of = rng.integers(0, c, n).astype(np.int32)
+    terrain = kernel.Terrain(
+        work_s=rng.choice([1, 2, 4], s) / 64,
+        payload_kib=rng.choice([0.0, 4.0, 8.0], s) if payloads else np.zeros(s),
+        target_s=rng.choice([1, 4, 8], s) / 64,
+        rtt_s=rtt_s,
+        s_per_kib=s_per_kib,
+        near=np.argsort(rtt_s, axis=1, kind="stable").astype(np.int32),
+        first=np.concatenate(([0], np.cumsum(np.bincount(cluster_of, minlength=c)))),
+        members=np.argsort(cluster_of, kind="stable"),
+        cluster_of=cluster_of,
+        score_weights=np.array([0.25, 0.125, 0.5, 0.125]),
+        layer=np.zeros((0, kernel.LEARNED_FEATURES + 1)),
+        head=np.zeros(0),
+    )
+    belief = kernel.Belief(
+        limit_cores=rng.choice([0.0, 0.5, 1.0, 2.0], (s, n)),
+        places=rng.choice([1.0, 2.0, 8.0], (s, n)),
+        in_flight=rng.choice([0.0, 0.0, 1.0, 2.0, 4.0], (s, n)),
+        free_cpu=rng.choice([0.0, 0.5, 1.0], n),
+        free_memory=rng.choice([0.25, 0.5], n),
+        slack=np.ones(n),
+        longest_queue=np.ones(s),
+        price=np.empty((s, n)),
+        best_node=np.empty((s, c), np.int32),
+        best_price=np.empty((s, c)),
+        scratch=np.empty(kernel.LEARNED_FEATURES),
+    )
+    return Drawn(
+        terrain, belief, rng.integers(0, s, m).astype(np.int32), rng.integers(0, c, m), rng.choice([2, 8, 16, 64], m) / 256
+    )
+
+
+def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]:
+    """(nodes, late, expected) by trying every node for every request: what the step is meant to find."""
+    t, b = step.terrain, step.belief
+    in_flight = b.in_flight.copy()
+    services, nodes = in_flight.shape
+    longest = [
+        max([1.0] + [in_flight[s, n] / b.limit_cores[s, n] for n in range(nodes) if b.limit_cores[s, n]]) for s in range(services)
+    ]
+    chosen, late, expected = [-1] * len(step.service), [False] * len(step.service), [math.inf] * len(step.service)
+    for entry in range(len(t.rtt_s)):
+        sent: dict[tuple[int, int], int] = {}
+        farthest = t.near[entry, -1]
+        for r in np.flatnonzero(step.entry == entry).tolist():
+            s, budget_s = int(step.service[r]), step.budget_s[r]
+
+            def away_s(c: int, s: int = s, entry: int = entry) -> float:
+                return t.rtt_s[entry, c] + t.payload_kib[s] * t.s_per_kib[entry, c]
+
+            def time_s(n: int, s: int = s) -> float:
+                on_it, limit, places = in_flight[s, n] + 1, b.limit_cores[s, n], b.places[s, n]
+                service_s = t.work_s[s] * max(1.0, min(on_it, places) / limit)
+                return service_s + max(0.0, on_it - places) * t.work_s[s] / limit
+
+            usable = [n for n in range(nodes) if b.limit_cores[s, n] > 0]
+            if not usable:
+                continue
+            cost = {n: away_s(t.cluster_of[n]) + time_s(n) for n in usable}
+            carried = {
+                n: (sent.get((s, t.cluster_of[n]), 0) + 1) * t.payload_kib[s] * t.s_per_kib[entry, t.cluster_of[n]] <= t.target_s[s]
+                for n in usable
+            }
+            if policy == "scoring":
+                free_cpu, free_memory, near, queue = t.score_weights
+                scale = max(1e-9, away_s(farthest))
+                score = {
+                    n: near * away_s(t.cluster_of[n]) / scale
+                    + (
+                        queue * (in_flight[s, n] / b.limit_cores[s, n] / longest[s])
+                        - free_cpu * b.free_cpu[n]
+                        - free_memory * b.free_memory[n]
+                    )
+                    for n in usable
+                }
+                n = min(usable, key=lambda n: (score[n], n))
+            else:
+                in_time = [n for n in usable if cost[n] <= budget_s and (policy == "greedy" or carried[n])]
+                n = min(in_time or usable, key=lambda n: (cost[n], n))
+            chosen[r], expected[r] = n, cost[n]
+            late[r] = bool(cost[n] > budget_s or (policy == "flow" and not carried[n]))
+            in_flight[s, n] += 1
+            sent[s, t.cluster_of[n]] = sent.get((s, t.cluster_of[n]), 0) + 1
+    return chosen, late, expected
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@given(seed=st.integers(0, 1_000_000))
+@settings(max_examples=150, deadline=None)
+def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str, seed: int) -> None:
+    """Several services, entries and budgets, narrow links, equal nodes: the same node for every request, not one as good."""
+    step = drawn(seed, payloads=policy != "scoring")
+    expected = plain(policy, step)
+    m, (services, _) = len(step.service), step.belief.price.shape
+    to = kernel.Choices(np.full(m, -1, np.int32), np.full(m, np.inf), np.zeros(m, np.bool_))
+    code = POLICIES[policy]
+
+    kernel.set_prices(code, step.terrain, step.belief)
+    for entry in range(len(step.terrain.rtt_s)):
+        kernel.dispatch(
+            code,
+            entry,
+            np.flatnonzero(step.entry == entry),
+            step.service,
+            step.budget_s,
+            np.arange(m),
+            step.terrain,
+            step.belief,
+            np.zeros((services, len(step.terrain.rtt_s))),
+            to,
+            NO_NOISE,
+        )
+
+    assert to.node.tolist() == expected[0]
+    assert to.late.tolist() == expected[1]
+    assert to.expected_s.tolist() == pytest.approx(expected[2], rel=1e-12)
+
+
+@given(work_s=st.floats(0.001, 2.0), limit=st.floats(0.05, 8.0), places=st.integers(1, 20), in_flight=st.integers(0, 60))
+def test_expected_time_rises_with_the_queue_and_is_convex(work_s: float, limit: float, places: int, in_flight: int) -> None:
+    """Each further request costs at least as much as the one before it, and never less than its own work: the search stops by that."""
+    first, second, third = (kernel.time_on_node_s(work_s, limit, float(places), float(in_flight + k)) for k in range(3))
+
+    assert work_s <= first <= second <= third
+    assert third - second >= second - first - 1e-9
+    assert kernel.time_on_node_s(work_s, 0.0, float(places), float(in_flight)) == math.inf
+
+
+# ---- policies of the entry cluster -------------------------------------------------------------------------------------
+
+
+def snapshot_of(limits: list[float], clusters: list[int], *, in_flight: list[float] | None = None) -> FleetSnapshot:
+    """One service over some nodes of two clusters, 1 ms apart."""
+    one, n = smallest_snapshot(), len(limits)
+    by_node = (
+        "node_ready cpu_allocatable memory_allocatable lc_cpu_limit lc_cpu_request lc_memory_held be_cpu_request be_cpu_limit "
+        "be_memory_held be_pods cpu_used memory_used slack"
+    )
+    return replace(
+        one,
+        clusters=("a", "b"),
+        nodes=tuple(f"n{k}" for k in range(n)),
+        node_cluster=np.array(clusters, np.int32),
+        rtt_ms=np.array([[0.2, 1.0], [1.0, 0.2]]),
+        bandwidth_mbit_per_s=np.array([[np.inf, 1e4], [1e4, np.inf]]),
+        instance_limit=np.array([limits]),
+        instance_count=np.array([[float(limit > 0) for limit in limits]]),
+        in_flight=np.array([in_flight or [0.0] * n]),
+        in_flight_work_s=np.zeros((1, n)),
+        pending_be=np.zeros(2),
+        **{name: np.repeat(getattr(one, name), n) for name in by_node.split()},
+    )
+
+
+def arrivals_of(count: int, *, entry: int = 0, first_id: int = 0) -> LcArrivals:
+    """Some requests of one entry cluster."""
+    one = smallest_arrivals()
+    columns = {name: np.repeat(getattr(one, name), count) for name in one.__slots__}
+    return LcArrivals(
+        **(columns | {"request_id": np.arange(first_id, first_id + count), "entry_cluster": np.full(count, entry, np.int32)})
+    )
+
+
+def test_round_robin_takes_the_ready_endpoints_of_the_entry_cluster_in_turn() -> None:
+    """By the number of the request; the node without an instance and the other cluster are never chosen, load does not matter."""
+    snapshot = snapshot_of([500.0, 0.0, 500.0, 500.0, 500.0], [0, 0, 0, 1, 0], in_flight=[9.0, 0.0, 0.0, 0.0, 0.0])
+
+    plan = plan_round_robin(arrivals_of(7, first_id=4), snapshot, LcSettings())
+
+    assert plan.node.tolist() == [2, 4, 0, 2, 4, 0, 2]
+
+
+@pytest.mark.parametrize("policy", [plan_round_robin, plan_ceres], ids=lambda policy: policy.name)
+def test_policies_of_the_entry_cluster_find_no_node_where_that_has_none(policy: type[plan_ceres]) -> None:
+    """The other cluster has an idle instance: -1 all the same, neither late nor shed."""
+    plan = policy(arrivals_of(2), snapshot_of([0.0, 500.0], [0, 1]), LcSettings(keep_late=False))
+
+    assert plan.node.tolist() == [-1, -1]
+    assert not plan.late.any()
+    assert not plan.shed.any()
+    assert np.isinf(plan.expected_s).all()
+
+
+def test_ceres_takes_the_least_loaded_instance_of_the_entry_cluster() -> None:
+    """Seven are in flight on the first node: the second and third share the batch, and the idle node next door gets nothing."""
+    snapshot = snapshot_of([500.0, 500.0, 500.0, 500.0], [0, 0, 0, 1], in_flight=[7.0, 1.0, 2.0, 0.0])
+
+    plan = plan_ceres(arrivals_of(4), snapshot, LcSettings())
+
+    assert plan.node.tolist() == [1, 1, 2, 1]
+
+
+def test_load_greedy_goes_abroad_when_that_is_quicker() -> None:
+    """The same fleet: the idle node of the other cluster is 0.8 ms farther and 10 ms quicker."""
+    snapshot = snapshot_of([500.0, 500.0, 500.0, 500.0], [0, 0, 0, 1], in_flight=[7.0, 1.0, 2.0, 0.0])
+
+    assert plan_load_greedy(arrivals_of(1), snapshot, LcSettings()).node.tolist() == [3]
+
+
+def test_a_node_that_is_not_ready_is_no_candidate() -> None:
+    """An instance on a node that is gone counts for nothing, whatever its limit."""
+    snapshot = snapshot_of([500.0, 500.0], [0, 0])
+    gone = replace(snapshot, node_ready=np.array([False, True]))
+
+    for policy in (plan_round_robin, plan_ceres, plan_load_greedy):
+        assert policy(arrivals_of(2), gone, LcSettings()).node.tolist() == [1, 1]
