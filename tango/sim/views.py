@@ -43,7 +43,7 @@ class Views:
     def dispatcher(self) -> FleetSnapshot:
         """What the cluster knows whose belief is in force: that a node of another is gone, only once it was published."""
         b = self._world.engine.belief
-        return self._snapshot(b.in_flight.copy(), b.limit_cores * 1e3, (b.limit_cores > 0).any(axis=0))
+        return self._snapshot(b.in_flight.copy(), b.limit_cores * 1e3, np.asarray((b.limit_cores > 0).any(axis=0)))
 
     def _snapshot(self, in_flight: NDArray[np.float64], limit: NDArray[np.float64], ready: NDArray[np.bool_]) -> FleetSnapshot:
         e = self._world.engine
