@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -128,3 +130,28 @@ def test_a_taught_actor_imitates_whatever_the_critics_say() -> None:
 
     assert log_policy(agent.actor(state[:1]), may[:1]).exp()[0, 2] > 0.9
     torch.testing.assert_close(agent.critics(state[:1])[:, 0], torch.tensor([[0.0, 1.0, 0.0]] * 2), atol=0.05, rtol=0)
+
+
+def test_the_averaged_actor_follows_the_actor_slowly() -> None:
+    """After one update it has gone the asked share of the way; after many it prefers what the actor prefers."""
+    torch.manual_seed(0)
+    agent = DiscreteSac(Table(1, 3), Table(2, 1, 3), replace(FAST, average_rate=0.25))
+    state, may = torch.zeros(1, dtype=torch.long), EVERY.expand(1, 3)
+    batch = Transitions(
+        seen=state,
+        allowed=may,
+        chosen=torch.ones(1, dtype=torch.long),
+        reward=torch.ones(1),
+        discount=torch.zeros(1),
+        seen_next=state,
+        allowed_next=may,
+        teacher=torch.full((1,), 2),
+    )
+
+    agent.update(batch)
+    once = agent.averaged.values.clone()
+    assert agent.actor.values.abs().max() > 0
+    torch.testing.assert_close(once, 0.25 * agent.actor.values.detach())
+    for _ in range(50):
+        agent.update(batch)
+    assert agent.averaged.values[0].argmax() == agent.actor.values[0].argmax() == 2
