@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
-from tango.cli.progress import progress
+from tango.cli.progress import progress, slow_start
+from tango.cli.simulate import COMPILING
 from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_of, workload_options
 from tango.errors import UsageError
 
@@ -134,11 +135,12 @@ def _results(cells: list[Cell], options: dict[str, Any]) -> list[CellResult]:
 
     kept = kept_results(fresh=options["fresh"])
     found = 0
-    with progress("Simulating", total=len(cells), unit="cells") as advance:
+    with progress("Simulating", total=len(cells), unit="cells") as advance, slow_start(COMPILING, after_s=20.0) as moving:
 
         def done(_cell: Cell, _result: CellResult, was_kept: bool) -> None:
             nonlocal found
             found += was_kept
+            moving()
             advance(1)
 
         if options["on"] == "celery":

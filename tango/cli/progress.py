@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tango.cli.output import NOTHING, printable, stderr_console
+from tango.cli.output import NOTHING, printable, say, stderr_console
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -52,6 +53,18 @@ def progress(
     shown = _bar(description, total, unit, console) if console.is_terminal else _lines(description, total, unit, console, clock_s)
     with shown as advance:
         yield advance
+
+
+@contextmanager
+def slow_start(message: str, *, after_s: float = 3.0) -> Iterator[Callable[[], None]]:
+    """Say a message when what follows has not begun to move after a while: `with slow_start("Compiling ...") as moving: ... moving()`."""
+    timer = threading.Timer(after_s, say, (message,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield timer.cancel
+    finally:
+        timer.cancel()
 
 
 @contextmanager

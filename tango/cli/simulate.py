@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
-from tango.cli.progress import progress
+from tango.cli.progress import progress, slow_start
 from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_of, workload_options
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
     from tango.control.comparison import CellResult
     from tango.sim.cells import Cell
+
+COMPILING = "Compiling the engine: once after an installation, for about a minute"
 
 SERVICE_COLUMNS = (
     Column("service", priority=10),
@@ -89,11 +91,12 @@ def simulate(
 def _run(cell: Cell) -> CellResult:
     from tango.sim.cells import run_cell
 
-    with progress("Simulating", total=100, unit="%") as advance:
+    with progress("Simulating", total=100) as advance, slow_start(COMPILING) as moving:
         shown = 0.0
 
         def moved(share: float, _now_s: float) -> None:
             nonlocal shown
+            moving()
             advance(100 * share - shown)
             shown = 100 * share
 

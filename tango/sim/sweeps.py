@@ -16,6 +16,7 @@ from pathlib import Path
 from tango.control.comparison import CellResult
 from tango.errors import UsageError
 from tango.sim.cells import Cell, run_cell
+from tango.sim.warm import warm_up
 
 Done = Callable[[Cell, CellResult, bool], None]
 """Called for each finished cell; the last says whether it was found finished."""
@@ -73,6 +74,7 @@ def _made(
         for k in missing:
             yield k, _run_and_keep(cells[k], kept)
         return
+    warm_up()  # else every process would compile the engine for itself
     # Spawned, not forked: a forked process would share the state of this one's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:

@@ -128,13 +128,13 @@ class World:
             heap=np.zeros(1024, EVENT),
             heap_counts=np.zeros(2, np.int64),
             arrivals=state.Arrivals(
-                requests.due_s,
-                requests.target_s,
-                requests.service_class,
-                requests.service,
-                requests.cluster,
-                requests.cpu_work_s,
-                requests.memory_mib,
+                _column(requests.due_s, np.float64),
+                _column(requests.target_s, np.float64),
+                _column(requests.service_class, np.int8),
+                _column(requests.service, np.int32),
+                _column(requests.cluster, np.int32),
+                _column(requests.cpu_work_s, np.float64),
+                _column(requests.memory_mib, np.float64),
                 np.arange(m, dtype=np.int64),
             ),
             progress=progress,
@@ -269,6 +269,11 @@ def _windows(every_s: float, window_s: float, name: str) -> int:
     if count < 1 or abs(count * window_s - every_s) > 1e-9 * every_s:
         raise ConfigError(f"{name} is {every_s:g} s, expected a whole number of windows of {window_s:g} s")
     return count
+
+
+def _column(values: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:
+    """The values as the engine was compiled for: another layout, or an array that cannot be written to, would compile it anew."""
+    return np.require(values, kind, ["C", "W"])
 
 
 Rows = TypeVar("Rows", bound=NDArray[Any])
