@@ -10,9 +10,9 @@ Edmonds 1971). `lc_flow_solver.py` states the same flow for OR-tools, and a test
 `load-greedy` fills by the same expected completion and does not know the links. `ceres` takes the least loaded instance of the entry
 cluster (Yu et al., "CERES: Container-based elastic resource management system for mixed workloads", ICPP 2021, which manages single
 clusters).
-`round-robin` is kube-proxy's turn over the ready endpoints of a Service in the entry cluster; the turn follows the request's id, so that it
-needs no state. `scoring` weighs free CPU, free memory, nearness and a short queue; the weights are settings, found by `tango tune`.
-`dsaco` scores the offers of the nearest clusters by a learned layer (`tango/learning`).
+`round-robin` is kube-proxy's turn over the ready endpoints of a Service in the entry cluster; the turn follows the request's id and
+its epoch, so that it needs no state and a retry goes to the next endpoint. `scoring` weighs free CPU, free memory, nearness and a short
+queue; the weights are settings, found by `tango tune`. `dsaco` scores the offers of the nearest clusters by a learned layer (`tango/learning`).
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class LcRule:
                     rows,
                     arrivals.service,
                     budget_s,
-                    arrivals.request_id,
+                    arrivals.request_id + arrivals.epoch,
                     terrain,
                     belief,
                     np.zeros((len(snapshot.services), len(snapshot.clusters))),

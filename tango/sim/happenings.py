@@ -325,6 +325,7 @@ def come_back(e: Engine, r: int, epoch: int, at_s: float) -> None:
         clock.terminal += 1
     elif is_lc:
         row.state = RELEASED
+        e.arrivals.turn[r] += 1  # round robin must not lead it to the same dead end for ever
         e.lists.retries[clock.retries] = r
         clock.retries += 1
     else:

@@ -103,7 +103,7 @@ CYCLE = np.dtype(
 
 
 class Arrivals(NamedTuple):
-    """n requests in order of `due_s`; none of it changes."""
+    """n requests in order of `due_s`; only `turn` changes."""
 
     due_s: NDArray[np.float64]
     target_s: NDArray[np.float64]
@@ -114,7 +114,7 @@ class Arrivals(NamedTuple):
     work_s: NDArray[np.float64]
     memory_mib: NDArray[np.float64]
     turn: NDArray[np.int64]
-    """0 ... n - 1"""
+    """0 ... n - 1, and one more for every attempt that was lost"""
 
 
 class Rules(NamedTuple):

@@ -259,7 +259,7 @@ class ReferenceEngine:
         service, budget_s = self.services[s], self.requests.target_s[r]
         at_home = [n for n, c in enumerate(self.cluster_of) if c == home and limit[s, n] > 0]
         if policy == "round-robin":
-            n = at_home[r % len(at_home)] if at_home else -1
+            n = at_home[(r + self.rows[r].attempts) % len(at_home)] if at_home else -1
         elif policy == "ceres":
             n = min(at_home, key=lambda n: self._time_on_node_s(s, n, in_flight, limit), default=-1)
         elif policy == "scoring":

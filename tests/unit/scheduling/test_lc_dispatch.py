@@ -215,6 +215,14 @@ def test_round_robin_takes_the_ready_endpoints_of_the_entry_cluster_in_turn() ->
     assert plan.node.tolist() == [2, 4, 0, 2, 4, 0, 2]
 
 
+def test_a_retry_takes_the_next_endpoint_in_turn() -> None:
+    """A request whose attempt was lost does not come to the same dead endpoint again."""
+    snapshot = snapshot_of([500.0, 500.0, 500.0], [0, 0, 0])
+    again = replace(arrivals_of(3), epoch=np.array([0, 1, 2], np.int32))
+
+    assert plan_round_robin(again, snapshot, LcSettings()).node.tolist() == [0, 2, 1]
+
+
 @pytest.mark.parametrize("policy", [plan_round_robin, plan_ceres], ids=lambda policy: policy.name)
 def test_policies_of_the_entry_cluster_find_no_node_where_that_has_none(policy: type[plan_ceres]) -> None:
     """The other cluster has an idle instance: -1 all the same, neither late nor shed."""

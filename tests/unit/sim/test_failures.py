@@ -118,6 +118,17 @@ def test_attempts_that_are_used_up_end_a_request() -> None:
     assert run.outcomes.finished_s[0] == pytest.approx(4.5)
 
 
+def test_round_robin_takes_a_bounced_request_to_the_next_endpoint() -> None:
+    """Sent at 1.1 s to a node that is gone and not yet known to be: it bounces once, and is served by the other."""
+    system = replace(GREEDY, lc="round-robin")
+    settings = Settings(sim=SimSettings(charge_decisions=False))
+
+    run = simulate(PAIR, requests_of(PAIR, (1.05, "web", 0.1)), system, settings, outages=[(1.0, NODE_DOWN, 0)])
+
+    assert ends(run) == [("succeeded", "", 1, 2)]
+    assert losses(run) == [(1.1001, 0, "instance-unreachable", 0.0)]
+
+
 def test_a_short_outage_is_over_before_anybody_notices() -> None:
     """Away for 0.2 s: what ran there is missed after `lost_after_s` all the same, and goes back to that node."""
     run = run_with(outage(0, at_s=1.05, for_s=0.2), (0.0, "web", 1.5), (1.3, "web", 0.1))
