@@ -12,7 +12,8 @@ cluster (Yu et al., "CERES: Container-based elastic resource management system f
 clusters).
 `round-robin` is kube-proxy's turn over the ready endpoints of a Service in the entry cluster; the turn follows the request's id and
 its epoch, so that it needs no state and a retry goes to the next endpoint. `scoring` weighs free CPU, free memory, nearness and a short
-queue; the weights are settings, found by `tango tune`. `dsaco` scores the offers of the nearest clusters by a learned layer (`tango/learning`).
+queue; the weights are settings, found by `tango tune`. `dsaco` scores the offers of the nearest clusters by a learned layer
+(`tango/learning`).
 """
 
 from __future__ import annotations
