@@ -65,7 +65,15 @@ def simulate(
 
         if trace:
             raise UsageError("--run takes the requests of the run; leave TRACE out")
-        show_replayed(run_id, system_name, options, output)
+        # What was named on the command line replaces the run's own; a default does not.
+        named = {name for name in ("system_name", "fleet_name") if _is_named(name)}
+        show_replayed(
+            run_id,
+            system_name if "system_name" in named else None,
+            fleet_name if "fleet_name" in named else None,
+            options,
+            output,
+        )
         return
     if not trace:
         raise UsageError("no TRACE is given, expected trace files or a pattern: p1, p2, p3, borg")
@@ -86,6 +94,11 @@ def simulate(
         bound=not no_bound,
     )
     show(_run(cell), output)
+
+
+def _is_named(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source is not None and source not in (click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
 
 
 def _run(cell: Cell) -> CellResult:
