@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -107,8 +108,8 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
     ]
     print_rows(rows, COLUMNS, output)
     say(
-        f"run {run_id} under {system.name}: LC windows of {delays.lc_window_s * 1e3:g} ms, {delays.lc_dispatch_s * 1e3:.1f} ms from there to "
-        f"the call, {delays.be_cycle_s * 1e3:.1f} ms a BE cycle, {delays.pod_start_s * 1e3:.0f} ms to start a pod, all as in the live run"
+        f"run {run_id} under {system.name}: LC windows of {delays.lc_window_s * 1e3:g} ms, {delays.lc_dispatch_s * 1e3:.1f} ms from there "
+        f"to the call, {delays.be_cycle_s * 1e3:.1f} ms a BE cycle, {delays.pod_start_s * 1e3:.0f} ms to start a pod, as in the live run"
     )
 
 
@@ -134,14 +135,10 @@ def _fleet_of(here: Stores, outcomes: RunOutcomes, samples: NodeSamples, named: 
     if named is not None:
         return _with_joined(here, load_fleet(named), outcomes, samples)
     found = []
-    try:
+    with contextlib.suppress(UsageError):  # nothing was ever declared: a database that was brought along
         found.append(here.fleet.declared())
-    except UsageError:
-        pass  # nothing was ever declared here: a database that was brought along
-    try:
+    with contextlib.suppress(UsageError, ConfigError):  # the fleet came from a file
         found.append(load_fleet(outcomes.fleet))
-    except (UsageError, ConfigError):
-        pass  # the fleet came from a file
     for fleet in found:
         if fleet.source_hash == outcomes.fleet_hash:
             return _with_joined(here, fleet, outcomes, samples)
