@@ -117,6 +117,8 @@ class ReferenceEngine:
         self.longest_queue = [1.0] * s
         self.losses: list[tuple[float, int, int, str, float]] = []
         self.scalings: list[tuple[float, str, int, int, float, float]] = []
+        self.late = 0
+        """Requests that were sent although late."""
         self.close_calls = 0
         for at_s, kind, node in outages:
             self._push(at_s, kind, node)
@@ -226,6 +228,7 @@ class ReferenceEngine:
                 self._end(r, "shed", now_s, "target-unreachable")
             elif n >= 0:
                 self._send(home, r, n, now_s + charge_s)
+                self.late += int(late)
             else:
                 self.retries.append(r)
 

@@ -23,6 +23,7 @@ MIXES: tuple[System, ...] = (
     SYSTEMS["scoring"],
     SYSTEMS["ceres"],
     System(name="flow", lc="dss-lc", be="load-greedy", sharing="hrm"),
+    System(name="flow-static", lc="dss-lc", be="k8s-native", sharing="static"),
     System(name="greedy-ceres", lc="load-greedy", be="load-greedy", sharing="ceres"),
     System(name="greedy-static", lc="load-greedy", be="scoring", sharing="static"),
 )
@@ -166,7 +167,7 @@ def _draw_services(rng: np.random.Generator) -> tuple[Service, ...]:
             instances_per_node=int(rng.integers(1, 3)),
             cpu_request_millicores=int(rng.choice((50, 150))),
             cpu_limit_millicores=int(rng.choice((200, 300, 600))),
-            payload_kib=float(rng.choice((0.0, 4.0, 200.0))),
+            payload_kib=float(rng.choice((0.0, 20.0, 200.0))),
         )
         for k in range(rng.integers(1, 3))
     )

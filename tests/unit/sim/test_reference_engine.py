@@ -32,6 +32,7 @@ def same(reference: ReferenceEngine, run: SimulatedRun) -> None:
     assert found.node.tolist() == [row.node for row in rows]
     assert found.attempts.tolist() == [row.attempts for row in rows]
     np.testing.assert_allclose(found.finished_s, [row.finished_s for row in rows], rtol=0, atol=CLOSE_S)
+    assert run.decisions.late.sum() == reference.late
     np.testing.assert_allclose(found.started_s, [row.started_s for row in rows], rtol=0, atol=CLOSE_S)
 
     losses = run.losses
