@@ -63,6 +63,36 @@ def test_the_schema_goes_up_down_and_up_again(empty_url: str) -> None:
     assert {name for kind, name in first if kind == "relation"} >= {*metadata.tables, *VIEW_NAMES}
 
 
+def test_simulated_runs_go_with_the_code_that_knows_them(empty_url: str) -> None:
+    """To older code they would be live runs that never end; live runs stay."""
+    migrate(empty_url)
+    with psycopg2.connect(empty_url) as connection, connection.cursor() as cursor:
+        for kind in ("live", "simulated"):
+            cursor.execute(
+                "INSERT INTO run (kind, name, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, accepted, settings) "
+                "VALUES (%s, 'r', 's', 'f', 'h', 1, 1, true, 't', 1, 0, '{}') RETURNING run_id",
+                (kind,),
+            )
+            run_id = cursor.fetchall()[0][0]
+            cursor.execute("SELECT make_request_partition(%s), attach_request_partition(%s)", (run_id, run_id))
+            cursor.execute("INSERT INTO run_metric (run_id, name, value) VALUES (%s, 'accepted', 0)", (run_id,))
+        cursor.execute("INSERT INTO simulation (run_id, key, cell, record) VALUES (%s, 'k', '{}', true)", (run_id,))
+    connection.close()
+
+    migrate_back(empty_url, "0001")
+
+    with psycopg2.connect(empty_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT (SELECT array_agg(run_id) FROM run), (SELECT array_agg(run_id) FROM run_metric)")
+        assert cursor.fetchall() == [([1], [1])]
+    connection.close()
+    assert {name for _, name in _objects(empty_url) if name.startswith("request_1") or name.startswith("request_2")} == {
+        "request_1",
+        "request_1_pkey",
+        "request_1_state_due_s_idx",
+    }
+    migrate(empty_url)
+
+
 def test_two_migrators_at_once_make_one_schema(empty_url: str) -> None:
     """Migrators wait for each other; the second finds nothing to do."""
     failures: list[BaseException] = []

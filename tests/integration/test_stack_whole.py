@@ -64,7 +64,7 @@ def test_every_process_runs_after_up(home: Path) -> None:
     """`status` lists the processes of the documentation, each running under a pid of its own."""
     rows = json.loads(_tango(home, "status", "-o", "json").stdout)
     assert {row["name"] for row in rows} >= {"postgres", "broker", "apiserver-c1", "kubelet-c1", "agent-c1", "worker-c1"}
-    assert {row["name"] for row in rows} >= {"scheduler", "replayer", "beat", "flower"}
+    assert {row["name"] for row in rows} >= {"scheduler", "replayer", "simulator", "beat", "flower"}
     assert {row["state"] for row in rows} == {"running"}
     assert len({row["pid"] for row in rows}) == len(rows)
     assert all(set(row) == {"name", "role", "pid", "state", "restarts"} for row in rows)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+
+import pytest
 
 from tango.stack.processes import ClusterPlaces, Layout, application_processes
 from tango.stack.supervisor import stop_order
@@ -26,6 +29,19 @@ def test_each_cluster_has_its_four_processes_and_the_centre_has_its_own() -> Non
     names = [spec.name for spec in application_processes(LAYOUT)]
     per_cluster = [f"{kind}-{c}" for kind in ("apiserver", "kubelet", "agent", "worker") for c in ("c1", "c2")]
     assert names == [*per_cluster, "scheduler", "replayer", "beat", "flower"]
+
+
+@pytest.mark.parametrize(("count", "names"), [(0, []), (1, ["simulator"]), (3, ["simulator", "simulator-2", "simulator-3"])])
+def test_there_are_as_many_simulators_as_were_asked_for(count: int, names: list[str]) -> None:
+    """Each takes one cell at a time in its own process, which a kill ends with its work."""
+    specs = application_processes(dataclasses.replace(LAYOUT, simulators=count))
+    simulators = [spec for spec in specs if spec.role == "simulation worker"]
+    assert [spec.name for spec in simulators] == names
+    for spec in simulators:
+        command = list(spec.command())
+        assert command[command.index("-Q") + 1] == "simulate"
+        assert command[command.index("--pool") + 1] == "solo"
+        assert f"{spec.name}@%h" in command
 
 
 def test_no_secret_stands_in_a_command_line() -> None:

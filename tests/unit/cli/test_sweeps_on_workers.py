@@ -1,0 +1,46 @@
+"""What tells simulated runs apart in the database."""
+
+from __future__ import annotations
+
+import pytest
+
+from tango.cli.sweeps_on_workers import trace_source
+from tango.cli.workloads import variations_of
+from tango.sim.cells import Cell
+from tango.systems import system
+from tango.traces.workloads import Workload
+
+NOTHING = {
+    "beta": (),
+    "staleness": (),
+    "window": None,
+    "tick": None,
+    "mtbf": None,
+    "mttr": None,
+    "no_charge_decisions": False,
+    "changes": (),
+}
+
+
+def _source(duration_s: float = 600.0, **options: object) -> str:
+    ((label, settings),) = variations_of({**NOTHING, **options})
+    workload = Workload(lc=("p3",), be=("p3",), duration_s=duration_s, load=0.8)
+    return trace_source(Cell(workload=workload, fleet="single", system=system("tango"), seed=1, settings=settings, variation=label))
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "p3@0.8 600s"),
+        ({"duration_s": 60.0}, "p3@0.8 60s"),
+        ({"beta": (1.0,), "staleness": (5.0,)}, "p3@0.8 beta=1 staleness=5s 600s"),
+        ({"window": 0.05}, "p3@0.8 600s sim.lc_window_s=0.05"),
+        ({"beta": (0.0,), "mtbf": 300.0}, "p3@0.8 beta=0 600s sim.mtbf_s=300"),
+        ({"changes": ("sim.beta=0.5",)}, "p3@0.8 600s sim.beta=0.5"),
+        ({"changes": ("sharing.grow_below=0.3",)}, "p3@0.8 600s sharing.grow_below=0.3"),
+        ({"no_charge_decisions": True}, "p3@0.8 600s sim.charge_decisions=False"),
+    ],
+)
+def test_whatever_changes_the_figures_stands_in_the_source(options: dict[str, object], words: str) -> None:
+    """`system_comparison` averages over runs of one source: what is told twice is told once, and nothing is left out."""
+    assert _source(**options) == words  # type: ignore[arg-type]

@@ -1,0 +1,123 @@
+"""The replay of recorded runs: what is read from their rows, and that a run whose delays are known comes out again."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tango.control.metrics import run_metrics
+from tango.domain.outcomes import RunOutcomes
+from tango.errors import UsageError
+from tango.fleets import load_fleet
+from tango.settings import Settings, SimSettings
+from tango.sim.decision_costs import DecisionCost, DecisionCosts
+from tango.sim.outcomes import SimulatedRun
+from tango.sim.replaying import live_delays, replay, requests_of
+from tango.sim.simulate import simulate
+from tango.systems import system
+from tango.traces.workloads import Workload, draw_requests
+from tests.fakes.run_records import NO_DECISIONS, NO_SCALING, outcomes_of
+
+FLEET = load_fleet("single")
+GREEDY = system("load-greedy")
+WAY_S = 0.03
+"""From the end of a window to the call, in the run that stands for a live one."""
+
+
+def _recorded() -> SimulatedRun:
+    """A run with delays of its own, as its rows would be read."""
+    sim = SimSettings(lc_window_s=0.01, be_tick_s=0.2, staleness_s=0.1, pod_start_s=0.4, be_batch_limit=256)
+    rows = [DecisionCost(kind=kind, policy="load-greedy", nodes=1, requests=1, ms=1e3 * WAY_S) for kind in ("lc", "be")]
+    requests = draw_requests(Workload(lc=("p3",), be=("p3",), duration_s=20.0, load=0.7), FLEET, 5)
+    return simulate(FLEET, requests, GREEDY, dataclasses.replace(Settings(), sim=sim), span_s=20.0, costs=DecisionCosts(rows))
+
+
+@pytest.fixture(scope="module")
+def recorded() -> SimulatedRun:
+    """Made once."""
+    return _recorded()
+
+
+def test_the_delays_of_a_run_are_found_in_its_rows(recorded: SimulatedRun) -> None:
+    """Those that it was made with, up to what a tick or a queue adds."""
+    found = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+
+    assert found.lc_window_s == 0.01
+    assert found.lc_dispatch_s == pytest.approx(WAY_S, abs=0.002)
+    assert found.be_cycle_s == pytest.approx(WAY_S)
+    assert found.pod_start_s == pytest.approx(0.4 + Settings().replay.be_window_s / 2, abs=0.05)
+    assert found.actuation_s == pytest.approx(FLEET.actuation_delay_s)
+
+
+def test_a_replayed_run_has_the_figures_of_the_recorded_one(recorded: SimulatedRun) -> None:
+    """Within a point, although every delay has been read from rows."""
+    told = run_metrics(recorded.outcomes, recorded.losses, recorded.samples, recorded.decisions, recorded.scaling)
+    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+
+    _, again = replay(recorded.outcomes, delays, FLEET, GREEDY, Settings(), {})
+
+    for key in ("lc_qos_rate", "utilization_cpu"):
+        assert float(again[key] or 0) == pytest.approx(float(told[key] or 0), abs=0.01), key
+    assert float(again["be_cpu_seconds_per_s"] or 0) == pytest.approx(float(told["be_cpu_seconds_per_s"] or 0), rel=0.02)
+
+
+def test_a_sped_up_run_is_replayed_in_its_own_wall_time(recorded: SimulatedRun) -> None:
+    """Its rows hold divided times, works and targets; figures come out in trace time, where the offered work is the same."""
+    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+    fast = _sped_up(recorded.outcomes, 2.0)
+
+    run, figures = replay(fast, delays, FLEET, GREEDY, Settings(), {})
+
+    assert run.outcomes.due_s[-1] == pytest.approx(recorded.outcomes.due_s[-1] / 2)
+    offered = recorded.outcomes.service_class == 1
+    work_per_s = recorded.outcomes.cpu_work_s[offered].sum() / recorded.outcomes.span_s
+    assert float(figures["be_cpu_seconds_per_s"] or 0) == pytest.approx(work_per_s, rel=0.15)
+    assert float(figures["lc_latency_p50_ms"] or 0) > 2e3 * WAY_S  # the way to service is not sped up
+
+
+def test_settings_given_by_hand_go_before_those_of_the_run(recorded: SimulatedRun) -> None:
+    """So that one can ask what a slower pod start would have cost."""
+    delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
+
+    run, _ = replay(recorded.outcomes, delays, FLEET, GREEDY, Settings(), {"sim": {"pod_start_s": 3.0}})
+
+    be = run.outcomes.service_class == 1
+    assert (run.outcomes.started_s - run.outcomes.due_s)[be].min() >= 3.0
+
+
+@pytest.mark.parametrize(("count", "window_s"), [(10, 0.01), (30_000, 0.025), (60_000, 0.05), (600_000, 0.05)])
+def test_the_window_follows_the_rate_and_divides_both_ticks(count: int, window_s: float) -> None:
+    """As the live release does, between its shortest and its longest; the engine takes whole numbers of windows."""
+    due_s = np.linspace(0.0, 100.0, count)
+    one = outcomes_of(
+        [{"due": 0.0}], services=("web", "batch"), clusters=("c1",), nodes=("c1-n1",), node_cluster=np.zeros(1, np.int32)
+    )
+    columns = {
+        f.name: np.repeat(getattr(one, f.name), count)
+        for f in dataclasses.fields(one)
+        if isinstance(getattr(one, f.name), np.ndarray) and f.name != "node_cluster"
+    }
+    outcomes = dataclasses.replace(one, **{**columns, "due_s": due_s})
+
+    assert live_delays(outcomes, NO_DECISIONS, NO_SCALING, FLEET, Settings()).lc_window_s == window_s
+
+
+def test_names_are_looked_up_in_the_fleet() -> None:
+    """A database lists clusters and services by name, a fleet in its own order; what the fleet does not have is refused."""
+    rows = [{"due": 1.0, "cls": 1, "service": 0}, {"due": 2.0, "service": 1}]
+    recorded = outcomes_of(rows, services=("batch", "web"), clusters=("c1",), nodes=("c1-n1",), node_cluster=np.zeros(1, np.int32))
+    strange = dataclasses.replace(recorded, services=("batch", "chat"))
+
+    names = requests_of(recorded, FLEET)
+
+    assert [names.services[k] for k in names.service] == ["batch", "web"]
+    with pytest.raises(UsageError, match="the fleet has no service chat, which requests of the run name; it has: web, batch"):
+        requests_of(strange, FLEET)
+
+
+def _sped_up(outcomes: RunOutcomes, speed: float) -> RunOutcomes:
+    """The same run, as its rows would be at that speed."""
+    divided = {name: getattr(outcomes, name) / speed for name in ("due_s", "target_s", "started_s", "finished_s", "cpu_work_s")}
+    return dataclasses.replace(outcomes, speed=speed, **divided)
