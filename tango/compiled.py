@@ -3,11 +3,18 @@
 Numba keeps it beside the source, or, where that folder cannot be written (a system-wide install), in the user's cache folder, or under
 `NUMBA_CACHE_DIR`. Where no folder can be written at all, as in a container with a read-only root and no home, a kernel is compiled
 again in each process instead of failing to import. A kernel is compiled, or read from the cache, at its first call.
+
+Numba takes machine code to be fresh as long as the kernel's own file is as it was, though what it calls in other files is part of that
+code. Here it is fresh as long as all modules that the kernel's module imports are, directly or not.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from numba import njit
@@ -51,5 +58,43 @@ def _compiled(function: Callable[P, R], options: dict[str, Any]) -> Callable[P, 
     except RuntimeError as error:
         if "no locator available" not in str(error):
             raise
-        kernel = njit(**options)(function)
+        return njit(**options)(function)  # type: ignore[no-any-return]
+    _stamp_with_imports(kernel, function.__module__)
     return kernel
+
+
+def _stamp_with_imports(kernel: Any, module: str) -> None:
+    try:
+        file = kernel._cache._cache_file
+        file._source_stamp = (file._source_stamp, sources_digest(module))
+    except (AttributeError, OSError):
+        pass  # Numba keeps its cache in another way, or the sources are not files: as without
+
+
+@cache
+def sources_digest(module: str, root: Path = Path(__file__).parent) -> str:
+    """SHA-256 over the sources of a module and of all modules of the package in `root` that it imports, directly or not."""
+    found: dict[Path, bytes] = {}
+    open_modules = [module]
+    while open_modules:
+        path = _source_of(open_modules.pop(), root)
+        if path is None or path in found:
+            continue
+        found[path] = path.read_bytes()
+        for package, many, few in _IMPORT.findall(found[path].decode("utf-8")):
+            open_modules += [package, *(f"{package}.{name}" for name in re.findall(r"\w+", many or few))]
+    whole = hashlib.sha256()
+    for path in sorted(found):
+        whole.update(hashlib.sha256(found[path]).digest())
+    return whole.hexdigest()
+
+
+_IMPORT = re.compile(r"^from ([\w.]+) import (?:\(([^)]*)\)|(.+))$", re.MULTILINE)
+
+
+def _source_of(module: str, root: Path) -> Path | None:
+    first, *rest = module.split(".")
+    if first != root.name:
+        return None
+    path = root.joinpath(*rest)
+    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)

@@ -11,7 +11,8 @@ import numba
 import pytest
 
 import tango
-from tango.compiled import compiled, in_place, inlined
+from tango.compiled import compiled, in_place, inlined, sources_digest
+from tango.sim.engine import run_windows
 
 ROOT = Path(tango.__file__).parent.parent
 COUNT_CACHED = """
@@ -89,6 +90,40 @@ def test_a_second_process_takes_the_machine_code_from_the_cache(tmp_path: Path) 
     assert first[:3] == ["0", "1", "0"]
     assert second[:3] == ["0", "1", "1"]
     assert second[3].startswith(str(tmp_path))
+
+
+def test_machine_code_is_stale_when_anything_changed_that_its_module_imports(tmp_path: Path) -> None:
+    """A kernel holds the code of the kernels it calls, and of their constants, wherever these stand; other modules do not matter."""
+    root = tmp_path / "tango"
+    (root / "sim").mkdir(parents=True)
+    files = {
+        "__init__.py": "",
+        "sim/__init__.py": "",
+        "sim/engine.py": "from __future__ import annotations\nfrom tango.sim import heap\n",
+        "sim/heap.py": "import numpy as np\nfrom tango.sim.codes import (\n    FIRST,\n    SECOND,\n)\n",
+        "sim/codes.py": "FIRST, SECOND = 0, 1\n",
+        "sim/views.py": "from tango.sim.engine import run\n",
+    }
+    for name, text in files.items():
+        (root / name).write_text(text)
+    before = sources_digest("tango.sim.engine", root)
+
+    def after_change_of(name: str) -> str:
+        (root / name).write_text(files[name] + "# changed\n")
+        sources_digest.cache_clear()
+        changed = sources_digest("tango.sim.engine", root)
+        (root / name).write_text(files[name])
+        return changed
+
+    assert all(after_change_of(name) != before for name in ("sim/engine.py", "sim/heap.py", "sim/codes.py", "sim/__init__.py"))
+    assert after_change_of("sim/views.py") == before
+
+
+def test_the_cache_of_a_kernel_is_stamped_with_what_it_imports() -> None:
+    """The engine's machine code belongs to one state of all its parts."""
+    stamp = run_windows._cache._cache_file._source_stamp  # type: ignore[attr-defined]
+
+    assert stamp[-1] == sources_digest("tango.sim.engine") != sources_digest("tango.scheduling.lc_dispatch")
 
 
 @pytest.mark.parametrize("decorate", [compiled, in_place, inlined])
