@@ -6,8 +6,10 @@ ticks, round trips and the time to decide are not sped up. The figures are given
 What the live path adds between a due time and the start of service is taken from the run, because it belongs to the machine and not to
 the system that is judged:
 
-- *LC*: the median of what passed from due time to service beyond half a window and half a round trip, over requests that met a free
-  place: release, message, snapshot, decision, recording, HTTP call. It is charged as the time of a dispatch.
+- *LC*: what passed from each request's due time to its service beyond half a window and half a round trip, where it met a free place:
+  release, message, snapshot, decision, recording, HTTP call; the median for the others. A request reaches the dispatcher so much later
+  than it was due. One figure for all hides the tail, which decides where targets are short: of a run at twice the speed, whose
+  shortest target was 50 ms of wall time, 94.3 % were answered in time, and 100 % with the median for all.
 - *BE*: the median of a cycle's snapshot, decision and recording; and as the start of a pod the shortest delays from due time to start
   (the 2nd percentile), which met neither a full fleet nor a tick that had just passed, with the mean wait for the announcement.
 - *Resizes* take what they took (median), where there were any.
@@ -53,8 +55,10 @@ class LiveDelays:
 
     lc_window_s: float
     """Mean window of release."""
+    lc_way_s: NDArray[np.float64]
+    """(n,) from due time to the call's departure, without half a window; 0 for BE."""
     lc_dispatch_s: float
-    """From the end of the window to the call's departure."""
+    """The median of it, over requests that met a free place."""
     be_cycle_s: float
     pod_start_s: float
     actuation_s: float | None
@@ -62,7 +66,7 @@ class LiveDelays:
 
     def as_dict(self) -> dict[str, float | None]:
         """For output."""
-        return dataclasses.asdict(self)
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "lc_way_s"}
 
 
 def live_delays(
@@ -72,7 +76,9 @@ def live_delays(
     window_s = _window_s(outcomes, settings)
     of_lc, of_be = (outcomes.service_class == int(c) for c in (ServiceClass.LC, ServiceClass.BE))
     waited_s = outcomes.started_s - outcomes.due_s - _half_rtt_s(outcomes, fleet)
-    lc_s = waited_s[of_lc & _met_a_free_place(outcomes, fleet)]
+    free = of_lc & _met_a_free_place(outcomes, fleet)
+    way_s = np.maximum(0.0, waited_s - window_s / 2)
+    median_s = float(np.median(way_s[free])) if free.any() else 0.0
     be_s = waited_s[of_be & (outcomes.attempts == 1) & outcomes.in_state(RequestState.SUCCEEDED)]
     cycles = decisions.kind == int(ServiceClass.BE)
     cycle_ms = (decisions.snapshot_ms + decisions.decide_ms + decisions.apply_ms)[cycles]
@@ -81,7 +87,8 @@ def live_delays(
     announced_s = settings.replay.be_window_s / 2
     return LiveDelays(
         lc_window_s=window_s,
-        lc_dispatch_s=max(0.0, float(np.median(lc_s)) - window_s / 2) if len(lc_s) else 0.0,
+        lc_way_s=np.where(free, way_s, np.where(of_lc, median_s, 0.0)),
+        lc_dispatch_s=median_s,
         be_cycle_s=cycle_s,
         pod_start_s=max(0.0, float(np.nanquantile(be_s, SHORTEST)) - cycle_s) + announced_s
         if len(be_s)
@@ -112,9 +119,12 @@ def replay(
         staleness_s=settings.lc.snapshot_max_age_s,
         pod_start_s=delays.pod_start_s,
     )
+    requests = requests_of(outcomes, fleet)
+    reached_s = requests.due_s + delays.lc_way_s
+    order = np.argsort(reached_s, kind="stable")
     run = simulate(
         _in_wall_time(fleet, outcomes.speed, delays),
-        requests_of(outcomes, fleet),
+        _reaching(requests, reached_s, order),
         system,
         _changed(dataclasses.replace(settings, sim=sim), changes),
         seed=outcomes.seed,
@@ -122,8 +132,8 @@ def replay(
         costs=_costs(system, delays),
         progress=progress,
     )
-    told = dataclasses.replace(run.outcomes, run_id=outcomes.run_id, speed=outcomes.speed, span_s=outcomes.span_s)
-    return run, run_metrics(told, run.losses, run.samples, run.decisions, run.scaling)
+    run = dataclasses.replace(run, outcomes=_as_recorded(run.outcomes, outcomes, requests, order))
+    return run, run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
 
 
 def requests_of(outcomes: RunOutcomes, fleet: Fleet) -> NewRequests:
@@ -139,6 +149,37 @@ def requests_of(outcomes: RunOutcomes, fleet: Fleet) -> NewRequests:
         memory_mib=outcomes.memory_mib,
         services=services,
         clusters=clusters,
+    )
+
+
+def _reaching(requests: NewRequests, reached_s: NDArray[np.float64], order: NDArray[np.intp]) -> NewRequests:
+    """The requests as the dispatchers see them: in order of their coming, with what is left of their targets."""
+    left_s = np.fmax(LEAST_S, requests.target_s - (reached_s - requests.due_s))
+    return dataclasses.replace(
+        requests,
+        due_s=reached_s[order],
+        target_s=np.where(np.isnan(requests.target_s), np.nan, left_s)[order],
+        **{name: getattr(requests, name)[order] for name in ("service_class", "service", "cluster", "cpu_work_s", "memory_mib")},
+    )
+
+
+def _as_recorded(simulated: RunOutcomes, recorded: RunOutcomes, requests: NewRequests, order: NDArray[np.intp]) -> RunOutcomes:
+    """Outcomes in the recorded order, judged from the due times on, under the recorded run's number and speed."""
+    place = np.argsort(order)
+    made = ("target_cluster", "node", "started_s", "finished_s", "state", "reason", "attempts", "epoch")
+    return dataclasses.replace(
+        simulated,
+        run_id=recorded.run_id,
+        speed=recorded.speed,
+        span_s=recorded.span_s,
+        due_s=requests.due_s,
+        target_s=requests.target_s,
+        service_class=requests.service_class,
+        service=requests.service,
+        entry_cluster=requests.cluster,
+        cpu_work_s=requests.cpu_work_s,
+        memory_mib=requests.memory_mib,
+        **{name: getattr(simulated, name)[place] for name in made},
     )
 
 
@@ -164,11 +205,11 @@ def _in_wall_time(fleet: Fleet, speed: float, delays: LiveDelays) -> Fleet:
 
 
 def _costs(system: System, delays: LiveDelays) -> DecisionCosts:
-    """A table of one entry for each class: the run's own time, whatever the batch."""
+    """A table of one entry for each class: the run's own cycles for BE, and next to nothing for LC, whose way has it already."""
     return DecisionCosts(
         [
             DecisionCost(kind=kind, policy=policy, nodes=1, requests=1, ms=1e3 * max(LEAST_S, seconds))
-            for kind, policy, seconds in (("lc", system.lc, delays.lc_dispatch_s), ("be", system.be, delays.be_cycle_s))
+            for kind, policy, seconds in (("lc", system.lc, 0.0), ("be", system.be, delays.be_cycle_s))
         ]
     )
 

@@ -52,14 +52,14 @@ def test_the_delays_of_a_run_are_found_in_its_rows(recorded: SimulatedRun) -> No
 
 
 def test_a_replayed_run_has_the_figures_of_the_recorded_one(recorded: SimulatedRun) -> None:
-    """Within a point, although every delay has been read from rows."""
+    """Every delay has been read from rows. QoS within five points: the way came after the decision here, and comes before it there."""
     told = run_metrics(recorded.outcomes, recorded.losses, recorded.samples, recorded.decisions, recorded.scaling)
     delays = live_delays(recorded.outcomes, recorded.decisions, recorded.scaling, FLEET, Settings())
 
     _, again = replay(recorded.outcomes, delays, FLEET, GREEDY, Settings(), {})
 
-    for key in ("lc_qos_rate", "utilization_cpu"):
-        assert float(again[key] or 0) == pytest.approx(float(told[key] or 0), abs=0.01), key
+    for key, points in (("lc_qos_rate", 0.05), ("utilization_cpu", 0.01)):
+        assert float(again[key] or 0) == pytest.approx(float(told[key] or 0), abs=points), key
     assert float(again["be_cpu_seconds_per_s"] or 0) == pytest.approx(float(told["be_cpu_seconds_per_s"] or 0), rel=0.02)
 
 
@@ -75,6 +75,27 @@ def test_a_sped_up_run_is_replayed_in_its_own_wall_time(recorded: SimulatedRun) 
     work_per_s = recorded.outcomes.cpu_work_s[offered].sum() / recorded.outcomes.span_s
     assert float(figures["be_cpu_seconds_per_s"] or 0) == pytest.approx(work_per_s, rel=0.15)
     assert float(figures["lc_latency_p50_ms"] or 0) > 2e3 * WAY_S  # the way to service is not sped up
+
+
+def test_a_request_that_was_late_at_the_door_is_late_in_the_replay(recorded: SimulatedRun) -> None:
+    """The live path is replayed request by request: its tail is a matter of the machine, and no system could help it."""
+    outcomes = recorded.outcomes
+    lc = np.flatnonzero(outcomes.service_class == 0)
+    late = lc[lc % 7 == 0]
+    started_s, finished_s = outcomes.started_s.copy(), outcomes.finished_s.copy()
+    started_s[late] += 0.5
+    finished_s[late] += 0.5
+    slow = dataclasses.replace(outcomes, started_s=started_s, finished_s=finished_s)
+    delays = live_delays(slow, recorded.decisions, recorded.scaling, FLEET, Settings())
+
+    run, _ = replay(slow, delays, FLEET, GREEDY, Settings(), {})
+
+    waited_s = run.outcomes.started_s - run.outcomes.due_s
+    np.testing.assert_array_equal(run.outcomes.due_s, outcomes.due_s)
+    assert np.median(waited_s[np.setdiff1d(lc, late)]) == pytest.approx(
+        np.median((outcomes.started_s - outcomes.due_s)[lc]), abs=0.01
+    )
+    assert (waited_s[late] > 0.5).mean() > 0.9
 
 
 def test_settings_given_by_hand_go_before_those_of_the_run(recorded: SimulatedRun) -> None:
