@@ -113,7 +113,7 @@ def _run(cell: Cell) -> CellResult:
             advance(100 * share - shown)
             shown = 100 * share
 
-        return run_cell(cell, progress=moved)
+        return run_cell(cell, progress=moved, end_when_stuck=False)
 
 
 def show(result: CellResult, output: str) -> None:

@@ -30,16 +30,16 @@ COLUMNS = (
 @click.option(
     "--systems", default="k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango", show_default=True, help="Which ones."
 )
-@click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).")
+@click.option("--fleets", default="testbed,paper", show_default=True, help="Fleets (names or files).")
 @click.option("--patterns", default="p1,p2,p3", show_default=True, help="Workloads.")
 @click.option("--loads", default="0.8,1.0", show_default=True, help="Offered loads of each pattern.")
-@click.option("--duration", type=click.FloatRange(min=10), default=180.0, show_default=True, help="Seconds of arrivals.")
-@click.option("--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Training seeds, from 1 on.")
-@click.option("--evaluations", type=click.IntRange(min=1), default=24, show_default=True, help="Choices tried for each system.")
+@click.option("--duration", type=click.FloatRange(min=10), default=90.0, show_default=True, help="Seconds of arrivals.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds, from 1 on.")
+@click.option("--evaluations", type=click.IntRange(min=1), default=16, show_default=True, help="Choices tried for each system.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write what was found here.")
 @output_option()
-def tune(systems: str, fleet_name: str, evaluations: int, jobs: int, out: Path | None, output: str, **options: Any) -> None:
+def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | None, output: str, **options: Any) -> None:
     """Search the parameters of systems on training seeds, with as many evaluations for each."""
     from tango.cli.sweep_folder import kept_results
     from tango.cli.workloads import fleet_text, systems_of
@@ -47,7 +47,7 @@ def tune(systems: str, fleet_name: str, evaluations: int, jobs: int, out: Path |
     from tango.sim.tuning import TRAINING_SEEDS, candidates, cells_for, dump_tuned, judged
     from tango.traces.workloads import Workload
 
-    fleet = fleet_text(fleet_name)
+    texts = [fleet_text(name.strip()) for name in fleets.split(",")]
     workloads = [
         Workload(lc=(pattern.strip(),), be=(pattern.strip(),), duration_s=options["duration"], load=float(load))
         for pattern in options["patterns"].split(",")
@@ -58,7 +58,7 @@ def tune(systems: str, fleet_name: str, evaluations: int, jobs: int, out: Path |
     rows = []
     for system in systems_of(systems, {"lc": None, "be": None, "sharing": None}):
         choices = candidates(system, evaluations)
-        cells = cells_for(system, choices, workloads, fleet, seeds)
+        cells = cells_for(system, choices, workloads, texts, seeds)
         with progress(f"Tuning {system.name}", total=len(cells), unit="cells") as advance:
             kept = kept_results(fresh=False)
             results = run_cells(cells, processes=jobs, kept=kept, done=lambda *_, advance=advance: advance(1))

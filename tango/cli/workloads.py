@@ -91,6 +91,7 @@ def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: 
     """The workload that a command line describes. Raises: UsageError for one that cannot be; BadRows for files that are refused."""
     from tango.traces.generators import PATTERNS
     from tango.traces.hotspots import Hotspots
+    from tango.traces.rate_curve import RateCurve
     from tango.traces.trace_sources import content_of
     from tango.traces.workloads import Workload, is_pattern
 
@@ -104,7 +105,8 @@ def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: 
     duration_s = options["duration"]
     if duration_s is None:
         # Files say themselves how long they are; the shorter of two sources ends the workload.
-        spans = [content_of(source).span_s for source in sources if source not in patterns]
+        contents = [content_of(source) for source in sources if source not in patterns]
+        spans = [content.end_s if isinstance(content, RateCurve) else content.span_s for content in contents]
         duration_s = min(spans) - options["from_s"] if spans else DEFAULT_DURATION_S
         if duration_s <= 0:
             raise UsageError(f"the trace spans {min(spans):g} s, expected more than --from {options['from_s']:g}")

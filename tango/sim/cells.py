@@ -112,16 +112,18 @@ class Cell:
         return hashlib.sha256(json.dumps(depends, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def run_cell(cell: Cell, *, progress: Progress | None = None) -> CellResult:
+def run_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bool = True) -> CellResult:
     """Simulate a cell and judge it. Equal cells give equal results, wherever they run.
+
+    A run that ends in a deadlock is judged as it stands, with a note: what waits for ever is part of what its system is worth.
 
     Raises: what `draw_requests` and `simulate` raise.
     """
-    run, requests = simulate_cell(cell, progress=progress)
+    run, requests = simulate_cell(cell, progress=progress, end_when_stuck=end_when_stuck)
     return judged(cell, run, requests)
 
 
-def simulate_cell(cell: Cell, *, progress: Progress | None = None) -> tuple[SimulatedRun, NewRequests]:
+def simulate_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bool = True) -> tuple[SimulatedRun, NewRequests]:
     """The run of a cell, with its requests."""
     fleet = fleet_of(cell.fleet)
     requests = _requests(json.dumps(cell.workload.as_dict(), sort_keys=True), cell.fleet, cell.seed)
@@ -135,6 +137,7 @@ def simulate_cell(cell: Cell, *, progress: Progress | None = None) -> tuple[Simu
         span_s=cell.workload.duration_s,
         costs=recorded_costs(),
         progress=progress,
+        end_when_stuck=end_when_stuck,
     )
     return run, requests
 

@@ -31,6 +31,8 @@ class SimulatedRun:
     took_s: float
     """Wall seconds of the engine, for display; no part of the digest."""
     notes: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
+    """What waits for ever, where the run ended because nothing could run any more."""
     worst_cpu_cores: float = 0.0
     """Most by which a node's CPU was ever exceeded; measured with `SimSettings.audit` only."""
     worst_memory_mib: float = 0.0

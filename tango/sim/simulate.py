@@ -60,18 +60,20 @@ def simulate(
     be: BePolicy | None = None,
     explore: lc_dispatch.Exploration | None = None,
     progress: Progress | None = None,
+    end_when_stuck: bool = False,
 ) -> SimulatedRun:
     """Run to the end of the last request. Equal arguments give equal results, bit for bit.
 
     `span_s` is the trace's span (default: the last arrival), which the window of the figures follows. Policies are looked up by the
     names of `system` unless they are given. `explore` is for training a learned LC policy: noise to sample by, and room for what its
     choices saw, a row for each request.
-    Raises: Deadlock when nothing can ever run any more; ImpossiblePlan for a plan that cannot be carried out.
+    Raises: Deadlock when nothing can ever run any more, unless `end_when_stuck`: then the run ends there, `stuck` says what waits, and
+    those requests stay live; ImpossiblePlan for a plan that cannot be carried out.
     """
     run = _Run(fleet, requests, system, settings, seed=seed, span_s=span_s, outages=outages, costs=costs, lc=lc, be=be)
     if explore is not None:
         run.explore(explore)
-    run.go(progress)
+    run.go(progress, end_when_stuck=end_when_stuck)
     return run.result()
 
 
@@ -117,6 +119,7 @@ class _Run:
         self._views = Views(self._world)
         self._cycles, self._samples = BeCycles(), Samples()
         self._checkpoint = ""
+        self._stuck: tuple[str, ...] = ()
         ticks = self._span_s / settings.sim.be_tick_s
         thinned = int(np.ceil(ticks * nodes / MOST_SAMPLES))
         self._sample_every = max(1, round(settings.sim.sample_every_s / settings.sim.be_tick_s), thinned)
@@ -132,8 +135,8 @@ class _Run:
 
     # ---- the loop --------------------------------------------------------------------------------------------------------
 
-    def go(self, progress: Progress | None) -> None:
-        """Run to the end."""
+    def go(self, progress: Progress | None, *, end_when_stuck: bool) -> None:
+        """Run to the end, or to where nothing can run any more."""
         began_s = time.perf_counter()
         tick, shown_s = 0, began_s
         still_since_s, moved = 0.0, -1
@@ -148,7 +151,14 @@ class _Run:
             if int(clock["moved"]) != moved or world.now_s <= self._span_s:
                 moved, still_since_s = int(clock["moved"]), world.now_s
             elif world.now_s - still_since_s > self._settings.sim.stuck_after_s and not self._anything_runs():
-                self._stuck()
+                self._stuck = tuple(self._what_waits())
+                if not end_when_stuck:
+                    raise Deadlock(at_s=world.now_s, waiting=list(self._stuck))
+                waiting = len(self._requests) - int(clock["terminal"])
+                self._notes.append(
+                    f"deadlock at {world.now_s:g} s, {waiting} requests wait for ever, for instance {self._stuck[0]}"
+                )
+                break
             if progress is not None and time.perf_counter() - shown_s > 0.1:
                 shown_s = time.perf_counter()
                 progress(int(clock["terminal"]) / max(1, len(self._requests)), world.now_s)
@@ -195,6 +205,7 @@ class _Run:
         rows = e.lists.pending[: min(count, self._settings.sim.be_batch_limit)].copy()
         snapshot, pending = self._views.centre(), self._views.pending(rows)
         plan = self._be(pending, snapshot, self._be_settings)
+        snapshot = self._views.centre()  # a policy may have counted down in the one that it was given
         now_s = self._world.now_s
         node = check_be_plan(plan, pending, snapshot, cycle=f"BE tick {tick} (at {now_s:g} s)")
         placed = int(np.count_nonzero(node >= 0))
@@ -230,7 +241,7 @@ class _Run:
             placed, shed, late = placed + done[0], shed + done[1], late + done[2]
         dispatching.write_cycle(e, now_s, placed, late, shed, longest_s)
 
-    def _stuck(self) -> None:
+    def _what_waits(self) -> list[str]:
         e = self._world.engine
         texts = []
         fleet = self._world.fleet
@@ -246,9 +257,7 @@ class _Run:
             )
         for r in e.lists.retries[: int(e.clock["retries"][0])][:8].tolist():
             texts.append(f"LC request {r} of {fleet.services[e.arrivals.service[r]].name}: no ready instance of its service")
-        raise Deadlock(
-            at_s=self._world.now_s, waiting=texts or ["requests that are neither pending nor running: a defect of Tango"]
-        )
+        return texts or ["requests that are neither pending nor running: a defect of Tango"]
 
     def _room(self) -> str:
         s = self._world.engine.sites
@@ -268,7 +277,7 @@ class _Run:
             self._system,
             seed=self._seed,
             span_s=self._span_s,
-            status="completed",
+            status="stuck" if self._stuck else "completed",
             checkpoint=self._checkpoint,
         )
         losses, scaling = losses_of(world), scaling_of(world)
@@ -283,6 +292,7 @@ class _Run:
             events=int(clock["events"]),
             took_s=self._took_s,
             notes=tuple(self._notes),
+            stuck=self._stuck,
             worst_cpu_cores=float(clock["worst_cpu"]),
             worst_memory_mib=float(clock["worst_memory"]),
         )

@@ -14,7 +14,7 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from pathlib import Path
 
 from tango.control.comparison import CellResult
-from tango.errors import UsageError
+from tango.errors import TangoError, UsageError
 from tango.sim.cells import Cell, run_cell
 from tango.sim.warm import warm_up
 
@@ -78,15 +78,34 @@ def _made(
     # Spawned, not forked: a forked process would share the state of this one's threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:
-        under_way = {pool.submit(_run_and_keep, cells[k], kept): k for k in missing}
+        under_way = {pool.submit(_in_process, cells[k], kept): k for k in missing}
         try:
             while under_way:
                 ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
                 for future in ended:
-                    yield under_way.pop(future), future.result()
+                    k, made = under_way.pop(future), future.result()
+                    if isinstance(made, tuple):
+                        raise CellFailed(*made)
+                    yield k, made
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+class CellFailed(TangoError):
+    """A cell that another process could not run: its message, and the exit status of the error there."""
+
+    def __init__(self, message: str, exit_status: int) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
+
+
+def _in_process(cell: Cell, kept: KeptResults | None) -> CellResult | tuple[str, int]:
+    """The result, or message and exit status: errors with data of their own do not come through between processes."""
+    try:
+        return _run_and_keep(cell, kept)
+    except TangoError as error:
+        return f"{cell.scenario}, {cell.system.name}, seed {cell.seed}: {error}", error.exit_status
 
 
 def _run_and_keep(cell: Cell, kept: KeptResults | None) -> CellResult:

@@ -2,7 +2,7 @@
 
 Candidates are the defaults and points of a scrambled low-discrepancy sequence over the box of a system's parameters (additive recurrence
 with the generalised golden ratio; Roberts, "The unreasonable effectiveness of quasirandom sequences", 2018), so that a search of n
-evaluations is the beginning of a search of more. The score of a candidate is the mean over workloads and training seeds of
+evaluations is the beginning of a search of more. The score of a candidate is the mean over fleets, workloads and training seeds of
 
     LC QoS rate + BE CPU-seconds done / BE bound
 
@@ -78,12 +78,13 @@ def candidates(system: System, evaluations: int) -> list[Settings]:
 
 
 def cells_for(
-    system: System, choices: Sequence[Settings], workloads: Sequence[Workload], fleet: str, seeds: Sequence[int]
+    system: System, choices: Sequence[Settings], workloads: Sequence[Workload], fleets: Sequence[str], seeds: Sequence[int]
 ) -> list[Cell]:
     """The cells that judge the choices, choice by choice."""
     return [
         Cell(workload=workload, fleet=fleet, system=system, seed=seed, settings=choice)
         for choice in choices
+        for fleet in fleets
         for workload in workloads
         for seed in seeds
     ]

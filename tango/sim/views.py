@@ -24,7 +24,7 @@ class Views:
             "clusters": tuple(c.name for c in fleet.clusters),
             "nodes": world.node_names,
             "services": fleet.services,
-            "node_cluster": world.node_cluster,
+            "node_cluster": world.node_cluster.copy(),
             "rtt_ms": fleet.rtt_ms(),
             "bandwidth_mbit_per_s": fleet.bandwidth_mbit_per_s(),
             "cpu_allocatable": world.engine.sites["cpu"].copy(),

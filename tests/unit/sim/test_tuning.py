@@ -54,7 +54,7 @@ def test_the_best_score_wins_and_ties_go_to_the_earlier() -> None:
     """Score: QoS rate and the share of the BE bound, averaged over the cells of a choice."""
     workload = Workload(lc=("p3",), be=("p3",), duration_s=10.0, load=0.7)
     choices = candidates(system("load-greedy"), 2)
-    cells = cells_for(system("load-greedy"), choices, [workload], "demo", [1])
+    cells = cells_for(system("load-greedy"), choices, [workload], ["demo"], [1])
     one = run_cell(cells[0])
     better = replace(one, figures={**one.figures, "lc_qos_rate": 2.0})
 
@@ -76,7 +76,7 @@ def test_what_was_found_is_kept_and_read(tmp_path: Path) -> None:
     """By system; a file of something else is refused with how to make one."""
     workload = Workload(lc=("p3",), be=("p3",), duration_s=10.0, load=0.7)
     choices = [{"sharing": {"grow_below": 0.3}}]
-    [best] = judged(choices, [run_cell(cells_for(system("tango"), choices, [workload], "demo", [1])[0])])
+    [best] = judged(choices, [run_cell(cells_for(system("tango"), choices, [workload], ["demo"], [1])[0])])
     path = tmp_path / "tuned.json"
     path.write_text(dump_tuned({"tango": best}, command="tango tune"))
 
