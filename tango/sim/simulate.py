@@ -135,7 +135,7 @@ class _Run:
 
     # ---- the loop --------------------------------------------------------------------------------------------------------
 
-    def go(self, progress: Progress | None, *, end_when_stuck: bool) -> None:
+    def go(self, progress: Progress | None, *, end_when_stuck: bool = False) -> None:
         """Run to the end, or to where nothing can run any more."""
         began_s = time.perf_counter()
         tick, shown_s = 0, began_s
