@@ -231,7 +231,7 @@ class Comparison:
     def as_dict(self) -> dict[str, Any]:
         """What `tango compare -o json` prints: `cells differences bound`, and `baseline notes`."""
         return {
-            "cells": [cell.as_dict() for cell in self.cells],
+            "cells": [_flat(cell) for cell in self.cells],
             "differences": [row.as_dict() for row in self.rows.values() if row.system != self.baseline],
             "bound": [self._bound(*pair) for pair in dict.fromkeys((c.scenario, c.system) for c in self.cells)],
             "baseline": self.baseline,
@@ -244,6 +244,12 @@ class Comparison:
         means = {name: _mean([c.bound.get(name) for c in cells]) for name in BOUNDED}
         distances = {f"{name}_distance": _mean([c.distance.get(name) for c in cells]) for name in BOUNDED}
         return {"scenario": scenario, "system": system, "seeds": len(cells), **means, **distances}
+
+
+def _flat(cell: CellResult) -> dict[str, Any]:
+    """A cell as `tango simulate -o json` prints a run: its figures at the top, what plots need below."""
+    values = cell.as_dict()
+    return {**values.pop("figures"), **values}
 
 
 def compare(cells: Iterable[CellResult], baseline: str) -> Comparison:
