@@ -181,7 +181,9 @@ def _difference_column(
             continue
         _whisker(chart, scale, row, y, colours[row.system], (low - room, high + room))
         css = "name strong" if row.told_apart else "name"
-        chart.text(left + width * PLOT_SHARE + 8, y + 4, minus(metric.show_difference(row.paired.mean, row.half)), css=css)
+        # Points stand as the unit of the axis; beside five panels there is no room for them in every row.
+        words = minus(metric.show_difference(row.paired.mean, row.half)).removesuffix(" pp")
+        chart.text(left + width * PLOT_SHARE + 8, y + 4, words, css=css)
 
 
 def minus(text: str) -> str:
