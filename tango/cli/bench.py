@@ -60,13 +60,17 @@ def traces(trace: Path | None, output: str) -> None:
 @bench.command()
 @click.option("--nodes", type=click.IntRange(min=1), default=1000, show_default=True, help="Nodes of the fleet.")
 @click.option("--requests", type=click.IntRange(min=1), default=2_000_000, show_default=True, help="Requests, at load 0.8.")
-@click.option("--scaling", is_flag=True, help="Instead: seconds over requests, over nodes, and of a long run on `continent`.")
+@click.option("--scaling", is_flag=True, help="Instead: seconds over requests and over nodes.")
+@click.option("--long", "long_run", is_flag=True, help="Instead: 100,000 simulated seconds on `continent`; some minutes.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="With --scaling: draw it as SVG.")
 @output_option()
-def simulator(nodes: int, requests: int, scaling: bool, plot: Path | None, output: str) -> None:
+def simulator(nodes: int, requests: int, scaling: bool, long_run: bool, plot: Path | None, output: str) -> None:
     """Simulated requests per second and core, beside the bare engine; memory of 5,000,000 requests."""
     from tango.bench import simulator as bench_simulator
 
+    if long_run:
+        _print([bench_simulator.long_run(told=say)], output)
+        return
     if not scaling:
         _print(bench_simulator.measure(nodes=nodes, requests=requests, told=say), output)
         return

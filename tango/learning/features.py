@@ -197,8 +197,23 @@ def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:
     )
 
 
-def _near_clusters(rtt_ms: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Edges from each cluster's nearest others to it; ties go to the lower row."""
+_Edges = tuple[NDArray[np.int64], NDArray[np.int64]]
+_last_edges: tuple[NDArray[np.float64], _Edges] | None = None
+
+
+def _near_clusters(rtt_ms: NDArray[np.float64]) -> _Edges:
+    """Edges from each cluster's nearest others to it; ties go to the lower row.
+
+    Round trips hardly ever change, and sorting those of 1,000 clusters takes longer than all the rest: the last edges are kept.
+    """
+    global _last_edges
+    last = _last_edges  # one tuple, read and replaced whole: another thread's edges may be lost, never mixed up
+    if last is None or not (np.array_equal(last[0], rtt_ms)):
+        last = _last_edges = rtt_ms.copy(), _sorted_edges(rtt_ms)
+    return last[1]
+
+
+def _sorted_edges(rtt_ms: NDArray[np.float64]) -> _Edges:
     count = len(rtt_ms)
     near = min(NEAR_CLUSTERS, count - 1)
     if near <= 0:
