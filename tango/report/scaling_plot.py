@@ -12,6 +12,7 @@ from markupsafe import Markup
 from tango.report.svg import WIDTH, Chart, element, log_ticks, number_label
 
 _STYLE = """
+svg { background: #fff }
 text { font: 12px system-ui, sans-serif; fill: #444 } .grid { stroke: #ddd } .axis { stroke: #888 }
 .line { fill: none; stroke-width: 2; stroke-linecap: round } .tango { stroke: #0072b2 } .bare { stroke: #d55e00 }
 .linear { stroke: #999; stroke-width: 1; stroke-dasharray: 4 4 } .title { font-weight: 600 }
@@ -28,9 +29,11 @@ def scaling_plot(rows: Sequence[Mapping[str, Any]]) -> str:
             for row in rows
             if (found := _ROW.match(str(row["name"]))) and found[2] == unit
         )
-        panels.append(element("g", _panel(np.array(points), unit, title), transform=f"translate({k * WIDTH:.0f} 0)"))
+        panel = _panel(np.array(points), unit, title)
+        # A drawing inside a drawing has to be told its place and size.
+        panels.append(panel.replace("<svg ", Markup(f'<svg x="{k * WIDTH:.0f}" y="0" width="{WIDTH:.0f}" height="260" '), 1))
     body = Markup("").join((element("style", Markup(_STYLE)), *panels))
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH:.0f} 260">{body}</svg>\n'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH:.0f} 260" width="{2 * WIDTH:.0f}" height="260">{body}</svg>\n'
 
 
 def _panel(points: np.ndarray, unit: str, title: str) -> Markup:
@@ -44,7 +47,8 @@ def _panel(points: np.ndarray, unit: str, title: str) -> Markup:
         y_label=number_label,
         unit=f"engine seconds over {unit}, {title}",
     )
-    chart.line(at, tango[0] * at / at[0], css="linear")
+    if unit == "requests":
+        chart.line(at, tango[0] * at / at[0], css="linear")
     chart.line(at, bare, css="bare")
     chart.line(at, tango, css="tango")
     for name, values, lift in (("tango", tango, -8.0), ("bare engine", bare, 18.0)):

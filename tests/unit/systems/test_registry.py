@@ -15,6 +15,9 @@ from tango.errors import UsageError
 from tango.settings import Settings
 from tango.systems import SYSTEMS, be_policy, lc_policy, mixed, system
 
+pytestmark = pytest.mark.timeout(600)
+"""The first simulation of a fresh checkout compiles the engine."""
+
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "policies.md").read_text()
 EXAMPLE = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)[0]
@@ -33,7 +36,7 @@ def tango(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command line with the package on the path."""
     environment = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}", "TANGO_HOME": str(folder / "home")}
     command = [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
 
 
 SIMULATE = ("simulate", "p3", "--fleet", "testbed", "--load", "0.9", "--duration", "20", "--no-bound", "-o", "json")
