@@ -5,6 +5,7 @@
     ├── ConfigError               the settings, a fleet or a service file are wrong: do not start (exit 2)
     ├── CheckpointError           a learned network's file is missing, damaged or of another version: the fallback decides (exit 1)
     ├── ImpossiblePlan            a policy returned a plan that cannot be carried out: nothing of it was (exit 1)
+    ├── PolicyFailed              a policy raised, or returned no plan (exit 1)
     ├── Deadlock                  a simulation in which nothing can ever run any more (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   └── BadRows               rows of a file, each with where, found and expected
@@ -61,6 +62,10 @@ class ImpossiblePlan(TangoError):
         more = f"\n  ... and {self.total - 5} more" if self.total > 5 else ""
         shown = "".join(f"\n  {row}" for row in rows[:5])
         super().__init__(f"policy {policy!r} returned an impossible plan in {cycle}; nothing of it was applied:{shown}{more}")
+
+
+class PolicyFailed(TangoError):
+    """A policy raised an exception of its own, or returned something else than a plan; the exception is the cause."""
 
 
 class Deadlock(TangoError):

@@ -13,7 +13,7 @@ import click
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
-from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_of, workload_options
+from tango.cli.workloads import fleet_text, require_folder, rule_options, systems_of, variations_of, workload_of, workload_options
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
         tango compare p3 --systems dss-lc/load-greedy/hrm,tango             # what learning adds
     """
     began_s = time.monotonic()
+    require_folder(options["report"])
     cells = _cells(traces, options)
     systems = list(dict.fromkeys(cell.system.name for cell in cells))
     baseline = options["baseline"] or systems[0]

@@ -103,6 +103,7 @@ def _is_named(parameter: str) -> bool:
 
 def _run(cell: Cell) -> CellResult:
     from tango.sim.cells import run_cell
+    from tango.sim.warm import warm_up
 
     with progress("Simulating", total=100) as advance, slow_start(COMPILING) as moving:
         shown = 0.0
@@ -113,7 +114,10 @@ def _run(cell: Cell) -> CellResult:
             advance(100 * share - shown)
             shown = 100 * share
 
-        return run_cell(cell, progress=moved, end_when_stuck=False)
+        warm_up()  # so that compiling is no part of the time that the simulation took
+        result = run_cell(cell, progress=moved, end_when_stuck=False)
+        moved(1.0, 0.0)
+        return result
 
 
 def show(result: CellResult, output: str) -> None:
@@ -124,7 +128,14 @@ def show(result: CellResult, output: str) -> None:
     figures = {**result.figures, **bound}
     if output in ("json", "yaml"):
         print_mapping(
-            {**figures, "fleet_hash": result.fleet_hash, "services": list(result.services), "details": dict(result.details)}, output
+            {
+                **figures,
+                "fleet_hash": result.fleet_hash,
+                "services": list(result.services),
+                "details": dict(result.details),
+                "notes": list(result.notes),
+            },
+            output,
         )
         return
     print_mapping({"scenario": result.scenario, **figures, "fleet_hash": result.fleet_hash[:12]}, output)

@@ -11,6 +11,7 @@ import click
 
 from tango.cli.output import Column, output_option, print_rows, say
 from tango.cli.progress import progress
+from tango.errors import UsageError
 
 if TYPE_CHECKING:
     from tango.sim.tuning import Candidate
@@ -24,6 +25,13 @@ COLUMNS = (
     Column("be_share_of_bound", title="BE of bound", justify="right", priority=6),
     Column("settings", priority=5),
 )
+
+
+def _load(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UsageError(f"--loads has {text!r}, expected numbers separated by commas") from error
 
 
 @click.command()
@@ -42,14 +50,15 @@ COLUMNS = (
 def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | None, output: str, **options: Any) -> None:
     """Search the parameters of systems on training seeds, with as many evaluations for each."""
     from tango.cli.sweep_folder import kept_results
-    from tango.cli.workloads import fleet_text, systems_of
+    from tango.cli.workloads import fleet_text, require_folder, systems_of
     from tango.sim.sweeps import run_cells
     from tango.sim.tuning import TRAINING_SEEDS, candidates, cells_for, dump_tuned, judged
     from tango.traces.workloads import Workload
 
+    require_folder(out)
     texts = [fleet_text(name.strip()) for name in fleets.split(",")]
     workloads = [
-        Workload(lc=(pattern.strip(),), be=(pattern.strip(),), duration_s=options["duration"], load=float(load))
+        Workload(lc=(pattern.strip(),), be=(pattern.strip(),), duration_s=options["duration"], load=_load(load))
         for pattern in options["patterns"].split(",")
         for load in options["loads"].split(",")
     ]

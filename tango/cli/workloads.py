@@ -98,16 +98,16 @@ def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: 
     for name in (*traces, *options["be_trace"]):
         if name not in PATTERNS and not any(mark in name for mark in "./*") and not Path(name).exists():
             raise UsageError(f"{name!r} is neither a pattern ({', '.join(PATTERNS)}) nor a file")
-    lc = tuple(traces)
-    be = tuple(options["be_trace"]) or lc
-    sources = dict.fromkeys((lc, be))
+    lc, be = _sources(tuple(traces), tuple(options["be_trace"]))
+    sources = [source for source in dict.fromkeys((lc, be)) if source]
     patterns = [source for source in sources if is_pattern(source)]
     duration_s = options["duration"]
     if duration_s is None:
         # Files say themselves how long they are; the shorter of two sources ends the workload.
         contents = [content_of(source) for source in sources if source not in patterns]
         spans = [content.end_s if isinstance(content, RateCurve) else content.span_s for content in contents]
-        duration_s = min(spans) - options["from_s"] if spans else DEFAULT_DURATION_S
+        # A microsecond more, since the last arrival belongs to the trace.
+        duration_s = min(spans) - options["from_s"] + 1e-6 if spans else DEFAULT_DURATION_S
         if duration_s <= 0:
             raise UsageError(f"the trace spans {min(spans):g} s, expected more than --from {options['from_s']:g}")
     load = options["load"] if options["load"] is not None or not patterns else DEFAULT_LOAD
@@ -125,6 +125,22 @@ def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: 
     )
 
 
+def _sources(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The sources of both classes; files of one class alone are the source of that class only."""
+    from tango.domain.services import ServiceClass
+    from tango.traces.rate_curve import RateCurve
+    from tango.traces.trace_sources import content_of
+    from tango.traces.workloads import is_pattern
+
+    if be or is_pattern(lc):
+        return lc, be or lc
+    content = content_of(lc)
+    if isinstance(content, RateCurve):
+        return lc, ()
+    has = [bool((content.service_class == int(kind)).any()) for kind in ServiceClass]
+    return lc if has[ServiceClass.LC] else (), lc if has[ServiceClass.BE] else ()
+
+
 def fleet_text(name: str) -> str:
     """A fleet as a cell holds it: the name of a built-in one, else the text of its file. Raises: UsageError, ConfigError."""
     from tango.fleets import load_fleet
@@ -132,6 +148,12 @@ def fleet_text(name: str) -> str:
     load_fleet(name)
     path = Path(name)
     return path.read_text(encoding="utf-8") if name.endswith((".yaml", ".yml")) or "/" in name else name
+
+
+def require_folder(path: Path | None) -> None:
+    """Raises: UsageError where a file could not be written, before the work that it is for."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise UsageError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
 
 
 def systems_of(names: str, options: Mapping[str, Any]) -> tuple[System, ...]:

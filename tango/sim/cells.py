@@ -9,10 +9,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ from tango.sim.bound import bound_of
 from tango.sim.decision_costs import recorded_costs
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Progress, simulate
-from tango.systems import System
+from tango.systems import System, policy_source_digest
 from tango.traces.files import expand
 from tango.traces.workloads import Workload, draw_requests, is_pattern
 
@@ -47,7 +49,7 @@ _CODE = (
     "traces",
     "fleets",
     "domain",
-    "control/metrics.py",
+    "control",
     "settings.py",
 )
 """What a result is made by."""
@@ -108,6 +110,7 @@ class Cell:
             "fleet": fleet_of(self.fleet).source_hash,
             "files": [_file_digest(str(path), path.stat().st_mtime_ns) for path in files],
             "code": code_digest(),
+            "policies": policy_source_digest(self.system),
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -216,7 +219,8 @@ def _file_digest(path: str, _changed_ns: int) -> str:
 @cache
 def code_digest() -> str:
     """SHA-256 over the sources and data that make a result."""
-    found = hashlib.sha256(tango.__version__.encode())
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "torch", "highspy"))
+    found = hashlib.sha256(f"{tango.__version__}, {libraries}, Python {platform.python_version()}".encode())
     root = Path(str(resources.files("tango")))
     for part in _CODE:
         path = root / part

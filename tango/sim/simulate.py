@@ -10,12 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.plans import BePlan, LcPlan
 from tango.domain.runs import NewRequests
-from tango.errors import Deadlock
+from tango.errors import Deadlock, PolicyFailed, TangoError
 from tango.scheduling import lc_dispatch
 from tango.scheduling.lc_policies import LcRule, ScoredLayer
 from tango.scheduling.plan_checks import check_be_plan, check_lc_plan
@@ -41,6 +44,8 @@ from tango.systems import BePolicy, LcPolicy, System, be_policy, lc_policy
 
 MOST_SAMPLES = 1_000_000
 """Rows of node samples; beyond this they are taken less often."""
+
+Plan = TypeVar("Plan", BePlan, LcPlan)
 
 Progress = Callable[[float, float], None]
 """Called now and then with the share of requests that have ended and the simulated seconds."""
@@ -75,6 +80,19 @@ def simulate(
         run.explore(explore)
     run.go(progress, end_when_stuck=end_when_stuck)
     return run.result()
+
+
+def _asked(kind: type[Plan], policy: str, cycle: str, ask: Callable[[], object]) -> Plan:
+    """What a policy plans. Raises: PolicyFailed where it raises, or gives no plan; Tango's own errors pass."""
+    try:
+        plan = ask()
+    except TangoError:
+        raise
+    except Exception as error:  # a policy may come from anywhere
+        raise PolicyFailed(f"policy {policy!r} failed in {cycle}: {type(error).__name__}: {error}") from error
+    if not isinstance(plan, kind):
+        raise PolicyFailed(f"policy {policy!r} returned {type(plan).__name__} in {cycle}, expected {kind.__name__}")
+    return plan
 
 
 class _Run:
@@ -204,10 +222,11 @@ class _Run:
         e.lists.pending[:count].sort()  # oldest due time first, also after what came back
         rows = e.lists.pending[: min(count, self._settings.sim.be_batch_limit)].copy()
         snapshot, pending = self._views.centre(), self._views.pending(rows)
-        plan = self._be(pending, snapshot, self._be_settings)
+        cycle = f"BE tick {tick} (at {self._world.now_s:g} s)"
+        plan = _asked(BePlan, self._system.be, cycle, partial(self._be, pending, snapshot, self._be_settings))
         snapshot = self._views.centre()  # a policy may have counted down in the one that it was given
         now_s = self._world.now_s
-        node = check_be_plan(plan, pending, snapshot, cycle=f"BE tick {tick} (at {now_s:g} s)")
+        node = check_be_plan(plan, pending, snapshot, cycle=cycle)
         placed = int(np.count_nonzero(node >= 0))
         self._checkpoint = plan.checkpoint or self._checkpoint
         if plan.fallback_reason and not self._cycles.fell_back:
@@ -231,8 +250,8 @@ class _Run:
             dispatching.believe(lc_dispatch.GREEDY, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
             snapshot, arrivals = self._views.dispatcher(), self._views.arrivals(rows)
             dispatching.put_back(c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node)
-            plan = self._lc(arrivals, snapshot, self._settings.lc)
             cycle = f"the dispatch of cluster {snapshot.clusters[c]} at {now_s:g} s"
+            plan = _asked(LcPlan, self._system.lc, cycle, partial(self._lc, arrivals, snapshot, self._settings.lc))
             node = check_lc_plan(plan, arrivals, snapshot, cycle=cycle)
             decide_s = float(lists.charge_s[min(len(rows), LONGEST_BATCH)])
             longest_s = max(longest_s, decide_s)

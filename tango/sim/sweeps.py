@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from tango.control.comparison import CellResult
 from tango.errors import TangoError, UsageError
@@ -77,8 +82,10 @@ def _made(
     warm_up()  # else every process would compile the engine for itself
     # Spawned, not forked: a forked process would share the state of this one's threads.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(processes, len(missing)), mp_context=context) as pool:
-        under_way = {pool.submit(_in_process, cells[k], kept): k for k in missing}
+    pool_of = ProcessPoolExecutor(min(processes, len(missing)), mp_context=context, initializer=_end_with_parent)
+    with _on_signal(signal.SIGTERM, _leave), pool_of as pool:
+        with _on_signal(signal.SIGINT, signal.SIG_IGN):  # inherited: an interrupt is for this process alone, which ends the others
+            under_way = {pool.submit(_in_process, cells[k], kept): k for k in missing}
         try:
             while under_way:
                 ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
@@ -88,8 +95,39 @@ def _made(
                         raise CellFailed(*made)
                     yield k, made
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
             raise
+
+
+def _end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+@contextmanager
+def _on_signal(number: int, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    """Another handler for a while; only the main thread may have one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 class CellFailed(TangoError):

@@ -103,8 +103,19 @@ def judged(choices: Sequence[Settings], results: Sequence[CellResult]) -> list[C
 
 
 def tuned_settings(system: System) -> Settings:
-    """What the search found for a system; nothing for a mix that was not searched."""
-    return {group: dict(values) for group, values in _kept().get(system.name, {}).items()}
+    """What the search found for a system.
+
+    A mix has the thresholds of the searched system with its sharing rule (`tango` for `hrm`, `ceres` for `ceres`), and the weights of
+    `scoring` where it dispatches so, so that an ablation changes one part alone.
+    """
+    kept = _kept()
+    found = kept.get(system.name)
+    if found is None:
+        alike = {"hrm": "tango", "ceres": "ceres"}.get(system.sharing, "")
+        found = {"sharing": kept.get(alike, {}).get("sharing", {})}
+        if system.lc == "scoring":
+            found = {**found, "lc": kept.get("scoring", {}).get("lc", {})}
+    return {group: dict(values) for group, values in found.items() if values}
 
 
 def merged(*layers: Mapping[str, Mapping[str, Any]]) -> Settings:

@@ -11,6 +11,7 @@ from tango.systems.registry import (
     lc_names,
     lc_policy,
     mixed,
+    policy_source_digest,
     system,
     warm_up_lc,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "lc_names",
     "lc_policy",
     "mixed",
+    "policy_source_digest",
     "system",
     "warm_up_lc",
 ]

@@ -10,10 +10,12 @@ gives an `LcPlan`, `be.NAME` one of (pending, snapshot, settings) that gives a `
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +164,21 @@ def _installed() -> dict[tuple[str, str], EntryPoint]:
             )
         found[kind, name] = point
     return found
+
+
+def policy_source_digest(system: System) -> str:
+    """SHA-256 over the sources of the installed packages that a system's policies come from; empty for Tango's own alone."""
+    found = hashlib.sha256()
+    points = [p for key in (("lc", system.lc), ("be", system.be)) if (p := _installed().get(key)) is not None]
+    for point in points:
+        spec = find_spec(point.module.partition(".")[0])
+        if spec is None or spec.origin is None:
+            continue
+        origin = Path(spec.origin)
+        files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+        for file in files:
+            found.update(str(file).encode() + file.read_bytes())
+    return found.hexdigest() if points else ""
 
 
 def _load(kind: str, name: str) -> Any:

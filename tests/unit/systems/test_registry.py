@@ -85,6 +85,41 @@ def test_an_entry_point_with_a_wrong_name_is_told(tmp_path: Path, entry_point: s
     assert told in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("fault", "told"),
+    [
+        ("raise RuntimeError('broken')", "policy 'near-home' failed in BE tick 1 (at 1 s): RuntimeError: broken"),
+        ("return None", "policy 'near-home' returned NoneType in BE tick 1 (at 1 s), expected BePlan"),
+    ],
+)
+def test_a_policy_that_fails_is_told_as_such(tmp_path: Path, fault: str, told: str) -> None:
+    """With its name and the cycle, not as a defect of Tango."""
+    module = EXAMPLE.replace("    cpu_free =", f"    {fault}\n    cpu_free =", 1)
+    install(tmp_path, "be.near-home = my_policies:place_near_home", module)
+
+    done = tango(tmp_path, *SIMULATE, "--be", "near-home")
+
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "defect in Tango" not in done.stderr
+
+
+def test_a_changed_policy_is_simulated_again(tmp_path: Path) -> None:
+    """Its source is part of a cell's key: else editing it would show the old result."""
+    install(tmp_path, "be.near-home = my_policies:place_near_home", EXAMPLE)
+    compare = ("compare", "p3", "--fleet", "testbed", "--load", "0.9", "--duration", "20", "--seeds", "1", "--no-bound")
+    mix = ("--systems", "dss-lc/near-home/hrm")
+    first = tango(tmp_path, *compare, *mix)
+    again = tango(tmp_path, *compare, *mix)
+    (tmp_path / "my_policies.py").write_text(EXAMPLE.replace("np.where(choice, memory_free", "np.where(choice, cpu_free"))
+
+    changed = tango(tmp_path, *compare, *mix)
+
+    assert [done.returncode for done in (first, again, changed)] == [0, 0, 0]
+    assert "1 of 1 cells were finished before" in again.stderr
+    assert "finished before" not in changed.stderr
+
+
 def test_an_entry_point_that_cannot_be_imported_is_told(tmp_path: Path) -> None:
     """The message names the policy, where it comes from and what happened."""
     install(tmp_path, "be.near-home = my_policies:gone", EXAMPLE)

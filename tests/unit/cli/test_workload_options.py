@@ -1,0 +1,89 @@
+"""What a command line says of its requests becomes a workload that has all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tango.cli.workloads import systems_of, variations_of, workload_of
+from tango.domain.fleet import Fleet
+from tango.errors import UsageError
+from tango.fleets import load_fleet
+from tango.sim.tuning import tuned_settings
+from tango.systems import system
+from tango.traces.workloads import draw_requests
+
+HEAD = "arrival_s,class,service,cluster,cpu_work_s,memory_mib\n"
+FLEET: Fleet = load_fleet("demo")
+
+
+def options(**changed: Any) -> dict[str, Any]:
+    """As click gives them when nothing is said."""
+    values: dict[str, Any] = {
+        "be_trace": (),
+        "load": None,
+        "lc_load_share": 0.4,
+        "duration": None,
+        "from_s": 0.0,
+        "be_from_s": None,
+        "hotspots": 0,
+        "hotspot_factor": 5.0,
+        "lc": None,
+        "be": None,
+        "sharing": None,
+        "beta": (),
+        "staleness": (),
+        "window": None,
+        "tick": None,
+        "mtbf": None,
+        "mttr": None,
+        "no_charge_decisions": False,
+        "changes": (),
+    }
+    return values | changed
+
+
+@pytest.mark.parametrize("rows", [["0.0,lc,,,,"], ["0.0,lc,,,,", "1.0,be,,,,", "2.5,lc,,,,"], ["1.0,be,,,,", "1.0,be,,,,"]])
+def test_every_request_of_a_file_is_taken(tmp_path: Path, rows: list[str]) -> None:
+    """The last arrival too, one alone, all at one instant, and files of one class."""
+    trace = tmp_path / "t.csv"
+    trace.write_text(HEAD + "\n".join(rows) + "\n")
+
+    workload = workload_of([str(trace)], options(), resample=False)
+
+    assert len(draw_requests(workload, FLEET, 0)) == len(rows)
+
+
+def test_what_is_neither_pattern_nor_file_is_refused() -> None:
+    """With the patterns that there are."""
+    with pytest.raises(UsageError, match="'p9' is neither a pattern"):
+        workload_of(["p9"], options(), resample=False)
+
+
+def test_variations_are_all_combinations_with_the_other_changes() -> None:
+    """Each with a label of what varies, and with what is said once."""
+    found = variations_of(options(beta=(0.0, 1.0), staleness=(5.0,), window=0.2, changes=("sharing.hold_s=4",)))
+
+    assert [label for label, _ in found] == ["beta=0 staleness=5s", "beta=1 staleness=5s"]
+    assert found[1][1] == {"sim": {"lc_window_s": 0.2, "beta": 1.0, "staleness_s": 5.0}, "sharing": {"hold_s": 4}}
+    with pytest.raises(UsageError, match=r"expected GROUP\.NAME=VALUE"):
+        variations_of(options(changes=("hold_s=4",)))
+
+
+def test_a_mix_is_named_by_its_parts() -> None:
+    """In place of a system's own part, or all three at once."""
+    assert [s.name for s in systems_of("tango,scoring", options(be="load-greedy"))] == [
+        "dss-lc/load-greedy/hrm",
+        "scoring/load-greedy/hrm",
+    ]
+    assert systems_of("load-greedy/load-greedy/hrm", options()) == (system("load-greedy"),)
+    with pytest.raises(UsageError, match="no system is named"):
+        systems_of(" , ", options())
+
+
+def test_a_mix_has_the_thresholds_of_the_system_whose_rule_it_has() -> None:
+    """Else an ablation would change the parameters beside the part."""
+    [mix] = systems_of("dss-lc/load-greedy/hrm", options())
+    assert tuned_settings(mix) == {"sharing": tuned_settings(system("tango"))["sharing"]}
