@@ -161,7 +161,9 @@ def value_of(cell: CellResult, metric: Metric) -> float | None:
     if metric.service:
         rows = [row for row in cell.services if row.get("service") == metric.service]
         return finite(rows[0].get(metric.key)) if rows else None
-    return finite((cell.distance if metric.distance else cell.figures).get(metric.key))
+    if metric.distance:
+        return finite(cell.distance.get(metric.key))
+    return finite(cell.figures.get(metric.key, cell.details.get(metric.key)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,14 +77,18 @@ METRICS: tuple[Metric, ...] = (
     Metric(key="utilization_cpu", title="CPU utilisation", unit="share", better=1),
     Metric(key="utilization_memory", title="Memory utilisation", unit="share", better=0),
     Metric(key="waste_cpu_seconds", title="Work thrown away", unit="CPU-s", better=-1),
+    Metric(key="waste_by_eviction_cpu_seconds", title="Thrown away by evictions", unit="CPU-s", better=-1),
     Metric(key="evictions", title="Evictions", unit="", better=-1),
     Metric(key="resizes", title="Resizes", unit="", better=0),
+    Metric(key="decision_ms_p50", title="Time to decide p50", unit="ms", better=-1),
     Metric(key="decision_ms_p99", title="Time to decide p99", unit="ms", better=-1),
 )
 """Metrics of whole runs. The BE bound depends on the LC work that the system itself completed, so neither way to it is better."""
 
 PER_SERVICE: tuple[Metric, ...] = (
     Metric(key="qos_rate", title="QoS rate", unit="share", better=1),
+    Metric(key="latency_p50_ms", title="Latency p50", unit="ms", better=-1),
+    Metric(key="latency_p95_ms", title="Latency p95", unit="ms", better=-1),
     Metric(key="latency_p99_ms", title="Latency p99", unit="ms", better=-1),
 )
 
