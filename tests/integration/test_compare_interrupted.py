@@ -28,6 +28,8 @@ def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # A shell's background jobs, such as a test run may be, hand on that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
@@ -63,7 +65,10 @@ def test_nothing_is_left_of_a_comparison_that_is_ended(tmp_path: Path, number: i
         process.kill()
     else:
         os.killpg(process.pid, number)
-    said, _ = process.communicate(timeout=60)
+    try:
+        said, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
 
     assert process.returncode == status
     assert told in said
