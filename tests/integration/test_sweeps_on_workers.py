@@ -32,9 +32,39 @@ from tests.conftest import DatabaseUrls
 pytestmark = pytest.mark.timeout(300)  # the engine may have to be compiled first
 
 ROOT = Path(__file__).parent.parent.parent
-SHORT = ("compare", "p3", "--fleet", "single", "--duration", "10", "--load", "0.7", "--seeds", "2", "--on", "celery", "--no-bound")
+SHORT = (
+    "compare",
+    "p3",
+    "--untuned",
+    "--fleet",
+    "single",
+    "--duration",
+    "10",
+    "--load",
+    "0.7",
+    "--seeds",
+    "2",
+    "--on",
+    "celery",
+    "--no-bound",
+)
 SYSTEMS = ("k8s-native", "load-greedy")
-LONG = ("compare", "p3", "--fleet", "demo", "--duration", "1500", "--load", "0.9", "--seeds", "1", "--on", "celery", "--no-bound")
+LONG = (
+    "compare",
+    "p3",
+    "--untuned",
+    "--fleet",
+    "demo",
+    "--duration",
+    "1500",
+    "--load",
+    "0.9",
+    "--seeds",
+    "1",
+    "--on",
+    "celery",
+    "--no-bound",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +167,7 @@ def _cells() -> list[Cell]:
 
 
 def _digests(cells: list[dict[str, Any]]) -> dict[tuple[str, int], str]:
-    return {(cell["system"], cell["seed"]): cell["figures"]["digest"] for cell in cells}
+    return {(cell["system"], cell["seed"]): cell["digest"] for cell in cells}
 
 
 def _near(value: Any) -> Any:
@@ -194,7 +224,7 @@ def test_a_simulated_run_is_listed_shown_and_deleted_as_a_run(workplace: Workpla
 
     assert [(run["run"], run["kind"], run["status"]) for run in listed] == [(k, "simulated", "completed") for k in (2, 1)]
     assert live == []
-    assert (shown["run"], shown["kind"], shown["digest"]) == (1, "simulated", made["cells"][0]["figures"]["digest"])
+    assert (shown["run"], shown["kind"], shown["digest"]) == (1, "simulated", made["cells"][0]["digest"])
     assert listed[1]["accepted"] == shown["accepted"] == shown["simulated_requests"]
     assert [request["state"] for request in requests] == ["succeeded"] * 3
     assert (deleted.returncode, pruned.returncode) == (0, 0)
