@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ import click
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
-from tango.cli.workloads import fleet_text, require_folder, rule_options, systems_of, variations_of, workload_of, workload_options
+from tango.cli.workloads import fleet_text, require_folder, rule_options, systems_of, variations_of, workload_options, workloads_of
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -51,10 +52,10 @@ FIRST_SEED = 3_000_000
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the page with the plots here.")
 @output_option()
 def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
-    """Compare systems on the same requests, paired by seed. Each TRACE (a file or a pattern) is a scenario of its own.
+    """Compare systems on the same requests, paired by seed. Each TRACE (a file or a pattern) with each --load is a scenario.
 
     \b
-        tango compare p1 p2 p3 --fleet paper --load 0.8 --duration 600 --seeds 5 -j 2 --report compare.html
+        tango compare p1 p2 p3 --fleet paper --load 0.6 --load 0.8 --seeds 5 -j 2 --report compare.html
         tango compare lc.csv --be-trace be.csv --fleet testbed --load 0.9 --systems load-greedy,tango
         tango compare p3 --systems dss-lc/load-greedy/hrm,tango             # what learning adds
     """
@@ -112,8 +113,8 @@ def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
     systems = systems_of(options["systems"], options)
     variations = variations_of(options)
     seeds = range(options["first_seed"], options["first_seed"] + options["seeds"])
-    workloads = [workload_of((trace,), options, resample=not options["as_recorded"]) for trace in traces]
-    return [
+    workloads = [w for trace in traces for w in workloads_of((trace,), options, resample=not options["as_recorded"])]
+    cells = [
         Cell(
             workload=workload,
             fleet=fleet,
@@ -128,6 +129,19 @@ def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
         for seed in seeds
         for system in systems
     ]
+    _check_once(cells)
+    return cells
+
+
+def _check_once(cells: list[Cell]) -> None:
+    """Raises: UsageError for cells that the comparison could not tell apart, before they are simulated."""
+    counts = Counter((cell.scenario, cell.system.name, cell.seed) for cell in cells)
+    for (scenario, _, _), count in counts.items():
+        if count > 1:
+            raise UsageError(
+                f"the scenario {scenario!r} is there twice, expected each TRACE, --load, --beta and --staleness once "
+                "(files are told apart by their names, not by their folders)"
+            )
 
 
 def _results(cells: list[Cell], options: dict[str, Any]) -> list[CellResult]:

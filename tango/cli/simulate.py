@@ -8,7 +8,7 @@ import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
-from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_of, workload_options
+from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_options, workloads_of
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,10 +82,11 @@ def simulate(
 
     variations = variations_of(options)
     systems = systems_of(system_name, options)
-    if len(variations) > 1 or len(systems) > 1:
+    workloads = workloads_of(trace, options, resample=resample)
+    if len(variations) > 1 or len(systems) > 1 or len(workloads) > 1:
         raise UsageError("more than one simulation is asked for; `tango compare` makes many")
     cell = Cell(
-        workload=workload_of(trace, options, resample=resample),
+        workload=workloads[0],
         fleet=fleet_text(fleet_name),
         system=systems[0],
         seed=seed,

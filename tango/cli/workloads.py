@@ -37,6 +37,8 @@ def workload_options(function: _F) -> _F:
             click.option("--be-trace", multiple=True, metavar="SOURCE", help="BE requests from here; TRACE then gives LC alone."),
             click.option(
                 "--load",
+                "loads",
+                multiple=True,
                 type=click.FloatRange(min=0, min_open=True),
                 help=f"Offered CPU work over the fleet's CPU; default: as the files are, {DEFAULT_LOAD} for patterns.",
             ),
@@ -87,8 +89,11 @@ def rule_options(function: _F) -> _F:
     return function
 
 
-def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: bool) -> Workload:
-    """The workload that a command line describes. Raises: UsageError for one that cannot be; BadRows for files that are refused."""
+def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: bool) -> list[Workload]:
+    """What a command line describes, a workload for each --load.
+
+    Raises: UsageError for one that cannot be; BadRows for files that are refused.
+    """
     from tango.traces.generators import PATTERNS
     from tango.traces.hotspots import Hotspots
     from tango.traces.rate_curve import RateCurve
@@ -101,6 +106,7 @@ def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: 
     lc, be = _sources(tuple(traces), tuple(options["be_trace"]))
     sources = [source for source in dict.fromkeys((lc, be)) if source]
     patterns = [source for source in sources if is_pattern(source)]
+    _check_begin(lc, be, options)
     duration_s = options["duration"]
     if duration_s is None:
         # Files say themselves how long they are; the shorter of two sources ends the workload.
@@ -110,19 +116,38 @@ def workload_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: 
         duration_s = min(spans) - options["from_s"] + 1e-6 if spans else DEFAULT_DURATION_S
         if duration_s <= 0:
             raise UsageError(f"the trace spans {min(spans):g} s, expected more than --from {options['from_s']:g}")
-    load = options["load"] if options["load"] is not None or not patterns else DEFAULT_LOAD
+    loads: Sequence[float | None] = options["loads"] or (DEFAULT_LOAD if patterns else None,)
     hotspots = Hotspots(clusters=options["hotspots"], factor=options["hotspot_factor"]) if options["hotspots"] else None
-    return Workload(
-        lc=lc,
-        be=be,
-        duration_s=float(duration_s),
-        load=load,
-        lc_load_share=options["lc_load_share"],
-        from_s=options["from_s"],
-        be_from_s=options["be_from_s"],
-        resample=resample or len(patterns) == len(sources),
-        hotspots=hotspots,
-    )
+    return [
+        Workload(
+            lc=lc,
+            be=be,
+            duration_s=float(duration_s),
+            load=load,
+            lc_load_share=options["lc_load_share"],
+            from_s=options["from_s"],
+            be_from_s=options["be_from_s"],
+            resample=resample or len(patterns) == len(sources),
+            hotspots=hotspots,
+        )
+        for load in loads
+    ]
+
+
+def _check_begin(lc: tuple[str, ...], be: tuple[str, ...], options: Mapping[str, Any]) -> None:
+    """Raises: UsageError where --from or --be-from would change nothing, since a pattern is drawn from its own beginning."""
+    from tango.traces.workloads import is_pattern
+
+    # BE files begin where --be-from says, and where --from says without it.
+    begun = [source for source in (lc, be if options["be_from_s"] is None else ()) if source]
+    if options["from_s"] and all(is_pattern(source) for source in begun):
+        raise UsageError(
+            f"--from {options['from_s']:g} begins within trace files, and none is read from there; leave it out for patterns"
+        )
+    if options["be_from_s"] and is_pattern(be):
+        raise UsageError(
+            f"--be-from {options['be_from_s']:g} begins within trace files, and BE comes from the pattern {be[0]}; leave it out"
+        )
 
 
 def _sources(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tango.cli.workloads import systems_of, variations_of, workload_of
+from tango.cli.workloads import systems_of, variations_of, workloads_of
 from tango.domain.fleet import Fleet
 from tango.errors import UsageError
 from tango.fleets import load_fleet
@@ -23,7 +23,7 @@ def options(**changed: Any) -> dict[str, Any]:
     """As click gives them when nothing is said."""
     values: dict[str, Any] = {
         "be_trace": (),
-        "load": None,
+        "loads": (),
         "lc_load_share": 0.4,
         "duration": None,
         "from_s": 0.0,
@@ -51,7 +51,7 @@ def test_every_request_of_a_file_is_taken(tmp_path: Path, rows: list[str]) -> No
     trace = tmp_path / "t.csv"
     trace.write_text(HEAD + "\n".join(rows) + "\n")
 
-    workload = workload_of([str(trace)], options(), resample=False)
+    [workload] = workloads_of([str(trace)], options(), resample=False)
 
     assert len(draw_requests(workload, FLEET, 0)) == len(rows)
 
@@ -59,7 +59,38 @@ def test_every_request_of_a_file_is_taken(tmp_path: Path, rows: list[str]) -> No
 def test_what_is_neither_pattern_nor_file_is_refused() -> None:
     """With the patterns that there are."""
     with pytest.raises(UsageError, match="'p9' is neither a pattern"):
-        workload_of(["p9"], options(), resample=False)
+        workloads_of(["p9"], options(), resample=False)
+
+
+def test_each_load_is_a_workload_of_its_own() -> None:
+    """In the order in which they are said; a pattern without one has the usual load, a file none."""
+    found = workloads_of(["p3"], options(loads=(1.2, 0.6)), resample=False)
+
+    assert [workload.label for workload in found] == ["p3@1.2", "p3@0.6"]
+    assert [workload.load for workload in workloads_of(["p3"], options(), resample=False)] == [0.8]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"from_s": 5.0}, r"--from 5 begins within trace files"),
+        ({"from_s": 5.0, "be_trace": ("p1",)}, r"--from 5 begins within trace files"),
+        ({"from_s": 5.0, "be_trace": ("FILE",), "be_from_s": 0.0}, r"--from 5 begins within trace files"),
+        ({"be_from_s": 5.0, "be_trace": ("p1",)}, r"--be-from 5 begins within trace files, and BE comes from the pattern p1"),
+    ],
+)
+def test_a_beginning_that_no_file_would_be_read_from_is_refused(tmp_path: Path, given: dict[str, Any], told: str) -> None:
+    """Patterns have none; it would be left aside without a word."""
+    trace = tmp_path / "t.csv"
+    trace.write_text(HEAD + "0.0,be,,,,\n9.0,be,,,,\n")
+    if given.get("be_trace") == ("FILE",):
+        given = given | {"be_trace": (str(trace),)}
+
+    with pytest.raises(UsageError, match=told):
+        workloads_of(["p3"], options(**given), resample=False)
+
+    [workload] = workloads_of(["p3"], options(from_s=5.0, be_trace=(str(trace),)), resample=False)
+    assert workload.from_s == 5.0
 
 
 def test_variations_are_all_combinations_with_the_other_changes() -> None:
