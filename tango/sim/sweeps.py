@@ -7,20 +7,15 @@ again finds what was finished.
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
-import signal
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
-from types import FrameType
 
 from tango.control.comparison import CellResult
 from tango.errors import TangoError, UsageError
 from tango.sim.cells import Cell, run_cell
+from tango.sim.processes import process_pool, uninterrupted
 from tango.sim.warm import warm_up
 
 Done = Callable[[Cell, CellResult, bool], None]
@@ -80,54 +75,16 @@ def _made(
             yield k, _run_and_keep(cells[k], kept)
         return
     warm_up()  # else every process would compile the engine for itself
-    # Spawned, not forked: a forked process would share the state of this one's threads.
-    context = multiprocessing.get_context("spawn")
-    pool_of = ProcessPoolExecutor(min(processes, len(missing)), mp_context=context, initializer=_end_with_parent)
-    with _on_signal(signal.SIGTERM, _leave), pool_of as pool:
-        with _on_signal(signal.SIGINT, signal.SIG_IGN):  # inherited: an interrupt is for this process alone, which ends the others
+    with process_pool(min(processes, len(missing))) as pool:
+        with uninterrupted():
             under_way = {pool.submit(_in_process, cells[k], kept): k for k in missing}
-        try:
-            while under_way:
-                ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    k, made = under_way.pop(future), future.result()
-                    if isinstance(made, tuple):
-                        raise CellFailed(*made)
-                    yield k, made
-        except BaseException:
-            for process in multiprocessing.active_children():
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _end_with_parent() -> None:
-    """Let this process end when the one that started it does, however that ends."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
-
-
-@contextmanager
-def _on_signal(number: int, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
-    """Another handler for a while; only the main thread may have one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-def _leave(number: int, _frame: FrameType | None) -> None:
-    sys.exit(128 + number)
+        while under_way:
+            ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+            for future in ended:
+                k, made = under_way.pop(future), future.result()
+                if isinstance(made, tuple):
+                    raise CellFailed(*made)
+                yield k, made
 
 
 class CellFailed(TangoError):

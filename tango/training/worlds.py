@@ -50,6 +50,12 @@ class WorldSpec:
     """(u,) mean CPU-seconds of a pod of each kind."""
     be_rate: NDArray[np.float64]
     """(c,) BE requests a second."""
+    be_swing: float = 0.0
+    """Relative amplitude of the BE rate's wave, of the same period."""
+    lc_burst: float = 8.0
+    """Shape of the gamma factor that a tick's LC rate is multiplied by in each cluster; 0: none."""
+    lc_work_s: float = LC_WORK_S
+    lc_target_s: float = LC_TARGET_S
 
 
 def draw_world(rng: np.random.Generator, *, clusters: int = 0, load: float = 0.0) -> WorldSpec:
@@ -160,9 +166,9 @@ class World:
             Service(
                 name="lc",
                 service_class=ServiceClass.LC,
-                cpu_work_s=LC_WORK_S,
+                cpu_work_s=spec.lc_work_s,
                 memory_mib=1,
-                target_ms=LC_TARGET_S * 1e3,
+                target_ms=spec.lc_target_s * 1e3,
                 instance_memory_mib=64,
                 cpu_request_millicores=200,
             ),
@@ -176,10 +182,12 @@ class World:
 
     def arrive(self) -> None:
         """BE requests of one tick join the queue; a queue that is full takes none."""
-        counts = self._rng.poisson(self.spec.be_rate * TICK_S)
+        spec = self.spec
+        wave = 1 + spec.be_swing * np.sin(2 * np.pi * self.now_s / spec.lc_period_s)
+        counts = self._rng.poisson(spec.be_rate * wave * TICK_S)
         for cluster, count in enumerate(counts):
-            for kind in self._rng.integers(0, len(self.spec.sizes), count):
-                work = float(self.spec.work_s[kind] * self._rng.lognormal(-0.35, 0.83))
+            for kind in self._rng.integers(0, len(spec.sizes), count):
+                work = float(spec.work_s[kind] * self._rng.lognormal(-0.35, 0.83))
                 if len(self._queue) < MOST_PENDING:
                     self._queue.append((int(kind), cluster, work, self.now_s))
 
@@ -232,7 +240,7 @@ class World:
             instance_limit=spec.lc_limit_cores[None] * 1e3,
             instance_count=np.ones((1, n)),
             in_flight=in_flight[None],
-            in_flight_work_s=in_flight[None] * LC_WORK_S,
+            in_flight_work_s=in_flight[None] * spec.lc_work_s,
             pending_be=np.bincount([q[1] for q in self._queue], minlength=c).astype(np.float64),
         )
 
@@ -261,7 +269,7 @@ class World:
             self._lc_key,
             self._due_s,
             self.now_s + TICK_S,
-            LC_TARGET_S,
+            self.spec.lc_target_s,
             self._tail,
             self._ended,
             self._out,
@@ -277,11 +285,12 @@ class World:
     def _lc_arrivals(self) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
         spec = self.spec
         wave = 1 + spec.lc_swing * np.sin(2 * np.pi * self.now_s / spec.lc_period_s + spec.lc_phase)
-        burst = self._rng.gamma(8.0, 0.125, len(spec.be_rate))[spec.node_cluster]
-        counts = self._rng.poisson(spec.lc_load * spec.cpu_cores / LC_WORK_S * wave * burst * TICK_S)
+        shape = spec.lc_burst
+        burst = self._rng.gamma(shape, 1 / shape, len(spec.be_rate))[spec.node_cluster] if shape else 1.0
+        counts = self._rng.poisson(spec.lc_load * spec.cpu_cores / spec.lc_work_s * wave * burst * TICK_S)
         node = np.repeat(np.arange(len(counts)), counts)
         at_s = self.now_s + self._rng.uniform(0, TICK_S, len(node))
         order = np.argsort(at_s)
         sigma = np.sqrt(np.log1p(LC_WORK_CV**2))
-        work_s = LC_WORK_S * self._rng.lognormal(-(sigma**2) / 2, sigma, len(node))
+        work_s = spec.lc_work_s * self._rng.lognormal(-(sigma**2) / 2, sigma, len(node))
         return at_s[order], node[order].astype(np.int64), work_s

@@ -1,0 +1,56 @@
+"""How a training went: a stand-alone SVG of what it gained over its reference on the validation seeds, with the interval."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from tango.report.svg import TOP, Chart, element, nice_ticks, number_label
+
+_STYLE = """
+svg { background: #fff }
+text { font: 12px system-ui, sans-serif; fill: #444 } .grid { stroke: #ddd } .axis { stroke: #888 }
+.line { fill: none; stroke-width: 2; stroke-linecap: round } .gain { stroke: #0072b2 } .interval { fill: #0072b2; opacity: .18 }
+.reference { stroke: #999; stroke-dasharray: 4 4 } .best { fill: #d55e00 } .title { font-weight: 600 }
+"""
+_HEIGHT = 280.0
+
+
+def learning_curve(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
+    """The validations among the rows of a training's curve, as a picture; without any it says so."""
+    points = [row for row in rows if row.get("kind") == "validation"]
+    chart = Chart((0.0, 1.0), (0.0, 1.0), height=_HEIGHT)
+    if points:
+        chart = _curve(points)
+    else:
+        chart.text(chart.left, _HEIGHT / 2, "No validation yet.")
+    chart.text(chart.left, TOP + 14, title, css="title")
+    drawing = chart.render(f"{title}: gain on the validation seeds over iterations")
+    sized = drawing.replace("<svg ", Markup('<svg xmlns="http://www.w3.org/2000/svg" width="{:.0f}" ').format(1.5 * chart.width), 1)
+    opening = sized.index(">") + 1
+    return f"{sized[:opening]}{element('style', Markup(_STYLE))}{sized[opening:]}\n"
+
+
+def _curve(points: Sequence[Mapping[str, Any]]) -> Chart:
+    at, gain, margin = (
+        np.array([float(row[name]) for row in points]) for name in ("iteration", "validation_gain", "validation_margin")
+    )
+    low, high = min(0.0, float((gain - margin).min())), max(0.0, float((gain + margin).max()))
+    room = 0.15 * (high - low) or 1e-3
+    chart = Chart((0.0, float(at[-1])), (low - room, high + 2 * room), height=_HEIGHT)
+    chart.axes(
+        x_ticks=nice_ticks(0.0, float(at[-1])),
+        x_label=number_label,
+        y_ticks=nice_ticks(low - room, high + 2 * room),
+        y_label=lambda value: f"{value:+.4g}" if value else "0",
+        unit=f"gain over {points[-1]['validation_reference']}, mean and 95 % interval over validation seeds; iterations",
+    )
+    chart.line(np.array([0.0, float(at[-1])]), np.zeros(2), css="reference")
+    chart.area(at, gain - margin, gain + margin, css="interval")
+    chart.line(at, gain, css="gain")
+    best = int(np.argmax(gain))
+    chart.mark(element("circle", class_="best", cx=float(chart.x(at[best])), cy=float(chart.y(gain[best])), r=4.0))
+    return chart

@@ -1,0 +1,71 @@
+"""Processes that compute for this one: spawned, ended with it, deaf to interrupts, which are for this one alone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from types import FrameType
+
+
+@contextmanager
+def process_pool(processes: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool for the main thread: on an error, an interrupt or SIGTERM its processes end at once. Submit within `uninterrupted`."""
+    # Spawned, not forked: a forked process would share the state of this one's threads.
+    context = multiprocessing.get_context("spawn")
+    pool_of = ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent)
+    with on_signal(signal.SIGTERM, leave), pool_of as pool:
+        try:
+            yield pool
+        except BaseException:
+            end_processes(pool)
+            raise
+
+
+def end_processes(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool, whatever they do."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Processes that start within inherit that SIGINT is ignored: an interrupt is for this process alone, which ends the others."""
+    with on_signal(signal.SIGINT, signal.SIG_IGN):
+        yield
+
+
+def end_with_parent() -> None:
+    """Let this process end when the one that started it does, however that ends."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+@contextmanager
+def on_signal(number: int, handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> Iterator[None]:
+    """Another handler for a while; only the main thread may have one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def leave(number: int, _frame: FrameType | None) -> None:
+    """A handler that ends the process as the signal would, after it has put things in order."""
+    sys.exit(128 + number)

@@ -1,0 +1,89 @@
+"""What a training asks of that which learns.
+
+    loop.train ── step(0), step(1), … ──► learner ── plays episodes in processes, updates its networks
+        │   ◄─ figures ─────────────────────┘
+        ├── validate() every so often; save() where it is the best so far
+        └── state() into FILE.state; restore() when the training is resumed
+
+The randomness of an iteration is a function of (seed, iteration) alone: episodes begin with an iteration and end with it, and what is
+drawn in it is drawn from generators seeded so. A state therefore holds networks, optimizers and replays, and no state of a generator;
+a training that was interrupted gives bit for bit what an uninterrupted one gives; and the number of processes changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+ENV_STEPS = "env_steps"
+"""Figure of `Learner.step`: environment steps that the iteration played."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """How good the network is on the validation seeds, beside a policy that is not learned, paired by seed."""
+
+    score: float
+    """Mean over the seeds."""
+    gain: float
+    """Mean of the difference to the reference; the state with the highest is kept."""
+    margin: float
+    """Half the width of its 95 % interval over the seeds."""
+    reference: str
+    """Name of the policy that it is held against."""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """As rows of a curve and checkpoints hold it."""
+        # Plain floats: NumPy's would not be read again without code.
+        numbers = {name: float(getattr(self, name)) for name in ("score", "gain", "margin")}
+        own = {f"validation_{name}": value for name, value in numbers.items()} | {"validation_reference": self.reference}
+        return own | {name: float(value) for name, value in self.figures.items()}
+
+
+def score_of(ours: NDArray[np.float64], theirs: NDArray[np.float64], reference: str, figures: Mapping[str, float]) -> Score:
+    """The score of rewards per seed."""
+    gain, margin = paired(ours, theirs)
+    return Score(score=float(ours.mean()), gain=gain, margin=margin, reference=reference, figures=figures)
+
+
+def paired(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
+    """Mean of the paired difference and half the width of its 95 % interval (normal)."""
+    difference = ours - theirs
+    return float(difference.mean()), 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5
+
+
+class Learner(Protocol):
+    """What learns. Made of a `TrainingConfig` by a factory in `tango.training.learners`."""
+
+    def step(self, iteration: int) -> Mapping[str, float]:
+        """Play an iteration's episodes, learn from them, and give the figures, `ENV_STEPS` among them.
+
+        Iterations come in order, from 0 or from that of a restored state; all randomness follows from the seed and `iteration`.
+        """
+        ...
+
+    def validate(self) -> Score:
+        """Judge what would be saved now on the validation seeds. Changes nothing."""
+        ...
+
+    def save(self, path: Path, trained: Mapping[str, Any]) -> str:
+        """Write the checkpoint, whole or not at all, and give its SHA-256; `trained` goes into it."""
+        ...
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next iterations depend on: tensors, numbers, texts, lists and dicts, so that it loads without code."""
+        ...
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave in a learner of the same configuration."""
+        ...
+
+    def close(self) -> None:
+        """Let processes go."""
+        ...

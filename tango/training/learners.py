@@ -1,0 +1,45 @@
+"""The learners that `tango train` knows, by policy and algorithm. Another one is a line in `LEARNERS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tango.errors import UsageError
+from tango.training.config import TrainingConfig
+from tango.training.learner import Learner
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LearnerKind:
+    """How a learner is made, and what it is configured as unless told otherwise."""
+
+    make: Callable[[TrainingConfig], Learner]
+    about: str
+    """One line for help texts."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `TrainingConfig`."""
+
+
+LEARNERS: dict[tuple[str, str], LearnerKind] = {}
+
+
+def configured(policy: str, algorithm: str | None = None, **given: Any) -> TrainingConfig:
+    """The configuration of a training: the learner's defaults, and what is given; no algorithm: the policy's first.
+
+    Raises: UsageError for a policy or an algorithm that is not known, and for figures out of bounds.
+    """
+    algorithms = [name for of, name in LEARNERS if of == policy]
+    if not algorithms:
+        known = ", ".join(dict.fromkeys(of for of, _ in LEARNERS))
+        raise UsageError(f"there is no policy {policy!r} that learns, expected one of: {known}")
+    algorithm = algorithm or algorithms[0]
+    if algorithm not in algorithms:
+        raise UsageError(f"{policy} does not learn by {algorithm!r}, expected one of: {', '.join(algorithms)}")
+    return TrainingConfig(policy=policy, algorithm=algorithm, **{**LEARNERS[policy, algorithm].defaults, **given})
+
+
+def learner_of(config: TrainingConfig) -> Learner:
+    """A learner that has learned nothing yet. Raises: UsageError, ConfigError for a configuration that it cannot be made of."""
+    return LEARNERS[config.policy, config.algorithm].make(config)

@@ -1,0 +1,255 @@
+"""The loop around a learner: when it ends, what is kept, how it goes on after an interruption.
+
+A training is interrupted between two iterations only: `stop` is asked there. A kill at any time loses the iterations since the last
+state, which the resumed training repeats, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import tango
+from tango.errors import UsageError
+from tango.report.learning_curve import learning_curve
+from tango.training.config import TrainingConfig
+from tango.training.files import TrainingFiles
+from tango.training.learner import ENV_STEPS, Learner, Score
+
+ITERATION, VALIDATION = "iteration", "validation"
+"""Kinds of rows of the curve."""
+STATE_EVERY_S = 5.0
+STATE_SHARE = 0.05
+"""Writing states takes at most about this share of the time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When a training ends, counted from its very beginning, over all its resumptions. Raises: UsageError unless one of them is given."""
+
+    iterations: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        given = [value for value in (self.iterations, self.minutes) if value is not None]
+        if len(given) != 1 or not given[0] > 0:
+            raise UsageError("expected either iterations or minutes of training, above 0")
+
+
+class Watch(Protocol):
+    """Looks on: each call is one fact."""
+
+    def stepped(self, row: Mapping[str, Any]) -> None:
+        """An iteration is over; its row of the curve."""
+        ...
+
+    def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
+        """The network has been judged; whether it is the best so far, and kept."""
+        ...
+
+
+class Nobody:
+    """Does not look."""
+
+    def stepped(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
+        """Nothing."""
+
+
+@dataclass(slots=True)
+class _Course:
+    """How far a training is; all but the clock's figure follows from the configuration."""
+
+    iteration: int = 0
+    env_steps: int = 0
+    wall_s: float = 0.0
+    """Seconds of training, without validation."""
+    total_s: float = 0.0
+    """With validation."""
+    validated_at: int = 0
+    best: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """What came of it."""
+
+    iterations: int
+    env_steps: int
+    total_s: float
+    """Seconds, over all resumptions."""
+    env_steps_per_s_per_core: float
+    """Over the iterations, learning included, validation left out."""
+    interrupted: bool
+    best: Mapping[str, Any]
+    """The validation that was best, with its iteration and the checkpoint's digest; empty where nothing has been validated."""
+
+
+def train(
+    learner: Learner,
+    config: TrainingConfig,
+    files: TrainingFiles,
+    limits: Limits,
+    *,
+    resume: bool = False,
+    watch: Watch | None = None,
+    stop: Callable[[], bool] = lambda: False,
+    clock_s: Callable[[], float] = time.monotonic,
+) -> TrainingResult:
+    """Train until a limit, or until `stop` says so between two iterations; the best network is in `files.out`.
+
+    Raises: UsageError for a resumption without a state or with one of another configuration.
+    """
+    return _Training(learner, config, files, limits, watch or Nobody(), clock_s).run(resume=resume, stop=stop)
+
+
+class _Training:
+    def __init__(
+        self,
+        learner: Learner,
+        config: TrainingConfig,
+        files: TrainingFiles,
+        limits: Limits,
+        watch: Watch,
+        clock_s: Callable[[], float],
+    ) -> None:
+        self._learner, self._config, self._files, self._limits, self._watch = learner, config, files, limits, watch
+        self._clock_s = clock_s
+        self._course = _Course()
+        self._last_s = clock_s()
+        self._written_s, self._write_took_s = self._last_s, 0.0
+
+    def run(self, *, resume: bool, stop: Callable[[], bool]) -> TrainingResult:
+        if resume:
+            self._restore()
+        else:
+            self._files.forget()
+            self._files.write_rows([])
+            self._write_state()
+        course, interrupted = self._course, False
+        self._last_s = self._clock_s()
+        while not (self._over() and course.validated_at == course.iteration):
+            if stop():
+                interrupted = True
+                break
+            if course.iteration > course.validated_at and (self._over() or course.iteration % self._config.validate_every == 0):
+                self._validate()
+            else:
+                self._step()
+            self._write_state_if_cheap()
+        self._write_state()
+        self._files.write_picture(learning_curve(self._files.rows(), title=f"{self._config.policy} by {self._config.algorithm}"))
+        return TrainingResult(
+            iterations=course.iteration,
+            env_steps=course.env_steps,
+            total_s=course.total_s,
+            env_steps_per_s_per_core=course.env_steps / max(course.wall_s, 1e-9) / self._config.jobs,
+            interrupted=interrupted,
+            best=dict(course.best),
+        )
+
+    def _over(self) -> bool:
+        course, limits = self._course, self._limits
+        if limits.iterations is not None:
+            return course.iteration >= limits.iterations
+        return course.iteration > 0 and course.total_s >= 60 * (limits.minutes or 0.0)
+
+    def _step(self) -> None:
+        course = self._course
+        figures = {name: float(value) for name, value in self._learner.step(course.iteration).items()}
+        took_s = self._lap()
+        steps = int(figures.pop(ENV_STEPS))
+        course.iteration += 1
+        course.env_steps += steps
+        course.wall_s += took_s
+        row = {
+            "kind": ITERATION,
+            "iteration": course.iteration,
+            "env_steps": course.env_steps,
+            "wall_s": round(course.total_s, 3),
+            "env_steps_per_s_per_core": round(steps / max(took_s, 1e-9) / self._config.jobs, 1),
+            **{name: value if math.isfinite(value) else None for name, value in figures.items()},
+        }
+        self._files.append_row(row)
+        self._watch.stepped(row)
+
+    def _validate(self) -> None:
+        course = self._course
+        score = self._learner.validate()
+        self._lap()
+        course.validated_at = course.iteration
+        is_best = not course.best or score.gain > course.best["validation_gain"]
+        row = {"kind": VALIDATION, "iteration": course.iteration, "env_steps": course.env_steps, "wall_s": round(course.total_s, 3)}
+        row |= score.as_dict() | {"best": is_best}
+        if is_best:
+            course.best = {"iteration": course.iteration, "env_steps": course.env_steps, **score.as_dict()}
+            course.best["digest"] = self._learner.save(
+                self._files.out, trained_by(self._config, course.iteration, course.env_steps, score)
+            )
+        self._files.append_row(row)
+        self._watch.validated(row, best=is_best)
+
+    def _lap(self) -> float:
+        """Seconds since the last one, counted in."""
+        now_s = self._clock_s()
+        took_s, self._last_s = now_s - self._last_s, now_s
+        self._course.total_s += took_s
+        return took_s
+
+    def _write_state_if_cheap(self) -> None:
+        since_s = self._clock_s() - self._written_s
+        if since_s >= STATE_EVERY_S and since_s * STATE_SHARE >= self._write_took_s:
+            self._write_state()
+
+    def _write_state(self) -> None:
+        began_s = self._clock_s()
+        self._files.write_state(
+            {
+                "config": self._config.recipe(),
+                "code_version": tango.__version__,
+                "course": asdict(self._course),
+                "learner": self._learner.state(),
+            }
+        )
+        self._written_s = self._clock_s()
+        self._write_took_s = self._written_s - began_s
+
+    def _restore(self) -> None:
+        found = self._files.read_state()
+        changed = differences(found["config"], self._config.recipe())
+        if changed:
+            raise UsageError(f"{self._files.state} is of another training: {'; '.join(changed)}; name the same or another file")
+        if found["code_version"] != tango.__version__:
+            raise UsageError(
+                f"{self._files.state} is of version {found['code_version']}, this is {tango.__version__}; start again with --overwrite"
+            )
+        self._course = _Course(**found["course"])
+        self._learner.restore(found["learner"])
+        # What was written after the state will be written again.
+        last = {ITERATION: self._course.iteration, VALIDATION: self._course.validated_at}
+        self._files.write_rows([row for row in self._files.rows() if row["iteration"] <= last[row["kind"]]])
+
+
+def trained_by(config: TrainingConfig, iterations: int, env_steps: int, score: Score) -> dict[str, Any]:
+    """What a checkpoint says of its training; nothing of the clock, so that equal trainings give equal files."""
+    return {
+        "algorithm": config.algorithm,
+        "seed": config.seed,
+        "iterations": iterations,
+        "env_steps": env_steps,
+        "device": config.device,
+        "config": config.recipe(),
+        **score.as_dict(),
+        "code_version": tango.__version__,
+    }
+
+
+def differences(kept: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """How two configurations differ, a text for each field."""
+    names = dict.fromkeys((*kept, *given))
+    return [f"{name} was {kept.get(name)!r} and is {given.get(name)!r}" for name in names if kept.get(name) != given.get(name)]

@@ -1,0 +1,217 @@
+"""The loop around a learner: what is kept, what a resumption gives, what a training that is killed leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+import torch
+
+from tango.errors import CheckpointError, UsageError
+from tango.training.config import TrainingConfig
+from tango.training.files import TrainingFiles
+from tango.training.learner import ENV_STEPS, Score
+from tango.training.loop import Limits, TrainingResult, train
+
+
+class Walker:
+    """A learner whose network is one number that takes a random step an iteration; the smaller its distance to 3 the better."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        self.config = config
+        self.at = torch.zeros(1, dtype=torch.float64)
+        self.steps: list[int] = []
+
+    def step(self, iteration: int) -> Mapping[str, float]:
+        """Walk."""
+        self.steps.append(iteration)
+        self.at += float(np.random.default_rng((self.config.seed, iteration)).normal())
+        return {ENV_STEPS: 10, "loss": float("nan") if iteration == 0 else 1.0}
+
+    def validate(self) -> Score:
+        """Judge."""
+        gain = -abs(float(self.at) - 3.0)
+        return Score(score=gain, gain=gain, margin=0.5, reference="standing", figures={"extra": 1.0})
+
+    def save(self, path: Path, trained: Mapping[str, Any]) -> str:
+        """Keep."""
+        text = json.dumps({"at": float(self.at), "trained": trained}, sort_keys=True)
+        path.write_text(text)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def state(self) -> dict[str, Any]:
+        """Where it stands."""
+        return {"at": self.at.clone()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Stand there again."""
+        self.at = state["at"].clone()
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def _config(**given: Any) -> TrainingConfig:
+    return TrainingConfig(**{"policy": "walk", "algorithm": "chance", "seed": 4, "validate_every": 3, **given})
+
+
+def _train(out: Path, iterations: int, **given: Any) -> TrainingResult:
+    stop_at = given.pop("stop_at", None)
+    learner = Walker(given.pop("config", _config()))
+    given.setdefault("stop", lambda: len(learner.steps) == stop_at)
+    return train(learner, learner.config, TrainingFiles(out=out), Limits(iterations=iterations), **given)
+
+
+def test_the_state_that_validates_best_is_kept(tmp_path: Path) -> None:
+    """The checkpoint is that of the highest gain among all validations, and says all of its training."""
+    result = _train(tmp_path / "w", 10)
+
+    rows = TrainingFiles(out=tmp_path / "w").rows()
+    gains = {row["iteration"]: row["validation_gain"] for row in rows if row["kind"] == "validation"}
+    assert list(gains) == [3, 6, 9, 10]
+    best = max(gains, key=gains.__getitem__)
+    kept = json.loads((tmp_path / "w").read_text())
+    assert result.best["iteration"] == kept["trained"]["iterations"] == best
+    assert kept["at"] == pytest.approx(3.0 + gains[best]) or kept["at"] == pytest.approx(3.0 - gains[best])
+    assert kept["trained"]["config"] == _config().recipe()
+    assert kept["trained"]["env_steps"] == 10 * best
+    assert kept["trained"]["validation_gain"] == gains[best]
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5, 9])
+def test_an_interrupted_training_goes_on_to_the_same_files(tmp_path: Path, stop_at: int) -> None:
+    """Whenever it was stopped: the same checkpoint, bit for bit, and the same curve but for the clock's figures."""
+    _train(tmp_path / "whole", 10)
+
+    stopped = _train(tmp_path / "parts", 10, stop_at=stop_at)
+    result = _train(tmp_path / "parts", 10, resume=True)
+
+    assert stopped.interrupted
+    assert not result.interrupted
+    assert stopped.iterations == stop_at
+    assert (tmp_path / "parts").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert _untimed(tmp_path / "parts") == _untimed(tmp_path / "whole")
+
+
+def _untimed(out: Path) -> list[dict[str, Any]]:
+    clock = ("wall_s", "env_steps_per_s_per_core")
+    return [{name: value for name, value in row.items() if name not in clock} for row in TrainingFiles(out=out).rows()]
+
+
+def test_a_training_that_dies_goes_on_from_its_last_state(tmp_path: Path) -> None:
+    """Iterations after the state are trained again, and their rows stand once in the curve, though the last of them was cut off."""
+    _train(tmp_path / "whole", 8)
+    files = TrainingFiles(out=tmp_path / "parts")
+    _train(files.out, 8, stop_at=4)
+    kept = files.state.read_bytes()
+    _train(files.out, 8, stop_at=3, resume=True)
+    files.state.write_bytes(kept)
+    with files.curve.open("a") as file:
+        file.write('{"kind":"iter')
+
+    _train(files.out, 8, resume=True)
+
+    assert _untimed(files.out) == _untimed(tmp_path / "whole")
+    assert files.out.read_bytes() == (tmp_path / "whole").read_bytes()
+
+
+def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
+    """Six iterations and then four more walk as ten do."""
+    _train(tmp_path / "whole", 10)
+    _train(tmp_path / "parts", 6)
+    _train(tmp_path / "parts", 10, resume=True)
+
+    states = [TrainingFiles(out=tmp_path / name).read_state() for name in ("whole", "parts")]
+    assert torch.equal(states[0]["learner"]["at"], states[1]["learner"]["at"])
+
+
+def test_a_training_ends_by_the_clock_over_all_its_parts(tmp_path: Path) -> None:
+    """One minute, thirty seconds an iteration: two iterations and a validation; resumed for two minutes, two more."""
+    now = iter(range(0, 10**6, 10))  # every look at the clock takes ten seconds
+
+    def run(minutes: float, resume: bool) -> TrainingResult:
+        learner = Walker(_config(validate_every=100))
+        limits = Limits(minutes=minutes)
+        return train(
+            learner,
+            _config(validate_every=100),
+            TrainingFiles(out=tmp_path / "w"),
+            limits,
+            resume=resume,
+            clock_s=lambda: next(now),
+        )
+
+    first, second = run(2.0, False), run(4.0, True)
+
+    assert first.total_s >= 120
+    assert second.total_s >= 240
+    assert second.iterations > first.iterations > 0
+
+
+def test_a_resumption_with_another_configuration_is_refused(tmp_path: Path) -> None:
+    """It names what differs; the number of processes may differ."""
+    _train(tmp_path / "w", 3)
+
+    with pytest.raises(UsageError, match="seed was 4 and is 5"):
+        _train(tmp_path / "w", 6, resume=True, config=_config(seed=5))
+    assert _train(tmp_path / "w", 6, resume=True, config=_config(jobs=2)).iterations == 6
+
+
+def test_a_resumption_without_a_usable_state_is_refused(tmp_path: Path) -> None:
+    """Missing, damaged, or of something else."""
+    files = TrainingFiles(out=tmp_path / "w")
+    with pytest.raises(UsageError, match="start the training without --resume"):
+        files.read_state()
+    files.state.write_bytes(b"no state")
+    with pytest.raises(CheckpointError, match="is damaged"):
+        files.read_state()
+    torch.save({"state_format": 0}, files.state)
+    with pytest.raises(CheckpointError, match="no state of a training"):
+        files.read_state()
+
+
+def test_a_state_holds_no_code(tmp_path: Path) -> None:
+    """It is read as tensors and plain containers; a file with anything else is damaged."""
+    files = TrainingFiles(out=tmp_path / "w")
+    torch.save({"state_format": 1, "learner": Path("x")}, files.state)
+
+    with pytest.raises(CheckpointError, match="is damaged"):
+        files.read_state()
+
+
+def test_the_curve_is_whole_and_drawn(tmp_path: Path) -> None:
+    """Every line is JSON without NaN, an iteration or a validation; the picture is well-formed and names its reference."""
+    _train(tmp_path / "w", 7)
+
+    files = TrainingFiles(out=tmp_path / "w")
+    rows = [json.loads(line) for line in files.curve.read_text().splitlines()]
+    assert [row["iteration"] for row in rows if row["kind"] == "iteration"] == list(range(1, 8))
+    assert [row["env_steps"] for row in rows if row["kind"] == "iteration"] == [10 * k for k in range(1, 8)]
+    assert rows[0]["loss"] is None
+    assert {"wall_s", "env_steps_per_s_per_core", "loss"} <= set(rows[1])
+    assert {"validation_gain", "validation_margin", "validation_reference", "best", "extra"} <= set(rows[3])
+    ElementTree.fromstring(files.picture.read_text())
+    assert "standing" in files.picture.read_text()
+
+
+def test_another_training_is_not_written_over(tmp_path: Path) -> None:
+    """Any of its files in the way is named."""
+    files = TrainingFiles(out=tmp_path / "w")
+    files.require_new()
+    files.state.write_bytes(b"")
+
+    with pytest.raises(UsageError, match=r"w\.state exists; go on with that training by --resume"):
+        files.require_new()
+
+
+@pytest.mark.parametrize("given", [{}, {"iterations": 3, "minutes": 1.0}, {"iterations": 0}])
+def test_a_training_ends_by_one_limit(given: dict[str, Any]) -> None:
+    """None, two and nothing to do are refused."""
+    with pytest.raises(UsageError, match="either iterations or minutes"):
+        Limits(**given)
