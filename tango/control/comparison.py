@@ -18,13 +18,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from tango.control.comparison_intervals import Paired, finite, paired_difference
-from tango.control.comparison_metrics import METRICS, PER_SERVICE, Metric
+from tango.control.comparison_metrics import METRICS, NOTHING, PER_SERVICE, Metric
 from tango.control.metrics import Figure, RunMetrics
 from tango.control.series import run_distributions, run_series
 from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
 from tango.errors import UsageError
 
-BOUNDED = ("lc_qos_rate", "be_cpu_seconds_per_s")
+_BE = "be_cpu_seconds_per_s"
+BOUNDED = ("lc_qos_rate", _BE)
 """Figures that have a bound."""
 
 
@@ -245,7 +246,12 @@ class Comparison:
         cells = self.of(scenario, system)
         means = {name: _mean([c.bound.get(name) for c in cells]) for name in BOUNDED}
         distances = {f"{name}_distance": _mean([c.distance.get(name) for c in cells]) for name in BOUNDED}
-        return {"scenario": scenario, "system": system, "seeds": len(cells), **means, **distances}
+        shares = {"be_share_of_bound": self.be_share_of_bound(scenario, system)}
+        return {"scenario": scenario, "system": system, "seeds": len(cells), **means, **distances, **shares}
+
+    def be_share_of_bound(self, scenario: str, system: str) -> float | None:
+        """BE throughput over its bound, the mean over the system's seeds; None without a bound."""
+        return _mean([_share(c.figures.get(_BE), c.bound.get(_BE)) for c in self.of(scenario, system)])
 
 
 def _flat(cell: CellResult) -> dict[str, Any]:
@@ -270,7 +276,7 @@ def compare(cells: Iterable[CellResult], baseline: str) -> Comparison:
     rows = []
     for (scenario, system), mine in by_seed.items():
         theirs = {} if system == baseline else by_seed.get((scenario, baseline), {})
-        rows += [_difference(scenario, system, metric, mine, theirs) for metric in metrics]
+        rows += [difference_of(scenario, system, metric, mine, theirs) for metric in metrics]
     remarks = dict.fromkeys(f"{c.system}: {note}" for c in kept for note in c.notes)
     return Comparison(
         baseline=baseline,
@@ -283,9 +289,10 @@ def compare(cells: Iterable[CellResult], baseline: str) -> Comparison:
     )
 
 
-def _difference(
+def difference_of(
     scenario: str, system: str, metric: Metric, mine: Mapping[int, CellResult], theirs: Mapping[int, CellResult]
 ) -> Difference:
+    """The system's cells minus a baseline's, each by seed."""
     values = {seed: value_of(cell, metric) for seed, cell in mine.items()}
     base = {seed: value_of(cell, metric) for seed, cell in theirs.items()}
     return Difference(
@@ -379,6 +386,8 @@ def comparison_table(comparison: Comparison) -> tuple[list[TableColumn], list[di
         columns.append(TableColumn(f"{key}_difference", "difference", of_difference, wide=wide))
         if key in BOUNDED:
             columns.append(TableColumn(f"{key}_to_bound", "to bound", of_difference - 1, wide=wide))
+        if key == _BE:
+            columns.append(TableColumn("be_share_of_bound", "of bound", 1, wide=True))
     present = dict.fromkeys((scenario, system) for scenario, system, _ in comparison.rows)
     return columns, [_table_row(comparison, scenario, system) for scenario, system in present]
 
@@ -390,6 +399,8 @@ def _table_row(comparison: Comparison, scenario: str, system: str) -> dict[str, 
         texts[name] = row.metric.show(row.value)
         own = system == comparison.baseline
         texts[f"{name}_difference"] = "baseline" if own else row.metric.show_difference(row.paired.mean, row.half)
+    share = comparison.be_share_of_bound(scenario, system)
+    texts["be_share_of_bound"] = NOTHING if share is None else f"{share * 100:.2f} %"
     return texts
 
 
@@ -398,6 +409,11 @@ def _table_row(comparison: Comparison, scenario: str, system: str) -> dict[str, 
 
 def _minus(bound: float | None, reached: float | None) -> float | None:
     return None if bound is None or reached is None else bound - reached
+
+
+def _share(reached: Figure, bound: float | None) -> float | None:
+    part, whole = finite(reached), finite(bound)
+    return part / whole if part is not None and whole else None
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -149,7 +149,7 @@ def test_seeds_without_a_finite_number_on_either_side_are_no_pair():
 
 def test_no_pair_is_no_difference():
     """Everything is None, and nothing is divided by 0."""
-    assert paired_difference({1: 1.0}, {2: 1.0}) == (None, None, None, 0, None)
+    assert paired_difference({1: 1.0}, {2: 1.0}) == (None, None, None, 0, None, None)
 
 
 def test_relative_difference_to_nothing_is_none():
@@ -286,7 +286,25 @@ def test_comparison_as_json_has_the_keys_that_scripts_depend_on():
         "be_cpu_seconds_per_s": None,
         "lc_qos_rate_distance": 0.5,
         "be_cpu_seconds_per_s_distance": None,
+        "be_share_of_bound": None,
     }
+
+
+def test_share_of_the_bound_is_of_each_seed_beside_its_own():
+    """20 of 40 and 30 of 40: 0.625 on average; in the wide table as a per cent."""
+    both = [
+        dataclasses.replace(
+            cell("tango", seed),
+            figures={"be_cpu_seconds_per_s": reached, "simulated_requests": 1000},
+            bound={"lc_qos_rate": None, "be_cpu_seconds_per_s": 40.0},
+        )
+        for seed, reached in ((1, 20.0), (2, 30.0))
+    ]
+
+    comparison = compare(both, "tango")
+
+    assert comparison.as_dict()["bound"][0]["be_share_of_bound"] == 0.625
+    assert comparison_table(comparison)[1][0]["be_share_of_bound"] == "62.50 %"
 
 
 def test_terminal_table_has_a_row_per_system_and_a_text_for_each_column():
