@@ -18,7 +18,8 @@ from tango.cli.workloads import fleet_text, require_folder, rule_options, system
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
-    from tango.control.comparison import CellResult
+    from tango.control.comparison import CellResult, TableColumn
+    from tango.control.comparison_verdicts import Verdicts
     from tango.sim.cells import Cell
 
 ALL_SYSTEMS = "k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango"
@@ -31,6 +32,7 @@ FIRST_SEED = 3_000_000
 @click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).")
 @click.option("--systems", default=ALL_SYSTEMS, show_default=True, help="Systems, or mixes LC/BE/SHARING, separated by commas.")
 @click.option("--baseline", help="What the others are compared with; default: the first system.")
+@click.option("--judge", "judged", metavar="SYSTEM", help="Judge this one against all others: margins, and claims after Holm.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
 @click.option("--first-seed", type=click.IntRange(min=0), default=FIRST_SEED, show_default=True, help="The first of them.")
 @click.option(
@@ -56,6 +58,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
 
     \b
         tango compare p1 p2 p3 --fleet paper --load 0.6 --load 0.8 --seeds 5 -j 2 --report compare.html
+        tango compare p1 p3 --fleet paper --load 0.8 --load 1 --seeds 20 --judge tango     # does it hold against each?
         tango compare lc.csv --be-trace be.csv --fleet testbed --load 0.9 --systems load-greedy,tango
         tango compare p3 --systems dss-lc/load-greedy/hrm,tango             # what learning adds
     """
@@ -66,14 +69,18 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
     baseline = options["baseline"] or systems[0]
     if baseline not in systems:
         raise UsageError(f"the baseline {baseline!r} is not among the systems: {', '.join(systems)}")
+    if options["judged"] and (options["judged"] not in systems or len(systems) == 1):
+        raise UsageError(f"the system {options['judged']!r} to be judged needs others beside it, found: {', '.join(systems)}")
     if options["record"] and options["on"] != "celery":
         raise UsageError("--record keeps rows in the stack's database: it goes with --on celery")
     results = _results(cells, options)
 
     from tango.control.comparison import compare as compared
     from tango.control.comparison import comparison_table
+    from tango.control.comparison_verdicts import judge
 
     comparison = compared(results, baseline)
+    verdicts = judge(comparison, options["judged"]) if options["judged"] else None
     command = shlex.join(["tango", *sys.argv[1:]])
     if options["report"]:
         from tango.report.comparison_page import comparison_page
@@ -84,24 +91,45 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
             command=command,
             fleet_hash=results[0].fleet_hash,
             notes=list(comparison.notes),
+            verdicts=verdicts,
         )
         options["report"].write_text(page, encoding="utf-8")
         say(f"page written to {options['report']}")
-    for note in comparison.notes:
+    for note in (*comparison.notes, *(verdicts.notes if verdicts else ())):
         say(f"note: {note}")
     if output in ("json", "yaml"):
-        print_mapping({**comparison.as_dict(), "command": command, "fleet_hash": results[0].fleet_hash}, output)
+        judged = verdicts.as_dict() if verdicts else {}
+        print_mapping({**comparison.as_dict(), **judged, "command": command, "fleet_hash": results[0].fleet_hash}, output)
         return
-    columns, rows = comparison_table(comparison)
-    shown = [
-        Column(c.key, title=c.title, priority=c.priority, justify="right" if c.right else "left", wide=c.wide) for c in columns
-    ]
-    print_rows(rows, shown, output)
+    _print_table(comparison_table(comparison), output)
+    if verdicts:
+        _print_verdicts(verdicts, output)
     sizes = sorted({int(r.figures["simulated_requests"] or 0) for r in results})
     size = f"{sizes[0]:,}" if len(sizes) == 1 else f"{sizes[0]:,} to {sizes[-1]:,}"
     took = f"{time.monotonic() - began_s:.0f} s"
     say(f"{len(results)} cells of {size} requests in {took}; fleet {results[0].fleet_hash[:12]}")
     say(f"again: {command}")
+
+
+def _print_table(table: tuple[list[TableColumn], list[dict[str, str]]], output: str) -> None:
+    columns, rows = table
+    shown = [
+        Column(c.key, title=c.title, priority=c.priority, justify="right" if c.right else "left", wide=c.wide) for c in columns
+    ]
+    print_rows(rows, shown, output)
+
+
+def _print_verdicts(verdicts: Verdicts, output: str) -> None:
+    from tango.control.comparison_verdicts import relative_table, verdict_table
+
+    click.echo()
+    if verdicts.summary()["tests"]:
+        _print_table(verdict_table(verdicts), output)
+        click.echo("* the best of the others in the scenario, by its mean over the seeds in common\n")
+        _print_table(relative_table(verdicts), output)
+        click.echo("mean over the scenarios, and from the least to the most of them\n")
+    for sentence in verdicts.sentences():
+        click.echo(sentence)
 
 
 def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:

@@ -19,6 +19,7 @@ from tango import __version__
 from tango.control.comparison import BOUNDED, CellResult, Comparison, Difference
 from tango.control.comparison_intervals import finite
 from tango.control.comparison_metrics import METRICS, NOTHING, Metric
+from tango.control.comparison_verdicts import Verdicts, relative_table
 from tango.report.comparison_charts import (
     Group,
     Panel,
@@ -37,6 +38,7 @@ from tango.report.comparison_charts import (
 )
 from tango.report.svg import number_label
 from tango.report.tables import number
+from tango.report.verdict_charts import verdict_figures
 
 KEY_METRICS = ("lc_qos_rate", "lc_latency_p99_ms", "be_cpu_seconds_per_s", "utilization_cpu", "waste_cpu_seconds")
 """What the summary shows of each system."""
@@ -87,8 +89,16 @@ class Scenario:
     service_rows: tuple[tuple[str, tuple[Row, ...]], ...]
 
 
-def comparison_page(comparison: Comparison, *, title: str, command: str, fleet_hash: str, notes: Sequence[str] = ()) -> str:
-    """The page, as text in UTF-8. Everything in it that comes from the cells is escaped."""
+def comparison_page(
+    comparison: Comparison,
+    *,
+    title: str,
+    command: str,
+    fleet_hash: str,
+    notes: Sequence[str] = (),
+    verdicts: Verdicts | None = None,
+) -> str:
+    """The page, as text in UTF-8, with a section for the verdicts on one system. Everything in it from the cells is escaped."""
     environment = Environment(
         loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -111,10 +121,11 @@ def comparison_page(comparison: Comparison, *, title: str, command: str, fleet_h
         seed_count=len(seeds),
         total=sum(_requests(cell) for cell in comparison.cells),
         scenarios=scenarios,
+        judged=None if verdicts is None else (verdicts, verdict_figures(verdicts, colours), relative_table(verdicts)),
         summary=[group for group in summary if group is not None],
         bounded=any(cell.bound.get(name) is not None for cell in comparison.cells for name in BOUNDED),
         sizes=_sizes(comparison),
-        notes=list(dict.fromkeys((*comparison.notes, *notes))),
+        notes=list(dict.fromkeys((*comparison.notes, *(verdicts.notes if verdicts else ()), *notes))),
     )
 
 

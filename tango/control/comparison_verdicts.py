@@ -1,0 +1,341 @@
+"""One system against every other of a comparison: whether it holds within fixed margins, and what may be claimed after Holm.
+
+    Comparison ─► judge(system) ─► Verdicts: (scenario x other system x metric), paired by seed ─► table, page, JSON
+
+*Holding* is a matter of intervals: the lower end of the 95 % interval of the paired difference lies above minus the margin. That a
+system holds everywhere needs no correction, since all of it must be true at once (Berger, Technometrics 24 (1982), 295-300, the
+intersection-union test). *Better* and *worse* are claims of which any could be wrong by chance, so their p values are adjusted by Holm
+over all scenarios, systems and metrics together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tango.control.comparison import Comparison, Difference, TableColumn, difference_of
+from tango.control.comparison_intervals import CONFIDENCE, holm
+from tango.control.comparison_metrics import METRICS, NOTHING, Metric
+from tango.errors import UsageError
+
+ALPHA = 0.05
+"""The chance of any false claim in all of a comparison."""
+
+
+class Judged(NamedTuple):
+    """A figure that is judged."""
+
+    metric: Metric
+    margin: float | None
+    """How much less still holds: in the unit of the figure, or where `relative` as a share of the other's mean. None: no matter."""
+    relative: bool
+    """Whether differences are shown in per cent of the other's mean, not in points."""
+
+
+def _metric(key: str) -> Metric:
+    return next(metric for metric in METRICS if metric.name == key)
+
+
+JUDGED = (
+    Judged(_metric("lc_qos_rate"), 0.005, relative=False),
+    Judged(_metric("be_cpu_seconds_per_s"), 0.01, relative=True),
+    Judged(_metric("utilization_cpu"), None, relative=True),
+)
+"""The margins are fixed here, so that no comparison chooses its own. Utilisation has none: it follows from the other two."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The judged system minus one other in one scenario and metric, all of which are such that more is better."""
+
+    judged: Judged
+    baseline: str
+    """The other system."""
+    difference: Difference
+    best: bool = False
+    """Whether the other has the highest mean of all others here, over the seeds in common with the judged system."""
+    p_holm: float | None = None
+    """The p of the pairs, adjusted over all verdicts."""
+
+    @property
+    def scenario(self) -> str:
+        """Where."""
+        return self.difference.scenario
+
+    @property
+    def size(self) -> float | None:
+        """What a relative difference is relative to: the other's mean over the pairs; None where it has none, or 0."""
+        return abs(self.difference.baseline_value) if self.difference.baseline_value else None
+
+    @property
+    def margin(self) -> float | None:
+        """The margin in the unit of the figure."""
+        if self.judged.margin is None or not self.judged.relative:
+            return self.judged.margin
+        return self.judged.margin * (self.size or 0.0)
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the lower end lies above minus the margin; None without an interval, or without a margin."""
+        low, margin = self.difference.paired.low, self.margin
+        return None if low is None or margin is None else low >= 0.0 or low > -margin
+
+    @property
+    def claim(self) -> str:
+        """`better` or `worse` where that may be claimed after Holm, else empty."""
+        mean = self.difference.paired.mean
+        if mean is None or self.p_holm is None or self.p_holm > ALPHA:
+            return ""
+        return "better" if mean > 0.0 else "worse"
+
+    def shown(self, value: float | None) -> float | None:
+        """A difference as it is shown: in points, or in per cent of the other's mean."""
+        if not value:
+            return value
+        if not self.judged.relative:
+            return 100.0 * value
+        return 100.0 * value / self.size if self.size else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """A row of `verdicts`; `mean low high` are in the unit of the figure, `relative_…` shares of the other's mean."""
+        paired, size = self.difference.paired, self.size
+        shares = {name: None if value is None or not size else value / size for name, value in zip(_ENDS, paired[:3], strict=True)}
+        return {
+            "scenario": self.scenario,
+            "system": self.difference.system,
+            "baseline": self.baseline,
+            "best": self.best,
+            "metric": self.judged.metric.name,
+            "unit": self.judged.metric.unit,
+            "baseline_value": self.difference.baseline_value,
+            "mean": paired.mean,
+            "low": paired.low,
+            "high": paired.high,
+            **{f"relative_{name}": share for name, share in shares.items()},
+            "pairs": paired.pairs,
+            "p": paired.p,
+            "p_holm": self.p_holm,
+            "margin": self.margin,
+            "holds": self.holds,
+            "claim": self.claim or None,
+        }
+
+
+_ENDS = ("mean", "low", "high")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdicts:
+    """All verdicts on one system, by scenario, other system and figure of `JUDGED`."""
+
+    system: str
+    rows: tuple[Verdict, ...]
+    notes: tuple[str, ...] = ()
+    """What could not be judged."""
+
+    @property
+    def pairs(self) -> dict[tuple[str, str], tuple[Verdict, ...]]:
+        """The verdicts of each scenario and other system, one per figure."""
+        found: dict[tuple[str, str], tuple[Verdict, ...]] = {}
+        for row in self.rows:
+            found[row.scenario, row.baseline] = (*found.get((row.scenario, row.baseline), ()), row)
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """What `tango compare --judge` adds to its JSON: `verdicts judged`."""
+        return {"verdicts": [row.as_dict() for row in self.rows], "judged": self.summary()}
+
+    def summary(self) -> dict[str, Any]:
+        """`judged` of the JSON: in how much the system holds, and what may be claimed."""
+        holding = {pair: _all_hold(rows) for pair, rows in self.pairs.items()}
+        scenarios = {scenario: all(holds for (s, _), holds in holding.items() if s == scenario) for scenario, _ in holding}
+        figures = [judged.metric.name for judged in JUDGED]
+        return {
+            "system": self.system,
+            "margins": {j.metric.name: {"margin": j.margin, "relative": j.relative} for j in JUDGED if j.margin is not None},
+            "alpha": ALPHA,
+            "pairs": len(holding),
+            "pairs_held": sum(holding.values()),
+            "scenarios": len(scenarios),
+            "scenarios_held": sum(scenarios.values()),
+            "tests": sum(row.p_holm is not None for row in self.rows),
+            "better": {name: self._claims(name, "better") for name in figures},
+            "worse": {name: self._claims(name, "worse") for name in figures},
+            "relative": {
+                other: {name: dict(zip(("mean", "least", "most"), spread, strict=True)) for name, spread in figures_of.items()}
+                for other, figures_of in self.relative().items()
+            },
+            "notes": list(self.notes),
+        }
+
+    def _claims(self, metric: str, claim: str) -> int:
+        return sum(row.claim == claim for row in self.rows if row.judged.metric.name == metric)
+
+    def sentences(self) -> list[str]:
+        """The summary in words."""
+        facts = self.summary()
+        if not facts["tests"]:
+            return [
+                f"{self.system} is not judged: no other system has two seeds in common with it, and without there are no intervals"
+            ]
+        by_figure = ", ".join(
+            f"{j.metric.title} {facts['better'][j.metric.name]} / {facts['worse'][j.metric.name]}" for j in JUDGED
+        )
+        better, worse = (sum(facts[claim].values()) for claim in ("better", "worse"))
+        scenarios = f"{facts['scenarios']} {'scenario' if facts['scenarios'] == 1 else 'scenarios'}"
+        return [
+            f"{self.system} holds against {facts['pairs_held']} of {facts['pairs']} (each scenario with each other system), "
+            f"and against all others in {facts['scenarios_held']} of {scenarios}",
+            f"It holds where the {CONFIDENCE * 100:g} % interval of the difference lies above {_margins_in_words()}",
+            f"After Holm over {facts['tests']} tests it is better in {better} and worse in {worse} ({by_figure})",
+        ]
+
+    def relative(self) -> dict[str, dict[str, tuple[float, float, float]]]:
+        """By other system and figure: mean, least and most over scenarios of the mean difference as a share of the other's mean."""
+        found: dict[str, dict[str, tuple[float, float, float]]] = {}
+        for other in dict.fromkeys(row.baseline for row in self.rows):
+            for judged in JUDGED:
+                mine = [row for row in self.rows if row.baseline == other and row.judged is judged]
+                shares = [share for row in mine if (share := row.difference.paired.relative) is not None]
+                if shares:
+                    spread = (math.fsum(shares) / len(shares), min(shares), max(shares))
+                    found.setdefault(other, {})[judged.metric.name] = spread
+        return found
+
+
+def _margins_in_words() -> str:
+    """`-0.5 points of QoS rate and -1 % of BE throughput`."""
+    return " and ".join(
+        f"-{judged.margin * 100:g} {'%' if judged.relative else 'points'} of {judged.metric.title}"
+        for judged in JUDGED
+        if judged.margin is not None
+    )
+
+
+def judge(comparison: Comparison, system: str) -> Verdicts:
+    """The verdicts on a system against every other that has cells in the same scenarios.
+
+    Raises: UsageError for a system that the comparison does not have, or that is alone in it.
+    """
+    others = [name for name in comparison.systems if name != system]
+    if system not in comparison.systems or not others:
+        raise UsageError(f"the system {system!r} to be judged is not among the systems, or alone: {', '.join(comparison.systems)}")
+    rows = [
+        row
+        for scenario in comparison.scenarios
+        for judged in JUDGED
+        for row in _against_all(comparison, scenario, system, others, judged)
+    ]
+    tested = [place for place, row in enumerate(rows) if row.difference.paired.p is not None]
+    adjusted = holm([p for place in tested if (p := rows[place].difference.paired.p) is not None])
+    for place, p in zip(tested, adjusted, strict=True):
+        rows[place] = dataclasses.replace(rows[place], p_holm=p)
+    place_of = {name: place for place, name in enumerate(others)}
+    rows.sort(key=lambda row: (comparison.scenarios.index(row.scenario), place_of[row.baseline]))
+    return Verdicts(system=system, rows=tuple(rows), notes=tuple(_not_judged(rows)))
+
+
+def _against_all(comparison: Comparison, scenario: str, system: str, others: Iterable[str], judged: Judged) -> list[Verdict]:
+    mine = {cell.seed: cell for cell in comparison.of(scenario, system)}
+    rows = []
+    for other in others:
+        theirs = {cell.seed: cell for cell in comparison.of(scenario, other)}
+        if mine and theirs:
+            found = difference_of(scenario, system, judged.metric, mine, theirs)
+            rows.append(Verdict(judged=judged, baseline=other, difference=found))
+    known = [row for row in rows if row.difference.paired.pairs]
+    best = max(known, key=lambda row: row.difference.baseline_value or 0.0, default=None)
+    return [dataclasses.replace(row, best=row is best) for row in rows]
+
+
+def _not_judged(rows: Iterable[Verdict]) -> list[str]:
+    """One sentence for each pair of scenario and other system with fewer than two seeds."""
+    few = dict.fromkeys((row.scenario, row.baseline) for row in rows if row.difference.paired.low is None)
+    return [f"{scenario}: no interval against {other}, expected two seeds or more with all figures" for scenario, other in few]
+
+
+def _all_hold(rows: Iterable[Verdict]) -> bool:
+    """Whether every figure with a margin holds; one that could not be judged does not."""
+    return all(row.holds for row in rows if row.judged.margin is not None)
+
+
+# ---- the table of the terminal -------------------------------------------------------------------------------------------------
+
+HEADINGS = {"lc_qos_rate": "QoS rate", "be_cpu_seconds_per_s": "BE", "utilization_cpu": "CPU"}
+
+
+def verdict_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str, str]]]:
+    """One row per scenario and other system: each difference ± half its interval, whether it holds, and what may be claimed.
+
+    `*` marks the best of the others in the scenario, by its mean of the figure.
+    """
+    many = len({row.scenario for row in verdicts.rows}) > 1
+    columns = [TableColumn("scenario", "scenario", 10, right=False)] if many else []
+    columns += [TableColumn("baseline", f"{verdicts.system} against", 10, right=False), TableColumn("pairs", "seeds", 2)]
+    for priority, judged in zip((9, 8, 7), JUDGED, strict=True):
+        name = judged.metric.name
+        unit = "%" if judged.relative else "points"
+        columns.append(TableColumn(name, f"{HEADINGS[name]}, {unit}", priority))
+        columns.append(TableColumn(f"{name}_verdict", "holds" if judged.margin is not None else "Holm", priority, right=False))
+        if not judged.relative:
+            columns.append(TableColumn(f"{name}_relative", f"{HEADINGS[name]}, %", 1, wide=True))
+        columns.append(TableColumn(f"{name}_p", "p (Holm)", 1, wide=True))
+    return columns, [_table_row(pair, rows) for pair, rows in verdicts.pairs.items()]
+
+
+def relative_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str, str]]]:
+    """One row per other system: the relative differences over all scenarios, mean, least and most."""
+    columns = [TableColumn("baseline", f"{verdicts.system} relative to", 10, right=False)]
+    columns += [TableColumn(judged.metric.name, f"{judged.metric.title}, %", 9) for judged in JUDGED]
+    rows = [{"baseline": other, **{n: _spread(s) for n, s in figures.items()}} for other, figures in verdicts.relative().items()]
+    return columns, rows
+
+
+def _spread(shares: tuple[float, float, float]) -> str:
+    """`+22.3 (+11.0 to +35.4)`, in per cent; one number where all are one."""
+    mean, least, most = (_signed(100.0 * share) for share in shares)
+    return mean if least == most else f"{mean} ({least} to {most})"
+
+
+def _table_row(pair: tuple[str, str], rows: Iterable[Verdict]) -> dict[str, str]:
+    texts = {"scenario": pair[0], "baseline": pair[1]}
+    for row in rows:
+        name, relative = row.judged.metric.name, row.difference.paired.relative
+        texts["pairs"] = str(row.difference.paired.pairs)
+        texts[name] = f"{difference_in_words(row)}{'*' if row.best else ' '}"
+        texts[f"{name}_verdict"] = verdict_in_words(row)
+        texts[f"{name}_relative"] = NOTHING if relative is None else _signed(100.0 * relative)
+        texts[f"{name}_p"] = NOTHING if row.p_holm is None else f"{row.p_holm:.2g}"
+    return texts
+
+
+def difference_in_words(row: Verdict) -> str:
+    """`+0.726 ± 0.082`, in points or per cent; `0` where nothing differs."""
+    mean, half = row.shown(row.difference.paired.mean), row.shown(row.difference.half)
+    if mean is None:
+        return NOTHING
+    if mean == 0.0 and not half:
+        return "0"
+    places = _places(max(abs(mean), half or 0.0))
+    return f"{mean:+,.{places}f}" if half is None else f"{mean:+,.{places}f} ± {half:,.{places}f}"
+
+
+def verdict_in_words(row: Verdict) -> str:
+    """`yes`, `yes, better`, `no, worse` and so on; the claim alone for a figure without a margin."""
+    if row.difference.paired.low is None:
+        return NOTHING
+    if row.holds is None:
+        return row.claim or NOTHING
+    return ("yes" if row.holds else "no") + (f", {row.claim}" if row.claim else "")
+
+
+def _signed(value: float) -> str:
+    """With three digits, and with its sign unless it is nothing."""
+    return "0" if value == 0.0 else f"{value:+,.{_places(abs(value))}f}"
+
+
+def _places(size: float) -> int:
+    return 2 if size == 0.0 else min(3, max(0, 2 - math.floor(math.log10(size))))
