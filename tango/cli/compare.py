@@ -120,7 +120,7 @@ def _print_table(table: tuple[list[TableColumn], list[dict[str, str]]], output: 
 
 
 def _print_verdicts(verdicts: Verdicts, output: str) -> None:
-    from tango.control.comparison_verdicts import relative_table, verdict_table
+    from tango.control.verdict_tables import relative_table, verdict_table
 
     click.echo()
     if verdicts.summary()["tests"]:

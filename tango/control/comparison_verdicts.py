@@ -1,6 +1,6 @@
 """One system against every other of a comparison: whether it holds within fixed margins, and what may be claimed after Holm.
 
-    Comparison ─► judge(system) ─► Verdicts: (scenario x other system x metric), paired by seed ─► table, page, JSON
+    Comparison ─► judge(system) ─► Verdicts: (scenario x other system x metric), paired by seed ─► tables, page, JSON
 
 *Holding* is a matter of intervals: the lower end of the 95 % interval of the paired difference lies above minus the margin. That a
 system holds everywhere needs no correction, since all of it must be true at once (Berger, Technometrics 24 (1982), 295-300, the
@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tango.control.comparison import Comparison, Difference, TableColumn, difference_of
+from tango.control.comparison import Comparison, Difference, difference_of
 from tango.control.comparison_intervals import CONFIDENCE, holm
-from tango.control.comparison_metrics import METRICS, NOTHING, Metric
+from tango.control.comparison_metrics import METRICS, Metric
 from tango.errors import UsageError
 
 ALPHA = 0.05
@@ -251,8 +251,10 @@ def _against_all(comparison: Comparison, scenario: str, system: str, others: Ite
     return [dataclasses.replace(row, best=row is best) for row in rows]
 
 
-def _not_judged(rows: Iterable[Verdict]) -> list[str]:
-    """One sentence for each pair of scenario and other system with fewer than two seeds."""
+def _not_judged(rows: Sequence[Verdict]) -> list[str]:
+    """One sentence for each scenario and other system with fewer than two seeds; none where all are, which the summary says once."""
+    if all(row.p_holm is None for row in rows):
+        return []
     few = dict.fromkeys((row.scenario, row.baseline) for row in rows if row.difference.paired.low is None)
     return [f"{scenario}: no interval against {other}, expected two seeds or more with all figures" for scenario, other in few]
 
@@ -260,82 +262,3 @@ def _not_judged(rows: Iterable[Verdict]) -> list[str]:
 def _all_hold(rows: Iterable[Verdict]) -> bool:
     """Whether every figure with a margin holds; one that could not be judged does not."""
     return all(row.holds for row in rows if row.judged.margin is not None)
-
-
-# ---- the table of the terminal -------------------------------------------------------------------------------------------------
-
-HEADINGS = {"lc_qos_rate": "QoS rate", "be_cpu_seconds_per_s": "BE", "utilization_cpu": "CPU"}
-
-
-def verdict_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str, str]]]:
-    """One row per scenario and other system: each difference ± half its interval, whether it holds, and what may be claimed.
-
-    `*` marks the best of the others in the scenario, by its mean of the figure.
-    """
-    many = len({row.scenario for row in verdicts.rows}) > 1
-    columns = [TableColumn("scenario", "scenario", 10, right=False)] if many else []
-    columns += [TableColumn("baseline", f"{verdicts.system} against", 10, right=False), TableColumn("pairs", "seeds", 2)]
-    for priority, judged in zip((9, 8, 7), JUDGED, strict=True):
-        name = judged.metric.name
-        unit = "%" if judged.relative else "points"
-        columns.append(TableColumn(name, f"{HEADINGS[name]}, {unit}", priority))
-        columns.append(TableColumn(f"{name}_verdict", "holds" if judged.margin is not None else "Holm", priority, right=False))
-        if not judged.relative:
-            columns.append(TableColumn(f"{name}_relative", f"{HEADINGS[name]}, %", 1, wide=True))
-        columns.append(TableColumn(f"{name}_p", "p (Holm)", 1, wide=True))
-    return columns, [_table_row(pair, rows) for pair, rows in verdicts.pairs.items()]
-
-
-def relative_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str, str]]]:
-    """One row per other system: the relative differences over all scenarios, mean, least and most."""
-    columns = [TableColumn("baseline", f"{verdicts.system} relative to", 10, right=False)]
-    columns += [TableColumn(judged.metric.name, f"{judged.metric.title}, %", 9) for judged in JUDGED]
-    rows = [{"baseline": other, **{n: _spread(s) for n, s in figures.items()}} for other, figures in verdicts.relative().items()]
-    return columns, rows
-
-
-def _spread(shares: tuple[float, float, float]) -> str:
-    """`+22.3 (+11.0 to +35.4)`, in per cent; one number where all are one."""
-    mean, least, most = (_signed(100.0 * share) for share in shares)
-    return mean if least == most else f"{mean} ({least} to {most})"
-
-
-def _table_row(pair: tuple[str, str], rows: Iterable[Verdict]) -> dict[str, str]:
-    texts = {"scenario": pair[0], "baseline": pair[1]}
-    for row in rows:
-        name, relative = row.judged.metric.name, row.difference.paired.relative
-        texts["pairs"] = str(row.difference.paired.pairs)
-        texts[name] = f"{difference_in_words(row)}{'*' if row.best else ' '}"
-        texts[f"{name}_verdict"] = verdict_in_words(row)
-        texts[f"{name}_relative"] = NOTHING if relative is None else _signed(100.0 * relative)
-        texts[f"{name}_p"] = NOTHING if row.p_holm is None else f"{row.p_holm:.2g}"
-    return texts
-
-
-def difference_in_words(row: Verdict) -> str:
-    """`+0.726 ± 0.082`, in points or per cent; `0` where nothing differs."""
-    mean, half = row.shown(row.difference.paired.mean), row.shown(row.difference.half)
-    if mean is None:
-        return NOTHING
-    if mean == 0.0 and not half:
-        return "0"
-    places = _places(max(abs(mean), half or 0.0))
-    return f"{mean:+,.{places}f}" if half is None else f"{mean:+,.{places}f} ± {half:,.{places}f}"
-
-
-def verdict_in_words(row: Verdict) -> str:
-    """`yes`, `yes, better`, `no, worse` and so on; the claim alone for a figure without a margin."""
-    if row.difference.paired.low is None:
-        return NOTHING
-    if row.holds is None:
-        return row.claim or NOTHING
-    return ("yes" if row.holds else "no") + (f", {row.claim}" if row.claim else "")
-
-
-def _signed(value: float) -> str:
-    """With three digits, and with its sign unless it is nothing."""
-    return "0" if value == 0.0 else f"{value:+,.{_places(abs(value))}f}"
-
-
-def _places(size: float) -> int:
-    return 2 if size == 0.0 else min(3, max(0, 2 - math.floor(math.log10(size))))

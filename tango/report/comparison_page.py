@@ -19,7 +19,8 @@ from tango import __version__
 from tango.control.comparison import BOUNDED, CellResult, Comparison, Difference
 from tango.control.comparison_intervals import finite
 from tango.control.comparison_metrics import METRICS, NOTHING, Metric
-from tango.control.comparison_verdicts import Verdicts, relative_table
+from tango.control.comparison_verdicts import Verdicts
+from tango.control.verdict_tables import relative_table
 from tango.report.comparison_charts import (
     Group,
     Panel,
