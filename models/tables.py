@@ -11,6 +11,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     DateTime,
     Double,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
     Table,
@@ -307,7 +309,70 @@ checkpoint = Table(
     Column("trained", JSONB, nullable=False),
     Column("note", Text, nullable=False),
     _timestamp("registered_at", default=True),
+    Column("policy", Text, nullable=False, server_default=text("'dcg-be'")),
+    Column("code_version", Text, nullable=False, server_default=text("''")),
+    Column("scores", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("size_bytes", Integer),
+    Column("refused", Text, nullable=False, server_default=text("''")),
+    _timestamp("refused_at"),
     Index("checkpoint_digest", "digest", unique=True),
+)
+
+# Aside, so that whoever lists checkpoints reads no weights.
+checkpoint_file = Table(
+    "checkpoint_file",
+    metadata,
+    Column("checkpoint_id", Integer, primary_key=True, autoincrement=False),
+    Column("content", LargeBinary, nullable=False),
+    CheckConstraint("octet_length(content) <= 16777216"),
+)
+
+# One row, `be`: what the scheduler looks at once a tick.
+checkpoint_role = Table(
+    "checkpoint_role",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("generation", BigInteger, nullable=False, server_default=text("0")),
+    Column("live", Text, nullable=False, server_default=text("''")),
+    Column("before", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("shadow", Text, nullable=False, server_default=text("''")),
+    Column("configured", Text, nullable=False, server_default=text("''")),
+    Column("deciding", Text, nullable=False, server_default=text("''")),
+    _timestamp("changed_at", default=True),
+)
+
+checkpoint_event = Table(
+    "checkpoint_event",
+    metadata,
+    Column("event_id", BigInteger, Identity(always=True), primary_key=True),
+    _timestamp("at", default=True),
+    Column("action", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+)
+
+shadow_decision = Table(
+    "shadow_decision",
+    metadata,
+    Column("shadow_id", BigInteger, Identity(always=True), primary_key=True),
+    _timestamp("at", default=True),
+    Column("run_ids", ARRAY(Integer), nullable=False),
+    Column("policy", Text, nullable=False),
+    Column("live", Text, nullable=False),
+    Column("candidate", Text, nullable=False),
+    Column("considered", Integer, nullable=False),
+    Column("live_placed", Integer, nullable=False),
+    Column("candidate_placed", Integer, nullable=False),
+    Column("different", Integer, nullable=False),
+    Column("live_cpu_share", Double),
+    Column("candidate_cpu_share", Double),
+    Column("live_ms", Double, nullable=False),
+    Column("candidate_ms", Double),
+    Column("skipped", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Index("shadow_decision_candidate", "candidate", "at"),
 )
 
 lease = Table(

@@ -98,5 +98,33 @@ SELECT run_id, request_id, class, service, cluster, state,
 FROM request WHERE state IN ('released', 'pending')
 """
 
-VIEWS = (RUN_SUMMARY, SERVICE_QOS, NODE_UTILIZATION, SYSTEM_COMPARISON, EVICTION_REASONS, SLOWEST_REQUESTS, QUEUE_POSITION)
+SHADOW_SUMMARY = """
+CREATE VIEW shadow_summary AS
+SELECT s.candidate, max(c.name) AS name, s.live, s.policy, count(*) AS ticks, count(*) FILTER (WHERE s.skipped) AS skipped,
+       coalesce(sum(s.considered) FILTER (WHERE NOT s.skipped), 0) AS considered,
+       coalesce(sum(s.live_placed) FILTER (WHERE NOT s.skipped), 0) AS live_placed,
+       coalesce(sum(s.candidate_placed) FILTER (WHERE NOT s.skipped), 0) AS candidate_placed,
+       coalesce(sum(s.different) FILTER (WHERE NOT s.skipped), 0) AS different,
+       sum(s.different) FILTER (WHERE NOT s.skipped)::float8 / nullif(sum(s.considered) FILTER (WHERE NOT s.skipped), 0)
+           AS share_different,
+       sum(s.live_cpu_share * s.live_placed) FILTER (WHERE NOT s.skipped)
+           / nullif(sum(s.live_placed) FILTER (WHERE NOT s.skipped), 0) AS live_cpu_share,
+       sum(s.candidate_cpu_share * s.candidate_placed) FILTER (WHERE NOT s.skipped)
+           / nullif(sum(s.candidate_placed) FILTER (WHERE NOT s.skipped), 0) AS candidate_cpu_share,
+       avg(s.live_ms) FILTER (WHERE NOT s.skipped) AS live_ms, avg(s.candidate_ms) FILTER (WHERE NOT s.skipped) AS candidate_ms,
+       min(s.at) AS first_at, max(s.at) AS last_at
+FROM shadow_decision s LEFT JOIN checkpoint c ON c.digest = s.candidate
+GROUP BY s.candidate, s.live, s.policy
+"""
+
+VIEWS = (
+    RUN_SUMMARY,
+    SERVICE_QOS,
+    NODE_UTILIZATION,
+    SYSTEM_COMPARISON,
+    EVICTION_REASONS,
+    SLOWEST_REQUESTS,
+    QUEUE_POSITION,
+    SHADOW_SUMMARY,
+)
 VIEW_NAMES = tuple(view.split()[2] for view in VIEWS)

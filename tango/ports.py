@@ -13,6 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.checkpoints import (
+    CheckpointEvent,
+    CheckpointRoles,
+    NewCheckpoint,
+    ShadowDecision,
+    ShadowSummary,
+    StoredCheckpoint,
+)
 from tango.domain.fleet import Fleet
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import BePlan, Eviction, LcPlan, Resize
@@ -279,6 +287,69 @@ class LeaseStore(Protocol):
 
     def release(self, fence: Fence) -> None:
         """Give it up early; nothing happens when it has moved on."""
+        ...
+
+
+class CheckpointStore(Protocol):
+    """The registry of learned checkpoints. Raises: StoreUnavailable, StoreError."""
+
+    def register(self, new: NewCheckpoint, *, rename: bool = False) -> StoredCheckpoint:
+        """Store a checkpoint, with its file where `new` has one. A digest that is known keeps its id, its first note and, unless
+        `rename`, its name; all else follows `new`. A file for one that has a role and was refused raises the generation, so that it is
+        tried again. Raises: RequestRejected for a file that is too large.
+        """
+        ...
+
+    def registered(self) -> list[StoredCheckpoint]:
+        """All of them, newest first, without their files."""
+        ...
+
+    def find(self, named: str) -> StoredCheckpoint:
+        """The one with this name, or whose digest begins so. Raises: UsageError for none or several; the message lists them."""
+        ...
+
+    def content(self, digest: str) -> bytes:
+        """The file of a checkpoint. Raises: CheckpointError where there is none, or where it is not of this digest any more."""
+        ...
+
+    def add_scores(self, digest: str, scores: Mapping[str, Any]) -> None:
+        """Append one evaluation (JSON). A digest that is not known is left alone."""
+        ...
+
+    def roles(self) -> CheckpointRoles:
+        """Who decides; one small row."""
+        ...
+
+    def promote(self, digest: str, *, actor: str) -> CheckpointRoles:
+        """Make it live; what was live before is remembered. Twice: the second changes nothing."""
+        ...
+
+    def demote(self, *, actor: str) -> CheckpointRoles:
+        """Back to what was live before, in the end to the scheduler's own file; from there on nothing changes."""
+        ...
+
+    def shadow(self, digest: str, *, actor: str) -> CheckpointRoles:
+        """Let it decide beside the live one without acting; empty: nobody."""
+        ...
+
+    def decides(self, *, configured: str, deciding: str) -> None:
+        """What the scheduler was started with and what it decides by, for people; no change of a role."""
+        ...
+
+    def used(self, digest: str, *, refused: str) -> None:
+        """Whether the scheduler could use a checkpoint: `refused` says why not, empty clears it. A new refusal is an event."""
+        ...
+
+    def history(self, *, limit: int = 50) -> list[CheckpointEvent]:
+        """Changes of roles and refusals, newest first."""
+        ...
+
+    def record_shadow(self, decision: ShadowDecision, *, fence: Fence) -> bool:
+        """Append what the candidate would have done; False, and nothing is written, where the scheduler's lease has moved on."""
+        ...
+
+    def shadow_summaries(self, candidate: str) -> list[ShadowSummary]:
+        """Its ticks beside each live checkpoint and policy, the latest first."""
         ...
 
 

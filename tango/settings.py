@@ -183,7 +183,9 @@ class Settings:
     kubeconfig: str = ""
     """Path of the kubeconfig of the embedded clusters."""
     checkpoint: str = ""
-    """Path of the BE network's checkpoint; empty: the one that is shipped."""
+    """Path of the BE network's checkpoint; empty: the one that is shipped. What is promoted in the registry goes before it."""
+    checkpoint_policy: str = "dcg-be"
+    """The learned BE policy that `checkpoint` is of; the live system's own by default."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     lc: LcSettings = field(default_factory=LcSettings)

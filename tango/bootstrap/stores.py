@@ -12,6 +12,7 @@ from tango.domain.runs import NewRequests
 from tango.errors import DependencyError, UsageError
 from tango.settings import Settings
 from tango.stack.state import state_home
+from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
@@ -41,6 +42,7 @@ class Stores:
         self.events = PostgresEventLog(self.database)
         self.records = PostgresRunRecords(self.database)
         self.simulations = PostgresSimulationStore(self.database)
+        self.checkpoints = PostgresCheckpointStore(self.database)
 
     def require_fleet(self, requests: NewRequests) -> None:
         """Check that the clusters and services of a run exist here. Raises: UsageError naming those that do not."""

@@ -18,6 +18,8 @@ import structlog
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.stores import Stores
 from tango.control.admission import admit_be
+from tango.control.checkpoint_roles import RolesFollowed
+from tango.control.checkpoints import LIVE_POLICY
 from tango.control.dispatch_lc import dispatch_waiting_lc
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.finish_run import finish_run
@@ -32,8 +34,7 @@ from tango.kube.gateway import KubernetesGateway
 from tango.kube.instance_calls import HttpInstanceCalls
 from tango.ports import Publisher
 from tango.settings import Settings
-from tango.store.checkpoints import PostgresCheckpointStore
-from tango.systems import BePolicy, be_policy, describe_checkpoint, lc_policy, system, warm_up_lc
+from tango.systems import BePolicy, be_policy, lc_policy, read_checkpoint, stored_be_policy, system, warm_up_lc
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,8 @@ class World(Stores):
         self._runs_seen: dict[int, RunInfo] = {}
         self._be_policies: dict[str, BePolicy] = {}
         self._executor: LcExecutor | None = None
+        self._own_checkpoint = ""
+        """Digest of the file that this scheduler was started with."""
 
     @functools.cached_property
     def gateway(self) -> KubernetesGateway:
@@ -65,8 +68,20 @@ class World(Stores):
         return KubernetesGateway(self.fleet.credentials, self.fleet.services, self.settings.kube)
 
     def be_policy_of(self, run_id: int) -> BePolicy:
-        """The BE policy of a run's system."""
-        return self._be_policy(system(self.run_info(run_id).system).be)
+        """The BE policy of a run's system; of the learned one, what is promoted goes before the scheduler's own file."""
+        name = system(self.run_info(run_id).system).be
+        if name == LIVE_POLICY and self.roles.live is not None:
+            return self.roles.live
+        return self._be_policy(name)
+
+    @functools.cached_property
+    def roles(self) -> RolesFollowed:
+        """The registry's roles, as this process carries them out."""
+        return RolesFollowed(
+            self.checkpoints,
+            lambda name, content, where: stored_be_policy(name, content, where, self.settings),
+            configured=lambda: self._own_checkpoint,
+        )
 
     def _be_policy(self, name: str) -> BePolicy:
         if name not in self._be_policies:
@@ -74,10 +89,11 @@ class World(Stores):
         return self._be_policies[name]
 
     def _register_checkpoint(self) -> None:
-        """Note the network in force, so that decisions can name it. A database that is away is no reason not to start."""
+        """Note the scheduler's own network, so that decisions can name it. A database that is away is no reason not to start."""
         try:
-            found = describe_checkpoint(self.settings.checkpoint)
-            PostgresCheckpointStore(self.database).register(found.pop("name"), **found)
+            found = read_checkpoint(self.settings.checkpoint)
+            self._own_checkpoint = found.digest
+            self.checkpoints.register(found)
         except TangoError as error:
             log.warning("checkpoint_not_registered", reason=str(error))
 
@@ -86,6 +102,10 @@ class World(Stores):
         if places_be:
             self._be_policy("dcg-be")
             self._register_checkpoint()
+            try:
+                self.roles.follow()
+            except TangoError as error:  # the first tick begins again
+                log.warning("checkpoint_roles_not_read", reason=str(error))
         else:
             warm_up_lc(self.settings.lc)
 
@@ -174,6 +194,8 @@ class World(Stores):
             clock=self.clock,
             settings=self.settings.be,
             lease=self.settings.lease,
+            roles=self.roles,
+            checkpoints=self.checkpoints,
         )
 
     def reassure(self) -> dict[str, int]:

@@ -9,12 +9,15 @@ from dataclasses import replace
 import numpy as np
 import structlog
 
+from tango.control.checkpoint_roles import RolesFollowed
+from tango.control.shadow import shadow_decision
+from tango.domain.checkpoints import ShadowDecision
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending, Outcome, Reason, RequestState
 from tango.domain.runs import DecisionRecord, PendingBatch, Placement
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import ClusterError, DependencyError, Fenced
-from tango.ports import Clock, ClusterGateway, FleetStore, LeaseStore, RequestStore
+from tango.errors import ClusterError, DependencyError, Fenced, TangoError
+from tango.ports import CheckpointStore, Clock, ClusterGateway, Fence, FleetStore, LeaseStore, RequestStore
 from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy
 
@@ -34,8 +37,13 @@ def place_pending_be(
     clock: Clock,
     settings: BeSettings,
     lease: LeaseSettings,
+    roles: RolesFollowed | None = None,
+    checkpoints: CheckpointStore | None = None,
 ) -> dict[str, int]:
     """Run one scheduling cycle; give what it did.
+
+    `roles` are followed before anything is gathered, so that loading a promoted checkpoint is no part of a decision; its candidate
+    decides once all else is done, and `checkpoints` keeps what it would have done.
 
     Beat may fire twice and a dead scheduler may come back: the lease keeps cycles single, and its epoch, checked in the
     transaction that records the plan, keeps an overtaken one from writing.
@@ -43,6 +51,8 @@ def place_pending_be(
     fence = leases.acquire(LEASE, owner=owner, ttl_s=settings.lease_ttl_s)
     if fence is None:
         return {"considered": 0, "placed": 0}
+    if roles is not None:
+        roles.follow()
     # 1. Gather.
     begin = time.perf_counter()
     batch = requests.pending_be(limit=settings.batch_limit)
@@ -68,7 +78,7 @@ def place_pending_be(
         shed=0,
         snapshot_ms=(gathered - begin) * 1e3,
         decide_ms=(decided - gathered) * 1e3,
-        note=plan.fallback_reason,
+        note="; ".join(filter(None, (plan.fallback_reason, roles.remark if roles else ""))),
     )
     try:
         placements = requests.record_placement(batch, plan, snapshot, decision, fence=fence, lease_s=lease.placement_s)
@@ -85,7 +95,20 @@ def place_pending_be(
         decide_ms=round(decision.decide_ms, 2),
         kube_ms=round((time.perf_counter() - decided) * 1e3, 1),
     )
+    # 4. Compare, when nothing waits for it any more.
+    candidate = roles.candidate if roles is not None else None
+    if candidate is not None and checkpoints is not None:
+        shadow = shadow_decision(candidate, pending, snapshot, plan, decision.decide_ms, settings)
+        _record(shadow, checkpoints, fence)
     return {"considered": len(batch.pending), "placed": len(placements) - refused}
+
+
+def _record(shadow: ShadowDecision, checkpoints: CheckpointStore, fence: Fence) -> None:
+    """Keep what the candidate would have done; a store that fails here fails nobody."""
+    try:
+        checkpoints.record_shadow(shadow, fence=fence)
+    except TangoError as error:
+        log.warning("shadow_not_recorded", reason=str(error))
 
 
 def _by_rows_of(snapshot: FleetSnapshot, batch: PendingBatch) -> BePending:

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
+from tango.domain.checkpoints import MOST_BYTES
 from tango.errors import CheckpointError
 from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
 
 FORMAT_VERSION = 1
-MOST_BYTES = 16 * 2**20
 MOST_HIDDEN = 1024
 
 
@@ -60,7 +60,12 @@ def load_checkpoint(path: Path, policy: str = "dcg-be") -> Checkpoint:
     Raises: CheckpointError with what was found and expected, for a file that is missing, too large, damaged, of another format, policy
     or feature schema, or whose weights do not fit or are not finite.
     """
-    found, digest = read_file(path, policy=policy, schema=SCHEMA)
+    return checkpoint_of(read_bytes(path), path, policy)
+
+
+def checkpoint_of(content: bytes, path: Path, policy: str) -> Checkpoint:
+    """The placement network in a file's content; `path` says where it came from. Raises: as `load_checkpoint`."""
+    found = checked(content, path, policy=policy, schema=SCHEMA)
     network = PlacementNetwork(width_of(found, path))
     try:
         network.load_state_dict(found["weights"])
@@ -73,7 +78,7 @@ def load_checkpoint(path: Path, policy: str = "dcg-be") -> Checkpoint:
     return Checkpoint(
         network=network,
         name=str(found.get("name", path.stem)),
-        digest=digest,
+        digest=hashlib.sha256(content).hexdigest(),
         path=str(path),
         trained=trained if isinstance(trained, dict) else {},
     )
@@ -90,31 +95,45 @@ def write_file(content: dict[str, Any], path: Path) -> str:
     return hashlib.sha256(held.getvalue()).hexdigest()
 
 
-def read_file(path: Path, *, policy: str, schema: str) -> tuple[dict[str, Any], str]:
-    """What a checkpoint of this policy and feature list holds, and its SHA-256. Raises: CheckpointError."""
+def read_bytes(path: Path) -> bytes:
+    """A file of a size that a checkpoint may have. Raises: CheckpointError."""
     try:
         size = path.stat().st_size
         if size > MOST_BYTES:
             raise CheckpointError(f"checkpoint {path} has {size} bytes, expected at most {MOST_BYTES}")
-        content = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from error
+
+
+def parsed(content: bytes, path: Path) -> dict[str, Any]:
+    """What a checkpoint of any policy holds. Raises: CheckpointError for one that is damaged or of another format."""
     try:
         # weights_only: tensors and plain containers, never code.
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise CheckpointError(f"checkpoint {path} is damaged: {str(error).splitlines()[0][:120]}") from error
+        raise CheckpointError(f"checkpoint {path} is damaged: {(str(error).splitlines() or ['?'])[0][:120]}") from error
     if not isinstance(found, dict) or found.get("format_version") != FORMAT_VERSION:
         version = found.get("format_version") if isinstance(found, dict) else None
         raise CheckpointError(f"checkpoint {path} has format {version}, expected {FORMAT_VERSION}; train it again")
-    # Files from before there were other learned policies name none.
-    if found.get("policy", "dcg-be") != policy:
-        raise CheckpointError(f"checkpoint {path} is of policy {found.get('policy', 'dcg-be')!r}, expected one of {policy!r}")
+    return found
+
+
+def policy_of(found: dict[str, Any]) -> str:
+    """The policy that a checkpoint is of; files from before there were others name none."""
+    return str(found.get("policy", "dcg-be"))
+
+
+def checked(content: bytes, path: Path, *, policy: str, schema: str) -> dict[str, Any]:
+    """What a checkpoint of this policy and feature list holds. Raises: CheckpointError."""
+    found = parsed(content, path)
+    if policy_of(found) != policy:
+        raise CheckpointError(f"checkpoint {path} is of policy {policy_of(found)!r}, expected one of {policy!r}")
     if found.get("feature_schema") != schema:
         raise CheckpointError(
             f"checkpoint {path} was trained on other features than this version of Tango computes; train it again"
         )
-    return found, hashlib.sha256(content).hexdigest()
+    return found
 
 
 def width_of(found: dict[str, Any], path: Path) -> int:

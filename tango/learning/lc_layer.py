@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from tango.errors import CheckpointError
-from tango.learning.checkpoint import read_file, shipped_path, width_of, write_file
+from tango.learning.checkpoint import checked, read_bytes, shipped_path, width_of, write_file
 from tango.scheduling import lc_dispatch
 from tango.scheduling.lc_policies import LcRule, ScoredLayer
 
@@ -54,7 +54,12 @@ def load_layer(path: Path, policy: str = POLICY) -> ScoredLayer:
     Raises: CheckpointError with what was found and expected, for a file that is missing, too large, damaged, of another format, policy
     or feature list, or whose weights do not fit or are not finite.
     """
-    found, _ = read_file(path, policy=policy, schema=SCHEMA)
+    return layer_of(read_bytes(path), path, policy)
+
+
+def layer_of(content: bytes, path: Path, policy: str = POLICY) -> ScoredLayer:
+    """The layer in a file's content; `path` says where it came from. Raises: as `load_layer`."""
+    found = checked(content, path, policy=policy, schema=SCHEMA)
     hidden = width_of(found, path)
     expected = {"layer": (hidden, lc_dispatch.LEARNED_FEATURES + 1), "head": (hidden,)}
     weights = found.get("weights")

@@ -19,7 +19,7 @@ from tango.domain.smallest import smallest_pending, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
 from tango.learning.assignment import Demand, Scorer, assign
-from tango.learning.checkpoint import Checkpoint, load_checkpoint, shipped_path
+from tango.learning.checkpoint import Checkpoint, checkpoint_of, load_checkpoint, shipped_path
 from tango.learning.features import Kinds, fleet_graph, kinds_of, node_room, sizes_of
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.settings import BeSettings
@@ -61,6 +61,20 @@ def demand_of(pending: BePending, kinds: Kinds) -> Demand:
     return Demand(of_request=kinds.of_request, sizes=sizes_of(pending), scored=kinds.sizes, least=kinds.least)
 
 
+def tried_checkpoint(content: bytes, path: Path, policy: str) -> Checkpoint:
+    """A checkpoint that has decided once, so that the first tick with it waits for nothing.
+
+    Raises: CheckpointError as `load_checkpoint`, and where the network's scores are not finite.
+    """
+    found = checkpoint_of(content, path, policy)
+    torch.set_num_threads(1)
+    try:
+        place_by_network(found.network, smallest_pending(), smallest_snapshot())
+    except (FloatingPointError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {path} cannot decide: {str(error)[:120]}; train it again") from error
+    return found
+
+
 class NetworkBePolicy:
     """Places BE requests by the network of a checkpoint (`dcg-be`, `gnn-sac`); `fallback` decides, and the plan says why, when
 
@@ -70,15 +84,26 @@ class NetworkBePolicy:
     Thread-safe as long as one tick runs at a time, which the scheduler's lease sees to.
     """
 
-    def __init__(self, name: str, path: str, *, fallback: Fallback, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        *,
+        fallback: Fallback,
+        clock: Callable[[], float] = time.monotonic,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
+        """By `checkpoint`, or by the one of the file at `path`; empty: the shipped one."""
         self._name = name
         self._fallback = fallback
         self._clock = clock
         self._slow = 0
         self._rests_until_s = -np.inf
-        self.checkpoint: Checkpoint | None = None
+        self.checkpoint = checkpoint
         self.refused = ""
         torch.set_num_threads(1)
+        if checkpoint is not None:
+            return
         try:
             self.checkpoint = load_checkpoint(Path(path) if path else shipped_path(name), name)
             # torch and the compiled loop take a second for their first call: before the first request, not in its tick.

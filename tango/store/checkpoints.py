@@ -1,70 +1,230 @@
-"""Learned networks that have decided here: what was loaded, from where, and how it was trained."""
+"""Learned checkpoints, their files and who decides: implements `tango.ports.CheckpointStore`.
+
+Files lie in a table of their own, so that no listing reads them. Every change of a role is one statement on the one row of
+`checkpoint_role`, with its event in the same transaction.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from psycopg2.extras import Json
 
-from tango.store.database import Database
+from tango.domain.checkpoints import (
+    MOST_BYTES,
+    SHORT,
+    CheckpointEvent,
+    CheckpointRoles,
+    NewCheckpoint,
+    ShadowDecision,
+    ShadowSummary,
+    StoredCheckpoint,
+    chosen,
+)
+from tango.errors import CheckpointError, RequestRejected, UsageError
+from tango.ports import Fence
+from tango.store.database import Cursor, Database
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredCheckpoint:
-    """A registered network; `decision.checkpoint` and `run show` name it by the first letters of its digest."""
-
-    checkpoint_id: int
-    name: str
-    digest: str
-    """SHA-256 of the file, in hexadecimal."""
-    format_version: int
-    feature_schema: str
-    """SHA-256 of the list of features it was trained on."""
-    path: str
-    """Where it was last loaded from."""
-    trained: dict[str, Any]
-    """Training configuration and scores, as the training run wrote them."""
-    note: str
-    registered_at: datetime
+_REGISTER = """
+INSERT INTO checkpoint AS c (name, policy, digest, format_version, feature_schema, path, trained, code_version, note, size_bytes)
+VALUES (%(name)s, %(policy)s, %(digest)s, %(format_version)s, %(feature_schema)s, %(path)s, %(trained)s, %(code_version)s, %(note)s,
+        %(size_bytes)s)
+ON CONFLICT (digest) DO UPDATE SET
+    name = CASE WHEN %(rename)s THEN excluded.name ELSE c.name END, policy = excluded.policy,
+    format_version = excluded.format_version, feature_schema = excluded.feature_schema, path = excluded.path,
+    trained = excluded.trained, code_version = excluded.code_version, size_bytes = coalesce(excluded.size_bytes, c.size_bytes)
+RETURNING checkpoint_id
+"""
+_COLUMNS = tuple(f.name for f in dataclasses.fields(StoredCheckpoint))
+_ROLES = tuple(f.name for f in dataclasses.fields(CheckpointRoles))
+_SHADOW = tuple(f.name for f in dataclasses.fields(ShadowDecision))
+_SUMMARY = tuple(f.name for f in dataclasses.fields(ShadowSummary))
+_EVENT = "INSERT INTO checkpoint_event (action, digest, before, actor, note) VALUES (%s, %s, %s, %s, %s)"
 
 
 class PostgresCheckpointStore:
-    """Keeps one row a network, known by its digest."""
+    """One row a checkpoint, known by its digest; one row for the roles."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def register(
-        self,
-        name: str,
-        *,
-        digest: str,
-        format_version: int,
-        feature_schema: str,
-        path: str,
-        trained: Mapping[str, object],
-        note: str = "",
-    ) -> int:
-        """Note a network and give its id. A digest that is known keeps its id and its first note; its path follows the file."""
-        found = self._database.rows(
-            """
-            INSERT INTO checkpoint (name, digest, format_version, feature_schema, path, trained, note)
-            VALUES (%s, %s, %s, %s, %s, %s, %s)
-            ON CONFLICT (digest) DO UPDATE SET path = excluded.path
-            RETURNING checkpoint_id
-            """,
-            (name, digest, format_version, feature_schema, path, Json(dict(trained)), note),
-        )
-        return int(found[0][0])
+    # ---- what there is -------------------------------------------------------------------------------------------------------
 
-    def list(self) -> list[StoredCheckpoint]:
-        """All of them, newest first."""
-        rows = self._database.rows(
-            "SELECT checkpoint_id, name, digest, format_version, feature_schema, path, trained, note, registered_at "
-            "FROM checkpoint ORDER BY checkpoint_id DESC"
+    def register(self, new: NewCheckpoint, *, rename: bool = False) -> StoredCheckpoint:
+        """Insert or renew by digest."""
+        size = None if new.content is None else len(new.content)
+        if size is not None and size > MOST_BYTES:
+            raise RequestRejected(f"checkpoint {new.path} has {size} bytes, expected at most {MOST_BYTES}")
+        values = dataclasses.asdict(new) | {"trained": Json(dict(new.trained)), "size_bytes": size, "rename": rename}
+        values.pop("content")
+
+        def insert(cursor: Cursor) -> None:
+            cursor.execute(_REGISTER, values)
+            (checkpoint_id,) = cursor.fetchone() or (0,)
+            if new.content is not None:
+                cursor.execute(
+                    "INSERT INTO checkpoint_file (checkpoint_id, content) VALUES (%s, %s) "
+                    "ON CONFLICT (checkpoint_id) DO UPDATE SET content = excluded.content",
+                    (checkpoint_id, new.content),
+                )
+                # Whoever has a role and was refused is tried again.
+                cursor.execute(
+                    "UPDATE checkpoint_role SET generation = generation + 1 WHERE %(d)s IN (live, shadow) "
+                    "AND EXISTS (SELECT FROM checkpoint WHERE digest = %(d)s AND refused <> '')",
+                    {"d": new.digest},
+                )
+
+        self._database.run(insert)
+        return next(c for c in self.registered() if c.digest == new.digest)
+
+    def registered(self) -> list[StoredCheckpoint]:
+        """All of them, newest first, without their files."""
+        rows = self._database.rows(f"SELECT {', '.join(_COLUMNS)} FROM checkpoint ORDER BY checkpoint_id DESC")
+        return [StoredCheckpoint(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+
+    def find(self, named: str) -> StoredCheckpoint:
+        """By name or first letters of the digest."""
+        known = self.registered()
+        found = chosen(named, known)
+        if len(found) == 1:
+            return found[0]
+        shown = ", ".join(f"{c.name} ({c.digest[:SHORT]})" for c in (found or known)[:10]) or "none"
+        if found:
+            raise UsageError(f"{len(found)} checkpoints are called {named!r}: {shown}; name one by its digest")
+        raise UsageError(
+            f"there is no checkpoint {named!r}, expected a name or the first letters of a digest; registered: {shown}. "
+            "Register a file with `tango checkpoint add FILE`"
         )
-        columns = StoredCheckpoint.__slots__
-        return [StoredCheckpoint(**dict(zip(columns, row, strict=True))) for row in rows]
+
+    def content(self, digest: str) -> bytes:
+        """The file, its size and digest checked again."""
+        rows = self._database.rows(
+            "SELECT f.content FROM checkpoint c JOIN checkpoint_file f USING (checkpoint_id) "
+            "WHERE c.digest = %s AND octet_length(f.content) <= %s",
+            (digest, MOST_BYTES),
+        )
+        if not rows:
+            raise CheckpointError(
+                f"checkpoint {digest[:SHORT]} has no file in the registry; add it again with `tango checkpoint add FILE`"
+            )
+        content = bytes(rows[0][0])
+        found = hashlib.sha256(content).hexdigest()
+        if found != digest:
+            raise CheckpointError(
+                f"the registry's file of checkpoint {digest[:SHORT]} is damaged: its digest is {found[:SHORT]}, expected "
+                f"{digest[:SHORT]}; add it again with `tango checkpoint add FILE`"
+            )
+        return content
+
+    def add_scores(self, digest: str, scores: Mapping[str, Any]) -> None:
+        """Append one evaluation."""
+        self._database.run(
+            lambda cursor: cursor.execute(
+                "UPDATE checkpoint SET scores = scores || jsonb_build_array(%s::jsonb) WHERE digest = %s",
+                (Json(dict(scores)), digest),
+            ),
+            once=True,
+        )
+
+    # ---- who decides ---------------------------------------------------------------------------------------------------------
+
+    def roles(self) -> CheckpointRoles:
+        """The one row."""
+        rows = self._database.rows(f"SELECT {', '.join(_ROLES)} FROM checkpoint_role WHERE scope = 'be'")
+        return _roles(rows[0]) if rows else CheckpointRoles()
+
+    def promote(self, digest: str, *, actor: str) -> CheckpointRoles:
+        """Push."""
+        return self._change("promote", actor, lambda r: replace(r, live=digest, before=(*r.before, r.live) if r.live else r.before))
+
+    def demote(self, *, actor: str) -> CheckpointRoles:
+        """Pop."""
+        return self._change("demote", actor, lambda r: replace(r, live=r.before[-1] if r.before else "", before=r.before[:-1]))
+
+    def shadow(self, digest: str, *, actor: str) -> CheckpointRoles:
+        """Set or clear."""
+        return self._change("shadow" if digest else "shadow-off", actor, lambda r: replace(r, shadow=digest))
+
+    def decides(self, *, configured: str, deciding: str) -> None:
+        """The scheduler's word; no change of a role."""
+        self._database.execute(
+            "UPDATE checkpoint_role SET configured = %(c)s, deciding = %(d)s "
+            "WHERE scope = 'be' AND (configured, deciding) <> (%(c)s, %(d)s)",
+            {"c": configured, "d": deciding},
+        )
+
+    def used(self, digest: str, *, refused: str) -> None:
+        """Note a refusal once, or that there is none any more."""
+
+        def note(cursor: Cursor) -> None:
+            cursor.execute(
+                "UPDATE checkpoint SET refused = %(why)s, refused_at = CASE WHEN %(why)s = '' THEN NULL ELSE now() END "
+                "WHERE digest = %(digest)s AND refused <> %(why)s",
+                {"why": refused, "digest": digest},
+            )
+            if cursor.rowcount and refused:
+                cursor.execute(_EVENT, ("refuse", digest, "", "scheduler", refused))
+
+        self._database.run(note)
+
+    def history(self, *, limit: int = 50) -> list[CheckpointEvent]:
+        """Newest first."""
+        rows = self._database.rows(
+            "SELECT at, action, digest, before, actor, note FROM checkpoint_event ORDER BY event_id DESC LIMIT %s", (limit,)
+        )
+        return [CheckpointEvent(at=r[0], action=r[1], digest=r[2], before=r[3], actor=r[4], note=r[5]) for r in rows]
+
+    # ---- candidates ----------------------------------------------------------------------------------------------------------
+
+    def record_shadow(self, decision: ShadowDecision, *, fence: Fence) -> bool:
+        """One row, under the scheduler's fence."""
+        values = dataclasses.asdict(decision) | {"run_ids": list(decision.run_ids)}
+        given = ", ".join(f"%({name})s" for name in _SHADOW)
+        written = self._database.execute(
+            f"INSERT INTO shadow_decision ({', '.join(_SHADOW)}) SELECT {given} FROM lease "
+            "WHERE name = %(fence_name)s AND owner = %(fence_owner)s AND epoch = %(fence_epoch)s AND expires_at > now()",
+            values | {"fence_name": fence.name, "fence_owner": fence.owner, "fence_epoch": fence.epoch},
+        )
+        return written > 0
+
+    def shadow_summaries(self, candidate: str) -> list[ShadowSummary]:
+        """From the view."""
+        rows = self._database.rows(
+            f"SELECT {', '.join(_SUMMARY)} FROM shadow_summary WHERE candidate = %s ORDER BY last_at DESC", (candidate,)
+        )
+        return [ShadowSummary(**_numbers(dict(zip(_SUMMARY, row, strict=True)))) for row in rows]
+
+    def _change(self, action: str, actor: str, changed: Callable[[CheckpointRoles], CheckpointRoles]) -> CheckpointRoles:
+        """Change the roles under the row's lock, with an event; nothing where they are so already."""
+
+        def change(cursor: Cursor) -> CheckpointRoles:
+            cursor.execute(f"SELECT {', '.join(_ROLES)} FROM checkpoint_role WHERE scope = 'be' FOR UPDATE")
+            old = _roles(cursor.fetchall()[0])
+            new = changed(old)
+            if (new.live, new.shadow) == (old.live, old.shadow):
+                return old
+            new = replace(new, generation=old.generation + 1)
+            cursor.execute(
+                "UPDATE checkpoint_role SET live = %s, before = %s, shadow = %s, generation = %s, changed_at = now() "
+                "WHERE scope = 'be'",
+                (new.live, list(new.before), new.shadow, new.generation),
+            )
+            of = "shadow" if action.startswith("shadow") else "live"
+            cursor.execute(_EVENT, (action, getattr(new, of), getattr(old, of), actor, ""))
+            return new
+
+        return self._database.run(change, once=True)
+
+
+def _roles(row: tuple[Any, ...]) -> CheckpointRoles:
+    values = dict(zip(_ROLES, row, strict=True))
+    return CheckpointRoles(**values | {"before": tuple(values["before"])})
+
+
+def _numbers(values: dict[str, Any]) -> dict[str, Any]:
+    """Sums come as decimals."""
+    return {k: int(v) if k in ("considered", "live_placed", "candidate_placed", "different") else v for k, v in values.items()}

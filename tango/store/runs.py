@@ -194,7 +194,8 @@ class PostgresRunStore:
             cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
             for table in ("attempt", "run_metric", "node_sample", "scaling_event", "simulation", "run"):
                 cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
-            cursor.execute("DELETE FROM decision WHERE run_ids = ARRAY[%s]", (run_id,))
+            for table in ("decision", "shadow_decision"):
+                cursor.execute(f"DELETE FROM {table} WHERE run_ids = ARRAY[%s]", (run_id,))
 
         self._database.run(delete)
 

@@ -19,6 +19,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tango.domain.checkpoints import NewCheckpoint
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
@@ -121,8 +122,7 @@ def be_policy(name: str, settings: Settings) -> BePolicy:
     if name in LEARNED_BE:
         from tango.learning.policy import NetworkBePolicy
 
-        # The setting names the checkpoint of the live system's own network.
-        path = settings.checkpoint if name == "dcg-be" else ""
+        path = settings.checkpoint if name == settings.checkpoint_policy else ""
         learned: BePolicy = NetworkBePolicy(name, path, fallback=_BE[settings.be.fallback_policy])
         return learned
     policy: BePolicy = _load("be", name)
@@ -135,20 +135,29 @@ def warm_up_lc(settings: LcSettings) -> None:
         policy(smallest_arrivals(), smallest_snapshot(), settings)
 
 
-def describe_checkpoint(path: str) -> dict[str, Any]:
-    """`name digest format_version feature_schema path trained` of the checkpoint in force. Raises: CheckpointError."""
-    from tango.learning.checkpoint import FORMAT_VERSION, load_checkpoint, shipped_path
-    from tango.learning.features import SCHEMA
+def stored_be_policy(name: str, content: bytes, where: str, settings: Settings) -> BePolicy:
+    """A learned BE policy by the content of a checkpoint's file; `where` names it in messages.
 
-    found = load_checkpoint(Path(path) if path else shipped_path())
-    return {
-        "name": found.name,
-        "digest": found.digest,
-        "format_version": FORMAT_VERSION,
-        "feature_schema": SCHEMA,
-        "path": found.path,
-        "trained": found.trained,
-    }
+    Raises: CheckpointError where it cannot decide by it.
+    """
+    from tango.learning.policy import NetworkBePolicy, tried_checkpoint
+
+    checkpoint = tried_checkpoint(content, Path(where), name)
+    learned: BePolicy = NetworkBePolicy(name, "", fallback=_BE[settings.be.fallback_policy], checkpoint=checkpoint)
+    return learned
+
+
+def read_checkpoint(path: str = "", *, name: str | None = None, note: str = "") -> NewCheckpoint:
+    """A checkpoint's file of any learned policy, read, tried and described; empty: the shipped one of `dcg-be`.
+
+    Raises: CheckpointError with what was found and expected.
+    """
+    from tango.learning.acceptance import accepted
+    from tango.learning.checkpoint import read_bytes, shipped_path
+
+    file = Path(path) if path else shipped_path()
+    found = accepted(read_bytes(file), file)
+    return replace(found, name=name or found.name, note=note)
 
 
 @cache

@@ -1,0 +1,115 @@
+"""The registry's roles as a scheduler carries them out: looked at once a tick, loaded between decisions.
+
+A checkpoint that cannot be used changes nothing: what decided goes on, the reason stands in every decision row, in the log and in the
+registry. Files come from the store, so that a scheduler on any host can use what was registered on another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from tango.control.checkpoints import LIVE_POLICY
+from tango.domain.checkpoints import SHORT, CheckpointRoles
+from tango.errors import CheckpointError, UsageError
+from tango.ports import CheckpointStore
+from tango.systems import BePolicy
+
+log = structlog.get_logger(__name__)
+
+Load = Callable[[str, bytes, str], BePolicy]
+"""(policy's name, file's content, what to call it) → the policy. Raises: CheckpointError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What decides in the shadow."""
+
+    digest: str
+    policy: BePolicy | None
+    refused: str = ""
+    """Why there is no policy."""
+
+
+class RolesFollowed:
+    """Who decides here. `follow` once a tick, before the decision; thread-safe."""
+
+    def __init__(self, store: CheckpointStore, load: Load, *, configured: Callable[[], str]) -> None:
+        """`configured` gives the digest of the scheduler's own file, empty where it has none that can be used."""
+        self._store, self._load, self._configured = store, load, configured
+        self._lock = threading.Lock()
+        self._seen: int | None = None
+        self._live_digest = ""
+        self.live: BePolicy | None = None
+        """What was promoted; None: the scheduler's own file decides."""
+        self.candidate: Candidate | None = None
+        self.remark = ""
+        """For the decision row: what should decide and cannot."""
+
+    def follow(self) -> None:
+        """Look at the registry, and load what has a role since the last time.
+
+        Raises: StoreUnavailable; then the next call begins again.
+        """
+        with self._lock:
+            roles = self._store.roles()
+            if roles.generation == self._seen:
+                return
+            self._follow_live(roles)
+            self._follow_shadow(roles)
+            self._store.decides(configured=self._configured(), deciding=self._live_digest or self._configured())
+            self._seen = roles.generation
+
+    def _follow_live(self, roles: CheckpointRoles) -> None:
+        self.remark = ""
+        if not roles.live:
+            self.live, self._live_digest = None, ""
+            return
+        policy, refused = self._loaded(roles.live, LIVE_POLICY)
+        if policy is not None:
+            self.live, self._live_digest = policy, roles.live
+            return
+        self.remark = f"promoted {roles.live[:SHORT]} refused: {refused}"
+        if self._seen is not None or self.live is not None:
+            return
+        # A scheduler that starts goes back as `demote` would.
+        for digest in reversed(roles.before):
+            policy, _ = self._loaded(digest, LIVE_POLICY)
+            if policy is not None:
+                self.live, self._live_digest = policy, digest
+                return
+
+    def _follow_shadow(self, roles: CheckpointRoles) -> None:
+        if not roles.shadow:
+            self.candidate = None
+            return
+        policy, refused = self._loaded(roles.shadow, None)
+        self.candidate = Candidate(digest=roles.shadow, policy=policy, refused=refused)
+
+    def _loaded(self, digest: str, expected: str | None) -> tuple[BePolicy | None, str]:
+        """The policy, or why there is none; told to the registry either way."""
+        began_s, refused, policy = time.perf_counter(), "", None
+        if self.live is not None and digest == self._live_digest and expected == LIVE_POLICY:
+            return self.live, ""
+        if (
+            self.candidate is not None
+            and digest == self.candidate.digest
+            and self.candidate.policy is not None
+            and expected is None
+        ):
+            return self.candidate.policy, ""
+        try:
+            found = self._store.find(digest)
+            where = f"{found.name} ({digest[:SHORT]})"
+            policy = self._load(expected or found.policy, self._store.content(digest), where)
+        except (CheckpointError, UsageError) as error:
+            refused = str(error)
+            log.warning("checkpoint_refused", digest=digest[:SHORT], reason=refused)
+        else:
+            log.info("checkpoint_loaded", digest=digest[:SHORT], load_ms=round((time.perf_counter() - began_s) * 1e3, 1))
+        self._store.used(digest, refused=refused)
+        return policy, refused

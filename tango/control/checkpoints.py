@@ -1,0 +1,71 @@
+"""The registry of checkpoints: what enters it, and what may be given a role. What a scheduler does with it: `checkpoint_roles`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tango.domain.checkpoints import SHORT, CheckpointRoles, StoredCheckpoint
+from tango.errors import CheckpointError, RequestRejected, UsageError
+from tango.ports import CheckpointStore
+from tango.settings import Settings
+from tango.systems import read_checkpoint, stored_be_policy
+
+LIVE_POLICY = "dcg-be"
+"""The learned BE policy of the live system: what a promoted checkpoint must be of."""
+SHADOW_POLICIES = ("dcg-be", "gnn-sac")
+
+
+def register_checkpoint(
+    path: Path,
+    *,
+    store: CheckpointStore,
+    name: str | None = None,
+    note: str = "",
+    scores: Mapping[str, Any] | None = None,
+) -> StoredCheckpoint:
+    """Put a checkpoint's file into the registry, with a copy of its bytes, and give what is stored.
+
+    For whoever has a file: `tango checkpoint add`, and `tango train` when it is done, which gives the scores of its own evaluation (any
+    JSON; one entry a call) and a note on where it comes from. The training configuration and the version of the code are read from the
+    file's `trained`. The same file twice is one row: a name given then renames it.
+    Raises: CheckpointError for a file that cannot be used, with the reason; StoreUnavailable.
+    """
+    new = read_checkpoint(str(path), name=name, note=note)
+    stored = store.register(new, rename=name is not None)
+    if scores is None:
+        return stored
+    store.add_scores(stored.digest, scores)
+    return store.find(stored.digest)
+
+
+def promote(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:
+    """Make a registered checkpoint live, once this version of Tango could decide by it.
+
+    Raises: UsageError for one that is not there or of another policy; RequestRejected for one that cannot be used: nothing changes.
+    """
+    found = store.find(named)
+    if found.policy != LIVE_POLICY:
+        raise UsageError(f"checkpoint {found.name} is of policy {found.policy!r}, expected one of {LIVE_POLICY!r} to be live")
+    _try(found, store)
+    return found, store.promote(found.digest, actor=actor)
+
+
+def shadow(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:
+    """Let a registered checkpoint decide beside the live one without acting. Raises: as `promote`."""
+    found = store.find(named)
+    if found.policy not in SHADOW_POLICIES:
+        raise UsageError(
+            f"checkpoint {found.name} is of policy {found.policy!r}, expected one of {', '.join(SHADOW_POLICIES)} to place beside "
+            "the live one"
+        )
+    _try(found, store)
+    return found, store.shadow(found.digest, actor=actor)
+
+
+def _try(found: StoredCheckpoint, store: CheckpointStore) -> None:
+    try:
+        stored_be_policy(found.policy, store.content(found.digest), f"{found.name} ({found.digest[:SHORT]})", Settings())
+    except CheckpointError as error:
+        raise RequestRejected(f"{error}; what is live stays") from error
