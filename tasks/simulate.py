@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import replace
 
 from tango.bootstrap.stores import stores
 from tango.control.sweeps import Simulated, simulate_claimed
@@ -33,6 +34,11 @@ def _compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
             "this worker would make another result than the command asks for: its version of Tango, its trace files or its checkpoints "
             f"differ (key {cell.key()[:12]}, expected {claim.key[:12]}). Bring them to the same state and start the worker again."
         )
+    if cell.checkpoint is not None and cell.checkpoint.changed():
+        from tango.bootstrap.checkpoint_files import file_here
+
+        # The file lies on the host of the command; the registry has it for all others.
+        cell = replace(cell, checkpoint=file_here(cell.checkpoint.digest, cell.checkpoint.policy, stores().checkpoints))
     run, requests = simulate_cell(cell, progress=lambda _share, _now_s: stands())
     rows = SimulatedRows(
         outcomes=run.outcomes, losses=run.losses, samples=run.samples, decisions=run.decisions, scaling=run.scaling

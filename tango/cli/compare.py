@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
@@ -139,6 +140,7 @@ def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
 
     fleet = fleet_text(options["fleet_name"])
     systems = systems_of(options["systems"], options)
+    checkpoints = checkpoints_of(systems, options)
     variations = variations_of(options)
     seeds = range(options["first_seed"], options["first_seed"] + options["seeds"])
     workloads = [w for trace in traces for w in workloads_of((trace,), options, resample=not options["as_recorded"])]
@@ -151,6 +153,7 @@ def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
             settings=changes if options["untuned"] else merged(tuned_settings(system), changes),
             variation=label,
             bound=not options["no_bound"],
+            checkpoint=checkpoints.get(system.name),
         )
         for workload in workloads
         for label, changes in variations

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import Column, print_mapping, print_rows, say
 from tango.cli.progress import progress
 from tango.cli.workloads import systems_of, variations_of
@@ -72,6 +73,9 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
     outcomes, samples = records.outcomes(run_id), records.node_samples(run_id)
     fleet = _fleet_of(here, outcomes, samples, fleet_name)
     system = _system_of(system_name, outcomes, options)
+    settings = here.settings
+    if file := checkpoints_of((system,), options).get(system.name):
+        settings = dataclasses.replace(settings, checkpoint=file.path, checkpoint_policy=file.policy)
     delays = live_delays(outcomes, records.decisions(run_id), records.scaling_events(run_id), fleet, here.settings)
     with progress("Simulating", total=100, unit="%") as advance:
         shown = 0.0
@@ -81,7 +85,7 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
             advance(100 * share - shown)
             shown = 100 * share
 
-        run, simulated = replay(outcomes, delays, fleet, system, here.settings, variations[0][1], progress=moved)
+        run, simulated = replay(outcomes, delays, fleet, system, settings, variations[0][1], progress=moved)
     for note in run.notes:
         say(f"note: {note}")
     live = figures_now(run_id, records=records)

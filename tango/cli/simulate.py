@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_options, workloads_of
@@ -93,6 +94,7 @@ def simulate(
         settings=variations[0][1] if options["untuned"] else merged(tuned_settings(systems[0]), variations[0][1]),
         variation=variations[0][0],
         bound=not no_bound,
+        checkpoint=checkpoints_of(systems, options).get(systems[0].name),
     )
     show(_run(cell), output)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tango.cli.output import say
+from tango.domain.checkpoints import SHORT
 from tango.errors import TangoError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def run_on_workers(cells: Sequence[Cell], *, record: bool, fresh: bool, kept: Ke
     for k, found in results.items():
         done(cells[k], found, True)
     wanted = [k for k in range(len(cells)) if k not in results]
+    _register_checkpoints([cells[k] for k in wanted], here)
     ordered = [_ordered(cells[k]) for k in wanted]
     publisher = CeleryPublisher(app)
     opened = start_sweep(ordered, record=record, forget=fresh, store=here.simulations, publisher=publisher)
@@ -83,6 +85,14 @@ def run_on_workers(cells: Sequence[Cell], *, record: bool, fresh: bool, kept: Ke
     return [results[k] for k in range(len(cells))]
 
 
+def _register_checkpoints(cells: Sequence[Cell], here: Stores) -> None:
+    """Put the cells' checkpoints into the registry: a worker on another host has no file of this one."""
+    from tango.control.checkpoints import register_checkpoint
+
+    for path in dict.fromkeys(cell.checkpoint.path for cell in cells if cell.checkpoint is not None):
+        register_checkpoint(Path(path), store=here.checkpoints, note="for a comparison on workers")
+
+
 def _ordered(cell: Cell) -> NewSimulation:
     """The cell as the database takes it. Trace files are named in full: a worker stands in another folder."""
     from tango.domain.simulations import NewSimulation
@@ -117,6 +127,8 @@ def trace_source(cell: Cell) -> str:
         for name, value in sorted(values.items())
         if not (cell.variation and (group, name) in IN_SCENARIO)
     }
+    if cell.checkpoint is not None:
+        others["checkpoint"] = cell.checkpoint.digest[:SHORT]
     return " ".join(
         [cell.scenario, f"{cell.workload.duration_s:g}s", *(f"{name}={_shown(value)}" for name, value in others.items())]
     )

@@ -69,6 +69,11 @@ def rule_options(function: _F) -> _F:
         (
             click.option("--lc", "lc", metavar="POLICY", help="Another LC policy in the system."),
             click.option("--be", "be", metavar="POLICY", help="Another BE policy in the system."),
+            click.option(
+                "--checkpoint",
+                metavar="FILE|NAME|DIGEST",
+                help="Another checkpoint of the learned BE policy: a file, or registered.",
+            ),
             click.option("--sharing", metavar="RULE", help="Another sharing rule in the system: static, hrm or ceres."),
             click.option("--beta", multiple=True, type=click.FloatRange(min=0), help="Interference; default: the fleet's."),
             click.option(

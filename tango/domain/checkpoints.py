@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 16 * 2**20
@@ -153,3 +155,24 @@ def chosen(named: str, known: Sequence[StoredCheckpoint]) -> list[StoredCheckpoi
     if by_name or len(named) < 4:
         return by_name
     return [c for c in known if c.digest.startswith(named.lower())]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointFile:
+    """A checkpoint as a simulation uses it: the file that lies here, and what it must hold."""
+
+    path: str
+    digest: str
+    policy: str
+
+    def changed(self) -> str:
+        """Why the file here cannot be used for it; empty where it can."""
+        try:
+            found = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
+        except OSError as error:
+            return f"checkpoint {self.path} cannot be read: {error.strerror}"
+        if found != self.digest:
+            return (
+                f"checkpoint {self.path} has digest {found[:SHORT]}, expected {self.digest[:SHORT]}: the file was changed meanwhile"
+            )
+        return ""

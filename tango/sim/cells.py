@@ -23,9 +23,10 @@ import numpy as np
 import tango
 from tango.control.comparison import CellLabel, CellResult, cell_result
 from tango.control.metrics import run_metrics
+from tango.domain.checkpoints import CheckpointFile
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
-from tango.errors import UsageError
+from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
 from tango.settings import Settings
@@ -70,6 +71,8 @@ class Cell:
     """What the scenario is called beside its workload, such as `beta=1`."""
     bound: bool = True
     """Whether the offline bound is solved too."""
+    checkpoint: CheckpointFile | None = None
+    """Of the learned BE policy of its kind; None: the shipped one."""
 
     @property
     def scenario(self) -> str:
@@ -86,6 +89,7 @@ class Cell:
             "settings": {group: dict(values) for group, values in self.settings.items()},
             "variation": self.variation,
             "bound": self.bound,
+            "checkpoint": dataclasses.asdict(self.checkpoint) if self.checkpoint else None,
         }
 
     @classmethod
@@ -99,6 +103,7 @@ class Cell:
             settings=values["settings"],
             variation=values["variation"],
             bound=values["bound"],
+            checkpoint=CheckpointFile(**values["checkpoint"]) if values.get("checkpoint") else None,
         )
 
     def key(self) -> str:
@@ -106,7 +111,8 @@ class Cell:
         files = [] if is_pattern(self.workload.lc) else list(expand(self.workload.lc))
         files += [] if is_pattern(self.workload.be) else list(expand(self.workload.be))
         depends = {
-            "cell": self.as_dict(),
+            # By its content, wherever the file lies on which host.
+            "cell": self.as_dict() | {"checkpoint": self.checkpoint.digest if self.checkpoint else None},
             "fleet": fleet_of(self.fleet).source_hash,
             "files": [_file_digest(str(path), path.stat().st_mtime_ns) for path in files],
             "code": code_digest(),
@@ -127,10 +133,14 @@ def run_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bo
 
 
 def simulate_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bool = True) -> tuple[SimulatedRun, NewRequests]:
-    """The run of a cell, with its requests."""
+    """The run of a cell, with its requests. Raises: CheckpointError where its checkpoint is not what it was; as `simulate`."""
     fleet = fleet_of(cell.fleet)
     requests = _requests(json.dumps(cell.workload.as_dict(), sort_keys=True), cell.fleet, cell.seed)
     settings = settings_with(cell.settings)
+    if cell.checkpoint is not None:
+        if wrong := cell.checkpoint.changed():
+            raise CheckpointError(wrong)
+        settings = dataclasses.replace(settings, checkpoint=cell.checkpoint.path, checkpoint_policy=cell.checkpoint.policy)
     run = simulate(
         fleet,
         requests,

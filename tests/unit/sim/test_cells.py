@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from tango.errors import UsageError
+from tango.domain.checkpoints import CheckpointFile
+from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.declarations import dump_fleet
+from tango.learning.checkpoint import save_checkpoint
+from tango.learning.network import PlacementNetwork
 from tango.sim.cells import Cell, run_cell, settings_with
 from tango.sim.sweeps import KeptResults, run_cells
 from tango.systems import system
@@ -63,6 +67,38 @@ def test_a_trace_file_with_other_content_gives_another_key(tmp_path: Path) -> No
         keys.append(cell(workload=Workload(lc=(str(trace),), be=(str(trace),), duration_s=5.0)).key())
 
     assert keys[0] == keys[2] != keys[1]
+
+
+def checkpoint_file(path: Path, seed: int) -> CheckpointFile:
+    """A network with weights drawn from the seed."""
+    torch.manual_seed(seed)
+    digest = save_checkpoint(PlacementNetwork(8), path, name="n", trained={})
+    return CheckpointFile(path=str(path), digest=digest, policy="dcg-be")
+
+
+def test_another_checkpoint_gives_another_key_and_another_place_of_the_file_does_not(tmp_path: Path) -> None:
+    """A cell that a worker on another host computes has the key of the command's."""
+    one, copy = (checkpoint_file(tmp_path / name, 1) for name in ("a.pt", "b.pt"))
+    other = checkpoint_file(tmp_path / "c.pt", 2)
+    keys = [cell(system=system("tango"), checkpoint=file).key() for file in (None, one, copy, other)]
+
+    assert keys[1] == keys[2]
+    assert len(set(keys)) == 3
+    assert Cell.from_dict(json.loads(json.dumps(cell(checkpoint=one).as_dict()))) == cell(checkpoint=one)
+
+
+def test_a_cell_decides_by_its_checkpoint_and_by_no_other_of_that_path(tmp_path: Path) -> None:
+    """A file that was changed after the cell was made would give a result under a key that is not its own."""
+    file = checkpoint_file(tmp_path / "a.pt", 1)
+    mine = cell(system=system("tango"), checkpoint=file, bound=False)
+
+    assert run_cell(mine).figures["checkpoint"] == file.digest[:12]
+    checkpoint_file(tmp_path / "a.pt", 2)
+    with pytest.raises(CheckpointError, match="the file was changed meanwhile"):
+        run_cell(mine)
+    (tmp_path / "a.pt").unlink()
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        run_cell(mine)
 
 
 def test_a_fleet_given_as_text_gives_the_result_of_the_built_in_one() -> None:

@@ -1,0 +1,63 @@
+"""Which checkpoint a simulation uses: a file, or one of the registry's by name or digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tango.errors import CheckpointError, DependencyError, RequestRejected, UsageError
+
+if TYPE_CHECKING:
+    from tango.domain.checkpoints import CheckpointFile
+    from tango.systems import System
+
+
+def looks_like_a_file(named: str) -> bool:
+    """Whether a path is meant, and no name or digest."""
+    return "/" in named or named.endswith(".pt") or Path(named).is_file()
+
+
+@lru_cache(maxsize=8)
+def checkpoint_file(named: str) -> CheckpointFile:
+    """The file that FILE, NAME or DIGEST means, read and tried. Raises: UsageError, RequestRejected, DependencyError."""
+    from tango.domain.checkpoints import CheckpointFile
+    from tango.systems import read_checkpoint
+
+    try:
+        if looks_like_a_file(named):
+            found = read_checkpoint(named)
+            return CheckpointFile(path=found.path, digest=found.digest, policy=found.policy)
+        from tango.bootstrap.checkpoint_files import file_here
+        from tango.bootstrap.stores import stores
+
+        try:
+            store = stores().checkpoints
+        except DependencyError as error:
+            raise UsageError(
+                f"there is no file {named!r}, and no registry to look for a checkpoint of this name: {error}"
+            ) from error
+        stored = store.find(named)
+        here = file_here(stored.digest, stored.policy, store)
+        read_checkpoint(here.path)
+        return here
+    except CheckpointError as error:
+        raise RequestRejected(str(error)) from error
+
+
+def checkpoints_of(systems: Sequence[System], options: Mapping[str, Any]) -> dict[str, CheckpointFile]:
+    """The file of --checkpoint, by the name of each system that it is for; none without the option.
+
+    Raises: as `checkpoint_file`; UsageError where none of the systems has a policy of its kind.
+    """
+    if not options.get("checkpoint"):
+        return {}
+    found = checkpoint_file(options["checkpoint"])
+    users = {system.name: found for system in systems if system.be == found.policy}
+    if not users:
+        raise UsageError(
+            f"--checkpoint {options['checkpoint']} is of BE policy {found.policy!r}, which none of these systems has: "
+            f"{', '.join(f'{s.name} ({s.be})' for s in systems)}"
+        )
+    return users
