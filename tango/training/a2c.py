@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tango.learning.network import PlacementNetwork, batch_graphs
+from tango.training.devices import moved
 from tango.training.rollouts import Tick
 
 
@@ -55,20 +56,22 @@ def update(
     settings: A2cSettings,
     *,
     imitate: bool,
+    device: str = "cpu",
 ) -> dict[str, float]:
-    """One step of gradient descent on a rollout; give its figures."""
+    """One step of gradient descent on a rollout, on the network's device; give its figures."""
     ticks = [tick for world in played for tick in world]
     rewards = np.array([[tick.reward for tick in world] for world in played], np.float32)
     values = np.array([[tick.value for tick in world] for world in played], np.float32)
     # Rewards are differences of percents; a fixed scale brings them near 1 for the critic.
     gained, returns = advantages(rewards * REWARD_SCALE, values, last, settings)
-    batch = batch_graphs([tick.graph for tick in ticks])
+    batch = moved(batch_graphs([tick.graph for tick in ticks]), device)
     node, cluster = network.encode(batch)
-    value_loss = functional.mse_loss(network.value(node, cluster, batch), torch.from_numpy(returns.reshape(-1)))
+    wanted = torch.from_numpy(returns.reshape(-1)).to(device)
+    value_loss = functional.mse_loss(network.value(node, cluster, batch), wanted)
     held = decisions(ticks)
     if held is None:
         return {"reward": float(rewards.mean()), "decisions": 0.0}
-    rows, kind, pair, allowed, chosen, tick_of = held
+    rows, kind, pair, allowed, chosen, tick_of = moved(held, device)
     logits = network.scores(node[rows], kind[:, None, :], pair).masked_fill(~allowed, -torch.inf)
     log_p = torch.log_softmax(logits, dim=1)
     entropy = -(log_p.exp() * log_p.masked_fill(~allowed, 0.0)).sum(1).mean()
@@ -77,7 +80,7 @@ def update(
         policy_loss = functional.nll_loss(log_p, teacher)
         loss = policy_loss
     else:
-        flat = torch.from_numpy(gained.reshape(-1))
+        flat = torch.from_numpy(gained.reshape(-1)).to(device)
         advantage = ((flat - flat.mean()) / (flat.std() + 1e-6))[tick_of]
         policy_loss = -(log_p.gather(1, chosen[:, None]).squeeze(1) * advantage).mean()
         loss = policy_loss - settings.entropy_weight * entropy

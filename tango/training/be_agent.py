@@ -7,14 +7,18 @@ same tick at once, after the last of a tick in the next tick that has any, disco
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tango.learning.features import FleetGraph
 from tango.learning.network import GraphBatch, PlacementNetwork, batch_graphs
 from tango.training.a2c import REWARD_SCALE, decisions
+from tango.training.packing import packed, unpacked
 from tango.training.rollouts import Tick
 from tango.training.sac import Transitions
 
@@ -78,19 +82,19 @@ class _Step:
 class TickReplay:
     """The last ticks with placements, as many as there is room for."""
 
-    def __init__(self, *, room: int, worlds: int, discount: float) -> None:
+    def __init__(self, *, room: int, discount: float) -> None:
         self._steps: deque[_Step] = deque(maxlen=room)
         self._discount = discount
-        self._open: list[tuple[Tick, float, float] | None] = [None] * worlds
 
     def __len__(self) -> int:
         return len(self._steps)
 
     def add(self, played: list[list[Tick]]) -> None:
-        """Take in what each world played on. The last placements of an episode are left out: what followed was not seen."""
-        for world, ticks in enumerate(played):
+        """Take in what each world played. The last placements of an episode are left out: what followed was not seen."""
+        for ticks in played:
+            held: tuple[Tick, float, float] | None = None
             for tick in ticks:
-                held = None if tick.begins else self._open[world]
+                held = None if tick.begins else held
                 if (tick.chosen >= 0).any():
                     tick = _made(tick)
                     if held is not None:
@@ -98,7 +102,6 @@ class TickReplay:
                     held = tick, tick.reward, self._discount
                 elif held is not None:
                     held = held[0], held[1] + held[2] * tick.reward, held[2] * self._discount
-                self._open[world] = held
 
     def sample(self, count: int, rng: np.random.Generator, *, teach: bool) -> Transitions:
         """The placements of ticks drawn evenly; a tick's reward is shared evenly by its placements."""
@@ -128,6 +131,37 @@ class TickReplay:
             allowed_next=allowed[after],
             teacher=pair[now][:, :, 0].masked_fill(~allowed[now], torch.inf).argmin(1) if teach else None,
         )
+
+    def state(self) -> dict[str, Any]:
+        """The steps as few tensors; a graph that several ticks share stands there once."""
+        ticks = [tick for step in self._steps for tick in (step.tick, step.following)]
+        graphs = {id(tick.graph): tick.graph for tick in ticks}
+        place = {key: k for k, key in enumerate(graphs)}
+        return {
+            "graphs": {name: packed([getattr(graph, name) for graph in graphs.values()]) for name in _GRAPH},
+            "ticks": {name: packed([getattr(tick, name) for tick in ticks]) for name in _TICK},
+            "graph_of": torch.tensor([place[id(tick.graph)] for tick in ticks], dtype=torch.int64),
+            "reward": torch.tensor([step.reward for step in self._steps], dtype=torch.float64),
+            "discount": torch.tensor([step.discount for step in self._steps], dtype=torch.float64),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` gave, in its order, in place of what is held."""
+        columns = zip(*(unpacked(state["graphs"][name]) for name in _GRAPH), strict=True)
+        graphs = [FleetGraph(**dict(zip(_GRAPH, arrays, strict=True))) for arrays in columns]
+        rows = zip(*(unpacked(state["ticks"][name]) for name in _TICK), strict=True)
+        ticks = [
+            Tick(graph=graphs[k], value=0.0, **dict(zip(_TICK, arrays, strict=True)))
+            for k, arrays in zip(state["graph_of"].tolist(), rows, strict=True)
+        ]
+        self._steps.clear()
+        figures = zip(state["reward"].tolist(), state["discount"].tolist(), strict=True)
+        for k, (reward, discount) in enumerate(figures):
+            self._steps.append(_Step(ticks[2 * k], reward, discount, ticks[2 * k + 1]))
+
+
+_GRAPH = tuple(f.name for f in fields(FleetGraph))
+_TICK = ("kind", "pair", "allowed", "chosen")
 
 
 def _rows_of(seen: Placements, index: Tensor) -> Placements:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.requests import BePending
+from tango.domain.seeds import TEST, VALIDATION
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning.network import PlacementNetwork
 from tango.learning.policy import place_by_network
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.be_room import BeRoom
 from tango.settings import BeSettings
-from tango.training.rollouts import MISS_WEIGHT
-from tango.training.worlds import TICK_S, World, draw_world
+from tango.training.curriculum import Curriculum, draw_spec
+from tango.training.devices import Weights, put_weights
+from tango.training.rollouts import MISS_WEIGHT, Draw
+from tango.training.worlds import TICK_S, World, WorldSpec, draw_world
 
 Place = Callable[[BePending, FleetSnapshot], NDArray[np.int32]]
 
-# Disjoint by construction: training draws from SeedSequence(seed) with seeds below 1,000,000.
-VALIDATION_SEEDS = range(1_000_000, 1_000_030)
-TEST_SEEDS = range(2_000_000, 2_000_100)
+VALIDATION_SEEDS = VALIDATION[:30]
+TEST_SEEDS = TEST[:100]
+JUDGED_TICKS = 120
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,20 +43,48 @@ class Scores:
         return self.be_throughput - MISS_WEIGHT * self.lc_missed
 
 
-def evaluate(place: Place, seeds: range, *, ticks: int = 120, load: float = 0.0) -> Scores:
-    """Play one world a seed; `load` fixes the offered BE work, 0 draws it."""
-    done, missed = [], []
-    for seed in seeds:
-        spec = draw_world(np.random.default_rng(seed), load=load)
-        world = World(spec, np.random.default_rng(seed))
-        work, misses, arrivals = 0.0, 0.0, 0
-        for _ in range(ticks):
-            node = place(world.pending(), world.snapshot()) if world.pending_count else np.zeros(0, np.int32)
-            got = world.step(node)
-            work, misses, arrivals = work + got[0], misses + got[1], arrivals + got[2]
-        done.append(work / (float(spec.cpu_cores.sum()) * TICK_S * ticks))
-        missed.append(misses / max(1, arrivals))
-    return Scores(be_throughput=np.array(done), lc_missed=np.array(missed))
+def evaluate(place: Place, seeds: Sequence[int], *, ticks: int = JUDGED_TICKS, load: float = 0.0) -> Scores:
+    """Play one drawn world a seed; `load` fixes the offered BE work, 0 draws it."""
+    return joined([judge(place, draw_world(np.random.default_rng(seed), load=load), seed, ticks=ticks) for seed in seeds])
+
+
+def judge(place: Place, spec: WorldSpec, seed: int, *, ticks: int = JUDGED_TICKS) -> tuple[float, float]:
+    """BE throughput and LC missed of a policy in a world."""
+    world = World(spec, np.random.default_rng(seed))
+    work, misses, arrivals = 0.0, 0.0, 0
+    for _ in range(ticks):
+        node = place(world.pending(), world.snapshot()) if world.pending_count else np.zeros(0, np.int32)
+        got = world.step(node)
+        work, misses, arrivals = work + got[0], misses + got[1], arrivals + got[2]
+    return work / (float(spec.cpu_cores.sum()) * TICK_S * ticks), misses / max(1, arrivals)
+
+
+def joined(found: Sequence[tuple[float, float]]) -> Scores:
+    """What `judge` gave, seed by seed."""
+    done, missed = np.array(found).T
+    return Scores(be_throughput=done, lc_missed=missed)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """Worlds to judge a policy on, for any process."""
+
+    curriculum: Curriculum
+    seeds: tuple[int, ...]
+    hidden: int = 0
+    weights: Weights | None = None
+    """None: `load-greedy` is judged."""
+    draw: Draw = draw_spec
+
+
+def pronounce(judgement: Judgement) -> list[tuple[float, float]]:
+    """What `judge` gives for each seed."""
+    place = baselines()["load-greedy"]
+    if judgement.weights is not None:
+        network = PlacementNetwork(judgement.hidden)
+        put_weights(network, judgement.weights)
+        place = by_network(network)
+    return [judge(place, judgement.draw(judgement.curriculum, np.random.default_rng(seed)), seed) for seed in judgement.seeds]
 
 
 def by_network(network: PlacementNetwork) -> Place:
@@ -87,9 +118,3 @@ def baselines() -> dict[str, Place]:
         "scoring": lambda pending, snapshot: place_scoring(pending, snapshot, settings).node,
         "load-greedy": lambda pending, snapshot: place_load_greedy(pending, snapshot, settings).node,
     }
-
-
-def paired(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[float, float]:
-    """Mean of the paired difference and half the width of its 95 % interval (normal)."""
-    difference = ours - theirs
-    return float(difference.mean()), 1.96 * float(difference.std(ddof=1)) / len(difference) ** 0.5

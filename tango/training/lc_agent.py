@@ -28,8 +28,8 @@ class OfferActor(nn.Module):
     def scored_layer(self) -> ScoredLayer:
         """The weights as the compiled dispatch takes them."""
         with torch.no_grad():
-            layer = torch.cat((self.layer.weight, self.layer.bias[:, None]), dim=1).double().numpy()
-            return ScoredLayer(np.ascontiguousarray(layer), self.head.weight[0].double().numpy().copy())
+            layer = torch.cat((self.layer.weight, self.layer.bias[:, None]), dim=1).double().cpu().numpy()
+            return ScoredLayer(np.ascontiguousarray(layer), self.head.weight[0].double().cpu().numpy().copy())
 
 
 class OfferCritics(nn.Module):

@@ -6,7 +6,9 @@ request.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import STATE_CODE, RunOutcomes
 from tango.domain.requests import RequestState
+from tango.domain.seeds import TRAINING
 from tango.domain.services import ServiceClass
 from tango.fleets import FleetRecipe, MachineType, load_fleet
 from tango.fleets.recipes import expand
@@ -26,10 +29,10 @@ from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import simulate
 from tango.systems import system
 from tango.traces.workloads import Workload, draw_requests
+from tango.training.curriculum import Curriculum
+from tango.training.packing import packed, unpacked
 from tango.training.sac import Transitions
 
-SEEDS = 1_000_000
-"""Training draws its seeds below this, and no other run of Tango's own does."""
 LATENCY_PRICE = 0.1
 """Reward of a request = whether it met its target, less this times latency over target (at most `MOST_LATENCY`)."""
 MOST_LATENCY = 4.0
@@ -68,20 +71,24 @@ class Experience:
         return len(self.chosen)
 
 
-def draw_episode(rng: np.random.Generator, *, duration_s: float = 40.0) -> Episode:
-    """A small fleet, a pattern, a load, interference and staleness, all drawn."""
-    pattern = str(rng.choice(("p1", "p2", "p3")))
-    load, share = float(rng.uniform(0.5, 1.2)), float(rng.uniform(0.3, 0.6))
+def draw_episode(rng: np.random.Generator, curriculum: Curriculum) -> Episode:
+    """A fleet, a pattern, a load, interference and staleness, all drawn; the seed is one of training's.
+
+    A named fleet's interference is drawn like any other.
+    """
+    fleet = curriculum.named_fleet(rng) or _draw_fleet(rng)
+    pattern = str(rng.choice(curriculum.patterns or ("p1", "p2", "p3")))
+    load, share = curriculum.load(rng)
     sim = SimSettings(
         beta=float(rng.choice((0.0, 0.3, 1.0))),
         staleness_s=float(rng.choice((0.2, 1.0, 1.0, 5.0))),
         stuck_after_s=1e6,  # one long pod may be all that runs in the end
     )
     return Episode(
-        fleet=_draw_fleet(rng),
-        workload=Workload(lc=(pattern,), be=(pattern,), duration_s=duration_s, load=load, lc_load_share=share),
+        fleet=fleet,
+        workload=Workload(lc=(pattern,), be=(pattern,), duration_s=curriculum.episode_s, load=load, lc_load_share=share),
         settings=Settings(sim=sim),
-        seed=int(rng.integers(SEEDS)),
+        seed=int(rng.integers(TRAINING.start, TRAINING.stop)),
     )
 
 
@@ -89,13 +96,12 @@ def _draw_fleet(rng: np.random.Generator) -> Fleet:
     kind = int(rng.integers(4))
     if kind < 2:
         return load_fleet(("testbed", "demo")[kind])
-    count = int(rng.integers(10, 21))
     recipe = FleetRecipe(
-        clusters=count,
+        clusters=int(rng.integers(10, 21)),
         nodes_min=2,
         nodes_max=6,
         area_km=float(rng.uniform(100, 1000)),
-        seed=int(rng.integers(SEEDS)),
+        seed=int(rng.integers(TRAINING.start, TRAINING.stop)),
         machines=_MACHINES,
     )
     return replace(load_fleet("testbed"), name="drawn", clusters=expand(recipe), links=())
@@ -190,6 +196,17 @@ class Replay:
             seen_next=(torch.from_numpy(e.seen[after]), allowed_next),
             allowed_next=allowed_next,
         )
+
+    def state(self) -> dict[str, Any]:
+        """The episodes that are held, column by column."""
+        return {f.name: packed([getattr(e, f.name) for e in self._kept]) for f in fields(Experience)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Hold what `state` gave in place of what is held."""
+        names = [f.name for f in fields(Experience)]
+        columns = zip(*(unpacked(state[name]) for name in names), strict=True)
+        self._kept = [Experience(**dict(zip(names, arrays, strict=True))) for arrays in columns]
+        self._all = joined(self._kept)
 
 
 def joined(parts: list[Experience]) -> Experience:

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tango.errors import UsageError
+from tango.training.a2c_learner import A2cLearner
 from tango.training.config import TrainingConfig
+from tango.training.dsaco_learner import DsacoLearner
+from tango.training.gnn_sac_learner import GnnSacLearner
 from tango.training.learner import Learner
 
 
@@ -22,7 +25,23 @@ class LearnerKind:
     """Fields of `TrainingConfig`."""
 
 
-LEARNERS: dict[tuple[str, str], LearnerKind] = {}
+LEARNERS: dict[tuple[str, str], LearnerKind] = {
+    ("dcg-be", "a2c"): LearnerKind(
+        make=A2cLearner,
+        about="BE placement by advantage actor-critic, on worlds of the node model",
+        defaults={"episodes": 8, "imitation": 40, "horizon": 800, "validate_every": 25},
+    ),
+    ("gnn-sac", "sac"): LearnerKind(
+        make=GnnSacLearner,
+        about="BE placement by soft actor-critic, on the same worlds",
+        defaults={"episodes": 4, "updates": 30, "imitation": 30, "horizon": 400, "validate_every": 30},
+    ),
+    ("dsaco", "sac"): LearnerKind(
+        make=DsacoLearner,
+        about="LC dispatch by soft actor-critic, on runs of the engine",
+        defaults={"episodes": 2, "updates": 200, "horizon": 200, "validate_every": 12},
+    ),
+}
 
 
 def configured(policy: str, algorithm: str | None = None, **given: Any) -> TrainingConfig:

@@ -1,12 +1,16 @@
-"""Collects experience: the network plays many random worlds at once, each beside a twin world that `load-greedy` plays.
+"""Collects experience: the network plays random worlds, each beside a twin world that `load-greedy` plays.
 
 The twin sees the same arrivals, so the reward is the difference of the two: what the input brought cancels out, and what is left is what
 the decisions did (an input-driven baseline: Mao et al., "Variance reduction for reinforcement learning in input-driven environments",
 ICLR 2019; unbiased, since the twin does not depend on the network's choices).
+
+Worlds are played in units of a fixed size side by side, whatever the number of processes: a network's sums may differ in their last bit
+with the number of rows that are computed at once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +26,19 @@ from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.policy import demand_of, scorer_of
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
-from tango.training.worlds import TICK_S, World, draw_world
+from tango.training.curriculum import Curriculum, draw_spec
+from tango.training.devices import Weights, put_weights, weights_of
+from tango.training.worlds import TICK_S, World, WorldSpec
 
 MISS_WEIGHT = 1.0
 """Reward = BE CPU-seconds done over the fleet's CPU-seconds, less this times the share of LC arrivals that missed, per tick."""
+SIDE_BY_SIDE = 2
+"""Worlds of a unit."""
 
 _SETTINGS = BeSettings()
+
+Draw = Callable[[Curriculum, np.random.Generator], WorldSpec]
+"""How a world is drawn: a function of a module, so that other processes find it."""
 
 
 @dataclass(slots=True)
@@ -49,40 +60,74 @@ class Tick:
     """It is the first of its episode."""
 
 
-class Rollouts:
-    """Worlds that go on from call to call; a world is drawn anew when its episode ends."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """A few worlds to play from their beginning."""
 
-    def __init__(self, *, seed: int, worlds: int, episode_ticks: int = 80) -> None:
-        self._seeds = np.random.SeedSequence(seed)
-        self._episode_ticks = episode_ticks
-        self._noise = np.random.default_rng(self._seeds.spawn(1)[0])
-        self._pairs = [self._fresh() for _ in range(worlds)]
-        self._ages = [int(self._noise.integers(0, episode_ticks)) for _ in range(worlds)]
+    curriculum: Curriculum
+    seeds: tuple[int, ...]
+    """One world each; they draw everything."""
+    ticks: int
+    hidden: int
+    weights: Weights
+    draw: Draw = draw_spec
 
-    def _fresh(self) -> tuple[World, World]:
-        seed = self._seeds.spawn(1)[0]
-        spec = draw_world(np.random.default_rng(seed))
-        return World(spec, np.random.default_rng(seed)), World(spec, np.random.default_rng(seed))
 
-    def collect(self, network: PlacementNetwork, ticks: int) -> tuple[list[list[Tick]], NDArray[np.float32]]:
-        """Play; give per world its ticks, and (worlds,) the critic's value of the state after the last, 0 where the episode ended."""
-        played: list[list[Tick]] = [[] for _ in self._pairs]
-        for _ in range(ticks):
-            fresh = [age >= self._episode_ticks for age in self._ages]
-            for w in np.flatnonzero(fresh).tolist():
-                self._pairs[w], self._ages[w] = self._fresh(), 0
-            views = [(own.pending(), own.snapshot()) for own, _ in self._pairs]
-            for w, tick in enumerate(sample(network, views, self._noise)):
-                own, twin = self._pairs[w]
-                tick.reward = score(own, tick.chosen) - score(twin, greedy(twin))
-                tick.begins = fresh[w]
-                played[w].append(tick)
-                self._ages[w] += 1
-        ended = np.array([age >= self._episode_ticks for age in self._ages])
-        with torch.no_grad():
-            batch = batch_graphs([fleet_graph(own.snapshot()) for own, _ in self._pairs])
-            last = network.value(*network.encode(batch), batch).numpy()
-        return played, np.where(ended, 0.0, last).astype(np.float32)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Played:
+    """What came of a unit."""
+
+    ticks: list[list[Tick]]
+    """By world."""
+    last: NDArray[np.float32]
+    """(worlds,) the critic's value of the state after the last tick: an episode is cut off there, the world would go on."""
+
+
+def units_of(
+    curriculum: Curriculum, seeds: Sequence[int], network: PlacementNetwork, *, ticks: int, draw: Draw = draw_spec
+) -> list[Unit]:
+    """The units in which a network plays worlds of these seeds."""
+    weights = weights_of(network)
+    return [
+        Unit(
+            curriculum=curriculum,
+            seeds=tuple(int(seed) for seed in seeds[k : k + SIDE_BY_SIDE]),
+            ticks=ticks,
+            hidden=network.hidden,
+            weights=weights,
+            draw=draw,
+        )
+        for k in range(0, len(seeds), SIDE_BY_SIDE)
+    ]
+
+
+def play(unit: Unit) -> Played:
+    """Play a unit by samples of the network's softmax."""
+    network = PlacementNetwork(unit.hidden)
+    put_weights(network, unit.weights)
+    noise = np.random.default_rng((*unit.seeds, _NOISE))
+    pairs = [_world_and_twin(unit, seed) for seed in unit.seeds]
+    played: list[list[Tick]] = [[] for _ in pairs]
+    for t in range(unit.ticks):
+        views = [(own.pending(), own.snapshot()) for own, _ in pairs]
+        for w, tick in enumerate(sample(network, views, noise)):
+            own, twin = pairs[w]
+            tick.reward = score(own, tick.chosen) - score(twin, greedy(twin))
+            tick.begins = t == 0
+            played[w].append(tick)
+    with torch.no_grad():
+        batch = batch_graphs([fleet_graph(own.snapshot()) for own, _ in pairs])
+        last = network.value(*network.encode(batch), batch).numpy()
+    return Played(ticks=played, last=last.astype(np.float32))
+
+
+_NOISE = 1
+"""Sets the generator of samples apart from those of the worlds."""
+
+
+def _world_and_twin(unit: Unit, seed: int) -> tuple[World, World]:
+    spec = unit.draw(unit.curriculum, np.random.default_rng(seed))
+    return World(spec, np.random.default_rng(seed)), World(spec, np.random.default_rng(seed))
 
 
 def greedy(world: World) -> NDArray[np.int32]:

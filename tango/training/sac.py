@@ -10,6 +10,7 @@ the actor that samples there is a running average of it, which is steadier and i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -17,6 +18,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from tango.training.devices import moved
 
 Actor = TypeVar("Actor", bound=nn.Module)
 
@@ -63,11 +66,12 @@ class DiscreteSac(Generic[Actor]):
     `actor(seen)` gives logits (b, a), `critics(seen)` values (2, b, a): two estimates, the lower of which counts.
     """
 
-    def __init__(self, actor: Actor, critics: nn.Module, settings: SacSettings) -> None:
-        self.actor, self.critics, self.settings = actor, critics, settings
+    def __init__(self, actor: Actor, critics: nn.Module, settings: SacSettings, *, device: str = "cpu") -> None:
+        self.actor, self.critics, self.settings = actor.to(device), critics.to(device), settings
+        self._device = device
         self.averaged = deepcopy(actor).requires_grad_(False)
         self._targets = deepcopy(critics).requires_grad_(False)
-        self._log_temperature = torch.tensor(settings.temperature).log().requires_grad_()
+        self._log_temperature = torch.tensor(settings.temperature, device=device).log().requires_grad_()
         self._optimizers = [
             torch.optim.Adam(parameters, lr=settings.learning_rate)
             for parameters in (actor.parameters(), critics.parameters(), [self._log_temperature])
@@ -86,6 +90,7 @@ class DiscreteSac(Generic[Actor]):
 
     def update(self, batch: Transitions) -> dict[str, float]:
         """One step of all three; give the figures."""
+        batch = moved(batch, self._device)
         temperature = self.temperature
         critic_loss = self._critic_loss(batch, temperature)
         self._step(1, critic_loss, self.critics)
@@ -103,6 +108,26 @@ class DiscreteSac(Generic[Actor]):
             "entropy": float(entropy.mean()),
             "temperature": temperature,
         }
+
+    def state(self) -> dict[str, Any]:
+        """Networks, temperature and optimizers."""
+        return {
+            "networks": [module.state_dict() for module in self._modules()],
+            "log_temperature": self._log_temperature.detach().clone(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave."""
+        for module, weights in zip(self._modules(), state["networks"], strict=True):
+            module.load_state_dict(weights)
+        with torch.no_grad():
+            self._log_temperature.copy_(state["log_temperature"])
+        for optimizer, held in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(held)
+
+    def _modules(self) -> tuple[nn.Module, ...]:
+        return self.actor, self.critics, self.averaged, self._targets
 
     def _actor_loss(self, batch: Transitions, log_p: Tensor, temperature: float) -> Tensor:
         loss: Tensor

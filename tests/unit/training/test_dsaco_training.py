@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tango.domain.seeds import TRAINING
 from tango.fleets import load_fleet
-from tango.learning.lc_layer import load_lc_policy, shipped_lc_policy
+from tango.learning.lc_layer import shipped_lc_policy
 from tango.scheduling.lc_dispatch import CANDIDATES, LEARNED, LEARNED_FEATURES, Exploration
 from tango.scheduling.lc_policies import LcRule, plan_load_greedy, plan_round_robin
 from tango.settings import Settings
 from tango.traces.workloads import Workload, draw_requests
-from tango.training.evaluation import TEST_SEEDS, VALIDATION_SEEDS
+from tango.training.curriculum import Curriculum
 from tango.training.lc_agent import OfferActor, OfferCritics
 from tango.training.lc_rollouts import (
     LATENCY_PRICE,
     MOST_LATENCY,
-    SEEDS,
     Episode,
     Experience,
     Replay,
@@ -30,7 +29,6 @@ from tango.training.lc_rollouts import (
     rewards,
     run_episode,
 )
-from tango.training.train_dsaco import train
 
 
 def _episode(*, load: float = 0.8, seed: int = 2_500_000) -> Episode:
@@ -148,22 +146,31 @@ def test_the_critics_do_not_mind_the_order_of_the_offers() -> None:
     torch.testing.assert_close(critics((features[:, :3], there[:, :3])), critics((features, there))[:, :, :3])
 
 
-def test_training_can_be_repeated(tmp_path: Path) -> None:
-    """Two short trainings of one seed give the same layer, another seed another one."""
-    layers = []
-    for name, seed in (("a", 5), ("b", 5), ("c", 6)):
-        train(seed=seed, minutes=0.0, episodes=1, updates=5, hidden=4, validation=VALIDATION_SEEDS[:1], out=tmp_path / name)
-        layers.append(load_lc_policy(tmp_path / name).learned.layer)
+def test_episodes_are_drawn_with_seeds_of_training() -> None:
+    """Also where a fleet is named, which then is the one."""
+    named = Curriculum(fleets=(load_fleet("paper"),), drawn_share=0.0, patterns=("p2",), loads=(0.7, 0.7), episode_s=5.0)
+    drawn = [draw_episode(np.random.default_rng(k), curriculum) for curriculum in (Curriculum(), named) for k in range(20)]
 
-    np.testing.assert_array_equal(layers[0], layers[1])
-    assert (layers[0] != layers[2]).any()
+    assert {episode.seed for episode in drawn} <= set(TRAINING)
+    assert {episode.fleet.name for episode in drawn[20:]} == {"paper"}
+    assert {(episode.workload.lc, episode.workload.load, episode.workload.duration_s) for episode in drawn[20:]} == {
+        (("p2",), 0.7, 5.0)
+    }
+    assert len({episode.fleet.name for episode in drawn[:20]}) == 3
 
 
-def test_training_and_judging_seeds_are_disjoint() -> None:
-    """Training draws below a million, validation and tests begin above."""
-    drawn = [draw_episode(np.random.default_rng(k)).seed for k in range(40)]
+def test_a_replay_comes_back_from_its_state() -> None:
+    """The same episodes, so the same batches."""
+    replay, back = Replay(500, discount=0.7), Replay(500, discount=0.7)
+    for k in range(2):
+        replay.add(play(_episode(seed=2_500_000 + k), _actor(1).scored_layer(), np.random.default_rng(k)))
 
-    assert max(drawn) < SEEDS <= min(*VALIDATION_SEEDS, *TEST_SEEDS)
+    back.restore(replay.state())
+
+    drawn, again = (held.sample(64, np.random.default_rng(2)) for held in (replay, back))
+    for name in ("chosen", "reward", "discount", "allowed", "allowed_next"):
+        assert torch.equal(getattr(drawn, name), getattr(again, name))
+    assert torch.equal(drawn.seen[0], again.seen[0])
 
 
 @pytest.mark.parametrize("load", [0.8, 1.1])

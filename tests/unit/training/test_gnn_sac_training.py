@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,17 +16,18 @@ from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
 from tango.training.a2c import REWARD_SCALE
 from tango.training.be_agent import PlacementActor, PlacementCritics, TickReplay
-from tango.training.evaluation import TEST_SEEDS, VALIDATION_SEEDS, at_random, by_network, evaluate, paired
-from tango.training.rollouts import Rollouts, Tick
-from tango.training.train_gnn_sac import train
+from tango.training.curriculum import Curriculum
+from tango.training.evaluation import TEST_SEEDS, at_random, by_network, evaluate
+from tango.training.learner import paired
+from tango.training.rollouts import Tick, play, units_of
 from tests.fakes.be_worlds import be_world
 
 
 def _ticks(count: int) -> list[Tick]:
     """Ticks of one world, the first of an episode first."""
     torch.manual_seed(0)
-    played, _ = Rollouts(seed=3, worlds=1).collect(PlacementNetwork(8), count)
-    return [replace(tick, begins=k == 0) for k, tick in enumerate(played[0])]
+    [unit] = units_of(Curriculum(), [3], PlacementNetwork(8), ticks=count)
+    return play(unit).ticks[0]
 
 
 def _with(tick: Tick, placements: int, *, reward: float, begins: bool = False) -> Tick:
@@ -47,7 +47,7 @@ def _with(tick: Tick, placements: int, *, reward: float, begins: bool = False) -
 def test_placements_follow_one_another_within_a_tick_and_into_the_next_that_has_any() -> None:
     """Three placements, a tick without, one placement: chained at discount 1, 1 and 0.9 squared, the empty tick's reward counted in."""
     base = _ticks(1)[0]
-    replay = TickReplay(room=10, worlds=1, discount=0.9)
+    replay = TickReplay(room=10, discount=0.9)
 
     replay.add([[_with(base, 3, reward=0.3, begins=True), _with(base, 0, reward=0.1), _with(base, 1, reward=0.5)]])
     drawn = replay.sample(1, np.random.default_rng(0), teach=False)
@@ -62,7 +62,7 @@ def test_placements_follow_one_another_within_a_tick_and_into_the_next_that_has_
 def test_an_episode_that_ends_leaves_its_last_placements_out() -> None:
     """What begins anew is not what followed."""
     base = _ticks(1)[0]
-    replay = TickReplay(room=10, worlds=1, discount=0.9)
+    replay = TickReplay(room=10, discount=0.9)
 
     replay.add([[_with(base, 1, reward=0.1, begins=True), _with(base, 1, reward=0.2, begins=True), _with(base, 1, reward=0.3)]])
 
@@ -75,7 +75,7 @@ def test_placements_that_were_not_made_are_no_decisions() -> None:
     ticks = [_with(tick, 2, reward=0.0, begins=k == 0) for k, tick in enumerate(_ticks(2))]
     ticks[0].chosen[0] = -1
     ticks[0].allowed[0] = False
-    replay = TickReplay(room=10, worlds=1, discount=0.9)
+    replay = TickReplay(room=10, discount=0.9)
 
     replay.add([ticks])
     drawn = replay.sample(1, np.random.default_rng(0), teach=False)
@@ -87,7 +87,7 @@ def test_placements_that_were_not_made_are_no_decisions() -> None:
 
 def test_the_teacher_is_load_greedy() -> None:
     """It points at the allowed node with the least BE for what LC leaves."""
-    replay = TickReplay(room=500, worlds=1, discount=0.9)
+    replay = TickReplay(room=500, discount=0.9)
     replay.add([_ticks(30)])
 
     drawn = replay.sample(16, np.random.default_rng(0), teach=True)
@@ -101,9 +101,9 @@ def test_every_placement_of_a_batch_is_scored_as_its_tick_alone() -> None:
     """Fleets side by side, padded, do not mix: actor and critics give each placement what they give it alone."""
     torch.manual_seed(1)
     actor, critics = PlacementActor(PlacementNetwork(8)), PlacementCritics(8)
-    replay = TickReplay(room=500, worlds=2, discount=0.9)
-    played, _ = Rollouts(seed=5, worlds=2).collect(PlacementNetwork(8), 12)
-    replay.add(played)
+    replay = TickReplay(room=500, discount=0.9)
+    [unit] = units_of(Curriculum(), [5, 6], PlacementNetwork(8), ticks=12)
+    replay.add(play(unit).ticks)
     many = replay.sample(8, np.random.default_rng(2), teach=False)
     first = replay.sample(1, np.random.default_rng(2), teach=False)  # draws the first tick of the eight
 
@@ -112,17 +112,21 @@ def test_every_placement_of_a_batch_is_scored_as_its_tick_alone() -> None:
     torch.testing.assert_close(critics(many.seen)[:, :count, :width], critics(first.seen), atol=1e-5, rtol=1e-4)
 
 
-def test_training_can_be_repeated(tmp_path: Path) -> None:
-    """Two short trainings of one seed give the same file, another seed another one."""
-    digests = [
-        train(seed=seed, minutes=0.0, rounds=2, hidden=4, validation=VALIDATION_SEEDS[:2], out=tmp_path / name)
-        for name, seed in (("a", 5), ("b", 5), ("c", 6))
-    ]
-    weights = [load_checkpoint(tmp_path / name, "gnn-sac").network.state_dict() for name in "abc"]
+def test_a_replay_comes_back_from_its_state() -> None:
+    """The same steps in the same order: the same batches. Graphs that ticks share are still shared."""
+    replay, back = TickReplay(room=12, discount=0.9), TickReplay(room=12, discount=0.9)
+    replay.add([_ticks(20)])
+    state = replay.state()
 
-    assert len(set(digests)) > 1
-    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    back.restore(state)
+
+    drawn, again = (held.sample(6, np.random.default_rng(1), teach=True) for held in (replay, back))
+    assert len(back) == len(replay) == 12
+    assert len(state["graphs"]["node"]["shapes"]) < 2 * 12
+    for name in ("chosen", "reward", "discount", "allowed", "allowed_next", "teacher"):
+        assert torch.equal(getattr(drawn, name), getattr(again, name))
+    assert torch.equal(drawn.seen.pair, again.seen.pair)
+    assert torch.equal(drawn.seen_next.fleets.node, again.seen_next.fleets.node)
 
 
 def test_the_shipped_network_places_better_than_chance() -> None:

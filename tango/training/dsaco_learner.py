@@ -1,0 +1,120 @@
+"""`dsaco`: LC dispatch by soft actor-critic, on whole runs of the simulator's engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tango.domain.seeds import training_draws
+from tango.learning.lc_layer import save_layer
+from tango.scheduling.lc_dispatch import LEARNED
+from tango.scheduling.lc_policies import LcRule, ScoredLayer, plan_load_greedy
+from tango.training.collectors import Collectors
+from tango.training.config import TrainingConfig
+from tango.training.curriculum import Curriculum, curriculum_of
+from tango.training.lc_agent import OfferActor, OfferCritics
+from tango.training.lc_rollouts import Experience, Replay, draw_episode, play, qos_rate, rewards, run_episode
+from tango.training.learner import ENV_STEPS, Score, score_of
+from tango.training.sac import DiscreteSac, SacSettings
+
+REFERENCE = "load-greedy"
+DISCOUNT = 0.5
+"""Of what the same cluster's next request gets: a choice crowds a node for the next few."""
+ROOM = 200_000
+"""Decisions."""
+BATCH = 256
+_NOISE, _SAMPLES = 1, 2
+"""Set the generators of an iteration apart."""
+
+
+class DsacoLearner:
+    """The actor plays; its running average is judged and kept. An environment step is a decision."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        torch.manual_seed(config.seed)
+        self._config = config
+        self._curriculum = curriculum_of(config)
+        self._collectors = Collectors(config.jobs)
+        self._agent = DiscreteSac(OfferActor(config.hidden), OfferCritics(), config.settings(SacSettings), device=config.device)
+        self._replay = Replay(ROOM, DISCOUNT)
+        self._reference: NDArray[np.float64] | None = None
+
+    @property
+    def layer(self) -> ScoredLayer:
+        """What would be kept now."""
+        return self._agent.averaged.scored_layer()
+
+    def step(self, iteration: int) -> Mapping[str, float]:
+        """Play whole episodes, then updates on what the replay holds."""
+        config = self._config
+        self._agent.slow_down(config.rate(iteration))
+        learned = self._agent.actor.scored_layer()
+        seeds = training_draws(config.seed, iteration, config.episodes).tolist()
+        units = [_Unit(curriculum=self._curriculum, seed=seed, learned=learned) for seed in seeds]
+        played = self._collectors.map(_play, units)
+        for experience in played:
+            self._replay.add(experience)
+        rng = np.random.default_rng((config.seed, iteration, _SAMPLES))
+        figures: dict[str, float] = {}
+        for _ in range(config.updates):
+            figures = self._agent.update(self._replay.sample(BATCH, rng))
+        reward = float(np.concatenate([experience.reward for experience in played]).mean())
+        return {ENV_STEPS: sum(len(experience) for experience in played), "reward": reward, **figures}
+
+    def validate(self) -> Score:
+        """The averaged actor on the validation seeds, without noise, beside `load-greedy`."""
+        if self._reference is None:
+            self._reference = self._judged(None)
+        ours = self._judged(self.layer)
+        return score_of(ours[:, 0], self._reference[:, 0], REFERENCE, {"lc_qos_rate": float(ours[:, 1].mean())})
+
+    def _judged(self, learned: ScoredLayer | None) -> NDArray[np.float64]:
+        units = [_Unit(curriculum=self._curriculum, seed=seed, learned=learned) for seed in self._config.validation_seeds]
+        return np.array(self._collectors.map(_judge, units))
+
+    def save(self, path: Path, trained: Mapping[str, Any]) -> str:
+        """Write the checkpoint."""
+        return save_layer(self.layer, path, trained=dict(trained), policy=self._config.policy)
+
+    def state(self) -> dict[str, Any]:
+        """The agent and its replay."""
+        return {"agent": self._agent.state(), "replay": self._replay.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._agent.restore(state["agent"])
+        self._replay.restore(state["replay"])
+
+    def close(self) -> None:
+        """Let processes go."""
+        self._collectors.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unit:
+    """One episode, drawn by its seed."""
+
+    curriculum: Curriculum
+    seed: int
+    learned: ScoredLayer | None
+    """None: `load-greedy` dispatches."""
+
+
+def _play(unit: _Unit) -> Experience:
+    assert unit.learned is not None
+    episode = replace(draw_episode(np.random.default_rng(unit.seed), unit.curriculum), seed=unit.seed)
+    return play(episode, unit.learned, np.random.default_rng((unit.seed, _NOISE)))
+
+
+def _judge(unit: _Unit) -> tuple[float, float]:
+    """Mean reward of an LC request, and QoS rate."""
+    episode = replace(draw_episode(np.random.default_rng(unit.seed), unit.curriculum), seed=unit.seed)
+    rule = plan_load_greedy if unit.learned is None else LcRule("dsaco", LEARNED, unit.learned)
+    outcomes = run_episode(episode, rule).outcomes
+    return float(rewards(outcomes)[np.isfinite(outcomes.target_s)].mean()), qos_rate(outcomes)
