@@ -21,6 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "simulate": ("tango.cli.simulate:simulate", "Simulate a trace under a system on a fleet, on virtual time."),
     "compare": ("tango.cli.compare:compare", "Compare systems on the same requests, paired by seed."),
     "tune": ("tango.cli.tune:tune", "Search the parameters of systems on training seeds."),
+    "train": ("tango.cli.train:train", "Learn a policy in simulation, on training seeds."),
+    "checkpoint": ("tango.cli.checkpoint:checkpoint", "Register learned checkpoints, promote them, try and score candidates."),
     "report": ("tango.cli.report:report", "Write a run's report: one self-contained HTML page."),
     "sql": ("tango.cli.sql:sql", "Query run history, read-only."),
     "trace": ("tango.cli.trace:trace", "Look at, convert and generate traces."),

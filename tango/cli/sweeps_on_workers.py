@@ -89,8 +89,11 @@ def _register_checkpoints(cells: Sequence[Cell], here: Stores) -> None:
     """Put the cells' checkpoints into the registry: a worker on another host has no file of this one."""
     from tango.control.checkpoints import register_checkpoint
 
-    for path in dict.fromkeys(cell.checkpoint.path for cell in cells if cell.checkpoint is not None):
-        register_checkpoint(Path(path), store=here.checkpoints, note="for a comparison on workers")
+    wanted = {cell.checkpoint.digest: cell.checkpoint.path for cell in cells if cell.checkpoint is not None}
+    known = {stored.digest for stored in here.checkpoints.registered() if stored.size_bytes} if wanted else set()
+    for digest, path in wanted.items():
+        if digest not in known:
+            register_checkpoint(Path(path), store=here.checkpoints, note="for a comparison on workers")
 
 
 def _ordered(cell: Cell) -> NewSimulation:
