@@ -103,7 +103,7 @@ class World(Stores):
             self._be_policy("dcg-be")
             self._register_checkpoint()
             try:
-                self.roles.follow()
+                self.roles.follow(noting=False)
             except TangoError as error:  # the first tick begins again
                 log.warning("checkpoint_roles_not_read", reason=str(error))
         else:

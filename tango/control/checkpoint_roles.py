@@ -50,19 +50,22 @@ class RolesFollowed:
         self.remark = ""
         """For the decision row: what should decide and cannot."""
 
-    def follow(self) -> None:
-        """Look at the registry, and load what has a role since the last time.
+    def follow(self, *, noting: bool = True) -> None:
+        """Look at the registry, load what has a role since the last time, and note there what decides.
 
+        Without `noting` for a scheduler that does not hold the lease (yet): what it would decide by is no business of others.
         Raises: StoreUnavailable; then the next call begins again.
         """
         with self._lock:
             roles = self._store.roles()
-            if roles.generation == self._seen:
-                return
-            self._follow_live(roles)
-            self._follow_shadow(roles)
-            self._store.decides(configured=self._configured(), deciding=self._live_digest or self._configured())
-            self._seen = roles.generation
+            if roles.generation != self._seen:
+                self._follow_live(roles)
+                self._follow_shadow(roles)
+                self._seen = roles.generation
+            own = self._configured()
+            here = (own, self._live_digest or own)
+            if noting and here != (roles.configured, roles.deciding):
+                self._store.decides(configured=here[0], deciding=here[1])
 
     def _follow_live(self, roles: CheckpointRoles) -> None:
         self.remark = ""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from pathlib import Path
+from typing import Any
 
 from tango.domain.checkpoints import NewCheckpoint
 from tango.errors import CheckpointError
@@ -12,6 +15,8 @@ from tango.learning.checkpoint import FORMAT_VERSION, parsed, policy_of
 from tango.learning.policy import tried_checkpoint
 
 BE_POLICIES = ("dcg-be", "gnn-sac")
+MOST_TRAINED = 256 * 1024
+"""Letters of a training configuration as JSON."""
 
 
 def accepted(content: bytes, path: Path) -> NewCheckpoint:
@@ -29,15 +34,40 @@ def accepted(content: bytes, path: Path) -> NewCheckpoint:
             f"checkpoint {path} is of policy {policy!r}, expected one of {', '.join((*BE_POLICIES, lc_layer.POLICY))}"
         )
     told = found.get("trained")
-    trained = told if isinstance(told, dict) else {}
+    trained = plain(told) if isinstance(told, dict) else {}
+    if len(json.dumps(trained)) > MOST_TRAINED:
+        raise CheckpointError(f"checkpoint {path} has a training configuration of more than {MOST_TRAINED} letters")
     return NewCheckpoint(
-        name=str(found.get("name", path.stem)),
+        name=_text(found.get("name", path.stem), 100) or path.stem,
         policy=policy,
         digest=hashlib.sha256(content).hexdigest(),
         format_version=FORMAT_VERSION,
         feature_schema=schema,
         path=str(path.absolute()),
         trained=trained,
-        code_version=str(trained.get("code_version", "")),
+        code_version=_text(trained.get("code_version", ""), 100),
         content=content,
     )
+
+
+def plain(value: object, *, depth: int = 8) -> Any:
+    """A value out of a file as JSON in a database holds it: what is no number, text, list or mapping is told by its type."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < 2**63 else float(value) if abs(value) < 2**1000 else None
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, str):
+        return _text(value, MOST_TRAINED)
+    if depth and isinstance(value, dict):
+        return {_text(key, 200): plain(item, depth=depth - 1) for key, item in value.items()}
+    if depth and isinstance(value, list | tuple):
+        return [plain(item, depth=depth - 1) for item in value]
+    return type(value).__name__
+
+
+def _text(value: object, most: int) -> str:
+    """Without characters that a database does not take (NUL, lone surrogates) or that nobody can read."""
+    text = str(value)[:most].encode("utf-8", "replace").decode()
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")

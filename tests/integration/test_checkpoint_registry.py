@@ -22,15 +22,19 @@ from tango.cli.main import cli
 from tango.control.checkpoint_roles import RolesFollowed
 from tango.control.checkpoints import promote, register_checkpoint, shadow
 from tango.control.place_be import place_pending_be
-from tango.domain.checkpoints import MOST_BYTES, NewCheckpoint
+from tango.domain.checkpoints import MOST_BYTES, CheckpointFile, NewCheckpoint
+from tango.domain.simulations import ClaimedSimulation
 from tango.errors import CheckpointError, DependencyError, RequestRejected, TangoError, UsageError
 from tango.learning.checkpoint import FORMAT_VERSION, save_checkpoint, shipped_path
 from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
 from tango.settings import BeSettings, LeaseSettings, Settings
+from tango.sim.cells import Cell, run_cell
 from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
-from tango.systems import be_policy, stored_be_policy
+from tango.systems import be_policy, stored_be_policy, system
+from tango.traces.workloads import Workload
+from tasks.simulate import _compute as compute_cell
 from tests.conftest import DatabaseUrls
 from tests.fakes.cluster_gateway import RecordingGateway
 from tests.fakes.store_world import BATCH, StoreWorld, postgres_world
@@ -195,6 +199,35 @@ def test_files_that_are_too_large_or_lost_are_refused(live: Live, tmp_path: Path
         promote("a", store=live.store, actor="me")
     live.store.promote(digest, actor="me")
     assert live.decided()[1] == SHIPPED
+
+
+def test_whatever_a_file_says_of_its_training_can_be_kept(live: Live, tmp_path: Path) -> None:
+    """Nothing in it keeps the row from being written, or moves a terminal's cursor."""
+    odd = {
+        "text": "a\0b\ud800\x1b[2J",
+        "nan": float("nan"),
+        "huge": 10**400,
+        "weights": torch.ones(2),
+        "list": [1, (2.5, None), {"deep": True}],
+        7: "seven",
+    }
+    content = changed(file_of(tmp_path / "a.pt", 1), trained=odd, name="n\0\x1b[31mame")
+    (tmp_path / "a.pt").write_bytes(content)
+
+    stored = register_checkpoint(tmp_path / "a.pt", store=live.store)
+
+    assert stored.name == "n[31mame"
+    assert stored.trained == {
+        "text": "ab?[2J",
+        "nan": None,
+        "huge": None,
+        "weights": "Tensor",
+        "list": [1, [2.5, None], {"deep": True}],
+        "7": "seven",
+    }
+    (tmp_path / "b.pt").write_bytes(changed(tmp_path / "a.pt", trained={"text": "x" * 300_000}))
+    with pytest.raises(CheckpointError, match="training configuration of more than 262144 letters"):
+        register_checkpoint(tmp_path / "b.pt", store=live.store)
 
 
 def test_only_a_placement_checkpoint_gets_a_role(live: Live) -> None:
@@ -407,6 +440,28 @@ def test_a_registered_checkpoint_is_simulated_by_name(commands: Commands, tmp_pa
     assert json.loads(done.stdout)["checkpoint"] == digest[:12]
     assert isinstance(wrong.exception, UsageError)
     assert "which none of these systems has: load-greedy (load-greedy)" in str(wrong.exception)
+
+
+def test_a_worker_on_another_host_takes_the_file_from_the_registry(commands: Commands, tmp_path: Path) -> None:
+    """It has none under the command's path; the result is under the same key."""
+    file = file_of(tmp_path / "mine.pt", 1)
+    digest = commands.json("add", str(file))["digest"]
+    used = CheckpointFile(path=str(file), digest=digest, policy="dcg-be")
+    cell = Cell(
+        workload=Workload(lc=("p3",), be=("p3",), duration_s=5.0, load=0.5),
+        fleet="demo",
+        system=system("tango"),
+        seed=1,
+        bound=False,
+        checkpoint=used,
+    )
+    here = run_cell(cell)
+    file.unlink()
+    claim = ClaimedSimulation(run_id=1, epoch=1, key=cell.key(), cell=cell.as_dict(), record=False)
+
+    there = compute_cell(claim, lambda: None).result
+
+    assert (there.key, there.figures["digest"], there.figures["checkpoint"]) == (here.key, here.figures["digest"], digest[:12])
 
 
 def test_the_reader_may_read_roles_and_summaries(commands: Commands, tmp_path: Path) -> None:

@@ -219,6 +219,19 @@ def test_a_store_that_is_away_is_asked_again(here: Here) -> None:
     assert roles.live is not None
 
 
+def test_the_registry_names_what_the_holder_of_the_lease_decides_by(here: Here) -> None:
+    """A second scheduler that starts says nothing; one that takes over does."""
+    here.tick()
+    other = RolesFollowed(here.store, here._load, configured=lambda: "other")
+
+    other.follow(noting=False)
+    before = here.store.roles()
+    other.follow()
+
+    assert (before.configured, before.deciding) == ("own", "own")
+    assert (here.store.roles().configured, here.store.roles().deciding) == ("other", "other")
+
+
 # ---- the shadow ------------------------------------------------------------------------------------------------------------------
 
 
