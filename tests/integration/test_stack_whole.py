@@ -10,11 +10,15 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psycopg2
 import pytest
+import torch
+
+from tango.learning.checkpoint import save_checkpoint
+from tango.learning.network import PlacementNetwork
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
 ROOT = Path(__file__).parent.parent.parent
@@ -91,6 +95,34 @@ def test_a_second_up_in_the_same_folder_is_refused(home: Path) -> None:
     done = _tango(home, "up")
     assert done.returncode == 2
     assert "already running" in done.stderr
+
+
+def test_a_promoted_checkpoint_decides_without_a_restart(home: Path, tmp_path: Path) -> None:
+    """The running scheduler takes it from the store at its next tick, the file being gone, and gives it back as soon."""
+    torch.manual_seed(1)
+    digest = save_checkpoint(PlacementNetwork(8), tmp_path / "mine.pt", name="mine", trained={})
+    before = {row["name"]: row["pid"] for row in json.loads(_tango(home, "status", "-o", "json").stdout)}
+
+    def decides() -> str:
+        rows = json.loads(_tango(home, "checkpoint", "list", "-o", "json").stdout)
+        return next((row["digest"] for row in rows if row["deciding"]), "")
+
+    def waits_for(wanted: Callable[[str], bool]) -> None:
+        deadline_s = time.monotonic() + 30
+        while not wanted(decides()):
+            assert time.monotonic() < deadline_s
+            time.sleep(0.2)
+
+    waits_for(bool)
+    shipped = decides()
+    assert _tango(home, "checkpoint", "add", str(tmp_path / "mine.pt")).returncode == 0
+    (tmp_path / "mine.pt").unlink()
+    assert _tango(home, "checkpoint", "promote", "mine").returncode == 0
+    waits_for(lambda found: found == digest)
+    assert _tango(home, "checkpoint", "demote").returncode == 0
+    waits_for(lambda found: found == shipped)
+
+    assert {row["name"]: row["pid"] for row in json.loads(_tango(home, "status", "-o", "json").stdout)} == before
 
 
 def test_a_killed_supervisor_takes_all_with_it_and_up_recovers(home: Path) -> None:
