@@ -8,14 +8,24 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import torch
 
+from tango.errors import TangoError
 from tango.sim.processes import end_processes, end_with_parent, uninterrupted
 
 _Unit = TypeVar("_Unit")
 _Played = TypeVar("_Played")
+
+
+class PlayFailed(TangoError):
+    """What another process could not play: its message, and the exit status of the error there."""
+
+    def __init__(self, message: str, exit_status: int = 1) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class Collectors:
@@ -27,14 +37,25 @@ class Collectors:
         torch.set_num_threads(1)
 
     def map(self, play: Callable[[_Unit], _Played], units: Sequence[_Unit]) -> list[_Played]:
-        """What `play`, a function of a module, gives for each unit."""
+        """What `play`, a function of a module, gives for each unit. Raises: PlayFailed when a process cannot, or has died."""
         if self._jobs == 1 or len(units) == 1:
             return [play(unit) for unit in units]
-        with uninterrupted():  # the first submissions start the processes
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(self._jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
-            under_way = [self._pool.submit(play, unit) for unit in units]
-        return [future.result() for future in under_way]
+        done: list[_Played] = []
+        if self._pool is None:
+            done.append(play(units[0]))  # here first, so that not every process compiles for itself
+            self._pool = ProcessPoolExecutor(self._jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+        try:
+            with uninterrupted():  # the first submissions start the processes
+                under_way = [self._pool.submit(_played, play, unit) for unit in units[len(done) :]]
+            for future in under_way:
+                found, failure = future.result()
+                if failure is not None:
+                    raise PlayFailed(*failure)
+                assert found is not None
+                done.append(found)
+        except BrokenProcessPool as error:
+            raise PlayFailed("a process that plays has died (killed, or out of memory); go on with --resume") from error
+        return done
 
     def close(self) -> None:
         """End the processes."""
@@ -46,3 +67,11 @@ class Collectors:
 def _begin() -> None:
     end_with_parent()
     torch.set_num_threads(1)
+
+
+def _played(play: Callable[[_Unit], _Played], unit: _Unit) -> tuple[_Played | None, tuple[str, int] | None]:
+    """What was played, or message and exit status: errors with data of their own do not come through between processes."""
+    try:
+        return play(unit), None
+    except TangoError as error:
+        return None, (str(error), error.exit_status)

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from tango.errors import CheckpointError, UsageError
+from tango.errors import CheckpointError, TangoError, UsageError
 
 STATE_FORMAT = 1
 
@@ -115,5 +115,9 @@ class TrainingFiles:
 
 def _replace(path: Path, content: bytes | memoryview) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(content)
-    fresh.replace(path)
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise TangoError(f"{path} cannot be written: {error.strerror}") from error

@@ -6,6 +6,7 @@ state, which the resumed training repeats, bit for bit.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -67,8 +68,8 @@ class _Course:
 
     iteration: int = 0
     env_steps: int = 0
-    wall_s: float = 0.0
-    """Seconds of training, without validation."""
+    core_s: float = 0.0
+    """Seconds of training, without validation, times processes."""
     total_s: float = 0.0
     """With validation."""
     validated_at: int = 0
@@ -148,7 +149,7 @@ class _Training:
             iterations=course.iteration,
             env_steps=course.env_steps,
             total_s=course.total_s,
-            env_steps_per_s_per_core=course.env_steps / max(course.wall_s, 1e-9) / self._config.jobs,
+            env_steps_per_s_per_core=course.env_steps / max(course.core_s, 1e-9),
             interrupted=interrupted,
             best=dict(course.best),
         )
@@ -166,7 +167,7 @@ class _Training:
         steps = int(figures.pop(ENV_STEPS))
         course.iteration += 1
         course.env_steps += steps
-        course.wall_s += took_s
+        course.core_s += took_s * self._config.jobs
         row = {
             "kind": ITERATION,
             "iteration": course.iteration,
@@ -237,7 +238,7 @@ class _Training:
 
 def trained_by(config: TrainingConfig, iterations: int, env_steps: int, score: Score) -> dict[str, Any]:
     """What a checkpoint says of its training; nothing of the clock, so that equal trainings give equal files."""
-    return {
+    trained = {
         "algorithm": config.algorithm,
         "seed": config.seed,
         "iterations": iterations,
@@ -247,6 +248,9 @@ def trained_by(config: TrainingConfig, iterations: int, env_steps: int, score: S
         **score.as_dict(),
         "code_version": tango.__version__,
     }
+    # Through JSON: torch writes a text once where it is one object, and which texts are depends on whether they were read from a state.
+    plain: dict[str, Any] = json.loads(json.dumps(trained))
+    return plain
 
 
 def differences(kept: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

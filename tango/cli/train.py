@@ -1,0 +1,280 @@
+"""`tango train`: learn a policy in simulation."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli.output import output_option, print_mapping, say
+from tango.cli.progress import Advance, progress, slow_start
+from tango.cli.workloads import fleet_text, require_folder
+from tango.errors import TangoError, UsageError
+
+if TYPE_CHECKING:
+    from tango.training.config import TrainingConfig
+    from tango.training.files import TrainingFiles
+    from tango.training.loop import Limits, TrainingResult
+
+COMPILING = "Compiling the worlds: once after an installation, for about a minute"
+
+
+@click.command()
+@click.option(
+    "--policy", default="dcg-be", show_default=True, help="What learns: dcg-be or gnn-sac (BE placement), dsaco (LC dispatch)."
+)
+@click.option("--algorithm", help="How: a2c for dcg-be, sac for the others.  [default: the policy's own]")
+@click.option("--fleet", "fleets", multiple=True, help="Fleets (names or files) to train on beside drawn ones; may be repeated.")
+@click.option("--pattern", "patterns", multiple=True, help="Patterns of arrivals: p1, p2, p3, borg.  [default: drawn]")
+@click.option("--load", "loads", metavar="LOW[,HIGH]", help="Offered CPU work over the fleet's CPU.  [default: drawn]")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The checkpoint to write.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="End by the clock, over all resumptions.")
+@click.option(
+    "--iterations", type=click.IntRange(min=1), help="End after so many.  [default: those over which the learning rate falls]"
+)
+@click.option("--seed", type=int, default=1, show_default=True, help="Draws all; 0 to 999999.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that play.")
+@click.option(
+    "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help="Where torch updates."
+)
+@click.option("--hidden", type=click.IntRange(1, 1024), help="Width of the network.  [default: 32]")
+@click.option(
+    "--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other figure of the training, such as episode_s=60."
+)
+@click.option("--resume", is_flag=True, help="Go on with the training of --out; its own options need not be repeated.")
+@click.option("--overwrite", is_flag=True, help="Replace the training of --out.")
+@output_option()
+def train(out: Path, resume: bool, overwrite: bool, output: str, **options: Any) -> int:
+    """Learn a policy in simulation, and keep the network that does best on the validation seeds.
+
+    \b
+        tango train --policy dcg-be --algorithm a2c --fleet paper --pattern p1,p2,p3 --out my.ckpt --minutes 40 -j 2
+        tango train --out my.ckpt --resume --minutes 80                     # forty minutes more
+        tango train --policy dsaco --out lc.ckpt --iterations 100 --set learning_rate=0.0005
+
+    Beside FILE it writes FILE.state (for --resume), FILE.curve.jsonl and FILE.curve.svg. Interrupted by Ctrl-C it ends after the
+    iteration that is under way; resumed, it gives bit for bit what it would have given.
+    """
+    from tango.training.files import TrainingFiles
+    from tango.training.learners import learner_of
+
+    _require_writable(out)
+    files = TrainingFiles(out=out)
+    if resume and overwrite:
+        raise UsageError("--resume goes on with a training and --overwrite replaces it; expected one of them")
+    config, limits = _training(files, options, resume=resume, overwrite=overwrite)
+    learner = learner_of(config)
+    try:
+        result, signalled = _train(learner, config, files, limits, resume=resume)
+    finally:
+        learner.close()
+    _tell(result, config, files)
+    print_mapping(_summary(result, config, files), output)
+    return 128 + signalled if signalled else 0
+
+
+def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool, overwrite: bool) -> tuple[TrainingConfig, Limits]:
+    """What is asked for, checked; nothing is written."""
+    from tango.training.config import TrainingConfig
+    from tango.training.devices import device_of
+    from tango.training.learners import configured
+    from tango.training.loop import Limits
+
+    own = {"jobs": options["jobs"], "device": device_of(options["device"])}
+    given, settings = _given(options)
+    if resume:
+        kept = files.read_state()["config"]
+        wanted = {**kept, **given, "options": {**kept["options"], **settings}, **own}
+        config = TrainingConfig.from_dict(wanted)
+    else:
+        named = {name: value for name, value in given.items() if name not in ("policy", "algorithm")}
+        config = configured(options["policy"], options["algorithm"], **{**named, "options": settings, **own})
+        if not overwrite:
+            files.require_new()
+    if options["minutes"] is None:
+        return config, Limits(iterations=options["iterations"] or config.horizon)
+    return config, Limits(iterations=options["iterations"], minutes=options["minutes"])
+
+
+def _given(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the configuration that the command line names, and the learner's own options."""
+    from dataclasses import fields
+
+    from tango.training.config import TrainingConfig
+
+    given: dict[str, Any] = {
+        name: options[name] for name in ("policy", "algorithm", "seed", "hidden") if options[name] is not None and _is_named(name)
+    }
+    if options["fleets"]:
+        given["fleets"] = tuple(fleet_text(name) for name in _listed(options["fleets"]))
+    if options["patterns"]:
+        given["patterns"] = _listed(options["patterns"])
+    if options["loads"] is not None:
+        given["loads"] = _loads(options["loads"])
+    known = {f.name: f for f in fields(TrainingConfig)}
+    settings: dict[str, Any] = {}
+    for change in options["changes"]:
+        name, sign, text = (part.strip() for part in change.partition("="))
+        if not (sign and name):
+            raise UsageError(f"--set {change!r}, expected NAME=VALUE such as episode_s=60")
+        if name in _OPTIONS:
+            raise UsageError(f"--set {name}: it has an option of its own, {_OPTIONS[name]}")
+        (given if name in known else settings)[name] = _number(name, text, whole=name in known and known[name].type == "int")
+    return given, settings
+
+
+_OPTIONS = {
+    "fleets": "--fleet",
+    "patterns": "--pattern",
+    "loads": "--load",
+    "options": "--set",
+    **{name: f"--{name}" for name in ("policy", "algorithm", "seed", "hidden", "jobs", "device")},
+}
+
+
+def _is_named(parameter: str) -> bool:
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source not in (None, click.core.ParameterSource.DEFAULT, click.core.ParameterSource.DEFAULT_MAP)
+
+
+def _listed(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for value in values for part in value.split(",") if (name := part.strip())))
+
+
+def _loads(text: str) -> tuple[float, float]:
+    values = [_number("--load", part.strip(), whole=False) for part in text.split(",")]
+    if len(values) > 2:
+        raise UsageError(f"--load has {text!r}, expected one number, or two separated by a comma")
+    return float(values[0]), float(values[-1])
+
+
+def _number(name: str, text: str, *, whole: bool) -> float | int:
+    try:
+        return int(text) if whole else float(text)
+    except ValueError as error:
+        raise UsageError(f"{name} has {text!r}, expected a {'whole ' if whole else ''}number") from error
+
+
+def _require_writable(out: Path) -> None:
+    require_folder(out)
+    if not os.access(out.absolute().parent, os.W_OK):
+        raise UsageError(f"{out} cannot be written: the folder {out.absolute().parent} is read-only")
+
+
+class _Told:
+    """Shows what the loop does."""
+
+    def __init__(self, advance: Advance, moving: Callable[[], None], *, by_clock: bool) -> None:
+        self._advance, self._moving, self._by_clock = advance, moving, by_clock
+        self._at = 0.0
+
+    def stepped(self, row: Mapping[str, Any]) -> None:
+        """Move the bar on."""
+        self._moving()
+        self._move(row)
+
+    def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
+        """Say how good it is."""
+        self._move(row)
+        say(
+            f"iteration {row['iteration']}: {row['validation_gain']:+.4f} ± {row['validation_margin']:.4f} to "
+            f"{row['validation_reference']} on the validation seeds{', the best so far: kept' if best else ''}"
+        )
+
+    def _move(self, row: Mapping[str, Any]) -> None:
+        at = row["wall_s"] if self._by_clock else row["iteration"]
+        self._advance(at - self._at)
+        self._at = at
+
+
+def _train(
+    learner: Any, config: TrainingConfig, files: TrainingFiles, limits: Limits, *, resume: bool
+) -> tuple[TrainingResult, int]:
+    from tango.training.loop import train as run
+
+    by_clock = limits.minutes is not None
+    total = 60 * limits.minutes if limits.minutes is not None else limits.iterations
+    title = f"Training {config.policy} by {config.algorithm}"
+    with (
+        progress(title, total=total, unit="s" if by_clock else "iterations") as advance,
+        slow_start(COMPILING, after_s=20.0) as moving,
+        _stop_signals() as received,
+    ):
+        watch = _Told(advance, moving, by_clock=by_clock)
+        result = run(learner, config, files, limits, resume=resume, watch=watch, stop=lambda: bool(received))
+    return result, received[0] if result.interrupted else 0
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """The signals to stop that have come: the first is noted, so that the iteration under way can end; a second one ends at once."""
+    from tango.sim.processes import on_signal
+
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+        say("Stopping after this iteration; once more: at once, from the last state that was written")
+
+    with on_signal(signal.SIGINT, note), on_signal(signal.SIGTERM, note):
+        yield received
+
+
+def _tell(result: TrainingResult, config: TrainingConfig, files: TrainingFiles) -> None:
+    say(
+        f"{result.iterations} iterations, {result.env_steps:,} environment steps in {result.total_s:.0f} s; "
+        f"{result.env_steps_per_s_per_core:,.0f} steps a second per core ({config.jobs} processes), validation left out"
+    )
+    if result.interrupted:
+        out = shlex.quote(str(files.out))
+        say(f"go on: {_command()} --resume" if "--resume" not in sys.argv else f"go on: tango train --out {out} --resume")
+    if result.best and _store_answers():
+        say(f"to let the scheduler use it: tango checkpoint add {shlex.quote(str(files.out))}")
+
+
+def _command() -> str:
+    return shlex.join(["tango", *(argument for argument in sys.argv[1:] if argument != "--overwrite")])
+
+
+def _store_answers() -> bool:
+    """Whether there is a database that could take a checkpoint; that there is none is no failure of a training."""
+    try:
+        from tango.bootstrap.stores import stores
+
+        stores().runs.active_runs()
+    except TangoError:
+        return False
+    return True
+
+
+def _summary(result: TrainingResult, config: TrainingConfig, files: TrainingFiles) -> dict[str, Any]:
+    best = result.best
+    return {
+        "checkpoint": str(files.out) if best else None,
+        "digest": best.get("digest"),
+        "policy": config.policy,
+        "algorithm": config.algorithm,
+        "seed": config.seed,
+        "iterations": result.iterations,
+        "best_iteration": best.get("iteration"),
+        "env_steps": result.env_steps,
+        "env_steps_per_s_per_core": result.env_steps_per_s_per_core,
+        "seconds": result.total_s,
+        "validation_score": best.get("validation_score"),
+        "validation_gain": best.get("validation_gain"),
+        "validation_margin": best.get("validation_margin"),
+        "validation_reference": best.get("validation_reference"),
+        "interrupted": result.interrupted,
+        "curve": str(files.curve),
+        "picture": str(files.picture),
+    }
