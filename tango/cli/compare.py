@@ -16,6 +16,7 @@ from tango.cli.output import Column, output_option, print_mapping, print_rows, s
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
 from tango.cli.workloads import fleet_text, require_folder, rule_options, systems_of, variations_of, workload_options, workloads_of
+from tango.domain.seeds import COMPARISON
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from tango.sim.cells import Cell
 
 ALL_SYSTEMS = "k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango"
-FIRST_SEED = 3_000_000
+FIRST_SEED = COMPARISON.start
 """Seeds of comparisons begin here: training and tuning use lower ones (docs/results.md)."""
 
 

@@ -8,15 +8,7 @@ comparison   3,000,000 …              `tango compare`
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 TRAINING = range(0, 1_000_000)
 VALIDATION = range(1_000_000, 2_000_000)
 TEST = range(2_000_000, 3_000_000)
 COMPARISON = range(3_000_000, 2**31)
-
-
-def training_draws(seed: int, iteration: int, count: int) -> NDArray[np.int64]:
-    """(count,) seeds of `TRAINING` for an iteration of a training: the same for the same arguments, whoever uses them."""
-    return np.random.default_rng((seed, iteration)).integers(TRAINING.start, TRAINING.stop, count)

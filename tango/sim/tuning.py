@@ -24,13 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.control.comparison import CellResult
+from tango.domain.seeds import TRAINING
 from tango.errors import ConfigError
 from tango.sim.cells import Cell
 from tango.systems import System
 from tango.traces.workloads import Workload
 
-TRAINING_SEEDS = range(1, 1_000_000)
-"""Tuning and training draw from these; comparisons begin at 3,000,000 (`tango.cli.compare`), validation and test of networks between."""
+TRAINING_SEEDS = TRAINING[1:]
+"""Tuning takes the first of these; nothing is judged on them."""
 
 Box = Mapping[tuple[str, str], tuple[float, float]]
 """(low, high) by (group, field) of settings; `score_weights` is four fields of it."""

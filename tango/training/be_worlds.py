@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.seeds import training_draws
 from tango.learning.network import PlacementNetwork
 from tango.training.collectors import Collectors
 from tango.training.config import TrainingConfig
@@ -31,8 +30,8 @@ class PlacementWorlds:
 
     def play(self, network: PlacementNetwork, iteration: int) -> tuple[list[list[Tick]], NDArray[np.float32]]:
         """An iteration's episodes: by world its ticks, and (worlds,) the critic's value of what came after them."""
-        seeds = training_draws(self._config.seed, iteration, self._config.episodes)
-        units = units_of(self._curriculum, seeds.tolist(), network, ticks=self._ticks, draw=self._draw)
+        seeds = self._config.episode_seeds(iteration)
+        units = units_of(self._curriculum, seeds, network, ticks=self._ticks, draw=self._draw)
         played = self._collectors.map(play, units)
         return [ticks for unit in played for ticks in unit.ticks], np.concatenate([unit.last for unit in played])
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
 from tango.domain.fleet import Fleet
 from tango.domain.seeds import TRAINING, VALIDATION
 from tango.errors import UsageError
@@ -88,6 +90,11 @@ class TrainingConfig:
     def validation_seeds(self) -> range:
         """The seeds of the validation episodes."""
         return VALIDATION[: self.validation_episodes]
+
+    def episode_seeds(self, iteration: int) -> list[int]:
+        """The seeds of an iteration's episodes, which draw all that is played in them; all of `TRAINING`."""
+        rng = np.random.default_rng((self.seed, iteration))
+        return [int(seed) for seed in rng.integers(TRAINING.start, TRAINING.stop, self.episodes)]
 
     def rate(self, iteration: int) -> float:
         """Share of the learning rate that holds in an iteration, from 0 on."""

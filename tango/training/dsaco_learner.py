@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tango.domain.seeds import training_draws
 from tango.learning.lc_layer import save_layer
 from tango.scheduling.lc_dispatch import LEARNED
 from tango.scheduling.lc_policies import LcRule, ScoredLayer, plan_load_greedy
@@ -55,8 +54,7 @@ class DsacoLearner:
         config = self._config
         self._agent.slow_down(config.rate(iteration))
         learned = self._agent.actor.scored_layer()
-        seeds = training_draws(config.seed, iteration, config.episodes).tolist()
-        units = [_Unit(curriculum=self._curriculum, seed=seed, learned=learned) for seed in seeds]
+        units = [_Unit(curriculum=self._curriculum, seed=seed, learned=learned) for seed in config.episode_seeds(iteration)]
         played = self._collectors.map(_play, units)
         for experience in played:
             self._replay.add(experience)

@@ -67,9 +67,10 @@ def test_the_best_score_wins_and_ties_go_to_the_earlier() -> None:
 def test_training_seeds_are_not_those_of_comparisons() -> None:
     """No tuning on what is judged."""
     from tango.cli.compare import FIRST_SEED
-    from tango.training.evaluation import TEST_SEEDS, VALIDATION_SEEDS
+    from tango.domain.seeds import COMPARISON, TRAINING
 
-    assert max(TRAINING_SEEDS) < min(VALIDATION_SEEDS) <= max(VALIDATION_SEEDS) < min(TEST_SEEDS) <= max(TEST_SEEDS) < FIRST_SEED
+    assert set(TRAINING_SEEDS) <= set(TRAINING)
+    assert COMPARISON.start == FIRST_SEED
 
 
 def test_what_was_found_is_kept_and_read(tmp_path: Path) -> None:

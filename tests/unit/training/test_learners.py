@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tango.domain.seeds import TRAINING, training_draws
+from tango.domain.seeds import TRAINING
 from tango.errors import UsageError
 from tango.learning.policy import place_by_network
 from tango.training.a2c_learner import A2cLearner
@@ -97,10 +97,11 @@ def test_trainings_of_equal_seeds_are_equal_and_of_others_not(kind: tuple[str, s
 @KINDS
 def test_the_seeds_of_a_training_are_those_of_training(kind: tuple[str, str]) -> None:
     """Whatever the seed and the iteration, episodes are drawn below a million; a seed beyond is refused."""
-    drawn = np.concatenate([training_draws(seed, k, 50) for seed in (0, 7, 999_999) for k in range(40)])
+    trained = [_tiny(kind, seed=seed, episodes=50) for seed in (0, 7, 999_999)]
+    drawn = np.array([config.episode_seeds(k) for config in trained for k in range(40)])
 
-    assert set(drawn.tolist()) <= set(TRAINING)
-    assert len(np.unique(drawn)) > 0.9 * len(drawn)
+    assert set(drawn.flat) <= set(TRAINING)
+    assert len(np.unique(drawn)) > 0.9 * drawn.size
     assert min(_tiny(kind).validation_seeds) > max(TRAINING)
     with pytest.raises(UsageError, match="seed is 1000000, expected 0 to 999999"):
         _tiny(kind, seed=1_000_000)

@@ -1,0 +1,21 @@
+"""Ranges of seeds."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from tango.domain.seeds import COMPARISON, TEST, TRAINING, VALIDATION
+
+
+def test_the_ranges_of_seeds_are_disjoint() -> None:
+    """One begins where the one before has ended: nothing is judged on what it was made with."""
+    for one, following in pairwise((TRAINING, VALIDATION, TEST, COMPARISON)):
+        assert max(one) + 1 == min(following)
+
+
+def test_those_that_judge_networks_take_them_from_their_ranges() -> None:
+    """Validation picks, test judges."""
+    from tango.training.evaluation import TEST_SEEDS, VALIDATION_SEEDS
+
+    assert set(VALIDATION_SEEDS) < set(VALIDATION)
+    assert set(TEST_SEEDS) < set(TEST)
