@@ -1,1 +1,1 @@
-"""Trains the BE network: random worlds on the node model's compiled kernel, A2C, evaluation on seeds that training never sees."""
+"""Learns policies in simulation: learners, the loop around them, random worlds and runs of the engine to learn from."""
