@@ -114,7 +114,7 @@ class TrainingFiles:
 
 
 def _replace(path: Path, content: bytes | memoryview) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh = path.with_name(f".{path.name}.part")  # one name, so that what a killed training left is written over
     try:
         fresh.write_bytes(content)
         fresh.replace(path)
