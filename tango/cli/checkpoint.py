@@ -15,6 +15,7 @@ import click
 from tango.cli.checkpoint_files import checkpoint_file, looks_like_a_file
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.domain.checkpoints import SHORT
+from tango.domain.seeds import COMPARISON
 from tango.errors import CheckpointError, DependencyError, RequestRejected, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from tango.domain.checkpoints import CheckpointRoles, StoredCheckpoint
     from tango.sim.cells import Cell
     from tango.store.checkpoints import PostgresCheckpointStore
+
+PLACE_BE = ("dcg-be", "gnn-sac")
+"""Learned policies that `evaluate` can put in the place of `load-greedy`."""
 
 LIST_COLUMNS = (
     Column("name", priority=10),
@@ -204,7 +208,7 @@ def shadow(named: str | None, off: bool, output: str) -> None:
 @click.option("--load", "loads", default="0.8", show_default=True, help="Offered loads of each, separated by commas.")
 @click.option("--duration", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds of arrivals.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
-@click.option("--first-seed", type=click.IntRange(min=0), default=3_000_000, show_default=True, help="The first of them.")
+@click.option("--first-seed", type=click.IntRange(min=0), default=COMPARISON.start, show_default=True, help="The first of them.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--fresh", is_flag=True, help="Simulate again what was finished before.")
 @output_option()
@@ -215,6 +219,8 @@ def evaluate(named: str, output: str, **options: Any) -> None:
     of a registered checkpoint go into the registry when the store answers.
     """
     file = checkpoint_file(named)
+    if file.policy not in PLACE_BE:
+        raise UsageError(f"{named} is of policy {file.policy!r}, expected one that places BE: {', '.join(PLACE_BE)}")
     results = _simulated(_cells(file, options), options)
 
     from tango.sim.checkpoint_scores import scores_of

@@ -57,7 +57,7 @@ def checkpoints_of(systems: Sequence[System], options: Mapping[str, Any]) -> dic
     users = {system.name: found for system in systems if system.be == found.policy}
     if not users:
         raise UsageError(
-            f"--checkpoint {options['checkpoint']} is of BE policy {found.policy!r}, which none of these systems has: "
+            f"--checkpoint {options['checkpoint']} is of policy {found.policy!r}, by which none of these systems places BE: "
             f"{', '.join(f'{s.name} ({s.be})' for s in systems)}"
         )
     return users

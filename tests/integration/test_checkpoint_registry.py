@@ -376,6 +376,7 @@ def test_bad_usage_and_bad_files_are_told_apart(commands: Commands, tmp_path: Pa
     assert commands.refused("evaluate", str(tmp_path / "text.pt")).exit_status == 3
     assert commands.refused("evaluate", str(tmp_path / "a.pt"), "--pattern", "p9").exit_status == 2
     assert commands.refused("evaluate", str(tmp_path / "a.pt"), "--load", "much").exit_status == 2
+    assert "expected one that places BE" in str(commands.refused("evaluate", str(shipped_path("dsaco"))))
     assert "No checkpoint is registered" in commands.run("list").stderr
 
 
@@ -439,7 +440,7 @@ def test_a_registered_checkpoint_is_simulated_by_name(commands: Commands, tmp_pa
 
     assert json.loads(done.stdout)["checkpoint"] == digest[:12]
     assert isinstance(wrong.exception, UsageError)
-    assert "which none of these systems has: load-greedy (load-greedy)" in str(wrong.exception)
+    assert "by which none of these systems places BE: load-greedy (load-greedy)" in str(wrong.exception)
 
 
 def test_a_worker_on_another_host_takes_the_file_from_the_registry(commands: Commands, tmp_path: Path) -> None:
