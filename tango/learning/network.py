@@ -85,7 +85,7 @@ class PlacementNetwork(nn.Module):
 
     def value(self, node: Tensor, cluster: Tensor, batch: GraphBatch) -> Tensor:
         """The critic: (g,) value of each fleet's state."""
-        cluster_graph = torch.zeros(len(cluster), dtype=torch.long)
+        cluster_graph = torch.zeros(len(cluster), dtype=torch.long, device=cluster.device)
         cluster_graph[batch.node_cluster] = batch.graph
         pooled = torch.cat((_mean_by(node, batch.graph, batch.graphs), _mean_by(cluster, cluster_graph, batch.graphs)), dim=1)
         return self.critic(pooled).squeeze(1)  # type: ignore[no-any-return]

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from tango.learning.checkpoint import load_checkpoint, shipped_path
-from tango.learning.network import PlacementNetwork
-from tango.training.a2c import A2cSettings, advantages, update
+from tango.learning.network import PlacementNetwork, batch_graphs
+from tango.training.a2c import A2cSettings, advantages, decisions, update
 from tango.training.curriculum import Curriculum
+from tango.training.devices import moved
 from tango.training.evaluation import TEST_SEEDS, at_random, by_network, evaluate
 from tango.training.learner import paired
 from tango.training.rollouts import play, units_of
@@ -75,3 +76,20 @@ def test_the_shipped_network_places_better_than_chance() -> None:
     network = load_checkpoint(shipped_path()).network
     gain, margin = paired(evaluate(by_network(network), seeds).reward, evaluate(at_random(), seeds).reward)
     assert gain - margin > 0
+
+
+def test_no_tensor_of_an_update_stays_behind_on_the_cpu() -> None:
+    """The networks compute on whatever device what they see has been moved to: PyTorch's `meta` stands for a GPU here, without values."""
+    network = PlacementNetwork(8)
+    [unit] = units_of(Curriculum(), [1, 2], network, ticks=10)
+    ticks = [tick for world in play(unit).ticks for tick in world]
+    away, batch = network.to("meta"), moved(batch_graphs([tick.graph for tick in ticks]), "meta")
+    found = decisions(ticks)
+    assert found is not None
+    rows, kind, pair, allowed, _, _ = moved(found, "meta")
+
+    node, cluster = away.encode(batch)
+    values, logits = away.value(node, cluster, batch), away.scores(node[rows], kind[:, None, :], pair)
+
+    assert (values.device.type, tuple(values.shape)) == ("meta", (20,))
+    assert logits.shape == allowed.shape
