@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import tango
-from tango.errors import UsageError
+from tango.errors import CheckpointError, UsageError
 from tango.report.learning_curve import learning_curve
 from tango.training.config import TrainingConfig
 from tango.training.files import TrainingFiles
@@ -229,8 +229,14 @@ class _Training:
             raise UsageError(
                 f"{self._files.state} is of version {found['code_version']}, this is {tango.__version__}; start again with --overwrite"
             )
-        self._course = _Course(**found["course"])
-        self._learner.restore(found["learner"])
+        try:
+            self._course = _Course(**found["course"])
+            self._learner.restore(found["learner"])
+        except (RuntimeError, KeyError, TypeError, ValueError) as error:  # networks of another shape, fields of another version
+            reason = str(error).splitlines()[0][:120]
+            raise CheckpointError(
+                f"{self._files.state} does not fit this version of Tango ({reason}); start again with --overwrite"
+            ) from error
         # What was written after the state will be written again.
         last = {ITERATION: self._course.iteration, VALIDATION: self._course.validated_at}
         self._files.write_rows([row for row in self._files.rows() if row["iteration"] <= last[row["kind"]]])

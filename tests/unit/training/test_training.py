@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -40,6 +42,24 @@ def test_the_same_seed_gives_the_same_world() -> None:
         world = World(draw_world(rng), rng)
         done.append([world.step(np.zeros(world.pending_count, np.int32)) for _ in range(30)])
     assert done[0] == done[1]
+
+
+def test_be_requests_come_in_waves_where_the_world_has_them() -> None:
+    """At the wave's crest there are many times those at its trough; without waves about as many."""
+    spec = replace(draw_world(np.random.default_rng(2)), lc_period_s=8.0, lc_burst=0.0)
+    spec = replace(spec, lc_swing=np.zeros(len(spec.cpu_cores)), be_rate=np.full(len(spec.be_rate), 2.0))
+
+    def came(swing: float, at_s: float) -> int:
+        counts = 0
+        for seed in range(40):
+            world = World(replace(spec, be_swing=swing), np.random.default_rng(seed))
+            world.now_s, before = at_s, world.pending_count
+            world.arrive()
+            counts += world.pending_count - before
+        return counts
+
+    assert came(0.8, 2.0) > 3 * came(0.8, 6.0)
+    assert came(0.0, 2.0) < 1.5 * came(0.0, 6.0)
 
 
 def test_generalised_advantages_equal_their_definition() -> None:

@@ -176,6 +176,17 @@ def test_a_resumption_without_a_usable_state_is_refused(tmp_path: Path) -> None:
         files.read_state()
 
 
+def test_a_state_of_networks_of_another_shape_is_refused(tmp_path: Path) -> None:
+    """As after a change of features; the message says why and what to do."""
+    _train(tmp_path / "w", 3)
+    files = TrainingFiles(out=tmp_path / "w")
+    state = files.read_state()
+    files.write_state({**state, "learner": {"elsewhere": torch.zeros(3)}})
+
+    with pytest.raises(CheckpointError, match="does not fit this version"):
+        _train(files.out, 6, resume=True)
+
+
 def test_a_state_holds_no_code(tmp_path: Path) -> None:
     """It is read as tensors and plain containers; a file with anything else is damaged."""
     files = TrainingFiles(out=tmp_path / "w")
