@@ -4,10 +4,13 @@ A request of service s that enters at cluster e and runs on node n of cluster c 
 
     weight x network(e, c, s) + price(s, n)
 
-For the policies that go by time, the weight is 1 and the price the expected time on the node; `SCORING` has a score of its own. The
-network is the same for all nodes of a cluster, so each cluster offers its cheapest node, and clusters are tried from near to far until
-even an idle node there would be dearer than what has been found. That gives the same plan as a look at every node (a test holds them
-together) at a cost that grows with the clusters tried, not with the nodes there are.
+For the policies that go by time, the weight is 1 and the price the expected time on the node; `SCORING` has a score of its own. `FLOW`
+counts crowding too: all LC services of a node share its CPU, so where their requests want more of it than there is, each of them takes
+longer, whatever its own service's limit allows.
+
+The network is the same for all nodes of a cluster, so each cluster offers its cheapest node, and clusters are tried from near to far
+until even an idle node there would be dearer than what has been found. That gives the same plan as a look at every node (a test holds
+them together) at a cost that grows with the clusters tried, not with the nodes there are.
 """
 
 from __future__ import annotations
@@ -76,6 +79,10 @@ class Belief(NamedTuple):
     """(s, n) requests that the instances hold in memory."""
     in_flight: NDArray[np.float64]
     """(s, n)"""
+    cores: NDArray[np.float64]
+    """(n,) CPU of the node."""
+    demand: NDArray[np.float64]
+    """(n,) `demand_cores` of what is in flight; kept up to date for `FLOW` alone."""
     free_cpu: NDArray[np.float64]
     """(n,) share of the CPU that was measured idle."""
     free_memory: NDArray[np.float64]
@@ -130,6 +137,37 @@ def time_on_node_s(work_s: float, limit_cores: float, places: float, in_flight: 
 
 
 @inlined
+def demand_cores(b: Belief, n: int) -> float:
+    """CPU that the LC requests in flight on a node would use: a core each, but those of a service no more than its limit."""
+    cores = 0.0
+    for s in range(b.in_flight.shape[0]):
+        cores += min(b.in_flight[s, n], b.limit_cores[s, n])
+    return cores
+
+
+@inlined
+def crowding(b: Belief, s: int, n: int, in_flight: float) -> float:
+    """Factor, at least 1, by which the CPU of a node stretches the time of one more request of a service of which `in_flight` are there.
+
+    What the node's other services want stands in `Belief.demand`. It never falls as `in_flight` rises.
+    """
+    if b.demand[n] + (in_flight - b.in_flight[s, n]) + 1.0 <= b.cores[n]:
+        return 1.0
+    limit_cores = b.limit_cores[s, n]
+    demand = b.demand[n] - min(b.in_flight[s, n], limit_cores) + min(in_flight + 1.0, limit_cores)
+    return float(max(1.0, demand / b.cores[n]))
+
+
+@inlined
+def expected_on_node_s(policy: int, t: Terrain, b: Belief, s: int, n: int, in_flight: float) -> float:
+    """What a policy takes the time of one more request on a node to be, with `in_flight` of its service there."""
+    time_s = time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], in_flight)
+    if policy == FLOW:
+        time_s *= crowding(b, s, n, in_flight)
+    return time_s
+
+
+@inlined
 def set_price(policy: int, t: Terrain, b: Belief, s: int, n: int) -> None:
     """Work out the price of node n for service s."""
     if policy == SCORING:
@@ -144,7 +182,7 @@ def set_price(policy: int, t: Terrain, b: Belief, s: int, n: int) -> None:
             - weights[FREE_MEMORY_WEIGHT] * b.free_memory[n]
         )
     else:
-        b.price[s, n] = time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], b.in_flight[s, n])
+        b.price[s, n] = expected_on_node_s(policy, t, b, s, n, b.in_flight[s, n])
 
 
 @inlined
@@ -162,6 +200,9 @@ def set_offer(t: Terrain, b: Belief, s: int, c: int) -> None:
 @in_place
 def set_prices(policy: int, t: Terrain, b: Belief) -> None:
     """Price every node, and let every cluster offer its cheapest."""
+    if policy == FLOW:
+        for n in range(b.price.shape[1]):
+            b.demand[n] = demand_cores(b, n)
     for s in range(b.price.shape[0]):
         longest = 1.0
         for n in range(b.price.shape[1]):
@@ -178,6 +219,14 @@ def set_prices(policy: int, t: Terrain, b: Belief) -> None:
 def count_in(policy: int, t: Terrain, b: Belief, s: int, n: int, requests: float) -> None:
     """Add requests to what is believed to be in flight on a node."""
     b.in_flight[s, n] += requests
+    if policy == FLOW:
+        b.demand[n] = demand_cores(b, n)
+        if b.demand[n] + 1.0 > b.cores[n]:
+            # One more request of any service may find the node crowded: the prices of the others change too.
+            for k in range(b.in_flight.shape[0]):
+                if k != s and b.limit_cores[k, n] > 0.0:
+                    set_price(policy, t, b, k, n)
+                    set_offer(t, b, k, t.cluster_of[n])
     set_price(policy, t, b, s, n)
     set_offer(t, b, s, t.cluster_of[n])
 
@@ -231,7 +280,7 @@ def dispatch(
             to.late[row] = False
             continue
         c = t.cluster_of[n]
-        expected_s = network_s(t, entry, c, s) + time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], b.in_flight[s, n])
+        expected_s = network_s(t, entry, c, s) + expected_on_node_s(policy, t, b, s, n, b.in_flight[s, n])
         late = expected_s > budget_s[row]
         if policy == FLOW and not late and not _carried(t, entry, c, s, sent[s, c] + 1.0):
             late = True
@@ -345,14 +394,15 @@ def learned_features(t: Terrain, b: Belief, entry: int, s: int, c: int, n: int, 
 
 @compiled
 def unit_times_s(t: Terrain, b: Belief, entry: int, s: int, count: int, budget_s: float) -> NDArray[np.float64]:
-    """(n, u) expected completion of the first, second, ... further request of a service on every node; infinity beyond the budget."""
+    """(n, u) expected completion of the first, second, ... further request of a service on every node, as `FLOW` takes it to be; infinity
+    beyond the budget."""
     nodes = b.in_flight.shape[1]
     most = 0
     for n in range(nodes):
         units = 0
         away_s = network_s(t, entry, t.cluster_of[n], s)
         while units < count:
-            time_s = away_s + time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], b.in_flight[s, n] + units)
+            time_s = away_s + expected_on_node_s(FLOW, t, b, s, n, b.in_flight[s, n] + units)
             if time_s > budget_s:
                 break
             units += 1
@@ -361,7 +411,7 @@ def unit_times_s(t: Terrain, b: Belief, entry: int, s: int, count: int, budget_s
     for n in range(nodes):
         away_s = network_s(t, entry, t.cluster_of[n], s)
         for u in range(most):
-            time_s = away_s + time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], b.in_flight[s, n] + u)
+            time_s = away_s + expected_on_node_s(FLOW, t, b, s, n, b.in_flight[s, n] + u)
             if time_s > budget_s:
                 break
             out[n, u] = time_s

@@ -1,15 +1,17 @@
 """LC policies as functions of arrivals and a snapshot: each arranges the columns and calls the compiled step of `lc_dispatch`.
 
 `dss-lc`. Source: Tango (Feng et al., ICPP 2023), the LC dispatcher as a minimum-cost flow over edge clusters. Departures: the cost of
-an arc is the expected completion of one more request, which is convex in the number sent, instead of a fixed distance; the capacity of
-a node is what still meets the target, so that it follows from the cost; what fits nowhere is spread by expected completion and marked
-late. From one entry the graph is a tree: node arcs inside cluster links inside the source. Unit costs on a node rise with each
-request, and the links are nested capacities, so filling the cheapest free unit first is optimal (a greedy over a laminar matroid;
-Edmonds 1971). `lc_flow_solver.py` states the same flow for OR-tools, and a test holds the one to the other.
+an arc is the expected completion of one more request, which rises with the number sent, instead of a fixed distance, and counts that
+all LC services of a node share its CPU (`lc_dispatch.crowding`); the capacity of a node is what still meets the target, so that it
+follows from the cost; what fits nowhere is spread by expected completion and marked late. From one entry the graph is a tree: node arcs
+inside cluster links inside the source. Unit costs of a service on a node rise with each request, and the links are nested capacities,
+so filling the cheapest free unit first is optimal (a greedy over a laminar matroid; Edmonds 1971). `lc_flow_solver.py` states the same
+flow for OR-tools, and a test holds the one to the other. A batch of several services is filled service by service as its requests come,
+which is no optimum over all of them: on a crowded node what one service sends raises the price of the others.
 
-`load-greedy` fills by the same expected completion and does not know the links. `ceres` takes the least loaded instance of the entry
-cluster (Yu et al., "CERES: Container-based elastic resource management system for mixed workloads", ICPP 2021, which manages single
-clusters).
+`load-greedy` fills by the expected completion that its service's own instances give; it knows neither crowding nor the links. `ceres`
+takes the least loaded instance of the entry cluster (Yu et al., "CERES: Container-based elastic resource management system for mixed
+workloads", ICPP 2021, which manages single clusters).
 `round-robin` is kube-proxy's turn over the ready endpoints of a Service in the entry cluster; the turn follows the request's id and
 its epoch, so that it needs no state and a retry goes to the next endpoint. `scoring` weighs free CPU, free memory, nearness and a short
 queue; the weights are settings, found by `tango tune`. `dsaco` scores the offers of the nearest clusters by a learned layer
@@ -132,10 +134,13 @@ def belief_of(snapshot: FleetSnapshot) -> kernel.Belief:
     s, n = snapshot.in_flight.shape
     c = len(snapshot.clusters)
     concurrency = np.array([float(service.concurrency) for service in snapshot.services])
+    limit_cores = np.where(snapshot.node_ready, snapshot.instance_limit, 0.0) / 1e3
     return kernel.Belief(
-        limit_cores=np.where(snapshot.node_ready, snapshot.instance_limit, 0.0) / 1e3,
+        limit_cores=limit_cores,
         places=snapshot.instance_count * concurrency[:, None],
         in_flight=snapshot.in_flight.copy(),
+        cores=np.maximum(1.0, snapshot.cpu_allocatable) / 1e3,
+        demand=np.minimum(snapshot.in_flight, limit_cores).sum(axis=0),
         free_cpu=1 - snapshot.cpu_used / np.maximum(1.0, snapshot.cpu_allocatable),
         free_memory=snapshot.memory_free / np.maximum(1.0, snapshot.memory_allocatable),
         slack=snapshot.slack,

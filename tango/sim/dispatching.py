@@ -42,6 +42,8 @@ def publish(e: Engine, now_s: float) -> None:
             belief.in_flight[s, n] = published.in_flight[s, n] = truth.in_flight[s, n]
             belief.limit_cores[s, n] = published.limit[s, n] = truth.limit[s, n]
     lc_dispatch.set_prices(e.rules.lc_policy, e.terrain, belief)
+    for n in range(nodes):
+        published.demand[n] = belief.demand[n]
     for s in range(services):
         for n in range(nodes):
             published.price[s, n] = belief.price[s, n]
@@ -119,7 +121,7 @@ def dispatch_batch(e: Engine, now_s: float) -> None:
             e.choices,
             e.explore,
         )
-        put_back(c, rows, e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node)
+        put_back(policy, c, rows, e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node)
         decide_s = lists.charge_s[min(len(rows), len(lists.charge_s) - 1)]
         most_s = max(most_s, decide_s)
         shed_rows = 0 if e.rules.keep_late else len(rows)
@@ -194,7 +196,14 @@ def believe(
             n = t.members[k]
             b.in_flight[s, n] = truth.in_flight[s, n]
             b.limit_cores[s, n] = truth.limit[s, n]
-            lc_dispatch.set_price(policy, t, b, s, n)
+    if policy == lc_dispatch.FLOW:  # prices of all services depend on what all of them have in flight
+        for k in range(t.first[home], t.first[home + 1]):
+            b.demand[t.members[k]] = lc_dispatch.demand_cores(b, t.members[k])
+    for s in range(b.price.shape[0]):
+        if t.target_s[s] == np.inf:
+            continue
+        for k in range(t.first[home], t.first[home + 1]):
+            lc_dispatch.set_price(policy, t, b, s, t.members[k])
         lc_dispatch.set_offer(t, b, s, home)
     r = lists.sent_last[home]
     while r >= 0:
@@ -207,6 +216,7 @@ def believe(
 
 @inlined
 def put_back(
+    policy: int,
     home: int,
     rows: NDArray[np.int64],
     t: Terrain,
@@ -222,24 +232,35 @@ def put_back(
         if t.target_s[s] == np.inf:
             continue
         for k in range(t.first[home], t.first[home + 1]):
-            _restore(s, t.members[k], t, b, published)
+            _restore_one(s, t.members[k], t, b, published)
     r = lists.sent_last[home]
     while r >= 0:
         if progress[r].node >= 0:
-            _restore(arrivals.service[r], progress[r].node, t, b, published)
+            _restore(policy, arrivals.service[r], progress[r].node, t, b, published)
         r = progress[r].sent_before
     for r in rows:
         if chosen[r] >= 0:
             s = arrivals.service[r]
-            _restore(s, chosen[r], t, b, published)
+            _restore(policy, s, chosen[r], t, b, published)
             lists.sent[s, t.cluster_of[chosen[r]]] = 0.0
 
 
 @inlined
-def _restore(s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
+def _restore(policy: int, s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
+    """Undo what counting in a request of service s has changed on a node; on a crowded one `FLOW` has changed its other services too."""
+    if policy == lc_dispatch.FLOW and b.demand[n] + 1.0 > b.cores[n]:
+        for k in range(b.price.shape[0]):
+            if t.target_s[k] < np.inf:
+                _restore_one(k, n, t, b, published)
+    _restore_one(s, n, t, b, published)
+
+
+@inlined
+def _restore_one(s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
     c = t.cluster_of[n]
     b.in_flight[s, n] = published.in_flight[s, n]
     b.limit_cores[s, n] = published.limit[s, n]
+    b.demand[n] = published.demand[n]
     b.price[s, n] = published.price[s, n]
     b.best_node[s, c] = published.best_node[s, c]
     b.best_price[s, c] = published.best_price[s, c]

@@ -249,7 +249,9 @@ class _Run:
                 continue
             dispatching.believe(lc_dispatch.GREEDY, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
             snapshot, arrivals = self._views.dispatcher(), self._views.arrivals(rows)
-            dispatching.put_back(c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node)
+            dispatching.put_back(
+                lc_dispatch.GREEDY, c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node
+            )
             cycle = f"the dispatch of cluster {snapshot.clusters[c]} at {now_s:g} s"
             plan = _asked(LcPlan, self._system.lc, cycle, partial(self._lc, arrivals, snapshot, self._settings.lc))
             node = check_lc_plan(plan, arrivals, snapshot, cycle=cycle)

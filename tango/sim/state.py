@@ -163,6 +163,8 @@ class Published(NamedTuple):
 
     in_flight: NDArray[np.float64]
     limit: NDArray[np.float64]
+    demand: NDArray[np.float64]
+    """(n,) cores; of `dss-lc` alone"""
     price: NDArray[np.float64]
     best_node: NDArray[np.int32]
     best_price: NDArray[np.float64]

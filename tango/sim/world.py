@@ -146,6 +146,8 @@ class World:
                 limit_cores=limit_cores.copy(),
                 places=places,
                 in_flight=np.zeros((s, n)),
+                cores=sites["cpu"] / 1e3,
+                demand=np.zeros(n),
                 free_cpu=np.ones(n),
                 free_memory=np.ones(n),
                 slack=np.ones(n),
@@ -157,7 +159,7 @@ class World:
             ),
             truth=state.Truth(np.zeros((s, n)), limit_cores),
             published=state.Published(
-                np.zeros((s, n)), np.zeros((s, n)), np.zeros((s, n)), np.zeros((s, c), np.int32), np.zeros((s, c))
+                np.zeros((s, n)), np.zeros((s, n)), np.zeros(n), np.zeros((s, n)), np.zeros((s, c), np.int32), np.zeros((s, c))
             ),
             links=state.Links(np.zeros(c), np.zeros(c)),
             tails=state.Tails(

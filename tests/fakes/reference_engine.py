@@ -119,6 +119,8 @@ class ReferenceEngine:
         self.scalings: list[tuple[float, str, int, int, float, float]] = []
         self.late = 0
         """Requests that were sent although late."""
+        self.crowded = 0
+        """Prices that `dss-lc` stretched."""
         self.close_calls = 0
         for at_s, kind, node in outages:
             self._push(at_s, kind, node)
@@ -296,12 +298,26 @@ class ReferenceEngine:
         return float(self.rtt_s[home, c] + self.services[s].payload_kib * self.s_per_kib[home, c])
 
     def _time_on_node_s(self, s: int, n: int, in_flight: np.ndarray, limit: np.ndarray) -> float:
-        """Of one more request: its work at its share of the limit, once there is memory for it."""
+        """Of one more request: its work at its share of the limit, once there is memory for it.
+
+        To `dss-lc` also at its share of the node: one core a request, those of a service no more than its limit, all of them together
+        as much longer as they want more than the node has.
+        """
         service = self.services[s]
         places = float(service.instances_per_node * service.concurrency)
         held = min(in_flight[s, n] + 1.0, places)
         service_s = service.cpu_work_s * max(1.0, held / limit[s, n])
-        return float(service_s + max(0.0, in_flight[s, n] + 1.0 - places) * service.cpu_work_s / limit[s, n])
+        time_s = float(service_s + max(0.0, in_flight[s, n] + 1.0 - places) * service.cpu_work_s / limit[s, n])
+        if self.system.lc != "dss-lc":
+            return time_s
+        cores = self.declared_nodes[n].cpu_millicores / 1e3
+        before = sum(float(min(in_flight[k, n], limit[k, n])) for k in range(len(self.services)))
+        if before + 1.0 <= cores:
+            return time_s
+        # In this order, so that rounding settles ties as in the engine.
+        wanted = before - float(min(in_flight[s, n], limit[s, n])) + float(min(in_flight[s, n] + 1.0, limit[s, n]))
+        self.crowded += int(wanted > cores)
+        return time_s * max(1.0, wanted / cores)
 
     def _by_score(self, home: int, s: int, in_flight: np.ndarray, limit: np.ndarray) -> int:
         free_cpu, free_memory, near, queue = self.settings.lc.score_weights

@@ -15,7 +15,7 @@ from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling import lc_dispatch as kernel
-from tango.scheduling.lc_policies import NO_NOISE, plan_ceres, plan_load_greedy, plan_round_robin
+from tango.scheduling.lc_policies import NO_NOISE, plan_ceres, plan_dss_lc, plan_load_greedy, plan_round_robin
 from tango.settings import LcSettings
 
 POLICIES = {"greedy": kernel.GREEDY, "flow": kernel.FLOW, "scoring": kernel.SCORING}
@@ -61,6 +61,8 @@ def drawn(seed: int, *, payloads: bool) -> Drawn:
         limit_cores=rng.choice([0.0, 0.5, 1.0, 2.0], (s, n)),
         places=rng.choice([1.0, 2.0, 8.0], (s, n)),
         in_flight=rng.choice([0.0, 0.0, 1.0, 2.0, 4.0], (s, n)),
+        cores=rng.choice([1.0, 2.0, 4.0], n),
+        demand=np.full(n, np.nan),
         free_cpu=rng.choice([0.0, 0.5, 1.0], n),
         free_memory=rng.choice([0.25, 0.5], n),
         slack=np.ones(n),
@@ -96,7 +98,9 @@ def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]
             def time_s(n: int, s: int = s) -> float:
                 on_it, limit, places = in_flight[s, n] + 1, b.limit_cores[s, n], b.places[s, n]
                 service_s = t.work_s[s] * max(1.0, min(on_it, places) / limit)
-                return service_s + max(0.0, on_it - places) * t.work_s[s] / limit
+                alone_s = service_s + max(0.0, on_it - places) * t.work_s[s] / limit
+                wanted = sum(min(in_flight[k, n] + (k == s), b.limit_cores[k, n]) for k in range(services))
+                return alone_s * max(1.0, wanted / b.cores[n]) if policy == "flow" else alone_s
 
             usable = [n for n in range(nodes) if b.limit_cores[s, n] > 0]
             if not usable:
@@ -169,6 +173,108 @@ def test_expected_time_rises_with_the_queue_and_is_convex(work_s: float, limit: 
     assert work_s <= first <= second <= third
     assert third - second >= second - first - 1e-9
     assert kernel.time_on_node_s(work_s, 0.0, float(places), float(in_flight)) == math.inf
+
+
+# ---- crowding ----------------------------------------------------------------------------------------------------------
+
+
+def one_node(
+    cores: float, limits: list[float], in_flight: list[int], *, places: float = 64.0
+) -> tuple[kernel.Terrain, kernel.Belief]:
+    """Some services on a single node, priced for `dss-lc`."""
+    s = len(limits)
+    terrain = kernel.Terrain(
+        work_s=np.full(s, 0.1),
+        payload_kib=np.zeros(s),
+        target_s=np.full(s, 1.0),
+        rtt_s=np.zeros((1, 1)),
+        s_per_kib=np.zeros((1, 1)),
+        near=np.zeros((1, 1), np.int32),
+        first=np.array([0, 1]),
+        members=np.zeros(1, np.int64),
+        cluster_of=np.zeros(1, np.int32),
+        score_weights=np.zeros(4),
+        layer=np.zeros((0, kernel.LEARNED_FEATURES + 1)),
+        head=np.zeros(0),
+    )
+    belief = kernel.Belief(
+        limit_cores=np.array(limits)[:, None],
+        places=np.full((s, 1), places),
+        in_flight=np.array(in_flight, np.float64)[:, None],
+        cores=np.array([cores]),
+        demand=np.full(1, np.nan),
+        free_cpu=np.ones(1),
+        free_memory=np.ones(1),
+        slack=np.ones(1),
+        longest_queue=np.ones(s),
+        price=np.empty((s, 1)),
+        best_node=np.empty((s, 1), np.int32),
+        best_price=np.empty((s, 1)),
+        scratch=np.empty(kernel.LEARNED_FEATURES),
+    )
+    kernel.set_prices(kernel.FLOW, terrain, belief)
+    return terrain, belief
+
+
+def test_requests_of_another_service_make_a_full_node_dearer() -> None:
+    """Four cores, two services that may each use all of them: six requests of one make the first of the other take 7/4 as long."""
+    _, belief = one_node(4.0, [4.0, 4.0], [6, 0])
+
+    assert belief.demand.tolist() == [4.0]
+    assert belief.price[:, 0].tolist() == pytest.approx([0.1 * 7 / 4, 0.1 * 5 / 4])
+
+
+LIMITS = st.lists(st.floats(0.05, 9.0), min_size=3, max_size=3)
+COUNTS = st.lists(st.integers(0, 30), min_size=3, max_size=3)
+
+
+@given(cores=st.floats(0.5, 16.0), limits=LIMITS, in_flight=COUNTS, places=st.integers(1, 20))
+@settings(deadline=None)
+def test_a_crowded_node_is_never_cheaper_and_an_uncrowded_one_costs_the_same(
+    cores: float, limits: list[float], in_flight: list[int], places: int
+) -> None:
+    """At least the time that the service's own limit gives; exactly that while the node has a whole core for one request more."""
+    _, belief = one_node(cores, limits, in_flight, places=float(places))
+
+    alone = [kernel.time_on_node_s(0.1, limit, float(places), float(on_it)) for limit, on_it in zip(limits, in_flight, strict=True)]
+    assert (belief.price[:, 0] >= alone).all()
+    if belief.demand[0] + 1.0 <= cores:
+        assert belief.price[:, 0].tolist() == alone
+
+
+@given(cores=st.floats(0.5, 16.0), limits=LIMITS, in_flight=COUNTS, service=st.integers(0, 2))
+@settings(deadline=None)
+def test_no_price_of_a_node_falls_when_a_request_is_counted_in(
+    cores: float, limits: list[float], in_flight: list[int], service: int
+) -> None:
+    """Of no service; and what is counted in leaves the same prices as if it had been there from the start."""
+    terrain, belief = one_node(cores, limits, in_flight)
+    before = belief.price.copy()
+
+    kernel.count_in(kernel.FLOW, terrain, belief, service, 0, 1.0)
+
+    in_flight[service] += 1
+    anew = one_node(cores, limits, in_flight)[1]
+    assert (belief.price >= before - 1e-12).all()
+    assert belief.demand.tolist() == anew.demand.tolist()
+    assert belief.price.tolist() == anew.price.tolist()
+    assert belief.best_price.tolist() == anew.best_price.tolist()
+
+
+def test_the_other_policies_do_not_know_crowding() -> None:
+    """`load-greedy` takes the crowded node that `dss-lc` avoids: two of another service fill its two cores."""
+    crowded = replace(
+        snapshot_of([2000.0, 1000.0], [0, 0]),
+        cpu_allocatable=np.array([2000.0, 2000.0]),
+        services=(smallest_snapshot().services[0], replace(smallest_snapshot().services[0], name="other")),
+        instance_limit=np.array([[2000.0, 2000.0], [2000.0, 2000.0]]),
+        instance_count=np.ones((2, 2)),
+        in_flight=np.array([[0.0, 0.0], [4.0, 0.0]]),
+        in_flight_work_s=np.zeros((2, 2)),
+    )
+
+    assert plan_load_greedy(arrivals_of(1), crowded, LcSettings()).node.tolist() == [0]
+    assert plan_dss_lc(arrivals_of(1), crowded, LcSettings()).node.tolist() == [1]
 
 
 # ---- policies of the entry cluster -------------------------------------------------------------------------------------

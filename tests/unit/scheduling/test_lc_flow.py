@@ -77,17 +77,40 @@ def arrivals(count: int) -> LcArrivals:
     )
 
 
+def crowded(snapshot: FleetSnapshot, seed: int) -> FleetSnapshot:
+    """The same with nodes of one to three cores and a second service in flight on them, which the batch has nothing of."""
+    rng = np.random.default_rng(seed)
+    n = len(snapshot.nodes)
+    other = replace(snapshot.services[0], name="other")
+    return replace(
+        snapshot,
+        services=(*snapshot.services, other),
+        cpu_allocatable=rng.choice([1000.0, 1500.0, 3000.0], n),
+        instance_limit=np.vstack([snapshot.instance_limit, rng.choice([0.0, 700.0, 3000.0], n)]),
+        instance_count=np.vstack([snapshot.instance_count, np.ones(n)]),
+        in_flight=np.vstack([snapshot.in_flight, rng.integers(0, 6, n)]),
+        in_flight_work_s=np.zeros((2, n)),
+    )
+
+
 def arranged(snapshot: FleetSnapshot) -> tuple[Terrain, Belief]:
     """A snapshot as the compiled steps take it."""
-    terrain = terrain_of(snapshot, np.zeros(1, np.int32), np.array([WORK_S]), LcSettings(), ScoredLayer.none())
+    terrain = terrain_of(snapshot, np.zeros(1, np.int32), np.full(len(snapshot.services), WORK_S), LcSettings(), ScoredLayer.none())
     return terrain, belief_of(snapshot)
 
 
-@given(seed=st.integers(0, 100_000), count=st.integers(1, 40), bandwidth=st.sampled_from([5.0, 8.0, 40.0, 1e4]))
-@settings(max_examples=150, deadline=None)
-def test_the_closed_form_costs_what_the_solver_costs(seed: int, count: int, bandwidth: float) -> None:
-    """As many requests within their target as the maximum flow, at its least cost, links that are narrow included."""
+@given(
+    seed=st.integers(0, 100_000),
+    count=st.integers(1, 40),
+    bandwidth=st.sampled_from([5.0, 8.0, 40.0, 1e4]),
+    full=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_the_closed_form_costs_what_the_solver_costs(seed: int, count: int, bandwidth: float, full: bool) -> None:
+    """As many requests within their target as the maximum flow, at its least cost, links that are narrow and crowded nodes included."""
     snapshot = fleet(seed, bandwidth=bandwidth)
+    if full:
+        snapshot = crowded(snapshot, seed)
 
     plan = plan_dss_lc(arrivals(count), snapshot, LcSettings())
     most, least_s = solve_dispatch(*arranged(snapshot), 0, 0, count, BUDGET_S)

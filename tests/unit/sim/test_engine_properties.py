@@ -142,6 +142,25 @@ def test_be_slows_lc_where_it_interferes() -> None:
     assert later > 0
 
 
+@given(seed=SEEDS, lc=st.sampled_from(["dss-lc", "dss-lc", "load-greedy", "scoring", "ceres"]))
+@settings(max_examples=100, deadline=None)
+def test_what_is_believed_after_a_dispatch_is_what_was_published(seed: int, lc: str) -> None:
+    """Bit for bit: own nodes, requests under way abroad and the batch are counted in for one dispatch and put back after it."""
+    drawn = draw_sim_world(seed)
+    run = run_by_hand(replace(drawn, system=replace(drawn.system, lc=lc)))
+
+    for window in range(1, 80):
+        run._run_until(window)
+        engine = run._world.engine
+        believed, published = engine.belief, engine.published
+        np.testing.assert_array_equal(believed.in_flight, published.in_flight)
+        np.testing.assert_array_equal(believed.limit_cores, published.limit)
+        np.testing.assert_array_equal(believed.price, published.price)
+        np.testing.assert_array_equal(believed.best_node, published.best_node)
+        np.testing.assert_array_equal(believed.best_price, published.best_price)
+        np.testing.assert_array_equal(believed.demand, published.demand)
+
+
 @given(seed=SEEDS)
 @settings(max_examples=60, deadline=None)
 def test_equal_arguments_give_equal_digests(seed: int) -> None:
