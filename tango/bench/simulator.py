@@ -99,7 +99,7 @@ def scaling(*, told: Told = lambda _: None) -> list[Figure]:
 def long_run(*, seconds: float = 100_000.0, told: Told = lambda _: None) -> Figure:
     """Wall seconds of 100,000 simulated seconds on `continent` at a load that gives 1,000,000 requests.
 
-    Under `dss-lc` with `load-greedy` and `hrm`: a pass of the network over 10,000 nodes in every tick would be most of it.
+    Under `tango` with `load-greedy` in the place of its network: a pass of the network over 10,000 nodes in every tick would be most of it.
     """
     fleet = load_fleet("continent")
     cores = sum(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1e3

@@ -33,6 +33,7 @@ from tango.errors import TangoError
 from tango.kube.gateway import KubernetesGateway
 from tango.kube.instance_calls import HttpInstanceCalls
 from tango.ports import Publisher
+from tango.scheduling.sharing import common_rule
 from tango.settings import Settings
 from tango.systems import BePolicy, be_policy, lc_policy, read_checkpoint, stored_be_policy, system, warm_up_lc
 
@@ -202,11 +203,10 @@ class World(Stores):
         """One round of re-assurance; without a run that wants it, instances go back to their declared size."""
         if self.leases.acquire("reassure", owner=self.owner, ttl_s=5.0) is None:
             return {"resizes": 0, "evictions": 0}
-        wanted = {system(run.system).sharing for run in self.runs.active_runs() if run.reassure} - {"static"}
-        if not wanted:
+        rule = common_rule([system(run.system).sharing for run in self.runs.active_runs() if run.reassure])
+        if rule == "static":
             return self.reassurance.restore(now_s=self.clock.now_s())
-        # Runs share the fleet: where their rules differ, `hrm` goes before `ceres`.
-        return self.reassurance.round(now_s=self.clock.now_s(), rule="hrm" if "hrm" in wanted else "ceres")
+        return self.reassurance.round(now_s=self.clock.now_s(), rule=rule)
 
     def reconcile(self, publisher: Publisher) -> dict[str, int]:
         """One sweep."""

@@ -62,7 +62,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
         tango compare p1 p2 p3 --fleet paper --load 0.6 --load 0.8 --seeds 5 -j 2 --report compare.html
         tango compare p1 p3 --fleet paper --load 0.8 --load 1 --seeds 20 --judge tango     # does it hold against each?
         tango compare lc.csv --be-trace be.csv --fleet testbed --load 0.9 --systems load-greedy,tango
-        tango compare p3 --systems dss-lc/load-greedy/hrm,tango             # what learning adds
+        tango compare p3 --systems dss-lc/load-greedy/burst,tango           # what learning adds
     """
     began_s = time.monotonic()
     require_folder(options["report"])

@@ -74,7 +74,7 @@ def rule_options(function: _F) -> _F:
                 metavar="FILE|NAME|DIGEST",
                 help="Another checkpoint of the learned BE policy: a file, or registered.",
             ),
-            click.option("--sharing", metavar="RULE", help="Another sharing rule in the system: static, hrm or ceres."),
+            click.option("--sharing", metavar="RULE", help="Another sharing rule in the system: static, hrm, burst or ceres."),
             click.option("--beta", multiple=True, type=click.FloatRange(min=0), help="Interference; default: the fleet's."),
             click.option(
                 "--staleness", multiple=True, type=click.FloatRange(min=0), help="Age of remote state, s; default: the fleet's."

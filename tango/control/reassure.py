@@ -9,7 +9,7 @@ import structlog
 from tango.domain.plans import Resize
 from tango.domain.requests import Outcome, Reason, RequestState
 from tango.ports import ClusterGateway, EventLog, FleetStore, RequestStore
-from tango.scheduling.sharing import NodeRoom, Tail, plan_sharing
+from tango.scheduling.sharing import NodeRoom, Refused, Tail, plan_sharing
 from tango.settings import SharingSettings
 
 log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ class Reassurance:
         self._gateway = gateway
         self._settings = settings
         self._changed_s: dict[str, float] = {}
-        self._infeasible: set[tuple[str, int]] = set()
+        self._refused: set[Refused] = set()
 
     def round(self, *, now_s: float, rule: str = "hrm") -> dict[str, int]:
         """One round of a sharing rule (`scheduling.sharing_step`); give how many resizes and evictions were asked for."""
@@ -70,7 +70,7 @@ class Reassurance:
             self._changed_s,
             now_s,
             self._settings,
-            infeasible=self._infeasible,
+            refused=self._refused,
             rule=rule,
         )
         # 3. Apply: BE gives way first, so that the kubelet has room when the resize comes.
@@ -113,20 +113,21 @@ class Reassurance:
             for cluster, instance in self._fleet.instances()
             if (service := services.get(instance.service)) is not None
             and instance.ready
-            and instance.cpu_limit_millicores != service.cpu_limit_millicores
+            and (instance.cpu_limit_millicores, instance.cpu_request_millicores)
+            != (service.cpu_limit_millicores, service.cpu_request_millicores)
             and now_s - self._changed_s.get(instance.pod, -1e9) >= self._settings.hold_s
         ]
         return {"resizes": self._resize(resizes, now_s), "evictions": 0}
 
     def _resize(self, resizes: Sequence[Resize], now_s: float) -> int:
-        wanted = [r for r in resizes if (r.pod, r.cpu_limit_after_millicores) not in self._infeasible]
+        wanted = [r for r in resizes if Refused.of(r) not in self._refused]
         if not wanted:
             return 0
         records = self._gateway.resize(wanted)
         self._events.scaling(records)
-        for record in records:
-            self._changed_s[record.pod] = now_s
-            if record.outcome == "infeasible" and record.after_millicores is not None:
-                self._infeasible.add((record.pod, record.after_millicores))
+        for resize, record in zip(wanted, records, strict=True):
+            self._changed_s[resize.pod] = now_s
+            if record.outcome == "infeasible":
+                self._refused.add(Refused.of(resize))
         log.info("resized", resizes=len(wanted), outcomes=[r.outcome for r in records][:8])
         return len(wanted)

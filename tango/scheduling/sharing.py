@@ -16,7 +16,7 @@ from tango.domain.services import Service
 from tango.scheduling.sharing_step import RULES, STEP_MILLICORES, Declared, Instances, Rooms, Tuning, new_shares, share
 from tango.settings import SharingSettings
 
-__all__ = ["STEP_MILLICORES", "NodeRoom", "Tail", "plan_sharing", "tuning_of"]
+__all__ = ["STEP_MILLICORES", "NodeRoom", "Refused", "Tail", "common_rule", "plan_sharing", "tuning_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,39 @@ class NodeRoom:
     memory_free_mib: int
     be_evictable: tuple[tuple[Eviction, int], ...] = ()
     """(eviction, CPU request in millicores that it gives back)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """A resize that a node, or the API server for it, refused for good."""
+
+    pod: str
+    limit_millicores: int
+    request_millicores: int
+    larger_limit: bool
+    """Whether it asked for a larger limit; if not, what was refused is the CPU request."""
+
+    @classmethod
+    def of(cls, resize: Resize) -> Refused:
+        """What a resize had asked for."""
+        return cls(
+            pod=resize.pod,
+            limit_millicores=resize.cpu_limit_after_millicores,
+            request_millicores=resize.cpu_request_after_millicores,
+            larger_limit=resize.cpu_limit_after_millicores > resize.cpu_limit_before_millicores,
+        )
+
+
+def common_rule(rules: Collection[str]) -> str:
+    """The rule for instances that runs with these rules share.
+
+    Where they differ it is `hrm`: `burst` is for dispatchers that count crowding alone, and `ceres` lets no BE give way. `static`, or no
+    run at all, gives way to any other.
+    """
+    wanted = set(rules) - {"static"}
+    if len(wanted) > 1:
+        return "hrm"
+    return wanted.pop() if wanted else "static"
 
 
 def tuning_of(settings: SharingSettings, rule: str) -> Tuning:
@@ -63,17 +96,21 @@ def plan_sharing(
     now_s: float,
     settings: SharingSettings,
     *,
-    infeasible: Collection[tuple[str, int]] = (),
+    refused: Collection[Refused] = (),
     rule: str = "hrm",
 ) -> SharingPlan:
-    """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize, `infeasible` the (pod, limit) that
-    its node refused for good: nobody gives way for these, or for more."""
+    """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize. What was `refused` is not asked for
+    again, nor more than it, and nobody gives way for it."""
     lc = {name: row for row, (name, s) in enumerate(item for item in services.items() if item[1].target_ms is not None)}
     nodes = {name: row for row, name in enumerate(rooms)}
     rows = sorted((pair for pair in instances if pair[1].node in nodes), key=lambda pair: pair[1].pod)
-    refused: dict[str, int] = {}
-    for pod, limit in infeasible:
-        refused[pod] = min(limit, refused.get(pod, limit))
+    limit_refused: dict[str, float] = {}
+    request_refused: dict[str, float] = {}
+    for one in refused:
+        if one.larger_limit:
+            limit_refused[one.pod] = min(one.limit_millicores, limit_refused.get(one.pod, np.inf))
+        else:
+            request_refused[one.pod] = min(one.request_millicores, request_refused.get(one.pod, np.inf))
     nothing = Tail(latency_ms=0.0, samples=0)
     measured = [tails.get((i.service, i.node), nothing) for _, i in rows]
     columns = Instances(
@@ -85,7 +122,8 @@ def plan_sharing(
         tail_ms=np.array([t.latency_ms for t in measured], np.float64),
         samples=np.array([t.samples for t in measured], np.int64),
         since_s=np.array([now_s - changed_s.get(i.pod, -1e9) for _, i in rows], np.float64),
-        refused_at=np.array([float(refused.get(i.pod, np.inf)) for _, i in rows], np.float64),
+        refused_at=np.array([limit_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
+        refused_request_at=np.array([request_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
     )
     evictable = [pair for room in rooms.values() for pair in room.be_evictable]
     declared = Declared(
@@ -101,6 +139,8 @@ def plan_sharing(
     )
     out = new_shares(len(rows), len(evictable), np.ones(len(rooms)))
     share(tuning_of(settings, rule), columns, room_columns, declared, out)
+    # The limit tells growing from shrinking; under `burst`, where it stays, the CPU request does.
+    grown = (out.limit > columns.limit) | ((out.limit == columns.limit) & (out.request > columns.request))
     changed = np.flatnonzero((out.limit != columns.limit) | (out.request != columns.request))
     return SharingPlan(
         resizes=tuple(
@@ -113,7 +153,7 @@ def plan_sharing(
                 cpu_limit_after_millicores=int(out.limit[k]),
                 cpu_request_after_millicores=int(out.request[k]),
                 slack=float(out.slack[k]),
-                reason="grow" if out.limit[k] > columns.limit[k] else "shrink",
+                reason="grow" if grown[k] else "shrink",
             )
             for k in changed.tolist()
         ),

@@ -10,6 +10,11 @@ Per (service, node): slack = 1 - tail latency / target over a sliding window. Be
 - `CERES`. The same growth within what is free, nothing is evicted; a node whose slack is short cuts the limits of its BE pods, and
   gives them back when there is slack. Source: Yu et al., "CERES: Container-based elastic resource management system for mixed
   workloads", ICPP 2021. Departures: one controller a node over all its LC services (the least slack rules), multiplicative steps.
+- `BURST`. A limit only keeps the LC services of a node from lending each other what is idle, since BE yields to all of them anyway. So
+  every LC instance gets the node as its limit, once, and keeps it; its CPU request follows slack as under `HRM`, evictions included,
+  because requests are what nodes admit by, and what a kernel shares CPU by when all want it. Between the services of a crowded node
+  nothing but the dispatcher stands, which has to count crowding (`lc_dispatch.crowding`): not a rule for LC policies that do not. A
+  departure from the papers above. A limit that a node refuses for good (a `LimitRange`, a quota) is approached by halves.
 - `STATIC`. Requests and limits stay as declared.
 """
 
@@ -20,15 +25,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import in_place
+from tango.compiled import in_place, inlined
 
-STATIC, HRM, CERES = range(3)
-RULES = {"static": STATIC, "hrm": HRM, "ceres": CERES}
+STATIC, HRM, CERES, BURST = range(4)
+RULES = {"static": STATIC, "hrm": HRM, "ceres": CERES, "burst": BURST}
 
 STEP_MILLICORES = 50.0
 """Limits move in steps of this; a smaller change is not worth a resize."""
 MOST_GROWTH = 4.0
 """A limit grows by at most this factor at a time."""
+LC_SIZE, LC_REQUEST, FREED, LEAST_SLACK = range(4)
+"""Rows of `Shares.sums`."""
 BE_CUT, BE_RAISE, LEAST_BE_SHARE = 0.5, 1.25, 0.1
 """`CERES`: what a round does to the share of their limits that BE pods may use, and its floor."""
 
@@ -49,6 +56,8 @@ class Instances(NamedTuple):
     """since its last resize"""
     refused_at: NDArray[np.float64]
     """(m,) the smallest limit that its node refused for good; infinity: none"""
+    refused_request_at: NDArray[np.float64]
+    """(m,) `BURST`: likewise of CPU requests, asked for without a larger limit"""
 
 
 class Rooms(NamedTuple):
@@ -97,7 +106,7 @@ class Shares(NamedTuple):
     be_share: NDArray[np.float64]
     """(n,) share of their limits that the BE pods of a node may use; read and written"""
     sums: NDArray[np.float64]
-    """(4, n) scratch: LC limits, LC requests, requests freed, least slack"""
+    """(4, n) scratch: sizes (`_size`) and CPU requests of LC, requests freed by evictions, least slack"""
     next_out: NDArray[np.int64]
     """(n,) scratch: the next pod to go"""
 
@@ -132,27 +141,40 @@ def wanted_limit(tuning: Tuning, limit: float, declared: float, overrun: float, 
     return limit
 
 
+@inlined
+def evicts(rule: int) -> bool:
+    """Whether BE is evicted where the CPU request of an instance that grows finds no room."""
+    return rule in (HRM, BURST)
+
+
+@inlined
+def _size(rule: int, limit: float, request: float, declared: Declared, s: int) -> float:
+    """The limit that slack moves. Under `BURST` the one for which an instance's request stands, since its limit is the node's."""
+    if rule == BURST:
+        return float(request * declared.limit[s] / declared.request[s])
+    return limit
+
+
+@inlined
+def _burst_limit(tuning: Tuning, limit: float, allocatable: float, refused_at: float, since_s: float) -> float:
+    """What the node lets an instance have: all of it, or half of the way towards what it has refused. It never falls."""
+    after = allocatable - tuning.reserve_millicores
+    if refused_at <= after:
+        after = np.floor(0.5 * (limit + refused_at))
+    if after - limit < STEP_MILLICORES or since_s < tuning.hold_s:
+        return limit
+    return float(after)
+
+
 @in_place
 def share(tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared, out: Shares) -> int:
     """One round; give the number of instances that change."""
-    count = len(instances.node)
-    nodes = len(rooms.allocatable)
-    lc_limit, lc_request, freed, least_slack = out.sums[0], out.sums[1], out.sums[2], out.sums[3]
-    next_out = out.next_out
-    for n in range(nodes):
-        lc_limit[n] = lc_request[n] = freed[n] = 0.0
-        least_slack[n] = np.inf
-        next_out[n] = rooms.first[n]
-    for k in range(len(out.evict)):
-        out.evict[k] = False
-    for i in range(count):
-        lc_limit[instances.node[i]] += instances.limit[i]
-        lc_request[instances.node[i]] += instances.request[i]
+    _sum_up(tuning.rule, instances, rooms, declared, out)
+    least_slack = out.sums[LEAST_SLACK]
     changed = 0
-    for i in range(count):
+    for i in range(len(instances.node)):
         n, s = instances.node[i], instances.service[i]
-        limit, request = instances.limit[i], instances.request[i]
-        out.limit[i], out.request[i], out.slack[i] = limit, request, 1.0
+        out.limit[i], out.request[i], out.slack[i] = instances.limit[i], instances.request[i], 1.0
         measured = instances.samples[i] >= tuning.min_samples
         overrun = instances.tail_ms[i] / declared.target_ms[s] if measured else 0.0
         if measured:
@@ -160,32 +182,82 @@ def share(tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared
             least_slack[n] = min(least_slack[n], out.slack[i])
         if tuning.rule == STATIC or not instances.ready[i]:
             continue
-        after = wanted_limit(tuning, limit, declared.limit[s], overrun, measured, instances.since_s[i])
-        # All LC limits of a node together stay within the node: beyond that a larger limit gives nothing.
-        others = lc_limit[n] - limit
-        ceiling = max(limit, rooms.allocatable[n] - tuning.reserve_millicores - others)
-        after = min(after, ceiling, rooms.allocatable[n])
-        if abs(after - limit) < STEP_MILLICORES or after >= instances.refused_at[i]:
-            continue
-        # The request keeps the declared share of the limit: BE may be admitted on the rest.
-        wanted = max(1.0, min(after - 1.0, np.floor(after * declared.request[s] / declared.limit[s])))
-        free = rooms.allocatable[n] - rooms.be_request[n] - (lc_request[n] - request) + freed[n]
-        if tuning.rule == HRM and after > limit:
-            while wanted > free and next_out[n] < rooms.first[n + 1]:
-                k = next_out[n]
-                out.evict[k] = True
-                freed[n] += rooms.gives[k]
-                free += rooms.gives[k]
-                next_out[n] += 1
-        wanted = max(1.0, min(wanted, max(request, np.floor(free))))
-        lc_limit[n] += after - limit
-        lc_request[n] += wanted - request
-        out.limit[i], out.request[i] = after, wanted
-        changed += 1
+        if tuning.rule == BURST:
+            out.limit[i] = _burst_limit(
+                tuning, instances.limit[i], rooms.allocatable[n], instances.refused_at[i], instances.since_s[i]
+            )
+        # One thing at a time, so that a refusal tells what was refused.
+        if out.limit[i] == instances.limit[i]:
+            _resize(tuning, instances, rooms, declared, out, i, overrun, measured)
+        if out.limit[i] != instances.limit[i] or out.request[i] != instances.request[i]:
+            changed += 1
     if tuning.rule == CERES:
-        for n in range(nodes):
+        for n in range(len(rooms.allocatable)):
             if least_slack[n] < tuning.grow_below:
                 out.be_share[n] = max(LEAST_BE_SHARE, out.be_share[n] * BE_CUT)
             elif least_slack[n] > tuning.shrink_above:
                 out.be_share[n] = min(1.0, out.be_share[n] * BE_RAISE)
     return changed
+
+
+@inlined
+def _sum_up(rule: int, instances: Instances, rooms: Rooms, declared: Declared, out: Shares) -> None:
+    """Begin a round: what the LC instances of each node have together, and nobody evicted."""
+    sums = out.sums
+    for n in range(len(rooms.allocatable)):
+        sums[LC_SIZE, n] = sums[LC_REQUEST, n] = sums[FREED, n] = 0.0
+        sums[LEAST_SLACK, n] = np.inf
+        out.next_out[n] = rooms.first[n]
+    for k in range(len(out.evict)):
+        out.evict[k] = False
+    for i in range(len(instances.node)):
+        n = instances.node[i]
+        sums[LC_SIZE, n] += _size(rule, instances.limit[i], instances.request[i], declared, instances.service[i])
+        sums[LC_REQUEST, n] += instances.request[i]
+
+
+@inlined
+def _resize(
+    tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared, out: Shares, i: int, overrun: float, measured: bool
+) -> None:
+    """Let slack move an instance: its limit and request, or under `BURST` its request alone."""
+    rule, n, s = tuning.rule, instances.node[i], instances.service[i]
+    limit, request = instances.limit[i], instances.request[i]
+    lc_size, lc_request = out.sums[LC_SIZE], out.sums[LC_REQUEST]
+    size = _size(rule, limit, request, declared, s)
+    after = wanted_limit(tuning, size, declared.limit[s], overrun, measured, instances.since_s[i])
+    # All LC limits of a node together stay within the node: beyond that a larger limit gives nothing.
+    others = lc_size[n] - size
+    ceiling = max(size, rooms.allocatable[n] - tuning.reserve_millicores - others)
+    after = min(after, ceiling, rooms.allocatable[n])
+    if abs(after - size) < STEP_MILLICORES or (rule != BURST and after >= instances.refused_at[i]):
+        return
+    # The request keeps the declared share of the limit: BE may be admitted on the rest.
+    wanted = max(1.0, min(after - 1.0, np.floor(after * declared.request[s] / declared.limit[s])))
+    if rule == BURST:
+        wanted = min(wanted, limit - 1.0)
+        if wanted == request or wanted >= instances.refused_request_at[i]:
+            return
+    free = rooms.allocatable[n] - rooms.be_request[n] - (lc_request[n] - request) + out.sums[FREED, n]
+    if evicts(rule) and after > size:
+        free = _make_room(rooms, out, n, wanted, free)
+    wanted = max(1.0, min(wanted, max(request, np.floor(free))))
+    if rule == BURST:
+        after = _size(rule, limit, wanted, declared, s)
+    else:
+        out.limit[i] = after
+    out.request[i] = wanted
+    lc_size[n] += after - size
+    lc_request[n] += wanted - request
+
+
+@inlined
+def _make_room(rooms: Rooms, out: Shares, n: int, wanted: float, free: float) -> float:
+    """Evict from a node until a request fits or nobody is left who may go; give what is free then."""
+    while wanted > free and out.next_out[n] < rooms.first[n + 1]:
+        k = out.next_out[n]
+        out.evict[k] = True
+        out.sums[FREED, n] += rooms.gives[k]
+        free += rooms.gives[k]
+        out.next_out[n] += 1
+    return free

@@ -6,7 +6,7 @@ import numpy as np
 
 from tango.compiled import in_place
 from tango.node_model import kernel
-from tango.scheduling.sharing_step import CERES, HRM, share
+from tango.scheduling.sharing_step import CERES, evicts, share
 from tango.sim.codes import EVICTED, PUSHED_OUT, RESIZE, RESIZED
 from tango.sim.happenings import evict, set_limits
 from tango.sim.heap import push
@@ -99,7 +99,7 @@ def _list_evictable(e: Engine, now_s: float) -> None:
     count = 0
     for n in range(len(e.sites)):
         first[n] = count
-        if e.sharing.tuning.rule != HRM or e.sites[n].slack >= e.sharing.tuning.grow_below:
+        if not evicts(e.sharing.tuning.rule) or e.sites[n].slack >= e.sharing.tuning.grow_below:
             continue
         kernel.integrate(e.states, n, now_s)
         for p in range(e.states.nodes[n].pods):

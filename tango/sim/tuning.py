@@ -106,13 +106,13 @@ def judged(choices: Sequence[Settings], results: Sequence[CellResult]) -> list[C
 def tuned_settings(system: System) -> Settings:
     """What the search found for a system.
 
-    A mix has the thresholds of the searched system with its sharing rule (`tango` for `hrm`, `ceres` for `ceres`), and the weights of
-    `scoring` where it dispatches so, so that an ablation changes one part alone.
+    A mix has the thresholds of a searched system (`ceres` for `ceres`, `tango` for `hrm` and `burst`, so that these two differ by the
+    rule alone), and the weights of `scoring` where it dispatches so: an ablation changes one part alone.
     """
     kept = _kept()
     found = kept.get(system.name)
     if found is None:
-        alike = {"hrm": "tango", "ceres": "ceres"}.get(system.sharing, "")
+        alike = {"hrm": "tango", "burst": "tango", "ceres": "ceres"}.get(system.sharing, "")
         found = {"sharing": kept.get(alike, {}).get("sharing", {})}
         if system.lc == "scoring":
             found = {**found, "lc": kept.get("scoring", {}).get("lc", {})}

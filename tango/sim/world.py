@@ -199,6 +199,7 @@ class World:
                     samples=np.zeros(n * rows, np.int64),
                     since_s=np.zeros(n * rows),
                     refused_at=np.full(n * rows, np.inf),
+                    refused_request_at=np.full(n * rows, np.inf),
                 ),
                 changed_s=np.full(n * rows, -1e9),
                 rooms=Rooms(cpu.copy(), np.zeros(n), np.zeros(n + 1, np.int64), np.zeros(n * pods)),

@@ -1,6 +1,6 @@
 """Systems by name, and policies by name: built in, or offered by an installed package.
 
-A system is three names, so that any mix can be run. The table is section 5 of the design; what each part is, where it comes from and what
+A system is three names, so that any mix can be run. docs/policies.md has the table; what each part is, where it comes from and what
 it departs from stands with its code: LC in `tango.scheduling.lc_policies`, BE in `tango.scheduling.be_policies` and `tango.learning`,
 sharing in `tango.scheduling.sharing_step`.
 
@@ -55,7 +55,7 @@ SYSTEMS: dict[str, System] = {
         System(name="ceres", lc="ceres", be="k8s-native", sharing="ceres"),
         System(name="dsaco", lc="dsaco", be="load-greedy", sharing="hrm"),
         System(name="gnn-sac", lc="load-greedy", be="gnn-sac", sharing="hrm"),
-        System(name="tango", lc="dss-lc", be="dcg-be", sharing="hrm"),
+        System(name="tango", lc="dss-lc", be="dcg-be", sharing="burst"),
     )
 }
 

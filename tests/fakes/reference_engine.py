@@ -570,6 +570,7 @@ class ReferenceEngine:
             samples=np.array([samples for _, samples in tails], np.int64),
             since_s=np.array([now_s - self.sites[n].changed_s[k] for n, k, _ in every]),
             refused_at=np.full(len(every), np.inf),
+            refused_request_at=np.full(len(every), np.inf),
         )
         booked = [sum(self.services[s].cpu_request_millicores for s, _ in site.placed.values()) for site in self.sites]
         rooms = Rooms(

@@ -22,9 +22,11 @@ MIXES: tuple[System, ...] = (
     SYSTEMS["load-greedy"],
     SYSTEMS["scoring"],
     SYSTEMS["ceres"],
-    System(name="flow", lc="dss-lc", be="load-greedy", sharing="hrm"),
+    System(name="flow", lc="dss-lc", be="load-greedy", sharing="burst"),
+    System(name="flow-hrm", lc="dss-lc", be="scoring", sharing="hrm"),
     System(name="flow-static", lc="dss-lc", be="k8s-native", sharing="static"),
     System(name="greedy-ceres", lc="load-greedy", be="load-greedy", sharing="ceres"),
+    System(name="greedy-burst", lc="load-greedy", be="load-greedy", sharing="burst"),
     System(name="greedy-static", lc="load-greedy", be="scoring", sharing="static"),
 )
 """Every LC policy, BE policy and sharing rule that needs no network of its own."""

@@ -106,7 +106,7 @@ def test_variations_are_all_combinations_with_the_other_changes() -> None:
 def test_a_mix_is_named_by_its_parts() -> None:
     """In place of a system's own part, or all three at once."""
     assert [s.name for s in systems_of("tango,scoring", options(be="load-greedy"))] == [
-        "dss-lc/load-greedy/hrm",
+        "dss-lc/load-greedy/burst",
         "scoring/load-greedy/hrm",
     ]
     assert systems_of("load-greedy/load-greedy/hrm", options()) == (system("load-greedy"),)
@@ -116,5 +116,5 @@ def test_a_mix_is_named_by_its_parts() -> None:
 
 def test_a_mix_has_the_thresholds_of_the_system_whose_rule_it_has() -> None:
     """Else an ablation would change the parameters beside the part."""
-    [mix] = systems_of("dss-lc/load-greedy/hrm", options())
-    assert tuned_settings(mix) == {"sharing": tuned_settings(system("tango"))["sharing"]}
+    for mix in systems_of("dss-lc/load-greedy/hrm,dss-lc/load-greedy/burst", options()):
+        assert tuned_settings(mix) == {"sharing": tuned_settings(system("tango"))["sharing"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
@@ -217,6 +218,81 @@ def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
     assert world.states(run_id) == ["placed"] * 8
 
 
+# ---- burst -------------------------------------------------------------------------------------------------------------
+
+NODES = {"c1-n1": 4000, "c1-n2": 4000, "c2-n1": 2000}
+
+
+def seen_at(world: ControlWorld, limits: Mapping[str, int]) -> None:
+    """Agents see every instance with the limit of its node."""
+    for cluster in FLEET.clusters:
+        seen = [
+            replace(instance_of(service, node.name), cpu_limit_millicores=limits[node.name])
+            for node in cluster.nodes
+            for service in (WEB, CHAT)
+        ]
+        world.fleet.observe(cluster.name, node_states(cluster), seen, sample=False)
+
+
+def test_under_burst_every_instance_gets_its_node_once(world: ControlWorld) -> None:
+    """One resize each in the first round, none in those that follow, whether the agents have seen it yet or not."""
+    rounds = reassurance(world)
+
+    first = rounds.round(now_s=ZERO_S, rule="burst")
+    unseen = rounds.round(now_s=ZERO_S + 1.0, rule="burst")
+    seen_at(world, NODES)
+    later = [rounds.round(now_s=ZERO_S + at_s, rule="burst") for at_s in (2.0, 5.0, 60.0)]
+
+    assert first == {"resizes": 6, "evictions": 0}
+    assert {(r.node, r.cpu_limit_after_millicores, r.reason) for r in world.gateway.resized} == {
+        (node, cpu, "grow") for node, cpu in NODES.items()
+    }
+    assert {r.cpu_request_after_millicores for r in world.gateway.resized} == {WEB.cpu_request_millicores}
+    assert [report["resizes"] for report in (unseen, *later)] == [0, 0, 0, 0]
+
+
+def test_under_burst_a_service_short_of_slack_asks_for_a_larger_request(world: ControlWorld) -> None:
+    """The limit is the node's and stays; the event has the same limit before and after, and says that it grew."""
+    seen_at(world, NODES)
+    served(world, 5, latency_ms=200.0)
+
+    report = reassurance(world).round(now_s=ZERO_S, rule="burst")
+
+    assert report == {"resizes": 1, "evictions": 0}
+    [resize] = world.gateway.resized
+    assert (resize.cpu_limit_before_millicores, resize.cpu_limit_after_millicores, resize.reason) == (4000, 4000, "grow")
+    assert resize.cpu_request_after_millicores == 3 * WEB.cpu_request_millicores
+    assert [(e.before_millicores, e.after_millicores) for e in world.state.scalings] == [(4000, 4000)]
+
+
+def test_a_node_that_refuses_every_larger_limit_is_soon_left_in_peace(world: ControlWorld) -> None:
+    """As with a `LimitRange`: half as much more at a time, a hold between, then nothing is asked any more."""
+    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    rounds = reassurance(world)
+
+    for k in range(30):
+        rounds.round(now_s=ZERO_S + k * SETTINGS.hold_s, rule="burst")
+
+    asked = [r.cpu_limit_after_millicores for r in world.gateway.resized if r.pod == "lc-web-c1-n1-0"]
+    assert asked == [4000, 2500, 1750, 1375, 1187, 1093]
+
+
+def test_nobody_gives_way_to_a_request_that_was_refused_for_good(world: ControlWorld) -> None:
+    """A quota of requests: the same request is not asked for again, and no second BE pod goes for it; a smaller one may be."""
+    seen_at(world, NODES)
+    served(world, 5, latency_ms=200.0)
+    placed(world, 8)
+    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    rounds = reassurance(world)
+    first = rounds.round(now_s=ZERO_S, rule="burst")
+    placed(world, 1)
+
+    again = [rounds.round(now_s=ZERO_S + at_s, rule="burst") for at_s in (10.0, 20.0)]
+
+    assert first == {"resizes": 1, "evictions": 1}
+    assert again == [{"resizes": 0, "evictions": 0}] * 2
+
+
 # ---- back to what is declared ------------------------------------------------------------------------------------------
 
 
@@ -237,6 +313,15 @@ def test_restoring_brings_back_the_declared_size(world: ControlWorld) -> None:
         ("lc-chat-c1-n2-0", 1000),
         ("lc-web-c1-n1-0", 1000),
     ]
+
+
+def test_restoring_looks_at_requests_too(world: ControlWorld) -> None:
+    """Where a limit could not grow, the request may have: it goes back as well."""
+    observed(world, replace(instance_of(WEB, "c1-n1"), cpu_request_millicores=300))
+
+    assert reassurance(world).restore(now_s=ZERO_S)["resizes"] == 1
+    [resize] = world.gateway.resized
+    assert (resize.cpu_limit_after_millicores, resize.cpu_request_after_millicores, resize.reason) == (1000, 100, "restore")
 
 
 def test_with_everything_at_its_size_restoring_calls_nobody(world: ControlWorld) -> None:

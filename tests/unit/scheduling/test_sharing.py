@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, Resize, SharingPlan
 from tango.domain.services import Service, ServiceClass
-from tango.scheduling.sharing import STEP_MILLICORES, NodeRoom, Tail, plan_sharing
+from tango.scheduling.sharing import STEP_MILLICORES, NodeRoom, Refused, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
 
 SETTINGS = SharingSettings(
@@ -372,3 +372,197 @@ def test_room_made_for_one_instance_serves_the_next_one_too() -> None:
 
     assert [e.request_id for e in found.evictions] == [1]
     assert [r.cpu_request_after_millicores for r in found.resizes] == [750, 750]
+
+
+# ---- burst -------------------------------------------------------------------------------------------------------------
+
+
+def burst(
+    *instances: InstanceState,
+    tails: Mapping[tuple[str, str], Tail],
+    node: NodeRoom | None = None,
+    changed_s: Mapping[str, float] | None = None,
+    settings: SharingSettings = SETTINGS,
+    refused: Sequence[Refused] = (),
+) -> SharingPlan:
+    """One round of `burst` on node n1."""
+    return plan_sharing(
+        SERVICES,
+        [("c1", i) for i in instances],
+        tails,
+        {"n1": node or room()},
+        changed_s or {},
+        NOW_S,
+        settings,
+        refused=refused,
+        rule="burst",
+    )
+
+
+def sizes(found: SharingPlan) -> list[tuple[int, int, str]]:
+    """(limit, CPU request, reason) of the resizes."""
+    return [(r.cpu_limit_after_millicores, r.cpu_request_after_millicores, r.reason) for r in found.resizes]
+
+
+def no(limit: int, request: int = 500, *, before: int = 1000) -> Refused:
+    """A refused resize of the instance of WEB."""
+    return Refused(pod="lc-web-n1-0", limit_millicores=limit, request_millicores=request, larger_limit=limit > before)
+
+
+def test_every_instance_gets_the_node_as_its_limit_at_once() -> None:
+    """With nothing measured; both of them, the request stays, and nobody is evicted from a full node for it."""
+    full = room(8000, be=7000, evictable=[(eviction(1), 500)])
+
+    found = burst(instance("web"), instance("chat"), tails={}, node=full)
+
+    assert sizes(found) == [(8000, 500, "grow"), (8000, 500, "grow")]
+    assert found.evictions == ()
+
+
+def test_the_limit_stays_whatever_the_slack() -> None:
+    """Idle, calm, or with much slack: one resize to the node is all there is."""
+    whole = instance(limit=8000)
+
+    assert [burst(whole, tails=tails) for tails in ({}, tail(CALM_MS), tail(10.0))] == [SharingPlan()] * 3
+
+
+def test_the_reserve_is_left_out_of_the_limit() -> None:
+    """Of eight cores half of one is kept back."""
+    assert sizes(burst(instance(), tails={}, settings=replace(SETTINGS, reserve_millicores=500))) == [(7500, 500, "grow")]
+
+
+@given(
+    latency_ms=st.floats(1.0, 1000.0),
+    size=st.integers(1000, 7000),
+    since_s=st.floats(0.0, 20.0),
+    be=st.integers(0, 7000),
+    pods=st.lists(st.integers(50, 900), max_size=6),
+)
+def test_the_request_follows_slack_as_under_hrm(latency_ms: float, size: int, since_s: float, be: int, pods: list[int]) -> None:
+    """An instance whose limit is the node asks for what one of the size that its request stands for would ask for, and as many go."""
+    request = size // 2
+    node = room(8000, be=be, evictable=[(eviction(k), gives) for k, gives in enumerate(pods)])
+    changed_s = {"lc-web-n1-0": NOW_S - since_s}
+
+    by_size = plan(instance(limit=2 * request, request=request), tails=tail(latency_ms), node=node, changed_s=changed_s)
+    found = burst(instance(limit=8000, request=request), tails=tail(latency_ms), node=node, changed_s=changed_s)
+
+    assert found.evictions == by_size.evictions
+    assert sizes(found) == [
+        (8000, r.cpu_request_after_millicores, r.reason) for r in by_size.resizes if r.cpu_request_after_millicores != request
+    ]
+
+
+def test_a_request_that_finds_no_room_is_no_resize() -> None:
+    """BE that cannot go is in the way of all of it: under `burst` there is nothing left to change, round after round."""
+    assert burst(instance(limit=4000), tails=tail(90.0), node=room(4000, be=3500)) == SharingPlan()
+
+
+def test_a_request_stays_below_its_limit() -> None:
+    """The pod must stay Burstable, also where the node allows no more than a small limit."""
+    stuck = instance(limit=1000, request=900)
+
+    found = burst(stuck, tails=tail(900.0), refused=[no(1040, before=1000)])
+
+    assert sizes(found) == [(1000, 999, "grow")]
+
+
+def test_a_limit_that_is_refused_is_approached_by_halves_and_settles() -> None:
+    """A `LimitRange` of 3 cores on a node of 8: a few refusals, then a limit near three cores, then peace."""
+    limit, refused, asked = 1000, [], []
+    for _ in range(30):
+        found = burst(instance(limit=limit), tails={}, refused=refused)
+        for resize in found.resizes:
+            after = resize.cpu_limit_after_millicores
+            asked.append(after)
+            if after > 3000:
+                refused.append(Refused.of(resize))
+            else:
+                limit = after
+
+    assert asked[:3] == [8000, 4500, 2750]
+    assert len(asked) <= 10
+    assert 3000 - 2 * STEP_MILLICORES < limit <= 3000
+
+
+def test_a_node_that_lets_nothing_grow_is_left_in_peace() -> None:
+    """Whatever is asked is refused: the tries end, and the request follows slack below the limit that there is."""
+    refused: list[Refused] = []
+    for _ in range(30):
+        refused += [Refused.of(r) for r in burst(instance(), tails={}, refused=refused).resizes]
+
+    assert len(refused) < 10
+    assert burst(instance(), tails={}, refused=refused) == SharingPlan()
+    assert sizes(burst(instance(), tails=tail(90.0), refused=refused)) == [(1000, 750, "grow")]
+
+
+def test_nobody_gives_way_to_a_request_that_was_refused() -> None:
+    """A quota of requests said no to 750: neither that nor more is asked for again, and no pod goes; the limit is as it was."""
+    full = room(4000, be=3500, evictable=[(eviction(1), 500)])
+    whole = instance(limit=4000)
+
+    assert burst(whole, tails=tail(90.0), node=full).evictions != ()
+    assert burst(whole, tails=tail(90.0), node=full, refused=[no(4000, 750, before=4000)]) == SharingPlan()
+    assert sizes(burst(whole, tails=tail(90.0), node=full, refused=[no(4000, 800, before=4000)])) == [(4000, 750, "grow")]
+
+
+def test_a_larger_limit_waits_for_its_hold() -> None:
+    """The agent sees a resize a moment after it was made, and a kubelet that defers gets its rest."""
+    held = burst(instance(), tails={}, changed_s={"lc-web-n1-0": NOW_S - 2.9})
+    over = burst(instance(), tails={}, changed_s={"lc-web-n1-0": NOW_S - 3.0})
+
+    assert (sizes(held), sizes(over)) == ([], [(8000, 500, "grow")])
+
+
+def test_an_instance_that_is_not_ready_gets_no_limit() -> None:
+    """It cannot be resized now; it gets its node when it is back, with the size that is declared."""
+    assert burst(instance(ready=False), tails={}) == SharingPlan()
+    assert sizes(burst(instance(), tails={})) == [(8000, 500, "grow")]
+
+
+def test_static_sharing_leaves_limits_and_requests_alone() -> None:
+    """However late."""
+    found = plan_sharing(SERVICES, [("c1", instance())], tail(900.0), {"n1": room()}, {}, NOW_S, SETTINGS, rule="static")
+
+    assert found == SharingPlan()
+
+
+@pytest.mark.parametrize(
+    ("rules", "common"),
+    [
+        ([], "static"),
+        (["static", "static"], "static"),
+        (["burst", "static", "burst"], "burst"),
+        (["ceres"], "ceres"),
+        (["burst", "ceres"], "hrm"),
+        (["hrm", "burst"], "hrm"),
+    ],
+)
+def test_runs_whose_rules_differ_share_instances_under_hrm(rules: list[str], common: str) -> None:
+    """A limit that is the node's would harm whoever does not count crowding; nothing to re-assure leaves all as declared."""
+    assert common_rule(rules) == common
+
+
+@given(
+    requests=st.lists(st.integers(500, 2000), min_size=1, max_size=4),
+    whole=st.lists(st.booleans(), min_size=4, max_size=4),
+    late=st.lists(st.floats(1.0, 1000.0), min_size=4, max_size=4),
+    cpu=st.integers(4000, 12_000),
+    be=st.integers(0, 8000),
+)
+def test_a_round_of_burst_never_overcommits_a_node_by_requests(
+    requests: list[int], whole: list[bool], late: list[float], cpu: int, be: int
+) -> None:
+    """Limits may add up to more than the node, requests with BE's may not, and every pod keeps a request below its limit."""
+    found = [
+        replace(instance(limit=cpu if whole[k] else 2001, request=request), service=f"s{k}", pod=f"p{k}")
+        for k, request in enumerate(requests)
+    ]
+    services = {f"s{k}": replace(WEB, name=f"s{k}") for k in range(4)}
+    tails = {(f"s{k}", "n1"): Tail(latency_ms=ms, samples=9) for k, ms in enumerate(late)}
+
+    result = plan_sharing(services, [("c1", i) for i in found], tails, {"n1": room(cpu, be=be)}, {}, NOW_S, SETTINGS, rule="burst")
+
+    request = {i.pod: i.cpu_request_millicores for i in found} | {r.pod: r.cpu_request_after_millicores for r in result.resizes}
+    assert be + sum(request.values()) <= max(cpu, be + sum(requests))
+    assert all(0 < r.cpu_request_after_millicores < r.cpu_limit_after_millicores <= cpu for r in result.resizes)

@@ -68,8 +68,9 @@ def test_the_engine_does_what_the_reference_does_while_nodes_fail(seed: int) -> 
 
 
 def test_the_drawn_worlds_have_in_them_what_they_are_drawn_for() -> None:
-    """Evictions, cuts of BE limits, resizes, timeouts, shed requests, exhausted attempts and every reason of a loss occur."""
-    reasons, states, kinds, cut = set(), set(), set(), False
+    """Evictions, cuts of BE limits, resizes, timeouts, shed requests, exhausted attempts and every reason of a loss occur; nodes are
+    crowded, and under `burst` CPU requests move alone, with evictions."""
+    reasons, states, kinds, cut, crowded, burst = set(), set(), set(), False, 0, set()
     for seed in range(200):
         world = draw_sim_world(seed)
         reference = ReferenceEngine(
@@ -80,8 +81,13 @@ def test_the_drawn_worlds_have_in_them_what_they_are_drawn_for() -> None:
         states |= {row.state for row in reference.rows}
         kinds |= {kind for _, kind, *_ in reference.scalings}
         cut |= bool((reference.be_share < 1).any())
+        crowded += int(reference.crowded > 0)
+        if world.system.sharing == "burst":
+            burst |= {kind if before != after else "request" for _, kind, _, _, before, after in reference.scalings}
 
     assert states == {"succeeded", "failed", "shed"}
     assert kinds == {"resize", "evict"}
     assert cut
+    assert crowded > 5
+    assert burst == {"resize", "request", "evict"}
     assert reasons >= {"evicted", "node-lost", "instance-unreachable", "timed-out", "target-unreachable", "attempts-exhausted"}

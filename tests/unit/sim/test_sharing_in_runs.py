@@ -9,6 +9,7 @@ import pytest
 
 from tango.domain.outcomes import SCALING_KINDS, STATES
 from tango.settings import LcSettings, Settings, SharingSettings, SimSettings
+from tango.sim.failures import outage
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import simulate
 from tango.systems import System
@@ -80,6 +81,54 @@ def test_an_instance_that_is_late_grows_and_goes_back_when_it_is_idle() -> None:
     assert limit[-1] < 250
     assert np.diff(scaling.at_s).min() >= SETTINGS.sharing.hold_s
     assert scaling.actuation_ms == pytest.approx(100.0)
+
+
+def test_burst_gives_every_instance_the_node_once_and_moves_requests_alone() -> None:
+    """Both instances get four cores at the first round and keep them; what slack moves from then on is one instance's request, up and
+    back; no request is late that would be in time on a free node."""
+    fleet = fleet_of((4000,), services=(SMALL_WEB, replace(SMALL_WEB, name="chat"), BATCH))
+    rows = [(0.1 + 0.02 * k, "web", 0.1) for k in range(200)] + [(150.0, "web", 0.01)]
+    system = System(name="burst", lc="dss-lc", be="load-greedy", sharing="burst")
+
+    run = simulate(fleet, requests_of(fleet, *rows), system, SETTINGS)
+
+    scaling = run.scaling
+    np.testing.assert_array_equal(scaling.after_millicores, 4000.0)
+    assert scaling.before_millicores.tolist() == [200.0, 200.0] + [4000.0] * (len(scaling) - 2)
+    assert scaling.at_s[:2].tolist() == [0.0, 0.0]
+    assert set(scaling.service[2:].tolist()) == {0}
+    assert len(scaling) > 4
+
+
+def test_burst_evicts_be_for_requests_alone() -> None:
+    """A node full of BE: none goes for the limits, in the first round; LC that is late at any size pushes them out for its request."""
+    slow = replace(SMALL_WEB, target_ms=20.0)
+    fleet = fleet_of((2000,), services=(slow, BATCH))
+    rows = [(0.0, "batch", 8.0)] * 6 + [(3.0 + 0.3 * k, "web", 0.1) for k in range(8)]
+    system = System(name="burst", lc="load-greedy", be="load-greedy", sharing="burst")
+
+    run = simulate(fleet, requests_of(fleet, *rows), system, SETTINGS)
+
+    evicted = run.scaling.kind == SCALING_KINDS.index("evict")
+    grown = ~evicted & (run.scaling.before_millicores == run.scaling.after_millicores)
+    assert evicted.any()
+    assert set(run.scaling.at_s[evicted].tolist()) <= set(run.scaling.at_s[grown].tolist())
+    assert {STATES[state] for state in run.outcomes.state} == {"succeeded"}
+
+
+def test_an_instance_that_restarted_under_burst_gets_its_node_again() -> None:
+    """A node comes back with what is declared: a hold later its limit is the node's once more."""
+    fleet = fleet_of((4000,), services=(SMALL_WEB, BATCH))
+    rows = [(0.1 * k, "web", 0.05) for k in range(400)]
+    system = System(name="burst", lc="dss-lc", be="load-greedy", sharing="burst")
+    quick = replace(SETTINGS, sim=SimSettings(charge_decisions=False, lost_after_s=0.5))
+
+    scaling = simulate(fleet, requests_of(fleet, *rows), system, quick, outages=list(outage(0, at_s=10.05, for_s=5.0))).scaling
+
+    raised = scaling.before_millicores < scaling.after_millicores
+    assert scaling.before_millicores[raised].tolist() == [200.0, 200.0]
+    assert scaling.after_millicores[raised].tolist() == [4000.0, 4000.0]
+    assert scaling.at_s[raised].tolist() == [0.0, pytest.approx(15.05 + SETTINGS.sharing.hold_s, abs=1.0)]
 
 
 def test_ceres_cuts_be_limits_while_lc_is_short_of_slack_and_gives_them_back() -> None:

@@ -51,7 +51,7 @@ def test_the_policy_of_the_documentation_runs_as_it_stands_there(tmp_path: Path)
 
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
-    assert figures["system"] == "dss-lc/near-home/hrm"
+    assert figures["system"] == "dss-lc/near-home/burst"
     assert figures["succeeded"] == figures["accepted"] > 1000
     assert "no decision time is recorded for the be policy 'near-home'" in done.stderr
 
@@ -136,7 +136,7 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
         system("tangoo")
     with pytest.raises(UsageError, match=r"no LC policy .x.; known: .*dss-lc"):
         mixed(system("tango"), lc="x")
-    with pytest.raises(UsageError, match="no sharing rule 'x'; known: static, hrm, ceres"):
+    with pytest.raises(UsageError, match="no sharing rule 'x'; known: static, hrm, ceres, burst"):
         mixed(system("tango"), sharing="x")
     with pytest.raises(UsageError, match="no BE policy 'x'"):
         be_policy("x", Settings())
@@ -146,8 +146,8 @@ def test_unknown_names_are_refused_with_the_known_ones() -> None:
 
 def test_a_mix_that_is_a_system_bears_its_name() -> None:
     """So that an ablation which changes nothing is not taken for another system."""
-    assert mixed(system("tango"), be="load-greedy").name == "dss-lc/load-greedy/hrm"
-    assert mixed(system("tango"), lc="load-greedy", be="load-greedy") == SYSTEMS["load-greedy"]
+    assert mixed(system("tango"), be="load-greedy").name == "dss-lc/load-greedy/burst"
+    assert mixed(system("tango"), lc="load-greedy", be="load-greedy", sharing="hrm") == SYSTEMS["load-greedy"]
 
 
 def test_every_part_of_every_system_exists() -> None:
