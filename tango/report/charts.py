@@ -292,6 +292,8 @@ def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) 
     evict = done & (scaling.kind == SCALING_KINDS.index("evict"))
     resize = done & ~evict
     grow = resize & (scaling.after_millicores > scaling.before_millicores)
+    shrink = resize & (scaling.after_millicores < scaling.before_millicores)
+    request = resize & ~grow & ~shrink  # under `burst` the limit stays and the CPU request moves
     tall = 18.0 if len(rows) <= 16 else 13.0
     chart = Chart((0.0, frame.end_s), (0.0, 1.0), height=TOP + 30.0 + tall * len(rows), left=118.0)
     chart.band(*frame.window_s)
@@ -302,18 +304,25 @@ def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) 
         chart.text(112.0, y + 4, shorten(name, 16), anchor="end", hint=name)
     shapes = (
         ("grow", grow, "m-4 3.5h8l-4 -7z"),
-        ("shrink", resize & ~grow, "m-4 -3.5h8l-4 7z"),
+        ("shrink", shrink, "m-4 -3.5h8l-4 7z"),
+        ("request", request, "m0 -4l4 4l-4 4l-4 -4z"),
         ("evict", evict, "m-4 -4l8 8m0 -8l-8 8"),
     )
     for css, chosen, shape in shapes:
         chart.mark(_marks(chart, scaling.at_s[chosen] * outcomes.speed, place[chosen], tall, shape, css))
     failed = int((~done).sum())
-    note = f"{int(grow.sum())} grown, {int((resize & ~grow).sum())} shrunk, {int(evict.sum())} evicted"
+    moved = f", {int(request.sum())} CPU requests moved" if request.any() else ""
+    note = f"{int(grow.sum())} grown, {int(shrink.sum())} shrunk{moved}, {int(evict.sum())} evicted"
     return Figure(
         title="Resizes and evictions",
         note=note + (f"; {failed} more were deferred or refused." if failed else "."),
         drawing=chart.render("Resizes and evictions by node over time"),
-        legend=(("glyph grow", "▲ grown"), ("glyph shrink", "▼ shrunk"), ("glyph evict", "✕ BE evicted")),
+        legend=(
+            ("glyph grow", "▲ grown"),
+            ("glyph shrink", "▼ shrunk"),
+            *([("glyph request", "◆ CPU request moved")] if request.any() else []),
+            ("glyph evict", "✕ BE evicted"),
+        ),
     )
 
 

@@ -1,4 +1,4 @@
-"""QoS re-assurance on a running stack: a load step on one node, with and without it."""
+"""QoS re-assurance on a running stack: a load step on one node, with either rule and without any."""
 
 from __future__ import annotations
 
@@ -73,14 +73,40 @@ def _qos_rate(stack: LiveStack, run_id: int, from_s: float, to_s: float) -> floa
     )
 
 
+def _limits_raised(stack: LiveStack, run_id: int) -> list[tuple[int, int]]:
+    """(before, after) of the limit, of the resizes of WEB in a run that raised it."""
+    return [
+        (int(before), int(after))
+        for before, after in stack.rows(
+            "SELECT s.before_millicores, s.after_millicores FROM scaling_event s, run r WHERE r.run_id = %s AND s.at >= r.submitted_at "
+            "AND s.service = 'web' AND s.outcome = 'done' AND s.after_millicores > s.before_millicores ORDER BY s.at",
+            (run_id,),
+        )
+    ]
+
+
 def test_a_load_step_recovers_by_resizing_in_place(stack: LiveStack, load_step: Path) -> None:
-    """The instance grows through `pods/resize`, keeps its pod, and the last third of the step meets its target again."""
+    """Under `hrm` the instance grows through `pods/resize`, keeps its pod, and the last third of the step meets its target again."""
     pods = stack.rows("SELECT pod FROM instance WHERE service = 'web'")
-    run_id = stack.submit(load_step)
+    run_id = stack.submit(load_step, "--system", "load-greedy")
     shown = stack.ended(run_id, within_s=120.0)
     assert shown["resizes"] >= 1
+    assert _limits_raised(stack, run_id)
     assert _qos_rate(stack, run_id, 0, CALM_S) > RECOVERED
     assert _qos_rate(stack, run_id, CALM_S + STEP_S - 8, CALM_S + STEP_S) > RECOVERED
+    assert stack.rows("SELECT pod FROM instance WHERE service = 'web'") == pods
+
+
+def test_under_burst_the_node_is_there_before_the_step_comes(stack: LiveStack, load_step: Path) -> None:
+    """One resize to the whole node as the run begins, then no other of the limit; the step itself meets its target from the start."""
+    pods = stack.rows("SELECT pod FROM instance WHERE service = 'web'")
+    run_id = stack.submit(load_step, "--system", "tango")
+    stack.ended(run_id, within_s=120.0)
+    raised = _limits_raised(stack, run_id)
+    assert len(raised) == 1
+    assert raised[0][1] == 4000
+    assert _qos_rate(stack, run_id, 0, CALM_S) > RECOVERED
+    assert _qos_rate(stack, run_id, CALM_S, CALM_S + STEP_S) > RECOVERED
     assert stack.rows("SELECT pod FROM instance WHERE service = 'web'") == pods
 
 

@@ -166,6 +166,18 @@ def test_page_of_a_run_with_hardly_anything_is_still_a_page(rows: list[dict[str,
     assert "CPU in use" not in html
 
 
+def test_resizes_that_moved_the_request_alone_are_told_from_those_of_the_limit():
+    """Under `burst` a limit stays as it is: such an event is neither growth nor shrinking, and stands in the legend where there is one."""
+    records = seeded_run(9)
+    same = dataclasses.replace(records.scaling, after_millicores=records.scaling.before_millicores.copy())
+
+    page, plain = page_of(records._replace(scaling=same)), page_of(records)
+
+    assert "CPU requests moved" in page
+    assert "0 grown, 0 shrunk" in page
+    assert "CPU request moved" not in plain
+
+
 def test_large_fleet_is_drawn_by_cluster_and_stays_small():
     """60 clusters of 5 nodes: grids have a row per cluster, not per node, and no line chart with 60 colours."""
     html = page_of(seeded_run(requests=2000, clusters=60, nodes_per_cluster=5))
