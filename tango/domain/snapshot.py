@@ -55,6 +55,8 @@ class FleetSnapshot:
     """(s, n) their CPU work, in CPU-seconds."""
     pending_be: NDArray[np.float64]
     """(c,) BE requests that wait for a node, by entry cluster."""
+    lc_cpu_recent: NDArray[np.float64] | None = None
+    """(n,) millicores that LC has used of late (`tango.learning.recent`); None where nobody has kept that."""
 
     @property
     def cpu_requested(self) -> NDArray[np.float64]:

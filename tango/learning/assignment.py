@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from tango.compiled import compiled, in_place
 
 # Columns of the room matrix that `features.node_room` gives.
-READY, CPU, REQUESTED, BE_LIMIT, LC_LEAVES, ABOVE_LC_LIMITS, MEMORY, MEMORY_HELD = range(8)
+READY, CPU, REQUESTED, BE_LIMIT, LC_LEAVES, LC_LEAVES_MOSTLY, MEMORY, MEMORY_HELD, SCALE = range(9)
 REQUEST, LIMIT, HELD = range(3)
 """Columns of sizes: CPU request and limit in millicores, memory in MiB."""
-PAIRS = 6
+PAIRS = 8
 BLOCK = 32
 """Nodes in a block: about the square root of the nodes of a large fleet."""
 
@@ -55,15 +55,17 @@ class Demand(NamedTuple):
 @in_place
 def pair_features(room: NDArray[np.float64], n: int, sizes: NDArray[np.float64], pair: NDArray[np.float32]) -> None:
     """Fill the pair features (PAIRS, u) of all sizes (u, 3) on one node."""
-    leaves, above = room[n, LC_LEAVES], room[n, ABOVE_LC_LIMITS]
+    leaves, mostly, scale = room[n, LC_LEAVES], room[n, LC_LEAVES_MOSTLY], room[n, SCALE]
     for u in range(len(sizes)):
         limits = room[n, BE_LIMIT] + sizes[u, LIMIT]
         pair[0, u] = min(4.0, limits / leaves)
         pair[1, u] = min(1.0, leaves / limits)
         pair[2, u] = (room[n, REQUESTED] + sizes[u, REQUEST]) / room[n, CPU]
         pair[3, u] = (room[n, MEMORY_HELD] + sizes[u, HELD]) / room[n, MEMORY]
-        pair[4, u] = min(4.0, limits / above)
+        pair[4, u] = min(4.0, limits / mostly)
         pair[5, u] = min(4.0, sizes[u, LIMIT] / leaves)
+        pair[6, u] = max(-4.0, min(4.0, (leaves - limits) / scale))
+        pair[7, u] = max(-4.0, min(4.0, (mostly - limits) / scale))
 
 
 @in_place
@@ -88,7 +90,8 @@ def score_node(
         scores[n, u] = _ZERO
     for h in range(len(scorer.head)):
         of_node, head = scorer.nodes[n, h], scorer.head[h]
-        w0, w1, w2, w3, w4, w5 = weights[h, 0], weights[h, 1], weights[h, 2], weights[h, 3], weights[h, 4], weights[h, 5]
+        w0, w1, w2, w3 = weights[h, 0], weights[h, 1], weights[h, 2], weights[h, 3]
+        w4, w5, w6, w7 = weights[h, 4], weights[h, 5], weights[h, 6], weights[h, 7]
         for u in range(kinds):
             held = of_node + scorer.kinds[h, u]
             held += w0 * pair[0, u]
@@ -97,6 +100,8 @@ def score_node(
             held += w3 * pair[3, u]
             held += w4 * pair[4, u]
             held += w5 * pair[5, u]
+            held += w6 * pair[6, u]
+            held += w7 * pair[7, u]
             scores[n, u] += head * (held if held > _ZERO else _ZERO)
     for u in range(kinds):
         if not fits(room, n, demand.least, u):
@@ -123,7 +128,7 @@ def _offer(scores: NDArray[np.float32], offers: NDArray[np.float32], block: int)
 
 @compiled
 def assign(scorer: Scorer, demand: Demand, room: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Place the requests in order, each where its score is highest; -1 where it fits nowhere. `room` (n, 8) is counted down."""
+    """Place the requests in order, each where its score is highest; -1 where it fits nowhere. `room` (n, 9) is counted down."""
     count, kinds = len(room), len(demand.scored)
     blocks = (count + BLOCK - 1) // BLOCK
     if count == 0:

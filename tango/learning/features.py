@@ -19,7 +19,8 @@ NODE_FEATURES = (
     "ready",
     "cpu_allocatable / mean cpu_allocatable of the ready nodes",
     "lc_cpu_in_use / cpu_allocatable",
-    "lc_cpu_limit / cpu_allocatable",
+    "lc_cpu_recent / cpu_allocatable",
+    "lc_cpu_request / cpu_allocatable",
     "be_cpu_limit / cpu_allocatable",
     "be_cpu_request / cpu_allocatable",
     "(cpu_allocatable - cpu_requested) / cpu_allocatable",
@@ -27,12 +28,14 @@ NODE_FEATURES = (
     "lc_memory_held / memory_allocatable",
     "cpu_used / cpu_allocatable",
     "slack",
-    "in-flight LC work in s / LC limit in cores",
+    "in-flight LC work in s / cores",
 )
 CLUSTER_FEATURES = (
     "cpu_allocatable of the cluster / mean of the clusters",
     "log(1 + pending BE / nodes of the cluster) / 3",
     "ready nodes / nodes",
+    "BE limits of the fleet / CPU that LC mostly leaves in it",
+    "log(1 + pending BE of the fleet / nodes) / 3",
 )
 KIND_FEATURES = (
     "cpu_limit / mean cpu_allocatable",
@@ -44,8 +47,10 @@ PAIR_FEATURES = (
     "share of its limit that the pod would get, at most 1",
     "(cpu_requested + the pod's request) / cpu_allocatable",
     "(memory held + the pod's memory) / memory_allocatable",
-    "(be_cpu_limit + the pod's limit) / (cpu_allocatable - lc_cpu_limit), at most 4",
+    "(be_cpu_limit + the pod's limit) / CPU that LC mostly leaves, at most 4",
     "the pod's limit / CPU that LC leaves, at most 4",
+    "(CPU that LC leaves - be_cpu_limit - the pod's limit) / mean cpu_allocatable, -4 to 4",
+    "(CPU that LC mostly leaves - be_cpu_limit - the pod's limit) / mean cpu_allocatable, -4 to 4",
 )
 EDGE_FEATURES = ("log(1 + rtt_ms) / 5",)
 NEAR_CLUSTERS = 8
@@ -87,13 +92,14 @@ def fleet_graph(snapshot: FleetSnapshot) -> FleetGraph:
     memory = np.maximum(snapshot.memory_allocatable, 1.0)
     ready = snapshot.node_ready.astype(np.float64)
     mean_cpu = _mean_of_ready(cpu, snapshot.node_ready)
-    lc_limit_cores = np.maximum(snapshot.instance_limit.sum(axis=0), 100.0) / 1e3
+    recent = recent_of(snapshot)
     node = np.stack(
         (
             ready,
             cpu / mean_cpu,
             snapshot.lc_cpu_in_use / cpu,
-            snapshot.lc_cpu_limit / cpu,
+            recent / cpu,
+            snapshot.lc_cpu_request / cpu,
             snapshot.be_cpu_limit / cpu,
             snapshot.be_cpu_request / cpu,
             (snapshot.cpu_allocatable - snapshot.cpu_requested) / cpu,
@@ -101,18 +107,23 @@ def fleet_graph(snapshot: FleetSnapshot) -> FleetGraph:
             snapshot.lc_memory_held / memory,
             snapshot.cpu_used / cpu,
             snapshot.slack,
-            snapshot.in_flight_work_s.sum(axis=0) / lc_limit_cores,
+            snapshot.in_flight_work_s.sum(axis=0) / cpu * 1e3,
         ),
         axis=1,
     )
     count = len(snapshot.clusters)
     nodes_of = np.maximum(np.bincount(snapshot.node_cluster, minlength=count), 1)
     cluster_cpu = np.bincount(snapshot.node_cluster, weights=cpu, minlength=count)
+    nodes = max(1, len(cpu))
+    fullness = float((ready * snapshot.be_cpu_limit).sum() / max(1.0, (ready * _left_by(cpu, recent)).sum()))
+    pending = float(np.log1p(max(0.0, float(snapshot.pending_be.sum())) / nodes) / 3)
     cluster = np.stack(
         (
             cluster_cpu / max(1.0, float(cluster_cpu.mean())),
             np.log1p(np.maximum(snapshot.pending_be, 0.0) / nodes_of) / 3,
             np.bincount(snapshot.node_cluster, weights=ready, minlength=count) / nodes_of,
+            np.full(count, fullness),
+            np.full(count, pending),
         ),
         axis=1,
     )
@@ -180,8 +191,9 @@ def _rows_alike(rows: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:
-    """(n, 8): ready, CPU allocatable, CPU requested, BE limit, CPU LC leaves, CPU above LC limits, memory allocatable, memory held."""
+    """(n, 9): ready, CPU allocatable, CPU requested, BE limit, CPU LC leaves now and mostly, memory allocatable, memory held, mean CPU."""
     cpu = snapshot.cpu_allocatable
+    mean_cpu = _mean_of_ready(np.maximum(cpu, 1.0), snapshot.node_ready)
     return np.stack(
         (
             snapshot.node_ready.astype(np.float64),
@@ -189,12 +201,23 @@ def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:
             snapshot.cpu_requested,
             snapshot.be_cpu_limit,
             np.maximum(cpu - snapshot.lc_cpu_in_use, 1.0),
-            np.maximum(cpu - snapshot.lc_cpu_limit, 0.05 * cpu + 1.0),
+            _left_by(cpu, recent_of(snapshot)),
             np.maximum(snapshot.memory_allocatable, 1.0),
             snapshot.memory_allocatable - snapshot.memory_free,
+            np.full(len(cpu), mean_cpu),
         ),
         axis=1,
     )
+
+
+def recent_of(snapshot: FleetSnapshot) -> NDArray[np.float64]:
+    """(n,) millicores that LC has taken of late; what it takes now, where nobody has kept that."""
+    return snapshot.lc_cpu_in_use if snapshot.lc_cpu_recent is None else snapshot.lc_cpu_recent
+
+
+def _left_by(cpu: NDArray[np.float64], lc: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What LC leaves of a node: a twentieth at least, since what it takes on average it does not take all the time."""
+    return np.maximum(cpu - lc, 0.05 * cpu + 1.0)
 
 
 _Edges = tuple[NDArray[np.int64], NDArray[np.int64]]

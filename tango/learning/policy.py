@@ -22,6 +22,7 @@ from tango.learning.assignment import Demand, Scorer, assign
 from tango.learning.checkpoint import Checkpoint, checkpoint_of, load_checkpoint, shipped_path
 from tango.learning.features import Kinds, fleet_graph, kinds_of, node_room, sizes_of
 from tango.learning.network import PlacementNetwork, batch_graphs
+from tango.learning.recent import RecentLc
 from tango.settings import BeSettings
 
 log = structlog.get_logger(__name__)
@@ -99,6 +100,7 @@ class NetworkBePolicy:
         self._clock = clock
         self._slow = 0
         self._rests_until_s = -np.inf
+        self._recent = RecentLc()
         self.checkpoint = checkpoint
         self.refused = ""
         torch.set_num_threads(1)
@@ -119,6 +121,7 @@ class NetworkBePolicy:
         if self._clock() < self._rests_until_s:
             return self._fall_back(pending, snapshot, settings, f"slower than {settings.decide_budget_ms:g} ms, rests")
         begin_s = self._clock()
+        snapshot = self._recent.added(snapshot)
         try:
             node = place_by_network(self.checkpoint.network, pending, snapshot)
         except (FloatingPointError, RuntimeError) as error:

@@ -10,6 +10,7 @@ from tango.errors import UsageError
 from tango.training.a2c_learner import A2cLearner
 from tango.training.config import TrainingConfig
 from tango.training.dsaco_learner import DsacoLearner
+from tango.training.evolution_learner import EvolutionLearner
 from tango.training.gnn_sac_learner import GnnSacLearner
 from tango.training.learner import Learner
 
@@ -26,6 +27,20 @@ class LearnerKind:
 
 
 LEARNERS: dict[tuple[str, str], LearnerKind] = {
+    ("dcg-be", "evolution"): LearnerKind(
+        make=EvolutionLearner,
+        about="BE placement by an evolution strategy, on runs of the engine",
+        defaults={
+            "episodes": 32,
+            "episode_s": 90.0,
+            "drawn_share": 0.85,
+            "imitation": 16,
+            "updates": 150,
+            "horizon": 400,
+            "validate_every": 20,
+            "validation_episodes": 60,
+        },
+    ),
     ("dcg-be", "a2c"): LearnerKind(
         make=A2cLearner,
         about="BE placement by advantage actor-critic, on worlds of the node model",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tango.domain.requests import BePending
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.learning.recent import RecentLc
 from tango.node_model import kernel
 from tango.node_model.state import FINISHED, FREE_LIST, NONE, NodeStates, new_states
 
@@ -160,6 +161,7 @@ class World:
         self._queue: list[tuple[int, int, float, float]] = []  # kind, cluster, work, since
         self._lc_key = 0
         self._pod_key = 0
+        self._recent = RecentLc()
         self.now_s = 0.0
         self._lc_memory = 0.1 * spec.memory_mib
         self._services = (
@@ -216,7 +218,7 @@ class World:
         cpu = spec.cpu_cores * 1e3
         instance = self._states.instances[:, 0]
         in_flight = (instance["in_service"] + instance["queued"]).astype(np.float64)
-        return FleetSnapshot(
+        seen = FleetSnapshot(
             at_s=self.now_s,
             clusters=tuple(f"c{k}" for k in range(c)),
             nodes=tuple(f"n{k}" for k in range(n)),
@@ -243,6 +245,7 @@ class World:
             in_flight_work_s=in_flight[None] * spec.lc_work_s,
             pending_be=np.bincount([q[1] for q in self._queue], minlength=c).astype(np.float64),
         )
+        return self._recent.added(seen)
 
     def step(self, node: NDArray[np.int32]) -> tuple[float, float, int]:
         """Place the queue's requests on these nodes (-1: it waits), run one tick; give (BE CPU-seconds done, LC misses, LC arrivals)."""

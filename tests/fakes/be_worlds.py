@@ -37,6 +37,7 @@ def reordered(snapshot: FleetSnapshot, order: np.ndarray) -> FleetSnapshot:
         "cpu_used",
         "memory_used",
         "slack",
+        "lc_cpu_recent",
     ]
     changed = {name: getattr(snapshot, name)[order] for name in by_node}
     for name in ("instance_limit", "instance_count", "in_flight", "in_flight_work_s"):

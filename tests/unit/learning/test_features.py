@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tango.learning.features import CLUSTER_FEATURES, NODE_FEATURES, fleet_graph, kinds_of
+from tango.learning.features import CLUSTER_FEATURES, NEAR_CLUSTERS, NODE_FEATURES, _near_clusters, fleet_graph, kinds_of
 from tests.fakes.be_worlds import be_world, reordered
 
 
@@ -24,7 +24,7 @@ def test_reordering_the_nodes_reorders_the_rows_and_changes_nothing_else(seed: i
 
 @pytest.mark.parametrize("factor", [0.5, 3.0])
 def test_a_fleet_of_larger_machines_under_the_same_relative_load_looks_the_same(factor: float) -> None:
-    """Features are ratios: only in-flight work against limits and pod sizes may tell the machines' size."""
+    """Features are ratios: pod sizes alone may tell the machines' size."""
     _, snapshot = be_world(1)
     scaled = replace(
         snapshot,
@@ -44,6 +44,7 @@ def test_a_fleet_of_larger_machines_under_the_same_relative_load_looks_the_same(
                 "instance_limit",
                 "in_flight",
                 "in_flight_work_s",
+                "lc_cpu_recent",
             ]
         },
     )
@@ -70,3 +71,16 @@ def test_requests_of_one_size_are_one_kind() -> None:
     np.testing.assert_array_equal(found[:, 0], pending.cpu_request_millicores)
     np.testing.assert_array_equal(found[:, 2], pending.memory_mib)
     assert len(np.unique(kinds.sizes, axis=0)) == len(kinds.sizes)
+
+
+def test_sampled_neighbours_keep_large_fleets_cheap_and_the_rest_the_same() -> None:
+    """Edges go to the nearest clusters alone; reordering the clusters reorders them."""
+    rtt = np.random.default_rng(5).uniform(1, 50, (30, 30))
+    rtt = (rtt + rtt.T) / 2
+    edge_from, edge_to = _near_clusters(rtt)
+    assert len(edge_from) == 30 * NEAR_CLUSTERS
+    order = np.random.default_rng(6).permutation(30)
+    moved_from, moved_to = _near_clusters(rtt[np.ix_(order, order)])
+    assert set(zip(order[moved_from].tolist(), order[moved_to].tolist(), strict=True)) == set(
+        zip(edge_from.tolist(), edge_to.tolist(), strict=True)
+    )

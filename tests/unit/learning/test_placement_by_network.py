@@ -113,8 +113,10 @@ def _by_the_book(scorer: Scorer, demand: Demand, room: NDArray[np.float64]) -> N
                 np.minimum(1.0, room[:, assignment.LC_LEAVES] / limits),
                 (room[:, assignment.REQUESTED] + request) / room[:, assignment.CPU],
                 (room[:, assignment.MEMORY_HELD] + memory) / room[:, assignment.MEMORY],
-                np.minimum(4.0, limits / room[:, assignment.ABOVE_LC_LIMITS]),
+                np.minimum(4.0, limits / room[:, assignment.LC_LEAVES_MOSTLY]),
                 np.minimum(4.0, limit / room[:, assignment.LC_LEAVES]),
+                np.clip((room[:, assignment.LC_LEAVES] - limits) / room[:, assignment.SCALE], -4.0, 4.0),
+                np.clip((room[:, assignment.LC_LEAVES_MOSTLY] - limits) / room[:, assignment.SCALE], -4.0, 4.0),
             )
         ).astype(np.float32)
         held = scorer.nodes + scorer.kinds[:, u]

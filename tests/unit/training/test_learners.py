@@ -21,11 +21,12 @@ from tango.training.loop import Limits, TrainingResult, train
 from tango.training.worlds import World, WorldSpec
 
 TINY: dict[tuple[str, str], dict[str, Any]] = {
+    ("dcg-be", "evolution"): {"episodes": 3, "updates": 2, "imitation": 1, "episode_s": 8.0, "fleets": ("testbed",)},
     ("dcg-be", "a2c"): {"episodes": 3, "imitation": 1},
     ("gnn-sac", "sac"): {"episodes": 3, "updates": 2, "imitation": 1, "episode_s": 8.0},
     ("dsaco", "sac"): {"episodes": 2, "updates": 5, "fleets": ("testbed",), "drawn_share": 0.0},
 }
-KINDS = pytest.mark.parametrize("kind", list(TINY), ids=lambda kind: kind[0])
+KINDS = pytest.mark.parametrize("kind", list(TINY), ids="-".join)
 
 
 def _tiny(kind: tuple[str, str], **given: Any) -> TrainingConfig:

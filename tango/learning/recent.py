@@ -1,0 +1,37 @@
+"""What LC has used of late, node by node: a snapshot shows an instant, and LC of a small node changes within seconds.
+
+A running mean over what its reader has seen, weighted by time: after `RECENT_S` seconds an old value counts 1/e. Live and simulated
+scheduler keep it in the same way, by the snapshots that a policy is given.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.snapshot import FleetSnapshot
+
+RECENT_S = 20.0
+
+
+class RecentLc:
+    """The memory of one reader."""
+
+    def __init__(self) -> None:
+        self._nodes: tuple[str, ...] = ()
+        self._at_s = np.inf
+        self._mean = np.zeros(0)
+
+    def added(self, snapshot: FleetSnapshot) -> FleetSnapshot:
+        """The snapshot with `lc_cpu_recent`; it begins anew when the nodes change or time goes back. One that has it stays as it is."""
+        if snapshot.lc_cpu_recent is not None:
+            return snapshot
+        now: NDArray[np.float64] = np.minimum(snapshot.lc_cpu_in_use, snapshot.cpu_allocatable)
+        if snapshot.nodes != self._nodes or snapshot.at_s < self._at_s:
+            self._nodes, self._mean = snapshot.nodes, now
+        else:
+            self._mean = self._mean + (1.0 - np.exp(-(snapshot.at_s - self._at_s) / RECENT_S)) * (now - self._mean)
+        self._at_s = snapshot.at_s
+        return replace(snapshot, lc_cpu_recent=self._mean)

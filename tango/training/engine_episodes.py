@@ -1,0 +1,137 @@
+"""Whole runs of the simulator's engine as episodes of BE placement: what `dcg-be` is trained and judged on.
+
+An episode is a fleet, a workload and a world, all drawn by one seed; the rest of the system is `tango`'s (`dss-lc`, `burst`). What one
+policy has over another in the same episode is the reward of training:
+
+    BE CPU-seconds done in the window, in % of the mean of both
+    - miss_price x LC requests that missed their target, in points
+    - waste_price x work thrown away by evictions, in % of the work that both do on average
+
+Work that is thrown away is no work done, so it counts already; the price is for what else an eviction costs (a pod made and stopped).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tango.control.metrics import run_metrics
+from tango.domain.fleet import Fleet
+from tango.domain.seeds import TRAINING
+from tango.domain.services import Service, ServiceClass
+from tango.fleets import FleetRecipe, MachineType, load_fleet
+from tango.fleets.recipes import expand
+from tango.sim.cells import settings_with
+from tango.sim.decision_costs import DecisionCosts
+from tango.sim.simulate import simulate
+from tango.sim.tuning import tuned_settings
+from tango.systems import BePolicy, system
+from tango.traces.workloads import Workload, draw_requests
+from tango.training.curriculum import Curriculum
+from tango.training.lc_rollouts import Episode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeOutcome:
+    """What an episode came to."""
+
+    be_cpu_seconds_per_s: float
+    missed: float
+    """share of the LC requests"""
+    wasted_per_s: float
+    """CPU-seconds thrown away, per second"""
+    ticks: int
+    """BE decisions"""
+
+
+def draw_be_episode(seed: int, curriculum: Curriculum) -> Episode:
+    """The episode of a seed: one of the named fleets, or a drawn one with drawn BE services."""
+    rng = np.random.default_rng(seed)
+    fleet = curriculum.named_fleet(rng) or _drawn_fleet(rng)
+    lc, be = (str(p) for p in rng.choice(curriculum.patterns or ("p1", "p2", "p3"), 2))
+    low, high = curriculum.loads or (0.6, 1.25)
+    sim = {
+        "beta": float(rng.choice((0.0, 0.3, 0.3, 1.0))),
+        "staleness_s": float(rng.choice((0.2, 1.0, 1.0, 3.0))),
+        "be_tick_s": float(rng.choice((0.5, 1.0, 1.0, 2.0))),
+        "stuck_after_s": 1e6,
+    }
+    return Episode(
+        fleet=fleet,
+        workload=Workload(
+            lc=(lc,),
+            be=(be,),
+            duration_s=curriculum.episode_s,
+            load=float(rng.uniform(low, high)),
+            lc_load_share=float(rng.uniform(0.25, 0.5)),
+        ),
+        settings=settings_with(tuned_settings(system("tango")) | {"sim": sim}),
+        seed=seed,
+    )
+
+
+def _drawn_fleet(rng: np.random.Generator) -> Fleet:
+    """2 to 16 clusters of 2 to 8 nodes of three kinds of machines; BE pods of drawn sizes and works."""
+    base = load_fleet("testbed")
+    machines = tuple(
+        MachineType(share=float(share), cpu_millicores=cpu, memory_mib=memory)
+        for share, cpu, memory in zip(rng.dirichlet((2.0, 3.0, 1.5)), (2000, 4000, 8000), (3072, 7168, 15360), strict=True)
+    )
+    recipe = FleetRecipe(
+        clusters=int(rng.integers(2, 17)),
+        nodes_min=2,
+        nodes_max=8,
+        area_km=float(rng.uniform(100, 1000)),
+        seed=int(rng.integers(TRAINING.start, TRAINING.stop)),
+        machines=machines,
+    )
+    factor = np.exp(rng.uniform(np.log(0.5), np.log(1.6), (len(base.services), 3)))
+    services = tuple(_resized(s, *f.tolist()) for s, f in zip(base.services, factor, strict=True))
+    return replace(base, name="drawn", clusters=expand(recipe), links=(), services=services)
+
+
+def _resized(service: Service, cpu: float, memory: float, work: float) -> Service:
+    if service.service_class is ServiceClass.LC:
+        return service
+    limit = int(min(1800, service.cpu_limit_millicores * cpu))
+    return replace(
+        service,
+        cpu_limit_millicores=limit,
+        cpu_request_millicores=max(1, limit // 2),
+        memory_mib=int(min(1400, service.memory_mib * memory)),
+        cpu_work_s=service.cpu_work_s * work,
+    )
+
+
+def run_be_episode(episode: Episode, be: BePolicy | None) -> EpisodeOutcome:
+    """Run it; None: `load-greedy` places. Decisions take no time."""
+    requests = draw_requests(episode.workload, episode.fleet, episode.seed)
+    parts = system("tango")
+    run = simulate(
+        episode.fleet,
+        requests,
+        parts if be is not None else replace(parts, be="load-greedy"),
+        episode.settings,
+        seed=episode.seed,
+        span_s=episode.workload.duration_s,
+        costs=DecisionCosts([]),
+        be=be,
+        end_when_stuck=True,
+    )
+    metrics = run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
+    return EpisodeOutcome(
+        be_cpu_seconds_per_s=float(metrics["be_cpu_seconds_per_s"] or 0.0),
+        missed=1.0 - float(metrics["lc_qos_rate"] if metrics["lc_qos_rate"] is not None else 1.0),
+        wasted_per_s=float(metrics["waste_cpu_seconds"] or 0.0) / episode.workload.duration_s,
+        ticks=int((run.decisions.kind == ServiceClass.BE).sum()),
+    )
+
+
+def advantage(own: EpisodeOutcome, other: EpisodeOutcome, *, miss_price: float = 1.0, waste_price: float = 0.1) -> float:
+    """What `own` has over `other` in the same episode, in per cent of BE work; 0 for what does as well."""
+    of = 100.0 / max(1e-9, (own.be_cpu_seconds_per_s + other.be_cpu_seconds_per_s) / 2)
+    done = of * (own.be_cpu_seconds_per_s - other.be_cpu_seconds_per_s)
+    missed = 100.0 * (own.missed - other.missed)
+    wasted = of * (own.wasted_per_s - other.wasted_per_s)
+    return done - miss_price * missed - waste_price * wasted

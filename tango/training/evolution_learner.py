@@ -1,0 +1,259 @@
+"""`dcg-be` by an evolution strategy on whole runs of the simulator's engine: the default learner of BE placement.
+
+A tick's reward says little of a placement, whose effect is spread over the next minute and lost in what LC does meanwhile; a whole run's
+reward says it all. So trials are whole runs: pairs of networks, the weights moved one way and the other, play the same episode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tango.domain.plans import BePlan
+from tango.domain.requests import BePending
+from tango.domain.snapshot import FleetSnapshot
+from tango.learning.checkpoint import save_checkpoint
+from tango.learning.network import PlacementNetwork
+from tango.learning.policy import place_by_network
+from tango.learning.recent import RecentLc
+from tango.settings import BeSettings
+from tango.training.collectors import Collectors
+from tango.training.config import TrainingConfig
+from tango.training.curriculum import Curriculum, curriculum_of
+from tango.training.devices import Weights, put_weights, weights_of
+from tango.training.engine_episodes import EpisodeOutcome, advantage, draw_be_episode, run_be_episode
+from tango.training.evolution import EvolutionSettings, Moments, ascended, perturbation, scale_of
+from tango.training.imitation import MOST_REQUESTS, Recorder, imitate
+from tango.training.learner import ENV_STEPS, Score, score_of
+from tango.training.rollouts import Tick
+
+REFERENCE = "load-greedy"
+IMITATION_EPISODES = 8
+_PICKS, _NOISE = 1, 2
+"""Set the generators of an iteration apart."""
+
+
+class EvolutionLearner:
+    """First the actor imitates, then it evolves; a running average of it is judged and kept. An environment step is a tick of a run."""
+
+    def __init__(self, config: TrainingConfig) -> None:
+        torch.manual_seed(config.seed)
+        self._config = config
+        self._settings = config.settings(EvolutionSettings)
+        self._curriculum = curriculum_of(config)
+        self._collectors = Collectors(config.jobs)
+        self._network = PlacementNetwork(config.hidden)
+        self._averaged = deepcopy(self._network)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=self._settings.imitation_rate)
+        self._moments = Moments.none(len(flat(self._network, self._evolving)))
+        self._reference: list[EpisodeOutcome] | None = None
+
+    @property
+    def network(self) -> PlacementNetwork:
+        """What would be kept now."""
+        return self._averaged
+
+    @property
+    def _evolving(self) -> tuple[str, ...]:
+        return evolving(self._network, encoder=self._settings.encoder > 0)
+
+    def step(self, iteration: int) -> Mapping[str, float]:
+        """Imitate on a few episodes, or evolve by pairs of trials."""
+        return self._imitate(iteration) if iteration < self._config.imitation else self._evolve(iteration)
+
+    def _imitate(self, iteration: int) -> Mapping[str, float]:
+        config = self._config
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._settings.imitation_rate * max(0.05, 1 - iteration / config.imitation)
+        weights = weights_of(self._network)
+        seeds = config.episode_seeds(iteration)[:IMITATION_EPISODES]
+        curriculum = replace(self._curriculum, fleets=())  # what was seen on a large fleet would not fit into memory
+        units = [
+            _Trial(curriculum=curriculum, seed=seed, hidden=config.hidden, weights=weights, settings=self._settings)
+            for seed in seeds
+        ]
+        ticks = [tick for played in self._collectors.map(_record, units) for tick in played]
+        rng = np.random.default_rng((config.seed, iteration, _PICKS))
+        figures = imitate(self._network, self._optimizer, ticks, config.updates, rng)
+        put_weights(self._averaged, weights_of(self._network))
+        return {ENV_STEPS: len(ticks), **figures}
+
+    def _evolve(self, iteration: int) -> Mapping[str, float]:
+        config, settings = self._config, self._settings
+        names = self._evolving
+        weights = weights_of(self._network)
+        units = [
+            _Trial(
+                curriculum=self._curriculum,
+                seed=seed,
+                hidden=config.hidden,
+                weights=weights,
+                names=names,
+                of=(config.seed, iteration, pair),
+                settings=settings,
+            )
+            for pair, seed in enumerate(config.episode_seeds(iteration))
+        ]
+        found = self._collectors.map(_pair, units)
+        differences = np.array([difference for difference, _ in found])
+        before = flat(self._network, names)
+        scale = scale_of([weights[name].reshape(-1) for name in names])
+        after = ascended(
+            before,
+            scale,
+            differences,
+            self._moments,
+            settings,
+            seed=config.seed,
+            iteration=iteration,
+            rate=config.rate(iteration),
+        )
+        put_flat(self._network, names, after)
+        averaged = flat(self._averaged, names)
+        put_flat(self._averaged, names, averaged + np.float32(settings.average_rate) * (after - averaged))
+        return {
+            ENV_STEPS: sum(ticks for _, ticks in found),
+            "difference": float(np.abs(differences).mean()),
+            "moved": float(np.sqrt(np.mean(((after - before) / scale) ** 2))),
+        }
+
+    def validate(self) -> Score:
+        """The averaged network on the validation seeds, beside `load-greedy` on the same."""
+        if self._reference is None:
+            self._reference = self._judged(None)
+        ours = self._judged(weights_of(self._averaged))
+        gains = np.array([advantage(own, greedy) for own, greedy in zip(ours, self._reference, strict=True)])
+        figures = {
+            "be_throughput": _mean_ratio(ours, self._reference),
+            "lc_missed": float(np.mean([own.missed for own in ours])),
+            "lc_missed_reference": float(np.mean([greedy.missed for greedy in self._reference])),
+        }
+        return score_of(gains, np.zeros(len(gains)), REFERENCE, figures)
+
+    def _judged(self, weights: Weights | None) -> list[EpisodeOutcome]:
+        units = [
+            _Trial(curriculum=self._curriculum, seed=seed, hidden=self._config.hidden, weights=weights, settings=self._settings)
+            for seed in self._config.validation_seeds
+        ]
+        return self._collectors.map(_judge, units)
+
+    def save(self, path: Path, trained: Mapping[str, Any]) -> str:
+        """Write the checkpoint."""
+        return save_checkpoint(self._averaged, path, name=self._config.policy, policy=self._config.policy, trained=dict(trained))
+
+    def state(self) -> dict[str, Any]:
+        """Both networks, and what the optimizers remember."""
+        return {
+            "network": self._network.state_dict(),
+            "averaged": self._averaged.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "first": torch.from_numpy(self._moments.first.copy()),
+            "second": torch.from_numpy(self._moments.second.copy()),
+            "steps": self._moments.steps,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._network.load_state_dict(state["network"])
+        self._averaged.load_state_dict(state["averaged"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._moments = Moments(state["first"].numpy().copy(), state["second"].numpy().copy(), int(state["steps"]))
+
+    def close(self) -> None:
+        """Let processes go."""
+        self._collectors.close()
+
+
+def evolving(network: PlacementNetwork, *, encoder: bool) -> tuple[str, ...]:
+    """Names of the weights that evolve; the critic takes no part."""
+    names = (name for name, _ in network.named_parameters() if not name.startswith("critic"))
+    return tuple(name for name in names if encoder or name.startswith("actor"))
+
+
+def flat(network: PlacementNetwork, names: tuple[str, ...]) -> NDArray[np.float32]:
+    """(p,) these weights of a network."""
+    held = dict(network.named_parameters())
+    return np.concatenate([held[name].detach().numpy().reshape(-1) for name in names])
+
+
+def put_flat(network: PlacementNetwork, names: tuple[str, ...], weights: NDArray[np.float32]) -> None:
+    """Give a network these weights (p,)."""
+    held, first = dict(network.named_parameters()), 0
+    with torch.no_grad():
+        for name in names:
+            count = held[name].numel()
+            held[name].copy_(torch.from_numpy(weights[first : first + count].reshape(held[name].shape)))
+            first += count
+
+
+class Placing:
+    """A network as a BE policy of a run."""
+
+    def __init__(self, network: PlacementNetwork, *, memory: bool = True) -> None:
+        self._network, self._recent, self._memory = network, RecentLc(), memory
+
+    def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+        """Place by the highest score."""
+        seen = self._recent.added(snapshot) if self._memory else snapshot
+        return BePlan(node=place_by_network(self._network, pending, seen), policy="dcg-be")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """One episode, drawn by its seed, for one network or a pair."""
+
+    curriculum: Curriculum
+    seed: int
+    hidden: int
+    weights: Weights | None
+    """None: `load-greedy`."""
+    settings: EvolutionSettings
+    names: tuple[str, ...] = ()
+    of: tuple[int, int, int] = (0, 0, 0)
+    """Training seed, iteration, pair."""
+
+    def network(self) -> PlacementNetwork:
+        network = PlacementNetwork(self.hidden)
+        assert self.weights is not None
+        put_weights(network, self.weights)
+        return network.eval()
+
+
+def _record(trial: _Trial) -> list[Tick]:
+    episode = draw_be_episode(trial.seed, trial.curriculum)
+    settings = replace(episode.settings, sim=replace(episode.settings.sim, be_batch_limit=MOST_REQUESTS))
+    recorder = Recorder(trial.network(), np.random.default_rng((trial.seed, _NOISE)), memory=trial.settings.memory > 0)
+    run_be_episode(replace(episode, settings=settings), recorder)
+    return recorder.ticks
+
+
+def _pair(trial: _Trial) -> tuple[float, int]:
+    """What the one network has over the other, and the ticks that both took."""
+    episode = draw_be_episode(trial.seed, trial.curriculum)
+    network = trial.network()
+    weights = flat(network, trial.names)
+    scale = scale_of([dict(network.named_parameters())[name].detach().numpy().reshape(-1) for name in trial.names])
+    noise = np.float32(trial.settings.noise) * scale * perturbation(*trial.of, len(weights))
+    outcomes = []
+    for side in (weights + noise, weights - noise):
+        put_flat(network, trial.names, side)
+        outcomes.append(run_be_episode(episode, Placing(network, memory=trial.settings.memory > 0)))
+    plus, minus = outcomes
+    gained = advantage(plus, minus, miss_price=trial.settings.miss_price, waste_price=trial.settings.waste_price)
+    return gained, sum(outcome.ticks for outcome in outcomes)
+
+
+def _judge(trial: _Trial) -> EpisodeOutcome:
+    policy = None if trial.weights is None else Placing(trial.network(), memory=trial.settings.memory > 0)
+    return run_be_episode(draw_be_episode(trial.seed, trial.curriculum), policy)
+
+
+def _mean_ratio(ours: list[EpisodeOutcome], theirs: list[EpisodeOutcome]) -> float:
+    return float(np.mean([a.be_cpu_seconds_per_s / max(1e-9, b.be_cpu_seconds_per_s) for a, b in zip(ours, theirs, strict=True)]))

@@ -1,0 +1,110 @@
+"""Episodes of BE placement on the engine: drawn by one seed, judged fairly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tango.fleets import load_fleet
+from tango.learning.features import PAIR_FEATURES
+from tango.learning.network import PlacementNetwork
+from tango.training.curriculum import Curriculum
+from tango.training.engine_episodes import EpisodeOutcome, advantage, draw_be_episode, run_be_episode
+from tango.training.evolution_learner import Placing, evolving, flat, put_flat
+from tango.training.imitation import LEFT_OVER, Recorder, best_fit, imitate
+
+
+def _short(**given: object) -> Curriculum:
+    return Curriculum(episode_s=12.0, **given)  # type: ignore[arg-type]
+
+
+def test_a_seed_draws_all_of_an_episode() -> None:
+    """Equal seeds, equal episodes; other seeds, other fleets and loads."""
+    assert draw_be_episode(7, _short()) == draw_be_episode(7, _short())
+    episodes = [draw_be_episode(seed, _short()) for seed in range(12)]
+    assert len({e.workload.load for e in episodes}) == 12
+    assert len({len(e.fleet.clusters) for e in episodes}) > 4
+    assert {e.settings.sim.beta for e in episodes} == {0.0, 0.3, 1.0}
+
+
+def test_every_drawn_pod_fits_some_node() -> None:
+    """Sizes are drawn so that nothing waits for ever: beside LC a node of the smallest machine has room for any of them."""
+    for seed in range(40):
+        fleet = draw_be_episode(seed, _short()).fleet
+        lc = [s for s in fleet.services if s.target_ms]
+        node = max((n for c in fleet.clusters for n in c.nodes), key=lambda n: n.memory_mib)
+        for service in (s for s in fleet.services if not s.target_ms):
+            assert service.cpu_request_millicores <= node.cpu_millicores - sum(s.cpu_request_millicores for s in lc)
+            assert service.memory_mib <= node.memory_mib - sum(s.instance_memory_mib for s in lc)
+
+
+def test_named_fleets_and_patterns_are_met() -> None:
+    """What a training names is what it is played on."""
+    curriculum = _short(fleets=(load_fleet("testbed"),), drawn_share=0.0, patterns=("p2",), loads=(0.9, 0.9))
+    episode = draw_be_episode(3, curriculum)
+    assert (episode.fleet.name, episode.workload.lc, episode.workload.be, episode.workload.load) == (
+        "testbed",
+        ("p2",),
+        ("p2",),
+        0.9,
+    )
+
+
+def test_what_one_has_over_the_other_is_what_the_other_lacks() -> None:
+    """More BE work, fewer misses and less waste count for a policy, in one unit."""
+    base = EpisodeOutcome(be_cpu_seconds_per_s=100.0, missed=0.01, wasted_per_s=1.0, ticks=9)
+    more = EpisodeOutcome(be_cpu_seconds_per_s=101.0, missed=0.01, wasted_per_s=1.0, ticks=9)
+    late = EpisodeOutcome(be_cpu_seconds_per_s=100.0, missed=0.02, wasted_per_s=1.0, ticks=9)
+    waste = EpisodeOutcome(be_cpu_seconds_per_s=100.0, missed=0.01, wasted_per_s=2.0, ticks=9)
+    assert advantage(more, base) == pytest.approx(1.0, rel=0.01)
+    assert advantage(base, more) == -advantage(more, base)
+    assert advantage(late, base) == pytest.approx(-1.0)
+    assert advantage(waste, base) == pytest.approx(-0.1)
+
+
+def test_an_episode_is_the_same_each_time_and_a_policy_changes_it() -> None:
+    """Bit for bit, also with a network that remembers what LC took."""
+    torch.manual_seed(1)
+    network = PlacementNetwork(4)
+    episode = draw_be_episode(5, _short())
+    greedy = run_be_episode(episode, None)
+    own = [run_be_episode(episode, Placing(network)) for _ in range(2)]
+    assert own[0] == own[1] != greedy
+    assert greedy.ticks > 0
+    assert greedy.be_cpu_seconds_per_s > 0
+
+
+def test_the_teacher_takes_the_fullest_node_with_room_and_else_the_least_lacking() -> None:
+    """Three nodes: with much left, with little left, and with less than nothing."""
+    pair = torch.zeros((2, 3, len(PAIR_FEATURES)))
+    pair[0, :, LEFT_OVER] = torch.tensor([1.5, 0.2, -0.1])
+    pair[1, :, LEFT_OVER] = torch.tensor([-2.0, -0.3, -0.9])
+    everywhere = torch.ones((2, 3), dtype=torch.bool)
+    assert best_fit(pair, everywhere).tolist() == [1, 1]
+    assert best_fit(pair, torch.tensor([[True, False, True], [True, False, True]])).tolist() == [0, 2]
+
+
+def test_imitation_brings_a_network_to_its_teacher() -> None:
+    """On ticks of a run, more and more choices are the teacher's."""
+    torch.manual_seed(2)
+    network = PlacementNetwork(16)
+    recorder = Recorder(network, np.random.default_rng(1))
+    run_be_episode(draw_be_episode(2, _short()), recorder)
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    before = imitate(network, optimizer, recorder.ticks, 1, np.random.default_rng(0))["as_teacher"]
+    imitate(network, optimizer, recorder.ticks, 150, np.random.default_rng(1))
+    after = imitate(network, optimizer, recorder.ticks, 1, np.random.default_rng(0))["as_teacher"]
+    assert after > before + 0.2
+
+
+def test_only_the_actor_evolves_unless_asked() -> None:
+    """And what is written into a network is what is read from it."""
+    network = PlacementNetwork(4)
+    assert all(name.startswith("actor") for name in evolving(network, encoder=False))
+    names = evolving(network, encoder=True)
+    assert not any(name.startswith("critic") for name in names)
+    assert any(name.startswith("node_in") for name in names)
+    weights = np.arange(len(flat(network, names)), dtype=np.float32)
+    put_flat(network, names, weights)
+    assert np.array_equal(flat(network, names), weights)
