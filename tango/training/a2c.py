@@ -19,6 +19,7 @@ from torch.nn import functional
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.training.devices import moved
 from tango.training.rollouts import Tick
+from tango.training.teacher import least_loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ def update(
     log_p = torch.log_softmax(logits, dim=1)
     entropy = -(log_p.exp() * log_p.masked_fill(~allowed, 0.0)).sum(1).mean()
     if imitate:
-        teacher = pair[:, :, 0].masked_fill(~allowed, torch.inf).argmin(1)
+        teacher = least_loaded(pair, allowed)
         policy_loss = functional.nll_loss(log_p, teacher)
         loss = policy_loss
     else:

@@ -21,6 +21,7 @@ from tango.training.a2c import REWARD_SCALE, decisions
 from tango.training.packing import packed, unpacked
 from tango.training.rollouts import Tick
 from tango.training.sac import Transitions
+from tango.training.teacher import least_loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ class TickReplay:
             discount=torch.from_numpy(discount),
             seen_next=_rows_of(seen, after),
             allowed_next=allowed[after],
-            teacher=pair[now][:, :, 0].masked_fill(~allowed[now], torch.inf).argmin(1) if teach else None,
+            teacher=least_loaded(pair[now], allowed[now]) if teach else None,
         )
 
     def state(self) -> dict[str, Any]:

@@ -1,40 +1,27 @@
-"""The rule that a fresh network imitates before it learns by what comes of its choices, and the ticks that it does so on.
+"""Imitation of the teacher (`teacher.best_fit`) on ticks of whole runs, on the states that the network itself reaches.
 
-Best fit by what LC mostly leaves: the fullest node on which the pod may still use all that its limit allows, so that whole nodes stay
-free for large pods; where no node has that much, the one that lacks least. It is imitated on the states that the network itself reaches
-(Ross, Gordon, Bagnell, "A reduction of imitation learning and structured prediction to no-regret online learning", AISTATS 2011).
+Source: Ross, Gordon, Bagnell, "A reduction of imitation learning and structured prediction to no-regret online learning", AISTATS 2011.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn import functional
 
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
-from tango.learning.features import PAIR_FEATURES
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.recent import RecentLc
 from tango.settings import BeSettings
 from tango.training.a2c import decisions
 from tango.training.rollouts import Tick, sample
+from tango.training.teacher import best_fit
 
-LEFT_OVER = next(k for k, name in enumerate(PAIR_FEATURES) if name.startswith("(CPU that LC mostly leaves"))
 MOST_REQUESTS = 32
 """Of a tick that is imitated; what was seen of each is kept for every node."""
 TICKS_A_STEP = 16
-_FITS = 100.0
-"""Any node with room comes before any without."""
-
-
-def best_fit(pair: Tensor, allowed: Tensor) -> Tensor:
-    """(b,) the teacher's node; `pair` (b, n, PAIRS), `allowed` (b, n)."""
-    left = pair[:, :, LEFT_OVER]
-    score = torch.where(left >= 0, _FITS - left, left)
-    return score.masked_fill(~allowed, -torch.inf).argmax(1)
 
 
 class Recorder:

@@ -12,7 +12,8 @@ from tango.learning.network import PlacementNetwork
 from tango.training.curriculum import Curriculum
 from tango.training.engine_episodes import EpisodeOutcome, advantage, draw_be_episode, run_be_episode
 from tango.training.evolution_learner import Placing, evolving, flat, put_flat
-from tango.training.imitation import LEFT_OVER, Recorder, best_fit, imitate
+from tango.training.imitation import Recorder, imitate
+from tango.training.teacher import LEFT_OVER, best_fit
 
 
 def _short(**given: object) -> Curriculum:
