@@ -22,7 +22,7 @@ class EvolutionSettings:
 
     noise: float = 0.1
     """Standard deviation of a trial's weights, in units of `scale_of`."""
-    learning_rate: float = 0.02
+    learning_rate: float = 0.03
     """Likewise, of a step."""
     first_moment: float = 0.9
     second_moment: float = 0.98
