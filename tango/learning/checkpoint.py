@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import zipfile
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -108,6 +109,7 @@ def read_bytes(path: Path) -> bytes:
 
 def parsed(content: bytes, path: Path) -> dict[str, Any]:
     """What a checkpoint of any policy holds. Raises: CheckpointError for one that is damaged or of another format."""
+    _require_whole(content, path)
     try:
         # weights_only: tensors and plain containers, never code.
         found = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
@@ -117,6 +119,20 @@ def parsed(content: bytes, path: Path) -> dict[str, Any]:
         version = found.get("format_version") if isinstance(found, dict) else None
         raise CheckpointError(f"checkpoint {path} has format {version}, expected {FORMAT_VERSION}; train it again")
     return found
+
+
+def _require_whole(content: bytes, path: Path) -> None:
+    """Raises: CheckpointError unless the file is as it was written: torch looks at no checksum, and would take flipped bits for weights."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+                # What is packed may be a thousand times as large in memory as `MOST_BYTES`.
+                raise CheckpointError(f"checkpoint {path} is compressed, expected a file as `tango train` writes it")
+            broken = archive.testzip()
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged, or no checkpoint at all") from error
+    if broken is not None:
+        raise CheckpointError(f"checkpoint {path} is damaged: the checksum of {broken} is wrong")
 
 
 def policy_of(found: dict[str, Any]) -> str:

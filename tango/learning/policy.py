@@ -19,7 +19,7 @@ from tango.domain.smallest import smallest_pending, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
 from tango.learning.assignment import Demand, Scorer, assign
-from tango.learning.checkpoint import Checkpoint, checkpoint_of, load_checkpoint, shipped_path
+from tango.learning.checkpoint import Checkpoint, checkpoint_of, read_bytes, shipped_path
 from tango.learning.features import Kinds, fleet_graph, kinds_of, node_room, sizes_of
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.recent import RecentLc
@@ -63,7 +63,7 @@ def demand_of(pending: BePending, kinds: Kinds) -> Demand:
 
 
 def tried_checkpoint(content: bytes, path: Path, policy: str) -> Checkpoint:
-    """A checkpoint that has decided once, so that the first tick with it waits for nothing.
+    """A checkpoint that has decided once: torch and the compiled loop take a second for their first call, and the first tick must not.
 
     Raises: CheckpointError as `load_checkpoint`, and where the network's scores are not finite.
     """
@@ -107,9 +107,8 @@ class NetworkBePolicy:
         if checkpoint is not None:
             return
         try:
-            self.checkpoint = load_checkpoint(Path(path) if path else shipped_path(name), name)
-            # torch and the compiled loop take a second for their first call: before the first request, not in its tick.
-            place_by_network(self.checkpoint.network, smallest_pending(), smallest_snapshot())
+            file = Path(path) if path else shipped_path(name)
+            self.checkpoint = tried_checkpoint(read_bytes(file), file, name)
         except CheckpointError as error:
             self.refused = str(error)
             log.warning("checkpoint_refused", reason=self.refused)

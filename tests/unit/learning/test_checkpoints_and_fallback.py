@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,34 @@ def test_a_damaged_missing_or_huge_file_is_refused(tmp_path: Path) -> None:
         load_checkpoint(huge)
 
 
+def test_flipped_bits_are_seen(tmp_path: Path) -> None:
+    """In a weight, where any bits are some number, and in the list of what there is."""
+    whole = _saved(tmp_path / "a.pt").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        entries = [entry for entry in archive.infolist() if entry.filename.endswith(("/data/0", "/data.pkl"))]
+    assert len(entries) == 2
+    for entry in entries:
+        name_bytes, extra_bytes = struct.unpack_from("<HH", whole, entry.header_offset + 26)
+        flipped = bytearray(whole)
+        flipped[entry.header_offset + 30 + name_bytes + extra_bytes + 2] ^= 0x10
+        (tmp_path / "b.pt").write_bytes(flipped)
+        with pytest.raises(CheckpointError, match="damaged: the checksum"):
+            load_checkpoint(tmp_path / "b.pt")
+
+
+def test_what_is_no_checkpoint_is_told_in_plain_words(tmp_path: Path) -> None:
+    """A text, nothing at all, and a file that memory would have to hold unpacked."""
+    for content in (b"hello\n", b""):
+        (tmp_path / "a.pt").write_bytes(content)
+        with pytest.raises(CheckpointError, match="damaged, or no checkpoint at all"):
+            load_checkpoint(tmp_path / "a.pt")
+    with zipfile.ZipFile(_saved(tmp_path / "b.pt")) as archive, zipfile.ZipFile(tmp_path / "c.pt", "w") as packed:
+        for entry in archive.infolist():
+            packed.writestr(entry.filename, archive.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(CheckpointError, match="is compressed"):
+        load_checkpoint(tmp_path / "c.pt")
+
+
 class _Runs:
     """Unpickled by a careless loader, this would leave a file behind."""
 
@@ -91,6 +121,14 @@ def test_without_a_usable_checkpoint_the_fallback_decides_and_the_plan_says_so(t
     np.testing.assert_array_equal(plan.node, place_load_greedy(pending, snapshot, BeSettings()).node)
     assert plan.policy == "load-greedy"
     assert "cannot be read" in plan.fallback_reason
+
+
+def test_a_file_whose_scores_are_not_finite_lets_the_fallback_decide(tmp_path: Path) -> None:
+    """Weights that are finite may still overflow: the scheduler starts, and says why it goes without."""
+    weights = {name: torch.full_like(weight, 1e30) for name, weight in PlacementNetwork(8).state_dict().items()}
+    policy = NetworkBePolicy("dcg-be", str(_saved(tmp_path / "a.pt", weights=weights)), fallback=place_load_greedy)
+    assert policy.checkpoint is None
+    assert "cannot decide" in policy(*be_world(1), BeSettings()).fallback_reason
 
 
 def test_a_slow_network_rests_for_a_minute_after_three_slow_ticks(tmp_path: Path) -> None:
