@@ -32,6 +32,8 @@ class RecentLc:
         if snapshot.nodes != self._nodes or snapshot.at_s < self._at_s:
             self._nodes, self._mean = snapshot.nodes, now
         else:
-            self._mean = self._mean + (1.0 - np.exp(-(snapshot.at_s - self._at_s) / RECENT_S)) * (now - self._mean)
+            known = np.isfinite(now) & np.isfinite(self._mean)  # what is not measured at a tick must not stay for ever
+            mean = self._mean + (1.0 - np.exp(-(snapshot.at_s - self._at_s) / RECENT_S)) * (now - self._mean)
+            self._mean = np.where(known, mean, np.where(np.isfinite(now), now, self._mean))
         self._at_s = snapshot.at_s
         return replace(snapshot, lc_cpu_recent=self._mean)

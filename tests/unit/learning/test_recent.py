@@ -55,6 +55,22 @@ def test_it_forgets_where_time_goes_back_or_nodes_change() -> None:
     assert not recent.added(renamed).lc_cpu_recent.any()  # type: ignore[union-attr]
 
 
+def test_what_is_not_a_number_for_an_instant_is_forgotten() -> None:
+    """The other nodes do not notice, and the node itself goes on with what it had, or with the first that is known."""
+    broken = _at(1.0, 5.0)
+    broken.instance_limit[:, 0] = np.nan
+    recent = RecentLc()
+    recent.added(_at(0.0, 5.0))
+    during = recent.added(broken).lc_cpu_recent
+    after = recent.added(_at(2.0, 5.0)).lc_cpu_recent
+    steady = RecentLc().added(_at(0.0, 5.0)).lc_cpu_recent
+    assert during == pytest.approx(steady)
+    assert after == pytest.approx(steady)
+    late = RecentLc()
+    late.added(broken)
+    assert late.added(_at(2.0, 5.0)).lc_cpu_recent == pytest.approx(steady)
+
+
 def test_a_snapshot_that_has_it_stays_as_it_is() -> None:
     """A training's worlds keep it themselves."""
     snapshot = replace(_at(0.0, 1.0), lc_cpu_recent=np.ones(len(_at(0.0, 1.0).nodes)))
