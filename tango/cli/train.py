@@ -31,7 +31,7 @@ COMPILING = "Compiling the worlds: once after an installation, for about a minut
 @click.option(
     "--policy", default="dcg-be", show_default=True, help="What learns: dcg-be or gnn-sac (BE placement), dsaco (LC dispatch)."
 )
-@click.option("--algorithm", help="How: a2c for dcg-be, sac for the others.  [default: the policy's own]")
+@click.option("--algorithm", help="How: evolution or a2c for dcg-be, sac for the others.  [default: evolution, sac]")
 @click.option("--fleet", "fleets", multiple=True, help="Fleets (names or files) to train on beside drawn ones; may be repeated.")
 @click.option("--pattern", "patterns", multiple=True, help="Patterns of arrivals: p1, p2, p3, borg.  [default: drawn]")
 @click.option("--load", "loads", metavar="LOW[,HIGH]", help="Offered CPU work over the fleet's CPU.  [default: drawn]")
@@ -70,12 +70,13 @@ def train(out: Path, resume: bool, overwrite: bool, output: str, **options: Any)
     files = TrainingFiles(out=out)
     if resume and overwrite:
         raise UsageError("--resume goes on with a training and --overwrite replaces it; expected one of them")
-    config, limits = _training(files, options, resume=resume, overwrite=overwrite)
-    learner = learner_of(config)
-    try:
-        result, signalled = _train(learner, config, files, limits, resume=resume)
-    finally:
-        learner.close()
+    with files.alone():
+        config, limits = _training(files, options, resume=resume, overwrite=overwrite)
+        learner = learner_of(config)
+        try:
+            result, signalled = _train(learner, config, files, limits, resume=resume)
+        finally:
+            learner.close()
     _tell(result, config, files)
     print_mapping(_summary(result, config, files), output)
     return 128 + signalled if signalled else 0
@@ -86,7 +87,7 @@ def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool,
     from tango.training.config import TrainingConfig
     from tango.training.devices import device_of
     from tango.training.learners import configured
-    from tango.training.loop import Limits
+    from tango.training.loop import Limits, require_same
 
     own = {"jobs": options["jobs"], "device": device_of(options["device"])}
     given, settings = _given(options)
@@ -94,6 +95,7 @@ def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool,
         kept = files.read_state()["config"]
         wanted = {**kept, **given, "options": {**kept["options"], **settings}, **own}
         config = TrainingConfig.from_dict(wanted)
+        require_same(files, kept, config)
     else:
         named = {name: value for name, value in given.items() if name not in ("policy", "algorithm")}
         config = configured(options["policy"], options["algorithm"], **{**named, "options": settings, **own})
@@ -239,7 +241,7 @@ def _tell(result: TrainingResult, config: TrainingConfig, files: TrainingFiles) 
         out = shlex.quote(str(files.out))
         say(f"go on: {_command()} --resume" if "--resume" not in sys.argv else f"go on: tango train --out {out} --resume")
     if result.best and _store_answers():
-        say(f"to let the scheduler use it: tango checkpoint add {shlex.quote(str(files.out))}")
+        say(f"to keep it in the registry: tango checkpoint add {shlex.quote(str(files.out))} --name {shlex.quote(files.out.stem)}")
 
 
 def _command() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,6 +20,9 @@ from tango.traces.generators import PATTERNS
 
 LEAST_RATE = 0.05
 """Share of the learning rate that is left after `horizon` iterations."""
+
+_OWN_OPTIONS = ("seed", "hidden", "jobs")
+"""Figures that `tango train` takes by an option of their own."""
 
 _Settings = TypeVar("_Settings")
 
@@ -66,7 +70,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("hidden", "episodes", "updates", "horizon", "validate_every", "jobs", "episode_s"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)!r}, expected a number above 0")
         if not 2 <= self.validation_episodes <= len(VALIDATION):
             raise UsageError(
@@ -109,11 +113,13 @@ class TrainingConfig:
         known = {f.name: f for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
         unknown = sorted(set(self.options) - set(known))
         if unknown:
+            general = [f.name for f in dataclasses.fields(self) if f.type in ("int", "float") and f.name not in _OWN_OPTIONS]
             raise UsageError(
-                f"{self.policy} by {self.algorithm} has no option {', '.join(unknown)}, expected some of {', '.join(known)}"
+                f"{self.policy} by {self.algorithm} has no option {', '.join(unknown)}, expected some of {', '.join(known)}, "
+                f"or what any training has: {', '.join(general)}"
             )
         for name, value in self.options.items():
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
                 raise UsageError(f"option {name} is {value!r}, expected a number")
         return kind(**{**defaults, **self.options})
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
+from tango.errors import UsageError
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
 from tango.learning.policy import place_by_network
@@ -47,6 +48,10 @@ class EvolutionLearner:
         torch.manual_seed(config.seed)
         self._config = config
         self._settings = config.settings(EvolutionSettings)
+        if config.episodes < 2:
+            raise UsageError(
+                f"episodes is {config.episodes}, expected 2 or more: a pair of trials counts by how it differs from others"
+            )
         self._curriculum = curriculum_of(config)
         self._collectors = Collectors(config.jobs)
         self._network = PlacementNetwork(config.hidden)

@@ -10,10 +10,12 @@ Each is whole at any time: what is not appended in one write is written aside an
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,22 @@ class TrainingFiles:
                 raise UsageError(
                     f"{path} exists; go on with that training by --resume, replace it by --overwrite, or name another file to write"
                 )
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep other trainings from these files meanwhile. Raises: UsageError where another one is under way."""
+        path = self.out.with_name(f".{self.out.name}.lock")
+        held = _locked(path)
+        while held is not None and not _is(held, path):  # who held it has ended and removed it meanwhile
+            os.close(held)
+            held = _locked(path)
+        if held is None:
+            raise UsageError(f"another training is writing {self.out}; wait for its end, or name another file")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            os.close(held)
 
     def write_state(self, content: Mapping[str, Any]) -> None:
         """Keep a state in place of the one before."""
@@ -111,6 +129,27 @@ class TrainingFiles:
         """Remove what an earlier training left."""
         for path in (self.out, self.state, self.curve, self.picture):
             path.unlink(missing_ok=True)
+
+
+def _locked(path: Path) -> int | None:
+    """The open file, made where there is none, with a lock on it; None where another process has it."""
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        return None
+    except OSError:
+        pass  # a file system that has no locks: nobody is kept away
+    return held
+
+
+def _is(held: int, path: Path) -> bool:
+    """Whether the open file is the one of this name."""
+    try:
+        return os.path.samestat(os.fstat(held), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _replace(path: Path, content: bytes | memoryview) -> None:

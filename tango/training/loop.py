@@ -222,9 +222,7 @@ class _Training:
 
     def _restore(self) -> None:
         found = self._files.read_state()
-        changed = differences(found["config"], self._config.recipe())
-        if changed:
-            raise UsageError(f"{self._files.state} is of another training: {'; '.join(changed)}; name the same or another file")
+        require_same(self._files, found["config"], self._config)
         if found["code_version"] != tango.__version__:
             raise UsageError(
                 f"{self._files.state} is of version {found['code_version']}, this is {tango.__version__}; start again with --overwrite"
@@ -257,6 +255,13 @@ def trained_by(config: TrainingConfig, iterations: int, env_steps: int, score: S
     # Through JSON: torch writes a text once where it is one object, and which texts are depends on whether they were read from a state.
     plain: dict[str, Any] = json.loads(json.dumps(trained))
     return plain
+
+
+def require_same(files: TrainingFiles, kept: Mapping[str, Any], config: TrainingConfig) -> None:
+    """Raises: UsageError where the state of `files` is of another configuration; `kept` is the one in it."""
+    changed = differences(kept, config.recipe())
+    if changed:
+        raise UsageError(f"{files.state} is of another training: {'; '.join(changed)}; name the same or another file")
 
 
 def differences(kept: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:

@@ -8,6 +8,8 @@ import pytest
 
 from tango.cli.failures import exit_status
 from tango.cli.main import cli
+from tango.training.files import TrainingFiles
+from tango.training.learners import LEARNERS, configured
 
 
 @pytest.mark.parametrize(
@@ -25,7 +27,12 @@ from tango.cli.main import cli
         ("--iterations 3 --minutes 1", "expected either iterations or minutes"),
         ("--set episode_s", "expected NAME=VALUE"),
         ("--set episodes=1.5", "episodes has '1.5', expected a whole number"),
-        ("--set temperature=1", "dcg-be by a2c has no option temperature"),
+        ("--set temperature=1", "dcg-be by evolution has no option temperature, expected some of noise"),
+        ("--algorithm a2c --set temperature=1", "dcg-be by a2c has no option temperature"),
+        ("--set episods=1", "or what any training has: drawn_share, episodes, episode_s"),
+        ("--set noise=nan", "option noise is nan, expected a number"),
+        ("--set episode_s=inf", "episode_s is inf, expected a number above 0"),
+        ("--set episodes=1", "episodes is 1, expected 2 or more"),
         ("--set seed=2", "it has an option of its own, --seed"),
         ("--resume", "start the training without --resume"),
         ("--resume --overwrite", "expected one of them"),
@@ -44,6 +51,25 @@ def test_a_folder_that_is_not_there_is_told_before_the_training(tmp_path: Path, 
     """Not after forty minutes."""
     assert exit_status(cli, ["train", "--out", str(tmp_path / "none" / "x.ckpt")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_a_resumption_by_another_policy_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Even by one that does not learn by that algorithm."""
+    out = tmp_path / "x.ckpt"
+    files = TrainingFiles(out=out)
+    files.write_state({"config": configured("dcg-be").recipe()})
+
+    assert exit_status(cli, ["train", "--out", str(out), "--resume", "--policy", "dsaco"]) == 2
+    assert "is of another training: policy was 'dcg-be' and is 'dsaco'" in capsys.readouterr().err
+
+
+def test_help_names_every_algorithm(capsys: pytest.CaptureFixture[str]) -> None:
+    """And the one by which a policy learns unless told otherwise first."""
+    assert exit_status(cli, ["train", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for policy, algorithm in LEARNERS:
+        assert policy in said
+        assert algorithm in said
 
 
 def test_another_training_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

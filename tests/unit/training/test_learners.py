@@ -216,7 +216,7 @@ def test_configurations_come_back_from_json() -> None:
     ("given", "message"),
     [
         ({"policy": "tango"}, "there is no policy 'tango' that learns, expected one of: dcg-be, gnn-sac, dsaco"),
-        ({"algorithm": "ppo"}, "dcg-be does not learn by 'ppo', expected one of: a2c"),
+        ({"algorithm": "ppo"}, "dcg-be does not learn by 'ppo', expected one of: evolution, a2c"),
         ({"patterns": ("p9",)}, "there is no pattern 'p9'"),
         ({"loads": (1.0, 0.5)}, "the lower one first"),
         ({"episodes": 0}, "episodes is 0"),

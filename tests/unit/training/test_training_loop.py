@@ -221,6 +221,16 @@ def test_another_training_is_not_written_over(tmp_path: Path) -> None:
         files.require_new()
 
 
+def test_two_trainings_do_not_write_the_same_files(tmp_path: Path) -> None:
+    """The second one is refused as long as the first is under way; nothing is left of the guard."""
+    files, others = TrainingFiles(out=tmp_path / "w"), TrainingFiles(out=tmp_path / "v")
+    with files.alone(), others.alone(), pytest.raises(UsageError, match=r"another training is writing .*w; wait"), files.alone():
+        pass
+    with files.alone():
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("given", [{}, {"iterations": 3, "minutes": 1.0}, {"iterations": 0}])
 def test_a_training_ends_by_one_limit(given: dict[str, Any]) -> None:
     """None, two and nothing to do are refused."""
