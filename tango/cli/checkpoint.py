@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 PLACE_BE = ("dcg-be", "gnn-sac")
 """Learned policies that `evaluate` can put in the place of `load-greedy`."""
 
+_NEXT = {
+    "dcg-be": "; `tango checkpoint promote {}` lets it decide",
+    "gnn-sac": "; `tango checkpoint shadow {}` lets it decide beside the live one",
+}
+"""What can be done with a registered checkpoint of a policy."""
+
 LIST_COLUMNS = (
     Column("name", priority=10),
     Column("digest", priority=10, show=lambda digest: str(digest)[:SHORT]),
@@ -141,7 +147,7 @@ def add(file: Path, name: str | None, note: str, output: str) -> None:
         stored = register_checkpoint(file, store=store, name=name, note=note)
     except CheckpointError as error:
         raise RequestRejected(str(error)) from error
-    say(f"registered {stored.name} ({stored.digest[:SHORT]}); `tango checkpoint promote {stored.digest[:SHORT]}` lets it decide")
+    say(f"registered {stored.name} ({stored.digest[:SHORT]}){_NEXT.get(stored.policy, '').format(stored.digest[:SHORT])}")
     _show_one(stored, store.roles(), output)
 
 

@@ -27,9 +27,9 @@ def register_checkpoint(
 ) -> StoredCheckpoint:
     """Put a checkpoint's file into the registry, with a copy of its bytes, and give what is stored.
 
-    For whoever has a file: `tango checkpoint add`, and `tango train` when it is done, which gives the scores of its own evaluation (any
-    JSON; one entry a call) and a note on where it comes from. The training configuration and the version of the code are read from the
-    file's `trained`. The same file twice is one row: a name given then renames it.
+    For whoever has a file: `tango checkpoint add`, and programs that also give scores of their own (any JSON; one entry a call). The
+    training configuration and the version of the code are read from the file's `trained`. The same file twice is one row: a name given
+    then renames it.
     Raises: CheckpointError for a file that cannot be used, with the reason; StoreUnavailable.
     """
     new = read_checkpoint(str(path), name=name, note=note)
