@@ -10,13 +10,14 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
 from tango.bench.figures import Figure
 from tango.bench.worlds import arrivals_for, busy_snapshot, fleet_of_size, pending_for
+from tango.domain.fleet import Fleet
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning.timing import forward_pass
@@ -45,7 +46,10 @@ def measure(*, told: Told = lambda _: None) -> list[Figure]:
     snapshot = busy_snapshot(fleet)
     figures = [*_flow(snapshot), *_all_lc(snapshot, arrivals_for(fleet, 500))]
     told("BE: 5,000 pending requests over 1,144 vertices")
-    return [*figures, *_placement(snapshot)]
+    figures += _placement(fleet, snapshot, be_names(), (1000, 5000))
+    told("BE: 5,000 pending requests over 10,000 nodes")
+    large = fleet_of_size(10_000)
+    return [*figures, *_placement(large, busy_snapshot(large), ("load-greedy", *LEARNED_BE), (5000,))]
 
 
 def record(*, told: Told = lambda _: None) -> tuple[list[DecisionCost], str]:
@@ -151,15 +155,14 @@ def _all_lc(snapshot: FleetSnapshot, arrivals: LcArrivals) -> list[Figure]:
     ]
 
 
-def _placement(snapshot: FleetSnapshot) -> list[Figure]:
+def _placement(fleet: Fleet, snapshot: FleetSnapshot, names: Sequence[str], counts: Sequence[int]) -> list[Figure]:
     settings = Settings()
-    fleet = fleet_of_size(1040, clusters=104)
     vertices = len(snapshot.nodes) + len(snapshot.clusters)
     forward_ms = _ms(forward_pass(snapshot))
     figures = []
-    for name in be_names():
+    for name in names:
         policy = be_policy(name, settings)
-        for count in (1000, 5000):
+        for count in counts:
             pending = pending_for(fleet, count)
             learned = name in LEARNED_BE
             figures.append(
