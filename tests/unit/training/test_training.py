@@ -90,7 +90,7 @@ def test_imitation_brings_a_fresh_network_to_its_teacher() -> None:
         assert found is not None
         even = float(found[3].sum(1).log().mean())  # of the nodes that were allowed
         ratios.append(update(network, optimizer, ticks, last, A2cSettings(), imitate=True)["policy_loss"] / even)
-    assert np.mean(ratios[:3]) > 0.9
+    assert ratios[0] > 0.9  # before the first step: the loss is that of the network as it came
     assert np.mean(ratios[-3:]) < 0.65
 
 
