@@ -1,4 +1,4 @@
-"""Views that people query; a test holds their figures to `tango.control.metrics`.
+"""Views that people query; a test holds their figures to `tango.analysis.metrics`.
 
 Window and definitions as in `docs/metrics.md`: LC figures are over requests due from 10 % of the trace's span to its last
 arrival; latency counts from due time; times are given in trace time (wall x speed).

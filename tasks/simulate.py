@@ -26,7 +26,7 @@ def simulate(run_id: int) -> dict[str, int | str]:
 def _compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
     """The cell's run, judged. Raises: UsageError where this worker would make another result than the key promises."""
     # The engine, the solver and in part torch: a worker of other queues, or one that waits, does without.
-    from tango.sim.cells import Cell, judged, simulate_cell
+    from tango.experiments.cells import Cell, judged, simulate_cell
 
     cell = Cell.from_dict(claim.cell)
     if cell.key() != claim.key:

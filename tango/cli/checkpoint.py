@@ -19,9 +19,9 @@ from tango.domain.seeds import COMPARISON
 from tango.errors import CheckpointError, DependencyError, RequestRejected, UsageError
 
 if TYPE_CHECKING:
-    from tango.control.comparison import CellResult
+    from tango.analysis.comparison import CellResult
     from tango.domain.checkpoints import CheckpointRoles, StoredCheckpoint
-    from tango.sim.cells import Cell
+    from tango.experiments.cells import Cell
     from tango.store.checkpoints import PostgresCheckpointStore
 
 PLACE_BE = ("dcg-be", "gnn-sac")
@@ -229,7 +229,7 @@ def evaluate(named: str, output: str, **options: Any) -> None:
         raise UsageError(f"{named} is of policy {file.policy!r}, expected one that places BE: {', '.join(PLACE_BE)}")
     results = _simulated(_cells(file, options), options)
 
-    from tango.sim.checkpoint_scores import scores_of
+    from tango.experiments.checkpoint_scores import scores_of
 
     scores = scores_of(results, command=shlex.join(["tango", *sys.argv[1:]]))
     kept = _keep_scores(file.digest, scores, required=not looks_like_a_file(named))
@@ -246,7 +246,7 @@ def evaluate(named: str, output: str, **options: Any) -> None:
 
 def _cells(file: Any, options: Mapping[str, Any]) -> list[Cell]:
     from tango.cli.workloads import fleet_text
-    from tango.sim.checkpoint_scores import cells_to_score
+    from tango.experiments.checkpoint_scores import cells_to_score
     from tango.traces.generators import PATTERNS
     from tango.traces.workloads import Workload
 
@@ -279,7 +279,7 @@ def _simulated(cells: Sequence[Cell], options: Mapping[str, Any]) -> list[CellRe
     from tango.cli.progress import progress, slow_start
     from tango.cli.simulate import COMPILING
     from tango.cli.sweep_folder import kept_results
-    from tango.sim.sweeps import run_cells
+    from tango.experiments.sweeps import run_cells
 
     with progress("Simulating", total=len(cells), unit="cells") as advance, slow_start(COMPILING, after_s=20.0) as moving:
 
@@ -315,7 +315,7 @@ def _show_scores(entry: Mapping[str, Any], output: str) -> None:
     if entry.get("kind") != "simulated" or not isinstance(rows, list):
         print_mapping({f"score.{key}": value for key, value in entry.items()}, output)
         return
-    from tango.control.comparison_metrics import METRICS
+    from tango.analysis.compared_metrics import METRICS
 
     metrics = {metric.name: metric for metric in METRICS}
     shown = []

@@ -20,9 +20,9 @@ from tango.domain.seeds import COMPARISON
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
-    from tango.control.comparison import CellResult, TableColumn
-    from tango.control.comparison_verdicts import Verdicts
-    from tango.sim.cells import Cell
+    from tango.analysis.comparison import CellResult, TableColumn
+    from tango.analysis.verdicts import Verdicts
+    from tango.experiments.cells import Cell
 
 ALL_SYSTEMS = "k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango"
 FIRST_SEED = COMPARISON.start
@@ -77,9 +77,9 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
         raise UsageError("--record keeps rows in the stack's database: it goes with --on celery")
     results = _results(cells, options)
 
-    from tango.control.comparison import compare as compared
-    from tango.control.comparison import comparison_table
-    from tango.control.comparison_verdicts import judge
+    from tango.analysis.comparison import compare as compared
+    from tango.analysis.comparison import comparison_table
+    from tango.analysis.verdicts import judge
 
     comparison = compared(results, baseline)
     verdicts = judge(comparison, options["judged"]) if options["judged"] else None
@@ -122,7 +122,7 @@ def _print_table(table: tuple[list[TableColumn], list[dict[str, str]]], output: 
 
 
 def _print_verdicts(verdicts: Verdicts, output: str) -> None:
-    from tango.control.verdict_tables import relative_table, verdict_table
+    from tango.report.verdict_tables import relative_table, verdict_table
 
     click.echo()
     if verdicts.summary()["tests"]:
@@ -136,8 +136,8 @@ def _print_verdicts(verdicts: Verdicts, output: str) -> None:
 
 def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
     """Seed by seed, so that the systems of a seed share the requests that a process has drawn."""
-    from tango.sim.cells import Cell
-    from tango.sim.tuning import merged, tuned_settings
+    from tango.experiments.cells import Cell
+    from tango.experiments.tuning import merged, tuned_settings
 
     fleet = fleet_text(options["fleet_name"])
     systems = systems_of(options["systems"], options)
@@ -178,7 +178,7 @@ def _check_once(cells: list[Cell]) -> None:
 
 def _results(cells: list[Cell], options: dict[str, Any]) -> list[CellResult]:
     from tango.cli.sweep_folder import kept_results
-    from tango.sim.sweeps import run_cells
+    from tango.experiments.sweeps import run_cells
 
     kept = kept_results(fresh=options["fresh"])
     found = 0

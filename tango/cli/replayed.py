@@ -60,7 +60,7 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
     from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now
     from tango.domain.runs import RunKind, RunStatus
-    from tango.sim.replaying import live_delays, replay
+    from tango.experiments.replaying import live_delays, replay
 
     here = stores()
     info = here.runs.run(run_id)

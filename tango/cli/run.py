@@ -15,9 +15,9 @@ from tango.cli.trace_files import require_other_file
 from tango.errors import RequestRejected, UsageError
 
 if TYPE_CHECKING:
+    from tango.analysis.metrics import RunMetrics
     from tango.bootstrap.stores import Stores
     from tango.bootstrap.world import World
-    from tango.control.metrics import RunMetrics
     from tango.domain.runs import RunKind
 
 LATE_POD_S = 1.0
@@ -196,7 +196,7 @@ def show_run(stores: Stores, run_id: int, output: str) -> None:
 
 def _figures(stores: Stores, run_id: int) -> RunMetrics:
     """Of a simulated run what was stored with it, which has more than its rows say; of a live one what its rows say."""
-    from tango.control.comparison import CellResult
+    from tango.analysis.comparison import CellResult
     from tango.control.finish_run import figures_now
     from tango.control.sweeps import metrics_of_result
 

@@ -13,8 +13,8 @@ from tango.cli.workloads import fleet_text, rule_options, systems_of, variations
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
-    from tango.control.comparison import CellResult
-    from tango.sim.cells import Cell
+    from tango.analysis.comparison import CellResult
+    from tango.experiments.cells import Cell
 
 COMPILING = "Compiling the engine: once after an installation, for about a minute"
 
@@ -78,8 +78,8 @@ def simulate(
         return
     if not trace:
         raise UsageError("no TRACE is given, expected trace files or a pattern: p1, p2, p3, borg")
-    from tango.sim.cells import Cell
-    from tango.sim.tuning import merged, tuned_settings
+    from tango.experiments.cells import Cell
+    from tango.experiments.tuning import merged, tuned_settings
 
     variations = variations_of(options)
     systems = systems_of(system_name, options)
@@ -105,7 +105,7 @@ def _is_named(parameter: str) -> bool:
 
 
 def _run(cell: Cell) -> CellResult:
-    from tango.sim.cells import run_cell
+    from tango.experiments.cells import run_cell
     from tango.sim.warm import warm_up
 
     with progress("Simulating", total=100) as advance, slow_start(COMPILING) as moving:

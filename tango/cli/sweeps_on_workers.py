@@ -13,11 +13,11 @@ from tango.domain.checkpoints import SHORT
 from tango.errors import TangoError
 
 if TYPE_CHECKING:
+    from tango.analysis.comparison import CellResult
     from tango.bootstrap.stores import Stores
-    from tango.control.comparison import CellResult
     from tango.domain.simulations import NewSimulation, SimulationState
-    from tango.sim.cells import Cell
-    from tango.sim.sweeps import Done, KeptResults
+    from tango.experiments.cells import Cell
+    from tango.experiments.sweeps import Done, KeptResults
 
 WORKER = "celery -A workers.app worker -n simulator@%h -Q simulate --pool solo"
 IN_SCENARIO = {("sim", "beta"), ("sim", "staleness_s")}
@@ -99,7 +99,7 @@ def _register_checkpoints(cells: Sequence[Cell], here: Stores) -> None:
 def _ordered(cell: Cell) -> NewSimulation:
     """The cell as the database takes it. Trace files are named in full: a worker stands in another folder."""
     from tango.domain.simulations import NewSimulation
-    from tango.sim.cells import fleet_of
+    from tango.experiments.cells import fleet_of
     from tango.traces.workloads import is_pattern
 
     def absolute(source: tuple[str, ...]) -> tuple[str, ...]:
@@ -142,7 +142,7 @@ def _shown(value: Any) -> str:
 
 
 def _result(here: Stores, run_id: int, cell: Cell) -> CellResult | None:
-    from tango.control.comparison import CellResult
+    from tango.analysis.comparison import CellResult
 
     found = here.simulations.result(run_id)
     return None if found is None else dataclasses.replace(CellResult.from_dict(found), key=cell.key())

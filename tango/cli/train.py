@@ -218,7 +218,7 @@ def _train(
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
     """The signals to stop that have come: the first is noted, so that the iteration under way can end; a second one ends at once."""
-    from tango.sim.processes import on_signal
+    from tango.experiments.processes import on_signal
 
     received: list[int] = []
 

@@ -14,7 +14,7 @@ from tango.cli.progress import progress
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
-    from tango.sim.tuning import Candidate
+    from tango.experiments.tuning import Candidate
 
 COLUMNS = (
     Column("system", priority=10),
@@ -51,8 +51,8 @@ def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | Non
     """Search the parameters of systems on training seeds, with as many evaluations for each."""
     from tango.cli.sweep_folder import kept_results
     from tango.cli.workloads import fleet_text, require_folder, systems_of
-    from tango.sim.sweeps import run_cells
-    from tango.sim.tuning import TRAINING_SEEDS, candidates, cells_for, dump_tuned, judged
+    from tango.experiments.sweeps import run_cells
+    from tango.experiments.tuning import TRAINING_SEEDS, candidates, cells_for, dump_tuned, judged
     from tango.traces.workloads import Workload
 
     require_folder(out)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from tango.control.metrics import RunMetrics, run_metrics
+from tango.analysis.metrics import RunMetrics, run_metrics
 from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
 from tango.domain.runs import RunInfo, RunStatus
 from tango.ports import RunStore

@@ -19,8 +19,8 @@ from typing import Protocol
 
 import structlog
 
-from tango.control.comparison import CellResult
-from tango.control.metrics import Figure, RunMetrics, ServiceFigures
+from tango.analysis.comparison import CellResult
+from tango.analysis.metrics import Figure, RunMetrics, ServiceFigures
 from tango.domain.simulations import ClaimedSimulation, NewSimulation, OpenedSimulation, SimulatedRows, SimulationState
 from tango.errors import BrokerUnavailable, Fenced, StoreError, StoreUnavailable, TangoError
 from tango.ports import Publisher, SimulationStore

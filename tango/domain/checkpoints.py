@@ -52,7 +52,7 @@ class StoredCheckpoint:
     trained: dict[str, Any]
     code_version: str
     scores: list[dict[str, Any]]
-    """One entry an evaluation, oldest first (`tango.sim.checkpoint_scores`, or what the training run said)."""
+    """One entry an evaluation, oldest first (`tango.experiments.checkpoint_scores`, or what the training run said)."""
     size_bytes: int | None
     """Of the stored file; None: the store has no copy."""
     refused: str

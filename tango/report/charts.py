@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from tango.control.metrics import GIVE_UP_TARGETS, run_window
+from tango.analysis.metrics import GIVE_UP_TARGETS, run_window
 from tango.domain.outcomes import SCALING_KINDS, SCALING_OUTCOMES, Decisions, NodeSamples, RunOutcomes, ScalingEvents
 from tango.domain.requests import TERMINAL_STATES, RequestState
 from tango.domain.services import ServiceClass

@@ -13,8 +13,8 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from tango.control.comparison import CellResult, Comparison, Difference
-from tango.control.metrics import WINDOW_FROM
+from tango.analysis.comparison import CellResult, Comparison, Difference
+from tango.analysis.metrics import WINDOW_FROM
 from tango.report.svg import (
     BOTTOM,
     TOP,

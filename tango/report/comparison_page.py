@@ -16,11 +16,10 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tango import __version__
-from tango.control.comparison import BOUNDED, CellResult, Comparison, Difference
-from tango.control.comparison_intervals import finite
-from tango.control.comparison_metrics import METRICS, NOTHING, Metric
-from tango.control.comparison_verdicts import Verdicts
-from tango.control.verdict_tables import relative_table
+from tango.analysis.compared_metrics import METRICS, NOTHING, Metric
+from tango.analysis.comparison import BOUNDED, CellResult, Comparison, Difference
+from tango.analysis.intervals import finite
+from tango.analysis.verdicts import Verdicts
 from tango.report.comparison_charts import (
     Group,
     Panel,
@@ -40,6 +39,7 @@ from tango.report.comparison_charts import (
 from tango.report.svg import number_label
 from tango.report.tables import number
 from tango.report.verdict_charts import verdict_figures
+from tango.report.verdict_tables import relative_table
 
 KEY_METRICS = ("lc_qos_rate", "lc_latency_p99_ms", "be_cpu_seconds_per_s", "utilization_cpu", "waste_cpu_seconds")
 """What the summary shows of each system."""

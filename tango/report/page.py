@@ -10,7 +10,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tango import __version__
-from tango.control.metrics import RunMetrics
+from tango.analysis.metrics import RunMetrics
 from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass

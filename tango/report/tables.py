@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tango.control.metrics import Figure, RunMetrics, ServiceFigures
+from tango.analysis.metrics import Figure, RunMetrics, ServiceFigures
 
 WIDTH = 80
 NOTHING = "–"

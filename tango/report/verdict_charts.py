@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tango.control.comparison_verdicts import JUDGED, Judged, Verdict, Verdicts
-from tango.control.verdict_tables import difference_in_words, verdict_in_words
+from tango.analysis.verdicts import JUDGED, Judged, Verdict, Verdicts
 from tango.report.comparison_charts import FULL, ROW, Group, Panel, minus
 from tango.report.svg import BOTTOM, Chart, element, nice_ticks, number_label, shorten
+from tango.report.verdict_tables import difference_in_words, verdict_in_words
 
 LABEL, HEAD = 130.0, 30.0
 PLOT_SHARE = 0.45

@@ -14,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from tango.errors import TangoError
-from tango.sim.processes import end_processes, end_with_parent, uninterrupted
+from tango.experiments.processes import end_processes, end_with_parent, uninterrupted
 
 _Unit = TypeVar("_Unit")
 _Played = TypeVar("_Played")

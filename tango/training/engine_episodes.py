@@ -16,16 +16,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tango.control.metrics import run_metrics
+from tango.analysis.metrics import run_metrics
 from tango.domain.fleet import Fleet
 from tango.domain.seeds import TRAINING
 from tango.domain.services import Service, ServiceClass
+from tango.experiments.cells import settings_with
+from tango.experiments.tuning import tuned_settings
 from tango.fleets import FleetRecipe, MachineType, load_fleet
 from tango.fleets.recipes import expand
-from tango.sim.cells import settings_with
 from tango.sim.decision_costs import DecisionCosts
 from tango.sim.simulate import simulate
-from tango.sim.tuning import tuned_settings
 from tango.systems import BePolicy, system
 from tango.traces.workloads import Workload, draw_requests
 from tango.training.curriculum import Curriculum

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tango.control.comparison import CellResult
+from tango.analysis.comparison import CellResult
 
 
 def cells(

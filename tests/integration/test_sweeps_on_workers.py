@@ -17,11 +17,11 @@ import psycopg2
 import pytest
 import redis
 
-from tango.control.comparison import CellResult
+from tango.analysis.comparison import CellResult
 from tango.control.finish_run import figures_now
+from tango.experiments.cells import Cell, run_cell
+from tango.experiments.sweeps import run_cells
 from tango.fleets import load_fleet
-from tango.sim.cells import Cell, run_cell
-from tango.sim.sweeps import run_cells
 from tango.store.database import Database
 from tango.store.fleet import PostgresFleetStore
 from tango.store.run_records import PostgresRunRecords

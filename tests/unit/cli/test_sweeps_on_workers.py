@@ -6,7 +6,7 @@ import pytest
 
 from tango.cli.sweeps_on_workers import trace_source
 from tango.cli.workloads import variations_of
-from tango.sim.cells import Cell
+from tango.experiments.cells import Cell
 from tango.systems import system
 from tango.traces.workloads import Workload
 

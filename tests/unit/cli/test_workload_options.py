@@ -10,8 +10,8 @@ import pytest
 from tango.cli.workloads import systems_of, variations_of, workloads_of
 from tango.domain.fleet import Fleet
 from tango.errors import UsageError
+from tango.experiments.tuning import tuned_settings
 from tango.fleets import load_fleet
-from tango.sim.tuning import tuned_settings
 from tango.systems import system
 from tango.traces.workloads import draw_requests
 

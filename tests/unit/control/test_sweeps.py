@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tango.control.comparison import CellLabel, CellResult, cell_result
-from tango.control.metrics import run_metrics
+from tango.analysis.comparison import CellLabel, CellResult, cell_result
+from tango.analysis.metrics import run_metrics
 from tango.control.sweeps import Compute, Simulated, await_sweep, metrics_of_result, simulate_claimed, start_sweep
 from tango.domain.runs import RunStatus
 from tango.domain.simulations import ClaimedSimulation, NewSimulation, SimulationState

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tango.control.comparison import CellLabel, CellResult, Comparison, cell_result, compare
-from tango.control.metrics import run_metrics
+from tango.analysis.comparison import CellLabel, CellResult, Comparison, cell_result, compare
+from tango.analysis.metrics import run_metrics
 from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
 from tango.report.comparison_charts import Total, across, cluster_figure, colours_of, difference_figure, tail_panels, totals_chart
 from tango.report.comparison_page import comparison_page

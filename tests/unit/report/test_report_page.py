@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tango.control.metrics import run_metrics
+from tango.analysis.metrics import run_metrics
 from tango.report import render_report
 from tango.report.series import population, share_grid, time_bins
 from tango.report.svg import Chart, element, nice_ticks, shorten, time_label, time_ticks

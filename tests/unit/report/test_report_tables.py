@@ -8,7 +8,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from tango.control.metrics import run_metrics
+from tango.analysis.metrics import run_metrics
 from tango.report.tables import milliseconds, number, percent, print_run, together
 from tests.fakes.run_records import NO_DECISIONS, NO_LOSSES, NO_SAMPLES, NO_SCALING, outcomes_of, seeded_run
 

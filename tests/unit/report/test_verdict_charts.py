@@ -6,8 +6,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tango.control.comparison import CellResult, compare
-from tango.control.comparison_verdicts import judge
+from tango.analysis.comparison import CellResult, compare
+from tango.analysis.verdicts import judge
 from tango.report.comparison_charts import Group, colours_of
 from tango.report.comparison_page import comparison_page
 from tango.report.verdict_charts import verdict_figures

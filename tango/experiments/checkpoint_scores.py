@@ -10,10 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from tango.control.comparison import CellResult, compare
+from tango.analysis.comparison import CellResult, compare
 from tango.domain.checkpoints import CheckpointFile
-from tango.sim.cells import Cell, code_digest
-from tango.sim.tuning import merged, tuned_settings
+from tango.experiments.cells import Cell, code_digest
+from tango.experiments.tuning import merged, tuned_settings
 from tango.systems import mixed, system
 from tango.traces.workloads import Workload
 

@@ -12,12 +12,12 @@ import torch
 
 from tango.domain.checkpoints import CheckpointFile
 from tango.errors import CheckpointError, UsageError
+from tango.experiments.cells import Cell, run_cell, settings_with
+from tango.experiments.sweeps import KeptResults, run_cells
 from tango.fleets import load_fleet
 from tango.fleets.declarations import dump_fleet
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
-from tango.sim.cells import Cell, run_cell, settings_with
-from tango.sim.sweeps import KeptResults, run_cells
 from tango.systems import system
 from tango.traces.workloads import Workload
 

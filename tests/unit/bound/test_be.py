@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tango.bound import be_bound, bound_of
+from tango.bound.be import be_of
+from tango.bound.loss import STEP_S, best_be, tiny_be, tiny_fleet, tiny_lc
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.services import Service, ServiceClass
-from tango.sim.bound import be_bound, bound_of
-from tango.sim.bound.be import be_of
-from tango.sim.bound.loss import STEP_S, best_be, tiny_be, tiny_fleet, tiny_lc
 from tests.fakes.run_records import outcomes_of
 
 WEB = Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.1, memory_mib=64, target_ms=1000.0, instance_memory_mib=1024)

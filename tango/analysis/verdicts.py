@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from tango.control.comparison import Comparison, Difference, difference_of
-from tango.control.comparison_intervals import CONFIDENCE, holm
-from tango.control.comparison_metrics import METRICS, Metric
+from tango.analysis.compared_metrics import METRICS, Metric
+from tango.analysis.comparison import Comparison, Difference, difference_of
+from tango.analysis.intervals import CONFIDENCE, holm
 from tango.errors import UsageError
 
 ALPHA = 0.05

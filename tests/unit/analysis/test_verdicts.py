@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from tango.control.comparison import CellResult, compare
-from tango.control.comparison_intervals import holm
-from tango.control.comparison_verdicts import Verdict, Verdicts, judge
-from tango.control.verdict_tables import relative_table, verdict_in_words, verdict_table
+from tango.analysis.comparison import CellResult, compare
+from tango.analysis.intervals import holm
+from tango.analysis.verdicts import Verdict, Verdicts, judge
 from tango.errors import UsageError
+from tango.report.verdict_tables import relative_table, verdict_in_words, verdict_table
 from tests.fakes.compared_cells import cells
 
 

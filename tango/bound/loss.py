@@ -1,6 +1,6 @@
 """How far the bounds lie above the optimum: tiny worlds, their optimum by exhaustive search, and the distribution of the difference.
 
-    python -m tango.sim.bound.loss
+    python -m tango.bound.loss
 
 Time in these worlds goes in steps of `STEP_S`: arrivals, deadlines, works and round trips are whole steps, cores are whole. A best schedule
 then exists in which every core does one request for a whole step (flows have whole optima), so that the search over those is exact.
@@ -15,14 +15,14 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.control.metrics import WINDOW_FROM, Window
+from tango.analysis.metrics import WINDOW_FROM, Window
+from tango.bound.be import be_of
+from tango.bound.qos import qos_of
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
 from tango.domain.outcomes import STATE_CODE, RunOutcomes
 from tango.domain.requests import RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
-from tango.sim.bound.be import be_of
-from tango.sim.bound.qos import qos_of
 
 STEP_S = 0.1
 LC_STEPS, BE_STEPS = 10, 10

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tango.control.metrics import RunMetrics, jain_index, run_metrics, run_window
+from tango.analysis.metrics import RunMetrics, jain_index, run_metrics, run_window
 from tango.domain.outcomes import RunOutcomes
 from tests.fakes.run_records import (
     NAN,

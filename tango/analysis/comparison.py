@@ -17,10 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from tango.control.comparison_intervals import Paired, finite, paired_difference
-from tango.control.comparison_metrics import METRICS, NOTHING, PER_SERVICE, Metric
-from tango.control.metrics import Figure, RunMetrics
-from tango.control.series import run_distributions, run_series
+from tango.analysis.compared_metrics import METRICS, NOTHING, PER_SERVICE, Metric
+from tango.analysis.intervals import Paired, finite, paired_difference
+from tango.analysis.metrics import Figure, RunMetrics
+from tango.analysis.series import run_distributions, run_series
 from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
 from tango.errors import UsageError
 
@@ -103,9 +103,9 @@ class CellResult:
     distance: Mapping[str, float | None]
     """Bound minus reached."""
     series: Mapping[str, Sequence[float | None]]
-    """Of `tango.control.series.run_series`."""
+    """Of `tango.analysis.series.run_series`."""
     distributions: Mapping[str, Any]
-    """Of `tango.control.series.run_distributions`."""
+    """Of `tango.analysis.series.run_distributions`."""
     notes: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tango.errors import ConfigError
-from tango.sim.cells import run_cell, settings_with
-from tango.sim.tuning import (
+from tango.experiments.cells import run_cell, settings_with
+from tango.experiments.tuning import (
     TRAINING_SEEDS,
     box_of,
     candidates,

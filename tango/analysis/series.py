@@ -1,7 +1,7 @@
 """A run's columns made small: what the plots of a comparison draw, a few kilobytes whatever the run's size.
 
 Series are over `BUCKETS` even buckets of the trace's span, so that the window of the figures is buckets 6 to 59, and the sum of a
-series over them is the figure of that name in `tango.control.metrics`. What happens after the last arrival is in no bucket.
+series over them is the figure of that name in `tango.analysis.metrics`. What happens after the last arrival is in no bucket.
 All numbers are in trace time, to six significant digits, and null where there is nothing to tell.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.control.metrics import TOLERANCE_S, WINDOW_FROM, node_capacity, run_window, useful_share
+from tango.analysis.metrics import TOLERANCE_S, WINDOW_FROM, node_capacity, run_window, useful_share
 from tango.domain.outcomes import (
     SCALING_KINDS,
     SCALING_OUTCOMES,

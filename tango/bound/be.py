@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tango.control.metrics import Window, run_window, useful_share
+from tango.analysis.metrics import Window, run_window, useful_share
+from tango.bound.columns import Floats, Ints, spread, totals
+from tango.bound.packing import Packing
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import RunOutcomes
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
-from tango.sim.bound.columns import Floats, Ints, spread, totals
-from tango.sim.bound.packing import Packing
 
 SHORTEST_BUCKET_S = 1.0
 """BE work has no deadline: finer buckets move the bound little, and LC work that crosses their edges would grow into many groups."""

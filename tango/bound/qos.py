@@ -13,12 +13,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.control.metrics import WINDOW_FROM, Window
+from tango.analysis.metrics import WINDOW_FROM, Window
+from tango.bound.columns import Floats, Ints, spread, totals
+from tango.bound.packing import Packing
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
-from tango.sim.bound.columns import Floats, Ints, spread, totals
-from tango.sim.bound.packing import Packing
 
 BUCKETS_PER_TARGET = 4
 """The first bucket is this part of the shortest target: a burst then cannot be spread over much more than its own deadline."""

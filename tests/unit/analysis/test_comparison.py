@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tango.control.comparison import CellLabel, CellResult, cell_result, compare, comparison_table
-from tango.control.comparison_intervals import paired_difference, t_quantile
-from tango.control.comparison_metrics import METRICS, Metric
-from tango.control.metrics import run_metrics
-from tango.control.series import BUCKETS, WINDOW_BUCKET, run_distributions, run_series
+from tango.analysis.compared_metrics import METRICS, Metric
+from tango.analysis.comparison import CellLabel, CellResult, cell_result, compare, comparison_table
+from tango.analysis.intervals import paired_difference, t_quantile
+from tango.analysis.metrics import run_metrics
+from tango.analysis.series import BUCKETS, WINDOW_BUCKET, run_distributions, run_series
 from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
 from tango.errors import UsageError
 from tests.fakes.run_records import (

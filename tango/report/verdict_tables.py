@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
-from tango.control.comparison import TableColumn
-from tango.control.comparison_metrics import NOTHING
-from tango.control.comparison_verdicts import JUDGED, Verdict, Verdicts
+from tango.analysis.compared_metrics import NOTHING
+from tango.analysis.comparison import TableColumn
+from tango.analysis.verdicts import JUDGED, Verdict, Verdicts
 
 HEADINGS = {"lc_qos_rate": "QoS rate", "be_cpu_seconds_per_s": "BE", "utilization_cpu": "CPU"}
 

@@ -28,15 +28,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.control.metrics import RunMetrics, run_metrics
+from tango.analysis.metrics import RunMetrics, run_metrics
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import SCALING_KINDS, Decisions, RunOutcomes, ScalingEvents
 from tango.domain.requests import RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
+from tango.experiments.cells import settings_with
 from tango.settings import ReplaySettings, Settings
-from tango.sim.cells import settings_with
 from tango.sim.decision_costs import DecisionCost, DecisionCosts
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Progress, simulate

@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 import tango
-from tango.control.comparison import CellLabel, CellResult, cell_result
-from tango.control.metrics import run_metrics
+from tango.analysis.comparison import CellLabel, CellResult, cell_result
+from tango.analysis.metrics import run_metrics
+from tango.bound import bound_of
 from tango.domain.checkpoints import CheckpointFile
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
@@ -30,7 +31,6 @@ from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
 from tango.settings import Settings
-from tango.sim.bound import bound_of
 from tango.sim.decision_costs import recorded_costs
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Progress, simulate
@@ -42,7 +42,10 @@ TUNABLE = ("lc", "be", "sharing", "sim")
 """Groups of settings that a cell may change."""
 
 _CODE = (
+    "experiments/cells.py",
     "sim",
+    "bound",
+    "analysis",
     "node_model",
     "scheduling",
     "learning",
@@ -50,8 +53,8 @@ _CODE = (
     "traces",
     "fleets",
     "domain",
-    "control",
     "settings.py",
+    "compiled.py",
 )
 """What a result is made by."""
 

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.control.comparison import CellResult
+from tango.analysis.comparison import CellResult
 from tango.domain.seeds import TRAINING
 from tango.errors import ConfigError
-from tango.sim.cells import Cell
+from tango.experiments.cells import Cell
 from tango.systems import System
 from tango.traces.workloads import Workload
 
@@ -148,7 +148,7 @@ def read_tuned(path: Path) -> dict[str, Any]:
 
 @cache
 def _kept() -> dict[str, Any]:
-    return read_tuned(Path(str(resources.files("tango.sim") / "data" / "tuned.json")))
+    return read_tuned(Path(str(resources.files("tango.experiments") / "data" / "tuned.json")))
 
 
 def _share(result: CellResult) -> float:

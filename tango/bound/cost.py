@@ -1,6 +1,6 @@
 """What the bounds cost and how they depend on the bucket, on drawn requests of a built-in fleet.
 
-python -m tango.sim.bound.cost [FLEET [PATTERN [SECONDS [LOAD]]]]
+python -m tango.bound.cost [FLEET [PATTERN [SECONDS [LOAD]]]]
 """
 
 from __future__ import annotations
@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 import time
 
+from tango.bound.qos import qos_of
 from tango.domain.services import ServiceClass
 from tango.fleets.catalog import load_fleet
-from tango.sim.bound.qos import qos_of
 from tango.traces.workloads import Workload, draw_requests
 
 BUCKETS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)

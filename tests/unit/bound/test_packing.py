@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tango.sim.bound.packing import Packing
+from tango.bound.packing import Packing
 
 
 def two_into_one() -> Packing:

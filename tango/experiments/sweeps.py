@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 
-from tango.control.comparison import CellResult
+from tango.analysis.comparison import CellResult
 from tango.errors import TangoError, UsageError
-from tango.sim.cells import Cell, run_cell
-from tango.sim.processes import process_pool, uninterrupted
+from tango.experiments.cells import Cell, run_cell
+from tango.experiments.processes import process_pool, uninterrupted
 from tango.sim.warm import warm_up
 
 Done = Callable[[Cell, CellResult, bool], None]

@@ -10,14 +10,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tango.control.metrics import run_metrics
+from tango.analysis.metrics import run_metrics
+from tango.bound import be_bound, qos_bound
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
 from tango.domain.outcomes import STATE_CODE, RunOutcomes
 from tango.domain.requests import RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
 from tango.node_model import LC, NodeModel
-from tango.sim.bound import be_bound, qos_bound
 from tests.fakes.run_records import NO_DECISIONS, NO_LOSSES, NO_SAMPLES, NO_SCALING
 
 SPAN_S = 10.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tango.control.comparison_intervals import holm, paired_difference, t_quantile, t_test_p
+from tango.analysis.intervals import holm, paired_difference, t_quantile, t_test_p
 
 PS = st.lists(st.floats(0.0, 1.0), max_size=30)
 

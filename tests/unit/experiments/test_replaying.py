@@ -7,14 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tango.control.metrics import run_metrics
+from tango.analysis.metrics import run_metrics
 from tango.domain.outcomes import RunOutcomes
 from tango.errors import UsageError
+from tango.experiments.replaying import live_delays, replay, requests_of
 from tango.fleets import load_fleet
 from tango.settings import Settings, SimSettings
 from tango.sim.decision_costs import DecisionCost, DecisionCosts
 from tango.sim.outcomes import SimulatedRun
-from tango.sim.replaying import live_delays, replay, requests_of
 from tango.sim.simulate import simulate
 from tango.systems import system
 from tango.traces.workloads import Workload, draw_requests

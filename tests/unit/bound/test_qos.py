@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from tango.bound import qos_bound
+from tango.bound.loss import STEP_S, best_qos, tiny_fleet, tiny_lc
+from tango.bound.qos import _Groups, _least_work, qos_of
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
-from tango.sim.bound import qos_bound
-from tango.sim.bound.loss import STEP_S, best_qos, tiny_fleet, tiny_lc
-from tango.sim.bound.qos import _Groups, _least_work, qos_of
 
 WEB = Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.06, memory_mib=32, target_ms=100.0, instance_memory_mib=256)
 

@@ -1,7 +1,7 @@
 """Bounds: what no schedule could beat, by two linear programmes that know the whole trace.
 
 `qos` bounds the LC QoS rate with LC alone on the fleet, `be` the BE throughput beside the LC work that a judged run completed; `packing`
-solves both with HiGHS. Definitions, proofs, tightness and cost stand in `docs/bound.md`; `python -m tango.sim.bound.loss` measures how far
+solves both with HiGHS. Definitions, proofs, tightness and cost stand in `docs/bound.md`; `python -m tango.bound.loss` measures how far
 the bounds lie above the optimum of tiny worlds.
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
+from tango.bound.be import be_of
+from tango.bound.qos import qos_of
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import RunOutcomes
 from tango.domain.runs import NewRequests
-from tango.sim.bound.be import be_of
-from tango.sim.bound.qos import qos_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
