@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint install lock clean
 
 demo: install
 	@$(BIN)/tango demo
@@ -22,13 +22,23 @@ lint: install
 
 install: $(STAMP)
 
-$(STAMP): setup.cfg constraints.txt pyproject.toml
+# Nothing is installed without a hash but torch, whose builds differ by index: what torch needs is in requirements.txt, so that
+# the second line brings torch alone (and, from an index of CUDA builds, its CUDA libraries).
+$(STAMP): setup.cfg requirements.txt requirements-torch.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tango needs Python 3.11 or later; set PYTHON=/path/to/python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --require-hashes --requirement requirements.txt
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --requirement requirements-torch.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# Writes requirements.txt anew from setup.cfg. Releases stay as they are where setup.cfg still allows them; UPGRADE=1 takes the newest.
+lock:
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet uv==0.13.9
+	build/lock/bin/uv pip compile --quiet setup.cfg --extra test --universal --python-version 3.11 --generate-hashes \
+		--constraint requirements-torch.txt --no-emit-package torch $(if $(UPGRADE),--upgrade) \
+		--custom-compile-command "make lock" --output-file requirements.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

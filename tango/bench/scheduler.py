@@ -16,13 +16,13 @@ from functools import partial
 import numpy as np
 
 from tango.bench.figures import Figure
+from tango.bench.lc_flow_solver import solve_dispatch
 from tango.bench.worlds import arrivals_for, busy_snapshot, fleet_of_size, pending_for
 from tango.domain.fleet import Fleet
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning.timing import forward_pass
 from tango.scheduling import lc_dispatch
-from tango.scheduling.lc_flow_solver import solve_dispatch
 from tango.scheduling.lc_policies import NO_NOISE, ScoredLayer, belief_of, plan_dss_lc, terrain_of
 from tango.settings import BeSettings, LcSettings, Settings
 from tango.sim.decision_costs import DecisionCost

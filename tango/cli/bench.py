@@ -89,7 +89,10 @@ def simulator(nodes: int, requests: int, scaling: bool, long_run: bool, plot: Pa
 )
 @output_option()
 def scheduler(record: Path | None, output: str) -> None:
-    """Milliseconds of a decision: dss-lc beside OR-tools, BE placement beside a plain forward pass."""
+    """Milliseconds of a decision: dss-lc beside OR-tools, BE placement beside a plain forward pass.
+
+    OR-tools is no part of a plain installation: `make install` brings it, or the extra `bench`.
+    """
     from tango.bench import scheduler as bench_scheduler
 
     if record is None:

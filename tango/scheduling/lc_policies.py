@@ -5,9 +5,9 @@ an arc is the expected completion of one more request, which rises with the numb
 all LC services of a node share its CPU (`lc_dispatch.crowding`); the capacity of a node is what still meets the target, so that it
 follows from the cost; what fits nowhere is spread by expected completion and marked late. From one entry the graph is a tree: node arcs
 inside cluster links inside the source. Unit costs of a service on a node rise with each request, and the links are nested capacities,
-so filling the cheapest free unit first is optimal (a greedy over a laminar matroid; Edmonds 1971). `lc_flow_solver.py` states the same
-flow for OR-tools, and a test holds the one to the other. A batch of several services is filled service by service as its requests come,
-which is no optimum over all of them: on a crowded node what one service sends raises the price of the others.
+so filling the cheapest free unit first is optimal (a greedy over a laminar matroid; Edmonds 1971). `tango/bench/lc_flow_solver.py`
+states the same flow for OR-tools, and a test holds the one to the other. A batch of several services is filled service by service as
+its requests come, which is no optimum over all of them: on a crowded node what one service sends raises the price of the others.
 
 `load-greedy` fills by the expected completion that its service's own instances give; it knows neither crowding nor the links. `ceres`
 takes the least loaded instance of the entry cluster (Yu et al., "CERES: Container-based elastic resource management system for mixed

@@ -8,12 +8,12 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tango.bench.lc_flow_solver import link_capacity, solve_dispatch
 from tango.domain.requests import LcArrivals
 from tango.domain.services import Service, ServiceClass
 from tango.domain.smallest import smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.lc_dispatch import Belief, Terrain
-from tango.scheduling.lc_flow_solver import link_capacity, solve_dispatch
 from tango.scheduling.lc_policies import ScoredLayer, belief_of, plan_dss_lc, terrain_of
 from tango.settings import LcSettings
 

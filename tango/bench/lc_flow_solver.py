@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from ortools.graph.python import min_cost_flow
 
+from tango.errors import ConfigError
 from tango.scheduling.lc_dispatch import Belief, Terrain, unit_times_s
+
+try:
+    from ortools.graph.python import min_cost_flow
+except ImportError as missing:
+    raise ConfigError(
+        "`tango bench scheduler` and the tests measure against OR-tools, which is not installed: run `make install`, "
+        "or `pip install 'tango-edge[bench]'`"
+    ) from missing
 
 MICRO = 1_000_000
 
