@@ -9,7 +9,7 @@ import structlog
 from tango.domain.plans import Resize
 from tango.domain.requests import Outcome, Reason, RequestState
 from tango.ports import ClusterGateway, EventLog, FleetStore, RequestStore
-from tango.scheduling.sharing import NodeRoom, Refused, Tail, plan_sharing
+from tango.scheduling.sharing import NodeCapacity, Refused, Tail, plan_sharing
 from tango.settings import SharingSettings
 
 log = structlog.get_logger(__name__)
@@ -51,14 +51,13 @@ class Reassurance:
         }
         places = [(snapshot.clusters[snapshot.node_cluster[k]], node) for k, node in enumerate(snapshot.nodes)]
         evictable = self._fleet.evictable_be([place for place in places if place[1] in short_nodes])
-        rooms = {}
+        capacities = {}
         for k, (cluster, node) in enumerate(places):
             per_pod = snapshot.be_cpu_request[k] / max(1.0, snapshot.be_pods[k])
-            rooms[node] = NodeRoom(
+            capacities[node] = NodeCapacity(
                 cluster=cluster,
                 cpu_allocatable_millicores=int(snapshot.cpu_allocatable[k]),
                 be_cpu_request_millicores=int(snapshot.be_cpu_request[k]),
-                memory_free_mib=int(snapshot.memory_free[k]),
                 be_evictable=tuple((e, int(per_pod)) for e in evictable.get((cluster, node), [])),
             )
         # 2. Decide.
@@ -66,14 +65,14 @@ class Reassurance:
             services,
             instances,
             {key: Tail(latency_ms=tail, samples=count) for key, (tail, count) in tails.items()},
-            rooms,
+            capacities,
             self._changed_s,
             now_s,
             self._settings,
             refused=self._refused,
             rule=rule,
         )
-        # 3. Apply: BE gives way first, so that the kubelet has room when the resize comes.
+        # 3. Apply: BE gives way first, so that the new request fits when the resize comes.
         if plan.evictions:
             records = self._gateway.evict(plan.evictions)
             self._events.scaling(records)

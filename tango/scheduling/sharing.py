@@ -13,10 +13,20 @@ import numpy as np
 from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, Resize, SharingPlan
 from tango.domain.services import Service
-from tango.scheduling.sharing_step import RULES, STEP_MILLICORES, Declared, Instances, Rooms, Tuning, new_shares, share
+from tango.scheduling.sharing_step import (
+    RULES,
+    STEP_MILLICORES,
+    Declared,
+    Instances,
+    NodeCapacities,
+    Tuning,
+    declared_sizes,
+    new_shares,
+    share,
+)
 from tango.settings import SharingSettings
 
-__all__ = ["STEP_MILLICORES", "NodeRoom", "Refused", "Tail", "common_rule", "plan_sharing", "tuning_of"]
+__all__ = ["STEP_MILLICORES", "NodeCapacity", "Refused", "Tail", "common_rule", "plan_sharing", "tuning_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,13 +38,12 @@ class Tail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRoom:
+class NodeCapacity:
     """What a node can give to LC. `be_evictable` is ordered, least work lost first."""
 
     cluster: str
     cpu_allocatable_millicores: int
     be_cpu_request_millicores: int
-    memory_free_mib: int
     be_evictable: tuple[tuple[Eviction, int], ...] = ()
     """(eviction, CPU request in millicores that it gives back)."""
 
@@ -91,7 +100,7 @@ def plan_sharing(
     services: Mapping[str, Service],
     instances: Sequence[tuple[str, InstanceState]],
     tails: Mapping[tuple[str, str], Tail],
-    rooms: Mapping[str, NodeRoom],
+    capacities: Mapping[str, NodeCapacity],
     changed_s: Mapping[str, float],
     now_s: float,
     settings: SharingSettings,
@@ -102,7 +111,7 @@ def plan_sharing(
     """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize. What was `refused` is not asked for
     again, nor more than it, and nobody gives way for it."""
     lc = {name: row for row, (name, s) in enumerate(item for item in services.items() if item[1].target_ms is not None)}
-    nodes = {name: row for row, name in enumerate(rooms)}
+    nodes = {name: row for row, name in enumerate(capacities)}
     rows = sorted((pair for pair in instances if pair[1].node in nodes), key=lambda pair: pair[1].pod)
     limit_refused: dict[str, float] = {}
     request_refused: dict[str, float] = {}
@@ -117,31 +126,30 @@ def plan_sharing(
         node=np.array([nodes[i.node] for _, i in rows], np.int64),
         service=np.array([lc.get(i.service, 0) for _, i in rows], np.int64),
         ready=np.array([i.ready and i.service in lc for _, i in rows], np.bool_),
-        limit=np.array([float(i.cpu_limit_millicores) for _, i in rows]),
-        request=np.array([float(i.cpu_request_millicores) for _, i in rows]),
+        limit_millicores=np.array([float(i.cpu_limit_millicores) for _, i in rows]),
+        request_millicores=np.array([float(i.cpu_request_millicores) for _, i in rows]),
         tail_ms=np.array([t.latency_ms for t in measured], np.float64),
         samples=np.array([t.samples for t in measured], np.int64),
-        since_s=np.array([now_s - changed_s.get(i.pod, -1e9) for _, i in rows], np.float64),
-        refused_at=np.array([limit_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
-        refused_request_at=np.array([request_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
+        since_resize_s=np.array([now_s - changed_s.get(i.pod, -1e9) for _, i in rows], np.float64),
+        refused_limit_millicores=np.array([limit_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
+        refused_request_millicores=np.array([request_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
     )
-    evictable = [pair for room in rooms.values() for pair in room.be_evictable]
-    declared = Declared(
-        limit=np.array([float(services[name].cpu_limit_millicores) for name in lc] or [1.0]),
-        request=np.array([float(services[name].cpu_request_millicores) for name in lc] or [1.0]),
-        target_ms=np.array([float(services[name].target_ms or 1.0) for name in lc] or [1.0]),
+    evictable = [pair for node in capacities.values() for pair in node.be_evictable]
+    # Instances of services that are no longer declared have row 0: there must be one, though nothing is decided by it.
+    declared = declared_sizes([services[name] for name in lc]) if lc else Declared(np.ones(1), np.ones(1), np.ones(1))
+    node_columns = NodeCapacities(
+        allocatable_millicores=np.array([float(r.cpu_allocatable_millicores) for r in capacities.values()]),
+        be_request_millicores=np.array([float(r.be_cpu_request_millicores) for r in capacities.values()]),
+        first_evictable=np.concatenate(([0], np.cumsum([len(r.be_evictable) for r in capacities.values()]))).astype(np.int64),
+        evictable_millicores=np.array([float(request) for _, request in evictable]),
     )
-    room_columns = Rooms(
-        allocatable=np.array([float(r.cpu_allocatable_millicores) for r in rooms.values()]),
-        be_request=np.array([float(r.be_cpu_request_millicores) for r in rooms.values()]),
-        first=np.concatenate(([0], np.cumsum([len(r.be_evictable) for r in rooms.values()]))).astype(np.int64),
-        gives=np.array([float(gives) for _, gives in evictable]),
-    )
-    out = new_shares(len(rows), len(evictable), np.ones(len(rooms)))
-    share(tuning_of(settings, rule), columns, room_columns, declared, out)
+    out = new_shares(instances=len(rows), evictable=len(evictable), be_share=np.ones(len(capacities)))
+    share(tuning_of(settings, rule), columns, node_columns, declared, out)
     # The limit tells growing from shrinking; under `burst`, where it stays, the CPU request does.
-    grown = (out.limit > columns.limit) | ((out.limit == columns.limit) & (out.request > columns.request))
-    changed = np.flatnonzero((out.limit != columns.limit) | (out.request != columns.request))
+    limit_delta = out.limit_millicores - columns.limit_millicores
+    request_delta = out.request_millicores - columns.request_millicores
+    grown = (limit_delta > 0) | ((limit_delta == 0) & (request_delta > 0))
+    changed = np.flatnonzero((limit_delta != 0) | (request_delta != 0))
     return SharingPlan(
         resizes=tuple(
             Resize(
@@ -150,8 +158,8 @@ def plan_sharing(
                 pod=rows[k][1].pod,
                 service=rows[k][1].service,
                 cpu_limit_before_millicores=rows[k][1].cpu_limit_millicores,
-                cpu_limit_after_millicores=int(out.limit[k]),
-                cpu_request_after_millicores=int(out.request[k]),
+                cpu_limit_after_millicores=int(out.limit_millicores[k]),
+                cpu_request_after_millicores=int(out.request_millicores[k]),
                 slack=float(out.slack[k]),
                 reason="grow" if grown[k] else "shrink",
             )

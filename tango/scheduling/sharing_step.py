@@ -1,10 +1,10 @@
 """One round of a sharing rule, compiled: what live re-assurance and the simulator's engine share.
 
-Per (service, node): slack = 1 - tail latency / target over a sliding window. Below `grow_below` the LC instance grows, above
-`shrink_above` it shrinks, with a hold after each change, longer before shrinking.
+Per (service, node): slack = 1 - tail latency / target over the lookback (`SharingSettings.window_s`). Below `grow_below` the LC
+instance grows, above `shrink_above` it shrinks, with a hold after each change, longer before shrinking.
 
-- `HRM`. CPU is compressible: a larger LC limit squeezes BE at once, because the node serves LC first. Room among the requests is
-  not: where the grown instance's request no longer fits beside what BE holds, BE is evicted, least work lost first. Source: Tango
+- `HRM`. CPU is compressible: a larger LC limit squeezes BE at once, because the node serves LC first. What requests hold
+  is not: where the grown instance's request no longer fits beside what BE holds, BE is evicted, least work lost first. Source: Tango
   (Feng et al., ICPP 2023), D-VPA and HRM. Departures: slack instead of a fixed share; growth by a factor of the overrun, since one
   step must at least cover the backlog that made the slack negative.
 - `CERES`. The same growth within what is free, nothing is evicted; a node whose slack is short cuts the limits of its BE pods, and
@@ -20,12 +20,14 @@ Per (service, node): slack = 1 - tail latency / target over a sliding window. Be
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined
+from tango.domain.services import Service
 
 STATIC, HRM, CERES, BURST = range(4)
 RULES = {"static": STATIC, "hrm": HRM, "ceres": CERES, "burst": BURST}
@@ -41,87 +43,144 @@ BE_CUT, BE_RAISE, LEAST_BE_SHARE = 0.5, 1.25, 0.1
 
 
 class Instances(NamedTuple):
-    """m LC instances in the order in which they are served."""
+    """m LC instances in the order in which they are served; (m,) each."""
 
     node: NDArray[np.int64]
+    """row in `NodeCapacities`"""
     service: NDArray[np.int64]
+    """row in `Declared`"""
     ready: NDArray[np.bool_]
-    limit: NDArray[np.float64]
-    """millicores, in effect"""
-    request: NDArray[np.float64]
+    """whether it serves; one that does not is left as it is"""
+    limit_millicores: NDArray[np.float64]
+    """CPU limit in effect"""
+    request_millicores: NDArray[np.float64]
+    """CPU request in effect"""
     tail_ms: NDArray[np.float64]
-    """of its (service, node), over the window"""
+    """tail latency of its (service, node) over the lookback; NaN where nothing was measured"""
     samples: NDArray[np.int64]
-    since_s: NDArray[np.float64]
-    """since its last resize"""
-    refused_at: NDArray[np.float64]
-    """(m,) the smallest limit that its node refused for good; infinity: none"""
-    refused_request_at: NDArray[np.float64]
-    """(m,) `BURST`: likewise of CPU requests, asked for without a larger limit"""
+    """answers that the tail was measured over"""
+    since_resize_s: NDArray[np.float64]
+    """seconds since its last resize"""
+    refused_limit_millicores: NDArray[np.float64]
+    """the smallest limit that its node refused for good; infinity: none"""
+    refused_request_millicores: NDArray[np.float64]
+    """`BURST`: likewise of CPU requests, asked for without a larger limit"""
 
 
-class Rooms(NamedTuple):
-    """n nodes. The BE pods that may go stand node by node, least work lost first."""
+def new_instances(*, node: NDArray[np.int64], service: NDArray[np.int64], declared: Declared) -> Instances:
+    """Ready instances at their declared size, of which nothing has been measured and to which nothing was refused."""
+    count = len(node)
+    return Instances(
+        node=node,
+        service=service,
+        ready=np.ones(count, np.bool_),
+        limit_millicores=declared.limit_millicores[service],
+        request_millicores=declared.request_millicores[service],
+        tail_ms=np.full(count, np.nan),
+        samples=np.zeros(count, np.int64),
+        since_resize_s=np.zeros(count),
+        refused_limit_millicores=np.full(count, np.inf),
+        refused_request_millicores=np.full(count, np.inf),
+    )
 
-    allocatable: NDArray[np.float64]
-    """millicores"""
-    be_request: NDArray[np.float64]
-    first: NDArray[np.int64]
-    """(n + 1,) node k may lose the pods first[k] to first[k + 1]"""
-    gives: NDArray[np.float64]
+
+class NodeCapacities(NamedTuple):
+    """n nodes. The BE pods that may be evicted stand node by node, least work lost first."""
+
+    allocatable_millicores: NDArray[np.float64]
+    """(n,) CPU that pods may have"""
+    be_request_millicores: NDArray[np.float64]
+    """(n,) CPU requests of the BE pods on it"""
+    first_evictable: NDArray[np.int64]
+    """(n + 1,) node k may lose the pods first_evictable[k] to first_evictable[k + 1]"""
+    evictable_millicores: NDArray[np.float64]
     """(k,) CPU request of each such pod"""
+
+
+def new_capacities(*, allocatable_millicores: NDArray[np.float64], evictable: int) -> NodeCapacities:
+    """Nodes without BE, and space for this many pods that may be evicted."""
+    nodes = len(allocatable_millicores)
+    return NodeCapacities(
+        allocatable_millicores=allocatable_millicores.copy(),
+        be_request_millicores=np.zeros(nodes),
+        first_evictable=np.zeros(nodes + 1, np.int64),
+        evictable_millicores=np.zeros(evictable),
+    )
 
 
 class Declared(NamedTuple):
     """(s,) services, as declared."""
 
-    limit: NDArray[np.float64]
-    request: NDArray[np.float64]
+    limit_millicores: NDArray[np.float64]
+    """CPU limit of an instance, or of a BE pod"""
+    request_millicores: NDArray[np.float64]
+    """CPU request of an instance, or of a BE pod"""
     target_ms: NDArray[np.float64]
+    """latency target; infinity for BE"""
+
+
+def declared_sizes(services: Sequence[Service]) -> Declared:
+    """The columns of services."""
+    return Declared(
+        limit_millicores=np.array([float(service.cpu_limit_millicores) for service in services]),
+        request_millicores=np.array([float(service.cpu_request_millicores) for service in services]),
+        target_ms=np.array([service.target_ms or np.inf for service in services]),
+    )
 
 
 class Tuning(NamedTuple):
     """`SharingSettings` as the kernel reads them."""
 
     rule: int
+    """`STATIC`, `HRM`, `CERES` or `BURST`"""
     grow_below: float
+    """slack"""
     shrink_above: float
+    """slack"""
     grow_factor: float
+    """of a limit, at least; the overrun of the target comes on top"""
     shrink_factor: float
+    """of a limit, below 1"""
     hold_s: float
+    """seconds after a resize in which an instance does not grow"""
     shrink_hold_s: float
+    """seconds after a resize in which it does not shrink"""
     reserve_millicores: float
+    """CPU of a node that the LC limits together leave alone"""
     min_samples: int
+    """answers below which nothing counts as measured"""
 
 
 class Shares(NamedTuple):
-    """What a round does. `limit` and `request` are as before where nothing changes."""
+    """What a round does. `limit_millicores` and `request_millicores` are as before where nothing changes."""
 
-    limit: NDArray[np.float64]
-    request: NDArray[np.float64]
+    limit_millicores: NDArray[np.float64]
+    """(m,) CPU limits to be"""
+    request_millicores: NDArray[np.float64]
+    """(m,) CPU requests to be"""
     slack: NDArray[np.float64]
     """(m,) 1 where nothing was measured"""
     evict: NDArray[np.bool_]
-    """(k,)"""
+    """(k,) whether the pod of `NodeCapacities.evictable_millicores` is evicted"""
     be_share: NDArray[np.float64]
     """(n,) share of their limits that the BE pods of a node may use; read and written"""
     sums: NDArray[np.float64]
-    """(4, n) scratch: sizes (`_size`) and CPU requests of LC, requests freed by evictions, least slack"""
-    next_out: NDArray[np.int64]
-    """(n,) scratch: the next pod to go"""
+    """(4, n) scratch: sizes (`_size`) and CPU requests of LC, requests freed by evictions, in millicores; least slack"""
+    next_evictable: NDArray[np.int64]
+    """(n,) scratch: the next pod to evict"""
 
 
-def new_shares(instances: int, evictable: int, be_share: NDArray[np.float64]) -> Shares:
-    """Room for the result of a round."""
+def new_shares(*, instances: int, evictable: int, be_share: NDArray[np.float64]) -> Shares:
+    """Space for the result of a round over this many instances and evictable pods."""
     nodes = len(be_share)
     return Shares(
-        np.zeros(instances),
-        np.zeros(instances),
-        np.ones(instances),
-        np.zeros(evictable, np.bool_),
-        be_share,
-        np.zeros((4, nodes)),
-        np.zeros(nodes, np.int64),
+        limit_millicores=np.zeros(instances),
+        request_millicores=np.zeros(instances),
+        slack=np.ones(instances),
+        evict=np.zeros(evictable, np.bool_),
+        be_share=be_share,
+        sums=np.zeros((4, nodes)),
+        next_evictable=np.zeros(nodes, np.int64),
     )
 
 
@@ -143,15 +202,15 @@ def wanted_limit(tuning: Tuning, limit: float, declared: float, overrun: float, 
 
 @inlined
 def evicts(rule: int) -> bool:
-    """Whether BE is evicted where the CPU request of an instance that grows finds no room."""
+    """Whether BE is evicted where the CPU request of an instance that grows does not fit."""
     return rule in (HRM, BURST)
 
 
 @inlined
-def _size(rule: int, limit: float, request: float, declared: Declared, s: int) -> float:
+def _size(rule: int, limit: float, request: float, declared: Declared, service: int) -> float:
     """The limit that slack moves. Under `BURST` the one for which an instance's request stands, since its limit is the node's."""
     if rule == BURST:
-        return float(request * declared.limit[s] / declared.request[s])
+        return float(request * declared.limit_millicores[service] / declared.request_millicores[service])
     return limit
 
 
@@ -167,14 +226,18 @@ def _burst_limit(tuning: Tuning, limit: float, allocatable: float, refused_at: f
 
 
 @in_place
-def share(tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared, out: Shares) -> int:
+def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares) -> int:
     """One round; give the number of instances that change."""
-    _sum_up(tuning.rule, instances, rooms, declared, out)
+    _sum_up(tuning.rule, instances, nodes, declared, out)
     least_slack = out.sums[LEAST_SLACK]
     changed = 0
     for i in range(len(instances.node)):
         n, s = instances.node[i], instances.service[i]
-        out.limit[i], out.request[i], out.slack[i] = instances.limit[i], instances.request[i], 1.0
+        out.limit_millicores[i], out.request_millicores[i], out.slack[i] = (
+            instances.limit_millicores[i],
+            instances.request_millicores[i],
+            1.0,
+        )
         measured = instances.samples[i] >= tuning.min_samples
         overrun = instances.tail_ms[i] / declared.target_ms[s] if measured else 0.0
         if measured:
@@ -183,16 +246,20 @@ def share(tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared
         if tuning.rule == STATIC or not instances.ready[i]:
             continue
         if tuning.rule == BURST:
-            out.limit[i] = _burst_limit(
-                tuning, instances.limit[i], rooms.allocatable[n], instances.refused_at[i], instances.since_s[i]
+            out.limit_millicores[i] = _burst_limit(
+                tuning,
+                instances.limit_millicores[i],
+                nodes.allocatable_millicores[n],
+                instances.refused_limit_millicores[i],
+                instances.since_resize_s[i],
             )
         # One thing at a time, so that a refusal tells what was refused.
-        if out.limit[i] == instances.limit[i]:
-            _resize(tuning, instances, rooms, declared, out, i, overrun, measured)
-        if out.limit[i] != instances.limit[i] or out.request[i] != instances.request[i]:
+        if out.limit_millicores[i] == instances.limit_millicores[i]:
+            _resize(tuning, instances, nodes, declared, out, i, overrun, measured)
+        if out.limit_millicores[i] != instances.limit_millicores[i] or out.request_millicores[i] != instances.request_millicores[i]:
             changed += 1
     if tuning.rule == CERES:
-        for n in range(len(rooms.allocatable)):
+        for n in range(len(nodes.allocatable_millicores)):
             if least_slack[n] < tuning.grow_below:
                 out.be_share[n] = max(LEAST_BE_SHARE, out.be_share[n] * BE_CUT)
             elif least_slack[n] > tuning.shrink_above:
@@ -201,63 +268,77 @@ def share(tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared
 
 
 @inlined
-def _sum_up(rule: int, instances: Instances, rooms: Rooms, declared: Declared, out: Shares) -> None:
+def _sum_up(rule: int, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares) -> None:
     """Begin a round: what the LC instances of each node have together, and nobody evicted."""
     sums = out.sums
-    for n in range(len(rooms.allocatable)):
+    for n in range(len(nodes.allocatable_millicores)):
         sums[LC_SIZE, n] = sums[LC_REQUEST, n] = sums[FREED, n] = 0.0
         sums[LEAST_SLACK, n] = np.inf
-        out.next_out[n] = rooms.first[n]
+        out.next_evictable[n] = nodes.first_evictable[n]
     for k in range(len(out.evict)):
         out.evict[k] = False
     for i in range(len(instances.node)):
         n = instances.node[i]
-        sums[LC_SIZE, n] += _size(rule, instances.limit[i], instances.request[i], declared, instances.service[i])
-        sums[LC_REQUEST, n] += instances.request[i]
+        sums[LC_SIZE, n] += _size(
+            rule, instances.limit_millicores[i], instances.request_millicores[i], declared, instances.service[i]
+        )
+        sums[LC_REQUEST, n] += instances.request_millicores[i]
 
 
 @inlined
 def _resize(
-    tuning: Tuning, instances: Instances, rooms: Rooms, declared: Declared, out: Shares, i: int, overrun: float, measured: bool
+    tuning: Tuning,
+    instances: Instances,
+    nodes: NodeCapacities,
+    declared: Declared,
+    out: Shares,
+    row: int,
+    overrun: float,
+    measured: bool,
 ) -> None:
     """Let slack move an instance: its limit and request, or under `BURST` its request alone."""
-    rule, n, s = tuning.rule, instances.node[i], instances.service[i]
-    limit, request = instances.limit[i], instances.request[i]
+    rule, node, service = tuning.rule, instances.node[row], instances.service[row]
+    limit, request = instances.limit_millicores[row], instances.request_millicores[row]
     lc_size, lc_request = out.sums[LC_SIZE], out.sums[LC_REQUEST]
-    size = _size(rule, limit, request, declared, s)
-    after = wanted_limit(tuning, size, declared.limit[s], overrun, measured, instances.since_s[i])
+    size = _size(rule, limit, request, declared, service)
+    after = wanted_limit(tuning, size, declared.limit_millicores[service], overrun, measured, instances.since_resize_s[row])
     # All LC limits of a node together stay within the node: beyond that a larger limit gives nothing.
-    others = lc_size[n] - size
-    ceiling = max(size, rooms.allocatable[n] - tuning.reserve_millicores - others)
-    after = min(after, ceiling, rooms.allocatable[n])
-    if abs(after - size) < STEP_MILLICORES or (rule != BURST and after >= instances.refused_at[i]):
+    others = lc_size[node] - size
+    ceiling = max(size, nodes.allocatable_millicores[node] - tuning.reserve_millicores - others)
+    after = min(after, ceiling, nodes.allocatable_millicores[node])
+    if abs(after - size) < STEP_MILLICORES or (rule != BURST and after >= instances.refused_limit_millicores[row]):
         return
     # The request keeps the declared share of the limit: BE may be admitted on the rest.
-    wanted = max(1.0, min(after - 1.0, np.floor(after * declared.request[s] / declared.limit[s])))
+    wanted = max(1.0, min(after - 1.0, np.floor(after * declared.request_millicores[service] / declared.limit_millicores[service])))
     if rule == BURST:
         wanted = min(wanted, limit - 1.0)
-        if wanted == request or wanted >= instances.refused_request_at[i]:
+        if wanted == request or wanted >= instances.refused_request_millicores[row]:
             return
-    free = rooms.allocatable[n] - rooms.be_request[n] - (lc_request[n] - request) + out.sums[FREED, n]
+    free = (
+        nodes.allocatable_millicores[node]
+        - nodes.be_request_millicores[node]
+        - (lc_request[node] - request)
+        + out.sums[FREED, node]
+    )
     if evicts(rule) and after > size:
-        free = _make_room(rooms, out, n, wanted, free)
+        free = _evict_until_it_fits(nodes, out, node, wanted, free)
     wanted = max(1.0, min(wanted, max(request, np.floor(free))))
     if rule == BURST:
-        after = _size(rule, limit, wanted, declared, s)
+        after = _size(rule, limit, wanted, declared, service)
     else:
-        out.limit[i] = after
-    out.request[i] = wanted
-    lc_size[n] += after - size
-    lc_request[n] += wanted - request
+        out.limit_millicores[row] = after
+    out.request_millicores[row] = wanted
+    lc_size[node] += after - size
+    lc_request[node] += wanted - request
 
 
 @inlined
-def _make_room(rooms: Rooms, out: Shares, n: int, wanted: float, free: float) -> float:
+def _evict_until_it_fits(nodes: NodeCapacities, out: Shares, node: int, wanted: float, free: float) -> float:
     """Evict from a node until a request fits or nobody is left who may go; give what is free then."""
-    while wanted > free and out.next_out[n] < rooms.first[n + 1]:
-        k = out.next_out[n]
+    while wanted > free and out.next_evictable[node] < nodes.first_evictable[node + 1]:
+        k = out.next_evictable[node]
         out.evict[k] = True
-        out.sums[FREED, n] += rooms.gives[k]
-        free += rooms.gives[k]
-        out.next_out[n] += 1
+        out.sums[FREED, node] += nodes.evictable_millicores[k]
+        free += nodes.evictable_millicores[k]
+        out.next_evictable[node] += 1
     return free

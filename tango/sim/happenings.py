@@ -450,14 +450,14 @@ def _come_up(e: Engine, n: int, at_s: float) -> None:
     for i in range(rows):
         s = e.places.row_service[i]
         instance = e.states.instances[n, i]
-        instance.limit_cores = e.sharing.declared.limit[s] / 1e3
+        instance.limit_cores = e.sharing.declared.limit_millicores[s] / 1e3
         instance.concurrency = e.places.concurrency[s]
         at = n * rows + i
-        e.sharing.instances.limit[at] = e.sharing.declared.limit[s]
-        e.sharing.instances.request[at] = e.sharing.declared.request[s]
+        e.sharing.instances.limit_millicores[at] = e.sharing.declared.limit_millicores[s]
+        e.sharing.instances.request_millicores[at] = e.sharing.declared.request_millicores[s]
         e.sharing.changed_s[at] = at_s
-        site.lc_request += e.sharing.declared.request[s]
-        site.lc_limit += e.sharing.declared.limit[s]
+        site.lc_request += e.sharing.declared.request_millicores[s]
+        site.lc_limit += e.sharing.declared.limit_millicores[s]
     _believe_ready(e, n, True)
 
 
@@ -481,7 +481,7 @@ def set_limits(e: Engine, n: int) -> None:
     if e.sites[n].ready == 0:
         return
     for i in range(rows):
-        e.truth.limit[e.places.row_service[i], n] += e.sharing.instances.limit[n * rows + i] / 1e3
+        e.truth.limit[e.places.row_service[i], n] += e.sharing.instances.limit_millicores[n * rows + i] / 1e3
 
 
 @in_place

@@ -29,32 +29,35 @@ def share_out(e: Engine, now_s: float) -> None:
                 slack = 1.0 - e.tails.tail_ms[s * nodes + n] / e.sharing.declared.target_ms[s]
                 e.sites[n].slack = min(e.sites[n].slack, slack)
     for n in range(nodes):
-        e.sharing.rooms.be_request[n] = e.sites[n].placed_request
+        e.sharing.capacities.be_request_millicores[n] = e.sites[n].placed_request
         for i in range(rows):
             at = n * rows + i
             place = e.places.row_service[i] * nodes + n
             columns.tail_ms[at] = e.tails.tail_ms[place]
             columns.samples[at] = e.tails.samples[place]
-            columns.since_s[at] = now_s - e.sharing.changed_s[at]
+            columns.since_resize_s[at] = now_s - e.sharing.changed_s[at]
     _list_evictable(e, now_s)
-    share(e.sharing.tuning, columns, e.sharing.rooms, e.sharing.declared, shares)
-    for k in range(e.sharing.rooms.first[nodes]):
+    share(e.sharing.tuning, columns, e.sharing.capacities, e.sharing.declared, shares)
+    for k in range(e.sharing.capacities.first_evictable[nodes]):
         if shares.evict[k]:
             r = e.sharing.evictable[k]
             _note(e, now_s, PUSHED_OUT, e.progress[r].node, e.arrivals.service[r], np.nan, np.nan, np.nan)
             evict(e, r, EVICTED, now_s)
-    for at in range(len(columns.limit)):
-        if shares.limit[at] == columns.limit[at] and shares.request[at] == columns.request[at]:
+    for at in range(len(columns.limit_millicores)):
+        if (
+            shares.limit_millicores[at] == columns.limit_millicores[at]
+            and shares.request_millicores[at] == columns.request_millicores[at]
+        ):
             continue
         n, s = at // rows, e.places.row_service[at % rows]
-        _note(e, now_s, RESIZED, n, s, columns.limit[at], shares.limit[at], shares.slack[at])
-        e.sites[n].lc_request += shares.request[at] - columns.request[at]
-        e.sites[n].lc_limit += shares.limit[at] - columns.limit[at]
-        columns.limit[at] = shares.limit[at]
-        columns.request[at] = shares.request[at]
+        _note(e, now_s, RESIZED, n, s, columns.limit_millicores[at], shares.limit_millicores[at], shares.slack[at])
+        e.sites[n].lc_request += shares.request_millicores[at] - columns.request_millicores[at]
+        e.sites[n].lc_limit += shares.limit_millicores[at] - columns.limit_millicores[at]
+        columns.limit_millicores[at] = shares.limit_millicores[at]
+        columns.request_millicores[at] = shares.request_millicores[at]
         e.sharing.changed_s[at] = now_s
         set_limits(e, n)
-        push(e.heap, e.heap_counts, now_s + e.rules.actuation_s, RESIZE, at, 0, shares.limit[at])
+        push(e.heap, e.heap_counts, now_s + e.rules.actuation_s, RESIZE, at, 0, shares.limit_millicores[at])
     if e.sharing.tuning.rule == CERES:
         for n in range(nodes):
             _scale_pods(e, n, now_s)
@@ -95,7 +98,7 @@ def measure(rules: Rules, tails: Tails, place: int, now_s: float) -> None:
 @in_place
 def _list_evictable(e: Engine, now_s: float) -> None:
     """The BE pods of nodes that are short of slack, least work lost first."""
-    first, keys, done = e.sharing.rooms.first, e.sharing.evictable, e.sharing.evictable_done_s
+    first, keys, done = e.sharing.capacities.first_evictable, e.sharing.evictable, e.sharing.evictable_done_s
     count = 0
     for n in range(len(e.sites)):
         first[n] = count
@@ -112,7 +115,7 @@ def _list_evictable(e: Engine, now_s: float) -> None:
             done[j], keys[j] = work_s, pod.key
             count += 1
         for k in range(first[n], count):
-            e.sharing.rooms.gives[k] = e.be.request[e.arrivals.service[keys[k]]]
+            e.sharing.capacities.evictable_millicores[k] = e.be.request[e.arrivals.service[keys[k]]]
     first[len(e.sites)] = count
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tango.node_model.state import NodeStates
 from tango.scheduling.lc_dispatch import Belief, Choices, Exploration, Terrain
-from tango.scheduling.sharing_step import Declared, Instances, Rooms, Shares, Tuning
+from tango.scheduling.sharing_step import Declared, Instances, NodeCapacities, Shares, Tuning
 
 SITE = np.dtype(
     [
@@ -227,11 +227,11 @@ class Sharing(NamedTuple):
     instances: Instances
     changed_s: NDArray[np.float64]
     """(n * r,) time of the last resize"""
-    rooms: Rooms
+    capacities: NodeCapacities
     declared: Declared
     shares: Shares
     evictable: NDArray[np.int64]
-    """keys of the BE pods behind `rooms.gives`"""
+    """keys of the BE pods behind `capacities.evictable_millicores`"""
     evictable_done_s: NDArray[np.float64]
     """CPU-seconds that each of them has done"""
 

@@ -82,8 +82,8 @@ class Views:
             entry_cluster=e.arrivals.entry[rows],
             waited_s=self._world.now_s - e.arrivals.due_s[rows],
             cpu_work_s=e.arrivals.work_s[rows],
-            cpu_request_millicores=declared.request[service],
-            cpu_limit_millicores=declared.limit[service],
+            cpu_request_millicores=declared.request_millicores[service],
+            cpu_limit_millicores=declared.limit_millicores[service],
             memory_mib=e.arrivals.memory_mib[rows],
             epoch=e.progress["attempts"][rows],
         )

@@ -15,7 +15,7 @@ from tango.node_model.state import FINISHED, NONE, NodeStates, grown, new_states
 from tango.scheduling import lc_dispatch
 from tango.scheduling.lc_policies import NO_NOISE, ScoredLayer
 from tango.scheduling.sharing import tuning_of
-from tango.scheduling.sharing_step import Declared, Instances, Rooms, new_shares
+from tango.scheduling.sharing_step import Declared, declared_sizes, new_capacities, new_instances, new_shares
 from tango.settings import Settings
 from tango.sim import state
 from tango.sim.codes import ACCEPTED, DOES_NOT_FIT, FAILED, NOT_SENT
@@ -61,21 +61,17 @@ class World:
         share_every = _windows(settings.sharing.tick_s, sim.lc_window_s, "sharing.tick_s")
         publish_every = max(1, round(staleness_s / sim.lc_window_s))
 
-        declared = Declared(
-            limit=np.array([float(service.cpu_limit_millicores) for service in services]),
-            request=np.array([float(service.cpu_request_millicores) for service in services]),
-            target_ms=np.array([service.target_ms or np.inf for service in services]),
-        )
+        declared = declared_sizes(services)
         sites = np.zeros(n, state.SITE)
         sites["up"] = sites["ready"] = 1
         sites["cpu"], sites["memory"], sites["slack"] = cpu, memory, 1.0
-        sites["lc_request"] = declared.request[row_service].sum()
-        sites["lc_limit"] = declared.limit[row_service].sum()
+        sites["lc_request"] = declared.request_millicores[row_service].sum()
+        sites["lc_limit"] = declared.limit_millicores[row_service].sum()
         instance_memory = np.array([float(service.instance_memory_mib) for service in services])
         sites["lc_memory"] = instance_memory[row_service].sum()
         concurrency = np.array([service.concurrency if lc else 0 for service, lc in zip(services, is_lc, strict=True)], np.int64)
 
-        be_request, be_limit = np.where(is_lc, np.inf, declared.request), np.where(is_lc, 0.0, declared.limit)
+        be_request, be_limit = np.where(is_lc, np.inf, declared.request_millicores), np.where(is_lc, 0.0, declared.limit_millicores)
         least = float(be_request.min(initial=np.inf))
         pods = int(min(MOST_PODS, (cpu - sites["lc_request"]).max() // least)) if np.isfinite(least) else 1
         states = _new_nodes(cpu / 1e3, beta, max(1, pods), row_service, declared, instance_memory, concurrency)
@@ -95,7 +91,7 @@ class World:
             layer=learned.layer,
             head=learned.head,
         )
-        limit_cores = np.where(is_lc, counts * declared.limit / 1e3, 0.0)[:, None] * np.ones(n)
+        limit_cores = np.where(is_lc, counts * declared.limit_millicores / 1e3, 0.0)[:, None] * np.ones(n)
         places = (counts * concurrency).astype(np.float64)[:, None] * np.ones(n)
         m = len(requests)
         window = state.Rules(
@@ -189,22 +185,11 @@ class World:
             ),
             sharing=state.Sharing(
                 tuning=tuning_of(settings.sharing, sharing),
-                instances=Instances(
-                    node=np.repeat(np.arange(n), rows),
-                    service=np.tile(row_service, n),
-                    ready=np.ones(n * rows, np.bool_),
-                    limit=np.tile(declared.limit[row_service], n),
-                    request=np.tile(declared.request[row_service], n),
-                    tail_ms=np.full(n * rows, np.nan),
-                    samples=np.zeros(n * rows, np.int64),
-                    since_s=np.zeros(n * rows),
-                    refused_at=np.full(n * rows, np.inf),
-                    refused_request_at=np.full(n * rows, np.inf),
-                ),
+                instances=new_instances(node=np.repeat(np.arange(n), rows), service=np.tile(row_service, n), declared=declared),
                 changed_s=np.full(n * rows, -1e9),
-                rooms=Rooms(cpu.copy(), np.zeros(n), np.zeros(n + 1, np.int64), np.zeros(n * pods)),
+                capacities=new_capacities(allocatable_millicores=cpu, evictable=n * pods),
                 declared=declared,
-                shares=new_shares(n * rows, n * pods, np.ones(n)),
+                shares=new_shares(instances=n * rows, evictable=n * pods, be_share=np.ones(n)),
                 evictable=np.zeros(n * pods, np.int64),
                 evictable_done_s=np.zeros(n * pods),
             ),
@@ -315,7 +300,7 @@ def _new_nodes(
     fresh["heap"] = fresh["queue_first"] = fresh["queue_last"] = NONE
     for row, s in enumerate(row_service.tolist()):
         fresh["used"][:, row] = 1
-        fresh["limit_cores"][:, row] = declared.limit[s] / 1e3
+        fresh["limit_cores"][:, row] = declared.limit_millicores[s] / 1e3
         fresh["memory_mib"][:, row] = instance_memory[s]
         fresh["concurrency"][:, row] = concurrency[s]
     return states

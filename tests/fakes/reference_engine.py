@@ -21,7 +21,7 @@ from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.sharing import tuning_of
-from tango.scheduling.sharing_step import RULES, Declared, Instances, Rooms, new_shares, share
+from tango.scheduling.sharing_step import RULES, Instances, NodeCapacities, declared_sizes, new_shares, share
 from tango.settings import Settings
 from tango.sim.decision_costs import LONGEST_BATCH, DecisionCosts
 from tango.sim.failures import Outage
@@ -564,28 +564,24 @@ class ReferenceEngine:
             node=np.array([n for n, _, _ in every], np.int64),
             service=np.array([s for _, _, s in every], np.int64),
             ready=np.array([self.sites[n].ready for n, _, _ in every], np.bool_),
-            limit=np.array([self.sites[n].limit[k] for n, k, _ in every]),
-            request=np.array([self.sites[n].request[k] for n, k, _ in every]),
+            limit_millicores=np.array([self.sites[n].limit[k] for n, k, _ in every]),
+            request_millicores=np.array([self.sites[n].request[k] for n, k, _ in every]),
             tail_ms=np.array([tail_ms for tail_ms, _ in tails]),
             samples=np.array([samples for _, samples in tails], np.int64),
-            since_s=np.array([now_s - self.sites[n].changed_s[k] for n, k, _ in every]),
-            refused_at=np.full(len(every), np.inf),
-            refused_request_at=np.full(len(every), np.inf),
+            since_resize_s=np.array([now_s - self.sites[n].changed_s[k] for n, k, _ in every]),
+            refused_limit_millicores=np.full(len(every), np.inf),
+            refused_request_millicores=np.full(len(every), np.inf),
         )
         booked = [sum(self.services[s].cpu_request_millicores for s, _ in site.placed.values()) for site in self.sites]
-        rooms = Rooms(
-            allocatable=np.array([float(node.cpu_millicores) for node in self.declared_nodes]),
-            be_request=np.array(booked, float),
-            first=np.cumsum([0] + [len(pods) for pods in least_lost_first]).astype(np.int64),
-            gives=np.array([pod.weight for pod in evictable]),
+        capacities = NodeCapacities(
+            allocatable_millicores=np.array([float(node.cpu_millicores) for node in self.declared_nodes]),
+            be_request_millicores=np.array(booked, float),
+            first_evictable=np.cumsum([0] + [len(pods) for pods in least_lost_first]).astype(np.int64),
+            evictable_millicores=np.array([pod.weight for pod in evictable]),
         )
-        declared = Declared(
-            limit=np.array([float(s.cpu_limit_millicores) for s in self.services]),
-            request=np.array([float(s.cpu_request_millicores) for s in self.services]),
-            target_ms=np.array([s.target_ms or np.inf for s in self.services]),
-        )
-        out = new_shares(len(every), len(evictable), self.be_share)
-        share(tuning_of(self.settings.sharing, self.system.sharing), columns, rooms, declared, out)
+        declared = declared_sizes(self.services)
+        out = new_shares(instances=len(every), evictable=len(evictable), be_share=self.be_share)
+        share(tuning_of(self.settings.sharing, self.system.sharing), columns, capacities, declared, out)
         gone = set(np.flatnonzero(out.evict).tolist())
         for k, (pod, after) in enumerate(itertools.pairwise(evictable)):
             same = after.done_s > 0 and 0 <= after.done_s - pod.done_s < CLOSE
@@ -594,9 +590,13 @@ class ReferenceEngine:
             self._evict(evictable[k], now_s)
         for row, (n, k, s) in enumerate(every):
             site = self.sites[n]
-            if (out.limit[row], out.request[row]) != (site.limit[k], site.request[k]):
-                self.scalings.append((now_s, "resize", n, s, site.limit[k], float(out.limit[row])))
-                site.limit[k], site.request[k], site.changed_s[k] = float(out.limit[row]), float(out.request[row]), now_s
+            if (out.limit_millicores[row], out.request_millicores[row]) != (site.limit[k], site.request[k]):
+                self.scalings.append((now_s, "resize", n, s, site.limit[k], float(out.limit_millicores[row])))
+                site.limit[k], site.request[k], site.changed_s[k] = (
+                    float(out.limit_millicores[row]),
+                    float(out.request_millicores[row]),
+                    now_s,
+                )
                 self._push(now_s + self.fleet.actuation_delay_s, RESIZE, n * len(self.kinds) + k, 0, site.limit[k])
         if RULES[self.system.sharing] == RULES["ceres"]:
             for n, node in enumerate(self.nodes):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, Resize, SharingPlan
 from tango.domain.services import Service, ServiceClass
-from tango.scheduling.sharing import STEP_MILLICORES, NodeRoom, Refused, Tail, common_rule, plan_sharing
+from tango.scheduling.sharing import STEP_MILLICORES, NodeCapacity, Refused, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
 
 SETTINGS = SharingSettings(
@@ -54,13 +54,12 @@ def instance(
     )
 
 
-def room(cpu: int = 8000, *, be: int = 0, evictable: Sequence[tuple[Eviction, int]] = ()) -> NodeRoom:
+def capacity(cpu: int = 8000, *, be: int = 0, evictable: Sequence[tuple[Eviction, int]] = ()) -> NodeCapacity:
     """A node of 8 cores with some requested by BE."""
-    return NodeRoom(
+    return NodeCapacity(
         cluster="c1",
         cpu_allocatable_millicores=cpu,
         be_cpu_request_millicores=be,
-        memory_free_mib=4096,
         be_evictable=tuple(evictable),
     )
 
@@ -80,12 +79,14 @@ def tail(latency_ms: float, *, samples: int = 5, service: str = "web", node: str
 def plan(
     *instances: InstanceState,
     tails: Mapping[tuple[str, str], Tail],
-    node: NodeRoom | None = None,
+    node: NodeCapacity | None = None,
     changed_s: Mapping[str, float] | None = None,
     settings: SharingSettings = SETTINGS,
 ) -> SharingPlan:
     """One round on node n1."""
-    return plan_sharing(SERVICES, [("c1", i) for i in instances], tails, {"n1": node or room()}, changed_s or {}, NOW_S, settings)
+    return plan_sharing(
+        SERVICES, [("c1", i) for i in instances], tails, {"n1": node or capacity()}, changed_s or {}, NOW_S, settings
+    )
 
 
 def limits(found: SharingPlan) -> list[tuple[str, int]]:
@@ -151,7 +152,7 @@ def test_each_instance_is_judged_by_its_own_service_and_node() -> None:
         SERVICES,
         [("c1", here), ("c2", there), ("c1", web)],
         tail(200.0, service="chat"),
-        {"n1": room(), "n2": room()},
+        {"n1": capacity(), "n2": capacity()},
         {},
         NOW_S,
         SETTINGS,
@@ -225,18 +226,18 @@ def test_limits_of_a_node_stay_within_it() -> None:
     """Of four cores another instance has two: the one that wants four gets the other two."""
     tails = {**tail(900.0), **tail(CALM_MS, service="chat")}
 
-    found = plan(instance("web"), instance("chat", limit=2000), tails=tails, node=room(4000))
+    found = plan(instance("web"), instance("chat", limit=2000), tails=tails, node=capacity(4000))
 
     assert limits(found) == [("lc-web-n1-0", 2000)]
 
 
 def test_two_instances_that_grow_at_once_share_what_is_left() -> None:
     """In order of name: what the first has been given is taken into account for the second."""
-    found = plan(instance("web"), instance("chat"), tails={**tail(150.0), **tail(300.0, service="chat")}, node=room(4500))
+    found = plan(instance("web"), instance("chat"), tails={**tail(150.0), **tail(300.0, service="chat")}, node=capacity(4500))
 
     assert limits(found) == [("lc-chat-n1-0", 3500)]
     assert limits(
-        plan(instance("web"), instance("chat"), tails={**tail(150.0), **tail(150.0, service="chat")}, node=room(4500))
+        plan(instance("web"), instance("chat"), tails={**tail(150.0), **tail(150.0, service="chat")}, node=capacity(4500))
     ) == [
         ("lc-chat-n1-0", 2250),
         ("lc-web-n1-0", 2250),
@@ -245,7 +246,7 @@ def test_two_instances_that_grow_at_once_share_what_is_left() -> None:
 
 def test_a_reserve_is_never_given_to_lc() -> None:
     """Of four cores one is kept back."""
-    found = plan(instance(), tails=tail(900.0), node=room(4000), settings=replace(SETTINGS, reserve_millicores=1000))
+    found = plan(instance(), tails=tail(900.0), node=capacity(4000), settings=replace(SETTINGS, reserve_millicores=1000))
 
     assert limits(found) == [("lc-web-n1-0", 3000)]
 
@@ -254,14 +255,14 @@ def test_an_instance_on_a_crowded_node_keeps_what_it_has() -> None:
     """The limits together are beyond the node already: growth would give nothing, and nobody is cut down for it."""
     tails = {**tail(900.0), **tail(CALM_MS, service="chat")}
 
-    found = plan(instance("web", limit=3000), instance("chat", limit=3000), tails=tails, node=room(4000))
+    found = plan(instance("web", limit=3000), instance("chat", limit=3000), tails=tails, node=capacity(4000))
 
     assert found == SharingPlan()
 
 
 def test_an_instance_larger_than_its_node_comes_down_to_it() -> None:
     """The node shrank: no limit is larger than what the node has."""
-    found = plan(instance(limit=6000), tails=tail(900.0), node=room(4000))
+    found = plan(instance(limit=6000), tails=tail(900.0), node=capacity(4000))
 
     assert limits(found) == [("lc-web-n1-0", 4000)]
 
@@ -271,7 +272,7 @@ def test_an_instance_larger_than_its_node_comes_down_to_it() -> None:
 
 def test_be_is_squeezed_and_not_evicted_while_requests_fit() -> None:
     """CPU is compressible: a larger limit takes from BE at once, so that nobody has to go while the node admits the request."""
-    found = plan(instance(), tails=tail(90.0), node=room(4000, be=3250, evictable=[(eviction(1), 500)]))
+    found = plan(instance(), tails=tail(90.0), node=capacity(4000, be=3250, evictable=[(eviction(1), 500)]))
 
     assert limits(found) == [("lc-web-n1-0", 1500)]
     assert found.resizes[0].cpu_request_after_millicores == 750
@@ -282,7 +283,7 @@ def test_be_is_evicted_least_work_lost_first_and_no_more_than_needed() -> None:
     """The request wants 750 where 350 are free: the first of three pods gives too little, the second enough."""
     pods = [(eviction(1), 300), (eviction(2), 300), (eviction(3), 300)]
 
-    found = plan(instance(), tails=tail(90.0), node=room(4000, be=3650, evictable=pods))
+    found = plan(instance(), tails=tail(90.0), node=capacity(4000, be=3650, evictable=pods))
 
     assert [e.request_id for e in found.evictions] == [1, 2]
 
@@ -293,7 +294,7 @@ def test_a_pod_is_evicted_once_for_two_instances() -> None:
         instance("web"),
         instance("chat"),
         tails={**tail(90.0), **tail(90.0, service="chat")},
-        node=room(4000, be=3000, evictable=[(eviction(1), 100)]),
+        node=capacity(4000, be=3000, evictable=[(eviction(1), 100)]),
     )
 
     assert [e.request_id for e in found.evictions] == [1]
@@ -301,7 +302,7 @@ def test_a_pod_is_evicted_once_for_two_instances() -> None:
 
 def test_a_resize_never_asks_for_more_than_the_node_admits() -> None:
     """With BE that cannot be evicted in the way, the limit grows and the request stays: the kubelet would refuse another."""
-    found = plan(instance(), tails=tail(90.0), node=room(4000, be=3500))
+    found = plan(instance(), tails=tail(90.0), node=capacity(4000, be=3500))
 
     assert [(r.cpu_limit_after_millicores, r.cpu_request_after_millicores) for r in found.resizes] == [(1500, 500)]
     assert found.evictions == ()
@@ -309,23 +310,25 @@ def test_a_resize_never_asks_for_more_than_the_node_admits() -> None:
 
 def test_requests_of_two_that_grow_at_once_fit_the_node_together() -> None:
     """Only 250 are free: the first in order of name gets them, the second keeps the request that it has."""
-    found = plan(instance("web"), instance("chat"), tails={**tail(90.0), **tail(90.0, service="chat")}, node=room(4000, be=2750))
+    found = plan(
+        instance("web"), instance("chat"), tails={**tail(90.0), **tail(90.0, service="chat")}, node=capacity(4000, be=2750)
+    )
 
     assert [(r.service, r.cpu_request_after_millicores) for r in found.resizes] == [("chat", 750), ("web", 500)]
 
 
 def test_nobody_is_evicted_where_nothing_grows() -> None:
     """A full node on which LC has its slack is a good node."""
-    found = plan(instance(), tails=tail(CALM_MS), node=room(4000, be=3500, evictable=[(eviction(1), 500)]))
+    found = plan(instance(), tails=tail(CALM_MS), node=capacity(4000, be=3500, evictable=[(eviction(1), 500)]))
 
     assert found == SharingPlan()
 
 
 def test_nobody_is_evicted_for_an_instance_that_shrinks() -> None:
-    """It grew while its request found no room; now that it has slack again, BE stays although the declared share would be more."""
+    """It grew while its request did not fit; now that it has slack again, BE stays although the declared share would be more."""
     squeezed = instance(limit=2000, request=500)
 
-    found = plan(squeezed, tails=tail(10.0), node=room(4000, be=3500, evictable=[(eviction(1), 500)]))
+    found = plan(squeezed, tails=tail(10.0), node=capacity(4000, be=3500, evictable=[(eviction(1), 500)]))
 
     assert found.evictions == ()
     assert [(r.cpu_limit_after_millicores, r.cpu_request_after_millicores) for r in found.resizes] == [(1600, 500)]
@@ -346,7 +349,7 @@ def test_a_round_never_overcommits_a_node_by_limits_or_requests(sizes: list[int]
     services = {f"s{k}": replace(WEB, name=f"s{k}") for k in range(4)}
     tails = {(f"s{k}", "n1"): Tail(latency_ms=ms, samples=9) for k, ms in enumerate(late)}
 
-    result = plan_sharing(services, [("c1", i) for i in found], tails, {"n1": room(cpu, be=be)}, {}, NOW_S, SETTINGS)
+    result = plan_sharing(services, [("c1", i) for i in found], tails, {"n1": capacity(cpu, be=be)}, {}, NOW_S, SETTINGS)
 
     limit = {i.pod: i.cpu_limit_millicores for i in found} | dict(limits(result))
     request = {i.pod: i.cpu_request_millicores for i in found} | {r.pod: r.cpu_request_after_millicores for r in result.resizes}
@@ -355,20 +358,20 @@ def test_a_round_never_overcommits_a_node_by_limits_or_requests(sizes: list[int]
     assert all(0 < request[r.pod] < r.cpu_limit_after_millicores for r in result.resizes)
 
 
-def test_an_instance_grows_into_the_room_that_evictions_make() -> None:
+def test_an_instance_grows_into_what_evictions_free() -> None:
     """The request of the resize counts what the same plan frees, or the eviction would buy nothing this round."""
-    found = plan(instance(), tails=tail(90.0), node=room(4000, be=3500, evictable=[(eviction(1), 500)]))
+    found = plan(instance(), tails=tail(90.0), node=capacity(4000, be=3500, evictable=[(eviction(1), 500)]))
 
     assert [e.request_id for e in found.evictions] == [1]
     assert found.resizes[0].cpu_request_after_millicores == 750
 
 
-def test_room_made_for_one_instance_serves_the_next_one_too() -> None:
+def test_what_was_freed_for_one_instance_serves_the_next_one_too() -> None:
     """Two instances that grow on one node take no more pods than both need together."""
     tails = {**tail(90.0), **tail(90.0, service="chat")}
     evictable = [(eviction(1), 900), (eviction(2), 900)]
 
-    found = plan(instance("web"), instance("chat"), tails=tails, node=room(4000, be=3000, evictable=evictable))
+    found = plan(instance("web"), instance("chat"), tails=tails, node=capacity(4000, be=3000, evictable=evictable))
 
     assert [e.request_id for e in found.evictions] == [1]
     assert [r.cpu_request_after_millicores for r in found.resizes] == [750, 750]
@@ -380,7 +383,7 @@ def test_room_made_for_one_instance_serves_the_next_one_too() -> None:
 def burst(
     *instances: InstanceState,
     tails: Mapping[tuple[str, str], Tail],
-    node: NodeRoom | None = None,
+    node: NodeCapacity | None = None,
     changed_s: Mapping[str, float] | None = None,
     settings: SharingSettings = SETTINGS,
     refused: Sequence[Refused] = (),
@@ -390,7 +393,7 @@ def burst(
         SERVICES,
         [("c1", i) for i in instances],
         tails,
-        {"n1": node or room()},
+        {"n1": node or capacity()},
         changed_s or {},
         NOW_S,
         settings,
@@ -411,7 +414,7 @@ def no(limit: int, request: int = 500, *, before: int = 1000) -> Refused:
 
 def test_every_instance_gets_the_node_as_its_limit_at_once() -> None:
     """With nothing measured; both of them, the request stays, and nobody is evicted from a full node for it."""
-    full = room(8000, be=7000, evictable=[(eviction(1), 500)])
+    full = capacity(8000, be=7000, evictable=[(eviction(1), 500)])
 
     found = burst(instance("web"), instance("chat"), tails={}, node=full)
 
@@ -441,7 +444,7 @@ def test_the_reserve_is_left_out_of_the_limit() -> None:
 def test_the_request_follows_slack_as_under_hrm(latency_ms: float, size: int, since_s: float, be: int, pods: list[int]) -> None:
     """An instance whose limit is the node asks for what one of the size that its request stands for would ask for, and as many go."""
     request = size // 2
-    node = room(8000, be=be, evictable=[(eviction(k), gives) for k, gives in enumerate(pods)])
+    node = capacity(8000, be=be, evictable=[(eviction(k), gives) for k, gives in enumerate(pods)])
     changed_s = {"lc-web-n1-0": NOW_S - since_s}
 
     by_size = plan(instance(limit=2 * request, request=request), tails=tail(latency_ms), node=node, changed_s=changed_s)
@@ -453,9 +456,9 @@ def test_the_request_follows_slack_as_under_hrm(latency_ms: float, size: int, si
     ]
 
 
-def test_a_request_that_finds_no_room_is_no_resize() -> None:
+def test_a_request_that_does_not_fit_is_no_resize() -> None:
     """BE that cannot go is in the way of all of it: under `burst` there is nothing left to change, round after round."""
-    assert burst(instance(limit=4000), tails=tail(90.0), node=room(4000, be=3500)) == SharingPlan()
+    assert burst(instance(limit=4000), tails=tail(90.0), node=capacity(4000, be=3500)) == SharingPlan()
 
 
 def test_a_request_stays_below_its_limit() -> None:
@@ -498,7 +501,7 @@ def test_a_node_that_lets_nothing_grow_is_left_in_peace() -> None:
 
 def test_nobody_gives_way_to_a_request_that_was_refused() -> None:
     """A quota of requests said no to 750: neither that nor more is asked for again, and no pod goes; the limit is as it was."""
-    full = room(4000, be=3500, evictable=[(eviction(1), 500)])
+    full = capacity(4000, be=3500, evictable=[(eviction(1), 500)])
     whole = instance(limit=4000)
 
     assert burst(whole, tails=tail(90.0), node=full).evictions != ()
@@ -522,7 +525,7 @@ def test_an_instance_that_is_not_ready_gets_no_limit() -> None:
 
 def test_static_sharing_leaves_limits_and_requests_alone() -> None:
     """However late."""
-    found = plan_sharing(SERVICES, [("c1", instance())], tail(900.0), {"n1": room()}, {}, NOW_S, SETTINGS, rule="static")
+    found = plan_sharing(SERVICES, [("c1", instance())], tail(900.0), {"n1": capacity()}, {}, NOW_S, SETTINGS, rule="static")
 
     assert found == SharingPlan()
 
@@ -561,7 +564,9 @@ def test_a_round_of_burst_never_overcommits_a_node_by_requests(
     services = {f"s{k}": replace(WEB, name=f"s{k}") for k in range(4)}
     tails = {(f"s{k}", "n1"): Tail(latency_ms=ms, samples=9) for k, ms in enumerate(late)}
 
-    result = plan_sharing(services, [("c1", i) for i in found], tails, {"n1": room(cpu, be=be)}, {}, NOW_S, SETTINGS, rule="burst")
+    result = plan_sharing(
+        services, [("c1", i) for i in found], tails, {"n1": capacity(cpu, be=be)}, {}, NOW_S, SETTINGS, rule="burst"
+    )
 
     request = {i.pod: i.cpu_request_millicores for i in found} | {r.pod: r.cpu_request_after_millicores for r in result.resizes}
     assert be + sum(request.values()) <= max(cpu, be + sum(requests))
