@@ -1,1 +1,1 @@
-"""The `tango` command: parse, call one use case, report. The only room that knows click."""
+"""Commands of `tango`. Each parses its arguments, calls one use case and prints the result; only this package imports click."""

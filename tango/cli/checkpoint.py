@@ -1,4 +1,4 @@
-"""`tango checkpoint`: the registry of learned checkpoints, and which one decides."""
+"""`tango checkpoint`: register learned checkpoints, choose the live one and the one in the shadow, and score candidates."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from tango.store.checkpoints import PostgresCheckpointStore
 
 PLACE_BE = ("dcg-be", "gnn-sac")
-"""Learned policies that `evaluate` can put in the place of `load-greedy`."""
+"""Learned policies that place BE requests, so that `evaluate` can compare them with `load-greedy`."""
 
 _NEXT = {
     "dcg-be": "; `tango checkpoint promote {}` lets it decide",
     "gnn-sac": "; `tango checkpoint shadow {}` lets it decide beside the live one",
 }
-"""What can be done with a registered checkpoint of a policy."""
+"""By policy: the next step, as `add` prints it after a registration; `{}` is the digest."""
 
 LIST_COLUMNS = (
     Column("name", priority=10),
@@ -97,7 +97,7 @@ def checkpoint() -> None:
 @checkpoint.command(name="list")
 @output_option()
 def list_checkpoints(output: str) -> None:
-    """List what was trained on what, how it scored, and which one is live or in the shadow."""
+    """List the registered checkpoints: how each was trained, its latest score, and which one is live or in the shadow."""
     store = _store()
     roles = store.roles()
     rows = [_row(c, roles) for c in store.registered()]
@@ -134,7 +134,7 @@ def show(named: str, output: str) -> None:
 @checkpoint.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--name", help="A name to find it by; default: the one in the file.")
-@click.option("--note", default="", help="A word on where it comes from.")
+@click.option("--note", default="", help="Free text, such as where the checkpoint comes from.")
 @output_option()
 def add(file: Path, name: str | None, note: str, output: str) -> None:
     """Register FILE: its bytes are copied into the store, so that a scheduler on another host can use it."""
@@ -185,10 +185,10 @@ def demote(output: str) -> None:
 
 @checkpoint.command()
 @click.argument("named", metavar="NAME|DIGEST", required=False)
-@click.option("--off", is_flag=True, help="Let nobody decide in the shadow any more.")
+@click.option("--off", is_flag=True, help="End the shadow: no candidate decides beside the live policy any more.")
 @output_option()
 def shadow(named: str | None, off: bool, output: str) -> None:
-    """Let a candidate decide beside the live policy without acting; differences are recorded for each tick."""
+    """Let a candidate decide beside the live policy. Its plans are not carried out; how they differ is recorded for each tick."""
     from tango.control.checkpoints import shadow as shadow_checkpoint
 
     if (named is None) != off:
@@ -291,9 +291,9 @@ def _simulated(cells: Sequence[Cell], options: Mapping[str, Any]) -> list[CellRe
 
 
 def _keep_scores(digest: str, scores: Mapping[str, Any], *, required: bool) -> bool:
-    """Whether the registry has the scores now; what is not registered, or has no store to go to, is only printed.
+    """Write the scores to the registry; return whether it has them. For a file that is not registered they are only printed.
 
-    Raises: DependencyError of a store that gave the checkpoint and cannot take its scores.
+    Raises: DependencyError if the store does not answer and `required`, that is, if the checkpoint came from the registry.
     """
     try:
         store = _store()
@@ -310,7 +310,7 @@ def _keep_scores(digest: str, scores: Mapping[str, Any], *, required: bool) -> b
 
 
 def _show_scores(entry: Mapping[str, Any], output: str) -> None:
-    """One evaluation; what another program wrote is shown as it is."""
+    """Print one evaluation as a table; one that `tango checkpoint evaluate` did not write is printed as names and values."""
     rows = entry.get("rows")
     if entry.get("kind") != "simulated" or not isinstance(rows, list):
         print_mapping({f"score.{key}": value for key, value in entry.items()}, output)
@@ -346,7 +346,7 @@ def _actor() -> str:
 
 
 def _row(found: StoredCheckpoint, roles: CheckpointRoles) -> dict[str, Any]:
-    """A checkpoint as listings show it: stable keys."""
+    """A checkpoint as a row of listings. Scripts depend on the keys: they are only ever added to."""
     return {
         "name": found.name,
         "digest": found.digest,
@@ -369,7 +369,7 @@ def _row(found: StoredCheckpoint, roles: CheckpointRoles) -> dict[str, Any]:
 
 
 def _state(found: StoredCheckpoint, roles: CheckpointRoles) -> str:
-    """What the scheduler makes of it."""
+    """Whether the scheduler refused it, decides by it, or has not loaded it yet; empty for any other checkpoint."""
     if found.refused:
         return f"refused: {found.refused}"
     if roles.deciding and roles.deciding == found.digest:
@@ -378,7 +378,7 @@ def _state(found: StoredCheckpoint, roles: CheckpointRoles) -> str:
 
 
 def _score(scores: Sequence[Mapping[str, Any]]) -> str:
-    """The latest simulated evaluation in a word: BE work against `load-greedy`, over all its scenarios."""
+    """The gain in BE throughput over `load-greedy` in the latest simulated evaluation, over all its scenarios, as text."""
     for entry in reversed(scores):
         if entry.get("kind") != "simulated":
             continue
@@ -392,7 +392,7 @@ def _score(scores: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _trained(trained: object) -> str:
-    """The first few facts of a training configuration."""
+    """The first four plain values of a training configuration as text, for a column of a table."""
     if not isinstance(trained, Mapping):
         return ""
     plain = [(k, v) for k, v in trained.items() if isinstance(v, (str, int, float)) and k != "code_version"]

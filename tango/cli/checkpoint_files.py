@@ -1,4 +1,4 @@
-"""Which checkpoint a simulation uses: a file, or one of the registry's by name or digest."""
+"""Finding the checkpoint that an option names: a file, or a registered checkpoint by name or digest."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ if TYPE_CHECKING:
 
 
 def looks_like_a_file(named: str) -> bool:
-    """Whether a path is meant, and no name or digest."""
+    """Whether the text means a path: it has a slash, ends in `.pt` or is a file here; else it is a name or a digest."""
     return "/" in named or named.endswith(".pt") or Path(named).is_file()
 
 
 @lru_cache(maxsize=8)
 def checkpoint_file(named: str) -> CheckpointFile:
-    """The file that FILE, NAME or DIGEST means, read and tried. Raises: UsageError, RequestRejected, DependencyError."""
+    """The file that FILE, NAME or DIGEST means, after reading it once to see that it can be used.
+
+    Raises: UsageError where neither a file nor a registry has it; RequestRejected for a damaged or foreign checkpoint;
+    DependencyError if the registry does not answer.
+    """
     from tango.domain.checkpoints import CheckpointFile
     from tango.systems import read_checkpoint
 
@@ -47,9 +51,9 @@ def checkpoint_file(named: str) -> CheckpointFile:
 
 
 def checkpoints_of(systems: Sequence[System], options: Mapping[str, Any]) -> dict[str, CheckpointFile]:
-    """The file of --checkpoint, by the name of each system that it is for; none without the option.
+    """The file of --checkpoint by system name, for the systems whose BE policy it belongs to; empty without the option.
 
-    Raises: as `checkpoint_file`; UsageError where none of the systems has a policy of its kind.
+    Raises: UsageError if none of the systems has that policy; else as `checkpoint_file`.
     """
     if not options.get("checkpoint"):
         return {}

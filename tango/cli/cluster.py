@@ -1,4 +1,4 @@
-"""`tango cluster`: join clusters by kubeconfig and context."""
+"""`tango cluster`: join Kubernetes clusters by kubeconfig and context, list them, and let them leave."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLUMNS = (
 
 @click.group()
 def cluster() -> None:
-    """Join clusters by kubeconfig and context; the database keeps the path and the context, never the content."""
+    """Join clusters by kubeconfig and context. The database keeps the file's path and the context's name, no credentials."""
 
 
 @cluster.command()
@@ -40,7 +40,7 @@ def cluster() -> None:
     help="Bandwidth of its link, in Mbit/s.",
 )
 def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit: float) -> None:
-    """Look a cluster over and join it as NAME."""
+    """Check that Tango can use a cluster, create its namespace there, and join the cluster as NAME."""
     import asyncio
 
     from tango.bootstrap.stores import stores
@@ -57,6 +57,7 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
     path = str(kubeconfig.expanduser().resolve())
     for row in here.fleet.clusters():
         if row.name != name and (row.kubeconfig, row.context) == (path, context):
+            # Two names for one API server would have two agents count, place on and evict from the same nodes.
             raise UsageError(f"this context is joined already, as {row.name}; its nodes would count twice")
     facts = asyncio.run(look_over(name, kubeconfig=path, context=context, settings=here.settings.kube))
     here.fleet.join(name, kubeconfig=path, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit)
@@ -71,7 +72,7 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
 @cluster.command(name="list")
 @output_option()
 def list_clusters(output: str) -> None:
-    """List joined clusters with their nodes."""
+    """List the clusters, embedded and joined, with counts of nodes and of ready nodes."""
     from tango.bootstrap.stores import stores
 
     here = stores()

@@ -1,4 +1,4 @@
-"""`tango compare`: systems side by side on the same requests, paired by seed."""
+"""`tango compare`: simulate several systems on the same requests and compare their figures, paired by seed."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _print_verdicts(verdicts: Verdicts, output: str) -> None:
 
 
 def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
-    """Seed by seed, so that the systems of a seed share the requests that a process has drawn."""
+    """The cells to simulate. Systems vary fastest: a process keeps the requests that it drew last, and all systems of a seed share them."""
     from tango.experiments.cells import Cell
     from tango.experiments.tuning import merged, tuned_settings
 
@@ -166,7 +166,7 @@ def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
 
 
 def _check_once(cells: list[Cell]) -> None:
-    """Raises: UsageError for cells that the comparison could not tell apart, before they are simulated."""
+    """Raises: UsageError for two cells of one scenario, system and seed, which the comparison could not tell apart."""
     counts = Counter((cell.scenario, cell.system.name, cell.seed) for cell in cells)
     for (scenario, _, _), count in counts.items():
         if count > 1:

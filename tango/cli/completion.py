@@ -1,4 +1,4 @@
-"""Shell completion."""
+"""`tango completion`: completion scripts for bash, zsh and fish."""
 
 from __future__ import annotations
 

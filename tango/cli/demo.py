@@ -1,7 +1,7 @@
-"""`tango demo`: the first five minutes. Everything starts, a minute of mixed requests is replayed, the result is shown, all stops.
+"""`tango demo`: start a stack, replay a minute of mixed requests on it, show the figures, stop the stack.
 
-The demo has a state folder of its own, so it runs beside a stack that is up, and its data stays: the commands it prints at the
-end bring that data up again.
+The demo has a state folder of its own, so it can run beside a stack that is up. Its data is kept: the commands that the demo prints
+at its end start the same stack again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 import click
 
 ADDRESS_VARIABLES = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
+"""Variables that would make the demo use servers other than its own."""
 
 
 @click.command()
@@ -30,7 +31,7 @@ def demo(duration: float, rate: float, seed: int) -> None:
     from tango.stack.state import state_home
 
     for option, value in (("--duration", duration), ("--rate", rate)):
-        if math.isnan(value):  # which lies in every range
+        if math.isnan(value):  # click's FloatRange lets NaN through, since every comparison with it is false
             raise click.BadParameter("nan is no number.", param_hint=f"'{option}'")
     home = state_home(os.environ) / "demo"
     with demo_environment(home):
@@ -57,7 +58,7 @@ def demo(duration: float, rate: float, seed: int) -> None:
 
 
 def preparation(home: Path) -> str:
-    """What a shell needs before `tango` is found and finds the demo's data."""
+    """Shell commands after which `tango` is on the PATH and uses the demo's state folder."""
     script = Path(sys.executable).parent / "activate"
     activate = "" if shutil.which("tango") or not script.exists() else f". {shlex.quote(os.path.relpath(script))}; "
     return f"{activate}export TANGO_HOME={shlex.quote(str(home))}"
@@ -65,7 +66,7 @@ def preparation(home: Path) -> str:
 
 @contextmanager
 def demo_environment(home: Path) -> Iterator[None]:
-    """The demo uses its own servers, whatever the shell's variables point to."""
+    """Set TANGO_HOME and unset the addresses of other servers for the life of a block; both are restored after it."""
     kept = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
     before = os.environ.get("TANGO_HOME")
     os.environ["TANGO_HOME"] = str(home)
@@ -80,7 +81,7 @@ def demo_environment(home: Path) -> Iterator[None]:
 
 
 def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
-    """Generate the demo's trace, submit it, follow it, print the table; give where the report lies."""
+    """Generate the demo's trace, submit it, follow the run and print its figures; return the path of its report."""
     from tango.bootstrap.world import world
     from tango.cli.report import write_report
     from tango.cli.run import cancel_run, follow_run, show_run, submit_trace
@@ -88,7 +89,8 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     from tango.traces.own_format import write_trace
 
     here = world()
-    for left in here.runs.active_runs():  # of a demo that was interrupted: it would take its share of this one's nodes
+    # A demo that was interrupted left its run active, and the requests of that run would take CPU from this one's.
+    for left in here.runs.active_runs():
         cancel_run(here, left.run_id)
     with tempfile.TemporaryDirectory(prefix="tango-demo-") as folder:
         path = Path(folder) / "demo.csv"

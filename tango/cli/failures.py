@@ -1,9 +1,9 @@
-"""The one place where an error becomes words and an exit status.
+"""The one place that turns an exception into a message and an exit status.
 
-    0 done   1 failed   2 usage   3 refused input   4 a dependency is unreachable   130 interrupted   141 the reader of stdout left
+    0 done   1 failed   2 usage   3 refused input   4 a dependency is unreachable   130 interrupted   141 stdout's reader closed it
 
-A `TangoError` is told in its own words on stderr; its `exit_status` is ours. Anything else is a defect and says so in a line.
-A traceback appears only with `tango --debug` or TANGO_DEBUG set.
+A `TangoError` prints its own message on stderr, and its `exit_status` becomes the command's. Any other exception is a defect, and the
+message says so. A traceback is printed only with `tango --debug` or TANGO_DEBUG set.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -23,15 +24,16 @@ from tango.errors import TangoError
 
 FAILED = 1
 USAGE = 2
-INTERRUPTED = 130
-BROKEN_PIPE = 141
+# As a shell reports a process that a signal ended: 128 + the signal's number.
+INTERRUPTED = 128 + signal.SIGINT
+BROKEN_PIPE = 128 + signal.SIGPIPE
 
 
 def run_reporting_failures(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
-    """Run a command line and leave the process with its exit status.
+    """Run a command line and end the process with its exit status, by `os._exit`.
 
-    Leaves at once: native libraries keep threads (Arrow's readers), and the destructors that run at an ordinary exit abort the process
-    now and then because such a thread is still there (apache/arrow#34314). Everything that a command has to close is closed by then.
+    An ordinary exit runs the destructors of native libraries while threads of theirs (Arrow's readers) still run, which now and then
+    aborts the process (apache/arrow#34314). Commands close what they opened before they return, so nothing is lost by the short way.
     """
     status = exit_status(command, args)
     for stream in (sys.stdout, sys.stderr):
@@ -41,16 +43,16 @@ def run_reporting_failures(command: click.Command, args: Sequence[str] | None = 
 
 
 def exit_status(command: click.Command, args: Sequence[str] | None = None) -> int:
-    """Run a command line and give the status to exit with; errors have been told on stderr by then.
+    """Run a command line and return the status to exit with, after printing any error on stderr.
 
-    A command that returns an int exits with it. Tracebacks are shown when `--debug` is among the arguments or TANGO_DEBUG is set.
+    An int that a command returns becomes the status. Never raises.
     """
     arguments = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in arguments or os.environ.get("TANGO_DEBUG", "") not in ("", "0")
     try:
         result = command.main(arguments, prog_name="tango", standalone_mode=False)
         sys.stdout.flush()
-    except BaseException as error:  # the outermost edge: everything becomes words and a status here
+    except BaseException as error:  # the outermost edge: nothing above it could report an exception better
         if debug and not isinstance(error, (SystemExit, KeyboardInterrupt)):
             traceback.print_exc(file=sys.stderr)
         return _status_of(error, debug=debug)
@@ -96,7 +98,7 @@ def _tell(message: str) -> None:
 
 
 def _reader_left() -> bool:
-    """Whether it is stdout that broke, and not some socket."""
+    """Whether stdout's reader has closed its end; a BrokenPipeError may also come from a socket, and that is a defect to report."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), select.POLLOUT)
@@ -106,5 +108,5 @@ def _reader_left() -> bool:
 
 
 def _silence_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not fail as well."""
+    """Point stdout at /dev/null, so that the last flush, before the process ends, does not fail on the closed pipe again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

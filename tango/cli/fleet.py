@@ -1,4 +1,4 @@
-"""`tango fleet`: which fleets there are, what is in one, and new ones by recipe."""
+"""`tango fleet`: list the built-in fleets, show one, and generate a fleet file from a recipe."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tango.fleets import (
 from tango.fleets.clusters import MAX_CLUSTERS, MAX_KM, MAX_NODES, MAX_NODES_PER_CLUSTER
 
 ROWS_SHOWN = 10
-"""Clusters and links in a table; the rest only with `-o wide`."""
+"""Most clusters, and most links, that a table shows; `-o wide` shows all."""
 
 FLEET_COLUMNS = (
     Column("name", priority=10),
@@ -83,7 +83,7 @@ def list_fleets(output: str) -> None:
 @click.argument("name_or_file", metavar="NAME_OR_FILE")
 @output_option()
 def show(name_or_file: str, output: str) -> None:
-    """Show a built-in fleet or a fleet file. YAML is the effective declaration, which --fleet takes as a file."""
+    """Show a built-in fleet or a fleet file. With -o yaml, print its full declaration, which --fleet takes as a file."""
     shown = load_fleet(name_or_file)
     if output == "yaml":
         click.echo(dump_fleet(shown), nl=False)
@@ -127,7 +127,7 @@ def show(name_or_file: str, output: str) -> None:
 )
 @output_option()
 def generate(services_of: str, name: str | None, out: Path, output: str, **sizes: Any) -> None:
-    """Write a fleet file with a recipe: clusters of drawn sizes at drawn sites, equal for equal seeds."""
+    """Write a fleet file with a recipe: the seed draws the clusters' sizes and sites, the same for the same seed."""
     _check_out(out, services_of)
     like = load_fleet(services_of)
     text = dump_recipe(name or out.stem, FleetRecipe(machines=_machines(like), **sizes), like)
@@ -148,7 +148,7 @@ def _check_out(out: Path, services_of: str) -> None:
 
 
 def _machines(like: Fleet) -> tuple[MachineType, ...]:
-    """The machine types of a fleet with their shares of its nodes, smallest first."""
+    """The machine types of a fleet, smallest first; `share` is the number of nodes of that type."""
     counts = sorted(Counter((node.cpu_millicores, node.memory_mib) for node in like.nodes).items())
     return tuple(MachineType(share=count, cpu_millicores=cpu, memory_mib=memory) for (cpu, memory), count in counts)
 

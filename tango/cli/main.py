@@ -1,4 +1,4 @@
-"""The command tree. Commands load when they are named, so that `tango --help` imports neither torch nor kubernetes."""
+"""The command tree. A command's module is imported when the command is used, so `tango --help` loads neither torch nor kubernetes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 from tango import __version__
 from tango.cli.failures import run_reporting_failures
 
-# name → (module:attribute, help line shown without importing the module)
+# In the order of a first session, which `tango --help` keeps.
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("tango.cli.stack:up", "Start the local stack: database, broker, clusters, workers, scheduler."),
     "status": ("tango.cli.stack:status", "Show every process of the local stack."),
@@ -34,17 +34,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "kubelet": ("tango.cli.emulation:kubelet", "Run one virtual kubelet against any API server in the foreground."),
     "completion": ("tango.cli.completion:completion", "Print the shell completion script."),
 }
+"""By command name: `module:attribute` of the click command, and the help line that is shown without importing that module."""
 
 
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """All names, in the order of a first session."""
+        """Names of all commands, in the order of `COMMANDS`."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import and give the command; None for an unknown name."""
+        """Import the command's module and return the command; None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")
@@ -52,7 +53,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the help lines from the table, so that help imports no command."""
+        """Write the help lines of `COMMANDS`; click's own method would import every command to ask it for its help."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
@@ -65,5 +66,5 @@ def cli(**_: Any) -> None:
 
 
 def run() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script `tango`; never returns."""
     run_reporting_failures(cli)

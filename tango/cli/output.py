@@ -1,8 +1,8 @@
-"""How commands print: rows as table, wide table, JSON, YAML or CSV. Data goes to stdout, talk to stderr.
+"""Printing of results: rows as table, wide table, JSON, YAML or CSV. Data goes to stdout, messages to people go to stderr.
 
-A table on a terminal is made to fit: columns of the least priority are left out first, then the widest are cut with an ellipsis.
-Where stdout is a file or a pipe nothing is left out or cut. Text is printed as text: neither Rich's markup nor a terminal's control
-sequences in a name have any effect. JSON and YAML carry the rows as they are, so scripts see every key and full precision.
+On a terminal a table is fitted to the width: columns of the lowest priority are dropped first, then the widest texts are cut with an
+ellipsis. In a file or a pipe nothing is dropped or cut. Names are printed literally: Rich markup and terminal control sequences inside
+them have no effect. JSON and YAML carry whole rows, so scripts see every key in full precision.
 """
 
 from __future__ import annotations
@@ -26,37 +26,40 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 OUTPUTS = ("table", "wide", "json", "yaml", "csv")
+"""Every value that `-o` can take; a command may offer fewer."""
 NOTHING = "–"
-"""Shown where a row has no value; JSON and YAML have null there."""
+"""Printed in tables where a row has no value; JSON and YAML have null there."""
 
+# C0 and C1 controls but for tab and newline, and Unicode's bidirectional overrides and isolates, which can reorder the text after them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of a listing, by its key in the rows."""
+    """One column of a listing: which key of the rows it shows, and how."""
 
     key: str
     _: KW_ONLY
     title: str = ""
-    """Heading; the key where empty."""
+    """Heading; empty: the key, with spaces for underscores."""
     show: Callable[[Any], str] | None = None
-    """How a value that is not None becomes text."""
+    """Formats a value for tables; never called with None or NaN. None: the default format."""
     priority: int = 5
-    """On a narrow terminal columns of the lowest number are left out first; 10 stays always."""
+    """0 to 10. On a narrow terminal columns of the lowest number are dropped first; 10 is never dropped."""
     justify: Literal["left", "right"] = "left"
     style: str = ""
+    """A Rich style such as `red`; empty: none."""
     wide: bool = False
-    """Only shown by `-o wide` and in CSV."""
+    """Shown only by `-o wide` and in CSV."""
 
     @property
     def heading(self) -> str:
-        """What stands above it."""
+        """The text above the column."""
         return self.title or self.key.replace("_", " ")
 
     def text(self, row: Mapping[str, Any]) -> str:
-        """The cell of a row, safe to print."""
+        """The text of a row's cell, without control characters."""
         value = row.get(self.key)
         if value is None or (isinstance(value, float) and math.isnan(value)):
             return NOTHING
@@ -64,24 +67,24 @@ class Column:
 
 
 def output_option(*, default: str = "table", formats: Sequence[str] = ("table", "wide", "json", "yaml")) -> Callable[[_F], _F]:
-    """The option `-o/--output` of every listing, given to the command as `output`."""
+    """Decorator that adds the option `-o/--output`; the command receives the chosen format as the argument `output`."""
     return click.option(
         "-o", "--output", type=click.Choice(list(formats)), default=default, show_default=True, help="How to print the result."
     )
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which would move the cursor, change colours or reverse a name."""
+    """The text with each control character replaced by U+FFFD; they could move the cursor, change colours or reverse a name."""
     return _CONTROL.sub("�", text)
 
 
 def stdout_console() -> Console:
-    """For data. Colours only on a terminal, and never with NO_COLOR; unlimited width elsewhere."""
+    """A Rich console on stdout. It colours only on a terminal and never with NO_COLOR; a file or a pipe has no width limit."""
     from rich.console import Console
 
     class DataConsole(Console):
         def on_broken_pipe(self) -> None:
-            raise  # Rich would exit with 1 here; `tango.cli.failures` knows better
+            raise  # Rich would exit with 1 here; `tango.cli.failures` turns a closed pipe into its conventional status 141
 
     console = DataConsole(highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
@@ -90,19 +93,22 @@ def stdout_console() -> Console:
 
 
 def stderr_console() -> Console:
-    """For talk: progress, hints, warnings, errors."""
+    """A Rich console on stderr, for progress, hints, warnings and errors."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
-    """One remark to whoever sits there, on stderr."""
+    """Print a message for the user on stderr."""
     print(printable(message), file=sys.stderr)
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON knows it: NumPy scalars and arrays, enums, dates and dataclasses made simple, NaN and infinity null."""
+    """The value built of JSON's types: NumPy arrays become lists, dataclasses dicts, dates ISO 8601 texts, NaN and infinity None.
+
+    A whole `Decimal` becomes an int, any other a float. What is of no known type becomes its `str`.
+    """
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if value is None or isinstance(value, (bool, int, str)):
@@ -132,9 +138,10 @@ def print_rows(
     wide_columns: Sequence[Column] = (),
     empty: str = "Nothing to show.",
 ) -> None:
-    """Print a listing in the form the user asked for. `wide` and `csv` show wide columns too; JSON and YAML whole rows.
+    """Print a listing on stdout in the format `output`, one of `OUTPUTS`.
 
-    An empty listing prints `empty` on stderr in place of a table, and `[]` for scripts.
+    `wide` and `csv` show the wide columns and `wide_columns` too; JSON and YAML print whole rows, whatever the columns are. An empty
+    listing prints the message `empty` on stderr in place of a table, and `[]` as JSON or YAML.
     """
     if output in ("json", "yaml"):
         _print_data([plain(row) for row in rows], output)
@@ -149,7 +156,7 @@ def print_rows(
 
 
 def print_mapping(record: Mapping[str, Any], output: str) -> None:
-    """Print one object: JSON and YAML as one, CSV as one row, else names and values in two columns."""
+    """Print one record on stdout: one object in JSON and YAML, one row in CSV, else a table of names and values."""
     if output in ("json", "yaml"):
         _print_data(plain(record), output)
     elif output == "csv":
@@ -160,7 +167,10 @@ def print_mapping(record: Mapping[str, Any], output: str) -> None:
 
 
 def fitting_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, width: int) -> Table:
-    """A table of at most `width` cells: what does not fit is left out by priority, then cut with an ellipsis."""
+    """A Rich table for a terminal of `width` character cells; columns that do not fit are dropped, lowest priority first.
+
+    Columns of priority 10 stay even if they are too wide; Rich then cuts their texts when it prints.
+    """
     from rich.cells import cell_len
 
     cells = {c.key: [c.text(row) for row in rows] for c in columns}
@@ -174,7 +184,7 @@ def fitting_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], 
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print without ever wrapping a row."""
+    """Print a table with one line for each row; on a terminal what is too long is cut."""
     console.print(table, no_wrap=True, overflow="ellipsis", crop=console.is_terminal)
 
 

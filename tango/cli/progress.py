@@ -1,6 +1,7 @@
-"""Progress of what takes over two seconds, on stderr: bars on a terminal, an occasional plain line elsewhere.
+"""Progress of long commands, on stderr: a bar on a terminal, a plain line every few seconds elsewhere.
 
-`progress` is for one quantity that grows; `RunProgress` shows a run while it goes on, fed with dicts as the stores give them.
+`progress` shows one quantity that grows towards a total; `RunProgress` shows a run in progress, from the dicts that
+`RunStore.progress` returns.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from rich.live import Live
 
 QUIET_S = 2.0
-"""What is over sooner says nothing where there is no terminal."""
+"""Without a terminal, work that ends within so many seconds prints no line."""
 LINE_EVERY_S = 5.0
+"""Without a terminal, seconds between two lines of progress, so that a log of an hour has at most some 700 of them."""
 CLASSES = ("lc", "be")
 COUNTS: dict[str, tuple[str, ...]] = {
     "to come": ("accepted",),
@@ -28,14 +30,14 @@ COUNTS: dict[str, tuple[str, ...]] = {
     "succeeded": ("succeeded",),
     "failed": ("failed", "shed", "cancelled"),
 }
-"""Columns of the live display and the states each adds up."""
+"""Columns of the live display, each with the request states whose counts it sums."""
 
 
 class Advance(Protocol):
-    """Handed to whoever does the work."""
+    """Reports progress; called by the code that does the work."""
 
     def __call__(self, amount: float = 1.0, *, total: float | None = None) -> None:
-        """Add to what is done; `total` sets or corrects how much there is."""
+        """Add `amount` to what is done, in the unit of the display; `total` sets or corrects the whole."""
         ...
 
 
@@ -48,7 +50,10 @@ def progress(
     console: Console | None = None,
     clock_s: Callable[[], float] = time.monotonic,
 ) -> Iterator[Advance]:
-    """Show how far something is: `with progress("Reading rows", total=n) as advance: ... advance(100)`."""
+    """Show how far a piece of work is: `with progress("Reading rows", total=n) as advance: ... advance(100)`.
+
+    Without `total` the display counts up and shows no share. `unit` is a noun such as "files".
+    """
     console = console or stderr_console()
     shown = _bar(description, total, unit, console) if console.is_terminal else _lines(description, total, unit, console, clock_s)
     with shown as advance:
@@ -57,7 +62,10 @@ def progress(
 
 @contextmanager
 def slow_start(message: str, *, after_s: float = 3.0) -> Iterator[Callable[[], None]]:
-    """Say a message when what follows has not begun to move after a while: `with slow_start("Compiling ...") as moving: ... moving()`."""
+    """Print a message unless the work shows a first sign of progress within `after_s` seconds.
+
+    `with slow_start("Compiling ...") as moving: ... moving()`: the block calls `moving` at its first progress, as often as it likes.
+    """
     timer = threading.Timer(after_s, say, (message,))
     timer.daemon = True
     timer.start()
@@ -115,7 +123,7 @@ def _lines(description: str, total: float | None, unit: str, console: Console, c
 
 @contextmanager
 def spinner(description: str, *, console: Console | None = None) -> Iterator[None]:
-    """Show that something of unknown length is under way; without a terminal only what took over two seconds is told."""
+    """Show that work of unknown length is going on; without a terminal print one line at its end if it took over `QUIET_S`."""
     console = console or stderr_console()
     if console.is_terminal:
         with console.status(printable(description)):
@@ -128,7 +136,7 @@ def spinner(description: str, *, console: Console | None = None) -> Iterator[Non
 
 
 def seconds_text(value_s: float | None) -> str:
-    """`0:42`, `1:02:03`, or a dash."""
+    """A duration in seconds as `0:42` or `1:02:03`; a dash for None."""
     if value_s is None:
         return NOTHING
     minutes, seconds = divmod(max(0, round(value_s)), 60)
@@ -141,10 +149,11 @@ def _share(value: float | None) -> str:
 
 
 class RunProgress:
-    """A run as it goes on. Use as a context manager and call `update` with what the store's `progress` gives.
+    """Live display of a run. Use it as a context manager and call `update` with each result of `RunStore.progress`.
 
-    Keys: `counts` ({(class, state): requests}); and, each None where unknown, `status`, `elapsed_s` (wall seconds since the run's
-    zero), `span_wall_s` (to its last arrival), `lc_met` (LC requests within target), `cpu_utilization`.
+    Keys of a state: `counts` ({(class, state): requests}); and, each None where unknown, `status`, `elapsed_s` (wall seconds since the
+    run's zero), `span_wall_s` (wall seconds from zero to the last arrival), `lc_met` (LC requests answered within target),
+    `cpu_utilization` (0 to 1).
     """
 
     def __init__(
@@ -189,7 +198,7 @@ class RunProgress:
             self._console.print(self.line(state))
 
     def line(self, state: Mapping[str, Any]) -> str:
-        """One plain line."""
+        """The state as one line of text, for logs and pipes."""
         parts = [f"{self._title}: {state.get('status') or 'running'} {seconds_text(state.get('elapsed_s'))}"]
         for name in CLASSES:
             counts = _counts(state, name)
@@ -201,7 +210,7 @@ class RunProgress:
         return printable(" | ".join(parts))
 
     def panel(self, state: Mapping[str, Any]) -> RenderableType:
-        """What a terminal shows: a bar per class, its counts, and the figures so far."""
+        """The state as a terminal shows it: a bar and counts for each class, and the run's figures so far."""
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -237,7 +246,10 @@ def _counts(state: Mapping[str, Any], name: str) -> dict[str, int]:
 
 
 def _qos_so_far(state: Mapping[str, Any]) -> float | None:
-    """Share within target among the LC requests that have ended; the run's figure is taken over its window, at its end."""
+    """Share within target of the LC requests that have ended so far; None before the first.
+
+    It differs from the QoS rate of `run show`, which counts the requests that arrived in the run's window and is taken at the end.
+    """
     counts = _counts(state, "lc")
     ended = counts["succeeded"] + counts["failed"]
     return (state.get("lc_met") or 0) / ended if ended else None

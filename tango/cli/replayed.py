@@ -1,4 +1,4 @@
-"""`tango simulate --run`: a recorded live run beside its simulation, and the gap between them."""
+"""`tango simulate --run`: simulate a recorded live run's requests and print both runs' figures and the gaps between them."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 
 class Compared(NamedTuple):
-    """A figure that stands on both sides."""
+    """A figure that is printed for the live and for the simulated run."""
 
     key: str
     title: str
     unit: str
-    """`points`: of a share, the gap in percentage points; `percent`: the gap in per cent of the live figure; else an absolute gap."""
+    """Unit of the gap. `points`: the figure is a share, the gap is in percentage points; `percent`: the gap is relative to the live
+    figure; else the gap is a plain difference in that unit."""
 
 
 COMPARED = (
@@ -52,10 +53,10 @@ COLUMNS = (
 
 
 def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, options: Mapping[str, Any], output: str) -> None:
-    """Simulate a recorded live run from its rows and print both sides.
+    """Simulate a recorded live run from its stored rows and print the figures of both runs.
 
-    Under the run's own system and on the fleet that it ran on, unless others are named. Raises: UsageError for a run that is not over,
-    or simulated, or whose fleet is not to be found.
+    `system_name` and `fleet_name` replace the run's own system and fleet; None keeps them. Raises: UsageError for a run that is
+    simulated or has not completed, or whose fleet cannot be found.
     """
     from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now
@@ -118,7 +119,10 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
 
 
 def _system_of(name: str | None, outcomes: RunOutcomes, options: Mapping[str, Any]) -> System:
-    """The system that is named, else the run's own; a run without re-assurance left its instances as they were declared."""
+    """The named system, else the run's own.
+
+    A run that was submitted with --no-reassure never resized an instance, so its simulation gets the sharing rule `static`.
+    """
     systems = systems_of(name or outcomes.system, options)
     if len(systems) > 1:
         raise UsageError("more than one system is named; --run simulates one")
@@ -130,9 +134,9 @@ def _system_of(name: str | None, outcomes: RunOutcomes, options: Mapping[str, An
 
 
 def _fleet_of(here: Stores, outcomes: RunOutcomes, samples: NodeSamples, named: str | None) -> Fleet:
-    """The fleet that the run ran on: as named, as in force, or the built-in one of its name, whichever has the run's hash.
+    """The fleet that the run ran on: the named one, else the one in force or the built-in one of its name if the run's hash is its own.
 
-    Clusters that had joined are rebuilt from what was seen of them. Raises: UsageError where none has.
+    Clusters that had joined by kubeconfig are added as they were observed. Raises: UsageError if neither has the run's hash.
     """
     from tango.fleets import load_fleet
 
@@ -153,7 +157,10 @@ def _fleet_of(here: Stores, outcomes: RunOutcomes, samples: NodeSamples, named: 
 
 
 def _with_joined(here: Stores, fleet: Fleet, outcomes: RunOutcomes, samples: NodeSamples) -> Fleet:
-    """The fleet with the clusters that it does not declare and whose nodes the run has seen."""
+    """The fleet with the joined clusters that it does not declare, made of the nodes that the run's samples contain.
+
+    A node gets the mean of its observed allocatable CPU and memory; links get the RTT and bandwidth of the current snapshot.
+    """
     from tango.domain.fleet import Cluster, Link, Node
 
     known = {c.name for c in fleet.clusters}

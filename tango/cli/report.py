@@ -1,4 +1,4 @@
-"""`tango report`: a run as one self-contained page."""
+"""`tango report`: write a run's figures and charts as one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def report(run_id: int, out: Path | None) -> None:
 
 
 def write_report(run_id: int, out: Path | None) -> Path:
-    """Render and write the page; give where it lies."""
+    """Render the page and write it to `out`, else to the state folder; return its path. Raises: UsageError for an unknown run."""
     from tango.bootstrap.environment import default_home
     from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now

@@ -1,4 +1,4 @@
-"""`tango service`: declare LC and BE services."""
+"""`tango service`: declare LC and BE services, list and withdraw them."""
 
 from __future__ import annotations
 

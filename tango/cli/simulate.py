@@ -1,4 +1,4 @@
-"""`tango simulate`: what a system would do with a trace on a fleet, on virtual time."""
+"""`tango simulate`: run one trace under one system on a simulated fleet, and print the figures of the run."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tango.experiments.cells import Cell
 
 COMPILING = "Compiling the engine: once after an installation, for about a minute"
+"""Printed when a simulation does not move yet: numba compiles the engine at its first use and keeps the result on disk."""
 
 SERVICE_COLUMNS = (
     Column("service", priority=10),
@@ -124,7 +125,7 @@ def _run(cell: Cell) -> CellResult:
 
 
 def show(result: CellResult, output: str) -> None:
-    """Print a simulated run as `run show` prints a live one."""
+    """Print the figures of a simulated run, under the same keys as `tango run show` prints those of a live one."""
     for note in result.notes:
         say(f"note: {note}")
     bound = {f"{name}_bound": value for name, value in result.bound.items()}

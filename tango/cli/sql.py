@@ -1,4 +1,4 @@
-"""`tango sql`: read-only queries over run history."""
+"""`tango sql`: one read-only query over the history of runs, under the database role that may only read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tango.cli.output import Column, output_option, print_rows
     show_default=True,
     help="Statement timeout in seconds.",
 )
-@click.option("--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Rows at the most.")
+@click.option("--limit", type=click.IntRange(min=1), default=10_000, show_default=True, help="Most rows to print.")
 @output_option(formats=("table", "json", "csv", "yaml"))
 def sql(query: str, timeout_s: float, limit: int, output: str) -> None:
     """Run one SELECT, e.g. `tango sql "SELECT * FROM run_summary"`."""
@@ -40,7 +40,7 @@ def sql(query: str, timeout_s: float, limit: int, output: str) -> None:
 
 
 def _distinct(columns: Sequence[str]) -> list[str]:
-    """Columns of one name get a number, so that `SELECT avg(a), avg(b)` shows both."""
+    """Column names made distinct by a number, since rows become dicts and `SELECT avg(a), avg(b)` has two columns `avg`."""
     seen: Counter[str] = Counter()
     names = []
     for column in columns:

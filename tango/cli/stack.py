@@ -1,4 +1,7 @@
-"""`tango up`, `status`, `down` and `env`: the local stack from the command line; and the same stack for the life of a block."""
+"""`tango up`, `status`, `down` and `env`: start, look at and stop the local stack.
+
+`running_stack` is the same stack as a context manager, which `tango demo` and `tango bench` use.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,9 @@ if TYPE_CHECKING:
     from tango.stack.state import StackInfo
 
 STOP_WITHIN_S = 15.0
+"""Seconds that `tango down` gives the supervisor after SIGTERM before SIGKILL."""
 DETACHED_START_WITHIN_S = 150.0
+"""Seconds until `tango up --detach` gives up. Chosen: at a first start the workers compile the decisions before they are ready."""
 STATUS_COLUMNS = (
     Column("name", priority=10),
     Column("state", priority=9),
@@ -60,7 +65,7 @@ def up(fleet: str | None, simulators: int, detach: bool, home: Path | None) -> N
         if not stopping.is_set():
             _say_ready(home)
             say("Ctrl-C stops it.")
-        # Waits in slices, so that a signal is seen by the main thread at once.
+        # Waits in slices: Python runs a signal's handler in the main thread, and there only between two calls that block.
         while not stopping.wait(0.5):
             pass
         say("Stopping…")
@@ -98,11 +103,13 @@ def down(home: Path | None) -> None:
     while _is_alive(pid) and time.monotonic() - began_s < STOP_WITHIN_S:
         time.sleep(0.1)
     if supervisor_pid(home) == pid:
-        # Its children are tied to it and end with it.
+        # No process of the stack is left behind: the kernel sends each its death signal when the supervisor dies (`stack/tether.py`).
         os.kill(pid, signal.SIGKILL)
         time.sleep(1.0)
     if _is_alive(pid):
-        raise DependencyError(f"the supervisor, process {pid}, does not end")
+        raise DependencyError(
+            f"the supervisor, process {pid}, did not end on SIGTERM or SIGKILL; see {home / 'logs'} for what it does"
+        )
     say("Stopped.")
 
 
@@ -127,7 +134,10 @@ def env(home: Path | None, output: str) -> None:
 
 
 def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
-    """Variables by which Tango, and any client of PostgreSQL, Redis, Kubernetes or Flower, finds a stack."""
+    """Environment variables by which Tango, Celery, psql and clients of Flower reach a running stack; those without a value are left out.
+
+    The values hold passwords.
+    """
     variables = {
         "TANGO_HOME": str(home),
         "TANGO_DATABASE_URL": info.database_url,
@@ -145,10 +155,10 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
 def running_stack(
     *, home: Path, fleet: str | None, simulators: int = 0, interrupted: threading.Event | None = None
 ) -> Iterator[StackInfo | None]:
-    """The stack for the life of a block: started and ready at its beginning, stopped however it ends.
+    """A context manager that starts the stack, yields when all its processes are ready, and stops it however the block ends.
 
-    With `interrupted`, a start during which that event is set ends early and gives None. Raises: TangoError, with the end of
-    its log, for a process that does not start.
+    If `interrupted` is set while the stack starts, the start ends early and the block gets None. Raises: TangoError with the end of
+    the log of a process that does not start.
     """
     from tango.stack.local import LocalStack, fleet_to_start
 
@@ -170,7 +180,10 @@ def running_stack(
 
 
 def _started(start: Callable[[], StackInfo], interrupted: threading.Event | None) -> StackInfo | None:
-    """Run a start; give None as soon as `interrupted` is set."""
+    """Call `start` and return its result; return None as soon as `interrupted` is set.
+
+    `start` runs in a thread of its own, because it waits for processes and would keep the main thread from seeing a signal.
+    """
     if interrupted is None:
         return start()
     found: list[StackInfo] = []
@@ -192,7 +205,7 @@ def _started(start: Callable[[], StackInfo], interrupted: threading.Event | None
 
 
 def _advancing(advance: Advance, over: threading.Event) -> Callable[[int, int], None]:
-    """Turn "so many are ready" into steps of a progress bar; silent once the start is `over`."""
+    """A callback (ready, expected) that moves a progress bar; it does nothing once `over` is set, when the bar may be gone."""
     shown = 0
 
     def progressed(ready: int, expected: int) -> None:
@@ -207,7 +220,7 @@ def _advancing(advance: Advance, over: threading.Event) -> Callable[[int, int], 
 
 @contextmanager
 def _signals_set(event: threading.Event) -> Iterator[None]:
-    """SIGINT, SIGTERM and a closed terminal set the event in place of ending the process; a second one changes nothing."""
+    """While the block runs, SIGINT, SIGTERM and SIGHUP set the event instead of ending the process; later signals change nothing."""
     watched = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {signum: signal.signal(signum, lambda *_: event.set()) for signum in watched}
     try:
@@ -218,7 +231,10 @@ def _signals_set(event: threading.Event) -> Iterator[None]:
 
 
 def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
-    """Run `tango up` in a session of its own, and wait until it is ready. Raises: TangoError with what it said."""
+    """Start `tango up` as a process in a session of its own and wait until its stack is ready.
+
+    Raises: TangoError of the kind that the child's exit status names, with the end of its log.
+    """
     from tango.errors import DependencyError, TangoError, UsageError
     from tango.stack.local import fleet_to_start, prepare_home, require_linux
     from tango.stack.state import private_folder, read_stack, supervisor_pid
@@ -251,9 +267,12 @@ def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
             told = _advancing(advance, threading.Event())
             while not _is_ready(read_stack(home), child.pid):
                 found = read_status(home)
-                if child.poll() is not None or time.monotonic() > deadline_s:
+                if child.poll() is not None:
                     kind = {2: UsageError, 4: DependencyError}.get(child.returncode or 0, TangoError)
                     raise kind(f"the stack did not start:\n{_last_words(log_path)}")
+                if time.monotonic() > deadline_s:
+                    said = _last_words(log_path)
+                    raise TangoError(f"the stack was not ready within {DETACHED_START_WITHIN_S:.0f} s; end of {log_path}:\n{said}")
                 told(_count_running(found), int(found["expected"]))
                 time.sleep(0.1)
     except BaseException:
@@ -271,7 +290,7 @@ def _is_ready(info: StackInfo | None, pid: int) -> bool:
 
 
 def _is_alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for by its parent does not."""
+    """Whether a process runs. A zombie does not: `os.kill(pid, 0)` would find it until its parent waits for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -283,6 +302,7 @@ def _count_running(found: dict[str, Any]) -> int:
 
 
 def _last_words(path: Path) -> str:
+    """The last 40 lines of a log without those of the progress display."""
     lines = path.read_text(errors="replace").splitlines()
     return "\n".join(line for line in lines[-40:] if not line.startswith("Starting the stack"))
 

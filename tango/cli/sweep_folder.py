@@ -1,4 +1,4 @@
-"""Where finished cells are kept: `sweeps/` in the state folder."""
+"""Where the results of finished cells are kept between commands: the folder `sweeps/` of the state folder."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def kept_results(*, fresh: bool) -> KeptResults:
-    """The folder of finished cells; `fresh` finds none in it and keeps new ones all the same."""
+    """The kept results. With `fresh` none of the old ones is used, and new ones replace them."""
     from tango.experiments.sweeps import KeptResults
     from tango.stack.state import private_folder, state_home
 

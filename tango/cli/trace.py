@@ -1,4 +1,4 @@
-"""`tango trace`: what is in a trace, Tango's own files from any known format, and generated traces."""
+"""`tango trace`: describe a trace, convert it to Tango's own format, generate one, or compose one of two sources."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ _seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_defau
 
 @click.group()
 def trace() -> None:
-    """Look into, convert and generate traces of requests."""
+    """Describe, convert, generate and compose traces of requests."""
 
 
 @trace.command()
@@ -203,7 +203,7 @@ def _hotspots_of(options: dict[str, Any]) -> Hotspots | None:
 
 
 def _refuse_given(where: str, names: tuple[str, ...]) -> None:
-    """Refuse options that mean nothing with or without another."""
+    """Raises: UsageError if one of the options `names` is on the command line; `where` says why it has no effect, "with --load" say."""
     context = click.get_current_context()
     for name in names:
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:

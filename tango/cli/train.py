@@ -41,9 +41,9 @@ COMPILING = "Compiling the worlds: once after an installation, for about a minut
     "--iterations", type=click.IntRange(min=1), help="End after so many.  [default: those over which the learning rate falls]"
 )
 @click.option("--seed", type=int, default=1, show_default=True, help="Draws all; 0 to 999999.")
-@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that play.")
+@click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes that simulate episodes.")
 @click.option(
-    "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help="Where torch updates."
+    "--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True, help="Where networks are updated."
 )
 @click.option("--hidden", type=click.IntRange(1, 1024), help="Width of the network.  [default: 32]")
 @click.option(
@@ -83,7 +83,10 @@ def train(out: Path, resume: bool, overwrite: bool, output: str, **options: Any)
 
 
 def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool, overwrite: bool) -> tuple[TrainingConfig, Limits]:
-    """What is asked for, checked; nothing is written."""
+    """The training's configuration and its limits, from the options and, when resumed, from the saved state; writes nothing.
+
+    Raises: UsageError for options that contradict each other, the files of --out or the training that is resumed.
+    """
     from tango.training.config import TrainingConfig
     from tango.training.devices import device_of
     from tango.training.learners import configured
@@ -107,7 +110,10 @@ def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool,
 
 
 def _given(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of the configuration that the command line names, and the learner's own options."""
+    """(fields of `TrainingConfig`, options of the learner) that the command line names; defaults are left out.
+
+    On --resume a default must not replace what the training began with. Raises: UsageError for a malformed value.
+    """
     from dataclasses import fields
 
     from tango.training.config import TrainingConfig
@@ -133,6 +139,7 @@ def _given(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     return given, settings
 
 
+# Settings that --set refuses, with the option that sets them.
 _OPTIONS = {
     "fleets": "--fleet",
     "patterns": "--pattern",
@@ -172,19 +179,19 @@ def _require_writable(out: Path) -> None:
 
 
 class _Told:
-    """Shows what the loop does."""
+    """Shows the training loop's progress: a bar over iterations or seconds, and a message for each validation."""
 
     def __init__(self, advance: Advance, moving: Callable[[], None], *, by_clock: bool) -> None:
         self._advance, self._moving, self._by_clock = advance, moving, by_clock
         self._at = 0.0
 
     def stepped(self, row: Mapping[str, Any]) -> None:
-        """Move the bar on."""
+        """Called after each iteration with its row of the curve: moves the bar."""
         self._moving()
         self._move(row)
 
     def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
-        """Say how good it is."""
+        """Called after each validation with its row of the curve: prints the gain over the reference policy."""
         self._move(row)
         say(
             f"iteration {row['iteration']}: {row['validation_gain']:+.4f} ± {row['validation_margin']:.4f} to "
@@ -217,7 +224,10 @@ def _train(
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """The signals to stop that have come: the first is noted, so that the iteration under way can end; a second one ends at once."""
+    """A list that receives the number of the first SIGINT or SIGTERM, so that the current iteration can end.
+
+    A second signal raises KeyboardInterrupt: the training ends at once and can be resumed from the last state on disk.
+    """
     from tango.experiments.processes import on_signal
 
     received: list[int] = []
@@ -226,7 +236,7 @@ def _stop_signals() -> Iterator[list[int]]:
         if received:
             raise KeyboardInterrupt
         received.append(number)
-        say("Stopping after this iteration; once more: at once, from the last state that was written")
+        say("Stopping after this iteration. A second signal stops at once; --resume then begins at the last state written.")
 
     with on_signal(signal.SIGINT, note), on_signal(signal.SIGTERM, note):
         yield received
@@ -249,7 +259,7 @@ def _command() -> str:
 
 
 def _store_answers() -> bool:
-    """Whether there is a database that could take a checkpoint; that there is none is no failure of a training."""
+    """Whether a database answers, so that registering the checkpoint can be suggested; training itself needs none."""
     try:
         from tango.bootstrap.stores import stores
 

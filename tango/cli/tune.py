@@ -1,4 +1,4 @@
-"""`tango tune`: one search for the parameters of every system."""
+"""`tango tune`: search the parameters of every system by one procedure, with as many evaluations for each."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _load(text: str) -> float:
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write what was found here.")
 @output_option()
 def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | None, output: str, **options: Any) -> None:
-    """Search the parameters of systems on training seeds, with as many evaluations for each."""
+    """Search the parameters of systems on training seeds, with the same number of evaluations for each."""
     from tango.cli.sweep_folder import kept_results
     from tango.cli.workloads import fleet_text, require_folder, systems_of
     from tango.experiments.sweeps import run_cells

@@ -1,4 +1,4 @@
-"""Options of `simulate`, `compare` and `tune`: where the requests come from, on which fleet, under which rules."""
+"""Options that `simulate`, `compare` and `tune` share, and what they mean: workloads, fleets, systems and changed settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 DEFAULT_LOAD = 0.8
+"""Offered CPU work over the fleet's CPU, for patterns: busy enough that systems differ, and a good one can still serve all."""
 DEFAULT_DURATION_S = 600.0
+"""Seconds of arrivals, for patterns. Chosen, not measured."""
 SIM_FIELDS = {
     "beta": "beta",
     "staleness": "staleness_s",
@@ -27,11 +29,11 @@ SIM_FIELDS = {
     "mtbf": "mtbf_s",
     "mttr": "mttr_s",
 }
-"""Options that are settings of `SimSettings`."""
+"""By option of the command line: the field of `SimSettings` that it sets."""
 
 
 def workload_options(function: _F) -> _F:
-    """The options that describe requests."""
+    """Decorator that adds the options describing the requests: sources, load, duration, hotspots."""
     for option in reversed(
         (
             click.option("--be-trace", multiple=True, metavar="SOURCE", help="BE requests from here; TRACE then gives LC alone."),
@@ -55,8 +57,14 @@ def workload_options(function: _F) -> _F:
                 "--from", "from_s", type=click.FloatRange(min=0), default=0.0, metavar="S", help="Begin here in the files."
             ),
             click.option("--be-from", "be_from_s", type=click.FloatRange(min=0), metavar="S", help="The same for --be-trace."),
-            click.option("--hotspots", type=click.IntRange(min=0), default=0, help="Clusters with a flash crowd, which wanders."),
-            click.option("--hotspot-factor", type=click.FloatRange(min=1), default=5.0, show_default=True, help="Its size."),
+            click.option("--hotspots", type=click.IntRange(min=0), default=0, help="Clusters with a flash crowd; they change."),
+            click.option(
+                "--hotspot-factor",
+                type=click.FloatRange(min=1),
+                default=5.0,
+                show_default=True,
+                help="Arrivals at a cluster with a flash crowd over those at another.",
+            ),
         )
     ):
         function = option(function)
@@ -64,7 +72,7 @@ def workload_options(function: _F) -> _F:
 
 
 def rule_options(function: _F) -> _F:
-    """The options that change parts and parameters."""
+    """Decorator that adds the options changing a system's parts, the simulated world and parameters."""
     for option in reversed(
         (
             click.option("--lc", "lc", metavar="POLICY", help="Another LC policy in the system."),
@@ -82,7 +90,7 @@ def rule_options(function: _F) -> _F:
             click.option("--window", type=click.FloatRange(min=0.001), help="LC dispatch window, s.  [default: 0.1]"),
             click.option("--tick", type=click.FloatRange(min=0.01), help="BE placement tick, s.  [default: 1]"),
             click.option("--mtbf", type=click.FloatRange(min=0), help="Mean seconds between failures of a node; 0: none fails."),
-            click.option("--mttr", type=click.FloatRange(min=0), help="Mean seconds until it is back."),
+            click.option("--mttr", type=click.FloatRange(min=0), help="Mean seconds until a failed node is back."),
             click.option("--no-charge-decisions", is_flag=True, help="Let decisions take no simulated time."),
             click.option("--untuned", is_flag=True, help="Default parameters instead of those that `tango tune` found."),
             click.option(
@@ -95,9 +103,10 @@ def rule_options(function: _F) -> _F:
 
 
 def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample: bool) -> list[Workload]:
-    """What a command line describes, a workload for each --load.
+    """The workloads that the traces and options describe, one for each --load.
 
-    Raises: UsageError for one that cannot be; BadRows for files that are refused.
+    `resample` draws the arrivals of trace files anew for each seed; patterns are drawn anew in any case.
+    Raises: UsageError for options that contradict each other; BadRows for files with bad rows.
     """
     from tango.traces.generators import PATTERNS
     from tango.traces.hotspots import Hotspots
@@ -114,10 +123,10 @@ def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample:
     _check_begin(lc, be, options)
     duration_s = options["duration"]
     if duration_s is None:
-        # Files say themselves how long they are; the shorter of two sources ends the workload.
+        # The length is that of the files, and of the shorter where LC and BE come from two: both classes must last to the end.
         contents = [content_of(source) for source in sources if source not in patterns]
         spans = [content.end_s if isinstance(content, RateCurve) else content.span_s for content in contents]
-        # A microsecond more, since the last arrival belongs to the trace.
+        # Arrivals count up to before `duration_s`, so a microsecond more keeps the last one.
         duration_s = min(spans) - options["from_s"] + 1e-6 if spans else DEFAULT_DURATION_S
         if duration_s <= 0:
             raise UsageError(f"the trace spans {min(spans):g} s, expected more than --from {options['from_s']:g}")
@@ -140,7 +149,7 @@ def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample:
 
 
 def _check_begin(lc: tuple[str, ...], be: tuple[str, ...], options: Mapping[str, Any]) -> None:
-    """Raises: UsageError where --from or --be-from would change nothing, since a pattern is drawn from its own beginning."""
+    """Raises: UsageError for a --from or --be-from that no file is read by; patterns are always drawn from their beginning."""
     from tango.traces.workloads import is_pattern
 
     # BE files begin where --be-from says, and where --from says without it.
@@ -156,7 +165,7 @@ def _check_begin(lc: tuple[str, ...], be: tuple[str, ...], options: Mapping[str,
 
 
 def _sources(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The sources of both classes; files of one class alone are the source of that class only."""
+    """(LC source, BE source). Without a BE source one trace gives both classes, or only the class that its rows have."""
     from tango.domain.services import ServiceClass
     from tango.traces.rate_curve import RateCurve
     from tango.traces.trace_sources import content_of
@@ -172,7 +181,10 @@ def _sources(lc: tuple[str, ...], be: tuple[str, ...]) -> tuple[tuple[str, ...],
 
 
 def fleet_text(name: str) -> str:
-    """A fleet as a cell holds it: the name of a built-in one, else the text of its file. Raises: UsageError, ConfigError."""
+    """A fleet as a cell stores it: the name of a built-in fleet, else the text of the file, so that a worker elsewhere needs no file.
+
+    Raises: UsageError for a fleet that does not exist; ConfigError for a file with mistakes.
+    """
     from tango.fleets import load_fleet
 
     load_fleet(name)
@@ -181,13 +193,16 @@ def fleet_text(name: str) -> str:
 
 
 def require_folder(path: Path | None) -> None:
-    """Raises: UsageError where a file could not be written, before the work that it is for."""
+    """Raises: UsageError if the folder of `path` is missing; called before long work, not when its result is to be written."""
     if path is not None and not path.absolute().parent.is_dir():
         raise UsageError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
 
 
 def systems_of(names: str, options: Mapping[str, Any]) -> tuple[System, ...]:
-    """The systems of a comma-separated list, each with the parts that the options replace; `LC/BE/SHARING` names a mix."""
+    """The systems of a comma-separated list, each once, with the parts that --lc, --be and --sharing replace.
+
+    `LC/BE/SHARING` names a mix. Raises: UsageError for an unknown name or an empty list.
+    """
     from tango.systems import mixed, system
 
     found = []
@@ -202,8 +217,9 @@ def systems_of(names: str, options: Mapping[str, Any]) -> tuple[System, ...]:
 
 
 def variations_of(options: Mapping[str, Any]) -> list[tuple[str, dict[str, dict[str, Any]]]]:
-    """(label, changes of settings) of each combination of --beta and --staleness with the other options; one without label if none.
+    """(label, {group: {setting: value}}) for each combination of the values of --beta and --staleness.
 
+    Every entry contains what the other options change. Without --beta and --staleness there is one entry, with an empty label.
     Raises: UsageError for a --set that is not GROUP.NAME=VALUE.
     """
     common: dict[str, dict[str, Any]] = {}
