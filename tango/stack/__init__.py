@@ -1,5 +1,6 @@
 """The local stack: a supervisor that starts, watches, restarts and stops every process of Tango on one machine.
 
-`state` says what runs and where; `postgres` and `broker` describe the two servers; `kubeconfig` hands out identities;
-`processes` is the table of everything else; `children` and `supervisor` keep them alive; `local` joins them into one start.
+`state` holds the addresses of a running stack and the lock that proves it runs; `postgres` and `broker` run the two servers;
+`kubeconfig` writes tokens and contexts; `processes` is the table of all other processes; `children` supervises one process and
+`supervisor` all of them; `local` joins these parts into one start and one stop.
 """

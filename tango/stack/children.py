@@ -1,6 +1,6 @@
-"""One supervised process: started, watched until ready, started again when it ends, stopped with its whole process group.
+"""One supervised process: started, watched until ready, restarted with backoff when it ends, stopped with its whole process group.
 
-The state it is in is told to the supervisor by a callback, which writes it where `tango status` reads it.
+Every change of state is reported to the supervisor by a callback, which writes it to the file that `tango status` reads.
 """
 
 from __future__ import annotations
@@ -20,17 +20,21 @@ from tango.errors import TangoError
 from tango.stack.processes import ProcessSpec
 
 BACKOFF_BASE_S = 0.25
+"""Seconds before the first restart; doubled with each further one. This and the next two are chosen, not measured."""
 BACKOFF_CAP_S = 10.0
+"""Longest pause between two starts, seconds."""
 STEADY_S = 10.0
-"""A process that lived this long begins again with the shortest pause."""
+"""A process that lived for so many seconds counts as healthy: its next restart comes after the shortest pause again."""
 PROBE_EVERY_S = 0.1
+"""Seconds between two checks of readiness."""
 ALIVE_S = 0.5
-"""A process without a sign of readiness must live this long."""
+"""Seconds that a process without a readiness check must live to count as ready; one with a broken command ends sooner."""
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
+"""Size at which a log is moved aside; with the one before, a process keeps at most twice that."""
 
 
 class ProcessState(StrEnum):
-    """What `tango status` shows."""
+    """States of a process, as `tango status` prints them."""
 
     WAITING = "waiting"
     STARTING = "starting"
@@ -41,7 +45,7 @@ class ProcessState(StrEnum):
 
 
 class NeverReadyError(Exception):
-    """A process ended, or time passed, before it was ever ready. Does not leave this package."""
+    """A process ended, or its time passed, before it was ready once. Raised and caught inside this package only."""
 
     def __init__(self, name: str, reason: str) -> None:
         self.name = name
@@ -50,7 +54,10 @@ class NeverReadyError(Exception):
 
 
 def backoff_s(failures: int, draw: Callable[[], float] = random.random) -> float:
-    """Seconds before start number `failures` + 1: doubled each time up to a cap, and jittered down by up to a half."""
+    """Seconds to wait before start number `failures` + 1: exponential up to a cap, shortened by up to half at random.
+
+    The jitter keeps processes that failed for one reason, such as a database that went away, from all coming back at once.
+    """
     return float(min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** max(0, failures - 1)) * (1.0 - 0.5 * draw()))
 
 
@@ -70,7 +77,11 @@ class Child:
         self._process: asyncio.subprocess.Process | None = None
 
     async def keep(self, *, start_attempts: int, start_within_s: float) -> None:
-        """Run until `stop`. Raises: NeverReadyError if it was never ready after so many attempts or so long."""
+        """Run and restart the process until `stop`.
+
+        Raises: NeverReadyError if it was not ready once within `start_attempts` starts, or within `start_within_s` seconds. A
+        process that was ready before is restarted without limit.
+        """
         began_s = time.monotonic()
         failures = 0
         reason = ""
@@ -92,7 +103,7 @@ class Child:
         self._become(ProcessState.STOPPED, None)
 
     async def stop(self) -> None:
-        """Ask it to end, wait, then kill its group. Returns when nothing of it is left."""
+        """Send the stop signal, wait up to `stop_within_s`, then kill the process group; returns when the process has ended."""
         self._stopping.set()
         process = self._process
         if process is None:
@@ -105,14 +116,14 @@ class Child:
         await process.wait()
 
     async def _once(self) -> str:
-        """One life of the process; gives why it ended."""
+        """Start the process and wait for its end; return why it ended, as text."""
         spec = self.spec
         self._become(ProcessState.STARTING, None)
         if spec.ready_file is not None:
             spec.ready_file.unlink(missing_ok=True)
         if spec.prepare is not None:
             await asyncio.to_thread(spec.prepare)
-        if self._stopping.is_set():
+        if self._stopping.is_set():  # `prepare` may take seconds, and `stop` found no process to signal meanwhile
             return "stopped"
         log = os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -127,7 +138,7 @@ class Child:
             )
         finally:
             os.close(log)
-        if self._stopping.is_set():
+        if self._stopping.is_set():  # `stop` was called while the process was being created, before there was a pid to signal
             _signal_group(process.pid, signal.SIGKILL, whole=True)
         self._become(ProcessState.STARTING, process.pid)
         ending = asyncio.ensure_future(process.wait())
@@ -137,14 +148,14 @@ class Child:
                 self.ready.set()
             status = await ending
         finally:
-            # Also what it left behind in its group, so that a second one never works beside it.
+            # Kills what the process left behind in its group, so that no child of the old one works beside the new one.
             _signal_group(process.pid, signal.SIGKILL, whole=True)
             ending.cancel()
         self._process = None
         return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"
 
     async def _until_ready(self, ending: asyncio.Future[int]) -> bool:
-        """Wait for readiness; False when the process ended first."""
+        """Wait until the process is ready; return False if it ended first. Waits without limit: `Supervisor.start` has the deadline."""
         spec = self.spec
         signless = spec.probe is None and not spec.port and spec.ready_file is None
         if signless:
@@ -161,14 +172,17 @@ class Child:
         return False
 
     def bound_log(self) -> None:
-        """Move a log that has grown to `<name>.log.1`, in place of the last; the process goes on in the emptied file."""
+        """Copy a log over `LOG_LIMIT_BYTES` to `<name>.log.1` and empty it; the process goes on writing to the same file.
+
+        The file is emptied and not renamed because the process holds it open. Lines written between copy and truncation are lost.
+        """
         with contextlib.suppress(OSError):
             if self.log_path.stat().st_size > LOG_LIMIT_BYTES:
                 self.log_path.with_suffix(".log.1").write_bytes(self.log_path.read_bytes())
                 os.truncate(self.log_path, 0)
 
     def log_tail(self, lines: int = 20) -> str:
-        """The end of its log."""
+        """The last lines of the process's log, of at most 16 KiB; empty if it cannot be read."""
         try:
             with self.log_path.open("rb") as file:
                 file.seek(max(0, self.log_path.stat().st_size - 16_384))
@@ -182,7 +196,7 @@ class Child:
 
 
 def start_error(failed: NeverReadyError, tail: str) -> TangoError:
-    """What the user is told about a process that does not start."""
+    """The error for a process that did not start: its name, the reason and the end of its log."""
     return TangoError(f"{failed.name} did not start: {failed.reason}; the end of its log:\n{tail or '(empty)'}")
 
 
@@ -193,7 +207,8 @@ def _accepts(port: int) -> bool:
 
 
 def _signal_group(pid: int, signum: signal.Signals, *, whole: bool) -> None:
-    """Signal a child, which leads a group of its own, or the whole group."""
+    """Signal a child, which leads a process group of its own; with `whole`, signal the group."""
+    # Either error means that the child has ended; PermissionError, that its number is now one of another user's processes.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         if whole:
             os.killpg(pid, signum)

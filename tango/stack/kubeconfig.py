@@ -1,4 +1,4 @@
-"""Identities of the embedded clusters: bearer tokens, the token file of each API server and the one kubeconfig of them all."""
+"""Identities in the embedded clusters: the token file of each API server, and one kubeconfig with the contexts of all clusters."""
 
 from __future__ import annotations
 
@@ -14,17 +14,23 @@ NAMESPACE = "tango"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterAccess:
-    """Where an API server listens and the tokens of its three users."""
+    """The URL of an API server and the bearer tokens of its three users."""
 
     server: str
+    """URL, such as http://127.0.0.1:6443."""
     tango_token: str = field(repr=False)
-    """Of Tango's own role: what the scheduler, agents and workers may do."""
+    """For scheduler, agents and workers; may do what deploy/rbac/tango.yaml grants."""
     kubelet_token: str = field(repr=False)
+    """For the virtual kubelet, in the group `system:nodes`."""
     admin_token: str = field(repr=False)
+    """For the user of the machine, in the group `system:masters`, which may do everything."""
 
 
 def token_file(cluster: str, access: ClusterAccess) -> str:
-    """The API server's static token file, CSV as kube-apiserver reads it: token, user, uid, "group,group"."""
+    """Text of an API server's static token file, in the CSV format of kube-apiserver: token,user,uid,"group1,group2".
+
+    Source: Kubernetes documentation, Authenticating, "Static token file".
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([access.tango_token, "tango", "tango", "tango:scheduler"])
@@ -34,7 +40,10 @@ def token_file(cluster: str, access: ClusterAccess) -> str:
 
 
 def kubeconfig(accesses: Mapping[str, ClusterAccess]) -> str:
-    """One kubeconfig, YAML, with contexts `<cluster>`, `<cluster>-kubelet` and `<cluster>-admin`; the first cluster is current."""
+    """Text of one kubeconfig (YAML) for all clusters, with the contexts `<cluster>`, `<cluster>-kubelet` and `<cluster>-admin` of each.
+
+    The current context is that of the first cluster.
+    """
     contexts, users = [], []
     for cluster, access in accesses.items():
         for name, token in (

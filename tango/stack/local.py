@@ -1,7 +1,7 @@
-"""One start of the whole local stack: folders and secrets, servers, schema, fleet, then every other process.
+"""The start and the stop of the whole local stack: folders and secrets, servers, schema, fleet, then every other process.
 
-The supervisor's loop runs in a thread of its own that lives from the first start to the last stop, so that a command line can
-wait for Ctrl-C, or go on working, beside it.
+The supervisor's asyncio loop runs in a thread that lives from the first start to the last stop. So the command's own thread can wait
+for Ctrl-C or go on working, and the parent-death signal, which is bound to the forking thread, is not sent too early (see `tether`).
 """
 
 from __future__ import annotations
@@ -43,12 +43,13 @@ T = TypeVar("T")
 DEFAULT_FLEET = "demo"
 FLOWER_USER = "tango"
 NODES_WITHIN_S = 30.0
+"""Seconds that a start waits for all nodes to be Ready, before it fails. Chosen, not measured."""
 INSTANCES_WITHIN_S = 8.0
-"""A fleet may be too small for its LC services; that must not keep it from starting."""
+"""Seconds that a start waits for an LC instance in every cluster, before it goes on without: a fleet may be too small for its services."""
 
 
 class LocalStack:
-    """The stack of one state folder. `start` once, then `stop`, which must be called however `start` ended."""
+    """The stack of one state folder. Call `start` once, and `stop` in any case, also when `start` raised."""
 
     def __init__(
         self,
@@ -59,7 +60,10 @@ class LocalStack:
         simulators: int = 0,
         progressed: Callable[[int, int], None] | None = None,
     ) -> None:
-        """Take the folder. Raises: UsageError if a stack runs there; ConfigError for a folder that is not ours to use."""
+        """Lock the state folder and draw its secrets. `progressed` is called as `Supervisor` says.
+
+        Raises: UsageError if a stack runs there; ConfigError if the folder belongs to somebody else or holds other files.
+        """
         require_linux()
         self._home = prepare_home(home)
         self._lock = HomeLock(home)
@@ -67,7 +71,7 @@ class LocalStack:
         self._simulators = simulators
         self._python_path = environment.get("PYTHONPATH", "")
         self._secrets = Credentials(home)
-        # A shell that took over `tango env` names this stack's own servers: these are no user's.
+        # After `eval "$(tango env)"` the variables name this stack's own servers; they must not count as servers of the user's own.
         self._user_database = self._foreign(environment.get("TANGO_DATABASE_URL", ""))
         self._user_broker = self._foreign(environment.get("TANGO_BROKER_URL", ""))
         self._postgres = None if self._user_database else PostgresServer(home, password=self._secrets["postgres"])
@@ -79,10 +83,15 @@ class LocalStack:
         self._thread.start()
 
     def start(self) -> StackInfo:
-        """Start everything and wait until all of it is ready. Raises: TangoError for a process that does not start."""
+        """Start everything and wait until all of it is ready.
+
+        Raises: TangoError for a process that does not start; DependencyError for a server of the user's own that does not answer, or
+        nodes that do not become Ready.
+        """
         if self._user_broker:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
+        # For the progress bar: four processes for each cluster (API server, kubelet, agent, worker) and scheduler, replayer, beat, flower.
         self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4 + self._simulators
         self._run(self._supervisor.start(self._servers()))
         database_url, reader_url, owner_url = self._prepare_database()
@@ -108,6 +117,7 @@ class LocalStack:
             flower_password=self._secrets["flower"],
             supervisor_pid=os.getpid(),
         )
+        # Commands can use the servers from here on; `tango up --detach` waits for `ready`, which the last step sets.
         write_stack(self._home, info)
         layout = Layout(
             home=self._home,
@@ -125,7 +135,7 @@ class LocalStack:
         return info
 
     def stop(self) -> None:
-        """Stop everything, dependants first, and give the folder back. Data and logs stay."""
+        """Stop all processes, those that depend on others first, and unlock the folder. Data and logs stay."""
         self._stopped.set()
         try:
             self._run(self._supervisor.stop())
@@ -139,7 +149,10 @@ class LocalStack:
             self._lock.release()
 
     def _await_nodes(self, database_url: str) -> None:
-        """Wait until every node is Ready, and a little for LC instances. Raises: DependencyError when nodes do not come."""
+        """Wait until every node is Ready, and up to `INSTANCES_WITHIN_S` for an LC instance in every cluster.
+
+        Raises: DependencyError if a node is not Ready after `NODES_WITHIN_S`. Returns early once `stop` was called.
+        """
         declared = sum(len(c.nodes) for c in self._fleet.clusters)
         wants_instances = any(s.service_class == ServiceClass.LC for s in self._fleet.services)
         database = Database(database_url)
@@ -172,7 +185,7 @@ class LocalStack:
             raise
 
     def _foreign(self, url: str) -> str:
-        """The URL, unless its password is one that this state folder has drawn."""
+        """The URL; empty if its password is one that this state folder has drawn, which means that the server is this stack's own."""
         return "" if url and (urlsplit(url).password or "") in self._secrets.drawn() else url
 
     def _servers(self) -> list[ProcessSpec]:
@@ -185,7 +198,7 @@ class LocalStack:
                     command=postgres.command,
                     prepare=postgres.prepare,
                     probe=postgres.is_ready,
-                    # Fast shutdown: sessions are ended, and the data needs no recovery.
+                    # SIGINT is PostgreSQL's fast shutdown: it ends the sessions and checkpoints, so the next start needs no recovery.
                     stop_signal=signal.SIGINT,
                     stop_within_s=4.0,
                 )
@@ -197,7 +210,11 @@ class LocalStack:
         return found
 
     def _prepare_database(self) -> tuple[str, str, str]:
-        """Roles and schema; URLs of the application, the reader and the owner. A user's own database is migrated as it is given."""
+        """Create roles and schema; return the URLs of the application, the reader and the owner.
+
+        A user's own database gets the schema under the role of its URL and no roles, so application and owner are the same there.
+        Raises: StoreUnavailable if it does not answer.
+        """
         if self._postgres is None:
             try:
                 migrate(self._user_database)
@@ -232,7 +249,10 @@ class LocalStack:
         )
 
     def _port(self, name: str, taken: set[int]) -> int:
-        """The port this process had last time if it is free, so that a kubeconfig or bookmark stays true; else another."""
+        """A port for the process `name`: its last one if that is free, so that a kubeconfig or a bookmark stays valid, else another.
+
+        `taken` holds the ports given out in this call of `start`, which nobody has bound yet; the port is added to it.
+        """
         note = private_folder(self._home / "data") / f"{name}.port"
         last = note.read_text() if note.exists() else ""
         port = free_port(int(last) if last.isdecimal() else 0)
@@ -255,7 +275,10 @@ class LocalStack:
         write_private(path, kubeconfig(accesses))
 
     def _put_fleet_in_force(self, path: Path, clusters: tuple[ClusterPlaces, ...]) -> None:
-        """Write the fleet; one with other nodes than the last starts with empty clusters, so that no old node or pod lingers."""
+        """Write the declaration of the fleet. If its clusters differ from those of the last start, the API servers' data is deleted.
+
+        Otherwise nodes and pods that the new fleet does not have would still be listed by the API servers.
+        """
         text = dump_fleet(self._fleet)
         if path.exists() and path.read_text() != text and load_fleet(path).clusters != self._fleet.clusters:
             for data in (self._home / "data").glob("apiserver-*"):
@@ -266,7 +289,7 @@ class LocalStack:
             private_folder(c.data)
 
     def _environment(self, info: StackInfo) -> dict[str, str]:
-        """What every process is told. One thread a numeric library: there are more processes than cores."""
+        """Environment variables of every process. Numeric libraries get one thread each, since there are more processes than cores."""
         root = str(Path(tango.__file__).parent.parent)
         return {
             "TANGO_HOME": str(self._home),
@@ -282,7 +305,7 @@ class LocalStack:
 
 
 def fleet_to_start(home: Path, named: str | None) -> Fleet:
-    """The fleet that was named, else the one in force in that folder, else the demo's. Raises: UsageError, ConfigError."""
+    """The named fleet, else the one of the last start in `home`, else the demo's. Raises: UsageError, ConfigError as `load_fleet`."""
     if named:
         return load_fleet(named)
     kept = home / "fleet.yaml"
@@ -290,7 +313,10 @@ def fleet_to_start(home: Path, named: str | None) -> Fleet:
 
 
 def prepare_home(home: Path) -> Path:
-    """Make the state folder, 0700; a folder that holds something else is neither used nor changed. Raises: ConfigError."""
+    """Create the state folder with mode 0700 and return it.
+
+    Raises: ConfigError, before anything is changed, for a folder of another user or one with other files that others may enter.
+    """
     try:
         return _prepared(home)
     except OSError as error:
@@ -310,6 +336,6 @@ def _prepared(home: Path) -> Path:
 
 
 def require_linux() -> None:
-    """Raises: UsageError elsewhere: children could not be tied to their supervisor, nor addressed one by one."""
+    """Raises: UsageError on any other system: the stack needs the parent-death signal and a loopback address for each pod."""
     if sys.platform != "linux":
         raise UsageError(f"the local stack runs on Linux; this is {sys.platform}")

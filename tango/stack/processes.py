@@ -1,4 +1,4 @@
-"""The table of a stack's processes: what each runs, after what, and how it is known to be ready. Pure; starts nothing."""
+"""The table of a stack's processes: the command of each, what must be ready before it, and its readiness check. Starts nothing."""
 
 from __future__ import annotations
 
@@ -13,40 +13,45 @@ from tango.stack.tether import tethered
 
 CELERY = (sys.executable, "-m", "celery", "-A", "workers.app")
 QUIET = ("--without-gossip", "--without-mingle", "-l", "warning")
-"""Workers do not talk to each other; a line per task would be most of the log."""
+"""Options of every Celery worker: no gossip and no sync between workers, which Tango does not use, and no log line for each task."""
 READY_FILE = "TANGO_READY_FILE"
-"""Environment variable: a process that is told a path makes that file when it can take work."""
+"""Environment variable with a path: the process creates that file when it can take work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessSpec:
-    """One process of a stack. It is ready when it is alive and everything named below holds."""
+    """One process of a stack.
+
+    It is ready when it is alive and each check that it names holds: its probe, its port, its ready file. One that names none is
+    ready once it has lived for half a second.
+    """
 
     name: str
     role: str
     command: Callable[[], Sequence[str]] = field(repr=False)
-    """Gives the tethered command; asked at every start, in the supervisor's thread."""
+    """Returns the tethered command; called at every start, in the supervisor's thread (see `tether`)."""
     after: tuple[str, ...] = ()
     """Processes that must be ready before this one starts."""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
     prepare: Callable[[], None] | None = None
-    """Run in a thread before every start; must bear being run again."""
+    """Called in a thread before every start, also before a restart, so it must be idempotent."""
     probe: Callable[[], bool] | None = None
-    """Asked in a thread until it says True."""
+    """Called in a thread every 0.1 s until it returns True; must return within seconds, since nothing else bounds it."""
     port: int = 0
-    """A loopback port that accepts connections."""
+    """A TCP port on 127.0.0.1 that accepts connections once the process is ready; 0: none."""
     ready_file: Path | None = None
+    """A file that the process creates when it is ready; deleted before every start."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_within_s: float = 2.0
-    """From the stop signal to SIGKILL."""
+    """Seconds from the stop signal to SIGKILL."""
     work_folder: Path = Path("/")
     layer: int = 0
-    """Processes of the highest layer are stopped first: 2 users of everything, 1 API servers, 0 database and broker."""
+    """Order of stopping, highest first: 2 for workers, agents, kubelets and the like, 1 for API servers, 0 for database and broker."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPlaces:
-    """Where one embedded cluster's API server listens and keeps its files."""
+    """One embedded cluster: the port of its API server on 127.0.0.1, its token file, and the folder of its data."""
 
     name: str
     port: int
@@ -56,7 +61,7 @@ class ClusterPlaces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
-    """What the table needs to know about a stack."""
+    """What the table of processes depends on: folders, clusters, ports, logins."""
 
     home: Path
     clusters: tuple[ClusterPlaces, ...]
@@ -66,13 +71,13 @@ class Layout:
     flower_login: str = field(repr=False)
     """user:password"""
     environment: Mapping[str, str] = field(repr=False)
-    """Of every process of the table."""
+    """Environment variables that every process of the table gets, over those of the supervisor."""
     simulators: int = 0
-    """Workers that compute cells of comparisons, each a process of its own."""
+    """Number of workers that compute cells of comparisons; each simulates one cell at a time."""
 
 
 def application_processes(layout: Layout) -> list[ProcessSpec]:
-    """Everything but the two servers, in the order of `tango status`. The servers must be ready before any of these."""
+    """All processes but database and broker, in the order of `tango status`. Those two must be ready before any of these start."""
     run = layout.home / "run"
 
     def spec(
@@ -103,7 +108,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
 
     def worker(name: str, role: str, queues: str, concurrency: int) -> ProcessSpec:
         options = ("-n", f"{name}@%h", "-Q", queues, "--pool", "threads", "--concurrency", str(concurrency), *QUIET)
-        # Longer than the rest: LC calls under way may still settle. What does not is fenced by its lease and runs again.
+        # Longer than other processes: LC calls in flight may still be settled. The lease of any other request expires, and it runs again.
         return spec(name, role, *CELERY, "worker", *options, ready_file=True, stop_within_s=5.0)
 
     def module(name: str, *arguments: str) -> tuple[str, ...]:
@@ -126,10 +131,11 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
     found.append(worker("scheduler", "scheduler worker", "control", 4))
     found.append(worker("replayer", "replay worker", "replay", 4))
     for name in ("simulator", *(f"simulator-{k}" for k in range(2, layout.simulators + 1)))[: layout.simulators]:
-        # One cell at a time in the worker's own process: a forked child would outlive a kill of its parent, and compute on.
+        # The pool `solo` computes in the worker's own process: a forked child would survive a SIGKILL of its parent and compute on.
         options = ("-n", f"{name}@%h", "-Q", "simulate", "--pool", "solo", *QUIET)
         found.append(spec(name, "simulation worker", *CELERY, "worker", *options, ready_file=True))
-    # Kept in memory: when a tick last ran does not matter after a restart, and the usual file of it is a pickle.
+    # The schedule is kept in memory: Celery's default scheduler stores the times of last runs in a pickle file, and Tango reads no
+    # pickles. Nothing is lost, since every periodic task may run once more after a restart.
     found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-S", "celery.beat:Scheduler", "-l", "warning"))
     flower = ("flower", "--address=127.0.0.1", f"--port={layout.flower_port}", "--read_only=True")
     login = {"FLOWER_BASIC_AUTH": layout.flower_login}

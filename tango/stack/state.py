@@ -1,7 +1,7 @@
-"""The state folder: where a stack keeps what other processes must know, and how they tell a live stack from a stale file.
+"""The state folder of a stack: its addresses, and the lock by which other processes tell a running stack from a stale file.
 
-The supervisor holds an exclusive lock on `run/lock` for its whole life. The kernel drops that lock however the supervisor ends,
-so a state file whose lock is free describes a stack that is gone.
+The supervisor holds an exclusive flock(2) on `run/lock` for its whole life. The kernel releases it however the supervisor ends, so a
+`stack.json` whose lock is free describes a stack that no longer runs.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ class StackInfo:
     """Addresses of a stack. It holds passwords: neither printed nor logged as a whole."""
 
     database_url: str = field(repr=False)
-    """Of the role `tango_app`."""
+    """URL under the role `tango_app`, which the processes use."""
     broker_url: str = field(repr=False)
     reader_url: str = field(default="", repr=False)
-    """Of the role `tango_reader`, which may only SELECT; empty on a user's own server."""
+    """URL under the role `tango_reader`, which may only SELECT; empty on a user's own server."""
     owner_url: str = field(default="", repr=False)
-    """Of the role that owns the schema."""
+    """URL under the role that owns the schema, for migrations."""
     kubeconfig: str = ""
+    """Path of the file with the contexts of all embedded clusters."""
     checkpoint: str = ""
     """Path of a BE network's checkpoint; empty: the one that is shipped."""
     fleet_file: str = ""
+    """Path of the declaration of the fleet in force."""
     flower_url: str = ""
     flower_user: str = ""
     flower_password: str = field(default="", repr=False)
     supervisor_pid: int = 0
     ready: bool = False
-    """Whether the start is over: all processes run and all nodes are Ready."""
+    """Whether the start has finished: all processes are ready and all nodes are Ready."""
 
 
 def state_home(env: Mapping[str, str]) -> Path:
@@ -52,9 +54,9 @@ def state_home(env: Mapping[str, str]) -> Path:
 
 
 def read_stack(home: Path) -> StackInfo | None:
-    """The stack that runs in `home`; None where none does, whatever a file left there says.
+    """Addresses of the stack that runs in `home`; None if none runs, even if a file of an earlier one is there.
 
-    Raises: ConfigError if a stack runs and its file cannot be understood.
+    Raises: ConfigError if a stack runs and its file cannot be parsed.
     """
     path = home / "stack.json"
     if not path.exists() or supervisor_pid(home) is None:
@@ -69,12 +71,12 @@ def read_stack(home: Path) -> StackInfo | None:
 
 
 def write_stack(home: Path, info: StackInfo) -> None:
-    """Publish a stack's addresses; only its user may read them."""
+    """Write a stack's addresses to `stack.json`, mode 0600, atomically."""
     write_private(home / "stack.json", json.dumps(asdict(info), indent=1))
 
 
 def supervisor_pid(home: Path) -> int | None:
-    """The process that holds the lock of `home`, or None."""
+    """Process id of the supervisor that holds the lock of `home`; None if nobody does; 0 while the holder has not written its id."""
     try:
         descriptor = os.open(home / "run" / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -91,13 +93,14 @@ def supervisor_pid(home: Path) -> int | None:
 
 
 class HomeLock:
-    """The supervisor's claim on a state folder, held until `release` or the end of the process."""
+    """Exclusive ownership of a state folder, held until `release` or the end of the process."""
 
     def __init__(self, home: Path) -> None:
         """Take the lock. Raises: UsageError if another supervisor holds it."""
         path = private_folder(home / "run") / "lock"
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # `supervisor_pid` takes a shared lock for microseconds; only what holds on is another supervisor.
+        # `supervisor_pid` of another process holds a shared lock for microseconds. Twenty tries within 0.2 s outlast it; a lock that is
+        # still held then belongs to a supervisor.
         for patience in reversed(range(20)):
             try:
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,19 +116,19 @@ class HomeLock:
         os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
-        """Let the next supervisor in."""
+        """Release the folder. Closing the descriptor drops the lock; the file stays, since deleting it would race with the next holder."""
         os.close(self._descriptor)
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder, and its missing parents, that nobody else may enter (0700); tighten it if it exists."""
+    """Create a folder of mode 0700 with its missing parents; an existing one gets that mode. Returns `path`."""
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.chmod(0o700)
     return path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 so that a reader sees the old text or the new, never a part."""
+    """Write a file of mode 0600 by writing a temporary one and renaming it: a reader sees the old text or the new, never a part."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

@@ -1,6 +1,6 @@
-"""Keeps the processes of a stack alive: starts each when those before it are ready, restarts, and stops in reverse order.
+"""Keeps the processes of a stack running: starts each when its predecessors are ready, restarts what ends, stops all in layers.
 
-What it knows stands in `run/status.json`, so that `tango status` needs no connection to it.
+The supervisor writes the state of every process to `run/status.json`, so that `tango status` reads a file and needs no connection.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ from tango.stack.processes import ProcessSpec
 from tango.stack.state import private_folder, write_private
 
 START_ATTEMPTS = 4
+"""Starts of a process that was not ready once, after which the whole start fails. Chosen, not measured."""
 START_WITHIN_S = 60.0
+"""Seconds that a process may take to its first readiness. Chosen, for a small machine where workers compile at their first start."""
 LOOK_AT_LOGS_EVERY_S = 5.0
+"""Seconds between two checks of the sizes of logs."""
 
 
 class Supervisor:
-    """Runs on one asyncio loop, in a thread that outlives it."""
+    """Runs the processes of one stack. All methods run on one asyncio loop, whose thread must outlive every child (see `tether`)."""
 
     def __init__(self, home: Path, *, progressed: Callable[[int, int], None] | None = None) -> None:
-        """`progressed` is told how many processes are ready, and of how many."""
+        """`progressed(ready, expected)` is called on the loop's thread at every change of a process's state."""
         self._home = home
         self._logs = private_folder(home / "logs")
         self._status = private_folder(home / "run") / "status.json"
@@ -39,7 +42,7 @@ class Supervisor:
     async def start(
         self, specs: Sequence[ProcessSpec], *, attempts: int = START_ATTEMPTS, within_s: float = START_WITHIN_S
     ) -> None:
-        """Start processes and wait until all of these are ready; what they run `after` may have been started earlier.
+        """Start processes and wait until all of them are ready. Their predecessors (`after`) may come from an earlier call.
 
         Raises: TangoError naming a process that does not start, with the end of its log. The others keep running: call `stop`.
         """
@@ -56,6 +59,7 @@ class Supervisor:
         ready = asyncio.create_task(self._all_ready([spec.name for spec in specs]))
         watched = {ready, *(self._tasks[spec.name] for spec in specs)}
         try:
+            # Ten seconds more than each process has, so that a process that fails in time is reported with its own reason.
             await asyncio.wait_for(self._first_failure_or(ready, watched), within_s + 10.0)
         except NeverReadyError as failed:
             raise start_error(failed, self._children[failed.name].log_tail()) from failed
@@ -67,7 +71,7 @@ class Supervisor:
             ready.cancel()
 
     async def stop(self) -> None:
-        """Stop everything, dependants first; what does not end in its time is killed. Never raises for a process that is gone."""
+        """Stop all processes, highest layer first; one that does not end within its `stop_within_s` gets SIGKILL. Idempotent."""
         self._stopping = True
         if self._log_keeper is not None:
             self._log_keeper.cancel()
@@ -76,13 +80,13 @@ class Supervisor:
             tasks = [self._tasks[name] for name in names if name in self._tasks]
             for name in names:
                 if name in self._tasks and not self._children[name].pid:
-                    # It may still wait for those before it, which will never come.
+                    # It has not been started and may wait for a predecessor that will never be ready.
                     self._tasks[name].cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         self._status.unlink(missing_ok=True)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a process: name, role, pid, state, restarts."""
+        """The rows of `tango status`: name, role, pid (None if it does not run), state, restarts since the start."""
         return [
             {"name": name, "role": child.spec.role, "pid": child.pid, "state": child.state.value, "restarts": child.restarts}
             for name, child in self._children.items()
@@ -119,13 +123,13 @@ class Supervisor:
 
 
 def stop_order(specs: Sequence[ProcessSpec]) -> list[list[str]]:
-    """Names in groups to stop one after the other, the highest layer first."""
+    """Names of processes in groups, highest layer first. A group is stopped when the one before it has ended."""
     layers = sorted({spec.layer for spec in specs}, reverse=True)
     return [[spec.name for spec in specs if spec.layer == layer] for layer in layers]
 
 
 def read_status(home: Path) -> dict[str, Any]:
-    """What a supervisor last wrote: `expected` and `processes`; empty where there is none."""
+    """The status that a supervisor last wrote: `expected` (number of processes) and `processes` (rows); 0 and [] without a file."""
     try:
         found: dict[str, Any] = json.loads((home / "run" / "status.json").read_text())
     except (OSError, ValueError):

@@ -1,7 +1,8 @@
-"""Ties a process to its supervisor: run as a script, it arranges to be killed with its parent, then becomes the command.
+"""Ties a child process to its supervisor by Linux's parent-death signal, prctl(2) PR_SET_PDEATHSIG.
 
-The kernel sends the death signal when the thread that forked ends, so whoever starts children must do so from a thread that
-lives as long as the supervisor. Run with `python -I -S`: no import but the standard library's, about 20 ms.
+Run as a script, this module sets the signal for its own process and then executes the command in its place. The kernel sends the
+signal when the *thread* that forked ends, so children must be started from a thread that lives as long as the supervisor. Run with
+`python -I -S` and with the standard library alone, this costs about 20 ms a start.
 """
 
 from __future__ import annotations
@@ -14,15 +15,21 @@ import sys
 from collections.abc import Sequence
 
 PR_SET_PDEATHSIG = 1
+"""Number of the prctl operation, from <linux/prctl.h>."""
 
 
 def tethered(command: Sequence[str], *, death_signal: signal.Signals = signal.SIGKILL, user: str = "") -> list[str]:
-    """The command that runs `command` tied to this process; as `user` if one is named, which only root may ask for."""
+    """The command line that runs `command` so that it gets `death_signal` when this process dies.
+
+    With `user` the command runs under that account, which only root may ask for.
+    """
     return [sys.executable, "-I", "-S", __file__, str(os.getpid()), str(int(death_signal)), user, *command]
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Become the command, in this order: drop rights (which clears the death signal), set the signal, check the parent, exec."""
+    """Execute the command in place of this process; `arguments` are those of `tethered`. Raises: OSError if prctl fails."""
+    # The order matters: setuid clears the death signal, so rights are dropped first; and a parent that died before the signal was
+    # set will never trigger it, so the parent is checked after.
     parent, death_signal, user, *command = arguments
     if user:
         entry = pwd.getpwnam(user)
@@ -33,7 +40,6 @@ def main(arguments: Sequence[str]) -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
     if os.getppid() != int(parent):
-        # The supervisor died before the signal was set.
         sys.exit(1)
     os.execvp(command[0], command)
 
