@@ -1,1 +1,1 @@
-"""Kubernetes: a raw JSON client on the official library, a watch-fed cache, the gateway and the cluster agent."""
+"""Kubernetes: a client for one API server, a watch-fed cache (informer), the gateway to all clusters, and the cluster agent."""

@@ -1,9 +1,8 @@
-"""Calls to one Kubernetes API server: authentication by the official client, raw JSON for speed.
+"""A client for one Kubernetes API server: authentication by the official library, objects as plain JSON.
 
-The official library loads the kubeconfig, builds the TLS context and refreshes tokens; the typed models are left out, because they
-take tens of seconds for thousands of pods. Short calls go over `http_exchange`, watches over aiohttp. Every answer is read to its
-end, so that its connection returns to the pool; every call has a timeout; what may be repeated is repeated with jittered backoff and a
-cap.
+The official library loads the kubeconfig, builds the TLS context and refreshes tokens. Its typed models are not used, because they take
+tens of seconds for thousands of pods. Short calls go over `http_exchange`, watches over aiohttp, which streams. Every call has a
+timeout, and what may be retried is retried with jittered exponential backoff under a cap.
 """
 
 from __future__ import annotations
@@ -42,11 +41,15 @@ STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 
 PAGE = 500
+"""Objects in one page of a list, kubectl's own default."""
 WATCH_S = 60
-"""A watch is opened anew this often: a connection that died in silence is noticed at the latest then."""
+"""Seconds after which the server is asked to end a watch, so that a connection that died in silence is noticed."""
 WATCH_GRACE_S = 10.0
+"""Seconds after that in which the server must have ended it before the client gives the connection up."""
 MAX_ANSWER_BYTES = 256 * 2**20
+"""Longest response to a short call; a page of 500 pods has a few MiB, so this only bounds memory against a faulty server."""
 RETRIED = frozenset({429, 500, 503, 504})
+"""Statuses that are retried: overload, and failures that need not repeat. All others are refusals of the call itself."""
 _BY_STATUS: dict[int, type[ClusterError]] = {
     400: Invalid,
     401: Forbidden,
@@ -59,7 +62,7 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
 
 
 class KubeClient:
-    """One API server. Make it on the loop that uses it; `close` it there."""
+    """A client of one API server, bound to the running asyncio loop; use it and `close` it there."""
 
     def __init__(self, api: official.ApiClient, settings: KubeSettings, *, cluster: str) -> None:
         self.cluster = cluster
@@ -74,14 +77,17 @@ class KubeClient:
 
     @classmethod
     async def from_kubeconfig(cls, path: str, context: str, settings: KubeSettings, *, cluster: str = "") -> Self:
-        """A client for a context of a kubeconfig. Raises: ConfigError if the file or the context is wrong."""
+        """A client for a context of a kubeconfig; `cluster` is its name in messages. Raises: ConfigError for a wrong file or context.
+
+        Nothing is called yet, so a server that is down is noticed by the first request.
+        """
         configuration = official.Configuration()
         try:
             await official_config.load_kube_config(
                 config_file=path, context=context, client_configuration=configuration, persist_config=False
             )
             api = official.ApiClient(configuration)
-        # A malformed file shows itself in the library as any of these.
+        # The library does not validate the file: what is malformed surfaces as any of these, depending on where.
         except (
             official_config.ConfigException,
             yaml.YAMLError,
@@ -101,7 +107,7 @@ class KubeClient:
         await self.close()
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close all connections; calls and watches in flight fail."""
         self._connections.close()
         await self._session.close()
         await self._api.close()
@@ -109,10 +115,11 @@ class KubeClient:
     async def request(
         self, method: str, path: str, *, body: Any = None, query: dict[str, str] | None = None, content_type: str | None = None
     ) -> JSON:
-        """One call; the JSON of its answer.
+        """Make one call, with retries, and return the JSON of its response ({} without a body).
 
-        429, 500, 503, 504 and lost connections are repeated; whoever POSTs must therefore take 409 for a possible echo of itself.
-        Raises: the errors of `tango.errors.ClusterError` by status; ClusterUnavailable when the repeats are used up.
+        Statuses in `RETRIED` and lost connections are retried, every method alike. A POST may therefore have succeeded in an earlier
+        attempt whose answer was lost, so its caller must treat 409 as possibly its own doing.
+        Raises: a kind of ClusterError by status; ClusterUnavailable when the attempts are used up; Throttled if the last one was a 429.
         """
         data = None if body is None else orjson.dumps(body)
         attempts = self._settings.attempts
@@ -155,7 +162,10 @@ class KubeClient:
         return found if isinstance(found, dict) else {"items": found}
 
     async def list(self, path: str, **query: str) -> tuple[list[JSON], str]:
-        """All objects of a collection, page by page, and the resource version to watch from."""
+        """(objects, resource version to watch from) of a collection; `query` may hold selectors.
+
+        It is read in pages, all of which the server answers from one snapshot. Raises: Gone if that expires before the last page.
+        """
         items: list[JSON] = []
         token = ""
         while True:
@@ -168,9 +178,9 @@ class KubeClient:
     async def watch(
         self, path: str, *, resource_version: str, query: Mapping[str, str], timeout_s: int = WATCH_S
     ) -> AsyncIterator[JSON]:
-        """Events since a resource version, bookmarks included, until the server ends the stream.
+        """Watch events after a resource version, bookmarks included, until the server ends the stream after `timeout_s`.
 
-        Raises: Gone on 410, by status or inside the stream; ClusterUnavailable when the connection breaks.
+        Raises: Gone for 410, which comes as a status or as an ERROR event; ClusterUnavailable if the connection breaks.
         """
         parameters = {
             **query,
@@ -193,7 +203,7 @@ class KubeClient:
                     if event["type"] == "ERROR":
                         raise self._refusal(event["object"].get("code", 500), orjson.dumps(event["object"]), "WATCH", path)
                     yield event
-        # ValueError: a line cut off in its middle, or one longer than the buffer.
+        # ValueError: a line that was cut off, or one longer than aiohttp's buffer.
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ClusterUnavailable(
                 f"the watch of {path} at {self.cluster} broke ({type(error).__name__}: {error})", cluster=self.cluster
@@ -203,7 +213,7 @@ class KubeClient:
         headers = {"Accept": "application/json", "User-Agent": "tango"}
         if content_type:
             headers["Content-Type"] = content_type
-        # Through the official client, so that expiring tokens are refreshed.
+        # Asked for every call, because the official client refreshes tokens that are about to expire.
         try:
             await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
         except official_config.ConfigException as error:
@@ -240,7 +250,7 @@ class KubeClient:
 
 
 def _place(base: str, tls: ssl.SSLContext | None) -> tuple[Origin, str, str]:
-    """Where a server's URL points, its `Host`, and the path that stands before all of its own."""
+    """(origin, value of the Host header, path prefix of every call) of a server's URL."""
     url = urlsplit(base)
     secure = url.scheme == "https"
     origin = Origin(url.hostname or "localhost", url.port or (443 if secure else 80), tls if secure else None)

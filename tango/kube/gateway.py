@@ -1,7 +1,8 @@
-"""What the scheduler does to clusters: implements `tango.ports.ClusterGateway`.
+"""Calls that the scheduler makes to clusters: implements `tango.ports.ClusterGateway`.
 
-A synchronous face over one event loop in a thread of its own, with one client per cluster; the calls of a batch run side by side,
-each failing for itself. Every effect can meet an earlier copy of itself: pods are named after request and epoch.
+The methods are synchronous; behind them one asyncio loop runs in a thread of its own, with one client for each cluster. The calls of a
+batch run concurrently and fail one by one. Every call may be a repetition of one that succeeded without an answer, so every effect is
+idempotent: a pod is named after its request and epoch, and a binding or deletion names the pod's uid.
 """
 
 from __future__ import annotations
@@ -39,13 +40,17 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 RESIZE_TIMEOUT_S = 3.0
+"""Seconds to wait for a kubelet to carry out a resize; after that it is recorded as deferred. Chosen, not measured."""
 RESIZE_POLL_S = 0.02
+"""Seconds between two reads of a pod that is being resized; a deferred resize is read every 0.2 s, since it waits for other pods."""
 GONE_TIMEOUT_S = 5.0
+"""Seconds to wait until a deleted pod is gone from the API server."""
 CALL_TIMEOUT_S = 20.0
-"""One placement, resize, eviction or deletion with all its calls and their repeats: a silent cluster holds up no more than this."""
+"""Seconds for one placement, resize, eviction or deletion, with all its calls and retries: the most that a silent cluster costs."""
 BATCH_TIMEOUT_S = 60.0
+"""Seconds for a whole batch. Never reached while `CALL_TIMEOUT_S` holds, so it means that the loop itself hangs."""
 DECLARED_MAX_AGE_S = 1.0
-"""Images and credentials are read again when older than this, since services and clusters change while we run."""
+"""Seconds after which images and credentials are read from the store again; services and clusters may change during a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +61,10 @@ class _Connection:
 
 
 class KubernetesGateway:
-    """Calls to all joined clusters.
+    """Calls to all joined clusters; its methods may be called from any thread.
 
-    `credentials(cluster)` gives (kubeconfig path, context), `services()` what is declared; both are asked again from time to time.
+    `credentials(cluster)` returns (path of the kubeconfig, context) and `services()` the declared services. Both are called again when
+    their last result is older than `DECLARED_MAX_AGE_S`; while the store does not answer, the last result is used.
     """
 
     def __init__(
@@ -80,7 +86,7 @@ class KubernetesGateway:
         self._thread.start()
 
     def close(self) -> None:
-        """Drop all connections and stop the loop."""
+        """Close all connections and stop the loop; calls in flight fail."""
 
         async def close() -> None:
             for connection in self._connections.values():
@@ -91,25 +97,40 @@ class KubernetesGateway:
         self._thread.join(timeout=5)
 
     def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
-        """Create and bind one pod a placement."""
+        """Create and bind one pod for each placement; return the error of each, None for success.
+
+        Raises: Dependency errors only if no image is known because the store never answered.
+        """
         self._read_images({p.service for p in placements})
         found = self._each([self._run_be_pod(p) for p in placements], [p.cluster for p in placements])
         return {p: f if isinstance(f, Exception) else None for p, f in zip(placements, found, strict=True)}
 
     def resize(self, resizes: Sequence[Resize]) -> list[ScalingRecord]:
-        """Resize instances in place; tell what became of each."""
+        """Resize instances in place and return one record for each, in the order of `resizes`.
+
+        Outcomes: `done`, `deferred` (not carried out in time, the kubelet may still do it), `infeasible`, `error`.
+        """
         found = self._each([self._resize(r) for r in resizes], [r.cluster for r in resizes])
         return [
             f if isinstance(f, ScalingRecord) else _resize_record(r, "error", str(f)) for r, f in zip(resizes, found, strict=True)
         ]
 
     def evict(self, evictions: Sequence[Eviction]) -> list[ScalingRecord]:
-        """Evict BE pods; a refused budget is an outcome."""
+        """Evict BE pods and return one record for each, in the order of `evictions`.
+
+        Outcomes: `done` (also if the pod was gone), `deferred` (a PodDisruptionBudget refused it for now), `error`.
+        """
         found = self._each([self._evict(e) for e in evictions], [e.cluster for e in evictions])
-        return [f if isinstance(f, ScalingRecord) else _evict_record(e, "error") for e, f in zip(evictions, found, strict=True)]
+        records = []
+        for eviction, outcome in zip(evictions, found, strict=True):
+            if not isinstance(outcome, ScalingRecord):  # beyond its time: the cluster is silent
+                log.warning("eviction_failed", pod=eviction.pod, error=str(outcome))
+                outcome = _evict_record(eviction, "error")
+            records.append(outcome)
+        return records
 
     def delete_pods(self, pods: Sequence[tuple[str, str]]) -> None:
-        """Delete (cluster, pod) with grace 0."""
+        """Delete pods, given as (cluster, name), without a grace period. Failures are logged; the agent deletes what is left."""
         for found in self._each([self._delete(cluster, pod) for cluster, pod in pods], [cluster for cluster, _ in pods]):
             if isinstance(found, Exception):
                 log.warning("pod_not_deleted", error=str(found))
@@ -121,7 +142,7 @@ class KubernetesGateway:
         if image is None:
             raise Invalid(f"pod {placement.pod}: no service {placement.service!r} is declared", cluster=placement.cluster)
         client = await self._client(placement.cluster)
-        # A pod of an older epoch must be gone before this one is made, or one request could run twice.
+        # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created.
         for epoch in range(1, placement.epoch):
             await self._delete_and_wait(client, placement.pod.rsplit("-e", 1)[0] + f"-e{epoch}")
         manifest = be_pod(placement, image=image)
@@ -130,7 +151,8 @@ class KubernetesGateway:
         except Conflict:
             pod = await client.request("GET", f"{self._pods}/{placement.pod}")
             labels = pod["metadata"].get("labels") or {}
-            # An admission webhook may add labels of its own; ours decide.
+            # The name is taken: by our own earlier call whose answer was lost if the labels agree, else by somebody else's pod. An
+            # admission webhook may have added labels, so ours need only be among them.
             if not manifest["metadata"]["labels"].items() <= labels.items() or "deletionTimestamp" in pod["metadata"]:
                 raise
         if pod["spec"].get("nodeName") == placement.node:
@@ -139,12 +161,13 @@ class KubernetesGateway:
         try:
             await client.request("POST", f"{path}/binding", body=binding(placement.pod, uid, placement.node))
         except Conflict:
-            # A lost reply: bound as asked, and still the same pod, is success.
+            # Bound already. It is success if an earlier call bound this very pod (same uid) to this node and its answer was lost.
             now = await client.request("GET", path)
             if now["metadata"]["uid"] != uid or now["spec"].get("nodeName") != placement.node:
                 raise
         except ClusterError:
-            # Refused for good: the request goes elsewhere, so what was made for it goes too. Should this fail, the agent finds it.
+            # Refused for good: the request will be placed elsewhere, so its unbound pod is deleted. If this fails too, the agent deletes
+            # the pod later, because its epoch is not the current one.
             with contextlib.suppress(ClusterError, ClusterUnavailable):
                 await client.request("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": uid}})
             raise
@@ -309,9 +332,10 @@ def _evict_record(eviction: Eviction, outcome: str, *, actuation_ms: float | Non
 
 
 def _resize_state(pod: JSON, resize: Resize) -> str:
-    """`done`, `pending`, `deferred`, `infeasible` or `error`, from conditions and the container's actual resources.
+    """State of a resize: `done`, `pending`, `deferred`, `infeasible` or `error`, from the pod's conditions and actual resources.
 
-    A condition of an older generation speaks of an older resize and says nothing of this one.
+    A condition whose `observedGeneration` is older than the pod's generation belongs to an earlier resize and is ignored.
+    Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers"; KEP-1287.
     """
     status, generation = pod.get("status") or {}, pod["metadata"].get("generation", 0)
     for condition in status.get("conditions") or []:
@@ -325,7 +349,7 @@ def _resize_state(pod: JSON, resize: Resize) -> str:
         return "pending"
     actual = (status.get("containerStatuses") or [{}])[0].get("resources") or {}
     wanted = (("limits", resize.cpu_limit_after_millicores), ("requests", resize.cpu_request_after_millicores))
-    # A CPU quota is a multiple of 10 ms in 100 ms, so that the kubelet rounds.
+    # Within 10 millicores: runc's systemd driver rounds a CPU quota up to whole per cents, and the kubelet reports what it read back.
     reached = [
         cpu is not None and abs(cpu_millicores(cpu) - millicores) <= 10
         for kind, millicores in wanted

@@ -1,9 +1,9 @@
-"""Short HTTP/1.1 exchanges on kept connections: asyncio's protocols, with httptools (llhttp) as the parser.
+"""A small HTTP/1.1 client with connection reuse: asyncio's protocols, with httptools (llhttp) as the parser.
 
-What Tango sends by the thousand are exchanges of a few hundred bytes: an LC request to a pod, a pod to an API server. On these a general
-client spends several times what they need (figures in docs/decisions/0010-http-exchanges.md). This does just what both need: one
-request and its whole answer, a deadline, kept connections, TLS. Nothing is sent twice and no redirect is followed: what a failure means
-is for the caller to say.
+Tango sends thousands of exchanges of a few hundred bytes: LC requests to pods, objects to API servers. A general client spends several
+times the CPU that these need (figures in docs/decisions/0010-http-exchanges.md). This one has only what both uses need: one request and
+its whole answer, a deadline, a pool of connections, TLS. It never retries and follows no redirect, because only the caller knows
+whether a request may be sent twice.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import httptools
 
 
 class Origin(NamedTuple):
-    """Where to connect; `tls` None means plain HTTP."""
+    """Address of a server; `tls` None means plain HTTP."""
 
     host: str
     port: int
@@ -25,7 +25,7 @@ class Origin(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A whole answer; header names in lower case."""
+    """A complete response; header names are in lower case."""
 
     status: int
     headers: dict[bytes, bytes]
@@ -34,11 +34,15 @@ class Answer(NamedTuple):
 
 
 class ConnectFailed(OSError):
-    """No connection came about, so nothing was sent."""
+    """No connection could be opened, so nothing was sent and the request may safely be sent again."""
 
 
 class HttpConnections:
-    """Kept connections to any number of origins. Make it on the loop that uses it; as many are open as calls are under way."""
+    """A pool of connections to any number of origins, bound to the running asyncio loop.
+
+    A connection carries one exchange at a time (no pipelining), so it opens as many as there are exchanges in flight; callers bound
+    that number.
+    """
 
     def __init__(self, *, connect_timeout_s: float, max_answer_bytes: int) -> None:
         self._loop = asyncio.get_running_loop()
@@ -48,9 +52,10 @@ class HttpConnections:
         self._open: set[_Connection] = set()
 
     async def exchange(self, origin: Origin, request: bytes, *, timeout_s: float) -> Answer:
-        """Send one request, head and body, and read its answer to the end.
+        """Send one request, given as head and body in one, and return its complete response.
 
-        Raises: ConnectFailed; TimeoutError after `timeout_s` in all; another OSError when the connection breaks or what comes is no HTTP.
+        `timeout_s` bounds connecting, sending and receiving together. Raises: ConnectFailed; TimeoutError; another OSError if the
+        connection breaks, the response is not HTTP or it is longer than `max_answer_bytes`.
         """
         deadline_s = self._loop.time() + timeout_s
         idle = self._idle[origin]
@@ -58,7 +63,7 @@ class HttpConnections:
         return await connection.exchange(request, deadline_s)
 
     def close(self) -> None:
-        """Drop all connections; what is under way fails."""
+        """Close all connections at once; exchanges in flight fail."""
         for connection in list(self._open):
             connection.abort()
 
@@ -70,12 +75,12 @@ class HttpConnections:
             async with asyncio.timeout(min(self._connect_timeout_s, timeout_s)):
                 _, connection = await self._loop.create_connection(made, origin.host, origin.port, ssl=origin.tls)
                 return connection
-        except OSError as error:  # TimeoutError and what TLS refuses are such
+        except OSError as error:  # includes TimeoutError and ssl.SSLError
             raise ConnectFailed(f"{type(error).__name__}: {error}" if str(error) else "no connection in time") from error
 
 
 class _Connection(asyncio.Protocol):
-    """One connection; one exchange at a time."""
+    """One connection of the pool; carries one exchange at a time."""
 
     __slots__ = ("_answer", "_body", "_bytes", "_headers", "_idle", "_loop", "_max_bytes", "_open", "_parser", "_transport")
 
@@ -85,7 +90,7 @@ class _Connection(asyncio.Protocol):
         self._loop = loop
         self._open = open_connections
         self._idle = idle
-        """Those of the same origin that wait for work; this one adds and removes itself."""
+        """Idle connections of the same origin, shared with the pool; this one adds and removes itself."""
         self._max_bytes = max_bytes
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -95,7 +100,10 @@ class _Connection(asyncio.Protocol):
         self._bytes = 0
 
     async def exchange(self, request: bytes, deadline_s: float) -> Answer:
-        """Send a request and wait for the whole answer. Raises: TimeoutError at `deadline_s`; OSError when the connection breaks."""
+        """Send a request and wait for the whole response; `deadline_s` is a time of the loop's clock.
+
+        Raises: TimeoutError at the deadline; OSError if the connection breaks. In both cases the connection is closed.
+        """
         self._answer, self._headers, self._body, self._bytes = self._loop.create_future(), {}, [], 0
         if self._transport is None:
             raise ConnectionResetError("the connection was closed")
@@ -103,7 +111,8 @@ class _Connection(asyncio.Protocol):
         self._transport.write(request)
         try:
             answer = await self._answer
-        except BaseException:  # late, cut off or given up: what may still come belongs to nobody
+        # Late, broken or cancelled: a response may still arrive on this connection, and must not be taken for that of the next request.
+        except BaseException:
             self.abort()
             raise
         finally:
@@ -116,7 +125,7 @@ class _Connection(asyncio.Protocol):
         return answer
 
     def abort(self) -> None:
-        """Drop the connection at once."""
+        """Close the connection at once."""
         self._idle.discard(self)
         if self._transport is not None:
             self._transport.abort()
@@ -124,19 +133,19 @@ class _Connection(asyncio.Protocol):
     # ---- asyncio -------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Open."""
+        """Called by asyncio once the connection is open."""
         self._transport = transport  # type: ignore[assignment]
         self._open.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Closed by either side."""
+        """Called by asyncio once either side has closed the connection; an exchange in flight fails."""
         self._transport = None
         self._open.discard(self)
         self._idle.discard(self)
         self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the connection was closed"))
 
     def data_received(self, data: bytes) -> None:
-        """Some of an answer."""
+        """Called by asyncio with the next bytes of a response."""
         self._bytes += len(data)
         if self._answer is None or self._bytes > self._max_bytes:
             self._broken("more was sent than an answer")
@@ -157,15 +166,15 @@ class _Connection(asyncio.Protocol):
     # ---- httptools -----------------------------------------------------------------------------------------------------
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header."""
+        """Called by the parser for each header."""
         self._headers[name.lower()] = value
 
     def on_body(self, body: bytes) -> None:
-        """Some of the body."""
+        """Called by the parser for each part of the body."""
         self._body.append(body)
 
     def on_message_complete(self) -> None:
-        """The answer is whole; an interim one (1xx) is not the answer."""
+        """Called by the parser at the end of a response. Interim responses (1xx) are skipped, as RFC 9110, section 15.2, asks."""
         status = self._parser.get_status_code()
         if status >= 200 and self._answer is not None and not self._answer.done():
             self._answer.set_result(Answer(status, self._headers, b"".join(self._body), self._parser.should_keep_alive()))

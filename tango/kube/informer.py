@@ -1,4 +1,7 @@
-"""A watch-fed cache of one collection: list, then watch, and list again where the watch cannot go on."""
+"""A watch-fed cache of one collection of an API server: list, then watch, and list again (relist) after a 410.
+
+Source: Kubernetes documentation, Kubernetes API Concepts, "Efficient detection of changes".
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,19 @@ from tango.kube.api_client import JSON, KubeClient
 log = structlog.get_logger(__name__)
 
 BACKOFF_BASE_S = 0.1
+"""Seconds before the first retry of a list or a watch; doubled with each failure in a row."""
 BACKOFF_CAP_S = 5.0
+"""Longest pause between two tries, seconds: the most by which the cache lags after an API server is back. Chosen, not measured."""
 SHORT_WATCH_S = 0.5
+"""A watch that ends within so many seconds counts as a failure, although the server ended it in order."""
 
 
 class Informer:
-    """Objects by name, as the server last told. `on_event(type, object)` is called for every change, `DELETED` included.
+    """The objects of one collection by name, kept current by a watch.
 
-    A broken connection goes on from the last resource version seen, so that every change in between is told. Only where the server
-    has forgotten that version (410) the collection is listed again; objects that went meanwhile are then told as `DELETED`.
+    `on_event(type, object)` is called for every change; types are `ADDED`, `MODIFIED` and `DELETED`. After a broken connection the
+    watch resumes from the last resource version seen, so no change is missed. If the server no longer knows that version (410 Gone),
+    the collection is listed again, and objects that have vanished meanwhile are reported as `DELETED` with their last known state.
     """
 
     def __init__(self, client: KubeClient, path: str, *, on_event: Callable[[str, JSON], None] | None = None, **query: str) -> None:
@@ -36,21 +43,24 @@ class Informer:
         """Resource version to watch from; empty: list first."""
         self._failures = 0
         self.objects: dict[str, JSON] = {}
+        """By name; read-only for users of this class."""
         self.relists = 0
+        """Lists so far, the first one included."""
 
     async def synced(self) -> None:
-        """Wait for the first list."""
+        """Wait until the first list is complete. Waits without limit while the API server does not answer: callers set the deadline."""
         await self._synced.wait()
 
     async def run(self) -> None:
-        """Follow the collection until cancelled."""
+        """Follow the collection until cancelled. Errors of the API server are retried with backoff; only a ConfigError is raised."""
         while True:
             try:
                 if not self.version:
                     await self._relist()
                 begin_s = time.monotonic()
                 await self._follow()
-                if time.monotonic() - begin_s < SHORT_WATCH_S:  # something between us and the server ends every stream at once
+                # A proxy that ends every stream at once would otherwise have us open watches in a tight loop.
+                if time.monotonic() - begin_s < SHORT_WATCH_S:
                     await self._back_off()
             except Gone:
                 log.info("watch_expired", cluster=self._client.cluster, path=self._path)
@@ -72,6 +82,7 @@ class Informer:
         self.relists += 1
         fresh = {item["metadata"]["name"]: item for item in items}
         for name, gone in list(self.objects.items()):
+            # Another uid: deleted and created again under the same name while nobody watched.
             if name not in fresh or fresh[name]["metadata"]["uid"] != gone["metadata"]["uid"]:
                 del self.objects[name]
                 self._on_event("DELETED", gone)
@@ -93,5 +104,7 @@ class Informer:
                 else:
                     self.objects[name] = item
                 self._on_event(kind, item)
+            # Moved on after the event was handled, so that a failure in `on_event` repeats the event rather than losing it. Bookmarks
+            # move it on too: in a quiet collection the version would otherwise grow old enough to be answered with 410.
             self.version = item["metadata"]["resourceVersion"]
             self._failures = 0

@@ -1,4 +1,4 @@
-"""LC requests over HTTP to the pod address of an instance: implements `tango.ports.InstanceCalls`."""
+"""LC requests over HTTP to an instance's pod address: implements `tango.ports.InstanceCalls`."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from tango.kube.http_exchange import HttpConnections, Origin
 from tango.ports import Served
 
 CONNECT_TIMEOUT_S = 2.0
+"""Seconds to open a connection to a pod; a pod that takes longer is down or behind a dropped packet. Chosen, not measured."""
 MAX_ANSWER_BYTES = 64 * 1024
-"""Ours are a hundred bytes; more is no answer to an LC request."""
+"""Longest response that is read. An instance's has some hundred bytes and no body, so a longer one comes from something else."""
 
 
 class HttpInstanceCalls:
-    """Calls instances by the protocol of docs/ARCHITECTURE.md, "LC requests over HTTP". Make it on the loop that uses it."""
+    """Calls instances by the protocol of docs/ARCHITECTURE.md, "LC requests over HTTP"; bound to the running asyncio loop."""
 
     def __init__(self) -> None:
         self._connections = HttpConnections(connect_timeout_s=CONNECT_TIMEOUT_S, max_answer_bytes=MAX_ANSWER_BYTES)
 
     async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
-        """Send one request and wait for its answer; the connection then waits for the next one."""
+        """Send one request and wait for its response. It is sent once: whether it may run again is decided by its epoch, not here.
+
+        Raises: InstanceFailed with a reason: timed out, refused (any status but 200), or unreachable.
+        """
         request = (
             f"POST /v1/work HTTP/1.1\r\nHost: {instance.pod_ip}:{instance.port}\r\nContent-Length: 0\r\n"
             f"Tango-Request: {work.run_id}/{work.request_id}/{work.epoch}\r\nTango-Instance: {instance.pod}\r\n"
@@ -50,7 +54,7 @@ class HttpInstanceCalls:
             raise self._unreachable(instance, error) from error
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close all connections; calls in flight fail."""
         self._connections.close()
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Looks a cluster over before it is joined: what it can do, and what we may do there. Changes nothing but the namespace."""
+"""Checks before a cluster is joined: its version, Tango's permissions there, and its metrics. Creates the namespace, nothing else."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from tango.settings import KubeSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterFacts:
-    """What was found."""
+    """What the checks found."""
 
     nodes: int
+    """Number of nodes, ready or not."""
     namespace_made: bool
+    """Whether the namespace was missing and has been created."""
 
 
 async def look_over(name: str, *, kubeconfig: str, context: str, settings: KubeSettings) -> ClusterFacts:
-    """Check that Tango can work there, and make its namespace.
+    """Check that Tango can use a cluster, and create its namespace if it is missing.
 
-    Raises: ConfigError for a kubeconfig or context that is wrong, a server without `pods/resize`, or a permission that is missing
-    (all that are missing are named); ClusterUnavailable when the server does not answer.
+    Raises: ConfigError for a wrong kubeconfig or context, a server without `pods/resize`, or missing permissions, all of which are
+    named; ClusterUnavailable if the server does not answer.
     """
     async with await KubeClient.from_kubeconfig(kubeconfig, context, settings, cluster=name) as client:
         resources = (await client.request("GET", "/api/v1")).get("resources") or []
@@ -50,6 +52,7 @@ async def look_over(name: str, *, kubeconfig: str, context: str, settings: KubeS
 
 
 async def _namespace(client: KubeClient, namespace: str) -> bool:
+    """Create the namespace; return False if it exists, which is enough where the context may not create any."""
     try:
         await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
     except Conflict:
@@ -67,7 +70,10 @@ async def _namespace(client: KubeClient, namespace: str) -> bool:
 
 
 async def _may(client: KubeClient, method: str, path: str, body: object) -> bool:
-    """Whether a call is allowed; that it is refused for another reason means that it is."""
+    """Whether a call is allowed. A refusal for another reason (404, 409, 422) comes after authorization, so it means yes.
+
+    Asking by dry runs needs no permission of its own, as a SelfSubjectAccessReview might.
+    """
     path, _, query = path.partition("?")
     key, _, value = query.partition("=")
     try:

@@ -1,4 +1,8 @@
-"""Pods as Tango makes them: always Burstable, so that `pods/resize` can move CPU in place (KEP-1287)."""
+"""Manifests of the objects that Tango creates: BE pods, LC instances, bindings.
+
+Every pod is of QoS class Burstable. A resize in place must not change the class (KEP-1287), and in Guaranteed request and limit would
+have to stay equal, while re-assurance moves them apart. Memory request and limit are equal: memory is never resized.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ from tango.domain.services import Service
 from tango.kube.api_client import JSON
 
 SCHEDULER = "tango"
+"""`schedulerName` of every pod, so that the cluster's own scheduler leaves it alone."""
 MANAGED = {"app.kubernetes.io/managed-by": "tango"}
+"""Label of every pod that Tango created, and may therefore delete."""
 
 
 def be_pod(placement: Placement, *, image: str) -> JSON:
-    """The pod of one BE request and epoch."""
+    """Manifest of the pod for one epoch of a BE request. It never restarts: a further try is a new epoch with a new pod."""
     p = placement
     labels = {
         **MANAGED,
@@ -40,7 +46,7 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
 
 
 def lc_instance(service: Service, node: str, k: int) -> JSON:
-    """The k-th instance of an LC service on a node, at its declared size."""
+    """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size."""
     labels = {**MANAGED, "tango/class": "lc", "tango/service": service.name}
     memory = format_mib(service.instance_memory_mib)
     container = {
@@ -66,12 +72,12 @@ def lc_instance(service: Service, node: str, k: int) -> JSON:
 
 
 def instance_name(service: str, node: str, k: int) -> str:
-    """`lc-<service>-<node>-<k>`."""
+    """Pod name of an LC instance, `lc-<service>-<node>-<k>`."""
     return f"lc-{service}-{node}-{k}"
 
 
 def binding(pod: str, uid: str, node: str) -> JSON:
-    """A binding that holds for this very pod and no later one of its name."""
+    """Body of a call to `pods/binding`. The uid makes the server refuse it (409) for a later pod of the same name."""
     return {
         "apiVersion": "v1",
         "kind": "Binding",
