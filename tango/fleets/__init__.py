@@ -1,8 +1,8 @@
-"""Fleet and service files: YAML read strictly, so that a typing error is met before anything starts.
+"""Fleet and service files: YAML that is validated strictly, so that a typing error is found before anything starts.
 
-`catalog` knows the built-in fleets, `declarations` turns a document into domain values and back (`clusters`: nodes and links),
-`recipes` expands a large fleet, `fitting` refuses services that no node can hold, `yaml_document` reads YAML with the place of every
-value.
+`catalog` finds built-in fleets and reads files; `declarations` converts documents to domain values and back, `clusters` those keys that
+declare nodes and links; `recipes` generates large fleets; `fitting` refuses services that no node can hold; `yaml_document` reads YAML
+and keeps the line of every value for messages.
 """
 
 from tango.fleets.catalog import fleet_names, load_fleet, load_services, parse_fleet

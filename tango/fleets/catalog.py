@@ -1,4 +1,4 @@
-"""Finds fleets by name or path and reads service files."""
+"""Finding fleets by name or path, and reading files of services."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _DATA = resources.files("tango.fleets") / "data"
 
 
 def fleet_names() -> tuple[str, ...]:
-    """The built-in fleets, by name."""
+    """Names of the built-in fleets, sorted."""
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in _DATA.iterdir() if entry.name.endswith(".yaml")))
 
 
 def load_fleet(name_or_path: str | Path, *, must_fit: bool = True) -> Fleet:
-    """A built-in fleet by name, or the one a YAML file declares (anything with a `/`, or that ends in .yaml or .yml).
+    """A built-in fleet by name, or the one that a YAML file declares. A text with a `/`, or that ends in .yaml or .yml, is a path.
 
-    `must_fit` as in `parse_fleet`.
-    Raises: UsageError for an unknown name, which lists the known ones; ConfigError for a file that is wrong.
+    `must_fit` is explained at `parse_fleet`.
+    Raises: UsageError for an unknown name, with the known ones; ConfigError for a file that cannot be read or has a mistake.
     """
     given = str(name_or_path)
     if isinstance(name_or_path, str) and "/" not in given and not given.endswith((".yaml", ".yml")):
@@ -38,9 +38,9 @@ def load_fleet(name_or_path: str | Path, *, must_fit: bool = True) -> Fleet:
 
 
 def load_services(path: str | Path) -> tuple[Service, ...]:
-    """The services of a file with one or more `kind: Service` documents, or of all .yaml and .yml files of a folder, by name.
+    """The services, sorted by name, of a file with one or more `kind: Service` documents, or of all YAML files of a folder.
 
-    Raises: ConfigError for a file that is wrong, holds none, or a name declared twice.
+    Raises: ConfigError for a file that cannot be read, has a mistake or no document, and for a name that is declared twice.
     """
     path = Path(path)
     files = sorted(p for p in path.iterdir() if p.suffix in (".yaml", ".yml")) if path.is_dir() else [path]
@@ -57,10 +57,11 @@ def load_services(path: str | Path) -> tuple[Service, ...]:
 
 
 def parse_fleet(text: str, file: str, *, must_fit: bool = True) -> Fleet:
-    """The one fleet that a text declares; `file` names it in messages.
+    """The one fleet that a YAML text declares; `file` is its name in messages.
 
-    `must_fit=False` is for a fleet in force, whose services and nodes may have changed since it was accepted.
-    Raises: ConfigError for a text that is wrong.
+    With `must_fit` a service that no node can hold is refused. False is for a fleet that was accepted before: its services and nodes
+    may have been changed since, and it must still load.
+    Raises: ConfigError with file, line, what was found and what was expected.
     """
     found = documents(text, file)
     if len(found) != 1:

@@ -1,4 +1,4 @@
-"""Fleet and service documents (`apiVersion: tango/v1`) to domain values and back."""
+"""Conversion of fleet and service documents (`apiVersion: tango/v1`) to domain values and back."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
 API_VERSION = "tango/v1"
 
 MAX_WORK_S = 1e6
+"""Largest mean work of a service, CPU-seconds: eleven days on a core."""
 
+# libyaml's dumper if PyYAML was built with it; it saves 0.4 s for a fleet of 10,000 nodes.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-"""libyaml's where PyYAML has it: 0.4 s less for 10,000 nodes."""
 
 _SERVICE_READERS: Readers = {
     "image": YamlValue.text,
@@ -46,9 +47,9 @@ _MODEL_READERS: Readers = {
 
 
 def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
-    """The fleet that a `kind: Fleet` document declares, with its hash; with `must_fit` a service that no node can hold is refused.
+    """The fleet that a `kind: Fleet` document declares, with its `source_hash`; `must_fit` is explained at `catalog.parse_fleet`.
 
-    Raises: ConfigError naming file, line, key, found and expected.
+    Raises: ConfigError with file, line, key, what was found and what was expected.
     """
     name, spec = _head(document, "Fleet")
     clusters = clusters_of(spec)
@@ -75,7 +76,7 @@ def service_of(document: YamlValue) -> Service:
 
 
 def hash_of(fleet: Fleet) -> str:
-    """SHA-256 over the effective declaration (defaults included, comments and layout not), so equal fleets have equal hashes."""
+    """SHA-256 (hexadecimal) over the fleet's values, defaults included; comments, layout and order of keys do not change it."""
     values = dataclasses.asdict(dataclasses.replace(fleet, source_hash=""))
     if not fleet.links:
         del values["links"]  # as before there were links, so that the hashes in earlier results stay true
@@ -83,7 +84,7 @@ def hash_of(fleet: Fleet) -> str:
 
 
 def declaration_of(fleet: Fleet) -> dict[str, object]:
-    """The effective declaration as plain values, every node and default written out."""
+    """The fleet as a `kind: Fleet` document of plain values, with every node and every default written out."""
     spec = {
         **_model_of(fleet),
         "clusters": [{**dataclasses.asdict(c), "nodes": [dataclasses.asdict(n) for n in c.nodes]} for c in fleet.clusters],
@@ -93,12 +94,12 @@ def declaration_of(fleet: Fleet) -> dict[str, object]:
 
 
 def dump_fleet(fleet: Fleet) -> str:
-    """A `kind: Fleet` document that reads back as the same fleet, hash included."""
+    """The fleet as YAML text; `catalog.parse_fleet` reads the same fleet from it, hash included."""
     return _dump([declaration_of(fleet)])
 
 
 def dump_recipe(name: str, recipe: FleetRecipe, like: Fleet) -> str:
-    """A short `kind: Fleet` document: clusters by recipe; network, model and services as another fleet has them."""
+    """A `kind: Fleet` document with a recipe in place of its clusters; network, model and services are those of `like`."""
     generate = {key: value for key, value in dataclasses.asdict(recipe).items() if value is not None}
     generate["machines"] = [dataclasses.asdict(machine) for machine in recipe.machines]
     without_links = dataclasses.replace(like, links=())
@@ -106,7 +107,7 @@ def dump_recipe(name: str, recipe: FleetRecipe, like: Fleet) -> str:
 
 
 def dump_services(services: Sequence[Service]) -> str:
-    """One `kind: Service` document a service."""
+    """YAML text with one `kind: Service` document for each service."""
     return _dump([_document("Service", s.name, _service_spec(s)) for s in services])
 
 
@@ -123,7 +124,7 @@ def _head(document: YamlValue, kind: str) -> tuple[str, YamlMapping]:
 
 
 def _services(spec: YamlMapping) -> dict[Service, YamlMapping]:
-    """The services, each with where it stands."""
+    """The services of a fleet, each with the mapping that declares it, for messages."""
     names = Names("service")
     items = spec.required("services", lambda v: [item.mapping() for item in v.items()])
     return {_service(item.required("name", lambda v: names.once(v, YamlValue.label)), item): item for item in items}

@@ -1,4 +1,4 @@
-"""Refuses services whose pods no node of the fleet can hold: their requests would wait for ever."""
+"""A check that every service's pod fits on some node of the fleet; requests of one that does not would wait for ever."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ from tango.fleets.yaml_document import YamlMapping
 
 
 def refuse_unfit(service: Service, declared: YamlMapping, fleet: Fleet) -> None:
-    """Raises: ConfigError, with the line of the figure that is too large, if no node has the CPU and the memory of one pod."""
+    """Raises: ConfigError if no node has the CPU request and the memory of one pod of the service, with the line of that figure.
+
+    An empty node is assumed: whether several services fit together is for dispatch and placement to see.
+    """
     is_lc = service.service_class is ServiceClass.LC
     memory_key = "instance_memory_mib" if is_lc else "memory_mib"
     memory_mib = service.instance_memory_mib if is_lc else service.memory_mib

@@ -1,8 +1,8 @@
-"""Large fleets by recipe: how many clusters and nodes, which machines, how large an area, and a seed.
+"""Large fleets from a recipe: numbers of clusters and nodes, types of machines, an area and a seed.
 
-A recipe stands in a fleet file in place of its clusters and expands to the same clusters on every machine and with every version of
-NumPy: only the raw words of the counter-based generator Philox are used, whose stream is fixed, while the methods of
-`numpy.random.Generator` may change (NEP 19).
+A fleet file may have a recipe in place of a list of clusters. It gives the same clusters on every machine and with every version of
+NumPy: only raw words of the counter-based generator Philox are used, whose stream is fixed, while the methods of
+`numpy.random.Generator` may change their streams (NEP 19).
 """
 
 from __future__ import annotations
@@ -17,38 +17,41 @@ from numpy.typing import NDArray
 from tango.domain.fleet import Cluster, Node
 from tango.errors import ConfigError
 
+# Second half of Philox's key. Each purpose has a stream of its own, so that a change of one (more nodes) does not move another (sites).
 _SIZES, _X, _Y, _MACHINES, _ORDER = range(5)
-"""Second half of the key: each purpose draws for itself, so that more nodes do not move the sites."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineType:
-    """A kind of node and how common it is."""
+    """A type of node and its share of a fleet."""
 
     share: float
-    """In proportion to the shares of the other types; they need not add up to 1."""
+    """Weight relative to the other types' shares; they need not add up to 1."""
     cpu_millicores: int
     memory_mib: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRecipe:
-    """What a generated fleet has.
+    """The parameters of a generated fleet.
 
-    Raises: ConfigError if there is no type of machine, or no fleet with that many nodes in clusters of these sizes.
+    Raises: ConfigError if there is no type of machine, or if clusters of these sizes cannot add up to `nodes`.
     """
 
     clusters: int
+    """Number of clusters."""
     nodes_min: int
-    """Nodes of the smallest cluster; sizes are drawn evenly from here to `nodes_max`."""
+    """Least number of nodes of a cluster; the number is drawn uniformly from here to `nodes_max`."""
     nodes_max: int
+    """Greatest number of nodes of a cluster, inclusive."""
     nodes: int | None = None
-    """Nodes of the whole fleet, exactly; as drawn where None."""
+    """Exact number of nodes of the fleet; None: the sum of what is drawn."""
     area_km: float
-    """Side of the square in which the sites are drawn evenly."""
+    """Side of the square in which the sites are drawn uniformly."""
     seed: int
+    """Below 2**64; equal seeds give equal fleets."""
     machines: tuple[MachineType, ...]
-    """Types of machine: their shares are kept exactly over the fleet, which node is which is drawn."""
+    """Types of machine. Their numbers follow the shares exactly, by largest remainders; which node is of which type is drawn."""
 
     def __post_init__(self) -> None:
         if not self.machines:
@@ -64,7 +67,7 @@ class FleetRecipe:
 
 
 def expand(recipe: FleetRecipe) -> tuple[Cluster, ...]:
-    """The clusters of a recipe. Names are padded with zeros, so that they sort in the order in which they stand."""
+    """The clusters of a recipe. Numbers in names are padded with zeros, so that sorting by name keeps the order."""
     sizes = _sizes(recipe)
     machines = _machines(recipe, sum(sizes))
     sites = zip(_positions_km(recipe, _X), _positions_km(recipe, _Y), strict=True)
@@ -84,7 +87,7 @@ def _cluster(name: str, size: int, machines: Iterator[MachineType], site: tuple[
 
 
 def _sizes(recipe: FleetRecipe) -> list[int]:
-    """Nodes of each cluster: drawn evenly, then one more or less each, in a drawn order, until the total is met."""
+    """Number of nodes of each cluster: drawn uniformly, then changed by one at a time, in a drawn order, until the total is met."""
     low, high = recipe.nodes_min, recipe.nodes_max
     sizes = [low + int(u * (high - low + 1)) for u in _uniform(recipe.seed, _SIZES, recipe.clusters)]
     missing = 0 if recipe.nodes is None else recipe.nodes - sum(sizes)
@@ -99,7 +102,7 @@ def _sizes(recipe: FleetRecipe) -> list[int]:
 
 
 def _machines(recipe: FleetRecipe, nodes: int) -> Iterator[MachineType]:
-    """The machine of each node: as many of each type as its share asks for (largest remainders), in a drawn order."""
+    """The machine type of each node: numbers by share with the method of largest remainders (Hamilton), dealt in a drawn order."""
     total = math.fsum(machine.share for machine in recipe.machines)
     asked = [machine.share / total * nodes for machine in recipe.machines]
     counts = [int(a) for a in asked]
@@ -111,12 +114,12 @@ def _machines(recipe: FleetRecipe, nodes: int) -> Iterator[MachineType]:
 
 
 def _positions_km(recipe: FleetRecipe, axis: int) -> list[float]:
-    """Coordinates of the sites, in steps of 100 m."""
+    """Coordinates of the sites on one axis, (clusters,), rounded to 0.1 km."""
     return [round(u * recipe.area_km, 1) for u in _uniform(recipe.seed, axis, recipe.clusters)]
 
 
 def _uniform(seed: int, purpose: int, n: int) -> list[float]:
-    """Numbers in [0, 1) of 53 bits."""
+    """`n` uniform numbers in [0, 1) with 53 bits each, as many as a double's mantissa holds."""
     drawn: list[float] = ((_words(seed, purpose, n) >> np.uint64(11)) * 2.0**-53).tolist()
     return drawn
 

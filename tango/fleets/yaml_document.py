@@ -1,7 +1,7 @@
-"""YAML with the place of every value, so that a refusal can name file, line, key, found and expected.
+"""A strict YAML reader that keeps the line of every value, so that a refusal names file, line, key, found and expected.
 
-The plain loaders of PyYAML forget where a value stood, keep the last of two equal keys and take any type. This one composes
-nodes and reads each key once, by a stated type; what was not read is an unknown key.
+PyYAML's loaders lose the lines, keep the last of two equal keys and accept any type. This reader composes YAML nodes and reads each key
+by a stated type; keys that no code has asked for are refused as unknown.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from tango.errors import ConfigError
 T = TypeVar("T")
 
 MAX_BYTES = 4 << 20
-"""A declaration is read by people; anything larger is a wrong file."""
+"""Longest declaration, bytes. A fleet of 10,000 nodes written out has 0.8 MB; anything larger is another kind of file."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader in Python: libyaml's composes six times faster, but overruns the stack where values are nested deeply."""
+    """PyYAML's safe loader in Python. libyaml's is six times faster, but crashes on deeply nested input by overrunning the C stack."""
 
 
 @dataclass(frozen=True, slots=True)
 class YamlValue:
-    """One value of a document and where it stands."""
+    """One value of a document, with its file and its key path such as `spec.clusters[0].name`."""
 
     file: str
     key: str
@@ -44,15 +44,15 @@ class YamlValue:
 
     @property
     def line(self) -> int:
-        """1-based."""
+        """The value's line in the file, 1-based."""
         return int(self.node.start_mark.line) + 1
 
     def refuse(self, expected: str, *, found: str | None = None) -> NoReturn:
-        """Raise ConfigError with file, line, key, found and expected."""
+        """Raises: ConfigError with file, line, key, what was found (the value itself if `found` is None) and `expected`."""
         raise ConfigError(f"{self.where}: {self.key or 'document'} is {found or self._found()}, expected {expected}")
 
     def scalar(self) -> object:
-        """The plain Python value of a scalar by YAML 1.1 rules; None for anything else."""
+        """The Python value of a scalar by the rules of YAML 1.1; None for a list or a mapping."""
         if not isinstance(self.node, yaml.ScalarNode):
             return None
         loader = _Loader("")
@@ -64,49 +64,49 @@ class YamlValue:
             loader.dispose()
 
     def text(self) -> str:
-        """A non-empty string."""
+        """A non-empty string. This and the other readers below raise ConfigError for any other value."""
         value = self.scalar()
         if not isinstance(value, str) or not value:
             self.refuse("a non-empty string")
         return value
 
     def label(self) -> str:
-        """A name that Kubernetes takes as a label value and in a pod name (RFC 1123 label)."""
+        """A name that Kubernetes accepts as a label value and inside a pod name: an RFC 1123 label."""
         value = self.scalar()
         if not isinstance(value, str) or not _LABEL.fullmatch(value):
             self.refuse("a name of lower case letters, digits and '-' with at most 63 characters")
         return value
 
     def subdomain(self) -> str:
-        """A node name as Kubernetes takes it (RFC 1123 subdomain)."""
+        """A name that Kubernetes accepts for a node: an RFC 1123 subdomain."""
         value = self.scalar()
         if not isinstance(value, str) or not _SUBDOMAIN.fullmatch(value):
             self.refuse("a name of lower case letters, digits, '-' and '.' with at most 253 characters")
         return value
 
     def integer(self, low: int, high: int) -> int:
-        """A whole number in low..high."""
+        """A whole number from `low` to `high`, both included."""
         value = self.scalar()
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             self.refuse(f"a whole number from {low} to {high}")
         return value
 
     def number(self, low: float, high: float) -> float:
-        """A finite number in low..high."""
+        """A finite number from `low` to `high`, both included."""
         value = self.scalar()
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or not low <= value <= high:
             self.refuse(f"a number from {low:g} to {high:g}")
         return float(value)
 
     def one_of(self, *choices: str) -> str:
-        """One of the given words."""
+        """One of the given texts."""
         value = self.scalar()
         if not isinstance(value, str) or value not in choices:
             self.refuse(" or ".join(choices))
         return value
 
     def items(self) -> Iterator[YamlValue]:
-        """The items of a list, keys numbered from 0."""
+        """The items of a list; their key paths are numbered from 0."""
         if not isinstance(self.node, yaml.SequenceNode):
             self.refuse("a list")
         for index, node in enumerate(self.node.value):
@@ -136,14 +136,14 @@ class YamlValue:
 
 @dataclass(slots=True)
 class YamlMapping:
-    """A mapping whose keys are read one by one; `close` refuses those nobody asked for."""
+    """A mapping whose keys are read one by one; `close` then refuses the keys that were not asked for."""
 
     owner: YamlValue
     values: dict[str, YamlValue]
     asked: list[str] = field(default_factory=list)
 
     def required(self, key: str, read: Callable[[YamlValue], T]) -> T:
-        """The value of a key that must be there."""
+        """The value of a key, read by `read`. Raises: ConfigError if the key is missing."""
         self.asked.append(key)
         if key not in self.values:
             name = f"{self.owner.key}.{key}" if self.owner.key else key
@@ -151,41 +151,41 @@ class YamlMapping:
         return read(self.values[key])
 
     def optional(self, key: str, read: Callable[[YamlValue], T], default: T) -> T:
-        """The value of a key, or `default` where it is absent."""
+        """The value of a key, or `default` if the key is missing."""
         self.asked.append(key)
         return read(self.values[key]) if key in self.values else default
 
     def given(self, readers: Readers) -> dict[str, object]:
-        """The keys among `readers` that are there, read."""
+        """The values of those keys among `readers` that are present."""
         self.asked.extend(readers)
         return {key: read(self.values[key]) for key, read in readers.items() if key in self.values}
 
     def fields(self, readers: Readers) -> dict[str, object]:
-        """The keys among `readers` that are there, read; any other key is refused."""
+        """The values of those keys among `readers` that are present. Raises: ConfigError for any other key."""
         values = self.given(readers)
         self.close()
         return values
 
     def close(self) -> None:
-        """Raises: ConfigError for the first key that was never asked for; the message lists the known ones."""
+        """Raises: ConfigError for the first key that was not asked for, with the list of known keys."""
         for key, value in self.values.items():
             if key not in self.asked:
                 raise ConfigError(f"{value.where}: {value.key} is an unknown key, expected one of: {', '.join(sorted(self.asked))}")
 
 
 Readers = dict[str, Callable[[YamlValue], object]]
-"""How each of some keys is read."""
+"""By key: the function that reads its value."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names of one kind and the lines that have them, to refuse the second where it stands."""
+    """Names of one kind (such as node) with their lines, to refuse a name that is used twice."""
 
     kind: str
     lines: dict[str, int] = field(default_factory=dict)
 
     def once(self, value: YamlValue, read: Callable[[YamlValue], str]) -> str:
-        """The name as read. Raises: ConfigError if it was met before, naming both lines."""
+        """The name, read by `read`. Raises: ConfigError if it was used before, with both lines."""
         name = read(value)
         if name in self.lines:
             value.refuse(f"a {self.kind} name of its own", found=f"{name!r}, the name in line {self.lines[name]}")
@@ -194,9 +194,9 @@ class Names:
 
 
 def documents(text: str, file: str) -> list[YamlValue]:
-    """The non-empty documents of a YAML text.
+    """The non-empty documents of a YAML text; `file` is its name in messages.
 
-    Raises: ConfigError if it is not YAML or too large.
+    Raises: ConfigError if it is not YAML, nested too deeply or longer than `MAX_BYTES`.
     """
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{file} has {len(text)} characters, expected at most {MAX_BYTES}")
