@@ -1,1 +1,1 @@
-"""Yardsticks: what Tango does, measured beside something well known in the same run, because machines differ and drift."""
+"""Benchmarks. Each measures Tango beside something well known in the same run, because machines differ and drift over the day."""

@@ -1,8 +1,8 @@
-"""Raw Celery at its best: how many no-op tasks per second, one message each, go through the same broker on this machine.
+"""The yardstick of `tango bench live`: no-op tasks per second, one message each, that plain Celery puts through the same broker.
 
-Two ways are measured and the faster counts: workers drain a queue that was filled before they are looked at, and workers
-consume while a publisher fills the queue beside them (end to end, as Tango's own figure is). Both with the prefork and the
-threads pool, default prefetch, early acknowledgement, no events, and as many worker processes as Tango has cluster workers.
+Two rates are measured and the higher one counts: workers drain a queue that was filled before (drain), and workers consume while a
+publisher fills the queue (end to end, as Tango's own figure is taken). Both are measured with the prefork and the threads pool, default
+prefetch, early acknowledgement, no events, and as many worker processes as Tango has cluster workers.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from dataclasses import dataclass
 import redis
 
 from tango.bench import noop_app
+from tango.bench.waiting import wait_until
 
 LIST_KEY = f"tango-bench.{noop_app.QUEUE}"
+"""Redis list that holds the queue's messages: Celery's key prefix and the queue's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CeleryRates:
-    """Tasks per second of one pool."""
+    """Tasks per second of one kind of worker pool."""
 
     pool: str
     drain_per_s: float
-    """Filled queue, no publisher beside."""
+    """From a queue that was filled before, without a publisher that takes CPU."""
     end_to_end_per_s: float
     """From the first publish to the last task consumed."""
 
@@ -37,7 +39,10 @@ class CeleryRates:
 def measure(
     broker_url: str, *, workers: int, tasks: int = 6000, pools: tuple[str, ...] = ("prefork", "threads")
 ) -> list[CeleryRates]:
-    """Rates of each pool with `workers` worker processes of concurrency 1 (prefork) or 4 (threads)."""
+    """Rates of each pool with `workers` worker processes of concurrency 1 (prefork) or 4 (threads), over `tasks` tasks.
+
+    Raises: TangoError if the workers do not consume the tasks in time.
+    """
     os.environ["TANGO_BENCH_BROKER_URL"] = broker_url
     noop_app.app.conf.broker_url = broker_url
     client = redis.Redis.from_url(broker_url)
@@ -45,7 +50,7 @@ def measure(
 
 
 def best(rates: list[CeleryRates]) -> tuple[str, float]:
-    """The fastest way and its tasks per second."""
+    """(name, tasks per second) of the highest rate."""
     ways = [(f"raw Celery, {r.pool}, drain", r.drain_per_s) for r in rates]
     ways += [(f"raw Celery, {r.pool}, end to end", r.end_to_end_per_s) for r in rates]
     return max(ways, key=lambda way: way[1])
@@ -64,8 +69,9 @@ def _measure_pool(client: redis.Redis, broker_url: str, pool: str, workers: int,
     _publish(tasks)
     with _workers(broker_url, pool, workers):
         mark = tasks - tasks // 6
-        while client.llen(LIST_KEY) > mark:
-            time.sleep(0.005)
+        wait_until(
+            lambda: client.llen(LIST_KEY) <= mark, timeout_s=60, failure="the yardstick's Celery workers took no tasks within 60 s"
+        )
         begin, left = time.perf_counter(), client.llen(LIST_KEY)
         _wait_empty(client, timeout_s=180)
         drain = left / (time.perf_counter() - begin)
@@ -80,12 +86,12 @@ def _publish(tasks: int) -> None:
 
 
 def _wait_empty(client: redis.Redis, *, timeout_s: float) -> None:
-    """Wait until nothing is queued or delivered and not acknowledged."""
-    deadline = time.monotonic() + timeout_s
-    while client.llen(LIST_KEY) or client.hlen("tango-bench.unacked"):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"the yardstick's workers did not empty {LIST_KEY} within {timeout_s:.0f} s")
-        time.sleep(0.005)
+    """Wait until no message is queued, nor delivered without an acknowledgement. Raises: TangoError after `timeout_s`."""
+    wait_until(
+        lambda: not client.llen(LIST_KEY) and not client.hlen("tango-bench.unacked"),
+        timeout_s=timeout_s,
+        failure=f"the yardstick's Celery workers did not empty {LIST_KEY} within {timeout_s:.0f} s",
+    )
 
 
 def _clear(client: redis.Redis) -> None:

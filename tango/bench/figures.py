@@ -1,4 +1,4 @@
-"""The one form in which every benchmark reports."""
+"""The form in which every benchmark returns its results."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured value, beside a yardstick measured in the same run where there is one."""
+    """One measured value, with the yardstick that was measured in the same run if there is one."""
 
     name: str
     value: float
     unit: str
+    """Of both values, such as `1/s`."""
     yardstick: str = ""
+    """What the other value is; empty: there is none."""
     yardstick_value: float | None = None
 
     def as_row(self) -> dict[str, object]:
-        """Keys: `name value unit yardstick yardstick_value ratio`."""
+        """The figure under the keys of `tango bench -o json`: `name value unit yardstick yardstick_value ratio`.
+
+        Numbers are rounded to four digits; `ratio` is value / yardstick_value.
+        """
         ratio = self.value / self.yardstick_value if self.yardstick_value else None
         return {
             "name": self.name,

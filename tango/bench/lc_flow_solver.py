@@ -1,4 +1,4 @@
-"""The LC dispatch flow stated for OR-tools: the yardstick of the closed form, and the way for graphs that are no tree."""
+"""LC dispatch as a min-cost flow for OR-tools: the yardstick of the closed form in `tango.scheduling.lc_dispatch`."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ except ImportError as missing:
     ) from missing
 
 MICRO = 1_000_000
+"""OR-tools takes whole costs: seconds are rounded to microseconds."""
 
 
 def solve_dispatch(terrain: Terrain, belief: Belief, entry: int, service: int, count: int, budget_s: float) -> tuple[int, float]:
-    """(requests that can meet the target, their least total expected completion in seconds) for `count` equal requests.
+    """(requests that can meet the target, least sum of their expected completion times in seconds) for `count` equal requests.
 
-    Vertices: source, clusters, sink. A node has one unit arc per request it could take, at rising cost, from its cluster; the arcs of a
-    cluster share its link. Of each cluster only the cheapest `count` units can be in an optimum, so the others are left out. Costs are
-    rounded to microseconds.
+    `entry` and `service` are rows of the terrain; `budget_s` is the target. The graph has a source, the clusters and a sink. An arc from
+    source to cluster has the capacity of the link; each request that a node could take is an arc of capacity 1 from its cluster to the
+    sink, whose cost is the expected completion if the node takes that many. These costs rise, so the flow fills them in order.
+    Raises: ArithmeticError if the solver finds no optimum, which a feasible flow of 0 excludes.
     """
     links = link_capacity(terrain, entry, service)
     clusters = len(links)
     cost_s = unit_times_s(terrain, belief, entry, service, count, budget_s)
     node, _ = np.nonzero(np.isfinite(cost_s))
     cost = np.rint(cost_s[np.isfinite(cost_s)] * MICRO).astype(np.int64)
-    # Not all units that meet the budget can be used: no more than `count` in all, and the links let any of the cheapest through.
+    # Where the links let everything through, an optimum uses only the `count` cheapest arcs; leaving out the others saves most of the time.
     if np.all(links >= count) and len(cost) > count:
         kept = np.argpartition(cost, count - 1)[:count]
         node, cost = node[kept], cost[kept]
@@ -51,9 +53,9 @@ def solve_dispatch(terrain: Terrain, belief: Belief, entry: int, service: int, c
 
 
 def link_capacity(terrain: Terrain, entry: int, service: int) -> NDArray[np.float64]:
-    """(c,) whole requests whose payload each link carries within the target; infinity at home."""
+    """(clusters,) whole requests whose payload the link from `entry` carries within the target; infinity for `entry` itself."""
     transfer_s = terrain.payload_kib[service] * terrain.s_per_kib[entry]
     with np.errstate(divide="ignore"):
-        # The same comparison as the closed form makes, so that a quotient just below a whole number counts as in it.
+        # With the closed form's tolerance of 1e-9, so that both count a quotient just below a whole number as that number.
         capacity = np.floor(terrain.target_s[service] / transfer_s + 1e-9)
     return np.asarray(capacity)

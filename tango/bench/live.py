@@ -1,29 +1,31 @@
-"""`tango bench live`: requests per second that Tango sustains from submit to recorded result, beside raw Celery on the same broker.
+"""`tango bench live`: requests per second that Tango sustains from submit to recorded result, beside plain Celery on the same broker.
 
-The load is pattern `p3`, nine LC requests of 2 ms to one BE pod of 50 ms, on a fleet that is far from busy, so that what is measured is
-Tango. A rate is sustained when every request succeeds and the last result is recorded within `MOST_LAG_S` of the last arrival. The
-search rises by half until a rate is not sustained, then halves the gap.
+The load is pattern `p3` with nine LC requests of 2 ms to one BE pod of 50 ms, on a fleet that is far from busy, so that Tango and not
+the fleet is measured. A rate is sustained if every request succeeds and the last result is recorded within `MOST_LAG_S` of the last
+arrival. The search raises the rate by half until one is not sustained, then bisects.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tango.bench import celery_yardstick
 from tango.bench.figures import Figure
 from tango.bench.process_cpu import CpuMeter
+from tango.bench.waiting import wait_until
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.stores import Stores
 from tango.control.submit import submit_run
 from tango.domain.runs import NewRun
-from tango.errors import StoreError
+from tango.errors import TangoError
 from tango.fleets import load_fleet
 from tango.stack.broker import Broker
 from tango.stack.local import LocalStack
@@ -33,40 +35,46 @@ from workers.app import create_app
 from workers.publisher import CeleryPublisher
 
 MOST_LAG_S = 2.0
+"""Greatest lag of a rate that counts as sustained, seconds; a longer one means that a queue grows. Chosen, not measured."""
 FIRST_RATE = 400.0
+"""Requests per second at which the search begins, and the highest rate of the warm-up."""
 LC_SHARE = 0.9
+"""Share of LC requests by count."""
 
 Told = Callable[[str], None]
+"""Receives messages about the progress of a benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What one offered rate gave."""
+    """The result of one run at one offered rate."""
 
     offered_per_s: float
     done_per_s: float
-    """Requests over the time from the run's zero to the last recorded result."""
+    """Requests that succeeded, over the seconds from the run's zero to the last recorded result."""
     lc_per_s: float
     be_per_s: float
     failed: int
+    """Requests that did not succeed, those still open at the end of patience included."""
     lag_s: float
-    """From the last arrival to the last recorded result."""
+    """Seconds from the last arrival to the last recorded result."""
     lc_added_ms: tuple[float, float, float]
-    """p50, p95, p99 from arrival to start of service."""
+    """p50, p95, p99 of the time from arrival to start of service; NaN if no LC request was started."""
     be_added_ms: tuple[float, float, float]
+    """The same of BE requests."""
     cpu_percent: Mapping[str, float]
-    """Of one core, by role of the stack's processes, from the first to the last arrival."""
+    """By role of the stack's processes: CPU time in per cent of one core, from the first to the last arrival."""
 
     @property
     def sustained(self) -> bool:
-        """Nothing failed and nothing was left behind."""
+        """Whether every request succeeded and the lag stayed within `MOST_LAG_S`."""
         return self.failed == 0 and self.lag_s <= MOST_LAG_S
 
 
 def measure_at(rate: float, *, fleet: str = "bench", seconds: float = 10.0) -> list[Figure]:
-    """What one offered rate gives, without a search: to compare two versions of Tango, or two settings, at the same load."""
+    """Measure one offered rate (1/s) without a search, to compare versions or settings of Tango at the same load."""
     with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder, _stack(Path(folder) / "stack", fleet) as stores:
-        _trial(stores, fleet, min(rate, FIRST_RATE), 5.0)  # first calls of everything
+        _trial(stores, fleet, min(rate, FIRST_RATE), 5.0)  # warm-up: connections, compiled code, caches
         trial = _trial(stores, fleet, rate, seconds)
     done = Figure(
         name="requests per second, end to end", value=trial.done_per_s, unit="1/s", yardstick="offered", yardstick_value=rate
@@ -75,9 +83,10 @@ def measure_at(rate: float, *, fleet: str = "bench", seconds: float = 10.0) -> l
 
 
 def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, told: Told = print) -> list[Figure]:
-    """Measure raw Celery, then search the highest rate sustained for `seconds`, then the added latency at half of it.
+    """Measure plain Celery over `tasks` tasks, search the highest rate sustained for `seconds`, then measure latency at half of it.
 
-    Runs a stack of its own in a temporary folder; nothing that runs already is touched.
+    It starts a stack of its own in a temporary folder and touches no other. Raises: TangoError if not even 20 requests per second are
+    sustained, or if a run does not end.
     """
     declared = load_fleet(fleet)
     with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder:
@@ -87,7 +96,7 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
         way, celery_per_s = celery_yardstick.best(rates)
         told(f"{way}: {celery_per_s:.0f} tasks per second")
         with _stack(Path(folder) / "stack", fleet) as stores:
-            _trial(stores, fleet, FIRST_RATE, 5.0)  # first calls of everything
+            _trial(stores, fleet, FIRST_RATE, 5.0)  # warm-up: connections, compiled code, caches
             best = _search(stores, fleet, seconds, told)
             half = _trial(stores, fleet, best.done_per_s / 2, seconds)
     figures = [
@@ -101,7 +110,7 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
 
 
 def _at_load(trial: Trial) -> list[Figure]:
-    """Added latency, and where the cores go."""
+    """Figures of one trial: the time that Tango adds before service starts, and the CPU of each role of the stack."""
     at = f"at {trial.offered_per_s:.0f}/s"
     added = [
         Figure(name=f"{label} arrival to start of service, {quantile}, {at}", value=value, unit="ms")
@@ -125,7 +134,7 @@ def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> Trial:
         if best is None:
             rate /= 2
             if rate < 20:
-                raise StoreError(f"not even {2 * rate:.0f} requests per second were sustained")
+                raise TangoError(f"not even {2 * rate:.0f} requests per second were sustained; see the messages above for why")
         elif too_much is None:
             rate *= 1.5
         elif too_much / best.offered_per_s < 1.15:
@@ -135,7 +144,11 @@ def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> Trial:
 
 
 def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
-    """Submit one run and wait for its end."""
+    """Submit one run at `rate` for `seconds`, wait for its end, read its result and delete it.
+
+    A run that takes much longer than its arrivals is cancelled; its open requests count as failed.
+    Raises: TangoError if the cancelled run does not end.
+    """
     declared = load_fleet(fleet)
     recipe = Recipe(
         pattern="p3",
@@ -174,8 +187,13 @@ def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
             break
         time.sleep(0.1)
     trial = _outcome(stores, run_id, rate, cpu_percent or meter.percent())
-    while stores.runs.active_runs():
-        time.sleep(0.2)
+    # The reconciler ends the run within a tick; only then may it be deleted.
+    wait_until(
+        lambda: not stores.runs.active_runs(),
+        timeout_s=60,
+        every_s=0.2,
+        failure=f"run {run_id} at {rate:.0f} requests per second did not end within 60 s after its last request",
+    )
     stores.runs.delete(run_id)
     return trial
 
@@ -189,11 +207,7 @@ def _outcome(stores: Stores, run_id: int, rate: float, cpu_percent: Mapping[str,
     by_class = {row[0]: row for row in rows}
     span_s = max(row[4] or 0.0 for row in rows) or float("inf")
     done = {kind: (row[1] - row[2]) / span_s for kind, row in by_class.items()}
-
-    def added(kind: str) -> tuple[float, float, float]:
-        p50, p95, p99 = (1e3 * value for value in by_class[kind][5])
-        return p50, p95, p99
-
+    added = {kind: added_ms(row[5]) for kind, row in by_class.items()}
     return Trial(
         offered_per_s=rate,
         done_per_s=sum(done.values()),
@@ -201,10 +215,16 @@ def _outcome(stores: Stores, run_id: int, rate: float, cpu_percent: Mapping[str,
         be_per_s=done.get("be", 0.0),
         failed=sum(row[2] for row in rows),
         lag_s=span_s - max(row[3] for row in rows),
-        lc_added_ms=added("lc"),
-        be_added_ms=added("be"),
+        lc_added_ms=added.get("lc", added_ms(None)),
+        be_added_ms=added.get("be", added_ms(None)),
         cpu_percent=cpu_percent,
     )
+
+
+def added_ms(quantiles_s: Sequence[float] | None) -> tuple[float, float, float]:
+    """p50, p95, p99 in milliseconds of what PostgreSQL gives in seconds; NaN for its NULL, when no request of a class was started."""
+    p50, p95, p99 = (1e3 * value for value in quantiles_s) if quantiles_s else (math.nan,) * 3
+    return p50, p95, p99
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""The yardstick's Celery application: one task that does nothing, with the settings that make Celery fastest.
+"""The Celery application of the yardstick: one task that does nothing, with the settings that make Celery fastest.
 
-Read by the worker processes that `tango.bench.celery_yardstick` starts; the broker comes from `TANGO_BENCH_BROKER_URL`.
+The worker processes that `tango.bench.celery_yardstick` starts import it; TANGO_BENCH_BROKER_URL names the broker.
 """
 
 from __future__ import annotations

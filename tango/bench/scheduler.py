@@ -1,8 +1,9 @@
-"""`tango bench scheduler`: how long single decisions take, beside a yardstick in the same run; and the table that the simulator charges.
+"""`tango bench scheduler`: milliseconds of single decisions, and the table of decision times that simulations charge.
 
-- `dss-lc` for 500 requests over 1,040 nodes: the closed form beside the same flow solved by OR-tools, at equal cost (else it fails);
-- 5,000 pending BE requests over 1,144 vertices (1,040 nodes in 104 clusters) on one thread, beside one plain forward pass of the network;
-- with `record`, every policy over a grid of nodes and requests.
+- `dss-lc` for 500 requests over 1,040 nodes: the closed form beside the same flow solved by OR-tools; unequal costs fail the benchmark.
+- BE placement of 5,000 pending requests over 1,144 vertices (1,040 nodes and 104 clusters) on one thread, beside one forward pass of
+  the network alone.
+- `record` measures every policy over a grid of nodes and requests.
 """
 
 from __future__ import annotations
@@ -31,16 +32,19 @@ from tango.systems.registry import LEARNED_BE, be_names, lc_names
 
 LC_NODES = (10, 100, 1000, 10_000)
 LC_REQUESTS = (1, 8, 64, 512)
+"""Requests of a decision: up to some 500 of one cluster in a window. The simulator interpolates between the points of this grid."""
 BE_NODES = (10, 100, 1000, 10_000)
 BE_REQUESTS = (1, 32, 256, 2048)
 
 UNHURRIED = BeSettings(decide_budget_ms=float("inf"))
+"""Without a time budget, so that a slow decision is measured and not replaced by the fallback's."""
 
 Told = Callable[[str], None]
+"""Receives messages about the progress of a benchmark."""
 
 
 def measure(*, told: Told = lambda _: None) -> list[Figure]:
-    """The figures that the issue of the simulator names."""
+    """Decision times of every LC policy and of BE placement, with their yardsticks; takes about a minute."""
     told("LC: 500 requests over 1,040 nodes")
     fleet = fleet_of_size(1040, clusters=104)
     snapshot = busy_snapshot(fleet)
@@ -53,7 +57,7 @@ def measure(*, told: Told = lambda _: None) -> list[Figure]:
 
 
 def record(*, told: Told = lambda _: None) -> tuple[list[DecisionCost], str]:
-    """(every policy's time over the grid, the machine it was measured on)."""
+    """(time of every policy at every point of the grid, description of the machine)."""
     rows = []
     settings = Settings()
     for nodes in LC_NODES:
@@ -76,7 +80,10 @@ def record(*, told: Told = lambda _: None) -> tuple[list[DecisionCost], str]:
 
 
 def _flow(snapshot: FleetSnapshot) -> list[Figure]:
-    """The closed form and the solver on 500 equal requests of one service that entered at one cluster."""
+    """Times of the closed form and of the solver for 500 equal requests of one service that entered at one cluster.
+
+    Raises: ArithmeticError if the two disagree on the number of requests in time or on the cost.
+    """
     lc = next(k for k, s in enumerate(snapshot.services) if s.target_ms)
     service = snapshot.services[lc]
     budget_s = (service.target_ms or 0.0) / 1e3
@@ -98,6 +105,7 @@ def _flow(snapshot: FleetSnapshot) -> list[Figure]:
     plan = plan_dss_lc(arrivals, snapshot, settings)
     most, least_s = solve_dispatch(terrain, belief, 0, lc, count, budget_s)
     in_time = (plan.node >= 0) & ~plan.late
+    # The solver's costs are rounded to microseconds, so each request may differ by one; 2e-6 leaves some room for summation.
     if in_time.sum() != most or abs(plan.expected_s[in_time].sum() - least_s) > 2e-6 * count:
         raise ArithmeticError(f"closed form {in_time.sum()} at {plan.expected_s[in_time].sum()} s, solver {most} at {least_s} s")
     closed_ms = _ms(lambda: plan_dss_lc(arrivals, snapshot, settings))
@@ -178,7 +186,7 @@ def _placement(fleet: Fleet, snapshot: FleetSnapshot, names: Sequence[str], coun
 
 
 def _ms(call: Callable[[], object], *, least_s: float = 0.2) -> float:
-    """Median milliseconds of a call, over at least 5 of them and `least_s`."""
+    """Median milliseconds of a call, after one that is not counted: of at least 5 calls, and of more until `least_s` or 400 calls."""
     call()
     took: list[float] = []
     while len(took) < 5 or (sum(took) < least_s and len(took) < 400):

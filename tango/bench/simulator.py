@@ -1,7 +1,7 @@
 """`tango bench simulator`: simulated requests per second and core, memory, and how time grows with requests and nodes.
 
 The yardstick is the bare engine on the same requests in the same process: round robin, no sharing rule, no decision charged. Each
-measurement is the best of a few, the two sides in turn. Memory is measured in a process of its own.
+figure is the best of several runs, in which the two sides take turns. Memory is measured in a process of its own.
 """
 
 from __future__ import annotations
@@ -25,23 +25,25 @@ from tango.systems import System, mixed, system
 from tango.traces.workloads import Workload, draw_requests
 
 LOAD = 0.8
+"""Offered CPU work over the fleet's CPU."""
 BARE = System(name="bare engine", lc="round-robin", be="load-greedy", sharing="static")
 YARDSTICK = "bare engine: round robin, no sharing rule"
 REQUESTS_PER_CORE_S = 1884960 / (4620 * 600)
-"""Requests that a core and second of the services of `paper` are offered at load 0.8 (docs/fleets.md)."""
+"""Requests per core and second that make a load of 0.8 with the services of `paper`: counted over 600 s on 4,620 cores."""
 
 Told = Callable[[str], None]
+"""Receives messages about the progress of a benchmark."""
 
 
 def requests_for(fleet: Fleet, wanted: int, *, seed: int = 1) -> tuple[NewRequests, float]:
-    """At least so many requests of pattern p3 at load 0.8, and the seconds that they span."""
+    """(about `wanted` requests of pattern p3 at load 0.8, seconds of their arrivals)."""
     cores = sum(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1e3
     duration_s = float(-(-wanted // (cores * REQUESTS_PER_CORE_S * 0.99)))
     return draw_requests(Workload(lc=("p3",), be=("p3",), duration_s=duration_s, load=LOAD), fleet, seed), duration_s
 
 
 def measure(*, nodes: int = 1000, requests: int = 2_000_000, repeats: int = 3, told: Told = lambda _: None) -> list[Figure]:
-    """Throughput of `tango` beside the bare engine, and the memory of a run of 5,000,000 requests."""
+    """Throughput of the system `tango` beside the bare engine, and the memory of a run of 5,000,000 requests."""
     fleet = fleet_of_size(nodes)
     drawn, span_s = requests_for(fleet, requests)
     told(f"{len(drawn):,} requests over {span_s:g} s on {nodes} nodes, load {LOAD}")
@@ -51,7 +53,7 @@ def measure(*, nodes: int = 1000, requests: int = 2_000_000, repeats: int = 3, t
         ours = simulate(fleet, drawn, system("tango"), Settings(), seed=1, span_s=span_s)
         bare = simulate(fleet, drawn, BARE, plain, seed=1, span_s=span_s)
         events = ours.events
-        if k:  # the first compiles
+        if k:  # the first run may compile
             tango_s.append(ours.took_s)
             bare_s.append(bare.took_s)
             told(f"tango {ours.took_s:.2f} s, bare engine {bare.took_s:.2f} s")
@@ -71,7 +73,7 @@ def measure(*, nodes: int = 1000, requests: int = 2_000_000, repeats: int = 3, t
 
 
 def peak_memory(*, requests: int = 5_000_000, told: Told = lambda _: None) -> Figure:
-    """Peak memory of a process that draws and simulates so many requests with `tango`, beside the bare size of their columns."""
+    """Peak memory of a process that draws and simulates so many requests under `tango`, beside the size of their input columns."""
     told(f"memory of {requests:,} requests")
     command = [sys.executable, "-m", "tango.bench.simulator", str(requests)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=True)
@@ -86,7 +88,7 @@ def peak_memory(*, requests: int = 5_000_000, told: Told = lambda _: None) -> Fi
 
 
 def scaling(*, told: Told = lambda _: None) -> list[Figure]:
-    """Engine seconds of `tango` over requests (at 1,000 nodes) and over nodes (at 1,000,000 requests)."""
+    """Engine seconds of `tango` over the number of requests (on 1,000 nodes) and of nodes (with 1,000,000 requests)."""
     figures = []
     thousand = fleet_of_size(1000)
     for wanted in (250_000, 500_000, 1_000_000, 2_000_000, 4_000_000):
@@ -99,7 +101,8 @@ def scaling(*, told: Told = lambda _: None) -> list[Figure]:
 def long_run(*, seconds: float = 100_000.0, told: Told = lambda _: None) -> Figure:
     """Wall seconds of 100,000 simulated seconds on `continent` at a load that gives 1,000,000 requests.
 
-    Under `tango` with `load-greedy` in the place of its network: a pass of the network over 10,000 nodes in every tick would be most of it.
+    The system is `tango` with `load-greedy` in place of its network: a pass of the network over 10,000 nodes in each of 100,000 ticks
+    would take most of the time, and this figure is about the engine.
     """
     fleet = load_fleet("continent")
     cores = sum(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1e3

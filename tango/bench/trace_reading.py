@@ -1,7 +1,7 @@
-"""`tango bench traces`: how fast and in how much memory a trace is read, beside Arrow's own CSV reader on the same file.
+"""`tango bench traces`: seconds and peak memory of reading a trace, beside Arrow's own CSV reader on the same file.
 
-Each side runs in a process of its own, since peak memory is a property of a process. Without a file of Google's 2011 `task_events`,
-one of the same shape is generated.
+Each side runs in a process of its own, since peak memory is a property of a process. Without a file a generated one is read, of the
+shape of the `task_events` in Google's 2011 cluster trace.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from tango.traces import borg_shape, read_trace
 from tango.traces.generators import Recipe, generate
 
 ROWS = 400_000
+"""Rows of the generated file. Chosen: enough for seconds of reading, and of the size of one part of Google's trace."""
 _TIMEOUT_S = 300.0
 _KEYS = ("seconds", "peak_mib")
 _YARDSTICK = "pyarrow.csv.read_csv of the same file"
 
 
 def measure(path: Path | None = None, *, rows: int = ROWS, repeats: int = 3) -> list[Figure]:
-    """Seconds (best of `repeats`) and peak memory of reading and checking one trace file, and the rows per second that follow.
+    """Seconds (best of `repeats`) and peak memory of reading and validating a trace file, and the rows per second that follow.
 
-    Raises: BadRows if the file is refused.
+    Without `path` a file of `rows` rows is generated. Raises: BadRows if the file has bad rows.
     """
     with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder:
         if path is None:
@@ -52,7 +53,7 @@ def measure(path: Path | None = None, *, rows: int = ROWS, repeats: int = 3) -> 
 
 
 def write_like_google(path: Path, rows: int) -> None:
-    """A `task_events` file of `rows` rows: SUBMIT, SCHEDULE and FINISH of tasks that arrive as pattern `borg` says."""
+    """Write a file in the format of Google's `task_events` with `rows` rows: SUBMIT, SCHEDULE and FINISH of tasks of pattern `borg`."""
     tasks = -(-rows // 3)
     trace = generate(Recipe(pattern="borg", rate_per_s=tasks / 3000.0, duration_s=3000.0, seed=1, lc_share=0.03))
     rng = np.random.default_rng(1)
@@ -111,8 +112,8 @@ def _main(side: str, path: str) -> None:
 
 
 def peak_mib() -> float:
-    """The most memory that this process ever had resident."""
-    # Not ru_maxrss where it can be helped: Linux lets a child inherit the peak of the process that started it.
+    """Peak resident memory of this process so far, MiB."""
+    # VmHWM where there is one: on Linux a child's ru_maxrss begins at the peak of the process that started it.
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))

@@ -1,4 +1,4 @@
-"""Fleets and snapshots of a wanted size, for benchmarks: machines and services of the built-in fleet `paper`."""
+"""Fleets, snapshots and requests of any size for benchmarks, with machines and services of the built-in fleet `paper`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tango.sim.world import World
 
 
 def fleet_of_size(nodes: int, *, clusters: int | None = None, seed: int = 1) -> Fleet:
-    """A fleet with exactly so many nodes, ten a cluster unless told otherwise."""
+    """A generated fleet with exactly `nodes` nodes; by default a cluster has ten on average."""
     like = load_fleet("paper")
     count = clusters or max(1, round(nodes / 10))
     machines = tuple(
@@ -42,7 +42,7 @@ def fleet_of_size(nodes: int, *, clusters: int | None = None, seed: int = 1) -> 
 
 
 def busy_snapshot(fleet: Fleet, *, seed: int = 1) -> FleetSnapshot:
-    """A fleet about half busy."""
+    """A snapshot of the fleet in which nodes and instances are about half busy, at random."""
     nothing = NewRequests(
         due_s=np.zeros(0),
         target_s=np.zeros(0),
@@ -77,7 +77,7 @@ def busy_snapshot(fleet: Fleet, *, seed: int = 1) -> FleetSnapshot:
 
 
 def arrivals_for(fleet: Fleet, count: int, *, entry: int = 0, seed: int = 1) -> LcArrivals:
-    """LC requests of all services that entered at one cluster."""
+    """`count` LC requests, of services drawn uniformly, that entered at the cluster of row `entry`."""
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero([s.service_class is ServiceClass.LC for s in fleet.services])
     service = rng.choice(rows, count).astype(np.int32)
@@ -95,7 +95,7 @@ def arrivals_for(fleet: Fleet, count: int, *, entry: int = 0, seed: int = 1) -> 
 
 
 def pending_for(fleet: Fleet, count: int, *, seed: int = 1) -> BePending:
-    """BE requests of all services from all clusters."""
+    """`count` BE requests, of services and entry clusters drawn uniformly."""
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero([s.service_class is ServiceClass.BE for s in fleet.services])
     service = rng.choice(rows, count).astype(np.int32)
