@@ -4,5 +4,5 @@
 hold the memory they are asked for. `http1` is the protocol, used by the virtual kubelet too, so that the two cannot drift apart;
 `burning` and `memory` do the work, `service` and `batch` are the two modes.
 
-Only the standard library is imported here, so that an image needs nothing but Python and this folder.
+Only the standard library and httptools are imported here, so that an image needs nothing but Python, that one package and this folder.
 """

@@ -1,17 +1,20 @@
 """HTTP/1.1 for LC requests, by docs/ARCHITECTURE.md, "LC requests over HTTP": small, strict and fast.
 
-Requests have no body worth reading and answers are two numbers in headers, so that a hand-written protocol over one `bytes` buffer
-costs a fraction of a general server (figures in docs/decisions/0003-node-model.md). A connection serves one request at a time; what
-a client pipelines behind it waits.
+Requests have no body worth reading and answers are two numbers in headers, so that an asyncio protocol over httptools' parser costs a
+fraction of a general server (figures in docs/decisions/0003-node-model.md). A connection serves one request at a time; what a client
+pipelines behind it waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
+
+import httptools
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
@@ -62,19 +65,52 @@ HEAD_TOO_LARGE = _answer("431 Request Header Fields Too Large", _CLOSE)
 STOPPING = _answer("503 Service Unavailable", _CLOSE)
 
 
+@dataclass(slots=True)
+class _Request:
+    """The head of one request, as the parser read it."""
+
+    method: bytes
+    path: bytes
+    headers: dict[bytes, bytes]
+    last: bool
+    """Nothing more is read from this connection."""
+
+
 class WorkConnection(asyncio.Protocol):
     """One client's connection to one instance."""
 
-    __slots__ = ("_busy", "_cancel", "_close_after", "_instance", "_rest", "_skip", "_transport")
+    __slots__ = (
+        "_busy",
+        "_cancel",
+        "_close_after",
+        "_head_bytes",
+        "_headers",
+        "_in_head",
+        "_instance",
+        "_parser",
+        "_refused",
+        "_rest",
+        "_target",
+        "_transport",
+        "_waiting",
+    )
 
     def __init__(self, instance: Instance) -> None:
         self._instance = instance
         self._transport: asyncio.Transport | None = None
-        self._rest = b""
-        self._skip = 0  # bytes of a body still to be dropped
+        self._parser = httptools.HttpRequestParser(self)
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._in_head = True
+        self._head_bytes = 0  # of reads since the last whole request: no head can be longer
+        self._waiting: deque[_Request] = deque()  # whole requests of one read that are not yet served
+        self._refused: bytes | None = None  # the answer to what follows them and is no request; nothing is parsed behind it
+        self._rest = b""  # what came while a request was under way, not yet parsed
         self._busy = False
         self._cancel: Callable[[], None] | None = None
         self._close_after = False
+
+    # ---- asyncio -------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection."""
@@ -89,82 +125,100 @@ class WorkConnection(asyncio.Protocol):
             cancel, self._cancel = self._cancel, None
             cancel()
 
+    def data_received(self, data: bytes) -> None:
+        """Take in what arrived."""
+        if not self._busy:
+            self._parse(data)
+            return
+        self._rest += data
+        if len(self._rest) > MAX_HEAD_BYTES + MAX_BODY_BYTES:
+            self.close()
+
     def close(self) -> None:
         """Hang up; an answer that is still due is never sent."""
         if self._transport is not None:
             self._transport.close()
 
-    def data_received(self, data: bytes) -> None:
-        """Take in what arrived."""
-        self._rest = self._rest + data if self._rest else data
-        if not self._busy:
-            self._take_requests()
-        elif len(self._rest) > MAX_HEAD_BYTES + MAX_BODY_BYTES:
-            self.close()
+    # ---- httptools: called from within `feed_data`, so they only take notes ---------------------------------------------
 
-    def _take_requests(self) -> None:
-        while not self._busy and self._transport is not None and not self._transport.is_closing():
-            if self._skip:
-                dropped = min(self._skip, len(self._rest))
-                self._rest = self._rest[dropped:]
-                self._skip -= dropped
-                if self._skip:
-                    return
-            end = self._rest.find(b"\r\n\r\n")
-            if end < 0:
-                if len(self._rest) > MAX_HEAD_BYTES:
-                    self._send_last(HEAD_TOO_LARGE)
-                return
-            head, self._rest = self._rest[:end], self._rest[end + 4 :]
-            if end > MAX_HEAD_BYTES:
-                self._send_last(HEAD_TOO_LARGE)
-                return
-            self._request(head)
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._target, self._headers, self._in_head = b"", {}, True
 
-    def _request(self, head: bytes) -> None:
-        request_line, *lines = head.decode("latin-1").split("\r\n")
-        parts = request_line.split(" ")
-        if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
-            self._send_last(BAD_REQUEST)
+    def on_url(self, url: bytes) -> None:
+        """Some of the target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, whole."""
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """The head is whole: refuse what is too long, before its body is read."""
+        self._in_head = False
+        headers = self._headers
+        if self._refused is not None:
             return
-        method, target, version = parts
-        headers = {}
-        for line in lines:
-            name, colon, value = line.partition(":")
-            if not colon or not name or name[-1] in " \t" or name[0] in " \t":
-                self._send_last(BAD_REQUEST)
+        if self._head_bytes > MAX_HEAD_BYTES and self._head_size() > MAX_HEAD_BYTES:
+            self._refused = HEAD_TOO_LARGE
+        elif b"transfer-encoding" in headers:
+            self._refused = LENGTH_REQUIRED
+        elif int(headers.get(b"content-length", 0)) > MAX_BODY_BYTES:
+            self._refused = TOO_LARGE
+
+    def on_message_complete(self) -> None:
+        """The request and its body, which nobody reads, are whole."""
+        self._head_bytes = 0
+        if self._refused is None:
+            parser = self._parser
+            path = self._target.partition(b"?")[0]
+            self._waiting.append(_Request(parser.get_method(), path, self._headers, not parser.should_keep_alive()))
+
+    def _head_size(self) -> int:
+        return len(self._target) + sum(len(name) + len(value) + 4 for name, value in self._headers.items())
+
+    # ---- one request after the other ------------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request is whole and may be answered; what its client sends next is another protocol.
+            if self._waiting:
+                self._waiting[-1].last = True
+        except httptools.HttpParserError:
+            self._refused = self._refused or BAD_REQUEST
+        if self._in_head and self._head_bytes > MAX_HEAD_BYTES:
+            self._refused = self._refused or HEAD_TOO_LARGE
+        self._serve_waiting()
+
+    def _serve_waiting(self) -> None:
+        while self._transport is not None and not self._transport.is_closing() and not self._busy:
+            if self._waiting:
+                self._serve(self._waiting.popleft())
+            elif self._refused is not None:
+                self._send_last(self._refused)
+            elif self._rest:
+                rest, self._rest = self._rest, b""
+                self._parse(rest)
+            else:
                 return
-            headers[name.lower()] = value.strip()
-        if not self._take_length(headers):
-            return
-        connection = headers.get("connection", "").lower()
-        self._close_after = "close" in connection or (version == "HTTP/1.0" and "keep-alive" not in connection)
-        path = target.partition("?")[0]
-        if path == "/v1/work":
-            self._work(headers) if method == "POST" else self._send(NOT_ALLOWED)
-        elif path == "/healthz":
-            allowed = method in ("GET", "HEAD")
+
+    def _serve(self, request: _Request) -> None:
+        self._close_after = request.last
+        method = request.method
+        if request.path == b"/v1/work":
+            self._work(request.headers) if method == b"POST" else self._send(NOT_ALLOWED)
+        elif request.path == b"/healthz":
+            allowed = method in (b"GET", b"HEAD")
             self._send((STOPPING if self._instance.stopping else OK) if allowed else NOT_ALLOWED)
         else:
             self._send(NOT_FOUND)
 
-    def _take_length(self, headers: dict[str, str]) -> bool:
-        if "transfer-encoding" in headers:
-            self._send_last(LENGTH_REQUIRED)
-            return False
-        length = headers.get("content-length", "0")
-        if not (length.isascii() and length.isdigit()):
-            self._send_last(BAD_REQUEST)
-            return False
-        if len(length) > 9 or int(length) > MAX_BODY_BYTES:
-            self._send_last(TOO_LARGE)
-            return False
-        self._skip = int(length)
-        return True
-
-    def _work(self, headers: dict[str, str]) -> None:
+    def _work(self, headers: dict[bytes, bytes]) -> None:
         instance = self._instance
-        if instance.name and headers.get("tango-instance") != instance.name:
+        if instance.name and headers.get(b"tango-instance", b"").decode("latin-1") != instance.name:
             self._send(MISDIRECTED)
             return
         if instance.stopping:
@@ -172,10 +226,10 @@ class WorkConnection(asyncio.Protocol):
             return
         try:
             work = Work(
-                _amount(headers["tango-cpu-work-s"]),
-                _amount(headers["tango-memory-mib"]),
-                headers.get("tango-entry-cluster", ""),
-                _amount(headers.get("tango-payload-kib", "0")),
+                _amount(headers[b"tango-cpu-work-s"]),
+                _amount(headers[b"tango-memory-mib"]),
+                headers.get(b"tango-entry-cluster", b"").decode("latin-1"),
+                _amount(headers.get(b"tango-payload-kib", b"0")),
             )
             self._busy = True
             cancel = instance.begin(work, self._served)
@@ -193,8 +247,7 @@ class WorkConnection(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTango-Started-S: %.6f\r\nTango-Finished-S: %.6f\r\n\r\n"
             % (started_s, finished_s)
         )
-        if self._rest:
-            self._take_requests()
+        self._serve_waiting()
 
     def _send(self, answer: bytes) -> None:
         if self._transport is None or self._transport.is_closing():
@@ -208,8 +261,8 @@ class WorkConnection(asyncio.Protocol):
         self._send(answer)
 
 
-def _amount(text: str) -> float:
+def _amount(text: bytes) -> float:
     value = float(text)
     if not 0.0 <= value < math.inf:
-        raise ValueError(text)
+        raise ValueError(text.decode("latin-1"))
     return value

@@ -157,7 +157,7 @@ def test_a_body_is_dropped(instance: Instance, transport: Transport, connection:
         (b"GET /healthz HTTP/1.1\r\nName : space\r\n\r\n", 400, True),
         (b"GET /healthz HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400, True),
         (b"GET /healthz HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY_BYTES + 1), 413, True),
-        (b"GET /healthz HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413, True),
+        (b"GET /healthz HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400, True),  # no number of 64 bits
         (b"GET /healthz HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411, True),
         (b"GET /healthz HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD_BYTES + 1), 431, True),
         (b"GET /healthz HTTP/1.1\r\nX: " + b"a" * (MAX_HEAD_BYTES + 1) + b"\r\n\r\n", 431, True),
@@ -223,4 +223,49 @@ def test_a_client_that_floods_behind_a_request_is_cut_off(
 
     connection.data_received(b"x" * (MAX_HEAD_BYTES + MAX_BODY_BYTES + 1))
 
+    assert transport.closed
+
+
+def test_what_is_refused_behind_good_requests_waits_for_their_answers(
+    instance: Instance, transport: Transport, connection: WorkConnection
+) -> None:
+    """A request and nonsense in one read: the request is answered first, then 400, then the connection closes."""
+    connection.data_received(WORK + b"nonsense\r\n\r\n" + WORK)
+    before = transport.sent
+    instance.asked[0][1](1.0, 2.0)
+
+    assert before == b""
+    assert transport.sent.startswith(b"HTTP/1.1 200 OK")
+    assert status(transport) == 400
+    assert transport.closed
+    assert len(instance.asked) == 1
+
+
+def test_a_head_that_grows_without_end_is_cut_off(transport: Transport, connection: WorkConnection) -> None:
+    """Small reads of one endless header are counted together, behind a whole request too."""
+    connection.data_received(b"GET /healthz HTTP/1.1\r\n\r\nGET /healthz HTTP/1.1\r\nX: ")
+    for _ in range(MAX_HEAD_BYTES // 1024 + 1):
+        connection.data_received(b"a" * 1024)
+
+    assert transport.sent.startswith(b"HTTP/1.1 200 OK")
+    assert status(transport) == 431
+    assert transport.closed
+
+
+def test_many_pipelined_requests_are_no_long_head(instance: Instance, transport: Transport, connection: WorkConnection) -> None:
+    """One read may hold more than the longest head, as long as each request is short."""
+    connection.data_received(WORK * (2 * MAX_HEAD_BYTES // len(WORK)))
+    for k in range(2 * MAX_HEAD_BYTES // len(WORK)):
+        instance.asked[k][1](1.0, 2.0)
+
+    assert transport.sent.count(b"HTTP/1.1 200 OK") == 2 * MAX_HEAD_BYTES // len(WORK)
+    assert not transport.closed
+
+
+def test_a_client_that_asks_for_another_protocol_is_answered_and_let_go(transport: Transport, connection: WorkConnection) -> None:
+    """An upgrade is ignored, as HTTP allows; what follows it would be no HTTP/1.1."""
+    connection.data_received(b"GET /healthz HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\nPRI * HTTP/2.0\r\n\r\n")
+
+    assert transport.sent.count(b"HTTP/1.1") == 1
+    assert status(transport) == 200
     assert transport.closed
