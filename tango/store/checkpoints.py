@@ -28,13 +28,11 @@ from tango.domain.checkpoints import (
 from tango.errors import CheckpointError, RequestRejected, UsageError
 from tango.ports import Fence
 from tango.store.database import Cursor, Database
+from tango.store.rows import insert
 
-_REGISTER = """
-INSERT INTO checkpoint AS c (name, policy, digest, format_version, feature_schema, path, trained, code_version, note, size_bytes)
-VALUES (%(name)s, %(policy)s, %(digest)s, %(format_version)s, %(feature_schema)s, %(path)s, %(trained)s, %(code_version)s, %(note)s,
-        %(size_bytes)s)
+_RENEWED = """
 ON CONFLICT (digest) DO UPDATE SET
-    name = CASE WHEN %(rename)s THEN excluded.name ELSE c.name END, policy = excluded.policy,
+    name = CASE WHEN {rename} THEN excluded.name ELSE c.name END, policy = excluded.policy,
     format_version = excluded.format_version, feature_schema = excluded.feature_schema, path = excluded.path,
     trained = excluded.trained, code_version = excluded.code_version, size_bytes = coalesce(excluded.size_bytes, c.size_bytes)
 RETURNING checkpoint_id
@@ -43,7 +41,7 @@ _COLUMNS = tuple(f.name for f in dataclasses.fields(StoredCheckpoint))
 _ROLES = tuple(f.name for f in dataclasses.fields(CheckpointRoles))
 _SHADOW = tuple(f.name for f in dataclasses.fields(ShadowDecision))
 _SUMMARY = tuple(f.name for f in dataclasses.fields(ShadowSummary))
-_EVENT = "INSERT INTO checkpoint_event (action, digest, before, actor, note) VALUES (%s, %s, %s, %s, %s)"
+_EVENT = tuple(f.name for f in dataclasses.fields(CheckpointEvent))
 
 
 class PostgresCheckpointStore:
@@ -59,17 +57,16 @@ class PostgresCheckpointStore:
         size = None if new.content is None else len(new.content)
         if size is not None and size > MOST_BYTES:
             raise RequestRejected(f"checkpoint {new.path} has {size} bytes, expected at most {MOST_BYTES}")
-        values = dataclasses.asdict(new) | {"trained": Json(dict(new.trained)), "size_bytes": size, "rename": rename}
+        values = dataclasses.asdict(new) | {"trained": Json(dict(new.trained)), "size_bytes": size}
         values.pop("content")
+        renewed = _RENEWED.format(rename="true" if rename else "false")
 
-        def insert(cursor: Cursor) -> None:
-            cursor.execute(_REGISTER, values)
-            (checkpoint_id,) = cursor.fetchone() or (0,)
+        def write(cursor: Cursor) -> None:
+            ((checkpoint_id,),) = insert(cursor, "checkpoint AS c", [values], then=renewed)
             if new.content is not None:
-                cursor.execute(
-                    "INSERT INTO checkpoint_file (checkpoint_id, content) VALUES (%s, %s) "
-                    "ON CONFLICT (checkpoint_id) DO UPDATE SET content = excluded.content",
-                    (checkpoint_id, new.content),
+                file = {"checkpoint_id": checkpoint_id, "content": new.content}
+                insert(
+                    cursor, "checkpoint_file", [file], then="ON CONFLICT (checkpoint_id) DO UPDATE SET content = excluded.content"
                 )
                 # Whoever has a role and was refused is tried again.
                 cursor.execute(
@@ -78,7 +75,7 @@ class PostgresCheckpointStore:
                     {"d": new.digest},
                 )
 
-        self._database.run(insert)
+        self._database.run(write)
         return next(c for c in self.registered() if c.digest == new.digest)
 
     def registered(self) -> list[StoredCheckpoint]:
@@ -167,16 +164,14 @@ class PostgresCheckpointStore:
                 {"why": refused, "digest": digest},
             )
             if cursor.rowcount and refused:
-                cursor.execute(_EVENT, ("refuse", digest, "", "scheduler", refused))
+                _note(cursor, action="refuse", digest=digest, before="", actor="scheduler", note=refused)
 
         self._database.run(note)
 
     def history(self, *, limit: int = 50) -> list[CheckpointEvent]:
         """Newest first."""
-        rows = self._database.rows(
-            "SELECT at, action, digest, before, actor, note FROM checkpoint_event ORDER BY event_id DESC LIMIT %s", (limit,)
-        )
-        return [CheckpointEvent(at=r[0], action=r[1], digest=r[2], before=r[3], actor=r[4], note=r[5]) for r in rows]
+        rows = self._database.rows(f"SELECT {', '.join(_EVENT)} FROM checkpoint_event ORDER BY event_id DESC LIMIT %s", (limit,))
+        return [CheckpointEvent(**dict(zip(_EVENT, row, strict=True))) for row in rows]
 
     # ---- candidates ----------------------------------------------------------------------------------------------------------
 
@@ -214,10 +209,14 @@ class PostgresCheckpointStore:
                 (new.live, list(new.before), new.shadow, new.generation),
             )
             of = "shadow" if action.startswith("shadow") else "live"
-            cursor.execute(_EVENT, (action, getattr(new, of), getattr(old, of), actor, ""))
+            _note(cursor, action=action, digest=getattr(new, of), before=getattr(old, of), actor=actor, note="")
             return new
 
         return self._database.run(change, once=True)
+
+
+def _note(cursor: Cursor, *, action: str, digest: str, before: str, actor: str, note: str) -> None:
+    insert(cursor, "checkpoint_event", [{"action": action, "digest": digest, "before": before, "actor": actor, "note": note}])
 
 
 def _roles(row: tuple[Any, ...]) -> CheckpointRoles:

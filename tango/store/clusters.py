@@ -6,13 +6,12 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from psycopg2.extras import execute_values
-
 from tango.domain.fleet import Cluster, Fleet
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
 from tango.store.releases import ACTIVE_RUNS
+from tango.store.rows import insert
 from tango.store.services import Services, write_services
 
 
@@ -33,30 +32,36 @@ class Clusters(Services):
         """Upsert clusters, links and services of the fleet; embedded clusters of an earlier fleet go, joined ones stay."""
         rtt, bandwidth = fleet.rtt_ms(), fleet.bandwidth_mbit_per_s()
         names = [c.name for c in fleet.clusters]
-        links = [(a, b, float(rtt[i, j]), float(bandwidth[i, j])) for i, a in enumerate(names) for j, b in enumerate(names)]
+        clusters = [
+            {"name": name, "position": k, "kubeconfig": kubeconfig, "context": contexts[name], "embedded": True}
+            for k, name in enumerate(names)
+        ]
+        links = [
+            {"from_cluster": a, "to_cluster": b, "rtt_ms": float(rtt[i, j]), "bandwidth_mbit_per_s": float(bandwidth[i, j])}
+            for i, a in enumerate(names)
+            for j, b in enumerate(names)
+        ]
 
         def declare(cursor: Cursor) -> None:
             cursor.execute("DELETE FROM fleet")
-            cursor.execute(
-                "INSERT INTO fleet (name, hash, declaration) VALUES (%s, %s, %s)",
-                (fleet.name, fleet.source_hash, dump_fleet(fleet)),
-            )
+            insert(cursor, "fleet", [{"name": fleet.name, "hash": fleet.source_hash, "declaration": dump_fleet(fleet)}])
             cursor.execute("DELETE FROM cluster WHERE embedded AND name <> ALL (%s) RETURNING name", (names,))
             gone = [row[0] for row in cursor.fetchall()]
             for table in ("node", "instance"):
                 cursor.execute(f"DELETE FROM {table} WHERE cluster = ANY (%s)", (gone,))
-            execute_values(
+            insert(
                 cursor,
-                "INSERT INTO cluster (name, position, kubeconfig, context, embedded) VALUES %s ON CONFLICT (name) DO UPDATE SET "
-                "position = excluded.position, kubeconfig = excluded.kubeconfig, context = excluded.context, "
-                "embedded = excluded.embedded",
-                [(name, k, kubeconfig, contexts[name], True) for k, name in enumerate(names)],
+                "cluster",
+                clusters,
+                then="ON CONFLICT (name) DO UPDATE SET position = excluded.position, kubeconfig = excluded.kubeconfig, "
+                "context = excluded.context, embedded = excluded.embedded",
             )
-            execute_values(
+            insert(
                 cursor,
-                "INSERT INTO link (from_cluster, to_cluster, rtt_ms, bandwidth_mbit_per_s) VALUES %s ON CONFLICT (from_cluster, "
-                "to_cluster) DO UPDATE SET rtt_ms = excluded.rtt_ms, bandwidth_mbit_per_s = excluded.bandwidth_mbit_per_s",
+                "link",
                 links,
+                then="ON CONFLICT (from_cluster, to_cluster) DO UPDATE SET rtt_ms = excluded.rtt_ms, "
+                "bandwidth_mbit_per_s = excluded.bandwidth_mbit_per_s",
             )
             cursor.execute("DELETE FROM service WHERE name <> ALL (%s)", ([s.name for s in fleet.services],))
             write_services(cursor, fleet.services)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
-
-from psycopg2.extras import execute_values
 
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
 from tango.store.database import Cursor
 from tango.store.releases import ACTIVE_RUNS
-from tango.store.snapshots import NODE_COLUMNS, Snapshots
+from tango.store.rows import insert
+from tango.store.snapshots import Snapshots
 
-_INSTANCE_COLUMNS = (
-    "cluster, pod, uid, service, node, pod_ip, port, ready, "
-    "cpu_request_millicores, cpu_limit_millicores, memory_limit_mib, restarts"
-)
-_SAMPLE_COLUMNS = (
-    "cluster, node, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, memory_used_mib, "
-    "lc_cpu_limit_millicores, lc_memory_held_mib, be_cpu_request_millicores, be_memory_held_mib, be_pods"
-)
+_NODE = tuple(f.name for f in dataclasses.fields(NodeState))
+_INSTANCE = tuple(f.name for f in dataclasses.fields(InstanceState))
+# A sample keeps what changes: of a node's name and figures all but whether it is ready and what LC and BE may burst to.
+_NOT_SAMPLED = ("name", "ready", "lc_cpu_request_millicores", "be_cpu_limit_millicores")
 
 
 class PostgresFleetStore(Snapshots):
@@ -28,75 +24,23 @@ class PostgresFleetStore(Snapshots):
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
         """Replace what is known of the cluster, in one transaction."""
-        node_rows = [
-            (
-                cluster,
-                n.name,
-                n.ready,
-                n.cpu_allocatable_millicores,
-                n.memory_allocatable_mib,
-                n.cpu_used_millicores,
-                n.memory_used_mib,
-                n.lc_cpu_request_millicores,
-                n.lc_cpu_limit_millicores,
-                n.lc_memory_held_mib,
-                n.be_cpu_request_millicores,
-                n.be_cpu_limit_millicores,
-                n.be_memory_held_mib,
-                n.be_pods,
-            )
-            for n in nodes
-        ]
-        instance_rows = [
-            (
-                cluster,
-                i.pod,
-                i.uid,
-                i.service,
-                i.node,
-                i.pod_ip,
-                i.port,
-                i.ready,
-                i.cpu_request_millicores,
-                i.cpu_limit_millicores,
-                i.memory_limit_mib,
-                i.restarts,
-            )
-            for i in instances
-        ]
-        sample_rows = [(cluster, n[1], *n[3:7], n[8], n[9], n[10], n[12], n[13]) for n in node_rows]
+        node_rows = [{"cluster": cluster} | {name: getattr(node, name) for name in _NODE} for node in nodes]
+        instance_rows = [{"cluster": cluster} | {name: getattr(i, name) for name in _INSTANCE} for i in instances]
+        samples = [{"node": row["name"]} | {k: v for k, v in row.items() if k not in _NOT_SAMPLED} for row in node_rows]
 
         def observe(cursor: Cursor) -> None:
-            _replace(cursor, "node", NODE_COLUMNS, ("cluster", "name"), cluster, node_rows)
-            _replace(cursor, "instance", _INSTANCE_COLUMNS, ("cluster", "pod"), cluster, instance_rows)
+            _replace(cursor, "node", "name", cluster, node_rows)
+            _replace(cursor, "instance", "pod", cluster, instance_rows)
             cursor.execute("UPDATE cluster SET seen_at = now() WHERE name = %s", (cluster,))
-            if sample and sample_rows:
-                execute_values(cursor, f"INSERT INTO node_sample ({_SAMPLE_COLUMNS}) VALUES %s", sample_rows)
+            if sample:
+                insert(cursor, "node_sample", samples)
 
         self._database.run(observe)
 
     def instances(self) -> list[tuple[str, InstanceState]]:
         """Every known LC instance with its cluster."""
-        rows = self._database.rows(f"SELECT {_INSTANCE_COLUMNS} FROM instance ORDER BY cluster, pod")
-        return [
-            (
-                r[0],
-                InstanceState(
-                    pod=r[1],
-                    uid=r[2],
-                    service=r[3],
-                    node=r[4],
-                    pod_ip=r[5],
-                    port=r[6],
-                    ready=r[7],
-                    cpu_request_millicores=r[8],
-                    cpu_limit_millicores=r[9],
-                    memory_limit_mib=r[10],
-                    restarts=r[11],
-                ),
-            )
-            for r in rows
-        ]
+        rows = self._database.rows(f"SELECT cluster, {', '.join(_INSTANCE)} FROM instance ORDER BY cluster, pod")
+        return [(cluster, InstanceState(**dict(zip(_INSTANCE, values, strict=True)))) for cluster, *values in rows]
 
     def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, str], tuple[float, int]]:
         """From the attempts that ended in the window (an index on `ended_at` keeps it cheap); trace milliseconds.
@@ -141,13 +85,9 @@ class PostgresFleetStore(Snapshots):
         return found
 
 
-def _replace(cursor: Cursor, table: str, columns: str, key: tuple[str, str], cluster: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    cursor.execute(f"DELETE FROM {table} WHERE cluster = %s AND {key[1]} <> ALL (%s)", (cluster, [row[1] for row in rows]))
+def _replace(cursor: Cursor, table: str, key: str, cluster: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Make `rows` all that is known of the cluster; within one, `key` tells them apart."""
+    cursor.execute(f"DELETE FROM {table} WHERE cluster = %s AND {key} <> ALL (%s)", (cluster, [row[key] for row in rows]))
     if rows:
-        changed = ", ".join(f"{c} = excluded.{c}" for c in columns.split(", ") if c not in key)
-        execute_values(
-            cursor,
-            f"INSERT INTO {table} ({columns}) VALUES %s "
-            f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}, observed_at = now()",
-            rows,
-        )
+        changed = ", ".join(f"{name} = excluded.{name}" for name in rows[0] if name not in ("cluster", key))
+        insert(cursor, table, rows, then=f"ON CONFLICT (cluster, {key}) DO UPDATE SET {changed}, observed_at = now()")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.csv
-from psycopg2.extras import Json, execute_values
+from psycopg2.extras import Json
 
 from tango.domain.requests import Reason
 from tango.domain.runs import ENDED, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
+from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor, Database
+from tango.store.rows import insert, metric_rows
 
 _RUN = """
 SELECT run_id, name, status, system, fleet, seed, speed, reassure, extract(epoch FROM started_at)::float8, accepted, kind
@@ -64,35 +63,25 @@ class PostgresRunStore:
 
     def create_run(self, run: NewRun, requests: NewRequests) -> int:
         """One transaction: the run's row, a partition made aside and filled by COPY, then attached."""
-        table = _request_table(requests)
+        columns = _request_columns(requests)
 
         def create(cursor: Cursor) -> int:
-            cursor.execute(
-                """
-                INSERT INTO run (name, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, accepted, settings)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) RETURNING run_id
-                """,
-                (
-                    run.name,
-                    run.system,
-                    run.fleet,
-                    run.fleet_hash,
-                    run.seed,
-                    run.speed,
-                    run.reassure,
-                    run.trace_source,
-                    run.span_s,
-                    len(requests),
-                    Json(run.settings),
-                ),
-            )
-            run_id = int(cursor.fetchall()[0][0])
-            rows = io.BytesIO()
-            with_id = table.add_column(0, "run_id", pa.array(np.full(len(requests), run_id, np.int32)))
-            pyarrow.csv.write_csv(with_id, rows, pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"))
-            rows.seek(0)
+            row = {
+                "name": run.name,
+                "system": run.system,
+                "fleet": run.fleet,
+                "fleet_hash": run.fleet_hash,
+                "seed": run.seed,
+                "speed": run.speed,
+                "reassure": run.reassure,
+                "trace_source": run.trace_source,
+                "span_s": run.span_s,
+                "accepted": len(requests),
+                "settings": Json(run.settings),
+            }
+            run_id = int(insert(cursor, "run", [row], then="RETURNING run_id")[0][0])
             cursor.execute("SELECT make_request_partition(%s)", (run_id,))
-            cursor.copy_expert(f"COPY request_{run_id} ({', '.join(with_id.column_names)}) FROM STDIN (FORMAT csv)", rows)
+            copy_columns(cursor, f"request_{run_id}", columns, run_id=run_id)
             cursor.execute("SELECT attach_request_partition(%s)", (run_id,))
             return run_id
 
@@ -179,8 +168,7 @@ class PostgresRunStore:
 
         def save(cursor: Cursor) -> None:
             cursor.execute("DELETE FROM run_metric WHERE run_id = %s", (run_id,))
-            rows = [(run_id, k, None, v) if isinstance(v, str) else (run_id, k, v, None) for k, v in metrics.items()]
-            execute_values(cursor, "INSERT INTO run_metric (run_id, name, value, text) VALUES %s", rows)
+            insert(cursor, "run_metric", metric_rows(run_id, metrics))
 
         self._database.run(save)
 
@@ -200,20 +188,14 @@ class PostgresRunStore:
         self._database.run(delete)
 
 
-def _request_table(requests: NewRequests) -> pa.Table:
-    def words(index: np.ndarray, names: tuple[str, ...]) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(pa.array(index), pa.array(names, pa.string())).cast(pa.string())
-
-    labels = tuple(c.label for c in ServiceClass)
-    return pa.table(
-        {
-            "request_id": np.arange(len(requests), dtype=np.int32),
-            "class": words(requests.service_class.astype(np.int32), labels),
-            "service": words(requests.service, requests.services),
-            "cluster": words(requests.cluster, requests.clusters),
-            "due_s": requests.due_s,
-            "target_s": pa.array(requests.target_s, mask=np.isnan(requests.target_s)),
-            "cpu_work_s": requests.cpu_work_s,
-            "memory_mib": requests.memory_mib,
-        }
-    )
+def _request_columns(requests: NewRequests) -> dict[str, Any]:
+    return {
+        "request_id": np.arange(len(requests), dtype=np.int32),
+        "class": words(requests.service_class, tuple(c.label for c in ServiceClass)),
+        "service": words(requests.service, requests.services),
+        "cluster": words(requests.cluster, requests.clusters),
+        "due_s": requests.due_s,
+        "target_s": known(requests.target_s),
+        "cpu_work_s": requests.cpu_work_s,
+        "memory_mib": requests.memory_mib,
+    }

@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from psycopg2.extras import Json, execute_values
+from psycopg2.extras import Json
 
 from tango.domain.services import Service, ServiceClass
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
 from tango.store.releases import ACTIVE_RUNS
+from tango.store.rows import insert
 
 
 def service_of(spec: Mapping[str, Any]) -> Service:
@@ -49,12 +50,14 @@ class Services:
 
 def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
     """Insert or change services inside somebody's transaction."""
-    execute_values(
-        cursor,
-        'INSERT INTO service (name, "class", target_ms, spec) VALUES %s ON CONFLICT (name) DO UPDATE SET '
-        '"class" = excluded."class", target_ms = excluded.target_ms, spec = excluded.spec, declared_at = now()',
-        [
-            (s.name, s.service_class.label, s.target_ms, Json({**dataclasses.asdict(s), "service_class": int(s.service_class)}))
-            for s in services
-        ],
-    )
+    rows = [
+        {
+            "name": s.name,
+            "class": s.service_class.label,
+            "target_ms": s.target_ms,
+            "spec": Json({**dataclasses.asdict(s), "service_class": int(s.service_class)}),
+        }
+        for s in services
+    ]
+    changed = "class = excluded.class, target_ms = excluded.target_ms, spec = excluded.spec, declared_at = now()"
+    insert(cursor, "service", rows, then=f"ON CONFLICT (name) DO UPDATE SET {changed}")

@@ -6,14 +6,11 @@ number, since the time of a simulated run says nothing about the fleet that is t
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
 from numpy.typing import NDArray
 
 from tango.domain.outcomes import (
@@ -28,6 +25,7 @@ from tango.domain.outcomes import (
 )
 from tango.domain.services import ServiceClass
 from tango.domain.simulations import SimulatedRows
+from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor
 
 MOST_SAMPLES = 200_000
@@ -39,44 +37,34 @@ def write_rows(cursor: Cursor, run_id: int, zero: datetime, rows: SimulatedRows)
     """Write everything, in the caller's transaction; the requests into a partition of their own."""
     of = rows.outcomes
     cursor.execute("SELECT make_request_partition(%s)", (run_id,))
-    _copy(cursor, f"request_{run_id}", run_id, _requests(of))
+    copy_columns(cursor, f"request_{run_id}", _requests(of), run_id=run_id)
     cursor.execute("SELECT attach_request_partition(%s)", (run_id,))
     zero_us = round(zero.timestamp() * 1e6)
-    _copy(cursor, "attempt", run_id, _attempts(of, rows.losses, zero_us))
-    _copy(cursor, "node_sample", run_id, _samples(of, rows.samples, zero_us))
-    _copy(cursor, "decision", None, {"run_ids": [f"{{{run_id}}}"] * len(rows.decisions), **_decisions(of, rows.decisions, zero_us)})
-    _copy(cursor, "scaling_event", run_id, _scalings(of, rows.scaling, zero_us))
-
-
-def _copy(cursor: Cursor, table: str, run_id: int | None, columns: Mapping[str, Any]) -> None:
-    found = pa.table(dict(columns))
-    if run_id is not None:
-        found = found.add_column(0, "run_id", pa.array(np.full(len(found), run_id, np.int32)))
-    text = io.BytesIO()
-    # NULL is unquoted and empty, empty text is quoted: COPY's own way to tell them apart.
-    pyarrow.csv.write_csv(found, text, pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"))
-    text.seek(0)
-    cursor.copy_expert(f"COPY {table} ({', '.join(found.column_names)}) FROM STDIN (FORMAT csv)", text)
+    copy_columns(cursor, "attempt", _attempts(of, rows.losses, zero_us), run_id=run_id)
+    copy_columns(cursor, "node_sample", _samples(of, rows.samples, zero_us), run_id=run_id)
+    runs = [f"{{{run_id}}}"] * len(rows.decisions)
+    copy_columns(cursor, "decision", {"run_ids": runs, **_decisions(of, rows.decisions, zero_us)})
+    copy_columns(cursor, "scaling_event", _scalings(of, rows.scaling, zero_us), run_id=run_id)
 
 
 def _requests(of: RunOutcomes) -> dict[str, Any]:
     return {
         "request_id": np.arange(len(of), dtype=np.int32),
-        "class": _words(of.service_class, _CLASSES),
-        "service": _words(of.service, of.services),
-        "cluster": _words(of.entry_cluster, of.clusters),
+        "class": words(of.service_class, _CLASSES),
+        "service": words(of.service, of.services),
+        "cluster": words(of.entry_cluster, of.clusters),
         "due_s": of.due_s,
-        "target_s": _known(of.target_s),
+        "target_s": known(of.target_s),
         "cpu_work_s": of.cpu_work_s,
         "memory_mib": of.memory_mib,
-        "state": _words(of.state, STATES),
+        "state": words(of.state, STATES),
         "epoch": of.epoch,
         "attempt": of.attempts,
-        "target_cluster": _words(of.target_cluster, of.clusters),
-        "node": _words(of.node, of.nodes),
-        "started_s": _known(of.started_s),
-        "finished_s": _known(of.finished_s),
-        "reason": _words(of.reason, of.reasons),
+        "target_cluster": words(of.target_cluster, of.clusters),
+        "node": words(of.node, of.nodes),
+        "started_s": known(of.started_s),
+        "finished_s": known(of.finished_s),
+        "reason": words(of.reason, of.reasons),
     }
 
 
@@ -92,12 +80,12 @@ def _attempts(of: RunOutcomes, losses: AttemptLosses, zero_us: int) -> dict[str,
     return {
         "request_id": request.astype(np.int32),
         "epoch": epoch.astype(np.int32),
-        "class": _words(of.service_class[request], _CLASSES),
-        "service": _words(losses.service, of.services),
-        "cluster": _words(cluster, of.clusters),
-        "node": _words(losses.node, of.nodes),
-        "outcome": _words(np.where(last, of.state[request], len(STATES)), (*STATES, "requeued")),
-        "reason": _words(losses.reason, losses.reasons),
+        "class": words(of.service_class[request], _CLASSES),
+        "service": words(losses.service, of.services),
+        "cluster": words(cluster, of.clusters),
+        "node": words(losses.node, of.nodes),
+        "outcome": words(np.where(last, of.state[request], len(STATES)), (*STATES, "requeued")),
+        "reason": words(losses.reason, losses.reasons),
         "work_lost_s": losses.work_lost_s,
         "ended_at": _at(losses.at_s, zero_us),
     }
@@ -113,11 +101,11 @@ def _samples(of: RunOutcomes, samples: NodeSamples, zero_us: int) -> dict[str, A
     )
     return {
         "at": _at(samples.at_s[kept], zero_us),
-        "cluster": _words(of.node_cluster[node], of.clusters),
-        "node": _words(node, of.nodes),
+        "cluster": words(of.node_cluster[node], of.clusters),
+        "node": words(node, of.nodes),
         **{name: _whole(getattr(samples, name)[kept]) for name in whole.split()},
-        "cpu_used_millicores": _known(samples.cpu_used_millicores[kept]),
-        "memory_used_mib": _known(samples.memory_used_mib[kept]),
+        "cpu_used_millicores": known(samples.cpu_used_millicores[kept]),
+        "memory_used_mib": known(samples.memory_used_mib[kept]),
     }
 
 
@@ -125,11 +113,11 @@ def _decisions(of: RunOutcomes, decisions: Decisions, zero_us: int) -> dict[str,
     be = decisions.kind == int(ServiceClass.BE)
     return {
         "at": _at(decisions.at_s, zero_us),
-        "kind": _words(decisions.kind, _CLASSES),
+        "kind": words(decisions.kind, _CLASSES),
         # No cluster: the centre, and an LC window of all clusters together.
-        "cluster": _words(np.where(decisions.cluster < 0, len(of.clusters), decisions.cluster), (*of.clusters, "")),
-        "policy": _words(decisions.policy, decisions.policies),
-        "checkpoint": _words(be.astype(np.int32), ("", of.checkpoint)),
+        "cluster": words(np.where(decisions.cluster < 0, len(of.clusters), decisions.cluster), (*of.clusters, "")),
+        "policy": words(decisions.policy, decisions.policies),
+        "checkpoint": words(be.astype(np.int32), ("", of.checkpoint)),
         **{name: getattr(decisions, name) for name in ["considered", "placed", "unplaced", "late", "shed"]},
         **{name: getattr(decisions, name) for name in ["snapshot_ms", "decide_ms", "apply_ms"]},
         "note": pa.array([""] * len(decisions), pa.string()),
@@ -139,28 +127,18 @@ def _decisions(of: RunOutcomes, decisions: Decisions, zero_us: int) -> dict[str,
 def _scalings(of: RunOutcomes, scaling: ScalingEvents, zero_us: int) -> dict[str, Any]:
     return {
         "at": _at(scaling.at_s, zero_us),
-        "kind": _words(scaling.kind, SCALING_KINDS),
-        "cluster": _words(of.node_cluster[scaling.node], of.clusters),
-        "node": _words(scaling.node, of.nodes),
-        "service": _words(scaling.service, of.services),
+        "kind": words(scaling.kind, SCALING_KINDS),
+        "cluster": words(of.node_cluster[scaling.node], of.clusters),
+        "node": words(scaling.node, of.nodes),
+        "service": words(scaling.service, of.services),
         "pod": pa.array([""] * len(scaling), pa.string()),
         "before_millicores": _whole(scaling.before_millicores),
         "after_millicores": _whole(scaling.after_millicores),
-        "slack": _known(scaling.slack),
-        "reason": _words(scaling.reason, scaling.reasons),
-        "actuation_ms": _known(scaling.actuation_ms),
-        "outcome": _words(scaling.outcome, SCALING_OUTCOMES),
+        "slack": known(scaling.slack),
+        "reason": words(scaling.reason, scaling.reasons),
+        "actuation_ms": known(scaling.actuation_ms),
+        "outcome": words(scaling.outcome, SCALING_OUTCOMES),
     }
-
-
-def _words(index: NDArray[Any], names: tuple[str, ...]) -> pa.Array:
-    """Names by their place; NULL for -1."""
-    places = pa.array(index.astype(np.int32), mask=index < 0)
-    return pa.DictionaryArray.from_arrays(places, pa.array(names, pa.string())).cast(pa.string())
-
-
-def _known(values: NDArray[np.float64]) -> pa.Array:
-    return pa.array(values, mask=~np.isfinite(values))
 
 
 def _whole(values: NDArray[np.float64]) -> pa.Array:

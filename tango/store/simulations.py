@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from psycopg2.extras import Json, execute_values
+from psycopg2.extras import Json
 
 from tango.domain.runs import RunKind, RunStatus
 from tango.domain.simulations import (
@@ -22,6 +22,7 @@ from tango.domain.simulations import (
     SimulationState,
 )
 from tango.store.database import Cursor, Database
+from tango.store.rows import insert, metric_rows
 from tango.store.simulated_rows import write_rows
 
 OPEN_LOCK = 0x7369_6D75
@@ -130,8 +131,7 @@ class PostgresSimulationStore:
             if rows is not None:
                 write_rows(cursor, claim.run_id, found[0], rows)
             cursor.execute("UPDATE simulation SET result = %s WHERE run_id = %s", (json.dumps(result), claim.run_id))
-            named = [(claim.run_id, k, None, v) if isinstance(v, str) else (claim.run_id, k, v, None) for k, v in figures.items()]
-            execute_values(cursor, "INSERT INTO run_metric (run_id, name, value, text) VALUES %s", named)
+            insert(cursor, "run_metric", metric_rows(claim.run_id, figures))
             cursor.execute("UPDATE run SET accepted = %s WHERE run_id = %s", (figures["accepted"], claim.run_id))
             _end(cursor, claim.run_id, RunStatus.COMPLETED, "")
             return True
@@ -176,29 +176,26 @@ def _insert(cursor: Cursor, cells: Sequence[NewSimulation], record: bool) -> lis
     """Ids of new runs, in order."""
     run_ids: list[int] = []
     for cell in cells:
-        cursor.execute(
-            """
-            INSERT INTO run (kind, name, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, accepted, settings)
-            VALUES (%s, %s, %s, %s, %s, %s, 1, true, %s, %s, 0, %s) RETURNING run_id
-            """,
-            (
-                str(RunKind.SIMULATED),
-                cell.name,
-                cell.system,
-                cell.fleet,
-                cell.fleet_hash,
-                cell.seed,
-                cell.trace_source,
-                cell.span_s,
-                Json(dict(cell.settings)),
-            ),
-        )
-        run_ids.append(int(cursor.fetchall()[0][0]))
-    execute_values(
-        cursor,
-        "INSERT INTO simulation (run_id, key, cell, record) VALUES %s",
-        [(run_id, cell.key, json.dumps(cell.cell), record) for run_id, cell in zip(run_ids, cells, strict=True)],
-    )
+        row = {
+            "kind": str(RunKind.SIMULATED),
+            "name": cell.name,
+            "system": cell.system,
+            "fleet": cell.fleet,
+            "fleet_hash": cell.fleet_hash,
+            "seed": cell.seed,
+            "speed": 1.0,
+            "reassure": True,
+            "trace_source": cell.trace_source,
+            "span_s": cell.span_s,
+            "accepted": 0,
+            "settings": Json(dict(cell.settings)),
+        }
+        run_ids += [int(found[0]) for found in insert(cursor, "run", [row], then="RETURNING run_id")]
+    orders = [
+        {"run_id": run_id, "key": cell.key, "cell": json.dumps(cell.cell), "record": record}
+        for run_id, cell in zip(run_ids, cells, strict=True)
+    ]
+    insert(cursor, "simulation", orders)
     return run_ids
 
 

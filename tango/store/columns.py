@@ -1,0 +1,37 @@
+"""Writing columns: Arrow columns become the rows of a table by COPY, each under its own name."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+from numpy.typing import NDArray
+
+from tango.store.database import Cursor
+
+
+def copy_columns(cursor: Cursor, table: str, columns: Mapping[str, Any], *, run_id: int | None = None) -> None:
+    """Append columns of equal length, with `run_id` in every row where one is given; what is not named gets the table's default."""
+    found = pa.table(dict(columns))
+    if run_id is not None:
+        found = found.add_column(0, "run_id", pa.array(np.full(len(found), run_id, np.int32)))
+    text = io.BytesIO()
+    # NULL is unquoted and empty, empty text is quoted: COPY's own way to tell them apart.
+    pyarrow.csv.write_csv(found, text, pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"))
+    text.seek(0)
+    cursor.copy_expert(f"COPY {table} ({', '.join(found.column_names)}) FROM STDIN (FORMAT csv)", text)
+
+
+def words(index: NDArray[Any], names: tuple[str, ...]) -> pa.Array:
+    """Names by their place; NULL for -1."""
+    places = pa.array(index.astype(np.int32), mask=index < 0)
+    return pa.DictionaryArray.from_arrays(places, pa.array(names, pa.string())).cast(pa.string())
+
+
+def known(values: NDArray[np.float64]) -> pa.Array:
+    """Numbers; NULL where a value is not finite."""
+    return pa.array(values, mask=~np.isfinite(values))
