@@ -1,4 +1,4 @@
-"""What people look at: a run's figures as tables for a terminal and as one HTML page, made from columns of `tango.domain`."""
+"""Presentation of results: tables for a terminal, HTML pages and SVG charts, from the columns of `tango.domain` and `tango.analysis`."""
 
 from tango.report.page import render_report
 

@@ -1,4 +1,4 @@
-"""The charts of a run's report, each a title, a legend, a drawing and one sentence on how to read it."""
+"""The charts of a run's report. Times on their axes are trace seconds: wall seconds of the run times its speed."""
 
 from __future__ import annotations
 
@@ -30,25 +30,25 @@ from tango.report.svg import (
 from tango.report.tables import milliseconds
 
 MANY_LINES = 6
-"""More clusters than there are colours to tell apart are drawn as a grid."""
+"""Most clusters that are drawn as lines, one colour each; more are drawn as a heat map only."""
 MANY_ROWS = 48
-"""More nodes than this are drawn by cluster."""
+"""Most nodes that get a row of their own; beyond, rows are clusters, since names would overlap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One chart with its words."""
+    """One chart with its title, one sentence on how to read it, and its legend."""
 
     title: str
     note: str
     drawing: Markup
     legend: tuple[tuple[str, str], ...] = ()
-    """(CSS class, words) each."""
+    """Entries (CSS class of the mark, text)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """What all charts over time share: trace seconds 0 … end_s, in bins, and the window of the figures."""
+    """The time axis that all charts of a report share: trace seconds from 0 to `end_s`, its bins, and the window of the figures."""
 
     end_s: float
     bins: TimeBins
@@ -72,7 +72,7 @@ def percent_label(share: float) -> str:
 
 
 def frame_of(outcomes: RunOutcomes) -> Frame:
-    """From the run's zero to its end, or to its last arrival if that is later."""
+    """The time axis of a run: from its zero to its end, or to its last arrival if that is later."""
     end_s = max(outcomes.span_s, outcomes.wall_s * outcomes.speed, 1e-3)
     window = run_window(outcomes)
     return Frame(end_s=end_s, bins=time_bins(end_s), window_s=(window.start_s * outcomes.speed, window.end_s * outcomes.speed))
@@ -83,7 +83,7 @@ def _top(*series: Floats) -> float:
 
 
 def flow_figure(outcomes: RunOutcomes, frame: Frame, service_class: ServiceClass) -> Figure:
-    """Arrivals and completions per second of one class."""
+    """Arrivals and completions per second of one class, over time."""
     mine = outcomes.service_class == service_class
     done = mine & outcomes.in_state(RequestState.SUCCEEDED)
     arrivals = frame.bins.counts(outcomes.due_s[mine] * outcomes.speed) / frame.bins.step_s
@@ -102,10 +102,11 @@ def flow_figure(outcomes: RunOutcomes, frame: Frame, service_class: ServiceClass
 
 
 def population_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
-    """How many requests wait and run, by class."""
-    at_s = np.linspace(0.0, frame.end_s, 181)
+    """Numbers of requests in the system over time: open LC requests, and BE requests that wait or run."""
+    at_s = np.linspace(0.0, frame.end_s, 181)  # a point for every two to three of the chart's pixels
     speed = outcomes.speed
     end_s = np.where(np.isnan(outcomes.finished_s), np.inf, outcomes.finished_s) * speed
+    # Requests that ended without a time are left out: nobody knows until when they were in the system.
     gone = outcomes.in_state(RequestState.FAILED, RequestState.SHED, RequestState.CANCELLED) & np.isinf(end_s)
     started_s = np.where(np.isnan(outcomes.started_s), end_s, outcomes.started_s * speed)
     lc, be = outcomes.service_class == ServiceClass.LC, outcomes.service_class == ServiceClass.BE
@@ -127,7 +128,10 @@ def population_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
 
 
 def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
-    """Share of LC requests within target, by when they arrived."""
+    """Share of LC requests answered within target, over the time of their arrival.
+
+    A request counts once it has ended or is open for `GIVE_UP_TARGETS` targets, as in the QoS rate of `tango.analysis.metrics`.
+    """
     given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
     lc = (outcomes.service_class == ServiceClass.LC) & (outcomes.in_state(*TERMINAL_STATES) | given_up)
     met = outcomes.in_state(RequestState.SUCCEEDED) & (outcomes.finished_s - outcomes.due_s <= outcomes.target_s)
@@ -144,9 +148,9 @@ def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
 
 
 def latency_figure(outcomes: RunOutcomes) -> Figure | None:
-    """One histogram of latency per LC service on a common logarithmic axis, the target drawn; None without a finished one.
+    """A histogram of latency for each LC service on a common logarithmic axis, with its target; None if no LC request succeeded.
 
-    Of arrivals in the window, so that it shows what the table of services sums up.
+    It covers the arrivals in the run's window, as the table of services does.
     """
     lc = (outcomes.service_class == ServiceClass.LC) & outcomes.in_state(RequestState.SUCCEEDED)
     lc &= run_window(outcomes).holds(outcomes.due_s)
@@ -203,7 +207,7 @@ def _latency_row(chart: Chart, place: int, row: float, edges: Floats, heights: F
 
 
 def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Frame) -> list[Figure]:
-    """Measured CPU by cluster as lines, CPU and memory by node as grids."""
+    """Measured CPU and memory over allocatable: by cluster as lines, if they are few, and by node or cluster as heat maps."""
     if not len(samples):
         return []
     at_s = samples.at_s * outcomes.speed
@@ -247,7 +251,7 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
 
 
 def decision_figures(decisions: Decisions, frame: Frame, speed: float) -> list[Figure]:
-    """Scheduling cycles per second, and how long they took to decide."""
+    """Scheduling cycles per second, and the 99th percentile of their decision times in milliseconds."""
     if not len(decisions):
         return []
     at_s = decisions.at_s * speed
@@ -282,7 +286,7 @@ def decision_figures(decisions: Decisions, frame: Frame, speed: float) -> list[F
 
 
 def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) -> Figure | None:
-    """Resizes and evictions as marks on the time line, one row per node (per cluster on large fleets); None without any."""
+    """Resizes and evictions as marks over time, with a row for each node, or cluster on large fleets; None if there were none."""
     done = scaling.outcome == SCALING_OUTCOMES.index("done")
     if not done.any():
         return None

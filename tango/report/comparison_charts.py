@@ -1,7 +1,7 @@
-"""The charts of a comparison: one colour per system through the whole page, the baseline in ink, means over seeds with their range.
+"""The charts of a comparison. A system has one colour on the whole page; values are means over seeds with their range.
 
-Charts over time are small multiples, a panel per system with the baseline behind it: seven lines with bands in one panel could not be
-read. Where lines of all systems share a panel they differ by dashes as well as by colour.
+Charts over time are small multiples, with a panel for each system and the baseline's mean behind it, because seven lines with bands in
+one panel could not be read. Where the lines of all systems share a panel, they differ by dashes as well as by colour.
 """
 
 from __future__ import annotations
@@ -32,25 +32,28 @@ from tango.report.svg import (
 Floats = NDArray[np.float64]
 
 COLOURS = 7
-"""Colours that are told apart with all common kinds of colour blindness, `--c0` to `--c6` in comparison.css."""
+"""Number of colours `--c0` to `--c6` in comparison.css, which common kinds of colour blindness can tell apart."""
 FIXED = {"k8s-native": 0, "tango": 1, "load-greedy": 2, "scoring": 3, "ceres": 4, "dsaco": 5, "gnn-sac": 6}
-"""Built-in systems have the same colour in every page."""
+"""Colours of the built-in systems, the same on every page."""
 FULL, HALF, THIRD, QUARTER = 1190.0, 576.0, 382.0, 290.0
-"""Widths, of which a page of 1,240 pixels shows each about as it is, so that all words have one size."""
+"""Widths of drawings in pixels. A page of 1,240 pixels shows each about unscaled, so that all text has one size."""
 PLOT_SHARE = 0.42
-"""Of a column of differences; the rest is its words."""
+"""Share of the plot in the width of a column of differences; the rest is text."""
 LABELS_LEFT, WORDS_RIGHT = 112.0, 84.0
+"""Pixels left of a plot for names of systems, and right of it for values."""
 NEAREST_TICK = 52.0
+"""Least distance of two labelled ticks, pixels."""
 ROW = 26.0
+"""Height of a row, pixels."""
 MANY_CLUSTERS = 12
-"""More clusters than this are drawn as a box, not one by one."""
+"""Most clusters that are drawn as single dots; more are drawn as a box plot."""
 WIDEST = 2.5
-"""A difference's axis reaches at most this many times as far as the largest mean: wider intervals end in an arrow."""
+"""The axis of a difference reaches at most this many times the largest mean; intervals beyond it end in an arrow."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """One drawing with its heading; `css` is the colour of its mark, empty for none."""
+    """One drawing with its heading; `css` is the class of the coloured mark beside the heading, empty for none."""
 
     title: str
     drawing: Markup
@@ -60,23 +63,23 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Panels that share axes, words and a legend; `kind` is how they are laid out: `wide`, `half` or `panels`."""
+    """Panels that share axes, a note and a legend; `kind` is their layout: `wide`, `half` or `panels` (a grid)."""
 
     title: str
     note: str
     panels: tuple[Panel, ...]
     kind: str = "panels"
     legend: tuple[tuple[str, str], ...] = ()
-    """(CSS class, words) each."""
+    """Entries (CSS class of the mark, text)."""
 
 
 def panel_width(panels: int) -> float:
-    """Of panels in a grid of two, three or four columns, whichever leaves the least empty."""
+    """Width in pixels of each of so many panels, in a grid of two, three or four columns, whichever leaves the fewest gaps."""
     return HALF if panels <= 2 else THIRD if panels in (3, 5, 6, 9) else QUARTER
 
 
 def colours_of(systems: Sequence[str]) -> dict[str, str]:
-    """The CSS class of each system. Unknown ones get what is free, and where nothing is, a colour again with other dashes."""
+    """CSS class by system. Systems without a fixed colour get a free one; when none is left, one that is used, with other dashes."""
     taken = {FIXED[name] for name in systems if name in FIXED}
     free = [slot for slot in range(COLOURS) if slot not in taken] + list(range(COLOURS)) * len(systems)
     classes: dict[str, str] = {}
@@ -91,13 +94,13 @@ def colours_of(systems: Sequence[str]) -> dict[str, str]:
 
 
 def by_seed(cells: Sequence[CellResult], name: str) -> Floats:
-    """(seeds, buckets) a series of each cell, NaN where it has nothing; cells without the series are left out."""
+    """The series `name` of each cell, shape (seeds, buckets), NaN for empty buckets; cells without the series are left out."""
     rows = [cell.series[name] for cell in cells if cell.series.get(name)]
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(rows[0]) if rows else 0)
 
 
 def across(rows: Floats) -> tuple[Floats, Floats, Floats]:
-    """Mean, lowest and highest over seeds, NaN where no seed has a value."""
+    """(mean, least, greatest) over the first axis (seeds), each of shape (buckets,); NaN where no seed has a value."""
     known = ~np.isnan(rows)
     count = known.sum(axis=0)
     mean = np.where(count > 0, np.where(known, rows, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
@@ -107,7 +110,7 @@ def across(rows: Floats) -> tuple[Floats, Floats, Floats]:
 
 
 def qos_by_seed(cells: Sequence[CellResult]) -> Floats:
-    """(seeds, buckets) share of LC arrivals that met their target."""
+    """Share of LC arrivals answered within target, shape (seeds, buckets); NaN for buckets without arrivals."""
     arrived, met = by_seed(cells, "lc_arrived"), by_seed(cells, "lc_met")
     return np.where(arrived > 0, met / np.where(arrived > 0, arrived, 1.0), np.nan)
 
@@ -116,7 +119,7 @@ def qos_by_seed(cells: Sequence[CellResult]) -> Floats:
 
 
 def difference_figure(comparison: Comparison, scenario: str, metrics: Sequence[str], colours: dict[str, str]) -> Group | None:
-    """Systems by metrics: the mean difference to the baseline with its interval; None where nothing is paired."""
+    """A matrix of systems by metrics with the mean difference to the baseline and its interval; None if nothing could be paired."""
     systems = [s for s in comparison.systems if s != comparison.baseline and comparison.of(scenario, s)]
     columns = []
     for name in metrics:
@@ -181,13 +184,13 @@ def _difference_column(
             continue
         _whisker(chart, scale, row, y, colours[row.system], (low - room, high + room))
         css = "name strong" if row.told_apart else "name"
-        # Points stand as the unit of the axis; beside five panels there is no room for them in every row.
+        # The unit stands at the axis; five columns leave no room for it in every row.
         words = minus(metric.show_difference(row.paired.mean, row.half)).removesuffix(" pp")
         chart.text(left + width * PLOT_SHARE + 8, y + 4, words, css=css)
 
 
 def minus(text: str) -> str:
-    """With the sign that has the width of a plus."""
+    """The text with hyphens replaced by the minus sign, which is as wide as a plus."""
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -217,25 +220,29 @@ def _whisker(chart: Chart, scale: Chart, row: Difference, y: float, css: str, en
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Total:
-    """One system's row: its mean over seeds, each seed, and a mark such as the bound."""
+    """One system's row in a chart of totals."""
 
     system: str
     values: tuple[float, ...]
+    """One for each seed."""
     mark: float | None
+    """Where a dashed line is drawn, such as the bound; None: nowhere."""
     text: str
+    """Printed right of the row."""
 
     @property
     def mean(self) -> float:
-        """Over seeds."""
+        """Mean of `values`."""
         return float(np.mean(self.values))
 
 
 def totals_chart(
     totals: Sequence[Total], colours: dict[str, str], *, label: Callable[[float], str], words: str, least: float | None = None
 ) -> Markup:
-    """A row per system: the mean, each seed as a thin line, the mark as a dashed one.
+    """A chart with a row for each system: the mean, each seed as a thin line, the mark as a dashed one.
 
-    Bars from 0; with `least` dots on an axis that spans the values and at least so much, lest small differences look large.
+    Means are bars from 0. With `least` they are dots, on an axis that spans the values and at least `least`, so that small differences
+    do not look large.
     """
     every = [v for t in totals for v in (*t.values, *(() if t.mark is None else (t.mark,)))]
     from_zero, high = least is None, max(every)
@@ -289,7 +296,7 @@ def time_panels(
     unit: str = "",
     words: str,
 ) -> tuple[Panel, ...]:
-    """A panel per system: its mean over seeds with their range, and the baseline's mean behind it."""
+    """A panel for each system with its mean over seeds, their range, and the baseline's mean behind it; `edges` has (buckets + 1,)."""
     centres = (edges[:-1] + edges[1:]) / 2
     means = {system: across(values) for system, values in rows.items()}
     panels = []
@@ -305,7 +312,7 @@ def time_panels(
 
 
 def time_lines(rows: dict[str, Floats], edges: Floats, colours: dict[str, str], *, unit: str, words: str) -> Markup:
-    """The means of all systems in one chart."""
+    """One chart with the mean over seeds of every system."""
     means = {system: across(values)[0] for system, values in rows.items()}
     chart = _time_chart(edges, (0.0, top_of(means.values())), number_label, unit, width=HALF)
     for system, mean in means.items():
@@ -314,7 +321,7 @@ def time_lines(rows: dict[str, Floats], edges: Floats, colours: dict[str, str], 
 
 
 def top_of(series: Iterable[Floats]) -> float:
-    """A round value at or above the highest."""
+    """A round number at or above the greatest value of all series."""
     highest = max([1e-9, *(float(np.nanmax(s)) for s in series if s.size and not np.all(np.isnan(s)))])
     ticks = nice_ticks(0.0, highest, about=3)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else highest
@@ -367,7 +374,7 @@ def _tail_panel(
 
 
 def _apart(chart: Chart, ticks: Sequence[float]) -> list[float]:
-    """The ticks without those that stand too near the one before for their words."""
+    """The ticks without those whose labels would overlap with the one before."""
     kept: list[float] = []
     for tick in ticks:
         if not kept or float(chart.x(tick)) - float(chart.x(kept[-1])) >= NEAREST_TICK:
@@ -376,7 +383,10 @@ def _apart(chart: Chart, ticks: Sequence[float]) -> list[float]:
 
 
 def cluster_figure(cells: dict[str, list[CellResult]], name: str, colours: dict[str, str], words: str) -> Markup | None:
-    """How a share is spread over clusters: dots where they are few, else a box of the middle half on a line from end to end."""
+    """The spread of a share over clusters, with a row for each system: a dot for each cluster, or a box plot where they are many.
+
+    None if no cell has the figure.
+    """
     spread = {system: values for system, mine in cells.items() if len(values := _cluster_values(mine, name))}
     if not spread:
         return None
@@ -404,7 +414,7 @@ def cluster_figure(cells: dict[str, list[CellResult]], name: str, colours: dict[
 
 
 def _cluster_values(cells: Sequence[CellResult], name: str) -> Floats:
-    """Mean over seeds of each cluster, or of each quantile where clusters are many; without those that have none."""
+    """Mean over seeds for each cluster, or for each quantile if cells keep only these; those without a value are left out."""
     rows = [c.distributions["clusters"][name] for c in cells if c.distributions and c.distributions["clusters"].get(name)]
     if not rows:
         return np.zeros(0)

@@ -1,7 +1,7 @@
-"""A comparison as one self-contained HTML page: no script, no network, readable in light, dark and on paper.
+"""A comparison as one self-contained HTML page, without scripts and network, for light and dark screens and for print.
 
-First all scenarios at a glance, as differences to the baseline with their intervals; then a section per scenario with its charts and
-its full table; then what the figures mean, what was run, and the line that runs it again.
+The page begins with all scenarios as differences to the baseline with their intervals. A section for each scenario has its charts and
+its full table. The end explains the figures, says what was run and gives the command that runs it again.
 """
 
 from __future__ import annotations
@@ -42,28 +42,27 @@ from tango.report.verdict_charts import verdict_figures
 from tango.report.verdict_tables import relative_table
 
 KEY_METRICS = ("lc_qos_rate", "lc_latency_p99_ms", "be_cpu_seconds_per_s", "utilization_cpu", "waste_cpu_seconds")
-"""What the summary shows of each system."""
-
+"""Metrics in the summary, in this order."""
 
 MARKS = {
     "lc_qos_rate": "Dashed: the bound.",
     "be_cpu_seconds_per_s": "Dashed: the bound, beside the LC work that the same system completed.",
     "utilization_cpu": "Dashed: CPU in use as sampled, interference and thrown-away work included.",
 }
-"""What a dashed line is, by figure."""
+"""By metric: the explanation of the dashed line in its chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One system's cell in a table: its mean and, but for the baseline, the difference."""
+    """One cell of a table, as text: a system's mean and, except for the baseline, its difference to the baseline."""
 
     value: str
     difference: str = ""
     relative: str = ""
     verdict: str = ""
-    """`better`, `worse`, `differs` where the interval leaves 0 out, else empty."""
+    """`better`, `worse` or `differs` if the interval excludes 0, else empty."""
     pairs: str = ""
-    """How many pairs it stands on, where fewer than the system has seeds."""
+    """Number of pairs behind the difference, if it is smaller than the system's number of seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +81,14 @@ class Scenario:
 
     name: str
     systems: tuple[tuple[str, str, int], ...]
-    """(name, CSS class, seeds) each."""
+    """Entries (name, CSS class, number of seeds)."""
     requests: str
+    """Number of requests, or its range over the cells, as text."""
     blocks: tuple[tuple[str, tuple[Group, ...]], ...]
-    """(heading, groups of charts) each."""
+    """Entries (heading, groups of charts)."""
     rows: tuple[Row, ...]
     service_rows: tuple[tuple[str, tuple[Row, ...]], ...]
+    """Entries (service, rows)."""
 
 
 def comparison_page(
@@ -99,7 +100,7 @@ def comparison_page(
     notes: Sequence[str] = (),
     verdicts: Verdicts | None = None,
 ) -> str:
-    """The page, as text in UTF-8, with a section for the verdicts on one system. Everything in it from the cells is escaped."""
+    """The text of the page; with `verdicts` it has a section on the judged system. All text from the cells is escaped."""
     environment = Environment(
         loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -139,20 +140,20 @@ def _requests(cell: CellResult) -> int:
 
 
 def _between(counts: Sequence[int]) -> str:
-    """`8,078`, or `8,012 to 8,101`."""
+    """The range of counts as text: `8,078`, or `8,012 to 8,101`."""
     low, high = min(counts, default=0), max(counts, default=0)
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _ranges(seeds: Sequence[int]) -> str:
-    """`1 to 20`, `1, 2, 7`."""
+    """Seeds as text: `1 to 20` if they have no gap, else `1, 2, 7`."""
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]} to {seeds[-1]}"
     return ", ".join(str(seed) for seed in seeds)
 
 
 def _systems(comparison: Comparison, colours: dict[str, str]) -> list[tuple[str, str, str, str, str, str]]:
-    """(name, CSS class, LC policy, BE policy, sharing rule, networks) each."""
+    """Rows (name, CSS class, LC policy, BE policy, sharing rule, networks), one for each system."""
     rows = []
     for system in comparison.systems:
         mine = [cell for cell in comparison.cells if cell.system == system]
@@ -162,7 +163,7 @@ def _systems(comparison: Comparison, colours: dict[str, str]) -> list[tuple[str,
 
 
 def _sizes(comparison: Comparison) -> list[tuple[int, list[str]]]:
-    """(seed, requests in each scenario) each; all systems of a seed serve the same ones."""
+    """Rows (seed, number of requests in each scenario); all systems of a seed serve the same requests."""
     counts: dict[tuple[str, int], int] = {}
     for cell in comparison.cells:
         counts[cell.scenario, cell.seed] = _requests(cell)
@@ -319,7 +320,7 @@ def _mark_of(cell: CellResult, name: str) -> object:
 def _totals(
     comparison: Comparison, scenario: str, colours: dict[str, str], name: str, note: str, *, least: float | None = None
 ) -> Group | None:
-    """A row per system; None where nothing happened in any of them."""
+    """A chart of one metric with a row for each system; None if the metric is 0 or missing everywhere."""
     metric, totals = _metric(name), []
     for system in comparison.systems:
         mine = comparison.of(scenario, system)

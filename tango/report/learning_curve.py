@@ -1,4 +1,4 @@
-"""How a training went: a stand-alone SVG of what it gained over its reference on the validation seeds, with the interval."""
+"""The learning curve of a training as a stand-alone SVG: gain over the reference policy on the validation seeds, with its interval."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HEIGHT = 280.0
 
 
 def learning_curve(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
-    """The validations among the rows of a training's curve, as a picture; without any it says so."""
+    """SVG text of the validations among the rows of a training's curve file; says "No validation yet." if there is none."""
     points = [row for row in rows if row.get("kind") == "validation"]
     chart = Chart((0.0, 1.0), (0.0, 1.0), height=_HEIGHT)
     if points:

@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page: no script, no network, readable in light, dark and on paper."""
+"""A run's report as one self-contained HTML page, without scripts and network, for light and dark screens and for print."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tango.report.tables import milliseconds, number, percent, summary_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A heading with its charts."""
+    """A part of the page: a heading and its charts."""
 
     title: str
     figures: tuple[Figure, ...]
@@ -44,7 +44,7 @@ def render_report(
     scaling: ScalingEvents,
     metrics: RunMetrics,
 ) -> str:
-    """The page, as text in UTF-8. Everything in it that comes from the run is escaped."""
+    """The text of the page. All text that comes from the run is escaped."""
     environment = Environment(
         loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

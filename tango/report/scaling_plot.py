@@ -1,4 +1,4 @@
-"""How the engine's time grows: a stand-alone SVG of two panels, over requests and over nodes, both axes logarithmic."""
+"""Engine time over the number of requests and of nodes, as a stand-alone SVG with two panels on logarithmic axes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROW = re.compile(r"engine seconds, (\d+) (requests|nodes),")
 
 
 def scaling_plot(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The figures of `tango bench simulator --scaling` as a picture; rows of other names are left out."""
+    """SVG text of the rows that `tango bench simulator --scaling -o json` prints; rows of other names are ignored."""
     panels = []
     for k, (unit, title) in enumerate((("requests", "1,000 nodes"), ("nodes", "1,000,000 requests"))):
         points = sorted(
@@ -30,7 +30,7 @@ def scaling_plot(rows: Sequence[Mapping[str, Any]]) -> str:
             if (found := _ROW.match(str(row["name"]))) and found[2] == unit
         )
         panel = _panel(np.array(points), unit, title)
-        # A drawing inside a drawing has to be told its place and size.
+        # An <svg> inside another needs a position and a size of its own.
         panels.append(panel.replace("<svg ", Markup(f'<svg x="{k * WIDTH:.0f}" y="0" width="{WIDTH:.0f}" height="260" '), 1))
     body = Markup("").join((element("style", Markup(_STYLE)), *panels))
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {2 * WIDTH:.0f} 260" width="{2 * WIDTH:.0f}" height="260">{body}</svg>\n'

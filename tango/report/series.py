@@ -1,6 +1,6 @@
-"""Columns of a run turned into what charts draw: counts per time bin, how many are in the system, histograms, grids of node use.
+"""Aggregation of a run's columns for charts: counts per time bin, numbers in the system, histogram edges, heat map grids.
 
-All times here are trace seconds. Every function takes arrays and gives arrays; nothing knows how it will be drawn.
+All times are trace seconds. Every function takes and returns arrays; drawing is left to `charts` and `svg`.
 """
 
 from __future__ import annotations
@@ -12,37 +12,38 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
+# Widths of time bins that read well on an axis, seconds.
 NICE_STEPS_S = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimeBins:
-    """Even bins of `step_s` seconds from 0."""
+    """`count` equal time bins of `step_s` seconds, from 0 on."""
 
     step_s: float
     count: int
 
     @property
     def edges_s(self) -> Floats:
-        """(count + 1,) bin edges."""
+        """Edges of the bins in seconds, shape (count + 1,)."""
         return np.arange(self.count + 1, dtype=np.float64) * self.step_s
 
     @property
     def centres_s(self) -> Floats:
-        """(count,) bin centres."""
+        """Centres of the bins in seconds, shape (count,)."""
         return (np.arange(self.count, dtype=np.float64) + 0.5) * self.step_s
 
     def index(self, at_s: Floats) -> NDArray[np.int64]:
-        """Bin of each instant, clipped into the range; NaN goes to bin 0, so mask it before."""
+        """The bin of each instant, same shape, clipped to the first and last bin. NaN goes to bin 0, so callers mask it."""
         return np.clip(np.nan_to_num(at_s) // self.step_s, 0, self.count - 1).astype(np.int64)
 
     def counts(self, at_s: Floats) -> Floats:
-        """(count,) how many instants fall into each bin; NaN is left out."""
+        """Number of instants in each bin, shape (count,); NaN is left out."""
         known = at_s[~np.isnan(at_s)]
         return np.bincount(self.index(known), minlength=self.count).astype(np.float64)
 
     def mean(self, at_s: Floats, values: Floats) -> Floats:
-        """(count,) mean of values per bin; NaN where a bin has none."""
+        """Mean of the values in each bin, shape (count,); NaN for empty bins. Entries with a NaN are left out."""
         known = ~np.isnan(at_s) & ~np.isnan(values)
         rows = self.index(at_s[known])
         seen = np.bincount(rows, minlength=self.count)
@@ -50,7 +51,7 @@ class TimeBins:
         return np.where(seen > 0, total / np.maximum(seen, 1), np.nan)
 
     def quantile(self, at_s: Floats, values: Floats, share: float) -> Floats:
-        """(count,) a quantile of values per bin; NaN where a bin has none."""
+        """The quantile `share` (0 to 1) of the values in each bin, shape (count,); NaN for empty bins."""
         known = ~np.isnan(at_s) & ~np.isnan(values)
         rows, kept = self.index(at_s[known]), values[known]
         order = np.argsort(rows, kind="stable")
@@ -59,7 +60,7 @@ class TimeBins:
 
 
 def time_bins(end_s: float, *, at_most: int = 90) -> TimeBins:
-    """The finest round bins that cover 0 … end_s with at most so many of them."""
+    """The narrowest bins of a round width that cover 0 to `end_s` with at most `at_most` of them."""
     end_s = max(end_s, 1e-3)
     wanted = end_s / at_most
     step_s = next((step for step in NICE_STEPS_S if step >= wanted), None)
@@ -69,7 +70,10 @@ def time_bins(end_s: float, *, at_most: int = 90) -> TimeBins:
 
 
 def population(begin_s: Floats, end_s: Floats, at_s: Floats) -> Floats:
-    """How many of the intervals [begin, end) cover each instant; a begin of NaN never was, an end of NaN never ends."""
+    """Number of intervals [begin, end) that contain each instant, same shape as `at_s`.
+
+    An interval whose begin is NaN is left out; one whose end is NaN never ends. `end_s` must not lie before `begin_s`.
+    """
     began = ~np.isnan(begin_s)
     ends = np.sort(np.where(np.isnan(end_s[began]), np.inf, end_s[began]))
     begins = np.sort(begin_s[began])
@@ -78,7 +82,10 @@ def population(begin_s: Floats, end_s: Floats, at_s: Floats) -> Floats:
 
 
 def log_edges(low: float, high: float, *, per_decade: int = 12) -> Floats:
-    """Edges evenly spaced in the logarithm, on a fixed grid, so that the same figure always falls into the same bin."""
+    """Logarithmic bin edges that cover `low` to `high`, `per_decade` to a power of ten.
+
+    The edges lie on a fixed grid, so that histograms of different runs have the same bins.
+    """
     first = int(np.floor(np.log10(max(low, 1e-6)) * per_decade))
     last = int(np.ceil(np.log10(max(high, low, 1e-6)) * per_decade))
     edges: Floats = 10.0 ** (np.arange(first, max(last, first + 1) + 1) / per_decade)
@@ -86,7 +93,10 @@ def log_edges(low: float, high: float, *, per_decade: int = 12) -> Floats:
 
 
 def share_grid(bins: TimeBins, at_s: Floats, row: NDArray[np.int32], rows: int, part: Floats, whole: Floats) -> Floats:
-    """(rows, bins) sum of parts over sum of wholes per row and bin; NaN where nothing was measured."""
+    """Sum of `part` over sum of `whole` for each row and bin, shape (rows, bins); NaN where nothing was measured.
+
+    `at_s`, `row`, `part` and `whole` have one element for each sample; samples with a NaN part or a row of -1 are left out.
+    """
     known = ~np.isnan(part) & (row >= 0)
     cell = row[known] * bins.count + bins.index(at_s[known])
     size = rows * bins.count

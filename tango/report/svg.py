@@ -1,7 +1,7 @@
-"""Charts as inline SVG: a few marks over two axes, coloured by CSS classes, so that one drawing serves light, dark and paper.
+"""Charts as inline SVG: marks over two axes, coloured by CSS classes, so that one drawing suits light and dark screens and print.
 
-No script and no font is loaded; text of the run passes through `element`, which escapes it. Positions are rounded to a tenth of a
-pixel and marks of one kind share one path, which keeps a page of a dozen charts near a hundred kilobytes.
+No script and no font is loaded. All text passes through `element`, which escapes it. Positions are rounded to a tenth of a pixel and
+marks of one kind share one path, which keeps a page of a dozen charts near a hundred kilobytes.
 """
 
 from __future__ import annotations
@@ -16,11 +16,16 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 WIDTH = 520.0
+"""Default width of a chart, pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 22.0, 30.0
+"""Default margins around the plot area, pixels."""
 
 
 def element(name: str, *children: str | Markup, **attributes: object) -> Markup:
-    """An SVG element; children that are not Markup are escaped, `_` in attribute names becomes `-`."""
+    """An SVG element. Attribute values, and children that are not Markup, are escaped; `_` in attribute names becomes `-`.
+
+    A trailing `_` is dropped, so that `class_` can be given.
+    """
     given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"' for key, value in attributes.items())
     inner = Markup("").join(children)
     return Markup(f"<{name}{given}>{inner}</{name}>") if inner else Markup(f"<{name}{given}/>")
@@ -31,7 +36,7 @@ def _text(value: object) -> str:
 
 
 def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
-    """Round values that span low … high."""
+    """Multiples of a round step between `low` and `high`, about so many."""
     span = high - low
     if not span > 0:
         return [low]
@@ -43,7 +48,7 @@ def nice_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
-    """Round values in 1-2-5 steps, or powers of ten where those would be too many."""
+    """1, 2 and 5 times the powers of ten between `low` and `high`; fewer factors where those would be more than `about`."""
     powers = [10.0**k for k in range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)]
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [power * factor for power in powers for factor in factors if low <= power * factor <= high]
@@ -53,14 +58,14 @@ def log_ticks(low: float, high: float, *, about: int = 5) -> list[float]:
 
 
 def time_ticks(end_s: float, *, about: int = 6) -> list[float]:
-    """Round instants from 0 in steps people count time by."""
+    """Instants from 0 to `end_s`, seconds, in steps that are round in seconds, minutes, hours or days; at most `about` + 1."""
     steps = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
     step = next((s for s in steps if end_s / s <= about), 86400 * float(np.ceil(end_s / about / 86400)))
     return [k * step for k in range(int(end_s / step + 1e-9) + 1)]
 
 
 def time_label(at_s: float) -> str:
-    """`45 s`, `10 min`, `1:30 min`, `2 h`: as short as it is clear."""
+    """An instant for an axis: `45 s`, `10 min`, `2:30 min`, `2 h`."""
     if at_s == 0:
         return "0"
     if at_s < 120:
@@ -83,25 +88,28 @@ def ms_label(value: float) -> str:
 
 @dataclass(slots=True)
 class Chart:
-    """A plot area with a horizontal and a vertical scale, and the marks put on it so far."""
+    """A plot area with a horizontal and a vertical scale, and the marks drawn so far. Sizes are pixels; y grows downwards in SVG."""
 
     x_range: tuple[float, float]
+    """Values at the left and the right end of the plot area."""
     y_range: tuple[float, float]
+    """Values at its bottom and its top."""
     height: float = 220.0
     left: float = LEFT
     right: float = RIGHT
     width: float = WIDTH
     log_x: bool = False
+    """Whether the horizontal scale is logarithmic; its range must then be above 0."""
     log_y: bool = False
     parts: list[Markup] = field(default_factory=list)
 
     @property
     def bottom(self) -> float:
-        """Pixel of the horizontal axis."""
+        """Vertical position of the horizontal axis."""
         return self.height - BOTTOM
 
     def x(self, value: Floats | float) -> Floats:
-        """Pixel of a horizontal value."""
+        """Horizontal positions of values, same shape."""
         low, high = self.x_range
         if self.log_x:
             value, low, high = np.log10(value), float(np.log10(low)), float(np.log10(high))
@@ -109,7 +117,7 @@ class Chart:
         return self.left + share * (self.width - self.left - self.right)
 
     def y(self, value: Floats | float) -> Floats:
-        """Pixel of a vertical value."""
+        """Vertical positions of values, same shape."""
         low, high = self.y_range
         if self.log_y:
             value, low, high = np.log10(value), float(np.log10(low)), float(np.log10(high))
@@ -125,7 +133,7 @@ class Chart:
         y_label: Callable[[float], str] = number_label,
         unit: str = "",
     ) -> None:
-        """Grid lines, ticks with their labels and the vertical unit."""
+        """Draw grid lines, ticks with labels, the horizontal axis, and the unit of the vertical axis in the corner."""
         right = self.width - self.right
         for tick in y_ticks:
             at = float(self.y(tick))
@@ -143,14 +151,14 @@ class Chart:
             self.parts.append(element("text", unit, class_="tick", x=0.0, y=11.0))
 
     def band(self, start: float, end: float) -> None:
-        """Shade what lies outside start … end of the horizontal axis."""
+        """Shade the plot area outside `start` to `end` of the horizontal axis."""
         for low, high in ((self.x_range[0], start), (end, self.x_range[1])):
             if high > low:
                 x0, x1 = float(self.x(low)), float(self.x(high))
                 self.parts.append(element("rect", class_="outside", x=x0, y=TOP, width=x1 - x0, height=self.bottom - TOP))
 
     def line(self, xs: Floats, ys: Floats, *, css: str) -> None:
-        """A line that breaks where a value is NaN; a value alone between gaps is a dot."""
+        """Draw a line that is interrupted where a value is NaN; a single value between gaps becomes a dot."""
         px, py = self.x(xs), self.y(ys)
         known = ~np.isnan(ys)
         commands: list[str] = []
@@ -163,7 +171,7 @@ class Chart:
             self.parts.append(element("path", class_=f"line {css}", d="".join(commands)))
 
     def area(self, xs: Floats, lows: Floats, highs: Floats, *, css: str) -> None:
-        """The band between two lines, where both are known; a place alone is a thin bar."""
+        """Fill the area between two lines where both have values; a single value between gaps becomes a thin bar."""
         px, low, high = self.x(xs), self.y(lows), self.y(highs)
         known = np.flatnonzero(~np.isnan(lows) & ~np.isnan(highs))
         commands: list[str] = []
@@ -177,7 +185,7 @@ class Chart:
             self.parts.append(element("path", class_=css, d="".join(commands)))
 
     def bars(self, lefts: Floats, rights: Floats, heights: Floats, *, css: str, base: Floats | float = 0.0) -> None:
-        """Upright bars of one kind, as one path; `base` is where they stand."""
+        """Draw vertical bars as one path, from `base` upwards by `heights`; bars of height 0 are left out."""
         base = np.broadcast_to(np.asarray(base, dtype=np.float64), heights.shape)
         x0, x1 = self.x(lefts), self.x(rights)
         y0, y1 = self.y(base), self.y(base + heights)
@@ -189,25 +197,28 @@ class Chart:
             self.parts.append(element("path", class_=f"bar {css}", d="".join(commands)))
 
     def text(self, at_x: float, at_y: float, words: str, *, css: str = "tick", anchor: str = "start", hint: str = "") -> None:
-        """Words at a pixel; `hint` is shown when one points at them."""
+        """Draw text at a position; `hint` is its tooltip."""
         children: list[str | Markup] = [words]
         if hint:
             children.append(element("title", hint))
         self.parts.append(element("text", *children, class_=css, x=at_x, y=at_y, text_anchor=anchor))
 
     def mark(self, shape: Markup) -> None:
-        """Anything else."""
+        """Add any other shape."""
         self.parts.append(shape)
 
     def render(self, label: str) -> Markup:
-        """The SVG; `label` is what a screen reader says."""
+        """The chart as an <svg> element; screen readers read `label`."""
         return element(
             "svg", *self.parts, viewBox=f"0 0 {self.width:.0f} {self.height:.0f}", role="img", aria_label=label, class_="chart"
         )
 
 
 def heatmap(grid: Floats, rows: Sequence[str], end: float, ticks: Sequence[float], label: str, *, levels: int = 8) -> Markup:
-    """Shares 0 … 1 of each row over time, shape (rows, bins), in `levels` steps of one colour; NaN stays empty."""
+    """A heat map of shares from 0 to 1, shape (rows, bins), in `levels` steps of one colour; NaN stays empty.
+
+    `end` is the time at the right end of the axis, in the unit of `ticks`.
+    """
     row_height = 20.0 if len(rows) <= 16 else 14.0 if len(rows) <= 32 else 9.0
     chart = Chart((0.0, end), (0.0, 1.0), height=TOP + BOTTOM + row_height * len(rows), left=118.0)
     chart.axes(x_ticks=ticks, x_label=time_label)
@@ -229,7 +240,7 @@ def heatmap(grid: Floats, rows: Sequence[str], end: float, ticks: Sequence[float
 
 
 def shorten(name: str, at_most: int) -> str:
-    """A name cut in its middle, where long names differ least."""
+    """The name cut to `at_most` characters with an ellipsis in its middle, where long names differ least."""
     if len(name) <= at_most:
         return name
     tail = at_most // 2

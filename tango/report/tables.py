@@ -1,4 +1,4 @@
-"""The figures of a run as tables for a terminal, 80 columns at most: pure builders, and `print_run`, which `run show` calls."""
+"""The figures of a run as tables for a terminal of 80 columns. All functions are pure but for `print_run`, which `run show` calls."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from rich.text import Text
 from tango.analysis.metrics import Figure, RunMetrics, ServiceFigures
 
 WIDTH = 80
+"""Columns of a terminal that every table fits into."""
 NOTHING = "–"
+"""Printed where a figure is None."""
 
 
 def percent(value: Any) -> str:
-    """`98.7 %`."""
+    """A share as text: `98.7 %`, or a dash for None."""
     return NOTHING if value is None else f"{value * 100:.1f} %"
 
 
 def milliseconds(value: Any) -> str:
-    """`0.42 ms`, `85 ms`, `1.25 s`."""
+    """Milliseconds as text: `0.42 ms`, `85.0 ms`, `1.25 s`, or a dash for None."""
     if value is None:
         return NOTHING
     if value >= 1000:
@@ -30,7 +32,7 @@ def milliseconds(value: Any) -> str:
 
 
 def number(value: Any) -> str:
-    """`1,234`, `3.14`, or a dash."""
+    """A number as text: `1,234`, `3.14`, or a dash for None."""
     if value is None:
         return NOTHING
     if isinstance(value, int):
@@ -39,12 +41,12 @@ def number(value: Any) -> str:
 
 
 def text(value: Any) -> str:
-    """A name as it is; control characters become visible."""
+    """A name as text, with each character that cannot be printed replaced by U+FFFD."""
     return NOTHING if value in (None, "") else "".join(c if c.isprintable() else "�" for c in str(value))
 
 
 def together(show: Callable[[Any], str], *values: Any) -> str:
-    """Several figures in one cell, a unit that all share given once: `85 / 320 / 410 ms`."""
+    """Several figures as one text; a unit that all have is given once: `85.0 / 320 / 410 ms`."""
     shown = [show(value) for value in values]
     units = {text.rpartition(" ")[2] for text in shown}
     if len(units) == 1 and all(" " in text for text in shown):
@@ -53,7 +55,7 @@ def together(show: Callable[[Any], str], *values: Any) -> str:
 
 
 def summary_rows(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -> list[tuple[str, str, str]]:
-    """(what, figure, remark) each: the lines that `run show`, the demo and the report share."""
+    """Rows (name, figure, remark) of the summary that `run show`, the demo and the report print."""
     m = metrics
     others = [f"{number(m[state])} {state}" for state in ("failed", "shed", "cancelled", "live") if m[state]]
     latencies = (m["lc_latency_p50_ms"], m["lc_latency_p95_ms"], m["lc_latency_p99_ms"])
@@ -73,7 +75,7 @@ def summary_rows(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -
 
 
 def heading(metrics: Mapping[str, Figure]) -> Text:
-    """Which run it is."""
+    """The line above the tables: run, status, system, fleet, seed."""
     facts = (
         f"  {text(metrics['status'])}   system {text(metrics['system'])}   fleet {text(metrics['fleet'])}   seed {metrics['seed']}"
     )
@@ -81,7 +83,7 @@ def heading(metrics: Mapping[str, Figure]) -> Text:
 
 
 def summary_table(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -> Table:
-    """Figures with a remark each."""
+    """The summary as a table of names, figures and remarks."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     rows = summary_rows(metrics, details)
     table.add_column(no_wrap=True, min_width=max(len(row[0]) for row in rows))
@@ -93,7 +95,7 @@ def summary_table(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) 
 
 
 def service_table(services: tuple[ServiceFigures, ...], *, wide: bool = False) -> Table:
-    """One line per service; `wide` adds p50, p99.9 and how many failed or were shed."""
+    """A table with a row for each service; `wide` adds p50, p99.9 and counts by outcome."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column(Text("service"), no_wrap=True, overflow="ellipsis", max_width=None if wide else 16)
     columns: list[tuple[str, Callable[[ServiceFigures], str], bool]] = [

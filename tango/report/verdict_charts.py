@@ -1,7 +1,7 @@
-"""Verdicts as forest plots: a row per other system, a panel per figure, each difference with its interval beside the margin.
+"""Verdicts as forest plots: a row for each other system, a panel for each figure, each difference with its interval and the margin.
 
-The axis reaches a few margins and no further, whatever the differences are: what matters is on which side of the margin an interval lies.
-Who is far outside is an arrow at the edge, with the number beside it.
+The axis always spans a few margins, whatever the differences are, because what matters is on which side of the margin an interval lies.
+A difference beyond the axis is an arrow at the edge, with its number beside it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from tango.report.svg import BOTTOM, Chart, element, nice_ticks, number_label, s
 from tango.report.verdict_tables import difference_in_words, verdict_in_words
 
 LABEL, HEAD = 130.0, 30.0
+"""Pixels left of the panels for names, and above them for titles."""
 PLOT_SHARE = 0.45
+"""Share of the plot in the width of a panel; the rest is text."""
 MARGINS_SHOWN = 4.0
-"""How many margins the axis reaches to either side."""
+"""Length of the axis to either side of 0, in margins."""
 REACH = 4.0
-"""The same in per cent, for a figure without a margin."""
+"""Length of the axis to either side of 0, in per cent, for a figure without a margin."""
 BEST = "against the best of the others"
 
 
 class ForestRow(NamedTuple):
-    """A line of the plot: its name, the colour of its mark (empty: ink), and a verdict per figure, with words behind each."""
+    """A row of the plot: its name, the CSS class of its mark (empty: the colour of text), and (verdict, text after it) by figure."""
 
     name: str
     css: str
@@ -32,7 +34,10 @@ class ForestRow(NamedTuple):
 
 
 def verdict_figures(verdicts: Verdicts, colours: dict[str, str]) -> list[Group]:
-    """First each scenario against the best of the others, where scenarios are several, then each against all; none without intervals."""
+    """The plots: if there are several scenarios, one against the best other system in each; then one against all for each scenario.
+
+    Empty if there are no intervals, which need two seeds.
+    """
     if not verdicts.summary()["tests"]:
         return []
     scenarios = dict.fromkeys(row.scenario for row in verdicts.rows)
@@ -55,7 +60,7 @@ def _of_best(verdicts: Verdicts, scenario: str) -> list[tuple[Verdict, str]]:
 
 
 def _claim(row: Verdict) -> str:
-    """What stands behind the numbers: the claim, and where the margin is not held that."""
+    """The text after a difference: the claim, preceded by "not held" if the margin is not held."""
     words = verdict_in_words(row) if row.holds is False else row.claim
     return words.replace("no", "not held", 1) if row.holds is False else words
 

@@ -1,4 +1,4 @@
-"""Verdicts in words: two tables for a terminal, and what the plots of the page say."""
+"""Verdicts as two tables for a terminal, and the texts that these share with the plots of the page."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from tango.analysis.comparison import TableColumn
 from tango.analysis.verdicts import JUDGED, Verdict, Verdicts
 
 HEADINGS = {"lc_qos_rate": "QoS rate", "be_cpu_seconds_per_s": "BE", "utilization_cpu": "CPU"}
+"""Short headings of the judged figures."""
 
 
 def verdict_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str, str]]]:
-    """One row per scenario and other system: each difference ± half its interval, whether it holds, and what may be claimed.
+    """(columns, rows): for each scenario and other system the differences ± half their interval, whether the margin holds, and the claim.
 
-    `*` marks the best of the others in the scenario, by its mean of the figure.
+    `*` marks the best other system of the scenario, by its mean of the figure.
     """
     many = len({row.scenario for row in verdicts.rows}) > 1
     columns = [TableColumn("scenario", "scenario", 10, right=False)] if many else []
@@ -32,7 +33,7 @@ def verdict_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str,
 
 
 def relative_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str, str]]]:
-    """One row per other system: the relative differences over all scenarios, mean, least and most."""
+    """(columns, rows): for each other system the mean, least and greatest relative difference over all scenarios."""
     columns = [TableColumn("baseline", f"{verdicts.system} relative to", 10, right=False)]
     columns += [TableColumn(judged.metric.name, f"{judged.metric.title}, %", 9) for judged in JUDGED]
     rows = [{"baseline": other, **{n: _spread(s) for n, s in figures.items()}} for other, figures in verdicts.relative().items()]
@@ -40,7 +41,7 @@ def relative_table(verdicts: Verdicts) -> tuple[list[TableColumn], list[dict[str
 
 
 def _spread(shares: tuple[float, float, float]) -> str:
-    """`+22.3 (+11.0 to +35.4)`, in per cent; one number where all are one."""
+    """Mean, least and greatest share as text in per cent, `+22.3 (+11.0 to +35.4)`; one number if all are equal."""
     mean, least, most = (_signed(100.0 * share) for share in shares)
     return mean if least == most else f"{mean} ({least} to {most})"
 
@@ -58,7 +59,7 @@ def _table_row(pair: tuple[str, str], rows: Iterable[Verdict]) -> dict[str, str]
 
 
 def difference_in_words(row: Verdict) -> str:
-    """`+0.726 ± 0.082`, in points or per cent; `0` where nothing differs."""
+    """A difference as text, `+0.726 ± 0.082`, in points or per cent; `0` if there is none, a dash without pairs."""
     mean, half = row.shown(row.difference.paired.mean), row.shown(row.difference.half)
     if mean is None:
         return NOTHING
@@ -69,7 +70,7 @@ def difference_in_words(row: Verdict) -> str:
 
 
 def verdict_in_words(row: Verdict) -> str:
-    """`yes`, `yes, better`, `no, worse` and so on; the claim alone for a figure without a margin."""
+    """Whether the margin holds and what may be claimed: `yes`, `yes, better`, `no, worse`; only the claim if there is no margin."""
     if row.difference.paired.low is None:
         return NOTHING
     if row.holds is None:
@@ -78,7 +79,7 @@ def verdict_in_words(row: Verdict) -> str:
 
 
 def _signed(value: float) -> str:
-    """With three digits, and with its sign unless it is nothing."""
+    """A number with its sign and three digits; `0` for 0."""
     return "0" if value == 0.0 else f"{value:+,.{_places(abs(value))}f}"
 
 
