@@ -1,1 +1,1 @@
-"""The embedded world: an API server, virtual kubelets and the workload service, each speaking only public protocols."""
+"""Emulated clusters: an embedded API server, virtual kubelets and a workload program, each speaking only public protocols."""

@@ -1,9 +1,9 @@
-"""The embedded Kubernetes API server: the subset Tango uses, true to the recorded answers of a real one.
+"""The embedded Kubernetes API server: the subset of the API that Tango uses, held to the recorded answers of a real server.
 
-`server` routes calls; `bodies` reads what they bring, `objects` does the verbs, `pod_calls` binding and eviction, `discovery` tells what
-there is, `replies` and `failures` word the answers. `storage` keeps versions and history, `journal` makes them durable, `watches` streams
-them, `pods` knows defaults and validation, `patches` and `selectors` the two small languages, `authorization` tokens and roles, `faults`
-breaks on demand.
+`server` routes HTTP calls; `bodies` parses what they carry; `objects` implements the verbs, `pod_calls` binding and eviction, and
+`discovery` the API's description of itself; `replies` and `failures` build the responses. `storage` keeps objects and their history,
+`journal` makes them durable, `watches` streams changes. `pods` has defaults and validation of pods, `patches` the three patch formats,
+`selectors` label and field selectors, `authorization` tokens and roles, `faults` injected failures.
 """
 
 from tango.emulation.api_server.process import ApiServerOptions, run_api_server

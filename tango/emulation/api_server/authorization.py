@@ -1,4 +1,4 @@
-"""Who may do what: static bearer tokens and role rules, as data. `deploy/rbac/` grants a real cluster the same."""
+"""Authentication by static bearer tokens and authorization by role rules; `deploy/rbac/` has the same rules for a real cluster."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from pathlib import Path
 from tango.emulation.api_server.failures import Refused
 
 MASTERS = "system:masters"
+"""Group whose users may do everything, as in Kubernetes."""
 ANONYMOUS = "system:anonymous"
+"""User of a call without an Authorization header, as in Kubernetes."""
 PUBLIC_PATHS = ("/version", "/healthz", "/readyz", "/livez")
+"""Paths that anonymous users may read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Verbs on resources of a group; a subresource is written `pods/status`."""
+    """A permission: `verbs` on `resources` of an API group ("" is the core group); a subresource is written `pods/status`."""
 
     group: str
     resources: tuple[str, ...]
@@ -24,6 +27,7 @@ class Rule:
 
 READ = ("get", "list", "watch")
 
+# By group of users.
 RULES: dict[str, tuple[Rule, ...]] = {
     "tango:scheduler": (
         Rule("", ("pods",), (*READ, "create", "delete", "patch")),
@@ -49,19 +53,19 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who calls."""
+    """An authenticated user with its groups."""
 
     name: str
     groups: tuple[str, ...]
 
     @property
     def is_master(self) -> bool:
-        """May do everything."""
+        """Whether the user may do everything."""
         return MASTERS in self.groups
 
 
 class Authorizer:
-    """Tokens to users, users to decisions (cached per user and request form)."""
+    """Maps bearer tokens to users, and decides what users may do. Decisions are cached: the rules do not change while it runs."""
 
     def __init__(self, tokens: dict[str, User]) -> None:
         self._tokens = tokens
@@ -70,7 +74,7 @@ class Authorizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Authorizer:
-        """Lines of `token,user,uid,"group1,group2"`, as kube-apiserver's --token-auth-file."""
+        """Read a file of lines `token,user,uid,"group1,group2"`, the format of kube-apiserver's --token-auth-file. Raises: OSError."""
         tokens = {}
         with path.open(newline="", encoding="utf-8") as file:
             for row in csv.reader(file):
@@ -80,7 +84,7 @@ class Authorizer:
         return cls(tokens)
 
     def user(self, header: str | None) -> User:
-        """Who an Authorization header names. Raises: Refused 401 for a token nobody has."""
+        """The user of an Authorization header; the anonymous user without one. Raises: Refused 401 for an unknown token."""
         if not header:
             return self._nobody
         kind, _, token = header.partition(" ")
@@ -90,7 +94,7 @@ class Authorizer:
         return found
 
     def require(self, user: User, verb: str, group: str, resource: str, *, name: str = "", namespace: str = "") -> None:
-        """Raises: Refused 403 in the server's words, `resource` with its subresource."""
+        """Raises: Refused 403, worded as by kube-apiserver, if the user may not do it; `resource` includes the subresource."""
         key = (user, verb, group, resource)
         if key not in self._allowed:
             self._allowed[key] = user.is_master or any(
@@ -113,7 +117,7 @@ class Authorizer:
         )
 
     def require_path(self, user: User, path: str) -> None:
-        """Non-resource paths: health and version are public, discovery is for anybody who is known."""
+        """Raises: Refused 403 for a path that is no resource: health and version are public, the rest needs an authenticated user."""
         if path in PUBLIC_PATHS or user.name != ANONYMOUS:
             return
         raise Refused(403, "Forbidden", f'forbidden: User "{user.name}" cannot get path "{path}"', details={})

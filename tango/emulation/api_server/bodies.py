@@ -1,4 +1,4 @@
-"""Bodies of requests: objects, patches and delete options. Raises: Refused 400 or 415 for what cannot be taken."""
+"""Parsing of request bodies: objects, patches and delete options. All raise Refused 400 for bad content and 415 for its type."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ PATCHES = {
 
 
 def object_of(raw: bytes, kind: str, resource: Resource | None) -> Json:
-    """The object in a body; one of `resource` must say so, and its kind and apiVersion are taken off."""
+    """The object in a JSON body of content type `kind`.
+
+    With `resource` the body must not name another kind or apiVersion; both keys are removed, since `storage` keeps objects without.
+    """
     if kind != "application/json":
         raise Refused(
             415,
@@ -50,7 +53,7 @@ def object_of(raw: bytes, kind: str, resource: Resource | None) -> Json:
 
 
 def change_of(raw: bytes, kind: str) -> Callable[[Json], Json]:
-    """The change that a patch asks for, as a function from the old object to the new one."""
+    """The patch in a body of content type `kind`, as a function from the old object to the patched one."""
     apply = PATCHES.get(kind)
     if apply is None:
         raise Refused(
@@ -67,7 +70,7 @@ def change_of(raw: bytes, kind: str) -> Callable[[Json], Json]:
 
     def change(old: Json) -> Json:
         new: Json = apply(old, patch)
-        # The version in `old` is no demand of the caller's; one in the patch is.
+        # A resourceVersion in the patch is a precondition of the caller's. The one that `apply` copied from `old` is none, so it goes.
         asked = (patch.get("metadata") or {}).get("resourceVersion") if isinstance(patch, dict) else None
         if not asked and "metadata" in new:
             new = {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "resourceVersion"}}
@@ -77,7 +80,7 @@ def change_of(raw: bytes, kind: str) -> Callable[[Json], Json]:
 
 
 def delete_options(raw: bytes, grace_s: str) -> Json:
-    """Options of a delete, by its body and the query's `gracePeriodSeconds`."""
+    """The DeleteOptions of a body; a `gracePeriodSeconds` of the query, given as text, replaces the body's."""
     options: Json = {}
     if raw.strip():
         try:

@@ -1,4 +1,4 @@
-"""What there is to find: versions, groups and resources, as clients ask for them before anything else."""
+"""Discovery: the documents by which clients learn the server's version, API groups and resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ VERSION = {
 
 
 def discovered(path: str) -> Json | None:
-    """The document at a path; None where there is none."""
+    """The discovery document at a path; None if there is none."""
     parts = [p for p in path.split("/") if p]
     if path == "/version":
         return VERSION

@@ -1,4 +1,4 @@
-"""Refusals as the API server words them: an HTTP status and a `Status` body."""
+"""Failure responses in the form and the words of kube-apiserver: an HTTP status with a `Status` object as body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 class Refused(Exception):
-    """An answer other than success."""
+    """A failed call; becomes the response. `code` is the HTTP status, `body` the `Status` object."""
 
     def __init__(
         self, code: int, reason: str, message: str, *, details: Json | None = None, headers: dict[str, str] | None = None
@@ -26,12 +26,12 @@ class Refused(Exception):
         self.body["code"] = code
 
     def payload(self) -> bytes:
-        """The body as JSON."""
+        """The `Status` object as JSON."""
         return orjson.dumps(self.body)
 
 
 def success(*, code: int = 200, details: Json | None = None) -> bytes:
-    """A `Status` of success."""
+    """A `Status` object of success as JSON."""
     body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"}
     if details:
         body["details"] = details
@@ -41,21 +41,21 @@ def success(*, code: int = 200, details: Json | None = None) -> bytes:
 
 
 def not_found(resource: str, name: str, group: str = "") -> Refused:
-    """404 for an object."""
+    """404 NotFound for an object."""
     kind = f"{resource}.{group}" if group else resource
     details = {"name": name, "kind": resource} | ({"group": group} if group else {})
     return Refused(404, "NotFound", f'{kind} "{name}" not found', details=details)
 
 
 def already_exists(resource: str, name: str, group: str = "") -> Refused:
-    """409 on create."""
+    """409 AlreadyExists, for a create."""
     kind = f"{resource}.{group}" if group else resource
     details = {"name": name, "kind": resource} | ({"group": group} if group else {})
     return Refused(409, "AlreadyExists", f'{kind} "{name}" already exists', details=details)
 
 
 def conflict(resource: str, name: str, message: str, group: str = "") -> Refused:
-    """409 on update, binding or delete."""
+    """409 Conflict, for an update, a binding or a delete with a precondition."""
     kind = f"{resource}.{group}" if group else resource
     return Refused(
         409,
@@ -66,47 +66,47 @@ def conflict(resource: str, name: str, message: str, group: str = "") -> Refused
 
 
 def stale(resource: str, name: str, group: str = "") -> Refused:
-    """409 for a resource version that has moved on."""
+    """409 Conflict for an update with a resource version that is not the current one (optimistic concurrency)."""
     return conflict(
         resource, name, "the object has been modified; please apply your changes to the latest version and try again", group
     )
 
 
 def bad_request(message: str) -> Refused:
-    """400."""
+    """400 BadRequest."""
     return Refused(400, "BadRequest", message)
 
 
 def expired(requested: str, oldest: int) -> Refused:
-    """410 for a resource version out of history."""
+    """410 Expired for a watch or a list page from a resource version older than `oldest`, the oldest in the history."""
     return Refused(410, "Expired", f"too old resource version: {requested} ({oldest})")
 
 
 class Causes:
-    """Collects what is invalid in one object, in the server's words; `raise_if_any` turns it into one 422."""
+    """Collects the validation errors of one object, in kube-apiserver's words; `raise_if_any` raises them as one 422."""
 
     def __init__(self, kind: str, name: str, group: str = "") -> None:
         self._kind, self._name, self._group = kind, name, group
         self.causes: list[Json] = []
 
     def add(self, reason: str, message: str, field: str) -> None:
-        """One cause; `message` as it stands behind the field."""
+        """Add a cause; `message` is the text that follows the field's path."""
         self.causes.append({"reason": reason, "message": message, "field": field})
 
     def invalid(self, field: str, value: str, message: str) -> None:
-        """`Invalid value: "…": …`."""
+        """Add an invalid value."""
         self.add("FieldValueInvalid", f'Invalid value: "{value}": {message}', field)
 
     def forbidden(self, field: str, message: str) -> None:
-        """`Forbidden: …`."""
+        """Add a forbidden change."""
         self.add("FieldValueForbidden", f"Forbidden: {message}", field)
 
     def required(self, field: str, message: str = "") -> None:
-        """`Required value`."""
+        """Add a missing value."""
         self.add("FieldValueRequired", "Required value" + (f": {message}" if message else ""), field)
 
     def raise_if_any(self) -> None:
-        """422 with all causes."""
+        """Raises: Refused 422 with all causes; returns if there are none."""
         if not self.causes:
             return
         texts = [f"{c['field']}: {c['message']}" for c in self.causes]

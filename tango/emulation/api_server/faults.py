@@ -1,7 +1,8 @@
-"""Faults on demand, for tests and rehearsals: refuse, fail, delay, drop, or cut watches.
+"""Fault injection, for tests and rehearsals: refuse, fail or delay calls, drop their connections, or end watches.
 
-Rules are set by masters at `/__faults` (PUT a JSON list, DELETE clears): `{"fault": "429"|"500"|"latency"|"drop"|"cut-watches",
-"verb": "create"?, "path": substring?, "count": n?, "probability": p?, "seconds": s?}`.
+Users in `system:masters` set the rules at `/__faults`, PUT with a JSON list, and clear them by DELETE. A rule is
+`{"fault": "429"|"500"|"latency"|"drop"|"cut-watches", "verb": "create"?, "path": substring?, "count": n?, "probability": p?,
+"seconds": s?}`; keys with a question mark are optional.
 """
 
 from __future__ import annotations
@@ -17,25 +18,32 @@ KINDS = ("429", "500", "latency", "drop", "cut-watches")
 
 @dataclass(slots=True)
 class Rule:
-    """One fault; `count` falls to 0, -1 goes on for ever."""
+    """One fault and the calls that it applies to."""
 
     fault: str
+    """One of `KINDS`."""
     verb: str = ""
+    """Verb of the API such as `create`; empty: any."""
     path: str = ""
+    """A part of the call's path; empty: any."""
     count: int = -1
+    """Calls that still meet the fault; -1: without limit."""
     probability: float = 1.0
+    """Chance that a matching call meets the fault."""
     seconds: float = 0.0
+    """Delay, for `latency`."""
 
 
 class Faults:
-    """The rules in force."""
+    """The fault rules in force."""
 
     def __init__(self) -> None:
         self.rules: list[Rule] = []
+        # Seeded, so that a test with a probability below 1 meets the same faults in every run.
         self._random = random.Random(0)
 
     def replace(self, rules: Any) -> None:
-        """Take new rules. Raises: Refused 400 for a rule that is none."""
+        """Replace all rules by those of a JSON list. Raises: Refused 400 for a malformed rule or an unknown fault."""
         try:
             found = [Rule(**rule) for rule in rules]
         except TypeError as error:
@@ -46,7 +54,7 @@ class Faults:
         self.rules = found
 
     def struck(self, verb: str, path: str) -> Rule | None:
-        """The fault that this call meets, counted down; None for most."""
+        """The first rule that applies to a call, its `count` lowered by one; None if there is none."""
         for rule in self.rules:
             if rule.count == 0 or rule.fault == "cut-watches" or (rule.verb and rule.verb != verb) or rule.path not in path:
                 continue
@@ -58,7 +66,7 @@ class Faults:
 
 
 def refusal(rule: Rule) -> Refused:
-    """The answer of a 429 or 500 rule."""
+    """The response of a 429 or 500 rule."""
     if rule.fault == "429":
         return Refused(
             429,

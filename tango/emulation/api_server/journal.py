@@ -1,8 +1,8 @@
-"""Durability: an append-only log of writes, so that what was acknowledged survives SIGKILL.
+"""A write-ahead log: an append-only file of writes, so that every acknowledged write survives SIGKILL.
 
-A line is written with write(2) before the answer goes out, which outlives the process; fsync follows at most every 50 ms, which
-bounds what a loss of power can take. At start, and when the log has grown, the current objects are written to a fresh file that replaces
-the old one by rename.
+Order: a line reaches the kernel by write(2) before the response is sent, so it outlives the process. fsync(2) follows within 50 ms,
+which bounds what a power cut can take. At start, and when the log has grown, it is compacted: the current objects are written to a new
+file, which replaces the old one by rename(2).
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ import orjson
 from tango.errors import ConfigError
 
 COMPACT_BYTES = 64 * 2**20
+"""Size below which the log is not compacted. Chosen: reading it at a start takes about a second."""
 Entry = tuple[int, str, str, str, dict[str, object] | None]
-"""Resource version, resource key, namespace, name, object; None as object is a delete."""
+"""(resource version, resource key, namespace, name, object); None as object means that it was deleted."""
 
 
 class Journal:
-    """One file of lines `[rv, resource key, namespace, name, object or null]`; None as folder keeps nothing.
+    """The log `journal.jsonl` in a folder: lines `[resource version, resource key, namespace, name, object or null]`.
 
-    Raises: ConfigError while another process has the folder.
+    With None as folder nothing is kept. Raises: ConfigError if another process holds the folder's lock.
     """
 
     def __init__(self, folder: Path | None) -> None:
@@ -39,13 +40,16 @@ class Journal:
 
     @property
     def wants_compaction(self) -> bool:
-        """The log is large, and several times what the objects need."""
+        """Whether the log is over `COMPACT_BYTES` and more than three times as long as after the last compaction.
+
+        The second condition keeps a large but stable set of objects from being rewritten for every few writes.
+        """
         return self._bytes > COMPACT_BYTES and self._bytes > 3 * self._compacted_bytes
 
     def read(self) -> Iterator[Entry]:
-        """All complete lines; a last line that was cut by a crash was never acknowledged and is dropped.
+        """All entries. An incomplete last line, as a crash leaves it, was never acknowledged and is dropped.
 
-        Raises: ConfigError for a line that cannot be read though more follow: that is damage, no crash.
+        Raises: ConfigError for a line that cannot be parsed and is followed by others, which no crash explains.
         """
         if self._folder is None or not (self._folder / "journal.jsonl").exists():
             return
@@ -64,7 +68,7 @@ class Journal:
                     yield entry
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
-        """Replace the file by these lines, durably. Raises: OSError, and then the old file stays in use."""
+        """Replace the log by these lines, durably. Raises: OSError; the old file then stays in use."""
         if self._folder is None:
             return
         fresh = self._folder / "journal.new"
@@ -82,28 +86,29 @@ class Journal:
         self._bytes = self._compacted_bytes = size
 
     def append(self, text: bytes) -> None:
-        """Write one line through to the kernel. Raises: OSError, and then the file ends where it did before."""
+        """Hand one line to the kernel. Raises: OSError; the file is then as long as before the call."""
         if self._descriptor < 0:
             return
         try:
             written = os.write(self._descriptor, text)
-            while written < len(text):  # a short write: the disk is nearly full; the rest raises if it does not fit
+            while written < len(text):  # a short write happens when the disk is nearly full; the next one raises if nothing fits
                 written += os.write(self._descriptor, text[written:])
         except OSError:
-            # Half a line would swallow the next one.
+            # Without this the next line would be appended to half a line, and both would be unreadable.
             os.ftruncate(self._descriptor, self._bytes)
             raise
         self._bytes += len(text)
         self.dirty = True
 
     def sync(self) -> None:
-        """fsync what was written since the last time."""
+        """fsync what was appended since the last call. Runs in a thread of its own, beside `append`. Raises: OSError."""
         if self.dirty and self._descriptor >= 0:
+            # Cleared before the fsync: a line that is appended meanwhile sets it again and is synced by the next call.
             self.dirty = False
             os.fsync(self._descriptor)
 
     def close(self) -> None:
-        """Sync, and let others have the folder."""
+        """Sync, close the file and release the folder's lock."""
         self.sync()
         for descriptor in (self._descriptor, self._lock):
             if descriptor >= 0:
@@ -112,7 +117,7 @@ class Journal:
 
 
 def line(rv: int, resource: str, namespace: str, name: str, payload: bytes | None) -> bytes:
-    """One line, around the object's ready JSON."""
+    """One line of the log; `payload` is the object's JSON, serialised once by `storage`, None for a deletion."""
     head = orjson.dumps([rv, resource, namespace, name])
     return head[:-1] + b"," + (payload or b"null") + b"]\n"
 
@@ -128,7 +133,7 @@ def _entry(text: bytes) -> Entry | None:
 
 
 def _locked(folder: Path) -> int:
-    """A descriptor that holds the folder; the kernel lets go when the process ends, however it ends."""
+    """A descriptor that holds an exclusive flock(2) on the folder; the kernel releases it however the process ends."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
@@ -142,7 +147,7 @@ def _locked(folder: Path) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in it durable."""
+    """fsync a folder, which makes a rename inside it durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

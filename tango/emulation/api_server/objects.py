@@ -1,4 +1,4 @@
-"""Verbs on objects: create, update in its three forms, delete, list. Values in, a `Reply` out; no HTTP here."""
+"""The verbs on objects: get, list, create, update (also by patch and by subresource), delete. They return a `Reply`; HTTP is elsewhere."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ from tango.emulation.api_server.storage import Collection, Key, Storage, Stored
 
 Json = dict[str, Any]
 NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+"""Namespaces that every Kubernetes cluster begins with."""
+# Characters of generated names, those of k8s.io/apimachinery/pkg/util/rand: no vowels and no digits that look like letters.
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
 class Objects:
-    """The objects of one cluster."""
+    """The objects of one cluster and the verbs on them. Not thread-safe: all calls come from the server's asyncio loop."""
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
@@ -46,18 +48,22 @@ class Objects:
     # ---- reading -------------------------------------------------------------------------------------------------------
 
     def find(self, collection: Collection, key: Key) -> Stored:
-        """Raises: Refused 404."""
+        """The stored object of a key. Raises: Refused 404."""
         stored = collection.objects.get(key)
         if stored is None:
             raise not_found(collection.resource.name, key[1], collection.resource.group)
         return stored
 
     def get(self, collection: Collection, key: Key) -> Reply:
-        """One object."""
+        """One object. Raises: Refused 404."""
         return whole(collection.resource, self.find(collection, key))
 
     def list(self, collection: Collection, namespace: str | None, query: Mapping[str, str]) -> Reply:
-        """A page of a collection, by selectors, `limit` and `continue`."""
+        """One page of a collection, by the query's `labelSelector`, `fieldSelector`, `limit` and `continue`.
+
+        A later page lists the current objects, not those of the first page's version: it may miss changes in between, which a watch
+        from the version in the reply then delivers. Raises: Refused 410 if that version is out of the history.
+        """
         match = matcher(collection.resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         found = [s for s in collection.in_order(namespace) if match is None or match(s.item)]
         version = self.storage.version
@@ -79,7 +85,10 @@ class Objects:
     # ---- writing -------------------------------------------------------------------------------------------------------
 
     def create(self, collection: Collection, namespace: str | None, body: Json, dry: bool) -> Reply:
-        """A new object. `dry` stores nothing."""
+        """Create an object, with the server's defaults; with `dry` (dryRun=All) validate it and store nothing.
+
+        Raises: Refused 404 for an unknown namespace, 409 for a name that is taken, 422 for an invalid object.
+        """
         resource, metadata = collection.resource, body["metadata"]
         if resource.namespaced:
             self._require_namespace(namespace, metadata)
@@ -137,7 +146,11 @@ class Objects:
     def update(
         self, collection: Collection, key: Key, subresource: str, change: Callable[[Json], Json], dry: bool, name: str
     ) -> Reply:
-        """A change of an object, through itself or one of its subresources. `dry` stores nothing."""
+        """Replace an object by `change(old)`, through itself or one of its subresources; with `dry` store nothing.
+
+        An update that changes nothing keeps the resource version. The update that removes the last finalizer of an object under deletion
+        deletes it. Raises: Refused 404, 409 for a stale version or another uid, 422.
+        """
         resource = collection.resource
         if not resource.durable and key not in collection.objects:
             fresh = change({})
@@ -170,7 +183,10 @@ class Objects:
         return whole(resource, self.storage.put(collection, key, result))
 
     def _merged(self, resource: Resource, old: Json, new: Json, metadata: Json, subresource: str) -> Json:
-        """The object after an update through the object itself or one of its subresources; `old` itself when nothing changed."""
+        """The object after an update; `old` itself if nothing changed.
+
+        `status` takes only the status of `new`, `resize` only the resources of its containers, a plain update everything but the status.
+        """
         kept = old["metadata"]
         if subresource == "status":
             status = new.get("status") or {}
@@ -212,7 +228,10 @@ class Objects:
         return result
 
     def delete(self, collection: Collection, key: Key, options: Json, dry: bool) -> Reply:
-        """Delete an object, a pod gracefully. `dry` deletes nothing."""
+        """Delete an object, a pod gracefully; one with finalizers is only marked. With `dry` nothing is deleted.
+
+        Raises: Refused 404, or 409 if a precondition of the options does not hold.
+        """
         resource, stored = collection.resource, self.find(collection, key)
         metadata = stored.item["metadata"]
         preconditions = options.get("preconditions") or {}
@@ -240,7 +259,10 @@ class Objects:
         return Reply(success(details=details))
 
     def _delete_pod(self, collection: Collection, key: Key, stored: Stored, options: Json) -> Stored:
-        """Graceful deletion: a bound pod that runs stays, marked, until its kubelet lets go with grace 0."""
+        """Graceful deletion: a bound, unfinished pod stays, marked with its grace, until its kubelet deletes it with grace 0.
+
+        A further delete may shorten the grace, not lengthen it. Source: Kubernetes documentation, Pod Lifecycle, "Termination of Pods".
+        """
         pod, metadata = stored.item, stored.item["metadata"]
         grace_s = options.get("gracePeriodSeconds")
         if grace_s is None:
@@ -262,7 +284,7 @@ class Objects:
     def delete_all(
         self, collection: Collection, namespace: str | None, query: Mapping[str, str], options: Json, dry: bool
     ) -> Reply:
-        """Delete what the selectors match; gives the list of it."""
+        """Delete the objects that the query's selectors match (deletecollection); returns them as a list."""
         match = matcher(collection.resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
         found = [s for s in collection.in_order(namespace) if match is None or match(s.item)]
         for stored in found:
@@ -309,7 +331,7 @@ def _new_namespace(namespace: Json) -> Json:
 
 
 def _own_containers(item: Json) -> Json:
-    """The item with containers and resources that may be changed without touching a stored version."""
+    """A copy of the item as deep as containers' resources, so that changing these does not change a stored version."""
     spec = item.get("spec") or {}
     copied = [
         {**c, "resources": {k: dict(v) if isinstance(v, dict) else v for k, v in (c.get("resources") or {}).items()}}
@@ -331,6 +353,6 @@ def _from_token(token: str) -> tuple[int, list[str]]:
 
 
 def now(after_s: float = 0) -> str:
-    """RFC 3339 in whole seconds, as the API server stamps."""
+    """The time in `after_s` seconds, as RFC 3339 in whole seconds, the form of metav1.Time."""
     moment = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=after_s)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,7 +1,7 @@
-"""JSON patch, JSON merge patch and strategic merge patch. Values are never changed in place: unchanged parts are shared.
+"""JSON patch (RFC 6902), JSON merge patch (RFC 7386) and Kubernetes' strategic merge patch.
 
-Strategic merge follows the patch keys of the Kubernetes API types (`patchStrategy: merge`, `patchMergeKey`); lists without one are
-replaced whole.
+No value is changed in place: the result shares unchanged parts with the target. Strategic merge merges lists by the keys that the
+Kubernetes API types declare (`patchStrategy: merge`, `patchMergeKey`); any other list is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tango.emulation.api_server.failures import Refused, bad_request
 
 Json = dict[str, Any]
 
-# List field → merge key, where the API types declare one. A path prefix tells apart fields of one name.
+# Merge key by name of the list field, for those fields of the served types that declare one.
 _KEYS = {
     "containers": "name",
     "initContainers": "name",
@@ -40,7 +40,7 @@ _SETS = frozenset({"finalizers"})
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386."""
+    """`target` after a JSON merge patch. Source: RFC 7386, section 2."""
     if not isinstance(patch, dict):
         return patch
     result = dict(target) if isinstance(target, dict) else {}
@@ -53,7 +53,10 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def strategic_merge(target: Any, patch: Any) -> Any:
-    """Strategic merge of `patch` into `target`."""
+    """`target` after a strategic merge patch, with the directives `$patch`, `$retainKeys` and `$deleteFromPrimitiveList`.
+
+    Source: kubernetes/community, contributors/devel/sig-api-machinery/strategic-merge-patch.md.
+    """
     if not isinstance(patch, dict):
         return patch
     if patch.get("$patch") == "replace":
@@ -74,7 +77,7 @@ def strategic_merge(target: Any, patch: Any) -> Any:
 
 
 def json_patch(target: Json, operations: Any) -> Json:
-    """RFC 6902. Raises: Refused 400 for a patch that cannot be read, 422 for one that does not apply."""
+    """`target` after a JSON patch (RFC 6902). Raises: Refused 400 for a malformed patch, 422 for one that does not apply."""
     try:
         return dict(jsonpatch.JsonPatch(operations).apply(target))
     except jsonpatch.InvalidJsonPatch as error:

@@ -1,4 +1,4 @@
-"""The two calls on a pod that are no change of an object: binding to a node and eviction."""
+"""The two calls on a pod's subresources that take an object of another kind: `pods/binding` and `pods/eviction`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ Json = dict[str, Any]
 
 
 def bind(objects: Objects, collection: Collection, key: Key, body: Json, dry: bool) -> Reply:
-    """Assign a pod to a node. No check that it fits: the kubelet makes it."""
+    """Assign a pod to a node. Whether it fits is not checked here but by the kubelet's admission, as in Kubernetes.
+
+    Raises: Refused 404, or 409 for a pod that is bound, gated, being deleted, or not the one of the given uid.
+    """
     asked = (body.get("metadata") or {}).get("name")
     if asked and asked != key[1]:
         raise bad_request(f"name in URL does not match name in Binding object: {key[1]} vs {asked}")
@@ -52,7 +55,7 @@ def bind(objects: Objects, collection: Collection, key: Key, body: Json, dry: bo
 
 
 def evict(objects: Objects, collection: Collection, key: Key, body: Json, dry: bool) -> Reply:
-    """Delete a pod if its disruption budgets allow it. Raises: Refused 429 if not."""
+    """Delete a pod if every PodDisruptionBudget that selects it allows a disruption. Raises: Refused 429 with the budget that does not."""
     stored = objects.find(collection, key)
     pod = stored.item
     asked = (body.get("metadata") or {}).get("name")

@@ -1,4 +1,4 @@
-"""Pods: defaults, validation, quality-of-service class, and what may change by which way.
+"""The rules of pods: defaults, validation, QoS class, and which fields an update or a resize may change.
 
 Sources: k8s.io/kubernetes pkg/apis/core/v1/defaults.go, pkg/apis/core/validation (ValidatePodUpdate, ValidatePodResize), KEP-1287,
 and the recorded answers of a real server in tests/kube_conformance.
@@ -31,7 +31,7 @@ _UPDATE_WORDS = (
 
 
 def check_name(causes: Causes, name: str) -> None:
-    """metadata.name is an RFC 1123 subdomain."""
+    """Add a cause unless `name` is an RFC 1123 subdomain of at most 253 characters."""
     if len(name) > 253:
         causes.invalid("metadata.name", name, "must be no more than 253 bytes")
     elif not _SUBDOMAIN.fullmatch(name):
@@ -39,7 +39,7 @@ def check_name(causes: Causes, name: str) -> None:
 
 
 def canonical_resources(item: Json) -> None:
-    """Write every quantity of a pod's containers in canonical form. Raises: Refused 400 for text that is no quantity."""
+    """Rewrite every quantity of a pod's containers, in place, to its canonical form. Raises: Refused 400 for a malformed quantity."""
     for container in _containers(item.get("spec") or {}):
         resources = container.get("resources") or {}
         for part in ("requests", "limits"):
@@ -49,7 +49,7 @@ def canonical_resources(item: Json) -> None:
 
 
 def canonical_quantities(held: Json) -> Json:
-    """A map of quantities in canonical form. Raises: Refused 400."""
+    """The quantities of a map in canonical form, as kube-apiserver returns them. Raises: Refused 400 for a malformed one."""
     try:
         return {name: canonical(value) for name, value in held.items()}
     except ValueError as error:
@@ -60,7 +60,7 @@ def canonical_quantities(held: Json) -> Json:
 
 
 def set_defaults(pod: Json) -> None:
-    """Fill in what the server fills in on create; `pod` is changed and must belong to the caller."""
+    """Set the defaults of a new pod and its first status, in place; the caller must own `pod`."""
     spec = pod["spec"]
     for field, value in (
         ("restartPolicy", "Always"),
@@ -113,7 +113,10 @@ def set_defaults(pod: Json) -> None:
 
 
 def qos_class(spec: Json) -> str:
-    """BestEffort, Burstable or Guaranteed, by CPU and memory of all containers."""
+    """The QoS class of a pod's spec: BestEffort, Burstable or Guaranteed, by CPU and memory of all its containers.
+
+    Source: Kubernetes documentation, "Pod Quality of Service Classes".
+    """
     any_set, guaranteed = False, True
     for container in _containers(spec):
         resources = container.get("resources") or {}
@@ -132,7 +135,7 @@ def qos_class(spec: Json) -> str:
 
 
 def validate_new(pod: Json) -> None:
-    """Raises: Refused 422 with the causes a real server gives."""
+    """Validate a new pod. Raises: Refused 422 with the causes that kube-apiserver gives."""
     name, spec = pod["metadata"].get("name", ""), pod["spec"]
     causes = Causes("Pod", name)
     check_name(causes, name)
@@ -165,7 +168,7 @@ def validate_new(pod: Json) -> None:
 
 
 def validate_update(old: Json, new: Json) -> None:
-    """A plain update may change images, deadlines and add tolerations, and take scheduling gates away. Raises: Refused 422."""
+    """Validate a plain update: images, deadlines, tolerations and the removal of scheduling gates are allowed. Raises: Refused 422."""
     causes = Causes("Pod", old["metadata"]["name"])
     before, after = old["spec"], new["spec"]
     gates = {g["name"] for g in before.get("schedulingGates") or []}
@@ -178,9 +181,10 @@ def validate_update(old: Json, new: Json) -> None:
 
 
 def resized(old: Json, patched: Json, allocatable: Json | None) -> Json:
-    """The spec of a pod after `pods/resize`: only resources of its containers count, all else in `patched` is dropped.
+    """The spec of a pod after `pods/resize`: that of `old` with the resources of the containers in `patched`.
 
-    `allocatable` is its node's, where it is bound to one that exists. Raises: Refused 422 or 403.
+    `allocatable` is that of the pod's node, None if it has none. Raises: Refused 422 for an invalid resize, such as one that changes the
+    QoS class; 403 for one that the node can never hold.
     """
     name = old["metadata"]["name"]
     causes = Causes("Pod", name)
@@ -249,7 +253,7 @@ def _others(container: Json) -> Json:
 
 
 def _fixed(spec: Json) -> Json:
-    """The spec without what a plain update may change."""
+    """The part of a spec that a plain update must not change."""
     free = (
         "activeDeadlineSeconds",
         "terminationGracePeriodSeconds",

@@ -1,4 +1,4 @@
-"""Runs one API server in the foreground until SIGTERM."""
+"""Runs one API server as a process, in the foreground until SIGTERM."""
 
 from __future__ import annotations
 
@@ -21,26 +21,35 @@ from tango.emulation.api_server.storage import Storage
 from tango.errors import ConfigError
 
 SYNC_EVERY_S = 0.05
+"""Seconds between two fsyncs of the journal: the most that a power cut takes. A write does not wait for it."""
 COMPACT_RETRY_S = 30.0
+"""Seconds until a compaction that failed, as on a full disk, is tried again."""
 HISTORY = 20_000
+"""Changes kept for each resource, from which watches may resume. Chosen: some minutes of a busy cluster."""
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServerOptions:
-    """How to run it. `port` 0 takes any free one; `data_dir` None keeps everything in memory."""
+    """Settings of an API server."""
 
     cluster: str
+    """Name of the cluster; the server does not use it, but it tells processes apart in a list of them."""
     token_file: Path
+    """In the format that `Authorizer.from_file` reads."""
     port: int = 0
+    """TCP port; 0: any free one."""
     port_file: Path | None = None
+    """File that the port is written to once the server listens."""
     data_dir: Path | None = None
+    """Folder of the journal; None: objects are lost when the process ends."""
     host: str = "127.0.0.1"
     history: int = HISTORY
+    """Changes kept for each resource."""
 
 
 def run_api_server(options: ApiServerOptions) -> None:
-    """Serve until SIGTERM or SIGINT. Raises: ConfigError for a token file or port that cannot be used."""
+    """Serve until SIGTERM or SIGINT. Raises: ConfigError for a token file, port or data folder that cannot be used."""
     uvloop.run(_serve(options))
 
 
@@ -73,7 +82,7 @@ async def _serve(options: ApiServerOptions) -> None:
     keeping = asyncio.create_task(_keep(journal, storage))
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, keeping.cancel)
-    # A disk that fails to sync ends the server: nobody knows any more what is on it.
+    # An fsync that fails ends the server: after it the kernel may have dropped the pages, so nobody knows what is on the disk.
     with contextlib.suppress(asyncio.CancelledError):
         await keeping
     await runner.cleanup()
@@ -81,7 +90,7 @@ async def _serve(options: ApiServerOptions) -> None:
 
 
 async def _keep(journal: Journal, storage: Storage) -> None:
-    """Sync what was written, off the loop; compact when the log has grown. Raises: OSError from a sync."""
+    """Sync the journal every `SYNC_EVERY_S`, in a thread, and compact it when it has grown. Raises: OSError if a sync fails."""
     retry_at_s = 0.0
     while True:
         await asyncio.sleep(SYNC_EVERY_S)
@@ -91,6 +100,6 @@ async def _keep(journal: Journal, storage: Storage) -> None:
             try:
                 storage.compact()
             except OSError as error:
-                # The old file stays in use; it only goes on growing.
+                # No harm to the data: the old file stays in use and grows.
                 retry_at_s = time.monotonic() + COMPACT_RETRY_S
                 log.warning("journal_not_compacted", error=str(error))

@@ -1,4 +1,4 @@
-"""What a verb answers: a status and a ready body."""
+"""Success responses of verbs: a status and a body that is serialised already."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from tango.emulation.api_server.storage import Stored
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer in JSON."""
+    """A response with a JSON body."""
 
     body: bytes
     status: int = 200
 
 
 def whole(resource: Resource, stored: Stored, status: int = 200) -> Reply:
-    """One object with its kind."""
+    """The response for one object; kind and apiVersion, which `storage` leaves out, are put before its stored JSON."""
     return Reply(json_head(resource) + stored.payload[1:], status)
 
 
 def listed(resource: Resource, metadata: dict[str, object], found: list[Stored]) -> Reply:
-    """A list, whose items leave kind and apiVersion out."""
+    """The response for a list; its items have no kind and apiVersion, as in Kubernetes."""
     head = orjson.dumps({"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata})
     return Reply(head[:-1] + b',"items":[' + b",".join(s.payload for s in found) + b"]}")

@@ -1,4 +1,4 @@
-"""What is served: groups, resources, their kinds, scopes and selectable fields, as data."""
+"""The served resources as data: groups, versions, kinds, scopes, subresources and fields that can be selected by."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ import orjson
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """One collection."""
+    """One resource of the API, such as pods."""
 
     group: str
+    """API group; empty: the core group."""
     version: str
     name: str
+    """Plural name, as in paths."""
     kind: str
     singular: str
     namespaced: bool
     subresources: tuple[str, ...] = ()
     short: tuple[str, ...] = ()
+    """Short names for kubectl."""
     fields: tuple[str, ...] = field(default=())
-    """Field selectors beyond metadata.name and metadata.namespace."""
+    """Fields for field selectors, beside metadata.name and metadata.namespace."""
     durable: bool = True
-    """False: lives in memory, has no history (metrics)."""
+    """Whether objects are journalled, versioned and watched; metrics are not."""
 
     @property
     def api_version(self) -> str:
-        """`v1` or `group/version`."""
+        """The `apiVersion` of its objects: `v1` or `group/version`."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
 
@@ -105,10 +108,12 @@ RESOURCES = (
 )
 
 BY_PLACE = {(r.group, r.version, r.name): r for r in RESOURCES}
+"""By (group, version, plural name), as paths have them."""
 GROUPS: dict[str, str] = {r.group: r.version for r in RESOURCES if r.group}
+"""Version by API group; each group is served in one version."""
 
 
 @functools.cache
 def json_head(resource: Resource) -> bytes:
-    """The beginning of an object's JSON: kind and apiVersion."""
+    """The first bytes of an object's JSON, with kind and apiVersion, up to where its stored JSON continues."""
     return orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","

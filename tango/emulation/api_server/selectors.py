@@ -1,4 +1,4 @@
-"""Label and field selectors."""
+"""Label and field selectors, in the query syntax (`a=b,c in (d,e)`) and as `LabelSelector` objects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _SET = re.compile(r"\s*(!?)\s*([A-Za-z0-9_./-]+)\s*(?:\s(in|notin)\s*\(([^)]*)\)
 
 
 def matcher(resource: Resource, labels: str, fields: str) -> Match | None:
-    """A test for objects, or None where everything matches. Raises: Refused 400 for a selector that cannot be read."""
+    """A predicate for objects by a label and a field selector, both in query syntax; None if everything matches.
+
+    Raises: Refused 400 for a malformed selector, or a field that cannot be selected by.
+    """
     tests = _label_tests(labels) + _field_tests(resource, fields)
     if not tests:
         return None
@@ -26,7 +29,7 @@ def matcher(resource: Resource, labels: str, fields: str) -> Match | None:
 
 
 def labels_match(selector: Json | None, labels: Json) -> bool:
-    """A `LabelSelector` object (matchLabels, matchExpressions) against labels; an empty one matches all, None nothing."""
+    """Whether a `LabelSelector` object (matchLabels, matchExpressions) selects the labels; an empty one selects all, None nothing."""
     if selector is None:
         return False
     if any(labels.get(k) != v for k, v in (selector.get("matchLabels") or {}).items()):
@@ -102,5 +105,5 @@ def _labels(item: Json) -> Json:
 
 
 def _split(text: str) -> list[str]:
-    """At commas that are not inside parentheses."""
+    """The requirements of a selector, split at commas outside parentheses."""
     return [part for part in re.split(r",(?![^(]*\))", text) if part.strip()]

@@ -1,7 +1,7 @@
-"""The HTTP face: routes a call to a verb on a resource, as kube-apiserver does.
+"""The HTTP server: maps a call to a verb on a resource, as kube-apiserver does, and turns refusals into responses.
 
-One handler routes by path segments; `objects` and `pod_calls` do what is asked. Answers are built from bytes that are serialised once per
-version.
+One handler routes by path segments; `objects` and `pod_calls` implement the verbs. An object is serialised once for each version, and
+responses are joined from these bytes.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from tango.emulation.api_server.watches import Watch
 Json = dict[str, Any]
 log = structlog.get_logger()
 MAX_BODY = 4 * 2**20
+"""Longest request body, bytes; kube-apiserver's own limit is 3 MiB."""
 
 
 class ApiServer:
-    """One cluster's API."""
+    """The API of one cluster."""
 
     def __init__(self, storage: Storage, authorizer: Authorizer) -> None:
         self._storage = storage
@@ -42,7 +43,7 @@ class ApiServer:
         self._watches: set[Watch] = set()
 
     def application(self) -> web.Application:
-        """The aiohttp application."""
+        """The aiohttp application to run."""
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._handle)
         app.on_shutdown.append(self._stop_watches)

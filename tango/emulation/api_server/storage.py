@@ -1,7 +1,8 @@
-"""Objects with versions, and their history for watches.
+"""Storage of objects with resource versions, and the history of changes that watches resume from.
 
-Objects are treated as values: a write makes a new one that shares what did not change. Each is serialised once, without `kind` and
-`apiVersion` (lists leave them out, single answers put them in front), and the bytes go to the journal, to answers and to all watchers.
+Objects are immutable values: a write makes a new one that shares the unchanged parts. Each version is serialised once, without `kind` and
+`apiVersion` (list items have none, single responses put them in front), and the same bytes go to the journal, to responses and to all
+watchers. A write goes to the journal first and is announced second, so nobody sees what a crash could take back.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from tango.emulation.api_server.resources import RESOURCES, Resource
 
 Json = dict[str, Any]
 Key = tuple[str, str]
-"""(namespace, name); namespace empty for cluster-wide objects."""
+"""(namespace, name); the namespace is empty for objects of cluster scope."""
 
 FIRST_VERSION = 1000
-"""Where versions begin, so that 1 is always too old, as on a server that has lived."""
+"""First resource version, so that a watch from version 1 is too old, as on a server that has run for a while."""
 
 
 RESTART_GAP = 10_000
-"""How far versions jump at a start: more than can be written between two syncs."""
+"""Jump of the resource version at a start. A power cut may take unsynced writes whose versions clients have seen, and a version must
+never be given twice; fewer than 10,000 writes fit between two syncs, 50 ms apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +37,12 @@ class Stored:
     item: Json
     version: int
     payload: bytes
-    """JSON without kind and apiVersion."""
+    """The item as JSON, without kind and apiVersion."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One write: `before` is None for a create; `gone` marks a delete, whose `after` is the last state."""
+    """One write. `before` is None for a create; for a delete `gone` is set and `after` is the last state, with the delete's version."""
 
     version: int
     key: Key
@@ -50,29 +52,29 @@ class Change:
 
 
 class Collection:
-    """All objects of one resource."""
+    """The objects of one resource, their latest changes, and the listeners of their watches."""
 
     def __init__(self, resource: Resource, history: int) -> None:
         self.resource = resource
         self.objects: dict[Key, Stored] = {}
         self.changes: deque[Change] = deque(maxlen=history)
         self.oldest = FIRST_VERSION
-        """Watches may begin at this version or later."""
+        """Oldest version in `changes`; a watch may resume from one before it or later."""
         self.listeners: set[Callable[[Change], None]] = set()
 
     @property
     def place(self) -> str:
-        """Its name in the journal."""
+        """The collection's key in the journal, `group/name`."""
         return f"{self.resource.group}/{self.resource.name}"
 
     def in_order(self, namespace: str | None) -> Iterator[Stored]:
-        """Objects by (namespace, name)."""
+        """The objects of one namespace, or of all (None), sorted by (namespace, name)."""
         for key in sorted(k for k in self.objects if namespace is None or k[0] == namespace):
             yield self.objects[key]
 
 
 class Storage:
-    """All collections, one version counter, one journal."""
+    """All collections, with one counter of resource versions and one journal. Reads the journal when it is created."""
 
     def __init__(self, journal: Journal, *, history: int) -> None:
         self.version = FIRST_VERSION
@@ -85,10 +87,10 @@ class Storage:
         return self.collections[f"{resource.group}/{resource.name}"]
 
     def put(self, collection: Collection, key: Key, item: Json) -> Stored:
-        """Store a new version of an object; `item["metadata"]` must belong to the caller. Raises: OSError, and nothing is stored.
+        """Store a new version of an object; the caller must own `item["metadata"]`. Raises: OSError; nothing is then stored.
 
-        What is not durable (metrics) does not move the version: after a restart nothing would remember it, and a version that
-        a client has seen must never be given again.
+        Objects that are not durable (metrics) do not advance the version: after a restart nothing would remember it, and a version
+        that a client has seen must never be given twice.
         """
         durable = collection.resource.durable
         version = self.version + 1 if durable else self.version
@@ -104,7 +106,7 @@ class Storage:
         return stored
 
     def remove(self, collection: Collection, key: Key) -> Stored:
-        """Delete an object; gives its last state under the delete's version. Raises: OSError, and the object stays."""
+        """Delete an object and return its last state, with the delete's version. Raises: OSError; the object then stays."""
         before = collection.objects[key]
         durable = collection.resource.durable
         version = self.version + 1 if durable else self.version
@@ -119,7 +121,7 @@ class Storage:
         return last
 
     def compact(self) -> None:
-        """Write the journal anew."""
+        """Rewrite the journal with the current objects only. Raises: OSError; the old journal then stays in use."""
         self._journal.rewrite(self._lines())
 
     def _tell(self, collection: Collection, change: Change) -> None:
@@ -130,7 +132,7 @@ class Storage:
             listener(change)
 
     def _lines(self) -> Iterator[bytes]:
-        # The counter itself first: deletes leave no object behind that would carry it.
+        # The version counter comes first: after a delete no object carries the highest version.
         yield line(self.version, "", "", "", None)
         for collection in self.collections.values():
             if collection.resource.durable:
@@ -147,8 +149,7 @@ class Storage:
                 collection.objects.pop((namespace, name), None)
             else:
                 collection.objects[namespace, name] = Stored(item, version, orjson.dumps(item))
-        # History is not kept over a restart: every older watch is told to list again. The gap is for a loss of power, which may
-        # take the last unsynced writes: their versions, which clients have seen, are not given again.
+        # The history of changes is not kept over a restart: older watches get 410 and list again.
         self.version += RESTART_GAP
         for collection in self.collections.values():
             collection.oldest = self.version

@@ -1,4 +1,7 @@
-"""Watches: events from a resource version on, filtered, with bookmarks, until the time asked for has passed."""
+"""Watches: a stream of changes after a resource version, filtered by selectors, with bookmarks, for a limited time.
+
+Source: Kubernetes documentation, Kubernetes API Concepts, "Efficient detection of changes" and "Watch bookmarks".
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from tango.emulation.api_server.selectors import Match
 from tango.emulation.api_server.storage import Change, Collection, Storage, Stored
 
 BOOKMARK_EVERY_S = 10.0
+"""Seconds without an event after which a bookmark is sent. Chosen; a real server sends one about every minute."""
 
 
 class Watch:
-    """One client's view of one collection."""
+    """One client's watch of one collection."""
 
     def __init__(self, storage: Storage, collection: Collection, namespace: str | None, match: Match | None) -> None:
         self._storage = storage
@@ -28,9 +32,14 @@ class Watch:
         self._news = asyncio.Event()
         self._head = json_head(collection.resource)
         self.cut = False
+        """Set by `stop`: the server then aborts the connection, as if the stream had been cut."""
 
     async def events(self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool) -> AsyncIterator[bytes]:
-        """Chunks of event lines. A version out of history gives one ERROR event, as a real server does inside its stream."""
+        """Chunks of newline-delimited JSON events, until `timeout_s` has passed.
+
+        Version "" or "0", or `initial`, first sends every object as ADDED. A version that is out of the history gives one ERROR event
+        with a 410 `Status`, since the response's own status has been sent by then.
+        """
         if version in ("", "0") or initial:
             for stored in self._collection.in_order(self._namespace):
                 if self._match is None or self._match(stored.item):
@@ -54,7 +63,7 @@ class Watch:
             self._collection.listeners.discard(self._on_change)
 
     def stop(self) -> None:
-        """End the stream now."""
+        """End the stream at once."""
         self.cut = True
         self._news.set()
 
@@ -89,7 +98,7 @@ class Watch:
         if now:
             self._push(b"MODIFIED" if was else b"ADDED", change.after)
         elif was:
-            # What stops matching is gone for this watch.
+            # An object that no longer matches the selector has vanished for this watch.
             self._push(b"DELETED", change.after)
 
     def _push(self, kind: bytes, stored: Stored) -> None:

@@ -1,4 +1,4 @@
-"""What a node can hold: sums of what is allocated on it, and the kubelet's verdicts on pods and resizes."""
+"""A node's allocated resources, and the kubelet's admission of pods and resizes by them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ MAX_PODS = 1000
 
 
 class Verdict(Enum):
-    """On a resize (KEP-1287)."""
+    """The kubelet's decision on a resize; values are reasons of the condition PodResizePending (KEP-1287)."""
 
     FITS = "fits"
     DEFERRED = "Deferred"
-    """Fits the node, but not now."""
+    """The node could hold it, but other pods hold the resources now."""
     INFEASIBLE = "Infeasible"
-    """Never fits this node."""
+    """Larger than the node."""
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Allocated requests on one node, kept as sums so that a verdict costs the same with one pod or a thousand."""
+    """The resource requests allocated on one node. Their sums are kept, so that a decision costs the same with one pod or a thousand."""
 
     node: Node
     cpu_millicores: int = 0
@@ -32,21 +32,21 @@ class Ledger:
     """By pod uid."""
 
     def put(self, uid: str, size: PodSize) -> None:
-        """Allocate, or change what is allocated."""
+        """Allocate a pod's requests, in place of those that it had."""
         self.drop(uid)
         self.sizes[uid] = size
         self.cpu_millicores += size.cpu_request_millicores
         self.memory_mib += size.memory_request_mib
 
     def drop(self, uid: str) -> None:
-        """Give back what a pod held, if it held anything."""
+        """Release a pod's requests, if it has any."""
         size = self.sizes.pop(uid, None)
         if size is not None:
             self.cpu_millicores -= size.cpu_request_millicores
             self.memory_mib -= size.memory_request_mib
 
     def refusal(self, size: PodSize) -> tuple[str, str] | None:
-        """(reason, message) with which the kubelet fails a pod that does not fit, in its own words; None where it fits."""
+        """(reason, message) with which a kubelet rejects a new pod of this size, in the kubelet's words; None if the pod fits."""
         for resource, asked, used, capacity in (
             ("cpu", size.cpu_request_millicores, self.cpu_millicores, self.node.cpu_millicores),
             ("memory", size.memory_request_mib << 20, self.memory_mib << 20, self.node.memory_mib << 20),
@@ -58,7 +58,7 @@ class Ledger:
         return None
 
     def judge(self, uid: str, size: PodSize) -> tuple[Verdict, str]:
-        """Whether a pod that is here may be resized to `size`, and the message that says why not."""
+        """The decision on resizing an admitted pod to `size`, and the message that explains a refusal. Raises: KeyError if unknown."""
         if size.cpu_request_millicores > self.node.cpu_millicores or size.memory_request_mib > self.node.memory_mib:
             return Verdict.INFEASIBLE, "Node didn't have enough capacity"
         held = self.sizes[uid]

@@ -1,7 +1,7 @@
-"""Drives the node model by the clock: one timeline for arrivals, model events and answers, one timer for all of it.
+"""Advances the node model by the wall clock: one queue of events for arrivals, completions and answers, and one timer for all.
 
-The event loop's timers tick in milliseconds, the model in microseconds. So every step carries its own exact time: a timer that
-fires late makes an answer late by up to a tick, never a start of service, an order of events or a share of CPU wrong.
+The asyncio loop's timers have a resolution of a millisecond, the model has microseconds. Every event therefore carries its exact time.
+A timer that fires late delays an answer by up to a tick; it never falsifies a start of service, the order of events or a share of CPU.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ from tango.node_model import NodeModel, NodeUsage
 Ended = Callable[[float, float], None]
 """Called with start and finish on the engine's clock."""
 Step = Callable[[float], None]
-"""Called with the time it was set for, on the engine's clock."""
+"""Called with the time that it was scheduled for, on the engine's clock."""
 
 TICK_S = 0.001
+"""Resolution of the event loop's timers."""
 REANCHOR_EVERY_S = 1.0
+"""Seconds after which the offset between the engine's clock and Unix time is read again."""
 
 
 class Timer(Protocol):
-    """What `call_later` gives."""
+    """A handle of a scheduled call, as asyncio's `call_later` returns it."""
 
     def cancel(self) -> None:
-        """Do not call."""
+        """Cancel the call."""
         ...
 
 
@@ -36,7 +38,11 @@ CallLater = Callable[[float, Callable[[], None]], Timer]
 
 
 class Engine:
-    """The nodes of a cluster. Its clock counts seconds from the engine's start; `unix_s` translates."""
+    """The node models of one cluster. Its clock counts seconds from its creation; `unix_s` converts to Unix time.
+
+    Invariant: before a method changes a node, everything that is due by now has happened on all nodes (`_catch_up`), so that changes
+    never precede events of an earlier time.
+    """
 
     def __init__(
         self,
@@ -62,11 +68,11 @@ class Engine:
         self._running = False
 
     def now_s(self) -> float:
-        """The engine's time."""
+        """The current time on the engine's clock."""
         return self._clock() - self._zero_s
 
     def unix_s(self, at_s: float) -> float:
-        """Unix time of an engine time. Anchored anew now and then, since wall clocks are set and slewed."""
+        """The Unix time of a time of the engine's clock. The offset is renewed every second, since wall clocks are set and slewed."""
         now_s = self.now_s()
         if now_s - self._anchored_s > REANCHOR_EVERY_S:
             self._anchored_s = now_s
@@ -74,37 +80,37 @@ class Engine:
         return self._unix_zero_s + at_s
 
     def at(self, at_s: float, step: Step) -> None:
-        """Call `step` when the clock reaches `at_s`, in order of time among everything else."""
+        """Call `step` when the clock reaches `at_s`, in order of time with all other events."""
         heapq.heappush(self._steps, (at_s, next(self._numbers), step))
         if at_s < self._timer_s and not self._running:
             self._set_timer()
 
-    # ---- instances and pods: every change first lets the past happen -------------------------------------------------------
+    # ---- instances and pods --------------------------------------------------------------------------------------------------
 
     def add_instance(self, node: int, *, limit_cores: float, memory_mib: float, concurrency: int) -> int:
-        """Start an LC instance; give its row."""
+        """Start an LC instance on a node; return its row in the model."""
         at_s = self._catch_up()
         return self.model.add_instance(
             node, limit_cores=limit_cores, memory_mib=memory_mib, concurrency=concurrency, at_s=self._not_before(node, at_s)
         )
 
     def resize_instance(self, node: int, row: int, *, limit_cores: float, memory_mib: float) -> None:
-        """Change the limits in effect."""
+        """Change an instance's CPU and memory limits, effective now."""
         at_s = self._catch_up()
         self.model.resize_instance(node, row, limit_cores=limit_cores, memory_mib=memory_mib, at_s=self._not_before(node, at_s))
         self._set_timer()
 
     def remove_instance(self, node: int, row: int) -> None:
-        """Stop an instance; its requests are never answered."""
+        """Stop an instance; its requests are discarded and their `ended` is never called."""
         at_s = self._catch_up()
         for key in self.model.remove_instance(node, row, at_s=self._not_before(node, at_s)):
             self._ended.pop(key, None)
         self._set_timer()
 
     def submit(self, node: int, row: int, work_s: float, memory_mib: float, at_s: float, ended: Ended) -> int:
-        """Put a request into an instance, from a step at `at_s`; give a handle for `cancel`.
+        """Queue a request at an instance at time `at_s`; called from a step. Returns a handle for `cancel`.
 
-        Raises: ValueError for one that needs more memory than the instance has.
+        Raises: ValueError if the request needs more memory than the instance's limit.
         """
         key = next(self._numbers)
         handle = self.model.submit(node, row, key, work_s, memory_mib, self._not_before(node, at_s))
@@ -114,16 +120,16 @@ class Engine:
         return handle
 
     def cancel(self, node: int, handle: int) -> None:
-        """Take a request out whose end has not been told."""
+        """Remove a request whose `ended` has not been called."""
         key = int(self.model.states.requests["key"][handle])
         at_s = self._catch_up()
-        # It may have ended just now, and its row may be another's already.
+        # Catching up may have ended the request, and its row in the model may belong to another by now.
         if key in self._ended and self.model.cancel(handle, at_s=self._not_before(node, at_s)):
             del self._ended[key]
         self._set_timer()
 
     def add_pod(self, node: int, *, weight: float, limit_cores: float, work_s: float, memory_mib: float, ended: Ended) -> int:
-        """Start a BE pod; give its key."""
+        """Start a BE pod on a node; return its key. `ended` is called when its work is done."""
         at_s = self._catch_up()
         key = next(self._numbers)
         self.model.add_pod(
@@ -140,13 +146,13 @@ class Engine:
         return key
 
     def resize_pod(self, node: int, key: int, *, weight: float, limit_cores: float) -> None:
-        """Change a BE pod's weight and limit; nothing happens when it has ended."""
+        """Change a BE pod's CPU weight and limit; does nothing if the pod has ended."""
         at_s = self._catch_up()
         self.model.resize_pod(node, key, weight=weight, limit_cores=limit_cores, at_s=self._not_before(node, at_s))
         self._set_timer()
 
     def remove_pod(self, node: int, key: int) -> float | None:
-        """Stop a BE pod; give the CPU-seconds it had done, or None when it has ended."""
+        """Stop a BE pod; return the CPU-seconds of work that it had done, None if it has ended."""
         at_s = self._catch_up()
         done_s = self.model.remove_pod(node, key, at_s=self._not_before(node, at_s))
         if done_s is not None:
@@ -155,7 +161,7 @@ class Engine:
         return done_s
 
     def usage(self, node: int) -> NodeUsage:
-        """What a node has done so far and holds now."""
+        """A node's CPU time so far and the memory that it holds now."""
         at_s = self._catch_up()
         usage = self.model.usage(node, at_s=self._not_before(node, at_s))
         self._set_timer()
@@ -164,12 +170,15 @@ class Engine:
     # ---- time ------------------------------------------------------------------------------------------------------------
 
     def run_due(self) -> None:
-        """Let everything happen that is due by now."""
+        """Process all events that are due by now."""
         self._catch_up()
         self._set_timer()
 
     def _catch_up(self) -> float:
-        """Steps and model events up to now, in order; give now. Changes made from inside a step find the past done."""
+        """Process steps and model events up to now, in order of time, and return now.
+
+        A step may change nodes: the call from inside finds `_running` set and returns at once, because the past is being processed.
+        """
         now_s = self.now_s()
         if self._running:
             return now_s
@@ -189,7 +198,7 @@ class Engine:
             self._running = False
 
     def _not_before(self, node: int, at_s: float) -> float:
-        """`at_s`, or the node's clock where a step ran a little behind another's."""
+        """The later of `at_s` and the node's clock, since a model cannot be changed in its past."""
         return max(at_s, self.model.clock_s(node))
 
     def _set_timer(self) -> None:
@@ -201,14 +210,14 @@ class Engine:
         if next_s == self._timer_s:
             return
         if self._timer is not None:
-            # A timer that fires too early costs less than one set anew for every request.
+            # A timer that fires too early is kept: finding nothing due costs less than a new timer for every request.
             if self._timer_s < next_s:
                 return
             self._timer.cancel()
             self._timer = None
         self._timer_s = next_s
         if next_s < math.inf:
-            # Rounded up to whole ticks: a timer that fires before its time would only have to be set again.
+            # Rounded up to whole ticks, since a timer that fires before its time would have to be set again.
             wait_s = next_s - self.now_s()
             self._timer = self._call_later(math.ceil(wait_s / TICK_S) * TICK_S if wait_s > 0 else 0.0, self._on_timer)
 

@@ -1,4 +1,4 @@
-"""The kubelet's side of the Kubernetes API: registers nodes, renews leases, follows pods and reports their state."""
+"""The kubelet's part in the Kubernetes API: registers nodes, renews their leases, watches pods and reports their status."""
 
 from __future__ import annotations
 
@@ -28,14 +28,17 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 
 RENEW_EVERY_S = 10.0
+"""Seconds between two renewals of a node's lease: a quarter of its duration, as a real kubelet does."""
 STATUS_EVERY = 6
-"""Renewals between two heartbeats in the Node's conditions."""
+"""Renewals of the lease for each update of the Node's conditions, so about once a minute."""
 AGAIN_AFTER_S = 0.5
+"""Seconds, doubled at random, before a call that the client has given up on is made again."""
 FAREWELL_S = 0.4
+"""Seconds for reporting the nodes NotReady at the end; the supervisor kills the process after two."""
 
 
 class VirtualKubelet:
-    """One cluster's nodes. Make it on the loop that runs it."""
+    """The nodes of one cluster; bound to the running asyncio loop."""
 
     def __init__(
         self, client: KubeClient, fleet: Fleet, cluster: Cluster, *, namespace: str, engine: Engine, addresses: Addresses
@@ -55,13 +58,13 @@ class VirtualKubelet:
             report=self._statuses.touch,
         )
         self._metrics = MetricsWriter(client, self.pool, cluster.name)
-        # Pods without a node are of no interest; the server leaves their events out.
+        # The server filters out pods that are not bound, so that the backlog of a scheduler causes no events here.
         self._pods = Informer(client, self._pods_path, on_event=self._on_pod, fieldSelector="spec.nodeName!=")
         self._letting_go: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Register, then follow until cancelled."""
+        """Register all nodes, then follow pods, renew leases and write metrics until cancelled. Failing calls are repeated."""
         async with asyncio.TaskGroup() as registrations:
             for node in self._cluster.nodes:
                 registrations.create_task(self._until_done(lambda node=node: self._register(node)))  # type: ignore[misc]
@@ -72,7 +75,7 @@ class VirtualKubelet:
             loops.create_task(self._metrics.run())
 
     async def stop(self) -> None:
-        """Hang up, and say that the nodes are going, so that nothing new is sent here; best effort, well under a second."""
+        """Close all connections and report the nodes NotReady, so that no more requests come; best effort, in under a second."""
         self.pool.close()
         await self._statuses.close()
         for task in list(self._tasks):
@@ -140,7 +143,7 @@ class VirtualKubelet:
             return
         if "deletionTimestamp" in pod["metadata"]:
             if pod["metadata"].get("deletionGracePeriodSeconds") == 0 and not pod["metadata"].get("finalizers"):
-                return  # the server lets go by itself: its DELETED follows
+                return  # the server removes it by itself and sends DELETED
             if uid not in self._letting_go:
                 self._letting_go.add(uid)
                 self._spawn(self._let_go(uid, pod))
@@ -151,7 +154,11 @@ class VirtualKubelet:
             self._begin(pod)
 
     def _begin(self, pod: Json) -> None:
-        """Start a pod that is new here. One that ran by the API has lived through a reboot of its node."""
+        """Start a pod that this process does not know.
+
+        If the API says that it runs, this process has replaced one that ended, as if the node had rebooted: an LC instance is restarted,
+        a BE pod's work is lost and the pod fails.
+        """
         status = pod.get("status") or {}
         containers = status.get("containerStatuses") or []
         if status.get("phase") == "Running":
@@ -168,7 +175,10 @@ class VirtualKubelet:
         self._spawn(self.pool.start(pod))
 
     async def _let_go(self, uid: str, pod: Json) -> None:
-        """Stop a pod that is being deleted within its grace, tell how it ended, then let the server delete it."""
+        """Stop a pod under deletion within its grace period, report how it ended, then delete it from the API.
+
+        The status is written first: once the pod is deleted nobody can read its exit code and termination message.
+        """
         try:
             await self.pool.stop(uid, grace_s=float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
             await self._statuses.written(uid)
@@ -185,7 +195,7 @@ class VirtualKubelet:
         run, status = self.pool.runs.get(uid), self.pool.status(uid)
         if run is None or status is None:
             return
-        # The uid makes the server refuse a later pod of that name.
+        # With the uid in it the server refuses the patch (409) if a later pod has taken the name.
         body = {"metadata": {"uid": uid}, "status": status}
         await self._client.request("PATCH", f"{self._pods_path}/{run.spec.name}/status", body=body, content_type=STRATEGIC_PATCH)
 
@@ -202,7 +212,7 @@ class VirtualKubelet:
             log.error("kubelet_step_broken", cluster=self._cluster.name, exc_info=task.exception())
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a step until the server says yes: the client has repeated it already, so this waits for a server to come back."""
+        """Repeat a step without limit until it succeeds. The client has made its own retries, so the server is down, perhaps for long."""
         while True:
             try:
                 await step()

@@ -1,4 +1,4 @@
-"""One LC instance behind its address: requests come over the network's delays into the node model, answers go back the same way."""
+"""One LC instance: requests reach the node model after the network's delay, and their answers leave after it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tango.emulation.workload.http1 import Served, Work, WorkConnection
 
 
 class LcInstance:
-    """The `Instance` of the protocol; `node` and `row` are its place in the node model."""
+    """Implements `Instance` of the workload protocol; `node` and `row` name it in the node model, row -1 once it has stopped."""
 
     __slots__ = ("_engine", "_network", "connections", "largest_memory_mib", "name", "node", "row", "stopping", "under_way")
 
@@ -28,7 +28,10 @@ class LcInstance:
         self.under_way = 0
 
     def begin(self, work: Work, served: Served) -> Callable[[], None]:
-        """Send a request on its way. Raises: ValueError for more memory than the instance has."""
+        """Take a request; `served` is called with its times, or never if it is cut off. Returns a function that cancels it.
+
+        Raises: ValueError if it needs more memory than the instance has.
+        """
         if work.memory_mib > self.largest_memory_mib:
             raise ValueError(f"{work.memory_mib} MiB asked of an instance of {self.largest_memory_mib} MiB")
         call = _Call(self, work, served)
@@ -37,13 +40,13 @@ class LcInstance:
         return call.cancel
 
     def hang_up(self) -> None:
-        """Close every connection; what was under way is never answered."""
+        """Close every connection; requests in flight are not answered."""
         for connection in list(self.connections):
             connection.close()
 
 
 class _Call:
-    """One request between the wire and the node model."""
+    """One request on its way through network, node model and network."""
 
     __slots__ = ("_finished_s", "_handle", "_instance", "_over", "_served", "_started_s", "_work")
 
@@ -57,7 +60,7 @@ class _Call:
         self._finished_s = 0.0
 
     def arrive(self, at_s: float) -> None:
-        """The request is at the node."""
+        """Submit the request to the node model; called when it has reached the node."""
         if self._over:
             return
         instance, work = self._instance, self._work
@@ -69,7 +72,7 @@ class _Call:
                 instance.node, instance.row, work.cpu_work_s, work.memory_mib, at_s, self._finish
             )
         except ValueError:
-            # The instance has shrunk since the request was taken: its client sees the connection go.
+            # The instance's memory has shrunk since `begin`. The protocol has no answer for that, so the client sees its connection closed.
             self._end()
             instance.hang_up()
 
@@ -88,7 +91,7 @@ class _Call:
         self._served(unix_s(self._started_s), unix_s(self._finished_s))
 
     def cancel(self) -> None:
-        """The client has gone."""
+        """Withdraw the request from the model; called when its client has disconnected."""
         if self._over:
             return
         self._end()

@@ -1,4 +1,4 @@
-"""Writes what nodes and pods use to metrics.k8s.io. A real metrics-server takes no writes: then this stops with one line."""
+"""Writes the usage of nodes and pods to metrics.k8s.io. A real metrics-server refuses writes; the writer then stops and logs once."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 
 NODES_EVERY_S = 1.0
+"""Seconds between two writes of the nodes' metrics."""
 PODS_EVERY = 5
-"""Rounds: pods are written every fifth time the nodes are, and those that end sooner never."""
+"""Pods are written with every fifth write of the nodes; there may be thousands, and one that ends sooner is never written."""
 
 
 class MetricsWriter:
-    """Usage as rates between one round and the next."""
+    """Writes mean usage over the time since the previous write."""
 
     def __init__(
         self, client: KubeClient, pool: NodePool, cluster: str, *, every_s: float = NODES_EVERY_S, pods_every: int = PODS_EVERY
@@ -38,10 +39,10 @@ class MetricsWriter:
         self._nodes_before: dict[int, tuple[float, float]] = {}
         self._pods_before: dict[str, tuple[float, float]] = {}
         self._written: dict[str, str] = {}
-        """uid → path of the metrics that stand on the server."""
+        """By pod uid: the path of its metrics on the server, which are deleted once the pod has ended."""
 
     async def run(self) -> None:
-        """Write until cancelled, or until the server says that it takes none."""
+        """Write until cancelled, or until the server refuses writes (401, 403, 404, 405)."""
         while True:
             await asyncio.sleep(self._every_s)
             try:
@@ -56,7 +57,7 @@ class MetricsWriter:
                 return
 
     async def write(self) -> None:
-        """One round. Raises: ClusterError, ClusterUnavailable."""
+        """Write once. Raises: ClusterError, ClusterUnavailable."""
         self._rounds += 1
         calls = [self._client.request("PUT", path, body=body) for path, body in self._node_bodies()]
         if self._rounds % self._pods_every == 0:
@@ -88,7 +89,7 @@ class MetricsWriter:
         return bodies
 
     def _pod_bodies(self) -> list[tuple[str, Json]]:
-        """For pods seen in the round before too, so that a rate can be told."""
+        """(path, body) for each running pod that the previous round saw too, since a rate needs two readings."""
         bodies, before = [], self._pods_before
         self._pods_before = {}
         now_s = self._pool.engine.now_s()
@@ -111,7 +112,7 @@ class MetricsWriter:
         return bodies
 
     def _used_by(self, run: PodRun) -> tuple[float, float]:
-        """(CPU-seconds used up to the node's clock, MiB held)."""
+        """(CPU-seconds that a pod has used so far, MiB that it holds)."""
         model = self._pool.engine.model
         if run.spec.kind is PodKind.LC:
             return model.instance_busy_s(run.node, run.key), model.instance_load(run.node, run.key)[2]

@@ -1,4 +1,4 @@
-"""Nodes, leases and metrics as a kubelet writes them. Pure."""
+"""Bodies of Node, Lease and metrics objects, as a kubelet writes them. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 METRICS = "/apis/metrics.k8s.io/v1beta1"
 KUBELET_VERSION = "v1.36.0-tango"
 LEASE_S = 40
+"""Duration of a node's lease, seconds; the kubelet's own default."""
 NOT_READY = "node.kubernetes.io/not-ready"
+"""Key of the taint that the API server puts on a new node."""
 TAINT = {"key": "virtual-kubelet.io/provider", "value": "tango", "effect": "NoSchedule"}
-"""Keeps foreign pods off a real cluster's virtual nodes; Tango's pods tolerate it."""
+"""Taint that keeps other pods off virtual nodes in a real cluster; Tango's pods tolerate it."""
 
 
 def node_object(node: Node, cluster: str) -> Json:
-    """The Node to register."""
+    """The Node object to register."""
     return {
         "apiVersion": "v1",
         "kind": "Node",
@@ -39,7 +41,10 @@ def node_object(node: Node, cluster: str) -> Json:
 
 
 def registration_patch(node: Node, cluster: str, found: Json) -> Json:
-    """Merge patch that brings the Node `found` on the server to its labels and takes the not-ready taint off; other taints stay."""
+    """A merge patch that gives the Node `found` on the server its labels and removes the not-ready taint; other taints stay.
+
+    It holds the resource version of `found`, because it replaces the list of taints: a taint that somebody adds meanwhile must not be lost.
+    """
     body = node_object(node, cluster)
     taints = [t for t in (found.get("spec") or {}).get("taints") or [] if t["key"] not in (NOT_READY, TAINT["key"])]
     return {
@@ -49,7 +54,7 @@ def registration_patch(node: Node, cluster: str, found: Json) -> Json:
 
 
 def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s: float) -> Json:
-    """Capacity, allocatable and conditions."""
+    """A patch of a Node's status: capacity, allocatable, conditions and addresses. `booted_s` and `now_s` are Unix seconds."""
     size = {"cpu": format_millicores(node.cpu_millicores), "memory": format_mib(node.memory_mib), "pods": str(MAX_PODS)}
 
     def condition(kind: str, holds: bool, reason: str, message: str) -> Json:
@@ -92,12 +97,12 @@ def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s
 
 
 def lease_spec(node: str, *, now_s: float) -> Json:
-    """Spec of the node's Lease."""
+    """The spec of a node's Lease, renewed at `now_s` (Unix seconds)."""
     return {"holderIdentity": node, "leaseDurationSeconds": LEASE_S, "renewTime": micro_stamp(now_s)}
 
 
 def node_lease(node: str, *, now_s: float) -> Json:
-    """The node's Lease."""
+    """A node's Lease object."""
     return {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -107,12 +112,12 @@ def node_lease(node: str, *, now_s: float) -> Json:
 
 
 def usage(cores: float, memory_mib: float) -> Json:
-    """`usage` of metrics.k8s.io, in its own units."""
+    """The `usage` of a metrics object, in nanocores and KiB as metrics-server writes it."""
     return {"cpu": f"{round(max(0.0, cores) * 1e9)}n", "memory": f"{round(memory_mib * 1024)}Ki"}
 
 
 def node_metrics(node: str, cluster: str, used: Json, *, window_s: float, now_s: float) -> Json:
-    """A NodeMetrics."""
+    """A NodeMetrics object with the mean usage over `window_s`."""
     return {
         "apiVersion": "metrics.k8s.io/v1beta1",
         "kind": "NodeMetrics",
@@ -124,7 +129,7 @@ def node_metrics(node: str, cluster: str, used: Json, *, window_s: float, now_s:
 
 
 def pod_metrics(namespace: str, name: str, container: str, used: Json, *, window_s: float, now_s: float) -> Json:
-    """A PodMetrics."""
+    """A PodMetrics object with the mean usage over `window_s`."""
     return {
         "apiVersion": "metrics.k8s.io/v1beta1",
         "kind": "PodMetrics",

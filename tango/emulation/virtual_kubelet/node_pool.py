@@ -1,9 +1,9 @@
-"""Virtual nodes: admit, run, resize and stop pods on the node model. Tells of every change by a callback, calls no API itself."""
+"""Virtual nodes: admit, run, resize and stop pods on the node model. Changes are reported by a callback; no API is called here."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import structlog
@@ -24,27 +24,30 @@ log = structlog.get_logger(__name__)
 Json = dict[str, Any]
 
 SHORT_POD_S = 0.1
-"""A pod that may end sooner is reported Running only if it lasts this long: most short pods then cost one status write, not two."""
+"""Seconds. A pod that could end sooner is reported Running only after it has run so long, so that most short pods cost one status write
+instead of two."""
 DRAIN_POLL_S = 0.02
+"""Seconds between two looks at an instance that is finishing its requests."""
 LISTEN_AGAIN_S = 5.0
+"""Seconds until an instance without an address tries again to listen."""
 
 
 class Addresses(Protocol):
-    """Gives pods addresses and listens there."""
+    """Port: addresses for pods."""
 
     async def listen(
         self, connection: Callable[[], asyncio.Protocol], *, node: str, port: int, preferred: str = ""
     ) -> tuple[Listener, str]:
-        """Listen on a free address. Raises: OSError."""
+        """Listen on a free address of the node, the preferred one if it is free; return the listener and the address. Raises: OSError."""
         ...
 
     def give_back(self, address: str) -> None:
-        """The pod is gone."""
+        """Free an address for other pods."""
         ...
 
 
 class NodePool:
-    """All virtual nodes of one cluster. `report(uid)` is called when `status(uid)` has something new."""
+    """All virtual nodes of one cluster. `report(uid)` is called whenever `status(uid)` has changed."""
 
     def __init__(
         self,
@@ -65,9 +68,10 @@ class NodePool:
         self._network = network
         self._addresses = addresses
         self._report = report
+        self._listening: set[asyncio.Task[None]] = set()
 
     def status(self, uid: str) -> Json | None:
-        """What there is to say of a pod now; None when it is unknown or nothing is to be said."""
+        """The pod's current status for the API; None for an unknown pod, or one whose status is not to be written yet."""
         run = self.runs.get(uid)
         if run is None:
             return None
@@ -94,13 +98,13 @@ class NodePool:
         )
 
     def resize(self, pod: Json) -> None:
-        """Bring a pod towards the resources of its spec. Called for every change of the pod; most change nothing here."""
+        """Start a resize if the resources in the pod's spec have changed; called for every change of the pod."""
         self._resizer.follow(pod)
 
     # ---- starting --------------------------------------------------------------------------------------------------------
 
     async def start(self, pod: Json, *, restarts: int = 0) -> None:
-        """Admit and start a pod, or refuse it with the kubelet's reasons."""
+        """Admit and start a pod, or fail it with the reason that a kubelet gives. `restarts` is above 0 after a reboot of the node."""
         metadata = pod["metadata"]
         generation, now_s = metadata.get("generation", 1), self.engine.unix_s(self.engine.now_s())
         resources = (restarts and _in_effect(pod)) or container_resources(pod)
@@ -130,7 +134,7 @@ class NodePool:
         self._resizer.follow(pod)
 
     def lose(self, pod: Json) -> None:
-        """A BE pod that ran when this kubelet went away: its work is lost."""
+        """Fail a BE pod that ran when the previous kubelet process ended; its work is lost."""
         run = self._add(pod_spec(pod), pod["metadata"].get("generation", 1), container_resources(pod), 0)
         self._finish(run, statuses.lost(pod, run.spec, now_s=self.engine.unix_s(self.engine.now_s())))
 
@@ -179,7 +183,8 @@ class NodePool:
     def _listen_again(self, run: PodRun, instance: LcInstance) -> None:
         if not run.over:
             task = asyncio.get_running_loop().create_task(self._listen(run, instance))
-            task.add_done_callback(_raise_nothing)
+            self._listening.add(task)  # the loop itself keeps a weak reference only
+            task.add_done_callback(self._listening.discard)
 
     def _start_be(self, run: PodRun, size: PodSize) -> None:
         spec = run.spec
@@ -228,7 +233,7 @@ class NodePool:
     # ---- stopping --------------------------------------------------------------------------------------------------------
 
     async def stop(self, uid: str, *, grace_s: float) -> None:
-        """Stop a pod: LC finishes what it has within its grace, BE is cut and tells what it had done."""
+        """Stop a pod. An LC instance finishes its requests within `grace_s`; a BE pod stops at once and reports the work it had done."""
         run = self.runs.get(uid)
         if run is None or run.over:
             return
@@ -244,20 +249,22 @@ class NodePool:
             self._cut(run, tell=True)
 
     def forget(self, uid: str) -> None:
-        """The pod is gone from the API: nothing of it is kept."""
+        """Stop a pod that has been deleted from the API, and forget it."""
         run = self.runs.pop(uid, None)
         if run is not None and not run.over:
             self._cut(run, tell=False)
 
     def close(self) -> None:
-        """Stop listening and hang up everywhere, as when the machine goes down."""
+        """Stop listening and close all connections, as when the machine goes down."""
+        for task in self._listening:
+            task.cancel()
         for run in self.runs.values():
             self._close(run)
 
     def _cut(self, run: PodRun, *, tell: bool) -> None:
         if run.spec.kind is PodKind.BE and run.key >= 0:
             done_s = self.engine.remove_pod(run.node, run.key)
-            if run.over:  # it ended while time caught up
+            if run.over:  # removing it first processed what was due, and the pod ended in that
                 return
             if tell:
                 now_s = self.engine.unix_s(self.engine.now_s())
@@ -266,7 +273,7 @@ class NodePool:
         self._finish(run, None)
 
     def _finish(self, run: PodRun, final: Json | None) -> None:
-        """The pod holds nothing any more; what it ended with is told, if there is anything to tell."""
+        """Release all that a pod holds, report its final status unless that is None, and retry resizes that waited for room."""
         run.over = True
         run.running = False
         run.waits = None
@@ -290,10 +297,9 @@ class NodePool:
 
 
 def _in_effect(pod: Json) -> tuple[Json, ...] | None:
-    """Resources that the containers had before their node went down; a resize that was pending then is asked for anew."""
+    """The resources that a restarted pod's containers had in effect, by its status; None if that does not tell of every container.
+
+    The pod starts with these, and a resize that was pending is then requested again.
+    """
     found = tuple((status.get("resources") or {}) for status in (pod.get("status") or {}).get("containerStatuses") or [])
     return found if len(found) == len(pod["spec"]["containers"]) and all(found) else None
-
-
-def _raise_nothing(task: Awaitable[None]) -> None:
-    """A listener's retry reports through the pod's status; a cancelled one is the process's end."""

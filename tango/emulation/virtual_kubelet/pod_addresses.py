@@ -1,7 +1,7 @@
-"""Loopback addresses for pods: each LC instance listens on its own, as pods of a real cluster do.
+"""Loopback addresses for pods: each LC instance listens on an address of its own, as pods of a real cluster do.
 
-Every node has a block of its own in 127.2.0.0 to 127.254.255.255, found by its name; other stacks on the machine may have taken an
-address and port, so that binding decides, and the next address is tried.
+A hash of the node's name gives its block in 127.2.0.0 to 127.254.255.255. Nobody owns these addresses: another stack on the machine may
+use one with the same port. So binding decides, and the next address is tried where it fails.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 
 TRIES = 1000
+"""Addresses that are tried for a pod: almost four blocks of 254. Chosen, not measured."""
 
 
 class PodAddresses:
-    """Gives addresses out; none to two pods of this process."""
+    """Implements `node_pool.Addresses`; gives no address to two pods of this process."""
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
@@ -23,9 +24,9 @@ class PodAddresses:
     async def listen(
         self, connection: Callable[[], asyncio.Protocol], *, node: str, port: int, preferred: str = ""
     ) -> tuple[asyncio.Server, str]:
-        """Listen on a free address of the node, on the preferred one if it is free.
+        """Listen on a free address of the node, the preferred one if it is free; return the server and the address.
 
-        Raises: OSError when no address has the port free (something listens on 0.0.0.0), or the port may not be used.
+        Raises: OSError if the port is taken on every address, as when something listens on 0.0.0.0, or may not be used.
         """
         loop = asyncio.get_running_loop()
         for address in candidates(node, preferred):
@@ -44,12 +45,15 @@ class PodAddresses:
         )
 
     def give_back(self, address: str) -> None:
-        """The pod is gone."""
+        """Free an address for other pods."""
         self._taken.discard(address)
 
 
 def candidates(node: str, preferred: str = "") -> Iterator[str]:
-    """Addresses to try, in order: the preferred one, then the node's block, then the blocks after it."""
+    """Addresses to try, in this order: the preferred one, those of the node's block, those of the following blocks.
+
+    127.0.x.x and 127.1.x.x are left to other programs.
+    """
     if preferred.startswith("127.") and not preferred.startswith(("127.0.", "127.1.")):
         yield preferred
     digest = hashlib.blake2b(node.encode(), digest_size=4).digest()

@@ -1,4 +1,4 @@
-"""What is known of one pod that is here: the record that `node_pool` and `resizing` work on."""
+"""The state of one pod on a virtual node, which `node_pool` and `resizing` share."""
 
 from __future__ import annotations
 
@@ -13,43 +13,49 @@ Json = dict[str, Any]
 
 
 class Listener(Protocol):
-    """What listens at a pod's address."""
+    """A listening socket at a pod's address."""
 
     def close(self) -> None:
-        """Take no more connections."""
+        """Accept no more connections."""
         ...
 
 
 @dataclass(slots=True)
 class PodRun:
-    """One pod that is here, or was until its end is known to the server. Times are Unix seconds."""
+    """One pod on a virtual node, kept until it is deleted from the API. Times are Unix seconds."""
 
     spec: PodSpec
     node: int
+    """Row of the node."""
     generation: int
+    """`metadata.generation` of the latest spec seen."""
     wanted: tuple[Json, ...]
-    """Resources by container: by the pod's spec."""
+    """Resources of each container in the spec (KEP-1287: desired)."""
     allocated: tuple[Json, ...]
-    """Admitted."""
+    """Resources of each container that the node has admitted."""
     actual: tuple[Json, ...]
-    """In effect."""
+    """Resources of each container that are in effect."""
     restarts: int = 0
     started_s: float = 0.0
     changed_s: float = 0.0
+    """When readiness last changed."""
     key: int = -1
-    """The model's key of a BE pod, or row of an LC instance."""
+    """The model's key of a BE pod, or row of an LC instance; -1 before it has been added."""
     ip: str = ""
     instance: LcInstance | None = None
     listener: Listener | None = None
     resize: ResizeState | None = None
+    """A resize that is pending or in progress."""
     was_resized: bool = False
+    """Whether resize conditions may stand on the server, which then have to be deleted."""
     actuation: int = 0
-    """Counts resizes, so that one that was overtaken has no effect."""
+    """Number of the latest resize; an actuation with an older number has been superseded and does nothing."""
     over: bool = False
+    """Whether the pod has stopped and holds nothing."""
     running: bool = False
     quiet: bool = False
-    """Runs, but is too short to tell yet."""
+    """Whether it runs but is not reported Running yet, because it may end at once (`node_pool.SHORT_POD_S`)."""
     final: Json | None = None
-    """Status of a pod that is over."""
+    """The final status of a pod that has stopped."""
     waits: tuple[str, str] | None = None
-    """Reason and message of a container that cannot be started now."""
+    """(reason, message) of a container that cannot be started now."""

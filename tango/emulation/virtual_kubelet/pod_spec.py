@@ -1,4 +1,4 @@
-"""A pod's JSON, reduced once to what a node needs to know."""
+"""Parsing of a pod's JSON into the values that a virtual node needs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,23 @@ from tango.domain.resources import cpu_millicores, memory_mib
 Json = dict[str, Any]
 
 UNBOUNDED = 1_000_000
-"""Requests in service at most where nothing else is declared; memory bounds them."""
+"""Concurrency of an instance that declares none: in effect without limit, so that memory alone bounds it."""
 
 
 class PodKind(Enum):
-    """What a pod does here."""
+    """What a pod does on a virtual node."""
 
     LC = "lc"
+    """Serves LC requests at its port."""
     BE = "be"
+    """Does a given amount of work and ends."""
     IDLE = "idle"
-    """Neither serves nor works: it stands until it is deleted."""
+    """Neither: it runs without using CPU until it is deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSize:
-    """Resources of a pod: the sums over its containers."""
+    """Resources of a pod, summed over its containers; None: no limit."""
 
     cpu_request_millicores: int
     cpu_limit_millicores: int | None
@@ -35,7 +37,7 @@ class PodSize:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodSpec:
-    """What a pod asks for besides its size."""
+    """A pod's identity and workload, without its size."""
 
     uid: str
     name: str
@@ -46,12 +48,13 @@ class PodSpec:
     port: int
     work_s: float
     memory_mib: float
-    """BE: memory of the work; LC: of one request, 0 where it is not told."""
+    """BE: memory that the work holds; LC: memory of one request, 0 if it is not declared."""
     concurrency: int
+    """Most requests in service at once."""
 
 
 def pod_spec(pod: Json) -> PodSpec:
-    """Read a pod. Raises: ValueError for an environment or a port that is no number."""
+    """Parse a pod. Raises: ValueError for a variable of its environment, or a port, that is not a number."""
     metadata, spec = pod["metadata"], pod["spec"]
     container = spec["containers"][0]
     env = {e["name"]: e["value"] for e in container.get("env") or [] if "value" in e}
@@ -71,7 +74,7 @@ def pod_spec(pod: Json) -> PodSpec:
 
 
 def container_resources(pod: Json) -> tuple[Json, ...]:
-    """`resources` of each container, as declared."""
+    """Requests and limits of each container, as declared in the spec."""
     return tuple(
         {k: dict(v) for k, v in (c.get("resources") or {}).items() if k in ("requests", "limits") and v}
         for c in pod["spec"]["containers"]
@@ -79,9 +82,9 @@ def container_resources(pod: Json) -> tuple[Json, ...]:
 
 
 def pod_size(resources: tuple[Json, ...]) -> PodSize:
-    """The sums over containers; a missing request is the limit, a missing limit of one container leaves the pod without.
+    """The sums over containers. A missing request counts as the limit; if one container has no limit, the pod has none.
 
-    Raises: ValueError for a quantity that is none.
+    Raises: ValueError for a malformed quantity.
     """
     requests = [r.get("requests") or {} for r in resources]
     limits = [r.get("limits") or {} for r in resources]
@@ -96,7 +99,7 @@ def pod_size(resources: tuple[Json, ...]) -> PodSize:
 
 
 def _kind(label: str, env: dict[str, str], ports: list[int]) -> PodKind:
-    """By Tango's label; a pod without one works if it is told how much, serves if it has a port."""
+    """The kind by Tango's label. Of pods without that label, those with TANGO_CPU_WORK_S work and those with a port serve."""
     if label in ("lc", "be"):
         return PodKind(label)
     if "TANGO_CPU_WORK_S" in env:

@@ -1,4 +1,4 @@
-"""Runs one cluster's virtual kubelet in the foreground until SIGTERM."""
+"""Runs one cluster's virtual kubelet as a process, in the foreground until SIGTERM."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tango.settings import KubeSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualKubeletOptions:
-    """Which cluster of which fleet, and how to reach its API server."""
+    """Settings of a virtual kubelet: a cluster of a fleet, and the context of its API server."""
 
     kubeconfig: Path
     context: str
@@ -35,7 +35,11 @@ class VirtualKubeletOptions:
 
 
 def run_virtual_kubelet(options: VirtualKubeletOptions) -> None:
-    """Follow the API server until SIGTERM or SIGINT. Raises: ConfigError, UsageError; Linux only, for its loopback addresses."""
+    """Run until SIGTERM or SIGINT.
+
+    Raises: ConfigError on another system than Linux, where 127.0.0.0/8 is not all local, or for a wrong kubeconfig or fleet file;
+    UsageError for an unknown fleet or cluster.
+    """
     if sys.platform != "linux":
         raise ConfigError("the virtual kubelet gives pods loopback addresses of their own, which needs Linux")
     fleet = load_fleet(options.fleet, must_fit=False)
@@ -74,7 +78,10 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster) -
 
 
 def _load_node_model() -> None:
-    """Compile the node model, or load it from its cache, before the nodes are ready: later it would stop the clock for seconds."""
+    """Call every compiled function of the node model once, so that numba compiles it or loads its cache before the nodes are ready.
+
+    Later the compilation would block the loop for seconds, and with it every pod.
+    """
     model = NodeModel([1.0], beta=0.1)
     row = model.add_instance(0, limit_cores=1.0, memory_mib=2.0, concurrency=1, at_s=0.0)
     for key in range(3):

@@ -1,4 +1,7 @@
-"""Resizes in place, by KEP-1287: allocate or say why not, actuate after a delay, tell every step."""
+"""In-place resizes by KEP-1287: a resize is allocated or refused, actuated after a delay, and reported at each step.
+
+Desired resources (the spec's) become allocated ones when the node admits them, and actual ones when they are in effect.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,13 @@ from tango.emulation.virtual_kubelet.statuses import ResizeState
 Json = dict[str, Any]
 
 AGAIN_S = 1.0
-"""After an actuation that failed."""
+"""Seconds until an actuation that failed is tried again."""
 LEAST_WEIGHT = 2
-"""As the least cgroup CPU shares."""
+"""Least CPU weight of a pod, as the kubelet's MinShares for cgroup CPU shares."""
 
 
 class Resizer:
-    """The resizes of all nodes of a cluster; `runs` is the pool's own table of pods by uid."""
+    """The resizes on all nodes of a cluster. `runs` is the pool's table of pods by uid; `delay_s` is the delay of an actuation."""
 
     def __init__(
         self, ledgers: list[Ledger], runs: dict[str, PodRun], *, engine: Engine, delay_s: float, report: Callable[[str], None]
@@ -34,7 +37,10 @@ class Resizer:
         self._deferred: list[list[str]] = [[] for _ in ledgers]
 
     def follow(self, pod: Json) -> None:
-        """Bring a pod towards the resources of its spec. Called for every change of the pod; most change nothing here."""
+        """Start a resize if the resources in the pod's spec have changed; called for every change of the pod.
+
+        A spec of an older generation, as a list after a broken watch may bring it, is ignored.
+        """
         run = self._runs.get(pod["metadata"]["uid"])
         generation = pod["metadata"].get("generation", 1)
         if run is None or run.over or generation < run.generation:
@@ -47,12 +53,12 @@ class Resizer:
         self._allocate(run)
 
     def _allocate(self, run: PodRun) -> None:
-        """Decide on `wanted`: allocate it, or say why not."""
+        """Allocate the wanted resources, or report the resize as deferred or infeasible."""
         uid, deferred = run.spec.uid, self._deferred[run.node]
         if uid in deferred:
             deferred.remove(uid)
         if run.wanted == run.allocated:
-            # Asked back to what is allocated: what was pending is off, what is being actuated goes on.
+            # The spec has returned to what is allocated: a pending resize is withdrawn, one in progress continues.
             if run.resize is not None and run.resize.kind == "PodResizePending":
                 self._set_resize(run, None if run.allocated == run.actual else "PodResizeInProgress")
             return
@@ -86,7 +92,8 @@ class Resizer:
         if run.instance is not None:
             memory_mib = float(size.memory_limit_mib or self._ledgers[run.node].node.memory_mib)
             _, queued, held_mib = self._engine.model.instance_load(run.node, run.key)
-            # A waiting request may need more than the new limit, and would then block those behind it for ever.
+            # Memory is not lowered below what is held, nor while requests queue: one of them may need more than the new limit, and would
+            # block those behind it for ever.
             if held_mib > memory_mib or (queued and memory_mib < run.instance.largest_memory_mib):
                 words = f"memory limit {memory_mib:.0f} MiB is below the current usage of {held_mib:.0f} MiB"
                 self._set_resize(run, "PodResizeInProgress", "Error", words)
@@ -97,7 +104,7 @@ class Resizer:
         elif run.key >= 0:
             self._engine.resize_pod(run.node, run.key, weight=weight_of(size), limit_cores=cores)
         run.actual = run.allocated
-        # A newer wish that is pending stays told; only the resize that is done is taken away.
+        # The condition of a newer resize that is pending stays; only that of the one that is done is removed.
         if run.resize is not None and run.resize.kind == "PodResizeInProgress":
             self._set_resize(run, None)
         else:
@@ -114,7 +121,7 @@ class Resizer:
         self._report(run.spec.uid)
 
     def retry_deferred(self, node: int) -> None:
-        """Room may have appeared: try what was deferred, in order of asking."""
+        """Try the node's deferred resizes again, oldest first; called when a pod has released resources."""
         for uid in list(self._deferred[node]):
             run = self._runs.get(uid)
             if run is None or run.over:
@@ -124,10 +131,10 @@ class Resizer:
 
 
 def limit_cores(node: Node, size: PodSize) -> float:
-    """What a pod may use at most: its limit, or the node."""
+    """The most CPU that a pod may use, in cores: its limit, or the whole node."""
     return (size.cpu_limit_millicores or node.cpu_millicores) / 1000
 
 
 def weight_of(size: PodSize) -> float:
-    """What a BE pod counts when CPU is shared: its request, as cgroup shares do."""
+    """The weight of a BE pod in CPU sharing: its CPU request in millicores, since cgroup weights are proportional to it."""
     return float(max(LEAST_WEIGHT, size.cpu_request_millicores))

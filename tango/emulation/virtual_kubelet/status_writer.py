@@ -1,4 +1,4 @@
-"""Writes the states of many pods side by side, those of one pod in order, and only the newest of what has piled up."""
+"""Writes pod statuses: those of different pods concurrently, those of one pod in order, and of several pending ones only the newest."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from tango.errors import ClusterError, ClusterUnavailable, Conflict, Invalid, No
 log = structlog.get_logger(__name__)
 
 AGAIN_AFTER_S = 0.5
+"""Seconds, doubled at random, before a write that got no answer is repeated."""
 
 
 class StatusWriter:
-    """`write(uid)` sends what is to be said of a pod at that moment; `touch(uid)` says that there is something new.
+    """Calls `write(uid)`, which sends the pod's current status, after each `touch(uid)`; touches during a call are combined.
 
-    How many calls are under way is the client's business; a pod that cannot be written (gone, another of its name) is dropped,
-    a server that does not answer is asked again until it does.
+    The client limits the number of concurrent calls. A write that the server refuses for good (the pod is gone, or another has its
+    name) is dropped; one without an answer is repeated until the server answers.
     """
 
     def __init__(self, write: Callable[[str], Awaitable[None]], *, again_after_s: float = AGAIN_AFTER_S) -> None:
@@ -29,22 +30,22 @@ class StatusWriter:
         self._writers: dict[str, asyncio.Task[None]] = {}
 
     def touch(self, uid: str) -> None:
-        """There is something new to say of this pod."""
+        """Schedule a write of this pod's status, because it has changed."""
         self._touched.add(uid)
         if uid not in self._writers:
             self._writers[uid] = asyncio.get_running_loop().create_task(self._follow(uid))
 
     def drop(self, uid: str) -> None:
-        """The pod is gone: what was still to be said is not."""
+        """Cancel a scheduled write, because the pod has been deleted."""
         self._touched.discard(uid)
 
     async def written(self, uid: str) -> None:
-        """Wait until everything said so far is on the server, or cannot be any more."""
+        """Wait until the writes scheduled so far have succeeded or been dropped; without limit while the server does not answer."""
         if uid in self._writers:
             await asyncio.shield(self._writers[uid])
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel all writes."""
         writers = list(self._writers.values())
         for task in writers:
             task.cancel()

@@ -1,7 +1,7 @@
-"""How a kubelet words the state of pods: bodies of strategic merge patches on `pods/status`. Pure.
+"""Pod statuses as a kubelet writes them: bodies of strategic merge patches on `pods/status`. Pure functions.
 
-Conditions are merged by type, so that what others wrote (`PodScheduled`, `DisruptionTarget`) stays; a condition that is over is
-deleted, not set False, where KEP-1287 wants it removed.
+The server merges conditions by type, so those of others (`PodScheduled`, `DisruptionTarget`) stay. Conditions of a resize that is over
+are deleted and not set to False, as KEP-1287 demands.
 """
 
 from __future__ import annotations
@@ -17,22 +17,27 @@ Json = dict[str, Any]
 
 RESIZE_CONDITIONS = ("PodResizePending", "PodResizeInProgress")
 KILLED, TERMINATED = 137, 143
+"""Exit codes of a container that SIGKILL or SIGTERM ended: 128 + 9 and 128 + 15."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResizeState:
-    """Where a resize stands; `kind` is one of RESIZE_CONDITIONS."""
+    """A resize that is pending or in progress."""
 
     kind: str
+    """The condition's type, one of RESIZE_CONDITIONS."""
     reason: str
+    """`Deferred`, `Infeasible`, `Error` or empty."""
     message: str
     generation: int
+    """`metadata.generation` of the spec that asks for it."""
     since_s: float
+    """Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """What there is to say of a pod that runs. Times are Unix seconds."""
+    """The state of a running pod. Times are Unix seconds."""
 
     ip: str
     started_s: float
@@ -42,26 +47,26 @@ class Running:
     restarts: int
     generation: int
     allocated: tuple[Json, ...]
-    """Resources by container: admitted."""
+    """Resources of each container that the node has admitted."""
     actual: tuple[Json, ...]
-    """Resources by container: in effect."""
+    """Resources of each container that are in effect."""
     resize: ResizeState | None
     was_resized: bool
-    """Resize conditions may stand on the server, so those that are over are to be deleted."""
+    """Whether resize conditions may stand on the server, so that those that are over have to be deleted."""
 
 
 def stamp(unix_s: float) -> str:
-    """RFC 3339 in whole seconds, as Kubernetes writes times."""
+    """A Unix time as RFC 3339 in whole seconds, the form of metav1.Time."""
     return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def micro_stamp(unix_s: float) -> str:
-    """RFC 3339 with microseconds, as leases have it."""
+    """A Unix time as RFC 3339 with microseconds, the form of metav1.MicroTime, which leases have."""
     return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def running(spec: PodSpec, state: Running) -> Json:
-    """A pod that runs, with allocated and actual resources and the resize under way."""
+    """The status of a running pod, with its allocated and actual resources and its resize."""
     started = stamp(state.started_s)
     conditions = [
         *(_condition(kind, True, started) for kind in ("PodReadyToStartContainers", "Initialized")),
@@ -98,7 +103,10 @@ def running(spec: PodSpec, state: Running) -> Json:
 def ended(
     spec: PodSpec, *, started_s: float, finished_s: float, exit_code: int, reason: str, work_done_s: float, generation: int
 ) -> Json:
-    """A pod that is over. The termination message has the exact times, since Kubernetes keeps whole seconds only."""
+    """The status of a pod that has ended; times are Unix seconds.
+
+    The termination message has the work done and the exact times, since a status keeps times in whole seconds only.
+    """
     message = {"cpu_work_s": round(work_done_s, 6), "started_s": round(started_s, 6), "finished_s": round(finished_s, 6)}
     return _over(
         spec,
@@ -111,7 +119,7 @@ def ended(
 
 
 def lost(pod: Json, spec: PodSpec, *, now_s: float) -> Json:
-    """A pod that ran when its node went down. Nobody knows how far it had come."""
+    """The status of a pod that ran when its node went down. How much work it had done is unknown."""
     containers = (pod.get("status") or {}).get("containerStatuses") or [{}]
     started = (containers[0].get("state") or {}).get("running", {}).get("startedAt", stamp(now_s))
     status = _over(
@@ -130,7 +138,7 @@ def lost(pod: Json, spec: PodSpec, *, now_s: float) -> Json:
 
 
 def refused(reason: str, message: str, *, now_s: float, generation: int) -> Json:
-    """A pod that the kubelet does not admit."""
+    """The status of a pod that the kubelet has not admitted."""
     return {
         "phase": "Failed",
         "observedGeneration": generation,
@@ -141,7 +149,7 @@ def refused(reason: str, message: str, *, now_s: float, generation: int) -> Json
 
 
 def waiting(spec: PodSpec, reason: str, message: str, *, restarts: int, generation: int) -> Json:
-    """A pod whose container cannot be started now and will be tried again."""
+    """The status of a pod whose container cannot be started now; the kubelet tries again."""
     return {
         "phase": "Pending",
         "observedGeneration": generation,
@@ -193,7 +201,7 @@ def _condition(kind: str, holds: bool, since: str) -> Json:
 
 
 def _resize_condition(resize: ResizeState) -> Json:
-    # Reason and message are written even when empty, since an earlier one would survive the merge.
+    # Reason and message are written even if empty: a merge would keep those of an earlier condition.
     return {
         **_condition(resize.kind, True, stamp(resize.since_s)),
         "observedGeneration": resize.generation,

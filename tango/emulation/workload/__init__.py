@@ -1,8 +1,8 @@
-"""The workload program: what the pods of a real cluster run, and the HTTP protocol that virtual kubelets answer as well.
+"""The workload program that pods of a real cluster run, and the HTTP protocol that virtual kubelets implement as well.
 
-`python -m tango.emulation.workload serve` answers LC requests, `... run` does one BE request's work and ends; both burn the CPU and
-hold the memory they are asked for. `http1` is the protocol, used by the virtual kubelet too, so that the two cannot drift apart;
-`burning` and `memory` do the work, `service` and `batch` are the two modes.
+`python -m tango.emulation.workload serve` answers LC requests; `... run` does the work of one BE request and ends. Both use the CPU time
+and hold the memory that a request asks for. `http1` is the protocol, shared with the virtual kubelet so that the two cannot diverge;
+`burning` and `memory` use CPU and memory; `service` and `batch` are the two modes.
 
-Only the standard library and httptools are imported here, so that an image needs nothing but Python, that one package and this folder.
+Only the standard library and httptools are imported here, so a container image needs nothing but Python, that package and this folder.
 """

@@ -1,9 +1,9 @@
-"""`python -m tango.emulation.workload serve|run`, told by its environment as a container is.
+"""`python -m tango.emulation.workload serve|run`; settings come from environment variables, as a pod's manifest sets them.
 
     serve   TANGO_PORT (8080)  TANGO_HOST (0.0.0.0)  TANGO_INSTANCE (pod name)  TANGO_CONCURRENCY (1)  TANGO_MEMORY_MIB (a request)
     run     TANGO_CPU_WORK_S  TANGO_MEMORY_MIB (0)  TANGO_CORES (by the CPU limit)  TANGO_TERMINATION_LOG (/dev/termination-log)
 
-Exit status: 0 done, 2 a setting is wrong, 143 stopped by SIGTERM before the work was done.
+Defaults stand in parentheses. Exit status: 0 done, 2 a setting is wrong, 143 stopped by SIGTERM before the work was done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tango.emulation.workload.service import ServiceOptions, serve
 
 
 def service_options(environment: Mapping[str, str]) -> ServiceOptions:
-    """Settings of `serve`. Raises: ValueError naming the variable."""
+    """Settings of `serve`. Raises: ValueError with the name of a wrong variable."""
     memory_mib = _number(environment, "TANGO_MEMORY_MIB", 0.0)
     return ServiceOptions(
         port=int(_number(environment, "TANGO_PORT", 8080)),
@@ -34,7 +34,7 @@ def service_options(environment: Mapping[str, str]) -> ServiceOptions:
 
 
 def batch_options(environment: Mapping[str, str]) -> BatchOptions:
-    """Settings of `run`. Raises: ValueError naming the variable."""
+    """Settings of `run`. Raises: ValueError with the name of a wrong variable."""
     return BatchOptions(
         cpu_work_s=_number(environment, "TANGO_CPU_WORK_S"),
         memory_mib=_number(environment, "TANGO_MEMORY_MIB", 0.0),
@@ -44,7 +44,7 @@ def batch_options(environment: Mapping[str, str]) -> BatchOptions:
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Run one mode; give the exit status."""
+    """Run one mode and return the exit status."""
     if arguments not in (["serve"], ["run"]):
         print("usage: python -m tango.emulation.workload serve|run", file=sys.stderr)
         return 2

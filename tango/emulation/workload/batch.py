@@ -1,4 +1,4 @@
-"""`run`: does one BE request's work and ends, leaving what it did in the termination message."""
+"""The mode `run`: do the work of one BE request, write a termination message that says what was done, and end."""
 
 from __future__ import annotations
 
@@ -19,17 +19,23 @@ SIGTERM_STATUS = 128 + signal.SIGTERM
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchOptions:
-    """What to do."""
+    """Settings of `run`."""
 
     cpu_work_s: float
+    """CPU-seconds of work."""
     memory_mib: float = 0.0
+    """Memory to hold while working."""
     cores: int = 1
-    """Threads that burn at once."""
+    """Threads that work at once."""
     termination_log: Path = Path("/dev/termination-log")
+    """File of the termination message; the default is Kubernetes' own."""
 
 
 def run(options: BatchOptions, stop: threading.Event) -> int:
-    """Do the work, write `{"cpu_work_s", "started_s", "finished_s"}`, give the exit status: 0, or 143 when told to stop."""
+    """Do the work until it is done or `stop` is set; return the exit status, 0 or 143.
+
+    The termination message is JSON with the keys `cpu_work_s` (CPU-seconds done), `started_s` and `finished_s` (Unix seconds).
+    """
     started_s = time.time()
     with held(options.memory_mib):
         done_s = burn_on(options.cores, options.cpu_work_s, stop)
@@ -47,7 +53,10 @@ def run(options: BatchOptions, stop: threading.Event) -> int:
 
 
 def cores_of_limit(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that the container's CPU limit lets it use at once (cgroup v2), at least one, at most those it may run on."""
+    """Cores that the container's CPU limit allows at once, rounded up; 1 if there is no cgroup v2 to read.
+
+    `cpu.max` holds "quota period" in microseconds, or "max period" without a limit. Source: Linux, Documentation/admin-guide/cgroup-v2.rst.
+    """
     available = len(os.sched_getaffinity(0))
     try:
         quota, period = cpu_max.read_text(encoding="ascii").split()

@@ -1,4 +1,4 @@
-"""Burns CPU by the CPU clock of the thread that burns, so that waiting for a core does not count as work."""
+"""Using a given amount of CPU time, measured by the thread's own CPU clock, so that waiting for a core does not count as work."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-# hashlib lets go of the interpreter lock for blocks above 2 KiB, so that threads burn on several cores at once. A block of 64 KiB
-# takes about 50 microseconds, which is how closely an amount of work is met.
+# hashlib releases the interpreter lock for blocks above 2 KiB, so threads use several cores at once. Hashing 64 KiB takes about 50
+# microseconds, which is the precision of an amount of work.
 _BLOCK = bytes(64 * 1024)
 
 
 def burn(cpu_work_s: float, stop: threading.Event) -> float:
-    """Use this much CPU time of the calling thread, or less when told to stop; give the CPU-seconds used."""
+    """Use `cpu_work_s` seconds of the calling thread's CPU time, fewer if `stop` is set; return the CPU-seconds used."""
     begun_s = time.thread_time()
     used_s = 0.0
     while used_s < cpu_work_s and not stop.is_set():
@@ -23,7 +23,7 @@ def burn(cpu_work_s: float, stop: threading.Event) -> float:
 
 
 def burn_on(cores: int, cpu_work_s: float, stop: threading.Event) -> float:
-    """Use this much CPU time on several cores at once; give the CPU-seconds used."""
+    """Use `cpu_work_s` CPU-seconds in `cores` threads, an equal part in each; return the CPU-seconds used."""
     if cores == 1:
         return burn(cpu_work_s, stop)
     with ThreadPoolExecutor(cores) as threads:

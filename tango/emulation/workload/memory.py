@@ -1,4 +1,4 @@
-"""Holds memory that really counts: every page is touched, so that it stands in the container's working set."""
+"""Holding memory: every page is written once, because untouched pages do not count in a container's working set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def held(memory_mib: float) -> Iterator[None]:
-    """Hold this much memory; given back at the end. Raises: OSError when the system refuses it."""
+    """Hold `memory_mib` MiB while the block runs. Raises: OSError if the system refuses it."""
     size = math.ceil(memory_mib * 2**20)
     if size == 0:
         yield

@@ -1,4 +1,4 @@
-"""`serve`: answers LC requests by burning and holding what they ask for, until SIGTERM."""
+"""The mode `serve`: answer LC requests after using the CPU time and memory that they ask for, until SIGTERM."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from tango.emulation.workload.memory import held
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceOptions:
-    """How to serve."""
+    """Settings of `serve`."""
 
     port: int
     host: str = "0.0.0.0"
     instance: str = ""
-    """Name of this pod; requests meant for another are refused with 421. Empty: all are taken."""
+    """Name of this pod; requests for another one are refused with 421. Empty: all are accepted."""
     concurrency: int = 1
-    """Requests in service at a time; the others wait in order of arrival."""
+    """Requests in service at once; others wait in order of arrival."""
     memory_mib: float = math.inf
-    """Most that one request may hold."""
+    """Most memory that one request may hold."""
     drain_s: float = 5.0
-    """After SIGTERM requests under way get this long; keep it under the pod's grace."""
+    """Seconds that requests in flight get after SIGTERM; must be below the pod's grace period."""
 
 
 @dataclass(slots=True)
 class WorkloadService:
-    """The instance behind the address. Make it on the loop that serves."""
+    """Implements `Instance` of the workload protocol with a pool of threads; bound to the running asyncio loop."""
 
     name: str
     concurrency: int
@@ -51,7 +51,10 @@ class WorkloadService:
         self._loop = asyncio.get_running_loop()
 
     def begin(self, work: Work, served: Served) -> Callable[[], None]:
-        """Queue a request for a thread."""
+        """Queue a request for a thread; `served` is called on the loop with its times, or never if it is cut off.
+
+        Returns a function that cancels it. Raises: ValueError if it needs more memory than one request may hold.
+        """
         if work.memory_mib > self.largest_memory_mib:
             raise ValueError(f"{work.memory_mib} MiB asked, {self.largest_memory_mib} MiB held at most")
         stop = threading.Event()
@@ -61,7 +64,7 @@ class WorkloadService:
         return stop.set
 
     def cut(self) -> None:
-        """Stop what is under way and hang up on everybody."""
+        """Stop all requests and close all connections."""
         self._cut.set()
         for connection in list(self.connections):
             connection.close()
@@ -71,7 +74,7 @@ class WorkloadService:
         started_s = time.time()
         with held(work.memory_mib):
             remaining_s = work.cpu_work_s
-            # In slices, so that one event per request is enough although a cut of the whole service has to be seen too.
+            # In slices of 50 ms: `burn` watches only the request's own event, and a cut of the whole service must be seen as well.
             while remaining_s > 0 and not (stop.is_set() or self._cut.is_set()):
                 remaining_s -= burn(min(remaining_s, 0.05), stop)
         return started_s, time.time()
@@ -84,7 +87,7 @@ class WorkloadService:
 
 
 async def serve(options: ServiceOptions) -> None:
-    """Serve until SIGTERM or SIGINT; then finish what is under way, within the drain time."""
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight within `drain_s`."""
     loop = asyncio.get_running_loop()
     service = WorkloadService(options.instance, options.concurrency, options.memory_mib)
     stopped = asyncio.Event()
