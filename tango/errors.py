@@ -1,12 +1,12 @@
-"""One tree of errors, branched by who must act.
+"""One tree of errors, branched by who has to act. Exit statuses of the command line stand in parentheses.
 
     TangoError                    everything Tango raises on purpose
     ├── UsageError                the caller asked for something that does not exist (exit 2)
     ├── ConfigError               the settings, a fleet or a service file are wrong: do not start (exit 2)
     ├── CheckpointError           a learned network's file is missing, damaged or of another version: the fallback decides (exit 1)
-    ├── ImpossiblePlan            a policy returned a plan that cannot be carried out: nothing of it was (exit 1)
+    ├── ImpossiblePlan            a policy's plan cannot be carried out; nothing of it was applied (exit 1)
     ├── PolicyFailed              a policy raised, or returned no plan (exit 1)
-    ├── Deadlock                  a simulation in which nothing can ever run any more (exit 1)
+    ├── Deadlock                  requests wait in a simulation in which nothing can ever run (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   └── BadRows               rows of a file, each with where, found and expected
     ├── DependencyError           something outside does not answer (exit 4)
@@ -17,10 +17,10 @@
     │   ├── NotFound  Conflict  Gone  Invalid  Forbidden  BudgetExhausted  Throttled
     │   └── InstanceFailed        an LC instance did not serve a call; `reason` says how
     ├── StoreError                PostgreSQL answered no (a broken query, a constraint)
-    └── Fenced                    a lease or an epoch has moved on: drop the result, somebody newer owns it
+    └── Fenced                    a lease or an epoch has a newer holder: drop the result
 
-Outer layers translate foreign errors into these with `raise ... from`, so that no use case catches a library's exception.
-Messages say what was found, what was expected and what to do; the data behind a message stands in attributes.
+Outer layers translate foreign errors into these with `raise ... from`, so that no use case catches a library's exception. Messages say
+what was found, what was expected and what to do; the data in a message is also available as attributes.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ class ConfigError(TangoError):
 
 
 class CheckpointError(TangoError):
-    """A learned network's file cannot be used; the scheduler goes on with its fallback and records this message."""
+    """The file of a learned network cannot be used; the scheduler continues with its fallback policy and records this message."""
 
 
 class ImpossiblePlan(TangoError):
-    """A policy's plan names what does not exist or gives more than there is. Nothing of the plan has been applied.
+    """A policy's plan names a node that does not exist, or gives out more than there is. Nothing of the plan has been applied.
 
-    `policy`, `cycle` (what was being decided, and when) and `rows` (one text for each offending row) say where to look.
+    Attributes: `policy`; `cycle`, what was decided and when; `rows`, a text for each offending row, perhaps not all; `total`, their number.
     """
 
     def __init__(self, *, policy: str, cycle: str, rows: list[str], total: int | None = None) -> None:
@@ -65,11 +65,11 @@ class ImpossiblePlan(TangoError):
 
 
 class PolicyFailed(TangoError):
-    """A policy raised an exception of its own, or returned something else than a plan; the exception is the cause."""
+    """A policy raised an exception, which is this error's `__cause__`, or returned something that is not a plan."""
 
 
 class Deadlock(TangoError):
-    """Requests wait and nothing can ever run; `waiting` has a text for each kind of them."""
+    """Requests wait in a simulation and nothing can ever run. `at_s` is the simulated time; `waiting` has a text for each kind."""
 
     def __init__(self, *, at_s: float, waiting: list[str]) -> None:
         self.at_s, self.waiting = at_s, waiting
@@ -77,20 +77,20 @@ class Deadlock(TangoError):
 
 
 class RequestRejected(TangoError):
-    """Input refused at the door. The same input will be refused again, so it is never retried."""
+    """Input was refused when it was read. The same input will be refused again, so it is never retried."""
 
     exit_status = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BadRow:
-    """One refused row: where it stands, what was found there and what was expected instead."""
+    """One refused row of a file: its place, what was found there and what was expected instead."""
 
     file: str
     line: int
-    """1-based line in the (decompressed) file; 0 when the file as a whole is meant."""
+    """1-based line in the decompressed file; 0 if the file as a whole is meant."""
     column: str
-    """Column name, or empty when the row as a whole is meant."""
+    """Column name; empty if the row as a whole is meant."""
     found: str
     expected: str
 
@@ -101,7 +101,7 @@ class BadRow:
 
 
 class BadRows(RequestRejected):
-    """Rows of a file were refused; the first few stand in the message, all of them in `rows`."""
+    """Rows of a file were refused. The message has the first five; `rows` has those that were kept, `total` is the number of all."""
 
     def __init__(self, rows: list[BadRow], *, total: int | None = None, remedy: str = "") -> None:
         self.rows = rows
@@ -115,7 +115,7 @@ class BadRows(RequestRejected):
 
 
 class DependencyError(TangoError):
-    """Something outside Tango does not answer; the message says what was tried and how to start it."""
+    """A server that Tango depends on does not answer; the message says what was tried and how to start it."""
 
     exit_status = 4
 
@@ -137,7 +137,7 @@ class ClusterUnavailable(DependencyError):
 
 
 class ClusterError(TangoError):
-    """A Kubernetes API server refused a call; `status` is its HTTP status, `reason` its Status reason."""
+    """A Kubernetes API server refused a call; `status` is the HTTP status, `reason` the reason of its `Status` object."""
 
     def __init__(self, message: str, *, status: int = 0, reason: str = "", cluster: str = "") -> None:
         self.status = status
@@ -147,23 +147,23 @@ class ClusterError(TangoError):
 
 
 class NotFound(ClusterError):
-    """404: the object is not there (any more)."""
+    """404: the object does not exist, or no longer."""
 
 
 class Conflict(ClusterError):
-    """409: it exists already, was changed since it was read, or is bound already."""
+    """409: the object exists already, has been changed since it was read, or is bound already."""
 
 
 class Gone(ClusterError):
-    """410: the resource version is too old to watch from; list again."""
+    """410: the resource version is too old to watch or to list from; list again from the beginning."""
 
 
 class Invalid(ClusterError):
-    """400 or 422: the object is refused as it stands; the same call will be refused again."""
+    """400 or 422: the object is invalid; the same call will be refused again."""
 
 
 class Forbidden(ClusterError):
-    """401 or 403: the role may not do this, or the object exceeds what the node can ever hold."""
+    """401 or 403: the credentials are wrong, the role may not do this, or a resize exceeds what the node can ever hold."""
 
 
 class BudgetExhausted(ClusterError):
@@ -183,4 +183,4 @@ class StoreError(TangoError):
 
 
 class Fenced(TangoError):
-    """A lease or an epoch has moved on: whoever holds the newer one owns the work, so this result is dropped."""
+    """A lease or an epoch has a newer holder, which owns the work now, so this result is dropped (a fencing token)."""

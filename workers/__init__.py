@@ -1,1 +1,1 @@
-"""The Celery application and one thin main per process."""
+"""The Celery application, its queues and its publisher, and a small main module for each other process of a stack."""

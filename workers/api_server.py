@@ -1,4 +1,4 @@
-"""`python -m workers.api_server`: one embedded Kubernetes API server."""
+"""`python -m workers.api_server`: run one embedded Kubernetes API server."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tango.errors import TangoError
 
 
 def main() -> None:
-    """Parse and serve until SIGTERM."""
+    """Parse the arguments and serve until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", required=True)
     parser.add_argument("--port", type=int, default=0)

@@ -1,7 +1,7 @@
-"""The Celery application: settings that lose nothing, and the beat schedule of the periodic tasks.
+"""The Celery application: its settings, under which no work is lost, and the beat schedule of the periodic tasks.
 
-`celery -A workers.app worker|beat|inspect|flower` all start here. Importing this module reads the environment (through
-`tango.bootstrap`) and opens no connection.
+`celery -A workers.app worker|beat|inspect|flower` all import this module. The import reads the environment (through `tango.bootstrap`)
+and opens no connection.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ TASK_MODULES = (
 )
 
 VISIBILITY_TIMEOUT_S = 300
-"""Far above the longest live task (a replay slice, 20 s): below it the broker would deliver a running task a second time. A simulation
-may take longer: its second delivery finds the run claimed, and does nothing."""
+"""Seconds after which the Redis transport delivers a message without an acknowledgement again.
 
+Far above the longest live task (a slice of a replay, 20 s), since a task that runs longer would be delivered while it runs. A simulation
+may take longer: its second delivery finds the run claimed and does nothing."""
 
 SIMULATOR_NICENESS = 10
-"""A process that only simulates gives way to those that serve."""
+"""nice(2) increment of a process that only simulates, so that it gives way to those that serve requests."""
 SWITCH_INTERVAL_S = 0.0005
-"""Python's default of 5 ms is longer than a whole dispatch."""
+"""Longest time that a computing thread keeps the interpreter lock. Python's default of 5 ms is longer than a whole dispatch."""
 
 
 def create_app(settings: Settings) -> Celery:
-    """Build the application for these settings; connects to nothing."""
+    """Build the Celery application for these settings; opens no connection."""
     app = Celery("tango", broker=settings.broker_url, include=list(TASK_MODULES))
     if settings.broker_url.startswith("redis://"):
         app.conf.broker_transport = "workers.broker_transport:Transport"
@@ -51,7 +52,8 @@ def create_app(settings: Settings) -> Celery:
         result_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        # A message is acknowledged after its work; a failed task's message is gone either way, because retrying belongs to the row.
+        # A message is acknowledged after its task has run, so that it is delivered again if the worker dies. The message of a task that
+        # failed is acknowledged too: the request's row, by its lease, decides about a retry.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_acks_on_failure=True,
@@ -71,7 +73,7 @@ def create_app(settings: Settings) -> Celery:
             "health_check_interval": 10,
             "global_keyprefix": "tango.",
         },
-        # Messages are hints; the reconciler publishes again. So a publisher does not wait long for a broker that is away.
+        # The reconciler publishes lost messages again, so a publisher may give up within a second on a broker that is away.
         task_publish_retry=True,
         task_publish_retry_policy={"max_retries": 2, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 0.5},
         worker_send_task_events=True,
@@ -84,7 +86,7 @@ def create_app(settings: Settings) -> Celery:
         timezone="UTC",
         beat_max_loop_interval=1.0,
         beat_schedule={
-            # `expires` skips a tick that waited too long instead of queueing it up behind the others.
+            # `expires` drops a tick that waited too long, so that ticks do not pile up behind a slow one.
             "place-be": {"task": "tango.place_be", "schedule": settings.be.tick_s, "options": {"queue": CONTROL, "expires": 1.0}},
             "reassure": {
                 "task": "tango.reassure",
@@ -104,12 +106,12 @@ def _log_as_events(loglevel: int = 20, **_: object) -> None:
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator,unused-ignore]
 def _warm_up(instance: WorkController, **_: object) -> None:
-    """A worker is ready when its first task will be as fast as its hundredth."""
+    """Compile and load before the worker reports itself ready, so that its first task is as fast as later ones."""
     queues = set(instance.app.amqp.queues.consume_from)
     if queues == {SIMULATE}:
         os.nice(SIMULATOR_NICENESS)
         return
-    # Threads that wait for PostgreSQL and the broker must not queue up behind one that computes.
+    # Threads that get an answer from PostgreSQL or the broker must not wait long for one that computes.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if CONTROL in queues or any(name.startswith("lc.") for name in queues):
         world().warm_up(places_be=CONTROL in queues)
@@ -117,7 +119,7 @@ def _warm_up(instance: WorkController, **_: object) -> None:
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator,unused-ignore]
 def _tell_supervisor(**_: object) -> None:
-    """The local stack's supervisor waits for this file."""
+    """Create the ready file, which the local stack's supervisor waits for."""
     if path := os.environ.get("TANGO_READY_FILE"):
         Path(path).touch(mode=0o600)
 

@@ -1,4 +1,4 @@
-"""`python -m workers.cluster_agent --cluster NAME`: the cluster agent's process, without a Celery pool."""
+"""`python -m workers.cluster_agent --cluster NAME`: run the cluster agent, a process without Celery."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tango.bootstrap.environment import configure_logging
 
 
 def main() -> None:
-    """Parse and run until SIGTERM."""
+    """Parse the arguments and run until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", required=True)
     options = parser.parse_args()

@@ -1,6 +1,6 @@
-"""Sends hints to the broker: implements `tango.ports.Publisher` on Celery.
+"""Publishes messages to the broker: implements `tango.ports.Publisher` on Celery.
 
-Messages go straight to the queue that the batch's cluster owns, with every batch on one pooled connection.
+Messages carry ids only and are hints: one may be lost or delivered twice, since the rows in PostgreSQL are the truth.
 """
 
 from __future__ import annotations
@@ -21,16 +21,19 @@ from workers.queues import REPLAY, SIMULATE, be_queue, exec_queue, lc_queue
 
 
 class CeleryPublisher:
-    """Publishes through one Celery application; thread-safe, because producers come from the application's pool."""
+    """Publishes through one Celery application; thread-safe, because producers come from the application's pool.
+
+    Every method raises BrokerUnavailable if the broker does not take a message.
+    """
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
     def arrivals(self, batches: Sequence[Batch]) -> None:
-        """One message to `lc.<cluster>` or `be.<cluster>` for all batches of a cluster and class.
+        """Publish one message to `lc.<cluster>` or `be.<cluster>` for all batches of a run, cluster and class.
 
-        The services of a burst arrive together: planned in one go they share one flow, and one message instead of four is what
-        keeps the last of them from waiting for the first.
+        Requests of several services that arrive together are so planned together, as one flow; with a message for each service the
+        last would wait for the dispatch of the first.
         """
         together: dict[tuple[int, str, int], list[int]] = defaultdict(list)
         for batch in batches:
@@ -46,7 +49,7 @@ class CeleryPublisher:
             )
 
     def executions(self, run_id: int, dispatched: Dispatched) -> None:
-        """One message a target cluster to `exec.<cluster>`."""
+        """Publish one message to `exec.<cluster>` for each target cluster."""
         for cluster, (request_ids, epochs) in dispatched.by_cluster.items():
             self._send(
                 "tango.execute_lc",
@@ -58,11 +61,11 @@ class CeleryPublisher:
             )
 
     def replay(self, run_id: int) -> None:
-        """One message to `replay`."""
+        """Publish one message to `replay`."""
         self._send("tango.replay_run", REPLAY, run_id=run_id)
 
     def simulations(self, run_ids: Sequence[int]) -> None:
-        """One message a run to `simulate`, as a group on one connection."""
+        """Publish one message to `simulate` for each run, as a Celery group on one connection."""
         signatures = (self._app.signature("tango.simulate", kwargs={"run_id": run_id}, ignore_result=True) for run_id in run_ids)
         cells = group(signatures, app=self._app)
         self._reach(SIMULATE, lambda: cells.apply_async(queue=SIMULATE, ignore_result=True))

@@ -1,8 +1,8 @@
-"""Names of the queues and what goes where: one set of queues per cluster, and three of the centre.
+"""Names of the queues: three for each cluster, and three for all.
 
-lc.<cluster>    arrivals to dispatch        be.<cluster>    arrivals for the centre
-exec.<cluster>  dispatched LC work to run   control         periodic tasks          replay   release of due requests
-                                            simulate        cells of comparisons
+lc.<cluster>    LC arrivals to dispatch         control    periodic tasks
+be.<cluster>    BE arrivals to admit            replay     release of due requests
+exec.<cluster>  dispatched LC requests to run   simulate   cells of comparisons
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ _EXCHANGE = Exchange("tango", type="direct")
 
 
 def lc_queue(cluster: str) -> str:
-    """LC arrivals of a cluster."""
+    """Queue of LC arrivals at a cluster."""
     return f"lc.{cluster}"
 
 
 def be_queue(cluster: str) -> str:
-    """BE arrivals of a cluster."""
+    """Queue of BE arrivals at a cluster."""
     return f"be.{cluster}"
 
 
 def exec_queue(cluster: str) -> str:
-    """LC work dispatched to a cluster."""
+    """Queue of LC requests dispatched to a cluster."""
     return f"exec.{cluster}"
 
 
 def declared(names: tuple[str, ...]) -> list[Queue]:
-    """Kombu queues of these names on Tango's exchange; a worker consumes what its `-Q` names, made on demand."""
+    """Kombu queues of these names on Tango's exchange. The queues of clusters are created when a worker's `-Q` names them."""
     return [Queue(name, _EXCHANGE, routing_key=name) for name in names]

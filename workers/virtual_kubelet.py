@@ -1,4 +1,4 @@
-"""`python -m workers.virtual_kubelet`: the virtual kubelet of one cluster's nodes."""
+"""`python -m workers.virtual_kubelet`: run the virtual kubelet of one cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tango.errors import TangoError
 
 
 def main() -> None:
-    """Parse and run until SIGTERM."""
+    """Parse the arguments and run until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--context", required=True)
