@@ -24,15 +24,20 @@ class LeaseSettings:
     """How long a claim stands without a heartbeat."""
 
     dispatch_s: float = 10.0
-    """Dispatched, not claimed for execution: a lost message costs this much."""
+    """Seconds from dispatch until an LC request that nobody has begun to execute is released again. A lost message costs this
+    much; messages take milliseconds, so that 10 s means a worker that is gone and not one that is busy."""
     execution_s: float = 10.0
-    """Running LC; renewed every third of it by the worker that runs them."""
+    """Seconds that a running LC request stands without a heartbeat; its worker renews every third of it. Two missed heartbeats are
+    borne, and the requests of a dead worker are back within 10 s."""
     placement_s: float = 20.0
-    """Placed or running BE; renewed by the cluster agent, which may take seconds to relist after a restart."""
+    """Seconds that a placed or running BE request stands without a heartbeat of its cluster agent. Twice that of LC: an agent may
+    take seconds to list a cluster again after a restart, and a BE pod that is given up too early loses its work."""
     unclaimed_after_s: float = 2.0
-    """Released rows whose message seems lost are published again after this."""
+    """Seconds after which released requests whose message seems lost are published again. Far above the time of a message in a
+    queue that is not overloaded; a second message finds nothing to claim and costs a millisecond."""
     max_attempts: int = 6
-    """Attempts of one request before it is dead-lettered."""
+    """Attempts of one request before it fails for good. Enough for several evictions and a restart of every process; few enough
+    that a request that kills its worker does not go round for ever."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,19 +45,29 @@ class ReplaySettings:
     """Release of due requests."""
 
     window_s: float = 0.01
-    """Requests due within one window share a message; adds half of it to LC latency on average."""
+    """Seconds; requests due within one window share a message. A window adds half of itself to LC latency on average, 5 ms, which
+    is little beside targets of 100 ms and more."""
     longest_window_s: float = 0.05
-    """The window grows with the rate up to this: a message costs about a millisecond of a core however many requests it carries."""
+    """Seconds that the window grows to with the rate: a message costs about a millisecond of a core however many requests it
+    carries, and 20 messages a second and cluster are little beside the requests."""
     longest_window_at_per_s: float = 600.0
-    """Rate at which the window has its greatest length; in proportion below it."""
+    """Requests per second at which the window has its greatest length; in proportion below. At 600 a second, windows of 10 ms
+    would carry six requests and spend a tenth of a core on messages."""
     be_window_s: float = 0.1
-    """BE arrivals are announced at most this often: they wait for the next placement anyway."""
+    """Seconds; BE arrivals are announced at most this often. They wait for the next placement (`BeSettings.tick_s`) anyway, so
+    that half a tick costs them nothing."""
     slice_s: float = 20.0
-    """A replay task hands over to a new one after this, well under the broker's visibility timeout."""
+    """Seconds after which a replay task hands over to a new one: far under the broker's visibility timeout of 300 s, at which a
+    running task would be delivered a second time."""
     lease_s: float = 5.0
+    """Seconds that the replay of a run stands without a heartbeat, which comes every third of it. A dead replay worker stops the
+    arrivals of a run for at most this long."""
     release_limit: int = 2000
+    """Requests that one statement releases. A replay that is behind catches up in steps of this size, each of which holds its rows
+    only for a moment."""
     lead_s: float = 1.0
-    """From the first replay task to the run's zero, so that the first requests are not late."""
+    """Seconds from the first replay task to the run's zero, so that the first requests are not late: a task waits in its queue and
+    reads the run first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,21 +75,28 @@ class LcSettings:
     """Dispatch and execution of latency-critical requests."""
 
     snapshot_max_age_s: float = 0.1
-    """A worker reads the fleet this often while requests come, and counts in what it has given out itself."""
+    """Seconds; a worker reads the fleet this often while requests come, and counts in what it has given out itself. Agents renew
+    what they have seen only every 0.25 s (`KubeSettings.observe_every_s`), so that reading more often would tell little more."""
     keep_late: bool = True
-    """Requests that cannot meet their target are kept, late and counted; False sheds them."""
+    """Requests that cannot meet their target are kept, late and counted. False sheds them, which helps those behind them and is
+    nothing to do unasked."""
     max_in_flight: int = 1000
-    """HTTP calls under way per worker."""
+    """HTTP calls under way per worker. The design asks for 500 a cluster at the least; twice that leaves room."""
     start_here: bool = True
-    """A worker starts what it dispatches to its own cluster; False sends that through `exec.<cluster>` too, for workers that share
-    the queues of a cluster out among them."""
+    """A worker starts what it dispatches to its own cluster, which saves a message and a claim. False sends that through
+    `exec.<cluster>` too, for workers that share the queues of a cluster out among them."""
     settle_every_s: float = 0.045
-    """Results are written in groups at most this far apart (the design allows 50 ms)."""
+    """Seconds; results are written in groups at most this far apart. The design allows 50 ms: the longest that stays below it,
+    because a group costs one transaction."""
     timeout_targets: float = 10.0
-    """An LC call is given up after this many targets, and after at least `timeout_min_s`."""
+    """An LC call is given up after this many targets of its service, and after at least `timeout_min_s`: what is ten times late
+    serves nobody, and its place is wanted."""
     timeout_min_s: float = 5.0
+    """Seconds that an LC call has at least, so that short targets do not turn a pause of a node into a failure of all its
+    requests."""
     score_weights: tuple[float, float, float, float] = (0.3, 0.1, 0.3, 0.3)
-    """`scoring` only: free CPU, free memory, nearness, short queue."""
+    """Used by `scoring` only: weights of free CPU, free memory, nearness and a short queue, which add up to 1. Memory counts
+    least, since LC requests hold little of it; `tango tune` finds others for a load."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +104,20 @@ class BeSettings:
     """Placement of best-effort requests."""
 
     tick_s: float = 0.2
+    """Seconds between placements. Short beside BE work of seconds; long enough that the cycle of the tick before (snapshot,
+    decision, pods) is over on a fleet of tens of nodes."""
     batch_limit: int = 256
+    """Pending requests that one tick considers, oldest first. More than a fleet of tens of nodes takes at once, and few enough
+    that their pods are created within the next ticks."""
     decide_budget_ms: float = 250.0
-    """A learned policy slower than this in three ticks running is replaced by the fallback for a minute."""
+    """Milliseconds. A learned policy slower than this in three ticks running is replaced by the fallback for a minute: above a
+    tick, decisions would fall behind arrivals for good."""
     fallback_policy: str = "load-greedy"
+    """BE policy that decides where a network cannot: it needs no file, knows every node and is the rule that the networks are
+    compared with in docs/results.md."""
     lease_ttl_s: float = 5.0
+    """Seconds that the one scheduler holds its role without renewing it, which it does every tick. Another takes over after this;
+    a cycle that takes longer finds its decisions refused by the fence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,18 +125,36 @@ class SharingSettings:
     """QoS re-assurance: thresholds on slack = 1 - tail latency / target."""
 
     tick_s: float = 1.0
+    """Seconds between rounds of re-assurance. A resize takes effect within a fraction of a second, and a shorter round would act
+    on tails that have not seen it."""
     window_s: float = 5.0
+    """Seconds of answers that a tail latency is taken over. Long enough for `min_samples` at one request a second, short enough
+    that a load step shows within a few rounds."""
     quantile: float = 0.95
+    """Share of answers below the tail latency. The 95th percentile moves with tens of answers; the 99th would need hundreds in a
+    window."""
     min_samples: int = 5
+    """Answers in the window below which a service on a node counts as unmeasured: of fewer, the tail is the slowest single answer."""
     grow_below: float = 0.2
+    """Slack (1 - tail / target) below which an instance grows: while a fifth of the target is left, so that growing comes before
+    the first misses."""
     shrink_above: float = 0.7
+    """Slack above which an instance shrinks: at less than a third of the target. The distance to `grow_below` is the hysteresis
+    that keeps it from swinging."""
     grow_factor: float = 1.5
+    """Factor of one step up, times the overrun where the tail is past the target. Half more halves a queue within a few rounds."""
     shrink_factor: float = 0.8
+    """Factor of one step down. Smaller than the step up, because giving back too much costs misses and giving back too little only
+    idle CPU."""
     hold_s: float = 3.0
-    """After a resize an instance is left alone this long (10 s before it may shrink)."""
+    """Seconds after a resize in which an instance is left alone before it may grow again: more than half of the window is then
+    measured under the new limit."""
     shrink_hold_s: float = 10.0
+    """Seconds after a resize before an instance may shrink: two whole windows, so that a short calm between bursts gives nothing
+    back."""
     reserve_millicores: int = 0
-    """CPU of every node that LC limits never take."""
+    """CPU of every node, in millicores, that LC limits never take. 0: LC may use whole nodes, because BE gives way and keeps its
+    weight; raise it where other pods run on the nodes."""
 
     def __post_init__(self) -> None:
         _within(self, 0.0, _LONGEST_S, "tick_s", "window_s", above=True)
@@ -121,31 +170,40 @@ class SimSettings:
     """The simulated world. What belongs to a fleet (beta, staleness, actuation) is taken from it unless given here."""
 
     lc_window_s: float = 0.1
-    """LC requests are dispatched at the end of the window in which they arrive."""
+    """Simulated seconds; LC requests are dispatched at the end of the window in which they arrive, as live ones that share a
+    message are. A shorter one costs more dispatch steps per second."""
     be_tick_s: float = 1.0
-    """BE is placed this often; a whole number of windows."""
+    """Simulated seconds between placements of BE; a whole number of windows. Longer than live (0.2 s), because a tick returns from
+    compiled code to Python; BE work of seconds hardly notices."""
     staleness_s: float | None = None
-    """How often clusters tell each other their state; None: the fleet's."""
+    """Simulated seconds between the states that clusters tell each other; None: the fleet's."""
     beta: float | None = None
-    """Interference; None: the fleet's."""
+    """Strength of the interference between LC and BE on a node, without a unit; None: the fleet's."""
     be_batch_limit: int = 5000
-    """Pending BE requests that one tick considers, oldest first."""
+    """Pending BE requests that one tick considers, oldest first. Far above what a tick places, so that it bounds the time of a
+    decision under overload and nothing else."""
     pod_start_s: float = 0.2
-    """From the placement of a BE pod to its start: create, bind, watch, start."""
+    """Seconds from the placement of a BE pod to its start: create, bind, watch, start. `tango simulate --run` takes what the live
+    run measured instead."""
     lost_after_s: float = 10.0
-    """A node that is gone is noticed after this, as the lease of what ran there ends (`LeaseSettings.execution_s`)."""
+    """Seconds after which a node that is gone is noticed: as live, where the lease of what ran there ends
+    (`LeaseSettings.execution_s`)."""
     mtbf_s: float = 0.0
-    """Mean time of a node between failures (exponential); 0: none fails."""
+    """Mean seconds of a node between failures (exponential). 0: none fails, so that a comparison is about scheduling unless it
+    asks for failures."""
     mttr_s: float = 60.0
-    """Mean time until a failed node is back (exponential)."""
+    """Mean seconds until a failed node is back (exponential): about the restart of a small machine."""
     charge_decisions: bool = True
-    """Decisions take the time that the table of `tango bench scheduler --record` says."""
+    """Decisions take the time that the table of `tango bench scheduler --record` gives, so that a policy pays for being slow.
+    False makes all of them free."""
     sample_every_s: float = 1.0
-    """Node samples; fewer on long runs over many nodes, so that they stay below a million rows."""
+    """Simulated seconds between node samples, as often as live agents write them; fewer on long runs over many nodes, so that they
+    stay below a million rows."""
     stuck_after_s: float = 60.0
-    """After the last arrival, when nothing has moved for this long and nothing will, the run ends as a deadlock."""
+    """Simulated seconds. After the last arrival, when nothing has moved for this long and nothing will, the run ends as a
+    deadlock; longer than any wait that ends by itself."""
     audit: bool = False
-    """Look at every node after every event for CPU or memory in excess; slow, for tests."""
+    """Look at every node after every event for CPU or memory in excess. Many times slower, so that only tests turn it on."""
 
     def __post_init__(self) -> None:
         _within(self, 1e-4, 3600.0, "lc_window_s", "be_tick_s", "sample_every_s")
@@ -160,15 +218,29 @@ class KubeSettings:
     """Calls to Kubernetes."""
 
     namespace: str = "tango"
+    """Kubernetes namespace of all of Tango's pods; what Tango may do is granted for this one (`deploy/rbac/`)."""
     connect_timeout_s: float = 3.0
+    """Seconds to open a connection to an API server: long enough for one lost SYN, which the kernel sends again after a second."""
     read_timeout_s: float = 10.0
+    """Seconds for the whole answer of one call, watches apart. An API server that takes longer is overloaded, and another attempt
+    later helps more than waiting."""
     attempts: int = 5
+    """Tries of one call, the first included. With the backoff below, refused connections are tried for 0.75 to 1.5 s, which
+    bridges a short restart; what takes longer is tried again by the next tick."""
     backoff_base_s: float = 0.1
+    """Seconds before the second try; doubled for each that follows, less a random part up to half, so that callers do not come
+    back together."""
     backoff_cap_s: float = 3.0
+    """Longest wait between two tries, in seconds, `Retry-After` included: a task that waits holds its Celery slot."""
     concurrency: int = 32
-    """Calls under way per cluster."""
+    """Calls under way per cluster. Enough to create a tick's pods in some round trips; API servers of small clusters queue more
+    than that anyway."""
     observe_every_s: float = 0.25
+    """Seconds between the states of a cluster that its agent writes: about one placement tick (`BeSettings.tick_s`), at one short
+    transaction each."""
     sample_every_s: float = 1.0
+    """Seconds between reads of metrics.k8s.io, and node samples in the store. Usage moves slower than pods do, and every sample is
+    a row per node that stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,20 +248,29 @@ class Settings:
     """All of it, with the addresses of the world."""
 
     database_url: str = ""
-    """SQLAlchemy URL of the application's role; never logged."""
+    """SQLAlchemy URL of the application's role; never logged. Empty: none is known, and a command that needs one says how to start
+    a stack."""
     reader_url: str = ""
-    """Of the role that may only SELECT; empty on a user's own server without one."""
+    """URL of the role that may only SELECT, for `tango sql` and reports; empty on a user's own server without one."""
     broker_url: str = ""
+    """URL of Redis or Valkey, for Celery and for nothing else; never logged. Empty: as `database_url`."""
     kubeconfig: str = ""
-    """Path of the kubeconfig of the embedded clusters."""
+    """Path of the kubeconfig of the embedded clusters; empty where none are embedded. Joined clusters name their own."""
     checkpoint: str = ""
     """Path of the BE network's checkpoint; empty: the one that is shipped. What is promoted in the registry goes before it."""
     checkpoint_policy: str = "dcg-be"
-    """The learned BE policy that `checkpoint` is of; the live system's own by default."""
+    """The learned BE policy that `checkpoint` is of; by default that of the system `tango`."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
+    """How long claims stand."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)
+    """Release of due requests."""
     lc: LcSettings = field(default_factory=LcSettings)
+    """Dispatch and execution of latency-critical requests."""
     be: BeSettings = field(default_factory=BeSettings)
+    """Placement of best-effort requests."""
     sharing: SharingSettings = field(default_factory=SharingSettings)
+    """How LC instances grow and shrink, and when BE gives way."""
     kube: KubeSettings = field(default_factory=KubeSettings)
+    """Calls to Kubernetes."""
     sim: SimSettings = field(default_factory=SimSettings)
+    """The simulated world."""
