@@ -10,7 +10,8 @@ from tango.domain.seeds import COMPARISON, TEST, TRAINING, VALIDATION
 def test_the_ranges_of_seeds_are_disjoint() -> None:
     """One begins where the one before has ended: nothing is judged on what it was made with."""
     for one, following in pairwise((TRAINING, VALIDATION, TEST, COMPARISON)):
-        assert max(one) + 1 == min(following)
+        assert one.stop == following.start
+        assert one.step == following.step == 1
 
 
 def test_those_that_judge_networks_take_them_from_their_ranges() -> None:
