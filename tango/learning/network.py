@@ -91,7 +91,7 @@ class PlacementNetwork(nn.Module):
         return self.critic(pooled).squeeze(1)  # type: ignore[no-any-return]
 
     def scores(self, node: Tensor, kind: Tensor, pair: Tensor) -> Tensor:
-        """The actor's logits: node (..., hidden), kind (..., 3) and pair (..., 6) features, broadcast; the mask is the caller's."""
+        """The actor's logits of node encodings (..., hidden), `KIND_FEATURES` and `PAIR_FEATURES`, broadcast; the mask is the caller's."""
         held = self.actor_node(node) + self.actor_kind(kind) + self.actor_pair(pair)
         return self.actor_out(torch.relu(held)).squeeze(-1)  # type: ignore[no-any-return]
 
