@@ -78,8 +78,8 @@ GROUP BY r.kind, r.fleet, r.fleet_hash, r.trace_source, r.system
 
 EVICTION_REASONS = """
 CREATE VIEW eviction_reasons AS
-SELECT run_id, service, node, reason, count(*) AS attempts, sum(work_lost_s) AS work_lost_s
-FROM attempt WHERE outcome <> 'succeeded' GROUP BY run_id, service, node, reason
+SELECT run_id, service, cluster, node, reason, count(*) AS attempts, sum(work_lost_s) AS work_lost_s
+FROM attempt WHERE outcome <> 'succeeded' GROUP BY run_id, service, cluster, node, reason
 """
 
 SLOWEST_REQUESTS = """

@@ -22,6 +22,7 @@ from tango.domain.checkpoints import (
     StoredCheckpoint,
 )
 from tango.domain.fleet import Fleet
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import BePlan, Eviction, LcPlan, Resize
 from tango.domain.requests import Batch, LcArrivals, LcWork, Outcome
@@ -376,12 +377,12 @@ class FleetStore(Protocol):
         """(cluster, instance) of every known LC instance."""
         ...
 
-    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, str], tuple[float, int]]:
+    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
         """Per (service, node): latency at `quantile` of the LC requests settled in the last `window_s`, and how many."""
         ...
 
-    def evictable_be(self, nodes: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Eviction]]:
-        """BE pods of these (cluster, node), least work lost first; a node without any is left out."""
+    def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
+        """BE pods of these nodes, least work lost first; a node without any is left out."""
         ...
 
 
@@ -428,8 +429,8 @@ class ClusterGateway(Protocol):
         """Evict BE pods through the eviction subresource; a refused budget is an outcome, not an error."""
         ...
 
-    def delete_pods(self, pods: Sequence[tuple[str, str]]) -> None:
-        """Delete (cluster, pod) with grace 0; those already gone count as deleted."""
+    def delete_pods(self, pods: Sequence[PodKey]) -> None:
+        """Delete pods with grace 0; those already gone count as deleted."""
         ...
 
 

@@ -115,14 +115,14 @@ def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
     memory_mib = np.where(standing_mib <= memory_mib, memory_mib - standing_mib, memory_mib)
     shapes, shape = np.unique(np.round(memory_mib / cores, 6), return_inverse=True)
     pool = shape * min(len(shapes), MOST_POOLS) // len(shapes)
-    rows = {node.name: int(pool[row]) for row, node in enumerate(nodes)}
+    rows = {key: int(pool[row]) for row, key in enumerate(fleet.node_keys)}
     largest_mib = np.zeros(int(pool.max()) + 1)
     np.maximum.at(largest_mib, pool, memory_mib)
     return _Pools(
         cores=totals(pool, cores, len(largest_mib)),
         be_memory_mib=totals(pool, memory_mib, len(largest_mib)),
         largest_mib=largest_mib,
-        of_node=np.array([rows.get(name, -1) for name in outcomes.nodes], np.int64),
+        of_node=np.array([rows.get(key, -1) for key in outcomes.node_keys], np.int64),
     )
 
 

@@ -292,7 +292,19 @@ def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
         raise UsageError(f"there is no state {state!r}; known states: {', '.join(known)}")
     columns = tuple(
         Column(name)
-        for name in ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
+        for name in (
+            "request",
+            "class",
+            "service",
+            "cluster",
+            "state",
+            "attempts",
+            "target_cluster",
+            "node",
+            "due_s",
+            "latency_ms",
+            "reasons",
+        )
     )
     stores = _stores()
     stores.runs.run(run_id)  # an unknown run is told as such, and not as one without requests

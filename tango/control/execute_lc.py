@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import uvloop
 
+from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import Batch, LcWork, Outcome, Reason, RequestState
 from tango.domain.services import Service, ServiceClass
@@ -35,7 +36,7 @@ class InstanceDirectory:
         self._fleet = fleet
         self._max_age_s = max_age_s
         self._read_at_s = -1e9
-        self._by_place: dict[tuple[str, str], list[InstanceState]] = {}
+        self._by_place: dict[tuple[str, NodeKey], list[InstanceState]] = {}
         self._services: dict[str, Service] = {}
         self._turn = itertools.count()
 
@@ -44,14 +45,14 @@ class InstanceDirectory:
         now_s = time.monotonic()
         if now_s - self._read_at_s < self._max_age_s:
             return
-        by_place: dict[tuple[str, str], list[InstanceState]] = defaultdict(list)
-        for _, instance in self._fleet.instances():
+        by_place: dict[tuple[str, NodeKey], list[InstanceState]] = defaultdict(list)
+        for cluster, instance in self._fleet.instances():
             if instance.ready:
-                by_place[instance.service, instance.node].append(instance)
+                by_place[instance.service, NodeKey(cluster, instance.node)].append(instance)
         self._services = {service.name: service for service in self._fleet.services()}
         self._by_place, self._read_at_s = dict(by_place), now_s
 
-    def pick(self, service: str, node: str) -> InstanceState | None:
+    def pick(self, service: str, node: NodeKey) -> InstanceState | None:
         """A ready instance of the service on the node, taking turns; None where there is none."""
         found = self._by_place.get((service, node))
         return found[next(self._turn) % len(found)] if found else None

@@ -69,7 +69,7 @@ class FleetView:
     ) -> tuple[LcPlan, FleetSnapshot]:
         """Plan arrivals whose rows follow `seen`, on the newest snapshot with the same rows, and count the plan in."""
         with self._lock:
-            snapshot = self._snapshot if self._snapshot is not None and _same_rows(self._snapshot, seen) else seen
+            snapshot = self._snapshot if self._snapshot is not None and self._snapshot.has_rows_of(seen) else seen
             plan = policy(arrivals, snapshot, settings)
             _count_in(snapshot, arrivals, plan)
             self._counted.append((self._monotonic(), arrivals, plan))
@@ -83,7 +83,7 @@ class FleetView:
             began_s = self._monotonic()
             fresh = self._read()
             with self._lock:
-                if self._snapshot is not None and _same_rows(self._snapshot, fresh):
+                if self._snapshot is not None and self._snapshot.has_rows_of(fresh):
                     for at_s, arrivals, plan in self._counted:
                         if at_s >= began_s - COMMIT_S:
                             _count_in(fresh, arrivals, plan)
@@ -109,7 +109,3 @@ def _count_in(snapshot: FleetSnapshot, arrivals: LcArrivals, plan: LcPlan) -> No
     where = (arrivals.service[sent], plan.node[sent])
     np.add.at(snapshot.in_flight, where, 1.0)
     np.add.at(snapshot.in_flight_work_s, where, arrivals.cpu_work_s[sent])
-
-
-def _same_rows(one: FleetSnapshot, other: FleetSnapshot) -> bool:
-    return one.nodes == other.nodes and one.clusters == other.clusters and one.services == other.services

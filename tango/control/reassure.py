@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from tango.domain.identity import PodKey
 from tango.domain.plans import Resize
 from tango.domain.requests import Outcome, Reason, RequestState
 from tango.ports import ClusterGateway, EventLog, FleetStore, RequestStore
@@ -32,7 +33,7 @@ class Reassurance:
         self._requests = requests
         self._gateway = gateway
         self._settings = settings
-        self._changed_s: dict[str, float] = {}
+        self._changed_s: dict[PodKey, float] = {}
         self._refused: set[Refused] = set()
 
     def round(self, *, now_s: float, rule: str = "hrm") -> dict[str, int]:
@@ -49,16 +50,15 @@ class Reassurance:
             and count >= self._settings.min_samples
             and 1 - tail_ms / (services[service].target_ms or 1e9) < self._settings.grow_below
         }
-        places = [(snapshot.clusters[snapshot.node_cluster[k]], node) for k, node in enumerate(snapshot.nodes)]
-        evictable = self._fleet.evictable_be([place for place in places if place[1] in short_nodes])
+        nodes = snapshot.node_keys
+        evictable = self._fleet.evictable_be([node for node in nodes if node in short_nodes])
         capacities = {}
-        for k, (cluster, node) in enumerate(places):
+        for k, node in enumerate(nodes):
             per_pod = snapshot.be_cpu_request[k] / max(1.0, snapshot.be_pods[k])
             capacities[node] = NodeCapacity(
-                cluster=cluster,
                 cpu_allocatable_millicores=int(snapshot.cpu_allocatable[k]),
                 be_cpu_request_millicores=int(snapshot.be_cpu_request[k]),
-                be_evictable=tuple((e, int(per_pod)) for e in evictable.get((cluster, node), [])),
+                be_evictable=tuple((e, int(per_pod)) for e in evictable.get(node, [])),
             )
         # 2. Decide.
         plan = plan_sharing(
@@ -77,7 +77,7 @@ class Reassurance:
             records = self._gateway.evict(plan.evictions)
             self._events.scaling(records)
             # Only what was granted goes back: a pod that stays still runs its request, and a second one would run it twice.
-            gone = {record.pod for record in records if record.outcome == "done"}
+            gone = {PodKey(record.cluster, record.pod) for record in records if record.outcome == "done"}
             self._requests.settle(
                 [
                     Outcome(
@@ -89,7 +89,7 @@ class Reassurance:
                         work_lost_s=e.work_lost_s,
                     )
                     for e in plan.evictions
-                    if e.pod in gone
+                    if e.pod_key in gone
                 ]
             )
         return {"resizes": self._resize(plan.resizes, now_s), "evictions": len(plan.evictions)}
@@ -114,7 +114,7 @@ class Reassurance:
             and instance.ready
             and (instance.cpu_limit_millicores, instance.cpu_request_millicores)
             != (service.cpu_limit_millicores, service.cpu_request_millicores)
-            and now_s - self._changed_s.get(instance.pod, -1e9) >= self._settings.hold_s
+            and now_s - self._changed_s.get(PodKey(cluster, instance.pod), -1e9) >= self._settings.hold_s
         ]
         return {"resizes": self._resize(resizes, now_s), "evictions": 0}
 
@@ -125,7 +125,7 @@ class Reassurance:
         records = self._gateway.resize(wanted)
         self._events.scaling(records)
         for resize, record in zip(wanted, records, strict=True):
-            self._changed_s[resize.pod] = now_s
+            self._changed_s[resize.pod_key] = now_s
             if record.outcome == "infeasible":
                 self._refused.add(Refused.of(resize))
         log.info("resized", resizes=len(wanted), outcomes=[r.outcome for r in records][:8])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.identity import NodeKey
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
 
@@ -21,6 +22,7 @@ class Node:
     """One Kubernetes machine as declared; allocatable is what pods may have."""
 
     name: str
+    """Its own within its cluster; other clusters may have a node of the same name."""
     cpu_millicores: int
     memory_mib: int
 
@@ -103,7 +105,8 @@ class Fleet:
         for kind, names in (
             ("cluster", [c.name for c in self.clusters]),
             ("service", [s.name for s in self.services]),
-            ("node", [n.name for c in self.clusters for n in c.nodes]),
+            # Clusters that were made alike have nodes of the same names; within one a name stands for one machine.
+            *((f"cluster {c.name!r}: node", [n.name for n in c.nodes]) for c in self.clusters),
         ):
             twice = sorted(name for name, count in Counter(names).items() if count > 1)
             if twice:
@@ -122,6 +125,11 @@ class Fleet:
     def nodes(self) -> Iterator[Node]:
         """All nodes, cluster by cluster."""
         return (node for cluster in self.clusters for node in cluster.nodes)
+
+    @property
+    def node_keys(self) -> Iterator[NodeKey]:
+        """The nodes with their clusters, in the order of `nodes`."""
+        return (NodeKey(cluster.name, node.name) for cluster in self.clusters for node in cluster.nodes)
 
     def rtt_ms(self) -> NDArray[np.float64]:
         """Round-trip times between clusters, shape (clusters, clusters), the local one on the diagonal."""

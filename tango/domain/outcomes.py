@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.identity import NodeKey
 from tango.domain.requests import RequestState
 
 STATES: tuple[str, ...] = tuple(str(state) for state in RequestState)
@@ -58,6 +59,7 @@ class RunOutcomes:
 
     clusters: tuple[str, ...]
     nodes: tuple[str, ...]
+    """Names within their clusters: two nodes may have one name. `node_keys` tells them apart."""
     node_cluster: NDArray[np.int32]
     """(nodes,) index of each node's cluster."""
     services: tuple[str, ...]
@@ -100,6 +102,11 @@ class RunOutcomes:
 
     def __len__(self) -> int:
         return len(self.due_s)
+
+    @property
+    def node_keys(self) -> tuple[NodeKey, ...]:
+        """(nodes,) each node with its cluster."""
+        return tuple(map(NodeKey, (self.clusters[k] for k in self.node_cluster.tolist()), self.nodes))
 
     def in_state(self, *states: RequestState) -> NDArray[np.bool_]:
         """(n,) whether each request stands in one of the states."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.identity import PodKey
 from tango.domain.requests import Reason
 
 
@@ -52,6 +53,11 @@ class Resize:
     slack: float
     reason: str
 
+    @property
+    def pod_key(self) -> PodKey:
+        """Which pod of the fleet it is for."""
+        return PodKey(self.cluster, self.pod)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eviction:
@@ -65,6 +71,11 @@ class Eviction:
     epoch: int
     work_lost_s: float
     reason: Reason = Reason.EVICTED
+
+    @property
+    def pod_key(self) -> PodKey:
+        """Which pod of the fleet goes."""
+        return PodKey(self.cluster, self.pod)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.identity import NodeKey
+
 
 class RequestState(StrEnum):
     """Where a request stands."""
@@ -118,7 +120,8 @@ class LcWork:
     epoch: int
     service: str
     entry_cluster: str
-    node: str
+    node: NodeKey
+    """Where the plan sent it."""
     due_s: float
     deadline_s: float
     cpu_work_s: float

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.identity import NodeKey
 from tango.domain.requests import BePending
 from tango.domain.services import Service
 
@@ -22,6 +23,7 @@ class FleetSnapshot:
     at_s: float
     clusters: tuple[str, ...]
     nodes: tuple[str, ...]
+    """Names within their clusters: two rows may have one name. `node_key` tells them apart."""
     services: tuple[Service, ...]
     node_cluster: NDArray[np.int32]
     """(n,) row of the node's cluster."""
@@ -57,6 +59,24 @@ class FleetSnapshot:
     """(c,) BE requests that wait for a node, by entry cluster."""
     lc_cpu_recent: NDArray[np.float64] | None = None
     """(n,) millicores that LC has used of late (`tango.learning.recent`); None where nobody has kept that."""
+
+    def node_key(self, row: int) -> NodeKey:
+        """The node of a row."""
+        return NodeKey(self.clusters[self.node_cluster[row]], self.nodes[row])
+
+    @property
+    def node_keys(self) -> tuple[NodeKey, ...]:
+        """All nodes, in order of their rows."""
+        return tuple(map(NodeKey, (self.clusters[k] for k in self.node_cluster.tolist()), self.nodes))
+
+    def has_nodes_of(self, other: FleetSnapshot) -> bool:
+        """Whether the rows of both mean the same clusters and nodes."""
+        same_names = self.nodes == other.nodes and self.clusters == other.clusters
+        return same_names and bool(np.array_equal(self.node_cluster, other.node_cluster))
+
+    def has_rows_of(self, other: FleetSnapshot) -> bool:
+        """Whether the rows of both mean the same clusters, nodes and services, so that a plan on one holds on the other."""
+        return self.has_nodes_of(other) and self.services == other.services
 
     @property
     def cpu_requested(self) -> NDArray[np.float64]:

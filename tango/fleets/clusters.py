@@ -62,11 +62,12 @@ def clusters_of(spec: YamlMapping) -> tuple[Cluster, ...]:
     if recipe is not None:
         spec.asked.append("clusters")  # a known key that is absent here, so that a message about an unknown key lists it
         return expand(recipe)
-    clusters, nodes = Names("cluster"), Names("node")
-    return spec.required("clusters", lambda v: tuple(_cluster(item.mapping(), clusters, nodes) for item in v.items()))
+    clusters = Names("cluster")
+    return spec.required("clusters", lambda v: tuple(_cluster(item.mapping(), clusters) for item in v.items()))
 
 
-def _cluster(keys: YamlMapping, clusters: Names, nodes: Names) -> Cluster:
+def _cluster(keys: YamlMapping, clusters: Names) -> Cluster:
+    nodes = Names("node")  # one cluster's: Kubernetes knows a node by its name within its cluster
     name = keys.required("name", lambda v: clusters.once(v, YamlValue.label))
     x_km = keys.optional("x_km", lambda v: v.number(-MAX_KM, MAX_KM), 0.0)
     y_km = keys.optional("y_km", lambda v: v.number(-MAX_KM, MAX_KM), 0.0)

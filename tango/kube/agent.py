@@ -26,6 +26,7 @@ from tango.control.observe_cluster import (
     pod_class,
     pod_end,
 )
+from tango.domain.identity import NodeKey
 from tango.domain.observations import PodEnd
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound, StoreError, StoreUnavailable, UsageError
 from tango.kube.api_client import JSON, KubeClient
@@ -221,7 +222,8 @@ class ClusterAgent:
             with contextlib.suppress(NotFound):
                 await self._client.request("DELETE", f"{self._pods_path}/{name}", query={"gracePeriodSeconds": "0"})
         created = await asyncio.gather(
-            *(self._create_instance(lc_instance(s, node, k), node) for s, node, k in plan.create), return_exceptions=True
+            *(self._create_instance(lc_instance(s, NodeKey(self._cluster, node), k), node) for s, node, k in plan.create),
+            return_exceptions=True,
         )
         for name in plan.remove:
             with contextlib.suppress(NotFound):

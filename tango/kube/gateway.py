@@ -233,7 +233,7 @@ class KubernetesGateway:
         except BudgetExhausted:
             return _evict_record(eviction, "deferred")
         except TangoError as error:
-            log.warning("eviction_failed", pod=eviction.pod, error=str(error))
+            log.warning("eviction_failed", cluster=eviction.cluster, pod=eviction.pod, error=str(error))
             return _evict_record(eviction, "error")
         return _evict_record(eviction, "done", actuation_ms=(time.monotonic() - begin) * 1e3)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tango.domain.identity import PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.errors import InstanceFailed
@@ -25,9 +26,10 @@ class HttpInstanceCalls:
 
         Raises: InstanceFailed with a reason: timed out, refused (any status but 200), or unreachable.
         """
+        pod = PodKey(work.node.cluster, instance.pod)
         request = (
             f"POST /v1/work HTTP/1.1\r\nHost: {instance.pod_ip}:{instance.port}\r\nContent-Length: 0\r\n"
-            f"Tango-Request: {work.run_id}/{work.request_id}/{work.epoch}\r\nTango-Instance: {instance.pod}\r\n"
+            f"Tango-Request: {work.run_id}/{work.request_id}/{work.epoch}\r\nTango-Instance: {pod}\r\n"
             f"Tango-Cpu-Work-S: {work.cpu_work_s:.6f}\r\nTango-Memory-Mib: {work.memory_mib:.1f}\r\n"
             f"Tango-Entry-Cluster: {work.entry_cluster}\r\nTango-Payload-Kib: {payload_kib:.3f}\r\n\r\n"
         )
@@ -35,14 +37,12 @@ class HttpInstanceCalls:
         try:
             answer = await self._connections.exchange(origin, request.encode("latin-1"), timeout_s=timeout_s)
         except TimeoutError as error:
-            raise InstanceFailed(
-                f"instance {instance.pod} did not answer within {timeout_s:.1f} s", reason=Reason.TIMED_OUT
-            ) from error
+            raise InstanceFailed(f"instance {pod} did not answer within {timeout_s:.1f} s", reason=Reason.TIMED_OUT) from error
         except OSError as error:
-            raise self._unreachable(instance, error) from error
+            raise self._unreachable(pod, origin, error) from error
         if answer.status != 200:
             raise InstanceFailed(
-                f"instance {instance.pod} at {instance.pod_ip}:{instance.port} answered {answer.status}",
+                f"instance {pod} at {instance.pod_ip}:{instance.port} answered {answer.status}",
                 status=answer.status,
                 reason=Reason.INSTANCE_REFUSED,
             )
@@ -51,15 +51,15 @@ class HttpInstanceCalls:
                 started_at_s=float(answer.headers[b"tango-started-s"]), finished_at_s=float(answer.headers[b"tango-finished-s"])
             )
         except (KeyError, ValueError) as error:
-            raise self._unreachable(instance, error) from error
+            raise self._unreachable(pod, origin, error) from error
 
     async def close(self) -> None:
         """Close all connections; calls in flight fail."""
         self._connections.close()
 
     @staticmethod
-    def _unreachable(instance: InstanceState, error: BaseException) -> InstanceFailed:
+    def _unreachable(pod: PodKey, origin: Origin, error: BaseException) -> InstanceFailed:
         return InstanceFailed(
-            f"instance {instance.pod} at {instance.pod_ip}:{instance.port}: {type(error).__name__}: {error}",
+            f"instance {pod} at {origin.host}:{origin.port}: {type(error).__name__}: {error}",
             reason=Reason.INSTANCE_UNREACHABLE,
         )

@@ -6,6 +6,7 @@ have to stay equal, while re-assurance moves them apart. Memory request and limi
 
 from __future__ import annotations
 
+from tango.domain.identity import NodeKey
 from tango.domain.resources import format_mib, format_millicores
 from tango.domain.runs import Placement
 from tango.domain.services import Service
@@ -22,6 +23,7 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
     p = placement
     labels = {
         **MANAGED,
+        "tango/cluster": p.cluster,
         "tango/class": "be",
         "tango/service": p.service,
         "tango/run": str(p.run_id),
@@ -45,9 +47,9 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
     return _pod(p.pod, labels, container, restart="Never", grace_s=1)
 
 
-def lc_instance(service: Service, node: str, k: int) -> JSON:
+def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
     """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size."""
-    labels = {**MANAGED, "tango/class": "lc", "tango/service": service.name}
+    labels = {**MANAGED, "tango/cluster": node.cluster, "tango/class": "lc", "tango/service": service.name}
     memory = format_mib(service.instance_memory_mib)
     container = {
         "name": "work",
@@ -59,6 +61,7 @@ def lc_instance(service: Service, node: str, k: int) -> JSON:
             {"name": "TANGO_MEMORY_MIB", "value": str(service.memory_mib)},
             {"name": "TANGO_CONCURRENCY", "value": str(service.concurrency)},
             {"name": "TANGO_PORT", "value": str(service.port)},
+            {"name": "TANGO_CLUSTER", "value": node.cluster},
             {"name": "TANGO_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         ],
         "resources": {
@@ -68,11 +71,11 @@ def lc_instance(service: Service, node: str, k: int) -> JSON:
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},
     }
-    return _pod(instance_name(service.name, node, k), labels, container, restart="Always", grace_s=5)
+    return _pod(instance_name(service.name, node.name, k), labels, container, restart="Always", grace_s=5)
 
 
 def instance_name(service: str, node: str, k: int) -> str:
-    """Pod name of an LC instance, `lc-<service>-<node>-<k>`."""
+    """Pod name of an LC instance, `lc-<service>-<node>-<k>`: unique within the node's cluster, as pod names are."""
     return f"lc-{service}-{node}-{k}"
 
 

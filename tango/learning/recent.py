@@ -20,7 +20,7 @@ class RecentLc:
     """The memory of one reader."""
 
     def __init__(self) -> None:
-        self._nodes: tuple[str, ...] = ()
+        self._seen: FleetSnapshot | None = None
         self._at_s = np.inf
         self._mean = np.zeros(0)
 
@@ -29,11 +29,11 @@ class RecentLc:
         if snapshot.lc_cpu_recent is not None:
             return snapshot
         now: NDArray[np.float64] = np.minimum(snapshot.lc_cpu_in_use, snapshot.cpu_allocatable)
-        if snapshot.nodes != self._nodes or snapshot.at_s < self._at_s:
-            self._nodes, self._mean = snapshot.nodes, now
+        if self._seen is None or not snapshot.has_nodes_of(self._seen) or snapshot.at_s < self._at_s:
+            self._mean = now
         else:
             known = np.isfinite(now) & np.isfinite(self._mean)  # what is not measured at a tick must not stay for ever
             mean = self._mean + (1.0 - np.exp(-(snapshot.at_s - self._at_s) / RECENT_S)) * (now - self._mean)
             self._mean = np.where(known, mean, np.where(np.isfinite(now), now, self._mean))
-        self._at_s = snapshot.at_s
+        self._seen, self._at_s = snapshot, snapshot.at_s
         return replace(snapshot, lc_cpu_recent=self._mean)

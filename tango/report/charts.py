@@ -206,6 +206,11 @@ def _latency_row(chart: Chart, place: int, row: float, edges: Floats, heights: F
     )
 
 
+def _node_labels(outcomes: RunOutcomes) -> tuple[str, ...]:
+    """What to call each node: with its cluster, since other clusters may have nodes of the same names."""
+    return tuple(str(node) for node in outcomes.node_keys)
+
+
 def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Frame) -> list[Figure]:
     """Measured CPU and memory over allocatable: by cluster as lines, if they are few, and by node or cluster as heat maps."""
     if not len(samples):
@@ -219,7 +224,7 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
     figures = []
     coarse = time_bins(frame.end_s, at_most=60)
     by_node = len(outcomes.nodes) <= MANY_ROWS
-    rows = outcomes.nodes if by_node else outcomes.clusters
+    rows = _node_labels(outcomes) if by_node else outcomes.clusters
     row = samples.node if by_node else cluster
     if len(outcomes.clusters) <= MANY_LINES:
         for word, part, whole in kinds:
@@ -291,7 +296,7 @@ def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) 
     if not done.any():
         return None
     by_node = len(outcomes.nodes) <= MANY_ROWS
-    rows = outcomes.nodes if by_node else outcomes.clusters
+    rows = _node_labels(outcomes) if by_node else outcomes.clusters
     place = scaling.node if by_node else np.where(scaling.node >= 0, outcomes.node_cluster[scaling.node], -1)
     evict = done & (scaling.kind == SCALING_KINDS.index("evict"))
     resize = done & ~evict

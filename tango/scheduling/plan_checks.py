@@ -25,7 +25,7 @@ def check_be_plan(plan: BePlan, pending: BePending, snapshot: FleetSnapshot, *, 
     placed = np.flatnonzero(node >= 0)
     rows = node[placed]
     bad = [
-        f"row {k} (request {pending.request_id[k]}): node {snapshot.nodes[node[k]]} is not ready"
+        f"row {k} (request {pending.request_id[k]}): node {snapshot.node_key(node[k])} is not ready"
         for k in placed[~snapshot.node_ready[rows]].tolist()
     ]
     for name, unit, size, free, all_of in (
@@ -43,7 +43,7 @@ def check_be_plan(plan: BePlan, pending: BePending, snapshot: FleetSnapshot, *, 
         for n in np.flatnonzero(over).tolist():
             whose = ", ".join(str(k) for k in placed[rows == n][:8].tolist())
             bad.append(
-                f"rows {whose}: {name} of {given[n]:g} {unit} for node {snapshot.nodes[n]}, which has {free[n]:g} {unit} free"
+                f"rows {whose}: {name} of {given[n]:g} {unit} for node {snapshot.node_key(n)}, which has {free[n]:g} {unit} free"
             )
     if bad:
         raise ImpossiblePlan(policy=plan.policy, cycle=cycle, rows=bad)
@@ -63,7 +63,7 @@ def check_lc_plan(plan: LcPlan, arrivals: LcArrivals, snapshot: FleetSnapshot, *
     placed = np.flatnonzero(node >= 0)
     ready = snapshot.node_ready[node[placed]] & (snapshot.instance_limit[arrivals.service[placed], node[placed]] > 0)
     bad = [
-        f"row {k} (request {arrivals.request_id[k]}): node {snapshot.nodes[node[k]]} has no ready instance of "
+        f"row {k} (request {arrivals.request_id[k]}): node {snapshot.node_key(node[k])} has no ready instance of "
         f"{snapshot.services[arrivals.service[k]].name}"
         for k in placed[~ready].tolist()
     ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, Resize, SharingPlan
 from tango.domain.services import Service
@@ -41,7 +42,6 @@ class Tail:
 class NodeCapacity:
     """What a node can give to LC. `be_evictable` is ordered, least work lost first."""
 
-    cluster: str
     cpu_allocatable_millicores: int
     be_cpu_request_millicores: int
     be_evictable: tuple[tuple[Eviction, int], ...] = ()
@@ -52,7 +52,7 @@ class NodeCapacity:
 class Refused:
     """A resize that a node, or the API server for it, refused for good."""
 
-    pod: str
+    pod: PodKey
     limit_millicores: int
     request_millicores: int
     larger_limit: bool
@@ -62,7 +62,7 @@ class Refused:
     def of(cls, resize: Resize) -> Refused:
         """What a resize had asked for."""
         return cls(
-            pod=resize.pod,
+            pod=resize.pod_key,
             limit_millicores=resize.cpu_limit_after_millicores,
             request_millicores=resize.cpu_request_after_millicores,
             larger_limit=resize.cpu_limit_after_millicores > resize.cpu_limit_before_millicores,
@@ -99,9 +99,9 @@ def tuning_of(settings: SharingSettings, rule: str) -> Tuning:
 def plan_sharing(
     services: Mapping[str, Service],
     instances: Sequence[tuple[str, InstanceState]],
-    tails: Mapping[tuple[str, str], Tail],
-    capacities: Mapping[str, NodeCapacity],
-    changed_s: Mapping[str, float],
+    tails: Mapping[tuple[str, NodeKey], Tail],
+    capacities: Mapping[NodeKey, NodeCapacity],
+    changed_s: Mapping[PodKey, float],
     now_s: float,
     settings: SharingSettings,
     *,
@@ -111,28 +111,30 @@ def plan_sharing(
     """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize. What was `refused` is not asked for
     again, nor more than it, and nobody gives way for it."""
     lc = {name: row for row, (name, s) in enumerate(item for item in services.items() if item[1].target_ms is not None)}
-    nodes = {name: row for row, name in enumerate(capacities)}
-    rows = sorted((pair for pair in instances if pair[1].node in nodes), key=lambda pair: pair[1].pod)
-    limit_refused: dict[str, float] = {}
-    request_refused: dict[str, float] = {}
+    nodes = {key: row for row, key in enumerate(capacities)}
+    rows = sorted((pair for pair in instances if NodeKey(pair[0], pair[1].node) in nodes), key=lambda pair: (pair[1].pod, pair[0]))
+    node_keys = [NodeKey(cluster, i.node) for cluster, i in rows]
+    pod_keys = [PodKey(cluster, i.pod) for cluster, i in rows]
+    limit_refused: dict[PodKey, float] = {}
+    request_refused: dict[PodKey, float] = {}
     for one in refused:
         if one.larger_limit:
             limit_refused[one.pod] = min(one.limit_millicores, limit_refused.get(one.pod, np.inf))
         else:
             request_refused[one.pod] = min(one.request_millicores, request_refused.get(one.pod, np.inf))
     nothing = Tail(latency_ms=0.0, samples=0)
-    measured = [tails.get((i.service, i.node), nothing) for _, i in rows]
+    measured = [tails.get((i.service, node), nothing) for (_, i), node in zip(rows, node_keys, strict=True)]
     columns = Instances(
-        node=np.array([nodes[i.node] for _, i in rows], np.int64),
+        node=np.array([nodes[node] for node in node_keys], np.int64),
         service=np.array([lc.get(i.service, 0) for _, i in rows], np.int64),
         ready=np.array([i.ready and i.service in lc for _, i in rows], np.bool_),
         limit_millicores=np.array([float(i.cpu_limit_millicores) for _, i in rows]),
         request_millicores=np.array([float(i.cpu_request_millicores) for _, i in rows]),
         tail_ms=np.array([t.latency_ms for t in measured], np.float64),
         samples=np.array([t.samples for t in measured], np.int64),
-        since_resize_s=np.array([now_s - changed_s.get(i.pod, -1e9) for _, i in rows], np.float64),
-        refused_limit_millicores=np.array([limit_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
-        refused_request_millicores=np.array([request_refused.get(i.pod, np.inf) for _, i in rows], np.float64),
+        since_resize_s=np.array([now_s - changed_s.get(pod, -1e9) for pod in pod_keys], np.float64),
+        refused_limit_millicores=np.array([limit_refused.get(pod, np.inf) for pod in pod_keys], np.float64),
+        refused_request_millicores=np.array([request_refused.get(pod, np.inf) for pod in pod_keys], np.float64),
     )
     evictable = [pair for node in capacities.values() for pair in node.be_evictable]
     # Instances of services that are no longer declared have row 0: there must be one, though nothing is decided by it.

@@ -285,7 +285,7 @@ class _Run:
         cpu = s["cpu"] - s["lc_request"] - s["placed_request"]
         memory = s["memory"] - s["lc_memory"] - s["placed_memory"]
         best = int(np.argmax(cpu))
-        return f"{cpu[best]:g} m and {memory[best]:g} MiB on node {self._world.node_names[best]}"
+        return f"{cpu[best]:g} m and {memory[best]:g} MiB on node {tuple(self._world.fleet.node_keys)[best]}"
 
     # ---- the result ------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
 from tango.store.database import Cursor
@@ -42,24 +43,24 @@ class PostgresFleetStore(Snapshots):
         rows = self._database.rows(f"SELECT cluster, {', '.join(_INSTANCE)} FROM instance ORDER BY cluster, pod")
         return [(cluster, InstanceState(**dict(zip(_INSTANCE, values, strict=True)))) for cluster, *values in rows]
 
-    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, str], tuple[float, int]]:
+    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
         """From the attempts that ended in the window (an index on `ended_at` keeps it cheap); trace milliseconds.
 
         Latency is divided by the target's own scale: both are wall time, so a run's speed cancels out in the slack.
         """
         rows = self._database.rows(
             """
-            SELECT service, node, percentile_cont(%s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
+            SELECT service, cluster, node, percentile_cont(%s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
             FROM attempt a JOIN run r USING (run_id)
             WHERE a.ended_at > now() - %s * interval '1 s' AND a.class = 'lc' AND a.outcome = 'succeeded' AND a.node IS NOT NULL
-              AND r.kind = 'live'
-            GROUP BY service, node
+              AND a.cluster IS NOT NULL AND r.kind = 'live'
+            GROUP BY service, cluster, node
             """,
             (quantile, window_s),
         )
-        return {(service, node): (float(tail), int(count)) for service, node, tail, count in rows}
+        return {(service, NodeKey(cluster, node)): (float(tail), int(count)) for service, cluster, node, tail, count in rows}
 
-    def evictable_be(self, nodes: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Eviction]]:
+    def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
         """Placed and running BE pods, least work done first: what has not started loses nothing."""
         if not nodes:
             return {}
@@ -70,18 +71,15 @@ class PostgresFleetStore(Snapshots):
                         ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END
             FROM request q JOIN run r USING (run_id)
             WHERE q.run_id = ANY ({ACTIVE_RUNS}) AND q.class = 'be' AND q.state IN ('placed', 'running')
-              AND q.target_cluster = ANY (%s) AND q.node = ANY (%s) ORDER BY 7
+              AND (q.target_cluster, q.node) IN (SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY 7
             """,
-            ([cluster for cluster, _ in nodes], [node for _, node in nodes]),
+            ([node.cluster for node in nodes], [node.name for node in nodes]),
         )
-        found: dict[tuple[str, str], list[Eviction]] = {}
+        found: dict[NodeKey, list[Eviction]] = {}
         for cluster, node, pod, run_id, request_id, epoch, lost in rows:
-            if (cluster, node) in nodes:
-                found.setdefault((cluster, node), []).append(
-                    Eviction(
-                        cluster=cluster, node=node, pod=pod, run_id=run_id, request_id=request_id, epoch=epoch, work_lost_s=lost
-                    )
-                )
+            found.setdefault(NodeKey(cluster, node), []).append(
+                Eviction(cluster=cluster, node=node, pod=pod, run_id=run_id, request_id=request_id, epoch=epoch, work_lost_s=lost)
+            )
         return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tango.domain.identity import NodeKey
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork, Reason
 from tango.domain.runs import DecisionRecord
@@ -110,7 +111,7 @@ class LcRequests:
         started = []
         for k, epoch, cluster, node, starts in self._database.run(record):
             if starts:
-                started.append(_work(run_id, arrivals, k, epoch, node, snapshot))
+                started.append(_work(run_id, arrivals, k, epoch, NodeKey(cluster, node), snapshot))
             else:
                 by_cluster[cluster][0].append(int(arrivals.request_id[k]))
                 by_cluster[cluster][1].append(epoch)
@@ -147,7 +148,7 @@ class LcRequests:
                 epoch=epoch,
                 service=service,
                 entry_cluster=entry,
-                node=node,
+                node=NodeKey(cluster, node),
                 due_s=due_s,
                 deadline_s=deadline_s,
                 cpu_work_s=work_s,
@@ -157,7 +158,7 @@ class LcRequests:
         ]
 
 
-def _work(run_id: int, arrivals: LcArrivals, k: int, epoch: int, node: str, snapshot: FleetSnapshot) -> LcWork:
+def _work(run_id: int, arrivals: LcArrivals, k: int, epoch: int, node: NodeKey, snapshot: FleetSnapshot) -> LcWork:
     return LcWork(
         run_id=run_id,
         request_id=int(arrivals.request_id[k]),

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from numpy.typing import NDArray
 
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.outcomes import (
     SCALING_KINDS,
     SCALING_OUTCOMES,
@@ -33,9 +34,24 @@ class _Names:
     zero_s: float
     is_simulated: bool
     clusters: tuple[str, ...]
-    nodes: tuple[str, ...]
-    node_cluster: NDArray[np.int32]
+    nodes: tuple[NodeKey, ...]
     services: tuple[str, ...]
+
+    @property
+    def node_cluster(self) -> NDArray[np.int32]:
+        """(nodes,) place of each node's cluster."""
+        at = {name: k for k, name in enumerate(self.clusters)}
+        return np.array([at[node.cluster] for node in self.nodes], np.int32)
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        """The nodes as `_node_at` writes them."""
+        return tuple(str(node) for node in self.nodes)
+
+
+def _node_at(cluster: str) -> str:
+    """SQL for the node of a row as `str(NodeKey)`, from the name of the cluster's column; NULL where the row has no node."""
+    return f"{cluster} || '/' || node AS node"
 
 
 # Samples and events of the live fleet belong to every live run of their time, those of a simulated run to that run alone.
@@ -45,6 +61,22 @@ _OF_RUN = {
 }
 _SINCE_SUBMITTED = "s.at BETWEEN r.submitted_at AND coalesce(r.ended_at, now())"
 _SINCE_SIMULATED = "s.at >= r.started_at"
+
+
+REQUEST_COLUMNS = (
+    "request",
+    "class",
+    "service",
+    "cluster",
+    "state",
+    "attempts",
+    "target_cluster",
+    "node",
+    "due_s",
+    "latency_ms",
+    "reasons",
+)
+"""Of `PostgresRunRecords.requests`: `cluster` is the entry, `target_cluster` and `node` where the last attempt was sent."""
 
 
 class PostgresRunRecords:
@@ -69,8 +101,9 @@ class PostgresRunRecords:
             {"run": run_id},
         )
         t = self._table(
-            'SELECT "class"::text AS class, service, cluster, target_cluster, node, due_s, target_s, started_s, finished_s, '
-            "state::text AS state, reason, attempt, epoch, cpu_work_s, memory_mib FROM request WHERE run_id = %s ORDER BY request_id",
+            f'SELECT "class"::text AS class, service, cluster, target_cluster, {_node_at("target_cluster")}, '
+            "due_s, target_s, started_s, finished_s, state::text AS state, reason, attempt, epoch, cpu_work_s, memory_mib "
+            "FROM request WHERE run_id = %s ORDER BY request_id",
             (run_id,),
         )
         reasons = ("", *sorted({r for r in t["reason"].unique().to_pylist() if r}))
@@ -91,14 +124,14 @@ class PostgresRunRecords:
             wall_s=run[12],
             checkpoint=run[13],
             clusters=names.clusters,
-            nodes=names.nodes,
+            nodes=tuple(node.name for node in names.nodes),
             node_cluster=names.node_cluster,
             services=names.services,
             service_class=_codes(t["class"], ("lc", "be")).astype(np.int8),
             service=_codes(t["service"], names.services),
             entry_cluster=_codes(t["cluster"], names.clusters),
             target_cluster=_codes(t["target_cluster"], names.clusters),
-            node=_codes(t["node"], names.nodes),
+            node=_codes(t["node"], names.node_names),
             due_s=_floats(t["due_s"]),
             target_s=_floats(t["target_s"]),
             started_s=_floats(t["started_s"]),
@@ -116,7 +149,7 @@ class PostgresRunRecords:
         """Attempts that ended without a counted result."""
         names = self._names(run_id)
         t = self._table(
-            "SELECT extract(epoch FROM ended_at)::float8 - %s AS at_s, service, node, reason, work_lost_s FROM attempt "
+            f"SELECT extract(epoch FROM ended_at)::float8 - %s AS at_s, service, {_node_at('cluster')}, reason, work_lost_s FROM attempt "
             "WHERE run_id = %s AND outcome <> 'succeeded' ORDER BY ended_at",
             (names.zero_s, run_id),
         )
@@ -124,7 +157,7 @@ class PostgresRunRecords:
         return AttemptLosses(
             at_s=_floats(t["at_s"]),
             service=_codes(t["service"], names.services),
-            node=_codes(t["node"], names.nodes),
+            node=_codes(t["node"], names.node_names),
             reason=_codes(t["reason"], reasons).clip(0).astype(np.int16),
             reasons=reasons,
             work_lost_s=_floats(t["work_lost_s"]),
@@ -135,14 +168,16 @@ class PostgresRunRecords:
         names = self._names(run_id)
         columns = [f.name for f in fields(NodeSamples) if f.name not in ("at_s", "node")]
         t = self._table(
-            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, node, {', '.join(columns)} FROM node_sample s, run r "
+            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, {_node_at('cluster')}, {', '.join(columns)} "
+            "FROM node_sample s, run r "
             f"WHERE r.run_id = %s AND {_OF_RUN[names.is_simulated]} ORDER BY at",
             (names.zero_s, run_id),
         )
-        known = _codes(t["node"], names.nodes) >= 0
+        node = _codes(t["node"], names.node_names)
+        known = node >= 0
         return NodeSamples(
             at_s=_floats(t["at_s"])[known],
-            node=_codes(t["node"], names.nodes)[known],
+            node=node[known],
             **{name: _floats(t[name])[known] for name in columns},
         )
 
@@ -177,8 +212,8 @@ class PostgresRunRecords:
         """Resizes and evictions during the run."""
         names = self._names(run_id)
         t = self._table(
-            "SELECT extract(epoch FROM at)::float8 - %s AS at_s, s.kind, node, service, before_millicores, after_millicores, "
-            "slack, reason, actuation_ms, outcome FROM scaling_event s, run r WHERE r.run_id = %s "
+            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, s.kind, {_node_at('cluster')}, service, before_millicores, "
+            "after_millicores, slack, reason, actuation_ms, outcome FROM scaling_event s, run r WHERE r.run_id = %s "
             f"AND {_OF_RUN[names.is_simulated]} ORDER BY at",
             (names.zero_s, run_id),
         )
@@ -186,7 +221,7 @@ class PostgresRunRecords:
         return ScalingEvents(
             at_s=_floats(t["at_s"]),
             kind=_codes(t["kind"], SCALING_KINDS).astype(np.int8),
-            node=_codes(t["node"], names.nodes),
+            node=_codes(t["node"], names.node_names),
             service=_codes(t["service"], names.services),
             before_millicores=_floats(t["before_millicores"]),
             after_millicores=_floats(t["after_millicores"]),
@@ -201,7 +236,8 @@ class PostgresRunRecords:
         """Requests with their attempts' reasons, for people."""
         rows = self._database.rows(
             """
-            SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.node, ''),
+            SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.target_cluster, ''),
+                   coalesce(q.node, ''),
                    round(q.due_s::numeric, 3)::float8,
                    round(((q.finished_s - q.due_s) * 1000)::numeric, 1)::float8,
                    coalesce(nullif((SELECT string_agg(a.reason, ', ' ORDER BY a.epoch) FROM attempt a WHERE a.run_id = q.run_id
@@ -211,13 +247,12 @@ class PostgresRunRecords:
             """,
             {"run": run_id, "state": state, "limit": limit},
         )
-        names = ("request", "class", "service", "cluster", "state", "attempts", "node", "due_s", "latency_ms", "reasons")
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return [dict(zip(REQUEST_COLUMNS, row, strict=True)) for row in rows]
 
-    def cancelled_pods(self, run_id: int) -> list[tuple[str, str]]:
-        """(cluster, pod) of the BE attempts that the run's cancellation cut off: their pods may still run."""
+    def cancelled_pods(self, run_id: int) -> list[PodKey]:
+        """Pods of the BE attempts that the run's cancellation cut off: their pods may still run."""
         return [
-            (cluster, pod)
+            PodKey(cluster, pod)
             for cluster, pod in self._database.rows(
                 "SELECT cluster, pod FROM attempt WHERE run_id = %s AND class = 'be' AND outcome = 'cancelled' AND pod IS NOT NULL",
                 (run_id,),
@@ -273,13 +308,11 @@ class PostgresRunRecords:
         cluster_names = tuple(row[0] for row in clusters) + tuple(
             sorted({cluster for _, cluster in nodes} - {row[0] for row in clusters})
         )
-        at = {name: k for k, name in enumerate(cluster_names)}
         return _Names(
             zero_s=zero_s,
             is_simulated=is_simulated,
             clusters=cluster_names,
-            nodes=tuple(node for node, _ in nodes),
-            node_cluster=np.array([at[cluster] for _, cluster in nodes], np.int32),
+            nodes=tuple(NodeKey(cluster, node) for node, cluster in nodes),
             services=tuple(row[0] for row in services),
         )
 

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tango.domain.identity import NodeKey
 from tango.domain.runs import ScalingRecord
 from tests.fakes.store_world import (
     BATCH,
@@ -14,6 +15,7 @@ from tests.fakes.store_world import (
     FLEET,
     LIVE_S,
     SERVICES,
+    TWINS,
     WEB,
     ZERO_S,
     StoreWorld,
@@ -31,6 +33,14 @@ def world(request: pytest.FixtureRequest) -> StoreWorld:
     if request.param == "memory":
         return memory_world()
     return postgres_world(request.getfixturevalue("database_url"))
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def twins(request: pytest.FixtureRequest) -> StoreWorld:
+    """Two clusters whose nodes have the same names, on one implementation after the other."""
+    if request.param == "memory":
+        return memory_world(TWINS)
+    return postgres_world(request.getfixturevalue("database_url"), TWINS)
 
 
 def test_declared_services_come_back_whole(world: StoreWorld) -> None:
@@ -107,9 +117,36 @@ def test_the_tail_is_of_the_latencies_that_were_settled_lately(world: StoreWorld
 
     # The run's speed is 2: 0.2 s of wall time are 400 ms of the trace.
     assert {where: (pytest.approx(tail), count) for where, (tail, count) in found.items()} == {
-        ("web", "c1-n1"): (400.0, 2),
-        ("web", "c2-n1"): (2000.0, 1),
+        ("web", NodeKey("c1", "c1-n1")): (400.0, 2),
+        ("web", NodeKey("c2", "c2-n1")): (2000.0, 1),
     }
+
+
+def test_nodes_of_one_name_keep_what_is_theirs(twins: StoreWorld) -> None:
+    """Both clusters have an n1: tails, what is in flight and who may be evicted stay apart."""
+    run_id = twins.create(WEB, WEB, WEB, BATCH, BATCH, gap_s=0.0)
+    twins.release(run_id)
+    twins.dispatch(run_id, [0, 2], node=0)
+    twins.dispatch(run_id, [1], node=2)
+    twins.requests.settle([success(run_id, 0, 1, finished_s=0.1), success(run_id, 1, 1, finished_s=1.0)])
+    twins.admit(run_id, [3, 4])
+    twins.place(twins.requests.pending_be(limit=1), twins.fence(), node=2)
+
+    snapshot = twins.fleet.snapshot(at_s=0.0)
+    tails = twins.fleet.tail_latency_ms(window_s=LIVE_S, quantile=0.5)
+    evictable = twins.fleet.evictable_be([NodeKey("c1", "n1"), NodeKey("c2", "n1")])
+
+    assert snapshot.node_keys == (NodeKey("c1", "n1"), NodeKey("c1", "n2"), NodeKey("c2", "n1"))
+    assert snapshot.in_flight.sum(axis=0).tolist() == [1.0, 0.0, 0.0]
+    assert snapshot.be_pods.tolist() == [0.0, 0.0, 1.0]
+    assert tails == {
+        ("web", NodeKey("c1", "n1")): (pytest.approx(200.0), 1),
+        ("web", NodeKey("c2", "n1")): (pytest.approx(2000.0), 1),
+    }
+    assert {node: [(e.cluster, e.request_id) for e in found] for node, found in evictable.items()} == {
+        NodeKey("c2", "n1"): [("c2", 3)]
+    }
+    assert twins.fleet.evictable_be([NodeKey("c1", "n1")]) == {}
 
 
 def test_what_has_not_started_is_evicted_first(world: StoreWorld) -> None:
@@ -121,14 +158,14 @@ def test_what_has_not_started_is_evicted_first(world: StoreWorld) -> None:
     world.place(batch, world.fence(), node=0)
     world.requests.mark_running([(run_id, 1, 1, ZERO_S + 10.0)], lease_s=LIVE_S)
 
-    places = world.fleet.evictable_be([("c1", "c1-n1"), ("c2", "c2-n1")])
-    found = places["c1", "c1-n1"]
+    places = world.fleet.evictable_be([NodeKey("c1", "c1-n1"), NodeKey("c2", "c2-n1")])
+    found = places[NodeKey("c1", "c1-n1")]
 
     assert {e.request_id: e.work_lost_s for e in found[:2]} == {0: 0.0, 2: 0.0}
     assert (found[2].request_id, found[2].work_lost_s) == (1, 0.1)
     assert (found[2].pod, found[2].epoch, found[2].run_id) == (f"be-r{run_id}-1-e1", 1, run_id)
     assert list(places) == [("c1", "c1-n1")]
-    assert world.fleet.evictable_be([("c1", "c2-n1"), ("c2", "c1-n1")]) == {}
+    assert world.fleet.evictable_be([NodeKey("c1", "c2-n1"), NodeKey("c2", "c1-n1")]) == {}
     assert world.fleet.evictable_be([]) == {}
 
 

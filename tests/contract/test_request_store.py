@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tango.domain.identity import NodeKey
 from tango.domain.requests import Outcome, Reason, RequestState
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
@@ -17,6 +18,7 @@ from tests.fakes.store_world import (
     MAX_ATTEMPTS,
     NODE_SIZES,
     OVER_S,
+    TWINS,
     WEB,
     ZERO_S,
     StoreWorld,
@@ -33,6 +35,14 @@ def world(request: pytest.FixtureRequest) -> StoreWorld:
     if request.param == "memory":
         return memory_world()
     return postgres_world(request.getfixturevalue("database_url"))
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def twins(request: pytest.FixtureRequest) -> StoreWorld:
+    """Two clusters whose nodes have the same names, on one implementation after the other."""
+    if request.param == "memory":
+        return memory_world(TWINS)
+    return postgres_world(request.getfixturevalue("database_url"), TWINS)
 
 
 def _states(world: StoreWorld, run_id: int) -> list[str]:
@@ -197,7 +207,12 @@ def test_an_execution_is_claimed_by_one_worker(world: StoreWorld) -> None:
     assert (elsewhere, stale, second) == ([], [], [])
     work = {w.request_id: w for w in first}
     assert sorted(work) == [0, 1]
-    assert (work[1].service, work[1].entry_cluster, work[1].node, work[1].epoch) == ("chat", "c2", "c1-n1", 1)
+    assert (work[1].service, work[1].entry_cluster, work[1].node, work[1].epoch) == (
+        "chat",
+        "c2",
+        NodeKey("c1", "c1-n1"),
+        1,
+    )
     assert (work[1].due_s, work[1].deadline_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 1.5, 0.1, 64.0)
     assert _states(world, run_id) == ["running", "running"]
 
@@ -214,12 +229,26 @@ def test_what_a_dispatcher_starts_itself_is_running_under_its_lease(world: Store
     assert sent.by_cluster == {"c1": ((2,), (1,))}
     work = {w.request_id: w for w in sent.started}
     assert sorted(work) == [0, 1]
-    assert (work[1].service, work[1].entry_cluster, work[1].node, work[1].epoch) == ("chat", "c2", "c1-n1", 1)
+    assert (work[1].service, work[1].entry_cluster, str(work[1].node), work[1].epoch) == ("chat", "c2", "c1/c1-n1", 1)
     assert (work[1].due_s, work[1].deadline_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 1.5, 0.1, 64.0)
     assert _states(world, run_id) == ["running", "running", "dispatched"]
     assert world.requests.claim_execution(run_id, "c1", [0, 1], [1, 1], owner="b", lease_s=LIVE_S) == []
     assert world.dispatch_read(run_id, read, node=0, here=here).started == ()
     assert sorted(k for b in world.requests.requeue_expired(limit=10) for k in b.request_ids) == [0, 1]
+
+
+def test_work_carries_cluster_and_node_of_its_plan(twins: StoreWorld) -> None:
+    """Where clusters have nodes of one name, only both say where a request is to be served, started here or claimed elsewhere."""
+    run_id = twins.create(WEB, WEB)
+    twins.release(run_id)
+    started = twins.dispatch_read(
+        run_id, twins.arrivals(run_id, [0]), node=2, here=StartHere(rows=np.array([True]), owner="a", lease_s=LIVE_S)
+    ).started
+    twins.dispatch(run_id, [1], node=0)
+
+    claimed = twins.requests.claim_execution(run_id, "c1", [1], [1], owner="b", lease_s=LIVE_S)
+
+    assert [work.node for work in (*started, *claimed)] == [NodeKey("c2", "n1"), NodeKey("c1", "n1")]
 
 
 # ---- ends --------------------------------------------------------------------------------------------------------------

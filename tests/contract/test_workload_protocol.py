@@ -80,7 +80,7 @@ class Endpoint:
         return Client(*await asyncio.open_connection(self.host, self.port))
 
 
-def work(work_s: float = 0.01, memory_mib: float = 32.0, instance: str = POD) -> dict[str, str]:
+def work(work_s: float = 0.01, memory_mib: float = 32.0, instance: str = f"c1/{POD}") -> dict[str, str]:
     """Headers of a request."""
     return {
         "Tango_Request": "1/2/3",
@@ -101,6 +101,7 @@ async def program() -> AsyncIterator[Endpoint]:
         **os.environ,
         "TANGO_PORT": str(port),
         "TANGO_HOST": "127.0.0.1",
+        "TANGO_CLUSTER": "c1",
         "TANGO_INSTANCE": POD,
         "TANGO_CONCURRENCY": "2",
         "TANGO_MEMORY_MIB": "32",
@@ -129,7 +130,12 @@ async def virtual() -> AsyncIterator[Endpoint]:
     loop = asyncio.get_running_loop()
     engine = Engine([4.0], beta=0.0, call_later=loop.call_later)
     pool = NodePool(
-        FLEET, (NODE,), engine=engine, network=ClusterNetwork(FLEET, "c1"), addresses=PodAddresses(), report=lambda uid: None
+        FLEET,
+        FLEET.clusters[0],
+        engine=engine,
+        network=ClusterNetwork(FLEET, "c1"),
+        addresses=PodAddresses(),
+        report=lambda uid: None,
     )
     resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "64Mi"}}
     env = [{"name": "TANGO_CONCURRENCY", "value": "2"}]
@@ -174,14 +180,15 @@ async def test_a_connection_serves_many_requests(endpoint: Endpoint) -> None:
 
     statuses = [
         (await client.ask("/v1/work", **work())).status,
-        (await client.ask("/v1/work", **work(instance="lc-web-n1-1"))).status,
+        (await client.ask("/v1/work", **work(instance="c1/lc-web-n1-1"))).status,
+        (await client.ask("/v1/work", **work(instance=f"c2/{POD}"))).status,
         (await client.ask("/nowhere", method="GET")).status,
         (await client.ask("/v1/work", method="GET")).status,
         (await client.ask("/healthz", method="GET")).status,
         (await client.ask("/v1/work", **work())).status,
     ]
 
-    assert statuses == [200, 421, 404, 405, 200, 200]
+    assert statuses == [200, 421, 421, 404, 405, 200, 200]
 
 
 async def test_pipelined_requests_are_answered_in_order(endpoint: Endpoint) -> None:
@@ -196,7 +203,7 @@ async def test_pipelined_requests_are_answered_in_order(endpoint: Endpoint) -> N
 
 
 @pytest.mark.parametrize(
-    "headers", [{"Tango_Instance": POD}, work(work_s=float("nan")), work(work_s=-1.0), work(memory_mib=1000.0)]
+    "headers", [{"Tango_Instance": f"c1/{POD}"}, work(work_s=float("nan")), work(work_s=-1.0), work(memory_mib=1000.0)]
 )
 async def test_a_request_that_cannot_be_served_is_refused_and_the_connection_closed(
     endpoint: Endpoint, headers: dict[str, str]

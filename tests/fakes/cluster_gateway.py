@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from tango.domain.identity import PodKey
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement, ScalingRecord
 
@@ -11,7 +12,8 @@ from tango.domain.runs import Placement, ScalingRecord
 class RecordingGateway:
     """Implements `tango.ports.ClusterGateway`.
 
-    `errors` has the answer of a cluster to new pods, `outcomes` the outcome of a pod's resize or eviction, where they are not good.
+    `errors` has the answer of a cluster to new pods, `outcomes` the outcome of a pod's resize or eviction, by its
+    name or its `cluster/name`, where they are not good.
     """
 
     def __init__(self) -> None:
@@ -20,7 +22,7 @@ class RecordingGateway:
         self.placed: list[Placement] = []
         self.resized: list[Resize] = []
         self.evicted: list[Eviction] = []
-        self.deleted: list[tuple[str, str]] = []
+        self.deleted: list[PodKey] = []
         self.calls: list[str] = []
         """Names of the methods called, in order."""
         self.on_call: Callable[[str], object] = lambda name: None
@@ -48,7 +50,7 @@ class RecordingGateway:
                 slack=r.slack,
                 reason=r.reason,
                 actuation_ms=1.0,
-                outcome=self.outcomes.get(r.pod, "done"),
+                outcome=self._outcome(r.pod_key),
             )
             for r in resizes
         ]
@@ -69,15 +71,18 @@ class RecordingGateway:
                 slack=None,
                 reason=str(e.reason),
                 actuation_ms=1.0,
-                outcome=self.outcomes.get(e.pod, "done"),
+                outcome=self._outcome(e.pod_key),
             )
             for e in evictions
         ]
 
-    def delete_pods(self, pods: Sequence[tuple[str, str]]) -> None:
+    def delete_pods(self, pods: Sequence[PodKey]) -> None:
         """Keep the names."""
         self._called("delete_pods")
         self.deleted.extend(pods)
+
+    def _outcome(self, pod: PodKey) -> str:
+        return self.outcomes.get(str(pod), self.outcomes.get(pod.name, "done"))
 
     def _called(self, name: str) -> None:
         self.calls.append(name)

@@ -5,22 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tango.domain.fleet import Fleet
 from tango.domain.services import Service
 from tests.fakes.cluster_gateway import RecordingGateway
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import (
-    CHAT,
     FLEET,
     MAX_ATTEMPTS,
-    WEB,
     ZERO_S,
     RequestRow,
     StoreWorld,
-    instance_of,
     new_requests,
     new_run,
-    node_states,
+    observed_world,
 )
 from tests.fakes.stores import MemoryEventLog, MemoryLeaseStore, MemoryRequestStore, MemoryRunStore, MemoryState, Row
 from tests.fakes.wall_clock import WallClock
@@ -69,7 +67,7 @@ class ControlWorld(StoreWorld):
         return self.leases.acquire(lease, owner="a passer-by", ttl_s=1.0) is not None
 
 
-def control_world() -> ControlWorld:
+def control_world(fleet: Fleet = FLEET) -> ControlWorld:
     """On the in-memory stores."""
     state = MemoryState()
     runs = MemoryRunStore(state)
@@ -94,8 +92,4 @@ def control_world() -> ControlWorld:
         publisher=RecordingPublisher(clock.now_s),
         gateway=RecordingGateway(),
     )
-    world.fleet.declare(FLEET, kubeconfig="/kubeconfig", contexts={c.name: c.name for c in FLEET.clusters})
-    for cluster in FLEET.clusters:
-        instances = [instance_of(service, node.name) for service in (WEB, CHAT) for node in cluster.nodes]
-        world.fleet.observe(cluster.name, node_states(cluster), instances, sample=False)
-    return world
+    return observed_world(world, fleet)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
 from tango.domain.requests import RequestState
@@ -54,16 +55,16 @@ class MemoryFleetStore:
         """With their clusters."""
         return [(cluster, instance) for cluster in sorted(self._instances) for instance in self._instances[cluster]]
 
-    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, str], tuple[float, int]]:
+    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
         """Of the LC attempts that succeeded in the window."""
         since_s = self._state.now_s() - window_s
-        found: dict[tuple[str, str], list[float]] = defaultdict(list)
+        found: dict[tuple[str, NodeKey], list[float]] = defaultdict(list)
         for a in self._state.attempts:
             if a.service_class is ServiceClass.LC and a.latency_s is not None and a.node and a.ended_at_s > since_s:
-                found[a.service, a.node].append(a.latency_s * self._state.runs[a.run_id].info.speed * 1000)
+                found[a.service, NodeKey(a.cluster, a.node)].append(a.latency_s * self._state.runs[a.run_id].info.speed * 1000)
         return {where: (float(np.quantile(tail, quantile)), len(tail)) for where, tail in found.items()}
 
-    def evictable_be(self, nodes: Collection[tuple[str, str]]) -> dict[tuple[str, str], list[Eviction]]:
+    def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
         """Placed ones, which have done nothing, before running ones, the latest started first."""
         rows = [
             row
@@ -71,9 +72,9 @@ class MemoryFleetStore:
             if row.service_class is ServiceClass.BE and row.state in HELD and (row.target_cluster, row.node) in nodes
         ]
         rows.sort(key=lambda r: (r.started_s is not None, -(r.started_s or 0.0)))
-        found: dict[tuple[str, str], list[Eviction]] = defaultdict(list)
+        found: dict[NodeKey, list[Eviction]] = defaultdict(list)
         for row in rows:
-            found[row.target_cluster, row.node].append(
+            found[NodeKey(row.target_cluster, row.node)].append(
                 Eviction(
                     cluster=row.target_cluster,
                     node=row.node,

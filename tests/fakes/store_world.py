@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 
@@ -30,6 +31,7 @@ LIVE_S, OVER_S = 60.0, -1.0
 NODE_SIZES = ((4000, 8192),)
 """(millicores, MiB) of the nodes that admission knows."""
 ZERO_S = 1_700_000_000.0
+W = TypeVar("W", bound="StoreWorld")
 
 WEB = Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.02, memory_mib=32, target_ms=100.0, instance_memory_mib=128)
 CHAT = Service(name="chat", service_class=ServiceClass.LC, cpu_work_s=0.05, memory_mib=64, target_ms=400.0, instance_memory_mib=256)
@@ -65,6 +67,14 @@ FLEET = Fleet(
     services=SERVICES,
     source_hash="f" * 64,
 )
+TWINS = replace(
+    FLEET,
+    name="twins",
+    clusters=tuple(
+        replace(c, nodes=tuple(replace(n, name=n.name.removeprefix(f"{c.name}-")) for n in c.nodes)) for c in FLEET.clusters
+    ),
+)
+"""The same fleet, whose clusters were made from one template: c1 has n1 and n2, c2 has an n1 of its own."""
 DECISION = DecisionRecord(
     kind="be",
     cluster="",
@@ -247,7 +257,7 @@ def instance_of(service: Service, node: str, *, ready: bool = True, k: int = 0) 
     )
 
 
-def memory_world() -> StoreWorld:
+def memory_world(fleet: Fleet = FLEET) -> StoreWorld:
     """On the fakes."""
     state = MemoryState()
     runs = MemoryRunStore(state)
@@ -269,10 +279,10 @@ def memory_world() -> StoreWorld:
         decisions=lambda: len(state.decisions),
         all_terminal=runs.all_terminal,
     )
-    return _observed(world)
+    return observed_world(world, fleet)
 
 
-def postgres_world(url: str) -> StoreWorld:
+def postgres_world(url: str, fleet: Fleet = FLEET) -> StoreWorld:
     """On a migrated database."""
     database = Database(url)
     runs = PostgresRunStore(database)
@@ -299,12 +309,14 @@ def postgres_world(url: str) -> StoreWorld:
         decisions=lambda: int(database.rows("SELECT count(*) FROM decision")[0][0]),
         all_terminal=runs.all_terminal,
     )
-    return _observed(world)
+    return observed_world(world, fleet)
 
 
-def _observed(world: StoreWorld) -> StoreWorld:
-    world.fleet.declare(FLEET, kubeconfig="/kubeconfig", contexts={c.name: c.name for c in FLEET.clusters})
-    for cluster in FLEET.clusters:
-        instances = [instance_of(service, node.name) for service in (WEB, CHAT) for node in cluster.nodes]
-        world.fleet.observe(cluster.name, node_states(cluster), instances, sample=False)
+def observed_world(world: W, fleet: Fleet) -> W:
+    """Declare the fleet and see it: every node ready, with an instance of WEB and one of CHAT."""
+    world.fleet.declare(fleet, kubeconfig="/kubeconfig", contexts={c.name: c.name for c in fleet.clusters})
+    for k, cluster in enumerate(fleet.clusters):
+        seen = [instance_of(service, node.name) for service in (WEB, CHAT) for node in cluster.nodes]
+        addressed = [replace(instance, pod_ip=f"10.0.{k}.1") for instance in seen]
+        world.fleet.observe(cluster.name, node_states(cluster), addressed, sample=False)
     return world

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from tango.domain.identity import NodeKey
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import TERMINAL_STATES, Batch, BePending, LcArrivals, LcWork, Outcome, Reason, RequestState
 from tango.domain.runs import (
@@ -73,6 +74,7 @@ class Attempt:
     request_id: int
     epoch: int
     service: str
+    cluster: str
     node: str
     service_class: ServiceClass
     latency_s: float | None
@@ -126,6 +128,7 @@ class MemoryState:
                 request_id=row.request_id,
                 epoch=row.epoch,
                 service=row.service,
+                cluster=row.target_cluster,
                 node=row.node,
                 service_class=row.service_class,
                 latency_s=latency_s,
@@ -542,7 +545,7 @@ def _work(run_id: int, row: Row) -> LcWork:
         epoch=row.epoch,
         service=row.service,
         entry_cluster=row.cluster,
-        node=row.node,
+        node=NodeKey(row.target_cluster, row.node),
         due_s=row.due_s,
         deadline_s=_deadline_s(row),
         cpu_work_s=row.cpu_work_s,

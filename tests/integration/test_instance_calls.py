@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.emulation.workload.http1 import Served as Answered
@@ -21,7 +22,7 @@ WORK = LcWork(
     epoch=3,
     service="web",
     entry_cluster="c1",
-    node="n1",
+    node=NodeKey("c1", "n1"),
     due_s=0.0,
     deadline_s=0.1,
     cpu_work_s=0.02,

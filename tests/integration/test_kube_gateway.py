@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement
 from tango.errors import ClusterUnavailable, Conflict, Forbidden, Invalid, NotFound, Throttled, UsageError
@@ -48,7 +49,7 @@ class Site:
 
     def instance(self) -> Json:
         """A ready LC instance on c1-n1."""
-        made = self.cluster.call("POST", PODS, lc_instance(WEB, "c1-n1", 0))
+        made = self.cluster.call("POST", PODS, lc_instance(WEB, NodeKey("c1", "c1-n1"), 0))
         name = made["metadata"]["name"]
         self.cluster.call("POST", f"{PODS}/{name}/binding", binding(name, made["metadata"]["uid"], "c1-n1"))
 
@@ -321,14 +322,14 @@ def test_evicting_or_deleting_what_is_gone_counts_as_done(site: Site) -> None:
     """What was asked for holds already."""
     placement = site.placement()
     assert site.gateway.evict([_eviction(placement)])[0].outcome == "done"
-    site.gateway.delete_pods([("c1", placement.pod)])
+    site.gateway.delete_pods([PodKey("c1", placement.pod)])
 
 
 def test_deleted_pods_are_gone_at_once(site: Site) -> None:
     """Grace 0: nobody waits for the kubelet."""
     placements = [site.placement(k) for k in range(1, 6)]
     site.gateway.run_be_pods(placements)
-    site.gateway.delete_pods([("c1", p.pod) for p in placements] + [("c9", "be-r1-1-e1")])
+    site.gateway.delete_pods([PodKey("c1", p.pod) for p in placements] + [PodKey("c9", "be-r1-1-e1")])
     assert site.cluster.pods() == {}
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import aiohttp
 import pytest
 
+from tango.domain.identity import NodeKey
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
 from tango.errors import NotFound
@@ -189,7 +190,7 @@ async def ask(pod: Json, *, work_s: float, entry: str = "here", instance: str = 
     """Send one LC request to a pod's address; give status, start and end of service."""
     headers = {
         "Tango-Request": "1/1/1",
-        "Tango-Instance": instance or pod["metadata"]["name"],
+        "Tango-Instance": instance or f"here/{pod['metadata']['name']}",
         "Tango-Cpu-Work-S": str(work_s),
         "Tango-Memory-Mib": str(memory),
         "Tango-Entry-Cluster": entry,
@@ -266,7 +267,7 @@ async def test_a_deleted_be_pod_tells_the_work_that_is_lost_and_goes(cluster: Cl
 
 async def test_an_lc_instance_serves_at_an_address_of_its_own(cluster: Cluster) -> None:
     """Requests take their work at one core; another instance's name is refused; the network stands outside the service."""
-    name = await cluster.create(lc_instance(WEB, "n1", 0))
+    name = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     pod = await cluster.until(name, ready)
 
     begun_s = time.time()
@@ -278,13 +279,13 @@ async def test_an_lc_instance_serves_at_an_address_of_its_own(cluster: Cluster) 
     assert finished_s - started_s == pytest.approx(0.2, abs=2e-6)
     assert started_s - begun_s >= 0.02 - 1e-3  # half of the round trip of 40 ms lies on each side
     assert answered_s - finished_s >= 0.02 - 1e-3
-    assert (await ask(pod, work_s=0.01, instance="lc-web-n1-1"))[0] == 421
+    assert (await ask(pod, work_s=0.01, instance="here/lc-web-n1-1"))[0] == 421
     assert (await ask(pod, work_s=0.01, memory=1000))[0] == 400
 
 
 async def test_a_resize_goes_from_allocated_over_in_progress_to_actual(cluster: Cluster) -> None:
     """KEP-1287: the condition stands while the resize is actuated and is removed when the limit is in effect."""
-    name = await cluster.create(lc_instance(WEB, "n1", 0))
+    name = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     await cluster.until(name, ready)
 
     await cluster.resize(name, {"cpu": "400m"}, {"cpu": "2"})
@@ -301,7 +302,7 @@ async def test_a_resize_goes_from_allocated_over_in_progress_to_actual(cluster: 
 
 async def test_a_resize_without_room_is_deferred_and_done_when_room_appears(cluster: Cluster) -> None:
     """Deferred fits the node but not now; the kubelet tries again by itself."""
-    name = await cluster.create(lc_instance(WEB, "n1", 0))
+    name = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     filler = await cluster.create(best_effort(1, work_s=60.0, cpu=3500))
     await cluster.until(name, ready)
     await cluster.until(filler, lambda pod: pod["status"]["phase"] == "Running")
@@ -318,7 +319,7 @@ async def test_a_resize_without_room_is_deferred_and_done_when_room_appears(clus
 
 async def test_a_deleted_instance_finishes_what_it_has_and_takes_nothing_new(cluster: Cluster) -> None:
     """Within its grace an instance drains; the pod is gone afterwards."""
-    name = await cluster.create(lc_instance(WEB, "n1", 0))
+    name = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     pod = await cluster.until(name, ready)
     under_way = asyncio.create_task(ask(pod, work_s=0.8))
     await until(lambda: _serving(cluster, pod))
@@ -346,7 +347,7 @@ async def _serving(cluster: Cluster, pod: Json) -> bool | None:
 
 async def test_a_killed_kubelet_comes_back_as_a_rebooted_node(cluster: Cluster) -> None:
     """LC containers restart, BE pods that ran have failed, and what waits for the node is run."""
-    instance = await cluster.create(lc_instance(WEB, "n1", 0))
+    instance = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     worker = await cluster.create(best_effort(1, work_s=60.0))
     await cluster.until(instance, ready)
     await cluster.until(worker, lambda pod: pod["status"]["phase"] == "Running")
@@ -365,7 +366,7 @@ async def test_a_killed_kubelet_comes_back_as_a_rebooted_node(cluster: Cluster) 
 
 async def test_sigterm_ends_the_kubelet_and_says_that_its_node_is_gone(cluster: Cluster) -> None:
     """The process ends by itself, and the node is not Ready any more."""
-    name = await cluster.create(lc_instance(WEB, "n1", 0))
+    name = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     await cluster.until(name, ready)
 
     cluster.kubelet.send_signal(signal.SIGTERM)

@@ -51,7 +51,7 @@ class VirtualKubelet:
         self._statuses = StatusWriter(self._write_status)
         self.pool = NodePool(
             fleet,
-            cluster.nodes,
+            cluster,
             engine=engine,
             network=ClusterNetwork(fleet, cluster.name),
             addresses=addresses,

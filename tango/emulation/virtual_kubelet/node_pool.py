@@ -8,7 +8,8 @@ from typing import Any, Protocol
 
 import structlog
 
-from tango.domain.fleet import Fleet, Node
+from tango.domain.fleet import Cluster, Fleet
+from tango.domain.identity import NodeKey, PodKey
 from tango.emulation.virtual_kubelet import statuses
 from tango.emulation.virtual_kubelet.admission import Ledger
 from tango.emulation.virtual_kubelet.engine import Engine
@@ -36,7 +37,7 @@ class Addresses(Protocol):
     """Port: addresses for pods."""
 
     async def listen(
-        self, connection: Callable[[], asyncio.Protocol], *, node: str, port: int, preferred: str = ""
+        self, connection: Callable[[], asyncio.Protocol], *, node: NodeKey, port: int, preferred: str = ""
     ) -> tuple[Listener, str]:
         """Listen on a free address of the node, the preferred one if it is free; return the listener and the address. Raises: OSError."""
         ...
@@ -52,15 +53,16 @@ class NodePool:
     def __init__(
         self,
         fleet: Fleet,
-        nodes: tuple[Node, ...],
+        cluster: Cluster,
         *,
         engine: Engine,
         network: ClusterNetwork,
         addresses: Addresses,
         report: Callable[[str], None],
     ) -> None:
-        self.nodes = nodes
+        self.nodes = nodes = cluster.nodes
         self.index = {node.name: k for k, node in enumerate(nodes)}
+        self._cluster = cluster.name
         self.runs: dict[str, PodRun] = {}
         self.engine = engine
         self._ledgers = [Ledger(node) for node in nodes]
@@ -159,7 +161,12 @@ class NodePool:
             run.node, limit_cores=limit_cores(self.nodes[run.node], size), memory_mib=memory_mib, concurrency=concurrency
         )
         run.instance = instance = LcInstance(
-            self.engine, self._network, name=spec.name, node=run.node, row=run.key, largest_memory_mib=memory_mib
+            self.engine,
+            self._network,
+            name=str(PodKey(self._cluster, spec.name)),
+            node=run.node,
+            row=run.key,
+            largest_memory_mib=memory_mib,
         )
         run.running = True
         await self._listen(run, instance, preferred)
@@ -167,7 +174,10 @@ class NodePool:
     async def _listen(self, run: PodRun, instance: LcInstance, preferred: str = "") -> None:
         try:
             run.listener, run.ip = await self._addresses.listen(
-                lambda: WorkConnection(instance), node=self.nodes[run.node].name, port=run.spec.port, preferred=preferred
+                lambda: WorkConnection(instance),
+                node=NodeKey(self._cluster, self.nodes[run.node].name),
+                port=run.spec.port,
+                preferred=preferred,
             )
         except OSError as error:
             log.warning("pod_address_missing", pod=run.spec.name, port=run.spec.port, error=str(error))

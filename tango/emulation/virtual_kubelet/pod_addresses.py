@@ -1,7 +1,7 @@
 """Loopback addresses for pods: each LC instance listens on an address of its own, as pods of a real cluster do.
 
-A hash of the node's name gives its block in 127.2.0.0 to 127.254.255.255. Nobody owns these addresses: another stack on the machine may
-use one with the same port. So binding decides, and the next address is tried where it fails.
+A hash of the node's cluster and name gives its block in 127.2.0.0 to 127.254.255.255. Nobody owns these addresses: another
+stack on the machine may use one with the same port. So binding decides, and the next address is tried where it fails.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import asyncio
 import errno
 import hashlib
 from collections.abc import Callable, Iterator
+
+from tango.domain.identity import NodeKey
 
 TRIES = 1000
 """Addresses that are tried for a pod: almost four blocks of 254. Chosen, not measured."""
@@ -22,7 +24,7 @@ class PodAddresses:
         self._taken: set[str] = set()
 
     async def listen(
-        self, connection: Callable[[], asyncio.Protocol], *, node: str, port: int, preferred: str = ""
+        self, connection: Callable[[], asyncio.Protocol], *, node: NodeKey, port: int, preferred: str = ""
     ) -> tuple[asyncio.Server, str]:
         """Listen on a free address of the node, the preferred one if it is free; return the server and the address.
 
@@ -49,14 +51,14 @@ class PodAddresses:
         self._taken.discard(address)
 
 
-def candidates(node: str, preferred: str = "") -> Iterator[str]:
+def candidates(node: NodeKey, preferred: str = "") -> Iterator[str]:
     """Addresses to try, in this order: the preferred one, those of the node's block, those of the following blocks.
 
     127.0.x.x and 127.1.x.x are left to other programs.
     """
     if preferred.startswith("127.") and not preferred.startswith(("127.0.", "127.1.")):
         yield preferred
-    digest = hashlib.blake2b(node.encode(), digest_size=4).digest()
+    digest = hashlib.blake2b(str(node).encode(), digest_size=4).digest()
     block = int.from_bytes(digest) % (253 * 256)
     for k in range(TRIES):
         at, host = (block + k // 254) % (253 * 256), k % 254

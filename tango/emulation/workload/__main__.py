@@ -1,6 +1,7 @@
 """`python -m tango.emulation.workload serve|run`; settings come from environment variables, as a pod's manifest sets them.
 
-    serve   TANGO_PORT (8080)  TANGO_HOST (0.0.0.0)  TANGO_INSTANCE (pod name)  TANGO_CONCURRENCY (1)  TANGO_MEMORY_MIB (a request)
+    serve   TANGO_PORT (8080)  TANGO_HOST (0.0.0.0)  TANGO_CLUSTER  TANGO_INSTANCE (pod name)  TANGO_CONCURRENCY (1)
+            TANGO_MEMORY_MIB (a request)
     run     TANGO_CPU_WORK_S  TANGO_MEMORY_MIB (0)  TANGO_CORES (by the CPU limit)  TANGO_TERMINATION_LOG (/dev/termination-log)
 
 Defaults stand in parentheses. Exit status: 0 done, 2 a setting is wrong, 143 stopped by SIGTERM before the work was done.
@@ -24,10 +25,12 @@ from tango.emulation.workload.service import ServiceOptions, serve
 def service_options(environment: Mapping[str, str]) -> ServiceOptions:
     """Settings of `serve`. Raises: ValueError with the name of a wrong variable."""
     memory_mib = _number(environment, "TANGO_MEMORY_MIB", 0.0)
+    cluster, pod = environment.get("TANGO_CLUSTER", ""), environment.get("TANGO_INSTANCE", "")
     return ServiceOptions(
         port=int(_number(environment, "TANGO_PORT", 8080)),
         host=environment.get("TANGO_HOST", "0.0.0.0"),
-        instance=environment.get("TANGO_INSTANCE", ""),
+        # As `tango.domain.identity.PodKey`; one that does not know what it is serves whatever reaches it.
+        instance=f"{cluster}/{pod}" if cluster and pod else "",
         concurrency=max(1, int(_number(environment, "TANGO_CONCURRENCY", 1))),
         memory_mib=_number(environment, "TANGO_CONCURRENCY", 1) * memory_mib if memory_mib else math.inf,
     )

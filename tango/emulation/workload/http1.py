@@ -38,7 +38,7 @@ class Instance(Protocol):
     """What stands behind an address."""
 
     name: str
-    """Pod name that requests must be meant for; empty: any."""
+    """`cluster/pod` that requests must be meant for (`PodKey`); empty: any."""
     stopping: bool
     """Takes nothing new any more."""
     connections: set[WorkConnection]

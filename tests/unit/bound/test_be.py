@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from tango.bound.be import be_of
 from tango.bound.loss import STEP_S, best_be, tiny_be, tiny_fleet, tiny_lc
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.services import Service, ServiceClass
-from tests.fakes.run_records import outcomes_of
+from tests.fakes.run_records import i4, outcomes_of
 
 WEB = Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.1, memory_mib=64, target_ms=1000.0, instance_memory_mib=1024)
 BATCH = Service(name="batch", service_class=ServiceClass.BE, cpu_work_s=10.0, memory_mib=512, cpu_limit_millicores=1000)
@@ -36,9 +37,25 @@ def lc(start: float, end: float, *, work: float | None = None, node: int = 0) ->
 
 def bound(fleet: Fleet, *rows: dict[str, object]) -> float:
     """Over 90 s, so that CPU-seconds can be read off: 90 x the bound."""
-    found = be_bound(fleet, outcomes_of(list(rows)))
+    found = be_bound(fleet, outcomes_of(list(rows), node_cluster=i4([0, 0])))
     assert found is not None
     return 90.0 * found
+
+
+def test_nodes_of_one_name_are_two_nodes() -> None:
+    """LC work on the n1 of c2 takes nothing of the n1 of c1, whose memory is of another kind."""
+    ones = tuple(
+        Cluster(name=name, nodes=(Node(name="n1", cpu_millicores=1000, memory_mib=mib),))
+        for name, mib in (("c1", 2048), ("c2", 16384))
+    )
+    fleet = Fleet(name="pair", clusters=ones, services=(WEB, BATCH))
+    rows = [pod(0.0, 500.0), pod(0.0, 500.0), *(lc(10.0 + k, 11.0 + k, node=1) for k in range(90))]
+
+    found = be_bound(fleet, outcomes_of(rows, nodes=("n1", "n1")))
+    distinct = dataclasses.replace(ones[1], nodes=(dataclasses.replace(ones[1].nodes[0], name="n2"),))
+    apart = be_bound(dataclasses.replace(fleet, clusters=(ones[0], distinct)), outcomes_of(rows, nodes=("n1", "n2")))
+
+    assert found == apart == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(("pods", "work_s"), [(1, 90.0), (2, 180.0), (3, 180.0)])

@@ -9,6 +9,7 @@ import pytest
 
 from tango.control.dispatch_lc import dispatch_waiting_lc
 from tango.control.fleet_view import FleetView, LcPolicy
+from tango.domain.identity import NodeKey
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork
 from tango.domain.snapshot import FleetSnapshot
@@ -110,7 +111,10 @@ def test_own_rows_start_here_and_others_go_to_their_clusters_queue(world: Contro
     report = dispatch(world, run_id, to_nodes(AT_HOME, AWAY, NEXT_DOOR), starter=starter)
 
     assert report == {"considered": 3, "dispatched": 3}
-    assert [(work.request_id, work.epoch, work.node) for work in starter.started] == [(0, 1, "c1-n1"), (2, 1, "c1-n2")]
+    assert [(work.request_id, work.epoch, work.node) for work in starter.started] == [
+        (0, 1, NodeKey("c1", "c1-n1")),
+        (2, 1, NodeKey("c1", "c1-n2")),
+    ]
     assert world.states(run_id) == ["running", "dispatched", "running"]
     assert {world.row(run_id, k).owner for k in (0, 2)} == {"worker-1"}
     assert world.publisher.sent_on == [(run_id, {"c2": ((1,), (1,))})]

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
+from tango.domain.identity import NodeKey
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
 from tango.errors import InstanceFailed, StoreError, StoreUnavailable
@@ -19,7 +20,7 @@ from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
 from tests.fakes.instance_calls import ScriptedCalls
 from tests.fakes.publisher import RecordingPublisher
-from tests.fakes.store_world import CHAT, FLEET, LIVE_S, OVER_S, WEB, instance_of, node_states
+from tests.fakes.store_world import CHAT, FLEET, LIVE_S, OVER_S, TWINS, WEB, instance_of, node_states
 
 RUN_ZERO_S = 1_600_000_000.0
 SETTINGS = LcSettings(max_in_flight=8, settle_every_s=0.001, timeout_targets=10.0, timeout_min_s=1.0)
@@ -130,6 +131,22 @@ def test_a_call_goes_to_the_planned_node_with_its_services_payload(world: Contro
     [call] = calls.calls
     assert (call.instance.pod, call.work.request_id) == ("lc-web-c1-n1-0", 0)
     assert call.payload_kib == WEB.payload_kib
+
+
+@pytest.mark.parametrize(("node", "cluster", "address"), [(0, "c1", "10.0.0.1"), (2, "c2", "10.0.1.1")])
+def test_of_two_nodes_of_one_name_the_planned_clusters_serves(
+    make: Make, calls: ScriptedCalls, node: int, cluster: str, address: str
+) -> None:
+    """Clusters made from one template have nodes and pods of the same names: the call goes to the address in the planned one."""
+    world = control_world(TWINS)
+    run_id = world.created(*[WEB] * 4)
+    world.dispatch(run_id, range(4), node=node)
+
+    make(requests=world.requests, fleet=world.fleet).execute(run_id, cluster, range(4), [1] * 4, owner="worker-1")
+
+    until(lambda: len(calls.calls) == 4)
+    assert {call.work.node for call in calls.calls} == {NodeKey(cluster, "n1")}
+    assert {(call.instance.pod, call.instance.pod_ip) for call in calls.calls} == {("lc-web-n1-0", address)}
 
 
 @pytest.mark.parametrize(("least_s", "timeout_s"), [(1.0, 5.0), (7.0, 7.0)])
@@ -516,7 +533,7 @@ def test_a_served_request_waits_for_its_runs_zero_and_is_not_served_again(world:
 
 
 def _pod(directory: InstanceDirectory, node: str) -> str | None:
-    found = directory.pick("web", node)
+    found = directory.pick("web", NodeKey("c1", node))
     return found.pod if found else None
 
 

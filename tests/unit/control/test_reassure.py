@@ -13,7 +13,7 @@ from tango.ports import FleetStore
 from tango.settings import SharingSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
-from tests.fakes.store_world import BATCH, CHAT, FLEET, WEB, ZERO_S, instance_of, node_states, success
+from tests.fakes.store_world import BATCH, CHAT, FLEET, TWINS, WEB, ZERO_S, instance_of, node_states, success
 
 SETTINGS = SharingSettings(window_s=5.0, min_samples=5, hold_s=3.0, shrink_hold_s=10.0)
 C1_N1, C1_N2, C2_N1 = 0, 1, 2
@@ -216,6 +216,51 @@ def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
     assert [list(call.args[0]) for call in fleet.calls_of("evictable_be")] == [[("c1", "c1-n2")]]
     assert world.gateway.evicted == []
     assert world.states(run_id) == ["placed"] * 8
+
+
+# ---- nodes of one name -------------------------------------------------------------------------------------------------
+
+
+def twins() -> ControlWorld:
+    """Both clusters have an n1; that of c2, of 2 cores, has an instance of WEB alone, and so room to grow."""
+    world = control_world(TWINS)
+    world.fleet.observe("c2", node_states(TWINS.clusters[1]), [instance_of(WEB, "n1")], sample=False)
+    return world
+
+
+def test_of_two_nodes_of_one_name_the_slow_one_grows() -> None:
+    """Late answers of c2's n1 say nothing of c1's n1: only c2's instance grows, and only c2's BE gives way."""
+    world = twins()
+    served(world, 5, latency_ms=150.0, node=C2_N1)
+    served(world, 5, latency_ms=50.0, node=C1_N1)
+    on_c1, on_c2 = placed(world, 8, node=C1_N1), placed(world, 4, node=C2_N1)
+
+    report = reassurance(world).round(now_s=ZERO_S)
+
+    assert report == {"resizes": 1, "evictions": 1}
+    [resize] = world.gateway.resized
+    assert (resize.cluster, resize.node, resize.pod, resize.reason) == ("c2", "n1", "lc-web-n1-0", "grow")
+    assert resize.slack == pytest.approx(-0.5)
+    assert {(e.cluster, e.node, e.run_id) for e in world.gateway.evicted} == {("c2", "n1", on_c2)}
+    assert world.states(on_c1) == ["placed"] * 8
+    assert [(e.kind, e.cluster, e.node) for e in world.state.scalings] == [("evict", "c2", "n1"), ("resize", "c2", "n1")]
+
+
+@pytest.mark.parametrize("outcome", ["done", "infeasible"])
+def test_what_became_of_one_pod_is_not_held_against_its_namesake(outcome: str) -> None:
+    """The hold after a resize, and what a node refused for good, are of one pod; the other cluster's pod of that name goes on."""
+    world = twins()
+    world.gateway.outcomes["c2/lc-web-n1-0"] = outcome
+    rounds = reassurance(world)
+    served(world, 5, latency_ms=110.0, node=C2_N1)
+    rounds.round(now_s=ZERO_S)
+    world.clock.turn(SETTINGS.window_s + 1.0)
+    served(world, 5, latency_ms=110.0, node=C1_N1)
+
+    report = rounds.round(now_s=ZERO_S + 1.0)
+
+    assert report["resizes"] == 1
+    assert [(r.cluster, r.pod) for r in world.gateway.resized] == [("c2", "lc-web-n1-0"), ("c1", "lc-web-n1-0")]
 
 
 # ---- burst -------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.errors import ConfigError
-from tango.fleets import load_fleet, parse_fleet
+from tango.fleets import dump_fleet, load_fleet, parse_fleet
 
 TEXT = """\
 apiVersion: tango/v1
@@ -49,9 +49,9 @@ spec:
             "f.yaml:9: spec.clusters[1].name is 'c1', the name in line 6, expected a cluster name of its own",
         ),
         (
-            "name: c2-n1",
-            "name: c1-n1",
-            "f.yaml:11: spec.clusters[1].nodes[0].name is 'c1-n1', the name in line 8, expected a node name of its own",
+            "    - name: c2\n      nodes:\n        - {name: c2-n1",
+            "        - {name: c1-n1",
+            "f.yaml:9: spec.clusters[0].nodes[1].name is 'c1-n1', the name in line 8, expected a node name of its own",
         ),
         (
             "name: batch",
@@ -136,5 +136,13 @@ def test_a_fleet_built_in_code_refuses_a_name_used_twice() -> None:
     """Every name used twice is listed once, in order."""
     nodes = tuple(Node(name=name, cpu_millicores=1000, memory_mib=1024) for name in ("n2", "n1", "n2", "n1", "n1", "n3"))
 
-    with pytest.raises(ConfigError, match=r"fleet 'f': node name used twice: n1, n2$"):
+    with pytest.raises(ConfigError, match=r"fleet 'f': cluster 'a': node name used twice: n1, n2$"):
         Fleet(name="f", clusters=(Cluster(name="a", nodes=nodes),), services=())
+
+
+def test_clusters_may_have_nodes_of_the_same_names() -> None:
+    """Kubernetes knows a node by its name within its cluster, and clusters made from one template have the same ones."""
+    fleet = parse_fleet(TEXT.replace("c1-n1", "n1").replace("c2-n1", "n1"), "f.yaml")
+
+    assert list(map(str, fleet.node_keys)) == ["c1/n1", "c2/n1"]
+    assert parse_fleet(dump_fleet(fleet), "again").clusters == fleet.clusters

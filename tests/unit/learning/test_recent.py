@@ -53,6 +53,9 @@ def test_it_forgets_where_time_goes_back_or_nodes_change() -> None:
     recent.added(_at(1.0, 9.0))
     renamed = replace(_at(2.0, 0.0), nodes=tuple(f"other-{k}" for k in range(len(_at(0.0, 0.0).nodes))))
     assert not recent.added(renamed).lc_cpu_recent.any()  # type: ignore[union-attr]
+    recent.added(_at(3.0, 9.0))
+    moved = replace(_at(4.0, 0.0), node_cluster=np.zeros_like(renamed.node_cluster))
+    assert not recent.added(moved).lc_cpu_recent.any()  # type: ignore[union-attr]
 
 
 def test_what_is_not_a_number_for_an_instant_is_forgotten() -> None:

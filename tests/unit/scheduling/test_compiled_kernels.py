@@ -37,7 +37,7 @@ def counted():
     }
 before = counted()
 from tests.unit.scheduling.test_lc_dispatch import arrivals_of, snapshot_of
-from tests.unit.scheduling.test_sharing import SERVICES, SETTINGS, NOW_S, eviction, instance, room, tail
+from tests.unit.scheduling.test_sharing import N1, SERVICES, SETTINGS, NOW_S, eviction, instance, capacity, tail
 from tango.domain.smallest import smallest_pending
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.lc_policies import BUILT_IN
@@ -49,7 +49,7 @@ for plan in BUILT_IN:
 for place in (place_load_greedy, place_scoring, place_kube):
     place(smallest_pending(), snapshot, BeSettings())
 plan_sharing(
-    SERVICES, [("c1", instance())], tail(90.0), {"n1": room(4000, be=3650, evictable=[(eviction(1), 300)])}, {}, NOW_S, SETTINGS
+    SERVICES, [("c1", instance())], tail(90.0), {N1: capacity(4000, be=3650, evictable=[(eviction(1), 300)])}, {}, NOW_S, SETTINGS
 )
 after = counted()
 print(len(before), *(key for key in after if after[key] != before.get(key, 0)))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.plans import Eviction, Resize, SharingPlan
 from tango.domain.services import Service, ServiceClass
@@ -19,6 +20,8 @@ SETTINGS = SharingSettings(
     min_samples=5, grow_below=0.2, shrink_above=0.7, grow_factor=1.5, shrink_factor=0.8, hold_s=3.0, shrink_hold_s=10.0
 )
 NOW_S = 1000.0
+N1 = NodeKey("c1", "n1")
+WEB_POD = PodKey("c1", "lc-web-n1-0")
 WEB = Service(
     name="web",
     service_class=ServiceClass.LC,
@@ -57,7 +60,6 @@ def instance(
 def capacity(cpu: int = 8000, *, be: int = 0, evictable: Sequence[tuple[Eviction, int]] = ()) -> NodeCapacity:
     """A node of 8 cores with some requested by BE."""
     return NodeCapacity(
-        cluster="c1",
         cpu_allocatable_millicores=cpu,
         be_cpu_request_millicores=be,
         be_evictable=tuple(evictable),
@@ -71,22 +73,20 @@ def eviction(request_id: int) -> Eviction:
     )
 
 
-def tail(latency_ms: float, *, samples: int = 5, service: str = "web", node: str = "n1") -> dict[tuple[str, str], Tail]:
-    """What was measured; the target is 100 ms."""
-    return {(service, node): Tail(latency_ms=latency_ms, samples=samples)}
+def tail(latency_ms: float, *, samples: int = 5, service: str = "web", node: str = "n1") -> dict[tuple[str, NodeKey], Tail]:
+    """What was measured at c1; the target is 100 ms."""
+    return {(service, NodeKey("c1", node)): Tail(latency_ms=latency_ms, samples=samples)}
 
 
 def plan(
     *instances: InstanceState,
-    tails: Mapping[tuple[str, str], Tail],
+    tails: Mapping[tuple[str, NodeKey], Tail],
     node: NodeCapacity | None = None,
-    changed_s: Mapping[str, float] | None = None,
+    changed_s: Mapping[PodKey, float] | None = None,
     settings: SharingSettings = SETTINGS,
 ) -> SharingPlan:
     """One round on node n1."""
-    return plan_sharing(
-        SERVICES, [("c1", i) for i in instances], tails, {"n1": node or capacity()}, changed_s or {}, NOW_S, settings
-    )
+    return plan_sharing(SERVICES, [("c1", i) for i in instances], tails, {N1: node or capacity()}, changed_s or {}, NOW_S, settings)
 
 
 def limits(found: SharingPlan) -> list[tuple[str, int]]:
@@ -132,8 +132,8 @@ def test_between_the_thresholds_nothing_changes(latency_ms: float) -> None:
 
 def test_growth_waits_for_its_hold() -> None:
     """A resize takes a while to show in the tail: for `hold_s` nothing is added."""
-    held = plan(instance(), tails=tail(200.0), changed_s={"lc-web-n1-0": NOW_S - 2.9})
-    over = plan(instance(), tails=tail(200.0), changed_s={"lc-web-n1-0": NOW_S - 3.0})
+    held = plan(instance(), tails=tail(200.0), changed_s={WEB_POD: NOW_S - 2.9})
+    over = plan(instance(), tails=tail(200.0), changed_s={WEB_POD: NOW_S - 3.0})
 
     assert (limits(held), limits(over)) == ([], [("lc-web-n1-0", 3000)])
 
@@ -152,7 +152,7 @@ def test_each_instance_is_judged_by_its_own_service_and_node() -> None:
         SERVICES,
         [("c1", here), ("c2", there), ("c1", web)],
         tail(200.0, service="chat"),
-        {"n1": capacity(), "n2": capacity()},
+        {N1: capacity(), NodeKey("c2", "n2"): capacity()},
         {},
         NOW_S,
         SETTINGS,
@@ -198,8 +198,8 @@ def test_shrinking_is_told_from_growing() -> None:
 
 def test_shrinking_waits_longer_than_growing() -> None:
     """Who shrinks too early grows again: ten seconds instead of three."""
-    held = plan(instance(limit=2000), tails=tail(10.0), changed_s={"lc-web-n1-0": NOW_S - 9.9})
-    over = plan(instance(limit=2000), tails=tail(10.0), changed_s={"lc-web-n1-0": NOW_S - 10.0})
+    held = plan(instance(limit=2000), tails=tail(10.0), changed_s={WEB_POD: NOW_S - 9.9})
+    over = plan(instance(limit=2000), tails=tail(10.0), changed_s={WEB_POD: NOW_S - 10.0})
 
     assert (limits(held), limits(over)) == ([], [("lc-web-n1-0", 1600)])
 
@@ -207,7 +207,7 @@ def test_shrinking_waits_longer_than_growing() -> None:
 def test_an_instance_without_requests_goes_back_to_its_declared_size() -> None:
     """Nothing is measured any more: what it grew by is given back, after the same long hold."""
     idle = plan(instance(limit=2000), tails={})
-    held = plan(instance(limit=2000), tails={}, changed_s={"lc-web-n1-0": NOW_S - 9.9})
+    held = plan(instance(limit=2000), tails={}, changed_s={WEB_POD: NOW_S - 9.9})
     declared = plan(instance(limit=1000), tails={})
 
     assert (limits(idle), limits(held), limits(declared)) == ([("lc-web-n1-0", 1600)], [], [])
@@ -347,9 +347,9 @@ def test_a_round_never_overcommits_a_node_by_limits_or_requests(sizes: list[int]
     """Whatever is measured, resized limits together stay within the node unless they were beyond it, and so do requests."""
     found = [replace(instance(limit=limit, request=limit // 2), service=f"s{k}", pod=f"p{k}") for k, limit in enumerate(sizes)]
     services = {f"s{k}": replace(WEB, name=f"s{k}") for k in range(4)}
-    tails = {(f"s{k}", "n1"): Tail(latency_ms=ms, samples=9) for k, ms in enumerate(late)}
+    tails = {(f"s{k}", N1): Tail(latency_ms=ms, samples=9) for k, ms in enumerate(late)}
 
-    result = plan_sharing(services, [("c1", i) for i in found], tails, {"n1": capacity(cpu, be=be)}, {}, NOW_S, SETTINGS)
+    result = plan_sharing(services, [("c1", i) for i in found], tails, {N1: capacity(cpu, be=be)}, {}, NOW_S, SETTINGS)
 
     limit = {i.pod: i.cpu_limit_millicores for i in found} | dict(limits(result))
     request = {i.pod: i.cpu_request_millicores for i in found} | {r.pod: r.cpu_request_after_millicores for r in result.resizes}
@@ -382,9 +382,9 @@ def test_what_was_freed_for_one_instance_serves_the_next_one_too() -> None:
 
 def burst(
     *instances: InstanceState,
-    tails: Mapping[tuple[str, str], Tail],
+    tails: Mapping[tuple[str, NodeKey], Tail],
     node: NodeCapacity | None = None,
-    changed_s: Mapping[str, float] | None = None,
+    changed_s: Mapping[PodKey, float] | None = None,
     settings: SharingSettings = SETTINGS,
     refused: Sequence[Refused] = (),
 ) -> SharingPlan:
@@ -393,7 +393,7 @@ def burst(
         SERVICES,
         [("c1", i) for i in instances],
         tails,
-        {"n1": node or capacity()},
+        {N1: node or capacity()},
         changed_s or {},
         NOW_S,
         settings,
@@ -409,7 +409,7 @@ def sizes(found: SharingPlan) -> list[tuple[int, int, str]]:
 
 def no(limit: int, request: int = 500, *, before: int = 1000) -> Refused:
     """A refused resize of the instance of WEB."""
-    return Refused(pod="lc-web-n1-0", limit_millicores=limit, request_millicores=request, larger_limit=limit > before)
+    return Refused(pod=WEB_POD, limit_millicores=limit, request_millicores=request, larger_limit=limit > before)
 
 
 def test_every_instance_gets_the_node_as_its_limit_at_once() -> None:
@@ -445,7 +445,7 @@ def test_the_request_follows_slack_as_under_hrm(latency_ms: float, size: int, si
     """An instance whose limit is the node asks for what one of the size that its request stands for would ask for, and as many go."""
     request = size // 2
     node = capacity(8000, be=be, evictable=[(eviction(k), gives) for k, gives in enumerate(pods)])
-    changed_s = {"lc-web-n1-0": NOW_S - since_s}
+    changed_s = {WEB_POD: NOW_S - since_s}
 
     by_size = plan(instance(limit=2 * request, request=request), tails=tail(latency_ms), node=node, changed_s=changed_s)
     found = burst(instance(limit=8000, request=request), tails=tail(latency_ms), node=node, changed_s=changed_s)
@@ -511,8 +511,8 @@ def test_nobody_gives_way_to_a_request_that_was_refused() -> None:
 
 def test_a_larger_limit_waits_for_its_hold() -> None:
     """The agent sees a resize a moment after it was made, and a kubelet that defers gets its rest."""
-    held = burst(instance(), tails={}, changed_s={"lc-web-n1-0": NOW_S - 2.9})
-    over = burst(instance(), tails={}, changed_s={"lc-web-n1-0": NOW_S - 3.0})
+    held = burst(instance(), tails={}, changed_s={WEB_POD: NOW_S - 2.9})
+    over = burst(instance(), tails={}, changed_s={WEB_POD: NOW_S - 3.0})
 
     assert (sizes(held), sizes(over)) == ([], [(8000, 500, "grow")])
 
@@ -525,7 +525,7 @@ def test_an_instance_that_is_not_ready_gets_no_limit() -> None:
 
 def test_static_sharing_leaves_limits_and_requests_alone() -> None:
     """However late."""
-    found = plan_sharing(SERVICES, [("c1", instance())], tail(900.0), {"n1": capacity()}, {}, NOW_S, SETTINGS, rule="static")
+    found = plan_sharing(SERVICES, [("c1", instance())], tail(900.0), {N1: capacity()}, {}, NOW_S, SETTINGS, rule="static")
 
     assert found == SharingPlan()
 
@@ -562,10 +562,10 @@ def test_a_round_of_burst_never_overcommits_a_node_by_requests(
         for k, request in enumerate(requests)
     ]
     services = {f"s{k}": replace(WEB, name=f"s{k}") for k in range(4)}
-    tails = {(f"s{k}", "n1"): Tail(latency_ms=ms, samples=9) for k, ms in enumerate(late)}
+    tails = {(f"s{k}", N1): Tail(latency_ms=ms, samples=9) for k, ms in enumerate(late)}
 
     result = plan_sharing(
-        services, [("c1", i) for i in found], tails, {"n1": capacity(cpu, be=be)}, {}, NOW_S, SETTINGS, rule="burst"
+        services, [("c1", i) for i in found], tails, {N1: capacity(cpu, be=be)}, {}, NOW_S, SETTINGS, rule="burst"
     )
 
     request = {i.pod: i.cpu_request_millicores for i in found} | {r.pod: r.cpu_request_after_millicores for r in result.resizes}

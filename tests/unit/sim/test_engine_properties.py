@@ -212,3 +212,17 @@ def test_the_digest_does_not_depend_on_how_arrays_grow(seed: int) -> None:
     tight.go(None)
 
     assert tight.result().digest == run_of(world).digest
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=SEEDS)
+def test_a_run_does_not_depend_on_what_nodes_are_called(seed: int) -> None:
+    """Clusters whose nodes have the same names give the run that clusters with names of their own give."""
+    world = draw_sim_world(seed)
+    alike = tuple(
+        replace(c, nodes=tuple(replace(node, name=f"n{k}") for k, node in enumerate(c.nodes))) for c in world.fleet.clusters
+    )
+
+    twin = run_of(replace(world, fleet=replace(world.fleet, clusters=alike)))
+
+    assert twin.digest == run_of(world).digest

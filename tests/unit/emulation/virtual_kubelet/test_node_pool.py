@@ -74,7 +74,7 @@ class World:
         self.reports: list[str] = []
         self.pool = NodePool(
             FLEET,
-            NODES,
+            FLEET.clusters[0],
             engine=engine,
             network=ClusterNetwork(FLEET, "here"),
             addresses=self.addresses,

@@ -91,10 +91,12 @@ def test_threads_follow_the_cpu_limit(tmp_path: Path, text: str, cores: int) -> 
 
 
 def test_settings_come_from_the_environment() -> None:
-    """An instance holds as much memory as its concurrent requests."""
-    options = service_options({"TANGO_PORT": "9000", "TANGO_INSTANCE": "p", "TANGO_CONCURRENCY": "8", "TANGO_MEMORY_MIB": "32"})
+    """An instance holds as much memory as its concurrent requests; it answers to its cluster and pod, or, if it knows only one, to all."""
+    pod = {"TANGO_CLUSTER": "c1", "TANGO_INSTANCE": "p"}
+    options = service_options({**pod, "TANGO_PORT": "9000", "TANGO_CONCURRENCY": "8", "TANGO_MEMORY_MIB": "32"})
 
-    assert (options.port, options.instance, options.concurrency, options.memory_mib) == (9000, "p", 8, 256.0)
+    assert (options.port, options.instance, options.concurrency, options.memory_mib) == (9000, "c1/p", 8, 256.0)
+    assert [service_options({name: value}).instance for name, value in pod.items()] == ["", ""]
     assert service_options({}).memory_mib == math.inf
     assert batch_options({"TANGO_CPU_WORK_S": "1.5"}).cpu_work_s == 1.5
 

@@ -1,0 +1,121 @@
+"""What is recorded under a run comes back by cluster and node, also where clusters have nodes of the same names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tango.control.finish_run import figures_now
+from tango.domain.identity import NodeKey
+from tango.domain.requests import Reason
+from tango.domain.runs import ScalingRecord
+from tango.report.page import render_report
+from tango.store.database import Database
+from tango.store.run_records import PostgresRunRecords
+from tests.fakes.store_world import (
+    BATCH,
+    CHAT,
+    TWINS,
+    WEB,
+    StoreWorld,
+    instance_of,
+    node_states,
+    postgres_world,
+    requeue,
+    success,
+)
+
+C1_N1, C2_N1 = 0, 2
+"""Rows of the snapshot: both clusters have an n1."""
+
+
+@pytest.fixture
+def world(database_url: str) -> StoreWorld:
+    """Two clusters made from one template."""
+    return postgres_world(database_url, TWINS)
+
+
+@pytest.fixture
+def records(database_url: str) -> PostgresRunRecords:
+    """Of the same database."""
+    return PostgresRunRecords(Database(database_url))
+
+
+def recorded(world: StoreWorld) -> int:
+    """A run whose first LC request c1's n1 answered and whose others c2's n1: one of them, and a BE pod there, came to nothing.
+
+    c1's n1 was seen at 1000 millicores, c2's at 250; c2's instance grew.
+    """
+    run_id = world.create(WEB, WEB, CHAT, BATCH, gap_s=0.0)
+    world.release(run_id)
+    world.dispatch(run_id, [0], node=C1_N1)
+    world.dispatch(run_id, [1, 2], node=C2_N1)
+    world.admit(run_id, [3])
+    world.place(world.requests.pending_be(limit=1), world.fence(), node=C2_N1)
+    world.requests.settle(
+        [success(run_id, 0, 1), success(run_id, 1, 1), requeue(run_id, 2, 1), requeue(run_id, 3, 1, reason=Reason.EVICTED)]
+    )
+    for cluster, used in zip(TWINS.clusters, (1000.0, 250.0), strict=True):
+        seen = [dataclasses.replace(node, cpu_used_millicores=used, memory_used_mib=64.0) for node in node_states(cluster)]
+        world.fleet.observe(cluster.name, seen, [instance_of(WEB, "n1")], sample=True)
+    world.events.scaling(
+        [
+            ScalingRecord(
+                kind="resize",
+                cluster="c2",
+                node="n1",
+                service="web",
+                pod="lc-web-n1-0",
+                before_millicores=500,
+                after_millicores=700,
+                slack=0.05,
+                reason="grow",
+                actuation_ms=12.0,
+            )
+        ]
+    )
+    return run_id
+
+
+def test_every_column_of_a_run_tells_nodes_of_one_name_apart(world: StoreWorld, records: PostgresRunRecords) -> None:
+    """Requests, lost attempts, samples and scaling events each name the node in its own cluster."""
+    run_id = recorded(world)
+
+    outcomes = records.outcomes(run_id)
+    losses, samples, scaling = records.losses(run_id), records.node_samples(run_id), records.scaling_events(run_id)
+
+    keys = outcomes.node_keys
+    assert keys == (NodeKey("c1", "n1"), NodeKey("c1", "n2"), NodeKey("c2", "n1"))
+    assert [keys[n] for n in outcomes.node[:2]] == [NodeKey("c1", "n1"), NodeKey("c2", "n1")]
+    assert [keys[n] for n in losses.node] == [NodeKey("c2", "n1")] * 2
+    assert [keys[n] for n in scaling.node] == [NodeKey("c2", "n1")]
+    used = {keys[n]: float(millicores) for n, millicores in zip(samples.node, samples.cpu_used_millicores, strict=True)}
+    assert used == {NodeKey("c1", "n1"): 1000.0, NodeKey("c1", "n2"): 1000.0, NodeKey("c2", "n1"): 250.0}
+
+
+def test_people_see_cluster_and_node(world: StoreWorld, records: PostgresRunRecords, database_url: str) -> None:
+    """In the list of requests, in the views and on the page."""
+    run_id = recorded(world)
+    database = Database(database_url)
+
+    listed = records.requests(run_id, state="succeeded", limit=10)
+    lost = database.rows(
+        "SELECT cluster, node, reason, attempts FROM eviction_reasons WHERE run_id = %s ORDER BY reason", (run_id,)
+    )
+    slow = database.rows("SELECT DISTINCT target_cluster, node FROM slowest_requests WHERE run_id = %s ORDER BY 1", (run_id,))
+    used = database.rows("SELECT cluster, node FROM node_utilization WHERE run_id = %s ORDER BY 1, 2", (run_id,))
+    page = render_report(
+        records.outcomes(run_id),
+        records.losses(run_id),
+        records.node_samples(run_id),
+        records.decisions(run_id),
+        records.scaling_events(run_id),
+        figures_now(run_id, records=records),
+    )
+
+    assert [(row["target_cluster"], row["node"]) for row in listed] == [("c1", "n1"), ("c2", "n1")]
+    assert lost == [("c2", "n1", "evicted", 1), ("c2", "n1", "timed-out", 1)]
+    assert slow == [("c1", "n1"), ("c2", "n1")]
+    assert used == [("c1", "n1"), ("c1", "n2"), ("c2", "n1")]
+    assert all(f">{name}<" in page for name in ("c1/n1", "c1/n2", "c2/n1"))
