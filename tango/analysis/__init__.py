@@ -1,6 +1,6 @@
-"""What a run was worth: figures, time series, paired comparison and verdicts, live and simulated alike.
+"""Statistics of runs: figures, time series, paired comparisons and verdicts, for live and simulated runs alike.
 
-`metrics` is the one function behind all figures of a run, `series` what plots need of it. `comparison` pairs the systems of a sweep by
-seed, `intervals` gives the confidence intervals of their differences, `compared_metrics` says which metrics are compared and in which
-direction they improve, and `verdicts` judges one system against the others. Columns in, values out: nothing here reads a store.
+`metrics` computes all figures of a run, `series` the data of its plots. `comparison` pairs the systems of a sweep by seed; `intervals`
+has the confidence intervals and tests of their differences; `compared_metrics` lists the metrics that are compared and which direction is
+better; `verdicts` judges one system against the others. All functions take columns and return values; none reads a store.
 """

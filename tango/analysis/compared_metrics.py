@@ -1,6 +1,6 @@
-"""The figures that a comparison takes from its cells: which way is better, and how values and differences are written.
+"""The metrics that a comparison takes from its cells: which direction is better, and how values and differences are printed.
 
-Definitions stand in `docs/metrics.md`; distances are bound minus reached.
+Definitions are in `docs/metrics.md`. A distance is the bound minus the value reached.
 """
 
 from __future__ import annotations
@@ -13,28 +13,29 @@ NOTHING = "–"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """One figure that is compared."""
+    """One metric that is compared."""
 
     key: str
+    """Key of the figure in a cell's figures, details or services."""
     title: str
     unit: str
-    """`share`, `ms` or `index`, which are shown in their own ways, else the unit's name, perhaps empty."""
+    """`share`, `ms` and `index` have formats of their own; any other text is printed as the unit."""
     better: int
-    """1: more is better, -1: less is, 0: neither."""
+    """1: higher is better; -1: lower is better; 0: neither."""
     service: str = ""
-    """A figure of this service; of the whole run where empty."""
+    """The service whose figure it is; empty: that of the whole run."""
     distance: bool = False
-    """Bound minus reached, not the figure itself."""
+    """Whether it is the distance to the bound and not the figure itself."""
 
     @property
     def name(self) -> str:
-        """Unique among the metrics of a comparison, and what JSON calls it."""
+        """The metric's name in JSON, unique among the metrics of a comparison."""
         if self.distance:
             return f"{self.key}_to_bound"
         return f"{self.key}:{self.service}" if self.service else self.key
 
     def show(self, value: float | None) -> str:
-        """A value with its unit: `97.31 %`, `85.0 ms`, `12.3`."""
+        """A value as text with its unit: `97.31 %`, `85.0 ms`, `12.3`; a dash for None."""
         if value is None:
             return NOTHING
         if self.unit == "share":
@@ -44,7 +45,7 @@ class Metric:
         return f"{value:.4f}" if self.unit == "index" else _digits(value)
 
     def show_difference(self, mean: float | None, half: float | None) -> str:
-        """A difference with half its interval: `+1.20 ± 0.31 pp`; pp are percentage points."""
+        """A mean difference and half of its interval as text: `+1.20 ± 0.31 pp` (percentage points)."""
         if mean is None:
             return NOTHING
         if mean == 0.0 and not half:
@@ -56,7 +57,7 @@ class Metric:
         return text + (unit if half is None else f" ± {half * scale:,.{places}f}{unit}")
 
     def axis(self, size: float) -> tuple[float, str]:
-        """By what a difference is multiplied to be shown, and in which unit it then is, for differences up to this size."""
+        """(factor, unit) with which differences of up to `size` are printed."""
         if self.unit == "share":
             return 100.0, "pp"
         if self.unit == "ms":

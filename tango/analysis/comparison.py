@@ -1,12 +1,12 @@
-"""A comparison: cells of several systems over seeds, paired by seed, with what each difference is worth.
+"""Comparisons: cells of several systems over seeds, paired by seed, with the confidence interval of each difference.
 
     simulated columns, figures ─► cell_result ─► CellResult (JSON) ─┐
                                   (any process, any machine)        ├─► compare ─► Comparison ─► page, table, JSON
                                                     baseline's name ┘
 
-All systems of a scenario serve the same requests for the same seed, so a difference is taken seed by seed, which removes what the
-seeds do to all systems alike. The interval is Student's t over those differences: it tells how far chance in the arrivals reaches,
-not what another fleet or another workload would show.
+All systems of a scenario serve the same requests for the same seed. Differences are therefore taken seed by seed (a paired design),
+which removes the variation that a seed causes in all systems alike. The interval is Student's t over these differences. It covers chance
+in the arrivals; it does not say what another fleet or another workload would show.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from tango.errors import UsageError
 
 _BE = "be_cpu_seconds_per_s"
 BOUNDED = ("lc_qos_rate", _BE)
-"""Figures that have a bound."""
+"""Figures for which `tango.bound` computes a bound."""
 
 
 class FinishedRun(Protocol):
-    """What a simulation gives, as far as a comparison asks; `tango.sim.outcomes.SimulatedRun` is one."""
+    """The part of a simulation's result that a comparison needs; `tango.sim.outcomes.SimulatedRun` implements it."""
 
     @property
     def outcomes(self) -> RunOutcomes:
-        """The requests."""
+        """The requests and how they ended."""
 
     @property
     def losses(self) -> AttemptLosses:
-        """Attempts that came to nothing."""
+        """Attempts that ended without a counted result."""
 
     @property
     def samples(self) -> NodeSamples:
-        """Nodes over time."""
+        """Samples of the nodes over time."""
 
     @property
     def scaling(self) -> ScalingEvents:
@@ -50,11 +50,11 @@ class FinishedRun(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what happened."""
+        """SHA-256 over the outcome columns and the scaling events."""
 
     @property
     def events(self) -> int:
-        """Whatever moved a node."""
+        """Number of events that changed a node's state."""
 
     @property
     def took_s(self) -> float:
@@ -62,27 +62,27 @@ class FinishedRun(Protocol):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Remarks for whoever reads the figures."""
+        """Remarks that a reader of the figures must know, such as a fallback that decided."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellLabel:
-    """Which cell of a comparison it is."""
+    """The identity of a cell in a comparison."""
 
     scenario: str
-    """Workload and variations, as tables show them; equal for all that is compared."""
+    """Workload and variation, as tables print them; cells are compared within a scenario."""
     system: str
     lc: str
     be: str
     sharing: str
     seed: int
     key: str = ""
-    """Of the cell in a store of finished cells."""
+    """The cell's key in the folder of kept results."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellResult:
-    """One system on one scenario with one seed: plain numbers, texts and lists, so that it is JSON and back unchanged."""
+    """The result of one system on one scenario with one seed: numbers, texts and lists, which JSON keeps unchanged."""
 
     scenario: str
     system: str
@@ -94,27 +94,28 @@ class CellResult:
     fleet: str
     fleet_hash: str
     figures: Mapping[str, Figure]
-    """The keys of `RunMetrics`, and `digest simulated_requests events wall_s`; `wall_s` is what the simulation took."""
+    """The figures of `RunMetrics`, and `digest simulated_requests events wall_s`; `wall_s` is the simulation's own duration."""
     details: Mapping[str, Figure]
+    """The details of `RunMetrics`, and `simulated_s`."""
     services: Sequence[Mapping[str, Figure]]
-    """`ServiceFigures` of each service."""
+    """The `ServiceFigures` of each service."""
     bound: Mapping[str, float | None]
-    """What no schedule could beat, for the figures of `BOUNDED`."""
+    """The bound of each figure of `BOUNDED`, None if it was not computed."""
     distance: Mapping[str, float | None]
-    """Bound minus reached."""
+    """The bound minus the value reached, by figure."""
     series: Mapping[str, Sequence[float | None]]
-    """Of `tango.analysis.series.run_series`."""
+    """From `tango.analysis.series.run_series`."""
     distributions: Mapping[str, Any]
-    """Of `tango.analysis.series.run_distributions`."""
+    """From `tango.analysis.series.run_distributions`."""
     notes: Sequence[str] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """The cell as JSON holds it."""
+        """The result as a JSON object."""
         return {name: _plain(getattr(self, name)) for name in self.__slots__}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> CellResult:
-        """The cell that `as_dict` gave; keys of a later version are left alone. Raises: UsageError for missing keys."""
+        """The result from a JSON object of `as_dict`; unknown keys are ignored. Raises: UsageError for missing keys."""
         missing = [f.name for f in dataclasses.fields(cls) if f.name not in values and f.default is dataclasses.MISSING]
         if missing:
             raise UsageError(f"a cell's result lacks {', '.join(missing)}: it was written by another version, simulate it again")
@@ -124,7 +125,7 @@ class CellResult:
 def cell_result(
     run: FinishedRun, metrics: RunMetrics, label: CellLabel, *, bound: Mapping[str, float | None] | None = None
 ) -> CellResult:
-    """The result of one simulated run; `bound` has the keys of `BOUNDED`, None where it was not asked for."""
+    """The result of one simulated run; `bound` has the keys of `BOUNDED`, None if it was not computed."""
     outcomes = run.outcomes
     reach = {name: finite((bound or {}).get(name)) for name in BOUNDED}
     own: dict[str, Figure] = {
@@ -152,13 +153,13 @@ def cell_result(
 
 
 def metrics_of(cells: Iterable[CellResult]) -> tuple[Metric, ...]:
-    """`METRICS`, and those of `PER_SERVICE` for each LC service of the cells."""
+    """The metrics to compare: `METRICS`, and those of `PER_SERVICE` for each LC service of the cells."""
     names = dict.fromkeys(str(row["service"]) for cell in cells for row in cell.services if row.get("service_class") == "lc")
     return (*METRICS, *(dataclasses.replace(metric, service=name) for name in names for metric in PER_SERVICE))
 
 
 def value_of(cell: CellResult, metric: Metric) -> float | None:
-    """The cell's figure; None where it has none, or one that is no finite number."""
+    """The value of a metric in a cell; None if the cell has none, or one that is not a finite number."""
     if metric.service:
         rows = [row for row in cell.services if row.get("service") == metric.service]
         return finite(rows[0].get(metric.key)) if rows else None
@@ -169,7 +170,7 @@ def value_of(cell: CellResult, metric: Metric) -> float | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One system, scenario and metric: its mean over seeds and, but for the baseline itself, the difference to the baseline."""
+    """A metric of one system in one scenario: its mean over seeds, and the paired difference to the baseline."""
 
     scenario: str
     system: str
@@ -177,25 +178,25 @@ class Difference:
     value: float | None
     """Mean over the system's seeds."""
     seeds: int
-    """Seeds with a figure."""
+    """Number of seeds with a value."""
     baseline_value: float | None
-    """Mean of the baseline over the seeds of the pairs."""
+    """The baseline's mean over the paired seeds."""
     paired: Paired
 
     @property
     def half(self) -> float | None:
-        """Half of the interval."""
+        """Half of the confidence interval's length."""
         mean, high = self.paired.mean, self.paired.high
         return None if mean is None or high is None else high - mean
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval leaves 0 out."""
+        """Whether the confidence interval excludes 0."""
         low, high = self.paired.low, self.paired.high
         return low is not None and high is not None and (low > 0.0 or high < 0.0)
 
     def as_dict(self) -> dict[str, Any]:
-        """A row of `differences`."""
+        """The row of `differences` in JSON."""
         return {
             "scenario": self.scenario,
             "system": self.system,
@@ -211,7 +212,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Cells with what they say about each other. Scenarios and systems stand in the order in which the cells name them."""
+    """Cells and their differences. Scenarios and systems are in the order in which the cells first name them."""
 
     baseline: str
     cells: tuple[CellResult, ...]
@@ -219,12 +220,12 @@ class Comparison:
     scenarios: tuple[str, ...]
     systems: tuple[str, ...]
     rows: Mapping[tuple[str, str, str], Difference]
-    """By scenario, system and name of the metric; the baseline's own as well."""
+    """By (scenario, system, name of the metric), with rows of the baseline too."""
     notes: tuple[str, ...] = ()
-    """What was left out, and what the cells remarked."""
+    """Seeds that were left out, and the remarks of cells."""
 
     def row(self, scenario: str, system: str, metric: str) -> Difference | None:
-        """By names; None where the system has no cell in the scenario."""
+        """The row of these names; None if the system has no cell in the scenario."""
         return self.rows.get((scenario, system, metric))
 
     def of(self, scenario: str, system: str | None = None) -> list[CellResult]:
@@ -232,7 +233,7 @@ class Comparison:
         return [c for c in self.cells if c.scenario == scenario and system in (None, c.system)]
 
     def as_dict(self) -> dict[str, Any]:
-        """What `tango compare -o json` prints: `cells differences bound`, and `baseline notes`."""
+        """The JSON object of `tango compare -o json`: `cells differences bound`, and `baseline notes`."""
         return {
             "cells": [_flat(cell) for cell in self.cells],
             "differences": [row.as_dict() for row in self.rows.values() if row.system != self.baseline],
@@ -242,7 +243,7 @@ class Comparison:
         }
 
     def _bound(self, scenario: str, system: str) -> dict[str, Any]:
-        """Means over the system's seeds; bounds of BE differ between systems, since each has completed other LC work."""
+        """Means over the system's seeds. The BE bound differs between systems, since each completed other LC work."""
         cells = self.of(scenario, system)
         means = {name: _mean([c.bound.get(name) for c in cells]) for name in BOUNDED}
         distances = {f"{name}_distance": _mean([c.distance.get(name) for c in cells]) for name in BOUNDED}
@@ -250,20 +251,20 @@ class Comparison:
         return {"scenario": scenario, "system": system, "seeds": len(cells), **means, **distances, **shares}
 
     def be_share_of_bound(self, scenario: str, system: str) -> float | None:
-        """BE throughput over its bound, the mean over the system's seeds; None without a bound."""
+        """BE throughput divided by its bound, averaged over the system's seeds; None without a bound."""
         return _mean([_share(c.figures.get(_BE), c.bound.get(_BE)) for c in self.of(scenario, system)])
 
 
 def _flat(cell: CellResult) -> dict[str, Any]:
-    """A cell as `tango simulate -o json` prints a run: its figures at the top, what plots need below."""
+    """A cell as `tango simulate -o json` prints a run, with the figures at the top level."""
     values = cell.as_dict()
     return {**values.pop("figures"), **values}
 
 
 def compare(cells: Iterable[CellResult], baseline: str) -> Comparison:
-    """Pair the cells by seed within each scenario; what has no partner is left out of the differences and told in `notes`.
+    """Pair the cells by seed within each scenario. Cells without a partner are left out of the differences and named in `notes`.
 
-    Raises: UsageError when a cell is there twice, or when cells of one scenario and seed did not serve the same requests.
+    Raises: UsageError if a cell is given twice, or if cells of one scenario and seed did not serve the same requests.
     """
     kept = tuple(cells)
     _check(kept)
@@ -292,7 +293,7 @@ def compare(cells: Iterable[CellResult], baseline: str) -> Comparison:
 def difference_of(
     scenario: str, system: str, metric: Metric, mine: Mapping[int, CellResult], theirs: Mapping[int, CellResult]
 ) -> Difference:
-    """The system's cells minus a baseline's, each by seed."""
+    """The difference of a metric between a system's cells and a baseline's, both given by seed."""
     values = {seed: value_of(cell, metric) for seed, cell in mine.items()}
     base = {seed: value_of(cell, metric) for seed, cell in theirs.items()}
     return Difference(
@@ -327,7 +328,7 @@ def _check(cells: Sequence[CellResult]) -> None:
 def _missing(
     by_seed: Mapping[tuple[str, str], Mapping[int, CellResult]], scenarios: Sequence[str], systems: Sequence[str], baseline: str
 ) -> list[str]:
-    """One sentence for each system that lacks seeds which the baseline has, or has more."""
+    """A sentence for each system and scenario in which the system and the baseline do not have the same seeds."""
     notes = []
     for scenario in scenarios:
         base = set(by_seed.get((scenario, baseline), {}))
@@ -351,7 +352,7 @@ def _seeds(seeds: set[int]) -> str:
 
 
 class TableColumn(NamedTuple):
-    """A column of `comparison_table`: its key in the rows, its heading, and how long it stays on a narrow terminal (10: always)."""
+    """A column of `comparison_table`: key in the rows, heading, and priority (on a narrow terminal the lowest go first, 10 never)."""
 
     key: str
     title: str
@@ -377,7 +378,7 @@ _TABLE: tuple[tuple[str, str, int, int, bool], ...] = (
 
 
 def comparison_table(comparison: Comparison) -> tuple[list[TableColumn], list[dict[str, str]]]:
-    """One row per scenario and system: mean over seeds, difference to the baseline ± half its interval, distance to the bound."""
+    """(columns, rows) of texts: for each scenario and system the mean over seeds, the difference to the baseline and that to the bound."""
     many = len(comparison.scenarios) > 1
     columns = [TableColumn("scenario", "scenario", 10, right=False)] if many else []
     columns += [TableColumn("system", "system", 10, right=False), TableColumn("seeds", "seeds", 7)]
@@ -422,7 +423,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _plain(value: Any) -> Any:
-    """As JSON holds it: lists for tuples, no NaN, no infinity."""
+    """The value built of JSON's types: tuples become lists, NaN and infinity None."""
     if isinstance(value, Mapping):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

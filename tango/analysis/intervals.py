@@ -1,4 +1,7 @@
-"""Paired differences, their intervals and tests: Student's t over seeds, without a statistics library."""
+"""Paired differences with their confidence intervals and tests: Student's t over seeds.
+
+Written out here, since SciPy would be a dependency for two functions only.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +11,41 @@ from functools import cache
 from typing import NamedTuple
 
 CONFIDENCE = 0.95
+"""Coverage of every interval."""
 
 
 def finite(value: object) -> float | None:
-    """The value as a float; None where it is none, or not finite."""
+    """The value as a float; None if it is not a number, or not finite."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     return float(value) if math.isfinite(value) else None
 
 
 class Paired(NamedTuple):
-    """The mean difference over pairs of seeds, and its 95 % interval: None for one pair, and everything None for none."""
+    """The mean difference over pairs of seeds, with its 95 % interval. With one pair there is no interval, without pairs no mean."""
 
     mean: float | None
     low: float | None
     high: float | None
     pairs: int
     relative: float | None
-    """Mean difference over the size of the baseline's mean in the same pairs; None where that is 0."""
+    """Mean difference divided by the absolute mean of the baseline over the same pairs; None if that is 0."""
     p: float | None = None
-    """Of the two-sided paired t test that there is no difference; None for fewer than two pairs. 1 where no pair differs."""
+    """p value of the two-sided paired t test of no difference; None for fewer than two pairs, 1 if no pair differs."""
 
 
 @cache
 def t_quantile(degrees: int, share: float = 0.5 + CONFIDENCE / 2) -> float:
-    """The quantile of Student's t for whole degrees of freedom, share in [0.5, 1).
+    """The quantile of Student's t distribution for a whole number of degrees of freedom; `share` is in [0.5, 1).
 
-    For whole degrees the distribution function is a finite sum; the quantile is found by halving the angle atan(t / sqrt(degrees)).
+    The distribution function is then a finite sum; its inverse is found by bisection over the angle atan(t / sqrt(degrees)).
     Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4.
-    Raises: ValueError for degrees below 1 or a share outside.
+    Raises: ValueError for fewer than one degree or a share outside.
     """
     if degrees < 1 or not 0.5 <= share < 1.0:
         raise ValueError(f"degrees {degrees} and share {share:g}, expected 1 or more and 0.5 to 1")
     wanted, low, high = 2.0 * share - 1.0, 0.0, math.pi / 2
-    for _ in range(60):
+    for _ in range(60):  # halves pi/2 to below a double's precision
         middle = (low + high) / 2
         if _t_mass(degrees, middle) < wanted:
             low = middle
@@ -65,11 +69,11 @@ def _t_mass(degrees: int, angle: float) -> float:
 
 
 def t_test_p(degrees: int, t: float) -> float:
-    """P(|T| >= |t|) of Student's t for whole degrees of freedom, to about twelve digits however small it is.
+    """P(|T| >= |t|) of Student's t distribution for a whole number of degrees of freedom, to about twelve digits even if tiny.
 
-    Far out it is the incomplete beta function I_x(degrees / 2, 1/2), x = degrees / (degrees + t^2), by a series of positive terms, since
-    one minus the mass would have no digit left below 1e-16. Source: Abramowitz and Stegun (1964), 26.5.4 and 26.7.1.
-    Raises: ValueError for degrees below 1.
+    In the tail it is the incomplete beta function I_x(degrees / 2, 1/2) with x = degrees / (degrees + t^2), summed as a series of positive
+    terms; 1 - A(t) would lose all digits below 1e-16. Source: Abramowitz and Stegun (1964), 26.5.4 and 26.7.1.
+    Raises: ValueError for fewer than one degree.
     """
     if degrees < 1:
         raise ValueError(f"degrees {degrees}, expected 1 or more")
@@ -90,10 +94,10 @@ def t_test_p(degrees: int, t: float) -> float:
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Each p adjusted for all of them: rejecting what is at most alpha keeps the chance of any false claim at alpha or below.
+    """p values adjusted for multiple testing, in the order given: rejecting those of at most alpha keeps the family-wise error at alpha.
 
-    The k-th smallest of m counts m - k + 1 times, and none less than a smaller one; nothing is asked about how the tests depend on
-    each other. Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979), 65-70.
+    The k-th smallest of m is multiplied by m - k + 1 and is at least as large as the one before. The tests may depend on each other.
+    Source: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6 (1979), 65-70.
     """
     adjusted, highest = [0.0] * len(ps), 0.0
     for k, place in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
@@ -103,7 +107,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def paired_difference(values: Mapping[int, float | None], baseline: Mapping[int, float | None]) -> Paired:
-    """System minus baseline, by seed; seeds that lack a finite number on either side are left out."""
+    """The mean of system minus baseline over the seeds that have a finite value on both sides, with its interval and p value."""
     ours, theirs = ({seed: finite(value) for seed, value in side.items()} for side in (values, baseline))
     pairs = [(ours[s], theirs[s]) for s in sorted(ours) if ours[s] is not None and theirs.get(s) is not None]
     known = [(float(a), float(b)) for a, b in pairs if a is not None and b is not None]

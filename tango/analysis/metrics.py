@@ -1,9 +1,8 @@
-"""The figures of a run: one function for live and simulated runs, which the SQL views are held to by a test.
+"""The figures of a run: one function for live and simulated runs. A test compares the SQL views with it.
 
-Definitions stand in `docs/metrics.md`. All figures are over one window, from 10 % of the trace's span to its last arrival, except
-the counts of states (`accepted` to `live`) and `wall_s`, which are of the whole run. Times and CPU-seconds are given in trace time
-(wall x speed); milliseconds of decisions and resizes are wall time, since deciding is no part of the trace. A figure that has
-nothing to stand on is None.
+Definitions are in `docs/metrics.md`. All figures are over one window, from 10 % of the trace's span to its last arrival, except the
+counts of states (`accepted` to `live`) and `wall_s`, which are of the whole run. Times and CPU-seconds are in trace time (wall time x
+speed); milliseconds of decisions and resizes are wall time, since deciding is no part of the trace. A figure without data is None.
 """
 
 from __future__ import annotations
@@ -30,39 +29,39 @@ from tango.domain.services import ServiceClass
 Figure = float | int | str | None
 
 WINDOW_FROM = 0.1
-"""The window opens at this share of the trace's span: before it the fleet fills up."""
+"""Share of the trace's span at which the window begins; before it the fleet fills up (warm-up)."""
 GIVE_UP_TARGETS = 10.0
-"""An LC request that is unfinished after this many targets is missed for good."""
+"""An LC request that is unfinished so many targets after its due time counts as missed."""
 TOLERANCE_S = 1e-6
-"""A due time is an arrival divided by the speed: rounding must not push the last arrival out of the window."""
+"""Tolerance of the window's ends. A due time is an arrival divided by the speed; rounding must not exclude the last arrival."""
 
 
 class Window(NamedTuple):
-    """Where figures are taken, in wall seconds since the run's zero, both ends included."""
+    """The interval over which figures are taken, in wall seconds since the run's zero, both ends included."""
 
     start_s: float
     end_s: float
 
     @property
     def length_s(self) -> float:
-        """Wall seconds."""
+        """Length in wall seconds."""
         return self.end_s - self.start_s
 
     def holds(self, at_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which instants lie in it; NaN does not."""
+        """Which instants lie in the window, same shape; NaN does not."""
         return (at_s >= self.start_s - TOLERANCE_S) & (at_s <= self.end_s + TOLERANCE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFigures:
-    """One service's row. Trace time; LC figures over arrivals in the window, BE throughput over work done in it."""
+    """The figures of one service, in trace time. LC figures are over arrivals in the window, BE throughput over work done in it."""
 
     service: str
     service_class: str
     """`lc` or `be`."""
     arrived: int
     succeeded: int
-    """Of those that arrived in the window, whenever they finished."""
+    """Of the requests that arrived in the window, whenever they finished; so too the next three."""
     failed: int
     shed: int
     unfinished: int
@@ -76,18 +75,18 @@ class ServiceFigures:
     cpu_seconds_per_s: float | None
 
     def as_dict(self) -> dict[str, Figure]:
-        """For tables and JSON."""
+        """The figures by name, for tables and JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunMetrics(Mapping[str, Figure]):
-    """The figures of `run show`, as a mapping; `services` and `details` stand beside them."""
+    """The figures of a run as a mapping, under the keys of `tango run show`; `services` and `details` are further attributes."""
 
     figures: Mapping[str, Figure]
     services: tuple[ServiceFigures, ...]
     details: Mapping[str, Figure]
-    """More figures that reports show: the window, throughput of BE requests, raw busy CPU, resize milliseconds."""
+    """Further figures for reports: the window, BE requests per second, measured busy CPU, milliseconds of resizes."""
 
     def __getitem__(self, key: str) -> Figure:
         return self.figures[key]
@@ -100,13 +99,16 @@ class RunMetrics(Mapping[str, Figure]):
 
 
 def run_window(outcomes: RunOutcomes) -> Window:
-    """From 10 % of the trace's span to its last arrival; span and arrivals count from the run's zero."""
+    """The window of a run: from `WINDOW_FROM` of the trace's span to its end, which is the last arrival."""
     span_s = outcomes.span_s / outcomes.speed
     return Window(WINDOW_FROM * span_s, span_s)
 
 
 def quantiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float | None]:
-    """Linear interpolation between ranks, as PostgreSQL's `percentile_cont`; None each where there is no value."""
+    """Quantiles at `shares`, interpolated linearly between ranks as PostgreSQL's `percentile_cont` does; NaN values are left out.
+
+    All are None if no value is left.
+    """
     known = values[~np.isnan(values)]
     if not len(known):
         return [None] * len(shares)
@@ -114,9 +116,9 @@ def quantiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[fl
 
 
 def useful_share(outcomes: RunOutcomes, window: Window) -> NDArray[np.float64]:
-    """(n,) share of each request's work done inside the window by the attempt that counted, 0 where none has.
+    """Share of each request's work that its successful attempt did inside the window, shape (n,); 0 without one.
 
-    Work is spread evenly over [started, finished]; what takes no time is done at its end.
+    Work is spread evenly over [started, finished]; an attempt that took no time did it at its end.
     """
     kept = outcomes.in_state(RequestState.SUCCEEDED) & ~np.isnan(outcomes.finished_s)
     finished_s = np.where(kept, outcomes.finished_s, 0.0)
@@ -129,16 +131,16 @@ def useful_share(outcomes: RunOutcomes, window: Window) -> NDArray[np.float64]:
 
 
 def held_seconds(outcomes: RunOutcomes, window: Window) -> NDArray[np.float64]:
-    """(n,) wall seconds inside the window for which the attempt that counted held its memory."""
+    """Wall seconds inside the window for which each request's successful attempt held its memory, shape (n,)."""
     kept = outcomes.in_state(RequestState.SUCCEEDED) & ~np.isnan(outcomes.finished_s) & ~np.isnan(outcomes.started_s)
     inside_s = np.minimum(outcomes.finished_s, window.end_s) - np.maximum(outcomes.started_s, window.start_s)
     return np.where(kept, np.clip(np.nan_to_num(inside_s), 0.0, None), 0.0)
 
 
 def node_capacity(samples: NodeSamples, nodes: int, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(nodes,) mean allocatable millicores and MiB over the window's samples, over all samples where the window has none.
+    """(millicores, MiB): mean allocatable of each node, shape (nodes,), over the samples in the window, or all if it has none.
 
-    A node that is lost keeps the capacity it had: what a system cannot use for want of a node is not hidden.
+    A node that fails keeps its capacity in the mean, so that utilisation also falls with what a failure made unusable.
     """
     inside = window.holds(samples.at_s)
     chosen = inside if inside.any() else np.ones(len(samples), dtype=bool)
@@ -150,7 +152,7 @@ def node_capacity(samples: NodeSamples, nodes: int, window: Window) -> tuple[NDA
 
 
 def jain_index(values: NDArray[np.float64]) -> float | None:
-    """(sum x)^2 / (n sum x^2): 1 when all are equal, 1/n when one has everything; None without values or when all are 0.
+    """Jain's fairness index, (sum x)^2 / (n sum x^2): 1 if all are equal, 1/n if one has everything; None if all are 0 or none.
 
     Source: Jain, Chiu, Hawe, DEC-TR-301 (1984), equation 2.
     """
@@ -166,14 +168,14 @@ def _ratio(part: float, whole: float) -> float | None:
 
 
 class _Judged(NamedTuple):
-    """LC requests that arrived in the window: whether each is decided, whether it met its target."""
+    """Masks over all requests, shape (n,): LC arrivals in the window; those of them whose outcome is known; those within target."""
 
     arrived: NDArray[np.bool_]
     decided: NDArray[np.bool_]
     met: NDArray[np.bool_]
 
     def rate(self, among: NDArray[np.bool_]) -> float | None:
-        """Share that met its target, among the decided ones of a selection."""
+        """Share within target of those requests in `among` whose outcome is known."""
         return _ratio(float(np.count_nonzero(self.met & among)), float(np.count_nonzero(self.decided & among)))
 
 
@@ -228,7 +230,7 @@ def _service_figures(
 def run_metrics(
     outcomes: RunOutcomes, losses: AttemptLosses, samples: NodeSamples, decisions: Decisions, scaling: ScalingEvents
 ) -> RunMetrics:
-    """All figures of a run. `RunMetrics` maps exactly the keys that `run show` prints."""
+    """All figures of a run; the keys are exactly those that `tango run show` prints."""
     speed = outcomes.speed
     window = run_window(outcomes)
     length_s = window.length_s
@@ -236,14 +238,14 @@ def run_metrics(
     succeeded = outcomes.in_state(RequestState.SUCCEEDED)
     terminal = outcomes.in_state(*TERMINAL_STATES)
 
-    # LC: judged by arrival, followed to the end.
+    # LC: requests are selected by arrival in the window and followed to their end, even beyond it.
     arrived = window.holds(outcomes.due_s) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
     judged = _judge_lc(outcomes, arrived)
     latency_ms = (outcomes.finished_s - outcomes.due_s)[judged.arrived & succeeded] * speed * 1000.0
     p50, p95, p99, p999 = quantiles(latency_ms, (0.5, 0.95, 0.99, 0.999))
     by_cluster = [judged.rate(outcomes.entry_cluster == c) for c in range(len(outcomes.clusters))]
 
-    # Throughput and utilisation: by useful work done in the window, whenever it arrived.
+    # Throughput and utilisation: useful work done in the window, whenever its request arrived.
     share = useful_share(outcomes, window)
     work_s = share * outcomes.cpu_work_s
     completed_be = int(np.count_nonzero(is_be & succeeded & window.holds(outcomes.finished_s)))

@@ -1,8 +1,8 @@
-"""A run's columns made small: what the plots of a comparison draw, a few kilobytes whatever the run's size.
+"""Summaries of a run's columns for plots: a few kilobytes, whatever the run's size, so that every cell can keep them.
 
-Series are over `BUCKETS` even buckets of the trace's span, so that the window of the figures is buckets 6 to 59, and the sum of a
-series over them is the figure of that name in `tango.analysis.metrics`. What happens after the last arrival is in no bucket.
-All numbers are in trace time, to six significant digits, and null where there is nothing to tell.
+Series have `BUCKETS` equal buckets of the trace's span. The window of the figures is then buckets 6 to 59, and the sum of a series over
+them is the figure of that name in `tango.analysis.metrics`. What happens after the last arrival is in no bucket. Numbers are in trace
+time, rounded to six significant digits, and None without data.
 """
 
 from __future__ import annotations
@@ -29,17 +29,19 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 BUCKETS = 60
+"""Divisible by ten, so that the window begins at the edge of a bucket."""
 WINDOW_BUCKET = round(WINDOW_FROM * BUCKETS)
-"""The first bucket inside the window of the figures."""
+"""First bucket inside the window of the figures."""
 LATENCY_SHARES: tuple[float, ...] = (*(k / 100 for k in range(100)), 0.995, 0.999, 1.0)
-"""Ranks at which latencies are kept: every per cent, and the tail."""
+"""Quantiles of latency that are kept: every per cent, and the tail."""
 CLUSTER_SHARES: tuple[float, ...] = tuple(k / 100 for k in range(0, 101, 2))
-"""Ranks at which figures of clusters are kept where there are more than `MOST_CLUSTERS`."""
+"""Quantiles over clusters that are kept if a fleet has more than `MOST_CLUSTERS`."""
 MOST_CLUSTERS = 64
+"""Most clusters whose figures are kept one by one."""
 
 
 def plain_numbers(values: Floats) -> list[float | None]:
-    """Six significant digits each; NaN and infinity become None."""
+    """The values rounded to six significant digits; NaN and infinity become None."""
     return [_short(value) if np.isfinite(value) else None for value in values.tolist()]
 
 
@@ -51,7 +53,7 @@ def _short(value: float) -> float:
 def run_series(
     outcomes: RunOutcomes, losses: AttemptLosses, samples: NodeSamples, scaling: ScalingEvents
 ) -> dict[str, list[float | None]]:
-    """`edge_s` (BUCKETS + 1,) and a list of BUCKETS numbers for each other name; empty where the trace has no span."""
+    """By name: `edge_s` with BUCKETS + 1 numbers, and series with BUCKETS numbers each; empty if the trace has no span."""
     if not outcomes.span_s > 0.0:
         return {}
     buckets = _Buckets(outcomes)
@@ -85,11 +87,11 @@ def run_series(
 
 
 def run_distributions(outcomes: RunOutcomes, samples: NodeSamples) -> dict[str, Any]:
-    """Latencies of each LC service and figures of each cluster, over the window.
+    """Distributions over the window: latencies of each LC service, and figures of each cluster.
 
-    `latency`: a list of `service target_ms completed quantiles_ms`, the latter at `latency_shares`. `clusters`: `utilization_cpu` of the
-    nodes of each cluster and `qos_rate` of what entered there, in the order of `names`; on fleets of more than MOST_CLUSTERS their
-    quantiles at `shares` instead.
+    `latency` is a list of objects `service target_ms completed quantiles_ms`, with quantiles at `latency_shares`. `clusters` has
+    `utilization_cpu` of the nodes of each cluster and `qos_rate` of the requests that entered there, in the order of `names`; on fleets
+    of more than MOST_CLUSTERS it has their quantiles at `shares` instead.
     """
     return {
         "latency_shares": list(LATENCY_SHARES),
@@ -99,7 +101,7 @@ def run_distributions(outcomes: RunOutcomes, samples: NodeSamples) -> dict[str, 
 
 
 class _Buckets:
-    """Even buckets over the span, in wall seconds as the columns are."""
+    """Equal buckets over the span, in wall seconds as the columns are."""
 
     def __init__(self, outcomes: RunOutcomes) -> None:
         self.span_s = outcomes.span_s / outcomes.speed
@@ -107,23 +109,23 @@ class _Buckets:
         self.ends_s: Floats = np.linspace(self.step_s, self.span_s, BUCKETS)
 
     def index(self, at_s: Floats) -> NDArray[np.intp]:
-        """Bucket of each instant of the span; the end belongs to the last one."""
+        """The bucket of each instant of the span, same shape; the end of the span belongs to the last bucket."""
         return np.minimum((at_s + TOLERANCE_S) / self.step_s, BUCKETS - 1).astype(np.intp)
 
     def _inside(self, at_s: Floats) -> Bools:
         return (at_s >= -TOLERANCE_S) & (at_s <= self.span_s + TOLERANCE_S)
 
     def counts(self, at_s: Floats) -> Floats:
-        """(BUCKETS,) instants in each."""
+        """Number of instants in each bucket, shape (BUCKETS,)."""
         return np.bincount(self.index(at_s[self._inside(at_s)]), minlength=BUCKETS).astype(np.float64)
 
     def sums(self, at_s: Floats, values: Floats) -> Floats:
-        """(BUCKETS,) sum of the values of the instants in each."""
+        """Sum of the values of the instants in each bucket, shape (BUCKETS,)."""
         inside = self._inside(at_s)
         return _summed(self.index(at_s[inside]), values[inside])
 
     def useful_work(self, outcomes: RunOutcomes, chosen: Bools) -> Floats:
-        """(BUCKETS,) CPU-seconds, as `useful_share` has them: even over [started, finished], at once for what takes no time."""
+        """CPU-seconds done in each bucket by the chosen requests, shape (BUCKETS,), spread over time as in `useful_share`."""
         chosen = chosen & (outcomes.finished_s >= 0.0)
         end_s, work_s = outcomes.finished_s[chosen], outcomes.cpu_work_s[chosen]
         start_s = np.fmin(outcomes.started_s[chosen], end_s)
@@ -135,7 +137,8 @@ class _Buckets:
         end_s = np.minimum(end_s, self.span_s)
         first = np.minimum(start_s / self.step_s, BUCKETS - 1).astype(np.intp)
         last = np.minimum(end_s / self.step_s, BUCKETS - 1).astype(np.intp)
-        # Most LC requests lie in one bucket. The others fill the rest of their first, part of their last, and all of those between.
+        # Most LC requests lie in one bucket. The others fill the rest of their first bucket, a part of their last one, and all between;
+        # those between are summed by differences at their ends, so that the cost does not grow with the number of buckets crossed.
         within = first == last
         done += _summed(first[within], (rate * (end_s - start_s))[within])
         over = ~within
@@ -147,19 +150,22 @@ class _Buckets:
 
 
 def _summed(row: NDArray[np.intp] | NDArray[np.int32], values: Floats, rows: int = BUCKETS) -> Floats:
-    """(rows,) sums of values, also of none: `bincount` would give integers then."""
+    """Sums of values by row, shape (rows,), as floats even without any value, where `bincount` returns integers."""
     return np.bincount(row, weights=values, minlength=rows).astype(np.float64, copy=False)
 
 
 def _lc_met(outcomes: RunOutcomes) -> tuple[Bools, Bools]:
-    """LC requests that have arrived, and those of them within target."""
+    """Masks (LC requests that have arrived, those of them answered within target), shape (n,)."""
     lc = (outcomes.service_class == ServiceClass.LC) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
     met = lc & (outcomes.state == STATE_CODE[RequestState.SUCCEEDED])
     return lc, met & (outcomes.finished_s - outcomes.due_s <= outcomes.target_s)
 
 
 def _be_waiting(outcomes: RunOutcomes, is_be: Bools, *, at_s: Floats) -> Floats:
-    """BE requests that are due and whose last attempt has not started, at each instant; those that ended other than well never wait."""
+    """Number of BE requests that are due and whose last attempt has not started, at each instant.
+
+    Requests that failed, were shed or cancelled are left out, since most of them have no time at which they ended.
+    """
     gone = outcomes.in_state(RequestState.FAILED, RequestState.SHED, RequestState.CANCELLED)
     mine = is_be & ~gone
     started_s = np.where(np.isnan(outcomes.started_s[mine]), np.inf, outcomes.started_s[mine])

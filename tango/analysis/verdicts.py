@@ -1,11 +1,11 @@
-"""One system against every other of a comparison: whether it holds within fixed margins, and what may be claimed after Holm.
+"""Verdicts on one system against every other of a comparison: whether it holds within fixed margins, and which claims are significant.
 
     Comparison ─► judge(system) ─► Verdicts: (scenario x other system x metric), paired by seed ─► tables, page, JSON
 
-*Holding* is a matter of intervals: the lower end of the 95 % interval of the paired difference lies above minus the margin. That a
-system holds everywhere needs no correction, since all of it must be true at once (Berger, Technometrics 24 (1982), 295-300, the
-intersection-union test). *Better* and *worse* are claims of which any could be wrong by chance, so their p values are adjusted by Holm
-over all scenarios, systems and metrics together.
+A system *holds* (non-inferiority) if the lower end of the 95 % interval of the paired difference lies above minus the margin. That it
+holds everywhere needs no correction for multiple testing, since all statements must be true at once (the intersection-union test:
+Berger, Technometrics 24 (1982), 295-300). *Better* and *worse* are claims of which any could be false by chance, so their p values are
+adjusted by Holm's method over all scenarios, systems and metrics together.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from tango.analysis.intervals import CONFIDENCE, holm
 from tango.errors import UsageError
 
 ALPHA = 0.05
-"""The chance of any false claim in all of a comparison."""
+"""Family-wise error rate: the chance of any false claim in a whole comparison."""
 
 
 class Judged(NamedTuple):
-    """A figure that is judged."""
+    """A metric by which a system is judged."""
 
     metric: Metric
     margin: float | None
-    """How much less still holds: in the unit of the figure, or where `relative` as a share of the other's mean. None: no matter."""
+    """Largest loss with which the system still holds: in the metric's unit, or, if `relative`, as a share of the other's mean.
+
+    None: any loss is accepted."""
     relative: bool
-    """Whether differences are shown in per cent of the other's mean, not in points."""
+    """Whether differences are given in per cent of the other's mean, and not in percentage points."""
 
 
 def _metric(key: str) -> Metric:
@@ -44,55 +46,56 @@ JUDGED = (
     Judged(_metric("be_cpu_seconds_per_s"), 0.01, relative=True),
     Judged(_metric("utilization_cpu"), None, relative=True),
 )
-"""The margins are fixed here, so that no comparison chooses its own. Utilisation has none: it follows from the other two."""
+"""Metrics and margins, fixed here so that no comparison chooses its own. Utilisation has none, since it follows from the other two."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The judged system minus one other in one scenario and metric, all of which are such that more is better."""
+    """The judged system against one other system, in one scenario and one metric; all judged metrics are better if higher."""
 
     judged: Judged
     baseline: str
     """The other system."""
     difference: Difference
+    """Judged system minus other system."""
     best: bool = False
-    """Whether the other has the highest mean of all others here, over the seeds in common with the judged system."""
+    """Whether the other system has the highest mean of all others, over the seeds in common with the judged system."""
     p_holm: float | None = None
-    """The p of the pairs, adjusted over all verdicts."""
+    """p value of the paired t test, adjusted by Holm's method over all verdicts; None without an interval."""
 
     @property
     def scenario(self) -> str:
-        """Where."""
+        """The scenario of the difference."""
         return self.difference.scenario
 
     @property
     def size(self) -> float | None:
-        """What a relative difference is relative to: the other's mean over the pairs; None where it has none, or 0."""
+        """The reference of relative differences: the absolute mean of the other system over the pairs; None if it is 0 or missing."""
         return abs(self.difference.baseline_value) if self.difference.baseline_value else None
 
     @property
     def margin(self) -> float | None:
-        """The margin in the unit of the figure."""
+        """The margin in the metric's unit; None if there is none."""
         if self.judged.margin is None or not self.judged.relative:
             return self.judged.margin
         return self.judged.margin * (self.size or 0.0)
 
     @property
     def holds(self) -> bool | None:
-        """Whether the lower end lies above minus the margin; None without an interval, or without a margin."""
+        """Whether the interval's lower end lies above minus the margin; None without an interval or a margin."""
         low, margin = self.difference.paired.low, self.margin
         return None if low is None or margin is None else low >= 0.0 or low > -margin
 
     @property
     def claim(self) -> str:
-        """`better` or `worse` where that may be claimed after Holm, else empty."""
+        """`better` or `worse` if the adjusted p value is at most `ALPHA`, else empty."""
         mean = self.difference.paired.mean
         if mean is None or self.p_holm is None or self.p_holm > ALPHA:
             return ""
         return "better" if mean > 0.0 else "worse"
 
     def shown(self, value: float | None) -> float | None:
-        """A difference as it is shown: in points, or in per cent of the other's mean."""
+        """A difference in percentage points, or in per cent of the other's mean if the metric is judged so."""
         if not value:
             return value
         if not self.judged.relative:
@@ -100,7 +103,7 @@ class Verdict:
         return 100.0 * value / self.size if self.size else None
 
     def as_dict(self) -> dict[str, Any]:
-        """A row of `verdicts`; `mean low high` are in the unit of the figure, `relative_…` shares of the other's mean."""
+        """The row of `verdicts` in JSON; `mean low high` are in the metric's unit, `relative_…` shares of the other's mean."""
         paired, size = self.difference.paired, self.size
         shares = {name: None if value is None or not size else value / size for name, value in zip(_ENDS, paired[:3], strict=True)}
         return {
@@ -129,27 +132,27 @@ _ENDS = ("mean", "low", "high")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdicts:
-    """All verdicts on one system, by scenario, other system and figure of `JUDGED`."""
+    """All verdicts on one system, one for each scenario, other system and metric of `JUDGED`."""
 
     system: str
     rows: tuple[Verdict, ...]
     notes: tuple[str, ...] = ()
-    """What could not be judged."""
+    """Pairs of scenario and system that could not be judged, as sentences."""
 
     @property
     def pairs(self) -> dict[tuple[str, str], tuple[Verdict, ...]]:
-        """The verdicts of each scenario and other system, one per figure."""
+        """By (scenario, other system): the verdicts, one for each metric."""
         found: dict[tuple[str, str], tuple[Verdict, ...]] = {}
         for row in self.rows:
             found[row.scenario, row.baseline] = (*found.get((row.scenario, row.baseline), ()), row)
         return found
 
     def as_dict(self) -> dict[str, Any]:
-        """What `tango compare --judge` adds to its JSON: `verdicts judged`."""
+        """The keys that `tango compare --judge` adds to its JSON: `verdicts judged`."""
         return {"verdicts": [row.as_dict() for row in self.rows], "judged": self.summary()}
 
     def summary(self) -> dict[str, Any]:
-        """`judged` of the JSON: in how much the system holds, and what may be claimed."""
+        """The object `judged` in JSON: counts of pairs and scenarios in which the system holds, counts of claims, relative differences."""
         holding = {pair: _all_hold(rows) for pair, rows in self.pairs.items()}
         scenarios = {scenario: all(holds for (s, _), holds in holding.items() if s == scenario) for scenario, _ in holding}
         figures = [judged.metric.name for judged in JUDGED]
@@ -175,7 +178,7 @@ class Verdicts:
         return sum(row.claim == claim for row in self.rows if row.judged.metric.name == metric)
 
     def sentences(self) -> list[str]:
-        """The summary in words."""
+        """The summary as sentences without a full stop."""
         facts = self.summary()
         if not facts["tests"]:
             return [
@@ -194,7 +197,7 @@ class Verdicts:
         ]
 
     def relative(self) -> dict[str, dict[str, tuple[float, float, float]]]:
-        """By other system and figure: mean, least and most over scenarios of the mean difference as a share of the other's mean."""
+        """By other system and metric: (mean, least, greatest) over scenarios of the difference as a share of the other's mean."""
         found: dict[str, dict[str, tuple[float, float, float]]] = {}
         for other in dict.fromkeys(row.baseline for row in self.rows):
             for judged in JUDGED:
@@ -207,7 +210,7 @@ class Verdicts:
 
 
 def _margins_in_words() -> str:
-    """`-0.5 points of QoS rate and -1 % of BE throughput`."""
+    """The margins as text: `-0.5 points of QoS rate and -1 % of BE throughput`."""
     return " and ".join(
         f"-{judged.margin * 100:g} {'%' if judged.relative else 'points'} of {judged.metric.title}"
         for judged in JUDGED
@@ -252,7 +255,10 @@ def _against_all(comparison: Comparison, scenario: str, system: str, others: Ite
 
 
 def _not_judged(rows: Sequence[Verdict]) -> list[str]:
-    """One sentence for each scenario and other system with fewer than two seeds; none where all are, which the summary says once."""
+    """A sentence for each scenario and other system with fewer than two seeds in common.
+
+    Empty if that is so for all, which `sentences` says once.
+    """
     if all(row.p_holm is None for row in rows):
         return []
     few = dict.fromkeys((row.scenario, row.baseline) for row in rows if row.difference.paired.low is None)
@@ -260,5 +266,5 @@ def _not_judged(rows: Sequence[Verdict]) -> list[str]:
 
 
 def _all_hold(rows: Iterable[Verdict]) -> bool:
-    """Whether every figure with a margin holds; one that could not be judged does not."""
+    """Whether every metric with a margin holds; one that could not be judged counts as not held."""
     return all(row.holds for row in rows if row.judged.margin is not None)
