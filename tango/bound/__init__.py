@@ -1,8 +1,8 @@
-"""Bounds: what no schedule could beat, by two linear programmes that know the whole trace.
+"""Upper bounds on what any schedule could reach, by two linear programmes that know the whole trace.
 
-`qos` bounds the LC QoS rate with LC alone on the fleet, `be` the BE throughput beside the LC work that a judged run completed; `packing`
-solves both with HiGHS. Definitions, proofs, tightness and cost stand in `docs/bound.md`; `python -m tango.bound.loss` measures how far
-the bounds lie above the optimum of tiny worlds.
+`qos` bounds the LC QoS rate with LC alone on the fleet; `be` bounds BE throughput beside the LC work that a given run completed;
+`packing` solves both with HiGHS. `docs/bound.md` has definitions, proofs, tightness and cost; `python -m tango.bound.loss` measures how
+far the bounds lie above the optimum of tiny worlds.
 """
 
 from __future__ import annotations
@@ -19,25 +19,28 @@ from tango.domain.runs import NewRequests
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What no schedule could beat on a run's requests and fleet."""
+    """Both bounds for a run's requests and fleet."""
 
     lc_qos_rate: float | None
-    """None where no LC request arrived in the window."""
+    """0 to 1; None if no LC request arrived in the window."""
     be_cpu_seconds_per_s: float | None
-    """None where the window has no length."""
+    """None if the window has no length."""
     bucket_s: float
-    """Of the QoS programme; the BE programme cuts the window into a fixed number of buckets."""
+    """Length of a time bucket in the QoS programme; the BE programme chooses its own."""
     solve_s: float = field(compare=False)
-    """Wall seconds that both took. For display only: no part of a digest."""
+    """Wall seconds that both programmes took; for display only, since it differs between machines."""
 
 
 def qos_bound(fleet: Fleet, requests: NewRequests, *, span_s: float) -> float | None:
-    """The highest LC QoS rate that any schedule could reach with LC alone on the fleet."""
+    """An upper bound on the LC QoS rate of any schedule with LC alone on the fleet; None without LC requests in the window."""
     return qos_of(fleet, requests, span_s=span_s).rate
 
 
 def be_bound(fleet: Fleet, outcomes: RunOutcomes) -> float | None:
-    """The most BE CPU-seconds per second in the window beside the LC work that the run completed; never below the run's own figure."""
+    """An upper bound on BE CPU-seconds per second in the window, beside the LC work that the run completed.
+
+    It is never below the run's own figure. None if the window has no length.
+    """
     return be_of(fleet, outcomes)
 
 

@@ -1,8 +1,9 @@
-"""The BE bound: the most BE work that any schedule could do in the window beside the LC work that the judged run completed.
+"""The BE bound: the most BE work that any schedule could do in the window, beside the LC work that the judged run completed.
 
-CPU and memory of nodes of one shape are one pool, pods are fluid and may run in any pool; the judged run's LC work keeps its place up to
-when, within its own running interval, it was done. `docs/bound.md` has the programme and why it is a relaxation. The parts: `_pools`,
-`_lc_done`, `_be_offered`, and `_programme`, which joins them; `_edges` is what the figure may credit the judged run at the window's ends.
+Relaxations: CPU and memory of nodes of one shape form one pool; pods are fluid and may run in any pool; the judged run's LC work stays in
+its pool but may be done at any time within its own running interval. `docs/bound.md` has the programme and the proof. `_pools`, `_lc_done`
+and `_be_offered` prepare the parts, `_programme` joins them, and `_edges` adds what the figure may credit the judged run at the window's
+ends.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 
 SHORTEST_BUCKET_S = 1.0
-"""BE work has no deadline: finer buckets move the bound little, and LC work that crosses their edges would grow into many groups."""
+"""Shortest bucket. BE work has no deadline, so finer buckets hardly lower the bound, while LC work across their edges multiplies groups."""
 FEWEST_BUCKETS, MOST_BUCKETS = 16, 256
-"""Of the window, whatever its length."""
+"""Least and greatest number of buckets of the window."""
 MOST_POOLS = 8
-"""Nodes are put together by memory per core into at most this many pools."""
+"""Most pools; nodes are grouped by memory per core."""
 MEMORY_STEPS = 6
-"""Groups by memory that the BE requests of one service are cut into; each counts with the least memory of its group."""
+"""Groups by memory into which the BE requests of one service are divided; each counts with the least memory of its group."""
 LONGEST_LC = 32
-"""LC work that was under way in more buckets than this is left out, which only frees CPU."""
+"""LC work that ran in more buckets than this is left out, which frees CPU and so keeps the bound valid."""
 
 
 class _Grid(NamedTuple):
@@ -40,58 +41,61 @@ class _Grid(NamedTuple):
 
     @property
     def edges_s(self) -> Floats:
-        """(buckets + 1,)"""
+        """Edges of the buckets, wall seconds, shape (buckets + 1,)."""
         return np.linspace(self.window.start_s, self.window.end_s, self.buckets + 1)
 
     def bucket(self, at_s: Floats) -> Ints:
-        """(n,) where each instant lies."""
+        """The bucket of each instant, same shape; -1 before the window, `buckets` after it."""
         return np.searchsorted(self.edges_s[:-1], at_s, side="right") - 1 + (at_s >= self.window.end_s)
 
     def overlap_s(self, from_s: Floats, to_s: Floats, bucket: Ints) -> Floats:
-        """(n,) seconds of [from, to] that lie in a bucket each."""
+        """Seconds of each interval [from, to] that lie in its given bucket, shape (n,)."""
         edges_s = np.concatenate(([-math.inf], self.edges_s, [math.inf]))
         return (np.minimum(to_s, edges_s[bucket + 2]) - np.maximum(from_s, edges_s[bucket + 1])).clip(0.0)
 
 
 class _Pools(NamedTuple):
-    """Nodes of about one shape put together, one element each."""
+    """Groups of nodes with about the same memory per core; arrays have one element for each pool."""
 
     cores: Floats
     be_memory_mib: Floats
-    """What the LC instances that stand on every node leave."""
+    """Memory that the LC instances on every node leave to BE."""
     largest_mib: Floats
-    """Of that, what one node has at most."""
+    """The most of that memory on one node."""
     of_node: Ints
-    """(nodes of the run,) -1: not a node of the fleet."""
+    """Pool of each node of the run; -1 for one that the fleet does not have."""
 
 
 class _LcDone(NamedTuple):
-    """LC work of the judged run: what lies within one bucket, and what may lie in one of several."""
+    """LC work of the judged run in CPU-seconds: that of requests within one bucket, and that of requests across several."""
 
     fixed_s: Floats
-    """(pools, buckets)."""
+    """Work within one bucket, shape (pools, buckets)."""
     loose_s: Floats
-    """(groups,) work of all requests of one pool that ran in the same buckets."""
+    """Work of each group, that is of the requests of one pool that ran in the same buckets, shape (groups,)."""
     arc_group: Ints
+    """Group of each arc; an arc is a group in one of its buckets."""
     arc_place: Ints
-    """pool x buckets + bucket, or -1 outside the window."""
+    """Place of each arc, pool x buckets + bucket; -1 outside the window."""
     arc_most_s: Floats
+    """Most work that an arc may take."""
 
 
 class _BeOffered(NamedTuple):
-    """BE requests by kind (service and about the same memory)."""
+    """BE requests by kind, that is by service and group of memory."""
 
     limit_cores: Floats
+    """CPU limit of a pod of the kind, shape (kinds,)."""
     memory_mib: Floats
-    """(kinds,) least of the kind's requests."""
+    """Least memory of the kind's requests, shape (kinds,)."""
     by_then_s: Floats
-    """(kinds, buckets) work that can be done from the window's start to the bucket's end, each pod within its limit."""
+    """CPU-seconds that can be done from the window's start to a bucket's end, each pod within its limit, shape (kinds, buckets)."""
     in_bucket_s: Floats
-    """(kinds, buckets) work that can be done in the bucket alone."""
+    """CPU-seconds that can be done in a bucket alone, shape (kinds, buckets)."""
 
 
 def be_of(fleet: Fleet, outcomes: RunOutcomes, *, bucket_s: float | None = None) -> float | None:
-    """CPU-seconds per second; None where the window has no length."""
+    """The bound in CPU-seconds per second; None if the window has no length. `bucket_s` None: chosen by the window's length."""
     window = run_window(outcomes)
     if not window.length_s > 0.0:
         return None
@@ -111,7 +115,7 @@ def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
     nodes = list(fleet.nodes)
     cores = np.array([node.cpu_millicores for node in nodes]) / 1000.0
     memory_mib = np.array([float(node.memory_mib) for node in nodes])
-    # On a node that cannot hold all instances, which ones stand there is not known: all of it is left to BE.
+    # Which instances stand on a node that cannot hold all of them is unknown, so all its memory is left to BE: a relaxation.
     memory_mib = np.where(standing_mib <= memory_mib, memory_mib - standing_mib, memory_mib)
     shapes, shape = np.unique(np.round(memory_mib / cores, 6), return_inverse=True)
     pool = shape * min(len(shapes), MOST_POOLS) // len(shapes)
@@ -127,7 +131,7 @@ def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
 
 
 def _limit_cores(fleet: Fleet, outcomes: RunOutcomes) -> Floats:
-    """(services of the run,) the most cores that one BE pod may use."""
+    """Most cores that one BE pod may use, shape (services of the run,)."""
     largest = max(node.cpu_millicores for node in fleet.nodes) / 1000.0
     limits = {service.name: service.cpu_limit_millicores / 1000.0 for service in fleet.services}
     return np.array([min(limits.get(name, largest), largest) for name in outcomes.services])
@@ -186,19 +190,19 @@ def _be_offered(fleet: Fleet, outcomes: RunOutcomes, grid: _Grid) -> _BeOffered:
 
 
 def _done_by(due_s: Floats, work_s: Floats, limit_cores: float, at_s: Floats) -> Floats:
-    """(times,) sum over pods of min(work, limit x time since due)."""
+    """Sum over pods of min(work, limit x time since due), at each time, shape (times,)."""
     return (limit_cores * (_elapsed(due_s, at_s) - _elapsed(due_s + work_s / limit_cores, at_s))).clip(0.0)
 
 
 def _elapsed(since_s: Floats, at_s: Floats) -> Floats:
-    """(times,) sum of what has passed since each instant."""
+    """Sum over instants of the time that has passed since each, 0 for later ones, shape (times,)."""
     since_s = np.sort(since_s)
     begun = np.searchsorted(since_s, at_s)
     return begun * at_s - np.concatenate(([0.0], np.cumsum(since_s)))[begun]
 
 
 def _done_within(due_s: Floats, work_s: Floats, limit_cores: float, grid: _Grid) -> Floats:
-    """(buckets,) sum over pods there of min(work, limit x the part of the bucket after they came)."""
+    """Sum over due pods of min(work, limit x the part of the bucket after they were due), shape (buckets,)."""
     bucket = grid.bucket(due_s)
     length_s = grid.window.length_s / grid.buckets
     full_s = totals(bucket, np.minimum(work_s, limit_cores * length_s), grid.buckets)
@@ -207,10 +211,11 @@ def _done_within(due_s: Floats, work_s: Floats, limit_cores: float, grid: _Grid)
 
 
 def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packing:
-    """Rows: CPU of a place, memory of a place (a place is a pool's bucket), work of an LC group, backlog of a kind's bucket.
+    """The linear programme. A place is a bucket of a pool.
 
-    Columns: BE work by (kind, pool, bucket), loose LC work by arc, BE work done so far by (kind, bucket). LC work gains as BE work does and
-    is taken off afterwards: a schedule that did all of it is among those allowed.
+    Rows: CPU of a place, memory of a place, work of an LC group, backlog of a kind in a bucket. Columns: BE work by (kind, pool, bucket),
+    LC work by arc, BE work done so far by (kind, bucket). LC work gains as BE work does, and `be_of` subtracts all of it afterwards: the
+    judged run's schedule did all of it, so it is among the feasible solutions.
     """
     kinds, buckets, places = len(be.limit_cores), grid.buckets, len(pools.cores) * grid.buckets
     length_s = grid.window.length_s / buckets
@@ -221,7 +226,7 @@ def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packi
     bucket = place % buckets
     fits = be.memory_mib[kind] <= pools.largest_mib[place // buckets]
     held_mib_s = (be.memory_mib / be.limit_cores)[kind]
-    """Memory that a CPU-second of a kind holds for at least so long."""
+    """MiB-seconds that a CPU-second of a kind holds at least: a pod at its limit holds its memory for 1/limit seconds."""
     work, arcs, so_far = len(kind), len(lc.arc_group), kinds * buckets
     inside = np.flatnonzero(lc.arc_place >= 0)
     chained = np.flatnonzero(np.arange(so_far) % buckets)
@@ -248,15 +253,17 @@ def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packi
         row=np.concatenate(row),
         column=np.concatenate(column),
         value=np.concatenate(value),
-        solver="ipm",  # a quarter to a half of what the simplex takes here, where many optima are equal; the reverse in `qos`
+        # Measured: the interior point method takes a quarter to a half of the simplex' time here, where many optima are equal; in
+        # `qos` it is the reverse.
+        solver="ipm",
     )
 
 
 def _edges(fleet: Fleet, outcomes: RunOutcomes, window: Window) -> float:
-    """CPU-seconds that the figure may credit the judged run's pods beyond what they did in the window.
+    """CPU-seconds that the throughput figure may credit the judged run's pods beyond what they did in the window.
 
-    The figure spreads a pod's work evenly over its running interval. One that crosses an end of the window did at least its work less
-    what its limit allowed outside.
+    The figure spreads a pod's work evenly over its running interval. A pod that crosses an end of the window did at least its work minus
+    what its limit allowed outside; the rest of its credit is added to the bound, so that no run lies above it.
     """
     credited_s = useful_share(outcomes, window) * outcomes.cpu_work_s
     rows = np.flatnonzero((outcomes.service_class == ServiceClass.BE) & (credited_s > 0.0) & ~np.isnan(outcomes.started_s))

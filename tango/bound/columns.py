@@ -1,4 +1,4 @@
-"""Groups of array elements: their totals, and as many elements again as each counts."""
+"""Two array operations: sums by group, and repeating indices by their counts."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Ints = NDArray[np.int64]
 
 
 def totals(group: NDArray[np.integer[Any]], amount: Floats, groups: int) -> Floats:
-    """(groups,) sum of the amounts of each group's elements."""
+    """Sum of the amounts in each group, shape (groups,)."""
     return np.bincount(group, weights=amount, minlength=groups).astype(np.float64)
 
 
 def spread(counts: Ints) -> tuple[Ints, Ints]:
-    """Each index as often as it counts, and which time it is (from 0)."""
+    """(index, nth): each index i repeated counts[i] times, and the number of the repetition from 0; both of shape (sum of counts,)."""
     index = np.repeat(np.arange(len(counts)), counts)
     return index, np.arange(len(index)) - np.repeat(np.cumsum(counts) - counts, counts)

@@ -1,4 +1,4 @@
-"""What the bounds cost and how they depend on the bucket, on drawn requests of a built-in fleet.
+"""Prints the time that the QoS bound takes and how it depends on the bucket, for requests drawn on a built-in fleet.
 
 python -m tango.bound.cost [FLEET [PATTERN [SECONDS [LOAD]]]]
 """
@@ -15,11 +15,11 @@ from tango.traces.workloads import Workload, draw_requests
 
 BUCKETS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 LC_SHARE = 0.6
-"""Of the load: so much that LC alone is too much for the fleet at times, since nothing is to be bounded where all fits."""
+"""LC's share of the load, so high that LC alone overloads the fleet at times; where everything fits the bound is trivial."""
 
 
 def main(fleet_name: str = "testbed", pattern: str = "borg", seconds: str = "300", load: str = "1.5") -> None:
-    """Print the QoS bound and the seconds it takes, with the bucket that is chosen and with each of `BUCKETS_S`."""
+    """Print the QoS bound and the seconds it takes, with the bucket that `qos_of` chooses and with each of `BUCKETS_S`."""
     fleet = load_fleet(fleet_name)
     workload = Workload(lc=(pattern,), be=(pattern,), duration_s=float(seconds), load=float(load), lc_load_share=LC_SHARE)
     requests = draw_requests(workload, fleet, seed=1)

@@ -1,9 +1,10 @@
-"""How far the bounds lie above the optimum: tiny worlds, their optimum by exhaustive search, and the distribution of the difference.
+"""Measures how far the bounds lie above the optimum, which is found by exhaustive search in tiny random worlds.
 
     python -m tango.bound.loss
 
-Time in these worlds goes in steps of `STEP_S`: arrivals, deadlines, works and round trips are whole steps, cores are whole. A best schedule
-then exists in which every core does one request for a whole step (flows have whole optima), so that the search over those is exact.
+Time in these worlds has steps of `STEP_S`: arrivals, deadlines, works and round trips are whole steps, and cores are whole. Then some
+optimal schedule has every core work on one request for a whole step (network flows have integral optima), so that searching among those
+schedules is exact.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from tango.domain.services import Service, ServiceClass
 
 STEP_S = 0.1
 LC_STEPS, BE_STEPS = 10, 10
-"""Last arrival; the window begins at step 1."""
+"""Steps of the last arrival; the window begins at step 1."""
 INSTANCE_MIB = 64
+"""Memory of an LC instance, MiB."""
 
 
 def tiny_fleet(rng: np.random.Generator, *, most_nodes: int = 3, memory_mib: int = 1024) -> Fleet:
-    """One or two clusters two steps of round trip apart, with up to `most_nodes` nodes of one or two cores."""
+    """A random fleet of one or two clusters, two steps of round-trip time apart, with up to `most_nodes` nodes of one or two cores."""
     nodes = int(rng.integers(1, most_nodes + 1))
     cut = int(rng.integers(1, nodes + 1))
     cores = rng.choice((1, 2), nodes, p=(0.7, 0.3))
@@ -56,7 +58,7 @@ def tiny_fleet(rng: np.random.Generator, *, most_nodes: int = 3, memory_mib: int
 
 
 def tiny_lc(rng: np.random.Generator, fleet: Fleet, most: int = 6) -> NewRequests:
-    """Up to `most` LC requests, the last at step LC_STEPS."""
+    """Between 4 and `most` random LC requests, due by step LC_STEPS."""
     n = int(rng.integers(4, most + 1))
     due = np.sort(rng.integers(1, LC_STEPS + 1, n) if rng.random() < 0.3 else rng.integers(2, 4, n))
     due[0] = 0 if rng.random() < 0.3 else due[0]
@@ -75,14 +77,14 @@ def tiny_lc(rng: np.random.Generator, fleet: Fleet, most: int = 6) -> NewRequest
 
 
 def best_qos(fleet: Fleet, requests: NewRequests, *, span_s: float) -> float | None:
-    """The optimum: each request on one node or none, preemption free. None where the window has no request."""
+    """The optimal QoS rate: each request on one node or none, with preemption at no cost. None without a request in the window."""
     due, target, work = (_steps(column) for column in (requests.due_s, requests.target_s, requests.cpu_work_s))
     judged = [int(r) for r in np.flatnonzero(Window(WINDOW_FROM * span_s, span_s).holds(requests.due_s))]
     if not judged:
         return None
     rtt = _steps(fleet.rtt_ms() / 1000.0)
     met = {0: 0}
-    """Most requests met, by the set of requests used, over the nodes so far; sets are bit masks over `judged`."""
+    """By set of requests that the nodes so far serve in time: its size. Sets are bit masks over `judged`."""
     for c, node in ((c, node) for c, cluster in enumerate(fleet.clusters) for node in cluster.nodes):
         half = rtt[requests.cluster, c] // 2
         windows = [range(int(due[r] + half[r]), int(due[r] + target[r] - half[r])) for r in judged]
@@ -96,11 +98,14 @@ def best_qos(fleet: Fleet, requests: NewRequests, *, span_s: float) -> float | N
 
 
 def _fits(jobs: Sequence[tuple[range, int]], cores: int) -> bool:
-    """Whether every job gets its steps within its window, one core a job and `cores` jobs a step: augmenting paths."""
+    """Whether every job gets its steps within its window, on one core at a time and with at most `cores` jobs in a step.
+
+    A bipartite flow of jobs to steps, found by augmenting paths (Ford and Fulkerson).
+    """
     holders = {step: set[int]() for window, _ in jobs for step in window}
 
     def place(job: int) -> bool:
-        """Give the job one more step; those in its way move on to others of theirs."""
+        """Give the job one more step by a breadth-first augmenting path, on which other jobs move to other steps of theirs."""
         came = {step: (job, -1) for step in jobs[job][0] if job not in holders[step]}
         waiting = list(came)
         for step in waiting:
@@ -122,7 +127,7 @@ def _fits(jobs: Sequence[tuple[range, int]], cores: int) -> bool:
 
 
 def tiny_be(rng: np.random.Generator, most: int = 4) -> tuple[Fleet, RunOutcomes]:
-    """A judged run: LC requests that had a core each from start to end, and up to `most` BE pods that it never ran."""
+    """A random fleet and run: LC requests that each had a core from start to end, and 2 to `most` BE pods that it never ran."""
     fleet = tiny_fleet(rng, most_nodes=2, memory_mib=INSTANCE_MIB + 64 * int(rng.integers(1, 4)))
     nodes = list(fleet.nodes)
     rows: list[tuple[int, int, int, int]] = []
@@ -173,7 +178,7 @@ def tiny_be(rng: np.random.Generator, most: int = 4) -> tuple[Fleet, RunOutcomes
 
 
 def best_be(fleet: Fleet, outcomes: RunOutcomes) -> float:
-    """The optimum in CPU-seconds per second: each pod on one node from its start to its end, holding memory, or never."""
+    """The optimal BE throughput in CPU-seconds per second: each pod runs on one node, holding its memory from start to end, or never."""
     nodes = list(fleet.nodes)
     pods = np.flatnonzero(outcomes.service_class == ServiceClass.BE)
     due, work = _steps(outcomes.due_s[pods]), _steps(outcomes.cpu_work_s[pods])
@@ -218,7 +223,7 @@ def best_be(fleet: Fleet, outcomes: RunOutcomes) -> float:
 
 
 def _choices(nodes: Sequence[tuple[int, list[int], int]]) -> Iterator[tuple[int, ...]]:
-    """Which pods get a core: on each node any of its pods, at most as many as it has free cores."""
+    """All choices of pods that get a core in a step: on each node any of its pods, at most as many as it has free cores."""
     per_node = [[c for k in range(min(len(pods), cores) + 1) for c in combinations(pods, k)] for _, pods, cores in nodes]
     for parts in product(*per_node):
         yield tuple(p for part in parts for p in part)
@@ -233,7 +238,7 @@ def _seconds(steps: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def qos_losses(worlds: int, bucket_steps: int) -> NDArray[np.float64]:
-    """(worlds,) bound less optimum, by seed; worlds without a request in the window are 0."""
+    """Bound minus optimum of each world, shape (worlds,), by seed; 0 for worlds without a request in the window."""
     losses = []
     for seed in range(worlds):
         rng = np.random.default_rng(seed)
@@ -247,7 +252,7 @@ def qos_losses(worlds: int, bucket_steps: int) -> NDArray[np.float64]:
 
 
 def be_losses(worlds: int, bucket_steps: int) -> NDArray[np.float64]:
-    """(worlds,) bound less optimum over the fleet's cores, by seed."""
+    """Bound minus optimum of each world, divided by the fleet's cores, shape (worlds,), by seed."""
     losses = []
     for seed in range(worlds):
         fleet, outcomes = tiny_be(np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""Packing programmes for HiGHS, with a value that is an upper bound whatever the solver's tolerances were."""
+"""Packing linear programmes solved by HiGHS, with a value that is an upper bound whatever the solver's tolerances are."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 TIME_LIMIT_S = 15.0
-"""HiGHS stops then. What it gives is still a bound, since `Packing.most` takes any prices; only a looser one."""
+"""Seconds after which HiGHS stops. The value is then still a bound, only a looser one, since `Packing.at_prices` accepts any prices."""
 
 
 class _Solver(highspy.Highs):  # type: ignore[misc]
     """HiGHS without callbacks: enabling them writes its banner to standard output, where a command's JSON goes."""
 
     def enableCallbacks(self) -> None:  # noqa: N802
-        """Left out."""
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """Maximise `gain` · x over 0 <= x <= `upper` and A x <= `room`; A as (row, column, value) triples."""
+    """The linear programme: maximise `gain` · x subject to 0 <= x <= `upper` and A x <= `room`; A is given as (row, column, value)."""
 
     gain: NDArray[np.float64]
     upper: NDArray[np.float64]
@@ -30,7 +30,7 @@ class Packing:
     column: NDArray[np.int64]
     value: NDArray[np.float64]
     solver: str = "simplex"
-    """`simplex` or `ipm` (interior point): which one is faster depends on the programme."""
+    """HiGHS' method, `simplex` or `ipm` (interior point); which is faster depends on the programme."""
 
     def most(self) -> float:
         """An upper bound on the optimum, equal to it up to rounding."""
@@ -40,16 +40,17 @@ class Packing:
         return min(self.at_prices(idle), self.at_prices(self._prices()))
 
     def at_prices(self, price: NDArray[np.float64]) -> float:
-        """An upper bound on the optimum from any row prices, those below 0 taken as 0; the dual's optimal prices give the optimum.
+        """An upper bound on the optimum from any row prices, shape (rows,), those below 0 taken as 0.
 
-        Weak duality: gain · x <= price · room + sum of upper x max(0, gain - price A). So what HiGHS returns need not be exact.
+        Weak duality: gain · x <= price · room + upper · max(0, gain - price A), with equality at the dual's optimum. So the prices that
+        HiGHS returns need not be exact.
         """
         price = price.clip(0.0)
         charged = np.bincount(self.column, weights=self.value * price[self.row], minlength=len(self.gain))
         return float(price @ self.room + (self.gain - charged).clip(0.0) @ self.upper)
 
     def _prices(self) -> NDArray[np.float64]:
-        """(rows,) duals as HiGHS leaves them, zeros if it has none."""
+        """The dual values that HiGHS found, shape (rows,); zeros if it has none."""
         columns, rows = len(self.gain), len(self.room)
         order = np.argsort(self.column, kind="stable")
         starts = np.searchsorted(self.column[order], np.arange(columns + 1))

@@ -1,8 +1,8 @@
-"""The QoS bound: the largest share of LC requests that any schedule could answer in time, had it the fleet to itself.
+"""The QoS bound: the largest share of LC requests that any schedule with LC alone on the fleet could answer in time.
 
-Requests are fluid, all CPU that a request can reach is one pool, arrivals move to the start and deadlines to the end of their bucket.
-`docs/bound.md` has the programme and why it is a relaxation. The parts: `_candidates` (who could make it at all, and where), `_at_risk`
-(who needs a programme at all), `_programme` (for them).
+Relaxations: requests are fluid; all CPU that a request can reach is one pool; arrivals move to the start of their bucket and deadlines to
+the end of theirs. `docs/bound.md` has the programme and the proof. `_candidates` finds the requests that could be in time at all and where,
+`_at_risk` those of them that compete, and `_programme` is the linear programme for these.
 """
 
 from __future__ import annotations
@@ -21,50 +21,51 @@ from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 
 BUCKETS_PER_TARGET = 4
-"""The first bucket is this part of the shortest target: a burst then cannot be spread over much more than its own deadline."""
+"""Buckets in the shortest target, to begin with: moving arrivals and deadlines to edges then adds at most half of a target."""
 MOST_BUCKETS = 100_000
-"""Of a pool; a longer run starts with longer buckets."""
+"""Most buckets of a pool; a longer run begins with longer buckets."""
 MOST_COLUMNS = 300_000
-"""A programme with more is built again with buckets twice as long: HiGHS solves this many in about a second."""
+"""Most columns; a larger programme is built again with buckets of twice the length. HiGHS solves this many in about a second."""
 STEPS = 16
-"""Slopes with which a group's least work is drawn from below; a group of no more requests is exact."""
+"""Pieces of the piecewise linear curve below a group's least work; exact for groups of no more requests."""
 TOLERANCE_S = 1e-10
-"""Rounding of times: a request that needs exactly its target can make it, and every bucket is longer by this at both ends, so that an
-arrival or a deadline on its edge need not open the next one."""
+"""Tolerance of times. A request that needs exactly its target can meet it. Buckets are longer by this at both ends, so that an arrival
+or a deadline on an edge does not open the next bucket."""
 TOLERANCE_REQUESTS = 1e-6
-"""What rounding may take from the programme's value before it is cut to a whole number of requests."""
+"""Tolerance of the programme's value before it is rounded down to whole requests."""
 
 
 class QosBound(NamedTuple):
-    """The bound and the bucket it was found with."""
+    """The bound and the length of the buckets that it was found with."""
 
     rate: float | None
-    """None where no LC request arrived in the window."""
+    """0 to 1; None if no LC request arrived in the window."""
     bucket_s: float
 
 
 class _Candidates(NamedTuple):
-    """LC requests of the window that could be in time on an idle fleet, one element each, and the pools they can reach."""
+    """LC requests of the window that could be in time on an idle fleet, shape (n,), and the pools of CPU that they can reach."""
 
     kind: Ints
-    """Row of `reach`: requests that can reach the same pools."""
+    """Row of `reach`; requests of one kind can reach the same pools."""
     earliest_s: Floats
-    """First instant at which a node could have it."""
+    """Earliest time at which the request could reach a node."""
     latest_s: Floats
-    """Last instant at which a node could be done with it."""
+    """Latest time at which a node must have finished it."""
     work_s: Floats
     reach: NDArray[np.bool_]
-    """(kinds, pools)."""
+    """Which pools a kind can reach, shape (kinds, pools)."""
     pool_cores: Floats
+    """Cores of each pool, shape (pools,)."""
 
     def sole_pool(self) -> Ints:
-        """(kinds,) the pool of a kind that can reach one pool which only such kinds reach, else -1."""
+        """The only pool that a kind reaches, if only such kinds reach that pool, else -1; shape (kinds,)."""
         shared = self.reach[self.reach.sum(axis=1) > 1].any(axis=0)
         pool = self.reach.argmax(axis=1)
         return np.where((self.reach.sum(axis=1) == 1) & ~shared[pool], pool, -1)
 
     def relaxed(self) -> list[_Candidates]:
-        """These with pools joined until each kind reaches one, and as they are where that differs and is not too large."""
+        """The candidates with pools merged until each kind reaches one; and unmerged too, if that differs and is small enough."""
         if (self.reach.sum(axis=1) == 1).all():
             return [self]
         least_columns = STEPS * len(self.reach) + int(self.reach.sum())
@@ -78,19 +79,23 @@ class _Candidates(NamedTuple):
 
 
 class _Groups(NamedTuple):
-    """Requests of one kind with the same first and last bucket, one element each; their works sorted in `work_s`."""
+    """Groups of requests of one kind with the same first and last bucket; arrays but `work_s` have shape (groups,)."""
 
     kind: Ints
     first: Ints
+    """First bucket in which the requests may be worked on."""
     last: Ints
+    """Last such bucket."""
     begin: Ints
-    """Where a group's works begin in `work_s`."""
+    """Index of the group's first request in `work_s`."""
     size: Ints
+    """Number of requests."""
     work_s: Floats
+    """CPU-seconds of each request, ascending within a group."""
 
 
 def qos_of(fleet: Fleet, requests: NewRequests, *, span_s: float, bucket_s: float | None = None) -> QosBound:
-    """The bound, with a bucket of choice or one that keeps the programme small."""
+    """The bound; `bucket_s` None: a length that keeps the programme small."""
     window = Window(WINDOW_FROM * span_s, span_s)
     judged = (requests.service_class == ServiceClass.LC) & window.holds(requests.due_s)
     arrived = int(np.count_nonzero(judged))
@@ -101,13 +106,13 @@ def qos_of(fleet: Fleet, requests: NewRequests, *, span_s: float, bucket_s: floa
     candidates = _candidates(fleet, requests, judged)
     if not len(candidates.kind):
         return QosBound(0.0, length_s)
-    # Each is a relaxation, so the lower one holds: pools joined allow short buckets, pools apart keep who reaches what.
+    # Each is a valid bound, so the lower one counts: merged pools allow shorter buckets, separate pools keep who can reach what.
     met, length_s = min(_most_met(c, length_s, fixed=bucket_s is not None) for c in candidates.relaxed())
     return QosBound(met / arrived, length_s)
 
 
 def _most_met(candidates: _Candidates, bucket_s: float, *, fixed: bool) -> tuple[int, float]:
-    """Requests that can be met at most, and the bucket length from `bucket_s` on with which the programme is small enough."""
+    """(most requests in time, bucket length). The length is doubled, unless `fixed`, until the programme is small enough."""
     while True:
         first, last = _buckets(candidates, bucket_s)
         at_risk = _at_risk(candidates, first, last, bucket_s)
@@ -131,7 +136,7 @@ def _candidates(fleet: Fleet, requests: NewRequests, judged: NDArray[np.bool_]) 
     nearest_s = rtt_s.min(axis=1)[entry]
     able = room_s >= nearest_s
 
-    # Requests of one service that enter at one cluster reach what the one with most room reaches.
+    # A relaxation: all requests of one service and entry cluster can reach what the one with the most time to spare can reach.
     origin, row = np.unique(entry[able] * len(requests.services) + requests.service[judged][able], return_inverse=True)
     most_room_s = np.full(len(origin), -math.inf)
     np.maximum.at(most_room_s, row, room_s[able])
@@ -150,7 +155,7 @@ def _candidates(fleet: Fleet, requests: NewRequests, judged: NDArray[np.bool_]) 
 
 
 def _components(reach: NDArray[np.bool_]) -> Ints:
-    """(pools,) component of each pool, pools being joined by kinds that reach both."""
+    """Connected component of each pool, shape (pools,); two pools are connected if some kind reaches both."""
     component = np.arange(reach.shape[1])
     while True:
         least = np.where(reach, component, reach.shape[1]).min(axis=1)
@@ -162,7 +167,7 @@ def _components(reach: NDArray[np.bool_]) -> Ints:
 
 
 def _buckets(candidates: _Candidates, bucket_s: float) -> tuple[Ints, Ints]:
-    """(n,) first and last bucket in which each request may be worked on."""
+    """(first, last) bucket in which each request may be worked on, shape (n,) each."""
     first = np.floor((candidates.earliest_s + TOLERANCE_S) / bucket_s).astype(np.int64)
     last = np.ceil((candidates.latest_s - TOLERANCE_S) / bucket_s).astype(np.int64) - 1
     begin = int(first.min())
@@ -170,15 +175,16 @@ def _buckets(candidates: _Candidates, bucket_s: float) -> tuple[Ints, Ints]:
 
 
 def _room_s(candidates: _Candidates, bucket_s: float) -> Floats:
-    """(pools,) CPU-seconds of a bucket."""
+    """CPU-seconds of a bucket in each pool, shape (pools,)."""
     return candidates.pool_cores * (bucket_s + 2.0 * TOLERANCE_S)
 
 
 def _at_risk(candidates: _Candidates, first: Ints, last: Ints, bucket_s: float) -> NDArray[np.bool_]:
-    """(n,) who may have to give way; all others are met beside whatever choice of these.
+    """Mask of the requests that may have to give way, shape (n,); all others can be met whatever is chosen among these.
 
-    Let a pool work whenever it has work, late or not. Once it has nothing left, all that came before is done, whatever the order. So who
-    may still be worked on when that happens can come last: no other gives way to it, and it is done by then.
+    Let a pool work whenever it has work (work-conserving), on late requests too. When it runs empty, everything that arrived before is
+    done, in whatever order. So a request that may still be worked on at such a time can be served last: no other gives way to it, and it
+    is done in time.
     """
     at_risk = np.ones(len(first), bool)
     pool, room_s = candidates.sole_pool()[candidates.kind], _room_s(candidates, bucket_s)
@@ -210,7 +216,10 @@ def _columns(candidates: _Candidates, groups: _Groups) -> int:
 
 
 def _programme(candidates: _Candidates, groups: _Groups, bucket_s: float) -> Packing:
-    """Rows: a group's work is done (one each), a pool's bucket is not overrun (one each in use)."""
+    """The linear programme. Rows: one for each group, whose chosen requests get their work; one for each used bucket of a pool, its CPU.
+
+    Columns: requests met, by piece of a group's curve of least work; work, by arc.
+    """
     step_group, step_length, step_slope_s = _least_work(groups)
     arc_group, arc_pool, arc_bucket = _arcs(candidates, groups)
     buckets = int(groups.last.max()) + 1
@@ -230,7 +239,7 @@ def _programme(candidates: _Candidates, groups: _Groups, bucket_s: float) -> Pac
 
 
 def _arcs(candidates: _Candidates, groups: _Groups) -> tuple[Ints, Ints, Ints]:
-    """Group, pool and bucket of every place where a group may be worked on."""
+    """(group, pool, bucket) of every place in which a group may be worked on, shape (arcs,) each."""
     kind_of_pair, pool_of_pair = np.nonzero(candidates.reach)
     pairs = np.bincount(kind_of_pair, minlength=len(candidates.reach))
     group, nth = spread(pairs[groups.kind])
@@ -240,11 +249,11 @@ def _arcs(candidates: _Candidates, groups: _Groups) -> tuple[Ints, Ints, Ints]:
 
 
 def _least_work(groups: _Groups) -> tuple[Ints, Floats, Floats]:
-    """Group, length in requests and slope of each straight piece of a convex curve below the least work of y requests.
+    """(group, length in requests, slope in CPU-seconds per request) of each piece of a convex curve below the least work of y requests.
 
-    The least work of y requests is that of the y shortest. Tangents at up to STEPS + 1 points, all requests among them, lie below it and
-    touch it there; their maximum is the curve. The points lie closer among the longest requests, where works differ most and where
-    the answer lies when nearly all can be met.
+    The least work of y requests of a group is that of its y shortest. Tangents at up to STEPS + 1 points, the last at all requests, lie
+    below it and touch it there; the curve is their maximum. The points are closer among the longest requests, where works differ most and
+    where the answer lies if nearly all can be met.
     """
     pieces = np.minimum(groups.size, STEPS)
     group, nth = spread(pieces + 1)
@@ -254,7 +263,7 @@ def _least_work(groups: _Groups) -> tuple[Ints, Floats, Floats]:
     done_s = running_s[groups.begin[group] + at] - running_s[groups.begin[group]]
     slope_s = groups.work_s[groups.begin[group] + np.maximum(at, 1) - 1]
     intercept_s = done_s - slope_s * at
-    # Where the tangent of one point meets that of the next.
+    # The abscissa at which the tangent of one point meets that of the next.
     steeper_s = np.diff(slope_s)
     meets = np.where(steeper_s > 0.0, -np.diff(intercept_s) / np.where(steeper_s > 0.0, steeper_s, 1.0), at[1:])
     meets = np.clip(meets, at[:-1], at[1:])
