@@ -43,6 +43,7 @@ def _timestamp(name: str, *, default: bool = False, nullable: bool = True) -> Co
     return Column(name, DateTime(timezone=True), server_default=_NOW if default else None, nullable=nullable and not default)
 
 
+# The declaration of the fleet in force, YAML text, and its hash; one row.
 fleet = Table(
     "fleet",
     metadata,
@@ -52,6 +53,7 @@ fleet = Table(
     _timestamp("declared_at", default=True),
 )
 
+# Clusters that have joined, with the kubeconfig and context of each; never credentials.
 cluster = Table(
     "cluster",
     metadata,
@@ -64,6 +66,7 @@ cluster = Table(
     _timestamp("seen_at"),
 )
 
+# Round-trip time and bandwidth between two clusters.
 link = Table(
     "link",
     metadata,
@@ -74,6 +77,7 @@ link = Table(
     PrimaryKeyConstraint("from_cluster", "to_cluster"),
 )
 
+# Nodes as their cluster agent last observed them: allocatable, used, and held by LC and BE pods.
 node = Table(
     "node",
     metadata,
@@ -95,6 +99,7 @@ node = Table(
     PrimaryKeyConstraint("cluster", "name"),
 )
 
+# Declared services; `spec` has all fields of `tango.domain.services.Service`.
 service = Table(
     "service",
     metadata,
@@ -105,6 +110,7 @@ service = Table(
     _timestamp("declared_at", default=True),
 )
 
+# Pods of LC services as their cluster agent last observed them.
 instance = Table(
     "instance",
     metadata,
@@ -124,6 +130,7 @@ instance = Table(
     PrimaryKeyConstraint("cluster", "pod"),
 )
 
+# Runs, live and simulated. `next_request` is the first request that the replay has not released.
 run = Table(
     "run",
     metadata,
@@ -147,6 +154,7 @@ run = Table(
     _timestamp("ended_at"),
 )
 
+# A cell of a comparison that is computed as a run, with its claim (epoch, owner, lease) and its result.
 simulation = Table(
     "simulation",
     metadata,
@@ -165,6 +173,7 @@ simulation = Table(
     Index("simulation_key", "key"),
 )
 
+# Requests with their current state. `epoch` counts claims: a result with an older one is refused.
 request = Table(
     "request",
     metadata,
@@ -200,6 +209,7 @@ request = Table(
     postgresql_partition_by="LIST (run_id)",
 )
 
+# One row for each epoch of a request that has ended: where it ran, how it ended, and the work that was lost.
 attempt = Table(
     "attempt",
     metadata,
@@ -222,6 +232,7 @@ attempt = Table(
     Index("attempt_ended", "ended_at"),
 )
 
+# Figures of ended runs by name, as `tango run show` prints them: a number or a text.
 run_metric = Table(
     "run_metric",
     metadata,
@@ -232,6 +243,7 @@ run_metric = Table(
     PrimaryKeyConstraint("run_id", "name"),
 )
 
+# One row for each scheduling cycle: counts, policy, and milliseconds of its three phases.
 decision = Table(
     "decision",
     metadata,
@@ -254,6 +266,7 @@ decision = Table(
     Index("decision_at", "at"),
 )
 
+# Resizes of LC instances and evictions of BE pods, with their outcome and duration.
 scaling_event = Table(
     "scaling_event",
     metadata,
@@ -276,6 +289,7 @@ scaling_event = Table(
     Index("scaling_event_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
+# Time series of the nodes.
 node_sample = Table(
     "node_sample",
     metadata,
@@ -297,6 +311,7 @@ node_sample = Table(
     Index("node_sample_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
+# Registered checkpoints of learned policies, without their weights.
 checkpoint = Table(
     "checkpoint",
     metadata,
@@ -318,7 +333,7 @@ checkpoint = Table(
     Index("checkpoint_digest", "digest", unique=True),
 )
 
-# Aside, so that whoever lists checkpoints reads no weights.
+# The weights, in a table of their own so that listing checkpoints does not read them.
 checkpoint_file = Table(
     "checkpoint_file",
     metadata,
@@ -327,7 +342,7 @@ checkpoint_file = Table(
     CheckConstraint("octet_length(content) <= 16777216"),
 )
 
-# One row, `be`: what the scheduler looks at once a tick.
+# One row, `be`: which checkpoint decides and which is in the shadow; the scheduler reads it at every tick.
 checkpoint_role = Table(
     "checkpoint_role",
     metadata,
@@ -341,6 +356,7 @@ checkpoint_role = Table(
     _timestamp("changed_at", default=True),
 )
 
+# History of the roles: what was promoted, demoted, put in the shadow, by whom.
 checkpoint_event = Table(
     "checkpoint_event",
     metadata,
@@ -353,6 +369,7 @@ checkpoint_event = Table(
     Column("note", Text, nullable=False),
 )
 
+# One row for each tick in which a candidate decided beside the live policy: how far the two differed.
 shadow_decision = Table(
     "shadow_decision",
     metadata,
@@ -375,6 +392,7 @@ shadow_decision = Table(
     Index("shadow_decision_candidate", "candidate", "at"),
 )
 
+# Claims of periodic jobs that one process at a time may do. `epoch` is the fencing token.
 lease = Table(
     "lease",
     metadata,
