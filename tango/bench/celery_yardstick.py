@@ -59,7 +59,7 @@ def best(rates: list[CeleryRates]) -> tuple[str, float]:
 def _measure_pool(client: redis.Redis, broker_url: str, pool: str, workers: int, tasks: int) -> CeleryRates:
     _clear(client)
     with _workers(broker_url, pool, workers):
-        _publish(200)
+        _publish(200)  # warm-up: connections and first imports
         _wait_empty(client, timeout_s=60)
         begin = time.perf_counter()
         _publish(tasks)

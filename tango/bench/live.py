@@ -178,7 +178,7 @@ def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
     run_id = submit_run(run, requests, store=stores.runs, publisher=CeleryPublisher(create_app(stores.settings))).run_id
     begun_s = time.monotonic()
     meter, cpu_percent = CpuMeter(home), dict[str, float]()
-    give_up_s = begun_s + 6 * seconds + 60
+    give_up_s = begun_s + 6 * seconds + 60  # far beyond `MOST_LAG_S`, so that the lag of an overload is still measured
     while not stores.runs.all_terminal(run_id):
         if not cpu_percent and time.monotonic() - begun_s > seconds + stores.settings.replay.lead_s:
             cpu_percent = meter.percent()

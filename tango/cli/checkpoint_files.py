@@ -19,6 +19,7 @@ def looks_like_a_file(named: str) -> bool:
     return "/" in named or named.endswith(".pt") or Path(named).is_file()
 
 
+# Cached, because a comparison asks for the same name once for each of its systems, and reading a checkpoint imports torch.
 @lru_cache(maxsize=8)
 def checkpoint_file(named: str) -> CheckpointFile:
     """The file that FILE, NAME or DIGEST means, after reading it once to see that it can be used.

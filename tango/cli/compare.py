@@ -64,6 +64,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
         tango compare lc.csv --be-trace be.csv --fleet testbed --load 0.9 --systems load-greedy,tango
         tango compare p3 --systems dss-lc/load-greedy/burst,tango           # what learning adds
     """
+    # Everything that can be wrong with the command line is found before the first cell, since cells may take hours.
     began_s = time.monotonic()
     require_folder(options["report"])
     cells = _cells(traces, options)
@@ -182,6 +183,7 @@ def _results(cells: list[Cell], options: dict[str, Any]) -> list[CellResult]:
 
     kept = kept_results(fresh=options["fresh"])
     found = 0
+    # The bar moves only when a cell is done, so compiling is suspected later than in `simulate`, whose bar moves within a cell.
     with progress("Simulating", total=len(cells), unit="cells") as advance, slow_start(COMPILING, after_s=20.0) as moving:
 
         def done(_cell: Cell, _result: CellResult, was_kept: bool) -> None:

@@ -66,7 +66,7 @@ def _status_of(error: BaseException, *, debug: bool) -> int:
             return BROKEN_PIPE
         case SystemExit():
             return error.code if isinstance(error.code, int) else FAILED if error.code else 0
-        case click.FileError():
+        case click.FileError():  # a ClickException of status 1, but a file that cannot be opened is a matter of usage
             error.show()
             return USAGE
         case click.ClickException():

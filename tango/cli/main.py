@@ -60,6 +60,7 @@ class LazyGroup(click.Group):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="tango")
+# `tango.cli.failures` looks for --debug in the arguments by itself: an error may come before click has parsed them.
 @click.option("--debug", is_flag=True, envvar="TANGO_DEBUG", help="Show tracebacks.")
 def cli(**_: Any) -> None:
     """Schedule latency-critical and best-effort requests over many small Kubernetes clusters."""

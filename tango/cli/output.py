@@ -109,6 +109,7 @@ def plain(value: Any) -> Any:
 
     A whole `Decimal` becomes an int, any other a float. What is of no known type becomes its `str`.
     """
+    # Enums come first: a StrEnum is a str and an IntEnum an int, and PyYAML's safe dumper refuses both.
     if isinstance(value, enum.Enum):
         return plain(value.value)
     if value is None or isinstance(value, (bool, int, str)):
@@ -177,6 +178,7 @@ def fitting_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], 
     widths = {c.key: max(cell_len(c.heading), *(cell_len(text) for text in cells[c.key])) for c in columns}
     kept = list(columns)
     while sum(widths[c.key] + 2 for c in kept) - 2 > width and any(c.priority < 10 for c in kept):
+        # Of several columns of the lowest priority the rightmost goes first, since `min` takes the first it meets.
         kept.remove(min(reversed(kept), key=lambda c: c.priority))
     if not kept:
         kept = list(columns[:1])

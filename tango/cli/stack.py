@@ -80,6 +80,7 @@ def status(home: Path | None, output: str) -> int:
     from tango.stack.supervisor import read_status
 
     home = _home(home)
+    # The status file of a killed supervisor stays behind; only the lock tells whether what it says is true.
     alive = supervisor_pid(home) is not None
     rows = read_status(home)["processes"] if alive else []
     print_rows(rows, STATUS_COLUMNS, output, empty=f"No stack runs in {home}; start one with `tango up`.")
@@ -102,6 +103,7 @@ def down(home: Path | None) -> None:
     began_s = time.monotonic()
     while _is_alive(pid) and time.monotonic() - began_s < STOP_WITHIN_S:
         time.sleep(0.1)
+    # The lock is asked again before SIGKILL: the supervisor may have ended meanwhile and its number belong to another process.
     if supervisor_pid(home) == pid:
         # No process of the stack is left behind: the kernel sends each its death signal when the supervisor dies (`stack/tether.py`).
         os.kill(pid, signal.SIGKILL)
@@ -240,11 +242,13 @@ def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
     from tango.stack.state import private_folder, read_stack, supervisor_pid
     from tango.stack.supervisor import read_status
 
+    # Checked here as well as in the child, so that a mistake is reported at once and not out of a log.
     require_linux()
     fleet_to_start(home, fleet)
     if supervisor_pid(home) is not None:
         raise UsageError(f"a stack is already running in {home}; see `tango status`, stop it with `tango down`")
     log_path = private_folder(prepare_home(home) / "logs") / "supervisor.log"
+    # By interpreter and module: the console script `tango` need not be on the PATH of whoever called this one by its path.
     command = [
         sys.executable,
         "-c",
@@ -257,6 +261,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
     ]
     command += ["--fleet", fleet] if fleet else []
     descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # In a session of its own the supervisor survives the terminal: neither its hangup nor Ctrl-C reaches it.
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True)
     finally:

@@ -206,6 +206,7 @@ def _refuse_given(where: str, names: tuple[str, ...]) -> None:
     """Raises: UsageError if one of the options `names` is on the command line; `where` says why it has no effect, "with --load" say."""
     context = click.get_current_context()
     for name in names:
+        # By its source and not its value: an option that is given with its default value has no effect either.
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise UsageError(f"--{name.replace('_', '-')} has no meaning {where}")
 

@@ -79,7 +79,7 @@ def train(out: Path, resume: bool, overwrite: bool, output: str, **options: Any)
             learner.close()
     _tell(result, config, files)
     print_mapping(_summary(result, config, files), output)
-    return 128 + signalled if signalled else 0
+    return 128 + signalled if signalled else 0  # as a shell reports a process that a signal ended
 
 
 def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool, overwrite: bool) -> tuple[TrainingConfig, Limits]:

@@ -114,6 +114,7 @@ def workloads_of(traces: Sequence[str], options: Mapping[str, Any], *, resample:
     from tango.traces.trace_sources import content_of
     from tango.traces.workloads import Workload, is_pattern
 
+    # A bare word that is neither a pattern nor a file is most likely a mistyped pattern; the trace reader would speak of files only.
     for name in (*traces, *options["be_trace"]):
         if name not in PATTERNS and not any(mark in name for mark in "./*") and not Path(name).exists():
             raise UsageError(f"{name!r} is neither a pattern ({', '.join(PATTERNS)}) nor a file")

@@ -93,6 +93,7 @@ def _sizes(recipe: FleetRecipe) -> list[int]:
     missing = 0 if recipe.nodes is None else recipe.nodes - sum(sizes)
     step = 1 if missing > 0 else -1
     order = np.argsort(_words(recipe.seed, _ORDER, recipe.clusters), kind="stable").tolist()
+    # Ends, because `FleetRecipe` has checked that the total lies between the least and the greatest that the sizes allow.
     while missing:
         for k in order:
             if missing and low <= sizes[k] + step <= high:
