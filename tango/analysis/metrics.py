@@ -181,6 +181,7 @@ class _Judged(NamedTuple):
 
 def _judge_lc(outcomes: RunOutcomes, arrived: NDArray[np.bool_]) -> _Judged:
     lc = arrived & (outcomes.service_class == ServiceClass.LC)
+    # A request that is still open counts as missed once nobody waits for it, so that a run can be judged before its last one ends.
     given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
     decided = lc & (outcomes.in_state(*TERMINAL_STATES) | given_up)
     latency_s = outcomes.finished_s - outcomes.due_s
@@ -253,6 +254,7 @@ def run_metrics(
     memory_mib_s = held_seconds(outcomes, window) * outcomes.memory_mib
     in_window = window.holds(samples.at_s)
     used = samples.cpu_used_millicores[in_window]
+    # A sample without a measurement counts on neither side.
     allocatable = np.where(np.isnan(used), 0.0, samples.cpu_allocatable_millicores[in_window])
 
     lost = window.holds(losses.at_s)

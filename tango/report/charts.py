@@ -57,7 +57,7 @@ class Frame:
     def chart(self, top: float, *, unit: str = "", height: float = 220.0, percent: bool = False) -> Chart:
         """An empty chart over time whose vertical axis reaches from 0 to at least `top`."""
         ticks = nice_ticks(0.0, max(top, 1e-9), about=4)
-        if ticks[-1] < top:
+        if ticks[-1] < top:  # the axis ends at a tick, so one more is needed for what lies above the last
             ticks.append(ticks[-1] + (ticks[1] - ticks[0] if len(ticks) > 1 else top))
         chart = Chart((0.0, self.end_s), (0.0, ticks[-1]), height=height)
         chart.band(*self.window_s)
@@ -154,6 +154,7 @@ def latency_figure(outcomes: RunOutcomes) -> Figure | None:
     """
     lc = (outcomes.service_class == ServiceClass.LC) & outcomes.in_state(RequestState.SUCCEEDED)
     lc &= run_window(outcomes).holds(outcomes.due_s)
+    # At least 0.1 ms, since the axis is logarithmic.
     latency_ms = np.maximum((outcomes.finished_s - outcomes.due_s) * outcomes.speed * 1000.0, 0.1)
     if not lc.any():
         return None

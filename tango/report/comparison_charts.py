@@ -152,6 +152,7 @@ def _difference_column(
     base = next((row.baseline_value for row in rows if row.baseline_value is not None), None)
     means = [abs(row.paired.mean) for row in rows if row.paired.mean is not None]
     ends = [abs(end) for row in rows for end in (row.paired.low, row.paired.high) if end is not None]
+    # One wide interval, as few seeds give, must not press the other systems' differences together at 0.
     reach = min(max([*means, *ends]), WIDEST * max(means)) if max(means) > 0 else max(ends, default=0.0)
     reach = reach or 1.0
     lows = [0.0, *(max(low, -reach) for row in rows if (low := _low(row)) is not None)]
@@ -393,6 +394,7 @@ def cluster_figure(cells: dict[str, list[CellResult]], name: str, colours: dict[
     count = max(int(c.distributions["clusters"]["count"]) for mine in cells.values() for c in mine if c.distributions)
     low = min(float(v.min()) for v in spread.values())
     high = max(float(v.max()) for v in spread.values())
+    # The axis begins at one of a few round shares: near 100 % differences would not be seen on an axis from 0.
     floor = 0.0 if low < 0.5 else 0.5 if low < 0.8 else 0.8 if low < 0.9 else 0.9 if low < 0.98 else 0.98
     left = LABELS_LEFT
     chart = _rows_chart((floor, max(1.0, high)), len(spread))

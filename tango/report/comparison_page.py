@@ -101,6 +101,7 @@ def comparison_page(
     verdicts: Verdicts | None = None,
 ) -> str:
     """The text of the page; with `verdicts` it has a section on the judged system. All text from the cells is escaped."""
+    # StrictUndefined: a name that the template misspells fails a test instead of leaving a gap in the page.
     environment = Environment(
         loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -210,6 +211,7 @@ def _lc_groups(
     rows = {system: qos for system, mine in cells.items() if (qos := qos_by_seed(mine)).size}
     if rows:
         lowest = min((float(np.nanmin(r)) for r in rows.values() if not np.isnan(r).all()), default=0.0)
+        # One floor for all systems, so that their panels can be compared; the note names it.
         floor = 0.98 if lowest >= 0.98 else float(np.floor(lowest * 10) / 10) if lowest < 1.0 else 0.0
         panels = time_panels(
             rows,

@@ -29,6 +29,7 @@ def learning_curve(rows: Sequence[Mapping[str, Any]], *, title: str) -> str:
         chart.text(chart.left, _HEIGHT / 2, "No validation yet.")
     chart.text(chart.left, TOP + 14, title, css="title")
     drawing = chart.render(f"{title}: gain on the validation seeds over iterations")
+    # A file of its own needs a namespace and a size, which an <svg> inside a page does not.
     sized = drawing.replace("<svg ", Markup('<svg xmlns="http://www.w3.org/2000/svg" width="{:.0f}" ').format(1.5 * chart.width), 1)
     opening = sized.index(">") + 1
     return f"{sized[:opening]}{element('style', Markup(_STYLE))}{sized[opening:]}\n"

@@ -45,6 +45,7 @@ def render_report(
     metrics: RunMetrics,
 ) -> str:
     """The text of the page. All text that comes from the run is escaped."""
+    # StrictUndefined: a name that the template misspells fails a test instead of leaving a gap in the page.
     environment = Environment(
         loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

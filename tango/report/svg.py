@@ -141,7 +141,7 @@ class Chart:
             self.parts.append(element("text", y_label(tick), class_="tick", x=self.left - 6, y=at + 4, text_anchor="end"))
         for tick in x_ticks:
             at = float(self.x(tick))
-            anchor = "end" if at > right - 14 else "middle"
+            anchor = "end" if at > right - 14 else "middle"  # a label centred on the right edge would be cut off
             self.parts.append(element("line", class_="axis", x1=at, x2=at, y1=self.bottom, y2=self.bottom + 4))
             self.parts.append(
                 element("text", x_label(tick), class_="tick", x=min(at, right), y=self.bottom + 18, text_anchor=anchor)
@@ -166,7 +166,7 @@ class Chart:
             joined = index > 0 and known[index - 1]
             commands.append(f"{'L' if joined else 'M'}{px[index]:.1f} {py[index]:.1f}")
             if not joined and (index + 1 == len(ys) or not known[index + 1]):
-                commands.append("h.01")
+                commands.append("h.01")  # a line without length is not drawn at all; with round caps this one is a dot
         if commands:
             self.parts.append(element("path", class_=f"line {css}", d="".join(commands)))
 
@@ -189,6 +189,7 @@ class Chart:
         base = np.broadcast_to(np.asarray(base, dtype=np.float64), heights.shape)
         x0, x1 = self.x(lefts), self.x(rights)
         y0, y1 = self.y(base), self.y(base + heights)
+        # A gap of 0.6 pixels separates neighbours; bars that are narrower than that keep 0.4 pixels, so that none vanishes.
         commands = [
             f"M{x0[i]:.1f} {y0[i]:.1f}H{max(x1[i] - 0.6, x0[i] + 0.4):.1f}V{y1[i]:.1f}H{x0[i]:.1f}z"
             for i in np.flatnonzero(heights > 0)
@@ -229,10 +230,11 @@ def heatmap(grid: Floats, rows: Sequence[str], end: float, ticks: Sequence[float
         commands = []
         for row, column in np.argwhere((level == step) & ~np.isnan(grid)):
             y0 = TOP + row * row_height
+            # 0.2 pixels of overlap hide the hairlines that antialiasing leaves between neighbours.
             commands.append(f"M{xs[column]:.1f} {y0:.1f}H{xs[column + 1] + 0.2:.1f}V{y0 + row_height - 1:.1f}H{xs[column]:.1f}z")
         if commands:
             chart.mark(element("path", class_=f"heat heat-{step}", d="".join(commands)))
-    every = 1 if row_height >= 14 else 2
+    every = 1 if row_height >= 14 else 2  # in lower rows names of 12 pixels would overlap
     for index, name in enumerate(rows):
         if index % every == 0:
             chart.text(112.0, TOP + index * row_height + row_height / 2 + 4, shorten(name, 16), anchor="end", hint=name)

@@ -124,6 +124,7 @@ def service_table(services: tuple[ServiceFigures, ...], *, wide: bool = False) -
 def print_run(metrics: RunMetrics, *, wide: bool = False, console: Console | None = None) -> None:
     """Print a run's figures to stdout: 80 columns, or with `wide` every column of the services."""
     console = console or Console(highlight=False, markup=False, emoji=False)
+    # A fixed width in files and pipes, where Rich would otherwise take the width of whatever terminal started the command.
     console.width = 200 if wide else min(WIDTH, console.width) if console.is_terminal else WIDTH
     for part in (heading(metrics), "", summary_table(metrics, metrics.details), "", service_table(metrics.services, wide=wide)):
         console.print(part)

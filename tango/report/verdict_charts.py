@@ -121,6 +121,7 @@ def _row(chart: Chart, scale: Chart, row: Verdict, words: str, css: str, *, y: f
         left = "m0 -4v8m0 -4" if low >= start else ""
         right = "m0 -4v8" if high <= end else ""
         chart.mark(element("path", class_=f"whisker {color}", d=f"M{x0:.1f} {y:.1f}{left}H{x1:.1f}{right}"))
+    # A mean beyond the axis becomes an arrowhead at that edge, pointing outwards.
     if start <= mean <= end:
         hollow = "" if row.claim else " hollow"
         chart.mark(element("circle", class_=f"dot {color}{hollow}", cx=float(scale.x(mean)), cy=y, r=4.5))
