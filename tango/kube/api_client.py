@@ -127,6 +127,7 @@ class KubeClient:
         for attempt in range(attempts):
             wait_s = min(self._settings.backoff_cap_s, self._settings.backoff_base_s * 2**attempt) * random.uniform(0.5, 1.0)
             try:
+                # The semaphore is held for one attempt and not while backing off, so that failing calls do not starve others.
                 async with self._room:
                     answer = await self._once(method, path, data, query, content_type)
             except OSError as error:  # TimeoutError is one
@@ -139,7 +140,7 @@ class KubeClient:
                     raise refusal
                 last = refusal
                 after = answer.headers.get(b"retry-after", b"")
-                if after.isdigit():
+                if after.isdigit():  # seconds; the other form, a date, is not used by API servers
                     wait_s = min(self._settings.backoff_cap_s, max(wait_s, float(after)))
             if attempt + 1 < attempts:
                 await asyncio.sleep(wait_s)

@@ -259,6 +259,7 @@ class KubernetesGateway:
         self._images_read_at_s = now_s
 
     async def _client(self, cluster: str) -> KubeClient:
+        # A lock for each cluster: concurrent calls open one connection, and a cluster that is slow to reach holds up no other.
         async with self._connecting.setdefault(cluster, asyncio.Lock()):
             known, now_s = self._connections.get(cluster), time.monotonic()
             if known is not None and now_s - known.asked_at_s < DECLARED_MAX_AGE_S:
@@ -273,7 +274,7 @@ class KubernetesGateway:
                 client = known.client
             else:
                 client = await KubeClient.from_kubeconfig(*credentials, self._settings, cluster=cluster)
-                if known is not None:
+                if known is not None:  # the cluster has joined again with other credentials; calls with the old ones fail
                     await known.client.close()
             self._connections[cluster] = _Connection(client, credentials, now_s)
             return client

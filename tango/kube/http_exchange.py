@@ -147,6 +147,7 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio with the next bytes of a response."""
         self._bytes += len(data)
+        # Bytes without a request belong to no answer: the server is broken, or speaks another protocol.
         if self._answer is None or self._bytes > self._max_bytes:
             self._broken("more was sent than an answer")
             return

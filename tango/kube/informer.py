@@ -91,6 +91,7 @@ class Informer:
             self.objects[name] = item
             if known is None or known["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
                 self._on_event("ADDED" if known is None else "MODIFIED", item)
+        # Set after the events: who waits for `synced` finds the handler's own state complete.
         self.version = version
         self._synced.set()
 

@@ -98,6 +98,7 @@ def _pod(name: str, labels: dict[str, str], container: JSON, *, restart: str, gr
             "schedulerName": SCHEDULER,
             "restartPolicy": restart,
             "terminationGracePeriodSeconds": grace_s,
+            # The workload calls no API, so it gets no token; and variables for every Service of the namespace would slow its start.
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],

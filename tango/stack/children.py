@@ -95,6 +95,7 @@ class Child:
                 break
             if not self.ready.is_set() and (failures + 1 >= start_attempts or time.monotonic() - began_s > start_within_s):
                 raise NeverReadyError(self.spec.name, reason)
+            # A process that ran for a while has not failed at its start, so its backoff begins anew.
             failures = 1 if time.monotonic() - started_s > STEADY_S else failures + 1
             self.restarts += 1
             self._become(ProcessState.BACKING_OFF, None)
@@ -109,6 +110,7 @@ class Child:
         if process is None:
             return
         self._become(ProcessState.STOPPING, process.pid)
+        # The process alone gets the stop signal, so that it can end its own children in order; SIGKILL then goes to the group.
         _signal_group(process.pid, self.spec.stop_signal, whole=False)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), self.spec.stop_within_s)

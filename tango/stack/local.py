@@ -93,6 +93,7 @@ class LocalStack:
         clusters = self._cluster_places()
         # For the progress bar: four processes for each cluster (API server, kubelet, agent, worker) and scheduler, replayer, beat, flower.
         self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4 + self._simulators
+        # Database and broker first: all other processes open connections to them when they start.
         self._run(self._supervisor.start(self._servers()))
         database_url, reader_url, owner_url = self._prepare_database()
         config, fleet_file = self._home / "kubeconfig", self._home / "fleet.yaml"
@@ -136,7 +137,7 @@ class LocalStack:
 
     def stop(self) -> None:
         """Stop all processes, those that depend on others first, and unlock the folder. Data and logs stay."""
-        self._stopped.set()
+        self._stopped.set()  # ends `_await_nodes` in the thread that starts
         try:
             self._run(self._supervisor.stop())
         finally:
@@ -146,6 +147,7 @@ class LocalStack:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(5.0)
             self._loop.close()
+            # Last: the next supervisor may begin only when nothing of this one is left.
             self._lock.release()
 
     def _await_nodes(self, database_url: str) -> None:
@@ -186,6 +188,7 @@ class LocalStack:
 
     def _foreign(self, url: str) -> str:
         """The URL; empty if its password is one that this state folder has drawn, which means that the server is this stack's own."""
+        # By the password and not by host and port: the socket's path and the ports change from start to start.
         return "" if url and (urlsplit(url).password or "") in self._secrets.drawn() else url
 
     def _servers(self) -> list[ProcessSpec]:
@@ -225,6 +228,7 @@ class LocalStack:
                 ) from error
             return self._user_database, "", self._user_database
         passwords = {role: self._secrets[role] for role in (APP, READER, OWNER)}
+        # Roles before the schema: the owner creates the tables, and the defaults granted first hold for every table that it creates.
         prepare_database(
             self._postgres.admin_url(),
             owner_password=passwords[OWNER],
@@ -328,6 +332,7 @@ def _prepared(home: Path) -> Path:
         found = home.stat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise ConfigError(f"{home} is not a folder of yours; name another with TANGO_HOME or --home")
+        # A folder that others may enter and that has files, but no lock of ours, is likely a mistyped --home such as ~ or /tmp.
         if found.st_mode & 0o077 and not (home / "run" / "lock").exists() and any(home.iterdir()):
             raise ConfigError(
                 f"{home} holds other files and others may enter it; name an empty or new folder with TANGO_HOME or --home"

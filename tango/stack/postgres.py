@@ -95,6 +95,7 @@ class PostgresServer:
         """The command that runs the server in the foreground; it makes a fast shutdown (SIGINT) when this process dies."""
         places = self._laid_out()
         settings = {**SETTINGS, "unix_socket_directories": str(places.sockets)}
+        # On the command line and not in postgresql.conf, so that data made by an older version gets the settings of this one.
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         server = [str(places.binaries / "bin" / "postgres"), "-D", str(places.data), *options]
         return tethered(server, death_signal=signal.SIGINT, user=places.user)
@@ -174,6 +175,8 @@ class PostgresServer:
             write_private(password_file, self._password)
             if places.user:
                 shutil.chown(password_file, places.user)
+            # The builtin C.UTF-8 locale sorts by code point on every machine; one of the C library may change with its version, which
+            # would corrupt indexes on text.
             initdb = [str(places.binaries / "bin" / "initdb"), "-D", str(fresh), "-U", SUPERUSER, f"--pwfile={password_file}"]
             initdb += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin"]
             initdb += ["--builtin-locale=C.UTF-8", "--no-instructions"]
@@ -246,7 +249,7 @@ def end_leftover(data: Path, *, timeout_s: float = 10.0) -> None:
             os.kill(pid, signum)
         while _server_pid(pid_file, data) is not None and time.monotonic() < deadline_s:
             time.sleep(0.05)
-        deadline_s = time.monotonic() + 2.0
+        deadline_s = time.monotonic() + 2.0  # for each harsher signal; only the first one lets sessions finish
     if _server_pid(pid_file, data) is None:
         pid_file.unlink(missing_ok=True)
 
@@ -267,7 +270,8 @@ def _short_folder(home: Path) -> Path:
     sockets = home / "run"
     if len(os.fsencode(sockets)) <= MAX_SOCKET_FOLDER_BYTES:
         return private_folder(sockets)
-    # The same folder is found again after a restart, so that URLs given out stay true.
+    # The folder is noted and found again after a restart, so that URLs given out stay valid. /tmp is shared: a folder that somebody
+    # else has put in its place, or a link, is not used.
     note = private_folder(sockets) / "postgres-socket"
     if note.exists():
         known = Path(note.read_text())
