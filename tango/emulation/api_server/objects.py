@@ -65,6 +65,7 @@ class Objects:
         from the version in the reply then delivers. Raises: Refused 410 if that version is out of the history.
         """
         match = matcher(collection.resource, query.get("labelSelector", ""), query.get("fieldSelector", ""))
+        # Sorted, so that a page can continue from the (namespace, name) in its token.
         found = [s for s in collection.in_order(namespace) if match is None or match(s.item)]
         version = self.storage.version
         metadata: Json = {}
@@ -77,7 +78,7 @@ class Objects:
         if limit and len(found) > limit:
             following = found[limit].item["metadata"]
             metadata["continue"] = _to_token(version, [following.get("namespace", ""), following["name"]])
-            if match is None:
+            if match is None:  # as a real server does: with selectors it does not count what it has not read
                 metadata["remainingItemCount"] = len(found) - limit
             found = found[:limit]
         return listed(collection.resource, {"resourceVersion": str(version), **metadata}, found)
@@ -131,9 +132,10 @@ class Objects:
         if resource.kind == "PodDisruptionBudget":
             body.setdefault("status", {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
             metadata["generation"] = 1
+        # Validation comes before the check for an existing name, so an invalid object is refused with 422 in any case.
         key = (metadata.get("namespace", ""), name)
         if key in collection.objects:
-            if not resource.durable:
+            if not resource.durable:  # metrics are written over, as by their producer each round
                 return whole(resource, self.storage.put(collection, key, body), 201)
             raise already_exists(resource.name, name, resource.group)
         metadata.pop("resourceVersion", None)
@@ -173,6 +175,7 @@ class Objects:
                 resource.group,
             )
         result = self._merged(resource, old, new, metadata, subresource)
+        # An update without a change is not written: a new version would wake every watcher for nothing.
         if result is old:
             return whole(resource, stored)
         if dry:
@@ -197,6 +200,7 @@ class Objects:
             if spec == old["spec"]:
                 return old
             return {**old, "metadata": {**kept, "generation": kept.get("generation", 1) + 1}, "spec": spec}
+        # Fields that belong to the server keep their values, whatever the caller sends.
         for field in (
             "uid",
             "creationTimestamp",
@@ -214,6 +218,7 @@ class Objects:
         result = {**new, "metadata": metadata}
         result.pop("kind", None)
         result.pop("apiVersion", None)
+        # A plain update never touches the status, so that it cannot undo what a kubelet has just reported.
         if "status" in old:
             result["status"] = old["status"]
         elif resource.subresources and "status" in resource.subresources:
@@ -267,6 +272,7 @@ class Objects:
         grace_s = options.get("gracePeriodSeconds")
         if grace_s is None:
             grace_s = pod["spec"].get("terminationGracePeriodSeconds", 30)
+        # Nobody has to stop a pod that is not bound or has ended, so it is deleted at once.
         if not pod["spec"].get("nodeName") or pod["status"].get("phase") in ("Succeeded", "Failed"):
             grace_s = 0
         earlier = metadata.get("deletionGracePeriodSeconds")

@@ -62,6 +62,7 @@ def evict(objects: Objects, collection: Collection, key: Key, body: Json, dry: b
     if asked and asked != key[1]:
         raise bad_request(f"name in URL does not match name in Eviction object: {key[1]} vs {asked}")
     budgets = objects.storage.of(BY_PLACE["policy", "v1", "poddisruptionbudgets"])
+    # These pods need no budget, since they are not available anyway (canIgnorePDB in kube-apiserver's registry/core/pod).
     done = pod["status"].get("phase") in ("Pending", "Succeeded", "Failed") or pod["metadata"].get("deletionTimestamp")
     if not done:
         labels = pod["metadata"].get("labels") or {}
@@ -85,6 +86,7 @@ def evict(objects: Objects, collection: Collection, key: Key, body: Json, dry: b
                         ]
                     },
                 )
+            # The budget is spent before the pod is deleted: a second eviction must not be granted on the same allowance.
             if not dry:
                 spent = {**status, "disruptionsAllowed": status["disruptionsAllowed"] - 1}
                 spent["disruptedPods"] = {**(status.get("disruptedPods") or {}), key[1]: now()}

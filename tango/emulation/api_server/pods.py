@@ -73,6 +73,7 @@ def set_defaults(pod: Json) -> None:
         ("priority", 0),
     ):
         spec.setdefault(field, copy.copy(value))
+    # What the admission plugin DefaultTolerationSeconds adds.
     tolerations = spec.setdefault("tolerations", [])
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
         if not any(t.get("key") == key for t in tolerations):
@@ -81,6 +82,7 @@ def set_defaults(pod: Json) -> None:
         container.setdefault("resources", {})
         container.setdefault("terminationMessagePath", "/dev/termination-log")
         container.setdefault("terminationMessagePolicy", "File")
+        # An image without a tag, or with `latest`, may change under its name and is always pulled.
         image = container.get("image") or ""
         tag = image.rsplit("/", 1)[-1].partition("@")[0].partition(":")[2]
         container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") and "@" not in image else "IfNotPresent")

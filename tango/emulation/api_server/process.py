@@ -75,6 +75,7 @@ async def _serve(options: ApiServerOptions) -> None:
             f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port"
         ) from error
     port = runner.addresses[0][1]
+    # Renamed into place, so that a reader finds the whole number or no file.
     if options.port_file is not None:
         fresh = options.port_file.with_suffix(".new")
         fresh.write_text(str(port), encoding="ascii")

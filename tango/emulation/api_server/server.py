@@ -61,7 +61,7 @@ class ApiServer:
             return web.Response(
                 status=refused.code, body=refused.payload(), content_type="application/json", headers=refused.headers
             )
-        except OSError as error:
+        except OSError as error:  # the journal could not take the write, so nothing was changed
             log.error("write_refused", path=request.path, error=str(error))
             failed = Refused(500, "InternalError", f"Internal error occurred: the write cannot be kept: {error.strerror}")
             return web.Response(status=500, body=failed.payload(), content_type="application/json")
@@ -98,7 +98,7 @@ class ApiServer:
             elif rule.fault == "drop":
                 if request.transport is not None:
                     request.transport.abort()
-                raise asyncio.CancelledError
+                raise asyncio.CancelledError  # ends the handler without a response, which nobody could receive
             else:
                 raise refusal(rule)
         return await self._serve(request, verb, resource, namespace, name, subresource)

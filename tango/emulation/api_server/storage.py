@@ -128,7 +128,7 @@ class Storage:
         if len(collection.changes) == collection.changes.maxlen:
             collection.oldest = collection.changes[0].version
         collection.changes.append(change)
-        for listener in tuple(collection.listeners):
+        for listener in tuple(collection.listeners):  # a copy, since a watch that ends removes its listener
             listener(change)
 
     def _lines(self) -> Iterator[bytes]:

@@ -55,6 +55,7 @@ class Watch:
             for change in self._collection.changes:
                 if change.version > since:
                     self._on_change(change)
+        # Invariant: no await stands between reading objects or history above and this line, so no change falls in between.
         self._collection.listeners.add(self._on_change)
         try:
             async for chunk in self._follow(timeout_s, bookmarks):

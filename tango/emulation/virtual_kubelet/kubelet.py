@@ -91,6 +91,7 @@ class VirtualKubelet:
             await self._client.request("POST", "/api/v1/nodes", body=node_objects.node_object(node, self._cluster.name))
         except Conflict:
             log.info("node_known", cluster=self._cluster.name, node=node.name)
+        # Status before taints: once the not-ready taint is gone schedulers use the node, and must find its capacity and Ready then.
         await self._node_status(node, ready=True)
         path = f"/api/v1/nodes/{node.name}"
         while True:
@@ -112,7 +113,7 @@ class VirtualKubelet:
     async def _heartbeats(self) -> None:
         beats = 0
         while True:
-            await asyncio.sleep(RENEW_EVERY_S * random.uniform(0.9, 1.0))
+            await asyncio.sleep(RENEW_EVERY_S * random.uniform(0.9, 1.0))  # jitter, so that clusters do not beat together
             beats += 1
             calls: list[Awaitable[None]] = [self._renew_lease(n.name) for n in self._cluster.nodes]
             if beats % STATUS_EVERY == 0:
@@ -120,7 +121,7 @@ class VirtualKubelet:
             for outcome in await asyncio.gather(*calls, return_exceptions=True):
                 if isinstance(outcome, ClusterError | ClusterUnavailable):
                     log.warning("heartbeat_failed", cluster=self._cluster.name, error=str(outcome))
-                elif isinstance(outcome, BaseException):
+                elif isinstance(outcome, BaseException):  # no failure of the cluster's: a defect, or bad credentials
                     raise outcome
 
     async def _renew_lease(self, node: str) -> None:

@@ -63,6 +63,7 @@ class MetricsWriter:
         if self._rounds % self._pods_every == 0:
             calls += [self._client.request("PUT", path, body=body) for path, body in self._pod_bodies()]
             calls += [self._delete(self._written.pop(uid)) for uid in list(self._written) if uid not in self._pods_before]
+        # All calls end before the first error is raised, so that one pod without metrics does not cost those of all others.
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(outcome, BaseException):
                 raise outcome

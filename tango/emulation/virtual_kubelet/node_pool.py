@@ -124,6 +124,7 @@ class NodePool:
         if refusal is not None:
             self._finish(run, statuses.refused(*refusal, now_s=now_s, generation=generation))
             return
+        # Allocated before anything is awaited, so that a pod that is admitted meanwhile sees these resources taken.
         ledger.put(spec.uid, size)
         run.started_s = run.changed_s = now_s
         if spec.kind is PodKind.LC:
@@ -288,6 +289,7 @@ class NodePool:
         run.running = False
         run.waits = None
         run.final = final
+        # Released before it is reported: who sees the pod ended may bind the next one, which must find the room.
         self._close(run)
         self._ledgers[run.node].drop(run.spec.uid)
         if final is not None:

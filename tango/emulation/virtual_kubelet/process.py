@@ -67,6 +67,7 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster) -
         running = asyncio.create_task(kubelet.run())
         stopping = asyncio.create_task(stopped.wait())
         await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        # Read before the cancellation below, which would hide why the kubelet ended by itself.
         broken = running.exception() if running.done() else None
         stopping.cancel()
         running.cancel()

@@ -53,6 +53,8 @@ class StatusWriter:
 
     async def _follow(self, uid: str) -> None:
         try:
+            # Invariant: no touch is lost. It is taken before the write, so one during the write is seen by the next round; and nothing is
+            # awaited between finding none left and removing this writer, after which `touch` starts a new one.
             while uid in self._touched:
                 self._touched.discard(uid)
                 try:

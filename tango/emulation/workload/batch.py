@@ -47,7 +47,7 @@ def run(options: BatchOptions, stop: threading.Event) -> int:
     }
     try:
         options.termination_log.write_text(json.dumps(message), encoding="ascii")
-    except OSError as error:
+    except OSError as error:  # the work is done all the same, so the exit status does not change
         print(f"the termination message cannot be written to {options.termination_log}: {error.strerror}", flush=True)
     return 0 if complete else SIGTERM_STATUS
 
