@@ -5,12 +5,14 @@ Numba keeps it beside the source, or, where that folder cannot be written (a sys
 again in each process instead of failing to import. A kernel is compiled, or read from the cache, at its first call.
 
 Numba takes machine code to be fresh as long as the kernel's own file is as it was, though what it calls in other files is part of that
-code. Here it is fresh as long as all modules that the kernel's module imports are, directly or not.
+code. Here it is fresh as long as all modules that the kernel's module imports are, directly or not. An index that names a class which
+is gone, as after an update that renamed a tuple of arrays, cannot be read at all: it is stale too.
 """
 
 from __future__ import annotations
 
 import hashlib
+import pickle
 import re
 from collections.abc import Callable
 from functools import cache
@@ -67,8 +69,21 @@ def _stamp_with_imports(kernel: Any, module: str) -> None:
     try:
         file = kernel._cache._cache_file
         file._source_stamp = (file._source_stamp, sources_digest(module))
+        file._load_index = _empty_where_unreadable(file._load_index)
     except (AttributeError, OSError):
         pass  # Numba keeps its cache in another way, or the sources are not files: as without
+
+
+def _empty_where_unreadable(load_index: Callable[[], dict[Any, str]]) -> Callable[[], dict[Any, str]]:
+    """Numba unpickles the whole index, types of arguments included, before it looks whether the index is fresh."""
+
+    def load() -> dict[Any, str]:
+        try:
+            return load_index()
+        except (AttributeError, ImportError, EOFError, pickle.UnpicklingError):
+            return {}
+
+    return load
 
 
 @cache

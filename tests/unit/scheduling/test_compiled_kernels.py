@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,21 @@ def test_a_second_process_takes_the_machine_code_from_the_cache(tmp_path: Path) 
     assert first[:3] == ["0", "1", "0"]
     assert second[:3] == ["0", "1", "1"]
     assert second[3].startswith(str(tmp_path))
+
+
+def test_an_index_of_machine_code_that_cannot_be_read_is_stale(tmp_path: Path) -> None:
+    """An update may have renamed the class of an argument, which the index of the old code still names: compile again, and keep it."""
+    run(COUNT_CACHED, NUMBA_CACHE_DIR=str(tmp_path))
+    for index in tmp_path.rglob("*.nbi"):
+        with index.open("rb") as file:
+            version = pickle.load(file)
+        index.write_bytes(pickle.dumps(version) + b"ctango.compiled\nGone\n.")
+
+    after_the_update = run(COUNT_CACHED, NUMBA_CACHE_DIR=str(tmp_path))
+    later = run(COUNT_CACHED, NUMBA_CACHE_DIR=str(tmp_path))
+
+    assert after_the_update[:3] == ["0", "1", "0"]
+    assert later[:3] == ["0", "1", "1"]
 
 
 def test_machine_code_is_stale_when_anything_changed_that_its_module_imports(tmp_path: Path) -> None:
