@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -431,6 +431,50 @@ class ClusterGateway(Protocol):
 
     def delete_pods(self, pods: Sequence[PodKey]) -> None:
         """Delete pods with grace 0; those already gone count as deleted."""
+        ...
+
+
+class ClusterWatch(Protocol):
+    """One cluster as its agent sees and keeps it: nodes and Tango's pods as the watches last had them, and the agent's few writes.
+
+    Objects are Kubernetes' own JSON, which `tango.control.observe_cluster` reads. What cannot be reached raises ClusterUnavailable,
+    what is refused ClusterError.
+    """
+
+    async def follow(self, on_pod: Callable[[str, Mapping[str, Any]], None]) -> None:
+        """Watch until cancelled, listing again whenever a watch cannot go on; a cluster that is away is waited for.
+
+        `on_pod` gets every change of one of Tango's pods as (`ADDED` | `MODIFIED` | `DELETED`, pod), those that are there at first and
+        those that vanished while nobody watched included. A change may come twice.
+        """
+        ...
+
+    async def synced(self) -> None:
+        """Wait until everything was listed once."""
+        ...
+
+    def nodes(self) -> Sequence[Mapping[str, Any]]:
+        """All nodes."""
+        ...
+
+    def pods(self) -> Sequence[Mapping[str, Any]]:
+        """Tango's pods."""
+        ...
+
+    async def node_usage(self) -> Mapping[str, Mapping[str, Any]]:
+        """CPU and memory in use by node name; a node of which nothing is measured is left out."""
+        ...
+
+    async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
+        """Create the k-th instance of an LC service and bind it to its node. Twice: the one that is there stays."""
+        ...
+
+    async def bind(self, pod: Mapping[str, Any], node: str) -> None:
+        """Bind this very pod. One that is bound or gone is left alone."""
+        ...
+
+    async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
+        """Delete a pod, with its grace period unless `at_once`; one that is gone, or is not of this uid, counts as deleted."""
         ...
 
 

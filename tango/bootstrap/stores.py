@@ -7,7 +7,9 @@ import os
 
 import numpy as np
 
+from tango.bootstrap.clock import SystemClock
 from tango.bootstrap.environment import read_settings
+from tango.control.run_facts import RunFacts
 from tango.domain.runs import NewRequests
 from tango.errors import DependencyError, UsageError
 from tango.settings import Settings
@@ -43,6 +45,8 @@ class Stores:
         self.records = PostgresRunRecords(self.database)
         self.simulations = PostgresSimulationStore(self.database)
         self.checkpoints = PostgresCheckpointStore(self.database)
+        self.clock = SystemClock()
+        self.run_facts = RunFacts(self.runs, self.clock)
 
     def require_fleet(self, requests: NewRequests) -> None:
         """Check that the clusters and services of a run exist here. Raises: UsageError naming those that do not."""

@@ -28,7 +28,6 @@ from tango.control.place_be import place_pending_be
 from tango.control.reassure import Reassurance
 from tango.control.reconcile import reconcile
 from tango.control.replay import replay_slice
-from tango.domain.runs import RunInfo
 from tango.errors import TangoError
 from tango.kube.gateway import KubernetesGateway
 from tango.kube.instance_calls import HttpInstanceCalls
@@ -40,24 +39,14 @@ from tango.systems import BePolicy, be_policy, lc_policy, read_checkpoint, store
 log = structlog.get_logger(__name__)
 
 
-class SystemClock:
-    """The machine's wall clock."""
-
-    def now_s(self) -> float:
-        """Unix time in seconds."""
-        return time.time()
-
-
 class World(Stores):
     """One process's view of everything: stores, gateway, policies, and the use cases bound to them."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.clock = SystemClock()
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         self._executor_lock = threading.Lock()
         self._view = FleetView(lambda: self.fleet.snapshot(at_s=self.clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s)
-        self._runs_seen: dict[int, RunInfo] = {}
         self._be_policies: dict[str, BePolicy] = {}
         self._executor: LcExecutor | None = None
         self._own_checkpoint = ""
@@ -70,7 +59,7 @@ class World(Stores):
 
     def be_policy_of(self, run_id: int) -> BePolicy:
         """The BE policy of a run's system; of the learned one, what is promoted goes before the scheduler's own file."""
-        name = system(self.run_info(run_id).system).be
+        name = system(self.run_facts.info(run_id).system).be
         if name == LIVE_POLICY and self.roles.live is not None:
             return self.roles.live
         return self._be_policy(name)
@@ -117,13 +106,6 @@ class World(Stores):
             fleet=self.fleet, events=self.events, requests=self.requests, gateway=self.gateway, settings=self.settings.sharing
         )
 
-    def run_info(self, run_id: int) -> RunInfo:
-        """A run's fixed facts, cached; read again until its zero is known."""
-        seen = self._runs_seen.get(run_id)
-        if seen is None or seen.started_at_s is None:
-            seen = self._runs_seen[run_id] = self.runs.run(run_id)
-        return seen
-
     def replay_slice(self, run_id: int, publisher: Publisher) -> dict[str, int | bool]:
         """One slice of the release of a run."""
         return replay_slice(
@@ -140,7 +122,7 @@ class World(Stores):
 
     def dispatch_lc(self, run_id: int, cluster: str, request_ids: Sequence[int], publisher: Publisher) -> dict[str, int]:
         """Plan, record and send one batch of LC arrivals."""
-        policy = lc_policy(system(self.run_info(run_id).system).lc, self.settings)
+        policy = lc_policy(system(self.run_facts.info(run_id).system).lc, self.settings)
         return dispatch_waiting_lc(
             run_id,
             cluster,
@@ -168,16 +150,11 @@ class World(Stores):
                     directory=InstanceDirectory(self.fleet),
                     calls=HttpInstanceCalls,
                     publisher=publisher,
-                    run_zero_s=self.run_zero_s,
+                    run_zero_s=self.run_facts.zero_s,
                     settings=self.settings.lc,
                     lease=self.settings.lease,
                 )
             return self._executor
-
-    def run_zero_s(self, run_id: int) -> float:
-        """Unix time of a run's zero; now, while it has not begun."""
-        zero_s = self.run_info(run_id).started_at_s
-        return zero_s if zero_s is not None else self.clock.now_s()
 
     def admit_be(self, run_id: int, request_ids: Sequence[int]) -> dict[str, int]:
         """Admit one batch of BE arrivals."""

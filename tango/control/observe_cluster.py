@@ -1,6 +1,6 @@
 """Observe: turn what a cluster's API server tells into node and instance states and the ends of BE pods. Pure functions.
 
-The cluster agent (`tango.kube.agent`) feeds these from its watches and carries the results to the store.
+The cluster agent (`cluster_agent.py`) feeds these from its watches and carries the results to the store.
 """
 
 from __future__ import annotations

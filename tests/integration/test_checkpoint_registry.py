@@ -15,8 +15,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from tango.bootstrap.clock import SystemClock
 from tango.bootstrap.stores import stores
-from tango.bootstrap.world import SystemClock
 from tango.cli.checkpoint_files import checkpoint_file
 from tango.cli.main import cli
 from tango.control.checkpoint_roles import RolesFollowed

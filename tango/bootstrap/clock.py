@@ -1,0 +1,13 @@
+"""The machine's clock, as the ports have it."""
+
+from __future__ import annotations
+
+import time
+
+
+class SystemClock:
+    """Implements `tango.ports.Clock`."""
+
+    def now_s(self) -> float:
+        """Unix time in seconds."""
+        return time.time()

@@ -1,0 +1,238 @@
+"""The cluster agent: one long-lived process a cluster that observes, settles, renews leases and keeps LC instances at their count.
+
+    watch ─► on_pod ─► ends and starts ─► settle ─► store ─► delete_settled ─► cluster
+      └─► nodes, pods ─► observe, renew ─► store                deploy ─► cluster
+
+Everything that ends is settled in the store first and deleted in the cluster second, so that a restart between the two finds the
+pod again and the settlement, which carries the epoch, counts nothing twice. While the store is away ends are kept; while the API
+server is away the watch lists again when it is back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from tango.control.deploy_instances import plan_instances
+from tango.control.observe_cluster import (
+    be_identity,
+    be_started_at_s,
+    instance_states,
+    is_over,
+    node_states,
+    outcome_of,
+    pod_class,
+    pod_end,
+)
+from tango.domain.identity import NodeKey
+from tango.domain.observations import PodEnd
+from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
+from tango.ports import Clock, ClusterWatch, FleetStore, RequestStore
+from tango.settings import KubeSettings, LeaseSettings
+
+log = structlog.get_logger(__name__)
+
+Json = Mapping[str, Any]
+
+SETTLE_EVERY_S = 0.05
+"""As the executor of LC requests: results are written in groups, and a node's room is free again this soon."""
+DEPLOY_EVERY_S = 0.5
+LONGEST_PAUSE_S = 2.0
+"""After a step that failed, on top of its rhythm."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStores:
+    """What the agent needs of the store."""
+
+    fleet: FleetStore
+    requests: RequestStore
+    run_zero_s: Callable[[int], float]
+    """Unix time of a run's zero. Raises: UsageError for a run that was deleted."""
+
+
+class ClusterAgent:
+    """The agent of one cluster. `run` keeps all steps going; each step is one call, whole in itself and safe to repeat."""
+
+    def __init__(
+        self, cluster: str, watch: ClusterWatch, stores: AgentStores, clock: Clock, kube: KubeSettings, lease: LeaseSettings
+    ) -> None:
+        self._cluster = cluster
+        self._watch = watch
+        self._stores = stores
+        self._clock = clock
+        self._kube = kube
+        self._lease = lease
+        self._ended: dict[str, PodEnd] = {}
+        """Ends to settle, by pod uid."""
+        self._settled: dict[str, str] = {}
+        """uid → pod name: settled, to be deleted."""
+        self._started: dict[tuple[int, int, int], float] = {}
+        """BE pods that run, by (run, request, epoch), with their start."""
+        self._to_mark: set[tuple[int, int, int]] = set()
+        self._node_usage: Mapping[str, Json] = {}
+        self._sampled_at_s = -1e9
+        # One step writes at a time: a start and an end of one pod must reach the store in that order, from whichever step they come.
+        self._store_turn = asyncio.Lock()
+
+    async def run(self) -> None:
+        """Follow the cluster and repeat every step until cancelled; the first that breaks ends the process, to be restarted."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._watch.follow(self.on_pod))
+            await self._watch.synced()
+            for step, every_s in (
+                (self.settle, SETTLE_EVERY_S),
+                (self.delete_settled, SETTLE_EVERY_S),
+                (self.observe, self._kube.observe_every_s),
+                (self.renew, self._lease.placement_s / 3),
+                (self.deploy, DEPLOY_EVERY_S),
+                (self.read_usage, self._kube.sample_every_s),
+            ):
+                loops.create_task(self._repeat(step, every_s))
+
+    async def _repeat(self, step: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            begin = time.monotonic()
+            try:
+                await step()
+            except (StoreUnavailable, StoreError, ClusterUnavailable, ClusterError) as error:
+                log.warning("agent_step_failed", step=getattr(step, "__name__", "?"), cluster=self._cluster, error=str(error))
+                await asyncio.sleep(min(LONGEST_PAUSE_S, every_s * 4))
+            await asyncio.sleep(max(0.0, every_s - (time.monotonic() - begin)))
+
+    # ---- BE pods -------------------------------------------------------------------------------------------------------
+
+    def on_pod(self, kind: str, pod: Json) -> None:
+        """Note a BE pod's start or end, for `settle` to write. The same change twice is one."""
+        if pod_class(pod) != "be":
+            return
+        identity, uid = be_identity(pod), pod["metadata"]["uid"]
+        end = pod_end(pod, deleted=kind == "DELETED")
+        if end is not None:
+            if identity is not None:
+                self._started.pop(identity, None)
+                self._to_mark.discard(identity)
+            if uid not in self._settled:
+                self._ended.setdefault(uid, end)
+            if kind == "DELETED":
+                self._settled.pop(uid, None)
+            return
+        started_at_s = be_started_at_s(pod)
+        if identity is not None and started_at_s is not None and identity not in self._started:
+            self._started[identity] = started_at_s
+            self._to_mark.add(identity)
+
+    async def settle(self) -> None:
+        """Write starts and ends to the store. What it has not taken is written by the next call."""
+        ended, marks = dict(self._ended), [(*key, self._started[key]) for key in self._to_mark if key in self._started]
+        if not ended and not marks:
+            return
+        now_s = self._clock.now_s()
+
+        def write() -> None:
+            # Starts first: a pod may have started and ended since the last round.
+            if marks:
+                self._stores.requests.mark_running(marks, lease_s=self._lease.placement_s)
+            outcomes = []
+            for end in ended.values():
+                with contextlib.suppress(UsageError):  # the run was deleted: nothing is left to settle, the pod goes
+                    outcomes.append(outcome_of(end, run_zero_s=self._stores.run_zero_s(end.run_id), now_s=now_s))
+            if outcomes:
+                self._stores.requests.settle(outcomes)
+
+        async with self._store_turn:
+            await asyncio.to_thread(write)
+        self._to_mark.difference_update(mark[:3] for mark in marks)
+        for uid, end in ended.items():
+            self._ended.pop(uid, None)
+            if end.phase != "Deleted":
+                self._settled[uid] = end.pod
+
+    async def delete_settled(self) -> None:
+        """Delete ended pods whose end is in the store, each this very pod and none that came after it under its name."""
+
+        async def delete(uid: str, pod: str) -> None:
+            await self._watch.delete_pod(pod, uid=uid, at_once=True)
+            self._settled.pop(uid, None)
+
+        await asyncio.gather(*(delete(uid, pod) for uid, pod in list(self._settled.items())))
+
+    async def renew(self) -> None:
+        """Renew the leases of BE requests whose pods live. Pods that are bound and wait to start hold theirs like those that run."""
+        running = [(*key, started) for key, started in self._started.items()]
+        waiting: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        for pod in self._watch.pods():
+            identity = be_identity(pod)
+            if pod_class(pod) == "be" and identity and not is_over(pod) and identity not in self._started:
+                waiting[identity[0]][0].append(identity[1])
+                waiting[identity[0]][1].append(identity[2])
+
+        def write() -> None:
+            if running:
+                self._stores.requests.mark_running(running, lease_s=self._lease.placement_s)
+            for run_id, (ids, epochs) in waiting.items():
+                self._stores.requests.renew(run_id, ids, epochs, lease_s=self._lease.placement_s)
+
+        async with self._store_turn:
+            await asyncio.to_thread(write)
+
+    # ---- state ---------------------------------------------------------------------------------------------------------
+
+    async def observe(self) -> None:
+        """Write nodes and LC instances as they are now; a sample of the nodes at most every `sample_every_s`."""
+        now_s = time.monotonic()
+        sample = now_s - self._sampled_at_s >= self._kube.sample_every_s
+        pods = self._watch.pods()
+        nodes = node_states(self._watch.nodes(), pods, self._node_usage)
+        instances = instance_states(pods, {n.name for n in nodes if n.ready})
+        async with self._store_turn:
+            await asyncio.to_thread(self._stores.fleet.observe, self._cluster, nodes, instances, sample=sample)
+        if sample:
+            self._sampled_at_s = now_s
+
+    async def read_usage(self) -> None:
+        """Read what the nodes use, for `observe`."""
+        self._node_usage = await self._watch.node_usage()
+
+    # ---- LC instances --------------------------------------------------------------------------------------------------
+
+    async def deploy(self) -> None:
+        """Bring LC instances to what is declared: make missing ones, delete those that ended or that nobody declares any more."""
+        async with self._store_turn:
+            services = await asyncio.to_thread(self._stores.fleet.services)
+        lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
+        over = [name for name, pod in lc.items() if is_over(pod)]
+        nodes = node_states(self._watch.nodes(), (), {})
+        names = {n.name for n in nodes}
+        plan = plan_instances(services, {n.name for n in nodes if n.ready}, names, lc.keys() - set(over))
+        for name in over:
+            await self._watch.delete_pod(name, at_once=True)
+        made = await asyncio.gather(
+            *(self._watch.create_instance(service, NodeKey(self._cluster, node), k) for service, node, k in plan.create),
+            return_exceptions=True,
+        )
+        for name in plan.remove:
+            await self._watch.delete_pod(name)
+        for name, pod in lc.items():  # unbound: made by an agent that died before it could bind it
+            node = None if pod["spec"].get("nodeName") else _node_of(name, names)
+            if node is not None:
+                await self._watch.bind(pod, node)
+        failed = [f for f in made if isinstance(f, BaseException)]
+        if plan.create or plan.remove:
+            log.info("instances_deployed", cluster=self._cluster, created=len(made) - len(failed), removed=len(plan.remove))
+        if failed:
+            raise failed[0]
+
+
+def _node_of(pod: str, nodes: set[str]) -> str | None:
+    """The node that an LC instance is named after: the longest that fits, since a node's name may end in another's."""
+    stem = pod.rsplit("-", 1)[0]
+    fitting = [node for node in nodes if stem.endswith(f"-{node}")]
+    return max(fitting, key=len) if fitting else None

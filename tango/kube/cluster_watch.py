@@ -1,0 +1,100 @@
+"""One cluster as its agent watches and keeps it: implements `tango.ports.ClusterWatch` on the Kubernetes API."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from tango.domain.identity import NodeKey
+from tango.domain.services import Service
+from tango.errors import ClusterUnavailable, Conflict, NotFound
+from tango.kube.api_client import JSON, KubeClient
+from tango.kube.informer import Informer
+from tango.kube.manifests import binding, lc_instance
+
+log = structlog.get_logger(__name__)
+
+NAMESPACE_AGAIN_S = 0.5
+
+
+class KubernetesWatch:
+    """Watches of the nodes and of Tango's pods of one cluster, and the writes of its agent. Make it on the loop that uses it."""
+
+    def __init__(self, client: KubeClient, *, namespace: str) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
+        self._on_pod: Callable[[str, JSON], None] = lambda kind, pod: None
+        self._nodes = Informer(client, "/api/v1/nodes")
+        self._pods = Informer(
+            client,
+            self._pods_path,
+            on_event=lambda kind, pod: self._on_pod(kind, pod),
+            labelSelector="app.kubernetes.io/managed-by=tango",
+        )
+
+    async def follow(self, on_pod: Callable[[str, JSON], None]) -> None:
+        """Make the namespace, then keep both watches until cancelled."""
+        self._on_pod = on_pod
+        await self._ensure_namespace()
+        async with asyncio.TaskGroup() as watches:
+            watches.create_task(self._nodes.run())
+            watches.create_task(self._pods.run())
+
+    async def synced(self) -> None:
+        """Wait for the first list of nodes and of pods."""
+        await self._nodes.synced()
+        await self._pods.synced()
+
+    def nodes(self) -> Sequence[JSON]:
+        """As the watch last had them."""
+        return list(self._nodes.objects.values())
+
+    def pods(self) -> Sequence[JSON]:
+        """Tango's, as the watch last had them."""
+        return list(self._pods.objects.values())
+
+    async def node_usage(self) -> Mapping[str, JSON]:
+        """From metrics.k8s.io."""
+        try:
+            found = await self._client.request("GET", "/apis/metrics.k8s.io/v1beta1/nodes")
+        except NotFound:
+            return {}  # no metrics server in this cluster
+        return {item["metadata"]["name"]: item["usage"] for item in found.get("items") or []}
+
+    async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
+        """Create, then bind; one that is there already is about to come over the watch."""
+        try:
+            pod = await self._client.request("POST", self._pods_path, body=lc_instance(service, node, k))
+        except Conflict:
+            return
+        await self.bind(pod, node.name)
+
+    async def bind(self, pod: Mapping[str, Any], node: str) -> None:
+        """One that is bound, or gone, is left alone."""
+        name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+        with contextlib.suppress(Conflict, NotFound):
+            await self._client.request("POST", f"{self._pods_path}/{name}/binding", body=binding(name, uid, node))
+
+    async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
+        """With a precondition on the uid, where one is given, so that a later pod of the same name stays."""
+        body: JSON = {"gracePeriodSeconds": 0} if at_once else {}
+        if uid is not None:
+            body["preconditions"] = {"uid": uid}
+        with contextlib.suppress(NotFound, Conflict):
+            await self._client.request("DELETE", f"{self._pods_path}/{name}", body=body or None)
+
+    async def _ensure_namespace(self) -> None:
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace}}
+        while True:
+            try:
+                with contextlib.suppress(Conflict):
+                    await self._client.request("POST", "/api/v1/namespaces", body=body)
+                return
+            except ClusterUnavailable as error:
+                log.warning("cluster_away", cluster=self._client.cluster, error=str(error))
+                await asyncio.sleep(NAMESPACE_AGAIN_S)

@@ -1,0 +1,167 @@
+"""`ClusterWatch`, on the fake and on an embedded API server: what an agent sees of a cluster, and what its writes do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from tango.domain.identity import NodeKey
+from tango.kube.api_client import KubeClient
+from tango.kube.cluster_watch import KubernetesWatch
+from tango.ports import ClusterWatch
+from tango.settings import KubeSettings
+from tests.fakes.cluster_watch import MemoryCluster
+from tests.fakes.store_world import WEB
+from tests.integration.kube_cluster import PODS, EmbeddedCluster, Json
+
+N1 = NodeKey("c1", "n1")
+NODE: Json = {"metadata": {"name": "n1"}, "spec": {}}
+INSTANCE = "lc-web-n1-0"
+
+
+@dataclass(slots=True)
+class Watched:
+    """A cluster with one node, which an agent follows."""
+
+    watch: ClusterWatch
+    create: Callable[[Json], object]
+    """Somebody else makes a pod."""
+    remove: Callable[[str], object]
+    """Somebody else deletes one at once."""
+    events: list[tuple[str, str]] = field(default_factory=list)
+
+    def pod(self, name: str) -> Mapping[str, Any] | None:
+        """As the watch has it."""
+        return next((pod for pod in self.watch.pods() if pod["metadata"]["name"] == name), None)
+
+    def bound_to(self, name: str) -> str | None:
+        """The pod's node."""
+        pod = self.pod(name)
+        return None if pod is None else pod["spec"].get("nodeName")
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds; fails after 15 s."""
+        async with asyncio.timeout(15):
+            while not holds():
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedCluster]:
+    """A server with one node whose kubelet is away: pods stay as they were made."""
+    cluster = EmbeddedCluster(tmp_path_factory.mktemp("c1"))
+    try:
+        cluster.start()
+        cluster.call("POST", "/api/v1/nodes", NODE)
+        yield cluster
+    finally:
+        cluster.stop()
+
+
+@pytest.fixture(params=["memory", "kubernetes"])
+async def watched(request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
+    """One implementation after the other, followed."""
+    if request.param == "memory":
+        memory = MemoryCluster()
+        memory.put_node(NODE)
+        async with followed(Watched(memory, memory.put_pod, memory.remove_pod)) as found:
+            yield found
+        return
+    server: EmbeddedCluster = request.getfixturevalue("embedded")
+    settings = KubeSettings(connect_timeout_s=0.5, read_timeout_s=2.0, attempts=2, backoff_base_s=0.01, backoff_cap_s=0.05)
+    async with await KubeClient.from_kubeconfig(str(server.kubeconfig), "tango", settings, cluster="c1") as client:
+        found = Watched(
+            KubernetesWatch(client, namespace="tango"),
+            lambda pod: server.call("POST", PODS, pod),
+            lambda name: server.call("DELETE", f"{PODS}/{name}?gracePeriodSeconds=0"),
+        )
+        async with followed(found):
+            yield found
+    server.clear()
+
+
+@asynccontextmanager
+async def followed(watched: Watched) -> AsyncIterator[Watched]:
+    """Follow for the length of a block, in which everything has been listed."""
+    following = watched.watch.follow(lambda kind, pod: watched.events.append((kind, pod["metadata"]["name"])))
+    task = asyncio.create_task(following)
+    await asyncio.sleep(0)
+    async with asyncio.timeout(15):
+        await watched.watch.synced()
+    yield watched
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def by_hand(name: str) -> Json:
+    """A pod that carries Tango's label."""
+    metadata = {"name": name, "labels": {"app.kubernetes.io/managed-by": "tango", "tango/class": "be"}}
+    return {"metadata": metadata, "spec": {"containers": [{"name": "work", "image": "none"}]}}
+
+
+async def test_nodes_and_pods_are_seen_as_they_come_and_go(watched: Watched) -> None:
+    """A pod is told when it comes and when it goes; without a metrics server no usage is known, and that is no error."""
+    watched.create(by_hand("one"))
+    await watched.until(lambda: watched.pod("one") is not None)
+    watched.remove("one")
+    await watched.until(lambda: ("DELETED", "one") in watched.events)
+
+    assert [node["metadata"]["name"] for node in watched.watch.nodes()] == ["n1"]
+    assert watched.events[0] == ("ADDED", "one")
+    assert watched.pod("one") is None
+    assert await watched.watch.node_usage() == {}
+
+
+async def test_an_instance_is_made_once_and_bound_to_its_node(watched: Watched) -> None:
+    """It carries its cluster, class and service; making it again leaves the one that is there."""
+    await watched.watch.create_instance(WEB, N1, 0)
+    await watched.until(lambda: watched.bound_to(INSTANCE) == "n1")
+    made = watched.pod(INSTANCE)
+    await watched.watch.create_instance(WEB, N1, 0)
+
+    assert made is not None
+    labels = made["metadata"]["labels"]
+    assert {name: labels[f"tango/{name}"] for name in ("cluster", "class", "service")} == {
+        "cluster": "c1",
+        "class": "lc",
+        "service": "web",
+    }
+    assert [pod["metadata"]["uid"] for pod in watched.watch.pods()] == [made["metadata"]["uid"]]
+
+
+async def test_binding_a_pod_that_is_bound_or_gone_changes_nothing(watched: Watched) -> None:
+    """Two agents, or one that was killed between two calls, may both try."""
+    watched.create(by_hand("one"))
+    await watched.until(lambda: watched.pod("one") is not None)
+    pod = watched.pod("one")
+    assert pod is not None
+
+    await watched.watch.bind(pod, "n1")
+    await watched.until(lambda: watched.bound_to("one") == "n1")
+    await watched.watch.bind(pod, "n2")
+    watched.remove("one")
+    await watched.until(lambda: watched.pod("one") is None)
+    await watched.watch.bind(pod, "n1")
+
+    assert watched.pod("one") is None
+
+
+async def test_only_the_very_pod_is_deleted_and_gone_counts_as_deleted(watched: Watched) -> None:
+    """By uid, a later pod of the same name stays; deleting twice is no error."""
+    watched.create(by_hand("one"))
+    await watched.until(lambda: watched.pod("one") is not None)
+    pod = watched.pod("one")
+    assert pod is not None
+
+    await watched.watch.delete_pod("one", uid="of an earlier one", at_once=True)
+    stayed = watched.pod("one")
+    await watched.watch.delete_pod("one", uid=pod["metadata"]["uid"], at_once=True)
+    await watched.until(lambda: watched.pod("one") is None)
+    await watched.watch.delete_pod("one", at_once=True)
+
+    assert stayed == pod

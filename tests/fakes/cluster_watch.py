@@ -1,0 +1,94 @@
+"""A cluster in memory, as an agent watches and keeps it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tango.domain.identity import NodeKey
+from tango.domain.services import Service
+from tango.kube.manifests import lc_instance
+
+Json = dict[str, Any]
+
+
+class MemoryCluster:
+    """Implements `tango.ports.ClusterWatch`. Tests put nodes and pods, and say who is away by `error`."""
+
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+        """Raised by every write and by the reading of usage."""
+        self.usage: dict[str, Json] = {}
+        self.deleted: list[tuple[str, bool]] = []
+        """(pod, at once) of every pod that a call has deleted."""
+        self._nodes: dict[str, Json] = {}
+        self._pods: dict[str, Json] = {}
+        self._uids = itertools.count(1)
+        self._on_pod: Callable[[str, Mapping[str, Any]], None] = lambda kind, pod: None
+
+    def put_node(self, node: Json) -> None:
+        """A node as it is now."""
+        self._nodes[node["metadata"]["name"]] = node
+
+    def put_pod(self, pod: Json) -> Json:
+        """A pod as it is now; the watch tells it."""
+        name = pod["metadata"]["name"]
+        kind = "MODIFIED" if name in self._pods else "ADDED"
+        uid = pod["metadata"].get("uid") or f"uid-{next(self._uids)}"
+        self._pods[name] = found = {**pod, "metadata": {**pod["metadata"], "uid": uid}}
+        self._on_pod(kind, found)
+        return found
+
+    def remove_pod(self, name: str) -> None:
+        """A pod vanishes; the watch tells it."""
+        self._on_pod("DELETED", self._pods.pop(name))
+
+    async def follow(self, on_pod: Callable[[str, Mapping[str, Any]], None]) -> None:
+        """Tell what is there, then what comes."""
+        self._on_pod = on_pod
+        for pod in list(self._pods.values()):
+            on_pod("ADDED", pod)
+        await asyncio.Event().wait()
+
+    async def synced(self) -> None:
+        """At once."""
+
+    def nodes(self) -> Sequence[Json]:
+        """All."""
+        return list(self._nodes.values())
+
+    def pods(self) -> Sequence[Json]:
+        """All."""
+        return list(self._pods.values())
+
+    async def node_usage(self) -> Mapping[str, Json]:
+        """As the test says."""
+        self._answer()
+        return self.usage
+
+    async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
+        """The manifest that a real cluster would get, bound."""
+        self._answer()
+        pod = lc_instance(service, node, k)
+        if pod["metadata"]["name"] not in self._pods:
+            await self.bind(self.put_pod(pod), node.name)
+
+    async def bind(self, pod: Mapping[str, Any], node: str) -> None:
+        """Where it is this pod, and not bound."""
+        self._answer()
+        found = self._pods.get(pod["metadata"]["name"])
+        if found and found["metadata"]["uid"] == pod["metadata"]["uid"] and not found["spec"].get("nodeName"):
+            self.put_pod({**found, "spec": {**found["spec"], "nodeName": node}})
+
+    async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
+        """It goes at once."""
+        self._answer()
+        if name in self._pods and uid in (None, self._pods[name]["metadata"]["uid"]):
+            self.deleted.append((name, at_once))
+            self.remove_pod(name)
+
+    def _answer(self) -> None:
+        if self.error is not None:
+            raise self.error

@@ -1,0 +1,298 @@
+"""The cluster agent: what ends is settled before it is deleted, what lives is renewed, and LC instances stay at their count."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tango.control.cluster_agent import AgentStores, ClusterAgent
+from tango.domain.services import ServiceClass
+from tango.errors import ClusterUnavailable, StoreUnavailable, UsageError
+from tango.ports import FleetStore, RequestStore
+from tango.settings import KubeSettings, LeaseSettings
+from tests.fakes.cluster_watch import MemoryCluster
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.faulty import Faulty
+from tests.fakes.store_world import BATCH, OVER_S, ZERO_S
+from tests.unit.control.test_observe_cluster import ended, node, pod, running
+
+Json = dict[str, Any]
+
+KUBE = KubeSettings(observe_every_s=0.01, sample_every_s=0.0)
+LEASE = LeaseSettings(placement_s=60.0)
+
+
+@pytest.fixture
+def world() -> ControlWorld:
+    """In memory."""
+    return control_world()
+
+
+@pytest.fixture
+def cluster() -> MemoryCluster:
+    """c1, with two ready nodes."""
+    found = MemoryCluster()
+    for name in ("c1-n1", "c1-n2"):
+        found.put_node(node(name))
+    return found
+
+
+def agent_of(
+    world: ControlWorld,
+    cluster: MemoryCluster,
+    *,
+    requests: RequestStore | None = None,
+    fleet: FleetStore | None = None,
+    kube: KubeSettings = KUBE,
+    zero_s: Callable[[int], float] = lambda run_id: ZERO_S,
+) -> ClusterAgent:
+    """The agent of c1."""
+    stores = AgentStores(fleet=fleet or world.fleet, requests=requests or world.requests, run_zero_s=zero_s)
+    return ClusterAgent("c1", cluster, stores, world.clock, kube, LEASE)
+
+
+def placed(world: ControlWorld, *, lease_s: float = 60.0) -> int:
+    """A run whose one BE request was given to c1-n1."""
+    run_id = world.pending(BATCH)
+    world.place(world.requests.pending_be(limit=1), world.fence(), node=0, lease_s=lease_s)
+    return run_id
+
+
+def be_pod(run_id: int, *, name: str = "be", **status: Any) -> Json:
+    """The pod of that request."""
+    labels = {"tango/run": str(run_id), "tango/request": "0", "tango/epoch": "1"}
+    return pod("be", name=name, on="c1-n1", labels=labels, **status)
+
+
+# ---- BE pods -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_end_is_in_the_store_before_the_pod_is_deleted(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Whoever dies between the two finds the pod again: nothing is lost, and the epoch keeps it from counting twice."""
+    run_id = placed(world)
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", cluster.put_pod(be_pod(run_id, **ended("Succeeded"))))
+
+    await agent.delete_settled()
+    before = list(cluster.deleted)
+    await agent.settle()
+    await agent.delete_settled()
+
+    assert before == []
+    assert world.states(run_id) == ["succeeded"]
+    assert cluster.deleted == [("be", True)]
+
+
+async def test_a_start_and_an_end_in_one_round_are_written_in_that_order(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """A short pod ends before its start was written: it has both in the end, and no start of a dead pod is written after it."""
+    run_id = placed(world)
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", be_pod(run_id, **running()))
+    agent.on_pod("MODIFIED", be_pod(run_id, **ended("Succeeded")))
+
+    await agent.settle()
+    await agent.settle()
+
+    assert world.states(run_id) == ["succeeded"]
+    assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
+
+
+async def test_a_running_pod_is_marked_and_its_lease_renewed(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """From the first sight of it: the reconciler takes nothing back that runs."""
+    run_id = placed(world, lease_s=OVER_S)
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", be_pod(run_id, **running()))
+
+    await agent.settle()
+    marked = world.states(run_id)
+    world.clock.turn(LEASE.placement_s - 1.0)
+    await agent.renew()
+    world.clock.turn(2.0)
+    world.requests.requeue_expired(limit=10)
+
+    assert marked == ["running"]
+    assert world.states(run_id) == ["running"]
+
+
+async def test_a_pod_that_waits_to_start_holds_its_request(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Bound and not yet started it has its node's room: without a renewal it would be placed a second time."""
+    run_id = placed(world, lease_s=10.0)
+    agent = agent_of(world, cluster)
+    cluster.put_pod(be_pod(run_id, phase="Pending"))
+    world.clock.turn(9.0)
+
+    await agent.renew()
+    world.clock.turn(2.0)
+    world.requests.requeue_expired(limit=10)
+
+    assert world.states(run_id) == ["placed"]
+
+
+async def test_a_pod_that_vanished_sends_its_request_back(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Deleted before it ended: pod-lost, and there is nothing to delete."""
+    run_id = placed(world)
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", be_pod(run_id, **running()))
+    agent.on_pod("DELETED", be_pod(run_id, **running()))
+
+    await agent.settle()
+    await agent.delete_settled()
+
+    assert world.states(run_id) == ["pending"]
+    assert world.attempts(run_id) == [(0, 1, "requeued", "pod-lost")]
+    assert cluster.deleted == []
+
+
+async def test_ends_wait_for_a_store_that_is_away(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """They are written by the first round that reaches it, once, and the pod stays until then."""
+    run_id = placed(world)
+    requests = Faulty(world.requests, settle=[StoreUnavailable("away")])
+    agent = agent_of(world, cluster, requests=requests)
+    agent.on_pod("MODIFIED", cluster.put_pod(be_pod(run_id, **ended("Succeeded"))))
+
+    with pytest.raises(StoreUnavailable):
+        await agent.settle()
+    await agent.delete_settled()
+    kept = cluster.deleted == []
+    await agent.settle()
+    await agent.delete_settled()
+
+    assert kept
+    assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
+    assert cluster.deleted == [("be", True)]
+
+
+async def test_the_pod_of_a_deleted_run_goes_with_nothing_settled(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Nobody waits for it, and it holds room."""
+
+    def gone(run_id: int) -> float:
+        raise UsageError(f"there is no run {run_id}")
+
+    agent = agent_of(world, cluster, zero_s=gone)
+    agent.on_pod("MODIFIED", cluster.put_pod(be_pod(99, **ended("Succeeded"))))
+
+    await agent.settle()
+    await agent.delete_settled()
+
+    assert cluster.deleted == [("be", True)]
+
+
+async def test_a_later_pod_of_the_name_is_not_deleted_for_an_earlier_one(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """The uid says which: between settling and deleting another pod may have taken the name."""
+    run_id = placed(world)
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", be_pod(run_id, **ended("Succeeded")))
+    cluster.put_pod(replace_uid(be_pod(run_id, **running()), "later"))
+
+    await agent.settle()
+    await agent.delete_settled()
+
+    assert [found["metadata"]["uid"] for found in cluster.pods()] == ["later"]
+
+
+def replace_uid(found: Json, uid: str) -> Json:
+    """The same pod made anew."""
+    return {**found, "metadata": {**found["metadata"], "uid": uid}}
+
+
+# ---- state -------------------------------------------------------------------------------------------------------------
+
+
+async def test_nodes_and_instances_reach_the_store_with_their_usage(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """What is seen replaces what was known of this cluster, and of no other."""
+    agent = agent_of(world, cluster)
+    cluster.usage = {"c1-n1": {"cpu": "250m", "memory": "64Mi"}}
+    cluster.put_pod(pod("lc", name="lc-web-c1-n1-0", on="c1-n1", **running()))
+
+    await agent.read_usage()
+    await agent.observe()
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+    assert list(map(str, snapshot.node_keys)) == ["c1/c1-n1", "c1/c1-n2", "c2/c2-n1"]
+    assert (snapshot.cpu_used[0], snapshot.cpu_allocatable[0], snapshot.lc_cpu_limit[0]) == (250.0, 4000.0, 1000.0)
+    assert [i.pod for c, i in world.fleet.instances() if c == "c1"] == ["lc-web-c1-n1-0"]
+
+
+async def test_samples_are_rarer_than_observations(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Current state is read ten times a second by dispatchers; the time series has a rhythm of its own."""
+    agent = agent_of(world, cluster, kube=replace(KUBE, sample_every_s=1000.0))
+
+    for _ in range(3):
+        await agent.observe()
+
+    assert [c for c, _ in world.fleet.samples] == ["c1", "c1"]
+
+
+# ---- LC instances ------------------------------------------------------------------------------------------------------
+
+
+def lc_names(world: ControlWorld, *nodes: str) -> list[str]:
+    """Pods of one instance of every LC service on each of these nodes."""
+    services = [s.name for s in world.fleet.services() if s.service_class is ServiceClass.LC]
+    return sorted(f"lc-{service}-{name}-0" for service in services for name in nodes)
+
+
+async def test_every_ready_node_gets_its_instances_and_no_second_set(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """One of each LC service on each ready node, bound to it; the next round finds nothing to do."""
+    cluster.put_node(node("c1-n3", conditions=[{"type": "Ready", "status": "False"}]))
+    agent = agent_of(world, cluster)
+
+    await agent.deploy()
+    first = {found["metadata"]["name"]: found["metadata"]["uid"] for found in cluster.pods()}
+    await agent.deploy()
+
+    assert sorted(first) == lc_names(world, "c1-n1", "c1-n2")
+    assert {found["metadata"]["name"]: found["metadata"]["uid"] for found in cluster.pods()} == first
+    assert all(found["spec"]["nodeName"] in found["metadata"]["name"] for found in cluster.pods())
+
+
+async def test_an_instance_that_ended_is_made_again(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Its pod goes at once, since a pod of its name is to come; one that is no longer declared goes with its grace."""
+    agent = agent_of(world, cluster)
+    cluster.put_pod(pod("lc", name="lc-web-c1-n1-0", on="c1-n1", phase="Failed"))
+    cluster.put_pod(pod("lc", name="lc-old-c1-n1-0", on="c1-n1", **running()))
+
+    await agent.deploy()
+    await agent.deploy()
+
+    assert sorted(cluster.deleted) == [("lc-old-c1-n1-0", False), ("lc-web-c1-n1-0", True)]
+    assert sorted(found["metadata"]["name"] for found in cluster.pods()) == lc_names(world, "c1-n1", "c1-n2")
+
+
+async def test_an_instance_left_unbound_is_bound_to_the_node_of_its_name(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """An agent was killed between making and binding it; of two nodes whose names fit, the longer is meant."""
+    cluster.put_node(node("n1"))
+    cluster.put_pod(pod("lc", name="lc-web-c1-n1-0", on=None, phase="Pending"))
+
+    await agent_of(world, cluster).deploy()
+
+    [found] = [found for found in cluster.pods() if found["metadata"]["name"] == "lc-web-c1-n1-0"]
+    assert found["spec"]["nodeName"] == "c1-n1"
+
+
+# ---- all of it ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_step_that_fails_is_tried_again_and_stops_no_other(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """While the API server takes no call, what the watch has told is still settled; when it is back, instances are made."""
+    run_id = placed(world)
+    cluster.error = ClusterUnavailable("away", cluster="c1")
+    running_agent = asyncio.create_task(agent_of(world, cluster).run())
+    await asyncio.sleep(0)
+    cluster.put_pod(be_pod(run_id, **ended("Succeeded")))
+
+    async with asyncio.timeout(10):
+        while world.states(run_id) != ["succeeded"]:
+            await asyncio.sleep(0.01)
+        away = [found["metadata"]["name"] for found in cluster.pods()]
+        cluster.error = None
+        while sorted(found["metadata"]["name"] for found in cluster.pods()) != lc_names(world, "c1-n1", "c1-n2"):
+            await asyncio.sleep(0.01)
+    running_agent.cancel()
+    await asyncio.gather(running_agent, return_exceptions=True)
+
+    assert away == ["be"]
