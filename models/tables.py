@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from tango.domain.lifecycle import UNDER_WAY
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 
@@ -204,7 +205,7 @@ request = Table(
         "request_live",
         "state",
         "due_s",
-        postgresql_where=text("state = ANY ('{released,pending,dispatched,placed,running}'::request_state[])"),
+        postgresql_where=text(f"state = ANY ('{{{','.join(UNDER_WAY)}}}'::request_state[])"),
     ),
     postgresql_partition_by="LIST (run_id)",
 )

@@ -9,6 +9,11 @@ Live and simulated runs stand side by side, told apart by `kind`. A simulation r
 
 from __future__ import annotations
 
+from tango.domain.lifecycle import WAITING
+from tango.domain.requests import RequestState
+
+_SUCCEEDED = f"'{RequestState.SUCCEEDED}'"
+
 RUN_SUMMARY = """
 CREATE VIEW run_summary AS
 SELECT r.run_id, r.kind, r.name, r.status, r.system, r.fleet, r.seed, r.speed, r.submitted_at, r.started_at, r.ended_at,
@@ -27,12 +32,12 @@ FROM run r LEFT JOIN run_metric m USING (run_id)
 GROUP BY r.run_id
 """
 
-SERVICE_QOS = """
+SERVICE_QOS = f"""
 CREATE VIEW service_qos AS
 WITH judged AS (
     SELECT q.run_id, q.service, q.target_s * r.speed AS target_s,
-           q.state = 'succeeded' AND q.finished_s - q.due_s <= q.target_s AS met,
-           CASE WHEN q.state = 'succeeded' THEN (q.finished_s - q.due_s) * r.speed * 1000 END AS latency_ms
+           q.state = {_SUCCEEDED} AND q.finished_s - q.due_s <= q.target_s AS met,
+           CASE WHEN q.state = {_SUCCEEDED} THEN (q.finished_s - q.due_s) * r.speed * 1000 END AS latency_ms
     FROM request q JOIN run r USING (run_id)
     WHERE q.class = 'lc' AND q.due_s * r.speed >= 0.1 * r.span_s - 1e-6
 )
@@ -82,20 +87,20 @@ SELECT run_id, service, cluster, node, reason, count(*) AS attempts, sum(work_lo
 FROM attempt WHERE outcome <> 'succeeded' GROUP BY run_id, service, cluster, node, reason
 """
 
-SLOWEST_REQUESTS = """
+SLOWEST_REQUESTS = f"""
 CREATE VIEW slowest_requests AS
 SELECT run_id, request_id, service, cluster, target_cluster, node, attempt, due_s, finished_s,
        (finished_s - due_s) * 1000 AS latency_wall_ms, target_s * 1000 AS target_wall_ms
-FROM request WHERE class = 'lc' AND state = 'succeeded'
+FROM request WHERE class = 'lc' AND state = {_SUCCEEDED}
 ORDER BY finished_s - due_s DESC
 """
 
-QUEUE_POSITION = """
+QUEUE_POSITION = f"""
 CREATE VIEW queue_position AS
 SELECT run_id, request_id, class, service, cluster, state,
        row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END
                           ORDER BY due_s, run_id, request_id) AS position
-FROM request WHERE state IN ('released', 'pending')
+FROM request WHERE state IN ({", ".join(f"'{state}'" for state in WAITING)})
 """
 
 SHADOW_SUMMARY = """

@@ -23,9 +23,10 @@ from tango.domain.checkpoints import (
 )
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey, PodKey
+from tango.domain.lifecycle import Outcome
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import BePlan, Eviction, LcPlan, Resize
-from tango.domain.requests import Batch, LcArrivals, LcWork, Outcome
+from tango.domain.requests import Batch, LcArrivals, LcWork
 from tango.domain.runs import (
     DecisionRecord,
     NewRequests,
@@ -64,6 +65,18 @@ class Released:
     batches: tuple[Batch, ...]
     next_due_s: float | None
     """Due time of the first request not released yet, in wall seconds since the run began; None when all are released."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """What one step of sweeping a cancelled run did."""
+
+    cancelled: int
+    """Requests that are cancelled since."""
+    last_request: int | None
+    """The greatest of their ids, beyond which the next step goes on; None when nothing was left there."""
+    pods: tuple[PodKey, ...]
+    """Of BE requests that were in flight: they may run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +125,11 @@ class RunStore(Protocol):
         ...
 
     def active_runs(self) -> list[RunInfo]:
-        """Live runs that are not completed or cancelled. A simulated run is no business of who moves live requests."""
+        """Live runs whose requests move on. A simulated run is no business of who moves live requests."""
+        ...
+
+    def cancelling_runs(self) -> list[int]:
+        """Runs that were cancelled and may still have live requests."""
         ...
 
     def begin(self, run_id: int, *, at_s: float) -> float:
@@ -123,8 +140,23 @@ class RunStore(Protocol):
         """Move the run on; one that has ended stays as it is."""
         ...
 
-    def cancel(self, run_id: int) -> int:
-        """Cancel every request of the run that is not terminal, and the run; give how many. Twice: 0."""
+    def cancel(self, run_id: int) -> bool:
+        """Stop the run: from now on nothing of it is released, dispatched or placed. One row is written, however large the run.
+
+        A live run is `cancelling` until `close_cancelled`, a simulated one, which has no live requests, is `cancelled` at once.
+        Gives whether this call stopped it; twice, or for a run that has ended: False.
+        """
+        ...
+
+    def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
+        """Cancel the first live requests of a cancelling run whose ids are above `beyond`: one chunk, one transaction.
+
+        What was in flight gets its `attempt` row. Nothing happens to a run that is not cancelling; twice: the rest is swept.
+        """
+        ...
+
+    def close_cancelled(self, run_id: int) -> bool:
+        """cancelling → cancelled, where no request is live any more; give whether it was closed now."""
         ...
 
     def counts(self, run_id: int) -> StateCounts:
@@ -202,7 +234,9 @@ class SimulationStore(Protocol):
 
 
 class RequestStore(Protocol):
-    """The states of requests. Every method is one claimed transition: rows in another state or epoch are left alone."""
+    """The states of requests. Every method is one event of `tango.domain.lifecycle`, or an alternative of some: rows where it cannot
+    happen, under another epoch or of a run that takes no part any more, are left alone.
+    """
 
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
         """accepted → released for at most `limit` requests due by `until_s`, earliest first, grouped into batches."""
@@ -241,8 +275,8 @@ class RequestStore(Protocol):
     def settle(self, outcomes: Sequence[Outcome]) -> int:
         """Write ends, one `attempt` row each, where the row is live and has the epoch; give how many counted.
 
-        `state` released or pending requeues, or, when the attempts are used up, fails with `attempts-exhausted`.
-        Twice: the second counts 0.
+        A requeue sends LC back to `released` and BE to `pending`, or, when the attempts are used up, fails with
+        `attempts-exhausted`. Twice: the second counts 0. Many outcomes are several transactions.
         """
         ...
 

@@ -41,6 +41,33 @@ class LeaseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings:
+    """Transactions that change many requests."""
+
+    chunk_rows: int = 1000
+    """Requests that one transaction locks at the most, and that one message carries. At 50 to 200 us a row it holds its locks for 0.05
+    to 0.2 s, which is what a result or a heartbeat of the same requests waits in the worst case; much smaller chunks cost a commit each
+    for nothing."""
+
+    def __post_init__(self) -> None:
+        _within(self, 1, 100_000, "chunk_rows")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelSettings:
+    """The sweep of cancelled runs."""
+
+    tick_s: float = 1.0
+    """How often the scheduler looks for cancelled runs: a pod of one holds its node's room this much longer at the most."""
+    slice_s: float = 2.0
+    """One task sweeps this long and leaves the rest to the next, so that it does not keep a thread of the scheduler worker."""
+    lease_s: float = 15.0
+    """Of the sweep; longer than a slice with the deletion of its pods. Two sweeps at once would only share the work."""
+    late_pod_s: float = 1.0
+    """Pods are deleted a second time this long after their requests: time from a recorded placement to its pod, by experience."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySettings:
     """Release of due requests."""
 
@@ -262,6 +289,10 @@ class Settings:
     """The learned BE policy that `checkpoint` is of; by default that of the system `tango`."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     """How long claims stand."""
+    store: StoreSettings = field(default_factory=StoreSettings)
+    """Transactions that change many requests."""
+    cancel: CancelSettings = field(default_factory=CancelSettings)
+    """The sweep of cancelled runs."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     """Release of due requests."""
     lc: LcSettings = field(default_factory=LcSettings)

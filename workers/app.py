@@ -94,6 +94,11 @@ def create_app(settings: Settings) -> Celery:
                 "options": {"queue": CONTROL, "expires": 2.0},
             },
             "reconcile": {"task": "tango.reconcile", "schedule": 1.0, "options": {"queue": CONTROL, "expires": 2.0}},
+            "sweep-cancelled": {
+                "task": "tango.sweep_cancelled",
+                "schedule": settings.cancel.tick_s,
+                "options": {"queue": CONTROL, "expires": settings.cancel.tick_s},
+            },
         },
     )
     return app

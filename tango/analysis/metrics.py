@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.lifecycle import TERMINAL
 from tango.domain.outcomes import (
     SCALING_KINDS,
     SCALING_OUTCOMES,
@@ -23,7 +24,7 @@ from tango.domain.outcomes import (
     RunOutcomes,
     ScalingEvents,
 )
-from tango.domain.requests import TERMINAL_STATES, Reason, RequestState
+from tango.domain.requests import Reason, RequestState
 from tango.domain.services import ServiceClass
 
 Figure = float | int | str | None
@@ -183,7 +184,7 @@ def _judge_lc(outcomes: RunOutcomes, arrived: NDArray[np.bool_]) -> _Judged:
     lc = arrived & (outcomes.service_class == ServiceClass.LC)
     # A request that is still open counts as missed once nobody waits for it, so that a run can be judged before its last one ends.
     given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
-    decided = lc & (outcomes.in_state(*TERMINAL_STATES) | given_up)
+    decided = lc & (outcomes.in_state(*TERMINAL) | given_up)
     latency_s = outcomes.finished_s - outcomes.due_s
     met = lc & outcomes.in_state(RequestState.SUCCEEDED) & (latency_s <= outcomes.target_s)
     return _Judged(lc, decided, met)
@@ -237,7 +238,7 @@ def run_metrics(
     length_s = window.length_s
     is_be = outcomes.service_class == ServiceClass.BE
     succeeded = outcomes.in_state(RequestState.SUCCEEDED)
-    terminal = outcomes.in_state(*TERMINAL_STATES)
+    terminal = outcomes.in_state(*TERMINAL)
 
     # LC: requests are selected by arrival in the window and followed to their end, even beyond it.
     arrived = window.holds(outcomes.due_s) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
@@ -273,7 +274,7 @@ def run_metrics(
         "seed": outcomes.seed,
         "checkpoint": outcomes.checkpoint or None,
         "accepted": len(outcomes),
-        **{str(s): int(np.count_nonzero(outcomes.in_state(s))) for s in TERMINAL_STATES},
+        **{str(s): int(np.count_nonzero(outcomes.in_state(s))) for s in TERMINAL},
         "live": int(np.count_nonzero(~terminal)),
         "lc_arrived": int(judged.arrived.sum()),
         "lc_qos_rate": judged.rate(judged.arrived),

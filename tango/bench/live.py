@@ -189,7 +189,7 @@ def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
     trial = _outcome(stores, run_id, rate, cpu_percent or meter.percent())
     # The reconciler ends the run within a tick; only then may it be deleted.
     wait_until(
-        lambda: not stores.runs.active_runs(),
+        lambda: not stores.runs.active_runs() and not stores.runs.cancelling_runs(),
         timeout_s=60,
         every_s=0.2,
         failure=f"run {run_id} at {rate:.0f} requests per second did not end within 60 s after its last request",

@@ -37,8 +37,8 @@ class Stores:
             )
         self.settings = settings
         self.database = Database(settings.database_url)
-        self.runs = PostgresRunStore(self.database)
-        self.requests = PostgresRequestStore(self.database, settings.lease)
+        self.runs = PostgresRunStore(self.database, settings.store)
+        self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
         self.leases = PostgresLeaseStore(self.database)
         self.fleet = PostgresFleetStore(self.database)
         self.events = PostgresEventLog(self.database)

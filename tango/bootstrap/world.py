@@ -18,6 +18,7 @@ import structlog
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.stores import Stores
 from tango.control.admission import admit_be
+from tango.control.cancel_run import CancelSweep
 from tango.control.checkpoint_roles import RolesFollowed
 from tango.control.checkpoints import LIVE_POLICY
 from tango.control.dispatch_lc import dispatch_waiting_lc
@@ -184,6 +185,19 @@ class World(Stores):
         if rule == "static":
             return self.reassurance.restore(now_s=self.clock.now_s())
         return self.reassurance.round(now_s=self.clock.now_s(), rule=rule)
+
+    @functools.cached_property
+    def cancel_sweep(self) -> CancelSweep:
+        """The background part of cancellations."""
+        return CancelSweep(
+            runs=self.runs,
+            records=self.records,
+            leases=self.leases,
+            gateway=lambda: self.gateway,
+            clock=self.clock,
+            sleep=time.sleep,
+            settings=self.settings.cancel,
+        )
 
     def reconcile(self, publisher: Publisher) -> dict[str, int]:
         """One sweep."""

@@ -84,14 +84,14 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     """Generate the demo's trace, submit it, follow the run and print its figures; return the path of its report."""
     from tango.bootstrap.world import world
     from tango.cli.report import write_report
-    from tango.cli.run import cancel_run, follow_run, show_run, submit_trace
+    from tango.cli.run import follow_run, show_run, submit_trace
     from tango.traces.generators import Recipe, generate
     from tango.traces.own_format import write_trace
 
     here = world()
     # A demo that was interrupted left its run active, and the requests of that run would take CPU from this one's.
     for left in here.runs.active_runs():
-        cancel_run(here, left.run_id)
+        here.runs.cancel(left.run_id)
     with tempfile.TemporaryDirectory(prefix="tango-demo-") as folder:
         path = Path(folder) / "demo.csv"
         recipe = Recipe(pattern="borg", rate_per_s=rate, duration_s=duration, clusters=3, lc_share=0.7, be_work_s=3.0, seed=seed)

@@ -17,10 +17,8 @@ from tango.errors import RequestRejected, UsageError
 if TYPE_CHECKING:
     from tango.analysis.metrics import RunMetrics
     from tango.bootstrap.stores import Stores
-    from tango.bootstrap.world import World
     from tango.domain.runs import RunKind
 
-LATE_POD_S = 1.0
 KINDS = ("live", "simulated")
 
 RUN_COLUMNS = (
@@ -184,14 +182,17 @@ def _follow_and_show(run_id: int, output: str) -> None:
 
 def show_run(stores: Stores, run_id: int, output: str) -> None:
     """Print a run's figures: those saved at its end, or as of now."""
+    from tango.control.cancel_run import requests_left
     from tango.report.tables import print_run
 
-    kind = stores.runs.run(run_id).kind
+    kind, left = stores.runs.run(run_id).kind, requests_left(run_id, runs=stores.runs)
     metrics = _figures(stores, run_id)
     if output in ("table", "wide"):
         print_run(metrics, wide=output == "wide")
+        if left:
+            say(f"run {run_id} is being cancelled: {left:,} of {metrics['accepted']:,} requests are left")
     else:
-        print_mapping({**metrics, "kind": str(kind)}, output)
+        print_mapping({**metrics, "kind": str(kind), "cancel_left": left}, output)
 
 
 def _figures(stores: Stores, run_id: int) -> RunMetrics:
@@ -251,31 +252,21 @@ def follow(run_id: int, output: str) -> None:
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
 def cancel(run_id: int) -> None:
-    """Cancel a RUN: what is not finished is given up, its pods are deleted."""
-    from tango.bootstrap.world import world
-    from tango.domain.runs import RunKind
+    """Cancel a RUN: nothing of it is started any more, and what is not finished is given up in the background, pods and all."""
+    from tango.domain.runs import ENDED
 
-    if (stores := _stores()).runs.run(run_id).kind is RunKind.SIMULATED:
-        stores.runs.cancel(run_id)
+    runs = _stores().runs
+    stopped, info = runs.cancel(run_id), runs.run(run_id)
+    if not stopped:
+        click.echo(f"run {run_id} is {info.status} already", err=True)
+    elif info.status in ENDED:
         click.echo(f"run {run_id} cancelled", err=True)
-        return
-
-    here = world()
-    cancelled, pods = cancel_run(here, run_id)
-    here.gateway.close()
-    click.echo(f"run {run_id}: {cancelled} requests cancelled, {pods} pods deleted", err=True)
-
-
-def cancel_run(here: World, run_id: int) -> tuple[int, int]:
-    """Cancel a run in the store, then delete its pods, which would hold their nodes' room to their end; give requests and pods."""
-    cancelled = here.runs.cancel(run_id)
-    pods = here.records.cancelled_pods(run_id)
-    here.gateway.delete_pods(pods)
-    if pods:
-        # A pod that was recorded may not have been made yet: the scheduler may have been between the two.
-        time.sleep(LATE_POD_S)
-        here.gateway.delete_pods(pods)
-    return cancelled, len(pods)
+    else:
+        click.echo(
+            f"run {run_id} is stopped; its unfinished requests are cancelled in the background, `tango run show {run_id}` tells how "
+            "many are left",
+            err=True,
+        )
 
 
 @run.command()

@@ -19,8 +19,9 @@ import structlog
 import uvloop
 
 from tango.domain.identity import NodeKey
+from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState
-from tango.domain.requests import Batch, LcWork, Outcome, Reason, RequestState
+from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
 from tango.errors import BrokerUnavailable, InstanceFailed, StoreError, StoreUnavailable
 from tango.ports import FleetStore, InstanceCalls, Publisher, RequestStore
@@ -233,9 +234,7 @@ class LcExecutor:
             reason = Reason(error.reason)
             if reason is Reason.TIMED_OUT:
                 # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
-                return Outcome(
-                    run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, state=RequestState.FAILED, reason=reason
-                )
+                return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=Event.FAIL, reason=reason)
             return self._requeue(work, reason)
         finished_at_s = time.time()
         zero_s = await self._zero_of(work.run_id)
@@ -243,7 +242,7 @@ class LcExecutor:
             run_id=work.run_id,
             request_id=work.request_id,
             epoch=work.epoch,
-            state=RequestState.SUCCEEDED,
+            event=Event.SUCCEED,
             started_s=served.started_at_s - zero_s,
             finished_s=finished_at_s - zero_s,
         )
@@ -260,7 +259,7 @@ class LcExecutor:
 
     @staticmethod
     def _requeue(work: LcWork, reason: Reason) -> Outcome:
-        return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, state=RequestState.RELEASED, reason=reason)
+        return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=Event.REQUEUE, reason=reason)
 
     async def _settle(self) -> None:
         ended, self._ended = self._ended, []
@@ -275,7 +274,7 @@ class LcExecutor:
         except StoreError:  # refused for good: their leases run out and the reconciler takes the rows back; the executor goes on
             log.exception("settle_refused", outcomes=len(outcomes))
             return
-        again = [work for work, outcome in ended if outcome.state is RequestState.RELEASED and work.epoch <= len(PAUSES_S)]
+        again = [work for work, outcome in ended if outcome.event is Event.REQUEUE and work.epoch <= len(PAUSES_S)]
         for pause_s in PAUSES_S:
             works = [work for work in again if PAUSES_S[work.epoch - 1] == pause_s]
             if works:

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState, NodeState, PodEnd
-from tango.domain.requests import Outcome, Reason, RequestState
+from tango.domain.requests import Reason
 from tango.domain.resources import cpu_millicores, memory_mib, parse_quantity
 
 Json = Mapping[str, Any]
@@ -163,7 +164,7 @@ def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
             run_id=end.run_id,
             request_id=end.request_id,
             epoch=end.epoch,
-            state=RequestState.SUCCEEDED,
+            event=Event.SUCCEED,
             started_s=started_s,
             finished_s=finished_at_s - run_zero_s,
         )
@@ -172,7 +173,7 @@ def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
         run_id=end.run_id,
         request_id=end.request_id,
         epoch=end.epoch,
-        state=RequestState.PENDING,
+        event=Event.REQUEUE,
         reason=_REASONS.get(end.reason, fallback),
         started_s=started_s,
         work_lost_s=end.cpu_work_done_s or 0.0,

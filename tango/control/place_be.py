@@ -12,8 +12,9 @@ import structlog
 from tango.control.checkpoint_roles import RolesFollowed
 from tango.control.shadow import shadow_decision
 from tango.domain.checkpoints import ShadowDecision
+from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import BePlan
-from tango.domain.requests import BePending, Outcome, Reason, RequestState
+from tango.domain.requests import BePending, Reason
 from tango.domain.runs import DecisionRecord, PendingBatch, Placement
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ClusterError, DependencyError, Fenced, TangoError
@@ -158,7 +159,7 @@ def _settle_refused(results: dict[Placement, Exception | None], requests: Reques
                     run_id=placement.run_id,
                     request_id=placement.request_id,
                     epoch=placement.epoch,
-                    state=RequestState.PENDING,
+                    event=Event.REQUEUE,
                     reason=Reason.POD_FAILED,
                 )
             )

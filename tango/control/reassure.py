@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import structlog
 
 from tango.domain.identity import PodKey
+from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Resize
-from tango.domain.requests import Outcome, Reason, RequestState
+from tango.domain.requests import Reason
 from tango.ports import ClusterGateway, EventLog, FleetStore, RequestStore
 from tango.scheduling.sharing import NodeCapacity, Refused, Tail, plan_sharing
 from tango.settings import SharingSettings
@@ -84,7 +85,7 @@ class Reassurance:
                         run_id=e.run_id,
                         request_id=e.request_id,
                         epoch=e.epoch,
-                        state=RequestState.PENDING,
+                        event=Event.REQUEUE,
                         reason=Reason.EVICTED,
                         work_lost_s=e.work_lost_s,
                     )

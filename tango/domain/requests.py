@@ -1,12 +1,4 @@
-"""Requests: what users send, their states, and the columns in which they travel.
-
-    accepted → released → (BE: pending) → dispatched | placed → running → succeeded · failed · shed · cancelled
-                  ▲                              │                │
-                  └────────── requeued ◄─────────┴────────────────┘   (lease expired, evicted, node lost; attempt + 1)
-
-`requeued` is not a state that rests: the row goes straight back to `released` (LC) or `pending` (BE).
-Every change of state is one claimed `UPDATE`; every claim raises the `epoch`; a result counts only with the current epoch.
-"""
+"""Requests: what users send, their states, and the columns in which they travel. How they change is in `tango.domain.lifecycle`."""
 
 from __future__ import annotations
 
@@ -32,9 +24,6 @@ class RequestState(StrEnum):
     FAILED = "failed"
     SHED = "shed"
     CANCELLED = "cancelled"
-
-
-TERMINAL_STATES = (RequestState.SUCCEEDED, RequestState.FAILED, RequestState.SHED, RequestState.CANCELLED)
 
 
 class Reason(StrEnum):
@@ -126,18 +115,3 @@ class LcWork:
     deadline_s: float
     cpu_work_s: float
     memory_mib: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How one attempt ended. Times are wall seconds since the run began; `state` is terminal, or the state to requeue to."""
-
-    run_id: int
-    request_id: int
-    epoch: int
-    state: RequestState
-    reason: Reason = Reason.NONE
-    started_s: float | None = None
-    finished_s: float | None = None
-    work_lost_s: float = 0.0
-    """CPU-seconds of this attempt that were thrown away."""

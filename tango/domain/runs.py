@@ -8,7 +8,9 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.lifecycle import TERMINAL
 from tango.domain.requests import BePending
+from tango.errors import UsageError
 
 
 class RunKind(StrEnum):
@@ -19,18 +21,34 @@ class RunKind(StrEnum):
 
 
 class RunStatus(StrEnum):
-    """Where a run stands. `draining`: all released, some still live; `failed`: a simulation that ended in an error."""
+    """Where a run stands. `draining`: all released, some still live; `failed`: a simulation that ended in an error.
+
+    `cancelling`: no request of it moves on any more, and those that are live are being cancelled, chunk by chunk.
+    """
 
     ACCEPTED = "accepted"
     RUNNING = "running"
     DRAINING = "draining"
     COMPLETED = "completed"
     FAILED = "failed"
+    CANCELLING = "cancelling"
     CANCELLED = "cancelled"
 
 
+OPEN = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.DRAINING)
+"""The requests of a live run that stands in one of these are released, dispatched and placed."""
+
 ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
 """A run that stands in one of these stays there."""
+
+
+def can_become(before: RunStatus, after: RunStatus) -> bool:
+    """Whether a run may move on so: never back from its end, from its cancellation only to `cancelled`, from draining to its end."""
+    if before is RunStatus.CANCELLING:
+        return after is RunStatus.CANCELLED
+    if before is RunStatus.DRAINING and after in OPEN:
+        return False
+    return before not in ENDED and before is not after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +108,16 @@ class RunInfo:
     kind: RunKind = RunKind.LIVE
 
 
+def require_ended(run: RunInfo) -> None:
+    """Raises: UsageError, with what to do, for a run that has not ended."""
+    if run.status is RunStatus.CANCELLING:
+        raise UsageError(
+            f"run {run.run_id} is still being cancelled; `tango run show {run.run_id}` tells how many requests are left"
+        )
+    if run.status not in ENDED:
+        raise UsageError(f"run {run.run_id} is {run.status}; cancel it first: tango run cancel {run.run_id}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateCounts:
     """How many requests of a run stand in each state; `accepted` is their sum at every instant."""
@@ -104,7 +132,7 @@ class StateCounts:
     @property
     def terminal(self) -> int:
         """Those that will not change any more."""
-        return sum(self.by_state.get(s, 0) for s in ("succeeded", "failed", "shed", "cancelled"))
+        return sum(self.by_state.get(str(state), 0) for state in TERMINAL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,9 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tango.analysis.metrics import GIVE_UP_TARGETS, run_window
+from tango.domain.lifecycle import TERMINAL
 from tango.domain.outcomes import SCALING_KINDS, SCALING_OUTCOMES, Decisions, NodeSamples, RunOutcomes, ScalingEvents
-from tango.domain.requests import TERMINAL_STATES, RequestState
+from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.report.series import Floats, TimeBins, log_edges, population, share_grid, time_bins
 from tango.report.svg import (
@@ -133,7 +134,7 @@ def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
     A request counts once it has ended or is open for `GIVE_UP_TARGETS` targets, as in the QoS rate of `tango.analysis.metrics`.
     """
     given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
-    lc = (outcomes.service_class == ServiceClass.LC) & (outcomes.in_state(*TERMINAL_STATES) | given_up)
+    lc = (outcomes.service_class == ServiceClass.LC) & (outcomes.in_state(*TERMINAL) | given_up)
     met = outcomes.in_state(RequestState.SUCCEEDED) & (outcomes.finished_s - outcomes.due_s <= outcomes.target_s)
     coarse = time_bins(frame.end_s, at_most=60)
     rate = coarse.mean(outcomes.due_s[lc] * outcomes.speed, met[lc].astype(np.float64))

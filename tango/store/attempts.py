@@ -4,119 +4,133 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from tango.domain.requests import Batch, Outcome, Reason, RequestState
-from tango.settings import LeaseSettings
+from tango.domain.lifecycle import ENDS, Event, Outcome
+from tango.domain.requests import Batch, Reason
+from tango.settings import LeaseSettings, StoreSettings
 from tango.store.database import Cursor, Database
-from tango.store.releases import ACTIVE_RUNS, batches_of
+from tango.store.lifecycle_sql import OPEN_RUNS, can, chunks, outcome_of, state_after
+from tango.store.releases import batches_of
 
-# Ends attempts and writes one `attempt` row each. `v` gives what ended; the row must be live under the same epoch.
-_SETTLE = """
-WITH v AS (
-    SELECT * FROM unnest(%(ids)s::int[], %(epochs)s::int[], %(states)s::text[], %(reasons)s::text[],
-                         %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[])
-        AS v(request_id, epoch, state, reason, started_s, finished_s, work_lost_s)
+_RENEW = f"""
+WITH locked AS (
+    SELECT r.request_id FROM request r JOIN unnest(%(ids)s::int[], %(epochs)s::int[]) AS v(request_id, epoch) USING (request_id)
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", Event.RENEW)}
+    ORDER BY r.request_id FOR NO KEY UPDATE OF r
+)
+UPDATE request r SET lease_until = now() + %(lease)s * interval '1 s' FROM locked
+WHERE r.run_id = %(run)s AND r.request_id = locked.request_id
+"""
+# Ends attempts and writes one `attempt` row each. `v` gives what ended; the row must be in flight under the same epoch. Whether a
+# requeue exhausts the request is decided on the locked row.
+_SETTLE = f"""
+WITH locked AS (
+    SELECT r.request_id, CASE WHEN v.event = '{Event.REQUEUE}' AND r.attempt >= %(max)s THEN '{Event.EXHAUST}' ELSE v.event END AS event,
+           v.reason, v.started_s, v.finished_s, v.work_lost_s
+    FROM request r
+    JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(reasons)s::text[],
+                %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[])
+        AS v(request_id, epoch, event, reason, started_s, finished_s, work_lost_s) USING (request_id)
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", *ENDS)}
+    ORDER BY r.request_id FOR NO KEY UPDATE OF r
 ), ended AS (
     UPDATE request r SET
-        state = CASE WHEN v.state IN ('released', 'pending') AND r.attempt >= %(max)s THEN 'failed' ELSE v.state END::request_state,
-        reason = CASE WHEN v.state IN ('released', 'pending') AND r.attempt >= %(max)s
-                      THEN 'attempts-exhausted: ' || v.reason ELSE v.reason END,
-        started_s = CASE WHEN v.state = 'succeeded' THEN coalesce(v.started_s, r.started_s) ELSE r.started_s END,
-        finished_s = CASE WHEN v.state = 'succeeded' THEN v.finished_s END,
-        released_at = CASE WHEN v.state = 'released' THEN now() ELSE r.released_at END,
+        state = {state_after("v.event", "r.class", *ENDS, Event.EXHAUST)},
+        reason = CASE WHEN v.event = '{Event.EXHAUST}' THEN '{Reason.ATTEMPTS_EXHAUSTED}: ' || v.reason ELSE v.reason END,
+        started_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN coalesce(v.started_s, r.started_s) ELSE r.started_s END,
+        finished_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN v.finished_s END,
+        released_at = CASE WHEN v.event = '{Event.REQUEUE}' AND r.class = 'lc' THEN now() ELSE r.released_at END,
         lease_until = NULL
-    FROM v
-    WHERE r.run_id = %(run)s AND r.request_id = v.request_id AND r.epoch = v.epoch
-      AND r.state IN ('dispatched', 'placed', 'running')
+    FROM locked v
+    WHERE r.run_id = %(run)s AND r.request_id = v.request_id
     RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod,
-              coalesce(v.started_s, r.started_s) AS started_s, v.finished_s, r.due_s,
-              CASE WHEN r.state IN ('released', 'pending') THEN 'requeued' ELSE r.state::text END AS outcome,
-              v.reason, v.work_lost_s
+              coalesce(v.started_s, r.started_s) AS started_s, v.finished_s, r.due_s, v.event, v.reason, v.work_lost_s
 )
 INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, finished_s, latency_s, outcome,
                      reason, work_lost_s)
 SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, finished_s,
-       CASE WHEN outcome = 'succeeded' THEN finished_s - due_s END, outcome, reason, work_lost_s
+       CASE WHEN event = '{Event.SUCCEED}' THEN finished_s - due_s END,
+       {outcome_of("event", *ENDS, Event.EXHAUST)}, reason, work_lost_s
 FROM ended RETURNING request_id, outcome
+"""
+# Skips what somebody is settling right now; what is skipped is looked at again by the next sweep.
+_EXPIRED = f"""
+SELECT run_id, request_id, epoch, class::text, service, cluster FROM request
+WHERE run_id = ANY ({OPEN_RUNS}) AND {can("request", Event.REQUEUE)} AND lease_until < now()
+ORDER BY run_id, request_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
 
 
 class Attempts:
     """Renew, settle and requeue."""
 
-    def __init__(self, database: Database, lease: LeaseSettings) -> None:
+    def __init__(self, database: Database, lease: LeaseSettings, store: StoreSettings) -> None:
         self._database = database
         self._lease = lease
+        self._chunk_rows = store.chunk_rows
 
     def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
-        """Extend live leases."""
-        return self._database.execute(
-            """
-            UPDATE request r SET lease_until = now() + %s * interval '1 s'
-            FROM unnest(%s::int[], %s::int[]) AS v(request_id, epoch)
-            WHERE r.run_id = %s AND r.request_id = v.request_id AND r.epoch = v.epoch
-              AND r.state IN ('dispatched', 'placed', 'running')
-            """,
-            (lease_s, list(request_ids), list(epochs), run_id),
+        """Extend leases, a transaction a chunk."""
+        return sum(
+            self._database.execute(
+                _RENEW, {"run": run_id, "lease": lease_s, "ids": [k for k, _ in held], "epochs": [epoch for _, epoch in held]}
+            )
+            for held in chunks(sorted(zip(request_ids, epochs, strict=True)), self._chunk_rows)
         )
 
     def settle(self, outcomes: Sequence[Outcome]) -> int:
-        """Ends of attempts, all runs in one transaction; each counts once."""
+        """Ends of attempts, a transaction a chunk; each counts once."""
+        in_order = sorted(outcomes, key=lambda o: (o.run_id, o.request_id))
+        ended = (self._database.run(partial(self._end, outcomes=chunk)) for chunk in chunks(in_order, self._chunk_rows))
+        return sum(len(of_run) for by_run in ended for of_run in by_run.values())
+
+    def requeue_expired(self, *, limit: int) -> list[Batch]:
+        """LC → released, BE → pending, where the lease ran out; a transaction a chunk."""
+        batches: list[Batch] = []
+        while limit > 0:
+            chunk = min(limit, self._chunk_rows)
+            found, requeued = self._database.run(partial(self._requeue_chunk, limit=chunk))
+            batches += batches_of(requeued)
+            limit = limit - found if found == chunk else 0
+        return batches
+
+    def _requeue_chunk(self, cursor: Cursor, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
+        """How many had expired, and (run, request, class, service, cluster) of the LC requests that wait again."""
+        cursor.execute(_EXPIRED, (limit,))
+        rows = cursor.fetchall()
+        ended = self._end(
+            cursor,
+            [
+                Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED)
+                for run_id, request_id, epoch, _, _, _ in rows
+            ],
+        )
+        requeued = {run_id: {k for k, outcome in of_run if outcome == "requeued"} for run_id, of_run in ended.items()}
+        return len(rows), [(row[0], row[1], *row[3:]) for row in rows if row[3] == "lc" and row[1] in requeued[row[0]]]
+
+    def _end(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> dict[int, list[tuple[int, str]]]:
+        """(request id, outcome) of the attempts that really ended now, by run; run after run, as rows are locked everywhere."""
         by_run: dict[int, list[Outcome]] = defaultdict(list)
         for outcome in outcomes:
             by_run[outcome.run_id].append(outcome)
-
-        def settle(cursor: Cursor) -> int:
-            return sum(len(self._end(cursor, run_id, by_run[run_id])) for run_id in sorted(by_run))
-
-        return self._database.run(settle)
-
-    def requeue_expired(self, *, limit: int) -> list[Batch]:
-        """LC → released, BE → pending, where the lease ran out; skips rows that somebody is settling right now."""
-
-        def requeue(cursor: Cursor) -> list[tuple[Any, ...]]:
+        ended: dict[int, list[tuple[int, str]]] = {}
+        for run_id in sorted(by_run):
+            of_run = by_run[run_id]
             cursor.execute(
-                f"""
-                SELECT run_id, request_id, epoch, class::text, service, cluster FROM request
-                WHERE run_id = ANY ({ACTIVE_RUNS}) AND state IN ('dispatched', 'placed', 'running') AND lease_until < now()
-                ORDER BY run_id, request_id LIMIT %s FOR UPDATE SKIP LOCKED
-                """,
-                (limit,),
+                _SETTLE,
+                {
+                    "run": run_id,
+                    "max": self._lease.max_attempts,
+                    "ids": [o.request_id for o in of_run],
+                    "epochs": [o.epoch for o in of_run],
+                    "events": [str(o.event) for o in of_run],
+                    "reasons": [str(o.reason) for o in of_run],
+                    "starts": [o.started_s for o in of_run],
+                    "ends": [o.finished_s for o in of_run],
+                    "lost": [o.work_lost_s for o in of_run],
+                },
             )
-            rows = cursor.fetchall()
-            by_run: dict[int, list[Outcome]] = defaultdict(list)
-            for run_id, request_id, epoch, label, _, _ in rows:
-                back = RequestState.RELEASED if label == "lc" else RequestState.PENDING
-                ended = Outcome(run_id=run_id, request_id=request_id, epoch=epoch, state=back, reason=Reason.LEASE_EXPIRED)
-                by_run[run_id].append(ended)
-            requeued = {
-                (run_id, request_id)
-                for run_id, ended in by_run.items()
-                for request_id, outcome in self._end(cursor, run_id, ended)
-                if outcome == "requeued"
-            }
-            return [(row[0], row[1], *row[3:]) for row in rows if row[3] == "lc" and row[:2] in requeued]
-
-        return list(batches_of(self._database.run(requeue)))
-
-    def _end(self, cursor: Cursor, run_id: int, outcomes: Sequence[Outcome]) -> list[tuple[int, str]]:
-        """(request id, outcome) of the attempts of one run that really ended now."""
-        # One lock order for every settler of a run: two of them never wait for each other in a circle.
-        ended = sorted(outcomes, key=lambda o: o.request_id)
-        cursor.execute(
-            _SETTLE,
-            {
-                "run": run_id,
-                "max": self._lease.max_attempts,
-                "ids": [o.request_id for o in ended],
-                "epochs": [o.epoch for o in ended],
-                "states": [str(o.state) for o in ended],
-                "reasons": [str(o.reason) for o in ended],
-                "starts": [o.started_s for o in ended],
-                "ends": [o.finished_s for o in ended],
-                "lost": [o.work_lost_s for o in ended],
-            },
-        )
-        found: list[tuple[int, str]] = cursor.fetchall()
-        return found
+            ended[run_id] = cursor.fetchall()
+        return ended

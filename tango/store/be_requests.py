@@ -5,62 +5,97 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
+from tango.domain.lifecycle import Event
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending, Reason
 from tango.domain.runs import DecisionRecord, PendingBatch, Placement
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import Fenced
 from tango.ports import Fence
+from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_decision
-from tango.store.releases import ACTIVE_RUNS
+from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, after, can, chunks, state_after
 from tango.store.services import service_of
+
+_ADMIT = f"""
+WITH locked AS (
+    SELECT r.request_id, CASE WHEN (
+               SELECT bool_or((s.spec->>'cpu_request_millicores')::int <= n.cpu AND r.memory_mib <= n.memory)
+               FROM unnest(%(cpu)s::int[], %(memory)s::int[]) AS n(cpu, memory)
+           ) THEN '{Event.ADMIT}' ELSE '{Event.REFUSE}' END AS event
+    FROM request r JOIN service s ON s.name = r.service
+    WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND {can("r", Event.ADMIT, Event.REFUSE)}
+      AND {RUN_IS_OPEN}
+    ORDER BY r.request_id FOR NO KEY UPDATE OF r
+)
+UPDATE request r SET
+    state = {state_after("v.event", "r.class", Event.ADMIT, Event.REFUSE)},
+    reason = CASE WHEN v.event = '{Event.REFUSE}' THEN '{Reason.DOES_NOT_FIT}' ELSE r.reason END
+FROM locked v
+WHERE r.run_id = %(run)s AND r.request_id = v.request_id
+RETURNING v.event
+"""
+_PENDING = f"""
+SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch,
+       extract(epoch FROM now() - r.started_at)::float8 - q.due_s
+FROM request q JOIN run r USING (run_id)
+WHERE q.run_id = ANY ({OPEN_RUNS}) AND {can("q", Event.PLACE)} ORDER BY q.due_s, q.run_id, q.request_id LIMIT %s
+"""
+_PLACE = f"""
+WITH locked AS (
+    SELECT r.request_id, v.k, v.node, v.cluster
+    FROM request r
+    JOIN unnest(%(rows)s::int[], %(ids)s::int[], %(epochs)s::int[], %(nodes)s::text[], %(clusters)s::text[])
+        AS v(k, request_id, epoch, node, cluster) USING (request_id)
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", Event.PLACE)} AND {RUN_IS_OPEN}
+    ORDER BY r.request_id FOR NO KEY UPDATE OF r
+)
+UPDATE request r SET state = {after(Event.PLACE)}, epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node,
+    target_cluster = v.cluster, lease_until = now() + %(lease)s * interval '1 s',
+    pod = 'be-r' || r.run_id || '-' || r.request_id || '-e' || (r.epoch + 1), started_s = NULL
+FROM locked v
+WHERE r.run_id = %(run)s AND r.request_id = v.request_id
+RETURNING v.k, r.epoch, r.pod
+"""
+_RUN = f"""
+WITH locked AS (
+    SELECT q.request_id, v.started_at
+    FROM request q JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(starts)s::float8[]) AS v(request_id, epoch, started_at)
+        USING (request_id)
+    WHERE q.run_id = %(run)s AND q.epoch = v.epoch AND {can("q", Event.RUN)}
+    ORDER BY q.request_id FOR NO KEY UPDATE OF q
+)
+UPDATE request q SET state = {after(Event.RUN)}, lease_until = now() + %(lease)s * interval '1 s',
+    started_s = coalesce(q.started_s, v.started_at - extract(epoch FROM r.started_at)::float8)
+FROM locked v, run r
+WHERE q.run_id = %(run)s AND r.run_id = q.run_id AND q.request_id = v.request_id
+"""
 
 
 class BeRequests:
     """Admission and placement."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, store: StoreSettings) -> None:
         self._database = database
+        self._chunk_rows = store.chunk_rows
 
     def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
-        """released → pending, or failed where CPU request and memory fit none of these nodes together."""
-        rows = self._database.rows(
-            """
-            UPDATE request r SET (state, reason) = (
-                SELECT (CASE WHEN bool_or(fits) THEN 'pending' ELSE 'failed' END)::request_state,
-                       CASE WHEN bool_or(fits) THEN '' ELSE %(reason)s END
-                FROM (SELECT (s.spec->>'cpu_request_millicores')::int <= n.cpu AND r.memory_mib <= n.memory AS fits
-                      FROM unnest(%(cpu)s::int[], %(memory)s::int[]) AS n(cpu, memory)) AS judged)
-            FROM service s
-            WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND r.state = 'released' AND r.class = 'be'
-              AND s.name = r.service
-            RETURNING r.state = 'pending'
-            """,
-            {
-                "run": run_id,
-                "ids": list(request_ids),
-                "cpu": [cpu for cpu, _ in nodes],
-                "memory": [memory for _, memory in nodes],
-                "reason": str(Reason.DOES_NOT_FIT),
-            },
+        """released → pending, or failed where CPU request and memory fit none of these nodes together; a transaction a chunk."""
+        sizes = {"cpu": [cpu for cpu, _ in nodes], "memory": [memory for _, memory in nodes]}
+        return sum(
+            event == Event.ADMIT
+            for chunk in chunks(sorted(request_ids), self._chunk_rows)
+            for (event,) in self._database.rows(_ADMIT, {"run": run_id, "ids": chunk, **sizes})
         )
-        return sum(admitted for (admitted,) in rows)
 
     def pending_be(self, *, limit: int) -> PendingBatch:
-        """The oldest pending requests of active runs, with what their pods will ask for."""
-        rows = self._database.rows(
-            f"""
-            SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch,
-                   extract(epoch FROM now() - r.started_at)::float8 - q.due_s
-            FROM request q JOIN run r USING (run_id)
-            WHERE q.run_id = ANY ({ACTIVE_RUNS}) AND q.state = 'pending' ORDER BY q.due_s, q.run_id, q.request_id LIMIT %s
-            """,
-            (limit,),
-        )
+        """The oldest pending requests of open runs, with what their pods will ask for."""
+        rows = self._database.rows(_PENDING, (limit,))
         declared = {}
         if rows:
             found = self._database.rows("SELECT spec FROM service WHERE name = ANY (%s)", (list({row[2] for row in rows}),))
@@ -92,7 +127,10 @@ class BeRequests:
         fence: Fence,
         lease_s: float,
     ) -> list[Placement]:
-        """pending → placed with epoch + 1, under the scheduler's fence, in the transaction that writes the decision."""
+        """pending → placed with epoch + 1, under the scheduler's fence, in the transaction that writes the decision.
+
+        As large as the batch that was read (`BeSettings.batch_limit`).
+        """
         p = batch.pending
         by_run: dict[int, list[int]] = defaultdict(list)
         for k in np.flatnonzero(plan.node >= 0):
@@ -106,17 +144,10 @@ class BeRequests:
             if cursor.rowcount == 0:
                 raise Fenced(f"the lease {fence.name} has moved on from {fence.owner}, epoch {fence.epoch}")
             placed: list[Placement] = []
-            for run_id, chosen in by_run.items():
+            for run_id in sorted(by_run):
+                chosen = by_run[run_id]
                 cursor.execute(
-                    """
-                    UPDATE request r SET state = 'placed', epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node,
-                        target_cluster = v.cluster, lease_until = now() + %(lease)s * interval '1 s',
-                        pod = 'be-r' || r.run_id || '-' || r.request_id || '-e' || (r.epoch + 1), started_s = NULL
-                    FROM unnest(%(rows)s::int[], %(ids)s::int[], %(epochs)s::int[], %(nodes)s::text[], %(clusters)s::text[])
-                        AS v(k, request_id, epoch, node, cluster)
-                    WHERE r.run_id = %(run)s AND r.request_id = v.request_id AND r.epoch = v.epoch AND r.state = 'pending'
-                    RETURNING v.k, r.epoch, r.pod
-                    """,
+                    _PLACE,
                     {
                         "run": run_id,
                         "lease": lease_s,
@@ -149,26 +180,17 @@ class BeRequests:
         return self._database.run(record)
 
     def mark_running(self, placements: Iterable[tuple[int, int, int, float]], *, lease_s: float) -> int:
-        """placed → running as the agent saw it; renews what runs already."""
-        by_run: dict[int, list[tuple[int, int, float]]] = defaultdict(list)
-        for run_id, request_id, epoch, started_at_s in placements:
-            by_run[run_id].append((request_id, epoch, started_at_s))
+        """placed → running as the agent saw it; renews what runs already. A transaction a chunk."""
 
-        def mark(cursor: Cursor) -> int:
+        def mark(cursor: Cursor, chunk: Sequence[tuple[int, int, int, float]]) -> int:
+            by_run: dict[int, list[tuple[int, int, float]]] = defaultdict(list)
+            for run_id, request_id, epoch, started_at_s in chunk:
+                by_run[run_id].append((request_id, epoch, started_at_s))
             counted = 0
-            for run_id in sorted(by_run):
-                seen = sorted(by_run[run_id])
-                cursor.execute(
-                    """
-                    UPDATE request q SET state = 'running', lease_until = now() + %s * interval '1 s',
-                        started_s = coalesce(q.started_s, v.started_at - extract(epoch FROM r.started_at)::float8)
-                    FROM unnest(%s::int[], %s::int[], %s::float8[]) AS v(request_id, epoch, started_at), run r
-                    WHERE q.run_id = %s AND r.run_id = q.run_id AND q.request_id = v.request_id AND q.epoch = v.epoch
-                      AND q.state IN ('placed', 'running')
-                    """,
-                    (lease_s, [s[0] for s in seen], [s[1] for s in seen], [s[2] for s in seen], run_id),
-                )
+            for run_id, seen in by_run.items():  # in order of runs, as the chunk is
+                ids, epochs, starts = (list(column) for column in zip(*seen, strict=True))
+                cursor.execute(_RUN, {"run": run_id, "lease": lease_s, "ids": ids, "epochs": epochs, "starts": starts})
                 counted += cursor.rowcount
             return counted
 
-        return self._database.run(mark)
+        return sum(self._database.run(partial(mark, chunk=chunk)) for chunk in chunks(sorted(placements), self._chunk_rows))

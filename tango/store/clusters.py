@@ -10,9 +10,9 @@ from tango.domain.fleet import Cluster, Fleet
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
-from tango.store.releases import ACTIVE_RUNS
+from tango.store.lifecycle_sql import HOLDING_RUNS, LIVE_STATES
 from tango.store.rows import insert
-from tango.store.services import Services, write_services
+from tango.store.services import Services, hold_declarations, write_services
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class Clusters(Services):
         ]
 
         def declare(cursor: Cursor) -> None:
+            hold_declarations(cursor)
             cursor.execute("DELETE FROM fleet")
             insert(cursor, "fleet", [{"name": fleet.name, "hash": fleet.source_hash, "declaration": dump_fleet(fleet)}])
             cursor.execute("DELETE FROM cluster WHERE embedded AND name <> ALL (%s) RETURNING name", (names,))
@@ -98,6 +99,7 @@ class Clusters(Services):
         """Add a real cluster with one round-trip time to all others."""
 
         def join(cursor: Cursor) -> None:
+            hold_declarations(cursor)
             cursor.execute(
                 "INSERT INTO cluster (name, position, kubeconfig, context) VALUES (%s, (SELECT count(*) FROM cluster), %s, %s) "
                 "ON CONFLICT (name) DO UPDATE SET kubeconfig = excluded.kubeconfig, context = excluded.context",
@@ -119,14 +121,15 @@ class Clusters(Services):
         """Forget a cluster. Raises: UsageError for an unknown one, or while live requests entered or run there."""
         self.credentials(name)
         live = self._database.rows(
-            f"SELECT count(*) FROM request WHERE run_id = ANY ({ACTIVE_RUNS}) AND (cluster = %s OR target_cluster = %s) "
-            "AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled')",
+            f"SELECT count(*) FROM request WHERE run_id = ANY ({HOLDING_RUNS}) AND (cluster = %s OR target_cluster = %s) "
+            f"AND state IN {LIVE_STATES}",
             (name, name),
         )[0][0]
         if live:
             raise UsageError(f"{live} live requests entered or run at {name}; wait for their runs or cancel them")
 
         def leave(cursor: Cursor) -> None:
+            hold_declarations(cursor)
             for table, column in (("cluster", "name"), ("node", "cluster"), ("instance", "cluster")):
                 cursor.execute(f"DELETE FROM {table} WHERE {column} = %s", (name,))
             cursor.execute("DELETE FROM link WHERE from_cluster = %s OR to_cluster = %s", (name, name))

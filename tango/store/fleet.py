@@ -10,7 +10,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
 from tango.store.database import Cursor
-from tango.store.releases import ACTIVE_RUNS
+from tango.store.lifecycle_sql import IN_FLIGHT_STATES, OPEN_RUNS
 from tango.store.rows import insert
 from tango.store.snapshots import Snapshots
 
@@ -30,9 +30,11 @@ class PostgresFleetStore(Snapshots):
         samples = [{"node": row["name"]} | {k: v for k, v in row.items() if k not in _NOT_SAMPLED} for row in node_rows]
 
         def observe(cursor: Cursor) -> None:
+            # The cluster's row first: two agents of one cluster, as after a restart, write it one after the other, and a cluster that
+            # leaves takes its row away before its nodes.
+            cursor.execute("UPDATE cluster SET seen_at = now() WHERE name = %s", (cluster,))
             _replace(cursor, "node", "name", cluster, node_rows)
             _replace(cursor, "instance", "pod", cluster, instance_rows)
-            cursor.execute("UPDATE cluster SET seen_at = now() WHERE name = %s", (cluster,))
             if sample:
                 insert(cursor, "node_sample", samples)
 
@@ -70,7 +72,7 @@ class PostgresFleetStore(Snapshots):
                    CASE WHEN q.started_s IS NULL THEN 0
                         ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END
             FROM request q JOIN run r USING (run_id)
-            WHERE q.run_id = ANY ({ACTIVE_RUNS}) AND q.class = 'be' AND q.state IN ('placed', 'running')
+            WHERE q.run_id = ANY ({OPEN_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES}
               AND (q.target_cluster, q.node) IN (SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY 7
             """,
             ([node.cluster for node in nodes], [node.name for node in nodes]),

@@ -10,30 +10,73 @@ from typing import Any
 import numpy as np
 
 from tango.domain.identity import NodeKey
+from tango.domain.lifecycle import Event
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork, Reason
 from tango.domain.runs import DecisionRecord
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports import Dispatched, StartHere
+from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_decision
+from tango.store.lifecycle_sql import RUN_IS_OPEN, after, can, chunks, state_after
+
+_PLANNED = (Event.DISPATCH, Event.START, Event.SHED)
+
+
+_WAITING = f"""
+SELECT request_id, service, cluster, due_s, coalesce(target_s, 1e9), cpu_work_s, memory_mib, epoch FROM request
+WHERE run_id = %(run)s AND request_id = ANY (%(ids)s) AND {can("request", *_PLANNED)} AND {RUN_IS_OPEN}
+ORDER BY due_s
+"""
+# One statement for all that a plan can say of a row, so that the rows of a message are locked once and in order.
+_DISPATCH = f"""
+WITH locked AS (
+    SELECT r.request_id, v.k, v.event, v.node, v.cluster, v.late
+    FROM request r
+    JOIN unnest(%(rows)s::int[], %(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(nodes)s::text[], %(clusters)s::text[],
+                %(late)s::bool[]) AS v(k, request_id, epoch, event, node, cluster, late) USING (request_id)
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", *_PLANNED)} AND {RUN_IS_OPEN}
+    ORDER BY r.request_id FOR NO KEY UPDATE OF r
+)
+UPDATE request r SET
+    state = {state_after("v.event", "r.class", *_PLANNED)},
+    epoch = r.epoch + (v.event <> '{Event.SHED}')::int,
+    attempt = r.attempt + (v.event <> '{Event.SHED}')::int,
+    node = coalesce(v.node, r.node),
+    target_cluster = coalesce(v.cluster, r.target_cluster),
+    late = CASE WHEN v.event = '{Event.SHED}' THEN r.late ELSE v.late END,
+    owner = CASE WHEN v.event = '{Event.START}' THEN %(owner)s ELSE r.owner END,
+    reason = CASE WHEN v.event = '{Event.SHED}' THEN '{Reason.TARGET_UNREACHABLE}' ELSE r.reason END,
+    lease_until = now() + CASE v.event WHEN '{Event.START}' THEN %(here_s)s WHEN '{Event.DISPATCH}' THEN %(lease)s END * interval '1 s'
+FROM locked v
+WHERE r.run_id = %(run)s AND r.request_id = v.request_id
+RETURNING v.k, v.event, r.epoch, r.target_cluster, r.node
+"""
+_CLAIM = f"""
+WITH locked AS (
+    SELECT r.request_id FROM request r JOIN unnest(%(ids)s::int[], %(epochs)s::int[]) AS v(request_id, epoch) USING (request_id)
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", Event.CLAIM)} AND r.target_cluster = %(cluster)s
+      AND {RUN_IS_OPEN}
+    ORDER BY r.request_id FOR NO KEY UPDATE OF r
+)
+UPDATE request r SET state = {after(Event.CLAIM)}, owner = %(owner)s, lease_until = now() + %(lease)s * interval '1 s'
+FROM locked
+WHERE r.run_id = %(run)s AND r.request_id = locked.request_id
+RETURNING r.request_id, r.epoch, r.service, r.cluster, r.node, r.due_s, r.due_s + coalesce(r.target_s, 1e9), r.cpu_work_s, r.memory_mib
+"""
 
 
 class LcRequests:
     """Dispatch and claim."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, store: StoreSettings) -> None:
         self._database = database
+        self._chunk_rows = store.chunk_rows
 
     def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
         """Those still released, in order of due time; requests of a service or cluster the snapshot lacks are left out."""
-        rows = self._database.rows(
-            """
-            SELECT request_id, service, cluster, due_s, coalesce(target_s, 1e9), cpu_work_s, memory_mib, epoch FROM request
-            WHERE run_id = %s AND request_id = ANY (%s) AND state = 'released' AND class = 'lc' ORDER BY due_s
-            """,
-            (run_id, list(request_ids)),
-        )
+        rows = self._database.rows(_WAITING, {"run": run_id, "ids": list(request_ids)})
         services = {s.name: k for k, s in enumerate(snapshot.services)}
         clusters = {name: k for k, name in enumerate(snapshot.clusters)}
         rows = [row for row in rows if row[1] in services and row[2] in clusters]
@@ -60,57 +103,40 @@ class LcRequests:
         lease_s: float,
         here: StartHere | None = None,
     ) -> Dispatched:
-        """released → dispatched or running with epoch + 1, or shed; rows with node -1 stay released and are published again later."""
-        sent, shed = np.flatnonzero((plan.node >= 0) & ~plan.shed), np.flatnonzero(plan.shed)
-        nodes = plan.node[sent]
+        """released → dispatched or running with epoch + 1, or shed; rows with node -1 stay released and are published again later.
+
+        As large as its message, which carries one chunk at the most.
+        """
+        planned = np.flatnonzero((plan.node >= 0) | plan.shed)
+        starts = here.rows if here is not None else np.zeros(len(arrivals), bool)
+        events = [Event.SHED if plan.shed[k] else Event.START if starts[k] else Event.DISPATCH for k in planned]
+        nodes = [None if plan.shed[k] else int(plan.node[k]) for k in planned]
 
         def record(cursor: Cursor) -> list[tuple[Any, ...]]:
-            if len(shed):
-                cursor.execute(
-                    """
-                    UPDATE request r SET state = 'shed', reason = %s FROM unnest(%s::int[], %s::int[]) AS v(request_id, epoch)
-                    WHERE r.run_id = %s AND r.request_id = v.request_id AND r.epoch = v.epoch AND r.state = 'released'
-                    """,
-                    (
-                        str(Reason.TARGET_UNREACHABLE),
-                        arrivals.request_id[shed].tolist(),
-                        arrivals.epoch[shed].tolist(),
-                        run_id,
-                    ),
-                )
             cursor.execute(
-                """
-                UPDATE request r SET state = CASE WHEN v.here THEN 'running' ELSE 'dispatched' END::request_state,
-                    epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node, target_cluster = v.cluster, late = v.late,
-                    owner = CASE WHEN v.here THEN %(owner)s ELSE r.owner END,
-                    lease_until = now() + CASE WHEN v.here THEN %(here_s)s ELSE %(lease)s END * interval '1 s'
-                FROM unnest(%(rows)s::int[], %(ids)s::int[], %(epochs)s::int[], %(nodes)s::text[], %(clusters)s::text[],
-                            %(late)s::bool[], %(here)s::bool[]) AS v(k, request_id, epoch, node, cluster, late, here)
-                WHERE r.run_id = %(run)s AND r.request_id = v.request_id AND r.epoch = v.epoch AND r.state = 'released'
-                RETURNING v.k, r.epoch, r.target_cluster, r.node, v.here
-                """,
+                _DISPATCH,
                 {
                     "run": run_id,
                     "lease": lease_s,
                     "owner": here.owner if here else "",
                     "here_s": here.lease_s if here else 0.0,
-                    "rows": sent.tolist(),
-                    "ids": arrivals.request_id[sent].tolist(),
-                    "epochs": arrivals.epoch[sent].tolist(),
-                    "nodes": [snapshot.nodes[n] for n in nodes],
-                    "clusters": [snapshot.clusters[snapshot.node_cluster[n]] for n in nodes],
-                    "late": plan.late[sent].tolist(),
-                    "here": here.rows[sent].tolist() if here else [False] * len(sent),
+                    "rows": planned.tolist(),
+                    "ids": arrivals.request_id[planned].tolist(),
+                    "epochs": arrivals.epoch[planned].tolist(),
+                    "events": [str(event) for event in events],
+                    "nodes": [None if n is None else snapshot.nodes[n] for n in nodes],
+                    "clusters": [None if n is None else snapshot.clusters[snapshot.node_cluster[n]] for n in nodes],
+                    "late": plan.late[planned].tolist(),
                 },
             )
-            won: list[tuple[Any, ...]] = cursor.fetchall()
+            won = [row for row in cursor.fetchall() if row[1] != Event.SHED]
             insert_decision(cursor, dataclasses.replace(decision, placed=len(won)), (run_id,))
             return won
 
         by_cluster: dict[str, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         started = []
-        for k, epoch, cluster, node, starts in self._database.run(record):
-            if starts:
+        for k, event, epoch, cluster, node in self._database.run(record):
+            if event == Event.START:
                 started.append(_work(run_id, arrivals, k, epoch, NodeKey(cluster, node), snapshot))
             else:
                 by_cluster[cluster][0].append(int(arrivals.request_id[k]))
@@ -122,25 +148,11 @@ class LcRequests:
     def claim_execution(
         self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
     ) -> list[LcWork]:
-        """dispatched → running for one worker."""
-        rows = self._database.rows(
-            """
-            UPDATE request r SET state = 'running', owner = %(owner)s, lease_until = now() + %(lease)s * interval '1 s'
-            FROM unnest(%(ids)s::int[], %(epochs)s::int[]) AS v(request_id, epoch)
-            WHERE r.run_id = %(run)s AND r.request_id = v.request_id AND r.epoch = v.epoch AND r.state = 'dispatched'
-              AND r.target_cluster = %(cluster)s
-            RETURNING r.request_id, r.epoch, r.service, r.cluster, r.node, r.due_s, r.due_s + coalesce(r.target_s, 1e9),
-                      r.cpu_work_s, r.memory_mib
-            """,
-            {
-                "run": run_id,
-                "cluster": cluster,
-                "ids": list(request_ids),
-                "epochs": list(epochs),
-                "owner": owner,
-                "lease": lease_s,
-            },
-        )
+        """dispatched → running for one worker, a transaction a chunk."""
+        rows: list[tuple[Any, ...]] = []
+        for sent in chunks(sorted(zip(request_ids, epochs, strict=True)), self._chunk_rows):
+            claim = {"run": run_id, "cluster": cluster, "owner": owner, "lease": lease_s}
+            rows += self._database.rows(_CLAIM, claim | {"ids": [k for k, _ in sent], "epochs": [epoch for _, epoch in sent]})
         return [
             LcWork(
                 run_id=run_id,

@@ -6,64 +6,92 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from tango.domain.lifecycle import Event
 from tango.domain.requests import Batch
+from tango.domain.runs import OPEN
 from tango.domain.services import ServiceClass
 from tango.ports import Released
+from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
+from tango.store.lifecycle_sql import OPEN_RUNS, after, can, listed
 
-ACTIVE_RUNS = "ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status NOT IN ('completed', 'cancelled'))"
-"""An array of live runs, evaluated once, so that PostgreSQL leaves out the partitions of all others."""
+# Nobody but the release and the sweep of a cancelled run touches accepted rows, and both are single by the run's own row: the release
+# holds it locked, the sweep begins after the run's status has changed. So these rows need no lock of their own before the update.
+_RELEASE = f"""
+UPDATE request SET state = {after(Event.RELEASE)}, released_at = now()
+WHERE run_id = %(run)s AND request_id >= %(first)s AND request_id < %(first)s + %(limit)s AND due_s <= %(until)s
+  AND {can("request", Event.RELEASE)}
+RETURNING request_id, class::text, service, cluster
+"""
+# The oldest are chosen first and locked second, in the one order; what somebody else has in hand just now is no lost message.
+_ANNOUNCE = f"""
+WITH oldest AS (
+    SELECT run_id, request_id FROM request
+    WHERE run_id = ANY ({OPEN_RUNS}) AND {can("request", Event.ANNOUNCE)} AND released_at < now() - %(age)s * interval '1 s'
+    ORDER BY due_s LIMIT %(limit)s
+), locked AS (
+    SELECT r.run_id, r.request_id FROM request r JOIN oldest USING (run_id, request_id)
+    WHERE r.run_id = ANY ({OPEN_RUNS}) AND {can("r", Event.ANNOUNCE)}
+      AND r.released_at < now() - %(age)s * interval '1 s'
+    ORDER BY r.run_id, r.request_id FOR NO KEY UPDATE OF r SKIP LOCKED
+)
+UPDATE request r SET released_at = now() FROM locked
+WHERE r.run_id = locked.run_id AND r.request_id = locked.request_id AND r.run_id = ANY ({OPEN_RUNS})
+RETURNING r.run_id, r.request_id, r.class::text, r.service, r.cluster
+"""
 
 
 class Releases:
     """Release by due time."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, store: StoreSettings) -> None:
         self._database = database
+        self._chunk_rows = store.chunk_rows
 
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
-        """accepted → released. Ids are in order of due time, so the run's `next_request` marks how far the release has come."""
+        """accepted → released, a transaction a chunk."""
+        batches: list[Batch] = []
+        while True:
+            chunk = min(limit, self._chunk_rows)
+            step = self._release_chunk(run_id, until_s, chunk)
+            batches += step.batches
+            released = sum(len(batch.request_ids) for batch in step.batches)
+            limit -= released
+            if released < chunk or limit <= 0:
+                return Released(batches=tuple(batches), next_due_s=step.next_due_s)
+
+    def _release_chunk(self, run_id: int, until_s: float, limit: int) -> Released:
+        """Ids are in order of due time, so the run's `next_request` marks how far the release has come."""
 
         def release(cursor: Cursor) -> Released:
-            cursor.execute("SELECT next_request, accepted FROM run WHERE run_id = %s FOR UPDATE", (run_id,))
-            first, accepted = cursor.fetchone() or (0, 0)
             cursor.execute(
-                """
-                UPDATE request SET state = 'released', released_at = now()
-                WHERE run_id = %s AND request_id >= %s AND request_id < %s AND due_s <= %s AND state = 'accepted'
-                RETURNING request_id, class::text, service, cluster
-                """,
-                (run_id, first, first + limit, until_s),
+                f"SELECT next_request, accepted, status IN {listed(OPEN)} FROM run WHERE run_id = %s FOR NO KEY UPDATE", (run_id,)
             )
+            first, accepted, is_open = cursor.fetchone() or (0, 0, False)
+            if not is_open:
+                return Released(batches=(), next_due_s=None)
+            cursor.execute(_RELEASE, {"run": run_id, "first": first, "limit": limit, "until": until_s})
             rows = cursor.fetchall()
             if rows:
                 first = max(row[0] for row in rows) + 1
                 cursor.execute("UPDATE run SET next_request = %s WHERE run_id = %s", (first, run_id))
+            batches = batches_of([(run_id, *row) for row in rows])
             if first >= accepted:
-                return Released(batches=batches_of([(run_id, *row) for row in rows]), next_due_s=None)
-            cursor.execute("SELECT due_s, state FROM request WHERE run_id = %s AND request_id = %s", (run_id, first))
-            due_s, state = cursor.fetchone() or (None, None)
-            # A cancelled run leaves nothing to release.
-            return Released(
-                batches=batches_of([(run_id, *row) for row in rows]), next_due_s=None if state == "cancelled" else due_s
-            )
+                return Released(batches=batches, next_due_s=None)
+            cursor.execute("SELECT due_s FROM request WHERE run_id = %s AND request_id = %s", (run_id, first))
+            return Released(batches=batches, next_due_s=(cursor.fetchone() or (None,))[0])
 
         return self._database.run(release)
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
-        """Released for too long: publish again, and not before as much time has passed once more."""
-        rows = self._database.rows(
-            f"""
-            UPDATE request r SET released_at = now()
-            FROM (SELECT run_id, request_id FROM request
-                  WHERE run_id = ANY ({ACTIVE_RUNS}) AND state = 'released' AND released_at < now() - %s * interval '1 s'
-                  ORDER BY due_s LIMIT %s FOR UPDATE SKIP LOCKED) w
-            WHERE r.run_id = w.run_id AND r.request_id = w.request_id AND r.run_id = ANY ({ACTIVE_RUNS})
-            RETURNING r.run_id, r.request_id, r.class::text, r.service, r.cluster
-            """,
-            (older_than_s, limit),
-        )
-        return list(batches_of(rows))
+        """Released for too long: publish again, and not before as much time has passed once more. A transaction a chunk."""
+        batches: list[Batch] = []
+        while limit > 0:
+            chunk = min(limit, self._chunk_rows)
+            rows = self._database.rows(_ANNOUNCE, {"age": older_than_s, "limit": chunk})
+            batches += batches_of(rows)
+            limit = limit - len(rows) if len(rows) == chunk else 0
+        return batches
 
 
 def batches_of(rows: Iterable[tuple[Any, ...]]) -> tuple[Batch, ...]:

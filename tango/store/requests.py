@@ -1,13 +1,14 @@
 """The states of requests: implements `tango.ports.RequestStore`.
 
-Every method is one claimed `UPDATE … WHERE state IN (…)` per run (so that PostgreSQL touches one partition), arrays in and arrays
-out. An epoch is raised when a row is given to a cluster (dispatch or placement); whatever comes back carries that epoch and counts
-only while the row is still live under it.
+Every method is one claimed statement per run (so that PostgreSQL touches one partition), arrays in and arrays out: it locks the rows
+in which its event can happen, in the one order of `tango.store.lifecycle_sql`, and updates those. Where many rows come it works in
+chunks of `StoreSettings.chunk_rows`, a transaction each. An epoch is raised when a row is given to a cluster (dispatch or placement);
+whatever comes back carries that epoch and counts only while the row is still in flight under it.
 """
 
 from __future__ import annotations
 
-from tango.settings import LeaseSettings
+from tango.settings import LeaseSettings, StoreSettings
 from tango.store.attempts import Attempts
 from tango.store.be_requests import BeRequests
 from tango.store.database import Database
@@ -18,5 +19,5 @@ from tango.store.releases import Releases
 class PostgresRequestStore(Releases, LcRequests, BeRequests, Attempts):
     """Claims and settles requests in bulk."""
 
-    def __init__(self, database: Database, lease: LeaseSettings) -> None:
-        Attempts.__init__(self, database, lease)
+    def __init__(self, database: Database, lease: LeaseSettings, store: StoreSettings | None = None) -> None:
+        Attempts.__init__(self, database, lease, store or StoreSettings())

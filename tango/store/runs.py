@@ -8,34 +8,63 @@ from typing import Any
 import numpy as np
 from psycopg2.extras import Json
 
-from tango.domain.requests import Reason
-from tango.domain.runs import ENDED, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts
+from tango.domain.identity import PodKey
+from tango.domain.lifecycle import UNDER_WAY, Event
+from tango.domain.requests import Reason, RequestState
+from tango.domain.runs import ENDED, OPEN, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts, can_become, require_ended
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
+from tango.ports import Swept
+from tango.settings import StoreSettings
 from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor, Database
+from tango.store.lifecycle_sql import IN_FLIGHT_STATES, LIVE_STATES, after, can, listed
 from tango.store.rows import insert, metric_rows
 
 _RUN = """
 SELECT run_id, name, status, system, fleet, seed, speed, reassure, extract(epoch FROM started_at)::float8, accepted, kind
 FROM run
 """
-# Whatever was given out under an epoch gets its `attempt` row here too: one an epoch, however it ends.
-_CANCEL = """
-WITH open AS (
-    SELECT request_id, state FROM request
-    WHERE run_id = %(run)s AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled') FOR UPDATE
+# One row, and so the same time for any run. It waits for a chunk of the release at the most, which holds this row.
+_CANCEL = f"""
+UPDATE run SET status = CASE WHEN kind = '{RunKind.LIVE}' THEN '{RunStatus.CANCELLING}' ELSE '{RunStatus.CANCELLED}' END, ended_at = now()
+WHERE run_id = %s AND status IN {listed(OPEN)}
+"""
+# One chunk, in order of ids. Whatever was given out under an epoch gets its `attempt` row here too: one an epoch, however it ends.
+_SWEEP = f"""
+WITH locked AS (
+    SELECT r.request_id, r.state AS was FROM request r
+    WHERE r.run_id = %(run)s AND r.request_id > %(beyond)s AND {can("r", Event.CANCEL)}
+      AND EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status = '{RunStatus.CANCELLING}')
+    ORDER BY r.request_id LIMIT %(limit)s FOR NO KEY UPDATE OF r
 ), ended AS (
-    UPDATE request r SET state = 'cancelled', reason = %(reason)s, lease_until = NULL FROM open
-    WHERE r.run_id = %(run)s AND r.request_id = open.request_id
-    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, r.started_s, open.state AS was
+    UPDATE request r SET state = {after(Event.CANCEL)}, reason = '{Reason.CANCELLED}', lease_until = NULL FROM locked v
+    WHERE r.run_id = %(run)s AND r.request_id = v.request_id
+    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, r.started_s, v.was
 ), noted AS (
     INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s)
-    SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, 'cancelled', %(reason)s, 0
-    FROM ended WHERE was IN ('dispatched', 'placed', 'running')
+    SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, '{RequestState.CANCELLED}',
+           '{Reason.CANCELLED}', 0
+    FROM ended WHERE was IN {IN_FLIGHT_STATES}
 )
-SELECT count(*) FROM ended
+SELECT request_id, CASE WHEN class = 'be' AND was IN {IN_FLIGHT_STATES} THEN target_cluster END, pod FROM ended
 """
+_CLOSE = f"""
+UPDATE run SET status = '{RunStatus.CANCELLED}'
+WHERE run_id = %(run)s AND status = '{RunStatus.CANCELLING}'
+  AND NOT EXISTS (SELECT FROM request WHERE run_id = %(run)s AND state IN {LIVE_STATES})
+"""
+# `next_request` and the index of the rows under way answer for a run that is open, whatever its size.
+_ALL_TERMINAL = f"""
+SELECT CASE r.status WHEN '{RunStatus.CANCELLED}' THEN true
+    WHEN '{RunStatus.CANCELLING}' THEN NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN {LIVE_STATES})
+    ELSE r.next_request >= r.accepted
+        AND NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN {listed(UNDER_WAY)}) END
+FROM run r WHERE r.run_id = %(run)s
+"""
+DELETED_AT_ONCE = 20_000
+"""Requests whose attempts one transaction deletes. Nobody else touches an ended run: this only keeps a statement far from its timeout
+(a million attempts take some seconds)."""
 
 
 def _info(row: tuple[Any, ...]) -> RunInfo:
@@ -58,8 +87,9 @@ def _info(row: tuple[Any, ...]) -> RunInfo:
 class PostgresRunStore:
     """Keeps runs; a run's requests live in a partition of their own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, store: StoreSettings | None = None) -> None:
         self._database = database
+        self._chunk_rows = (store or StoreSettings()).chunk_rows
 
     def create_run(self, run: NewRun, requests: NewRequests) -> int:
         """One transaction: the run's row, a partition made aside and filled by COPY, then attached."""
@@ -104,9 +134,16 @@ class PostgresRunStore:
         return [_info(row) for row in found]
 
     def active_runs(self) -> list[RunInfo]:
-        """Live ones, not completed, not cancelled."""
-        found = self._database.rows(f"{_RUN} WHERE kind = 'live' AND status NOT IN ('completed', 'cancelled') ORDER BY run_id")
+        """Live ones that are open."""
+        found = self._database.rows(f"{_RUN} WHERE kind = 'live' AND status IN {listed(OPEN)} ORDER BY run_id")
         return [_info(row) for row in found]
+
+    def cancelling_runs(self) -> list[int]:
+        """In order of their ids."""
+        return [
+            run_id
+            for (run_id,) in self._database.rows(f"SELECT run_id FROM run WHERE status = '{RunStatus.CANCELLING}' ORDER BY 1")
+        ]
 
     def begin(self, run_id: int, *, at_s: float) -> float:
         """Set the zero once; give the one that holds."""
@@ -120,31 +157,35 @@ class PostgresRunStore:
         return float(found[0][0])
 
     def set_status(self, run_id: int, status: RunStatus) -> None:
-        """Move on; what is completed or cancelled stays, and a draining run does not run again."""
+        """Move on, where `can_become` allows it."""
         self._database.execute(
-            """
-            UPDATE run SET status = %(status)s,
-                ended_at = CASE WHEN %(status)s IN ('completed', 'cancelled') THEN now() ELSE ended_at END
-            WHERE run_id = %(run)s AND status NOT IN ('completed', 'failed', 'cancelled', %(status)s)
-              AND NOT (status = 'draining' AND %(status)s IN ('accepted', 'running'))
-            """,
-            {"run": run_id, "status": str(status)},
+            "UPDATE run SET status = %(status)s, ended_at = CASE WHEN %(ends)s THEN now() ELSE ended_at END "
+            "WHERE run_id = %(run)s AND status = ANY (%(from)s)",
+            {
+                "run": run_id,
+                "status": str(status),
+                "ends": status in ENDED,
+                "from": [str(before) for before in RunStatus if can_become(before, status)],
+            },
         )
 
-    def cancel(self, run_id: int) -> int:
-        """Everything that is not terminal, with the run, in one transaction."""
-
-        def cancel(cursor: Cursor) -> int:
-            cursor.execute(
-                "UPDATE run SET status = 'cancelled', ended_at = now() "
-                "WHERE run_id = %s AND status NOT IN ('completed', 'failed', 'cancelled')",
-                (run_id,),
-            )
-            cursor.execute(_CANCEL, {"run": run_id, "reason": str(Reason.CANCELLED)})
-            return int(cursor.fetchall()[0][0])
-
+    def cancel(self, run_id: int) -> bool:
+        """One row."""
         self.run(run_id)
-        return self._database.run(cancel)
+        return bool(self._database.execute(_CANCEL, (run_id,)))
+
+    def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
+        """One chunk."""
+        rows = self._database.rows(_SWEEP, {"run": run_id, "beyond": beyond, "limit": self._chunk_rows})
+        return Swept(
+            cancelled=len(rows),
+            last_request=max((row[0] for row in rows), default=None),
+            pods=tuple(PodKey(cluster, pod) for _, cluster, pod in rows if cluster is not None and pod is not None),
+        )
+
+    def close_cancelled(self, run_id: int) -> bool:
+        """Reads every row of the run once."""
+        return bool(self._database.execute(_CLOSE, {"run": run_id}))
 
     def counts(self, run_id: int) -> StateCounts:
         """Requests per state, in one statement and so at one instant."""
@@ -153,38 +194,42 @@ class PostgresRunStore:
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether no request of the run will change any more: none is left to release, and the index of live rows is empty."""
-        found = self._database.rows(
-            """
-            SELECT r.status = 'cancelled' OR (r.next_request >= r.accepted AND NOT EXISTS (
-                SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN ('released', 'pending', 'dispatched', 'placed', 'running')))
-            FROM run r WHERE r.run_id = %(run)s
-            """,
-            {"run": run_id},
-        )
+        found = self._database.rows(_ALL_TERMINAL, {"run": run_id})
         return bool(found and found[0][0])
 
     def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Numbers in `value`, words in `text`."""
 
         def save(cursor: Cursor) -> None:
+            # The run's row first: two who save the figures of one run at once write them one after the other.
+            cursor.execute("SELECT FROM run WHERE run_id = %s FOR NO KEY UPDATE", (run_id,))
             cursor.execute("DELETE FROM run_metric WHERE run_id = %s", (run_id,))
             insert(cursor, "run_metric", metric_rows(run_id, metrics))
 
         self._database.run(save)
 
     def delete(self, run_id: int) -> None:
-        """The partition is dropped whole; decisions that other runs share stay. Raises: UsageError for a run that is not done."""
+        """The partition is dropped whole; decisions that other runs share stay. Raises: UsageError for a run that is not done.
+
+        Interrupted, it leaves a run without its attempts, which can be deleted again.
+        """
         info = self.run(run_id)
-        if info.status not in ENDED:
-            raise UsageError(f"run {run_id} is {info.status}; cancel it first: tango run cancel {run_id}")
+        require_ended(info)
 
         def delete(cursor: Cursor) -> None:
+            # The run's row before the table `request`, which dropping a partition locks whole: the release takes them in this order.
+            cursor.execute("SELECT FROM run WHERE run_id = %s FOR UPDATE", (run_id,))
             cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
-            for table in ("attempt", "run_metric", "node_sample", "scaling_event", "simulation", "run"):
+            for table in ("simulation", "attempt", "run_metric", "node_sample", "scaling_event", "run"):
                 cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
             for table in ("decision", "shadow_decision"):
                 cursor.execute(f"DELETE FROM {table} WHERE run_ids = ARRAY[%s]", (run_id,))
 
+        for first in range(0, info.accepted, DELETED_AT_ONCE):
+            self._database.execute(
+                "DELETE FROM attempt WHERE run_id = %s AND request_id >= %s AND request_id < %s",
+                (run_id, first, first + DELETED_AT_ONCE),
+            )
         self._database.run(delete)
 
 

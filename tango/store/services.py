@@ -11,8 +11,16 @@ from psycopg2.extras import Json
 from tango.domain.services import Service, ServiceClass
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
-from tango.store.releases import ACTIVE_RUNS
+from tango.store.lifecycle_sql import HOLDING_RUNS
 from tango.store.rows import insert
+
+DECLARATIONS_LOCK = 0x6465_636C
+
+
+def hold_declarations(cursor: Cursor) -> None:
+    """Be the only transaction that changes fleet, clusters, links and services: a person does it, so that turns cost nothing, and an
+    order among rows of four tables need not be kept."""
+    cursor.execute("SELECT pg_advisory_xact_lock(%s)", (DECLARATIONS_LOCK,))
 
 
 def service_of(spec: Mapping[str, Any]) -> Service:
@@ -32,7 +40,12 @@ class Services:
 
     def put_services(self, services: Sequence[Service]) -> None:
         """Declare or change services."""
-        self._database.run(lambda cursor: write_services(cursor, services))
+
+        def put(cursor: Cursor) -> None:
+            hold_declarations(cursor)
+            write_services(cursor, services)
+
+        self._database.run(put)
 
     def delete_services(self, names: Sequence[str]) -> None:
         """Withdraw services. Raises: UsageError for one that is not declared, or that live requests still need."""
@@ -41,11 +54,16 @@ class Services:
         if unknown:
             raise UsageError(f"no service {', '.join(unknown)}; declared: {', '.join(sorted(known)) or 'none'}")
         live = self._database.rows(
-            f"SELECT DISTINCT service FROM request WHERE run_id = ANY ({ACTIVE_RUNS}) AND service = ANY (%s)", (list(names),)
+            f"SELECT DISTINCT service FROM request WHERE run_id = ANY ({HOLDING_RUNS}) AND service = ANY (%s)", (list(names),)
         )
         if live:
             raise UsageError(f"runs still need {', '.join(row[0] for row in live)}; wait for them or cancel them")
-        self._database.execute("DELETE FROM service WHERE name = ANY (%s)", (list(names),))
+
+        def delete(cursor: Cursor) -> None:
+            hold_declarations(cursor)
+            cursor.execute("DELETE FROM service WHERE name = ANY (%s)", (list(names),))
+
+        self._database.run(delete)
 
 
 def write_services(cursor: Cursor, services: Sequence[Service]) -> None:

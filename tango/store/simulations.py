@@ -2,7 +2,7 @@
 
 As with requests, each change is one claimed statement or transaction: a claim raises the epoch and holds a lease by the database's
 clock, and what does not end under it can be claimed again. A result counts as long as the run has none, under whatever epoch it was
-computed: equal cells have equal results.
+computed: equal cells have equal results. Whoever changes both locks the row of `run` first and that of `simulation` second.
 """
 
 from __future__ import annotations
@@ -86,6 +86,7 @@ class PostgresSimulationStore:
         """accepted, or running without a live lease → running."""
 
         def claim(cursor: Cursor) -> ClaimedSimulation | None:
+            cursor.execute("SELECT FROM run WHERE run_id = %s FOR NO KEY UPDATE", (run_id,))
             cursor.execute(_CLAIM, {"run": run_id, "owner": owner, "lease": lease_s})
             found = cursor.fetchone()
             if found is None:
@@ -142,6 +143,7 @@ class PostgresSimulationStore:
         """running → failed under the claim's epoch."""
 
         def fail(cursor: Cursor) -> bool:
+            cursor.execute("SELECT FROM run WHERE run_id = %s FOR NO KEY UPDATE", (claim.run_id,))
             cursor.execute("SELECT FROM simulation WHERE run_id = %s AND epoch = %s FOR UPDATE", (claim.run_id, claim.epoch))
             return cursor.fetchone() is not None and _end(cursor, claim.run_id, RunStatus.FAILED, message)
 

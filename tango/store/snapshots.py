@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.lifecycle import Event
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.store.clusters import Clusters
 from tango.store.database import Cursor, Database
-from tango.store.releases import ACTIVE_RUNS
+from tango.store.lifecycle_sql import HOLDING_RUNS, IN_FLIGHT_STATES, OPEN_RUNS, before
 
 STATIC_MAX_AGE_S = 1.0
 """Clusters, links and services change by hand; a snapshot may see them this late."""
@@ -27,11 +28,15 @@ NODE_COLUMNS = (
 )
 
 _REQUESTS = f"""
-SELECT state = 'pending' AS waits, CASE WHEN state = 'pending' THEN cluster ELSE target_cluster END,
-       CASE WHEN state <> 'pending' THEN node END, service, count(*), sum(cpu_work_s), sum(memory_mib)
-FROM request WHERE run_id = ANY ({ACTIVE_RUNS}) AND state IN ('pending', 'dispatched', 'placed', 'running') GROUP BY 1, 2, 3, 4
+SELECT state IN {before(Event.PLACE)} AS waits,
+       CASE WHEN state IN {before(Event.PLACE)} THEN cluster ELSE target_cluster END,
+       CASE WHEN state IN {IN_FLIGHT_STATES} THEN node END, service, count(*), sum(cpu_work_s), sum(memory_mib)
+FROM request
+WHERE run_id = ANY ({HOLDING_RUNS}) AND (state IN {IN_FLIGHT_STATES} OR state IN {before(Event.PLACE)} AND run_id = ANY ({OPEN_RUNS}))
+GROUP BY 1, 2, 3, 4
 """
-"""What waits for the centre by entry cluster, and what nodes hold, in one pass over the live rows."""
+"""What waits for the centre by entry cluster, and what nodes hold, in one pass over the live rows. A run that is being cancelled waits
+for nothing any more, but what it has in flight holds its room."""
 
 
 @dataclass(frozen=True, slots=True)

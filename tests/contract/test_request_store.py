@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tango.domain.identity import NodeKey
-from tango.domain.requests import Outcome, Reason, RequestState
+from tango.domain.lifecycle import Event, Outcome
+from tango.domain.requests import Reason
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
 from tango.ports import StartHere
@@ -314,7 +315,7 @@ def test_a_failure_is_terminal_with_its_reason(world: StoreWorld) -> None:
     world.release(run_id)
     world.dispatch(run_id, [0])
 
-    world.requests.settle([Outcome(run_id=run_id, request_id=0, epoch=1, state=RequestState.FAILED, reason=Reason.OUT_OF_MEMORY)])
+    world.requests.settle([Outcome(run_id=run_id, request_id=0, epoch=1, event=Event.FAIL, reason=Reason.OUT_OF_MEMORY)])
 
     assert [(r.state, r.reason) for r in world.rows(run_id)] == [("failed", "out-of-memory")]
     assert world.attempts(run_id) == [(0, 1, "failed", "out-of-memory")]
@@ -531,7 +532,7 @@ def test_an_evicted_request_waits_again_and_forgets_its_start(world: StoreWorld)
     world.place(world.requests.pending_be(limit=10), fence)
     world.requests.mark_running([(run_id, 0, 1, ZERO_S + 3.0)], lease_s=LIVE_S)
 
-    world.requests.settle([requeue(run_id, 0, 1, state=RequestState.PENDING, reason=Reason.EVICTED)])
+    world.requests.settle([requeue(run_id, 0, 1, reason=Reason.EVICTED)])
     waiting = world.rows(run_id)
     world.place(world.requests.pending_be(limit=10), fence)
 

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from tango.domain.requests import TERMINAL_STATES, LcArrivals, Outcome, Reason, RequestState
-from tango.domain.runs import PendingBatch
+from tango.domain.lifecycle import IN_FLIGHT, TERMINAL, Event, Outcome
+from tango.domain.requests import LcArrivals, Reason
+from tango.domain.runs import PendingBatch, RunStatus
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
 from tango.ports import Fence, StartHere
@@ -31,16 +32,17 @@ from tests.fakes.store_world import (
     postgres_world,
 )
 
-TERMINAL = {str(state) for state in TERMINAL_STATES}
-HELD = {"dispatched", "placed", "running"}
+HELD = set(IN_FLIGHT)
 SERVICES = (WEB, CHAT, BATCH, HUGE)
 
 which = st.integers(0, 7)
 ids = st.lists(which, max_size=6)
 lease = st.sampled_from([LIVE_S, OVER_S])
 epochs = st.integers(0, MAX_ATTEMPTS + 1)
+ended = st.sampled_from([Event.SUCCEED, Event.FAIL, Event.REQUEUE, Event.REQUEUE])
 ends = st.lists(
-    st.tuples(which, epochs, st.sampled_from(["succeeded", "failed", "back", "back"]), st.sampled_from(list(Reason))), max_size=6
+    st.tuples(which, epochs, ended, st.sampled_from(list(Reason))),
+    max_size=6,
 )
 
 
@@ -124,22 +126,20 @@ class Lifecycle(RuleBasedStateMachine):
 
     @precondition(lambda self: self.runs)
     @rule(k=which, told=ends, current=st.booleans())
-    def settle(self, k: int, told: list[tuple[int, int, str, Reason]], current: bool) -> None:
+    def settle(self, k: int, told: list[tuple[int, int, Event, Reason]], current: bool) -> None:
         """Results of any epoch, each told twice; the second time none counts."""
         run_id = self._run(k)
         rows = self._current(run_id)
         outcomes = []
-        for request_id, epoch, word, reason in told:
+        for request_id, epoch, event, reason in told:
             if request_id >= len(rows):
                 continue
-            lc = self.classes[run_id][request_id] is ServiceClass.LC
-            back = RequestState.RELEASED if lc else RequestState.PENDING
             outcomes.append(
                 Outcome(
                     run_id=run_id,
                     request_id=request_id,
                     epoch=rows[request_id].epoch if current else epoch,
-                    state=back if word == "back" else RequestState(word),
+                    event=event,
                     reason=reason,
                     started_s=1.0,
                     finished_s=2.0,
@@ -203,9 +203,23 @@ class Lifecycle(RuleBasedStateMachine):
     @precondition(lambda self: len(self.runs) > 1)
     @rule(k=which)
     def cancel(self, k: int) -> None:
-        """The user; a second time nothing is left."""
+        """The user; a second time it is stopped already. Nothing of it moves on from here."""
         self.world.runs.cancel(self._run(k))
-        assert self.world.runs.cancel(self._run(k)) == 0
+        assert not self.world.runs.cancel(self._run(k))
+        assert self._run(k) not in self.world.requests.pending_be(limit=100).pending.run_id.tolist()
+
+    @precondition(lambda self: self.runs)
+    @rule(k=which, beyond=st.integers(-1, 8))
+    def sweep_cancelled(self, k: int, beyond: int) -> None:
+        """One step of the sweep, from anywhere."""
+        run_id, rows = self._run(k), self._current(self._run(k))
+        cancelling = self.world.runs.run(run_id).status is RunStatus.CANCELLING
+        swept = self.world.runs.sweep_cancelled(run_id, beyond=beyond)
+        left = [k for k, row in enumerate(rows) if row.state not in TERMINAL and k > beyond] if cancelling else []
+        assert (swept.cancelled, swept.last_request) == (len(left), max(left, default=None))
+        assert len(swept.pods) == sum(rows[k].state in HELD and self.classes[run_id][k] is ServiceClass.BE for k in left)
+        closed = self.world.runs.close_cancelled(run_id)
+        assert closed == (cancelling and all(row.state in TERMINAL for row in self._current(run_id)))
 
     @invariant()
     def the_books_are_kept(self) -> None:
@@ -253,7 +267,7 @@ def test_any_sequence_keeps_the_books_on_postgresql(database_url: str) -> None:
 
     def make() -> StoreWorld:
         for run in world.runs.runs(limit=1000):
-            world.runs.cancel(run.run_id)
+            world.cancel(run.run_id)
             world.runs.delete(run.run_id)
         database.execute("DELETE FROM lease")
         return world

@@ -10,6 +10,7 @@ import pytest
 from tango.domain.runs import RunStatus
 from tango.errors import StoreError, UsageError
 from tango.ports import Fence
+from tango.settings import StoreSettings
 from tests.fakes.store_world import (
     BATCH,
     LIVE_S,
@@ -117,7 +118,7 @@ def test_cancelling_ends_everything_that_is_not_over(world: StoreWorld) -> None:
     world.dispatch(run_id, [0, 1])
     world.requests.settle([success(run_id, 0, 1)])
 
-    first, second = world.runs.cancel(run_id), world.runs.cancel(run_id)
+    first, second = world.cancel(run_id), world.cancel(run_id)
 
     assert (first, second) == (4, 0)
     assert [(row.state, row.reason) for row in world.rows(run_id)] == [("succeeded", "")] + [("cancelled", "cancelled-by-user")] * 4
@@ -125,16 +126,93 @@ def test_cancelling_ends_everything_that_is_not_over(world: StoreWorld) -> None:
     assert world.attempts(run_id) == [(0, 1, "succeeded", ""), (1, 1, "cancelled", "cancelled-by-user")]
 
 
-def test_a_result_after_the_cancellation_does_not_count(world: StoreWorld) -> None:
+def test_a_result_after_the_sweep_of_a_cancelled_run_does_not_count(world: StoreWorld) -> None:
     """The row is terminal; so are claims and renewals of it in vain."""
     run_id = world.create(WEB, WEB)
     world.release(run_id)
     world.dispatch(run_id, [0, 1])
-    world.runs.cancel(run_id)
+    world.cancel(run_id)
 
     assert world.requests.settle([success(run_id, 0, 1)]) == 0
     assert world.requests.claim_execution(run_id, "c1", [1], [1], owner="a", lease_s=LIVE_S) == []
     assert world.requests.renew(run_id, [0, 1], [1, 1], lease_s=LIVE_S) == 0
+
+
+def test_nothing_of_a_cancelled_run_moves_on(world: StoreWorld) -> None:
+    """From the moment of the cancellation, before anything is swept: not released, admitted, dispatched, claimed, placed or announced."""
+    run_id = world.create(WEB, WEB, BATCH, BATCH, WEB)
+    world.release(run_id, until_s=3.5)
+    world.dispatch(run_id, [0], lease_s=OVER_S)
+    world.admit(run_id, [2])
+    read, batch = world.arrivals(run_id, [1]), world.requests.pending_be(limit=9)
+    before = world.rows(run_id)
+
+    stopped, again = world.runs.cancel(run_id), world.runs.cancel(run_id)
+
+    assert (stopped, again) == (True, False)
+    assert world.runs.run(run_id).status is RunStatus.CANCELLING
+    released = world.requests.release_due(run_id, until_s=100.0, limit=10)
+    assert (released.batches, released.next_due_s) == ((), None)
+    assert len(world.arrivals(run_id, [1])) == 0
+    assert world.dispatch_read(run_id, read).by_cluster == {}
+    assert world.requests.claim_execution(run_id, "c1", [0], [1], owner="a", lease_s=LIVE_S) == []
+    assert world.admit(run_id, [3]) == 0
+    assert len(world.requests.pending_be(limit=9).pending) == 0
+    assert world.place(batch, world.fence()) == []
+    assert world.requests.requeue_expired(limit=9) == world.requests.unclaimed(older_than_s=OVER_S, limit=9) == []
+    assert world.rows(run_id) == before
+
+
+def test_what_a_cancelled_run_has_in_flight_holds_its_room_until_it_is_swept(world: StoreWorld) -> None:
+    """Its pods and calls go on meanwhile, and nobody else may be promised their room; what it has pending waits for nothing."""
+    run_id = world.create(WEB, BATCH, BATCH)
+    world.release(run_id)
+    world.dispatch(run_id, [0])
+    world.admit(run_id, [1])
+    world.place(world.requests.pending_be(limit=1), world.fence())
+    world.admit(run_id, [2])
+
+    world.runs.cancel(run_id)
+    held = world.fleet.snapshot(at_s=0.0)
+    world.cancel(run_id)
+    swept = world.fleet.snapshot(at_s=0.0)
+
+    assert (held.in_flight.sum(), held.be_pods.sum(), held.pending_be.sum()) == (1, 1, 0)
+    assert (swept.in_flight.sum(), swept.be_pods.sum()) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["memory", "postgres"])
+def test_a_cancelled_run_is_swept_in_chunks_and_then_closed(kind: str, request: pytest.FixtureRequest) -> None:
+    """Each step ends what comes next; the last one finds nothing, and the run is closed when nothing is live, not before."""
+    by_two = StoreSettings(chunk_rows=2)
+    world = (
+        memory_world(store=by_two) if kind == "memory" else postgres_world(request.getfixturevalue("database_url"), store=by_two)
+    )
+    run_id = world.create(WEB, BATCH, WEB, WEB, WEB)
+    world.release(run_id, until_s=2.5)
+    world.admit(run_id, [1])
+    world.place(world.requests.pending_be(limit=1), world.fence())
+    world.runs.cancel(run_id)
+
+    steps, beyond = [], -1
+    while (swept := world.runs.sweep_cancelled(run_id, beyond=beyond)).last_request is not None:
+        counts = world.runs.counts(run_id)
+        steps.append((swept.cancelled, swept.last_request, counts.accepted, counts.terminal, world.runs.close_cancelled(run_id)))
+        beyond = swept.last_request
+
+    assert steps == [(2, 1, 5, 2, False), (2, 3, 5, 4, False), (1, 4, 5, 5, True)]
+    assert world.runs.cancelling_runs() == []
+    assert world.runs.run(run_id).status is RunStatus.CANCELLED
+    assert world.attempts(run_id) == [(1, 1, "cancelled", "cancelled-by-user")]
+
+
+def test_a_run_that_is_still_swept_is_not_deleted(world: StoreWorld) -> None:
+    """The message says where to look."""
+    run_id = world.create(WEB)
+    world.runs.cancel(run_id)
+
+    with pytest.raises(UsageError, match=f"tango run show {run_id}"):
+        world.runs.delete(run_id)
 
 
 def test_cancelling_an_unknown_run_is_refused(world: StoreWorld) -> None:
@@ -190,7 +268,7 @@ def test_a_deleted_run_leaves_nothing(world: StoreWorld) -> None:
     world.release(run_id)
     world.dispatch(run_id, [0])
     world.runs.save_metrics(run_id, {"accepted": 1, "system": "tango", "lc_qos_rate": None})
-    world.runs.cancel(run_id)
+    world.cancel(run_id)
 
     world.runs.delete(run_id)
 

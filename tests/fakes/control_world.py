@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from tango.domain.fleet import Fleet
 from tango.domain.services import Service
+from tango.settings import StoreSettings
 from tests.fakes.cluster_gateway import RecordingGateway
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import (
+    AS_SHIPPED,
     FLEET,
     MAX_ATTEMPTS,
     ZERO_S,
@@ -67,10 +69,10 @@ class ControlWorld(StoreWorld):
         return self.leases.acquire(lease, owner="a passer-by", ttl_s=1.0) is not None
 
 
-def control_world(fleet: Fleet = FLEET) -> ControlWorld:
+def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> ControlWorld:
     """On the in-memory stores."""
     state = MemoryState()
-    runs = MemoryRunStore(state)
+    runs = MemoryRunStore(state, chunk_rows=store.chunk_rows)
     clock = WallClock(state, start_s=ZERO_S)
 
     def rows(run_id: int) -> list[RequestRow]:

@@ -9,12 +9,13 @@ import numpy as np
 
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
+from tango.domain.lifecycle import IN_FLIGHT
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tests.fakes.stores import HELD, MemoryState
+from tests.fakes.stores import MemoryState
 
 
 class MemoryFleetStore:
@@ -68,8 +69,8 @@ class MemoryFleetStore:
         """Placed ones, which have done nothing, before running ones, the latest started first."""
         rows = [
             row
-            for row in self._state.active()
-            if row.service_class is ServiceClass.BE and row.state in HELD and (row.target_cluster, row.node) in nodes
+            for row in self._state.open()
+            if row.service_class is ServiceClass.BE and row.state in IN_FLIGHT and (row.target_cluster, row.node) in nodes
         ]
         rows.sort(key=lambda r: (r.started_s is not None, -(r.started_s or 0.0)))
         found: dict[NodeKey, list[Eviction]] = defaultdict(list)
@@ -102,10 +103,11 @@ class MemoryFleetStore:
         be = np.zeros((4, len(pairs)))
         pending = np.zeros(len(self._clusters))
         with self._state.lock:
-            for row in self._state.active():
+            for row in self._state.open():
                 if row.state is RequestState.PENDING and row.cluster in self._clusters:
                     pending[self._clusters.index(row.cluster)] += 1
-                if row.state not in HELD or (row.target_cluster, row.node) not in row_of or row.service not in service_row:
+            for row in self._state.holding():
+                if row.state not in IN_FLIGHT or (row.target_cluster, row.node) not in row_of or row.service not in service_row:
                     continue
                 k, service = row_of[row.target_cluster, row.node], services[service_row[row.service]]
                 if row.service_class is ServiceClass.LC:

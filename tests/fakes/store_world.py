@@ -9,13 +9,14 @@ from typing import TypeVar
 import numpy as np
 
 from tango.domain.fleet import Cluster, Fleet, Node
+from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import BePlan, LcPlan
-from tango.domain.requests import LcArrivals, Outcome, Reason, RequestState
+from tango.domain.requests import LcArrivals, Reason
 from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
 from tango.domain.services import Service, ServiceClass
 from tango.ports import Dispatched, EventLog, Fence, FleetStore, LeaseStore, RequestStore, RunStore, StartHere
-from tango.settings import LeaseSettings
+from tango.settings import LeaseSettings, StoreSettings
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
@@ -30,6 +31,7 @@ LIVE_S, OVER_S = 60.0, -1.0
 """A lease that stands for the whole test, and one that has run out by the next call: no test waits."""
 NODE_SIZES = ((4000, 8192),)
 """(millicores, MiB) of the nodes that admission knows."""
+AS_SHIPPED = StoreSettings()
 ZERO_S = 1_700_000_000.0
 W = TypeVar("W", bound="StoreWorld")
 
@@ -127,6 +129,10 @@ class StoreWorld:
         self.runs.begin(run_id, at_s=ZERO_S)
         return run_id
 
+    def cancel(self, run_id: int) -> int:
+        """Stop a run and sweep it; give how many requests were cancelled."""
+        return cancel_whole(self.runs, run_id)
+
     def release(self, run_id: int, *, until_s: float = 1e9, limit: int = 10_000) -> None:
         """Release what is due."""
         self.requests.release_due(run_id, until_s=until_s, limit=limit)
@@ -220,17 +226,25 @@ def success(run_id: int, request_id: int, epoch: int, *, finished_s: float = 2.0
         run_id=run_id,
         request_id=request_id,
         epoch=epoch,
-        state=RequestState.SUCCEEDED,
+        event=Event.SUCCEED,
         started_s=finished_s - 0.5,
         finished_s=finished_s,
     )
 
 
-def requeue(
-    run_id: int, request_id: int, epoch: int, *, state: RequestState = RequestState.RELEASED, reason: Reason = Reason.TIMED_OUT
-) -> Outcome:
+def requeue(run_id: int, request_id: int, epoch: int, *, reason: Reason = Reason.TIMED_OUT) -> Outcome:
     """An end that shall be tried again."""
-    return Outcome(run_id=run_id, request_id=request_id, epoch=epoch, state=state, reason=reason, work_lost_s=0.25)
+    return Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=reason, work_lost_s=0.25)
+
+
+def cancel_whole(runs: RunStore, run_id: int) -> int:
+    """Stop a run, sweep all of it and close it; give how many requests were cancelled."""
+    runs.cancel(run_id)
+    cancelled, beyond = 0, -1
+    while (swept := runs.sweep_cancelled(run_id, beyond=beyond)).last_request is not None:
+        cancelled, beyond = cancelled + swept.cancelled, swept.last_request
+    runs.close_cancelled(run_id)
+    return cancelled
 
 
 def node_states(cluster: Cluster) -> list[NodeState]:
@@ -257,10 +271,15 @@ def instance_of(service: Service, node: str, *, ready: bool = True, k: int = 0) 
     )
 
 
-def memory_world(fleet: Fleet = FLEET) -> StoreWorld:
+def memory_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> StoreWorld:
     """On the fakes."""
+    return memory_world_and_state(fleet, store=store)[0]
+
+
+def memory_world_and_state(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> tuple[StoreWorld, MemoryState]:
+    """On the fakes, with what they keep."""
     state = MemoryState()
-    runs = MemoryRunStore(state)
+    runs = MemoryRunStore(state, chunk_rows=store.chunk_rows)
 
     def rows(run_id: int) -> list[RequestRow]:
         return [
@@ -279,16 +298,16 @@ def memory_world(fleet: Fleet = FLEET) -> StoreWorld:
         decisions=lambda: len(state.decisions),
         all_terminal=runs.all_terminal,
     )
-    return observed_world(world, fleet)
+    return observed_world(world, fleet), state
 
 
-def postgres_world(url: str, fleet: Fleet = FLEET) -> StoreWorld:
-    """On a migrated database."""
-    database = Database(url)
-    runs = PostgresRunStore(database)
+def postgres_world(url: str | Database, fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> StoreWorld:
+    """On a migrated database, through connections of its own or those that are given."""
+    database = url if isinstance(url, Database) else Database(url)
+    runs = PostgresRunStore(database, store)
     world = StoreWorld(
         runs=runs,
-        requests=PostgresRequestStore(database, LeaseSettings(max_attempts=MAX_ATTEMPTS)),
+        requests=PostgresRequestStore(database, LeaseSettings(max_attempts=MAX_ATTEMPTS), store),
         leases=PostgresLeaseStore(database),
         fleet=PostgresFleetStore(database),
         events=PostgresEventLog(database),

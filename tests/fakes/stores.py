@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from tango.domain.identity import NodeKey
+from tango.domain.identity import NodeKey, PodKey
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, Outcome, Transition, states_before, transition
 from tango.domain.plans import BePlan, LcPlan
-from tango.domain.requests import TERMINAL_STATES, Batch, BePending, LcArrivals, LcWork, Outcome, Reason, RequestState
+from tango.domain.requests import Batch, BePending, LcArrivals, LcWork, Reason, RequestState
 from tango.domain.runs import (
     ENDED,
+    OPEN,
     DecisionRecord,
     NewRequests,
     NewRun,
@@ -28,14 +30,13 @@ from tango.domain.runs import (
     RunStatus,
     ScalingRecord,
     StateCounts,
+    can_become,
+    require_ended,
 )
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import Fenced, StoreError, UsageError
-from tango.ports import Dispatched, Fence, Released, StartHere
-
-HELD = (RequestState.DISPATCHED, RequestState.PLACED, RequestState.RUNNING)
-"""States in which a cluster has the request, under an epoch and a lease."""
+from tango.ports import Dispatched, Fence, Released, StartHere, Swept
 
 
 @dataclass(slots=True)
@@ -116,9 +117,22 @@ class MemoryState:
         rows = self.runs[run_id].rows if run_id in self.runs else []
         return (rows[k] for k in sorted({int(k) for k in request_ids}) if 0 <= k < len(rows))
 
-    def active(self) -> Iterator[Row]:
-        """Rows of runs that are not over."""
+    def open(self) -> Iterator[Row]:
+        """Rows of runs whose requests move on."""
+        return (row for run in self.runs.values() if run.info.status in OPEN for row in run.rows)
+
+    def holding(self) -> Iterator[Row]:
+        """Rows of runs that may have something in flight: those that are being cancelled too."""
         return (row for run in self.runs.values() if run.info.status not in ENDED for row in run.rows)
+
+    def happens(self, row: Row, event: Event) -> Transition | None:
+        """Let an event happen to a request: the state, epoch and attempt that follow. None, and nothing happens, where it cannot."""
+        found = transition(event, row.state, row.service_class)
+        if found is not None:
+            row.state = found.after or row.state
+            row.epoch, row.attempt = row.epoch + found.gives_out, row.attempt + found.gives_out
+            row.reason = str(found.reason or row.reason)
+        return found
 
     def end(self, row: Row, outcome: str, reason: str, *, latency_s: float | None = None, work_lost_s: float = 0.0) -> None:
         """Append the attempt of the row's epoch."""
@@ -143,8 +157,9 @@ class MemoryState:
 class MemoryRunStore:
     """Implements `tango.ports.RunStore`."""
 
-    def __init__(self, state: MemoryState) -> None:
+    def __init__(self, state: MemoryState, *, chunk_rows: int = 1000) -> None:
         self._state = state
+        self._chunk_rows = chunk_rows
 
     def create_run(self, run: NewRun, requests: NewRequests) -> int:
         """All rows or, where one does not hold what its column takes, none."""
@@ -175,8 +190,12 @@ class MemoryRunStore:
         return [info for info in newest if kind in (None, info.kind)][:limit]
 
     def active_runs(self) -> list[RunInfo]:
-        """Not over."""
-        return [run.info for _, run in sorted(self._state.runs.items()) if run.info.status not in ENDED]
+        """Open."""
+        return [run.info for _, run in sorted(self._state.runs.items()) if run.info.status in OPEN]
+
+    def cancelling_runs(self) -> list[int]:
+        """By id."""
+        return [k for k, run in sorted(self._state.runs.items()) if run.info.status is RunStatus.CANCELLING]
 
     def begin(self, run_id: int, *, at_s: float) -> float:
         """Set the zero once."""
@@ -190,21 +209,38 @@ class MemoryRunStore:
         """Forward only."""
         with self._state.lock:
             run = self._state.runs[run_id]
-            back = run.info.status is RunStatus.DRAINING and status in (RunStatus.ACCEPTED, RunStatus.RUNNING)
-            if run.info.status not in ENDED and not back:
+            if can_become(run.info.status, status):
                 run.info = replace(run.info, status=status)
 
-    def cancel(self, run_id: int) -> int:
-        """Every request that is not terminal."""
+    def cancel(self, run_id: int) -> bool:
+        """The run alone."""
         with self._state.lock:
-            self.run(run_id)
-            self.set_status(run_id, RunStatus.CANCELLED)
-            open_rows = [row for row in self._state.runs[run_id].rows if row.state not in TERMINAL_STATES]
-            for row in open_rows:
-                if row.state in HELD:
-                    self._state.end(row, "cancelled", str(Reason.CANCELLED))
-                row.state, row.reason = RequestState.CANCELLED, str(Reason.CANCELLED)
-            return len(open_rows)
+            stops = self.run(run_id).status in OPEN
+            if stops:
+                self.set_status(run_id, RunStatus.CANCELLING)
+            return stops
+
+    def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
+        """One chunk."""
+        with self._state.lock:
+            run = self._state.runs.get(run_id)
+            if run is None or run.info.status is not RunStatus.CANCELLING:
+                return Swept(cancelled=0, last_request=None, pods=())
+            rows = [row for row in run.rows if row.request_id > beyond and row.state in LIVE][: self._chunk_rows]
+            pods = tuple(PodKey(row.target_cluster, row.pod) for row in rows if row.state in IN_FLIGHT and row.pod)
+            for row in rows:
+                found = self._state.happens(row, Event.CANCEL)
+                if found and found.outcome:
+                    self._state.end(row, found.outcome, str(Reason.CANCELLED))
+            return Swept(cancelled=len(rows), last_request=rows[-1].request_id if rows else None, pods=pods)
+
+    def close_cancelled(self, run_id: int) -> bool:
+        """Once nothing is live."""
+        with self._state.lock:
+            closes = self.run(run_id).status is RunStatus.CANCELLING and self.all_terminal(run_id)
+            if closes:
+                self.set_status(run_id, RunStatus.CANCELLED)
+            return closes
 
     def counts(self, run_id: int) -> StateCounts:
         """Per state."""
@@ -216,7 +252,7 @@ class MemoryRunStore:
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether nothing will change any more."""
-        return run_id in self._state.runs and all(row.state in TERMINAL_STATES for row in self._state.runs[run_id].rows)
+        return run_id in self._state.runs and all(row.state in TERMINAL for row in self._state.runs[run_id].rows)
 
     def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Replace the figures."""
@@ -225,9 +261,7 @@ class MemoryRunStore:
     def delete(self, run_id: int) -> None:
         """Everything of a run that is over."""
         with self._state.lock:
-            info = self.run(run_id)
-            if info.status not in ENDED:
-                raise UsageError(f"run {run_id} is {info.status}; cancel it first: tango run cancel {run_id}")
+            require_ended(self.run(run_id))
             del self._state.runs[run_id]
             self._state.attempts = [a for a in self._state.attempts if a.run_id != run_id]
 
@@ -242,11 +276,11 @@ class MemoryRequestStore:
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
         """accepted → released, earliest first."""
         with self._state.lock:
-            rows = self._state.runs[run_id].rows if run_id in self._state.runs else []
-            waiting = [row for row in rows if row.state is RequestState.ACCEPTED]
+            waiting = [row for row in self._open(run_id) if row.state in states_before(Event.RELEASE)]
             due = [row for row in waiting[:limit] if row.due_s <= until_s]
             for row in due:
-                row.state, row.released_at_s = RequestState.RELEASED, self._state.now_s()
+                self._state.happens(row, Event.RELEASE)
+                row.released_at_s = self._state.now_s()
             left = waiting[len(due) :]
             return Released(batches=tuple(_batches(due)), next_due_s=left[0].due_s if left else None)
 
@@ -254,7 +288,9 @@ class MemoryRequestStore:
         """Released for too long, and not given again before that time has passed once more."""
         with self._state.lock:
             now_s = self._state.now_s()
-            rows = [r for r in self._state.active() if r.state is RequestState.RELEASED and r.released_at_s < now_s - older_than_s]
+            rows = [
+                r for r in self._state.open() if r.state in states_before(Event.ANNOUNCE) and r.released_at_s < now_s - older_than_s
+            ]
             rows = sorted(rows, key=lambda r: r.due_s)[:limit]
             for row in rows:
                 row.released_at_s = now_s
@@ -266,8 +302,8 @@ class MemoryRequestStore:
             services, clusters = [s.name for s in snapshot.services], list(snapshot.clusters)
             rows = [
                 replace(r)
-                for r in self._state.requests(run_id, request_ids)
-                if r.state is RequestState.RELEASED and r.service_class is ServiceClass.LC
+                for r in self._open(run_id, request_ids)
+                if r.state in states_before(Event.DISPATCH) and r.service_class is ServiceClass.LC
                 if r.service in services and r.cluster in clusters
             ]
         rows.sort(key=lambda r: r.due_s)
@@ -298,16 +334,15 @@ class MemoryRequestStore:
         started: list[LcWork] = []
         with self._state.lock:
             for k, request_id in enumerate(arrivals.request_id):
-                for row in self._state.requests(run_id, [request_id]):
-                    if row.state is not RequestState.RELEASED or row.epoch != arrivals.epoch[k]:
+                for row in self._open(run_id, [request_id]):
+                    if row.epoch != arrivals.epoch[k]:
                         continue
                     node = int(plan.node[k])
+                    starts = here is not None and bool(here.rows[k])
                     if plan.shed[k]:
-                        row.state, row.reason = RequestState.SHED, str(Reason.TARGET_UNREACHABLE)
-                    elif node >= 0:
-                        starts = here is not None and bool(here.rows[k])
-                        state = RequestState.RUNNING if starts else RequestState.DISPATCHED
-                        self._give_out(row, state, snapshot, node, here.lease_s if here and starts else lease_s)
+                        self._state.happens(row, Event.SHED)
+                    elif node >= 0 and self._state.happens(row, Event.START if starts else Event.DISPATCH):
+                        self._give_out(row, snapshot, node, here.lease_s if here and starts else lease_s)
                         row.late = bool(plan.late[k])
                         if here and starts:
                             row.owner = here.owner
@@ -327,17 +362,17 @@ class MemoryRequestStore:
         """dispatched → running for one worker."""
         claimed = []
         with self._state.lock:
-            for row in self._under_epoch(run_id, request_ids, epochs, (RequestState.DISPATCHED,)):
-                if row.target_cluster != cluster:
-                    continue
-                row.state, row.owner, row.lease_until_s = RequestState.RUNNING, owner, self._state.now_s() + lease_s
-                claimed.append(_work(run_id, row))
+            rows = self._under_epoch(run_id, request_ids, epochs) if self._open(run_id) else ()
+            for row in rows:
+                if row.target_cluster == cluster and self._state.happens(row, Event.CLAIM):
+                    row.owner, row.lease_until_s = owner, self._state.now_s() + lease_s
+                    claimed.append(_work(run_id, row))
         return claimed
 
     def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
         """Extend what still stands."""
         with self._state.lock:
-            rows = list(self._under_epoch(run_id, request_ids, epochs, HELD))
+            rows = [row for row in self._under_epoch(run_id, request_ids, epochs) if self._state.happens(row, Event.RENEW)]
             for row in rows:
                 row.lease_until_s = self._state.now_s() + lease_s
             return len(rows)
@@ -351,32 +386,27 @@ class MemoryRequestStore:
         """Back to the queue, where the lease ran out."""
         with self._state.lock:
             now_s = self._state.now_s()
-            rows = [row for row in self._state.active() if row.state in HELD and row.lease_until_s < now_s][:limit]
+            rows = [row for row in self._state.open() if row.state in IN_FLIGHT and row.lease_until_s < now_s][:limit]
             for row in rows:
-                back = RequestState.RELEASED if row.service_class is ServiceClass.LC else RequestState.PENDING
-                self._end(
-                    Outcome(run_id=row.run_id, request_id=row.request_id, epoch=row.epoch, state=back, reason=Reason.LEASE_EXPIRED)
-                )
+                of_row = {"run_id": row.run_id, "request_id": row.request_id, "epoch": row.epoch}
+                self._end(Outcome(**of_row, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED))
             return _batches([row for row in rows if row.state is RequestState.RELEASED])
 
     def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
         """released → pending or failed."""
         admitted = 0
         with self._state.lock:
-            for row in self._state.requests(run_id, request_ids):
-                if row.state is not RequestState.RELEASED or row.service_class is not ServiceClass.BE:
-                    continue
+            for row in self._open(run_id, request_ids):
                 asked = self._state.services[row.service].cpu_request_millicores
-                if any(asked <= cpu and row.memory_mib <= memory for cpu, memory in nodes):
-                    row.state, row.reason, admitted = RequestState.PENDING, "", admitted + 1
-                else:
-                    row.state, row.reason = RequestState.FAILED, str(Reason.DOES_NOT_FIT)
+                fits = any(asked <= cpu and row.memory_mib <= memory for cpu, memory in nodes)
+                happened = self._state.happens(row, Event.ADMIT if fits else Event.REFUSE)
+                admitted += fits and happened is not None
         return admitted
 
     def pending_be(self, *, limit: int) -> PendingBatch:
         """The oldest first."""
         with self._state.lock:
-            found = [row for row in self._state.active() if row.state is RequestState.PENDING]
+            found = [row for row in self._state.open() if row.state in states_before(Event.PLACE)]
             rows = [replace(r) for r in sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id))[:limit]]
         services, clusters = sorted({r.service for r in rows}), sorted({r.cluster for r in rows})
         declared = [self._state.services[r.service] for r in rows]
@@ -412,10 +442,10 @@ class MemoryRequestStore:
             if held != fence or until_s <= self._state.now_s():
                 raise Fenced(f"the lease {fence.name} has moved on from {fence.owner}, epoch {fence.epoch}")
             for k in np.flatnonzero(plan.node >= 0):
-                for row in self._state.requests(int(p.run_id[k]), [int(p.request_id[k])]):
-                    if row.state is not RequestState.PENDING or row.epoch != p.epoch[k]:
+                for row in self._open(int(p.run_id[k]), [int(p.request_id[k])]):
+                    if row.epoch != p.epoch[k] or not self._state.happens(row, Event.PLACE):
                         continue
-                    self._give_out(row, RequestState.PLACED, snapshot, int(plan.node[k]), lease_s)
+                    self._give_out(row, snapshot, int(plan.node[k]), lease_s)
                     row.pod, row.started_s = f"be-r{row.run_id}-{row.request_id}-e{row.epoch}", None
                     placed.append(
                         Placement(
@@ -440,39 +470,46 @@ class MemoryRequestStore:
         counted = 0
         with self._state.lock:
             for run_id, request_id, epoch, started_at_s in placements:
-                for row in self._under_epoch(run_id, [request_id], [epoch], (RequestState.PLACED, RequestState.RUNNING)):
+                for row in self._under_epoch(run_id, [request_id], [epoch]):
+                    if not self._state.happens(row, Event.RUN):
+                        continue
                     zero_s = self._state.runs[run_id].info.started_at_s or 0.0
-                    row.state, row.lease_until_s = RequestState.RUNNING, self._state.now_s() + lease_s
+                    row.lease_until_s = self._state.now_s() + lease_s
                     row.started_s = started_at_s - zero_s if row.started_s is None else row.started_s
                     counted += 1
         return counted
 
-    def _under_epoch(
-        self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], states: Sequence[RequestState]
-    ) -> Iterator[Row]:
-        wanted = set(zip((int(k) for k in request_ids), (int(e) for e in epochs), strict=True))
-        for row in self._state.requests(run_id, request_ids):
-            if row.state in states and (row.request_id, row.epoch) in wanted:
-                yield row
+    def _open(self, run_id: int, request_ids: Sequence[int] | None = None) -> list[Row]:
+        """Rows of a run whose requests move on, all of them or those named; none of another run."""
+        run = self._state.runs.get(run_id)
+        if run is None or run.info.status not in OPEN:
+            return []
+        return run.rows if request_ids is None else list(self._state.requests(run_id, request_ids))
 
-    def _give_out(self, row: Row, state: RequestState, snapshot: FleetSnapshot, node: int, lease_s: float) -> None:
-        row.state, row.epoch, row.attempt = state, row.epoch + 1, row.attempt + 1
+    def _under_epoch(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int]) -> Iterator[Row]:
+        wanted = set(zip((int(k) for k in request_ids), (int(e) for e in epochs), strict=True))
+        return (row for row in self._state.requests(run_id, request_ids) if (row.request_id, row.epoch) in wanted)
+
+    def _give_out(self, row: Row, snapshot: FleetSnapshot, node: int, lease_s: float) -> None:
         row.node, row.target_cluster = snapshot.nodes[node], snapshot.clusters[snapshot.node_cluster[node]]
         row.lease_until_s = self._state.now_s() + lease_s
 
     def _end(self, ended: Outcome) -> int:
-        for row in self._under_epoch(ended.run_id, [ended.request_id], [ended.epoch], HELD):
-            back = ended.state in (RequestState.RELEASED, RequestState.PENDING)
-            exhausted = back and row.attempt >= self._max_attempts
-            row.state = RequestState.FAILED if exhausted else ended.state
-            row.reason = f"{Reason.ATTEMPTS_EXHAUSTED}: {ended.reason}" if exhausted else str(ended.reason)
-            won = row.state is RequestState.SUCCEEDED
+        for row in self._under_epoch(ended.run_id, [ended.request_id], [ended.epoch]):
+            exhausted = ended.event is Event.REQUEUE and row.attempt >= self._max_attempts
+            event = Event.EXHAUST if exhausted else ended.event
+            reason = f"{Reason.ATTEMPTS_EXHAUSTED}: {ended.reason}" if exhausted else str(ended.reason)
+            happened = self._state.happens(row, event)
+            if happened is None:
+                return 0
+            row.reason = reason
+            won = event is Event.SUCCEED
             row.finished_s = ended.finished_s if won else None
             row.started_s = (row.started_s if ended.started_s is None else ended.started_s) if won else row.started_s
             row.released_at_s = self._state.now_s() if row.state is RequestState.RELEASED else row.released_at_s
             self._state.end(
                 row,
-                "requeued" if back and not exhausted else str(row.state),
+                happened.outcome,
                 str(ended.reason),
                 latency_s=ended.finished_s - row.due_s if won and ended.finished_s is not None else None,
                 work_lost_s=ended.work_lost_s,

@@ -37,7 +37,7 @@ from tango.traces.workloads import Workload
 from tasks.simulate import _compute as compute_cell
 from tests.conftest import DatabaseUrls
 from tests.fakes.cluster_gateway import RecordingGateway
-from tests.fakes.store_world import BATCH, StoreWorld, postgres_world
+from tests.fakes.store_world import BATCH, StoreWorld, cancel_whole, postgres_world
 
 
 def file_of(path: Path, seed: int, **changes: Any) -> Path:
@@ -264,7 +264,7 @@ def test_a_shadow_records_its_differences_and_never_acts(live: Live, tmp_path: P
     assert len(live.gateway.placed) == 9
     assert {row[0] for row in live.database.rows("SELECT checkpoint FROM decision")} == {SHIPPED}
     run_id = max(run.run_id for run in live.world.runs.runs())
-    live.world.runs.cancel(run_id)
+    cancel_whole(live.world.runs, run_id)
     live.world.runs.delete(run_id)
     assert len(live.database.rows("SELECT FROM shadow_decision")) == 1
 

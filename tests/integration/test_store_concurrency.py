@@ -6,7 +6,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 
-from tango.domain.requests import RequestState
 from tango.errors import Fenced
 from tests.fakes.store_world import BATCH, LIVE_S, MAX_ATTEMPTS, OVER_S, WEB, StoreWorld, postgres_world, requeue, success
 
@@ -128,13 +127,13 @@ def test_a_run_cancelled_amid_its_work_keeps_its_books(database_url: str) -> Non
     def work(world: StoreWorld) -> int:
         if world is worlds[0]:
             begun.wait(30)
-            return world.runs.cancel(run_id)
+            return world.cancel(run_id)
         counted = 0
         for turn in range(30):
             world.requests.release_due(run_id, until_s=10.0, limit=40)
             ids = list(range(turn * 10, turn * 10 + 10))
             world.dispatch(run_id, ids, lease_s=OVER_S if turn % 3 == 0 else LIVE_S)
-            ended = [success(run_id, k, 1) if k % 2 else requeue(run_id, k, 1, state=RequestState.RELEASED) for k in ids]
+            ended = [success(run_id, k, 1) if k % 2 else requeue(run_id, k, 1) for k in ids]
             counted += world.requests.settle(ended)
             world.requests.requeue_expired(limit=20)
             if turn == 10:
@@ -148,4 +147,4 @@ def test_a_run_cancelled_amid_its_work_keeps_its_books(database_url: str) -> Non
     assert sum(row.state == "cancelled" for row in rows) == counted[0]
     assert sorted((k, e) for k, e, _, _ in attempts) == [(k, e) for k, row in enumerate(rows) for e in range(1, row.epoch + 1)]
     assert max(row.attempt for row in rows) <= MAX_ATTEMPTS
-    assert worlds[0].runs.cancel(run_id) == 0
+    assert worlds[0].cancel(run_id) == 0

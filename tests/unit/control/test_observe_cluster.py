@@ -18,8 +18,9 @@ from tango.control.observe_cluster import (
     pod_class,
     pod_end,
 )
+from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import PodEnd
-from tango.domain.requests import Outcome, Reason, RequestState
+from tango.domain.requests import Reason
 
 Json = dict[str, Any]
 
@@ -309,7 +310,7 @@ def test_a_pod_that_succeeded_has_served_its_request() -> None:
     """Under its epoch, with times counted from the run's zero; where the end's time is unknown it is now."""
     found, undated = outcome(phase="Succeeded", cpu_work_done_s=4.0), outcome(phase="Succeeded", finished_at_s=None)
 
-    assert (found.run_id, found.request_id, found.epoch, found.state) == (3, 5, 2, RequestState.SUCCEEDED)
+    assert (found.run_id, found.request_id, found.epoch, found.event) == (3, 5, 2, Event.SUCCEED)
     assert (found.started_s, found.finished_s, found.work_lost_s, found.reason) == (10.0, 20.0, 0.0, Reason.NONE)
     assert undated.finished_s == 30.0
 
@@ -319,9 +320,9 @@ def test_any_other_end_sends_the_request_back_with_the_work_that_was_lost() -> N
     found = outcome(cpu_work_done_s=4.0)
     unstarted = outcome(phase="Deleted", started_at_s=None, finished_at_s=None)
 
-    assert (found.run_id, found.request_id, found.epoch, found.state) == (3, 5, 2, RequestState.PENDING)
+    assert (found.run_id, found.request_id, found.epoch, found.event) == (3, 5, 2, Event.REQUEUE)
     assert (found.started_s, found.finished_s, found.work_lost_s) == (10.0, None, 4.0)
-    assert (unstarted.state, unstarted.started_s, unstarted.work_lost_s) == (RequestState.PENDING, None, 0.0)
+    assert (unstarted.event, unstarted.started_s, unstarted.work_lost_s) == (Event.REQUEUE, None, 0.0)
 
 
 @pytest.mark.parametrize(

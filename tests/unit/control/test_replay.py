@@ -254,14 +254,14 @@ def test_a_run_with_nothing_to_release_is_left_alone(world: ControlWorld, status
 
 
 def test_a_run_cancelled_under_way_ends_its_replay(world: ControlWorld) -> None:
-    """Cancelled rows are not due any more: the slice ends, and the run stays cancelled."""
+    """What a cancelled run has is not due any more: the slice ends, and the run stays as it is."""
     run_id = world.create(*[WEB] * 5, gap_s=1.0)
     world.clock.at(ZERO_S + 1.5, lambda: world.runs.cancel(run_id))
 
     report = replay(world, run_id)
 
     assert report == {"released": 2, "again": False}
-    assert world.runs.run(run_id).status is RunStatus.CANCELLED
+    assert world.runs.run(run_id).status is RunStatus.CANCELLING
 
 
 def test_with_the_broker_away_nothing_is_lost(world: ControlWorld) -> None:

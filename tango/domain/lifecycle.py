@@ -1,0 +1,357 @@
+"""The life of a request: every state, every event that changes it, who may cause it and what it writes. One table for all worlds.
+
+    accepted → released → (BE: pending) → dispatched | placed → running → succeeded · failed · shed · cancelled
+                  ▲                              │                │
+                  └────────── requeue ◄──────────┴────────────────┘   (lease expired, evicted, node lost; attempt + 1)
+
+`TRANSITIONS` is that table. `tango.store.lifecycle_sql` renders it into SQL, `tango.sim.codes` into the engine's codes, the in-memory
+store and the reference engine call it, and `docs/lifecycle.md` is printed from it. It is written as events, so that a store that only
+appends can keep the events and derive the state by `state_after`.
+
+Three rules hold for every row of it. An event that gives the request to a cluster raises the epoch, and whatever comes back from
+there counts only under that epoch. An event that ends an epoch writes its one `attempt` row. What is terminal changes no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tango.domain.requests import Reason, RequestState
+from tango.domain.services import ServiceClass
+
+_S = RequestState
+
+TERMINAL = (_S.SUCCEEDED, _S.FAILED, _S.SHED, _S.CANCELLED)
+"""A request that stands in one of these stays there."""
+LIVE = tuple(state for state in RequestState if state not in TERMINAL)
+"""Everything that is not terminal: accepted requests = terminal + live, at every instant."""
+WAITING = (_S.RELEASED, _S.PENDING)
+"""Due, and in nobody's hands: LC waits for a dispatch, BE for admission and then for a placement."""
+IN_FLIGHT = (_S.DISPATCHED, _S.PLACED, _S.RUNNING)
+"""Given to a cluster under an epoch and a lease: the request holds room on its node."""
+UNDER_WAY = (*WAITING, *IN_FLIGHT)
+"""Live and released: the rows that the loops of a running system look for, and so the rows of the index `request_live`."""
+
+
+class Event(StrEnum):
+    """What can happen to a request. `renew` and `announce` leave its state as it is."""
+
+    SUBMIT = "submit"
+    RELEASE = "release"
+    ANNOUNCE = "announce"
+    ADMIT = "admit"
+    REFUSE = "refuse"
+    DISPATCH = "dispatch"
+    START = "start"
+    SHED = "shed"
+    PLACE = "place"
+    CLAIM = "claim"
+    RUN = "run"
+    RENEW = "renew"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    REQUEUE = "requeue"
+    EXHAUST = "exhaust"
+    GIVE_UP = "give-up"
+    CANCEL = "cancel"
+
+
+class Actor(StrEnum):
+    """Which part of Tango may cause an event."""
+
+    SUBMITTER = "submit"
+    REPLAYER = "replayer"
+    CLUSTER_WORKER = "cluster worker"
+    SCHEDULER = "scheduler"
+    EXECUTOR = "LC executor"
+    AGENT = "cluster agent"
+    REASSURANCE = "re-assurance"
+    RECONCILER = "reconciler"
+    SIMULATOR = "simulator"
+
+
+class Guard(StrEnum):
+    """What must hold besides the state."""
+
+    DUE = "due"
+    RUN_OPEN = "run not cancelled"
+    RUN_CANCELLED = "run cancelled"
+    EPOCH = "epoch as read"
+    FENCE = "scheduler's fence"
+    TARGET = "sent to this cluster"
+    FITS = "fits some node"
+    FITS_NOWHERE = "fits no node"
+    LEASE_OVER = "lease over (reconciler)"
+    ATTEMPTS_LEFT = "attempts left"
+    ATTEMPTS_SPENT = "attempts used up"
+    WAITED_TOO_LONG = "waited ten targets"
+
+
+class Write(StrEnum):
+    """Which columns an event writes besides the state."""
+
+    ROW = "the row"
+    RELEASED_AT = "released_at"
+    EPOCH = "epoch + 1"
+    ATTEMPT = "attempt + 1"
+    NODE = "node, target_cluster"
+    LATE = "late"
+    POD = "pod"
+    OWNER = "owner"
+    LEASE = "lease_until"
+    NO_LEASE = "lease_until cleared"
+    STARTED = "started_s"
+    NOT_STARTED = "started_s cleared"
+    FINISHED = "finished_s"
+    REASON = "reason"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One row of the table: an event, for requests of one class in one of some states."""
+
+    event: Event
+    before: tuple[RequestState, ...]
+    after: RequestState | None
+    """The next state; None: it stays as it is."""
+    actors: tuple[Actor, ...]
+    service_class: ServiceClass | None = None
+    """Whose event it is; None: of both classes."""
+    guards: tuple[Guard, ...] = ()
+    writes: tuple[Write, ...] = ()
+    outcome: str = ""
+    """`outcome` of the `attempt` row that ends the epoch; empty: the event ends none."""
+    reason: Reason | None = None
+    """The reason that always stands with it; None: none, or told by who causes it."""
+
+    @property
+    def gives_out(self) -> bool:
+        """Whether the request goes to a cluster: a new epoch and a new attempt begin."""
+        return Write.EPOCH in self.writes
+
+    def applies(self, state: RequestState, service_class: ServiceClass) -> bool:
+        """Whether the event can happen to a request of this class that stands there."""
+        return state in self.before and self.service_class in (None, service_class)
+
+
+_GIVES_OUT = (Write.EPOCH, Write.ATTEMPT, Write.NODE, Write.LEASE)
+_LC, _BE = ServiceClass.LC, ServiceClass.BE
+_ENDERS = (Actor.EXECUTOR, Actor.AGENT)
+_REQUEUERS = (Actor.EXECUTOR, Actor.AGENT, Actor.SCHEDULER, Actor.REASSURANCE, Actor.RECONCILER)
+
+TRANSITIONS: tuple[Transition, ...] = (
+    Transition(event=Event.SUBMIT, before=(), after=_S.ACCEPTED, actors=(Actor.SUBMITTER,), writes=(Write.ROW,)),
+    Transition(
+        event=Event.RELEASE,
+        before=(_S.ACCEPTED,),
+        after=_S.RELEASED,
+        actors=(Actor.REPLAYER,),
+        guards=(Guard.DUE, Guard.RUN_OPEN),
+        writes=(Write.RELEASED_AT,),
+    ),
+    Transition(
+        event=Event.ANNOUNCE,
+        before=(_S.RELEASED,),
+        after=None,
+        actors=(Actor.RECONCILER,),
+        guards=(Guard.RUN_OPEN,),
+        writes=(Write.RELEASED_AT,),
+    ),
+    Transition(
+        event=Event.ADMIT,
+        service_class=_BE,
+        before=(_S.RELEASED,),
+        after=_S.PENDING,
+        actors=(Actor.CLUSTER_WORKER,),
+        guards=(Guard.FITS, Guard.RUN_OPEN),
+    ),
+    Transition(
+        event=Event.REFUSE,
+        service_class=_BE,
+        before=(_S.RELEASED,),
+        after=_S.FAILED,
+        actors=(Actor.CLUSTER_WORKER,),
+        guards=(Guard.FITS_NOWHERE, Guard.RUN_OPEN),
+        writes=(Write.REASON,),
+        reason=Reason.DOES_NOT_FIT,
+    ),
+    Transition(
+        event=Event.DISPATCH,
+        service_class=_LC,
+        before=(_S.RELEASED,),
+        after=_S.DISPATCHED,
+        actors=(Actor.CLUSTER_WORKER,),
+        guards=(Guard.EPOCH, Guard.RUN_OPEN),
+        writes=(*_GIVES_OUT, Write.LATE),
+    ),
+    Transition(
+        event=Event.START,
+        service_class=_LC,
+        before=(_S.RELEASED,),
+        after=_S.RUNNING,
+        actors=(Actor.CLUSTER_WORKER,),
+        guards=(Guard.EPOCH, Guard.RUN_OPEN),
+        writes=(*_GIVES_OUT, Write.LATE, Write.OWNER),
+    ),
+    Transition(
+        event=Event.SHED,
+        service_class=_LC,
+        before=(_S.RELEASED,),
+        after=_S.SHED,
+        actors=(Actor.CLUSTER_WORKER,),
+        guards=(Guard.EPOCH, Guard.RUN_OPEN),
+        writes=(Write.REASON,),
+        reason=Reason.TARGET_UNREACHABLE,
+    ),
+    Transition(
+        event=Event.PLACE,
+        service_class=_BE,
+        before=(_S.PENDING,),
+        after=_S.PLACED,
+        actors=(Actor.SCHEDULER,),
+        guards=(Guard.EPOCH, Guard.FENCE, Guard.RUN_OPEN),
+        writes=(*_GIVES_OUT, Write.POD, Write.NOT_STARTED),
+    ),
+    Transition(
+        event=Event.CLAIM,
+        service_class=_LC,
+        before=(_S.DISPATCHED,),
+        after=_S.RUNNING,
+        actors=(Actor.EXECUTOR,),
+        guards=(Guard.EPOCH, Guard.TARGET, Guard.RUN_OPEN),
+        writes=(Write.OWNER, Write.LEASE),
+    ),
+    Transition(
+        event=Event.RUN,
+        service_class=_BE,
+        before=(_S.PLACED, _S.RUNNING),
+        after=_S.RUNNING,
+        actors=(Actor.AGENT,),
+        guards=(Guard.EPOCH,),
+        writes=(Write.STARTED, Write.LEASE),
+    ),
+    Transition(event=Event.RENEW, before=IN_FLIGHT, after=None, actors=_ENDERS, guards=(Guard.EPOCH,), writes=(Write.LEASE,)),
+    Transition(
+        event=Event.SUCCEED,
+        before=IN_FLIGHT,
+        after=_S.SUCCEEDED,
+        actors=_ENDERS,
+        guards=(Guard.EPOCH,),
+        writes=(Write.STARTED, Write.FINISHED, Write.REASON, Write.NO_LEASE),
+        outcome="succeeded",
+    ),
+    Transition(
+        event=Event.FAIL,
+        before=IN_FLIGHT,
+        after=_S.FAILED,
+        actors=_ENDERS,
+        guards=(Guard.EPOCH,),
+        writes=(Write.REASON, Write.NO_LEASE),
+        outcome="failed",
+    ),
+    *(
+        Transition(
+            event=Event.REQUEUE,
+            service_class=service_class,
+            before=IN_FLIGHT,
+            after=back,
+            actors=_REQUEUERS,
+            guards=(Guard.EPOCH, Guard.LEASE_OVER, Guard.ATTEMPTS_LEFT),
+            writes=(*written, Write.REASON, Write.NO_LEASE),
+            outcome="requeued",
+        )
+        for service_class, back, written in ((_LC, _S.RELEASED, (Write.RELEASED_AT,)), (_BE, _S.PENDING, ()))
+    ),
+    Transition(
+        event=Event.EXHAUST,
+        before=IN_FLIGHT,
+        after=_S.FAILED,
+        actors=_REQUEUERS,
+        guards=(Guard.EPOCH, Guard.LEASE_OVER, Guard.ATTEMPTS_SPENT),
+        writes=(Write.REASON, Write.NO_LEASE),
+        outcome="failed",
+        reason=Reason.ATTEMPTS_EXHAUSTED,
+    ),
+    # Live, an LC request that finds no instance is announced again until its run ends; a simulated user has no more patience.
+    Transition(
+        event=Event.GIVE_UP,
+        service_class=_LC,
+        before=(_S.RELEASED,),
+        after=_S.FAILED,
+        actors=(Actor.SIMULATOR,),
+        guards=(Guard.WAITED_TOO_LONG,),
+        writes=(Write.REASON,),
+        reason=Reason.TIMED_OUT,
+    ),
+    *(
+        Transition(
+            event=Event.CANCEL,
+            before=states,
+            after=_S.CANCELLED,
+            actors=(Actor.RECONCILER,),
+            guards=(Guard.RUN_CANCELLED,),
+            writes=(Write.REASON, Write.NO_LEASE),
+            outcome=outcome,
+            reason=Reason.CANCELLED,
+        )
+        for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
+    ),
+)
+"""The whole life of a request."""
+
+
+ENDS = (Event.SUCCEED, Event.FAIL, Event.REQUEUE)
+"""How whoever has a request in hand can end its attempt. Whether a requeue exhausts the request, the store decides."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one attempt ended: one of `ENDS`. Times are wall seconds since the run began.
+
+    Raises: ValueError for an event that does not end an attempt.
+    """
+
+    run_id: int
+    request_id: int
+    epoch: int
+    event: Event
+    reason: Reason = Reason.NONE
+    started_s: float | None = None
+    finished_s: float | None = None
+    work_lost_s: float = 0.0
+    """CPU-seconds of this attempt that were thrown away."""
+
+    def __post_init__(self) -> None:
+        if self.event not in ENDS:
+            raise ValueError(f"an attempt ends by {', '.join(ENDS)}, not by {self.event}")
+
+
+def transition(event: Event, state: RequestState, service_class: ServiceClass) -> Transition | None:
+    """The row of the table for this event on a request of this class that stands there; None where it cannot happen."""
+    return next((t for t in TRANSITIONS if t.event is event and t.applies(state, service_class)), None)
+
+
+def transitions_of(event: Event) -> tuple[Transition, ...]:
+    """All rows of an event."""
+    return tuple(t for t in TRANSITIONS if t.event is event)
+
+
+def states_before(*events: Event) -> tuple[RequestState, ...]:
+    """The states, in order of life, in which at least one of the events can happen."""
+    found = {state for event in events for t in transitions_of(event) for state in t.before}
+    return tuple(state for state in RequestState if state in found)
+
+
+def state_after(events: Iterable[Event], service_class: ServiceClass, *, state: RequestState | None = None) -> RequestState | None:
+    """Where a request stands after these events, one after another, from `state` (None: not submitted yet).
+
+    Raises: ValueError for an event that cannot happen where the request stands.
+    """
+    for event in events:
+        here = [t for t in transitions_of(event) if (not t.before if state is None else t.applies(state, service_class))]
+        if not here:
+            raise ValueError(f"a request of class {service_class.label} that is {state or 'not submitted'} cannot {event}")
+        state = here[0].after or state
+    return state

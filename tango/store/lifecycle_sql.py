@@ -1,0 +1,101 @@
+"""The table of `tango.domain.lifecycle` as pieces of SQL, and the one order in which rows are locked.
+
+No statement of this room writes the name of a state itself. Whoever changes several requests locks them first, in order of
+(run, request), and only then updates what it has locked:
+
+    WITH locked AS (SELECT … FROM request r WHERE … ORDER BY r.request_id FOR NO KEY UPDATE OF r)
+    UPDATE request r SET … FROM locked WHERE r.run_id = … AND r.request_id = locked.request_id
+
+An `UPDATE … FROM unnest(…)` alone takes its rows in whatever order its plan finds them, and two of them on the same rows wait for each
+other in a circle. `FOR NO KEY UPDATE` is the lock that the update takes anyway. After a wait PostgreSQL reads the row again and drops it
+where it no longer matches, so that what is in `locked` is true. A row of `run` is locked before rows of `simulation` and `request`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, WAITING, Event, states_before, transitions_of
+from tango.domain.requests import RequestState
+from tango.domain.runs import ENDED, OPEN, RunStatus
+from tango.domain.services import ServiceClass
+
+T = TypeVar("T")
+
+
+def listed(words: Iterable[RequestState | RunStatus]) -> str:
+    """`('a', 'b')`, to stand after IN."""
+    return "(" + ", ".join(f"'{word}'" for word in words) + ")"
+
+
+def before(*events: Event) -> str:
+    """The states in which one of the events can happen, to stand after `state IN`."""
+    return listed(states_before(*events))
+
+
+def can(row: str, *events: Event) -> str:
+    """Whether one of the events can happen to the request in this row, by its state and class; the row by its name in the statement.
+
+    Raises: ValueError for events of different classes.
+    """
+    classes = {frozenset(c for t in transitions_of(e) for c in ServiceClass if t.service_class in (None, c)) for e in events}
+    if len(classes) != 1:
+        raise ValueError(f"{', '.join(events)} happen to requests of different classes")
+    (found,) = classes
+    of_class = _of_class(f"{row}.class", min(found)) if len(found) == 1 else ""
+    return f"{row}.state IN {before(*events)}{of_class}"
+
+
+def after(event: Event, service_class: ServiceClass | None = None) -> str:
+    """The state that follows. Raises: ValueError where that depends on the class and none is given."""
+    found = {t.after for t in transitions_of(event) if service_class is None or t.service_class in (None, service_class)}
+    if len(found) != 1 or None in found:
+        raise ValueError(f"{event} leads to {found}, not to one state")
+    return state(next(s for s in found if s is not None))
+
+
+def state(named: RequestState) -> str:
+    """The state as a value of its type."""
+    return f"'{named}'::request_state"
+
+
+def state_after(event: str, service_class: str, *events: Event) -> str:
+    """CASE of the states that follow, given the columns that hold the event's name and the request's class."""
+    arms = [
+        f"WHEN {event} = '{t.event}'{_of_class(service_class, t.service_class)} THEN {state(t.after)}"
+        for e in events
+        for t in transitions_of(e)
+        if t.after is not None
+    ]
+    return f"CASE {' '.join(arms)} END"
+
+
+def outcome_of(event: str, *events: Event) -> str:
+    """CASE of the attempt rows' outcomes, given the column that holds the event's name."""
+    arms = dict.fromkeys(f"WHEN '{t.event}' THEN '{t.outcome}'" for e in events for t in transitions_of(e))
+    return f"CASE {event} {' '.join(arms)} END"
+
+
+def _of_class(column: str, service_class: ServiceClass | None) -> str:
+    return "" if service_class is None else f" AND {column} = '{service_class.label}'"
+
+
+LIVE_STATES, IN_FLIGHT_STATES, WAITING_STATES = listed(LIVE), listed(IN_FLIGHT), listed(WAITING)
+
+OPEN_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status IN {listed(OPEN)})"
+"""An array of the live runs whose requests may move on, evaluated once, so that PostgreSQL leaves out the partitions of all others."""
+
+HOLDING_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status NOT IN {listed(ENDED)})"
+"""The same with runs that are being cancelled: what they have in flight holds its room until it is swept."""
+
+RUN_IS_OPEN = f"EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status IN {listed(OPEN)})"
+"""Whether the requests of the run named by the parameter `run` may move on."""
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
+    """The items in order, at most `size` at a time."""
+    rest = iter(items)
+    while chunk := list(islice(rest, size)):
+        yield chunk
