@@ -25,7 +25,7 @@ from tango.traces.transforms import forget, rescale_work, select
 from tango.traces.workloads import LC_LOAD_SHARE, Workload, draw_requests, offered_load, trace_of
 
 _format = click.option(
-    "--format", "format_", type=click.Choice(FORMATS), help="Format of the files; by default told by their content."
+    "--format", "format_", type=click.Choice(tuple(FORMATS)), help="Format of the files; by default told by their content."
 )
 _skip_bad = click.option(
     "--skip-bad",

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+ORIGIN = "~"
+"""Begins the name of an entry that is no cluster but an origin (a job), which mapping gives to some cluster."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from tango.domain.services import ServiceClass
-from tango.domain.trace import Trace
+from tango.domain.trace import ORIGIN, Trace
 from tango.traces.columns import Columns
 from tango.traces.schema import TEN_YEARS_S, Field, Kind, Schema
 from tango.traces.tasks_to_requests import MACHINE_MIB
+from tango.traces.trace_format import Head, Sign, TraceFormat
 
 SCHEMA = Schema(
     "alibaba2018",
@@ -60,7 +61,7 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
         cpu_work_s=np.where(work_s > 0, work_s, np.nan),
         memory_mib=np.where(memory_mib > 0, memory_mib, np.nan),
         services=("",),
-        clusters=tuple(f"~{jobs[j]}" for j in entry_jobs) or ("",),
+        clusters=tuple(f"{ORIGIN}{jobs[j]}" for j in entry_jobs) or ("",),
         source=source,
     )
 
@@ -73,3 +74,15 @@ def _words(parts: list[Columns], name: str) -> tuple[np.ndarray, list[str]]:
         code, own = part.texts(name)
         codes.append(np.array([words.setdefault(word, len(words)) for word in own] or [0], np.int64)[code])
     return np.concatenate(codes), list(words)
+
+
+def _recognised(head: Head) -> Sign:
+    return Sign.LIKELY if head.width == len(SCHEMA.fields) else Sign.NONE
+
+
+FORMAT = TraceFormat(
+    name=SCHEMA.format,
+    recognised=_recognised,
+    schema_of=lambda _content, _fleet: SCHEMA,
+    content_of=trace_of,
+)

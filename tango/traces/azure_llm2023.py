@@ -7,15 +7,13 @@ import numpy as np
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 from tango.traces.columns import Columns
-from tango.traces.schema import Field, Kind, Schema
-
-_1990_NS = 631152000 * 10**9
-_2200_NS = 7258118400 * 10**9
+from tango.traces.schema import SINCE_1990_NS, UNTIL_2200_NS, Field, Kind, Schema
+from tango.traces.trace_format import Head, Sign, TraceFormat
 
 SCHEMA = Schema(
     "azure-llm2023",
     (
-        Field("TIMESTAMP", Kind.TIMESTAMP, required=True, low=_1990_NS, high=_2200_NS),
+        Field("TIMESTAMP", Kind.TIMESTAMP, required=True, low=SINCE_1990_NS, high=UNTIL_2200_NS),
         Field("ContextTokens", Kind.INT, required=True, low=0, high=100_000_000),
         Field("GeneratedTokens", Kind.INT, required=True, low=0, high=100_000_000),
     ),
@@ -40,3 +38,15 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
         clusters=("",),
         source=source,
     )
+
+
+def _recognised(head: Head) -> Sign:
+    return Sign.SURE if head.names & set(SCHEMA.names) else Sign.NONE
+
+
+FORMAT = TraceFormat(
+    name=SCHEMA.format,
+    recognised=_recognised,
+    schema_of=lambda _content, _fleet: SCHEMA,
+    content_of=trace_of,
+)

@@ -6,6 +6,7 @@ import glob
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from tango.errors import BadRow, BadRows
@@ -15,6 +16,15 @@ MAX_BYTES = 2 << 30
 
 _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+
+
+class Form(Enum):
+    """How rows are written in a file."""
+
+    CSV = "CSV"
+    JSON_LINES = "JSON lines"
+    PARQUET = "Parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,13 @@ class Content:
     data: bytes
     cut: str = ""
     """Why the compressed stream could not be read to its end; empty when it was. `data` then ends with the last whole line."""
+
+    @property
+    def form(self) -> Form:
+        """By the first bytes: what is neither Parquet nor an object of JSON is taken as CSV."""
+        if self.data.startswith(_PARQUET):
+            return Form.PARQUET
+        return Form.JSON_LINES if self.data[:_CHUNK].lstrip().startswith(b"{") else Form.CSV
 
 
 def expand(paths: Iterable[str | Path]) -> tuple[Path, ...]:

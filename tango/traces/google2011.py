@@ -8,6 +8,7 @@ from tango.domain.trace import Trace
 from tango.traces.columns import Columns
 from tango.traces.schema import AFTER_TRACE_US, TEN_YEARS_S, Field, Kind, Schema
 from tango.traces.tasks_to_requests import TaskEvents, requests_of
+from tango.traces.trace_format import Head, Sign, TraceFormat
 
 SUBMIT, SCHEDULE, EVICT, FAIL, FINISH, KILL, LOST = range(7)
 
@@ -65,3 +66,15 @@ def _after_start(part: Columns) -> tuple[np.ndarray, ...]:
     ints = (part.ints(name)[keep] for name in ("job_id", "task_index", "event_type", "scheduling_class"))
     floats = (part.floats(name)[keep] for name in ("cpu_request", "memory_request"))
     return (time_us[keep], *ints, *floats)
+
+
+def _recognised(head: Head) -> Sign:
+    return Sign.LIKELY if head.width == len(SCHEMA.fields) else Sign.NONE
+
+
+FORMAT = TraceFormat(
+    name=SCHEMA.format,
+    recognised=_recognised,
+    schema_of=lambda _content, _fleet: SCHEMA,
+    content_of=trace_of,
+)

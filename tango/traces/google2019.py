@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from tango.domain.fleet import Fleet
 from tango.domain.trace import Trace
 from tango.traces.columns import Columns
+from tango.traces.files import Content, Form
 from tango.traces.schema import AFTER_TRACE_US, TEN_YEARS_S, Field, Kind, Schema
 from tango.traces.tasks_to_requests import TaskEvents, requests_of
+from tango.traces.trace_format import Head, Sign, TraceFormat
 
 SUBMIT, QUEUE, ENABLE, SCHEDULE, EVICT, FAIL, FINISH, KILL, LOST, UPDATE_PENDING, UPDATE_RUNNING = range(11)
 
@@ -49,6 +52,8 @@ NESTED = Schema(
     extra_columns=True,
 )
 
+_ITS_OWN = ("collection_id", "scheduling_class")
+"""Columns that no other format has."""
 SAMPLE_NOTE = "a random sample of rows: gaps between arrivals are not those of the trace, and works are unknown"
 
 
@@ -87,3 +92,29 @@ def _events(part: Columns) -> tuple[np.ndarray, ...]:
     ints = (part.ints(name)[keep] for name in ("collection_id", "instance_index", "type", "scheduling_class"))
     floats = (part.floats(name)[keep] for name in ("cpu_request", "memory_request"))
     return (time_us[keep], *ints, *floats)
+
+
+def _recognised(head: Head) -> Sign:
+    """Of the formats that are read here, this alone comes as JSON lines."""
+    if head.form is Form.JSON_LINES or head.names & set(_ITS_OWN) or head.footer_has(b"collection_id"):
+        return Sign.SURE
+    return Sign.NONE
+
+
+def _schema_of(content: Content, _fleet: Fleet | None) -> Schema:
+    """BigQuery exports requests as a record inside the row, where the form has records."""
+    if content.form is Form.PARQUET:
+        return NESTED if b"resource_request" in content.data[-65536:] else FLAT
+    if content.form is Form.JSON_LINES:
+        return NESTED if b'"resource_request"' in content.data[:65536] else FLAT
+    return FLAT
+
+
+FORMAT = TraceFormat(
+    name=FLAT.format,
+    recognised=_recognised,
+    schema_of=_schema_of,
+    content_of=trace_of,
+    forms=frozenset(Form),
+    notes_of=lambda parts: (SAMPLE_NOTE,) if is_sample(parts) else (),
+)

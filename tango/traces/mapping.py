@@ -26,10 +26,9 @@ from numpy.typing import NDArray
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
-from tango.domain.trace import Trace
+from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, RequestRejected, UsageError
 from tango.traces.draws import RequestDraws, lognormal, request_draws
-from tango.traces.own_format import ORIGIN
 
 WARN_TARGET_S = 0.05
 """Below this the windows, ticks and round trips of the replay, which stay in wall time, weigh on the result."""

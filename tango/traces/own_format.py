@@ -14,14 +14,14 @@ import pyarrow.parquet
 
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
-from tango.domain.trace import Trace
+from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, UsageError
 from tango.traces.columns import Columns
+from tango.traces.files import Form
 from tango.traces.schema import MAX_MEMORY_MIB, MAX_WORK_S, TEN_YEARS_S, Field, Kind, Schema
+from tango.traces.trace_format import Head, Sign, TraceFormat
 
 COLUMNS = ("arrival_s", "class", "service", "cluster", "cpu_work_s", "memory_mib")
-ORIGIN = "~"
-"""Begins the name of an entry that is no cluster but an origin (a job), which mapping gives to some cluster."""
 ENDINGS = (".csv", ".csv.gz", ".parquet")
 
 
@@ -145,3 +145,19 @@ def _merged(parts: list[Columns], name: str, words: dict[str, int]) -> np.ndarra
             lookup[index] = words.setdefault(own[index], len(words))
         codes.append(lookup[code])
     return np.concatenate(codes)
+
+
+def _recognised(head: Head) -> Sign:
+    """By the two columns that must stand in the header; Parquet is taken to be Tango's own unless another format is surer."""
+    if head.names & {"arrival_s", "class"}:
+        return Sign.SURE
+    return Sign.LIKELY if head.form is Form.PARQUET else Sign.NONE
+
+
+FORMAT = TraceFormat(
+    name="tango",
+    recognised=_recognised,
+    schema_of=lambda _content, fleet: schema(fleet),
+    content_of=trace_of,
+    forms=frozenset({Form.CSV, Form.PARQUET}),
+)

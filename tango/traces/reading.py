@@ -11,28 +11,17 @@ import numpy as np
 
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
-from tango.domain.trace import Trace
+from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, UsageError
-from tango.traces import alibaba2018, azure_llm2023, google2011, google2019, own_format, worldcup98
+from tango.traces import own_format
 from tango.traces.columns import Columns
 from tango.traces.csv_columns import read_csv
-from tango.traces.files import Content, expand, file_refused, read_content
+from tango.traces.files import Content, Form, expand, file_refused, read_content
+from tango.traces.formats import FORMATS
 from tango.traces.rate_curve import RateCurve
 from tango.traces.refusals import Refusals
-from tango.traces.schema import Schema
 from tango.traces.structured_columns import read_json_lines, read_parquet
-
-FORMATS = ("google2011", "google2019", "alibaba2018", "azure-llm2023", "worldcup98", "tango")
-
-_PARQUET = b"PAR1"
-_CONTENT_OF: dict[str, Callable[[list[Columns], str], Trace | RateCurve]] = {
-    "google2011": google2011.trace_of,
-    "google2019": google2019.trace_of,
-    "alibaba2018": alibaba2018.trace_of,
-    "azure-llm2023": azure_llm2023.trace_of,
-    "worldcup98": worldcup98.curve_of,
-    "tango": own_format.trace_of,
-}
+from tango.traces.trace_format import Head, Sign, TraceFormat
 
 
 @dataclass(frozen=True)
@@ -90,10 +79,10 @@ def read_trace(
     files = expand([paths] if isinstance(paths, str | Path) else paths)
     refusals = Refusals()
     parts: list[Columns] = []
-    known = format
+    known = FORMATS[format] if format is not None else None
     for index, path in enumerate(files):
         content = read_content(path, salvage=skip_bad)
-        known = known or sniff(content)
+        known = known or recognise(content)
         before = len(refusals)
         parts.append(_read_part(content, known, refusals, fleet))
         refusals.sort_from(before)
@@ -106,14 +95,13 @@ def read_trace(
         raise file_refused("", "no file", "at least one trace file")
     if not skip_bad:
         refusals.raise_if_any()
-    requests = _CONTENT_OF[known](parts, " ".join(path.name for path in files))
+    requests = known.content_of(parts, " ".join(path.name for path in files))
     if not len(requests):
         # With not one request left there is nothing to go on with, so the reasons are told and not set aside.
         refusals.raise_if_any(remedy="no request is left without the bad rows")
         found = f"no arrival in {sum(map(len, parts))} good rows"
         raise file_refused(str(files[0]), found, "at least one request")
-    notes = (google2019.SAMPLE_NOTE,) if known == "google2019" and google2019.is_sample(parts) else ()
-    return Reading(requests, known, tuple(map(str, files)), sum(map(len, parts)), refusals, notes)
+    return Reading(requests, known.name, tuple(map(str, files)), sum(map(len, parts)), refusals, known.notes_of(parts))
 
 
 def info_of(reading: Reading) -> TraceInfo:
@@ -131,61 +119,28 @@ def info_of(reading: Reading) -> TraceInfo:
         span_s=trace.span_s,
         bad_rows=len(reading.refusals),
         services=sum(1 for name in trace.services if name),
-        clusters=sum(1 for name in trace.clusters if name and not name.startswith("~")),
+        clusters=sum(1 for name in trace.clusters if name and not name.startswith(ORIGIN)),
     )
 
 
-def sniff(content: Content) -> str:
+def recognise(content: Content) -> TraceFormat:
     """The format of a file by what it holds. Raises: BadRows if it is none that is known."""
-    data = content.data
-    if data.startswith(_PARQUET):
-        return "google2019" if b"collection_id" in data[-65536:] else "tango"
-    head = data[: 256 << 10].split(b"\n")[:100]
-    first = head[0].decode("utf-8", "replace").strip()
-    if first.startswith("{"):
-        return "google2019"
-    names = {name.strip().strip('"') for name in first.split(",")}
-    if {"arrival_s", "class"} & names:
-        return "tango"
-    if {"collection_id", "scheduling_class"} & names:
-        return "google2019"
-    if {"TIMESTAMP", "ContextTokens", "GeneratedTokens"} & names:
-        return "azure-llm2023"
-    if "period" in names:
-        return "worldcup98"
-    widths = [line.count(b",") + 1 for line in head if line.strip()]
-    width = max(set(widths), key=widths.count)
-    if width == len(google2011.SCHEMA.fields):
-        return "google2011"
-    if width == len(alibaba2018.SCHEMA.fields):
-        return "alibaba2018"
+    head = Head(content)
+    sign, found = max(((found.recognised(head), found) for found in FORMATS.values()), key=lambda pair: pair[0])
+    if sign is not Sign.NONE:
+        return found
     expected = f"one of the formats {', '.join(FORMATS)} (a Tango file begins with the header {','.join(own_format.COLUMNS)})"
-    reason = BadRow(file=content.file, line=1, column="", found=f"{first[:80]!r} with {len(names)} columns", expected=expected)
+    first = f"{head.first_line[:80]!r} with {len(head.names)} columns"
+    reason = BadRow(file=content.file, line=1, column="", found=first, expected=expected)
     raise BadRows([reason], remedy="--format NAME overrides the guess")
 
 
-def _read_part(content: Content, format: str, refusals: Refusals, fleet: Fleet | None) -> Columns:
-    if content.data.startswith(_PARQUET):
-        if format == "tango":
-            schema = own_format.schema(fleet)
-        elif format == "google2019":
-            schema = google2019.NESTED if b"resource_request" in content.data[-65536:] else google2019.FLAT
-        else:
-            raise file_refused(content.file, "a Parquet file", f"a file of the format {format}")
+def _read_part(content: Content, format: TraceFormat, refusals: Refusals, fleet: Fleet | None) -> Columns:
+    schema = format.schema_of(content, fleet)
+    if content.form is Form.PARQUET:
+        if Form.PARQUET not in format.forms:
+            raise file_refused(content.file, "a Parquet file", f"a file of the format {format.name}")
         return read_parquet(content.file, content.data, schema, refusals)
-    if format == "google2019" and content.data.lstrip().startswith(b"{"):
-        nested = b'"resource_request"' in content.data[:65536]
-        return read_json_lines(content, google2019.NESTED if nested else google2019.FLAT, refusals)
-    return read_csv(content, _schema(format, fleet), refusals)
-
-
-def _schema(format: str, fleet: Fleet | None) -> Schema:
-    if format == "tango":
-        return own_format.schema(fleet)
-    return {
-        "google2011": google2011.SCHEMA,
-        "google2019": google2019.FLAT,
-        "alibaba2018": alibaba2018.SCHEMA,
-        "azure-llm2023": azure_llm2023.SCHEMA,
-        "worldcup98": worldcup98.SCHEMA,
-    }[format]
+    if content.form is Form.JSON_LINES and Form.JSON_LINES in format.forms:
+        return read_json_lines(content, schema, refusals)
+    return read_csv(content, schema, refusals)

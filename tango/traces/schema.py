@@ -10,6 +10,8 @@ import pyarrow as pa
 AFTER_TRACE_US = 2**63 - 1
 """Google's time for events after the trace ended."""
 
+SINCE_1990_NS, UNTIL_2200_NS = 631152000 * 10**9, 7258118400 * 10**9
+"""Unix times of the earliest and the latest date that a trace may have."""
 TEN_YEARS_S = 3.2e8
 """No trace is longer: a greater time is a slip of a unit."""
 MAX_WORK_S = 1e7

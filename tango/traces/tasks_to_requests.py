@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.services import ServiceClass
-from tango.domain.trace import Trace
+from tango.domain.trace import ORIGIN, Trace
 
 MACHINE_CORES = 16.0
 """Cores of "the largest machine", the unit of Google's CPU requests. Google does not publish it: an assumption, which sets the
@@ -75,7 +75,7 @@ def requests_of(events: TaskEvents, *, with_life: bool, source: str) -> Trace:
         cpu_work_s=work_s,
         memory_mib=np.where(memory_mib > 0, memory_mib, np.nan),
         services=("",),
-        clusters=tuple(f"~{job}" for job in jobs[entry_jobs]) or ("",),
+        clusters=tuple(f"{ORIGIN}{job}" for job in jobs[entry_jobs]) or ("",),
         source=source,
     )
 

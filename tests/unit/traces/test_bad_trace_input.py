@@ -288,7 +288,7 @@ def test_a_bad_parquet_value_is_refused_by_row(tmp_path: Path) -> None:
 
 def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
     """The caller sees what can be read."""
-    with pytest.raises(UsageError, match="google2011, google2019, alibaba2018, azure-llm2023, worldcup98, tango"):
+    with pytest.raises(UsageError, match="tango, google2011, google2019, alibaba2018, azure-llm2023, worldcup98"):
         read_trace(_file(tmp_path, OWN), format="xml")
 
 

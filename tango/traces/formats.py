@@ -1,0 +1,19 @@
+"""The trace formats that can be read: each is one file of this package and one line here."""
+
+from __future__ import annotations
+
+from tango.traces import alibaba2018, azure_llm2023, google2011, google2019, own_format, worldcup98
+from tango.traces.trace_format import TraceFormat
+
+FORMATS: dict[str, TraceFormat] = {
+    found.name: found
+    for found in (
+        own_format.FORMAT,
+        google2011.FORMAT,
+        google2019.FORMAT,
+        alibaba2018.FORMAT,
+        azure_llm2023.FORMAT,
+        worldcup98.FORMAT,
+    )
+}
+"""By name."""
