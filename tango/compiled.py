@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -52,6 +52,41 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
         return _compiled(function, {"_nrt": False, "forceinline": True})
     except (KeyError, TypeError):
         return in_place(function)
+
+
+def one_of(kernels: Sequence[Callable[..., R]], *, otherwise: Callable[..., R]) -> Callable[..., R]:
+    """A kernel whose first argument says which of `kernels` does the work; any other place means `otherwise`.
+
+    A chain of comparisons that is inlined like what it leads to. Kernels passed as arguments would compile everything above them once
+    for each (the engine takes a minute); pointers to them cannot be inlined, and a call that hands on a tuple of arrays costs more than
+    most steps. The links are never called from Python and are part of their callers' machine code, so they are not kept by themselves:
+    a closure has no name in the cache that outlives its process.
+    """
+
+    def last(wanted: int, *arguments: Any) -> R:
+        return otherwise(*arguments)
+
+    chain = _inlined_only(last)
+    for place in reversed(range(len(kernels))):
+        if kernels[place] is not otherwise:
+            chain = _link(place, kernels[place], chain)
+    return chain
+
+
+def _link(place: int, kernel: Callable[..., R], rest: Callable[..., R]) -> Callable[..., R]:
+    def link(wanted: int, *arguments: Any) -> R:
+        if wanted == place:
+            return kernel(*arguments)
+        return rest(wanted, *arguments)
+
+    return _inlined_only(link)
+
+
+def _inlined_only(function: Callable[..., R]) -> Callable[..., R]:
+    try:
+        return njit(_nrt=False, forceinline=True)(function)  # type: ignore[no-any-return]
+    except (KeyError, TypeError):
+        return njit(function)  # type: ignore[no-any-return]
 
 
 def _compiled(function: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:

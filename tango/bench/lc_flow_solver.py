@@ -1,4 +1,4 @@
-"""LC dispatch as a min-cost flow for OR-tools: the yardstick of the closed form in `tango.scheduling.lc_dispatch`."""
+"""LC dispatch as a min-cost flow for OR-tools: the yardstick of the closed form in `tango.scheduling.lc.dss_lc`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.errors import ConfigError
-from tango.scheduling.lc_dispatch import Belief, Terrain, unit_times_s
+from tango.scheduling.lc.columns import Belief, Terrain
+from tango.scheduling.lc.dss_lc import unit_times_s
 
 try:
     from ortools.graph.python import min_cost_flow

@@ -23,8 +23,9 @@ from tango.domain.fleet import Fleet
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning.timing import forward_pass
-from tango.scheduling import lc_dispatch
-from tango.scheduling.lc_policies import NO_NOISE, ScoredLayer, belief_of, plan_dss_lc, terrain_of
+from tango.scheduling.lc.columns import NO_NOISE, Choices, belief_of, new_terrain
+from tango.scheduling.lc.dispatch import dispatch, set_prices
+from tango.scheduling.lc.rule import lc_rule
 from tango.settings import BeSettings, LcSettings, Settings
 from tango.sim.decision_costs import DecisionCost
 from tango.systems import be_policy, lc_policy
@@ -98,28 +99,32 @@ def _flow(snapshot: FleetSnapshot) -> list[Figure]:
         memory_mib=np.full(count, float(service.memory_mib)),
         epoch=np.zeros(count, np.int32),
     )
-    settings = LcSettings()
-    work_s = np.array([s.cpu_work_s for s in snapshot.services])
-    terrain = terrain_of(snapshot, np.array([0], np.int32), work_s, settings, ScoredLayer.none())
+    settings, dss_lc = LcSettings(), lc_rule("dss-lc")
+    terrain = new_terrain(
+        snapshot.services,
+        rtt_ms=snapshot.rtt_ms,
+        bandwidth_mbit_per_s=snapshot.bandwidth_mbit_per_s,
+        node_cluster=snapshot.node_cluster,
+    )
     belief = belief_of(snapshot)
-    plan = plan_dss_lc(arrivals, snapshot, settings)
+    plan = dss_lc(arrivals, snapshot, settings)
     most, least_s = solve_dispatch(terrain, belief, 0, lc, count, budget_s)
     in_time = (plan.node >= 0) & ~plan.late
     # The solver's costs are rounded to microseconds, so each request may differ by one; 2e-6 leaves some room for summation.
     if in_time.sum() != most or abs(plan.expected_s[in_time].sum() - least_s) > 2e-6 * count:
         raise ArithmeticError(f"closed form {in_time.sum()} at {plan.expected_s[in_time].sum()} s, solver {most} at {least_s} s")
-    closed_ms = _ms(lambda: plan_dss_lc(arrivals, snapshot, settings))
+    closed_ms = _ms(lambda: dss_lc(arrivals, snapshot, settings))
     solver_ms = _ms(lambda: solve_dispatch(terrain, belief, 0, lc, count, budget_s))
     filled = np.zeros((len(snapshot.services), len(snapshot.clusters)))
-    to = lc_dispatch.Choices(np.full(count, -1, np.int32), np.zeros(count), np.zeros(count, np.bool_))
+    to = Choices(np.full(count, -1, np.int32), np.zeros(count), np.zeros(count, np.bool_))
     fresh = snapshot.in_flight
 
     def fill() -> None:
         belief.in_flight[:] = fresh
         filled[:] = 0.0
-        lc_dispatch.set_prices(lc_dispatch.FLOW, terrain, belief)
-        lc_dispatch.dispatch(
-            lc_dispatch.FLOW,
+        set_prices(dss_lc.traits, terrain, belief)
+        dispatch(
+            dss_lc.traits,
             0,
             arrivals.request_id,
             arrivals.service,

@@ -14,7 +14,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.fleets import load_fleet
 from tango.fleets.declarations import hash_of
 from tango.fleets.recipes import FleetRecipe, MachineType, expand
-from tango.scheduling.lc_policies import ScoredLayer
+from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS
 from tango.settings import Settings
 from tango.sim.views import Views
 from tango.sim.world import World
@@ -54,7 +54,7 @@ def busy_snapshot(fleet: Fleet, *, seed: int = 1) -> FleetSnapshot:
         services=tuple(s.name for s in fleet.services),
         clusters=tuple(c.name for c in fleet.clusters),
     )
-    world = World(fleet, nothing, Settings(), lc_code=0, learned=ScoredLayer.none(), sharing="static", charge_s=np.zeros(1))
+    world = World(fleet, nothing, Settings(), lc_policy=IN_PYTHON, lc_weights=NO_WEIGHTS, sharing="static", charge_s=np.zeros(1))
     rng = np.random.default_rng(seed)
     idle = Views(world).centre()
     limit = world.engine.truth.limit * 1e3

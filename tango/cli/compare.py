@@ -15,7 +15,16 @@ from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
-from tango.cli.workloads import fleet_text, require_folder, rule_options, systems_of, variations_of, workload_options, workloads_of
+from tango.cli.workloads import (
+    built_in_systems,
+    fleet_text,
+    require_folder,
+    rule_options,
+    systems_of,
+    variations_of,
+    workload_options,
+    workloads_of,
+)
 from tango.domain.seeds import COMPARISON
 from tango.errors import UsageError
 
@@ -24,7 +33,6 @@ if TYPE_CHECKING:
     from tango.analysis.verdicts import Verdicts
     from tango.experiments.cells import Cell
 
-ALL_SYSTEMS = "k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango"
 FIRST_SEED = COMPARISON.start
 """Seeds of comparisons begin here: training and tuning use lower ones (docs/results.md)."""
 
@@ -32,7 +40,12 @@ FIRST_SEED = COMPARISON.start
 @click.command()
 @click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
 @click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).")
-@click.option("--systems", default=ALL_SYSTEMS, show_default=True, help="Systems, or mixes LC/BE/SHARING, separated by commas.")
+@click.option(
+    "--systems",
+    default=built_in_systems,
+    show_default="all built-in systems",
+    help="Systems, or mixes LC/BE/SHARING, separated by commas.",
+)
 @click.option("--baseline", help="What the others are compared with; default: the first system.")
 @click.option("--judge", "judged", metavar="SYSTEM", help="Judge this one against all others: margins, and claims after Holm.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")

@@ -11,6 +11,7 @@ import click
 
 from tango.cli.output import Column, output_option, print_rows, say
 from tango.cli.progress import progress
+from tango.cli.workloads import built_in_systems
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -35,9 +36,7 @@ def _load(text: str) -> float:
 
 
 @click.command()
-@click.option(
-    "--systems", default="k8s-native,load-greedy,scoring,ceres,dsaco,gnn-sac,tango", show_default=True, help="Which ones."
-)
+@click.option("--systems", default=built_in_systems, show_default="all built-in systems", help="Which ones.")
 @click.option("--fleets", default="testbed,paper", show_default=True, help="Fleets (names or files).")
 @click.option("--patterns", default="p1,p2,p3", show_default=True, help="Workloads.")
 @click.option("--loads", default="0.8,1.0", show_default=True, help="Offered loads of each pattern.")

@@ -199,6 +199,13 @@ def require_folder(path: Path | None) -> None:
         raise UsageError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
 
 
+def built_in_systems() -> str:
+    """Every built-in system, in the form that `--systems` takes; a function, so that a help page need not import the registry."""
+    from tango.systems import SYSTEMS
+
+    return ",".join(SYSTEMS)
+
+
 def systems_of(names: str, options: Mapping[str, Any]) -> tuple[System, ...]:
     """The systems of a comma-separated list, each once, with the parts that --lc, --be and --sharing replace.
 

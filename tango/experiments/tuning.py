@@ -27,14 +27,14 @@ from tango.analysis.comparison import CellResult
 from tango.domain.seeds import TRAINING
 from tango.errors import ConfigError
 from tango.experiments.cells import Cell
-from tango.systems import System
+from tango.systems import SYSTEMS, System, lc_tunable
 from tango.traces.workloads import Workload
 
 TRAINING_SEEDS = TRAINING[1:]
 """Tuning takes the first of these; nothing is judged on them."""
 
 Box = Mapping[tuple[str, str], tuple[float, float]]
-"""(low, high) by (group, field) of settings; `score_weights` is four fields of it."""
+"""(low, high) by (group, field) of settings; `NAME.k` is the k-th value of a field that has several."""
 
 _SHARING: Box = {
     ("sharing", "grow_below"): (0.05, 0.5),
@@ -44,7 +44,6 @@ _SHARING: Box = {
     ("sharing", "hold_s"): (1.0, 6.0),
     ("sharing", "shrink_hold_s"): (4.0, 20.0),
 }
-_WEIGHTS: Box = {("lc", f"score_weights.{k}"): (0.0, 1.0) for k in range(4)}
 
 Settings = dict[str, dict[str, Any]]
 
@@ -64,8 +63,7 @@ def box_of(system: System) -> Box:
     found: dict[tuple[str, str], tuple[float, float]] = {}
     if system.sharing != "static":
         found.update(_SHARING)
-    if system.lc == "scoring":
-        found.update(_WEIGHTS)
+    found.update({("lc", field): bounds for field, bounds in lc_tunable(system.lc).items()})
     return found
 
 
@@ -107,15 +105,16 @@ def tuned_settings(system: System) -> Settings:
     """What the search found for a system.
 
     A mix has the thresholds of a searched system (`ceres` for `ceres`, `tango` for `hrm` and `burst`, so that these two differ by the
-    rule alone), and the weights of `scoring` where it dispatches so: an ablation changes one part alone.
+    rule alone), and what was found for its LC policy: an ablation changes one part alone.
     """
     kept = _kept()
     found = kept.get(system.name)
     if found is None:
         alike = {"hrm": "tango", "burst": "tango", "ceres": "ceres"}.get(system.sharing, "")
         found = {"sharing": kept.get(alike, {}).get("sharing", {})}
-        if system.lc == "scoring":
-            found = {**found, "lc": kept.get("scoring", {}).get("lc", {})}
+        if lc_tunable(system.lc):
+            searched = next((name for name in kept if name in SYSTEMS and SYSTEMS[name].lc == system.lc), "")
+            found = {**found, "lc": kept.get(searched, {}).get("lc", {})}
     return {group: dict(values) for group, values in found.items() if values}
 
 
@@ -168,12 +167,9 @@ def _sequence(count: int, dimensions: int) -> NDArray[np.float64]:
 
 def _settings(box: Box, point: NDArray[np.float64]) -> Settings:
     found: Settings = {}
-    weights: list[float] = []
     for ((group, field), (low, high)), share in zip(box.items(), point.tolist(), strict=True):
         value = round(low + share * (high - low), 3)
-        if field.startswith("score_weights."):
-            weights.append(value)
-            found.setdefault(group, {})["score_weights"] = list(weights)
-        else:
-            found.setdefault(group, {})[field] = value
+        name, _, is_part = field.partition(".")
+        values = found.setdefault(group, {})
+        values[name] = [*values.get(name, []), value] if is_part else value
     return found

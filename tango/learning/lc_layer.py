@@ -1,6 +1,6 @@
 """The learned layer of `dsaco`: its file, and the LC policy made of it.
 
-The layer is small and runs inside the compiled dispatch (`tango/scheduling/lc_dispatch.py`, `LEARNED`); torch only reads the file.
+The layer is small and runs inside the compiled dispatch (`tango/scheduling/lc/dsaco.py`); torch only reads the file.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import torch
 
 from tango.errors import CheckpointError
 from tango.learning.checkpoint import checked, read_bytes, shipped_path, width_of, write_file
-from tango.scheduling import lc_dispatch
-from tango.scheduling.lc_policies import LcRule, ScoredLayer
+from tango.scheduling.lc import dsaco
+from tango.scheduling.lc.dsaco import ScoredLayer
+from tango.scheduling.lc.rule import LEARNED_LC, LcRule
 
-POLICY = "dsaco"
+POLICY = dsaco.POLICY.name
 
-SCHEMA = hashlib.sha256(repr((lc_dispatch.OFFER_FEATURES, lc_dispatch.CANDIDATES)).encode()).hexdigest()
+SCHEMA = hashlib.sha256(repr((dsaco.OFFER_FEATURES, dsaco.CANDIDATES)).encode()).hexdigest()
 """A checkpoint holds for this list of features and this number of candidates."""
 
 
@@ -30,7 +31,7 @@ def shipped_lc_policy(name: str) -> LcRule:
 
 def load_lc_policy(path: Path, name: str = POLICY) -> LcRule:
     """The LC policy of a file. Raises: CheckpointError, as `load_checkpoint` does."""
-    return LcRule(name, lc_dispatch.LEARNED, load_layer(path, name))
+    return LcRule(LEARNED_LC[name], load_layer(path, name).weights())
 
 
 def save_layer(learned: ScoredLayer, path: Path, *, trained: dict[str, Any], policy: str = POLICY) -> str:
@@ -61,7 +62,7 @@ def layer_of(content: bytes, path: Path, policy: str = POLICY) -> ScoredLayer:
     """The layer in a file's content; `path` says where it came from. Raises: as `load_layer`."""
     found = checked(content, path, policy=policy, schema=SCHEMA)
     hidden = width_of(found, path)
-    expected = {"layer": (hidden, lc_dispatch.LEARNED_FEATURES + 1), "head": (hidden,)}
+    expected = {"layer": (hidden, dsaco.LEARNED_FEATURES + 1), "head": (hidden,)}
     weights = found.get("weights")
     shapes = {name: tuple(getattr(w, "shape", ())) for name, w in weights.items()} if isinstance(weights, dict) else {}
     if not isinstance(weights, dict) or shapes != expected:

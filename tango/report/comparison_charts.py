@@ -28,13 +28,15 @@ from tango.report.svg import (
     time_label,
     time_ticks,
 )
+from tango.systems import SYSTEMS
 
 Floats = NDArray[np.float64]
 
 COLOURS = 7
 """Number of colours `--c0` to `--c6` in comparison.css, which common kinds of colour blindness can tell apart."""
-FIXED = {"k8s-native": 0, "tango": 1, "load-greedy": 2, "scoring": 3, "ceres": 4, "dsaco": 5, "gnn-sac": 6}
-"""Colours of the built-in systems, the same on every page."""
+_PLAINEST, *_BETWEEN, _OWN = SYSTEMS
+FIXED = {name: slot % COLOURS for slot, name in enumerate((_PLAINEST, _OWN, *_BETWEEN))}
+"""Colours of the built-in systems, the same on every page; the first and the last system have the two that differ most."""
 FULL, HALF, THIRD, QUARTER = 1190.0, 576.0, 382.0, 290.0
 """Widths of drawings in pixels. A page of 1,240 pixels shows each about unscaled, so that all text has one size."""
 PLOT_SHARE = 0.42

@@ -13,7 +13,7 @@ instance grows, above `shrink_above` it shrinks, with a hold after each change, 
 - `BURST`. A limit only keeps the LC services of a node from lending each other what is idle, since BE yields to all of them anyway. So
   every LC instance gets the node as its limit, once, and keeps it; its CPU request follows slack as under `HRM`, evictions included,
   because requests are what nodes admit by, and what a kernel shares CPU by when all want it. Between the services of a crowded node
-  nothing but the dispatcher stands, which has to count crowding (`lc_dispatch.crowding`): not a rule for LC policies that do not. A
+  nothing but the dispatcher stands, which has to count crowding (`lc.expected_time.crowding`): not a rule for LC policies that do not. A
   departure from the papers above. A limit that a node refuses for good (a `LimitRange`, a quota) is approached by halves.
 - `STATIC`. Requests and limits stay as declared.
 """

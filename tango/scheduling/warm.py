@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from tango.domain.smallest import smallest_arrivals, smallest_pending, smallest_snapshot
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
-from tango.scheduling.lc_policies import BUILT_IN
+from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.sharing import plan_sharing
 from tango.settings import BeSettings, LcSettings, SharingSettings
 
 
 def warm_up() -> None:
     """Run every compiled kernel once; milliseconds where the machine code is cached, seconds where it is not."""
-    for plan in BUILT_IN:
+    for plan in LC_RULES.values():
         plan(smallest_arrivals(), smallest_snapshot(), LcSettings())
     for place in (place_load_greedy, place_scoring, place_kube):
         place(smallest_pending(), smallest_snapshot(), BeSettings())

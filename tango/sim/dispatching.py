@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined
 from tango.node_model import kernel
-from tango.scheduling import lc_dispatch
-from tango.scheduling.lc_dispatch import Belief, Terrain
+from tango.scheduling.lc.columns import Belief, Terrain, Traits
+from tango.scheduling.lc.dispatch import count_in, dispatch, is_crowded, set_offer, set_price, set_prices
+from tango.scheduling.lc.expected_time import demand_cores
 from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, NOT_SENT, PENDING, RELEASED, RUNNING, SHED
 from tango.sim.heap import push
 from tango.sim.state import Arrivals, Engine, Links, Lists, Published, Truth
@@ -41,7 +42,7 @@ def publish(e: Engine, now_s: float) -> None:
         for n in range(nodes):
             belief.in_flight[s, n] = published.in_flight[s, n] = truth.in_flight[s, n]
             belief.limit_cores[s, n] = published.limit[s, n] = truth.limit[s, n]
-    lc_dispatch.set_prices(e.rules.lc_policy, e.terrain, belief)
+    set_prices(e.rules.lc_policy, e.terrain, belief)
     for n in range(nodes):
         published.demand[n] = belief.demand[n]
     for s in range(services):
@@ -108,7 +109,7 @@ def dispatch_batch(e: Engine, now_s: float) -> None:
         if len(rows) == 0:
             continue
         believe(policy, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
-        lc_dispatch.dispatch(
+        dispatch(
             policy,
             c,
             rows,
@@ -178,7 +179,7 @@ def write_cycle(e: Engine, now_s: float, placed: int, late: int, shed: int, deci
 
 @inlined
 def believe(
-    policy: int,
+    policy: Traits,
     home: int,
     now_s: float,
     t: Terrain,
@@ -196,27 +197,27 @@ def believe(
             n = t.members[k]
             b.in_flight[s, n] = truth.in_flight[s, n]
             b.limit_cores[s, n] = truth.limit[s, n]
-    if policy == lc_dispatch.FLOW:  # prices of all services depend on what all of them have in flight
+    if policy.counts_crowding:  # prices of all services depend on what all of them have in flight
         for k in range(t.first[home], t.first[home + 1]):
-            b.demand[t.members[k]] = lc_dispatch.demand_cores(b, t.members[k])
+            b.demand[t.members[k]] = demand_cores(b, t.members[k])
     for s in range(b.price.shape[0]):
         if t.target_s[s] == np.inf:
             continue
         for k in range(t.first[home], t.first[home + 1]):
-            lc_dispatch.set_price(policy, t, b, s, t.members[k])
-        lc_dispatch.set_offer(t, b, s, home)
+            set_price(policy, t, b, s, t.members[k])
+        set_offer(t, b, s, home)
     r = lists.sent_last[home]
     while r >= 0:
         sent = progress[r]
         under_way = sent.state == DISPATCHED or sent.state == RUNNING or sent.finished_s > now_s
         if under_way and t.cluster_of[sent.node] != home:
-            lc_dispatch.count_in(policy, t, b, arrivals.service[r], sent.node, 1.0)
+            count_in(policy, t, b, arrivals.service[r], sent.node, 1.0)
         r = sent.sent_before
 
 
 @inlined
 def put_back(
-    policy: int,
+    policy: Traits,
     home: int,
     rows: NDArray[np.int64],
     t: Terrain,
@@ -246,9 +247,10 @@ def put_back(
 
 
 @inlined
-def _restore(policy: int, s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
-    """Undo what counting in a request of service s has changed on a node; on a crowded one `FLOW` has changed its other services too."""
-    if policy == lc_dispatch.FLOW and b.demand[n] + 1.0 > b.cores[n]:
+def _restore(policy: Traits, s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
+    """Undo what counting in a request of service s has changed on a node; on a crowded one its other services may have
+    changed too."""
+    if policy.counts_crowding and is_crowded(b, n):
         for k in range(b.price.shape[0]):
             if t.target_s[k] < np.inf:
                 _restore_one(k, n, t, b, published)

@@ -13,7 +13,7 @@ The steps only write into the arrays of `state.Engine`: `dispatching` has LC dis
 from __future__ import annotations
 
 from tango.compiled import in_place
-from tango.scheduling.lc_dispatch import PYTHON
+from tango.scheduling.lc.columns import ELSEWHERE
 from tango.sim.codes import DISPATCH, GROW, OVER, REACHED
 from tango.sim.dispatching import dispatch_batch, gather, publish
 from tango.sim.happenings import answer, give_up, happen, run_nodes
@@ -44,7 +44,7 @@ def run_windows(e: Engine, until: int) -> int:
             gather(clock, e.arrivals, e.progress, e.lists, begin_s)
             clock.phase = RUN
             if clock.batch > 0:
-                if e.rules.lc_policy == PYTHON:
+                if e.rules.lc_policy.place == ELSEWHERE:
                     return DISPATCH
                 dispatch_batch(e, begin_s)
         clock.batch = 0

@@ -19,8 +19,8 @@ from tango.domain.fleet import Fleet
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.runs import NewRequests
 from tango.errors import Deadlock, PolicyFailed, TangoError
-from tango.scheduling import lc_dispatch
-from tango.scheduling.lc_policies import LcRule, ScoredLayer
+from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
+from tango.scheduling.lc.rule import LcRule
 from tango.scheduling.plan_checks import check_be_plan, check_lc_plan
 from tango.settings import Settings
 from tango.sim import dispatching, engine, happenings
@@ -63,7 +63,7 @@ def simulate(
     costs: DecisionCosts | None = None,
     lc: LcPolicy | None = None,
     be: BePolicy | None = None,
-    explore: lc_dispatch.Exploration | None = None,
+    explore: Exploration | None = None,
     progress: Progress | None = None,
     end_when_stuck: bool = False,
 ) -> SimulatedRun:
@@ -129,8 +129,8 @@ class _Run:
             fleet,
             requests,
             settings,
-            lc_code=rule.code if rule else lc_dispatch.PYTHON,
-            learned=rule.learned if rule else ScoredLayer.none(),
+            lc_policy=rule.traits if rule else IN_PYTHON,
+            lc_weights=rule.weights(settings.lc) if rule else NO_WEIGHTS,
             sharing=system.sharing,
             charge_s=self._costs.lc_table(system.lc, nodes=nodes),
         )
@@ -147,7 +147,7 @@ class _Run:
             push(self._world.engine.heap, self._world.engine.heap_counts, at_s, happening, node, 0, 0.0)
         self._took_s = 0.0
 
-    def explore(self, noise: lc_dispatch.Exploration) -> None:
+    def explore(self, noise: Exploration) -> None:
         """Let the learned LC policy sample."""
         self._world.engine = self._world.engine._replace(explore=noise)
 
@@ -247,10 +247,10 @@ class _Run:
             rows = lists.batch[lists.entry_first[c] : lists.entry_first[c + 1]].copy()
             if not len(rows):
                 continue
-            dispatching.believe(lc_dispatch.GREEDY, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
+            dispatching.believe(e.rules.lc_policy, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
             snapshot, arrivals = self._views.dispatcher(), self._views.arrivals(rows)
             dispatching.put_back(
-                lc_dispatch.GREEDY, c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node
+                e.rules.lc_policy, c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node
             )
             cycle = f"the dispatch of cluster {snapshot.clusters[c]} at {now_s:g} s"
             plan = _asked(LcPlan, self._system.lc, cycle, partial(self._lc, arrivals, snapshot, self._settings.lc))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.node_model.state import NodeStates
-from tango.scheduling.lc_dispatch import Belief, Choices, Exploration, Terrain
+from tango.scheduling.lc.columns import Belief, Choices, Exploration, Terrain, Traits
 from tango.scheduling.sharing_step import Declared, Instances, NodeCapacities, Shares, Tuning
 
 SITE = np.dtype(
@@ -121,7 +121,7 @@ class Rules(NamedTuple):
     """Scalars that do not change in a run."""
 
     window_s: float
-    lc_policy: int
+    lc_policy: Traits
     publish_every: int
     """windows"""
     share_every: int

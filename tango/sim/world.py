@@ -12,8 +12,7 @@ from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.errors import ConfigError
 from tango.node_model.state import FINISHED, NONE, NodeStates, grown, new_states
-from tango.scheduling import lc_dispatch
-from tango.scheduling.lc_policies import NO_NOISE, ScoredLayer
+from tango.scheduling.lc.columns import NO_NOISE, Choices, Traits, new_belief, new_terrain
 from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import Declared, declared_sizes, new_capacities, new_instances, new_shares
 from tango.settings import Settings
@@ -36,8 +35,8 @@ class World:
         requests: NewRequests,
         settings: Settings,
         *,
-        lc_code: int,
-        learned: ScoredLayer,
+        lc_policy: Traits,
+        lc_weights: NDArray[np.float64],
         sharing: str,
         charge_s: NDArray[np.float64],
     ) -> None:
@@ -76,27 +75,19 @@ class World:
         pods = int(min(MOST_PODS, (cpu - sites["lc_request"]).max() // least)) if np.isfinite(least) else 1
         states = _new_nodes(cpu / 1e3, beta, max(1, pods), row_service, declared, instance_memory, concurrency)
 
-        network_s = fleet.rtt_ms() / 1e3
-        terrain = lc_dispatch.Terrain(
-            work_s=np.array([service.cpu_work_s for service in services]),
-            payload_kib=np.array([service.payload_kib for service in services]),
-            target_s=declared.target_ms / 1e3,
-            rtt_s=network_s,
-            s_per_kib=8192 / 1e6 / fleet.bandwidth_mbit_per_s(),
-            near=np.argsort(network_s, axis=1, kind="stable").astype(np.int32),
-            first=np.concatenate(([0], np.cumsum(np.bincount(self.node_cluster, minlength=c)))),
-            members=np.argsort(self.node_cluster, kind="stable"),
-            cluster_of=self.node_cluster,
-            score_weights=np.array(settings.lc.score_weights),
-            layer=learned.layer,
-            head=learned.head,
+        terrain = new_terrain(
+            services,
+            rtt_ms=fleet.rtt_ms(),
+            bandwidth_mbit_per_s=fleet.bandwidth_mbit_per_s(),
+            node_cluster=self.node_cluster,
+            weights=lc_weights,
         )
         limit_cores = np.where(is_lc, counts * declared.limit_millicores / 1e3, 0.0)[:, None] * np.ones(n)
         places = (counts * concurrency).astype(np.float64)[:, None] * np.ones(n)
         m = len(requests)
         window = state.Rules(
             window_s=sim.lc_window_s,
-            lc_policy=lc_code,
+            lc_policy=lc_policy,
             publish_every=publish_every,
             share_every=share_every,
             actuation_s=fleet.actuation_delay_s,
@@ -138,20 +129,8 @@ class World:
             states=states,
             places=state.Places(row_service, np.concatenate(([0], np.cumsum(counts))), instance_memory, concurrency),
             terrain=terrain,
-            belief=lc_dispatch.Belief(
-                limit_cores=limit_cores.copy(),
-                places=places,
-                in_flight=np.zeros((s, n)),
-                cores=sites["cpu"] / 1e3,
-                demand=np.zeros(n),
-                free_cpu=np.ones(n),
-                free_memory=np.ones(n),
-                slack=np.ones(n),
-                longest_queue=np.ones(s),
-                price=np.zeros((s, n)),
-                best_node=np.zeros((s, c), np.int32),
-                best_price=np.zeros((s, c)),
-                scratch=np.zeros(lc_dispatch.LEARNED_FEATURES),
+            belief=new_belief(
+                limit_cores=limit_cores.copy(), places=places, in_flight=np.zeros((s, n)), cores=sites["cpu"] / 1e3, clusters=c
             ),
             truth=state.Truth(np.zeros((s, n)), limit_cores),
             published=state.Published(
@@ -194,7 +173,7 @@ class World:
                 evictable_done_s=np.zeros(n * pods),
             ),
             be=state.BeSizes(np.where(is_lc, 0.0, be_request), be_limit),
-            choices=lc_dispatch.Choices(np.full(m, -1, np.int32), np.zeros(m), np.zeros(m, np.bool_)),
+            choices=Choices(np.full(m, -1, np.int32), np.zeros(m), np.zeros(m, np.bool_)),
             explore=NO_NOISE,
         )
 

@@ -1,7 +1,7 @@
 """Systems by name, and policies by name: built in, or offered by an installed package.
 
 A system is three names, so that any mix can be run. docs/policies.md has the table; what each part is, where it comes from and what
-it departs from stands with its code: LC in `tango.scheduling.lc_policies`, BE in `tango.scheduling.be_policies` and `tango.learning`,
+it departs from stands with its code: LC in `tango.scheduling.lc`, BE in `tango.scheduling.be_policies` and `tango.learning`,
 sharing in `tango.scheduling.sharing_step`.
 
 A package adds policies by entry points of the group `tango.policies`: `lc.NAME` names a function of (arrivals, snapshot, settings) that
@@ -11,7 +11,7 @@ gives an `LcPlan`, `be.NAME` one of (pending, snapshot, settings) that gives a `
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -26,7 +26,7 @@ from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ConfigError, UsageError
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
-from tango.scheduling.lc_policies import BUILT_IN
+from tango.scheduling.lc.rule import LC_RULES, LEARNED_LC
 from tango.scheduling.sharing_step import RULES
 from tango.settings import BeSettings, LcSettings, Settings
 
@@ -59,9 +59,7 @@ SYSTEMS: dict[str, System] = {
     )
 }
 
-_LC: dict[str, LcPolicy] = {policy.name: policy for policy in BUILT_IN}
 _BE: dict[str, BePolicy] = {"load-greedy": place_load_greedy, "scoring": place_scoring, "k8s-native": place_kube}
-LEARNED_LC = ("dsaco",)
 LEARNED_BE = ("dcg-be", "gnn-sac")
 
 
@@ -90,7 +88,13 @@ def mixed(base: System, *, lc: str | None = None, be: str | None = None, sharing
 
 def lc_names() -> tuple[str, ...]:
     """LC policies, built in and installed."""
-    return (*_LC, *LEARNED_LC, *(name for kind, name in _installed() if kind == "lc"))
+    return (*LC_RULES, *LEARNED_LC, *(name for kind, name in _installed() if kind == "lc"))
+
+
+def lc_tunable(name: str) -> Mapping[str, tuple[float, float]]:
+    """(low, high) of the settings that an LC policy can be tuned by; none for an installed one."""
+    rule = LC_RULES.get(name)
+    return rule.policy.tunable if rule else {}
 
 
 def be_names() -> tuple[str, ...]:
@@ -100,8 +104,8 @@ def be_names() -> tuple[str, ...]:
 
 def lc_policy(name: str, settings: Settings) -> LcPolicy:
     """The LC policy of this name. Raises: UsageError for an unknown one; CheckpointError when a learned one cannot be read."""
-    if name in _LC:
-        return _LC[name]
+    if name in LC_RULES:
+        return LC_RULES[name]
     if name in LEARNED_LC:
         # torch takes seconds and hundreds of MiB: only who needs a network imports it.
         from tango.learning.lc_layer import shipped_lc_policy
@@ -131,7 +135,7 @@ def be_policy(name: str, settings: Settings) -> BePolicy:
 
 def warm_up_lc(settings: LcSettings) -> None:
     """Compile every LC policy by one call on the smallest world."""
-    for policy in _LC.values():
+    for policy in LC_RULES.values():
         policy(smallest_arrivals(), smallest_snapshot(), settings)
 
 
@@ -165,7 +169,7 @@ def _installed() -> dict[tuple[str, str], EntryPoint]:
     found: dict[tuple[str, str], EntryPoint] = {}
     for point in entry_points(group=ENTRY_POINTS):
         kind, _, name = point.name.partition(".")
-        taken = _LC.keys() | set(LEARNED_LC) if kind == "lc" else _BE.keys() | set(LEARNED_BE)
+        taken = LC_RULES.keys() | LEARNED_LC.keys() if kind == "lc" else _BE.keys() | set(LEARNED_BE)
         if kind not in ("lc", "be") or not name or name in taken:
             raise ConfigError(
                 f"the entry point {point.name!r} of {point.value!r} in group {ENTRY_POINTS}, "

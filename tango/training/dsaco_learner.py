@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from tango.learning.lc_layer import save_layer
-from tango.scheduling.lc_dispatch import LEARNED
-from tango.scheduling.lc_policies import LcRule, ScoredLayer, plan_load_greedy
+from tango.scheduling.lc import dsaco
+from tango.scheduling.lc.dsaco import ScoredLayer
+from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.training.collectors import Collectors
 from tango.training.config import TrainingConfig
 from tango.training.curriculum import Curriculum, curriculum_of
@@ -113,6 +114,6 @@ def _play(unit: _Unit) -> Experience:
 def _judge(unit: _Unit) -> tuple[float, float]:
     """Mean reward of an LC request, and QoS rate."""
     episode = replace(draw_episode(np.random.default_rng(unit.seed), unit.curriculum), seed=unit.seed)
-    rule = plan_load_greedy if unit.learned is None else LcRule("dsaco", LEARNED, unit.learned)
+    rule = lc_rule("load-greedy") if unit.learned is None else LcRule(dsaco.POLICY, unit.learned.weights())
     outcomes = run_episode(episode, rule).outcomes
     return float(rewards(outcomes)[np.isfinite(outcomes.target_s)].mean()), qos_rate(outcomes)

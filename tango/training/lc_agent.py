@@ -6,8 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tango.scheduling.lc_dispatch import LEARNED_FEATURES
-from tango.scheduling.lc_policies import ScoredLayer
+from tango.scheduling.lc.dsaco import LEARNED_FEATURES, ScoredLayer
 
 Offers = tuple[Tensor, Tensor]
 """(b, a, LEARNED_FEATURES) features of the offers, 0 where there is none, and (b, a) whether there is one."""

@@ -21,8 +21,10 @@ from tango.domain.seeds import TRAINING
 from tango.domain.services import ServiceClass
 from tango.fleets import FleetRecipe, MachineType, load_fleet
 from tango.fleets.recipes import expand
-from tango.scheduling.lc_dispatch import CANDIDATES, LEARNED, LEARNED_FEATURES, Exploration
-from tango.scheduling.lc_policies import LcRule, ScoredLayer
+from tango.scheduling.lc import dsaco
+from tango.scheduling.lc.columns import Exploration
+from tango.scheduling.lc.dsaco import CANDIDATES, LEARNED_FEATURES, ScoredLayer
+from tango.scheduling.lc.rule import LcRule
 from tango.settings import Settings, SimSettings
 from tango.sim.decision_costs import DecisionCosts
 from tango.sim.outcomes import SimulatedRun
@@ -131,7 +133,7 @@ def play(episode: Episode, learned: ScoredLayer, rng: np.random.Generator) -> Ex
         np.full((count, CANDIDATES, LEARNED_FEATURES), np.nan, np.float32),
         np.full(count, -1, np.int32),
     )
-    run = run_episode(episode, LcRule("dsaco", LEARNED, learned), explore)
+    run = run_episode(episode, LcRule(dsaco.POLICY, learned.weights()), explore)
     rows = np.flatnonzero(explore.chosen >= 0)
     there = ~np.isnan(explore.seen[rows, :, 0])
     return Experience(

@@ -15,7 +15,7 @@ import pytest
 
 from tango.cli.main import cli
 from tango.learning import features
-from tango.scheduling.lc_dispatch import OFFER_FEATURES
+from tango.scheduling.lc.dsaco import OFFER_FEATURES
 from tango.settings import Settings
 
 REPOSITORY = Path(__file__).parent.parent.parent

@@ -16,8 +16,8 @@ from tango.errors import CheckpointError
 from tango.learning.checkpoint import save_checkpoint, shipped_path
 from tango.learning.lc_layer import load_layer, load_lc_policy, save_layer, shipped_lc_policy
 from tango.learning.network import PlacementNetwork
-from tango.scheduling.lc_dispatch import LEARNED, LEARNED_FEATURES
-from tango.scheduling.lc_policies import ScoredLayer
+from tango.scheduling.lc import dsaco
+from tango.scheduling.lc.dsaco import LEARNED_FEATURES, ScoredLayer
 from tango.settings import LcSettings
 
 
@@ -34,12 +34,11 @@ def _saved(path: Path, **changes: object) -> Path:
 
 
 def test_a_layer_comes_back_as_it_was_saved(tmp_path: Path) -> None:
-    """The policy of the file has its name, the code of learned dispatch and the same weights."""
+    """The policy of the file has its name, the compiled steps of `dsaco` and the same weights."""
     policy = load_lc_policy(_saved(tmp_path / "a.pt"))
 
-    assert (policy.name, policy.code) == ("dsaco", LEARNED)
-    np.testing.assert_array_equal(policy.learned.layer, _layer().layer)
-    np.testing.assert_array_equal(policy.learned.head, _layer().head)
+    assert policy.policy is dsaco.POLICY
+    np.testing.assert_array_equal(policy.weights(LcSettings()), _layer().weights())
 
 
 GOOD = {"layer": torch.zeros(4, LEARNED_FEATURES + 1, dtype=torch.float64), "head": torch.zeros(4, dtype=torch.float64)}

@@ -17,7 +17,7 @@ from tango.sim.engine import run_windows
 
 ROOT = Path(tango.__file__).parent.parent
 COUNT_CACHED = """
-from tango.scheduling.lc_dispatch import time_on_node_s as kernel
+from tango.scheduling.lc.expected_time import time_on_node_s as kernel
 before = len(kernel.signatures)
 kernel(0.1, 1.0, 4.0, 2.0)
 print(before, len(kernel.signatures), sum(kernel.stats.cache_hits.values()), kernel.stats.cache_path)
@@ -41,11 +41,11 @@ from tests.unit.scheduling.test_lc_dispatch import arrivals_of, snapshot_of
 from tests.unit.scheduling.test_sharing import N1, SERVICES, SETTINGS, NOW_S, eviction, instance, capacity, tail
 from tango.domain.smallest import smallest_pending
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
-from tango.scheduling.lc_policies import BUILT_IN
+from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.sharing import plan_sharing
 from tango.settings import BeSettings, LcSettings
 snapshot = snapshot_of([500.0, 500.0, 0.0], [0, 0, 1])
-for plan in BUILT_IN:
+for plan in LC_RULES.values():
     plan(arrivals_of(5), snapshot, LcSettings())
 for place in (place_load_greedy, place_scoring, place_kube):
     place(smallest_pending(), snapshot, BeSettings())
@@ -139,7 +139,7 @@ def test_the_cache_of_a_kernel_is_stamped_with_what_it_imports() -> None:
     """The engine's machine code belongs to one state of all its parts."""
     stamp = run_windows._cache._cache_file._source_stamp  # type: ignore[attr-defined]
 
-    assert stamp[-1] == sources_digest("tango.sim.engine") != sources_digest("tango.scheduling.lc_dispatch")
+    assert stamp[-1] == sources_digest("tango.sim.engine") != sources_digest("tango.scheduling.lc.dispatch")
 
 
 @pytest.mark.parametrize("decorate", [compiled, in_place, inlined])

@@ -14,18 +14,21 @@ from hypothesis import strategies as st
 from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
-from tango.scheduling import lc_dispatch as kernel
-from tango.scheduling.lc_policies import NO_NOISE, plan_ceres, plan_dss_lc, plan_load_greedy, plan_round_robin
+from tango.scheduling.lc.columns import NO_NOISE, NO_WEIGHTS, Belief, Choices, Terrain, new_belief
+from tango.scheduling.lc.dispatch import count_in, dispatch, set_prices
+from tango.scheduling.lc.expected_time import time_on_node_s
+from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import LcSettings
 
-POLICIES = {"greedy": kernel.GREEDY, "flow": kernel.FLOW, "scoring": kernel.SCORING}
+SEARCHING = ("load-greedy", "dss-lc", "scoring")
+"""Policies that look at the whole fleet by a price."""
 
 
 class Drawn(NamedTuple):
     """A random step: what is known, and the requests that come, entry by entry."""
 
-    terrain: kernel.Terrain
-    belief: kernel.Belief
+    terrain: Terrain
+    belief: Belief
     service: np.ndarray
     entry: np.ndarray
     budget_s: np.ndarray
@@ -43,7 +46,7 @@ def drawn(seed: int, *, payloads: bool) -> Drawn:
     s_per_kib = rng.choice([0.0, 1.0, 4.0], (c, c)) / 1024
     np.fill_diagonal(s_per_kib, 0.0)
     cluster_of = rng.integers(0, c, n).astype(np.int32)
-    terrain = kernel.Terrain(
+    terrain = Terrain(
         work_s=rng.choice([1, 2, 4], s) / 64,
         payload_kib=rng.choice([0.0, 4.0, 8.0], s) if payloads else np.zeros(s),
         target_s=rng.choice([1, 4, 8], s) / 64,
@@ -53,24 +56,18 @@ def drawn(seed: int, *, payloads: bool) -> Drawn:
         first=np.concatenate(([0], np.cumsum(np.bincount(cluster_of, minlength=c)))),
         members=np.argsort(cluster_of, kind="stable"),
         cluster_of=cluster_of,
-        score_weights=np.array([0.25, 0.125, 0.5, 0.125]),
-        layer=np.zeros((0, kernel.LEARNED_FEATURES + 1)),
-        head=np.zeros(0),
+        weights=np.array([[0.25, 0.125, 0.5, 0.125]]),
     )
-    belief = kernel.Belief(
+    belief = new_belief(
         limit_cores=rng.choice([0.0, 0.5, 1.0, 2.0], (s, n)),
         places=rng.choice([1.0, 2.0, 8.0], (s, n)),
         in_flight=rng.choice([0.0, 0.0, 1.0, 2.0, 4.0], (s, n)),
         cores=rng.choice([1.0, 2.0, 4.0], n),
+        clusters=c,
+    )._replace(
         demand=np.full(n, np.nan),
         free_cpu=rng.choice([0.0, 0.5, 1.0], n),
         free_memory=rng.choice([0.25, 0.5], n),
-        slack=np.ones(n),
-        longest_queue=np.ones(s),
-        price=np.empty((s, n)),
-        best_node=np.empty((s, c), np.int32),
-        best_price=np.empty((s, c)),
-        scratch=np.empty(kernel.LEARNED_FEATURES),
     )
     return Drawn(
         terrain, belief, rng.integers(0, s, m).astype(np.int32), rng.integers(0, c, m), rng.choice([2, 8, 16, 64], m) / 256
@@ -100,7 +97,7 @@ def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]
                 service_s = t.work_s[s] * max(1.0, min(on_it, places) / limit)
                 alone_s = service_s + max(0.0, on_it - places) * t.work_s[s] / limit
                 wanted = sum(min(in_flight[k, n] + (k == s), b.limit_cores[k, n]) for k in range(services))
-                return alone_s * max(1.0, wanted / b.cores[n]) if policy == "flow" else alone_s
+                return alone_s * max(1.0, wanted / b.cores[n]) if policy == "dss-lc" else alone_s
 
             usable = [n for n in range(nodes) if b.limit_cores[s, n] > 0]
             if not usable:
@@ -111,7 +108,7 @@ def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]
                 for n in usable
             }
             if policy == "scoring":
-                free_cpu, free_memory, near, queue = t.score_weights
+                free_cpu, free_memory, near, queue = t.weights[0]
                 scale = max(1e-9, away_s(farthest))
                 score = {
                     n: near * away_s(t.cluster_of[n]) / scale
@@ -124,16 +121,16 @@ def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]
                 }
                 n = min(usable, key=lambda n: (score[n], n))
             else:
-                in_time = [n for n in usable if cost[n] <= budget_s and (policy == "greedy" or carried[n])]
+                in_time = [n for n in usable if cost[n] <= budget_s and (policy == "load-greedy" or carried[n])]
                 n = min(in_time or usable, key=lambda n: (cost[n], n))
             chosen[r], expected[r] = n, cost[n]
-            late[r] = bool(cost[n] > budget_s or (policy == "flow" and not carried[n]))
+            late[r] = bool(cost[n] > budget_s or (policy == "dss-lc" and not carried[n]))
             in_flight[s, n] += 1
             sent[s, t.cluster_of[n]] = sent.get((s, t.cluster_of[n]), 0) + 1
     return chosen, late, expected
 
 
-@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("policy", SEARCHING)
 @given(seed=st.integers(0, 1_000_000))
 @settings(max_examples=150, deadline=None)
 def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str, seed: int) -> None:
@@ -141,13 +138,13 @@ def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str
     step = drawn(seed, payloads=policy != "scoring")
     expected = plain(policy, step)
     m, (services, _) = len(step.service), step.belief.price.shape
-    to = kernel.Choices(np.full(m, -1, np.int32), np.full(m, np.inf), np.zeros(m, np.bool_))
-    code = POLICIES[policy]
+    to = Choices(np.full(m, -1, np.int32), np.full(m, np.inf), np.zeros(m, np.bool_))
+    traits = lc_rule(policy).traits
 
-    kernel.set_prices(code, step.terrain, step.belief)
+    set_prices(traits, step.terrain, step.belief)
     for entry in range(len(step.terrain.rtt_s)):
-        kernel.dispatch(
-            code,
+        dispatch(
+            traits,
             entry,
             np.flatnonzero(step.entry == entry),
             step.service,
@@ -168,22 +165,20 @@ def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str
 @given(work_s=st.floats(0.001, 2.0), limit=st.floats(0.05, 8.0), places=st.integers(1, 20), in_flight=st.integers(0, 60))
 def test_expected_time_rises_with_the_queue_and_is_convex(work_s: float, limit: float, places: int, in_flight: int) -> None:
     """Each further request costs at least as much as the one before it, and never less than its own work: the search stops by that."""
-    first, second, third = (kernel.time_on_node_s(work_s, limit, float(places), float(in_flight + k)) for k in range(3))
+    first, second, third = (time_on_node_s(work_s, limit, float(places), float(in_flight + k)) for k in range(3))
 
     assert work_s <= first <= second <= third
     assert third - second >= second - first - 1e-9
-    assert kernel.time_on_node_s(work_s, 0.0, float(places), float(in_flight)) == math.inf
+    assert time_on_node_s(work_s, 0.0, float(places), float(in_flight)) == math.inf
 
 
 # ---- crowding ----------------------------------------------------------------------------------------------------------
 
 
-def one_node(
-    cores: float, limits: list[float], in_flight: list[int], *, places: float = 64.0
-) -> tuple[kernel.Terrain, kernel.Belief]:
+def one_node(cores: float, limits: list[float], in_flight: list[int], *, places: float = 64.0) -> tuple[Terrain, Belief]:
     """Some services on a single node, priced for `dss-lc`."""
     s = len(limits)
-    terrain = kernel.Terrain(
+    terrain = Terrain(
         work_s=np.full(s, 0.1),
         payload_kib=np.zeros(s),
         target_s=np.full(s, 1.0),
@@ -193,26 +188,16 @@ def one_node(
         first=np.array([0, 1]),
         members=np.zeros(1, np.int64),
         cluster_of=np.zeros(1, np.int32),
-        score_weights=np.zeros(4),
-        layer=np.zeros((0, kernel.LEARNED_FEATURES + 1)),
-        head=np.zeros(0),
+        weights=NO_WEIGHTS,
     )
-    belief = kernel.Belief(
+    belief = new_belief(
         limit_cores=np.array(limits)[:, None],
         places=np.full((s, 1), places),
         in_flight=np.array(in_flight, np.float64)[:, None],
         cores=np.array([cores]),
-        demand=np.full(1, np.nan),
-        free_cpu=np.ones(1),
-        free_memory=np.ones(1),
-        slack=np.ones(1),
-        longest_queue=np.ones(s),
-        price=np.empty((s, 1)),
-        best_node=np.empty((s, 1), np.int32),
-        best_price=np.empty((s, 1)),
-        scratch=np.empty(kernel.LEARNED_FEATURES),
-    )
-    kernel.set_prices(kernel.FLOW, terrain, belief)
+        clusters=1,
+    )._replace(demand=np.full(1, np.nan))
+    set_prices(lc_rule("dss-lc").traits, terrain, belief)
     return terrain, belief
 
 
@@ -236,7 +221,7 @@ def test_a_crowded_node_is_never_cheaper_and_an_uncrowded_one_costs_the_same(
     """At least the time that the service's own limit gives; exactly that while the node has a whole core for one request more."""
     _, belief = one_node(cores, limits, in_flight, places=float(places))
 
-    alone = [kernel.time_on_node_s(0.1, limit, float(places), float(on_it)) for limit, on_it in zip(limits, in_flight, strict=True)]
+    alone = [time_on_node_s(0.1, limit, float(places), float(on_it)) for limit, on_it in zip(limits, in_flight, strict=True)]
     assert (belief.price[:, 0] >= alone).all()
     if belief.demand[0] + 1.0 <= cores:
         assert belief.price[:, 0].tolist() == alone
@@ -251,7 +236,7 @@ def test_no_price_of_a_node_falls_when_a_request_is_counted_in(
     terrain, belief = one_node(cores, limits, in_flight)
     before = belief.price.copy()
 
-    kernel.count_in(kernel.FLOW, terrain, belief, service, 0, 1.0)
+    count_in(lc_rule("dss-lc").traits, terrain, belief, service, 0, 1.0)
 
     in_flight[service] += 1
     anew = one_node(cores, limits, in_flight)[1]
@@ -273,8 +258,8 @@ def test_the_other_policies_do_not_know_crowding() -> None:
         in_flight_work_s=np.zeros((2, 2)),
     )
 
-    assert plan_load_greedy(arrivals_of(1), crowded, LcSettings()).node.tolist() == [0]
-    assert plan_dss_lc(arrivals_of(1), crowded, LcSettings()).node.tolist() == [1]
+    assert lc_rule("load-greedy")(arrivals_of(1), crowded, LcSettings()).node.tolist() == [0]
+    assert lc_rule("dss-lc")(arrivals_of(1), crowded, LcSettings()).node.tolist() == [1]
 
 
 # ---- policies of the entry cluster -------------------------------------------------------------------------------------
@@ -316,7 +301,7 @@ def test_round_robin_takes_the_ready_endpoints_of_the_entry_cluster_in_turn() ->
     """By the number of the request; the node without an instance and the other cluster are never chosen, load does not matter."""
     snapshot = snapshot_of([500.0, 0.0, 500.0, 500.0, 500.0], [0, 0, 0, 1, 0], in_flight=[9.0, 0.0, 0.0, 0.0, 0.0])
 
-    plan = plan_round_robin(arrivals_of(7, first_id=4), snapshot, LcSettings())
+    plan = lc_rule("round-robin")(arrivals_of(7, first_id=4), snapshot, LcSettings())
 
     assert plan.node.tolist() == [2, 4, 0, 2, 4, 0, 2]
 
@@ -326,11 +311,11 @@ def test_a_retry_takes_the_next_endpoint_in_turn() -> None:
     snapshot = snapshot_of([500.0, 500.0, 500.0], [0, 0, 0])
     again = replace(arrivals_of(3), epoch=np.array([0, 1, 2], np.int32))
 
-    assert plan_round_robin(again, snapshot, LcSettings()).node.tolist() == [0, 2, 1]
+    assert lc_rule("round-robin")(again, snapshot, LcSettings()).node.tolist() == [0, 2, 1]
 
 
-@pytest.mark.parametrize("policy", [plan_round_robin, plan_ceres], ids=lambda policy: policy.name)
-def test_policies_of_the_entry_cluster_find_no_node_where_that_has_none(policy: type[plan_ceres]) -> None:
+@pytest.mark.parametrize("policy", [lc_rule("round-robin"), lc_rule("ceres")], ids=lambda policy: policy.name)
+def test_policies_of_the_entry_cluster_find_no_node_where_that_has_none(policy: LcRule) -> None:
     """The other cluster has an idle instance: -1 all the same, neither late nor shed."""
     plan = policy(arrivals_of(2), snapshot_of([0.0, 500.0], [0, 1]), LcSettings(keep_late=False))
 
@@ -344,7 +329,7 @@ def test_ceres_takes_the_least_loaded_instance_of_the_entry_cluster() -> None:
     """Seven are in flight on the first node: the second and third share the batch, and the idle node next door gets nothing."""
     snapshot = snapshot_of([500.0, 500.0, 500.0, 500.0], [0, 0, 0, 1], in_flight=[7.0, 1.0, 2.0, 0.0])
 
-    plan = plan_ceres(arrivals_of(4), snapshot, LcSettings())
+    plan = lc_rule("ceres")(arrivals_of(4), snapshot, LcSettings())
 
     assert plan.node.tolist() == [1, 1, 2, 1]
 
@@ -353,7 +338,7 @@ def test_load_greedy_goes_abroad_when_that_is_quicker() -> None:
     """The same fleet: the idle node of the other cluster is 0.8 ms farther and 10 ms quicker."""
     snapshot = snapshot_of([500.0, 500.0, 500.0, 500.0], [0, 0, 0, 1], in_flight=[7.0, 1.0, 2.0, 0.0])
 
-    assert plan_load_greedy(arrivals_of(1), snapshot, LcSettings()).node.tolist() == [3]
+    assert lc_rule("load-greedy")(arrivals_of(1), snapshot, LcSettings()).node.tolist() == [3]
 
 
 def test_a_node_that_is_not_ready_is_no_candidate() -> None:
@@ -361,5 +346,5 @@ def test_a_node_that_is_not_ready_is_no_candidate() -> None:
     snapshot = snapshot_of([500.0, 500.0], [0, 0])
     gone = replace(snapshot, node_ready=np.array([False, True]))
 
-    for policy in (plan_round_robin, plan_ceres, plan_load_greedy):
+    for policy in (lc_rule("round-robin"), lc_rule("ceres"), lc_rule("load-greedy")):
         assert policy(arrivals_of(2), gone, LcSettings()).node.tolist() == [1, 1]

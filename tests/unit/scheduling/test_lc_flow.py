@@ -13,8 +13,8 @@ from tango.domain.requests import LcArrivals
 from tango.domain.services import Service, ServiceClass
 from tango.domain.smallest import smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
-from tango.scheduling.lc_dispatch import Belief, Terrain
-from tango.scheduling.lc_policies import ScoredLayer, belief_of, plan_dss_lc, terrain_of
+from tango.scheduling.lc.columns import Belief, Terrain, belief_of, new_terrain
+from tango.scheduling.lc.rule import lc_rule
 from tango.settings import LcSettings
 
 BUDGET_S = 0.15
@@ -95,7 +95,14 @@ def crowded(snapshot: FleetSnapshot, seed: int) -> FleetSnapshot:
 
 def arranged(snapshot: FleetSnapshot) -> tuple[Terrain, Belief]:
     """A snapshot as the compiled steps take it."""
-    terrain = terrain_of(snapshot, np.zeros(1, np.int32), np.full(len(snapshot.services), WORK_S), LcSettings(), ScoredLayer.none())
+    terrain = new_terrain(
+        snapshot.services,
+        rtt_ms=snapshot.rtt_ms,
+        bandwidth_mbit_per_s=snapshot.bandwidth_mbit_per_s,
+        node_cluster=snapshot.node_cluster,
+        work_s=np.full(len(snapshot.services), WORK_S),
+        entries=np.zeros(1, np.int32),
+    )
     return terrain, belief_of(snapshot)
 
 
@@ -112,7 +119,7 @@ def test_the_closed_form_costs_what_the_solver_costs(seed: int, count: int, band
     if full:
         snapshot = crowded(snapshot, seed)
 
-    plan = plan_dss_lc(arrivals(count), snapshot, LcSettings())
+    plan = lc_rule("dss-lc")(arrivals(count), snapshot, LcSettings())
     most, least_s = solve_dispatch(*arranged(snapshot), 0, 0, count, BUDGET_S)
 
     in_time = (plan.node >= 0) & ~plan.late
@@ -136,7 +143,7 @@ def test_a_narrow_link_carries_what_it_can_and_no_more() -> None:
         pending_be=np.zeros(2),
     )
 
-    plan = plan_dss_lc(arrivals(6), pair, LcSettings())
+    plan = lc_rule("dss-lc")(arrivals(6), pair, LcSettings())
 
     assert link_capacity(arranged(pair)[0], 0, 0).tolist() == [np.inf, 2.0]
     assert (pair.node_cluster[plan.node[~plan.late]] == 1).sum() == 2
@@ -150,7 +157,7 @@ def test_nothing_is_dropped_in_silence_and_no_node_is_impossible(seed: int, coun
     """A request gets a ready node with an instance; -1 comes only where there is none at all; lateness is marked."""
     snapshot = fleet(seed)
 
-    plan = plan_dss_lc(arrivals(count), snapshot, LcSettings())
+    plan = lc_rule("dss-lc")(arrivals(count), snapshot, LcSettings())
 
     usable = snapshot.node_ready & (snapshot.instance_limit[0] > 0)
     sent = plan.node >= 0
@@ -165,7 +172,7 @@ def test_what_cannot_be_in_time_is_shed_only_where_the_setting_says_so() -> None
     """`keep_late=False` turns late requests into shed ones, and leaves the others alone."""
     snapshot = fleet(3)
 
-    kept, shed = (plan_dss_lc(arrivals(60), snapshot, LcSettings(keep_late=late)) for late in (True, False))
+    kept, shed = (lc_rule("dss-lc")(arrivals(60), snapshot, LcSettings(keep_late=late)) for late in (True, False))
 
     assert kept.late.any()
     np.testing.assert_array_equal(shed.shed, kept.late)
@@ -187,11 +194,11 @@ def test_requests_in_flight_send_the_next_ones_elsewhere() -> None:
         in_flight=np.array([[4.0] * (n - 1) + [0.0]]),
     )
 
-    assert plan_dss_lc(arrivals(1), even, LcSettings()).node[0] == n - 1
+    assert lc_rule("dss-lc")(arrivals(1), even, LcSettings()).node[0] == n - 1
 
 
 def test_an_empty_batch_has_an_empty_plan() -> None:
     """Nothing arrived: nothing is planned, and nothing breaks."""
-    plan = plan_dss_lc(arrivals(0), fleet(1), LcSettings())
+    plan = lc_rule("dss-lc")(arrivals(0), fleet(1), LcSettings())
 
     assert len(plan.node) == len(plan.late) == len(plan.shed) == len(plan.expected_s) == 0

@@ -14,13 +14,15 @@ from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_policies import place_load_greedy
-from tango.scheduling.lc_policies import LcRule, plan_ceres, plan_dss_lc, plan_load_greedy, plan_round_robin
+from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import BeSettings, LcSettings, Settings, SimSettings
 from tango.sim.simulate import simulate
 from tests.fakes.sim_worlds import MIXES, draw_sim_world, fleet_of, requests_of
 
 
-@pytest.mark.parametrize("rule", [plan_load_greedy, plan_dss_lc, plan_ceres, plan_round_robin], ids=lambda rule: rule.name)
+@pytest.mark.parametrize(
+    "rule", [lc_rule("load-greedy"), lc_rule("dss-lc"), lc_rule("ceres"), lc_rule("round-robin")], ids=lambda rule: rule.name
+)
 @given(seed=st.integers(0, 1_000_000))
 @examples(max_examples=40, deadline=None)
 def test_a_rule_called_as_a_function_dispatches_as_the_compiled_one(rule: LcRule, seed: int) -> None:

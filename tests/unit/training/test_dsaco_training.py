@@ -11,8 +11,10 @@ import torch
 from tango.domain.seeds import TRAINING
 from tango.fleets import load_fleet
 from tango.learning.lc_layer import shipped_lc_policy
-from tango.scheduling.lc_dispatch import CANDIDATES, LEARNED, LEARNED_FEATURES, Exploration
-from tango.scheduling.lc_policies import LcRule, plan_load_greedy, plan_round_robin
+from tango.scheduling.lc import dsaco
+from tango.scheduling.lc.columns import Exploration
+from tango.scheduling.lc.dsaco import CANDIDATES, LEARNED_FEATURES
+from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import Settings
 from tango.traces.workloads import Workload, draw_requests
 from tango.training.curriculum import Curriculum
@@ -51,7 +53,7 @@ def test_the_compiled_layer_chooses_what_the_torch_actor_would() -> None:
         np.full(count, -1, np.int32),
     )
 
-    run_episode(episode, LcRule("dsaco", LEARNED, actor.scored_layer()), explore)
+    run_episode(episode, LcRule(dsaco.POLICY, actor.scored_layer().weights()), explore)
 
     made = explore.chosen >= 0
     there = torch.from_numpy(~np.isnan(explore.seen[made, :, 0]))
@@ -65,7 +67,7 @@ def test_the_compiled_layer_chooses_what_the_torch_actor_would() -> None:
 def test_noise_of_zero_changes_nothing_and_noise_does() -> None:
     """A run that notes what it saw is the same run; one that samples is another."""
     episode, learned = _episode(), _actor(2).scored_layer()
-    rule = LcRule("dsaco", LEARNED, learned)
+    rule = LcRule(dsaco.POLICY, learned.weights())
     count = len(draw_requests(episode.workload, episode.fleet, episode.seed))
     room = np.zeros((count, CANDIDATES, LEARNED_FEATURES), np.float32)
 
@@ -86,7 +88,7 @@ def test_equal_seeds_give_equal_runs_of_the_shipped_policy() -> None:
 
 def test_a_request_is_rewarded_for_its_target_and_charged_for_its_latency() -> None:
     """Met at half the target: 1 - 0.05. Answered at twice the target: -0.2. Never answered: the highest charge."""
-    outcomes = run_episode(_episode(), plan_load_greedy).outcomes
+    outcomes = run_episode(_episode(), lc_rule("load-greedy")).outcomes
     rows = np.flatnonzero(np.isfinite(outcomes.target_s))[:3]
     target = outcomes.target_s[rows]
     finished, state = outcomes.finished_s.copy(), outcomes.state.copy()
@@ -179,7 +181,7 @@ def test_the_shipped_layer_is_far_better_than_round_robin_and_close_to_load_gree
     policy = shipped_lc_policy("dsaco")
     learned, greedy, in_turn = (
         np.mean([qos_rate(run_episode(_episode(load=load, seed=seed), rule).outcomes) for seed in range(2_500_000, 2_500_003)])
-        for rule in (policy, plan_load_greedy, plan_round_robin)
+        for rule in (policy, lc_rule("load-greedy"), lc_rule("round-robin"))
     )
 
     assert learned > in_turn + 0.05

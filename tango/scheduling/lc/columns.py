@@ -1,0 +1,202 @@
+"""The arrays that LC dispatch reads and writes: made alike of a live snapshot and of the simulator's world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.services import Service
+from tango.domain.snapshot import FleetSnapshot
+
+SCRATCH = 32
+"""Numbers that a policy may put down while it weighs one request."""
+
+
+class Traits(NamedTuple):
+    """What the shared steps have to know of the policy in force."""
+
+    place: int
+    """In `built_in.POLICIES`; `ELSEWHERE` for a policy in Python, which compiled code never asks."""
+    counts_crowding: bool
+    """Its prices count that the LC services of a node share its CPU: one request changes the prices of the node's other services."""
+    minds_links: bool
+    """A batch that gives a link more than it carries within the target counts as late."""
+
+
+ELSEWHERE = -1
+IN_PYTHON = Traits(place=ELSEWHERE, counts_crowding=False, minds_links=False)
+"""A policy that is not compiled. The engine keeps its belief all the same, since snapshots are made of it."""
+
+
+class Terrain(NamedTuple):
+    """What does not change from request to request; s services, n nodes, c clusters."""
+
+    work_s: NDArray[np.float64]
+    """(s,) mean work of a request."""
+    payload_kib: NDArray[np.float64]
+    """(s,)"""
+    target_s: NDArray[np.float64]
+    """(s,) what a link carries is counted over this; infinity for BE."""
+    rtt_s: NDArray[np.float64]
+    """(c, c)"""
+    s_per_kib: NDArray[np.float64]
+    """(c, c) transfer time; 0 on the diagonal."""
+    near: NDArray[np.int32]
+    """(c, c) clusters by round trip, nearest first."""
+    first: NDArray[np.int64]
+    """(c + 1,) cluster k has the nodes `members[first[k]:first[k + 1]]`."""
+    members: NDArray[np.int64]
+    cluster_of: NDArray[np.int32]
+    """(n,)"""
+    weights: NDArray[np.float64]
+    """(k, l) the policy's own numbers, as its file arranges them; (0, 0) without."""
+
+
+class Belief(NamedTuple):
+    """What a dispatcher takes the nodes' state to be; it counts in what it gives out."""
+
+    limit_cores: NDArray[np.float64]
+    """(s, n) CPU of the ready instances; 0: none."""
+    places: NDArray[np.float64]
+    """(s, n) requests that the instances hold in memory."""
+    in_flight: NDArray[np.float64]
+    """(s, n) requests"""
+    cores: NDArray[np.float64]
+    """(n,) CPU of the node."""
+    demand: NDArray[np.float64]
+    """(n,) `demand_cores` of what is in flight; kept up to date for policies that count crowding alone."""
+    free_cpu: NDArray[np.float64]
+    """(n,) share of the CPU that was measured idle."""
+    free_memory: NDArray[np.float64]
+    """(n,) share of the memory that nobody holds."""
+    slack: NDArray[np.float64]
+    """(n,) least slack of the node's LC services."""
+    longest_queue: NDArray[np.float64]
+    """(s,) requests per core on the busiest node, at least 1; as of the last pricing of all nodes."""
+    price: NDArray[np.float64]
+    """(s, n) in the policy's own unit; infinity where there is no ready instance."""
+    best_node: NDArray[np.int32]
+    """(s, c) what each cluster offers; -1: nothing."""
+    best_price: NDArray[np.float64]
+    """(s, c)"""
+    scratch: NDArray[np.float64]
+    """(SCRATCH,)"""
+
+
+class Ask(NamedTuple):
+    """The request that is to be dispatched."""
+
+    entry: int
+    """Cluster where it came in."""
+    service: int
+    budget_s: float
+    """Time it has from here to its answer."""
+    turn: int
+    """Its number in the order of arrival; a retry has another one."""
+    row: int
+    """Its row in the batch's columns."""
+
+
+class Choices(NamedTuple):
+    """Where each of m requests goes."""
+
+    node: NDArray[np.int32]
+    """(m,) -1: there is no ready instance."""
+    expected_s: NDArray[np.float64]
+    late: NDArray[np.bool_]
+
+
+class Exploration(NamedTuple):
+    """For training a learned policy: noise to sample by, and what each choice saw. Arrays of length 0 switch both off."""
+
+    noise: NDArray[np.float32]
+    """(m, a) Gumbel noise for each of the policy's candidates."""
+    seen: NDArray[np.float32]
+    """(m, a, f) features of the candidates"""
+    chosen: NDArray[np.int32]
+    """(m,) candidate taken; -1: none."""
+
+
+NO_NOISE = Exploration(np.zeros((0, 0), np.float32), np.zeros((0, 0, 0), np.float32), np.zeros(0, np.int32))
+NO_WEIGHTS = np.zeros((0, 0))
+
+
+def new_terrain(
+    services: Sequence[Service],
+    *,
+    rtt_ms: NDArray[np.float64],
+    bandwidth_mbit_per_s: NDArray[np.float64],
+    node_cluster: NDArray[np.int32],
+    weights: NDArray[np.float64] = NO_WEIGHTS,
+    work_s: NDArray[np.float64] | None = None,
+    entries: NDArray[np.int32] | None = None,
+) -> Terrain:
+    """The terrain of these services and clusters.
+
+    `work_s` replaces the services' own mean work. With `entries`, only their rows of `near` are filled: sorting every row is most of
+    what a small batch on a large fleet would cost.
+    """
+    clusters = len(rtt_ms)
+    rtt_s = rtt_ms / 1e3
+    near = np.zeros((clusters, clusters), np.int32)
+    rows = slice(None) if entries is None else entries
+    near[rows] = np.argsort(rtt_s[rows], axis=1, kind="stable")
+    return Terrain(
+        work_s=np.array([s.cpu_work_s for s in services]) if work_s is None else work_s,
+        payload_kib=np.array([s.payload_kib for s in services]),
+        target_s=np.array([(s.target_ms or np.inf) / 1e3 for s in services]),
+        rtt_s=rtt_s,
+        s_per_kib=8192 / 1e6 / bandwidth_mbit_per_s,
+        near=near,
+        first=np.concatenate(([0], np.cumsum(np.bincount(node_cluster, minlength=clusters)))),
+        members=np.argsort(node_cluster, kind="stable"),
+        cluster_of=node_cluster,
+        weights=weights,
+    )
+
+
+def new_belief(
+    *,
+    limit_cores: NDArray[np.float64],
+    places: NDArray[np.float64],
+    in_flight: NDArray[np.float64],
+    cores: NDArray[np.float64],
+    clusters: int,
+) -> Belief:
+    """A belief in idle nodes with full slack; what is in flight is counted into `demand`."""
+    s, n = in_flight.shape
+    return Belief(
+        limit_cores=limit_cores,
+        places=places,
+        in_flight=in_flight,
+        cores=cores,
+        demand=np.minimum(in_flight, limit_cores).sum(axis=0),
+        free_cpu=np.ones(n),
+        free_memory=np.ones(n),
+        slack=np.ones(n),
+        longest_queue=np.ones(s),
+        price=np.zeros((s, n)),
+        best_node=np.zeros((s, clusters), np.int32),
+        best_price=np.zeros((s, clusters)),
+        scratch=np.zeros(SCRATCH),
+    )
+
+
+def belief_of(snapshot: FleetSnapshot) -> Belief:
+    """What a snapshot says, to be counted on in."""
+    concurrency = np.array([float(service.concurrency) for service in snapshot.services])
+    cpu = np.maximum(1.0, snapshot.cpu_allocatable)
+    return new_belief(
+        limit_cores=np.where(snapshot.node_ready, snapshot.instance_limit, 0.0) / 1e3,
+        places=snapshot.instance_count * concurrency[:, None],
+        in_flight=snapshot.in_flight.copy(),
+        cores=cpu / 1e3,
+        clusters=len(snapshot.clusters),
+    )._replace(
+        free_cpu=1 - snapshot.cpu_used / cpu,
+        free_memory=snapshot.memory_free / np.maximum(1.0, snapshot.memory_allocatable),
+        slack=snapshot.slack,
+    )

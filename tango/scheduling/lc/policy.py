@@ -1,0 +1,51 @@
+"""What the file of a built-in LC policy exports: two compiled steps, its traits, and its own numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.scheduling.lc.columns import NO_WEIGHTS, Ask, Belief, Exploration, Terrain
+from tango.scheduling.lc.expected_time import time_alone_s
+from tango.settings import LcSettings
+
+Price = Callable[[Terrain, Belief, int, int], float]
+"""(terrain, belief, service, node): what one more request of the service costs on the node, network excluded."""
+Choose = Callable[[Terrain, Belief, Ask, NDArray[np.float64], Exploration], int]
+"""(terrain, belief, request, sent, exploration): a node for the request, -1 where none is ready.
+
+`sent` (s, c) is what this batch has given to each link. `belief.best_node` and `best_price` hold each cluster's offer by `Price`.
+"""
+
+
+def no_weights(_settings: LcSettings) -> NDArray[np.float64]:
+    """For policies that have no numbers of their own."""
+    return NO_WEIGHTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompiledPolicy:
+    """One built-in LC policy.
+
+    Its price may read every column of the belief. What counting in one request changes is the request's own (service, node), and with
+    `counts_crowding` the node's other services: a price that follows anything else is as of the last pricing of all nodes.
+    """
+
+    name: str
+    choose: Choose
+    """Compiled."""
+    price: Price = time_alone_s
+    """Compiled."""
+    counts_crowding: bool = False
+    """See `Traits`."""
+    minds_links: bool = False
+    """See `Traits`."""
+    weights: Callable[[LcSettings], NDArray[np.float64]] = no_weights
+    """Its own numbers by the settings, as `Terrain.weights`."""
+    tunable: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """(low, high) of fields of `LcSettings` that `tango tune` searches; `NAME.k` is the k-th value of a field that has several."""
+    learned: bool = False
+    """Its own numbers are those of a checkpoint instead, which `tango.learning` reads."""

@@ -1,0 +1,36 @@
+"""`round-robin`: kube-proxy's turn over the ready endpoints of a Service in the entry cluster.
+
+The turn follows the request's id and its epoch, so that it needs no state and a retry goes to the next endpoint. Load does not matter.
+Source: Kubernetes, "Virtual IPs and Service Proxies", IPVS mode `rr`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.compiled import in_place
+from tango.scheduling.lc.columns import Ask, Belief, Exploration, Terrain
+from tango.scheduling.lc.policy import CompiledPolicy
+
+
+@in_place
+def _in_turn(t: Terrain, b: Belief, ask: Ask, _sent: NDArray[np.float64], _explore: Exploration) -> int:
+    s, first, last = ask.service, t.first[ask.entry], t.first[ask.entry + 1]
+    ready = 0
+    for k in range(first, last):
+        if b.limit_cores[s, t.members[k]] > 0.0:
+            ready += 1
+    if ready == 0:
+        return -1
+    wanted = ask.turn % ready
+    for k in range(first, last):
+        n = t.members[k]
+        if b.limit_cores[s, n] > 0.0:
+            if wanted == 0:
+                return int(n)
+            wanted -= 1
+    return -1
+
+
+POLICY = CompiledPolicy(name="round-robin", choose=_in_turn)

@@ -1,0 +1,92 @@
+"""Built-in LC policies as functions of arrivals and a snapshot, as a plug-in's are: columns are arranged, the compiled step is called."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.plans import LcPlan
+from tango.domain.requests import LcArrivals
+from tango.domain.snapshot import FleetSnapshot
+from tango.errors import UsageError
+from tango.scheduling.lc.built_in import POLICIES, traits_of
+from tango.scheduling.lc.columns import NO_NOISE, Choices, Traits, belief_of, new_terrain
+from tango.scheduling.lc.dispatch import dispatch, set_prices
+from tango.scheduling.lc.policy import CompiledPolicy
+from tango.scheduling.work_scale import work_scale
+from tango.settings import LcSettings
+
+
+@dataclass(frozen=True, slots=True)
+class LcRule:
+    """A built-in LC policy: called, it plans; the simulator's engine takes its traits and numbers instead."""
+
+    policy: CompiledPolicy
+    learned_weights: NDArray[np.float64] | None = None
+    """A learned policy's own numbers; the others follow the settings."""
+
+    @property
+    def name(self) -> str:
+        """The policy's name."""
+        return self.policy.name
+
+    @property
+    def traits(self) -> Traits:
+        """What the compiled steps have to know of it."""
+        return traits_of(self.policy)
+
+    def weights(self, settings: LcSettings) -> NDArray[np.float64]:
+        """The policy's own numbers."""
+        return self.policy.weights(settings) if self.learned_weights is None else self.learned_weights
+
+    def __call__(self, arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
+        """A node for each arrival; -1 only where the policy finds no ready instance."""
+        m = len(arrivals)
+        to = Choices(np.full(m, -1, np.int32), np.full(m, np.inf), np.zeros(m, np.bool_))
+        if m:
+            entries = np.unique(arrivals.entry_cluster)
+            budget_s = arrivals.deadline_s - arrivals.due_s
+            terrain = new_terrain(
+                snapshot.services,
+                rtt_ms=snapshot.rtt_ms,
+                bandwidth_mbit_per_s=snapshot.bandwidth_mbit_per_s,
+                node_cluster=snapshot.node_cluster,
+                weights=self.weights(settings),
+                work_s=np.array([s.cpu_work_s for s in snapshot.services]) * work_scale(arrivals, snapshot.services),
+                entries=entries,
+            )
+            belief, traits = belief_of(snapshot), self.traits
+            set_prices(traits, terrain, belief)
+            for entry in entries.tolist():
+                rows = np.flatnonzero(arrivals.entry_cluster == entry)
+                dispatch(
+                    traits,
+                    entry,
+                    rows,
+                    arrivals.service,
+                    budget_s,
+                    arrivals.request_id + arrivals.epoch,
+                    terrain,
+                    belief,
+                    np.zeros((len(snapshot.services), len(snapshot.clusters))),
+                    to,
+                    NO_NOISE,
+                )
+        shed = to.late & (not settings.keep_late)
+        node = np.where(shed, -1, to.node).astype(np.int32)
+        return LcPlan(node=node, late=to.late & ~shed, shed=shed, expected_s=to.expected_s, policy=self.name)
+
+
+LC_RULES: dict[str, LcRule] = {policy.name: LcRule(policy) for policy in POLICIES if not policy.learned}
+"""Those that need nothing but the settings, by name."""
+LEARNED_LC: dict[str, CompiledPolicy] = {policy.name: policy for policy in POLICIES if policy.learned}
+"""Those that need a checkpoint, by name."""
+
+
+def lc_rule(name: str) -> LcRule:
+    """The built-in policy of a name that needs no checkpoint. Raises: UsageError for another."""
+    if name not in LC_RULES:
+        raise UsageError(f"there is no LC policy {name!r} without a checkpoint; known: {', '.join(LC_RULES)}")
+    return LC_RULES[name]
