@@ -1,7 +1,8 @@
 """Cells of a comparison: one workload under one system with one seed, as a value that any process can run.
 
-A cell is JSON all through. Its key is the SHA-256 of the cell and of everything its result depends on (fleet, trace files, checkpoints,
-decision costs, code), so that a result found under a key is the result.
+A cell is JSON all through. Its key is the SHA-256 of the cell and of what its result depends on, and of nothing else: fleet, trace files
+and checkpoint by their content, decision costs, and the sources that this module and the system's policies import. So a result found
+under a key is the result, and an edit of what no result depends on keeps all that was simulated.
 """
 
 from __future__ import annotations
@@ -13,14 +14,12 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from importlib import resources
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import tango
 from tango.analysis.comparison import CellLabel, CellResult, cell_result
 from tango.analysis.metrics import run_metrics
 from tango.bound import bound_of
@@ -30,33 +29,18 @@ from tango.domain.runs import NewRequests
 from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
+from tango.learning.shipped import shipped_path
 from tango.settings import Settings
-from tango.sim.decision_costs import recorded_costs
+from tango.sim.decision_costs import COSTS_FILE, recorded_costs
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Progress, simulate
-from tango.systems import System, policy_source_digest
+from tango.sources import ROOT, digest_of, import_closure
+from tango.systems import System, learned_policies, policy_source_digest
 from tango.traces.files import expand
 from tango.traces.workloads import Workload, draw_requests, is_pattern
 
 TUNABLE = ("lc", "be", "sharing", "sim")
 """Groups of settings that a cell may change."""
-
-_CODE = (
-    "experiments/cells.py",
-    "sim",
-    "bound",
-    "analysis",
-    "node_model",
-    "scheduling",
-    "learning",
-    "systems",
-    "traces",
-    "fleets",
-    "domain",
-    "settings.py",
-    "compiled.py",
-)
-"""What a result is made by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +102,7 @@ class Cell:
             "cell": self.as_dict() | {"checkpoint": self.checkpoint.digest if self.checkpoint else None},
             "fleet": fleet_of(self.fleet).source_hash,
             "files": [_file_digest(str(path), path.stat().st_mtime_ns) for path in files],
-            "code": code_digest(),
+            "code": code_digest(self.system, self.checkpoint.policy if self.checkpoint else ""),
             "policies": policy_source_digest(self.system),
         }
         return hashlib.sha256(json.dumps(depends, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -229,16 +213,21 @@ def _file_digest(path: str, _changed_ns: int) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
+def sources_of(system: System, *, own_checkpoint: str = "", root: Path = ROOT) -> tuple[Path, ...]:
+    """Tango's own files that the results of a system depend on, beside the fleet and the traces that a cell names.
+
+    `own_checkpoint` is the policy for which a cell brings a checkpoint, so that the shipped one does not count.
+    """
+    learned = learned_policies(system)
+    code = import_closure((__name__, *learned.values()), root=root, with_packages=True)
+    data = (COSTS_FILE, *(shipped_path(name) for name in learned if name != own_checkpoint))
+    return (*code, *(root / path.relative_to(ROOT) for path in data))
+
+
 @cache
-def code_digest() -> str:
-    """SHA-256 over the sources and data that make a result."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in ("numpy", "numba", "torch", "highspy"))
-    found = hashlib.sha256(f"{tango.__version__}, {libraries}, Python {platform.python_version()}".encode())
-    root = Path(str(resources.files("tango")))
-    for part in _CODE:
-        path = root / part
-        files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".py", ".pt", ".json", ".yaml"))
-        for file in files:
-            found.update(str(file.relative_to(root)).encode())
-            found.update(file.read_bytes())
-    return found.hexdigest()
+def code_digest(system: System, own_checkpoint: str = "") -> str:
+    """SHA-256 over the files and the libraries that make the results of a system."""
+    needed = ("numpy", "numba", "highspy", *(("torch",) if learned_policies(system) else ()))
+    libraries = ", ".join(f"{name} {version(name)}" for name in needed)
+    made_by = f"{libraries}, Python {platform.python_version()}, {digest_of(sources_of(system, own_checkpoint=own_checkpoint))}"
+    return hashlib.sha256(made_by.encode()).hexdigest()

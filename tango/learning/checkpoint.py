@@ -7,7 +7,6 @@ import io
 import os
 import zipfile
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,6 @@ class Checkpoint:
     path: str
     trained: dict[str, Any] = field(default_factory=dict)
     """Training configuration, code version and scores, as the training run wrote them."""
-
-
-def shipped_path(policy: str = "dcg-be") -> Path:
-    """The checkpoint of a policy that comes with Tango."""
-    return Path(str(resources.files("tango.learning") / "data" / f"{policy}.pt"))
 
 
 def save_checkpoint(network: PlacementNetwork, path: Path, *, name: str, trained: dict[str, Any], policy: str = "dcg-be") -> str:

@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from tango.errors import CheckpointError
-from tango.learning.checkpoint import checked, read_bytes, shipped_path, width_of, write_file
+from tango.learning.checkpoint import checked, read_bytes, width_of, write_file
+from tango.learning.shipped import shipped_path
 from tango.scheduling.lc import dsaco
 from tango.scheduling.lc.dsaco import ScoredLayer
 from tango.scheduling.lc.rule import LEARNED_LC, LcRule

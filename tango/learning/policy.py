@@ -19,10 +19,11 @@ from tango.domain.smallest import smallest_pending, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
 from tango.learning.assignment import Demand, Scorer, assign
-from tango.learning.checkpoint import Checkpoint, checkpoint_of, read_bytes, shipped_path
+from tango.learning.checkpoint import Checkpoint, checkpoint_of, read_bytes
 from tango.learning.features import Kinds, fleet_graph, kinds_of, node_room, sizes_of
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.recent import RecentLc
+from tango.learning.shipped import shipped_path
 from tango.settings import BeSettings
 
 log = structlog.get_logger(__name__)

@@ -20,6 +20,9 @@ from tango.errors import ConfigError
 LONGEST_BATCH = 512
 """LC requests of one cluster in one window from which on the time no longer grows in the table."""
 
+COSTS_FILE = Path(str(resources.files("tango.sim") / "data" / "decision_costs.json"))
+"""The table that comes with Tango."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionCost:
@@ -70,7 +73,7 @@ class DecisionCosts:
 def recorded_costs(path: Path | None = None) -> DecisionCosts:
     """The table that comes with Tango, or one of a file. Raises: ConfigError for a file that is none."""
     try:
-        source = path or resources.files("tango.sim") / "data" / "decision_costs.json"
+        source = path or COSTS_FILE
         return DecisionCosts([DecisionCost(**row) for row in json.loads(source.read_text(encoding="utf-8"))["costs"]])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(

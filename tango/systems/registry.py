@@ -25,6 +25,7 @@ from tango.domain.requests import BePending, LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ConfigError, UsageError
+from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.lc.rule import LC_RULES, LEARNED_LC
 from tango.scheduling.sharing_step import RULES
@@ -61,6 +62,8 @@ SYSTEMS: dict[str, System] = {
 
 _BE: dict[str, BePolicy] = {"load-greedy": place_load_greedy, "scoring": place_scoring, "k8s-native": place_kube}
 LEARNED_BE = ("dcg-be", "gnn-sac")
+LC_NETWORKS, BE_NETWORKS = "tango.learning.lc_layer", "tango.learning.policy"
+"""Modules that ask learned policies. torch takes seconds and hundreds of MiB: only who needs a network imports them."""
 
 
 def system(name: str) -> System:
@@ -107,7 +110,6 @@ def lc_policy(name: str, settings: Settings) -> LcPolicy:
     if name in LC_RULES:
         return LC_RULES[name]
     if name in LEARNED_LC:
-        # torch takes seconds and hundreds of MiB: only who needs a network imports it.
         from tango.learning.lc_layer import shipped_lc_policy
 
         learned: LcPolicy = shipped_lc_policy(name)
@@ -157,7 +159,7 @@ def read_checkpoint(path: str = "", *, name: str | None = None, note: str = "") 
     Raises: CheckpointError with what was found and expected.
     """
     from tango.learning.acceptance import accepted
-    from tango.learning.checkpoint import read_bytes, shipped_path
+    from tango.learning.checkpoint import read_bytes
 
     file = Path(path) if path else shipped_path()
     found = accepted(read_bytes(file), file)
@@ -177,6 +179,12 @@ def _installed() -> dict[tuple[str, str], EntryPoint]:
             )
         found[kind, name] = point
     return found
+
+
+def learned_policies(system: System) -> dict[str, str]:
+    """The module that asks each of a system's learned policies, by the policy's name; imported only where it is asked."""
+    found = {system.lc: LC_NETWORKS} if system.lc in LEARNED_LC else {}
+    return found | ({system.be: BE_NETWORKS} if system.be in LEARNED_BE else {})
 
 
 def policy_source_digest(system: System) -> str:

@@ -26,9 +26,10 @@ from tango.domain.checkpoints import MOST_BYTES, CheckpointFile, NewCheckpoint
 from tango.domain.simulations import ClaimedSimulation
 from tango.errors import CheckpointError, DependencyError, RequestRejected, TangoError, UsageError
 from tango.experiments.cells import Cell, run_cell
-from tango.learning.checkpoint import FORMAT_VERSION, save_checkpoint, shipped_path
+from tango.learning.checkpoint import FORMAT_VERSION, save_checkpoint
 from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
+from tango.learning.shipped import shipped_path
 from tango.settings import BeSettings, LeaseSettings, Settings
 from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database

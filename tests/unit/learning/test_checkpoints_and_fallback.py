@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from tango.errors import CheckpointError
-from tango.learning.checkpoint import load_checkpoint, save_checkpoint, shipped_path
+from tango.learning.checkpoint import load_checkpoint, save_checkpoint
 from tango.learning.network import PlacementNetwork
 from tango.learning.policy import NetworkBePolicy
+from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
 from tests.fakes.be_worlds import be_world

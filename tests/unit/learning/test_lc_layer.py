@@ -13,9 +13,10 @@ from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
-from tango.learning.checkpoint import save_checkpoint, shipped_path
+from tango.learning.checkpoint import save_checkpoint
 from tango.learning.lc_layer import load_layer, load_lc_policy, save_layer, shipped_lc_policy
 from tango.learning.network import PlacementNetwork
+from tango.learning.shipped import shipped_path
 from tango.scheduling.lc import dsaco
 from tango.scheduling.lc.dsaco import LEARNED_FEATURES, ScoredLayer
 from tango.settings import LcSettings

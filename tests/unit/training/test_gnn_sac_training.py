@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from tango.errors import CheckpointError
-from tango.learning.checkpoint import load_checkpoint, shipped_path
+from tango.learning.checkpoint import load_checkpoint
 from tango.learning.network import PlacementNetwork
 from tango.learning.policy import NetworkBePolicy
+from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
 from tango.training.a2c import REWARD_SCALE

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from tango.learning.checkpoint import load_checkpoint, shipped_path
+from tango.learning.checkpoint import load_checkpoint
 from tango.learning.network import PlacementNetwork, batch_graphs
+from tango.learning.shipped import shipped_path
 from tango.training.a2c import A2cSettings, advantages, decisions, update
 from tango.training.curriculum import Curriculum
 from tango.training.devices import moved
