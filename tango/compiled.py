@@ -66,7 +66,7 @@ def one_of(kernels: Sequence[Callable[..., R]], *, otherwise: Callable[..., R]) 
     def last(wanted: int, *arguments: Any) -> R:
         return otherwise(*arguments)
 
-    chain = _inlined_only(last)
+    chain = inlined_only(last)
     for place in reversed(range(len(kernels))):
         if kernels[place] is not otherwise:
             chain = _link(place, kernels[place], chain)
@@ -79,10 +79,11 @@ def _link(place: int, kernel: Callable[..., R], rest: Callable[..., R]) -> Calla
             return kernel(*arguments)
         return rest(wanted, *arguments)
 
-    return _inlined_only(link)
+    return inlined_only(link)
 
 
-def _inlined_only(function: Callable[..., R]) -> Callable[..., R]:
+def inlined_only(function: Callable[..., R]) -> Callable[..., R]:
+    """As `inlined`, for closures: part of their callers' machine code, which is kept, and never kept by themselves."""
     try:
         return njit(_nrt=False, forceinline=True)(function)  # type: ignore[no-any-return]
     except (KeyError, TypeError):

@@ -2,8 +2,8 @@
 
 The score of kind u on node n is `w . relu(A z_n + B q_u + C p_un + b)`: `A z_n` and `B q_u` come from torch once a tick, `p_un` (the pair
 features) depends on what the tick has already given out. A placement changes `p` on one node, so it costs one row of scores, worked out
-for all kinds at once: kinds lie side by side in memory, so that the loops over them become vector instructions. Nodes stand in blocks
-that keep the highest score they offer to each kind, and a request passes over the blocks that cannot beat what it has found.
+for all kinds at once: kinds lie side by side in memory, so that the loops over them become vector instructions. The best node is found by
+blocks of nodes (`tango.scheduling.block_search`).
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import compiled, in_place
+from tango.compiled import compiled, in_place, inlined
+from tango.scheduling.block_search import block_search, new_blocks, note_placement
 
 # Columns of the room matrix that `features.node_room` gives.
 READY, CPU, REQUESTED, BE_LIMIT, LC_LEAVES, LC_LEAVES_MOSTLY, MEMORY, MEMORY_HELD, SCALE = range(9)
 REQUEST, LIMIT, HELD = range(3)
 """Columns of sizes: CPU request and limit in millicores, memory in MiB."""
 PAIRS = 8
-BLOCK = 32
-"""Nodes in a block: about the square root of the nodes of a large fleet."""
 
 _ZERO = np.float32(0.0)
 
@@ -116,72 +115,38 @@ def take(room: NDArray[np.float64], n: int, sizes: NDArray[np.float64], k: int) 
     room[n, MEMORY_HELD] += sizes[k, HELD]
 
 
-@in_place
-def _offer(scores: NDArray[np.float32], offers: NDArray[np.float32], block: int) -> None:
-    """Renew row `block` of `offers` (b, u): the highest score of the block's nodes."""
-    for u in range(offers.shape[1]):
-        offers[block, u] = -np.inf
-    for n in range(block * BLOCK, min(len(scores), (block + 1) * BLOCK)):
-        for u in range(offers.shape[1]):
-            offers[block, u] = scores[n, u] if scores[n, u] > offers[block, u] else offers[block, u]
+@inlined
+def _worth(state: tuple[NDArray[np.float32], Demand, NDArray[np.float64]], kind: int, n: int) -> float:
+    return state[0][n, kind]  # type: ignore[no-any-return]
+
+
+@inlined
+def _fits_request(state: tuple[NDArray[np.float32], Demand, NDArray[np.float64]], k: int, n: int) -> bool:
+    _, demand, room = state
+    return fits(room, n, demand.sizes, k)
+
+
+_best_node = block_search(_worth, _fits_request)
 
 
 @compiled
 def assign(scorer: Scorer, demand: Demand, room: NDArray[np.float64]) -> NDArray[np.int32]:
     """Place the requests in order, each where its score is highest; -1 where it fits nowhere. `room` (n, 9) is counted down."""
     count, kinds = len(room), len(demand.scored)
-    blocks = (count + BLOCK - 1) // BLOCK
-    if count == 0:
-        return np.full(len(demand.of_request), -1, np.int32)
     pair = np.zeros((PAIRS, kinds), np.float32)
     scores = np.zeros((count, kinds), np.float32)
-    offers = np.zeros((blocks, kinds), np.float32)
     for n in range(count):
         score_node(scorer, demand, room, n, pair, scores)
-    for block in range(blocks):
-        _offer(scores, offers, block)
+    blocks = new_blocks(kinds, count)
     chosen = np.full(len(demand.of_request), -1, np.int32)
     for k in range(len(chosen)):
-        best = _best(demand, room, scores, offers, k)
+        best = _best_node((scores, demand, room), k, demand.of_request[k], blocks)
         chosen[k] = best
         if best >= 0:
             take(room, best, demand.sizes, k)
             score_node(scorer, demand, room, best, pair, scores)
-            _offer(scores, offers, best // BLOCK)
+            note_placement(blocks, best)
     return chosen
-
-
-@in_place
-def _best(demand: Demand, room: NDArray[np.float64], scores: NDArray[np.float32], offers: NDArray[np.float32], k: int) -> int:
-    """The node of the highest score on which request k fits; among equals the first; -1 for none."""
-    u = demand.of_request[k]
-    top = 0
-    for block in range(1, len(offers)):
-        if offers[block, u] > offers[top, u]:
-            top = block
-    # Nearly always what the best block offers fits, and nothing else is looked at.
-    best, best_score = _best_of_block(demand, room, scores, k, top, np.float32(-np.inf))
-    if best >= 0 and best_score == offers[top, u]:
-        return best
-    best, best_score = -1, np.float32(-np.inf)
-    for block in range(len(offers)):
-        if offers[block, u] > best_score:
-            found, found_score = _best_of_block(demand, room, scores, k, block, best_score)
-            if found >= 0:
-                best, best_score = found, found_score
-    return best
-
-
-@in_place
-def _best_of_block(
-    demand: Demand, room: NDArray[np.float64], scores: NDArray[np.float32], k: int, block: int, above: np.float32
-) -> tuple[int, np.float32]:
-    u = demand.of_request[k]
-    best, best_score = -1, above
-    for n in range(block * BLOCK, min(len(room), (block + 1) * BLOCK)):
-        if scores[n, u] > best_score and fits(room, n, demand.sizes, k):
-            best, best_score = n, scores[n, u]
-    return best, best_score
 
 
 @compiled

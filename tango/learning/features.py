@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
+from tango.scheduling.kinds import kinds_of_rows
 
 NODE_FEATURES = (
     "ready",
@@ -155,13 +156,12 @@ class Kinds:
 def kinds_of(pending: BePending, snapshot: FleetSnapshot) -> Kinds:
     """Group the pending requests by size; where there are more than `MOST_KINDS` sizes, by size rounded to `STEPS_AN_OCTAVE`."""
     own = sizes_of(pending)
-    of_request = _rows_alike(own)
+    of_request = kinds_of_rows(*own.T)
     if len(own) and of_request.max() >= MOST_KINDS:
         # Memory differs from request to request in recorded traces; CPU is the service's.
-        rounded = np.stack((own[:, 0], own[:, 1], _rounded(own[:, 2])), axis=1)
-        of_request = _rows_alike(rounded)
+        of_request = kinds_of_rows(own[:, 0], own[:, 1], _rounded(own[:, 2]))
         if of_request.max() >= MOST_KINDS * STEPS_AN_OCTAVE:
-            of_request = _rows_alike(_rounded(own))
+            of_request = kinds_of_rows(*_rounded(own).T)
     count = int(of_request.max(initial=-1)) + 1
     least, most = np.full((count, 3), np.inf), np.zeros((count, 3))
     np.minimum.at(least, of_request, own)
@@ -180,14 +180,6 @@ def sizes_of(pending: BePending) -> NDArray[np.float64]:
 
 def _rounded(size: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(np.log2(np.maximum(size, 1.0)) * STEPS_AN_OCTAVE)
-
-
-def _rows_alike(rows: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(k,) which of the different rows (k, 3) each is, in their order."""
-    # Two columns as one complex number: unique pairs at the price of a plain sort, where unique rows would take ten times as long.
-    _, pair = np.unique(rows[:, 0] + 1j * rows[:, 1], return_inverse=True)
-    _, alike = np.unique(pair + 1j * rows[:, 2], return_inverse=True)
-    return alike.astype(np.int64)
 
 
 def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:

@@ -1,8 +1,7 @@
 """BE policies that are not learned. Each places the requests in order and counts what it has given out in the tick.
 
-Both steps are compiled. `fill_fleet` looks for the best node of the whole fleet: nodes stand in blocks, and for each kind of request a
-block keeps the highest score that it can offer, which is worked out anew only after something was placed in the block. A request then
-passes over the blocks that cannot beat what it has found. `fill_home` looks at the nodes of the entry cluster, which are few.
+Both steps are compiled. `fill_fleet` looks for the best node of the whole fleet by blocks of nodes (`block_search`), `fill_home` at the
+nodes of the entry cluster, which are few.
 """
 
 from __future__ import annotations
@@ -12,17 +11,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import in_place
+from tango.compiled import in_place, inlined
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_room import BeRoom
+from tango.scheduling.block_search import Blocks, block_search, new_blocks, note_placement
+from tango.scheduling.kinds import kinds_of_rows
 from tango.settings import BeSettings
 
 SHARE, WEIGHTED = range(2)
 """Scores of `fill_fleet`."""
-BLOCK = 32
-"""Nodes in a block: about the square root of the 1,000 nodes of a large fleet, so that blocks and their nodes are equally many."""
 
 
 class Nodes(NamedTuple):
@@ -49,19 +48,12 @@ class Sizes(NamedTuple):
     cpu_limit: NDArray[np.float64]
     memory_mib: NDArray[np.float64]
     kind: NDArray[np.int64]
-    least_memory: NDArray[np.float64]
+    kind_cpu_request: NDArray[np.float64]
     """(u,)"""
-
-
-class Blocks(NamedTuple):
-    """What blocks of nodes offer; b blocks."""
-
-    offer: NDArray[np.float64]
-    """(u, b) highest score of a node on which the smallest request of the kind fits"""
-    changes: NDArray[np.int64]
-    """(b,) placements in the block"""
-    offer_of: NDArray[np.int64]
-    """(u, b) value of `changes` that `offer` stands for; -1: none yet"""
+    kind_cpu_limit: NDArray[np.float64]
+    """(u,)"""
+    least_memory: NDArray[np.float64]
+    """(u,) of the kind's requests"""
 
 
 def place_load_greedy(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
@@ -87,9 +79,7 @@ def place_kube(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings
 def _over_the_fleet(score: int, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
     node = np.full(len(pending), -1, np.int32)
     sizes = _sizes(pending)
-    kinds, blocks = len(sizes.least_memory), -(-len(snapshot.nodes) // BLOCK)
-    offers = Blocks(np.empty((kinds, blocks)), np.zeros(blocks, np.int64), np.full((kinds, blocks), -1, np.int64))
-    fill_fleet(score, _nodes(snapshot), sizes, offers, node)
+    fill_fleet(score, _nodes(snapshot), sizes, new_blocks(len(sizes.least_memory), len(snapshot.nodes)), node)
     return node
 
 
@@ -109,48 +99,49 @@ def _nodes(snapshot: FleetSnapshot) -> Nodes:
 
 
 def _sizes(pending: BePending) -> Sizes:
-    # Two columns as one complex number: unique pairs at the price of a plain sort.
-    pairs = pending.cpu_request_millicores + 1j * pending.cpu_limit_millicores
-    kinds, kind = np.unique(pairs, return_inverse=True)
-    least_memory = np.full(len(kinds), np.inf)
-    np.minimum.at(least_memory, kind, pending.memory_mib)
+    request, limit, memory = pending.cpu_request_millicores, pending.cpu_limit_millicores, pending.memory_mib
+    kind = kinds_of_rows(request, limit)
+    count = int(kind.max(initial=-1)) + 1
+    kind_request, kind_limit, least_memory = np.zeros(count), np.zeros(count), np.full(count, np.inf)
+    kind_request[kind], kind_limit[kind] = request, limit
+    np.minimum.at(least_memory, kind, memory)
     return Sizes(
-        cpu_request=pending.cpu_request_millicores,
-        cpu_limit=pending.cpu_limit_millicores,
-        memory_mib=pending.memory_mib,
-        kind=kind.astype(np.int64),
+        cpu_request=request,
+        cpu_limit=limit,
+        memory_mib=memory,
+        kind=kind,
+        kind_cpu_request=kind_request,
+        kind_cpu_limit=kind_limit,
         least_memory=least_memory,
     )
+
+
+@inlined
+def _worth(state: tuple[int, Nodes, Sizes], kind: int, n: int) -> float:
+    score, nodes, sizes = state
+    if not _fits(nodes, n, sizes.kind_cpu_request[kind], sizes.least_memory[kind]):
+        return -np.inf
+    return _score(score, nodes, n, sizes.kind_cpu_limit[kind])
+
+
+@inlined
+def _fits_request(state: tuple[int, Nodes, Sizes], k: int, n: int) -> bool:
+    _, nodes, sizes = state
+    return _fits(nodes, n, sizes.cpu_request[k], sizes.memory_mib[k])
+
+
+_best_node = block_search(_worth, _fits_request)
 
 
 @in_place
 def fill_fleet(score: int, nodes: Nodes, sizes: Sizes, blocks: Blocks, chosen: NDArray[np.int32]) -> None:
     """Place the requests in order, each on the node of the highest score on which it fits; among equals on the first."""
-    count = len(nodes.ready)
     for k in range(len(chosen)):
-        u, limit = sizes.kind[k], sizes.cpu_limit[k]
-        request, memory = sizes.cpu_request[k], sizes.memory_mib[k]
-        best, best_score = -1, -np.inf
-        for b in range(len(blocks.changes)):
-            last = min(count, (b + 1) * BLOCK)
-            if blocks.offer_of[u, b] != blocks.changes[b]:
-                most = -np.inf
-                for n in range(b * BLOCK, last):
-                    if _fits(nodes, n, request, sizes.least_memory[u]):
-                        most = max(most, _score(score, nodes, n, limit))
-                blocks.offer[u, b] = most
-                blocks.offer_of[u, b] = blocks.changes[b]
-            if blocks.offer[u, b] <= best_score:
-                continue
-            for n in range(b * BLOCK, last):
-                if _fits(nodes, n, request, memory):
-                    value = _score(score, nodes, n, limit)
-                    if value > best_score:
-                        best, best_score = n, value
+        best = _best_node((score, nodes, sizes), k, sizes.kind[k], blocks)
         chosen[k] = best
         if best >= 0:
             _take(nodes, sizes, k, best)
-            blocks.changes[best // BLOCK] += 1
+            note_placement(blocks, best)
 
 
 @in_place
