@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 NOTHING = "–"
+"""What a person is shown where there is no value; JSON and YAML have null there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+
+Told = Callable[[str], None]
+"""Receives messages about the progress of a benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,12 +13,12 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tango.bench import celery_yardstick
-from tango.bench.figures import Figure
+from tango.bench.figures import Figure, Told
 from tango.bench.process_cpu import CpuMeter
 from tango.bench.waiting import wait_until
 from tango.bootstrap.environment import read_settings
@@ -40,9 +40,6 @@ FIRST_RATE = 400.0
 """Requests per second at which the search begins, and the highest rate of the warm-up."""
 LC_SHARE = 0.9
 """Share of LC requests by count."""
-
-Told = Callable[[str], None]
-"""Receives messages about the progress of a benchmark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from functools import partial
 
 import numpy as np
 
-from tango.bench.figures import Figure
+from tango.bench.figures import Figure, Told
 from tango.bench.lc_flow_solver import solve_dispatch
 from tango.bench.worlds import arrivals_for, busy_snapshot, fleet_of_size, pending_for
 from tango.domain.fleet import Fleet
@@ -39,9 +39,6 @@ BE_REQUESTS = (1, 32, 256, 2048)
 
 UNHURRIED = BeSettings(decide_budget_ms=float("inf"))
 """Without a time budget, so that a slow decision is measured and not replaced by the fallback's."""
-
-Told = Callable[[str], None]
-"""Receives messages about the progress of a benchmark."""
 
 
 def measure(*, told: Told = lambda _: None) -> list[Figure]:

@@ -10,10 +10,9 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
-from tango.bench.figures import Figure
+from tango.bench.figures import Figure, Told
 from tango.bench.trace_reading import peak_mib
 from tango.bench.worlds import fleet_of_size
 from tango.domain.fleet import Fleet
@@ -30,9 +29,6 @@ BARE = System(name="bare engine", lc="round-robin", be="load-greedy", sharing="s
 YARDSTICK = "bare engine: round robin, no sharing rule"
 REQUESTS_PER_CORE_S = 1884960 / (4620 * 600)
 """Requests per core and second that make a load of 0.8 with the services of `paper`: counted over 600 s on 4,620 cores."""
-
-Told = Callable[[str], None]
-"""Receives messages about the progress of a benchmark."""
 
 
 def requests_for(fleet: Fleet, wanted: int, *, seed: int = 1) -> tuple[NewRequests, float]:

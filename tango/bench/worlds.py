@@ -13,7 +13,7 @@ from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.fleets import load_fleet
 from tango.fleets.declarations import hash_of
-from tango.fleets.recipes import FleetRecipe, MachineType, expand
+from tango.fleets.recipes import FleetRecipe, edge_machines, expand
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS
 from tango.settings import Settings
 from tango.sim.views import Views
@@ -24,10 +24,6 @@ def fleet_of_size(nodes: int, *, clusters: int | None = None, seed: int = 1) -> 
     """A generated fleet with exactly `nodes` nodes; by default a cluster has ten on average."""
     like = load_fleet("paper")
     count = clusters or max(1, round(nodes / 10))
-    machines = tuple(
-        MachineType(share=share, cpu_millicores=cpu, memory_mib=memory)
-        for share, cpu, memory in ((0.3, 2000, 3072), (0.5, 4000, 7168), (0.2, 8000, 15360))
-    )
     recipe = FleetRecipe(
         clusters=count,
         nodes_min=1,
@@ -35,7 +31,7 @@ def fleet_of_size(nodes: int, *, clusters: int | None = None, seed: int = 1) -> 
         nodes=nodes,
         area_km=1000.0,
         seed=seed,
-        machines=machines,
+        machines=edge_machines((0.3, 0.5, 0.2)),
     )
     fleet = dataclasses.replace(like, name=f"bench-{nodes}", clusters=expand(recipe))
     return dataclasses.replace(fleet, source_hash=hash_of(fleet))

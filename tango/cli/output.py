@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
+from tango.analysis.compared_metrics import NOTHING
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
 OUTPUTS = ("table", "wide", "json", "yaml", "csv")
 """Every value that `-o` can take; a command may offer fewer."""
-NOTHING = "–"
-"""Printed in tables where a row has no value; JSON and YAML have null there."""
 
 # C0 and C1 controls but for tab and newline, and Unicode's bidirectional overrides and isolates, which can reorder the text after them.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tango.cli.output import NOTHING, printable, say, stderr_console
+from tango.analysis.compared_metrics import NOTHING
+from tango.cli.output import printable, say, stderr_console
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

@@ -17,6 +17,9 @@ _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i)|([numkMGTPE]))?")
 
+MAX_MEMORY_MIB = 64 << 20
+"""64 TiB, more than any machine: a greater figure in a file is a slip of a unit."""
+
 Quantity = str | int | float | Decimal
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ and keeps the line of every value for messages.
 
 from tango.fleets.catalog import fleet_names, load_fleet, load_services, parse_fleet
 from tango.fleets.declarations import declaration_of, dump_fleet, dump_recipe, dump_services
-from tango.fleets.recipes import FleetRecipe, MachineType
+from tango.fleets.recipes import FleetRecipe, MachineType, edge_machines
 
 __all__ = [
     "FleetRecipe",
@@ -16,6 +16,7 @@ __all__ = [
     "dump_fleet",
     "dump_recipe",
     "dump_services",
+    "edge_machines",
     "fleet_names",
     "load_fleet",
     "load_services",

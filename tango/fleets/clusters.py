@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tango.domain.fleet import Cluster, Link, Node
+from tango.domain.resources import MAX_MEMORY_MIB
 from tango.errors import ConfigError
 from tango.fleets.recipes import FleetRecipe, MachineType, expand
 from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
@@ -13,8 +14,6 @@ from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
 # Upper bounds, chosen so that they refuse a wrong unit (bytes for MiB, nanocores for millicores) and no real machine.
 MAX_MILLICORES = 4_000_000
 """CPU of a node: 4,000 cores."""
-MAX_MEMORY_MIB = 64 << 20
-"""Memory of a node: 64 TiB."""
 MAX_KM = 40_000.0
 """Coordinates of a site, and the side of a recipe's area: about the circumference of the Earth."""
 MAX_CLUSTERS = 10_000

@@ -11,16 +11,17 @@ from typing import Any
 import yaml
 
 from tango.domain.fleet import Fleet, Link, NetworkModel
+from tango.domain.resources import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
-from tango.fleets.clusters import LINK_READERS, MAX_MEMORY_MIB, MAX_MILLICORES, NETWORK_READERS, clusters_of, links_of
+from tango.fleets.clusters import LINK_READERS, MAX_MILLICORES, NETWORK_READERS, clusters_of, links_of
 from tango.fleets.fitting import refuse_unfit
 from tango.fleets.recipes import FleetRecipe
 from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
 
 API_VERSION = "tango/v1"
 
-MAX_WORK_S = 1e6
+MAX_MEAN_WORK_S = 1e6
 """Largest mean work of a service, CPU-seconds: eleven days on a core."""
 
 # libyaml's dumper if PyYAML was built with it; it saves 0.4 s for a fleet of 10,000 nodes.
@@ -29,7 +30,7 @@ _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 _SERVICE_READERS: Readers = {
     "image": YamlValue.text,
     "port": lambda v: v.integer(1, 65535),
-    "cpu_work_s": lambda v: v.number(1e-6, MAX_WORK_S),
+    "cpu_work_s": lambda v: v.number(1e-6, MAX_MEAN_WORK_S),
     "cpu_work_cv": lambda v: v.number(0.0, 100.0),
     "memory_mib": lambda v: v.integer(1, MAX_MEMORY_MIB),
     "target_ms": lambda v: v.number(0.001, 1e9),

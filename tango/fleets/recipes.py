@@ -8,7 +8,7 @@ NumPy: only raw words of the counter-based generator Philox are used, whose stre
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +29,19 @@ class MachineType:
     """Weight relative to the other types' shares; they need not add up to 1."""
     cpu_millicores: int
     memory_mib: int
+
+
+EDGE_SIZES = ((2000, 3072), (4000, 7168), (8000, 15360))
+"""(millicores, MiB) of the machines of fleets that are made up for benchmarks and training: the allocatable of nodes with 4, 8 and 16 GiB,
+as in `paper.yaml`."""
+
+
+def edge_machines(shares: Sequence[float]) -> tuple[MachineType, ...]:
+    """The three sizes, each as common as its share says."""
+    return tuple(
+        MachineType(share=float(share), cpu_millicores=cpu, memory_mib=memory)
+        for share, (cpu, memory) in zip(shares, EDGE_SIZES, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

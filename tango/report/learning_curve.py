@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from tango.report.svg import TOP, Chart, element, nice_ticks, number_label
+from tango.report.svg import PICTURE_STYLE, TOP, Chart, element, nice_ticks, number_label
 
-_STYLE = """
-svg { background: #fff }
-text { font: 12px system-ui, sans-serif; fill: #444 } .grid { stroke: #ddd } .axis { stroke: #888 }
-.line { fill: none; stroke-width: 2; stroke-linecap: round } .gain { stroke: #0072b2 } .interval { fill: #0072b2; opacity: .18 }
-.reference { stroke: #999; stroke-dasharray: 4 4 } .best { fill: #d55e00 } .title { font-weight: 600 }
+_STYLE = (
+    PICTURE_STYLE
+    + """.gain { stroke: #0072b2 } .interval { fill: #0072b2; opacity: .18 }
+.reference { stroke: #999; stroke-dasharray: 4 4 } .best { fill: #d55e00 }
 """
+)
 _HEIGHT = 280.0
 
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from tango.report.svg import WIDTH, Chart, element, log_ticks, number_label
+from tango.report.svg import PICTURE_STYLE, WIDTH, Chart, element, log_ticks, number_label
 
-_STYLE = """
-svg { background: #fff }
-text { font: 12px system-ui, sans-serif; fill: #444 } .grid { stroke: #ddd } .axis { stroke: #888 }
-.line { fill: none; stroke-width: 2; stroke-linecap: round } .tango { stroke: #0072b2 } .bare { stroke: #d55e00 }
-.linear { stroke: #999; stroke-width: 1; stroke-dasharray: 4 4 } .title { font-weight: 600 }
+_STYLE = (
+    PICTURE_STYLE
+    + """.tango { stroke: #0072b2 } .bare { stroke: #d55e00 }
+.linear { stroke: #999; stroke-width: 1; stroke-dasharray: 4 4 }
 """
+)
 _ROW = re.compile(r"engine seconds, (\d+) (requests|nodes),")
 
 

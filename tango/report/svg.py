@@ -20,6 +20,13 @@ WIDTH = 520.0
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 22.0, 30.0
 """Default margins around the plot area, pixels."""
 
+PICTURE_STYLE = """
+svg { background: #fff }
+text { font: 12px system-ui, sans-serif; fill: #444 } .grid { stroke: #ddd } .axis { stroke: #888 }
+.line { fill: none; stroke-width: 2; stroke-linecap: round } .title { font-weight: 600 }
+"""
+"""Of pictures that stand alone; pages have style sheets."""
+
 
 def element(name: str, *children: str | Markup, **attributes: object) -> Markup:
     """An SVG element. Attribute values, and children that are not Markup, are escaped; `_` in attribute names becomes `-`.

@@ -9,12 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tango.analysis.compared_metrics import NOTHING
 from tango.analysis.metrics import Figure, RunMetrics, ServiceFigures
 
 WIDTH = 80
 """Columns of a terminal that every table fits into."""
-NOTHING = "–"
-"""Printed where a figure is None."""
 
 
 def percent(value: Any) -> str:

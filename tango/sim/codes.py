@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tango.domain.outcomes import SCALING_KINDS, STATE_CODE
 from tango.domain.requests import Reason, RequestState
+from tango.domain.services import ServiceClass
 
 REACHED, GROW, DISPATCH, OVER = range(4)
 """Why `run_windows` came back: the window is reached, an array must grow, a policy in Python must dispatch, every request has ended."""
@@ -36,5 +37,4 @@ DOES_NOT_FIT = REASONS.index(Reason.DOES_NOT_FIT)
 RESIZED, PUSHED_OUT = SCALING_KINDS.index("resize"), SCALING_KINDS.index("evict")
 NOT_SENT = -2
 """In `PROGRESS.sent_before`: the request has not been sent abroad since the last publication."""
-LC, BE = 0, 1
-"""`ServiceClass`"""
+LC, BE = int(ServiceClass.LC), int(ServiceClass.BE)

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 _MAPPING = 0x54414E474F
 """Second half of the key, which keeps these draws apart from those of the generators with the same seed."""
 
-_CHUNK = 1 << 15
-"""Rows drawn at a time: a megabyte, which stays in the processor's cache."""
+ROWS_AT_A_TIME = 1 << 15
+"""Rows that are worked on in one step: a megabyte, which stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ def request_draws(seed: int, n: int) -> RequestDraws:
     """The draws of requests 0 … n-1."""
     rng = np.random.Generator(np.random.Philox(key=_key(seed, _MAPPING)))
     normal, service, cluster = np.empty(n), np.empty(n), np.empty(n)
-    for first in range(0, n, _CHUNK):
-        rows = slice(first, min(first + _CHUNK, n))
+    for first in range(0, n, ROWS_AT_A_TIME):
+        rows = slice(first, min(first + ROWS_AT_A_TIME, n))
         u = rng.random((rows.stop - first, 4))
         # Box-Muller (1958); 1 - u keeps the logarithm away from 0.
         normal[rows] = np.sqrt(-2.0 * np.log1p(-u[:, 0])) * np.cos(2.0 * np.pi * u[:, 1])

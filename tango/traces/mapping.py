@@ -28,15 +28,12 @@ from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
 from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, RequestRejected, UsageError
-from tango.traces.draws import RequestDraws, lognormal, request_draws
+from tango.traces.draws import ROWS_AT_A_TIME, RequestDraws, lognormal, request_draws
 
 WARN_TARGET_S = 0.05
 """Below this the windows, ticks and round trips of the replay, which stay in wall time, weigh on the result."""
 
 MEMORY_SPREAD = 4.0
-
-_CHUNK = 1 << 15
-"""Rows whose works are computed at a time, so that the steps between stay small."""
 
 
 def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begin_s: float | None = None) -> NewRequests:
@@ -53,8 +50,8 @@ def map_trace(trace: Trace, fleet: Fleet, *, seed: int, speed: float = 1.0, begi
     mean_s, cv, own_mib, target_s = _figures(fleet.services)
     is_lc = trace.service_class == int(ServiceClass.LC)
     work_s = np.empty(len(trace))
-    for first in range(0, len(trace), _CHUNK):
-        rows = slice(first, first + _CHUNK)
+    for first in range(0, len(trace), ROWS_AT_A_TIME):
+        rows = slice(first, first + ROWS_AT_A_TIME)
         drawn_s = lognormal(draws.normal[rows], mean_s[service[rows]], cv[service[rows]])
         work_s[rows] = np.where(np.isnan(trace.cpu_work_s[rows]), drawn_s, trace.cpu_work_s[rows])
     if begin_s is None:

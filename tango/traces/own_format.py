@@ -13,12 +13,13 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tango.domain.fleet import Fleet
+from tango.domain.resources import MAX_MEMORY_MIB
 from tango.domain.services import ServiceClass
 from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, UsageError
 from tango.traces.columns import Columns
 from tango.traces.files import Form
-from tango.traces.schema import MAX_MEMORY_MIB, MAX_WORK_S, TEN_YEARS_S, Field, Kind, Schema
+from tango.traces.schema import MAX_WORK_S, TEN_YEARS_S, Field, Kind, Schema
 from tango.traces.trace_format import Head, Sign, TraceFormat
 
 COLUMNS = ("arrival_s", "class", "service", "cluster", "cpu_work_s", "memory_mib")

@@ -16,8 +16,6 @@ TEN_YEARS_S = 3.2e8
 """No trace is longer: a greater time is a slip of a unit."""
 MAX_WORK_S = 1e7
 """CPU-seconds of one request: a hundred cores for a day."""
-MAX_MEMORY_MIB = float(64 << 20)
-"""64 TiB, more than any machine."""
 
 
 class Kind(Enum):

@@ -11,11 +11,9 @@ from tango.training.config import TrainingConfig
 from tango.training.curriculum import curriculum_of, draw_spec
 from tango.training.devices import Weights, weights_of
 from tango.training.evaluation import Judgement, Scores, joined, pronounce
-from tango.training.learner import Score, score_of
+from tango.training.learner import REFERENCE, Score, score_of
 from tango.training.rollouts import Draw, Tick, play, units_of
 from tango.training.worlds import TICK_S
-
-REFERENCE = "load-greedy"
 
 
 class PlacementWorlds:

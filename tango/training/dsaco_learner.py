@@ -20,10 +20,9 @@ from tango.training.config import TrainingConfig
 from tango.training.curriculum import Curriculum, curriculum_of
 from tango.training.lc_agent import OfferActor, OfferCritics
 from tango.training.lc_rollouts import Experience, Replay, draw_episode, play, qos_rate, rewards, run_episode
-from tango.training.learner import ENV_STEPS, Score, score_of
+from tango.training.learner import ENV_STEPS, REFERENCE, Score, score_of
 from tango.training.sac import DiscreteSac, SacSettings
 
-REFERENCE = "load-greedy"
 DISCOUNT = 0.5
 """Of what the same cluster's next request gets: a choice crowds a node for the next few."""
 ROOM = 200_000

@@ -22,7 +22,7 @@ from tango.domain.seeds import TRAINING
 from tango.domain.services import Service, ServiceClass
 from tango.experiments.cells import settings_with
 from tango.experiments.tuning import tuned_settings
-from tango.fleets import FleetRecipe, MachineType, load_fleet
+from tango.fleets import FleetRecipe, edge_machines, load_fleet
 from tango.fleets.recipes import expand
 from tango.sim.decision_costs import DecisionCosts
 from tango.sim.simulate import simulate
@@ -74,10 +74,7 @@ def draw_be_episode(seed: int, curriculum: Curriculum) -> Episode:
 def _drawn_fleet(rng: np.random.Generator) -> Fleet:
     """2 to 16 clusters of 2 to 8 nodes of three kinds of machines; BE pods of drawn sizes and works."""
     base = load_fleet("testbed")
-    machines = tuple(
-        MachineType(share=float(share), cpu_millicores=cpu, memory_mib=memory)
-        for share, cpu, memory in zip(rng.dirichlet((2.0, 3.0, 1.5)), (2000, 4000, 8000), (3072, 7168, 15360), strict=True)
-    )
+    machines = edge_machines(rng.dirichlet((2.0, 3.0, 1.5)).tolist())
     recipe = FleetRecipe(
         clusters=int(rng.integers(2, 17)),
         nodes_min=2,

@@ -32,10 +32,9 @@ from tango.training.devices import Weights, put_weights, weights_of
 from tango.training.engine_episodes import EpisodeOutcome, advantage, draw_be_episode, run_be_episode
 from tango.training.evolution import EvolutionSettings, Moments, ascended, perturbation, scale_of
 from tango.training.imitation import MOST_REQUESTS, Recorder, imitate
-from tango.training.learner import ENV_STEPS, Score, score_of
+from tango.training.learner import ENV_STEPS, REFERENCE, Score, score_of
 from tango.training.rollouts import Tick
 
-REFERENCE = "load-greedy"
 IMITATION_EPISODES = 8
 _PICKS, _NOISE = 1, 2
 """Set the generators of an iteration apart."""

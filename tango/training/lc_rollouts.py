@@ -19,7 +19,7 @@ from tango.domain.outcomes import STATE_CODE, RunOutcomes
 from tango.domain.requests import RequestState
 from tango.domain.seeds import TRAINING
 from tango.domain.services import ServiceClass
-from tango.fleets import FleetRecipe, MachineType, load_fleet
+from tango.fleets import FleetRecipe, edge_machines, load_fleet
 from tango.fleets.recipes import expand
 from tango.scheduling.lc import dsaco
 from tango.scheduling.lc.columns import Exploration
@@ -38,12 +38,6 @@ from tango.training.sac import Transitions
 LATENCY_PRICE = 0.1
 """Reward of a request = whether it met its target, less this times latency over target (at most `MOST_LATENCY`)."""
 MOST_LATENCY = 4.0
-
-_MACHINES = (
-    MachineType(share=1, cpu_millicores=2000, memory_mib=3072),
-    MachineType(share=2, cpu_millicores=4000, memory_mib=7168),
-    MachineType(share=1, cpu_millicores=8000, memory_mib=15360),
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +98,7 @@ def _draw_fleet(rng: np.random.Generator) -> Fleet:
         nodes_max=6,
         area_km=float(rng.uniform(100, 1000)),
         seed=int(rng.integers(TRAINING.start, TRAINING.stop)),
-        machines=_MACHINES,
+        machines=edge_machines((1, 2, 1)),
     )
     return replace(load_fleet("testbed"), name="drawn", clusters=expand(recipe), links=())
 

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 ENV_STEPS = "env_steps"
 """Figure of `Learner.step`: environment steps that the iteration played."""
+REFERENCE = "load-greedy"
+"""What learners are judged against."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

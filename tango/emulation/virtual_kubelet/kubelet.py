@@ -19,7 +19,7 @@ from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import Addresses, NodePool
 from tango.emulation.virtual_kubelet.pod_spec import PodKind, pod_spec
-from tango.emulation.virtual_kubelet.status_writer import StatusWriter
+from tango.emulation.virtual_kubelet.status_writer import AGAIN_AFTER_S, StatusWriter
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import MERGE_PATCH, STRATEGIC_PATCH, KubeClient
 from tango.kube.informer import Informer
@@ -31,8 +31,6 @@ RENEW_EVERY_S = 10.0
 """Seconds between two renewals of a node's lease: a quarter of its duration, as a real kubelet does."""
 STATUS_EVERY = 6
 """Renewals of the lease for each update of the Node's conditions, so about once a minute."""
-AGAIN_AFTER_S = 0.5
-"""Seconds, doubled at random, before a call that the client has given up on is made again."""
 FAREWELL_S = 0.4
 """Seconds for reporting the nodes NotReady at the end; the supervisor kills the process after two."""
 
