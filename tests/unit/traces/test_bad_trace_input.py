@@ -205,7 +205,7 @@ def test_a_missing_header_names_the_columns(tmp_path: Path) -> None:
     assert "a header with the columns arrival_s, class" in str(_refused(path, format="tango"))
 
 
-@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf", gzip.compress(b"", mtime=0)])
 def test_an_empty_file_is_refused(tmp_path: Path, content: bytes) -> None:
     """Empty, blank, a lone byte order mark or an empty gzip: nothing to read."""
     assert "found an empty file, expected rows of a trace" in str(_refused(_file(tmp_path, content)))
