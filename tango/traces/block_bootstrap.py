@@ -1,8 +1,8 @@
-"""Block bootstrap of arrivals: a seed lays blocks of a recorded window one after the other, and keeps what happens within a block.
+"""Circular block bootstrap of arrivals: a seed draws blocks of a recorded window and concatenates them.
 
-Blocks begin anywhere in the window, which is closed to a circle, so that every arrival is as likely as any other. Gaps, bursts and
-the mix of classes within a block are kept; what reaches over blocks (a daily wave) is not. Further copies of the window, each drawn
-independently, are superposed where more requests are wanted than one holds.
+Blocks begin anywhere in the window, which is closed to a circle, so that every arrival is equally likely. Gaps, bursts and the mix of
+classes within a block are kept; structure longer than a block (a daily wave) is lost. If more requests are wanted than one window holds,
+further copies of it, each drawn independently, are superposed.
 Source: Politis and Romano, "A circular block-resampling procedure for stationary data", in Exploring the Limits of Bootstrap, 1992.
 """
 
@@ -15,36 +15,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK_S = 60.0
+"""Length of a block if the window's length allows it."""
 FEWEST, MOST = 5, 30
-"""Blocks in a window: with fewer all seeds look alike, with more little is left of bursts that last."""
+"""Least and greatest number of blocks in a window: with fewer all seeds look alike, with more longer bursts are cut up. Chosen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Circle:
-    """A recorded window closed to a circle, and how many seconds are laid out of it."""
+    """A recorded window closed to a circle, and the length of the resampled arrivals."""
 
     period_s: float
+    """Length of the window."""
     duration_s: float
+    """Seconds of arrivals to draw from it."""
 
     @property
     def block_s(self) -> float:
-        """60 s, but at least a thirtieth and at most a fifth of the window."""
+        """Length of a block: `BLOCK_S`, but at least 1/`MOST` and at most 1/`FEWEST` of the window."""
         return max(min(BLOCK_S, self.period_s / FEWEST), self.period_s / MOST)
 
     @property
     def block_begin_s(self) -> NDArray[np.float64]:
-        """(blocks,) where the blocks are laid."""
+        """Begin of each block in the result, shape (blocks,)."""
         return np.arange(math.ceil(self.duration_s / self.block_s - 1e-9), dtype=np.float64) * self.block_s
 
     @property
     def block_length_s(self) -> NDArray[np.float64]:
-        """(blocks,) lengths; the last block ends with the duration."""
+        """Length of each block, shape (blocks,); the last one ends with the duration."""
         return np.minimum(self.block_s, self.duration_s - self.block_begin_s)
 
     def starts(self, copies: int, rng: np.random.Generator, *, first_as_recorded: bool) -> NDArray[np.float64]:
-        """(copies, blocks) where each block begins in the window; the first copy can be the window itself, round and round.
+        """Begin of each block in the window, shape (copies, blocks); a copy has the same blocks whatever the number of copies.
 
-        A copy has the same blocks whatever the number of copies.
+        With `first_as_recorded` the first copy is the window itself, repeated as often as the duration needs.
         """
         starts = rng.random((copies, len(self.block_begin_s))) * self.period_s
         if first_as_recorded:
@@ -54,19 +57,20 @@ class Circle:
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """Arrivals laid out, shape (n,)."""
+    """Resampled arrivals, columns of shape (n,)."""
 
     row: NDArray[np.int32]
-    """Which arrival of the window it is."""
+    """Index of the arrival in the window."""
     copy: NDArray[np.int32]
+    """Copy that it belongs to."""
     at_s: NDArray[np.float64]
-    """From 0 to the duration."""
+    """Time from 0 to the duration."""
 
 
 def lay(times_s: NDArray[np.float64], circle: Circle, starts_s: NDArray[np.float64], keep: NDArray[np.bool_] | None = None) -> Laid:
-    """All arrivals of the blocks that begin at `starts_s`, shape (copies, blocks), or those of them that are kept.
+    """The arrivals of the blocks that begin at `starts_s`, shape (copies, blocks); with `keep` only those that it selects.
 
-    `times_s` are the window's, rising, in [0, period).
+    `times_s` are the arrivals of the window, ascending, in [0, period). Order of the result: by copy, block and time.
     """
     copies, blocks = starts_s.shape
     first, count = rows_of(times_s, circle, starts_s)
@@ -88,7 +92,7 @@ def lay(times_s: NDArray[np.float64], circle: Circle, starts_s: NDArray[np.float
 def rows_of(
     times_s: NDArray[np.float64], circle: Circle, starts_s: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First arrival and number of arrivals of each block, in order of copies and blocks; counting goes on beyond the last arrival."""
+    """(first, count) of the arrivals of each block, shape (copies x blocks,); a block over the window's end has indices beyond n."""
     start = starts_s.ravel()
     end = start + np.tile(circle.block_length_s, len(starts_s))
     first = np.searchsorted(times_s, start)
@@ -98,12 +102,12 @@ def rows_of(
 
 
 def copies_for(n: int, times_s: NDArray[np.float64], circle: Circle) -> int:
-    """Copies that hold n requests on average."""
+    """Number of copies that hold n requests on average."""
     return max(1, math.ceil(n / (len(times_s) * circle.duration_s / circle.period_s)))
 
 
 def chosen(total: int, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A mask of n of `total` places, all such masks alike likely."""
+    """A random mask of shape (total,) with n True values; all such masks are equally likely."""
     few = min(n, total - n)
     mask = np.full(total, n > few)
     mask[rng.choice(total, few, replace=False, shuffle=False)] = n == few

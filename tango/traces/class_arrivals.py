@@ -1,4 +1,4 @@
-"""Arrivals of one class as a source of a workload gives them, and the join of both classes into one trace in order of time."""
+"""Requests of one class from a source of a workload, and the merge of both classes into one trace in order of time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ _Scalar = TypeVar("_Scalar", np.int32, np.float64)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassArrivals:
-    """n requests of one class, shape (n,), in any order. None: the source says nothing, and mapping decides."""
+    """Requests of one class in any order, columns of shape (n,). A column that is None is left to the mapping (`mapping.map_trace`)."""
 
     arrival_s: NDArray[np.float64]
     """From 0 to the workload's duration."""
     cluster: NDArray[np.int32] | None = None
-    """Index into the fleet's clusters; their number where the source names none."""
+    """Row of the entry cluster in the fleet; the number of clusters for a request whose source names none."""
     service: NDArray[np.int32] | None = None
-    """Index into the fleet's services; their number where the source names none."""
+    """Row of the service in the fleet; the number of services for a request whose source names none."""
     cpu_work_s: NDArray[np.float64] | None = None
+    """CPU-seconds; NaN where unknown."""
     memory_mib: NDArray[np.float64] | None = None
+    """MiB; NaN where unknown."""
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -36,9 +38,9 @@ NONE = ClassArrivals(arrival_s=np.zeros(0))
 
 
 def joined(lc: ClassArrivals, be: ClassArrivals, fleet: Fleet, source: str) -> Trace:
-    """Both classes as one trace whose names are the fleet's, and empty where a source names none."""
+    """Both classes as one trace in order of time, with the fleet's names; a name is empty where the source has none."""
     arrival_s = np.concatenate((lc.arrival_s, be.arrival_s))
-    # Whole microseconds: what CSV shows is what the requests hold.
+    # Rounded to microseconds, as CSV prints them, so that a trace that is written and read again is the same.
     np.round(arrival_s, 6, out=arrival_s)
     order = time_order(arrival_s)
     is_be = order >= len(lc)
@@ -56,10 +58,10 @@ def joined(lc: ClassArrivals, be: ClassArrivals, fleet: Fleet, source: str) -> T
 
 
 def time_order(arrival_s: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The stable order of times of whole microseconds, not negative.
+    """The stable sorting order, shape (n,), of times that are whole microseconds and not negative.
 
-    Time and index in one 64-bit key make equal times unequal, so that the fastest sort gives the same order on every machine: a
-    twentieth of the time of a stable `argsort`. Times too large for that take the latter.
+    Time and index are packed into one 64-bit key. Keys are distinct, so any sort gives the stable order, and the fastest takes a
+    twentieth of the time of a stable `argsort`. Times too large for the key take `argsort`.
     """
     n = len(arrival_s)
     bits = max(n - 1, 1).bit_length()
@@ -81,7 +83,7 @@ def _column(
     order: NDArray[np.int64],
     absent: _Scalar,
 ) -> NDArray[_Scalar]:
-    """One column of both classes in order; where neither class has it, one value that takes no memory."""
+    """One column of both classes in the given order; if neither class has it, `absent` broadcast, which takes no memory."""
     if lc_values is None and be_values is None:
         return np.broadcast_to(absent, (len(order),))
     parts = [

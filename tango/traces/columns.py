@@ -1,4 +1,4 @@
-"""Columns of one file, checked value by value: what every reader hands on, and the checks that all of them share."""
+"""Columns of one trace file, and the validation of their values that all readers share."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class Column:
     """Numbers; time stamps as nanoseconds since 1970; text as indices into `words`."""
     null: Mask
     words: tuple[str, ...] = ()
+    """The distinct texts of a text column."""
 
     def take(self, keep: Mask) -> Column:
         """The rows where `keep` is set."""
@@ -34,29 +35,29 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The good rows of one file."""
+    """The valid rows of one file."""
 
     file: str
     line: NDArray[np.int64]
-    """(n,) 1-based line (CSV, JSON lines) or row (Parquet)."""
+    """1-based line (CSV, JSON lines) or row (Parquet) of each row, shape (n,)."""
     by_name: dict[str, Column]
 
     def __len__(self) -> int:
         return len(self.line)
 
     def ints(self, name: str) -> NDArray[np.int64]:
-        """A column of whole numbers, 0 where empty."""
+        """A column of whole numbers, shape (n,), 0 where empty."""
         return np.asarray(self.by_name[name].data, np.int64)
 
     def floats(self, name: str) -> NDArray[np.float64]:
-        """A column of numbers as float64, NaN where empty or where the file has no such column."""
+        """A column of numbers, shape (n,), NaN where empty; all NaN if the file has no such column."""
         if name not in self.by_name:
             return np.full(len(self), np.nan)
         column = self.by_name[name]
         return np.where(column.null, np.nan, column.data.astype(np.float64))
 
     def texts(self, name: str) -> tuple[NDArray[np.int32], tuple[str, ...]]:
-        """Indices and words of a text column; the empty text where empty or where the file has no such column."""
+        """(indices of shape (n,), words) of a text column; empty values, and those of a missing column, are the word ""."""
         if name not in self.by_name:
             return np.zeros(len(self), np.int32), ("",)
         column = self.by_name[name]
@@ -66,20 +67,22 @@ class Columns:
 
 
 RowText = Callable[[int, str], tuple[str, str]]
-"""Gives (found value, whole row) of a row's line and a column name, as they stood in the file."""
+"""A function of (line, column name) that returns (value, whole row) as they stand in the file, for messages."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """Rows of one column that break one rule: `rows` indexes the columns as read."""
+    """Rows that break one rule of one column."""
 
     rows: NDArray[np.int64]
+    """Indices into the columns as read."""
     column: str
     expected: str
+    """The rule, as messages print it."""
 
 
 def from_arrow(array: pa.Array | pa.ChunkedArray, kind: Kind) -> Column:
-    """An Arrow column of the kind's type as NumPy, nulls apart."""
+    """An Arrow column as NumPy arrays of values and of nulls."""
     if isinstance(array, pa.ChunkedArray):
         array = array.unify_dictionaries().combine_chunks() if kind is Kind.TEXT else array.combine_chunks()
         if isinstance(array, pa.ChunkedArray):
@@ -93,7 +96,7 @@ def from_arrow(array: pa.Array | pa.ChunkedArray, kind: Kind) -> Column:
 
 
 def bools(array: pa.Array | pa.ChunkedArray) -> Mask:
-    """An Arrow column of truth values, none of them null, as NumPy."""
+    """An Arrow column of booleans without nulls as a NumPy mask."""
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], pa.bool_())
     values: Mask = _numbers(array.cast(pa.uint8())).view(np.bool_)
@@ -123,7 +126,10 @@ def checked(
     text: RowText,
     refusals: Refusals,
 ) -> Columns:
-    """The rows that keep all rules of the schema; the others are refused, each for its first fault in column order."""
+    """The rows that keep all rules of the schema. The others go to `refusals`, each for its first fault in column order.
+
+    Order of rows is checked last and only between rows that are valid otherwise, so that one wrong time does not refuse all after it.
+    """
     order = {name: index for index, name in enumerate(schema.names)}
     all_faults = [*faults, *(fault for f in schema.fields if f.name in by_name for fault in _value_faults(f, by_name[f.name]))]
     all_faults.sort(key=lambda fault: order.get(fault.column, -1))

@@ -1,8 +1,8 @@
-"""CSV to checked columns: one vectorised pass when all is well, and an exact one that finds every bad row when it is not.
+"""Reading CSV into validated columns: a fast pass for files without mistakes, and an exact pass that finds every bad row.
 
-The fast pass lets Arrow convert each column to its type. If Arrow refuses anything, or the rows it gives do not match the lines
-of the file one to one, the exact pass sets aside the lines that are no CSV at all (not UTF-8, an unclosed quote, too long), reads
-the rest as text and converts column by column under a mask. Both end in `columns.checked`, so they keep the same rules.
+The fast pass lets Arrow convert each column to its type. If Arrow refuses anything, or its rows do not match the lines of the file one
+to one, the exact pass follows: it removes the lines that are not CSV at all (not UTF-8, an unclosed quote, too long), reads the rest as
+text and converts it column by column under a mask. Both end in `columns.checked`, so both apply the same rules.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from tango.traces.refusals import Refusals
 from tango.traces.schema import Field, Kind, Schema
 
 MAX_LINE_BYTES = 64 << 10
-"""A longer line is no row of any known trace; usually a binary file or a lost line end."""
+"""Longest line. No known trace has longer rows; a longer line usually means a binary file or missing line ends."""
 
-_BLOCK = 4 << 20
-_WINDOW = 256 << 10
+_BLOCK = 4 << 20  # bytes that Arrow parses at a time
+_WINDOW = 256 << 10  # bytes that are decoded at a time in search of what is not UTF-8
+# What a value of each kind looks like. Stricter than Arrow's own conversion, so that both passes accept the same texts.
 _TRUE = {
     Kind.INT: r"^[+-]?[0-9]{1,19}$",
     Kind.FLOAT: r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$|^[+-]?(?i:nan|inf|infinity)$",
@@ -37,9 +38,9 @@ _TRUE = {
 
 
 def read_csv(content: Content, schema: Schema, refusals: Refusals) -> Columns:
-    """The good rows of a CSV file; bad ones go to `refusals`.
+    """The valid rows of a CSV file; bad ones go to `refusals`.
 
-    Raises: BadRows for a header that is missing or wrong: then no row can be understood.
+    Raises: BadRows for a missing or wrong header, without which no row can be read.
     """
     names, body_at = _header(content, schema)
     lines = _Lines(content.data, body_at, first_line=2 if schema.header else 1, names=names)
@@ -53,7 +54,7 @@ def read_csv(content: Content, schema: Schema, refusals: Refusals) -> Columns:
 
 
 class _Lines:
-    """The body of a file and where its lines stand; offsets are found only when a refusal needs them."""
+    """The body of a file and the offsets of its lines, which are computed only when a refusal needs them."""
 
     def __init__(self, data: bytes, body_at: int, *, first_line: int, names: list[str]) -> None:
         self.data = data
@@ -70,7 +71,7 @@ class _Lines:
 
     @property
     def starts(self) -> NDArray[np.int64]:
-        """(count + 1,) offsets of the lines, and the end."""
+        """Offsets of the lines and of the end, shape (count + 1,)."""
         if self._starts is None:
             array = np.frombuffer(self.data, np.uint8, offset=self.body_at)
             ends = np.flatnonzero(array == 10) + 1 + self.body_at
@@ -80,15 +81,15 @@ class _Lines:
 
     @property
     def longest(self) -> int:
-        """Bytes of the longest line, its end included."""
+        """Length of the longest line in bytes, line end included."""
         return int(np.diff(self.starts).max(initial=0))
 
     def raw(self, index: int) -> bytes:
-        """A line without its end."""
+        """A line, by its 0-based index, without its line end."""
         return self.data[self.starts[index] : self.starts[index + 1]].rstrip(b"\r\n")
 
     def found(self, line: int, column: str) -> tuple[str, str]:
-        """What stands in a column of a line, and the whole line."""
+        """(value of a column, whole line) as text, for messages."""
         row = self.raw(line - self.first_line).decode("utf-8", "replace")
         if column not in self.names:
             return row[:80], row
@@ -98,7 +99,7 @@ class _Lines:
 
 
 def _values(line: str) -> list[str]:
-    """The values of one line; one with a carriage return in its middle, which is no CSV, is split as it stands."""
+    """The values of one line; a line with a carriage return inside, which csv refuses, is split at commas."""
     try:
         return next(csv.reader([line]), [])
     except csv.Error:
@@ -106,7 +107,7 @@ def _values(line: str) -> list[str]:
 
 
 def _header(content: Content, schema: Schema) -> tuple[list[str], int]:
-    """Column names in the order of the file, and where the rows begin."""
+    """(column names in the order of the file, offset of the first row). Raises: BadRows for a wrong header."""
     if not schema.header:
         return list(schema.names), 0
     end = content.data.find(b"\n") + 1 or len(content.data)
@@ -142,8 +143,8 @@ def _options(lines: _Lines, names: list[str], types: dict[str, pa.DataType]) -> 
 
 
 def _fast(lines: _Lines, names: list[str], fields: list[Field]) -> dict[str, Column] | None:
-    """All columns by their types, or None if anything at all is not as it should be."""
-    # Arrow takes these as they are.
+    """All columns, converted to their types; None if anything is not as it should be."""
+    # Arrow would accept these without an error.
     if lines.has_blank or lines.data.find(b"\0") >= 0 or lines.longest > MAX_LINE_BYTES:
         return None
     source = pa.BufferReader(pa.py_buffer(lines.data).slice(lines.body_at))
@@ -204,7 +205,7 @@ def _exact(
 
 
 def converted(values: pa.Array, field: Field) -> tuple[Column, list[Fault]]:
-    """A text column converted where it can be; the other rows are faults and count as empty."""
+    """(column, faults): a text column converted to its kind; values that cannot be converted are faults and count as empty."""
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], pa.string())
     if field.kind is Kind.TEXT:
@@ -229,7 +230,7 @@ def _fits_int64(values: pa.Array) -> pa.Array:
 
 
 def _broken_lines(lines: _Lines) -> list[tuple[int, str, str]]:
-    """Lines that are no CSV at all, as (index, found, expected)."""
+    """Lines that are not CSV at all, as (index, found, expected)."""
     data, starts = lines.data, lines.starts
     broken: list[tuple[int, str, str]] = []
     lengths = np.diff(starts)
@@ -279,7 +280,7 @@ def _first_bad_byte(data: bytes) -> int | None:
 
 
 def _join(lines: _Lines, good: NDArray[np.bool_]) -> bytes:
-    """The good lines alone."""
+    """The bytes of the good lines."""
     if good.all():
         return lines.data[lines.body_at :]
     edges = np.flatnonzero(np.diff(np.concatenate(([0], good.astype(np.int8), [0]))))

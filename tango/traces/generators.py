@@ -1,9 +1,9 @@
-"""Seeded traces: `p1`, `p2`, `p3` mix periodic and random arrivals, `borg` follows the figures of Google's 2011 trace.
+"""Seeded trace generators: `p1`, `p2`, `p3` mix periodic and random arrivals, `borg` follows statistics of Google's 2011 trace.
 
-The patterns are those of Tango (Feng et al., ICPP 2023), which names them and does not give their formulas: P1 LC periodic and BE
-random, P2 the reverse, P3 both random. Periodic: the rate is a wave and the arrivals are its even quantiles, without chance.
-Random: the rate is redrawn every two seconds and arrivals are Poisson given the rate. The number of requests is exact: round(rate
-x duration).
+The patterns are those of the Tango paper (Feng et al., ICPP 2023), which names them without formulas: P1 has periodic LC and random BE,
+P2 the reverse, P3 both random. Departures of ours: a periodic rate is a sine wave, and arrivals are its evenly spaced quantiles, without
+chance; a random rate is drawn anew every two seconds, and arrivals are Poisson given the rate. The number of requests is exact:
+round(rate x duration).
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from tango.traces.transforms import BE_CLIP, LC_CLIP, with_mean
 
 PATTERNS = ("p1", "p2", "p3", "borg")
 MAX_REQUESTS = 50_000_000
+"""Most requests of a trace, a bound on memory: 33 bytes each."""
 
+# Chosen, not measured: the paper gives no figures for its patterns.
 WAVES = 6
 """Periods of the wave in one trace."""
 SWING = 0.8
 """Amplitude of the wave, as a share of the mean rate."""
 PHASE_SPREAD = 0.25
-"""Periods over which the phases of the clusters' waves are spread, so that neighbours in a list peak one after the other."""
+"""Share of a period over which the phases of the clusters' waves are spread, so that clusters peak one after the other."""
 SLOT_S = 2.0
-"""The random rate holds this long; its coefficient of variation is 0.5 (gamma, shape 4)."""
+"""Seconds for which a random rate holds; its coefficient of variation is 0.5 (gamma distribution of shape 4)."""
 
+# Means (CPU-seconds) and coefficients of variation of works without a fleet, whose services would give them.
 _DEFAULT_LC_WORK_S = 0.04
 _DEFAULT_BE_WORK_S = 3.0
 _LC_CV = 0.5
 _BE_CV = 1.0
 
 Arrivals = tuple[NDArray[np.float64], NDArray[np.int32]]
-"""Times and entry clusters of one class, in no order."""
+"""(times in seconds, rows of entry clusters) of one class, shape (n,) each, in any order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a generated trace shall be.
-
-    Raises: UsageError for a figure out of bounds.
-    """
+    """The parameters of a generated trace. Raises: UsageError for a value out of bounds."""
 
     pattern: str
     rate_per_s: float
@@ -64,7 +64,7 @@ class Recipe:
     be_work_s: float | None = None
     """Mean BE work, exact; None: that of the fleet's services, or 3 s."""
     fleet: Fleet | None = None
-    """Gives names of clusters and services; without it clusters are numbers and services are assigned when the trace is mapped."""
+    """Fleet whose clusters and services are named; None: clusters are numbers, and services are assigned when the trace is mapped."""
     hotspots: Hotspots | None = None
 
     def __post_init__(self) -> None:
@@ -93,10 +93,7 @@ class Recipe:
 
 
 def generate(recipe: Recipe) -> Trace:
-    """The trace of a recipe; equal recipes give equal traces.
-
-    Raises: UsageError if the fleet has no service of a class that the recipe needs.
-    """
+    """The trace of a recipe; equal recipes give equal traces. Raises: UsageError if the fleet has no service of a needed class."""
     rng = seeded(recipe.seed, recipe.pattern)
     total = round(recipe.rate_per_s * recipe.duration_s) or 1
     lc = round(total * recipe.lc_share)
@@ -105,7 +102,7 @@ def generate(recipe: Recipe) -> Trace:
         if n:
             parts.append(_one_class(recipe, service_class, n, rng))
     arrival, classes, service, cluster, work_s, memory_mib = (np.concatenate(column) for column in zip(*parts, strict=True))
-    # Whole microseconds: what CSV shows is what the trace holds.
+    # Rounded to microseconds, as CSV prints them, so that a trace that is written and read again is the same.
     arrival = np.round(arrival, 6)
     order = np.argsort(arrival, kind="stable")
     arrival, cluster = arrival[order], cluster[order]
@@ -134,7 +131,7 @@ def arrivals(
     rng: np.random.Generator,
     phase_spread: float = PHASE_SPREAD,
 ) -> Arrivals:
-    """Times from 0 to `duration_s` and entry clusters 0 … clusters-1 of n requests of one class, by a pattern of `PATTERNS`."""
+    """Times from 0 to `duration_s` and entry clusters of n requests of one class, by a pattern of `PATTERNS`."""
     if pattern == "borg":
         return borg_shape.arrivals(n, duration_s, clusters, rng)
     periodic = {"p1": ServiceClass.LC, "p2": ServiceClass.BE}.get(pattern)
@@ -170,7 +167,7 @@ def _periodic(n: int, duration_s: float, clusters: int, rng: np.random.Generator
 
 
 def _random(n: int, duration_s: float, clusters: int, rng: np.random.Generator) -> Arrivals:
-    """Every cluster has rates of its own."""
+    """Poisson arrivals of random rates, which each cluster draws for itself."""
     slots = max(1, round(duration_s / SLOT_S))
     grid = np.linspace(0.0, duration_s, slots + 1)
     counts = rng.multinomial(n, np.full(clusters, 1.0 / clusters))

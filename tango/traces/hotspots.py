@@ -1,4 +1,4 @@
-"""Hotspots: a flash crowd that wanders. For a while a few clusters get a multiple of what the others get, then others do."""
+"""Hotspots: flash crowds. For a while a few clusters receive a multiple of the arrivals of the others, then others do."""
 
 from __future__ import annotations
 
@@ -11,20 +11,19 @@ from tango.errors import UsageError
 from tango.traces.draws import seeded
 
 FACTOR = 5.0
+"""Default ratio of arrivals at a hot cluster to those at another. Chosen, not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hotspots:
-    """How many clusters are hot at a time, by how much, and how often they change.
-
-    Raises: UsageError for a figure out of bounds.
-    """
+    """Number of hot clusters, how hot they are, and how often they change. Raises: UsageError for a value out of bounds."""
 
     clusters: int
+    """Clusters that are hot at a time."""
     factor: float = FACTOR
-    """Arrivals at a hot cluster over those at another."""
+    """Ratio of arrivals at a hot cluster to those at another."""
     moves: int = 6
-    """Choices of hot clusters, one after the other, that the duration is divided among."""
+    """Number of equal periods of the duration, each with hot clusters of its own."""
 
     def __post_init__(self) -> None:
         if self.clusters < 1:
@@ -36,7 +35,7 @@ class Hotspots:
 
 
 def hot_clusters(hotspots: Hotspots, clusters: int, seed: int) -> NDArray[np.int64]:
-    """(moves, hot) clusters that are hot one choice after the other. Raises: UsageError where no cluster would be left cool."""
+    """Rows of the hot clusters in each period, shape (moves, hot). Raises: UsageError if no cluster would remain cool."""
     if hotspots.clusters >= clusters:
         raise UsageError(f"hotspots is {hotspots.clusters}, expected fewer than the {clusters} entry clusters")
     rng = seeded(seed, "hotspots")
@@ -52,10 +51,10 @@ def moved(
     duration_s: float,
     seed: int,
 ) -> NDArray[np.int32]:
-    """Entry clusters with the crowd: some requests, drawn evenly, enter at a hot cluster in place of their own.
+    """Entry clusters with hotspots, shape (n,): a random share of the requests enters at a hot cluster in place of its own.
 
-    The times and the number of requests stay. A share p of all moves to K of C clusters; where entries were even the ratio of hot
-    to cool is 1 + p/(1-p) x C/K, which gives p.
+    Times and number of requests stay. If a share p of all requests moves to K of C clusters with even arrivals, the ratio of hot to cool
+    is 1 + p/(1-p) x C/K; solved for p, with the ratio given.
     """
     hot = hot_clusters(hotspots, clusters, seed)
     extra = (hotspots.factor - 1.0) * hotspots.clusters / clusters

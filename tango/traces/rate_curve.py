@@ -1,7 +1,7 @@
-"""Counts per minute in place of requests: a trace that tells how many arrived and not when.
+"""Traces that have counts of requests per minute and no single requests.
 
-A curve can be long (the World Cup's 575 million requests), so it is cut and thinned as counts, and becomes requests last: given its
-count, the requests of a minute are a Poisson process, that is, independent and uniform in the minute.
+Such a trace can be long (575 million requests of the World Cup), so it is cut and thinned as counts and expanded to requests last. Given
+its count, a minute's requests are a Poisson process: their times are independent and uniform in the minute.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tango.traces.draws import seeded
 
 MINUTE_S = 60.0
 MAX_EXPANDED = 20_000_000
-"""Requests of one expansion: 33 bytes each in memory, 60 in CSV."""
+"""Most requests of one expansion: 33 bytes each in memory, 60 in CSV."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class RateCurve:
         return float(self.begin_s[-1]) + MINUTE_S if len(self.begin_s) else 0.0
 
     def within(self, from_s: float, to_s: float) -> RateCurve:
-        """The minutes that overlap [from_s, to_s), whole; times stay.
+        """The whole minutes that overlap [from_s, to_s), with unchanged times.
 
         Raises: UsageError if the bounds are no interval; RequestRejected if nothing arrives in those minutes.
         """
@@ -53,7 +53,7 @@ class RateCurve:
         return part
 
     def thinned(self, share: float, *, seed: int) -> RateCurve:
-        """Each request kept with probability `share`: the counts are binomial.
+        """The counts after keeping each request with probability `share`, which makes them binomial.
 
         Raises: UsageError for a share outside (0, 1]; RequestRejected if none is left.
         """
@@ -65,7 +65,7 @@ class RateCurve:
         return part
 
     def expanded(self, *, seed: int) -> Trace:
-        """Every request at a time of its own, in whole microseconds; services, entries, works and memory stay open.
+        """The requests one by one, at random times in whole microseconds; services, entry clusters, works and memory stay open.
 
         Raises: RequestRejected for more than `MAX_EXPANDED` requests.
         """
@@ -93,7 +93,7 @@ class RateCurve:
         )
 
     def cumulative(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Requests before a time as a piecewise linear function: (2m,) times and (2m,) counts, both rising."""
+        """The number of requests before a time, a piecewise linear function: (times, counts), shape (2m,) each, ascending."""
         times = np.stack((self.begin_s, self.begin_s + MINUTE_S), axis=1).ravel()
         after = np.cumsum(self.count).astype(np.float64)
         return times, np.stack((after - self.count, after), axis=1).ravel()

@@ -1,4 +1,4 @@
-"""Rows that are refused, with their reasons: raised together, or written to a file while the good rows go on."""
+"""Refused rows with their reasons: raised together, or written to a file while the valid rows are used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REMEDY = "--skip-bad FILE takes the good rows and writes the bad ones to FILE"
 
 @dataclass(frozen=True, slots=True)
 class RefusedRow:
-    """A refusal and the row as it stood in the file."""
+    """A refusal, and the text of the row in the file."""
 
     reason: BadRow
     text: str
@@ -25,7 +25,7 @@ class RefusedRow:
 
 @dataclass(slots=True)
 class Refusals:
-    """Collects refusals of one reading, of all its files."""
+    """Collects the refusals of one reading, over all its files."""
 
     rows: list[RefusedRow] = field(default_factory=list)
 
@@ -33,11 +33,11 @@ class Refusals:
         return len(self.rows)
 
     def add(self, reason: BadRow, text: str) -> None:
-        """Refuse one row."""
+        """Add a refused row."""
         self.rows.append(RefusedRow(reason, text))
 
     def sort_from(self, start: int) -> None:
-        """Bring the refusals from `start` on, those of one file, in order of line."""
+        """Sort the refusals from index `start` on, which are those of one file, by line."""
         self.rows[start:] = sorted(self.rows[start:], key=lambda row: row.reason.line)
 
     def raise_if_any(self, *, remedy: str = REMEDY) -> None:
@@ -46,7 +46,7 @@ class Refusals:
             raise BadRows([row.reason for row in self.rows[:_SHOWN]], total=len(self.rows), remedy=remedy)
 
     def write(self, path: str | Path) -> None:
-        """Write CSV `file,line,column,found,expected,row`; a header alone when nothing was refused.
+        """Write the refusals as CSV with the columns `file,line,column,found,expected,row`; without any, only the header.
 
         Raises: BadRows if the file cannot be written.
         """

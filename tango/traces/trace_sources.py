@@ -1,8 +1,8 @@
-"""Trace files as sources of a workload: read once a process, cut to a window, and redrawn by a seed.
+"""Trace files as sources of a workload: read once in a process, cut to a window, and resampled by a seed.
 
     files -> cached content -> Window of the wanted class -> blocks by the seed -> ClassArrivals
 
-Both classes of one file share the window and the blocks of each copy, so that what came together in the trace comes together again.
+Both classes of one file share the window and the blocks of each copy, so that requests which came together in the trace stay together.
 """
 
 from __future__ import annotations
@@ -29,40 +29,41 @@ from tango.traces.reading import read_trace
 from tango.traces.transforms import rescale_work, take
 
 MAX_BLOCKS = 5_000_000
-"""Blocks of all copies. More are needed only where thousands of requests would be copies of one."""
+"""Most blocks over all copies. More would be needed only if each request were copied thousands of times."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redraw:
-    """How a source is redrawn."""
+    """How the requests of one class are drawn from a source."""
 
     service_class: ServiceClass
     duration_s: float
+    """Seconds of arrivals to draw."""
     from_s: float
-    """Where the window begins, in seconds after the files' first arrival."""
+    """Begin of the window, in seconds after the files' first arrival."""
     resample: bool
-    """False: the first copy is the window as recorded."""
+    """Whether blocks are drawn; False: the first copy is the window as recorded."""
     seed: int
     blocks_of: str
-    """Sources that share it share their blocks."""
+    """Name of the random stream of blocks; sources with the same name get the same blocks."""
     n: int | None
-    """Requests wanted; None: as many as the drawn blocks hold."""
+    """Number of requests; None: as many as the drawn blocks hold."""
     work_s: float | None
-    """Mean to which known works are brought; None: as recorded."""
+    """Mean that known works are scaled to; None: works stay as recorded."""
 
     def block_rng(self) -> np.random.Generator:
-        """The generator of the blocks."""
+        """The random generator for the blocks."""
         return seeded(self.seed, self.blocks_of)
 
     def own_rng(self) -> np.random.Generator:
-        """The generator of what this class alone draws."""
+        """The random generator for everything that this class draws for itself."""
         return seeded(self.seed, f"thin-{self.service_class.label}")
 
 
 def arrivals_of(files: tuple[str, ...], fleet: Fleet, redraw: Redraw) -> ClassArrivals:
-    """Requests of one class from trace files, redrawn.
+    """The requests of one class, drawn from trace files as `redraw` says.
 
-    Raises: BadRows for files that are refused; RequestRejected if the files or the window have no request of the class.
+    Raises: BadRows for files with bad rows; RequestRejected if the files or the window have no request of the class.
     """
     content = content_of(files)
     if isinstance(content, RateCurve):
@@ -71,7 +72,7 @@ def arrivals_of(files: tuple[str, ...], fleet: Fleet, redraw: Redraw) -> ClassAr
 
 
 def content_of(files: tuple[str, ...]) -> Trace | RateCurve:
-    """What trace files hold; read once a process as long as the files do not change. Raises: BadRows."""
+    """The trace or rate curve in files. It is cached in the process until a file's time stamp or size changes. Raises: BadRows."""
     stamps = ((path, path.stat()) for path in expand(files))
     return _read(tuple((str(path), stat.st_mtime_ns, stat.st_size) for path, stat in stamps))
 

@@ -1,4 +1,4 @@
-"""What is done to a trace before it is mapped: cut, thin, rescale its works, forget its names."""
+"""Changes of a trace before it is mapped on a fleet: cut, thin, rescale works, drop names."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from tango.traces.draws import seeded
 from tango.traces.rate_curve import RateCurve
 
 BE_CLIP = 10.0
+"""Largest rescaled BE work, in means of the class, so that no request outlasts a short run. Chosen, as the next."""
 LC_CLIP = 4.0
-"""A rescaled work is at most this many times the mean of its class, so that no request outlasts a short run or its target."""
+"""Largest rescaled LC work, in means of the class, so that a request can still meet its target."""
 
 
 def select(
     content: Trace | RateCurve, *, from_s: float = 0.0, to_s: float = np.inf, share: float | None = None, seed: int = 0
 ) -> Trace:
-    """The requests of an interval, then a share of them; counts are cut and thinned before they are expanded.
+    """A random share of the requests of an interval. A `RateCurve` is cut and thinned before it is expanded.
 
-    Raises: as `cut` and `thin`; RequestRejected where too many counted requests are left.
+    Raises: as `cut` and `thin`; RequestRejected if a `RateCurve` has too many requests left to expand.
     """
     is_cut = from_s != 0.0 or to_s != np.inf
     if isinstance(content, RateCurve):
@@ -35,7 +36,7 @@ def select(
 
 
 def cut(trace: Trace, from_s: float = 0.0, to_s: float = np.inf) -> Trace:
-    """Arrivals from `from_s` until before `to_s`, in trace seconds; `from_s` becomes zero.
+    """The requests that arrive in [from_s, to_s), in trace seconds; `from_s` becomes zero.
 
     Raises: UsageError if the bounds are no interval; RequestRejected if nothing arrives in it.
     """
@@ -50,7 +51,7 @@ def cut(trace: Trace, from_s: float = 0.0, to_s: float = np.inf) -> Trace:
 
 
 def thin(trace: Trace, share: float, *, seed: int) -> Trace:
-    """Keep each request with probability `share`, decided by (seed, its index).
+    """A random subset: each request is kept with probability `share`, by a draw that depends on (seed, its index) only.
 
     Raises: UsageError for a share outside (0, 1]; RequestRejected if none is left.
     """
@@ -63,10 +64,10 @@ def thin(trace: Trace, share: float, *, seed: int) -> Trace:
 
 
 def rescale_work(trace: Trace, *, scale: float = 1.0, lc_work_s: float | None = None, be_work_s: float | None = None) -> Trace:
-    """Multiply known works by `scale`, then bring the mean of a class to `lc_work_s` or `be_work_s` where given.
+    """Multiply known works by `scale`, then scale those of a class to the mean `lc_work_s` or `be_work_s` if it is given.
 
-    A class that is brought to a mean is clipped at `LC_CLIP` or `BE_CLIP` times the mean, which then holds exactly. Unknown works
-    stay unknown. Raises: UsageError for a figure that is not above 0.
+    Works of a class with a given mean are clipped at `LC_CLIP` or `BE_CLIP` times that mean, which holds exactly afterwards. Unknown
+    works (NaN) stay unknown. Raises: UsageError for a value that is not above 0.
     """
     for name, value in (("work scale", scale), ("LC work", lc_work_s), ("BE work", be_work_s)):
         if value is not None and not (value > 0 and np.isfinite(value)):
@@ -80,7 +81,7 @@ def rescale_work(trace: Trace, *, scale: float = 1.0, lc_work_s: float | None = 
 
 
 def forget(trace: Trace, *, services: bool = False, clusters: bool = False) -> Trace:
-    """Drop the names of services or clusters, so that mapping assigns them by its rules."""
+    """The trace without names of services or clusters, so that mapping assigns them by its own rules."""
     none = np.zeros(len(trace), np.int32)
     if services:
         trace = dataclasses.replace(trace, service=none, services=("",))
@@ -90,13 +91,13 @@ def forget(trace: Trace, *, services: bool = False, clusters: bool = False) -> T
 
 
 def take(trace: Trace, rows: NDArray[np.int64]) -> Trace:
-    """The rows of the trace at increasing indices."""
+    """The rows of a trace at the given ascending indices."""
     names = ("arrival_s", "service_class", "service", "cluster", "cpu_work_s", "memory_mib")
     return dataclasses.replace(trace, **{name: getattr(trace, name)[rows] for name in names})
 
 
 def with_mean(values: NDArray[np.float64], mean: float, *, clip: float) -> NDArray[np.float64]:
-    """Positive values scaled to a mean, none above `clip` times it, order kept."""
+    """Positive values, shape (n,), scaled to a mean, with none above `clip` times the mean; their order by size is kept."""
     scaled = values * (mean / values.mean())
     for _ in range(50):
         # Clipping lowers the mean and scaling lifts the rest; the fixed point is reached from below, the limit then holds exactly.

@@ -1,10 +1,10 @@
-"""Workloads: where the requests of a comparison come from, and how a seed redraws them.
+"""Workloads: the sources of a comparison's requests, and the drawing of requests from them by a seed.
 
     Workload + fleet + seed -> arrivals of each class (patterns, trace files) -> joined, hotspots -> mapping -> works to the load
 
-A workload is a value: it names its sources and stands in a sweep's cell as JSON. A seed redraws everything that chance decides:
-arrivals, entry clusters, services, works. Which request has which work depends on (seed, request index) alone, so that all systems
-of a comparison serve the same work.
+A workload is a value that names its sources and is kept in a cell as JSON. A seed draws everything that is random: arrivals, entry
+clusters, services, works. A request's work depends on (seed, request index) only, so that all systems of a comparison serve the same
+work.
 """
 
 from __future__ import annotations
@@ -38,10 +38,7 @@ mean), and BE has most of the work."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """The sources of both classes and what is made of them.
-
-    Raises: UsageError for a figure out of bounds or a source that cannot be.
-    """
+    """The sources of both classes, their load and their duration. Raises: UsageError for a value or a source that is not valid."""
 
     lc: tuple[str, ...]
     """One pattern of `PATTERNS`, or trace files (parts, globs); empty: no LC requests."""
@@ -49,19 +46,20 @@ class Workload:
     duration_s: float
     """Seconds in which the requests arrive."""
     load: float | None = None
-    """Offered CPU work of both classes over the CPU of the fleet; None: as the traces are."""
+    """Offered CPU work of both classes over the CPU of the fleet; None: that of the traces."""
     lc_load_share: float = LC_LOAD_SHARE
-    """Part of the load that LC offers."""
+    """LC's part of the load."""
     from_s: float = 0.0
-    """Trace files: where the window of `duration_s` begins, in seconds after the first arrival."""
+    """Of trace files: begin of the window of `duration_s`, in seconds after the first arrival."""
     be_from_s: float | None = None
-    """The same for the BE source, where it is not that of LC; None: `from_s`."""
+    """The same for a BE source of its own; None: `from_s`."""
     resample: bool = True
-    """Trace files: a seed draws blocks of the window anew; False: arrivals as recorded, round and round, with further copies only
-    where the load takes more requests. Entries, services and works that the trace leaves open are drawn either way."""
+    """Of trace files: whether the seed draws blocks of the window. False: arrivals as recorded, repeated to the end of the duration, with
+    further drawn copies only if the load needs more requests. Entry clusters, services and works that the trace leaves open are drawn in
+    either case."""
     hotspots: Hotspots | None = None
     phase_spread: float = PHASE_SPREAD
-    """Periodic patterns: periods over which the phases of the clusters are spread; 0: all peak together."""
+    """Of periodic patterns: share of a period over which the clusters' phases are spread; 0: all peak together."""
 
     def __post_init__(self) -> None:
         if not self.lc and not self.be:
@@ -83,7 +81,7 @@ class Workload:
 
     @property
     def label(self) -> str:
-        """A short name for tables: sources, load, and what is not as by default; the duration and folders of files are left out."""
+        """A short name for tables: sources, load, and options that differ from their defaults; without duration and folders."""
         names = [_short(source) for source in dict.fromkeys((self.lc, self.be)) if source]
         parts = ["+".join(names) + (f"@{self.load:g}" if self.load is not None else "")]
         if self.load is not None and self.lc_load_share != LC_LOAD_SHARE:
@@ -99,13 +97,13 @@ class Workload:
         return " ".join(parts)
 
     def as_dict(self) -> dict[str, Any]:
-        """The workload as JSON holds it."""
+        """The workload as a JSON object."""
         values = dataclasses.asdict(self)
         return values | {"lc": list(self.lc), "be": list(self.be)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Workload:
-        """The workload that `as_dict` gave. Raises: UsageError for unknown or missing keys, as the constructor for values."""
+        """The workload from a JSON object of `as_dict`. Raises: UsageError for unknown or missing keys, or values that are not valid."""
         known = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(known))
         if unknown:
@@ -126,7 +124,7 @@ class Workload:
 
 
 def is_pattern(source: tuple[str, ...]) -> bool:
-    """Whether a source is a generated pattern; a file of such a name is written `./p3`."""
+    """Whether a source is a pattern and not files; a file named like a pattern is written `./p3`."""
     return len(source) == 1 and source[0] in PATTERNS
 
 
@@ -142,7 +140,7 @@ def _check_source(source: tuple[str, ...], *, has_load: bool) -> None:
 
 
 def draw_requests(workload: Workload, fleet: Fleet, seed: int) -> NewRequests:
-    """The requests of a workload on a fleet, due from 0 to its duration; equal arguments give equal requests.
+    """The requests of a workload on a fleet, due from 0 to the duration; equal arguments give equal requests.
 
     Raises: RequestRejected if a source has no request of its class, or the fleet no service of a class.
     """
@@ -159,7 +157,7 @@ def draw_requests(workload: Workload, fleet: Fleet, seed: int) -> NewRequests:
 
 
 def trace_of(requests: NewRequests, source: str) -> Trace:
-    """Requests as a trace that names all that was drawn, so that it is mapped as it stands."""
+    """The requests as a trace with everything that was drawn, so that mapping the trace changes nothing."""
     return Trace(
         arrival_s=requests.due_s,
         service_class=requests.service_class,
@@ -176,7 +174,7 @@ def trace_of(requests: NewRequests, source: str) -> Trace:
 def offered_load(
     requests: NewRequests | Trace, fleet: Fleet, duration_s: float, service_class: ServiceClass | None = None
 ) -> float:
-    """CPU work of the requests (of one class) over what the fleet's CPU can do in that time."""
+    """Load: CPU work of the requests, or of those of one class, over the CPU-seconds of the fleet in `duration_s`."""
     work_s = requests.cpu_work_s
     if service_class is not None:
         work_s = work_s[requests.service_class == int(service_class)]
@@ -184,12 +182,12 @@ def offered_load(
 
 
 def fleet_cores(fleet: Fleet) -> float:
-    """Cores of all nodes."""
+    """The number of cores of all nodes."""
     return sum(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1000.0
 
 
 def mean_work_s(fleet: Fleet, service_class: ServiceClass) -> float:
-    """Mean CPU work of a request whose service is drawn evenly. Raises: RequestRejected if the fleet has no such service."""
+    """Mean CPU work of a request whose service is drawn uniformly. Raises: RequestRejected if the fleet has no service of the class."""
     services = fleet.services_of(service_class)
     if not services:
         raise RequestRejected(f"fleet {fleet.name!r} has no {service_class.label} service, which the workload needs")
@@ -197,7 +195,7 @@ def mean_work_s(fleet: Fleet, service_class: ServiceClass) -> float:
 
 
 def _wanted_work_s(workload: Workload, fleet: Fleet, service_class: ServiceClass) -> float | None:
-    """CPU-seconds that a class shall offer; None: as its trace is. A class alone offers the whole load."""
+    """CPU-seconds that a class is to offer; None: those of its trace. A class without the other offers the whole load."""
     source, other = (workload.lc, workload.be) if service_class is ServiceClass.LC else (workload.be, workload.lc)
     if not source:
         return 0.0
@@ -208,7 +206,7 @@ def _wanted_work_s(workload: Workload, fleet: Fleet, service_class: ServiceClass
 
 
 def _arrivals(workload: Workload, fleet: Fleet, service_class: ServiceClass, work_s: float | None, seed: int) -> ClassArrivals:
-    """The requests of one class that offer `work_s`; None: those that its trace has."""
+    """The requests of one class that offer `work_s`; with None those that its trace has."""
     source = workload.lc if service_class is ServiceClass.LC else workload.be
     if work_s == 0:
         return NONE
@@ -230,7 +228,7 @@ def _arrivals(workload: Workload, fleet: Fleet, service_class: ServiceClass, wor
 
 
 def _count(work_s: float, fleet: Fleet, service_class: ServiceClass) -> int:
-    """Requests of the fleet's mean work that offer `work_s`."""
+    """Number of requests of the fleet's mean work that offer `work_s`."""
     count = max(1, round(work_s / mean_work_s(fleet, service_class)))
     if count > MAX_REQUESTS:
         raise UsageError(
