@@ -1,4 +1,5 @@
-"""The nouns: requests, services, clusters, snapshots, plans, resources. Values only; nothing here reads a clock or a network.
+"""The domain model: requests, services, clusters, snapshots, plans, resources. Values only; nothing here reads a clock or a network.
 
-What comes by the thousand is one frozen dataclass of arrays (columns); what comes by the dozen is a dataclass each.
+Things that come by the thousand (requests, nodes, samples) are one frozen dataclass of arrays (columns); things that come by the dozen
+(services, settings) are a dataclass each.
 """

@@ -1,4 +1,4 @@
-"""Learned checkpoints as the registry keeps them: what was trained on what, how it scored, and which one decides."""
+"""Checkpoints of learned policies as the registry keeps them: training, scores, roles, and what the scheduler made of them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 16 * 2**20
-"""Of a checkpoint's file, on disk and in the store."""
+"""Largest file of a checkpoint, on disk and in the store. The shipped ones have some 50 KiB, so this only refuses wrong files."""
 SHORT = 12
-"""Letters of a digest by which tables, decisions and figures name a checkpoint."""
+"""Leading characters of a digest by which tables, decisions and figures name a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewCheckpoint:
-    """A checkpoint about to be stored; one whose file was read and accepted."""
+    """A checkpoint that is to be stored; its file has been read and accepted."""
 
     name: str
     policy: str
@@ -28,13 +28,13 @@ class NewCheckpoint:
     feature_schema: str
     """SHA-256 of the list of features it was trained on."""
     path: str
-    """Where it was last read from."""
+    """Path that it was last read from."""
     trained: Mapping[str, Any]
     """Training configuration, as the training run wrote it."""
     code_version: str = ""
-    """Of Tango, when it was trained."""
+    """Version of Tango that trained it."""
     content: bytes | None = None
-    """The file; None: only that it exists is noted."""
+    """Bytes of the file; None: the store gets no copy."""
     note: str = ""
 
 
@@ -52,11 +52,11 @@ class StoredCheckpoint:
     trained: dict[str, Any]
     code_version: str
     scores: list[dict[str, Any]]
-    """One entry an evaluation, oldest first (`tango.experiments.checkpoint_scores`, or what the training run said)."""
+    """One entry for each evaluation, oldest first (from `tango.experiments.checkpoint_scores` or the training run)."""
     size_bytes: int | None
-    """Of the stored file; None: the store has no copy."""
+    """Size of the stored file; None: the store has no copy."""
     refused: str
-    """Why the scheduler could not use it when it last tried; empty where it could, or never has."""
+    """Why the scheduler could not use it at its last try; empty if it could, or has never tried."""
     refused_at: datetime | None
     note: str
     registered_at: datetime
@@ -64,22 +64,23 @@ class StoredCheckpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointRoles:
-    """Who decides. Digests; empty: none."""
+    """Which checkpoint has which role. Values are digests; empty: none."""
 
     generation: int = 0
-    """Rises with every change of `live` or `shadow`: a scheduler compares it with the one that it has carried out."""
+    """Incremented by every change of `live` or `shadow`; a scheduler compares it with the one that it has applied."""
     live: str = ""
-    """What was promoted; empty: the scheduler's own file decides."""
+    """The promoted checkpoint; empty: the scheduler's own file decides."""
     before: tuple[str, ...] = ()
-    """What was promoted before, the latest last: where `demote` goes back to."""
+    """Checkpoints that were promoted earlier, latest last; `demote` returns to the last one."""
     shadow: str = ""
+    """The candidate that decides beside the live policy without effect."""
     configured: str = ""
-    """The scheduler's own file: TANGO_CHECKPOINT's, else the shipped one."""
+    """The scheduler's own file: that of TANGO_CHECKPOINT, else the shipped one."""
     deciding: str = ""
-    """What the scheduler said that it decides by."""
+    """The checkpoint by which the scheduler reported to decide."""
 
     def of(self, digest: str) -> str:
-        """The roles of a checkpoint in words: `live`, `shadow`, both, or nothing."""
+        """The roles of a checkpoint as text: `live`, `shadow`, `live, shadow`, or empty."""
         held = []
         if digest == (self.live or self.configured):
             held.append("live")
@@ -96,42 +97,45 @@ class CheckpointEvent:
     action: str
     """`promote`, `demote`, `shadow`, `shadow-off` or `refuse`."""
     digest: str
-    """What has the role now; of `refuse`, what was refused. Empty: none, so that the scheduler's own file decides."""
+    """The checkpoint that has the role now, or that was refused. Empty: none, so the scheduler's own file decides."""
     before: str
-    """What had it before."""
+    """The checkpoint that had the role before."""
     actor: str
+    """Name of the user who made the change."""
     note: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowDecision:
-    """What the candidate would have done in one tick, beside what was done."""
+    """One tick of the candidate in the shadow: its plan compared with the one that was carried out."""
 
     run_ids: tuple[int, ...]
     policy: str
-    """That decided."""
+    """The policy that decided."""
     live: str
-    """Digest of the checkpoint that decided, as its plan names it; empty where none did."""
+    """Digest of the checkpoint that decided, as its plan names it; empty if none did."""
     candidate: str
-    """Digest."""
+    """Digest of the candidate."""
     considered: int
+    """Requests that both planned for."""
     live_placed: int
     candidate_placed: int = 0
     different: int = 0
-    """Requests for which the two name different nodes, or one of them none."""
+    """Requests for which the plans name different nodes, or only one of them a node."""
     live_cpu_share: float | None = None
-    """Mean over the requests placed: the share of its CPU limit that a request may expect on its node, LC served first; at most 1."""
+    """Mean over placed requests of the share of its CPU limit that a request may expect on its node, with LC served first; at most 1."""
     candidate_cpu_share: float | None = None
     live_ms: float = 0.0
+    """Milliseconds of the decision."""
     candidate_ms: float | None = None
     skipped: bool = False
-    """The candidate did not decide; `reason` says why, and its figures say nothing."""
+    """Whether the candidate did not decide; `reason` says why, and its figures are meaningless."""
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShadowSummary:
-    """The ticks of a candidate beside one live checkpoint, as the view `shadow_summary` has them."""
+    """The sums and means over a candidate's ticks beside one live checkpoint; a row of the view `shadow_summary`."""
 
     candidate: str
     live: str
@@ -150,7 +154,7 @@ class ShadowSummary:
 
 
 def chosen(named: str, known: Sequence[StoredCheckpoint]) -> list[StoredCheckpoint]:
-    """Those that a name or the first letters of a digest (four or more) mean; a name goes before a digest."""
+    """The checkpoints with this name; if there are none, those whose digest begins with it, given four characters or more."""
     by_name = [c for c in known if c.name == named]
     if by_name or len(named) < 4:
         return by_name
@@ -159,14 +163,14 @@ def chosen(named: str, known: Sequence[StoredCheckpoint]) -> list[StoredCheckpoi
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointFile:
-    """A checkpoint as a simulation uses it: the file that lies here, and what it must hold."""
+    """A checkpoint for a simulation: the path of its file on this machine, and the digest that the file must have."""
 
     path: str
     digest: str
     policy: str
 
     def changed(self) -> str:
-        """Why the file here cannot be used for it; empty where it can."""
+        """Why the file cannot be used: it is missing, or its digest is another one; empty if it can."""
         try:
             found = hashlib.sha256(Path(self.path).read_bytes()).hexdigest()
         except OSError as error:

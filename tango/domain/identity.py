@@ -1,5 +1,7 @@
-"""Names that hold in a whole fleet. Kubernetes makes the names of nodes and pods unique within one cluster only, and clusters made
-from one template have the same ones: whatever is kept of a node or a pod is kept under these keys.
+"""Keys of nodes and pods that are unique in a whole fleet.
+
+Kubernetes makes the names of nodes and pods unique within one cluster only, and clusters made from one template have the same names.
+Everything that is kept about a node or a pod is therefore kept under these keys.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the cluster agent sees: nodes, pods and usage, reduced to what Tango needs."""
+"""Observations of the cluster agent: states of nodes, LC instances and ended BE pods, reduced to what Tango needs."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeState:
-    """One node now. CPU in millicores, memory in MiB."""
+    """The current state of one node. Held means reserved by the pods on it, by request (BE) or limit (LC), whether used or not."""
 
     name: str
     ready: bool
+    """Whether the node is Ready and schedulable."""
     cpu_allocatable_millicores: int
     memory_allocatable_mib: int
     cpu_used_millicores: float | None = None
+    """Measured by metrics.k8s.io; None without a measurement."""
     memory_used_mib: float | None = None
     lc_cpu_request_millicores: int = 0
     lc_cpu_limit_millicores: int = 0
@@ -26,7 +28,7 @@ class NodeState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstanceState:
-    """One LC instance (pod) now."""
+    """The current state of one LC instance (pod)."""
 
     pod: str
     uid: str
@@ -37,14 +39,14 @@ class InstanceState:
     ready: bool
     cpu_request_millicores: int
     cpu_limit_millicores: int
-    """The limit in effect (container status), not the desired one."""
+    """The limit in effect (from the container's status), not the desired one."""
     memory_limit_mib: int
     restarts: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodEnd:
-    """A BE pod that ended or is gone, matched to its request and epoch by its labels."""
+    """A BE pod that has ended or vanished; its labels name the request and the epoch."""
 
     run_id: int
     request_id: int
@@ -54,9 +56,9 @@ class PodEnd:
     phase: str
     """`Succeeded`, `Failed`, or `Deleted` when it vanished before it ended."""
     reason: str
-    """Kubernetes' reason (`OutOfcpu`, `Evicted`, `NodeLost`), empty where it gives none."""
+    """Kubernetes' reason such as `OutOfcpu`, `Evicted` or `NodeLost`; empty if it gives none."""
     started_at_s: float | None
     """Unix time, from the container status."""
     finished_at_s: float | None
     cpu_work_done_s: float | None
-    """CPU-seconds done, from the pod's termination message, where it has one."""
+    """CPU-seconds done, from the pod's termination message; None if it has none."""

@@ -1,4 +1,4 @@
-"""What became of a run, as columns: the one form in which live and simulated runs reach the figures and the report.
+"""The outcome of a run as columns: the one form in which live and simulated runs reach the figures and the report.
 
 Times are wall seconds since the run's zero, as the tables hold them; `RunOutcomes.speed` turns them into trace time. CPU work,
 targets and the work lost were divided by the speed when the rows were written, so they are multiplied by it as well. Index columns
@@ -16,9 +16,10 @@ from tango.domain.identity import NodeKey
 from tango.domain.requests import RequestState
 
 STATES: tuple[str, ...] = tuple(str(state) for state in RequestState)
-"""Codes of the column `state`: a state's code is its place in this tuple."""
+"""Names of states by their codes in the column `state`."""
 
 STATE_CODE: dict[str, int] = {name: code for code, name in enumerate(STATES)}
+"""Codes of states by their names."""
 
 
 def _check_lengths(table: object, columns: tuple[str, ...]) -> None:
@@ -43,7 +44,7 @@ class RunOutcomes:
     fleet_hash: str
     seed: int
     checkpoint: str
-    """Name and version of the network that decided; empty where none did."""
+    """Name and version of the network that decided; empty if none did."""
     reassure: bool = True
     trace_source: str = ""
     settings: dict[str, object] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class RunOutcomes:
     nodes: tuple[str, ...]
     """Names within their clusters: two nodes may have one name. `node_keys` tells them apart."""
     node_cluster: NDArray[np.int32]
-    """(nodes,) index of each node's cluster."""
+    """Index of each node's cluster, shape (nodes,)."""
     services: tuple[str, ...]
 
     service_class: NDArray[np.int8]
@@ -69,20 +70,20 @@ class RunOutcomes:
     service: NDArray[np.int32]
     entry_cluster: NDArray[np.int32]
     target_cluster: NDArray[np.int32]
-    """Where the last attempt ran; -1: none did."""
+    """Cluster of the last attempt; -1 if there was none."""
     node: NDArray[np.int32]
-    """Where the last attempt ran; -1: none did."""
+    """Node of the last attempt; -1 if there was none."""
     due_s: NDArray[np.float64]
     target_s: NDArray[np.float64]
     """LC: seconds from due time within which it must be answered; NaN for BE."""
     started_s: NDArray[np.float64]
-    """Start of service of the last attempt; NaN where it never started."""
+    """Start of service of the last attempt; NaN if it never started."""
     finished_s: NDArray[np.float64]
-    """Completion as the user sees it; NaN where it is not finished."""
+    """Completion as the user sees it, network included; NaN if it has not finished."""
     state: NDArray[np.int8]
     """Code of `STATES`."""
     reason: NDArray[np.int16]
-    """Index into `reasons`: why it ended other than well, or was last moved."""
+    """Index into `reasons`: why the request did not succeed, or was last requeued."""
     reasons: tuple[str, ...] = ("",)
     attempts: NDArray[np.int32]
     epoch: NDArray[np.int32]
@@ -105,11 +106,11 @@ class RunOutcomes:
 
     @property
     def node_keys(self) -> tuple[NodeKey, ...]:
-        """(nodes,) each node with its cluster."""
+        """Each node with its cluster, in the order of `nodes`."""
         return tuple(map(NodeKey, (self.clusters[k] for k in self.node_cluster.tolist()), self.nodes))
 
     def in_state(self, *states: RequestState) -> NDArray[np.bool_]:
-        """(n,) whether each request stands in one of the states."""
+        """Mask of the requests in one of the states, shape (n,)."""
         return np.isin(self.state, [STATE_CODE[state] for state in states])
 
 
@@ -128,7 +129,7 @@ class AttemptLosses:
     work_lost_s: NDArray[np.float64]
     """CPU-seconds done and thrown away."""
     request: NDArray[np.int64] | None = None
-    """Row of the request in `RunOutcomes`; None where it was not asked for."""
+    """Row of the request in `RunOutcomes`; None if it was not read."""
 
     def __post_init__(self) -> None:
         _check_lengths(self, ("at_s", "service", "node", "reason", "work_lost_s"))
@@ -174,7 +175,7 @@ class Decisions:
     cluster: NDArray[np.int32]
     """The deciding cluster; -1: the centre."""
     policy: NDArray[np.int16]
-    """Index into `policies`: the one that really decided."""
+    """Index into `policies`: the policy that decided, which is the fallback if the chosen one failed."""
     policies: tuple[str, ...]
     considered: NDArray[np.int64]
     placed: NDArray[np.int64]
@@ -210,7 +211,7 @@ class ScalingEvents:
     """CPU limit before; NaN for evictions."""
     after_millicores: NDArray[np.float64]
     slack: NDArray[np.float64]
-    """1 - tail latency / target when it was decided; NaN where not measured."""
+    """1 - tail latency / target at the time of the decision; NaN if not measured."""
     reason: NDArray[np.int16]
     """Index into `reasons`."""
     reasons: tuple[str, ...]

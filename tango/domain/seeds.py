@@ -1,4 +1,4 @@
-"""Which seeds are for what, so that nothing is judged on what it was made with.
+"""Ranges of seeds by purpose, kept apart so that nothing is judged on the data that it was trained or tuned on.
 
 training     0 … 999,999              `tango train`, `tango tune`
 validation   1,000,000 … 1,999,999    picks the state of a network that is kept

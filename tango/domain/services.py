@@ -13,7 +13,7 @@ from tango.errors import ConfigError
 
 
 class ServiceClass(IntEnum):
-    """Latency-critical or best-effort; the integer is what columns and tables hold."""
+    """Latency-critical or best-effort; columns hold the integer, tables and files the label."""
 
     LC = 0
     BE = 1
@@ -28,7 +28,8 @@ class ServiceClass(IntEnum):
 class Service:
     """One workload type.
 
-    Raises: ConfigError if a figure is missing, negative or makes the pod anything but Burstable (`pods/resize` needs Burstable).
+    Raises: ConfigError if a value is missing, not above 0, or would make its pod's QoS class other than Burstable, which in-place resizes
+    rely on.
     """
 
     name: str

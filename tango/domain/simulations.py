@@ -1,7 +1,7 @@
-"""Simulated runs as the database keeps them: cells that workers compute, from the order to the result.
+"""Simulated runs in the database: cells of a comparison that workers compute.
 
-A simulated run is a row of `run` beside the live ones, with its cell and, in the end, its result. A worker claims it under an epoch and
-a lease; the lease is renewed while the simulation goes on.
+A simulated run is a row of `run` beside the live ones, with its cell and, at the end, its result. A worker claims it under an epoch and a
+lease, and renews the lease while it simulates.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from tango.domain.runs import ENDED, RunStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewSimulation:
-    """A cell about to be stored. Cells of one key have one result."""
+    """A cell that is to be stored. Cells with the same key have the same result."""
 
     key: str
     cell: Mapping[str, Any]
-    """JSON of the cell, as the worker that computes it will read it."""
+    """The cell as a JSON object, which the worker reads."""
     name: str
     system: str
     fleet: str
     fleet_hash: str
     seed: int
     trace_source: str
-    """Workload and whatever else the figures depend on, in words: runs that differ in it are never averaged."""
+    """Workload and everything else that the figures depend on, as text; runs that differ in it are never averaged."""
     span_s: float
     settings: Mapping[str, Any]
-    """What differs from the settings by default, by group."""
+    """Settings that differ from their defaults, by group."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,39 +39,39 @@ class OpenedSimulation:
 
     run_id: int
     is_new: bool
-    """False: it was there already, finished or under way."""
+    """Whether the run was created now; False: one of this key was finished or in progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedSimulation:
-    """A simulated run in a worker's hands."""
+    """A simulated run that a worker has claimed."""
 
     run_id: int
     epoch: int
     key: str
     cell: Mapping[str, Any]
     record: bool
-    """Whether the rows of its requests are to be kept as well."""
+    """Whether the rows of its requests are to be stored too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationState:
-    """Where a simulated run stands."""
+    """The progress of a simulated run."""
 
     run_id: int
     status: RunStatus
     failure: str
-    """Why it failed; empty where it has not."""
+    """Why it failed; empty if it has not."""
 
     @property
     def ended(self) -> bool:
-        """Whether it will not change any more."""
+        """Whether its status is final."""
         return self.status in ENDED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedRows:
-    """What a live run would have left in the tables."""
+    """The rows of a simulated run, in the form in which a live run leaves them in the tables."""
 
     outcomes: RunOutcomes
     losses: AttemptLosses
