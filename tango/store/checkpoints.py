@@ -1,6 +1,6 @@
-"""Learned checkpoints, their files and who decides: implements `tango.ports.CheckpointStore`.
+"""Checkpoints of learned policies, their files and roles: implements `tango.ports.CheckpointStore`.
 
-Files lie in a table of their own, so that no listing reads them. Every change of a role is one statement on the one row of
+Files are in a table of their own, so that a listing reads none of them. Every change of a role is made under the lock of the one row of
 `checkpoint_role`, with its event in the same transaction.
 """
 
@@ -45,7 +45,7 @@ _EVENT = tuple(f.name for f in dataclasses.fields(CheckpointEvent))
 
 
 class PostgresCheckpointStore:
-    """One row a checkpoint, known by its digest; one row for the roles."""
+    """One row for each checkpoint, by its digest, and one row for the roles."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,7 +53,10 @@ class PostgresCheckpointStore:
     # ---- what there is -------------------------------------------------------------------------------------------------------
 
     def register(self, new: NewCheckpoint, *, rename: bool = False) -> StoredCheckpoint:
-        """Insert or renew by digest."""
+        """Insert a checkpoint, or update the one of the same digest; its name changes only with `rename`.
+
+        Raises: RequestRejected if the file is larger than `MOST_BYTES`.
+        """
         size = None if new.content is None else len(new.content)
         if size is not None and size > MOST_BYTES:
             raise RequestRejected(f"checkpoint {new.path} has {size} bytes, expected at most {MOST_BYTES}")
@@ -68,7 +71,7 @@ class PostgresCheckpointStore:
                 insert(
                     cursor, "checkpoint_file", [file], then="ON CONFLICT (checkpoint_id) DO UPDATE SET content = excluded.content"
                 )
-                # Whoever has a role and was refused is tried again.
+                # A new generation makes the scheduler try a checkpoint again that has a role and was refused, as when its file was damaged.
                 cursor.execute(
                     "UPDATE checkpoint_role SET generation = generation + 1 WHERE %(d)s IN (live, shadow) "
                     "AND EXISTS (SELECT FROM checkpoint WHERE digest = %(d)s AND refused <> '')",
@@ -79,12 +82,12 @@ class PostgresCheckpointStore:
         return next(c for c in self.registered() if c.digest == new.digest)
 
     def registered(self) -> list[StoredCheckpoint]:
-        """All of them, newest first, without their files."""
+        """All checkpoints, newest first, without their files."""
         rows = self._database.rows(f"SELECT {', '.join(_COLUMNS)} FROM checkpoint ORDER BY checkpoint_id DESC")
         return [StoredCheckpoint(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
 
     def find(self, named: str) -> StoredCheckpoint:
-        """By name or first letters of the digest."""
+        """The checkpoint of a name or of the first letters of a digest. Raises: UsageError if there is none, or more than one."""
         known = self.registered()
         found = chosen(named, known)
         if len(found) == 1:
@@ -98,7 +101,7 @@ class PostgresCheckpointStore:
         )
 
     def content(self, digest: str) -> bytes:
-        """The file, its size and digest checked again."""
+        """The file's bytes, after checking size and digest. Raises: CheckpointError if it is missing or damaged."""
         rows = self._database.rows(
             "SELECT f.content FROM checkpoint c JOIN checkpoint_file f USING (checkpoint_id) "
             "WHERE c.digest = %s AND octet_length(f.content) <= %s",
@@ -130,24 +133,24 @@ class PostgresCheckpointStore:
     # ---- who decides ---------------------------------------------------------------------------------------------------------
 
     def roles(self) -> CheckpointRoles:
-        """The one row."""
+        """The current roles."""
         rows = self._database.rows(f"SELECT {', '.join(_ROLES)} FROM checkpoint_role WHERE scope = 'be'")
         return _roles(rows[0]) if rows else CheckpointRoles()
 
     def promote(self, digest: str, *, actor: str) -> CheckpointRoles:
-        """Push."""
+        """Make a checkpoint live; the one before is kept for `demote`. Returns the new roles."""
         return self._change("promote", actor, lambda r: replace(r, live=digest, before=(*r.before, r.live) if r.live else r.before))
 
     def demote(self, *, actor: str) -> CheckpointRoles:
-        """Pop."""
+        """Make the checkpoint live that was so before, in the end none. Returns the new roles."""
         return self._change("demote", actor, lambda r: replace(r, live=r.before[-1] if r.before else "", before=r.before[:-1]))
 
     def shadow(self, digest: str, *, actor: str) -> CheckpointRoles:
-        """Set or clear."""
+        """Put a checkpoint into the shadow; an empty digest ends the shadow. Returns the new roles."""
         return self._change("shadow" if digest else "shadow-off", actor, lambda r: replace(r, shadow=digest))
 
     def decides(self, *, configured: str, deciding: str) -> None:
-        """The scheduler's word; no change of a role."""
+        """Note what the scheduler's own file is and by which checkpoint it decides; this changes no role."""
         self._database.execute(
             "UPDATE checkpoint_role SET configured = %(c)s, deciding = %(d)s "
             "WHERE scope = 'be' AND (configured, deciding) <> (%(c)s, %(d)s)",
@@ -155,7 +158,7 @@ class PostgresCheckpointStore:
         )
 
     def used(self, digest: str, *, refused: str) -> None:
-        """Note a refusal once, or that there is none any more."""
+        """Note why the scheduler refused a checkpoint, or with "" that it could use it; the same refusal is noted once."""
 
         def note(cursor: Cursor) -> None:
             cursor.execute(
@@ -169,14 +172,14 @@ class PostgresCheckpointStore:
         self._database.run(note)
 
     def history(self, *, limit: int = 50) -> list[CheckpointEvent]:
-        """Newest first."""
+        """The changes of roles and the refusals, newest first."""
         rows = self._database.rows(f"SELECT {', '.join(_EVENT)} FROM checkpoint_event ORDER BY event_id DESC LIMIT %s", (limit,))
         return [CheckpointEvent(**dict(zip(_EVENT, row, strict=True))) for row in rows]
 
     # ---- candidates ----------------------------------------------------------------------------------------------------------
 
     def record_shadow(self, decision: ShadowDecision, *, fence: Fence) -> bool:
-        """One row, under the scheduler's fence."""
+        """Append a decision in the shadow; return False, and write nothing, if the scheduler's lease has a newer holder."""
         values = dataclasses.asdict(decision) | {"run_ids": list(decision.run_ids)}
         given = ", ".join(f"%({name})s" for name in _SHADOW)
         written = self._database.execute(
@@ -187,14 +190,14 @@ class PostgresCheckpointStore:
         return written > 0
 
     def shadow_summaries(self, candidate: str) -> list[ShadowSummary]:
-        """From the view."""
+        """The summaries of a candidate beside each live checkpoint, latest first."""
         rows = self._database.rows(
             f"SELECT {', '.join(_SUMMARY)} FROM shadow_summary WHERE candidate = %s ORDER BY last_at DESC", (candidate,)
         )
         return [ShadowSummary(**_numbers(dict(zip(_SUMMARY, row, strict=True)))) for row in rows]
 
     def _change(self, action: str, actor: str, changed: Callable[[CheckpointRoles], CheckpointRoles]) -> CheckpointRoles:
-        """Change the roles under the row's lock, with an event; nothing where they are so already."""
+        """Change the roles under the row's lock and append an event; nothing is written if the roles stay the same."""
 
         def change(cursor: Cursor) -> CheckpointRoles:
             cursor.execute(f"SELECT {', '.join(_ROLES)} FROM checkpoint_role WHERE scope = 'be' FOR UPDATE")
@@ -225,5 +228,5 @@ def _roles(row: tuple[Any, ...]) -> CheckpointRoles:
 
 
 def _numbers(values: dict[str, Any]) -> dict[str, Any]:
-    """Sums come as decimals."""
+    """The values with whole sums as int: PostgreSQL returns sums of integers as numeric."""
     return {k: int(v) if k in ("considered", "live_placed", "candidate_placed", "different") else v for k, v in values.items()}

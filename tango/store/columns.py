@@ -1,4 +1,4 @@
-"""Writing columns: Arrow columns become the rows of a table by COPY, each under its own name."""
+"""Writing Arrow columns to a table by COPY, each column under its own name."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from tango.store.database import Cursor
 
 
 def copy_columns(cursor: Cursor, table: str, columns: Mapping[str, Any], *, run_id: int | None = None) -> None:
-    """Append columns of equal length, with `run_id` in every row where one is given; what is not named gets the table's default."""
+    """Append rows from columns of equal length; with `run_id` every row gets it. Columns that are not named get the table's defaults."""
     found = pa.table(dict(columns))
     if run_id is not None:
         found = found.add_column(0, "run_id", pa.array(np.full(len(found), run_id, np.int32)))
     text = io.BytesIO()
-    # NULL is unquoted and empty, empty text is quoted: COPY's own way to tell them apart.
+    # COPY reads an unquoted empty value as NULL and a quoted one as the empty text, and Arrow writes them so.
     pyarrow.csv.write_csv(found, text, pyarrow.csv.WriteOptions(include_header=False, quoting_style="needed"))
     text.seek(0)
     cursor.copy_expert(f"COPY {table} ({', '.join(found.column_names)}) FROM STDIN (FORMAT csv)", text)
 
 
 def words(index: NDArray[Any], names: tuple[str, ...]) -> pa.Array:
-    """Names by their place; NULL for -1."""
+    """A text column from indices into `names`; NULL for -1."""
     places = pa.array(index.astype(np.int32), mask=index < 0)
     return pa.DictionaryArray.from_arrays(places, pa.array(names, pa.string())).cast(pa.string())
 
 
 def known(values: NDArray[np.float64]) -> pa.Array:
-    """Numbers; NULL where a value is not finite."""
+    """A column of numbers; NULL for values that are not finite."""
     return pa.array(values, mask=~np.isfinite(values))

@@ -1,7 +1,7 @@
-"""One pool of psycopg2 connections per process, and the translation of PostgreSQL's errors into ours.
+"""A pool of psycopg2 connections for each process, and the translation of PostgreSQL's errors into ours.
 
-Statements here are single claimed transitions or reads, so a lost connection may be answered by running the whole
-transaction again: `Database.run` takes a function and retries it a few times, with jitter.
+Transactions are claimed transitions (which change nothing a second time) or reads, so one whose connection was lost can be run again:
+`Database.run` takes a function and retries it a few times, with jittered backoff.
 """
 
 from __future__ import annotations
@@ -27,17 +27,22 @@ Cursor: TypeAlias = psycopg2.extensions.cursor
 
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 60
+"""Seconds after which PostgreSQL cancels a statement. Chosen: beyond the longest one, loading a trace of a million requests."""
 LOCK_TIMEOUT_S = 10
+"""Seconds that a statement waits for a lock; it is then run again."""
 ATTEMPTS = 4
+"""Tries of a transaction, the first included: with backoff about two seconds in all, as long as a restart of PostgreSQL takes."""
 POOL_KEEPS = 8
+"""Idle connections that are kept, one for each thread of a cluster worker."""
 
+# Errors that say nothing about the statement itself: it may succeed when it is run again.
 _AGAIN = (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected, psycopg2.errors.LockNotAvailable)
 
 
 def libpq_url(url: str) -> str:
-    """The URL as libpq takes it: `postgresql://`, `postgres://` and `postgresql+psycopg2://` all mean psycopg2.
+    """The URL in libpq's form; `postgresql://`, `postgres://` and SQLAlchemy's `postgresql+psycopg2://` are accepted.
 
-    Raises: ConfigError for anything else.
+    Raises: ConfigError for any other scheme.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in ("postgresql", "postgres", "postgresql+psycopg2") or not rest:
@@ -46,7 +51,7 @@ def libpq_url(url: str) -> str:
 
 
 def described(url: str) -> str:
-    """The URL without its password, for messages."""
+    """The URL for messages, with `***` for its password."""
     found = urlsplit(libpq_url(url))
     user, at, place = found.netloc.rpartition("@")
     name, colon, _ = user.partition(":")
@@ -55,7 +60,7 @@ def described(url: str) -> str:
 
 
 class Database:
-    """Connections to one PostgreSQL database. Thread-safe; a fork starts with no connections of its parent."""
+    """Connections to one PostgreSQL database. Thread-safe; a forked process opens connections of its own."""
 
     def __init__(self, url: str) -> None:
         self._dsn = libpq_url(url)
@@ -65,11 +70,11 @@ class Database:
         self._pid = os.getpid()
 
     def run(self, work: Callable[[Cursor], T], *, once: bool = False) -> T:
-        """Run `work` in one transaction and give its result; commit, or on an error roll back.
+        """Run `work` in one transaction and return its result; commit, or roll back on an error.
 
-        Deadlocks and lock timeouts are tried again, and so are lost connections, for which `work` must be a claimed transition or a
-        read: a commit whose answer is lost may have happened. With `once`, a connection lost at the commit is not tried again.
-        Raises: StoreUnavailable when PostgreSQL does not answer; StoreError when it refuses the statement.
+        The transaction is run again after a deadlock, a lock timeout or a lost connection. A commit whose answer was lost may have
+        happened, so `work` must be a claimed transition or a read; with `once` it is not run again after a connection lost at the commit.
+        Raises: StoreUnavailable if PostgreSQL does not answer; StoreError if it refuses the statement.
         """
         for attempt in range(1, ATTEMPTS + 1):
             committing = False
@@ -106,7 +111,7 @@ class Database:
         return self.run(read)
 
     def execute(self, sql: str, parameters: Any = ()) -> int:
-        """Run one statement; give how many rows it touched."""
+        """Run one statement and return the number of rows that it changed."""
 
         def write(cursor: Cursor) -> int:
             cursor.execute(sql, parameters)
@@ -139,7 +144,7 @@ class Database:
                 keep = not broken and not connection.closed and len(self._idle) < POOL_KEEPS
                 if keep:
                     self._idle.append(connection)
-                # One lost connection means a server that went away: those beside it are lost too.
+                # A lost connection usually means that the server has gone, and the idle connections with it.
                 stale = [] if keep or not broken else self._idle
                 if stale:
                     self._idle = []
@@ -149,7 +154,7 @@ class Database:
     def _take(self) -> psycopg2.extensions.connection:
         with self._lock:
             if self._pid != os.getpid():
-                self._pid, self._idle = os.getpid(), []  # connections of the parent are the parent's
+                self._pid, self._idle = os.getpid(), []  # after a fork: sharing a socket with the parent would mix up both
             if self._idle:
                 return self._idle.pop()
         return psycopg2.connect(

@@ -1,4 +1,7 @@
-"""Named leases with fencing epochs: implements `tango.ports.LeaseStore`. A row, because session locks break behind poolers."""
+"""Named leases with fencing epochs: implements `tango.ports.LeaseStore`.
+
+A lease is a row and not an advisory lock, because locks of a session break behind a connection pooler such as PgBouncer.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,13 @@ from tango.store.database import Database
 
 
 class PostgresLeaseStore:
-    """Leases by the database's clock alone."""
+    """Leases; their times are those of the database's clock alone, so clocks of hosts need not agree."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def acquire(self, name: str, *, owner: str, ttl_s: float) -> Fence | None:
-        """Take or renew; None while somebody else holds it."""
+        """Take or renew a lease for `ttl_s` seconds; None while somebody else holds it. The epoch rises with each change of owner."""
         found = self._database.rows(
             """
             INSERT INTO lease AS l (name, owner, epoch, expires_at)
@@ -29,7 +32,7 @@ class PostgresLeaseStore:
         return Fence(name=name, owner=owner, epoch=found[0][0]) if found else None
 
     def release(self, fence: Fence) -> None:
-        """Let it run out now, if it is still ours."""
+        """End a lease now, if this fence still holds it."""
         self._database.execute(
             "UPDATE lease SET expires_at = now() - interval '1 s' WHERE name = %s AND owner = %s AND epoch = %s",
             (fence.name, fence.owner, fence.epoch),

@@ -1,4 +1,8 @@
-"""Bring a database to a schema of ours: forward on every start, back only by hand."""
+"""Migrations of a database: to the newest schema at every start, and back only by hand.
+
+Two connections are used: one holds an advisory lock for the whole migration, so that migrators wait for each other; the other migrates.
+No lock is waited for longer than `LOCK_TIMEOUT_S`, be it another migrator's or one of a session that uses a table.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from psycopg2.errors import LockNotAvailable
 from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
@@ -16,24 +21,28 @@ import migrations
 from tango.errors import ConfigError, StoreError, StoreUnavailable
 from tango.store.database import described, libpq_url
 
-LOCK_KEY = 0x7461_6E67  # "tang": one migrator at a time
+LOCK_KEY = 0x7461_6E67
+"""Key of the migrators' advisory lock: "tang" in ASCII."""
+LOCK_TIMEOUT_S = 60.0
+"""Longest wait for a lock. Chosen: beyond the time of a migration, below the patience of somebody who waits for `tango up`."""
 
 
-def migrate(url: str) -> None:
-    """Upgrade the database at `url` to head. Twice, or by two at once: the second finds nothing to do.
+def migrate(url: str, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
+    """Upgrade the database at `url` to the newest revision; does nothing if that has been done, also by another process at once.
 
-    Raises: StoreUnavailable if PostgreSQL does not answer; ConfigError if a newer Tango has migrated it already; StoreError.
+    Raises: StoreUnavailable if PostgreSQL does not answer; ConfigError if a newer Tango has migrated it already; StoreError if a lock
+    is not free within `lock_timeout_s`, or the migration fails.
     """
-    _locked(url, lambda config: command.upgrade(config, "head"))
+    _locked(url, lambda config: command.upgrade(config, "head"), lock_timeout_s=lock_timeout_s)
 
 
 def migrate_back(url: str, revision: str) -> None:
     """Downgrade the database to an older revision, or to `base`, which drops every run. Raises: as `migrate`."""
-    _locked(url, lambda config: command.downgrade(config, revision))
+    _locked(url, lambda config: command.downgrade(config, revision), lock_timeout_s=LOCK_TIMEOUT_S)
 
 
 def head() -> str:
-    """The newest revision this version of Tango knows."""
+    """The newest revision that this version of Tango knows."""
     return str(ScriptDirectory.from_config(_config()).get_current_head())
 
 
@@ -43,10 +52,11 @@ def _config() -> Config:
     return config
 
 
-def _locked(url: str, change: Callable[[Config], None]) -> None:
-    """Run `change` on one connection while another holds the lock of migrators."""
+def _locked(url: str, change: Callable[[Config], None], *, lock_timeout_s: float) -> None:
+    """Run `change` on one connection while another holds the migrators' lock."""
     sqlalchemy_url = libpq_url(url).replace("postgresql://", "postgresql+psycopg2://", 1)
-    engine = create_engine(sqlalchemy_url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5})
+    options = f"-c lock_timeout={round(lock_timeout_s * 1000)}"
+    engine = create_engine(sqlalchemy_url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5, "options": options})
     config = _config()
     try:
         with engine.connect() as lock, engine.connect() as connection:
@@ -56,6 +66,11 @@ def _locked(url: str, change: Callable[[Config], None]) -> None:
             change(config)
             connection.commit()
     except OperationalError as error:
+        if isinstance(error.orig, LockNotAvailable):
+            raise StoreError(
+                f"the schema at {described(url)} could not be changed: another session has held a lock for {lock_timeout_s:g} s. "
+                "End it (see pg_stat_activity), or wait for it, and start again."
+            ) from error
         raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
     except (SQLAlchemyError, CommandError) as error:
         raise StoreError(f"the schema at {described(url)} could not be changed: {str(error).splitlines()[0]}") from error
@@ -64,7 +79,7 @@ def _locked(url: str, change: Callable[[Config], None]) -> None:
 
 
 def _check_known(connection: Connection, config: Config, url: str) -> None:
-    """Refuse a database whose schema comes from a newer Tango: what that changed is not known here."""
+    """Raises: ConfigError for a database that a newer Tango has migrated, whose changes this version does not know."""
     migrated = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar()
     found = [row[0] for row in connection.execute(text("SELECT version_num FROM alembic_version"))] if migrated else []
     connection.rollback()

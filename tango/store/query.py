@@ -1,7 +1,8 @@
-"""Read-only queries for people. A read-only transaction alone is left by `COMMIT;`, so more stands in the way.
+"""Read-only queries for people.
 
-With Tango's reader role the server itself refuses every write. On a user's own server without that role the statement
-is opened as a cursor on a read-only connection: a cursor takes exactly one SELECT and nothing else.
+A read-only transaction alone is no protection: the text `COMMIT; DELETE ...` would leave it. With Tango's reader role the server itself
+refuses every write. On a user's own server without that role there is a second barrier: the statement is opened as a cursor, which accepts
+exactly one SELECT.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from tango.store.database import CONNECT_TIMEOUT_S, described, libpq_url
 def read_only_query(
     query: str, *, reader_url: str, database_url: str, statement_timeout_s: float, row_limit: int
 ) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Column names and at most `row_limit` rows of one SELECT.
+    """(column names, at most `row_limit` rows) of one SELECT.
 
-    Raises: RequestRejected when PostgreSQL refuses the statement (a syntax error, a write, too slow); StoreUnavailable.
+    Raises: RequestRejected if PostgreSQL refuses the statement (a syntax error, a write) or it runs too long; StoreUnavailable if
+    PostgreSQL does not answer; DependencyError if no address is known.
     """
     url = reader_url or database_url
     if not url:
@@ -38,8 +40,8 @@ def read_only_query(
         raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
     try:
         with connection, connection.cursor() as cursor:
-            # The statement travels as a value and is opened as a cursor on the server, which takes exactly one SELECT: nothing
-            # behind a `;`, no COMMIT, no SET can ride along, and a function that writes meets the read-only transaction.
+            # The statement is passed as a value and opened as a cursor by the server. That accepts exactly one SELECT, so nothing can
+            # follow a `;`, no COMMIT and no SET; and a function that writes fails in the read-only transaction.
             opening = cursor.mogrify("DECLARE c refcursor := 'tango_sql'; BEGIN OPEN c FOR EXECUTE %s; END", (statement,)).decode()
             cursor.execute("DO %s", (opening,))
             cursor.execute(f"FETCH FORWARD {int(row_limit)} FROM tango_sql")
@@ -53,7 +55,7 @@ def read_only_query(
             f"found {_found(found)}, expected one SELECT: `tango sql` only reads, one statement at a time"
         ) from error
     except psycopg2.Error as error:
-        # PostgreSQL's own words, without those of the block that opened the cursor.
+        # PostgreSQL's message without its lines about the block that opened the cursor.
         lines = str(error).strip().splitlines()
         own = [line for line in lines if not line.startswith(("CONTEXT:", "PL/pgSQL", "SQL statement", "QUERY:"))]
         raise RequestRejected("PostgreSQL refused the query: " + "\n".join(own)) from error
@@ -62,5 +64,5 @@ def read_only_query(
 
 
 def _found(kind: str) -> str:
-    """PostgreSQL's name of what is no single SELECT, as people say it."""
+    """PostgreSQL's name for a text that is not one SELECT, in plain words."""
     return "several statements, or none" if kind == "multi-query plan" else kind

@@ -1,4 +1,4 @@
-"""Roles of least privilege: one owns the schema, one changes rows, one only reads."""
+"""Database roles of least privilege: one owns the schema, one changes rows, one only reads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ READER_TIMEOUT_S = 30
 
 
 def prepare_database(admin_url: str, *, owner_password: str, app_password: str, reader_password: str) -> None:
-    """Create the roles and the database, or bring their passwords and grants up to date. Run by the server's superuser."""
+    """Create the roles and the database, or update their passwords and grants; `admin_url` is that of the server's superuser."""
     with _connect(admin_url) as connection, connection.cursor() as cursor:
         for role, password in ((OWNER, owner_password), (APP, app_password), (READER, reader_password)):
             cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,))
@@ -34,7 +34,7 @@ def prepare_database(admin_url: str, *, owner_password: str, app_password: str, 
 
 
 def grant_defaults(admin_url_of_database: str) -> None:
-    """In Tango's database: whatever the owner makes, the application may change and the reader may read."""
+    """Set default privileges: the application may change, and the reader may read, every table that the owner creates from now on."""
     with _connect(admin_url_of_database) as connection, connection.cursor() as cursor:
         cursor.execute(f"ALTER SCHEMA public OWNER TO {OWNER}")
         cursor.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
@@ -47,7 +47,7 @@ def grant_defaults(admin_url_of_database: str) -> None:
 
 @contextlib.contextmanager
 def _connect(url: str) -> Iterator[psycopg2.extensions.connection]:
-    """A connection that commits each statement; psycopg2's own `with` would open a transaction, where no database is created."""
+    """A connection in autocommit mode. psycopg2's own `with` would open a transaction, in which CREATE DATABASE is refused."""
     with contextlib.closing(psycopg2.connect(libpq_url(url), connect_timeout=5)) as connection:
         connection.autocommit = True
         yield connection

@@ -1,8 +1,8 @@
-"""Writing rows by name: every value stands beside its column, and the list of columns is made from them.
+"""Writing rows by name: every value is given with its column, and the statement's list of columns is made from that.
 
-A statement with a list of columns here and a list of values there goes wrong in silence when one of them changes. `models/` is not
-asked at run time: it would cost every process of the stack 20 MiB and a quarter of a second for SQLAlchemy. A test holds the columns
-that are written to its tables instead.
+A statement with separate lists of columns and values fails silently when only one of them is changed. The lists are not taken from
+`models/` at run time, because SQLAlchemy would cost every process of the stack 20 MiB and a quarter of a second; a test compares the
+columns that are written with its tables instead.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from tango.store.database import Cursor
 
 
 def insert(cursor: Cursor, table: str, rows: Sequence[Mapping[str, Any]], *, then: str = "") -> list[tuple[Any, ...]]:
-    """Insert rows, all with the same columns; `then` follows the values (`ON CONFLICT ...`, `RETURNING ...`). Gives what is returned.
+    """Insert rows with equal columns; `then` is SQL after the values, such as `ON CONFLICT ...` or `RETURNING ...`.
 
-    Raises: ValueError when a row has other columns than the first.
+    Returns the rows of a RETURNING clause. Raises: ValueError if a row has other columns than the first.
     """
     if not rows:
         return []
@@ -36,7 +36,7 @@ def insert(cursor: Cursor, table: str, rows: Sequence[Mapping[str, Any]], *, the
 
 
 def metric_rows(run_id: int, metrics: Mapping[str, float | int | str | None]) -> list[dict[str, Any]]:
-    """Rows of `run_metric`: numbers in `value`, words in `text`."""
+    """The rows of `run_metric` for a run's figures: numbers go to `value`, texts to `text`."""
     return [
         {
             "run_id": run_id,

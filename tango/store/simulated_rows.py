@@ -1,7 +1,7 @@
-"""Rows of a simulated run, as a live one would have left them: requests, lost attempts, node samples, decisions, scaling events.
+"""Writing the rows of a simulated run in the form of a live one: requests, lost attempts, node samples, decisions, scaling events.
 
-Instants become timestamps by adding simulated seconds to the run's `started_at`. Node samples and scaling events carry the run's
-number, since the time of a simulated run says nothing about the fleet that is there.
+Times become timestamps by adding simulated seconds to the run's `started_at`. Node samples and scaling events carry the run's id, since a
+simulated time says nothing about the live fleet of that time.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor
 
 MOST_SAMPLES = 200_000
-"""Rows of node samples that are kept of a run: whole instants, evenly thinned."""
+"""Most rows of node samples that a run keeps; beyond, every k-th instant is kept, with all its nodes."""
 _CLASSES = tuple(c.label for c in ServiceClass)
 
 
 def write_rows(cursor: Cursor, run_id: int, zero: datetime, rows: SimulatedRows) -> None:
-    """Write everything, in the caller's transaction; the requests into a partition of their own."""
+    """Write all rows in the caller's transaction, the requests into a partition of their own. `zero` is the run's `started_at`."""
     of = rows.outcomes
     cursor.execute("SELECT make_request_partition(%s)", (run_id,))
     copy_columns(cursor, f"request_{run_id}", _requests(of), run_id=run_id)
@@ -69,7 +69,7 @@ def _requests(of: RunOutcomes) -> dict[str, Any]:
 
 
 def _attempts(of: RunOutcomes, losses: AttemptLosses, zero_us: int) -> dict[str, Any]:
-    """Attempts that came to nothing; an epoch is the place of the loss among those of its request."""
+    """Rows of the attempts that ended without a counted result; the epoch numbers the losses of each request from 1."""
     request = np.zeros(0, np.int64) if losses.request is None else losses.request
     order = np.argsort(request, kind="stable")
     first = np.searchsorted(request[order], request[order], side="left")
@@ -114,7 +114,7 @@ def _decisions(of: RunOutcomes, decisions: Decisions, zero_us: int) -> dict[str,
     return {
         "at": _at(decisions.at_s, zero_us),
         "kind": words(decisions.kind, _CLASSES),
-        # No cluster: the centre, and an LC window of all clusters together.
+        # Empty: the centre, and LC windows, in which the engine decides for all clusters at once.
         "cluster": words(np.where(decisions.cluster < 0, len(of.clusters), decisions.cluster), (*of.clusters, "")),
         "policy": words(decisions.policy, decisions.policies),
         "checkpoint": words(be.astype(np.int32), ("", of.checkpoint)),

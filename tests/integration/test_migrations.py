@@ -14,9 +14,9 @@ from sqlalchemy import create_engine, inspect, text
 from models import metadata
 from models.tables import request_state, service_class
 from models.views import VIEW_NAMES, VIEWS
-from tango.errors import ConfigError, StoreUnavailable
+from tango.errors import ConfigError, StoreError, StoreUnavailable
 from tango.stack.postgres import PostgresServer
-from tango.store.migrate import head, migrate, migrate_back
+from tango.store.migrate import LOCK_KEY, head, migrate, migrate_back
 
 
 @pytest.fixture
@@ -167,3 +167,17 @@ def test_a_server_that_does_not_answer_is_named_without_its_password() -> None:
 
     assert "127.0.0.1:1" in str(refused.value)
     assert "hidden-word" not in str(refused.value)
+
+
+def test_a_migrator_does_not_wait_for_ever(empty_url: str) -> None:
+    """A session that keeps the migrators' lock ends the wait of the next one with an error that says so."""
+    holder = psycopg2.connect(empty_url)
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK_KEY,))
+
+    with pytest.raises(StoreError, match=r"another session has held a lock for 0.2 s"):
+        migrate(empty_url, lock_timeout_s=0.2)
+
+    holder.close()
+    migrate(empty_url)
+    assert _objects(empty_url)
