@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tango.bootstrap.world import world
 from workers.app import app
+from workers.roles import cluster_worker
 
 
 @app.task(name="tango.admit_be", max_retries=0)
 def admit_be(run_id: int, cluster: str, request_ids: list[int]) -> dict[str, int]:
     """Mark the BE arrivals of a window pending for the centre, or failed where they fit no node."""
-    return world().admit_be(run_id, request_ids)
+    return cluster_worker().admission.admit(run_id, request_ids)

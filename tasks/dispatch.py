@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from tango.bootstrap.world import world
 from workers.app import app
-from workers.publisher import CeleryPublisher
+from workers.roles import cluster_worker
 
 
 @app.task(name="tango.dispatch_lc", max_retries=0)
 def dispatch_lc(run_id: int, cluster: str, request_ids: list[int]) -> dict[str, int]:
     """Choose nodes for the LC arrivals of a window, record, and publish to the chosen clusters."""
-    return world().dispatch_lc(run_id, cluster, request_ids, CeleryPublisher(app))
+    return cluster_worker().dispatch.dispatch(run_id, cluster, request_ids)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tango.bootstrap.world import world
 from workers.app import app
-from workers.publisher import CeleryPublisher
+from workers.roles import cluster_worker
 
 
 @app.task(name="tango.execute_lc", max_retries=0)
 def execute_lc(run_id: int, cluster: str, request_ids: list[int], epochs: list[int]) -> dict[str, int]:
     """Claim the rows and start their calls; the slot is free as soon as they are under way."""
-    return {"claimed": world().execute_lc(run_id, cluster, request_ids, epochs, CeleryPublisher(app))}
+    worker = cluster_worker()
+    return {"claimed": worker.executor.execute(run_id, cluster, request_ids, epochs, owner=worker.owner)}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from tango.bootstrap.world import world
 from workers.app import app
-from workers.publisher import CeleryPublisher
 from workers.queues import REPLAY
+from workers.roles import replay, thread_owner
 
 
 @app.task(name="tango.replay_run", queue=REPLAY, max_retries=0)
 def replay_run(run_id: int) -> dict[str, int | bool]:
     """Release one slice of a run, then hand over to the next message."""
-    publisher = CeleryPublisher(app)
-    report = world().replay_slice(run_id, publisher)
+    work = replay()
+    report = work.slice(run_id, owner=thread_owner())
     if report["again"]:
-        publisher.replay(run_id)
+        work.publisher.replay(run_id)
     return report

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from tango.bootstrap.world import world
 from workers.app import app
 from workers.queues import CONTROL
+from workers.roles import scheduler
 
 
 @app.task(name="tango.reassure", queue=CONTROL, max_retries=0)
 def reassure() -> dict[str, int]:
     """Grow and shrink LC instances in place by their slack; evict BE where memory is short."""
-    return world().reassure()
+    return scheduler().reassurance.next()

@@ -1,20 +1,17 @@
 """The Celery application: its settings, under which no work is lost, and the beat schedule of the periodic tasks.
 
 `celery -A workers.app worker|beat|inspect|flower` all import this module. The import reads the environment (through `tango.bootstrap`)
-and opens no connection.
+and opens no connection. What workers are made of, and how they warm up, is in `roles.py`, which the task modules import.
 """
 
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 from celery import Celery, signals
-from celery.worker import WorkController
 
 from tango.bootstrap.environment import configure_logging, read_settings
-from tango.bootstrap.world import world
 from tango.settings import Settings
 from workers.queues import CONTROL, REPLAY, SIMULATE, declared
 
@@ -34,11 +31,6 @@ VISIBILITY_TIMEOUT_S = 300
 
 Far above the longest live task (a slice of a replay, 20 s), since a task that runs longer would be delivered while it runs. A simulation
 may take longer: its second delivery finds the run claimed and does nothing."""
-
-SIMULATOR_NICENESS = 10
-"""nice(2) increment of a process that only simulates, so that it gives way to those that serve requests."""
-SWITCH_INTERVAL_S = 0.0005
-"""Longest time that a computing thread keeps the interpreter lock. Python's default of 5 ms is longer than a whole dispatch."""
 
 
 def create_app(settings: Settings) -> Celery:
@@ -107,19 +99,6 @@ def create_app(settings: Settings) -> Celery:
 @signals.setup_logging.connect  # type: ignore[untyped-decorator,unused-ignore]
 def _log_as_events(loglevel: int = 20, **_: object) -> None:
     configure_logging(loglevel)
-
-
-@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator,unused-ignore]
-def _warm_up(instance: WorkController, **_: object) -> None:
-    """Compile and load before the worker reports itself ready, so that its first task is as fast as later ones."""
-    queues = set(instance.app.amqp.queues.consume_from)
-    if queues == {SIMULATE}:
-        os.nice(SIMULATOR_NICENESS)
-        return
-    # Threads that get an answer from PostgreSQL or the broker must not wait long for one that computes.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    if CONTROL in queues or any(name.startswith("lc.") for name in queues):
-        world().warm_up(places_be=CONTROL in queues)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator,unused-ignore]

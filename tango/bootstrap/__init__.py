@@ -1,5 +1,6 @@
-"""Joins the parts. The environment is read here, once a process, and nowhere else.
+"""Joins the parts: one composition a role. The environment is read here, once a process, and nowhere else.
 
-`environment` reads settings and sets logging up; `stores` gives PostgreSQL's stores, which is all that commands need that look; `world`
-adds gateway, policies and use cases for the processes that do the work; `agent` runs one cluster's agent.
+`environment` reads settings and sets logging up; `stores` gives PostgreSQL's stores, which is all that commands need that look.
+`cluster_worker`, `scheduler`, `replayer` and `agent` each build what one kind of process does: a use case is an object of
+`tango.control`, given its ports once, here, and then called once an event.
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import socket
 
 import numpy as np
 
@@ -45,6 +46,8 @@ class Stores:
         self.records = PostgresRunRecords(self.database)
         self.simulations = PostgresSimulationStore(self.database)
         self.checkpoints = PostgresCheckpointStore(self.database)
+        self.owner = f"{socket.gethostname()}:{os.getpid()}"
+        """This process, as leases and rows name it."""
         self.clock = SystemClock()
         self.run_facts = RunFacts(self.runs, self.clock)
 

@@ -82,13 +82,13 @@ def demo_environment(home: Path) -> Iterator[None]:
 
 def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     """Generate the demo's trace, submit it, follow the run and print its figures; return the path of its report."""
-    from tango.bootstrap.world import world
+    from tango.bootstrap.stores import stores
     from tango.cli.report import write_report
     from tango.cli.run import follow_run, show_run, submit_trace
     from tango.traces.generators import Recipe, generate
     from tango.traces.own_format import write_trace
 
-    here = world()
+    here = stores()
     # A demo that was interrupted left its run active, and the requests of that run would take CPU from this one's.
     for left in here.runs.active_runs():
         here.runs.cancel(left.run_id)

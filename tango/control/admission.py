@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports import RequestStore
 
 
-def admit_be(run_id: int, request_ids: Sequence[int], *, requests: RequestStore, snapshot: FleetSnapshot) -> dict[str, int]:
-    """released → pending, or failed where no node of the fleet could ever hold the request."""
-    if len(snapshot.nodes) == 0:
-        # No node is known yet (the agents have just begun): leave the rows released; they are published again.
-        return {"considered": len(request_ids), "admitted": 0}
-    return {"considered": len(request_ids), "admitted": requests.admit_be(run_id, request_ids, nodes=_largest(snapshot))}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """Admission of BE by one process, one call a batch."""
+
+    requests: RequestStore
+    fleet: Callable[[], FleetSnapshot]
+    """What is known of the fleet now."""
+
+    def admit(self, run_id: int, request_ids: Sequence[int]) -> dict[str, int]:
+        """released → pending, or failed where no node of the fleet could ever hold the request."""
+        snapshot = self.fleet()
+        if len(snapshot.nodes) == 0:
+            # No node is known yet (the agents have just begun): leave the rows released; they are published again.
+            return {"considered": len(request_ids), "admitted": 0}
+        admitted = self.requests.admit_be(run_id, request_ids, nodes=_largest(snapshot))
+        return {"considered": len(request_ids), "admitted": admitted}
 
 
 def _largest(snapshot: FleetSnapshot) -> list[tuple[int, int]]:

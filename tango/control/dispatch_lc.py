@@ -8,7 +8,8 @@ serves, and what this process has no room for, goes through that cluster's `exec
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -39,69 +40,71 @@ class LcStarter(Protocol):
         ...
 
 
-def dispatch_waiting_lc(
-    run_id: int,
-    cluster: str,
-    request_ids: Sequence[int],
-    *,
-    policy: LcPolicy,
-    requests: RequestStore,
-    starter: LcStarter | None,
-    owner: str,
-    view: FleetView,
-    publisher: Publisher,
-    settings: LcSettings,
-    lease: LeaseSettings,
-) -> dict[str, int]:
-    """Plan and record one batch. Twice: the rows are no longer `released`, so the second finds nothing to do.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LcDispatch:
+    """The dispatch of LC by one worker process, one call a batch."""
 
-    Without a `starter` everything goes through the `exec` queues.
-    """
-    # 1. Gather. Nothing below reads the database again.
-    begin = time.perf_counter()
-    seen = view.current()
-    arrivals = requests.waiting_lc(run_id, request_ids, seen)
-    if len(arrivals) == 0:
-        return {"considered": 0, "dispatched": 0}
-    gathered = time.perf_counter()
-    # 2. Decide.
-    plan, snapshot = view.plan(policy, arrivals, seen, settings)
-    decided = time.perf_counter()
-    # 3. Apply: recorded before sent, so that the reconciler can send again.
-    decision = DecisionRecord(
-        kind="lc",
-        cluster=cluster,
-        policy=plan.policy,
-        checkpoint="",
-        considered=len(arrivals),
-        placed=int(np.count_nonzero(plan.node >= 0)),
-        unplaced=int(np.count_nonzero((plan.node < 0) & ~plan.shed)),
-        late=int(np.count_nonzero(plan.late)),
-        shed=int(np.count_nonzero(plan.shed)),
-        snapshot_ms=(gathered - begin) * 1e3,
-        decide_ms=(decided - gathered) * 1e3,
-    )
-    here, reserved = None, 0
-    if starter is not None:
-        rows = _rows_of(plan, snapshot, cluster)
-        reserved = starter.reserve(len(rows))
-        starts = np.zeros(len(arrivals), bool)
-        starts[rows[:reserved]] = True
-        here = StartHere(rows=starts, owner=owner, lease_s=lease.execution_s)
-    started: Sequence[LcWork] = ()
-    try:
-        dispatched = requests.record_dispatch(run_id, arrivals, plan, snapshot, decision, lease_s=lease.dispatch_s, here=here)
-        started = dispatched.started
-    finally:
-        if starter is not None:
-            starter.start(started, reserved=reserved)
-    if dispatched.by_cluster:
+    policy_of: Callable[[int], LcPolicy]
+    """The policy of a run's system."""
+    requests: RequestStore
+    view: FleetView
+    publisher: Publisher
+    starter: LcStarter | None
+    """None: everything goes through the `exec` queues."""
+    owner: str
+    settings: LcSettings
+    lease: LeaseSettings
+
+    def dispatch(self, run_id: int, cluster: str, request_ids: Sequence[int]) -> dict[str, int]:
+        """Plan and record one batch. Twice: the rows are no longer `released`, so the second finds nothing to do."""
+        policy = self.policy_of(run_id)
+        # 1. Gather. Nothing below reads the database again.
+        begin = time.perf_counter()
+        seen = self.view.current()
+        arrivals = self.requests.waiting_lc(run_id, request_ids, seen)
+        if len(arrivals) == 0:
+            return {"considered": 0, "dispatched": 0}
+        gathered = time.perf_counter()
+        # 2. Decide.
+        plan, snapshot = self.view.plan(policy, arrivals, seen, self.settings)
+        decided = time.perf_counter()
+        # 3. Apply: recorded before sent, so that the reconciler can send again.
+        decision = DecisionRecord(
+            kind="lc",
+            cluster=cluster,
+            policy=plan.policy,
+            checkpoint="",
+            considered=len(arrivals),
+            placed=int(np.count_nonzero(plan.node >= 0)),
+            unplaced=int(np.count_nonzero((plan.node < 0) & ~plan.shed)),
+            late=int(np.count_nonzero(plan.late)),
+            shed=int(np.count_nonzero(plan.shed)),
+            snapshot_ms=(gathered - begin) * 1e3,
+            decide_ms=(decided - gathered) * 1e3,
+        )
+        here, reserved = None, 0
+        if self.starter is not None:
+            rows = _rows_of(plan, snapshot, cluster)
+            reserved = self.starter.reserve(len(rows))
+            starts = np.zeros(len(arrivals), bool)
+            starts[rows[:reserved]] = True
+            here = StartHere(rows=starts, owner=self.owner, lease_s=self.lease.execution_s)
+        started: Sequence[LcWork] = ()
         try:
-            publisher.executions(run_id, dispatched)
-        except BrokerUnavailable as error:
-            log.warning("executions_not_published", run_id=run_id, cluster=cluster, error=str(error))
-    sent = sum(len(ids) for ids, _ in dispatched.by_cluster.values())
-    return {"considered": len(arrivals), "dispatched": sent + len(started)}
+            dispatched = self.requests.record_dispatch(
+                run_id, arrivals, plan, snapshot, decision, lease_s=self.lease.dispatch_s, here=here
+            )
+            started = dispatched.started
+        finally:
+            if self.starter is not None:
+                self.starter.start(started, reserved=reserved)
+        if dispatched.by_cluster:
+            try:
+                self.publisher.executions(run_id, dispatched)
+            except BrokerUnavailable as error:
+                log.warning("executions_not_published", run_id=run_id, cluster=cluster, error=str(error))
+        sent = sum(len(ids) for ids, _ in dispatched.by_cluster.values())
+        return {"considered": len(arrivals), "dispatched": sent + len(started)}
 
 
 def _rows_of(plan: LcPlan, snapshot: FleetSnapshot, cluster: str) -> NDArray[np.intp]:

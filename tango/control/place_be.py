@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import structlog
@@ -27,81 +27,87 @@ log = structlog.get_logger(__name__)
 LEASE = "scheduler"
 
 
-def place_pending_be(
-    *,
-    owner: str,
-    policy_of: Callable[[int], BePolicy],
-    requests: RequestStore,
-    fleet: FleetStore,
-    leases: LeaseStore,
-    gateway: ClusterGateway,
-    clock: Clock,
-    settings: BeSettings,
-    lease: LeaseSettings,
-    roles: RolesFollowed | None = None,
-    checkpoints: CheckpointStore | None = None,
-) -> dict[str, int]:
-    """Run one scheduling cycle; give what it did.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BePlacement:
+    """The placement of BE by one scheduler process, one call a tick."""
 
-    `roles` are followed before anything is gathered, so that loading a promoted checkpoint is no part of a decision; its candidate
-    decides once all else is done, and `checkpoints` keeps what it would have done.
+    owner: str
+    policy_of: Callable[[int], BePolicy]
+    """The policy of a run's system."""
+    requests: RequestStore
+    fleet: FleetStore
+    leases: LeaseStore
+    gateway: ClusterGateway
+    clock: Clock
+    settings: BeSettings
+    lease: LeaseSettings
+    roles: RolesFollowed | None = None
+    """Followed before anything is gathered, so that loading a promoted checkpoint is no part of a decision; its candidate decides once
+    all else is done."""
+    checkpoints: CheckpointStore | None = None
+    """Keeps what the candidate would have done."""
 
-    Beat may fire twice and a dead scheduler may come back: the lease keeps cycles single, and its epoch, checked in the
-    transaction that records the plan, keeps an overtaken one from writing.
-    """
-    fence = leases.acquire(LEASE, owner=owner, ttl_s=settings.lease_ttl_s)
-    if fence is None:
-        return {"considered": 0, "placed": 0}
-    if roles is not None:
-        roles.follow()
-    # 1. Gather.
-    begin = time.perf_counter()
-    batch = requests.pending_be(limit=settings.batch_limit)
-    if len(batch.pending) == 0:
-        return {"considered": 0, "placed": 0}
-    snapshot = fleet.snapshot(at_s=clock.now_s())
-    pending = _by_rows_of(snapshot, batch)
-    gathered = time.perf_counter()
-    # 2. Decide.
-    plan = _planned(pending, snapshot, settings, policy_of)
-    decided = time.perf_counter()
-    # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
-    placed = int(np.count_nonzero(plan.node >= 0))
-    decision = DecisionRecord(
-        kind="be",
-        cluster="",
-        policy=plan.policy,
-        checkpoint=plan.checkpoint,
-        considered=len(batch.pending),
-        placed=placed,
-        unplaced=len(batch.pending) - placed,
-        late=0,
-        shed=0,
-        snapshot_ms=(gathered - begin) * 1e3,
-        decide_ms=(decided - gathered) * 1e3,
-        note="; ".join(filter(None, (plan.fallback_reason, roles.remark if roles else ""))),
-    )
-    try:
-        placements = requests.record_placement(batch, plan, snapshot, decision, fence=fence, lease_s=lease.placement_s)
-    except Fenced:
-        log.warning("placement_fenced", epoch=fence.epoch)
-        return {"considered": len(batch.pending), "placed": 0}
-    refused = _settle_refused(gateway.run_be_pods(placements), requests) if placements else 0
-    log.info(
-        "be_placed",
-        considered=len(batch.pending),
-        placed=len(placements),
-        refused=refused,
-        policy=plan.policy,
-        decide_ms=round(decision.decide_ms, 2),
-        kube_ms=round((time.perf_counter() - decided) * 1e3, 1),
-    )
-    # 4. Compare, when nothing waits for it any more.
-    candidate = roles.candidate if roles is not None else None
-    if candidate is not None and checkpoints is not None:
-        shadow = shadow_decision(candidate, pending, snapshot, plan, decision.decide_ms, settings)
-        _record(shadow, checkpoints, fence)
-    return {"considered": len(batch.pending), "placed": len(placements) - refused}
+    def tick(self) -> dict[str, int]:
+        """Run one scheduling cycle; give what it did.
+
+        Beat may fire twice and a dead scheduler may come back: the lease keeps cycles single, and its epoch, checked in the
+        transaction that records the plan, keeps an overtaken one from writing.
+        """
+        fence = self.leases.acquire(LEASE, owner=self.owner, ttl_s=self.settings.lease_ttl_s)
+        if fence is None:
+            return {"considered": 0, "placed": 0}
+        if self.roles is not None:
+            self.roles.follow()
+        # 1. Gather.
+        begin = time.perf_counter()
+        batch = self.requests.pending_be(limit=self.settings.batch_limit)
+        if len(batch.pending) == 0:
+            return {"considered": 0, "placed": 0}
+        snapshot = self.fleet.snapshot(at_s=self.clock.now_s())
+        pending = _by_rows_of(snapshot, batch)
+        gathered = time.perf_counter()
+        # 2. Decide.
+        plan = _planned(pending, snapshot, self.settings, self.policy_of)
+        decided = time.perf_counter()
+        # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
+        placed = int(np.count_nonzero(plan.node >= 0))
+        decision = DecisionRecord(
+            kind="be",
+            cluster="",
+            policy=plan.policy,
+            checkpoint=plan.checkpoint,
+            considered=len(batch.pending),
+            placed=placed,
+            unplaced=len(batch.pending) - placed,
+            late=0,
+            shed=0,
+            snapshot_ms=(gathered - begin) * 1e3,
+            decide_ms=(decided - gathered) * 1e3,
+            note="; ".join(filter(None, (plan.fallback_reason, self.roles.remark if self.roles else ""))),
+        )
+        try:
+            placements = self.requests.record_placement(
+                batch, plan, snapshot, decision, fence=fence, lease_s=self.lease.placement_s
+            )
+        except Fenced:
+            log.warning("placement_fenced", epoch=fence.epoch)
+            return {"considered": len(batch.pending), "placed": 0}
+        refused = _settle_refused(self.gateway.run_be_pods(placements), self.requests) if placements else 0
+        log.info(
+            "be_placed",
+            considered=len(batch.pending),
+            placed=len(placements),
+            refused=refused,
+            policy=plan.policy,
+            decide_ms=round(decision.decide_ms, 2),
+            kube_ms=round((time.perf_counter() - decided) * 1e3, 1),
+        )
+        # 4. Compare, when nothing waits for it any more.
+        candidate = self.roles.candidate if self.roles is not None else None
+        if candidate is not None and self.checkpoints is not None:
+            shadow = shadow_decision(candidate, pending, snapshot, plan, decision.decide_ms, self.settings)
+            _record(shadow, self.checkpoints, fence)
+        return {"considered": len(batch.pending), "placed": len(placements) - refused}
 
 
 def _record(shadow: ShadowDecision, checkpoints: CheckpointStore, fence: Fence) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -10,11 +11,15 @@ from tango.domain.identity import PodKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Resize
 from tango.domain.requests import Reason
-from tango.ports import ClusterGateway, EventLog, FleetStore, RequestStore
-from tango.scheduling.sharing import NodeCapacity, Refused, Tail, plan_sharing
+from tango.ports import Clock, ClusterGateway, EventLog, FleetStore, LeaseStore, RequestStore, RunStore
+from tango.scheduling.sharing import NodeCapacity, Refused, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
+from tango.systems import system
 
 log = structlog.get_logger(__name__)
+
+LEASE, LEASE_S = "reassure", 5.0
+"""Several ticks long: whoever has the memory of recent resizes keeps the lease while it lives."""
 
 
 class Reassurance:
@@ -131,3 +136,23 @@ class Reassurance:
                 self._refused.add(Refused.of(resize))
         log.info("resized", resizes=len(wanted), outcomes=[r.outcome for r in records][:8])
         return len(wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReassuranceRounds:
+    """What the periodic task calls: one process at a time, by a lease, under the rule that the runs of the moment share."""
+
+    reassurance: Reassurance
+    runs: RunStore
+    leases: LeaseStore
+    clock: Clock
+    owner: str
+
+    def next(self) -> dict[str, int]:
+        """One round; without a run that wants re-assurance, instances go back to their declared size."""
+        if self.leases.acquire(LEASE, owner=self.owner, ttl_s=LEASE_S) is None:
+            return {"resizes": 0, "evictions": 0}
+        rule = common_rule([system(run.system).sharing for run in self.runs.active_runs() if run.reassure])
+        if rule == "static":
+            return self.reassurance.restore(now_s=self.clock.now_s())
+        return self.reassurance.round(now_s=self.clock.now_s(), rule=rule)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -17,50 +18,56 @@ log = structlog.get_logger(__name__)
 LEASE = "reconcile"
 
 
-def reconcile(
-    *,
-    owner: str,
-    runs: RunStore,
-    requests: RequestStore,
-    leases: LeaseStore,
-    publisher: Publisher,
-    finish_run: Callable[[RunInfo], None],
-    settings: LeaseSettings,
-) -> dict[str, int]:
-    """One sweep. Safe to repeat: every step is a claimed transition or a hint."""
-    if leases.acquire(LEASE, owner=owner, ttl_s=5.0) is None:
-        return {"requeued": 0, "published": 0, "finished": 0}
-    expired = requests.requeue_expired(limit=2000)
-    waiting = requests.unclaimed(older_than_s=settings.unclaimed_after_s, limit=5000)
-    batches = [*expired, *waiting]
-    # First what is urgent: a run whose figures cannot be computed must not keep others' requests waiting.
-    if batches:
-        _publish(functools.partial(publisher.arrivals, batches))
-    finished = 0
-    for run in runs.active_runs():
-        if runs.all_terminal(run.run_id):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """The sweep that loses nothing, for all runs. One process at a time, by a lease."""
+
+    owner: str
+    runs: RunStore
+    requests: RequestStore
+    leases: LeaseStore
+    publisher: Publisher
+    finish_run: Callable[[RunInfo], None]
+    """Computes and saves the figures of a run that is done."""
+    settings: LeaseSettings
+
+    def sweep(self) -> dict[str, int]:
+        """One sweep. Safe to repeat: every step is a claimed transition or a hint."""
+        if self.leases.acquire(LEASE, owner=self.owner, ttl_s=5.0) is None:
+            return {"requeued": 0, "published": 0, "finished": 0}
+        expired = self.requests.requeue_expired(limit=2000)
+        waiting = self.requests.unclaimed(older_than_s=self.settings.unclaimed_after_s, limit=5000)
+        batches = [*expired, *waiting]
+        # First what is urgent: a run whose figures cannot be computed must not keep others' requests waiting.
+        if batches:
+            _publish(functools.partial(self.publisher.arrivals, batches))
+        finished = sum(self._closed(run) for run in self.runs.active_runs())
+        report = {"requeued": sum(len(b.request_ids) for b in expired), "published": len(batches), "finished": finished}
+        if any(report.values()):
+            log.info("reconciled", **report)
+        return report
+
+    def _closed(self, run: RunInfo) -> bool:
+        """Close the run if it is done; if it should be released and nobody does, ask for a replayer."""
+        if self.runs.all_terminal(run.run_id):
             try:
-                finish_run(run)
+                self.finish_run(run)
             except StoreError:  # of this run alone: the next sweep tries again
                 log.exception("run_not_finished", run_id=run.run_id)
-                continue
-            runs.set_status(run.run_id, RunStatus.COMPLETED)
-            finished += 1
-        elif run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and _nobody_replays(run.run_id, owner, leases):
-            _publish(functools.partial(publisher.replay, run.run_id))
-    report = {"requeued": sum(len(b.request_ids) for b in expired), "published": len(batches), "finished": finished}
-    if any(report.values()):
-        log.info("reconciled", **report)
-    return report
-
-
-def _nobody_replays(run_id: int, owner: str, leases: LeaseStore) -> bool:
-    """True when the run's replay lease is free; taking and giving it back is how a lease is looked at without a race."""
-    fence = leases.acquire(f"replay:{run_id}", owner=f"{owner}:probe", ttl_s=1.0)
-    if fence is None:
+                return False
+            self.runs.set_status(run.run_id, RunStatus.COMPLETED)
+            return True
+        if run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and self._nobody_replays(run.run_id):
+            _publish(functools.partial(self.publisher.replay, run.run_id))
         return False
-    leases.release(fence)
-    return True
+
+    def _nobody_replays(self, run_id: int) -> bool:
+        """True when the run's replay lease is free; taking and giving it back is how a lease is looked at without a race."""
+        fence = self.leases.acquire(f"replay:{run_id}", owner=f"{self.owner}:probe", ttl_s=1.0)
+        if fence is None:
+            return False
+        self.leases.release(fence)
+        return True
 
 
 def _publish(send: Callable[[], None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import structlog
 
@@ -20,44 +21,6 @@ from tango.ports import Clock, Fence, LeaseStore, Publisher, RequestStore, RunSt
 from tango.settings import ReplaySettings
 
 log = structlog.get_logger(__name__)
-
-
-def replay_slice(
-    run_id: int,
-    *,
-    owner: str,
-    runs: RunStore,
-    requests: RequestStore,
-    leases: LeaseStore,
-    publisher: Publisher,
-    clock: Clock,
-    sleep: Callable[[float], None],
-    settings: ReplaySettings,
-) -> dict[str, int | bool]:
-    """Release what falls due during one slice; give how many were released and whether a further slice is needed.
-
-    A second replayer of the same run finds the lease taken and does nothing. A lost message is no loss: released rows
-    that nobody claims are published again by the reconciler.
-    """
-    lease_name = f"replay:{run_id}"
-    fence = leases.acquire(lease_name, owner=owner, ttl_s=settings.lease_s)
-    if fence is None:
-        return {"released": 0, "again": False}
-    run = runs.run(run_id)
-    if run.status in (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.DRAINING):
-        leases.release(fence)
-        return {"released": 0, "again": False}
-    zero_s = runs.begin(run_id, at_s=clock.now_s() + settings.lead_s)
-    runs.set_status(run_id, RunStatus.RUNNING)
-
-    released, finished = _release_until(
-        clock.now_s() + settings.slice_s, run_id, zero_s, fence, requests, leases, publisher, clock, sleep, settings
-    )
-    if finished:
-        runs.set_status(run_id, RunStatus.DRAINING)
-    leases.release(fence)
-    log.info("replay_slice", run_id=run_id, released=released, finished=finished)
-    return {"released": released, "again": not finished}
 
 
 class ReleaseWindow:
@@ -80,39 +43,63 @@ class ReleaseWindow:
         return max(s.window_s, s.longest_window_s * min(1.0, self._rate_per_s / s.longest_window_at_per_s))
 
 
-def _release_until(
-    until_s: float,
-    run_id: int,
-    zero_s: float,
-    fence: Fence,
-    requests: RequestStore,
-    leases: LeaseStore,
-    publisher: Publisher,
-    clock: Clock,
-    sleep: Callable[[float], None],
-    settings: ReplaySettings,
-) -> tuple[int, bool]:
-    released = 0
-    window = ReleaseWindow(settings)
-    announcer = _Announcer(run_id, publisher, settings)
-    renew_at_s = clock.now_s() + settings.lease_s / 3
-    while (now_s := clock.now_s()) < until_s:
-        if now_s >= renew_at_s:
-            if leases.acquire(fence.name, owner=fence.owner, ttl_s=settings.lease_s) is None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """The release of runs by one process: one call a slice, for whatever run its message names."""
+
+    runs: RunStore
+    requests: RequestStore
+    leases: LeaseStore
+    publisher: Publisher
+    clock: Clock
+    sleep: Callable[[float], None]
+    settings: ReplaySettings
+
+    def slice(self, run_id: int, *, owner: str) -> dict[str, int | bool]:
+        """Release what falls due during one slice; give how many were released and whether a further slice is needed.
+
+        A second replayer of the same run finds the lease taken and does nothing. A lost message is no loss: released rows
+        that nobody claims are published again by the reconciler.
+        """
+        fence = self.leases.acquire(f"replay:{run_id}", owner=owner, ttl_s=self.settings.lease_s)
+        if fence is None:
+            return {"released": 0, "again": False}
+        if self.runs.run(run_id).status in (RunStatus.COMPLETED, RunStatus.CANCELLED, RunStatus.DRAINING):
+            self.leases.release(fence)
+            return {"released": 0, "again": False}
+        zero_s = self.runs.begin(run_id, at_s=self.clock.now_s() + self.settings.lead_s)
+        self.runs.set_status(run_id, RunStatus.RUNNING)
+
+        released, finished = self._release_until(self.clock.now_s() + self.settings.slice_s, run_id, zero_s, fence)
+        if finished:
+            self.runs.set_status(run_id, RunStatus.DRAINING)
+        self.leases.release(fence)
+        log.info("replay_slice", run_id=run_id, released=released, finished=finished)
+        return {"released": released, "again": not finished}
+
+    def _release_until(self, until_s: float, run_id: int, zero_s: float, fence: Fence) -> tuple[int, bool]:
+        clock, settings = self.clock, self.settings
+        released = 0
+        window = ReleaseWindow(settings)
+        announcer = _Announcer(run_id, self.publisher, settings)
+        renew_at_s = clock.now_s() + settings.lease_s / 3
+        while (now_s := clock.now_s()) < until_s:
+            if now_s >= renew_at_s:
+                if self.leases.acquire(fence.name, owner=fence.owner, ttl_s=settings.lease_s) is None:
+                    announcer.finish()
+                    return released, False
+                renew_at_s = now_s + settings.lease_s / 3
+            step = self.requests.release_due(run_id, until_s=now_s - zero_s, limit=settings.release_limit)
+            released += sum(len(batch.request_ids) for batch in step.batches)
+            announcer.announce(step.batches, now_s)
+            if step.next_due_s is None:
                 announcer.finish()
-                return released, False
-            renew_at_s = now_s + settings.lease_s / 3
-        step = requests.release_due(run_id, until_s=now_s - zero_s, limit=settings.release_limit)
-        released += sum(len(batch.request_ids) for batch in step.batches)
-        announcer.announce(step.batches, now_s)
-        if step.next_due_s is None:
-            announcer.finish()
-            return released, True
-        # Windows, not single requests: sleep to the next due time or one window on, whichever is later.
-        wait_s = max(window.length_s(clock.now_s(), released), zero_s + step.next_due_s - clock.now_s())
-        sleep(min(wait_s, announcer.wait_s(clock.now_s()), settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
-    announcer.finish()
-    return released, False
+                return released, True
+            # Windows, not single requests: sleep to the next due time or one window on, whichever is later.
+            wait_s = max(window.length_s(clock.now_s(), released), zero_s + step.next_due_s - clock.now_s())
+            self.sleep(min(wait_s, announcer.wait_s(clock.now_s()), settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
+        announcer.finish()
+        return released, False
 
 
 class _Announcer:

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from tango.bootstrap.world import SystemClock
+from tango.bootstrap.clock import SystemClock
 from tango.control.cancel_run import CancelSweep
 from tango.domain.lifecycle import IN_FLIGHT, WAITING
 from tango.domain.runs import RunStatus

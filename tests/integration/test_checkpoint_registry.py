@@ -21,7 +21,7 @@ from tango.cli.checkpoint_files import checkpoint_file
 from tango.cli.main import cli
 from tango.control.checkpoint_roles import RolesFollowed
 from tango.control.checkpoints import promote, register_checkpoint, shadow
-from tango.control.place_be import place_pending_be
+from tango.control.place_be import BePlacement
 from tango.domain.checkpoints import MOST_BYTES, CheckpointFile, NewCheckpoint
 from tango.domain.simulations import ClaimedSimulation
 from tango.errors import CheckpointError, DependencyError, RequestRejected, TangoError, UsageError
@@ -84,7 +84,7 @@ class Live:
         run_id = self.world.create(*[BATCH] * requests)
         self.world.release(run_id)
         self.world.admit(run_id, range(requests))
-        done = place_pending_be(
+        use_case = BePlacement(
             owner="scheduler",
             policy_of=lambda _run: self.roles.live or self.own,
             requests=self.world.requests,
@@ -97,6 +97,7 @@ class Live:
             roles=self.roles,
             checkpoints=self.store,
         )
+        done = use_case.tick()
         assert done["considered"] == requests
         row = self.database.rows("SELECT policy, checkpoint, note FROM decision ORDER BY decision_id DESC LIMIT 1")[0]
         return str(row[0]), str(row[1]), str(row[2])

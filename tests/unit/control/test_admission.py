@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tango.control.admission import admit_be
+from tango.control.admission import Admission
 from tango.domain.observations import NodeState
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.store_world import BATCH, HUGE
@@ -18,7 +18,7 @@ def world() -> ControlWorld:
 
 def admit(world: ControlWorld, run_id: int, count: int) -> dict[str, int]:
     """As the task of `be.<cluster>` does."""
-    return admit_be(run_id, range(count), requests=world.requests, snapshot=world.fleet.snapshot(at_s=0.0))
+    return Admission(requests=world.requests, fleet=lambda: world.fleet.snapshot(at_s=0.0)).admit(run_id, range(count))
 
 
 def nodes(world: ControlWorld, **sizes: tuple[int, int]) -> None:

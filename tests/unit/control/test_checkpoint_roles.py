@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tango.control.checkpoint_roles import RolesFollowed
-from tango.control.place_be import place_pending_be
+from tango.control.place_be import BePlacement
 from tango.control.shadow import cpu_share
 from tango.domain.checkpoints import NewCheckpoint
 from tango.domain.plans import BePlan
@@ -87,7 +87,7 @@ class Here:
     def tick(self, roles: RolesFollowed | None = None) -> dict[str, int]:
         """One cycle."""
         followed = roles or self.roles
-        return place_pending_be(
+        use_case = BePlacement(
             owner="scheduler",
             policy_of=lambda _run: followed.live or self.own,
             requests=self.world.requests,
@@ -100,6 +100,7 @@ class Here:
             roles=followed,
             checkpoints=self.store,
         )
+        return use_case.tick()
 
     def decided(self, *, requests: int = 1) -> tuple[str, str]:
         """Checkpoint and note of the decision over one new run."""

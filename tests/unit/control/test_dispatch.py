@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tango.control.dispatch_lc import dispatch_waiting_lc
+from tango.control.dispatch_lc import LcDispatch
 from tango.control.fleet_view import FleetView, LcPolicy
 from tango.domain.identity import NodeKey
 from tango.domain.plans import LcPlan
@@ -85,11 +85,8 @@ def dispatch(
     cluster: str = "c1",
 ) -> dict[str, int]:
     """One batch, decided by c1."""
-    return dispatch_waiting_lc(
-        run_id,
-        cluster,
-        request_ids,
-        policy=policy,
+    use_case = LcDispatch(
+        policy_of=lambda run_id: policy,
         requests=requests or world.requests,
         starter=starter,
         owner="worker-1",
@@ -98,6 +95,7 @@ def dispatch(
         settings=SETTINGS,
         lease=LEASE,
     )
+    return use_case.dispatch(run_id, cluster, request_ids)
 
 
 # ---- here or there -----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tango.control.place_be import LEASE as SCHEDULER
-from tango.control.place_be import place_pending_be
+from tango.control.place_be import BePlacement
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
@@ -60,7 +60,7 @@ def place(
     settings: BeSettings | None = None,
 ) -> dict[str, int]:
     """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
-    return place_pending_be(
+    use_case = BePlacement(
         owner=owner,
         policy_of=(lambda run_id: policy) if isinstance(policy, ByHand) else policy,
         requests=world.requests,
@@ -71,6 +71,7 @@ def place(
         settings=settings or BeSettings(),
         lease=LEASES,
     )
+    return use_case.tick()
 
 
 # ---- one cycle ---------------------------------------------------------------------------------------------------------

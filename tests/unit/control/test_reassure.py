@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tango.control.reassure import Reassurance
+from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.domain.observations import InstanceState
 from tango.ports import FleetStore
 from tango.settings import SharingSettings
@@ -395,3 +395,38 @@ def test_restoring_asks_once_a_hold(world: ControlWorld) -> None:
     asked = [rounds.restore(now_s=ZERO_S + at_s)["resizes"] for at_s in (0.0, 1.0, SETTINGS.hold_s)]
 
     assert asked == [1, 0, 1]
+
+
+# ---- the periodic task -------------------------------------------------------------------------------------------------
+
+
+def next_round(world: ControlWorld, *, owner: str = "scheduler") -> dict[str, int]:
+    """As the task calls it."""
+    rounds = ReassuranceRounds(reassurance=reassurance(world), runs=world.runs, leases=world.leases, clock=world.clock, owner=owner)
+    return rounds.next()
+
+
+def test_the_rule_is_that_of_the_active_runs(world: ControlWorld) -> None:
+    """A run of `tango` shares by `burst`: every instance gets its node."""
+    world.create(WEB)
+
+    assert next_round(world) == {"resizes": 6, "evictions": 0}
+    assert {(r.node, r.cpu_limit_after_millicores) for r in world.gateway.resized} == set(NODES.items())
+
+
+def test_with_no_run_instances_go_back_to_their_declared_size(world: ControlWorld) -> None:
+    """Nothing runs, so nobody needs what an earlier run had given out."""
+    observed(world, replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=3000))
+
+    assert next_round(world) == {"resizes": 1, "evictions": 0}
+    assert world.gateway.resized[0].reason == "restore"
+
+
+def test_only_the_holder_of_the_lease_resizes(world: ControlWorld) -> None:
+    """The memory of recent resizes is one process's: two of them would each resize within the other's hold."""
+    world.create(WEB)
+    first = next_round(world)
+
+    second = next_round(world, owner="another")
+
+    assert (first["resizes"], second) == (6, {"resizes": 0, "evictions": 0})

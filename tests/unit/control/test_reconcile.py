@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tango.control.reconcile import LEASE, reconcile
+from tango.control.reconcile import LEASE, Reconciliation
 from tango.domain.runs import RunInfo, RunStatus
 from tango.errors import StoreError
 from tango.settings import LeaseSettings
@@ -36,7 +36,7 @@ def world() -> ControlWorld:
 
 def sweep(world: ControlWorld, *, owner: str = "reconciler", figures: Figures | None = None) -> dict[str, int]:
     """One."""
-    return reconcile(
+    use_case = Reconciliation(
         owner=owner,
         runs=world.runs,
         requests=world.requests,
@@ -45,6 +45,7 @@ def sweep(world: ControlWorld, *, owner: str = "reconciler", figures: Figures | 
         finish_run=figures or Figures(),
         settings=SETTINGS,
     )
+    return use_case.sweep()
 
 
 def draining(world: ControlWorld, run_id: int) -> int:

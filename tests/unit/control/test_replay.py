@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tango.control.replay import ReleaseWindow, replay_slice
+from tango.control.replay import ReleaseWindow, Replay
 from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
 from tango.ports import LeaseStore
@@ -33,9 +33,7 @@ def replay(
     settings: ReplaySettings = SETTINGS,
 ) -> dict[str, int | bool]:
     """One slice."""
-    return replay_slice(
-        run_id,
-        owner=owner,
+    use_case = Replay(
         runs=world.runs,
         requests=world.requests,
         leases=leases or world.leases,
@@ -44,6 +42,7 @@ def replay(
         sleep=world.clock.sleep,
         settings=settings,
     )
+    return use_case.slice(run_id, owner=owner)
 
 
 # ---- when --------------------------------------------------------------------------------------------------------------

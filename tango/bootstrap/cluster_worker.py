@@ -1,0 +1,47 @@
+"""A cluster worker: it dispatches and executes LC requests and admits BE ones. No network is loaded here."""
+
+from __future__ import annotations
+
+from tango.bootstrap.stores import Stores
+from tango.control.admission import Admission
+from tango.control.dispatch_lc import LcDispatch
+from tango.control.execute_lc import InstanceDirectory, LcExecutor
+from tango.control.fleet_view import FleetView
+from tango.control.run_policies import LcPolicies
+from tango.kube.instance_calls import HttpInstanceCalls
+from tango.ports import Publisher
+from tango.systems import warm_up_lc
+
+
+class ClusterWorker:
+    """The use cases of one cluster worker. Make it in the process that works: its executor has a thread of its own."""
+
+    def __init__(self, here: Stores, publisher: Publisher) -> None:
+        settings = here.settings
+        self._settings = settings
+        view = FleetView(lambda: here.fleet.snapshot(at_s=here.clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s)
+        self.executor = LcExecutor(
+            requests=here.requests,
+            directory=InstanceDirectory(here.fleet),
+            calls=HttpInstanceCalls,
+            publisher=publisher,
+            run_zero_s=here.run_facts.zero_s,
+            settings=settings.lc,
+            lease=settings.lease,
+        )
+        self.dispatch = LcDispatch(
+            policy_of=LcPolicies(here.run_facts, settings).of,
+            requests=here.requests,
+            view=view,
+            publisher=publisher,
+            starter=self.executor if settings.lc.start_here else None,
+            owner=here.owner,
+            settings=settings.lc,
+            lease=settings.lease,
+        )
+        self.admission = Admission(requests=here.requests, fleet=view.current)
+        self.owner = here.owner
+
+    def warm_up(self) -> None:
+        """Compile what the first request would otherwise wait for."""
+        warm_up_lc(self._settings.lc)

@@ -1,0 +1,22 @@
+"""The replayer: it releases the requests of runs at their due times."""
+
+from __future__ import annotations
+
+import time
+
+from tango.bootstrap.stores import Stores
+from tango.control.replay import Replay
+from tango.ports import Publisher
+
+
+def replay_of(here: Stores, publisher: Publisher) -> Replay:
+    """The replay of a replay worker."""
+    return Replay(
+        runs=here.runs,
+        requests=here.requests,
+        leases=here.leases,
+        publisher=publisher,
+        clock=here.clock,
+        sleep=time.sleep,
+        settings=here.settings.replay,
+    )

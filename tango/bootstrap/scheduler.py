@@ -1,0 +1,74 @@
+"""The scheduler: it places BE, re-assures LC and reconciles. The only process that loads a network and calls all clusters."""
+
+from __future__ import annotations
+
+import time
+
+from tango.bootstrap.stores import Stores
+from tango.control.cancel_run import CancelSweep
+from tango.control.finish_run import finish_run
+from tango.control.place_be import BePlacement
+from tango.control.reassure import Reassurance, ReassuranceRounds
+from tango.control.reconcile import Reconciliation
+from tango.control.run_policies import BePolicies
+from tango.kube.gateway import KubernetesGateway
+from tango.ports import Publisher
+
+
+class Scheduler:
+    """The use cases of the scheduler, each built once. The gateway's event loop starts with its first call."""
+
+    def __init__(self, here: Stores, publisher: Publisher) -> None:
+        settings = here.settings
+        gateway = gateway_of(here)
+        self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
+        self.placement = BePlacement(
+            owner=here.owner,
+            policy_of=policies.of,
+            requests=here.requests,
+            fleet=here.fleet,
+            leases=here.leases,
+            gateway=gateway,
+            clock=here.clock,
+            settings=settings.be,
+            lease=settings.lease,
+            roles=policies.roles,
+            checkpoints=here.checkpoints,
+        )
+        self.reassurance = ReassuranceRounds(
+            reassurance=Reassurance(
+                fleet=here.fleet, events=here.events, requests=here.requests, gateway=gateway, settings=settings.sharing
+            ),
+            runs=here.runs,
+            leases=here.leases,
+            clock=here.clock,
+            owner=here.owner,
+        )
+        self.reconciliation = Reconciliation(
+            owner=here.owner,
+            runs=here.runs,
+            requests=here.requests,
+            leases=here.leases,
+            publisher=publisher,
+            finish_run=lambda run: finish_run(run, runs=here.runs, records=here.records),
+            settings=settings.lease,
+        )
+
+        self.cancel_sweep = CancelSweep(
+            runs=here.runs,
+            records=here.records,
+            leases=here.leases,
+            gateway=lambda: gateway,
+            clock=here.clock,
+            sleep=time.sleep,
+            settings=settings.cancel,
+        )
+
+    def warm_up(self) -> None:
+        """Load torch and the network before the first tick."""
+        self._policies.warm_up()
+
+
+def gateway_of(here: Stores) -> KubernetesGateway:
+    """Calls to all joined clusters."""
+    return KubernetesGateway(here.fleet.credentials, here.fleet.services, here.settings.kube)

@@ -1,0 +1,68 @@
+"""What each kind of worker is made of, built once a process, and warmed up before it takes its first message."""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import threading
+
+from celery import signals
+from celery.worker import WorkController
+
+from tango.bootstrap.cluster_worker import ClusterWorker
+from tango.bootstrap.replayer import replay_of
+from tango.bootstrap.scheduler import Scheduler
+from tango.bootstrap.stores import stores
+from tango.control.replay import Replay
+from workers.app import app
+from workers.publisher import CeleryPublisher
+from workers.queues import CONTROL, REPLAY, SIMULATE
+
+SIMULATOR_NICENESS = 10
+"""nice(2) increment of a process that only simulates, so that it gives way to those that serve requests."""
+SWITCH_INTERVAL_S = 0.0005
+"""Longest time that a computing thread keeps the interpreter lock. Python's default of 5 ms is longer than a whole dispatch."""
+
+
+@functools.cache
+def cluster_worker() -> ClusterWorker:
+    """This process as a cluster worker."""
+    return ClusterWorker(stores(), CeleryPublisher(app))
+
+
+@functools.cache
+def scheduler() -> Scheduler:
+    """This process as the scheduler."""
+    return Scheduler(stores(), CeleryPublisher(app))
+
+
+@functools.cache
+def replay() -> Replay:
+    """This process as a replayer."""
+    return replay_of(stores(), CeleryPublisher(app))
+
+
+def thread_owner() -> str:
+    """This thread of a worker: two slices of one run in one process must not both hold its lease."""
+    return f"{stores().owner}:{threading.get_ident()}"
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator,unused-ignore]
+def _warm_up(instance: WorkController, **_: object) -> None:
+    """Build, compile and load before the worker reports itself ready, so that its first task is as fast as later ones.
+
+    Building here, before any pool thread runs, is also what keeps it single: `functools.cache` does not lock.
+    """
+    queues = set(instance.app.amqp.queues.consume_from)
+    if queues == {SIMULATE}:
+        os.nice(SIMULATOR_NICENESS)
+        return
+    # Threads that get an answer from PostgreSQL or the broker must not wait long for one that computes.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+    if CONTROL in queues:
+        scheduler().warm_up()
+    if any(name.partition(".")[0] in ("lc", "be", "exec") for name in queues):
+        cluster_worker().warm_up()
+    if REPLAY in queues:
+        replay()
