@@ -2,6 +2,8 @@
 PYTHON ?= python3
 # A plain torch from PyPI brings gigabytes of CUDA on Linux: TORCH_INDEX may name PyTorch's index of CPU wheels.
 TORCH_INDEX ?=
+# Processes that share the tests out among them; each has a PostgreSQL and a broker of its own.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -11,8 +13,11 @@ STAMP := $(VENV)/.installed
 demo: install
 	@$(BIN)/tango demo
 
+# Tests that start a whole stack measure it: they run alone, one after another, after all others have shared the cores by files.
+# `pytest` without options runs the same tests in one process.
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not stack'
+	$(BIN)/pytest -m stack
 
 lint: install
 	$(BIN)/ruff check .

@@ -1,10 +1,12 @@
-"""Fixtures for everybody: a real PostgreSQL with migrated databases, a real Valkey, and the folder of real traces.
+"""Fixtures for everybody: a real PostgreSQL with migrated databases, a real Valkey, the compiled engine, the folder of real traces.
 
-One server a test session (and a worker of pytest-xdist); one database a test, copied from a migrated template.
+One server a test session (and a worker of pytest-xdist); one database a test, copied from a migrated template. The engine is compiled
+by one process: the others wait and load its machine code.
 """
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import secrets
@@ -15,6 +17,7 @@ from pathlib import Path
 import psycopg2
 import pytest
 
+from tango.sim.warm import warm_up
 from tango.stack.broker import Broker
 from tango.stack.postgres import PostgresServer
 from tango.store.migrate import migrate
@@ -22,6 +25,39 @@ from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prep
 
 REPOSITORY = Path(__file__).parent.parent
 _numbers = itertools.count(1)
+
+SIMULATING = (
+    "tests/integration/test_checkpoint_registry.py",
+    "tests/integration/test_compare_interrupted.py",
+    "tests/integration/test_compare_judged.py",
+    "tests/integration/test_sweeps_on_workers.py",
+    "tests/integration/test_train_interrupted.py",
+    "tests/unit/bound",
+    "tests/unit/experiments",
+    "tests/unit/sim",
+    "tests/unit/training",
+)
+"""Where tests simulate, here or in processes that they start."""
+COMPILE_S = 600
+"""Time for such a test: a minute of an idle core to compile the engine, several on a machine that others use too."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that simulate find the engine compiled, and have the time to compile it."""
+    places = [REPOSITORY / place for place in SIMULATING]
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in places):
+            item.add_marker(pytest.mark.usefixtures("compiled_engine"))
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(COMPILE_S))
+
+
+@pytest.fixture(scope="session")
+def compiled_engine(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The engine's machine code is kept beside its sources: one worker of pytest-xdist compiles, where it is missing, the others load."""
+    with (tmp_path_factory.getbasetemp().parent / "engine.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        warm_up()
 
 
 @dataclass(frozen=True, slots=True)

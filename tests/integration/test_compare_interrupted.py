@@ -12,8 +12,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-pytestmark = pytest.mark.timeout(600)
-
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from tango.cli.main import run; run()", "compare", "p3", "--fleet", "testbed", "--load", "0.8")
 

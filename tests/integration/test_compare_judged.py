@@ -10,8 +10,6 @@ from click.testing import CliRunner
 
 from tango.cli.main import cli
 
-pytestmark = pytest.mark.timeout(600)
-
 LINE = (
     "compare p3 --fleet testbed --load 0.6 --load 1.1 --duration 20 --seeds 2 --systems k8s-native,load-greedy --judge load-greedy"
 )

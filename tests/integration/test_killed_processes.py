@@ -12,6 +12,8 @@ from tests.integration.live_stack import LiveStack
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
 
+_DONE = "SELECT count(*) FROM request WHERE run_id = %s AND state = 'succeeded'"
+
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
@@ -26,9 +28,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
 
 @pytest.fixture(scope="module")
 def trace(tmp_path_factory: pytest.TempPathFactory, stack: LiveStack) -> Path:
-    """Ten seconds of both classes."""
+    """Six seconds of both classes."""
     path = tmp_path_factory.mktemp("trace") / "mixed.csv"
-    recipe = ("--rate", "30", "--duration", "10", "--lc-share", "0.8", "--be-work-s", "0.5", "--seed", "4")
+    recipe = ("--rate", "50", "--duration", "6", "--lc-share", "0.8", "--be-work-s", "0.3", "--seed", "4")
     done = stack.tango("trace", "generate", "p3", "--fleet", "single", *recipe, "--out", str(path))
     assert done.returncode == 0, done.stderr
     return path
@@ -41,7 +43,9 @@ def test_a_killed_process_loses_no_request(stack: LiveStack, trace: Path, proces
     """Accepted = succeeded + failed + shed + cancelled, each request settled by exactly one attempt, and the process is back."""
     before = {row["name"]: row["restarts"] for row in stack.json("status")}
     run_id = stack.submit(trace)
-    time.sleep(4.0)
+    deadline_s = time.monotonic() + 30.0
+    while stack.rows(_DONE, (run_id,))[0][0] < 60 and time.monotonic() < deadline_s:
+        time.sleep(0.05)
     if process == "broker":
         # A broker that forgets its queues is the worst of its deaths: its files go before it can read them again.
         stack.kill(process)

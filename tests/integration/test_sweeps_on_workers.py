@@ -29,8 +29,6 @@ from tango.systems import system
 from tango.traces.workloads import Workload
 from tests.conftest import DatabaseUrls
 
-pytestmark = pytest.mark.timeout(300)  # the engine may have to be compiled first
-
 ROOT = Path(__file__).parent.parent.parent
 SHORT = (
     "compare",

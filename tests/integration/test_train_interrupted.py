@@ -15,8 +15,6 @@ import pytest
 
 from tango.learning.checkpoint import load_checkpoint
 
-pytestmark = pytest.mark.timeout(600)
-
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from tango.cli.main import run; run()", "train", "--hidden", "4", "--seed", "3")
 SMALL = ("--set", "episodes=4", "--set", "episode_s=5", "--set", "validation_episodes=2", "--set", "validate_every=4", "-o", "json")
