@@ -246,3 +246,14 @@ def test_the_network_has_the_features_that_are_told() -> None:
 
     assert "per node {}, per cluster {}, per pod size {}, per (pod size, node) {}, per edge {}".format(*counts) in told
     assert f"{len(OFFER_FEATURES)} features of an offer" in told
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, REPOSITORY / "CHANGELOG.md"], ids=lambda d: str(d.relative_to(REPOSITORY)))
+def test_lines_are_short(document: Path) -> None:
+    """No line of a document is longer than 100 characters; tables, code and what a command prints keep their own."""
+    fenced, long = False, []
+    for number, line in lines_of(document):
+        fenced ^= line.startswith("```")
+        if len(line) > 100 and not (fenced or line.startswith("    ") or line.lstrip().startswith("|")):
+            long.append(f"{number}: {len(line)} characters")
+    assert long == []
