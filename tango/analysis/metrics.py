@@ -168,7 +168,7 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0.0 else None
 
 
-class _Judged(NamedTuple):
+class JudgedLc(NamedTuple):
     """Masks over all requests, shape (n,): LC arrivals in the window; those of them whose outcome is known; those within target."""
 
     arrived: NDArray[np.bool_]
@@ -180,18 +180,24 @@ class _Judged(NamedTuple):
         return _ratio(float(np.count_nonzero(self.met & among)), float(np.count_nonzero(self.decided & among)))
 
 
-def _judge_lc(outcomes: RunOutcomes, arrived: NDArray[np.bool_]) -> _Judged:
-    lc = arrived & (outcomes.service_class == ServiceClass.LC)
+def arrived_in_window(outcomes: RunOutcomes) -> NDArray[np.bool_]:
+    """(n,) whether each request arrived in the window and before the run's end."""
+    return run_window(outcomes).holds(outcomes.due_s) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
+
+
+def judged_lc(outcomes: RunOutcomes) -> JudgedLc:
+    """The LC requests of a run that arrived in its window, as `lc_qos_rate` counts them."""
+    lc = arrived_in_window(outcomes) & (outcomes.service_class == ServiceClass.LC)
     # A request that is still open counts as missed once nobody waits for it, so that a run can be judged before its last one ends.
     given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
     decided = lc & (outcomes.in_state(*TERMINAL) | given_up)
     latency_s = outcomes.finished_s - outcomes.due_s
     met = lc & outcomes.in_state(RequestState.SUCCEEDED) & (latency_s <= outcomes.target_s)
-    return _Judged(lc, decided, met)
+    return JudgedLc(lc, decided, met)
 
 
 def _service_figures(
-    outcomes: RunOutcomes, arrived: NDArray[np.bool_], judged: _Judged, window: Window, share: NDArray[np.float64]
+    outcomes: RunOutcomes, arrived: NDArray[np.bool_], judged: JudgedLc, window: Window, share: NDArray[np.float64]
 ) -> tuple[ServiceFigures, ...]:
     succeeded = outcomes.in_state(RequestState.SUCCEEDED)
     failed, shed = outcomes.in_state(RequestState.FAILED), outcomes.in_state(RequestState.SHED)
@@ -241,8 +247,7 @@ def run_metrics(
     terminal = outcomes.in_state(*TERMINAL)
 
     # LC: requests are selected by arrival in the window and followed to their end, even beyond it.
-    arrived = window.holds(outcomes.due_s) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
-    judged = _judge_lc(outcomes, arrived)
+    arrived, judged = arrived_in_window(outcomes), judged_lc(outcomes)
     latency_ms = (outcomes.finished_s - outcomes.due_s)[judged.arrived & succeeded] * speed * 1000.0
     p50, p95, p99, p999 = quantiles(latency_ms, (0.5, 0.95, 0.99, 0.999))
     by_cluster = [judged.rate(outcomes.entry_cluster == c) for c in range(len(outcomes.clusters))]

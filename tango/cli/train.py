@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tango.training.files import TrainingFiles
     from tango.training.loop import Limits, TrainingResult
 
-COMPILING = "Compiling the worlds: once after an installation, for about a minute"
+COMPILING = "Compiling the simulator: once after an installation, for about a minute"
 
 
 @click.command()
@@ -36,6 +36,8 @@ COMPILING = "Compiling the worlds: once after an installation, for about a minut
 @click.option("--pattern", "patterns", multiple=True, help="Patterns of arrivals: p1, p2, p3, borg.  [default: drawn]")
 @click.option("--load", "loads", metavar="LOW[,HIGH]", help="Offered CPU work over the fleet's CPU.  [default: drawn]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The checkpoint to write.")
+@click.option("--steps", type=click.IntRange(min=1), help="End after so many steps: BE ticks of runs, or LC decisions.")
+@click.option("--cpu-minutes", type=click.FloatRange(min=0, min_open=True), help="End after so much CPU time of all processes.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="End by the clock, over all resumptions.")
 @click.option(
     "--iterations", type=click.IntRange(min=1), help="End after so many.  [default: those over which the learning rate falls]"
@@ -59,6 +61,7 @@ def train(out: Path, resume: bool, overwrite: bool, output: str, **options: Any)
         tango train --policy dcg-be --algorithm a2c --fleet paper --pattern p1,p2,p3 --out my.ckpt --minutes 40 -j 2
         tango train --out my.ckpt --resume --minutes 80                     # forty minutes more
         tango train --policy dsaco --out lc.ckpt --iterations 100 --set learning_rate=0.0005
+        tango train --policy gnn-sac --out sac.ckpt --steps 700000 --cpu-minutes 22    # the first limit reached ends it
 
     Beside FILE it writes FILE.state (for --resume), FILE.curve.jsonl and FILE.curve.svg. Interrupted by Ctrl-C it ends after the
     iteration that is under way; resumed, it gives bit for bit what it would have given.
@@ -104,9 +107,8 @@ def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool,
         config = configured(options["policy"], options["algorithm"], **{**named, "options": settings, **own})
         if not overwrite:
             files.require_new()
-    if options["minutes"] is None:
-        return config, Limits(iterations=options["iterations"] or config.horizon)
-    return config, Limits(iterations=options["iterations"], minutes=options["minutes"])
+    limits = {name: options[name] for name in ("iterations", "steps", "cpu_minutes", "minutes") if options[name] is not None}
+    return config, Limits(**(limits or {"iterations": config.horizon}))
 
 
 def _given(options: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -179,29 +181,25 @@ def _require_writable(out: Path) -> None:
 
 
 class _Told:
-    """Shows the training loop's progress: a bar over iterations or seconds, and a message for each validation."""
+    """Shows the training loop's progress: a bar over the share of the budget that is used, and a message for each validation."""
 
-    def __init__(self, advance: Advance, moving: Callable[[], None], *, by_clock: bool) -> None:
-        self._advance, self._moving, self._by_clock = advance, moving, by_clock
+    def __init__(self, advance: Advance, moving: Callable[[], None]) -> None:
+        self._advance, self._moving = advance, moving
         self._at = 0.0
 
     def stepped(self, row: Mapping[str, Any]) -> None:
         """Called after each iteration with its row of the curve: moves the bar."""
         self._moving()
-        self._move(row)
+        at = min(100.0, 100 * row["budget_used"])
+        self._advance(at - self._at)
+        self._at = at
 
     def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
         """Called after each validation with its row of the curve: prints the gain over the reference policy."""
-        self._move(row)
         say(
             f"iteration {row['iteration']}: {row['validation_gain']:+.4f} ± {row['validation_margin']:.4f} to "
             f"{row['validation_reference']} on the validation seeds{', the best so far: kept' if best else ''}"
         )
-
-    def _move(self, row: Mapping[str, Any]) -> None:
-        at = row["wall_s"] if self._by_clock else row["iteration"]
-        self._advance(at - self._at)
-        self._at = at
 
 
 def _train(
@@ -209,15 +207,13 @@ def _train(
 ) -> tuple[TrainingResult, int]:
     from tango.training.loop import train as run
 
-    by_clock = limits.minutes is not None
-    total = 60 * limits.minutes if limits.minutes is not None else limits.iterations
     title = f"Training {config.policy} by {config.algorithm}"
     with (
-        progress(title, total=total, unit="s" if by_clock else "iterations") as advance,
+        progress(title, total=100.0, unit="% of the budget") as advance,
         slow_start(COMPILING, after_s=20.0) as moving,
         _stop_signals() as received,
     ):
-        watch = _Told(advance, moving, by_clock=by_clock)
+        watch = _Told(advance, moving)
         result = run(learner, config, files, limits, resume=resume, watch=watch, stop=lambda: bool(received))
     return result, received[0] if result.interrupted else 0
 
@@ -244,7 +240,8 @@ def _stop_signals() -> Iterator[list[int]]:
 
 def _tell(result: TrainingResult, config: TrainingConfig, files: TrainingFiles) -> None:
     say(
-        f"{result.iterations} iterations, {result.env_steps:,} environment steps in {result.total_s:.0f} s; "
+        f"{result.iterations} iterations, {result.env_steps:,} environment steps in {result.total_s:.0f} s, "
+        f"{result.cpu_s / 60:.1f} CPU-minutes of them learning; "
         f"{result.env_steps_per_s_per_core:,.0f} steps a second per core ({config.jobs} processes), validation left out"
     )
     if result.interrupted:
@@ -282,6 +279,7 @@ def _summary(result: TrainingResult, config: TrainingConfig, files: TrainingFile
         "env_steps": result.env_steps,
         "env_steps_per_s_per_core": result.env_steps_per_s_per_core,
         "seconds": result.total_s,
+        "cpu_minutes": result.cpu_s / 60,
         "validation_score": best.get("validation_score"),
         "validation_gain": best.get("validation_gain"),
         "validation_margin": best.get("validation_margin"),

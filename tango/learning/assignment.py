@@ -154,30 +154,45 @@ def sample(
     scorer: Scorer,
     demand: Demand,
     room: NDArray[np.float64],
-    noise: NDArray[np.float32],
+    seed: int,
+    kept: NDArray[np.int64],
     record: NDArray[np.float32],
     allowed: NDArray[np.bool_],
 ) -> NDArray[np.int32]:
-    """As `assign`, with (k, n) Gumbel noise on the scores, which turns the choice into a sample of the softmax.
+    """As `assign`, with Gumbel noise on the scores, which turns each choice into a sample of the softmax; a seed below 0: no noise.
 
-    `record` (k, n, PAIRS) and `allowed` (k, n) take what each choice saw, for training.
+    For training, `kept` (m,), `record` (m, n, PAIRS) and `allowed` (m, n) take what m of the placements saw, drawn evenly among all that
+    are made (reservoir sampling: Vitter, ACM TOMS 1985, algorithm R): the requests' rows, -1 where fewer were made, in no order.
     """
-    count, kinds = len(room), len(demand.scored)
+    count, kinds, most = len(room), len(demand.scored), len(kept)
+    if seed >= 0:
+        np.random.seed(seed)
     pair = np.zeros((count, PAIRS, kinds), np.float32)
     scores = np.zeros((count, kinds), np.float32)
     for n in range(count):
         score_node(scorer, demand, room, n, pair[n], scores)
     chosen = np.full(len(demand.of_request), -1, np.int32)
+    kept[:] = -1
+    made = 0
     for k in range(len(chosen)):
         u = demand.of_request[k]
-        best, best_score = -1, np.float32(-np.inf)
+        best, best_score = -1, -np.inf
         for n in range(count):
-            record[k, n] = pair[n, :, u]
-            allowed[k, n] = fits(room, n, demand.sizes, k)
-            if allowed[k, n] and scores[n, u] + noise[k, n] > best_score:
-                best, best_score = n, scores[n, u] + noise[k, n]
+            if scores[n, u] > -np.inf and fits(room, n, demand.sizes, k):
+                # Noise is drawn where a pod fits alone: in an overload thousands wait that fit nowhere.
+                noise = -np.log(-np.log(np.random.random())) if seed >= 0 else 0.0
+                if scores[n, u] + noise > best_score:
+                    best, best_score = n, scores[n, u] + noise
         chosen[k] = best
-        if best >= 0:
-            take(room, best, demand.sizes, k)
-            score_node(scorer, demand, room, best, pair[best], scores)
+        if best < 0:
+            continue
+        slot = made if made < most else np.random.randint(0, made + 1)
+        made += 1
+        if slot < most:
+            kept[slot] = k
+            for n in range(count):
+                record[slot, n] = pair[n, :, u]
+                allowed[slot, n] = fits(room, n, demand.sizes, k)
+        take(room, best, demand.sizes, k)
+        score_node(scorer, demand, room, best, pair[best], scores)
     return chosen

@@ -1,13 +1,15 @@
 """Advantage actor-critic for the placement network.
 
-Source: Mnih et al., "Asynchronous methods for deep reinforcement learning", ICML 2016 (A3C), in its synchronous form, with generalised
-advantage estimation (Schulman et al., ICLR 2016, equation 16). Departures, each for less variance: the reward is taken against a twin
-world (see `rollouts`); the first updates imitate `load-greedy` on the states that the network itself reaches (Ross, Gordon, Bagnell,
-"A reduction of imitation learning and structured prediction to no-regret online learning", AISTATS 2011).
+Source: Mnih et al., "Asynchronous methods for deep reinforcement learning", ICML 2016 (A3C), section 4, in its synchronous form, with
+generalised advantage estimation (Schulman et al., "High-dimensional continuous control using generalized advantage estimation", ICLR
+2016, equation 16). Departures, each for less variance: the reward is taken against another run of the same episode (`be_rollouts`);
+ticks are not evenly spaced, so each has a discount of its own; the critic reads the encoder and does not change it, because a reward
+that is mostly noise would wash out what imitation has taught; and a running average of the network is what is judged and kept.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,114 +19,101 @@ from torch import Tensor
 from torch.nn import functional
 
 from tango.learning.network import PlacementNetwork, batch_graphs
+from tango.training.be_rollouts import Rollout, choices_of
 from tango.training.devices import moved
-from tango.training.rollouts import Tick
-from tango.training.teacher import least_loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class A2cSettings:
-    """Hyper-parameters; a tick is half a second."""
+    """Hyper-parameters."""
 
-    discount: float = 0.93
-    gae: float = 0.9
+    discount_per_s: float = 0.97
+    """What is earned half a minute later counts 0.4: most of a placement's effect lies within a minute."""
+    gae: float = 0.95
     learning_rate: float = 7e-4
     value_weight: float = 0.5
-    entropy_weight: float = 2e-3
-    most_gradient: float = 0.5
+    entropy_weight: float = 1e-3
+    max_grad_norm: float = 0.5
+    average_rate: float = 0.1
+    """Share by which the averaged weights, which are judged and kept, follow in an iteration."""
+    miss_price: float = 1.0
+    """Of LC requests that missed their target, in points (`engine_episodes.advantage`)."""
+    waste_price: float = 0.1
+    """Of work thrown away."""
 
 
 def advantages(
-    rewards: NDArray[np.float32], values: NDArray[np.float32], last: NDArray[np.float32], settings: A2cSettings
+    rewards: NDArray[np.float32], values: NDArray[np.float32], discounts: NDArray[np.float32], last: float, *, gae: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Generalised advantages and returns, both (worlds, ticks), of rewards and values of that shape and last values (worlds,)."""
+    """Generalised advantages and returns (t,) of the ticks of one run; `last` is the value of what comes after the last of them."""
     gained = np.zeros_like(rewards)
-    following = np.zeros(len(rewards), np.float32)
-    after = last
-    for t in range(rewards.shape[1] - 1, -1, -1):
-        delta = rewards[:, t] + settings.discount * after - values[:, t]
-        following = delta + settings.discount * settings.gae * following
-        gained[:, t] = following
-        after = values[:, t]
+    following, after = 0.0, last
+    for t in range(len(rewards) - 1, -1, -1):
+        delta = float(rewards[t]) + float(discounts[t]) * after - float(values[t])
+        following = delta + float(discounts[t]) * gae * following
+        gained[t] = following
+        after = float(values[t])
     return gained, gained + values
 
 
 def update(
     network: PlacementNetwork,
     optimizer: torch.optim.Optimizer,
-    played: list[list[Tick]],
-    last: NDArray[np.float32],
+    runs: Sequence[Rollout],
     settings: A2cSettings,
     *,
-    imitate: bool,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """One step of gradient descent on a rollout, on the network's device; give its figures."""
-    ticks = [tick for world in played for tick in world]
-    rewards = np.array([[tick.reward for tick in world] for world in played], np.float32)
-    values = np.array([[tick.value for tick in world] for world in played], np.float32)
-    # Rewards are differences of percents; a fixed scale brings them near 1 for the critic.
-    gained, returns = advantages(rewards * REWARD_SCALE, values, last, settings)
-    batch = moved(batch_graphs([tick.graph for tick in ticks]), device)
-    node, cluster = network.encode(batch)
-    wanted = torch.from_numpy(returns.reshape(-1)).to(device)
-    value_loss = functional.mse_loss(network.value(node, cluster, batch), wanted)
-    held = decisions(ticks)
-    if held is None:
-        return {"reward": float(rewards.mean()), "decisions": 0.0}
-    rows, kind, pair, allowed, chosen, tick_of = moved(held, device)
-    logits = network.scores(node[rows], kind[:, None, :], pair).masked_fill(~allowed, -torch.inf)
-    log_p = torch.log_softmax(logits, dim=1)
-    entropy = -(log_p.exp() * log_p.masked_fill(~allowed, 0.0)).sum(1).mean()
-    if imitate:
-        teacher = least_loaded(pair, allowed)
-        policy_loss = functional.nll_loss(log_p, teacher)
-        loss = policy_loss
-    else:
-        flat = torch.from_numpy(gained.reshape(-1)).to(device)
-        advantage = ((flat - flat.mean()) / (flat.std() + 1e-6))[tick_of]
-        policy_loss = -(log_p.gather(1, chosen[:, None]).squeeze(1) * advantage).mean()
-        loss = policy_loss - settings.entropy_weight * entropy
+    """One step of gradient descent on some runs, on the network's device; give its figures."""
+    runs = [run for run in runs if run.ticks]
+    found = [_advantages_of(run, settings) for run in runs]
+    of_made = [np.repeat(gained, _kept(run)) for run, (gained, _) in zip(runs, found, strict=True)]
+    made = np.concatenate([np.zeros(0, np.float32), *of_made])
+    if not len(made):
+        return {"decisions": 0.0}
+    mean, spread = float(made.mean()), float(made.std()) + 1e-6
+    ticks = sum(len(run.ticks) for run in runs)
+    sums = torch.zeros(3, device=device)
     optimizer.zero_grad()
-    (loss + settings.value_weight * value_loss).backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), settings.most_gradient)
+    # Run by run: the fleets of two runs differ in size, and side by side the small one would be padded to the large one.
+    for run, (gained, returns) in zip(runs, found, strict=True):
+        batch = moved(batch_graphs([tick.graph for tick in run.ticks]), device)
+        node, cluster = network.encode(batch)
+        value = network.value(node.detach(), cluster.detach(), batch)
+        value_loss = functional.mse_loss(value, torch.from_numpy(returns).to(device), reduction="sum") / ticks
+        loss = settings.value_weight * value_loss
+        policy_loss, entropy = value_loss.new_zeros(()), value_loss.new_zeros(())
+        held = choices_of(run.ticks)
+        if held is not None:
+            held = moved(held, device)
+            logits = network.scores(node[held.rows], held.kind[:, None, :], held.pair).masked_fill(~held.allowed, -torch.inf)
+            log_p = torch.log_softmax(logits, dim=1)
+            entropy = -(log_p.exp() * log_p.masked_fill(~held.allowed, 0.0)).sum() / len(made)
+            advantage = ((torch.from_numpy(gained).to(device) - mean) / spread)[held.tick]
+            policy_loss = -(log_p.gather(1, held.chosen[:, None]).squeeze(1) * advantage).sum() / len(made)
+            loss = loss + policy_loss - settings.entropy_weight * entropy
+        loss.backward()  # type: ignore[no-untyped-call]
+        sums += torch.stack((policy_loss, value_loss, entropy)).detach()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), settings.max_grad_norm)
     optimizer.step()
-    return {
-        "reward": float(rewards.mean()),
-        "policy_loss": float(policy_loss.detach()),
-        "value_loss": float(value_loss.detach()),
-        "entropy": float(entropy.detach()),
-        "decisions": float(len(chosen)),
-    }
+    names = ("policy_loss", "value_loss", "entropy")
+    return {**dict(zip(names, sums.tolist(), strict=True)), "advantage": spread, "decisions": float(len(made))}
 
 
-REWARD_SCALE = 20.0
-
-
-def decisions(ticks: list[Tick]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor] | None:
-    """All choices made in some ticks, in order, fleets padded to the widest: rows, kinds, pairs, mask, choice, and the tick of each."""
-    widest = max(len(tick.graph.node) for tick in ticks)
-    rows, kind, pair, allowed, chosen, tick_of = [], [], [], [], [], []
-    first = 0
-    for at, tick in enumerate(ticks):
-        n = len(tick.graph.node)
-        made = np.flatnonzero(tick.chosen >= 0)
-        if len(made):
-            padding = widest - n
-            rows.append(np.broadcast_to(np.pad(np.arange(first, first + n), (0, padding), mode="edge"), (len(made), widest)))
-            kind.append(tick.kind[made])
-            pair.append(np.pad(tick.pair[made], ((0, 0), (0, padding), (0, 0))))
-            allowed.append(np.pad(tick.allowed[made], ((0, 0), (0, padding))))
-            chosen.append(tick.chosen[made].astype(np.int64))
-            tick_of.append(np.full(len(made), at))
-        first += n
-    if not chosen:
-        return None
-    return (
-        torch.from_numpy(np.concatenate(rows)),
-        torch.from_numpy(np.concatenate(kind)),
-        torch.from_numpy(np.concatenate(pair)),
-        torch.from_numpy(np.concatenate(allowed)),
-        torch.from_numpy(np.concatenate(chosen)),
-        torch.from_numpy(np.concatenate(tick_of)),
+def _advantages_of(run: Rollout, settings: A2cSettings) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    rewards, values, discounts = (
+        np.array([getattr(tick, name) for tick in run.ticks], np.float32) for name in ("reward", "value", "discount")
     )
+    return advantages(rewards, values, discounts, run.after.value if run.after else 0.0, gae=settings.gae)
+
+
+def _kept(run: Rollout) -> NDArray[np.int64]:
+    return np.array([len(tick.chosen) for tick in run.ticks], np.int64)
+
+
+def follow(slow: PlacementNetwork, fast: PlacementNetwork, rate: float) -> None:
+    """Move the one's weights a share of the way to the other's."""
+    with torch.no_grad():
+        weight: Tensor
+        for held, weight in zip(slow.parameters(), fast.parameters(), strict=True):
+            held.lerp_(weight.to(held.device), rate)

@@ -7,7 +7,7 @@ same tick at once, after the last of a tick in the next tick that has any, disco
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from tango.learning.features import FleetGraph
 from tango.learning.network import GraphBatch, PlacementNetwork, batch_graphs
-from tango.training.a2c import REWARD_SCALE, decisions
+from tango.training.be_rollouts import Rollout, Tick, choices_of
 from tango.training.packing import packed, unpacked
-from tango.training.rollouts import Tick
 from tango.training.sac import Transitions
-from tango.training.teacher import least_loaded
+from tango.training.teacher import best_fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +33,7 @@ class Placements:
     kind: Tensor
     """(b, 3)"""
     pair: Tensor
-    """(b, a, 6)"""
+    """(b, a, PAIRS)"""
     fleet: Tensor
     """(b,) which of `fleets`"""
 
@@ -72,7 +71,7 @@ class PlacementCritics(nn.Module):
 
 @dataclass(slots=True)
 class _Step:
-    """A tick with placements, what it brought, and the next such tick of its world."""
+    """A tick with placements, what it brought, and the next such tick of its run."""
 
     tick: Tick
     reward: float
@@ -81,56 +80,57 @@ class _Step:
 
 
 class TickReplay:
-    """The last ticks with placements, as many as there is room for."""
+    """Replay buffer of the last ticks with placements, as many as there is room for."""
 
-    def __init__(self, *, room: int, discount: float) -> None:
+    def __init__(self, *, room: int) -> None:
         self._steps: deque[_Step] = deque(maxlen=room)
-        self._discount = discount
 
     def __len__(self) -> int:
         return len(self._steps)
 
-    def add(self, played: list[list[Tick]]) -> None:
-        """Take in what each world played. The last placements of an episode are left out: what followed was not seen."""
-        for ticks in played:
+    def add(self, runs: Sequence[Rollout]) -> None:
+        """Take in runs. The last placements of a run are left out where nothing was placed after them: what followed was not seen."""
+        for run in runs:
             held: tuple[Tick, float, float] | None = None
-            for tick in ticks:
-                held = None if tick.begins else held
-                if (tick.chosen >= 0).any():
-                    tick = _made(tick)
+            for tick in (*run.ticks, *([run.after] if run.after else [])):
+                if len(tick.chosen):
                     if held is not None:
-                        self._steps.append(_Step(held[0], held[1], held[2], _made(tick, first=True)))
-                    held = tick, tick.reward, self._discount
+                        self._steps.append(_Step(held[0], held[1], held[2], _first_of(tick)))
+                    held = tick, tick.reward, tick.discount
                 elif held is not None:
-                    held = held[0], held[1] + held[2] * tick.reward, held[2] * self._discount
+                    held = held[0], held[1] + held[2] * tick.reward, held[2] * tick.discount
 
     def sample(self, count: int, rng: np.random.Generator, *, teach: bool) -> Transitions:
-        """The placements of ticks drawn evenly; a tick's reward is shared evenly by its placements."""
-        steps = [self._steps[k] for k in rng.integers(0, len(self._steps), count).tolist()]
+        """The placements of ticks drawn evenly; a tick's reward is shared evenly by its placements.
+
+        One is drawn among all, the others among fleets of about its size, since fleets are padded to the widest: each is as likely as any.
+        """
+        sizes = np.array([len(step.tick.graph.node).bit_length() for step in self._steps])
+        alike = np.flatnonzero(sizes == sizes[rng.integers(len(sizes))])
+        steps = [self._steps[k] for k in alike[rng.integers(0, len(alike), count)].tolist()]
         ticks = [step.tick for step in steps]
         made = np.array([len(tick.chosen) for tick in ticks])
-        found = decisions(ticks + [step.following for step in steps])
+        found = choices_of(ticks + [step.following for step in steps])
         assert found is not None  # every tick kept has a placement
-        rows, kind, pair, allowed, chosen, tick_of = found
         fleets = batch_graphs([tick.graph for tick in ticks] + [step.following.graph for step in steps])
-        seen = Placements(fleets=fleets, rows=rows, kind=kind, pair=pair, fleet=tick_of)
+        seen = Placements(fleets=fleets, rows=found.rows, kind=found.kind, pair=found.pair, fleet=found.tick)
         now = torch.arange(int(made.sum()))
         last = np.cumsum(made) - 1
         following = np.arange(1, len(now) + 1)
         following[last] = len(now) + np.arange(count)
         discount = np.ones(len(now), np.float32)
         discount[last] = [step.discount for step in steps]
-        reward = np.repeat(np.array([step.reward for step in steps], np.float32) * REWARD_SCALE / made, made)
+        reward = np.repeat(np.array([step.reward for step in steps], np.float32) / made, made)
         after = torch.from_numpy(following)
         return Transitions(
             seen=_rows_of(seen, now),
-            allowed=allowed[now],
-            chosen=chosen[now],
+            allowed=found.allowed[now],
+            chosen=found.chosen[now],
             reward=torch.from_numpy(reward.astype(np.float32)),
             discount=torch.from_numpy(discount),
             seen_next=_rows_of(seen, after),
-            allowed_next=allowed[after],
-            teacher=least_loaded(pair[now], allowed[now]) if teach else None,
+            allowed_next=found.allowed[after],
+            teacher=best_fit(found.pair[now], found.allowed[now]) if teach else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -169,7 +169,6 @@ def _rows_of(seen: Placements, index: Tensor) -> Placements:
     return replace(seen, rows=seen.rows[index], kind=seen.kind[index], pair=seen.pair[index], fleet=seen.fleet[index])
 
 
-def _made(tick: Tick, *, first: bool = False) -> Tick:
-    """The tick with only the placements that were made, or only the first of them."""
-    rows = np.flatnonzero(tick.chosen >= 0)[: 1 if first else None]
-    return replace(tick, kind=tick.kind[rows], pair=tick.pair[rows], allowed=tick.allowed[rows], chosen=tick.chosen[rows])
+def _first_of(tick: Tick) -> Tick:
+    """The tick with only the first of its placements."""
+    return replace(tick, kind=tick.kind[:1], pair=tick.pair[:1], allowed=tick.allowed[:1], chosen=tick.chosen[:1])

@@ -56,6 +56,8 @@ class TrainingConfig:
     """Steps of gradient descent in each iteration."""
     imitation: int = 0
     """First iterations, in which the network imitates the learner's teacher."""
+    imitation_updates: int = 150
+    """Steps of gradient descent in each of these."""
     horizon: int = 800
     """Iterations over which the learning rate falls to a twentieth: by the iteration alone, so that a training can be continued."""
     validate_every: int = 25
@@ -69,7 +71,7 @@ class TrainingConfig:
     """Where torch updates the network: `cpu` or `cuda`. Episodes are always played on CPUs."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "episodes", "updates", "horizon", "validate_every", "jobs", "episode_s"):
+        for name in ("hidden", "episodes", "updates", "imitation_updates", "horizon", "validate_every", "jobs", "episode_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"{name} is {getattr(self, name)!r}, expected a number above 0")
         if not 2 <= self.validation_episodes <= len(VALIDATION):
@@ -95,10 +97,10 @@ class TrainingConfig:
         """The seeds of the validation episodes."""
         return VALIDATION[: self.validation_episodes]
 
-    def episode_seeds(self, iteration: int) -> list[int]:
-        """The seeds of an iteration's episodes, which draw all that is played in them; all of `TRAINING`."""
+    def episode_seeds(self, iteration: int, count: int | None = None) -> list[int]:
+        """The seeds of an iteration's episodes, which draw all that is played in them; all of `TRAINING`. The first are those of fewer."""
         rng = np.random.default_rng((self.seed, iteration))
-        return [int(seed) for seed in rng.integers(TRAINING.start, TRAINING.stop, self.episodes)]
+        return [int(rng.integers(TRAINING.start, TRAINING.stop)) for _ in range(self.episodes if count is None else count)]
 
     def rate(self, iteration: int) -> float:
         """Share of the learning rate that holds in an iteration, from 0 on."""

@@ -1,4 +1,4 @@
-"""Whole runs of the simulator's engine as episodes of BE placement: what `dcg-be` is trained and judged on.
+"""Whole runs of the simulator's engine as episodes of BE placement: what every learner of BE placement is trained and judged on.
 
 An episode is a fleet, a workload and a world, all drawn by one seed; the rest of the system is `tango`'s (`dss-lc`, `burst`). What one
 policy has over another in the same episode is the reward of training:
@@ -8,6 +8,9 @@ policy has over another in the same episode is the reward of training:
     - waste_price x work thrown away by evictions, in % of the work that both do on average
 
 Work that is thrown away is no work done, so it counts already; the price is for what else an eviction costs (a pod made and stopped).
+
+The evolution strategy takes the reward of a whole run (`advantage`); learners that learn from ticks (A2C, SAC) take the same reward in
+parts, each at the tick after which it came about (`advantage_by_interval`). Both parts are differences between two runs of one episode.
 """
 
 from __future__ import annotations
@@ -15,8 +18,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tango.analysis.metrics import run_metrics
+from tango.analysis.metrics import judged_lc, run_metrics, run_window, useful_share
 from tango.domain.fleet import Fleet
 from tango.domain.seeds import TRAINING
 from tango.domain.services import Service, ServiceClass
@@ -25,11 +29,11 @@ from tango.experiments.tuning import tuned_settings
 from tango.fleets import FleetRecipe, edge_machines, load_fleet
 from tango.fleets.recipes import expand
 from tango.sim.decision_costs import DecisionCosts
+from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import simulate
 from tango.systems import BePolicy, system
 from tango.traces.workloads import Workload, draw_requests
-from tango.training.curriculum import Curriculum
-from tango.training.lc_rollouts import Episode
+from tango.training.curriculum import Curriculum, Episode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,11 +105,11 @@ def _resized(service: Service, cpu: float, memory: float, work: float) -> Servic
     )
 
 
-def run_be_episode(episode: Episode, be: BePolicy | None) -> EpisodeOutcome:
+def simulate_be_episode(episode: Episode, be: BePolicy | None) -> SimulatedRun:
     """Run it; None: `load-greedy` places. Decisions take no time."""
     requests = draw_requests(episode.workload, episode.fleet, episode.seed)
     parts = system("tango")
-    run = simulate(
+    return simulate(
         episode.fleet,
         requests,
         parts if be is not None else replace(parts, be="load-greedy"),
@@ -116,19 +120,94 @@ def run_be_episode(episode: Episode, be: BePolicy | None) -> EpisodeOutcome:
         be=be,
         end_when_stuck=True,
     )
+
+
+def run_be_episode(episode: Episode, be: BePolicy | None) -> EpisodeOutcome:
+    """What the run of an episode comes to."""
+    return outcome_of(simulate_be_episode(episode, be))
+
+
+def outcome_of(run: SimulatedRun) -> EpisodeOutcome:
+    """The figures of a run that its reward is made of."""
     metrics = run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
     return EpisodeOutcome(
         be_cpu_seconds_per_s=float(metrics["be_cpu_seconds_per_s"] or 0.0),
         missed=1.0 - float(metrics["lc_qos_rate"] if metrics["lc_qos_rate"] is not None else 1.0),
-        wasted_per_s=float(metrics["waste_cpu_seconds"] or 0.0) / episode.workload.duration_s,
+        wasted_per_s=float(metrics["waste_cpu_seconds"] or 0.0) / run.outcomes.span_s,
         ticks=int((run.decisions.kind == ServiceClass.BE).sum()),
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accrued:
+    """How much of an `EpisodeOutcome` has come about by k instants; after the window all of it has."""
+
+    be_cpu_seconds_per_s: NDArray[np.float64]
+    """(k,) as the figure of the same name; so the others"""
+    missed: NDArray[np.float64]
+    """(k,) a request misses when its target runs out"""
+    wasted_per_s: NDArray[np.float64]
+    """(k,)"""
+
+    def __sub__(self, other: Accrued) -> Accrued:
+        return Accrued(
+            be_cpu_seconds_per_s=self.be_cpu_seconds_per_s - other.be_cpu_seconds_per_s,
+            missed=self.missed - other.missed,
+            wasted_per_s=self.wasted_per_s - other.wasted_per_s,
+        )
+
+
+def accrued(run: SimulatedRun, at_s: NDArray[np.float64]) -> Accrued:
+    """What a run has come to by these instants (k,), in order."""
+    outcomes, losses = run.outcomes, run.losses
+    window = run_window(outcomes)
+    work_s = useful_share(outcomes, window) * outcomes.cpu_work_s
+    be = np.flatnonzero((outcomes.service_class == ServiceClass.BE) & (work_s > 0))
+    # Useful work is spread evenly over the part of [started, finished] that lies in the window.
+    ended_s = np.minimum(outcomes.finished_s[be], window.end_s)
+    began_s = np.clip(np.minimum(outcomes.started_s[be], outcomes.finished_s[be]), window.start_s, ended_s)
+    done = np.array([float(work_s[be] @ _share_by(at, began_s, ended_s)) for at in at_s.tolist()])
+    judged = judged_lc(outcomes)
+    missed = judged.decided & ~judged.met
+    late_s = np.minimum(outcomes.due_s[missed] + outcomes.target_s[missed], window.end_s)
+    lost = window.holds(losses.at_s)
+    order = np.argsort(losses.at_s[lost], kind="stable")
+    wasted = np.concatenate(([0.0], np.cumsum(losses.work_lost_s[lost][order])))
+    return Accrued(
+        be_cpu_seconds_per_s=done / window.length_s,
+        missed=np.searchsorted(np.sort(late_s), at_s, side="right") / max(1, int(np.count_nonzero(judged.decided))),
+        wasted_per_s=wasted[np.searchsorted(losses.at_s[lost][order], at_s, side="right")] / outcomes.span_s,
+    )
+
+
+def _share_by(at_s: float, began_s: NDArray[np.float64], ended_s: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,) share of each interval that has passed at an instant; one without length has passed at its end."""
+    length_s = ended_s - began_s
+    passed = np.clip((at_s - began_s) / np.where(length_s > 0, length_s, 1.0), 0.0, 1.0)
+    return np.where(length_s > 0, passed, at_s >= ended_s)
+
+
 def advantage(own: EpisodeOutcome, other: EpisodeOutcome, *, miss_price: float = 1.0, waste_price: float = 0.1) -> float:
     """What `own` has over `other` in the same episode, in per cent of BE work; 0 for what does as well."""
-    of = 100.0 / max(1e-9, (own.be_cpu_seconds_per_s + other.be_cpu_seconds_per_s) / 2)
+    of = _per_cent_of(own.be_cpu_seconds_per_s, other.be_cpu_seconds_per_s)
     done = of * (own.be_cpu_seconds_per_s - other.be_cpu_seconds_per_s)
     missed = 100.0 * (own.missed - other.missed)
     wasted = of * (own.wasted_per_s - other.wasted_per_s)
     return done - miss_price * missed - waste_price * wasted
+
+
+def advantage_by_interval(
+    own: Accrued, other: Accrued, *, miss_price: float = 1.0, waste_price: float = 0.1
+) -> NDArray[np.float64]:
+    """(k - 1,) the same reward, interval by interval between the k instants, the last of which is not before the window's end.
+
+    Its sum is `advantage`, less what the two differ in before the first instant.
+    """
+    of = _per_cent_of(float(own.be_cpu_seconds_per_s[-1]), float(other.be_cpu_seconds_per_s[-1]))
+    more = own - other
+    worth = of * more.be_cpu_seconds_per_s - miss_price * 100.0 * more.missed - waste_price * of * more.wasted_per_s
+    return np.diff(worth)
+
+
+def _per_cent_of(own: float, other: float) -> float:
+    return 100.0 / max(1e-9, (own + other) / 2)

@@ -32,8 +32,6 @@ class EvolutionSettings:
     """Share by which the averaged weights, which are judged and kept, follow in an iteration."""
     encoder: float = 0.0
     """1: the encoder's weights evolve too; 0: the actor's alone, and the encoder stays as imitation has left it."""
-    imitation_rate: float = 3e-3
-    """Learning rate of imitation."""
     miss_price: float = 1.0
     """Of LC requests that missed their target, in points (`engine_episodes.advantage`)."""
     waste_price: float = 0.1

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +16,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tango.domain.plans import BePlan
-from tango.domain.requests import BePending
-from tango.domain.snapshot import FleetSnapshot
 from tango.errors import UsageError
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
-from tango.learning.policy import place_by_network
-from tango.learning.recent import RecentLc
-from tango.settings import BeSettings
+from tango.training.be_rollouts import Placing
+from tango.training.be_validation import BeValidation
 from tango.training.collectors import Collectors
 from tango.training.config import TrainingConfig
 from tango.training.curriculum import Curriculum, curriculum_of
 from tango.training.devices import Weights, put_weights, weights_of
-from tango.training.engine_episodes import EpisodeOutcome, advantage, draw_be_episode, run_be_episode
+from tango.training.engine_episodes import advantage, draw_be_episode, run_be_episode
 from tango.training.evolution import EvolutionSettings, Moments, ascended, perturbation, scale_of
-from tango.training.imitation import MOST_REQUESTS, Recorder, imitate
-from tango.training.learner import ENV_STEPS, REFERENCE, Score, score_of
-from tango.training.rollouts import Tick
-
-IMITATION_EPISODES = 8
-_PICKS, _NOISE = 1, 2
-"""Set the generators of an iteration apart."""
+from tango.training.imitation import RATE, Imitation
+from tango.training.learner import ENV_STEPS, Score
 
 
 class EvolutionLearner:
@@ -55,9 +46,11 @@ class EvolutionLearner:
         self._collectors = Collectors(config.jobs)
         self._network = PlacementNetwork(config.hidden)
         self._averaged = deepcopy(self._network)
-        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=self._settings.imitation_rate)
+        remembers = self._settings.memory > 0
+        self._imitation = Imitation(config, self._curriculum, memory=remembers)
+        self._optimizer = torch.optim.Adam(self._network.parameters(), lr=RATE)
+        self._validation = BeValidation(self._curriculum, config.validation_seeds, self._collectors, memory=remembers)
         self._moments = Moments.none(len(flat(self._network, self._evolving)))
-        self._reference: list[EpisodeOutcome] | None = None
 
     @property
     def network(self) -> PlacementNetwork:
@@ -73,21 +66,9 @@ class EvolutionLearner:
         return self._imitate(iteration) if iteration < self._config.imitation else self._evolve(iteration)
 
     def _imitate(self, iteration: int) -> Mapping[str, float]:
-        config = self._config
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._settings.imitation_rate * max(0.05, 1 - iteration / config.imitation)
-        weights = weights_of(self._network)
-        seeds = config.episode_seeds(iteration)[:IMITATION_EPISODES]
-        curriculum = replace(self._curriculum, fleets=())  # what was seen on a large fleet would not fit into memory
-        units = [
-            _Trial(curriculum=curriculum, seed=seed, hidden=config.hidden, weights=weights, settings=self._settings)
-            for seed in seeds
-        ]
-        ticks = [tick for played in self._collectors.map(_record, units) for tick in played]
-        rng = np.random.default_rng((config.seed, iteration, _PICKS))
-        figures = imitate(self._network, self._optimizer, ticks, config.updates, rng)
+        figures = self._imitation.step(self._network, self._optimizer, self._collectors, iteration)
         put_weights(self._averaged, weights_of(self._network))
-        return {ENV_STEPS: len(ticks), **figures}
+        return figures
 
     def _evolve(self, iteration: int) -> Mapping[str, float]:
         config, settings = self._config, self._settings
@@ -130,23 +111,7 @@ class EvolutionLearner:
 
     def validate(self) -> Score:
         """The averaged network on the validation seeds, beside `load-greedy` on the same."""
-        if self._reference is None:
-            self._reference = self._judged(None)
-        ours = self._judged(weights_of(self._averaged))
-        gains = np.array([advantage(own, greedy) for own, greedy in zip(ours, self._reference, strict=True)])
-        figures = {
-            "be_throughput": _mean_ratio(ours, self._reference),
-            "lc_missed": float(np.mean([own.missed for own in ours])),
-            "lc_missed_reference": float(np.mean([greedy.missed for greedy in self._reference])),
-        }
-        return score_of(gains, np.zeros(len(gains)), REFERENCE, figures)
-
-    def _judged(self, weights: Weights | None) -> list[EpisodeOutcome]:
-        units = [
-            _Trial(curriculum=self._curriculum, seed=seed, hidden=self._config.hidden, weights=weights, settings=self._settings)
-            for seed in self._config.validation_seeds
-        ]
-        return self._collectors.map(_judge, units)
+        return self._validation.score(self._averaged)
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:
         """Write the checkpoint."""
@@ -197,51 +162,25 @@ def put_flat(network: PlacementNetwork, names: tuple[str, ...], weights: NDArray
             first += count
 
 
-class Placing:
-    """A network as a BE policy of a run."""
-
-    def __init__(self, network: PlacementNetwork, *, memory: bool = True) -> None:
-        self._network, self._recent, self._memory = network, RecentLc(), memory
-
-    def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
-        """Place by the highest score."""
-        seen = self._recent.added(snapshot) if self._memory else snapshot
-        return BePlan(node=place_by_network(self._network, pending, seen), policy="dcg-be")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Trial:
-    """One episode, drawn by its seed, for one network or a pair."""
+    """One episode, drawn by its seed, for a pair of networks."""
 
     curriculum: Curriculum
     seed: int
     hidden: int
-    weights: Weights | None
-    """None: `load-greedy`."""
+    weights: Weights
     settings: EvolutionSettings
-    names: tuple[str, ...] = ()
-    of: tuple[int, int, int] = (0, 0, 0)
+    names: tuple[str, ...]
+    of: tuple[int, int, int]
     """Training seed, iteration, pair."""
-
-    def network(self) -> PlacementNetwork:
-        network = PlacementNetwork(self.hidden)
-        assert self.weights is not None
-        put_weights(network, self.weights)
-        return network.eval()
-
-
-def _record(trial: _Trial) -> list[Tick]:
-    episode = draw_be_episode(trial.seed, trial.curriculum)
-    settings = replace(episode.settings, sim=replace(episode.settings.sim, be_batch_limit=MOST_REQUESTS))
-    recorder = Recorder(trial.network(), np.random.default_rng((trial.seed, _NOISE)), memory=trial.settings.memory > 0)
-    run_be_episode(replace(episode, settings=settings), recorder)
-    return recorder.ticks
 
 
 def _pair(trial: _Trial) -> tuple[float, int]:
     """What the one network has over the other, and the ticks that both took."""
     episode = draw_be_episode(trial.seed, trial.curriculum)
-    network = trial.network()
+    network = PlacementNetwork(trial.hidden)
+    put_weights(network, trial.weights)
     weights = flat(network, trial.names)
     scale = scale_of([dict(network.named_parameters())[name].detach().numpy().reshape(-1) for name in trial.names])
     noise = np.float32(trial.settings.noise) * scale * perturbation(*trial.of, len(weights))
@@ -252,12 +191,3 @@ def _pair(trial: _Trial) -> tuple[float, int]:
     plus, minus = outcomes
     gained = advantage(plus, minus, miss_price=trial.settings.miss_price, waste_price=trial.settings.waste_price)
     return gained, sum(outcome.ticks for outcome in outcomes)
-
-
-def _judge(trial: _Trial) -> EpisodeOutcome:
-    policy = None if trial.weights is None else Placing(trial.network(), memory=trial.settings.memory > 0)
-    return run_be_episode(draw_be_episode(trial.seed, trial.curriculum), policy)
-
-
-def _mean_ratio(ours: list[EpisodeOutcome], theirs: list[EpisodeOutcome]) -> float:
-    return float(np.mean([a.be_cpu_seconds_per_s / max(1e-9, b.be_cpu_seconds_per_s) for a, b in zip(ours, theirs, strict=True)]))

@@ -26,35 +26,34 @@ class LearnerKind:
     """Fields of `TrainingConfig`."""
 
 
+_BE_EPISODES: Mapping[str, Any] = {
+    "episode_s": 90.0,
+    "drawn_share": 0.85,
+    "imitation": 16,
+    "validation_episodes": 60,
+}
+"""What all learners of BE placement share: a difference between them is one of the algorithm."""
+
 LEARNERS: dict[tuple[str, str], LearnerKind] = {
     ("dcg-be", "evolution"): LearnerKind(
         make=EvolutionLearner,
         about="BE placement by an evolution strategy, on runs of the engine",
-        defaults={
-            "episodes": 32,
-            "episode_s": 90.0,
-            "drawn_share": 0.85,
-            "imitation": 16,
-            "updates": 150,
-            "horizon": 400,
-            "validate_every": 20,
-            "validation_episodes": 60,
-        },
+        defaults={**_BE_EPISODES, "episodes": 32, "horizon": 400, "validate_every": 20},
     ),
     ("dcg-be", "a2c"): LearnerKind(
         make=A2cLearner,
-        about="BE placement by advantage actor-critic, on worlds of the node model",
-        defaults={"episodes": 8, "imitation": 40, "horizon": 800, "validate_every": 25},
+        about="BE placement by advantage actor-critic, on the same runs",
+        defaults={**_BE_EPISODES, "episodes": 4, "updates": 2, "horizon": 600, "validate_every": 60},
     ),
     ("gnn-sac", "sac"): LearnerKind(
         make=GnnSacLearner,
-        about="BE placement by soft actor-critic, on the same worlds",
-        defaults={"episodes": 4, "updates": 30, "imitation": 30, "horizon": 400, "validate_every": 30},
+        about="BE placement by soft actor-critic, on the same runs",
+        defaults={**_BE_EPISODES, "episodes": 4, "updates": 40, "horizon": 400, "validate_every": 40},
     ),
     ("dsaco", "sac"): LearnerKind(
         make=DsacoLearner,
         about="LC dispatch by soft actor-critic, on runs of the engine",
-        defaults={"episodes": 2, "updates": 200, "horizon": 200, "validate_every": 12},
+        defaults={"episodes": 2, "updates": 200, "horizon": 500, "validate_every": 24},
     ),
 }
 

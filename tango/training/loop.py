@@ -17,6 +17,7 @@ import tango
 from tango.errors import CheckpointError, UsageError
 from tango.report.learning_curve import learning_curve
 from tango.training.config import TrainingConfig
+from tango.training.cpu_clock import cpu_s_so_far
 from tango.training.files import TrainingFiles
 from tango.training.learner import ENV_STEPS, Learner, Score
 
@@ -29,15 +30,28 @@ STATE_SHARE = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a training ends, counted from its very beginning, over all its resumptions. Raises: UsageError unless one of them is given."""
+    """The budget of a training, counted from its very beginning, over all its resumptions: the first limit reached ends it.
+
+    Trainings of equal `steps` and `cpu_minutes` can be compared whatever they learn by. Raises: UsageError unless one is given.
+    """
 
     iterations: int | None = None
+    steps: int | None = None
+    """Environment steps: BE ticks of the engine's runs, or LC decisions in them; validation is not counted."""
+    cpu_minutes: float | None = None
+    """CPU time of all processes; validation is not counted, for how often to look is no part of learning."""
     minutes: float | None = None
+    """By the clock, validation included."""
 
     def __post_init__(self) -> None:
-        given = [value for value in (self.iterations, self.minutes) if value is not None]
-        if len(given) != 1 or not given[0] > 0:
-            raise UsageError("expected either iterations or minutes of training, above 0")
+        given = [value for value in asdict(self).values() if value is not None]
+        if not given or not all(value > 0 for value in given):
+            raise UsageError("expected a limit of the training, above 0: iterations, steps, CPU-minutes or minutes")
+
+    def share(self, *, iterations: int, steps: int, cpu_s: float, total_s: float) -> float:
+        """How much of the budget is used, by the limit that is nearest; 1 or more: it is over."""
+        used = ((iterations, self.iterations), (steps, self.steps), (cpu_s / 60, self.cpu_minutes), (total_s / 60, self.minutes))
+        return max(value / limit for value, limit in used if limit is not None)
 
 
 class Watch(Protocol):
@@ -53,7 +67,7 @@ class Watch(Protocol):
 
 
 class Nobody:
-    """Does not look."""
+    """A watch that ignores what it is told."""
 
     def stepped(self, row: Mapping[str, Any]) -> None:
         """Nothing."""
@@ -70,6 +84,8 @@ class _Course:
     env_steps: int = 0
     core_s: float = 0.0
     """Seconds of training, without validation, times processes."""
+    cpu_s: float = 0.0
+    """CPU-seconds of training, without validation."""
     total_s: float = 0.0
     """With validation."""
     validated_at: int = 0
@@ -84,6 +100,8 @@ class TrainingResult:
     env_steps: int
     total_s: float
     """Seconds, over all resumptions."""
+    cpu_s: float
+    """CPU-seconds of the iterations, over all resumptions."""
     env_steps_per_s_per_core: float
     """Over the iterations, learning included, validation left out."""
     interrupted: bool
@@ -101,12 +119,13 @@ def train(
     watch: Watch | None = None,
     stop: Callable[[], bool] = lambda: False,
     clock_s: Callable[[], float] = time.monotonic,
+    cpu_clock_s: Callable[[], float] = cpu_s_so_far,
 ) -> TrainingResult:
     """Train until a limit, or until `stop` says so between two iterations; the best network is in `files.out`.
 
     Raises: UsageError for a resumption without a state or with one of another configuration.
     """
-    return _Training(learner, config, files, limits, watch or Nobody(), clock_s).run(resume=resume, stop=stop)
+    return _Training(learner, config, files, limits, watch or Nobody(), clock_s, cpu_clock_s).run(resume=resume, stop=stop)
 
 
 class _Training:
@@ -118,9 +137,10 @@ class _Training:
         limits: Limits,
         watch: Watch,
         clock_s: Callable[[], float],
+        cpu_clock_s: Callable[[], float],
     ) -> None:
         self._learner, self._config, self._files, self._limits, self._watch = learner, config, files, limits, watch
-        self._clock_s = clock_s
+        self._clock_s, self._cpu_clock_s = clock_s, cpu_clock_s
         self._course = _Course()
         self._last_s = clock_s()
         self._written_s, self._write_took_s = self._last_s, 0.0
@@ -149,21 +169,25 @@ class _Training:
             iterations=course.iteration,
             env_steps=course.env_steps,
             total_s=course.total_s,
+            cpu_s=course.cpu_s,
             env_steps_per_s_per_core=course.env_steps / max(course.core_s, 1e-9),
             interrupted=interrupted,
             best=dict(course.best),
         )
 
     def _over(self) -> bool:
-        course, limits = self._course, self._limits
-        if limits.iterations is not None:
-            return course.iteration >= limits.iterations
-        return course.iteration > 0 and course.total_s >= 60 * (limits.minutes or 0.0)
+        return self._share() >= 1.0 and self._course.iteration > 0
+
+    def _share(self) -> float:
+        course = self._course
+        return self._limits.share(iterations=course.iteration, steps=course.env_steps, cpu_s=course.cpu_s, total_s=course.total_s)
 
     def _step(self) -> None:
         course = self._course
+        cpu_s = self._cpu_clock_s()
         figures = {name: float(value) for name, value in self._learner.step(course.iteration).items()}
         took_s = self._lap()
+        course.cpu_s += self._cpu_clock_s() - cpu_s
         steps = int(figures.pop(ENV_STEPS))
         course.iteration += 1
         course.env_steps += steps
@@ -173,6 +197,8 @@ class _Training:
             "iteration": course.iteration,
             "env_steps": course.env_steps,
             "wall_s": round(course.total_s, 3),
+            "cpu_s": round(course.cpu_s, 3),
+            "budget_used": round(self._share(), 6),
             "env_steps_per_s_per_core": round(steps / max(took_s, 1e-9) / self._config.jobs, 1),
             **{name: value if math.isfinite(value) else None for name, value in figures.items()},
         }
@@ -186,11 +212,12 @@ class _Training:
         course.validated_at = course.iteration
         is_best = not course.best or score.gain > course.best["validation_gain"]
         row = {"kind": VALIDATION, "iteration": course.iteration, "env_steps": course.env_steps, "wall_s": round(course.total_s, 3)}
+        row |= {"cpu_s": round(course.cpu_s, 3)}
         row |= score.as_dict() | {"best": is_best}
         if is_best:
             course.best = {"iteration": course.iteration, "env_steps": course.env_steps, **score.as_dict()}
             course.best["digest"] = self._learner.save(
-                self._files.out, trained_by(self._config, course.iteration, course.env_steps, score)
+                self._files.out, trained_by(self._config, self._limits, course.iteration, course.env_steps, score)
             )
         self._files.append_row(row)
         self._watch.validated(row, best=is_best)
@@ -240,13 +267,14 @@ class _Training:
         self._files.write_rows([row for row in self._files.rows() if row["iteration"] <= last[row["kind"]]])
 
 
-def trained_by(config: TrainingConfig, iterations: int, env_steps: int, score: Score) -> dict[str, Any]:
+def trained_by(config: TrainingConfig, budget: Limits, iterations: int, env_steps: int, score: Score) -> dict[str, Any]:
     """What a checkpoint says of its training; nothing of the clock, so that equal trainings give equal files."""
     trained = {
         "algorithm": config.algorithm,
         "seed": config.seed,
         "iterations": iterations,
         "env_steps": env_steps,
+        "budget": {name: value for name, value in asdict(budget).items() if value is not None},
         "device": config.device,
         "config": config.recipe(),
         **score.as_dict(),

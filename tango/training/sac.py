@@ -37,7 +37,7 @@ class SacSettings:
     """Entropy to hold, as a share of that of an even choice."""
     temperature: float = 0.05
     """At the start, in units of reward."""
-    most_gradient: float = 5.0
+    max_grad_norm: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +152,7 @@ class DiscreteSac(Generic[Actor]):
         self._optimizers[which].zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if module is not None:
-            torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.most_gradient)
+            torch.nn.utils.clip_grad_norm_(module.parameters(), self.settings.max_grad_norm)
         self._optimizers[which].step()
 
 

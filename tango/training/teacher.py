@@ -1,7 +1,6 @@
-"""The rules that a fresh network imitates before it learns by what comes of its choices.
+"""The rule that a fresh network imitates before it learns by what comes of its choices: best fit.
 
-On runs of the engine (`evolution`) it is best fit, which does more BE work there than `load-greedy`; on the worlds of `worlds.py` (`a2c`,
-`sac`), whose pods are small and short, it is `load-greedy`, which does more there.
+On runs of the engine it does more BE work than `load-greedy`, since whole nodes stay free for large pods.
 """
 
 from __future__ import annotations
@@ -12,19 +11,13 @@ from torch import Tensor
 from tango.learning.features import PAIR_FEATURES
 
 LEFT_OVER = next(k for k, name in enumerate(PAIR_FEATURES) if name.startswith("(CPU that LC mostly leaves"))
-SHARE = 0
 _FITS = 100.0
 """Any node with room comes before any without."""
 
 
 def best_fit(pair: Tensor, allowed: Tensor) -> Tensor:
-    """(b,) the fullest node on which the pod may still use all that its limit allows, by what LC mostly leaves, so that whole nodes stay
-    free for large pods; where no node has that much, the one that lacks least. `pair` (b, n, PAIRS), `allowed` (b, n)."""
+    """(b,) the fullest node on which the pod may still use all that its limit allows, by what LC mostly leaves; where no node has that
+    much, the one that lacks least. `pair` (b, n, PAIRS), `allowed` (b, n)."""
     left = pair[:, :, LEFT_OVER]
     score = torch.where(left >= 0, _FITS - left, left)
     return score.masked_fill(~allowed, -torch.inf).argmax(1)
-
-
-def least_loaded(pair: Tensor, allowed: Tensor) -> Tensor:
-    """(b,) the node of `load-greedy`: the largest share of what LC leaves now."""
-    return pair[:, :, SHARE].masked_fill(~allowed, torch.inf).argmin(1)

@@ -7,17 +7,98 @@ from dataclasses import replace
 import numpy as np
 
 from tango.domain.requests import BePending
+from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.training.worlds import World, draw_world
+
+LC_WORK_S, BE_KINDS = 0.04, 3
 
 
 def be_world(seed: int, *, ticks: int = 6) -> tuple[BePending, FleetSnapshot]:
-    """A world after some ticks of doing nothing, with what waits in it."""
+    """A fleet of 2 to 6 clusters of 2 to 5 nodes with LC on every one, and the BE requests of so many ticks, none of them placed."""
     rng = np.random.default_rng(seed)
-    world = World(draw_world(rng), rng)
-    for _ in range(ticks):
-        world.step(np.full(world.pending_count, -1, np.int32))
-    return world.pending(), world.snapshot()
+    c = int(rng.integers(2, 7))
+    node_cluster = np.repeat(np.arange(c, dtype=np.int32), rng.integers(2, 6, c))
+    n = len(node_cluster)
+    cpu = rng.choice([4000.0, 6000.0, 8000.0, 16000.0], n)
+    memory = cpu * rng.choice([1.024, 2.048, 4.096], n)
+    lc_limit = np.maximum(1000.0, cpu * rng.uniform(0.2, 0.9, n))
+    in_flight = rng.poisson(rng.uniform(0.02, 0.4) * cpu / 1e3 * 2, n).astype(np.float64)
+    count = int(rng.poisson(4 * ticks)) + 2
+    limit = rng.choice([500.0, 1000.0, 1500.0, 2000.0, 3000.0], BE_KINDS)
+    sizes = np.stack((limit * rng.uniform(0.3, 0.7, BE_KINDS), limit, rng.choice([256.0, 512.0, 1024.0], BE_KINDS)), axis=1)
+    kind, entry = rng.integers(0, BE_KINDS, count), rng.integers(0, c, count).astype(np.int32)
+    pending = BePending(
+        run_id=np.zeros(count, np.int64),
+        request_id=np.arange(count, dtype=np.int64),
+        service=(1 + kind).astype(np.int32),
+        entry_cluster=entry,
+        waited_s=np.sort(rng.uniform(0, 0.5 * ticks, count))[::-1].copy(),
+        cpu_work_s=rng.uniform(1, 6, BE_KINDS)[kind] * rng.lognormal(-0.35, 0.83, count),
+        cpu_request_millicores=sizes[kind, 0],
+        cpu_limit_millicores=sizes[kind, 1],
+        memory_mib=sizes[kind, 2],
+        epoch=np.zeros(count, np.int32),
+    )
+    xy = rng.uniform(0, 100, (c, 2))
+    rtt = 2.0 + np.hypot(*(xy[:, None] - xy[None]).transpose(2, 0, 1)) * 0.01
+    np.fill_diagonal(rtt, 0.2)
+
+    def of_lc(values: np.ndarray) -> np.ndarray:
+        return np.concatenate((values[None], np.zeros((BE_KINDS, n))))
+
+    snapshot = FleetSnapshot(
+        at_s=0.5 * ticks,
+        clusters=tuple(f"c{k}" for k in range(c)),
+        nodes=tuple(f"n{k}" for k in range(n)),
+        services=_services(sizes),
+        node_cluster=node_cluster,
+        node_ready=np.ones(n, np.bool_),
+        cpu_allocatable=cpu,
+        memory_allocatable=memory,
+        lc_cpu_limit=lc_limit,
+        lc_cpu_request=np.full(n, 200.0),
+        lc_memory_held=0.1 * memory,
+        be_cpu_request=np.zeros(n),
+        be_cpu_limit=np.zeros(n),
+        be_memory_held=np.zeros(n),
+        be_pods=np.zeros(n),
+        cpu_used=np.minimum(in_flight * 1000.0, lc_limit),
+        memory_used=0.1 * memory,
+        slack=rng.uniform(-0.2, 1.0, n),
+        rtt_ms=rtt,
+        bandwidth_mbit_per_s=np.full((c, c), 1000.0),
+        instance_limit=of_lc(lc_limit),
+        instance_count=of_lc(np.ones(n)),
+        in_flight=of_lc(in_flight),
+        in_flight_work_s=of_lc(in_flight * LC_WORK_S),
+        pending_be=np.bincount(entry, minlength=c).astype(np.float64),
+        lc_cpu_recent=np.clip(rng.uniform(0.7, 1.3, n) * np.minimum(in_flight * 1000.0, lc_limit), 0.0, cpu),
+    )
+    return pending, snapshot
+
+
+def _services(sizes: np.ndarray) -> tuple[Service, ...]:
+    lc = Service(
+        name="lc",
+        service_class=ServiceClass.LC,
+        cpu_work_s=LC_WORK_S,
+        memory_mib=1,
+        target_ms=200.0,
+        instance_memory_mib=64,
+        cpu_request_millicores=200,
+    )
+    be = (
+        Service(
+            name=f"be{k}",
+            service_class=ServiceClass.BE,
+            cpu_work_s=3.0,
+            memory_mib=int(memory),
+            cpu_request_millicores=int(request),
+            cpu_limit_millicores=int(limit),
+        )
+        for k, (request, limit, memory) in enumerate(sizes.tolist())
+    )
+    return (lc, *be)
 
 
 def reordered(snapshot: FleetSnapshot, order: np.ndarray) -> FleetSnapshot:

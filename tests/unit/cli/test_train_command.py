@@ -24,7 +24,7 @@ from tango.training.learners import LEARNERS, configured
         ("--load much", "--load has 'much', expected a number"),
         ("--load 1,2,3", "expected one number, or two separated by a comma"),
         ("--seed 1000000", "seed is 1000000, expected 0 to 999999"),
-        ("--iterations 3 --minutes 1", "expected either iterations or minutes"),
+        ("--steps 0", "0 is not in the range"),
         ("--set episode_s", "expected NAME=VALUE"),
         ("--set episodes=1.5", "episodes has '1.5', expected a whole number"),
         ("--set temperature=1", "dcg-be by evolution has no option temperature, expected some of noise"),

@@ -14,9 +14,9 @@ def test_the_ranges_of_seeds_are_disjoint() -> None:
         assert one.step == following.step == 1
 
 
-def test_those_that_judge_networks_take_them_from_their_ranges() -> None:
-    """Validation picks, test judges."""
-    from tango.training.evaluation import TEST_SEEDS, VALIDATION_SEEDS
+def test_those_that_judge_networks_take_them_from_their_range() -> None:
+    """Validation picks the state that is kept, on seeds that no training plays."""
+    from tango.training.learners import LEARNERS, configured
 
-    assert set(VALIDATION_SEEDS) < set(VALIDATION)
-    assert set(TEST_SEEDS) < set(TEST)
+    for kind in LEARNERS:
+        assert set(configured(*kind).validation_seeds) < set(VALIDATION)

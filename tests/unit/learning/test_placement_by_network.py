@@ -59,16 +59,40 @@ def test_the_compiled_loop_chooses_what_torch_would(seed: int) -> None:
         embedded, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
         scorer = scorer_of(network, network.actor_node(embedded), kinds)
     demand = demand_of(pending, kinds)
-    noise = np.zeros((len(pending), len(snapshot.nodes)), np.float32)
-    pair = np.zeros((len(pending), len(snapshot.nodes), PAIRS), np.float32)
-    allowed = np.zeros((len(pending), len(snapshot.nodes)), np.bool_)
-    chosen = assignment.sample(scorer, demand, node_room(snapshot), noise, pair, allowed)
+    kept, pair, allowed = _room_for(len(pending), len(snapshot.nodes))
+    chosen = assignment.sample(scorer, demand, node_room(snapshot), -1, kept, pair, allowed)
+    made = np.count_nonzero(chosen >= 0)
+    of_kept = torch.from_numpy(kinds.features[kinds.of_request[kept[:made]]])
     with torch.no_grad():
-        scores = network.scores(embedded[None], torch.from_numpy(kinds.features[kinds.of_request])[:, None], torch.from_numpy(pair))
-    scores = np.where(allowed, scores.numpy(), -np.inf)
-    made = chosen >= 0
-    assert made.any()
-    np.testing.assert_allclose(scores[made, chosen[made]], scores[made].max(axis=1), atol=1e-4)
+        scores = network.scores(embedded[None], of_kept[:, None], torch.from_numpy(pair[:made])).numpy()
+    scores = np.where(allowed[:made], scores, -np.inf)
+    assert made > 0
+    np.testing.assert_array_equal(kept[:made], np.flatnonzero(chosen >= 0))
+    np.testing.assert_allclose(scores[np.arange(made), chosen[kept[:made]]], scores.max(axis=1), atol=1e-4)
+
+
+def _room_for(count: int, nodes: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+    """What `assignment.sample` fills: rows, pair features and masks of so many placements."""
+    return np.zeros(count, np.int64), np.zeros((count, nodes, PAIRS), np.float32), np.zeros((count, nodes), np.bool_)
+
+
+def test_what_is_kept_of_many_placements_is_an_even_draw() -> None:
+    """Of all placements of a tick each is kept as often as any other, once at most, with its own mask."""
+    pending, snapshot = be_world(2)
+    network = _network(5)
+    scorer, demand = _seen(network, pending, snapshot)
+    chosen = assign(scorer, demand, node_room(snapshot))
+    made = np.flatnonzero(chosen >= 0)
+    kept, pair, allowed = _room_for(4, len(snapshot.nodes))
+    counts = np.zeros(len(pending))
+    for seed in range(3000):
+        sampled = assignment.sample(scorer, demand, node_room(snapshot), seed, kept, pair, allowed)
+        assert len(set(kept.tolist())) == 4
+        assert allowed[np.arange(4), sampled[kept]].all()
+        counts[kept] += 1
+
+    assert len(made) == len(pending) > 8
+    np.testing.assert_allclose(counts / 3000, 4 / len(made), atol=0.035)
 
 
 def test_the_order_of_the_nodes_does_not_matter() -> None:
@@ -142,13 +166,11 @@ def test_the_fast_step_places_as_the_slow_ones(seed: int, times: int, requests: 
     """Blocks and rows of scores that are kept change no choice, ties and different sizes by the hundred included; nor does no noise."""
     pending, snapshot = _crowded(seed, times=times, requests=requests, distinct=distinct)
     scorer, demand = _seen(_network(seed), pending, snapshot)
-    shape = (len(pending), len(snapshot.nodes))
 
     fast = assign(scorer, demand, node_room(snapshot))
 
     np.testing.assert_array_equal(fast, _by_the_book(scorer, demand, node_room(snapshot)))
-    record, allowed = np.zeros((*shape, PAIRS), np.float32), np.zeros(shape, np.bool_)
-    sampled = assignment.sample(scorer, demand, node_room(snapshot), np.zeros(shape, np.float32), record, allowed)
+    sampled = assignment.sample(scorer, demand, node_room(snapshot), -1, *_room_for(8, len(snapshot.nodes)))
     np.testing.assert_array_equal(fast, sampled)
 
 
@@ -158,16 +180,9 @@ def test_noise_makes_the_choice_a_sample_of_the_softmax() -> None:
     pending = pending.rows(np.zeros(1, np.int64))
     network = _network(1)
     scorer, demand = _seen(network, pending, snapshot)
-    count, rng = len(snapshot.nodes), np.random.default_rng(0)
-    record, allowed = np.zeros((1, count, PAIRS), np.float32), np.zeros((1, count), np.bool_)
-    chosen = [
-        int(
-            assignment.sample(scorer, demand, node_room(snapshot), rng.gumbel(size=(1, count)).astype(np.float32), record, allowed)[
-                0
-            ]
-        )
-        for _ in range(4000)
-    ]
+    count = len(snapshot.nodes)
+    kept, record, allowed = _room_for(1, count)
+    chosen = [int(assignment.sample(scorer, demand, node_room(snapshot), seed, kept, record, allowed)[0]) for seed in range(4000)]
     with torch.no_grad():
         embedded, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
         kind = torch.from_numpy(kinds_of(pending, snapshot).features)

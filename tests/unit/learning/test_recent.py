@@ -75,7 +75,7 @@ def test_what_is_not_a_number_for_an_instant_is_forgotten() -> None:
 
 
 def test_a_snapshot_that_has_it_stays_as_it_is() -> None:
-    """A training's worlds keep it themselves."""
+    """Whoever keeps the memory does so once for all who read the snapshot."""
     snapshot = replace(_at(0.0, 1.0), lc_cpu_recent=np.ones(len(_at(0.0, 1.0).nodes)))
     assert RecentLc().added(snapshot) is snapshot
 

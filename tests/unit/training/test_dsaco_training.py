@@ -17,12 +17,11 @@ from tango.scheduling.lc.dsaco import CANDIDATES, LEARNED_FEATURES
 from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import Settings
 from tango.traces.workloads import Workload, draw_requests
-from tango.training.curriculum import Curriculum
+from tango.training.curriculum import Curriculum, Episode
 from tango.training.lc_agent import OfferActor, OfferCritics
 from tango.training.lc_rollouts import (
     LATENCY_PRICE,
     MOST_LATENCY,
-    Episode,
     Experience,
     Replay,
     draw_episode,

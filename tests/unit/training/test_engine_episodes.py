@@ -9,10 +9,20 @@ import torch
 from tango.fleets import load_fleet
 from tango.learning.features import PAIR_FEATURES
 from tango.learning.network import PlacementNetwork
+from tango.training.be_rollouts import Placing, Recorder
 from tango.training.curriculum import Curriculum
-from tango.training.engine_episodes import EpisodeOutcome, advantage, draw_be_episode, run_be_episode
-from tango.training.evolution_learner import Placing, evolving, flat, put_flat
-from tango.training.imitation import Recorder, imitate
+from tango.training.engine_episodes import (
+    EpisodeOutcome,
+    accrued,
+    advantage,
+    advantage_by_interval,
+    draw_be_episode,
+    outcome_of,
+    run_be_episode,
+    simulate_be_episode,
+)
+from tango.training.evolution_learner import evolving, flat, put_flat
+from tango.training.imitation import imitate
 from tango.training.teacher import LEFT_OVER, best_fit
 
 
@@ -62,6 +72,41 @@ def test_what_one_has_over_the_other_is_what_the_other_lacks() -> None:
     assert advantage(base, more) == -advantage(more, base)
     assert advantage(late, base) == pytest.approx(-1.0)
     assert advantage(waste, base) == pytest.approx(-0.1)
+
+
+@pytest.mark.parametrize("seed", [3, 11])
+def test_the_rewards_of_ticks_add_up_to_that_of_the_run(seed: int) -> None:
+    """Learners by ticks and by runs learn for the same reward: however a run is cut into intervals, the parts are the whole."""
+    episode = draw_be_episode(seed, Curriculum(episode_s=20.0, loads=(1.2, 1.2)))
+    torch.manual_seed(seed)
+    own, other = (
+        simulate_be_episode(episode, policy) for policy in (Recorder(PlacementNetwork(4), np.random.default_rng(1)), None)
+    )
+    whole = advantage(outcome_of(own), outcome_of(other))
+
+    for instants in ([0.0, 20.0], [0.0, 1.5, 2.0, 7.25, 19.0, 20.0], np.linspace(0.0, 20.0, 41)):
+        parts = advantage_by_interval(accrued(own, np.array(instants)), accrued(other, np.array(instants)))
+        assert len(parts) == len(instants) - 1
+        assert parts.sum() == pytest.approx(whole, abs=1e-9)
+    assert abs(whole) > 0.1
+
+
+def test_work_misses_and_waste_accrue_when_they_come_about() -> None:
+    """Nothing before the window, all of it after, and never less than before."""
+    run = simulate_be_episode(draw_be_episode(4, Curriculum(episode_s=20.0, loads=(1.2, 1.2))), None)
+    found = accrued(run, np.array([0.0, 2.0, 6.0, 12.0, 20.0, 500.0]))
+    outcome = outcome_of(run)
+
+    for series, total in (
+        (found.be_cpu_seconds_per_s, outcome.be_cpu_seconds_per_s),
+        (found.missed, outcome.missed),
+        (found.wasted_per_s, outcome.wasted_per_s),
+    ):
+        assert (np.diff(series) >= 0).all()
+        assert series[0] == 0.0
+        assert series[-2] == series[-1] == pytest.approx(total)
+    assert found.be_cpu_seconds_per_s[1] == 0.0
+    assert 0.0 < found.be_cpu_seconds_per_s[2] < found.be_cpu_seconds_per_s[3]
 
 
 def test_an_episode_is_the_same_each_time_and_a_policy_changes_it() -> None:

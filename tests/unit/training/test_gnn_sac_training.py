@@ -8,103 +8,114 @@ import numpy as np
 import pytest
 import torch
 
+from tango.domain.seeds import TEST
 from tango.errors import CheckpointError
+from tango.learning.assignment import PAIRS
 from tango.learning.checkpoint import load_checkpoint
 from tango.learning.network import PlacementNetwork
 from tango.learning.policy import NetworkBePolicy
 from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings
-from tango.training.a2c import REWARD_SCALE
 from tango.training.be_agent import PlacementActor, PlacementCritics, TickReplay
+from tango.training.be_rollouts import Placing, Rollout, Tick
 from tango.training.curriculum import Curriculum
-from tango.training.evaluation import TEST_SEEDS, at_random, by_network, evaluate
+from tango.training.engine_episodes import advantage, draw_be_episode, run_be_episode
 from tango.training.learner import paired
-from tango.training.rollouts import Tick, play, units_of
+from tango.training.teacher import LEFT_OVER
+from tests.fakes.be_experience import at_random, rollouts
 from tests.fakes.be_worlds import be_world
 
 
-def _ticks(count: int) -> list[Tick]:
-    """Ticks of one world, the first of an episode first."""
-    torch.manual_seed(0)
-    [unit] = units_of(Curriculum(), [3], PlacementNetwork(8), ticks=count)
-    return play(unit).ticks[0]
-
-
-def _with(tick: Tick, placements: int, *, reward: float, begins: bool = False) -> Tick:
+def _with(tick: Tick, placements: int, *, reward: float, discount: float = 0.9) -> Tick:
     """The tick with so many placements, all on node 0, and a reward."""
     nodes = len(tick.graph.node)
     return replace(
         tick,
         kind=np.full((placements, 3), reward, np.float32),
-        pair=np.zeros((placements, nodes, 6), np.float32),
+        pair=np.zeros((placements, nodes, PAIRS), np.float32),
         allowed=np.ones((placements, nodes), np.bool_),
         chosen=np.zeros(placements, np.int32),
         reward=reward,
-        begins=begins,
+        discount=discount,
     )
+
+
+def _run(*ticks: Tick, after: Tick | None = None) -> Rollout:
+    return Rollout(ticks=list(ticks), after=after)
+
+
+def _tick() -> Tick:
+    return rollouts(3)[0].ticks[0]
 
 
 def test_placements_follow_one_another_within_a_tick_and_into_the_next_that_has_any() -> None:
     """Three placements, a tick without, one placement: chained at discount 1, 1 and 0.9 squared, the empty tick's reward counted in."""
-    base = _ticks(1)[0]
-    replay = TickReplay(room=10, discount=0.9)
+    base = _tick()
+    replay = TickReplay(room=10)
 
-    replay.add([[_with(base, 3, reward=0.3, begins=True), _with(base, 0, reward=0.1), _with(base, 1, reward=0.5)]])
+    replay.add([_run(_with(base, 3, reward=0.3), _with(base, 0, reward=0.1, discount=0.8), _with(base, 1, reward=0.5))])
     drawn = replay.sample(1, np.random.default_rng(0), teach=False)
 
     assert len(replay) == 1
-    np.testing.assert_allclose(drawn.discount, [1.0, 1.0, 0.81], rtol=1e-6)
-    np.testing.assert_allclose(drawn.reward, np.full(3, (0.3 + 0.9 * 0.1) * REWARD_SCALE / 3), rtol=1e-5)
+    np.testing.assert_allclose(drawn.discount, [1.0, 1.0, 0.72], rtol=1e-6)
+    np.testing.assert_allclose(drawn.reward, np.full(3, (0.3 + 0.9 * 0.1) / 3), rtol=1e-5)
     np.testing.assert_allclose(drawn.seen_next.kind[:, 0], [0.3, 0.3, 0.5], rtol=1e-6)
     assert drawn.seen_next.fleet.tolist() == [0, 0, 1]
 
 
-def test_an_episode_that_ends_leaves_its_last_placements_out() -> None:
-    """What begins anew is not what followed."""
-    base = _ticks(1)[0]
-    replay = TickReplay(room=10, discount=0.9)
+def test_the_last_placements_of_a_run_are_followed_by_those_after_the_window_or_left_out() -> None:
+    """Runs do not follow one another; what is first placed after the window is what follows the last tick in it."""
+    base = _tick()
+    replay = TickReplay(room=10)
 
-    replay.add([[_with(base, 1, reward=0.1, begins=True), _with(base, 1, reward=0.2, begins=True), _with(base, 1, reward=0.3)]])
+    replay.add([_run(_with(base, 1, reward=0.1)), _run(_with(base, 1, reward=0.2), after=_with(base, 2, reward=0.3))])
 
     assert len(replay) == 1
-    assert replay.sample(1, np.random.default_rng(0), teach=False).seen.kind[0, 0] == pytest.approx(0.2)
-
-
-def test_placements_that_were_not_made_are_no_decisions() -> None:
-    """Of two requests one fits nowhere: the tick has one decision, which chose what was allowed."""
-    ticks = [_with(tick, 2, reward=0.0, begins=k == 0) for k, tick in enumerate(_ticks(2))]
-    ticks[0].chosen[0] = -1
-    ticks[0].allowed[0] = False
-    replay = TickReplay(room=10, discount=0.9)
-
-    replay.add([ticks])
     drawn = replay.sample(1, np.random.default_rng(0), teach=False)
-
-    assert len(drawn.chosen) == 1
-    assert drawn.allowed[0, drawn.chosen[0]]
-    assert drawn.allowed_next.any(1).all()
+    assert drawn.seen.kind[0, 0] == pytest.approx(0.2)
+    assert drawn.seen_next.kind[0, 0] == pytest.approx(0.3)
 
 
-def test_the_teacher_is_load_greedy() -> None:
-    """It points at the allowed node with the least BE for what LC leaves."""
-    replay = TickReplay(room=500, discount=0.9)
-    replay.add([_ticks(30)])
+def test_the_teacher_is_best_fit() -> None:
+    """It points at the allowed node with the least left over, of those with enough."""
+    replay = TickReplay(room=500)
+    replay.add(rollouts(3))
 
     drawn = replay.sample(16, np.random.default_rng(0), teach=True)
 
     assert drawn.teacher is not None
-    crowd = np.where(drawn.allowed, drawn.seen.pair[:, :, 0], np.inf)
-    np.testing.assert_array_equal(crowd[np.arange(len(crowd)), drawn.teacher], crowd.min(axis=1))
+    left = np.where(drawn.allowed, drawn.seen.pair[:, :, LEFT_OVER], np.inf)
+    enough = np.where(left >= 0, left, np.inf)
+    some = np.isfinite(enough).any(axis=1)
+    assert some.any()
+    np.testing.assert_array_equal(enough[some, drawn.teacher[some]], enough[some].min(axis=1))
+
+
+def test_a_batch_is_of_fleets_of_one_size_and_every_tick_is_as_likely() -> None:
+    """Padding a small fleet to a large one costs time for nothing; sizes are met as often as they are held."""
+    runs = [run for seed in range(6) for run in rollouts(seed)]
+    nodes = [len(run.ticks[0].graph.node) for run in runs]
+    small, large = runs[int(np.argmin(nodes))], runs[int(np.argmax(nodes))]
+    sizes = [min(nodes), max(nodes)]
+    assert sizes[1] > 2 * sizes[0]
+    replay = TickReplay(room=500)
+    replay.add([small, large])
+    steps = [sum(len(tick.chosen) > 0 for tick in (*run.ticks, *([run.after] if run.after else []))) - 1 for run in (small, large)]
+    held = steps[0] / sum(steps)
+
+    widths = [replay.sample(2, np.random.default_rng(k), teach=False).allowed.shape[1] for k in range(200)]
+
+    assert set(widths) == set(sizes)
+    assert np.mean(np.array(widths) == sizes[0]) == pytest.approx(held, abs=0.1)
 
 
 def test_every_placement_of_a_batch_is_scored_as_its_tick_alone() -> None:
     """Fleets side by side, padded, do not mix: actor and critics give each placement what they give it alone."""
     torch.manual_seed(1)
     actor, critics = PlacementActor(PlacementNetwork(8)), PlacementCritics(8)
-    replay = TickReplay(room=500, discount=0.9)
-    [unit] = units_of(Curriculum(), [5, 6], PlacementNetwork(8), ticks=12)
-    replay.add(play(unit).ticks)
+    replay = TickReplay(room=500)
+    replay.add(rollouts(5))
     many = replay.sample(8, np.random.default_rng(2), teach=False)
     first = replay.sample(1, np.random.default_rng(2), teach=False)  # draws the first tick of the eight
 
@@ -115,15 +126,15 @@ def test_every_placement_of_a_batch_is_scored_as_its_tick_alone() -> None:
 
 def test_a_replay_comes_back_from_its_state() -> None:
     """The same steps in the same order: the same batches. Graphs that ticks share are still shared."""
-    replay, back = TickReplay(room=12, discount=0.9), TickReplay(room=12, discount=0.9)
-    replay.add([_ticks(20)])
+    replay, back = TickReplay(room=8), TickReplay(room=8)
+    replay.add(rollouts(3)[:1])
     state = replay.state()
 
     back.restore(state)
 
     drawn, again = (held.sample(6, np.random.default_rng(1), teach=True) for held in (replay, back))
-    assert len(back) == len(replay) == 12
-    assert len(state["graphs"]["node"]["shapes"]) < 2 * 12
+    assert len(back) == len(replay) == 8
+    assert len(state["graphs"]["node"]["shapes"]) < 2 * 8
     for name in ("chosen", "reward", "discount", "allowed", "allowed_next", "teacher"):
         assert torch.equal(getattr(drawn, name), getattr(again, name))
     assert torch.equal(drawn.seen.pair, again.seen.pair)
@@ -131,10 +142,13 @@ def test_a_replay_comes_back_from_its_state() -> None:
 
 
 def test_the_shipped_network_places_better_than_chance() -> None:
-    """On worlds of the test seeds its reward is above that of any node that fits, with the whole 95 % interval."""
-    seeds = TEST_SEEDS[:24]
+    """On episodes of the test seeds its reward is above that of any node that fits, with the whole 95 % interval."""
     network = load_checkpoint(shipped_path("gnn-sac"), "gnn-sac").network
-    gain, margin = paired(evaluate(by_network(network), seeds).reward, evaluate(at_random(), seeds).reward)
+    episodes = [draw_be_episode(seed, Curriculum(episode_s=30.0)) for seed in TEST[:12]]
+    gains = [advantage(run_be_episode(e, Placing(network)), run_be_episode(e, at_random())) for e in episodes]
+
+    gain, margin = paired(np.array(gains), np.zeros(len(gains)))
+
     assert gain - margin > 0
 
 

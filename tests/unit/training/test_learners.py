@@ -11,26 +11,25 @@ import torch
 
 from tango.domain.seeds import TRAINING
 from tango.errors import UsageError
-from tango.learning.policy import place_by_network
-from tango.training.a2c_learner import A2cLearner
+from tango.learning.checkpoint import load_checkpoint
 from tango.training.config import TrainingConfig
-from tango.training.curriculum import MOST_NODES, Curriculum, curriculum_of, draw_spec
 from tango.training.files import TrainingFiles
 from tango.training.learners import LEARNERS, configured, learner_of
 from tango.training.loop import Limits, TrainingResult, train
-from tango.training.worlds import World, WorldSpec
 
 TINY: dict[tuple[str, str], dict[str, Any]] = {
-    ("dcg-be", "evolution"): {"episodes": 3, "updates": 2, "imitation": 1, "episode_s": 8.0, "fleets": ("testbed",)},
-    ("dcg-be", "a2c"): {"episodes": 3, "imitation": 1},
-    ("gnn-sac", "sac"): {"episodes": 3, "updates": 2, "imitation": 1, "episode_s": 8.0},
+    ("dcg-be", "evolution"): {"episodes": 3, "fleets": ("testbed",)},
+    ("dcg-be", "a2c"): {"episodes": 2, "updates": 2, "fleets": ("testbed",)},
+    ("gnn-sac", "sac"): {"episodes": 2, "updates": 2},
     ("dsaco", "sac"): {"episodes": 2, "updates": 5, "fleets": ("testbed",), "drawn_share": 0.0},
 }
 KINDS = pytest.mark.parametrize("kind", list(TINY), ids="-".join)
 
 
 def _tiny(kind: tuple[str, str], **given: Any) -> TrainingConfig:
-    small = {"hidden": 4, "episode_s": 4.0, "validation_episodes": 2, "validate_every": 2, "seed": 5}
+    small = {"hidden": 4, "episode_s": 8.0, "validation_episodes": 2, "validate_every": 2, "seed": 5}
+    if kind[0] != "dsaco":
+        small |= {"imitation": 1, "imitation_updates": 2}
     return configured(*kind, **{**small, **TINY[kind], **given})
 
 
@@ -108,98 +107,40 @@ def test_the_seeds_of_a_training_are_those_of_training(kind: tuple[str, str]) ->
         _tiny(kind, seed=1_000_000)
 
 
-def _two_nodes(_curriculum: Curriculum, rng: np.random.Generator) -> WorldSpec:
-    """One cluster with two nodes of 8 cores; on one of them, which one is drawn, LC takes all: a BE pod there gets nothing."""
-    busy = int(rng.integers(2))
-    lc_load = np.full(2, 0.05)
-    lc_load[busy] = 1.5
-    return WorldSpec(
-        node_cluster=np.zeros(2, np.int32),
-        cpu_cores=np.full(2, 8.0),
-        memory_mib=np.full(2, 65536.0),
-        beta=0.0,
-        rtt_ms=np.full((1, 1), 0.2),
-        lc_load=lc_load,
-        lc_limit_cores=np.full(2, 8.0),
-        lc_swing=np.zeros(2),
-        lc_phase=np.zeros(2),
-        lc_period_s=20.0,
-        sizes=np.array([[10.0, 1000.0, 16.0]]),  # small enough for the busy node to hold any number
-        work_s=np.array([1.0]),
-        be_rate=np.array([4.0]),
-    )
+def test_all_learners_of_be_placement_begin_alike_and_are_judged_alike(tmp_path: Path) -> None:
+    """After imitation they have the same actor and the same score: what they differ in later is what they learn by."""
+    kinds = [kind for kind in LEARNERS if kind[0] != "dsaco"]
+    learners = [learner_of(_tiny(kind, episodes=2, updates=1, imitation=2, fleets=("testbed",))) for kind in kinds]
+    scores = []
+    for learner in learners:
+        for iteration in range(2):
+            learner.step(iteration)
+        scores.append(learner.validate())
+        learner.save(tmp_path / f"{len(scores)}", {})
+        learner.close()
+
+    kept = [load_checkpoint(tmp_path / f"{k + 1}", kind[0]).network for k, kind in enumerate(kinds)]
+    assert len(kinds) == 3
+    assert scores[0] == scores[1] == scores[2]
+    for other in kept[1:]:
+        for (name, one), (_, two) in zip(kept[0].named_parameters(), other.named_parameters(), strict=True):
+            assert torch.equal(one, two), name
 
 
-def _share_on_the_free_node(learner: A2cLearner) -> float:
-    """Of all placements in worlds that training has not seen."""
-    free = total = 0
-    for seed in range(2_500_000, 2_500_006):
-        spec = _two_nodes(Curriculum(), np.random.default_rng(seed))
-        world = World(spec, np.random.default_rng(seed))
-        for _ in range(40):
-            node = (
-                place_by_network(learner.network, world.pending(), world.snapshot())
-                if world.pending_count
-                else np.zeros(0, np.int32)
-            )
-            if world.now_s > 2.0:  # by then LC is there
-                free += int((spec.lc_load[node] < 1).sum())
-                total += len(node)
-            world.step(node)
-    return free / total
-
-
-@pytest.mark.parametrize("seed", [1, 2])
-def test_actor_critic_finds_the_one_node_that_gives_be_anything(tmp_path: Path, seed: int) -> None:
-    """Without a teacher, and from a network that prefers the busy node: in a few seconds it has learned better."""
-    own = {"hidden": 16, "episodes": 4, "episode_s": 10.0, "imitation": 0, "validation_episodes": 4, "horizon": 100}
-    config = configured("dcg-be", "a2c", seed=seed, **own, options={"learning_rate": 5e-3})
-    learner = A2cLearner(config, draw=_two_nodes)
-    if _share_on_the_free_node(learner) > 0.5:  # by chance
-        with torch.no_grad():
-            learner.network.actor_out.weight.neg_()
-    before = _share_on_the_free_node(learner)
-
-    train(learner, config, TrainingFiles(out=tmp_path / "tiny.pt"), Limits(iterations=60))
-
-    assert before < 0.2
-    assert _share_on_the_free_node(learner) > 0.98
-
-
-def test_a_named_fleet_is_met_in_parts_with_its_services() -> None:
-    """Of `paper` a few clusters near each other, with its pod sizes; the offered work is within the loads that were asked for."""
-    config = configured("dcg-be", "a2c", fleets=("paper",), drawn_share=0.0, loads=(0.8, 0.8))
-    curriculum = curriculum_of(config)
-    fleet = curriculum.fleets[0]
-
-    for seed in range(6):
-        spec = draw_spec(curriculum, np.random.default_rng(seed))
-        cpu = spec.cpu_cores.sum()
-        offered = (spec.lc_load * spec.cpu_cores).sum() + spec.be_rate.sum() * spec.work_s.mean()
-        assert len(spec.cpu_cores) <= MOST_NODES
-        assert spec.beta == fleet.beta
-        assert set(spec.sizes[:, 1]) <= {s.cpu_limit_millicores for s in fleet.services}
-        assert offered / cpu == pytest.approx(0.8, rel=0.05)
-
-
-def test_patterns_say_which_class_comes_in_waves() -> None:
-    """P1: LC; P2: BE; P3: none, both by rates that are redrawn."""
-    waves = {}
-    for pattern in ("p1", "p2", "p3"):
-        spec = draw_spec(Curriculum(patterns=(pattern,)), np.random.default_rng(1))
-        waves[pattern] = (bool(spec.lc_swing.any()), spec.be_swing > 0, spec.lc_burst > 0)
-
-    assert waves == {"p1": (True, False, False), "p2": (False, True, True), "p3": (False, False, True)}
-
-
-def test_a_curriculum_that_names_nothing_is_the_drawn_worlds() -> None:
-    """So that validation figures can be compared with those of any other training."""
-    from tango.training.worlds import draw_world
-
-    one, other = draw_spec(Curriculum(), np.random.default_rng(3)), draw_world(np.random.default_rng(3))
-
-    np.testing.assert_array_equal(one.cpu_cores, other.cpu_cores)
-    np.testing.assert_array_equal(one.be_rate, other.be_rate)
+def test_learners_of_be_placement_share_all_that_is_not_of_the_algorithm() -> None:
+    """Episodes, warm start and validation are the same by default: none of them is given less."""
+    configs = [configured(*kind) for kind in LEARNERS if kind[0] != "dsaco"]
+    for name in (
+        "episode_s",
+        "drawn_share",
+        "imitation",
+        "imitation_updates",
+        "validation_episodes",
+        "hidden",
+        "loads",
+        "patterns",
+    ):
+        assert len({getattr(config, name) for config in configs}) == 1, name
 
 
 def test_configurations_come_back_from_json() -> None:
@@ -232,7 +173,7 @@ def test_what_cannot_be_trained_is_refused_with_what_can(given: dict[str, Any], 
 
 def test_options_that_an_algorithm_does_not_have_are_refused() -> None:
     """With those that it has."""
-    with pytest.raises(UsageError, match="dcg-be by a2c has no option temperature, expected some of discount"):
+    with pytest.raises(UsageError, match="dcg-be by a2c has no option temperature, expected some of discount_per_s"):
         learner_of(_tiny(("dcg-be", "a2c"), options={"temperature": 1.0}))
     with pytest.raises(UsageError, match="option gae is 'much', expected a number"):
         learner_of(_tiny(("dcg-be", "a2c"), options={"gae": "much"}))

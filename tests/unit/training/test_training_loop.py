@@ -100,7 +100,7 @@ def test_an_interrupted_training_goes_on_to_the_same_files(tmp_path: Path, stop_
 
 
 def _untimed(out: Path) -> list[dict[str, Any]]:
-    clock = ("wall_s", "env_steps_per_s_per_core")
+    clock = ("wall_s", "cpu_s", "env_steps_per_s_per_core")
     return [{name: value for name, value in row.items() if name not in clock} for row in TrainingFiles(out=out).rows()]
 
 
@@ -231,8 +231,38 @@ def test_two_trainings_do_not_write_the_same_files(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("given", [{}, {"iterations": 3, "minutes": 1.0}, {"iterations": 0}])
-def test_a_training_ends_by_one_limit(given: dict[str, Any]) -> None:
-    """None, two and nothing to do are refused."""
-    with pytest.raises(UsageError, match="either iterations or minutes"):
+@pytest.mark.parametrize("given", [{}, {"iterations": 0}, {"steps": 100, "cpu_minutes": 0.0}])
+def test_a_training_has_a_limit(given: dict[str, Any]) -> None:
+    """None, and nothing to do, are refused."""
+    with pytest.raises(UsageError, match="expected a limit of the training, above 0"):
         Limits(**given)
+
+
+@pytest.mark.parametrize(
+    ("limits", "iterations"),
+    [
+        ({"steps": 45}, 5),  # ten steps an iteration
+        ({"cpu_minutes": 0.5}, 3),  # ten CPU-seconds an iteration
+        ({"steps": 45, "cpu_minutes": 0.5}, 3),
+        ({"steps": 15, "cpu_minutes": 0.5, "iterations": 9}, 2),
+    ],
+)
+def test_a_budget_of_steps_and_cpu_time_ends_by_what_is_used_up_first(
+    tmp_path: Path, limits: dict[str, Any], iterations: int
+) -> None:
+    """Also over a resumption; the checkpoint says what the budget was."""
+    config, files = _config(validate_every=100), TrainingFiles(out=tmp_path / "w")
+
+    def run(**given: Any) -> TrainingResult:
+        now = iter(range(0, 10**6, 10))
+        learner = Walker(config)
+        return train(learner, config, files, Limits(**limits), cpu_clock_s=lambda: next(now), **given)
+
+    asked = iter((False, True))
+    stopped = run(stop=lambda: next(asked))
+    result = run(resume=True)
+
+    assert (stopped.iterations, result.iterations) == (1, iterations)
+    assert (result.env_steps, result.cpu_s) == (10 * iterations, 10.0 * iterations)
+    assert json.loads(files.out.read_text())["trained"]["budget"] == limits
+    assert [row["budget_used"] >= 1 for row in files.rows() if row["kind"] == "iteration"] == [False] * (iterations - 1) + [True]
