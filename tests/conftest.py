@@ -32,24 +32,25 @@ SIMULATING = (
     "tests/integration/test_compare_judged.py",
     "tests/integration/test_sweeps_on_workers.py",
     "tests/integration/test_train_interrupted.py",
-    "tests/unit/bound",
     "tests/unit/experiments",
     "tests/unit/sim",
     "tests/unit/training",
 )
 """Where tests simulate, here or in processes that they start."""
+COMPILING = (*SIMULATING, "tests/unit/bound")
+"""Where tests may have to compile: the engine, or the node model alone."""
 COMPILE_S = 600
 """Time for such a test: a minute of an idle core to compile the engine, several on a machine that others use too."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that simulate find the engine compiled, and have the time to compile it."""
-    places = [REPOSITORY / place for place in SIMULATING]
+    """Tests that simulate find the engine compiled; they, and others that compile, have the time to do it."""
     for item in items:
-        if any(item.path.is_relative_to(place) for place in places):
-            item.add_marker(pytest.mark.usefixtures("compiled_engine"))
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(COMPILE_S))
+        place = item.path.relative_to(REPOSITORY).as_posix()
+        if place.startswith(SIMULATING) and "compiled_engine" not in item.fixturenames:  # cases of one test share the list
+            item.fixturenames.insert(0, "compiled_engine")  # a mark would come too late here
+        if place.startswith(COMPILING) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(COMPILE_S))
 
 
 @pytest.fixture(scope="session")
