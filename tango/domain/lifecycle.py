@@ -24,11 +24,11 @@ from tango.domain.services import ServiceClass
 _S = RequestState
 
 TERMINAL = (_S.SUCCEEDED, _S.FAILED, _S.SHED, _S.CANCELLED)
-"""A request that stands in one of these stays there."""
+"""Final states: no event changes a request in one of them."""
 LIVE = tuple(state for state in RequestState if state not in TERMINAL)
 """Everything that is not terminal: accepted requests = terminal + live, at every instant."""
 WAITING = (_S.RELEASED, _S.PENDING)
-"""Due, and in nobody's hands: LC waits for a dispatch, BE for admission and then for a placement."""
+"""Due, and given to no cluster: an LC request waits for its dispatch, a BE request for admission and then for a placement."""
 IN_FLIGHT = (_S.DISPATCHED, _S.PLACED, _S.RUNNING)
 """Given to a cluster under an epoch and a lease: the request holds room on its node."""
 UNDER_WAY = (*WAITING, *IN_FLIGHT)
@@ -73,7 +73,7 @@ class Actor(StrEnum):
 
 
 class Guard(StrEnum):
-    """What must hold besides the state."""
+    """What must hold besides the state, checked in the same statement or transaction as the change."""
 
     DUE = "due"
     RUN_OPEN = "run not cancelled"
@@ -115,16 +115,16 @@ class Transition:
     event: Event
     before: tuple[RequestState, ...]
     after: RequestState | None
-    """The next state; None: it stays as it is."""
+    """The next state; None: the state does not change."""
     actors: tuple[Actor, ...]
     service_class: ServiceClass | None = None
-    """Whose event it is; None: of both classes."""
+    """The class of requests to which it applies; None: to both."""
     guards: tuple[Guard, ...] = ()
     writes: tuple[Write, ...] = ()
     outcome: str = ""
     """`outcome` of the `attempt` row that ends the epoch; empty: the event ends none."""
     reason: Reason | None = None
-    """The reason that always stands with it; None: none, or told by who causes it."""
+    """The reason that is always recorded with it; None: no reason, or one that the actor gives."""
 
     @property
     def gives_out(self) -> bool:
@@ -132,7 +132,7 @@ class Transition:
         return Write.EPOCH in self.writes
 
     def applies(self, state: RequestState, service_class: ServiceClass) -> bool:
-        """Whether the event can happen to a request of this class that stands there."""
+        """Whether the event can happen to a request of this class in this state."""
         return state in self.before and self.service_class in (None, service_class)
 
 
@@ -299,11 +299,11 @@ TRANSITIONS: tuple[Transition, ...] = (
         for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
     ),
 )
-"""The whole life of a request."""
+"""Every transition of a request. The order matters only to readers: at most one row applies to an event, state and class."""
 
 
 ENDS = (Event.SUCCEED, Event.FAIL, Event.REQUEUE)
-"""How whoever has a request in hand can end its attempt. Whether a requeue exhausts the request, the store decides."""
+"""The events by which an executor or agent can end an attempt. Whether a requeue exhausts the request, the store decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -329,12 +329,12 @@ class Outcome:
 
 
 def transition(event: Event, state: RequestState, service_class: ServiceClass) -> Transition | None:
-    """The row of the table for this event on a request of this class that stands there; None where it cannot happen."""
+    """The row of the table for this event on a request of this class and state; None where the event cannot happen."""
     return next((t for t in TRANSITIONS if t.event is event and t.applies(state, service_class)), None)
 
 
 def transitions_of(event: Event) -> tuple[Transition, ...]:
-    """All rows of an event."""
+    """All rows of an event, in the order of the table."""
     return tuple(t for t in TRANSITIONS if t.event is event)
 
 
@@ -345,9 +345,9 @@ def states_before(*events: Event) -> tuple[RequestState, ...]:
 
 
 def state_after(events: Iterable[Event], service_class: ServiceClass, *, state: RequestState | None = None) -> RequestState | None:
-    """Where a request stands after these events, one after another, from `state` (None: not submitted yet).
+    """The state of a request after these events in order, starting in `state` (None: not submitted yet).
 
-    Raises: ValueError for an event that cannot happen where the request stands.
+    Raises: ValueError for an event that cannot happen in the state reached by then.
     """
     for event in events:
         here = [t for t in transitions_of(event) if (not t.before if state is None else t.applies(state, service_class))]

@@ -64,7 +64,7 @@ ORDER BY run_id, request_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 
 
 class Attempts:
-    """Renew, settle and requeue."""
+    """The part of the request store that renews leases, settles attempts and requeues those whose lease ran out."""
 
     def __init__(self, database: Database, lease: LeaseSettings, store: StoreSettings) -> None:
         self._database = database
@@ -72,7 +72,7 @@ class Attempts:
         self._chunk_rows = store.chunk_rows
 
     def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
-        """Extend leases, a transaction a chunk."""
+        """Extend the leases of requests in flight under the given epochs; gives how many. One transaction per chunk."""
         return sum(
             self._database.execute(
                 _RENEW, {"run": run_id, "lease": lease_s, "ids": [k for k, _ in held], "epochs": [epoch for _, epoch in held]}
@@ -81,13 +81,19 @@ class Attempts:
         )
 
     def settle(self, outcomes: Sequence[Outcome]) -> int:
-        """Ends of attempts, a transaction a chunk; each counts once."""
+        """End attempts and write one `attempt` row each; gives how many ended now. One transaction per chunk.
+
+        An outcome under an old epoch, or of a request that has ended, is ignored: settling twice counts once.
+        """
         in_order = sorted(outcomes, key=lambda o: (o.run_id, o.request_id))
         ended = (self._database.run(partial(self._end, outcomes=chunk)) for chunk in chunks(in_order, self._chunk_rows))
         return sum(len(of_run) for by_run in ended for of_run in by_run.values())
 
     def requeue_expired(self, *, limit: int) -> list[Batch]:
-        """LC → released, BE → pending, where the lease ran out; a transaction a chunk."""
+        """Requeue requests whose lease ran out (LC → released, BE → pending), or fail them when their attempts are used up.
+
+        Looks at `limit` at most, one transaction per chunk. Gives the LC batches to publish; BE ones wait for the scheduler.
+        """
         batches: list[Batch] = []
         while limit > 0:
             chunk = min(limit, self._chunk_rows)

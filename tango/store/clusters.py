@@ -1,4 +1,4 @@
-"""Clusters, links and the fleet in force: what is declared or joined by hand."""
+"""Clusters, links and the fleet in force: what was declared by `tango up` or joined by `tango cluster add`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tango.store.services import Services, hold_declarations, write_services
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
-    """A joined cluster: where its kubeconfig lies and which context is Tango's; never the content."""
+    """A cluster and how to reach it: the path of its kubeconfig and the context in it. The file's content is never stored."""
 
     name: str
     kubeconfig: str
@@ -26,7 +26,7 @@ class ClusterRow:
 
 
 class Clusters(Services):
-    """Declare a fleet, join and leave."""
+    """The part of the fleet store that changes clusters and links."""
 
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
         """Upsert clusters, links and services of the fleet; embedded clusters of an earlier fleet go, joined ones stay."""
@@ -84,7 +84,7 @@ class Clusters(Services):
         return dataclasses.replace(fleet, clusters=(*fleet.clusters, *joined))
 
     def clusters(self) -> list[ClusterRow]:
-        """Joined clusters, in order."""
+        """All clusters, declared and joined, by position and then by name."""
         rows = self._database.rows("SELECT name, kubeconfig, context, embedded FROM cluster ORDER BY position, name")
         return [ClusterRow(*row) for row in rows]
 
@@ -96,7 +96,7 @@ class Clusters(Services):
         raise UsageError(f"no cluster {cluster!r}; joined: {', '.join(c.name for c in self.clusters()) or 'none'}")
 
     def join(self, name: str, *, kubeconfig: str, context: str, rtt_ms: float, bandwidth_mbit_per_s: float) -> None:
-        """Add a real cluster with one round-trip time to all others."""
+        """Add a real cluster, with one round-trip time and bandwidth to all others; joining again replaces what was given before."""
 
         def join(cursor: Cursor) -> None:
             hold_declarations(cursor)
@@ -110,7 +110,8 @@ class Clusters(Services):
                 INSERT INTO link (from_cluster, to_cluster, rtt_ms, bandwidth_mbit_per_s)
                 SELECT a, b, CASE WHEN a = b THEN 0.2 ELSE %(rtt)s END, %(bandwidth)s
                 FROM (SELECT %(name)s AS a, name AS b FROM cluster UNION SELECT name, %(name)s FROM cluster) pairs
-                ON CONFLICT (from_cluster, to_cluster) DO UPDATE SET rtt_ms = excluded.rtt_ms
+                ON CONFLICT (from_cluster, to_cluster) DO UPDATE SET rtt_ms = excluded.rtt_ms,
+                    bandwidth_mbit_per_s = excluded.bandwidth_mbit_per_s
                 """,
                 {"name": name, "rtt": rtt_ms, "bandwidth": bandwidth_mbit_per_s},
             )

@@ -1,4 +1,4 @@
-"""Latency-critical requests from released to running."""
+"""Latency-critical (LC) requests from released to running: what waits, the dispatch, and the claim by an executor."""
 
 from __future__ import annotations
 
@@ -68,14 +68,17 @@ RETURNING r.request_id, r.epoch, r.service, r.cluster, r.node, r.due_s, r.due_s 
 
 
 class LcRequests:
-    """Dispatch and claim."""
+    """The part of the request store that LC dispatch and LC execution use."""
 
     def __init__(self, database: Database, store: StoreSettings) -> None:
         self._database = database
         self._chunk_rows = store.chunk_rows
 
     def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
-        """Those still released, in order of due time; requests of a service or cluster the snapshot lacks are left out."""
+        """The given requests that are still released and of an open run, in order of due time.
+
+        Requests of a service or cluster that the snapshot lacks are left out: they stay released and are published again later.
+        """
         rows = self._database.rows(_WAITING, {"run": run_id, "ids": list(request_ids)})
         services = {s.name: k for k, s in enumerate(snapshot.services)}
         clusters = {name: k for k, name in enumerate(snapshot.clusters)}
@@ -103,9 +106,10 @@ class LcRequests:
         lease_s: float,
         here: StartHere | None = None,
     ) -> Dispatched:
-        """released → dispatched or running with epoch + 1, or shed; rows with node -1 stay released and are published again later.
+        """Apply a plan and record its decision, in one transaction: released → dispatched or running with epoch + 1, or shed.
 
-        As large as its message, which carries one chunk at the most.
+        Rows with node -1 stay released and are published again later. Rows whose epoch has changed since they were read are skipped,
+        so that of two workers with the same message one wins. The transaction is as large as the message, at most one chunk.
         """
         planned = np.flatnonzero((plan.node >= 0) | plan.shed)
         starts = here.rows if here is not None else np.zeros(len(arrivals), bool)
@@ -148,7 +152,8 @@ class LcRequests:
     def claim_execution(
         self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
     ) -> list[LcWork]:
-        """dispatched → running for one worker, a transaction a chunk."""
+        """dispatched → running for `owner`, one transaction per chunk; gives only the rows that were still dispatched to `cluster`
+        under the given epochs. A second delivery of the same message therefore claims nothing."""
         rows: list[tuple[Any, ...]] = []
         for sent in chunks(sorted(zip(request_ids, epochs, strict=True)), self._chunk_rows):
             claim = {"run": run_id, "cluster": cluster, "owner": owner, "lease": lease_s}

@@ -26,19 +26,19 @@ T = TypeVar("T")
 
 
 def listed(words: Iterable[RequestState | RunStatus]) -> str:
-    """`('a', 'b')`, to stand after IN."""
+    """The words as an SQL list, `('a', 'b')`, for use after IN. They are names of enums, so nothing needs escaping."""
     return "(" + ", ".join(f"'{word}'" for word in words) + ")"
 
 
 def before(*events: Event) -> str:
-    """The states in which one of the events can happen, to stand after `state IN`."""
+    """The SQL list of states in which at least one of the events can happen, for use after `state IN`."""
     return listed(states_before(*events))
 
 
 def can(row: str, *events: Event) -> str:
-    """Whether one of the events can happen to the request in this row, by its state and class; the row by its name in the statement.
+    """SQL condition: one of the events can happen to the request in `row` (a table's name or alias), by its state and class.
 
-    Raises: ValueError for events of different classes.
+    Raises: ValueError for events that apply to different classes of requests.
     """
     classes = {frozenset(c for t in transitions_of(e) for c in ServiceClass if t.service_class in (None, c)) for e in events}
     if len(classes) != 1:
@@ -49,7 +49,7 @@ def can(row: str, *events: Event) -> str:
 
 
 def after(event: Event, service_class: ServiceClass | None = None) -> str:
-    """The state that follows. Raises: ValueError where that depends on the class and none is given."""
+    """The state that follows the event, as an SQL value. Raises: ValueError where it depends on the class and none is given."""
     found = {t.after for t in transitions_of(event) if service_class is None or t.service_class in (None, service_class)}
     if len(found) != 1 or None in found:
         raise ValueError(f"{event} leads to {found}, not to one state")
@@ -57,12 +57,12 @@ def after(event: Event, service_class: ServiceClass | None = None) -> str:
 
 
 def state(named: RequestState) -> str:
-    """The state as a value of its type."""
+    """The state as an SQL value of the type `request_state`."""
     return f"'{named}'::request_state"
 
 
 def state_after(event: str, service_class: str, *events: Event) -> str:
-    """CASE of the states that follow, given the columns that hold the event's name and the request's class."""
+    """SQL CASE for the state that follows; `event` and `service_class` name the columns with the event's name and the class."""
     arms = [
         f"WHEN {event} = '{t.event}'{_of_class(service_class, t.service_class)} THEN {state(t.after)}"
         for e in events
@@ -73,7 +73,7 @@ def state_after(event: str, service_class: str, *events: Event) -> str:
 
 
 def outcome_of(event: str, *events: Event) -> str:
-    """CASE of the attempt rows' outcomes, given the column that holds the event's name."""
+    """SQL CASE for `attempt.outcome`; `event` names the column with the event's name."""
     arms = dict.fromkeys(f"WHEN '{t.event}' THEN '{t.outcome}'" for e in events for t in transitions_of(e))
     return f"CASE {event} {' '.join(arms)} END"
 

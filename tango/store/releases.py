@@ -42,14 +42,17 @@ RETURNING r.run_id, r.request_id, r.class::text, r.service, r.cluster
 
 
 class Releases:
-    """Release by due time."""
+    """The part of the request store that releases requests by due time and finds those whose message was lost."""
 
     def __init__(self, database: Database, store: StoreSettings) -> None:
         self._database = database
         self._chunk_rows = store.chunk_rows
 
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
-        """accepted → released, a transaction a chunk."""
+        """accepted → released for requests due by `until_s` (wall seconds since the run began), one transaction per chunk.
+
+        Releases at most `limit` requests. Gives the batches to publish and the due time of the next request still accepted.
+        """
         batches: list[Batch] = []
         while True:
             chunk = min(limit, self._chunk_rows)
@@ -61,7 +64,7 @@ class Releases:
                 return Released(batches=tuple(batches), next_due_s=step.next_due_s)
 
     def _release_chunk(self, run_id: int, until_s: float, limit: int) -> Released:
-        """Ids are in order of due time, so the run's `next_request` marks how far the release has come."""
+        """Release one chunk. Ids are in order of due time, so the run's `next_request` marks how far the release has come."""
 
         def release(cursor: Cursor) -> Released:
             cursor.execute(
@@ -84,7 +87,10 @@ class Releases:
         return self._database.run(release)
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
-        """Released for too long: publish again, and not before as much time has passed once more. A transaction a chunk."""
+        """Released longer than `older_than_s` ago and still waiting: batches to publish again, one transaction per chunk.
+
+        Their `released_at` is set to now, so that they are not published again before as much time has passed once more.
+        """
         batches: list[Batch] = []
         while limit > 0:
             chunk = min(limit, self._chunk_rows)

@@ -17,7 +17,7 @@ from tango.store.releases import Releases
 
 
 class PostgresRequestStore(Releases, LcRequests, BeRequests, Attempts):
-    """Claims and settles requests in bulk."""
+    """The request store on PostgreSQL: every method takes and returns many rows, and may be called from any thread or process."""
 
     def __init__(self, database: Database, lease: LeaseSettings, store: StoreSettings | None = None) -> None:
         Attempts.__init__(self, database, lease, store or StoreSettings())

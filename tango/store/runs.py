@@ -1,4 +1,4 @@
-"""Runs from submit to their figures: implements `tango.ports.RunStore`."""
+"""Runs from their submission to their figures: implements `tango.ports.RunStore`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CANCEL = f"""
 UPDATE run SET status = CASE WHEN kind = '{RunKind.LIVE}' THEN '{RunStatus.CANCELLING}' ELSE '{RunStatus.CANCELLED}' END, ended_at = now()
 WHERE run_id = %s AND status IN {listed(OPEN)}
 """
-# One chunk, in order of ids. Whatever was given out under an epoch gets its `attempt` row here too: one an epoch, however it ends.
+# Cancels one chunk, in order of ids. What was in flight gets its `attempt` row here too: one row per epoch, however the epoch ends.
 _SWEEP = f"""
 WITH locked AS (
     SELECT r.request_id, r.state AS was FROM request r
@@ -63,8 +63,8 @@ SELECT CASE r.status WHEN '{RunStatus.CANCELLED}' THEN true
 FROM run r WHERE r.run_id = %(run)s
 """
 DELETED_AT_ONCE = 20_000
-"""Requests whose attempts one transaction deletes. Nobody else touches an ended run: this only keeps a statement far from its timeout
-(a million attempts take some seconds)."""
+"""Requests whose attempts one transaction deletes. Nobody else touches an ended run, so this only keeps each statement far from the
+statement timeout (deleting a million attempts takes some seconds)."""
 
 
 def _info(row: tuple[Any, ...]) -> RunInfo:
@@ -85,14 +85,18 @@ def _info(row: tuple[Any, ...]) -> RunInfo:
 
 
 class PostgresRunStore:
-    """Keeps runs; a run's requests live in a partition of their own."""
+    """The run store on PostgreSQL. The requests of each run live in a partition of their own."""
 
     def __init__(self, database: Database, store: StoreSettings | None = None) -> None:
         self._database = database
         self._chunk_rows = (store or StoreSettings()).chunk_rows
 
     def create_run(self, run: NewRun, requests: NewRequests) -> int:
-        """One transaction: the run's row, a partition made aside and filled by COPY, then attached."""
+        """Store a run with all its requests in one transaction; gives its id.
+
+        The partition is made detached, filled by COPY and attached last, so that the lock on the table `request` is held briefly.
+        Not repeated after a connection lost at the commit, which may have succeeded: the run would exist twice.
+        """
         columns = _request_columns(requests)
 
         def create(cursor: Cursor) -> int:
@@ -118,7 +122,7 @@ class PostgresRunStore:
         return self._database.run(create, once=True)
 
     def run(self, run_id: int) -> RunInfo:
-        """Raises: UsageError with the latest runs when there is none of this id."""
+        """The run of this id. Raises: UsageError, which names the latest runs, when there is none."""
         found = self._database.rows(f"{_RUN} WHERE run_id = %s", (run_id,))
         if found:
             return _info(found[0])
@@ -126,7 +130,7 @@ class PostgresRunStore:
         raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
 
     def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
-        """Newest first."""
+        """The latest runs, newest first; `kind` None: of both kinds."""
         found = self._database.rows(
             f"{_RUN} WHERE %(kind)s IS NULL OR kind = %(kind)s ORDER BY run_id DESC LIMIT %(limit)s",
             {"kind": kind and str(kind), "limit": limit},
@@ -134,19 +138,22 @@ class PostgresRunStore:
         return [_info(row) for row in found]
 
     def active_runs(self) -> list[RunInfo]:
-        """Live ones that are open."""
+        """Live runs that are open (neither ended nor being cancelled), in order of their ids."""
         found = self._database.rows(f"{_RUN} WHERE kind = 'live' AND status IN {listed(OPEN)} ORDER BY run_id")
         return [_info(row) for row in found]
 
     def cancelling_runs(self) -> list[int]:
-        """In order of their ids."""
+        """Ids of the runs that are being cancelled, in order."""
         return [
             run_id
             for (run_id,) in self._database.rows(f"SELECT run_id FROM run WHERE status = '{RunStatus.CANCELLING}' ORDER BY 1")
         ]
 
     def begin(self, run_id: int, *, at_s: float) -> float:
-        """Set the zero once; give the one that holds."""
+        """Set the run's time zero to `at_s` (Unix time) unless it is set; gives the one in force. Raises: UsageError for no such run.
+
+        Two replayers of one run therefore agree on its zero.
+        """
         found = self._database.rows(
             "UPDATE run SET started_at = coalesce(started_at, to_timestamp(%s)) WHERE run_id = %s "
             "RETURNING extract(epoch FROM started_at)::float8",
@@ -157,7 +164,7 @@ class PostgresRunStore:
         return float(found[0][0])
 
     def set_status(self, run_id: int, status: RunStatus) -> None:
-        """Move on, where `can_become` allows it."""
+        """Set the status where `can_become` allows the change; otherwise, or for no such run, do nothing."""
         self._database.execute(
             "UPDATE run SET status = %(status)s, ended_at = CASE WHEN %(ends)s THEN now() ELSE ended_at END "
             "WHERE run_id = %(run)s AND status = ANY (%(from)s)",
@@ -170,12 +177,12 @@ class PostgresRunStore:
         )
 
     def cancel(self, run_id: int) -> bool:
-        """One row."""
+        """Stop an open run by changing its row alone; gives whether it was open. Raises: UsageError for no such run."""
         self.run(run_id)
         return bool(self._database.execute(_CANCEL, (run_id,)))
 
     def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
-        """One chunk."""
+        """Cancel one chunk of live requests with ids greater than `beyond`, of a run that is being cancelled."""
         rows = self._database.rows(_SWEEP, {"run": run_id, "beyond": beyond, "limit": self._chunk_rows})
         return Swept(
             cancelled=len(rows),
@@ -184,7 +191,7 @@ class PostgresRunStore:
         )
 
     def close_cancelled(self, run_id: int) -> bool:
-        """Reads every row of the run once."""
+        """cancelling → cancelled once no request is live; gives whether it changed now. Reads every row of the run once."""
         return bool(self._database.execute(_CLOSE, {"run": run_id}))
 
     def counts(self, run_id: int) -> StateCounts:
@@ -198,7 +205,7 @@ class PostgresRunStore:
         return bool(found and found[0][0])
 
     def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
-        """Numbers in `value`, words in `text`."""
+        """Replace the run's figures, numbers in the column `value` and words in `text`."""
 
         def save(cursor: Cursor) -> None:
             # The run's row first: two who save the figures of one run at once write them one after the other.
@@ -209,9 +216,10 @@ class PostgresRunStore:
         self._database.run(save)
 
     def delete(self, run_id: int) -> None:
-        """The partition is dropped whole; decisions that other runs share stay. Raises: UsageError for a run that is not done.
+        """Delete an ended run and everything recorded under it; decisions that other runs share stay.
 
         Interrupted, it leaves a run without its attempts, which can be deleted again.
+        Raises: UsageError for a run that does not exist or has not ended.
         """
         info = self.run(run_id)
         require_ended(info)

@@ -15,31 +15,34 @@ from tango.store.lifecycle_sql import HOLDING_RUNS
 from tango.store.rows import insert
 
 DECLARATIONS_LOCK = 0x6465_636C
+"""Key of the advisory lock that serializes declarations ("decl" in ASCII)."""
 
 
 def hold_declarations(cursor: Cursor) -> None:
-    """Be the only transaction that changes fleet, clusters, links and services: a person does it, so that turns cost nothing, and an
-    order among rows of four tables need not be kept."""
+    """Be the only transaction that changes fleet, clusters, links and services, until it ends.
+
+    Declarations are rare and come from a person, so waiting in turn costs nothing, and no order of locks among four tables is needed.
+    """
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (DECLARATIONS_LOCK,))
 
 
 def service_of(spec: Mapping[str, Any]) -> Service:
-    """A service from the JSON of its row."""
+    """A service from the JSON of its row, as `write_services` stored it."""
     return Service(**{**spec, "service_class": ServiceClass(spec["service_class"])})
 
 
 class Services:
-    """Declared services."""
+    """The part of the fleet store that keeps declared services."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def services(self) -> tuple[Service, ...]:
-        """By name."""
+        """All declared services, in order of their names."""
         return tuple(service_of(spec) for (spec,) in self._database.rows("SELECT spec FROM service ORDER BY name"))
 
     def put_services(self, services: Sequence[Service]) -> None:
-        """Declare or change services."""
+        """Declare services, or change those of the same names."""
 
         def put(cursor: Cursor) -> None:
             hold_declarations(cursor)
@@ -67,7 +70,7 @@ class Services:
 
 
 def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
-    """Insert or change services inside somebody's transaction."""
+    """Insert or change services inside the caller's transaction, which holds `hold_declarations`."""
     rows = [
         {
             "name": s.name,

@@ -1,4 +1,4 @@
-"""Simulated runs from the order to the result: implements `tango.ports.SimulationStore`.
+"""Simulated runs from their order to their result: implements `tango.ports.SimulationStore`.
 
 As with requests, each change is one claimed statement or transaction: a claim raises the epoch and holds a lease by the database's
 clock, and what does not end under it can be claimed again. A result counts as long as the run has none, under whatever epoch it was
@@ -26,7 +26,7 @@ from tango.store.rows import insert, metric_rows
 from tango.store.simulated_rows import write_rows
 
 OPEN_LOCK = 0x7369_6D75
-"""One command at a time looks for cells and adds those that are missing."""
+"""Key of the advisory lock ("simu" in ASCII) under which one command at a time looks for cells and adds those that are missing."""
 
 _KNOWN = """
 SELECT DISTINCT ON (s.key) s.key, r.run_id, r.status FROM simulation s JOIN run r USING (run_id)
@@ -55,13 +55,16 @@ WHERE s.run_id = lost.run_id RETURNING s.run_id
 
 
 class PostgresSimulationStore:
-    """Orders, claims and results of simulated runs."""
+    """The simulation store on PostgreSQL: orders, claims and results of simulated runs."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def open(self, cells: Sequence[NewSimulation], *, record: bool, forget: bool) -> list[OpenedSimulation]:
-        """One transaction: find what is finished or under way, add a run for the rest."""
+        """In one transaction, find cells that are finished or under way and add a run for each of the rest; one element per cell.
+
+        `record`: only runs that keep their rows count as known. `forget`: finished runs do not. Equal keys share one run.
+        """
 
         def order(cursor: Cursor) -> list[OpenedSimulation]:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (OPEN_LOCK,))
@@ -83,7 +86,10 @@ class PostgresSimulationStore:
         return self._database.run(order, once=True)
 
     def claim(self, run_id: int, *, owner: str, lease_s: float, most_claims: int) -> ClaimedSimulation | None:
-        """accepted, or running without a live lease → running."""
+        """accepted, or running without a live lease → running, under a new epoch; None where there is nothing to claim.
+
+        The claim after `most_claims` fails the run instead: its workers have ended each time, and would go on ending.
+        """
 
         def claim(cursor: Cursor) -> ClaimedSimulation | None:
             cursor.execute("SELECT FROM run WHERE run_id = %s FOR NO KEY UPDATE", (run_id,))
@@ -105,7 +111,7 @@ class PostgresSimulationStore:
         return self._database.run(claim)
 
     def renew(self, claim: ClaimedSimulation, *, lease_s: float) -> bool:
-        """Extend the lease of a claim that still stands."""
+        """Extend the lease of a claim; False where the run has ended or a newer claim was made."""
         return bool(
             self._database.execute(
                 "UPDATE simulation s SET lease_until = now() + %s * interval '1 s' FROM run r "
@@ -122,7 +128,7 @@ class PostgresSimulationStore:
         figures: Mapping[str, float | int | str | None],
         rows: SimulatedRows | None,
     ) -> bool:
-        """running → completed with everything, or nothing where the run has ended already."""
+        """running → completed, with result, figures and rows in one transaction; False where the run has ended already."""
 
         def finish(cursor: Cursor) -> bool:
             cursor.execute("SELECT started_at FROM run WHERE run_id = %s AND status = 'running' FOR UPDATE", (claim.run_id,))
@@ -140,7 +146,7 @@ class PostgresSimulationStore:
         return self._database.run(finish)
 
     def fail(self, claim: ClaimedSimulation, message: str) -> bool:
-        """running → failed under the claim's epoch."""
+        """running → failed with this message; False where the run has ended or a newer claim was made."""
 
         def fail(cursor: Cursor) -> bool:
             cursor.execute("SELECT FROM run WHERE run_id = %s FOR NO KEY UPDATE", (claim.run_id,))
@@ -150,7 +156,7 @@ class PostgresSimulationStore:
         return self._database.run(fail)
 
     def states(self, run_ids: Sequence[int]) -> list[SimulationState]:
-        """In order of their ids."""
+        """Status and failure of the runs, in order of their ids; runs that do not exist are left out."""
         found = self._database.rows(
             "SELECT s.run_id, r.status, s.failure FROM simulation s JOIN run r USING (run_id) "
             "WHERE s.run_id = ANY (%s) ORDER BY s.run_id",
@@ -159,23 +165,23 @@ class PostgresSimulationStore:
         return [SimulationState(run_id=run_id, status=RunStatus(status), failure=failure) for run_id, status, failure in found]
 
     def result(self, run_id: int) -> dict[str, Any] | None:
-        """What `finish` was given."""
+        """The result that `finish` stored; None while there is none."""
         found = self._database.rows("SELECT result::text FROM simulation WHERE run_id = %s AND result IS NOT NULL", (run_id,))
         result: dict[str, Any] | None = json.loads(found[0][0]) if found else None
         return result
 
     def unclaimed(self, run_ids: Sequence[int], *, after_s: float, busy: bool, limit: int) -> list[int]:
-        """Those whose message may be lost."""
+        """Ids of open runs without a live lease, whose message may be lost, at most `limit`; marks them as published now."""
         found = self._database.rows(_UNCLAIMED, {"runs": list(run_ids), "after": after_s, "busy": busy, "limit": limit})
         return sorted(row[0] for row in found)
 
     def anybody_works(self) -> bool:
-        """Whether some simulated run is in the hands of a worker."""
+        """Whether some worker holds a lease on a simulated run."""
         return bool(self._database.rows("SELECT FROM simulation WHERE lease_until > now() LIMIT 1"))
 
 
 def _insert(cursor: Cursor, cells: Sequence[NewSimulation], record: bool) -> list[int]:
-    """Ids of new runs, in order."""
+    """Add runs and their orders; gives their ids, in order of the cells."""
     run_ids: list[int] = []
     for cell in cells:
         row = {
@@ -202,7 +208,7 @@ def _insert(cursor: Cursor, cells: Sequence[NewSimulation], record: bool) -> lis
 
 
 def _end(cursor: Cursor, run_id: int, status: RunStatus, failure: str) -> bool:
-    """Whether the run ended now."""
+    """End an open run; gives whether it was open until now."""
     cursor.execute(
         "UPDATE run SET status = %s, ended_at = now() WHERE run_id = %s AND status IN ('accepted', 'running')",
         (str(status), run_id),

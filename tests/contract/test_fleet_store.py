@@ -178,6 +178,18 @@ def test_requests_may_arrive_at_the_fleets_clusters_and_at_those_that_joined(dat
     assert [c.name for c in fleet.declared().clusters] == ["c1", "c2"]
 
 
+def test_a_cluster_that_joins_again_has_the_links_it_is_given_then(database_url: str) -> None:
+    """Round-trip time and bandwidth are replaced, in both directions."""
+    world = postgres_world(database_url)
+    for rtt_ms, bandwidth in ((5.0, 100.0), (20.0, 50.0)):
+        world.fleet.join("edge", kubeconfig="/edge", context="far", rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+    edge, c1 = snapshot.clusters.index("edge"), snapshot.clusters.index("c1")
+    assert snapshot.rtt_ms[edge, c1] == snapshot.rtt_ms[c1, edge] == 20.0
+    assert snapshot.bandwidth_mbit_per_s[edge, c1] == snapshot.bandwidth_mbit_per_s[c1, edge] == 50.0
+
+
 def test_decisions_and_scaling_events_are_kept(world: StoreWorld) -> None:
     """Every recorded plan leaves a decision row; no scaling event is no error."""
     run_id = world.create(WEB)
