@@ -1,5 +1,6 @@
-"""Use cases: each gathers through the ports, decides with a pure function and applies; no library of the outside is named here.
+"""Use cases: each reads through the ports, decides by a pure function and applies the result. No driver or broker is imported here.
 
-`submit` and `replay` bring requests in, `dispatch_lc` and `execute_lc` carry LC requests, `admission` and `place_be`
-BE ones; `observe_cluster`, `reassure` and `reconcile` keep the picture true; `finish_run` computes the figures of a run that ended.
+`submit` and `replay` bring requests in; `dispatch_lc` and `execute_lc` serve LC requests, `admission` and `place_be` BE ones.
+`cluster_agent` observes a cluster and settles what ended there, `reassure` resizes and evicts, `reconcile` repairs what a crash or a lost
+message has left; `finish_run` computes the figures of a run that ended. All but `submit` may be repeated without further effect.
 """

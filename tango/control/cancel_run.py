@@ -23,10 +23,10 @@ LEASE = "sweep-cancelled"
 
 
 class CancelledPods(Protocol):
-    """What is recorded of the pods of cancelled requests."""
+    """The recorded pods of cancelled requests."""
 
     def cancelled_pods(self, run_id: int) -> list[PodKey]:
-        """Those of the BE attempts that the run's cancellation cut off: their pods may still run."""
+        """Pods of the BE attempts that the run's cancellation ended; they may still run."""
         ...
 
 
@@ -40,7 +40,7 @@ def requests_left(run_id: int, *, runs: RunStore) -> int | None:
 
 
 class CancelSweep:
-    """The background part of every cancellation. One object a process; any number of processes may call it."""
+    """The background part of every cancellation. One object per process; any number of processes may call it, one sweeps at a time."""
 
     def __init__(
         self,
@@ -56,10 +56,10 @@ class CancelSweep:
         self._runs, self._records, self._leases = runs, records, leases
         self._gateway, self._clock, self._sleep, self._settings = gateway, clock, sleep, settings
         self._beyond: dict[int, int] = {}
-        """Where each run's sweep stands. A hint: what is lost with the process is only read again, for what is terminal stays so."""
+        """Last request id that the sweep of each run has passed. Only a hint, to skip rows: after a restart they are read again."""
 
     def sweep(self, *, owner: str) -> dict[str, int]:
-        """Sweep for one slice of time; give how many requests were cancelled, pods deleted and runs closed.
+        """Sweep for one slice of time (`CancelSettings.slice_s`); gives how many requests were cancelled, pods deleted and runs closed.
 
         Safe to repeat and to interrupt anywhere: a chunk is cancelled or not, and pods are deleted once more before a run is closed.
         """
@@ -82,7 +82,7 @@ class CancelSweep:
         return report
 
     def _sweep_requests(self, run_id: int, until_s: float) -> tuple[int, list[PodKey], bool]:
-        """Requests cancelled, their pods, and whether nothing was left."""
+        """Cancel chunks until `until_s`; gives the requests cancelled, their pods, and whether none is left."""
         cancelled, pods = 0, list[PodKey]()
         while self._clock.now_s() < until_s:
             swept = self._runs.sweep_cancelled(run_id, beyond=self._beyond.get(run_id, -1))

@@ -1,7 +1,7 @@
-"""The registry's roles as a scheduler carries them out: looked at once a tick, loaded between decisions.
+"""How a scheduler follows the roles in the registry of checkpoints: read once per tick, loaded between two decisions.
 
-A checkpoint that cannot be used changes nothing: what decided goes on, the reason stands in every decision row, in the log and in the
-registry. Files come from the store, so that a scheduler on any host can use what was registered on another.
+A checkpoint that cannot be used changes nothing: the policy in use goes on deciding, and the reason is recorded in every decision row, in
+the log and in the registry. Files come from the store, so that a scheduler on any host can use what was registered on another.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from tango.systems import BePolicy
 log = structlog.get_logger(__name__)
 
 Load = Callable[[str, bytes, str], BePolicy]
-"""(policy's name, file's content, what to call it) → the policy. Raises: CheckpointError."""
+"""(name of the policy, content of the file, name of the file for messages) → the policy. Raises: CheckpointError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What decides in the shadow."""
+    """The checkpoint that decides in the shadow: its decisions are recorded and not acted on."""
 
     digest: str
     policy: BePolicy | None
     refused: str = ""
-    """Why there is no policy."""
+    """The reason where `policy` is None."""
 
 
 class RolesFollowed:
-    """Who decides here. `follow` once a tick, before the decision; thread-safe."""
+    """The policies by which this scheduler decides. Call `follow` once per tick, before the decision. Thread-safe."""
 
     def __init__(self, store: CheckpointStore, load: Load, *, configured: Callable[[], str]) -> None:
         """`configured` gives the digest of the scheduler's own file, empty where it has none that can be used."""
@@ -45,16 +45,16 @@ class RolesFollowed:
         self._seen: int | None = None
         self._live_digest = ""
         self.live: BePolicy | None = None
-        """What was promoted; None: the scheduler's own file decides."""
+        """The promoted policy; None: the scheduler's own file decides."""
         self.candidate: Candidate | None = None
         self.remark = ""
-        """For the decision row: what should decide and cannot."""
+        """For the decision row: which promoted checkpoint cannot be used, and why. Empty where all is well."""
 
     def follow(self, *, noting: bool = True) -> None:
-        """Look at the registry, load what has a role since the last time, and note there what decides.
+        """Read the registry, load checkpoints whose role is new, and record there which policy decides.
 
-        Without `noting` for a scheduler that does not hold the lease (yet): what it would decide by is no business of others.
-        Raises: StoreUnavailable; then the next call begins again.
+        A scheduler that does not hold the lease passes `noting` False: it does not decide, so it must not report a policy.
+        Raises: StoreUnavailable; the next call then starts over.
         """
         with self._lock:
             roles = self._store.roles()
@@ -79,7 +79,7 @@ class RolesFollowed:
         self.remark = f"promoted {roles.live[:SHORT]} refused: {refused}"
         if self._seen is not None or self.live is not None:
             return
-        # A scheduler that starts goes back as `demote` would.
+        # A scheduler that has just started holds no policy that could go on: it takes the one that `demote` would go back to.
         for digest in reversed(roles.before):
             policy, _ = self._loaded(digest, LIVE_POLICY)
             if policy is not None:
@@ -94,7 +94,7 @@ class RolesFollowed:
         self.candidate = Candidate(digest=roles.shadow, policy=policy, refused=refused)
 
     def _loaded(self, digest: str, expected: str | None) -> tuple[BePolicy | None, str]:
-        """The policy, or why there is none; told to the registry either way."""
+        """The policy, or the reason why there is none; what was loaded or refused now is reported to the registry."""
         began_s, refused, policy = time.perf_counter(), "", None
         if self.live is not None and digest == self._live_digest and expected == LIVE_POLICY:
             return self.live, ""

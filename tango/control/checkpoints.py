@@ -1,4 +1,4 @@
-"""The registry of checkpoints: what enters it, and what may be given a role. What a scheduler does with it: `checkpoint_roles`."""
+"""Register checkpoints and give them roles. How a scheduler follows the roles: `tango.control.checkpoint_roles`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tango.settings import Settings
 from tango.systems import read_checkpoint, stored_be_policy
 
 LIVE_POLICY = "dcg-be"
-"""The learned BE policy of the live system: what a promoted checkpoint must be of."""
+"""The learned BE policy of the live system; a checkpoint must be of this policy to be promoted."""
 SHADOW_POLICIES = ("dcg-be", "gnn-sac")
+"""The policies whose checkpoints may decide in the shadow."""
 
 
 def register_checkpoint(
@@ -25,11 +26,11 @@ def register_checkpoint(
     note: str = "",
     scores: Mapping[str, Any] | None = None,
 ) -> StoredCheckpoint:
-    """Put a checkpoint's file into the registry, with a copy of its bytes, and give what is stored.
+    """Put a checkpoint's file into the registry, with a copy of its bytes; gives what is stored.
 
-    For whoever has a file: `tango checkpoint add`, and programs that also give scores of their own (any JSON; one entry a call). The
-    training configuration and the version of the code are read from the file's `trained`. The same file twice is one row: a name given
-    then renames it.
+    Called by `tango checkpoint add` and by programs, which may add scores of their own (any JSON, one entry per call). The training
+    configuration and the version of the code are read from the file's `trained`. The same file twice is one row; a name given the
+    second time renames it.
     Raises: CheckpointError for a file that cannot be used, with the reason; StoreUnavailable.
     """
     new = read_checkpoint(str(path), name=name, note=note)
@@ -41,9 +42,10 @@ def register_checkpoint(
 
 
 def promote(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:
-    """Make a registered checkpoint live, once this version of Tango could decide by it.
+    """Make a registered checkpoint live, after loading it here as a test.
 
-    Raises: UsageError for one that is not there or of another policy; RequestRejected for one that cannot be used: nothing changes.
+    Raises: UsageError for one that is not registered or of another policy; RequestRejected for one that cannot be loaded. Nothing
+    changes then.
     """
     found = store.find(named)
     if found.policy != LIVE_POLICY:
@@ -53,7 +55,7 @@ def promote(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCh
 
 
 def shadow(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:
-    """Let a registered checkpoint decide beside the live one without acting. Raises: as `promote`."""
+    """Let a registered checkpoint decide in the shadow: beside the live one, recorded and not acted on. Raises: as `promote`."""
     found = store.find(named)
     if found.policy not in SHADOW_POLICIES:
         raise UsageError(

@@ -42,15 +42,17 @@ log = structlog.get_logger(__name__)
 Json = Mapping[str, Any]
 
 SETTLE_EVERY_S = 0.05
-"""As the executor of LC requests: results are written in groups, and a node's room is free again this soon."""
+"""Seconds between two writes of starts and ends, as in the executor of LC requests: they are written in groups, and a node's room is
+free again this soon after a pod ends."""
 DEPLOY_EVERY_S = 0.5
+"""Seconds between two comparisons of LC instances with what is declared. Chosen, not measured."""
 LONGEST_PAUSE_S = 2.0
-"""After a step that failed, on top of its rhythm."""
+"""Longest extra pause, in seconds, after a step that failed (four times its interval otherwise)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentStores:
-    """What the agent needs of the store."""
+    """The stores that the agent reads and writes."""
 
     fleet: FleetStore
     requests: RequestStore
@@ -59,7 +61,7 @@ class AgentStores:
 
 
 class ClusterAgent:
-    """The agent of one cluster. `run` keeps all steps going; each step is one call, whole in itself and safe to repeat."""
+    """The agent of one cluster. `run` repeats all steps; each step is one call, complete in itself and safe to repeat."""
 
     def __init__(
         self, cluster: str, watch: ClusterWatch, stores: AgentStores, clock: Clock, kube: KubeSettings, lease: LeaseSettings
@@ -71,19 +73,24 @@ class ClusterAgent:
         self._kube = kube
         self._lease = lease
         self._ended: dict[str, PodEnd] = {}
-        """Ends to settle, by pod uid."""
+        """Ends that the store does not have yet, by pod uid."""
         self._settled: dict[str, str] = {}
-        """uid → pod name: settled, to be deleted."""
+        """Pods whose end is in the store, to be deleted in the cluster: uid → name."""
         self._started: dict[tuple[int, int, int], float] = {}
-        """BE pods that run, by (run, request, epoch), with their start."""
+        """BE pods that run: (run, request, epoch) → Unix time of their start."""
         self._to_mark: set[tuple[int, int, int]] = set()
+        """Keys of `_started` whose start the store does not have yet."""
         self._node_usage: Mapping[str, Json] = {}
         self._sampled_at_s = -1e9
         # One step writes at a time: a start and an end of one pod must reach the store in that order, from whichever step they come.
         self._store_turn = asyncio.Lock()
 
     async def run(self) -> None:
-        """Follow the cluster and repeat every step until cancelled; the first that breaks ends the process, to be restarted."""
+        """Watch the cluster and repeat every step until cancelled.
+
+        A step that fails because store or cluster is away is tried again. Any other error is raised (as an ExceptionGroup): it ends the
+        process, which its supervisor restarts.
+        """
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch.follow(self.on_pod))
             await self._watch.synced()
@@ -110,7 +117,7 @@ class ClusterAgent:
     # ---- BE pods -------------------------------------------------------------------------------------------------------
 
     def on_pod(self, kind: str, pod: Json) -> None:
-        """Note a BE pod's start or end, for `settle` to write. The same change twice is one."""
+        """Note a BE pod's start or end, for `settle` to write. `kind`: the type of the watch event. The same event twice counts once."""
         if pod_class(pod) != "be":
             return
         identity, uid = be_identity(pod), pod["metadata"]["uid"]
@@ -130,7 +137,7 @@ class ClusterAgent:
             self._to_mark.add(identity)
 
     async def settle(self) -> None:
-        """Write starts and ends to the store. What it has not taken is written by the next call."""
+        """Write starts and ends to the store. Raises: StoreUnavailable, StoreError; the next call then writes them again."""
         ended, marks = dict(self._ended), [(*key, self._started[key]) for key in self._to_mark if key in self._started]
         if not ended and not marks:
             return
@@ -156,7 +163,7 @@ class ClusterAgent:
                 self._settled[uid] = end.pod
 
     async def delete_settled(self) -> None:
-        """Delete ended pods whose end is in the store, each this very pod and none that came after it under its name."""
+        """Delete pods whose end is in the store, by uid: a newer pod of the same name is left alone."""
 
         async def delete(uid: str, pod: str) -> None:
             await self._watch.delete_pod(pod, uid=uid, at_once=True)
@@ -165,7 +172,7 @@ class ClusterAgent:
         await asyncio.gather(*(delete(uid, pod) for uid, pod in list(self._settled.items())))
 
     async def renew(self) -> None:
-        """Renew the leases of BE requests whose pods live. Pods that are bound and wait to start hold theirs like those that run."""
+        """Renew the leases of BE requests whose pods exist and have not ended, whether they run or wait to start."""
         running = [(*key, started) for key, started in self._started.items()]
         waiting: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         for pod in self._watch.pods():
@@ -186,7 +193,7 @@ class ClusterAgent:
     # ---- state ---------------------------------------------------------------------------------------------------------
 
     async def observe(self) -> None:
-        """Write nodes and LC instances as they are now; a sample of the nodes at most every `sample_every_s`."""
+        """Write the present state of nodes and LC instances; with it a sample of the nodes, at most one every `sample_every_s`."""
         now_s = time.monotonic()
         sample = now_s - self._sampled_at_s >= self._kube.sample_every_s
         pods = self._watch.pods()
@@ -198,13 +205,16 @@ class ClusterAgent:
             self._sampled_at_s = now_s
 
     async def read_usage(self) -> None:
-        """Read what the nodes use, for `observe`."""
+        """Read the nodes' CPU and memory usage (metrics.k8s.io), for the next `observe`."""
         self._node_usage = await self._watch.node_usage()
 
     # ---- LC instances --------------------------------------------------------------------------------------------------
 
     async def deploy(self) -> None:
-        """Bring LC instances to what is declared: make missing ones, delete those that ended or that nobody declares any more."""
+        """Make LC instances agree with the declared services: create missing ones, delete those that ended or are no longer declared.
+
+        Raises: the first failure to create one, after everything else was done; the next call tries again.
+        """
         async with self._store_turn:
             services = await asyncio.to_thread(self._stores.fleet.services)
         lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
@@ -232,7 +242,7 @@ class ClusterAgent:
 
 
 def _node_of(pod: str, nodes: set[str]) -> str | None:
-    """The node that an LC instance is named after: the longest that fits, since a node's name may end in another's."""
+    """The node in an LC instance's name (`lc-SERVICE-NODE-K`); the longest match, since one node's name may end in another's."""
     stem = pod.rsplit("-", 1)[0]
     fitting = [node for node in nodes if stem.endswith(f"-{node}")]
     return max(fitting, key=len) if fitting else None

@@ -1,4 +1,4 @@
-"""Deploy: which LC instances are missing and which are not wanted any more. Pure."""
+"""Decide which LC instances of a cluster to create and which to remove. Pure functions."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from tango.domain.services import Service, ServiceClass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstancePlan:
-    """What it takes to bring a cluster's LC instances to what is declared."""
+    """The changes after which a cluster's LC instances agree with the declared services."""
 
     create: tuple[tuple[Service, str, int], ...]
-    """(service, node, k)."""
+    """(service, node, k) of the instances that are missing; k counts the instances of a service on one node from 0."""
     remove: tuple[str, ...]
-    """Pods of services or nodes that are not declared any more."""
+    """Names of the pods whose service is no longer declared, or whose node no longer exists."""
 
 
 def plan_instances(
     services: Sequence[Service], ready_nodes: Collection[str], all_nodes: Collection[str], existing: Collection[str]
 ) -> InstancePlan:
-    """One set of instances on every ready node; pods of a node that is away are left, since it may come back with them."""
+    """`instances_per_node` instances of every LC service on every ready node.
+
+    `existing`: names of the cluster's LC pods that have not ended. Pods of a node that exists but is not ready are kept, since the node
+    may come back with them.
+    """
     lc = [s for s in services if s.service_class is ServiceClass.LC]
 
     def names(nodes: Collection[str]) -> dict[str, tuple[Service, str, int]]:

@@ -59,13 +59,13 @@ class InstanceDirectory:
         return found[next(self._turn) % len(found)] if found else None
 
     def payload_kib(self, service: str) -> float:
-        """Bytes on the wire of one request of the service; 0 for a service that is not declared any more."""
+        """Size of one request of the service on the wire, in KiB; 0 for a service that is not declared any more."""
         known = self._services.get(service)
         return known.payload_kib if known else 0.0
 
 
 class _Room:
-    """Places for calls under way; threads wait for them in turn."""
+    """A semaphore that counts free places for calls and can take many at once, or as many as there are."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -73,7 +73,7 @@ class _Room:
         self._waiting = 0
 
     def take(self, places: int) -> None:
-        """Wait until there are as many, then take them."""
+        """Wait until that many places are free, then take them. Without a deadline: every call has one, and gives its place back."""
         with self._changed:
             self._waiting += 1
             self._changed.wait_for(lambda: self._free >= places)
@@ -81,14 +81,14 @@ class _Room:
             self._free -= places
 
     def take_up_to(self, places: int) -> int:
-        """Take what there is at once, at most `places`; nothing while somebody waits."""
+        """Take the places that are free now, at most `places`; none while a thread waits in `take`, which would starve otherwise."""
         with self._changed:
             taken = 0 if self._waiting else min(places, self._free)
             self._free -= taken
             return taken
 
     def give(self, places: int) -> None:
-        """Give back."""
+        """Give places back."""
         with self._changed:
             self._free += places
             if self._waiting:
@@ -96,8 +96,8 @@ class _Room:
 
 
 PAUSES_S = (0.1, 1.0)
-"""Before a request that failed once or twice is sent again; later ones wait for the reconciler, which comes every few seconds. A node
-that restarts needs seconds, and attempts that follow at once would all be spent on it."""
+"""Backoff in seconds before a request is sent again after its first and second failure; after later ones it waits for the reconciler,
+which comes every few seconds. A node that restarts needs seconds, and attempts without a pause would all be spent on it."""
 
 
 class LcExecutor:
@@ -162,11 +162,11 @@ class LcExecutor:
         return claimed
 
     def reserve(self, wanted: int) -> int:
-        """Keep room for up to `wanted` calls; give for how many, without waiting."""
+        """Reserve places for up to `wanted` calls without waiting; gives how many. Pass them to `start` as `reserved`."""
         return self._room.take_up_to(wanted)
 
     def start(self, works: Sequence[LcWork], *, reserved: int) -> None:
-        """Start claimed requests in that room, and give back what of it is not used."""
+        """Start claimed requests in `reserved` places, and give back the places that are not used."""
         self._room.give(reserved - len(works))
         if works:
             try:
@@ -199,7 +199,7 @@ class LcExecutor:
             if self._ended:
                 await self._settle()
         renewal.cancel()
-        for task in list(self._tasks):  # hints that still pause: the reconciler gives them
+        for task in list(self._tasks):  # messages that still wait out their backoff: the reconciler will publish them
             task.cancel()
         await self._calls.close()
 
@@ -248,7 +248,7 @@ class LcExecutor:
         )
 
     async def _zero_of(self, run_id: int) -> float:
-        """Unix time of a run's zero, read once. A database that is away is waited for: what was served is not served again for it."""
+        """Unix time of a run's zero, read once. Waits for a database that is away: the request was served and must not be served again."""
         while (zero_s := self._zeros_s.get(run_id)) is None:
             try:
                 self._zeros_s[run_id] = await asyncio.to_thread(self._run_zero_s, run_id)

@@ -1,4 +1,7 @@
-"""Close a run: compute its figures once, by the one metrics function, and keep them."""
+"""Finish a run: compute its figures once all its requests are terminal, and store them.
+
+Live and simulated runs use the same function, `tango.analysis.metrics.run_metrics`, so that their figures can be compared.
+"""
 
 from __future__ import annotations
 
@@ -11,31 +14,31 @@ from tango.ports import RunStore
 
 
 class RunRecords(Protocol):
-    """Everything recorded under a run, as columns."""
+    """Everything recorded under a run, as columns (`tango.domain.outcomes`)."""
 
     def outcomes(self, run_id: int) -> RunOutcomes:
-        """One element a request."""
+        """One element per request."""
         ...
 
     def losses(self, run_id: int) -> AttemptLosses:
-        """One element an attempt that was thrown away."""
+        """One element per attempt whose work was lost."""
         ...
 
     def node_samples(self, run_id: int) -> NodeSamples:
-        """Node states over the run's life."""
+        """Node states, sampled between the run's beginning and its end."""
         ...
 
     def decisions(self, run_id: int) -> Decisions:
-        """Scheduling cycles."""
+        """One element per scheduling decision."""
         ...
 
     def scaling_events(self, run_id: int) -> ScalingEvents:
-        """Resizes and evictions."""
+        """Resizes of LC instances and evictions of BE pods."""
         ...
 
 
 def figures_now(run_id: int, *, records: RunRecords) -> RunMetrics:
-    """The figures of a run as of now, by the one metrics function."""
+    """The figures of a run from what is recorded by now; the run need not have ended."""
     return run_metrics(
         records.outcomes(run_id),
         records.losses(run_id),
@@ -46,5 +49,5 @@ def figures_now(run_id: int, *, records: RunRecords) -> RunMetrics:
 
 
 def finish_run(run: RunInfo, *, runs: RunStore, records: RunRecords) -> None:
-    """Compute and save the figures of a run whose requests are all terminal. Twice: the same figures again."""
+    """Compute and save the figures of a run whose requests are all terminal. A second call saves the same figures again."""
     runs.save_metrics(run.run_id, {**figures_now(run.run_id, records=records), "status": str(RunStatus.COMPLETED)})

@@ -1,4 +1,4 @@
-"""Observe: turn what a cluster's API server tells into node and instance states and the ends of BE pods. Pure functions.
+"""Turn objects of the Kubernetes API (as JSON) into node states, instance states and the ends of BE pods. Pure functions.
 
 The cluster agent (`cluster_agent.py`) feeds these from its watches and carries the results to the store.
 """
@@ -30,18 +30,21 @@ _REASONS = {
 
 
 def pod_class(pod: Json) -> str:
-    """`lc`, `be`, or empty for a pod that is not Tango's."""
+    """`lc` or `be` by the pod's labels; empty for a pod that Tango does not manage."""
     labels = pod["metadata"].get("labels") or {}
     return str(labels.get("tango/class", "")) if labels.get("app.kubernetes.io/managed-by") == "tango" else ""
 
 
 def is_over(pod: Json) -> bool:
-    """Ended: it holds nothing any more."""
+    """Whether the pod has ended (phase Succeeded or Failed) and so holds no resources of its node any more."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
 def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping[str, Json]) -> list[NodeState]:
-    """Nodes with what their pods hold; `node_usage` is the `usage` of metrics.k8s.io by node name."""
+    """Nodes with the requests and limits that Tango's pods hold on them.
+
+    `node_usage`: by node name, the field `usage` of metrics.k8s.io's NodeMetrics; a node that is not in it has unknown usage.
+    """
     held: dict[str, dict[str, int]] = {}
     for pod in pods:
         kind, node = pod_class(pod), pod["spec"].get("nodeName")
@@ -81,7 +84,11 @@ def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping
 
 
 def instance_states(pods: Iterable[Json], ready_nodes: set[str]) -> list[InstanceState]:
-    """LC instances that have an address; one on a node that is not ready is not ready."""
+    """LC instances that have an IP address and have not ended.
+
+    An instance is ready if its container is, it is not being deleted, and its node is among `ready_nodes`: when a node is lost, the
+    status of its pods stays as the kubelet last wrote it.
+    """
     found = []
     for pod in pods:
         status = pod.get("status") or {}
@@ -112,7 +119,7 @@ def instance_states(pods: Iterable[Json], ready_nodes: set[str]) -> list[Instanc
 
 
 def be_identity(pod: Json) -> tuple[int, int, int] | None:
-    """(run, request, epoch) of a BE pod, or None where its labels do not say."""
+    """(run, request, epoch) from the labels of a BE pod; None where they are missing or no integers."""
     labels = pod["metadata"].get("labels") or {}
     try:
         return int(labels["tango/run"]), int(labels["tango/request"]), int(labels["tango/epoch"])
@@ -129,7 +136,12 @@ def be_started_at_s(pod: Json) -> float | None:
 
 
 def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
-    """The end of a BE pod: Succeeded, Failed, or vanished before it ended; None while it lives, or is none of ours."""
+    """The end of a BE pod: Succeeded, Failed, or Deleted for one that was deleted before it ended; None for any other pod.
+
+    The reason of a DisruptionTarget condition (eviction API, preemption) is preferred: the container's own reason is then only "Error".
+    Exact times and work done come from the termination message that Tango's workload writes; a pod without one has the API's times, in
+    whole seconds.
+    """
     identity = be_identity(pod)
     if pod_class(pod) != "be" or identity is None or not (deleted or is_over(pod)):
         return None
@@ -156,7 +168,10 @@ def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
 
 
 def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
-    """What the end of a pod means for its request: done, or back to `pending` with a reason and the work that was lost."""
+    """The outcome of the request's attempt: succeeded, or to be requeued with a reason and the work lost.
+
+    `run_zero_s` and `now_s` are Unix times; `now_s` stands in for an end whose time is unknown.
+    """
     started_s = None if end.started_at_s is None else end.started_at_s - run_zero_s
     if end.phase == "Succeeded":
         finished_at_s = end.finished_at_s if end.finished_at_s is not None else now_s

@@ -1,4 +1,4 @@
-"""What a process needs to know of a run again and again: its system, its speed, its zero."""
+"""A cache of what does not change in a run: its system, its speed, its time zero."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tango.ports import Clock, RunStore
 
 
 class RunFacts:
-    """The fixed facts of runs, each read once. `RunInfo.status` is as of that reading: who wants the status asks the store."""
+    """Runs by id, each read from the store once it has begun. `RunInfo.status` may be out of date here; ask the store for it."""
 
     def __init__(self, runs: RunStore, clock: Clock) -> None:
         self._runs = runs
@@ -15,13 +15,13 @@ class RunFacts:
         self._seen: dict[int, RunInfo] = {}
 
     def info(self, run_id: int) -> RunInfo:
-        """A run; read again until its zero is known. Raises: UsageError for one that does not exist."""
+        """A run; read from the store again until its zero is known. Raises: UsageError for one that does not exist, StoreUnavailable."""
         seen = self._seen.get(run_id)
         if seen is None or seen.started_at_s is None:
             seen = self._seen[run_id] = self._runs.run(run_id)
         return seen
 
     def zero_s(self, run_id: int) -> float:
-        """Unix time of a run's zero; now, while it has not begun. Raises: as `info`."""
+        """Unix time of a run's zero; the present time while the run has not begun. Raises: as `info`."""
         zero_s = self.info(run_id).started_at_s
         return self._clock.now_s() if zero_s is None else zero_s

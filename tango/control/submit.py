@@ -1,4 +1,8 @@
-"""Submit: store a run with all its requests, then ask a replayer to begin. PostgreSQL first, broker second."""
+"""Submit: store a run with all its requests, then ask a replayer to begin.
+
+The store comes first and the message second: a run without a message is announced by the reconciler, but a message without its run would
+be lost work.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,17 @@ from tango.ports import Publisher, RunStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitted:
-    """A stored run; `announced` is False when the broker was away, and the reconciler will announce it."""
+    """A stored run."""
 
     run_id: int
     announced: bool
+    """False: the broker was unreachable; the reconciler announces the run later."""
 
 
 def submit_run(run: NewRun, requests: NewRequests, *, store: RunStore, publisher: Publisher) -> Submitted:
     """Store the run in one transaction and publish its replay.
 
-    Raises: StoreUnavailable, RequestRejected. A broker that is away costs nothing but time: the run is stored.
+    An unreachable broker is no error: the run is stored and begins later. Raises: StoreUnavailable, RequestRejected.
     """
     run_id = store.create_run(run, requests)
     try:

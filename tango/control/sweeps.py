@@ -4,8 +4,8 @@
     await_sweep ◄─────────────────────── states ◄──────────────────────────────────────────────────────┘
          └─► what nobody has taken, or whose worker is gone, is published again
 
-As everywhere the row is the truth and a message a hint. Whatever is killed, the command, a worker or the broker: what is finished stays,
-and the same command goes on from there.
+As everywhere, the row decides and a message only says where to look. Command, workers and broker may be killed at any time: finished
+cells are kept, and the same command continues with the rest.
 """
 
 from __future__ import annotations
@@ -29,27 +29,29 @@ from tango.settings import LeaseSettings
 log = structlog.get_logger(__name__)
 
 MOST_CLAIMS = 4
-"""A cell that ends its worker each time is given up: it would end them all."""
+"""Claims of one cell, after which it fails: a cell that kills its worker each time (out of memory) would kill them all in turn."""
 LOST_AFTER = 5.0
-"""In `LeaseSettings.unclaimed_after_s`: a simulator may be loading or compiling when its first message comes."""
+"""Age at which a message counts as lost, in units of `LeaseSettings.unclaimed_after_s`. More than one, because a simulator may still be
+loading or compiling when its first message comes. Chosen, not measured."""
 IDLE_LIMIT, BUSY_LIMIT = 8, 500
-"""Runs that are published again at a time, while nobody works and while somebody does."""
+"""Most runs that are published again at a time, while no worker holds a lease and while one does. Chosen, not measured."""
 LOOK_EVERY_S = 0.5
+"""Seconds between two looks of the waiting command at the states of its runs."""
 NOBODY_AFTER_S = 8.0
-"""When no cell has been taken after this, the command says what is missing."""
+"""Seconds without any worker at work, after which the command says what is missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Simulated:
-    """What computing a cell gives."""
+    """The result of computing a cell."""
 
     result: CellResult
     rows: SimulatedRows | None
-    """If they are to be kept."""
+    """Rows as a live run would have left them; None where they are not to be kept."""
 
 
 class Compute(Protocol):
-    """Computes a claimed cell; calls `stands` now and then, which raises when the claim no longer does."""
+    """Computes a claimed cell. It must call `stands` every few seconds, which raises Fenced when the claim no longer holds."""
 
     def __call__(self, claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
         """Raises: whatever a simulation raises."""
@@ -98,7 +100,7 @@ def stored_figures(run_id: int, result: CellResult) -> dict[str, Figure]:
 
 
 def metrics_of_result(run_id: int, result: CellResult) -> RunMetrics:
-    """A stored result in the form in which the figures of a live run are shown."""
+    """A stored result as `RunMetrics`, the form in which the figures of a live run are shown."""
     known = {f.name for f in dataclasses.fields(ServiceFigures)}
     services = tuple(ServiceFigures(**{k: v for k, v in row.items() if k in known}) for row in result.services)  # type: ignore[arg-type]
     return RunMetrics(figures=stored_figures(run_id, result), services=services, details=result.details)
@@ -110,7 +112,7 @@ def _words(error: BaseException) -> str:
 
 @contextmanager
 def _lease_kept(claim: ClaimedSimulation, store: SimulationStore, lease_s: float) -> Iterator[threading.Event]:
-    """Renew the lease every quarter of it, in a thread; gives an event that is set when the claim no longer stands."""
+    """Renew the lease in a thread, four times per `lease_s`; gives an event that is set when the claim no longer holds."""
     over, lost = threading.Event(), threading.Event()
 
     def renew() -> None:
@@ -137,7 +139,10 @@ def _lease_kept(claim: ClaimedSimulation, store: SimulationStore, lease_s: float
 def start_sweep(
     cells: Sequence[NewSimulation], *, record: bool, forget: bool, store: SimulationStore, publisher: Publisher
 ) -> list[OpenedSimulation]:
-    """Store what is neither finished nor under way, in one transaction, then publish it. A broker that is away costs only time."""
+    """Store a run for each cell that is neither finished nor under way, in one transaction, then publish the new runs.
+
+    An unreachable broker is no error: `await_sweep` publishes them again.
+    """
     opened = store.open(cells, record=record, forget=forget)
     _publish(publisher, [run.run_id for run in opened if run.is_new])
     return opened
@@ -153,9 +158,10 @@ def await_sweep(
     ended: Callable[[SimulationState], None],
     nobody: Callable[[], None],
 ) -> None:
-    """Wait until every run has ended, and tell each as it does; `nobody` is called when no worker takes any for a while.
+    """Wait until every run has ended; calls `ended` once for each, and `nobody` when no worker has held a lease for a while.
 
-    Runs that were deleted meanwhile are not waited for.
+    Without a deadline on purpose: a sweep may take hours, and workers may be started after it. Runs deleted meanwhile are not waited
+    for. Raises: StoreUnavailable.
     """
     waiting = sorted(set(run_ids))
     idle_s, next_hint_s = 0.0, NOBODY_AFTER_S
