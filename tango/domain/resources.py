@@ -1,6 +1,6 @@
 """Kubernetes quantities, with exact arithmetic. Parsed once, at the edge; inside, CPU is millicores and memory MiB.
 
-The same few hundred quantities come again and again, so that they are remembered.
+The same few hundred quantities recur, so results are cached.
 
 Source: k8s.io/apimachinery, pkg/api/resource/quantity.go (suffixes, canonical form).
 """
@@ -56,7 +56,7 @@ def parse_quantity(value: Quantity) -> Decimal:
 
 @_remembered
 def canonical(value: Quantity) -> str:
-    """The form in which the API server writes it: no fraction, the largest suffix that leaves none, the family kept.
+    """The canonical form that an API server writes: no fraction, the largest suffix that allows it, in the same family of suffixes.
 
     Raises: ValueError as `parse_quantity`.
     """
@@ -64,7 +64,7 @@ def canonical(value: Quantity) -> str:
     text = str(value).strip()
     if text.endswith("i") and amount == amount.to_integral_value():
         whole = int(amount)
-        # Binary families count up in 1024s, and fall back to a plain number where nothing divides.
+        # The largest power of 1024 that divides the number gives the suffix; without one the plain number is written.
         for suffix, power in reversed(_BINARY.items()):
             if whole and whole % 1024**power == 0:
                 return f"{whole // 1024**power}{suffix}"

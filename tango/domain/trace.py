@@ -15,7 +15,7 @@ ORIGIN = "~"
 class Trace:
     """Arrivals of n requests in order of `arrival_s` (trace seconds from the trace's own zero, not wall time), shape (n,).
 
-    A value a trace does not give is NaN (work, memory) and is filled when the trace is mapped on a fleet's services.
+    Work and memory that a trace does not give are NaN; they are drawn when the trace is mapped on a fleet's services.
     Raises: ValueError if the columns differ in length or the times decrease.
     """
 
@@ -25,14 +25,14 @@ class Trace:
     service: NDArray[np.int32]
     """Index into `services`."""
     cluster: NDArray[np.int32]
-    """Index into `clusters`: the entry."""
+    """Index into `clusters`: the entry cluster."""
     cpu_work_s: NDArray[np.float64]
     """CPU-seconds; NaN where the trace has none."""
     memory_mib: NDArray[np.float64]
     services: tuple[str, ...]
     clusters: tuple[str, ...]
     source: str = ""
-    """Where it came from: file names, or the generator with its arguments."""
+    """Origin of the trace: names of files, or the generator with its arguments."""
 
     def __post_init__(self) -> None:
         n = len(self.arrival_s)

@@ -34,10 +34,10 @@ SCHEMA = Schema(
 
 
 def trace_of(parts: list[Columns], source: str) -> Trace:
-    """One BE request a task (job, task name), at its first start; tasks that never started (start 0) are no arrivals.
+    """One BE request per task (job, task name), at its first start; tasks that never started (start 0) are left out.
 
-    Work = (end - start) x plan_cpu / 100 of one instance: the instances of a task are copies that would be pods of their own. NaN
-    where the task has no end, no length or no plan. Memory = plan_mem per cent of `MACHINE_MIB`.
+    Work = (end - start) x plan_cpu / 100 of one instance (plan_cpu 100 is one core); instances of a task are copies, each of which would
+    be a pod of its own. NaN where end, duration or plan are missing or 0. Memory = plan_mem per cent of `MACHINE_MIB`, which is assumed.
     """
     start_s = np.concatenate([part.ints("start_time") for part in parts]).astype(np.float64)
     end_s = np.concatenate([part.floats("end_time") for part in parts])
@@ -67,7 +67,7 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
 
 
 def _words(parts: list[Columns], name: str) -> tuple[np.ndarray, list[str]]:
-    """Codes over all parts with one list of words."""
+    """(n,) codes of a column over all parts, and the one list of words that they index."""
     words: dict[str, int] = {}
     codes = []
     for part in parts:

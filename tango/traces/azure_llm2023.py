@@ -1,4 +1,4 @@
-"""Azure LLM inference trace 2023: a header and one latency-critical request a row, in order of time; no durations, no resources."""
+"""Azure LLM inference trace 2023: a header and one latency-critical request per row, in order of time, without durations or resources."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMA = Schema(
 
 
 def trace_of(parts: list[Columns], source: str) -> Trace:
-    """All rows, in seconds from the first; works and memory are unknown."""
+    """One LC request per row, in seconds from the first; work and memory are unknown (NaN)."""
     time_ns = np.sort(np.concatenate([part.ints("TIMESTAMP") for part in parts]), kind="stable")
     n = len(time_ns)
     unknown = np.full(n, np.nan)

@@ -1,7 +1,7 @@
-"""Chance that depends on (seed, request index) alone, by the counter-based generator Philox.
+"""Random draws that depend on (seed, request index) alone, by the counter-based generator Philox.
 
-Row i of the draws is the same whatever the number of requests, the system or the order of reading, so that all systems of a
-comparison serve the same work. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
+Row i of the draws is the same whatever the number of requests and the system, so that all systems of a comparison serve the same work.
+Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 _MAPPING = 0x54414E474F
-"""Second half of the key, which keeps these draws apart from those of the generators with the same seed."""
+"""High half of Philox's key ("TANGO" in ASCII): keeps these draws independent of those of generators with the same seed."""
 
 ROWS_AT_A_TIME = 1 << 15
-"""Rows that are worked on in one step: a megabyte, which stays in the processor's cache."""
+"""Rows per step of a computation over columns: four columns of it are a megabyte, which stays in the processor's cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDraws:
-    """Four independent draws a request, shape (n,): one standard normal and two uniform in [0, 1)."""
+    """Three independent draws per request, shape (n,): one standard normal (made of two uniform ones) and two uniform in [0, 1)."""
 
     normal: NDArray[np.float64]
     service: NDArray[np.float64]
@@ -41,12 +41,12 @@ def request_draws(seed: int, n: int) -> RequestDraws:
 
 
 def seeded(seed: int, purpose: str) -> np.random.Generator:
-    """A generator for one purpose of one seed."""
+    """A generator for one purpose of one seed. Only the first 8 bytes of the purpose's name count, so they must differ."""
     return np.random.Generator(np.random.Philox(key=_key(seed, int.from_bytes(purpose.encode()[:8], "big"))))
 
 
 def hashed(seed: int, *parts: NDArray[np.int32]) -> NDArray[np.uint64]:
-    """Evenly spread 64-bit values of (seed, one value of each part), for draws that belong to an origin and not to a request.
+    """(n,) uniform 64-bit hashes of (seed, the row's value in each part), for draws that belong to an origin and not to a request.
 
     Source: the finaliser of SplitMix64; Steele, Lea, Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
     """
@@ -63,7 +63,10 @@ def hashed(seed: int, *parts: NDArray[np.int32]) -> NDArray[np.uint64]:
 
 
 def lognormal(normal: NDArray[np.float64], mean: NDArray[np.float64], cv: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Lognormal values of given means and coefficients of variation from standard normals; the mean itself where cv is 0."""
+    """Lognormal values of given means and coefficients of variation from standard normals; the mean itself where cv is 0.
+
+    For a lognormal variable ln(1 + cv^2) is the variance of its logarithm, and the mean is exp(mu + variance / 2).
+    """
     variance = np.log1p(cv**2)
     return mean * np.exp(np.sqrt(variance) * normal - variance / 2.0)
 

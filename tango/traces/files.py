@@ -1,4 +1,4 @@
-"""Trace files as bytes: globs, several parts, gzip by content, and what stands when a gzip stream ends early."""
+"""Trace files as bytes: finds them by paths and globs, decompresses gzip (recognised by content), salvages cut gzip streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from tango.errors import BadRow, BadRows
 
 MAX_BYTES = 2 << 30
-"""Of one file after decompression. Longer traces come in parts (Google's are 500 files); it also stops a gzip bomb."""
+"""Largest size of one file after decompression. Longer traces come in parts (Google's 2011 trace in 500 files); the limit also stops a
+decompression bomb."""
 
 _CHUNK = 1 << 20
 _GZIP = b"\x1f\x8b"
@@ -34,11 +35,11 @@ class Content:
     file: str
     data: bytes
     cut: str = ""
-    """Why the compressed stream could not be read to its end; empty when it was. `data` then ends with the last whole line."""
+    """Why the compressed stream could not be read to its end; empty when it could. A cut file's `data` ends with its last whole line."""
 
     @property
     def form(self) -> Form:
-        """By the first bytes: what is neither Parquet nor an object of JSON is taken as CSV."""
+        """How its rows are written, told by the first bytes: what is neither Parquet nor begins with `{` is taken as CSV."""
         if self.data.startswith(_PARQUET):
             return Form.PARQUET
         return Form.JSON_LINES if self.data[:_CHUNK].lstrip().startswith(b"{") else Form.CSV
@@ -94,7 +95,7 @@ def read_content(path: Path, *, salvage: bool = False) -> Content:
 
 
 def file_refused(file: str, found: str, expected: str) -> BadRows:
-    """The refusal of a file as a whole."""
+    """An error that refuses a file as a whole; to be raised by the caller."""
     return BadRows([BadRow(file=file, line=0, column="", found=found, expected=expected)])
 
 

@@ -16,4 +16,4 @@ FORMATS: dict[str, TraceFormat] = {
         worldcup98.FORMAT,
     )
 }
-"""By name."""
+"""The formats by their names, in order of preference: of formats that are equally sure of a file, the first reads it."""

@@ -11,6 +11,7 @@ from tango.traces.tasks_to_requests import TaskEvents, requests_of
 from tango.traces.trace_format import Head, Sign, TraceFormat
 
 SUBMIT, SCHEDULE, EVICT, FAIL, FINISH, KILL, LOST = range(7)
+"""Codes of `event_type`."""
 
 SCHEMA = Schema(
     "google2011",
@@ -35,7 +36,7 @@ SCHEMA = Schema(
 
 
 def trace_of(parts: list[Columns], source: str) -> Trace:
-    """Requests of all parts together, so that a task's attempts may lie in several files."""
+    """The requests of all parts together: the events of one task may lie in several files."""
     rows = [_after_start(part) for part in parts]
     columns = [np.concatenate(column) for column in zip(*rows, strict=True)]
     time_us, job, task, event, scheduling_class, cpu, memory = columns
@@ -60,7 +61,7 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
 
 
 def _after_start(part: Columns) -> tuple[np.ndarray, ...]:
-    """Rows of time 0 are the state before the trace, those of 2^63-1 come after it: neither is an event of the window."""
+    """The columns of a part without rows of time 0 (state before the trace) and of 2^63 - 1 (events after it)."""
     time_us = part.ints("time")
     keep = (time_us > 0) & (time_us < AFTER_TRACE_US)
     ints = (part.ints(name)[keep] for name in ("job_id", "task_index", "event_type", "scheduling_class"))

@@ -1,7 +1,7 @@
 """Google ClusterData 2019 (version 3), instance events: CSV with a header, JSON lines or Parquet as BigQuery exports them.
 
-The public random sample of rows is known by its column `row`. Its gaps and durations are not those of the trace, so no life is
-taken from it; classes, requests and entries are.
+A public random sample of rows is recognised by its column `row`. Its gaps and durations are not those of the trace, so that only
+classes, resource requests and entries are taken from it, and no work.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from tango.traces.tasks_to_requests import TaskEvents, requests_of
 from tango.traces.trace_format import Head, Sign, TraceFormat
 
 SUBMIT, QUEUE, ENABLE, SCHEDULE, EVICT, FAIL, FINISH, KILL, LOST, UPDATE_PENDING, UPDATE_RUNNING = range(11)
+"""Codes of the column `type`."""
 
 _EVENTS = (
     Field("time", Kind.INT, required=True, low=0, high=TEN_YEARS_S * 1e6, also=AFTER_TRACE_US),
@@ -53,12 +54,12 @@ NESTED = Schema(
 )
 
 _ITS_OWN = ("collection_id", "scheduling_class")
-"""Columns that no other format has."""
+"""Columns by which the format is recognised: no other format has them."""
 SAMPLE_NOTE = "a random sample of rows: gaps between arrivals are not those of the trace, and works are unknown"
 
 
 def is_sample(parts: list[Columns]) -> bool:
-    """The rows come from the public random sample."""
+    """Whether the rows come from the public random sample."""
     return any("row" in part.by_name for part in parts)
 
 
@@ -95,14 +96,14 @@ def _events(part: Columns) -> tuple[np.ndarray, ...]:
 
 
 def _recognised(head: Head) -> Sign:
-    """Of the formats that are read here, this alone comes as JSON lines."""
+    """Sure by its columns, and by JSON lines, in which no other known format comes."""
     if head.form is Form.JSON_LINES or head.names & set(_ITS_OWN) or head.footer_has(b"collection_id"):
         return Sign.SURE
     return Sign.NONE
 
 
 def _schema_of(content: Content, _fleet: Fleet | None) -> Schema:
-    """BigQuery exports requests as a record inside the row, where the form has records."""
+    """BigQuery exports resource requests as a nested record where the file's form has records, and as flat columns in CSV."""
     if content.form is Form.PARQUET:
         return NESTED if b"resource_request" in content.data[-65536:] else FLAT
     if content.form is Form.JSON_LINES:

@@ -1,4 +1,4 @@
-"""Tango's own trace files, CSV and Parquet with the same columns, read and written; equal traces give equal bytes."""
+"""Tango's own trace files: reads and writes CSV and Parquet with the same columns. Equal traces give equal bytes."""
 
 from __future__ import annotations
 
@@ -23,11 +23,13 @@ from tango.traces.schema import MAX_WORK_S, TEN_YEARS_S, Field, Kind, Schema
 from tango.traces.trace_format import Head, Sign, TraceFormat
 
 COLUMNS = ("arrival_s", "class", "service", "cluster", "cpu_work_s", "memory_mib")
+"""The columns: seconds, `lc` or `be`, names, CPU-seconds, MiB. The first two are required, the others may be missing or empty."""
 ENDINGS = (".csv", ".csv.gz", ".parquet")
+"""Endings of the names of files that can be written."""
 
 
 def schema(fleet: Fleet | None = None) -> Schema:
-    """The columns; with a fleet, services and clusters must be its own (or numbers of clusters, or origins)."""
+    """The columns. With a fleet, services and clusters must be the fleet's; a cluster may also be its number (from 1) or an origin."""
     services = tuple(service.name for service in fleet.services) if fleet else ()
     clusters = (*(c.name for c in fleet.clusters), *(str(k + 1) for k in range(len(fleet.clusters)))) if fleet else ()
     return Schema(
@@ -46,7 +48,7 @@ def schema(fleet: Fleet | None = None) -> Schema:
 
 
 def trace_of(parts: list[Columns], source: str) -> Trace:
-    """All parts as one trace; parts may overlap in time."""
+    """All parts as one trace, in order of arrival; parts may overlap in time."""
     services: dict[str, int] = {}
     clusters: dict[str, int] = {}
     arrival = np.concatenate([part.floats("arrival_s") for part in parts])
@@ -70,7 +72,7 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
 
 
 def write_trace(trace: Trace, path: str | Path) -> None:
-    """Write a trace as the ending of `path` says: .csv, .csv.gz or .parquet. The file appears whole or not at all.
+    """Write a trace in the form that the ending of `path` names: .csv, .csv.gz or .parquet. The file appears whole or not at all.
 
     Raises: UsageError for another ending; BadRows if a name cannot stand in CSV, or the file cannot be written.
     """
@@ -89,7 +91,7 @@ def write_trace(trace: Trace, path: str | Path) -> None:
 
 
 def encoded(trace: Trace, name: str) -> bytes:
-    """The bytes of a trace file of this name. Raises: as `write_trace`."""
+    """The bytes of a trace file of this name, in the form that its ending names. Raises: as `write_trace`."""
     if not name.endswith(ENDINGS):
         raise UsageError(f"cannot tell the format of {name!r} by its ending, expected one of {', '.join(ENDINGS)}")
     table = _table(trace)
@@ -136,7 +138,7 @@ def _table(trace: Trace) -> pa.Table:
 
 
 def _merged(parts: list[Columns], name: str, words: dict[str, int]) -> np.ndarray:
-    """Codes over all parts into one dictionary, which is filled here in order of appearance."""
+    """(n,) codes of a column over all parts, into the one dictionary `words`, which is filled here in order of appearance."""
     codes = []
     for part in parts:
         code, own = part.texts(name)
@@ -149,7 +151,7 @@ def _merged(parts: list[Columns], name: str, words: dict[str, int]) -> np.ndarra
 
 
 def _recognised(head: Head) -> Sign:
-    """By the two columns that must stand in the header; Parquet is taken to be Tango's own unless another format is surer."""
+    """Sure by the two required columns; Parquet is taken to be Tango's own unless another format is surer."""
     if head.names & {"arrival_s", "class"}:
         return Sign.SURE
     return Sign.LIKELY if head.form is Form.PARQUET else Sign.NONE

@@ -1,4 +1,4 @@
-"""Reads any known trace: finds the files, tells the format by content, reads each part, joins them into one `Trace`."""
+"""Reads a trace of any known format: finds the files, recognises the format by content, reads each part, joins them into one `Trace`."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class Reading:
     """A trace that was read, with what was refused on the way."""
 
     content: Trace | RateCurve
-    """The requests, or their counts where the format has no more."""
+    """The requests, or counts of requests per minute where the format has only these."""
     format: str
     files: tuple[str, ...]
     rows: int
-    """Good rows of the files; a request may take several."""
+    """Rows that were accepted; a request may take several (submit, schedule, end)."""
     refusals: Refusals = field(default_factory=Refusals)
     notes: tuple[str, ...] = ()
-    """What a reader of the figures should know."""
+    """Warnings about the trace, for whoever reads figures made from it."""
 
     @cached_property
     def trace(self) -> Trace:
-        """The requests; counts are expanded, by seed 0. Raises: RequestRejected for more than `rate_curve.MAX_EXPANDED` of them."""
+        """The requests; counts are expanded to arrivals with seed 0. Raises: RequestRejected above `rate_curve.MAX_EXPANDED` requests."""
         return self.content.expanded(seed=0) if isinstance(self.content, RateCurve) else self.content
 
 
@@ -52,7 +52,7 @@ class TraceInfo:
     lc: int
     be: int
     span_s: float
-    """From the first arrival to the last; of counts, from the first minute to the end of the last."""
+    """Seconds from the first arrival to the last; for counts, from the first minute to the end of the last."""
     bad_rows: int
     services: int
     """Named services; 0 where the trace names none."""
@@ -70,8 +70,8 @@ def read_trace(
 ) -> Reading:
     """Read one trace from files or globs (several parts are joined in order of time).
 
-    With `skip_bad` good rows are taken and bad ones stand in `refusals`; else any bad row refuses the whole trace. A `fleet` lets
-    the reader refuse unknown services and clusters by their lines. `progress` is called with (files read, files).
+    With `skip_bad` good rows are taken and bad ones listed in `refusals`; otherwise any bad row refuses the whole trace. With a `fleet`,
+    rows that name a service or cluster unknown to it are bad. `progress` is called with (files read, files).
     Raises: BadRows with file, line, column, found and expected; UsageError for an unknown format.
     """
     if format is not None and format not in FORMATS:
@@ -97,7 +97,7 @@ def read_trace(
         refusals.raise_if_any()
     requests = known.content_of(parts, " ".join(path.name for path in files))
     if not len(requests):
-        # With not one request left there is nothing to go on with, so the reasons are told and not set aside.
+        # Without a single request the trace is useless: raise the reasons even with `skip_bad`.
         refusals.raise_if_any(remedy="no request is left without the bad rows")
         found = f"no arrival in {sum(map(len, parts))} good rows"
         raise file_refused(str(files[0]), found, "at least one request")
@@ -105,7 +105,7 @@ def read_trace(
 
 
 def info_of(reading: Reading) -> TraceInfo:
-    """The figures of a trace; counts are added up and not expanded."""
+    """The figures of a trace; counts of requests are summed without expanding them."""
     trace = reading.content
     if isinstance(trace, RateCurve):
         n = len(trace)
@@ -124,7 +124,7 @@ def info_of(reading: Reading) -> TraceInfo:
 
 
 def recognise(content: Content) -> TraceFormat:
-    """The format of a file by what it holds. Raises: BadRows if it is none that is known."""
+    """The format of a file by its content: that with the surest sign. Raises: BadRows if no known format recognises it."""
     head = Head(content)
     sign, found = max(((found.recognised(head), found) for found in FORMATS.values()), key=lambda pair: pair[0])
     if sign is not Sign.NONE:

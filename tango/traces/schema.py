@@ -1,4 +1,4 @@
-"""What the columns of a trace format are and which values they may hold; readers and refusals both work from it."""
+"""The columns of trace formats and the values they may hold. Readers check by it, and refusals word their messages from it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from enum import Enum
 import pyarrow as pa
 
 AFTER_TRACE_US = 2**63 - 1
-"""Google's time for events after the trace ended."""
+"""Google's time stamp for events after the trace ended (2^63 - 1)."""
 
 SINCE_1990_NS, UNTIL_2200_NS = 631152000 * 10**9, 7258118400 * 10**9
-"""Unix times of the earliest and the latest date that a trace may have."""
+"""Unix times, in nanoseconds, of the earliest and latest date that a trace may have. Chosen to catch wrong units."""
 TEN_YEARS_S = 3.2e8
-"""No trace is longer: a greater time is a slip of a unit."""
+"""Longest time in a trace, in seconds; a greater one is taken as an error of unit."""
 MAX_WORK_S = 1e7
-"""CPU-seconds of one request: a hundred cores for a day."""
+"""Most CPU-seconds of one request: about a hundred cores for a day. A greater work is taken as an error of unit."""
 
 
 class Kind(Enum):
@@ -39,32 +39,33 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One column. `low` and `high` are inclusive; `also` is one value allowed beyond them."""
+    """One column. `low` and `high` are inclusive, in the unit of the file; `also` is one value allowed outside them."""
 
     name: str
     kind: Kind
     required: bool = False
-    """Its value may not be empty."""
+    """Whether an empty value is refused."""
     low: float | None = None
     high: float | None = None
     also: int | None = None
     step: int = 1
-    """Whole numbers and times must be multiples of it."""
+    """Integers and times must be multiples of it."""
     step_name: str = ""
-    """How a refusal says so."""
+    """The step in words, for refusals."""
     choices: tuple[str, ...] = ()
+    """The allowed texts; empty: any."""
     also_prefix: str = ""
-    """Text that begins with it is allowed beside the choices."""
+    """Text with this prefix is allowed besides the choices."""
     kept: bool = True
-    """False: its values are checked and then dropped."""
+    """False: values are checked and then dropped, to save memory."""
     in_header: bool = True
-    """False: the column itself may be missing."""
+    """Whether a file without this column is refused."""
     path: tuple[str, ...] = ()
-    """Where it stands in nested JSON or Parquet, if not under its name."""
+    """Path of the value in nested JSON or Parquet; empty: it is found under its name."""
 
     @property
     def expected(self) -> str:
-        """What a refusal says was expected."""
+        """The allowed values in words, for refusals."""
         if self.choices:
             shown = self.choices if len(self.choices) <= 12 else (*self.choices[:12], "…")
             text = " or ".join(shown) + (f" or {self.also_prefix}NAME" if self.also_prefix else "")
@@ -87,11 +88,11 @@ class Schema:
     fields: tuple[Field, ...]
     header: bool
     extra_columns: bool = False
-    """Columns that are not listed may stand in the header and are passed over."""
+    """Whether the header may have columns that are not listed; they are ignored."""
     ordered_by: str = ""
-    """A column whose values must not decrease within a file; empty: rows may come in any order."""
+    """Column whose values must not decrease within a file; empty: rows may come in any order."""
     each_once: bool = False
-    """No value of that column may come twice."""
+    """Whether the values of the column `ordered_by` must be distinct within a file."""
 
     @property
     def names(self) -> tuple[str, ...]:

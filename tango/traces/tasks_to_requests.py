@@ -1,9 +1,8 @@
-"""Borg events to requests: attempts of one task are one request, its life runs from SCHEDULE to the end, or to the end of the
-window.
+"""Turns the task events of Google's Borg traces into requests.
 
-Google's two traces record events of tasks. A request of Tango is a task; its arrival is the first SUBMIT after the trace began.
-Later SUBMITs of the same task are attempts of that request. Sources: Reiss, Wilkes, Hellerstein, "Google cluster-usage traces:
-format + schema" (2011, version 2); Wilkes, "Google cluster-usage traces v3" (2020).
+One task is one request. Its arrival is the first SUBMIT after the trace began; later SUBMITs are further attempts. Its life runs from
+SCHEDULE to its end, or to the end of the trace. Sources: Reiss, Wilkes, Hellerstein, "Google cluster-usage traces: format + schema"
+(2011, version 2); Wilkes, "Google cluster-usage traces v3" (2020).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MACHINE_CORES = 16.0
 scale of works and not their shape, since mapping rescales them."""
 
 MACHINE_MIB = 32768.0
-"""Memory of the largest machine, likewise assumed; a median request (0.0255) then is 836 MiB, that of an edge pod."""
+"""MiB of memory of the largest machine, likewise assumed. A median request (0.0255) is then 836 MiB, plausible for a pod at the edge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +40,12 @@ class TaskEvents:
 
 
 def service_class_of(scheduling_class: NDArray[np.int64]) -> NDArray[np.int8]:
-    """Borg scheduling classes 2 and 3 are latency-critical, 0 and 1 best-effort. The priority says nothing about it."""
+    """(n,) service classes: Borg's scheduling classes 2 and 3 are latency-critical, 0 and 1 best-effort; the priority is not used."""
     return np.where(scheduling_class >= 2, int(ServiceClass.LC), int(ServiceClass.BE)).astype(np.int8)
 
 
 def requests_of(events: TaskEvents, *, with_life: bool, source: str) -> Trace:
-    """One request a task that was submitted, in order of its first submission.
+    """One request per submitted task, in order of first submissions.
 
     The life of a request is that of its last attempt that was scheduled: from SCHEDULE to the next EVICT, FAIL, FINISH, KILL or
     LOST, or to the last event of the window where none follows (censored: a lower bound). Work = life x CPU request x
@@ -84,7 +83,7 @@ def _first(key_of: NDArray[np.intp], where: NDArray[np.bool_], keys: int) -> NDA
     """(keys,) index of the first event of each key where `where` is set, or -1."""
     first = np.full(keys, -1, np.int64)
     rows = np.flatnonzero(where)[::-1]
-    # Repeated indices: the last assignment stands, so going backwards leaves the first event.
+    # Of repeated indices the last assignment remains (NumPy's documented order), so going backwards leaves the first event.
     first[key_of[rows]] = rows
     return first
 

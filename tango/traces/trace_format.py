@@ -1,4 +1,4 @@
-"""What the file of a trace format exports, and what a format can tell a file by."""
+"""The interface of a trace format (`TraceFormat`), and the beginning of a file by which formats recognise it (`Head`)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _FOOTER_BYTES = 64 << 10
 
 
 class Sign(IntEnum):
-    """How sure a format is that a file is its own; the surest format reads it, of equal ones the first on the list."""
+    """How sure a format is that it can read a file. The surest format reads it; of equal ones, the first in `formats.FORMATS`."""
 
     NONE = 0
     LIKELY = 1
-    """By its shape: the number of columns of a file without a header."""
+    """By its shape, such as the number of columns of a file without a header."""
     SURE = 2
-    """By names that stand in it."""
+    """By the names of its columns."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """The beginning of a file as recognisers look at it, and of Parquet the footer, which holds the names of columns."""
+    """The beginning of a file, for recognisers; for Parquet also the footer, which holds the names of columns."""
 
     content: Content
 
@@ -43,26 +43,26 @@ class Head:
 
     @cached_property
     def first_line(self) -> str:
-        """Without its line end."""
+        """The first line without its line end; bytes that are no UTF-8 are replaced."""
         return self._lines[0].decode("utf-8", "replace").strip()
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Values of the first line, which are the columns' names where it is a header; none of JSON lines and Parquet."""
+        """Values of the first line of CSV, which are column names if it is a header; empty for JSON lines and Parquet."""
         if self.form is not Form.CSV:
             return frozenset()
         return frozenset(name.strip().strip('"') for name in self.first_line.split(","))
 
     @cached_property
     def width(self) -> int:
-        """Columns of most of the first lines; 0 of JSON lines and Parquet."""
+        """The most frequent number of columns among the first lines of CSV; 0 for JSON lines and Parquet."""
         if self.form is not Form.CSV:
             return 0
         widths = Counter(line.count(b",") + 1 for line in self._lines if line.strip())
         return widths.most_common(1)[0][0]
 
     def footer_has(self, name: bytes) -> bool:
-        """Whether a Parquet file's footer holds this name."""
+        """Whether the end of a Parquet file, where its schema is, contains this name. False for other files."""
         return self.form is Form.PARQUET and name in self.content.data[-_FOOTER_BYTES:]
 
     @cached_property
@@ -71,7 +71,7 @@ class Head:
 
 
 def no_notes(_parts: list[Columns]) -> tuple[str, ...]:
-    """For formats whose figures need no warning."""
+    """No warnings: the default of `TraceFormat.notes_of`."""
     return ()
 
 
@@ -80,13 +80,14 @@ class TraceFormat:
     """One format of trace files."""
 
     name: str
-    """As `--format` takes it."""
+    """The name that `--format` takes."""
     recognised: Callable[[Head], Sign]
+    """How sure the format is that it can read a file with this beginning."""
     schema_of: Callable[[Content, Fleet | None], Schema]
-    """The columns of this file; a fleet lets a format refuse names that the fleet does not know."""
+    """The columns of this file. With a fleet, a format may refuse names that the fleet does not have."""
     content_of: Callable[[list[Columns], str], Trace | RateCurve]
-    """The requests of all parts together, under the source's name; or their counts where the format has no more."""
+    """(parts, name of the source) → the requests of all parts together; or counts of requests, where the format has only these."""
     forms: frozenset[Form] = frozenset({Form.CSV})
     """How its rows may be written."""
     notes_of: Callable[[list[Columns]], tuple[str, ...]] = no_notes
-    """What a reader of the figures should know."""
+    """Warnings about the trace, for whoever reads figures made from it."""

@@ -35,7 +35,7 @@ SCHEMA = Schema(
 
 
 def curve_of(parts: list[Columns], source: str) -> RateCurve:
-    """The counts in seconds from the first minute; counts that several parts give of one minute add up."""
+    """Counts per minute, in seconds from the first minute; counts of the same minute in several parts are added."""
     period_ns = np.concatenate([part.ints("period") for part in parts])
     count = np.concatenate([part.ints("count") for part in parts])
     minutes, index = np.unique(period_ns, return_inverse=True)
