@@ -16,8 +16,8 @@ from tango.fleets.declarations import hash_of
 from tango.fleets.recipes import FleetRecipe, edge_machines, expand
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS
 from tango.settings import Settings
+from tango.sim.simulation_state import SimulationState
 from tango.sim.views import Views
-from tango.sim.world import World
 
 
 def fleet_of_size(nodes: int, *, clusters: int | None = None, seed: int = 1) -> Fleet:
@@ -50,7 +50,9 @@ def busy_snapshot(fleet: Fleet, *, seed: int = 1) -> FleetSnapshot:
         services=tuple(s.name for s in fleet.services),
         clusters=tuple(c.name for c in fleet.clusters),
     )
-    world = World(fleet, nothing, Settings(), lc_policy=IN_PYTHON, lc_weights=NO_WEIGHTS, sharing="static", charge_s=np.zeros(1))
+    world = SimulationState(
+        fleet, nothing, Settings(), lc_policy=IN_PYTHON, lc_weights=NO_WEIGHTS, sharing="static", charge_s=np.zeros(1)
+    )
     rng = np.random.default_rng(seed)
     idle = Views(world).centre()
     limit = world.engine.truth.limit * 1e3

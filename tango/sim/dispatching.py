@@ -18,11 +18,11 @@ from tango.scheduling.lc.dispatch import count_in, dispatch, is_crowded, set_off
 from tango.scheduling.lc.expected_time import demand_cores
 from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, NOT_SENT, PENDING, RELEASED, RUNNING, SHED
 from tango.sim.heap import push
-from tango.sim.state import Arrivals, Engine, Links, Lists, Published, Truth
+from tango.sim.state import Arrivals, EngineState, Links, Lists, Published, Truth
 
 
 @in_place
-def publish(e: Engine, now_s: float) -> None:
+def publish(e: EngineState, now_s: float) -> None:
     """Measure every node, and let all clusters know the state as it is now."""
     belief, published, truth = e.belief, e.published, e.truth
     for n in range(len(e.sites)):
@@ -100,7 +100,7 @@ def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Li
 
 
 @in_place
-def dispatch_batch(e: Engine, now_s: float) -> None:
+def dispatch_batch(e: EngineState, now_s: float) -> None:
     """Let every cluster dispatch what entered there."""
     policy, lists, most_s = e.rules.lc_policy, e.lists, 0.0
     placed, late, shed = 0, 0, 0
@@ -135,7 +135,7 @@ def dispatch_batch(e: Engine, now_s: float) -> None:
 
 @inlined
 def carry_out(
-    e: Engine, c: int, rows: NDArray[np.int64], shed: NDArray[np.bool_], now_s: float, sent_s: float
+    e: EngineState, c: int, rows: NDArray[np.int64], shed: NDArray[np.bool_], now_s: float, sent_s: float
 ) -> tuple[int, int, int]:
     """Do what `Choices` says of these rows of cluster c; give how many were sent, given up on purpose, and sent although late.
 
@@ -165,7 +165,7 @@ def carry_out(
 
 
 @in_place
-def write_cycle(e: Engine, now_s: float, placed: int, late: int, shed: int, decide_s: float) -> None:
+def write_cycle(e: EngineState, now_s: float, placed: int, late: int, shed: int, decide_s: float) -> None:
     """Note the dispatch of one window."""
     cycle = e.lists.cycles[e.clock[0].cycles]
     cycle.at_s = now_s

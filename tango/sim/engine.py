@@ -6,8 +6,9 @@ A window [t, t + w) goes in this order, which depends on nothing but its inputs:
 2. events before t + w in order of (time, kind, sequence), each on one node, which is first run up to the event's time;
 3. every node runs to t + w; answers from other clusters take their turn on the links in order of time.
 
-The steps only write into the arrays of `state.Engine`: `dispatching` has LC dispatch, `happenings` what happens on nodes,
-`sharing_round` the sharing rule.
+The steps only write into the arrays of `state.EngineState`. `dispatching` has LC dispatch, `sharing_round` the sharing rule, `events`
+the loop over the heap. What an event does stands in `lc_events`, `be_events` and `node_events`, by what it happens to; `node_time` runs
+nodes between events, `endings` settles what ends well, `losses` what is lost, and `accounts` keeps what BE pods hold.
 """
 
 from __future__ import annotations
@@ -16,17 +17,20 @@ from tango.compiled import in_place
 from tango.scheduling.lc.columns import ELSEWHERE
 from tango.sim.codes import DISPATCH, GROW, OVER, REACHED
 from tango.sim.dispatching import dispatch_batch, gather, publish
-from tango.sim.happenings import answer, give_up, happen, run_nodes
+from tango.sim.endings import send_answers
+from tango.sim.events import run_events
 from tango.sim.heap import USED
+from tango.sim.lc_events import give_up
+from tango.sim.node_time import run_nodes
 from tango.sim.sharing_round import share_out
-from tango.sim.state import Engine
+from tango.sim.state import EngineState
 
 DECIDE, RUN = 0, 1
 """Phases of a window."""
 
 
 @in_place
-def run_windows(e: Engine, until: int) -> int:
+def run_windows(e: EngineState, until: int) -> int:
     """Run up to the beginning of window `until`, and say why it came back (`codes`)."""
     clock = e.clock[0]
     while clock.window < until:
@@ -34,7 +38,7 @@ def run_windows(e: Engine, until: int) -> int:
             return OVER
         begin_s = clock.window * e.rules.window_s
         if clock.phase == DECIDE:
-            if short_of_room(e):
+            if must_grow(e):
                 return GROW
             if clock.window % e.rules.share_every == 0:
                 give_up(e, begin_s)
@@ -49,17 +53,17 @@ def run_windows(e: Engine, until: int) -> int:
                 dispatch_batch(e, begin_s)
         clock.batch = 0
         end_s = (clock.window + 1) * e.rules.window_s
-        happen(e, end_s)
+        run_events(e, end_s)
         run_nodes(e, end_s)
-        answer(e)
+        send_answers(e)
         clock.phase = DECIDE
         clock.window += 1
     return OVER if clock.terminal == len(e.progress) else REACHED
 
 
 @in_place
-def short_of_room(e: Engine) -> bool:
-    """Whether an array might overflow in the next window: `World.make_room` grows what this looks at."""
+def must_grow(e: EngineState) -> bool:
+    """Whether an array might overflow in the next window: `SimulationState.grow` grows what this looks at."""
     clock = e.clock[0]
     begin_s = clock.window * e.rules.window_s
     coming = clock.retries

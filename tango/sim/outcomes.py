@@ -12,7 +12,7 @@ from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutc
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.sim.codes import REASONS
-from tango.sim.world import World
+from tango.sim.simulation_state import SimulationState
 from tango.systems import System
 
 
@@ -68,7 +68,7 @@ class Samples:
     def __len__(self) -> int:
         return len(self._at_s)
 
-    def take(self, world: World, used_millicores: NDArray[np.float64]) -> None:
+    def take(self, world: SimulationState, used_millicores: NDArray[np.float64]) -> None:
         """The nodes as they stand now; `used_millicores` is their mean use since the last sample."""
         s = world.engine.sites
         self._at_s.append(world.now_s)
@@ -104,7 +104,7 @@ class Samples:
 
 
 def outcomes_of(
-    world: World, requests: NewRequests, system: System, *, seed: int, span_s: float, status: str, checkpoint: str
+    world: SimulationState, requests: NewRequests, system: System, *, seed: int, span_s: float, status: str, checkpoint: str
 ) -> RunOutcomes:
     """The requests as columns."""
     progress = world.engine.progress
@@ -145,7 +145,7 @@ def outcomes_of(
     )
 
 
-def losses_of(world: World) -> AttemptLosses:
+def losses_of(world: SimulationState) -> AttemptLosses:
     """Attempts that came to nothing."""
     rows = world.engine.lists.losses[: int(world.engine.clock["losses"][0])]
     return AttemptLosses(
@@ -159,7 +159,7 @@ def losses_of(world: World) -> AttemptLosses:
     )
 
 
-def decisions_of(world: World, system: System, be: BeCycles) -> Decisions:
+def decisions_of(world: SimulationState, system: System, be: BeCycles) -> Decisions:
     """One row for the LC dispatch of each window, of all clusters together, and one for each BE tick."""
     lc = world.engine.lists.cycles[: int(world.engine.clock["cycles"][0])]
     names = tuple(dict.fromkeys((system.lc, *be.policy)))
@@ -189,7 +189,7 @@ def decisions_of(world: World, system: System, be: BeCycles) -> Decisions:
     )
 
 
-def scaling_of(world: World) -> ScalingEvents:
+def scaling_of(world: SimulationState) -> ScalingEvents:
     """Resizes and evictions; a resize takes the fleet's actuation delay."""
     rows = world.engine.lists.scalings[: int(world.engine.clock["scalings"][0])]
     n = len(rows)

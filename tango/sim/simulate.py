@@ -1,8 +1,8 @@
 """Simulates one run: requests of a trace under one system on one fleet.
 
-requests, fleet ─► World (arrays) ─► run_windows (compiled) ─► columns of a live run, digest
-                              ▲              │
-                              └── BE tick: snapshot ─► policy ─► checked plan ─► pods
+requests, fleet ─► SimulationState (arrays) ─► run_windows (compiled) ─► columns of a live run, digest
+                                        ▲              │
+                                        └── BE tick: snapshot ─► policy ─► checked plan ─► pods
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
 from tango.scheduling.plan_checks import check_be_plan, check_lc_plan
 from tango.settings import Settings
-from tango.sim import dispatching, engine, happenings
+from tango.sim import be_events, dispatching, engine, node_time
 from tango.sim.codes import DISPATCH, GROW, OVER
 from tango.sim.decision_costs import LONGEST_BATCH, DecisionCosts, recorded_costs
 from tango.sim.failures import Outage, draw_outages
@@ -38,8 +38,8 @@ from tango.sim.outcomes import (
     outcomes_of,
     scaling_of,
 )
+from tango.sim.simulation_state import SimulationState
 from tango.sim.views import Views
-from tango.sim.world import World
 from tango.systems import BePolicy, LcPolicy, System, be_policy, lc_policy
 
 MOST_SAMPLES = 1_000_000
@@ -70,7 +70,7 @@ def simulate(
     """Run to the end of the last request. Equal arguments give equal results, bit for bit.
 
     `span_s` is the trace's span (default: the last arrival), which the window of the figures follows. Policies are looked up by the
-    names of `system` unless they are given. `explore` is for training a learned LC policy: noise to sample by, and room for what its
+    names of `system` unless they are given. `explore` is for training a learned LC policy: noise to sample by, and space for what its
     choices saw, a row for each request.
     Raises: Deadlock when nothing can ever run any more, unless `end_when_stuck`: then the run ends there, `stuck` says what waits, and
     those requests stay live; ImpossiblePlan for a plan that cannot be carried out.
@@ -125,7 +125,7 @@ class _Run:
             if charge and not self._costs.knows(kind, name):
                 self._notes.append(f"no decision time is recorded for the {kind} policy {name!r}, none is charged")
         rule = self._lc if isinstance(self._lc, LcRule) else None
-        self._world = World(
+        self._world = SimulationState(
             fleet,
             requests,
             settings,
@@ -143,7 +143,7 @@ class _Run:
         self._sample_every = max(1, round(settings.sim.sample_every_s / settings.sim.be_tick_s), thinned)
         self._busy_s, self._busy_at_s = np.zeros(nodes), 0.0
         for at_s, happening, node in outages if outages is not None else draw_outages(settings.sim, nodes, self._span_s, seed):
-            self._world.make_room(events=1)
+            self._world.grow(events=1)
             push(self._world.engine.heap, self._world.engine.heap_counts, at_s, happening, node, 0, 0.0)
         self._took_s = 0.0
 
@@ -194,7 +194,7 @@ class _Run:
         while True:
             came_back = engine.run_windows(self._world.engine, window)
             if came_back == GROW:
-                self._world.make_room()
+                self._world.grow()
             elif came_back == DISPATCH:
                 self._dispatch()
             else:
@@ -207,7 +207,7 @@ class _Run:
         world = self._world
         nodes = world.engine.states.nodes
         for_s = world.now_s - self._busy_at_s
-        happenings.catch_up(world.engine, world.now_s)
+        node_time.catch_up(world.engine, world.now_s)
         busy_s = nodes["lc_busy_s"] + nodes["be_busy_s"]
         used = (busy_s - self._busy_s) / for_s * 1e3 if for_s > 0 else np.zeros(len(nodes))
         self._busy_s, self._busy_at_s = busy_s, world.now_s
@@ -235,8 +235,8 @@ class _Run:
         name = plan.policy if self._costs.knows("be", plan.policy) else self._system.be
         decide_s = float(self._costs.seconds("be", name, nodes=len(snapshot.nodes), requests=len(rows))[0])
         self._cycles.add(at_s=now_s, policy=plan.policy, considered=len(rows), placed=placed, decide_s=decide_s)
-        self._world.make_room(events=placed)
-        happenings.place(self._world.engine, rows, node, now_s + decide_s + self._settings.sim.pod_start_s)
+        self._world.grow(events=placed)
+        be_events.place(self._world.engine, rows, node, now_s + decide_s + self._settings.sim.pod_start_s)
 
     def _dispatch(self) -> None:
         """LC dispatch of a window by a policy in Python, cluster by cluster."""
@@ -274,13 +274,13 @@ class _Run:
             texts.append(
                 f"{count} x BE {service.name} that entered at {fleet.clusters[c].name} (CPU request {service.cpu_request_millicores} m, "
                 f"memory {e.arrivals.memory_mib[mine].max():g} MiB at most): policy {self._system.be!r} finds no node for it, "
-                f"the largest room is {self._room()}"
+                f"the most that is free is {self._most_free()}"
             )
         for r in e.lists.retries[: int(e.clock["retries"][0])][:8].tolist():
             texts.append(f"LC request {r} of {fleet.services[e.arrivals.service[r]].name}: no ready instance of its service")
         return texts or ["requests that are neither pending nor running: a defect of Tango"]
 
-    def _room(self) -> str:
+    def _most_free(self) -> str:
         s = self._world.engine.sites
         cpu = s["cpu"] - s["lc_request"] - s["placed_request"]
         memory = s["memory"] - s["lc_memory"] - s["placed_memory"]

@@ -1,223 +1,287 @@
-"""The arrays of a simulated world.
+"""The engine's arrays in the tuples that the compiled steps take, and how each tuple is made. `records` has the records in them.
 
-One record a node, one a request, one for the run as a whole: an event touches many fields of one of them. What the compiled steps take are
-tuples of these arrays; they make no arrays of their own, so everything has its room before a window begins (`World.room`).
-CPU is in millicores as in snapshots and in cores where the node model wants it, memory in MiB, time in seconds from the trace's zero.
+The steps make no arrays of their own (`compiled.in_place`), so whatever a window may write to is large enough before it begins
+(`SimulationState.grow`).
+
+CPU is in millicores as in snapshots, and in cores where the node model wants it; memory in MiB, time in seconds from the trace's zero.
+Shapes: m requests, s services, n nodes, c clusters, r instances a node.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.node_model.state import NodeStates
+from tango.domain.runs import NewRequests
+from tango.domain.services import Service, ServiceClass
+from tango.node_model.state import FINISHED, NodeStates
 from tango.scheduling.lc.columns import Belief, Choices, Exploration, Terrain, Traits
-from tango.scheduling.sharing_step import Declared, Instances, NodeCapacities, Shares, Tuning
-
-SITE = np.dtype(
-    [
-        ("up", np.int64),  # the machine runs
-        ("ready", np.int64),  # Tango takes it to run: an outage is seen after a while
-        ("cpu", np.float64),  # allocatable, millicores
-        ("memory", np.float64),  # allocatable, MiB
-        ("lc_request", np.float64),  # of its LC instances
-        ("lc_limit", np.float64),
-        ("lc_memory", np.float64),
-        ("placed_request", np.float64),  # BE by the centre's books: what it has placed and not seen end
-        ("placed_limit", np.float64),
-        ("placed_memory", np.float64),
-        ("placed_pods", np.float64),
-        ("run_request", np.float64),  # BE by the node's own books: what runs
-        ("run_memory", np.float64),
-        ("busy_then_s", np.float64),  # CPU-seconds used up to the last publication
-        ("then_s", np.float64),  # when that was
-        ("used", np.float64),  # CPU in use, mean since the publication before the last, millicores: as published
-        ("slack", np.float64),  # least slack of its LC services, 1 where nothing was measured
-    ],
-    align=True,
+from tango.scheduling.sharing_step import (
+    Declared,
+    Instances,
+    NodeCapacities,
+    Shares,
+    Tuning,
+    new_capacities,
+    new_instances,
+    new_shares,
 )
-"""A node, beside what the node model has of it."""
-
-PROGRESS = np.dtype(
-    [
-        ("node", np.int32),
-        ("attempts", np.int32),
-        ("sent_before", np.int32),  # the request that the same cluster sent abroad before this one, -1: none; or NOT_SENT
-        ("reason", np.int16),
-        ("state", np.int8),
-        ("started_s", np.float64),
-        ("finished_s", np.float64),
-    ],
-    align=True,
-)
-"""What has become of a request so far. States and reasons are the codes of `tango.domain`."""
-
-CLOCK = np.dtype(
-    [
-        ("window", np.int64),  # the next to run
-        ("phase", np.int64),  # of that window
-        ("cursor", np.int64),  # the next request that arrives
-        ("pending", np.int64),  # BE requests that wait for a node
-        ("retries", np.int64),  # LC requests to dispatch again
-        ("batch", np.int64),  # LC requests to dispatch in this window
-        ("terminal", np.int64),
-        ("in_nodes", np.int64),  # LC requests in the node model
-        ("abroad", np.int64),  # answers under way from other clusters in this window
-        ("losses", np.int64),
-        ("scalings", np.int64),
-        ("cycles", np.int64),
-        ("events", np.int64),
-        ("moved", np.int64),  # pods started or ended, LC requests settled, resizes, nodes back: signs of life
-        ("worst_cpu", np.float64),  # most that a node's use ever exceeded its CPU by, cores (audit only)
-        ("worst_memory", np.float64),  # likewise memory, MiB
-    ],
-    align=True,
-)
-"""The run as a whole: where it stands, and how much of each list is in use."""
-
-LOSS = np.dtype([("at_s", np.float64), ("request", np.int64), ("node", np.int64), ("reason", np.int64), ("work_s", np.float64)])
-SCALING = np.dtype(
-    [
-        ("at_s", np.float64),
-        ("kind", np.int64),  # `SCALING_KINDS`
-        ("node", np.int64),
-        ("service", np.int64),
-        ("before", np.float64),
-        ("after", np.float64),
-        ("slack", np.float64),
-    ]
-)
-CYCLE = np.dtype(
-    [
-        ("at_s", np.float64),
-        ("considered", np.int64),
-        ("placed", np.int64),
-        ("late", np.int64),
-        ("shed", np.int64),
-        ("decide_s", np.float64),
-    ]
-)
-"""LC dispatch of all clusters in one window."""
+from tango.sim.records import CYCLE, LOSS, SCALING
 
 
 class Arrivals(NamedTuple):
-    """n requests in order of `due_s`; only `turn` changes."""
+    """(m,) requests in order of `due_s`; only `turn` changes."""
 
     due_s: NDArray[np.float64]
+    """when it arrives"""
     target_s: NDArray[np.float64]
-    """NaN for BE"""
+    """latency target from `due_s` on; NaN for BE"""
     service_class: NDArray[np.int8]
+    """`codes.LC` or `codes.BE`"""
     service: NDArray[np.int32]
+    """row of the fleet's services"""
     entry: NDArray[np.int32]
+    """cluster where it arrives"""
     work_s: NDArray[np.float64]
+    """CPU-seconds"""
     memory_mib: NDArray[np.float64]
+    """held from start to end"""
     turn: NDArray[np.int64]
-    """0 ... n - 1, and one more for every attempt that was lost"""
+    """number for round robin: 0 ... m - 1, and one more for every attempt that was lost"""
+
+
+def new_arrivals(requests: NewRequests) -> Arrivals:
+    """The columns of a trace, as the engine was compiled for."""
+    return Arrivals(
+        due_s=_column(requests.due_s, np.float64),
+        target_s=_column(requests.target_s, np.float64),
+        service_class=_column(requests.service_class, np.int8),
+        service=_column(requests.service, np.int32),
+        entry=_column(requests.cluster, np.int32),
+        work_s=_column(requests.cpu_work_s, np.float64),
+        memory_mib=_column(requests.memory_mib, np.float64),
+        turn=np.arange(len(requests), dtype=np.int64),
+    )
+
+
+def _column(values: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:
+    """The values as the engine was compiled for: another layout, or an array that cannot be written to, would compile it anew."""
+    return np.require(values, kind, ["C", "W"])
 
 
 class Rules(NamedTuple):
     """Scalars that do not change in a run."""
 
     window_s: float
+    """length of a window"""
     lc_policy: Traits
+    """which of the compiled LC policies dispatches, or that none of them does"""
     publish_every: int
-    """windows"""
+    """windows from one publication to the next"""
     share_every: int
+    """windows from one round of the sharing rule to the next"""
     actuation_s: float
+    """from the decision to resize until it takes effect"""
     lost_after_s: float
     """an outage is noticed after this"""
     give_up_targets: float
+    """an LC request is given up at this many times its target, ..."""
     give_up_least_s: float
+    """... but not before it is this old"""
     most_attempts: int
+    """of a request, after which it has failed"""
     keep_late: bool
+    """whether LC requests are sent that cannot meet their target, or shed"""
     tail_window_s: float
+    """lookback of tail latencies"""
     tail_quantile: float
+    """which latency is the tail, 0 to 1"""
     audit: bool
+    """whether `audit` looks after every event"""
 
 
 class Places(NamedTuple):
     """Where LC instances stand. Every node has the same rows: the instances of service 0, of service 1, and so on."""
 
     row_service: NDArray[np.int64]
-    """(r,)"""
+    """(r,) service of each row"""
     first_row: NDArray[np.int64]
     """(s + 1,) rows first_row[s] to first_row[s + 1] are of service s; none for BE"""
     instance_memory: NDArray[np.float64]
-    """(s,) MiB"""
+    """(s,) MiB of an instance"""
     concurrency: NDArray[np.int64]
-    """(s,) requests an instance holds"""
+    """(s,) requests that an instance serves at once"""
+
+    @property
+    def per_node(self) -> NDArray[np.int64]:
+        """(s,) instances of each service on a node."""
+        return np.diff(self.first_row)
+
+
+def new_places(services: Sequence[Service]) -> Places:
+    """The instances that each node of a fleet with these services has."""
+    lc = [service.service_class is ServiceClass.LC for service in services]
+    count = np.array([service.instances_per_node if of_lc else 0 for service, of_lc in zip(services, lc, strict=True)], np.int64)
+    return Places(
+        row_service=np.repeat(np.arange(len(services)), count),
+        first_row=np.concatenate(([0], np.cumsum(count))),
+        instance_memory=np.array([float(service.instance_memory_mib) for service in services]),
+        concurrency=np.array([service.concurrency if of_lc else 0 for service, of_lc in zip(services, lc, strict=True)], np.int64),
+    )
 
 
 class Truth(NamedTuple):
     """LC as it is, where `Belief` is what one dispatcher takes it to be; (s, n) each."""
 
     in_flight: NDArray[np.float64]
+    """requests dispatched there and not settled"""
     limit: NDArray[np.float64]
-    """cores of the instances on ready nodes"""
+    """cores: CPU limits of the instances on ready nodes"""
+
+
+def new_truth(*, limit_cores: NDArray[np.float64]) -> Truth:
+    """Nothing is in flight."""
+    return Truth(in_flight=np.zeros(limit_cores.shape), limit=limit_cores)
 
 
 class Published(NamedTuple):
     """What every cluster last told the others; the belief is put back to it after each dispatch."""
 
     in_flight: NDArray[np.float64]
+    """(s, n) requests"""
     limit: NDArray[np.float64]
+    """(s, n) cores"""
     demand: NDArray[np.float64]
     """(n,) cores; of `dss-lc` alone"""
     price: NDArray[np.float64]
+    """(s, n) as `Belief.price`"""
     best_node: NDArray[np.int32]
+    """(s, c) as `Belief.best_node`"""
     best_price: NDArray[np.float64]
+    """(s, c) as `Belief.best_price`"""
+
+
+def new_published(*, services: int, nodes: int, clusters: int) -> Published:
+    """Nothing was published; the first publication comes before the first dispatch."""
+    return Published(
+        in_flight=np.zeros((services, nodes)),
+        limit=np.zeros((services, nodes)),
+        demand=np.zeros(nodes),
+        price=np.zeros((services, nodes)),
+        best_node=np.zeros((services, clusters), np.int32),
+        best_price=np.zeros((services, clusters)),
+    )
 
 
 class Links(NamedTuple):
-    """(c,) until when each cluster's link is taken, inward and outward."""
+    """(c,) until when each cluster's link is taken; the two directions do not disturb each other."""
 
     inward_s: NDArray[np.float64]
+    """by payloads of requests"""
     outward_s: NDArray[np.float64]
+    """by payloads of answers"""
+
+
+def new_links(clusters: int) -> Links:
+    """Links that carry nothing."""
+    return Links(inward_s=np.zeros(clusters), outward_s=np.zeros(clusters))
+
+
+ANSWERS_KEPT = 64
+"""Answers that a (service, node) remembers; a tail over more than these in its lookback is one over the last of them."""
 
 
 class Tails(NamedTuple):
-    """The last answers of each (service, node), as rings."""
+    """The last answers of each (service, node), in rings of `ANSWERS_KEPT`: ring service * n + node. Those of BE stay empty."""
 
     at_s: NDArray[np.float64]
-    """(s * n, k); only rows of LC services are used"""
+    """(s * n, ANSWERS_KEPT) when an answer was served"""
     latency_s: NDArray[np.float64]
+    """(s * n, ANSWERS_KEPT) from due time to the user"""
     head: NDArray[np.int64]
     """(s * n,) where the next goes"""
     sorted_s: NDArray[np.float64]
-    """(k,) scratch"""
+    """(ANSWERS_KEPT,) scratch"""
     tail_ms: NDArray[np.float64]
-    """(s * n,) as of the last round of sharing; NaN where too little was measured"""
+    """(s * n,) as of the last round of the sharing rule; NaN where nothing was measured"""
     samples: NDArray[np.int64]
+    """(s * n,) answers that the tail was measured over"""
+
+
+def new_tails(*, services: int, nodes: int) -> Tails:
+    """Nothing was answered."""
+    rings = services * nodes
+    return Tails(
+        at_s=np.full((rings, ANSWERS_KEPT), -np.inf),
+        latency_s=np.zeros((rings, ANSWERS_KEPT)),
+        head=np.zeros(rings, np.int64),
+        sorted_s=np.zeros(ANSWERS_KEPT),
+        tail_ms=np.full(rings, np.nan),
+        samples=np.zeros(rings, np.int64),
+    )
 
 
 class Lists(NamedTuple):
-    """Who waits, and what is written down. The counts are in the clock."""
+    """Who waits, and what is written down. How much of a list is in use stands in CLOCK under its name, where nothing else is said."""
 
     pending: NDArray[np.int64]
+    """BE requests that wait for a node"""
     retries: NDArray[np.int64]
+    """LC requests to be dispatched again"""
     batch: NDArray[np.int64]
-    """requests of this window, by entry cluster"""
+    """LC requests to be dispatched in this window, by entry cluster"""
     shed: NDArray[np.bool_]
     """scratch, as long as `batch`"""
     entry_first: NDArray[np.int64]
     """(c + 1,) where each cluster's part of `batch` begins"""
     sent_last: NDArray[np.int64]
-    """(c,) the last request that each cluster sent abroad since the publication, -1"""
+    """(c,) the last request that each cluster sent abroad since the publication, -1: none; `PROGRESS.sent_before` leads to the others"""
     sent: NDArray[np.float64]
-    """(s, c) what a batch has given to each link; zero between batches"""
+    """(s, c) requests that one dispatch has given to each link; zero between dispatches"""
     abroad_request: NDArray[np.int64]
+    """requests whose answer is under way from another cluster; `CLOCK.abroad` of them"""
     abroad_s: NDArray[np.float64]
+    """when each of those answers was served"""
     slots: NDArray[np.int64]
     """scratch: rows of the node model in order of their requests"""
     charge_s: NDArray[np.float64]
-    """(b,) decision time of a batch of 0, 1, ... requests"""
+    """(b,) decision time of 0, 1, ... requests; the last holds for more"""
     losses: NDArray[np.void]
+    """of LOSS"""
     scalings: NDArray[np.void]
+    """of SCALING"""
     cycles: NDArray[np.void]
+    """of CYCLE"""
     out: NDArray[np.void]
-    """what the node model says has ended"""
+    """scratch of FINISHED: what the node model says has ended"""
+
+
+FIRST_LENGTH = 64
+"""Rows that a list begins with where nothing tells how many it will take."""
+
+
+def new_lists(*, be_requests: int, services: int, clusters: int, charge_s: NDArray[np.float64]) -> Lists:
+    """Nobody waits. `pending` can take every BE request of the run and never grows, the others do."""
+    return Lists(
+        pending=np.zeros(be_requests + 1, np.int64),
+        retries=np.zeros(FIRST_LENGTH, np.int64),
+        batch=np.zeros(FIRST_LENGTH, np.int64),
+        shed=np.zeros(FIRST_LENGTH, np.bool_),
+        entry_first=np.zeros(clusters + 1, np.int64),
+        sent_last=np.full(clusters, -1, np.int64),
+        sent=np.zeros((services, clusters)),
+        abroad_request=np.zeros(FIRST_LENGTH, np.int64),
+        abroad_s=np.zeros(FIRST_LENGTH),
+        slots=np.zeros(FIRST_LENGTH, np.int64),
+        charge_s=charge_s,
+        losses=np.zeros(FIRST_LENGTH, LOSS),
+        scalings=np.zeros(FIRST_LENGTH, SCALING),
+        cycles=np.zeros(FIRST_LENGTH, CYCLE),
+        out=np.zeros(FIRST_LENGTH, FINISHED),
+    )
 
 
 class Sharing(NamedTuple):
@@ -225,38 +289,69 @@ class Sharing(NamedTuple):
 
     tuning: Tuning
     instances: Instances
+    """limits and requests as decided; they take effect after `Rules.actuation_s`"""
     changed_s: NDArray[np.float64]
     """(n * r,) time of the last resize"""
     capacities: NodeCapacities
     declared: Declared
     shares: Shares
     evictable: NDArray[np.int64]
-    """keys of the BE pods behind `capacities.evictable_millicores`"""
+    """requests of the BE pods behind `capacities.evictable_millicores`"""
     evictable_done_s: NDArray[np.float64]
     """CPU-seconds that each of them has done"""
 
 
+NEVER_S = -1e9
+"""A time so long ago that every hold is over."""
+
+
+def new_sharing(
+    *, tuning: Tuning, declared: Declared, row_service: NDArray[np.int64], cpu_millicores: NDArray[np.float64], pods_per_node: int
+) -> Sharing:
+    """Instances of the declared size on every node, and space for this many BE pods a node."""
+    nodes, rows = len(cpu_millicores), len(row_service)
+    pods = nodes * pods_per_node
+    return Sharing(
+        tuning=tuning,
+        instances=new_instances(node=np.repeat(np.arange(nodes), rows), service=np.tile(row_service, nodes), declared=declared),
+        changed_s=np.full(nodes * rows, NEVER_S),
+        capacities=new_capacities(allocatable_millicores=cpu_millicores, evictable=pods),
+        declared=declared,
+        shares=new_shares(instances=nodes * rows, evictable=pods, be_share=np.ones(nodes)),
+        evictable=np.zeros(pods, np.int64),
+        evictable_done_s=np.zeros(pods),
+    )
+
+
 class BeSizes(NamedTuple):
-    """(s,) millicores of a BE service's pods."""
+    """(s,) CPU of a BE service's pods in millicores, 0 for LC."""
 
     request: NDArray[np.float64]
     limit: NDArray[np.float64]
 
 
-class Engine(NamedTuple):
-    """All of it."""
+def new_be_sizes(*, declared: Declared, is_lc: NDArray[np.bool_]) -> BeSizes:
+    """The declared sizes."""
+    return BeSizes(request=np.where(is_lc, 0.0, declared.request_millicores), limit=np.where(is_lc, 0.0, declared.limit_millicores))
+
+
+class EngineState(NamedTuple):
+    """All that a simulation is at one instant."""
 
     rules: Rules
     clock: NDArray[np.void]
     """(1,) of CLOCK"""
     heap: NDArray[np.void]
+    """of EVENT: what is still to happen, but for the ends that the node model knows of"""
     heap_counts: NDArray[np.int64]
+    """(2,) events on the heap, next sequence number"""
     arrivals: Arrivals
     progress: NDArray[np.void]
-    """(n,) of PROGRESS"""
+    """(m,) of PROGRESS"""
     sites: NDArray[np.void]
     """(n,) of SITE"""
     states: NodeStates
+    """the node model's own arrays"""
     places: Places
     terrain: Terrain
     belief: Belief
@@ -268,4 +363,5 @@ class Engine(NamedTuple):
     sharing: Sharing
     be: BeSizes
     choices: Choices
+    """what the last dispatch chose for each request"""
     explore: Exploration

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
-from tango.sim.world import World
+from tango.sim.simulation_state import SimulationState
 
 
 class Views:
     """Snapshots of one world; what never changes is made once."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SimulationState) -> None:
         fleet = world.fleet
         self._world = world
         self._clusters = len(fleet.clusters)

@@ -16,7 +16,7 @@ from tango.node_model.state import FINISHED, FREE_LIST, NONE
 from tango.settings import LcSettings
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import _Run, simulate
-from tango.sim.world import World
+from tango.sim.simulation_state import SimulationState
 from tango.systems import SYSTEMS
 from tests.fakes.sim_worlds import SimWorld, draw_sim_world
 
@@ -184,7 +184,7 @@ def test_another_world_has_another_digest() -> None:
     assert run_of(world).digest != run_of(replace(world, requests=replace(world.requests, cpu_work_s=work_s))).digest
 
 
-def shrink(world: World) -> None:
+def shrink(world: SimulationState) -> None:
     """Leave every array that grows room for what is in it, and no more."""
     e = world.engine
     requests = e.states.requests[:1].copy()
