@@ -1,6 +1,6 @@
 """A pairing heap linked through the request records: no capacity of its own, and any request can be taken out.
 
-An array heap would need room for the longest burst on every instance of every node; here a request costs its record only.
+An array heap would need space for the longest burst on every instance of every node; here a request costs its record only.
 Insertion is O(1), taking out O(log n) amortised. Source: Fredman, Sedgewick, Sleator, Tarjan, "The pairing heap", Algorithmica
 1986, two-pass variant.
 """

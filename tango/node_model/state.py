@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 NODE = np.dtype(
     [
-        ("cpu_cores", np.float64),
-        ("beta", np.float64),
+        ("cpu_cores", np.float64),  # allocatable
+        ("beta", np.float64),  # interference: LC work is inflated by 1 + beta x BE utilisation
         ("clock_s", np.float64),  # rates hold from here on
         ("next_s", np.float64),  # when the next request or pod ends at these rates; infinity if none does
         ("next_instance", np.int64),  # whose request ends then, or -1
@@ -31,48 +31,48 @@ NODE = np.dtype(
 )
 INSTANCE = np.dtype(
     [
-        ("used", np.int64),
-        ("limit_cores", np.float64),
-        ("memory_mib", np.float64),
-        ("memory_held_mib", np.float64),
+        ("used", np.int64),  # 1: the row is an instance, 0: it is free
+        ("limit_cores", np.float64),  # CPU limit in effect
+        ("memory_mib", np.float64),  # memory limit in effect
+        ("memory_held_mib", np.float64),  # by the requests in service
         ("concurrency", np.int64),  # requests in service at most
         ("attained_s", np.float64),  # virtual time: nominal work that each request in service has had since the instance was idle
         ("rate", np.float64),  # growth of attained_s per second now
         ("cores", np.float64),  # in use now, inflation included
         ("busy_s", np.float64),  # CPU-seconds used up to the node's clock_s
-        ("in_service", np.int64),
+        ("in_service", np.int64),  # requests that are being served
         ("heap", np.int64),  # root of the requests in service, by the virtual time at which they end
-        ("queue_first", np.int64),
-        ("queue_last", np.int64),
-        ("queued", np.int64),
+        ("queue_first", np.int64),  # row of the request that waits longest, -1: none
+        ("queue_last", np.int64),  # row of the one that came last, -1: none
+        ("queued", np.int64),  # requests that wait
     ],
     align=True,
 )
 BE_POD = np.dtype(
     [
-        ("key", np.int64),
-        ("weight", np.float64),
+        ("key", np.int64),  # the caller's name for it
+        ("weight", np.float64),  # share of the CPU that LC leaves, against other pods'
         ("limit_cores", np.float64),
-        ("work_s", np.float64),
-        ("remaining_s", np.float64),
+        ("work_s", np.float64),  # nominal CPU-seconds from start to end
+        ("remaining_s", np.float64),  # CPU-seconds still to be done at the node's clock_s
         ("started_s", np.float64),
-        ("memory_mib", np.float64),
+        ("memory_mib", np.float64),  # held from start to end
         ("cores", np.float64),  # given to it now
     ],
     align=True,
 )
 REQUEST = np.dtype(
     [
-        ("key", np.int64),
+        ("key", np.int64),  # the caller's name for it
         ("node", np.int64),
-        ("instance", np.int64),
+        ("instance", np.int64),  # row on its node
         ("stage", np.int64),  # FREE, QUEUED or IN_SERVICE
-        ("work_s", np.float64),
-        ("memory_mib", np.float64),
-        ("started_s", np.float64),
-        ("ends_at_attained_s", np.float64),
+        ("work_s", np.float64),  # nominal CPU-seconds
+        ("memory_mib", np.float64),  # held while in service
+        ("started_s", np.float64),  # start of service, NaN while it waits
+        ("ends_at_attained_s", np.float64),  # its instance's virtual time at which it is done
         ("sequence", np.int64),  # settles ties by order of arrival
-        ("child", np.int64),
+        ("child", np.int64),  # first child in the heap
         ("next", np.int64),  # sibling in the heap, follower in the queue or in the free list
         ("previous", np.int64),  # parent or left sibling in the heap, predecessor in the queue
     ],
@@ -82,10 +82,10 @@ FINISHED = np.dtype(
     [
         ("kind", np.int64),  # LC or POD
         ("node", np.int64),
-        ("key", np.int64),
+        ("key", np.int64),  # of the request or pod
         ("started_s", np.float64),
         ("finished_s", np.float64),
-        ("work_s", np.float64),
+        ("work_s", np.float64),  # nominal CPU-seconds
     ],
     align=True,
 )
@@ -113,7 +113,7 @@ class NodeStates(NamedTuple):
 def new_states(
     cpu_cores: NDArray[np.float64], beta: float, *, instances: int = 8, pods: int = 32, requests: int = 256
 ) -> NodeStates:
-    """Idle nodes at time 0 with room for this many rows, which `grown` extends."""
+    """Idle nodes at time 0 with space for this many rows, which `grown` extends."""
     node_count = len(cpu_cores)
     nodes = np.zeros(node_count, NODE)
     nodes["cpu_cores"] = cpu_cores
@@ -122,13 +122,17 @@ def new_states(
     nodes["next_instance"] = nodes["next_pod"] = NONE
     pool = np.array([NONE, 0], np.int64)
     states = NodeStates(
-        nodes, np.zeros((node_count, instances), INSTANCE), np.zeros((node_count, pods), BE_POD), np.zeros(0, REQUEST), pool
+        nodes=nodes,
+        instances=np.zeros((node_count, instances), INSTANCE),
+        pods=np.zeros((node_count, pods), BE_POD),
+        requests=np.zeros(0, REQUEST),
+        pool=pool,
     )
     return grown(states, requests=requests)
 
 
 def grown(states: NodeStates, *, instances: int = 0, pods: int = 0, requests: int = 0) -> NodeStates:
-    """The same state with room for at least this many rows; arrays that are large enough are shared, not copied."""
+    """The same state with space for at least this many rows; arrays that are large enough are shared, not copied."""
     wider_instances = _widened(states.instances, instances)
     wider_pods = _widened(states.pods, pods)
     old = len(states.requests)
@@ -139,7 +143,7 @@ def grown(states: NodeStates, *, instances: int = 0, pods: int = 0, requests: in
         pool_of_requests["next"][old:] = np.arange(old + 1, requests + 1)
         pool_of_requests["next"][-1] = states.pool[FREE_LIST]
         states.pool[FREE_LIST] = old
-    return NodeStates(states.nodes, wider_instances, wider_pods, pool_of_requests, states.pool)
+    return states._replace(instances=wider_instances, pods=wider_pods, requests=pool_of_requests)
 
 
 def _widened(rows: NDArray[np.void], width: int) -> NDArray[np.void]:
