@@ -20,9 +20,9 @@ from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, RequestState
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.emulation.virtual_kubelet.engine import Engine
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.workload.http1 import Work
 from tango.settings import LcSettings, Settings
 from tango.sim.decision_costs import DecisionCosts
@@ -67,7 +67,7 @@ class LiveFleet:
 
     fleet: Fleet
     clock: ManualClock = field(default_factory=lambda: ManualClock(late_s=LATE_S))
-    engines: list[Engine] = field(default_factory=list)
+    timelines: list[NodeTimeline] = field(default_factory=list)
     instances: dict[tuple[int, int], LcInstance] = field(default_factory=dict)
     place: list[tuple[int, int]] = field(default_factory=list)
     """(cluster, node within it) of every node"""
@@ -77,7 +77,7 @@ class LiveFleet:
     def __post_init__(self) -> None:
         for c, cluster in enumerate(self.fleet.clusters):
             cores = [node.cpu_millicores / 1e3 for node in cluster.nodes]
-            engine = Engine(
+            timeline = NodeTimeline(
                 cores,
                 beta=self.fleet.beta,
                 call_later=self.clock.call_later,
@@ -89,17 +89,17 @@ class LiveFleet:
                 for s, service in enumerate(self.fleet.services):
                     if service.service_class is ServiceClass.LC:
                         memory = float(service.instance_memory_mib)
-                        row = engine.add_instance(
+                        row = timeline.add_instance(
                             n,
                             limit_cores=service.cpu_limit_millicores / 1e3,
                             memory_mib=memory,
                             concurrency=service.concurrency,
                         )
                         self.instances[len(self.place), s] = LcInstance(
-                            engine, network, name="", node=n, row=row, largest_memory_mib=memory
+                            timeline, network, name="", node=n, row=row, largest_memory_mib=memory
                         )
                 self.place.append((c, n))
-            self.engines.append(engine)
+            self.timelines.append(timeline)
 
     def call(self, r: int, node: int, world: SimWorld) -> None:
         """An LC request is sent to its instance now."""
@@ -126,7 +126,7 @@ class LiveFleet:
         def ended(started_s: float, finished_s: float) -> None:
             self.started_s[r], self.answered_s[r] = started_s, finished_s
 
-        self.engines[cluster].add_pod(
+        self.timelines[cluster].add_pod(
             n,
             weight=float(service.cpu_request_millicores),
             limit_cores=service.cpu_limit_millicores / 1e3,

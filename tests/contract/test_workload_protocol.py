@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
-from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import NodePool
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
@@ -128,11 +128,11 @@ async def program() -> AsyncIterator[Endpoint]:
 async def virtual() -> AsyncIterator[Endpoint]:
     """A pod of a virtual kubelet, at its own loopback address."""
     loop = asyncio.get_running_loop()
-    engine = Engine([4.0], beta=0.0, call_later=loop.call_later)
+    timeline = NodeTimeline([4.0], beta=0.0, call_later=loop.call_later)
     pool = NodePool(
         FLEET,
         FLEET.clusters[0],
-        engine=engine,
+        timeline=timeline,
         network=ClusterNetwork(FLEET, "c1"),
         addresses=PodAddresses(),
         report=lambda uid: None,

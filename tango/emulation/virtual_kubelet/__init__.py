@@ -1,12 +1,12 @@
 """The virtual kubelet: emulates all nodes of one cluster in one process, and speaks only the public Kubernetes API.
 
-    API server ──watch──► kubelet ──► node_pool ──► engine ──► tango.node_model
+    API server ──watch──► kubelet ──► node_pool ──► timeline ──► tango.node_model
          ▲                              │  ▲
          └── status_writer, metrics_writer │
                                         lc_instance ◄── HTTP at a pod address of its own (pod_addresses)
 
 `kubelet` registers nodes, renews their leases and follows pods; `node_pool` admits (`admission`), runs and resizes (`resizing`) pods;
-`engine` advances the node model by the clock; `network` adds the delays between clusters; `pod_spec`, `statuses` and `node_objects`
+`timeline` advances the node model by the clock; `network` adds the delays between clusters; `pod_spec`, `statuses` and `node_objects`
 convert from and to Kubernetes objects.
 """
 

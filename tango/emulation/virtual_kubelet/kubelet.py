@@ -14,7 +14,7 @@ import structlog
 
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.emulation.virtual_kubelet import node_objects
-from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import Addresses, NodePool
@@ -39,7 +39,7 @@ class VirtualKubelet:
     """The nodes of one cluster; bound to the running asyncio loop."""
 
     def __init__(
-        self, client: KubeClient, fleet: Fleet, cluster: Cluster, *, namespace: str, engine: Engine, addresses: Addresses
+        self, client: KubeClient, fleet: Fleet, cluster: Cluster, *, namespace: str, timeline: NodeTimeline, addresses: Addresses
     ) -> None:
         self._client = client
         self._cluster = cluster
@@ -50,7 +50,7 @@ class VirtualKubelet:
         self.pool = NodePool(
             fleet,
             cluster,
-            engine=engine,
+            timeline=timeline,
             network=ClusterNetwork(fleet, cluster.name),
             addresses=addresses,
             report=self._statuses.touch,

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tango.emulation.virtual_kubelet.engine import Engine
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.workload.http1 import Served, Work, WorkConnection
 
 
 class LcInstance:
     """Implements `Instance` of the workload protocol; `node` and `row` name it in the node model, row -1 once it has stopped."""
 
-    __slots__ = ("_engine", "_network", "connections", "largest_memory_mib", "name", "node", "row", "stopping", "under_way")
+    __slots__ = ("_network", "_timeline", "connections", "largest_memory_mib", "name", "node", "row", "stopping", "under_way")
 
     def __init__(
-        self, engine: Engine, network: ClusterNetwork, *, name: str, node: int, row: int, largest_memory_mib: float
+        self, timeline: NodeTimeline, network: ClusterNetwork, *, name: str, node: int, row: int, largest_memory_mib: float
     ) -> None:
-        self._engine = engine
+        self._timeline = timeline
         self._network = network
         self.name = name
         self.node = node
@@ -36,7 +36,7 @@ class LcInstance:
             raise ValueError(f"{work.memory_mib} MiB asked of an instance of {self.largest_memory_mib} MiB")
         call = _Call(self, work, served)
         self.under_way += 1
-        self._engine.at(self._network.arrival_s(work.entry_cluster, work.payload_kib, self._engine.now_s()), call.arrive)
+        self._timeline.at(self._network.arrival_s(work.entry_cluster, work.payload_kib, self._timeline.now_s()), call.arrive)
         return call.cancel
 
     def hang_up(self) -> None:
@@ -68,7 +68,7 @@ class _Call:
             self._end()
             return
         try:
-            self._handle = instance._engine.submit(
+            self._handle = instance._timeline.submit(
                 instance.node, instance.row, work.cpu_work_s, work.memory_mib, at_s, self._finish
             )
         except ValueError:
@@ -81,13 +81,13 @@ class _Call:
         self._handle = -1
         self._started_s, self._finished_s = started_s, finished_s
         answer_s = instance._network.answer_s(self._work.entry_cluster, self._work.payload_kib, finished_s)
-        instance._engine.at(answer_s, self._answer)
+        instance._timeline.at(answer_s, self._answer)
 
     def _answer(self, at_s: float) -> None:
         if self._over:
             return
         self._end()
-        unix_s = self._instance._engine.unix_s
+        unix_s = self._instance._timeline.unix_s
         self._served(unix_s(self._started_s), unix_s(self._finished_s))
 
     def cancel(self) -> None:
@@ -96,7 +96,7 @@ class _Call:
             return
         self._end()
         if self._handle >= 0 and self._instance.row >= 0:
-            self._instance._engine.cancel(self._instance.node, self._handle)
+            self._instance._timeline.cancel(self._instance.node, self._handle)
 
     def _end(self) -> None:
         self._over = True

@@ -77,7 +77,7 @@ class MetricsWriter:
     def _node_bodies(self) -> list[tuple[str, Json]]:
         bodies = []
         for k, node in enumerate(self._pool.nodes):
-            usage = self._pool.engine.usage(k)
+            usage = self._pool.timeline.usage(k)
             busy_s = usage.lc_busy_s + usage.be_busy_s
             before_s, before_busy_s = self._nodes_before.get(k, (0.0, 0.0))
             self._nodes_before[k] = (usage.at_s, busy_s)
@@ -93,7 +93,7 @@ class MetricsWriter:
         """(path, body) for each running pod that the previous round saw too, since a rate needs two readings."""
         bodies, before = [], self._pods_before
         self._pods_before = {}
-        now_s = self._pool.engine.now_s()
+        now_s = self._pool.timeline.now_s()
         for uid, run in self._pool.runs.items():
             if run.over or run.key < 0:
                 continue
@@ -114,7 +114,7 @@ class MetricsWriter:
 
     def _used_by(self, run: PodRun) -> tuple[float, float]:
         """(CPU-seconds that a pod has used so far, MiB that it holds)."""
-        model = self._pool.engine.model
+        model = self._pool.timeline.model
         if run.spec.kind is PodKind.LC:
             return model.instance_busy_s(run.node, run.key), model.instance_load(run.node, run.key)[2]
         return model.pod_work_done_s(run.node, run.key) or 0.0, run.spec.memory_mib

@@ -12,7 +12,7 @@ from tango.domain.fleet import Cluster, Fleet
 from tango.domain.identity import NodeKey, PodKey
 from tango.emulation.virtual_kubelet import statuses
 from tango.emulation.virtual_kubelet.admission import Ledger
-from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.pod_run import Listener, PodRun
@@ -55,7 +55,7 @@ class NodePool:
         fleet: Fleet,
         cluster: Cluster,
         *,
-        engine: Engine,
+        timeline: NodeTimeline,
         network: ClusterNetwork,
         addresses: Addresses,
         report: Callable[[str], None],
@@ -64,9 +64,9 @@ class NodePool:
         self.index = {node.name: k for k, node in enumerate(nodes)}
         self._cluster = cluster.name
         self.runs: dict[str, PodRun] = {}
-        self.engine = engine
+        self.timeline = timeline
         self._ledgers = [Ledger(node) for node in nodes]
-        self._resizer = Resizer(self._ledgers, self.runs, engine=engine, delay_s=fleet.actuation_delay_s, report=report)
+        self._resizer = Resizer(self._ledgers, self.runs, timeline=timeline, delay_s=fleet.actuation_delay_s, report=report)
         self._network = network
         self._addresses = addresses
         self._report = report
@@ -108,7 +108,7 @@ class NodePool:
     async def start(self, pod: Json, *, restarts: int = 0) -> None:
         """Admit and start a pod, or fail it with the reason that a kubelet gives. `restarts` is above 0 after a reboot of the node."""
         metadata = pod["metadata"]
-        generation, now_s = metadata.get("generation", 1), self.engine.unix_s(self.engine.now_s())
+        generation, now_s = metadata.get("generation", 1), self.timeline.unix_s(self.timeline.now_s())
         resources = (restarts and _in_effect(pod)) or container_resources(pod)
         try:
             spec, size = pod_spec(pod), pod_size(resources)
@@ -139,7 +139,7 @@ class NodePool:
     def lose(self, pod: Json) -> None:
         """Fail a BE pod that ran when the previous kubelet process ended; its work is lost."""
         run = self._add(pod_spec(pod), pod["metadata"].get("generation", 1), container_resources(pod), 0)
-        self._finish(run, statuses.lost(pod, run.spec, now_s=self.engine.unix_s(self.engine.now_s())))
+        self._finish(run, statuses.lost(pod, run.spec, now_s=self.timeline.unix_s(self.timeline.now_s())))
 
     def _add(self, spec: PodSpec, generation: int, resources: tuple[Json, ...], restarts: int) -> PodRun:
         run = PodRun(
@@ -158,11 +158,11 @@ class NodePool:
         spec, node = run.spec, self.nodes[run.node]
         memory_mib = float(size.memory_limit_mib or node.memory_mib)
         concurrency = spec.concurrency
-        run.key = self.engine.add_instance(
+        run.key = self.timeline.add_instance(
             run.node, limit_cores=limit_cores(self.nodes[run.node], size), memory_mib=memory_mib, concurrency=concurrency
         )
         run.instance = instance = LcInstance(
-            self.engine,
+            self.timeline,
             self._network,
             name=str(PodKey(self._cluster, spec.name)),
             node=run.node,
@@ -183,10 +183,10 @@ class NodePool:
         except OSError as error:
             log.warning("pod_address_missing", pod=run.spec.name, port=run.spec.port, error=str(error))
             run.waits = ("RunContainerError", str(error))
-            self.engine.at(self.engine.now_s() + LISTEN_AGAIN_S, lambda _: self._listen_again(run, instance))
+            self.timeline.at(self.timeline.now_s() + LISTEN_AGAIN_S, lambda _: self._listen_again(run, instance))
         else:
             run.waits = None
-            run.started_s = run.changed_s = self.engine.unix_s(self.engine.now_s())
+            run.started_s = run.changed_s = self.timeline.unix_s(self.timeline.now_s())
             if run.over:  # stopped while it was about to listen
                 self._close(run)
         self._report(run.spec.uid)
@@ -204,7 +204,7 @@ class NodePool:
             self._end_be(run, run.started_s, exit_code=KILLED, reason="OOMKilled", done_s=0.0)
             return
         cores = limit_cores(self.nodes[run.node], size)
-        run.key = self.engine.add_pod(
+        run.key = self.timeline.add_pod(
             run.node,
             weight=weight_of(size),
             limit_cores=cores,
@@ -216,7 +216,7 @@ class NodePool:
             self._report(spec.uid)
         else:
             run.quiet = True
-            self.engine.at(self.engine.now_s() + SHORT_POD_S, lambda _: self._tell(run))
+            self.timeline.at(self.timeline.now_s() + SHORT_POD_S, lambda _: self._tell(run))
 
     def _tell(self, run: PodRun) -> None:
         if not run.over:
@@ -224,8 +224,8 @@ class NodePool:
             self._report(run.spec.uid)
 
     def _be_ended(self, run: PodRun, started_s: float, finished_s: float) -> None:
-        run.started_s = self.engine.unix_s(started_s)
-        self._end_be(run, self.engine.unix_s(finished_s), exit_code=0, reason="Completed", done_s=run.spec.work_s)
+        run.started_s = self.timeline.unix_s(started_s)
+        self._end_be(run, self.timeline.unix_s(finished_s), exit_code=0, reason="Completed", done_s=run.spec.work_s)
 
     def _end_be(self, run: PodRun, finished_s: float, *, exit_code: int, reason: str, done_s: float) -> None:
         self._finish(
@@ -250,11 +250,11 @@ class NodePool:
             return
         if run.instance is not None and not run.instance.stopping:
             run.instance.stopping = True
-            run.changed_s = self.engine.unix_s(self.engine.now_s())
-            deadline_s = self.engine.now_s() + grace_s
+            run.changed_s = self.timeline.unix_s(self.timeline.now_s())
+            deadline_s = self.timeline.now_s() + grace_s
             if run.instance.under_way and grace_s > 0:
                 self._report(uid)
-            while run.instance.under_way and self.engine.now_s() < deadline_s and not run.over:
+            while run.instance.under_way and self.timeline.now_s() < deadline_s and not run.over:
                 await asyncio.sleep(DRAIN_POLL_S)
         if not run.over:
             self._cut(run, tell=True)
@@ -274,11 +274,11 @@ class NodePool:
 
     def _cut(self, run: PodRun, *, tell: bool) -> None:
         if run.spec.kind is PodKind.BE and run.key >= 0:
-            done_s = self.engine.remove_pod(run.node, run.key)
+            done_s = self.timeline.remove_pod(run.node, run.key)
             if run.over:  # removing it first processed what was due, and the pod ended in that
                 return
             if tell:
-                now_s = self.engine.unix_s(self.engine.now_s())
+                now_s = self.timeline.unix_s(self.timeline.now_s())
                 self._end_be(run, now_s, exit_code=TERMINATED, reason="Error", done_s=done_s or 0.0)
                 return
         self._finish(run, None)
@@ -299,7 +299,7 @@ class NodePool:
     def _close(self, run: PodRun) -> None:
         if run.instance is not None and run.instance.row >= 0:
             run.instance.stopping = True
-            self.engine.remove_instance(run.node, run.key)
+            self.timeline.remove_instance(run.node, run.key)
             run.instance.row = -1
             run.instance.hang_up()
         if run.listener is not None:

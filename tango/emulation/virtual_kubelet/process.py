@@ -12,8 +12,8 @@ from pathlib import Path
 import uvloop
 
 from tango.domain.fleet import Cluster, Fleet
-from tango.emulation.virtual_kubelet.engine import Engine
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
 from tango.errors import ConfigError, UsageError
 from tango.fleets import load_fleet
@@ -61,7 +61,7 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster) -
             fleet,
             cluster,
             namespace=options.kube.namespace,
-            engine=Engine([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
+            timeline=NodeTimeline([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
             addresses=PodAddresses(),
         )
         running = asyncio.create_task(kubelet.run())

@@ -10,7 +10,7 @@ from typing import Any
 
 from tango.domain.fleet import Node
 from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
-from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_run import PodRun
 from tango.emulation.virtual_kubelet.pod_spec import PodSize, container_resources, pod_size
 from tango.emulation.virtual_kubelet.statuses import ResizeState
@@ -27,11 +27,17 @@ class Resizer:
     """The resizes on all nodes of a cluster. `runs` is the pool's table of pods by uid; `delay_s` is the delay of an actuation."""
 
     def __init__(
-        self, ledgers: list[Ledger], runs: dict[str, PodRun], *, engine: Engine, delay_s: float, report: Callable[[str], None]
+        self,
+        ledgers: list[Ledger],
+        runs: dict[str, PodRun],
+        *,
+        timeline: NodeTimeline,
+        delay_s: float,
+        report: Callable[[str], None],
     ) -> None:
         self._ledgers = ledgers
         self._runs = runs
-        self._engine = engine
+        self._timeline = timeline
         self._actuation_delay_s = delay_s
         self._report = report
         self._deferred: list[list[str]] = [[] for _ in ledgers]
@@ -82,7 +88,7 @@ class Resizer:
     def _actuate_later(self, run: PodRun, delay_s: float) -> None:
         run.actuation += 1
         number = run.actuation
-        self._engine.at(self._engine.now_s() + delay_s, lambda _: self._actuate(run, number))
+        self._timeline.at(self._timeline.now_s() + delay_s, lambda _: self._actuate(run, number))
 
     def _actuate(self, run: PodRun, number: int) -> None:
         if run.over or number != run.actuation:
@@ -91,7 +97,7 @@ class Resizer:
         cores = limit_cores(self._ledgers[run.node].node, size)
         if run.instance is not None:
             memory_mib = float(size.memory_limit_mib or self._ledgers[run.node].node.memory_mib)
-            _, queued, held_mib = self._engine.model.instance_load(run.node, run.key)
+            _, queued, held_mib = self._timeline.model.instance_load(run.node, run.key)
             # Memory is not lowered below what is held, nor while requests queue: one of them may need more than the new limit, and would
             # block those behind it for ever.
             if held_mib > memory_mib or (queued and memory_mib < run.instance.largest_memory_mib):
@@ -99,10 +105,10 @@ class Resizer:
                 self._set_resize(run, "PodResizeInProgress", "Error", words)
                 self._actuate_later(run, AGAIN_S)
                 return
-            self._engine.resize_instance(run.node, run.key, limit_cores=cores, memory_mib=memory_mib)
+            self._timeline.resize_instance(run.node, run.key, limit_cores=cores, memory_mib=memory_mib)
             run.instance.largest_memory_mib = memory_mib
         elif run.key >= 0:
-            self._engine.resize_pod(run.node, run.key, weight=weight_of(size), limit_cores=cores)
+            self._timeline.resize_pod(run.node, run.key, weight=weight_of(size), limit_cores=cores)
         run.actual = run.allocated
         # The condition of a newer resize that is pending stays; only that of the one that is done is removed.
         if run.resize is not None and run.resize.kind == "PodResizeInProgress":
@@ -111,7 +117,7 @@ class Resizer:
             self._report(run.spec.uid)
 
     def _set_resize(self, run: PodRun, kind: str | None, reason: str = "", message: str = "") -> None:
-        now_s = self._engine.unix_s(self._engine.now_s())
+        now_s = self._timeline.unix_s(self._timeline.now_s())
         run.was_resized = True
         run.resize = (
             None

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, Node
-from tango.emulation.virtual_kubelet.engine import Engine
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
 from tango.errors import ClusterError
 from tests.fakes.kube_client import FakeKubeClient
@@ -32,8 +32,8 @@ async def client() -> FakeKubeClient:
 async def kubelet(client: FakeKubeClient) -> AsyncIterator[VirtualKubelet]:
     """A kubelet that is not started yet; stopped at the end."""
     loop = asyncio.get_running_loop()
-    engine = Engine([2.0], beta=0.0, call_later=loop.call_later)
-    made = VirtualKubelet(client, FLEET, FLEET.clusters[0], namespace="tango", engine=engine, addresses=PodAddresses())  # type: ignore[arg-type]
+    timeline = NodeTimeline([2.0], beta=0.0, call_later=loop.call_later)
+    made = VirtualKubelet(client, FLEET, FLEET.clusters[0], namespace="tango", timeline=timeline, addresses=PodAddresses())  # type: ignore[arg-type]
     yield made
     await made.stop()
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
-from tango.emulation.virtual_kubelet.engine import Engine
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import NodePool
 from tango.emulation.workload.http1 import Work
@@ -67,7 +67,7 @@ class World:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        engine = Engine(
+        timeline = NodeTimeline(
             [n.cpu_millicores / 1000 for n in NODES], beta=0.0, call_later=self.clock.call_later, clock=self.clock, wall=self.clock
         )
         self.addresses = Addresses()
@@ -75,7 +75,7 @@ class World:
         self.pool = NodePool(
             FLEET,
             FLEET.clusters[0],
-            engine=engine,
+            timeline=timeline,
             network=ClusterNetwork(FLEET, "here"),
             addresses=self.addresses,
             report=self.reports.append,
@@ -249,7 +249,7 @@ async def test_a_client_that_leaves_takes_its_request_along() -> None:
 
     assert answers == []
     assert instance.under_way == 0
-    assert world.pool.engine.usage(0).lc_in_service == 0
+    assert world.pool.timeline.usage(0).lc_in_service == 0
 
 
 async def test_an_instance_that_finds_no_address_waits_and_tries_again() -> None:
@@ -281,7 +281,7 @@ async def test_a_resize_is_in_progress_until_the_delay_is_over() -> None:
     assert limit(world.status("a")) == "2"
     removed = {c["type"] for c in world.status("a")["conditions"] if c.get("$patch") == "delete"}
     assert removed == {"PodResizePending", "PodResizeInProgress"}
-    assert world.pool.engine.model.states.instances["limit_cores"][0, 0] == 2.0
+    assert world.pool.timeline.model.states.instances["limit_cores"][0, 0] == 2.0
 
 
 async def test_a_resize_beyond_the_node_is_infeasible_and_stays_so() -> None:
@@ -385,7 +385,7 @@ async def test_a_forgotten_pod_leaves_nothing_behind() -> None:
 
     assert world.addresses.listeners == {}
     assert world.pool.status("a") is None
-    usage = world.pool.engine.usage(0)
+    usage = world.pool.timeline.usage(0)
     assert (usage.be_pods, usage.lc_in_service) == (0, 0)
     await world.pool.start(be("c", cpu="4000m", limit="5"))
     assert world.status("c")["phase"] == "Running"

@@ -16,14 +16,14 @@ from typing import Protocol
 from tango.node_model import NodeModel, NodeUsage
 
 Ended = Callable[[float, float], None]
-"""Called with start and finish on the engine's clock."""
+"""Called with start and finish on the timeline's clock."""
 Step = Callable[[float], None]
-"""Called with the time that it was scheduled for, on the engine's clock."""
+"""Called with the time that it was scheduled for, on the timeline's clock."""
 
 TICK_S = 0.001
 """Resolution of the event loop's timers."""
 REANCHOR_EVERY_S = 1.0
-"""Seconds after which the offset between the engine's clock and Unix time is read again."""
+"""Seconds after which the offset between the timeline's clock and Unix time is read again."""
 
 
 class Timer(Protocol):
@@ -37,7 +37,7 @@ class Timer(Protocol):
 CallLater = Callable[[float, Callable[[], None]], Timer]
 
 
-class Engine:
+class NodeTimeline:
     """The node models of one cluster. Its clock counts seconds from its creation; `unix_s` converts to Unix time.
 
     Invariant: before a method changes a node, everything that is due by now has happened on all nodes (`_catch_up`), so that changes
@@ -68,11 +68,11 @@ class Engine:
         self._running = False
 
     def now_s(self) -> float:
-        """The current time on the engine's clock."""
+        """The current time on the timeline's clock."""
         return self._clock() - self._zero_s
 
     def unix_s(self, at_s: float) -> float:
-        """The Unix time of a time of the engine's clock. The offset is renewed every second, since wall clocks are set and slewed."""
+        """The Unix time of a time of the timeline's clock. The offset is renewed every second, since wall clocks are set and slewed."""
         now_s = self.now_s()
         if now_s - self._anchored_s > REANCHOR_EVERY_S:
             self._anchored_s = now_s
