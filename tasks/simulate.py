@@ -24,9 +24,9 @@ def simulate(run_id: int) -> dict[str, int | str]:
 
 
 def _compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
-    """The cell's run, judged. Raises: UsageError where this worker would make another result than the key promises."""
+    """The cell's run with its figures. Raises: UsageError where this worker would make another result than the key promises."""
     # The engine, the solver and in part torch: a worker of other queues, or one that waits, does without.
-    from tango.experiments.cells import Cell, judged, simulate_cell
+    from tango.experiments.cells import Cell, evaluated, simulate_cell
 
     cell = Cell.from_dict(claim.cell)
     if cell.key() != claim.key:
@@ -43,4 +43,4 @@ def _compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
     rows = SimulatedRows(
         outcomes=run.outcomes, losses=run.losses, samples=run.samples, decisions=run.decisions, scaling=run.scaling
     )
-    return Simulated(result=judged(cell, run, requests), rows=rows if claim.record else None)
+    return Simulated(result=evaluated(cell, run, requests), rows=rows if claim.record else None)

@@ -1,6 +1,6 @@
 """The figures of a run: one function for live and simulated runs. A test compares the SQL views with it.
 
-Definitions are in `docs/metrics.md`. All figures are over one window, from 10 % of the trace's span to its last arrival, except the
+Definitions are in `docs/metrics.md`. All figures are over one measured span, from 10 % of the trace's span to its last arrival, except the
 counts of states (`accepted` to `live`) and `wall_s`, which are of the whole run. Times and CPU-seconds are in trace time (wall time x
 speed); milliseconds of decisions and resizes are wall time, since deciding is no part of the trace. A figure without data is None.
 """
@@ -29,15 +29,15 @@ from tango.domain.services import ServiceClass
 
 Figure = float | int | str | None
 
-WINDOW_FROM = 0.1
-"""Share of the trace's span at which the window begins; before it the fleet fills up (warm-up)."""
+MEASURED_FROM = 0.1
+"""Share of the trace's span at which the measured span begins; before it the fleet fills up (warm-up)."""
 GIVE_UP_TARGETS = 10.0
 """An LC request that is unfinished so many targets after its due time counts as missed."""
 TOLERANCE_S = 1e-6
-"""Tolerance of the window's ends. A due time is an arrival divided by the speed; rounding must not exclude the last arrival."""
+"""Tolerance of the measured span's ends. A due time is an arrival divided by the speed; rounding must not exclude the last arrival."""
 
 
-class Window(NamedTuple):
+class MeasuredSpan(NamedTuple):
     """The interval over which figures are taken, in wall seconds since the run's zero, both ends included."""
 
     start_s: float
@@ -49,20 +49,20 @@ class Window(NamedTuple):
         return self.end_s - self.start_s
 
     def holds(self, at_s: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which instants lie in the window, same shape; NaN does not."""
+        """Which instants lie in the measured span, same shape; NaN does not."""
         return (at_s >= self.start_s - TOLERANCE_S) & (at_s <= self.end_s + TOLERANCE_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFigures:
-    """The figures of one service, in trace time. LC figures are over arrivals in the window, BE throughput over work done in it."""
+    """The figures of one service, in trace time. LC figures are over arrivals in the measured span, BE throughput over work done in it."""
 
     service: str
     service_class: str
     """`lc` or `be`."""
     arrived: int
     succeeded: int
-    """Of the requests that arrived in the window, whenever they finished; so too the next three."""
+    """Of the requests that arrived in the measured span, whenever they finished; so too the next three."""
     failed: int
     shed: int
     unfinished: int
@@ -87,7 +87,7 @@ class RunMetrics(Mapping[str, Figure]):
     figures: Mapping[str, Figure]
     services: tuple[ServiceFigures, ...]
     details: Mapping[str, Figure]
-    """Further figures for reports: the window, BE requests per second, measured busy CPU, milliseconds of resizes."""
+    """Further figures for reports: the measured span, BE requests per second, measured busy CPU, milliseconds of resizes."""
 
     def __getitem__(self, key: str) -> Figure:
         return self.figures[key]
@@ -99,10 +99,10 @@ class RunMetrics(Mapping[str, Figure]):
         return len(self.figures)
 
 
-def run_window(outcomes: RunOutcomes) -> Window:
-    """The window of a run: from `WINDOW_FROM` of the trace's span to its end, which is the last arrival."""
+def measured_span(outcomes: RunOutcomes) -> MeasuredSpan:
+    """The measured span of a run: from `MEASURED_FROM` of the trace's span to its end, which is the last arrival."""
     span_s = outcomes.span_s / outcomes.speed
-    return Window(WINDOW_FROM * span_s, span_s)
+    return MeasuredSpan(MEASURED_FROM * span_s, span_s)
 
 
 def quantiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float | None]:
@@ -116,34 +116,34 @@ def quantiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[fl
     return [float(q) for q in np.quantile(known, shares)]
 
 
-def useful_share(outcomes: RunOutcomes, window: Window) -> NDArray[np.float64]:
-    """Share of each request's work that its successful attempt did inside the window, shape (n,); 0 without one.
+def useful_share(outcomes: RunOutcomes, measured: MeasuredSpan) -> NDArray[np.float64]:
+    """Share of each request's work that its successful attempt did inside the measured span, shape (n,); 0 without one.
 
     Work is spread evenly over [started, finished]; an attempt that took no time did it at its end.
     """
     kept = outcomes.in_state(RequestState.SUCCEEDED) & ~np.isnan(outcomes.finished_s)
     finished_s = np.where(kept, outcomes.finished_s, 0.0)
     started_s = np.where(np.isnan(outcomes.started_s) | ~kept, finished_s, np.minimum(outcomes.started_s, finished_s))
-    inside_s = np.minimum(finished_s, window.end_s) - np.maximum(started_s, window.start_s)
+    inside_s = np.minimum(finished_s, measured.end_s) - np.maximum(started_s, measured.start_s)
     length_s = finished_s - started_s
     instant = length_s <= 0.0
     spread = np.clip(inside_s, 0.0, None) / np.where(instant, 1.0, length_s)
-    return np.where(kept, np.where(instant, window.holds(finished_s), np.minimum(spread, 1.0)), 0.0)
+    return np.where(kept, np.where(instant, measured.holds(finished_s), np.minimum(spread, 1.0)), 0.0)
 
 
-def held_seconds(outcomes: RunOutcomes, window: Window) -> NDArray[np.float64]:
-    """Wall seconds inside the window for which each request's successful attempt held its memory, shape (n,)."""
+def held_seconds(outcomes: RunOutcomes, measured: MeasuredSpan) -> NDArray[np.float64]:
+    """Wall seconds inside the measured span for which each request's successful attempt held its memory, shape (n,)."""
     kept = outcomes.in_state(RequestState.SUCCEEDED) & ~np.isnan(outcomes.finished_s) & ~np.isnan(outcomes.started_s)
-    inside_s = np.minimum(outcomes.finished_s, window.end_s) - np.maximum(outcomes.started_s, window.start_s)
+    inside_s = np.minimum(outcomes.finished_s, measured.end_s) - np.maximum(outcomes.started_s, measured.start_s)
     return np.where(kept, np.clip(np.nan_to_num(inside_s), 0.0, None), 0.0)
 
 
-def node_capacity(samples: NodeSamples, nodes: int, window: Window) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(millicores, MiB): mean allocatable of each node, shape (nodes,), over the samples in the window, or all if it has none.
+def node_capacity(samples: NodeSamples, nodes: int, measured: MeasuredSpan) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(millicores, MiB): mean allocatable of each node, shape (nodes,), over the samples in the measured span, or all if it has none.
 
     A node that fails keeps its capacity in the mean, so that utilisation also falls with what a failure made unusable.
     """
-    inside = window.holds(samples.at_s)
+    inside = measured.holds(samples.at_s)
     chosen = inside if inside.any() else np.ones(len(samples), dtype=bool)
     row = samples.node[chosen]
     seen = np.maximum(np.bincount(row, minlength=nodes), 1)
@@ -168,8 +168,8 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0.0 else None
 
 
-class JudgedLc(NamedTuple):
-    """Masks over all requests, shape (n,): LC arrivals in the window; those of them whose outcome is known; those within target."""
+class LcOutcomes(NamedTuple):
+    """Masks over all requests, shape (n,): LC arrivals in the measured span; those of them whose outcome is known; those within target."""
 
     arrived: NDArray[np.bool_]
     decided: NDArray[np.bool_]
@@ -180,29 +180,29 @@ class JudgedLc(NamedTuple):
         return _ratio(float(np.count_nonzero(self.met & among)), float(np.count_nonzero(self.decided & among)))
 
 
-def arrived_in_window(outcomes: RunOutcomes) -> NDArray[np.bool_]:
-    """(n,) whether each request arrived in the window and before the run's end."""
-    return run_window(outcomes).holds(outcomes.due_s) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
+def arrived_in_measured_span(outcomes: RunOutcomes) -> NDArray[np.bool_]:
+    """(n,) whether each request arrived in the measured span and before the run's end."""
+    return measured_span(outcomes).holds(outcomes.due_s) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
 
 
-def judged_lc(outcomes: RunOutcomes) -> JudgedLc:
-    """The LC requests of a run that arrived in its window, as `lc_qos_rate` counts them."""
-    lc = arrived_in_window(outcomes) & (outcomes.service_class == ServiceClass.LC)
-    # A request that is still open counts as missed once nobody waits for it, so that a run can be judged before its last one ends.
+def lc_outcomes_of(outcomes: RunOutcomes) -> LcOutcomes:
+    """The LC requests of a run that arrived in its measured span, as `lc_qos_rate` counts them."""
+    lc = arrived_in_measured_span(outcomes) & (outcomes.service_class == ServiceClass.LC)
+    # A request that is still open counts as missed once nobody waits for it, so that a run has figures before its last one ends.
     given_up = outcomes.wall_s > outcomes.due_s + GIVE_UP_TARGETS * outcomes.target_s
     decided = lc & (outcomes.in_state(*TERMINAL) | given_up)
     latency_s = outcomes.finished_s - outcomes.due_s
     met = lc & outcomes.in_state(RequestState.SUCCEEDED) & (latency_s <= outcomes.target_s)
-    return JudgedLc(lc, decided, met)
+    return LcOutcomes(lc, decided, met)
 
 
 def _service_figures(
-    outcomes: RunOutcomes, arrived: NDArray[np.bool_], judged: JudgedLc, window: Window, share: NDArray[np.float64]
+    outcomes: RunOutcomes, arrived: NDArray[np.bool_], lc_outcomes: LcOutcomes, measured: MeasuredSpan, share: NDArray[np.float64]
 ) -> tuple[ServiceFigures, ...]:
     succeeded = outcomes.in_state(RequestState.SUCCEEDED)
     failed, shed = outcomes.in_state(RequestState.FAILED), outcomes.in_state(RequestState.SHED)
     latency_ms = (outcomes.finished_s - outcomes.due_s) * outcomes.speed * 1000.0
-    length_s = window.length_s * outcomes.speed
+    length_s = measured.length_s * outcomes.speed
     rows = []
     for index, name in enumerate(outcomes.services):
         mine = outcomes.service == index
@@ -223,12 +223,12 @@ def _service_figures(
                 shed=int((came & shed).sum()),
                 unfinished=int((came & ~succeeded & ~failed & ~shed).sum()),
                 target_ms=float(np.nanmedian(target_s)) * outcomes.speed * 1000.0 if is_lc else None,
-                qos_rate=judged.rate(mine),
+                qos_rate=lc_outcomes.rate(mine),
                 latency_p50_ms=p50,
                 latency_p95_ms=p95,
                 latency_p99_ms=p99,
                 latency_p999_ms=p999,
-                completed_per_s=_ratio(float((mine & succeeded & window.holds(outcomes.finished_s)).sum()), length_s),
+                completed_per_s=_ratio(float((mine & succeeded & measured.holds(outcomes.finished_s)).sum()), length_s),
                 cpu_seconds_per_s=_ratio(float(np.sum((share * outcomes.cpu_work_s)[mine])) * outcomes.speed, length_s),
             )
         )
@@ -240,34 +240,34 @@ def run_metrics(
 ) -> RunMetrics:
     """All figures of a run; the keys are exactly those that `tango run show` prints."""
     speed = outcomes.speed
-    window = run_window(outcomes)
-    length_s = window.length_s
+    measured = measured_span(outcomes)
+    length_s = measured.length_s
     is_be = outcomes.service_class == ServiceClass.BE
     succeeded = outcomes.in_state(RequestState.SUCCEEDED)
     terminal = outcomes.in_state(*TERMINAL)
 
-    # LC: requests are selected by arrival in the window and followed to their end, even beyond it.
-    arrived, judged = arrived_in_window(outcomes), judged_lc(outcomes)
-    latency_ms = (outcomes.finished_s - outcomes.due_s)[judged.arrived & succeeded] * speed * 1000.0
+    # LC: requests are selected by arrival in the measured span and followed to their end, even beyond it.
+    arrived, lc_outcomes = arrived_in_measured_span(outcomes), lc_outcomes_of(outcomes)
+    latency_ms = (outcomes.finished_s - outcomes.due_s)[lc_outcomes.arrived & succeeded] * speed * 1000.0
     p50, p95, p99, p999 = quantiles(latency_ms, (0.5, 0.95, 0.99, 0.999))
-    by_cluster = [judged.rate(outcomes.entry_cluster == c) for c in range(len(outcomes.clusters))]
+    by_cluster = [lc_outcomes.rate(outcomes.entry_cluster == c) for c in range(len(outcomes.clusters))]
 
-    # Throughput and utilisation: useful work done in the window, whenever its request arrived.
-    share = useful_share(outcomes, window)
+    # Throughput and utilisation: useful work done in the measured span, whenever its request arrived.
+    share = useful_share(outcomes, measured)
     work_s = share * outcomes.cpu_work_s
-    completed_be = int(np.count_nonzero(is_be & succeeded & window.holds(outcomes.finished_s)))
-    cpu, memory = node_capacity(samples, len(outcomes.nodes), window)
-    memory_mib_s = held_seconds(outcomes, window) * outcomes.memory_mib
-    in_window = window.holds(samples.at_s)
-    used = samples.cpu_used_millicores[in_window]
+    completed_be = int(np.count_nonzero(is_be & succeeded & measured.holds(outcomes.finished_s)))
+    cpu, memory = node_capacity(samples, len(outcomes.nodes), measured)
+    memory_mib_s = held_seconds(outcomes, measured) * outcomes.memory_mib
+    in_measured = measured.holds(samples.at_s)
+    used = samples.cpu_used_millicores[in_measured]
     # A sample without a measurement counts on neither side.
-    allocatable = np.where(np.isnan(used), 0.0, samples.cpu_allocatable_millicores[in_window])
+    allocatable = np.where(np.isnan(used), 0.0, samples.cpu_allocatable_millicores[in_measured])
 
-    lost = window.holds(losses.at_s)
+    lost = measured.holds(losses.at_s)
     evicted = lost & np.isin(losses.reason, [i for i, text in enumerate(losses.reasons) if text == Reason.EVICTED])
-    resized = window.holds(scaling.at_s) & (scaling.kind == SCALING_KINDS.index("resize"))
+    resized = measured.holds(scaling.at_s) & (scaling.kind == SCALING_KINDS.index("resize"))
     resized &= scaling.outcome == SCALING_OUTCOMES.index("done")
-    decided = window.holds(decisions.at_s)
+    decided = measured.holds(decisions.at_s)
     decide_p50, decide_p99 = quantiles(decisions.decide_ms[decided], (0.5, 0.99))
     resize_p50, resize_p99 = quantiles(scaling.actuation_ms[resized], (0.5, 0.99))
 
@@ -281,8 +281,8 @@ def run_metrics(
         "accepted": len(outcomes),
         **{str(s): int(np.count_nonzero(outcomes.in_state(s))) for s in TERMINAL},
         "live": int(np.count_nonzero(~terminal)),
-        "lc_arrived": int(judged.arrived.sum()),
-        "lc_qos_rate": judged.rate(judged.arrived),
+        "lc_arrived": int(lc_outcomes.arrived.sum()),
+        "lc_qos_rate": lc_outcomes.rate(lc_outcomes.arrived),
         "lc_latency_p50_ms": p50,
         "lc_latency_p95_ms": p95,
         "lc_latency_p99_ms": p99,
@@ -300,9 +300,9 @@ def run_metrics(
         "wall_s": outcomes.wall_s,
     }
     details: dict[str, Figure] = {
-        "window_start_s": window.start_s * speed,
-        "window_end_s": window.end_s * speed,
-        "lc_undecided": int((judged.arrived & ~judged.decided).sum()),
+        "window_start_s": measured.start_s * speed,
+        "window_end_s": measured.end_s * speed,
+        "lc_undecided": int((lc_outcomes.arrived & ~lc_outcomes.decided).sum()),
         "lc_latency_p999_ms": p999,
         "be_completed_per_s": _ratio(float(completed_be), length_s * speed),
         "busy_cpu": _ratio(float(np.nansum(used)), float(allocatable.sum())),
@@ -310,5 +310,5 @@ def run_metrics(
         "resize_ms_p50": resize_p50,
         "resize_ms_p99": resize_p99,
     }
-    services = _service_figures(outcomes, arrived, judged, window, share)
+    services = _service_figures(outcomes, arrived, lc_outcomes, measured, share)
     return RunMetrics(figures=figures, services=services, details=details)

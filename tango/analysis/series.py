@@ -1,6 +1,6 @@
 """Summaries of a run's columns for plots: a few kilobytes, whatever the run's size, so that every cell can keep them.
 
-Series have `BUCKETS` equal buckets of the trace's span. The window of the figures is then buckets 6 to 59, and the sum of a series over
+Series have `BUCKETS` equal buckets of the trace's span. the measured span is then buckets 6 to 59, and the sum of a series over
 them is the figure of that name in `tango.analysis.metrics`. What happens after the last arrival is in no bucket. Numbers are in trace
 time, rounded to six significant digits, and None without data.
 """
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.analysis.metrics import TOLERANCE_S, WINDOW_FROM, node_capacity, run_window, useful_share
+from tango.analysis.metrics import MEASURED_FROM, TOLERANCE_S, measured_span, node_capacity, useful_share
 from tango.domain.outcomes import (
     SCALING_KINDS,
     SCALING_OUTCOMES,
@@ -29,9 +29,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 BUCKETS = 60
-"""Divisible by ten, so that the window begins at the edge of a bucket."""
-WINDOW_BUCKET = round(WINDOW_FROM * BUCKETS)
-"""First bucket inside the window of the figures."""
+"""Divisible by ten, so that the measured span begins at the edge of a bucket."""
+FIRST_MEASURED_BUCKET = round(MEASURED_FROM * BUCKETS)
+"""First bucket inside the measured span."""
 LATENCY_SHARES: tuple[float, ...] = (*(k / 100 for k in range(100)), 0.995, 0.999, 1.0)
 """Quantiles of latency that are kept: every per cent, and the tail."""
 CLUSTER_SHARES: tuple[float, ...] = tuple(k / 100 for k in range(0, 101, 2))
@@ -63,7 +63,7 @@ def run_series(
     succeeded = outcomes.state == STATE_CODE[RequestState.SUCCEEDED]
     be_work = buckets.useful_work(outcomes, succeeded & is_be)
     lc_work = buckets.useful_work(outcomes, succeeded & ~is_be)
-    cpu, _ = node_capacity(samples, len(outcomes.nodes), run_window(outcomes))
+    cpu, _ = node_capacity(samples, len(outcomes.nodes), measured_span(outcomes))
     cores = float(cpu.sum()) / 1000.0
     known = ~np.isnan(samples.cpu_used_millicores)
     used = buckets.sums(samples.at_s[known], samples.cpu_used_millicores[known])
@@ -87,7 +87,7 @@ def run_series(
 
 
 def run_distributions(outcomes: RunOutcomes, samples: NodeSamples) -> dict[str, Any]:
-    """Distributions over the window: latencies of each LC service, and figures of each cluster.
+    """Distributions over the measured span: latencies of each LC service, and figures of each cluster.
 
     `latency` is a list of objects `service target_ms completed quantiles_ms`, with quantiles at `latency_shares`. `clusters` has
     `utilization_cpu` of the nodes of each cluster and `qos_rate` of the requests that entered there, in the order of `names`; on fleets
@@ -179,7 +179,7 @@ def _over(part: Floats, whole: Floats) -> Floats:
 
 def _latencies(outcomes: RunOutcomes) -> list[dict[str, Any]]:
     lc = (outcomes.service_class == ServiceClass.LC) & (outcomes.due_s <= outcomes.wall_s + TOLERANCE_S)
-    lc &= run_window(outcomes).holds(outcomes.due_s)
+    lc &= measured_span(outcomes).holds(outcomes.due_s)
     service, state = outcomes.service[lc], outcomes.state[lc]
     latency_ms = (outcomes.finished_s[lc] - outcomes.due_s[lc]) * (outcomes.speed * 1000.0)
     target_ms = outcomes.target_s[lc] * (outcomes.speed * 1000.0)
@@ -200,15 +200,15 @@ def _latencies(outcomes: RunOutcomes) -> list[dict[str, Any]]:
 
 
 def _clusters(outcomes: RunOutcomes, samples: NodeSamples) -> dict[str, Any]:
-    window, count = run_window(outcomes), len(outcomes.clusters)
-    work_s = useful_share(outcomes, window) * outcomes.cpu_work_s
+    measured, count = measured_span(outcomes), len(outcomes.clusters)
+    work_s = useful_share(outcomes, measured) * outcomes.cpu_work_s
     ran = outcomes.node >= 0
     done_s = _summed(outcomes.node[ran], work_s[ran], len(outcomes.nodes))
-    cpu, _ = node_capacity(samples, len(outcomes.nodes), window)
-    cores_s = _summed(outcomes.node_cluster, cpu / 1000.0 * window.length_s, count)
+    cpu, _ = node_capacity(samples, len(outcomes.nodes), measured)
+    cores_s = _summed(outcomes.node_cluster, cpu / 1000.0 * measured.length_s, count)
     utilization = _over(_summed(outcomes.node_cluster, done_s, count), cores_s)
     lc, met = _lc_met(outcomes)
-    arrived = window.holds(outcomes.due_s)
+    arrived = measured.holds(outcomes.due_s)
     entered = np.bincount(outcomes.entry_cluster[lc & arrived], minlength=count).astype(np.float64)
     qos_rate = _over(np.bincount(outcomes.entry_cluster[met & arrived], minlength=count).astype(np.float64), entered)
     figures = {"utilization_cpu": utilization, "qos_rate": qos_rate}

@@ -22,9 +22,9 @@ class Bound:
     """Both bounds for a run's requests and fleet."""
 
     lc_qos_rate: float | None
-    """0 to 1; None if no LC request arrived in the window."""
+    """0 to 1; None if no LC request arrived in the measured span."""
     be_cpu_seconds_per_s: float | None
-    """None if the window has no length."""
+    """None if the measured span has no length."""
     bucket_s: float
     """Length of a time bucket in the QoS programme; the BE programme chooses its own."""
     solve_s: float = field(compare=False)
@@ -32,14 +32,14 @@ class Bound:
 
 
 def qos_bound(fleet: Fleet, requests: NewRequests, *, span_s: float) -> float | None:
-    """An upper bound on the LC QoS rate of any schedule with LC alone on the fleet; None without LC requests in the window."""
+    """An upper bound on the LC QoS rate of any schedule with LC alone on the fleet; None without LC requests in the measured span."""
     return qos_of(fleet, requests, span_s=span_s).rate
 
 
 def be_bound(fleet: Fleet, outcomes: RunOutcomes) -> float | None:
-    """An upper bound on BE CPU-seconds per second in the window, beside the LC work that the run completed.
+    """An upper bound on BE CPU-seconds per second in the measured span, beside the LC work that the run completed.
 
-    It is never below the run's own figure. None if the window has no length.
+    It is never below the run's own figure. None if the measured span has no length.
     """
     return be_of(fleet, outcomes)
 

@@ -1,9 +1,9 @@
-"""The BE bound: the most BE work that any schedule could do in the window, beside the LC work that the judged run completed.
+"""The BE bound: the most BE work that any schedule could do in the measured span, beside the LC work that the evaluated run completed.
 
-Relaxations: CPU and memory of nodes of one shape form one pool; pods are fluid and may run in any pool; the judged run's LC work stays in
-its pool but may be done at any time within its own running interval. `docs/bound.md` has the programme and the proof. `_pools`, `_lc_done`
-and `_be_offered` prepare the parts, `_programme` joins them, and `_edges` adds what the figure may credit the judged run at the window's
-ends.
+Relaxations: CPU and memory of nodes of one shape form one pool; pods are fluid and may run in any pool; the run's LC work stays in its
+pool but may be done at any time within its own running interval. `docs/bound.md` has the programme and the proof. `_pools`, `_lc_done`
+and `_be_offered` prepare the parts, `_programme` joins them, and `_edges` adds what the figure may credit the run at the ends of
+the measured span.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tango.analysis.metrics import Window, run_window, useful_share
+from tango.analysis.metrics import MeasuredSpan, measured_span, useful_share
 from tango.bound.columns import Floats, Ints, spread, totals
 from tango.bound.packing import Packing
 from tango.domain.fleet import Fleet
@@ -24,7 +24,7 @@ from tango.domain.services import ServiceClass
 SHORTEST_BUCKET_S = 1.0
 """Shortest bucket. BE work has no deadline, so finer buckets hardly lower the bound, while LC work across their edges multiplies groups."""
 FEWEST_BUCKETS, MOST_BUCKETS = 16, 256
-"""Least and greatest number of buckets of the window."""
+"""Least and greatest number of buckets of the measured span."""
 MOST_POOLS = 8
 """Most pools; nodes are grouped by memory per core."""
 MEMORY_STEPS = 6
@@ -34,19 +34,19 @@ LONGEST_LC = 32
 
 
 class _Grid(NamedTuple):
-    """The window cut into `buckets` of equal length; bucket -1 and bucket `buckets` are before and after it."""
+    """The measured span cut into `buckets` of equal length; bucket -1 and bucket `buckets` are before and after it."""
 
-    window: Window
+    measured: MeasuredSpan
     buckets: int
 
     @property
     def edges_s(self) -> Floats:
         """Edges of the buckets, wall seconds, shape (buckets + 1,)."""
-        return np.linspace(self.window.start_s, self.window.end_s, self.buckets + 1)
+        return np.linspace(self.measured.start_s, self.measured.end_s, self.buckets + 1)
 
     def bucket(self, at_s: Floats) -> Ints:
-        """The bucket of each instant, same shape; -1 before the window, `buckets` after it."""
-        return np.searchsorted(self.edges_s[:-1], at_s, side="right") - 1 + (at_s >= self.window.end_s)
+        """The bucket of each instant, same shape; -1 before the measured span, `buckets` after it."""
+        return np.searchsorted(self.edges_s[:-1], at_s, side="right") - 1 + (at_s >= self.measured.end_s)
 
     def overlap_s(self, from_s: Floats, to_s: Floats, bucket: Ints) -> Floats:
         """Seconds of each interval [from, to] that lie in its given bucket, shape (n,)."""
@@ -67,7 +67,7 @@ class _Pools(NamedTuple):
 
 
 class _LcDone(NamedTuple):
-    """LC work of the judged run in CPU-seconds: that of requests within one bucket, and that of requests across several."""
+    """LC work of the evaluated run in CPU-seconds: that of requests within one bucket, and that of requests across several."""
 
     fixed_s: Floats
     """Work within one bucket, shape (pools, buckets)."""
@@ -76,7 +76,7 @@ class _LcDone(NamedTuple):
     arc_group: Ints
     """Group of each arc; an arc is a group in one of its buckets."""
     arc_place: Ints
-    """Place of each arc, pool x buckets + bucket; -1 outside the window."""
+    """Place of each arc, pool x buckets + bucket; -1 outside the measured span."""
     arc_most_s: Floats
     """Most work that an arc may take."""
 
@@ -89,24 +89,24 @@ class _BeOffered(NamedTuple):
     memory_mib: Floats
     """Least memory of the kind's requests, shape (kinds,)."""
     by_then_s: Floats
-    """CPU-seconds that can be done from the window's start to a bucket's end, each pod within its limit, shape (kinds, buckets)."""
+    """CPU-seconds that can be done from the measured span's start to a bucket's end, each pod within its limit, shape (kinds, buckets)."""
     in_bucket_s: Floats
     """CPU-seconds that can be done in a bucket alone, shape (kinds, buckets)."""
 
 
 def be_of(fleet: Fleet, outcomes: RunOutcomes, *, bucket_s: float | None = None) -> float | None:
-    """The bound in CPU-seconds per second; None if the window has no length. `bucket_s` None: chosen by the window's length."""
-    window = run_window(outcomes)
-    if not window.length_s > 0.0:
+    """The bound in CPU-seconds per second; None if the measured span has no length. `bucket_s` None: chosen by its length."""
+    measured = measured_span(outcomes)
+    if not measured.length_s > 0.0:
         return None
     if not (outcomes.service_class == ServiceClass.BE).any():
         return 0.0
-    buckets = round(window.length_s / (bucket_s or SHORTEST_BUCKET_S))
-    grid = _Grid(window, max(1, buckets) if bucket_s else min(max(buckets, FEWEST_BUCKETS), MOST_BUCKETS))
+    buckets = round(measured.length_s / (bucket_s or SHORTEST_BUCKET_S))
+    grid = _Grid(measured, max(1, buckets) if bucket_s else min(max(buckets, FEWEST_BUCKETS), MOST_BUCKETS))
     pools = _pools(fleet, outcomes)
     lc = _lc_done(outcomes, pools, grid)
     most_s = _programme(pools, lc, _be_offered(fleet, outcomes, grid), grid).most() - float(lc.loose_s.sum())
-    return (max(0.0, most_s) + _edges(fleet, outcomes, window)) / window.length_s
+    return (max(0.0, most_s) + _edges(fleet, outcomes, measured)) / measured.length_s
 
 
 def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
@@ -170,13 +170,13 @@ def _lc_done(outcomes: RunOutcomes, pools: _Pools, grid: _Grid) -> _LcDone:
 
 def _be_offered(fleet: Fleet, outcomes: RunOutcomes, grid: _Grid) -> _BeOffered:
     limits = _limit_cores(fleet, outcomes)
-    is_be = (outcomes.service_class == ServiceClass.BE) & (outcomes.due_s < grid.window.end_s)
+    is_be = (outcomes.service_class == ServiceClass.BE) & (outcomes.due_s < grid.measured.end_s)
     limit, memory_mib, by_then_s, in_bucket_s = [], [], [], []
     for service in np.unique(outcomes.service[is_be]):
         mine = np.flatnonzero(is_be & (outcomes.service == service))
         mine = mine[np.argsort(outcomes.memory_mib[mine], kind="stable")]
         for rows in np.array_split(mine, min(MEMORY_STEPS, len(np.unique(outcomes.memory_mib[mine])))):
-            due_s, work_s = np.maximum(outcomes.due_s[rows], grid.window.start_s), outcomes.cpu_work_s[rows]
+            due_s, work_s = np.maximum(outcomes.due_s[rows], grid.measured.start_s), outcomes.cpu_work_s[rows]
             limit.append(limits[service])
             memory_mib.append(float(outcomes.memory_mib[rows].min()))
             by_then_s.append(_done_by(due_s, work_s, limits[service], grid.edges_s[1:]))
@@ -204,7 +204,7 @@ def _elapsed(since_s: Floats, at_s: Floats) -> Floats:
 def _done_within(due_s: Floats, work_s: Floats, limit_cores: float, grid: _Grid) -> Floats:
     """Sum over due pods of min(work, limit x the part of the bucket after they were due), shape (buckets,)."""
     bucket = grid.bucket(due_s)
-    length_s = grid.window.length_s / grid.buckets
+    length_s = grid.measured.length_s / grid.buckets
     full_s = totals(bucket, np.minimum(work_s, limit_cores * length_s), grid.buckets)
     rest_s = np.minimum(work_s, limit_cores * (grid.edges_s[bucket + 1] - due_s))
     return np.cumsum(full_s) - full_s + totals(bucket, rest_s, grid.buckets)
@@ -215,10 +215,10 @@ def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packi
 
     Rows: CPU of a place, memory of a place, work of an LC group, backlog of a kind in a bucket. Columns: BE work by (kind, pool, bucket),
     LC work by arc, BE work done so far by (kind, bucket). LC work gains as BE work does, and `be_of` subtracts all of it afterwards: the
-    judged run's schedule did all of it, so it is among the feasible solutions.
+    evaluated run's schedule did all of it, so it is among the feasible solutions.
     """
     kinds, buckets, places = len(be.limit_cores), grid.buckets, len(pools.cores) * grid.buckets
-    length_s = grid.window.length_s / buckets
+    length_s = grid.measured.length_s / buckets
     cpu_s = (np.repeat(pools.cores[:, None] * length_s, buckets, axis=1) - lc.fixed_s).clip(0.0).ravel()
     memory_mib_s = np.repeat(pools.be_memory_mib * length_s, buckets)
 
@@ -259,16 +259,16 @@ def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packi
     )
 
 
-def _edges(fleet: Fleet, outcomes: RunOutcomes, window: Window) -> float:
-    """CPU-seconds that the throughput figure may credit the judged run's pods beyond what they did in the window.
+def _edges(fleet: Fleet, outcomes: RunOutcomes, measured: MeasuredSpan) -> float:
+    """CPU-seconds that the throughput figure may credit the evaluated run's pods beyond what they did in the measured span.
 
-    The figure spreads a pod's work evenly over its running interval. A pod that crosses an end of the window did at least its work minus
+    The figure spreads a pod's work evenly over its running interval. A pod that crosses an end of the span did at least its work minus
     what its limit allowed outside; the rest of its credit is added to the bound, so that no run lies above it.
     """
-    credited_s = useful_share(outcomes, window) * outcomes.cpu_work_s
+    credited_s = useful_share(outcomes, measured) * outcomes.cpu_work_s
     rows = np.flatnonzero((outcomes.service_class == ServiceClass.BE) & (credited_s > 0.0) & ~np.isnan(outcomes.started_s))
     from_s, to_s = outcomes.started_s[rows], outcomes.finished_s[rows]
-    outside_s = (window.start_s - from_s).clip(0.0) + (to_s - window.end_s).clip(0.0)
+    outside_s = (measured.start_s - from_s).clip(0.0) + (to_s - measured.end_s).clip(0.0)
     least_s = (outcomes.cpu_work_s[rows] - _limit_cores(fleet, outcomes)[outcomes.service[rows]] * outside_s).clip(0.0)
     crossing = outside_s > 0.0
     return float((credited_s[rows] - least_s).clip(0.0)[crossing].sum())

@@ -16,7 +16,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.analysis.metrics import WINDOW_FROM, Window
+from tango.analysis.metrics import MEASURED_FROM, MeasuredSpan
 from tango.bound.be import be_of
 from tango.bound.qos import qos_of
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
@@ -27,7 +27,7 @@ from tango.domain.services import Service, ServiceClass
 
 STEP_S = 0.1
 LC_STEPS, BE_STEPS = 10, 10
-"""Steps of the last arrival; the window begins at step 1."""
+"""Steps of the last arrival; the measured span begins at step 1."""
 INSTANCE_MIB = 64
 """Memory of an LC instance, MiB."""
 
@@ -77,24 +77,24 @@ def tiny_lc(rng: np.random.Generator, fleet: Fleet, most: int = 6) -> NewRequest
 
 
 def best_qos(fleet: Fleet, requests: NewRequests, *, span_s: float) -> float | None:
-    """The optimal QoS rate: each request on one node or none, with preemption at no cost. None without a request in the window."""
+    """The optimal QoS rate: each request on one node or none, with preemption at no cost. None without a request in the measured span."""
     due, target, work = (_steps(column) for column in (requests.due_s, requests.target_s, requests.cpu_work_s))
-    judged = [int(r) for r in np.flatnonzero(Window(WINDOW_FROM * span_s, span_s).holds(requests.due_s))]
-    if not judged:
+    counted = [int(r) for r in np.flatnonzero(MeasuredSpan(MEASURED_FROM * span_s, span_s).holds(requests.due_s))]
+    if not counted:
         return None
     rtt = _steps(fleet.rtt_ms() / 1000.0)
     met = {0: 0}
-    """By set of requests that the nodes so far serve in time: its size. Sets are bit masks over `judged`."""
+    """By set of requests that the nodes so far serve in time: its size. Sets are bit masks over `counted`."""
     for c, node in ((c, node) for c, cluster in enumerate(fleet.clusters) for node in cluster.nodes):
         half = rtt[requests.cluster, c] // 2
-        windows = [range(int(due[r] + half[r]), int(due[r] + target[r] - half[r])) for r in judged]
+        windows = [range(int(due[r] + half[r]), int(due[r] + target[r] - half[r])) for r in counted]
         fits = [
             mask
-            for mask in range(1 << len(judged))
-            if _fits([(windows[k], int(work[r])) for k, r in enumerate(judged) if mask >> k & 1], node.cpu_millicores // 1000)
+            for mask in range(1 << len(counted))
+            if _fits([(windows[k], int(work[r])) for k, r in enumerate(counted) if mask >> k & 1], node.cpu_millicores // 1000)
         ]
         met = {used | mask: (used | mask).bit_count() for used, mask in product(met, fits) if not used & mask}
-    return max(met.values()) / len(judged)
+    return max(met.values()) / len(counted)
 
 
 def _fits(jobs: Sequence[tuple[range, int]], cores: int) -> bool:
@@ -184,7 +184,7 @@ def best_be(fleet: Fleet, outcomes: RunOutcomes) -> float:
     due, work = _steps(outcomes.due_s[pods]), _steps(outcomes.cpu_work_s[pods])
     memory = [int(mib) for mib in outcomes.memory_mib[pods]]
     room = [node.memory_mib - INSTANCE_MIB for node in nodes]
-    first = int(_steps(WINDOW_FROM * outcomes.span_s))
+    first = int(_steps(MEASURED_FROM * outcomes.span_s))
     lc = np.flatnonzero(outcomes.service_class == ServiceClass.LC)
     running = np.array(
         [
@@ -238,7 +238,7 @@ def _seconds(steps: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def qos_losses(worlds: int, bucket_steps: int) -> NDArray[np.float64]:
-    """Bound minus optimum of each world, shape (worlds,), by seed; 0 for worlds without a request in the window."""
+    """Bound minus optimum of each world, shape (worlds,), by seed; 0 for worlds without a request in the measured span."""
     losses = []
     for seed in range(worlds):
         rng = np.random.default_rng(seed)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.analysis.metrics import WINDOW_FROM, Window
+from tango.analysis.metrics import MEASURED_FROM, MeasuredSpan
 from tango.bound.columns import Floats, Ints, spread, totals
 from tango.bound.packing import Packing
 from tango.domain.fleet import Fleet
@@ -39,12 +39,12 @@ class QosBound(NamedTuple):
     """The bound and the length of the buckets that it was found with."""
 
     rate: float | None
-    """0 to 1; None if no LC request arrived in the window."""
+    """0 to 1; None if no LC request arrived in the measured span."""
     bucket_s: float
 
 
 class _Candidates(NamedTuple):
-    """LC requests of the window that could be in time on an idle fleet, shape (n,), and the pools of CPU that they can reach."""
+    """LC requests of the measured span that could be in time on an idle fleet, shape (n,), and the pools of CPU that they can reach."""
 
     kind: Ints
     """Row of `reach`; requests of one kind can reach the same pools."""
@@ -96,14 +96,14 @@ class _Groups(NamedTuple):
 
 def qos_of(fleet: Fleet, requests: NewRequests, *, span_s: float, bucket_s: float | None = None) -> QosBound:
     """The bound; `bucket_s` None: a length that keeps the programme small."""
-    window = Window(WINDOW_FROM * span_s, span_s)
-    judged = (requests.service_class == ServiceClass.LC) & window.holds(requests.due_s)
-    arrived = int(np.count_nonzero(judged))
-    shortest_s = float(requests.target_s[judged].min(initial=math.inf))
+    measured = MeasuredSpan(MEASURED_FROM * span_s, span_s)
+    counted = (requests.service_class == ServiceClass.LC) & measured.holds(requests.due_s)
+    arrived = int(np.count_nonzero(counted))
+    shortest_s = float(requests.target_s[counted].min(initial=math.inf))
     length_s = bucket_s or max(min(shortest_s / BUCKETS_PER_TARGET, span_s or 1.0), span_s / MOST_BUCKETS)
     if not arrived:
         return QosBound(None, length_s)
-    candidates = _candidates(fleet, requests, judged)
+    candidates = _candidates(fleet, requests, counted)
     if not len(candidates.kind):
         return QosBound(0.0, length_s)
     # Each is a valid bound, so the lower one counts: merged pools allow shorter buckets, separate pools keep who can reach what.
@@ -126,18 +126,18 @@ def _most_met(candidates: _Candidates, bucket_s: float, *, fixed: bool) -> tuple
     return min(len(at_risk), elsewhere + math.floor(_programme(candidates, groups, bucket_s).most() + TOLERANCE_REQUESTS)), bucket_s
 
 
-def _candidates(fleet: Fleet, requests: NewRequests, judged: NDArray[np.bool_]) -> _Candidates:
+def _candidates(fleet: Fleet, requests: NewRequests, counted: NDArray[np.bool_]) -> _Candidates:
     rtt_s = fleet.rtt_ms() / 1000.0
     rows = {cluster.name: row for row, cluster in enumerate(fleet.clusters)}
-    entry = np.array([rows[name] for name in requests.clusters], np.int64)[requests.cluster[judged]]
-    work_s, target_s, due_s = requests.cpu_work_s[judged], requests.target_s[judged], requests.due_s[judged]
+    entry = np.array([rows[name] for name in requests.clusters], np.int64)[requests.cluster[counted]]
+    work_s, target_s, due_s = requests.cpu_work_s[counted], requests.target_s[counted], requests.due_s[counted]
     largest_cores = max(node.cpu_millicores for node in fleet.nodes) / 1000.0
     room_s = target_s - work_s / min(1.0, largest_cores) + TOLERANCE_S
     nearest_s = rtt_s.min(axis=1)[entry]
     able = room_s >= nearest_s
 
     # A relaxation: all requests of one service and entry cluster can reach what the one with the most time to spare can reach.
-    origin, row = np.unique(entry[able] * len(requests.services) + requests.service[judged][able], return_inverse=True)
+    origin, row = np.unique(entry[able] * len(requests.services) + requests.service[counted][able], return_inverse=True)
     most_room_s = np.full(len(origin), -math.inf)
     np.maximum.at(most_room_s, row, room_s[able])
     reach = rtt_s[origin // len(requests.services)] <= most_room_s[:, None]

@@ -51,7 +51,7 @@ def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | Non
     from tango.cli.sweep_folder import kept_results
     from tango.cli.workloads import fleet_text, require_folder, systems_of
     from tango.experiments.sweeps import run_cells
-    from tango.experiments.tuning import TRAINING_SEEDS, candidates, cells_for, dump_tuned, judged
+    from tango.experiments.tuning import TRAINING_SEEDS, candidates, cells_for, dump_tuned, ranking
     from tango.traces.workloads import Workload
 
     require_folder(out)
@@ -70,7 +70,7 @@ def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | Non
         with progress(f"Tuning {system.name}", total=len(cells), unit="cells") as advance:
             kept = kept_results(fresh=False)
             results = run_cells(cells, processes=jobs, kept=kept, done=lambda *_, advance=advance: advance(1))
-        ranked = judged(choices, results)
+        ranked = ranking(choices, results)
         default = next(c for c in ranked if not c.settings)
         found[system.name] = ranked[0]
         rows.append(

@@ -109,14 +109,14 @@ class Cell:
 
 
 def run_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bool = True) -> CellResult:
-    """Simulate a cell and judge it. Equal cells give equal results, wherever they run.
+    """Simulate a cell and compute its figures. Equal cells give equal results, wherever they run.
 
-    A run that ends in a deadlock is judged as it stands, with a note: what waits for ever is part of what its system is worth.
+    A run that ends in a deadlock is evaluated as it stands, with a note: what waits for ever is part of what its system is worth.
 
     Raises: what `draw_requests` and `simulate` raise.
     """
     run, requests = simulate_cell(cell, progress=progress, end_when_stuck=end_when_stuck)
-    return judged(cell, run, requests)
+    return evaluated(cell, run, requests)
 
 
 def simulate_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuck: bool = True) -> tuple[SimulatedRun, NewRequests]:
@@ -142,7 +142,7 @@ def simulate_cell(cell: Cell, *, progress: Progress | None = None, end_when_stuc
     return run, requests
 
 
-def judged(cell: Cell, run: SimulatedRun, requests: NewRequests) -> CellResult:
+def evaluated(cell: Cell, run: SimulatedRun, requests: NewRequests) -> CellResult:
     """The figures of a run, its bound, and what plots need."""
     metrics = run_metrics(run.outcomes, run.losses, run.samples, run.decisions, run.scaling)
     label = CellLabel(

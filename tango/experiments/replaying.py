@@ -4,7 +4,7 @@ Everything runs in wall seconds, as the live run did: its rows hold due times, w
 ticks, round trips and the time to decide are not sped up. The figures are given in trace time on both sides.
 
 What the live path adds between a due time and the start of service is taken from the run, because it belongs to the machine and not to
-the system that is judged:
+the system under evaluation:
 
 - *LC*: what passed from each request's due time to its service beyond half a window and half a round trip, where it met a free place:
   release, message, snapshot, decision, recording, HTTP call; the median for the others. A request reaches the dispatcher so much later
@@ -164,7 +164,7 @@ def _reaching(requests: NewRequests, reached_s: NDArray[np.float64], order: NDAr
 
 
 def _as_recorded(simulated: RunOutcomes, recorded: RunOutcomes, requests: NewRequests, order: NDArray[np.intp]) -> RunOutcomes:
-    """Outcomes in the recorded order, judged from the due times on, under the recorded run's number and speed."""
+    """Outcomes in the recorded order, with figures from the due times on, under the recorded run's number and speed."""
     place = np.argsort(order)
     made = ("target_cluster", "node", "started_s", "finished_s", "state", "reason", "attempts", "epoch")
     return dataclasses.replace(

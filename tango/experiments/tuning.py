@@ -31,7 +31,7 @@ from tango.systems import SYSTEMS, System, lc_tunable
 from tango.traces.workloads import Workload
 
 TRAINING_SEEDS = TRAINING[1:]
-"""Tuning takes the first of these; nothing is judged on them."""
+"""Tuning takes the first of these; no comparison uses them."""
 
 Box = Mapping[tuple[str, str], tuple[float, float]]
 """(low, high) by (group, field) of settings; `NAME.k` is the k-th value of a field that has several."""
@@ -79,7 +79,7 @@ def candidates(system: System, evaluations: int) -> list[Settings]:
 def cells_for(
     system: System, choices: Sequence[Settings], workloads: Sequence[Workload], fleets: Sequence[str], seeds: Sequence[int]
 ) -> list[Cell]:
-    """The cells that judge the choices, choice by choice."""
+    """The cells that evaluate the choices, choice by choice."""
     return [
         Cell(workload=workload, fleet=fleet, system=system, seed=seed, settings=choice)
         for choice in choices
@@ -89,7 +89,7 @@ def cells_for(
     ]
 
 
-def judged(choices: Sequence[Settings], results: Sequence[CellResult]) -> list[Candidate]:
+def ranking(choices: Sequence[Settings], results: Sequence[CellResult]) -> list[Candidate]:
     """The choices with their scores, the best first; of equal ones the earlier."""
     each = len(results) // len(choices)
     found = []

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from tango.analysis.metrics import GIVE_UP_TARGETS, run_window
+from tango.analysis.metrics import GIVE_UP_TARGETS, measured_span
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.outcomes import SCALING_KINDS, SCALING_OUTCOMES, Decisions, NodeSamples, RunOutcomes, ScalingEvents
 from tango.domain.requests import RequestState
@@ -49,7 +49,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """The time axis that all charts of a report share: trace seconds from 0 to `end_s`, its bins, and the window of the figures."""
+    """The time axis that all charts of a report share: trace seconds from 0 to `end_s`, its bins, and the measured span."""
 
     end_s: float
     bins: TimeBins
@@ -75,8 +75,8 @@ def percent_label(share: float) -> str:
 def frame_of(outcomes: RunOutcomes) -> Frame:
     """The time axis of a run: from its zero to its end, or to its last arrival if that is later."""
     end_s = max(outcomes.span_s, outcomes.wall_s * outcomes.speed, 1e-3)
-    window = run_window(outcomes)
-    return Frame(end_s=end_s, bins=time_bins(end_s), window_s=(window.start_s * outcomes.speed, window.end_s * outcomes.speed))
+    measured = measured_span(outcomes)
+    return Frame(end_s=end_s, bins=time_bins(end_s), window_s=(measured.start_s * outcomes.speed, measured.end_s * outcomes.speed))
 
 
 def _top(*series: Floats) -> float:
@@ -151,10 +151,10 @@ def qos_figure(outcomes: RunOutcomes, frame: Frame) -> Figure:
 def latency_figure(outcomes: RunOutcomes) -> Figure | None:
     """A histogram of latency for each LC service on a common logarithmic axis, with its target; None if no LC request succeeded.
 
-    It covers the arrivals in the run's window, as the table of services does.
+    It covers the arrivals in the run's measured span, as the table of services does.
     """
     lc = (outcomes.service_class == ServiceClass.LC) & outcomes.in_state(RequestState.SUCCEEDED)
-    lc &= run_window(outcomes).holds(outcomes.due_s)
+    lc &= measured_span(outcomes).holds(outcomes.due_s)
     # At least 0.1 ms, since the axis is logarithmic.
     latency_ms = np.maximum((outcomes.finished_s - outcomes.due_s) * outcomes.speed * 1000.0, 0.1)
     if not lc.any():
@@ -181,7 +181,7 @@ def latency_figure(outcomes: RunOutcomes) -> Figure | None:
         chart.text(WIDTH - 4, base - 7, "p95", anchor="end")
     return Figure(
         title="LC latency by service",
-        note="Completed arrivals of the window, from due time, logarithmic; rows are scaled to their highest bar.",
+        note="Completed arrivals of the measured span, from due time, logarithmic; rows are scaled to their highest bar.",
         drawing=chart.render("Histogram of latency for each LC service, with its target"),
         legend=(("box lc", "within target"), ("box be", "late"), ("stroke target", "target")),
     )

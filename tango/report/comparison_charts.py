@@ -14,7 +14,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from tango.analysis.comparison import CellResult, Comparison, Difference
-from tango.analysis.metrics import WINDOW_FROM
+from tango.analysis.metrics import MEASURED_FROM
 from tango.report.svg import (
     BOTTOM,
     TOP,
@@ -283,7 +283,7 @@ def _time_chart(edges: Floats, y_range: tuple[float, float], y_label: Callable[[
     ticks = nice_ticks(*y_range, about=3)
     wide = width > THIRD
     chart = Chart((0.0, end_s), y_range, width=width, height=220.0 if wide else 168.0, left=46.0)
-    chart.band(end_s * WINDOW_FROM, end_s)
+    chart.band(end_s * MEASURED_FROM, end_s)
     chart.axes(x_ticks=time_ticks(end_s, about=6 if wide else 4), x_label=time_label, y_ticks=ticks, y_label=y_label, unit=unit)
     return chart
 

@@ -229,7 +229,7 @@ def _lc_groups(
         groups.append(
             Group(
                 title="LC latency by service",
-                note="Share of answers that took longer, from due time; arrivals of the window, quantiles averaged over seeds. "
+                note="Share of answers that took longer, from due time; arrivals of the measured span, quantiles averaged over seeds. "
                 "Further left and lower is better; where a line crosses its target is the share of answers that came late.",
                 panels=tails,
                 legend=(*((f"stroke {colours[s]}", s) for s in cells), ("stroke target", "target")),
@@ -288,11 +288,11 @@ def _fleet_groups(
             colours,
             "utilization_cpu",
             "CPU utilisation by cluster",
-            "Useful work over the allocatable CPU of each cluster in the window, mean over seeds. The bar is the median.",
+            "Useful work over the allocatable CPU of each cluster in the measured span, mean over seeds. The bar is the median.",
         ),
         _totals(comparison, scenario, colours, "utilization_cpu", "Useful work of both classes over allocatable CPU."),
         _totals(comparison, scenario, colours, "fairness_jain", "Jain's index of the clusters' QoS rates; 1 is even.", least=0.05),
-        _totals(comparison, scenario, colours, "resizes", "Resizes of LC instances that took effect in the window."),
+        _totals(comparison, scenario, colours, "resizes", "Resizes of LC instances that took effect in the measured span."),
         _totals(comparison, scenario, colours, "decision_ms_p99", "Wall milliseconds that a decision takes, 99th percentile."),
     )
     return tuple(group for group in groups if group is not None)

@@ -60,7 +60,7 @@ def summary_rows(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -
     latencies = (m["lc_latency_p50_ms"], m["lc_latency_p95_ms"], m["lc_latency_p99_ms"])
     return [
         ("requests", number(m["accepted"]), ", ".join([f"{number(m['succeeded'])} succeeded", *others])),
-        ("QoS rate", percent(m["lc_qos_rate"]), f"of {number(m['lc_arrived'])} LC requests in the window"),
+        ("QoS rate", percent(m["lc_qos_rate"]), f"of {number(m['lc_arrived'])} LC requests in the measured span"),
         ("LC latency", together(milliseconds, *latencies), "p50 / p95 / p99, from due time"),
         ("BE completed", number(m["be_completed"]), f"{number(details.get('be_completed_per_s'))} per second"),
         ("BE throughput", number(m["be_cpu_seconds_per_s"]), "useful CPU-seconds per second"),

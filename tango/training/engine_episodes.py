@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.analysis.metrics import judged_lc, run_metrics, run_window, useful_share
+from tango.analysis.metrics import lc_outcomes_of, measured_span, run_metrics, useful_share
 from tango.domain.fleet import Fleet
 from tango.domain.seeds import TRAINING
 from tango.domain.services import Service, ServiceClass
@@ -160,14 +160,14 @@ class Accrued:
 def accrued(run: SimulatedRun, at_s: NDArray[np.float64]) -> Accrued:
     """What a run has come to by these instants (k,), in order."""
     outcomes, losses = run.outcomes, run.losses
-    window = run_window(outcomes)
+    window = measured_span(outcomes)
     work_s = useful_share(outcomes, window) * outcomes.cpu_work_s
     be = np.flatnonzero((outcomes.service_class == ServiceClass.BE) & (work_s > 0))
     # Useful work is spread evenly over the part of [started, finished] that lies in the window.
     ended_s = np.minimum(outcomes.finished_s[be], window.end_s)
     began_s = np.clip(np.minimum(outcomes.started_s[be], outcomes.finished_s[be]), window.start_s, ended_s)
     done = np.array([float(work_s[be] @ _share_by(at, began_s, ended_s)) for at in at_s.tolist()])
-    judged = judged_lc(outcomes)
+    judged = lc_outcomes_of(outcomes)
     missed = judged.decided & ~judged.met
     late_s = np.minimum(outcomes.due_s[missed] + outcomes.target_s[missed], window.end_s)
     lost = window.holds(losses.at_s)

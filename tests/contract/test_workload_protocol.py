@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
-from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import NodePool
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
 
 POD = "lc-web-n1-0"

@@ -14,10 +14,10 @@ import structlog
 
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.emulation.virtual_kubelet import node_objects
-from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import Addresses, NodePool
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_spec import PodKind, pod_spec
 from tango.emulation.virtual_kubelet.status_writer import AGAIN_AFTER_S, StatusWriter
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound

@@ -12,9 +12,9 @@ from tango.domain.fleet import Cluster, Fleet
 from tango.domain.identity import NodeKey, PodKey
 from tango.emulation.virtual_kubelet import statuses
 from tango.emulation.virtual_kubelet.admission import Ledger
-from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_run import Listener, PodRun
 from tango.emulation.virtual_kubelet.pod_spec import PodKind, PodSize, PodSpec, container_resources, pod_size, pod_spec
 from tango.emulation.virtual_kubelet.resizing import Resizer, limit_cores, weight_of

@@ -14,7 +14,7 @@ from tango.analysis.compared_metrics import METRICS, Metric
 from tango.analysis.comparison import CellLabel, CellResult, cell_result, compare, comparison_table
 from tango.analysis.intervals import paired_difference, t_quantile
 from tango.analysis.metrics import run_metrics
-from tango.analysis.series import BUCKETS, WINDOW_BUCKET, run_distributions, run_series
+from tango.analysis.series import BUCKETS, FIRST_MEASURED_BUCKET, run_distributions, run_series
 from tango.domain.outcomes import AttemptLosses, NodeSamples, RunOutcomes, ScalingEvents
 from tango.errors import UsageError
 from tests.fakes.run_records import (
@@ -405,16 +405,16 @@ def test_series_over_the_window_sum_to_the_figures(speed: float):
 
     result = simulated_cell(records)
 
-    window = {name: np.array(values[WINDOW_BUCKET:BUCKETS], dtype=np.float64) for name, values in result.series.items()}
+    measured = {name: np.array(values[FIRST_MEASURED_BUCKET:BUCKETS], dtype=np.float64) for name, values in result.series.items()}
     figures = result.figures
-    assert result.series["edge_s"][WINDOW_BUCKET] == result.details["window_start_s"]
-    assert window["lc_arrived"].sum() == figures["lc_arrived"]
+    assert result.series["edge_s"][FIRST_MEASURED_BUCKET] == result.details["window_start_s"]
+    assert measured["lc_arrived"].sum() == figures["lc_arrived"]
     for name in ("be_completed", "evictions", "resizes"):
-        assert window[name].sum() == figures[name], name
+        assert measured[name].sum() == figures[name], name
     for name in ("be_cpu_seconds_per_s", "utilization_cpu"):
-        assert window[name].mean() == pytest.approx(figures[name], rel=1e-5), name
-    assert window["waste_cpu_seconds"].sum() == pytest.approx(figures["waste_cpu_seconds"], rel=1e-5)
-    assert window["lc_met"].sum() / window["lc_arrived"].sum() == pytest.approx(figures["lc_qos_rate"], rel=1e-12)
+        assert measured[name].mean() == pytest.approx(figures[name], rel=1e-5), name
+    assert measured["waste_cpu_seconds"].sum() == pytest.approx(figures["waste_cpu_seconds"], rel=1e-5)
+    assert measured["lc_met"].sum() / measured["lc_arrived"].sum() == pytest.approx(figures["lc_qos_rate"], rel=1e-12)
 
 
 def test_work_is_spread_over_the_buckets_in_which_it_was_done():
@@ -469,7 +469,7 @@ def test_run_without_a_span_has_no_series():
 
 
 def test_latencies_of_each_service_are_kept_as_quantiles_beside_its_target():
-    """Latencies 0.1 … 0.5 s of the window: the median is 300 ms; the late arrival before the window is no part."""
+    """Latencies 0.1 … 0.5 s of the measured span: the median is 300 ms; the late arrival before the measured span is no part."""
     rows = [{"due": 50.0, "start": 50.0, "end": 50.0 + k / 10} for k in range(1, 6)]
     rows += [{"due": 1.0, "start": 1.0, "end": 9.0}, {"due": 60.0, "state": "failed"}, {"cls": 1, "due": 50.0}]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tango.analysis.metrics import RunMetrics, jain_index, run_metrics, run_window
+from tango.analysis.metrics import RunMetrics, jain_index, measured_span, run_metrics
 from tango.domain.outcomes import RunOutcomes
 from tests.fakes.run_records import (
     NAN,
@@ -116,7 +116,7 @@ def test_failed_shed_and_given_up_requests_are_missed_but_late_ones_still_finish
     assert metrics["lc_latency_p50_ms"] == pytest.approx(1250.0)
 
 
-def test_live_request_is_not_judged_before_ten_targets_have_passed():
+def test_live_request_is_not_decided_before_ten_targets_have_passed():
     """While a run is live, what may still be in time is left out, and counted as undecided."""
     rows = [
         {"due": 50.0, "start": 50.0, "end": 50.5},
@@ -139,7 +139,7 @@ def test_request_that_ends_exactly_at_its_target_is_in_time():
 
 
 def test_work_is_spread_over_its_running_interval_and_cut_at_the_window():
-    """A BE request of 20 CPU-s that runs from 0 to 20 s has done 10 of them inside the window 10 … 100 s: 10 / 90 per second."""
+    """A BE request of 20 CPU-s that runs from 0 to 20 s has done 10 of them inside the measured span 10 … 100 s: 10 / 90 per second."""
     metrics = figures_of(outcomes_of([{"cls": 1, "due": 0.0, "start": 0.0, "end": 20.0, "work": 20.0}]))
 
     assert metrics["be_cpu_seconds_per_s"] == pytest.approx(10.0 / 90.0)
@@ -147,7 +147,7 @@ def test_work_is_spread_over_its_running_interval_and_cut_at_the_window():
 
 
 def test_work_done_after_the_last_arrival_is_not_counted():
-    """A BE request that runs from 95 to 105 s has half of its work in the window and is not completed in it."""
+    """A BE request that runs from 95 to 105 s has half of its work in the measured span and is not completed in it."""
     metrics = figures_of(outcomes_of([{"cls": 1, "due": 90.0, "start": 95.0, "end": 105.0, "work": 4.0}]))
 
     assert metrics["be_cpu_seconds_per_s"] == pytest.approx(2.0 / 90.0)
@@ -287,7 +287,7 @@ def test_states_add_up_and_rates_stay_in_their_bounds(outcomes: RunOutcomes):
         assert metrics[key] is None or 0.0 <= metrics[key] <= 1.0 + 1e-12
     latencies = [metrics[key] for key in ("lc_latency_p50_ms", "lc_latency_p95_ms", "lc_latency_p99_ms")]
     assert latencies == [None] * 3 or 0.0 <= latencies[0] <= latencies[1] <= latencies[2]
-    window_s = run_window(outcomes).length_s
+    window_s = measured_span(outcomes).length_s
     done = (metrics["be_cpu_seconds_per_s"] or 0.0) * window_s
     work = outcomes.cpu_work_s[outcomes.service_class == 1]
     assert 0.0 <= done <= float(work.sum()) * (1 + 1e-9) + 1e-9

@@ -26,12 +26,12 @@ def fleet_of(*nodes: tuple[float, int]) -> Fleet:
 
 
 def pod(due: float, work: float, *, memory: float = 512.0) -> dict[str, object]:
-    """A BE request that the judged run never ran. The window of `outcomes_of` is 10 s to 100 s."""
+    """A BE request that the evaluated run never ran. The measured span of `outcomes_of` is 10 s to 100 s."""
     return {"cls": 1, "due": due, "work": work, "memory": memory, "state": "pending", "node": -1}
 
 
 def lc(start: float, end: float, *, work: float | None = None, node: int = 0) -> dict[str, object]:
-    """An LC request that the judged run completed, at a full core unless told otherwise."""
+    """An LC request that the evaluated run completed, at a full core unless told otherwise."""
     return {"due": start, "start": start, "end": end, "work": end - start if work is None else work, "node": node}
 
 
@@ -60,7 +60,7 @@ def test_nodes_of_one_name_are_two_nodes() -> None:
 
 @pytest.mark.parametrize(("pods", "work_s"), [(1, 90.0), (2, 180.0), (3, 180.0)])
 def test_pods_are_held_by_their_limit_and_then_by_the_node(pods: int, work_s: float) -> None:
-    """Pods of one core each on two cores, each with more work than the window has seconds."""
+    """Pods of one core each on two cores, each with more work than the measured span has seconds."""
     assert bound(fleet_of((2.0, 16384)), *[pod(0.0, 500.0)] * pods) == pytest.approx(work_s)
 
 
@@ -80,11 +80,11 @@ def test_all_that_is_offered_is_no_more_than_that() -> None:
 
 
 def test_work_counts_from_its_arrival() -> None:
-    """A pod that comes at 88 s has 12 s left in the window, whatever its work."""
+    """A pod that comes at 88 s has 12 s left in the measured span, whatever its work."""
     assert bound(fleet_of((4.0, 16384)), pod(88.0, 500.0)) == pytest.approx(12.0)
 
 
-def test_lc_work_of_the_judged_run_is_taken_off() -> None:
+def test_lc_work_of_the_evaluated_run_is_taken_off() -> None:
     """One core; LC had it from 20 s to 60 s in pieces of 100 ms, each within a second."""
     pieces = [lc(20.0 + k / 2, 20.1 + k / 2) for k in range(80)]
 
@@ -97,7 +97,7 @@ def test_lc_work_across_edges_of_buckets_is_taken_off_too() -> None:
 
 
 def test_lc_work_at_an_end_of_the_window_counts_as_far_as_it_must_lie_in_it() -> None:
-    """Of 2 CPU-seconds between 8 s and 11 s one second can lie before the window at most two, so none need be in it; of 2.5, half."""
+    """Of 2 CPU-seconds between 8 s and 11 s one second can lie before the span at most two, so none need be in it; of 2.5, half."""
     fleet = fleet_of((1.0, 16384))
 
     assert bound(fleet, pod(0.0, 500.0), lc(8.0, 11.0, work=2.0)) == pytest.approx(90.0)
@@ -119,7 +119,7 @@ def test_pod_does_not_catch_up_beyond_its_limit() -> None:
 
 
 def test_what_the_figure_credits_at_the_ends_is_added() -> None:
-    """A pod that had 10 CPU-seconds from 0 s to 20 s is credited 5 in the window; it may have done all or none of them there."""
+    """A pod that had 10 CPU-seconds from 0 s to 20 s is credited 5 in the measured span; it may have done all or none of them there."""
     ran = {"cls": 1, "due": 0.0, "start": 0.0, "end": 20.0, "work": 10.0, "memory": 512.0}
     full_speed = {**ran, "work": 20.0}
 
@@ -128,7 +128,7 @@ def test_what_the_figure_credits_at_the_ends_is_added() -> None:
 
 
 def test_nothing_to_stand_on() -> None:
-    """No BE request: 0. A window without length: None, as the figure is."""
+    """No BE request: 0. A measured span without length: None, as the figure is."""
     fleet = fleet_of((1.0, 16384))
 
     assert be_bound(fleet, outcomes_of([lc(20.0, 20.5)])) == 0.0

@@ -110,7 +110,7 @@ def test_clusters_are_matched_by_name() -> None:
 
 
 def test_requests_outside_the_window_cost_nothing() -> None:
-    """What came before 10 % of the span may be dropped, and without a request in the window there is no rate."""
+    """What came before 10 % of the span may be dropped, and without a request in the measured span there is no rate."""
     fleet = fleet_of([[1.0]])
 
     assert qos_bound(fleet, lc([0.99, 0.99, 1.0], [0.06] * 3), span_s=10.0) == 1.0

@@ -15,8 +15,8 @@ from tango.experiments.tuning import (
     candidates,
     cells_for,
     dump_tuned,
-    judged,
     merged,
+    ranking,
     read_tuned,
     tuned_settings,
 )
@@ -58,14 +58,14 @@ def test_the_best_score_wins_and_ties_go_to_the_earlier() -> None:
     one = run_cell(cells[0])
     better = replace(one, figures={**one.figures, "lc_qos_rate": 2.0})
 
-    assert [c.settings for c in judged(choices, [one, better])] == [choices[1], choices[0]]
-    assert [c.settings for c in judged(choices, [one, one])] == choices
-    best = judged(choices, [one, better])[0]
+    assert [c.settings for c in ranking(choices, [one, better])] == [choices[1], choices[0]]
+    assert [c.settings for c in ranking(choices, [one, one])] == choices
+    best = ranking(choices, [one, better])[0]
     assert best.score == pytest.approx(best.lc_qos_rate + best.be_share_of_bound)
 
 
 def test_training_seeds_are_not_those_of_comparisons() -> None:
-    """No tuning on what is judged."""
+    """No tuning on what is compared."""
     from tango.cli.compare import FIRST_SEED
     from tango.domain.seeds import COMPARISON, TRAINING
 
@@ -77,7 +77,7 @@ def test_what_was_found_is_kept_and_read(tmp_path: Path) -> None:
     """By system; a file of something else is refused with how to make one."""
     workload = Workload(lc=("p3",), be=("p3",), duration_s=10.0, load=0.7)
     choices = [{"sharing": {"grow_below": 0.3}}]
-    [best] = judged(choices, [run_cell(cells_for(system("tango"), choices, [workload], ["demo"], [1])[0])])
+    [best] = ranking(choices, [run_cell(cells_for(system("tango"), choices, [workload], ["demo"], [1])[0])])
     path = tmp_path / "tuned.json"
     path.write_text(dump_tuned({"tango": best}, command="tango tune"))
 

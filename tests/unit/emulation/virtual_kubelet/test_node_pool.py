@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
-from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import NodePool
+from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.workload.http1 import Work
 from tests.fakes.manual_clock import ManualClock
 
