@@ -120,7 +120,7 @@ class SimulationState:
         """Let every array grow that the next window (and `events` more on the heap) may fill.
 
         The bounds are those of `engine.must_grow`, which decides when this is called: what one window can add at most. Arrays grow to
-        twice what is asked for, so that a run copies each row twice on average however long it gets.
+        twice what is asked for, so that growing costs constant time per row however long a run gets.
         """
         e = self.engine
         clock = e.clock[0]
