@@ -1,5 +1,6 @@
-"""The learned BE policy `dcg-be`: features of a fleet, a graph network over them, its checkpoints, and the policy around it all.
+"""Learned policies: features of a fleet, a graph network over them, checkpoint files, and the BE policies that decide by them.
 
-`features` turns a `FleetSnapshot` into a graph of arrays, `network` (torch) scores its nodes, `assignment` places many requests by
-one forward pass with the capacity counted down, `checkpoint` reads and writes networks, `policy` is what the scheduler calls.
+`features` turns a `FleetSnapshot` into a graph of arrays, `network` (torch) embeds its nodes, `assignment` places many requests after
+one forward pass while it counts capacity down, `checkpoint` reads and writes files, `policy` is what the scheduler calls. `lc_layer`
+reads the small layer of the LC policy `dsaco`, which the compiled dispatch evaluates.
 """

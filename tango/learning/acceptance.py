@@ -1,4 +1,4 @@
-"""Whether a checkpoint's file may enter the registry: read in full and tried once, as whoever decides by it will."""
+"""Decides whether a checkpoint file may enter the registry: it is read in full, and a placement network decides once on a tiny fleet."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tango.learning.policy import tried_checkpoint
 
 BE_POLICIES = ("dcg-be", "gnn-sac")
 MOST_TRAINED = 256 * 1024
-"""Letters of a training configuration as JSON."""
+"""Most characters of a training configuration as JSON."""
 
 
 def accepted(content: bytes, path: Path) -> NewCheckpoint:
-    """What is to be stored of a file of any learned policy. Raises: CheckpointError with what was found and expected."""
+    """The registry's row for a file of any learned policy. Raises: CheckpointError with what was found and expected."""
     found = parsed(content, path)
     policy = policy_of(found)
     if policy in BE_POLICIES:
@@ -36,7 +36,7 @@ def accepted(content: bytes, path: Path) -> NewCheckpoint:
     told = found.get("trained")
     trained = plain(told) if isinstance(told, dict) else {}
     if len(json.dumps(trained)) > MOST_TRAINED:
-        raise CheckpointError(f"checkpoint {path} has a training configuration of more than {MOST_TRAINED} letters")
+        raise CheckpointError(f"checkpoint {path} has a training configuration of more than {MOST_TRAINED} characters")
     return NewCheckpoint(
         name=_text(found.get("name", path.stem), 100) or path.stem,
         policy=policy,
@@ -51,7 +51,7 @@ def accepted(content: bytes, path: Path) -> NewCheckpoint:
 
 
 def plain(value: object, *, depth: int = 8) -> Any:
-    """A value out of a file as JSON in a database holds it: what is no number, text, list or mapping is told by its type."""
+    """A value from a file as JSON that PostgreSQL takes: what is no number, text, list or mapping becomes the name of its type."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, int):
@@ -68,6 +68,6 @@ def plain(value: object, *, depth: int = 8) -> Any:
 
 
 def _text(value: object, most: int) -> str:
-    """Without characters that a database does not take (NUL, lone surrogates) or that nobody can read."""
+    """The text without control characters, NUL and lone surrogates, which PostgreSQL refuses or a terminal would act on."""
     text = str(value)[:most].encode("utf-8", "replace").decode()
     return "".join(letter for letter in text if letter.isprintable() or letter == "\n")

@@ -1,4 +1,4 @@
-"""Networks as files: what is written is checked in full when it is read, and nothing in a file can run code."""
+"""Checkpoint files: a reader checks all of a file before it uses any of it, and nothing in a file can run code."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from tango.learning.network import PlacementNetwork
 
 FORMAT_VERSION = 1
 MOST_HIDDEN = 1024
+"""Widest network that is read: a file must not make its reader allocate without bound."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """A network with where it comes from."""
+    """A placement network and its provenance."""
 
     network: PlacementNetwork
     name: str
@@ -86,7 +87,7 @@ def write_file(content: dict[str, Any], path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     fresh.write_bytes(held.getvalue())
-    fresh.replace(path)
+    fresh.replace(path)  # a rename is atomic: a reader finds the old file or the new one
     return hashlib.sha256(held.getvalue()).hexdigest()
 
 

@@ -1,7 +1,8 @@
-"""What the network sees of a fleet: a graph of cluster and node vertices, every figure a ratio, so that fleets of any size look alike.
+"""The input of the placement network: a graph of cluster and node vertices, every figure a ratio, so that fleets of any size look alike.
 
-One function for training, simulation and live. Ratios are taken to the node's own allocatable, to the fleet's mean, or to a fixed
-scale; what is not a number becomes 0 and what is out of bounds is clipped, so that one odd measurement cannot upset a decision.
+Training, simulation and the live scheduler call the same function. Ratios are taken to the node's own allocatable, to the fleet's mean,
+or to a fixed scale; what is not a number becomes 0 and what is out of bounds is clipped, so that one odd measurement cannot upset a
+decision.
 """
 
 from __future__ import annotations
@@ -55,9 +56,10 @@ PAIR_FEATURES = (
 )
 EDGE_FEATURES = ("log(1 + rtt_ms) / 5",)
 NEAR_CLUSTERS = 8
-"""Edges go to this many nearest clusters at most: a sample of neighbours that keeps big fleets cheap."""
+"""Edges go to this many nearest clusters at most: the neighbourhood sample of GraphSAGE (Hamilton et al. 2017, section 3.1), which
+keeps the cost of a fleet linear in its clusters. The nearest instead of random ones, so that equal snapshots give equal decisions."""
 MOST_KINDS = 64
-"""Sizes that are told apart as they are; kinds lie side by side in the score, and 64 cost little more than one."""
+"""Different sizes that are scored exactly; kinds lie side by side in the score, and 64 cost little more than one."""
 STEPS_AN_OCTAVE = 2
 """Beyond that, sizes are scored as if rounded to steps of the square root of two; whether a request fits stays exact."""
 
@@ -67,6 +69,7 @@ SCHEMA = hashlib.sha256(
 """A checkpoint holds for this list of features and for no other."""
 
 _CLIP = 4.0
+"""Bound of every feature: ratios lie near 1, so that beyond 4 a larger value tells nothing more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +83,9 @@ class FleetGraph:
     cluster: NDArray[np.float32]
     """(c, len(CLUSTER_FEATURES))"""
     edge_from: NDArray[np.int64]
-    """(e,)"""
+    """(e,) cluster whose state the edge carries"""
     edge_to: NDArray[np.int64]
-    """(e,)"""
+    """(e,) cluster that receives it"""
     edge: NDArray[np.float32]
     """(e, len(EDGE_FEATURES))"""
 
@@ -182,8 +185,8 @@ def _rounded(size: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(np.log2(np.maximum(size, 1.0)) * STEPS_AN_OCTAVE)
 
 
-def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:
-    """(n, 9): ready, CPU allocatable, CPU requested, BE limit, CPU LC leaves now and mostly, memory allocatable, memory held, mean CPU."""
+def node_headroom(snapshot: FleetSnapshot) -> NDArray[np.float64]:
+    """(n, 9) what each node has and what is held of it, the columns of `assignment` from `READY` to `SCALE`; millicores and MiB."""
     cpu = snapshot.cpu_allocatable
     mean_cpu = _mean_of_ready(np.maximum(cpu, 1.0), snapshot.node_ready)
     return np.stack(
@@ -203,12 +206,12 @@ def node_room(snapshot: FleetSnapshot) -> NDArray[np.float64]:
 
 
 def recent_of(snapshot: FleetSnapshot) -> NDArray[np.float64]:
-    """(n,) millicores that LC has taken of late; what it takes now, where nobody has kept that."""
+    """(n,) running mean of the millicores that LC uses; what it uses now where no mean was kept."""
     return snapshot.lc_cpu_in_use if snapshot.lc_cpu_recent is None else snapshot.lc_cpu_recent
 
 
 def _left_by(cpu: NDArray[np.float64], lc: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What LC leaves of a node: a twentieth at least, since what it takes on average it does not take all the time."""
+    """CPU that LC leaves of a node. At least a twentieth: LC that uses the whole node on average still leaves some of it at times."""
     return np.maximum(cpu - lc, 0.05 * cpu + 1.0)
 
 

@@ -1,8 +1,9 @@
 """The graph network of `dcg-be`: a GraphSAGE encoder with residuals, an actor head per node and a critic.
 
 Source: Hamilton, Ying, Leskovec, "Inductive representation learning on large graphs", NIPS 2017, algorithm 1 with the mean
-aggregator, over two kinds of vertices (node, cluster) and edges with a feature (round-trip time). Several fleets are computed at once
-by putting their graphs side by side with shifted indices.
+aggregator. Departures: two kinds of vertices (node, cluster) with weights of their own, edges with a feature (round-trip time), a
+residual around each aggregation instead of the normalisation of line 7, and one round over clusters, which is enough because nodes
+meet only through their cluster. Several fleets are computed at once by putting their graphs side by side with shifted indices.
 """
 
 from __future__ import annotations
@@ -73,7 +74,10 @@ class PlacementNetwork(nn.Module):
         self.critic = nn.Sequential(nn.Linear(2 * hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
 
     def encode(self, batch: GraphBatch) -> tuple[Tensor, Tensor]:
-        """Embeddings of the nodes (n, hidden) and of the clusters (c, hidden)."""
+        """Embeddings of the nodes (n, hidden) and of the clusters (c, hidden).
+
+        Nodes to their cluster, clusters to near clusters, clusters back to their nodes: three aggregations of lines 4 and 5 of algorithm 1.
+        """
         node = torch.relu(self.node_in(batch.node))
         members = _mean_by(node, batch.node_cluster, len(batch.cluster))
         cluster = torch.relu(self.cluster_in(torch.cat((batch.cluster, members), dim=1)))

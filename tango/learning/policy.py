@@ -1,4 +1,4 @@
-"""`dcg-be` and `gnn-sac` as the scheduler calls them: the network when it can decide, the fallback with its reason when it cannot."""
+"""`dcg-be` and `gnn-sac` as BE policies: the network decides if it can, otherwise the fallback does, and the plan says why."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
 from tango.learning.assignment import Demand, Scorer, assign
 from tango.learning.checkpoint import Checkpoint, checkpoint_of, read_bytes
-from tango.learning.features import Kinds, fleet_graph, kinds_of, node_room, sizes_of
+from tango.learning.features import Kinds, fleet_graph, kinds_of, node_headroom, sizes_of
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.recent import RecentLc
 from tango.learning.shipped import shipped_path
@@ -31,7 +31,9 @@ log = structlog.get_logger(__name__)
 Fallback = Callable[[BePending, FleetSnapshot, BeSettings], BePlan]
 
 SLOW_TICKS = 3
+"""Ticks running over budget after which the fallback takes over: one slow tick may be a pause of the machine."""
 REST_S = 60.0
+"""Seconds that the fallback then decides, before the network is tried again."""
 
 
 def place_by_network(network: PlacementNetwork, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
@@ -45,7 +47,7 @@ def place_by_network(network: PlacementNetwork, pending: BePending, snapshot: Fl
         scorer = scorer_of(network, network.actor_node(node), kinds)
     if not (np.isfinite(scorer.nodes).all() and np.isfinite(scorer.kinds).all()):
         raise FloatingPointError("the network gave scores that are not finite")
-    return assign(scorer, demand_of(pending, kinds), node_room(snapshot))
+    return assign(scorer, demand_of(pending, kinds), node_headroom(snapshot))
 
 
 def scorer_of(network: PlacementNetwork, projected: Tensor, kinds: Kinds) -> Scorer:
@@ -69,6 +71,7 @@ def tried_checkpoint(content: bytes, path: Path, policy: str) -> Checkpoint:
     Raises: CheckpointError as `load_checkpoint`, and where the network's scores are not finite.
     """
     found = checkpoint_of(content, path, policy)
+    # One thread: a decision over a fleet is too small to be split, and the scheduler shares its machine with the rest of the stack.
     torch.set_num_threads(1)
     try:
         place_by_network(found.network, smallest_pending(), smallest_snapshot())

@@ -1,7 +1,7 @@
-"""What LC has used of late, node by node: a snapshot shows an instant, and LC of a small node changes within seconds.
+"""A running mean of the CPU that LC uses on each node: a snapshot shows one instant, and the LC load of a small node changes in seconds.
 
-A running mean over what its reader has seen, weighted by time: after `RECENT_S` seconds an old value counts 1/e. Live and simulated
-scheduler keep it in the same way, by the snapshots that a policy is given.
+An exponentially weighted mean over time: after `RECENT_S` seconds a value counts 1/e. It is made of the snapshots that a policy is
+given, so that the live and the simulated scheduler compute it alike.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from tango.domain.snapshot import FleetSnapshot
 
 RECENT_S = 20.0
+"""Time constant of the mean."""
 
 
 class RecentLc:
-    """The memory of one reader."""
+    """The running mean that one policy keeps."""
 
     def __init__(self) -> None:
         self._seen: FleetSnapshot | None = None

@@ -1,4 +1,4 @@
-"""The bare forward pass of the placement network: the yardstick of what a decision costs beside it."""
+"""The forward pass of the placement network alone, which benchmarks compare a whole decision with."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning import assignment
 from tango.learning.assignment import PAIRS
-from tango.learning.features import FleetGraph, fleet_graph, kinds_of, node_room
+from tango.learning.features import FleetGraph, fleet_graph, kinds_of, node_headroom
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.policy import demand_of, place_by_network, scorer_of
 from tango.learning.recent import RecentLc
@@ -121,7 +121,7 @@ def sampled(
     n = len(snapshot.nodes)
     kept = np.full(min(most, len(pending)), -1, np.int64)
     pair, allowed = np.zeros((len(kept), n, PAIRS), np.float32), np.zeros((len(kept), n), np.bool_)
-    chosen = assignment.sample(scorer, demand_of(pending, kinds), node_room(snapshot), seed, kept, pair, allowed)
+    chosen = assignment.sample(scorer, demand_of(pending, kinds), node_headroom(snapshot), seed, kept, pair, allowed)
     rows = np.argsort(kept, kind="stable")[np.count_nonzero(kept < 0) :]  # in the order in which they were placed
     tick = Tick(
         graph=graph,

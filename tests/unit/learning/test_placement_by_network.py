@@ -15,7 +15,7 @@ from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning import assignment
 from tango.learning.assignment import PAIRS, Demand, Scorer, assign
-from tango.learning.features import MOST_KINDS, fleet_graph, kinds_of, node_room
+from tango.learning.features import MOST_KINDS, fleet_graph, kinds_of, node_headroom
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.policy import demand_of, place_by_network, scorer_of
 from tests.fakes.be_worlds import be_world, reordered
@@ -60,7 +60,7 @@ def test_the_compiled_loop_chooses_what_torch_would(seed: int) -> None:
         scorer = scorer_of(network, network.actor_node(embedded), kinds)
     demand = demand_of(pending, kinds)
     kept, pair, allowed = _room_for(len(pending), len(snapshot.nodes))
-    chosen = assignment.sample(scorer, demand, node_room(snapshot), -1, kept, pair, allowed)
+    chosen = assignment.sample(scorer, demand, node_headroom(snapshot), -1, kept, pair, allowed)
     made = np.count_nonzero(chosen >= 0)
     of_kept = torch.from_numpy(kinds.features[kinds.of_request[kept[:made]]])
     with torch.no_grad():
@@ -81,12 +81,12 @@ def test_what_is_kept_of_many_placements_is_an_even_draw() -> None:
     pending, snapshot = be_world(2)
     network = _network(5)
     scorer, demand = _seen(network, pending, snapshot)
-    chosen = assign(scorer, demand, node_room(snapshot))
+    chosen = assign(scorer, demand, node_headroom(snapshot))
     made = np.flatnonzero(chosen >= 0)
     kept, pair, allowed = _room_for(4, len(snapshot.nodes))
     counts = np.zeros(len(pending))
     for seed in range(3000):
-        sampled = assignment.sample(scorer, demand, node_room(snapshot), seed, kept, pair, allowed)
+        sampled = assignment.sample(scorer, demand, node_headroom(snapshot), seed, kept, pair, allowed)
         assert len(set(kept.tolist())) == 4
         assert allowed[np.arange(4), sampled[kept]].all()
         counts[kept] += 1
@@ -125,38 +125,38 @@ def _seen(network: PlacementNetwork, pending: BePending, snapshot: FleetSnapshot
         return scorer_of(network, network.actor_node(embedded), kinds), demand_of(pending, kinds)
 
 
-def _by_the_book(scorer: Scorer, demand: Demand, room: NDArray[np.float64]) -> NDArray[np.int32]:
+def _by_the_book(scorer: Scorer, demand: Demand, headroom: NDArray[np.float64]) -> NDArray[np.int32]:
     """Every node scored anew for every request, in the kernel's order of additions."""
     chosen = np.full(len(demand.of_request), -1, np.int32)
     for k, u in enumerate(demand.of_request.tolist()):
         request, limit, memory = demand.scored[u]
-        limits = room[:, assignment.BE_LIMIT] + limit
+        limits = headroom[:, assignment.BE_LIMIT] + limit
         pair = np.stack(
             (
-                np.minimum(4.0, limits / room[:, assignment.LC_LEAVES]),
-                np.minimum(1.0, room[:, assignment.LC_LEAVES] / limits),
-                (room[:, assignment.REQUESTED] + request) / room[:, assignment.CPU],
-                (room[:, assignment.MEMORY_HELD] + memory) / room[:, assignment.MEMORY],
-                np.minimum(4.0, limits / room[:, assignment.LC_LEAVES_MOSTLY]),
-                np.minimum(4.0, limit / room[:, assignment.LC_LEAVES]),
-                np.clip((room[:, assignment.LC_LEAVES] - limits) / room[:, assignment.SCALE], -4.0, 4.0),
-                np.clip((room[:, assignment.LC_LEAVES_MOSTLY] - limits) / room[:, assignment.SCALE], -4.0, 4.0),
+                np.minimum(4.0, limits / headroom[:, assignment.LC_LEAVES]),
+                np.minimum(1.0, headroom[:, assignment.LC_LEAVES] / limits),
+                (headroom[:, assignment.REQUESTED] + request) / headroom[:, assignment.CPU],
+                (headroom[:, assignment.MEMORY_HELD] + memory) / headroom[:, assignment.MEMORY],
+                np.minimum(4.0, limits / headroom[:, assignment.LC_LEAVES_MOSTLY]),
+                np.minimum(4.0, limit / headroom[:, assignment.LC_LEAVES]),
+                np.clip((headroom[:, assignment.LC_LEAVES] - limits) / headroom[:, assignment.SCALE], -4.0, 4.0),
+                np.clip((headroom[:, assignment.LC_LEAVES_MOSTLY] - limits) / headroom[:, assignment.SCALE], -4.0, 4.0),
             )
         ).astype(np.float32)
         held = scorer.nodes + scorer.kinds[:, u]
         for d in range(PAIRS):
             held = held + pair[d][:, None] * scorer.weights[:, d]
-        score = np.zeros(len(room), np.float32)
+        score = np.zeros(len(headroom), np.float32)
         for h in range(held.shape[1]):
             score += scorer.head[h] * np.maximum(held[:, h], np.float32(0))
         fits = (
-            (room[:, assignment.READY] > 0)
-            & (room[:, assignment.REQUESTED] + demand.sizes[k, 0] <= room[:, assignment.CPU])
-            & (room[:, assignment.MEMORY_HELD] + demand.sizes[k, 2] <= room[:, assignment.MEMORY])
+            (headroom[:, assignment.READY] > 0)
+            & (headroom[:, assignment.REQUESTED] + demand.sizes[k, 0] <= headroom[:, assignment.CPU])
+            & (headroom[:, assignment.MEMORY_HELD] + demand.sizes[k, 2] <= headroom[:, assignment.MEMORY])
         )
         if fits.any():
             chosen[k] = int(np.argmax(np.where(fits, score, -np.inf)))
-            room[chosen[k], [assignment.REQUESTED, assignment.BE_LIMIT, assignment.MEMORY_HELD]] += demand.sizes[k]
+            headroom[chosen[k], [assignment.REQUESTED, assignment.BE_LIMIT, assignment.MEMORY_HELD]] += demand.sizes[k]
     return chosen
 
 
@@ -167,10 +167,10 @@ def test_the_fast_step_places_as_the_slow_ones(seed: int, times: int, requests: 
     pending, snapshot = _crowded(seed, times=times, requests=requests, distinct=distinct)
     scorer, demand = _seen(_network(seed), pending, snapshot)
 
-    fast = assign(scorer, demand, node_room(snapshot))
+    fast = assign(scorer, demand, node_headroom(snapshot))
 
-    np.testing.assert_array_equal(fast, _by_the_book(scorer, demand, node_room(snapshot)))
-    sampled = assignment.sample(scorer, demand, node_room(snapshot), -1, *_room_for(8, len(snapshot.nodes)))
+    np.testing.assert_array_equal(fast, _by_the_book(scorer, demand, node_headroom(snapshot)))
+    sampled = assignment.sample(scorer, demand, node_headroom(snapshot), -1, *_room_for(8, len(snapshot.nodes)))
     np.testing.assert_array_equal(fast, sampled)
 
 
@@ -182,7 +182,9 @@ def test_noise_makes_the_choice_a_sample_of_the_softmax() -> None:
     scorer, demand = _seen(network, pending, snapshot)
     count = len(snapshot.nodes)
     kept, record, allowed = _room_for(1, count)
-    chosen = [int(assignment.sample(scorer, demand, node_room(snapshot), seed, kept, record, allowed)[0]) for seed in range(4000)]
+    chosen = [
+        int(assignment.sample(scorer, demand, node_headroom(snapshot), seed, kept, record, allowed)[0]) for seed in range(4000)
+    ]
     with torch.no_grad():
         embedded, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
         kind = torch.from_numpy(kinds_of(pending, snapshot).features)
