@@ -15,7 +15,7 @@ from tango.compiled import in_place, inlined
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
-from tango.scheduling.be_room import BeRoom
+from tango.scheduling.be_headroom import BeHeadroom
 from tango.scheduling.block_search import Blocks, block_search, new_blocks, note_placement
 from tango.scheduling.kinds import kinds_of_rows
 from tango.settings import BeSettings
@@ -28,15 +28,19 @@ class Nodes(NamedTuple):
     """The nodes as a tick fills them, (n,) each; what is divided by is at least 1."""
 
     ready: NDArray[np.bool_]
+    """whether it takes pods"""
     cpu_millicores: NDArray[np.float64]
-    """not requested"""
+    """CPU that no pod requests"""
     memory_mib: NDArray[np.float64]
-    """not held"""
+    """memory that nothing holds"""
     be_limit: NDArray[np.float64]
+    """CPU limits of its BE pods, millicores"""
     cpu_allocatable: NDArray[np.float64]
+    """millicores"""
     memory_allocatable: NDArray[np.float64]
+    """MiB"""
     lc_leaves: NDArray[np.float64]
-    """CPU that LC does not use now"""
+    """CPU that LC does not use now, millicores"""
     free_cpu: NDArray[np.float64]
     """share of the CPU that was measured idle"""
 
@@ -45,15 +49,18 @@ class Sizes(NamedTuple):
     """k requests, (k,) each, in u kinds: those of one kind differ in memory alone."""
 
     cpu_request: NDArray[np.float64]
+    """millicores"""
     cpu_limit: NDArray[np.float64]
+    """millicores"""
     memory_mib: NDArray[np.float64]
     kind: NDArray[np.int64]
+    """row of its kind"""
     kind_cpu_request: NDArray[np.float64]
-    """(u,)"""
+    """(u,) millicores"""
     kind_cpu_limit: NDArray[np.float64]
-    """(u,)"""
+    """(u,) millicores"""
     least_memory: NDArray[np.float64]
-    """(u,) of the kind's requests"""
+    """(u,) MiB, of the kind's requests"""
 
 
 def place_load_greedy(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
@@ -62,12 +69,17 @@ def place_load_greedy(pending: BePending, snapshot: FleetSnapshot, settings: BeS
 
 
 def place_scoring(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
-    """Weighted free CPU, free memory and short queue."""
+    """The highest weighted sum of free CPU, free memory and short queue; what BE pods may use of a node's CPU stands for its queue."""
     return BePlan(node=_over_the_fleet(WEIGHTED, pending, snapshot), policy="scoring")
 
 
 def place_kube(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
-    """kube-scheduler's NodeResourcesFit (LeastAllocated) and BalancedAllocation, weight 1 each, in the entry cluster."""
+    """kube-scheduler's filter NodeResourcesFit and its default scores, weight 1 each, in the entry cluster.
+
+    Source: kubernetes, pkg/scheduler/framework/plugins/noderesources, `least_allocated.go` and `balanced_allocation.go`. Departures:
+    scores are real numbers, where Kubernetes rounds to whole points of 100, and ties go to the first node instead of a random one, so
+    that a run can be repeated.
+    """
     node = np.full(len(pending), -1, np.int32)
     members = np.argsort(snapshot.node_cluster, kind="stable")
     counts = np.bincount(snapshot.node_cluster, minlength=len(snapshot.clusters))
@@ -84,13 +96,13 @@ def _over_the_fleet(score: int, pending: BePending, snapshot: FleetSnapshot) -> 
 
 
 def _nodes(snapshot: FleetSnapshot) -> Nodes:
-    room = BeRoom(snapshot)
+    headroom = BeHeadroom(snapshot)
     cpu_allocatable = np.maximum(1.0, snapshot.cpu_allocatable)
     return Nodes(
         ready=snapshot.node_ready,
-        cpu_millicores=room.cpu_millicores,
-        memory_mib=room.memory_mib,
-        be_limit=room.be_limit,
+        cpu_millicores=headroom.cpu_millicores,
+        memory_mib=headroom.memory_mib,
+        be_limit=headroom.be_limit,
         cpu_allocatable=cpu_allocatable,
         memory_allocatable=np.maximum(1.0, snapshot.memory_allocatable),
         lc_leaves=np.maximum(1.0, snapshot.cpu_allocatable - snapshot.lc_cpu_in_use),
@@ -140,7 +152,7 @@ def fill_fleet(score: int, nodes: Nodes, sizes: Sizes, blocks: Blocks, chosen: N
         best = _best_node((score, nodes, sizes), k, sizes.kind[k], blocks)
         chosen[k] = best
         if best >= 0:
-            _take(nodes, sizes, k, best)
+            _count_in(nodes, sizes, k, best)
             note_placement(blocks, best)
 
 
@@ -163,12 +175,14 @@ def fill_home(
                 continue
             cpu_used = 1 - (nodes.cpu_millicores[n] - request) / nodes.cpu_allocatable[n]
             memory_used = 1 - (nodes.memory_mib[n] - memory) / nodes.memory_allocatable[n]
-            value = (1 - cpu_used + 1 - memory_used) / 2 + (1 - abs(cpu_used - memory_used) / 2)
+            least_allocated = (1 - cpu_used + 1 - memory_used) / 2
+            # Of two resources the standard deviation, which BalancedAllocation takes off, is half of their difference.
+            value = least_allocated + (1 - abs(cpu_used - memory_used) / 2)
             if value > best_score:
                 best, best_score = n, value
         chosen[k] = best
         if best >= 0:
-            _take(nodes, sizes, k, best)
+            _count_in(nodes, sizes, k, best)
 
 
 @in_place
@@ -186,7 +200,7 @@ def _score(score: int, nodes: Nodes, n: int, limit: float) -> float:
 
 
 @in_place
-def _take(nodes: Nodes, sizes: Sizes, k: int, n: int) -> None:
+def _count_in(nodes: Nodes, sizes: Sizes, k: int, n: int) -> None:
     nodes.cpu_millicores[n] -= sizes.cpu_request[k]
     nodes.memory_mib[n] -= sizes.memory_mib[k]
     nodes.be_limit[n] += sizes.cpu_limit[k]

@@ -1,6 +1,6 @@
-"""Sharing as live re-assurance calls it: what the agent saw of pods and tails goes in, resizes and evictions come out.
+"""The sharing rules as live re-assurance calls them: observed instances and measured tails in, resizes and evictions out.
 
-The rules themselves are in `sharing_step`; here names become rows and rows become plans.
+The rules themselves are in `sharing_step`; this module turns names into rows of arrays, and rows of the result into a plan.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ __all__ = ["STEP_MILLICORES", "NodeCapacity", "Refused", "Tail", "common_rule", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tail:
-    """Measured tail of one (service, node)."""
+    """Tail latency of one (service, node), over the lookback."""
 
     latency_ms: float
     samples: int
@@ -40,7 +40,7 @@ class Tail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeCapacity:
-    """What a node can give to LC. `be_evictable` is ordered, least work lost first."""
+    """CPU of a node and what BE holds of it. `be_evictable` is ordered, least work lost first."""
 
     cpu_allocatable_millicores: int
     be_cpu_request_millicores: int
@@ -60,7 +60,7 @@ class Refused:
 
     @classmethod
     def of(cls, resize: Resize) -> Refused:
-        """What a resize had asked for."""
+        """What a resize asked for."""
         return cls(
             pod=resize.pod_key,
             limit_millicores=resize.cpu_limit_after_millicores,

@@ -1,4 +1,4 @@
-"""One call of every decision on the smallest world, so that a process that says it is ready decides at full speed."""
+"""Calls every decision once on the smallest fleet, so that a process that reports itself ready decides at full speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The scale of a run's works: what an LC policy expects of a request is its service's mean, scaled as the run scales its targets.
+"""By how much a run scales its CPU work: an LC policy expects of a request its service's mean work, scaled as the run scales targets.
 
 A dispatcher does not know the work of a single request. `--speed X` divides targets and works alike, so the targets of the arrivals
 tell the scale of their works.

@@ -1,7 +1,7 @@
-"""How long decisions take, from a table that `tango bench scheduler --record` wrote: never measured in a run, which could not be repeated.
+"""How long decisions take, from a recorded table: the time of a decision measured during a run would make the run unrepeatable.
 
-The table has milliseconds by (class, policy, nodes, requests). In between, time is interpolated on logarithmic scales; beyond it, the
-nearest entry holds.
+`tango bench scheduler --record` writes the table: milliseconds by (class, policy, nodes, requests). In between, time is interpolated on
+logarithmic scales; beyond it, the nearest entry holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When nodes fail and return: an alternating renewal process for each node, drawn before the run so that every system meets the same."""
+"""Node failures: an alternating renewal process per node, drawn before the run, so that every system meets the same failures."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A binary heap of events in order of (time, priority, sequence): ties are settled by the run and not by the heap.
 
-Source for the order: SimPy, `Environment.schedule`. Capacity is the caller's business: it makes room before a window begins.
+Source for the order: SimPy, `Environment.schedule`. The caller sees to its length: it grows before a window begins
+(`SimulationState.grow`), because a compiled step makes no arrays.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from tango.compiled import in_place, inlined
 
 EVENT = np.dtype(
     [
-        ("at_s", np.float64),
+        ("at_s", np.float64),  # when it happens
         ("kind", np.int64),  # which is its priority too, the lower first
-        ("sequence", np.int64),
+        ("sequence", np.int64),  # order in which events were added; settles ties
         ("target", np.int64),  # a request, a node or an instance, by kind
         ("epoch", np.int64),  # attempt of the request that it is meant for
-        ("size", np.float64),
+        ("size", np.float64),  # a resize: the new CPU limit, millicores
     ],
     align=True,
 )
@@ -46,7 +47,7 @@ def push(
     epoch: int,
     size: float,
 ) -> None:
-    """Add an event; there must be room."""
+    """Add an event; the array must be long enough."""
     place = counts[USED]
     sequence = counts[NEXT_SEQUENCE]
     counts[USED] += 1

@@ -18,7 +18,7 @@ from tango.systems import System
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulatedRun:
-    """What a simulation gives: the columns of a live run, its digest, and what it took."""
+    """The result of a simulation: the columns of a live run, its digest, and how long it took."""
 
     outcomes: RunOutcomes
     losses: AttemptLosses
@@ -32,7 +32,7 @@ class SimulatedRun:
     """Wall seconds of the engine, for display; no part of the digest."""
     notes: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
-    """What waits for ever, where the run ended because nothing could run any more."""
+    """Requests that wait for ever, in words, where the run ended because nothing could run any more."""
     worst_cpu_cores: float = 0.0
     """Most by which a node's CPU was ever exceeded; measured with `SimSettings.audit` only."""
     worst_memory_mib: float = 0.0
@@ -106,7 +106,7 @@ class Samples:
 def outcomes_of(
     world: SimulationState, requests: NewRequests, system: System, *, seed: int, span_s: float, status: str, checkpoint: str
 ) -> RunOutcomes:
-    """The requests as columns."""
+    """The requests and what became of them, as columns."""
     progress = world.engine.progress
     node = np.ascontiguousarray(progress["node"])
     ran = node >= 0

@@ -1,4 +1,4 @@
-"""One second on the smallest fleet, so that the engine is compiled, and its machine code kept, before many processes want it."""
+"""Simulates one second on the smallest fleet, so that the engine is compiled and cached before several processes need it at once."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning.network import PlacementNetwork
-from tango.scheduling.be_room import BeRoom
+from tango.scheduling.be_headroom import BeHeadroom
 from tango.settings import BeSettings
 from tango.systems import BePolicy
 from tango.training.be_rollouts import Rollout, Unit, play
@@ -31,13 +31,13 @@ def at_random(seed: int = 0) -> BePolicy:
     rng = np.random.default_rng(seed)
 
     def place(pending: BePending, snapshot: FleetSnapshot, _settings: BeSettings) -> BePlan:
-        room = BeRoom(snapshot)
+        headroom = BeHeadroom(snapshot)
         node: NDArray[np.int32] = np.full(len(pending), -1, np.int32)
         for k in range(len(pending)):
-            fitting = np.flatnonzero(room.fits(pending, k))
+            fitting = np.flatnonzero(headroom.fits(pending, k))
             if len(fitting):
                 node[k] = rng.choice(fitting)
-                room.take(pending, k, int(node[k]))
+                headroom.count_in(pending, k, int(node[k]))
         return BePlan(node=node, policy="random")
 
     return place

@@ -1,4 +1,4 @@
-"""How long one more request would take: what the policies price nodes by, and what a plan is judged late by. Compiled."""
+"""How long one more request would take: LC policies price nodes by it, and a request beyond its budget is late. Compiled."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from tango.scheduling.lc.columns import Belief, Terrain, Traits
 def time_on_node_s(work_s: float, limit_cores: float, places: float, in_flight: float) -> float:
     """Expected time of one more request on a node, network excluded: service under processor sharing, and waiting for memory.
 
-    Convex and rising in `in_flight`; infinity where there is no ready instance.
+    With k requests in service on L cores each has min(1, L / k) of a core, so one more is served in work x max(1, (k + 1) / L); those
+    beyond what memory holds wait for as many to leave, at L / work a second. Convex and rising in `in_flight`; infinity where there is
+    no ready instance. An estimate: that k stays as it is until the request ends is the simplification.
     """
     if limit_cores <= 0.0:
         return np.inf
-    room = max(1.0, places)
-    held = min(in_flight + 1.0, room)
+    most_held = max(1.0, places)
+    held = min(in_flight + 1.0, most_held)
     service_s = work_s * max(1.0, held / limit_cores)
-    waiting_s = max(0.0, in_flight + 1.0 - room) * work_s / limit_cores
+    waiting_s = max(0.0, in_flight + 1.0 - most_held) * work_s / limit_cores
     return service_s + waiting_s
 
 
@@ -79,8 +81,8 @@ def cheapest_in_time(
 ) -> int:
     """The node of least network time and price within the budget, else the cheapest of all; ties go to the lower row.
 
-    For prices that are seconds. With `minds_links`, over a link with room only. Clusters are tried from near to far until even an idle
-    node there would be dearer than what has been found.
+    For prices that are seconds. With `minds_links` only over a link that carries one more. Clusters are tried from near to far until
+    even an idle node there would be dearer than what has been found.
     """
     best, best_s = -1, np.inf
     spill, spill_s = -1, np.inf

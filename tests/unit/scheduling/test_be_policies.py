@@ -13,46 +13,48 @@ from numpy.typing import NDArray
 
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
+from tango.scheduling.be_headroom import BeHeadroom
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
-from tango.scheduling.be_room import BeRoom
 from tango.settings import BeSettings
 from tests.fakes.be_worlds import be_world, reordered
 
-Score = Callable[[BeRoom, BePending, int], NDArray[np.float64]]
+Score = Callable[[BeHeadroom, BePending, int], NDArray[np.float64]]
 
 
-def share(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
+def share(headroom: BeHeadroom, pending: BePending, k: int) -> NDArray[np.float64]:
     """`load-greedy`: BE's share of what LC leaves, the request included."""
-    left = np.maximum(1.0, room.snapshot.cpu_allocatable - room.snapshot.lc_cpu_in_use)
-    return -(room.be_limit + pending.cpu_limit_millicores[k]) / left
+    left = np.maximum(1.0, headroom.snapshot.cpu_allocatable - headroom.snapshot.lc_cpu_in_use)
+    return -(headroom.be_limit + pending.cpu_limit_millicores[k]) / left
 
 
-def weighted(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
+def weighted(headroom: BeHeadroom, pending: BePending, k: int) -> NDArray[np.float64]:
     """`scoring`: free CPU, free memory, short queue."""
-    cpu = np.maximum(1.0, room.snapshot.cpu_allocatable)
-    free_cpu = 1 - room.snapshot.cpu_used / cpu
+    cpu = np.maximum(1.0, headroom.snapshot.cpu_allocatable)
+    free_cpu = 1 - headroom.snapshot.cpu_used / cpu
     return (
-        0.4 * free_cpu + 0.2 * (room.memory_mib / np.maximum(1.0, room.snapshot.memory_allocatable)) - 0.4 * (room.be_limit / cpu)
+        0.4 * free_cpu
+        + 0.2 * (headroom.memory_mib / np.maximum(1.0, headroom.snapshot.memory_allocatable))
+        - 0.4 * (headroom.be_limit / cpu)
     )
 
 
-def kube(room: BeRoom, pending: BePending, k: int) -> NDArray[np.float64]:
+def kube(headroom: BeHeadroom, pending: BePending, k: int) -> NDArray[np.float64]:
     """`k8s-native`: LeastAllocated and BalancedAllocation in the entry cluster."""
-    cpu = 1 - (room.cpu_millicores - pending.cpu_request_millicores[k]) / np.maximum(1.0, room.snapshot.cpu_allocatable)
-    memory = 1 - (room.memory_mib - pending.memory_mib[k]) / np.maximum(1.0, room.snapshot.memory_allocatable)
-    at_home = room.snapshot.node_cluster == pending.entry_cluster[k]
+    cpu = 1 - (headroom.cpu_millicores - pending.cpu_request_millicores[k]) / np.maximum(1.0, headroom.snapshot.cpu_allocatable)
+    memory = 1 - (headroom.memory_mib - pending.memory_mib[k]) / np.maximum(1.0, headroom.snapshot.memory_allocatable)
+    at_home = headroom.snapshot.node_cluster == pending.entry_cluster[k]
     return np.where(at_home, (1 - cpu + 1 - memory) / 2 + (1 - np.abs(cpu - memory) / 2), -np.inf)
 
 
 def placed(pending: BePending, snapshot: FleetSnapshot, score: Score) -> NDArray[np.int32]:
     """The rule, written out."""
-    room = BeRoom(snapshot)
+    headroom = BeHeadroom(snapshot)
     node = np.full(len(pending), -1, np.int32)
     for k in range(len(pending)):
-        scores = np.where(room.fits(pending, k), score(room, pending, k), -np.inf)
+        scores = np.where(headroom.fits(pending, k), score(headroom, pending, k), -np.inf)
         if np.isfinite(scores.max(initial=-np.inf)):
             node[k] = int(np.argmax(scores))
-            room.take(pending, k, int(node[k]))
+            headroom.count_in(pending, k, int(node[k]))
     return node
 
 
@@ -110,7 +112,7 @@ def test_a_fleet_that_fills_up_takes_what_fits_and_leaves_the_rest(place: Callab
 
 @pytest.mark.parametrize(("place", "_score"), POLICIES)
 def test_a_plan_leaves_the_snapshot_as_it_was(place: Callable[..., object], _score: Score) -> None:
-    """The room is counted down in copies."""
+    """The headroom is counted down in copies."""
     pending, snapshot = be_world(3)
     before = {name: np.copy(getattr(snapshot, name)) for name in ("be_cpu_limit", "be_cpu_request", "be_memory_held", "be_pods")}
 

@@ -1,4 +1,4 @@
-"""Room for BE pods, counted down within a tick, and the filters every BE policy obeys."""
+"""CPU and memory that BE pods may still get on each node, counted down within a tick, and the filter that every BE policy obeys."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 
 
-class BeRoom:
+class BeHeadroom:
     """What is left on each node, by the kubelet's rule of admission: requests of CPU and memory against allocatable."""
 
     def __init__(self, snapshot: FleetSnapshot) -> None:
@@ -28,7 +28,7 @@ class BeRoom:
         )
         return enough
 
-    def take(self, pending: BePending, k: int, node: int) -> None:
+    def count_in(self, pending: BePending, k: int, node: int) -> None:
         """Count request k in on the node."""
         self.cpu_millicores[node] -= pending.cpu_request_millicores[k]
         self.memory_mib[node] -= pending.memory_mib[k]
