@@ -1,0 +1,90 @@
+"""Each role of a stack, composed on a real database: its use cases are built once and do their part of one run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from tango.bootstrap.cluster_worker import ClusterWorker
+from tango.bootstrap.replayer import replay_of
+from tango.bootstrap.scheduler import Scheduler
+from tango.bootstrap.stores import Stores
+from tango.settings import BeSettings, LcSettings, LeaseSettings, ReplaySettings, Settings
+from tests.fakes.publisher import RecordingPublisher
+from tests.fakes.store_world import BATCH, TWINS, WEB, instance_of, new_requests, new_run, node_states
+
+# Whoever comes first compiles the dispatch of LC.
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def here(database_url: str) -> Iterator[Stores]:
+    """The stores of one process, over two clusters as their agents saw them; what is dispatched goes through the broker."""
+    settings = Settings(
+        database_url=database_url,
+        broker_url="memory://",
+        lc=LcSettings(start_here=False),
+        replay=ReplaySettings(lead_s=0.0),
+        # Compiling may take a minute on a busy machine: no lease runs out meanwhile.
+        be=BeSettings(lease_ttl_s=600.0),
+        lease=LeaseSettings(dispatch_s=600.0, placement_s=600.0),
+    )
+    stores = Stores(settings)
+    stores.fleet.declare(TWINS, kubeconfig="/nowhere", contexts={c.name: c.name for c in TWINS.clusters})
+    for cluster in TWINS.clusters:
+        seen = [instance_of(WEB, node.name) for node in cluster.nodes]
+        stores.fleet.observe(cluster.name, node_states(cluster), seen, sample=True)
+    yield stores
+    stores.database.close()
+
+
+@pytest.fixture
+def run_id(here: Stores) -> int:
+    """Two LC requests and two BE ones, due at once, under a system that needs no network."""
+    run = replace(new_run(), system="load-greedy")
+    return here.runs.create_run(run, new_requests((WEB, WEB, BATCH, BATCH), gap_s=0.0))
+
+
+def _states(here: Stores, run_id: int) -> dict[str, int]:
+    return dict(
+        here.database.rows(
+            "SELECT class::text || ' ' || state::text, count(*) FROM request WHERE run_id = %s GROUP BY 1", (run_id,)
+        )
+    )
+
+
+def test_a_run_passes_through_the_roles(here: Stores, run_id: int) -> None:
+    """The replayer releases, a cluster worker dispatches and admits, the scheduler places, takes back and sums up."""
+    publisher = RecordingPublisher(here.clock.now_s)
+    worker, scheduler = ClusterWorker(here, publisher), Scheduler(here, publisher)
+    try:
+        released = replay_of(here, publisher).slice(run_id, owner="replayer")
+        dispatched = worker.dispatch.dispatch(run_id, "c1", [0, 1])
+        admitted = worker.admission.admit(run_id, [2, 3])
+        placed = scheduler.placement.tick()
+        swept = scheduler.reconciliation.sweep()
+
+        assert (released["released"], released["again"]) == (4, False)
+        assert dispatched == {"considered": 2, "dispatched": 2}
+        assert admitted == {"considered": 2, "admitted": 2}
+        assert placed["considered"] == 2
+        assert swept["finished"] == 0
+        assert _states(here, run_id)["lc dispatched"] == 2
+        assert {cluster for run, sent in publisher.sent_on for cluster in sent} <= {"c1", "c2"}
+    finally:
+        worker.executor.close(timeout_s=1.0)
+
+
+def test_a_cancelled_run_is_swept_and_idle_instances_are_left_alone(here: Stores, run_id: int) -> None:
+    """The scheduler's other two rounds: nothing of the run is left, and instances of declared size are not touched."""
+    scheduler = Scheduler(here, RecordingPublisher(here.clock.now_s))
+    here.runs.cancel(run_id)
+
+    swept = scheduler.cancel_sweep.sweep(owner="scheduler")
+    round_ = scheduler.reassurance.next()
+
+    assert (swept["cancelled"], swept["closed"]) == (4, 1)
+    assert _states(here, run_id) == {"lc cancelled": 2, "be cancelled": 2}
+    assert round_ == {"resizes": 0, "evictions": 0}
