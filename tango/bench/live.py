@@ -23,14 +23,13 @@ from tango.bench.process_cpu import CpuMeter
 from tango.bench.waiting import wait_until
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.stores import Stores
-from tango.control.submit import submit_run
-from tango.domain.runs import NewRun
+from tango.bootstrap.submission import submission_of
+from tango.control.submit import RunOrder
 from tango.errors import TangoError
 from tango.fleets import load_fleet
 from tango.stack.broker import Broker
 from tango.stack.local import LocalStack
 from tango.traces.generators import Recipe, generate
-from tango.traces.mapping import map_trace
 from workers.app import create_app
 from workers.publisher import CeleryPublisher
 
@@ -159,20 +158,10 @@ def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:
         seed=1,
     )
     trace = generate(recipe)
-    requests = map_trace(trace, declared, seed=1)
-    run = NewRun(
-        name=f"bench {rate:.0f}/s",
-        system="tango",
-        fleet=declared.name,
-        fleet_hash=declared.source_hash,
-        seed=1,
-        speed=1.0,
-        reassure=True,
-        trace_source=trace.source,
-        span_s=trace.span_s,
-    )
     home = Path(stores.settings.kubeconfig).parent
-    run_id = submit_run(run, requests, store=stores.runs, publisher=CeleryPublisher(create_app(stores.settings))).run_id
+    submission = submission_of(stores, CeleryPublisher(create_app(stores.settings)))
+    order = RunOrder(trace=trace, fleet=declared, system="tango", name=f"bench {rate:.0f}/s", seed=1)
+    run_id = submission.submit(submission.prepare(order)).run_id
     begun_s = time.monotonic()
     meter, cpu_percent = CpuMeter(home), dict[str, float]()
     give_up_s = begun_s + 6 * seconds + 60  # far beyond `MOST_LAG_S`, so that the lag of an overload is still measured

@@ -6,13 +6,10 @@ import functools
 import os
 import socket
 
-import numpy as np
-
 from tango.bootstrap.clock import SystemClock
 from tango.bootstrap.environment import read_settings
 from tango.control.run_facts import RunFacts
-from tango.domain.runs import NewRequests
-from tango.errors import DependencyError, UsageError
+from tango.errors import DependencyError
 from tango.settings import Settings
 from tango.stack.state import state_home
 from tango.store.checkpoints import PostgresCheckpointStore
@@ -50,19 +47,6 @@ class Stores:
         """This process, as leases and rows name it."""
         self.clock = SystemClock()
         self.run_facts = RunFacts(self.runs, self.clock)
-
-    def require_fleet(self, requests: NewRequests) -> None:
-        """Check that the clusters and services of a run exist here. Raises: UsageError naming those that do not."""
-        for kind, wanted, index, known in (
-            ("cluster", requests.clusters, requests.cluster, {c.name for c in self.fleet.clusters()}),
-            ("service", requests.services, requests.service, {s.name for s in self.fleet.services()}),
-        ):
-            unknown = sorted({wanted[k] for k in np.unique(index)} - known)
-            if unknown:
-                raise UsageError(
-                    f"this stack has no {kind} {', '.join(unknown)}; it has: {', '.join(sorted(known))}. "
-                    "Start the fleet that the run is for with `tango up --fleet`, or leave --fleet away."
-                )
 
 
 @functools.cache

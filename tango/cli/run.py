@@ -105,11 +105,10 @@ def submit_trace(
     output: str = "table",
 ) -> int:
     """Read, cut, thin, rescale and map the trace, then store the run and announce it; give its id."""
-    from tango.control.submit import submit_run
-    from tango.domain.runs import NewRun
+    from tango.bootstrap.submission import submission_of
+    from tango.control.submit import RunOrder
     from tango.fleets import load_fleet
     from tango.systems import system
-    from tango.traces.mapping import map_trace, speed_warning
     from tango.traces.reading import read_trace
     from tango.traces.transforms import cut, rescale_work, thin
     from workers.app import app
@@ -131,24 +130,22 @@ def submit_trace(
     if share is not None:
         arrivals = thin(arrivals, share, seed=seed)
     arrivals = rescale_work(arrivals, scale=work_scale, lc_work_s=lc_work_s, be_work_s=be_work_s)
-    requests = map_trace(arrivals, fleet, seed=seed, speed=speed)
-    stores.require_fleet(requests)
-    warning = speed_warning(requests)
-    if warning:
-        click.echo(f"warning: {warning}", err=True)
-    new = NewRun(
-        name=name or reading.trace.source,
-        system=system_name,
-        fleet=fleet.name,
-        fleet_hash=fleet.source_hash,
-        seed=seed,
-        speed=speed,
-        reassure=not no_reassure,
-        trace_source=arrivals.source,
-        span_s=float(requests.due_s[-1]) * speed,
+    submission = submission_of(stores, CeleryPublisher(app))
+    prepared = submission.prepare(
+        RunOrder(
+            trace=arrivals,
+            fleet=fleet,
+            system=system_name,
+            name=name or reading.trace.source,
+            seed=seed,
+            speed=speed,
+            reassure=not no_reassure,
+        )
     )
-    with spinner(f"storing {len(requests)} requests"):
-        submitted = submit_run(new, requests, store=stores.runs, publisher=CeleryPublisher(app))
+    if prepared.warning:
+        click.echo(f"warning: {prepared.warning}", err=True)
+    with spinner(f"storing {len(prepared.requests)} requests"):
+        submitted = submission.submit(prepared)
     if not submitted.announced:
         click.echo("warning: the broker is away; the run is stored and begins when the broker is back", err=True)
     return submitted.run_id
