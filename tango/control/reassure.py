@@ -1,4 +1,4 @@
-"""Re-assure: measure the slack of LC services, then resize instances in place and let BE give way."""
+"""Re-assurance: measure the slack of LC services, then resize their instances in place and evict BE pods where they need the room."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from tango.systems import system
 log = structlog.get_logger(__name__)
 
 LEASE, LEASE_S = "reassure", 5.0
-"""Several ticks long: whoever has the memory of recent resizes keeps the lease while it lives."""
+"""Name and seconds of the lease. It lasts several ticks, so that the process that remembers recent resizes keeps it while it lives."""
 
 
 class Reassurance:
-    """Rounds of one process; remembers when each instance was last resized, and which resizes were refused for good."""
+    """The rounds of one process. It remembers when each instance was last resized, and which resizes the cluster called infeasible."""
 
     def __init__(
         self,
@@ -43,7 +43,10 @@ class Reassurance:
         self._refused: set[Refused] = set()
 
     def round(self, *, now_s: float, rule: str = "hrm") -> dict[str, int]:
-        """One round of a sharing rule (`scheduling.sharing_step`); give how many resizes and evictions were asked for."""
+        """One round of a sharing rule (`tango.scheduling.sharing.plan_sharing`); gives how many resizes and evictions were requested.
+
+        A process that dies between eviction and settlement loses nothing: the cluster agent settles the pod's end under the same epoch.
+        """
         # 1. Gather.
         snapshot = self._fleet.snapshot(at_s=now_s)
         instances = self._fleet.instances()
@@ -101,7 +104,7 @@ class Reassurance:
         return {"resizes": self._resize(plan.resizes, now_s), "evictions": len(plan.evictions)}
 
     def restore(self, *, now_s: float) -> dict[str, int]:
-        """Bring every instance back to its declared size: nothing runs, or what runs wants no re-assurance."""
+        """Resize every ready instance to its declared size, when no active run wants re-assurance. No instance within `hold_s` again."""
         services = {s.name: s for s in self._fleet.services()}
         resizes = [
             Resize(
@@ -140,7 +143,7 @@ class Reassurance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReassuranceRounds:
-    """What the periodic task calls: one process at a time, by a lease, under the rule that the runs of the moment share."""
+    """The periodic task: one process at a time, by a lease, under the sharing rule that the active runs have in common."""
 
     reassurance: Reassurance
     runs: RunStore
@@ -149,7 +152,7 @@ class ReassuranceRounds:
     owner: str
 
     def next(self) -> dict[str, int]:
-        """One round; without a run that wants re-assurance, instances go back to their declared size."""
+        """One round, or none without the lease. Without a run that wants re-assurance, instances get their declared size back."""
         if self.leases.acquire(LEASE, owner=self.owner, ttl_s=LEASE_S) is None:
             return {"resizes": 0, "evictions": 0}
         rule = common_rule([system(run.system).sharing for run in self.runs.active_runs() if run.reassure])

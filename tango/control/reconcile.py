@@ -1,4 +1,4 @@
-"""Reconcile: publish again what waited too long, take back what expired, close what is done."""
+"""Reconcile the store with what should happen: requeue expired leases, publish lost messages again, finish runs that are done."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEASE = "reconcile"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """The sweep that loses nothing, for all runs. One process at a time, by a lease."""
+    """A periodic sweep over all runs, which repairs what a crash or a lost message has left. One process at a time, by a lease."""
 
     owner: str
     runs: RunStore
@@ -28,17 +28,17 @@ class Reconciliation:
     leases: LeaseStore
     publisher: Publisher
     finish_run: Callable[[RunInfo], None]
-    """Computes and saves the figures of a run that is done."""
+    """Computes and saves the figures of a run whose requests are all terminal."""
     settings: LeaseSettings
 
     def sweep(self) -> dict[str, int]:
-        """One sweep. Safe to repeat: every step is a claimed transition or a hint."""
+        """One sweep; gives how many requests were requeued, messages published and runs finished. Safe to repeat and to interrupt."""
         if self.leases.acquire(LEASE, owner=self.owner, ttl_s=5.0) is None:
             return {"requeued": 0, "published": 0, "finished": 0}
         expired = self.requests.requeue_expired(limit=2000)
         waiting = self.requests.unclaimed(older_than_s=self.settings.unclaimed_after_s, limit=5000)
         batches = [*expired, *waiting]
-        # First what is urgent: a run whose figures cannot be computed must not keep others' requests waiting.
+        # Publish before closing runs: a run whose figures cannot be computed must not keep others' requests waiting.
         if batches:
             _publish(functools.partial(self.publisher.arrivals, batches))
         finished = sum(self._closed(run) for run in self.runs.active_runs())
@@ -48,7 +48,7 @@ class Reconciliation:
         return report
 
     def _closed(self, run: RunInfo) -> bool:
-        """Close the run if it is done; if it should be released and nobody does, ask for a replayer."""
+        """Close the run if it is done, and tell whether it was; if nobody replays a run that should be, publish its replay again."""
         if self.runs.all_terminal(run.run_id):
             try:
                 self.finish_run(run)
@@ -62,7 +62,7 @@ class Reconciliation:
         return False
 
     def _nobody_replays(self, run_id: int) -> bool:
-        """True when the run's replay lease is free; taking and giving it back is how a lease is looked at without a race."""
+        """Whether the run's replay lease is free. It is taken and given back, since only an acquisition tells without a race."""
         fence = self.leases.acquire(f"replay:{run_id}", owner=f"{self.owner}:probe", ttl_s=1.0)
         if fence is None:
             return False

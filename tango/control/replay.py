@@ -1,8 +1,8 @@
-"""Replay: release every request at its due time, one message a batch.
+"""Replay: release every request of a run at its due time, and publish one message per batch.
 
-One replayer at a time holds the run's lease. It works in slices of seconds and then hands over through the queue, so that
-no message stays unacknowledged near the broker's visibility timeout; when it dies, the lease runs out and the reconciler
-asks for another.
+One replayer at a time holds the run's lease. It works for one slice of seconds and then hands over through the queue, so that no message
+stays unacknowledged for as long as the broker's visibility timeout. When a replayer dies, its lease runs out and the reconciler publishes
+the replay again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ log = structlog.get_logger(__name__)
 
 
 class ReleaseWindow:
-    """How long to gather before the next release: short at low rates, so that nobody waits; longer at high ones, so that the cost of
-    a message is shared."""
+    """How long to gather requests before the next release: short at low rates, for low latency; longer at high rates, so that many
+    requests share the cost of a message."""
 
     def __init__(self, settings: ReplaySettings) -> None:
         self._settings = settings
@@ -33,7 +33,8 @@ class ReleaseWindow:
         self._rate_per_s = 0.0
 
     def length_s(self, now_s: float, released: int) -> float:
-        """Seconds, given how many were released up to now. The rate is a moving average over about half a second."""
+        """The window in seconds; `released`: requests released so far. The rate is a moving average over half a second (chosen, not
+        measured)."""
         if self._last is not None and now_s > self._last[0]:
             elapsed_s = now_s - self._last[0]
             share = min(1.0, elapsed_s / 0.5)
@@ -45,7 +46,7 @@ class ReleaseWindow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """The release of runs by one process: one call a slice, for whatever run its message names."""
+    """The replayer of one process. `slice` is called once per message and may be given a different run each time."""
 
     runs: RunStore
     requests: RequestStore
@@ -56,10 +57,10 @@ class Replay:
     settings: ReplaySettings
 
     def slice(self, run_id: int, *, owner: str) -> dict[str, int | bool]:
-        """Release what falls due during one slice; give how many were released and whether a further slice is needed.
+        """Release what falls due during one slice; gives how many were released and whether another slice is needed.
 
-        A second replayer of the same run finds the lease taken and does nothing. A lost message is no loss: released rows
-        that nobody claims are published again by the reconciler.
+        A second replayer of the same run finds the lease taken and does nothing. Requests whose message is lost are published again by
+        the reconciler. Raises: UsageError for a run that does not exist.
         """
         fence = self.leases.acquire(f"replay:{run_id}", owner=owner, ttl_s=self.settings.lease_s)
         if fence is None:
@@ -95,7 +96,7 @@ class Replay:
             if step.next_due_s is None:
                 announcer.finish()
                 return released, True
-            # Windows, not single requests: sleep to the next due time or one window on, whichever is later.
+            # Sleep until the next due time, and for one window at least: what falls due meanwhile is released together.
             wait_s = max(window.length_s(clock.now_s(), released), zero_s + step.next_due_s - clock.now_s())
             self.sleep(min(wait_s, announcer.wait_s(clock.now_s()), settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
         announcer.finish()
@@ -103,7 +104,7 @@ class Replay:
 
 
 class _Announcer:
-    """Publishes batches: LC at once, BE gathered. What is not published in the end is no loss: the reconciler does it."""
+    """Publishes LC batches at once and gathers BE batches for `be_window_s`. What cannot be published, the reconciler publishes later."""
 
     def __init__(self, run_id: int, publisher: Publisher, settings: ReplaySettings) -> None:
         self._run_id = run_id
@@ -113,7 +114,7 @@ class _Announcer:
         self._gathered_since_s = 0.0
 
     def announce(self, batches: Sequence[Batch], now_s: float) -> None:
-        """Publish what should not wait."""
+        """Publish LC batches, and what was gathered once its window is over."""
         lc = [batch for batch in batches if batch.service_class == ServiceClass.LC]
         be = [batch for batch in batches if batch.service_class != ServiceClass.LC]
         if be and not self._gathered:
@@ -124,11 +125,11 @@ class _Announcer:
         self._publish(lc)
 
     def wait_s(self, now_s: float) -> float:
-        """How long what was gathered may still wait; infinity where there is nothing."""
+        """Seconds until what was gathered must be published; infinity where nothing was gathered."""
         return max(0.0, self._gathered_since_s + self._settings.be_window_s - now_s) if self._gathered else math.inf
 
     def finish(self) -> None:
-        """Publish the rest."""
+        """Publish everything that is still gathered."""
         gathered, self._gathered = self._gathered, []
         self._publish(gathered)
 

@@ -1,4 +1,4 @@
-"""Which policy decides for a run: that of its system, loaded once a process; what is promoted goes before the scheduler's own file."""
+"""Which policy decides for a run: that of its system, loaded once per process. A promoted checkpoint overrides the scheduler's own file."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class LcPolicies:
         self._settings = settings
 
     def of(self, run_id: int) -> LcPolicy:
-        """By the run's system. Raises: UsageError for a run or a policy that does not exist."""
+        """The policy of the run's system. Raises: UsageError for a run or a policy that does not exist."""
         return lc_policy(system(self._facts.info(run_id).system).lc, self._settings)
 
 
 class BePolicies:
-    """The BE policy of each run, and the registry's roles as this process carries them out."""
+    """The BE policy of each run, and the roles of the registry as this process follows them."""
 
     def __init__(self, facts: RunFacts, checkpoints: CheckpointStore, settings: Settings) -> None:
         self._facts = facts
@@ -45,14 +45,14 @@ class BePolicies:
         )
 
     def of(self, run_id: int) -> BePolicy:
-        """By the run's system; where that has the live system's network, what is promoted decides. Raises: as `LcPolicies.of`."""
+        """The policy of the run's system; where that is `LIVE_POLICY`, a promoted checkpoint overrides it. Raises: as `LcPolicies.of`."""
         name = system(self._facts.info(run_id).system).be
         if name == LIVE_POLICY and self.roles.live is not None:
             return self.roles.live
         return self._policy(name)
 
     def warm_up(self) -> None:
-        """Load torch and the network before the first tick, and see who decides. A database that is away is no reason not to start."""
+        """Load torch and the network before the first tick, and read the roles. A database that is away does not stop the start."""
         self._policy(LIVE_POLICY)
         try:
             found = read_checkpoint(self._settings.checkpoint)
