@@ -1,5 +1,5 @@
-"""Celery tasks, thin: ids in, one use case called, a small dict out. Every task may run twice or never.
+"""Celery tasks. Each takes ids, calls one use case and returns a small dict; its message may be delivered twice or never.
 
-Name, queue and retry rule stand at each decorator. No task retries itself: what failed stays in its row, and the reconciler
+Each decorator names the task, its queue and its retries. No task retries itself: the request's row keeps what failed, and the reconciler
 publishes it again.
 """

@@ -9,5 +9,5 @@ from workers.roles import scheduler
 
 @app.task(name="tango.place_be", queue=CONTROL, max_retries=0)
 def place_be() -> dict[str, int]:
-    """One cycle: pending requests and fleet state from PostgreSQL, the torch network, the decision row, then Kubernetes."""
+    """One cycle: read pending requests and the fleet's state, decide, write the decision to PostgreSQL, then make the pods."""
     return scheduler().placement.tick()

@@ -1,4 +1,4 @@
-"""The sweeps: what waits or has expired, so that nothing is lost, and what was cancelled; queue `control`."""
+"""The periodic sweeps: of lost messages and expired leases, and of cancelled runs; queue `control`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from workers.roles import scheduler, thread_owner
 
 @app.task(name="tango.reconcile", queue=CONTROL, max_retries=0)
 def reconcile() -> dict[str, int]:
-    """Publish again what waited too long, take back what expired, close runs that are done."""
+    """Requeue expired leases, publish lost messages again, and close runs that are done."""
     return scheduler().reconciliation.sweep()
 
 

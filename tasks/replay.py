@@ -9,7 +9,7 @@ from workers.roles import replay, thread_owner
 
 @app.task(name="tango.replay_run", queue=REPLAY, max_retries=0)
 def replay_run(run_id: int) -> dict[str, int | bool]:
-    """Release one slice of a run, then hand over to the next message."""
+    """Release one slice of a run, then publish the message for the next one. If that fails, the reconciler publishes it."""
     work = replay()
     report = work.slice(run_id, owner=thread_owner())
     if report["again"]:

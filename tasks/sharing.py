@@ -9,5 +9,5 @@ from workers.roles import scheduler
 
 @app.task(name="tango.reassure", queue=CONTROL, max_retries=0)
 def reassure() -> dict[str, int]:
-    """Grow and shrink LC instances in place by their slack; evict BE where memory is short."""
+    """Resize LC instances in place by their slack, and evict BE pods where an instance that must grow finds no room."""
     return scheduler().reassurance.next()

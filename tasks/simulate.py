@@ -17,15 +17,15 @@ from workers.queues import SIMULATE
 
 @app.task(name="tango.simulate", queue=SIMULATE, max_retries=0)
 def simulate(run_id: int) -> dict[str, int | str]:
-    """Claim a simulated run, compute its cell, and keep figures and result, unless somebody has it already."""
+    """Claim a simulated run, compute its cell and store its result; do nothing if another worker holds it or it has ended."""
     here = stores()
     owner = f"{socket.gethostname()}:{os.getpid()}"
     return simulate_claimed(run_id, owner=owner, store=here.simulations, compute=_compute, settings=here.settings.lease)
 
 
 def _compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
-    """The cell's run with its figures. Raises: UsageError where this worker would make another result than the key promises."""
-    # The engine, the solver and in part torch: a worker of other queues, or one that waits, does without.
+    """Simulate the cell and compute its figures. Raises: UsageError where this worker would get another result than the key stands for."""
+    # Imported here, since they load the engine, the solver and in part torch, which workers of other queues do not need.
     from tango.experiments.cells import Cell, evaluated, simulate_cell
 
     cell = Cell.from_dict(claim.cell)

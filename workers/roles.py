@@ -1,4 +1,4 @@
-"""What each kind of worker is made of, built once a process, and warmed up before it takes its first message."""
+"""The roles of workers: each is built once per process and warmed up before it takes its first message."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ SWITCH_INTERVAL_S = 0.0005
 
 @functools.cache
 def cluster_worker() -> ClusterWorker:
-    """This process as a cluster worker."""
+    """The cluster worker of this process."""
     return ClusterWorker(stores(), CeleryPublisher(app))
 
 
 @functools.cache
 def scheduler() -> Scheduler:
-    """This process as the scheduler."""
+    """The scheduler of this process."""
     return Scheduler(stores(), CeleryPublisher(app))
 
 
 @functools.cache
 def replay() -> Replay:
-    """This process as a replayer."""
+    """The replayer of this process."""
     return replay_of(stores(), CeleryPublisher(app))
 
 
 def thread_owner() -> str:
-    """This thread of a worker: two slices of one run in one process must not both hold its lease."""
+    """`HOST:PID:THREAD` as owner of a lease: two slices of one run in threads of one process must not both hold its lease."""
     return f"{stores().owner}:{threading.get_ident()}"
 
 

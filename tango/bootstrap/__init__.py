@@ -1,6 +1,6 @@
-"""Joins the parts: one composition a role. The environment is read here, once a process, and nowhere else.
+"""Composes the parts, with one composition root per role of process. Only here is the environment read, once per process.
 
-`environment` reads settings and sets logging up; `stores` gives PostgreSQL's stores, which is all that commands need that look.
+`environment` reads settings and sets logging up; `stores` builds PostgreSQL's stores, all that commands need that only read.
 `cluster_worker`, `scheduler`, `replayer` and `agent` each build what one kind of process does: a use case is an object of
-`tango.control`, given its ports once, here, and then called once an event.
+`tango.control`, which is given its ports once, here, and then called once per event.
 """

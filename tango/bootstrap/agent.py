@@ -1,4 +1,4 @@
-"""The cluster agent's process: stores and one cluster, and neither policies nor a broker."""
+"""The process of a cluster agent: it has stores and one cluster, but neither policies nor a broker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from tango.kube.cluster_watch import KubernetesWatch
 
 
 def run_cluster_agent(cluster: str) -> None:
-    """Run a cluster's agent in the foreground until SIGTERM or SIGINT."""
+    """Run a cluster's agent in the foreground until SIGTERM or SIGINT.
+
+    Raises: UsageError for an unknown cluster, DependencyError without a stack; what `ClusterAgent.run` raises.
+    """
     here = stores()
     kube = here.settings.kube
 

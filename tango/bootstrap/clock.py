@@ -1,4 +1,4 @@
-"""The machine's clock, as the ports have it."""
+"""The clock of this machine as an implementation of the port `Clock`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tango.systems import warm_up_lc
 
 
 class ClusterWorker:
-    """The use cases of one cluster worker. Make it in the process that works: its executor has a thread of its own."""
+    """The use cases of one cluster worker. Build it after the fork: its executor starts a thread, which a fork would not copy."""
 
     def __init__(self, here: Stores, publisher: Publisher) -> None:
         settings = here.settings
@@ -43,5 +43,5 @@ class ClusterWorker:
         self.owner = here.owner
 
     def warm_up(self) -> None:
-        """Compile what the first request would otherwise wait for."""
+        """Compile the LC policies' code now (numba), so that the first request does not wait for it."""
         warm_up_lc(self._settings.lc)

@@ -1,4 +1,4 @@
-"""What the environment says: settings from `TANGO_*` and the running stack's state file, and the form of logs."""
+"""Reads settings from `TANGO_*` variables and the running stack's state file, and configures logging."""
 
 from __future__ import annotations
 
@@ -23,10 +23,14 @@ ADDRESSES = {
     "kubeconfig": "TANGO_KUBECONFIG",
     "checkpoint": "TANGO_CHECKPOINT",
 }
+"""Fields of `Settings` that are addresses or paths → the variables that set them."""
+
+TRUE_WORDS, FALSE_WORDS = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+"""Values of variables for settings that are on or off, in any case."""
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
-    """Settings from `TANGO_*` variables, and from the running stack's state file where the variables are silent.
+    """Settings from `TANGO_*` variables; addresses that they do not set come from the running stack's state file.
 
     Addresses are named in `ADDRESSES`; a tunable is `TANGO_<GROUP>_<FIELD>`, as in `TANGO_BE_TICK_S=0.5`.
     Raises: ConfigError for a value that is not of its field's type.
@@ -58,14 +62,21 @@ def _tunables(group: str, default: Any, env: Mapping[str, str]) -> Any:
             continue
         kind = type(getattr(default, field.name))
         try:
-            changed[field.name] = env[name].lower() in ("1", "true", "yes") if kind is bool else kind(env[name])
+            changed[field.name] = _is_true(env[name]) if kind is bool else kind(env[name])
         except ValueError as error:
             raise ConfigError(f"{name} is {env[name]!r}, expected {kind.__name__}") from error
     return dataclasses.replace(default, **changed)
 
 
+def _is_true(word: str) -> bool:
+    """Raises: ValueError for a word that says neither: a typing error must not switch a setting off silently."""
+    if word.lower() not in (*TRUE_WORDS, *FALSE_WORDS):
+        raise ValueError(word)
+    return word.lower() in TRUE_WORDS
+
+
 def configure_logging(level: int | str = logging.INFO) -> None:
-    """Events with fields, one line each, on standard error; libraries' own logs in the same form."""
+    """Log events with fields to standard error, one line each; the logs of libraries take the same form."""
     logging.basicConfig(stream=sys.stderr, level=level, format="%(message)s", force=True)
     for noisy in ("aiohttp.access", "kombu", "amqp", "numba", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -84,5 +95,5 @@ def configure_logging(level: int | str = logging.INFO) -> None:
 
 
 def default_home() -> Path:
-    """The state folder in force."""
+    """The state folder of this process's environment."""
     return state_home(os.environ)

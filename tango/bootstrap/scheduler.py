@@ -1,4 +1,7 @@
-"""The scheduler: it places BE, re-assures LC and reconciles. The only process that loads a network and calls all clusters."""
+"""The scheduler: it places BE requests, re-assures LC services and reconciles.
+
+No other process of the live system loads a network or calls all clusters.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +68,10 @@ class Scheduler:
         )
 
     def warm_up(self) -> None:
-        """Load torch and the network before the first tick."""
+        """Load torch and the network now, so that the first tick does not wait for them."""
         self._policies.warm_up()
 
 
 def gateway_of(here: Stores) -> KubernetesGateway:
-    """Calls to all joined clusters."""
+    """A gateway to the API servers of all clusters of the store."""
     return KubernetesGateway(here.fleet.credentials, here.fleet.services, here.settings.kube)

@@ -1,4 +1,4 @@
-"""PostgreSQL's stores of one process, built lazily: no network library, no compiled policy, no torch is imported for them."""
+"""The stores of one process, on PostgreSQL. They import no HTTP client, compiled policy or torch, so that commands start quickly."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tango.store.simulations import PostgresSimulationStore
 
 
 class Stores:
-    """Everything that is kept, by the application's role."""
+    """All stores, connected as the application's role."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises: DependencyError when nothing says where the database and the broker are."""
@@ -44,12 +44,12 @@ class Stores:
         self.simulations = PostgresSimulationStore(self.database)
         self.checkpoints = PostgresCheckpointStore(self.database)
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
-        """This process, as leases and rows name it."""
+        """`HOST:PID`, the name of this process in leases and rows."""
         self.clock = SystemClock()
         self.run_facts = RunFacts(self.runs, self.clock)
 
 
 @functools.cache
 def stores() -> Stores:
-    """This process's stores, built at the first call."""
+    """The stores of this process, built at the first call. Raises: DependencyError, ConfigError."""
     return Stores(read_settings())

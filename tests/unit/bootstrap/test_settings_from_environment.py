@@ -61,3 +61,15 @@ def test_a_tunable_of_another_type_is_refused_by_name(tmp_path: Path) -> None:
     """The message says which variable, what was found and what was expected."""
     with pytest.raises(ConfigError, match="TANGO_BE_TICK_S is 'soon', expected float"):
         read_settings({"TANGO_HOME": str(tmp_path), "TANGO_BE_TICK_S": "soon"})
+
+
+@pytest.mark.parametrize(("word", "expected"), [("on", True), ("TRUE", True), ("off", False), ("no", False)])
+def test_a_switch_takes_the_usual_words(tmp_path: Path, word: str, expected: bool) -> None:
+    """In any case."""
+    assert read_settings({"TANGO_HOME": str(tmp_path), "TANGO_LC_START_HERE": word}).lc.start_here is expected
+
+
+def test_a_word_that_is_neither_on_nor_off_is_refused(tmp_path: Path) -> None:
+    """A typing error must not switch a setting off in silence."""
+    with pytest.raises(ConfigError, match="TANGO_LC_START_HERE is 'ture', expected bool"):
+        read_settings({"TANGO_HOME": str(tmp_path), "TANGO_LC_START_HERE": "ture"})
