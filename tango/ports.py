@@ -1,4 +1,6 @@
-"""What the core asks of the world. Each port states its contract, with what happens when a call comes twice or never.
+"""Ports (after Cockburn's hexagonal architecture): the interfaces through which the use cases reach stores, broker and clusters.
+
+Each method states its contract, including what happens when a call is made twice, or its message is delivered twice or never.
 
 `tango.store` implements the stores on PostgreSQL, `tango.kube` the cluster, `workers` the publisher; the contract suites in
 `tests/contract/` run every implementation, the in-memory ones of `tests/fakes/` too. All ports raise errors of `tango.errors` only.
@@ -51,7 +53,7 @@ from tango.domain.snapshot import FleetSnapshot
 
 
 class Clock(Protocol):
-    """Wall time, passed in so that nothing below reads a clock of its own."""
+    """Wall time, passed in so that use cases can be tested without waiting."""
 
     def now_s(self) -> float:
         """Unix time in seconds."""
@@ -60,7 +62,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Released:
-    """What one release step did."""
+    """The result of one release step."""
 
     batches: tuple[Batch, ...]
     next_due_s: float | None
@@ -69,19 +71,19 @@ class Released:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What one step of sweeping a cancelled run did."""
+    """The result of one step of sweeping a cancelled run."""
 
     cancelled: int
-    """Requests that are cancelled since."""
+    """Number of requests that this step cancelled."""
     last_request: int | None
-    """The greatest of their ids, beyond which the next step goes on; None when nothing was left there."""
+    """The greatest of their ids, after which the next step continues; None when there was nothing to cancel."""
     pods: tuple[PodKey, ...]
-    """Of BE requests that were in flight: they may run."""
+    """Pods of the cancelled BE requests that were in flight; they may still run and are to be deleted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fence:
-    """A held lease: `name`, who holds it, and the epoch that fences older holders off."""
+    """A held lease: its name, its holder, and its epoch, a fencing token by which writes of earlier holders are refused."""
 
     name: str
     owner: str
@@ -93,24 +95,24 @@ class StartHere:
     """Rows of an `LcArrivals` that the dispatching process runs itself: they skip `dispatched` and its message."""
 
     rows: NDArray[np.bool_]
-    """(m,)"""
+    """(m,) mask over the requests of the message."""
     owner: str
     lease_s: float
-    """Of their execution."""
+    """Seconds of the lease under which they are executed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatched:
-    """LC requests that a plan really won."""
+    """LC requests that a plan dispatched; those that another worker had dispatched before are missing."""
 
     by_cluster: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    """Those to send, by the cluster that will run them: (request ids, epochs), same order."""
+    """Requests to send, by the cluster that will run them: (request ids, epochs) in the same order."""
     started: tuple[LcWork, ...] = ()
-    """Those that run already, claimed by the dispatching process."""
+    """Requests that the dispatching process has claimed and is to run itself."""
 
 
 class RunStore(Protocol):
-    """Runs from submit to their figures."""
+    """Runs from their submission to their figures. Raises: StoreUnavailable, StoreError."""
 
     def create_run(self, run: NewRun, requests: NewRequests) -> int:
         """Store a run and all its requests in one transaction and give its id. All of it or, on any error, none of it."""
@@ -125,7 +127,7 @@ class RunStore(Protocol):
         ...
 
     def active_runs(self) -> list[RunInfo]:
-        """Live runs whose requests move on. A simulated run is no business of who moves live requests."""
+        """Live runs whose requests may still be released, dispatched and placed. Simulated runs are never among them."""
         ...
 
     def cancelling_runs(self) -> list[int]:
@@ -133,11 +135,11 @@ class RunStore(Protocol):
         ...
 
     def begin(self, run_id: int, *, at_s: float) -> float:
-        """Set the run's zero to Unix time `at_s` unless it is set; give the one that holds. Twice: the first stays."""
+        """Set the run's time zero to Unix time `at_s` unless it is set, and give the one in force. A second call changes nothing."""
         ...
 
     def set_status(self, run_id: int, status: RunStatus) -> None:
-        """Move the run on; one that has ended stays as it is."""
+        """Set the run's status where `domain.runs.can_become` allows the change; otherwise nothing happens."""
         ...
 
     def cancel(self, run_id: int) -> bool:
@@ -168,16 +170,16 @@ class RunStore(Protocol):
         ...
 
     def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
-        """Keep the figures of a run (`run_metric`), replacing older ones."""
+        """Store the figures of a run (`run_metric`), replacing older ones."""
         ...
 
     def delete(self, run_id: int) -> None:
-        """Drop a run with everything recorded under it. Raises: UsageError while it is running."""
+        """Delete a run with everything recorded under it. Raises: UsageError while it has not ended."""
         ...
 
 
 class SimulationStore(Protocol):
-    """Simulated runs from the order to the result. Raises: StoreUnavailable, StoreError."""
+    """Simulated runs from their order to their result. Raises: StoreUnavailable, StoreError."""
 
     def open(self, cells: Sequence[NewSimulation], *, record: bool, forget: bool) -> list[OpenedSimulation]:
         """The run of each cell, in order and in one transaction: one under way or, unless `forget`, finished under its key, else a new
@@ -186,14 +188,14 @@ class SimulationStore(Protocol):
         ...
 
     def claim(self, run_id: int, *, owner: str, lease_s: float, most_claims: int) -> ClaimedSimulation | None:
-        """Take an accepted run, or a running one whose lease is over; the epoch rises. None: somebody has it, or it has ended.
+        """Claim an accepted run, or a running one whose lease is over, under a new epoch. None: another worker holds it, or it has ended.
 
         A run that has been claimed `most_claims` times without an end fails instead.
         """
         ...
 
     def renew(self, claim: ClaimedSimulation, *, lease_s: float) -> bool:
-        """Extend the lease; False when the run was cancelled or claimed by somebody newer."""
+        """Extend the lease; False when the run has ended or was claimed again since."""
         ...
 
     def finish(
@@ -211,11 +213,11 @@ class SimulationStore(Protocol):
         ...
 
     def fail(self, claim: ClaimedSimulation, message: str) -> bool:
-        """End the run without a result; False when the claim no longer stands."""
+        """Fail the run with this message; False when it has ended or was claimed again since."""
         ...
 
     def states(self, run_ids: Sequence[int]) -> list[SimulationState]:
-        """Where simulated runs stand, by id; those that were deleted are left out."""
+        """Status and failure of simulated runs, in order of their ids; deleted ones are left out."""
         ...
 
     def result(self, run_id: int) -> Mapping[str, Any] | None:
@@ -223,19 +225,23 @@ class SimulationStore(Protocol):
         ...
 
     def unclaimed(self, run_ids: Sequence[int], *, after_s: float, busy: bool, limit: int) -> list[int]:
-        """Runs in nobody's hands whose message may be lost, oldest first: publish them again. What is given here is not given again
-        before `after_s` has passed, twice as long each time while workers are `busy`; a run whose lease is over is given at once.
+        """Open runs without a live lease whose message may be lost, oldest first, to be published again.
+
+        A run is not given again before `after_s` has passed, and while workers are `busy`, twice as long each time; a run whose lease
+        has run out is given at once.
         """
         ...
 
     def anybody_works(self) -> bool:
-        """Whether a worker has any simulated run in its hands."""
+        """Whether any worker holds a lease on a simulated run."""
         ...
 
 
 class RequestStore(Protocol):
-    """The states of requests. Every method is one event of `tango.domain.lifecycle`, or an alternative of some: rows where it cannot
-    happen, under another epoch or of a run that takes no part any more, are left alone.
+    """The states of requests. Raises: StoreUnavailable, StoreError.
+
+    Every method that writes applies one event of `tango.domain.lifecycle`, or one of several. Rows are left alone where that event cannot
+    happen, whose epoch is another, or whose run is not open.
     """
 
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
@@ -243,7 +249,7 @@ class RequestStore(Protocol):
         ...
 
     def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
-        """Those of the named LC requests that are still `released`, in order of due time. Reads only."""
+        """The given LC requests that are still `released`, in order of due time. Reads only."""
         ...
 
     def record_dispatch(
@@ -257,26 +263,26 @@ class RequestStore(Protocol):
         lease_s: float,
         here: StartHere | None = None,
     ) -> Dispatched:
-        """released → dispatched (epoch + 1, lease), → running for rows of `here`, or → shed, as planned, where the row still has the
-        epoch that was read; with the decision row, its `placed` being what was really won, in one transaction.
+        """released → dispatched (epoch + 1, lease), → running for rows of `here`, or → shed, as planned, for rows that still have the
+        epoch that was read. The decision row is written in the same transaction; its `placed` counts the rows that changed.
         """
         ...
 
     def claim_execution(
         self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
     ) -> list[LcWork]:
-        """dispatched → running for rows of this cluster with these epochs; what another worker claimed is not given."""
+        """dispatched → running for rows of this cluster with these epochs; rows that another worker has claimed are not given."""
         ...
 
     def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
-        """Extend the leases of live rows with these epochs; give how many still stood."""
+        """Extend the leases of rows in flight with these epochs; gives how many there were."""
         ...
 
     def settle(self, outcomes: Sequence[Outcome]) -> int:
-        """Write ends, one `attempt` row each, where the row is live and has the epoch; give how many counted.
+        """End attempts, with one `attempt` row each, where the request is in flight under that epoch; gives how many were ended.
 
         A requeue sends LC back to `released` and BE to `pending`, or, when the attempts are used up, fails with
-        `attempts-exhausted`. Twice: the second counts 0. Many outcomes are several transactions.
+        `attempts-exhausted`. A second call ends none. Many outcomes take several transactions.
         """
         ...
 
@@ -291,9 +297,9 @@ class RequestStore(Protocol):
     def record_placement(
         self, batch: PendingBatch, plan: BePlan, snapshot: FleetSnapshot, decision: DecisionRecord, *, fence: Fence, lease_s: float
     ) -> list[Placement]:
-        """pending → placed (epoch + 1, lease, pod name) with the decision row, in one transaction; give those really won.
+        """pending → placed (epoch + 1, lease, pod name), with the decision row, in one transaction; gives the placements made.
 
-        Raises: Fenced if the scheduler's lease has moved on; then nothing is written.
+        Raises: Fenced if another scheduler has taken the lease since; nothing is written then.
         """
         ...
 
@@ -309,19 +315,19 @@ class RequestStore(Protocol):
         ...
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
-        """Batches of rows that have stood in `released` longer than that: their message may be lost, so publish again."""
+        """Batches of requests that have been `released` for longer: their message may be lost, so they are to be published again."""
         ...
 
 
 class LeaseStore(Protocol):
-    """Named leases, one row each, that keep periodic work single."""
+    """Named leases, one row each, by which periodic work is done by one process at a time."""
 
     def acquire(self, name: str, *, owner: str, ttl_s: float) -> Fence | None:
-        """Take or renew the lease; None while somebody else's has not run out. A change of owner raises the epoch."""
+        """Take or renew the lease; None while another owner holds it. A change of owner raises the epoch."""
         ...
 
     def release(self, fence: Fence) -> None:
-        """Give it up early; nothing happens when it has moved on."""
+        """Give the lease up early; nothing happens when another owner has taken it since."""
         ...
 
 
@@ -336,11 +342,11 @@ class CheckpointStore(Protocol):
         ...
 
     def registered(self) -> list[StoredCheckpoint]:
-        """All of them, newest first, without their files."""
+        """All checkpoints, newest first, without their files."""
         ...
 
     def find(self, named: str) -> StoredCheckpoint:
-        """The one with this name, or whose digest begins so. Raises: UsageError for none or several; the message lists them."""
+        """The checkpoint of this name, or whose digest begins with it. Raises: UsageError for none or several; the message lists them."""
         ...
 
     def content(self, digest: str) -> bytes:
@@ -352,27 +358,27 @@ class CheckpointStore(Protocol):
         ...
 
     def roles(self) -> CheckpointRoles:
-        """Who decides; one small row."""
+        """The roles now; one small row, cheap enough for every tick."""
         ...
 
     def promote(self, digest: str, *, actor: str) -> CheckpointRoles:
-        """Make it live; what was live before is remembered. Twice: the second changes nothing."""
+        """Make a checkpoint live and remember the one that was. A second call changes nothing."""
         ...
 
     def demote(self, *, actor: str) -> CheckpointRoles:
-        """Back to what was live before, in the end to the scheduler's own file; from there on nothing changes."""
+        """Make the checkpoint live that was before; when there is none, the scheduler's own file decides, and nothing changes any more."""
         ...
 
     def shadow(self, digest: str, *, actor: str) -> CheckpointRoles:
-        """Let it decide beside the live one without acting; empty: nobody."""
+        """Let a checkpoint decide in the shadow, recorded and not acted on; an empty digest ends that."""
         ...
 
     def decides(self, *, configured: str, deciding: str) -> None:
-        """What the scheduler was started with and what it decides by, for people; no change of a role."""
+        """Record the digests that the scheduler was started with and decides by, for people to see; no role changes."""
         ...
 
     def used(self, digest: str, *, refused: str) -> None:
-        """Whether the scheduler could use a checkpoint: `refused` says why not, empty clears it. A new refusal is an event."""
+        """Record whether the scheduler could use a checkpoint; `refused`: why not, empty if it could. A new refusal is an event."""
         ...
 
     def history(self, *, limit: int = 50) -> list[CheckpointEvent]:
@@ -380,16 +386,16 @@ class CheckpointStore(Protocol):
         ...
 
     def record_shadow(self, decision: ShadowDecision, *, fence: Fence) -> bool:
-        """Append what the candidate would have done; False, and nothing is written, where the scheduler's lease has moved on."""
+        """Append a decision of the shadow; False, and nothing is written, when another scheduler has taken the lease since."""
         ...
 
     def shadow_summaries(self, candidate: str) -> list[ShadowSummary]:
-        """Its ticks beside each live checkpoint and policy, the latest first."""
+        """The candidate's ticks, summed up for each live checkpoint and policy beside it, the latest first."""
         ...
 
 
 class FleetStore(Protocol):
-    """Clusters, nodes, services and instances as last seen."""
+    """Clusters, nodes, services and instances as last observed. Raises: StoreUnavailable, StoreError."""
 
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
         """Upsert the fleet's clusters (with the kubeconfig's path and context, never its content), links and services."""
@@ -400,11 +406,11 @@ class FleetStore(Protocol):
         ...
 
     def snapshot(self, *, at_s: float) -> FleetSnapshot:
-        """The fleet as the tables have it now, in-flight and pending counts included."""
+        """The fleet as last observed, with counts of requests in flight and pending; `at_s` (Unix time) is its time stamp."""
         ...
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
-        """Replace what is known of a cluster; with `sample`, also append to `node_sample`."""
+        """Replace the nodes and instances of a cluster; with `sample`, also append the nodes to `node_sample`."""
         ...
 
     def instances(self) -> list[tuple[str, InstanceState]]:
@@ -412,7 +418,7 @@ class FleetStore(Protocol):
         ...
 
     def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
-        """Per (service, node): latency at `quantile` of the LC requests settled in the last `window_s`, and how many."""
+        """(service, node) → latency in ms at `quantile` of the LC requests settled in the last `window_s` seconds, and their number."""
         ...
 
     def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
@@ -429,82 +435,82 @@ class EventLog(Protocol):
 
 
 class Publisher(Protocol):
-    """Sends hints to the broker. A hint may arrive twice or never; the rows are the truth."""
+    """Sends messages to the broker. A message may be delivered twice or never: it only says where to look, and the rows decide."""
 
     def arrivals(self, batches: Sequence[Batch]) -> None:
-        """Batches to `lc.<cluster>` and `be.<cluster>`. Raises: BrokerUnavailable."""
+        """Publish batches to the queues `lc.<cluster>` and `be.<cluster>`. Raises: BrokerUnavailable."""
         ...
 
     def executions(self, run_id: int, dispatched: Dispatched) -> None:
-        """Dispatched requests to `exec.<cluster>`. Raises: BrokerUnavailable."""
+        """Publish dispatched requests to the queues `exec.<cluster>`. Raises: BrokerUnavailable."""
         ...
 
     def replay(self, run_id: int) -> None:
-        """Ask a replayer to go on with a run. Raises: BrokerUnavailable."""
+        """Ask a replayer to continue a run. Raises: BrokerUnavailable."""
         ...
 
     def simulations(self, run_ids: Sequence[int]) -> None:
-        """Ask for simulated runs, one message each. Raises: BrokerUnavailable; some may have been sent by then."""
+        """Ask for simulated runs, one message each. Raises: BrokerUnavailable; some messages may have been sent by then."""
         ...
 
 
 class ClusterGateway(Protocol):
-    """What the scheduler does to Kubernetes clusters. Calls of one batch run side by side; each fails for itself."""
+    """The scheduler's calls to Kubernetes clusters. The calls of one batch run concurrently, and one that fails does not fail others."""
 
     def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
-        """Create and bind one pod a placement. A repeat meets its own pod and counts as success."""
+        """Create and bind one pod per placement; gives the error of each, or None. A pod that exists from an earlier call is a success."""
         ...
 
     def resize(self, resizes: Sequence[Resize]) -> list[ScalingRecord]:
-        """Resize instances in place and tell what became of each; `infeasible` is never tried again as it stands."""
+        """Resize instances in place and give the outcome of each; one that is `infeasible` is not worth trying again unchanged."""
         ...
 
     def evict(self, evictions: Sequence[Eviction]) -> list[ScalingRecord]:
-        """Evict BE pods through the eviction subresource; a refused budget is an outcome, not an error."""
+        """Evict BE pods through the eviction subresource; a refusal by a PodDisruptionBudget is an outcome, not an error."""
         ...
 
     def delete_pods(self, pods: Sequence[PodKey]) -> None:
-        """Delete pods with grace 0; those already gone count as deleted."""
+        """Delete pods without a grace period; those already gone count as deleted."""
         ...
 
 
 class ClusterWatch(Protocol):
-    """One cluster as its agent sees and keeps it: nodes and Tango's pods as the watches last had them, and the agent's few writes.
+    """One cluster for its agent: a cache of nodes and Tango's pods that watches keep current, and the agent's few writes.
 
-    Objects are Kubernetes' own JSON, which `tango.control.observe_cluster` reads. What cannot be reached raises ClusterUnavailable,
-    what is refused ClusterError.
+    Objects are Kubernetes' own JSON, which `tango.control.observe_cluster` reads. Raises: ClusterUnavailable for an API server that
+    cannot be reached, ClusterError for a call that is refused.
     """
 
     async def follow(self, on_pod: Callable[[str, Mapping[str, Any]], None]) -> None:
-        """Watch until cancelled, listing again whenever a watch cannot go on; a cluster that is away is waited for.
+        """Watch until cancelled; relists when a watch cannot continue, and keeps trying while the cluster cannot be reached.
 
-        `on_pod` gets every change of one of Tango's pods as (`ADDED` | `MODIFIED` | `DELETED`, pod), those that are there at first and
-        those that vanished while nobody watched included. A change may come twice.
+        `on_pod` is called for every change of one of Tango's pods with (`ADDED` | `MODIFIED` | `DELETED`, pod), also for pods found by
+        the first list and for pods that vanished between two watches. The same change may be reported twice.
         """
         ...
 
     async def synced(self) -> None:
-        """Wait until everything was listed once."""
+        """Wait until nodes and pods have been listed once. Without a deadline: the agent can do nothing before."""
         ...
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
-        """All nodes."""
+        """All nodes as last seen."""
         ...
 
     def pods(self) -> Sequence[Mapping[str, Any]]:
-        """Tango's pods."""
+        """Tango's pods as last seen."""
         ...
 
     async def node_usage(self) -> Mapping[str, Mapping[str, Any]]:
-        """CPU and memory in use by node name; a node of which nothing is measured is left out."""
+        """`usage` of metrics.k8s.io (quantities of CPU and memory) by node name; nodes without a measurement are left out."""
         ...
 
     async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
-        """Create the k-th instance of an LC service and bind it to its node. Twice: the one that is there stays."""
+        """Create the k-th instance of an LC service and bind it to its node. An instance that exists is left as it is."""
         ...
 
     async def bind(self, pod: Mapping[str, Any], node: str) -> None:
-        """Bind this very pod. One that is bound or gone is left alone."""
+        """Bind the pod of this uid to a node. A pod that is bound or gone is left alone."""
         ...
 
     async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
@@ -531,5 +537,5 @@ class InstanceCalls(Protocol):
         ...
 
     async def close(self) -> None:
-        """Drop the connections."""
+        """Close all connections."""
         ...

@@ -21,7 +21,7 @@ _LONGEST_S = 1e7
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
-    """How long a claim stands without a heartbeat."""
+    """Leases: how long a claim holds without a heartbeat, and what follows."""
 
     dispatch_s: float = 10.0
     """Seconds from dispatch until an LC request that nobody has begun to execute is released again. A lost message costs this
@@ -42,7 +42,7 @@ class LeaseSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """Transactions that change many requests."""
+    """The size of transactions that change many requests."""
 
     chunk_rows: int = 1000
     """Requests that one transaction locks at the most, and that one message carries. At 50 to 200 us a row it holds its locks for 0.05
@@ -58,13 +58,14 @@ class CancelSettings:
     """The sweep of cancelled runs."""
 
     tick_s: float = 1.0
-    """How often the scheduler looks for cancelled runs: a pod of one holds its node's room this much longer at the most."""
+    """Seconds between looks for cancelled runs: a pod of one holds its node's room at most this much longer."""
     slice_s: float = 2.0
-    """One task sweeps this long and leaves the rest to the next, so that it does not keep a thread of the scheduler worker."""
+    """Seconds that one task sweeps before it leaves the rest to the next, so that it does not occupy a thread of the scheduler for long."""
     lease_s: float = 15.0
-    """Of the sweep; longer than a slice with the deletion of its pods. Two sweeps at once would only share the work."""
+    """Seconds of the sweep's lease; longer than a slice with the deletion of its pods. Two sweeps at once would only share the work."""
     late_pod_s: float = 1.0
-    """Pods are deleted a second time this long after their requests: time from a recorded placement to its pod, by experience."""
+    """Seconds after which the pods of cancelled requests are deleted a second time: longer than it takes from recording a placement to
+    creating its pod, by experience."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +273,7 @@ class KubeSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """All of it, with the addresses of the world."""
+    """All settings, with the addresses of database, broker and clusters."""
 
     database_url: str = ""
     """SQLAlchemy URL of the application's role; never logged. Empty: none is known, and a command that needs one says how to start
@@ -288,9 +289,9 @@ class Settings:
     checkpoint_policy: str = "dcg-be"
     """The learned BE policy that `checkpoint` is of; by default that of the system `tango`."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
-    """How long claims stand."""
+    """How long claims hold without a heartbeat."""
     store: StoreSettings = field(default_factory=StoreSettings)
-    """Transactions that change many requests."""
+    """The size of transactions that change many requests."""
     cancel: CancelSettings = field(default_factory=CancelSettings)
     """The sweep of cancelled runs."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)
