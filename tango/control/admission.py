@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from tango.domain.capacity import largest
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports import RequestStore
 
@@ -23,15 +26,7 @@ class Admission:
         if len(snapshot.nodes) == 0:
             # No node is known yet (the agents have just begun): leave the rows released; they are published again.
             return {"considered": len(request_ids), "admitted": 0}
-        admitted = self.requests.admit_be(run_id, request_ids, nodes=_largest(snapshot))
+        sizes = largest(np.stack((snapshot.cpu_allocatable, snapshot.memory_allocatable), axis=1))
+        nodes = [(int(cpu), int(memory)) for cpu, memory in sizes]
+        admitted = self.requests.admit_be(run_id, request_ids, nodes=nodes)
         return {"considered": len(request_ids), "admitted": admitted}
-
-
-def _largest(snapshot: FleetSnapshot) -> list[tuple[int, int]]:
-    """(millicores, MiB) of the nodes than which no other has more of both: what fits none of them fits nowhere."""
-    found: list[tuple[int, int]] = []
-    sizes = {(int(cpu), int(memory)) for cpu, memory in zip(snapshot.cpu_allocatable, snapshot.memory_allocatable, strict=True)}
-    for cpu, memory in sorted(sizes, reverse=True):
-        if not found or memory > found[-1][1]:
-            found.append((cpu, memory))
-    return found

@@ -16,6 +16,9 @@ from tango.domain.identity import NodeKey
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
 
+MOST_PODS = 110
+"""Pods that a kubelet admits to a node unless it is told otherwise (its flag `--max-pods`); LC instances count among them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.fleet import Fleet
+from tango.domain.capacity import largest
+from tango.domain.fleet import MOST_PODS, Fleet
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.errors import ConfigError
@@ -20,9 +21,6 @@ from tango.sim import state
 from tango.sim.codes import DOES_NOT_FIT, FAILED
 from tango.sim.heap import EVENT, USED
 from tango.sim.records import CLOCK, new_progress, new_sites
-
-MOST_PODS = 110
-"""Kubernetes' own limit of pods on a node."""
 
 
 class SimulationState:
@@ -57,7 +55,7 @@ class SimulationState:
             lc_limit_millicores=float(declared.limit_millicores[places.row_service].sum()),
             lc_memory_mib=float(places.instance_memory[places.row_service].sum()),
         )
-        pods = _most_pods(cpu_millicores - sites["lc_request"], declared.request_millicores[~is_lc])
+        pods = _most_pods(cpu_millicores - sites["lc_request"], declared.request_millicores[~is_lc], len(places.row_service))
         every_node = np.ones(len(nodes))
         limit_cores = np.where(is_lc, places.per_node * declared.limit_millicores / 1e3, 0.0)[:, None] * every_node
         held = (places.per_node * places.concurrency).astype(np.float64)[:, None] * every_node
@@ -153,8 +151,8 @@ class SimulationState:
         cpu, memory = sites["cpu"] - sites["lc_request"], sites["memory"] - sites["lc_memory"]
         rows = np.flatnonzero(requests.service_class == ServiceClass.BE)
         fits = np.zeros(len(rows), np.bool_)
-        for k in _corner_nodes(cpu, memory):
-            fits |= (e.be.request[requests.service[rows]] <= cpu[k]) & (requests.memory_mib[rows] <= memory[k])
+        for most_cpu, most_memory in largest(np.stack((cpu, memory), axis=1)):
+            fits |= (e.be.request[requests.service[rows]] <= most_cpu) & (requests.memory_mib[rows] <= most_memory)
         refused = rows[~fits]
         e.progress["state"][refused] = FAILED
         e.progress["reason"][refused] = DOES_NOT_FIT
@@ -204,22 +202,12 @@ def _longer(rows: Rows, least: int) -> Rows:
     return longer  # type: ignore[return-value]
 
 
-def _corner_nodes(cpu: NDArray[np.float64], memory: NDArray[np.float64]) -> list[int]:
-    """Nodes that no other node exceeds in both CPU and memory: what fits none of them fits nowhere."""
-    kept: list[int] = []
-    most = -np.inf
-    for k in np.lexsort((-memory, -cpu)).tolist():
-        if memory[k] > most:
-            kept.append(k)
-            most = float(memory[k])
-    return kept
-
-
-def _most_pods(free_millicores: NDArray[np.float64], requests_millicores: NDArray[np.float64]) -> int:
-    """BE pods that can run on one node at once: by the smallest request on the node with most CPU, and by Kubernetes."""
+def _most_pods(free_millicores: NDArray[np.float64], requests_millicores: NDArray[np.float64], instances: int) -> int:
+    """BE pods that can run on one node at once: by the smallest request on the node with most CPU, and beside `instances` of LC by the
+    kubelet's limit."""
     if not len(requests_millicores):
         return 1
-    return max(1, int(min(MOST_PODS, free_millicores.max() // requests_millicores.min())))
+    return max(1, int(min(MOST_PODS - instances, free_millicores.max() // requests_millicores.min())))
 
 
 def _new_nodes(beta: float, cpu_millicores: NDArray[np.float64], pods: int, declared: Declared, places: state.Places) -> NodeStates:

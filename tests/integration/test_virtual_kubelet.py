@@ -212,7 +212,7 @@ async def test_a_node_registers_with_its_size_labels_lease_and_metrics(cluster: 
         except NotFound:
             return None
 
-    assert node["status"]["allocatable"] == {"cpu": "4", "memory": "16Gi", "pods": "1000"}
+    assert node["status"]["allocatable"] == {"cpu": "4", "memory": "16Gi", "pods": "110"}
     assert node["metadata"]["labels"] | {"tango/cluster": "here", "type": "virtual-kubelet"} == node["metadata"]["labels"]
     assert [t["key"] for t in node["spec"]["taints"]] == ["virtual-kubelet.io/provider"]
     assert (await until(metrics))["usage"] == {"cpu": "0n", "memory": "0Ki"}

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tango.domain.fleet import Node
+from tango.domain.fleet import MOST_PODS, Node
 from tango.emulation.virtual_kubelet.pod_spec import PodSize
-
-MAX_PODS = 1000
 
 
 class Verdict(Enum):
@@ -50,7 +48,7 @@ class Ledger:
         for resource, asked, used, capacity in (
             ("cpu", size.cpu_request_millicores, self.cpu_millicores, self.node.cpu_millicores),
             ("memory", size.memory_request_mib << 20, self.memory_mib << 20, self.node.memory_mib << 20),
-            ("pods", 1, len(self.sizes), MAX_PODS),
+            ("pods", 1, len(self.sizes), MOST_PODS),
         ):
             if used + asked > capacity:
                 numbers = f"requested: {asked}, used: {used}, capacity: {capacity}"

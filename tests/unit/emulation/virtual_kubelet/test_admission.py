@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tango.domain.fleet import Node
-from tango.emulation.virtual_kubelet.admission import MAX_PODS, Ledger, Verdict
+from tango.domain.fleet import MOST_PODS, Node
+from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
 from tango.emulation.virtual_kubelet.pod_spec import PodSize, container_resources, pod_size, pod_spec
 
 NODE = Node(name="n1", cpu_millicores=4000, memory_mib=1024)
@@ -34,7 +34,7 @@ def test_a_pod_that_does_not_fit_is_refused_by_requests(asked: PodSize, reason: 
 def test_a_node_holds_so_many_pods_and_no_more() -> None:
     """`pods` is a resource as well."""
     ledger = Ledger(NODE)
-    for k in range(MAX_PODS):
+    for k in range(MOST_PODS):
         ledger.put(str(k), size(0, 0))
 
     assert (ledger.refusal(size(0, 0)) or ("",))[0] == "OutOfpods"

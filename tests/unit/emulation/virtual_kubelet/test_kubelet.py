@@ -91,7 +91,7 @@ async def test_a_known_node_is_brought_up_to_date_and_keeps_foreign_taints(clien
         "kubernetes.io/hostname": "n1",
         "kubernetes.io/os": "linux",
     }
-    assert node["status"]["allocatable"] == {"cpu": "2", "memory": "2Gi", "pods": "1000"}
+    assert node["status"]["allocatable"] == {"cpu": "2", "memory": "2Gi", "pods": "110"}
 
 
 async def test_pods_found_running_at_the_start_have_lived_through_a_reboot(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
