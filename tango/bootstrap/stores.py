@@ -38,7 +38,7 @@ class Stores:
         self.runs = PostgresRunStore(self.database, settings.store)
         self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
         self.leases = PostgresLeaseStore(self.database)
-        self.fleet = PostgresFleetStore(self.database)
+        self.fleet = PostgresFleetStore(self.database, settings.sharing)
         self.events = PostgresEventLog(self.database)
         self.records = PostgresRunRecords(self.database)
         self.simulations = PostgresSimulationStore(self.database)

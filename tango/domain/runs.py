@@ -83,8 +83,12 @@ class NewRequests:
     """Index into `clusters`."""
     cpu_work_s: NDArray[np.float64]
     memory_mib: NDArray[np.float64]
+    """Whole MiB: rounded up here, and nowhere else, so that both worlds count with what a pod's manifest can say."""
     services: tuple[str, ...]
     clusters: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "memory_mib", np.ceil(self.memory_mib))
 
     def __len__(self) -> int:
         return len(self.due_s)

@@ -8,6 +8,7 @@ import numpy as np
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
 
 _ID, _INDEX, _ONE, _NOTHING = np.zeros(1, np.int64), np.zeros(1, np.int32), np.ones(1), np.zeros(1)
 
@@ -22,31 +23,33 @@ def smallest_snapshot() -> FleetSnapshot:
         target_ms=100.0,
         instance_memory_mib=8,
     )
-    return FleetSnapshot(
-        at_s=0.0,
+    rows = FleetRows(
         clusters=("c",),
         nodes=("n",),
         services=(service,),
         node_cluster=_INDEX,
-        node_ready=np.ones(1, np.bool_),
-        cpu_allocatable=1e3 * _ONE,
-        memory_allocatable=1024 * _ONE,
-        lc_cpu_limit=500 * _ONE,
-        lc_cpu_request=100 * _ONE,
-        lc_memory_held=8 * _ONE,
-        be_cpu_request=_NOTHING,
-        be_cpu_limit=_NOTHING,
-        be_memory_held=_NOTHING,
-        be_pods=_NOTHING,
-        cpu_used=_NOTHING,
-        memory_used=_NOTHING,
-        slack=_ONE,
         rtt_ms=np.full((1, 1), 0.2),
         bandwidth_mbit_per_s=np.full((1, 1), np.inf),
-        instance_limit=np.full((1, 1), 500.0),
-        instance_count=np.ones((1, 1)),
-        in_flight=np.zeros((1, 1)),
-        in_flight_work_s=np.zeros((1, 1)),
+    )
+    nothing = np.zeros((1, 1))
+    return assemble(
+        rows,
+        at_s=0.0,
+        nodes=NodeColumns(
+            ready=np.ones(1, np.bool_),
+            cpu_allocatable=1e3 * _ONE,
+            memory_allocatable=1024 * _ONE,
+            cpu_used=_NOTHING,
+            memory_used=_NOTHING,
+            lc_cpu_request=100 * _ONE,
+            lc_cpu_limit=500 * _ONE,
+            lc_memory_held=8 * _ONE,
+        ),
+        lc=LcColumns(
+            instance_limit=np.full((1, 1), 500.0), instance_count=np.ones((1, 1)), in_flight=nothing, in_flight_scale=nothing
+        ),
+        be=BeColumns.of_pods(rows, nothing, _NOTHING),
+        tails=Tails.unmeasured(rows),
         pending_be=_ONE,
     )
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.requests import BePending, LcArrivals
-from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, pending_columns
 from tango.sim.simulation_state import SimulationState
 
 
@@ -19,21 +17,16 @@ class Views:
     def __init__(self, world: SimulationState) -> None:
         fleet = world.fleet
         self._world = world
-        self._clusters = len(fleet.clusters)
-        self._names: dict[str, Any] = {
-            "clusters": tuple(c.name for c in fleet.clusters),
-            "nodes": world.node_names,
-            "services": fleet.services,
-            "node_cluster": world.node_cluster.copy(),
-            "rtt_ms": fleet.rtt_ms(),
-            "bandwidth_mbit_per_s": fleet.bandwidth_mbit_per_s(),
-            "cpu_allocatable": world.engine.sites["cpu"].copy(),
-            "memory_allocatable": world.engine.sites["memory"].copy(),
-        }
-        services: tuple[Service, ...] = fleet.services
-        concurrency = np.array([float(s.concurrency) for s in services])[:, None]
+        self._rows = FleetRows(
+            clusters=tuple(c.name for c in fleet.clusters),
+            nodes=world.node_names,
+            services=fleet.services,
+            node_cluster=world.node_cluster.copy(),
+            rtt_ms=fleet.rtt_ms(),
+            bandwidth_mbit_per_s=fleet.bandwidth_mbit_per_s(),
+        )
+        concurrency = np.array([float(s.concurrency) for s in fleet.services])[:, None]
         self._instances = world.engine.belief.places / np.maximum(1.0, concurrency)
-        self._work_s = np.array([s.cpu_work_s for s in services])[:, None]
 
     def centre(self) -> FleetSnapshot:
         """What the centre knows: its own books, and the state that was last published."""
@@ -46,44 +39,54 @@ class Views:
         return self._snapshot(b.in_flight.copy(), b.limit_cores * 1e3, np.asarray((b.limit_cores > 0).any(axis=0)))
 
     def _snapshot(self, in_flight: NDArray[np.float64], limit: NDArray[np.float64], ready: NDArray[np.bool_]) -> FleetSnapshot:
-        e = self._world.engine
-        sites = e.sites
+        e, rows = self._world.engine, self._rows
+        sites, tails = e.sites, e.tails
         waiting = e.lists.pending[: int(e.clock["pending"][0])]
-        return FleetSnapshot(
+        by_service_and_node = in_flight.shape
+        return assemble(
+            rows,
             at_s=self._world.now_s,
-            node_ready=ready,
-            lc_cpu_limit=sites["lc_limit"].copy(),
-            lc_cpu_request=sites["lc_request"].copy(),
-            lc_memory_held=sites["lc_memory"].copy(),
-            be_cpu_request=sites["placed_request"].copy(),
-            be_cpu_limit=sites["placed_limit"].copy(),
-            be_memory_held=sites["placed_memory"].copy(),
-            be_pods=sites["placed_pods"].copy(),
-            cpu_used=sites["used"].copy(),
-            memory_used=sites["lc_memory"] + sites["run_memory"],
-            slack=sites["slack"].copy(),
-            instance_limit=limit,
-            instance_count=np.where(limit > 0, self._instances, 0.0),
-            in_flight=in_flight,
-            in_flight_work_s=in_flight * self._work_s,
-            pending_be=np.bincount(e.arrivals.entry[waiting], minlength=self._clusters).astype(np.float64),
-            **self._names,
+            nodes=NodeColumns(
+                ready=ready,
+                cpu_allocatable=sites["cpu"].copy(),
+                memory_allocatable=sites["memory"].copy(),
+                cpu_used=sites["used"],
+                memory_used=sites["lc_memory"] + sites["run_memory"],
+                lc_cpu_request=sites["lc_request"].copy(),
+                lc_cpu_limit=sites["lc_limit"].copy(),
+                lc_memory_held=sites["lc_memory"].copy(),
+            ),
+            lc=LcColumns(
+                instance_limit=limit,
+                instance_count=np.where(limit > 0, self._instances, 0.0),
+                in_flight=in_flight,
+                in_flight_scale=in_flight,  # requests of a simulation have the scale of its fleet
+            ),
+            be=BeColumns(
+                cpu_request=sites["placed_request"].copy(),
+                cpu_limit=sites["placed_limit"].copy(),
+                memory=sites["placed_memory"].copy(),
+                pods=sites["placed_pods"].copy(),
+            ),
+            tails=Tails(
+                latency_ms=tails.tail_ms.reshape(by_service_and_node),
+                samples=tails.samples.reshape(by_service_and_node),
+                min_samples=e.sharing.tuning.min_samples,
+            ),
+            pending_be=np.bincount(e.arrivals.entry[waiting], minlength=len(rows.clusters)).astype(np.float64),
         )
 
     def pending(self, rows: NDArray[np.int64]) -> BePending:
         """The columns of pending requests."""
         e = self._world.engine
-        service = e.arrivals.service[rows]
-        declared = e.sharing.declared
-        return BePending(
+        return pending_columns(
+            self._rows.services,
             run_id=np.zeros(len(rows), np.int64),
             request_id=rows.copy(),
-            service=service,
+            service=e.arrivals.service[rows],
             entry_cluster=e.arrivals.entry[rows],
             waited_s=self._world.now_s - e.arrivals.due_s[rows],
             cpu_work_s=e.arrivals.work_s[rows],
-            cpu_request_millicores=declared.request_millicores[service],
-            cpu_limit_millicores=declared.limit_millicores[service],
             memory_mib=e.arrivals.memory_mib[rows],
             epoch=e.progress["attempts"][rows],
         )

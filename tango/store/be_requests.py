@@ -112,7 +112,7 @@ class BeRequests:
             cpu_work_s=np.array([row[4] for row in rows], np.float64),
             cpu_request_millicores=np.array([declared[row[2]].cpu_request_millicores for row in rows], np.float64),
             cpu_limit_millicores=np.array([declared[row[2]].cpu_limit_millicores for row in rows], np.float64),
-            memory_mib=np.ceil(np.array([row[5] for row in rows], np.float64)),
+            memory_mib=np.array([row[5] for row in rows], np.float64),
             epoch=np.array([row[6] for row in rows], np.int32),
         )
         return PendingBatch(pending=pending, services=services, clusters=clusters)

@@ -45,23 +45,6 @@ class PostgresFleetStore(Snapshots):
         rows = self._database.rows(f"SELECT cluster, {', '.join(_INSTANCE)} FROM instance ORDER BY cluster, pod")
         return [(cluster, InstanceState(**dict(zip(_INSTANCE, values, strict=True)))) for cluster, *values in rows]
 
-    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
-        """From the attempts that ended in the window (an index on `ended_at` keeps it cheap); trace milliseconds.
-
-        Latency is divided by the target's own scale: both are wall time, so a run's speed cancels out in the slack.
-        """
-        rows = self._database.rows(
-            """
-            SELECT service, cluster, node, percentile_cont(%s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
-            FROM attempt a JOIN run r USING (run_id)
-            WHERE a.ended_at > now() - %s * interval '1 s' AND a.class = 'lc' AND a.outcome = 'succeeded' AND a.node IS NOT NULL
-              AND a.cluster IS NOT NULL AND r.kind = 'live'
-            GROUP BY service, cluster, node
-            """,
-            (quantile, window_s),
-        )
-        return {(service, NodeKey(cluster, node)): (float(tail), int(count)) for service, cluster, node, tail, count in rows}
-
     def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
         """Placed and running BE pods, least work done first: what has not started loses nothing."""
         if not nodes:

@@ -11,9 +11,12 @@ from typing import Any
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event
-from tango.domain.services import Service, ServiceClass
+from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.settings import SharingSettings
 from tango.store.clusters import Clusters
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import HOLDING_RUNS, IN_FLIGHT_STATES, OPEN_RUNS, before
@@ -28,15 +31,26 @@ NODE_COLUMNS = (
 )
 
 _REQUESTS = f"""
-SELECT state IN {before(Event.PLACE)} AS waits,
-       CASE WHEN state IN {before(Event.PLACE)} THEN cluster ELSE target_cluster END,
-       CASE WHEN state IN {IN_FLIGHT_STATES} THEN node END, service, count(*), sum(cpu_work_s), sum(memory_mib)
-FROM request
-WHERE run_id = ANY ({HOLDING_RUNS}) AND (state IN {IN_FLIGHT_STATES} OR state IN {before(Event.PLACE)} AND run_id = ANY ({OPEN_RUNS}))
+SELECT CASE WHEN q.state IN {before(Event.PLACE)} THEN 'pending' ELSE q.class::text END, q.service,
+       CASE WHEN q.state IN {before(Event.PLACE)} THEN q.cluster ELSE q.target_cluster END,
+       CASE WHEN q.state IN {IN_FLIGHT_STATES} THEN q.node END, count(*), sum(1.0 / r.speed)::float8, sum(q.memory_mib)
+FROM request q JOIN run r USING (run_id)
+WHERE q.run_id = ANY ({HOLDING_RUNS})
+  AND (q.state IN {IN_FLIGHT_STATES} OR q.state IN {before(Event.PLACE)} AND q.run_id = ANY ({OPEN_RUNS}))
 GROUP BY 1, 2, 3, 4
 """
-"""What waits for the centre by entry cluster, and what nodes hold, in one pass over the live rows. A run that is being cancelled waits
-for nothing any more, but what it has in flight holds its room."""
+"""What nodes hold by the requests' own rows (how many, what their runs multiply works by, their memory), and what waits for the centre by
+entry cluster. A run that is being cancelled waits for nothing any more, but what it has in flight holds its room. One statement, so that a
+request that is placed meanwhile counts in one place and not in two or none."""
+
+_TAILS = """
+SELECT a.service, a.cluster, a.node, percentile_cont(%(quantile)s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
+FROM attempt a JOIN run r USING (run_id)
+WHERE a.ended_at > now() - %(window_s)s * interval '1 s' AND a.class = 'lc' AND a.outcome = 'succeeded' AND a.node IS NOT NULL
+  AND a.cluster IS NOT NULL AND r.kind = 'live'
+GROUP BY 1, 2, 3
+"""
+"""Tails of LC in trace milliseconds, as targets are declared. An index on `ended_at` keeps it to what ended in the window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +62,22 @@ class _Static:
     read_at_s: float
 
 
-class Snapshots(Clusters):
-    """Snapshots, with what changes by hand read at most once a second."""
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """Tails by (service, node), as `Snapshots.tail_latency_ms` gives them, and when they were read."""
 
-    def __init__(self, database: Database) -> None:
+    tails: dict[tuple[str, NodeKey], tuple[float, int]]
+    read_at_s: float
+
+
+class Snapshots(Clusters):
+    """Snapshots; what changes by hand is read at most once a second, tail latencies once a tick of re-assurance."""
+
+    def __init__(self, database: Database, sharing: SharingSettings | None = None) -> None:
         super().__init__(database)
+        self._sharing = sharing or SharingSettings()
         self._static: _Static | None = None
+        self._measured: _Measured | None = None
         self._lock = threading.Lock()
 
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
@@ -68,15 +92,13 @@ class Snapshots(Clusters):
 
     def snapshot(self, *, at_s: float) -> FleetSnapshot:
         """Everything the policies see. What BE requests hold is counted from their rows, which lead the agents' view."""
-        static = self._read_static()
-        cluster_row = {name: k for k, name in enumerate(static.clusters)}
-        service_row = {s.name: k for k, s in enumerate(static.services)}
+        static, tails = self._read_static(), self._read_tails()
 
         def read(cursor: Cursor) -> tuple[list[Any], ...]:
             found = []
             for statement in (
                 f"SELECT {NODE_COLUMNS} FROM node ORDER BY cluster, name",
-                "SELECT cluster, node, service, sum(cpu_limit_millicores), count(*) FROM instance WHERE ready GROUP BY 1, 2, 3",
+                "SELECT service, cluster, node, sum(cpu_limit_millicores), count(*) FROM instance WHERE ready GROUP BY 1, 2, 3",
                 _REQUESTS,
             ):
                 cursor.execute(statement)
@@ -84,59 +106,50 @@ class Snapshots(Clusters):
             return tuple(found)
 
         node_rows, instance_rows, request_rows = self._database.run(read)
-        node_rows = [r for r in node_rows if r[0] in cluster_row]
-        node_row = {(r[0], r[1]): k for k, r in enumerate(node_rows)}
-        figures = np.array([[np.nan if v is None else v for v in r[3:]] for r in node_rows], np.float64).reshape(len(node_rows), 11)
-        n, s = len(node_rows), len(static.services)
-        be = np.zeros((4, n))
-        limit, count, in_flight, work = (np.zeros((s, n)) for _ in range(4))
-        for cluster, node, service, millicores, instances in instance_rows:
-            if (cluster, node) in node_row and service in service_row:
-                where = service_row[service], node_row[cluster, node]
-                limit[where], count[where] = millicores, instances
-        pending = np.zeros(len(static.clusters))
-        for waits, cluster, node, service, requests, work_s, memory_mib in request_rows:
-            if waits and cluster in cluster_row:
-                pending[cluster_row[cluster]] += requests
-            if waits or (cluster, node) not in node_row or service not in service_row:
-                continue
-            k, declared = node_row[cluster, node], static.services[service_row[service]]
-            if declared.service_class is ServiceClass.LC:
-                in_flight[service_row[service], k], work[service_row[service], k] = requests, work_s
-            else:
-                be[:, k] += (
-                    requests * declared.cpu_request_millicores,
-                    requests * declared.cpu_limit_millicores,
-                    memory_mib,
-                    requests,
-                )
-        return FleetSnapshot(
+        rows, nodes = _rows_of(static, node_rows)
+        lc_rows, be_rows, pending = ([row[1:] for row in request_rows if row[0] == kind] for kind in ("lc", "be", "pending"))
+        return assemble(
+            rows,
             at_s=at_s,
-            clusters=static.clusters,
-            nodes=tuple(r[1] for r in node_rows),
-            services=static.services,
-            node_cluster=np.array([cluster_row[r[0]] for r in node_rows], np.int32),
-            node_ready=np.array([r[2] for r in node_rows], bool),
-            cpu_allocatable=figures[:, 0],
-            memory_allocatable=figures[:, 1],
-            cpu_used=np.nan_to_num(figures[:, 2]),
-            memory_used=np.nan_to_num(figures[:, 3]),
-            lc_cpu_request=figures[:, 4],
-            lc_cpu_limit=figures[:, 5],
-            lc_memory_held=figures[:, 6],
-            be_cpu_request=be[0],
-            be_cpu_limit=be[1],
-            be_memory_held=be[2],
-            be_pods=be[3],
-            slack=np.ones(n),
-            rtt_ms=static.rtt_ms,
-            bandwidth_mbit_per_s=static.bandwidth,
-            instance_limit=limit,
-            instance_count=count,
-            in_flight=in_flight,
-            in_flight_work_s=work,
-            pending_be=pending,
+            nodes=nodes,
+            lc=LcColumns(
+                instance_limit=rows.by_service_and_node((*where, millicores) for *where, millicores, _ in instance_rows),
+                instance_count=rows.by_service_and_node((*where, count) for *where, _, count in instance_rows),
+                in_flight=rows.by_service_and_node((*where, count) for *where, count, _, _ in lc_rows),
+                in_flight_scale=rows.by_service_and_node((*where, scale) for *where, _, scale, _ in lc_rows),
+            ),
+            be=BeColumns.of_pods(
+                rows,
+                rows.by_service_and_node((*where, count) for *where, count, _, _ in be_rows),
+                rows.by_service_and_node((*where, memory_mib) for *where, _, _, memory_mib in be_rows).sum(axis=0),
+            ),
+            tails=Tails(
+                latency_ms=rows.by_service_and_node((service, *node, tail_ms) for (service, node), (tail_ms, _) in tails.items()),
+                samples=rows.by_service_and_node((service, *node, count) for (service, node), (_, count) in tails.items()),
+                min_samples=self._sharing.min_samples,
+            ),
+            pending_be=rows.by_cluster((cluster, count) for _, cluster, _, count, _, _ in pending),
         )
+
+    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
+        """From the attempts that ended in the window (an index on `ended_at` keeps it cheap); trace milliseconds.
+
+        Latency is divided by the target's own scale: both are wall time, so a run's speed cancels out in the slack.
+        """
+        rows = self._database.rows(_TAILS, {"quantile": quantile, "window_s": window_s})
+        return {(service, NodeKey(cluster, node)): (float(tail), int(count)) for service, cluster, node, tail, count in rows}
+
+    def _read_tails(self) -> dict[tuple[str, NodeKey], tuple[float, int]]:
+        """Read at the rhythm of re-assurance, which acts on the same figures: a snapshot is read ten times as often, and must not look
+        through the attempts of seconds each time."""
+        with self._lock:
+            measured = self._measured
+            if measured is not None and time.monotonic() - measured.read_at_s < self._sharing.tick_s:
+                return measured.tails
+        tails = self.tail_latency_ms(window_s=self._sharing.window_s, quantile=self._sharing.quantile)
+        with self._lock:
+            self._measured = _Measured(tails, time.monotonic())
+        return tails
 
     def _read_static(self) -> _Static:
         with self._lock:
@@ -154,3 +167,28 @@ class Snapshots(Clusters):
         with self._lock:
             self._static = static
         return static
+
+
+def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColumns]:
+    """What the snapshot's rows stand for, and what the nodes were last seen to be; nodes of clusters that are gone are left out."""
+    cluster_row = {name: k for k, name in enumerate(static.clusters)}
+    node_rows = [r for r in node_rows if r[0] in cluster_row]
+    rows = FleetRows(
+        clusters=static.clusters,
+        nodes=tuple(r[1] for r in node_rows),
+        services=static.services,
+        node_cluster=np.array([cluster_row[r[0]] for r in node_rows], np.int32),
+        rtt_ms=static.rtt_ms,
+        bandwidth_mbit_per_s=static.bandwidth,
+    )
+    figures = np.array([[np.nan if v is None else v for v in r[3:10]] for r in node_rows], np.float64).reshape(len(node_rows), 7)
+    return rows, NodeColumns(
+        ready=np.array([r[2] for r in node_rows], np.bool_),
+        cpu_allocatable=figures[:, 0],
+        memory_allocatable=figures[:, 1],
+        cpu_used=figures[:, 2],
+        memory_used=figures[:, 3],
+        lc_cpu_request=figures[:, 4],
+        lc_cpu_limit=figures[:, 5],
+        lc_memory_held=figures[:, 6],
+    )

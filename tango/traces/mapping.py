@@ -211,8 +211,7 @@ def _memory_mib(
     if np.isnan(given).all():
         return own
     kept = np.where(assigned, _kept_to_service(given, own), given)
-    # A pod's memory is a whole number of MiB; rounding up never promises less than is used.
-    return np.where(is_lc | np.isnan(given), own, np.maximum(np.ceil(kept), 1.0))
+    return np.where(is_lc | np.isnan(given), own, np.maximum(kept, 1.0))
 
 
 def _kept_to_service(given: NDArray[np.float64], own: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import pytest
 
 from tango.domain.identity import NodeKey
 from tango.domain.runs import ScalingRecord
+from tango.settings import SharingSettings
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
@@ -98,7 +99,8 @@ def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None
     snapshot = world.fleet.snapshot(at_s=0.0)
     web = [s.name for s in snapshot.services].index("web")
     assert snapshot.in_flight.sum() == snapshot.in_flight[web, 2] == 2
-    assert snapshot.in_flight_work_s[web, 2] == pytest.approx(0.2)
+    # Their service's mean at the scale of a run of speed 2, not the 0.1 s each that nobody can know before they are served.
+    assert snapshot.in_flight_work_s[web, 2] == pytest.approx(2 * WEB.cpu_work_s / 2.0)
     assert snapshot.be_pods.tolist() == [2.0, 0.0, 0.0]
     assert (snapshot.be_cpu_request[0], snapshot.be_cpu_limit[0], snapshot.be_memory_held[0]) == (1000.0, 4000.0, 128.0)
     assert snapshot.pending_be.tolist() == [1.0, 0.0]
@@ -147,6 +149,23 @@ def test_nodes_of_one_name_keep_what_is_theirs(twins: StoreWorld) -> None:
         NodeKey("c2", "n1"): [("c2", 3)]
     }
     assert twins.fleet.evictable_be([NodeKey("c1", "n1")]) == {}
+
+
+@pytest.mark.parametrize("kind", ["memory", "postgres"])
+def test_a_node_has_the_least_slack_of_its_services(kind: str, request: pytest.FixtureRequest) -> None:
+    """1 - tail / target over the answers of the window, in trace time; a node with too few of them counts as idle."""
+    sharing = SharingSettings(tick_s=1e-6)  # every snapshot reads tails anew
+    of_memory = kind == "memory"
+    world = memory_world(sharing=sharing) if of_memory else postgres_world(request.getfixturevalue("database_url"), sharing=sharing)
+    enough = sharing.min_samples
+    run_id = world.create(*[WEB] * enough, *[CHAT] * (enough - 1), gap_s=0.0)
+    world.release(run_id)
+    world.dispatch(run_id, range(enough), node=0)
+    world.dispatch(run_id, range(enough, 2 * enough - 1), node=2)
+    world.requests.settle([success(run_id, k, 1, finished_s=0.04) for k in range(2 * enough - 1)])
+
+    # The run's speed is 2: 0.04 s of wall time are 80 ms of the trace, of a target of 100 ms.
+    np.testing.assert_allclose(world.fleet.snapshot(at_s=0.0).slack, [1 - 80.0 / 100.0, 1.0, 1.0])
 
 
 def test_what_has_not_started_is_evicted_first(world: StoreWorld) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 from tango.domain.requests import BePending
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
 
-LC_WORK_S, BE_KINDS = 0.04, 3
+LC_WORK_S, LC_TARGET_MS, BE_KINDS = 0.04, 200.0, 3
 
 
 def be_world(seed: int, *, ticks: int = 6) -> tuple[BePending, FleetSnapshot]:
@@ -46,35 +47,40 @@ def be_world(seed: int, *, ticks: int = 6) -> tuple[BePending, FleetSnapshot]:
     def of_lc(values: np.ndarray) -> np.ndarray:
         return np.concatenate((values[None], np.zeros((BE_KINDS, n))))
 
-    snapshot = FleetSnapshot(
-        at_s=0.5 * ticks,
+    slack = rng.uniform(-0.2, 1.0, n)
+    rows = FleetRows(
         clusters=tuple(f"c{k}" for k in range(c)),
         nodes=tuple(f"n{k}" for k in range(n)),
         services=_services(sizes),
         node_cluster=node_cluster,
-        node_ready=np.ones(n, np.bool_),
-        cpu_allocatable=cpu,
-        memory_allocatable=memory,
-        lc_cpu_limit=lc_limit,
-        lc_cpu_request=np.full(n, 200.0),
-        lc_memory_held=0.1 * memory,
-        be_cpu_request=np.zeros(n),
-        be_cpu_limit=np.zeros(n),
-        be_memory_held=np.zeros(n),
-        be_pods=np.zeros(n),
-        cpu_used=np.minimum(in_flight * 1000.0, lc_limit),
-        memory_used=0.1 * memory,
-        slack=rng.uniform(-0.2, 1.0, n),
         rtt_ms=rtt,
         bandwidth_mbit_per_s=np.full((c, c), 1000.0),
-        instance_limit=of_lc(lc_limit),
-        instance_count=of_lc(np.ones(n)),
-        in_flight=of_lc(in_flight),
-        in_flight_work_s=of_lc(in_flight * LC_WORK_S),
-        pending_be=np.bincount(entry, minlength=c).astype(np.float64),
-        lc_cpu_recent=np.clip(rng.uniform(0.7, 1.3, n) * np.minimum(in_flight * 1000.0, lc_limit), 0.0, cpu),
     )
-    return pending, snapshot
+    snapshot = assemble(
+        rows,
+        at_s=0.5 * ticks,
+        nodes=NodeColumns(
+            ready=np.ones(n, np.bool_),
+            cpu_allocatable=cpu,
+            memory_allocatable=memory,
+            cpu_used=np.minimum(in_flight * 1000.0, lc_limit),
+            memory_used=0.1 * memory,
+            lc_cpu_request=np.full(n, 200.0),
+            lc_cpu_limit=lc_limit,
+            lc_memory_held=0.1 * memory,
+        ),
+        lc=LcColumns(
+            instance_limit=of_lc(lc_limit),
+            instance_count=of_lc(np.ones(n)),
+            in_flight=of_lc(in_flight),
+            in_flight_scale=of_lc(in_flight),
+        ),
+        be=BeColumns.of_pods(rows, np.zeros((1 + BE_KINDS, n)), np.zeros(n)),
+        tails=Tails(latency_ms=of_lc((1 - slack) * LC_TARGET_MS), samples=of_lc(np.full(n, 9.0)), min_samples=5),
+        pending_be=np.bincount(entry, minlength=c).astype(np.float64),
+    )
+    recent = np.clip(rng.uniform(0.7, 1.3, n) * np.minimum(in_flight * 1000.0, lc_limit), 0.0, cpu)
+    return pending, replace(snapshot, lc_cpu_recent=recent)
 
 
 def _services(sizes: np.ndarray) -> tuple[Service, ...]:
@@ -83,7 +89,7 @@ def _services(sizes: np.ndarray) -> tuple[Service, ...]:
         service_class=ServiceClass.LC,
         cpu_work_s=LC_WORK_S,
         memory_mib=1,
-        target_ms=200.0,
+        target_ms=LC_TARGET_MS,
         instance_memory_mib=64,
         cpu_request_millicores=200,
     )

@@ -15,14 +15,17 @@ from tango.domain.plans import Eviction
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.settings import SharingSettings
 from tests.fakes.stores import MemoryState
 
 
 class MemoryFleetStore:
     """Implements `tango.ports.FleetStore`."""
 
-    def __init__(self, state: MemoryState) -> None:
+    def __init__(self, state: MemoryState, sharing: SharingSettings | None = None) -> None:
         self._state = state
+        self._sharing = sharing or SharingSettings()
         self._clusters: tuple[str, ...] = ()
         self._rtt_ms = np.zeros((0, 0))
         self._bandwidth = np.zeros((0, 0))
@@ -90,59 +93,60 @@ class MemoryFleetStore:
 
     def snapshot(self, *, at_s: float) -> FleetSnapshot:
         """As columns, what is in flight and pending included."""
-        services = self.services()
         pairs = [(cluster, node) for cluster in sorted(self._clusters) for node in self._nodes.get(cluster, [])]
-        row_of = {(cluster, node.name): k for k, (cluster, node) in enumerate(pairs)}
-        service_row = {service.name: k for k, service in enumerate(services)}
-        limit, count, in_flight, work = (np.zeros((len(services), len(pairs))) for _ in range(4))
-        for cluster, instance in self.instances():
-            if instance.ready and (cluster, instance.node) in row_of and instance.service in service_row:
-                where = service_row[instance.service], row_of[cluster, instance.node]
-                limit[where] += instance.cpu_limit_millicores
-                count[where] += 1
-        be = np.zeros((4, len(pairs)))
-        pending = np.zeros(len(self._clusters))
+        rows = FleetRows(
+            clusters=self._clusters,
+            nodes=tuple(node.name for _, node in pairs),
+            services=self.services(),
+            node_cluster=np.array([self._clusters.index(cluster) for cluster, _ in pairs], np.int32),
+            rtt_ms=self._rtt_ms,
+            bandwidth_mbit_per_s=self._bandwidth,
+        )
         with self._state.lock:
-            for row in self._state.open():
-                if row.state is RequestState.PENDING and row.cluster in self._clusters:
-                    pending[self._clusters.index(row.cluster)] += 1
-            for row in self._state.holding():
-                if row.state not in IN_FLIGHT or (row.target_cluster, row.node) not in row_of or row.service not in service_row:
-                    continue
-                k, service = row_of[row.target_cluster, row.node], services[service_row[row.service]]
-                if row.service_class is ServiceClass.LC:
-                    in_flight[service_row[row.service], k] += 1
-                    work[service_row[row.service], k] += row.cpu_work_s
-                else:
-                    be[:, k] += (service.cpu_request_millicores, service.cpu_limit_millicores, row.memory_mib, 1)
+            held = [(row, self._state.runs[row.run_id].info.speed) for row in self._state.holding() if row.state in IN_FLIGHT]
+            pending = [(row.cluster, 1) for row in self._state.open() if row.state is RequestState.PENDING]
+        lc, be = (
+            [
+                (row.service, row.target_cluster, row.node, row.memory_mib, speed)
+                for row, speed in held
+                if row.service_class is service_class
+            ]
+            for service_class in (ServiceClass.LC, ServiceClass.BE)
+        )
+        ready = [(i.service, cluster, i.node, i.cpu_limit_millicores) for cluster, i in self.instances() if i.ready]
+        tails = self.tail_latency_ms(window_s=self._sharing.window_s, quantile=self._sharing.quantile)
 
         def column(name: str) -> np.ndarray:
             return np.array([float(getattr(node, name) or 0.0) for _, node in pairs])
 
-        return FleetSnapshot(
+        return assemble(
+            rows,
             at_s=at_s,
-            clusters=self._clusters,
-            nodes=tuple(node.name for _, node in pairs),
-            services=services,
-            node_cluster=np.array([self._clusters.index(cluster) for cluster, _ in pairs], np.int32),
-            node_ready=np.array([node.ready for _, node in pairs], bool),
-            cpu_allocatable=column("cpu_allocatable_millicores"),
-            memory_allocatable=column("memory_allocatable_mib"),
-            cpu_used=column("cpu_used_millicores"),
-            memory_used=column("memory_used_mib"),
-            lc_cpu_request=column("lc_cpu_request_millicores"),
-            lc_cpu_limit=column("lc_cpu_limit_millicores"),
-            lc_memory_held=column("lc_memory_held_mib"),
-            be_cpu_request=be[0],
-            be_cpu_limit=be[1],
-            be_memory_held=be[2],
-            be_pods=be[3],
-            slack=np.ones(len(pairs)),
-            rtt_ms=self._rtt_ms,
-            bandwidth_mbit_per_s=self._bandwidth,
-            instance_limit=limit,
-            instance_count=count,
-            in_flight=in_flight,
-            in_flight_work_s=work,
-            pending_be=pending,
+            nodes=NodeColumns(
+                ready=np.array([node.ready for _, node in pairs], bool),
+                cpu_allocatable=column("cpu_allocatable_millicores"),
+                memory_allocatable=column("memory_allocatable_mib"),
+                cpu_used=column("cpu_used_millicores"),
+                memory_used=column("memory_used_mib"),
+                lc_cpu_request=column("lc_cpu_request_millicores"),
+                lc_cpu_limit=column("lc_cpu_limit_millicores"),
+                lc_memory_held=column("lc_memory_held_mib"),
+            ),
+            lc=LcColumns(
+                instance_limit=rows.by_service_and_node(ready),
+                instance_count=rows.by_service_and_node((*where, 1) for *where, _ in ready),
+                in_flight=rows.by_service_and_node((*where, 1) for *where, _, _ in lc),
+                in_flight_scale=rows.by_service_and_node((*where, 1 / speed) for *where, _, speed in lc),
+            ),
+            be=BeColumns.of_pods(
+                rows,
+                rows.by_service_and_node((*where, 1) for *where, _, _ in be),
+                rows.by_service_and_node((*where, memory_mib) for *where, memory_mib, _ in be).sum(axis=0),
+            ),
+            tails=Tails(
+                latency_ms=rows.by_service_and_node((service, *node, tail_ms) for (service, node), (tail_ms, _) in tails.items()),
+                samples=rows.by_service_and_node((service, *node, count) for (service, node), (_, count) in tails.items()),
+                min_samples=self._sharing.min_samples,
+            ),
+            pending_be=rows.by_cluster(pending),
         )

@@ -20,6 +20,7 @@ from tango.domain.requests import BePending
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, pending_columns
 from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import RULES, Instances, NodeCapacities, declared_sizes, new_shares, share
 from tango.settings import Settings
@@ -59,7 +60,6 @@ class Site:
     request: list[float] = field(default_factory=list)
     changed_s: list[float] = field(default_factory=list)
     used: float = 0.0
-    slack: float = 1.0
     busy_then_s: float = 0.0
     then_s: float = 0.0
 
@@ -100,6 +100,9 @@ class ReferenceEngine:
         self.lc_memory = sum(float(self.services[k].instance_memory_mib) for k in self.kinds)
         self.rows = [Row() for _ in range(len(requests))]
         self.in_flight = np.zeros((s, n))
+        self.tails = Tails(
+            latency_ms=np.full((s, n), np.nan), samples=np.zeros((s, n), np.int64), min_samples=settings.sharing.min_samples
+        )
         self.be_share = np.ones(n)
         self.answers: list[list[list[tuple[float, float]]]] = [[[] for _ in range(n)] for _ in range(s)]
         self.inward_s, self.outward_s = [0.0] * c, [0.0] * c
@@ -475,49 +478,56 @@ class ReferenceEngine:
 
     def _pending_columns(self, rows: list[int], now_s: float) -> BePending:
         service = self.requests.service[rows]
-        return BePending(
+        return pending_columns(
+            self.services,
             run_id=np.zeros(len(rows), np.int64),
             request_id=np.array(rows, np.int64),
             service=service,
             entry_cluster=self.requests.cluster[rows],
             waited_s=now_s - self.requests.due_s[rows],
             cpu_work_s=self.requests.cpu_work_s[rows],
-            cpu_request_millicores=np.array([float(self.services[s].cpu_request_millicores) for s in service]),
-            cpu_limit_millicores=np.array([float(self.services[s].cpu_limit_millicores) for s in service]),
             memory_mib=self.requests.memory_mib[rows],
             epoch=np.array([self.rows[r].attempts for r in rows], np.int32),
         )
 
     def _snapshot(self, now_s: float) -> FleetSnapshot:
         """The centre knows its own books, and the state that was last published."""
-        placed = [[self.services[s] for s, _ in site.placed.values()] for site in self.sites]
-        counts = np.array([[float(self.kinds.count(s))] for s in range(len(self.services))])
-        return FleetSnapshot(
-            at_s=now_s,
+        rows = FleetRows(
             clusters=tuple(c.name for c in self.fleet.clusters),
             nodes=tuple(node.name for node in self.declared_nodes),
             services=self.services,
             node_cluster=np.array(self.cluster_of, np.int32),
-            node_ready=np.array([site.ready for site in self.sites]),
-            cpu_allocatable=np.array([float(node.cpu_millicores) for node in self.declared_nodes]),
-            memory_allocatable=np.array([float(node.memory_mib) for node in self.declared_nodes]),
-            lc_cpu_limit=np.array([sum(site.limit) for site in self.sites]),
-            lc_cpu_request=np.array([sum(site.request) for site in self.sites]),
-            lc_memory_held=np.full(len(self.sites), self.lc_memory),
-            be_cpu_request=np.array([float(sum(s.cpu_request_millicores for s in on)) for on in placed]),
-            be_cpu_limit=np.array([float(sum(s.cpu_limit_millicores for s in on)) for on in placed]),
-            be_memory_held=np.array([sum(memory for _, memory in site.placed.values()) for site in self.sites], float),
-            be_pods=np.array([float(len(on)) for on in placed]),
-            cpu_used=np.array([site.used for site in self.sites]),
-            memory_used=np.array([self.lc_memory + sum(pod.memory_mib for pod in node.pods) for node in self.nodes]),
-            slack=np.array([site.slack for site in self.sites]),
             rtt_ms=self.fleet.rtt_ms(),
             bandwidth_mbit_per_s=self.fleet.bandwidth_mbit_per_s(),
-            instance_limit=self.published_limit * 1e3,
-            instance_count=np.where(self.published_limit > 0, counts, 0.0),
-            in_flight=self.published_in_flight.copy(),
-            in_flight_work_s=self.published_in_flight * np.array([[s.cpu_work_s] for s in self.services]),
-            pending_be=np.bincount(self.requests.cluster[self.pending], minlength=len(self.fleet.clusters)).astype(float),
+        )
+        counts = np.array([[float(self.kinds.count(s))] for s in range(len(self.services))])
+        pods, memory = np.zeros((len(self.services), len(self.sites))), np.zeros(len(self.sites))
+        for n, site in enumerate(self.sites):
+            for s, memory_mib in site.placed.values():
+                pods[s, n] += 1
+                memory[n] += memory_mib
+        return assemble(
+            rows,
+            at_s=now_s,
+            nodes=NodeColumns(
+                ready=np.array([site.ready for site in self.sites]),
+                cpu_allocatable=np.array([float(node.cpu_millicores) for node in self.declared_nodes]),
+                memory_allocatable=np.array([float(node.memory_mib) for node in self.declared_nodes]),
+                cpu_used=np.array([site.used for site in self.sites]),
+                memory_used=np.array([self.lc_memory + sum(pod.memory_mib for pod in node.pods) for node in self.nodes]),
+                lc_cpu_request=np.array([sum(site.request) for site in self.sites]),
+                lc_cpu_limit=np.array([sum(site.limit) for site in self.sites]),
+                lc_memory_held=np.full(len(self.sites), self.lc_memory),
+            ),
+            lc=LcColumns(
+                instance_limit=self.published_limit * 1e3,
+                instance_count=np.where(self.published_limit > 0, counts, 0.0),
+                in_flight=self.published_in_flight.copy(),
+                in_flight_scale=self.published_in_flight.copy(),
+            ),
+            be=BeColumns.of_pods(rows, pods, memory),
+            tails=self.tails,
+            pending_be=rows.by_cluster((rows.clusters[self.requests.cluster[r]], 1) for r in self.pending),
         )
 
     # ---- measuring and sharing -------------------------------------------------------------------------------------------
@@ -553,11 +563,8 @@ class ReferenceEngine:
         """One round of the sharing rule over all instances, node by node; the arrays are what `share` asks for."""
         every = [(n, k, s) for n in range(len(self.nodes)) for k, s in enumerate(self.kinds)]
         tails = [self._tail(s, n, now_s) for n, _, s in every]
-        for site in self.sites:
-            site.slack = 1.0
         for (n, _, s), (tail_ms, samples) in zip(every, tails, strict=True):
-            if samples >= self.settings.sharing.min_samples:
-                self.sites[n].slack = min(self.sites[n].slack, 1 - tail_ms / (1e3 * self._target_s(s)))
+            self.tails.latency_ms[s, n], self.tails.samples[s, n] = tail_ms, samples
         least_lost_first = [sorted(node.pods, key=lambda pod: (pod.done_s, pod.request)) for node in self.nodes]
         evictable = [pod for pods in least_lost_first for pod in pods]
         columns = Instances(

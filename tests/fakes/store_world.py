@@ -16,7 +16,7 @@ from tango.domain.requests import LcArrivals, Reason
 from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
 from tango.domain.services import Service, ServiceClass
 from tango.ports import Dispatched, EventLog, Fence, FleetStore, LeaseStore, RequestStore, RunStore, StartHere
-from tango.settings import LeaseSettings, StoreSettings
+from tango.settings import LeaseSettings, SharingSettings, StoreSettings
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
@@ -271,12 +271,14 @@ def instance_of(service: Service, node: str, *, ready: bool = True, k: int = 0) 
     )
 
 
-def memory_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> StoreWorld:
+def memory_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED, sharing: SharingSettings | None = None) -> StoreWorld:
     """On the fakes."""
-    return memory_world_and_state(fleet, store=store)[0]
+    return memory_world_and_state(fleet, store=store, sharing=sharing)[0]
 
 
-def memory_world_and_state(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> tuple[StoreWorld, MemoryState]:
+def memory_world_and_state(
+    fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED, sharing: SharingSettings | None = None
+) -> tuple[StoreWorld, MemoryState]:
     """On the fakes, with what they keep."""
     state = MemoryState()
     runs = MemoryRunStore(state, chunk_rows=store.chunk_rows)
@@ -291,7 +293,7 @@ def memory_world_and_state(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SH
         runs=runs,
         requests=MemoryRequestStore(state, max_attempts=MAX_ATTEMPTS),
         leases=MemoryLeaseStore(state),
-        fleet=MemoryFleetStore(state),
+        fleet=MemoryFleetStore(state, sharing),
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
@@ -301,7 +303,9 @@ def memory_world_and_state(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SH
     return observed_world(world, fleet), state
 
 
-def postgres_world(url: str | Database, fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> StoreWorld:
+def postgres_world(
+    url: str | Database, fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED, sharing: SharingSettings | None = None
+) -> StoreWorld:
     """On a migrated database, through connections of its own or those that are given."""
     database = url if isinstance(url, Database) else Database(url)
     runs = PostgresRunStore(database, store)
@@ -309,7 +313,7 @@ def postgres_world(url: str | Database, fleet: Fleet = FLEET, *, store: StoreSet
         runs=runs,
         requests=PostgresRequestStore(database, LeaseSettings(max_attempts=MAX_ATTEMPTS), store),
         leases=PostgresLeaseStore(database),
-        fleet=PostgresFleetStore(database),
+        fleet=PostgresFleetStore(database, sharing),
         events=PostgresEventLog(database),
         rows=lambda run_id: [
             RequestRow(*row)

@@ -419,7 +419,7 @@ class MemoryRequestStore:
             cpu_work_s=np.array([r.cpu_work_s for r in rows], np.float64),
             cpu_request_millicores=np.array([s.cpu_request_millicores for s in declared], np.float64),
             cpu_limit_millicores=np.array([s.cpu_limit_millicores for s in declared], np.float64),
-            memory_mib=np.ceil(np.array([r.memory_mib for r in rows], np.float64)),
+            memory_mib=np.array([r.memory_mib for r in rows], np.float64),
             epoch=np.array([r.epoch for r in rows], np.int32),
         )
         return PendingBatch(pending=pending, services=tuple(services), clusters=tuple(clusters))

@@ -12,6 +12,7 @@ import torch
 from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
 from tango.errors import CheckpointError
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.lc_layer import load_layer, load_lc_policy, save_layer, shipped_lc_policy
@@ -105,31 +106,33 @@ def _two_clusters(*, in_flight: tuple[float, float], away_ms: float = 4.0, used:
     """Home `a` and a neighbour `b` of one node of four cores each; one service of 10 ms with a target of 100 ms."""
     both = np.ones(2)
     service = replace(smallest_snapshot().services[0], instance_memory_mib=16)  # holds 16 requests
-    return FleetSnapshot(
-        at_s=0.0,
+    rows = FleetRows(
         clusters=("a", "b"),
         nodes=("a1", "b1"),
         services=(service,),
         node_cluster=np.array([0, 1], np.int32),
-        node_ready=np.ones(2, np.bool_),
-        cpu_allocatable=4000 * both,
-        memory_allocatable=8192 * both,
-        lc_cpu_limit=2000 * both,
-        lc_cpu_request=400 * both,
-        lc_memory_held=64 * both,
-        be_cpu_request=0 * both,
-        be_cpu_limit=0 * both,
-        be_memory_held=0 * both,
-        be_pods=0 * both,
-        cpu_used=4000 * np.array(used),
-        memory_used=64 * both,
-        slack=0.8 * both,
         rtt_ms=np.array([[0.2, away_ms], [away_ms, 0.2]]),
         bandwidth_mbit_per_s=np.array([[np.inf, 1000.0], [1000.0, np.inf]]),
-        instance_limit=np.full((1, 2), 2000.0),
-        instance_count=np.ones((1, 2)),
-        in_flight=np.array([in_flight]),
-        in_flight_work_s=0.01 * np.array([in_flight]),
+    )
+    counts = np.array([in_flight])
+    return assemble(
+        rows,
+        at_s=0.0,
+        nodes=NodeColumns(
+            ready=np.ones(2, np.bool_),
+            cpu_allocatable=4000 * both,
+            memory_allocatable=8192 * both,
+            cpu_used=4000 * np.array(used),
+            memory_used=64 * both,
+            lc_cpu_request=400 * both,
+            lc_cpu_limit=2000 * both,
+            lc_memory_held=64 * both,
+        ),
+        lc=LcColumns(
+            instance_limit=np.full((1, 2), 2000.0), instance_count=np.ones((1, 2)), in_flight=counts, in_flight_scale=counts
+        ),
+        be=BeColumns.of_pods(rows, np.zeros((1, 2)), 0 * both),
+        tails=Tails(latency_ms=np.full((1, 2), 20.0), samples=np.full((1, 2), 9), min_samples=5),
         pending_be=0 * both,
     )
 

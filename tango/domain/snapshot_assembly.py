@@ -1,0 +1,241 @@
+"""The one way from what a world knows to what a policy sees.
+
+    names, links, services ───────┐
+    what nodes say of themselves ─┤
+    LC instances, in flight ──────┼─► assemble ─► FleetSnapshot
+    BE pods, BE that waits ───────┤
+    tail latencies ───────────────┘
+
+PostgreSQL's store, the simulator's views, the benchmarks and the fakes of the tests all bring plain columns here. What is *derived* is
+derived in this module alone, so that no column can mean one thing in one world and another thing in the other: slack from tails, LC work
+in flight from counts, what BE pods hold from how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.requests import BePending
+from tango.domain.runs import PendingBatch
+from tango.domain.services import Service, ServiceClass
+from tango.domain.snapshot import FleetSnapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetRows:
+    """What the rows of a snapshot stand for: c clusters, n nodes, s services and the links, all of which change by hand alone."""
+
+    clusters: tuple[str, ...]
+    nodes: tuple[str, ...]
+    services: tuple[Service, ...]
+    node_cluster: NDArray[np.int32]
+    """(n,) row of the node's cluster."""
+    rtt_ms: NDArray[np.float64]
+    """(c, c)"""
+    bandwidth_mbit_per_s: NDArray[np.float64]
+    """(c, c)"""
+    cluster_row: dict[str, int] = field(init=False)
+    service_row: dict[str, int] = field(init=False)
+    node_row: dict[tuple[str, str], int] = field(init=False)
+    """By (cluster, node): two clusters may each have a node of one name."""
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        put(self, "cluster_row", {name: k for k, name in enumerate(self.clusters)})
+        put(self, "service_row", {service.name: k for k, service in enumerate(self.services)})
+        where = zip(self.node_cluster.tolist(), self.nodes, strict=True)
+        put(self, "node_row", {(self.clusters[c], name): k for k, (c, name) in enumerate(where)})
+
+    def by_service_and_node(self, found: Iterable[tuple[str, str, str, float]]) -> NDArray[np.float64]:
+        """(s, n) sums of (service, cluster, node, value); what names a service or node without a row counts nowhere."""
+        total = np.zeros((len(self.services), len(self.nodes)))
+        for service, cluster, node, value in found:
+            s, n = self.service_row.get(service), self.node_row.get((cluster, node))
+            if s is not None and n is not None:
+                total[s, n] += value
+        return total
+
+    def by_cluster(self, found: Iterable[tuple[str, float]]) -> NDArray[np.float64]:
+        """(c,) sums of (cluster, value)."""
+        total = np.zeros(len(self.clusters))
+        for cluster, value in found:
+            if cluster in self.cluster_row:
+                total[self.cluster_row[cluster]] += value
+        return total
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeColumns:
+    """What nodes say of themselves, (n,) each; CPU in millicores, memory in MiB."""
+
+    ready: NDArray[np.bool_]
+    cpu_allocatable: NDArray[np.float64]
+    memory_allocatable: NDArray[np.float64]
+    cpu_used: NDArray[np.float64]
+    """Measured; NaN, where nothing was, counts as 0."""
+    memory_used: NDArray[np.float64]
+    lc_cpu_request: NDArray[np.float64]
+    lc_cpu_limit: NDArray[np.float64]
+    lc_memory_held: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LcColumns:
+    """LC by service and node, (s, n) each."""
+
+    instance_limit: NDArray[np.float64]
+    """Millicores of the ready instances."""
+    instance_count: NDArray[np.float64]
+    in_flight: NDArray[np.float64]
+    """Requests dispatched to the node and not settled."""
+    in_flight_scale: NDArray[np.float64]
+    """Sum over them of what their run multiplies works by: 1 each in trace time, 1 / speed each in a run that is sped up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeColumns:
+    """What BE pods hold on each node by the centre's books, (n,) each."""
+
+    cpu_request: NDArray[np.float64]
+    cpu_limit: NDArray[np.float64]
+    memory: NDArray[np.float64]
+    pods: NDArray[np.float64]
+
+    @classmethod
+    def of_pods(cls, rows: FleetRows, pods: NDArray[np.float64], memory: NDArray[np.float64]) -> BeColumns:
+        """From (s, n) numbers of pods, each of its service's declared size, and (n,) their memory, which is each request's own."""
+        return cls(
+            cpu_request=np.array([float(s.cpu_request_millicores) for s in rows.services]) @ pods,
+            cpu_limit=np.array([float(s.cpu_limit_millicores) for s in rows.services]) @ pods,
+            memory=memory,
+            pods=pods.sum(axis=0),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tails:
+    """Tail latencies of LC by service and node, over the window and at the quantile that re-assurance uses; (s, n) each."""
+
+    latency_ms: NDArray[np.float64]
+    """In trace time, as targets are declared; not read where too little was measured."""
+    samples: NDArray[np.int64] | NDArray[np.float64]
+    min_samples: int
+    """A tail over fewer answers says nothing."""
+
+    @classmethod
+    def unmeasured(cls, rows: FleetRows) -> Tails:
+        """Nothing has been answered yet."""
+        shape = len(rows.services), len(rows.nodes)
+        return cls(latency_ms=np.zeros(shape), samples=np.zeros(shape, np.int64), min_samples=1)
+
+    def least_slack(self, services: Sequence[Service]) -> NDArray[np.float64]:
+        """(n,) the least 1 - tail latency / target of a node's LC services; 1 where nothing was measured."""
+        target_ms = np.array([s.target_ms or np.inf for s in services])[:, None]
+        measured = self.samples >= self.min_samples
+        slack = 1.0 - np.where(measured, self.latency_ms, 0.0) / target_ms
+        least: NDArray[np.float64] = np.where(measured, slack, 1.0).min(axis=0, initial=1.0)
+        return least
+
+
+def assemble(
+    rows: FleetRows,
+    *,
+    at_s: float,
+    nodes: NodeColumns,
+    lc: LcColumns,
+    be: BeColumns,
+    tails: Tails,
+    pending_be: NDArray[np.float64],
+) -> FleetSnapshot:
+    """The fleet at one instant. Columns are taken as they are, not copied; `pending_be` is (c,) by entry cluster."""
+    is_lc = _are_lc(rows.services)[:, None]
+    mean_work_s = np.array([s.cpu_work_s for s in rows.services])[:, None]
+    return FleetSnapshot(
+        at_s=at_s,
+        clusters=rows.clusters,
+        nodes=rows.nodes,
+        services=rows.services,
+        node_cluster=rows.node_cluster,
+        node_ready=nodes.ready,
+        cpu_allocatable=nodes.cpu_allocatable,
+        memory_allocatable=nodes.memory_allocatable,
+        lc_cpu_limit=nodes.lc_cpu_limit,
+        lc_cpu_request=nodes.lc_cpu_request,
+        lc_memory_held=nodes.lc_memory_held,
+        be_cpu_request=be.cpu_request,
+        be_cpu_limit=be.cpu_limit,
+        be_memory_held=be.memory,
+        be_pods=be.pods,
+        cpu_used=np.nan_to_num(nodes.cpu_used),
+        memory_used=np.nan_to_num(nodes.memory_used),
+        slack=tails.least_slack(rows.services),
+        rtt_ms=rows.rtt_ms,
+        bandwidth_mbit_per_s=rows.bandwidth_mbit_per_s,
+        instance_limit=lc.instance_limit,
+        instance_count=lc.instance_count,
+        in_flight=np.where(is_lc, lc.in_flight, 0.0),
+        # No dispatcher knows what one request will take: its work counts as its service's mean, at the scale of its run.
+        in_flight_work_s=np.where(is_lc, lc.in_flight_scale * mean_work_s, 0.0),
+        pending_be=pending_be,
+    )
+
+
+def pending_columns(
+    services: Sequence[Service],
+    *,
+    run_id: NDArray[np.int64],
+    request_id: NDArray[np.int64],
+    service: NDArray[np.int32],
+    entry_cluster: NDArray[np.int32],
+    waited_s: NDArray[np.float64],
+    cpu_work_s: NDArray[np.float64],
+    memory_mib: NDArray[np.float64],
+    epoch: NDArray[np.int32],
+) -> BePending:
+    """BE requests that wait, with what their pods will ask for: `service` is a row of `services`, whose declared CPU is the pod's."""
+    return BePending(
+        run_id=run_id,
+        request_id=request_id,
+        service=service,
+        entry_cluster=entry_cluster,
+        waited_s=waited_s,
+        cpu_work_s=cpu_work_s,
+        cpu_request_millicores=np.array([float(s.cpu_request_millicores) for s in services])[service],
+        cpu_limit_millicores=np.array([float(s.cpu_limit_millicores) for s in services])[service],
+        memory_mib=memory_mib,
+        epoch=epoch,
+    )
+
+
+def as_seen(batch: PendingBatch, snapshot: FleetSnapshot) -> PendingBatch:
+    """The batch with services and clusters as rows of the snapshot, as every policy reads them.
+
+    A request of a service or cluster that the snapshot does not have is left out, and waits for one that does.
+    """
+    services = {s.name: k for k, s in enumerate(snapshot.services)}
+    clusters = {name: k for k, name in enumerate(snapshot.clusters)}
+    service_row = np.array([services.get(name, -1) for name in batch.services], np.int32)
+    cluster_row = np.array([clusters.get(name, -1) for name in batch.clusters], np.int32)
+    p = batch.pending
+    service, entry = service_row[p.service], cluster_row[p.entry_cluster]
+    kept = np.flatnonzero((service >= 0) & (entry >= 0))
+    pending = pending_columns(
+        snapshot.services,
+        run_id=p.run_id[kept],
+        request_id=p.request_id[kept],
+        service=service[kept],
+        entry_cluster=entry[kept],
+        waited_s=p.waited_s[kept],
+        cpu_work_s=p.cpu_work_s[kept],
+        memory_mib=p.memory_mib[kept],
+        epoch=p.epoch[kept],
+    )
+    return PendingBatch(pending=pending, services=tuple(services), clusters=snapshot.clusters)
+
+
+def _are_lc(services: Sequence[Service]) -> NDArray[np.bool_]:
+    return np.array([s.service_class is ServiceClass.LC for s in services], np.bool_)

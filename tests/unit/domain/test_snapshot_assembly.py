@@ -1,0 +1,89 @@
+"""Snapshots are put together in one place, by one rule a column."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tango.domain.runs import PendingBatch
+from tango.domain.services import Service, ServiceClass
+from tango.domain.smallest import smallest_pending, smallest_snapshot
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, Tails, as_seen
+
+ROOT = Path(__file__).parents[3]
+LC = Service(name="lc", service_class=ServiceClass.LC, cpu_work_s=0.1, memory_mib=8, target_ms=100.0, instance_memory_mib=8)
+SLOW = replace(LC, name="slow", target_ms=1000.0)
+BE = Service(
+    name="be", service_class=ServiceClass.BE, cpu_work_s=9.0, memory_mib=64, cpu_request_millicores=200, cpu_limit_millicores=900
+)
+
+
+def rows_of(*services: Service) -> FleetRows:
+    """Two clusters that both have a node of one name."""
+    return FleetRows(
+        clusters=("a", "b"),
+        nodes=("n", "n"),
+        services=services,
+        node_cluster=np.array([0, 1], np.int32),
+        rtt_ms=np.zeros((2, 2)),
+        bandwidth_mbit_per_s=np.full((2, 2), np.inf),
+    )
+
+
+def test_no_other_module_makes_a_snapshot_by_hand() -> None:
+    """A column that is derived in two places means two things before long: `slack` was 1 live and measured when simulated."""
+    places = [path for folder in ("tango", "tests", "tasks", "workers") for path in (ROOT / folder).rglob("*.py")]
+    by_hand = {str(path.relative_to(ROOT)) for path in places if re.search(r"\bFleetSnapshot\(", path.read_text())}
+
+    assert len(places) > 200
+    assert by_hand - {"tests/unit/domain/test_snapshot_assembly.py"} == {"tango/domain/snapshot_assembly.py"}
+
+
+def test_what_is_known_of_a_node_goes_to_the_node_of_its_own_cluster() -> None:
+    """Names of nodes are unique within a cluster only; what has no row counts nowhere."""
+    found = rows_of(LC, BE).by_service_and_node(
+        [("lc", "a", "n", 1.0), ("lc", "b", "n", 2.0), ("lc", "b", "n", 3.0), ("gone", "a", "n", 9.0), ("lc", "c", "n", 9.0)]
+    )
+
+    assert found.tolist() == [[1.0, 5.0], [0.0, 0.0]]
+
+
+def test_a_nodes_slack_is_the_least_of_its_services_that_were_measured() -> None:
+    """1 - tail / target; too few answers say nothing, and a node without any has a slack of 1."""
+    tails = Tails(
+        latency_ms=np.array([[80.0, 500.0], [1500.0, 100.0], [0.0, 0.0]]),
+        samples=np.array([[5, 4], [5, 4], [0, 0]]),
+        min_samples=5,
+    )
+
+    np.testing.assert_allclose(tails.least_slack((LC, SLOW, BE)), [-0.5, 1.0])
+
+
+def test_be_pods_hold_what_their_service_declares_and_their_own_memory() -> None:
+    """CPU is the service's, memory is each request's."""
+    held = BeColumns.of_pods(rows_of(LC, BE), np.array([[0.0, 0.0], [3.0, 1.0]]), np.array([100.0, 64.0]))
+
+    assert (held.cpu_request.tolist(), held.cpu_limit.tolist()) == ([600.0, 200.0], [2700.0, 900.0])
+    assert (held.memory.tolist(), held.pods.tolist()) == ([100.0, 64.0], [3.0, 1.0])
+
+
+def test_pending_requests_name_services_and_clusters_by_rows_of_the_snapshot() -> None:
+    """As every policy reads them; what the snapshot does not know of waits for one that does."""
+    snapshot = replace(smallest_snapshot(), services=(LC, BE), clusters=("a", "b"))
+    three = smallest_pending().rows(np.zeros(3, np.intp))
+    pending = replace(
+        three,
+        request_id=np.arange(3),
+        service=np.array([0, 1, 0], np.int32),
+        entry_cluster=np.array([1, 0, 0], np.int32),
+    )
+
+    seen = as_seen(PendingBatch(pending=pending, services=("be", "unheard-of"), clusters=("gone", "b")), snapshot)
+
+    assert seen.pending.request_id.tolist() == [0]
+    assert (seen.pending.service.tolist(), seen.pending.entry_cluster.tolist()) == ([1], [1])
+    assert (seen.services, seen.clusters) == (("lc", "be"), ("a", "b"))
+    assert seen.pending.cpu_limit_millicores.tolist() == [900.0]
