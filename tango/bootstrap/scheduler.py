@@ -16,6 +16,7 @@ from tango.control.reconcile import Reconciliation
 from tango.control.run_policies import BePolicies
 from tango.kube.gateway import KubernetesGateway
 from tango.ports import Publisher
+from tango.systems import be_policy
 
 
 class Scheduler:
@@ -28,6 +29,7 @@ class Scheduler:
         self.placement = BePlacement(
             owner=here.owner,
             policy_of=policies.of,
+            fallback=be_policy(settings.be.fallback_policy, settings),
             requests=here.requests,
             fleet=here.fleet,
             leases=here.leases,

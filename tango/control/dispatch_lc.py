@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from tango.control.fleet_view import FleetView, LcPolicy
+from tango.control.fleet_view import FleetView
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcWork
 from tango.domain.runs import DecisionRecord
@@ -24,6 +24,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.errors import BrokerUnavailable
 from tango.ports import Publisher, RequestStore, StartHere
 from tango.settings import LcSettings, LeaseSettings
+from tango.systems import LcPolicy
 
 log = structlog.get_logger(__name__)
 
@@ -66,7 +67,8 @@ class LcDispatch:
             return {"considered": 0, "dispatched": 0}
         gathered = time.perf_counter()
         # 2. Decide.
-        plan, snapshot = self.view.plan(policy, arrivals, seen, self.settings)
+        cycle = f"the dispatch of cluster {cluster} for run {run_id}"
+        plan, snapshot = self.view.plan(policy, arrivals, seen, self.settings, cycle=cycle)
         decided = time.perf_counter()
         # 3. Apply: recorded before sent, so that the reconciler can send again.
         decision = DecisionRecord(
@@ -81,6 +83,7 @@ class LcDispatch:
             shed=int(np.count_nonzero(plan.shed)),
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
+            note=plan.fallback_reason,
         )
         here, reserved = None, 0
         if self.starter is not None:

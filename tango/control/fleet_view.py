@@ -18,11 +18,11 @@ from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import TangoError
+from tango.scheduling.work_scale import work_scale
 from tango.settings import LcSettings
+from tango.systems import LC_FALLBACK, LcPolicy, decided_lc
 
 log = structlog.get_logger(__name__)
-
-LcPolicy = Callable[[LcArrivals, FleetSnapshot, LcSettings], LcPlan]
 
 IDLE_AFTER_S = 2.0
 """Without a batch for this long nothing is read any more."""
@@ -65,12 +65,15 @@ class FleetView:
         return self._snapshot
 
     def plan(
-        self, policy: LcPolicy, arrivals: LcArrivals, seen: FleetSnapshot, settings: LcSettings
+        self, policy: LcPolicy, arrivals: LcArrivals, seen: FleetSnapshot, settings: LcSettings, *, cycle: str
     ) -> tuple[LcPlan, FleetSnapshot]:
-        """Plan arrivals whose rows follow `seen`, on the newest snapshot with the same rows, and count the plan in."""
+        """Plan arrivals whose rows follow `seen`, on the newest snapshot with the same rows, and count the plan in.
+
+        A plan that cannot be carried out is refused, and `LC_FALLBACK` decides: `fallback_reason` of the plan says why.
+        """
         with self._lock:
             snapshot = self._snapshot if self._snapshot is not None and self._snapshot.has_rows_of(seen) else seen
-            plan = policy(arrivals, snapshot, settings)
+            plan = decided_lc(policy, arrivals, snapshot, settings, cycle=cycle, fallback=LC_FALLBACK)
             _count_in(snapshot, arrivals, plan)
             self._counted.append((self._monotonic(), arrivals, plan))
         return plan, snapshot
@@ -108,4 +111,6 @@ def _count_in(snapshot: FleetSnapshot, arrivals: LcArrivals, plan: LcPlan) -> No
     sent = plan.node >= 0
     where = (arrivals.service[sent], plan.node[sent])
     np.add.at(snapshot.in_flight, where, 1.0)
-    np.add.at(snapshot.in_flight_work_s, where, arrivals.cpu_work_s[sent])
+    # As `snapshot_assembly` counts what it reads: the service's mean at the run's scale, and not the work that nobody knows yet.
+    work_s = np.array([s.cpu_work_s for s in snapshot.services]) * work_scale(arrivals, snapshot.services)
+    np.add.at(snapshot.in_flight_work_s, where, work_s[arrivals.service[sent]])

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import structlog
@@ -15,12 +15,13 @@ from tango.domain.checkpoints import ShadowDecision
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending, Reason
-from tango.domain.runs import DecisionRecord, PendingBatch, Placement
+from tango.domain.runs import DecisionRecord, Placement
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import ClusterError, DependencyError, Fenced, TangoError
+from tango.domain.snapshot_assembly import as_seen
+from tango.errors import CheckpointError, ClusterError, ConfigError, DependencyError, Fenced, TangoError, UsageError
 from tango.ports import CheckpointStore, Clock, ClusterGateway, Fence, FleetStore, LeaseStore, RequestStore
 from tango.settings import BeSettings, LeaseSettings
-from tango.systems import BePolicy
+from tango.systems import BePolicy, decided_be, in_one_line
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +35,8 @@ class BePlacement:
     owner: str
     policy_of: Callable[[int], BePolicy]
     """The policy of a run's system."""
+    fallback: BePolicy
+    """Decides for runs whose own policy cannot be loaded, fails, or plans what cannot be carried out."""
     requests: RequestStore
     fleet: FleetStore
     leases: LeaseStore
@@ -64,10 +67,12 @@ class BePlacement:
         if len(batch.pending) == 0:
             return {"considered": 0, "placed": 0}
         snapshot = self.fleet.snapshot(at_s=self.clock.now_s())
-        pending = _by_rows_of(snapshot, batch)
+        batch = as_seen(batch, snapshot)
+        if len(batch.pending) == 0:
+            return {"considered": 0, "placed": 0}
         gathered = time.perf_counter()
         # 2. Decide.
-        plan = _planned(pending, snapshot, self.settings, self.policy_of)
+        plan = _planned(batch.pending, snapshot, self.settings, self.policy_of, self.fallback)
         decided = time.perf_counter()
         # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
         placed = int(np.count_nonzero(plan.node >= 0))
@@ -105,7 +110,7 @@ class BePlacement:
         # 4. Compare, when nothing waits for it any more.
         candidate = self.roles.candidate if self.roles is not None else None
         if candidate is not None and self.checkpoints is not None:
-            shadow = shadow_decision(candidate, pending, snapshot, plan, decision.decide_ms, self.settings)
+            shadow = shadow_decision(candidate, batch.pending, snapshot, plan, decision.decide_ms, self.settings)
             _record(shadow, self.checkpoints, fence)
         return {"considered": len(batch.pending), "placed": len(placements) - refused}
 
@@ -118,25 +123,21 @@ def _record(shadow: ShadowDecision, checkpoints: CheckpointStore, fence: Fence) 
         log.warning("shadow_not_recorded", reason=str(error))
 
 
-def _by_rows_of(snapshot: FleetSnapshot, batch: PendingBatch) -> BePending:
-    """The pending requests with their entry clusters as rows of the snapshot, as policies read them; -1 for one that is gone."""
-    rows = {name: k for k, name in enumerate(snapshot.clusters)}
-    entry = np.array([rows.get(batch.clusters[k], -1) for k in batch.pending.entry_cluster], np.int32)
-    return replace(batch.pending, entry_cluster=entry)
-
-
-def _planned(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, policy_of: Callable[[int], BePolicy]) -> BePlan:
+def _planned(
+    pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, policy_of: Callable[[int], BePolicy], fallback: BePolicy
+) -> BePlan:
     """Let each run's own policy place its requests; a later one sees what the earlier ones have given out."""
-    policies = {run: policy_of(int(run)) for run in np.unique(pending.run_id)}
+    cycle = "the placement of BE"
+    policies, refused = _policies(np.unique(pending.run_id).tolist(), policy_of, fallback)
     distinct = list(dict.fromkeys(policies.values()))
-    if len(distinct) == 1:
-        return distinct[0](pending, snapshot, settings)
     node = np.full(len(pending), -1, np.int32)
     plans = []
     for policy in distinct:
-        rows = np.flatnonzero([policies[run] is policy for run in pending.run_id])
-        own = pending.rows(rows)
-        plan = policy(own, snapshot, settings)
+        rows = np.flatnonzero([policies[run] is policy for run in pending.run_id.tolist()])
+        own = pending.rows(rows) if len(distinct) > 1 else pending
+        plan = decided_be(policy, own, snapshot, settings, cycle=cycle, fallback=fallback)
+        if len(distinct) == 1 and not refused:
+            return plan
         node[rows] = plan.node
         snapshot = snapshot.with_placed(own, plan.node)
         plans.append(plan)
@@ -144,8 +145,23 @@ def _planned(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, 
         node=node,
         policy="+".join(p.policy for p in plans),
         checkpoint="".join(p.checkpoint for p in plans),
-        fallback_reason="; ".join(p.fallback_reason for p in plans if p.fallback_reason),
+        fallback_reason="; ".join((*refused, *(p.fallback_reason for p in plans if p.fallback_reason))),
     )
+
+
+def _policies(
+    runs: Sequence[int], policy_of: Callable[[int], BePolicy], fallback: BePolicy
+) -> tuple[dict[int, BePolicy], list[str]]:
+    """Each run's policy, and why `fallback` stands in for some: one run's policy that cannot be loaded must not stop all others."""
+    found, refused = {}, []
+    for run in runs:
+        try:
+            found[run] = policy_of(run)
+        except (ConfigError, UsageError, CheckpointError) as error:
+            log.warning("policy_not_loaded", run_id=run, error=str(error))
+            found[run] = fallback
+            refused.append(in_one_line(error))
+    return found, refused
 
 
 def _settle_refused(results: dict[Placement, Exception | None], requests: RequestStore) -> int:

@@ -6,12 +6,11 @@ import structlog
 
 from tango.control.checkpoint_roles import RolesFollowed
 from tango.control.checkpoints import LIVE_POLICY
-from tango.control.fleet_view import LcPolicy
 from tango.control.run_facts import RunFacts
 from tango.errors import TangoError
 from tango.ports import CheckpointStore
 from tango.settings import Settings
-from tango.systems import BePolicy, be_policy, lc_policy, read_checkpoint, stored_be_policy, system
+from tango.systems import BePolicy, LcPolicy, be_policy, lc_policy, read_checkpoint, stored_be_policy, system
 
 log = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.settings import BeSettings
+from tango.systems import decided_be, in_one_line
 
 log = structlog.get_logger(__name__)
 
@@ -40,10 +41,10 @@ def shadow_decision(
         return replace(beside, skipped=True, reason=candidate.refused)
     began_s = time.perf_counter()
     try:
-        plan = candidate.policy(pending, snapshot, settings)
+        plan = decided_be(candidate.policy, pending, snapshot, settings, cycle="the shadow's placement of BE")
     except Exception as error:  # whatever it is, the tick has been carried out and the next one comes
         log.warning("candidate_failed", digest=candidate.digest[:SHORT], error=str(error))
-        return replace(beside, skipped=True, reason=f"{type(error).__name__}: {error}"[:200])
+        return replace(beside, skipped=True, reason=in_one_line(error)[:200])
     if plan.fallback_reason:
         return replace(beside, skipped=True, reason=plan.fallback_reason)
     return replace(

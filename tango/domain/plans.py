@@ -24,6 +24,9 @@ class LcPlan:
     expected_s: NDArray[np.float64]
     """Expected completion after the decision: RTT + queue + service time."""
     policy: str = ""
+    """The policy that really decided, so that a fallback shows."""
+    fallback_reason: str = ""
+    """Why it was another one than the run's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,18 +10,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
 from tango.domain.fleet import Fleet
-from tango.domain.plans import BePlan, LcPlan
 from tango.domain.runs import NewRequests
-from tango.errors import Deadlock, PolicyFailed, TangoError
+from tango.errors import Deadlock
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
-from tango.scheduling.plan_checks import check_be_plan, check_lc_plan
 from tango.settings import Settings
 from tango.sim import be_events, dispatching, engine, node_time
 from tango.sim.codes import DISPATCH, GROW, OVER
@@ -40,12 +36,10 @@ from tango.sim.outcomes import (
 )
 from tango.sim.simulation_state import SimulationState
 from tango.sim.views import Views
-from tango.systems import BePolicy, LcPolicy, System, be_policy, lc_policy
+from tango.systems import BePolicy, LcPolicy, System, be_policy, decided_be, decided_lc, lc_policy
 
 MOST_SAMPLES = 1_000_000
 """Rows of node samples; beyond this they are taken less often."""
-
-Plan = TypeVar("Plan", BePlan, LcPlan)
 
 Progress = Callable[[float, float], None]
 """Called now and then with the share of requests that have ended and the simulated seconds."""
@@ -80,19 +74,6 @@ def simulate(
         run.explore(explore)
     run.go(progress, end_when_stuck=end_when_stuck)
     return run.result()
-
-
-def _asked(kind: type[Plan], policy: str, cycle: str, ask: Callable[[], object]) -> Plan:
-    """What a policy plans. Raises: PolicyFailed where it raises, or gives no plan; Tango's own errors pass."""
-    try:
-        plan = ask()
-    except TangoError:
-        raise
-    except Exception as error:  # a policy may come from anywhere
-        raise PolicyFailed(f"policy {policy!r} failed in {cycle}: {type(error).__name__}: {error}") from error
-    if not isinstance(plan, kind):
-        raise PolicyFailed(f"policy {policy!r} returned {type(plan).__name__} in {cycle}, expected {kind.__name__}")
-    return plan
 
 
 class _Run:
@@ -223,11 +204,9 @@ class _Run:
         rows = e.lists.pending[: min(count, self._settings.sim.be_batch_limit)].copy()
         snapshot, pending = self._views.centre(), self._views.pending(rows)
         cycle = f"BE tick {tick} (at {self._world.now_s:g} s)"
-        plan = _asked(BePlan, self._system.be, cycle, partial(self._be, pending, snapshot, self._be_settings))
-        snapshot = self._views.centre()  # a policy may have counted down in the one that it was given
+        plan = decided_be(self._be, pending, snapshot, self._be_settings, cycle=cycle, name=self._system.be)
         now_s = self._world.now_s
-        node = check_be_plan(plan, pending, snapshot, cycle=cycle)
-        placed = int(np.count_nonzero(node >= 0))
+        placed = int(np.count_nonzero(plan.node >= 0))
         self._checkpoint = plan.checkpoint or self._checkpoint
         if plan.fallback_reason and not self._cycles.fell_back:
             self._cycles.fell_back = True
@@ -236,7 +215,7 @@ class _Run:
         decide_s = float(self._costs.seconds("be", name, nodes=len(snapshot.nodes), requests=len(rows))[0])
         self._cycles.add(at_s=now_s, policy=plan.policy, considered=len(rows), placed=placed, decide_s=decide_s)
         self._world.grow(events=placed)
-        be_events.place(self._world.engine, rows, node, now_s + decide_s + self._settings.sim.pod_start_s)
+        be_events.place(self._world.engine, rows, plan.node, now_s + decide_s + self._settings.sim.pod_start_s)
 
     def _dispatch(self) -> None:
         """LC dispatch of a window by a policy in Python, cluster by cluster."""
@@ -253,12 +232,11 @@ class _Run:
                 e.rules.lc_policy, c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node
             )
             cycle = f"the dispatch of cluster {snapshot.clusters[c]} at {now_s:g} s"
-            plan = _asked(LcPlan, self._system.lc, cycle, partial(self._lc, arrivals, snapshot, self._settings.lc))
-            node = check_lc_plan(plan, arrivals, snapshot, cycle=cycle)
+            plan = decided_lc(self._lc, arrivals, snapshot, self._settings.lc, cycle=cycle, name=self._system.lc)
             decide_s = float(lists.charge_s[min(len(rows), LONGEST_BATCH)])
             longest_s = max(longest_s, decide_s)
-            e.choices.node[rows], e.choices.late[rows] = node, plan.late
-            done = dispatching.carry_out(e, c, rows, np.asarray(plan.shed, np.bool_), now_s, now_s + decide_s)
+            e.choices.node[rows], e.choices.late[rows] = plan.node, plan.late
+            done = dispatching.carry_out(e, c, rows, plan.shed, now_s, now_s + decide_s)
             placed, shed, late = placed + done[0], shed + done[1], late + done[2]
         dispatching.write_cycle(e, now_s, placed, late, shed, longest_s)
 

@@ -1,4 +1,7 @@
-"""The registry: a system is three names, an LC policy, a BE policy and a sharing rule, so that any mix can be run."""
+"""The registry, and the step that asks a policy and checks its plan.
+
+A system is three names, an LC policy, a BE policy and a sharing rule, so that any mix can be run; `step` is how both worlds decide by it.
+"""
 
 from tango.systems.registry import (
     SYSTEMS,
@@ -18,14 +21,19 @@ from tango.systems.registry import (
     system,
     warm_up_lc,
 )
+from tango.systems.step import LC_FALLBACK, decided_be, decided_lc, in_one_line
 
 __all__ = [
+    "LC_FALLBACK",
     "SYSTEMS",
     "BePolicy",
     "LcPolicy",
     "System",
     "be_names",
     "be_policy",
+    "decided_be",
+    "decided_lc",
+    "in_one_line",
     "lc_names",
     "lc_policy",
     "lc_tunable",

@@ -30,6 +30,7 @@ from tango.learning.checkpoint import FORMAT_VERSION, save_checkpoint
 from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
 from tango.learning.shipped import shipped_path
+from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings, LeaseSettings, Settings
 from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
@@ -87,6 +88,7 @@ class Live:
         use_case = BePlacement(
             owner="scheduler",
             policy_of=lambda _run: self.roles.live or self.own,
+            fallback=place_load_greedy,
             requests=self.world.requests,
             fleet=self.world.fleet,
             leases=self.world.leases,

@@ -287,3 +287,49 @@ def test_a_plan_counts_in_the_view_before_the_next_batch_plans(world: ControlWor
     dispatch(world, run_id, noting, view=view, request_ids=[1])
 
     assert seen == [0.0, 1.0]
+
+
+# ---- plans that cannot be carried out -----------------------------------------------------------------------------------
+
+
+def test_an_impossible_lc_plan_is_refused_on_record_and_the_greedy_dispatch_stands_in(world: ControlWorld) -> None:
+    """A node that does not exist is no reason for a request to be late: the decision says whose plan it was, and which row."""
+    run_id = world.created(WEB, WEB)
+
+    report = dispatch(world, run_id, to_nodes(AT_HOME, 7))
+
+    assert report == {"considered": 2, "dispatched": 2}
+    [(decision, _)] = world.state.decisions
+    assert decision.policy == "load-greedy"
+    assert "policy 'by-hand' returned an impossible plan in the dispatch of cluster c1" in decision.note
+    assert "row 1 (request 1): node 7" in decision.note
+
+
+def test_an_lc_policy_that_raises_is_replaced_for_this_batch(world: ControlWorld) -> None:
+    """Its batch is dispatched all the same; a plan that is sound leaves no note."""
+    run_id = world.created(WEB, WEB)
+
+    def mine(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
+        raise KeyError("no such service")
+
+    dispatch(world, run_id, mine, request_ids=[0])
+    dispatch(world, run_id, to_nodes(AT_HOME), request_ids=[1])
+
+    (refused, _), (sound, _) = world.state.decisions
+    assert (refused.policy, sound.policy, sound.note) == ("load-greedy", "by-hand", "")
+    assert "KeyError: 'no such service'" in refused.note
+    assert world.states(run_id) == ["dispatched"] * 2
+
+
+def test_what_is_given_out_counts_as_its_services_mean_work(world: ControlWorld) -> None:
+    """At the run's scale, as the next snapshot that is read will count it: nobody knows yet what one request takes."""
+    run_id = world.created(WEB)
+    view = view_of(world)
+
+    dispatch(world, run_id, to_nodes(AT_HOME), view=view)
+
+    seen = view.current()
+    web = [s.name for s in seen.services].index("web")
+    scale = 0.5 / (WEB.target_ms or 0.0) * 1e3  # the test's requests have 0.5 s where the service declares 0.1 s
+    assert seen.in_flight[web, AT_HOME] == 1
+    assert seen.in_flight_work_s[web, AT_HOME] == pytest.approx(scale * WEB.cpu_work_s)

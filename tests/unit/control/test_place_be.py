@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
@@ -12,9 +13,9 @@ from tango.control.place_be import BePlacement
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import ClusterUnavailable, Invalid
+from tango.errors import ClusterUnavailable, ConfigError, Invalid
 from tango.ports import FleetStore
-from tango.scheduling.be_policies import place_kube
+from tango.scheduling.be_policies import place_kube, place_load_greedy
 from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy
 from tests.fakes.control_world import ControlWorld, control_world
@@ -62,6 +63,7 @@ def place(
     """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
     use_case = BePlacement(
         owner=owner,
+        fallback=place_load_greedy,
         policy_of=(lambda run_id: policy) if isinstance(policy, ByHand) else policy,
         requests=world.requests,
         fleet=fleet or world.fleet,
@@ -236,6 +238,69 @@ def test_runs_of_one_policy_are_decided_in_one_call(world: ControlWorld) -> None
     place(world, policy)
 
     assert [len(pending) for pending, _ in policy.shown] == [2]
+
+
+# ---- plans that cannot be carried out -----------------------------------------------------------------------------------
+
+
+def test_an_impossible_plan_is_refused_with_the_policys_name_and_rows_and_the_fallback_places(world: ControlWorld) -> None:
+    """Nothing of it becomes a row or a pod; requests do not wait for a policy that counts wrongly."""
+    run_id = world.pending(BATCH, BATCH)
+
+    report = place(world, ByHand(C1_N1, 7, name="mine"))
+
+    assert report == {"considered": 2, "placed": 2}
+    [(decision, _)] = world.state.decisions
+    assert decision.policy == "load-greedy"
+    assert "policy 'mine' returned an impossible plan" in decision.note
+    assert "row 1 (request 1): node 7" in decision.note
+    assert world.states(run_id) == ["placed", "placed"]
+
+
+def test_more_than_a_node_holds_is_refused(world: ControlWorld) -> None:
+    """By the kubelet's rule, before the kubelet fails the pods one after another and their attempts run out."""
+    world.pending(*[BATCH] * 9)  # of 500 millicores each, on a node of 4,000
+
+    place(world, ByHand(*[C1_N1] * 9, name="mine"))
+
+    [(decision, _)] = world.state.decisions
+    assert "CPU requests of 4500 m for node c1/c1-n1" in decision.note
+    assert max(Counter(p.node for p in world.gateway.placed).values()) <= 8
+
+
+def test_a_policy_that_raises_is_replaced_for_this_tick(world: ControlWorld) -> None:
+    """Whatever it raises, with its name on record."""
+
+    def mine(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+        raise ZeroDivisionError("no CPU at all")
+
+    world.pending(BATCH)
+
+    report = place(world, lambda run_id: mine)
+
+    assert report == {"considered": 1, "placed": 1}
+    [(decision, _)] = world.state.decisions
+    assert decision.policy == "load-greedy"
+    assert "mine" in decision.note
+    assert "ZeroDivisionError: no CPU at all" in decision.note
+
+
+def test_one_runs_policy_that_cannot_be_loaded_stops_no_other_run(world: ControlWorld) -> None:
+    """Its own requests are placed by the fallback, the others by their policy."""
+    broken, sound = world.pending(BATCH), world.pending(BATCH)
+    by_hand = ByHand(C2_N1, name="mine")
+
+    def policy_of(run_id: int) -> BePolicy:
+        if run_id == broken:
+            raise ConfigError("the BE policy 'gone' cannot be loaded")
+        return by_hand
+
+    report = place(world, policy_of)
+
+    assert report == {"considered": 2, "placed": 2}
+    assert [set(pending.run_id) for pending, _ in by_hand.shown] == [{sound}]
+    [(decision, _)] = world.state.decisions
+    assert "the BE policy 'gone' cannot be loaded" in decision.note
 
 
 # ---- what clusters answer ----------------------------------------------------------------------------------------------
