@@ -105,5 +105,18 @@ def scheduler(record: Path | None, output: str) -> None:
     say(f"{len(rows)} decision times written to {record}")
 
 
+@bench.command()
+@click.option("--fleet", default="testbed", show_default=True, help="Fleet to simulate.")
+@click.option("--load", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Offered work over the fleet's CPU.")
+@click.option("--seconds", type=click.FloatRange(1), default=120.0, show_default=True, help="Simulated seconds of arrivals.")
+@click.option("--seed", type=click.IntRange(min=0), default=3, show_default=True, help="Seed of the requests.")
+@output_option()
+def slack(fleet: str, load: float, seconds: float, seed: int, output: str) -> None:
+    """What learned policies decide differently because they see the measured slack of nodes, beside a slack of 1 everywhere."""
+    from tango.bench.slack import measure
+
+    _print(measure(fleet=fleet, load=load, duration_s=seconds, seed=seed, told=say), output)
+
+
 def _print(figures: Sequence[Figure], output: str) -> None:
     print_rows([figure.as_row() for figure in figures], COLUMNS, output)

@@ -99,7 +99,7 @@ class NetworkBePolicy:
         checkpoint: Checkpoint | None = None,
     ) -> None:
         """By `checkpoint`, or by the one of the file at `path`; empty: the shipped one."""
-        self._name = name
+        self.name = name
         self._fallback = fallback
         self._clock = clock
         self._slow = 0
@@ -135,7 +135,7 @@ class NetworkBePolicy:
         if self._slow >= SLOW_TICKS:
             self._slow, self._rests_until_s = 0, self._clock() + REST_S
             log.warning("network_too_slow", took_ms=round(took_ms, 1), budget_ms=settings.decide_budget_ms)
-        return BePlan(node=node, policy=self._name, checkpoint=self.checkpoint.digest[:12], decide_ms=took_ms)
+        return BePlan(node=node, policy=self.name, checkpoint=self.checkpoint.digest[:12], decide_ms=took_ms)
 
     def _fall_back(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, reason: str) -> BePlan:
         return replace(self._fallback(pending, snapshot, settings), fallback_reason=reason)
