@@ -25,10 +25,10 @@ from tango.training.devices import moved
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class A2cSettings:
-    """Hyper-parameters."""
+    """Hyper-parameters of A2C."""
 
     discount_per_s: float = 0.97
-    """What is earned half a minute later counts 0.4: most of a placement's effect lies within a minute."""
+    """Discount of a reward per second: one that comes half a minute later counts 0.4. Most of a placement's effect lies within a minute."""
     gae: float = 0.95
     learning_rate: float = 7e-4
     value_weight: float = 0.5
@@ -37,9 +37,9 @@ class A2cSettings:
     average_rate: float = 0.1
     """Share by which the averaged weights, which are judged and kept, follow in an iteration."""
     miss_price: float = 1.0
-    """Of LC requests that missed their target, in points (`engine_episodes.advantage`)."""
+    """Penalty per percentage point of LC requests that missed their target (`engine_episodes.advantage`)."""
     waste_price: float = 0.1
-    """Of work thrown away."""
+    """Penalty per per cent of work thrown away by evictions (`engine_episodes.advantage`)."""
 
 
 def advantages(

@@ -45,7 +45,7 @@ class A2cLearner:
 
     @property
     def network(self) -> PlacementNetwork:
-        """What would be kept now."""
+        """The averaged network, which `save` would write now."""
         return self._averaged
 
     def step(self, iteration: int) -> Mapping[str, float]:
@@ -93,7 +93,7 @@ class A2cLearner:
         return save_checkpoint(self._averaged, path, name=self._config.policy, policy=self._config.policy, trained=dict(trained))
 
     def state(self) -> dict[str, Any]:
-        """Networks and optimizers."""
+        """The state of networks and optimizers."""
         return {
             "network": self._network.state_dict(),
             "averaged": self._averaged.state_dict(),
@@ -102,7 +102,7 @@ class A2cLearner:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what `state` gave."""
         self._network.load_state_dict(state["network"])
         self._averaged.load_state_dict(state["averaged"])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -110,7 +110,7 @@ class A2cLearner:
         self._put(self._network, (self._plays,))
 
     def close(self) -> None:
-        """Let processes go."""
+        """Stop the processes."""
         self._collectors.close()
 
     def _put(self, source: PlacementNetwork, targets: tuple[PlacementNetwork, ...]) -> None:

@@ -39,7 +39,7 @@ class Placements:
 
 
 class PlacementActor(nn.Module):
-    """The network as it is shipped."""
+    """The placement network as an actor: the network that is shipped."""
 
     def __init__(self, network: PlacementNetwork) -> None:
         super().__init__()

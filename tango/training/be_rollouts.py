@@ -38,7 +38,7 @@ from tango.training.engine_episodes import accrued, advantage_by_interval, draw_
 MOST_KEPT = 16
 """Placements of a tick of which is kept what they saw; about as many as a tick of a drawn fleet has."""
 MOST_PAIRS = 4096
-"""Of (placement, node) in a tick: on larger fleets fewer placements are kept. 130 KiB."""
+"""Most pairs of (placement, node) that are kept of a tick, 130 KiB: on larger fleets fewer placements are kept."""
 _NOISE = 1
 """Sets the generator of samples apart from those of the episode."""
 
@@ -57,28 +57,28 @@ class Tick:
     chosen: NDArray[np.int32]
     """(m,)"""
     value: float
-    """By the network's critic."""
+    """The critic's estimate of the state's value."""
     at_s: float = 0.0
     reward: float = 0.0
-    """Until the next tick, in per cent of the BE work of the episode."""
+    """Reward until the next tick, in per cent of the BE work of the episode."""
     discount: float = 1.0
-    """Of the next tick."""
+    """Discount of the next tick's value."""
 
 
 @dataclass(slots=True)
 class Rollout:
-    """One run as its ticks."""
+    """One run as a sequence of BE ticks."""
 
     ticks: list[Tick]
-    """Those of the window: what is done after it earns nothing."""
+    """Ticks of the window; later ones earn no reward."""
     after: Tick | None = None
     """The first tick after the window, if there is one: the episode is cut off there, the run goes on."""
     steps: int = 0
-    """All ticks of the run: what it took of the budget."""
+    """Number of all ticks of the run, which count towards the budget."""
 
 
 class Placing:
-    """A network as a BE policy of a run: the highest score."""
+    """A network as a BE policy that places greedily, by the highest score."""
 
     def __init__(self, network: PlacementNetwork, *, memory: bool = True) -> None:
         self._network, self._recent, self._memory = network, RecentLc(), memory

@@ -1,4 +1,4 @@
-"""Judgement of a network of BE placement: whole runs of the validation episodes, beside `load-greedy` on the same."""
+"""Validation of a network of BE placement: whole runs of the validation episodes, compared with `load-greedy` on the same."""
 
 from __future__ import annotations
 

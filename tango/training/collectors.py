@@ -1,6 +1,7 @@
-"""Processes that play: a unit of work is the same in any of them, and units come back in order, so that their number changes nothing.
+"""A pool of processes that run episodes. A unit of work gives the same result in any of them, and results come back in order, so that the
+number of processes changes nothing in a training.
 
-Torch computes on one thread in each. What goes to them and comes back is arrays.
+Torch computes on one thread in each process. Units and results are made of arrays.
 """
 
 from __future__ import annotations
@@ -54,11 +55,11 @@ class Collectors:
                 assert found is not None
                 done.append(found)
         except BrokenProcessPool as error:
-            raise PlayFailed("a process that plays has died (killed, or out of memory); go on with --resume") from error
+            raise PlayFailed("a process that runs episodes has died (killed, or out of memory); continue with --resume") from error
         return done
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the processes."""
         if self._pool is not None:
             end_processes(self._pool)
             self._pool = None

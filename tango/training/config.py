@@ -1,4 +1,4 @@
-"""What a training is made of, as a value: it stands in the checkpoint, and equal values give equal networks."""
+"""The configuration of a training, as a value: it is stored in the checkpoint, and equal values give equal networks (on a CPU)."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ class TrainingConfig:
     """Share of the episodes on drawn fleets where fleets are named; without named ones all are drawn."""
     seed: int = 1
     hidden: int = 32
-    """Width of the network."""
+    """Width of the network's hidden layers, in units."""
     episodes: int = 8
-    """Played in each iteration."""
+    """Episodes per iteration."""
     episode_s: float = 40.0
     """Simulated seconds of an episode."""
     updates: int = 1
-    """Steps of gradient descent in each iteration."""
+    """Gradient steps per iteration."""
     imitation: int = 0
-    """First iterations, in which the network imitates the learner's teacher."""
+    """Number of iterations at the beginning in which the network imitates the learner's teacher."""
     imitation_updates: int = 150
-    """Steps of gradient descent in each of these."""
+    """Gradient steps per iteration of imitation."""
     horizon: int = 800
     """Iterations over which the learning rate falls to a twentieth: by the iteration alone, so that a training can be continued."""
     validate_every: int = 25

@@ -1,4 +1,4 @@
-"""CPU time that a training has taken: what a budget counts in on a machine that others use too."""
+"""CPU time that a training has used: the unit of a budget on a machine that is shared, where wall time would not be comparable."""
 
 from __future__ import annotations
 

@@ -46,11 +46,11 @@ class DsacoLearner:
 
     @property
     def layer(self) -> ScoredLayer:
-        """What would be kept now."""
+        """The averaged actor's layer, which `save` would write now."""
         return self._agent.averaged.scored_layer()
 
     def step(self, iteration: int) -> Mapping[str, float]:
-        """Play whole episodes, then updates on what the replay holds."""
+        """Run whole episodes into the replay buffer, then update on samples from it."""
         config = self._config
         self._agent.slow_down(config.rate(iteration))
         learned = self._agent.actor.scored_layer()
@@ -81,16 +81,16 @@ class DsacoLearner:
         return save_layer(self.layer, path, trained=dict(trained), policy=self._config.policy)
 
     def state(self) -> dict[str, Any]:
-        """The agent and its replay."""
+        """The agent and its replay buffer."""
         return {"agent": self._agent.state(), "replay": self._replay.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what `state` gave."""
         self._agent.restore(state["agent"])
         self._replay.restore(state["replay"])
 
     def close(self) -> None:
-        """Let processes go."""
+        """Stop the processes."""
         self._collectors.close()
 
 

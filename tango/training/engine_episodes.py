@@ -38,7 +38,7 @@ from tango.training.curriculum import Curriculum, Episode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeOutcome:
-    """What an episode came to."""
+    """The figures of one episode that its reward is made of."""
 
     be_cpu_seconds_per_s: float
     missed: float

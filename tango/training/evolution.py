@@ -18,31 +18,33 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvolutionSettings:
-    """Hyper-parameters."""
+    """Hyper-parameters of the evolution strategy."""
 
     noise: float = 0.1
     """Standard deviation of a trial's weights, in units of `scale_of`."""
     learning_rate: float = 0.03
-    """Likewise, of a step."""
+    """Length of a step, in units of `scale_of` too."""
     first_moment: float = 0.9
+    """Adam's beta_1."""
     second_moment: float = 0.98
+    """Adam's beta_2."""
     most: float = 2.0
-    """A pair counts at most this many standard deviations."""
+    """A pair's difference of rewards is cut at this many standard deviations."""
     average_rate: float = 0.1
     """Share by which the averaged weights, which are judged and kept, follow in an iteration."""
     encoder: float = 0.0
     """1: the encoder's weights evolve too; 0: the actor's alone, and the encoder stays as imitation has left it."""
     miss_price: float = 1.0
-    """Of LC requests that missed their target, in points (`engine_episodes.advantage`)."""
+    """Penalty per percentage point of LC requests that missed their target (`engine_episodes.advantage`)."""
     waste_price: float = 0.1
-    """Of work thrown away."""
+    """Penalty per per cent of work thrown away by evictions (`engine_episodes.advantage`)."""
     memory: float = 1.0
     """0: what LC used of late is not remembered, the instant stands for it; an ablation, since the scheduler remembers."""
 
 
 @dataclass(slots=True)
 class Moments:
-    """What Adam remembers of p weights."""
+    """Adam's moment estimates of p weights."""
 
     first: Vector
     second: Vector
@@ -50,7 +52,7 @@ class Moments:
 
     @classmethod
     def none(cls, count: int) -> Moments:
-        """Before the first step."""
+        """The moments before the first step: zeros."""
         return cls(np.zeros(count, np.float32), np.zeros(count, np.float32))
 
 

@@ -54,7 +54,7 @@ class EvolutionLearner:
 
     @property
     def network(self) -> PlacementNetwork:
-        """What would be kept now."""
+        """The averaged network, which `save` would write now."""
         return self._averaged
 
     @property
@@ -118,7 +118,7 @@ class EvolutionLearner:
         return save_checkpoint(self._averaged, path, name=self._config.policy, policy=self._config.policy, trained=dict(trained))
 
     def state(self) -> dict[str, Any]:
-        """Both networks, and what the optimizers remember."""
+        """Both networks, and the state of both optimizers."""
         return {
             "network": self._network.state_dict(),
             "averaged": self._averaged.state_dict(),
@@ -129,31 +129,31 @@ class EvolutionLearner:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what `state` gave."""
         self._network.load_state_dict(state["network"])
         self._averaged.load_state_dict(state["averaged"])
         self._optimizer.load_state_dict(state["optimizer"])
         self._moments = Moments(state["first"].numpy().copy(), state["second"].numpy().copy(), int(state["steps"]))
 
     def close(self) -> None:
-        """Let processes go."""
+        """Stop the processes."""
         self._collectors.close()
 
 
 def evolving(network: PlacementNetwork, *, encoder: bool) -> tuple[str, ...]:
-    """Names of the weights that evolve; the critic takes no part."""
+    """Names of the weights that evolve: the actor's, and with `encoder` the encoder's; never the critic's."""
     names = (name for name, _ in network.named_parameters() if not name.startswith("critic"))
     return tuple(name for name in names if encoder or name.startswith("actor"))
 
 
 def flat(network: PlacementNetwork, names: tuple[str, ...]) -> NDArray[np.float32]:
-    """(p,) these weights of a network."""
+    """(p,) the weights of these names, flattened, in order."""
     held = dict(network.named_parameters())
     return np.concatenate([held[name].detach().numpy().reshape(-1) for name in names])
 
 
 def put_flat(network: PlacementNetwork, names: tuple[str, ...], weights: NDArray[np.float32]) -> None:
-    """Give a network these weights (p,)."""
+    """Set a network's weights of these names from a flat vector (p,), as `flat` gave it."""
     held, first = dict(network.named_parameters()), 0
     with torch.no_grad():
         for name in names:
@@ -177,7 +177,7 @@ class _Trial:
 
 
 def _pair(trial: _Trial) -> tuple[float, int]:
-    """What the one network has over the other, and the ticks that both took."""
+    """The reward of the one network over the other in the same episode, and the BE ticks of both runs."""
     episode = draw_be_episode(trial.seed, trial.curriculum)
     network = PlacementNetwork(trial.hidden)
     put_weights(network, trial.weights)

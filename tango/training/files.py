@@ -29,23 +29,23 @@ STATE_FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingFiles:
-    """Where a training writes."""
+    """The paths of a training's files, beside its checkpoint `out`."""
 
     out: Path
 
     @property
     def state(self) -> Path:
-        """What `--resume` goes on from."""
+        """The state from which `--resume` continues."""
         return self._beside(".state")
 
     @property
     def curve(self) -> Path:
-        """One line an iteration."""
+        """The learning curve as JSON lines, one per iteration."""
         return self._beside(".curve.jsonl")
 
     @property
     def picture(self) -> Path:
-        """The curve, drawn."""
+        """The learning curve as a picture (SVG)."""
         return self._beside(".curve.svg")
 
     def _beside(self, ending: str) -> Path:

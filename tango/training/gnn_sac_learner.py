@@ -88,7 +88,7 @@ class GnnSacLearner:
         return save_checkpoint(self.network, path, name=self._config.policy, policy=self._config.policy, trained=dict(trained))
 
     def state(self) -> dict[str, Any]:
-        """The agent and its replay, and what imitates."""
+        """The agent, its replay buffer, the network that runs episodes and the optimizer of its imitation."""
         return {
             "agent": self._agent.state(),
             "replay": self._replay.state(),
@@ -97,14 +97,14 @@ class GnnSacLearner:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from what `state` gave."""
         self._agent.restore(state["agent"])
         self._replay.restore(state["replay"])
         self._plays.load_state_dict(state["plays"])
         self._imitates.load_state_dict(state["imitates"])
 
     def close(self) -> None:
-        """Let processes go."""
+        """Stop the processes."""
         self._collectors.close()
 
 

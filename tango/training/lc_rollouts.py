@@ -40,12 +40,12 @@ LATENCY_PRICE = 0.1
 MOST_LATENCY = 4.0
 LOADS = (0.5, 1.2)
 LC_SHARES = (0.3, 0.6)
-"""Of a load, LC's part."""
+"""LC's share of the offered load, from and to."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Experience:
-    """m decisions."""
+    """m decisions of LC dispatch, as columns."""
 
     seen: NDArray[np.float32]
     """(m, CANDIDATES, LEARNED_FEATURES); 0 where there was no offer"""
@@ -164,14 +164,14 @@ class Replay:
         self._all = joined([])
 
     def add(self, experience: Experience) -> None:
-        """Take an episode in; the oldest go."""
+        """Add an episode, and drop the oldest ones where there is no room."""
         self._kept.append(experience)
         while sum(len(e) for e in self._kept[1:]) >= self._room:
             self._kept.pop(0)
         self._all = joined(self._kept)  # a copy of it all takes milliseconds, once an episode; drawing then is one look-up
 
     def sample(self, count: int, rng: np.random.Generator) -> Transitions:
-        """Decisions drawn evenly."""
+        """`count` decisions, drawn uniformly with replacement."""
         e = self._all
         rows = rng.integers(0, len(e), count)
         after = e.following[rows]
@@ -191,7 +191,7 @@ class Replay:
         return {f.name: packed([getattr(e, f.name) for e in self._kept]) for f in fields(Experience)}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Hold what `state` gave in place of what is held."""
+        """Replace the content by what `state` gave."""
         names = [f.name for f in fields(Experience)]
         columns = zip(*(unpacked(state[name]) for name in names), strict=True)
         self._kept = [Experience(**dict(zip(names, arrays, strict=True))) for arrays in columns]
@@ -199,7 +199,7 @@ class Replay:
 
 
 def joined(parts: list[Experience]) -> Experience:
-    """Episodes one after another."""
+    """The experiences of episodes, one after another, as one; `following` is shifted to the new rows."""
     first = np.cumsum([0, *(len(e) for e in parts)])
     nothing = Experience(
         seen=np.zeros((0, CANDIDATES, LEARNED_FEATURES), np.float32),

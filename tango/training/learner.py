@@ -1,4 +1,4 @@
-"""What a training asks of that which learns.
+"""The interface between the training loop and a learner.
 
     loop.train ── step(0), step(1), … ──► learner ── plays episodes in processes, updates its networks
         │   ◄─ figures ─────────────────────┘
@@ -23,25 +23,25 @@ from numpy.typing import NDArray
 ENV_STEPS = "env_steps"
 """Figure of `Learner.step`: environment steps that the iteration played."""
 REFERENCE = "load-greedy"
-"""What learners are judged against."""
+"""Name of the policy that learners are compared with on the validation seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """How good the network is on the validation seeds, beside a policy that is not learned, paired by seed."""
+    """Reward of the network on the validation seeds, and its difference to a policy that is not learned, paired by seed."""
 
     score: float
-    """Mean over the seeds."""
+    """Mean reward over the seeds, in the learner's own unit."""
     gain: float
-    """Mean of the difference to the reference; the state with the highest is kept."""
+    """Mean of the difference to the reference; the network with the highest gain is kept."""
     margin: float
-    """Half the width of its 95 % interval over the seeds."""
+    """Half the width of the gain's 95 % confidence interval over the seeds (normal approximation)."""
     reference: str
-    """Name of the policy that it is held against."""
+    """Name of the policy that it is compared with."""
     figures: Mapping[str, float] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """As rows of a curve and checkpoints hold it."""
+        """The score in the form in which the learning curve and checkpoints store it."""
         # Plain floats: NumPy's would not be read again without code.
         numbers = {name: float(getattr(self, name)) for name in ("score", "gain", "margin")}
         own = {f"validation_{name}": value for name, value in numbers.items()} | {"validation_reference": self.reference}
@@ -49,7 +49,7 @@ class Score:
 
 
 def score_of(ours: NDArray[np.float64], theirs: NDArray[np.float64], reference: str, figures: Mapping[str, float]) -> Score:
-    """The score of rewards per seed."""
+    """The score from rewards of both policies, shape (seeds,) in the same order of seeds."""
     gain, margin = paired(ours, theirs)
     return Score(score=float(ours.mean()), gain=gain, margin=margin, reference=reference, figures=figures)
 
@@ -61,21 +61,21 @@ def paired(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> tuple[floa
 
 
 class Learner(Protocol):
-    """What learns. Made of a `TrainingConfig` by a factory in `tango.training.learners`."""
+    """A learning algorithm with its networks; made of a `TrainingConfig` by a factory in `tango.training.learners`."""
 
     def step(self, iteration: int) -> Mapping[str, float]:
-        """Play an iteration's episodes, learn from them, and give the figures, `ENV_STEPS` among them.
+        """Run an iteration's episodes and learn from them; gives the iteration's figures, `ENV_STEPS` among them.
 
         Iterations come in order, from 0 or from that of a restored state; all randomness follows from the seed and `iteration`.
         """
         ...
 
     def validate(self) -> Score:
-        """Judge what would be saved now on the validation seeds. Changes nothing."""
+        """Evaluate the network that `save` would write, on the validation seeds. Changes nothing."""
         ...
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:
-        """Write the checkpoint, whole or not at all, and give its SHA-256; `trained` goes into it."""
+        """Write the checkpoint, with `trained` in it, whole or not at all; gives its SHA-256."""
         ...
 
     def state(self) -> dict[str, Any]:
@@ -83,9 +83,9 @@ class Learner(Protocol):
         ...
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave in a learner of the same configuration."""
+        """Continue from what `state` gave in a learner of the same configuration."""
         ...
 
     def close(self) -> None:
-        """Let processes go."""
+        """Stop the learner's processes."""
         ...

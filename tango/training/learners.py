@@ -23,7 +23,7 @@ class LearnerKind:
     about: str
     """One line for help texts."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of `TrainingConfig`."""
+    """Values of fields of `TrainingConfig` that differ from its own defaults."""
 
 
 _BE_EPISODES: Mapping[str, Any] = {

@@ -1,4 +1,4 @@
-"""The loop around a learner: when it ends, what is kept, how it goes on after an interruption.
+"""The training loop: its budget, validation, what it saves, and how it resumes after an interruption.
 
 A training is interrupted between two iterations only: `stop` is asked there. A kill at any time loses the iterations since the last
 state, which the resumed training repeats, bit for bit.
@@ -39,9 +39,9 @@ class Limits:
     steps: int | None = None
     """Environment steps: BE ticks of the engine's runs, or LC decisions in them; validation is not counted."""
     cpu_minutes: float | None = None
-    """CPU time of all processes; validation is not counted, for how often to look is no part of learning."""
+    """CPU time of all processes; validation is not counted, since how often to validate is no part of learning."""
     minutes: float | None = None
-    """By the clock, validation included."""
+    """Wall time, validation included."""
 
     def __post_init__(self) -> None:
         given = [value for value in asdict(self).values() if value is not None]
@@ -55,30 +55,30 @@ class Limits:
 
 
 class Watch(Protocol):
-    """Looks on: each call is one fact."""
+    """An observer of a training, called from its loop."""
 
     def stepped(self, row: Mapping[str, Any]) -> None:
-        """An iteration is over; its row of the curve."""
+        """An iteration is over; `row` is its row of the learning curve."""
         ...
 
     def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
-        """The network has been judged; whether it is the best so far, and kept."""
+        """The network was validated; `best`: it is the best so far and was saved."""
         ...
 
 
 class Nobody:
-    """A watch that ignores what it is told."""
+    """An observer that does nothing."""
 
     def stepped(self, row: Mapping[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 @dataclass(slots=True)
 class _Course:
-    """How far a training is; all but the clock's figure follows from the configuration."""
+    """Progress of a training. Steps and iterations follow from the configuration, times do not."""
 
     iteration: int = 0
     env_steps: int = 0
@@ -87,21 +87,21 @@ class _Course:
     cpu_s: float = 0.0
     """CPU-seconds of training, without validation."""
     total_s: float = 0.0
-    """With validation."""
+    """Wall seconds, validation included."""
     validated_at: int = 0
     best: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResult:
-    """What came of it."""
+    """The result of a training, over all its resumptions."""
 
     iterations: int
     env_steps: int
     total_s: float
-    """Seconds, over all resumptions."""
+    """Wall seconds, validation included."""
     cpu_s: float
-    """CPU-seconds of the iterations, over all resumptions."""
+    """CPU-seconds of the iterations, without validation."""
     env_steps_per_s_per_core: float
     """Over the iterations, learning included, validation left out."""
     interrupted: bool

@@ -1,4 +1,4 @@
-"""Soft actor-critic over discrete actions: what `dsaco` and `gnn-sac` learn by.
+"""Soft actor-critic (SAC) over discrete actions, the algorithm of `dsaco` and `gnn-sac`.
 
 Source: Haarnoja et al., "Soft actor-critic", ICML 2018, and "Soft actor-critic algorithms and applications", arXiv:1812.05905, section 5
 (the temperature that holds an entropy); Christodoulou, "Soft actor-critic for discrete action settings", arXiv:1910.07207, equations 10
@@ -26,7 +26,7 @@ Actor = TypeVar("Actor", bound=nn.Module)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SacSettings:
-    """Hyper-parameters."""
+    """Hyper-parameters of SAC for discrete actions."""
 
     learning_rate: float = 1e-3
     target_rate: float = 0.01
@@ -34,9 +34,9 @@ class SacSettings:
     average_rate: float = 0.002
     """Share by which the averaged actor follows the actor in an update."""
     entropy_share: float = 0.2
-    """Entropy to hold, as a share of that of an even choice."""
+    """Target entropy, as a share of the entropy of a uniform choice among the allowed actions."""
     temperature: float = 0.05
-    """At the start, in units of reward."""
+    """Initial temperature, in units of reward."""
     max_grad_norm: float = 5.0
 
 
@@ -79,7 +79,7 @@ class DiscreteSac(Generic[Actor]):
 
     @property
     def temperature(self) -> float:
-        """What entropy is worth."""
+        """The temperature alpha: the weight of entropy, in units of reward."""
         return float(self._log_temperature.detach().exp())
 
     def slow_down(self, factor: float) -> None:
@@ -89,7 +89,7 @@ class DiscreteSac(Generic[Actor]):
                 group["lr"] = self.settings.learning_rate * factor
 
     def update(self, batch: Transitions) -> dict[str, float]:
-        """One step of all three; give the figures."""
+        """One gradient step of critics, actor and temperature; gives their losses, the entropy and the temperature."""
         batch = moved(batch, self._device)
         temperature = self.temperature
         critic_loss = self._critic_loss(batch, temperature)
@@ -118,7 +118,7 @@ class DiscreteSac(Generic[Actor]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave."""
+        """Continue from what `state` gave."""
         for module, weights in zip(self._modules(), state["networks"], strict=True):
             module.load_state_dict(weights)
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The rule that a fresh network imitates before it learns by what comes of its choices: best fit.
+"""Best fit, the rule that a new network imitates before it learns from rewards.
 
 On runs of the engine it does more BE work than `load-greedy`, since whole nodes stay free for large pods.
 """
