@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 64 * 1024
 
 @dataclass(slots=True)
 class Work:
-    """One LC request as it came over the wire."""
+    """One LC request, from its headers. CPU-seconds, MiB, the cluster where it entered, and KiB on the wire."""
 
     cpu_work_s: float
     memory_mib: float
@@ -35,17 +35,20 @@ Served = Callable[[float, float], None]
 
 
 class Instance(Protocol):
-    """What stands behind an address."""
+    """The LC instance behind a connection."""
 
     name: str
-    """`cluster/pod` that requests must be meant for (`PodKey`); empty: any."""
+    """`cluster/pod` (`PodKey`), with which the header `Tango-Instance` must agree; empty: not checked."""
     stopping: bool
-    """Takes nothing new any more."""
+    """Whether new requests are refused with 503."""
     connections: set[WorkConnection]
-    """Open connections; kept by them."""
+    """Open connections; each adds and removes itself."""
 
     def begin(self, work: Work, served: Served) -> Callable[[], None]:
-        """Start a request; give what cancels it when its client is gone. Raises: ValueError for one that can never be served."""
+        """Start a request; gives a function that cancels it when its client is gone.
+
+        Raises: ValueError for a request that can never be served; it is answered with 400.
+        """
         ...
 
 
@@ -73,7 +76,7 @@ class _Request:
     path: bytes
     headers: dict[bytes, bytes]
     last: bool
-    """Nothing more is read from this connection."""
+    """Whether the connection is closed after its answer."""
 
 
 class WorkConnection(asyncio.Protocol):
@@ -113,12 +116,12 @@ class WorkConnection(asyncio.Protocol):
     # ---- asyncio -------------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take the connection."""
+        """Register the connection with its instance."""
         self._transport = transport  # type: ignore[assignment]
         self._instance.connections.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone: so is its request."""
+        """Cancel the request under way: its client is gone."""
         self._transport = None
         self._instance.connections.discard(self)
         if self._cancel is not None:
@@ -126,7 +129,7 @@ class WorkConnection(asyncio.Protocol):
             cancel()
 
     def data_received(self, data: bytes) -> None:
-        """Take in what arrived."""
+        """Parse what arrived, or keep it while a request is under way; a client that sends too much meanwhile is disconnected."""
         if not self._busy:
             self._parse(data)
             return
@@ -135,26 +138,26 @@ class WorkConnection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Hang up; an answer that is still due is never sent."""
+        """Close the connection; an answer that is still due is never sent."""
         if self._transport is not None:
             self._transport.close()
 
     # ---- httptools: called from within `feed_data`, so they only take notes ---------------------------------------------
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Begin a new request."""
         self._target, self._headers, self._in_head = b"", {}, True
 
     def on_url(self, url: bytes) -> None:
-        """Some of the target."""
+        """Append a part of the request target."""
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, whole."""
+        """Note a header; of several with one name the last counts."""
         self._headers[name.lower()] = value
 
     def on_headers_complete(self) -> None:
-        """The head is whole: refuse what is too long, before its body is read."""
+        """Refuse a head or an announced body that is too long, before the body is read; and chunked bodies, which announce no length."""
         self._in_head = False
         headers = self._headers
         if self._refused is not None:
@@ -167,7 +170,7 @@ class WorkConnection(asyncio.Protocol):
             self._refused = TOO_LARGE
 
     def on_message_complete(self) -> None:
-        """The request and its body, which nobody reads, are whole."""
+        """Queue the request. Its body was skipped."""
         self._head_bytes = 0
         if self._refused is None:
             parser = self._parser
