@@ -1,4 +1,4 @@
-"""Admission of BE arrivals: what fits no node is failed at once with a reason, the rest waits for the centre."""
+"""Admission of BE arrivals: a request that fits no node fails at once with a reason, others wait for the central scheduler."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tango.ports import RequestStore
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admission:
-    """Admission of BE by one process, one call a batch."""
+    """Admission of BE arrivals by one worker process, one call per batch."""
 
     requests: RequestStore
     fleet: Callable[[], FleetSnapshot]
-    """What is known of the fleet now."""
+    """Gives the present snapshot of the fleet."""
 
     def admit(self, run_id: int, request_ids: Sequence[int]) -> dict[str, int]:
         """released → pending, or failed where no node of the fleet could ever hold the request."""

@@ -30,20 +30,20 @@ log = structlog.get_logger(__name__)
 
 
 class LcStarter(Protocol):
-    """This process's executor, as the dispatcher sees it."""
+    """The part of this process's executor that dispatch uses."""
 
     def reserve(self, wanted: int) -> int:
-        """Keep room for up to `wanted` calls; give for how many, without waiting."""
+        """Reserve places for up to `wanted` calls without waiting; gives how many."""
         ...
 
     def start(self, works: Sequence[LcWork], *, reserved: int) -> None:
-        """Start claimed requests in that room, and give back what of it is not used."""
+        """Start claimed requests in `reserved` places, and give back the places that are not used."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LcDispatch:
-    """The dispatch of LC by one worker process, one call a batch."""
+    """LC dispatch by one worker process, one call per batch."""
 
     policy_of: Callable[[int], LcPolicy]
     """The policy of a run's system."""
@@ -57,7 +57,7 @@ class LcDispatch:
     lease: LeaseSettings
 
     def dispatch(self, run_id: int, cluster: str, request_ids: Sequence[int]) -> dict[str, int]:
-        """Plan and record one batch. Twice: the rows are no longer `released`, so the second finds nothing to do."""
+        """Plan and record one batch. A second delivery finds no row `released` any more and does nothing."""
         policy = self.policy_of(run_id)
         # 1. Gather. Nothing below reads the database again.
         begin = time.perf_counter()

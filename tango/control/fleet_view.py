@@ -1,4 +1,4 @@
-"""What a dispatching process believes of the fleet: the last snapshot, with what this process has dispatched since counted in.
+"""A dispatching process's view of the fleet: the last snapshot, plus what this process has dispatched since.
 
 Reading a snapshot takes longer than planning on it, so a thread reads the next one while requests are coming, and no batch waits
 for it. Several batches plan at the same time; only planning and counting are one step.
@@ -25,9 +25,9 @@ from tango.systems import LC_FALLBACK, LcPolicy, decided_lc
 log = structlog.get_logger(__name__)
 
 IDLE_AFTER_S = 2.0
-"""Without a batch for this long nothing is read any more."""
+"""Seconds without a batch after which snapshots are no longer read."""
 TOO_OLD = 5.0
-"""Times `max_age_s`: a snapshot older than this is not planned on, the batch reads one itself."""
+"""In units of `max_age_s`: a batch does not plan on an older snapshot but reads one itself."""
 COMMIT_S = 0.03
 """A dispatch counted in this shortly before a read began may not be in what was read: it is counted in again."""
 
@@ -79,7 +79,7 @@ class FleetView:
         return plan, snapshot
 
     def refresh(self) -> None:
-        """Read a snapshot and put it in force, with the dispatches that it cannot hold yet."""
+        """Read a snapshot and use it from now on, plus the dispatches that it cannot contain yet."""
         with self._reading:
             if self._monotonic() - self._read_at_s < self._max_age_s / 2:
                 return  # somebody else has just read it

@@ -1,4 +1,4 @@
-"""Placement: one cycle of the centre. Lease, gather, ask the network, record, and only then call Kubernetes."""
+"""BE placement: one scheduling cycle takes the lease, reads requests and fleet, decides, records, and only then calls Kubernetes."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ LEASE = "scheduler"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BePlacement:
-    """The placement of BE by one scheduler process, one call a tick."""
+    """BE placement by one scheduler process, one call per tick."""
 
     owner: str
     policy_of: Callable[[int], BePolicy]
     """The policy of a run's system."""
     fallback: BePolicy
-    """Decides for runs whose own policy cannot be loaded, fails, or plans what cannot be carried out."""
+    """The policy for runs whose own policy cannot be loaded, fails, or gives an invalid plan."""
     requests: RequestStore
     fleet: FleetStore
     leases: LeaseStore
@@ -48,7 +48,7 @@ class BePlacement:
     """Followed before anything is gathered, so that loading a promoted checkpoint is no part of a decision; its candidate decides once
     all else is done."""
     checkpoints: CheckpointStore | None = None
-    """Keeps what the candidate would have done."""
+    """Where decisions of the shadow are recorded."""
 
     def tick(self) -> dict[str, int]:
         """Run one scheduling cycle; give what it did.
@@ -116,7 +116,7 @@ class BePlacement:
 
 
 def _record(shadow: ShadowDecision, checkpoints: CheckpointStore, fence: Fence) -> None:
-    """Keep what the candidate would have done; a store that fails here fails nobody."""
+    """Record the shadow's decision. A store that fails here is logged and does not fail the cycle."""
     try:
         checkpoints.record_shadow(shadow, fence=fence)
     except TangoError as error:
@@ -126,7 +126,7 @@ def _record(shadow: ShadowDecision, checkpoints: CheckpointStore, fence: Fence) 
 def _planned(
     pending: BePending, snapshot: FleetSnapshot, settings: BeSettings, policy_of: Callable[[int], BePolicy], fallback: BePolicy
 ) -> BePlan:
-    """Let each run's own policy place its requests; a later one sees what the earlier ones have given out."""
+    """Let each run's policy place its requests, run after run; a later one sees the fleet with the placements of earlier ones."""
     cycle = "the placement of BE"
     policies, refused = _policies(np.unique(pending.run_id).tolist(), policy_of, fallback)
     distinct = list(dict.fromkeys(policies.values()))
@@ -152,7 +152,7 @@ def _planned(
 def _policies(
     runs: Sequence[int], policy_of: Callable[[int], BePolicy], fallback: BePolicy
 ) -> tuple[dict[int, BePolicy], list[str]]:
-    """Each run's policy, and why `fallback` stands in for some: one run's policy that cannot be loaded must not stop all others."""
+    """The policy of each run, and why `fallback` replaces some: a policy that cannot be loaded must not stop the other runs."""
     found, refused = {}, []
     for run in runs:
         try:
@@ -165,7 +165,7 @@ def _policies(
 
 
 def _settle_refused(results: dict[Placement, Exception | None], requests: RequestStore) -> int:
-    """Send back what a cluster refused or did not take.
+    """Requeue placements whose pod a cluster refused or could not create.
 
     An answer is certain (refused: no pod runs), a silence is not: what was not answered keeps its lease, and the agent or the
     lease's end decides, so that no second pod is made while the first may be running.

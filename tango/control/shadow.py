@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 def shadow_decision(
     candidate: Candidate, pending: BePending, snapshot: FleetSnapshot, done: BePlan, done_ms: float, settings: BeSettings
 ) -> ShadowDecision:
-    """What the candidate would have done where `done` was done.
+    """The decision of the candidate for the same requests and fleet for which `done` was decided.
 
     Skipped, with the reason, where the candidate could not be loaded, failed, or rests because it was slower than the budget of live
     decisions in three ticks running.

@@ -1,6 +1,6 @@
 """Fleets as declared: clusters, their nodes, the links between them and the services they run.
 
-A `Fleet` is what a YAML file says, or what joined clusters were found to hold. What the nodes do *now* is a `FleetSnapshot`.
+A `Fleet` comes from a YAML file, or from what was observed of joined clusters. The nodes' current state is a `FleetSnapshot`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ MOST_PODS = 110
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """One Kubernetes machine as declared; allocatable is what pods may have."""
+    """One Kubernetes machine as declared."""
 
     name: str
-    """Its own within its cluster; other clusters may have a node of the same name."""
+    """Unique within its cluster; other clusters may have a node of the same name."""
     cpu_millicores: int
+    """Allocatable CPU, that is what pods may have."""
     memory_mib: int
+    """Allocatable memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,23 +44,23 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkModel:
-    """Round-trip time between sites: base + distance, plus payload over a shared link."""
+    """The network between sites: round-trip time is a base plus a part by distance; payloads take time on a shared link."""
 
     base_rtt_ms: float = 2.0
-    """Between any two different clusters."""
+    """Round-trip time between two clusters at the same place."""
     local_rtt_ms: float = 0.2
-    """Within one cluster."""
+    """Round-trip time within one cluster."""
     rtt_ms_per_km: float = 0.01
     """Light in fibre, there and back: 2 / (200 km per ms)."""
     bandwidth_mbit_per_s: float = 1000.0
-    """Of the link that joins one cluster to the others."""
+    """Bandwidth of the link that joins one cluster to all others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A pair of clusters whose figures are known, in both directions; a figure of None follows from the network model.
+    """Known values for a pair of clusters, in both directions; a value of None follows from the network model.
 
-    Raises: ConfigError for a link from a cluster to itself, or one that says nothing.
+    Raises: ConfigError for a link from a cluster to itself, or one without any value.
     """
 
     from_cluster: str
@@ -76,7 +78,7 @@ class Link:
 
     @property
     def pair(self) -> frozenset[str]:
-        """Its two ends, in no order."""
+        """The names of its two clusters, without an order."""
         return frozenset((self.from_cluster, self.to_cluster))
 
 
@@ -92,13 +94,13 @@ class Fleet:
     services: tuple[Service, ...]
     network: NetworkModel = NetworkModel()
     links: tuple[Link, ...] = ()
-    """Pairs of clusters that differ from the network model."""
+    """Pairs of clusters with values of their own."""
     beta: float = 0.3
-    """Interference: LC work is inflated by 1 + beta x BE utilisation of its node."""
+    """Interference: LC work is inflated by the factor 1 + beta x BE utilisation of its node."""
     actuation_delay_s: float = 0.1
-    """From a resize in the spec to the resize in effect."""
+    """Seconds from a resize in a pod's spec to the resize in effect."""
     staleness_s: float = 1.0
-    """Age at which a node's measured state is seen by the policies."""
+    """Seconds between two publications of a cluster's state, so the greatest age at which policies see other clusters."""
     source_hash: str = ""
     """SHA-256 of the declaration, printed with every result."""
 
@@ -155,6 +157,6 @@ class Fleet:
         return bandwidth
 
     def _linked(self) -> Iterator[tuple[int, int, Link]]:
-        """The links with the positions of their clusters."""
+        """(row, row, link) for each link, with the rows of its clusters."""
         at = {cluster.name: k for k, cluster in enumerate(self.clusters)}
         return ((at[link.from_cluster], at[link.to_cluster], link) for link in self.links)

@@ -1,4 +1,4 @@
-"""Plans: what a decision returns. What cannot be done is part of the plan, with a reason, not an exception."""
+"""Plans: the results of decisions. What a policy cannot place is part of its plan, not an exception."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from tango.domain.requests import Reason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LcPlan:
-    """Where each LC arrival goes; arrays follow the arrivals, shape (n,)."""
+    """The node of each LC arrival; arrays are in the order of the arrivals, shape (n,)."""
 
     node: NDArray[np.int32]
-    """Row of the snapshot's nodes, or -1: no instance can take it now."""
+    """Row of the snapshot's nodes, or -1: no instance can take the request now."""
     late: NDArray[np.bool_]
-    """Kept although it is expected to miss its target."""
+    """Whether the request is dispatched although it is expected to miss its target."""
     shed: NDArray[np.bool_]
-    """Given up on purpose (only where the setting says so)."""
+    """Whether the request is given up (only where `LcSettings.keep_late` is False)."""
     expected_s: NDArray[np.float64]
-    """Expected completion after the decision: RTT + queue + service time."""
+    """Expected seconds from the decision to the completion: round trip, queue and service."""
     policy: str = ""
     """The policy that really decided, so that a fallback shows."""
     fallback_reason: str = ""
-    """Why it was another one than the run's own."""
+    """Why a policy other than the run's own decided; empty if it did not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BePlan:
-    """Where each pending BE request goes; arrays follow the requests, shape (n,)."""
+    """The node of each pending BE request; arrays are in the order of the requests, shape (n,)."""
 
     node: NDArray[np.int32]
-    """Row of the snapshot's nodes, or -1: it stays pending."""
+    """Row of the snapshot's nodes, or -1: the request stays pending."""
     policy: str
     """The policy that really decided, so that a fallback shows."""
     checkpoint: str = ""
@@ -58,13 +58,13 @@ class Resize:
 
     @property
     def pod_key(self) -> PodKey:
-        """Which pod of the fleet it is for."""
+        """The pod to resize."""
         return PodKey(self.cluster, self.pod)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Eviction:
-    """One BE pod that gives way, least work lost first."""
+    """One BE pod to evict. Plans list them in order of the work lost, the least first."""
 
     cluster: str
     node: str
@@ -77,13 +77,13 @@ class Eviction:
 
     @property
     def pod_key(self) -> PodKey:
-        """Which pod of the fleet goes."""
+        """The pod to evict."""
         return PodKey(self.cluster, self.pod)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharingPlan:
-    """What one round of re-assurance does to one fleet."""
+    """The resizes and evictions of one round of re-assurance."""
 
     resizes: tuple[Resize, ...] = field(default=())
     evictions: tuple[Eviction, ...] = field(default=())

@@ -1,4 +1,4 @@
-"""Runs: one trace under one system on one fleet, from submit to its figures."""
+"""Runs: one trace under one system on one fleet, from its submission to its figures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tango.errors import UsageError
 
 
 class RunKind(StrEnum):
-    """In which world a run was made."""
+    """Whether a run is executed by a live system or simulated."""
 
     LIVE = "live"
     SIMULATED = "simulated"
@@ -36,14 +36,15 @@ class RunStatus(StrEnum):
 
 
 OPEN = (RunStatus.ACCEPTED, RunStatus.RUNNING, RunStatus.DRAINING)
-"""The requests of a live run that stands in one of these are released, dispatched and placed."""
+"""States of a live run in which its requests are released, dispatched and placed."""
 
 ENDED = (RunStatus.COMPLETED, RunStatus.FAILED, RunStatus.CANCELLED)
-"""A run that stands in one of these stays there."""
+"""Final states of a run."""
 
 
 def can_become(before: RunStatus, after: RunStatus) -> bool:
-    """Whether a run may move on so: never back from its end, from its cancellation only to `cancelled`, from draining to its end."""
+    """Whether a run's status may change so: never from a final one, from `cancelling` only to `cancelled`, from `draining` to
+    none that is open."""
     if before is RunStatus.CANCELLING:
         return after is RunStatus.CANCELLED
     if before is RunStatus.DRAINING and after in OPEN:
@@ -124,18 +125,18 @@ def require_ended(run: RunInfo) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateCounts:
-    """How many requests of a run stand in each state; `accepted` is their sum at every instant."""
+    """Number of requests of a run in each state, at one instant; `accepted` is their sum at every instant."""
 
     by_state: dict[str, int]
 
     @property
     def accepted(self) -> int:
-        """All requests of the run."""
+        """Number of all requests of the run."""
         return sum(self.by_state.values())
 
     @property
     def terminal(self) -> int:
-        """Those that will not change any more."""
+        """Number of requests in a final state."""
         return sum(self.by_state.get(str(state), 0) for state in TERMINAL)
 
 

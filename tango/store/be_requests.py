@@ -1,4 +1,4 @@
-"""Best-effort requests from released to running."""
+"""Best-effort (BE) requests from released to running: admission, what is pending, placement and the start of pods."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ WHERE q.run_id = %(run)s AND r.run_id = q.run_id AND q.request_id = v.request_id
 
 
 class BeRequests:
-    """Admission and placement."""
+    """The part of the request store that BE admission and placement use."""
 
     def __init__(self, database: Database, store: StoreSettings) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""Clusters, nodes, services and instances as last seen: implements `tango.ports.FleetStore`."""
+"""Clusters, nodes, services and instances as last observed: implements `tango.ports.FleetStore`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _NOT_SAMPLED = ("name", "ready", "lc_cpu_request_millicores", "be_cpu_limit_mill
 
 
 class PostgresFleetStore(Snapshots):
-    """Current state of the fleet."""
+    """The fleet store on PostgreSQL."""
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
-        """Replace what is known of the cluster, in one transaction."""
+        """Replace the nodes and instances of a cluster, in one transaction."""
         node_rows = [{"cluster": cluster} | {name: getattr(node, name) for name in _NODE} for node in nodes]
         instance_rows = [{"cluster": cluster} | {name: getattr(i, name) for name in _INSTANCE} for i in instances]
         samples = [{"node": row["name"]} | {k: v for k, v in row.items() if k not in _NOT_SAMPLED} for row in node_rows]
@@ -69,7 +69,7 @@ class PostgresFleetStore(Snapshots):
 
 
 def _replace(cursor: Cursor, table: str, key: str, cluster: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Make `rows` all that is known of the cluster; within one, `key` tells them apart."""
+    """Replace the cluster's rows of a table by `rows`, which differ in the column `key`."""
     cursor.execute(f"DELETE FROM {table} WHERE cluster = %s AND {key} <> ALL (%s)", (cluster, [row[key] for row in rows]))
     if rows:
         changed = ", ".join(f"{name} = excluded.{name}" for name in rows[0] if name not in ("cluster", key))
