@@ -24,7 +24,7 @@ from tango.training.learner import ENV_STEPS
 from tango.training.teacher import best_fit
 
 EPISODES = 8
-"""Played in an iteration of imitation, at most."""
+"""Played in an iteration of imitation, whatever the learner plays later."""
 RATE = 3e-3
 """Learning rate of imitation; it falls to a twentieth."""
 MOST_REQUESTS = 32
