@@ -14,7 +14,9 @@ from tango.bootstrap.cluster_worker import ClusterWorker
 from tango.bootstrap.replayer import replay_of
 from tango.bootstrap.scheduler import Scheduler
 from tango.bootstrap.stores import stores
+from tango.bootstrap.sweeps import simulation_worker_of
 from tango.control.replay import Replay
+from tango.control.simulation_worker import SimulationWorker
 from workers.app import app
 from workers.publisher import CeleryPublisher
 from workers.queues import CONTROL, REPLAY, SIMULATE
@@ -41,6 +43,15 @@ def scheduler() -> Scheduler:
 def replay() -> Replay:
     """The replayer of this process."""
     return replay_of(stores(), CeleryPublisher(app))
+
+
+@functools.cache
+def simulation_worker() -> SimulationWorker:
+    """The simulator of this process, built at its first message."""
+    # Imported here because it loads the engine, the solver and in part torch: a worker of other queues, or one that waits, does without.
+    from tango.experiments.cells_on_workers import ClaimedCells
+
+    return simulation_worker_of(stores(), ClaimedCells(checkpoints=stores().checkpoints))
 
 
 def thread_owner() -> str:

@@ -193,18 +193,13 @@ def show_run(stores: Stores, run_id: int, output: str) -> None:
 
 
 def _figures(stores: Stores, run_id: int) -> RunMetrics:
-    """Of a simulated run what was stored with it, which has more than its rows say; of a live one what its rows say."""
-    from tango.analysis.comparison import CellResult
-    from tango.control.finish_run import figures_now
-    from tango.control.sweeps import metrics_of_result
+    """The figures of a run; why a simulated run failed is said beside them."""
+    from tango.control.run_figures import run_figures
 
-    result = stores.simulations.result(run_id)
-    if result is not None:
-        return metrics_of_result(run_id, CellResult.from_dict(result))
     for state in stores.simulations.states([run_id]):
         if state.failure:
             say(f"run {run_id} failed: {state.failure}")
-    return figures_now(run_id, records=stores.records)
+    return run_figures(run_id, simulations=stores.simulations, records=stores.records)
 
 
 @run.command(name="list")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tango.domain.checkpoints import SHORT, CheckpointRoles, StoredCheckpoint
+from tango.domain.checkpoints import SHORT, CheckpointFile, CheckpointRoles, StoredCheckpoint
 from tango.errors import CheckpointError, RequestRejected, UsageError
 from tango.ports import CheckpointStore
 from tango.settings import Settings
@@ -39,6 +39,15 @@ def register_checkpoint(
         return stored
     store.add_scores(stored.digest, scores)
     return store.find(stored.digest)
+
+
+def register_missing(files: Iterable[CheckpointFile], *, store: CheckpointStore, note: str) -> None:
+    """Register the files of which the store has no copy, each content once. Raises: as `register_checkpoint`."""
+    wanted = {file.digest: file.path for file in files}
+    known = {stored.digest for stored in store.registered() if stored.size_bytes} if wanted else set()
+    for digest, path in wanted.items():
+        if digest not in known:
+            register_checkpoint(Path(path), store=store, note=note)
 
 
 def promote(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,33 @@ class RunRecords(NamedTuple):
     samples: NodeSamples
     decisions: Decisions
     scaling: ScalingEvents
+
+
+class MemoryRunRecords:
+    """Implements `tango.control.finish_run.RunRecords`, given what was recorded of each run."""
+
+    def __init__(self, recorded: Mapping[int, RunRecords]) -> None:
+        self._recorded = recorded
+
+    def outcomes(self, run_id: int) -> RunOutcomes:
+        """Given."""
+        return self._recorded[run_id].outcomes
+
+    def losses(self, run_id: int) -> AttemptLosses:
+        """Given."""
+        return self._recorded[run_id].losses
+
+    def node_samples(self, run_id: int) -> NodeSamples:
+        """Given."""
+        return self._recorded[run_id].samples
+
+    def decisions(self, run_id: int) -> Decisions:
+        """Given."""
+        return self._recorded[run_id].decisions
+
+    def scaling_events(self, run_id: int) -> ScalingEvents:
+        """Given."""
+        return self._recorded[run_id].scaling
 
 
 def f8(values: object) -> NDArray[np.float64]:

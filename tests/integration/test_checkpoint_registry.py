@@ -26,6 +26,7 @@ from tango.domain.checkpoints import MOST_BYTES, CheckpointFile, NewCheckpoint
 from tango.domain.simulations import ClaimedSimulation
 from tango.errors import CheckpointError, DependencyError, RequestRejected, TangoError, UsageError
 from tango.experiments.cells import Cell, run_cell
+from tango.experiments.cells_on_workers import ClaimedCells
 from tango.learning.checkpoint import FORMAT_VERSION, save_checkpoint
 from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
@@ -36,7 +37,6 @@ from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
 from tango.systems import be_policy, stored_be_policy, system
 from tango.traces.workloads import Workload
-from tasks.simulate import _compute as compute_cell
 from tests.conftest import DatabaseUrls
 from tests.fakes.cluster_gateway import RecordingGateway
 from tests.fakes.store_world import BATCH, StoreWorld, cancel_whole, postgres_world
@@ -464,7 +464,7 @@ def test_a_worker_on_another_host_takes_the_file_from_the_registry(commands: Com
     file.unlink()
     claim = ClaimedSimulation(run_id=1, epoch=1, key=cell.key(), cell=cell.as_dict(), record=False)
 
-    there = compute_cell(claim, lambda: None).result
+    there = ClaimedCells(checkpoints=stores().checkpoints)(claim, lambda: None).result
 
     assert (there.key, there.figures["digest"], there.figures["checkpoint"]) == (here.key, here.figures["digest"], digest[:12])
 

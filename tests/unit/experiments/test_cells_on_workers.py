@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tango.cli.sweeps_on_workers import trace_source
 from tango.cli.workloads import variations_of
 from tango.experiments.cells import Cell
+from tango.experiments.cells_on_workers import ordered, trace_source
 from tango.systems import system
 from tango.traces.workloads import Workload
 
@@ -44,3 +46,21 @@ def _source(duration_s: float = 600.0, **options: object) -> str:
 def test_whatever_changes_the_figures_stands_in_the_source(options: dict[str, object], words: str) -> None:
     """`system_comparison` averages over runs of one source: what is told twice is told once, and nothing is left out."""
     assert _source(**options) == words  # type: ignore[arg-type]
+
+
+def test_a_worker_in_another_folder_finds_the_trace_files_of_a_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are ordered by their full names; this host goes on keeping the result under its own key of the cell."""
+    monkeypatch.chdir(tmp_path)
+    Path("t.csv").write_text("arrival_s,class\n0,lc\n1,be\n")
+    workload = Workload(lc=("t.csv",), be=("p3",), duration_s=10.0, load=0.8)
+    cell = Cell(workload=workload, fleet="single", system=system("tango"), seed=1)
+
+    asked = ordered(cell)
+
+    monkeypatch.chdir("/")
+    there = Cell.from_dict(asked.simulation.cell)
+    assert there.workload.lc == (str(tmp_path / "t.csv"),)
+    assert there.workload.be == ("p3",)
+    assert there.key() == asked.simulation.key
+    monkeypatch.chdir(tmp_path)
+    assert cell.key() == asked.key
