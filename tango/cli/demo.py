@@ -84,9 +84,11 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     """Generate the demo's trace, submit it, follow the run and print its figures; return the path of its report."""
     from tango.bootstrap.stores import stores
     from tango.cli.report import write_report
-    from tango.cli.run import follow_run, show_run, submit_trace
+    from tango.cli.run import follow_run, show_run, submit_order
+    from tango.control.submit import RunOrder
     from tango.traces.generators import Recipe, generate
     from tango.traces.own_format import write_trace
+    from tango.traces.reading import read_trace
 
     here = stores()
     # A demo that was interrupted left its run active, and the requests of that run would take CPU from this one's.
@@ -96,23 +98,8 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
         path = Path(folder) / "demo.csv"
         recipe = Recipe(pattern="borg", rate_per_s=rate, duration_s=duration, clusters=3, lc_share=0.7, be_work_s=3.0, seed=seed)
         write_trace(generate(recipe), path)
-        run_id = submit_trace(
-            [path],
-            system_name="tango",
-            fleet_name=None,
-            speed=1.0,
-            seed=seed,
-            name="demo",
-            from_s=None,
-            to_s=None,
-            share=None,
-            work_scale=1.0,
-            lc_work_s=None,
-            be_work_s=None,
-            trace_format=None,
-            skip_bad=None,
-            no_reassure=False,
-        )
+        arrivals = read_trace([path]).trace
+    run_id = submit_order(RunOrder(trace=arrivals, fleet=here.fleet.in_force(), system="tango", name="demo", seed=seed))
     follow_run(here, run_id, timeout_s=duration + 60.0)
     show_run(here, run_id, "table")
     return write_report(run_id, None)

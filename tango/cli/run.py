@@ -11,13 +11,16 @@ import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import RunProgress, spinner
-from tango.cli.trace_files import require_other_file
+from tango.cli.trace_files import require_other_file, selection_of
 from tango.errors import RequestRejected, UsageError
 
 if TYPE_CHECKING:
     from tango.analysis.metrics import RunMetrics
     from tango.bootstrap.stores import Stores
+    from tango.control.submit import RunOrder
+    from tango.domain.fleet import Fleet
     from tango.domain.runs import RunKind
+    from tango.traces.reading import Reading
 
 KINDS = ("live", "simulated")
 
@@ -77,46 +80,35 @@ def run() -> None:
 @output_option()
 def submit(trace: tuple[Path, ...], **options: Any) -> None:
     """Submit a TRACE (one file or several parts) as a run."""
-    output = options["output"]
-    run_id = submit_trace(trace, output=output, **{k: v for k, v in options.items() if k not in ("output", "follow")})
-    if options["follow"]:
-        _follow_and_show(run_id, output)
-    else:
-        print_mapping({"run": run_id}, output)
-
-
-def submit_trace(
-    trace: Sequence[Path],
-    *,
-    system_name: str,
-    fleet_name: str | None,
-    speed: float,
-    seed: int,
-    name: str,
-    from_s: float | None,
-    to_s: float | None,
-    share: float | None,
-    work_scale: float,
-    lc_work_s: float | None,
-    be_work_s: float | None,
-    trace_format: str | None,
-    skip_bad: Path | None,
-    no_reassure: bool,
-    output: str = "table",
-) -> int:
-    """Read, cut, thin, rescale and map the trace, then store the run and announce it; give its id."""
-    from tango.bootstrap.submission import submission_of
     from tango.control.submit import RunOrder
     from tango.fleets import load_fleet
     from tango.systems import system
-    from tango.traces.reading import read_trace
-    from tango.traces.transforms import cut, rescale_work, thin
-    from workers.app import app
-    from workers.publisher import CeleryPublisher
 
-    system(system_name)  # an unknown name is refused before the trace is read
-    stores = _stores()
-    fleet = load_fleet(fleet_name) if fleet_name else stores.fleet.in_force()
+    system(options["system_name"])  # an unknown name is refused before the trace is read
+    stores = _stores()  # as is a stack that is not there
+    fleet = load_fleet(options["fleet_name"]) if options["fleet_name"] else stores.fleet.in_force()
+    reading = _read(trace, fleet, options["trace_format"], options["skip_bad"])
+    run_id = submit_order(
+        RunOrder(
+            trace=selection_of(options).of(reading.trace, seed=options["seed"]),
+            fleet=fleet,
+            system=options["system_name"],
+            name=options["name"],
+            seed=options["seed"],
+            speed=options["speed"],
+            reassure=not options["no_reassure"],
+        )
+    )
+    if options["follow"]:
+        _follow_and_show(run_id, options["output"])
+    else:
+        print_mapping({"run": run_id}, options["output"])
+
+
+def _read(trace: Sequence[Path], fleet: Fleet, trace_format: str | None, skip_bad: Path | None) -> Reading:
+    """The trace; with `skip_bad`, its bad rows are written there instead of being refused."""
+    from tango.traces.reading import read_trace
+
     if skip_bad is not None:
         require_other_file(skip_bad, trace)
     with spinner("reading the trace"):
@@ -124,24 +116,17 @@ def submit_trace(
     if skip_bad is not None:
         reading.refusals.write(skip_bad)
         click.echo(f"{len(reading.refusals)} bad rows written to {skip_bad}, {reading.rows} good rows taken", err=True)
-    arrivals = reading.trace
-    if from_s is not None or to_s is not None:
-        arrivals = cut(arrivals, from_s or 0.0, float("inf") if to_s is None else to_s)
-    if share is not None:
-        arrivals = thin(arrivals, share, seed=seed)
-    arrivals = rescale_work(arrivals, scale=work_scale, lc_work_s=lc_work_s, be_work_s=be_work_s)
-    submission = submission_of(stores, CeleryPublisher(app))
-    prepared = submission.prepare(
-        RunOrder(
-            trace=arrivals,
-            fleet=fleet,
-            system=system_name,
-            name=name or reading.trace.source,
-            seed=seed,
-            speed=speed,
-            reassure=not no_reassure,
-        )
-    )
+    return reading
+
+
+def submit_order(order: RunOrder) -> int:
+    """Map the trace, store the run and announce it; give its id."""
+    from tango.bootstrap.submission import submission_of
+    from workers.app import app
+    from workers.publisher import CeleryPublisher
+
+    submission = submission_of(_stores(), CeleryPublisher(app))
+    prepared = submission.prepare(order)
     if prepared.warning:
         click.echo(f"warning: {prepared.warning}", err=True)
     with spinner(f"storing {len(prepared.requests)} requests"):

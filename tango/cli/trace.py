@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
-from tango.cli.trace_files import require_other_file
+from tango.cli.trace_files import require_other_file, selection_of
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
@@ -21,7 +21,7 @@ from tango.traces import FORMATS, Reading, info_of, read_trace, write_trace
 from tango.traces.generators import PATTERNS, Recipe, generate
 from tango.traces.hotspots import FACTOR, Hotspots
 from tango.traces.own_format import ENDINGS
-from tango.traces.transforms import forget, rescale_work, select
+from tango.traces.transforms import forget
 from tango.traces.workloads import LC_LOAD_SHARE, Workload, draw_requests, offered_load, trace_of
 
 _format = click.option(
@@ -100,9 +100,7 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
     _check_ending(out)
     require_other_file(out, files)
     reading = _read(files, options["format_"], options["skip_bad"], options["fleet"])
-    selection = {name: options[name] for name in ("from_s", "to_s", "share", "seed")}
-    changed = select(reading.content, **selection)
-    changed = rescale_work(changed, scale=options["work_scale"], lc_work_s=options["lc_work_s"], be_work_s=options["be_work_s"])
+    changed = selection_of(options).of(reading.content, seed=options["seed"])
     changed = forget(changed, services="service" in options["names"], clusters="cluster" in options["names"])
     _write(changed, out)
     reading = dataclasses.replace(reading, content=changed)

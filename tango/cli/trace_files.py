@@ -1,14 +1,27 @@
-"""A check for commands that read trace files and write one: the output must not be one of the inputs."""
+"""What commands that read trace files share: what they take of a trace, and the check that they do not overwrite it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tango.errors import UsageError
+
+if TYPE_CHECKING:
+    from tango.traces.transforms import TraceSelection
 
 
 def require_other_file(written: Path, read: Iterable[str | Path]) -> None:
     """Raises: UsageError if `written` is one of the files in `read`, also under another name such as a symbolic link."""
     if written.exists() and any(Path(path).exists() and written.samefile(path) for path in read):
         raise UsageError(f"{written} is the trace that is read; name another file to write, or it would be lost")
+
+
+def selection_of(options: Mapping[str, Any]) -> TraceSelection:
+    """What --from, --to, --thin, --work-scale, --lc-work-s and --be-work-s ask for; an option that is None keeps its default."""
+    from tango.traces.transforms import TraceSelection
+
+    names = (field.name for field in dataclasses.fields(TraceSelection))
+    return TraceSelection(**{name: options[name] for name in names if options[name] is not None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,29 @@ BE_CLIP = 10.0
 """Largest rescaled BE work, in means of the class, so that no request outlasts a short run. Chosen, as the next."""
 LC_CLIP = 4.0
 """Largest rescaled LC work, in means of the class, so that a request can still meet its target."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSelection:
+    """What is taken of a trace, and how large its works become; by default all of it as it is."""
+
+    from_s: float = 0.0
+    """First trace second taken; it becomes zero."""
+    to_s: float = np.inf
+    """Trace second before which to stop."""
+    share: float | None = None
+    """Probability with which each request is kept; None: all are."""
+    work_scale: float = 1.0
+    """Factor of the works that the trace gives."""
+    lc_work_s: float | None = None
+    """Mean to which LC works are brought, in CPU-seconds; None leaves them."""
+    be_work_s: float | None = None
+    """As `lc_work_s`, for BE."""
+
+    def of(self, content: Trace | RateCurve, *, seed: int) -> Trace:
+        """The trace cut, thinned and rescaled, in this order. Raises: as `select` and `rescale_work`."""
+        part = select(content, from_s=self.from_s, to_s=self.to_s, share=self.share, seed=seed)
+        return rescale_work(part, scale=self.work_scale, lc_work_s=self.lc_work_s, be_work_s=self.be_work_s)
 
 
 def select(

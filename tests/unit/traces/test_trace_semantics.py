@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 from tango.errors import RequestRejected, UsageError
 from tango.traces import TraceInfo, info_of, read_trace, write_trace
 from tango.traces.own_format import encoded
-from tango.traces.transforms import BE_CLIP, cut, forget, rescale_work, thin, with_mean
+from tango.traces.transforms import BE_CLIP, TraceSelection, cut, forget, rescale_work, thin, with_mean
 
 AFTER = 2**63 - 1
 
@@ -310,3 +311,17 @@ def test_forgotten_names_are_empty() -> None:
     assert forget(_trace(), services=True).services == ("",)
     assert forget(_trace(), clusters=True).clusters == ("",)
     assert forget(_trace(), clusters=True).services == ("web",)
+
+
+def test_a_selection_cuts_thins_and_rescales_in_this_order() -> None:
+    """By default it changes nothing; the mean of the works is that of what is left, and not of the whole trace."""
+    trace = _trace()
+    chosen = TraceSelection(from_s=10.0, to_s=90.0, share=0.5, be_work_s=3.0)
+
+    part = chosen.of(trace, seed=3)
+
+    expected = rescale_work(thin(cut(trace, 10.0, 90.0), 0.5, seed=3), be_work_s=3.0)
+    np.testing.assert_array_equal(part.arrival_s, expected.arrival_s)
+    np.testing.assert_array_equal(part.cpu_work_s, expected.cpu_work_s)
+    assert np.nanmean(part.cpu_work_s[part.service_class == int(ServiceClass.BE)]) == pytest.approx(3.0)
+    np.testing.assert_array_equal(TraceSelection().of(trace, seed=3).cpu_work_s, trace.cpu_work_s)
