@@ -27,6 +27,7 @@ REPOSITORY = Path(__file__).parent.parent
 _numbers = itertools.count(1)
 
 SIMULATING = (
+    "tests/contract/test_snapshot_worlds.py",
     "tests/integration/test_checkpoint_registry.py",
     "tests/integration/test_compare_interrupted.py",
     "tests/integration/test_compare_judged.py",

@@ -230,7 +230,7 @@ def test_whatever_a_file_says_of_its_training_can_be_kept(live: Live, tmp_path: 
         "7": "seven",
     }
     (tmp_path / "b.pt").write_bytes(changed(tmp_path / "a.pt", trained={"text": "x" * 300_000}))
-    with pytest.raises(CheckpointError, match="training configuration of more than 262144 letters"):
+    with pytest.raises(CheckpointError, match="training configuration of more than 262144 characters"):
         register_checkpoint(tmp_path / "b.pt", store=live.store)
 
 

@@ -101,7 +101,7 @@ async def answering(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
 
 async def test_the_pods_own_endpoint_gets_what_was_asked_and_its_times_come_back() -> None:
     """Work, memory, entry cluster and payload arrive as they were; start and end of service return; the connection is kept."""
-    pod = At10("lc-web-n1-0")
+    pod = At10("c1/lc-web-n1-0")
     made: list[WorkConnection] = []
 
     def connection() -> WorkConnection:

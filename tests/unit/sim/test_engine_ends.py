@@ -39,7 +39,7 @@ def test_be_that_fits_in_no_node_of_its_entry_cluster_ends_the_run_as_a_deadlock
     [waiting] = refused.value.waiting
     assert waiting.startswith("2 x BE large that entered at a (CPU request 1500 m, memory 128 MiB at most)")
     assert "'k8s-native' finds no node" in waiting
-    assert "on node b1" in waiting
+    assert "on node b/b1" in waiting
     assert 60.0 < refused.value.at_s < 70.0
 
 
@@ -141,8 +141,8 @@ def run_of(rows: tuple[tuple[float, str, float], ...], **policies: object) -> _R
         (np.array([0, -2, -1, -1]), r"row 1 \(request 1\): node -2"),
         (np.array([0.0, np.nan, -1.0, -1.0]), r"row 1 \(request 1\): node nan"),
         (np.array([0.5, -1.0, -1.0, -1.0]), r"row 0 \(request 0\): node 0.5"),
-        (np.array([0, 0, 0, 0]), r"rows 0, 1, 2, 3: CPU requests of 1200 m for node a1, which has 900 m free"),
-        (np.array([-1, -1, -1, 1]), r"row 3 \(request 3\): node a2 is not ready"),
+        (np.array([0, 0, 0, 0]), r"rows 0, 1, 2, 3: CPU requests of 1200 m for node a/a1, which has 900 m free"),
+        (np.array([-1, -1, -1, 1]), r"row 3 \(request 3\): node a/a2 is not ready"),
         (np.array([0, -1, -1]), r"shape \(3,\)"),
         (np.array([[0, -1, -1, -1]]), r"shape \(1, 4\)"),
         (np.array(["a1", "", "", ""]), "expected one row number for each of 4 requests"),
@@ -169,7 +169,7 @@ def test_nothing_of_a_be_plan_that_is_impossible_is_applied(node: object, expect
     [
         (lc_policy_of(np.array([0, 2])), r"row 1 \(request 1\): node 2"),
         (lc_policy_of(np.array([0.0, np.nan])), r"row 1 \(request 1\): node nan"),
-        (lc_policy_of(np.array([0, 1])), r"row 1 \(request 1\): node a2 has no ready instance of web"),
+        (lc_policy_of(np.array([0, 1])), r"row 1 \(request 1\): node a/a2 has no ready instance of web"),
         (lc_policy_of(np.array([0])), r"node has shape \(1,\)"),
         (lc_policy_of(np.array([0, 0]), late=np.zeros(1, np.bool_)), r"late has shape \(1,\)"),
         (lc_policy_of(np.array([0, 0]), shed=np.zeros(3, np.bool_)), r"shed has shape \(3,\)"),

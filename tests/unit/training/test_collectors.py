@@ -63,7 +63,7 @@ def test_a_process_that_dies_ends_the_training_with_what_to_do() -> None:
     """Its unit is lost; the last state is there to go on from."""
     collectors = Collectors(2)
     try:
-        with pytest.raises(PlayFailed, match="go on with --resume"):
+        with pytest.raises(PlayFailed, match="continue with --resume"):
             collectors.map(_dies, range(4))
     finally:
         collectors.close()
