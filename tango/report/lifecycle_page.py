@@ -9,7 +9,7 @@ from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, TRANSITIONS, WAITI
 _HEAD = """# The life of a request
 
 Printed from `tango/domain/lifecycle.py` by `python -m tango.report.lifecycle_page`; tests hold this
-page and the stores to it. Each row is an event: the states in which it may find a
+page, the stores and the engine to it. Each row is an event: the states in which it may find a
 request, the state that follows, who may cause it, what must hold besides, and what it writes. Rows
 with an outcome end an epoch and write its one row of the table `attempt`.
 

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined
 from tango.node_model import kernel
+from tango.sim import lifecycle
 from tango.sim.accounts import count_in_placed, count_in_running, count_out_running
-from tango.sim.codes import NO_REASON, NODE_GONE, OUT_OF_CPU, OUT_OF_MEMORY, PLACED, POD_START, RUNNING
+from tango.sim.codes import NO_REASON, NODE_GONE, OUT_OF_CPU, OUT_OF_MEMORY, PLACED, POD_START
 from tango.sim.heap import push
 from tango.sim.losses import lose, requeue
 from tango.sim.node_time import advance
@@ -32,9 +33,8 @@ def place(state: EngineState, requests: NDArray[np.int64], nodes: NDArray[np.int
             kept += 1
             continue
         progress = state.progress[request]
-        progress.state = PLACED
+        lifecycle.move(lifecycle.PLACE, request, state.clock[0], state.arrivals, state.progress)
         progress.node = node
-        progress.attempts += 1
         count_in_placed(state, request, node)
         push(state.heap, state.heap_counts, start_s, POD_START, request, progress.attempts, 0.0)
     for k in range(len(requests), state.clock[0].pending):
@@ -68,7 +68,7 @@ def pod_starts(state: EngineState, request: int, epoch: int, at_s: float) -> Non
         requeue(state, request, epoch, at_s)
         return
     advance(state, node, at_s)
-    progress.state = RUNNING
+    lifecycle.move(lifecycle.RUN, request, state.clock[0], state.arrivals, state.progress)
     count_in_running(state, request, node)
     state.clock[0].moved += 1
     # CPU is shared by request, as cpu.weight is: the request is the pod's weight.

@@ -9,7 +9,7 @@ from tango.domain.services import ServiceClass
 REACHED, GROW, DISPATCH, OVER = range(4)
 """Why `run_windows` came back: the window is reached, an array must grow, a policy in Python must dispatch, every request has ended."""
 
-NODE_DOWN, NODE_LOST, NODE_UP, RESIZE, POD_START, COMES_BACK, LC_ARRIVE = range(7)
+NODE_DOWN, NODE_LOST, NODE_UP, RESIZE, POD_START, REQUEUE, LC_ARRIVE = range(7)
 """Kinds of events, which are their priorities too: at one instant machines come first, then what runs on them, then what comes."""
 
 ACCEPTED = STATE_CODE[RequestState.ACCEPTED]

@@ -16,7 +16,8 @@ from tango.node_model import kernel
 from tango.scheduling.lc.columns import Belief, Terrain, Traits
 from tango.scheduling.lc.dispatch import count_in, dispatch, is_crowded, set_offer, set_price, set_prices
 from tango.scheduling.lc.expected_time import demand_cores
-from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, NOT_SENT, PENDING, RELEASED, RUNNING, SHED
+from tango.sim import lifecycle
+from tango.sim.codes import DISPATCHED, FAILED, LATE, LC, LC_ARRIVE, NOT_SENT, RUNNING
 from tango.sim.heap import push
 from tango.sim.state import Arrivals, EngineState, Links, Lists, Published, Truth
 
@@ -77,7 +78,8 @@ def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Li
         if arrivals.service_class[r] == LC:
             mark[arrivals.entry[r] + 1] += 1
         elif progress[r].state != FAILED:  # what fits no node was refused at the door
-            progress[r].state = PENDING
+            lifecycle.move(lifecycle.RELEASE, r, clock, arrivals, progress)
+            lifecycle.move(lifecycle.ADMIT, r, clock, arrivals, progress)
             lists.pending[clock.pending] = r
             clock.pending += 1
     for c in range(1, len(mark)):
@@ -90,7 +92,7 @@ def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Li
         mark[arrivals.entry[r]] += 1
     for r in range(first, last):
         if arrivals.service_class[r] == LC:
-            progress[r].state = RELEASED
+            lifecycle.move(lifecycle.RELEASE, r, clock, arrivals, progress)
             lists.batch[mark[arrivals.entry[r]]] = r
             mark[arrivals.entry[r]] += 1
     for c in range(len(mark) - 1, 0, -1):
@@ -147,14 +149,14 @@ def carry_out(
         r = rows[k]
         n = e.choices.node[r]
         if len(shed) > 0 and shed[k]:
-            progress[r].state = SHED
+            lifecycle.move(lifecycle.SHED, r, clock, e.arrivals, progress)
             progress[r].reason = LATE
             progress[r].finished_s = now_s
             clock.terminal += 1
             clock.moved += 1
             given_up += 1
         elif n >= 0:
-            send(c, r, n, sent_s, e.terrain, e.truth, e.links, e.lists, e.arrivals, progress, e.heap, e.heap_counts)
+            send(c, r, n, sent_s, e.terrain, e.truth, e.links, e.lists, clock, e.arrivals, progress, e.heap, e.heap_counts)
             placed += 1
             late += 1 if e.choices.late[r] else 0
         else:
@@ -278,6 +280,7 @@ def send(
     truth: Truth,
     links: Links,
     lists: Lists,
+    clock: Any,
     arrivals: Arrivals,
     progress: NDArray[np.void],
     heap: NDArray[np.void],
@@ -299,7 +302,6 @@ def send(
         row.sent_before = lists.sent_last[home]
         lists.sent_last[home] = r
     row.node = n
-    row.state = DISPATCHED
-    row.attempts += 1
+    lifecycle.move(lifecycle.DISPATCH, r, clock, arrivals, progress)
     truth.in_flight[s, n] += 1.0
     push(heap, heap_counts, arrive_s + 0.5 * t.rtt_s[home, c], LC_ARRIVE, r, row.attempts, 0.0)

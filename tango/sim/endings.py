@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tango.compiled import inlined
+from tango.sim import lifecycle
 from tango.sim.accounts import count_out_placed, count_out_running
-from tango.sim.codes import NO_REASON, SUCCEEDED
+from tango.sim.codes import NO_REASON
 from tango.sim.state import EngineState
 
 
@@ -13,7 +14,7 @@ def lc_ends(state: EngineState, node: int, request: int, started_s: float, finis
     """The node has served an LC request; its answer goes back to the cluster where the request entered."""
     clock, progress, lists = state.clock[0], state.progress[request], state.lists
     service, entry = state.arrivals.service[request], state.arrivals.entry[request]
-    progress.state = SUCCEEDED
+    lifecycle.move(lifecycle.SUCCEED, request, state.clock[0], state.arrivals, state.progress)
     progress.reason = NO_REASON
     progress.started_s = started_s
     clock.in_nodes -= 1
@@ -77,7 +78,7 @@ def remember_latency(state: EngineState, service: int, node: int, latency_s: flo
 def pod_ends(state: EngineState, node: int, request: int, started_s: float, finished_s: float) -> None:
     """A BE pod has done its work; the centre knows at once."""
     progress = state.progress[request]
-    progress.state = SUCCEEDED
+    lifecycle.move(lifecycle.SUCCEED, request, state.clock[0], state.arrivals, state.progress)
     progress.reason = NO_REASON
     progress.started_s = started_s
     progress.finished_s = finished_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tango.compiled import inlined
 from tango.sim.audit import audit
 from tango.sim.be_events import pod_starts
-from tango.sim.codes import COMES_BACK, LC_ARRIVE, NODE_DOWN, NODE_LOST, NODE_UP, POD_START, RESIZE
+from tango.sim.codes import LC_ARRIVE, NODE_DOWN, NODE_LOST, NODE_UP, POD_START, REQUEUE, RESIZE
 from tango.sim.heap import USED, pop
 from tango.sim.lc_events import lc_arrives
 from tango.sim.losses import requeue
@@ -29,7 +29,7 @@ def run_events(state: EngineState, end_s: float) -> None:
             pod_starts(state, target, epoch, at_s)
         elif kind == RESIZE:
             resize_takes_effect(state, target, size, at_s)
-        elif kind == COMES_BACK:
+        elif kind == REQUEUE:
             requeue(state, target, epoch, at_s)
         elif kind == NODE_DOWN:
             node_goes_down(state, target, at_s)
@@ -37,5 +37,5 @@ def run_events(state: EngineState, end_s: float) -> None:
             node_is_missed(state, target)
         elif kind == NODE_UP:
             node_comes_up(state, target, at_s)
-        if state.rules.audit and kind != COMES_BACK:
+        if state.rules.audit and kind != REQUEUE:
             audit(state)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tango.compiled import in_place, inlined
 from tango.node_model import kernel
 from tango.node_model.state import FREE
-from tango.sim.codes import DISPATCHED, RUNNING, TIMED_OUT, UNREACHABLE
+from tango.sim import lifecycle
+from tango.sim.codes import DISPATCHED, TIMED_OUT, UNREACHABLE
 from tango.sim.losses import fail, insert_slot, lose, requeue
 from tango.sim.node_time import advance
 from tango.sim.state import EngineState
@@ -28,7 +29,7 @@ def lc_arrives(state: EngineState, request: int, epoch: int, at_s: float) -> Non
         instance = state.states.instances[node, row]
         if instance.in_service + instance.queued < least:
             chosen, least = row, instance.in_service + instance.queued
-    progress.state = RUNNING
+    lifecycle.move(lifecycle.CLAIM, request, state.clock[0], state.arrivals, state.progress)
     kernel.submit(state.states, node, chosen, request, state.arrivals.work_s[request], state.arrivals.memory_mib[request], at_s)
     state.clock[0].in_nodes += 1
 
@@ -51,12 +52,12 @@ def give_up(state: EngineState, now_s: float) -> None:
         clock.in_nodes -= 1
         state.truth.in_flight[state.arrivals.service[request], node] -= 1.0
         lose(state, request, node, TIMED_OUT, 0.0, now_s)
-        fail(state, request, TIMED_OUT, now_s)
+        fail(state, request, lifecycle.FAIL, TIMED_OUT, now_s)
     kept = 0
     for k in range(clock.retries):
         request = state.lists.retries[k]
         if _is_over(state, request, now_s):
-            fail(state, request, TIMED_OUT, now_s)
+            fail(state, request, lifecycle.GIVE_UP, TIMED_OUT, now_s)
         else:
             state.lists.retries[kept] = request
             kept += 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from tango.compiled import in_place
+from tango.sim import lifecycle
 from tango.sim.accounts import count_out_placed
-from tango.sim.codes import DISPATCHED, EXHAUSTED, FAILED, LC, PENDING, PLACED, RELEASED, RUNNING
+from tango.sim.codes import EXHAUSTED, LC
 from tango.sim.state import EngineState
 
 
@@ -32,7 +33,8 @@ def requeue(state: EngineState, request: int, epoch: int, at_s: float) -> None:
     Nothing happens where the attempt is no longer the request's current one, so that two who notice the same loss requeue it once.
     """
     clock, progress = state.clock[0], state.progress[request]
-    if progress.attempts != epoch or (progress.state != DISPATCHED and progress.state != RUNNING and progress.state != PLACED):
+    allowed = lifecycle.ALLOWED[lifecycle.REQUEUE, state.arrivals.service_class[request], progress.state]
+    if progress.attempts != epoch or not allowed:
         return
     node, service = progress.node, state.arrivals.service[request]
     is_lc = state.arrivals.service_class[request] == LC
@@ -41,25 +43,24 @@ def requeue(state: EngineState, request: int, epoch: int, at_s: float) -> None:
     else:
         count_out_placed(state, request, node)
     if progress.attempts >= state.rules.most_attempts:
-        fail(state, request, EXHAUSTED, at_s)
+        fail(state, request, lifecycle.EXHAUST, EXHAUSTED, at_s)
         return
     clock.moved += 1
+    lifecycle.move(lifecycle.REQUEUE, request, clock, state.arrivals, state.progress)
     if is_lc:
-        progress.state = RELEASED
         state.arrivals.turn[request] += 1  # round robin must not lead it to the same dead end for ever
         state.lists.retries[clock.retries] = request
         clock.retries += 1
     else:
-        progress.state = PENDING
         state.lists.pending[clock.pending] = request
         clock.pending += 1
 
 
 @in_place
-def fail(state: EngineState, request: int, reason: int, at_s: float) -> None:
-    """The request has ended without an answer."""
+def fail(state: EngineState, request: int, event: int, reason: int, at_s: float) -> None:
+    """The request has ended without an answer, by an event of the lifecycle table."""
     progress = state.progress[request]
-    progress.state = FAILED
+    lifecycle.move(event, request, state.clock[0], state.arrivals, state.progress)
     progress.reason = reason
     progress.finished_s = at_s
     state.clock[0].terminal += 1

@@ -10,7 +10,7 @@ from tango.compiled import in_place
 from tango.node_model import kernel
 from tango.node_model.state import FREE
 from tango.sim.accounts import count_out_running
-from tango.sim.codes import COMES_BACK, NODE_GONE, NODE_LOST
+from tango.sim.codes import NODE_GONE, NODE_LOST, REQUEUE
 from tango.sim.heap import push
 from tango.sim.losses import insert_slot, lose
 from tango.sim.node_time import advance
@@ -52,14 +52,14 @@ def node_goes_down(state: EngineState, node: int, at_s: float) -> None:
         kernel.cancel(state.states, slot, at_s)
         state.clock[0].in_nodes -= 1
         lose(state, request, node, NODE_GONE, 0.0, at_s)
-        push(state.heap, state.heap_counts, noticed_s, COMES_BACK, request, state.progress[request].attempts, 0.0)
+        push(state.heap, state.heap_counts, noticed_s, REQUEUE, request, state.progress[request].attempts, 0.0)
     while state.states.nodes[node].pods > 0:
         last = state.states.nodes[node].pods - 1
         request = state.states.pods[node, last].key
         done_s = kernel.remove_pod(state.states, node, last, at_s)
         count_out_running(state, request, node)
         lose(state, request, node, NODE_GONE, done_s, at_s)
-        push(state.heap, state.heap_counts, noticed_s, COMES_BACK, request, state.progress[request].attempts, 0.0)
+        push(state.heap, state.heap_counts, noticed_s, REQUEUE, request, state.progress[request].attempts, 0.0)
 
 
 @in_place

@@ -36,6 +36,8 @@ class SimulatedRun:
     worst_cpu_cores: float = 0.0
     """Most by which a node's CPU was ever exceeded; measured with `SimSettings.audit` only."""
     worst_memory_mib: float = 0.0
+    forbidden_changes: int = 0
+    """Changes of a request's state that the lifecycle table does not allow; counted always."""
 
 
 @dataclass(slots=True)

@@ -95,6 +95,10 @@ CLOCK = np.dtype(
         ("cycles", np.int64),  # rows of `Lists.cycles` in use
         ("events", np.int64),  # whatever moved a node, so far
         ("moved", np.int64),  # pods started or ended, LC requests settled, resizes, nodes back: signs of life
+        (
+            "forbidden",
+            np.int64,
+        ),  # changes of a request's state that the lifecycle table does not allow; 0 unless the engine is wrong
         ("worst_cpu", np.float64),  # most that a node's use ever exceeded its CPU by, cores (audit only)
         ("worst_memory", np.float64),  # likewise memory, MiB
     ],

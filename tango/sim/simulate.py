@@ -294,4 +294,5 @@ class _Run:
             stuck=self._stuck,
             worst_cpu_cores=float(clock["worst_cpu"]),
             worst_memory_mib=float(clock["worst_memory"]),
+            forbidden_changes=int(clock["forbidden"]),
         )

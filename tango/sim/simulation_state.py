@@ -18,8 +18,9 @@ from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import Declared, declared_sizes
 from tango.settings import Settings
 from tango.sim import state
-from tango.sim.codes import DOES_NOT_FIT, FAILED
+from tango.sim.codes import DOES_NOT_FIT
 from tango.sim.heap import EVENT, USED
+from tango.sim.lifecycle import REFUSED
 from tango.sim.records import CLOCK, new_progress, new_sites
 
 
@@ -154,7 +155,7 @@ class SimulationState:
         for most_cpu, most_memory in largest(np.stack((cpu, memory), axis=1)):
             fits |= (e.be.request[requests.service[rows]] <= most_cpu) & (requests.memory_mib[rows] <= most_memory)
         refused = rows[~fits]
-        e.progress["state"][refused] = FAILED
+        e.progress["state"][refused] = REFUSED
         e.progress["reason"][refused] = DOES_NOT_FIT
         e.progress["finished_s"][refused] = requests.due_s[refused]
         e.clock["terminal"] += len(refused)

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from tango.domain.fleet import Fleet
-from tango.domain.requests import BePending
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, Event, state_after, transitions_of
+from tango.domain.requests import BePending, RequestState
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
@@ -29,7 +30,7 @@ from tango.sim.failures import Outage
 from tango.systems import System, be_policy
 from tests.fakes.reference_node import Instance, Pod, ReferenceNode, Served
 
-NODE_DOWN, NODE_LOST, NODE_UP, RESIZE, POD_START, COMES_BACK, LC_ARRIVE = range(7)
+NODE_DOWN, NODE_LOST, NODE_UP, RESIZE, POD_START, REQUEUE, LC_ARRIVE = range(7)
 """At one instant machines come first, then what runs on them, then what comes."""
 CLOSE = 1e-9
 """Scores nearer than this are settled by rounding, which two programs do differently."""
@@ -39,7 +40,7 @@ CLOSE = 1e-9
 class Row:
     """What has become of a request."""
 
-    state: str = "accepted"
+    state: RequestState = RequestState.ACCEPTED
     node: int = -1
     attempts: int = 0
     started_s: float = math.nan
@@ -138,7 +139,7 @@ class ReferenceEngine:
         be_every, share_every = round(sim.be_tick_s / window_s), round(self.settings.sharing.tick_s / window_s)
         publish_every = max(1, round(staleness_s / window_s))
         self.now_s, window = 0.0, 0
-        while any(row.state not in ("succeeded", "failed", "shed") for row in self.rows):
+        while any(row.state in LIVE for row in self.rows):
             begin_s, end_s = window * window_s, (window + 1) * window_s
             if begin_s > most_s:
                 raise RuntimeError("the run does not end")
@@ -186,8 +187,8 @@ class ReferenceEngine:
             n, k = divmod(target, len(self.kinds))
             if self.sites[n].up:
                 self.nodes[n].instances[k].limit_cores = size / 1e3
-        elif kind == COMES_BACK:
-            self._come_back(target, epoch, at_s)
+        elif kind == REQUEUE:
+            self._requeue(target, epoch, at_s)
         elif kind == NODE_DOWN:
             self._go_down(target, at_s)
         elif kind == NODE_LOST:
@@ -206,10 +207,11 @@ class ReferenceEngine:
             r = self.arrived
             self.arrived += 1
             if self._is_lc(r):
-                self.rows[r].state = "released"
+                self._happens(r, Event.RELEASE)
                 batch.append(r)
             else:
-                self.rows[r].state = "pending"
+                self._happens(r, Event.RELEASE)
+                self._happens(r, Event.ADMIT)
                 self.pending.append(r)
         for home in range(len(self.fleet.clusters)):
             mine = [r for r in batch if self.requests.cluster[r] == home]
@@ -230,7 +232,7 @@ class ReferenceEngine:
             chosen.append((r, n, late))
         for r, n, late in chosen:
             if late and not self.settings.lc.keep_late:
-                self._end(r, "shed", now_s, "target-unreachable")
+                self._end(r, Event.SHED, now_s, "target-unreachable")
             elif n >= 0:
                 self._send(home, r, n, now_s + charge_s)
                 self.late += int(late)
@@ -247,7 +249,7 @@ class ReferenceEngine:
                 limit[:, n] = true_limit[:, n]
         for r, attempt in self.sent_abroad[home]:
             row = self.rows[r]
-            if row.attempts == attempt and (row.state in ("dispatched", "running") or row.finished_s > now_s):
+            if row.attempts == attempt and (row.state in IN_FLIGHT or row.finished_s > now_s):
                 in_flight[self.requests.service[r], row.node] += 1
         return in_flight, limit
 
@@ -351,8 +353,8 @@ class ReferenceEngine:
     def _send(self, home: int, r: int, n: int, sent_s: float) -> None:
         """Half the payload over the link of the node's cluster, one after another, then half the round trip."""
         row, s, c = self.rows[r], int(self.requests.service[r]), self.cluster_of[n]
-        row.node, row.state = n, "dispatched"
-        row.attempts += 1
+        row.node = n
+        self._happens(r, Event.DISPATCH)
         self.in_flight[s, n] += 1
         if c != home:
             self.inward_s[c] = max(self.inward_s[c], sent_s) + 0.5 * self.services[s].payload_kib * self.s_per_kib[home, c]
@@ -362,15 +364,15 @@ class ReferenceEngine:
 
     def _lc_arrives(self, r: int, epoch: int, at_s: float) -> None:
         row, s = self.rows[r], int(self.requests.service[r])
-        if row.state != "dispatched" or row.attempts != epoch:
+        if row.state != RequestState.DISPATCHED or row.attempts != epoch:
             return
         if not self.sites[row.node].up:
             self._lose(r, "instance-unreachable", 0.0, at_s)
-            self._come_back(r, epoch, at_s)
+            self._requeue(r, epoch, at_s)
             return
         mine = [i for i in self.nodes[row.node].instances if i.service == s]
         instance = min(mine, key=lambda i: len(i.serving) + len(i.waiting))
-        row.state = "running"
+        self._happens(r, Event.CLAIM)
         instance.waiting.append(Served(r, float(self.requests.cpu_work_s[r]), float(self.requests.memory_mib[r])))
         instance.admit(at_s)
 
@@ -384,7 +386,7 @@ class ReferenceEngine:
             transfer_s = 0.5 * self.services[s].payload_kib * self.s_per_kib[home, c]
             answered_s = self.outward_s[c] = max(self.outward_s[c], self.now_s) + transfer_s
         answered_s += 0.5 * self.rtt_s[home, c]
-        self._end(r, "succeeded", answered_s)
+        self._end(r, Event.SUCCEED, answered_s)
         self.answers[s][n].append((self.now_s, answered_s - self.requests.due_s[r]))
 
     def _give_up(self, now_s: float) -> None:
@@ -401,13 +403,13 @@ class ReferenceEngine:
                 instance.serving = [one for one in instance.serving if not is_over(one.request)]
                 instance.waiting = [one for one in instance.waiting if not is_over(one.request)]
                 instance.admit(now_s)
-            for r in [r for r in over if self.rows[r].node == n and self.rows[r].state == "running"]:
+            for r in [r for r in over if self.rows[r].node == n and self.rows[r].state == RequestState.RUNNING]:
                 self.in_flight[self.requests.service[r], n] -= 1
                 self._lose(r, "timed-out", 0.0, now_s)
-                self._end(r, "failed", now_s, "timed-out")
+                self._end(r, Event.FAIL, now_s, "timed-out")
         for r in [r for r in self.retries if is_over(r)]:
             self.retries.remove(r)
-            self._end(r, "failed", now_s, "timed-out")
+            self._end(r, Event.GIVE_UP, now_s, "timed-out")
 
     # ---- BE --------------------------------------------------------------------------------------------------------------
 
@@ -430,15 +432,15 @@ class ReferenceEngine:
             if n >= 0:
                 self.pending.remove(r)
                 row = self.rows[r]
-                row.state, row.node = "placed", n
-                row.attempts += 1
+                self._happens(r, Event.PLACE)
+                row.node = n
                 self.sites[n].placed[r] = (int(self.requests.service[r]), float(self.requests.memory_mib[r]))
                 self._push(now_s + decide_s + self.settings.sim.pod_start_s, POD_START, r, row.attempts)
 
     def _pod_starts(self, r: int, epoch: int, at_s: float) -> None:
         """The kubelet admits by requests of CPU and by memory."""
         row = self.rows[r]
-        if row.state != "placed" or row.attempts != epoch:
+        if row.state != RequestState.PLACED or row.attempts != epoch:
             return
         n, service = row.node, self.services[self.requests.service[r]]
         node, site, declared = self.nodes[n], self.sites[n], self.declared_nodes[n]
@@ -455,9 +457,9 @@ class ReferenceEngine:
         )
         if refused:
             self._lose(r, refused, 0.0, at_s)
-            self._come_back(r, epoch, at_s)
+            self._requeue(r, epoch, at_s)
             return
-        row.state = "running"
+        self._happens(r, Event.RUN)
         work_s = float(self.requests.cpu_work_s[r])
         node.pods.append(
             Pod(
@@ -474,7 +476,7 @@ class ReferenceEngine:
     def _pod_ends(self, n: int, pod: Pod) -> None:
         del self.sites[n].placed[pod.request]
         self.rows[pod.request].started_s = pod.started_s
-        self._end(pod.request, "succeeded", self.now_s)
+        self._end(pod.request, Event.SUCCEED, self.now_s)
 
     def _pending_columns(self, rows: list[int], now_s: float) -> BePending:
         service = self.requests.service[rows]
@@ -617,7 +619,7 @@ class ReferenceEngine:
         self.scalings.append((now_s, "evict", n, int(self.requests.service[r]), math.nan, math.nan))
         self.nodes[n].pods.remove(pod)
         self._lose(r, "evicted", pod.done_s, now_s)
-        self._come_back(r, self.rows[r].attempts, now_s)
+        self._requeue(r, self.rows[r].attempts, now_s)
 
     # ---- machines --------------------------------------------------------------------------------------------------------
 
@@ -646,7 +648,7 @@ class ReferenceEngine:
         for pod in node.pods:
             self._lose(pod.request, "node-lost", pod.done_s, at_s)
         for r in lost + [pod.request for pod in node.pods]:
-            self._push(seen_s, COMES_BACK, r, self.rows[r].attempts)
+            self._push(seen_s, REQUEUE, r, self.rows[r].attempts)
         node.instances, node.pods = self._fresh_instances(), []
 
     def _come_up(self, n: int, at_s: float) -> None:
@@ -666,23 +668,32 @@ class ReferenceEngine:
         self.rows[r].reason = reason
         self.losses.append((at_s, r, self.rows[r].node, reason, work_s))
 
-    def _come_back(self, r: int, epoch: int, at_s: float) -> None:
+    def _requeue(self, r: int, epoch: int, at_s: float) -> None:
         row = self.rows[r]
-        if row.attempts != epoch or row.state not in ("dispatched", "running", "placed"):
+        if row.attempts != epoch or row.state not in IN_FLIGHT:
             return
         if self._is_lc(r):
             self.in_flight[self.requests.service[r], row.node] -= 1
         else:
             del self.sites[row.node].placed[r]
         if row.attempts >= self.settings.lease.max_attempts:
-            self._end(r, "failed", at_s, "attempts-exhausted")
+            self._end(r, Event.EXHAUST, at_s, "attempts-exhausted")
         elif self._is_lc(r):
-            row.state = "released"
+            self._happens(r, Event.REQUEUE)
             self.retries.append(r)
         else:
-            row.state = "pending"
+            self._happens(r, Event.REQUEUE)
             self.pending.append(r)
 
-    def _end(self, r: int, state: str, at_s: float, reason: str = "") -> None:
+    def _happens(self, r: int, event: Event) -> None:
+        """Raises: ValueError for what the lifecycle table does not allow."""
         row = self.rows[r]
-        row.state, row.finished_s, row.reason = state, at_s, reason
+        state = state_after([event], ServiceClass(int(self.requests.service_class[r])), state=row.state)
+        assert state is not None
+        row.state = state
+        row.attempts += any(t.gives_out for t in transitions_of(event))
+
+    def _end(self, r: int, event: Event, at_s: float, reason: str = "") -> None:
+        self._happens(r, event)
+        row = self.rows[r]
+        row.finished_s, row.reason = at_s, reason
