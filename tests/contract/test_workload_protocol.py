@@ -247,14 +247,14 @@ async def test_an_instance_that_stops_finishes_what_it_has_and_refuses_the_rest(
     """503 on connections that are open, for work and for health; the request under way gets its answer."""
     busy, idle, probing = [await endpoint.connect() for _ in range(3)]
     await idle.ask("/healthz", method="GET")
-    await probing.ask("/healthz", method="GET")
-    busy.send("/v1/work", **work(0.6))
+    busy.send("/v1/work", **work(2.0))  # far longer than the others take to be refused
     await busy.writer.drain()
-    await asyncio.sleep(0.1)
+    await probing.ask("/healthz", method="GET")  # sent later and answered: the instance has the work
 
     await endpoint.stop()
-    await asyncio.sleep(0.1)
+    while (health := await probing.ask("/healthz", method="GET")).status == 200:
+        await asyncio.sleep(0.01)
 
-    assert (await probing.ask("/healthz", method="GET")).status == 503
+    assert health.status == 503
     assert (await idle.ask("/v1/work", **work())).status == 503
     assert (await busy.answer()).status == 200

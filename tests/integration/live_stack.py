@@ -61,8 +61,9 @@ class LiveStack:
 
     def kill(self, process: str) -> None:
         """SIGKILL the process of this name."""
-        row = next(r for r in self.json("status") if r["name"] == process)
-        os.kill(row["pid"], signal.SIGKILL)
+        # Read from the file that `tango status` reads: the command takes a second or more, in which a run would go on.
+        rows = json.loads((self.home / "run" / "status.json").read_text())["processes"]
+        os.kill(next(row["pid"] for row in rows if row["name"] == process), signal.SIGKILL)
 
     def ended(self, run_id: int, *, within_s: float) -> dict[str, Any]:
         """The figures of a run once it is completed; fails when it is not in time."""

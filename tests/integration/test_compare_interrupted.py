@@ -15,6 +15,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-c", "from tango.cli.main import run; run()", "compare", "p3", "--fleet", "testbed", "--load", "0.8")
 
+ENDLESS = "2000"
+"""Seeds: more than any machine simulates before the signal comes."""
+
 
 def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
     """The command in a process group of its own."""
@@ -55,7 +58,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 )
 def test_nothing_is_left_of_a_comparison_that_is_ended(tmp_path: Path, number: int, status: int, told: str) -> None:
     """Interrupted with its group as on a terminal, ended, or killed alone: the processes that simulate end with it."""
-    process = start(tmp_path, "--systems", "load-greedy", "--duration", "900", "--seeds", "80", "-j", "2")
+    process = start(tmp_path, "--systems", "load-greedy", "--duration", "900", "--seeds", ENDLESS, "-j", "2")
     children = workers_of(process)
     time.sleep(1.0)
 

@@ -52,9 +52,8 @@ def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LiveStack]
         stack.stop()
 
 
-def _active(stack: LiveStack) -> list[dict[str, object]]:
-    """Tasks that hold a slot of the cluster's worker."""
-    told = stack.json("env")
+def _active(told: dict[str, str]) -> list[dict[str, object]]:
+    """Tasks that hold a slot of the cluster's worker, found by what `tango env` has told."""
     inspect = (sys.executable, "-m", "celery", "-A", "workers.app", "inspect", "active", "-j")
     done = subprocess.run(
         inspect, capture_output=True, text=True, timeout=30, cwd=ROOT, env={**told, "PATH": "/usr/bin", "PYTHONPATH": str(ROOT)}
@@ -69,12 +68,14 @@ def test_five_hundred_are_in_flight_and_their_slots_are_free(stack: LiveStack, t
     rows = "".join(f"{k / 2000:.4f},lc,web,s1,0.020\n" for k in range(REQUESTS))
     trace.write_text("arrival_s,class,service,cluster,cpu_work_s\n" + rows)
 
+    # Beforehand: what is in flight becomes less with each second.
+    told = stack.json("env")
     run_id = stack.submit(trace, "--no-reassure")
     running, deadline_s = 0, time.monotonic() + 30.0
     while running < 500 and time.monotonic() < deadline_s:
         time.sleep(0.05)
         running = stack.rows("SELECT count(*) FROM request WHERE run_id = %s AND state = 'running'", (run_id,))[0][0]
-    active = _active(stack)
+    active = _active(told)
     still = stack.rows("SELECT count(*) FROM request WHERE run_id = %s AND state = 'running'", (run_id,))[0][0]
     shown = stack.ended(run_id, within_s=60.0)
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ LONG = (
     "--fleet",
     "demo",
     "--duration",
-    "1500",
+    "300",
     "--load",
     "0.9",
     "--seeds",
@@ -128,6 +129,13 @@ class Workplace:
         with psycopg2.connect(self.urls.reader, connect_timeout=5) as connection, connection.cursor() as cursor:
             cursor.execute(query)
             return cursor.fetchall()
+
+    @contextmanager
+    def nothing_finishes(self) -> Iterator[None]:
+        """Meanwhile no run can be completed, however fast its worker is: the table of figures, written with the result, is locked."""
+        with psycopg2.connect(self.urls.owner, connect_timeout=5) as connection, connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE run_metric IN SHARE MODE")
+            yield
 
     def wait_for(self, query: str, *, within_s: float = 200.0) -> None:
         """Until the query's one value is true."""
@@ -233,10 +241,11 @@ def test_a_simulated_run_is_listed_shown_and_deleted_as_a_run(workplace: Workpla
 def test_a_killed_worker_costs_its_cell_a_second_attempt_and_no_result(workplace: Workplace) -> None:
     """Its lease runs out, another worker takes the run up under the next epoch, and the result is the same."""
     first = workplace.worker()
-    command = workplace.command(*LONG, "--systems", "load-greedy", "-o", "json")
-    workplace.wait_for("SELECT EXISTS (SELECT FROM run WHERE status = 'running')")
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    with workplace.nothing_finishes():
+        command = workplace.command(*LONG, "--systems", "load-greedy", "-o", "json")
+        workplace.wait_for("SELECT EXISTS (SELECT FROM run WHERE status = 'running')")
+        first.send_signal(signal.SIGKILL)
+        first.wait()
     assert workplace.rows("SELECT status FROM run") == [("running",)]
     workplace.worker()
 
@@ -244,7 +253,7 @@ def test_a_killed_worker_costs_its_cell_a_second_attempt_and_no_result(workplace
 
     assert command.returncode == 0, err
     assert workplace.rows("SELECT status, epoch FROM run JOIN simulation USING (run_id)") == [("completed", 2)]
-    workload = Workload(lc=("p3",), be=("p3",), duration_s=1500.0, load=0.9)
+    workload = Workload(lc=("p3",), be=("p3",), duration_s=300.0, load=0.9)
     alone = run_cell(Cell(workload=workload, fleet="demo", system=system("load-greedy"), seed=3_000_000, bound=False))
     assert _digests(json.loads(out)["cells"]) == {("load-greedy", 3_000_000): alone.figures["digest"]}
 

@@ -321,7 +321,7 @@ async def test_a_deleted_instance_finishes_what_it_has_and_takes_nothing_new(clu
     """Within its grace an instance drains; the pod is gone afterwards."""
     name = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     pod = await cluster.until(name, ready)
-    under_way = asyncio.create_task(ask(pod, work_s=0.8))
+    under_way = asyncio.create_task(ask(pod, work_s=3.0))  # far longer than the other one takes to be refused
     await until(lambda: _serving(cluster, pod))
 
     await cluster.client.request("DELETE", f"{PODS}/{name}")
