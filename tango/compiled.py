@@ -15,43 +15,89 @@ import hashlib
 import pickle
 import re
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, cached_property, update_wrapper
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar, cast
 
 from numba import njit
 
-P = ParamSpec("P")
 R = TypeVar("R")
+C = TypeVar("C", bound=Callable[..., Any])
+
+_NO_ARRAYS = {"_nrt": False}
+_INLINED = {"_nrt": False, "forceinline": True}
+_ENTRY = {"no_cfunc_wrapper": True}
+_PART = {"no_cfunc_wrapper": True, "no_cpython_wrapper": True}
 
 
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
+class Kernel:
+    """A function that is compiled in two ways, each when it is first needed: for callers in Python, and as a part of other kernels.
+
+    What Python calls takes its arguments out of Python objects first. For the engine's state, tuples of a hundred arrays, that code is
+    a hundred times as large as most steps, and takes as much longer to compile; a part has none. Parts are not kept by themselves: they
+    are in the machine code of the kernels that Python calls, which is.
+    """
+
+    def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
+        update_wrapper(self, function)
+        self._function, self._options = function, options
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Call it from Python."""
+        return self.entry(*arguments)
+
+    @cached_property
+    def entry(self) -> Any:
+        """Numba's dispatcher for calls from Python, whose machine code is kept."""
+        try:
+            kernel = _njit(self._function, {"cache": True, **self._options, **_ENTRY})
+        except RuntimeError as error:
+            if "no locator available" not in str(error):
+                raise
+            return _njit(self._function, {**self._options, **_ENTRY})
+        _stamp_with_imports(kernel, self._function.__module__)
+        return kernel
+
+    @cached_property
+    def part(self) -> Any:
+        """Numba's dispatcher for calls from other kernels. A call from Python would be the end of the process."""
+        return _njit(self._function, {**self._options, **_PART})
+
+    @property
+    def _numba_type_(self) -> Any:
+        """By this Numba knows what a kernel calls when it names this one."""
+        return self.part._numba_type_
+
+
+def _njit(function: Callable[..., Any], options: dict[str, Any]) -> Any:
+    """As Numba's own, and without what makes kernels fast where Numba does not know these options."""
+    try:
+        return njit(**options)(function)
+    except (KeyError, TypeError):
+        return njit(**{name: value for name, value in options.items() if name == "cache"})(function)
+
+
+def compiled(function: C) -> C:
     """Compile a function for the types it is called with, from the cache where there is one."""
-    return _compiled(function, {})
+    return cast(C, Kernel(function, {}))
 
 
-def in_place(function: Callable[P, R]) -> Callable[P, R]:
+def in_place(function: C) -> C:
     """Compile a function that only reads and writes the arrays it is given and makes none.
 
     Numba counts a reference on every array of a tuple each time the tuple is read, atomically; steps that pass their state as tuples
     of arrays spend nearly all their time on that (pricing 1,040 nodes for 4 services: 583 us with, 11 us without). A function that
     makes no array needs no counting. The option `_nrt` is Numba's own and undocumented: should it go, the kernels only get slower.
     """
-    try:
-        return _compiled(function, {"_nrt": False})
-    except (KeyError, TypeError):
-        return _compiled(function, {})
+    return cast(C, Kernel(function, _NO_ARRAYS))
 
 
-def inlined(function: Callable[P, R]) -> Callable[P, R]:
+def inlined(function: C) -> C:
     """As `in_place`, and part of its callers' machine code: for steps that take large tuples and are called for every event.
 
     A call passes every word of every array of a tuple; where the engine's whole state is handed on, that takes longer than the step.
     """
-    try:
-        return _compiled(function, {"_nrt": False, "forceinline": True})
-    except (KeyError, TypeError):
-        return in_place(function)
+    return cast(C, Kernel(function, _INLINED))
 
 
 def one_of(kernels: Sequence[Callable[..., R]], *, otherwise: Callable[..., R]) -> Callable[..., R]:
@@ -59,14 +105,13 @@ def one_of(kernels: Sequence[Callable[..., R]], *, otherwise: Callable[..., R]) 
 
     A chain of comparisons that is inlined like what it leads to. Kernels passed as arguments would compile everything above them once
     for each (the engine takes a minute); pointers to them cannot be inlined, and a call that hands on a tuple of arrays costs more than
-    most steps. The links are never called from Python and are part of their callers' machine code, so they are not kept by themselves:
-    a closure has no name in the cache that outlives its process.
+    most steps.
     """
 
     def last(wanted: int, *arguments: Any) -> R:
         return otherwise(*arguments)
 
-    chain = inlined_only(last)
+    chain = inlined(last)
     for place in reversed(range(len(kernels))):
         if kernels[place] is not otherwise:
             chain = _link(place, kernels[place], chain)
@@ -79,26 +124,7 @@ def _link(place: int, kernel: Callable[..., R], rest: Callable[..., R]) -> Calla
             return kernel(*arguments)
         return rest(wanted, *arguments)
 
-    return inlined_only(link)
-
-
-def inlined_only(function: Callable[..., R]) -> Callable[..., R]:
-    """As `inlined`, for closures: part of their callers' machine code, which is kept, and never kept by themselves."""
-    try:
-        return njit(_nrt=False, forceinline=True)(function)  # type: ignore[no-any-return]
-    except (KeyError, TypeError):
-        return njit(function)  # type: ignore[no-any-return]
-
-
-def _compiled(function: Callable[P, R], options: dict[str, Any]) -> Callable[P, R]:
-    try:
-        kernel: Callable[P, R] = njit(cache=True, **options)(function)
-    except RuntimeError as error:
-        if "no locator available" not in str(error):
-            raise
-        return njit(**options)(function)  # type: ignore[no-any-return]
-    _stamp_with_imports(kernel, function.__module__)
-    return kernel
+    return inlined(link)
 
 
 def _stamp_with_imports(kernel: Any, module: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.compiled import compiled, inlined, inlined_only
+from tango.compiled import compiled, inlined
 
 BLOCK = 32
 """Nodes in a block: about the square root of the 1,000 nodes of a large fleet, so that blocks and their nodes are equally many."""
@@ -70,7 +70,7 @@ def block_search(worth: Worth, fits: Fits) -> Search:
                     best, best_score = found, found_score
         return int(best)
 
-    made: Search = inlined_only(search)
+    made: Search = inlined(search)
     return made
 
 
@@ -90,7 +90,7 @@ def _top_block(worth: Worth) -> Any:
                 top, highest = b, blocks.offer[kind, b]
         return top
 
-    return inlined_only(top_block)
+    return inlined(top_block)
 
 
 def _best_of_block(worth: Worth, fits: Fits) -> Any:
@@ -104,7 +104,7 @@ def _best_of_block(worth: Worth, fits: Fits) -> Any:
                 best, best_score = n, score
         return best, best_score
 
-    return inlined_only(best_of_block)
+    return inlined(best_of_block)
 
 
 @inlined

@@ -18,23 +18,23 @@ from tango.sim.engine import run_windows
 ROOT = Path(tango.__file__).parent.parent
 COUNT_CACHED = """
 from tango.scheduling.lc.expected_time import time_on_node_s as kernel
-before = len(kernel.signatures)
+before = len(kernel.entry.signatures)
 kernel(0.1, 1.0, 4.0, 2.0)
-print(before, len(kernel.signatures), sum(kernel.stats.cache_hits.values()), kernel.stats.cache_path)
+print(before, len(kernel.entry.signatures), sum(kernel.entry.stats.cache_hits.values()), kernel.entry.stats.cache_path)
 """
 COUNT_WARM = """
 import sys
 import numpy as np
-from numba.core.dispatcher import Dispatcher
+from tango.compiled import Kernel
 from tango.domain.observations import InstanceState
 from tango.fleets.catalog import load_fleet
 from tango.scheduling import warm_up
 warm_up()
 def counted():
     return {
-        f"{name}.{key}": len(value.signatures)
+        f"{name}.{key}": len(value.entry.signatures)
         for name, module in list(sys.modules.items()) if name.startswith(("tango.scheduling.", "tango.node_model."))
-        for key, value in vars(module).items() if isinstance(value, Dispatcher)
+        for key, value in vars(module).items() if isinstance(value, Kernel)
     }
 before = counted()
 from tests.unit.scheduling.test_lc_dispatch import arrivals_of, snapshot_of
@@ -78,9 +78,26 @@ def test_a_kernel_is_compiled_at_its_first_call() -> None:
     def twice(x: float) -> float:
         return 2 * x
 
-    assert len(twice.signatures) == 0  # type: ignore[attr-defined]
+    assert len(twice.entry.signatures) == 0  # type: ignore[attr-defined]
     assert (twice(4.0), twice(5.0)) == (8.0, 10.0)
-    assert len(twice.signatures) == 1  # type: ignore[attr-defined]
+    assert len(twice.entry.signatures) == 1  # type: ignore[attr-defined]
+
+
+def test_a_kernel_that_only_kernels_call_is_not_compiled_for_python() -> None:
+    """What takes arguments out of Python objects is most of what there is to compile; who calls from Python after all, gets it then."""
+
+    @in_place
+    def twice(x: float) -> float:
+        return 2 * x
+
+    @in_place
+    def four_times(x: float) -> float:
+        return twice(twice(x))
+
+    assert four_times(1.0) == 4.0
+    assert len(twice.part.signatures) == 1  # type: ignore[attr-defined]
+    assert len(twice.entry.signatures) == len(four_times.part.signatures) == 0  # type: ignore[attr-defined]
+    assert twice(1.5) == 3.0
 
 
 def test_a_second_process_takes_the_machine_code_from_the_cache(tmp_path: Path) -> None:
@@ -137,7 +154,7 @@ def test_machine_code_is_stale_when_anything_changed_that_its_module_imports(tmp
 
 def test_the_cache_of_a_kernel_is_stamped_with_what_it_imports() -> None:
     """The engine's machine code belongs to one state of all its parts."""
-    stamp = run_windows._cache._cache_file._source_stamp  # type: ignore[attr-defined]
+    stamp = run_windows.entry._cache._cache_file._source_stamp  # type: ignore[attr-defined]
 
     assert stamp[-1] == sources_digest("tango.sim.engine") != sources_digest("tango.scheduling.lc.dispatch")
 
@@ -152,7 +169,7 @@ def test_a_kernel_without_any_writable_cache_folder_is_compiled_all_the_same(dec
     kernel = decorate(namespace["thrice"])  # type: ignore[arg-type]
 
     assert kernel(2.0) == 6.0
-    assert not kernel.stats.cache_path
+    assert not kernel.entry.stats.cache_path
 
 
 @pytest.mark.parametrize("error", [KeyError, TypeError])
@@ -177,8 +194,8 @@ def test_kernels_do_without_options_that_numba_no_longer_has(
     monkeypatch.setattr("tango.compiled.njit", later_numba)
     kernel = decorate(halved)
 
-    assert "_nrt" in refused
     assert kernel(3.0) == 1.5
+    assert "_nrt" in refused
 
 
 def test_an_error_that_is_not_about_the_cache_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,8 +206,10 @@ def test_an_error_that_is_not_about_the_cache_is_not_swallowed(monkeypatch: pyte
 
     monkeypatch.setattr("tango.compiled.njit", broken)
 
+    kernel = compiled(lambda x: x)
+
     with pytest.raises(RuntimeError, match="out of registers"):
-        compiled(lambda x: x)
+        kernel(1.0)
 
 
 def test_warming_up_leaves_nothing_to_compile() -> None:

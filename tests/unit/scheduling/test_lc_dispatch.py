@@ -163,6 +163,7 @@ def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str
 
 
 @given(work_s=st.floats(0.001, 2.0), limit=st.floats(0.05, 8.0), places=st.integers(1, 20), in_flight=st.integers(0, 60))
+@settings(deadline=None)
 def test_expected_time_rises_with_the_queue_and_is_convex(work_s: float, limit: float, places: int, in_flight: int) -> None:
     """Each further request costs at least as much as the one before it, and never less than its own work: the search stops by that."""
     first, second, third = (time_on_node_s(work_s, limit, float(places), float(in_flight + k)) for k in range(3))
