@@ -97,6 +97,10 @@ node = Table(
     Column("be_memory_held_mib", Integer, nullable=False),
     Column("be_pods", Integer, nullable=False),
     _timestamp("observed_at", default=True),
+    Column("pods_allocatable", Integer, nullable=False, server_default="110"),
+    Column("lc_pods", Integer, nullable=False, server_default="0"),
+    # By the name of an extended resource: {"allocatable": thousandths, "lc_held": ..., "be_held": ...}.
+    Column("extended", JSONB, nullable=False, server_default="{}"),
     PrimaryKeyConstraint("cluster", "name"),
 )
 
@@ -308,6 +312,8 @@ node_sample = Table(
     Column("be_pods", Integer, nullable=False),
     # As in `scaling_event`.
     Column("run_id", Integer),
+    # By the name of an extended resource: {"allocatable": thousandths, "held": thousandths}; NULL where there is none.
+    Column("extended", JSONB),
     Index("node_sample_at", "at"),
     Index("node_sample_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )

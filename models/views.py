@@ -51,10 +51,14 @@ FROM judged GROUP BY run_id, service
 NODE_UTILIZATION = """
 CREATE VIEW node_utilization AS
 WITH sampled AS (
-    SELECT r.run_id AS of_run, s.*
+    SELECT r.run_id AS of_run, s.cluster, s.node, s.cpu_used_millicores, s.cpu_allocatable_millicores, s.memory_used_mib,
+           s.memory_allocatable_mib, s.be_pods
     FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
     WHERE r.kind = 'live' AND s.run_id IS NULL
-    UNION ALL SELECT s.run_id, s.* FROM node_sample s WHERE s.run_id IS NOT NULL
+    UNION ALL
+    SELECT s.run_id, s.cluster, s.node, s.cpu_used_millicores, s.cpu_allocatable_millicores, s.memory_used_mib,
+           s.memory_allocatable_mib, s.be_pods
+    FROM node_sample s WHERE s.run_id IS NOT NULL
 )
 SELECT of_run AS run_id, cluster, node,
        avg(cpu_used_millicores) / nullif(avg(cpu_allocatable_millicores), 0) AS cpu,

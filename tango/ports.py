@@ -286,8 +286,11 @@ class RequestStore(Protocol):
         """
         ...
 
-    def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
-        """released → pending for BE rows that fit one of these nodes of (millicores, MiB), else → failed with `does-not-fit`."""
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, most_memory_mib: Mapping[str, float]) -> int:
+        """released → pending for BE rows that ask for at most so much memory, by their service, else → failed with `does-not-fit`.
+
+        Rows of a service that is not in the mapping stay released: it was declared a moment ago, and they are published again.
+        """
         ...
 
     def pending_be(self, *, limit: int) -> PendingBatch:

@@ -152,6 +152,15 @@ def node_capacity(samples: NodeSamples, nodes: int, measured: MeasuredSpan) -> t
     return cpu, memory
 
 
+def _extended_held(samples: NodeSamples, measured: MeasuredSpan) -> dict[str, float | None]:
+    """By extended resource: what requests held of it over what nodes had, over the samples in the measured span."""
+    if not samples.extended:
+        return {}
+    inside = measured.holds(samples.at_s)
+    held, there = samples.extended_held[:, inside].sum(axis=1), samples.extended_allocatable[:, inside].sum(axis=1)
+    return {name: _ratio(float(held[k]), float(there[k])) for k, name in enumerate(samples.extended)}
+
+
 def jain_index(values: NDArray[np.float64]) -> float | None:
     """Jain's fairness index, (sum x)^2 / (n sum x^2): 1 if all are equal, 1/n if one has everything; None if all are 0 or none.
 
@@ -309,6 +318,7 @@ def run_metrics(
         "waste_by_eviction_cpu_seconds": float(losses.work_lost_s[evicted].sum()) * speed,
         "resize_ms_p50": resize_p50,
         "resize_ms_p99": resize_p99,
+        **{f"held {name}": share for name, share in _extended_held(samples, measured).items()},
     }
     services = _service_figures(outcomes, arrived, lc_outcomes, measured, share)
     return RunMetrics(figures=figures, services=services, details=details)

@@ -8,9 +8,11 @@ import numpy as np
 
 from tango.domain.fleet import Fleet
 from tango.domain.requests import BePending, LcArrivals
+from tango.domain.resource_axis import CPU, PODS
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import pending_columns
 from tango.fleets import load_fleet
 from tango.fleets.declarations import hash_of
 from tango.fleets.recipes import FleetRecipe, edge_machines, expand
@@ -58,17 +60,16 @@ def busy_snapshot(fleet: Fleet, *, seed: int = 1) -> FleetSnapshot:
     limit = world.engine.truth.limit * 1e3
     in_flight = np.where(limit > 0, rng.integers(0, 4, limit.shape), 0).astype(np.float64)
     held = rng.uniform(0.1, 0.6, len(idle.nodes))
-    room, memory = idle.cpu_allocatable - idle.lc_cpu_request, idle.memory_allocatable - idle.lc_memory_held
+    be_requests = held * (idle.allocatable - idle.lc_requests)
+    be_requests[PODS] = np.ceil(4 * held)
     return dataclasses.replace(
         idle,
         instance_limit=limit,
         instance_count=(limit > 0).astype(np.float64),
         in_flight=in_flight,
         in_flight_work_s=0.5 * in_flight,
-        be_cpu_request=held * room,
-        be_cpu_limit=2 * held * room,
-        be_memory_held=held * memory,
-        be_pods=np.ceil(4 * held),
+        be_requests=be_requests,
+        be_cpu_limit=2 * be_requests[CPU],
         cpu_used=idle.cpu_allocatable * rng.uniform(0.2, 0.9, len(idle.nodes)),
         slack=rng.uniform(-0.5, 1.0, len(idle.nodes)),
     )
@@ -97,15 +98,14 @@ def pending_for(fleet: Fleet, count: int, *, seed: int = 1) -> BePending:
     rng = np.random.default_rng(seed)
     rows = np.flatnonzero([s.service_class is ServiceClass.BE for s in fleet.services])
     service = rng.choice(rows, count).astype(np.int32)
-    return BePending(
+    return pending_columns(
+        fleet.services,
         run_id=np.zeros(count, np.int64),
         request_id=np.arange(count, dtype=np.int64),
         service=service,
         entry_cluster=rng.integers(0, len(fleet.clusters), count).astype(np.int32),
         waited_s=np.zeros(count),
         cpu_work_s=np.array([s.cpu_work_s for s in fleet.services])[service],
-        cpu_request_millicores=np.array([float(s.cpu_request_millicores) for s in fleet.services])[service],
-        cpu_limit_millicores=np.array([float(s.cpu_limit_millicores) for s in fleet.services])[service],
         memory_mib=np.array([float(s.memory_mib) for s in fleet.services])[service],
         epoch=np.zeros(count, np.int32),
     )

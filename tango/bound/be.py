@@ -1,9 +1,9 @@
 """The BE bound: the most BE work that any schedule could do in the measured span, beside the LC work that the evaluated run completed.
 
-Relaxations: CPU and memory of nodes of one shape form one pool; pods are fluid and may run in any pool; the run's LC work stays in its
-pool but may be done at any time within its own running interval. `docs/bound.md` has the programme and the proof. `_pools`, `_lc_done`
-and `_be_offered` prepare the parts, `_programme` joins them, and `_edges` adds what the figure may credit the run at the ends of
-the measured span.
+Relaxations: all resources of nodes of one shape form one pool; how many pods a node admits is left out; pods are fluid and may run in
+any pool; the run's LC work stays in its pool but may be done at any time within its own running interval. `docs/bound.md` has the
+programme and the proof. `_pools`, `_lc_done` and `_be_offered` prepare the parts, `_programme` joins them, and `_edges` adds what the
+figure may credit the run at the ends of the measured span.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tango.bound.packing import Packing
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import RunOutcomes
 from tango.domain.requests import RequestState
+from tango.domain.resource_axis import CPU, EVERYWHERE, MEMORY, ResourceAxis
 from tango.domain.services import ServiceClass
 
 SHORTEST_BUCKET_S = 1.0
@@ -58,10 +59,11 @@ class _Pools(NamedTuple):
     """Groups of nodes with about the same memory per core; arrays have one element for each pool."""
 
     cores: Floats
-    be_memory_mib: Floats
-    """Memory that the LC instances on every node leave to BE."""
-    largest_mib: Floats
-    """The most of that memory on one node."""
+    left: Floats
+    """What the LC instances on every node leave to BE of whatever a pod holds from start to end, memory (MiB) and extended resources
+    (thousandths), shape (resources, pools)."""
+    largest: Floats
+    """The most of each on one node, same shape."""
     of_node: Ints
     """Pool of each node of the run; -1 for one that the fleet does not have."""
 
@@ -86,8 +88,8 @@ class _BeOffered(NamedTuple):
 
     limit_cores: Floats
     """CPU limit of a pod of the kind, shape (kinds,)."""
-    memory_mib: Floats
-    """Least memory of the kind's requests, shape (kinds,)."""
+    held: Floats
+    """The least that a pod of the kind holds, resources as in `_Pools.left`, shape (resources, kinds)."""
     by_then_s: Floats
     """CPU-seconds that can be done from the measured span's start to a bucket's end, each pod within its limit, shape (kinds, buckets)."""
     in_bucket_s: Floats
@@ -110,24 +112,31 @@ def be_of(fleet: Fleet, outcomes: RunOutcomes, *, bucket_s: float | None = None)
 
 
 def _pools(fleet: Fleet, outcomes: RunOutcomes) -> _Pools:
-    lc = fleet.services_of(ServiceClass.LC)
-    standing_mib = float(sum(service.instances_per_node * service.instance_memory_mib for service in lc))
-    nodes = list(fleet.nodes)
-    cores = np.array([node.cpu_millicores for node in nodes]) / 1000.0
-    memory_mib = np.array([float(node.memory_mib) for node in nodes])
-    # Which instances stand on a node that cannot hold all of them is unknown, so all its memory is left to BE: a relaxation.
-    memory_mib = np.where(standing_mib <= memory_mib, memory_mib - standing_mib, memory_mib)
-    shapes, shape = np.unique(np.round(memory_mib / cores, 6), return_inverse=True)
+    resources, nodes = ResourceAxis.of(fleet.services), list(fleet.nodes)
+    allocatable = resources.columns([resources.of_node(node) for node in nodes])
+    instances = np.array([s.instances_per_node if s.service_class is ServiceClass.LC else 0 for s in fleet.services])
+    standing = (resources.pod_requests(fleet.services) @ instances)[:, None]
+    # Which instances stand on a node that cannot hold all of them is unknown, so all that it has is left to BE: a relaxation.
+    left = np.where(standing <= allocatable, allocatable - standing, allocatable)[_held_rows(resources)]
+    cores = allocatable[CPU] / 1000.0
+    shapes, shape = np.unique(np.round(left[0] / cores, 6), return_inverse=True)
     pool = shape * min(len(shapes), MOST_POOLS) // len(shapes)
     rows = {key: int(pool[row]) for row, key in enumerate(fleet.node_keys)}
-    largest_mib = np.zeros(int(pool.max()) + 1)
-    np.maximum.at(largest_mib, pool, memory_mib)
+    count = int(pool.max()) + 1
+    largest = np.zeros((len(left), count))
+    for most, of_nodes in zip(largest, left, strict=True):
+        np.maximum.at(most, pool, of_nodes)
     return _Pools(
-        cores=totals(pool, cores, len(largest_mib)),
-        be_memory_mib=totals(pool, memory_mib, len(largest_mib)),
-        largest_mib=largest_mib,
+        cores=totals(pool, cores, count),
+        left=np.stack([totals(pool, of_nodes, count) for of_nodes in left]),
+        largest=largest,
         of_node=np.array([rows.get(key, -1) for key in outcomes.node_keys], np.int64),
     )
+
+
+def _held_rows(resources: ResourceAxis) -> list[int]:
+    """Rows of what a pod holds from start to end whatever it does: memory, and each extended resource."""
+    return [MEMORY, *range(len(EVERYWHERE), len(resources))]
 
 
 def _limit_cores(fleet: Fleet, outcomes: RunOutcomes) -> Floats:
@@ -171,19 +180,22 @@ def _lc_done(outcomes: RunOutcomes, pools: _Pools, grid: _Grid) -> _LcDone:
 def _be_offered(fleet: Fleet, outcomes: RunOutcomes, grid: _Grid) -> _BeOffered:
     limits = _limit_cores(fleet, outcomes)
     is_be = (outcomes.service_class == ServiceClass.BE) & (outcomes.due_s < grid.measured.end_s)
-    limit, memory_mib, by_then_s, in_bucket_s = [], [], [], []
+    resources = ResourceAxis.of(fleet.services)
+    extended = {s.name: resources.pod_requests((s,))[len(EVERYWHERE) :, 0] for s in fleet.services}
+    limit, held, by_then_s, in_bucket_s = [], [], [], []
     for service in np.unique(outcomes.service[is_be]):
         mine = np.flatnonzero(is_be & (outcomes.service == service))
         mine = mine[np.argsort(outcomes.memory_mib[mine], kind="stable")]
         for rows in np.array_split(mine, min(MEMORY_STEPS, len(np.unique(outcomes.memory_mib[mine])))):
             due_s, work_s = np.maximum(outcomes.due_s[rows], grid.measured.start_s), outcomes.cpu_work_s[rows]
             limit.append(limits[service])
-            memory_mib.append(float(outcomes.memory_mib[rows].min()))
+            of_service = extended.get(outcomes.services[service], np.zeros(len(resources.extended)))
+            held.append([float(outcomes.memory_mib[rows].min()), *of_service])
             by_then_s.append(_done_by(due_s, work_s, limits[service], grid.edges_s[1:]))
             in_bucket_s.append(_done_within(due_s, work_s, limits[service], grid))
     return _BeOffered(
         limit_cores=np.array(limit),
-        memory_mib=np.array(memory_mib),
+        held=np.array(held).T,
         by_then_s=np.array(by_then_s).reshape(len(limit), grid.buckets),
         in_bucket_s=np.array(in_bucket_s).reshape(len(limit), grid.buckets),
     )
@@ -213,43 +225,45 @@ def _done_within(due_s: Floats, work_s: Floats, limit_cores: float, grid: _Grid)
 def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packing:
     """The linear programme. A place is a bucket of a pool.
 
-    Rows: CPU of a place, memory of a place, work of an LC group, backlog of a kind in a bucket. Columns: BE work by (kind, pool, bucket),
-    LC work by arc, BE work done so far by (kind, bucket). LC work gains as BE work does, and `be_of` subtracts all of it afterwards: the
-    evaluated run's schedule did all of it, so it is among the feasible solutions.
+    Rows: CPU of a place, each held resource of a place, work of an LC group, backlog of a kind in a bucket. Columns: BE work by
+    (kind, pool, bucket), LC work by arc, BE work done so far by (kind, bucket). LC work gains as BE work does, and `be_of` subtracts
+    all of it afterwards: the evaluated run's schedule did all of it, so it is among the feasible solutions.
     """
     kinds, buckets, places = len(be.limit_cores), grid.buckets, len(pools.cores) * grid.buckets
     length_s = grid.measured.length_s / buckets
     cpu_s = (np.repeat(pools.cores[:, None] * length_s, buckets, axis=1) - lc.fixed_s).clip(0.0).ravel()
-    memory_mib_s = np.repeat(pools.be_memory_mib * length_s, buckets)
+    left_s = np.repeat(pools.left * length_s, buckets, axis=1)
 
     kind, place = np.divmod(np.arange(kinds * places), places)
     bucket = place % buckets
-    fits = be.memory_mib[kind] <= pools.largest_mib[place // buckets]
-    held_mib_s = (be.memory_mib / be.limit_cores)[kind]
-    """MiB-seconds that a CPU-second of a kind holds at least: a pod at its limit holds its memory for 1/limit seconds."""
+    resources = len(pools.left)
+    fits = (be.held[:, kind] <= pools.largest[:, place // buckets]).all(axis=0)
+    held_s = (be.held / be.limit_cores)[:, kind]
+    """What a CPU-second of a kind holds at least, times seconds: a pod at its limit holds its memory for 1/limit seconds."""
     work, arcs, so_far = len(kind), len(lc.arc_group), kinds * buckets
     inside = np.flatnonzero(lc.arc_place >= 0)
     chained = np.flatnonzero(np.arange(so_far) % buckets)
-    first_lc, first_backlog = 2 * places, 2 * places + len(lc.loose_s)
+    first_lc = (1 + resources) * places
+    first_backlog = first_lc + len(lc.loose_s)
     done = work + arcs + np.arange(so_far)
     row = (
         place,
-        places + place,
+        *((1 + j) * places + place for j in range(resources)),
         first_backlog + kind * buckets + bucket,
         lc.arc_place[inside],
         first_lc + lc.arc_group,
         first_backlog + np.arange(so_far),
         first_backlog + chained,
     )
-    column = (np.arange(work),) * 3 + (work + inside, work + np.arange(arcs), done, done[chained - 1])
+    column = (np.arange(work),) * (2 + resources) + (work + inside, work + np.arange(arcs), done, done[chained - 1])
     ones = np.ones(max(work, arcs, so_far))
-    value = (ones[:work], held_mib_s, ones[:work], ones[: len(inside)], ones[:arcs], -ones[:so_far], ones[: len(chained)])
+    value = (ones[:work], *held_s, ones[:work], ones[: len(inside)], ones[:arcs], -ones[:so_far], ones[: len(chained)])
     return Packing(
         gain=np.concatenate((np.ones(work + arcs), np.zeros(so_far))),
         upper=np.concatenate(
             (np.where(fits, np.minimum(cpu_s[place], be.in_bucket_s[kind, bucket]), 0.0), lc.arc_most_s, be.by_then_s.ravel()),
         ),
-        room=np.concatenate((cpu_s, memory_mib_s, lc.loose_s, np.zeros(so_far))),
+        room=np.concatenate((cpu_s, left_s.ravel(), lc.loose_s, np.zeros(so_far))),
         row=np.concatenate(row),
         column=np.concatenate(column),
         value=np.concatenate(value),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ import click
 import numpy as np
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
-from tango.domain.fleet import Fleet
-from tango.domain.services import Service, ServiceClass
+from tango.domain.fleet import Fleet, Node
+from tango.domain.resource_axis import quantity
+from tango.domain.services import Amounts, Service, ServiceClass
 from tango.errors import UsageError
 from tango.fleets import (
     FleetRecipe,
@@ -29,12 +30,15 @@ from tango.fleets.clusters import MAX_CLUSTERS, MAX_KM, MAX_NODES, MAX_NODES_PER
 ROWS_SHOWN = 10
 """Most clusters, and most links, that a table shows; `-o wide` shows all."""
 
+EXTENDED = Column("extended", priority=6)
+"""Extended resources, shown where anything listed has some."""
 FLEET_COLUMNS = (
     Column("name", priority=10),
     Column("clusters", justify="right", priority=9),
     Column("nodes", justify="right", priority=9),
     Column("cores", justify="right", priority=8, show=lambda cores: f"{cores:,.0f}"),
     Column("memory_gib", title="GiB", justify="right", priority=6, show=lambda gib: f"{gib:,.0f}"),
+    EXTENDED,
     Column("lc", title="LC services", justify="right", priority=7),
     Column("be", title="BE services", justify="right", priority=7),
     Column("hash", priority=5, show=lambda sha256: sha256[:12]),
@@ -44,6 +48,7 @@ CLUSTER_COLUMNS = (
     Column("nodes", justify="right", priority=9),
     Column("cores", justify="right", priority=8),
     Column("memory_gib", title="GiB", justify="right", priority=7),
+    EXTENDED,
     Column("x_km", title="x km", justify="right", priority=6),
     Column("y_km", title="y km", justify="right", priority=6),
 )
@@ -62,6 +67,7 @@ SERVICE_COLUMNS = (
     Column("cpu_request_millicores", title="request m", justify="right", priority=6),
     Column("cpu_limit_millicores", title="limit m", justify="right", priority=6),
     Column("pod_memory_mib", title="pod MiB", justify="right", priority=5),
+    EXTENDED,
     Column("concurrency", title="at a time", justify="right", priority=4),
     Column("payload_kib", title="payload KiB", justify="right", priority=2),
 )
@@ -76,7 +82,8 @@ def fleet() -> None:
 @output_option()
 def list_fleets(output: str) -> None:
     """List the built-in fleets."""
-    print_rows([_summary(load_fleet(name)) for name in fleet_names()], FLEET_COLUMNS, output)
+    rows = [_summary(load_fleet(name)) for name in fleet_names()]
+    print_rows(rows, _where_said(rows, FLEET_COLUMNS), output)
 
 
 @fleet.command()
@@ -137,7 +144,8 @@ def generate(services_of: str, name: str | None, out: Path, output: str, **sizes
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}); name another file") from error
     say(f"fleet {made.name} written to {out}")
-    print_rows([_summary(made)], FLEET_COLUMNS, output)
+    rows = [_summary(made)]
+    print_rows(rows, _where_said(rows, FLEET_COLUMNS), output)
 
 
 def _check_out(out: Path, services_of: str) -> None:
@@ -149,8 +157,28 @@ def _check_out(out: Path, services_of: str) -> None:
 
 def _machines(like: Fleet) -> tuple[MachineType, ...]:
     """The machine types of a fleet, smallest first; `share` is the number of nodes of that type."""
-    counts = sorted(Counter((node.cpu_millicores, node.memory_mib) for node in like.nodes).items())
-    return tuple(MachineType(share=count, cpu_millicores=cpu, memory_mib=memory) for (cpu, memory), count in counts)
+    counts = sorted(Counter((n.cpu_millicores, n.memory_mib, n.pods, n.extended) for n in like.nodes).items())
+    return tuple(
+        MachineType(share=count, cpu_millicores=cpu, memory_mib=memory, pods=pods, extended=extended)
+        for (cpu, memory, pods, extended), count in counts
+    )
+
+
+def _extended(nodes: Iterable[Node]) -> str:
+    """The extended resources of some nodes together, such as `4 nvidia.com/gpu`."""
+    total: Counter[str] = Counter()
+    for node in nodes:
+        total.update(dict(node.extended))
+    return _listed(tuple(sorted(total.items())))
+
+
+def _listed(amounts: Amounts) -> str:
+    return ", ".join(f"{quantity(name, amount)} {name}" for name, amount in amounts)
+
+
+def _where_said(rows: Sequence[Mapping[str, Any]], columns: tuple[Column, ...]) -> tuple[Column, ...]:
+    """The columns without `EXTENDED` where no row has extended resources."""
+    return columns if any(row.get("extended") for row in rows) else tuple(c for c in columns if c is not EXTENDED)
 
 
 def _summary(of: Fleet) -> dict[str, Any]:
@@ -160,6 +188,7 @@ def _summary(of: Fleet) -> dict[str, Any]:
         "nodes": sum(1 for _ in of.nodes),
         "cores": sum(node.cpu_millicores for node in of.nodes) / 1000,
         "memory_gib": sum(node.memory_mib for node in of.nodes) / 1024,
+        "extended": _extended(of.nodes),
         "lc": len(of.services_of(ServiceClass.LC)),
         "be": len(of.services_of(ServiceClass.BE)),
         "hash": of.source_hash,
@@ -168,7 +197,12 @@ def _summary(of: Fleet) -> dict[str, Any]:
 
 def _print_tables(of: Fleet, *, whole: bool) -> None:
     summary = _summary(of)
-    machines = [f"{m.share:g} x {m.cpu_millicores / 1000:g} cores {m.memory_mib / 1024:g} GiB" for m in _machines(of)]
+    machines = [
+        f"{m.share:g} x {m.cpu_millicores / 1000:g} cores {m.memory_mib / 1024:g} GiB {_listed(m.extended)}".rstrip()
+        for m in _machines(of)
+    ]
+    if not summary["extended"]:
+        del summary["extended"]
     print_mapping({**summary, "machines": ", ".join(machines), **_network(of)}, "table")
     _print_some(list(_cluster_rows(of)), CLUSTER_COLUMNS, "clusters", whole=whole)
     links = [
@@ -183,7 +217,7 @@ def _print_tables(of: Fleet, *, whole: bool) -> None:
 def _print_some(rows: Sequence[dict[str, Any]], columns: Sequence[Column], what: str, *, whole: bool) -> None:
     shown = rows if whole else rows[:ROWS_SHOWN]
     click.echo()
-    print_rows(shown, columns, "wide")
+    print_rows(shown, _where_said(rows, tuple(columns)), "wide")
     if len(shown) < len(rows):
         say(f"and {len(rows) - len(shown)} more {what}; -o wide shows all")
 
@@ -208,6 +242,7 @@ def _cluster_rows(of: Fleet) -> Iterator[dict[str, Any]]:
             "nodes": len(cluster.nodes),
             "cores": sum(node.cpu_millicores for node in cluster.nodes) / 1000,
             "memory_gib": sum(node.memory_mib for node in cluster.nodes) / 1024,
+            "extended": _extended(cluster.nodes),
             "x_km": cluster.x_km,
             "y_km": cluster.y_km,
         }
@@ -224,6 +259,7 @@ def _service_row(service: Service) -> dict[str, Any]:
         "cpu_request_millicores": service.cpu_request_millicores,
         "cpu_limit_millicores": service.cpu_limit_millicores,
         "pod_memory_mib": service.instance_memory_mib if is_lc else service.memory_mib,
+        "extended": _listed(service.extended),
         "concurrency": service.concurrency if is_lc else 1,
         "payload_kib": service.payload_kib,
     }

@@ -14,6 +14,7 @@ COLUMNS = (
     Column("target_ms", justify="right"),
     Column("cpu_work_s", justify="right"),
     Column("memory_mib", justify="right"),
+    Column("extended", show=lambda amounts: ", ".join(f"{quantity} {name}" for name, quantity in amounts.items())),
     Column("instances_per_node", justify="right"),
     Column("image", wide=True),
 )
@@ -30,8 +31,10 @@ def apply(path: Path) -> None:
     """Declare or change the services of a file."""
     from tango.bootstrap.stores import stores
     from tango.fleets import load_services
+    from tango.fleets.extended import refuse_fractions
 
     services = load_services(path)
+    refuse_fractions(services)
     stores().fleet.put_services(services)
     click.echo(f"declared: {', '.join(s.name for s in services)}", err=True)
 
@@ -41,6 +44,7 @@ def apply(path: Path) -> None:
 def list_services(output: str) -> None:
     """List declared services."""
     from tango.bootstrap.stores import stores
+    from tango.domain.quantities import format_extended
 
     rows = [
         {
@@ -49,6 +53,7 @@ def list_services(output: str) -> None:
             "target_ms": s.target_ms,
             "cpu_work_s": s.cpu_work_s,
             "memory_mib": s.memory_mib,
+            "extended": format_extended(s.extended),
             "instances_per_node": s.instances_per_node if s.target_ms else None,
             "image": s.image,
         }

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from tango.domain.capacity import largest
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports import RequestStore
+from tango.scheduling.be_headroom import most_memory_mib
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +24,9 @@ class Admission:
         if len(snapshot.nodes) == 0:
             # No node is known yet (the agents have just begun): leave the rows released; they are published again.
             return {"considered": len(request_ids), "admitted": 0}
-        sizes = largest(np.stack((snapshot.cpu_allocatable, snapshot.memory_allocatable), axis=1))
-        nodes = [(int(cpu), int(memory)) for cpu, memory in sizes]
-        admitted = self.requests.admit_be(run_id, request_ids, nodes=nodes)
+        requested = snapshot.resources.pod_requests(snapshot.services)
+        # LC at its declared size, as when a run begins: what it has grown to now it may give back, and the request waits for that.
+        most_mib = most_memory_mib(snapshot.allocatable - requested @ snapshot.instance_count, requested)
+        most_of = {service.name: most for service, most in zip(snapshot.services, most_mib.tolist(), strict=True)}
+        admitted = self.requests.admit_be(run_id, request_ids, most_memory_mib=most_of)
         return {"considered": len(request_ids), "admitted": admitted}

@@ -6,20 +6,23 @@ The cluster agent (`cluster_agent.py`) feeds these from its watches and carries 
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from tango.domain.fleet import MOST_PODS
 from tango.domain.lifecycle import Event, Outcome
-from tango.domain.observations import InstanceState, NodeState, PodEnd
+from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
+from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
 from tango.domain.requests import Reason
-from tango.domain.resources import cpu_millicores, memory_mib, parse_quantity
 
 Json = Mapping[str, Any]
 
 _REASONS = {
     "OutOfcpu": Reason.OUT_OF_CPU,
     "OutOfmemory": Reason.OUT_OF_MEMORY,
+    "OutOfpods": Reason.OUT_OF_PODS,
     "OOMKilled": Reason.OUT_OF_MEMORY,
     "Evicted": Reason.EVICTED,
     "EvictionByEvictionAPI": Reason.EVICTED,
@@ -45,23 +48,24 @@ def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping
 
     `node_usage`: by node name, the field `usage` of metrics.k8s.io's NodeMetrics; a node that is not in it has unknown usage.
     """
-    held: dict[str, dict[str, int]] = {}
+    held: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for pod in pods:
         kind, node = pod_class(pod), pod["spec"].get("nodeName")
         if not kind or not node or is_over(pod):
             continue
-        at = held.setdefault(node, dict.fromkeys(("lc_req", "lc_lim", "lc_mem", "be_req", "be_lim", "be_mem", "be"), 0))
         requests, limits = _resources(pod)
-        at[f"{kind}_req"] += cpu_millicores(requests.get("cpu", 0))
-        at[f"{kind}_lim"] += cpu_millicores(limits.get("cpu", 0))
-        at[f"{kind}_mem"] += memory_mib(requests.get("memory", limits.get("memory", 0)))
-        if kind == "be":
-            at["be"] += 1
+        at = held[node, kind]
+        at["pods"] += 1
+        at["cpu"] += cpu_millicores(requests.get("cpu", 0))
+        at["cpu limit"] += cpu_millicores(limits.get("cpu", 0))
+        at["memory"] += memory_mib(requests.get("memory", limits.get("memory", 0)))
+        for name, amount in extended_amounts({**limits, **requests}):
+            at[name] += amount
     found = []
     for node in nodes:
         name, status = node["metadata"]["name"], node.get("status") or {}
         allocatable = status.get("allocatable") or {}
-        at = held.get(name, {})
+        lc, be = held[name, "lc"], held[name, "be"]
         usage = node_usage.get(name)
         found.append(
             NodeState(
@@ -69,15 +73,21 @@ def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping
                 ready=_ready(node),
                 cpu_allocatable_millicores=cpu_millicores(allocatable.get("cpu", 0)),
                 memory_allocatable_mib=memory_mib(allocatable.get("memory", 0)),
+                pods_allocatable=int(parse_quantity(allocatable.get("pods", MOST_PODS))),
                 cpu_used_millicores=None if usage is None else float(parse_quantity(usage["cpu"]) * 1000),
                 memory_used_mib=None if usage is None else float(parse_quantity(usage["memory"]) / 2**20),
-                lc_cpu_request_millicores=at.get("lc_req", 0),
-                lc_cpu_limit_millicores=at.get("lc_lim", 0),
-                lc_memory_held_mib=at.get("lc_mem", 0),
-                be_cpu_request_millicores=at.get("be_req", 0),
-                be_cpu_limit_millicores=at.get("be_lim", 0),
-                be_memory_held_mib=at.get("be_mem", 0),
-                be_pods=at.get("be", 0),
+                lc_cpu_request_millicores=lc["cpu"],
+                lc_cpu_limit_millicores=lc["cpu limit"],
+                lc_memory_held_mib=lc["memory"],
+                lc_pods=lc["pods"],
+                be_cpu_request_millicores=be["cpu"],
+                be_cpu_limit_millicores=be["cpu limit"],
+                be_memory_held_mib=be["memory"],
+                be_pods=be["pods"],
+                extended={
+                    name: ExtendedState(allocatable=amount, lc_held=lc[name], be_held=be[name])
+                    for name, amount in extended_amounts(allocatable)
+                },
             )
         )
     return found
@@ -189,10 +199,16 @@ def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
         request_id=end.request_id,
         epoch=end.epoch,
         event=Event.REQUEUE,
-        reason=_REASONS.get(end.reason, fallback),
+        reason=_reason(end.reason, fallback),
         started_s=started_s,
         work_lost_s=end.cpu_work_done_s or 0.0,
     )
+
+
+def _reason(kubernetes: str, fallback: Reason) -> Reason:
+    if is_extended(kubernetes.removeprefix("OutOf")):  # the kubelet writes OutOf and the resource's name: OutOfnvidia.com/gpu
+        return Reason.OUT_OF_EXTENDED
+    return _REASONS.get(kubernetes, fallback)
 
 
 def _ready(node: Json) -> bool:

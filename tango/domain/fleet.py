@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey
-from tango.domain.services import Service, ServiceClass
+from tango.domain.services import Amounts, Service, ServiceClass
 from tango.errors import ConfigError
 
 MOST_PODS = 110
@@ -30,6 +30,10 @@ class Node:
     """Allocatable CPU, that is what pods may have."""
     memory_mib: int
     """Allocatable memory."""
+    pods: int = MOST_PODS
+    """Pods that the node admits."""
+    extended: Amounts = ()
+    """Allocatable extended resources, such as (("nvidia.com/gpu", 4000),) for four GPUs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tango.domain.fleet import MOST_PODS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtendedState:
+    """One extended resource of a node, such as its GPUs, in thousandths of one."""
+
+    allocatable: int
+    lc_held: int = 0
+    be_held: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,10 +32,14 @@ class NodeState:
     lc_cpu_request_millicores: int = 0
     lc_cpu_limit_millicores: int = 0
     lc_memory_held_mib: int = 0
+    lc_pods: int = 0
     be_cpu_request_millicores: int = 0
     be_cpu_limit_millicores: int = 0
     be_memory_held_mib: int = 0
     be_pods: int = 0
+    pods_allocatable: int = MOST_PODS
+    extended: Mapping[str, ExtendedState] = field(default_factory=dict)
+    """By the name of an extended resource, those that the node has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,12 @@ class NodeSamples:
     be_cpu_request_millicores: NDArray[np.float64]
     be_memory_held_mib: NDArray[np.float64]
     be_pods: NDArray[np.float64]
+    extended: tuple[str, ...] = ()
+    """Names of e extended resources, those that the run's services ask for."""
+    extended_allocatable: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    """(e, k) thousandths of one, as the next."""
+    extended_held: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
+    """(e, k) requests of LC instances and BE pods."""
 
     def __post_init__(self) -> None:
         columns = (

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey
+from tango.domain.resource_axis import CPU, MEMORY, row
 
 
 class RequestState(StrEnum):
@@ -45,6 +46,9 @@ class Reason(StrEnum):
     TARGET_UNREACHABLE = "target-unreachable"
     ATTEMPTS_EXHAUSTED = "attempts-exhausted"
     CANCELLED = "cancelled-by-user"
+    # New ones go to the end: the engine writes a reason by its place here, and so do the digests of runs.
+    OUT_OF_PODS = "out-of-pods"
+    OUT_OF_EXTENDED = "out-of-extended-resource"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +83,7 @@ class LcArrivals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BePending:
-    """Best-effort requests that wait for a node, one array element each, shape (n,), oldest due time first."""
+    """Best-effort requests that wait for a node, one array element each, shape (k,), oldest due time first."""
 
     run_id: NDArray[np.int64]
     request_id: NDArray[np.int64]
@@ -87,17 +91,28 @@ class BePending:
     entry_cluster: NDArray[np.int32]
     waited_s: NDArray[np.float64]
     cpu_work_s: NDArray[np.float64]
-    cpu_request_millicores: NDArray[np.float64]
+    requests: NDArray[np.float64]
+    """(r, k) what each one's pod asks for; rows as those of `FleetSnapshot.allocatable`."""
     cpu_limit_millicores: NDArray[np.float64]
-    memory_mib: NDArray[np.float64]
     epoch: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.request_id)
 
+    @property
+    def cpu_request_millicores(self) -> NDArray[np.float64]:
+        """(k,) the CPU row of `requests`."""
+        return row(self.requests, CPU)
+
+    @property
+    def memory_mib(self) -> NDArray[np.float64]:
+        """(k,) the memory row of `requests`."""
+        return row(self.requests, MEMORY)
+
     def rows(self, index: NDArray[np.intp]) -> BePending:
-        """Only these rows, in this order."""
-        return BePending(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+        """Only these requests, in this order."""
+        # `take` keeps rows contiguous, as compiled policies expect them; an index in brackets would not.
+        return BePending(**{f.name: getattr(self, f.name).take(index, axis=-1) for f in fields(self)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

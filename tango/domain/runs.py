@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.requests import BePending
+from tango.domain.services import Amounts
 from tango.errors import UsageError
 
 
@@ -194,6 +195,8 @@ class Placement:
     cpu_request_millicores: int
     cpu_limit_millicores: int
     memory_mib: int
+    extended: Amounts = ()
+    """What it asks for of extended resources; request and limit are equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

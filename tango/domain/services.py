@@ -11,6 +11,9 @@ from enum import IntEnum
 
 from tango.errors import ConfigError
 
+Amounts = tuple[tuple[str, int], ...]
+"""(name, thousandths of one) of extended resources, in order of the names: pairs and not a dict, since what has them can be hashed."""
+
 
 class ServiceClass(IntEnum):
     """Latency-critical or best-effort; columns hold the integer, tables and files the label."""
@@ -54,6 +57,8 @@ class Service:
     """LC only: memory limit of an instance; it serves `instance_memory_mib // memory_mib` requests at a time."""
     payload_kib: float = 4.0
     """Request plus answer on the wire, in KiB."""
+    extended: Amounts = ()
+    """What a pod asks for beside CPU and memory, such as (("nvidia.com/gpu", 1000),) for one GPU; request and limit are equal."""
 
     def __post_init__(self) -> None:
         def refuse(field: str, found: object, expected: str) -> None:
@@ -64,6 +69,8 @@ class Service:
                 refuse(field, getattr(self, field), "a number above 0")
         if self.cpu_work_cv < 0 or self.payload_kib < 0:
             refuse("cpu_work_cv or payload_kib", (self.cpu_work_cv, self.payload_kib), "0 or more")
+        if list(self.extended) != sorted(dict(self.extended).items()) or any(amount <= 0 for _, amount in self.extended):
+            refuse("extended", self.extended, "amounts above 0 in order of their names, each name once")
         if self.cpu_request_millicores >= self.cpu_limit_millicores:
             refuse(
                 "cpu_request_millicores",

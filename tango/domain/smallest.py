@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from tango.domain.requests import BePending, LcArrivals
+from tango.domain.resource_axis import ResourceAxis
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
@@ -37,13 +38,11 @@ def smallest_snapshot() -> FleetSnapshot:
         at_s=0.0,
         nodes=NodeColumns(
             ready=np.ones(1, np.bool_),
-            cpu_allocatable=1e3 * _ONE,
-            memory_allocatable=1024 * _ONE,
+            allocatable=rows.resources.columns([[1e3, 1024, 110]]),
+            lc_requests=rows.resources.columns([[100, 8, 1]]),
+            lc_cpu_limit=500 * _ONE,
             cpu_used=_NOTHING,
             memory_used=_NOTHING,
-            lc_cpu_request=100 * _ONE,
-            lc_cpu_limit=500 * _ONE,
-            lc_memory_held=8 * _ONE,
         ),
         lc=LcColumns(
             instance_limit=np.full((1, 1), 500.0), instance_count=np.ones((1, 1)), in_flight=nothing, in_flight_scale=nothing
@@ -77,8 +76,7 @@ def smallest_pending() -> BePending:
         entry_cluster=_INDEX,
         waited_s=_NOTHING,
         cpu_work_s=_ONE,
-        cpu_request_millicores=100 * _ONE,
+        requests=ResourceAxis().columns([[100, 1, 1]]),
         cpu_limit_millicores=200 * _ONE,
-        memory_mib=_ONE,
         epoch=_INDEX,
     )

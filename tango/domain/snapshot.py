@@ -9,15 +9,16 @@ from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey
 from tango.domain.requests import BePending
+from tango.domain.resource_axis import CPU, MEMORY, PODS, ResourceAxis, row
 from tango.domain.services import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetSnapshot:
-    """State of c clusters, n nodes and s services. CPU in millicores, memory in MiB; rows follow the name tuples.
+    """State of c clusters, n nodes and s services over r resources. CPU in millicores, memory in MiB; rows follow the name tuples.
 
-    `*_held` is what pods hold by request (BE) or limit (LC); `*_used` is what was measured. `in_flight` counts what has been
-    dispatched and is not settled, the plans of this tick included, so that no policy gives the same room out twice.
+    `*_requests` is what pods hold by their requests (for memory request and limit are equal); `*_used` is what was measured. `in_flight`
+    counts what has been dispatched and is not settled, the plans of this tick included, so that no policy gives the same headroom twice.
     """
 
     at_s: float
@@ -29,18 +30,22 @@ class FleetSnapshot:
     """(n,) row of the node's cluster."""
     node_ready: NDArray[np.bool_]
     """(n,) the node is Ready and schedulable."""
-    cpu_allocatable: NDArray[np.float64]
-    memory_allocatable: NDArray[np.float64]
+    resources: ResourceAxis
+    """Names of the r rows of `allocatable`, `lc_requests` and `be_requests`."""
+    allocatable: NDArray[np.float64]
+    """(r, n) what pods may have."""
+    lc_requests: NDArray[np.float64]
+    """(r, n) requests of the LC instances."""
+    be_requests: NDArray[np.float64]
+    """(r, n) requests of the BE pods."""
     lc_cpu_limit: NDArray[np.float64]
     """(n,) sum of the LC instances' limits."""
-    lc_cpu_request: NDArray[np.float64]
-    lc_memory_held: NDArray[np.float64]
-    be_cpu_request: NDArray[np.float64]
     be_cpu_limit: NDArray[np.float64]
-    be_memory_held: NDArray[np.float64]
-    be_pods: NDArray[np.float64]
+    """(n,) sum of the BE pods' limits."""
     cpu_used: NDArray[np.float64]
+    """(n,) measured."""
     memory_used: NDArray[np.float64]
+    """(n,) measured."""
     slack: NDArray[np.float64]
     """(n,) least slack of the node's LC services: 1 - tail latency / target; 1 where nothing was measured."""
     rtt_ms: NDArray[np.float64]
@@ -60,9 +65,9 @@ class FleetSnapshot:
     lc_cpu_recent: NDArray[np.float64] | None = None
     """(n,) millicores that LC has used of late (`tango.learning.recent`); None where nobody has kept that."""
 
-    def node_key(self, row: int) -> NodeKey:
+    def node_key(self, node: int) -> NodeKey:
         """The node of a row."""
-        return NodeKey(self.clusters[self.node_cluster[row]], self.nodes[row])
+        return NodeKey(self.clusters[self.node_cluster[node]], self.nodes[node])
 
     @property
     def node_keys(self) -> tuple[NodeKey, ...]:
@@ -79,8 +84,49 @@ class FleetSnapshot:
         return self.has_nodes_of(other) and self.services == other.services
 
     @property
+    def cpu_allocatable(self) -> NDArray[np.float64]:
+        """(n,) the CPU row of `allocatable`."""
+        return row(self.allocatable, CPU)
+
+    @property
+    def memory_allocatable(self) -> NDArray[np.float64]:
+        """(n,) the memory row of `allocatable`."""
+        return row(self.allocatable, MEMORY)
+
+    @property
+    def lc_cpu_request(self) -> NDArray[np.float64]:
+        """(n,) the CPU row of `lc_requests`."""
+        return row(self.lc_requests, CPU)
+
+    @property
+    def lc_memory_held(self) -> NDArray[np.float64]:
+        """(n,) the memory row of `lc_requests`."""
+        return row(self.lc_requests, MEMORY)
+
+    @property
+    def be_cpu_request(self) -> NDArray[np.float64]:
+        """(n,) the CPU row of `be_requests`."""
+        return row(self.be_requests, CPU)
+
+    @property
+    def be_memory_held(self) -> NDArray[np.float64]:
+        """(n,) the memory row of `be_requests`."""
+        return row(self.be_requests, MEMORY)
+
+    @property
+    def be_pods(self) -> NDArray[np.float64]:
+        """(n,) the row of pods of `be_requests`."""
+        return row(self.be_requests, PODS)
+
+    @property
+    def free(self) -> NDArray[np.float64]:
+        """(r, n) what no pod holds, of which the kubelet admits: allocatable less all requests. A new array; may be negative for an instant
+        after a node shrank."""
+        return self.allocatable - self.lc_requests - self.be_requests
+
+    @property
     def cpu_requested(self) -> NDArray[np.float64]:
-        """(n,) what the kubelet admits by: the requests of all pods."""
+        """(n,) CPU requests of all pods."""
         return self.lc_cpu_request + self.be_cpu_request
 
     @property
@@ -99,10 +145,8 @@ class FleetSnapshot:
 
         return replace(
             self,
-            be_cpu_request=added(self.be_cpu_request, pending.cpu_request_millicores),
+            be_requests=np.stack([added(held, size) for held, size in zip(self.be_requests, pending.requests, strict=True)]),
             be_cpu_limit=added(self.be_cpu_limit, pending.cpu_limit_millicores),
-            be_memory_held=added(self.be_memory_held, pending.memory_mib),
-            be_pods=added(self.be_pods, np.ones(len(pending))),
         )
 
     @property

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.requests import BePending
+from tango.domain.resource_axis import MEMORY, ResourceAxis
 from tango.domain.runs import PendingBatch
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
@@ -27,7 +28,8 @@ from tango.domain.snapshot import FleetSnapshot
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetRows:
-    """What the rows of a snapshot stand for: c clusters, n nodes, s services and the links, all of which change by hand alone."""
+    """What the rows of a snapshot stand for: c clusters, n nodes, s services with the resources that they ask for, and the links, all of
+    which change by hand alone."""
 
     clusters: tuple[str, ...]
     nodes: tuple[str, ...]
@@ -38,6 +40,7 @@ class FleetRows:
     """(c, c)"""
     bandwidth_mbit_per_s: NDArray[np.float64]
     """(c, c)"""
+    resources: ResourceAxis = field(init=False)
     cluster_row: dict[str, int] = field(init=False)
     service_row: dict[str, int] = field(init=False)
     node_row: dict[tuple[str, str], int] = field(init=False)
@@ -45,6 +48,7 @@ class FleetRows:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        put(self, "resources", ResourceAxis.of(self.services))
         put(self, "cluster_row", {name: k for k, name in enumerate(self.clusters)})
         put(self, "service_row", {service.name: k for k, service in enumerate(self.services)})
         where = zip(self.node_cluster.tolist(), self.nodes, strict=True)
@@ -70,17 +74,19 @@ class FleetRows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeColumns:
-    """What nodes say of themselves, (n,) each; CPU in millicores, memory in MiB."""
+    """What nodes say of themselves, (n,) each where no other shape is given; r resources as in `FleetRows.resources`."""
 
     ready: NDArray[np.bool_]
-    cpu_allocatable: NDArray[np.float64]
-    memory_allocatable: NDArray[np.float64]
-    cpu_used: NDArray[np.float64]
-    """Measured; NaN, where nothing was, counts as 0."""
-    memory_used: NDArray[np.float64]
-    lc_cpu_request: NDArray[np.float64]
+    allocatable: NDArray[np.float64]
+    """(r, n)"""
+    lc_requests: NDArray[np.float64]
+    """(r, n)"""
     lc_cpu_limit: NDArray[np.float64]
-    lc_memory_held: NDArray[np.float64]
+    """Millicores."""
+    cpu_used: NDArray[np.float64]
+    """Millicores, measured; NaN, where nothing was, counts as 0."""
+    memory_used: NDArray[np.float64]
+    """MiB, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,22 +104,19 @@ class LcColumns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeColumns:
-    """What BE pods hold on each node by the centre's books, (n,) each."""
+    """What BE pods hold on each node by the centre's books."""
 
-    cpu_request: NDArray[np.float64]
+    requests: NDArray[np.float64]
+    """(r, n)"""
     cpu_limit: NDArray[np.float64]
-    memory: NDArray[np.float64]
-    pods: NDArray[np.float64]
+    """(n,) millicores."""
 
     @classmethod
     def of_pods(cls, rows: FleetRows, pods: NDArray[np.float64], memory: NDArray[np.float64]) -> BeColumns:
         """From (s, n) numbers of pods, each of its service's declared size, and (n,) their memory, which is each request's own."""
-        return cls(
-            cpu_request=np.array([float(s.cpu_request_millicores) for s in rows.services]) @ pods,
-            cpu_limit=np.array([float(s.cpu_limit_millicores) for s in rows.services]) @ pods,
-            memory=memory,
-            pods=pods.sum(axis=0),
-        )
+        requests = rows.resources.pod_requests(rows.services) @ pods
+        requests[MEMORY] = memory
+        return cls(requests=requests, cpu_limit=np.array([float(s.cpu_limit_millicores) for s in rows.services]) @ pods)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,15 +164,12 @@ def assemble(
         services=rows.services,
         node_cluster=rows.node_cluster,
         node_ready=nodes.ready,
-        cpu_allocatable=nodes.cpu_allocatable,
-        memory_allocatable=nodes.memory_allocatable,
+        resources=rows.resources,
+        allocatable=nodes.allocatable,
+        lc_requests=nodes.lc_requests,
+        be_requests=be.requests,
         lc_cpu_limit=nodes.lc_cpu_limit,
-        lc_cpu_request=nodes.lc_cpu_request,
-        lc_memory_held=nodes.lc_memory_held,
-        be_cpu_request=be.cpu_request,
         be_cpu_limit=be.cpu_limit,
-        be_memory_held=be.memory,
-        be_pods=be.pods,
         cpu_used=np.nan_to_num(nodes.cpu_used),
         memory_used=np.nan_to_num(nodes.memory_used),
         slack=tails.least_slack(rows.services),
@@ -196,7 +196,13 @@ def pending_columns(
     memory_mib: NDArray[np.float64],
     epoch: NDArray[np.int32],
 ) -> BePending:
-    """BE requests that wait, with what their pods will ask for: `service` is a row of `services`, whose declared CPU is the pod's."""
+    """BE requests that wait, with what their pods will ask for.
+
+    `service` is a row of `services`, whose declared size is the pod's but for the memory, which is the request's own; resources have the
+    rows of `ResourceAxis.of(services)`.
+    """
+    requests = ResourceAxis.of(services).pod_requests(services).take(service, axis=1)
+    requests[MEMORY] = memory_mib
     return BePending(
         run_id=run_id,
         request_id=request_id,
@@ -204,9 +210,8 @@ def pending_columns(
         entry_cluster=entry_cluster,
         waited_s=waited_s,
         cpu_work_s=cpu_work_s,
-        cpu_request_millicores=np.array([float(s.cpu_request_millicores) for s in services])[service],
+        requests=requests,
         cpu_limit_millicores=np.array([float(s.cpu_limit_millicores) for s in services])[service],
-        memory_mib=memory_mib,
         epoch=epoch,
     )
 

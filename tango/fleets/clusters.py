@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from tango.domain.fleet import Cluster, Link, Node
-from tango.domain.resources import MAX_MEMORY_MIB
+from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.errors import ConfigError
+from tango.fleets.extended import extended_of
 from tango.fleets.recipes import FleetRecipe, MachineType, expand
 from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
 
@@ -19,6 +20,8 @@ MAX_KM = 40_000.0
 MAX_CLUSTERS = 10_000
 MAX_NODES_PER_CLUSTER = 5_000
 """The limit that Kubernetes is designed for (its documentation, "Considerations for large clusters")."""
+MAX_PODS = 10_000
+"""Pods of a node: more than any kubelet is known to run."""
 MAX_NODES = 100_000
 """Nodes of a whole fleet; `continent`, the largest built-in one, has 10,000."""
 
@@ -42,11 +45,13 @@ _RECIPE_READERS: Readers = {
     "seed": lambda v: v.integer(0, 2**64 - 1),
     "machines": lambda v: tuple(_machine(item.mapping()) for item in v.items()),
 }
-_MACHINE_READERS: Readers = {
-    "share": lambda v: v.number(1e-6, 1e6),
+_SIZE_READERS: Readers = {
     "cpu_millicores": lambda v: v.integer(1, MAX_MILLICORES),
     "memory_mib": lambda v: v.integer(1, MAX_MEMORY_MIB),
+    "pods": lambda v: v.integer(1, MAX_PODS),
+    "extended": extended_of,
 }
+_MACHINE_READERS: Readers = {"share": lambda v: v.number(1e-6, 1e6), **_SIZE_READERS}
 
 
 def clusters_of(spec: YamlMapping) -> tuple[Cluster, ...]:
@@ -77,10 +82,10 @@ def _cluster(keys: YamlMapping, clusters: Names) -> Cluster:
 
 def _node(keys: YamlMapping, names: Names) -> Node:
     name = keys.required("name", lambda v: names.once(v, YamlValue.subdomain))
-    cpu = keys.required("cpu_millicores", lambda v: v.integer(1, MAX_MILLICORES))
-    memory = keys.required("memory_mib", lambda v: v.integer(1, MAX_MEMORY_MIB))
-    keys.close()
-    return Node(name=name, cpu_millicores=cpu, memory_mib=memory)
+    for key in ("cpu_millicores", "memory_mib"):
+        keys.required(key, lambda _: None)
+    fields: dict[str, Any] = keys.fields(_SIZE_READERS)
+    return Node(name=name, **fields)
 
 
 def _recipe(value: YamlValue) -> FleetRecipe:
@@ -99,7 +104,7 @@ def _recipe(value: YamlValue) -> FleetRecipe:
 
 
 def _machine(keys: YamlMapping) -> MachineType:
-    for key in _MACHINE_READERS:
+    for key in ("share", "cpu_millicores", "memory_mib"):
         keys.required(key, lambda _: None)
     fields: dict[str, Any] = keys.fields(_MACHINE_READERS)
     return MachineType(**fields)

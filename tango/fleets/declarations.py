@@ -10,13 +10,14 @@ from typing import Any
 
 import yaml
 
-from tango.domain.fleet import Fleet, Link, NetworkModel
-from tango.domain.resources import MAX_MEMORY_MIB
+from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node
+from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
 from tango.fleets.clusters import LINK_READERS, MAX_MILLICORES, NETWORK_READERS, clusters_of, links_of
+from tango.fleets.extended import declared_extended, extended_of
 from tango.fleets.fitting import refuse_unfit
-from tango.fleets.recipes import FleetRecipe
+from tango.fleets.recipes import FleetRecipe, MachineType
 from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
 
 API_VERSION = "tango/v1"
@@ -39,6 +40,7 @@ _SERVICE_READERS: Readers = {
     "cpu_limit_millicores": lambda v: v.integer(1, MAX_MILLICORES),
     "instance_memory_mib": lambda v: v.integer(1, MAX_MEMORY_MIB),
     "payload_kib": lambda v: v.number(0.0, 1e9),
+    "extended": extended_of,
 }
 _MODEL_READERS: Readers = {
     "beta": lambda v: v.number(0.0, 100.0),
@@ -81,6 +83,8 @@ def hash_of(fleet: Fleet) -> str:
     values = dataclasses.asdict(dataclasses.replace(fleet, source_hash=""))
     if not fleet.links:
         del values["links"]  # as before there were links, so that the hashes in earlier results stay true
+    values["clusters"] = [{**cluster, "nodes": [_said(node) for node in cluster["nodes"]]} for cluster in values["clusters"]]
+    values["services"] = [_said(service) for service in values["services"]]  # likewise of pods and extended resources
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -88,7 +92,7 @@ def declaration_of(fleet: Fleet) -> dict[str, object]:
     """The fleet as a `kind: Fleet` document of plain values, with every node and every default written out."""
     spec = {
         **_model_of(fleet),
-        "clusters": [{**dataclasses.asdict(c), "nodes": [dataclasses.asdict(n) for n in c.nodes]} for c in fleet.clusters],
+        "clusters": [{**dataclasses.asdict(c), "nodes": [_size_of(n) for n in c.nodes]} for c in fleet.clusters],
         **_links_and_services_of(fleet),
     }
     return _document("Fleet", fleet.name, spec)
@@ -102,7 +106,7 @@ def dump_fleet(fleet: Fleet) -> str:
 def dump_recipe(name: str, recipe: FleetRecipe, like: Fleet) -> str:
     """A `kind: Fleet` document with a recipe in place of its clusters; network, model and services are those of `like`."""
     generate = {key: value for key, value in dataclasses.asdict(recipe).items() if value is not None}
-    generate["machines"] = [dataclasses.asdict(machine) for machine in recipe.machines]
+    generate["machines"] = [_size_of(machine) for machine in recipe.machines]
     without_links = dataclasses.replace(like, links=())
     return _dump([_document("Fleet", name, {**_model_of(like), "generate": generate, **_links_and_services_of(without_links)})])
 
@@ -167,12 +171,25 @@ def _links_and_services_of(fleet: Fleet) -> dict[str, object]:
 
 
 def _service_spec(service: Service) -> dict[str, object]:
-    values = {name: getattr(service, name) for name in _SERVICE_READERS}
+    values = _said({name: getattr(service, name) for name in _SERVICE_READERS})
+    if service.extended:
+        values["extended"] = declared_extended(service.extended)
     if service.service_class is ServiceClass.BE:
         values = {
             name: value for name, value in values.items() if value is not None and (name, value) != ("instance_memory_mib", 0)
         }
     return {"class": service.service_class.label, **values}
+
+
+def _size_of(machine: Node | MachineType) -> dict[str, object]:
+    values = _said(dataclasses.asdict(machine))
+    return values | {"extended": declared_extended(machine.extended)} if machine.extended else values
+
+
+def _said(values: dict[str, Any]) -> dict[str, Any]:
+    """Without pods and extended resources where they are the defaults."""
+    defaults = (("pods", MOST_PODS), ("extended", ()))
+    return {name: value for name, value in values.items() if (name, value) not in defaults}
 
 
 def _dump(values: list[dict[str, object]]) -> str:

@@ -3,31 +3,52 @@
 from __future__ import annotations
 
 from tango.domain.fleet import Fleet
+from tango.domain.resource_axis import EVERYWHERE, ResourceAxis, quantity
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
 from tango.fleets.yaml_document import YamlMapping
 
 
 def refuse_unfit(service: Service, declared: YamlMapping, fleet: Fleet) -> None:
-    """Raises: ConfigError if no node has the CPU request and the memory of one pod of the service, with the line of that figure.
+    """Raises: ConfigError if no node holds one pod of the service, with the line of the figure that is too large.
 
-    An empty node is assumed: whether several services fit together is for dispatch and placement to see.
+    An empty node is assumed: whether several services fit together is for dispatch and placement to see. An LC service has instances on
+    every node, so every node must have the extended resources that all of them ask for.
     """
     is_lc = service.service_class is ServiceClass.LC
     memory_key = "instance_memory_mib" if is_lc else "memory_mib"
-    memory_mib = service.instance_memory_mib if is_lc else service.memory_mib
-    most_cpu = max(node.cpu_millicores for node in fleet.nodes)
-    most_memory = max(node.memory_mib for node in fleet.nodes)
-    if service.cpu_request_millicores > most_cpu:
-        _refuse(service, declared, "cpu_request_millicores", f"at most {most_cpu}, the CPU of the largest node")
-    if memory_mib > most_memory:
-        _refuse(service, declared, memory_key, f"at most {most_memory}, the memory of the largest node")
-    if not any(service.cpu_request_millicores <= n.cpu_millicores and memory_mib <= n.memory_mib for n in fleet.nodes):
-        wanted = f"{service.cpu_request_millicores} millicores and {memory_mib} MiB"
-        _refuse(service, declared, memory_key, f"less of one of the two: no node has {wanted} together")
+    resources = ResourceAxis.of((service,))
+    allocatable = resources.columns([resources.of_node(node) for node in fleet.nodes])
+    asked = resources.pod_requests((service,))[:, 0]
+    for name, wanted, most in zip(resources.names, asked, allocatable.max(axis=1), strict=True):
+        if wanted > most:
+            key, what = {"cpu": ("cpu_request_millicores", "CPU"), "memory": (memory_key, "memory")}.get(name, ("extended", name))
+            _refuse(service, declared, key, f"at most {_plain(name, most)}, the {what} of the largest node")
+    if not (asked[:, None] <= allocatable).all(axis=0).any():
+        wanted = " and ".join(
+            f"{_plain(name, amount)} {_UNITS.get(name, name)}"
+            for name, amount in zip(resources.names, asked, strict=True)
+            if name != "pods"
+        )
+        _refuse(service, declared, memory_key, f"less of one of them: no node has {wanted} together")
+    if is_lc and service.extended:
+        standing = asked[len(EVERYWHERE) :] * service.instances_per_node
+        for node, there in zip(fleet.node_keys, allocatable[len(EVERYWHERE) :].T, strict=True):
+            if (standing > there).any():
+                _refuse(
+                    service, declared, "extended", f"what every node has, since LC instances stand on all of them: {node} has less"
+                )
+
+
+_UNITS = {"cpu": "millicores", "memory": "MiB"}
+
+
+def _plain(name: str, amount: float) -> str:
+    """CPU and memory as the keys of the file have them, all else as Kubernetes writes it."""
+    return f"{amount:g}" if name in _UNITS else quantity(name, amount)
 
 
 def _refuse(service: Service, declared: YamlMapping, key: str, expected: str) -> None:
     place = declared.values.get(key, declared.owner)
-    value = getattr(service, key)
+    value = getattr(service, key) if key != "extended" else ", ".join(f"{quantity(*of)} of {of[0]}" for of in service.extended)
     raise ConfigError(f"{place.where}: {declared.owner.key}.{key} of {service.name} is {value}, expected {expected}")

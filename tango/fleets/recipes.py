@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.fleet import Cluster, Node
+from tango.domain.fleet import MOST_PODS, Cluster, Node
+from tango.domain.services import Amounts
 from tango.errors import ConfigError
 
 # Second half of Philox's key. Each purpose has a stream of its own, so that a change of one (more nodes) does not move another (sites).
@@ -29,6 +30,8 @@ class MachineType:
     """Weight relative to the other types' shares; they need not add up to 1."""
     cpu_millicores: int
     memory_mib: int
+    pods: int = MOST_PODS
+    extended: Amounts = ()
 
 
 EDGE_SIZES = ((2000, 3072), (4000, 7168), (8000, 15360))
@@ -95,7 +98,15 @@ def _cluster(name: str, size: int, machines: Iterator[MachineType], site: tuple[
     nodes = []
     for k in range(1, size + 1):
         machine = next(machines)
-        nodes.append(Node(name=f"{name}-n{k:0{width}d}", cpu_millicores=machine.cpu_millicores, memory_mib=machine.memory_mib))
+        nodes.append(
+            Node(
+                name=f"{name}-n{k:0{width}d}",
+                cpu_millicores=machine.cpu_millicores,
+                memory_mib=machine.memory_mib,
+                pods=machine.pods,
+                extended=machine.extended,
+            )
+        )
     return Cluster(name=name, nodes=tuple(nodes), x_km=site[0], y_km=site[1])
 
 

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tango.domain.plans import Eviction, Resize
-from tango.domain.resources import cpu_millicores, format_millicores
+from tango.domain.quantities import cpu_millicores, format_millicores
 from tango.domain.runs import Placement, ScalingRecord
 from tango.domain.services import Service
 from tango.errors import (

@@ -7,9 +7,9 @@ have to stay equal, while re-assurance moves them apart. Memory request and limi
 from __future__ import annotations
 
 from tango.domain.identity import NodeKey
-from tango.domain.resources import format_mib, format_millicores
+from tango.domain.quantities import format_extended, format_mib, format_millicores
 from tango.domain.runs import Placement
-from tango.domain.services import Service
+from tango.domain.services import Amounts, Service
 from tango.kube.api_client import JSON
 
 SCHEDULER = "tango"
@@ -30,7 +30,6 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
         "tango/request": str(p.request_id),
         "tango/epoch": str(p.epoch),
     }
-    memory = format_mib(p.memory_mib)
     container = {
         "name": "work",
         "image": image,
@@ -39,10 +38,7 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
             {"name": "TANGO_CPU_WORK_S", "value": f"{p.cpu_work_s:.6f}"},
             {"name": "TANGO_MEMORY_MIB", "value": str(p.memory_mib)},
         ],
-        "resources": {
-            "requests": {"cpu": format_millicores(p.cpu_request_millicores), "memory": memory},
-            "limits": {"cpu": format_millicores(p.cpu_limit_millicores), "memory": memory},
-        },
+        "resources": _resources(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib, p.extended),
     }
     return _pod(p.pod, labels, container, restart="Never", grace_s=1)
 
@@ -50,7 +46,6 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
 def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
     """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size."""
     labels = {**MANAGED, "tango/cluster": node.cluster, "tango/class": "lc", "tango/service": service.name}
-    memory = format_mib(service.instance_memory_mib)
     container = {
         "name": "work",
         "image": service.image,
@@ -64,14 +59,23 @@ def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
             {"name": "TANGO_CLUSTER", "value": node.cluster},
             {"name": "TANGO_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         ],
-        "resources": {
-            "requests": {"cpu": format_millicores(service.cpu_request_millicores), "memory": memory},
-            "limits": {"cpu": format_millicores(service.cpu_limit_millicores), "memory": memory},
-        },
+        "resources": _resources(
+            service.cpu_request_millicores, service.cpu_limit_millicores, service.instance_memory_mib, service.extended
+        ),
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},
     }
     return _pod(instance_name(service.name, node.name, k), labels, container, restart="Always", grace_s=5)
+
+
+def _resources(cpu_request_millicores: int, cpu_limit_millicores: int, memory_mib: int, extended: Amounts) -> JSON:
+    """Request and limit are equal but for CPU: of memory because it is never resized, of extended resources because Kubernetes
+    does not overcommit them."""
+    held = {"memory": format_mib(memory_mib), **format_extended(extended)}
+    return {
+        "requests": {"cpu": format_millicores(cpu_request_millicores), **held},
+        "limits": {"cpu": format_millicores(cpu_limit_millicores), **held},
+    }
 
 
 def instance_name(service: str, node: str, k: int) -> str:

@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.compiled import compiled, in_place, inlined
+from tango.domain.resource_axis import CPU, MEMORY
+from tango.node_model import capacity
+from tango.node_model.capacity import fits
 from tango.scheduling.block_search import block_search, new_blocks, note_placement
 
-# Columns of the matrix that `features.node_headroom` makes: what each node has, and what is held of it.
-READY, CPU, REQUESTED, BE_LIMIT, LC_LEAVES, LC_LEAVES_MOSTLY, MEMORY, MEMORY_HELD, SCALE = range(9)
+# Columns of `Headroom.figures`: what each node has of CPU and memory, and what is held of it.
+CPU_OF, REQUESTED, BE_LIMIT, LC_LEAVES, LC_LEAVES_MOSTLY, MEMORY_OF, MEMORY_HELD, SCALE = range(8)
 REQUEST, LIMIT, HELD = range(3)
-"""Columns of sizes: CPU request and limit in millicores, memory in MiB."""
+"""Columns of the sizes by which kinds are scored: CPU request and limit in millicores, memory in MiB."""
 PAIRS = 8
 """Pair features, as many as `features.PAIR_FEATURES`."""
 
@@ -41,29 +44,42 @@ class Scorer(NamedTuple):
     """(h,) from the hidden layer to the score"""
 
 
+class Headroom(NamedTuple):
+    """What each of n nodes has left, counted down within a tick."""
+
+    ready: NDArray[np.bool_]
+    """(n,) whether it takes pods"""
+    free: NDArray[np.float64]
+    """(r, n) what no pod requests, by which a pod fits or does not"""
+    figures: NDArray[np.float64]
+    """(n, 8) what the pair features are made of, columns `CPU_OF` to `SCALE`; millicores and MiB"""
+
+
 class Demand(NamedTuple):
     """k requests in u kinds. A request is scored by its kind's size and fits by its own."""
 
     of_request: NDArray[np.int64]
     """(k,) row of the request's kind"""
-    sizes: NDArray[np.float64]
-    """(k, 3) of the requests themselves"""
+    requests: NDArray[np.float64]
+    """(r, k) of the requests' pods"""
+    limit: NDArray[np.float64]
+    """(k,) their CPU limits, millicores"""
     scored: NDArray[np.float64]
     """(u, 3) of the kinds, by which they are scored"""
     least: NDArray[np.float64]
-    """(u, 3) the least of each column among the kind's requests"""
+    """(r, u) the least of each resource among the kind's requests"""
 
 
 @in_place
-def pair_features(headroom: NDArray[np.float64], node: int, sizes: NDArray[np.float64], pair: NDArray[np.float32]) -> None:
+def pair_features(figures: NDArray[np.float64], node: int, sizes: NDArray[np.float64], pair: NDArray[np.float32]) -> None:
     """Fill the pair features (PAIRS, u) of all sizes (u, 3) on one node, in the order of `features.PAIR_FEATURES`."""
-    leaves, mostly, scale = headroom[node, LC_LEAVES], headroom[node, LC_LEAVES_MOSTLY], headroom[node, SCALE]
+    leaves, mostly, scale = figures[node, LC_LEAVES], figures[node, LC_LEAVES_MOSTLY], figures[node, SCALE]
     for u in range(len(sizes)):
-        limits = headroom[node, BE_LIMIT] + sizes[u, LIMIT]
+        limits = figures[node, BE_LIMIT] + sizes[u, LIMIT]
         pair[0, u] = min(4.0, limits / leaves)
         pair[1, u] = min(1.0, leaves / limits)
-        pair[2, u] = (headroom[node, REQUESTED] + sizes[u, REQUEST]) / headroom[node, CPU]
-        pair[3, u] = (headroom[node, MEMORY_HELD] + sizes[u, HELD]) / headroom[node, MEMORY]
+        pair[2, u] = (figures[node, REQUESTED] + sizes[u, REQUEST]) / figures[node, CPU_OF]
+        pair[3, u] = (figures[node, MEMORY_HELD] + sizes[u, HELD]) / figures[node, MEMORY_OF]
         pair[4, u] = min(4.0, limits / mostly)
         pair[5, u] = min(4.0, sizes[u, LIMIT] / leaves)
         pair[6, u] = max(-4.0, min(4.0, (leaves - limits) / scale))
@@ -71,22 +87,12 @@ def pair_features(headroom: NDArray[np.float64], node: int, sizes: NDArray[np.fl
 
 
 @in_place
-def fits(headroom: NDArray[np.float64], node: int, sizes: NDArray[np.float64], row: int) -> bool:
-    """Whether the size of a row fits on the node beside what it holds."""
-    return bool(
-        headroom[node, READY] > 0.0
-        and headroom[node, REQUESTED] + sizes[row, REQUEST] <= headroom[node, CPU]
-        and headroom[node, MEMORY_HELD] + sizes[row, HELD] <= headroom[node, MEMORY]
-    )
-
-
-@in_place
 def score_node(
-    scorer: Scorer, demand: Demand, headroom: NDArray[np.float64], node: int, pair: NDArray[np.float32], scores: NDArray[np.float32]
+    scorer: Scorer, demand: Demand, headroom: Headroom, node: int, pair: NDArray[np.float32], scores: NDArray[np.float32]
 ) -> None:
     """Fill the node's row of `scores` (n, u), minus infinity where not even the least of a kind fits; `pair` (PAIRS, u) is scratch."""
     kinds = len(demand.scored)
-    pair_features(headroom, node, demand.scored, pair)
+    pair_features(headroom.figures, node, demand.scored, pair)
     weights = scorer.weights
     # The loop over pair features is unrolled by hand, so that the inner loop over kinds has no other loop in it and is vectorised.
     for u in range(kinds):
@@ -107,36 +113,37 @@ def score_node(
             held += w7 * pair[7, u]
             scores[node, u] += head * (held if held > _ZERO else _ZERO)
     for u in range(kinds):
-        if not fits(headroom, node, demand.least, u):
+        if not (headroom.ready[node] and fits(headroom.free, node, demand.least, u)):
             scores[node, u] = -np.inf
 
 
 @in_place
-def count_in(headroom: NDArray[np.float64], node: int, sizes: NDArray[np.float64], row: int) -> None:
-    """Count the size of a row in on the node."""
-    headroom[node, REQUESTED] += sizes[row, REQUEST]
-    headroom[node, BE_LIMIT] += sizes[row, LIMIT]
-    headroom[node, MEMORY_HELD] += sizes[row, HELD]
+def count_in(headroom: Headroom, node: int, demand: Demand, request: int) -> None:
+    """Count a request in on the node."""
+    capacity.count_in(headroom.free, node, demand.requests, request)
+    headroom.figures[node, REQUESTED] += demand.requests[CPU, request]
+    headroom.figures[node, BE_LIMIT] += demand.limit[request]
+    headroom.figures[node, MEMORY_HELD] += demand.requests[MEMORY, request]
 
 
 @inlined
-def _worth(state: tuple[NDArray[np.float32], Demand, NDArray[np.float64]], kind: int, node: int) -> float:
+def _worth(state: tuple[NDArray[np.float32], Demand, Headroom], kind: int, node: int) -> float:
     return state[0][node, kind]  # type: ignore[no-any-return]
 
 
 @inlined
-def _fits_request(state: tuple[NDArray[np.float32], Demand, NDArray[np.float64]], request: int, node: int) -> bool:
+def _fits_request(state: tuple[NDArray[np.float32], Demand, Headroom], request: int, node: int) -> bool:
     _, demand, headroom = state
-    return fits(headroom, node, demand.sizes, request)
+    return bool(headroom.ready[node] and fits(headroom.free, node, demand.requests, request))
 
 
 _best_node = block_search(_worth, _fits_request)
 
 
 @compiled
-def assign(scorer: Scorer, demand: Demand, headroom: NDArray[np.float64]) -> NDArray[np.int32]:
-    """Place the requests in order, each where its score is highest; -1 where it fits nowhere. `headroom` (n, 9) is counted down."""
-    count, kinds = len(headroom), len(demand.scored)
+def assign(scorer: Scorer, demand: Demand, headroom: Headroom) -> NDArray[np.int32]:
+    """Place the requests in order, each where its score is highest; -1 where it fits nowhere. `headroom` is counted down."""
+    count, kinds = len(headroom.ready), len(demand.scored)
     pair = np.zeros((PAIRS, kinds), np.float32)
     scores = np.zeros((count, kinds), np.float32)
     for n in range(count):
@@ -147,7 +154,7 @@ def assign(scorer: Scorer, demand: Demand, headroom: NDArray[np.float64]) -> NDA
         best = _best_node((scores, demand, headroom), k, demand.of_request[k], blocks)
         chosen[k] = best
         if best >= 0:
-            count_in(headroom, best, demand.sizes, k)
+            count_in(headroom, best, demand, k)
             score_node(scorer, demand, headroom, best, pair, scores)
             note_placement(blocks, best)
     return chosen
@@ -157,7 +164,7 @@ def assign(scorer: Scorer, demand: Demand, headroom: NDArray[np.float64]) -> NDA
 def sample(
     scorer: Scorer,
     demand: Demand,
-    headroom: NDArray[np.float64],
+    headroom: Headroom,
     seed: int,
     kept: NDArray[np.int64],
     record: NDArray[np.float32],
@@ -169,7 +176,7 @@ def sample(
     For training, `kept` (m,), `record` (m, n, PAIRS) and `allowed` (m, n) take what m of the placements saw, drawn evenly among all that
     are made (reservoir sampling: Vitter, ACM TOMS 1985, algorithm R): the requests' rows, -1 where fewer were made, in no order.
     """
-    count, kinds, most = len(headroom), len(demand.scored), len(kept)
+    count, kinds, most = len(headroom.ready), len(demand.scored), len(kept)
     if seed >= 0:
         np.random.seed(seed)
     pair = np.zeros((count, PAIRS, kinds), np.float32)
@@ -183,7 +190,7 @@ def sample(
         u = demand.of_request[k]
         best, best_score = -1, -np.inf
         for n in range(count):
-            if scores[n, u] > -np.inf and fits(headroom, n, demand.sizes, k):
+            if scores[n, u] > -np.inf and fits(headroom.free, n, demand.requests, k):
                 # Noise is drawn where a pod fits alone: in an overload thousands wait that fit nowhere.
                 noise = -np.log(-np.log(np.random.random())) if seed >= 0 else 0.0
                 if scores[n, u] + noise > best_score:
@@ -197,7 +204,7 @@ def sample(
             kept[slot] = k
             for n in range(count):
                 record[slot, n] = pair[n, :, u]
-                allowed[slot, n] = fits(headroom, n, demand.sizes, k)
-        count_in(headroom, best, demand.sizes, k)
+                allowed[slot, n] = headroom.ready[n] and fits(headroom.free, n, demand.requests, k)
+        count_in(headroom, best, demand, k)
         score_node(scorer, demand, headroom, best, pair[best], scores)
     return chosen

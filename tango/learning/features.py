@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.requests import BePending
+from tango.domain.resource_axis import EVERYWHERE
 from tango.domain.snapshot import FleetSnapshot
+from tango.learning.assignment import Headroom
 from tango.scheduling.kinds import kinds_of_rows
 
 NODE_FEATURES = (
@@ -151,32 +153,35 @@ class Kinds:
     sizes: NDArray[np.float64]
     """(u, 3) CPU request and limit in millicores, memory in MiB, by which the kind is scored."""
     least: NDArray[np.float64]
-    """(u, 3) the least of each among the kind's requests."""
+    """(r, u) the least of each resource among the kind's requests."""
     features: NDArray[np.float32]
     """(u, len(KIND_FEATURES))"""
 
 
 def kinds_of(pending: BePending, snapshot: FleetSnapshot) -> Kinds:
     """Group the pending requests by size; where there are more than `MOST_KINDS` sizes, by size rounded to `STEPS_AN_OCTAVE`."""
-    own = sizes_of(pending)
-    of_request = kinds_of_rows(*own.T)
+    own, extended = _sizes_of(pending), pending.requests[len(EVERYWHERE) :]
+    of_request = kinds_of_rows(*own.T, *extended)
     if len(own) and of_request.max() >= MOST_KINDS:
-        # Memory differs from request to request in recorded traces; CPU is the service's.
-        of_request = kinds_of_rows(own[:, 0], own[:, 1], _rounded(own[:, 2]))
+        # Memory differs from request to request in recorded traces; all else is the service's.
+        of_request = kinds_of_rows(own[:, 0], own[:, 1], _rounded(own[:, 2]), *extended)
         if of_request.max() >= MOST_KINDS * STEPS_AN_OCTAVE:
-            of_request = kinds_of_rows(*_rounded(own).T)
+            of_request = kinds_of_rows(*_rounded(own).T, *_rounded(extended))
     count = int(of_request.max(initial=-1)) + 1
-    least, most = np.full((count, 3), np.inf), np.zeros((count, 3))
-    np.minimum.at(least, of_request, own)
-    np.maximum.at(most, of_request, own)
-    sizes = (least + most) / 2
+    smallest, largest = np.full((count, 3), np.inf), np.zeros((count, 3))
+    np.minimum.at(smallest, of_request, own)
+    np.maximum.at(largest, of_request, own)
+    sizes = (smallest + largest) / 2
+    least = np.full((len(pending.requests), count), np.inf)
+    for of_kinds, asked in zip(least, pending.requests, strict=True):
+        np.minimum.at(of_kinds, of_request, asked)
     mean_cpu = _mean_of_ready(np.maximum(snapshot.cpu_allocatable, 1.0), snapshot.node_ready)
     mean_memory = _mean_of_ready(np.maximum(snapshot.memory_allocatable, 1.0), snapshot.node_ready)
     features = np.stack((sizes[:, 1] / mean_cpu, sizes[:, 0] / np.maximum(sizes[:, 1], 1.0), sizes[:, 2] / mean_memory), axis=1)
     return Kinds(of_request=of_request, sizes=sizes, least=least, features=_safe(features))
 
 
-def sizes_of(pending: BePending) -> NDArray[np.float64]:
+def _sizes_of(pending: BePending) -> NDArray[np.float64]:
     """(k, 3) CPU request and limit in millicores, memory in MiB."""
     return np.stack((pending.cpu_request_millicores, pending.cpu_limit_millicores, pending.memory_mib), axis=1)
 
@@ -185,24 +190,21 @@ def _rounded(size: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.round(np.log2(np.maximum(size, 1.0)) * STEPS_AN_OCTAVE)
 
 
-def node_headroom(snapshot: FleetSnapshot) -> NDArray[np.float64]:
-    """(n, 9) what each node has and what is held of it, the columns of `assignment` from `READY` to `SCALE`; millicores and MiB."""
+def node_headroom(snapshot: FleetSnapshot) -> Headroom:
+    """What each node has and what is held of it, as `assignment` takes it."""
     cpu = snapshot.cpu_allocatable
     mean_cpu = _mean_of_ready(np.maximum(cpu, 1.0), snapshot.node_ready)
-    return np.stack(
-        (
-            snapshot.node_ready.astype(np.float64),
-            np.maximum(cpu, 1.0),
-            snapshot.cpu_requested,
-            snapshot.be_cpu_limit,
-            np.maximum(cpu - snapshot.lc_cpu_in_use, 1.0),
-            _left_by(cpu, recent_of(snapshot)),
-            np.maximum(snapshot.memory_allocatable, 1.0),
-            snapshot.memory_allocatable - snapshot.memory_free,
-            np.full(len(cpu), mean_cpu),
-        ),
-        axis=1,
+    figures = (
+        np.maximum(cpu, 1.0),
+        snapshot.cpu_requested,
+        snapshot.be_cpu_limit,
+        np.maximum(cpu - snapshot.lc_cpu_in_use, 1.0),
+        _left_by(cpu, recent_of(snapshot)),
+        np.maximum(snapshot.memory_allocatable, 1.0),
+        snapshot.memory_allocatable - snapshot.memory_free,
+        np.full(len(cpu), mean_cpu),
     )
+    return Headroom(ready=snapshot.node_ready, free=snapshot.free, figures=np.stack(figures, axis=1))
 
 
 def recent_of(snapshot: FleetSnapshot) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.errors import CheckpointError
 from tango.learning.assignment import Demand, Scorer, assign
 from tango.learning.checkpoint import Checkpoint, checkpoint_of, read_bytes
-from tango.learning.features import Kinds, fleet_graph, kinds_of, node_headroom, sizes_of
+from tango.learning.features import Kinds, fleet_graph, kinds_of, node_headroom
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.recent import RecentLc
 from tango.learning.shipped import shipped_path
@@ -62,7 +62,13 @@ def scorer_of(network: PlacementNetwork, projected: Tensor, kinds: Kinds) -> Sco
 
 def demand_of(pending: BePending, kinds: Kinds) -> Demand:
     """The requests as the compiled step takes them."""
-    return Demand(of_request=kinds.of_request, sizes=sizes_of(pending), scored=kinds.sizes, least=kinds.least)
+    return Demand(
+        of_request=kinds.of_request,
+        requests=pending.requests,
+        limit=pending.cpu_limit_millicores,
+        scored=kinds.sizes,
+        least=kinds.least,
+    )
 
 
 def tried_checkpoint(content: bytes, path: Path, policy: str) -> Checkpoint:

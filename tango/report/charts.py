@@ -214,13 +214,16 @@ def _node_labels(outcomes: RunOutcomes) -> tuple[str, ...]:
 
 
 def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Frame) -> list[Figure]:
-    """Measured CPU and memory over allocatable: by cluster as lines, if they are few, and by node or cluster as heat maps."""
+    """CPU and memory measured, and extended resources held, over allocatable: by cluster as lines, if they are few, and by node or cluster
+    as heat maps."""
     if not len(samples):
         return []
     at_s = samples.at_s * outcomes.speed
+    extended = zip(samples.extended, samples.extended_held, samples.extended_allocatable, strict=True)
     kinds = (
-        ("CPU", samples.cpu_used_millicores, samples.cpu_allocatable_millicores),
-        ("Memory", samples.memory_used_mib, samples.memory_allocatable_mib),
+        ("CPU in use", "Measured", samples.cpu_used_millicores, samples.cpu_allocatable_millicores),
+        ("Memory in use", "Measured", samples.memory_used_mib, samples.memory_allocatable_mib),
+        *((f"{name} held", "Requested by pods", held, allocatable) for name, held, allocatable in extended),
     )
     cluster = outcomes.node_cluster[samples.node]
     figures = []
@@ -229,7 +232,7 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
     rows = _node_labels(outcomes) if by_node else outcomes.clusters
     row = samples.node if by_node else cluster
     if len(outcomes.clusters) <= MANY_LINES:
-        for word, part, whole in kinds:
+        for word, how, part, whole in kinds:
             grid = share_grid(coarse, at_s, cluster, len(outcomes.clusters), part, whole)
             chart = frame.chart(max(1.0, _top(grid.ravel())), percent=True)
             for index in range(len(outcomes.clusters)):
@@ -237,20 +240,20 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
             legend = tuple((f"stroke series-{i}", name) for i, name in enumerate(outcomes.clusters))
             figures.append(
                 Figure(
-                    title=f"{word} in use by cluster",
-                    note="Measured, over allocatable.",
-                    drawing=chart.render(f"{word} in use over allocatable, by cluster over time"),
+                    title=f"{word} by cluster",
+                    note=f"{how}, over allocatable.",
+                    drawing=chart.render(f"{word} over allocatable, by cluster over time"),
                     legend=legend,
                 )
             )
-    for word, part, whole in kinds:
+    for word, how, part, whole in kinds:
         grid = share_grid(coarse, at_s, row, len(rows), part, whole)
         end_s = coarse.count * coarse.step_s
         figures.append(
             Figure(
-                title=f"{word} in use by {'node' if by_node else 'cluster'}",
-                note="Measured, over allocatable; empty where nothing was measured.",
-                drawing=heatmap(grid, rows, end_s, time_ticks(frame.end_s), f"{word} in use over allocatable, over time"),
+                title=f"{word} by {'node' if by_node else 'cluster'}",
+                note=f"{how}, over allocatable; empty where there is none, or nothing was measured.",
+                drawing=heatmap(grid, rows, end_s, time_ticks(frame.end_s), f"{word} over allocatable, over time"),
                 legend=(("ramp", "0 % to 100 %"),),
             )
         )

@@ -66,6 +66,11 @@ def summary_rows(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -
         ("BE throughput", number(m["be_cpu_seconds_per_s"]), "useful CPU-seconds per second"),
         ("utilisation", together(percent, m["utilization_cpu"], m["utilization_memory"]), "CPU / memory, by useful work"),
         ("CPU busy", percent(details.get("busy_cpu")), "measured, wasted work included"),
+        *(
+            (name.removeprefix("held "), percent(share), "held by requests, of what nodes have")
+            for name, share in details.items()
+            if name.startswith("held ")
+        ),
         ("evictions", number(m["evictions"]), f"{number(m['waste_cpu_seconds'])} CPU-seconds thrown away"),
         ("resizes", number(m["resizes"]), f"{milliseconds(details.get('resize_ms_p50'))} to take effect (p50)"),
         ("decisions", number(m["decisions"]), f"{together(milliseconds, m['decision_ms_p50'], m['decision_ms_p99'])} (p50 / p99)"),

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from tango.compiled import in_place, inlined
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
+from tango.domain.resource_axis import CPU, EVERYWHERE, MEMORY
 from tango.domain.snapshot import FleetSnapshot
+from tango.node_model.capacity import count_in, fits
 from tango.scheduling.be_headroom import BeHeadroom
 from tango.scheduling.block_search import Blocks, block_search, new_blocks, note_placement
 from tango.scheduling.kinds import kinds_of_rows
@@ -25,14 +27,12 @@ SHARE, WEIGHTED = range(2)
 
 
 class Nodes(NamedTuple):
-    """The nodes as a tick fills them, (n,) each; what is divided by is at least 1."""
+    """The nodes as a tick fills them, (n,) each but for `free`; what is divided by is at least 1."""
 
     ready: NDArray[np.bool_]
     """whether it takes pods"""
-    cpu_millicores: NDArray[np.float64]
-    """CPU that no pod requests"""
-    memory_mib: NDArray[np.float64]
-    """memory that nothing holds"""
+    free: NDArray[np.float64]
+    """(r, n) what no pod requests"""
     be_limit: NDArray[np.float64]
     """CPU limits of its BE pods, millicores"""
     cpu_allocatable: NDArray[np.float64]
@@ -46,21 +46,18 @@ class Nodes(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """k requests, (k,) each, in u kinds: those of one kind differ in memory alone."""
+    """k requests in u kinds: those of one kind differ in memory alone."""
 
-    cpu_request: NDArray[np.float64]
-    """millicores"""
+    requests: NDArray[np.float64]
+    """(r, k) of their pods"""
     cpu_limit: NDArray[np.float64]
-    """millicores"""
-    memory_mib: NDArray[np.float64]
+    """(k,) millicores"""
     kind: NDArray[np.int64]
-    """row of its kind"""
-    kind_cpu_request: NDArray[np.float64]
-    """(u,) millicores"""
+    """(k,) row of its kind"""
+    kind_least: NDArray[np.float64]
+    """(r, u) the least that a request of the kind asks for"""
     kind_cpu_limit: NDArray[np.float64]
     """(u,) millicores"""
-    least_memory: NDArray[np.float64]
-    """(u,) MiB, of the kind's requests"""
 
 
 def place_load_greedy(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
@@ -91,7 +88,7 @@ def place_kube(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings
 def _over_the_fleet(score: int, pending: BePending, snapshot: FleetSnapshot) -> NDArray[np.int32]:
     node = np.full(len(pending), -1, np.int32)
     sizes = _sizes(pending)
-    fill_fleet(score, _nodes(snapshot), sizes, new_blocks(len(sizes.least_memory), len(snapshot.nodes)), node)
+    fill_fleet(score, _nodes(snapshot), sizes, new_blocks(len(sizes.kind_cpu_limit), len(snapshot.nodes)), node)
     return node
 
 
@@ -100,8 +97,7 @@ def _nodes(snapshot: FleetSnapshot) -> Nodes:
     cpu_allocatable = np.maximum(1.0, snapshot.cpu_allocatable)
     return Nodes(
         ready=snapshot.node_ready,
-        cpu_millicores=headroom.cpu_millicores,
-        memory_mib=headroom.memory_mib,
+        free=headroom.free,
         be_limit=headroom.be_limit,
         cpu_allocatable=cpu_allocatable,
         memory_allocatable=np.maximum(1.0, snapshot.memory_allocatable),
@@ -111,27 +107,20 @@ def _nodes(snapshot: FleetSnapshot) -> Nodes:
 
 
 def _sizes(pending: BePending) -> Sizes:
-    request, limit, memory = pending.cpu_request_millicores, pending.cpu_limit_millicores, pending.memory_mib
-    kind = kinds_of_rows(request, limit)
+    requests, limit = pending.requests, pending.cpu_limit_millicores
+    kind = kinds_of_rows(requests[CPU], limit, *requests[len(EVERYWHERE) :])
     count = int(kind.max(initial=-1)) + 1
-    kind_request, kind_limit, least_memory = np.zeros(count), np.zeros(count), np.full(count, np.inf)
-    kind_request[kind], kind_limit[kind] = request, limit
-    np.minimum.at(least_memory, kind, memory)
-    return Sizes(
-        cpu_request=request,
-        cpu_limit=limit,
-        memory_mib=memory,
-        kind=kind,
-        kind_cpu_request=kind_request,
-        kind_cpu_limit=kind_limit,
-        least_memory=least_memory,
-    )
+    kind_least, kind_limit = np.full((len(requests), count), np.inf), np.zeros(count)
+    for least, asked in zip(kind_least, requests, strict=True):
+        np.minimum.at(least, kind, asked)
+    kind_limit[kind] = limit
+    return Sizes(requests=requests, cpu_limit=limit, kind=kind, kind_least=kind_least, kind_cpu_limit=kind_limit)
 
 
 @inlined
 def _worth(state: tuple[int, Nodes, Sizes], kind: int, n: int) -> float:
     score, nodes, sizes = state
-    if not _fits(nodes, n, sizes.kind_cpu_request[kind], sizes.least_memory[kind]):
+    if not (nodes.ready[n] and fits(nodes.free, n, sizes.kind_least, kind)):
         return -np.inf
     return _score(score, nodes, n, sizes.kind_cpu_limit[kind])
 
@@ -139,7 +128,7 @@ def _worth(state: tuple[int, Nodes, Sizes], kind: int, n: int) -> float:
 @inlined
 def _fits_request(state: tuple[int, Nodes, Sizes], k: int, n: int) -> bool:
     _, nodes, sizes = state
-    return _fits(nodes, n, sizes.cpu_request[k], sizes.memory_mib[k])
+    return bool(nodes.ready[n] and fits(nodes.free, n, sizes.requests, k))
 
 
 _best_node = block_search(_worth, _fits_request)
@@ -167,14 +156,14 @@ def fill_home(
 ) -> None:
     """Place the requests in order on nodes of their entry clusters; cluster c has the nodes `members[first[c]:first[c + 1]]`."""
     for k in range(len(chosen)):
-        request, memory = sizes.cpu_request[k], sizes.memory_mib[k]
+        request, memory = sizes.requests[CPU, k], sizes.requests[MEMORY, k]
         best, best_score = -1, -np.inf
         for j in range(first[entry[k]], first[entry[k] + 1]):
             n = members[j]
-            if not _fits(nodes, n, request, memory):
+            if not (nodes.ready[n] and fits(nodes.free, n, sizes.requests, k)):
                 continue
-            cpu_used = 1 - (nodes.cpu_millicores[n] - request) / nodes.cpu_allocatable[n]
-            memory_used = 1 - (nodes.memory_mib[n] - memory) / nodes.memory_allocatable[n]
+            cpu_used = 1 - (nodes.free[CPU, n] - request) / nodes.cpu_allocatable[n]
+            memory_used = 1 - (nodes.free[MEMORY, n] - memory) / nodes.memory_allocatable[n]
             least_allocated = (1 - cpu_used + 1 - memory_used) / 2
             # Of two resources the standard deviation, which BalancedAllocation takes off, is half of their difference.
             value = least_allocated + (1 - abs(cpu_used - memory_used) / 2)
@@ -186,21 +175,15 @@ def fill_home(
 
 
 @in_place
-def _fits(nodes: Nodes, n: int, request: float, memory: float) -> bool:
-    return bool(nodes.ready[n] and nodes.cpu_millicores[n] >= request and nodes.memory_mib[n] >= memory)
-
-
-@in_place
 def _score(score: int, nodes: Nodes, n: int, limit: float) -> float:
     if score == SHARE:
         return float(-(nodes.be_limit[n] + limit) / nodes.lc_leaves[n])
-    free_memory = nodes.memory_mib[n] / nodes.memory_allocatable[n]
+    free_memory = nodes.free[MEMORY, n] / nodes.memory_allocatable[n]
     crowd = nodes.be_limit[n] / nodes.cpu_allocatable[n]
     return float(0.4 * nodes.free_cpu[n] + 0.2 * free_memory - 0.4 * crowd)
 
 
 @in_place
 def _count_in(nodes: Nodes, sizes: Sizes, k: int, n: int) -> None:
-    nodes.cpu_millicores[n] -= sizes.cpu_request[k]
-    nodes.memory_mib[n] -= sizes.memory_mib[k]
+    count_in(nodes.free, n, sizes.requests, k)
     nodes.be_limit[n] += sizes.cpu_limit[k]

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
+from tango.domain.resource_axis import quantity
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ImpossiblePlan
 
@@ -28,22 +29,16 @@ def check_be_plan(plan: BePlan, pending: BePending, snapshot: FleetSnapshot, *, 
         f"row {k} (request {pending.request_id[k]}): node {snapshot.node_key(node[k])} is not ready"
         for k in placed[~snapshot.node_ready[rows]].tolist()
     ]
-    for name, unit, size, free, all_of in (
-        (
-            "CPU requests",
-            "m",
-            pending.cpu_request_millicores,
-            snapshot.cpu_allocatable - snapshot.cpu_requested,
-            snapshot.cpu_allocatable,
-        ),
-        ("memory", "MiB", pending.memory_mib, snapshot.memory_free, snapshot.memory_allocatable),
+    for name, size, free, allocatable in zip(
+        snapshot.resources.names, pending.requests, snapshot.free, snapshot.allocatable, strict=True
     ):
         given = np.bincount(rows, weights=size[placed], minlength=len(free))
-        over = (given > 0) & (given > free + SLACK * all_of)
+        over = (given > 0) & (given > free + SLACK * allocatable)
         for n in np.flatnonzero(over).tolist():
             whose = ", ".join(str(k) for k in placed[rows == n][:8].tolist())
             bad.append(
-                f"rows {whose}: {name} of {given[n]:g} {unit} for node {snapshot.node_key(n)}, which has {free[n]:g} {unit} free"
+                f"rows {whose}: {name} requests of {quantity(name, given[n])} for node {snapshot.node_key(n)}, "
+                f"which has {quantity(name, free[n])} free"
             )
     if bad:
         raise ImpossiblePlan(policy=plan.policy, cycle=cycle, rows=bad)

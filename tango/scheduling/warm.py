@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tango.domain.smallest import smallest_arrivals, smallest_pending, smallest_snapshot
+from tango.scheduling.be_headroom import most_memory_mib
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.sharing import plan_sharing
@@ -15,4 +16,5 @@ def warm_up() -> None:
         plan(smallest_arrivals(), smallest_snapshot(), LcSettings())
     for place in (place_load_greedy, place_scoring, place_kube):
         place(smallest_pending(), smallest_snapshot(), BeSettings())
+    most_memory_mib(smallest_snapshot().free, smallest_pending().requests)
     plan_sharing({}, [], {}, {}, {}, 0.0, SharingSettings())

@@ -6,17 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined
+from tango.domain.resource_axis import CPU, MEMORY, PODS
 from tango.node_model import kernel
+from tango.node_model.capacity import lacks
 from tango.sim import lifecycle
-from tango.sim.accounts import count_in_placed, count_in_running, count_out_running
-from tango.sim.codes import NO_REASON, NODE_GONE, OUT_OF_CPU, OUT_OF_MEMORY, PLACED, POD_START
+from tango.sim.accounts import asked, count_in_placed, count_in_running, count_out_running
+from tango.sim.codes import NO_REASON, NODE_GONE, OUT_OF_CPU, OUT_OF_EXTENDED, OUT_OF_MEMORY, OUT_OF_PODS, PLACED, POD_START
 from tango.sim.heap import push
 from tango.sim.losses import lose, requeue
 from tango.sim.node_time import advance
 from tango.sim.state import EngineState
-
-ROUNDING = 1e-6
-"""Millicores and MiB that a sum of requests may exceed allocatable by: sums are kept by adding and subtracting floats."""
 
 
 @in_place
@@ -45,7 +44,7 @@ def place(state: EngineState, requests: NDArray[np.int64], nodes: NDArray[np.int
 
 @inlined
 def pod_starts(state: EngineState, request: int, epoch: int, at_s: float) -> None:
-    """The kubelet admits a pod by its requests of CPU and memory, or refuses it.
+    """The kubelet admits a pod by what it asks for of every resource, or refuses it.
 
     The node may have changed since the snapshot that the placement was decided on: an LC instance has grown, or the node has failed.
     """
@@ -53,16 +52,7 @@ def pod_starts(state: EngineState, request: int, epoch: int, at_s: float) -> Non
     if progress.state != PLACED or progress.attempts != epoch:
         return
     node, service = progress.node, state.arrivals.service[request]
-    site = state.sites[node]
-    cpu_millicores, memory_mib = state.be.request[service], state.arrivals.memory_mib[request]
-    no_pod_row = state.states.nodes[node].pods == state.states.pods.shape[1]
-    refused = NO_REASON
-    if site.up == 0:
-        refused = NODE_GONE
-    elif site.lc_request + site.run_request + cpu_millicores > site.cpu + ROUNDING or no_pod_row:
-        refused = OUT_OF_CPU
-    elif site.lc_memory + site.run_memory + memory_mib > site.memory + ROUNDING:
-        refused = OUT_OF_MEMORY
+    refused = NODE_GONE if state.sites[node].up == 0 else _refusal(state, request, node)
     if refused != NO_REASON:
         lose(state, request, node, refused, 0.0, at_s)
         requeue(state, request, epoch, at_s)
@@ -73,7 +63,24 @@ def pod_starts(state: EngineState, request: int, epoch: int, at_s: float) -> Non
     state.clock[0].moved += 1
     # CPU is shared by request, as cpu.weight is: the request is the pod's weight.
     limit_cores = state.be.limit[service] / 1e3 * state.sharing.shares.be_share[node]
-    kernel.add_pod(state.states, node, request, cpu_millicores, limit_cores, state.arrivals.work_s[request], memory_mib, at_s)
+    weight, memory_mib = state.be.requests[CPU, service], state.arrivals.memory_mib[request]
+    kernel.add_pod(state.states, node, request, weight, limit_cores, state.arrivals.work_s[request], memory_mib, at_s)
+
+
+@inlined
+def _refusal(state: EngineState, request: int, node: int) -> int:
+    """The reason of the first resource that the node lacks; NO_REASON when it lacks none."""
+    holdings = state.holdings
+    for resource in range(len(holdings.allocatable)):
+        free = holdings.allocatable[resource, node] - holdings.lc[resource, node] - holdings.running[resource, node]
+        if lacks(asked(state, request, resource), free):
+            if resource == CPU:
+                return OUT_OF_CPU
+            if resource == MEMORY:
+                return OUT_OF_MEMORY
+            return OUT_OF_PODS if resource == PODS else OUT_OF_EXTENDED
+    # The node model has rows for as many pods as can fit; sums of floats must not go beyond them.
+    return OUT_OF_PODS if state.states.nodes[node].pods == state.states.pods.shape[1] else NO_REASON
 
 
 @in_place

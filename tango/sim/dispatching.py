@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.compiled import in_place, inlined
+from tango.domain.resource_axis import CPU, MEMORY
 from tango.node_model import kernel
 from tango.scheduling.lc.columns import Belief, Terrain, Traits
 from tango.scheduling.lc.dispatch import count_in, dispatch, is_crowded, set_offer, set_price, set_prices
@@ -25,7 +26,7 @@ from tango.sim.state import Arrivals, EngineState, Links, Lists, Published, Trut
 @in_place
 def publish(e: EngineState, now_s: float) -> None:
     """Measure every node, and let all clusters know the state as it is now."""
-    belief, published, truth = e.belief, e.published, e.truth
+    belief, published, truth, holdings = e.belief, e.published, e.truth, e.holdings
     for n in range(len(e.sites)):
         kernel.integrate(e.states, n, now_s)
         site, node = e.sites[n], e.states.nodes[n]
@@ -34,8 +35,9 @@ def publish(e: EngineState, now_s: float) -> None:
             site.used = (busy_s - site.busy_then_s) / (now_s - site.then_s) * 1e3
         site.busy_then_s = busy_s
         site.then_s = now_s
-        belief.free_cpu[n] = 1.0 - site.used / site.cpu
-        belief.free_memory[n] = (site.memory - site.lc_memory - site.run_memory) / site.memory
+        memory = holdings.allocatable[MEMORY, n]
+        belief.free_cpu[n] = 1.0 - site.used / holdings.allocatable[CPU, n]
+        belief.free_memory[n] = (memory - holdings.lc[MEMORY, n] - holdings.running[MEMORY, n]) / memory
         belief.slack[n] = site.slack
     services, nodes = truth.in_flight.shape
     clusters = len(e.lists.sent_last)

@@ -7,6 +7,7 @@ between requests are still sent there and come to nothing.
 from __future__ import annotations
 
 from tango.compiled import in_place
+from tango.domain.resource_axis import CPU
 from tango.node_model import kernel
 from tango.node_model.state import FREE
 from tango.sim.accounts import count_out_running
@@ -73,7 +74,7 @@ def node_comes_up(state: EngineState, node: int, at_s: float) -> None:
         return
     site.up = 1
     state.clock[0].moved += 1
-    site.lc_request = site.lc_limit = 0.0
+    site.lc_limit = state.holdings.lc[CPU, node] = 0.0
     for row in range(rows):
         service = state.places.row_service[row]
         limit_millicores = sharing.declared.limit_millicores[service]
@@ -85,7 +86,7 @@ def node_comes_up(state: EngineState, node: int, at_s: float) -> None:
         sharing.instances.limit_millicores[at] = limit_millicores
         sharing.instances.request_millicores[at] = request_millicores
         sharing.changed_s[at] = at_s
-        site.lc_request += request_millicores
+        state.holdings.lc[CPU, node] += request_millicores
         site.lc_limit += limit_millicores
     _set_ready(state, node, True)
 

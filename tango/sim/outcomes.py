@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.resource_axis import CPU, EVERYWHERE, MEMORY, PODS, ResourceAxis
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.sim.codes import REASONS
@@ -35,7 +36,8 @@ class SimulatedRun:
     """Requests that wait for ever, in words, where the run ended because nothing could run any more."""
     worst_cpu_cores: float = 0.0
     """Most by which a node's CPU was ever exceeded; measured with `SimSettings.audit` only."""
-    worst_memory_mib: float = 0.0
+    worst_held: float = 0.0
+    """Likewise by which requests exceeded its memory, pods or an extended resource, or those of an LC instance its memory."""
     forbidden_changes: int = 0
     """Changes of a request's state that the lifecycle table does not allow; counted always."""
 
@@ -72,24 +74,28 @@ class Samples:
 
     def take(self, world: SimulationState, used_millicores: NDArray[np.float64]) -> None:
         """The nodes as they stand now; `used_millicores` is their mean use since the last sample."""
-        s = world.engine.sites
+        s, holdings = world.engine.sites, world.engine.holdings
         self._at_s.append(world.now_s)
         columns = (
-            s["cpu"],
-            s["memory"],
+            holdings.allocatable[CPU],
+            holdings.allocatable[MEMORY],
             used_millicores,
-            s["lc_memory"] + s["run_memory"],
+            holdings.lc[MEMORY] + holdings.running[MEMORY],
             s["lc_limit"],
-            s["lc_memory"],
-            s["run_request"],
-            s["run_memory"],
-            world.engine.states.nodes["pods"],
+            holdings.lc[MEMORY],
+            holdings.running[CPU],
+            holdings.running[MEMORY],
+            holdings.running[PODS],
+            *holdings.allocatable[len(EVERYWHERE) :],
+            *(holdings.lc + holdings.running)[len(EVERYWHERE) :],
         )
         self._rows.append(np.stack(columns).astype(np.float32))
 
-    def columns(self, nodes: int) -> NodeSamples:
-        """All samples, instant by instant."""
-        kept = np.stack(self._rows, axis=1).reshape(9, -1).astype(np.float64) if self._rows else np.zeros((9, 0))
+    def columns(self, nodes: int, resources: ResourceAxis) -> NodeSamples:
+        """All samples, instant by instant; `resources` are those of the world they were taken from."""
+        extended = len(resources.extended)
+        figures = 9 + 2 * extended
+        kept = np.stack(self._rows, axis=1).reshape(figures, -1).astype(np.float64) if self._rows else np.zeros((figures, 0))
         return NodeSamples(
             at_s=np.repeat(np.array(self._at_s), nodes),
             node=np.tile(np.arange(nodes, dtype=np.int32), len(self._at_s)),
@@ -102,6 +108,9 @@ class Samples:
             be_cpu_request_millicores=kept[6],
             be_memory_held_mib=kept[7],
             be_pods=kept[8],
+            extended=resources.extended,
+            extended_allocatable=kept[9 : 9 + extended],
+            extended_held=kept[9 + extended :],
         )
 
 

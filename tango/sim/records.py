@@ -15,20 +15,8 @@ SITE = np.dtype(
     [
         ("up", np.int64),  # 1: the node runs
         ("ready", np.int64),  # 1: Tango takes it to run; an outage is noticed after `Rules.lost_after_s`
-        ("cpu", np.float64),  # allocatable, millicores
-        ("memory", np.float64),  # allocatable, MiB
-        ("lc_request", np.float64),  # CPU requests of its LC instances, millicores
         ("lc_limit", np.float64),  # CPU limits of its LC instances, millicores
-        ("lc_memory", np.float64),  # memory limits of its LC instances, MiB
-        (
-            "placed_request",
-            np.float64,
-        ),  # BE by the centre's accounts, what it placed and has not seen end: CPU requests, millicores
-        ("placed_limit", np.float64),  # CPU limits of the same pods, millicores
-        ("placed_memory", np.float64),  # memory of the same pods, MiB
-        ("placed_pods", np.float64),  # how many they are
-        ("run_request", np.float64),  # BE by the node's own accounts, what runs: CPU requests, millicores
-        ("run_memory", np.float64),  # memory of the same pods, MiB
+        ("placed_limit", np.float64),  # CPU limits of the BE pods of `state.Holdings.placed`, millicores
         ("busy_then_s", np.float64),  # CPU-seconds used up to the last publication
         ("then_s", np.float64),  # time of the last publication
         ("used", np.float64),  # CPU in use, millicores: mean from the publication before the last to the last
@@ -36,22 +24,15 @@ SITE = np.dtype(
     ],
     align=True,
 )
-"""A node's accounts, beside what the node model has of it."""
+"""A node's accounts, beside what the node model has of it and what `state.Holdings` has of its resources."""
 
 
-def new_sites(
-    *,
-    cpu_millicores: NDArray[np.float64],
-    memory_mib: NDArray[np.float64],
-    lc_request_millicores: float,
-    lc_limit_millicores: float,
-    lc_memory_mib: float,
-) -> NDArray[np.void]:
+def new_sites(nodes: int, *, lc_limit_millicores: float) -> NDArray[np.void]:
     """(n,) of SITE: nodes that are up, without BE, each with the same LC instances."""
-    sites = np.zeros(len(cpu_millicores), SITE)
+    sites = np.zeros(nodes, SITE)
     sites["up"] = sites["ready"] = 1
-    sites["cpu"], sites["memory"], sites["slack"] = cpu_millicores, memory_mib, 1.0
-    sites["lc_request"], sites["lc_limit"], sites["lc_memory"] = lc_request_millicores, lc_limit_millicores, lc_memory_mib
+    sites["slack"] = 1.0
+    sites["lc_limit"] = lc_limit_millicores
     return sites
 
 
@@ -100,7 +81,10 @@ CLOCK = np.dtype(
             np.int64,
         ),  # changes of a request's state that the lifecycle table does not allow; 0 unless the engine is wrong
         ("worst_cpu", np.float64),  # most that a node's use ever exceeded its CPU by, cores (audit only)
-        ("worst_memory", np.float64),  # likewise memory, MiB
+        (
+            "worst_held",
+            np.float64,
+        ),  # most that requests ever exceeded a node's memory, pods or an extended resource by, or an instance's memory
     ],
     align=True,
 )

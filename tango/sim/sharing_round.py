@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tango.compiled import in_place
+from tango.domain.resource_axis import CPU
 from tango.node_model import kernel
 from tango.scheduling.sharing_step import CERES, evicts, share
 from tango.sim.be_events import evict
@@ -58,7 +59,7 @@ def _fill_columns(state: EngineState, now_s: float) -> None:
     nodes, rows = len(state.sites), len(state.places.row_service)
     instances = state.sharing.instances
     for node in range(nodes):
-        state.sharing.capacities.be_request_millicores[node] = state.sites[node].placed_request
+        state.sharing.capacities.be_request_millicores[node] = state.holdings.placed[CPU, node]
         for row in range(rows):
             at = node * rows + row
             ring = state.places.row_service[row] * nodes + node
@@ -78,7 +79,7 @@ def _resize(state: EngineState, instance: int, now_s: float) -> None:
     rows = len(state.places.row_service)
     node, service = instance // rows, state.places.row_service[instance % rows]
     _note(state, now_s, RESIZED, node, service, limit_before, limit_after, shares.slack[instance])
-    state.sites[node].lc_request += request_after - request_before
+    state.holdings.lc[CPU, node] += request_after - request_before
     state.sites[node].lc_limit += limit_after - limit_before
     instances.limit_millicores[instance] = limit_after
     instances.request_millicores[instance] = request_after
@@ -140,7 +141,7 @@ def _list_evictable(state: EngineState, now_s: float) -> None:
             done[j], requests[j] = done_s, pod.key
             count += 1
         for k in range(first[node], count):
-            sharing.capacities.evictable_millicores[k] = state.be.request[state.arrivals.service[requests[k]]]
+            sharing.capacities.evictable_millicores[k] = state.be.requests[CPU, state.arrivals.service[requests[k]]]
     first[len(state.sites)] = count
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.resource_axis import CPU, quantity
 from tango.domain.runs import NewRequests
 from tango.errors import Deadlock
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
@@ -251,7 +252,8 @@ class _Run:
             service = fleet.services[s]
             texts.append(
                 f"{count} x BE {service.name} that entered at {fleet.clusters[c].name} (CPU request {service.cpu_request_millicores} m, "
-                f"memory {e.arrivals.memory_mib[mine].max():g} MiB at most): policy {self._system.be!r} finds no node for it, "
+                f"memory {e.arrivals.memory_mib[mine].max():g} MiB at most"
+                f"{''.join(f', {quantity(*of)} of {of[0]}' for of in service.extended)}): policy {self._system.be!r} finds no node for it, "
                 f"the most that is free is {self._most_free()}"
             )
         for r in e.lists.retries[: int(e.clock["retries"][0])][:8].tolist():
@@ -259,11 +261,11 @@ class _Run:
         return texts or ["requests that are neither pending nor running: a defect of Tango"]
 
     def _most_free(self) -> str:
-        s = self._world.engine.sites
-        cpu = s["cpu"] - s["lc_request"] - s["placed_request"]
-        memory = s["memory"] - s["lc_memory"] - s["placed_memory"]
-        best = int(np.argmax(cpu))
-        return f"{cpu[best]:g} m and {memory[best]:g} MiB on node {tuple(self._world.fleet.node_keys)[best]}"
+        holdings, names = self._world.engine.holdings, self._world.resources.names
+        free = holdings.allocatable - holdings.lc - holdings.placed
+        best = int(np.argmax(free[CPU]))
+        there = ", ".join(f"{name} {quantity(name, amount)}" for name, amount in zip(names, free[:, best].tolist(), strict=True))
+        return f"{there} on node {tuple(self._world.fleet.node_keys)[best]}"
 
     # ---- the result ------------------------------------------------------------------------------------------------------
 
@@ -284,7 +286,7 @@ class _Run:
         return SimulatedRun(
             outcomes=outcomes,
             losses=losses,
-            samples=self._samples.columns(len(world.node_names)),
+            samples=self._samples.columns(len(world.node_names), world.resources),
             decisions=decisions_of(world, self._system, self._cycles),
             scaling=scaling,
             digest=digest_of(outcomes, losses, scaling),
@@ -293,6 +295,6 @@ class _Run:
             notes=tuple(self._notes),
             stuck=self._stuck,
             worst_cpu_cores=float(clock["worst_cpu"]),
-            worst_memory_mib=float(clock["worst_memory"]),
+            worst_held=float(clock["worst_held"]),
             forbidden_changes=int(clock["forbidden"]),
         )

@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.capacity import largest
-from tango.domain.fleet import MOST_PODS, Fleet
+from tango.domain.fleet import Fleet
+from tango.domain.resource_axis import CPU, PODS, ResourceAxis
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.errors import ConfigError
 from tango.node_model.state import NONE, NodeStates, grown, new_states
+from tango.scheduling.be_headroom import most_memory_mib
 from tango.scheduling.lc.columns import NO_NOISE, Choices, Traits, new_belief, new_terrain
 from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import Declared, declared_sizes
@@ -46,17 +47,15 @@ class SimulationState:
 
         services = fleet.services
         is_lc = np.array([service.service_class is ServiceClass.LC for service in services], np.bool_)
-        cpu_millicores = np.array([float(node.cpu_millicores) for _, node in nodes])
-        memory_mib = np.array([float(node.memory_mib) for _, node in nodes])
+        self.resources = ResourceAxis.of(services)
+        requested = self.resources.pod_requests(services)
         declared, places = declared_sizes(services), state.new_places(services)
-        sites = new_sites(
-            cpu_millicores=cpu_millicores,
-            memory_mib=memory_mib,
-            lc_request_millicores=float(declared.request_millicores[places.row_service].sum()),
-            lc_limit_millicores=float(declared.limit_millicores[places.row_service].sum()),
-            lc_memory_mib=float(places.instance_memory[places.row_service].sum()),
+        holdings = state.new_holdings(
+            allocatable=self.resources.columns([self.resources.of_node(node) for _, node in nodes]),
+            lc=requested[:, places.row_service].sum(axis=1),
         )
-        pods = _most_pods(cpu_millicores - sites["lc_request"], declared.request_millicores[~is_lc], len(places.row_service))
+        cpu_millicores = holdings.allocatable[CPU]
+        pods = _most_pods(holdings.allocatable - holdings.lc, declared.request_millicores[~is_lc])
         every_node = np.ones(len(nodes))
         limit_cores = np.where(is_lc, places.per_node * declared.limit_millicores / 1e3, 0.0)[:, None] * every_node
         held = (places.per_node * places.concurrency).astype(np.float64)[:, None] * every_node
@@ -68,7 +67,8 @@ class SimulationState:
             heap_counts=np.zeros(2, np.int64),
             arrivals=state.new_arrivals(requests),
             progress=new_progress(len(requests)),
-            sites=sites,
+            sites=new_sites(len(nodes), lc_limit_millicores=float(declared.limit_millicores[places.row_service].sum())),
+            holdings=holdings,
             states=_new_nodes(
                 fleet.beta if settings.sim.beta is None else settings.sim.beta, cpu_millicores, pods, declared, places
             ),
@@ -104,7 +104,7 @@ class SimulationState:
                 cpu_millicores=cpu_millicores,
                 pods_per_node=pods,
             ),
-            be=state.new_be_sizes(declared=declared, is_lc=is_lc),
+            be=state.new_be_sizes(requests=requested, declared=declared, is_lc=is_lc),
             choices=_no_choices(len(requests)),
             explore=NO_NOISE,
         )
@@ -148,13 +148,10 @@ class SimulationState:
 
     def _refuse_what_fits_nowhere(self, requests: NewRequests) -> None:
         """BE requests that no node of the fleet could ever hold fail at the door, as they do live."""
-        e, sites = self.engine, self.engine.sites
-        cpu, memory = sites["cpu"] - sites["lc_request"], sites["memory"] - sites["lc_memory"]
+        e, holdings = self.engine, self.engine.holdings
         rows = np.flatnonzero(requests.service_class == ServiceClass.BE)
-        fits = np.zeros(len(rows), np.bool_)
-        for most_cpu, most_memory in largest(np.stack((cpu, memory), axis=1)):
-            fits |= (e.be.request[requests.service[rows]] <= most_cpu) & (requests.memory_mib[rows] <= most_memory)
-        refused = rows[~fits]
+        most_mib = most_memory_mib(holdings.allocatable - holdings.lc, e.be.requests)
+        refused = rows[requests.memory_mib[rows] > most_mib[requests.service[rows]]]
         e.progress["state"][refused] = REFUSED
         e.progress["reason"][refused] = DOES_NOT_FIT
         e.progress["finished_s"][refused] = requests.due_s[refused]
@@ -203,12 +200,12 @@ def _longer(rows: Rows, least: int) -> Rows:
     return longer  # type: ignore[return-value]
 
 
-def _most_pods(free_millicores: NDArray[np.float64], requests_millicores: NDArray[np.float64], instances: int) -> int:
-    """BE pods that can run on one node at once: by the smallest request on the node with most CPU, and beside `instances` of LC by the
-    kubelet's limit."""
+def _most_pods(free: NDArray[np.float64], requests_millicores: NDArray[np.float64]) -> int:
+    """BE pods that can run on one node at once, by the smallest request on the node with most CPU and by the pods that nodes admit;
+    `free` (r, n) is what LC leaves."""
     if not len(requests_millicores):
         return 1
-    return max(1, int(min(MOST_PODS - instances, free_millicores.max() // requests_millicores.min())))
+    return max(1, int(min(free[PODS].max(), free[CPU].max() // requests_millicores.min())))
 
 
 def _new_nodes(beta: float, cpu_millicores: NDArray[np.float64], pods: int, declared: Declared, places: state.Places) -> NodeStates:

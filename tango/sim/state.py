@@ -4,7 +4,7 @@ The steps make no arrays of their own (`compiled.in_place`), so whatever a windo
 (`SimulationState.grow`).
 
 CPU is in millicores as in snapshots, and in cores where the node model wants it; memory in MiB, time in seconds from the trace's zero.
-Shapes: m requests, s services, n nodes, c clusters, r instances a node.
+Shapes: m requests, s services, n nodes, c clusters, r resources, i instances a node.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Places(NamedTuple):
     """Where LC instances stand. Every node has the same rows: the instances of service 0, of service 1, and so on."""
 
     row_service: NDArray[np.int64]
-    """(r,) service of each row"""
+    """(i,) service of each row"""
     first_row: NDArray[np.int64]
     """(s + 1,) rows first_row[s] to first_row[s + 1] are of service s; none for BE"""
     instance_memory: NDArray[np.float64]
@@ -291,7 +291,7 @@ class Sharing(NamedTuple):
     instances: Instances
     """limits and requests as decided; they take effect after `Rules.actuation_s`"""
     changed_s: NDArray[np.float64]
-    """(n * r,) time of the last resize"""
+    """(n * i,) time of the last resize"""
     capacities: NodeCapacities
     declared: Declared
     shares: Shares
@@ -324,15 +324,37 @@ def new_sharing(
 
 
 class BeSizes(NamedTuple):
-    """(s,) CPU of a BE service's pods in millicores, 0 for LC."""
+    """What the pods of a BE service ask for; 0 for LC."""
 
-    request: NDArray[np.float64]
+    requests: NDArray[np.float64]
+    """(r, s) requests; memory is each request's own (`Arrivals.memory_mib`)"""
     limit: NDArray[np.float64]
+    """(s,) CPU limits, millicores"""
 
 
-def new_be_sizes(*, declared: Declared, is_lc: NDArray[np.bool_]) -> BeSizes:
-    """The declared sizes."""
-    return BeSizes(request=np.where(is_lc, 0.0, declared.request_millicores), limit=np.where(is_lc, 0.0, declared.limit_millicores))
+def new_be_sizes(*, requests: NDArray[np.float64], declared: Declared, is_lc: NDArray[np.bool_]) -> BeSizes:
+    """The declared sizes; `requests` (r, s) of all services."""
+    return BeSizes(requests=np.where(is_lc, 0.0, requests), limit=np.where(is_lc, 0.0, declared.limit_millicores))
+
+
+class Holdings(NamedTuple):
+    """(r, n) each: what nodes have of every resource, and what is held of it by requests."""
+
+    allocatable: NDArray[np.float64]
+    lc: NDArray[np.float64]
+    """by LC instances"""
+    placed: NDArray[np.float64]
+    """by BE pods by the centre's accounts: what it placed and has not seen end"""
+    running: NDArray[np.float64]
+    """by BE pods by the node's own accounts: what runs"""
+
+
+def new_holdings(*, allocatable: NDArray[np.float64], lc: NDArray[np.float64]) -> Holdings:
+    """Nodes without BE, each with the same LC instances, which hold `lc` (r,)."""
+    shape = allocatable.shape
+    return Holdings(
+        allocatable=allocatable, lc=np.repeat(lc[:, None], shape[1], axis=1), placed=np.zeros(shape), running=np.zeros(shape)
+    )
 
 
 class EngineState(NamedTuple):
@@ -350,6 +372,7 @@ class EngineState(NamedTuple):
     """(m,) of PROGRESS"""
     sites: NDArray[np.void]
     """(n,) of SITE"""
+    holdings: Holdings
     states: NodeStates
     """the node model's own arrays"""
     places: Places

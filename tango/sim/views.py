@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.requests import BePending, LcArrivals
+from tango.domain.resource_axis import MEMORY
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, pending_columns
 from tango.sim.simulation_state import SimulationState
@@ -40,7 +41,7 @@ class Views:
 
     def _snapshot(self, in_flight: NDArray[np.float64], limit: NDArray[np.float64], ready: NDArray[np.bool_]) -> FleetSnapshot:
         e, rows = self._world.engine, self._rows
-        sites, tails = e.sites, e.tails
+        sites, holdings, tails = e.sites, e.holdings, e.tails
         waiting = e.lists.pending[: int(e.clock["pending"][0])]
         by_service_and_node = in_flight.shape
         return assemble(
@@ -48,13 +49,11 @@ class Views:
             at_s=self._world.now_s,
             nodes=NodeColumns(
                 ready=ready,
-                cpu_allocatable=sites["cpu"].copy(),
-                memory_allocatable=sites["memory"].copy(),
-                cpu_used=sites["used"],
-                memory_used=sites["lc_memory"] + sites["run_memory"],
-                lc_cpu_request=sites["lc_request"].copy(),
+                allocatable=holdings.allocatable.copy(),
+                lc_requests=holdings.lc.copy(),
                 lc_cpu_limit=sites["lc_limit"].copy(),
-                lc_memory_held=sites["lc_memory"].copy(),
+                cpu_used=sites["used"],
+                memory_used=holdings.lc[MEMORY] + holdings.running[MEMORY],
             ),
             lc=LcColumns(
                 instance_limit=limit,
@@ -62,12 +61,7 @@ class Views:
                 in_flight=in_flight,
                 in_flight_scale=in_flight,  # requests of a simulation have the scale of its fleet
             ),
-            be=BeColumns(
-                cpu_request=sites["placed_request"].copy(),
-                cpu_limit=sites["placed_limit"].copy(),
-                memory=sites["placed_memory"].copy(),
-                pods=sites["placed_pods"].copy(),
-            ),
+            be=BeColumns(requests=holdings.placed.copy(), cpu_limit=sites["placed_limit"].copy()),
             tails=Tails(
                 latency_ms=tails.tail_ms.reshape(by_service_and_node),
                 samples=tails.samples.reshape(by_service_and_node),

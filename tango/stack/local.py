@@ -27,6 +27,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
 from tango.errors import ConfigError, DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
+from tango.fleets.extended import refuse_fractions
 from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.credentials import Credentials
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
@@ -62,9 +63,11 @@ class LocalStack:
     ) -> None:
         """Lock the state folder and draw its secrets. `progressed` is called as `Supervisor` says.
 
-        Raises: UsageError if a stack runs there; ConfigError if the folder belongs to somebody else or holds other files.
+        Raises: UsageError if a stack runs there; ConfigError if the folder belongs to somebody else or holds other files, or for a
+        fleet that can only be simulated.
         """
         require_linux()
+        refuse_fractions(fleet.services)
         self._home = prepare_home(home)
         self._lock = HomeLock(home)
         self._fleet = fleet

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
 from tango.domain.lifecycle import Event
 from tango.domain.plans import BePlan
-from tango.domain.requests import BePending, Reason
+from tango.domain.requests import Reason
 from tango.domain.runs import DecisionRecord, PendingBatch, Placement
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced
 from tango.ports import Fence
 from tango.settings import StoreSettings
@@ -24,11 +25,8 @@ from tango.store.services import service_of
 
 _ADMIT = f"""
 WITH locked AS (
-    SELECT r.request_id, CASE WHEN (
-               SELECT bool_or((s.spec->>'cpu_request_millicores')::int <= n.cpu AND r.memory_mib <= n.memory)
-               FROM unnest(%(cpu)s::int[], %(memory)s::int[]) AS n(cpu, memory)
-           ) THEN '{Event.ADMIT}' ELSE '{Event.REFUSE}' END AS event
-    FROM request r JOIN service s ON s.name = r.service
+    SELECT r.request_id, CASE WHEN r.memory_mib <= s.most_mib THEN '{Event.ADMIT}' ELSE '{Event.REFUSE}' END AS event
+    FROM request r JOIN unnest(%(services)s::text[], %(most_mib)s::float8[]) AS s(name, most_mib) ON s.name = r.service
     WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND {can("r", Event.ADMIT, Event.REFUSE)}
       AND {RUN_IS_OPEN}
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
@@ -84,9 +82,9 @@ class BeRequests:
         self._database = database
         self._chunk_rows = store.chunk_rows
 
-    def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
-        """released → pending, or failed where CPU request and memory fit none of these nodes together; a transaction a chunk."""
-        sizes = {"cpu": [cpu for cpu, _ in nodes], "memory": [memory for _, memory in nodes]}
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, most_memory_mib: Mapping[str, float]) -> int:
+        """released → pending, or failed for more memory than its service's pods can have anywhere; a transaction a chunk."""
+        sizes = {"services": list(most_memory_mib), "most_mib": list(most_memory_mib.values())}
         return sum(
             event == Event.ADMIT
             for chunk in chunks(sorted(request_ids), self._chunk_rows)
@@ -103,15 +101,14 @@ class BeRequests:
         rows = [row for row in rows if row[2] in declared]
         services, clusters = tuple(sorted(declared)), tuple(sorted({row[3] for row in rows}))
         service_row, cluster_row = {n: k for k, n in enumerate(services)}, {n: k for k, n in enumerate(clusters)}
-        pending = BePending(
+        pending = pending_columns(
+            [declared[name] for name in services],
             run_id=np.array([row[0] for row in rows], np.int64),
             request_id=np.array([row[1] for row in rows], np.int64),
             service=np.array([service_row[row[2]] for row in rows], np.int32),
             entry_cluster=np.array([cluster_row[row[3]] for row in rows], np.int32),
             waited_s=np.array([row[7] or 0.0 for row in rows], np.float64),
             cpu_work_s=np.array([row[4] for row in rows], np.float64),
-            cpu_request_millicores=np.array([declared[row[2]].cpu_request_millicores for row in rows], np.float64),
-            cpu_limit_millicores=np.array([declared[row[2]].cpu_limit_millicores for row in rows], np.float64),
             memory_mib=np.array([row[5] for row in rows], np.float64),
             epoch=np.array([row[6] for row in rows], np.int32),
         )
@@ -172,6 +169,7 @@ class BeRequests:
                             cpu_request_millicores=int(p.cpu_request_millicores[k]),
                             cpu_limit_millicores=int(p.cpu_limit_millicores[k]),
                             memory_mib=int(p.memory_mib[k]),
+                            extended=snapshot.resources.extended_of(p.requests[:, k]),
                         )
                     )
             insert_decision(cursor, dataclasses.replace(decision, placed=len(placed)), sorted({int(r) for r in p.run_id}))

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from psycopg2.extras import Json
+
 from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
@@ -17,7 +19,7 @@ from tango.store.snapshots import Snapshots
 _NODE = tuple(f.name for f in dataclasses.fields(NodeState))
 _INSTANCE = tuple(f.name for f in dataclasses.fields(InstanceState))
 # A sample keeps what changes: of a node's name and figures all but whether it is ready and what LC and BE may burst to.
-_NOT_SAMPLED = ("name", "ready", "lc_cpu_request_millicores", "be_cpu_limit_millicores")
+_NOT_SAMPLED = ("name", "ready", "lc_cpu_request_millicores", "be_cpu_limit_millicores", "lc_pods", "pods_allocatable")
 
 
 class PostgresFleetStore(Snapshots):
@@ -25,9 +27,14 @@ class PostgresFleetStore(Snapshots):
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
         """Replace the nodes and instances of a cluster, in one transaction."""
-        node_rows = [{"cluster": cluster} | {name: getattr(node, name) for name in _NODE} for node in nodes]
+        node_rows = [
+            {"cluster": cluster} | {name: getattr(node, name) for name in _NODE} | {"extended": _extended(node)} for node in nodes
+        ]
         instance_rows = [{"cluster": cluster} | {name: getattr(i, name) for name in _INSTANCE} for i in instances]
-        samples = [{"node": row["name"]} | {k: v for k, v in row.items() if k not in _NOT_SAMPLED} for row in node_rows]
+        samples = [
+            {"node": row["name"]} | {k: v for k, v in row.items() if k not in _NOT_SAMPLED} | {"extended": _extended_sample(node)}
+            for node, row in zip(nodes, node_rows, strict=True)
+        ]
 
         def observe(cursor: Cursor) -> None:
             # The cluster's row first: two agents of one cluster, as after a restart, write it one after the other, and a cluster that
@@ -66,6 +73,16 @@ class PostgresFleetStore(Snapshots):
                 Eviction(cluster=cluster, node=node, pod=pod, run_id=run_id, request_id=request_id, epoch=epoch, work_lost_s=lost)
             )
         return found
+
+
+def _extended(node: NodeState) -> Json:
+    return Json({name: dataclasses.asdict(of) for name, of in node.extended.items()})
+
+
+def _extended_sample(node: NodeState) -> Json | None:
+    """As `NodeSamples` has it: what LC and BE hold together. NULL for none, as nearly everywhere."""
+    held = {name: {"allocatable": of.allocatable, "held": of.lc_held + of.be_held} for name, of in node.extended.items()}
+    return Json(held) if held else None
 
 
 def _replace(cursor: Cursor, table: str, key: str, cluster: str, rows: Sequence[Mapping[str, Any]]) -> None:

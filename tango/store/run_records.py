@@ -5,6 +5,7 @@ many times faster than fetching rows.
 from __future__ import annotations
 
 import io
+import json
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -168,20 +169,18 @@ class PostgresRunRecords:
     def node_samples(self, run_id: int) -> NodeSamples:
         """Samples of the nodes during the run."""
         names = self._names(run_id)
-        columns = [f.name for f in fields(NodeSamples) if f.name not in ("at_s", "node")]
+        columns = [f.name for f in fields(NodeSamples) if f.name not in ("at_s", "node") and not f.name.startswith("extended")]
         t = self._table(
-            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, {_node_at('cluster')}, {', '.join(columns)} "
+            f"SELECT extract(epoch FROM at)::float8 - %s AS at_s, {_node_at('cluster')}, {', '.join(columns)}, s.extended "
             "FROM node_sample s, run r "
             f"WHERE r.run_id = %s AND {_OF_RUN[names.is_simulated]} ORDER BY at",
             (names.zero_s, run_id),
         )
         node = _codes(t["node"], names.node_names)
         known = node >= 0
-        return NodeSamples(
-            at_s=_floats(t["at_s"])[known],
-            node=node[known],
-            **{name: _floats(t[name])[known] for name in columns},
-        )
+        figures: dict[str, Any] = {name: _floats(t[name])[known] for name in columns}
+        figures |= _extended(t["extended"].to_pylist(), known)
+        return NodeSamples(at_s=_floats(t["at_s"])[known], node=node[known], **figures)
 
     def decisions(self, run_id: int) -> Decisions:
         """The scheduling cycles that considered requests of the run."""
@@ -329,6 +328,22 @@ class PostgresRunRecords:
         # With FORCE_QUOTE an empty text is quoted and NULL is not, which is how Arrow can tell them apart.
         convert = pyarrow.csv.ConvertOptions(strings_can_be_null=True, quoted_strings_can_be_null=False, null_values=[""])
         return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=convert)
+
+
+def _extended(texts: list[str | None], known: NDArray[np.bool_]) -> dict[str, Any]:
+    """The extended resources of `NodeSamples` from the JSON of its rows."""
+    found = [json.loads(text) if text else {} for text, kept in zip(texts, known.tolist(), strict=True) if kept]
+    names = tuple(sorted({name for of_node in found for name in of_node}))
+
+    def figures(part: str) -> NDArray[np.float64]:
+        return np.array([[of_node.get(name, {}).get(part, 0) for of_node in found] for name in names], np.float64)
+
+    shape = len(names), len(found)
+    return {
+        "extended": names,
+        "extended_allocatable": figures("allocatable").reshape(shape),
+        "extended_held": figures("held").reshape(shape),
+    }
 
 
 def _floats(column: pa.ChunkedArray) -> NDArray[np.float64]:

@@ -28,7 +28,8 @@ def hold_declarations(cursor: Cursor) -> None:
 
 def service_of(spec: Mapping[str, Any]) -> Service:
     """A service from the JSON of its row, as `write_services` stored it."""
-    return Service(**{**spec, "service_class": ServiceClass(spec["service_class"])})
+    extended = tuple(sorted((spec.get("extended") or {}).items()))
+    return Service(**{**spec, "service_class": ServiceClass(spec["service_class"]), "extended": extended})
 
 
 class Services:
@@ -76,7 +77,7 @@ def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
             "name": s.name,
             "class": s.service_class.label,
             "target_ms": s.target_ms,
-            "spec": Json({**dataclasses.asdict(s), "service_class": int(s.service_class)}),
+            "spec": Json({**dataclasses.asdict(s), "service_class": int(s.service_class), "extended": dict(s.extended)}),
         }
         for s in services
     ]

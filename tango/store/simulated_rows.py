@@ -6,6 +6,7 @@ simulated time says nothing about the live fleet of that time.
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -106,7 +107,19 @@ def _samples(of: RunOutcomes, samples: NodeSamples, zero_us: int) -> dict[str, A
         **{name: _whole(getattr(samples, name)[kept]) for name in whole.split()},
         "cpu_used_millicores": known(samples.cpu_used_millicores[kept]),
         "memory_used_mib": known(samples.memory_used_mib[kept]),
+        **({"extended": _extended(samples, kept)} if samples.extended else {}),
     }
+
+
+def _extended(samples: NodeSamples, kept: NDArray[np.bool_]) -> pa.Array:
+    """As the agents write it: JSON by the name of the resource, of the nodes that have some."""
+    figures = zip(samples.extended_allocatable[:, kept].T.tolist(), samples.extended_held[:, kept].T.tolist(), strict=True)
+    texts = []
+    for allocatable, held in figures:
+        of_node = zip(samples.extended, allocatable, held, strict=True)
+        there = {name: {"allocatable": round(most), "held": round(now)} for name, most, now in of_node if most > 0}
+        texts.append(json.dumps(there) if there else None)
+    return pa.array(texts, pa.string())
 
 
 def _decisions(of: RunOutcomes, decisions: Decisions, zero_us: int) -> dict[str, Any]:

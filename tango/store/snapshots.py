@@ -26,9 +26,10 @@ STATIC_MAX_AGE_S = 1.0
 
 NODE_COLUMNS = (
     "cluster, name, ready, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, memory_used_mib, "
-    "lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, be_cpu_request_millicores, be_cpu_limit_millicores, "
-    "be_memory_held_mib, be_pods"
+    "lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, lc_pods, pods_allocatable, extended, "
+    "be_cpu_request_millicores, be_cpu_limit_millicores, be_memory_held_mib, be_pods"
 )
+"""`_rows_of` reads the first thirteen by their places; the last four are the agents' own count of what BE holds."""
 
 _REQUESTS = f"""
 SELECT CASE WHEN q.state IN {before(Event.PLACE)} THEN 'pending' ELSE q.class::text END, q.service,
@@ -182,14 +183,19 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
         rtt_ms=static.rtt_ms,
         bandwidth_mbit_per_s=static.bandwidth,
     )
-    figures = np.array([[np.nan if v is None else v for v in r[3:10]] for r in node_rows], np.float64).reshape(len(node_rows), 7)
+    allocatable, lc_requests, measured = [], [], []
+    for _, _, _, cpu, memory, cpu_used, memory_used, lc_cpu, lc_cpu_limit, lc_memory, lc_pods, pods, extended, *_ in node_rows:
+        beside = {name: figures["allocatable"] for name, figures in extended.items()}
+        lc_beside = {name: figures["lc_held"] for name, figures in extended.items()}
+        allocatable.append(rows.resources.amounts(cpu=cpu, memory=memory, pods=pods, extended=beside))
+        lc_requests.append(rows.resources.amounts(cpu=lc_cpu, memory=lc_memory, pods=lc_pods, extended=lc_beside))
+        measured.append([np.nan if v is None else v for v in (lc_cpu_limit, cpu_used, memory_used)])
+    figures = np.array(measured, np.float64).reshape(len(node_rows), 3)
     return rows, NodeColumns(
         ready=np.array([r[2] for r in node_rows], np.bool_),
-        cpu_allocatable=figures[:, 0],
-        memory_allocatable=figures[:, 1],
-        cpu_used=figures[:, 2],
-        memory_used=figures[:, 3],
-        lc_cpu_request=figures[:, 4],
-        lc_cpu_limit=figures[:, 5],
-        lc_memory_held=figures[:, 6],
+        allocatable=rows.resources.columns(allocatable),
+        lc_requests=rows.resources.columns(lc_requests),
+        lc_cpu_limit=figures[:, 0].copy(),
+        cpu_used=figures[:, 1].copy(),
+        memory_used=figures[:, 2].copy(),
     )

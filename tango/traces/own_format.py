@@ -13,7 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from tango.domain.fleet import Fleet
-from tango.domain.resources import MAX_MEMORY_MIB
+from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import ServiceClass
 from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, UsageError

@@ -17,7 +17,7 @@ from tests.fakes.store_world import (
     HUGE,
     LIVE_S,
     MAX_ATTEMPTS,
-    NODE_SIZES,
+    MOST_MEMORY_MIB,
     OVER_S,
     TWINS,
     WEB,
@@ -418,22 +418,32 @@ def test_what_no_node_can_hold_is_refused_at_admission(world: StoreWorld) -> Non
     run_id = world.create(BATCH, HUGE, WEB)
     world.release(run_id)
 
-    admitted = world.requests.admit_be(run_id, [0, 1, 2], nodes=NODE_SIZES)
-    again = world.requests.admit_be(run_id, [0, 1, 2], nodes=NODE_SIZES)
+    admitted = world.requests.admit_be(run_id, [0, 1, 2], most_memory_mib=MOST_MEMORY_MIB)
+    again = world.requests.admit_be(run_id, [0, 1, 2], most_memory_mib=MOST_MEMORY_MIB)
 
     assert (admitted, again) == (1, 0)
     assert [(r.state, r.reason) for r in world.rows(run_id)] == [("pending", ""), ("failed", "does-not-fit"), ("released", "")]
 
 
 def test_memory_counts_at_admission_too(world: StoreWorld) -> None:
-    """A request that fits by CPU and not by memory is refused."""
+    """A request that asks for more than its service's pods can have anywhere is refused."""
     run_id = world.create(BATCH)
     world.release(run_id)
 
-    admitted = world.requests.admit_be(run_id, [0], nodes=[(4000, 63), (1, 8192)])
+    admitted = world.requests.admit_be(run_id, [0], most_memory_mib={"batch": 63.0})
 
     assert admitted == 0
     assert [(r.state, r.reason) for r in world.rows(run_id)] == [("failed", "does-not-fit")]
+
+
+def test_a_service_that_admission_does_not_know_waits_until_it_does(world: StoreWorld) -> None:
+    """Declared a moment ago: its requests stay released, and are admitted when they are announced again."""
+    run_id = world.create(BATCH)
+    world.release(run_id)
+
+    assert world.requests.admit_be(run_id, [0], most_memory_mib={"huge": 8192.0}) == 0
+    assert [(r.state, r.reason) for r in world.rows(run_id)] == [("released", "")]
+    assert world.requests.admit_be(run_id, [0], most_memory_mib={"batch": 8192.0}) == 1
 
 
 def test_pending_requests_come_oldest_first_over_all_active_runs(world: StoreWorld) -> None:

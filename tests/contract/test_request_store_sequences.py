@@ -22,7 +22,7 @@ from tests.fakes.store_world import (
     HUGE,
     LIVE_S,
     MAX_ATTEMPTS,
-    NODE_SIZES,
+    MOST_MEMORY_MIB,
     OVER_S,
     WEB,
     ZERO_S,
@@ -168,7 +168,7 @@ class Lifecycle(RuleBasedStateMachine):
     @rule(k=which, chosen=ids)
     def admit(self, k: int, chosen: list[int]) -> None:
         """Cluster workers."""
-        self.world.requests.admit_be(self._run(k), chosen, nodes=NODE_SIZES)
+        self.world.requests.admit_be(self._run(k), chosen, most_memory_mib=MOST_MEMORY_MIB)
 
     @rule(limit=st.integers(1, 8))
     def read_pending(self, limit: int) -> None:

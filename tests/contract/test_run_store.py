@@ -246,7 +246,7 @@ def test_a_run_is_terminal_when_nothing_is_left_to_release_or_to_end(world: Stor
     seen.append(world.all_terminal(run_id))
     world.release(run_id)
     seen.append(world.all_terminal(run_id))
-    world.requests.admit_be(run_id, [1], nodes=[(1, 1)])
+    world.requests.admit_be(run_id, [1], most_memory_mib={"batch": -1.0})
 
     assert seen == [False] * 4
     assert world.all_terminal(run_id)

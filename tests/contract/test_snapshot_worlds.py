@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tango.domain.fleet import Fleet
-from tango.domain.observations import InstanceState, NodeState
+from tango.domain.observations import ExtendedState, InstanceState, NodeState
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
+from tango.domain.resource_axis import EVERYWHERE, MEMORY
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
@@ -139,10 +140,13 @@ def _facts(run: _Run, fleet: Fleet, requests: NewRequests, sharing: SharingSetti
                 cpu_allocatable_millicores=node.cpu_millicores,
                 memory_allocatable_mib=node.memory_mib,
                 cpu_used_millicores=float(sites["used"][n]),
-                memory_used_mib=float(sites["lc_memory"][n] + sites["run_memory"][n]),
+                memory_used_mib=float(e.holdings.lc[MEMORY, n] + e.holdings.running[MEMORY, n]),
                 lc_cpu_request_millicores=sum(s.cpu_request_millicores * s.instances_per_node for s in lc),
                 lc_cpu_limit_millicores=sum(s.cpu_limit_millicores * s.instances_per_node for s in lc),
                 lc_memory_held_mib=sum(s.instance_memory_mib * s.instances_per_node for s in lc),
+                lc_pods=sum(s.instances_per_node for s in lc),
+                pods_allocatable=node.pods,
+                extended={name: ExtendedState(allocatable=amount) for name, amount in node.extended},
             )
         )
         instances[cluster.name] += [
@@ -201,8 +205,8 @@ def told(world: StoreWorld, facts: Facts) -> tuple[FleetSnapshot, BePending, LcA
     node = np.array([row_of[n] if n >= 0 else -1 for n in sent], np.int32)
     plan = LcPlan(node=node, late=nobody, shed=nobody, expected_s=np.zeros(len(arrivals)), policy="test")
     world.requests.record_dispatch(run_id, arrivals, plan, seen, LC_DECISION, lease_s=LIVE_S)
-    sizes = [(node.cpu_millicores, node.memory_mib) for c in facts.fleet.clusters for node in c.nodes]
-    assert world.requests.admit_be(run_id, be, nodes=sizes) == len(be)
+    most = {service.name: 1e6 for service in facts.fleet.services}
+    assert world.requests.admit_be(run_id, be, most_memory_mib=most) == len(be)
     batch = as_seen(world.requests.pending_be(limit=1000), seen)
     where = [-1 if r in facts.waiting else row_of[facts.node[r]] for r in batch.pending.request_id.tolist()]
     fence = world.leases.acquire("place-be", owner="scheduler", ttl_s=LIVE_S)
@@ -236,6 +240,8 @@ def assert_alike(one: FleetSnapshot, other: FleetSnapshot) -> None:
             its = np.array([cluster.index(k) for k in its[node]])
         elif column.name in ("rtt_ms", "bandwidth_mbit_per_s"):
             its = its[np.ix_(cluster, cluster)]
+        elif column.name in ("allocatable", "lc_requests", "be_requests"):
+            its = its[[other.resources.names.index(name) for name in one.resources.names]][:, node]
         elif isinstance(mine, np.ndarray) and mine.shape == (s, n) and mine.ndim == 2:
             its = its[np.ix_(service, node)]
         elif column.name == "pending_be":
@@ -247,7 +253,8 @@ def assert_alike(one: FleetSnapshot, other: FleetSnapshot) -> None:
             continue
         np.testing.assert_allclose(its.astype(float), mine.astype(float), rtol=1e-9, atol=1e-9, err_msg=column.name)
         compared += 1
-    assert compared == 21
+    assert compared == 17
+    assert len(one.resources) == len(other.resources)
     assert one.at_s == other.at_s
 
 
@@ -259,7 +266,7 @@ def assert_same_requests(
     for column in fields(one):
         if column.name in ("run_id", "waited_s"):
             continue
-        mine, other = getattr(one, column.name)[order], getattr(its, column.name)[its_order]
+        mine, other = getattr(one, column.name)[..., order], getattr(its, column.name)[..., its_order]
         if column.name == "service":
             assert [seen.services[k].name for k in mine] == [shown.services[k].name for k in other]
         elif column.name == "entry_cluster":
@@ -298,9 +305,11 @@ def check(make: Callable[[SharingSettings], StoreWorld], *, examples: int) -> No
         ):
             if (getattr(snapshot, name) != rest).any():
                 lively.add(name)
+        if snapshot.allocatable[len(EVERYWHERE) :].any():
+            lively.add("extended")
 
     alike()
-    assert lively >= {"slack", "in_flight", "in_flight_work_s", "be_pods", "cpu_used"}
+    assert lively >= {"slack", "in_flight", "in_flight_work_s", "be_pods", "cpu_used", "extended"}
 
 
 def test_the_fakes_show_policies_what_the_engine_shows_them() -> None:

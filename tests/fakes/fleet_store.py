@@ -124,13 +124,31 @@ class MemoryFleetStore:
             at_s=at_s,
             nodes=NodeColumns(
                 ready=np.array([node.ready for _, node in pairs], bool),
-                cpu_allocatable=column("cpu_allocatable_millicores"),
-                memory_allocatable=column("memory_allocatable_mib"),
+                allocatable=rows.resources.columns(
+                    [
+                        rows.resources.amounts(
+                            cpu=node.cpu_allocatable_millicores,
+                            memory=node.memory_allocatable_mib,
+                            pods=node.pods_allocatable,
+                            extended={name: of.allocatable for name, of in node.extended.items()},
+                        )
+                        for _, node in pairs
+                    ]
+                ),
+                lc_requests=rows.resources.columns(
+                    [
+                        rows.resources.amounts(
+                            cpu=node.lc_cpu_request_millicores,
+                            memory=node.lc_memory_held_mib,
+                            pods=node.lc_pods,
+                            extended={name: of.lc_held for name, of in node.extended.items()},
+                        )
+                        for _, node in pairs
+                    ]
+                ),
+                lc_cpu_limit=column("lc_cpu_limit_millicores"),
                 cpu_used=column("cpu_used_millicores"),
                 memory_used=column("memory_used_mib"),
-                lc_cpu_request=column("lc_cpu_request_millicores"),
-                lc_cpu_limit=column("lc_cpu_limit_millicores"),
-                lc_memory_held=column("lc_memory_held_mib"),
             ),
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node(ready),

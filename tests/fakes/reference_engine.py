@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -99,6 +100,9 @@ class ReferenceEngine:
         for site in self.sites:
             self._declare(site, changed_s=-1e9)
         self.lc_memory = sum(float(self.services[k].instance_memory_mib) for k in self.kinds)
+        self.lc_extended: Counter[str] = Counter()
+        for k in self.kinds:
+            self.lc_extended.update(dict(self.services[k].extended))
         self.rows = [Row() for _ in range(len(requests))]
         self.in_flight = np.zeros((s, n))
         self.tails = Tails(
@@ -438,7 +442,7 @@ class ReferenceEngine:
                 self._push(now_s + decide_s + self.settings.sim.pod_start_s, POD_START, r, row.attempts)
 
     def _pod_starts(self, r: int, epoch: int, at_s: float) -> None:
-        """The kubelet admits by requests of CPU and by memory."""
+        """The kubelet admits by requests of every resource."""
         row = self.rows[r]
         if row.state != RequestState.PLACED or row.attempts != epoch:
             return
@@ -453,6 +457,12 @@ class ReferenceEngine:
             if cpu > declared.cpu_millicores + 1e-6
             else "out-of-memory"
             if memory > declared.memory_mib + 1e-6
+            else "out-of-pods"
+            if len(self.kinds) + len(node.pods) + 1 > declared.pods
+            else "out-of-extended-resource"
+            if any(
+                self._extended_held(n)[name] + amount > dict(declared.extended).get(name, 0) for name, amount in service.extended
+            )
             else ""
         )
         if refused:
@@ -472,6 +482,12 @@ class ReferenceEngine:
                 at_s,
             )
         )
+
+    def _extended_held(self, n: int) -> Counter[str]:
+        held = Counter(self.lc_extended)
+        for pod in self.nodes[n].pods:
+            held.update(dict(self.services[self.requests.service[pod.request]].extended))
+        return held
 
     def _pod_ends(self, n: int, pod: Pod) -> None:
         del self.sites[n].placed[pod.request]
@@ -513,13 +529,18 @@ class ReferenceEngine:
             at_s=now_s,
             nodes=NodeColumns(
                 ready=np.array([site.ready for site in self.sites]),
-                cpu_allocatable=np.array([float(node.cpu_millicores) for node in self.declared_nodes]),
-                memory_allocatable=np.array([float(node.memory_mib) for node in self.declared_nodes]),
+                allocatable=rows.resources.columns([rows.resources.of_node(node) for node in self.declared_nodes]),
+                lc_requests=rows.resources.columns(
+                    [
+                        rows.resources.amounts(
+                            cpu=sum(site.request), memory=self.lc_memory, pods=len(self.kinds), extended=self.lc_extended
+                        )
+                        for site in self.sites
+                    ]
+                ),
+                lc_cpu_limit=np.array([sum(site.limit) for site in self.sites]),
                 cpu_used=np.array([site.used for site in self.sites]),
                 memory_used=np.array([self.lc_memory + sum(pod.memory_mib for pod in node.pods) for node in self.nodes]),
-                lc_cpu_request=np.array([sum(site.request) for site in self.sites]),
-                lc_cpu_limit=np.array([sum(site.limit) for site in self.sites]),
-                lc_memory_held=np.full(len(self.sites), self.lc_memory),
             ),
             lc=LcColumns(
                 instance_limit=self.published_limit * 1e3,

@@ -11,7 +11,7 @@ import numpy as np
 
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
 from tango.domain.runs import NewRequests
-from tango.domain.services import Service, ServiceClass
+from tango.domain.services import Amounts, Service, ServiceClass
 from tango.settings import LcSettings, LeaseSettings, Settings, SharingSettings, SimSettings
 from tango.sim.decision_costs import DecisionCost, DecisionCosts
 from tango.sim.failures import Outage, outage
@@ -31,6 +31,7 @@ MIXES: tuple[System, ...] = (
 )
 """Every LC policy, BE policy and sharing rule that needs no network of its own."""
 
+DEVICE = "example.com/device"
 WEB = Service(
     name="web",
     service_class=ServiceClass.LC,
@@ -113,6 +114,8 @@ def draw_sim_world(seed: int, *, failures: bool = True) -> SimWorld:
     """One to three clusters of one to three nodes, up to forty requests in bursts, every setting that matters drawn too."""
     rng = np.random.default_rng(seed)
     services = _draw_services(rng)
+    of_devices = np.random.default_rng((seed, 1))
+    devices = of_devices.random() < 0.5
     clusters = tuple(
         Cluster(
             name=f"c{c}",
@@ -122,12 +125,19 @@ def draw_sim_world(seed: int, *, failures: bool = True) -> SimWorld:
                     name=f"c{c}n{n}",
                     cpu_millicores=int(rng.choice((1500, 2000, 4000))),
                     memory_mib=int(rng.choice((1024, 2048))),
+                    pods=int(of_devices.choice((110, 6))),
+                    # Some on the first node of each cluster at least, so that whoever asks fits there (`k8s-native` places at home).
+                    extended=_draw_devices(of_devices, some=n == 0) if devices else (),
                 )
                 for n in range(rng.integers(1, 4))
             ),
         )
         for c in range(rng.integers(1, 4))
     )
+    if devices:
+        asker = next(s.name for s in services if s.service_class is ServiceClass.BE)
+        asked = ((DEVICE, int(of_devices.choice((500, 1000)))),)
+        services = tuple(replace(s, extended=asked) if s.name == asker else s for s in services)
     fleet = Fleet(
         name="drawn",
         clusters=clusters,
@@ -155,6 +165,11 @@ def draw_sim_world(seed: int, *, failures: bool = True) -> SimWorld:
         outages=outages,
         costs=_draw_costs(rng),
     )
+
+
+def _draw_devices(rng: np.random.Generator, *, some: bool) -> Amounts:
+    amount = int(rng.choice((1000, 2000) if some else (0, 0, 1000, 2000)))
+    return ((DEVICE, amount),) if amount else ()
 
 
 def _draw_services(rng: np.random.Generator) -> tuple[Service, ...]:

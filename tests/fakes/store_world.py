@@ -29,8 +29,8 @@ from tests.fakes.stores import MemoryEventLog, MemoryLeaseStore, MemoryRequestSt
 MAX_ATTEMPTS = 3
 LIVE_S, OVER_S = 60.0, -1.0
 """A lease that stands for the whole test, and one that has run out by the next call: no test waits."""
-NODE_SIZES = ((4000, 8192),)
-"""(millicores, MiB) of the nodes that admission knows."""
+MOST_MEMORY_MIB = {"batch": 8192.0, "huge": -1.0}
+"""By service, the memory that a pod can have beside its CPU on the nodes that admission knows."""
 AS_SHIPPED = StoreSettings()
 ZERO_S = 1_700_000_000.0
 W = TypeVar("W", bound="StoreWorld")
@@ -171,7 +171,7 @@ class StoreWorld:
 
     def admit(self, run_id: int, request_ids: Sequence[int]) -> int:
         """Against the fleet's nodes."""
-        return self.requests.admit_be(run_id, request_ids, nodes=NODE_SIZES)
+        return self.requests.admit_be(run_id, request_ids, most_memory_mib=MOST_MEMORY_MIB)
 
     def place(self, batch: PendingBatch, fence: Fence, *, node: int = 0, lease_s: float = LIVE_S) -> list[Placement]:
         """All of a batch to one node."""

@@ -16,7 +16,7 @@ import numpy as np
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, Outcome, Transition, states_before, transition
 from tango.domain.plans import BePlan, LcPlan
-from tango.domain.requests import Batch, BePending, LcArrivals, LcWork, Reason, RequestState
+from tango.domain.requests import Batch, LcArrivals, LcWork, Reason, RequestState
 from tango.domain.runs import (
     ENDED,
     OPEN,
@@ -35,6 +35,7 @@ from tango.domain.runs import (
 )
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced, StoreError, UsageError
 from tango.ports import Dispatched, Fence, Released, StartHere, Swept
 
@@ -392,13 +393,14 @@ class MemoryRequestStore:
                 self._end(Outcome(**of_row, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED))
             return _batches([row for row in rows if row.state is RequestState.RELEASED])
 
-    def admit_be(self, run_id: int, request_ids: Sequence[int], *, nodes: Sequence[tuple[int, int]]) -> int:
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, most_memory_mib: Mapping[str, float]) -> int:
         """released → pending or failed."""
         admitted = 0
         with self._state.lock:
             for row in self._open(run_id, request_ids):
-                asked = self._state.services[row.service].cpu_request_millicores
-                fits = any(asked <= cpu and row.memory_mib <= memory for cpu, memory in nodes)
+                if row.service not in most_memory_mib:
+                    continue
+                fits = row.memory_mib <= most_memory_mib[row.service]
                 happened = self._state.happens(row, Event.ADMIT if fits else Event.REFUSE)
                 admitted += fits and happened is not None
         return admitted
@@ -409,16 +411,14 @@ class MemoryRequestStore:
             found = [row for row in self._state.open() if row.state in states_before(Event.PLACE)]
             rows = [replace(r) for r in sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id))[:limit]]
         services, clusters = sorted({r.service for r in rows}), sorted({r.cluster for r in rows})
-        declared = [self._state.services[r.service] for r in rows]
-        pending = BePending(
+        pending = pending_columns(
+            [self._state.services[name] for name in services],
             run_id=np.array([r.run_id for r in rows], np.int64),
             request_id=np.array([r.request_id for r in rows], np.int64),
             service=np.array([services.index(r.service) for r in rows], np.int32),
             entry_cluster=np.array([clusters.index(r.cluster) for r in rows], np.int32),
             waited_s=np.zeros(len(rows)),
             cpu_work_s=np.array([r.cpu_work_s for r in rows], np.float64),
-            cpu_request_millicores=np.array([s.cpu_request_millicores for s in declared], np.float64),
-            cpu_limit_millicores=np.array([s.cpu_limit_millicores for s in declared], np.float64),
             memory_mib=np.array([r.memory_mib for r in rows], np.float64),
             epoch=np.array([r.epoch for r in rows], np.int32),
         )
@@ -460,6 +460,7 @@ class MemoryRequestStore:
                             cpu_request_millicores=int(p.cpu_request_millicores[k]),
                             cpu_limit_millicores=int(p.cpu_limit_millicores[k]),
                             memory_mib=int(p.memory_mib[k]),
+                            extended=snapshot.resources.extended_of(p.requests[:, k]),
                         )
                     )
             self._state.decisions.append((decision, tuple(sorted({int(r) for r in p.run_id}))))

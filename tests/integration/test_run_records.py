@@ -8,6 +8,7 @@ import pytest
 
 from tango.control.finish_run import figures_now
 from tango.domain.identity import NodeKey
+from tango.domain.observations import ExtendedState
 from tango.domain.requests import Reason
 from tango.domain.runs import ScalingRecord
 from tango.report.page import render_report
@@ -16,6 +17,7 @@ from tango.store.run_records import PostgresRunRecords
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
+    FLEET,
     TWINS,
     WEB,
     StoreWorld,
@@ -92,6 +94,21 @@ def test_every_column_of_a_run_tells_nodes_of_one_name_apart(world: StoreWorld, 
     assert [keys[n] for n in scaling.node] == [NodeKey("c2", "n1")]
     used = {keys[n]: float(millicores) for n, millicores in zip(samples.node, samples.cpu_used_millicores, strict=True)}
     assert used == {NodeKey("c1", "n1"): 1000.0, NodeKey("c1", "n2"): 1000.0, NodeKey("c2", "n1"): 250.0}
+
+
+def test_devices_are_sampled_where_there_are_some(world: StoreWorld, records: PostgresRunRecords) -> None:
+    """By name, what nodes have and what is held; a node without any has none, and a run without any says nothing of them."""
+    run_id = recorded(world)
+    assert records.node_samples(run_id).extended == ()
+    [first, *others] = node_states(FLEET.clusters[0])
+    with_gpu = dataclasses.replace(first, extended={"nvidia.com/gpu": ExtendedState(allocatable=4000, lc_held=500, be_held=2000)})
+
+    world.fleet.observe("c1", [with_gpu, *others], [], sample=True)
+
+    samples = records.node_samples(run_id)
+    assert samples.extended == ("nvidia.com/gpu",)
+    figures = set(zip(samples.extended_allocatable[0].tolist(), samples.extended_held[0].tolist(), strict=True))
+    assert figures == {(4000.0, 2500.0), (0.0, 0.0)}
 
 
 def test_people_see_cluster_and_node(world: StoreWorld, records: PostgresRunRecords, database_url: str) -> None:

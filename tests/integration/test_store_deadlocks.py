@@ -114,7 +114,7 @@ class Writer:
 
     def admit(self) -> None:
         """A cluster worker."""
-        self.world.requests.admit_be(self.run(), self.some(), nodes=[(4000, 8192)])
+        self.world.requests.admit_be(self.run(), self.some(), most_memory_mib={"batch": 8192.0})
 
     def place(self) -> None:
         """A scheduler, or one that has been overtaken."""

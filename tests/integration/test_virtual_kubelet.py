@@ -19,7 +19,7 @@ import pytest
 from tango.domain.identity import NodeKey
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
-from tango.errors import NotFound
+from tango.errors import Invalid, NotFound
 from tango.kube.api_client import KubeClient
 from tango.kube.manifests import be_pod, binding, lc_instance
 from tango.settings import KubeSettings
@@ -47,7 +47,7 @@ spec:
   actuation_delay_s: 0.3
   clusters:
     - name: here
-      nodes: [{name: n1, cpu_millicores: 4000, memory_mib: 16384}]
+      nodes: [{name: n1, cpu_millicores: 4000, memory_mib: 16384, extended: {nvidia.com/gpu: 1}}]
     - name: there
       nodes: [{name: n2, cpu_millicores: 4000, memory_mib: 4096}]
   services:
@@ -113,7 +113,7 @@ def ready(pod: Json) -> bool:
     return bool(container(pod).get("ready"))
 
 
-def best_effort(request_id: int, *, work_s: float, cpu: int = 500) -> Json:
+def best_effort(request_id: int, *, work_s: float, cpu: int = 500, gpus: int = 0) -> Json:
     """A BE pod as the gateway makes it."""
     placement = Placement(
         run_id=1,
@@ -127,6 +127,7 @@ def best_effort(request_id: int, *, work_s: float, cpu: int = 500) -> Json:
         memory_mib=64,
         cpu_request_millicores=cpu,
         cpu_limit_millicores=max(1000, cpu + 1),
+        extended=(("nvidia.com/gpu", 1000 * gpus),) if gpus else (),
     )
     return be_pod(placement, image="none")
 
@@ -212,7 +213,7 @@ async def test_a_node_registers_with_its_size_labels_lease_and_metrics(cluster: 
         except NotFound:
             return None
 
-    assert node["status"]["allocatable"] == {"cpu": "4", "memory": "16Gi", "pods": "110"}
+    assert node["status"]["allocatable"] == {"cpu": "4", "memory": "16Gi", "pods": "110", "nvidia.com/gpu": "1"}
     assert node["metadata"]["labels"] | {"tango/cluster": "here", "type": "virtual-kubelet"} == node["metadata"]["labels"]
     assert [t["key"] for t in node["spec"]["taints"]] == ["virtual-kubelet.io/provider"]
     assert (await until(metrics))["usage"] == {"cpu": "0n", "memory": "0Ki"}
@@ -240,6 +241,25 @@ async def test_a_pod_that_does_not_fit_fails_with_the_kubelets_reason(cluster: C
     failed = await cluster.until(name, lambda pod: pod["status"]["phase"] == "Failed")
     assert failed["status"]["reason"] == "OutOfcpu"
     assert "requested: 1500, used: 3000, capacity: 4000" in failed["status"]["message"]
+
+
+async def test_devices_are_given_out_whole_by_the_server_and_the_kubelet(cluster: Cluster) -> None:
+    """A node tells what it has; a pod holds what its manifest asks for; a second one is refused, and one that asks for a half is no pod."""
+    node = await cluster.client.request("GET", "/api/v1/nodes/n1")
+    assert node["status"]["allocatable"]["nvidia.com/gpu"] == "1"
+    first = await cluster.create(best_effort(1, work_s=60.0, gpus=1))
+    await cluster.until(first, lambda pod: pod["status"]["phase"] == "Running")
+
+    second = await cluster.create(best_effort(2, work_s=1.0, gpus=1))
+
+    failed = await cluster.until(second, lambda pod: pod["status"]["phase"] == "Failed")
+    assert failed["status"]["reason"] == "OutOfnvidia.com/gpu"
+    assert "requested: 1, used: 1, capacity: 1" in failed["status"]["message"]
+    half = best_effort(3, work_s=1.0)
+    for part in half["spec"]["containers"][0]["resources"].values():
+        part["nvidia.com/gpu"] = "500m"
+    with pytest.raises(Invalid, match="must be an integer"):
+        await cluster.client.request("POST", PODS, body=half)
 
 
 async def test_a_deleted_be_pod_tells_the_work_that_is_lost_and_goes(cluster: Cluster) -> None:

@@ -10,7 +10,7 @@ import copy
 import re
 from typing import Any
 
-from tango.domain.resources import canonical, parse_quantity
+from tango.domain.quantities import canonical, is_extended, parse_quantity
 from tango.emulation.api_server.failures import Causes, Refused, bad_request
 
 Json = dict[str, Any]
@@ -240,8 +240,14 @@ def _check_resources(causes: Causes, at: str, container: Json) -> None:
         for name, value in held.items():
             if parse_quantity(value) < 0:
                 causes.invalid(f"{at}.resources.{part}[{name}]", value, "must be greater than or equal to 0")
+            elif is_extended(name) and parse_quantity(value) % 1:
+                causes.invalid(f"{at}.resources.{part}", value, "must be an integer")
     for name, value in requests.items():
-        if name in limits and parse_quantity(value) > parse_quantity(limits[name]):
+        if is_extended(name) and name not in limits:
+            causes.required(f"{at}.resources.limits", "Limit must be set for non overcommitable resources")
+        elif is_extended(name) and parse_quantity(value) != parse_quantity(limits[name]):
+            causes.invalid(f"{at}.resources.requests", value, f"must be equal to {name} limit of {limits[name]}")
+        elif name in limits and parse_quantity(value) > parse_quantity(limits[name]):
             causes.invalid(f"{at}.resources.requests", value, f"must be less than or equal to {name} limit of {limits[name]}")
 
 

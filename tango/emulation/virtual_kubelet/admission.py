@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 
-from tango.domain.fleet import MOST_PODS, Node
+from tango.domain.fleet import Node
+from tango.domain.quantities import is_extended
+from tango.domain.resource_axis import THOUSANDTHS
 from tango.emulation.virtual_kubelet.pod_spec import PodSize
 
 
@@ -24,50 +27,63 @@ class Ledger:
     """The resource requests allocated on one node. Their sums are kept, so that a decision costs the same with one pod or a thousand."""
 
     node: Node
-    cpu_millicores: int = 0
-    memory_mib: int = 0
     sizes: dict[str, PodSize] = field(default_factory=dict)
     """By pod uid."""
+    allocated: Counter[str] = field(default_factory=Counter)
+    """By the name of a resource, in the units of `_asked`."""
 
     def put(self, uid: str, size: PodSize) -> None:
         """Allocate a pod's requests, in place of those that it had."""
         self.drop(uid)
         self.sizes[uid] = size
-        self.cpu_millicores += size.cpu_request_millicores
-        self.memory_mib += size.memory_request_mib
+        self.allocated.update(_asked(size))
 
     def drop(self, uid: str) -> None:
         """Release a pod's requests, if it has any."""
         size = self.sizes.pop(uid, None)
         if size is not None:
-            self.cpu_millicores -= size.cpu_request_millicores
-            self.memory_mib -= size.memory_request_mib
+            self.allocated.subtract(_asked(size))
 
     def refusal(self, size: PodSize) -> tuple[str, str] | None:
         """(reason, message) with which a kubelet rejects a new pod of this size, in the kubelet's words; None if the pod fits."""
-        for resource, asked, used, capacity in (
-            ("cpu", size.cpu_request_millicores, self.cpu_millicores, self.node.cpu_millicores),
-            ("memory", size.memory_request_mib << 20, self.memory_mib << 20, self.node.memory_mib << 20),
-            ("pods", 1, len(self.sizes), MOST_PODS),
-        ):
-            if used + asked > capacity:
-                numbers = f"requested: {asked}, used: {used}, capacity: {capacity}"
+        capacity = _capacity(self.node)
+        for resource, asked in _asked(size).items():
+            used, most = self.allocated[resource], capacity.get(resource, 0)
+            if used + asked > most:
+                told = (_as_told(resource, amount) for amount in (asked, used, most))
+                numbers = ", ".join(
+                    f"{word}: {amount}" for word, amount in zip(("requested", "used", "capacity"), told, strict=True)
+                )
                 return f"OutOf{resource}", f"Node didn't have enough resource: {resource}, {numbers}"
         return None
 
     def judge(self, uid: str, size: PodSize) -> tuple[Verdict, str]:
         """The decision on resizing an admitted pod to `size`, and the message that explains a refusal. Raises: KeyError if unknown."""
-        if size.cpu_request_millicores > self.node.cpu_millicores or size.memory_request_mib > self.node.memory_mib:
+        capacity, asked, held = _capacity(self.node), _asked(size), _asked(self.sizes[uid])
+        if any(amount > capacity.get(resource, 0) for resource, amount in asked.items()):
             return Verdict.INFEASIBLE, "Node didn't have enough capacity"
-        held = self.sizes[uid]
         lacking = [
             resource
-            for resource, need, capacity in (
-                ("cpu", self.cpu_millicores - held.cpu_request_millicores + size.cpu_request_millicores, self.node.cpu_millicores),
-                ("memory", self.memory_mib - held.memory_request_mib + size.memory_request_mib, self.node.memory_mib),
-            )
-            if need > capacity
+            for resource, amount in asked.items()
+            if self.allocated[resource] - held.get(resource, 0) + amount > capacity.get(resource, 0)
         ]
         if lacking:
             return Verdict.DEFERRED, f"Node didn't have enough resource: {', '.join(lacking)}"
         return Verdict.FITS, ""
+
+
+def _asked(size: PodSize) -> dict[str, int]:
+    """What a pod asks for, without what it asks nothing of: millicores, MiB, pods, thousandths. In the order in which a kubelet looks."""
+    asked = {"cpu": size.cpu_request_millicores, "memory": size.memory_request_mib, "pods": 1, **dict(size.extended)}
+    return {resource: amount for resource, amount in asked.items() if amount}
+
+
+def _capacity(node: Node) -> dict[str, int]:
+    return {"cpu": node.cpu_millicores, "memory": node.memory_mib, "pods": node.pods, **dict(node.extended)}
+
+
+def _as_told(resource: str, amount: int) -> int:
+    """An amount as the kubelet tells it: CPU in millicores, memory in bytes, all else in whole ones."""
+    if resource == "memory":
+        return amount << 20
+    return amount // THOUSANDTHS if is_extended(resource) else amount

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tango.domain.fleet import MOST_PODS, Node
-from tango.domain.resources import format_mib, format_millicores
+from tango.domain.fleet import Node
+from tango.domain.quantities import format_extended, format_mib, format_millicores
 from tango.emulation.virtual_kubelet.statuses import micro_stamp, stamp
 
 Json = dict[str, Any]
@@ -54,7 +54,12 @@ def registration_patch(node: Node, cluster: str, found: Json) -> Json:
 
 def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s: float) -> Json:
     """A patch of a Node's status: capacity, allocatable, conditions and addresses. `booted_s` and `now_s` are Unix seconds."""
-    size = {"cpu": format_millicores(node.cpu_millicores), "memory": format_mib(node.memory_mib), "pods": str(MOST_PODS)}
+    size = {
+        "cpu": format_millicores(node.cpu_millicores),
+        "memory": format_mib(node.memory_mib),
+        "pods": str(node.pods),
+        **format_extended(node.extended),
+    }
 
     def condition(kind: str, holds: bool, reason: str, message: str) -> Json:
         return {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tango.domain.resources import cpu_millicores, memory_mib
+from tango.domain.quantities import cpu_millicores, extended_amounts, memory_mib
+from tango.domain.services import Amounts
 
 Json = dict[str, Any]
 
@@ -33,6 +35,8 @@ class PodSize:
     cpu_limit_millicores: int | None
     memory_request_mib: int
     memory_limit_mib: int | None
+    extended: Amounts = ()
+    """Requests of extended resources."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,9 @@ def pod_size(resources: tuple[Json, ...]) -> PodSize:
     """
     requests = [r.get("requests") or {} for r in resources]
     limits = [r.get("limits") or {} for r in resources]
+    extended: Counter[str] = Counter()
+    for r, lim in zip(requests, limits, strict=True):
+        extended.update(dict(extended_amounts({**lim, **r})))
     return PodSize(
         cpu_request_millicores=sum(
             cpu_millicores(r.get("cpu", lim.get("cpu", 0))) for r, lim in zip(requests, limits, strict=True)
@@ -95,6 +102,7 @@ def pod_size(resources: tuple[Json, ...]) -> PodSize:
         cpu_limit_millicores=sum(cpu_millicores(lim["cpu"]) for lim in limits) if all("cpu" in lim for lim in limits) else None,
         memory_request_mib=sum(memory_mib(r.get("memory", lim.get("memory", 0))) for r, lim in zip(requests, limits, strict=True)),
         memory_limit_mib=sum(memory_mib(lim["memory"]) for lim in limits) if all("memory" in lim for lim in limits) else None,
+        extended=tuple(sorted(extended.items())),
     )
 
 

@@ -69,6 +69,20 @@ def test_memory_that_instances_leave_holds_pods_back() -> None:
     assert bound(fleet_of((4.0, 2048)), *[pod(0.0, 500.0, memory=1000.0)] * 3) == pytest.approx(90.0 * 1024 / 1000)
 
 
+def test_devices_hold_pods_back_as_memory_does() -> None:
+    """Three pods of one core that ask for one device each, on four cores with two devices."""
+    fleet = fleet_of((4.0, 16384))
+    [cluster] = fleet.clusters
+    nodes = tuple(dataclasses.replace(node, extended=(("nvidia.com/gpu", 2000),)) for node in cluster.nodes)
+    asking = tuple(dataclasses.replace(s, extended=(("nvidia.com/gpu", 1000),)) if s == BATCH else s for s in fleet.services)
+    with_devices = dataclasses.replace(fleet, clusters=(dataclasses.replace(cluster, nodes=nodes),), services=asking)
+    without = dataclasses.replace(fleet, services=asking)
+
+    assert bound(fleet, *[pod(0.0, 500.0)] * 3) == pytest.approx(270.0)
+    assert bound(with_devices, *[pod(0.0, 500.0)] * 3) == pytest.approx(180.0)
+    assert bound(without, *[pod(0.0, 500.0)] * 3) == 0.0
+
+
 def test_pod_larger_than_every_node_runs_nowhere() -> None:
     """Two nodes with 1024 MiB left each do not hold a pod of 1500 MiB together."""
     assert bound(fleet_of((4.0, 2048), (4.0, 2048)), pod(0.0, 500.0, memory=1500.0)) == 0.0

@@ -30,6 +30,7 @@ def test_list_tells_the_size_and_hash_of_every_built_in_fleet() -> None:
         "nodes": 1100,
         "cores": 4620.0,
         "memory_gib": 8140.0,
+        "extended": "",
         "lc": 4,
         "be": 3,
         "hash": paper.source_hash,

@@ -19,7 +19,7 @@ from tango.control.observe_cluster import (
     pod_end,
 )
 from tango.domain.lifecycle import Event, Outcome
-from tango.domain.observations import PodEnd
+from tango.domain.observations import ExtendedState, PodEnd
 from tango.domain.requests import Reason
 
 Json = dict[str, Any]
@@ -126,6 +126,20 @@ def test_a_node_is_read_with_what_is_allocatable_and_used() -> None:
     assert (known.name, known.cpu_allocatable_millicores, known.memory_allocatable_mib) == ("n1", 4000, 8192)
     assert (known.cpu_used_millicores, known.memory_used_mib) == pytest.approx((1500.000001, 2048.0009765625))
     assert (unknown.cpu_used_millicores, unknown.memory_used_mib) == (None, None)
+
+
+def test_devices_and_pods_are_read_beside_cpu_and_memory() -> None:
+    """In thousandths; what Kubernetes itself owns is no extended resource; a limit alone is the request too."""
+    found = node("n1")
+    found["status"]["allocatable"] |= {"pods": "58", "nvidia.com/gpu": "4", "hugepages-2Mi": "0", "ephemeral-storage": "9Gi"}
+    with_gpu = pod("be", **running())
+    with_gpu["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] = "1"
+
+    [state] = node_states([found], [pod("lc", **running()), with_gpu, with_gpu], {})
+
+    assert (state.pods_allocatable, state.lc_pods, state.be_pods) == (58, 1, 2)
+    assert state.extended == {"nvidia.com/gpu": ExtendedState(allocatable=4000, lc_held=0, be_held=2000)}
+    assert node_states([node("n2")], [], {})[0].pods_allocatable == 110
 
 
 def test_memory_without_a_request_counts_by_its_limit() -> None:
@@ -330,6 +344,8 @@ def test_any_other_end_sends_the_request_back_with_the_work_that_was_lost() -> N
     [
         ("OutOfcpu", Reason.OUT_OF_CPU),
         ("OutOfmemory", Reason.OUT_OF_MEMORY),
+        ("OutOfpods", Reason.OUT_OF_PODS),
+        ("OutOfnvidia.com/gpu", Reason.OUT_OF_EXTENDED),
         ("OOMKilled", Reason.OUT_OF_MEMORY),
         ("Evicted", Reason.EVICTED),
         ("EvictionByEvictionAPI", Reason.EVICTED),

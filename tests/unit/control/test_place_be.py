@@ -264,7 +264,7 @@ def test_more_than_a_node_holds_is_refused(world: ControlWorld) -> None:
     place(world, ByHand(*[C1_N1] * 9, name="mine"))
 
     [(decision, _)] = world.state.decisions
-    assert "CPU requests of 4500 m for node c1/c1-n1" in decision.note
+    assert "cpu requests of 4500m for node c1/c1-n1" in decision.note
     assert max(Counter(p.node for p in world.gateway.placed).values()) <= 8
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tango.domain.resources import canonical, cpu_millicores, format_millicores, memory_mib, parse_quantity
+from tango.domain.quantities import canonical, cpu_millicores, format_millicores, memory_mib, parse_quantity
 
 
 @pytest.mark.parametrize(

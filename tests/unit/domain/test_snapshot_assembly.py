@@ -66,8 +66,20 @@ def test_be_pods_hold_what_their_service_declares_and_their_own_memory() -> None
     """CPU is the service's, memory is each request's."""
     held = BeColumns.of_pods(rows_of(LC, BE), np.array([[0.0, 0.0], [3.0, 1.0]]), np.array([100.0, 64.0]))
 
-    assert (held.cpu_request.tolist(), held.cpu_limit.tolist()) == ([600.0, 200.0], [2700.0, 900.0])
-    assert (held.memory.tolist(), held.pods.tolist()) == ([100.0, 64.0], [3.0, 1.0])
+    assert held.requests.tolist() == [[600.0, 200.0], [100.0, 64.0], [3.0, 1.0]]
+    assert held.cpu_limit.tolist() == [2700.0, 900.0]
+
+
+def test_a_resource_that_a_service_declares_gets_a_row_of_its_own() -> None:
+    """Whatever it is called; what no service asks for has none."""
+    gpus = replace(BE, name="gpus", extended=(("nvidia.com/gpu", 1500),))
+    rows = rows_of(LC, BE, gpus)
+
+    held = BeColumns.of_pods(rows, np.array([[0.0, 0.0], [3.0, 1.0], [2.0, 0.0]]), np.array([100.0, 64.0]))
+
+    assert rows.resources.names == ("cpu", "memory", "pods", "nvidia.com/gpu")
+    assert held.requests[3].tolist() == [3000.0, 0.0]
+    assert rows.resources.amounts(cpu=1, memory=2, pods=3, extended={"other.com/x": 9}) == [1.0, 2.0, 3.0, 0.0]
 
 
 def test_pending_requests_name_services_and_clusters_by_rows_of_the_snapshot() -> None:

@@ -91,7 +91,7 @@ spec:
         (
             "memory_mib: 512\n      cpu_request_millicores: 500",
             "memory_mib: 4096\n      cpu_request_millicores: 3000",
-            "f.yaml:24: spec.services[1].memory_mib of batch is 4096, expected less of one of the two: no node has 3000 millicores and "
+            "f.yaml:24: spec.services[1].memory_mib of batch is 4096, expected less of one of them: no node has 3000 millicores and "
             "4096 MiB together",
         ),
         (

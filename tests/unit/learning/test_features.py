@@ -31,14 +31,11 @@ def test_a_fleet_of_larger_machines_under_the_same_relative_load_looks_the_same(
         **{
             name: getattr(snapshot, name) * factor
             for name in [
-                "cpu_allocatable",
-                "memory_allocatable",
+                "allocatable",
+                "lc_requests",
+                "be_requests",
                 "lc_cpu_limit",
-                "lc_cpu_request",
-                "lc_memory_held",
-                "be_cpu_request",
                 "be_cpu_limit",
-                "be_memory_held",
                 "cpu_used",
                 "memory_used",
                 "instance_limit",

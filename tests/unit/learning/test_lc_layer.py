@@ -120,13 +120,11 @@ def _two_clusters(*, in_flight: tuple[float, float], away_ms: float = 4.0, used:
         at_s=0.0,
         nodes=NodeColumns(
             ready=np.ones(2, np.bool_),
-            cpu_allocatable=4000 * both,
-            memory_allocatable=8192 * both,
+            allocatable=rows.resources.columns([[4000, 8192, 110]] * 2),
+            lc_requests=rows.resources.columns([[400, 64, 1]] * 2),
             cpu_used=4000 * np.array(used),
             memory_used=64 * both,
-            lc_cpu_request=400 * both,
             lc_cpu_limit=2000 * both,
-            lc_memory_held=64 * both,
         ),
         lc=LcColumns(
             instance_limit=np.full((1, 2), 2000.0), instance_count=np.ones((1, 2)), in_flight=counts, in_flight_scale=counts

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -12,13 +10,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tango.domain.requests import BePending
+from tango.domain.resource_axis import CPU, MEMORY
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning import assignment
-from tango.learning.assignment import PAIRS, Demand, Scorer, assign
+from tango.learning.assignment import PAIRS, Demand, Headroom, Scorer, assign
 from tango.learning.features import MOST_KINDS, fleet_graph, kinds_of, node_headroom
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.policy import demand_of, place_by_network, scorer_of
-from tests.fakes.be_worlds import be_world, reordered
+from tests.fakes.be_worlds import asking, be_world, reordered
 
 
 def _network(seed: int) -> PlacementNetwork:
@@ -30,23 +29,19 @@ def _network(seed: int) -> PlacementNetwork:
 @settings(max_examples=60, deadline=None)
 def test_no_plan_of_any_network_breaks_the_mask(seed: int) -> None:
     """Whatever the weights are: only ready nodes, requests within allocatable CPU and memory, and nothing that fits is left out."""
-    pending, snapshot = be_world(seed)
+    pending, snapshot = be_world(seed, devices=seed % 2 == 0)
     down = np.random.default_rng(seed).random(len(snapshot.nodes)) < 0.2
     snapshot.node_ready[down] = False
     node = place_by_network(_network(seed), pending, snapshot)
-    cpu, memory = snapshot.cpu_requested.copy(), snapshot.memory_allocatable - snapshot.memory_free
+    held = snapshot.lc_requests + snapshot.be_requests
     for k, chosen in enumerate(node):
-        fits = (
-            snapshot.node_ready
-            & (cpu + pending.cpu_request_millicores[k] <= snapshot.cpu_allocatable)
-            & (memory + pending.memory_mib[k] <= snapshot.memory_allocatable)
-        )
+        asked = pending.requests[:, k : k + 1]
+        fits = snapshot.node_ready & ((asked == 0) | (held + asked <= snapshot.allocatable + 1e-6)).all(axis=0)
         if chosen < 0:
             assert not fits.any()
             continue
         assert fits[chosen]
-        cpu[chosen] += pending.cpu_request_millicores[k]
-        memory[chosen] += pending.memory_mib[k]
+        held[:, chosen] += pending.requests[:, k]
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -108,13 +103,13 @@ def test_the_order_of_the_nodes_does_not_matter() -> None:
 
 def _crowded(seed: int, *, times: int, requests: int, distinct: bool) -> tuple[BePending, FleetSnapshot]:
     """A fleet of some blocks of nodes, every node there several times so that scores tie, some of them down, and many requests."""
-    pending, snapshot = be_world(seed, ticks=3)
+    pending, snapshot = be_world(seed, ticks=3, devices=seed % 2 == 0)
     rng = np.random.default_rng(seed)
     snapshot = reordered(snapshot, np.tile(np.arange(len(snapshot.nodes)), times))
     snapshot.node_ready[rng.random(len(snapshot.nodes)) < 0.1] = False
     pending = pending.rows(rng.integers(0, len(pending), requests))
     if distinct:
-        pending = replace(pending, memory_mib=rng.uniform(16, 6000, requests))
+        pending = asking(pending, memory=rng.uniform(16, 6000, requests))
     return pending, snapshot
 
 
@@ -125,8 +120,9 @@ def _seen(network: PlacementNetwork, pending: BePending, snapshot: FleetSnapshot
         return scorer_of(network, network.actor_node(embedded), kinds), demand_of(pending, kinds)
 
 
-def _by_the_book(scorer: Scorer, demand: Demand, headroom: NDArray[np.float64]) -> NDArray[np.int32]:
+def _by_the_book(scorer: Scorer, demand: Demand, left: Headroom) -> NDArray[np.int32]:
     """Every node scored anew for every request, in the kernel's order of additions."""
+    headroom = left.figures
     chosen = np.full(len(demand.of_request), -1, np.int32)
     for k, u in enumerate(demand.of_request.tolist()):
         request, limit, memory = demand.scored[u]
@@ -135,8 +131,8 @@ def _by_the_book(scorer: Scorer, demand: Demand, headroom: NDArray[np.float64]) 
             (
                 np.minimum(4.0, limits / headroom[:, assignment.LC_LEAVES]),
                 np.minimum(1.0, headroom[:, assignment.LC_LEAVES] / limits),
-                (headroom[:, assignment.REQUESTED] + request) / headroom[:, assignment.CPU],
-                (headroom[:, assignment.MEMORY_HELD] + memory) / headroom[:, assignment.MEMORY],
+                (headroom[:, assignment.REQUESTED] + request) / headroom[:, assignment.CPU_OF],
+                (headroom[:, assignment.MEMORY_HELD] + memory) / headroom[:, assignment.MEMORY_OF],
                 np.minimum(4.0, limits / headroom[:, assignment.LC_LEAVES_MOSTLY]),
                 np.minimum(4.0, limit / headroom[:, assignment.LC_LEAVES]),
                 np.clip((headroom[:, assignment.LC_LEAVES] - limits) / headroom[:, assignment.SCALE], -4.0, 4.0),
@@ -149,14 +145,13 @@ def _by_the_book(scorer: Scorer, demand: Demand, headroom: NDArray[np.float64]) 
         score = np.zeros(len(headroom), np.float32)
         for h in range(held.shape[1]):
             score += scorer.head[h] * np.maximum(held[:, h], np.float32(0))
-        fits = (
-            (headroom[:, assignment.READY] > 0)
-            & (headroom[:, assignment.REQUESTED] + demand.sizes[k, 0] <= headroom[:, assignment.CPU])
-            & (headroom[:, assignment.MEMORY_HELD] + demand.sizes[k, 2] <= headroom[:, assignment.MEMORY])
-        )
+        asked = demand.requests[:, k : k + 1]
+        fits = left.ready & ((asked == 0) | (asked <= left.free + 1e-6)).all(axis=0)
         if fits.any():
             chosen[k] = int(np.argmax(np.where(fits, score, -np.inf)))
-            headroom[chosen[k], [assignment.REQUESTED, assignment.BE_LIMIT, assignment.MEMORY_HELD]] += demand.sizes[k]
+            size = demand.requests[CPU, k], demand.limit[k], demand.requests[MEMORY, k]
+            headroom[chosen[k], [assignment.REQUESTED, assignment.BE_LIMIT, assignment.MEMORY_HELD]] += size
+            left.free[:, chosen[k]] -= demand.requests[:, k]
     return chosen
 
 
@@ -204,6 +199,6 @@ def test_many_different_sizes_are_scored_as_few() -> None:
     assert len(kinds.sizes) <= 2 * MOST_KINDS
     for u in range(len(kinds.sizes)):
         own = pending.memory_mib[kinds.of_request == u]
-        assert kinds.least[u, 2] == own.min()
+        assert kinds.least[MEMORY, u] == own.min()
         assert own.min() <= kinds.sizes[u, 2] <= own.max()
         assert own.max() <= 1.45 * own.min()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.be_headroom import BeHeadroom
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.settings import BeSettings
-from tests.fakes.be_worlds import be_world, reordered
+from tests.fakes.be_worlds import asking, be_world, reordered
 
 Score = Callable[[BeHeadroom, BePending, int], NDArray[np.float64]]
 
@@ -72,23 +71,24 @@ POLICIES = [(place_load_greedy, share), (place_scoring, weighted), (place_kube, 
     times=st.integers(1, 6),
     requests=st.integers(0, 250),
     sizes=st.sampled_from(("few", "memory", "all")),
+    devices=st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
 def test_the_compiled_step_places_as_the_rule_written_out(
-    place: Callable[..., object], score: Score, seed: int, times: int, requests: int, sizes: str
+    place: Callable[..., object], score: Score, seed: int, times: int, requests: int, sizes: str, devices: bool
 ) -> None:
     """Over up to seven blocks of nodes with ties, some down, some full: the same node for every request."""
-    pending, snapshot = be_world(seed, ticks=2)
+    pending, snapshot = be_world(seed, ticks=2, devices=devices)
     rng = np.random.default_rng(seed)
     snapshot = many_times(snapshot, times)
     snapshot.node_ready[rng.random(len(snapshot.nodes)) < 0.1] = False
     pending = pending.rows(rng.integers(0, len(pending), requests if len(pending) else 0))
     count = len(pending)
     if sizes != "few":
-        pending = replace(pending, memory_mib=rng.uniform(16, 6000, count))
+        pending = asking(pending, memory=rng.uniform(16, 6000, count))
     if sizes == "all":
         request = rng.uniform(50, 3000, count)
-        pending = replace(pending, cpu_request_millicores=request, cpu_limit_millicores=request * rng.uniform(1, 2, count))
+        pending = asking(pending, cpu_request=request, cpu_limit=request * rng.uniform(1, 2, count))
 
     plan = place(pending, snapshot, BeSettings())
 
@@ -100,7 +100,7 @@ def test_a_fleet_that_fills_up_takes_what_fits_and_leaves_the_rest(place: Callab
     """When the nodes are full, small requests behind a large one that fits nowhere are still placed, as by the rule."""
     pending, snapshot = be_world(7)
     pending = pending.rows(np.arange(600) % len(pending))
-    pending = replace(pending, memory_mib=np.where(np.arange(600) % 3 == 0, 1e6, 64.0))
+    pending = asking(pending, memory=np.where(np.arange(600) % 3 == 0, 1e6, 64.0))
 
     node = place(pending, snapshot, BeSettings()).node
 

@@ -251,7 +251,7 @@ def test_the_other_policies_do_not_know_crowding() -> None:
     """`load-greedy` takes the crowded node that `dss-lc` avoids: two of another service fill its two cores."""
     crowded = replace(
         snapshot_of([2000.0, 1000.0], [0, 0]),
-        cpu_allocatable=np.array([2000.0, 2000.0]),
+        allocatable=np.array([[2000.0, 2000.0], [1024.0, 1024.0], [110.0, 110.0]]),
         services=(smallest_snapshot().services[0], replace(smallest_snapshot().services[0], name="other")),
         instance_limit=np.array([[2000.0, 2000.0], [2000.0, 2000.0]]),
         instance_count=np.ones((2, 2)),
@@ -269,10 +269,7 @@ def test_the_other_policies_do_not_know_crowding() -> None:
 def snapshot_of(limits: list[float], clusters: list[int], *, in_flight: list[float] | None = None) -> FleetSnapshot:
     """One service over some nodes of two clusters, 1 ms apart."""
     one, n = smallest_snapshot(), len(limits)
-    by_node = (
-        "node_ready cpu_allocatable memory_allocatable lc_cpu_limit lc_cpu_request lc_memory_held be_cpu_request be_cpu_limit "
-        "be_memory_held be_pods cpu_used memory_used slack"
-    )
+    by_node = "node_ready allocatable lc_requests be_requests lc_cpu_limit be_cpu_limit cpu_used memory_used slack"
     return replace(
         one,
         clusters=("a", "b"),
@@ -285,7 +282,7 @@ def snapshot_of(limits: list[float], clusters: list[int], *, in_flight: list[flo
         in_flight=np.array([in_flight or [0.0] * n]),
         in_flight_work_s=np.zeros((1, n)),
         pending_be=np.zeros(2),
-        **{name: np.repeat(getattr(one, name), n) for name in by_node.split()},
+        **{name: np.repeat(getattr(one, name), n, axis=-1) for name in by_node.split()},
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tango.bench.lc_flow_solver import link_capacity, solve_dispatch
 from tango.domain.requests import LcArrivals
+from tango.domain.resource_axis import CPU
 from tango.domain.services import Service, ServiceClass
 from tango.domain.smallest import smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
@@ -30,10 +31,7 @@ def fleet(seed: int, *, bandwidth: float = 1e4) -> FleetSnapshot:
     links = np.full((clusters, clusters), bandwidth)
     np.fill_diagonal(links, np.inf)
     one = smallest_snapshot()
-    by_node = (
-        "cpu_allocatable memory_allocatable lc_cpu_limit lc_cpu_request lc_memory_held be_cpu_request be_cpu_limit be_memory_held "
-        "be_pods cpu_used memory_used slack"
-    )
+    by_node = "allocatable lc_requests be_requests lc_cpu_limit be_cpu_limit cpu_used memory_used slack"
     service = Service(
         name="s",
         service_class=ServiceClass.LC,
@@ -58,7 +56,7 @@ def fleet(seed: int, *, bandwidth: float = 1e4) -> FleetSnapshot:
         in_flight=rng.integers(0, 6, (1, nodes)).astype(float),
         in_flight_work_s=np.zeros((1, nodes)),
         pending_be=np.zeros(clusters),
-        **{name: np.repeat(getattr(one, name), nodes) for name in by_node.split()},
+        **{name: np.repeat(getattr(one, name), nodes, axis=-1) for name in by_node.split()},
     )
 
 
@@ -82,10 +80,12 @@ def crowded(snapshot: FleetSnapshot, seed: int) -> FleetSnapshot:
     rng = np.random.default_rng(seed)
     n = len(snapshot.nodes)
     other = replace(snapshot.services[0], name="other")
+    allocatable = snapshot.allocatable.copy()
+    allocatable[CPU] = rng.choice([1000.0, 1500.0, 3000.0], n)
     return replace(
         snapshot,
+        allocatable=allocatable,
         services=(*snapshot.services, other),
-        cpu_allocatable=rng.choice([1000.0, 1500.0, 3000.0], n),
         instance_limit=np.vstack([snapshot.instance_limit, rng.choice([0.0, 700.0, 3000.0], n)]),
         instance_count=np.vstack([snapshot.instance_count, np.ones(n)]),
         in_flight=np.vstack([snapshot.in_flight, rng.integers(0, 6, n)]),

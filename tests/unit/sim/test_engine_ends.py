@@ -141,7 +141,7 @@ def run_of(rows: tuple[tuple[float, str, float], ...], **policies: object) -> _R
         (np.array([0, -2, -1, -1]), r"row 1 \(request 1\): node -2"),
         (np.array([0.0, np.nan, -1.0, -1.0]), r"row 1 \(request 1\): node nan"),
         (np.array([0.5, -1.0, -1.0, -1.0]), r"row 0 \(request 0\): node 0.5"),
-        (np.array([0, 0, 0, 0]), r"rows 0, 1, 2, 3: CPU requests of 1200 m for node a/a1, which has 900 m free"),
+        (np.array([0, 0, 0, 0]), r"rows 0, 1, 2, 3: cpu requests of 1200m for node a/a1, which has 900m free"),
         (np.array([-1, -1, -1, 1]), r"row 3 \(request 3\): node a/a2 is not ready"),
         (np.array([0, -1, -1]), r"shape \(3,\)"),
         (np.array([[0, -1, -1, -1]]), r"shape \(1, 4\)"),
@@ -161,7 +161,7 @@ def test_nothing_of_a_be_plan_that_is_impossible_is_applied(node: object, expect
     assert e.clock["pending"][0] == 4
     assert e.progress["state"].tolist() == [PENDING] * 4
     assert e.progress["attempts"].sum() == e.heap_counts[USED] == 0
-    assert e.sites["placed_request"].sum() == 0
+    assert e.holdings.placed.sum() == 0
 
 
 @pytest.mark.parametrize(

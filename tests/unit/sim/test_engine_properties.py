@@ -74,7 +74,7 @@ def test_no_node_ever_gives_more_cpu_or_memory_than_it_has(seed: int) -> None:
 
     assert run.worst_cpu_cores <= 1e-9
     assert run.forbidden_changes == 0
-    assert run.worst_memory_mib <= 1e-9
+    assert run.worst_held <= 1e-9
 
 
 @given(seed=SEEDS)

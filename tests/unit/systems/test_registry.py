@@ -94,7 +94,8 @@ def test_an_entry_point_with_a_wrong_name_is_told(tmp_path: Path, entry_point: s
 )
 def test_a_policy_that_fails_is_told_as_such(tmp_path: Path, fault: str, told: str) -> None:
     """With its name and the cycle, not as a defect of Tango."""
-    module = EXAMPLE.replace("    cpu_free =", f"    {fault}\n    cpu_free =", 1)
+    module = EXAMPLE.replace("    free =", f"    {fault}\n    free =", 1)
+    assert fault in module
     install(tmp_path, "be.near-home = my_policies:place_near_home", module)
 
     done = tango(tmp_path, *SIMULATE, "--be", "near-home")
@@ -111,7 +112,7 @@ def test_a_changed_policy_is_simulated_again(tmp_path: Path) -> None:
     mix = ("--systems", "dss-lc/near-home/hrm")
     first = tango(tmp_path, *compare, *mix)
     again = tango(tmp_path, *compare, *mix)
-    (tmp_path / "my_policies.py").write_text(EXAMPLE.replace("np.where(choice, memory_free", "np.where(choice, cpu_free"))
+    (tmp_path / "my_policies.py").write_text(EXAMPLE.replace("free[MEMORY], -np.inf", "free[0], -np.inf"))
 
     changed = tango(tmp_path, *compare, *mix)
 

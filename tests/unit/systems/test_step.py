@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from tango.errors import CheckpointError, ImpossiblePlan, PolicyFailed
 from tango.scheduling.be_policies import place_load_greedy
 from tango.settings import BeSettings, LcSettings
 from tango.systems import LC_FALLBACK, decided_be, decided_lc
+from tests.fakes.be_worlds import asking
 
 BE, LC = BeSettings(), LcSettings()
 PENDING, ARRIVALS = smallest_pending(), smallest_arrivals()
@@ -90,7 +90,7 @@ def test_a_fallback_whose_plan_is_impossible_too_is_a_defect_and_is_raised() -> 
 
 def test_what_a_policy_writes_into_what_it_was_shown_changes_nothing() -> None:
     """It may count down in its snapshot and its requests; the check, and whoever plans next, see what there was."""
-    snapshot, pending = smallest_snapshot(), replace(PENDING, cpu_request_millicores=np.full(1, 400.0))
+    snapshot, pending = smallest_snapshot(), asking(PENDING, cpu_request=np.full(1, 400.0))
 
     def scribbling(own: BePending, seen: FleetSnapshot, settings: BeSettings) -> BePlan:
         seen.cpu_allocatable[...], own.cpu_request_millicores[...] = 1e9, 1e6

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +42,23 @@ def test_a_node_holds_so_many_pods_and_no_more() -> None:
     assert (ledger.refusal(size(0, 0)) or ("",))[0] == "OutOfpods"
 
 
+def test_a_device_is_a_resource_as_well() -> None:
+    """In whole ones in the kubelet's words; a node without any has none to give."""
+    two, asked = replace(NODE, extended=(("example.com/device", 2000),)), replace(size(1), extended=(("example.com/device", 1000),))
+    ledger = Ledger(two)
+    ledger.put("a", asked)
+    ledger.put("b", asked)
+
+    assert ledger.refusal(asked) == (
+        "OutOfexample.com/device",
+        "Node didn't have enough resource: example.com/device, requested: 1, used: 2, capacity: 2",
+    )
+    assert (Ledger(NODE).refusal(asked) or ("",))[0] == "OutOfexample.com/device"
+    assert ledger.refusal(size(1)) is None
+    ledger.drop("a")
+    assert ledger.refusal(asked) is None
+
+
 def test_a_resize_is_judged_against_what_the_others_hold() -> None:
     """What the pod itself holds is counted once."""
     ledger = Ledger(NODE)
@@ -57,10 +76,13 @@ def test_sums_always_equal_what_is_held(steps: list[tuple[str, int, bool]]) -> N
     """Whatever is put, changed and dropped."""
     ledger = Ledger(NODE)
     for uid, cpu, put in steps:
-        ledger.put(uid, size(cpu, cpu // 2)) if put else ledger.drop(uid)
+        of_pod = replace(size(cpu, cpu // 2), extended=(("example.com/device", 500 + cpu),))
+        ledger.put(uid, of_pod) if put else ledger.drop(uid)
 
-    assert ledger.cpu_millicores == sum(s.cpu_request_millicores for s in ledger.sizes.values())
-    assert ledger.memory_mib == sum(s.memory_request_mib for s in ledger.sizes.values())
+    assert ledger.allocated["cpu"] == sum(s.cpu_request_millicores for s in ledger.sizes.values())
+    assert ledger.allocated["memory"] == sum(s.memory_request_mib for s in ledger.sizes.values())
+    assert ledger.allocated["pods"] == len(ledger.sizes)
+    assert ledger.allocated["example.com/device"] == sum(dict(s.extended)["example.com/device"] for s in ledger.sizes.values())
 
 
 def pod(containers: list[dict[str, object]], labels: dict[str, str] | None = None) -> dict[str, object]:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import TypeVar
+
+from tango.domain.services import Amounts
 
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -90,6 +92,33 @@ def cpu_millicores(value: Quantity) -> int:
 def memory_mib(value: Quantity) -> int:
     """MiB, rounded up."""
     return int((parse_quantity(value) / 2**20).to_integral_value(ROUND_CEILING))
+
+
+def is_extended(name: str) -> bool:
+    """Whether a resource is an extended one, such as a device: those have a domain in their names.
+
+    Source: k8s.io/kubernetes pkg/apis/core/v1/helper/helpers.go, IsExtendedResourceName; what Kubernetes itself owns, `cpu` or
+    `hugepages-2Mi`, has none.
+    """
+    return "/" in name
+
+
+def extended_amounts(quantities: Mapping[str, Quantity]) -> Amounts:
+    """The extended resources above 0 in a map of quantities, in thousandths, rounded up, in order of their names.
+
+    Raises: ValueError as `parse_quantity`.
+    """
+    found = (
+        (name, int((parse_quantity(value) * 1000).to_integral_value(ROUND_CEILING)))
+        for name, value in sorted(quantities.items())
+        if is_extended(name)
+    )
+    return tuple((name, amount) for name, amount in found if amount > 0)
+
+
+def format_extended(amounts: Amounts) -> dict[str, str]:
+    """The quantities of extended resources, by name: `2`, or `500m` for half of one."""
+    return {name: format_millicores(amount) for name, amount in amounts}
 
 
 def format_millicores(millicores: int) -> str:
