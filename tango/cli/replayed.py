@@ -159,7 +159,7 @@ def _fleet_of(here: Stores, outcomes: RunOutcomes, samples: NodeSamples, named: 
 def _with_joined(here: Stores, fleet: Fleet, outcomes: RunOutcomes, samples: NodeSamples) -> Fleet:
     """The fleet with the joined clusters that it does not declare, made of the nodes that the run's samples contain.
 
-    A node gets the mean of its observed allocatable CPU and memory; links get the RTT and bandwidth of the current snapshot.
+    A node gets the mean of what was observed to be allocatable; links get the RTT and bandwidth of the current snapshot.
     """
     from tango.domain.fleet import Cluster, Link, Node
 
@@ -174,7 +174,11 @@ def _with_joined(here: Stores, fleet: Fleet, outcomes: RunOutcomes, samples: Nod
             seen = samples.node == n
             if seen.any():
                 cpu, memory = samples.cpu_allocatable_millicores[seen].mean(), samples.memory_allocatable_mib[seen].mean()
-                nodes.append(Node(name=outcomes.nodes[n], cpu_millicores=round(cpu), memory_mib=round(memory)))
+                devices = samples.extended_allocatable[:, seen].mean(axis=1) if samples.extended else []
+                extended = tuple(
+                    (name, round(amount)) for name, amount in zip(samples.extended, devices, strict=True) if amount >= 1
+                )
+                nodes.append(Node(name=outcomes.nodes[n], cpu_millicores=round(cpu), memory_mib=round(memory), extended=extended))
         clusters.append(Cluster(name=outcomes.clusters[k], nodes=tuple(nodes)))
     snapshot = here.fleet.snapshot(at_s=0.0)
     at = {name: k for k, name in enumerate(snapshot.clusters)}
