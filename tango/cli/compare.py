@@ -27,7 +27,6 @@ from tango.cli.workloads import (
 )
 from tango.domain.seeds import COMPARISON
 from tango.errors import UsageError
-from tango.files import write_whole
 
 if TYPE_CHECKING:
     from tango.analysis.comparison import CellResult, TableColumn
@@ -110,7 +109,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
             notes=list(comparison.notes),
             verdicts=verdicts,
         )
-        write_whole(options["report"], page)
+        options["report"].write_text(page, encoding="utf-8")
         say(f"page written to {options['report']}")
     for note in (*comparison.notes, *(verdicts.notes if verdicts else ())):
         say(f"note: {note}")

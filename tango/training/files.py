@@ -10,7 +10,6 @@ Each is whole at any time: what is not appended in one write is written aside an
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import io
 import json
@@ -23,8 +22,7 @@ from typing import Any
 
 import torch
 
-from tango.errors import CheckpointError, UsageError
-from tango.files import usable
+from tango.errors import CheckpointError, TangoError, UsageError
 
 STATE_FORMAT = 1
 
@@ -98,13 +96,11 @@ class TrainingFiles:
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Add a line to the curve, in one write, so that a training that is killed leaves whole lines."""
         line = (json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n").encode()
-        with usable(self.curve):
-            held = os.open(self.curve, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                if os.write(held, line) < len(line):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            finally:
-                os.close(held)
+        held = os.open(self.curve, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        try:
+            os.write(held, line)
+        finally:
+            os.close(held)
 
     def rows(self) -> list[dict[str, Any]]:
         """The curve as far as it is there; a line that is no JSON ends it."""
@@ -137,8 +133,7 @@ class TrainingFiles:
 
 def _locked(path: Path) -> int | None:
     """The open file, made where there is none, with a lock on it; None where another process has it."""
-    with usable(path):
-        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -159,10 +154,9 @@ def _is(held: int, path: Path) -> bool:
 
 def _replace(path: Path, content: bytes | memoryview) -> None:
     fresh = path.with_name(f".{path.name}.part")  # one name, so that what a killed training left is written over
-    with usable(path):
-        try:
-            fresh.write_bytes(content)
-            fresh.replace(path)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise TangoError(f"{path} cannot be written: {error.strerror}") from error

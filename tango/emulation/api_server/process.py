@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from dataclasses import dataclass
@@ -18,7 +19,6 @@ from tango.emulation.api_server.journal import Journal
 from tango.emulation.api_server.server import ApiServer
 from tango.emulation.api_server.storage import Storage
 from tango.errors import ConfigError
-from tango.files import write_whole
 
 SYNC_EVERY_S = 0.05
 """Seconds between two fsyncs of the journal: the most that a power cut takes. A write does not wait for it."""
@@ -49,10 +49,7 @@ class ApiServerOptions:
 
 
 def run_api_server(options: ApiServerOptions) -> None:
-    """Serve until SIGTERM or SIGINT.
-
-    Raises: ConfigError for a token file, port or data folder that cannot be used; FileUnusable for the port file.
-    """
+    """Serve until SIGTERM or SIGINT. Raises: ConfigError for a token file, port or data folder that cannot be used."""
     uvloop.run(_serve(options))
 
 
@@ -78,8 +75,11 @@ async def _serve(options: ApiServerOptions) -> None:
             f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port"
         ) from error
     port = runner.addresses[0][1]
+    # Renamed into place, so that a reader finds the whole number or no file.
     if options.port_file is not None:
-        write_whole(options.port_file, str(port))
+        fresh = options.port_file.with_suffix(".new")
+        fresh.write_text(str(port), encoding="ascii")
+        os.replace(fresh, options.port_file)
     keeping = asyncio.create_task(_keep(journal, storage))
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, keeping.cancel)
