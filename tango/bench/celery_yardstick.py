@@ -126,4 +126,4 @@ def _workers(broker_url: str, pool: str, count: int) -> Iterator[None]:
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                process.wait(timeout=15)

@@ -99,7 +99,7 @@ class Broker:
             time.sleep(0.02)
 
     def stop(self, *, timeout_s: float = 5.0) -> None:
-        """Shut the server down in order; kill it after `timeout_s`."""
+        """Shut the server down in order; kill it after `timeout_s`. Raises: DependencyError if it does not end even then."""
         if self._process is None:
             return
         self._process.terminate()
@@ -107,7 +107,10 @@ class Broker:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.kill()
-            self._process.wait()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired as error:  # in a call that the kernel does not interrupt, such as one to a hung disk
+                raise DependencyError(f"Valkey, process {self._process.pid}, does not end although it was killed") from error
         self._process = None
 
 

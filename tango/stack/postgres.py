@@ -125,7 +125,10 @@ class PostgresServer:
             time.sleep(0.05)
 
     def stop(self, *, timeout_s: float = 10.0) -> None:
-        """Make a fast shutdown (SIGINT), and after `timeout_s` an immediate one (SIGQUIT), from which the next start recovers."""
+        """Make a fast shutdown (SIGINT), and after `timeout_s` an immediate one (SIGQUIT), from which the next start recovers.
+
+        Raises: DependencyError if it does not end even then.
+        """
         if self._process is None:
             return
         self._process.send_signal(signal.SIGINT)
@@ -133,7 +136,11 @@ class PostgresServer:
             self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self._process.send_signal(signal.SIGQUIT)
-            self._process.wait(5.0)
+            try:
+                self._process.wait(5.0)
+            except subprocess.TimeoutExpired as error:
+                text = f"PostgreSQL, process {self._process.pid}, does not end; look at it before its data folder is used again"
+                raise DependencyError(text) from error
         self._process = None
         self.clear_sockets()
 

@@ -119,33 +119,26 @@ class MemoryFleetStore:
         def column(name: str) -> np.ndarray:
             return np.array([float(getattr(node, name) or 0.0) for _, node in pairs])
 
+        def amounts(cpu: str, memory: str, pods: str, extended: str) -> np.ndarray:
+            return rows.resources.columns(
+                [
+                    rows.resources.amounts(
+                        cpu=getattr(node, cpu),
+                        memory=getattr(node, memory),
+                        pods=getattr(node, pods),
+                        extended={name: getattr(of, extended) for name, of in node.extended.items()},
+                    )
+                    for _, node in pairs
+                ]
+            )
+
         return assemble(
             rows,
             at_s=at_s,
             nodes=NodeColumns(
                 ready=np.array([node.ready for _, node in pairs], bool),
-                allocatable=rows.resources.columns(
-                    [
-                        rows.resources.amounts(
-                            cpu=node.cpu_allocatable_millicores,
-                            memory=node.memory_allocatable_mib,
-                            pods=node.pods_allocatable,
-                            extended={name: of.allocatable for name, of in node.extended.items()},
-                        )
-                        for _, node in pairs
-                    ]
-                ),
-                lc_requests=rows.resources.columns(
-                    [
-                        rows.resources.amounts(
-                            cpu=node.lc_cpu_request_millicores,
-                            memory=node.lc_memory_held_mib,
-                            pods=node.lc_pods,
-                            extended={name: of.lc_held for name, of in node.extended.items()},
-                        )
-                        for _, node in pairs
-                    ]
-                ),
+                allocatable=amounts("cpu_allocatable_millicores", "memory_allocatable_mib", "pods_allocatable", "allocatable"),
+                lc_requests=amounts("lc_cpu_request_millicores", "lc_memory_held_mib", "lc_pods", "lc_held"),
                 lc_cpu_limit=column("lc_cpu_limit_millicores"),
                 cpu_used=column("cpu_used_millicores"),
                 memory_used=column("memory_used_mib"),

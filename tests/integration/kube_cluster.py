@@ -73,13 +73,13 @@ class EmbeddedCluster:
     def kill(self, process: str) -> None:
         """SIGKILL `server` or `kubelet`."""
         self.processes[process].kill()
-        self.processes[process].wait()
+        self.processes[process].wait(timeout=30)
 
     def stop(self) -> None:
         """Kill what runs."""
         for process in self.processes.values():
             process.kill()
-            process.wait()
+            process.wait(timeout=30)
 
     def call(self, method: str, path: str, body: Any = None, *, user: str = "root") -> Json:
         """One call as a user. Raises: urllib.error.HTTPError, OSError."""

@@ -81,7 +81,7 @@ def test_a_server_starts_again_after_it_was_killed(tmp_path: Path) -> None:
     try:
         server.start()
         server._process.kill()
-        server._process.wait()
+        server._process.wait(timeout=30)
         server.start()
         assert _ask(server.admin_url(), "SELECT 1") == [(1,)]
     finally:

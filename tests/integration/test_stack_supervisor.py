@@ -129,10 +129,15 @@ async def test_a_log_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     supervisor = Supervisor(tmp_path)
     try:
         await supervisor.start([_python("chatty", program)])
-        await _until((tmp_path / "logs" / "chatty.log.1").exists)
-        await _until(lambda: 0 < (tmp_path / "logs" / "chatty.log").stat().st_size < 3000)
+        log, aside = tmp_path / "logs" / "chatty.log", tmp_path / "logs" / "chatty.log.1"
+        await _until(aside.exists)
+        await _until(lambda: 0 < log.stat().st_size < 3000)
+        kept = aside.read_text()
     finally:
         await supervisor.stop()
+    assert len(kept) >= 1000
+    assert set(kept) == {"x", "\n"}
+    assert log.read_text().startswith("x" * 99)
 
 
 def test_children_die_with_a_killed_supervisor(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ def _together(worlds: list[StoreWorld], work: Callable[[StoreWorld], object]) ->
     results: list[object] = [None] * len(worlds)
 
     def run(k: int) -> None:
-        barrier.wait()
+        barrier.wait(timeout=30)
         try:
             results[k] = work(worlds[k])
         except BaseException as error:

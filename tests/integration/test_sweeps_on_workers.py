@@ -245,7 +245,7 @@ def test_a_killed_worker_costs_its_cell_a_second_attempt_and_no_result(workplace
         command = workplace.command(*LONG, "--systems", "load-greedy", "-o", "json")
         workplace.wait_for("SELECT EXISTS (SELECT FROM run WHERE status = 'running')")
         first.send_signal(signal.SIGKILL)
-        first.wait()
+        first.wait(timeout=30)
     assert workplace.rows("SELECT status FROM run") == [("running",)]
     workplace.worker()
 
@@ -265,7 +265,7 @@ def test_a_command_and_a_broker_that_are_gone_leave_the_rows_to_go_on_from(workp
     killed = workplace.command(*sweep)
     workplace.wait_for("SELECT count(*) = 4 FROM simulation")
     killed.kill()
-    killed.wait()
+    killed.wait(timeout=30)
     _forget(workplace.broker_url)
     workplace.worker()
 

@@ -136,7 +136,7 @@ def test_a_killed_training_goes_on_from_its_last_state(start: Start, tmp_path: P
     children = psutil.Process(process.pid).children(recursive=True)
 
     process.kill()
-    process.wait()
+    process.wait(timeout=30)
 
     load_checkpoint(out)
     assert psutil.wait_procs(children, timeout=30)[1] == []

@@ -139,7 +139,7 @@ def processes() -> Iterator[list[subprocess.Popen[bytes]]]:
     yield started
     for process in started:
         process.kill()
-        process.wait()
+        process.wait(timeout=30)
 
 
 @pytest.fixture
@@ -373,7 +373,7 @@ async def test_a_killed_kubelet_comes_back_as_a_rebooted_node(cluster: Cluster) 
     await cluster.until(worker, lambda pod: pod["status"]["phase"] == "Running")
 
     cluster.kubelet.kill()
-    cluster.kubelet.wait()
+    cluster.kubelet.wait(timeout=30)
     late = await cluster.create(best_effort(2, work_s=0.2))
     cluster.start_kubelet()
 
