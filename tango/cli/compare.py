@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,45 +148,19 @@ def _print_verdicts(verdicts: Verdicts, output: str) -> None:
 
 
 def _cells(traces: tuple[str, ...], options: dict[str, Any]) -> list[Cell]:
-    """The cells to simulate. Systems vary fastest: a process keeps the requests that it drew last, and all systems of a seed share them."""
-    from tango.experiments.cells import Cell
-    from tango.experiments.tuning import merged, tuned_settings
+    """The cells that the command line asks for. Raises: UsageError for options that contradict each other or name something twice."""
+    from tango.experiments.comparison_cells import ComparedSystems, comparison_cells
 
-    fleet = fleet_text(options["fleet_name"])
     systems = systems_of(options["systems"], options)
-    checkpoints = checkpoints_of(systems, options)
-    variations = variations_of(options)
-    seeds = range(options["first_seed"], options["first_seed"] + options["seeds"])
-    workloads = [w for trace in traces for w in workloads_of((trace,), options, resample=not options["as_recorded"])]
-    cells = [
-        Cell(
-            workload=workload,
-            fleet=fleet,
-            system=system,
-            seed=seed,
-            settings=changes if options["untuned"] else merged(tuned_settings(system), changes),
-            variation=label,
-            bound=not options["no_bound"],
-            checkpoint=checkpoints.get(system.name),
-        )
-        for workload in workloads
-        for label, changes in variations
-        for seed in seeds
-        for system in systems
-    ]
-    _check_once(cells)
-    return cells
-
-
-def _check_once(cells: list[Cell]) -> None:
-    """Raises: UsageError for two cells of one scenario, system and seed, which the comparison could not tell apart."""
-    counts = Counter((cell.scenario, cell.system.name, cell.seed) for cell in cells)
-    for (scenario, _, _), count in counts.items():
-        if count > 1:
-            raise UsageError(
-                f"the scenario {scenario!r} is there twice, expected each TRACE, --load, --beta and --staleness once "
-                "(files are told apart by their names, not by their folders)"
-            )
+    compared = ComparedSystems(systems=systems, checkpoints=checkpoints_of(systems, options), tuned=not options["untuned"])
+    return comparison_cells(
+        compared,
+        [w for trace in traces for w in workloads_of((trace,), options, resample=not options["as_recorded"])],
+        fleet=fleet_text(options["fleet_name"]),
+        seeds=range(options["first_seed"], options["first_seed"] + options["seeds"]),
+        variations=variations_of(options),
+        bound=not options["no_bound"],
+    )
 
 
 def _results(cells: list[Cell], options: dict[str, Any]) -> list[CellResult]:

@@ -85,6 +85,7 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
     from tango.bootstrap.stores import stores
     from tango.cli.report import write_report
     from tango.cli.run import follow_run, show_run, submit_order
+    from tango.control.cancel_run import cancel_active
     from tango.control.submit import RunOrder
     from tango.traces.generators import Recipe, generate
     from tango.traces.own_format import write_trace
@@ -92,8 +93,7 @@ def replay_and_show(*, duration: float, rate: float, seed: int) -> Path:
 
     here = stores()
     # A demo that was interrupted left its run active, and the requests of that run would take CPU from this one's.
-    for left in here.runs.active_runs():
-        here.runs.cancel(left.run_id)
+    cancel_active(here.runs)
     with tempfile.TemporaryDirectory(prefix="tango-demo-") as folder:
         path = Path(folder) / "demo.csv"
         recipe = Recipe(pattern="borg", rate_per_s=rate, duration_s=duration, clusters=3, lc_share=0.7, be_work_s=3.0, seed=seed)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import Column, print_mapping, print_rows, say
 from tango.cli.progress import progress
 from tango.cli.workloads import systems_of, variations_of
-from tango.errors import ConfigError, UsageError
+from tango.errors import UsageError
 
 if TYPE_CHECKING:
-    from tango.bootstrap.stores import Stores
-    from tango.domain.fleet import Fleet
-    from tango.domain.outcomes import NodeSamples, RunOutcomes
+    from tango.domain.outcomes import RunOutcomes
     from tango.systems import System
 
 
@@ -60,19 +55,17 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
     """
     from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now
-    from tango.domain.runs import RunKind, RunStatus
+    from tango.experiments.recorded_runs import fleet_of_run, require_replayable
     from tango.experiments.replaying import live_delays, replay
 
     here = stores()
-    info = here.runs.run(run_id)
-    if info.kind is not RunKind.LIVE or info.status is not RunStatus.COMPLETED:
-        raise UsageError(f"run {run_id} is {info.kind} and {info.status}, expected a live run that is completed")
+    require_replayable(here.runs.run(run_id))
     variations = variations_of(options)
     if len(variations) > 1:
         raise UsageError("more than one simulation is asked for; --run takes one --beta and one --staleness")
     records = here.records
     outcomes, samples = records.outcomes(run_id), records.node_samples(run_id)
-    fleet = _fleet_of(here, outcomes, samples, fleet_name)
+    fleet = fleet_of_run(outcomes, samples, in_force=here.fleet, named=fleet_name)
     system = _system_of(system_name, outcomes, options)
     settings = here.settings
     if file := checkpoints_of((system,), options).get(system.name):
@@ -119,81 +112,13 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
 
 
 def _system_of(name: str | None, outcomes: RunOutcomes, options: Mapping[str, Any]) -> System:
-    """The named system, else the run's own.
+    """The named system, else the run's own; with the run's own sharing unless a system or a sharing rule is named."""
+    from tango.experiments.recorded_runs import with_sharing_of
 
-    A run that was submitted with --no-reassure never resized an instance, so its simulation gets the sharing rule `static`.
-    """
     systems = systems_of(name or outcomes.system, options)
     if len(systems) > 1:
         raise UsageError("more than one system is named; --run simulates one")
-    if not outcomes.reassure and not name and not options.get("sharing"):
-        from tango.systems import mixed
-
-        return mixed(systems[0], sharing="static")
-    return systems[0]
-
-
-def _fleet_of(here: Stores, outcomes: RunOutcomes, samples: NodeSamples, named: str | None) -> Fleet:
-    """The fleet that the run ran on: the named one, else the one in force or the built-in one of its name if the run's hash is its own.
-
-    Clusters that had joined by kubeconfig are added as they were observed. Raises: UsageError if neither has the run's hash.
-    """
-    from tango.fleets import load_fleet
-
-    if named is not None:
-        return _with_joined(here, load_fleet(named), outcomes, samples)
-    found = []
-    with contextlib.suppress(UsageError):  # nothing was ever declared: a database that was brought along
-        found.append(here.fleet.declared())
-    with contextlib.suppress(UsageError, ConfigError):  # the fleet came from a file
-        found.append(load_fleet(outcomes.fleet))
-    for fleet in found:
-        if fleet.source_hash == outcomes.fleet_hash:
-            return _with_joined(here, fleet, outcomes, samples)
-    raise UsageError(
-        f"run {outcomes.run_id} ran on fleet {outcomes.fleet!r} ({outcomes.fleet_hash[:12]}), which is neither in force nor built in; "
-        "name its file with --fleet FILE"
-    )
-
-
-def _with_joined(here: Stores, fleet: Fleet, outcomes: RunOutcomes, samples: NodeSamples) -> Fleet:
-    """The fleet with the joined clusters that it does not declare, made of the nodes that the run's samples contain.
-
-    A node gets the mean of what was observed to be allocatable; links get the RTT and bandwidth of the current snapshot.
-    """
-    from tango.domain.fleet import Cluster, Link, Node
-
-    known = {c.name for c in fleet.clusters}
-    joined = [k for k, name in enumerate(outcomes.clusters) if name not in known and (outcomes.node_cluster == k).any()]
-    if not joined:
-        return fleet
-    clusters = []
-    for k in joined:
-        nodes = []
-        for n in np.flatnonzero(outcomes.node_cluster == k).tolist():
-            seen = samples.node == n
-            if seen.any():
-                cpu, memory = samples.cpu_allocatable_millicores[seen].mean(), samples.memory_allocatable_mib[seen].mean()
-                devices = samples.extended_allocatable[:, seen].mean(axis=1) if samples.extended else []
-                extended = tuple(
-                    (name, round(amount)) for name, amount in zip(samples.extended, devices, strict=True) if amount >= 1
-                )
-                nodes.append(Node(name=outcomes.nodes[n], cpu_millicores=round(cpu), memory_mib=round(memory), extended=extended))
-        clusters.append(Cluster(name=outcomes.clusters[k], nodes=tuple(nodes)))
-    snapshot = here.fleet.snapshot(at_s=0.0)
-    at = {name: k for k, name in enumerate(snapshot.clusters)}
-    links = [
-        Link(
-            from_cluster=a.name,
-            to_cluster=b.name,
-            rtt_ms=float(snapshot.rtt_ms[at[a.name], at[b.name]]),
-            bandwidth_mbit_per_s=float(snapshot.bandwidth_mbit_per_s[at[a.name], at[b.name]]),
-        )
-        for j, a in enumerate(clusters)
-        for b in (*fleet.clusters, *clusters[:j])
-        if a.name in at and b.name in at
-    ]
-    return dataclasses.replace(fleet, clusters=(*fleet.clusters, *clusters), links=(*fleet.links, *links))
+    return systems[0] if name or options.get("sharing") else with_sharing_of(outcomes, systems[0])
 
 
 def _gap(live: Any, simulated: Any, unit: str) -> float | None:

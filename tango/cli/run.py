@@ -294,13 +294,8 @@ def delete(run_id: int) -> None:
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="Only live runs, or only simulated ones.")
 def prune(keep: int, kind: str | None) -> None:
     """Delete all but the newest finished runs of each kind."""
-    from tango.domain.runs import ENDED
+    from tango.control.prune_runs import prune_runs
+    from tango.domain.runs import RunKind
 
-    stores = _stores()
-    kept = deleted = 0
-    for name in (kind,) if kind else KINDS:
-        done = [r for r in stores.runs.runs(limit=100_000, kind=_kind(name)) if r.status in ENDED]
-        for old in done[keep:]:
-            stores.runs.delete(old.run_id)
-        kept, deleted = kept + len(done[:keep]), deleted + len(done[keep:])
-    click.echo(f"{deleted} runs deleted, {kept} kept", err=True)
+    done = prune_runs(_stores().runs, keep=keep, kinds=tuple(RunKind) if kind is None else (RunKind(kind),))
+    click.echo(f"{done.deleted} runs deleted, {done.kept} kept", err=True)

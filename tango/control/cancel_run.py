@@ -39,6 +39,11 @@ def requests_left(run_id: int, *, runs: RunStore) -> int | None:
     return 0 if status is RunStatus.CANCELLED else None
 
 
+def cancel_active(runs: RunStore) -> list[int]:
+    """Cancel every live run that is active, such as what an interrupted command left; gives the runs that this call stopped."""
+    return [run.run_id for run in runs.active_runs() if runs.cancel(run.run_id)]
+
+
 class CancelSweep:
     """The background part of every cancellation. One object per process; any number of processes may call it, one sweeps at a time."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tango.control.cancel_run import LEASE, CancelSweep, requests_left
+from tango.control.cancel_run import LEASE, CancelSweep, cancel_active, requests_left
 from tango.domain.identity import PodKey
 from tango.domain.runs import RunStatus
 from tango.settings import CancelSettings, StoreSettings
@@ -115,3 +115,16 @@ def test_without_a_cancelled_run_nothing_is_asked_of_anybody(world: ControlWorld
     assert new_sweep(world).sweep(owner="a") == {"cancelled": 0, "pods": 0, "closed": 0}
     assert world.gateway.calls == []
     assert requests_left(run_id, runs=world.runs) is None
+
+
+def test_all_that_is_active_can_be_cancelled_at_once(world: ControlWorld) -> None:
+    """What an interrupted command left behind; a run that has ended stays what it is, and a second call finds nothing."""
+    going, ended = world.created(WEB), world.created(WEB)
+    world.runs.set_status(ended, RunStatus.COMPLETED)
+
+    stopped = cancel_active(world.runs)
+
+    assert stopped == [going]
+    assert world.runs.run(going).status is RunStatus.CANCELLING
+    assert world.runs.run(ended).status is RunStatus.COMPLETED
+    assert cancel_active(world.runs) == []
