@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 
 import click
@@ -44,21 +43,16 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
     import asyncio
 
     from tango.bootstrap.stores import stores
+    from tango.control.join_cluster import require_cluster_name, require_joinable
     from tango.errors import UsageError
     from tango.kube.joining import look_over
 
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", name):
-        raise UsageError(f"{name!r} is no name for a cluster, expected lower case letters, digits and '-', as Kubernetes has it")
+    require_cluster_name(name)
     if math.isnan(rtt_ms) or math.isnan(bandwidth_mbit):
         raise UsageError("--rtt-ms and --bandwidth-mbit must be numbers")
     here = stores()
-    if any(row.name == name and row.embedded for row in here.fleet.clusters()):
-        raise UsageError(f"{name} is an embedded cluster of the fleet in force; choose another name")
     path = str(kubeconfig.expanduser().resolve())
-    for row in here.fleet.clusters():
-        if row.name != name and (row.kubeconfig, row.context) == (path, context):
-            # Two names for one API server would have two agents count, place on and evict from the same nodes.
-            raise UsageError(f"this context is joined already, as {row.name}; its nodes would count twice")
+    require_joinable(name, kubeconfig=path, context=context, known=here.fleet.clusters())
     facts = asyncio.run(look_over(name, kubeconfig=path, context=context, settings=here.settings.kube))
     here.fleet.join(name, kubeconfig=path, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit)
     click.echo(f"joined {name}: {facts.nodes} nodes" + (", namespace made" if facts.namespace_made else ""), err=True)
