@@ -1,4 +1,4 @@
-"""Publishes messages to the broker: implements `tango.ports.Publisher` on Celery.
+"""Publishes messages to the broker: implements `tango.ports.messages.Publisher` on Celery.
 
 Messages carry ids only and are hints: one may be lost or delivered twice, since the rows in PostgreSQL are the truth.
 """
@@ -16,7 +16,7 @@ from kombu.exceptions import OperationalError
 from tango.domain.requests import Batch
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable
-from tango.ports import Dispatched
+from tango.ports.requests import Dispatched
 from workers.queues import REPLAY, SIMULATE, be_queue, exec_queue, lc_queue
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from tango.domain.checkpoints import CheckpointFile
-from tango.ports import CheckpointStore
+from tango.ports.checkpoints import CheckpointStore
 from tango.stack.state import private_folder, state_home
 
 

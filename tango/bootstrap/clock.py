@@ -6,7 +6,7 @@ import time
 
 
 class SystemClock:
-    """Implements `tango.ports.Clock`."""
+    """Implements `tango.ports.clock.Clock`."""
 
     def now_s(self) -> float:
         """Unix time in seconds."""

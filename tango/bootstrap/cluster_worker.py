@@ -9,7 +9,7 @@ from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.fleet_view import FleetView
 from tango.control.run_policies import LcPolicies
 from tango.kube.instance_calls import HttpInstanceCalls
-from tango.ports import Publisher
+from tango.ports.messages import Publisher
 from tango.systems import warm_up_lc
 
 

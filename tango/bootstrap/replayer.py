@@ -6,7 +6,7 @@ import time
 
 from tango.bootstrap.stores import Stores
 from tango.control.replay import Replay
-from tango.ports import Publisher
+from tango.ports.messages import Publisher
 
 
 def replay_of(here: Stores, publisher: Publisher) -> Replay:

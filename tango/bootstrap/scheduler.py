@@ -15,7 +15,7 @@ from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
 from tango.control.run_policies import BePolicies
 from tango.kube.gateway import KubernetesGateway
-from tango.ports import Publisher
+from tango.ports.messages import Publisher
 from tango.systems import be_policy
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tango.bootstrap.stores import Stores
 from tango.control.submit import Submission
-from tango.ports import Publisher
+from tango.ports.messages import Publisher
 
 
 def submission_of(here: Stores, publisher: Publisher) -> Submission:

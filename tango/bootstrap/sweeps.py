@@ -7,7 +7,7 @@ import time
 from tango.bootstrap.stores import Stores
 from tango.control.simulation_worker import Compute, SimulationWorker
 from tango.control.sweeps import ResultFolder, Sweep
-from tango.ports import Publisher
+from tango.ports.messages import Publisher
 
 
 def sweep_of(here: Stores, publisher: Publisher, kept: ResultFolder) -> Sweep:

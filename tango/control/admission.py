@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tango.domain.snapshot import FleetSnapshot
-from tango.ports import RequestStore
+from tango.ports.requests import RequestStore
 from tango.scheduling.be_headroom import most_memory_mib
 
 

@@ -14,7 +14,10 @@ import structlog
 
 from tango.domain.identity import PodKey
 from tango.domain.runs import RunStatus
-from tango.ports import Clock, ClusterGateway, LeaseStore, RunStore
+from tango.ports.clock import Clock
+from tango.ports.clusters import ClusterGateway
+from tango.ports.leases import LeaseStore
+from tango.ports.runs import RunStore
 from tango.settings import CancelSettings
 
 log = structlog.get_logger(__name__)

@@ -16,7 +16,7 @@ import structlog
 from tango.control.checkpoints import LIVE_POLICY
 from tango.domain.checkpoints import SHORT, CheckpointRoles
 from tango.errors import CheckpointError, UsageError
-from tango.ports import CheckpointStore
+from tango.ports.checkpoints import CheckpointStore
 from tango.systems import BePolicy
 
 log = structlog.get_logger(__name__)

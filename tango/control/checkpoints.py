@@ -8,7 +8,7 @@ from typing import Any
 
 from tango.domain.checkpoints import SHORT, CheckpointFile, CheckpointRoles, StoredCheckpoint
 from tango.errors import CheckpointError, RequestRejected, UsageError
-from tango.ports import CheckpointStore
+from tango.ports.checkpoints import CheckpointStore
 from tango.settings import Settings
 from tango.systems import read_checkpoint, stored_be_policy
 

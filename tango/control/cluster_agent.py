@@ -34,7 +34,10 @@ from tango.control.observe_cluster import (
 from tango.domain.identity import NodeKey
 from tango.domain.observations import PodEnd
 from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
-from tango.ports import Clock, ClusterWatch, FleetStore, RequestStore
+from tango.ports.clock import Clock
+from tango.ports.clusters import ClusterWatch
+from tango.ports.fleet import FleetStore
+from tango.ports.requests import RequestStore
 from tango.settings import KubeSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)

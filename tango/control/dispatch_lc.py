@@ -22,7 +22,8 @@ from tango.domain.requests import LcWork
 from tango.domain.runs import DecisionRecord
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import BrokerUnavailable
-from tango.ports import Publisher, RequestStore, StartHere
+from tango.ports.messages import Publisher
+from tango.ports.requests import RequestStore, StartHere
 from tango.settings import LcSettings, LeaseSettings
 from tango.systems import LcPolicy
 

@@ -24,7 +24,10 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
 from tango.errors import BrokerUnavailable, InstanceFailed, StoreError, StoreUnavailable
-from tango.ports import FleetStore, InstanceCalls, Publisher, RequestStore
+from tango.ports.fleet import FleetStore
+from tango.ports.instances import InstanceCalls
+from tango.ports.messages import Publisher
+from tango.ports.requests import RequestStore
 from tango.settings import LcSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)

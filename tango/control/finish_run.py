@@ -10,7 +10,7 @@ from typing import Protocol
 from tango.analysis.metrics import RunMetrics, run_metrics
 from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
 from tango.domain.runs import RunInfo, RunStatus
-from tango.ports import RunStore
+from tango.ports.runs import RunStore
 
 
 class RunRecords(Protocol):

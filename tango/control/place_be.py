@@ -19,7 +19,12 @@ from tango.domain.runs import DecisionRecord, Placement
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
 from tango.errors import CheckpointError, ClusterError, ConfigError, DependencyError, Fenced, TangoError, UsageError
-from tango.ports import CheckpointStore, Clock, ClusterGateway, Fence, FleetStore, LeaseStore, RequestStore
+from tango.ports.checkpoints import CheckpointStore
+from tango.ports.clock import Clock
+from tango.ports.clusters import ClusterGateway
+from tango.ports.fleet import FleetStore
+from tango.ports.leases import Fence, LeaseStore
+from tango.ports.requests import RequestStore
 from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy, decided_be, in_one_line
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tango.domain.runs import ENDED, RunKind
-from tango.ports import RunStore
+from tango.ports.runs import RunStore
 
 MOST_RUNS = 100_000
 """Runs of a kind that are looked at; older ones are left to the next call."""

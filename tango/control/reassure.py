@@ -11,7 +11,13 @@ from tango.domain.identity import PodKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Resize
 from tango.domain.requests import Reason
-from tango.ports import Clock, ClusterGateway, EventLog, FleetStore, LeaseStore, RequestStore, RunStore
+from tango.ports.clock import Clock
+from tango.ports.clusters import ClusterGateway
+from tango.ports.events import EventLog
+from tango.ports.fleet import FleetStore
+from tango.ports.leases import LeaseStore
+from tango.ports.requests import RequestStore
+from tango.ports.runs import RunStore
 from tango.scheduling.sharing import NodeCapacity, Refused, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
 from tango.systems import system

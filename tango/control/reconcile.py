@@ -10,7 +10,10 @@ import structlog
 
 from tango.domain.runs import RunInfo, RunStatus
 from tango.errors import BrokerUnavailable, StoreError
-from tango.ports import LeaseStore, Publisher, RequestStore, RunStore
+from tango.ports.leases import LeaseStore
+from tango.ports.messages import Publisher
+from tango.ports.requests import RequestStore
+from tango.ports.runs import RunStore
 from tango.settings import LeaseSettings
 
 log = structlog.get_logger(__name__)

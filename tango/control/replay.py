@@ -17,7 +17,11 @@ from tango.domain.requests import Batch
 from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable
-from tango.ports import Clock, Fence, LeaseStore, Publisher, RequestStore, RunStore
+from tango.ports.clock import Clock
+from tango.ports.leases import Fence, LeaseStore
+from tango.ports.messages import Publisher
+from tango.ports.requests import RequestStore
+from tango.ports.runs import RunStore
 from tango.settings import ReplaySettings
 
 log = structlog.get_logger(__name__)

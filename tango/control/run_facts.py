@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tango.domain.runs import RunInfo
-from tango.ports import Clock, RunStore
+from tango.ports.clock import Clock
+from tango.ports.runs import RunStore
 
 
 class RunFacts:

@@ -7,7 +7,7 @@ import dataclasses
 from tango.analysis.comparison import CellResult
 from tango.analysis.metrics import Figure, RunMetrics, ServiceFigures
 from tango.control.finish_run import RunRecords, figures_now
-from tango.ports import SimulationStore
+from tango.ports.simulations import SimulationStore
 
 
 def run_figures(run_id: int, *, simulations: SimulationStore, records: RunRecords) -> RunMetrics:

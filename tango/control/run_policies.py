@@ -8,7 +8,7 @@ from tango.control.checkpoint_roles import RolesFollowed
 from tango.control.checkpoints import LIVE_POLICY
 from tango.control.run_facts import RunFacts
 from tango.errors import TangoError
-from tango.ports import CheckpointStore
+from tango.ports.checkpoints import CheckpointStore
 from tango.settings import Settings
 from tango.systems import BePolicy, LcPolicy, be_policy, lc_policy, read_checkpoint, stored_be_policy, system
 

@@ -17,7 +17,7 @@ from tango.analysis.comparison import CellResult
 from tango.control.run_figures import stored_figures
 from tango.domain.simulations import ClaimedSimulation, SimulatedRows
 from tango.errors import Fenced, StoreError, StoreUnavailable, TangoError
-from tango.ports import SimulationStore
+from tango.ports.simulations import SimulationStore
 from tango.settings import LeaseSettings
 
 log = structlog.get_logger(__name__)

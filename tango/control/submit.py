@@ -15,7 +15,9 @@ from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests, NewRun
 from tango.domain.trace import Trace
 from tango.errors import BrokerUnavailable, UsageError
-from tango.ports import FleetStore, Publisher, RunStore
+from tango.ports.fleet import FleetStore
+from tango.ports.messages import Publisher
+from tango.ports.runs import RunStore
 from tango.systems import system
 from tango.traces.mapping import map_trace, speed_warning
 

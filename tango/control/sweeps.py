@@ -22,7 +22,9 @@ from tango.control.checkpoints import register_missing
 from tango.domain.checkpoints import CheckpointFile
 from tango.domain.simulations import NewSimulation, SimulationState
 from tango.errors import BrokerUnavailable, TangoError
-from tango.ports import CheckpointStore, Publisher, SimulationStore
+from tango.ports.checkpoints import CheckpointStore
+from tango.ports.messages import Publisher
+from tango.ports.simulations import SimulationStore
 from tango.settings import LeaseSettings
 
 log = structlog.get_logger(__name__)

@@ -15,7 +15,7 @@ from tango.domain.checkpoints import SHORT
 from tango.domain.simulations import ClaimedSimulation, NewSimulation, SimulatedRows
 from tango.errors import UsageError
 from tango.experiments.cells import Cell, evaluated, fleet_of, simulate_cell
-from tango.ports import CheckpointStore
+from tango.ports.checkpoints import CheckpointStore
 from tango.traces.workloads import is_pattern
 
 IN_SCENARIO = {("sim", "beta"), ("sim", "staleness_s")}

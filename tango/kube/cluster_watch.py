@@ -1,4 +1,4 @@
-"""One cluster as its agent watches and keeps it: implements `tango.ports.ClusterWatch` on the Kubernetes API."""
+"""One cluster as its agent watches and keeps it: implements `tango.ports.clusters.ClusterWatch` on the Kubernetes API."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LC requests over HTTP to an instance's pod address: implements `tango.ports.InstanceCalls`."""
+"""LC requests over HTTP to an instance's pod address: implements `tango.ports.instances.InstanceCalls`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.errors import InstanceFailed
 from tango.kube.http_exchange import HttpConnections, Origin
-from tango.ports import Served
+from tango.ports.instances import Served
 
 CONNECT_TIMEOUT_S = 2.0
 """Seconds to open a connection to a pod; a pod that takes longer is down or behind a dropped packet. Chosen, not measured."""

@@ -16,7 +16,7 @@ from tango.domain.runs import DecisionRecord, PendingBatch, Placement
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced
-from tango.ports import Fence
+from tango.ports.leases import Fence
 from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_decision

@@ -1,4 +1,4 @@
-"""Checkpoints of learned policies, their files and roles: implements `tango.ports.CheckpointStore`.
+"""Checkpoints of learned policies, their files and roles: implements `tango.ports.checkpoints.CheckpointStore`.
 
 Files are in a table of their own, so that a listing reads none of them. Every change of a role is made under the lock of the one row of
 `checkpoint_role`, with its event in the same transaction.
@@ -26,7 +26,7 @@ from tango.domain.checkpoints import (
     chosen,
 )
 from tango.errors import CheckpointError, RequestRejected, UsageError
-from tango.ports import Fence
+from tango.ports.leases import Fence
 from tango.store.database import Cursor, Database
 from tango.store.rows import insert
 

@@ -1,4 +1,4 @@
-"""Rows of decisions, written in the transaction of their plan, and of scaling events: implements `tango.ports.EventLog`."""
+"""Rows of decisions, written in the transaction of their plan, and of scaling events: implements `tango.ports.events.EventLog`."""
 
 from __future__ import annotations
 

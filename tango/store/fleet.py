@@ -1,4 +1,4 @@
-"""Clusters, nodes, services and instances as last observed: implements `tango.ports.FleetStore`."""
+"""Clusters, nodes, services and instances as last observed: implements `tango.ports.fleet.FleetStore`."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork, Reason
 from tango.domain.runs import DecisionRecord
 from tango.domain.snapshot import FleetSnapshot
-from tango.ports import Dispatched, StartHere
+from tango.ports.requests import Dispatched, StartHere
 from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_decision

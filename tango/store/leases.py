@@ -1,11 +1,11 @@
-"""Named leases with fencing epochs: implements `tango.ports.LeaseStore`.
+"""Named leases with fencing epochs: implements `tango.ports.leases.LeaseStore`.
 
 A lease is a row and not an advisory lock, because locks of a session break behind a connection pooler such as PgBouncer.
 """
 
 from __future__ import annotations
 
-from tango.ports import Fence
+from tango.ports.leases import Fence
 from tango.store.database import Database
 
 

@@ -10,7 +10,7 @@ from tango.domain.lifecycle import Event
 from tango.domain.requests import Batch
 from tango.domain.runs import OPEN
 from tango.domain.services import ServiceClass
-from tango.ports import Released
+from tango.ports.requests import Released
 from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import OPEN_RUNS, after, can, listed

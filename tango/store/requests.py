@@ -1,4 +1,4 @@
-"""The states of requests: implements `tango.ports.RequestStore`.
+"""The states of requests: implements `tango.ports.requests.RequestStore`.
 
 Every method is one claimed statement per run (so that PostgreSQL touches one partition), arrays in and arrays out: it locks the rows
 in which its event can happen, in the one order of `tango.store.lifecycle_sql`, and updates those. Where many rows come it works in

@@ -1,4 +1,4 @@
-"""Runs from their submission to their figures: implements `tango.ports.RunStore`."""
+"""Runs from their submission to their figures: implements `tango.ports.runs.RunStore`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ENDED, OPEN, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts, can_become, require_ended
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
-from tango.ports import Swept
+from tango.ports.runs import Swept
 from tango.settings import StoreSettings
 from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor, Database

@@ -1,4 +1,4 @@
-"""Simulated runs from their order to their result: implements `tango.ports.SimulationStore`.
+"""Simulated runs from their order to their result: implements `tango.ports.simulations.SimulationStore`.
 
 As with requests, each change is one claimed statement or transaction: a claim raises the epoch and holds a lease by the database's
 clock, and what does not end under it can be claimed again. A result counts as long as the run has none, under whatever epoch it was

@@ -12,7 +12,8 @@ import pytest
 
 from tango.domain.checkpoints import MOST_BYTES, CheckpointRoles, NewCheckpoint, ShadowDecision
 from tango.errors import CheckpointError, RequestRejected, UsageError
-from tango.ports import CheckpointStore, Fence, LeaseStore
+from tango.ports.checkpoints import CheckpointStore
+from tango.ports.leases import Fence, LeaseStore
 from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
 from tango.store.leases import PostgresLeaseStore

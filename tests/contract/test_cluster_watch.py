@@ -13,7 +13,7 @@ import pytest
 from tango.domain.identity import NodeKey
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
-from tango.ports import ClusterWatch
+from tango.ports.clusters import ClusterWatch
 from tango.settings import KubeSettings
 from tests.fakes.cluster_watch import MemoryCluster
 from tests.fakes.store_world import WEB

@@ -25,7 +25,7 @@ from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import LcArrivals, RequestState
 from tango.domain.runs import DecisionRecord, PendingBatch
 from tango.domain.services import ServiceClass
-from tango.ports import StartHere
+from tango.ports.requests import StartHere
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,

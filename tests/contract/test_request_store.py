@@ -10,7 +10,7 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Reason
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
-from tango.ports import StartHere
+from tango.ports.requests import StartHere
 from tests.fakes.store_world import (
     BATCH,
     CHAT,

@@ -14,7 +14,8 @@ from tango.domain.requests import LcArrivals, Reason
 from tango.domain.runs import PendingBatch, RunStatus
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
-from tango.ports import Fence, StartHere
+from tango.ports.leases import Fence
+from tango.ports.requests import StartHere
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,

@@ -9,7 +9,7 @@ import pytest
 
 from tango.domain.runs import RunStatus
 from tango.errors import StoreError, UsageError
-from tango.ports import Fence
+from tango.ports.leases import Fence
 from tango.settings import StoreSettings
 from tests.fakes.store_world import (
     BATCH,

@@ -9,7 +9,7 @@ import pytest
 
 from tango.domain.runs import RunKind, RunStatus
 from tango.domain.simulations import ClaimedSimulation, NewSimulation
-from tango.ports import SimulationStore
+from tango.ports.simulations import SimulationStore
 from tango.store.database import Database
 from tango.store.runs import PostgresRunStore
 from tango.store.simulations import PostgresSimulationStore

@@ -21,14 +21,14 @@ from tango.domain.checkpoints import (
     chosen,
 )
 from tango.errors import CheckpointError, RequestRejected, UsageError
-from tango.ports import Fence
+from tango.ports.leases import Fence
 from tests.fakes.stores import MemoryState
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class MemoryCheckpointStore:
-    """Implements `tango.ports.CheckpointStore`."""
+    """Implements `tango.ports.checkpoints.CheckpointStore`."""
 
     def __init__(self, state: MemoryState) -> None:
         self._state = state

@@ -10,7 +10,7 @@ from tango.domain.runs import Placement, ScalingRecord
 
 
 class RecordingGateway:
-    """Implements `tango.ports.ClusterGateway`.
+    """Implements `tango.ports.clusters.ClusterGateway`.
 
     `errors` has the answer of a cluster to new pods, `outcomes` the outcome of a pod's resize or eviction, by its
     name or its `cluster/name`, where they are not good.

@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 class MemoryCluster:
-    """Implements `tango.ports.ClusterWatch`. Tests put nodes and pods, and say who is away by `error`."""
+    """Implements `tango.ports.clusters.ClusterWatch`. Tests put nodes and pods, and say who is away by `error`."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None

@@ -21,7 +21,7 @@ from tests.fakes.stores import MemoryState
 
 
 class MemoryFleetStore:
-    """Implements `tango.ports.FleetStore`."""
+    """Implements `tango.ports.fleet.FleetStore`."""
 
     def __init__(self, state: MemoryState, sharing: SharingSettings | None = None) -> None:
         self._state = state

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork
-from tango.ports import Served
+from tango.ports.instances import Served
 
 
 class Call(NamedTuple):
@@ -20,7 +20,7 @@ class Call(NamedTuple):
 
 
 class ScriptedCalls:
-    """Implements `tango.ports.InstanceCalls`: every request is served over `served`, or fails as `failures` has it by request id.
+    """Implements `tango.ports.instances.InstanceCalls`: every request is served over `served`, or fails as `failures` has it by request id.
 
     While `holding`, calls stay under way until `let_go`.
     """

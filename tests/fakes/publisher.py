@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 from tango.domain.requests import Batch
 from tango.errors import BrokerUnavailable
-from tango.ports import Dispatched
+from tango.ports.requests import Dispatched
 
 
 class RecordingPublisher:
-    """Implements `tango.ports.Publisher`; while `away` every call raises and nothing is kept."""
+    """Implements `tango.ports.messages.Publisher`; while `away` every call raises and nothing is kept."""
 
     def __init__(self, now_s: Callable[[], float] = lambda: 0.0) -> None:
         self._now_s = now_s

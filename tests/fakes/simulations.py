@@ -37,7 +37,7 @@ class Simulation:
 
 
 class MemorySimulationStore:
-    """Implements `tango.ports.SimulationStore`; its clock moves by a hair at every call, and by `age`."""
+    """Implements `tango.ports.simulations.SimulationStore`; its clock moves by a hair at every call, and by `age`."""
 
     def __init__(self) -> None:
         self.runs: dict[int, Simulation] = {}

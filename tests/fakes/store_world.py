@@ -15,7 +15,11 @@ from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import LcArrivals, Reason
 from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
 from tango.domain.services import Service, ServiceClass
-from tango.ports import Dispatched, EventLog, Fence, FleetStore, LeaseStore, RequestStore, RunStore, StartHere
+from tango.ports.events import EventLog
+from tango.ports.fleet import FleetStore
+from tango.ports.leases import Fence, LeaseStore
+from tango.ports.requests import Dispatched, RequestStore, StartHere
+from tango.ports.runs import RunStore
 from tango.settings import LeaseSettings, SharingSettings, StoreSettings
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog

@@ -37,7 +37,9 @@ from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced, StoreError, UsageError
-from tango.ports import Dispatched, Fence, Released, StartHere, Swept
+from tango.ports.leases import Fence
+from tango.ports.requests import Dispatched, Released, StartHere
+from tango.ports.runs import Swept
 
 
 @dataclass(slots=True)
@@ -156,7 +158,7 @@ class MemoryState:
 
 
 class MemoryRunStore:
-    """Implements `tango.ports.RunStore`."""
+    """Implements `tango.ports.runs.RunStore`."""
 
     def __init__(self, state: MemoryState, *, chunk_rows: int = 1000) -> None:
         self._state = state
@@ -268,7 +270,7 @@ class MemoryRunStore:
 
 
 class MemoryRequestStore:
-    """Implements `tango.ports.RequestStore`."""
+    """Implements `tango.ports.requests.RequestStore`."""
 
     def __init__(self, state: MemoryState, *, max_attempts: int) -> None:
         self._state = state
@@ -520,7 +522,7 @@ class MemoryRequestStore:
 
 
 class MemoryLeaseStore:
-    """Implements `tango.ports.LeaseStore`."""
+    """Implements `tango.ports.leases.LeaseStore`."""
 
     def __init__(self, state: MemoryState) -> None:
         self._state = state
@@ -545,7 +547,7 @@ class MemoryLeaseStore:
 
 
 class MemoryEventLog:
-    """Implements `tango.ports.EventLog`."""
+    """Implements `tango.ports.events.EventLog`."""
 
     def __init__(self, state: MemoryState) -> None:
         self._state = state

@@ -8,7 +8,7 @@ from tests.fakes.stores import MemoryState
 
 
 class WallClock:
-    """Implements `tango.ports.Clock`. The stores' clock goes along, so that leases run out while a use case sleeps.
+    """Implements `tango.ports.clock.Clock`. The stores' clock goes along, so that leases run out while a use case sleeps.
 
     Every look moves it by a hair, as in `MemoryState`: a loop that waits for a time is never caught by a rounding error.
     """

@@ -12,7 +12,8 @@ import pytest
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.domain.services import ServiceClass
 from tango.errors import ClusterUnavailable, StoreUnavailable, UsageError
-from tango.ports import FleetStore, RequestStore
+from tango.ports.fleet import FleetStore
+from tango.ports.requests import RequestStore
 from tango.settings import KubeSettings, LeaseSettings
 from tests.fakes.cluster_watch import MemoryCluster
 from tests.fakes.control_world import ControlWorld, control_world

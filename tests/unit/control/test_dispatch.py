@@ -14,7 +14,7 @@ from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import StoreUnavailable
-from tango.ports import RequestStore
+from tango.ports.requests import RequestStore
 from tango.settings import LcSettings, LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty

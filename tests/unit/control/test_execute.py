@@ -14,7 +14,9 @@ from tango.domain.identity import NodeKey
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
 from tango.errors import InstanceFailed, StoreError, StoreUnavailable
-from tango.ports import FleetStore, RequestStore, Served
+from tango.ports.fleet import FleetStore
+from tango.ports.instances import Served
+from tango.ports.requests import RequestStore
 from tango.settings import LcSettings, LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty

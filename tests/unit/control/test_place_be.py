@@ -14,7 +14,7 @@ from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ClusterUnavailable, ConfigError, Invalid
-from tango.ports import FleetStore
+from tango.ports.fleet import FleetStore
 from tango.scheduling.be_policies import place_kube, place_load_greedy
 from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy

@@ -9,7 +9,7 @@ import pytest
 
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.domain.observations import InstanceState
-from tango.ports import FleetStore
+from tango.ports.fleet import FleetStore
 from tango.settings import SharingSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty

@@ -7,7 +7,7 @@ import pytest
 from tango.control.replay import ReleaseWindow, Replay
 from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
-from tango.ports import LeaseStore
+from tango.ports.leases import LeaseStore
 from tango.settings import ReplaySettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty

@@ -1,0 +1,75 @@
+"""The Kubernetes clusters: the scheduler's calls to all of them, and an agent's watch of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from tango.domain.identity import NodeKey, PodKey
+from tango.domain.plans import Eviction, Resize
+from tango.domain.runs import Placement, ScalingRecord
+from tango.domain.services import Service
+
+
+class ClusterGateway(Protocol):
+    """The scheduler's calls to Kubernetes clusters. The calls of one batch run concurrently, and one that fails does not fail others."""
+
+    def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
+        """Create and bind one pod per placement; gives the error of each, or None. A pod that exists from an earlier call is a success."""
+        ...
+
+    def resize(self, resizes: Sequence[Resize]) -> list[ScalingRecord]:
+        """Resize instances in place and give the outcome of each; one that is `infeasible` is not worth trying again unchanged."""
+        ...
+
+    def evict(self, evictions: Sequence[Eviction]) -> list[ScalingRecord]:
+        """Evict BE pods through the eviction subresource; a refusal by a PodDisruptionBudget is an outcome, not an error."""
+        ...
+
+    def delete_pods(self, pods: Sequence[PodKey]) -> None:
+        """Delete pods without a grace period; those already gone count as deleted."""
+        ...
+
+
+class ClusterWatch(Protocol):
+    """One cluster for its agent: a cache of nodes and Tango's pods that watches keep current, and the agent's few writes.
+
+    Objects are Kubernetes' own JSON, which `tango.control.observe_cluster` reads. Raises: ClusterUnavailable for an API server that
+    cannot be reached, ClusterError for a call that is refused.
+    """
+
+    async def follow(self, on_pod: Callable[[str, Mapping[str, Any]], None]) -> None:
+        """Watch until cancelled; relists when a watch cannot continue, and keeps trying while the cluster cannot be reached.
+
+        `on_pod` is called for every change of one of Tango's pods with (`ADDED` | `MODIFIED` | `DELETED`, pod), also for pods found by
+        the first list and for pods that vanished between two watches. The same change may be reported twice.
+        """
+        ...
+
+    async def synced(self) -> None:
+        """Wait until nodes and pods have been listed once. Without a deadline: the agent can do nothing before."""
+        ...
+
+    def nodes(self) -> Sequence[Mapping[str, Any]]:
+        """All nodes as last seen."""
+        ...
+
+    def pods(self) -> Sequence[Mapping[str, Any]]:
+        """Tango's pods as last seen."""
+        ...
+
+    async def node_usage(self) -> Mapping[str, Mapping[str, Any]]:
+        """`usage` of metrics.k8s.io (quantities of CPU and memory) by node name; nodes without a measurement are left out."""
+        ...
+
+    async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
+        """Create the k-th instance of an LC service and bind it to its node. An instance that exists is left as it is."""
+        ...
+
+    async def bind(self, pod: Mapping[str, Any], node: str) -> None:
+        """Bind the pod of this uid to a node. A pod that is bound or gone is left alone."""
+        ...
+
+    async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
+        """Delete a pod, with its grace period unless `at_once`; one that is gone, or is not of this uid, counts as deleted."""
+        ...

@@ -1,0 +1,45 @@
+"""The store of the fleet: what is declared, what agents last observed, and the snapshot that policies see."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from tango.domain.fleet import Fleet
+from tango.domain.identity import NodeKey
+from tango.domain.observations import InstanceState, NodeState
+from tango.domain.plans import Eviction
+from tango.domain.services import Service
+from tango.domain.snapshot import FleetSnapshot
+
+
+class FleetStore(Protocol):
+    """Clusters, nodes, services and instances as last observed. Raises: StoreUnavailable, StoreError."""
+
+    def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
+        """Upsert the fleet's clusters (with the kubeconfig's path and context, never its content), links and services."""
+        ...
+
+    def services(self) -> tuple[Service, ...]:
+        """All declared services, by name."""
+        ...
+
+    def snapshot(self, *, at_s: float) -> FleetSnapshot:
+        """The fleet as last observed, with counts of requests in flight and pending; `at_s` (Unix time) is its time stamp."""
+        ...
+
+    def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
+        """Replace the nodes and instances of a cluster; with `sample`, also append the nodes to `node_sample`."""
+        ...
+
+    def instances(self) -> list[tuple[str, InstanceState]]:
+        """(cluster, instance) of every known LC instance."""
+        ...
+
+    def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
+        """(service, node) → latency in ms at `quantile` of the LC requests settled in the last `window_s` seconds, and their number."""
+        ...
+
+    def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
+        """BE pods of these nodes, least work lost first; a node without any is left out."""
+        ...

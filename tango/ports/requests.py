@@ -1,0 +1,132 @@
+"""The store of requests: every change of a request's state, each one event of `tango.domain.lifecycle`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.lifecycle import Outcome
+from tango.domain.plans import BePlan, LcPlan
+from tango.domain.requests import Batch, LcArrivals, LcWork
+from tango.domain.runs import DecisionRecord, PendingBatch, Placement
+from tango.domain.snapshot import FleetSnapshot
+from tango.ports.leases import Fence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Released:
+    """The result of one release step."""
+
+    batches: tuple[Batch, ...]
+    next_due_s: float | None
+    """Due time of the first request not released yet, in wall seconds since the run began; None when all are released."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartHere:
+    """Rows of an `LcArrivals` that the dispatching process runs itself: they skip `dispatched` and its message."""
+
+    rows: NDArray[np.bool_]
+    """(m,) mask over the requests of the message."""
+    owner: str
+    lease_s: float
+    """Seconds of the lease under which they are executed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatched:
+    """LC requests that a plan dispatched; those that another worker had dispatched before are missing."""
+
+    by_cluster: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    """Requests to send, by the cluster that will run them: (request ids, epochs) in the same order."""
+    started: tuple[LcWork, ...] = ()
+    """Requests that the dispatching process has claimed and is to run itself."""
+
+
+class RequestStore(Protocol):
+    """The states of requests. Raises: StoreUnavailable, StoreError.
+
+    Every method that writes applies one event of `tango.domain.lifecycle`, or one of several. Rows are left alone where that event cannot
+    happen, whose epoch is another, or whose run is not open.
+    """
+
+    def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
+        """accepted → released for at most `limit` requests due by `until_s`, earliest first, grouped into batches."""
+        ...
+
+    def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
+        """The given LC requests that are still `released`, in order of due time. Reads only."""
+        ...
+
+    def record_dispatch(
+        self,
+        run_id: int,
+        arrivals: LcArrivals,
+        plan: LcPlan,
+        snapshot: FleetSnapshot,
+        decision: DecisionRecord,
+        *,
+        lease_s: float,
+        here: StartHere | None = None,
+    ) -> Dispatched:
+        """released → dispatched (epoch + 1, lease), → running for rows of `here`, or → shed, as planned, for rows that still have the
+        epoch that was read. The decision row is written in the same transaction; its `placed` counts the rows that changed.
+        """
+        ...
+
+    def claim_execution(
+        self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
+    ) -> list[LcWork]:
+        """dispatched → running for rows of this cluster with these epochs; rows that another worker has claimed are not given."""
+        ...
+
+    def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
+        """Extend the leases of rows in flight with these epochs; gives how many there were."""
+        ...
+
+    def settle(self, outcomes: Sequence[Outcome]) -> int:
+        """End attempts, with one `attempt` row each, where the request is in flight under that epoch; gives how many were ended.
+
+        A requeue sends LC back to `released` and BE to `pending`, or, when the attempts are used up, fails with
+        `attempts-exhausted`. A second call ends none. Many outcomes take several transactions.
+        """
+        ...
+
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, most_memory_mib: Mapping[str, float]) -> int:
+        """released → pending for BE rows that ask for at most so much memory, by their service, else → failed with `does-not-fit`.
+
+        Rows of a service that is not in the mapping stay released: it was declared a moment ago, and they are published again.
+        """
+        ...
+
+    def pending_be(self, *, limit: int) -> PendingBatch:
+        """The oldest pending BE requests of all active runs. Reads only."""
+        ...
+
+    def record_placement(
+        self, batch: PendingBatch, plan: BePlan, snapshot: FleetSnapshot, decision: DecisionRecord, *, fence: Fence, lease_s: float
+    ) -> list[Placement]:
+        """pending → placed (epoch + 1, lease, pod name), with the decision row, in one transaction; gives the placements made.
+
+        Raises: Fenced if another scheduler has taken the lease since; nothing is written then.
+        """
+        ...
+
+    def mark_running(self, placements: Iterable[tuple[int, int, int, float]], *, lease_s: float) -> int:
+        """placed → running for (run, request, epoch, started Unix s) that the agent saw start; renews the running ones."""
+        ...
+
+    def requeue_expired(self, *, limit: int) -> list[Batch]:
+        """Live rows whose lease ran out: LC → released, BE → pending (attempt + 1), or failed when attempts are used up.
+
+        Gives the LC batches to publish. Each expired epoch gets one `attempt` row.
+        """
+        ...
+
+    def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
+        """Batches of requests that have been `released` for longer: their message may be lost, so they are to be published again."""
+        ...

@@ -1,0 +1,89 @@
+"""The store of runs, from their submission to their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from tango.domain.identity import PodKey
+from tango.domain.runs import NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Swept:
+    """The result of one step of sweeping a cancelled run."""
+
+    cancelled: int
+    """Number of requests that this step cancelled."""
+    last_request: int | None
+    """The greatest of their ids, after which the next step continues; None when there was nothing to cancel."""
+    pods: tuple[PodKey, ...]
+    """Pods of the cancelled BE requests that were in flight; they may still run and are to be deleted."""
+
+
+class RunStore(Protocol):
+    """Runs from their submission to their figures. Raises: StoreUnavailable, StoreError."""
+
+    def create_run(self, run: NewRun, requests: NewRequests) -> int:
+        """Store a run and all its requests in one transaction and give its id. All of it or, on any error, none of it."""
+        ...
+
+    def run(self, run_id: int) -> RunInfo:
+        """Raises: UsageError if there is no such run; the message lists the latest ones."""
+        ...
+
+    def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
+        """The latest runs, newest first; of one kind, or of both."""
+        ...
+
+    def active_runs(self) -> list[RunInfo]:
+        """Live runs whose requests may still be released, dispatched and placed. Simulated runs are never among them."""
+        ...
+
+    def cancelling_runs(self) -> list[int]:
+        """Runs that were cancelled and may still have live requests."""
+        ...
+
+    def begin(self, run_id: int, *, at_s: float) -> float:
+        """Set the run's time zero to Unix time `at_s` unless it is set, and give the one in force. A second call changes nothing."""
+        ...
+
+    def set_status(self, run_id: int, status: RunStatus) -> None:
+        """Set the run's status where `domain.runs.can_become` allows the change; otherwise nothing happens."""
+        ...
+
+    def cancel(self, run_id: int) -> bool:
+        """Stop the run: from now on nothing of it is released, dispatched or placed. One row is written, however large the run.
+
+        A live run is `cancelling` until `close_cancelled`, a simulated one, which has no live requests, is `cancelled` at once.
+        Gives whether this call stopped it; twice, or for a run that has ended: False.
+        """
+        ...
+
+    def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
+        """Cancel the first live requests of a cancelling run whose ids are above `beyond`: one chunk, one transaction.
+
+        What was in flight gets its `attempt` row. Nothing happens to a run that is not cancelling; twice: the rest is swept.
+        """
+        ...
+
+    def close_cancelled(self, run_id: int) -> bool:
+        """cancelling → cancelled, where no request is live any more; give whether it was closed now."""
+        ...
+
+    def counts(self, run_id: int) -> StateCounts:
+        """Requests per state; reads every row of the run."""
+        ...
+
+    def all_terminal(self, run_id: int) -> bool:
+        """Whether no request of the run will change any more; costs the same for a thousand requests and for a million."""
+        ...
+
+    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Store the figures of a run (`run_metric`), replacing older ones."""
+        ...
+
+    def delete(self, run_id: int) -> None:
+        """Delete a run with everything recorded under it. Raises: UsageError while it has not ended."""
+        ...
