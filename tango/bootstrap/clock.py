@@ -11,3 +11,7 @@ class SystemClock:
     def now_s(self) -> float:
         """Unix time in seconds."""
         return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread."""
+        time.sleep(seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tango.bootstrap.stores import Stores
 from tango.control.admission import Admission
-from tango.control.dispatch_lc import LcDispatch
+from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.fleet_view import FleetView
 from tango.control.run_policies import LcPolicies
@@ -30,14 +30,13 @@ class ClusterWorker:
             lease=settings.lease,
         )
         self.dispatch = LcDispatch(
-            policy_of=LcPolicies(here.run_facts, settings).of,
+            deciders=LcDeciders(policy_of=LcPolicies(here.run_facts, settings).of, view=view, settings=settings.lc),
             requests=here.requests,
-            view=view,
             publisher=publisher,
-            starter=self.executor if settings.lc.start_here else None,
-            owner=here.owner,
-            settings=settings.lc,
-            lease=settings.lease,
+            local=LocalStart(starter=self.executor, owner=here.owner, lease_s=settings.lease.execution_s)
+            if settings.lc.start_here
+            else None,
+            lease_s=settings.lease.dispatch_s,
         )
         self.admission = Admission(requests=here.requests, fleet=view.current)
         self.owner = here.owner

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from tango.bootstrap.stores import Stores
 from tango.control.replay import Replay
 from tango.ports.messages import Publisher
@@ -17,6 +15,5 @@ def replay_of(here: Stores, publisher: Publisher) -> Replay:
         leases=here.leases,
         publisher=publisher,
         clock=here.clock,
-        sleep=time.sleep,
         settings=here.settings.replay,
     )

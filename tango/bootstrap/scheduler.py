@@ -5,11 +5,11 @@ No other process of the live system loads a network or calls all clusters.
 
 from __future__ import annotations
 
-import time
-
 from tango.bootstrap.stores import Stores
+from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.cancel_run import CancelSweep
 from tango.control.finish_run import finish_run
+from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
@@ -26,46 +26,40 @@ class Scheduler:
         settings = here.settings
         gateway = gateway_of(here)
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
+        holder = LeaseHolder(leases=here.leases, owner=here.owner, settings=settings.lease)
         self.placement = BePlacement(
-            owner=here.owner,
-            policy_of=policies.of,
-            fallback=be_policy(settings.be.fallback_policy, settings),
+            deciders=BeDeciders(
+                policy_of=policies.of,
+                fallback=be_policy(settings.be.fallback_policy, settings),
+                registry=Registry(roles=policies.roles, checkpoints=here.checkpoints),
+            ),
             requests=here.requests,
-            fleet=here.fleet,
-            leases=here.leases,
+            snapshot=lambda: here.fleet.snapshot(at_s=here.clock.now_s()),
             gateway=gateway,
-            clock=here.clock,
+            holder=holder,
             settings=settings.be,
-            lease=settings.lease,
-            roles=policies.roles,
-            checkpoints=here.checkpoints,
         )
         self.reassurance = ReassuranceRounds(
             reassurance=Reassurance(
                 fleet=here.fleet, events=here.events, requests=here.requests, gateway=gateway, settings=settings.sharing
             ),
             runs=here.runs,
-            leases=here.leases,
+            holder=holder,
             clock=here.clock,
-            owner=here.owner,
         )
         self.reconciliation = Reconciliation(
-            owner=here.owner,
+            holder=holder,
             runs=here.runs,
             requests=here.requests,
-            leases=here.leases,
             publisher=publisher,
             finish_run=lambda run: finish_run(run, runs=here.runs, records=here.records),
-            settings=settings.lease,
         )
-
         self.cancel_sweep = CancelSweep(
             runs=here.runs,
             records=here.records,
             leases=here.leases,
             gateway=lambda: gateway,
             clock=here.clock,
-            sleep=time.sleep,
             settings=settings.cancel,
         )
 

@@ -58,11 +58,10 @@ class CancelSweep:
         leases: LeaseStore,
         gateway: Callable[[], ClusterGateway],
         clock: Clock,
-        sleep: Callable[[float], None],
         settings: CancelSettings,
     ) -> None:
         self._runs, self._records, self._leases = runs, records, leases
-        self._gateway, self._clock, self._sleep, self._settings = gateway, clock, sleep, settings
+        self._gateway, self._clock, self._settings = gateway, clock, settings
         self._beyond: dict[int, int] = {}
         """Last request id that the sweep of each run has passed. Only a hint, to skip rows: after a restart they are read again."""
 
@@ -107,7 +106,7 @@ class CancelSweep:
         A pod that was recorded may not have been made yet when its request was swept: the scheduler may have been between the two.
         """
         if pods := self._records.cancelled_pods(run_id):
-            self._sleep(self._settings.late_pod_s)
+            self._clock.sleep(self._settings.late_pod_s)
             self._gateway().delete_pods(pods)
         self._beyond.pop(run_id, None)
         return self._runs.close_cancelled(run_id)

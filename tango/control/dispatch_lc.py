@@ -2,7 +2,7 @@
 
 Most requests are served in the cluster that they entered, whose worker dispatches them. It starts those itself: the row goes from
 released to running in the statement that records the plan, and no message comes between decision and service. What another cluster
-serves, and what this process has no room for, goes through that cluster's `exec` queue.
+serves, and what this process has no free place for, goes through that cluster's `exec` queue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.errors import BrokerUnavailable
 from tango.ports.messages import Publisher
 from tango.ports.requests import RequestStore, StartHere
-from tango.settings import LcSettings, LeaseSettings
+from tango.settings import LcSettings
 from tango.systems import LcPolicy
 
 log = structlog.get_logger(__name__)
@@ -43,33 +43,51 @@ class LcStarter(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LcDispatch:
-    """LC dispatch by one worker process, one call per batch."""
+class LcDeciders:
+    """What decides where LC requests go, and on what view of the fleet."""
 
     policy_of: Callable[[int], LcPolicy]
     """The policy of a run's system."""
-    requests: RequestStore
     view: FleetView
-    publisher: Publisher
-    starter: LcStarter | None
-    """None: everything goes through the `exec` queues."""
-    owner: str
     settings: LcSettings
-    lease: LeaseSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalStart:
+    """How this process itself starts the requests that stay in its cluster."""
+
+    starter: LcStarter
+    owner: str
+    """This process, as `HOST:PID`."""
+    lease_s: float
+    """Seconds of the lease under which they are executed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LcDispatch:
+    """LC dispatch by one worker process, one call per batch."""
+
+    deciders: LcDeciders
+    requests: RequestStore
+    publisher: Publisher
+    local: LocalStart | None
+    """None: everything goes through the `exec` queues."""
+    lease_s: float
+    """Seconds from the record of a dispatch until a request whose execution nobody has begun is released again."""
 
     def dispatch(self, run_id: int, cluster: str, request_ids: Sequence[int]) -> dict[str, int]:
         """Plan and record one batch. A second delivery finds no row `released` any more and does nothing."""
-        policy = self.policy_of(run_id)
+        policy = self.deciders.policy_of(run_id)
         # 1. Gather. Nothing below reads the database again.
         begin = time.perf_counter()
-        seen = self.view.current()
+        seen = self.deciders.view.current()
         arrivals = self.requests.waiting_lc(run_id, request_ids, seen)
         if len(arrivals) == 0:
             return {"considered": 0, "dispatched": 0}
         gathered = time.perf_counter()
         # 2. Decide.
         cycle = f"the dispatch of cluster {cluster} for run {run_id}"
-        plan, snapshot = self.view.plan(policy, arrivals, seen, self.settings, cycle=cycle)
+        plan, snapshot = self.deciders.view.plan(policy, arrivals, seen, self.deciders.settings, cycle=cycle)
         decided = time.perf_counter()
         # 3. Apply: recorded before sent, so that the reconciler can send again.
         decision = DecisionRecord(
@@ -87,21 +105,19 @@ class LcDispatch:
             note=plan.fallback_reason,
         )
         here, reserved = None, 0
-        if self.starter is not None:
+        if self.local is not None:
             rows = _rows_of(plan, snapshot, cluster)
-            reserved = self.starter.reserve(len(rows))
+            reserved = self.local.starter.reserve(len(rows))
             starts = np.zeros(len(arrivals), bool)
             starts[rows[:reserved]] = True
-            here = StartHere(rows=starts, owner=self.owner, lease_s=self.lease.execution_s)
+            here = StartHere(rows=starts, owner=self.local.owner, lease_s=self.local.lease_s)
         started: Sequence[LcWork] = ()
         try:
-            dispatched = self.requests.record_dispatch(
-                run_id, arrivals, plan, snapshot, decision, lease_s=self.lease.dispatch_s, here=here
-            )
+            dispatched = self.requests.record_dispatch(run_id, arrivals, plan, snapshot, decision, lease_s=self.lease_s, here=here)
             started = dispatched.started
         finally:
-            if self.starter is not None:
-                self.starter.start(started, reserved=reserved)
+            if self.local is not None:
+                self.local.starter.start(started, reserved=reserved)
         if dispatched.by_cluster:
             try:
                 self.publisher.executions(run_id, dispatched)

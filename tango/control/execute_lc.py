@@ -67,7 +67,7 @@ class InstanceDirectory:
         return known.payload_kib if known else 0.0
 
 
-class _Room:
+class _Places:
     """A semaphore that counts free places for calls and can take many at once, or as many as there are."""
 
     def __init__(self, places: int) -> None:
@@ -127,7 +127,7 @@ class LcExecutor:
         self._run_zero_s = run_zero_s
         self._settings = settings
         self._lease = lease
-        self._room = _Room(settings.max_in_flight)
+        self._places = _Places(settings.max_in_flight)
         self._in_flight: dict[tuple[int, int, int], LcWork] = {}
         self._ended: list[tuple[LcWork, Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -153,7 +153,7 @@ class LcExecutor:
         step = max(1, self._settings.max_in_flight // 4)
         for begin in range(0, len(request_ids), step):
             ids, its_epochs = request_ids[begin : begin + step], epochs[begin : begin + step]
-            self._room.take(len(ids))
+            self._places.take(len(ids))
             works: Sequence[LcWork] = ()
             try:
                 works = self._requests.claim_execution(
@@ -166,11 +166,11 @@ class LcExecutor:
 
     def reserve(self, wanted: int) -> int:
         """Reserve places for up to `wanted` calls without waiting; gives how many. Pass them to `start` as `reserved`."""
-        return self._room.take_up_to(wanted)
+        return self._places.take_up_to(wanted)
 
     def start(self, works: Sequence[LcWork], *, reserved: int) -> None:
         """Start claimed requests in `reserved` places, and give back the places that are not used."""
-        self._room.give(reserved - len(works))
+        self._places.give(reserved - len(works))
         if works:
             try:
                 self._directory.refresh()
@@ -220,7 +220,7 @@ class LcExecutor:
             outcome = self._requeue(work, Reason.INSTANCE_UNREACHABLE)
         self._ended.append((work, outcome))
         self._in_flight.pop((work.run_id, work.request_id, work.epoch), None)
-        self._room.give(1)
+        self._places.give(1)
 
     async def _outcome_of(self, work: LcWork) -> Outcome:
         instance = self._directory.pick(work.service, work.node)

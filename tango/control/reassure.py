@@ -1,4 +1,4 @@
-"""Re-assurance: measure the slack of LC services, then resize their instances in place and evict BE pods where they need the room."""
+"""Re-assurance: measure the slack of LC services, then resize their instances in place and evict BE pods where LC needs what they hold."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from tango.control.lease_holder import LeaseHolder
 from tango.domain.identity import PodKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Resize
@@ -15,7 +16,6 @@ from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterGateway
 from tango.ports.events import EventLog
 from tango.ports.fleet import FleetStore
-from tango.ports.leases import LeaseStore
 from tango.ports.requests import RequestStore
 from tango.ports.runs import RunStore
 from tango.scheduling.sharing import NodeCapacity, Refused, Tail, common_rule, plan_sharing
@@ -153,13 +153,12 @@ class ReassuranceRounds:
 
     reassurance: Reassurance
     runs: RunStore
-    leases: LeaseStore
+    holder: LeaseHolder
     clock: Clock
-    owner: str
 
     def next(self) -> dict[str, int]:
         """One round, or none without the lease. Without a run that wants re-assurance, instances get their declared size back."""
-        if self.leases.acquire(LEASE, owner=self.owner, ttl_s=LEASE_S) is None:
+        if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
             return {"resizes": 0, "evictions": 0}
         rule = common_rule([system(run.system).sharing for run in self.runs.active_runs() if run.reassure])
         if rule == "static":

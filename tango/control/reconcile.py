@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import structlog
 
+from tango.control.lease_holder import LeaseHolder
 from tango.domain.runs import RunInfo, RunStatus
 from tango.errors import BrokerUnavailable, StoreError
-from tango.ports.leases import LeaseStore
 from tango.ports.messages import Publisher
 from tango.ports.requests import RequestStore
 from tango.ports.runs import RunStore
-from tango.settings import LeaseSettings
 
 log = structlog.get_logger(__name__)
 
@@ -25,21 +24,19 @@ LEASE = "reconcile"
 class Reconciliation:
     """A periodic sweep over all runs, which repairs what a crash or a lost message has left. One process at a time, by a lease."""
 
-    owner: str
+    holder: LeaseHolder
     runs: RunStore
     requests: RequestStore
-    leases: LeaseStore
     publisher: Publisher
     finish_run: Callable[[RunInfo], None]
     """Computes and saves the figures of a run whose requests are all terminal."""
-    settings: LeaseSettings
 
     def sweep(self) -> dict[str, int]:
         """One sweep; gives how many requests were requeued, messages published and runs finished. Safe to repeat and to interrupt."""
-        if self.leases.acquire(LEASE, owner=self.owner, ttl_s=5.0) is None:
+        if self.holder.acquire(LEASE, ttl_s=5.0) is None:
             return {"requeued": 0, "published": 0, "finished": 0}
         expired = self.requests.requeue_expired(limit=2000)
-        waiting = self.requests.unclaimed(older_than_s=self.settings.unclaimed_after_s, limit=5000)
+        waiting = self.requests.unclaimed(older_than_s=self.holder.settings.unclaimed_after_s, limit=5000)
         batches = [*expired, *waiting]
         # Publish before closing runs: a run whose figures cannot be computed must not keep others' requests waiting.
         if batches:
@@ -60,17 +57,9 @@ class Reconciliation:
                 return False
             self.runs.set_status(run.run_id, RunStatus.COMPLETED)
             return True
-        if run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and self._nobody_replays(run.run_id):
+        if run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and self.holder.nobody_holds(f"replay:{run.run_id}"):
             _publish(functools.partial(self.publisher.replay, run.run_id))
         return False
-
-    def _nobody_replays(self, run_id: int) -> bool:
-        """Whether the run's replay lease is free. It is taken and given back, since only an acquisition tells without a race."""
-        fence = self.leases.acquire(f"replay:{run_id}", owner=f"{self.owner}:probe", ttl_s=1.0)
-        if fence is None:
-            return False
-        self.leases.release(fence)
-        return True
 
 
 def _publish(send: Callable[[], None]) -> None:

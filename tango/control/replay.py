@@ -8,7 +8,7 @@ the replay again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -57,7 +57,6 @@ class Replay:
     leases: LeaseStore
     publisher: Publisher
     clock: Clock
-    sleep: Callable[[float], None]
     settings: ReplaySettings
 
     def slice(self, run_id: int, *, owner: str) -> dict[str, int | bool]:
@@ -102,7 +101,7 @@ class Replay:
                 return released, True
             # Sleep until the next due time, and for one window at least: what falls due meanwhile is released together.
             wait_s = max(window.length_s(clock.now_s(), released), zero_s + step.next_due_s - clock.now_s())
-            self.sleep(min(wait_s, announcer.wait_s(clock.now_s()), settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
+            clock.sleep(min(wait_s, announcer.wait_s(clock.now_s()), settings.lease_s / 3, max(0.0, until_s - clock.now_s())))
         announcer.finish()
         return released, False
 

@@ -1,4 +1,4 @@
-"""The clock, as a port: use cases ask it for the time and never read it themselves."""
+"""The clock, as a port: use cases ask it for the time and wait by it, and never read a clock themselves."""
 
 from __future__ import annotations
 
@@ -10,4 +10,8 @@ class Clock(Protocol):
 
     def now_s(self) -> float:
         """Unix time in seconds."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread for so many seconds, at least 0."""
         ...

@@ -1,4 +1,4 @@
-"""Wall time that passes only while somebody sleeps, for use cases that take a `clock` and a `sleep`."""
+"""Wall time that passes only while somebody sleeps, for use cases that take a `clock`."""
 
 from __future__ import annotations
 

@@ -46,7 +46,6 @@ def test_a_large_run_is_stopped_at_once_and_swept_while_others_work(database_url
         leases=world.leases,
         gateway=lambda: gateway,
         clock=SystemClock(),
-        sleep=time.sleep,
         settings=CancelSettings(slice_s=0.5, late_pod_s=0.0),
     )
 

@@ -19,8 +19,10 @@ from tango.bootstrap.clock import SystemClock
 from tango.bootstrap.stores import stores
 from tango.cli.checkpoint_files import checkpoint_file
 from tango.cli.main import cli
+from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.checkpoint_roles import RolesFollowed
 from tango.control.checkpoints import promote, register_checkpoint, shadow
+from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
 from tango.domain.checkpoints import MOST_BYTES, CheckpointFile, NewCheckpoint
 from tango.domain.simulations import ClaimedSimulation
@@ -86,18 +88,16 @@ class Live:
         self.world.release(run_id)
         self.world.admit(run_id, range(requests))
         use_case = BePlacement(
-            owner="scheduler",
-            policy_of=lambda _run: self.roles.live or self.own,
-            fallback=place_load_greedy,
+            deciders=BeDeciders(
+                policy_of=lambda _run: self.roles.live or self.own,
+                fallback=place_load_greedy,
+                registry=Registry(roles=self.roles, checkpoints=self.store),
+            ),
             requests=self.world.requests,
-            fleet=self.world.fleet,
-            leases=self.world.leases,
+            snapshot=lambda: self.world.fleet.snapshot(at_s=SystemClock().now_s()),
             gateway=self.gateway,
-            clock=SystemClock(),
+            holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),
             settings=BeSettings(decide_budget_ms=1e6),
-            lease=LeaseSettings(),
-            roles=self.roles,
-            checkpoints=self.store,
         )
         done = use_case.tick()
         assert done["considered"] == requests

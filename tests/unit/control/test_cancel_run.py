@@ -42,7 +42,6 @@ def new_sweep(world: ControlWorld, *, settings: CancelSettings = SETTINGS) -> Ca
         leases=world.leases,
         gateway=lambda: world.gateway,
         clock=world.clock,
-        sleep=world.clock.sleep,
         settings=settings,
     )
 

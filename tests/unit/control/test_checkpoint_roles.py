@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 import pytest
 
+from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.checkpoint_roles import RolesFollowed
+from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
 from tango.control.shadow import cpu_share
 from tango.domain.checkpoints import NewCheckpoint
@@ -89,18 +91,16 @@ class Here:
         """One cycle."""
         followed = roles or self.roles
         use_case = BePlacement(
-            owner="scheduler",
-            policy_of=lambda _run: followed.live or self.own,
-            fallback=place_load_greedy,
+            deciders=BeDeciders(
+                policy_of=lambda _run: followed.live or self.own,
+                fallback=place_load_greedy,
+                registry=Registry(roles=followed, checkpoints=self.store),
+            ),
             requests=self.world.requests,
-            fleet=self.world.fleet,
-            leases=self.world.leases,
+            snapshot=lambda: self.world.fleet.snapshot(at_s=self.world.clock.now_s()),
             gateway=self.world.gateway,
-            clock=self.world.clock,
+            holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),
             settings=BeSettings(),
-            lease=LeaseSettings(),
-            roles=followed,
-            checkpoints=self.store,
         )
         return use_case.tick()
 

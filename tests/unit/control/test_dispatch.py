@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from tango.control.dispatch_lc import LcDispatch
+from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.fleet_view import FleetView, LcPolicy
 from tango.domain.identity import NodeKey
 from tango.domain.plans import LcPlan
@@ -86,14 +86,11 @@ def dispatch(
 ) -> dict[str, int]:
     """One batch, decided by c1."""
     use_case = LcDispatch(
-        policy_of=lambda run_id: policy,
+        deciders=LcDeciders(policy_of=lambda run_id: policy, view=view or view_of(world), settings=SETTINGS),
         requests=requests or world.requests,
-        starter=starter,
-        owner="worker-1",
-        view=view or view_of(world),
         publisher=world.publisher,
-        settings=SETTINGS,
-        lease=LEASE,
+        local=LocalStart(starter=starter, owner="worker-1", lease_s=LEASE.execution_s) if starter else None,
+        lease_s=LEASE.dispatch_s,
     )
     return use_case.dispatch(run_id, cluster, request_ids)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from tango.control.be_deciders import BeDeciders
+from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import LEASE as SCHEDULER
 from tango.control.place_be import BePlacement
 from tango.domain.plans import BePlan
@@ -62,16 +64,14 @@ def place(
 ) -> dict[str, int]:
     """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
     use_case = BePlacement(
-        owner=owner,
-        fallback=place_load_greedy,
-        policy_of=(lambda run_id: policy) if isinstance(policy, ByHand) else policy,
+        deciders=BeDeciders(
+            policy_of=(lambda run_id: policy) if isinstance(policy, ByHand) else policy, fallback=place_load_greedy
+        ),
         requests=world.requests,
-        fleet=fleet or world.fleet,
-        leases=world.leases,
+        snapshot=lambda: (fleet or world.fleet).snapshot(at_s=world.clock.now_s()),
         gateway=world.gateway,
-        clock=world.clock,
+        holder=LeaseHolder(leases=world.leases, owner=owner, settings=LEASES),
         settings=settings or BeSettings(),
-        lease=LEASES,
     )
     return use_case.tick()
 

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from tango.control.lease_holder import LeaseHolder
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.domain.observations import InstanceState
 from tango.ports.fleet import FleetStore
-from tango.settings import SharingSettings
+from tango.settings import LeaseSettings, SharingSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
 from tests.fakes.store_world import BATCH, CHAT, FLEET, TWINS, WEB, ZERO_S, instance_of, node_states, success
@@ -402,7 +403,8 @@ def test_restoring_asks_once_a_hold(world: ControlWorld) -> None:
 
 def next_round(world: ControlWorld, *, owner: str = "scheduler") -> dict[str, int]:
     """As the task calls it."""
-    rounds = ReassuranceRounds(reassurance=reassurance(world), runs=world.runs, leases=world.leases, clock=world.clock, owner=owner)
+    holder = LeaseHolder(leases=world.leases, owner=owner, settings=LeaseSettings())
+    rounds = ReassuranceRounds(reassurance=reassurance(world), runs=world.runs, holder=holder, clock=world.clock)
     return rounds.next()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tango.control.lease_holder import LeaseHolder
 from tango.control.reconcile import LEASE, Reconciliation
 from tango.domain.runs import RunInfo, RunStatus
 from tango.errors import StoreError
@@ -37,13 +38,11 @@ def world() -> ControlWorld:
 def sweep(world: ControlWorld, *, owner: str = "reconciler", figures: Figures | None = None) -> dict[str, int]:
     """One."""
     use_case = Reconciliation(
-        owner=owner,
+        holder=LeaseHolder(leases=world.leases, owner=owner, settings=SETTINGS),
         runs=world.runs,
         requests=world.requests,
-        leases=world.leases,
         publisher=world.publisher,
         finish_run=figures or Figures(),
-        settings=SETTINGS,
     )
     return use_case.sweep()
 

@@ -39,7 +39,6 @@ def replay(
         leases=leases or world.leases,
         publisher=world.publisher,
         clock=world.clock,
-        sleep=world.clock.sleep,
         settings=settings,
     )
     return use_case.slice(run_id, owner=owner)
