@@ -1,4 +1,8 @@
-"""The roles of workers: each is built once per process and warmed up before it takes its first message."""
+"""The roles of workers: each is built once per process and warmed up before it takes its first message.
+
+What a role is made of is imported when it is built. All task modules are loaded by every worker, by beat and by Flower, and each of
+these has one role or none: with the imports at the head of this file each took a second of CPU and a hundred megabytes more.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,20 @@ import functools
 import os
 import sys
 import threading
+from typing import TYPE_CHECKING
 
 from celery import signals
-from celery.worker import WorkController
 
-from tango.bootstrap.cluster_worker import ClusterWorker
-from tango.bootstrap.replayer import replay_of
-from tango.bootstrap.scheduler import Scheduler
-from tango.bootstrap.stores import stores
-from tango.bootstrap.sweeps import simulation_worker_of
-from tango.control.replay import Replay
-from tango.control.simulation_worker import SimulationWorker
 from workers.app import app
-from workers.publisher import CeleryPublisher
 from workers.queues import CONTROL, REPLAY, SIMULATE
+
+if TYPE_CHECKING:
+    from celery.worker import WorkController
+
+    from tango.bootstrap.cluster_worker import ClusterWorker
+    from tango.bootstrap.scheduler import Scheduler
+    from tango.control.replay import Replay
+    from tango.control.simulation_worker import SimulationWorker
 
 SIMULATOR_NICENESS = 10
 """nice(2) increment of a process that only simulates, so that it gives way to those that serve requests."""
@@ -30,25 +34,38 @@ SWITCH_INTERVAL_S = 0.0005
 @functools.cache
 def cluster_worker() -> ClusterWorker:
     """The cluster worker of this process."""
+    from tango.bootstrap.cluster_worker import ClusterWorker
+    from tango.bootstrap.stores import stores
+    from workers.publisher import CeleryPublisher
+
     return ClusterWorker(stores(), CeleryPublisher(app))
 
 
 @functools.cache
 def scheduler() -> Scheduler:
     """The scheduler of this process."""
+    from tango.bootstrap.scheduler import Scheduler
+    from tango.bootstrap.stores import stores
+    from workers.publisher import CeleryPublisher
+
     return Scheduler(stores(), CeleryPublisher(app))
 
 
 @functools.cache
 def replay() -> Replay:
     """The replayer of this process."""
+    from tango.bootstrap.replayer import replay_of
+    from tango.bootstrap.stores import stores
+    from workers.publisher import CeleryPublisher
+
     return replay_of(stores(), CeleryPublisher(app))
 
 
 @functools.cache
 def simulation_worker() -> SimulationWorker:
-    """The simulator of this process, built at its first message."""
-    # Imported here because it loads the engine, the solver and in part torch: a worker of other queues, or one that waits, does without.
+    """The simulator of this process. It is built at its first message: engine, solver and torch are much for one that may only wait."""
+    from tango.bootstrap.stores import stores
+    from tango.bootstrap.sweeps import simulation_worker_of
     from tango.experiments.cells_on_workers import ClaimedCells
 
     return simulation_worker_of(stores(), ClaimedCells(checkpoints=stores().checkpoints))
@@ -56,6 +73,8 @@ def simulation_worker() -> SimulationWorker:
 
 def thread_owner() -> str:
     """`HOST:PID:THREAD` as owner of a lease: two slices of one run in threads of one process must not both hold its lease."""
+    from tango.bootstrap.stores import stores
+
     return f"{stores().owner}:{threading.get_ident()}"
 
 

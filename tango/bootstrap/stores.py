@@ -1,10 +1,15 @@
-"""The stores of one process, on PostgreSQL. They import no HTTP client, compiled policy or torch, so that commands start quickly."""
+"""The stores of one process, on PostgreSQL. They import no HTTP client, compiled policy or torch, so that commands start quickly.
+
+The stores of what a run has recorded are imported when they are first asked for: Arrow, by which they read and write columns, is a
+tenth of a second and forty megabytes that an agent, a cluster worker or a replayer never uses.
+"""
 
 from __future__ import annotations
 
 import functools
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from tango.bootstrap.clock import SystemClock
 from tango.bootstrap.environment import read_settings
@@ -18,9 +23,11 @@ from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
-from tango.store.run_records import PostgresRunRecords
 from tango.store.runs import PostgresRunStore
-from tango.store.simulations import PostgresSimulationStore
+
+if TYPE_CHECKING:
+    from tango.store.run_records import PostgresRunRecords
+    from tango.store.simulations import PostgresSimulationStore
 
 
 class Stores:
@@ -40,13 +47,25 @@ class Stores:
         self.leases = PostgresLeaseStore(self.database)
         self.fleet = PostgresFleetStore(self.database, settings.sharing)
         self.events = PostgresEventLog(self.database)
-        self.records = PostgresRunRecords(self.database)
-        self.simulations = PostgresSimulationStore(self.database)
         self.checkpoints = PostgresCheckpointStore(self.database)
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         """`HOST:PID`, the name of this process in leases and rows."""
         self.clock = SystemClock()
         self.run_facts = RunFacts(self.runs, self.clock)
+
+    @functools.cached_property
+    def records(self) -> PostgresRunRecords:
+        """What runs have recorded, as columns."""
+        from tango.store.run_records import PostgresRunRecords
+
+        return PostgresRunRecords(self.database)
+
+    @functools.cached_property
+    def simulations(self) -> PostgresSimulationStore:
+        """Cells of comparisons that workers compute."""
+        from tango.store.simulations import PostgresSimulationStore
+
+        return PostgresSimulationStore(self.database)
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -322,19 +322,3 @@ def test_a_recorded_run_is_replayed_beside_its_simulation(workplace: Workplace) 
     assert both["simulated"]["system"] == "load-greedy"
     assert other["simulated"]["system"] == "k8s-native"
     assert other["simulated"]["digest"] != both["simulated"]["digest"]
-
-
-def test_a_waiting_simulator_is_light(free_of: Callable[[str], bool]) -> None:
-    """Neither torch nor the engine is there before the first cell."""
-    assert free_of("torch")
-    assert free_of("tango.sim")
-
-
-@pytest.fixture(scope="module")
-def free_of() -> Callable[[str], bool]:
-    """Whether a worker that has loaded all tasks is without a module."""
-    code = "import sys, workers.app as w; w.app.loader.import_default_modules(); print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True)
-    loaded = set(done.stdout.split())
-    assert "tasks.simulate" in loaded
-    return lambda name: name not in loaded
