@@ -116,7 +116,11 @@ class LiveFleet:
             self.fleet.clusters[requests.cluster[r]].name,
             self.fleet.services[service].payload_kib,
         )
-        self.instances[node, service].begin(work, served)
+
+        def refused() -> None:
+            raise AssertionError(f"request {r} was refused")
+
+        self.instances[node, service].begin(work, served, refused)
 
     def start(self, r: int, node: int, world: SimWorld) -> None:
         """A BE pod starts now."""

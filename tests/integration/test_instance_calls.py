@@ -11,8 +11,8 @@ import pytest
 from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
+from tango.emulation.workload.http1 import Refused, Work, WorkConnection
 from tango.emulation.workload.http1 import Served as Answered
-from tango.emulation.workload.http1 import Work, WorkConnection
 from tango.errors import InstanceFailed
 from tango.kube.instance_calls import HttpInstanceCalls
 
@@ -39,7 +39,7 @@ class At10:
         self.name, self.stopping, self.connections, self.works = name, False, set[WorkConnection](), list[Work]()
         self.accepted = 0
 
-    def begin(self, work: Work, served: Answered) -> Callable[[], None]:
+    def begin(self, work: Work, served: Answered, refused: Refused) -> Callable[[], None]:
         self.works.append(work)
         served(10.5, 11.25)
         return lambda: None

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
-from tango.emulation.workload.http1 import Served, Work, WorkConnection
+from tango.emulation.workload.http1 import Refused, Served, Work, WorkConnection
 
 
 class LcInstance:
@@ -27,14 +27,15 @@ class LcInstance:
         self.connections: set[WorkConnection] = set()
         self.under_way = 0
 
-    def begin(self, work: Work, served: Served) -> Callable[[], None]:
-        """Take a request; `served` is called with its times, or never if it is cut off. Returns a function that cancels it.
+    def begin(self, work: Work, served: Served, refused: Refused) -> Callable[[], None]:
+        """Take a request; gives a function that cancels it. There follows `served` with its times, `refused` where the instance no
+        longer has its memory, or neither if it is cut off.
 
         Raises: ValueError if it needs more memory than the instance has.
         """
         if work.memory_mib > self.largest_memory_mib:
             raise ValueError(f"{work.memory_mib} MiB asked of an instance of {self.largest_memory_mib} MiB")
-        call = _Call(self, work, served)
+        call = _Call(self, work, served, refused)
         self.under_way += 1
         self._timeline.at(self._network.arrival_s(work.entry_cluster, work.payload_kib, self._timeline.now_s()), call.arrive)
         return call.cancel
@@ -48,12 +49,13 @@ class LcInstance:
 class _Call:
     """One request on its way through network, node model and network."""
 
-    __slots__ = ("_finished_s", "_handle", "_instance", "_over", "_served", "_started_s", "_work")
+    __slots__ = ("_finished_s", "_handle", "_instance", "_over", "_refused", "_served", "_started_s", "_work")
 
-    def __init__(self, instance: LcInstance, work: Work, served: Served) -> None:
+    def __init__(self, instance: LcInstance, work: Work, served: Served, refused: Refused) -> None:
         self._instance = instance
         self._work = work
         self._served = served
+        self._refused = refused
         self._handle = -1
         self._over = False
         self._started_s = 0.0
@@ -71,10 +73,9 @@ class _Call:
             self._handle = instance._timeline.submit(
                 instance.node, instance.row, work.cpu_work_s, work.memory_mib, at_s, self._finish
             )
-        except ValueError:
-            # The instance's memory has shrunk since `begin`. The protocol has no answer for that, so the client sees its connection closed.
+        except ValueError:  # the instance's memory has shrunk since `begin`
             self._end()
-            instance.hang_up()
+            self._refused()
 
     def _finish(self, started_s: float, finished_s: float) -> None:
         instance = self._instance

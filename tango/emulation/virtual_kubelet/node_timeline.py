@@ -13,7 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+import structlog
+
 from tango.node_model import NodeModel, NodeUsage
+
+log = structlog.get_logger(__name__)
 
 Ended = Callable[[float, float], None]
 """Called with start and finish on the timeline's clock."""
@@ -66,6 +70,8 @@ class NodeTimeline:
         self._timer: Timer | None = None
         self._timer_s = math.inf
         self._running = False
+        self.broken = 0
+        """Calls of steps and ends that raised, since the start. The request or pod of each is lost; all others go on."""
 
     def now_s(self) -> float:
         """The current time on the timeline's clock."""
@@ -187,15 +193,26 @@ class NodeTimeline:
             while True:
                 while self._steps and self._steps[0][0] <= now_s:
                     at_s, _, step = heapq.heappop(self._steps)
-                    step(at_s)
+                    try:
+                        step(at_s)
+                    except Exception:
+                        self._note_broken()
                 for _, _, key, started_s, finished_s, _ in self.model.finished(now_s):
                     ended = self._ended.pop(key, None)
-                    if ended is not None:
-                        ended(started_s, finished_s)
+                    try:
+                        if ended is not None:
+                            ended(started_s, finished_s)
+                    except Exception:
+                        self._note_broken()
                 if self.model.next_event_s() > now_s and not (self._steps and self._steps[0][0] <= now_s):
                     return now_s
         finally:
             self._running = False
+
+    def _note_broken(self) -> None:
+        # Not raised: the other ends of this moment would be lost with it, and the timer would not be set again.
+        self.broken += 1
+        log.exception("timeline_step_broken", broken=self.broken)
 
     def _not_before(self, node: int, at_s: float) -> float:
         """The later of `at_s` and the node's clock, since a model cannot be changed in its past."""

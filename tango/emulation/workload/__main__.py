@@ -4,7 +4,8 @@
             TANGO_MEMORY_MIB (a request)
     run     TANGO_CPU_WORK_S  TANGO_MEMORY_MIB (0)  TANGO_CORES (by the CPU limit)  TANGO_TERMINATION_LOG (/dev/termination-log)
 
-Defaults stand in parentheses. Exit status: 0 done, 2 a setting is wrong, 143 stopped by SIGTERM before the work was done.
+Defaults stand in parentheses. Exit status: 0 done, 1 the system refused the address or the memory, 2 a setting is wrong, 143 stopped by
+SIGTERM before the work was done.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def service_options(environment: Mapping[str, str]) -> ServiceOptions:
     memory_mib = _number(environment, "TANGO_MEMORY_MIB", 0.0)
     cluster, pod = environment.get("TANGO_CLUSTER", ""), environment.get("TANGO_INSTANCE", "")
     return ServiceOptions(
-        port=int(_number(environment, "TANGO_PORT", 8080)),
+        port=int(_number(environment, "TANGO_PORT", 8080, most=65535)),
         host=environment.get("TANGO_HOST", "0.0.0.0"),
         # As `tango.domain.identity.PodKey`; one that does not know what it is serves whatever reaches it.
         instance=f"{cluster}/{pod}" if cluster and pod else "",
@@ -53,25 +54,33 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
         return 2
     try:
         if arguments == ["serve"]:
-            asyncio.run(serve(service_options(environment)))
-            return 0
-        options = batch_options(environment)
+            service = service_options(environment)
+        else:
+            batch = batch_options(environment)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    if arguments == ["serve"]:
+        try:
+            asyncio.run(serve(service))
+        except OSError as error:
+            print(f"{service.host}:{service.port} cannot be listened on: {error}", file=sys.stderr)
+            return 1
+        return 0
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    return run(options, stop)
+    return run(batch, stop)
 
 
-def _number(environment: Mapping[str, str], name: str, default: float | None = None) -> float:
+def _number(environment: Mapping[str, str], name: str, default: float | None = None, *, most: float = sys.float_info.max) -> float:
     text = environment.get(name, "" if default is None else str(default))
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not 0 <= value < math.inf:
-        raise ValueError(f"{name} is {text!r}, expected a number of at least 0")
+    if not 0 <= value <= most:
+        bounds = f"from 0 to {most:g}" if most < sys.float_info.max else "of at least 0"
+        raise ValueError(f"{name} is {text!r}, expected a number {bounds}")
     return value
 
 

@@ -32,14 +32,19 @@ class BatchOptions:
 
 
 def run(options: BatchOptions, stop: threading.Event) -> int:
-    """Do the work until it is done or `stop` is set; return the exit status, 0 or 143.
+    """Do the work until it is done or `stop` is set; return the exit status: 0, 143 when stopped, 1 when the memory was refused.
 
     The termination message is JSON with the keys `cpu_work_s` (CPU-seconds done), `started_s` and `finished_s` (Unix seconds).
     """
-    started_s = time.time()
-    with held(options.memory_mib):
-        done_s = burn_on(options.cores, options.cpu_work_s, stop)
-    complete = not stop.is_set()
+    started_s, done_s, status = time.time(), 0.0, 0
+    try:
+        with held(options.memory_mib):
+            done_s = burn_on(options.cores, options.cpu_work_s, stop)
+    except OSError as error:
+        print(f"the work was not done: {error}", flush=True)
+        status = 1
+    if stop.is_set():
+        status = SIGTERM_STATUS
     message = {
         "cpu_work_s": round(min(done_s, options.cpu_work_s), 6),
         "started_s": round(started_s, 6),
@@ -49,7 +54,7 @@ def run(options: BatchOptions, stop: threading.Event) -> int:
         options.termination_log.write_text(json.dumps(message), encoding="ascii")
     except OSError as error:  # the work is done all the same, so the exit status does not change
         print(f"the termination message cannot be written to {options.termination_log}: {error.strerror}", flush=True)
-    return 0 if complete else SIGTERM_STATUS
+    return status
 
 
 def cores_of_limit(cpu_max: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:

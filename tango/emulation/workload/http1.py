@@ -32,6 +32,8 @@ class Work:
 
 Served = Callable[[float, float], None]
 """Called once with start and end of service in Unix seconds, network excluded."""
+Refused = Callable[[], None]
+"""Called once in place of `Served` when a request that was begun cannot be served now; it is answered with 503."""
 
 
 class Instance(Protocol):
@@ -44,8 +46,8 @@ class Instance(Protocol):
     connections: set[WorkConnection]
     """Open connections; each adds and removes itself."""
 
-    def begin(self, work: Work, served: Served) -> Callable[[], None]:
-        """Start a request; gives a function that cancels it when its client is gone.
+    def begin(self, work: Work, served: Served, refused: Refused) -> Callable[[], None]:
+        """Start a request, which ends in `served` or `refused`; gives a function that cancels it when its client is gone.
 
         Raises: ValueError for a request that can never be served; it is answered with 400.
         """
@@ -66,6 +68,7 @@ TOO_LARGE = _answer("413 Content Too Large", _CLOSE)
 MISDIRECTED = _answer("421 Misdirected Request")
 HEAD_TOO_LARGE = _answer("431 Request Header Fields Too Large", _CLOSE)
 STOPPING = _answer("503 Service Unavailable", _CLOSE)
+UNAVAILABLE = _answer("503 Service Unavailable")
 
 
 @dataclass(slots=True)
@@ -235,7 +238,7 @@ class WorkConnection(asyncio.Protocol):
                 _amount(headers.get(b"tango-payload-kib", b"0")),
             )
             self._busy = True
-            cancel = instance.begin(work, self._served)
+            cancel = instance.begin(work, self._served, self._not_served)
         except (KeyError, ValueError):
             self._busy = False
             self._send_last(BAD_REQUEST)
@@ -250,6 +253,12 @@ class WorkConnection(asyncio.Protocol):
             b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nTango-Started-S: %.6f\r\nTango-Finished-S: %.6f\r\n\r\n"
             % (started_s, finished_s)
         )
+        self._serve_waiting()
+
+    def _not_served(self) -> None:
+        self._busy = False
+        self._cancel = None
+        self._send(UNAVAILABLE)
         self._serve_waiting()
 
     def _send(self, answer: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from tango.emulation.workload.burning import burn
-from tango.emulation.workload.http1 import Served, Work, WorkConnection
+from tango.emulation.workload.http1 import Refused, Served, Work, WorkConnection
 from tango.emulation.workload.memory import held
 
 
@@ -50,8 +51,9 @@ class WorkloadService:
         self._threads = ThreadPoolExecutor(self.concurrency, "work")
         self._loop = asyncio.get_running_loop()
 
-    def begin(self, work: Work, served: Served) -> Callable[[], None]:
-        """Queue a request for a thread; `served` is called on the loop with its times, or never if it is cut off.
+    def begin(self, work: Work, served: Served, refused: Refused) -> Callable[[], None]:
+        """Queue a request for a thread. On the loop follows `served` with its times, `refused` where the system does not give it its
+        memory, or neither if it is cut off.
 
         Returns a function that cancels it. Raises: ValueError if it needs more memory than one request may hold.
         """
@@ -60,7 +62,7 @@ class WorkloadService:
         stop = threading.Event()
         self.under_way += 1
         future = self._threads.submit(self._do, work, stop)
-        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._done, done, stop, served))
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._done, done, stop, served, refused))
         return stop.set
 
     def cut(self) -> None:
@@ -79,9 +81,13 @@ class WorkloadService:
                 remaining_s -= burn(min(remaining_s, 0.05), stop)
         return started_s, time.time()
 
-    def _done(self, future: Future[tuple[float, float]], stop: threading.Event, served: Served) -> None:
+    def _done(self, future: Future[tuple[float, float]], stop: threading.Event, served: Served, refused: Refused) -> None:
         self.under_way -= 1
         if future.cancelled() or stop.is_set() or self._cut.is_set():
+            return
+        if (error := future.exception()) is not None:  # without an answer its client would wait for its whole timeout
+            print(f"a request was refused: {error}", file=sys.stderr, flush=True)
+            refused()
             return
         served(*future.result())
 

@@ -122,6 +122,11 @@ def lc(uid: str, *, node: str = "n1", generation: int = 1, **sizes: str) -> Json
     }
 
 
+def never() -> None:
+    """For requests that must not be refused."""
+    raise AssertionError("refused")
+
+
 def conditions(status: Json) -> dict[str, Json]:
     """Conditions that stand, by type."""
     return {c["type"]: c for c in status["conditions"] if "$patch" not in c}
@@ -223,13 +228,13 @@ async def test_an_instance_answers_through_network_and_node_model() -> None:
     assert instance is not None
     answers: list[tuple[float, float, float]] = []
 
-    instance.begin(Work(0.1, 32.0, "here", 4.0), lambda s, f: answers.append((s, f, world.clock.now_s)))
+    instance.begin(Work(0.1, 32.0, "here", 4.0), lambda s, f: answers.append((s, f, world.clock.now_s)), never)
     world.clock.run_to(1.0)
 
     assert answers[0][:2] == pytest.approx((100.01, 100.11))
     assert answers[0][2] == pytest.approx(100.12, abs=0.0021)
     with pytest.raises(ValueError, match="300"):
-        instance.begin(Work(0.1, 300.0, "here", 4.0), lambda s, f: None)
+        instance.begin(Work(0.1, 300.0, "here", 4.0), lambda s, f: None, never)
 
 
 async def test_a_client_that_leaves_takes_its_request_along() -> None:
@@ -239,7 +244,9 @@ async def test_a_client_that_leaves_takes_its_request_along() -> None:
     instance = world.pool.runs["a"].instance
     assert instance is not None
     answers: list[float] = []
-    cancels = [instance.begin(Work(work_s, 32.0, "here", 4.0), lambda s, f: answers.append(f)) for work_s in (1.0, 1.0, 0.001)]
+    cancels = [
+        instance.begin(Work(work_s, 32.0, "here", 4.0), lambda s, f: answers.append(f), never) for work_s in (1.0, 1.0, 0.001)
+    ]
 
     cancels[0]()
     world.clock.run_to(0.015)
@@ -348,7 +355,7 @@ async def test_memory_does_not_shrink_below_what_is_in_use() -> None:
     await world.pool.start(lc("a"))
     instance = world.pool.runs["a"].instance
     assert instance is not None
-    instance.begin(Work(2.0, 200.0, "here", 0.0), lambda s, f: None)
+    instance.begin(Work(2.0, 200.0, "here", 0.0), lambda s, f: None, never)
     world.clock.run_to(0.1)
 
     world.pool.resize(lc("a", generation=2, memory="128Mi"))
@@ -358,6 +365,24 @@ async def test_memory_does_not_shrink_below_what_is_in_use() -> None:
 
     assert conditions(blocked)["PodResizeInProgress"]["reason"] == "Error"
     assert world.status("a")["containerStatuses"][0]["resources"]["limits"]["memory"] == "128Mi"
+
+
+async def test_a_request_that_meets_a_shrunken_instance_is_refused_and_others_stay() -> None:
+    """It was on its way while the memory shrank: it alone is refused, and the one in service is answered."""
+    world = World()
+    await world.pool.start(lc("a"))
+    instance = world.pool.runs["a"].instance
+    assert instance is not None
+    told: list[str] = []
+    instance.begin(Work(1.0, 32.0, "here", 0.0), lambda s, f: told.append("small served"), never)
+    world.pool.resize(lc("a", generation=2, memory="128Mi"))
+    world.clock.run_to(FLEET.actuation_delay_s - 0.005)  # half of its way
+    instance.begin(Work(0.1, 200.0, "here", 0.0), lambda s, f: told.append("large served"), lambda: told.append("large refused"))
+
+    world.clock.run_to(5.0)
+
+    assert told == ["large refused", "small served"]
+    assert instance.under_way == 0
 
 
 async def test_after_a_reboot_a_container_starts_at_its_size_in_effect() -> None:

@@ -124,3 +124,24 @@ def test_unix_times_follow_the_wall_clock() -> None:
 
     assert first == 1100.0
     assert timeline.unix_s(5.0) == 2105.0
+
+
+def test_a_step_or_an_end_that_raises_takes_nobody_else_along() -> None:
+    """Two steps of one moment and two ends of another, the first of each broken: the second is called all the same, and what follows."""
+    clock = ManualClock()
+    timeline = timeline_on(clock)
+    row = timeline.add_instance(0, limit_cores=2.0, memory_mib=100.0, concurrency=2)
+    seen: list[str] = []
+
+    def broken(*_: float) -> None:
+        raise ZeroDivisionError("a defect")
+
+    timeline.at(1.0, broken)
+    timeline.at(1.0, lambda at_s: seen.append("step"))
+    timeline.at(2.0, lambda at_s: timeline.submit(0, row, 1.0, 1.0, at_s, broken) and None)
+    timeline.at(2.0, lambda at_s: timeline.submit(0, row, 1.0, 1.0, at_s, lambda s, f: seen.append("end")) and None)
+    timeline.at(4.0, lambda at_s: seen.append("later"))
+    clock.run_to(5.0)
+
+    assert seen == ["step", "end", "later"]
+    assert timeline.broken == 2

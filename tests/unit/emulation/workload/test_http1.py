@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tango.emulation.workload.http1 import MAX_BODY_BYTES, MAX_HEAD_BYTES, Served, Work, WorkConnection
+from tango.emulation.workload.http1 import MAX_BODY_BYTES, MAX_HEAD_BYTES, Refused, Served, Work, WorkConnection
 
 HEADERS = (
     b"Host: x\r\nTango-Request: 1/2/3\r\nTango-Instance: pod-a\r\nTango-Cpu-Work-S: 0.5\r\nTango-Memory-Mib: 32\r\n"
@@ -44,14 +44,16 @@ class Instance:
         self.stopping = False
         self.connections: set[WorkConnection] = set()
         self.asked: list[tuple[Work, Served]] = []
+        self.refusing: list[Refused] = []
         self.cancelled = 0
         self.refuses = False
 
-    def begin(self, work: Work, served: Served) -> Callable[[], None]:
+    def begin(self, work: Work, served: Served, refused: Refused) -> Callable[[], None]:
         """Keep the request."""
         if self.refuses:
             raise ValueError("never")
         self.asked.append((work, served))
+        self.refusing.append(refused)
         return self._cancel
 
     def _cancel(self) -> None:
@@ -125,7 +127,7 @@ def test_pipelined_requests_wait_for_their_turn(instance: Instance, transport: T
 
 def test_an_instance_may_answer_at_once(instance: Instance, transport: Transport, connection: WorkConnection) -> None:
     """The answer from inside `begin` leaves nothing to cancel."""
-    instance.begin = lambda work, served: served(1.0, 2.0) or instance._cancel  # type: ignore[method-assign,func-returns-value]
+    instance.begin = lambda work, served, refused: served(1.0, 2.0) or instance._cancel  # type: ignore[method-assign,func-returns-value]
 
     connection.data_received(WORK)
     connection.connection_lost(None)
@@ -187,6 +189,20 @@ def test_what_an_instance_can_never_serve_is_refused(instance: Instance, transpo
     connection.data_received(WORK)
 
     assert status(transport) == 400
+
+
+def test_what_cannot_be_served_now_is_answered_and_the_next_request_is_served(
+    instance: Instance, transport: Transport, connection: WorkConnection
+) -> None:
+    """503 for a request that was begun and did not get its memory; the connection stays, since the next one may be smaller."""
+    connection.data_received(WORK + WORK)
+
+    instance.refusing[0]()
+    between = status(transport)
+    instance.asked[1][1](1.0, 2.0)
+
+    assert (between, status(transport)) == (503, 200)
+    assert not transport.closed
 
 
 def test_a_stopping_instance_takes_nothing_new_and_finishes_what_it_has(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import json
 import math
+import re
+import socket
 import sys
 import threading
 import time
@@ -16,7 +19,9 @@ import tango.emulation.workload as package
 from tango.emulation.workload.__main__ import batch_options, main, service_options
 from tango.emulation.workload.batch import BatchOptions, cores_of_limit, run
 from tango.emulation.workload.burning import burn, burn_on
+from tango.emulation.workload.http1 import Work
 from tango.emulation.workload.memory import held
+from tango.emulation.workload.service import WorkloadService
 
 PAGE_KIB = 4
 
@@ -50,6 +55,42 @@ def test_held_memory_is_resident_and_given_back() -> None:
 
     assert during - before > 60
     assert resident_mib() - before < 10
+
+
+def test_memory_beyond_all_there_is_is_refused_with_its_amount() -> None:
+    """Whether the system says no, or no address is that large."""
+    for memory_mib in (2.0**40, 2.0**44):
+        with pytest.raises(OSError, match=re.escape(f"{memory_mib:g} MiB")), held(memory_mib):
+            pytest.fail("held")
+
+
+async def test_a_request_whose_memory_is_refused_is_answered_and_the_next_one_served(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its client would otherwise wait for its whole timeout; an instance without a limit of its own meets the system's."""
+    service = WorkloadService("pod", concurrency=1)
+    told: asyncio.Queue[str] = asyncio.Queue()
+
+    for memory_mib in (2.0**40, 1.0):
+        service.begin(
+            Work(0.0, memory_mib, "", 0.0),
+            lambda started_s, finished_s: told.put_nowait("served"),
+            lambda: told.put_nowait("refused"),
+        )
+
+    assert [await asyncio.wait_for(told.get(), 10.0) for _ in range(2)] == ["refused", "served"]
+    assert service.under_way == 0
+    assert "cannot be held" in capsys.readouterr().err
+    service.cut()
+
+
+def test_a_batch_run_that_gets_no_memory_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 1 and a message; no work was done."""
+    log = tmp_path / "log"
+
+    exit_status = run(BatchOptions(cpu_work_s=0.02, memory_mib=2.0**40, termination_log=log), threading.Event())
+
+    assert exit_status == 1
+    assert json.loads(log.read_text())["cpu_work_s"] == 0.0
+    assert "cannot be held" in capsys.readouterr().out
 
 
 def test_a_batch_run_leaves_its_message(tmp_path: Path) -> None:
@@ -108,6 +149,7 @@ def test_settings_come_from_the_environment() -> None:
         (["run"], {}, "TANGO_CPU_WORK_S"),
         (["run"], {"TANGO_CPU_WORK_S": "-1"}, "'-1'"),
         (["serve"], {"TANGO_PORT": "x"}, "TANGO_PORT"),
+        (["serve"], {"TANGO_PORT": "70000"}, "'70000'"),
     ],
 )
 def test_a_wrong_setting_ends_with_status_2_and_names_it(
@@ -116,6 +158,18 @@ def test_a_wrong_setting_ends_with_status_2_and_names_it(
     """Nothing is started with it."""
     assert main(arguments, environment) == 2
     assert word in capsys.readouterr().err
+
+
+def test_an_address_that_cannot_be_listened_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Status 1 and one line, which names the address; no traceback."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+
+        assert main(["serve"], {"TANGO_HOST": "127.0.0.1", "TANGO_PORT": port}) == 1
+
+    assert f"127.0.0.1:{port} cannot be listened on" in capsys.readouterr().err
 
 
 def test_the_program_needs_nothing_but_the_parser() -> None:
