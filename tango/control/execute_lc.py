@@ -23,7 +23,7 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState
 from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
-from tango.errors import BrokerUnavailable, InstanceFailed, StoreError, StoreUnavailable
+from tango.errors import BrokerUnavailable, InstanceFailed, StoreUnavailable, TangoError
 from tango.ports.fleet import FleetStore
 from tango.ports.instances import InstanceCalls
 from tango.ports.messages import Publisher
@@ -74,19 +74,31 @@ class _Places:
         self._free = places
         self._changed = threading.Condition()
         self._waiting = 0
+        self._is_closed = False
 
-    def take(self, places: int) -> None:
-        """Wait until that many places are free, then take them. Without a deadline: every call has one, and gives its place back."""
+    def take(self, places: int, *, within_s: float) -> bool:
+        """Wait until that many places are free, then take them; False if they are not within `within_s`.
+
+        Raises: TangoError once the places are closed: nobody would give one back.
+        """
         with self._changed:
             self._waiting += 1
-            self._changed.wait_for(lambda: self._free >= places)
+            are_free = self._changed.wait_for(lambda: self._is_closed or self._free >= places, within_s)
             self._waiting -= 1
-            self._free -= places
+            if self._is_closed:
+                raise TangoError(
+                    "this worker executes nothing any more: its executor has stopped, or has failed with the error that its log "
+                    "names `executor_ended`; restart it"
+                )
+            if are_free:
+                self._free -= places
+            return are_free
 
     def take_up_to(self, places: int) -> int:
-        """Take the places that are free now, at most `places`; none while a thread waits in `take`, which would starve otherwise."""
+        """Take the places that are free now, at most `places`; none once they are closed, nor while a thread waits in `take`,
+        which would starve otherwise."""
         with self._changed:
-            taken = 0 if self._waiting else min(places, self._free)
+            taken = 0 if self._waiting or self._is_closed else min(places, self._free)
             self._free -= taken
             return taken
 
@@ -96,6 +108,12 @@ class _Places:
             self._free += places
             if self._waiting:
                 self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody take a place any more, nor wait for one."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
 
 
 PAUSES_S = (0.1, 1.0)
@@ -135,6 +153,8 @@ class LcExecutor:
         self._loop = uvloop.new_event_loop()
         self._calls_factory = calls
         self._calls: InstanceCalls | None = None
+        self.broken = 0
+        """Errors that this executor's loops have survived, since its start; its log has each with its trace."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run_loop, name="lc-executor", daemon=True)
         self._thread.start()
@@ -147,13 +167,17 @@ class LcExecutor:
     def execute(self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str) -> int:
         """Claim the rows and start their calls; return as soon as they are under way. Gives how many were claimed.
 
-        Blocks while `max_in_flight` calls are under way, which holds the messages back in their queue.
+        Blocks while `max_in_flight` calls are under way, which holds the messages back in their queue; at most `LeaseSettings.dispatch_s`
+        for each part of the batch, after which the rest is left to the reconciler. Raises: TangoError when the executor has ended.
         """
         claimed = 0
         step = max(1, self._settings.max_in_flight // 4)
         for begin in range(0, len(request_ids), step):
             ids, its_epochs = request_ids[begin : begin + step], epochs[begin : begin + step]
-            self._places.take(len(ids))
+            if not self._places.take(len(ids), within_s=self._lease.dispatch_s):
+                # The leases of their dispatch are over, so the reconciler has given them a new epoch or is about to.
+                log.warning("no_place_in_time", run_id=run_id, cluster=cluster, requests=len(request_ids) - begin)
+                break
             works: Sequence[LcWork] = ()
             try:
                 works = self._requests.claim_execution(
@@ -174,9 +198,11 @@ class LcExecutor:
         if works:
             try:
                 self._directory.refresh()
-            except (StoreUnavailable, StoreError) as error:
+            except StoreUnavailable as error:
                 # An old directory is better than none; where it has nothing, the request is requeued.
                 log.warning("instances_not_read", error=str(error))
+            except Exception:  # raised here it would keep the places of these requests for ever
+                self._note_broken("instances_broken")
             for work in works:  # here and not on the loop: from now on they are renewed, and `close` waits for them
                 self._in_flight[work.run_id, work.request_id, work.epoch] = work
             self._loop.call_soon_threadsafe(self._start_calls, works)
@@ -191,8 +217,13 @@ class LcExecutor:
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._main())
-        self._loop.close()
+        try:
+            self._loop.run_until_complete(self._main())
+        except Exception:
+            log.exception("executor_ended")
+        finally:
+            self._places.close()
+            self._loop.close()
 
     async def _main(self) -> None:
         self._calls = self._calls_factory()
@@ -200,7 +231,11 @@ class LcExecutor:
         while not (self._stopping.is_set() and not self._ended):
             await asyncio.sleep(self._settings.settle_every_s)
             if self._ended:
-                await self._settle()
+                ended, self._ended = self._ended, []
+                try:
+                    await self._settle(ended)
+                except Exception:  # refused for good: their leases run out and the reconciler takes the rows back
+                    self._note_broken("settle_broken", outcomes=len(ended))
         renewal.cancel()
         for task in list(self._tasks):  # messages that still wait out their backoff: the reconciler will publish them
             task.cancel()
@@ -264,8 +299,7 @@ class LcExecutor:
     def _requeue(work: LcWork, reason: Reason) -> Outcome:
         return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=Event.REQUEUE, reason=reason)
 
-    async def _settle(self) -> None:
-        ended, self._ended = self._ended, []
+    async def _settle(self, ended: list[tuple[LcWork, Outcome]]) -> None:
         outcomes = [outcome for _, outcome in ended]
         try:
             await asyncio.to_thread(self._requests.settle, outcomes)
@@ -273,9 +307,6 @@ class LcExecutor:
             log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
             self._ended = ended + self._ended
             await asyncio.sleep(0.5)
-            return
-        except StoreError:  # refused for good: their leases run out and the reconciler takes the rows back; the executor goes on
-            log.exception("settle_refused", outcomes=len(outcomes))
             return
         again = [work for work, outcome in ended if outcome.event is Event.REQUEUE and work.epoch <= len(PAUSES_S)]
         for pause_s in PAUSES_S:
@@ -301,6 +332,8 @@ class LcExecutor:
             self._publisher.arrivals(batches)
         except BrokerUnavailable as error:
             log.warning("requeued_not_published", requests=len(works), error=str(error))
+        except Exception:  # the reconciler publishes them
+            self._note_broken("requeued_not_published", requests=len(works))
 
     async def _renew_leases(self) -> None:
         while True:
@@ -313,5 +346,11 @@ class LcExecutor:
             for run_id, (ids, epochs) in by_run.items():
                 try:
                     await asyncio.to_thread(self._requests.renew, run_id, ids, epochs, lease_s=self._lease.execution_s)
-                except (StoreUnavailable, StoreError) as error:
+                except StoreUnavailable as error:
                     log.warning("renew_failed", run_id=run_id, error=str(error))
+                except Exception:  # of this run alone: the leases of the others, and its own next time, are renewed all the same
+                    self._note_broken("renew_broken", run_id=run_id)
+
+    def _note_broken(self, event: str, **fields: object) -> None:
+        self.broken += 1
+        log.exception(event, broken=self.broken, **fields)

@@ -49,6 +49,8 @@ class FleetView:
         self._counted: deque[tuple[float, LcArrivals, LcPlan]] = deque(maxlen=4096)
         self._wanted = threading.Event()
         self._reader: threading.Thread | None = None
+        self.broken = 0
+        """Readings by the thread that failed by a defect, and not because the store was away."""
 
     def current(self) -> FleetSnapshot:
         """A snapshot not much older than `max_age_s`. Raises: what `read` raises, when it must be read now."""
@@ -104,6 +106,9 @@ class FleetView:
                 self.refresh()
             except TangoError as error:
                 log.warning("snapshot_not_read", error=str(error))
+            except Exception:  # the thread goes on: without it every batch would read for itself, as soon as what it has is too old
+                self.broken += 1
+                log.exception("snapshot_broken", broken=self.broken)
             time.sleep(self._max_age_s)
 
 

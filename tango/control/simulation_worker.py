@@ -100,6 +100,8 @@ class SimulationWorker:
                         return
                 except (StoreUnavailable, StoreError) as error:
                     log.warning("lease_not_renewed", run_id=claim.run_id, error=str(error))
+                except Exception:  # the next quarter of the lease brings another try
+                    log.exception("lease_not_renewed", run_id=claim.run_id)
 
         thread = threading.Thread(target=renew, name=f"lease-{claim.run_id}", daemon=True)
         thread.start()
@@ -107,4 +109,4 @@ class SimulationWorker:
             yield lost
         finally:
             over.set()
-            thread.join()
+            thread.join(lease_s)  # a renewal that takes longer than the lease changes nothing any more

@@ -28,7 +28,8 @@ SHORT_WATCH_S = 0.5
 class Informer:
     """The objects of one collection by name, kept current by a watch.
 
-    `on_event(type, object)` is called for every change; types are `ADDED`, `MODIFIED` and `DELETED`. After a broken connection the
+    `on_event(type, object)` is called once for every change; types are `ADDED`, `MODIFIED` and `DELETED`. What it raises is logged and
+    counted, and the event is not repeated. After a broken connection the
     watch resumes from the last resource version seen, so no change is missed. If the server no longer knows that version (410 Gone),
     the collection is listed again, and objects that have vanished meanwhile are reported as `DELETED` with their last known state.
     """
@@ -46,6 +47,8 @@ class Informer:
         """By name; read-only for users of this class."""
         self.relists = 0
         """Lists so far, the first one included."""
+        self.broken = 0
+        """Events whose handler raised, since the start."""
 
     async def synced(self) -> None:
         """Wait until the first list is complete. Waits without limit while the API server does not answer: callers set the deadline."""
@@ -85,15 +88,30 @@ class Informer:
             # Another uid: deleted and created again under the same name while nobody watched.
             if name not in fresh or fresh[name]["metadata"]["uid"] != gone["metadata"]["uid"]:
                 del self.objects[name]
-                self._on_event("DELETED", gone)
+                self._tell("DELETED", gone)
         for name, item in fresh.items():
             known = self.objects.get(name)
             self.objects[name] = item
             if known is None or known["metadata"]["resourceVersion"] != item["metadata"]["resourceVersion"]:
-                self._on_event("ADDED" if known is None else "MODIFIED", item)
+                self._tell("ADDED" if known is None else "MODIFIED", item)
         # Set after the events: who waits for `synced` finds the handler's own state complete.
         self.version = version
         self._synced.set()
+
+    def _tell(self, kind: str, item: JSON) -> None:
+        """Call the handler. One object that it cannot bear must not keep it from all others, again after every restart."""
+        try:
+            self._on_event(kind, item)
+        except Exception:
+            self.broken += 1
+            log.exception(
+                "watch_handler_broken",
+                cluster=self._client.cluster,
+                path=self._path,
+                kind=kind,
+                name=item["metadata"]["name"],
+                broken=self.broken,
+            )
 
     async def _follow(self) -> None:
         async for event in self._client.watch(self._path, resource_version=self.version, query=self._query):
@@ -104,8 +122,7 @@ class Informer:
                     self.objects.pop(name, None)
                 else:
                     self.objects[name] = item
-                self._on_event(kind, item)
-            # Moved on after the event was handled, so that a failure in `on_event` repeats the event rather than losing it. Bookmarks
-            # move it on too: in a quiet collection the version would otherwise grow old enough to be answered with 410.
+                self._tell(kind, item)
+            # Bookmarks move it on too: in a quiet collection the version would otherwise grow old enough to be answered with 410.
             self.version = item["metadata"]["resourceVersion"]
             self._failures = 0

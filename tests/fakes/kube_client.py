@@ -33,6 +33,10 @@ class FakeKubeClient:
         self._tell("MODIFIED" if known else "ADDED", path)
         return self.objects[path]
 
+    def is_watched(self, path: str) -> bool:
+        """Whether somebody watches this collection."""
+        return any(path == collection for collection, _ in self._watchers)
+
     def remove(self, path: str) -> None:
         """Drop an object and tell the watchers."""
         self._tell("DELETED", path)

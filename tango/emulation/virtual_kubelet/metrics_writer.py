@@ -36,6 +36,8 @@ class MetricsWriter:
         self._every_s = every_s
         self._pods_every = pods_every
         self._rounds = 0
+        self.broken = 0
+        """Rounds that failed by a defect, since the start."""
         self._nodes_before: dict[int, tuple[float, float]] = {}
         self._pods_before: dict[str, tuple[float, float]] = {}
         self._written: dict[str, str] = {}
@@ -55,6 +57,9 @@ class MetricsWriter:
                     continue
                 log.info("metrics_not_writable", cluster=self._cluster, status=error.status)
                 return
+            except Exception:  # metrics that cannot be made must not end the kubelet, and its pods with it
+                self.broken += 1
+                log.exception("metrics_broken", cluster=self._cluster, broken=self.broken)
 
     async def write(self) -> None:
         """Write once. Raises: ClusterError, ClusterUnavailable."""

@@ -67,5 +67,7 @@ class StatusWriter:
                     await asyncio.sleep(self._again_after_s * random.uniform(1.0, 2.0))
                 except ClusterError as error:
                     log.error("status_refused", uid=uid, error=str(error))
+                except Exception:  # who waits in `written` goes on: a pod under deletion would otherwise stay for ever
+                    log.exception("status_broken", uid=uid)
         finally:
             del self._writers[uid]

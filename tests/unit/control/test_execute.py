@@ -13,9 +13,9 @@ from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
 from tango.domain.identity import NodeKey
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
-from tango.errors import InstanceFailed, StoreError, StoreUnavailable
+from tango.errors import InstanceFailed, StoreError, StoreUnavailable, TangoError
 from tango.ports.fleet import FleetStore
-from tango.ports.instances import Served
+from tango.ports.instances import InstanceCalls, Served
 from tango.ports.requests import RequestStore
 from tango.settings import LcSettings, LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
@@ -60,11 +60,12 @@ def make(world: ControlWorld, calls: ScriptedCalls) -> Iterator[Make]:
         publisher: RecordingPublisher | None = None,
         max_age_s: float = 0.5,
         run_zero_s: Callable[[int], float] = lambda run_id: RUN_ZERO_S,
+        calls_of: Callable[[], InstanceCalls] = lambda: calls,
     ) -> LcExecutor:
         executor = LcExecutor(
             requests=requests or world.requests,
             directory=InstanceDirectory(fleet or world.fleet, max_age_s=max_age_s),
-            calls=lambda: calls,
+            calls=calls_of,
             publisher=publisher or world.publisher,
             run_zero_s=run_zero_s,
             settings=settings,
@@ -363,6 +364,40 @@ def test_the_cap_on_calls_under_way_holds_the_message_back(world: ControlWorld, 
     assert executor.in_flight == 2
 
 
+def test_a_message_that_finds_no_place_in_time_gives_its_slot_back(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """After the lease of the dispatch its rows are the reconciler's; nothing is claimed, and the places are as before."""
+    run_id = dispatched(world, 2)
+    calls.holding = True
+    executor = make(settings=replace(SETTINGS, max_in_flight=1), lease=replace(LEASE, dispatch_s=0.01))
+    execute(executor, run_id, [0])
+
+    claimed = execute(executor, run_id, [1])
+
+    assert claimed == 0
+    assert world.states(run_id) == ["running", "dispatched"]
+    calls.let_go()
+    until(lambda: _could_reserve(executor))
+
+
+def test_an_executor_that_has_ended_says_so_and_takes_nothing(world: ControlWorld, make: Make) -> None:
+    """A message must not wait for places that nobody gives back: neither after a defect at the start nor after the end."""
+    run_id = dispatched(world, 1)
+
+    def broken() -> InstanceCalls:
+        raise ZeroDivisionError("a defect")
+
+    failed, closed = make(calls_of=broken), make()
+    closed.close()
+
+    until(lambda: _has_ended(failed, run_id))
+    for executor in (failed, closed):
+        with pytest.raises(TangoError, match="restart"):
+            execute(executor, run_id, [0])
+        executor.start([], reserved=1)  # places that come back late are nobody's
+        assert executor.reserve(1) == 0
+    assert world.states(run_id) == ["dispatched"]
+
+
 def test_a_batch_larger_than_all_the_room_is_claimed_in_parts(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
     """A quarter of the room at a time, so that no batch waits for a worker that is empty; every request is served."""
     run_id = dispatched(world, 10)
@@ -474,13 +509,16 @@ def test_closing_waits_for_calls_that_have_just_been_started(world: ControlWorld
         assert world.states(run_id) == ["succeeded"]
 
 
-# ---- a store that refuses ----------------------------------------------------------------------------------------------
+# ---- a store that refuses, and defects -----------------------------------------------------------------------------------
+
+BREAKS = pytest.mark.parametrize("error", [StoreError("refused"), ZeroDivisionError("a defect")], ids=["refused", "defect"])
 
 
-def test_results_that_the_store_refuses_do_not_end_the_executor(world: ControlWorld, make: Make) -> None:
-    """The refused group is left to its leases; what comes after it is settled."""
+@BREAKS
+def test_results_that_cannot_be_settled_do_not_end_the_executor(world: ControlWorld, make: Make, error: Exception) -> None:
+    """The group is left to its leases and counted; what comes after it is settled."""
     run_id = dispatched(world, 2)
-    store = Faulty(world.requests, settle=[StoreError("refused")])
+    store = Faulty(world.requests, settle=[error])
     executor = make(requests=store)
     execute(executor, run_id, [0])
     until(lambda: len(store.calls_of("settle")) == 1)
@@ -489,24 +527,29 @@ def test_results_that_the_store_refuses_do_not_end_the_executor(world: ControlWo
 
     until(lambda: world.states(run_id)[1] == "succeeded")
     assert world.states(run_id)[0] == "running"
+    assert executor.broken == 1
 
 
-def test_a_refused_renewal_does_not_end_renewal(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+@BREAKS
+def test_a_renewal_that_fails_does_not_end_renewal(world: ControlWorld, make: Make, calls: ScriptedCalls, error: Exception) -> None:
     """The next third of the lease brings the next one."""
     run_id = dispatched(world, 1)
     calls.holding = True
-    store = Faulty(world.requests, renew=[StoreError("refused")])
+    store = Faulty(world.requests, renew=[error])
+    executor = make(requests=store, lease=LeaseSettings(execution_s=0.006))
 
-    execute(make(requests=store, lease=LeaseSettings(execution_s=0.006)), run_id, [0])
+    execute(executor, run_id, [0])
 
     until(lambda: len(store.calls_of("renew")) >= 2)
     assert world.states(run_id) == ["running"]
+    assert executor.broken == 1
 
 
-def test_a_refused_reading_of_the_instances_keeps_no_room(world: ControlWorld, make: Make) -> None:
+@BREAKS
+def test_a_reading_of_the_instances_that_fails_keeps_no_room(world: ControlWorld, make: Make, error: Exception) -> None:
     """With nothing known of instances the request goes back, and its place is free again."""
     run_id = dispatched(world, 1)
-    fleet = Faulty(world.fleet, instances=[StoreError("refused")])
+    fleet = Faulty(world.fleet, instances=[error])
     executor = make(fleet=fleet, settings=replace(SETTINGS, max_in_flight=1))
 
     execute(executor, run_id, [0])
@@ -545,6 +588,15 @@ def _could_reserve(executor: LcExecutor) -> bool:
     reserved = executor.reserve(1)
     executor.start([], reserved=reserved)
     return reserved == 1
+
+
+def _has_ended(executor: LcExecutor, run_id: int) -> bool:
+    """Whether it refuses a message; one of an old epoch, which claims nothing."""
+    try:
+        execute(executor, run_id, [0], epoch=7)
+    except TangoError:
+        return True
+    return False
 
 
 def _claimed(world: ControlWorld, run_id: int) -> list[LcWork]:

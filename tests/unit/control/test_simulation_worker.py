@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tango.control.simulation_worker import Simulated
+from tango.control.simulation_worker import Compute, Simulated, SimulationWorker
 from tango.domain.runs import RunStatus
 from tango.domain.simulations import ClaimedSimulation, SimulationState
-from tango.errors import Deadlock
+from tango.errors import Deadlock, StoreError
 from tango.settings import LeaseSettings
+from tests.fakes.faulty import Faulty
 from tests.fakes.sweep_world import RESULT, SweepWorld
 
 
@@ -80,3 +81,29 @@ def test_a_worker_leaves_a_run_that_was_cancelled(world: SweepWorld) -> None:
 
     assert done["status"] == "left"
     assert world.store.states([run_id])[0].status is RunStatus.CANCELLED
+
+
+@pytest.mark.parametrize("error", [StoreError("refused"), ZeroDivisionError("a defect")], ids=["refused", "defect"])
+def test_a_renewal_that_fails_is_tried_again(world: SweepWorld, error: Exception) -> None:
+    """The claim stands, and a later renewal is made: a defect in one must not let the lease run out behind a run that goes on."""
+    (run_id,) = world.ordered()
+    store = Faulty(world.store, renew=[error])
+    worker = SimulationWorker(store=store, compute=_until_renewed(store), owner="host", settings=LeaseSettings(placement_s=0.2))
+
+    done = worker.work(run_id)
+
+    assert done["status"] == "completed"
+
+
+def _until_renewed(store: Faulty) -> Compute:
+    """Works until two renewals were asked for."""
+
+    def compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
+        deadline_s = time.monotonic() + 10.0
+        while len(store.calls_of("renew")) < 2:
+            assert time.monotonic() < deadline_s, "the lease was not renewed again"
+            stands()
+            time.sleep(0.001)
+        return Simulated(result=RESULT, rows=None)
+
+    return compute

@@ -198,3 +198,16 @@ async def test_metrics_tell_rates_and_go_with_their_pod(client: FakeKubeClient, 
     assert second["name"] == "work"
     assert int(second["usage"]["cpu"].removesuffix("n")) > 0
     assert path not in client.objects
+
+
+async def test_metrics_that_break_once_are_written_again(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
+    """A defect in one round ends neither the writer nor the kubelet that runs it."""
+    node = "/apis/metrics.k8s.io/v1beta1/nodes/n1"
+    client.failures[node] = [ZeroDivisionError("a defect")]
+    writer = MetricsWriter(client, kubelet.pool, "here", every_s=0.0)  # type: ignore[arg-type]
+
+    running = asyncio.create_task(writer.run())
+    await turns(lambda: node in client.objects)
+    running.cancel()
+
+    assert writer.broken == 1

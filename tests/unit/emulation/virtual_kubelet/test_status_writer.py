@@ -52,12 +52,12 @@ async def test_a_server_that_does_not_answer_is_asked_again() -> None:
     assert server.written == [("a", 0)]
 
 
-async def test_a_pod_that_is_gone_or_refused_does_not_block_later_states() -> None:
-    """The writer goes on with the next state."""
+async def test_a_pod_that_is_gone_refused_or_broken_does_not_block_later_states() -> None:
+    """The writer goes on with the next state, and who waits for it goes on too."""
     server = Server()
     server.gate.set()
     writer = StatusWriter(server.write)
-    for failure in (NotFound("gone"), Forbidden("no")):
+    for failure in (NotFound("gone"), Forbidden("no"), ZeroDivisionError("a defect")):
         server.failures = [failure]
         writer.touch("a")
         await writer.written("a")
