@@ -7,6 +7,7 @@
     ├── ImpossiblePlan            a policy's plan cannot be carried out; nothing of it was applied (exit 1)
     ├── PolicyFailed              a policy raised, or returned no plan (exit 1)
     ├── Deadlock                  requests wait in a simulation in which nothing can ever run (exit 1)
+    ├── FileUnusable              this machine does not read or write a file: no folder, no permission (exit 2), no space (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   └── BadRows               rows of a file, each with where, found and expected
     ├── DependencyError           something outside does not answer (exit 4)
@@ -74,6 +75,18 @@ class Deadlock(TangoError):
     def __init__(self, *, at_s: float, waiting: list[str]) -> None:
         self.at_s, self.waiting = at_s, waiting
         super().__init__(f"deadlock at {at_s:g} s: nothing runs and nothing can; waiting:" + "".join(f"\n  {w}" for w in waiting))
+
+
+class FileUnusable(TangoError):
+    """The system refused to read or write a file or folder; the message says why and what to do.
+
+    Attributes: `path`; `is_full`, whether only space is missing, where any other reason is one of the place that was named.
+    """
+
+    def __init__(self, message: str, *, path: str, is_full: bool = False) -> None:
+        self.path, self.is_full = path, is_full
+        self.exit_status = 1 if is_full else 2
+        super().__init__(message)
 
 
 class RequestRejected(TangoError):

@@ -10,6 +10,7 @@ import click
 
 from tango.cli.output import Column, output_option, print_rows, say
 from tango.cli.progress import spinner
+from tango.files import write_whole
 
 if TYPE_CHECKING:
     from tango.bench.figures import Figure
@@ -78,7 +79,7 @@ def simulator(nodes: int, requests: int, scaling: bool, long_run: bool, plot: Pa
     if plot is not None:
         from tango.report.scaling_plot import scaling_plot
 
-        plot.write_text(scaling_plot([figure.as_row() for figure in figures]), encoding="utf-8")
+        write_whole(plot, scaling_plot([figure.as_row() for figure in figures]))
         say(f"plot written to {plot}")
     _print(figures, output)
 
@@ -101,7 +102,7 @@ def scheduler(record: Path | None, output: str) -> None:
     from tango.sim.decision_costs import dump_costs
 
     rows, machine = bench_scheduler.record(told=say)
-    record.write_text(dump_costs(rows, machine=machine), encoding="utf-8")
+    write_whole(record, dump_costs(rows, machine=machine))
     say(f"{len(rows)} decision times written to {record}")
 
 

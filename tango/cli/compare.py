@@ -26,6 +26,7 @@ from tango.cli.workloads import (
 )
 from tango.domain.seeds import COMPARISON
 from tango.errors import UsageError
+from tango.files import write_whole
 
 if TYPE_CHECKING:
     from tango.analysis.comparison import CellResult, TableColumn
@@ -108,7 +109,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
             notes=list(comparison.notes),
             verdicts=verdicts,
         )
-        options["report"].write_text(page, encoding="utf-8")
+        write_whole(options["report"], page)
         say(f"page written to {options['report']}")
     for note in (*comparison.notes, *(verdicts.notes if verdicts else ())):
         say(f"note: {note}")

@@ -3,12 +3,13 @@
     0 done   1 failed   2 usage   3 refused input   4 a dependency is unreachable   130 interrupted   141 stdout's reader closed it
 
 A `TangoError` prints its own message on stderr, and its `exit_status` becomes the command's. Any other exception is a defect, and the
-message says so. A traceback is printed only with `tango --debug` or TANGO_DEBUG set.
+message says so, but for a file or disk that the system refuses. A traceback is printed only with `tango --debug` or TANGO_DEBUG set.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -82,6 +83,11 @@ def _status_of(error: BaseException, *, debug: bool) -> int:
         case TangoError():
             _tell(_message(error))
             return error.exit_status
+        case OSError() if error.filename is not None or error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMFILE):
+            # No defect, although nobody has named the file's part in it: the machine said no.
+            place = f"{error.filename}: " if error.filename is not None else ""
+            _tell(f"Error: {place}{error.strerror or error}")
+            return FAILED
         case _:
             hint = "" if debug else "\nThis is a defect in Tango; `tango --debug ...` shows where."
             _tell(f"Error: unexpected {type(error).__name__}: {error}{hint}")

@@ -15,6 +15,7 @@ from tango.domain.fleet import Fleet, Node
 from tango.domain.resource_axis import quantity
 from tango.domain.services import Amounts, Service, ServiceClass
 from tango.errors import UsageError
+from tango.files import write_whole
 from tango.fleets import (
     FleetRecipe,
     MachineType,
@@ -139,10 +140,7 @@ def generate(services_of: str, name: str | None, out: Path, output: str, **sizes
     like = load_fleet(services_of)
     text = dump_recipe(name or out.stem, FleetRecipe(machines=_machines(like), **sizes), like)
     made = parse_fleet(text, str(out))
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{out} cannot be written ({error.strerror}); name another file") from error
+    write_whole(out, text)
     say(f"fleet {made.name} written to {out}")
     rows = [_summary(made)]
     print_rows(rows, _where_said(rows, FLEET_COLUMNS), output)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tango.files import made_folder, write_whole
+
 
 @click.command()
 @click.argument("run_id", type=int, metavar="RUN")
@@ -18,7 +20,8 @@ def report(run_id: int, out: Path | None) -> None:
 
 
 def write_report(run_id: int, out: Path | None) -> Path:
-    """Render the page and write it to `out`, else to the state folder; return its path. Raises: UsageError for an unknown run."""
+    """Render the page and write it to `out`, else to the state folder; return its path. Raises: UsageError for an unknown run,
+    FileUnusable."""
     from tango.bootstrap.environment import default_home
     from tango.bootstrap.stores import stores
     from tango.control.finish_run import figures_now
@@ -34,6 +37,6 @@ def write_report(run_id: int, out: Path | None) -> Path:
         figures_now(run_id, records=records),
     )
     path = out or default_home() / "reports" / f"run-{run_id}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page, encoding="utf-8")
+    made_folder(path.parent)
+    write_whole(path, page)
     return path

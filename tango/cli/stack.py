@@ -21,6 +21,7 @@ import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import Advance, progress
+from tango.files import usable
 
 if TYPE_CHECKING:
     from tango.stack.state import StackInfo
@@ -260,7 +261,8 @@ def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
         str(simulators),
     ]
     command += ["--fleet", fleet] if fleet else []
-    descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with usable(log_path):
+        descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     # In a session of its own the supervisor survives the terminal: neither its hangup nor Ctrl-C reaches it.
     try:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True)

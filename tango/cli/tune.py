@@ -13,6 +13,7 @@ from tango.cli.output import Column, output_option, print_rows, say
 from tango.cli.progress import progress
 from tango.cli.workloads import built_in_systems
 from tango.errors import UsageError
+from tango.files import write_whole
 
 if TYPE_CHECKING:
     from tango.experiments.tuning import Candidate
@@ -85,6 +86,6 @@ def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | Non
             }
         )
     if out is not None:
-        out.write_text(dump_tuned(found, command=shlex.join(["tango", *sys.argv[1:]])), encoding="utf-8")
+        write_whole(out, dump_tuned(found, command=shlex.join(["tango", *sys.argv[1:]])))
         say(f"written to {out}")
     print_rows(rows, COLUMNS, output)

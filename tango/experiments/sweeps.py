@@ -7,7 +7,6 @@ again finds what was finished.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
@@ -16,6 +15,7 @@ from tango.analysis.comparison import CellResult
 from tango.errors import TangoError, UsageError
 from tango.experiments.cells import Cell, run_cell
 from tango.experiments.processes import process_pool, uninterrupted
+from tango.files import made_folder, write_whole
 from tango.sim.warm import warm_up
 
 Done = Callable[[Cell, CellResult, bool], None]
@@ -39,11 +39,9 @@ class KeptResults:
             return None
 
     def keep(self, result: CellResult) -> None:
-        """Write a result, whole or not at all."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        fresh = self._folder / f".{result.key}.{os.getpid()}"
-        fresh.write_text(json.dumps(result.as_dict(), separators=(",", ":")), encoding="utf-8")
-        fresh.replace(self._folder / f"{result.key}.json")
+        """Write a result, whole or not at all. Raises: FileUnusable."""
+        made_folder(self._folder, mode=0o700)
+        write_whole(self._folder / f"{result.key}.json", json.dumps(result.as_dict(), separators=(",", ":")))
 
 
 def run_cells(

@@ -47,6 +47,8 @@ GONE_TIMEOUT_S = 5.0
 """Seconds to wait until a deleted pod is gone from the API server."""
 CALL_TIMEOUT_S = 20.0
 """Seconds for one placement, resize, eviction or deletion, with all its calls and retries: the most that a silent cluster costs."""
+CLOSE_TIMEOUT_S = 5.0
+"""Seconds to close all connections, and as many to stop the loop: a worker that ends has about ten before it is killed."""
 BATCH_TIMEOUT_S = 60.0
 """Seconds for a whole batch. Never reached while `CALL_TIMEOUT_S` holds, so it means that the loop itself hangs."""
 DECLARED_MAX_AGE_S = 1.0
@@ -61,7 +63,8 @@ class _Connection:
 
 
 class KubernetesGateway:
-    """Calls to all joined clusters; its methods may be called from any thread.
+    """Calls to all joined clusters; its methods may be called from any thread. Raises: ClusterUnavailable from each, where the loop
+    behind them hangs.
 
     `credentials(cluster)` returns (path of the kubeconfig, context) and `services()` the declared services. Both are called again when
     their last result is older than `DECLARED_MAX_AGE_S`; while the store does not answer, the last result is used.
@@ -86,15 +89,22 @@ class KubernetesGateway:
         self._thread.start()
 
     def close(self) -> None:
-        """Close all connections and stop the loop; calls in flight fail."""
+        """Close all connections and stop the loop; calls in flight fail. Never raises: what does not close is logged."""
 
         async def close() -> None:
-            for connection in self._connections.values():
-                await connection.client.close()
+            closing = (connection.client.close() for connection in self._connections.values())
+            for error in await asyncio.gather(*closing, return_exceptions=True):
+                if error is not None:
+                    log.warning("connection_not_closed", error=repr(error))
 
-        self._wait(close())
+        try:
+            self._wait(close(), within_s=CLOSE_TIMEOUT_S)
+        except ClusterUnavailable as error:
+            log.warning("connection_not_closed", error=str(error))
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+        self._thread.join(CLOSE_TIMEOUT_S)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
         """Create and bind one pod for each placement; return the error of each, None for success.
@@ -294,10 +304,18 @@ class KubernetesGateway:
                     log.error("kubernetes_call_broken", error=repr(f))
             return [f if not isinstance(f, BaseException) or isinstance(f, Exception) else RuntimeError(repr(f)) for f in found]
 
-        return self._wait(gather())
+        return self._wait(gather(), within_s=BATCH_TIMEOUT_S)
 
-    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout=BATCH_TIMEOUT_S)
+    def _wait(self, work: Coroutine[Any, Any, T], *, within_s: float) -> T:
+        """The result of `work` on the loop. Raises: ClusterUnavailable when the loop hangs; the work is cancelled."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(timeout=within_s)
+        except TimeoutError as error:
+            future.cancel()
+            raise ClusterUnavailable(
+                f"calls to clusters did not end within {within_s:g} s: this process's connections hang, restart it if they stay so"
+            ) from error
 
 
 def _resize_record(resize: Resize, outcome: str, note: str, *, actuation_ms: float | None = None) -> ScalingRecord:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from tango.domain.checkpoints import MOST_BYTES
 from tango.errors import CheckpointError
+from tango.files import made_folder, write_whole
 from tango.learning.features import SCHEMA
 from tango.learning.network import PlacementNetwork
 
@@ -81,13 +81,11 @@ def checkpoint_of(content: bytes, path: Path, policy: str) -> Checkpoint:
 
 
 def write_file(content: dict[str, Any], path: Path) -> str:
-    """Write what a checkpoint holds, whole or not at all, and give the file's SHA-256."""
+    """Write what a checkpoint holds, whole or not at all, and give the file's SHA-256. Raises: FileUnusable."""
     held = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **content}, held)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_bytes(held.getvalue())
-    fresh.replace(path)  # a rename is atomic: a reader finds the old file or the new one
+    made_folder(path.parent)
+    write_whole(path, held.getvalue())
     return hashlib.sha256(held.getvalue()).hexdigest()
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import tango
 from tango.domain.fleet import Fleet
 from tango.domain.services import ServiceClass
-from tango.errors import ConfigError, DependencyError, StoreUnavailable, UsageError
+from tango.errors import ConfigError, DependencyError, FileUnusable, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions
 from tango.stack.broker import HOST, Broker, free_port, require_broker
@@ -326,6 +326,8 @@ def prepare_home(home: Path) -> Path:
     """
     try:
         return _prepared(home)
+    except FileUnusable as error:
+        raise ConfigError(f"{error} (TANGO_HOME or --home)") from error
     except OSError as error:
         raise ConfigError(f"{home} cannot be made: {error.strerror}; name another with TANGO_HOME or --home") from error
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tango.errors import ConfigError, UsageError
+from tango.files import made_folder, usable, write_whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,9 +96,10 @@ class HomeLock:
     """Exclusive ownership of a state folder, held until `release` or the end of the process."""
 
     def __init__(self, home: Path) -> None:
-        """Take the lock. Raises: UsageError if another supervisor holds it."""
+        """Take the lock. Raises: UsageError if another supervisor holds it, FileUnusable."""
         path = private_folder(home / "run") / "lock"
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with usable(path):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # `supervisor_pid` of another process holds a shared lock for microseconds. Twenty tries within 0.2 s outlast it; a lock that is
         # still held then belongs to a supervisor.
         for patience in reversed(range(20)):
@@ -121,20 +122,12 @@ class HomeLock:
 
 
 def private_folder(path: Path) -> Path:
-    """Create a folder of mode 0700 with its missing parents; an existing one gets that mode. Returns `path`."""
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.chmod(0o700)
+    """Create a folder of mode 0700 with its missing parents; an existing one gets that mode. Returns `path`. Raises: FileUnusable."""
+    with usable(path, "made private"):
+        made_folder(path, mode=0o700).chmod(0o700)
     return path
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file of mode 0600 by writing a temporary one and renaming it: a reader sees the old text or the new, never a part."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    """Write a file of mode 0600, whole or not at all. Raises: FileUnusable."""
+    write_whole(path, text, mode=0o600)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import ServiceClass
 from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, UsageError
+from tango.files import write_whole
 from tango.traces.columns import Columns
 from tango.traces.files import Form
 from tango.traces.schema import MAX_WORK_S, TEN_YEARS_S, Field, Kind, Schema
@@ -74,20 +74,11 @@ def trace_of(parts: list[Columns], source: str) -> Trace:
 def write_trace(trace: Trace, path: str | Path) -> None:
     """Write a trace in the form that the ending of `path` names: .csv, .csv.gz or .parquet. The file appears whole or not at all.
 
-    Raises: UsageError for another ending; BadRows if a name cannot stand in CSV, or the file cannot be written.
+    Raises: UsageError for another ending; BadRows if a name cannot stand in CSV; FileUnusable.
     """
     path = Path(path)
     content = encoded(trace, path.name)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        reason = BadRow(
-            file=str(path), line=0, column="", found=f"no way to write it ({error.strerror})", expected="a writable file"
-        )
-        raise BadRows([reason]) from error
+    write_whole(path, content)
 
 
 def encoded(trace: Trace, name: str) -> bytes:

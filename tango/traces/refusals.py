@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tango.errors import BadRow, BadRows
+from tango.files import write_whole
 
 _SHOWN = 1000
 """Refusals that an error carries; the count is exact beyond it."""
@@ -48,7 +49,7 @@ class Refusals:
     def write(self, path: str | Path) -> None:
         """Write the refusals as CSV with the columns `file,line,column,found,expected,row`; without any, only the header.
 
-        Raises: BadRows if the file cannot be written.
+        Raises: FileUnusable.
         """
         buffer = io.StringIO()
         out = csv.writer(buffer, lineterminator="\n")
@@ -56,17 +57,4 @@ class Refusals:
         for row in self.rows:
             r = row.reason
             out.writerow((r.file, r.line, r.column, r.found, r.expected, row.text))
-        try:
-            Path(path).write_text(buffer.getvalue(), encoding="utf-8", newline="")
-        except OSError as error:
-            raise BadRows(
-                [
-                    BadRow(
-                        file=str(path),
-                        line=0,
-                        column="",
-                        found=f"no way to write it ({error.strerror})",
-                        expected="a writable file",
-                    )
-                ]
-            ) from error
+        write_whole(Path(path), buffer.getvalue())

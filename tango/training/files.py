@@ -10,6 +10,7 @@ Each is whole at any time: what is not appended in one write is written aside an
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -22,7 +23,8 @@ from typing import Any
 
 import torch
 
-from tango.errors import CheckpointError, TangoError, UsageError
+from tango.errors import CheckpointError, UsageError
+from tango.files import usable
 
 STATE_FORMAT = 1
 
@@ -96,11 +98,13 @@ class TrainingFiles:
     def append_row(self, row: Mapping[str, Any]) -> None:
         """Add a line to the curve, in one write, so that a training that is killed leaves whole lines."""
         line = (json.dumps(row, separators=(",", ":"), allow_nan=False) + "\n").encode()
-        held = os.open(self.curve, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        try:
-            os.write(held, line)
-        finally:
-            os.close(held)
+        with usable(self.curve):
+            held = os.open(self.curve, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                if os.write(held, line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            finally:
+                os.close(held)
 
     def rows(self) -> list[dict[str, Any]]:
         """The curve as far as it is there; a line that is no JSON ends it."""
@@ -133,7 +137,8 @@ class TrainingFiles:
 
 def _locked(path: Path) -> int | None:
     """The open file, made where there is none, with a lock on it; None where another process has it."""
-    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with usable(path):
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -154,9 +159,10 @@ def _is(held: int, path: Path) -> bool:
 
 def _replace(path: Path, content: bytes | memoryview) -> None:
     fresh = path.with_name(f".{path.name}.part")  # one name, so that what a killed training left is written over
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise TangoError(f"{path} cannot be written: {error.strerror}") from error
+    with usable(path):
+        try:
+            fresh.write_bytes(content)
+            fresh.replace(path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise

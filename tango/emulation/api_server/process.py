@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tango.emulation.api_server.journal import Journal
 from tango.emulation.api_server.server import ApiServer
 from tango.emulation.api_server.storage import Storage
 from tango.errors import ConfigError
+from tango.files import write_whole
 
 SYNC_EVERY_S = 0.05
 """Seconds between two fsyncs of the journal: the most that a power cut takes. A write does not wait for it."""
@@ -49,7 +49,10 @@ class ApiServerOptions:
 
 
 def run_api_server(options: ApiServerOptions) -> None:
-    """Serve until SIGTERM or SIGINT. Raises: ConfigError for a token file, port or data folder that cannot be used."""
+    """Serve until SIGTERM or SIGINT.
+
+    Raises: ConfigError for a token file, port or data folder that cannot be used; FileUnusable for the port file.
+    """
     uvloop.run(_serve(options))
 
 
@@ -75,11 +78,8 @@ async def _serve(options: ApiServerOptions) -> None:
             f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port"
         ) from error
     port = runner.addresses[0][1]
-    # Renamed into place, so that a reader finds the whole number or no file.
     if options.port_file is not None:
-        fresh = options.port_file.with_suffix(".new")
-        fresh.write_text(str(port), encoding="ascii")
-        os.replace(fresh, options.port_file)
+        write_whole(options.port_file, str(port))
     keeping = asyncio.create_task(_keep(journal, storage))
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, keeping.cancel)

@@ -1,12 +1,21 @@
-"""The gateway's records of calls that fail before they reach a cluster."""
+"""The gateway's records of calls that fail before they reach a cluster, and a gateway that hangs."""
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
+
+import pytest
 from structlog.testing import capture_logs
 
 from tango.domain.plans import Eviction
+from tango.errors import ClusterUnavailable
+from tango.kube import gateway as kube_gateway
 from tango.kube.gateway import KubernetesGateway
 from tango.settings import KubeSettings
+
+EVICTION = Eviction(cluster="c1", node="n1", pod="be-r1-1-e1", run_id=1, request_id=1, epoch=1, work_lost_s=0.0)
 
 
 def test_an_eviction_that_fails_leaves_its_cause_in_the_log() -> None:
@@ -16,11 +25,10 @@ def test_an_eviction_that_fails_leaves_its_cause_in_the_log() -> None:
         raise RuntimeError("no row of this cluster")
 
     gateway = KubernetesGateway(credentials, lambda: [], KubeSettings())
-    eviction = Eviction(cluster="c1", node="n1", pod="be-r1-1-e1", run_id=1, request_id=1, epoch=1, work_lost_s=0.0)
 
     try:
         with capture_logs() as logs:
-            records = gateway.evict([eviction])
+            records = gateway.evict([EVICTION])
     finally:
         gateway.close()
 
@@ -28,3 +36,25 @@ def test_an_eviction_that_fails_leaves_its_cause_in_the_log() -> None:
     told = [entry for entry in logs if entry["event"] == "eviction_failed"]
     assert told[0]["pod"] == "be-r1-1-e1"
     assert "no row of this cluster" in told[0]["error"]
+
+
+def test_a_loop_that_hangs_is_a_cluster_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kubeconfig that is a pipe nobody writes to blocks the loop itself, where no deadline of a call can help.
+
+    Who calls gets an error that it handles, and who closes is not held up: it may be a worker that is being stopped.
+    """
+    monkeypatch.setattr(kube_gateway, "BATCH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(kube_gateway, "CLOSE_TIMEOUT_S", 0.05)
+    pipe = tmp_path / "kubeconfig"
+    os.mkfifo(pipe)
+    # Not opened for writing alone: that would wait for a reader, and on a busy machine the loop may not have come so far.
+    writer = os.open(pipe, os.O_RDWR)
+    gateway = KubernetesGateway(lambda cluster: (str(pipe), "c1"), lambda: [], KubeSettings())
+    begun_s = time.monotonic()
+
+    with pytest.raises(ClusterUnavailable, match="hang"):
+        gateway.evict([EVICTION])
+    gateway.close()
+
+    assert time.monotonic() - begun_s < 5.0
+    os.close(writer)  # lets the thread go

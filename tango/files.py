@@ -1,0 +1,70 @@
+"""Files that appear whole or not at all, and the one error for a file that this machine will not read or write."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from tango.errors import FileUnusable
+
+REMEDIES = {
+    errno.ENOSPC: "free some space on its disk, or name another place",
+    errno.EDQUOT: "free some of your quota, or name another place",
+    errno.EROFS: "its file system is read-only; name another place",
+    errno.ENOENT: "make its folder, or name another place",
+    errno.EMFILE: "too many files are open; raise the limit of open files (ulimit -n)",
+}
+"""What to do, by the number of the system's error; for others, look at owner and permissions."""
+
+
+@contextlib.contextmanager
+def usable(path: Path, to: str = "written") -> Iterator[None]:
+    """For a block that reads or writes `path`; `to` is what the message says cannot be done with it.
+
+    Raises: FileUnusable for every OSError of the block.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = REMEDIES.get(error.errno or 0, "look at its owner and permissions, or name another place")
+        message = f"{path} cannot be {to}: {error.strerror or error}; {remedy}"
+        raise FileUnusable(message, path=str(path), is_full=error.errno in (errno.ENOSPC, errno.EDQUOT)) from error
+
+
+def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int | None = None) -> None:
+    """Write a file aside and rename it, text as UTF-8: a reader sees the old content or the new, never a part.
+
+    `mode` is that of the new file, less the umask; with None that of the file whose place it takes, or 0666 less the umask where there
+    is none. What is no regular file, such as /dev/stdout, is written to as it is, and a link to a file stays one. Raises: FileUnusable;
+    nothing is left behind then.
+    """
+    with usable(path):
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+            return
+        real = Path(os.path.realpath(path))
+        aside = real.with_name(f".{real.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        # A name that nobody can guess or have put there as a link: some folders are shared.
+        kept = real.stat().st_mode & 0o777 if mode is None and real.exists() else None
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if mode is None else mode)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                if kept is not None:
+                    os.fchmod(descriptor, kept)
+                file.write(content.encode() if isinstance(content, str) else content)
+            aside.replace(real)
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+
+def made_folder(path: Path, *, mode: int = 0o777) -> Path:
+    """The folder, made with its missing parents, with `mode` less the umask. Raises: FileUnusable."""
+    with usable(path, "made"):
+        path.mkdir(parents=True, exist_ok=True, mode=mode)
+    return path
