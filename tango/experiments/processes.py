@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import FrameType
 
 
@@ -36,9 +37,16 @@ def end_processes(pool: ProcessPoolExecutor) -> None:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Processes that start within inherit that SIGINT is ignored: an interrupt is for this process alone, which ends the others."""
-    with on_signal(signal.SIGINT, signal.SIG_IGN):
+    """Processes that start within inherit that SIGINT waits: an interrupt is for this process alone, which ends the others.
+
+    One that comes meanwhile is taken afterwards: if this process ignored it for so long, an interrupt would be lost now and then.
+    """
+    resource_tracker.ensure_running()  # it lets SIGINT through as it starts, and starts with the first process
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
         yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_with_parent() -> None:
