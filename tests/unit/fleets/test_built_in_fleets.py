@@ -110,13 +110,13 @@ def test_the_large_fleets_have_the_services_of_paper() -> None:
     assert load_fleet("testbed").services == load_fleet("paper").services == load_fleet("continent").services
 
 
-def test_ten_thousand_nodes_load_in_well_under_a_second_and_a_half() -> None:
-    """Measured 0.06 s; the bound leaves a busy machine room and still catches anything that grows with the square of the nodes."""
-    started = time.perf_counter()
+def test_ten_thousand_nodes_take_well_under_a_second_of_cpu_to_load() -> None:
+    """Measured 0.06 s; the bound catches anything that grows with the square of the nodes. CPU time, since others use the machine too."""
+    started_s = time.thread_time()
 
     load_fleet("continent")
 
-    assert time.perf_counter() - started < 1.0
+    assert time.thread_time() - started_s < 1.0
 
 
 def test_a_generated_fleet_dumps_node_by_node_and_reads_back_equal() -> None:
