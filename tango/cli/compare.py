@@ -24,6 +24,7 @@ from tango.cli.workloads import (
     workload_options,
     workloads_of,
 )
+from tango.domain.near_names import near_name
 from tango.domain.seeds import COMPARISON
 from tango.errors import UsageError
 from tango.files import write_whole
@@ -84,7 +85,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
     systems = list(dict.fromkeys(cell.system.name for cell in cells))
     baseline = options["baseline"] or systems[0]
     if baseline not in systems:
-        raise UsageError(f"the baseline {baseline!r} is not among the systems: {', '.join(systems)}")
+        raise UsageError(f"the baseline {baseline!r}{near_name(baseline, systems)} is not among the systems: {', '.join(systems)}")
     if options["judged"] and (options["judged"] not in systems or len(systems) == 1):
         raise UsageError(f"the system {options['judged']!r} to be judged needs others beside it, found: {', '.join(systems)}")
     if options["record"] and options["on"] != "celery":

@@ -12,6 +12,7 @@ import click
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.trace_files import require_other_file, selection_of
+from tango.domain.near_names import near_name
 from tango.errors import RequestRejected, UsageError
 
 if TYPE_CHECKING:
@@ -257,7 +258,7 @@ def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
 
     known = [s.value for s in RequestState]
     if state is not None and state not in known:
-        raise UsageError(f"there is no state {state!r}; known states: {', '.join(known)}")
+        raise UsageError(f"there is no state {state!r}{near_name(state, known)}; known states: {', '.join(known)}")
     columns = tuple(
         Column(name)
         for name in (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.runs import NewRequests, NewRun
 from tango.domain.trace import Trace
 from tango.errors import BrokerUnavailable, UsageError
@@ -104,6 +105,6 @@ class Submission:
             unknown = sorted({wanted[k] for k in np.unique(index)} - known)
             if unknown:
                 raise UsageError(
-                    f"this stack has no {kind} {', '.join(unknown)}; it has: {', '.join(sorted(known))}. "
+                    f"this stack has no {kind} {', '.join(unknown)}{near_name(unknown, known)}; it has: {', '.join(sorted(known))}. "
                     "Start the fleet that the run is for with `tango up --fleet`, or leave --fleet away."
                 )

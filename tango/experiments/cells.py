@@ -25,6 +25,7 @@ from tango.analysis.metrics import run_metrics
 from tango.bound import bound_of
 from tango.domain.checkpoints import CheckpointFile
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.runs import NewRequests
 from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
@@ -166,13 +167,16 @@ def settings_with(changes: Mapping[str, Mapping[str, Any]]) -> Settings:
     settings = Settings()
     for group, values in changes.items():
         if group not in TUNABLE:
-            raise UsageError(f"there are no settings {group!r} to change, expected one of {', '.join(TUNABLE)}")
+            raise UsageError(
+                f"there are no settings {group!r} to change{near_name(group, TUNABLE)}, expected one of {', '.join(TUNABLE)}"
+            )
         old = getattr(settings, group)
         known = {f.name for f in dataclasses.fields(old)}
         fresh: dict[str, Any] = {}
         for name, value in values.items():
             if name not in known:
-                raise UsageError(f"there is no setting {group}.{name}, expected one of {', '.join(sorted(known))}")
+                near = near_name(name, known)
+                raise UsageError(f"there is no setting {group}.{name}{near}, expected one of {', '.join(sorted(known))}")
             fresh[name] = _like(getattr(old, name), value, f"{group}.{name}")
         settings = dataclasses.replace(settings, **{group: dataclasses.replace(old, **fresh)})
     return settings

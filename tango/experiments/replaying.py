@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from tango.analysis.metrics import RunMetrics, run_metrics
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.outcomes import SCALING_KINDS, Decisions, RunOutcomes, ScalingEvents
 from tango.domain.requests import RequestState
 from tango.domain.runs import NewRequests
@@ -189,7 +190,8 @@ def _renumbered(index: NDArray[np.int32], names: tuple[str, ...], known: tuple[s
     if (found < 0).any():
         missing = sorted({names[k] for k in np.unique(index[found < 0])})
         raise UsageError(
-            f"the fleet has no {what} {', '.join(missing)}, which requests of the run name; it has: {', '.join(known)}"
+            f"the fleet has no {what} {', '.join(missing)}, which requests of the run name{near_name(missing, known)}; it has: "
+            + ", ".join(known)
         )
     return found
 

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.services import Service
 from tango.errors import ConfigError, UsageError
 from tango.fleets.declarations import fleet_of, service_of
@@ -28,9 +29,9 @@ def load_fleet(name_or_path: str | Path, *, must_fit: bool = True) -> Fleet:
     given = str(name_or_path)
     if isinstance(name_or_path, str) and "/" not in given and not given.endswith((".yaml", ".yml")):
         if given not in fleet_names():
-            known = ", ".join(fleet_names())
             raise UsageError(
-                f"there is no fleet {given!r}; known fleets: {known}; a file is named by a path that ends in .yaml or .yml"
+                f"there is no fleet {given!r}{near_name(given, fleet_names())}; known fleets: {', '.join(fleet_names())}; a file is "
+                "named by a path that ends in .yaml or .yml"
             )
         text = (_DATA / f"{given}.yaml").read_text(encoding="utf-8")
         return parse_fleet(text, f"{given}.yaml", must_fit=must_fit)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tango.domain.fleet import Cluster, Link, Node
+from tango.domain.near_names import near_name
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.errors import ConfigError
 from tango.fleets.extended import extended_of
@@ -130,7 +131,7 @@ def _link(keys: YamlMapping, clusters: Sequence[str]) -> Link:
         name = value.label()
         if name not in known:
             listed = ", ".join(clusters[:10]) + (f" and {len(clusters) - 10} more" if len(clusters) > 10 else "")
-            value.refuse(f"one of: {listed}", found=f"{name!r}, which is no cluster of this fleet")
+            value.refuse(f"one of: {listed}", found=f"{name!r}, which is no cluster of this fleet{near_name(name, known)}")
         return name
 
     known = frozenset(clusters)

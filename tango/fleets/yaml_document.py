@@ -14,6 +14,7 @@ from typing import NoReturn, TypeVar
 
 import yaml
 
+from tango.domain.near_names import near_name
 from tango.errors import ConfigError
 
 T = TypeVar("T")
@@ -170,7 +171,10 @@ class YamlMapping:
         """Raises: ConfigError for the first key that was not asked for, with the list of known keys."""
         for key, value in self.values.items():
             if key not in self.asked:
-                raise ConfigError(f"{value.where}: {value.key} is an unknown key, expected one of: {', '.join(sorted(self.asked))}")
+                near = near_name(value.key.rpartition(".")[2], self.asked)
+                raise ConfigError(
+                    f"{value.where}: {value.key} is an unknown key{near}, expected one of: {', '.join(sorted(self.asked))}"
+                )
 
 
 Readers = dict[str, Callable[[YamlValue], object]]

@@ -25,6 +25,7 @@ from tango.domain.checkpoints import (
     StoredCheckpoint,
     chosen,
 )
+from tango.domain.near_names import near_name
 from tango.errors import CheckpointError, RequestRejected, UsageError
 from tango.ports.leases import Fence
 from tango.store.database import Cursor, Database
@@ -96,8 +97,8 @@ class PostgresCheckpointStore:
         if found:
             raise UsageError(f"{len(found)} checkpoints are called {named!r}: {shown}; name one by its digest")
         raise UsageError(
-            f"there is no checkpoint {named!r}, expected a name or the first letters of a digest; registered: {shown}. "
-            "Register a file with `tango checkpoint add FILE`"
+            f"there is no checkpoint {named!r}{near_name(named, [c.name for c in known])}, expected a name or the first letters of a "
+            f"digest; registered: {shown}. Register a file with `tango checkpoint add FILE`"
         )
 
     def content(self, digest: str) -> bytes:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tango.domain.fleet import Cluster, Fleet
+from tango.domain.near_names import near_name
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
@@ -90,10 +91,10 @@ class Clusters(Services):
 
     def credentials(self, cluster: str) -> tuple[str, str]:
         """(kubeconfig path, context) of a cluster. Raises: UsageError for an unknown one."""
-        for row in self.clusters():
-            if row.name == cluster:
-                return row.kubeconfig, row.context
-        raise UsageError(f"no cluster {cluster!r}; joined: {', '.join(c.name for c in self.clusters()) or 'none'}")
+        rows = {row.name: row for row in self.clusters()}
+        if cluster not in rows:
+            raise UsageError(f"no cluster {cluster!r}{near_name(cluster, rows)}; joined: {', '.join(rows) or 'none'}")
+        return rows[cluster].kubeconfig, rows[cluster].context
 
     def join(self, name: str, *, kubeconfig: str, context: str, rtt_ms: float, bandwidth_mbit_per_s: float) -> None:
         """Add a real cluster, with one round-trip time and bandwidth to all others; joining again replaces what was given before."""

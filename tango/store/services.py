@@ -8,6 +8,7 @@ from typing import Any
 
 from psycopg2.extras import Json
 
+from tango.domain.near_names import near_name
 from tango.domain.services import Service, ServiceClass
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
@@ -56,7 +57,9 @@ class Services:
         known = {s.name for s in self.services()}
         unknown = [name for name in names if name not in known]
         if unknown:
-            raise UsageError(f"no service {', '.join(unknown)}; declared: {', '.join(sorted(known)) or 'none'}")
+            raise UsageError(
+                f"no service {', '.join(unknown)}{near_name(unknown, known)}; declared: {', '.join(sorted(known)) or 'none'}"
+            )
         live = self._database.rows(
             f"SELECT DISTINCT service FROM request WHERE run_id = ANY ({HOLDING_RUNS}) AND service = ANY (%s)", (list(names),)
         )

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tango.domain.checkpoints import NewCheckpoint
+from tango.domain.near_names import near_name
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
@@ -69,7 +70,7 @@ LC_NETWORKS, BE_NETWORKS = "tango.learning.lc_layer", "tango.learning.policy"
 def system(name: str) -> System:
     """Raises: UsageError for an unknown name, which lists the known ones."""
     if name not in SYSTEMS:
-        raise UsageError(f"there is no system {name!r}; known systems: {', '.join(SYSTEMS)}")
+        raise UsageError(f"there is no system {name!r}{near_name(name, SYSTEMS)}; known systems: {', '.join(SYSTEMS)}")
     return SYSTEMS[name]
 
 
@@ -81,7 +82,7 @@ def mixed(base: System, *, lc: str | None = None, be: str | None = None, sharing
         ("sharing rule", sharing, tuple(RULES)),
     ):
         if name is not None and name not in known:
-            raise UsageError(f"there is no {kind} {name!r}; known: {', '.join(known)}")
+            raise UsageError(f"there is no {kind} {name!r}{near_name(name, known)}; known: {', '.join(known)}")
     found = replace(base, lc=lc or base.lc, be=be or base.be, sharing=sharing or base.sharing)
     for known_system in SYSTEMS.values():
         if (known_system.lc, known_system.be, known_system.sharing) == (found.lc, found.be, found.sharing):
@@ -206,7 +207,7 @@ def _load(kind: str, name: str) -> Any:
     point = _installed().get((kind, name))
     if point is None:
         known = lc_names() if kind == "lc" else be_names()
-        raise UsageError(f"there is no {kind.upper()} policy {name!r}; known: {', '.join(known)}")
+        raise UsageError(f"there is no {kind.upper()} policy {name!r}{near_name(name, known)}; known: {', '.join(known)}")
     try:
         return point.load()
     except Exception as error:  # whatever the package's import raises

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 from tango.errors import UsageError
@@ -69,7 +70,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.pattern not in PATTERNS:
-            raise UsageError(f"there is no pattern {self.pattern!r}; known patterns: {', '.join(PATTERNS)}")
+            raise UsageError(
+                f"there is no pattern {self.pattern!r}{near_name(self.pattern, PATTERNS)}; known patterns: {', '.join(PATTERNS)}"
+            )
         for name in ("rate_per_s", "duration_s", "lc_work_s", "be_work_s"):
             value = getattr(self, name)
             if value is not None and not (value > 0 and np.isfinite(value)):

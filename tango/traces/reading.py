@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.services import ServiceClass
 from tango.domain.trace import ORIGIN, Trace
 from tango.errors import BadRow, BadRows, UsageError
@@ -75,7 +76,7 @@ def read_trace(
     Raises: BadRows with file, line, column, found and expected; UsageError for an unknown format.
     """
     if format is not None and format not in FORMATS:
-        raise UsageError(f"there is no trace format {format!r}; known formats: {', '.join(FORMATS)}")
+        raise UsageError(f"there is no trace format {format!r}{near_name(format, FORMATS)}; known formats: {', '.join(FORMATS)}")
     files = expand([paths] if isinstance(paths, str | Path) else paths)
     refusals = Refusals()
     parts: list[Columns] = []

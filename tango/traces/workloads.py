@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
@@ -107,7 +108,9 @@ class Workload:
         known = {field.name: field for field in dataclasses.fields(cls)}
         unknown = sorted(set(values) - set(known))
         if unknown:
-            raise UsageError(f"a workload has no {', '.join(unknown)}, expected some of {', '.join(known)}")
+            raise UsageError(
+                f"a workload has no {', '.join(unknown)}{near_name(unknown, known)}, expected some of {', '.join(known)}"
+            )
         missing = [name for name in ("lc", "be", "duration_s") if name not in values]
         if missing:
             raise UsageError(f"the workload lacks {', '.join(missing)}")
@@ -129,12 +132,14 @@ def is_pattern(source: tuple[str, ...]) -> bool:
 
 
 def _check_source(source: tuple[str, ...], *, has_load: bool) -> None:
-    known = ", ".join(PATTERNS)
     if len(source) > 1 and set(source) & set(PATTERNS):
         raise UsageError(f"the source {', '.join(source)} mixes patterns and files, expected one pattern or files alone")
     for name in source:
         if name not in PATTERNS and not set("./*") & set(name):
-            raise UsageError(f"{name!r} is no pattern ({known}); a file is named by a path with a / or with its ending")
+            raise UsageError(
+                f"{name!r} is no pattern{near_name(name, PATTERNS)}; known patterns: {', '.join(PATTERNS)}; a file is named by a path "
+                "with a / or with its ending"
+            )
     if is_pattern(source) and not has_load:
         raise UsageError(f"pattern {source[0]} has no rate of its own, expected a load")
 

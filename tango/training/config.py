@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.near_names import near_name
 from tango.domain.seeds import TRAINING, VALIDATION
 from tango.errors import UsageError
 from tango.fleets import load_fleet
@@ -86,7 +87,9 @@ class TrainingConfig:
             raise UsageError(f"imitation is {self.imitation} and drawn_share {self.drawn_share:g}, expected 0 or more, and 0 to 1")
         for pattern in self.patterns:
             if pattern not in PATTERNS:
-                raise UsageError(f"there is no pattern {pattern!r}; known patterns: {', '.join(PATTERNS)}")
+                raise UsageError(
+                    f"there is no pattern {pattern!r}{near_name(pattern, PATTERNS)}; known patterns: {', '.join(PATTERNS)}"
+                )
         if self.loads is not None and not 0 < self.loads[0] <= self.loads[1] < float("inf"):
             raise UsageError(f"loads are {self.loads[0]:g} to {self.loads[1]:g}, expected two numbers above 0, the lower one first")
         if self.device not in ("cpu", "cuda"):
@@ -117,8 +120,8 @@ class TrainingConfig:
         if unknown:
             general = [f.name for f in dataclasses.fields(self) if f.type in ("int", "float") and f.name not in _OWN_OPTIONS]
             raise UsageError(
-                f"{self.policy} by {self.algorithm} has no option {', '.join(unknown)}, expected some of {', '.join(known)}, "
-                f"or what any training has: {', '.join(general)}"
+                f"{self.policy} by {self.algorithm} has no option {', '.join(unknown)}{near_name(unknown, (*known, *general))}, "
+                f"expected some of {', '.join(known)}, or what any training has: {', '.join(general)}"
             )
         for name, value in self.options.items():
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):

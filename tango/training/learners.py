@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tango.domain.near_names import near_name
 from tango.errors import UsageError
 from tango.training.a2c_learner import A2cLearner
 from tango.training.config import TrainingConfig
@@ -65,11 +66,15 @@ def configured(policy: str, algorithm: str | None = None, **given: Any) -> Train
     """
     algorithms = [name for of, name in LEARNERS if of == policy]
     if not algorithms:
-        known = ", ".join(dict.fromkeys(of for of, _ in LEARNERS))
-        raise UsageError(f"there is no policy {policy!r} that learns, expected one of: {known}")
+        known = tuple(dict.fromkeys(of for of, _ in LEARNERS))
+        raise UsageError(
+            f"there is no policy {policy!r} that learns{near_name(policy, known)}, expected one of: {', '.join(known)}"
+        )
     algorithm = algorithm or algorithms[0]
     if algorithm not in algorithms:
-        raise UsageError(f"{policy} does not learn by {algorithm!r}, expected one of: {', '.join(algorithms)}")
+        raise UsageError(
+            f"{policy} does not learn by {algorithm!r}{near_name(algorithm, algorithms)}, expected one of: {', '.join(algorithms)}"
+        )
     return TrainingConfig(policy=policy, algorithm=algorithm, **{**LEARNERS[policy, algorithm].defaults, **given})
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import uvloop
 
 from tango.domain.fleet import Cluster, Fleet
+from tango.domain.near_names import near_name
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
@@ -45,7 +46,9 @@ def run_virtual_kubelet(options: VirtualKubeletOptions) -> None:
     fleet = load_fleet(options.fleet, must_fit=False)
     known = {c.name: c for c in fleet.clusters}
     if options.cluster not in known:
-        raise UsageError(f"fleet {fleet.name} has no cluster {options.cluster!r}; it has: {', '.join(known)}")
+        raise UsageError(
+            f"fleet {fleet.name} has no cluster {options.cluster!r}{near_name(options.cluster, known)}; it has: {', '.join(known)}"
+        )
     _load_node_model()
     uvloop.run(_run(options, fleet, known[options.cluster]))
 

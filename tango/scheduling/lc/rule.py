@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.near_names import near_name
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
@@ -88,5 +89,7 @@ LEARNED_LC: dict[str, CompiledPolicy] = {policy.name: policy for policy in POLIC
 def lc_rule(name: str) -> LcRule:
     """The built-in policy of a name that needs no checkpoint. Raises: UsageError for another."""
     if name not in LC_RULES:
-        raise UsageError(f"there is no LC policy {name!r} without a checkpoint; known: {', '.join(LC_RULES)}")
+        raise UsageError(
+            f"there is no LC policy {name!r} without a checkpoint{near_name(name, LC_RULES)}; known: {', '.join(LC_RULES)}"
+        )
     return LC_RULES[name]

@@ -136,7 +136,7 @@ def test_phases_can_be_spread_over_the_clusters_or_be_one() -> None:
         ({"lc_load_share": 1.5}, "lc_load_share is 1.5, expected 0 to 1"),
         ({"from_s": -1.0}, "from_s is -1, expected 0 or more"),
         ({"be_from_s": 5.0}, "both classes of one source share their window"),
-        ({"lc": ("p9",)}, r"'p9' is no pattern \(p1, p2, p3, borg\)"),
+        ({"lc": ("p9",)}, r"'p9' is no pattern; known patterns: p1, p2, p3, borg"),
         ({"lc": ("p3", "x.csv")}, "the source p3, x.csv mixes patterns and files"),
     ],
 )
