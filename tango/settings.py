@@ -58,7 +58,7 @@ class CancelSettings:
     """The sweep of cancelled runs."""
 
     tick_s: float = 1.0
-    """Seconds between looks for cancelled runs: a pod of one holds its node's room at most this much longer."""
+    """Seconds between looks for cancelled runs: a pod of one holds its node's resources at most this much longer."""
     slice_s: float = 2.0
     """Seconds that one task sweeps before it leaves the rest to the next, so that it does not occupy a thread of the scheduler for long."""
     lease_s: float = 15.0
@@ -109,7 +109,7 @@ class LcSettings:
     """Requests that cannot meet their target are kept, late and counted. False sheds them, which helps those behind them and is
     nothing to do unasked."""
     max_in_flight: int = 1000
-    """HTTP calls under way per worker. The design asks for 500 a cluster at the least; twice that leaves room."""
+    """HTTP calls under way per worker. The design asks for 500 a cluster at the least; twice that leaves a reserve."""
     start_here: bool = True
     """A worker starts what it dispatches to its own cluster, which saves a message and a claim. False sends that through
     `exec.<cluster>` too, for workers that share the queues of a cluster out among them."""

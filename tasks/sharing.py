@@ -9,5 +9,5 @@ from workers.roles import scheduler
 
 @app.task(name="tango.reassure", queue=CONTROL, max_retries=0)
 def reassure() -> dict[str, int]:
-    """Resize LC instances in place by their slack, and evict BE pods where an instance that must grow finds no room."""
+    """Resize LC instances in place by their slack, and evict BE pods where an instance that must grow finds too little free."""
     return scheduler().reassurance.next()

@@ -107,7 +107,7 @@ def _flow(snapshot: FleetSnapshot) -> list[Figure]:
     plan = dss_lc(arrivals, snapshot, settings)
     most, least_s = solve_dispatch(terrain, belief, 0, lc, count, budget_s)
     in_time = (plan.node >= 0) & ~plan.late
-    # The solver's costs are rounded to microseconds, so each request may differ by one; 2e-6 leaves some room for summation.
+    # The solver's costs are rounded to microseconds, so each request may differ by one; 2e-6 leaves some for summation.
     if in_time.sum() != most or abs(plan.expected_s[in_time].sum() - least_s) > 2e-6 * count:
         raise ArithmeticError(f"closed form {in_time.sum()} at {plan.expected_s[in_time].sum()} s, solver {most} at {least_s} s")
     closed_ms = _ms(lambda: dss_lc(arrivals, snapshot, settings))

@@ -263,7 +263,7 @@ def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packi
         upper=np.concatenate(
             (np.where(fits, np.minimum(cpu_s[place], be.in_bucket_s[kind, bucket]), 0.0), lc.arc_most_s, be.by_then_s.ravel()),
         ),
-        room=np.concatenate((cpu_s, left_s.ravel(), lc.loose_s, np.zeros(so_far))),
+        capacity=np.concatenate((cpu_s, left_s.ravel(), lc.loose_s, np.zeros(so_far))),
         row=np.concatenate(row),
         column=np.concatenate(column),
         value=np.concatenate(value),

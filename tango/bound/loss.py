@@ -183,7 +183,7 @@ def best_be(fleet: Fleet, outcomes: RunOutcomes) -> float:
     pods = np.flatnonzero(outcomes.service_class == ServiceClass.BE)
     due, work = _steps(outcomes.due_s[pods]), _steps(outcomes.cpu_work_s[pods])
     memory = [int(mib) for mib in outcomes.memory_mib[pods]]
-    room = [node.memory_mib - INSTANCE_MIB for node in nodes]
+    free_mib = [node.memory_mib - INSTANCE_MIB for node in nodes]
     first = int(_steps(MEASURED_FROM * outcomes.span_s))
     lc = np.flatnonzero(outcomes.service_class == ServiceClass.LC)
     running = np.array(
@@ -215,7 +215,7 @@ def best_be(fleet: Fleet, outcomes: RunOutcomes) -> float:
         options = [range(-1, len(nodes)) if at < 0 and due[p] <= t else (at,) for p, at in enumerate(places)]
         for now in product(*options):
             held = [sum(memory[p] for p, at in enumerate(now) if at == n and left[p]) for n in range(len(nodes))]
-            if all(mib <= most for mib, most in zip(held, room, strict=True)):
+            if all(mib <= most for mib, most in zip(held, free_mib, strict=True)):
                 yield now
 
     steps = best(0, (-1,) * len(pods), tuple(int(w) for w in work))

@@ -21,11 +21,11 @@ class _Solver(highspy.Highs):  # type: ignore[misc]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """The linear programme: maximise `gain` · x subject to 0 <= x <= `upper` and A x <= `room`; A is given as (row, column, value)."""
+    """The linear programme: maximise `gain` · x subject to 0 <= x <= `upper` and A x <= `capacity`; A is given as (row, column, value)."""
 
     gain: NDArray[np.float64]
     upper: NDArray[np.float64]
-    room: NDArray[np.float64]
+    capacity: NDArray[np.float64]
     row: NDArray[np.int64]
     column: NDArray[np.int64]
     value: NDArray[np.float64]
@@ -34,24 +34,24 @@ class Packing:
 
     def most(self) -> float:
         """An upper bound on the optimum, equal to it up to rounding."""
-        idle = np.zeros(len(self.room))
-        if not len(self.room) or not len(self.gain):
+        idle = np.zeros(len(self.capacity))
+        if not len(self.capacity) or not len(self.gain):
             return self.at_prices(idle)
         return min(self.at_prices(idle), self.at_prices(self._prices()))
 
     def at_prices(self, price: NDArray[np.float64]) -> float:
         """An upper bound on the optimum from any row prices, shape (rows,), those below 0 taken as 0.
 
-        Weak duality: gain · x <= price · room + upper · max(0, gain - price A), with equality at the dual's optimum. So the prices that
+        Weak duality: gain · x <= price · capacity + upper · max(0, gain - price A), with equality at the dual's optimum. So the prices that
         HiGHS returns need not be exact.
         """
         price = price.clip(0.0)
         charged = np.bincount(self.column, weights=self.value * price[self.row], minlength=len(self.gain))
-        return float(price @ self.room + (self.gain - charged).clip(0.0) @ self.upper)
+        return float(price @ self.capacity + (self.gain - charged).clip(0.0) @ self.upper)
 
     def _prices(self) -> NDArray[np.float64]:
         """The dual values that HiGHS found, shape (rows,); zeros if it has none."""
-        columns, rows = len(self.gain), len(self.room)
+        columns, rows = len(self.gain), len(self.capacity)
         order = np.argsort(self.column, kind="stable")
         starts = np.searchsorted(self.column[order], np.arange(columns + 1))
         solver = _Solver()
@@ -70,7 +70,7 @@ class Packing:
             np.zeros(columns),
             self.upper,
             np.full(rows, -highspy.kHighsInf),
-            self.room,
+            self.capacity,
             starts.astype(np.int32),
             self.row[order].astype(np.int32),
             self.value[order],

@@ -132,15 +132,15 @@ def _candidates(fleet: Fleet, requests: NewRequests, counted: NDArray[np.bool_])
     entry = np.array([rows[name] for name in requests.clusters], np.int64)[requests.cluster[counted]]
     work_s, target_s, due_s = requests.cpu_work_s[counted], requests.target_s[counted], requests.due_s[counted]
     largest_cores = max(node.cpu_millicores for node in fleet.nodes) / 1000.0
-    room_s = target_s - work_s / min(1.0, largest_cores) + TOLERANCE_S
+    spare_s = target_s - work_s / min(1.0, largest_cores) + TOLERANCE_S
     nearest_s = rtt_s.min(axis=1)[entry]
-    able = room_s >= nearest_s
+    able = spare_s >= nearest_s
 
     # A relaxation: all requests of one service and entry cluster can reach what the one with the most time to spare can reach.
     origin, row = np.unique(entry[able] * len(requests.services) + requests.service[counted][able], return_inverse=True)
-    most_room_s = np.full(len(origin), -math.inf)
-    np.maximum.at(most_room_s, row, room_s[able])
-    reach = rtt_s[origin // len(requests.services)] <= most_room_s[:, None]
+    most_spare_s = np.full(len(origin), -math.inf)
+    np.maximum.at(most_spare_s, row, spare_s[able])
+    reach = rtt_s[origin // len(requests.services)] <= most_spare_s[:, None]
     kinds, kind_of = np.unique(reach, axis=0, return_inverse=True)
     pools, pool_of = np.unique(kinds, axis=1, return_inverse=True)
     cores = np.array([sum(node.cpu_millicores for node in cluster.nodes) / 1000.0 for cluster in fleet.clusters])
@@ -174,7 +174,7 @@ def _buckets(candidates: _Candidates, bucket_s: float) -> tuple[Ints, Ints]:
     return first - begin, np.maximum(first, last) - begin
 
 
-def _room_s(candidates: _Candidates, bucket_s: float) -> Floats:
+def _capacity_s(candidates: _Candidates, bucket_s: float) -> Floats:
     """CPU-seconds of a bucket in each pool, shape (pools,)."""
     return candidates.pool_cores * (bucket_s + 2.0 * TOLERANCE_S)
 
@@ -187,11 +187,11 @@ def _at_risk(candidates: _Candidates, first: Ints, last: Ints, bucket_s: float) 
     is done in time.
     """
     at_risk = np.ones(len(first), bool)
-    pool, room_s = candidates.sole_pool()[candidates.kind], _room_s(candidates, bucket_s)
+    pool, capacity_s = candidates.sole_pool()[candidates.kind], _capacity_s(candidates, bucket_s)
     for p in np.unique(pool[pool >= 0]):
         mine = pool == p
         buckets = int(last[mine].max()) + 1
-        surplus_s = np.cumsum(totals(first[mine], candidates.work_s[mine], buckets) - room_s[p])
+        surplus_s = np.cumsum(totals(first[mine], candidates.work_s[mine], buckets) - capacity_s[p])
         left_s = surplus_s - np.minimum.accumulate(np.minimum(surplus_s, 0.0))
         empty = np.where(left_s > TOLERANCE_S, buckets, np.arange(buckets))
         next_empty = np.minimum.accumulate(empty[::-1])[::-1]
@@ -224,14 +224,14 @@ def _programme(candidates: _Candidates, groups: _Groups, bucket_s: float) -> Pac
     arc_group, arc_pool, arc_bucket = _arcs(candidates, groups)
     buckets = int(groups.last.max()) + 1
     place, slot = np.unique(arc_pool * buckets + arc_bucket, return_inverse=True)
-    place_room_s = _room_s(candidates, bucket_s)[place // buckets]
+    place_capacity_s = _capacity_s(candidates, bucket_s)[place // buckets]
     total_s = totals(step_group, step_length * step_slope_s, len(groups.kind))
     steps, arcs = len(step_group), len(arc_group)
     ones = np.ones(arcs)
     return Packing(
         gain=np.concatenate((np.ones(steps), np.zeros(arcs))),
-        upper=np.concatenate((step_length, np.minimum(total_s[arc_group], place_room_s[slot]))),
-        room=np.concatenate((np.zeros(len(groups.kind)), place_room_s)),
+        upper=np.concatenate((step_length, np.minimum(total_s[arc_group], place_capacity_s[slot]))),
+        capacity=np.concatenate((np.zeros(len(groups.kind)), place_capacity_s)),
         row=np.concatenate((step_group, arc_group, len(groups.kind) + slot)),
         column=np.concatenate((np.arange(steps), steps + np.arange(arcs), steps + np.arange(arcs))),
         value=np.concatenate((step_slope_s, -ones, ones)),

@@ -45,8 +45,8 @@ log = structlog.get_logger(__name__)
 Json = Mapping[str, Any]
 
 SETTLE_EVERY_S = 0.05
-"""Seconds between two writes of starts and ends, as in the executor of LC requests: they are written in groups, and a node's room is
-free again this soon after a pod ends."""
+"""Seconds between two writes of starts and ends, as in the executor of LC requests: they are written in groups, and what a pod
+held is free again this soon after it ends."""
 DEPLOY_EVERY_S = 0.5
 """Seconds between two comparisons of LC instances with what is declared. Chosen, not measured."""
 LONGEST_PAUSE_S = 2.0

@@ -30,7 +30,7 @@ LIVE = tuple(state for state in RequestState if state not in TERMINAL)
 WAITING = (_S.RELEASED, _S.PENDING)
 """Due, and given to no cluster: an LC request waits for its dispatch, a BE request for admission and then for a placement."""
 IN_FLIGHT = (_S.DISPATCHED, _S.PLACED, _S.RUNNING)
-"""Given to a cluster under an epoch and a lease: the request holds room on its node."""
+"""Given to a cluster under an epoch and a lease: the request holds its resources on its node."""
 UNDER_WAY = (*WAITING, *IN_FLIGHT)
 """Live and released: the rows that the loops of a running system look for, and so the rows of the index `request_live`."""
 

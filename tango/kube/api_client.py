@@ -71,7 +71,7 @@ class KubeClient:
         self._origin, self._host, self._prefix = _place(self._base, api.rest_client.ssl_context)
         self._connections = HttpConnections(connect_timeout_s=settings.connect_timeout_s, max_answer_bytes=MAX_ANSWER_BYTES)
         self._settings = settings
-        self._room = asyncio.Semaphore(settings.concurrency)
+        self._concurrent = asyncio.Semaphore(settings.concurrency)
         connector = aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21, cookie_jar=aiohttp.DummyCookieJar())
 
@@ -128,7 +128,7 @@ class KubeClient:
             wait_s = min(self._settings.backoff_cap_s, self._settings.backoff_base_s * 2**attempt) * random.uniform(0.5, 1.0)
             try:
                 # The semaphore is held for one attempt and not while backing off, so that failing calls do not starve others.
-                async with self._room:
+                async with self._concurrent:
                     answer = await self._once(method, path, data, query, content_type)
             except OSError as error:  # TimeoutError is one
                 last = error

@@ -160,10 +160,10 @@ def _difference_column(
     lows = [0.0, *(max(low, -reach) for row in rows if (low := _low(row)) is not None)]
     highs = [0.0, *(min(high, reach) for row in rows if (high := _high(row)) is not None)]
     low, high = min(lows), max(highs)
-    room = max((high - low) * 0.08, 1e-12)
-    scale = Chart((low - room, high + room), (0.0, 1.0), width=left + width * PLOT_SHARE, left=left + 6, right=0.0)
+    margin = max((high - low) * 0.08, 1e-12)
+    scale = Chart((low - margin, high + margin), (0.0, 1.0), width=left + width * PLOT_SHARE, left=left + 6, right=0.0)
     bottom = head + ROW * len(rows)
-    zero, first, last = (float(scale.x(v)) for v in (0.0, low - room, high + room))
+    zero, first, last = (float(scale.x(v)) for v in (0.0, low - margin, high + margin))
     better = (zero, last) if metric.better > 0 else (first, zero)
     if metric.better:
         chart.mark(
@@ -185,9 +185,9 @@ def _difference_column(
         if row.paired.mean is None:
             chart.text(zero + 6, y + 4, "not paired")
             continue
-        _whisker(chart, scale, row, y, colours[row.system], (low - room, high + room))
+        _whisker(chart, scale, row, y, colours[row.system], (low - margin, high + margin))
         css = "name strong" if row.told_apart else "name"
-        # The unit stands at the axis; five columns leave no room for it in every row.
+        # The unit stands at the axis; five columns leave no space for it in every row.
         words = minus(metric.show_difference(row.paired.mean, row.half)).removesuffix(" pp")
         chart.text(left + width * PLOT_SHARE + 8, y + 4, words, css=css)
 
@@ -250,9 +250,9 @@ def totals_chart(
     every = [v for t in totals for v in (*t.values, *(() if t.mark is None else (t.mark,)))]
     from_zero, high = least is None, max(every)
     low = 0.0 if least is None else min(min(every), high - least)
-    room = (high - low) * 0.05 or abs(high) * 0.01 or 1.0
+    margin = (high - low) * 0.05 or abs(high) * 0.01 or 1.0
     left = LABELS_LEFT
-    chart = _rows_chart((low if from_zero else low - room, high + room), len(totals))
+    chart = _rows_chart((low if from_zero else low - margin, high + margin), len(totals))
     chart.axes(x_ticks=nice_ticks(*chart.x_range, about=4), x_label=label)
     for place, total in enumerate(totals):
         y, css = 8.0 + (place + 0.5) * ROW, colours[total.system]

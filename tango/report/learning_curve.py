@@ -40,12 +40,12 @@ def _curve(points: Sequence[Mapping[str, Any]]) -> Chart:
         np.array([float(row[name]) for row in points]) for name in ("iteration", "validation_gain", "validation_margin")
     )
     low, high = min(0.0, float((gain - margin).min())), max(0.0, float((gain + margin).max()))
-    room = 0.15 * (high - low) or 1e-3
-    chart = Chart((0.0, float(at[-1])), (low - room, high + 2 * room), height=_HEIGHT)
+    padding = 0.15 * (high - low) or 1e-3
+    chart = Chart((0.0, float(at[-1])), (low - padding, high + 2 * padding), height=_HEIGHT)
     chart.axes(
         x_ticks=nice_ticks(0.0, float(at[-1])),
         x_label=number_label,
-        y_ticks=nice_ticks(low - room, high + 2 * room),
+        y_ticks=nice_ticks(low - padding, high + 2 * padding),
         y_label=lambda value: f"{value:+.4g}" if value else "0",
         unit=f"gain over {points[-1]['validation_reference']}, mean and 95 % interval over validation seeds; iterations",
     )

@@ -26,7 +26,7 @@ def lifecycle_page() -> str:
     sets = {
         "live": LIVE,
         "waiting (due, in nobody's hands)": WAITING,
-        "in flight (under an epoch and a lease: holds room on a node)": IN_FLIGHT,
+        "in flight (under an epoch and a lease: holds what it asks for on a node)": IN_FLIGHT,
         "terminal": TERMINAL,
     }
     lines = [_row(_ROWS), _row("---" for _ in _ROWS), *(_row(_cells(t)) for t in TRANSITIONS)]

@@ -1,6 +1,6 @@
 """The table of `tango.domain.lifecycle` as pieces of SQL, and the one order in which rows are locked.
 
-No statement of this room writes the name of a state itself. Whoever changes several requests locks them first, in order of
+No statement of this package writes the name of a state itself. Whoever changes several requests locks them first, in order of
 (run, request), and only then updates what it has locked:
 
     WITH locked AS (SELECT … FROM request r WHERE … ORDER BY r.request_id FOR NO KEY UPDATE OF r)
@@ -88,7 +88,7 @@ OPEN_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status IN {li
 """An array of the live runs whose requests may move on, evaluated once, so that PostgreSQL leaves out the partitions of all others."""
 
 HOLDING_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status NOT IN {listed(ENDED)})"
-"""The same with runs that are being cancelled: what they have in flight holds its room until it is swept."""
+"""The same with runs that are being cancelled: what they have in flight holds its resources until it is swept."""
 
 RUN_IS_OPEN = f"EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status IN {listed(OPEN)})"
 """Whether the requests of the run named by the parameter `run` may move on."""

@@ -41,7 +41,8 @@ WHERE q.run_id = ANY ({HOLDING_RUNS})
 GROUP BY 1, 2, 3, 4
 """
 """What nodes hold by the requests' own rows (how many, what their runs multiply works by, their memory), and what waits for the centre by
-entry cluster. A run that is being cancelled waits for nothing any more, but what it has in flight holds its room. One statement, so that a
+entry cluster. A run that is being cancelled waits for nothing any more, but what it has in flight still holds its
+resources. One statement, so that a
 request that is placed meanwhile counts in one place and not in two or none."""
 
 _TAILS = """

@@ -80,10 +80,10 @@ class _Step:
 
 
 class TickReplay:
-    """Replay buffer of the last ticks with placements, as many as there is room for."""
+    """Replay buffer of the last ticks with placements, at most `capacity`."""
 
-    def __init__(self, *, room: int) -> None:
-        self._steps: deque[_Step] = deque(maxlen=room)
+    def __init__(self, *, capacity: int) -> None:
+        self._steps: deque[_Step] = deque(maxlen=capacity)
 
     def __len__(self) -> int:
         return len(self._steps)

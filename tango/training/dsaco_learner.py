@@ -25,7 +25,7 @@ from tango.training.sac import DiscreteSac, SacSettings
 
 DISCOUNT = 0.5
 """Of what the same cluster's next request gets: a choice crowds a node for the next few."""
-ROOM = 200_000
+REPLAY_CAPACITY = 200_000
 """Decisions."""
 BATCH = 256
 _NOISE, _SAMPLES = 1, 2
@@ -41,7 +41,7 @@ class DsacoLearner:
         self._curriculum = curriculum_of(config)
         self._collectors = Collectors(config.jobs)
         self._agent = DiscreteSac(OfferActor(config.hidden), OfferCritics(), config.settings(SacSettings), device=config.device)
-        self._replay = Replay(ROOM, DISCOUNT)
+        self._replay = Replay(REPLAY_CAPACITY, DISCOUNT)
         self._reference: NDArray[np.float64] | None = None
 
     @property

@@ -26,7 +26,7 @@ DISCOUNT_PER_S = 0.97
 """As for A2C."""
 BATCH = 24
 """Ticks."""
-ROOM = 8_000
+REPLAY_CAPACITY = 8_000
 """Ticks: some 80 runs; 0.3 GiB."""
 CRITICS_FIRST = 10
 """Iterations after imitation in which the actor goes on imitating, on the replay, while the critics learn what is worth what."""
@@ -49,7 +49,7 @@ class GnnSacLearner:
         self._imitates = torch.optim.Adam(self._plays.parameters(), lr=RATE)
         actor, critics = PlacementActor(PlacementNetwork(config.hidden)), PlacementCritics(config.hidden)
         self._agent = DiscreteSac(actor, critics, settings, device=config.device)
-        self._replay = TickReplay(room=ROOM)
+        self._replay = TickReplay(capacity=REPLAY_CAPACITY)
 
     @property
     def network(self) -> PlacementNetwork:

@@ -156,17 +156,17 @@ def _next_of_the_same(agent: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 class Replay:
-    """The last episodes, as many as there is room for, one after another."""
+    """The last episodes, at most `capacity` decisions, one after another."""
 
-    def __init__(self, room: int, discount: float) -> None:
-        self._room, self._discount = room, discount
+    def __init__(self, capacity: int, discount: float) -> None:
+        self._capacity, self._discount = capacity, discount
         self._kept: list[Experience] = []
         self._all = joined([])
 
     def add(self, experience: Experience) -> None:
-        """Add an episode, and drop the oldest ones where there is no room."""
+        """Add an episode, and drop the oldest ones where there would be too many."""
         self._kept.append(experience)
-        while sum(len(e) for e in self._kept[1:]) >= self._room:
+        while sum(len(e) for e in self._kept[1:]) >= self._capacity:
             self._kept.pop(0)
         self._all = joined(self._kept)  # a copy of it all takes milliseconds, once an episode; drawing then is one look-up
 

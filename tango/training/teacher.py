@@ -12,7 +12,7 @@ from tango.learning.features import PAIR_FEATURES
 
 LEFT_OVER = next(k for k, name in enumerate(PAIR_FEATURES) if name.startswith("(CPU that LC mostly leaves"))
 _FITS = 100.0
-"""Any node with room comes before any without."""
+"""Any node with enough left comes before any without."""
 
 
 def best_fit(pair: Tensor, allowed: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def new(name: str, content: bytes | None = None, **changes: object) -> NewCheckp
 
 
 @dataclass(frozen=True)
-class World:
+class RegistryUnderTest:
     """A registry, leases, and a way to harm a file."""
 
     store: CheckpointStore
@@ -53,12 +53,12 @@ class World:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-def world(request: pytest.FixtureRequest) -> World:
+def registry(request: pytest.FixtureRequest) -> RegistryUnderTest:
     """One implementation after the other."""
     if request.param == "memory":
         state = MemoryState()
         memory = MemoryCheckpointStore(state)
-        return World(memory, MemoryLeaseStore(state), memory.damage)
+        return RegistryUnderTest(memory, MemoryLeaseStore(state), memory.damage)
     database = Database(request.getfixturevalue("database_url"))
 
     def damage(digest: str, content: bytes | None) -> None:
@@ -68,137 +68,137 @@ def world(request: pytest.FixtureRequest) -> World:
         else:
             database.execute(f"UPDATE checkpoint_file SET content = %s WHERE {of}", (content, digest))
 
-    return World(PostgresCheckpointStore(database), PostgresLeaseStore(database), damage)
+    return RegistryUnderTest(PostgresCheckpointStore(database), PostgresLeaseStore(database), damage)
 
 
 # ---- what there is -------------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_comes_back_with_all_that_was_said_of_it(world: World) -> None:
+def test_a_checkpoint_comes_back_with_all_that_was_said_of_it(registry: RegistryUnderTest) -> None:
     """And its file byte for byte."""
-    stored = world.store.register(new("mine"))
+    stored = registry.store.register(new("mine"))
 
-    assert world.store.registered() == [stored]
+    assert registry.store.registered() == [stored]
     assert (stored.name, stored.policy, stored.format_version, stored.feature_schema) == ("mine", "dcg-be", 1, "f" * 64)
     assert (stored.trained, stored.code_version) == ({"seed": 3, "worlds": ["small", "testbed"]}, "0.1.0")
     assert (stored.path, stored.note, stored.size_bytes, stored.refused, stored.scores) == ("/mine.pt", "first", 4, "", [])
-    assert world.store.content(stored.digest) == b"mine"
+    assert registry.store.content(stored.digest) == b"mine"
 
 
-def test_a_file_is_registered_once_by_its_digest(world: World) -> None:
+def test_a_file_is_registered_once_by_its_digest(registry: RegistryUnderTest) -> None:
     """A second registration keeps id, first note and, unless it renames, the name; its path follows the file."""
-    first = world.store.register(new("one"))
-    other = world.store.register(new("two"))
+    first = registry.store.register(new("one"))
+    other = registry.store.register(new("two"))
 
-    again = world.store.register(new("uno", b"one", path="/moved.pt", note="second"))
+    again = registry.store.register(new("uno", b"one", path="/moved.pt", note="second"))
 
     assert (again.checkpoint_id, again.name, again.path, again.note) == (first.checkpoint_id, "one", "/moved.pt", "first")
-    assert [c.checkpoint_id for c in world.store.registered()] == [other.checkpoint_id, first.checkpoint_id]
-    assert world.store.register(new("uno", b"one"), rename=True).name == "uno"
+    assert [c.checkpoint_id for c in registry.store.registered()] == [other.checkpoint_id, first.checkpoint_id]
+    assert registry.store.register(new("uno", b"one"), rename=True).name == "uno"
 
 
-def test_a_checkpoint_without_a_file_gets_one_later(world: World) -> None:
+def test_a_checkpoint_without_a_file_gets_one_later(registry: RegistryUnderTest) -> None:
     """And keeps it when it is noted again without."""
-    noted = world.store.register(dataclasses.replace(new("one"), content=None))
+    noted = registry.store.register(dataclasses.replace(new("one"), content=None))
     with pytest.raises(CheckpointError, match=r"has no file in the registry"):
-        world.store.content(noted.digest)
+        registry.store.content(noted.digest)
 
-    world.store.register(new("one"))
-    kept = world.store.register(dataclasses.replace(new("one"), content=None))
+    registry.store.register(new("one"))
+    kept = registry.store.register(dataclasses.replace(new("one"), content=None))
 
-    assert (noted.size_bytes, kept.size_bytes, world.store.content(noted.digest)) == (None, 3, b"one")
+    assert (noted.size_bytes, kept.size_bytes, registry.store.content(noted.digest)) == (None, 3, b"one")
 
 
-def test_a_file_that_is_too_large_is_refused(world: World) -> None:
+def test_a_file_that_is_too_large_is_refused(registry: RegistryUnderTest) -> None:
     """The limit is that of files on disk."""
     with pytest.raises(RequestRejected, match=f"{MOST_BYTES + 1} bytes, expected at most {MOST_BYTES}"):
-        world.store.register(new("large", bytes(MOST_BYTES + 1)))
+        registry.store.register(new("large", bytes(MOST_BYTES + 1)))
 
-    assert world.store.registered() == []
+    assert registry.store.registered() == []
 
 
-def test_a_damaged_or_lost_file_is_never_given(world: World) -> None:
+def test_a_damaged_or_lost_file_is_never_given(registry: RegistryUnderTest) -> None:
     """The digest is checked again at every reading; adding the file again heals it."""
-    digest = world.add("one")
+    digest = registry.add("one")
 
-    world.damage(digest, b"other")
+    registry.damage(digest, b"other")
     with pytest.raises(CheckpointError, match="damaged"):
-        world.store.content(digest)
-    world.damage(digest, None)
+        registry.store.content(digest)
+    registry.damage(digest, None)
     with pytest.raises(CheckpointError, match="no file"):
-        world.store.content(digest)
-    world.add("one")
+        registry.store.content(digest)
+    registry.add("one")
 
-    assert world.store.content(digest) == b"one"
+    assert registry.store.content(digest) == b"one"
 
 
-def test_a_checkpoint_is_found_by_name_and_by_the_first_letters_of_its_digest(world: World) -> None:
+def test_a_checkpoint_is_found_by_name_and_by_the_first_letters_of_its_digest(registry: RegistryUnderTest) -> None:
     """Not by fewer than four, which might be anything."""
-    digest = world.add("one")
-    world.add("two")
+    digest = registry.add("one")
+    registry.add("two")
 
-    assert {world.store.find(named).name for named in ("one", digest, digest[:12], digest[:4].upper())} == {"one"}
+    assert {registry.store.find(named).name for named in ("one", digest, digest[:12], digest[:4].upper())} == {"one"}
     for wrong in (digest[:3], "three", ""):
         with pytest.raises(UsageError, match=r"there is no checkpoint .*registered: two \([0-9a-f]{12}\), one"):
-            world.store.find(wrong)
+            registry.store.find(wrong)
 
 
-def test_a_name_that_several_have_is_told_with_their_digests(world: World) -> None:
+def test_a_name_that_several_have_is_told_with_their_digests(registry: RegistryUnderTest) -> None:
     """Names are for people and may come twice."""
-    digests = [world.store.register(new("same", content)).digest for content in (b"1", b"2")]
+    digests = [registry.store.register(new("same", content)).digest for content in (b"1", b"2")]
 
     with pytest.raises(UsageError, match="2 checkpoints are called 'same'") as told:
-        world.store.find("same")
+        registry.store.find("same")
 
     assert all(digest[:12] in str(told.value) for digest in digests)
 
 
-def test_scores_are_kept_in_order(world: World) -> None:
+def test_scores_are_kept_in_order(registry: RegistryUnderTest) -> None:
     """Each evaluation is one entry."""
-    digest = world.add("one")
+    digest = registry.add("one")
 
-    world.store.add_scores(digest, {"fleet": "testbed", "rows": [{"mean": 0.5, "low": None}]})
-    world.store.add_scores(digest, {"fleet": "paper"})
-    world.store.add_scores("0" * 64, {"fleet": "nobody's"})
+    registry.store.add_scores(digest, {"fleet": "testbed", "rows": [{"mean": 0.5, "low": None}]})
+    registry.store.add_scores(digest, {"fleet": "paper"})
+    registry.store.add_scores("0" * 64, {"fleet": "nobody's"})
 
-    (stored,) = world.store.registered()
+    (stored,) = registry.store.registered()
     assert stored.scores == [{"fleet": "testbed", "rows": [{"mean": 0.5, "low": None}]}, {"fleet": "paper"}]
 
 
 # ---- roles ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_promoted_at_first(world: World) -> None:
+def test_nothing_is_promoted_at_first(registry: RegistryUnderTest) -> None:
     """The scheduler's own file decides."""
-    assert world.store.roles() == CheckpointRoles()
-    assert world.store.history() == []
+    assert registry.store.roles() == CheckpointRoles()
+    assert registry.store.history() == []
 
 
-def test_demote_goes_back_one_step_each_time(world: World) -> None:
+def test_demote_goes_back_one_step_each_time(registry: RegistryUnderTest) -> None:
     """In the end to the scheduler's own file, and no further."""
-    one, two = world.add("one"), world.add("two")
-    seen = [world.store.promote(digest, actor="me") for digest in (one, two, one)]
+    one, two = registry.add("one"), registry.add("two")
+    seen = [registry.store.promote(digest, actor="me") for digest in (one, two, one)]
     for _ in range(4):
-        seen.append(world.store.demote(actor="me"))
+        seen.append(registry.store.demote(actor="me"))
 
     assert [roles.live for roles in seen] == [one, two, one, two, one, "", ""]
     assert [roles.generation for roles in seen] == [1, 2, 3, 4, 5, 6, 6]
-    assert world.store.roles() == seen[-1]
+    assert registry.store.roles() == seen[-1]
 
 
-def test_a_promotion_repeated_changes_nothing(world: World) -> None:
+def test_a_promotion_repeated_changes_nothing(registry: RegistryUnderTest) -> None:
     """Else one demote would not go back."""
-    one = world.add("one")
+    one = registry.add("one")
 
-    assert world.store.promote(one, actor="me") == world.store.promote(one, actor="you")
-    assert len(world.store.history()) == 1
+    assert registry.store.promote(one, actor="me") == registry.store.promote(one, actor="you")
+    assert len(registry.store.history()) == 1
 
 
-def test_a_shadow_is_set_replaced_and_cleared(world: World) -> None:
+def test_a_shadow_is_set_replaced_and_cleared(registry: RegistryUnderTest) -> None:
     """Without touching what is live."""
-    one, two = world.add("one"), world.add("two")
-    world.store.promote(one, actor="me")
-    seen = [world.store.shadow(digest, actor="me") for digest in (two, one, one, "", "")]
+    one, two = registry.add("one"), registry.add("two")
+    registry.store.promote(one, actor="me")
+    seen = [registry.store.shadow(digest, actor="me") for digest in (two, one, one, "", "")]
 
     assert [(roles.live, roles.shadow, roles.generation) for roles in seen] == [
         (one, two, 2),
@@ -210,16 +210,16 @@ def test_a_shadow_is_set_replaced_and_cleared(world: World) -> None:
     assert [seen[1].of(digest) for digest in (one, two)] == ["live, shadow", ""]
 
 
-def test_history_tells_who_put_what_in_place_of_what(world: World) -> None:
+def test_history_tells_who_put_what_in_place_of_what(registry: RegistryUnderTest) -> None:
     """Newest first."""
-    one, two = world.add("one"), world.add("two")
-    world.store.promote(one, actor="ann")
-    world.store.promote(two, actor="bob")
-    world.store.shadow(one, actor="ann")
-    world.store.demote(actor="eve")
-    world.store.shadow("", actor="ann")
+    one, two = registry.add("one"), registry.add("two")
+    registry.store.promote(one, actor="ann")
+    registry.store.promote(two, actor="bob")
+    registry.store.shadow(one, actor="ann")
+    registry.store.demote(actor="eve")
+    registry.store.shadow("", actor="ann")
 
-    told = [(e.action, e.digest, e.before, e.actor) for e in world.store.history()]
+    told = [(e.action, e.digest, e.before, e.actor) for e in registry.store.history()]
 
     assert told == [
         ("shadow-off", "", one, "ann"),
@@ -228,44 +228,44 @@ def test_history_tells_who_put_what_in_place_of_what(world: World) -> None:
         ("promote", two, one, "bob"),
         ("promote", one, "", "ann"),
     ]
-    assert [e.action for e in world.store.history(limit=2)] == ["shadow-off", "demote"]
+    assert [e.action for e in registry.store.history(limit=2)] == ["shadow-off", "demote"]
 
 
-def test_a_refusal_is_noted_once_and_cleared_by_success(world: World) -> None:
+def test_a_refusal_is_noted_once_and_cleared_by_success(registry: RegistryUnderTest) -> None:
     """Every start of a scheduler tries again; the history keeps one line for the same reason."""
-    one = world.add("one")
+    one = registry.add("one")
     for refused in ("damaged", "damaged", "other features"):
-        world.store.used(one, refused=refused)
-    (stored,) = world.store.registered()
-    world.store.used(one, refused="")
+        registry.store.used(one, refused=refused)
+    (stored,) = registry.store.registered()
+    registry.store.used(one, refused="")
 
     assert (stored.refused, stored.refused_at is not None) == ("other features", True)
-    assert [(e.action, e.digest, e.note) for e in world.store.history()] == [
+    assert [(e.action, e.digest, e.note) for e in registry.store.history()] == [
         ("refuse", one, "other features"),
         ("refuse", one, "damaged"),
     ]
-    assert (world.store.registered()[0].refused, world.store.registered()[0].refused_at) == ("", None)
+    assert (registry.store.registered()[0].refused, registry.store.registered()[0].refused_at) == ("", None)
 
 
-def test_a_file_that_comes_again_is_tried_again_where_it_was_refused(world: World) -> None:
+def test_a_file_that_comes_again_is_tried_again_where_it_was_refused(registry: RegistryUnderTest) -> None:
     """By whoever has it in a role; all others need not look."""
-    one, two = world.add("one"), world.add("two")
-    world.store.promote(one, actor="me")
-    world.add("one")
-    world.store.used(two, refused="damaged")
-    world.add("two")
-    before = world.store.roles().generation
-    world.store.used(one, refused="damaged")
-    world.add("one")
+    one, two = registry.add("one"), registry.add("two")
+    registry.store.promote(one, actor="me")
+    registry.add("one")
+    registry.store.used(two, refused="damaged")
+    registry.add("two")
+    before = registry.store.roles().generation
+    registry.store.used(one, refused="damaged")
+    registry.add("one")
 
-    assert (before, world.store.roles().generation) == (1, 2)
+    assert (before, registry.store.roles().generation) == (1, 2)
 
 
-def test_what_decides_is_noted_without_a_new_generation(world: World) -> None:
+def test_what_decides_is_noted_without_a_new_generation(registry: RegistryUnderTest) -> None:
     """Else the scheduler would answer itself."""
-    world.store.decides(configured="a" * 64, deciding="b" * 64)
+    registry.store.decides(configured="a" * 64, deciding="b" * 64)
 
-    assert world.store.roles() == CheckpointRoles(configured="a" * 64, deciding="b" * 64)
+    assert registry.store.roles() == CheckpointRoles(configured="a" * 64, deciding="b" * 64)
 
 
 # ---- candidates ----------------------------------------------------------------------------------------------------------------
@@ -290,16 +290,16 @@ def tick(**changes: object) -> ShadowDecision:
     return dataclasses.replace(given, **changes)
 
 
-def test_ticks_of_a_candidate_are_summed_up_beside_what_was_live(world: World) -> None:
+def test_ticks_of_a_candidate_are_summed_up_beside_what_was_live(registry: RegistryUnderTest) -> None:
     """Shares weigh by placements; a skipped tick counts as one and says nothing else."""
-    fence = world.leases.acquire("scheduler", owner="me", ttl_s=30.0)
+    fence = registry.leases.acquire("scheduler", owner="me", ttl_s=30.0)
     assert fence is not None
     skipped = tick(candidate_placed=0, different=0, candidate_cpu_share=None, candidate_ms=None, skipped=True, reason="slow")
     for decision in (tick(), tick(considered=8, live_placed=4, candidate_placed=1, different=3, candidate_cpu_share=0.4), skipped):
-        assert world.store.record_shadow(decision, fence=fence)
-    world.store.record_shadow(tick(candidate="d" * 64), fence=fence)
+        assert registry.store.record_shadow(decision, fence=fence)
+    registry.store.record_shadow(tick(candidate="d" * 64), fence=fence)
 
-    (summary,) = world.store.shadow_summaries("c" * 64)
+    (summary,) = registry.store.shadow_summaries("c" * 64)
 
     assert (summary.ticks, summary.skipped, summary.considered, summary.different) == (3, 1, 12, 5)
     assert (summary.live_placed, summary.candidate_placed) == (8, 4)
@@ -308,16 +308,16 @@ def test_ticks_of_a_candidate_are_summed_up_beside_what_was_live(world: World) -
     assert (summary.live_ms, summary.candidate_ms) == (2.0, 3.0)
 
 
-def test_an_overtaken_scheduler_records_nothing(world: World) -> None:
+def test_an_overtaken_scheduler_records_nothing(registry: RegistryUnderTest) -> None:
     """The lease's epoch fences it off, as with placements."""
-    old = world.leases.acquire("scheduler", owner="old", ttl_s=0.0)
-    fence = world.leases.acquire("scheduler", owner="new", ttl_s=30.0)
+    old = registry.leases.acquire("scheduler", owner="old", ttl_s=0.0)
+    fence = registry.leases.acquire("scheduler", owner="new", ttl_s=30.0)
     assert old is not None
     assert fence is not None
 
-    assert not world.store.record_shadow(tick(), fence=old)
-    assert not world.store.record_shadow(tick(), fence=Fence(name="scheduler", owner="new", epoch=old.epoch))
-    assert world.store.shadow_summaries("c" * 64) == []
+    assert not registry.store.record_shadow(tick(), fence=old)
+    assert not registry.store.record_shadow(tick(), fence=Fence(name="scheduler", owner="new", epoch=old.epoch))
+    assert registry.store.shadow_summaries("c" * 64) == []
 
 
 def test_the_reader_reads_everything_but_needs_no_bytes(database_urls: object) -> None:

@@ -87,7 +87,7 @@ def test_only_ready_instances_count_in_a_snapshot(world: StoreWorld) -> None:
 
 
 def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None:
-    """Rows lead the agents' view, so that no plan gives the same room out twice; what ended holds nothing."""
+    """Rows lead the agents' view, so that no plan gives the same capacity out twice; what ended holds nothing."""
     run_id = world.create(WEB, WEB, BATCH, BATCH, BATCH, CHAT)
     world.release(run_id)
     world.dispatch(run_id, [0, 1, 5], node=2)

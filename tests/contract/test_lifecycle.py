@@ -49,7 +49,7 @@ EPOCH = 1
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class PreparedStore:
     """A store, and a way to put its rows into any state."""
 
     store: StoreWorld
@@ -58,7 +58,7 @@ class World:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-def world(request: pytest.FixtureRequest) -> World:
+def prepared(request: pytest.FixtureRequest) -> PreparedStore:
     """One implementation after the other."""
     if request.param == "memory":
         store, state = memory_world_and_state()
@@ -69,7 +69,7 @@ def world(request: pytest.FixtureRequest) -> World:
             row.pod = "pod"
             row.released_at_s, row.lease_until_s = -1.0, (-1.0 if to in IN_FLIGHT else 0.0)
 
-        return World(store, put)
+        return PreparedStore(store, put)
     database = Database(request.getfixturevalue("database_url"))
 
     def put_row(run_id: int, request_id: int, to: RequestState, attempts: int) -> None:
@@ -80,7 +80,7 @@ def world(request: pytest.FixtureRequest) -> World:
             (str(to), EPOCH, attempts, to in IN_FLIGHT, run_id, request_id),
         )
 
-    return World(postgres_world(database), put_row)
+    return PreparedStore(postgres_world(database), put_row)
 
 
 def arrivals(n: int) -> LcArrivals:
@@ -161,14 +161,14 @@ def test_every_event_of_a_store_is_tried() -> None:
 
 
 @pytest.mark.parametrize("event", CALLS)
-def test_an_event_happens_where_the_table_says_and_nowhere_else(world: World, event: Event) -> None:
+def test_an_event_happens_where_the_table_says_and_nowhere_else(prepared: PreparedStore, event: Event) -> None:
     """Twenty requests, one in each state and class: next state, epoch, attempt and `attempt` row are those of the table; all other
     requests stay as they were."""
-    store = world.store
+    store = prepared.store
     attempts = MAX_ATTEMPTS if event is Event.EXHAUST else EPOCH
     run_id = store.create(*[WEB if service_class is ServiceClass.LC else BATCH for _, service_class in CASES], gap_s=0.0)
     for request_id, (state, _) in enumerate(CASES):
-        world.put(run_id, request_id, state, attempts)
+        prepared.put(run_id, request_id, state, attempts)
 
     CALLS[event](store, run_id)
 
@@ -188,12 +188,12 @@ def test_an_event_happens_where_the_table_says_and_nowhere_else(world: World, ev
     assert [attempt[:3] for attempt in store.attempts(run_id)] == ended
 
 
-def test_an_expired_lease_requeues_as_the_table_says(world: World) -> None:
+def test_an_expired_lease_requeues_as_the_table_says(prepared: PreparedStore) -> None:
     """The reconciler's requeue is the same event, on every request in flight whose lease is over, and on no other."""
-    store = world.store
+    store = prepared.store
     run_id = store.create(*[WEB if service_class is ServiceClass.LC else BATCH for _, service_class in CASES], gap_s=0.0)
     for request_id, (state, _) in enumerate(CASES):
-        world.put(run_id, request_id, state, EPOCH)
+        prepared.put(run_id, request_id, state, EPOCH)
 
     store.requests.requeue_expired(limit=1000)
 

@@ -163,8 +163,8 @@ def test_nothing_of_a_cancelled_run_moves_on(world: StoreWorld) -> None:
     assert world.rows(run_id) == before
 
 
-def test_what_a_cancelled_run_has_in_flight_holds_its_room_until_it_is_swept(world: StoreWorld) -> None:
-    """Its pods and calls go on meanwhile, and nobody else may be promised their room; what it has pending waits for nothing."""
+def test_what_a_cancelled_run_has_in_flight_holds_its_resources_until_it_is_swept(world: StoreWorld) -> None:
+    """Its pods and calls go on meanwhile, and nobody else may be promised their resources; what it has pending waits for nothing."""
     run_id = world.create(WEB, BATCH, BATCH)
     world.release(run_id)
     world.dispatch(run_id, [0])

@@ -68,7 +68,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An instance with a concurrency of two and room for two requests of 32 MiB."""
+    """An instance with a concurrency of two and space for two requests of 32 MiB."""
 
     host: str
     port: int

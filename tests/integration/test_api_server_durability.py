@@ -140,8 +140,8 @@ async def test_a_full_disk_refuses_writes_and_loses_none(server: ApiServerProces
     assert server.process is not None
     async with server.calls() as api:
         await api.ok("POST", PODS, pod("before"))
-        room = server.journal.stat().st_size + 700
-        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+        most_bytes = server.journal.stat().st_size + 700
+        resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (most_bytes, resource.RLIM_INFINITY))
         refused = 0
         for k in range(4):
             status, answer = await api.send("POST", PODS, pod(f"full-{k}"))

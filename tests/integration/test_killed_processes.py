@@ -84,7 +84,7 @@ def test_no_pod_of_a_finished_run_is_left(stack: LiveStack, trace: Path) -> None
     assert not left
 
 
-def test_a_cancelled_run_gives_its_pods_room_back_at_once(stack: LiveStack, tmp_path: Path) -> None:
+def test_a_cancelled_run_gives_its_pods_resources_back_at_once(stack: LiveStack, tmp_path: Path) -> None:
     """BE pods with minutes of work are gone within seconds of `run cancel`, and every request is cancelled or was done before."""
     path = tmp_path / "long.csv"
     path.write_text("arrival_s,class,service,cpu_work_s\n" + "".join(f"{k / 10},be,batch,300\n" for k in range(60)))

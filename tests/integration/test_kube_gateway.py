@@ -272,7 +272,7 @@ def test_a_resize_is_done_in_place(site: Site) -> None:
     assert (after["metadata"]["uid"], status["restartCount"]) == (before["metadata"]["uid"], 0)
 
 
-def test_a_resize_without_room_now_is_deferred(site: Site) -> None:
+def test_a_resize_without_space_now_is_deferred(site: Site) -> None:
     """What the node may grant later is neither done nor infeasible."""
     name = site.instance()["metadata"]["name"]
     filler = replace(site.placement(), cpu_request_millicores=3500, cpu_limit_millicores=4000)

@@ -320,7 +320,7 @@ async def test_a_resize_goes_from_allocated_over_in_progress_to_actual(cluster: 
     assert done["status"]["observedGeneration"] == done["metadata"]["generation"]
 
 
-async def test_a_resize_without_room_is_deferred_and_done_when_room_appears(cluster: Cluster) -> None:
+async def test_a_resize_without_space_is_deferred_and_done_when_space_appears(cluster: Cluster) -> None:
     """Deferred fits the node but not now; the kubelet tries again by itself."""
     name = await cluster.create(lc_instance(WEB, NodeKey("here", "n1"), 0))
     filler = await cluster.create(best_effort(1, work_s=60.0, cpu=3500))

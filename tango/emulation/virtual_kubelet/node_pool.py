@@ -284,12 +284,12 @@ class NodePool:
         self._finish(run, None)
 
     def _finish(self, run: PodRun, final: Json | None) -> None:
-        """Release all that a pod holds, report its final status unless that is None, and retry resizes that waited for room."""
+        """Release all that a pod holds, report its final status unless that is None, and retry resizes that waited for it."""
         run.over = True
         run.running = False
         run.waits = None
         run.final = final
-        # Released before it is reported: who sees the pod ended may bind the next one, which must find the room.
+        # Released before it is reported: who sees the pod ended may bind the next one, which must find it free.
         self._close(run)
         self._ledgers[run.node].drop(run.spec.uid)
         if final is not None:

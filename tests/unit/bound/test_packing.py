@@ -15,7 +15,7 @@ def two_into_one() -> Packing:
     return Packing(
         gain=np.array([3.0, 2.0]),
         upper=np.array([4.0, 4.0]),
-        room=np.array([6.0]),
+        capacity=np.array([6.0]),
         row=np.array([0, 0]),
         column=np.array([0, 1]),
         value=np.array([1.0, 2.0]),
@@ -36,7 +36,7 @@ def test_no_price_gives_less_than_the_optimum(price: float) -> None:
 def test_what_no_row_holds_back_is_taken_whole() -> None:
     """Without rows every column stands at its upper end."""
     nothing = np.zeros(0, np.int64)
-    free = Packing(gain=np.ones(3), upper=np.arange(3.0), room=np.zeros(0), row=nothing, column=nothing, value=np.zeros(0))
+    free = Packing(gain=np.ones(3), upper=np.arange(3.0), capacity=np.zeros(0), row=nothing, column=nothing, value=np.zeros(0))
 
     assert free.most() == 3.0
 

@@ -62,7 +62,7 @@ def test_second_core_lets_both_in() -> None:
 
 
 def test_short_requests_go_first() -> None:
-    """Of 100 ms, works of 20, 20, 60 and 90 ms leave room for the three shortest."""
+    """Of 100 ms, works of 20, 20, 60 and 90 ms leave time for the three shortest."""
     assert qos_bound(fleet_of([[1.0]]), lc([1.0] * 4, [0.09, 0.02, 0.06, 0.02]), span_s=1.0) == 0.75
 
 
@@ -92,7 +92,7 @@ def test_network_takes_half_a_round_trip_at_each_end() -> None:
         assert found.rate == pytest.approx(rate)
 
 
-def test_neighbours_help_only_where_the_round_trip_leaves_room() -> None:
+def test_neighbours_help_only_where_the_round_trip_leaves_time() -> None:
     """At 20 ms between clusters the second request runs next door, at 50 ms only one of the two has time for the way."""
     requests = lc([1.0, 1.0], [0.06, 0.06], cluster=[0, 0], clusters=2)
 

@@ -41,7 +41,7 @@ def test_what_fits_a_node_waits_and_the_rest_fails_with_its_reason(world: Contro
     assert [(r.state, r.reason) for r in world.rows(run_id)] == [("pending", ""), ("failed", "does-not-fit")]
 
 
-def test_one_node_must_have_room_for_both_cpu_and_memory(world: ControlWorld) -> None:
+def test_one_node_must_have_space_for_both_cpu_and_memory(world: ControlWorld) -> None:
     """The cores of one node and the memory of another make no node: such a request would wait for ever."""
     nodes(world, fast=(16_000, 32), large=(400, 8192))
     run_id = world.created(BATCH)

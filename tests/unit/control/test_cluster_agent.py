@@ -120,7 +120,7 @@ async def test_a_running_pod_is_marked_and_its_lease_renewed(world: ControlWorld
 
 
 async def test_a_pod_that_waits_to_start_holds_its_request(world: ControlWorld, cluster: MemoryCluster) -> None:
-    """Bound and not yet started it has its node's room: without a renewal it would be placed a second time."""
+    """Bound and not yet started it holds its node's resources: without a renewal it would be placed a second time."""
     run_id = placed(world, lease_s=10.0)
     agent = agent_of(world, cluster)
     cluster.put_pod(be_pod(run_id, phase="Pending"))
@@ -168,7 +168,7 @@ async def test_ends_wait_for_a_store_that_is_away(world: ControlWorld, cluster: 
 
 
 async def test_the_pod_of_a_deleted_run_goes_with_nothing_settled(world: ControlWorld, cluster: MemoryCluster) -> None:
-    """Nobody waits for it, and it holds room."""
+    """Nobody waits for it, and it holds resources."""
 
     def gone(run_id: int) -> float:
         raise UsageError(f"there is no run {run_id}")

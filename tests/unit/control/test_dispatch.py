@@ -28,21 +28,21 @@ NOWHERE, SHED = -1, -2
 
 
 class Starter:
-    """This process's executor: it has room for so many calls, and keeps what it is told to start."""
+    """This process's executor: it has free places for so many calls, and keeps what it is told to start."""
 
-    def __init__(self, room: int) -> None:
-        self.room = room
+    def __init__(self, places: int) -> None:
+        self.places = places
         self.started: list[LcWork] = []
 
     def reserve(self, wanted: int) -> int:
         """What there is."""
-        taken = min(wanted, self.room)
-        self.room -= taken
+        taken = min(wanted, self.places)
+        self.places -= taken
         return taken
 
     def start(self, works: Sequence[LcWork], *, reserved: int) -> None:
         """Keep the works; the rest of the reservation is free again."""
-        self.room += reserved - len(works)
+        self.places += reserved - len(works)
         self.started.extend(works)
 
 
@@ -101,7 +101,7 @@ def dispatch(
 def test_own_rows_start_here_and_others_go_to_their_clusters_queue(world: ControlWorld) -> None:
     """Rows of the deciding cluster are running, and owned, without a message; the other cluster gets ids and epochs."""
     run_id = world.created(WEB, WEB, WEB)
-    starter = Starter(room=10)
+    starter = Starter(places=10)
 
     report = dispatch(world, run_id, to_nodes(AT_HOME, AWAY, NEXT_DOOR), starter=starter)
 
@@ -119,21 +119,21 @@ def test_what_starts_here_has_the_lease_of_its_execution(world: ControlWorld) ->
     """A started row is protected as one that a worker has claimed, a dispatched one as long as a message may take."""
     run_id = world.created(WEB, WEB)
 
-    dispatch(world, run_id, to_nodes(AT_HOME, AWAY), starter=Starter(room=10))
+    dispatch(world, run_id, to_nodes(AT_HOME, AWAY), starter=Starter(places=10))
 
     left_s = [world.row(run_id, k).lease_until_s - world.state.time_s for k in (0, 1)]
     assert left_s == pytest.approx([LEASE.execution_s, LEASE.dispatch_s], abs=0.01)
 
 
-def test_rows_beyond_the_reserved_room_go_through_the_own_queue(world: ControlWorld) -> None:
-    """With room for one, the first due starts here; the other waits in `exec.c1` for whoever has room."""
+def test_rows_beyond_the_reserved_places_go_through_the_own_queue(world: ControlWorld) -> None:
+    """With a place for one, the first due starts here; the other waits in `exec.c1` for whoever has a free place."""
     run_id = world.created(WEB, WEB)
-    starter = Starter(room=1)
+    starter = Starter(places=1)
 
     dispatch(world, run_id, to_nodes(AT_HOME, AT_HOME), starter=starter)
 
     assert [work.request_id for work in starter.started] == [0]
-    assert starter.room == 0
+    assert starter.places == 0
     assert world.publisher.sent_on == [(run_id, {"c1": ((1,), (1,))})]
 
 
@@ -152,7 +152,7 @@ def test_with_everything_started_here_no_message_is_sent(world: ControlWorld) ->
     """An empty message would cost the broker as much as a full one."""
     run_id = world.created(WEB)
 
-    dispatch(world, run_id, to_nodes(AT_HOME), starter=Starter(room=1))
+    dispatch(world, run_id, to_nodes(AT_HOME), starter=Starter(places=1))
 
     assert world.publisher.sent_on == []
 
@@ -160,7 +160,7 @@ def test_with_everything_started_here_no_message_is_sent(world: ControlWorld) ->
 def test_a_cluster_that_the_snapshot_does_not_know_starts_nothing(world: ControlWorld) -> None:
     """The deciding cluster may be gone from the fleet: its rows go where the plan sends them, through the queues."""
     run_id = world.created(WEB)
-    starter = Starter(room=10)
+    starter = Starter(places=10)
 
     dispatch(world, run_id, to_nodes(AT_HOME), starter=starter, cluster="c9")
 
@@ -168,27 +168,27 @@ def test_a_cluster_that_the_snapshot_does_not_know_starts_nothing(world: Control
     assert world.publisher.sent_on == [(run_id, {"c1": ((0,), (1,))})]
 
 
-# ---- room --------------------------------------------------------------------------------------------------------------
+# ---- places ------------------------------------------------------------------------------------------------------------
 
 
-def test_room_is_given_back_when_the_store_fails(world: ControlWorld) -> None:
+def test_places_are_given_back_when_the_store_fails(world: ControlWorld) -> None:
     """A plan that could not be recorded starts and sends nothing, and its reservation holds nobody up."""
     run_id = world.created(WEB, WEB)
-    starter = Starter(room=5)
+    starter = Starter(places=5)
     away = Faulty(world.requests, record_dispatch=[StoreUnavailable("away")])
 
     with pytest.raises(StoreUnavailable):
         dispatch(world, run_id, to_nodes(AT_HOME, AT_HOME), starter=starter, requests=away)
 
-    assert (starter.room, starter.started) == (5, [])
+    assert (starter.places, starter.started) == (5, [])
     assert world.publisher.sent_on == []
     assert world.states(run_id) == ["released"] * 2
 
 
-def test_room_of_rows_that_somebody_else_won_is_given_back(world: ControlWorld) -> None:
+def test_places_of_rows_that_somebody_else_won_are_given_back(world: ControlWorld) -> None:
     """Between reading and recording another worker dispatched one of two rows: one starts, one place is free again."""
     run_id = world.created(WEB, WEB)
-    starter = Starter(room=5)
+    starter = Starter(places=5)
     plan = to_nodes(AT_HOME, AT_HOME)
 
     def overtaken(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
@@ -199,13 +199,13 @@ def test_room_of_rows_that_somebody_else_won_is_given_back(world: ControlWorld) 
 
     assert report == {"considered": 2, "dispatched": 1}
     assert [work.request_id for work in starter.started] == [1]
-    assert starter.room == 4
+    assert starter.places == 4
 
 
-def test_shed_and_unplaced_rows_take_no_room(world: ControlWorld) -> None:
+def test_shed_and_unplaced_rows_take_no_place(world: ControlWorld) -> None:
     """Only what will run here, in c2, is reserved for: with one place the last of three rows still starts."""
     run_id = world.created(WEB, WEB, WEB)
-    starter = Starter(room=1)
+    starter = Starter(places=1)
 
     report = dispatch(world, run_id, to_nodes(SHED, NOWHERE, AWAY), starter=starter, cluster="c2")
 
@@ -220,7 +220,7 @@ def test_shed_and_unplaced_rows_take_no_room(world: ControlWorld) -> None:
 def test_a_repeated_message_finds_nothing_to_do(world: ControlWorld) -> None:
     """The rows are no longer released: nothing is decided, started or sent a second time."""
     run_id = world.created(WEB, WEB)
-    starter = Starter(room=10)
+    starter = Starter(places=10)
     dispatch(world, run_id, to_nodes(AT_HOME, AWAY), starter=starter)
 
     again = dispatch(world, run_id, to_nodes(AWAY, AT_HOME), starter=starter)

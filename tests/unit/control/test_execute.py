@@ -1,4 +1,4 @@
-"""Execution of LC: many calls under way, each settled once, and room for no more than the worker can hold."""
+"""Execution of LC: many calls under way, each settled once, and places for no more than the worker can hold."""
 
 from __future__ import annotations
 
@@ -341,11 +341,11 @@ def test_a_service_that_is_not_declared_any_more_has_no_payload(world: ControlWo
     assert [directory.payload_kib(name) for name in ("chat", "gone")] == [CHAT.payload_kib, 0.0]
 
 
-# ---- room --------------------------------------------------------------------------------------------------------------
+# ---- places ------------------------------------------------------------------------------------------------------------
 
 
 def test_the_cap_on_calls_under_way_holds_the_message_back(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
-    """With room for two the third row is not even claimed until a call has ended: its message stays with this worker."""
+    """With places for two the third row is not even claimed until a call has ended: its message stays with this worker."""
     run_id = dispatched(world, 3)
     calls.holding = True
     executor = make(settings=replace(SETTINGS, max_in_flight=2))
@@ -398,8 +398,8 @@ def test_an_executor_that_has_ended_says_so_and_takes_nothing(world: ControlWorl
     assert world.states(run_id) == ["dispatched"]
 
 
-def test_a_batch_larger_than_all_the_room_is_claimed_in_parts(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
-    """A quarter of the room at a time, so that no batch waits for a worker that is empty; every request is served."""
+def test_a_batch_larger_than_all_the_places_is_claimed_in_parts(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A quarter of the places at a time, so that no batch waits for a worker that is empty; every request is served."""
     run_id = dispatched(world, 10)
     store = Faulty(world.requests)
     executor = make(requests=store, settings=replace(SETTINGS, max_in_flight=8))
@@ -411,7 +411,7 @@ def test_a_batch_larger_than_all_the_room_is_claimed_in_parts(world: ControlWorl
     assert [len(call.args[2]) for call in store.calls_of("claim_execution")] == [2] * 5
 
 
-def test_what_cannot_be_claimed_takes_no_room(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_what_cannot_be_claimed_takes_no_place(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
     """A message of an epoch that has moved on claims nothing, calls nobody, and leaves all places free."""
     run_id = dispatched(world, 2)
     executor = make(settings=replace(SETTINGS, max_in_flight=2))
@@ -422,7 +422,7 @@ def test_what_cannot_be_claimed_takes_no_room(world: ControlWorld, make: Make, c
     assert calls.calls == []
 
 
-def test_a_claim_that_fails_gives_its_room_back(world: ControlWorld, make: Make) -> None:
+def test_a_claim_that_fails_gives_its_places_back(world: ControlWorld, make: Make) -> None:
     """The store is away: the task fails and comes again, and the worker is as empty as before."""
     run_id = dispatched(world, 2)
     away = Faulty(world.requests, claim_execution=[StoreUnavailable("away")])
@@ -462,7 +462,7 @@ def test_unused_reservation_is_free_again_and_used_one_when_its_call_ends(
     until(lambda: executor.reserve(3) == 3)
 
 
-def test_nothing_is_reserved_while_a_message_waits_for_room(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_nothing_is_reserved_while_a_message_waits_for_places(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
     """Who waits comes first: else the dispatcher, which never waits, could take every place that becomes free."""
     run_id = dispatched(world, 8)
     calls.holding = True
@@ -546,7 +546,7 @@ def test_a_renewal_that_fails_does_not_end_renewal(world: ControlWorld, make: Ma
 
 
 @BREAKS
-def test_a_reading_of_the_instances_that_fails_keeps_no_room(world: ControlWorld, make: Make, error: Exception) -> None:
+def test_a_reading_of_the_instances_that_fails_keeps_no_place(world: ControlWorld, make: Make, error: Exception) -> None:
     """With nothing known of instances the request goes back, and its place is free again."""
     run_id = dispatched(world, 1)
     fleet = Faulty(world.fleet, instances=[error])

@@ -144,7 +144,7 @@ def test_an_infeasible_resize_is_never_tried_again_as_it_stands(world: ControlWo
 
 
 def test_be_gives_way_before_the_instance_grows(world: ControlWorld) -> None:
-    """On a node full of BE the kubelet needs room for the new request first: one of eight pods goes, back to pending."""
+    """On a node full of BE the kubelet needs space for the new request first: one of eight pods goes, back to pending."""
     served(world, 5, latency_ms=200.0)
     run_id = placed(world, 8)
 
@@ -189,7 +189,7 @@ def test_an_eviction_that_was_not_granted_leaves_the_request_with_its_pod(world:
 
 
 def test_nobody_gives_way_to_a_resize_that_the_node_refused_for_good(world: ControlWorld) -> None:
-    """Infeasible is never asked again, so room made for it would be made for nothing."""
+    """Infeasible is never asked again, so space made for it would be made for nothing."""
     served(world, 5, latency_ms=200.0)
     placed(world, 8)
     world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
@@ -223,7 +223,7 @@ def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
 
 
 def twins() -> ControlWorld:
-    """Both clusters have an n1; that of c2, of 2 cores, has an instance of WEB alone, and so room to grow."""
+    """Both clusters have an n1; that of c2, of 2 cores, has an instance of WEB alone, and so can grow."""
     world = control_world(TWINS)
     world.fleet.observe("c2", node_states(TWINS.clusters[1]), [instance_of(WEB, "n1")], sample=False)
     return world

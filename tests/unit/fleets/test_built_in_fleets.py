@@ -78,7 +78,7 @@ def test_targets_hold_four_to_five_times_the_work_with_the_longest_round_trip(na
 
 @pytest.mark.parametrize("name", ["testbed", "paper", "continent"])
 def test_every_node_holds_all_lc_services_and_several_be_pods(name: str) -> None:
-    """Beside one instance of each LC service the smallest node has room for each BE service, and for four of the smallest."""
+    """Beside one instance of each LC service the smallest node has space for each BE service, and for four of the smallest."""
     fleet = load_fleet(name)
     lc, be = fleet.services_of(ServiceClass.LC), fleet.services_of(ServiceClass.BE)
 

@@ -39,7 +39,7 @@ def test_built_in_fleets_are_found_by_name() -> None:
 
 
 def test_demo_fleet_carries_its_load_at_60_to_75_percent() -> None:
-    """50 requests per second, LC share 0.7, BE work 3 s must leave room on the demo fleet."""
+    """50 requests per second, LC share 0.7, BE work 3 s must leave capacity on the demo fleet."""
     fleet = load_fleet("demo")
     cores = sum(node.cpu_millicores for cluster in fleet.clusters for node in cluster.nodes) / 1000
     lc = fleet.services_of(ServiceClass.LC)
@@ -54,7 +54,7 @@ def test_demo_fleet_carries_its_load_at_60_to_75_percent() -> None:
     assert 0.60 <= demand / cores <= 0.75
 
 
-def test_lc_targets_leave_room_for_work_at_half_a_core() -> None:
+def test_lc_targets_leave_time_for_work_at_half_a_core() -> None:
     """A lone request meets its target from the farthest site even at half a core with full interference."""
     for name in fleet_names():
         fleet = load_fleet(name)

@@ -19,7 +19,7 @@ EVICTION = Eviction(cluster="c1", node="n1", pod="be-r1-1-e1", run_id=1, request
 
 
 def test_an_eviction_that_fails_leaves_its_cause_in_the_log() -> None:
-    """A record of an eviction has no room for an error, so whatever was raised is logged beside it."""
+    """A record of an eviction has no field for an error, so whatever was raised is logged beside it."""
 
     def credentials(_cluster: str) -> tuple[str, str]:
         raise RuntimeError("no row of this cluster")

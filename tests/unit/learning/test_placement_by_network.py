@@ -54,7 +54,7 @@ def test_the_compiled_loop_chooses_what_torch_would(seed: int) -> None:
         embedded, _ = network.encode(batch_graphs([fleet_graph(snapshot)]))
         scorer = scorer_of(network, network.actor_node(embedded), kinds)
     demand = demand_of(pending, kinds)
-    kept, pair, allowed = _room_for(len(pending), len(snapshot.nodes))
+    kept, pair, allowed = _arrays_for(len(pending), len(snapshot.nodes))
     chosen = assignment.sample(scorer, demand, node_headroom(snapshot), -1, kept, pair, allowed)
     made = np.count_nonzero(chosen >= 0)
     of_kept = torch.from_numpy(kinds.features[kinds.of_request[kept[:made]]])
@@ -66,7 +66,7 @@ def test_the_compiled_loop_chooses_what_torch_would(seed: int) -> None:
     np.testing.assert_allclose(scores[np.arange(made), chosen[kept[:made]]], scores.max(axis=1), atol=1e-4)
 
 
-def _room_for(count: int, nodes: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
+def _arrays_for(count: int, nodes: int) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.bool_]]:
     """What `assignment.sample` fills: rows, pair features and masks of so many placements."""
     return np.zeros(count, np.int64), np.zeros((count, nodes, PAIRS), np.float32), np.zeros((count, nodes), np.bool_)
 
@@ -78,7 +78,7 @@ def test_what_is_kept_of_many_placements_is_an_even_draw() -> None:
     scorer, demand = _seen(network, pending, snapshot)
     chosen = assign(scorer, demand, node_headroom(snapshot))
     made = np.flatnonzero(chosen >= 0)
-    kept, pair, allowed = _room_for(4, len(snapshot.nodes))
+    kept, pair, allowed = _arrays_for(4, len(snapshot.nodes))
     counts = np.zeros(len(pending))
     for seed in range(3000):
         sampled = assignment.sample(scorer, demand, node_headroom(snapshot), seed, kept, pair, allowed)
@@ -165,7 +165,7 @@ def test_the_fast_step_places_as_the_slow_ones(seed: int, times: int, requests: 
     fast = assign(scorer, demand, node_headroom(snapshot))
 
     np.testing.assert_array_equal(fast, _by_the_book(scorer, demand, node_headroom(snapshot)))
-    sampled = assignment.sample(scorer, demand, node_headroom(snapshot), -1, *_room_for(8, len(snapshot.nodes)))
+    sampled = assignment.sample(scorer, demand, node_headroom(snapshot), -1, *_arrays_for(8, len(snapshot.nodes)))
     np.testing.assert_array_equal(fast, sampled)
 
 
@@ -176,7 +176,7 @@ def test_noise_makes_the_choice_a_sample_of_the_softmax() -> None:
     network = _network(1)
     scorer, demand = _seen(network, pending, snapshot)
     count = len(snapshot.nodes)
-    kept, record, allowed = _room_for(1, count)
+    kept, record, allowed = _arrays_for(1, count)
     chosen = [
         int(assignment.sample(scorer, demand, node_headroom(snapshot), seed, kept, record, allowed)[0]) for seed in range(4000)
     ]

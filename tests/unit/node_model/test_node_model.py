@@ -15,7 +15,7 @@ from tango.node_model import LC, POD, NodeModel
 def instance(
     model: NodeModel, node: int = 0, *, limit: float = 1.0, memory: float = 1000.0, concurrency: int = 1000, at_s: float = 0.0
 ) -> int:
-    """An instance with room for everything unless told otherwise."""
+    """An instance with space for everything unless told otherwise."""
     return model.add_instance(node, limit_cores=limit, memory_mib=memory, concurrency=concurrency, at_s=at_s)
 
 

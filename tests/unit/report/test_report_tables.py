@@ -24,7 +24,7 @@ def test_run_is_shown_whole_in_eighty_columns(capsys: pytest.CaptureFixture[str]
         assert words in out
 
 
-def test_wide_adds_what_eighty_columns_have_no_room_for(capsys: pytest.CaptureFixture[str]):
+def test_wide_adds_what_eighty_columns_have_no_space_for(capsys: pytest.CaptureFixture[str]):
     """p50, p99.9 and the states of each service."""
     print_run(run_metrics(*seeded_run()), wide=True)
 

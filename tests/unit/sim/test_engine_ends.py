@@ -29,7 +29,7 @@ LARGE = replace(BATCH, name="large", cpu_request_millicores=1500, cpu_limit_mill
 
 
 def test_be_that_fits_in_no_node_of_its_entry_cluster_ends_the_run_as_a_deadlock() -> None:
-    """`k8s-native` never looks beyond the entry cluster: the message says who waits, where, for what, and how much room there is."""
+    """`k8s-native` never looks beyond the entry cluster: the message says who waits, where, for what, and how much is free."""
     fleet = fleet_of((1000, 1000), (4000,), services=(WEB, BATCH, LARGE))
     requests = requests_of(fleet, (0.0, "batch", 1.0), (0.0, "large", 1.0), (0.5, "large", 1.0))
 
@@ -65,7 +65,7 @@ def test_a_pod_that_runs_for_minutes_is_no_deadlock() -> None:
 
 
 def test_be_that_waits_for_lc_to_shrink_is_no_deadlock() -> None:
-    """LC grew over the node while it was late; step by step, ten seconds each, it gives the room back that BE waits for."""
+    """LC grew over the node while it was late; step by step, ten seconds each, it gives back what BE waits for."""
     small = replace(WEB, cpu_request_millicores=100, cpu_limit_millicores=200, target_ms=300.0)
     fleet = fleet_of((2000,), services=(small, replace(BATCH, cpu_request_millicores=1800, cpu_limit_millicores=1900)))
     rows = [(0.1 * k, "web", 0.2) for k in range(60)] + [(8.0, "batch", 1.0)]

@@ -23,7 +23,7 @@ from tests.fakes.sim_worlds import SimWorld, draw_sim_world
 SEEDS = st.integers(0, 1_000_000)
 SUCCEEDED = STATE_CODE[RequestState.SUCCEEDED]
 LC_LIMIT_MIB = 16 * 64
-"""Room for more requests than a world has."""
+"""Space for more requests than a world has."""
 
 
 def run_of(world: SimWorld) -> SimulatedRun:
@@ -186,7 +186,7 @@ def test_another_world_has_another_digest() -> None:
 
 
 def shrink(world: SimulationState) -> None:
-    """Leave every array that grows room for what is in it, and no more."""
+    """Leave every array that grows space for what is in it, and no more."""
     e = world.engine
     requests = e.states.requests[:1].copy()
     requests["next"] = NONE
@@ -205,7 +205,7 @@ def shrink(world: SimulationState) -> None:
 @given(seed=SEEDS)
 @settings(max_examples=150, deadline=None)
 def test_the_digest_does_not_depend_on_how_arrays_grow(seed: int) -> None:
-    """A run that begins with room for one of everything ends like any other."""
+    """A run that begins with space for one of everything ends like any other."""
     world = draw_sim_world(seed)
     tight = run_by_hand(world)
     shrink(tight._world)

@@ -68,10 +68,10 @@ def test_noise_of_zero_changes_nothing_and_noise_does() -> None:
     episode, learned = _episode(), _actor(2).scored_layer()
     rule = LcRule(dsaco.POLICY, learned.weights())
     count = len(draw_requests(episode.workload, episode.fleet, episode.seed))
-    room = np.zeros((count, CANDIDATES, LEARNED_FEATURES), np.float32)
+    features = np.zeros((count, CANDIDATES, LEARNED_FEATURES), np.float32)
 
     def digest(noise: np.ndarray) -> str:
-        return run_episode(episode, rule, Exploration(noise, room, np.zeros(count, np.int32))).digest
+        return run_episode(episode, rule, Exploration(noise, features, np.zeros(count, np.int32))).digest
 
     assert digest(np.zeros((count, CANDIDATES), np.float32)) == run_episode(episode, rule).digest
     assert digest(np.random.default_rng(0).gumbel(size=(count, CANDIDATES)).astype(np.float32)) != run_episode(episode, rule).digest
@@ -112,7 +112,7 @@ def test_the_next_state_is_that_of_the_same_clusters_next_request() -> None:
 
 
 def test_a_replay_keeps_the_last_episodes_and_their_chains() -> None:
-    """Of three episodes of ten decisions in a room of 15 two are kept; what follows a row is of its own episode."""
+    """Of three episodes of ten decisions in a capacity of 15 two are kept; what follows a row is of its own episode."""
 
     def episode(mark: float) -> Experience:
         return Experience(

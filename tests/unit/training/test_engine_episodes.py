@@ -40,7 +40,7 @@ def test_a_seed_draws_all_of_an_episode() -> None:
 
 
 def test_every_drawn_pod_fits_some_node() -> None:
-    """Sizes are drawn so that nothing waits for ever: beside LC a node of the smallest machine has room for any of them."""
+    """Sizes are drawn so that nothing waits for ever: beside LC a node of the smallest machine has space for any of them."""
     for seed in range(40):
         fleet = draw_be_episode(seed, _short()).fleet
         lc = [s for s in fleet.services if s.target_ms]
@@ -121,7 +121,7 @@ def test_an_episode_is_the_same_each_time_and_a_policy_changes_it() -> None:
     assert greedy.be_cpu_seconds_per_s > 0
 
 
-def test_the_teacher_takes_the_fullest_node_with_room_and_else_the_least_lacking() -> None:
+def test_the_teacher_takes_the_fullest_node_with_space_and_else_the_least_lacking() -> None:
     """Three nodes: with much left, with little left, and with less than nothing."""
     pair = torch.zeros((2, 3, len(PAIR_FEATURES)))
     pair[0, :, LEFT_OVER] = torch.tensor([1.5, 0.2, -0.1])

@@ -52,7 +52,7 @@ def _tick() -> Tick:
 def test_placements_follow_one_another_within_a_tick_and_into_the_next_that_has_any() -> None:
     """Three placements, a tick without, one placement: chained at discount 1, 1 and 0.9 squared, the empty tick's reward counted in."""
     base = _tick()
-    replay = TickReplay(room=10)
+    replay = TickReplay(capacity=10)
 
     replay.add([_run(_with(base, 3, reward=0.3), _with(base, 0, reward=0.1, discount=0.8), _with(base, 1, reward=0.5))])
     drawn = replay.sample(1, np.random.default_rng(0), teach=False)
@@ -67,7 +67,7 @@ def test_placements_follow_one_another_within_a_tick_and_into_the_next_that_has_
 def test_the_last_placements_of_a_run_are_followed_by_those_after_the_window_or_left_out() -> None:
     """Runs do not follow one another; what is first placed after the window is what follows the last tick in it."""
     base = _tick()
-    replay = TickReplay(room=10)
+    replay = TickReplay(capacity=10)
 
     replay.add([_run(_with(base, 1, reward=0.1)), _run(_with(base, 1, reward=0.2), after=_with(base, 2, reward=0.3))])
 
@@ -79,7 +79,7 @@ def test_the_last_placements_of_a_run_are_followed_by_those_after_the_window_or_
 
 def test_the_teacher_is_best_fit() -> None:
     """It points at the allowed node with the least left over, of those with enough."""
-    replay = TickReplay(room=500)
+    replay = TickReplay(capacity=500)
     replay.add(rollouts(3))
 
     drawn = replay.sample(16, np.random.default_rng(0), teach=True)
@@ -99,7 +99,7 @@ def test_a_batch_is_of_fleets_of_one_size_and_every_tick_is_as_likely() -> None:
     small, large = runs[int(np.argmin(nodes))], runs[int(np.argmax(nodes))]
     sizes = [min(nodes), max(nodes)]
     assert sizes[1] > 2 * sizes[0]
-    replay = TickReplay(room=500)
+    replay = TickReplay(capacity=500)
     replay.add([small, large])
     steps = [sum(len(tick.chosen) > 0 for tick in (*run.ticks, *([run.after] if run.after else []))) - 1 for run in (small, large)]
     held = steps[0] / sum(steps)
@@ -114,7 +114,7 @@ def test_every_placement_of_a_batch_is_scored_as_its_tick_alone() -> None:
     """Fleets side by side, padded, do not mix: actor and critics give each placement what they give it alone."""
     torch.manual_seed(1)
     actor, critics = PlacementActor(PlacementNetwork(8)), PlacementCritics(8)
-    replay = TickReplay(room=500)
+    replay = TickReplay(capacity=500)
     replay.add(rollouts(5))
     many = replay.sample(8, np.random.default_rng(2), teach=False)
     first = replay.sample(1, np.random.default_rng(2), teach=False)  # draws the first tick of the eight
@@ -126,7 +126,7 @@ def test_every_placement_of_a_batch_is_scored_as_its_tick_alone() -> None:
 
 def test_a_replay_comes_back_from_its_state() -> None:
     """The same steps in the same order: the same batches. Graphs that ticks share are still shared."""
-    replay, back = TickReplay(room=8), TickReplay(room=8)
+    replay, back = TickReplay(capacity=8), TickReplay(capacity=8)
     replay.add(rollouts(3)[:1])
     state = replay.state()
 
