@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +14,13 @@ from typing import Any
 
 import structlog
 
+from tango.domain.near_names import near_name
 from tango.errors import ConfigError
 from tango.settings import Settings
 from tango.stack.state import read_stack, state_home
 
+PREFIX = "TANGO_"
+"""How the names of all variables of Tango begin."""
 ADDRESSES = {
     "database_url": "TANGO_DATABASE_URL",
     "reader_url": "TANGO_READER_URL",
@@ -25,6 +30,33 @@ ADDRESSES = {
 }
 """Fields of `Settings` that are addresses or paths → the variables that set them."""
 
+NO_SETTINGS = {
+    "TANGO_HOME": "the state folder (tango.stack.state)",
+    "TANGO_DEBUG": "whether commands show tracebacks (tango.cli.failures)",
+    "TANGO_READY_FILE": "the file by which a worker tells the supervisor that it is ready (workers.app)",
+    "TANGO_BENCH_BROKER_URL": "the broker of a benchmark (tango.bench.noop_app)",
+    "TANGO_TRACES_DIR": "the folder of real traces, for tests",
+    **dict.fromkeys(
+        (
+            "TANGO_SERVICE",
+            "TANGO_CLUSTER",
+            "TANGO_INSTANCE",
+            "TANGO_CONCURRENCY",
+            "TANGO_PORT",
+            "TANGO_HOST",
+            "TANGO_CPU_WORK_S",
+            "TANGO_MEMORY_MIB",
+            "TANGO_CORES",
+            "TANGO_TERMINATION_LOG",
+        ),
+        "what a pod is to do (tango.emulation.workload)",
+    ),
+}
+"""Variables of Tango that are no settings → what they are, and who reads them."""
+
+SERVICE_LINK = re.compile(r"TANGO(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+"""What Kubernetes puts into the environment of a pod for each service of its namespace, here for those whose names begin with `tango`."""
+
 TRUE_WORDS, FALSE_WORDS = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 """Values of variables for settings that are on or off, in any case."""
 
@@ -33,9 +65,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     """Settings from `TANGO_*` variables; addresses that they do not set come from the running stack's state file.
 
     Addresses are named in `ADDRESSES`; a tunable is `TANGO_<GROUP>_<FIELD>`, as in `TANGO_BE_TICK_S=0.5`.
-    Raises: ConfigError for a value that is not of its field's type.
+    Raises: ConfigError for a value that is not of its field's type, and for a `TANGO_*` variable that nobody reads: somebody meant a
+    setting that would otherwise keep its default without a word.
     """
     env = os.environ if environment is None else environment
+    defaults = Settings()
+    _refuse_unknown(env, defaults)
     told: dict[str, Any] = {field: env[name] for field, name in ADDRESSES.items() if env.get(name)}
     found = dict(told)
     if "database_url" not in told or "broker_url" not in told:
@@ -45,27 +80,68 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             # A user's own database has no reader role of ours: never pair their server with our reader.
             if value and field not in told and not (field == "reader_url" and "database_url" in told):
                 found[field] = value
-    defaults = Settings()
-    groups: dict[str, Any] = {
-        name: _tunables(name, value, env)
-        for name, value in ((f.name, getattr(defaults, f.name)) for f in dataclasses.fields(Settings))
-        if dataclasses.is_dataclass(value)
-    }
+    groups = {name: _tunables(name, group, env) for name, group in _groups(defaults).items()}
     return dataclasses.replace(defaults, **found, **groups)
+
+
+def _groups(settings: Settings) -> dict[str, Any]:
+    found = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {name: value for name, value in found.items() if dataclasses.is_dataclass(value)}
+
+
+def _variable(group: str, field: str) -> str:
+    return f"TANGO_{group}_{field}".upper()
+
+
+def _refuse_unknown(env: Mapping[str, str], defaults: Settings) -> None:
+    known = {*ADDRESSES.values(), *NO_SETTINGS}
+    known |= {_variable(name, field.name) for name, group in _groups(defaults).items() for field in dataclasses.fields(group)}
+    for name in sorted(env):
+        if name.startswith(PREFIX) and name not in known and not SERVICE_LINK.fullmatch(name):
+            # Without the prefix that all have: it would make any two of them alike.
+            near = near_name(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], prefix=PREFIX)
+            raise ConfigError(
+                f"the environment variable {name} is no setting of Tango{near}; unset it, or see tango/settings.py for "
+                f"{PREFIX}<GROUP>_<FIELD>"
+            )
 
 
 def _tunables(group: str, default: Any, env: Mapping[str, str]) -> Any:
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(default):
-        name = f"TANGO_{group}_{field.name}".upper()
-        if name not in env:
-            continue
-        kind = type(getattr(default, field.name))
-        try:
-            changed[field.name] = _is_true(env[name]) if kind is bool else kind(env[name])
-        except ValueError as error:
-            raise ConfigError(f"{name} is {env[name]!r}, expected {kind.__name__}") from error
+        name = _variable(group, field.name)
+        if name in env:
+            changed[field.name] = _value(name, env[name], getattr(default, field.name))
     return dataclasses.replace(default, **changed)
+
+
+def _value(name: str, text: str, default: object) -> object:
+    """The text in the type of the default. Raises: ConfigError, with the variable's name."""
+    expected = type(default).__name__
+    try:
+        match default:
+            case bool():
+                return _is_true(text)
+            case int():
+                return int(text)
+            case str():
+                return text
+            case tuple():
+                expected = f"{len(default)} numbers, separated by commas"
+                return tuple(_number(part) for _, part in zip(default, text.split(","), strict=True))
+            case _:  # float, or None where a number can be given
+                expected = "float"
+                return _number(text)
+    except ValueError as error:
+        raise ConfigError(f"{name} is {text!r}, expected {expected}") from error
+
+
+def _number(text: str) -> float:
+    """Raises: ValueError for what is no number, or one that nothing can be compared with."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
 
 
 def _is_true(word: str) -> bool:

@@ -161,10 +161,12 @@ def running_stack(
     """A context manager that starts the stack, yields when all its processes are ready, and stops it however the block ends.
 
     If `interrupted` is set while the stack starts, the start ends early and the block gets None. Raises: TangoError with the end of
-    the log of a process that does not start.
+    the log of a process that does not start; ConfigError for a `TANGO_*` variable that is wrong.
     """
+    from tango.bootstrap.environment import read_settings
     from tango.stack.local import LocalStack, fleet_to_start
 
+    read_settings()  # every process reads them: a mistake is told here, and not in the logs of all
     chosen = fleet_to_start(home, fleet)
     over = threading.Event()
     with progress("Starting the stack", unit="processes") as advance:
@@ -238,6 +240,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
 
     Raises: TangoError of the kind that the child's exit status names, with the end of its log.
     """
+    from tango.bootstrap.environment import read_settings
     from tango.errors import DependencyError, TangoError, UsageError
     from tango.stack.local import fleet_to_start, prepare_home, require_linux
     from tango.stack.state import private_folder, read_stack, supervisor_pid
@@ -245,6 +248,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
 
     # Checked here as well as in the child, so that a mistake is reported at once and not out of a log.
     require_linux()
+    read_settings()
     fleet_to_start(home, fleet)
     if supervisor_pid(home) is not None:
         raise UsageError(f"a stack is already running in {home}; see `tango status`, stop it with `tango down`")

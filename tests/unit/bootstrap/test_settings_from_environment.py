@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tango.bootstrap.environment import read_settings
+from tango.bootstrap.environment import ADDRESSES, NO_SETTINGS, read_settings
 from tango.errors import ConfigError
+from tango.settings import Settings
 from tango.stack.state import HomeLock, StackInfo, write_stack
 
+ROOT = Path(__file__).parents[3]
 OWN = StackInfo(
     database_url="postgresql://app@/own", reader_url="postgresql://reader@/own", broker_url="redis://own", kubeconfig="/own/config"
 )
@@ -73,3 +76,71 @@ def test_a_word_that_is_neither_on_nor_off_is_refused(tmp_path: Path) -> None:
     """A typing error must not switch a setting off in silence."""
     with pytest.raises(ConfigError, match="TANGO_LC_START_HERE is 'ture', expected bool"):
         read_settings({"TANGO_HOME": str(tmp_path), "TANGO_LC_START_HERE": "ture"})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("TANGO_BE_TICKS", "TANGO_BE_TICK_S"),
+        ("TANGO_TICK_S", "TANGO_BE_TICK_S"),
+        ("TANGO_DATABASE_URI", "TANGO_DATABASE_URL"),
+        ("TANGO_HOMES", "TANGO_HOME"),
+        ("TANGO_CORRECT_HORSE", ""),
+    ],
+)
+def test_a_variable_that_nobody_reads_is_refused_with_the_one_that_was_meant(tmp_path: Path, name: str, meant: str) -> None:
+    """A mistyped setting would keep its default in silence."""
+    with pytest.raises(ConfigError) as raised:
+        read_settings({"TANGO_HOME": str(tmp_path), name: "1"})
+
+    assert f"{name} is no setting" in str(raised.value)
+    assert ("did you mean" in str(raised.value)) == bool(meant)
+    assert meant in str(raised.value)
+    assert raised.value.exit_status == 2
+
+
+def test_variables_of_other_parts_and_of_kubernetes_are_left_alone(tmp_path: Path) -> None:
+    """Those that some part of Tango reads, and what a pod finds beside a service that is called `tango` or `tango-db`."""
+    links = ("TANGO_SERVICE_HOST", "TANGO_PORT_80_TCP_ADDR", "TANGO_DB_SERVICE_PORT_SQL", "TANGO_DB_PORT", "TANGO_DB_PORT_5432_TCP")
+
+    found = read_settings({**dict.fromkeys((*NO_SETTINGS, *links), "x"), "TANGO_HOME": str(tmp_path)})
+
+    assert found == Settings()
+
+
+def test_every_variable_that_is_read_somewhere_is_known() -> None:
+    """A new one that is not listed would be refused wherever it is set."""
+    folders = ("tango", "workers", "tasks", "migrations", "models")
+    read = {
+        name
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r'"(TANGO_[A-Z][A-Z_]*)"', path.read_text(encoding="utf-8"))
+    }
+
+    assert "TANGO_HOME" in read
+    assert read <= {*ADDRESSES.values(), *NO_SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("TANGO_LC_SCORE_WEIGHTS", "1,2,3", "expected 4 numbers, separated by commas"),
+        ("TANGO_LC_SCORE_WEIGHTS", "a,b,c,d", "expected 4 numbers"),
+        ("TANGO_SIM_BETA", "some", "expected float"),
+        ("TANGO_BE_TICK_S", "nan", "expected float"),
+    ],
+)
+def test_a_value_of_any_kind_of_setting_is_looked_at(tmp_path: Path, name: str, text: str, expected: str) -> None:
+    """Several numbers, one that has no default, and one that compares with nothing."""
+    with pytest.raises(ConfigError, match=f"{name} is '{text}', {expected}"):
+        read_settings({"TANGO_HOME": str(tmp_path), name: text})
+
+
+def test_settings_of_several_numbers_or_without_a_default_can_be_set(tmp_path: Path) -> None:
+    """They are numbers then, and no texts."""
+    env = {"TANGO_HOME": str(tmp_path), "TANGO_LC_SCORE_WEIGHTS": "0.1, 0.2,0.3,0.4", "TANGO_SIM_BETA": "0.5"}
+
+    found = read_settings(env)
+
+    assert (found.lc.score_weights, found.sim.beta) == ((0.1, 0.2, 0.3, 0.4), 0.5)

@@ -30,6 +30,8 @@ from tango.fleets import dump_fleet, load_fleet
         ("train --out x.ckpt --algorithm evolutoin --iterations 1", "evolution"),
         ("train --out x.ckpt --set episodes_s=60 --iterations 1", "episode_s"),
         ("run requests 1 --state faild", "failed"),
+        ("up --home {folder}", "TANGO_BE_TICK_S"),
+        ("up --detach --home {folder}", "TANGO_BE_TICK_S"),
         ("kubelet --kubeconfig k --context x --fleet demo --cluster cc1", "c1"),
         ("fleet show {folder}/fleet.yaml", "beta"),
     ],
@@ -37,8 +39,10 @@ from tango.fleets import dump_fleet, load_fleet
 def test_what_was_meant_stands_in_the_message(
     line: str, meant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Commands, options, systems and their parts, fleets, settings, learners, states, clusters, keys of files: usage, status 2."""
+    """Commands, options, systems and their parts, fleets, settings, learners, states, variables, clusters, keys: usage, status 2."""
     monkeypatch.setenv("TANGO_HOME", str(tmp_path))
+    if line.startswith("up"):
+        monkeypatch.setenv("TANGO_BE_TICKS", "0.5")
     (tmp_path / "fleet.yaml").write_text(dump_fleet(load_fleet("demo")).replace("  beta:", "  beeta:"))
 
     status = exit_status(cli, shlex.split(line.format(folder=tmp_path)))
