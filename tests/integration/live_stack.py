@@ -1,4 +1,4 @@
-"""A running stack for tests of whole runs: started once, used through the commands that users have."""
+"""A running stack for tests of whole runs, used through the commands that users have."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ class LiveStack:
     settings: Mapping[str, str] = field(default_factory=dict)
     """`TANGO_*` variables of every command."""
 
-    def tango(self, *arguments: str, timeout_s: float = 180.0) -> subprocess.CompletedProcess[str]:
-        """Run a command to its end."""
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")}
+    def tango(
+        self, *arguments: str, timeout_s: float = 180.0, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command to its end, with further environment `variables`."""
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | dict(variables or {})
         return subprocess.run(
             [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments],
             capture_output=True,
@@ -50,10 +52,28 @@ class LiveStack:
         assert done.returncode == 0, done.stderr
 
     def stop(self) -> None:
-        """Take it down and delete its data."""
-        self.tango("down")
+        """Take it down and delete its data; `down` must succeed and leave no process."""
+        done = self.tango("down")
+        left = self.processes()
         if (self.home / "data" / "postgres").is_symlink():
             shutil.rmtree((self.home / "data" / "postgres").resolve())
+        assert done.returncode == 0, done.stderr
+        assert left == []
+        assert not (self.home / "stack.json").exists()
+
+    def processes(self) -> list[str]:
+        """Command lines of live processes that were told this state folder, or that name it."""
+        found = []
+        for process in Path("/proc").iterdir():
+            if not process.name.isdecimal() or int(process.name) == os.getpid():
+                continue
+            try:
+                told = (process / "environ").read_bytes() + (process / "cmdline").read_bytes()
+                if os.fsencode(self.home) in told:
+                    found.append((process / "cmdline").read_text().replace("\0", " "))
+            except OSError:  # it has ended meanwhile
+                continue
+        return found
 
     def submit(self, trace: Path, *options: str) -> int:
         """Submit a trace; give the run."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -34,23 +34,16 @@ spec:
       cpu_limit_millicores: 500
     - {name: batch, class: be, cpu_work_s: 0.5, memory_mib: 64, cpu_request_millicores: 100, cpu_limit_millicores: 500}
 """
-SPAN_S = 20
+SPAN_S = 12
 CALM_PER_S, BUSY_PER_S = 2, 25
 """LC requests: at 25 a second an instance of half a core has twice the work that it can do, at 2 a second a sixth."""
 BE_PER_S = 1
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+def stack(stack_of: Callable[[str], LiveStack]) -> LiveStack:
     """The two clusters."""
-    folder = tmp_path_factory.mktemp("twins")
-    (folder / "twins.yaml").write_text(FLEET)
-    stack = LiveStack(folder / "home")
-    try:
-        stack.start(folder / "twins.yaml")
-        yield stack
-    finally:
-        stack.stop()
+    return stack_of(FLEET)
 
 
 @pytest.fixture(scope="module")
