@@ -5,7 +5,7 @@
     ├── ConfigError               the settings, a fleet or a service file are wrong: do not start (exit 2)
     ├── CheckpointError           a learned network's file is missing, damaged or of another version: the fallback decides (exit 1)
     ├── ImpossiblePlan            a policy's plan cannot be carried out; nothing of it was applied (exit 1)
-    ├── PolicyFailed              a policy raised, or returned no plan (exit 1)
+    ├── PolicyFailed              a policy raised, returned no plan, or cannot be loaded (exit 1)
     ├── Deadlock                  requests wait in a simulation in which nothing can ever run (exit 1)
     ├── FileUnusable              this machine does not read or write a file: no folder, no permission (exit 2), no space (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
@@ -66,7 +66,7 @@ class ImpossiblePlan(TangoError):
 
 
 class PolicyFailed(TangoError):
-    """A policy raised an exception, which is this error's `__cause__`, or returned something that is not a plan."""
+    """A policy raised an exception, which is this error's `__cause__`, returned something that is not a plan, or cannot be loaded."""
 
 
 class Deadlock(TangoError):

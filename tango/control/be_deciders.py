@@ -17,7 +17,7 @@ from tango.control.shadow import shadow_decision
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import CheckpointError, ConfigError, TangoError, UsageError
+from tango.errors import PolicyFailed, TangoError, UsageError
 from tango.ports.checkpoints import CheckpointStore
 from tango.ports.leases import Fence
 from tango.settings import BeSettings
@@ -41,7 +41,7 @@ class BeDeciders:
     """The policies of one scheduler. Each cycle follows the registry, plans, and once all is done lets the candidate decide."""
 
     policy_of: Callable[[int], BePolicy]
-    """The policy of a run's system."""
+    """The policy of a run's system. Raises: PolicyFailed where it cannot be loaded."""
     fallback: BePolicy
     """The policy for runs whose own policy cannot be loaded, fails, or gives an invalid plan."""
     registry: Registry | None = None
@@ -101,8 +101,7 @@ class BeDeciders:
         for run in runs:
             try:
                 found[run] = self.policy_of(run)
-            except (ConfigError, UsageError, CheckpointError) as error:
-                log.warning("policy_not_loaded", run_id=run, error=str(error))
+            except (PolicyFailed, UsageError) as error:  # UsageError: the run is gone
                 found[run] = self.fallback
                 refused.append(in_one_line(error))
         return found, refused

@@ -21,11 +21,11 @@ from tango.domain.plans import LcPlan
 from tango.domain.requests import LcWork
 from tango.domain.runs import DecisionRecord
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import BrokerUnavailable
+from tango.errors import BrokerUnavailable, PolicyFailed
 from tango.ports.messages import Publisher
 from tango.ports.requests import RequestStore, StartHere
 from tango.settings import LcSettings
-from tango.systems import LcPolicy
+from tango.systems import LC_FALLBACK, LcPolicy, in_one_line
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +47,16 @@ class LcDeciders:
     """What decides where LC requests go, and on what view of the fleet."""
 
     policy_of: Callable[[int], LcPolicy]
-    """The policy of a run's system."""
+    """The policy of a run's system. Raises: PolicyFailed where it cannot be loaded."""
     view: FleetView
     settings: LcSettings
+
+    def policy(self, run_id: int) -> tuple[LcPolicy, str]:
+        """The policy that is asked for a run, and why it is the fallback where its own cannot be loaded; empty where it can."""
+        try:
+            return self.policy_of(run_id), ""
+        except PolicyFailed as error:
+            return LC_FALLBACK, in_one_line(error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +84,7 @@ class LcDispatch:
 
     def dispatch(self, run_id: int, cluster: str, request_ids: Sequence[int]) -> dict[str, int]:
         """Plan and record one batch. A second delivery finds no row `released` any more and does nothing."""
-        policy = self.deciders.policy_of(run_id)
+        policy, refused = self.deciders.policy(run_id)
         # 1. Gather. Nothing below reads the database again.
         begin = time.perf_counter()
         seen = self.deciders.view.current()
@@ -102,7 +109,7 @@ class LcDispatch:
             shed=int(np.count_nonzero(plan.shed)),
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
-            note=plan.fallback_reason,
+            note="; ".join(filter(None, (refused, plan.fallback_reason))),
         )
         here, reserved = None, 0
         if self.local is not None:

@@ -13,7 +13,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals, LcWork
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import StoreUnavailable
+from tango.errors import PolicyFailed, StoreUnavailable
 from tango.ports.requests import RequestStore
 from tango.settings import LcSettings, LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
@@ -76,7 +76,7 @@ def view_of(world: ControlWorld) -> FleetView:
 def dispatch(
     world: ControlWorld,
     run_id: int,
-    policy: LcPolicy,
+    policy: LcPolicy | Exception,
     *,
     starter: Starter | None = None,
     requests: RequestStore | None = None,
@@ -84,9 +84,15 @@ def dispatch(
     request_ids: Sequence[int] = range(100),
     cluster: str = "c1",
 ) -> dict[str, int]:
-    """One batch, decided by c1."""
+    """One batch, decided by c1; an exception is what asking for the policy raises."""
+
+    def policy_of(run_id: int) -> LcPolicy:
+        if isinstance(policy, Exception):
+            raise policy
+        return policy
+
     use_case = LcDispatch(
-        deciders=LcDeciders(policy_of=lambda run_id: policy, view=view or view_of(world), settings=SETTINGS),
+        deciders=LcDeciders(policy_of=policy_of, view=view or view_of(world), settings=SETTINGS),
         requests=requests or world.requests,
         publisher=world.publisher,
         local=LocalStart(starter=starter, owner="worker-1", lease_s=LEASE.execution_s) if starter else None,
@@ -316,6 +322,17 @@ def test_an_lc_policy_that_raises_is_replaced_for_this_batch(world: ControlWorld
     assert (refused.policy, sound.policy, sound.note) == ("load-greedy", "by-hand", "")
     assert "KeyError: 'no such service'" in refused.note
     assert world.states(run_id) == ["dispatched"] * 2
+
+
+def test_a_batch_whose_policy_cannot_be_loaded_is_dispatched_by_the_fallback(world: ControlWorld) -> None:
+    """The message would otherwise fail again at every delivery; the decision says why the policy is another one."""
+    run_id = world.created(WEB, WEB)
+
+    report = dispatch(world, run_id, PolicyFailed("the LC policy 'gone' cannot be loaded:\nno such module"))
+
+    assert report == {"considered": 2, "dispatched": 2}
+    [(decision, _)] = world.state.decisions
+    assert (decision.policy, decision.note) == ("load-greedy", "the LC policy 'gone' cannot be loaded: no such module")
 
 
 def test_what_is_given_out_counts_as_its_services_mean_work(world: ControlWorld) -> None:

@@ -15,7 +15,7 @@ from tango.control.place_be import BePlacement
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import ClusterUnavailable, ConfigError, Invalid
+from tango.errors import ClusterUnavailable, Invalid, PolicyFailed
 from tango.ports.fleet import FleetStore
 from tango.scheduling.be_policies import place_kube, place_load_greedy
 from tango.settings import BeSettings, LeaseSettings
@@ -292,7 +292,7 @@ def test_one_runs_policy_that_cannot_be_loaded_stops_no_other_run(world: Control
 
     def policy_of(run_id: int) -> BePolicy:
         if run_id == broken:
-            raise ConfigError("the BE policy 'gone' cannot be loaded")
+            raise PolicyFailed("the BE policy 'gone' cannot be loaded")
         return by_hand
 
     report = place(world, policy_of)
