@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from tango.domain.lifecycle import WAITING
 from tango.domain.requests import RequestState
+from tango.domain.runs import OPEN
 
 _SUCCEEDED = f"'{RequestState.SUCCEEDED}'"
 
@@ -105,7 +106,9 @@ SELECT run_id, request_id, class, service, cluster, state,
        row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END
                           ORDER BY due_s, run_id, request_id) AS position
 FROM request WHERE state IN ({", ".join(f"'{state}'" for state in WAITING)})
+  AND run_id = ANY (ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status IN ({", ".join(f"'{status}'" for status in OPEN)})))
 """
+"""Requests of a run that is being cancelled wait for nobody: they are in no other's way."""
 
 SHADOW_SUMMARY = """
 CREATE VIEW shadow_summary AS

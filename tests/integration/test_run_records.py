@@ -136,3 +136,19 @@ def test_people_see_cluster_and_node(world: StoreWorld, records: PostgresRunReco
     assert slow == [("c1", "n1"), ("c2", "n1")]
     assert used == [("c1", "n1"), ("c1", "n2"), ("c2", "n1")]
     assert all(f">{name}<" in page for name in ("c1/n1", "c1/n2", "c2/n1"))
+
+
+def test_nobody_queues_behind_a_run_that_is_being_cancelled(world: StoreWorld, database_url: str) -> None:
+    """Its requests stay as they were until they are swept, but nothing of it moves on: who comes later is first."""
+    runs = [world.create(WEB, BATCH, gap_s=0.0) for _ in range(2)]
+    for run_id in runs:
+        world.release(run_id)
+        world.admit(run_id, [1])
+    queue = "SELECT class::text, run_id, position FROM queue_position ORDER BY 1, position"
+    database = Database(database_url)
+    before = database.rows(queue)
+
+    world.runs.cancel(runs[0])
+
+    assert before == [("be", runs[0], 1), ("be", runs[1], 2), ("lc", runs[0], 1), ("lc", runs[1], 2)]
+    assert database.rows(queue) == [("be", runs[1], 1), ("lc", runs[1], 1)]
