@@ -255,28 +255,14 @@ def cancel(run_id: int) -> None:
 def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
     """List requests of a RUN with attempts and reasons."""
     from tango.domain.requests import RequestState
+    from tango.store.run_records import REQUEST_COLUMNS
 
     known = [s.value for s in RequestState]
     if state is not None and state not in known:
         raise UsageError(f"there is no state {state!r}{near_name(state, known)}; known states: {', '.join(known)}")
-    columns = tuple(
-        Column(name)
-        for name in (
-            "request",
-            "class",
-            "service",
-            "cluster",
-            "state",
-            "attempts",
-            "target_cluster",
-            "node",
-            "due_s",
-            "latency_ms",
-            "reasons",
-        )
-    )
     stores = _stores()
     stores.runs.run(run_id)  # an unknown run is told as such, and not as one without requests
+    columns = tuple(Column(name) for name in REQUEST_COLUMNS)
     print_rows(stores.records.requests(run_id, state=state, limit=limit), columns, output)
 
 

@@ -1,15 +1,13 @@
 """Maps a trace on a fleet: which service, which entry cluster, how much work, by rules that are stated here and in docs/traces.md.
 
 1. **Service.** A named service must be one of the fleet and of the request's class. Requests without one are ranked within their
-class
-   by size (work where any of the class has it, else memory) and cut into as many groups of equal count as the class has services;
-   the smallest group goes to the service with the least work. Without any size the service is drawn evenly.
+   class by size (work where any of the class has it, else memory) and cut into as many groups of equal count as the class has
+   services; the smallest group goes to the service with the least work. Without any size the service is drawn evenly.
 2. **Entry.** A name of the fleet, or a whole number k for its k-th cluster. An origin (`~job`) is hashed with the seed, so that all
    requests of a job enter at one cluster. Without a name the cluster is drawn evenly.
 3. **Work.** As the trace has it, else lognormal around the service's mean with its coefficient of variation.
-4. **Memory.** LC: the service's, since the concurrency of instances is counted in it. BE: as the trace has it, else the
-service's; where
-   the service was assigned by rule 1 it is kept between a quarter and four times the service's.
+4. **Memory.** LC: the service's, since the concurrency of instances is counted in it. BE: as the trace has it, else the service's;
+   where the service was assigned by rule 1 it is kept between a quarter and four times the service's.
 5. **Time.** The first arrival is due at 0. Speed X divides times, works and targets by X, so that the offered load stays.
 
 Every draw depends on (seed, request index) alone.

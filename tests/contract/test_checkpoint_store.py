@@ -18,7 +18,8 @@ from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
 from tango.store.leases import PostgresLeaseStore
 from tests.fakes.checkpoints import MemoryCheckpointStore
-from tests.fakes.stores import MemoryLeaseStore, MemoryState
+from tests.fakes.lease_store import MemoryLeaseStore
+from tests.fakes.memory_state import MemoryState
 
 
 def new(name: str, content: bytes | None = None, **changes: object) -> NewCheckpoint:

@@ -22,7 +22,7 @@ from tango.domain.checkpoints import (
 )
 from tango.errors import CheckpointError, RequestRejected, UsageError
 from tango.ports.leases import Fence
-from tests.fakes.stores import MemoryState
+from tests.fakes.memory_state import MemoryState
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -9,8 +9,13 @@ from tango.domain.fleet import Fleet
 from tango.domain.services import Service
 from tango.settings import StoreSettings
 from tests.fakes.cluster_gateway import RecordingGateway
+from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.fleet_store import MemoryFleetStore
+from tests.fakes.lease_store import MemoryLeaseStore
+from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.publisher import RecordingPublisher
+from tests.fakes.request_store import MemoryRequestStore
+from tests.fakes.run_store import MemoryRunStore
 from tests.fakes.store_world import (
     AS_SHIPPED,
     FLEET,
@@ -22,7 +27,6 @@ from tests.fakes.store_world import (
     new_run,
     observed_world,
 )
-from tests.fakes.stores import MemoryEventLog, MemoryLeaseStore, MemoryRequestStore, MemoryRunStore, MemoryState, Row
 from tests.fakes.wall_clock import WallClock
 
 

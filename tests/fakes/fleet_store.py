@@ -1,4 +1,4 @@
-"""The fleet store in memory, over the same `MemoryState` as the stores of `tests.fakes.stores`."""
+"""The fleet store in memory, over the same `MemoryState` as the other stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
 from tango.settings import SharingSettings
-from tests.fakes.stores import MemoryState
+from tests.fakes.memory_state import MemoryState
 
 
 class MemoryFleetStore:

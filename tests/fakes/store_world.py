@@ -27,8 +27,12 @@ from tango.store.fleet import PostgresFleetStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
 from tango.store.runs import PostgresRunStore
+from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.fleet_store import MemoryFleetStore
-from tests.fakes.stores import MemoryEventLog, MemoryLeaseStore, MemoryRequestStore, MemoryRunStore, MemoryState
+from tests.fakes.lease_store import MemoryLeaseStore
+from tests.fakes.memory_state import MemoryState
+from tests.fakes.request_store import MemoryRequestStore
+from tests.fakes.run_store import MemoryRunStore
 
 MAX_ATTEMPTS = 3
 LIVE_S, OVER_S = 60.0, -1.0

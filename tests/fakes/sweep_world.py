@@ -13,10 +13,10 @@ from tango.domain.simulations import ClaimedSimulation, NewSimulation, Simulatio
 from tango.settings import LeaseSettings
 from tango.sim.outcomes import SimulatedRun
 from tests.fakes.checkpoints import MemoryCheckpointStore
+from tests.fakes.memory_state import MemoryState
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.run_records import NO_DECISIONS, NO_LOSSES, NO_SAMPLES, NO_SCALING, outcomes_of
 from tests.fakes.simulations import MemorySimulationStore
-from tests.fakes.stores import MemoryState
 
 SETTINGS = LeaseSettings(placement_s=60.0, unclaimed_after_s=2.0)
 CELL = NewSimulation(

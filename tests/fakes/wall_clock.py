@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.fakes.stores import MemoryState
+from tests.fakes.memory_state import MemoryState
 
 
 class WallClock:

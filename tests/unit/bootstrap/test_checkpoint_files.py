@@ -11,7 +11,7 @@ from tango.bootstrap.checkpoint_files import file_here
 from tango.domain.checkpoints import NewCheckpoint
 from tango.errors import FileUnusable
 from tests.fakes.checkpoints import MemoryCheckpointStore
-from tests.fakes.stores import MemoryState
+from tests.fakes.memory_state import MemoryState
 
 CONTENT = b"weights"
 DIGEST = hashlib.sha256(CONTENT).hexdigest()

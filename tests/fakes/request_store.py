@@ -1,272 +1,30 @@
-"""The stores in memory: the same contracts as `tango.store`, held to them by the suites in `tests/contract/`.
-
-One `MemoryState` stands for the database, one lock for its transactions. Its clock moves by a hair at every call, so that a lease
-of no length has run out by the next one.
-"""
+"""The states of requests in memory, each changed by the table of `tango.domain.lifecycle`."""
 
 from __future__ import annotations
 
-import threading
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import numpy as np
 
-from tango.domain.identity import NodeKey, PodKey
-from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, Outcome, Transition, states_before, transition
+from tango.domain.identity import NodeKey
+from tango.domain.lifecycle import IN_FLIGHT, Event, Outcome, states_before
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import Batch, LcArrivals, LcWork, Reason, RequestState
 from tango.domain.runs import (
-    ENDED,
     OPEN,
     DecisionRecord,
-    NewRequests,
-    NewRun,
     PendingBatch,
     Placement,
-    RunInfo,
-    RunKind,
-    RunStatus,
-    ScalingRecord,
-    StateCounts,
-    can_become,
-    require_ended,
 )
-from tango.domain.services import Service, ServiceClass
+from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
-from tango.errors import Fenced, StoreError, UsageError
+from tango.errors import Fenced
 from tango.ports.leases import Fence
 from tango.ports.requests import Dispatched, Released, StartHere
-from tango.ports.runs import Swept
-
-
-@dataclass(slots=True)
-class Row:
-    """One request, as its table has it."""
-
-    run_id: int
-    request_id: int
-    service_class: ServiceClass
-    service: str
-    cluster: str
-    due_s: float
-    target_s: float | None
-    cpu_work_s: float
-    memory_mib: float
-    state: RequestState = RequestState.ACCEPTED
-    epoch: int = 0
-    attempt: int = 0
-    target_cluster: str = ""
-    node: str = ""
-    pod: str = ""
-    owner: str = ""
-    late: bool = False
-    started_s: float | None = None
-    finished_s: float | None = None
-    reason: str = ""
-    released_at_s: float = 0.0
-    lease_until_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """One epoch that is over."""
-
-    run_id: int
-    request_id: int
-    epoch: int
-    service: str
-    cluster: str
-    node: str
-    service_class: ServiceClass
-    latency_s: float | None
-    outcome: str
-    reason: str
-    work_lost_s: float
-    ended_at_s: float
-
-
-@dataclass(slots=True)
-class Run:
-    """A run with its requests by id."""
-
-    info: RunInfo
-    rows: list[Row]
-    metrics: dict[str, float | int | str | None] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class MemoryState:
-    """What all in-memory stores of one test share."""
-
-    services: dict[str, Service] = field(default_factory=dict)
-    runs: dict[int, Run] = field(default_factory=dict)
-    attempts: list[Attempt] = field(default_factory=list)
-    decisions: list[tuple[DecisionRecord, tuple[int, ...]]] = field(default_factory=list)
-    scalings: list[ScalingRecord] = field(default_factory=list)
-    leases: dict[str, tuple[Fence, float]] = field(default_factory=dict)
-    lock: threading.RLock = field(default_factory=threading.RLock)
-    time_s: float = 0.0
-
-    def now_s(self) -> float:
-        """Later at every call."""
-        self.time_s += 1e-6
-        return self.time_s
-
-    def requests(self, run_id: int, request_ids: Iterable[int]) -> Iterator[Row]:
-        """Rows by id; unknown ones are left out."""
-        rows = self.runs[run_id].rows if run_id in self.runs else []
-        return (rows[k] for k in sorted({int(k) for k in request_ids}) if 0 <= k < len(rows))
-
-    def open(self) -> Iterator[Row]:
-        """Rows of runs whose requests move on."""
-        return (row for run in self.runs.values() if run.info.status in OPEN for row in run.rows)
-
-    def holding(self) -> Iterator[Row]:
-        """Rows of runs that may have something in flight: those that are being cancelled too."""
-        return (row for run in self.runs.values() if run.info.status not in ENDED for row in run.rows)
-
-    def happens(self, row: Row, event: Event) -> Transition | None:
-        """Let an event happen to a request: the state, epoch and attempt that follow. None, and nothing happens, where it cannot."""
-        found = transition(event, row.state, row.service_class)
-        if found is not None:
-            row.state = found.after or row.state
-            row.epoch, row.attempt = row.epoch + found.gives_out, row.attempt + found.gives_out
-            row.reason = str(found.reason or row.reason)
-        return found
-
-    def end(self, row: Row, outcome: str, reason: str, *, latency_s: float | None = None, work_lost_s: float = 0.0) -> None:
-        """Append the attempt of the row's epoch."""
-        self.attempts.append(
-            Attempt(
-                run_id=row.run_id,
-                request_id=row.request_id,
-                epoch=row.epoch,
-                service=row.service,
-                cluster=row.target_cluster,
-                node=row.node,
-                service_class=row.service_class,
-                latency_s=latency_s,
-                outcome=outcome,
-                reason=reason,
-                work_lost_s=work_lost_s,
-                ended_at_s=self.now_s(),
-            )
-        )
-
-
-class MemoryRunStore:
-    """Implements `tango.ports.runs.RunStore`."""
-
-    def __init__(self, state: MemoryState, *, chunk_rows: int = 1000) -> None:
-        self._state = state
-        self._chunk_rows = chunk_rows
-
-    def create_run(self, run: NewRun, requests: NewRequests) -> int:
-        """All rows or, where one does not hold what its column takes, none."""
-        with self._state.lock:
-            run_id = max(self._state.runs, default=0) + 1
-            rows = [_row(run_id, k, requests) for k in range(len(requests))]
-            names = ("name", "system", "fleet", "seed", "speed", "reassure")
-            info = RunInfo(
-                run_id=run_id,
-                status=RunStatus.ACCEPTED,
-                started_at_s=None,
-                accepted=len(rows),
-                **{name: getattr(run, name) for name in names},
-            )
-            self._state.runs[run_id] = Run(info, rows)
-            return run_id
-
-    def run(self, run_id: int) -> RunInfo:
-        """One run."""
-        if run_id not in self._state.runs:
-            latest = ", ".join(f"{r.run_id} ({r.name})" for r in self.runs(limit=5)) or "none yet"
-            raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
-        return self._state.runs[run_id].info
-
-    def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
-        """Newest first."""
-        newest = [self._state.runs[k].info for k in sorted(self._state.runs, reverse=True)]
-        return [info for info in newest if kind in (None, info.kind)][:limit]
-
-    def active_runs(self) -> list[RunInfo]:
-        """Open."""
-        return [run.info for _, run in sorted(self._state.runs.items()) if run.info.status in OPEN]
-
-    def cancelling_runs(self) -> list[int]:
-        """By id."""
-        return [k for k, run in sorted(self._state.runs.items()) if run.info.status is RunStatus.CANCELLING]
-
-    def begin(self, run_id: int, *, at_s: float) -> float:
-        """Set the zero once."""
-        with self._state.lock:
-            info = self.run(run_id)
-            if info.started_at_s is None:
-                self._state.runs[run_id].info = replace(info, started_at_s=at_s)
-            return self._state.runs[run_id].info.started_at_s or at_s
-
-    def set_status(self, run_id: int, status: RunStatus) -> None:
-        """Forward only."""
-        with self._state.lock:
-            run = self._state.runs[run_id]
-            if can_become(run.info.status, status):
-                run.info = replace(run.info, status=status)
-
-    def cancel(self, run_id: int) -> bool:
-        """The run alone."""
-        with self._state.lock:
-            stops = self.run(run_id).status in OPEN
-            if stops:
-                self.set_status(run_id, RunStatus.CANCELLING)
-            return stops
-
-    def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
-        """One chunk."""
-        with self._state.lock:
-            run = self._state.runs.get(run_id)
-            if run is None or run.info.status is not RunStatus.CANCELLING:
-                return Swept(cancelled=0, last_request=None, pods=())
-            rows = [row for row in run.rows if row.request_id > beyond and row.state in LIVE][: self._chunk_rows]
-            pods = tuple(PodKey(row.target_cluster, row.pod) for row in rows if row.state in IN_FLIGHT and row.pod)
-            for row in rows:
-                found = self._state.happens(row, Event.CANCEL)
-                if found and found.outcome:
-                    self._state.end(row, found.outcome, str(Reason.CANCELLED))
-            return Swept(cancelled=len(rows), last_request=rows[-1].request_id if rows else None, pods=pods)
-
-    def close_cancelled(self, run_id: int) -> bool:
-        """Once nothing is live."""
-        with self._state.lock:
-            closes = self.run(run_id).status is RunStatus.CANCELLING and self.all_terminal(run_id)
-            if closes:
-                self.set_status(run_id, RunStatus.CANCELLED)
-            return closes
-
-    def counts(self, run_id: int) -> StateCounts:
-        """Per state."""
-        with self._state.lock:
-            by_state: dict[str, int] = defaultdict(int)
-            for row in self._state.runs[run_id].rows if run_id in self._state.runs else []:
-                by_state[str(row.state)] += 1
-            return StateCounts(by_state=dict(by_state))
-
-    def all_terminal(self, run_id: int) -> bool:
-        """Whether nothing will change any more."""
-        return run_id in self._state.runs and all(row.state in TERMINAL for row in self._state.runs[run_id].rows)
-
-    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
-        """Replace the figures."""
-        self._state.runs[run_id].metrics = dict(metrics)
-
-    def delete(self, run_id: int) -> None:
-        """Everything of a run that is over."""
-        with self._state.lock:
-            require_ended(self.run(run_id))
-            del self._state.runs[run_id]
-            self._state.attempts = [a for a in self._state.attempts if a.run_id != run_id]
+from tests.fakes.memory_state import MemoryState, Row
 
 
 class MemoryRequestStore:
@@ -519,63 +277,6 @@ class MemoryRequestStore:
             )
             return 1
         return 0
-
-
-class MemoryLeaseStore:
-    """Implements `tango.ports.leases.LeaseStore`."""
-
-    def __init__(self, state: MemoryState) -> None:
-        self._state = state
-
-    def acquire(self, name: str, *, owner: str, ttl_s: float) -> Fence | None:
-        """Take or renew."""
-        with self._state.lock:
-            now_s = self._state.now_s()
-            held, until_s = self._state.leases.get(name, (None, 0.0))
-            if held and held.owner != owner and until_s >= now_s:
-                return None
-            epoch = held.epoch + (held.owner != owner) if held else 1
-            fence = Fence(name=name, owner=owner, epoch=epoch)
-            self._state.leases[name] = (fence, now_s + ttl_s)
-            return fence
-
-    def release(self, fence: Fence) -> None:
-        """Give up, where it is still ours."""
-        with self._state.lock:
-            if self._state.leases.get(fence.name, (None, 0.0))[0] == fence:
-                self._state.leases[fence.name] = (fence, self._state.now_s() - 1.0)
-
-
-class MemoryEventLog:
-    """Implements `tango.ports.events.EventLog`."""
-
-    def __init__(self, state: MemoryState) -> None:
-        self._state = state
-
-    def scaling(self, records: Sequence[ScalingRecord]) -> None:
-        """Append."""
-        with self._state.lock:
-            self._state.scalings.extend(records)
-
-
-def _row(run_id: int, k: int, requests: NewRequests) -> Row:
-    for name in ("due_s", "cpu_work_s", "memory_mib"):
-        if np.isnan(getattr(requests, name)[k]):
-            raise StoreError(f"request {k} has no {name}")
-    if not 0 <= requests.service[k] < len(requests.services) or not 0 <= requests.cluster[k] < len(requests.clusters):
-        raise StoreError(f"request {k} has no service or cluster")
-    target_s = float(requests.target_s[k])
-    return Row(
-        run_id=run_id,
-        request_id=k,
-        service_class=ServiceClass(int(requests.service_class[k])),
-        service=requests.services[requests.service[k]],
-        cluster=requests.clusters[requests.cluster[k]],
-        due_s=float(requests.due_s[k]),
-        target_s=None if np.isnan(target_s) else target_s,
-        cpu_work_s=float(requests.cpu_work_s[k]),
-        memory_mib=float(requests.memory_mib[k]),
-    )
 
 
 def _work(run_id: int, row: Row) -> LcWork:

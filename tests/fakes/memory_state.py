@@ -1,0 +1,138 @@
+"""What the stores in memory keep: requests, attempts, runs, leases and events.
+
+One `MemoryState` stands for the database, one lock for its transactions. Its clock moves by a hair at every call, so that a lease of no
+length has run out by the next one. The stores over it keep the same contracts as `tango.store`, held to them by `tests/contract/`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from tango.domain.lifecycle import Event, Transition, transition
+from tango.domain.requests import RequestState
+from tango.domain.runs import (
+    ENDED,
+    OPEN,
+    DecisionRecord,
+    RunInfo,
+    ScalingRecord,
+)
+from tango.domain.services import Service, ServiceClass
+from tango.ports.leases import Fence
+
+
+@dataclass(slots=True)
+class Row:
+    """One request, as its table has it."""
+
+    run_id: int
+    request_id: int
+    service_class: ServiceClass
+    service: str
+    cluster: str
+    due_s: float
+    target_s: float | None
+    cpu_work_s: float
+    memory_mib: float
+    state: RequestState = RequestState.ACCEPTED
+    epoch: int = 0
+    attempt: int = 0
+    target_cluster: str = ""
+    node: str = ""
+    pod: str = ""
+    owner: str = ""
+    late: bool = False
+    started_s: float | None = None
+    finished_s: float | None = None
+    reason: str = ""
+    released_at_s: float = 0.0
+    lease_until_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One epoch that is over."""
+
+    run_id: int
+    request_id: int
+    epoch: int
+    service: str
+    cluster: str
+    node: str
+    service_class: ServiceClass
+    latency_s: float | None
+    outcome: str
+    reason: str
+    work_lost_s: float
+    ended_at_s: float
+
+
+@dataclass(slots=True)
+class Run:
+    """A run with its requests by id."""
+
+    info: RunInfo
+    rows: list[Row]
+    metrics: dict[str, float | int | str | None] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class MemoryState:
+    """What all in-memory stores of one test share."""
+
+    services: dict[str, Service] = field(default_factory=dict)
+    runs: dict[int, Run] = field(default_factory=dict)
+    attempts: list[Attempt] = field(default_factory=list)
+    decisions: list[tuple[DecisionRecord, tuple[int, ...]]] = field(default_factory=list)
+    scalings: list[ScalingRecord] = field(default_factory=list)
+    leases: dict[str, tuple[Fence, float]] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    time_s: float = 0.0
+
+    def now_s(self) -> float:
+        """Later at every call."""
+        self.time_s += 1e-6
+        return self.time_s
+
+    def requests(self, run_id: int, request_ids: Iterable[int]) -> Iterator[Row]:
+        """Rows by id; unknown ones are left out."""
+        rows = self.runs[run_id].rows if run_id in self.runs else []
+        return (rows[k] for k in sorted({int(k) for k in request_ids}) if 0 <= k < len(rows))
+
+    def open(self) -> Iterator[Row]:
+        """Rows of runs whose requests move on."""
+        return (row for run in self.runs.values() if run.info.status in OPEN for row in run.rows)
+
+    def holding(self) -> Iterator[Row]:
+        """Rows of runs that may have something in flight: those that are being cancelled too."""
+        return (row for run in self.runs.values() if run.info.status not in ENDED for row in run.rows)
+
+    def happens(self, row: Row, event: Event) -> Transition | None:
+        """Let an event happen to a request: the state, epoch and attempt that follow. None, and nothing happens, where it cannot."""
+        found = transition(event, row.state, row.service_class)
+        if found is not None:
+            row.state = found.after or row.state
+            row.epoch, row.attempt = row.epoch + found.gives_out, row.attempt + found.gives_out
+            row.reason = str(found.reason or row.reason)
+        return found
+
+    def end(self, row: Row, outcome: str, reason: str, *, latency_s: float | None = None, work_lost_s: float = 0.0) -> None:
+        """Append the attempt of the row's epoch."""
+        self.attempts.append(
+            Attempt(
+                run_id=row.run_id,
+                request_id=row.request_id,
+                epoch=row.epoch,
+                service=row.service,
+                cluster=row.target_cluster,
+                node=row.node,
+                service_class=row.service_class,
+                latency_s=latency_s,
+                outcome=outcome,
+                reason=reason,
+                work_lost_s=work_lost_s,
+                ended_at_s=self.now_s(),
+            )
+        )

@@ -1,0 +1,160 @@
+"""Runs in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from tango.domain.identity import PodKey
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event
+from tango.domain.requests import Reason
+from tango.domain.runs import (
+    OPEN,
+    NewRequests,
+    NewRun,
+    RunInfo,
+    RunKind,
+    RunStatus,
+    StateCounts,
+    can_become,
+    require_ended,
+)
+from tango.domain.services import ServiceClass
+from tango.errors import StoreError, UsageError
+from tango.ports.runs import Swept
+from tests.fakes.memory_state import MemoryState, Row, Run
+
+
+class MemoryRunStore:
+    """Implements `tango.ports.runs.RunStore`."""
+
+    def __init__(self, state: MemoryState, *, chunk_rows: int = 1000) -> None:
+        self._state = state
+        self._chunk_rows = chunk_rows
+
+    def create_run(self, run: NewRun, requests: NewRequests) -> int:
+        """All rows or, where one does not hold what its column takes, none."""
+        with self._state.lock:
+            run_id = max(self._state.runs, default=0) + 1
+            rows = [_row(run_id, k, requests) for k in range(len(requests))]
+            names = ("name", "system", "fleet", "seed", "speed", "reassure")
+            info = RunInfo(
+                run_id=run_id,
+                status=RunStatus.ACCEPTED,
+                started_at_s=None,
+                accepted=len(rows),
+                **{name: getattr(run, name) for name in names},
+            )
+            self._state.runs[run_id] = Run(info, rows)
+            return run_id
+
+    def run(self, run_id: int) -> RunInfo:
+        """One run."""
+        if run_id not in self._state.runs:
+            latest = ", ".join(f"{r.run_id} ({r.name})" for r in self.runs(limit=5)) or "none yet"
+            raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
+        return self._state.runs[run_id].info
+
+    def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
+        """Newest first."""
+        newest = [self._state.runs[k].info for k in sorted(self._state.runs, reverse=True)]
+        return [info for info in newest if kind in (None, info.kind)][:limit]
+
+    def active_runs(self) -> list[RunInfo]:
+        """Open."""
+        return [run.info for _, run in sorted(self._state.runs.items()) if run.info.status in OPEN]
+
+    def cancelling_runs(self) -> list[int]:
+        """By id."""
+        return [k for k, run in sorted(self._state.runs.items()) if run.info.status is RunStatus.CANCELLING]
+
+    def begin(self, run_id: int, *, at_s: float) -> float:
+        """Set the zero once."""
+        with self._state.lock:
+            info = self.run(run_id)
+            if info.started_at_s is None:
+                self._state.runs[run_id].info = replace(info, started_at_s=at_s)
+            return self._state.runs[run_id].info.started_at_s or at_s
+
+    def set_status(self, run_id: int, status: RunStatus) -> None:
+        """Forward only."""
+        with self._state.lock:
+            run = self._state.runs[run_id]
+            if can_become(run.info.status, status):
+                run.info = replace(run.info, status=status)
+
+    def cancel(self, run_id: int) -> bool:
+        """The run alone."""
+        with self._state.lock:
+            stops = self.run(run_id).status in OPEN
+            if stops:
+                self.set_status(run_id, RunStatus.CANCELLING)
+            return stops
+
+    def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
+        """One chunk."""
+        with self._state.lock:
+            run = self._state.runs.get(run_id)
+            if run is None or run.info.status is not RunStatus.CANCELLING:
+                return Swept(cancelled=0, last_request=None, pods=())
+            rows = [row for row in run.rows if row.request_id > beyond and row.state in LIVE][: self._chunk_rows]
+            pods = tuple(PodKey(row.target_cluster, row.pod) for row in rows if row.state in IN_FLIGHT and row.pod)
+            for row in rows:
+                found = self._state.happens(row, Event.CANCEL)
+                if found and found.outcome:
+                    self._state.end(row, found.outcome, str(Reason.CANCELLED))
+            return Swept(cancelled=len(rows), last_request=rows[-1].request_id if rows else None, pods=pods)
+
+    def close_cancelled(self, run_id: int) -> bool:
+        """Once nothing is live."""
+        with self._state.lock:
+            closes = self.run(run_id).status is RunStatus.CANCELLING and self.all_terminal(run_id)
+            if closes:
+                self.set_status(run_id, RunStatus.CANCELLED)
+            return closes
+
+    def counts(self, run_id: int) -> StateCounts:
+        """Per state."""
+        with self._state.lock:
+            by_state: dict[str, int] = defaultdict(int)
+            for row in self._state.runs[run_id].rows if run_id in self._state.runs else []:
+                by_state[str(row.state)] += 1
+            return StateCounts(by_state=dict(by_state))
+
+    def all_terminal(self, run_id: int) -> bool:
+        """Whether nothing will change any more."""
+        return run_id in self._state.runs and all(row.state in TERMINAL for row in self._state.runs[run_id].rows)
+
+    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
+        """Replace the figures."""
+        self._state.runs[run_id].metrics = dict(metrics)
+
+    def delete(self, run_id: int) -> None:
+        """Everything of a run that is over."""
+        with self._state.lock:
+            require_ended(self.run(run_id))
+            del self._state.runs[run_id]
+            self._state.attempts = [a for a in self._state.attempts if a.run_id != run_id]
+
+
+def _row(run_id: int, k: int, requests: NewRequests) -> Row:
+    for name in ("due_s", "cpu_work_s", "memory_mib"):
+        if np.isnan(getattr(requests, name)[k]):
+            raise StoreError(f"request {k} has no {name}")
+    if not 0 <= requests.service[k] < len(requests.services) or not 0 <= requests.cluster[k] < len(requests.clusters):
+        raise StoreError(f"request {k} has no service or cluster")
+    target_s = float(requests.target_s[k])
+    return Row(
+        run_id=run_id,
+        request_id=k,
+        service_class=ServiceClass(int(requests.service_class[k])),
+        service=requests.services[requests.service[k]],
+        cluster=requests.clusters[requests.cluster[k]],
+        due_s=float(requests.due_s[k]),
+        target_s=None if np.isnan(target_s) else target_s,
+        cpu_work_s=float(requests.cpu_work_s[k]),
+        memory_mib=float(requests.memory_mib[k]),
+    )
