@@ -78,11 +78,11 @@ class NodeColumns:
 
     ready: NDArray[np.bool_]
     allocatable: NDArray[np.float64]
-    """(r, n)"""
+    """(r, n) what pods may have."""
     lc_requests: NDArray[np.float64]
-    """(r, n)"""
+    """(r, n) what the LC instances there request."""
     lc_cpu_limit: NDArray[np.float64]
-    """Millicores."""
+    """CPU limits of the LC instances there, millicores."""
     cpu_used: NDArray[np.float64]
     """Millicores, measured; NaN, where nothing was, counts as 0."""
     memory_used: NDArray[np.float64]

@@ -31,17 +31,17 @@ class BeHeadroom:
         """(n,) the memory row of `free`."""
         return row(self.free, MEMORY)
 
-    def fits(self, pending: BePending, k: int) -> NDArray[np.bool_]:
-        """(n,) nodes that can hold request k now."""
+    def fits(self, pending: BePending, request: int) -> NDArray[np.bool_]:
+        """(n,) nodes that can hold the request of this row now."""
         found = np.zeros(len(self.snapshot.nodes), np.bool_)
-        mark_fitting(self.free, pending.requests, k, found)
+        mark_fitting(self.free, pending.requests, request, found)
         found &= self.snapshot.node_ready
         return found
 
-    def count_in(self, pending: BePending, k: int, node: int) -> None:
-        """Count request k in on the node."""
-        count_in(self.free, node, pending.requests, k)
-        self.be_limit[node] += pending.cpu_limit_millicores[k]
+    def count_in(self, pending: BePending, request: int, node: int) -> None:
+        """Count the request of this row in on the node."""
+        count_in(self.free, node, pending.requests, request)
+        self.be_limit[node] += pending.cpu_limit_millicores[request]
 
 
 def most_memory_mib(free: NDArray[np.float64], requests: NDArray[np.float64]) -> NDArray[np.float64]:

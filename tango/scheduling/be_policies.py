@@ -36,9 +36,9 @@ class Nodes(NamedTuple):
     be_limit: NDArray[np.float64]
     """CPU limits of its BE pods, millicores"""
     cpu_allocatable: NDArray[np.float64]
-    """millicores"""
+    """CPU that pods may have, millicores"""
     memory_allocatable: NDArray[np.float64]
-    """MiB"""
+    """memory that pods may have, MiB"""
     lc_leaves: NDArray[np.float64]
     """CPU that LC does not use now, millicores"""
     free_cpu: NDArray[np.float64]
@@ -51,13 +51,13 @@ class Sizes(NamedTuple):
     requests: NDArray[np.float64]
     """(r, k) of their pods"""
     cpu_limit: NDArray[np.float64]
-    """(k,) millicores"""
+    """(k,) CPU limits of their pods, millicores"""
     kind: NDArray[np.int64]
     """(k,) row of its kind"""
     kind_least: NDArray[np.float64]
     """(r, u) the least that a request of the kind asks for"""
     kind_cpu_limit: NDArray[np.float64]
-    """(u,) millicores"""
+    """(u,) CPU limit of the kind, millicores"""
 
 
 def place_load_greedy(pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
@@ -118,17 +118,17 @@ def _sizes(pending: BePending) -> Sizes:
 
 
 @inlined
-def _worth(state: tuple[int, Nodes, Sizes], kind: int, n: int) -> float:
+def _worth(state: tuple[int, Nodes, Sizes], kind: int, node: int) -> float:
     score, nodes, sizes = state
-    if not (nodes.ready[n] and fits(nodes.free, n, sizes.kind_least, kind)):
+    if not (nodes.ready[node] and fits(nodes.free, node, sizes.kind_least, kind)):
         return -np.inf
-    return _score(score, nodes, n, sizes.kind_cpu_limit[kind])
+    return _score(score, nodes, node, sizes.kind_cpu_limit[kind])
 
 
 @inlined
-def _fits_request(state: tuple[int, Nodes, Sizes], k: int, n: int) -> bool:
+def _fits_request(state: tuple[int, Nodes, Sizes], request: int, node: int) -> bool:
     _, nodes, sizes = state
-    return bool(nodes.ready[n] and fits(nodes.free, n, sizes.requests, k))
+    return bool(nodes.ready[node] and fits(nodes.free, node, sizes.requests, request))
 
 
 _best_node = block_search(_worth, _fits_request)
@@ -137,11 +137,11 @@ _best_node = block_search(_worth, _fits_request)
 @in_place
 def fill_fleet(score: int, nodes: Nodes, sizes: Sizes, blocks: Blocks, chosen: NDArray[np.int32]) -> None:
     """Place the requests in order, each on the node of the highest score on which it fits; among equals on the first."""
-    for k in range(len(chosen)):
-        best = _best_node((score, nodes, sizes), k, sizes.kind[k], blocks)
-        chosen[k] = best
+    for request in range(len(chosen)):
+        best = _best_node((score, nodes, sizes), request, sizes.kind[request], blocks)
+        chosen[request] = best
         if best >= 0:
-            _count_in(nodes, sizes, k, best)
+            _count_in(nodes, sizes, request, best)
             note_placement(blocks, best)
 
 
@@ -155,35 +155,35 @@ def fill_home(
     chosen: NDArray[np.int32],
 ) -> None:
     """Place the requests in order on nodes of their entry clusters; cluster c has the nodes `members[first[c]:first[c + 1]]`."""
-    for k in range(len(chosen)):
-        request, memory = sizes.requests[CPU, k], sizes.requests[MEMORY, k]
+    for request in range(len(chosen)):
+        cpu, memory = sizes.requests[CPU, request], sizes.requests[MEMORY, request]
         best, best_score = -1, -np.inf
-        for j in range(first[entry[k]], first[entry[k] + 1]):
-            n = members[j]
-            if not (nodes.ready[n] and fits(nodes.free, n, sizes.requests, k)):
+        for j in range(first[entry[request]], first[entry[request] + 1]):
+            node = members[j]
+            if not (nodes.ready[node] and fits(nodes.free, node, sizes.requests, request)):
                 continue
-            cpu_used = 1 - (nodes.free[CPU, n] - request) / nodes.cpu_allocatable[n]
-            memory_used = 1 - (nodes.free[MEMORY, n] - memory) / nodes.memory_allocatable[n]
+            cpu_used = 1 - (nodes.free[CPU, node] - cpu) / nodes.cpu_allocatable[node]
+            memory_used = 1 - (nodes.free[MEMORY, node] - memory) / nodes.memory_allocatable[node]
             least_allocated = (1 - cpu_used + 1 - memory_used) / 2
             # Of two resources the standard deviation, which BalancedAllocation takes off, is half of their difference.
             value = least_allocated + (1 - abs(cpu_used - memory_used) / 2)
             if value > best_score:
-                best, best_score = n, value
-        chosen[k] = best
+                best, best_score = node, value
+        chosen[request] = best
         if best >= 0:
-            _count_in(nodes, sizes, k, best)
+            _count_in(nodes, sizes, request, best)
 
 
 @in_place
-def _score(score: int, nodes: Nodes, n: int, limit: float) -> float:
+def _score(score: int, nodes: Nodes, node: int, limit: float) -> float:
     if score == SHARE:
-        return float(-(nodes.be_limit[n] + limit) / nodes.lc_leaves[n])
-    free_memory = nodes.free[MEMORY, n] / nodes.memory_allocatable[n]
-    crowd = nodes.be_limit[n] / nodes.cpu_allocatable[n]
-    return float(0.4 * nodes.free_cpu[n] + 0.2 * free_memory - 0.4 * crowd)
+        return float(-(nodes.be_limit[node] + limit) / nodes.lc_leaves[node])
+    free_memory = nodes.free[MEMORY, node] / nodes.memory_allocatable[node]
+    crowd = nodes.be_limit[node] / nodes.cpu_allocatable[node]
+    return float(0.4 * nodes.free_cpu[node] + 0.2 * free_memory - 0.4 * crowd)
 
 
 @in_place
-def _count_in(nodes: Nodes, sizes: Sizes, k: int, n: int) -> None:
-    count_in(nodes.free, n, sizes.requests, k)
-    nodes.be_limit[n] += sizes.cpu_limit[k]
+def _count_in(nodes: Nodes, sizes: Sizes, request: int, node: int) -> None:
+    count_in(nodes.free, node, sizes.requests, request)
+    nodes.be_limit[node] += sizes.cpu_limit[request]

@@ -63,9 +63,9 @@ def block_search(worth: Worth, fits: Fits) -> Search:
         if best >= 0 and best_score == blocks.offer[kind, top]:
             return int(best)
         best, best_score = -1, -np.inf
-        for b in range(len(blocks.changes)):
-            if blocks.offer[kind, b] > best_score:
-                found, found_score = best_of_block(state, request, kind, b, best_score, blocks.nodes)
+        for block in range(len(blocks.changes)):
+            if blocks.offer[kind, block] > best_score:
+                found, found_score = best_of_block(state, request, kind, block, best_score, blocks.nodes)
                 if found >= 0:
                     best, best_score = found, found_score
         return int(best)
@@ -79,15 +79,15 @@ def _top_block(worth: Worth) -> Any:
 
     def top_block(state: Any, kind: int, blocks: Blocks) -> int:
         top, highest = -1, -np.inf
-        for b in range(len(blocks.changes)):
-            if blocks.offer_of[kind, b] != blocks.changes[b]:
+        for block in range(len(blocks.changes)):
+            if blocks.offer_of[kind, block] != blocks.changes[block]:
                 most = -np.inf
-                for n in range(b * BLOCK, min(blocks.nodes, (b + 1) * BLOCK)):
-                    most = max(most, worth(state, kind, n))
-                blocks.offer[kind, b] = most
-                blocks.offer_of[kind, b] = blocks.changes[b]
-            if blocks.offer[kind, b] > highest:
-                top, highest = b, blocks.offer[kind, b]
+                for node in range(block * BLOCK, min(blocks.nodes, (block + 1) * BLOCK)):
+                    most = max(most, worth(state, kind, node))
+                blocks.offer[kind, block] = most
+                blocks.offer_of[kind, block] = blocks.changes[block]
+            if blocks.offer[kind, block] > highest:
+                top, highest = block, blocks.offer[kind, block]
         return top
 
     return inlined(top_block)
@@ -96,12 +96,12 @@ def _top_block(worth: Worth) -> Any:
 def _best_of_block(worth: Worth, fits: Fits) -> Any:
     """A step that gives the first node of a block with the highest score above `above` on which the request fits, and that score."""
 
-    def best_of_block(state: Any, request: int, kind: int, b: int, above: float, nodes: int) -> tuple[int, float]:
+    def best_of_block(state: Any, request: int, kind: int, block: int, above: float, nodes: int) -> tuple[int, float]:
         best, best_score = -1, above
-        for n in range(b * BLOCK, min(nodes, (b + 1) * BLOCK)):
-            score = worth(state, kind, n)
-            if score > best_score and fits(state, request, n):
-                best, best_score = n, score
+        for node in range(block * BLOCK, min(nodes, (block + 1) * BLOCK)):
+            score = worth(state, kind, node)
+            if score > best_score and fits(state, request, node):
+                best, best_score = node, score
         return best, best_score
 
     return inlined(best_of_block)

@@ -134,9 +134,9 @@ class Tuning(NamedTuple):
     rule: int
     """`STATIC`, `HRM`, `CERES` or `BURST`"""
     grow_below: float
-    """slack"""
+    """slack below which an instance grows"""
     shrink_above: float
-    """slack"""
+    """slack above which an instance shrinks"""
     grow_factor: float
     """of a limit, at least; the overrun of the target comes on top"""
     shrink_factor: float
@@ -232,24 +232,24 @@ def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared:
     least_slack = out.sums[LEAST_SLACK]
     changed = 0
     for i in range(len(instances.node)):
-        n, s = instances.node[i], instances.service[i]
+        node, service = instances.node[i], instances.service[i]
         out.limit_millicores[i], out.request_millicores[i], out.slack[i] = (
             instances.limit_millicores[i],
             instances.request_millicores[i],
             1.0,
         )
         measured = instances.samples[i] >= tuning.min_samples
-        overrun = instances.tail_ms[i] / declared.target_ms[s] if measured else 0.0
+        overrun = instances.tail_ms[i] / declared.target_ms[service] if measured else 0.0
         if measured:
             out.slack[i] = 1.0 - overrun
-            least_slack[n] = min(least_slack[n], out.slack[i])
+            least_slack[node] = min(least_slack[node], out.slack[i])
         if tuning.rule == STATIC or not instances.ready[i]:
             continue
         if tuning.rule == BURST:
             out.limit_millicores[i] = _burst_limit(
                 tuning,
                 instances.limit_millicores[i],
-                nodes.allocatable_millicores[n],
+                nodes.allocatable_millicores[node],
                 instances.refused_limit_millicores[i],
                 instances.since_resize_s[i],
             )
@@ -259,11 +259,11 @@ def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared:
         if out.limit_millicores[i] != instances.limit_millicores[i] or out.request_millicores[i] != instances.request_millicores[i]:
             changed += 1
     if tuning.rule == CERES:
-        for n in range(len(nodes.allocatable_millicores)):
-            if least_slack[n] < tuning.grow_below:
-                out.be_share[n] = max(LEAST_BE_SHARE, out.be_share[n] * BE_CUT)
-            elif least_slack[n] > tuning.shrink_above:
-                out.be_share[n] = min(1.0, out.be_share[n] * BE_RAISE)
+        for node in range(len(nodes.allocatable_millicores)):
+            if least_slack[node] < tuning.grow_below:
+                out.be_share[node] = max(LEAST_BE_SHARE, out.be_share[node] * BE_CUT)
+            elif least_slack[node] > tuning.shrink_above:
+                out.be_share[node] = min(1.0, out.be_share[node] * BE_RAISE)
     return changed
 
 
@@ -271,18 +271,18 @@ def share(tuning: Tuning, instances: Instances, nodes: NodeCapacities, declared:
 def _sum_up(rule: int, instances: Instances, nodes: NodeCapacities, declared: Declared, out: Shares) -> None:
     """Begin a round: what the LC instances of each node have together, and nobody evicted."""
     sums = out.sums
-    for n in range(len(nodes.allocatable_millicores)):
-        sums[LC_SIZE, n] = sums[LC_REQUEST, n] = sums[FREED, n] = 0.0
-        sums[LEAST_SLACK, n] = np.inf
-        out.next_evictable[n] = nodes.first_evictable[n]
+    for node in range(len(nodes.allocatable_millicores)):
+        sums[LC_SIZE, node] = sums[LC_REQUEST, node] = sums[FREED, node] = 0.0
+        sums[LEAST_SLACK, node] = np.inf
+        out.next_evictable[node] = nodes.first_evictable[node]
     for k in range(len(out.evict)):
         out.evict[k] = False
     for i in range(len(instances.node)):
-        n = instances.node[i]
-        sums[LC_SIZE, n] += _size(
+        node = instances.node[i]
+        sums[LC_SIZE, node] += _size(
             rule, instances.limit_millicores[i], instances.request_millicores[i], declared, instances.service[i]
         )
-        sums[LC_REQUEST, n] += instances.request_millicores[i]
+        sums[LC_REQUEST, node] += instances.request_millicores[i]
 
 
 @inlined

@@ -24,43 +24,43 @@ from tango.sim.state import Arrivals, EngineState, Links, Lists, Published, Trut
 
 
 @in_place
-def publish(e: EngineState, now_s: float) -> None:
+def publish(state: EngineState, now_s: float) -> None:
     """Measure every node, and let all clusters know the state as it is now."""
-    belief, published, truth, holdings = e.belief, e.published, e.truth, e.holdings
-    for n in range(len(e.sites)):
-        kernel.integrate(e.states, n, now_s)
-        site, node = e.sites[n], e.states.nodes[n]
-        busy_s = node.lc_busy_s + node.be_busy_s
+    belief, published, truth, holdings = state.belief, state.published, state.truth, state.holdings
+    for node in range(len(state.sites)):
+        kernel.integrate(state.states, node, now_s)
+        site, measured = state.sites[node], state.states.nodes[node]
+        busy_s = measured.lc_busy_s + measured.be_busy_s
         if now_s > site.then_s:
             site.used = (busy_s - site.busy_then_s) / (now_s - site.then_s) * 1e3
         site.busy_then_s = busy_s
         site.then_s = now_s
-        memory = holdings.allocatable[MEMORY, n]
-        belief.free_cpu[n] = 1.0 - site.used / holdings.allocatable[CPU, n]
-        belief.free_memory[n] = (memory - holdings.lc[MEMORY, n] - holdings.running[MEMORY, n]) / memory
-        belief.slack[n] = site.slack
+        memory = holdings.allocatable[MEMORY, node]
+        belief.free_cpu[node] = 1.0 - site.used / holdings.allocatable[CPU, node]
+        belief.free_memory[node] = (memory - holdings.lc[MEMORY, node] - holdings.running[MEMORY, node]) / memory
+        belief.slack[node] = site.slack
     services, nodes = truth.in_flight.shape
-    clusters = len(e.lists.sent_last)
-    for s in range(services):
-        for n in range(nodes):
-            belief.in_flight[s, n] = published.in_flight[s, n] = truth.in_flight[s, n]
-            belief.limit_cores[s, n] = published.limit[s, n] = truth.limit[s, n]
-    set_prices(e.rules.lc_policy, e.terrain, belief)
-    for n in range(nodes):
-        published.demand[n] = belief.demand[n]
-    for s in range(services):
-        for n in range(nodes):
-            published.price[s, n] = belief.price[s, n]
-        for c in range(clusters):
-            published.best_node[s, c] = belief.best_node[s, c]
-            published.best_price[s, c] = belief.best_price[s, c]
-    for c in range(clusters):
-        r = e.lists.sent_last[c]
-        while r >= 0:
-            before = e.progress[r].sent_before
-            e.progress[r].sent_before = NOT_SENT
-            r = before
-        e.lists.sent_last[c] = -1
+    clusters = len(state.lists.sent_last)
+    for service in range(services):
+        for node in range(nodes):
+            belief.in_flight[service, node] = published.in_flight[service, node] = truth.in_flight[service, node]
+            belief.limit_cores[service, node] = published.limit[service, node] = truth.limit[service, node]
+    set_prices(state.rules.lc_policy, state.terrain, belief)
+    for node in range(nodes):
+        published.demand[node] = belief.demand[node]
+    for service in range(services):
+        for node in range(nodes):
+            published.price[service, node] = belief.price[service, node]
+        for cluster in range(clusters):
+            published.best_node[service, cluster] = belief.best_node[service, cluster]
+            published.best_price[service, cluster] = belief.best_price[service, cluster]
+    for cluster in range(clusters):
+        request = state.lists.sent_last[cluster]
+        while request >= 0:
+            before = state.progress[request].sent_before
+            state.progress[request].sent_before = NOT_SENT
+            request = before
+        state.lists.sent_last[cluster] = -1
 
 
 @inlined
@@ -72,113 +72,138 @@ def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Li
         last += 1
     clock.cursor = last
     mark = lists.entry_first
-    for c in range(len(mark)):
-        mark[c] = 0
+    for cluster in range(len(mark)):
+        mark[cluster] = 0
     for k in range(clock.retries):
         mark[arrivals.entry[lists.retries[k]] + 1] += 1
-    for r in range(first, last):
-        if arrivals.service_class[r] == LC:
-            mark[arrivals.entry[r] + 1] += 1
-        elif progress[r].state != FAILED:  # what fits no node was refused at the door
-            lifecycle.move(lifecycle.RELEASE, r, clock, arrivals, progress)
-            lifecycle.move(lifecycle.ADMIT, r, clock, arrivals, progress)
-            lists.pending[clock.pending] = r
+    for request in range(first, last):
+        if arrivals.service_class[request] == LC:
+            mark[arrivals.entry[request] + 1] += 1
+        elif progress[request].state != FAILED:  # what fits no node was refused at the door
+            lifecycle.move(lifecycle.RELEASE, request, clock, arrivals, progress)
+            lifecycle.move(lifecycle.ADMIT, request, clock, arrivals, progress)
+            lists.pending[clock.pending] = request
             clock.pending += 1
-    for c in range(1, len(mark)):
-        mark[c] += mark[c - 1]
+    for cluster in range(1, len(mark)):
+        mark[cluster] += mark[cluster - 1]
     clock.batch = mark[len(mark) - 1]
     # `mark` says where each cluster's part begins; filling moves every mark to its part's end, which is the next one's begin.
     for k in range(clock.retries):
-        r = lists.retries[k]
-        lists.batch[mark[arrivals.entry[r]]] = r
-        mark[arrivals.entry[r]] += 1
-    for r in range(first, last):
-        if arrivals.service_class[r] == LC:
-            lifecycle.move(lifecycle.RELEASE, r, clock, arrivals, progress)
-            lists.batch[mark[arrivals.entry[r]]] = r
-            mark[arrivals.entry[r]] += 1
-    for c in range(len(mark) - 1, 0, -1):
-        mark[c] = mark[c - 1]
+        request = lists.retries[k]
+        lists.batch[mark[arrivals.entry[request]]] = request
+        mark[arrivals.entry[request]] += 1
+    for request in range(first, last):
+        if arrivals.service_class[request] == LC:
+            lifecycle.move(lifecycle.RELEASE, request, clock, arrivals, progress)
+            lists.batch[mark[arrivals.entry[request]]] = request
+            mark[arrivals.entry[request]] += 1
+    for cluster in range(len(mark) - 1, 0, -1):
+        mark[cluster] = mark[cluster - 1]
     mark[0] = 0
     clock.retries = 0
 
 
 @in_place
-def dispatch_batch(e: EngineState, now_s: float) -> None:
+def dispatch_batch(state: EngineState, now_s: float) -> None:
     """Let every cluster dispatch what entered there."""
-    policy, lists, most_s = e.rules.lc_policy, e.lists, 0.0
+    policy, lists, most_s = state.rules.lc_policy, state.lists, 0.0
     placed, late, shed = 0, 0, 0
-    for c in range(len(lists.sent_last)):
-        rows = lists.batch[lists.entry_first[c] : lists.entry_first[c + 1]]
+    for home in range(len(lists.sent_last)):
+        rows = lists.batch[lists.entry_first[home] : lists.entry_first[home + 1]]
         if len(rows) == 0:
             continue
-        believe(policy, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
+        believe(policy, home, now_s, state.terrain, state.belief, state.truth, lists, state.arrivals, state.progress)
         dispatch(
             policy,
-            c,
+            home,
             rows,
-            e.arrivals.service,
-            e.arrivals.target_s,
-            e.arrivals.turn,
-            e.terrain,
-            e.belief,
+            state.arrivals.service,
+            state.arrivals.target_s,
+            state.arrivals.turn,
+            state.terrain,
+            state.belief,
             lists.sent,
-            e.choices,
-            e.explore,
+            state.choices,
+            state.explore,
         )
-        put_back(policy, c, rows, e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node)
+        put_back(
+            policy,
+            home,
+            rows,
+            state.terrain,
+            state.belief,
+            state.published,
+            lists,
+            state.arrivals,
+            state.progress,
+            state.choices.node,
+        )
         decide_s = lists.charge_s[min(len(rows), len(lists.charge_s) - 1)]
         most_s = max(most_s, decide_s)
-        shed_rows = 0 if e.rules.keep_late else len(rows)
+        shed_rows = 0 if state.rules.keep_late else len(rows)
         for k in range(shed_rows):
-            lists.shed[k] = e.choices.late[rows[k]]
-        done = carry_out(e, c, rows, lists.shed[:shed_rows], now_s, now_s + decide_s)
+            lists.shed[k] = state.choices.late[rows[k]]
+        done = carry_out(state, home, rows, lists.shed[:shed_rows], now_s, now_s + decide_s)
         placed, shed, late = placed + done[0], shed + done[1], late + done[2]
-    write_cycle(e, now_s, placed, late, shed, most_s)
+    write_cycle(state, now_s, placed, late, shed, most_s)
 
 
 @inlined
 def carry_out(
-    e: EngineState, c: int, rows: NDArray[np.int64], shed: NDArray[np.bool_], now_s: float, sent_s: float
+    state: EngineState, home: int, rows: NDArray[np.int64], shed: NDArray[np.bool_], now_s: float, sent_s: float
 ) -> tuple[int, int, int]:
-    """Do what `Choices` says of these rows of cluster c; give how many were sent, given up on purpose, and sent although late.
+    """Do what `Choices` says of these rows, which entered at `home`; give how many were sent, given up on purpose, and sent although late.
 
     `shed` is empty, or as long as `rows`.
     """
-    clock, progress = e.clock[0], e.progress
+    clock, progress = state.clock[0], state.progress
     placed, given_up, late = 0, 0, 0
     for k in range(len(rows)):
-        r = rows[k]
-        n = e.choices.node[r]
+        request = rows[k]
+        node = state.choices.node[request]
         if len(shed) > 0 and shed[k]:
-            lifecycle.move(lifecycle.SHED, r, clock, e.arrivals, progress)
-            progress[r].reason = LATE
-            progress[r].finished_s = now_s
+            lifecycle.move(lifecycle.SHED, request, clock, state.arrivals, progress)
+            progress[request].reason = LATE
+            progress[request].finished_s = now_s
             clock.terminal += 1
             clock.moved += 1
             given_up += 1
-        elif n >= 0:
-            send(c, r, n, sent_s, e.terrain, e.truth, e.links, e.lists, clock, e.arrivals, progress, e.heap, e.heap_counts)
+        elif node >= 0:
+            send(
+                home,
+                request,
+                node,
+                sent_s,
+                state.terrain,
+                state.truth,
+                state.links,
+                state.lists,
+                clock,
+                state.arrivals,
+                progress,
+                state.heap,
+                state.heap_counts,
+            )
             placed += 1
-            late += 1 if e.choices.late[r] else 0
+            late += 1 if state.choices.late[request] else 0
         else:
             # No ready instance anywhere it may go: it is dispatched again in the next window, and given up in the end.
-            e.lists.retries[clock.retries] = r
+            state.lists.retries[clock.retries] = request
             clock.retries += 1
     return placed, given_up, late
 
 
 @in_place
-def write_cycle(e: EngineState, now_s: float, placed: int, late: int, shed: int, decide_s: float) -> None:
+def write_cycle(state: EngineState, now_s: float, placed: int, late: int, shed: int, decide_s: float) -> None:
     """Note the dispatch of one window."""
-    cycle = e.lists.cycles[e.clock[0].cycles]
+    cycle = state.lists.cycles[state.clock[0].cycles]
     cycle.at_s = now_s
-    cycle.considered = e.clock[0].batch
+    cycle.considered = state.clock[0].batch
     cycle.placed = placed
     cycle.late = late
     cycle.shed = shed
     cycle.decide_s = decide_s
-    e.clock[0].cycles += 1
+    state.clock[0].cycles += 1
 
 
 @inlined
@@ -186,37 +211,37 @@ def believe(
     policy: Traits,
     home: int,
     now_s: float,
-    t: Terrain,
-    b: Belief,
+    terrain: Terrain,
+    belief: Belief,
     truth: Truth,
     lists: Lists,
     arrivals: Arrivals,
     progress: NDArray[np.void],
 ) -> None:
     """Put in what cluster `home` knows better than what was published: its own nodes, and what it has sent abroad and not got back."""
-    for s in range(b.price.shape[0]):
-        if t.target_s[s] == np.inf:
+    for service in range(belief.price.shape[0]):
+        if terrain.target_s[service] == np.inf:
             continue
-        for k in range(t.first[home], t.first[home + 1]):
-            n = t.members[k]
-            b.in_flight[s, n] = truth.in_flight[s, n]
-            b.limit_cores[s, n] = truth.limit[s, n]
+        for k in range(terrain.first[home], terrain.first[home + 1]):
+            node = terrain.members[k]
+            belief.in_flight[service, node] = truth.in_flight[service, node]
+            belief.limit_cores[service, node] = truth.limit[service, node]
     if policy.counts_crowding:  # prices of all services depend on what all of them have in flight
-        for k in range(t.first[home], t.first[home + 1]):
-            b.demand[t.members[k]] = demand_cores(b, t.members[k])
-    for s in range(b.price.shape[0]):
-        if t.target_s[s] == np.inf:
+        for k in range(terrain.first[home], terrain.first[home + 1]):
+            belief.demand[terrain.members[k]] = demand_cores(belief, terrain.members[k])
+    for service in range(belief.price.shape[0]):
+        if terrain.target_s[service] == np.inf:
             continue
-        for k in range(t.first[home], t.first[home + 1]):
-            set_price(policy, t, b, s, t.members[k])
-        set_offer(t, b, s, home)
-    r = lists.sent_last[home]
-    while r >= 0:
-        sent = progress[r]
+        for k in range(terrain.first[home], terrain.first[home + 1]):
+            set_price(policy, terrain, belief, service, terrain.members[k])
+        set_offer(terrain, belief, service, home)
+    request = lists.sent_last[home]
+    while request >= 0:
+        sent = progress[request]
         under_way = sent.state == DISPATCHED or sent.state == RUNNING or sent.finished_s > now_s
-        if under_way and t.cluster_of[sent.node] != home:
-            count_in(policy, t, b, arrivals.service[r], sent.node, 1.0)
-        r = sent.sent_before
+        if under_way and terrain.cluster_of[sent.node] != home:
+            count_in(policy, terrain, belief, arrivals.service[request], sent.node, 1.0)
+        request = sent.sent_before
 
 
 @inlined
@@ -224,8 +249,8 @@ def put_back(
     policy: Traits,
     home: int,
     rows: NDArray[np.int64],
-    t: Terrain,
-    b: Belief,
+    terrain: Terrain,
+    belief: Belief,
     published: Published,
     lists: Lists,
     arrivals: Arrivals,
@@ -233,52 +258,52 @@ def put_back(
     chosen: NDArray[np.int32],
 ) -> None:
     """Let the belief be as published again, wherever `believe` and the batch have touched it."""
-    for s in range(b.price.shape[0]):
-        if t.target_s[s] == np.inf:
+    for service in range(belief.price.shape[0]):
+        if terrain.target_s[service] == np.inf:
             continue
-        for k in range(t.first[home], t.first[home + 1]):
-            _restore_one(s, t.members[k], t, b, published)
-    r = lists.sent_last[home]
-    while r >= 0:
-        if progress[r].node >= 0:
-            _restore(policy, arrivals.service[r], progress[r].node, t, b, published)
-        r = progress[r].sent_before
-    for r in rows:
-        if chosen[r] >= 0:
-            s = arrivals.service[r]
-            _restore(policy, s, chosen[r], t, b, published)
-            lists.sent[s, t.cluster_of[chosen[r]]] = 0.0
+        for k in range(terrain.first[home], terrain.first[home + 1]):
+            _restore_one(service, terrain.members[k], terrain, belief, published)
+    request = lists.sent_last[home]
+    while request >= 0:
+        if progress[request].node >= 0:
+            _restore(policy, arrivals.service[request], progress[request].node, terrain, belief, published)
+        request = progress[request].sent_before
+    for request in rows:
+        if chosen[request] >= 0:
+            service = arrivals.service[request]
+            _restore(policy, service, chosen[request], terrain, belief, published)
+            lists.sent[service, terrain.cluster_of[chosen[request]]] = 0.0
 
 
 @inlined
-def _restore(policy: Traits, s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
-    """Undo what counting in a request of service s has changed on a node; on a crowded one its other services may have
+def _restore(policy: Traits, service: int, node: int, terrain: Terrain, belief: Belief, published: Published) -> None:
+    """Undo what counting in a request of a service has changed on a node; on a crowded one its other services may have
     changed too."""
-    if policy.counts_crowding and is_crowded(b, n):
-        for k in range(b.price.shape[0]):
-            if t.target_s[k] < np.inf:
-                _restore_one(k, n, t, b, published)
-    _restore_one(s, n, t, b, published)
+    if policy.counts_crowding and is_crowded(belief, node):
+        for other in range(belief.price.shape[0]):
+            if terrain.target_s[other] < np.inf:
+                _restore_one(other, node, terrain, belief, published)
+    _restore_one(service, node, terrain, belief, published)
 
 
 @inlined
-def _restore_one(s: int, n: int, t: Terrain, b: Belief, published: Published) -> None:
-    c = t.cluster_of[n]
-    b.in_flight[s, n] = published.in_flight[s, n]
-    b.limit_cores[s, n] = published.limit[s, n]
-    b.demand[n] = published.demand[n]
-    b.price[s, n] = published.price[s, n]
-    b.best_node[s, c] = published.best_node[s, c]
-    b.best_price[s, c] = published.best_price[s, c]
+def _restore_one(service: int, node: int, terrain: Terrain, belief: Belief, published: Published) -> None:
+    cluster = terrain.cluster_of[node]
+    belief.in_flight[service, node] = published.in_flight[service, node]
+    belief.limit_cores[service, node] = published.limit[service, node]
+    belief.demand[node] = published.demand[node]
+    belief.price[service, node] = published.price[service, node]
+    belief.best_node[service, cluster] = published.best_node[service, cluster]
+    belief.best_price[service, cluster] = published.best_price[service, cluster]
 
 
 @inlined
 def send(
     home: int,
-    r: int,
-    n: int,
+    request: int,
+    node: int,
     sent_s: float,
-    t: Terrain,
+    terrain: Terrain,
     truth: Truth,
     links: Links,
     lists: Lists,
@@ -292,18 +317,20 @@ def send(
 
     The same network as the virtual kubelet's: transfers of one direction follow one another on the cluster's link.
     """
-    row = progress[r]
-    s = arrivals.service[r]
-    c = t.cluster_of[n]
+    row = progress[request]
+    service = arrivals.service[request]
+    cluster = terrain.cluster_of[node]
     arrive_s = sent_s
-    if c != home:
-        links.inward_s[c] = max(links.inward_s[c], sent_s) + 0.5 * t.payload_kib[s] * t.s_per_kib[home, c]
-        arrive_s = links.inward_s[c]
-    if c != home and row.sent_before == NOT_SENT:
+    if cluster != home:
+        links.inward_s[cluster] = (
+            max(links.inward_s[cluster], sent_s) + 0.5 * terrain.payload_kib[service] * terrain.s_per_kib[home, cluster]
+        )
+        arrive_s = links.inward_s[cluster]
+    if cluster != home and row.sent_before == NOT_SENT:
         # A later attempt may stand in the chain already, and must not make it a circle.
         row.sent_before = lists.sent_last[home]
-        lists.sent_last[home] = r
-    row.node = n
-    lifecycle.move(lifecycle.DISPATCH, r, clock, arrivals, progress)
-    truth.in_flight[s, n] += 1.0
-    push(heap, heap_counts, arrive_s + 0.5 * t.rtt_s[home, c], LC_ARRIVE, r, row.attempts, 0.0)
+        lists.sent_last[home] = request
+    row.node = node
+    lifecycle.move(lifecycle.DISPATCH, request, clock, arrivals, progress)
+    truth.in_flight[service, node] += 1.0
+    push(heap, heap_counts, arrive_s + 0.5 * terrain.rtt_s[home, cluster], LC_ARRIVE, request, row.attempts, 0.0)

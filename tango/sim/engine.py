@@ -30,57 +30,57 @@ DECIDE, RUN = 0, 1
 
 
 @in_place
-def run_windows(e: EngineState, until: int) -> int:
+def run_windows(state: EngineState, until: int) -> int:
     """Run up to the beginning of window `until`, and say why it came back (`codes`)."""
-    clock = e.clock[0]
+    clock = state.clock[0]
     while clock.window < until:
-        if clock.terminal == len(e.progress):
+        if clock.terminal == len(state.progress):
             return OVER
-        begin_s = clock.window * e.rules.window_s
+        begin_s = clock.window * state.rules.window_s
         if clock.phase == DECIDE:
-            if must_grow(e):
+            if must_grow(state):
                 return GROW
-            if clock.window % e.rules.share_every == 0:
-                give_up(e, begin_s)
-                share_out(e, begin_s)
-            if clock.window % e.rules.publish_every == 0:
-                publish(e, begin_s)
-            gather(clock, e.arrivals, e.progress, e.lists, begin_s)
+            if clock.window % state.rules.share_every == 0:
+                give_up(state, begin_s)
+                share_out(state, begin_s)
+            if clock.window % state.rules.publish_every == 0:
+                publish(state, begin_s)
+            gather(clock, state.arrivals, state.progress, state.lists, begin_s)
             clock.phase = RUN
             if clock.batch > 0:
-                if e.rules.lc_policy.place == ELSEWHERE:
+                if state.rules.lc_policy.place == ELSEWHERE:
                     return DISPATCH
-                dispatch_batch(e, begin_s)
+                dispatch_batch(state, begin_s)
         clock.batch = 0
-        end_s = (clock.window + 1) * e.rules.window_s
-        run_events(e, end_s)
-        run_nodes(e, end_s)
-        send_answers(e)
+        end_s = (clock.window + 1) * state.rules.window_s
+        run_events(state, end_s)
+        run_nodes(state, end_s)
+        send_answers(state)
         clock.phase = DECIDE
         clock.window += 1
-    return OVER if clock.terminal == len(e.progress) else REACHED
+    return OVER if clock.terminal == len(state.progress) else REACHED
 
 
 @in_place
-def must_grow(e: EngineState) -> bool:
+def must_grow(state: EngineState) -> bool:
     """Whether an array might overflow in the next window: `SimulationState.grow` grows what this looks at."""
-    clock = e.clock[0]
-    begin_s = clock.window * e.rules.window_s
+    clock = state.clock[0]
+    begin_s = clock.window * state.rules.window_s
     coming = clock.retries
     cursor = clock.cursor
-    while cursor < len(e.arrivals.due_s) and e.arrivals.due_s[cursor] <= begin_s:
+    while cursor < len(state.arrivals.due_s) and state.arrivals.due_s[cursor] <= begin_s:
         cursor += 1
         coming += 1
-    at_most = clock.in_nodes + e.heap_counts[USED] + coming
-    pods, instances = len(e.sharing.evictable), len(e.sharing.changed_s)
+    at_most = clock.in_nodes + state.heap_counts[USED] + coming
+    pods, instances = len(state.sharing.evictable), len(state.sharing.changed_s)
     return bool(
-        e.heap_counts[USED] + coming + instances + clock.in_nodes + pods > len(e.heap)
-        or at_most > len(e.states.requests)
-        or at_most > len(e.lists.retries)
-        or at_most > len(e.lists.abroad_s)
-        or at_most > len(e.lists.slots)
-        or coming > len(e.lists.batch)
-        or clock.losses + at_most + pods > len(e.lists.losses)
-        or clock.scalings + pods + instances > len(e.lists.scalings)
-        or clock.cycles + 1 > len(e.lists.cycles)
+        state.heap_counts[USED] + coming + instances + clock.in_nodes + pods > len(state.heap)
+        or at_most > len(state.states.requests)
+        or at_most > len(state.lists.retries)
+        or at_most > len(state.lists.abroad_s)
+        or at_most > len(state.lists.slots)
+        or coming > len(state.lists.batch)
+        or clock.losses + at_most + pods > len(state.lists.losses)
+        or clock.scalings + pods + instances > len(state.lists.scalings)
+        or clock.cycles + 1 > len(state.lists.cycles)
     )

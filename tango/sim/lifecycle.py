@@ -46,9 +46,9 @@ REFUSED = STATE_CODE[RequestState(str(state_after((Event.RELEASE, Event.REFUSE),
 
 
 @inlined
-def move(event: int, r: int, clock: Any, arrivals: Arrivals, progress: NDArray[np.void]) -> None:
-    """Let an event happen to request r: the state and the attempt that follow. What the table does not allow is counted."""
-    row, label = progress[r], arrivals.service_class[r]
+def move(event: int, request: int, clock: Any, arrivals: Arrivals, progress: NDArray[np.void]) -> None:
+    """Let an event happen to a request: the state and the attempt that follow. What the table does not allow is counted."""
+    row, label = progress[request], arrivals.service_class[request]
     if not ALLOWED[event, label, row.state]:
         clock.forbidden += 1
     row.state = AFTER[event, label]

@@ -62,8 +62,9 @@ class TrainingConfig:
     horizon: int = 800
     """Iterations over which the learning rate falls to a twentieth: by the iteration alone, so that a training can be continued."""
     validate_every: int = 25
-    """Iterations."""
+    """Iterations between two evaluations on the validation seeds."""
     validation_episodes: int = 30
+    """Validation seeds of each such evaluation."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The learner's own hyper-parameters."""
     jobs: int = 1

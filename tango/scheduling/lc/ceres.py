@@ -15,8 +15,8 @@ from tango.scheduling.lc.policy import CompiledPolicy
 
 
 @inlined
-def _at_entry(_t: Terrain, b: Belief, ask: Ask, _sent: NDArray[np.float64], _explore: Exploration) -> int:
-    return int(b.best_node[ask.service, ask.entry])
+def _at_entry(_terrain: Terrain, belief: Belief, ask: Ask, _sent: NDArray[np.float64], _explore: Exploration) -> int:
+    return int(belief.best_node[ask.service, ask.entry])
 
 
 POLICY = CompiledPolicy(name="ceres", choose=_at_entry)

@@ -37,11 +37,11 @@ class Terrain(NamedTuple):
     work_s: NDArray[np.float64]
     """(s,) mean work of a request."""
     payload_kib: NDArray[np.float64]
-    """(s,)"""
+    """(s,) size of a request on the wire."""
     target_s: NDArray[np.float64]
     """(s,) what a link carries is counted over this; infinity for BE."""
     rtt_s: NDArray[np.float64]
-    """(c, c)"""
+    """(c, c) round trip from an entry cluster to another; within a cluster on the diagonal."""
     s_per_kib: NDArray[np.float64]
     """(c, c) transfer time; 0 on the diagonal."""
     near: NDArray[np.int32]
@@ -49,8 +49,9 @@ class Terrain(NamedTuple):
     first: NDArray[np.int64]
     """(c + 1,) cluster k has the nodes `members[first[k]:first[k + 1]]`."""
     members: NDArray[np.int64]
+    """(n,) rows of the nodes, cluster by cluster."""
     cluster_of: NDArray[np.int32]
-    """(n,)"""
+    """(n,) each node's cluster."""
     weights: NDArray[np.float64]
     """(k, l) the policy's own numbers, as its file arranges them; (0, 0) without."""
 
@@ -63,7 +64,7 @@ class Belief(NamedTuple):
     places: NDArray[np.float64]
     """(s, n) requests that the instances hold in memory."""
     in_flight: NDArray[np.float64]
-    """(s, n) requests"""
+    """(s, n) requests that were sent there and have not ended."""
     cores: NDArray[np.float64]
     """(n,) CPU of the node."""
     demand: NDArray[np.float64]
@@ -81,9 +82,9 @@ class Belief(NamedTuple):
     best_node: NDArray[np.int32]
     """(s, c) what each cluster offers; -1: nothing."""
     best_price: NDArray[np.float64]
-    """(s, c)"""
+    """(s, c) the price of that offer; infinity where there is none."""
     scratch: NDArray[np.float64]
-    """(SCRATCH,)"""
+    """(SCRATCH,) what the policy puts down while it weighs one request; nobody else reads it."""
 
 
 class Ask(NamedTuple):
@@ -92,6 +93,7 @@ class Ask(NamedTuple):
     entry: int
     """Cluster where it came in."""
     service: int
+    """Row of its service."""
     budget_s: float
     """Time it has from here to its answer."""
     turn: int
@@ -106,7 +108,9 @@ class Choices(NamedTuple):
     node: NDArray[np.int32]
     """(m,) -1: there is no ready instance."""
     expected_s: NDArray[np.float64]
+    """(m,) seconds to the answer, as expected when it was chosen; infinity without a node."""
     late: NDArray[np.bool_]
+    """(m,) expected beyond the request's budget, or over a link that carries no more."""
 
 
 class Exploration(NamedTuple):
@@ -167,20 +171,20 @@ def new_belief(
     clusters: int,
 ) -> Belief:
     """A belief in idle nodes with full slack; what is in flight is counted into `demand`."""
-    s, n = in_flight.shape
+    services, nodes = in_flight.shape
     return Belief(
         limit_cores=limit_cores,
         places=places,
         in_flight=in_flight,
         cores=cores,
         demand=np.minimum(in_flight, limit_cores).sum(axis=0),
-        free_cpu=np.ones(n),
-        free_memory=np.ones(n),
-        slack=np.ones(n),
-        longest_queue=np.ones(s),
-        price=np.zeros((s, n)),
-        best_node=np.zeros((s, clusters), np.int32),
-        best_price=np.zeros((s, clusters)),
+        free_cpu=np.ones(nodes),
+        free_memory=np.ones(nodes),
+        slack=np.ones(nodes),
+        longest_queue=np.ones(services),
+        price=np.zeros((services, nodes)),
+        best_node=np.zeros((services, clusters), np.int32),
+        best_price=np.zeros((services, clusters)),
         scratch=np.zeros(SCRATCH),
     )
 

@@ -25,60 +25,60 @@ _choose = one_of([policy.choose for policy in POLICIES], otherwise=POLICIES[0].c
 
 
 @inlined
-def set_price(policy: Traits, t: Terrain, b: Belief, s: int, n: int) -> None:
-    """Work out the price of node n for service s."""
-    b.price[s, n] = _price(policy.place, t, b, s, n)
+def set_price(policy: Traits, terrain: Terrain, belief: Belief, service: int, node: int) -> None:
+    """Work out the price of a node for a service."""
+    belief.price[service, node] = _price(policy.place, terrain, belief, service, node)
 
 
 @inlined
-def set_offer(t: Terrain, b: Belief, s: int, c: int) -> None:
-    """Find the cheapest node of cluster c for service s; among equals the first."""
-    node, least = -1, np.inf
-    for k in range(t.first[c], t.first[c + 1]):
-        n = t.members[k]
-        if b.price[s, n] < least:
-            node, least = n, b.price[s, n]
-    b.best_node[s, c] = node
-    b.best_price[s, c] = least
+def set_offer(terrain: Terrain, belief: Belief, service: int, cluster: int) -> None:
+    """Find the cheapest node of a cluster for a service; among equals the first."""
+    cheapest, least = -1, np.inf
+    for k in range(terrain.first[cluster], terrain.first[cluster + 1]):
+        node = terrain.members[k]
+        if belief.price[service, node] < least:
+            cheapest, least = node, belief.price[service, node]
+    belief.best_node[service, cluster] = cheapest
+    belief.best_price[service, cluster] = least
 
 
 @in_place
-def set_prices(policy: Traits, t: Terrain, b: Belief) -> None:
+def set_prices(policy: Traits, terrain: Terrain, belief: Belief) -> None:
     """Price every node, and let every cluster offer its cheapest."""
     if policy.counts_crowding:
-        for n in range(b.price.shape[1]):
-            b.demand[n] = demand_cores(b, n)
-    for s in range(b.price.shape[0]):
+        for node in range(belief.price.shape[1]):
+            belief.demand[node] = demand_cores(belief, node)
+    for service in range(belief.price.shape[0]):
         longest = 1.0
-        for n in range(b.price.shape[1]):
-            if b.limit_cores[s, n] > 0.0:
-                longest = max(longest, b.in_flight[s, n] / b.limit_cores[s, n])
-        b.longest_queue[s] = longest
-        for n in range(b.price.shape[1]):
-            set_price(policy, t, b, s, n)
-        for c in range(len(t.first) - 1):
-            set_offer(t, b, s, c)
+        for node in range(belief.price.shape[1]):
+            if belief.limit_cores[service, node] > 0.0:
+                longest = max(longest, belief.in_flight[service, node] / belief.limit_cores[service, node])
+        belief.longest_queue[service] = longest
+        for node in range(belief.price.shape[1]):
+            set_price(policy, terrain, belief, service, node)
+        for cluster in range(len(terrain.first) - 1):
+            set_offer(terrain, belief, service, cluster)
 
 
 @inlined
-def count_in(policy: Traits, t: Terrain, b: Belief, s: int, n: int, requests: float) -> None:
+def count_in(policy: Traits, terrain: Terrain, belief: Belief, service: int, node: int, requests: float) -> None:
     """Add requests to what is believed to be in flight on a node."""
-    b.in_flight[s, n] += requests
+    belief.in_flight[service, node] += requests
     if policy.counts_crowding:
-        b.demand[n] = demand_cores(b, n)
-        if is_crowded(b, n):
-            for k in range(b.in_flight.shape[0]):
-                if k != s and b.limit_cores[k, n] > 0.0:
-                    set_price(policy, t, b, k, n)
-                    set_offer(t, b, k, t.cluster_of[n])
-    set_price(policy, t, b, s, n)
-    set_offer(t, b, s, t.cluster_of[n])
+        belief.demand[node] = demand_cores(belief, node)
+        if is_crowded(belief, node):
+            for other in range(belief.in_flight.shape[0]):
+                if other != service and belief.limit_cores[other, node] > 0.0:
+                    set_price(policy, terrain, belief, other, node)
+                    set_offer(terrain, belief, other, terrain.cluster_of[node])
+    set_price(policy, terrain, belief, service, node)
+    set_offer(terrain, belief, service, terrain.cluster_of[node])
 
 
 @inlined
-def is_crowded(b: Belief, n: int) -> bool:
+def is_crowded(belief: Belief, node: int) -> bool:
     """Whether one more request of any service may find the node crowded, so that the prices of all its services depend on each other."""
-    return bool(b.demand[n] + 1.0 > b.cores[n])
+    return bool(belief.demand[node] + 1.0 > belief.cores[node])
 
 
 @in_place
@@ -86,33 +86,34 @@ def dispatch(
     policy: Traits,
     entry: int,
     rows: NDArray[np.int64],
-    service: NDArray[np.int32],
+    service_of: NDArray[np.int32],
     budget_s: NDArray[np.float64],
     turn: NDArray[np.int64],
-    t: Terrain,
-    b: Belief,
+    terrain: Terrain,
+    belief: Belief,
     sent: NDArray[np.float64],
     to: Choices,
     explore: Exploration,
 ) -> None:
     """Choose a node for each of `rows`, which index the columns and entered at `entry`; count each choice in.
 
+    `service_of`, `budget_s` and `turn` (m,) are those columns.
     `sent` (s, c) counts what this batch has given to each link. `turn` numbers requests in the order of their arrival.
     """
     for row in rows:
-        s = service[row]
-        n = _choose(policy.place, t, b, Ask(entry, s, budget_s[row], turn[row], row), sent, explore)
-        to.node[row] = n
-        if n < 0:
+        service = service_of[row]
+        node = _choose(policy.place, terrain, belief, Ask(entry, service, budget_s[row], turn[row], row), sent, explore)
+        to.node[row] = node
+        if node < 0:
             to.expected_s[row] = np.inf
             to.late[row] = False
             continue
-        c = t.cluster_of[n]
-        expected_s = network_s(t, entry, c, s) + expected_on_node_s(policy, t, b, s, n)
+        cluster = terrain.cluster_of[node]
+        expected_s = network_s(terrain, entry, cluster, service) + expected_on_node_s(policy, terrain, belief, service, node)
         late = expected_s > budget_s[row]
-        if policy.minds_links and not late and not link_carries(t, entry, c, s, sent[s, c] + 1.0):
+        if policy.minds_links and not late and not link_carries(terrain, entry, cluster, service, sent[service, cluster] + 1.0):
             late = True
         to.expected_s[row] = expected_s
         to.late[row] = late
-        sent[s, c] += 1.0
-        count_in(policy, t, b, s, n, 1.0)
+        sent[service, cluster] += 1.0
+        count_in(policy, terrain, belief, service, node, 1.0)

@@ -45,30 +45,30 @@ class ScoredLayer:
 
 
 @in_place
-def _best_scored(t: Terrain, b: Belief, ask: Ask, _sent: NDArray[np.float64], explore: Exploration) -> int:
+def _best_scored(terrain: Terrain, belief: Belief, ask: Ask, _sent: NDArray[np.float64], explore: Exploration) -> int:
     """The offer that the learned scores prefer, among the nearest clusters that have one."""
-    entry, s = ask.entry, ask.service
+    entry, service = ask.entry, ask.service
     best, best_score, candidate, taken = -1, -np.inf, 0, -1
-    seen = b.scratch
-    for k in range(t.near.shape[1]):
-        c = t.near[entry, k]
-        n = b.best_node[s, c]
-        if n < 0:
+    seen = belief.scratch
+    for k in range(terrain.near.shape[1]):
+        cluster = terrain.near[entry, k]
+        node = belief.best_node[service, cluster]
+        if node < 0:
             continue
-        offer_features(t, b, entry, s, c, n, ask.budget_s, seen)
+        offer_features(terrain, belief, entry, service, cluster, node, ask.budget_s, seen)
         score = 0.0
-        for h in range(len(t.weights)):
-            held = t.weights[h, LEARNED_FEATURES]
+        for h in range(len(terrain.weights)):
+            held = terrain.weights[h, LEARNED_FEATURES]
             for f in range(LEARNED_FEATURES):
-                held += t.weights[h, f] * seen[f]
+                held += terrain.weights[h, f] * seen[f]
             if held > 0.0:
-                score += t.weights[h, LEARNED_FEATURES + 1] * held
+                score += terrain.weights[h, LEARNED_FEATURES + 1] * held
         if len(explore.noise):
             score += explore.noise[ask.row, candidate]
             for f in range(LEARNED_FEATURES):
                 explore.seen[ask.row, candidate, f] = seen[f]
         if score > best_score:
-            best, best_score, taken = n, score, candidate
+            best, best_score, taken = node, score, candidate
         candidate += 1
         if candidate == CANDIDATES:
             break
@@ -78,14 +78,16 @@ def _best_scored(t: Terrain, b: Belief, ask: Ask, _sent: NDArray[np.float64], ex
 
 
 @in_place
-def offer_features(t: Terrain, b: Belief, entry: int, s: int, c: int, n: int, budget_s: float, out: NDArray[np.float64]) -> None:
+def offer_features(
+    terrain: Terrain, belief: Belief, entry: int, service: int, cluster: int, node: int, budget_s: float, out: NDArray[np.float64]
+) -> None:
     """Fill in the `OFFER_FEATURES` of an offer."""
-    out[0] = min(4.0, network_s(t, entry, c, s) / budget_s)
-    out[1] = min(4.0, time_alone_s(t, b, s, n) / budget_s)
-    out[2] = 1.0 if c == entry else 0.0
-    out[3] = min(4.0, b.in_flight[s, n] * t.work_s[s] / b.limit_cores[s, n] / budget_s)
-    out[4] = 1.0 - b.free_cpu[n]
-    out[5] = max(-4.0, b.slack[n])
+    out[0] = min(4.0, network_s(terrain, entry, cluster, service) / budget_s)
+    out[1] = min(4.0, time_alone_s(terrain, belief, service, node) / budget_s)
+    out[2] = 1.0 if cluster == entry else 0.0
+    out[3] = min(4.0, belief.in_flight[service, node] * terrain.work_s[service] / belief.limit_cores[service, node] / budget_s)
+    out[4] = 1.0 - belief.free_cpu[node]
+    out[5] = max(-4.0, belief.slack[node])
 
 
 POLICY = CompiledPolicy(name="dsaco", choose=_best_scored, learned=True)

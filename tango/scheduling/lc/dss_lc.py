@@ -24,13 +24,13 @@ from tango.scheduling.lc.policy import CompiledPolicy
 
 
 @inlined
-def _time_on_shared_cpu_s(t: Terrain, b: Belief, s: int, n: int) -> float:
-    return time_alone_s(t, b, s, n) * crowding(b, s, n, b.in_flight[s, n])
+def _time_on_shared_cpu_s(terrain: Terrain, belief: Belief, service: int, node: int) -> float:
+    return time_alone_s(terrain, belief, service, node) * crowding(belief, service, node, belief.in_flight[service, node])
 
 
 @inlined
-def _cheapest_over_free_links(t: Terrain, b: Belief, ask: Ask, sent: NDArray[np.float64], _explore: Exploration) -> int:
-    return cheapest_in_time(t, b, ask.entry, ask.service, ask.budget_s, sent, True)
+def _cheapest_over_free_links(terrain: Terrain, belief: Belief, ask: Ask, sent: NDArray[np.float64], _explore: Exploration) -> int:
+    return cheapest_in_time(terrain, belief, ask.entry, ask.service, ask.budget_s, sent, True)
 
 
 POLICY = CompiledPolicy(
@@ -39,30 +39,30 @@ POLICY = CompiledPolicy(
 
 
 @compiled
-def unit_times_s(t: Terrain, b: Belief, entry: int, s: int, count: int, budget_s: float) -> NDArray[np.float64]:
+def unit_times_s(terrain: Terrain, belief: Belief, entry: int, service: int, count: int, budget_s: float) -> NDArray[np.float64]:
     """(n, u) expected completion of the first, second, ... further request of a service on every node; infinity beyond the budget.
 
     The unit costs of the flow's arcs, for the solver that the closed form is held to.
     """
-    nodes = b.in_flight.shape[1]
+    nodes = belief.in_flight.shape[1]
     most = 0
-    for n in range(nodes):
+    for node in range(nodes):
         units = 0
-        while units < count and _unit_s(t, b, entry, s, n, units) <= budget_s:
+        while units < count and _unit_s(terrain, belief, entry, service, node, units) <= budget_s:
             units += 1
         most = max(most, units)
     out = np.full((nodes, max(1, most)), np.inf)
-    for n in range(nodes):
+    for node in range(nodes):
         for u in range(most):
-            time_s = _unit_s(t, b, entry, s, n, u)
+            time_s = _unit_s(terrain, belief, entry, service, node, u)
             if time_s > budget_s:
                 break
-            out[n, u] = time_s
+            out[node, u] = time_s
     return out
 
 
 @inlined
-def _unit_s(t: Terrain, b: Belief, entry: int, s: int, n: int, before: int) -> float:
-    in_flight = b.in_flight[s, n] + before
-    alone_s = time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], in_flight)
-    return network_s(t, entry, t.cluster_of[n], s) + alone_s * crowding(b, s, n, in_flight)
+def _unit_s(terrain: Terrain, belief: Belief, entry: int, service: int, node: int, before: int) -> float:
+    in_flight = belief.in_flight[service, node] + before
+    alone_s = time_on_node_s(terrain.work_s[service], belief.limit_cores[service, node], belief.places[service, node], in_flight)
+    return network_s(terrain, entry, terrain.cluster_of[node], service) + alone_s * crowding(belief, service, node, in_flight)

@@ -27,57 +27,59 @@ def time_on_node_s(work_s: float, limit_cores: float, places: float, in_flight: 
 
 
 @inlined
-def time_alone_s(t: Terrain, b: Belief, s: int, n: int) -> float:
-    """Expected time of one more request of service s on node n, as its own service's instances there give it."""
-    return time_on_node_s(t.work_s[s], b.limit_cores[s, n], b.places[s, n], b.in_flight[s, n])
+def time_alone_s(terrain: Terrain, belief: Belief, service: int, node: int) -> float:
+    """Expected time of one more request of a service on a node, as its own service's instances there give it."""
+    return time_on_node_s(
+        terrain.work_s[service], belief.limit_cores[service, node], belief.places[service, node], belief.in_flight[service, node]
+    )
 
 
 @inlined
-def demand_cores(b: Belief, n: int) -> float:
+def demand_cores(belief: Belief, node: int) -> float:
     """CPU that the LC requests in flight on a node would use: a core each, but those of a service no more than its limit."""
     cores = 0.0
-    for s in range(b.in_flight.shape[0]):
-        cores += min(b.in_flight[s, n], b.limit_cores[s, n])
+    for service in range(belief.in_flight.shape[0]):
+        cores += min(belief.in_flight[service, node], belief.limit_cores[service, node])
     return cores
 
 
 @inlined
-def crowding(b: Belief, s: int, n: int, in_flight: float) -> float:
+def crowding(belief: Belief, service: int, node: int, in_flight: float) -> float:
     """Factor, at least 1, by which the CPU of a node stretches the time of one more request of a service of which `in_flight` are there.
 
     What the node's other services want stands in `Belief.demand`. It never falls as `in_flight` rises.
     """
-    if b.demand[n] + (in_flight - b.in_flight[s, n]) + 1.0 <= b.cores[n]:
+    if belief.demand[node] + (in_flight - belief.in_flight[service, node]) + 1.0 <= belief.cores[node]:
         return 1.0
-    limit_cores = b.limit_cores[s, n]
-    demand = b.demand[n] - min(b.in_flight[s, n], limit_cores) + min(in_flight + 1.0, limit_cores)
-    return float(max(1.0, demand / b.cores[n]))
+    limit_cores = belief.limit_cores[service, node]
+    demand = belief.demand[node] - min(belief.in_flight[service, node], limit_cores) + min(in_flight + 1.0, limit_cores)
+    return float(max(1.0, demand / belief.cores[node]))
 
 
 @inlined
-def expected_on_node_s(policy: Traits, t: Terrain, b: Belief, s: int, n: int) -> float:
-    """What a policy takes the time of one more request of service s on node n to be."""
-    time_s = time_alone_s(t, b, s, n)
+def expected_on_node_s(policy: Traits, terrain: Terrain, belief: Belief, service: int, node: int) -> float:
+    """What a policy takes the time of one more request of a service on a node to be."""
+    time_s = time_alone_s(terrain, belief, service, node)
     if policy.counts_crowding:
-        time_s *= crowding(b, s, n, b.in_flight[s, n])
+        time_s *= crowding(belief, service, node, belief.in_flight[service, node])
     return time_s
 
 
 @inlined
-def network_s(t: Terrain, entry: int, c: int, s: int) -> float:
+def network_s(terrain: Terrain, entry: int, cluster: int, service: int) -> float:
     """Round trip and transfer from an entry to a cluster."""
-    return float(t.rtt_s[entry, c] + t.payload_kib[s] * t.s_per_kib[entry, c])
+    return float(terrain.rtt_s[entry, cluster] + terrain.payload_kib[service] * terrain.s_per_kib[entry, cluster])
 
 
 @inlined
-def link_carries(t: Terrain, entry: int, c: int, s: int, requests: float) -> bool:
+def link_carries(terrain: Terrain, entry: int, cluster: int, service: int, requests: float) -> bool:
     """Whether the link from the entry to a cluster carries this many payloads within the service's target."""
-    return bool(requests * t.payload_kib[s] * t.s_per_kib[entry, c] <= t.target_s[s])
+    return bool(requests * terrain.payload_kib[service] * terrain.s_per_kib[entry, cluster] <= terrain.target_s[service])
 
 
 @inlined
 def cheapest_in_time(
-    t: Terrain, b: Belief, entry: int, s: int, budget_s: float, sent: NDArray[np.float64], minds_links: bool
+    terrain: Terrain, belief: Belief, entry: int, service: int, budget_s: float, sent: NDArray[np.float64], minds_links: bool
 ) -> int:
     """The node of least network time and price within the budget, else the cheapest of all; ties go to the lower row.
 
@@ -86,21 +88,21 @@ def cheapest_in_time(
     """
     best, best_s = -1, np.inf
     spill, spill_s = -1, np.inf
-    for k in range(t.near.shape[1]):
-        c = t.near[entry, k]
-        least_s = t.rtt_s[entry, c] + t.work_s[s]
+    for k in range(terrain.near.shape[1]):
+        cluster = terrain.near[entry, k]
+        least_s = terrain.rtt_s[entry, cluster] + terrain.work_s[service]
         if least_s > best_s or (best < 0 and least_s > budget_s and least_s > spill_s):
             break
-        n = b.best_node[s, c]
-        if n < 0:
+        node = belief.best_node[service, cluster]
+        if node < 0:
             continue
-        cost = network_s(t, entry, c, s) + b.best_price[s, c]
-        if cost < spill_s or (cost == spill_s and n < spill):
-            spill, spill_s = n, cost
+        cost = network_s(terrain, entry, cluster, service) + belief.best_price[service, cluster]
+        if cost < spill_s or (cost == spill_s and node < spill):
+            spill, spill_s = node, cost
         if (
             cost <= budget_s
-            and (cost < best_s or (cost == best_s and n < best))
-            and (not minds_links or link_carries(t, entry, c, s, sent[s, c] + 1.0))
+            and (cost < best_s or (cost == best_s and node < best))
+            and (not minds_links or link_carries(terrain, entry, cluster, service, sent[service, cluster] + 1.0))
         ):
-            best, best_s = n, cost
+            best, best_s = node, cost
     return best if best >= 0 else spill

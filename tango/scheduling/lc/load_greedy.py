@@ -15,8 +15,8 @@ from tango.scheduling.lc.policy import CompiledPolicy
 
 
 @inlined
-def _cheapest(t: Terrain, b: Belief, ask: Ask, sent: NDArray[np.float64], _explore: Exploration) -> int:
-    return cheapest_in_time(t, b, ask.entry, ask.service, ask.budget_s, sent, False)
+def _cheapest(terrain: Terrain, belief: Belief, ask: Ask, sent: NDArray[np.float64], _explore: Exploration) -> int:
+    return cheapest_in_time(terrain, belief, ask.entry, ask.service, ask.budget_s, sent, False)
 
 
 POLICY = CompiledPolicy(name="load-greedy", choose=_cheapest)

@@ -36,13 +36,13 @@ class CompiledPolicy:
 
     name: str
     choose: Choose
-    """Compiled."""
+    """The compiled step that chooses a node for one request."""
     price: Price = time_alone_s
-    """Compiled."""
+    """The compiled step that prices a node for one more request, the lower the better; the default is a time in seconds."""
     counts_crowding: bool = False
-    """See `Traits`."""
+    """Its prices count that the LC services of a node share its CPU, so that more prices change with each request."""
     minds_links: bool = False
-    """See `Traits`."""
+    """A request beyond what a link carries within the target counts as late, whatever its expected time."""
     weights: Callable[[LcSettings], NDArray[np.float64]] = no_weights
     """Its own numbers by the settings, as `Terrain.weights`."""
     tunable: Mapping[str, tuple[float, float]] = field(default_factory=dict)

@@ -15,20 +15,20 @@ from tango.scheduling.lc.policy import CompiledPolicy
 
 
 @in_place
-def _in_turn(t: Terrain, b: Belief, ask: Ask, _sent: NDArray[np.float64], _explore: Exploration) -> int:
-    s, first, last = ask.service, t.first[ask.entry], t.first[ask.entry + 1]
+def _in_turn(terrain: Terrain, belief: Belief, ask: Ask, _sent: NDArray[np.float64], _explore: Exploration) -> int:
+    service, first, last = ask.service, terrain.first[ask.entry], terrain.first[ask.entry + 1]
     ready = 0
     for k in range(first, last):
-        if b.limit_cores[s, t.members[k]] > 0.0:
+        if belief.limit_cores[service, terrain.members[k]] > 0.0:
             ready += 1
     if ready == 0:
         return -1
     wanted = ask.turn % ready
     for k in range(first, last):
-        n = t.members[k]
-        if b.limit_cores[s, n] > 0.0:
+        node = terrain.members[k]
+        if belief.limit_cores[service, node] > 0.0:
             if wanted == 0:
-                return int(n)
+                return int(node)
             wanted -= 1
     return -1
 

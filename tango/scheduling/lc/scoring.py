@@ -24,29 +24,33 @@ def _weights(settings: LcSettings) -> NDArray[np.float64]:
 
 
 @inlined
-def _score(t: Terrain, b: Belief, s: int, n: int) -> float:
+def _score(terrain: Terrain, belief: Belief, service: int, node: int) -> float:
     """What of the score is the node's own, the queue scaled by the longest one; the least is the best."""
-    if b.limit_cores[s, n] <= 0.0:
+    if belief.limit_cores[service, node] <= 0.0:
         return np.inf
-    queue = b.in_flight[s, n] / b.limit_cores[s, n] / b.longest_queue[s]
-    w = t.weights
-    return float(w[0, QUEUE] * queue - w[0, FREE_CPU] * b.free_cpu[n] - w[0, FREE_MEMORY] * b.free_memory[n])
+    queue = belief.in_flight[service, node] / belief.limit_cores[service, node] / belief.longest_queue[service]
+    weights = terrain.weights
+    return float(
+        weights[0, QUEUE] * queue
+        - weights[0, FREE_CPU] * belief.free_cpu[node]
+        - weights[0, FREE_MEMORY] * belief.free_memory[node]
+    )
 
 
 @in_place
-def _least_score(t: Terrain, b: Belief, ask: Ask, _sent: NDArray[np.float64], _explore: Exploration) -> int:
+def _least_score(terrain: Terrain, belief: Belief, ask: Ask, _sent: NDArray[np.float64], _explore: Exploration) -> int:
     """The node of the least score; nearness is scaled by the farthest cluster."""
-    entry, s = ask.entry, ask.service
-    farthest = t.near[entry, t.near.shape[1] - 1]
-    scale = max(1e-9, network_s(t, entry, farthest, s))
+    entry, service = ask.entry, ask.service
+    farthest = terrain.near[entry, terrain.near.shape[1] - 1]
+    scale = max(1e-9, network_s(terrain, entry, farthest, service))
     best, least = -1, np.inf
-    for c in range(t.near.shape[1]):
-        n = b.best_node[s, c]
-        if n < 0:
+    for cluster in range(terrain.near.shape[1]):
+        node = belief.best_node[service, cluster]
+        if node < 0:
             continue
-        cost = t.weights[0, NEAR] * network_s(t, entry, c, s) / scale + b.best_price[s, c]
-        if cost < least or (cost == least and n < best):
-            best, least = n, cost
+        cost = terrain.weights[0, NEAR] * network_s(terrain, entry, cluster, service) / scale + belief.best_price[service, cluster]
+        if cost < least or (cost == least and node < best):
+            best, least = node, cost
     return best
 
 
