@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,6 @@ def run() -> None:
 @output_option()
 def submit(trace: tuple[Path, ...], **options: Any) -> None:
     """Submit a TRACE (one file or several parts) as a run."""
-    from tango.control.submit import RunOrder
     from tango.fleets import load_fleet
     from tango.systems import system
 
@@ -89,17 +88,7 @@ def submit(trace: tuple[Path, ...], **options: Any) -> None:
     stores = _stores()  # as is a stack that is not there
     fleet = load_fleet(options["fleet_name"]) if options["fleet_name"] else stores.fleet.in_force()
     reading = _read(trace, fleet, options["trace_format"], options["skip_bad"])
-    run_id = submit_order(
-        RunOrder(
-            trace=selection_of(options).of(reading.trace, seed=options["seed"]),
-            fleet=fleet,
-            system=options["system_name"],
-            name=options["name"],
-            seed=options["seed"],
-            speed=options["speed"],
-            reassure=not options["no_reassure"],
-        )
-    )
+    run_id = submit_order(order_of(reading, fleet, options))
     if options["follow"]:
         _follow_and_show(run_id, options["output"])
     else:
@@ -118,6 +107,21 @@ def _read(trace: Sequence[Path], fleet: Fleet, trace_format: str | None, skip_ba
         reading.refusals.write(skip_bad)
         click.echo(f"{len(reading.refusals)} bad rows written to {skip_bad}, {reading.rows} good rows taken", err=True)
     return reading
+
+
+def order_of(reading: Reading, fleet: Fleet, options: Mapping[str, Any]) -> RunOrder:
+    """What `submit` asks for. Counts are cut and thinned as counts: only what is left of them has to be few enough to be written out."""
+    from tango.control.submit import RunOrder
+
+    return RunOrder(
+        trace=selection_of(options).of(reading.content, seed=options["seed"]),
+        fleet=fleet,
+        system=options["system_name"],
+        name=options["name"],
+        seed=options["seed"],
+        speed=options["speed"],
+        reassure=not options["no_reassure"],
+    )
 
 
 def submit_order(order: RunOrder) -> int:

@@ -73,8 +73,8 @@ class RateCurve:
         if n > MAX_EXPANDED:
             raise RequestRejected(
                 f"{self.source or 'the trace'}: {n} requests in {len(self.count)} minutes, expected at most {MAX_EXPANDED} to be"
-                " written out one by one; cut them with tango trace convert --from and --to, thin them with --thin, or name the"
-                " file as the source of a workload (tango trace compose), which draws no more requests than its load takes"
+                " written out one by one; cut them with --from and --to, thin them with --thin (tango trace convert, tango run submit),"
+                " or name the file as the source of a workload (tango trace compose), which draws no more requests than its load takes"
             )
         time_us = np.repeat((self.begin_s * 1e6).astype(np.int64), self.count)
         time_us += seeded(seed, "minutes").integers(0, round(MINUTE_S * 1e6), n)

@@ -196,7 +196,7 @@ def test_compose_as_recorded_is_the_file(tmp_path: Path) -> None:
         ("generate p3 --hotspot-factor 2 --out x.csv", 2, "--hotspot-factor has no meaning without --hotspots"),
         ("generate p3 --hotspots 3 --out x.csv", 2, "expected fewer than the 3 entry clusters"),
         ("compose --lc p3 --fleet demo --out x.csv", 2, "has no rate of its own, expected a load"),
-        ("compose --lc p5 --fleet demo --load 1 --out x.csv", 2, "'p5' is no pattern (p1, p2, p3, borg)"),
+        ("compose --lc p5 --fleet demo --load 1 --out x.csv", 2, "'p5' is no pattern; known patterns: p1, p2, p3, borg"),
         ("compose --lc be.csv --fleet demo --out x.csv", 3, "be.csv has no lc request"),
         ("compose --be be.csv --from 900 --fleet demo --out x.csv", 3, "no be request arrives from 900 to 1200 s"),
     ],
