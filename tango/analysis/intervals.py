@@ -55,7 +55,7 @@ def t_quantile(degrees: int, share: float = 0.5 + CONFIDENCE / 2) -> float:
 
 
 def _t_mass(degrees: int, angle: float) -> float:
-    """P(|T| <= sqrt(degrees) tan(angle)), A(t|v) in the source."""
+    """P(|T| <= sqrt(degrees) tan(angle)). Source: A(t|v) of Abramowitz and Stegun (1964), 26.7.3 for odd degrees, 26.7.4 for even."""
     sine, cosine = math.sin(angle), math.cos(angle)
     odd = degrees % 2 == 1
     if degrees == 1:

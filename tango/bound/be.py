@@ -202,7 +202,7 @@ def _be_offered(fleet: Fleet, outcomes: RunOutcomes, grid: _Grid) -> _BeOffered:
 
 
 def _done_by(due_s: Floats, work_s: Floats, limit_cores: float, at_s: Floats) -> Floats:
-    """Sum over pods of min(work, limit x time since due), at each time, shape (times,)."""
+    """A_k(t) of `docs/bound.md`: sum over pods of min(work, limit x time since due), at each time, shape (times,)."""
     return (limit_cores * (_elapsed(due_s, at_s) - _elapsed(due_s + work_s / limit_cores, at_s))).clip(0.0)
 
 
@@ -214,7 +214,7 @@ def _elapsed(since_s: Floats, at_s: Floats) -> Floats:
 
 
 def _done_within(due_s: Floats, work_s: Floats, limit_cores: float, grid: _Grid) -> Floats:
-    """Sum over due pods of min(work, limit x the part of the bucket after they were due), shape (buckets,)."""
+    """B_k(t) of `docs/bound.md`: sum over due pods of min(work, limit x the part of the bucket after they were due), shape (buckets,)."""
     bucket = grid.bucket(due_s)
     length_s = grid.measured.length_s / grid.buckets
     full_s = totals(bucket, np.minimum(work_s, limit_cores * length_s), grid.buckets)
@@ -223,7 +223,7 @@ def _done_within(due_s: Floats, work_s: Floats, limit_cores: float, grid: _Grid)
 
 
 def _programme(pools: _Pools, lc: _LcDone, be: _BeOffered, grid: _Grid) -> Packing:
-    """The linear programme. A place is a bucket of a pool.
+    """The linear programme of `docs/bound.md`, "BE bound". A place is a bucket of a pool.
 
     Rows: CPU of a place, each held resource of a place, work of an LC group, backlog of a kind in a bucket. Columns: BE work by
     (kind, pool, bucket), LC work by arc, BE work done so far by (kind, bucket). LC work gains as BE work does, and `be_of` subtracts

@@ -43,7 +43,7 @@ class Packing:
         """An upper bound on the optimum from any row prices, shape (rows,), those below 0 taken as 0.
 
         Weak duality: gain · x <= price · capacity + upper · max(0, gain - price A), with equality at the dual's optimum. So the prices that
-        HiGHS returns need not be exact.
+        HiGHS returns need not be exact (`docs/bound.md`, "Certified value").
         """
         price = price.clip(0.0)
         charged = np.bincount(self.column, weights=self.value * price[self.row], minlength=len(self.gain))

@@ -184,7 +184,7 @@ def _at_risk(candidates: _Candidates, first: Ints, last: Ints, bucket_s: float) 
 
     Let a pool work whenever it has work (work-conserving), on late requests too. When it runs empty, everything that arrived before is
     done, in whatever order. So a request that may still be worked on at such a time can be served last: no other gives way to it, and it
-    is done in time.
+    is done in time (`docs/bound.md`, "Who is met anyway").
     """
     at_risk = np.ones(len(first), bool)
     pool, capacity_s = candidates.sole_pool()[candidates.kind], _capacity_s(candidates, bucket_s)
@@ -216,8 +216,9 @@ def _columns(candidates: _Candidates, groups: _Groups) -> int:
 
 
 def _programme(candidates: _Candidates, groups: _Groups, bucket_s: float) -> Packing:
-    """The linear programme. Rows: one for each group, whose chosen requests get their work; one for each used bucket of a pool, its CPU.
+    """The linear programme of `docs/bound.md`, "QoS bound".
 
+    Rows: one for each group, whose chosen requests get their work; one for each used bucket of a pool, its CPU.
     Columns: requests met, by piece of a group's curve of least work; work, by arc.
     """
     step_group, step_length, step_slope_s = _least_work(groups)
@@ -251,9 +252,9 @@ def _arcs(candidates: _Candidates, groups: _Groups) -> tuple[Ints, Ints, Ints]:
 def _least_work(groups: _Groups) -> tuple[Ints, Floats, Floats]:
     """(group, length in requests, slope in CPU-seconds per request) of each piece of a convex curve below the least work of y requests.
 
-    The least work of y requests of a group is that of its y shortest. Tangents at up to STEPS + 1 points, the last at all requests, lie
-    below it and touch it there; the curve is their maximum. The points are closer among the longest requests, where works differ most and
-    where the answer lies if nearly all can be met.
+    The least work of y requests of a group is that of its y shortest (L_g(y) of `docs/bound.md`). Tangents at up to STEPS + 1 points,
+    the last at all requests, lie below it and touch it there; the curve is their maximum. The points are closer among the longest
+    requests, where works differ most and where the answer lies if nearly all can be met.
     """
     pieces = np.minimum(groups.size, STEPS)
     group, nth = spread(pieces + 1)

@@ -45,7 +45,10 @@ class A2cSettings:
 def advantages(
     rewards: NDArray[np.float32], values: NDArray[np.float32], discounts: NDArray[np.float32], last: float, *, gae: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Generalised advantages and returns (t,) of the ticks of one run; `last` is the value of what comes after the last of them."""
+    """Generalised advantages and returns (t,) of the ticks of one run; `last` is the value of what comes after the last of them.
+
+    Source: Schulman et al. 2016, equation 16, summed up from the end, with the discount of each tick in place of one for all.
+    """
     gained = np.zeros_like(rewards)
     following, after = 0.0, last
     for t in range(len(rewards) - 1, -1, -1):
@@ -64,7 +67,10 @@ def update(
     *,
     device: str = "cpu",
 ) -> dict[str, float]:
-    """One step of gradient descent on some runs, on the network's device; give its figures."""
+    """One step of gradient descent on some runs, on the network's device; give its figures.
+
+    Source: Mnih et al. 2016, section 4: policy gradient by the advantage, squared error of the value, and an entropy bonus.
+    """
     runs = [run for run in runs if run.ticks]
     found = [_advantages_of(run, settings) for run in runs]
     of_made = [np.repeat(gained, _kept(run)) for run, (gained, _) in zip(runs, found, strict=True)]

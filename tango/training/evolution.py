@@ -77,7 +77,11 @@ def ascended(
     iteration: int,
     rate: float,
 ) -> Vector:
-    """The weights (p,) after a step along what the pairs say; `differences` (pairs,) are reward with the noise less reward against it."""
+    """The weights (p,) after a step along what the pairs say; `differences` (pairs,) are reward with the noise less reward against it.
+
+    Source: Salimans et al., algorithm 2, whose workers draw the noise of all trials again from known seeds, with antithetic sampling; the
+    step by Adam (Kingma, Ba).
+    """
     spread = float(differences.std())
     counts = np.clip(differences / spread, -settings.most, settings.most) if spread > 0 else np.zeros(len(differences))
     gradient = np.zeros_like(weights)

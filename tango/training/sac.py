@@ -98,6 +98,7 @@ class DiscreteSac(Generic[Actor]):
         actor_loss = self._actor_loss(batch, log_p, temperature)
         self._step(0, actor_loss, self.actor)
         entropy = entropy_of(log_p.detach(), batch.allowed)
+        # Source: Christodoulou, equation 11, the entropy held being a share of that of an even choice.
         held = self.settings.entropy_share * batch.allowed.sum(1).log()
         self._step(2, self._log_temperature * (entropy - held).mean(), None)
         _follow(self._targets, self.critics, self.settings.target_rate)
@@ -130,6 +131,10 @@ class DiscreteSac(Generic[Actor]):
         return self.actor, self.critics, self.averaged, self._targets
 
     def _actor_loss(self, batch: Transitions, log_p: Tensor, temperature: float) -> Tensor:
+        """Temperature times log-probability less value, in expectation over the allowed actions. Source: Christodoulou, equation 12.
+
+        With a teacher the cross-entropy of its choice instead.
+        """
         loss: Tensor
         if batch.teacher is not None:
             loss = -log_p.gather(1, batch.teacher[:, None]).mean()
@@ -140,6 +145,7 @@ class DiscreteSac(Generic[Actor]):
         return loss
 
     def _critic_loss(self, batch: Transitions, temperature: float) -> Tensor:
+        """Squared error of both critics against the reward and the soft value of what follows. Source: Christodoulou, equation 10."""
         with torch.no_grad():
             log_p = log_policy(self.actor(batch.seen_next), batch.allowed_next)
             value = self._targets(batch.seen_next).amin(0) - temperature * log_p
