@@ -139,6 +139,7 @@ def generate(services_of: str, name: str | None, out: Path, output: str, **sizes
     _check_out(out, services_of)
     like = load_fleet(services_of)
     text = dump_recipe(name or out.stem, FleetRecipe(machines=_machines(like), **sizes), like)
+    # Read as --fleet will read it, and before anything is written: no file is left that would be refused.
     made = parse_fleet(text, str(out))
     write_whole(out, text)
     say(f"fleet {made.name} written to {out}")
@@ -209,6 +210,7 @@ def _print_tables(of: Fleet, *, whole: bool) -> None:
     ]
     if links:
         _print_some(links, LINK_COLUMNS, "links", whole=whole)
+    # Services are few on every fleet, clusters and links may be thousands.
     _print_some([_service_row(s) for s in of.services], SERVICE_COLUMNS, "services", whole=True)
 
 

@@ -68,7 +68,7 @@ def slow_start(message: str, *, after_s: float = 3.0) -> Iterator[Callable[[], N
     `with slow_start("Compiling ...") as moving: ... moving()`: the block calls `moving` at its first progress, as often as it likes.
     """
     timer = threading.Timer(after_s, say, (message,))
-    timer.daemon = True
+    timer.daemon = True  # a command that fails at once must not wait for a message that is of no use any more
     timer.start()
     try:
         yield timer.cancel
@@ -89,6 +89,7 @@ def _bar(description: str, total: float | None, unit: str, console: Console) -> 
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
+    # Transient: what stays on the terminal is the command's result, and not how it came about.
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(printable(description), total=total)
 
@@ -118,6 +119,7 @@ def _lines(description: str, total: float | None, unit: str, console: Console, c
             console.print(printable(line()))
 
     yield advance
+    # Not in a `finally`: work that was broken off is not done.
     if clock_s() - began_s >= QUIET_S:
         console.print(printable(line() + ", done"))
 
@@ -184,6 +186,7 @@ class RunProgress:
     def __exit__(self, *exc: object) -> None:
         if self._live is not None:
             self._live.stop()
+        # The live display is gone from the terminal by now; one line of it stays, and logs end with the newest figures.
         if self._last is not None:
             self._console.print(self.line(self._last))
 

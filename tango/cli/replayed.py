@@ -67,6 +67,7 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
     outcomes, samples = records.outcomes(run_id), records.node_samples(run_id)
     fleet = fleet_of_run(outcomes, samples, in_force=here.fleet, named=fleet_name)
     system = _system_of(system_name, outcomes, options)
+    # Without --checkpoint the replay decides by the file that this stack is set to, which need not be the one that decided live.
     settings = here.settings
     if file := checkpoints_of((system,), options).get(system.name):
         settings = dataclasses.replace(settings, checkpoint=file.path, checkpoint_policy=file.policy)
@@ -82,6 +83,7 @@ def show_replayed(run_id: int, system_name: str | None, fleet_name: str | None, 
         run, simulated = replay(outcomes, delays, fleet, system, settings, variations[0][1], progress=moved)
     for note in run.notes:
         say(f"note: {note}")
+    # From the rows and not as saved at the run's end: both sides by the definitions of today.
     live = figures_now(run_id, records=records)
     gaps = {figure.key: _gap(live[figure.key], simulated[figure.key], figure.unit) for figure in COMPARED}
     if output in ("json", "yaml"):

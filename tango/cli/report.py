@@ -27,6 +27,7 @@ def write_report(run_id: int, out: Path | None) -> Path:
     from tango.control.finish_run import figures_now
     from tango.report import render_report
 
+    # Figures are computed anew and not read as saved, so that a run can be looked at while it goes on.
     records = stores().records
     page = render_report(
         records.outcomes(run_id),

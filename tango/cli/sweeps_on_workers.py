@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tango.experiments.sweeps import Done, KeptResults
 
 WORKER = "celery -A workers.app worker -n simulator@%h -Q simulate --pool solo"
+"""Pool `solo`: a worker computes one cell at a time in its own process, so that a host takes as many workers as it has cores to give."""
 
 
 def run_on_workers(cells: Sequence[Cell], *, record: bool, fresh: bool, kept: KeptResults, done: Done) -> list[CellResult]:

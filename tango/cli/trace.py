@@ -128,6 +128,7 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
     _check_ending(out)
     fleet = load_fleet(options["fleet"]) if options["fleet"] else None
     if options["load"] is not None:
+        # Rates and works follow from the load and the fleet's services; an option that changed nothing would be taken for obeyed.
         _refuse_given("with --load", ("rate", "clusters", "lc_share", "lc_work_s", "be_work_s"))
         if fleet is None:
             raise UsageError("--load is a share of a fleet's CPU, expected also --fleet NAME")
@@ -237,6 +238,7 @@ def _write(made: Trace, out: Path) -> None:
 
 
 def _show(reading: Reading, output: str, fleet: Fleet | None = None, duration_s: float = 0.0) -> None:
+    # A load is given only where a fleet is known: it is a share of that fleet's CPU.
     figures: dict[str, Any] = dataclasses.asdict(info_of(reading))
     if fleet:
         figures["offered_load"] = round(offered_load(reading.trace, fleet, duration_s), 6)

@@ -99,6 +99,7 @@ def _training(files: TrainingFiles, options: Mapping[str, Any], *, resume: bool,
     given, settings = _given(options)
     if resume:
         kept = files.read_state()["config"]
+        # What the command line names goes over what the training began with, so that a change is found by `require_same` and refused.
         wanted = {**kept, **given, "options": {**kept["options"], **settings}, **own}
         config = TrainingConfig.from_dict(wanted)
         require_same(files, kept, config)

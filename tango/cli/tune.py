@@ -65,6 +65,7 @@ def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | Non
     seeds = list(TRAINING_SEEDS[: options["seeds"]])
     found: dict[str, Candidate] = {}
     rows = []
+    # One system after the other: a search that is interrupted has whole systems finished, and its cells are kept for the next try.
     for system in systems_of(systems, {"lc": None, "be": None, "sharing": None}):
         choices = candidates(system, evaluations)
         cells = cells_for(system, choices, workloads, texts, seeds)
@@ -72,7 +73,7 @@ def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | Non
             kept = kept_results(fresh=False)
             results = run_cells(cells, processes=jobs, kept=kept, done=lambda *_, advance=advance: advance(1))
         ranked = ranking(choices, results)
-        default = next(c for c in ranked if not c.settings)
+        default = next(c for c in ranked if not c.settings)  # among the choices, so that a search never ends below the defaults
         found[system.name] = ranked[0]
         rows.append(
             {

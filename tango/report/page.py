@@ -100,7 +100,7 @@ def _loss_rows(losses: AttemptLosses, speed: float) -> list[tuple[str, int, floa
     for code in np.unique(losses.reason):
         mine = losses.reason == code
         rows.append((losses.reasons[code] or "unknown", int(mine.sum()), float(losses.work_lost_s[mine].sum()) * speed))
-    return sorted(rows, key=lambda row: -row[1])
+    return sorted(rows, key=lambda row: -row[1])  # the reason that cost most attempts comes first
 
 
 def _failure_rows(outcomes: RunOutcomes) -> list[tuple[str, str, int]]:
@@ -134,6 +134,7 @@ def _parameters(outcomes: RunOutcomes) -> list[tuple[str, str]]:
 
 
 def _commands(outcomes: RunOutcomes) -> list[str]:
+    # `TRACE` stands for the file: a run keeps its requests and what the trace was called, not where it lay.
     submit = ["tango", "run", "submit", "TRACE", "--system", outcomes.system, "--fleet", outcomes.fleet]
     submit += ["--speed", f"{outcomes.speed:g}", "--seed", str(outcomes.seed)]
     submit += [*([] if outcomes.reassure else ["--no-reassure"]), "--follow"]

@@ -66,6 +66,7 @@ def time_bins(end_s: float, *, at_most: int = 90) -> TimeBins:
     step_s = next((step for step in NICE_STEPS_S if step >= wanted), None)
     if step_s is None:
         step_s = 86400.0 * np.ceil(wanted / 86400.0)
+    # A whole number of steps, but for rounding, must not get an empty bin at its end.
     return TimeBins(step_s=float(step_s), count=max(1, int(np.ceil(end_s / step_s - 1e-9))))
 
 
@@ -75,6 +76,7 @@ def population(begin_s: Floats, end_s: Floats, at_s: Floats) -> Floats:
     An interval whose begin is NaN is left out; one whose end is NaN never ends. `end_s` must not lie before `begin_s`.
     """
     began = ~np.isnan(begin_s)
+    # Begins so far less ends so far: two sorts in place of a look at every interval for every instant.
     ends = np.sort(np.where(np.isnan(end_s[began]), np.inf, end_s[began]))
     begins = np.sort(begin_s[began])
     covered = np.searchsorted(begins, at_s, side="right") - np.searchsorted(ends, at_s, side="right")
@@ -102,5 +104,6 @@ def share_grid(bins: TimeBins, at_s: Floats, row: NDArray[np.int32], rows: int, 
     size = rows * bins.count
     top = np.bincount(cell, weights=part[known], minlength=size)
     bottom = np.bincount(cell, weights=whole[known], minlength=size)
+    # The inner `where`: numpy divides every cell, the empty ones too, and would warn of them.
     grid: Floats = np.where(bottom > 0, top / np.where(bottom > 0, bottom, 1.0), np.nan).reshape(rows, bins.count)
     return grid

@@ -41,6 +41,7 @@ def number(value: Any) -> str:
 
 def text(value: Any) -> str:
     """A name as text, with each character that cannot be printed replaced by U+FFFD."""
+    # Names come from other people's traces and clusters: an escape sequence in one must not reach the terminal.
     return NOTHING if value in (None, "") else "".join(c if c.isprintable() else "�" for c in str(value))
 
 

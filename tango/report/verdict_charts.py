@@ -90,6 +90,7 @@ def _column(chart: Chart, judged: Judged, rows: Sequence[ForestRow], *, left: fl
     scale = Chart((-reach, reach), (0.0, 1.0), width=left + width * PLOT_SHARE, left=left + 6, right=0.0)
     bottom = HEAD + ROW * len(rows)
     first, zero, last = (float(scale.x(v)) for v in (-reach, 0.0, reach))
+    # A margin says how much worse is still good enough, so what counts as held begins to the left of 0.
     held = zero if margin is None else float(scale.x(-margin))
     chart.mark(element("rect", class_="better", x=held, y=HEAD, width=last - held, height=bottom - HEAD))
     chart.text(left + 6, 14.0, f"{judged.metric.title}, {'%' if judged.relative else 'points'}", css="name strong")

@@ -89,12 +89,14 @@ class Authorizer:
             return self._nobody
         kind, _, token = header.partition(" ")
         found = self._tokens.get(token.strip()) if kind.lower() == "bearer" else None
+        # A wrong token is refused and not taken for anonymous, so that a typing error in a kubeconfig is seen as what it is.
         if found is None:
             raise Refused(401, "Unauthorized", "Unauthorized")
         return found
 
     def require(self, user: User, verb: str, group: str, resource: str, *, name: str = "", namespace: str = "") -> None:
         """Raises: Refused 403, worded as by kube-apiserver, if the user may not do it; `resource` includes the subresource."""
+        # Names and namespaces are no part of the key, since no rule looks at them: that keeps the cache small.
         key = (user, verb, group, resource)
         if key not in self._allowed:
             self._allowed[key] = user.is_master or any(

@@ -7,6 +7,7 @@ from typing import Any
 from tango.emulation.api_server.resources import GROUPS, RESOURCES
 
 Json = dict[str, Any]
+# A version that has `pods/resize`, without which Tango refuses a cluster (1.33 or later), marked as not the real thing.
 VERSION = {
     "major": "1",
     "minor": "36",

@@ -94,6 +94,7 @@ def set_defaults(pod: Json) -> None:
                 probe.setdefault(field, number)
             if "httpGet" in probe:
                 probe["httpGet"].setdefault("scheme", "HTTP")
+        # As in Kubernetes: who gives a limit and no request means the request to be as large.
         limits = container["resources"].get("limits") or {}
         if limits:
             requests = container["resources"].setdefault("requests", {})

@@ -78,6 +78,7 @@ async def _serve(options: ApiServerOptions) -> None:
             f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port"
         ) from error
     port = runner.addresses[0][1]
+    # Written whole, and only now that the port is open: who waits for the file may connect at once.
     if options.port_file is not None:
         write_whole(options.port_file, str(port))
     keeping = asyncio.create_task(_keep(journal, storage))

@@ -93,6 +93,7 @@ def _field_test(path: tuple[str, ...], wanted: str, equal: bool) -> Match:
         for part in path:
             value = value.get(part) if isinstance(value, dict) else None
         text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+        # Fields of type bool that are left out of an object are false, and are selected as such.
         if value is None and path[-1] in ("unschedulable", "hostNetwork"):
             text = "false"
         return (text == wanted) is equal

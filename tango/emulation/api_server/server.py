@@ -79,6 +79,7 @@ class ApiServer:
         if not rest:
             return self._discovery(request.path.rstrip("/"), user)
         namespace: str | None = None
+        # /namespaces/NAME/pods is a collection within a namespace, /namespaces/NAME/status a part of the namespace itself.
         if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
             namespace, rest = rest[1], rest[2:]
         resource = BY_PLACE.get((group, version, rest[0]))
@@ -91,6 +92,7 @@ class ApiServer:
         verb = _verb(request, name)
         whole = f"{resource.name}/{subresource}" if subresource else resource.name
         self._authorizer.require(user, verb, group, whole, name=name, namespace=namespace or "")
+        # After the check of permissions: a fault must not hide that a caller may not do what it tries.
         rule = self._faults.struck(verb, request.path) if self._faults.rules else None
         if rule is not None:
             if rule.fault == "latency":
@@ -151,12 +153,13 @@ class ApiServer:
     async def _watch(self, request: web.Request, collection: Collection, namespace: str | None, name: str) -> web.StreamResponse:
         query = request.query
         fields = query.get("fieldSelector", "")
-        if name:
+        if name:  # a watch of one object is a watch of its collection that selects it, as in Kubernetes
             fields = f"metadata.name={name}" + (f",{fields}" if fields else "")
         watch = Watch(self._storage, collection, namespace, matcher(collection.resource, query.get("labelSelector", ""), fields))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         self._watches.add(watch)
+        # The least that kube-apiserver waits before it ends a watch by itself (--min-request-timeout).
         timeout_s = float(query["timeoutSeconds"]) if query.get("timeoutSeconds", "").isdigit() else 1800.0
         try:
             async for chunk in watch.events(
@@ -170,6 +173,7 @@ class ApiServer:
             return response
         finally:
             self._watches.discard(watch)
+        # In the middle, as a broken connection looks to a client; the proper end of a stream would be an ordinary timeout.
         if watch.cut and request.transport is not None and not request.transport.is_closing():
             request.transport.abort()
             return response
