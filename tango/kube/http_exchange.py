@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import defaultdict
 from typing import NamedTuple
 
 import httptools
@@ -48,8 +47,13 @@ class HttpConnections:
         self._loop = asyncio.get_running_loop()
         self._connect_timeout_s = connect_timeout_s
         self._max_answer_bytes = max_answer_bytes
-        self._idle: defaultdict[Origin, set[_Connection]] = defaultdict(set)
+        self._idle = _IdleConnections()
         self._open: set[_Connection] = set()
+
+    @property
+    def idle_origins(self) -> int:
+        """Origins to which there is an idle connection."""
+        return len(self._idle)
 
     async def exchange(self, origin: Origin, request: bytes, *, timeout_s: float) -> Answer:
         """Send one request, given as head and body in one, and return its complete response.
@@ -58,8 +62,7 @@ class HttpConnections:
         connection breaks, the response is not HTTP or it is longer than `max_answer_bytes`.
         """
         deadline_s = self._loop.time() + timeout_s
-        idle = self._idle[origin]
-        connection = idle.pop() if idle else await self._connected(origin, timeout_s)
+        connection = self._idle.taken(origin) or await self._connected(origin, timeout_s)
         return await connection.exchange(request, deadline_s)
 
     def close(self) -> None:
@@ -69,7 +72,7 @@ class HttpConnections:
 
     async def _connected(self, origin: Origin, timeout_s: float) -> _Connection:
         def made() -> _Connection:
-            return _Connection(self._loop, self._open, self._idle[origin], self._max_answer_bytes)
+            return _Connection(self._loop, origin, self._open, self._idle, self._max_answer_bytes)
 
         try:
             async with asyncio.timeout(min(self._connect_timeout_s, timeout_s)):
@@ -79,18 +82,71 @@ class HttpConnections:
             raise ConnectFailed(f"{type(error).__name__}: {error}" if str(error) else "no connection in time") from error
 
 
+class _IdleConnections:
+    """Open connections without an exchange, by origin. An origin without any takes no place: pods come and go, each with an address."""
+
+    __slots__ = ("_by_origin",)
+
+    def __init__(self) -> None:
+        self._by_origin: dict[Origin, set[_Connection]] = {}
+
+    def __len__(self) -> int:
+        """Origins that have an idle connection."""
+        return len(self._by_origin)
+
+    def taken(self, origin: Origin) -> _Connection | None:
+        """One of the origin's, which is idle no more; None where there is none."""
+        found = self._by_origin.get(origin)
+        if not found:
+            return None
+        connection = found.pop()
+        if not found:
+            del self._by_origin[origin]
+        return connection
+
+    def add(self, origin: Origin, connection: _Connection) -> None:
+        """Keep a connection for the next exchange with its origin."""
+        self._by_origin.setdefault(origin, set()).add(connection)
+
+    def discard(self, origin: Origin, connection: _Connection) -> None:
+        """Forget a connection that may be idle."""
+        found = self._by_origin.get(origin)
+        if found is not None:
+            found.discard(connection)
+            if not found:
+                del self._by_origin[origin]
+
+
 class _Connection(asyncio.Protocol):
     """One connection of the pool; carries one exchange at a time."""
 
-    __slots__ = ("_answer", "_body", "_bytes", "_headers", "_idle", "_loop", "_max_bytes", "_open", "_parser", "_transport")
+    __slots__ = (
+        "_answer",
+        "_body",
+        "_bytes",
+        "_headers",
+        "_idle",
+        "_loop",
+        "_max_bytes",
+        "_open",
+        "_origin",
+        "_parser",
+        "_transport",
+    )
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, open_connections: set[_Connection], idle: set[_Connection], max_bytes: int
+        self,
+        loop: asyncio.AbstractEventLoop,
+        origin: Origin,
+        open_connections: set[_Connection],
+        idle: _IdleConnections,
+        max_bytes: int,
     ) -> None:
         self._loop = loop
+        self._origin = origin
         self._open = open_connections
         self._idle = idle
-        """Idle connections of the same origin, shared with the pool; this one adds and removes itself."""
+        """The pool's; this connection adds and removes itself."""
         self._max_bytes = max_bytes
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
@@ -121,12 +177,12 @@ class _Connection(asyncio.Protocol):
         if not answer.keep_alive:
             self.abort()
         elif self._transport is not None:
-            self._idle.add(self)
+            self._idle.add(self._origin, self)
         return answer
 
     def abort(self) -> None:
         """Close the connection at once."""
-        self._idle.discard(self)
+        self._idle.discard(self._origin, self)
         if self._transport is not None:
             self._transport.abort()
 
@@ -141,7 +197,7 @@ class _Connection(asyncio.Protocol):
         """Called by asyncio once either side has closed the connection; an exchange in flight fails."""
         self._transport = None
         self._open.discard(self)
-        self._idle.discard(self)
+        self._idle.discard(self._origin, self)
         self._fail(exc if isinstance(exc, OSError) else ConnectionResetError("the connection was closed"))
 
     def data_received(self, data: bytes) -> None:

@@ -14,6 +14,7 @@ from tango.domain.requests import LcWork, Reason
 from tango.emulation.workload.http1 import Refused, Work, WorkConnection
 from tango.emulation.workload.http1 import Served as Answered
 from tango.errors import InstanceFailed
+from tango.kube.http_exchange import ConnectFailed, HttpConnections, Origin
 from tango.kube.instance_calls import HttpInstanceCalls
 
 WORK = LcWork(
@@ -225,6 +226,31 @@ async def test_an_idle_connection_that_the_instance_closed_is_not_used_again() -
             await client.call(instance(port), WORK, payload_kib=0.0, timeout_s=5.0)
             await asyncio.sleep(0.02)
         assert len(connections) == 3
+
+
+async def test_an_address_that_is_gone_is_forgotten() -> None:
+    """Pods come and go, each with an address: of those whose connections are closed nothing may stay for the life of a worker."""
+    pool = HttpConnections(connect_timeout_s=5.0, max_answer_bytes=4096)
+    kept: list[int] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await answering(reader, writer, OK, OK)
+
+    for _ in range(3):
+        async with listening(serve) as (port, _connections):
+            for _ in range(2):
+                await pool.exchange(Origin("127.0.0.1", port), b"GET / HTTP/1.1\r\n\r\n", timeout_s=5.0)
+                kept.append(pool.idle_origins)
+            async with asyncio.timeout(5):
+                while pool.idle_origins:  # until the server has hung up
+                    await asyncio.sleep(0.001)
+    nobody = Origin("127.0.0.1", port)
+    with pytest.raises(ConnectFailed):
+        await pool.exchange(nobody, b"GET / HTTP/1.1\r\n\r\n", timeout_s=5.0)
+
+    assert kept[::2] == [1, 1, 1]
+    assert pool.idle_origins == 0
+    pool.close()
 
 
 async def test_an_answer_in_pieces_and_in_chunks_is_read_to_its_end() -> None:
