@@ -110,7 +110,10 @@ def untimed(out: Path) -> list[dict[str, object]]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_training_says_how_to_go_on_and_does(start: Start, tmp_path: Path, number: signal.Signals) -> None:
-    """It ends after the iteration under way, with the signal's status, no process left; resumed it gives the same files."""
+    """It ends after the iteration under way, with the signal's status, no process left; resumed it gives the same files.
+
+    Both signals end in one path, so that one of them is followed by the two trainings that show what a resumption gives.
+    """
     out = tmp_path / "x.ckpt"
     process = start(out, *ENDLESS)
     await_rows(process, out, 6)
@@ -125,7 +128,8 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(start: Start, tmp_pa
     assert "Traceback" not in told
     assert json.loads(said)["interrupted"] is True
     assert psutil.wait_procs(children, timeout=30)[1] == []
-    assert_goes_on_to_what_one_training_gives(start, out)
+    if number is signal.SIGTERM:
+        assert_goes_on_to_what_one_training_gives(start, out)
 
 
 def test_a_killed_training_goes_on_from_its_last_state(start: Start, tmp_path: Path) -> None:

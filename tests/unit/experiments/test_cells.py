@@ -118,7 +118,7 @@ def test_settings_are_changed_by_name_and_checked() -> None:
     assert changed.sharing.min_samples == 3
     for wrong, told in (
         ({"kube": {"attempts": 1}}, "expected one of lc, be, sharing, sim"),
-        ({"sim": {"betta": 1.0}}, "there is no setting sim.betta, expected one of .*beta"),
+        ({"sim": {"betta": 1.0}}, "there is no setting sim.betta .did you mean .beta.*expected one of .*beta"),
         ({"sim": {"beta": "much"}}, "sim.beta is 'much'"),
         ({"sim": {"charge_decisions": 1}}, "sim.charge_decisions is 1, expected something like True"),
         ({"lc": {"score_weights": [1, 2]}}, r"lc.score_weights is \[1, 2\]"),
