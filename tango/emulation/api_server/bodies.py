@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
 
 from tango.emulation.api_server.failures import Refused, bad_request
+from tango.emulation.api_server.forms import OPTIONS, require_form, whole_number
 from tango.emulation.api_server.patches import json_patch, merge_patch, strategic_merge
 from tango.emulation.api_server.resources import Resource
 
@@ -32,11 +33,10 @@ def object_of(raw: bytes, kind: str, resource: Resource | None) -> Json:
             "application/yaml, application/vnd.kubernetes.protobuf",
         )
     try:
-        body = orjson.loads(raw)
+        body: Json = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
-    if not isinstance(body, dict):
-        raise bad_request("couldn't get version/kind; json parse error: the body is no object")
+    require_form(body)
     if resource is not None:
         if (body.get("kind") or resource.kind) != resource.kind or (
             body.get("apiVersion") or resource.api_version
@@ -45,8 +45,8 @@ def object_of(raw: bytes, kind: str, resource: Resource | None) -> Json:
                 f'{body.get("kind")} in version "{resource.version}" cannot be handled as a {resource.kind}: the object provided is '
                 f"unrecognized (must be of type {resource.kind}): got {body.get('apiVersion')}, Kind={body.get('kind')}"
             )
-        if not isinstance(body.setdefault("metadata", {}), dict):
-            raise bad_request("metadata is no object")
+        if body.get("metadata") is None:
+            body["metadata"] = {}
         body.pop("kind", None)
         body.pop("apiVersion", None)
     return body
@@ -65,11 +65,12 @@ def change_of(raw: bytes, kind: str) -> Callable[[Json], Json]:
         patch = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise bad_request(f"error decoding patch: {error}") from error
-    if isinstance(patch, list) != (apply is json_patch):
+    if not isinstance(patch, list if apply is json_patch else dict):
         raise bad_request("cannot unmarshal the patch: it has another form than its media type says")
 
     def change(old: Json) -> Json:
         new: Json = apply(old, patch)
+        require_form(new)
         # A resourceVersion in the patch is a precondition of the caller's. The one that `apply` copied from `old` is none, so it goes.
         asked = (patch.get("metadata") or {}).get("resourceVersion") if isinstance(patch, dict) else None
         if not asked and "metadata" in new:
@@ -79,14 +80,15 @@ def change_of(raw: bytes, kind: str) -> Callable[[Json], Json]:
     return change
 
 
-def delete_options(raw: bytes, grace_s: str) -> Json:
-    """The DeleteOptions of a body; a `gracePeriodSeconds` of the query, given as text, replaces the body's."""
+def delete_options(raw: bytes, query: Mapping[str, str]) -> Json:
+    """The DeleteOptions of a body; a `gracePeriodSeconds` of the query replaces the body's."""
     options: Json = {}
     if raw.strip():
         try:
             options = orjson.loads(raw)
         except orjson.JSONDecodeError as error:
             raise bad_request(f"couldn't get version/kind; json parse error: {error}") from error
-    if grace_s.isdigit():
-        options["gracePeriodSeconds"] = int(grace_s)
+        require_form(options, OPTIONS)
+    if (grace := whole_number(query, "gracePeriodSeconds", -1)) >= 0:
+        options["gracePeriodSeconds"] = grace
     return options

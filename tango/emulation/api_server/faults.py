@@ -7,13 +7,20 @@ Users in `system:masters` set the rules at `/__faults`, PUT with a JSON list, an
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
-from typing import Any
+
+import orjson
 
 from tango.emulation.api_server.failures import Refused, bad_request
+from tango.emulation.api_server.forms import Form, require_form
 
 KINDS = ("429", "500", "latency", "drop", "cut-watches")
+RULE: dict[str, Form] = {"fault": str, "verb": str, "path": str, "count": int, "probability": (int, float), "seconds": (int, float)}
+EXPECTED = (
+    'a list of rules such as {"fault": "500", "verb": "create", "path": "pods", "count": 1, "probability": 0.5, "seconds": 1}'
+)
 
 
 @dataclass(slots=True)
@@ -42,16 +49,27 @@ class Faults:
         # Seeded, so that a test with a probability below 1 meets the same faults in every run.
         self._random = random.Random(0)
 
-    def replace(self, rules: Any) -> None:
-        """Replace all rules by those of a JSON list. Raises: Refused 400 for a malformed rule or an unknown fault."""
+    def replace(self, raw: bytes) -> None:
+        """Replace all rules by those of a JSON list. Raises: Refused 400, with what was expected; the rules stay as they are then."""
         try:
-            found = [Rule(**rule) for rule in rules]
-        except TypeError as error:
-            raise bad_request(f"a fault rule is wrong: {error}") from error
-        unknown = [rule.fault for rule in found if rule.fault not in KINDS]
-        if unknown:
-            raise bad_request(f"unknown faults {unknown}; known: {', '.join(KINDS)}")
-        self.rules = found
+            rules = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            raise bad_request(f"the fault rules are no JSON: {error}; expected {EXPECTED}") from error
+        if not isinstance(rules, list):
+            raise bad_request(f"the fault rules are no list, expected {EXPECTED}")
+        for k, rule in enumerate(rules):
+            require_form(rule, RULE, at=f"rule {k}")
+            if rule is None or not rule.keys() <= RULE.keys():
+                raise bad_request(f"rule {k} is {orjson.dumps(rule).decode()}, expected {EXPECTED}")
+            if rule.get("fault") not in KINDS:
+                raise bad_request(f"rule {k}: fault is {rule.get('fault')!r}, expected one of: {', '.join(KINDS)}")
+            if not 0 <= (rule.get("probability") or 0.0) <= 1 or not 0 <= (rule.get("seconds") or 0.0) < math.inf:
+                raise bad_request(f"rule {k}: expected a probability from 0 to 1, and seconds of at least 0")
+        self.rules = [Rule(**{key: value for key, value in rule.items() if value is not None}) for rule in rules]
+
+    def clear(self) -> None:
+        """Drop all rules."""
+        self.rules = []
 
     def struck(self, verb: str, path: str) -> Rule | None:
         """The first rule that applies to a call, its `count` lowered by one; None if there is none."""

@@ -23,6 +23,7 @@ from tango.emulation.api_server.failures import (
     stale,
     success,
 )
+from tango.emulation.api_server.forms import whole_number
 from tango.emulation.api_server.replies import Reply, listed, whole
 from tango.emulation.api_server.resources import BY_PLACE, Resource
 from tango.emulation.api_server.selectors import matcher
@@ -74,7 +75,7 @@ class Objects:
             if version < collection.oldest - 1 and version < self.storage.version:
                 raise expired(str(version), collection.oldest)
             found = [s for s in found if [s.item["metadata"].get("namespace", ""), s.item["metadata"]["name"]] >= start]
-        limit = int(query["limit"]) if query.get("limit", "").isdigit() else 0
+        limit = whole_number(query, "limit", 0)
         if limit and len(found) > limit:
             following = found[limit].item["metadata"]
             metadata["continue"] = _to_token(version, [following.get("namespace", ""), following["name"]])

@@ -18,6 +18,7 @@ from tango.emulation.api_server.bodies import change_of, delete_options, object_
 from tango.emulation.api_server.discovery import discovered
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.api_server.faults import Faults, refusal
+from tango.emulation.api_server.forms import whole_number
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.pod_calls import bind, evict
 from tango.emulation.api_server.replies import Reply
@@ -145,7 +146,7 @@ class ApiServer:
             return objects.update(collection, key, subresource, lambda old: body, dry, name)
         if verb == "patch":
             return objects.update(collection, key, subresource, change_of(raw, request.content_type), dry, name)
-        options = delete_options(raw, query.get("gracePeriodSeconds", ""))
+        options = delete_options(raw, query)
         if verb == "deletecollection":
             return objects.delete_all(collection, namespace, query, options, dry)
         return objects.delete(collection, key, options, dry)
@@ -160,7 +161,7 @@ class ApiServer:
         await response.prepare(request)
         self._watches.add(watch)
         # The least that kube-apiserver waits before it ends a watch by itself (--min-request-timeout).
-        timeout_s = float(query["timeoutSeconds"]) if query.get("timeoutSeconds", "").isdigit() else 1800.0
+        timeout_s = float(whole_number(query, "timeoutSeconds", 1800))
         try:
             async for chunk in watch.events(
                 version=query.get("resourceVersion", ""),
@@ -184,11 +185,11 @@ class ApiServer:
         if not user.is_master:
             raise Refused(403, "Forbidden", f'forbidden: User "{user.name}" cannot set faults')
         if request.method == "PUT":
-            self._faults.replace(orjson.loads(await request.read()))
+            self._faults.replace(await request.read())
             if any(rule.fault == "cut-watches" for rule in self._faults.rules):
                 await self._stop_watches(request.app)
         elif request.method == "DELETE":
-            self._faults.replace([])
+            self._faults.clear()
         return web.Response(body=orjson.dumps([r.fault for r in self._faults.rules]), content_type="application/json")
 
     def _discovery(self, path: str, user: User) -> web.Response:

@@ -47,7 +47,7 @@ class Watch:
             if initial and bookmarks:
                 self._waiting.append(self._bookmark({"k8s.io/initial-events-end": "true"}))
         else:
-            since = int(version) if version.isdigit() else 0
+            since = int(version) if version.isascii() and version.isdigit() else 0
             if since < self._collection.oldest - 1 and since < self._storage.version:
                 error = expired(version, self._collection.oldest)
                 yield orjson.dumps({"type": "ERROR", "object": error.body}) + b"\n"
