@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint install lock clean
+.PHONY: demo test test-long lint install lock clean
 
 demo: install
 	@$(BIN)/tango demo
@@ -18,6 +18,10 @@ demo: install
 test: install
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not stack'
 	$(BIN)/pytest -m stack
+
+# Ten times as many examples of every property, the digests of whole runs, pages in a browser (Chromium), faults on three clusters.
+test-long: export LONG_TESTS = 1
+test-long: test
 
 lint: install
 	$(BIN)/ruff check .

@@ -22,6 +22,7 @@ from tango.stack.broker import Broker
 from tango.stack.postgres import PostgresServer
 from tango.store.migrate import migrate
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
+from tests.long import LONG
 
 REPOSITORY = Path(__file__).parent.parent
 _numbers = itertools.count(1)
@@ -40,13 +41,19 @@ SIMULATING = (
 """Where tests simulate, here or in processes that they start."""
 COMPILING = (*SIMULATING, "tests/unit/bound")
 """Where tests may have to compile: the engine, or the node model alone."""
+LONG_S = 3600
+"""Time for a test of the long suite, whose property tests draw many times as many examples."""
 COMPILE_S = 600
 """Time for such a test: a minute of an idle core to compile the engine, several on a machine that others use too."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that simulate find the engine compiled; they, and others that compile, have the time to do it."""
+    """Tests that simulate find the engine compiled; they, and others that compile, have the time to do it. Long ones wait to be asked."""
     for item in items:
+        if LONG:
+            item.add_marker(pytest.mark.timeout(LONG_S), append=False)
+        elif item.get_closest_marker("long") is not None:
+            item.add_marker(pytest.mark.skip(reason="takes minutes; `make test-long` runs it"))
         place = item.path.relative_to(REPOSITORY).as_posix()
         if place.startswith(SIMULATING) and "compiled_engine" not in item.fixturenames:  # cases of one test share the list
             item.fixturenames.insert(0, "compiled_engine")  # a mark would come too late here

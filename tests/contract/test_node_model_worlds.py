@@ -30,6 +30,7 @@ from tango.sim.simulate import simulate
 from tango.systems import System
 from tests.fakes.manual_clock import ManualClock
 from tests.fakes.sim_worlds import SimWorld, draw_sim_world
+from tests.long import example_count
 
 LATE_S = 0.0007
 TICK_S = 0.001
@@ -157,7 +158,7 @@ def live(world: SimWorld, assigned: np.ndarray, run: RunOutcomes) -> LiveFleet:
 
 
 @given(seed=st.integers(0, 1_000_000))
-@examples(max_examples=80, deadline=None)
+@examples(max_examples=example_count(80), deadline=None)
 def test_both_worlds_end_requests_at_the_same_time(seed: int) -> None:
     """Starts and ends on nodes agree to the microsecond, answers come at most a tick of the live timers later: well within 1 %."""
     world = world_of(seed)

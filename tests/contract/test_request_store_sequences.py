@@ -32,6 +32,7 @@ from tests.fakes.store_world import (
     memory_world,
     postgres_world,
 )
+from tests.long import example_count
 
 HELD = set(IN_FLIGHT)
 SERVICES = (WEB, CHAT, BATCH, HUGE)
@@ -246,7 +247,7 @@ class Lifecycle(RuleBasedStateMachine):
 
 def _check(make: Callable[[], StoreWorld], *, examples: int, steps: int) -> None:
     checks = settings(
-        max_examples=examples,
+        max_examples=example_count(examples),
         stateful_step_count=steps,
         deadline=None,
         database=None,

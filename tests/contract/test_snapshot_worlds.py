@@ -43,6 +43,7 @@ from tests.fakes.store_world import (
     postgres_world,
     success,
 )
+from tests.long import example_count
 
 STATIC = System(name="by-the-book", lc="load-greedy", be="load-greedy", sharing="static")
 """Instances keep their declared sizes, so that a round of sharing measures and moves nothing."""
@@ -287,7 +288,7 @@ def check(make: Callable[[SharingSettings], StoreWorld], *, examples: int) -> No
     """Both worlds on drawn facts; over all examples every column must have been something else than its rest."""
     lively: set[str] = set()
 
-    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=example_count(examples), deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @drawn
     def alike(seed: int, tick: int, quantile: float, min_samples: int) -> None:
         facts = facts_of(seed, tick=tick, quantile=quantile, min_samples=min_samples)

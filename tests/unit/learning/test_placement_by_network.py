@@ -18,6 +18,7 @@ from tango.learning.features import MOST_KINDS, fleet_graph, kinds_of, node_head
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.policy import demand_of, place_by_network, scorer_of
 from tests.fakes.be_worlds import asking, be_world, reordered
+from tests.long import example_count
 
 
 def _network(seed: int) -> PlacementNetwork:
@@ -26,7 +27,7 @@ def _network(seed: int) -> PlacementNetwork:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 def test_no_plan_of_any_network_breaks_the_mask(seed: int) -> None:
     """Whatever the weights are: only ready nodes, requests within allocatable CPU and memory, and nothing that fits is left out."""
     pending, snapshot = be_world(seed, devices=seed % 2 == 0)
@@ -156,7 +157,7 @@ def _by_the_book(scorer: Scorer, demand: Demand, left: Headroom) -> NDArray[np.i
 
 
 @given(seed=st.integers(0, 10_000), times=st.integers(1, 6), requests=st.integers(1, 200), distinct=st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 def test_the_fast_step_places_as_the_slow_ones(seed: int, times: int, requests: int, distinct: bool) -> None:
     """Blocks and rows of scores that are kept change no choice, ties and different sizes by the hundred included; nor does no noise."""
     pending, snapshot = _crowded(seed, times=times, requests=requests, distinct=distinct)

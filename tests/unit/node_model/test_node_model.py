@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tango.node_model import LC, POD, NodeModel
+from tests.long import example_count
 
 
 def instance(
@@ -278,7 +279,7 @@ def check_rates(model: NodeModel) -> None:
         assert np.all(pods["cores"] / pods["weight"] <= level + 1e-9)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 @given(arrivals=ARRIVALS, beta=st.floats(0.0, 2.0))
 def test_work_is_conserved_and_capacity_never_exceeded(
     arrivals: list[tuple[str, float, float, int, float, float]], beta: float
@@ -294,7 +295,7 @@ def test_work_is_conserved_and_capacity_never_exceeded(
     assert usage.lc_busy_s >= usage.lc_work_s - 1e-9
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 @given(arrivals=ARRIVALS, probe_s=st.lists(st.floats(0.0, 8.0), max_size=10))
 def test_looking_at_a_node_does_not_change_what_it_does(
     arrivals: list[tuple[str, float, float, int, float, float]], probe_s: list[float]
@@ -306,7 +307,7 @@ def test_looking_at_a_node_does_not_change_what_it_does(
     assert {row[2]: row[4] for row in in_steps} == pytest.approx({row[2]: row[4] for row in at_once}, abs=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 @given(
     works=st.lists(st.tuples(st.floats(0.01, 2.0), st.floats(0.1, 5.0), st.floats(0.1, 2.0)), min_size=2, max_size=12),
     seed=st.integers(0, 99),
@@ -326,7 +327,7 @@ def test_the_order_of_simultaneous_pods_does_not_matter(works: list[tuple[float,
     assert run(list(range(len(works)))) == run(shuffled)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=example_count(40), deadline=None)
 @given(
     works=st.lists(st.floats(0.0, 1.0), min_size=3, max_size=40),
     cancelled=st.lists(st.integers(0, 39), max_size=20),

@@ -16,6 +16,7 @@ from tango.scheduling.be_headroom import BeHeadroom
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.settings import BeSettings
 from tests.fakes.be_worlds import asking, be_world, reordered
+from tests.long import example_count
 
 Score = Callable[[BeHeadroom, BePending, int], NDArray[np.float64]]
 
@@ -73,7 +74,7 @@ POLICIES = [(place_load_greedy, share), (place_scoring, weighted), (place_kube, 
     sizes=st.sampled_from(("few", "memory", "all")),
     devices=st.booleans(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 def test_the_compiled_step_places_as_the_rule_written_out(
     place: Callable[..., object], score: Score, seed: int, times: int, requests: int, sizes: str, devices: bool
 ) -> None:

@@ -19,6 +19,7 @@ from tango.scheduling.lc.dispatch import count_in, dispatch, set_prices
 from tango.scheduling.lc.expected_time import time_on_node_s
 from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import LcSettings
+from tests.long import example_count
 
 SEARCHING = ("load-greedy", "dss-lc", "scoring")
 """Policies that look at the whole fleet by a price."""
@@ -132,7 +133,7 @@ def plain(policy: str, step: Drawn) -> tuple[list[int], list[bool], list[float]]
 
 @pytest.mark.parametrize("policy", SEARCHING)
 @given(seed=st.integers(0, 1_000_000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str, seed: int) -> None:
     """Several services, entries and budgets, narrow links, equal nodes: the same node for every request, not one as good."""
     step = drawn(seed, payloads=policy != "scoring")

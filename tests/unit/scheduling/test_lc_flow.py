@@ -17,6 +17,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.scheduling.lc.columns import Belief, Terrain, belief_of, new_terrain
 from tango.scheduling.lc.rule import lc_rule
 from tango.settings import LcSettings
+from tests.long import example_count
 
 BUDGET_S = 0.15
 WORK_S = 0.02
@@ -112,7 +113,7 @@ def arranged(snapshot: FleetSnapshot) -> tuple[Terrain, Belief]:
     bandwidth=st.sampled_from([5.0, 8.0, 40.0, 1e4]),
     full=st.booleans(),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=example_count(200), deadline=None)
 def test_the_closed_form_costs_what_the_solver_costs(seed: int, count: int, bandwidth: float, full: bool) -> None:
     """As many requests within their target as the maximum flow, at its least cost, links that are narrow and crowded nodes included."""
     snapshot = fleet(seed, bandwidth=bandwidth)
@@ -152,7 +153,7 @@ def test_a_narrow_link_carries_what_it_can_and_no_more() -> None:
 
 
 @given(seed=st.integers(0, 100_000), count=st.integers(1, 60))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=example_count(100), deadline=None)
 def test_nothing_is_dropped_in_silence_and_no_node_is_impossible(seed: int, count: int) -> None:
     """A request gets a ready node with an instance; -1 comes only where there is none at all; lateness is marked."""
     snapshot = fleet(seed)

@@ -19,6 +19,7 @@ from tango.sim.simulate import _Run, simulate
 from tango.sim.simulation_state import SimulationState
 from tango.systems import SYSTEMS
 from tests.fakes.sim_worlds import SimWorld, draw_sim_world
+from tests.long import example_count
 
 SEEDS = st.integers(0, 1_000_000)
 SUCCEEDED = STATE_CODE[RequestState.SUCCEEDED]
@@ -48,7 +49,7 @@ def run_by_hand(world: SimWorld) -> _Run:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_every_request_ends_once_and_every_attempt_is_accounted_for(seed: int) -> None:
     """Each stands in a terminal state with a time; an attempt either succeeded or is in the list of losses."""
     world = draw_sim_world(seed)
@@ -67,7 +68,7 @@ def test_every_request_ends_once_and_every_attempt_is_accounted_for(seed: int) -
 
 
 @given(seed=SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_no_node_ever_gives_more_cpu_or_memory_than_it_has(seed: int) -> None:
     """Looked at after every event, through failures, evictions and resizes."""
     run = run_of(draw_sim_world(seed))
@@ -78,7 +79,7 @@ def test_no_node_ever_gives_more_cpu_or_memory_than_it_has(seed: int) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_work_that_counts_and_work_that_was_lost_is_the_work_that_nodes_did(seed: int) -> None:
     """BE: completed plus thrown away is what the node model did. LC: nothing completed that was not done, and nothing more was done
     where no attempt was lost."""
@@ -98,7 +99,7 @@ def test_work_that_counts_and_work_that_was_lost_is_the_work_that_nodes_did(seed
 
 
 @given(seed=SEEDS, beta=st.sampled_from([0.3, 1.0]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_lc_is_never_slower_without_be(seed: int, beta: float) -> None:
     """LC comes first on the CPU and interference only inflates, so that each LC request ends no later where BE does no work.
 
@@ -144,7 +145,7 @@ def test_be_slows_lc_where_it_interferes() -> None:
 
 
 @given(seed=SEEDS, lc=st.sampled_from(["dss-lc", "dss-lc", "load-greedy", "scoring", "ceres"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=example_count(100), deadline=None)
 def test_what_is_believed_after_a_dispatch_is_what_was_published(seed: int, lc: str) -> None:
     """Bit for bit: own nodes, requests under way abroad and the batch are counted in for one dispatch and put back after it."""
     drawn = draw_sim_world(seed)
@@ -163,7 +164,7 @@ def test_what_is_believed_after_a_dispatch_is_what_was_published(seed: int, lc: 
 
 
 @given(seed=SEEDS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=example_count(60), deadline=None)
 def test_equal_arguments_give_equal_digests(seed: int) -> None:
     """Bit for bit, whatever else has run in the process in between."""
     world = draw_sim_world(seed)
@@ -203,7 +204,7 @@ def shrink(world: SimulationState) -> None:
 
 
 @given(seed=SEEDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_the_digest_does_not_depend_on_how_arrays_grow(seed: int) -> None:
     """A run that begins with space for one of everything ends like any other."""
     world = draw_sim_world(seed)
@@ -215,7 +216,7 @@ def test_the_digest_does_not_depend_on_how_arrays_grow(seed: int) -> None:
     assert tight.result().digest == run_of(world).digest
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=example_count(10), deadline=None)
 @given(seed=SEEDS)
 def test_a_run_does_not_depend_on_what_nodes_are_called(seed: int) -> None:
     """Clusters whose nodes have the same names give the run that clusters with names of their own give."""

@@ -18,13 +18,14 @@ from tango.scheduling.lc.rule import LcRule, lc_rule
 from tango.settings import BeSettings, LcSettings, Settings, SimSettings
 from tango.sim.simulate import simulate
 from tests.fakes.sim_worlds import MIXES, draw_sim_world, fleet_of, requests_of
+from tests.long import example_count
 
 
 @pytest.mark.parametrize(
     "rule", [lc_rule("load-greedy"), lc_rule("dss-lc"), lc_rule("ceres"), lc_rule("round-robin")], ids=lambda rule: rule.name
 )
 @given(seed=st.integers(0, 1_000_000))
-@examples(max_examples=40, deadline=None)
+@examples(max_examples=example_count(40), deadline=None)
 def test_a_rule_called_as_a_function_dispatches_as_the_compiled_one(rule: LcRule, seed: int) -> None:
     """Bit for bit: the same digest, whether the engine takes the rule's code or asks it window by window, also while nodes fail.
 

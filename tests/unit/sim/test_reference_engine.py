@@ -11,6 +11,7 @@ from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import simulate
 from tests.fakes.reference_engine import ReferenceEngine
 from tests.fakes.sim_worlds import SimWorld, draw_sim_world
+from tests.long import example_count
 
 CLOSE_S = 1e-6
 
@@ -54,7 +55,7 @@ def assert_same(reference: ReferenceEngine, run: SimulatedRun) -> None:
 
 
 @given(seed=st.integers(0, 1_000_000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_the_engine_does_what_the_reference_does(seed: int) -> None:
     """Random tiny worlds without failures: the same ends, nodes and decisions within a microsecond."""
     reference, run = both(draw_sim_world(seed, failures=False))
@@ -64,7 +65,7 @@ def test_the_engine_does_what_the_reference_does(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 1_000_000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=example_count(150), deadline=None)
 def test_the_engine_does_what_the_reference_does_while_nodes_fail(seed: int) -> None:
     """Likewise with nodes that go down and come back: what is lost, when it is noticed and where it goes next."""
     reference, run = both(draw_sim_world(seed))

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tango.traces.block_bootstrap import FEWEST, MOST, Circle, chosen, copies_for, lay, rows_of
+from tests.long import example_count
 
 
 def _times(n: int, period_s: float, seed: int) -> np.ndarray:
@@ -19,7 +20,7 @@ def _times(n: int, period_s: float, seed: int) -> np.ndarray:
     copies=st.integers(1, 4),
     seed=st.integers(0, 1000),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=example_count(100))
 def test_blocks_keep_what_happens_within_them(n: int, period_s: float, turns: float, copies: int, seed: int) -> None:
     """Each laid arrival is its recorded one moved by one distance a block, so that gaps within a block stay."""
     circle = Circle(period_s=period_s, duration_s=period_s * turns)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tango.errors import UsageError
 from tango.traces.hotspots import Hotspots, hot_clusters, moved
+from tests.long import example_count
 
 
 def _moved(hotspots: Hotspots, n: int = 600_000, clusters: int = 20, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -41,7 +42,7 @@ def test_a_flash_crowd_wanders() -> None:
 
 
 @given(st.integers(1, 9), st.floats(1, 100), st.integers(0, 2**63))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=example_count(40))
 def test_only_entries_of_the_crowd_change(hot: int, factor: float, seed: int) -> None:
     """Who does not join a hot cluster stays; equal seeds move alike; factor 1 moves nobody."""
     hotspots = Hotspots(clusters=hot, factor=factor)

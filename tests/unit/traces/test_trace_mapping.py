@@ -14,6 +14,7 @@ from tango.errors import BadRows, RequestRejected, UsageError
 from tango.fleets import load_fleet
 from tango.traces.draws import lognormal, request_draws
 from tango.traces.mapping import MEMORY_SPREAD, by_size, map_trace, shortest_target_s, speed_warning
+from tests.long import example_count
 
 DEMO = load_fleet("demo")
 
@@ -170,7 +171,7 @@ def test_memory_is_the_service_s_for_lc_and_bounded_for_assigned_be() -> None:
     known=st.floats(0, 1),
     fleet=st.sampled_from([load_fleet(name) for name in ("demo", "single", "bench")]),
 )
-@settings(deadline=None, max_examples=80)
+@settings(deadline=None, max_examples=example_count(80))
 def test_every_mapping_is_complete(n: int, seed: int, speed: float, known: float, fleet: Fleet) -> None:
     """Each request has a service of its class, a cluster of the fleet, positive work and memory, and times in order."""
     rng = np.random.default_rng(seed % 1000)

@@ -17,6 +17,7 @@ from tango.errors import RequestRejected, UsageError
 from tango.traces import TraceInfo, info_of, read_trace, write_trace
 from tango.traces.own_format import encoded
 from tango.traces.transforms import BE_CLIP, TraceSelection, cut, forget, rescale_work, thin, with_mean
+from tests.long import example_count
 
 AFTER = 2**63 - 1
 
@@ -232,7 +233,7 @@ def traces(draw: st.DrawFn) -> Trace:
 
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
 @given(trace=traces())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=example_count(60))
 def test_what_is_written_reads_back_equal(ending: str, trace: Trace, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Round trip over all three endings, to the last bit, names included."""
     path = tmp_path_factory.mktemp("trip") / f"t{ending}"

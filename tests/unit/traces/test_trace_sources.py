@@ -16,6 +16,7 @@ from tango.fleets import load_fleet
 from tango.traces import write_trace
 from tango.traces.trace_sources import content_of
 from tango.traces.workloads import Workload, draw_requests, offered_load
+from tests.long import example_count
 
 DEMO = load_fleet("demo")
 LC, BE = int(ServiceClass.LC), int(ServiceClass.BE)
@@ -135,7 +136,7 @@ def test_classes_of_one_file_share_their_blocks(tmp_path: Path) -> None:
     work=st.booleans(),
     seed=st.integers(0, 2**63),
 )
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=example_count(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_load_is_reached_by_number_and_work(
     tmp_path: Path, load: float, share: float, duration_s: float, resample: bool, work: bool, seed: int
 ) -> None:

@@ -20,6 +20,7 @@ from tango.traces.generators import PATTERNS
 from tango.traces.hotspots import Hotspots, hot_clusters
 from tango.traces.mapping import map_trace
 from tango.traces.workloads import Workload, draw_requests, offered_load, trace_of
+from tests.long import example_count
 
 DEMO = load_fleet("demo")
 COLUMNS = ("due_s", "service_class", "service", "cluster", "cpu_work_s", "memory_mib")
@@ -54,7 +55,7 @@ def test_equal_seeds_give_equal_requests_and_others_give_others(pattern: str) ->
     duration_s=st.floats(5.0, 120.0),
     seed=st.integers(0, 2**63),
 )
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=example_count(60))
 def test_the_offered_load_and_its_split_are_what_was_asked(
     pattern: str, load: float, share: float, duration_s: float, seed: int
 ) -> None:

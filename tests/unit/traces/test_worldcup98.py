@@ -12,6 +12,7 @@ from tango.errors import BadRows, RequestRejected, UsageError
 from tango.traces import info_of, read_trace
 from tango.traces.rate_curve import MAX_EXPANDED, RateCurve
 from tango.traces.transforms import select
+from tests.long import example_count
 
 ROWS = [("21:30", 2), ("21:31", 0), ("21:32", 5), ("21:35", 3)]
 
@@ -148,7 +149,7 @@ def test_a_file_without_any_request_is_refused(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=20), st.floats(0, 1300))
-@settings(max_examples=50)
+@settings(max_examples=example_count(50))
 def test_the_cumulative_function_counts_what_came_before(counts: list[int], at_s: float) -> None:
     """Whole minutes in full and the current one in proportion."""
     curve = _curve(*counts)
