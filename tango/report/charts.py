@@ -15,6 +15,7 @@ from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.report.series import Floats, TimeBins, log_edges, population, share_grid, time_bins
 from tango.report.svg import (
+    NAMES_LEFT,
     TOP,
     WIDTH,
     Chart,
@@ -24,7 +25,6 @@ from tango.report.svg import (
     ms_label,
     nice_ticks,
     number_label,
-    shorten,
     time_label,
     time_ticks,
 )
@@ -167,7 +167,7 @@ def latency_figure(outcomes: RunOutcomes) -> Figure | None:
     high = max(float(latency_ms[lc].max()), *targets_ms.values())
     edges = log_edges(low, high * 1.05)
     row = 58.0
-    chart = Chart((edges[0], edges[-1]), (0.0, 1.0), height=TOP + 30.0 + row * len(services), left=96.0, right=66.0, log_x=True)
+    chart = Chart((edges[0], edges[-1]), (0.0, 1.0), height=TOP + 30.0 + row * len(services), left=118.0, right=66.0, log_x=True)
     chart.axes(x_ticks=log_ticks(edges[0], edges[-1]), x_label=ms_label)
     for place, service in enumerate(services):
         values = latency_ms[lc & (outcomes.service == service)]
@@ -175,8 +175,8 @@ def latency_figure(outcomes: RunOutcomes) -> Figure | None:
         _latency_row(chart, place, row, edges, counts / counts.max(), targets_ms[service])
         name, p95_ms = outcomes.services[service], float(np.quantile(values, 0.95))
         base = TOP + (place + 1) * row
-        chart.text(chart.left - 8, base - 22, shorten(name, 13), css="name", anchor="end", hint=name)
-        chart.text(chart.left - 8, base - 7, f"{len(values):,}", anchor="end")
+        chart.row_name(base - 22, name)
+        chart.text(chart.left - 6, base - 7, f"{len(values):,}", anchor="end")
         chart.text(WIDTH - 4, base - 22, milliseconds(p95_ms), css="name", anchor="end")
         chart.text(WIDTH - 4, base - 7, "p95", anchor="end")
     return Figure(
@@ -309,13 +309,13 @@ def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) 
     shrink = resize & (scaling.after_millicores < scaling.before_millicores)
     request = resize & ~grow & ~shrink  # under `burst` the limit stays and the CPU request moves
     tall = 18.0 if len(rows) <= 16 else 13.0
-    chart = Chart((0.0, frame.end_s), (0.0, 1.0), height=TOP + 30.0 + tall * len(rows), left=118.0)
+    chart = Chart((0.0, frame.end_s), (0.0, 1.0), height=TOP + 30.0 + tall * len(rows), left=NAMES_LEFT)
     chart.band(*frame.window_s)
     chart.axes(x_ticks=time_ticks(frame.end_s), x_label=time_label)
     for index, name in enumerate(rows):
         y = TOP + (index + 0.5) * tall
         chart.mark(element("line", class_="grid", x1=chart.left, x2=WIDTH - chart.right, y1=y, y2=y))
-        chart.text(112.0, y + 4, shorten(name, 16), anchor="end", hint=name)
+        chart.row_name(y + 4, name, css="tick")
     shapes = (
         ("grow", grow, "m-4 3.5h8l-4 -7z"),
         ("shrink", shrink, "m-4 -3.5h8l-4 7z"),

@@ -20,11 +20,11 @@ from tango.report.svg import (
     TOP,
     Chart,
     element,
+    fitted,
     log_ticks,
     ms_label,
     nice_ticks,
     number_label,
-    shorten,
     time_label,
     time_ticks,
 )
@@ -41,7 +41,7 @@ FULL, HALF, THIRD, QUARTER = 1190.0, 576.0, 382.0, 290.0
 """Widths of drawings in pixels. A page of 1,240 pixels shows each about unscaled, so that all text has one size."""
 PLOT_SHARE = 0.42
 """Share of the plot in the width of a column of differences; the rest is text."""
-LABELS_LEFT, WORDS_RIGHT = 112.0, 84.0
+LABELS_LEFT, WORDS_RIGHT = 124.0, 84.0
 """Pixels left of a plot for names of systems, and right of it for values."""
 NEAREST_TICK = 52.0
 """Least distance of two labelled ticks, pixels."""
@@ -130,13 +130,13 @@ def difference_figure(comparison: Comparison, scenario: str, metrics: Sequence[s
             columns.append(rows)
     if not columns:
         return None
-    label, head = 116.0, 46.0
+    label, head = 132.0, 46.0
     each = min((FULL - label) / len(columns), 260.0)
     chart = Chart((0.0, 1.0), (0.0, 1.0), height=head + ROW * len(systems) + BOTTOM, width=FULL)
     for place, system in enumerate(systems):
         y = head + (place + 0.5) * ROW
         chart.mark(element("rect", class_=f"swatch {colours[system]}", x=0.0, y=y - 5, width=10.0, height=10.0))
-        chart.text(16.0, y + 4, shorten(system, 16), css="name", hint=system)
+        chart.text(16.0, y + 4, fitted(system, label - 16.0), css="name", hint=system)
     for place, rows in enumerate(columns):
         _difference_column(chart, rows, colours, left=label + place * each, width=each, head=head)
     return Group(
@@ -257,7 +257,7 @@ def totals_chart(
     for place, total in enumerate(totals):
         y, css = 8.0 + (place + 0.5) * ROW, colours[total.system]
         at = float(chart.x(total.mean))
-        chart.text(left - 8, y + 4, shorten(total.system, 15), css="name", anchor="end", hint=total.system)
+        chart.row_name(y + 4, total.system)
         if from_zero:
             chart.mark(element("rect", class_=f"total {css}", x=left, y=y - 7, width=max(at - left, 0.5), height=14.0))
         ticks = "".join(f"M{x:.1f} {y - 6:.1f}v12" for x in chart.x(np.array(total.values)).tolist())
@@ -398,13 +398,12 @@ def cluster_figure(cells: dict[str, list[CellResult]], name: str, colours: dict[
     high = max(float(v.max()) for v in spread.values())
     # The axis begins at one of a few round shares: near 100 % differences would not be seen on an axis from 0.
     floor = 0.0 if low < 0.5 else 0.5 if low < 0.8 else 0.8 if low < 0.9 else 0.9 if low < 0.98 else 0.98
-    left = LABELS_LEFT
     chart = _rows_chart((floor, max(1.0, high)), len(spread))
     chart.axes(x_ticks=nice_ticks(*chart.x_range, about=4), x_label=lambda s: f"{s * 100:g} %")
     for place, (system, values) in enumerate(spread.items()):
         y, css = 8.0 + (place + 0.5) * ROW, colours[system]
         at = chart.x(np.quantile(values, (0.0, 0.25, 0.5, 0.75, 1.0)))
-        chart.text(left - 8, y + 4, shorten(system, 15), css="name", anchor="end", hint=system)
+        chart.row_name(y + 4, system)
         chart.mark(element("line", class_=f"whisker {css}", x1=float(at[0]), x2=float(at[4]), y1=y, y2=y))
         if count > MANY_CLUSTERS:
             box = element("rect", class_=f"total {css}", x=float(at[1]), y=y - 7, width=max(float(at[3] - at[1]), 1.0), height=14.0)

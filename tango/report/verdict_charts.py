@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 from tango.analysis.verdicts import JUDGED, Judged, Verdict, Verdicts
 from tango.report.comparison_charts import FULL, ROW, Group, Panel, minus
-from tango.report.svg import BOTTOM, Chart, element, nice_ticks, number_label, shorten
+from tango.report.svg import BOTTOM, Chart, element, fitted, nice_ticks, number_label, shorten
 from tango.report.verdict_tables import difference_in_words, verdict_in_words
 
-LABEL, HEAD = 130.0, 30.0
+LABEL, HEAD = 142.0, 30.0
 """Pixels left of the panels for names, and above them for titles."""
 PLOT_SHARE = 0.45
 """Share of the plot in the width of a panel; the rest is text."""
@@ -77,7 +77,7 @@ def _forest(rows: Sequence[ForestRow]) -> Chart:
         y = HEAD + (place + 0.5) * ROW
         if row.css:
             chart.mark(element("rect", class_=f"swatch {row.css}", x=0.0, y=y - 5, width=10.0, height=10.0))
-        chart.text(16.0 if row.css else 0.0, y + 4, shorten(row.name, 17), css="name", hint=row.name)
+        chart.text(16.0 if row.css else 0.0, y + 4, fitted(row.name, LABEL - 16.0), css="name", hint=row.name)
     width = (FULL - LABEL) / len(JUDGED)
     for place, judged in enumerate(JUDGED):
         _column(chart, judged, rows, left=LABEL + place * width, width=width)
