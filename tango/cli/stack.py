@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -163,8 +164,10 @@ def running_stack(
     If `interrupted` is set while the stack starts, the start ends early and the block gets None. Raises: TangoError with the end of
     the log of a process that does not start; ConfigError for a `TANGO_*` variable that is wrong.
     """
-    from tango.bootstrap.environment import read_settings
+    from tango.bootstrap.environment import configure_logging, read_settings
     from tango.stack.local import LocalStack, fleet_to_start
+
+    configure_logging(logging.WARNING)  # else what the supervisor survives would stand among results, on standard output
 
     read_settings()  # every process reads them: a mistake is told here, and not in the logs of all
     chosen = fleet_to_start(home, fleet)

@@ -16,8 +16,12 @@ from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 
+import structlog
+
 from tango.errors import TangoError
 from tango.stack.processes import ProcessSpec
+
+log = structlog.get_logger(__name__)
 
 BACKOFF_BASE_S = 0.25
 """Seconds before the first restart; doubled with each further one. This and the next two are chosen, not measured."""
@@ -79,6 +83,7 @@ class Child:
     async def keep(self, *, start_attempts: int, start_within_s: float) -> None:
         """Run and restart the process until `stop`.
 
+        Whatever a probe or a preparation raises is logged and counts as an end of the process.
         Raises: NeverReadyError if it was not ready once within `start_attempts` starts, or within `start_within_s` seconds. A
         process that was ready before is restarted without limit.
         """
@@ -91,6 +96,9 @@ class Child:
                 reason = await self._once()
             except (OSError, TangoError) as error:
                 reason = str(error)
+            except Exception as error:  # a probe may raise anything; nobody else would start the process again
+                reason = f"{type(error).__name__}: {error}"
+                log.exception("process_not_watched", process=self.spec.name)
             if self._stopping.is_set():
                 break
             if not self.ready.is_set() and (failures + 1 >= start_attempts or time.monotonic() - began_s > start_within_s):
@@ -127,19 +135,19 @@ class Child:
             await asyncio.to_thread(spec.prepare)
         if self._stopping.is_set():  # `prepare` may take seconds, and `stop` found no process to signal meanwhile
             return "stopped"
-        log = os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        output = os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             process = self._process = await asyncio.create_subprocess_exec(
                 *spec.command(),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
+                stdout=output,
+                stderr=output,
                 env={**os.environ, **spec.environment},
                 cwd=spec.work_folder,
                 start_new_session=True,
             )
         finally:
-            os.close(log)
+            os.close(output)
         if self._stopping.is_set():  # `stop` was called while the process was being created, before there was a pid to signal
             _signal_group(process.pid, signal.SIGKILL, whole=True)
         self._become(ProcessState.STARTING, process.pid)

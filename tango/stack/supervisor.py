@@ -11,10 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from tango.errors import TangoError
 from tango.stack.children import Child, NeverReadyError, ProcessState, start_error
 from tango.stack.processes import ProcessSpec
 from tango.stack.state import private_folder, write_private
+
+log = structlog.get_logger(__name__)
 
 START_ATTEMPTS = 4
 """Starts of a process that was not ready once, after which the whole start fails. Chosen, not measured."""
@@ -113,13 +117,22 @@ class Supervisor:
         while True:
             await asyncio.sleep(LOOK_AT_LOGS_EVERY_S)
             for child in self._children.values():
-                child.bound_log()
+                try:
+                    child.bound_log()
+                except Exception:  # of this log alone
+                    log.exception("log_not_bounded", process=child.spec.name)
 
     def _write_status(self) -> None:
+        """Never raises: what is told of the processes must not end those who keep them, on a full disk for example."""
         rows = self.rows()
-        write_private(self._status, json.dumps({"expected": self.expected, "processes": rows}))
-        if self._progressed is not None:
-            self._progressed(sum(row["state"] == ProcessState.RUNNING for row in rows), self.expected)
+        try:
+            write_private(self._status, json.dumps({"expected": self.expected, "processes": rows}))
+            if self._progressed is not None:
+                self._progressed(sum(row["state"] == ProcessState.RUNNING for row in rows), self.expected)
+        except TangoError as error:
+            log.warning("status_not_written", reason=str(error))
+        except Exception:
+            log.exception("status_not_written")
 
 
 def stop_order(specs: Sequence[ProcessSpec]) -> list[list[str]]:

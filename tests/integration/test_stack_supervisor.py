@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from tango.errors import TangoError
 from tango.stack.processes import ProcessSpec
@@ -56,6 +57,35 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
     finally:
         await supervisor.stop()
     assert not _alive(row["pid"])
+
+
+async def test_a_defect_in_a_probe_or_in_what_is_told_leaves_no_process_without_its_keeper(tmp_path: Path) -> None:
+    """A process whose probe raises is started again, and one that dies while the status cannot be written comes back too."""
+    probed = 0
+
+    def probe() -> bool:
+        nonlocal probed
+        probed += 1
+        if probed == 1:
+            raise ZeroDivisionError("a defect")
+        return True
+
+    def told(ready: int, expected: int) -> None:
+        raise KeyError("a bar that is gone")
+
+    supervisor = Supervisor(tmp_path, progressed=told)
+    try:
+        with capture_logs() as logs:
+            await supervisor.start([_python("one", SLEEP, probe=probe)])
+            (tmp_path / "run" / "status.json").unlink()
+            (tmp_path / "run" / "status.json").mkdir()  # as good as a full disk
+            os.kill(supervisor.rows()[0]["pid"], signal.SIGKILL)
+            await _until(lambda: supervisor.rows()[0]["restarts"] == 2 and supervisor.rows()[0]["state"] == "running")
+        (tmp_path / "run" / "status.json").rmdir()
+    finally:
+        await supervisor.stop()
+
+    assert {entry["event"] for entry in logs} == {"process_not_watched", "status_not_written"}
 
 
 async def test_a_process_starts_when_those_before_it_are_ready(tmp_path: Path) -> None:
