@@ -120,6 +120,9 @@ PAUSES_S = (0.1, 1.0)
 """Backoff in seconds before a request is sent again after its first and second failure; after later ones it waits for the reconciler,
 which comes every few seconds. A node that restarts needs seconds, and attempts without a pause would all be spent on it."""
 
+ASK_AGAIN_S = 0.5
+"""Seconds between two tries while the store is away: far below the lease of a request, and few enough not to crowd it as it comes back."""
+
 
 class LcExecutor:
     """Runs claimed LC requests on one event loop in its own thread. One per worker process, made after the fork.
@@ -292,7 +295,7 @@ class LcExecutor:
                 self._zeros_s[run_id] = await asyncio.to_thread(self._run_zero_s, run_id)
             except StoreUnavailable as error:
                 log.warning("result_waits", run_id=run_id, error=str(error))
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(ASK_AGAIN_S)
         return zero_s
 
     @staticmethod
@@ -306,7 +309,7 @@ class LcExecutor:
         except StoreUnavailable as error:
             log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
             self._ended = ended + self._ended
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(ASK_AGAIN_S)
             return
         again = [work for work, outcome in ended if outcome.event is Event.REQUEUE and work.epoch <= len(PAUSES_S)]
         for pause_s in PAUSES_S:

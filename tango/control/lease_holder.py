@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from tango.ports.leases import Fence, LeaseStore
 from tango.settings import LeaseSettings
 
+PROBE_S = 1.0
+"""Seconds of a lease that is taken only to see whether it is free, and given back at once: all that a crash in between can cost."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseHolder:
@@ -25,7 +28,7 @@ class LeaseHolder:
     def nobody_holds(self, job: str) -> bool:
         """Whether a lease is free. It is taken and given back, since only an acquisition tells without a race."""
         # Under another name than the owner's: this process itself may hold the lease, and would only renew it.
-        fence = self.leases.acquire(job, owner=f"{self.owner}:probe", ttl_s=1.0)
+        fence = self.leases.acquire(job, owner=f"{self.owner}:probe", ttl_s=PROBE_S)
         if fence is None:
             return False
         self.leases.release(fence)

@@ -17,7 +17,15 @@ from tango.ports.runs import RunStore
 
 log = structlog.get_logger(__name__)
 
-LEASE = "reconcile"
+LEASE, LEASE_S = "reconcile", 5.0
+"""Name and seconds of the lease. It lasts several sweeps, which come every second, so that one process keeps it while it lives; another
+takes over within this time, half of what a request's own lease lasts."""
+MOST_EXPIRED = 2000
+"""Requests whose lease is over that one sweep takes back. At 50 to 200 us a row (`StoreSettings.chunk_rows`) 0.1 to 0.4 s; what a dead
+cluster leaves beyond them is taken back by the next sweeps, a second apart."""
+MOST_UNCLAIMED = 5000
+"""Requests that one sweep publishes again. They are only read, so more than `MOST_EXPIRED`; bounded, because under overload all that wait
+look as if their message was lost, and each is one more message for workers that are behind already. Both are chosen, not measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +41,10 @@ class Reconciliation:
 
     def sweep(self) -> dict[str, int]:
         """One sweep; gives how many requests were requeued, messages published and runs finished. Safe to repeat and to interrupt."""
-        if self.holder.acquire(LEASE, ttl_s=5.0) is None:
+        if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
             return {"requeued": 0, "published": 0, "finished": 0}
-        expired = self.requests.requeue_expired(limit=2000)
-        waiting = self.requests.unclaimed(older_than_s=self.holder.settings.unclaimed_after_s, limit=5000)
+        expired = self.requests.requeue_expired(limit=MOST_EXPIRED)
+        waiting = self.requests.unclaimed(older_than_s=self.holder.settings.unclaimed_after_s, limit=MOST_UNCLAIMED)
         batches = [*expired, *waiting]
         # Publish before closing runs: a run whose figures cannot be computed must not keep others' requests waiting.
         if batches:

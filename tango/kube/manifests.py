@@ -16,6 +16,10 @@ SCHEDULER = "tango"
 """`schedulerName` of every pod, so that the cluster's own scheduler leaves it alone."""
 MANAGED = {"app.kubernetes.io/managed-by": "tango"}
 """Label of every pod that Tango created, and may therefore delete."""
+BE_GRACE_S = 1
+"""Seconds between SIGTERM and SIGKILL of a BE pod: enough to write what it has done, and no longer, since an eviction makes way for LC."""
+LC_GRACE_S = 5
+"""The same for an LC instance, which finishes what it has under way: longer than the longest target of the built-in fleets, 2.6 s."""
 
 
 def be_pod(placement: Placement, *, image: str) -> JSON:
@@ -40,7 +44,7 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
         ],
         "resources": _resources(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib, p.extended),
     }
-    return _pod(p.pod, labels, container, restart="Never", grace_s=1)
+    return _pod(p.pod, labels, container, restart="Never", grace_s=BE_GRACE_S)
 
 
 def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
@@ -65,7 +69,7 @@ def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},
     }
-    return _pod(instance_name(service.name, node.name, k), labels, container, restart="Always", grace_s=5)
+    return _pod(instance_name(service.name, node.name, k), labels, container, restart="Always", grace_s=LC_GRACE_S)
 
 
 def _resources(cpu_request_millicores: int, cpu_limit_millicores: int, memory_mib: int, extended: Amounts) -> JSON:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tango.control import reconcile
 from tango.control.lease_holder import LeaseHolder
 from tango.control.reconcile import LEASE, Reconciliation
 from tango.domain.runs import RunInfo, RunStatus
@@ -68,6 +69,22 @@ def test_an_expired_lc_request_is_released_and_announced_in_one_sweep(world: Con
     assert world.states(run_id) == ["released", "dispatched"]
     assert world.attempts(run_id) == [(0, 1, "requeued", "lease-expired")]
     assert world.publisher.request_ids == [0]
+
+
+def test_a_sweep_is_bounded_and_the_next_one_does_the_rest(world: ControlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dead cluster leaves thousands of rows: one transaction must not hold them all, nor one sweep publish them all."""
+    monkeypatch.setattr(reconcile, "MOST_EXPIRED", 2)
+    monkeypatch.setattr(reconcile, "MOST_UNCLAIMED", 2)
+    run_id = draining(world, world.created(WEB, WEB, WEB))
+    world.dispatch(run_id, range(3), lease_s=OVER_S)
+
+    requeued = [sweep(world)["requeued"] for _ in range(3)]
+    world.clock.turn(SETTINGS.unclaimed_after_s + 1.0)
+    published = len(world.publisher.request_ids)
+    sweep(world)
+
+    assert requeued == [2, 1, 0]
+    assert len(world.publisher.request_ids) == published + 2
 
 
 def test_an_expired_be_request_waits_for_the_centre_without_a_message(world: ControlWorld) -> None:
