@@ -20,7 +20,7 @@ from tango.ports.requests import RequestStore
 from tango.ports.runs import RunStore
 from tango.scheduling.sharing import NodeCapacity, Refused, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
-from tango.systems import system
+from tango.systems import SYSTEMS
 
 log = structlog.get_logger(__name__)
 
@@ -160,7 +160,9 @@ class ReassuranceRounds:
         """One round, or none without the lease. Without a run that wants re-assurance, instances get their declared size back."""
         if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
             return {"resizes": 0, "evictions": 0}
-        rule = common_rule([system(run.system).sharing for run in self.runs.active_runs() if run.reassure])
+        # A run of a system that only another version of Tango knows has no say, as its policies have none: the fallback decides for it.
+        systems = [SYSTEMS[run.system] for run in self.runs.active_runs() if run.reassure and run.system in SYSTEMS]
+        rule = common_rule([one.sharing for one in systems])
         if rule == "static":
             return self.reassurance.restore(now_s=self.clock.now_s())
         return self.reassurance.round(now_s=self.clock.now_s(), rule=rule)

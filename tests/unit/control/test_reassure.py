@@ -14,7 +14,7 @@ from tango.ports.fleet import FleetStore
 from tango.settings import LeaseSettings, SharingSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
-from tests.fakes.store_world import BATCH, CHAT, FLEET, TWINS, WEB, ZERO_S, instance_of, node_states, success
+from tests.fakes.store_world import BATCH, CHAT, FLEET, TWINS, WEB, ZERO_S, instance_of, new_requests, new_run, node_states, success
 
 SETTINGS = SharingSettings(window_s=5.0, min_samples=5, hold_s=3.0, shrink_hold_s=10.0)
 C1_N1, C1_N2, C2_N1 = 0, 1, 2
@@ -414,6 +414,14 @@ def test_the_rule_is_that_of_the_active_runs(world: ControlWorld) -> None:
 
     assert next_round(world) == {"resizes": 6, "evictions": 0}
     assert {(r.node, r.cpu_limit_after_millicores) for r in world.gateway.resized} == set(NODES.items())
+
+
+def test_a_run_of_a_system_that_is_not_known_here_does_not_stop_the_rounds(world: ControlWorld) -> None:
+    """Another version of Tango may have stored it; every round would fail as long as it runs."""
+    world.create(WEB)
+    world.runs.create_run(replace(new_run(), system="newer"), new_requests([WEB]))
+
+    assert next_round(world) == {"resizes": 6, "evictions": 0}
 
 
 def test_with_no_run_instances_go_back_to_their_declared_size(world: ControlWorld) -> None:
