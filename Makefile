@@ -2,8 +2,9 @@
 PYTHON ?= python3
 # A plain torch from PyPI brings gigabytes of CUDA on Linux: TORCH_INDEX may name PyTorch's index of CPU wheels.
 TORCH_INDEX ?=
-# Processes that share the tests out among them; each has a PostgreSQL and a broker of its own.
-WORKERS ?= 2
+# Processes that share the tests out among them; each has a PostgreSQL and a broker of its own. One more than there are cores, since
+# many tests wait for servers.
+WORKERS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -13,11 +14,11 @@ STAMP := $(VENV)/.installed
 demo: install
 	@$(BIN)/tango demo
 
-# Tests that start a whole stack measure it: they run alone, one after another, after all others have shared the cores by files.
+# Tests that measure times on a whole stack run alone, one after another, after all others have shared the cores by files.
 # `pytest` without options runs the same tests in one process.
 test: install
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not stack'
-	$(BIN)/pytest -m stack
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not alone'
+	$(BIN)/pytest -m alone
 
 # Ten times as many examples of every property, the digests of whole runs, pages in a browser (Chromium), faults on three clusters.
 test-long: export LONG_TESTS = 1

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.live_stack import LiveStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 ACCEPTED = 200
 _DONE = "SELECT count(*) FROM request WHERE run_id = %s AND state = 'succeeded'"

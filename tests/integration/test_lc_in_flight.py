@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.live_stack import ROOT, LiveStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
 
 FLEET = """
 apiVersion: tango/v1

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.live_stack import LiveStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(300)]
 
 FLEET = """
 apiVersion: tango/v1

@@ -17,7 +17,7 @@ from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
 from tests.integration.live_stack import LiveStack
 
-pytestmark = [pytest.mark.stack, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 
 def test_every_process_runs_after_up(single_stack: LiveStack) -> None:
