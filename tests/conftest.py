@@ -47,6 +47,7 @@ COMPILE_S = 600
 """Time for such a test: a minute of an idle core to compile the engine, several on a machine that others use too."""
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks of groups in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that simulate find the engine compiled; they, and others that compile, have the time to do it. Long ones wait to be asked."""
     for item in items:
