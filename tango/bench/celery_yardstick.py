@@ -100,7 +100,14 @@ def _clear(client: redis.Redis) -> None:
 
 
 @contextmanager
-def _workers(broker_url: str, pool: str, count: int) -> Iterator[None]:
+def bare_worker(broker_url: str) -> Iterator[int]:
+    """One worker with the pool of threads that has nothing to do; gives its process id."""
+    with _workers(broker_url, "threads", 1) as pids:
+        yield pids[0]
+
+
+@contextmanager
+def _workers(broker_url: str, pool: str, count: int) -> Iterator[list[int]]:
     environment = {**os.environ, "TANGO_BENCH_BROKER_URL": broker_url}
     concurrency = "1" if pool == "prefork" else "4"
     command = [sys.executable, "-m", "celery", "-A", "tango.bench.noop_app", "worker", "-Q", noop_app.QUEUE, "--pool", pool]
@@ -116,7 +123,7 @@ def _workers(broker_url: str, pool: str, count: int) -> Iterator[None]:
         for k in range(count)
     ]
     try:
-        yield
+        yield [process.pid for process in processes]
     finally:
         for process in processes:
             if process.poll() is None:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tango.bench import celery_yardstick
 from tango.bench.figures import Figure, Told
-from tango.bench.process_cpu import CpuMeter
+from tango.bench.process_use import CpuMeter
 from tango.bench.waiting import wait_until
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.stores import Stores

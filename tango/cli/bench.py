@@ -47,6 +47,19 @@ def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str
 
 
 @bench.command()
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option(
+    "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."
+)
+@output_option()
+def footprint(fleet: str, seconds: float, output: str) -> None:
+    """Seconds until a stack is ready; memory and CPU of its processes while nothing runs, beside a worker of plain Celery."""
+    from tango.bench.footprint import measure
+
+    _print(measure(fleet=fleet, seconds=seconds, told=say), output)
+
+
+@bench.command()
 @click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
 @output_option()
 def traces(trace: Path | None, output: str) -> None:

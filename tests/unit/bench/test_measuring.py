@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
 
 from tango.bench.live import added_ms
-from tango.bench.process_cpu import CpuMeter
+from tango.bench.process_use import CpuMeter, memory_mib
 from tango.bench.waiting import wait_until
 from tango.errors import TangoError
 
@@ -36,6 +37,21 @@ def test_a_process_between_two_starts_costs_no_cpu(tmp_path: Path) -> None:
     (tmp_path / "run" / "status.json").write_text(json.dumps({"expected": 1, "processes": [row]}))
 
     assert CpuMeter(tmp_path).percent() == {}
+
+
+def test_memory_is_told_by_role_and_process(tmp_path: Path) -> None:
+    """Every live process of a role by itself, the largest first; one between two starts has none."""
+    (tmp_path / "run").mkdir()
+    rows = [
+        {"name": f"worker-{k}", "role": "cluster worker", "pid": pid, "state": "running", "restarts": 0}
+        for k, pid in enumerate((os.getppid(), os.getpid(), None))
+    ]
+    (tmp_path / "run" / "status.json").write_text(json.dumps({"expected": 3, "processes": rows}))
+
+    sizes = memory_mib(tmp_path)["cluster worker"]
+
+    assert len(sizes) == 2
+    assert sizes[0] >= sizes[1] > 0
 
 
 def test_latency_of_a_class_that_never_started_is_unknown() -> None:
