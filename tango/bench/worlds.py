@@ -86,7 +86,7 @@ def arrivals_for(fleet: Fleet, count: int, *, entry: int = 0, seed: int = 1) -> 
         service=service,
         entry_cluster=np.full(count, entry, np.int32),
         due_s=np.zeros(count),
-        deadline_s=target_s,
+        target_s=target_s,
         cpu_work_s=np.array([s.cpu_work_s for s in fleet.services])[service],
         memory_mib=np.array([float(s.memory_mib) for s in fleet.services])[service],
         epoch=np.zeros(count, np.int32),

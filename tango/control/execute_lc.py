@@ -264,8 +264,7 @@ class LcExecutor:
         instance = self._directory.pick(work.service, work.node)
         if instance is None:
             return self._requeue(work, Reason.NO_INSTANCE)
-        target_s = work.deadline_s - work.due_s
-        timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * target_s)
+        timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * work.target_s)
         assert self._calls is not None
         try:
             served = await self._calls.call(

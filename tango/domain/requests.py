@@ -72,13 +72,20 @@ class LcArrivals:
     entry_cluster: NDArray[np.int32]
     """Row of the snapshot's clusters."""
     due_s: NDArray[np.float64]
-    deadline_s: NDArray[np.float64]
+    target_s: NDArray[np.float64]
+    """Time that each has from its due time to its answer."""
     cpu_work_s: NDArray[np.float64]
     memory_mib: NDArray[np.float64]
     epoch: NDArray[np.int32]
 
     def __len__(self) -> int:
         return len(self.request_id)
+
+    @property
+    def deadline_s(self) -> NDArray[np.float64]:
+        """(n,) when each has to be answered. The target is kept and this derived: the difference of both times is not the target
+        again but rounded, and a cost that just meets it would be late."""
+        return self.due_s + self.target_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +134,7 @@ class LcWork:
     node: NodeKey
     """Where the plan sent it."""
     due_s: float
-    deadline_s: float
+    target_s: float
+    """Time from the due time to the answer."""
     cpu_work_s: float
     memory_mib: float

@@ -60,7 +60,7 @@ def smallest_arrivals() -> LcArrivals:
         service=_INDEX,
         entry_cluster=_INDEX,
         due_s=_NOTHING,
-        deadline_s=0.1 * _ONE,
+        target_s=0.1 * _ONE,
         cpu_work_s=0.01 * _ONE,
         memory_mib=_ONE,
         epoch=_INDEX,

@@ -19,9 +19,10 @@ def work_scale(arrivals: LcArrivals, services: Sequence[Service]) -> NDArray[np.
     """(s,) what to multiply each service's mean work by; 1 for services without arrivals."""
     count = len(services)
     arrived = np.bincount(arrivals.service, minlength=count)
-    mean_budget_s = np.bincount(arrivals.service, weights=arrivals.deadline_s - arrivals.due_s, minlength=count)
     target_s = np.array([(s.target_ms or np.inf) / 1e3 for s in services])
+    # Each is divided before they are added: of a run that scales nothing the sum is then whole, and the scale is 1 to the last bit.
+    scales = np.bincount(arrivals.service, weights=arrivals.target_s / target_s[arrivals.service], minlength=count)
     known = (arrived > 0) & np.isfinite(target_s)
     scale = np.ones(count)
-    scale[known] = mean_budget_s[known] / arrived[known] / target_s[known]
+    scale[known] = scales[known] / arrived[known]
     return scale

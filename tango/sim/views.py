@@ -88,13 +88,12 @@ class Views:
     def arrivals(self, rows: NDArray[np.int64]) -> LcArrivals:
         """The columns of LC requests that wait for dispatch."""
         e = self._world.engine
-        due_s = e.arrivals.due_s[rows]
         return LcArrivals(
             request_id=rows.copy(),
             service=e.arrivals.service[rows],
             entry_cluster=e.arrivals.entry[rows],
-            due_s=due_s,
-            deadline_s=due_s + e.arrivals.target_s[rows],
+            due_s=e.arrivals.due_s[rows],
+            target_s=e.arrivals.target_s[rows],
             cpu_work_s=e.arrivals.work_s[rows],
             memory_mib=e.arrivals.memory_mib[rows],
             epoch=e.progress["attempts"][rows],

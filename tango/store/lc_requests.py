@@ -63,7 +63,7 @@ WITH locked AS (
 UPDATE request r SET state = {after(Event.CLAIM)}, owner = %(owner)s, lease_until = now() + %(lease)s * interval '1 s'
 FROM locked
 WHERE r.run_id = %(run)s AND r.request_id = locked.request_id
-RETURNING r.request_id, r.epoch, r.service, r.cluster, r.node, r.due_s, r.due_s + coalesce(r.target_s, 1e9), r.cpu_work_s, r.memory_mib
+RETURNING r.request_id, r.epoch, r.service, r.cluster, r.node, r.due_s, coalesce(r.target_s, 1e9), r.cpu_work_s, r.memory_mib
 """
 
 
@@ -83,13 +83,12 @@ class LcRequests:
         services = {s.name: k for k, s in enumerate(snapshot.services)}
         clusters = {name: k for k, name in enumerate(snapshot.clusters)}
         rows = [row for row in rows if row[1] in services and row[2] in clusters]
-        due_s = np.array([row[3] for row in rows], np.float64)
         return LcArrivals(
             request_id=np.array([row[0] for row in rows], np.int64),
             service=np.array([services[row[1]] for row in rows], np.int32),
             entry_cluster=np.array([clusters[row[2]] for row in rows], np.int32),
-            due_s=due_s,
-            deadline_s=due_s + np.array([row[4] for row in rows], np.float64),
+            due_s=np.array([row[3] for row in rows], np.float64),
+            target_s=np.array([row[4] for row in rows], np.float64),
             cpu_work_s=np.array([row[5] for row in rows], np.float64),
             memory_mib=np.array([row[6] for row in rows], np.float64),
             epoch=np.array([row[7] for row in rows], np.int32),
@@ -167,11 +166,11 @@ class LcRequests:
                 entry_cluster=entry,
                 node=NodeKey(cluster, node),
                 due_s=due_s,
-                deadline_s=deadline_s,
+                target_s=target_s,
                 cpu_work_s=work_s,
                 memory_mib=memory_mib,
             )
-            for request_id, epoch, service, entry, node, due_s, deadline_s, work_s, memory_mib in rows
+            for request_id, epoch, service, entry, node, due_s, target_s, work_s, memory_mib in rows
         ]
 
 
@@ -184,7 +183,7 @@ def _work(run_id: int, arrivals: LcArrivals, k: int, epoch: int, node: NodeKey, 
         entry_cluster=snapshot.clusters[arrivals.entry_cluster[k]],
         node=node,
         due_s=float(arrivals.due_s[k]),
-        deadline_s=float(arrivals.deadline_s[k]),
+        target_s=float(arrivals.target_s[k]),
         cpu_work_s=float(arrivals.cpu_work_s[k]),
         memory_mib=float(arrivals.memory_mib[k]),
     )

@@ -90,7 +90,7 @@ def arrivals(n: int) -> LcArrivals:
         service=np.zeros(n, np.int32),
         entry_cluster=np.zeros(n, np.int32),
         due_s=np.zeros(n),
-        deadline_s=np.ones(n),
+        target_s=np.ones(n),
         cpu_work_s=np.ones(n),
         memory_mib=np.ones(n),
         epoch=np.full(n, EPOCH, np.int32),

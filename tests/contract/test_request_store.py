@@ -214,7 +214,7 @@ def test_an_execution_is_claimed_by_one_worker(world: StoreWorld) -> None:
         NodeKey("c1", "c1-n1"),
         1,
     )
-    assert (work[1].due_s, work[1].deadline_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 1.5, 0.1, 64.0)
+    assert (work[1].due_s, work[1].target_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 0.5, 0.1, 64.0)
     assert _states(world, run_id) == ["running", "running"]
 
 
@@ -231,7 +231,7 @@ def test_what_a_dispatcher_starts_itself_is_running_under_its_lease(world: Store
     work = {w.request_id: w for w in sent.started}
     assert sorted(work) == [0, 1]
     assert (work[1].service, work[1].entry_cluster, str(work[1].node), work[1].epoch) == ("chat", "c2", "c1/c1-n1", 1)
-    assert (work[1].due_s, work[1].deadline_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 1.5, 0.1, 64.0)
+    assert (work[1].due_s, work[1].target_s, work[1].cpu_work_s, work[1].memory_mib) == (1.0, 0.5, 0.1, 64.0)
     assert _states(world, run_id) == ["running", "running", "dispatched"]
     assert world.requests.claim_execution(run_id, "c1", [0, 1], [1, 1], owner="b", lease_s=LIVE_S) == []
     assert world.dispatch_read(run_id, read, node=0, here=here).started == ()

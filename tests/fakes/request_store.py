@@ -73,7 +73,7 @@ class MemoryRequestStore:
             service=np.array([services.index(r.service) for r in rows], np.int32),
             entry_cluster=np.array([clusters.index(r.cluster) for r in rows], np.int32),
             due_s=np.array([r.due_s for r in rows], np.float64),
-            deadline_s=np.array([_deadline_s(r) for r in rows], np.float64),
+            target_s=np.array([_target_s(r) for r in rows], np.float64),
             cpu_work_s=np.array([r.cpu_work_s for r in rows], np.float64),
             memory_mib=np.array([r.memory_mib for r in rows], np.float64),
             epoch=np.array([r.epoch for r in rows], np.int32),
@@ -288,14 +288,14 @@ def _work(run_id: int, row: Row) -> LcWork:
         entry_cluster=row.cluster,
         node=NodeKey(row.target_cluster, row.node),
         due_s=row.due_s,
-        deadline_s=_deadline_s(row),
+        target_s=_target_s(row),
         cpu_work_s=row.cpu_work_s,
         memory_mib=row.memory_mib,
     )
 
 
-def _deadline_s(row: Row) -> float:
-    return row.due_s + (1e9 if row.target_s is None else row.target_s)
+def _target_s(row: Row) -> float:
+    return 1e9 if row.target_s is None else row.target_s
 
 
 def _batches(rows: Iterable[Row]) -> list[Batch]:

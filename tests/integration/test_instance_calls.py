@@ -25,7 +25,7 @@ WORK = LcWork(
     entry_cluster="c1",
     node=NodeKey("c1", "n1"),
     due_s=0.0,
-    deadline_s=0.1,
+    target_s=0.1,
     cpu_work_s=0.02,
     memory_mib=32.0,
 )

@@ -48,7 +48,6 @@ class LcRule:
         to = Choices(np.full(m, -1, np.int32), np.full(m, np.inf), np.zeros(m, np.bool_))
         if m:
             entries = np.unique(arrivals.entry_cluster)
-            budget_s = arrivals.deadline_s - arrivals.due_s
             terrain = new_terrain(
                 snapshot.services,
                 rtt_ms=snapshot.rtt_ms,
@@ -67,7 +66,7 @@ class LcRule:
                     entry,
                     rows,
                     arrivals.service,
-                    budget_s,
+                    arrivals.target_s,
                     arrivals.request_id + arrivals.epoch,
                     terrain,
                     belief,

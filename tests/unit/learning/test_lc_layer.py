@@ -141,7 +141,7 @@ def _chosen(snapshot: FleetSnapshot) -> str:
         service=np.zeros(1, np.int32),
         entry_cluster=np.zeros(1, np.int32),
         due_s=np.zeros(1),
-        deadline_s=np.full(1, 0.1),
+        target_s=np.full(1, 0.1),
         cpu_work_s=np.full(1, 0.01),
         memory_mib=np.ones(1),
         epoch=np.zeros(1, np.int32),

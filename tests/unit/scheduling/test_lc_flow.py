@@ -69,7 +69,7 @@ def arrivals(count: int) -> LcArrivals:
         service=np.zeros(count, np.int32),
         entry_cluster=np.zeros(count, np.int32),
         due_s=zeros,
-        deadline_s=BUDGET_S * ones,
+        target_s=BUDGET_S * ones,
         cpu_work_s=WORK_S * ones,
         memory_mib=ones,
         epoch=np.zeros(count, np.int32),
