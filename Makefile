@@ -17,7 +17,7 @@ demo: install
 # Tests that measure times on a whole stack run alone, one after another, after all others have shared the cores by files.
 # `pytest` without options runs the same tests in one process.
 test: install
-	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m 'not alone'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not alone'
 	$(BIN)/pytest -m alone
 
 # Ten times as many examples of every property, the digests of whole runs, pages in a browser (Chromium), faults on three clusters.

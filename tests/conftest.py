@@ -47,13 +47,9 @@ COMPILE_S = 600
 """Time for such a test: a minute of an idle core to compile the engine, several on a machine that others use too."""
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks of groups in this hook too
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that simulate find the engine compiled; they, and others that compile, have the time to do it. Long ones wait to be asked."""
     for item in items:
-        # Files are shared out whole, for the fixtures of modules. Those that use the stack of one cluster go together, to start it once.
-        stack = "single_stack" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("single_stack" if stack else item.path.as_posix()))
         if LONG:
             item.add_marker(pytest.mark.timeout(LONG_S), append=False)
         elif item.get_closest_marker("long") is not None:
