@@ -32,6 +32,9 @@ class LeaseSettings:
     placement_s: float = 20.0
     """Seconds that a placed or running BE request stands without a heartbeat of its cluster agent. Twice that of LC: an agent may
     take seconds to list a cluster again after a restart, and a BE pod that is given up too early loses its work."""
+    start_s: float = 300.0
+    """Seconds that a pod which is bound to its node may take to start before its request is given up and placed anew. Pulling a large
+    image takes minutes; a node whose kubelet hangs, or an image that does not exist, would hold the request for ever."""
     unclaimed_after_s: float = 2.0
     """Seconds after which released requests whose message seems lost are published again. Far above the time of a message in a
     queue that is not overloaded; a second message finds nothing to claim and costs a millisecond."""

@@ -83,6 +83,8 @@ class ClusterAgent:
         """BE pods that run: (run, request, epoch) → Unix time of their start."""
         self._to_mark: set[tuple[int, int, int]] = set()
         """Keys of `_started` whose start the store does not have yet."""
+        self._waiting_since_s: dict[str, float] = {}
+        """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._node_usage: Mapping[str, Json] = {}
         self._sampled_at_s = -1e9
         # One step writes at a time: a start and an end of one pod must reach the store in that order, from whichever step they come.
@@ -175,14 +177,32 @@ class ClusterAgent:
         await asyncio.gather(*(delete(uid, pod) for uid, pod in list(self._settled.items())))
 
     async def renew(self) -> None:
-        """Renew the leases of BE requests whose pods exist and have not ended, whether they run or wait to start."""
+        """Renew the leases of BE requests whose pods run, or are bound to a node and may still start.
+
+        A pod that no node was given is not renewed: the scheduler lost the cluster between creating and binding it, nobody will bind
+        it, and its request is placed anew when its lease ends. Nor is one that has not started within `LeaseSettings.start_s`.
+        """
         running = [(*key, started) for key, started in self._started.items()]
         waiting: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+        now_s, since_s = self._clock.now_s(), dict[str, float]()
         for pod in self._watch.pods():
-            identity = be_identity(pod)
-            if pod_class(pod) == "be" and identity and not is_over(pod) and identity not in self._started:
+            identity, uid = be_identity(pod), pod["metadata"]["uid"]
+            if (
+                pod_class(pod) != "be"
+                or not identity
+                or is_over(pod)
+                or identity in self._started
+                or not pod["spec"].get("nodeName")
+            ):
+                continue
+            since_s[uid] = self._waiting_since_s.get(uid, now_s)
+            waited_s = now_s - since_s[uid]
+            if waited_s <= self._lease.start_s:
                 waiting[identity[0]][0].append(identity[1])
                 waiting[identity[0]][1].append(identity[2])
+            elif waited_s <= self._lease.start_s + self._lease.placement_s:  # said while its lease runs out, and not for ever
+                log.warning("pod_does_not_start", cluster=self._cluster, pod=pod["metadata"]["name"], waited_s=round(waited_s))
+        self._waiting_since_s = since_s
 
         def write() -> None:
             if running:

@@ -133,6 +133,39 @@ async def test_a_pod_that_waits_to_start_holds_its_request(world: ControlWorld, 
     assert world.states(run_id) == ["placed"]
 
 
+async def test_a_pod_that_nobody_binds_does_not_hold_its_request(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """The scheduler lost the cluster between creating and binding it: the lease ends, and the request is placed anew."""
+    run_id = placed(world, lease_s=10.0)
+    agent = agent_of(world, cluster)
+    unbound = be_pod(run_id, phase="Pending")
+    del unbound["spec"]["nodeName"]
+    cluster.put_pod(unbound)
+    world.clock.turn(9.0)
+
+    await agent.renew()
+    world.clock.turn(2.0)
+    world.requests.requeue_expired(limit=10)
+
+    assert world.states(run_id) == ["pending"]
+
+
+async def test_a_pod_that_never_starts_does_not_hold_its_request_for_ever(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Its node's kubelet hangs, or there is no such image: after `start_s` its lease is left to end."""
+    run_id = placed(world, lease_s=10.0)
+    agent = agent_of(world, cluster)
+    cluster.put_pod(be_pod(run_id, phase="Pending"))
+
+    seen = []
+    while world.states(run_id) == ["placed"] and len(seen) < 100:
+        await agent.renew()
+        seen.append(world.clock.turn(LEASE.placement_s / 3))
+        world.requests.requeue_expired(limit=10)
+
+    waited_s = len(seen) * LEASE.placement_s / 3
+    assert world.states(run_id) == ["pending"]
+    assert LEASE.start_s < waited_s < LEASE.start_s + 2 * LEASE.placement_s
+
+
 async def test_a_pod_that_vanished_sends_its_request_back(world: ControlWorld, cluster: MemoryCluster) -> None:
     """Deleted before it ended: pod-lost, and there is nothing to delete."""
     run_id = placed(world)
