@@ -1,7 +1,8 @@
 """Fixtures for everybody: a real PostgreSQL with migrated databases, a real Valkey, the compiled engine, the folder of real traces.
 
 One server a test session (and a worker of pytest-xdist); one database a test, copied from a migrated template. The engine is compiled
-by one process: the others wait and load its machine code.
+by one process: the others wait and load its machine code. A parallel run of the whole suite begins to compile at once, in a process of
+its own, since its workers would all come to a test that simulates long before one of them had compiled.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import fcntl
 import itertools
 import os
 import secrets
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +64,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(COMPILE_S))
 
 
-@pytest.fixture(scope="session")
-def compiled_engine(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The engine's machine code is kept beside its sources: one worker of pytest-xdist compiles, where it is missing, the others load."""
-    with (tmp_path_factory.getbasetemp().parent / "engine.lock").open("w") as lock:
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to compile where workers will run all tests."""
+    shares_out = not hasattr(config, "workerinput") and config.getoption("numprocesses", None)
+    if shares_out and config.args == config.getini("testpaths"):
+        compiling = subprocess.Popen(
+            [sys.executable, "-c", "from tests.conftest import compile_engine; compile_engine()"], cwd=REPOSITORY
+        )
+        config.add_cleanup(lambda: _end(compiling))
+
+
+def compile_engine() -> None:
+    """Compile the engine, or load its machine code, which is kept beside its sources; one process at a time."""
+    folder = REPOSITORY / ".pytest_cache"
+    folder.mkdir(exist_ok=True)
+    with (folder / "engine.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         warm_up()
+
+
+@pytest.fixture(scope="session")
+def compiled_engine() -> None:
+    """The machine code of the engine is there."""
+    compile_engine()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +167,12 @@ def traces_dir() -> Path:
     if not path.is_dir():
         pytest.skip(f"no real traces: {path} does not exist; set TANGO_TRACES_DIR to a folder of them")
     return path
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Whatever it still does; a run of tests leaves no process."""
+    process.kill()
+    process.wait(30)
 
 
 def _administer(server: PostgresServer, statement: str) -> None:
