@@ -20,7 +20,7 @@ test: install
 	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not alone'
 	$(BIN)/pytest -m alone
 
-# Ten times as many examples of every property, the digests of whole runs, pages in a browser (Chromium), faults on three clusters.
+# All of that with ten times as many examples of every property, and the digests of whole runs, and pages in a browser (Chromium).
 test-long: export LONG_TESTS = 1
 test-long: test
 
