@@ -31,6 +31,7 @@ from tango.control.observe_cluster import (
     pod_class,
     pod_end,
 )
+from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
 from tango.domain.observations import PodEnd
 from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
@@ -142,7 +143,7 @@ class ClusterAgent:
             self._to_mark.add(identity)
 
     async def settle(self) -> None:
-        """Write starts and ends to the store. Raises: StoreUnavailable, StoreError; the next call then writes them again."""
+        """Write starts and ends to the store. Raises: StoreUnavailable, StoreError for starts; the next call then writes them again."""
         ended, marks = dict(self._ended), [(*key, self._started[key]) for key in self._to_mark if key in self._started]
         if not ended and not marks:
             return
@@ -157,7 +158,7 @@ class ClusterAgent:
                 with contextlib.suppress(UsageError):  # the run was deleted: nothing is left to settle, the pod goes
                     outcomes.append(outcome_of(end, run_zero_s=self._stores.run_zero_s(end.run_id), now_s=now_s))
             if outcomes:
-                self._stores.requests.settle(outcomes)
+                settle_apart(self._stores.requests, outcomes)
 
         async with self._store_turn:
             await asyncio.to_thread(write)

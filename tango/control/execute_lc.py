@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import uvloop
 
+from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState
@@ -235,10 +236,7 @@ class LcExecutor:
             await asyncio.sleep(self._settings.settle_every_s)
             if self._ended:
                 ended, self._ended = self._ended, []
-                try:
-                    await self._settle(ended)
-                except Exception:  # refused for good: their leases run out and the reconciler takes the rows back
-                    self._note_broken("settle_broken", outcomes=len(ended))
+                await self._settle(ended)
         renewal.cancel()
         for task in list(self._tasks):  # messages that still wait out their backoff: the reconciler will publish them
             task.cancel()
@@ -304,7 +302,7 @@ class LcExecutor:
     async def _settle(self, ended: list[tuple[LcWork, Outcome]]) -> None:
         outcomes = [outcome for _, outcome in ended]
         try:
-            await asyncio.to_thread(self._requests.settle, outcomes)
+            self.broken += await asyncio.to_thread(settle_apart, self._requests, outcomes)
         except StoreUnavailable as error:
             log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
             self._ended = ended + self._ended

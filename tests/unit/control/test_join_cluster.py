@@ -16,8 +16,10 @@ KNOWN = (
 
 @pytest.mark.parametrize("name", ["edge", "edge-7", "7", "e" * 63])
 def test_a_name_that_kubernetes_takes_is_taken(name: str) -> None:
-    """Lower case letters, digits and inner hyphens, at most 63."""
+    """Lower case letters, digits and inner hyphens, at most 63; with a hyphen at its end it is none any more."""
     require_cluster_name(name)
+    with pytest.raises(UsageError):
+        require_cluster_name(f"{name}-")
 
 
 @pytest.mark.parametrize("name", ["", "Edge", "edge.7", "edge-", "-edge", "e" * 64])
@@ -45,5 +47,8 @@ def test_one_context_cannot_join_under_two_names() -> None:
     ids=["itself again", "another context of the file", "a context of this name in another file"],
 )
 def test_a_cluster_of_its_own_may_join(name: str, kubeconfig: str, context: str) -> None:
-    """Joining again is how its context or link is changed."""
+    """Joining again is how its context or link is changed; once it is there, its context is taken."""
     require_joinable(name, kubeconfig=kubeconfig, context=context, known=KNOWN)
+    joined = ClusterRow(name=name, kubeconfig=kubeconfig, context=context, embedded=False)
+    with pytest.raises(UsageError, match=f"joined already, as {name}"):
+        require_joinable("third", kubeconfig=kubeconfig, context=context, known=(joined,))
