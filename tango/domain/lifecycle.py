@@ -4,7 +4,7 @@
                   ▲                              │                │
                   └────────── requeue ◄──────────┴────────────────┘   (lease expired, evicted, node lost; attempt + 1)
 
-`TRANSITIONS` is that table. `tango.store.lifecycle_sql` renders it into SQL, `tango.sim.codes` into the engine's codes, the in-memory
+`TRANSITIONS` is that table. `tango.store.lifecycle_sql` renders it into SQL, the journal of each cluster calls it row by row, `tango.sim.codes` into the engine's codes, the in-memory
 store and the reference engine call it, and `docs/lifecycle.md` is printed from it. It is written as events, so that a store that only
 appends can keep the events and derive the state by `state_after`.
 
@@ -69,6 +69,7 @@ class Actor(StrEnum):
     AGENT = "cluster agent"
     REASSURANCE = "re-assurance"
     RECONCILER = "reconciler"
+    KEEPER = "journal keeper"
     SIMULATOR = "simulator"
 
 
@@ -80,10 +81,9 @@ class Guard(StrEnum):
     RUN_CANCELLED = "run cancelled"
     EPOCH = "epoch as read"
     FENCE = "scheduler's fence"
-    TARGET = "sent to this cluster"
     FITS = "fits some node"
     FITS_NOWHERE = "fits no node"
-    LEASE_OVER = "lease over (reconciler)"
+    LEASE_OVER = "lease over (reconciler, keeper)"
     ATTEMPTS_LEFT = "attempts left"
     ATTEMPTS_SPENT = "attempts used up"
     WAITED_TOO_LONG = "waited ten targets"
@@ -139,7 +139,7 @@ class Transition:
 _GIVES_OUT = (Write.EPOCH, Write.ATTEMPT, Write.NODE, Write.LEASE)
 _LC, _BE = ServiceClass.LC, ServiceClass.BE
 _ENDERS = (Actor.EXECUTOR, Actor.AGENT)
-_REQUEUERS = (Actor.EXECUTOR, Actor.AGENT, Actor.SCHEDULER, Actor.REASSURANCE, Actor.RECONCILER)
+_REQUEUERS = (Actor.EXECUTOR, Actor.AGENT, Actor.SCHEDULER, Actor.REASSURANCE, Actor.RECONCILER, Actor.KEEPER)
 
 TRANSITIONS: tuple[Transition, ...] = (
     Transition(event=Event.SUBMIT, before=(), after=_S.ACCEPTED, actors=(Actor.SUBMITTER,), writes=(Write.ROW,)),
@@ -147,7 +147,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         event=Event.RELEASE,
         before=(_S.ACCEPTED,),
         after=_S.RELEASED,
-        actors=(Actor.REPLAYER,),
+        actors=(Actor.REPLAYER, Actor.KEEPER),
         guards=(Guard.DUE, Guard.RUN_OPEN),
         writes=(Write.RELEASED_AT,),
     ),
@@ -155,7 +155,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         event=Event.ANNOUNCE,
         before=(_S.RELEASED,),
         after=None,
-        actors=(Actor.RECONCILER,),
+        actors=(Actor.RECONCILER, Actor.KEEPER),
         guards=(Guard.RUN_OPEN,),
         writes=(Write.RELEASED_AT,),
     ),
@@ -220,7 +220,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         before=(_S.DISPATCHED,),
         after=_S.RUNNING,
         actors=(Actor.EXECUTOR,),
-        guards=(Guard.EPOCH, Guard.TARGET, Guard.RUN_OPEN),
+        guards=(Guard.EPOCH, Guard.RUN_OPEN),
         writes=(Write.OWNER, Write.LEASE),
     ),
     Transition(
@@ -232,7 +232,16 @@ TRANSITIONS: tuple[Transition, ...] = (
         guards=(Guard.EPOCH,),
         writes=(Write.STARTED, Write.LEASE),
     ),
-    Transition(event=Event.RENEW, before=IN_FLIGHT, after=None, actors=_ENDERS, guards=(Guard.EPOCH,), writes=(Write.LEASE,)),
+    # What an LC executor runs stands by the lease of its process, not by one of its own.
+    Transition(
+        event=Event.RENEW,
+        service_class=_BE,
+        before=IN_FLIGHT,
+        after=None,
+        actors=(Actor.AGENT,),
+        guards=(Guard.EPOCH,),
+        writes=(Write.LEASE,),
+    ),
     Transition(
         event=Event.SUCCEED,
         before=IN_FLIGHT,
@@ -290,7 +299,7 @@ TRANSITIONS: tuple[Transition, ...] = (
             event=Event.CANCEL,
             before=states,
             after=_S.CANCELLED,
-            actors=(Actor.RECONCILER,),
+            actors=(Actor.RECONCILER, Actor.KEEPER),
             guards=(Guard.RUN_CANCELLED,),
             writes=(Write.REASON, Write.NO_LEASE),
             outcome=outcome,

@@ -1,4 +1,8 @@
-"""The store of requests: every change of a request's state, each one event of `tango.domain.lifecycle`."""
+"""The states of requests: LC in the journal of the cluster that they entered, BE in the centre's store.
+
+Every method that writes applies one event of `tango.domain.lifecycle`, or one of several. Rows are left alone where that event cannot
+happen, whose epoch is another, or whose run is not open.
+"""
 
 from __future__ import annotations
 
@@ -41,25 +45,23 @@ class StartHere:
 class Dispatched:
     """LC requests that a plan dispatched; those that another worker had dispatched before are missing."""
 
-    by_cluster: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
-    """Requests to send, by the cluster that will run them: (request ids, epochs) in the same order."""
+    request_ids: tuple[int, ...] = ()
+    """Requests that wait for a worker of the cluster to claim them."""
+    epochs: tuple[int, ...] = ()
+    """Their epochs, in the same order."""
     started: tuple[LcWork, ...] = ()
     """Requests that the dispatching process has claimed and is to run itself."""
 
 
-class RequestStore(Protocol):
-    """The states of requests. Raises: StoreUnavailable, StoreError.
-
-    Every method that writes applies one event of `tango.domain.lifecycle`, or one of several. Rows are left alone where that event cannot
-    happen, whose epoch is another, or whose run is not open.
-    """
+class LcRequests(Protocol):
+    """LC requests of one cluster's journal. Raises: StoreUnavailable."""
 
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
         """accepted → released for at most `limit` requests due by `until_s`, earliest first, grouped into batches."""
         ...
 
     def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
-        """The given LC requests that are still `released`, in order of due time. Reads only."""
+        """The given requests that are still `released`, in order of due time. Reads only."""
         ...
 
     def record_dispatch(
@@ -74,14 +76,45 @@ class RequestStore(Protocol):
         here: StartHere | None = None,
     ) -> Dispatched:
         """released → dispatched (epoch + 1, lease), → running for rows of `here`, or → shed, as planned, for rows that still have the
-        epoch that was read. The decision row is written in the same transaction; its `placed` counts the rows that changed.
+        epoch that was read. The decision is recorded in the same transaction; its `placed` counts the rows that changed.
         """
         ...
 
     def claim_execution(
-        self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
+        self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
     ) -> list[LcWork]:
-        """dispatched → running for rows of this cluster with these epochs; rows that another worker has claimed are not given."""
+        """dispatched → running for rows with these epochs; rows that another worker has claimed are not given."""
+        ...
+
+    def heartbeat(self, owner: str, *, lease_s: float) -> None:
+        """The process `owner` lives: what it runs stands for `lease_s` more seconds. One row, however many requests it runs."""
+        ...
+
+    def settle(self, outcomes: Sequence[Outcome]) -> int:
+        """End attempts where the request is in flight under that epoch; gives how many were ended.
+
+        A requeue sends the request back to `released` or, when the attempts are used up, fails it with `attempts-exhausted`. A second
+        call ends none.
+        """
+        ...
+
+    def requeue_expired(self, *, limit: int) -> list[Batch]:
+        """Requests in flight whose own lease or whose owner's has run out → released (attempt + 1), or failed when attempts are used up.
+
+        Gives the batches to publish. Each expired epoch gets one attempt.
+        """
+        ...
+
+    def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
+        """Batches of requests that have been `released` for longer: their message may be lost, so they are to be published again."""
+        ...
+
+
+class BeRequests(Protocol):
+    """BE requests in the centre's store. Raises: StoreUnavailable, StoreError."""
+
+    def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
+        """accepted → released for at most `limit` BE requests due by `until_s`, earliest first, grouped into batches."""
         ...
 
     def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
@@ -91,13 +124,13 @@ class RequestStore(Protocol):
     def settle(self, outcomes: Sequence[Outcome]) -> int:
         """End attempts, with one `attempt` row each, where the request is in flight under that epoch; gives how many were ended.
 
-        A requeue sends LC back to `released` and BE to `pending`, or, when the attempts are used up, fails with
-        `attempts-exhausted`. A second call ends none. Many outcomes take several transactions.
+        A requeue sends the request back to `pending` or, when the attempts are used up, fails it with `attempts-exhausted`. A second
+        call ends none. Many outcomes take several transactions.
         """
         ...
 
     def admit_be(self, run_id: int, request_ids: Sequence[int], *, most_memory_mib: Mapping[str, float]) -> int:
-        """released → pending for BE rows that ask for at most so much memory, by their service, else → failed with `does-not-fit`.
+        """released → pending for rows that ask for at most so much memory, by their service, else → failed with `does-not-fit`.
 
         Rows of a service that is not in the mapping stay released: it was declared a moment ago, and they are published again.
         """
@@ -120,13 +153,13 @@ class RequestStore(Protocol):
         """placed → running for (run, request, epoch, started Unix s) that the agent saw start; renews the running ones."""
         ...
 
-    def requeue_expired(self, *, limit: int) -> list[Batch]:
-        """Live rows whose lease ran out: LC → released, BE → pending (attempt + 1), or failed when attempts are used up.
+    def requeue_expired(self, *, limit: int) -> int:
+        """Requests in flight whose lease ran out → pending (attempt + 1), or failed when attempts are used up; gives how many.
 
-        Gives the LC batches to publish. Each expired epoch gets one `attempt` row.
+        Each expired epoch gets one `attempt` row.
         """
         ...
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
-        """Batches of requests that have been `released` for longer: their message may be lost, so they are to be published again."""
+        """Batches of BE requests that have been `released` for longer: their message may be lost, so they are published again."""
         ...

@@ -1,0 +1,146 @@
+"""A cluster's share of a run: the LC requests that enter there, handed to its journal and, as they change, shipped back as copies.
+
+An LC request belongs to the journal of its entry cluster from the hand-over until it is terminal: nobody else changes it. What the
+centre has of it are copies, which follow by sequence number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.observations import InstanceState
+from tango.domain.runs import DecisionRecord
+from tango.domain.snapshot import FleetSnapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareRows:
+    """LC requests of one run that enter one cluster, in order of their ids and so of their due times, shape (n,)."""
+
+    request_id: NDArray[np.int64]
+    service: tuple[str, ...]
+    due_s: NDArray[np.float64]
+    """Wall seconds since the run began."""
+    target_s: NDArray[np.float64]
+    """Wall seconds from the due time to the answer."""
+    cpu_work_s: NDArray[np.float64]
+    memory_mib: NDArray[np.float64]
+    epoch: NDArray[np.int32]
+    """As the centre's copy has it: above 0 where a journal that had the request before was lost."""
+    attempt: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.request_id)
+
+
+class RequestCopy(NamedTuple):
+    """An LC request as its journal has it after the last change that a shipment tells of. Times are wall seconds since the run began."""
+
+    run_id: int
+    request_id: int
+    state: str
+    epoch: int
+    attempt: int
+    cluster: str | None
+    """Where it was dispatched to, with `node`; None: nowhere yet."""
+    node: str | None
+    owner: str | None
+    late: bool
+    started_s: float | None
+    finished_s: float | None
+    reason: str
+
+
+class AttemptCopy(NamedTuple):
+    """An attempt that has ended, as the table `attempt` keeps it."""
+
+    run_id: int
+    request_id: int
+    epoch: int
+    service: str
+    cluster: str | None
+    node: str | None
+    started_s: float | None
+    finished_s: float | None
+    latency_s: float | None
+    outcome: str
+    reason: str
+    work_lost_s: float
+    ended_at_s: float
+    """Unix time by the cluster's clock."""
+
+
+class DecisionCopy(NamedTuple):
+    """An LC dispatch, as the table `decision` keeps it."""
+
+    run_id: int
+    at_s: float
+    """Unix time by the cluster's clock."""
+    record: DecisionRecord
+    apply_ms: float
+    """Milliseconds that recording it took."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shipment:
+    """What happened in a journal from one sequence number to another, both included: the last state of each request that changed."""
+
+    cluster: str
+    journal: str
+    """Identity of the journal, drawn when its file was made: a new journal begins again at sequence number 1."""
+    first: int
+    last: int
+    requests: tuple[RequestCopy, ...]
+    attempts: tuple[AttemptCopy, ...]
+    decisions: tuple[DecisionCopy, ...]
+
+
+class LcInFlight(NamedTuple):
+    """LC requests of one entry cluster that are dispatched to one node and not settled."""
+
+    service: str
+    cluster: str
+    node: str
+    count: int
+    scale: float
+    """Sum over them of what their run multiplies works by: 1 each in trace time, 1 / speed each in a run that is sped up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedFleet:
+    """The fleet as the centre last published it to one cluster: without the LC requests of that cluster's own journal."""
+
+    snapshot: FleetSnapshot
+    instances: tuple[tuple[str, InstanceState], ...]
+    """(cluster, instance) of every known LC instance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShareState:
+    """How far a cluster's share of a run has come, as the centre knows it."""
+
+    run_id: int
+    cluster: str
+    accepted: int
+    """Number of LC requests of the share."""
+    handed_to: int
+    """Id of the last request that the journal is known to have; -1: none."""
+    complete: bool
+    """The journal has the whole share, or takes no more of it because the run was stopped."""
+    terminal: int
+    """Number of its requests whose copies are terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShippedTo:
+    """Up to which sequence number a cluster's journal has been shipped."""
+
+    cluster: str
+    journal: str
+    sequence: int
+    at_s: float
+    """Unix time of the last shipment, by the database's clock."""

@@ -1,0 +1,104 @@
+"""The journal of a cluster: a durable store beside it, in which LC requests that enter there live until they are terminal.
+
+Nothing of it waits for the centre. The cluster's workers dispatch and settle in it, its agent fills it with what is to come and ships
+to the centre what has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tango.domain.observations import InstanceState, NodeState
+from tango.domain.runs import RunInfo
+from tango.domain.services import Service
+from tango.domain.shares import LcInFlight, PublishedFleet, ShareRows, Shipment
+from tango.domain.snapshot import FleetSnapshot
+from tango.ports.requests import LcRequests
+
+
+class JournalFleet(Protocol):
+    """The fleet as a cluster knows it: its own nodes by its agent, all others as the centre last published them.
+
+    Raises: StoreUnavailable, also for a snapshot before the first publication.
+    """
+
+    def observe(self, nodes: Sequence[NodeState], instances: Sequence[InstanceState]) -> None:
+        """Replace the cluster's own nodes and instances."""
+        ...
+
+    def publish(self, fleet: PublishedFleet) -> None:
+        """Replace what the centre published."""
+        ...
+
+    def snapshot(self, *, at_s: float) -> FleetSnapshot:
+        """What was published, with the own cluster as observed and the journal's own requests in flight; `at_s` is its time stamp."""
+        ...
+
+    def instances(self) -> list[tuple[str, InstanceState]]:
+        """(cluster, instance) of every LC instance: the own ones as observed, others as published."""
+        ...
+
+    def services(self) -> tuple[Service, ...]:
+        """All declared services, by name, as published; empty before the first publication."""
+        ...
+
+
+class JournalIntake(Protocol):
+    """What the agent puts into the journal, and how far that has come. Raises: StoreUnavailable."""
+
+    def follow(self, runs: Sequence[RunInfo]) -> None:
+        """Keep these runs, as they are now: those that may have requests here. A run that is not named any more is forgotten once
+        nothing of it is live and everything is shipped."""
+        ...
+
+    def runs(self) -> list[RunInfo]:
+        """The runs that the journal keeps, in order of their ids, as they were last followed."""
+        ...
+
+    def run(self, run_id: int) -> RunInfo:
+        """One of them. Raises: UsageError for one that the journal does not have."""
+        ...
+
+    def taken_to(self, run_id: int) -> int:
+        """Id of the last request of the run that `take` has put here; -1: none."""
+        ...
+
+    def take(self, run_id: int, rows: ShareRows) -> int:
+        """Accept requests of a run that is open; those with ids up to `taken_to` are left out. Gives how many were accepted."""
+        ...
+
+    def cancel_stopped(self, *, limit: int) -> int:
+        """Cancel at most `limit` live requests of runs that are being cancelled; gives how many."""
+        ...
+
+
+class JournalShipping(Protocol):
+    """What happened in the journal since the last shipment. Raises: StoreUnavailable."""
+
+    def unshipped(self, *, limit: int) -> Shipment | None:
+        """What happened first, at most `limit` events; None where everything is shipped.
+
+        What it gives is durable: after a loss of power the journal still has it, so that no sequence number is ever used twice.
+        """
+        ...
+
+    def shipped(self, last: int) -> None:
+        """The centre has everything up to this sequence number: forget the events, and terminal requests that nothing is left of."""
+        ...
+
+    def in_flight(self) -> list[LcInFlight]:
+        """The journal's requests in flight, by service and node."""
+        ...
+
+
+class Journal(LcRequests, JournalFleet, JournalIntake, JournalShipping, Protocol):
+    """All of it, as one process has it open."""
+
+    def hold(self, name: str, *, owner: str, ttl_s: float) -> bool:
+        """Take or renew a named lease, by which one process at a time does periodic work; False while another owner holds it."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...

@@ -1,0 +1,61 @@
+"""The centre's side of journals: which requests a cluster is to take, and the copies that it ships back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tango.domain.runs import RunInfo
+from tango.domain.shares import LcInFlight, PublishedFleet, ShareRows, ShareState, Shipment, ShippedTo
+
+
+class ShareStore(Protocol):
+    """Shares, copies and positions in the centre's store. Raises: StoreUnavailable, StoreError."""
+
+    def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
+        """Runs with a share of the cluster that have not ended (`domain.runs.ENDED`), in order of their ids."""
+        ...
+
+    def open_share(self, run_id: int, cluster: str) -> bool:
+        """Give the share to the cluster's journal, before the first of it is taken; False where the run is not open any more.
+
+        From then on only the journal changes its requests; a share that was never opened is cancelled with the rest of its run.
+        Twice: the same answer while the run is open.
+        """
+        ...
+
+    def share_rows(self, run_id: int, cluster: str, *, beyond: int, limit: int) -> ShareRows:
+        """At most `limit` requests of the share that are live, in order of id, with ids above `beyond`."""
+        ...
+
+    def handed(self, run_id: int, cluster: str, *, up_to: int, complete: bool) -> None:
+        """Note that the journal has the share up to this id, and whether it takes no more. A smaller id than is noted changes nothing."""
+        ...
+
+    def shares(self, run_id: int) -> list[ShareState]:
+        """All shares of a run, by cluster."""
+        ...
+
+    def apply(self, shipment: Shipment) -> int:
+        """Write a shipment in one transaction, if it begins after the last one of its journal; gives the position from then on.
+
+        A shipment that was applied before changes nothing. One that leaves a gap changes nothing either: the position that is given
+        says where to begin. Copies of requests that are terminal, or of a run that was deleted, change nothing.
+        """
+        ...
+
+    def position(self, cluster: str, journal: str) -> int:
+        """Up to which sequence number a journal has been shipped; 0: nothing of it."""
+        ...
+
+    def positions(self) -> list[ShippedTo]:
+        """Of every cluster, the position of its latest journal."""
+        ...
+
+    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight]) -> None:
+        """Replace what the cluster's journal has in flight, which the fleet's snapshots count."""
+        ...
+
+    def published_fleet(self, cluster: str, *, at_s: float) -> PublishedFleet:
+        """The fleet for one cluster; LC requests in flight of that cluster's journal, which it knows better, are not counted."""
+        ...
