@@ -73,10 +73,10 @@ class CancelSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySettings:
-    """Release of due requests."""
+    """Release of due requests: LC by the keepers of the journals, BE by the centre's replayer."""
 
     window_s: float = 0.01
-    """Seconds; requests due within one window share a message. A window adds half of itself to LC latency on average, 5 ms, which
+    """Seconds; LC requests due within one window share a message. A window adds half of itself to LC latency on average, 5 ms, which
     is little beside targets of 100 ms and more."""
     longest_window_s: float = 0.05
     """Seconds that the window grows to with the rate: a message costs about a millisecond of a core however many requests it
@@ -85,20 +85,52 @@ class ReplaySettings:
     """Requests per second at which the window has its greatest length; in proportion below. At 600 a second, windows of 10 ms
     would carry six requests and spend a tenth of a core on messages."""
     be_window_s: float = 0.1
-    """Seconds; BE arrivals are announced at most this often. They wait for the next placement (`BeSettings.tick_s`) anyway, so
+    """Seconds; BE requests are released and announced at most this often. They wait for the next placement (`BeSettings.tick_s`) anyway, so
     that half a tick costs them nothing."""
     slice_s: float = 20.0
     """Seconds after which a replay task hands over to a new one: far under the broker's visibility timeout of 300 s, at which a
     running task would be delivered a second time."""
     lease_s: float = 5.0
     """Seconds that the replay of a run stands without a heartbeat, which comes every third of it. A dead replay worker stops the
-    arrivals of a run for at most this long."""
+    BE arrivals of a run for at most this long."""
     release_limit: int = 2000
     """Requests that one statement releases. A replay that is behind catches up in steps of this size, each of which holds its rows
     only for a moment."""
+    hand_over_s: float = 10.0
+    """Seconds that a run waits at the most, before it begins, for the clusters to take the beginning of their shares. They take some
+    tenths of a second; a cluster that is away must not keep the others waiting."""
     lead_s: float = 1.0
-    """Seconds from the first replay task to the run's zero, so that the first requests are not late: a task waits in its queue and
-    reads the run first."""
+    """Seconds from then to the run's zero, so that the first requests are not late: the clusters look for it every
+    `JournalSettings.follow_every_s`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalSettings:
+    """A cluster's journal, and its line to the centre."""
+
+    follow_every_s: float = 0.25
+    """Seconds between two looks at the centre's runs while there are any: a new run, its beginning and its cancellation are known
+    beside the cluster this much later, which `ReplaySettings.lead_s` leaves time for."""
+    idle_every_s: float = 0.5
+    """The same while there are none: the first requests of a run are handed over this much later."""
+    publish_every_s: float = 0.5
+    """Seconds between two readings of the published fleet while there are runs. A cluster sees others this late; itself it sees by its
+    own agent (`KubeSettings.observe_every_s`)."""
+    ship_every_s: float = 0.25
+    """Seconds between two shipments. A run's end, its figures and the tails of re-assurance are this late at the centre; each costs one
+    transaction there and one wait for the disk here."""
+    shipment_events: int = 4000
+    """Events that one shipment has at the most: at some 50 us each, 0.2 s of the centre's transaction."""
+    share_rows: int = 5000
+    """Requests that are handed over at once: some 0.1 s of the journal's write lock."""
+    ahead_s: float = 1800.0
+    """Seconds before its due time that a request is handed over at the latest. So long the line may be cut and what was to come still
+    comes; a journal holds some 150 bytes for each."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, 60.0, "follow_every_s", "idle_every_s", "publish_every_s", "ship_every_s", above=True)
+        _within(self, 1, 100_000, "shipment_events", "share_rows")
+        _within(self, 0.0, _LONGEST_S, "ahead_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,6 +317,8 @@ class Settings:
     """URL of the role that may only SELECT, for `tango sql` and reports; empty on a user's own server without one."""
     broker_url: str = ""
     """URL of Redis or Valkey, for Celery and for nothing else; never logged. Empty: as `database_url`."""
+    journal_dir: str = ""
+    """Folder of the clusters' journals, one file each; empty: in the state folder."""
     kubeconfig: str = ""
     """Path of the kubeconfig of the embedded clusters; empty where none are embedded. Joined clusters name their own."""
     checkpoint: str = ""
@@ -299,6 +333,8 @@ class Settings:
     """The sweep of cancelled runs."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     """Release of due requests."""
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    """The journals of clusters, and their lines to the centre."""
     lc: LcSettings = field(default_factory=LcSettings)
     """Dispatch and execution of latency-critical requests."""
     be: BeSettings = field(default_factory=BeSettings)

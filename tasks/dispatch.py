@@ -8,5 +8,5 @@ from workers.roles import cluster_worker
 
 @app.task(name="tango.dispatch_lc", max_retries=0)
 def dispatch_lc(run_id: int, cluster: str, request_ids: list[int]) -> dict[str, int]:
-    """Choose nodes for the LC arrivals of a window, record, and publish to the chosen clusters."""
-    return cluster_worker().dispatch.dispatch(run_id, cluster, request_ids)
+    """Choose nodes for the LC arrivals of a window, record that in the journal, and start the calls."""
+    return cluster_worker(cluster).dispatch.dispatch(run_id, cluster, request_ids)

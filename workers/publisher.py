@@ -48,17 +48,16 @@ class CeleryPublisher:
                 request_ids=request_ids,
             )
 
-    def executions(self, run_id: int, dispatched: Dispatched) -> None:
-        """Publish one message to `exec.<cluster>` for each target cluster."""
-        for cluster, (request_ids, epochs) in dispatched.by_cluster.items():
-            self._send(
-                "tango.execute_lc",
-                exec_queue(cluster),
-                run_id=run_id,
-                cluster=cluster,
-                request_ids=list(request_ids),
-                epochs=list(epochs),
-            )
+    def executions(self, run_id: int, cluster: str, dispatched: Dispatched) -> None:
+        """Publish one message to `exec.<cluster>`."""
+        self._send(
+            "tango.execute_lc",
+            exec_queue(cluster),
+            run_id=run_id,
+            cluster=cluster,
+            request_ids=list(dispatched.request_ids),
+            epochs=list(dispatched.epochs),
+        )
 
     def replay(self, run_id: int) -> None:
         """Publish one message to `replay`."""

@@ -1,8 +1,10 @@
 """Names of the queues: three for each cluster, and three for all.
 
 lc.<cluster>    LC arrivals to dispatch         control    periodic tasks
-be.<cluster>    BE arrivals to admit            replay     release of due requests
-exec.<cluster>  dispatched LC requests to run   simulate   cells of comparisons
+exec.<cluster>  dispatched LC requests to run   replay     release of due BE requests
+be.<cluster>    BE arrivals to admit            simulate   cells of comparisons
+
+`lc` and `exec` are on the cluster's broker, which its own workers consume; all others are on the centre's.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ def be_queue(cluster: str) -> str:
 
 
 def exec_queue(cluster: str) -> str:
-    """Queue of LC requests dispatched to a cluster."""
+    """Queue of LC requests that entered a cluster and wait for a worker with a free place."""
     return f"exec.{cluster}"
 
 

@@ -10,12 +10,14 @@ import functools
 import os
 import sys
 import threading
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from celery import signals
 
+from tango.errors import DependencyError
 from workers.app import app
-from workers.queues import CONTROL, REPLAY, SIMULATE
+from workers.queues import CONTROL, REPLAY, SIMULATE, be_queue
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -32,13 +34,15 @@ SWITCH_INTERVAL_S = 0.0005
 
 
 @functools.cache
-def cluster_worker() -> ClusterWorker:
-    """The cluster worker of this process."""
+def cluster_worker(cluster: str) -> ClusterWorker:
+    """This process's worker for a cluster: one process may serve several."""
     from tango.bootstrap.cluster_worker import ClusterWorker
-    from tango.bootstrap.stores import stores
+    from tango.bootstrap.environment import read_settings
+    from tango.bootstrap.journals import journal_of
     from workers.publisher import CeleryPublisher
 
-    return ClusterWorker(stores(), CeleryPublisher(app))
+    settings = read_settings()
+    return ClusterWorker(journal_of(cluster, settings), CeleryPublisher(app), settings)
 
 
 @functools.cache
@@ -78,6 +82,35 @@ def thread_owner() -> str:
     return f"{stores().owner}:{threading.get_ident()}"
 
 
+def admission_queues() -> set[str]:
+    """`be.<cluster>` of every cluster of the store; none while that is away, for `consume_admissions` looks again."""
+    from tango.bootstrap.stores import stores
+
+    try:
+        return {be_queue(cluster.name) for cluster in stores().fleet.clusters()}
+    except DependencyError:
+        return set()
+
+
+def consume_admissions(worker: str) -> None:
+    """Let the scheduler worker of this name consume `be.<cluster>` of clusters that have joined since it began."""
+    for queue in sorted(admission_queues() - set(app.amqp.queues.consume_from)):
+        app.control.add_consumer(queue, destination=[worker])
+
+
+def clusters_served(queues: Iterable[str]) -> list[str]:
+    """The clusters whose LC a worker of these queues serves, in order of their names."""
+    parts = (name.partition(".") for name in queues)
+    return sorted({cluster for kind, dot, cluster in parts if dot and kind in ("lc", "exec")})
+
+
+@signals.worker_shutdown.connect  # type: ignore[untyped-decorator,unused-ignore]
+def _close(sender: WorkController, **_: object) -> None:
+    """Settle what has ended: the rest would wait for the lease of this process to run out."""
+    for cluster in clusters_served(sender.app.amqp.queues.consume_from):
+        cluster_worker(cluster).close()
+
+
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator,unused-ignore]
 def _warm_up(instance: WorkController, **_: object) -> None:
     """Build, compile and load before the worker reports itself ready, so that its first task is as fast as later ones.
@@ -92,7 +125,8 @@ def _warm_up(instance: WorkController, **_: object) -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     if CONTROL in queues:
         scheduler().warm_up()
-    if any(name.partition(".")[0] in ("lc", "be", "exec") for name in queues):
-        cluster_worker().warm_up()
+        instance.app.amqp.queues.select({*queues, *admission_queues()})
+    for cluster in clusters_served(queues):
+        cluster_worker(cluster).warm_up()
     if REPLAY in queues:
         replay()

@@ -1,42 +1,72 @@
-"""The process of a cluster agent: it has stores and one cluster, but neither policies nor a broker."""
+"""The process of cluster agents: it has the centre's stores, and of each of its clusters the API server and the journal.
+
+It loads neither policies nor a broker's client.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
+from collections.abc import Sequence
 
 import uvloop
 
-from tango.bootstrap.stores import stores
+from tango.bootstrap.journals import journal_of
+from tango.bootstrap.stores import Stores, stores
+from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
+from tango.control.repeating import Repeating
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
+from tango.ports.journal import Journal
 
 
-def run_cluster_agent(cluster: str) -> None:
-    """Run a cluster's agent in the foreground until SIGTERM or SIGINT.
+def run_cluster_agents(clusters: Sequence[str]) -> None:
+    """Run the agents of these clusters in the foreground until SIGTERM or SIGINT.
 
     Raises: UsageError for an unknown cluster, DependencyError without a stack; what `ClusterAgent.run` raises.
     """
     here = stores()
-    kube = here.settings.kube
 
     async def main() -> None:
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stopped.set)
-        path, context = here.fleet.credentials(cluster)
-        async with await KubeClient.from_kubeconfig(path, context, kube, cluster=cluster) as client:
-            of_agent = AgentStores(fleet=here.fleet, requests=here.requests, run_zero_s=here.run_facts.zero_s)
-            watch = KubernetesWatch(client, namespace=kube.namespace)
-            agent = ClusterAgent(cluster, watch, of_agent, here.clock, kube, here.settings.lease)
-            running = asyncio.create_task(agent.run())
-            stopping = asyncio.create_task(stopped.wait())
-            await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+        running = asyncio.gather(*(_run_agent(cluster, here) for cluster in clusters))
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
 
     uvloop.run(main())
+
+
+async def _run_agent(cluster: str, here: Stores) -> None:
+    kube = here.settings.kube
+    path, context = here.fleet.credentials(cluster)
+    journal = journal_of(cluster, here.settings)
+    lines = _line_threads(cluster, here, journal)
+    for line in lines:
+        line.start()
+    try:
+        async with await KubeClient.from_kubeconfig(path, context, kube, cluster=cluster) as client:
+            of_agent = AgentStores(fleet=here.fleet, requests=here.requests, journal=journal, run_zero_s=here.run_facts.zero_s)
+            watch = KubernetesWatch(client, namespace=kube.namespace)
+            await ClusterAgent(cluster, watch, of_agent, here.clock, kube, here.settings.lease).run()
+    finally:
+        for line in lines:
+            line.stop(within_s=1.0)
+        journal.close()
+
+
+def _line_threads(cluster: str, here: Stores, journal: Journal) -> list[Repeating]:
+    """The line to the centre: a thread for each thing that goes over it, so that a shipment that hangs delays no hand-over.
+
+    Threads of their own, and not those of the event loop's pool: what waits for a line that swallows everything must not keep the
+    agent from observing its cluster.
+    """
+    line = CentreLine(cluster, shares=here.shares, journal=journal, clock=here.clock, settings=here.settings.journal)
+    return [Repeating(f"{step.__name__}-{cluster}", step) for step in (line.follow, line.publish, line.ship)]

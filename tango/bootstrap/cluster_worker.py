@@ -1,46 +1,72 @@
-"""A cluster worker: it dispatches and executes LC requests and admits BE ones. No network is loaded here."""
+"""A cluster worker: it dispatches and executes LC requests by the cluster's journal, and keeps that. No network is loaded here.
+
+It opens no connection to the centre: what it needs of it, the cluster's agent keeps in the journal.
+"""
 
 from __future__ import annotations
 
-from tango.bootstrap.stores import Stores
-from tango.control.admission import Admission
+import os
+import secrets
+import socket
+
+from tango.bootstrap.clock import SystemClock
 from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.fleet_view import FleetView
+from tango.control.keep_journal import Keeper
+from tango.control.repeating import Repeating
+from tango.control.run_facts import RunFacts
 from tango.control.run_policies import LcPolicies
 from tango.kube.instance_calls import HttpInstanceCalls
+from tango.ports.journal import Journal
 from tango.ports.messages import Publisher
+from tango.settings import Settings
 from tango.systems import warm_up_lc
 
 
 class ClusterWorker:
-    """The use cases of one cluster worker. Build it after the fork: its executor starts a thread, which a fork would not copy."""
+    """The use cases of one worker for one cluster. Build it after the fork: its executor starts a thread, which a fork would not copy."""
 
-    def __init__(self, here: Stores, publisher: Publisher) -> None:
-        settings = here.settings
+    def __init__(self, journal: Journal, publisher: Publisher, settings: Settings) -> None:
+        clock = SystemClock()
+        # Not by host and process id alone: the process of a container that was restarted has the ids of the one that died, and what
+        # that one left would stand by the other's heartbeats.
+        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        facts = RunFacts(journal, clock)
+        view = FleetView(lambda: journal.snapshot(at_s=clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s)
+        self._journal = journal
         self._settings = settings
-        view = FleetView(lambda: here.fleet.snapshot(at_s=here.clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s)
         self.executor = LcExecutor(
-            requests=here.requests,
-            directory=InstanceDirectory(here.fleet),
+            requests=journal,
+            directory=InstanceDirectory(journal),
             calls=HttpInstanceCalls,
             publisher=publisher,
-            run_zero_s=here.run_facts.zero_s,
+            run_zero_s=facts.zero_s,
+            owner=owner,
             settings=settings.lc,
             lease=settings.lease,
         )
         self.dispatch = LcDispatch(
-            deciders=LcDeciders(policy_of=LcPolicies(here.run_facts, settings).of, view=view, settings=settings.lc),
-            requests=here.requests,
+            deciders=LcDeciders(policy_of=LcPolicies(facts, settings).of, view=view, settings=settings.lc),
+            requests=journal,
             publisher=publisher,
-            local=LocalStart(starter=self.executor, owner=here.owner, lease_s=settings.lease.execution_s)
+            local=LocalStart(starter=self.executor, owner=owner, lease_s=settings.lease.execution_s)
             if settings.lc.start_here
             else None,
             lease_s=settings.lease.dispatch_s,
         )
-        self.admission = Admission(requests=here.requests, fleet=view.current)
-        self.owner = here.owner
+        keeper = Keeper(
+            journal=journal, publisher=publisher, clock=clock, owner=owner, replay=settings.replay, lease=settings.lease
+        )
+        self._keeping = Repeating("keeper", keeper.step, longest_pause_s=1.0)
 
     def warm_up(self) -> None:
-        """Compile the LC policies' code now (numba), so that the first request does not wait for it."""
+        """Compile the LC policies' code now (numba), so that the first request does not wait for it; then begin to keep the journal."""
         warm_up_lc(self._settings.lc)
+        self._keeping.start()
+
+    def close(self) -> None:
+        """Release nothing more, settle what has ended, and close the journal."""
+        self._keeping.stop(within_s=1.0)
+        self.executor.close(timeout_s=3.0)
+        self._journal.close()

@@ -25,6 +25,7 @@ ADDRESSES = {
     "database_url": "TANGO_DATABASE_URL",
     "reader_url": "TANGO_READER_URL",
     "broker_url": "TANGO_BROKER_URL",
+    "journal_dir": "TANGO_JOURNAL_DIR",
     "kubeconfig": "TANGO_KUBECONFIG",
     "checkpoint": "TANGO_CHECKPOINT",
 }

@@ -1,4 +1,4 @@
-"""The replayer: it releases the requests of runs at their due times."""
+"""The replayer: it begins runs and releases their BE requests at their due times."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ def replay_of(here: Stores, publisher: Publisher) -> Replay:
     """The replay of a replay worker."""
     return Replay(
         runs=here.runs,
+        shares=here.shares.shares,
         requests=here.requests,
         leases=here.leases,
         publisher=publisher,

@@ -1,4 +1,4 @@
-"""The scheduler: it places BE requests, re-assures LC services and reconciles.
+"""The scheduler: it admits and places BE requests, re-assures LC services and reconciles.
 
 No other process of the live system loads a network or calls all clusters.
 """
@@ -6,9 +6,11 @@ No other process of the live system loads a network or calls all clusters.
 from __future__ import annotations
 
 from tango.bootstrap.stores import Stores
+from tango.control.admission import Admission
 from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.cancel_run import CancelSweep
 from tango.control.finish_run import finish_run
+from tango.control.fleet_view import FleetView
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
 from tango.control.reassure import Reassurance, ReassuranceRounds
@@ -17,6 +19,9 @@ from tango.control.run_policies import BePolicies
 from tango.kube.gateway import KubernetesGateway
 from tango.ports.messages import Publisher
 from tango.systems import be_policy
+
+ADMISSION_MAX_AGE_S = 1.0
+"""Seconds that the fleet which admission looks at may be old: nodes come and go more slowly, and a batch would else cost a snapshot."""
 
 
 class Scheduler:
@@ -27,6 +32,9 @@ class Scheduler:
         gateway = gateway_of(here)
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
         holder = LeaseHolder(leases=here.leases, owner=here.owner, settings=settings.lease)
+        # Admission asks what a node could ever hold, which hardly changes.
+        seen = FleetView(lambda: here.fleet.snapshot(at_s=here.clock.now_s()), max_age_s=ADMISSION_MAX_AGE_S)
+        self.admission = Admission(requests=here.requests, fleet=seen.current)
         self.placement = BePlacement(
             deciders=BeDeciders(
                 policy_of=policies.of,

@@ -24,6 +24,7 @@ from tango.store.fleet import PostgresFleetStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
 from tango.store.runs import PostgresRunStore
+from tango.store.shares import PostgresShareStore
 
 if TYPE_CHECKING:
     from tango.store.run_records import PostgresRunRecords
@@ -44,6 +45,7 @@ class Stores:
         self.database = Database(settings.database_url)
         self.runs = PostgresRunStore(self.database, settings.store)
         self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
+        self.shares = PostgresShareStore(self.database, settings.sharing)
         self.leases = PostgresLeaseStore(self.database)
         self.fleet = PostgresFleetStore(self.database, settings.sharing)
         self.events = PostgresEventLog(self.database)

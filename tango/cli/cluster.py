@@ -58,7 +58,7 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
     click.echo(f"joined {name}: {facts.nodes} nodes" + (", namespace made" if facts.namespace_made else ""), err=True)
     click.echo(f"start its processes: python -m workers.cluster_agent --cluster {name}", err=True)
     click.echo(
-        f"                     celery -A workers.app worker -n worker-{name}@%h -Q lc.{name},be.{name},exec.{name} --pool threads",
+        f"                     celery -A workers.app worker -n worker-{name}@%h -Q lc.{name},exec.{name} --pool threads",
         err=True,
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tango.domain.snapshot import FleetSnapshot
-from tango.ports.requests import RequestStore
+from tango.ports.requests import BeRequests
 from tango.scheduling.be_headroom import most_memory_mib
 
 
@@ -14,7 +14,7 @@ from tango.scheduling.be_headroom import most_memory_mib
 class Admission:
     """Admission of BE arrivals by one worker process, one call per batch."""
 
-    requests: RequestStore
+    requests: BeRequests
     fleet: Callable[[], FleetSnapshot]
     """Gives the present snapshot of the fleet."""
 

@@ -1,11 +1,12 @@
 """The cluster agent: one long-lived process a cluster that observes, settles, renews leases and keeps LC instances at their count.
 
-    watch ─► on_pod ─► ends and starts ─► settle ─► store ─► delete_settled ─► cluster
-      └─► nodes, pods ─► observe, renew ─► store                deploy ─► cluster
+    watch ─► on_pod ─► ends and starts ─► settle ─► centre's store ─► delete_settled ─► cluster
+      ├─► nodes, pods ─► observe, renew ─► centre's store
+      └─► nodes, pods ─► observe_here ─► journal ─► deploy ─► cluster
 
 Everything that ends is settled in the store first and deleted in the cluster second, so that a restart between the two finds the
-pod again and the settlement, which carries the epoch, counts nothing twice. While the store is away ends are kept; while the API
-server is away the watch lists again when it is back.
+pod again and the settlement, which carries the epoch, counts nothing twice. While the centre is away ends are kept, and what the
+cluster needs to serve LC goes on by its journal; while the API server is away the watch lists again when it is back.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ from tango.control.observe_cluster import (
 )
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
-from tango.domain.observations import PodEnd
+from tango.domain.observations import InstanceState, NodeState, PodEnd
 from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterWatch
 from tango.ports.fleet import FleetStore
-from tango.ports.requests import RequestStore
+from tango.ports.journal import JournalFleet
+from tango.ports.requests import BeRequests
 from tango.settings import KubeSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)
@@ -56,10 +58,11 @@ LONGEST_PAUSE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentStores:
-    """The stores that the agent reads and writes."""
+    """The stores that the agent reads and writes: the centre's, and the journal beside it."""
 
     fleet: FleetStore
-    requests: RequestStore
+    requests: BeRequests
+    journal: JournalFleet
     run_zero_s: Callable[[int], float]
     """Unix time of a run's zero. Raises: UsageError for a run that was deleted."""
 
@@ -88,13 +91,13 @@ class ClusterAgent:
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._node_usage: Mapping[str, Json] = {}
         self._sampled_at_s = -1e9
-        # One step writes at a time: a start and an end of one pod must reach the store in that order, from whichever step they come.
+        # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever step they come.
         self._store_turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Watch the cluster and repeat every step until cancelled.
 
-        A step that fails because store or cluster is away is tried again. Any other error is raised (as an ExceptionGroup): it ends the
+        A step that fails because a store or the cluster is away is tried again, and delays no other. Any other error is raised (as an ExceptionGroup): it ends the
         process, which its supervisor restarts.
         """
         async with asyncio.TaskGroup() as loops:
@@ -103,6 +106,7 @@ class ClusterAgent:
             for step, every_s in (
                 (self.settle, SETTLE_EVERY_S),
                 (self.delete_settled, SETTLE_EVERY_S),
+                (self.observe_here, self._kube.observe_every_s),
                 (self.observe, self._kube.observe_every_s),
                 (self.renew, self._lease.placement_s / 3),
                 (self.deploy, DEPLOY_EVERY_S),
@@ -216,17 +220,24 @@ class ClusterAgent:
 
     # ---- state ---------------------------------------------------------------------------------------------------------
 
+    async def observe_here(self) -> None:
+        """Write the present state of nodes and LC instances to the journal, by which the cluster's own workers dispatch."""
+        await asyncio.to_thread(self._stores.journal.observe, *self._state())
+
     async def observe(self) -> None:
-        """Write the present state of nodes and LC instances; with it a sample of the nodes, at most one every `sample_every_s`."""
+        """Write the same to the centre; with it a sample of the nodes, at most one every `sample_every_s`."""
         now_s = time.monotonic()
         sample = now_s - self._sampled_at_s >= self._kube.sample_every_s
-        pods = self._watch.pods()
-        nodes = node_states(self._watch.nodes(), pods, self._node_usage)
-        instances = instance_states(pods, {n.name for n in nodes if n.ready})
+        nodes, instances = self._state()
         async with self._store_turn:
             await asyncio.to_thread(self._stores.fleet.observe, self._cluster, nodes, instances, sample=sample)
         if sample:
             self._sampled_at_s = now_s
+
+    def _state(self) -> tuple[list[NodeState], list[InstanceState]]:
+        pods = self._watch.pods()
+        nodes = node_states(self._watch.nodes(), pods, self._node_usage)
+        return nodes, instance_states(pods, {n.name for n in nodes if n.ready})
 
     async def read_usage(self) -> None:
         """Read the nodes' CPU and memory usage (metrics.k8s.io), for the next `observe`."""
@@ -237,10 +248,12 @@ class ClusterAgent:
     async def deploy(self) -> None:
         """Make LC instances agree with the declared services: create missing ones, delete those that ended or are no longer declared.
 
-        Raises: the first failure to create one, after everything else was done; the next call tries again.
+        The services are those that the centre last published; before it has published any, nothing is done. Raises: the first failure
+        to create an instance, after everything else was done; the next call tries again.
         """
-        async with self._store_turn:
-            services = await asyncio.to_thread(self._stores.fleet.services)
+        services = await asyncio.to_thread(self._stores.journal.services)
+        if not services:
+            return
         lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
         over = [name for name, pod in lc.items() if is_over(pod)]
         nodes = node_states(self._watch.nodes(), (), {})

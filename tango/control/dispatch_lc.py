@@ -1,8 +1,9 @@
-"""Dispatch: choose node and cluster for a batch of LC arrivals, record the choice, then start what runs here and tell other clusters.
+"""Dispatch: choose node and cluster for a batch of LC arrivals, record the choice in the journal, then start the calls.
 
-Most requests are served in the cluster that they entered, whose worker dispatches them. It starts those itself: the row goes from
-released to running in the statement that records the plan, and no message comes between decision and service. What another cluster
-serves, and what this process has no free place for, goes through that cluster's `exec` queue.
+The worker that dispatches starts what it dispatches itself: the row goes from released to running in the transaction that records the
+plan, and no message comes between decision and service. A request that another cluster serves is called there over the line between
+the two; its row stays in the journal of the cluster that it entered. What this process has no free place for waits in the cluster's
+own `exec` queue for whichever of its workers has one.
 """
 
 from __future__ import annotations
@@ -14,16 +15,13 @@ from typing import Protocol
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from tango.control.fleet_view import FleetView
-from tango.domain.plans import LcPlan
 from tango.domain.requests import LcWork
 from tango.domain.runs import DecisionRecord
-from tango.domain.snapshot import FleetSnapshot
 from tango.errors import BrokerUnavailable, PolicyFailed
 from tango.ports.messages import Publisher
-from tango.ports.requests import RequestStore, StartHere
+from tango.ports.requests import LcRequests, StartHere
 from tango.settings import LcSettings
 from tango.systems import LC_FALLBACK, LcPolicy, in_one_line
 
@@ -61,24 +59,24 @@ class LcDeciders:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalStart:
-    """How this process itself starts the requests that stay in its cluster."""
+    """How this process itself starts the requests that it dispatches."""
 
     starter: LcStarter
     owner: str
     """This process, as `HOST:PID`."""
     lease_s: float
-    """Seconds of the lease under which they are executed."""
+    """Seconds that they stand without a heartbeat of this process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LcDispatch:
-    """LC dispatch by one worker process, one call per batch."""
+    """LC dispatch for one cluster by one worker process, one call per batch."""
 
     deciders: LcDeciders
-    requests: RequestStore
+    requests: LcRequests
     publisher: Publisher
     local: LocalStart | None
-    """None: everything goes through the `exec` queues."""
+    """None: everything goes through the `exec` queue."""
     lease_s: float
     """Seconds from the record of a dispatch until a request whose execution nobody has begun is released again."""
 
@@ -96,7 +94,7 @@ class LcDispatch:
         cycle = f"the dispatch of cluster {cluster} for run {run_id}"
         plan, snapshot = self.deciders.view.plan(policy, arrivals, seen, self.deciders.settings, cycle=cycle)
         decided = time.perf_counter()
-        # 3. Apply: recorded before sent, so that the reconciler can send again.
+        # 3. Apply: recorded before sent, so that the keeper can send again.
         decision = DecisionRecord(
             kind="lc",
             cluster=cluster,
@@ -113,7 +111,7 @@ class LcDispatch:
         )
         here, reserved = None, 0
         if self.local is not None:
-            rows = _rows_of(plan, snapshot, cluster)
+            rows = np.flatnonzero((plan.node >= 0) & ~plan.shed)
             reserved = self.local.starter.reserve(len(rows))
             starts = np.zeros(len(arrivals), bool)
             starts[rows[:reserved]] = True
@@ -125,19 +123,9 @@ class LcDispatch:
         finally:
             if self.local is not None:
                 self.local.starter.start(started, reserved=reserved)
-        if dispatched.by_cluster:
+        if dispatched.request_ids:
             try:
-                self.publisher.executions(run_id, dispatched)
+                self.publisher.executions(run_id, cluster, dispatched)
             except BrokerUnavailable as error:
                 log.warning("executions_not_published", run_id=run_id, cluster=cluster, error=str(error))
-        sent = sum(len(ids) for ids, _ in dispatched.by_cluster.values())
-        return {"considered": len(arrivals), "dispatched": sent + len(started)}
-
-
-def _rows_of(plan: LcPlan, snapshot: FleetSnapshot, cluster: str) -> NDArray[np.intp]:
-    """Arrivals that the plan sends to this cluster."""
-    planned = np.flatnonzero((plan.node >= 0) & ~plan.shed)
-    if cluster not in snapshot.clusters:
-        return planned[:0]
-    found: NDArray[np.intp] = planned[snapshot.node_cluster[plan.node[planned]] == snapshot.clusters.index(cluster)]
-    return found
+        return {"considered": len(arrivals), "dispatched": len(dispatched.request_ids) + len(started)}

@@ -1,8 +1,8 @@
 """Execute: run dispatched LC requests on their instances, many at a time, and settle them in groups.
 
 A Celery task only claims rows and hands them to the process's `LcExecutor`; the calls then run on one asyncio loop in a thread
-of their own. The Celery slot is free again at once, because from the claim on the lease, and not the message, protects the work:
-if this process dies, the leases run out and the reconciler sends the requests elsewhere under a new epoch.
+of their own. The Celery slot is free again at once, because from the claim on the lease of this process, and not the message, protects
+the work: if it dies, its heartbeat ends and the journal's keeper sends the requests elsewhere under a new epoch.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
 from tango.errors import BrokerUnavailable, InstanceFailed, StoreUnavailable, TangoError
-from tango.ports.fleet import FleetStore
 from tango.ports.instances import InstanceCalls
+from tango.ports.journal import JournalFleet
 from tango.ports.messages import Publisher
-from tango.ports.requests import RequestStore
+from tango.ports.requests import LcRequests
 from tango.settings import LcSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)
 
 
 class InstanceDirectory:
-    """Which LC instances serve a service on a node, as the agents last wrote it; re-read when older than `max_age_s`."""
+    """Which LC instances serve a service on a node, as the journal last knew it; re-read when older than `max_age_s`."""
 
-    def __init__(self, fleet: FleetStore, *, max_age_s: float = 0.5) -> None:
+    def __init__(self, fleet: JournalFleet, *, max_age_s: float = 0.5) -> None:
         self._fleet = fleet
         self._max_age_s = max_age_s
         self._read_at_s = -1e9
@@ -118,7 +118,7 @@ class _Places:
 
 
 PAUSES_S = (0.1, 1.0)
-"""Backoff in seconds before a request is sent again after its first and second failure; after later ones it waits for the reconciler,
+"""Backoff in seconds before a request is sent again after its first and second failure; after later ones it waits for the keeper,
 which comes every few seconds. A node that restarts needs seconds, and attempts without a pause would all be spent on it."""
 
 ASK_AGAIN_S = 0.5
@@ -128,18 +128,19 @@ ASK_AGAIN_S = 0.5
 class LcExecutor:
     """Runs claimed LC requests on one event loop in its own thread. One per worker process, made after the fork.
 
-    `run_zero_s(run_id)` gives the Unix time of a run's zero. Results are kept until the store has taken them: while
-    PostgreSQL is away they wait, and an epoch that has moved on meanwhile simply does not count.
+    `run_zero_s(run_id)` gives the Unix time of a run's zero. Results are kept until the journal has taken them: while its disk is
+    full they wait, and an epoch that has moved on meanwhile simply does not count.
     """
 
     def __init__(
         self,
         *,
-        requests: RequestStore,
+        requests: LcRequests,
         directory: InstanceDirectory,
         calls: Callable[[], InstanceCalls],
         publisher: Publisher,
         run_zero_s: Callable[[int], float],
+        owner: str,
         settings: LcSettings,
         lease: LeaseSettings,
     ) -> None:
@@ -147,6 +148,7 @@ class LcExecutor:
         self._directory = directory
         self._publisher = publisher
         self._run_zero_s = run_zero_s
+        self._owner = owner
         self._settings = settings
         self._lease = lease
         self._places = _Places(settings.max_in_flight)
@@ -168,24 +170,24 @@ class LcExecutor:
         """Calls under way."""
         return len(self._in_flight)
 
-    def execute(self, run_id: int, cluster: str, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str) -> int:
+    def execute(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int]) -> int:
         """Claim the rows and start their calls; return as soon as they are under way. Gives how many were claimed.
 
         Blocks while `max_in_flight` calls are under way, which holds the messages back in their queue; at most `LeaseSettings.dispatch_s`
-        for each part of the batch, after which the rest is left to the reconciler. Raises: TangoError when the executor has ended.
+        for each part of the batch, after which the rest is left to the keeper. Raises: TangoError when the executor has ended.
         """
         claimed = 0
         step = max(1, self._settings.max_in_flight // 4)
         for begin in range(0, len(request_ids), step):
             ids, its_epochs = request_ids[begin : begin + step], epochs[begin : begin + step]
             if not self._places.take(len(ids), within_s=self._lease.dispatch_s):
-                # The leases of their dispatch are over, so the reconciler has given them a new epoch or is about to.
-                log.warning("no_place_in_time", run_id=run_id, cluster=cluster, requests=len(request_ids) - begin)
+                # The leases of their dispatch are over, so the keeper has given them a new epoch or is about to.
+                log.warning("no_place_in_time", run_id=run_id, requests=len(request_ids) - begin)
                 break
             works: Sequence[LcWork] = ()
             try:
                 works = self._requests.claim_execution(
-                    run_id, cluster, ids, its_epochs, owner=owner, lease_s=self._lease.execution_s
+                    run_id, ids, its_epochs, owner=self._owner, lease_s=self._lease.execution_s
                 )
             finally:
                 self.start(works, reserved=len(ids))
@@ -207,7 +209,7 @@ class LcExecutor:
                 log.warning("instances_not_read", error=str(error))
             except Exception:  # raised here it would keep the places of these requests for ever
                 self._note_broken("instances_broken")
-            for work in works:  # here and not on the loop: from now on they are renewed, and `close` waits for them
+            for work in works:  # here and not on the loop: from now on this process has to live for them, and `close` waits for them
                 self._in_flight[work.run_id, work.request_id, work.epoch] = work
             self._loop.call_soon_threadsafe(self._start_calls, works)
 
@@ -231,14 +233,14 @@ class LcExecutor:
 
     async def _main(self) -> None:
         self._calls = self._calls_factory()
-        renewal = asyncio.create_task(self._renew_leases())
+        heartbeats = asyncio.create_task(self._beat())
         while not (self._stopping.is_set() and not self._ended):
             await asyncio.sleep(self._settings.settle_every_s)
             if self._ended:
                 ended, self._ended = self._ended, []
                 await self._settle(ended)
-        renewal.cancel()
-        for task in list(self._tasks):  # messages that still wait out their backoff: the reconciler will publish them
+        heartbeats.cancel()
+        for task in list(self._tasks):  # messages that still wait out their backoff: the keeper will publish them
             task.cancel()
         await self._calls.close()
 
@@ -286,7 +288,7 @@ class LcExecutor:
         )
 
     async def _zero_of(self, run_id: int) -> float:
-        """Unix time of a run's zero, read once. Waits for a database that is away: the request was served and must not be served again."""
+        """Unix time of a run's zero, read once. Waits for a journal that is away: the request was served and must not be served again."""
         while (zero_s := self._zeros_s.get(run_id)) is None:
             try:
                 self._zeros_s[run_id] = await asyncio.to_thread(self._run_zero_s, run_id)
@@ -332,24 +334,21 @@ class LcExecutor:
             self._publisher.arrivals(batches)
         except BrokerUnavailable as error:
             log.warning("requeued_not_published", requests=len(works), error=str(error))
-        except Exception:  # the reconciler publishes them
+        except Exception:  # the keeper publishes them
             self._note_broken("requeued_not_published", requests=len(works))
 
-    async def _renew_leases(self) -> None:
+    async def _beat(self) -> None:
+        """Say that this process lives while it has anything to live for; on the loop, so that a loop that hangs counts as dead."""
         while True:
             await asyncio.sleep(self._lease.execution_s / 3)
-            by_run: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-            waiting = [(o.run_id, o.request_id, o.epoch) for _, o in self._ended]
-            for run_id, request_id, epoch in [*self._in_flight, *waiting]:
-                by_run[run_id][0].append(request_id)
-                by_run[run_id][1].append(epoch)
-            for run_id, (ids, epochs) in by_run.items():
-                try:
-                    await asyncio.to_thread(self._requests.renew, run_id, ids, epochs, lease_s=self._lease.execution_s)
-                except StoreUnavailable as error:
-                    log.warning("renew_failed", run_id=run_id, error=str(error))
-                except Exception:  # of this run alone: the leases of the others, and its own next time, are renewed all the same
-                    self._note_broken("renew_broken", run_id=run_id)
+            if not self._in_flight and not self._ended:
+                continue
+            try:
+                await asyncio.to_thread(self._requests.heartbeat, self._owner, lease_s=self._lease.execution_s)
+            except StoreUnavailable as error:
+                log.warning("heartbeat_failed", error=str(error))
+            except Exception:  # the next one is sent all the same
+                self._note_broken("heartbeat_broken")
 
     def _note_broken(self, event: str, **fields: object) -> None:
         self.broken += 1

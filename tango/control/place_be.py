@@ -18,7 +18,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
 from tango.errors import ClusterError, DependencyError, Fenced
 from tango.ports.clusters import ClusterGateway
-from tango.ports.requests import RequestStore
+from tango.ports.requests import BeRequests
 from tango.settings import BeSettings
 
 log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ class BePlacement:
     """BE placement by one scheduler process, one call per tick."""
 
     deciders: BeDeciders
-    requests: RequestStore
+    requests: BeRequests
     snapshot: Callable[[], FleetSnapshot]
     """The fleet as it is now."""
     gateway: ClusterGateway
@@ -99,7 +99,7 @@ class BePlacement:
         return {"considered": len(batch.pending), "placed": len(placements) - refused}
 
 
-def _settle_refused(results: dict[Placement, Exception | None], requests: RequestStore) -> int:
+def _settle_refused(results: dict[Placement, Exception | None], requests: BeRequests) -> int:
     """Requeue placements whose pod a cluster refused or could not create.
 
     An answer is certain (refused: no pod runs), a silence is not: what was not answered keeps its lease, and the agent or the

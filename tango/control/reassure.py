@@ -16,7 +16,7 @@ from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterGateway
 from tango.ports.events import EventLog
 from tango.ports.fleet import FleetStore
-from tango.ports.requests import RequestStore
+from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
 from tango.scheduling.sharing import NodeCapacity, Refused, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
@@ -36,7 +36,7 @@ class Reassurance:
         *,
         fleet: FleetStore,
         events: EventLog,
-        requests: RequestStore,
+        requests: BeRequests,
         gateway: ClusterGateway,
         settings: SharingSettings,
     ) -> None:

@@ -1,4 +1,7 @@
-"""Reconcile the store with what should happen: requeue expired leases, publish lost messages again, finish runs that are done."""
+"""Reconcile the store with what should happen: requeue expired BE, publish lost messages again, finish runs that are done.
+
+LC requests belong to the journals of their clusters, whose keepers do the same for them; their copies here are never requeued.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from tango.control.lease_holder import LeaseHolder
 from tango.domain.runs import RunInfo, RunStatus
 from tango.errors import BrokerUnavailable, StoreError
 from tango.ports.messages import Publisher
-from tango.ports.requests import RequestStore
+from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
 
 log = structlog.get_logger(__name__)
@@ -34,7 +37,7 @@ class Reconciliation:
 
     holder: LeaseHolder
     runs: RunStore
-    requests: RequestStore
+    requests: BeRequests
     publisher: Publisher
     finish_run: Callable[[RunInfo], None]
     """Computes and saves the figures of a run whose requests are all terminal."""
@@ -43,14 +46,13 @@ class Reconciliation:
         """One sweep; gives how many requests were requeued, messages published and runs finished. Safe to repeat and to interrupt."""
         if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
             return {"requeued": 0, "published": 0, "finished": 0}
-        expired = self.requests.requeue_expired(limit=MOST_EXPIRED)
+        requeued = self.requests.requeue_expired(limit=MOST_EXPIRED)
         waiting = self.requests.unclaimed(older_than_s=self.holder.settings.unclaimed_after_s, limit=MOST_UNCLAIMED)
-        batches = [*expired, *waiting]
         # Publish before closing runs: a run whose figures cannot be computed must not keep others' requests waiting.
-        if batches:
-            _publish(functools.partial(self.publisher.arrivals, batches))
+        if waiting:
+            _publish(functools.partial(self.publisher.arrivals, waiting))
         finished = sum(self._closed(run) for run in self.runs.active_runs())
-        report = {"requeued": sum(len(b.request_ids) for b in expired), "published": len(batches), "finished": finished}
+        report = {"requeued": requeued, "published": len(waiting), "finished": finished}
         if any(report.values()):
             log.info("reconciled", **report)
         return report

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from tango.domain.runs import RunInfo
 from tango.ports.clock import Clock
-from tango.ports.runs import RunStore
+
+
+class KnownRuns(Protocol):
+    """The centre's store of runs, or the journal, which has those of its cluster."""
+
+    def run(self, run_id: int) -> RunInfo:
+        """Raises: UsageError if there is no such run."""
+        ...
 
 
 class RunFacts:
     """Runs by id, each read from the store once it has begun. `RunInfo.status` may be out of date here; ask the store for it."""
 
-    def __init__(self, runs: RunStore, clock: Clock) -> None:
+    def __init__(self, runs: KnownRuns, clock: Clock) -> None:
         self._runs = runs
         self._clock = clock
         self._seen: dict[int, RunInfo] = {}

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
 from tango.domain.lifecycle import Outcome
 from tango.errors import StoreUnavailable
-from tango.ports.requests import RequestStore
 
 log = structlog.get_logger(__name__)
 
 
-def settle_apart(requests: RequestStore, outcomes: Sequence[Outcome]) -> int:
+class Settles(Protocol):
+    """A journal, or the centre's store."""
+
+    def settle(self, outcomes: Sequence[Outcome]) -> int:
+        """End attempts; gives how many were ended."""
+        ...
+
+
+def settle_apart(requests: Settles, outcomes: Sequence[Outcome]) -> int:
     """Settle outcomes together, or, where the store refuses them for good, each by itself; gives how many were refused.
 
-    A refused one is logged and left to its lease: the reconciler takes its row back. Together with others, again and again, it would
+    A refused one is logged and left to its lease: a sweep takes its row back. Together with others, again and again, it would
     keep all of them from being written. Settling twice counts once, so whatever a refused group has written does no harm.
     Raises: StoreUnavailable; all outcomes are to be settled again then.
     """

@@ -16,8 +16,8 @@ class Publisher(Protocol):
         """Publish batches to the queues `lc.<cluster>` and `be.<cluster>`. Raises: BrokerUnavailable."""
         ...
 
-    def executions(self, run_id: int, dispatched: Dispatched) -> None:
-        """Publish dispatched requests to the queues `exec.<cluster>`. Raises: BrokerUnavailable."""
+    def executions(self, run_id: int, cluster: str, dispatched: Dispatched) -> None:
+        """Publish requests that wait for a place to the queue `exec.<cluster>` of their entry cluster. Raises: BrokerUnavailable."""
         ...
 
     def replay(self, run_id: int) -> None:

@@ -127,7 +127,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         command = module("cluster_agent", "--cluster", c.name)
         found.append(spec(f"agent-{c.name}", "cluster agent", *command, after=(f"apiserver-{c.name}",)))
     for c in layout.clusters:
-        found.append(worker(f"worker-{c.name}", "cluster worker", f"lc.{c.name},be.{c.name},exec.{c.name}", 8))
+        found.append(worker(f"worker-{c.name}", "cluster worker", f"lc.{c.name},exec.{c.name}", 8))
     found.append(worker("scheduler", "scheduler worker", "control", 4))
     found.append(worker("replayer", "replay worker", "replay", 4))
     for name in ("simulator", *(f"simulator-{k}" for k in range(2, layout.simulators + 1)))[: layout.simulators]:

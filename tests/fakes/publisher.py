@@ -17,8 +17,8 @@ class RecordingPublisher:
         self.away = False
         self.announced: list[tuple[float, tuple[Batch, ...]]] = []
         """(when, batches) of every call of `arrivals`."""
-        self.sent_on: list[tuple[int, dict[str, tuple[tuple[int, ...], tuple[int, ...]]]]] = []
-        """(run, (request ids, epochs) by cluster) of every call of `executions`."""
+        self.sent_on: list[tuple[int, str, tuple[int, ...], tuple[int, ...]]] = []
+        """(run, cluster, request ids, epochs) of every call of `executions`."""
         self.replays: list[int] = []
         self.simulated: list[int] = []
         """Runs of all calls of `simulations`."""
@@ -28,10 +28,10 @@ class RecordingPublisher:
         self._reach()
         self.announced.append((self._now_s(), tuple(batches)))
 
-    def executions(self, run_id: int, dispatched: Dispatched) -> None:
-        """Keep what is for the clusters' queues."""
+    def executions(self, run_id: int, cluster: str, dispatched: Dispatched) -> None:
+        """Keep what is for the cluster's queue."""
         self._reach()
-        self.sent_on.append((run_id, dict(dispatched.by_cluster)))
+        self.sent_on.append((run_id, cluster, dispatched.request_ids, dispatched.epochs))
 
     def replay(self, run_id: int) -> None:
         """Keep the run."""

@@ -54,7 +54,7 @@ def test_no_secret_stands_in_a_command_line() -> None:
 def test_every_queue_of_a_cluster_has_its_worker() -> None:
     """A worker consumes its own cluster's queues and no other's."""
     commands = {spec.name: list(spec.command()) for spec in application_processes(LAYOUT)}
-    assert "lc.c1,be.c1,exec.c1" in commands["worker-c1"]
+    assert "lc.c1,exec.c1" in commands["worker-c1"]
     assert "control" in commands["scheduler"]
     assert "replay" in commands["replayer"]
 

@@ -1,0 +1,97 @@
+"""A cluster's line to the centre: what the journal is to have comes over it, and what has happened in the journal goes back.
+
+    centre ── runs, shares, published fleet ─► follow, publish ─► journal
+    centre ◄─ copies, counts in flight ─────── ship ◄──────────── journal
+
+Only the cluster's agent has this line; its workers have the journal alone. Everything here may be cut at any instant and be repeated:
+the hand-over goes by the last id that the journal has, shipments by their sequence numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from tango.domain.runs import OPEN, RunInfo
+from tango.domain.shares import LcInFlight, ShareState
+from tango.ports.clock import Clock
+from tango.ports.journal import Journal
+from tango.ports.shares import ShareStore
+from tango.settings import JournalSettings
+
+log = structlog.get_logger(__name__)
+
+
+class CentreLine:
+    """The line of one cluster. `follow`, `publish` and `ship` are called again and again, each by one thread; a call is complete in
+    itself and gives the seconds until the next one.
+
+    Each raises StoreUnavailable where centre or journal does not answer.
+    """
+
+    def __init__(self, cluster: str, *, shares: ShareStore, journal: Journal, clock: Clock, settings: JournalSettings) -> None:
+        self._cluster = cluster
+        self._shares = shares
+        self._journal = journal
+        self._clock = clock
+        self._settings = settings
+        self._busy = False
+        self._noted: Sequence[LcInFlight] | None = None
+
+    def follow(self) -> float:
+        """Keep the journal's runs as the centre has them, and take what is to be taken of their shares."""
+        found = self._shares.followed(self._cluster)
+        self._journal.follow([run for run, _ in found])
+        self._busy = bool(found)
+        for run, share in found:
+            if run.status in OPEN:
+                self._take(run, share)
+            elif not share.complete:  # it was stopped: the centre may cancel what was never taken
+                self._shares.handed(
+                    run.run_id, self._cluster, up_to=self._journal.taken_to(run.run_id), complete=True
+                )
+        return self._settings.follow_every_s if self._busy else self._settings.idle_every_s
+
+    def publish(self) -> float:
+        """Keep in the journal what the centre knows of the fleet."""
+        self._journal.publish(self._shares.published_fleet(self._cluster, at_s=self._clock.now_s()))
+        return self._settings.publish_every_s if self._busy else self._settings.idle_every_s
+
+    def ship(self) -> float:
+        """Ship everything that the centre does not have, and say what is in flight."""
+        limit = self._settings.shipment_events
+        while (shipment := self._journal.unshipped(limit=limit)) is not None:
+            position = self._shares.apply(shipment)
+            if position < shipment.first - 1:
+                # Restored from a backup, say: what the centre has forgotten, the journal does not have any more.
+                log.error("centre_behind_journal", cluster=self._cluster, centre=position, journal=shipment.first)
+                return self._settings.idle_every_s
+            self._journal.shipped(position)
+            if shipment.last - shipment.first + 1 < limit:
+                break
+        in_flight = self._journal.in_flight()
+        if in_flight != self._noted:
+            self._shares.note_in_flight(self._cluster, in_flight)
+            self._noted = in_flight
+        return self._settings.ship_every_s
+
+    def _take(self, run: RunInfo, share: ShareState) -> None:
+        """Take what is due within `ahead_s` of a run's share; before the run begins, as if it began now."""
+        if share.complete:
+            return
+        taken_to = self._journal.taken_to(run.run_id)
+        if taken_to < 0 and not self._shares.open_share(run.run_id, self._cluster):
+            return
+        zero_s = run.started_at_s if run.started_at_s is not None else self._clock.now_s()
+        until_s = self._clock.now_s() - zero_s + self._settings.ahead_s
+        limit, complete = self._settings.share_rows, False
+        while not complete:
+            rows = self._shares.share_rows(run.run_id, self._cluster, beyond=taken_to, limit=limit)
+            if len(rows):
+                self._journal.take(run.run_id, rows)
+                taken_to = int(rows.request_id[-1])
+            complete = len(rows) < limit
+            self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=complete)
+            if len(rows) and rows.due_s[-1] > until_s:
+                return

@@ -1,0 +1,103 @@
+"""Keep a journal: release what is due, take back what a dead process left, announce what seems lost, cancel what was stopped.
+
+Every worker process of a cluster has a keeper, and one of them at a time holds the journal's lease and works. It reads nothing of the
+centre: with the line cut, what the journal has is released at its time all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from tango.control.release_window import ReleaseWindow
+from tango.domain.requests import Batch
+from tango.domain.runs import OPEN, RunInfo
+from tango.errors import BrokerUnavailable
+from tango.ports.clock import Clock
+from tango.ports.journal import Journal
+from tango.ports.messages import Publisher
+from tango.settings import LeaseSettings, ReplaySettings
+
+log = structlog.get_logger(__name__)
+
+LEASE, LEASE_S = "keeper", 2.0
+"""Name and seconds of the lease. A cluster whose keeper dies releases nothing for this long; taking it costs a row of the journal."""
+SWEEP_S = 1.0
+"""Seconds between two looks for what a dead process or a lost message left, as in the centre's reconciliation."""
+LOOK_S = 0.05
+"""Longest wait, in seconds, between two looks for what has become due. A look costs some tens of microseconds, and a run that is handed
+over late, or that begins, is noticed this soon."""
+SWEPT_AT_ONCE = 2000
+"""Requests that one sweep takes back, announces or cancels, a kind each: some 50 ms of the journal's write lock."""
+
+
+class Keeper:
+    """The keeper of one process. `step` is called again and again, by one thread."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        publisher: Publisher,
+        clock: Clock,
+        owner: str,
+        replay: ReplaySettings,
+        lease: LeaseSettings,
+    ) -> None:
+        self._journal = journal
+        self._publisher = publisher
+        self._clock = clock
+        self._owner = owner
+        self._replay = replay
+        self._lease = lease
+        self._hold_at_s = -1e9
+        self._sweep_at_s = -1e9
+        self._window = ReleaseWindow(replay)
+        self._released = 0
+        self._holds = False
+
+    def step(self) -> float:
+        """One look at everything that is due; gives the seconds until the next one. Raises: StoreUnavailable."""
+        now_s = self._clock.now_s()
+        if now_s >= self._hold_at_s:
+            self._holds = self._journal.hold(LEASE, owner=self._owner, ttl_s=LEASE_S)
+            self._hold_at_s = now_s + LEASE_S / 3
+        if not self._holds:
+            return LEASE_S / 3
+        runs = self._journal.runs()
+        next_at_s = min((self._release(run, now_s) for run in runs), default=now_s + LOOK_S)
+        if now_s >= self._sweep_at_s:
+            self._sweep_at_s = now_s + SWEEP_S
+            self._sweep()
+        now_s = self._clock.now_s()
+        # What falls due within a window is released together, however soon the next request is.
+        return max(self._window.length_s(now_s, self._released), min(LOOK_S, next_at_s - now_s))
+
+    def _release(self, run: RunInfo, now_s: float) -> float:
+        """Release what is due of a run; gives the Unix time at which more may be."""
+        if run.status not in OPEN or run.started_at_s is None:
+            return now_s + LOOK_S
+        step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=self._replay.release_limit)
+        self._released += sum(len(batch.request_ids) for batch in step.batches)
+        self._announce(step.batches)
+        return now_s + LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
+
+    def _sweep(self) -> None:
+        requeued = self._journal.requeue_expired(limit=SWEPT_AT_ONCE)
+        waiting = self._journal.unclaimed(older_than_s=self._lease.unclaimed_after_s, limit=SWEPT_AT_ONCE)
+        self._announce([*requeued, *waiting])
+        cancelled = self._journal.cancel_stopped(limit=SWEPT_AT_ONCE)
+        if cancelled == SWEPT_AT_ONCE:
+            self._sweep_at_s = -1e9  # there is more: at the next step, and not a second later
+        if requeued or waiting or cancelled:
+            counts = {"requeued": sum(len(b.request_ids) for b in requeued), "announced": sum(len(b.request_ids) for b in waiting)}
+            log.info("journal_swept", cancelled=cancelled, **counts)
+
+    def _announce(self, batches: Sequence[Batch]) -> None:
+        if not batches:
+            return
+        try:
+            self._publisher.arrivals(batches)
+        except BrokerUnavailable as error:
+            log.warning("arrivals_not_published", requests=sum(len(b.request_ids) for b in batches), error=str(error))
