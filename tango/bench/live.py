@@ -69,7 +69,7 @@ class Trial:
 
 def measure_at(rate: float, *, fleet: str = "bench", seconds: float = 10.0) -> list[Figure]:
     """Measure one offered rate (1/s) without a search, to compare versions or settings of Tango at the same load."""
-    with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder, _stack(Path(folder) / "stack", fleet) as stores:
+    with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder, running(Path(folder) / "stack", fleet) as stores:
         _trial(stores, fleet, min(rate, FIRST_RATE), 5.0)  # warm-up: connections, compiled code, caches
         trial = _trial(stores, fleet, rate, seconds)
     done = Figure(
@@ -91,7 +91,7 @@ def measure(*, fleet: str = "bench", seconds: float = 10.0, tasks: int = 6000, t
             rates = celery_yardstick.measure(url, workers=len(declared.clusters), tasks=tasks)
         way, celery_per_s = celery_yardstick.best(rates)
         told(f"{way}: {celery_per_s:.0f} tasks per second")
-        with _stack(Path(folder) / "stack", fleet) as stores:
+        with running(Path(folder) / "stack", fleet) as stores:
             _trial(stores, fleet, FIRST_RATE, 5.0)  # warm-up: connections, compiled code, caches
             best = _search(stores, fleet, seconds, told)
             half = _trial(stores, fleet, best.done_per_s / 2, seconds)
@@ -225,10 +225,11 @@ def _broker(home: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _stack(home: Path, fleet: str) -> Iterator[Stores]:
+def running(home: Path, fleet: str, *, line_rtt_ms: float | None = None) -> Iterator[Stores]:
+    """The stores of a stack of its own in a state folder, which stops with the block; `line_rtt_ms` as `LocalStack` takes it."""
     servers = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
     environment = {**{k: v for k, v in os.environ.items() if k not in servers}, "TANGO_HOME": str(home)}
-    stack = LocalStack(home, load_fleet(fleet), environment=environment)
+    stack = LocalStack(home, load_fleet(fleet), environment=environment, line_rtt_ms=line_rtt_ms)
     try:
         stack.start()
         yield Stores(read_settings(environment))

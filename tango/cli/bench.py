@@ -48,6 +48,18 @@ def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str
 
 @bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option("--rate", type=click.FloatRange(1, 10_000), default=20.0, show_default=True, help="LC requests a second.")
+@click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Length of each run.")
+@output_option()
+def edge(fleet: str, rate: float, seconds: float, output: str) -> None:
+    """What LC requests wait, from arrival to start, at 0, 10, 30 and 60 ms of round trip to the centre."""
+    from tango.bench.edge import measure
+
+    _print(measure(fleet=fleet, rate=rate, seconds=seconds, told=say), output)
+
+
+@bench.command()
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
 @click.option(
     "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."
 )

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("tango.cli.stack:up", "Start the local stack: database, broker, clusters, workers, scheduler."),
     "status": ("tango.cli.stack:status", "Show every process of the local stack."),
     "down": ("tango.cli.stack:down", "Stop the local stack; data and logs stay."),
+    "line": ("tango.cli.stack:line", "Change how the emulated line to the centre behaves."),
     "env": ("tango.cli.stack:env", "Print the settings with which celery, psql and Flower reach the stack."),
     "demo": ("tango.cli.demo:demo", "Start everything, replay a minute of mixed requests, show the result, stop."),
     "run": ("tango.cli.run:run", "Submit traces; list, show, follow, cancel and delete runs."),

@@ -53,17 +53,25 @@ home_option = click.option(
     show_default=True,
     help="Workers that simulate for `tango compare --on celery`; they give way to the live ones.",
 )
+@click.option(
+    "--line-rtt-ms",
+    type=click.FloatRange(0, 60_000),
+    help="Put an emulated line of this round-trip time between the centre and the clusters, each with a broker of its own.",
+)
 @click.option("--detach", is_flag=True, help="Return when everything is ready; `tango down` stops it.")
 @home_option
-def up(fleet: str | None, simulators: int, detach: bool, home: Path | None) -> None:
+def up(fleet: str | None, simulators: int, line_rtt_ms: float | None, detach: bool, home: Path | None) -> None:
     """Start the local stack: database, broker, clusters, workers, scheduler. Ctrl-C stops it."""
     home = _home(home)
     if detach:
-        _start_detached(home, fleet, simulators)
+        _start_detached(home, fleet, simulators, line_rtt_ms)
         _say_ready(home)
         return
     stopping = threading.Event()
-    with _signals_set(stopping), running_stack(home=home, fleet=fleet, simulators=simulators, interrupted=stopping):
+    with (
+        _signals_set(stopping),
+        running_stack(home=home, fleet=fleet, simulators=simulators, line_rtt_ms=line_rtt_ms, interrupted=stopping),
+    ):
         if not stopping.is_set():
             _say_ready(home)
             say("Ctrl-C stops it.")
@@ -119,8 +127,9 @@ def down(home: Path | None) -> None:
 
 @click.command()
 @home_option
+@click.option("--cluster", help="Name the broker of this cluster, on which its queues `lc` and `exec` are.")
 @click.option("-o", "--output", type=click.Choice(["sh", "json"]), default="sh", show_default=True, help="How to print.")
-def env(home: Path | None, output: str) -> None:
+def env(home: Path | None, cluster: str | None, output: str) -> None:
     """Print the settings with which celery, psql and Flower reach the stack: eval "$(tango env)". They hold passwords."""
     from tango.errors import DependencyError
     from tango.stack.state import read_stack
@@ -130,11 +139,56 @@ def env(home: Path | None, output: str) -> None:
     if info is None:
         raise DependencyError(f"no stack runs in {home}; start one with `tango up --detach`")
     variables = stack_environment(home, info)
+    if cluster is not None:
+        broker_url = _broker_of(cluster, info)
+        variables |= {"TANGO_BROKER_URL": broker_url, "CELERY_BROKER_URL": broker_url}
     if output == "json":
         print_mapping(variables, "json")
     else:
         for name, value in variables.items():
             click.echo(f"export {name}={shlex.quote(value)}")
+
+
+@click.command()
+@click.option("--mode", type=click.Choice(["open", "stall", "swallow", "cut"]), help="What becomes of what goes over it.")
+@click.option("--rtt-ms", type=click.FloatRange(0, 60_000), help="Its round-trip time.")
+@click.option("--mbit", type=click.FloatRange(0, 1e6), help="Its bandwidth in Mbit/s; 0: without a limit.")
+@home_option
+@output_option()
+def line(mode: str | None, rtt_ms: float | None, mbit: float | None, home: Path | None, output: str) -> None:
+    """Change how the emulated line of `tango up --line-rtt-ms` behaves, and show it.
+
+    `cut` resets every connection, `stall` holds what is sent until the line is open again, `swallow` drops it without a word.
+    """
+    import dataclasses
+
+    from tango.domain.line import LineMode, LineState
+    from tango.errors import UsageError
+    from tango.files import write_whole
+    from tango.stack.local import line_file
+    from tango.stack.state import read_stack
+
+    home = _home(home)
+    info = read_stack(home)
+    if info is None or not info.cluster_brokers:
+        raise UsageError(f"no stack with a line runs in {home}; start one with `tango up --line-rtt-ms 60`")
+    state = LineState.of_text(line_file(home).read_text())
+    told = {"mode": mode and LineMode(mode), "rtt_ms": rtt_ms, "mbit_per_s": mbit}
+    state = dataclasses.replace(state, **{name: value for name, value in told.items() if value is not None})
+    write_whole(line_file(home), state.as_text())
+    print_mapping(dataclasses.asdict(state), output)
+
+
+def _broker_of(cluster: str, info: StackInfo) -> str:
+    """The URL of a cluster's broker. Raises: UsageError for a cluster that the stack does not have."""
+    from tango.domain.near_names import near_name
+    from tango.errors import UsageError
+    from tango.fleets import load_fleet
+
+    known = [c.name for c in load_fleet(info.fleet_file).clusters]
+    if cluster not in known:
+        raise UsageError(f"this stack has no cluster {cluster!r}{near_name(cluster, known)}; it has: {', '.join(known)}")
+    return info.cluster_brokers.get(cluster, info.broker_url)
 
 
 def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
@@ -157,7 +211,12 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
 
 @contextmanager
 def running_stack(
-    *, home: Path, fleet: str | None, simulators: int = 0, interrupted: threading.Event | None = None
+    *,
+    home: Path,
+    fleet: str | None,
+    simulators: int = 0,
+    line_rtt_ms: float | None = None,
+    interrupted: threading.Event | None = None,
 ) -> Iterator[StackInfo | None]:
     """A context manager that starts the stack, yields when all its processes are ready, and stops it however the block ends.
 
@@ -173,7 +232,14 @@ def running_stack(
     chosen = fleet_to_start(home, fleet)
     over = threading.Event()
     with progress("Starting the stack", unit="processes") as advance:
-        stack = LocalStack(home, chosen, environment=os.environ, simulators=simulators, progressed=_advancing(advance, over))
+        stack = LocalStack(
+            home,
+            chosen,
+            environment=os.environ,
+            simulators=simulators,
+            line_rtt_ms=line_rtt_ms,
+            progressed=_advancing(advance, over),
+        )
         try:
             info = _started(stack.start, interrupted)
         except BaseException:
@@ -238,7 +304,7 @@ def _signals_set(event: threading.Event) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
+def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms: float | None) -> None:
     """Start `tango up` as a process in a session of its own and wait until its stack is ready.
 
     Raises: TangoError of the kind that the child's exit status names, with the end of its log.
@@ -268,6 +334,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int) -> None:
         str(simulators),
     ]
     command += ["--fleet", fleet] if fleet else []
+    command += ["--line-rtt-ms", str(line_rtt_ms)] if line_rtt_ms is not None else []
     with usable(log_path):
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     # In a session of its own the supervisor survives the terminal: neither its hangup nor Ctrl-C reaches it.

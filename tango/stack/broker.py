@@ -45,15 +45,17 @@ loglevel notice
 class Broker:
     """One Valkey server. The supervisor calls `prepare`, `command` and `is_ready`; tests call `start` and `stop`."""
 
-    def __init__(self, home: Path, *, password: str) -> None:
+    def __init__(self, home: Path, *, password: str, name: str = "broker") -> None:
+        """`name`: of its folder in `data` and of its log; a state folder may have several."""
         self.home = home
         self._password = password
+        self._name = name
         self._port = 0
         self._process: subprocess.Popen[bytes] | None = None
 
     def prepare(self) -> None:
         """Choose a port and write the settings file. The port of the last start is kept if it is free, so that old URLs stay valid."""
-        folder = private_folder(self.home / "data" / "broker")
+        folder = private_folder(self._folder)
         port_file = folder / "port"
         last = port_file.read_text() if port_file.exists() else ""
         self._port = free_port(int(last) if last.isdecimal() else 0)
@@ -68,7 +70,7 @@ class Broker:
 
         The password stands in the settings file only, because a command line can be read by every user of the machine.
         """
-        return tethered([str(server_binary()), str(self.home / "data" / "broker" / "valkey.conf")], death_signal=signal.SIGTERM)
+        return tethered([str(server_binary()), str(self._folder / "valkey.conf")], death_signal=signal.SIGTERM)
 
     def is_ready(self) -> bool:
         """Whether the server has loaded its data and accepts the password; waits at most 3 s. A foreign server on the port refuses it."""
@@ -79,6 +81,10 @@ class Broker:
             return False
 
     @property
+    def _folder(self) -> Path:
+        return self.home / "data" / self._name
+
+    @property
     def url(self) -> str:
         """The URL of database 0, with the password; valid after `prepare`."""
         return f"redis://:{self._password}@{HOST}:{self._port}/0"
@@ -86,7 +92,7 @@ class Broker:
     def start(self, *, timeout_s: float = 15.0) -> None:
         """Prepare, start and wait until ready. Raises: DependencyError with the end of the server's log."""
         self.prepare()
-        log_path = private_folder(self.home / "logs") / "broker.log"
+        log_path = private_folder(self.home / "logs") / f"{self._name}.log"
         with log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd="/", start_new_session=True

@@ -18,12 +18,13 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import numpy as np
 
 import tango
 from tango.domain.fleet import Fleet
+from tango.domain.line import LineState
 from tango.domain.services import ServiceClass
 from tango.errors import ConfigError, DependencyError, FileUnusable, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
@@ -32,7 +33,7 @@ from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.credentials import Credentials
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tango.stack.postgres import PostgresServer
-from tango.stack.processes import ClusterPlaces, Layout, ProcessSpec, application_processes
+from tango.stack.processes import ClusterPlaces, Layout, LinePlaces, ProcessSpec, application_processes
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
 from tango.store.database import Database, described
@@ -59,9 +60,12 @@ class LocalStack:
         *,
         environment: Mapping[str, str],
         simulators: int = 0,
+        line_rtt_ms: float | None = None,
         progressed: Callable[[int, int], None] | None = None,
     ) -> None:
         """Lock the state folder and draw its secrets. `progressed` is called as `Supervisor` says.
+
+        With `line_rtt_ms` the clusters are as far from the centre, by an emulated line, and each has a broker of its own.
 
         Raises: UsageError if a stack runs there; ConfigError if the folder belongs to somebody else or holds other files, or for a
         fleet that can only be simulated.
@@ -79,6 +83,13 @@ class LocalStack:
         self._user_broker = self._foreign(environment.get("TANGO_BROKER_URL", ""))
         self._postgres = None if self._user_database else PostgresServer(home, password=self._secrets["postgres"])
         self._broker = None if self._user_broker else Broker(home, password=self._secrets["broker"])
+        self._line_rtt_ms = line_rtt_ms
+        if line_rtt_ms is not None and self._postgres is None:
+            raise UsageError("the line is emulated before the stack's own database: unset TANGO_DATABASE_URL, or leave the line away")
+        self._cluster_brokers = {
+            c.name: Broker(home, password=self._secrets[f"broker-{c.name}"], name=f"broker-{c.name}")
+            for c in (fleet.clusters if line_rtt_ms is not None else ())
+        }
         self._supervisor = Supervisor(home, progressed=progressed)
         self._stopped = threading.Event()
         self._loop = asyncio.new_event_loop()
@@ -96,6 +107,7 @@ class LocalStack:
         clusters = self._cluster_places()
         # For the progress bar: four processes for each cluster (API server, kubelet, agent, worker) and scheduler, replayer, beat, flower.
         self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4 + self._simulators
+        self._supervisor.expected += self._line_rtt_ms is not None
         # Database and broker first: all other processes open connections to them when they start.
         self._run(self._supervisor.start(self._servers()))
         database_url, reader_url, owner_url = self._prepare_database()
@@ -119,6 +131,7 @@ class LocalStack:
             flower_url=f"http://{HOST}:{flower_port}",
             flower_user=FLOWER_USER,
             flower_password=self._secrets["flower"],
+            cluster_brokers={name: broker.url for name, broker in self._cluster_brokers.items()},
             supervisor_pid=os.getpid(),
         )
         # Commands can use the servers from here on; `tango up --detach` waits for `ready`, which the last step sets.
@@ -131,6 +144,8 @@ class LocalStack:
             flower_port=flower_port,
             flower_login=f"{FLOWER_USER}:{info.flower_password}",
             environment=self._environment(info),
+            line=(line := self._line_places()),
+            cluster_environment=self._cluster_environment(line),
             simulators=self._simulators,
         )
         self._run(self._supervisor.start(application_processes(layout)))
@@ -213,7 +228,28 @@ class LocalStack:
             found.append(
                 ProcessSpec(name="broker", role="broker", command=broker.command, prepare=broker.prepare, probe=broker.is_ready)
             )
+        for name, own in self._cluster_brokers.items():
+            found.append(
+                ProcessSpec(name=f"broker-{name}", role="broker", command=own.command, prepare=own.prepare, probe=own.is_ready)
+            )
         return found
+
+    def _line_places(self) -> LinePlaces | None:
+        if self._line_rtt_ms is None or self._postgres is None:
+            return None
+        state_file = line_file(self._home)
+        write_private(state_file, LineState(rtt_ms=self._line_rtt_ms).as_text())
+        return LinePlaces(port=self._port("line", set()), target=str(self._postgres.socket), state_file=state_file)
+
+    def _cluster_environment(self, line: LinePlaces | None) -> dict[str, dict[str, str]]:
+        """What the processes beside a cluster have instead of the centre's addresses, where a line is between the two."""
+        if line is None:
+            return {}
+        centre = f"postgresql://{APP}:{quote(self._secrets[APP], safe='')}@{HOST}:{line.port}/{DATABASE}"
+        return {
+            name: {"TANGO_DATABASE_URL": centre, "TANGO_READER_URL": "", "TANGO_BROKER_URL": broker.url}
+            for name, broker in self._cluster_brokers.items()
+        }
 
     def _prepare_database(self) -> tuple[str, str, str]:
         """Create roles and schema; return the URLs of the application, the reader and the owner.
@@ -309,6 +345,11 @@ class LocalStack:
             "PYTHONPATH": os.pathsep.join(filter(None, (root, self._python_path))),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def line_file(home: Path) -> Path:
+    """The file by which the line of a stack in this state folder is steered."""
+    return home / "run" / "line.json"
 
 
 def fleet_to_start(home: Path, named: str | None) -> Fleet:

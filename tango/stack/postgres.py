@@ -166,6 +166,11 @@ class PostgresServer:
         """The URL of a database under a role, by the Unix socket; valid after `prepare`."""
         return f"postgresql://{user}:{quote(password, safe='')}@/{database}?host={quote(str(self._laid_out().sockets), safe='/')}"
 
+    @property
+    def socket(self) -> Path:
+        """The Unix socket on which the server listens; valid after `prepare`."""
+        return self._laid_out().sockets / ".s.PGSQL.5432"
+
     def _laid_out(self) -> Places:
         if self._places is None:
             raise RuntimeError("prepare() comes first")

@@ -60,6 +60,16 @@ class ClusterPlaces:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinePlaces:
+    """The emulated line between the clusters and the centre: its port on 127.0.0.1, what lies behind, and the file of its state."""
+
+    port: int
+    target: str
+    """Path of a UNIX socket, or HOST:PORT."""
+    state_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """What the table of processes depends on: folders, clusters, ports, logins."""
 
@@ -72,6 +82,10 @@ class Layout:
     """user:password"""
     environment: Mapping[str, str] = field(repr=False)
     """Environment variables that every process of the table gets, over those of the supervisor."""
+    line: LinePlaces | None = None
+    """The emulated line to the centre; None: the clusters are where the centre is, and share its broker."""
+    cluster_environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """Further variables of the agent and the worker of a cluster, by its name."""
     simulators: int = 0
     """Number of workers that compute cells of comparisons; each simulates one cell at a time."""
 
@@ -106,15 +120,20 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
             layer=layer,
         )
 
-    def worker(name: str, role: str, queues: str, concurrency: int) -> ProcessSpec:
+    def worker(
+        name: str, role: str, queues: str, concurrency: int, *, extra: Mapping[str, str] = MappingProxyType({})
+    ) -> ProcessSpec:
         options = ("-n", f"{name}@%h", "-Q", queues, "--pool", "threads", "--concurrency", str(concurrency), *QUIET)
         # Longer than other processes: LC calls in flight may still be settled. The lease of any other request expires, and it runs again.
-        return spec(name, role, *CELERY, "worker", *options, ready_file=True, stop_within_s=5.0)
+        return spec(name, role, *CELERY, "worker", *options, ready_file=True, extra=extra, stop_within_s=5.0)
 
     def module(name: str, *arguments: str) -> tuple[str, ...]:
         return (sys.executable, "-m", f"workers.{name}", *arguments)
 
     found: list[ProcessSpec] = []
+    if layout.line is not None:
+        door = ("--door", f"{layout.line.port}={layout.line.target}", "--state", str(layout.line.state_file))
+        found.append(spec("line", "line to the centre", *module("line", *door), ready_file=True, layer=1))
     for c in layout.clusters:
         files = ("--token-file", str(c.token_file), "--data-dir", str(c.data))
         command = module("api_server", "--cluster", c.name, "--port", str(c.port), *files)
@@ -125,9 +144,11 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         found.append(spec(f"kubelet-{c.name}", "virtual kubelet", *command, after=(f"apiserver-{c.name}",)))
     for c in layout.clusters:
         command = module("cluster_agent", "--cluster", c.name)
-        found.append(spec(f"agent-{c.name}", "cluster agent", *command, after=(f"apiserver-{c.name}",)))
+        needed = (f"apiserver-{c.name}", *(("line",) if layout.line else ()))
+        found.append(spec(f"agent-{c.name}", "cluster agent", *command, after=needed, extra=layout.cluster_environment.get(c.name, {})))
     for c in layout.clusters:
-        found.append(worker(f"worker-{c.name}", "cluster worker", f"lc.{c.name},exec.{c.name}", 8))
+        queues = f"lc.{c.name},exec.{c.name}"
+        found.append(worker(f"worker-{c.name}", "cluster worker", queues, 8, extra=layout.cluster_environment.get(c.name, {})))
     found.append(worker("scheduler", "scheduler worker", "control", 4))
     found.append(worker("replayer", "replay worker", "replay", 4))
     for name in ("simulator", *(f"simulator-{k}" for k in range(2, layout.simulators + 1)))[: layout.simulators]:

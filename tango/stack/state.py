@@ -39,6 +39,8 @@ class StackInfo:
     flower_url: str = ""
     flower_user: str = ""
     flower_password: str = field(default="", repr=False)
+    cluster_brokers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """URLs of the brokers of clusters that have one of their own, by cluster."""
     supervisor_pid: int = 0
     ready: bool = False
     """Whether the start has finished: all processes are ready and all nodes are Ready."""
