@@ -1,0 +1,96 @@
+"""A repeated step goes on whatever it raises, and tells of what is broken."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tango.control.repeating import Repeating
+from tango.errors import StoreUnavailable
+
+Make = Callable[..., Repeating]
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Makes them, and stops them with the test."""
+    made: list[Repeating] = []
+
+    def make(step: Callable[[], float], **options: float) -> Repeating:
+        made.append(Repeating("test", step, **options))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
+
+
+class Steps:
+    """Steps with these ends, in order, then none for a long time; an exception is raised, a number is the wait."""
+
+    def __init__(self, *ends: float | Exception) -> None:
+        self._ends = list(ends)
+        self.at_s: list[float] = []
+        self.done = threading.Event()
+
+    def __call__(self) -> float:
+        """One step."""
+        self.at_s.append(time.monotonic())
+        if not self._ends:
+            self.done.set()
+            return 60.0
+        end = self._ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return end
+
+
+def test_a_step_is_called_again_after_the_wait_that_it_asks_for(make: Make) -> None:
+    """Not before, and at once where it asks for none."""
+    steps = Steps(0.05, 0.0)
+
+    make(steps)
+
+    assert steps.done.wait(5.0)
+    first, second, third = steps.at_s
+    assert second - first >= 0.05
+    assert third - second < 1.0
+
+
+def test_what_is_away_is_tried_again_after_a_pause(make: Make) -> None:
+    """An error of Tango's own is no defect."""
+    steps = Steps(StoreUnavailable("away"), StoreUnavailable("away"))
+
+    repeating = make(steps, longest_pause_s=0.05)
+
+    assert steps.done.wait(5.0)
+    assert repeating.broken == 0
+    assert min(b - a for a, b in zip(steps.at_s, steps.at_s[1:], strict=False)) >= 0.025
+
+
+def test_a_defect_is_counted_and_ends_nothing(make: Make) -> None:
+    """A dead thread would stop the releases of a cluster without a word."""
+    steps = Steps(KeyError("?"), 0.0, ValueError("?"))
+
+    repeating = make(steps, longest_pause_s=0.01)
+
+    assert steps.done.wait(5.0)
+    assert repeating.broken == 2
+    assert repeating.progressed_at_s >= steps.at_s[0]
+
+
+def test_stopping_does_not_wait_for_the_next_step(make: Make) -> None:
+    """However long the step asked to wait."""
+    steps = Steps()
+    repeating = make(steps)
+    assert steps.done.wait(5.0)
+    began_s = time.monotonic()
+
+    repeating.stop()
+
+    assert time.monotonic() - began_s < 2.0
+    assert len(steps.at_s) == 1
