@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
 
@@ -60,6 +62,17 @@ class Batch:
     service: str
     service_class: int
     request_ids: tuple[int, ...]
+
+
+def batches_of(rows: Iterable[tuple[int, int, int, str, str]]) -> tuple[Batch, ...]:
+    """Group (run, request, class, service, cluster) rows into batches."""
+    groups: dict[tuple[int, str, int, str], list[int]] = defaultdict(list)
+    for run_id, request_id, service_class, service, cluster in rows:
+        groups[run_id, cluster, int(service_class), service].append(request_id)
+    return tuple(
+        Batch(run_id=run_id, cluster=cluster, service=service, service_class=of_class, request_ids=tuple(sorted(ids)))
+        for (run_id, cluster, of_class, service), ids in groups.items()
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

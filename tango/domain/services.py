@@ -6,8 +6,11 @@ A best-effort (BE) service has no standing instance: each of its requests runs a
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 from tango.errors import ConfigError
 
@@ -89,3 +92,14 @@ class Service:
     def concurrency(self) -> int:
         """Requests that one LC instance holds in memory at the same time."""
         return max(1, self.instance_memory_mib // self.memory_mib)
+
+
+def spec_of(service: Service) -> dict[str, Any]:
+    """The whole declaration as JSON has it; `service_of` reads it."""
+    return {**dataclasses.asdict(service), "service_class": int(service.service_class), "extended": dict(service.extended)}
+
+
+def service_of(spec: Mapping[str, Any]) -> Service:
+    """A service from its declaration as `spec_of` gives it."""
+    extended = tuple(sorted((spec.get("extended") or {}).items()))
+    return Service(**{**spec, "service_class": ServiceClass(spec["service_class"]), "extended": extended})

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.observations import NodeState
 from tango.domain.requests import BePending
 from tango.domain.resource_axis import MEMORY, ResourceAxis
 from tango.domain.runs import PendingBatch
@@ -88,6 +89,30 @@ class NodeColumns:
     memory_used: NDArray[np.float64]
     """MiB, likewise."""
 
+    @classmethod
+    def of_states(cls, resources: ResourceAxis, nodes: Sequence[NodeState]) -> NodeColumns:
+        """From what an agent observed, in this order."""
+        allocatable, lc_requests = [], []
+        for n in nodes:
+            beside = {name: of.allocatable for name, of in n.extended.items()}
+            lc_beside = {name: of.lc_held for name, of in n.extended.items()}
+            allocatable.append(
+                resources.amounts(
+                    cpu=n.cpu_allocatable_millicores, memory=n.memory_allocatable_mib, pods=n.pods_allocatable, extended=beside
+                )
+            )
+            lc_requests.append(
+                resources.amounts(cpu=n.lc_cpu_request_millicores, memory=n.lc_memory_held_mib, pods=n.lc_pods, extended=lc_beside)
+            )
+        return cls(
+            ready=np.array([n.ready for n in nodes], np.bool_),
+            allocatable=resources.columns(allocatable),
+            lc_requests=resources.columns(lc_requests),
+            lc_cpu_limit=np.array([n.lc_cpu_limit_millicores for n in nodes], np.float64),
+            cpu_used=np.array([np.nan if n.cpu_used_millicores is None else n.cpu_used_millicores for n in nodes], np.float64),
+            memory_used=np.array([np.nan if n.memory_used_mib is None else n.memory_used_mib for n in nodes], np.float64),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LcColumns:
@@ -117,6 +142,21 @@ class BeColumns:
         requests = rows.resources.pod_requests(rows.services) @ pods
         requests[MEMORY] = memory
         return cls(requests=requests, cpu_limit=np.array([float(s.cpu_limit_millicores) for s in rows.services]) @ pods)
+
+    @classmethod
+    def of_states(cls, resources: ResourceAxis, nodes: Sequence[NodeState]) -> BeColumns:
+        """From what an agent observed, in this order."""
+        held = [
+            resources.amounts(
+                cpu=n.be_cpu_request_millicores,
+                memory=n.be_memory_held_mib,
+                pods=n.be_pods,
+                extended={name: of.be_held for name, of in n.extended.items()},
+            )
+            for n in nodes
+        ]
+        limit = np.array([n.be_cpu_limit_millicores for n in nodes], np.float64)
+        return cls(requests=resources.columns(held), cpu_limit=limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,141 @@
+"""Attempts while they last and how they end: heartbeats, results, requeues. Each event is written beside the change it made."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+from tango.domain.lifecycle import Event, Outcome
+from tango.domain.requests import Batch, Reason, batches_of
+from tango.domain.services import ServiceClass
+from tango.journal.database import Connection
+from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
+from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, OPEN_STATES, OWNED_STATES
+
+_BEFORE = "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, released_at_s"
+_UPDATE = """
+UPDATE request SET state = ?, reason = ?, started_s = ?, finished_s = ?, released_at_s = ?, lease_until_s = NULL
+WHERE run_id = ? AND request_id = ?
+"""
+_EVENT = """
+INSERT INTO event (at_s, run_id, request_id, state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason,
+                   service, attempt_started_s, attempt_finished_s, latency_s, outcome, attempt_reason, work_lost_s)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# A process without a row has been silent for longer than its lease.
+_EXPIRED = f"""
+SELECT r.run_id, r.request_id, r.epoch FROM request r JOIN run USING (run_id)
+WHERE {IS_UNDER_WAY} AND state IN {IN_FLIGHT_STATES} AND run.status IN {OPEN_STATES}
+  AND (r.lease_until_s < ?1
+       OR r.state IN {OWNED_STATES} AND NOT EXISTS (SELECT 1 FROM process p WHERE p.owner = r.owner AND p.until_s >= ?1))
+ORDER BY r.run_id, r.request_id LIMIT ?2
+"""
+_HEARTBEAT = "INSERT INTO process VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET until_s = "
+
+End = tuple[int, int, Event, str, float | None, float | None, float]
+"""(request id, epoch, event, reason, started s, finished s, work lost s) of what ends an epoch, or cancels what waits."""
+
+
+class Attempts(JournalPart):
+    """The part of the journal that keeps heartbeats, settles attempts and requeues those whose lease ran out."""
+
+    def heartbeat(self, owner: str, *, lease_s: float) -> None:
+        """What the process runs stands for `lease_s` seconds from now on."""
+        self._database.write(lambda connection: beats(connection, owner, self._wall_s() + lease_s, only_later=False))
+
+    def settle(self, outcomes: Sequence[Outcome]) -> int:
+        """End attempts, each once; gives how many ended now. An outcome under another epoch is ignored. One transaction per chunk."""
+        in_order = sorted(outcomes, key=lambda o: (o.run_id, o.request_id))
+
+        def end(connection: Connection, chunk: Sequence[Outcome]) -> int:
+            by_run: dict[int, list[End]] = defaultdict(list)
+            for o in chunk:
+                by_run[o.run_id].append((o.request_id, o.epoch, o.event, o.reason.value, o.started_s, o.finished_s, o.work_lost_s))
+            return sum(len(self._end(connection, run_id, ends)) for run_id, ends in by_run.items())
+
+        return sum(self._database.write(partial(end, chunk=chunk)) for chunk in chunks(in_order, self._chunk_rows))
+
+    def requeue_expired(self, *, limit: int) -> list[Batch]:
+        """Requeue what neither its process nor its own limit holds any more, or fail it when its attempts are used up.
+
+        Looks at `limit` at most, one transaction per chunk. Gives the batches to publish.
+        """
+        requeued: list[Row] = []
+        while limit > 0:
+            chunk = min(limit, self._chunk_rows)
+            found, again = self._database.write(partial(self._requeue_chunk, limit=chunk))
+            requeued += again
+            limit = limit - found if found == chunk else 0
+        return list(batches_of(requeued))
+
+    def _requeue_chunk(self, connection: Connection, limit: int) -> tuple[int, list[Row]]:
+        """How many had expired, and the rows of `batches_of` of those that wait again."""
+        now_s = self._wall_s()
+        rows = connection.execute(_EXPIRED, (now_s, limit)).fetchall()
+        by_run: dict[int, list[End]] = defaultdict(list)
+        for run_id, request_id, epoch in rows:
+            by_run[run_id].append((request_id, epoch, Event.REQUEUE, Reason.LEASE_EXPIRED.value, None, None, 0.0))
+        requeued = [
+            (run_id, request_id, ServiceClass.LC, service, self._cluster)
+            for run_id, ends in by_run.items()
+            for request_id, service, event in self._end(connection, run_id, ends)
+            if event is Event.REQUEUE
+        ]
+        connection.execute("DELETE FROM process WHERE until_s < ?", (now_s,))
+        return len(rows), requeued
+
+    def _end(self, connection: Connection, run_id: int, ends: Iterable[End]) -> list[tuple[int, str, Event]]:
+        """Let these events happen where they can; (request id, service, event) of those that did, a requeue perhaps as `exhaust`."""
+        told = list(ends)
+        before = {row[0]: row for row in rows_by_id(connection, _BEFORE, run_id, [end[0] for end in told])}
+        now_s = self._wall_s()
+        happened, updates = [], []
+        events: list[Row] = []
+        for request_id, epoch, event, cause, began_s, finished_s, lost_s in told:
+            row = before.get(request_id)
+            if row is None or row[2] != epoch:
+                continue
+            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s, released_at_s = row
+            if event is Event.REQUEUE and attempt >= self._max_attempts:
+                event = Event.EXHAUST
+            step = follows(event, state)
+            if step is None:
+                continue
+            after, outcome, _, always = step
+            reason = f"{always}: {cause}" if event is Event.EXHAUST else always or cause
+            attempt_started_s = started_s if began_s is None else began_s
+            won = event is Event.SUCCEED
+            kept_started_s, kept_finished_s = (attempt_started_s, finished_s) if won else (started_s, None)
+            waits_since_s = now_s if event is Event.REQUEUE else released_at_s
+            updates.append((after, reason, kept_started_s, kept_finished_s, waits_since_s, run_id, request_id))
+            copy = (
+                now_s,
+                run_id,
+                request_id,
+                after,
+                epoch,
+                attempt,
+                cluster,
+                node,
+                owner,
+                late,
+                kept_started_s,
+                kept_finished_s,
+                reason,
+            )
+            if outcome:
+                latency_s = finished_s - due_s if won and finished_s is not None else None
+                events.append((*copy, service, attempt_started_s, finished_s, latency_s, outcome, cause or always, lost_s))
+            else:
+                events.append((*copy, None, None, None, None, None, None, None))
+            del before[request_id]
+            happened.append((request_id, service, event))
+        connection.executemany(_UPDATE, updates)
+        connection.executemany(_EVENT, events)
+        return happened
+
+
+def beats(connection: Connection, owner: str, until_s: float, *, only_later: bool) -> None:
+    """The process lives until then; `only_later`: unless it was known to live longer."""
+    connection.execute(_HEARTBEAT + ("max(until_s, excluded.until_s)" if only_later else "excluded.until_s"), (owner, until_s))

@@ -1,0 +1,142 @@
+"""What the agent brings into the journal: the runs, their requests long before they are due, and the end of runs that were stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from tango.domain.lifecycle import Event, state_after
+from tango.domain.runs import RunInfo, RunKind, RunStatus
+from tango.domain.services import ServiceClass
+from tango.domain.shares import ShareRows
+from tango.errors import UsageError
+from tango.journal.attempts import Attempts
+from tango.journal.database import Connection
+from tango.journal.part import is_open
+from tango.journal.schema import IS_UNDER_WAY, LIVE_STATES, RUN_FIELDS
+
+NO_TARGET_S = 1e9
+"""Target of a request that has none."""
+_ACCEPTED = str(state_after([Event.SUBMIT], ServiceClass.LC))
+
+_FOLLOW = (
+    f"INSERT INTO run ({', '.join(RUN_FIELDS)}, followed) VALUES ({', '.join('?' * len(RUN_FIELDS))}, 1) ON CONFLICT (run_id) "
+    f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in RUN_FIELDS[1:])}, followed = 1"
+)
+_FORGET = """
+DELETE FROM run WHERE NOT followed AND NOT EXISTS (SELECT 1 FROM request q WHERE q.run_id = run.run_id)
+  AND run_id NOT IN (SELECT run_id FROM event)
+"""
+_TAKE = """
+INSERT INTO request (run_id, request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, attempt, state)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+# First what is under way, by its index; then, in order, what was never released.
+_LIVE_UNDER_WAY = f"SELECT request_id, epoch FROM request WHERE {IS_UNDER_WAY} AND run_id = ? ORDER BY request_id LIMIT ?"
+_LIVE_ACCEPTED = f"""
+SELECT request_id, epoch FROM request
+WHERE run_id = ?1 AND request_id >= (SELECT next_request FROM run WHERE run_id = ?1) AND state IN {LIVE_STATES}
+ORDER BY request_id LIMIT ?2
+"""
+
+
+class Intake(Attempts):
+    """The part of the journal that the cluster's agent fills."""
+
+    def follow(self, runs: Sequence[RunInfo]) -> None:
+        """Keep these runs as they are now; forget others once nothing of them is left here."""
+
+        def follow(connection: Connection) -> None:
+            connection.execute("UPDATE run SET followed = 0")
+            connection.executemany(_FOLLOW, [tuple(_plain(getattr(run, name)) for name in RUN_FIELDS) for run in runs])
+            forget_runs(connection)
+
+        self._database.write(follow)
+
+    def runs(self) -> list[RunInfo]:
+        """The runs that are kept, by id."""
+        sql = f"SELECT {', '.join(RUN_FIELDS)} FROM run ORDER BY run_id"
+        return [_run_of(row) for row in self._database.read(lambda connection: connection.execute(sql).fetchall())]
+
+    def run(self, run_id: int) -> RunInfo:
+        """One of them. Raises: UsageError for one that is not kept."""
+        sql = f"SELECT {', '.join(RUN_FIELDS)} FROM run WHERE run_id = ?"
+        row = self._database.read(lambda connection: connection.execute(sql, (run_id,)).fetchone())
+        if row is None:
+            known = ", ".join(str(run.run_id) for run in self.runs()) or "none"
+            raise UsageError(f"the journal of cluster {self._cluster} has no run {run_id}; it has: {known}")
+        return _run_of(row)
+
+    def taken_to(self, run_id: int) -> int:
+        """Id of the last request of the run that is here or was; -1: none, or no such run."""
+        sql = "SELECT taken_to FROM run WHERE run_id = ?"
+        found = self._database.read(lambda connection: connection.execute(sql, (run_id,)).fetchone())
+        return -1 if found is None else int(found[0])
+
+    def take(self, run_id: int, rows: ShareRows) -> int:
+        """Accept requests, with how far that has come, one transaction per chunk; gives how many were accepted."""
+        ids = rows.request_id.tolist()
+        target_s = np.where(np.isnan(rows.target_s), NO_TARGET_S, rows.target_s)
+        figures = (rows.due_s, target_s, rows.cpu_work_s, rows.memory_mib, rows.epoch, rows.attempt)
+        columns = [ids, rows.service, *(column.tolist() for column in figures)]
+        return sum(
+            self._database.write(
+                partial(_take, run_id=run_id, rows=list(zip(*(c[k : k + self._chunk_rows] for c in columns), strict=True)))
+            )
+            for k in range(0, len(ids), self._chunk_rows)
+        )
+
+    def cancel_stopped(self, *, limit: int) -> int:
+        """Cancel live requests of runs that are being cancelled, with an attempt for each that is in flight; one transaction per chunk."""
+        cancelled = 0
+        while cancelled < limit:
+            chunk = min(limit - cancelled, self._chunk_rows)
+            found = self._database.write(partial(self._cancel_chunk, limit=chunk))
+            cancelled += found
+            if found < chunk:
+                break
+        return cancelled
+
+    def _cancel_chunk(self, connection: Connection, limit: int) -> int:
+        cancelled = 0
+        stopped = connection.execute(
+            "SELECT run_id FROM run WHERE status = ? ORDER BY run_id", (RunStatus.CANCELLING.value,)
+        ).fetchall()
+        for (run_id,) in stopped:
+            for sql in (_LIVE_UNDER_WAY, _LIVE_ACCEPTED):
+                rows = connection.execute(sql, (run_id, limit - cancelled)).fetchall() if cancelled < limit else []
+                ends = self._end(connection, run_id, [(k, epoch, Event.CANCEL, "", None, None, 0.0) for k, epoch in rows])
+                cancelled += len(ends)
+                if sql is _LIVE_ACCEPTED and rows:
+                    connection.execute("UPDATE run SET next_request = ? WHERE run_id = ?", (rows[-1][0] + 1, run_id))
+        return cancelled
+
+
+def forget_runs(connection: Connection) -> None:
+    """Forget the runs that are not followed and of which nothing is left, in requests or in events."""
+    if connection.execute("SELECT 1 FROM run WHERE NOT followed").fetchone() is not None:
+        connection.execute(_FORGET)
+
+
+def _take(connection: Connection, run_id: int, rows: list[tuple[Any, ...]]) -> int:
+    if not is_open(connection, run_id):
+        return 0
+    (taken_to,) = connection.execute("SELECT taken_to FROM run WHERE run_id = ?", (run_id,)).fetchone()
+    new = [(run_id, *row, _ACCEPTED) for row in rows if row[0] > taken_to]
+    if new:
+        connection.executemany(_TAKE, new)
+        connection.execute("UPDATE run SET taken_to = ? WHERE run_id = ?", (new[-1][1], run_id))
+    return len(new)
+
+
+def _run_of(row: tuple[Any, ...]) -> RunInfo:
+    found = dict(zip(RUN_FIELDS, row, strict=True))
+    words = {"status": RunStatus(found["status"]), "kind": RunKind(found["kind"]), "reassure": bool(found["reassure"])}
+    return RunInfo(**(found | words))
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, RunStatus | RunKind) else value

@@ -1,0 +1,255 @@
+"""LC requests from accepted to running: the release, what waits, the dispatch, and the claim by an executor."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import orjson
+
+from tango.domain.identity import NodeKey
+from tango.domain.lifecycle import Event, states_before
+from tango.domain.plans import LcPlan
+from tango.domain.requests import Batch, LcArrivals, LcWork, batches_of
+from tango.domain.runs import DecisionRecord
+from tango.domain.services import ServiceClass
+from tango.domain.snapshot import FleetSnapshot
+from tango.journal.attempts import beats
+from tango.journal.database import Connection
+from tango.journal.part import JournalPart, Row, chunks, follows, is_open, rows_by_id
+from tango.journal.schema import IS_UNDER_WAY, OPEN_STATES, listed
+from tango.ports.requests import Dispatched, Released, StartHere
+
+_NEXT = """
+SELECT request_id, service, due_s, state FROM request WHERE run_id = ? AND request_id >= ? ORDER BY request_id LIMIT ?
+"""
+_RELEASE = "UPDATE request SET state = ?, released_at_s = ? WHERE run_id = ? AND request_id = ?"
+_UNCLAIMED = f"""
+SELECT run_id, request_id, service FROM request
+WHERE {IS_UNDER_WAY} AND state IN {listed(states_before(Event.ANNOUNCE))} AND released_at_s < ?
+  AND run_id IN (SELECT run_id FROM run WHERE status IN {OPEN_STATES})
+ORDER BY released_at_s LIMIT ?
+"""
+_ANNOUNCE = "UPDATE request SET released_at_s = ? WHERE run_id = ? AND request_id = ?"
+_WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, state"
+_PLANNED = "request_id, state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason, lease_until_s"
+_GIVE_OUT = """
+UPDATE request SET state = ?, epoch = ?, attempt = ?, target_cluster = ?, node = ?, owner = ?, late = ?, reason = ?, lease_until_s = ?
+WHERE run_id = ? AND request_id = ?
+"""
+_EVENT = """
+INSERT INTO event (at_s, run_id, request_id, state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_DECISION = "INSERT INTO event (at_s, run_id, decision, apply_ms) VALUES (?, ?, ?, ?)"
+_CLAIMED = (
+    "request_id, state, epoch, attempt, target_cluster, node, late, started_s, finished_s, reason, "
+    "service, due_s, target_s, cpu_work_s, memory_mib"
+)
+_CLAIM = "UPDATE request SET state = ?, owner = ?, lease_until_s = ? WHERE run_id = ? AND request_id = ?"
+
+
+class LcRequests(JournalPart):
+    """The part of the journal that releases, dispatches and claims requests."""
+
+    def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
+        """accepted → released for requests due by `until_s` (wall seconds since the run began), one transaction per chunk.
+
+        Ids are in order of due time, so the run's `next_request` marks how far the release has come.
+        """
+        rows: list[Row] = []
+        while True:
+            chunk = min(limit, self._chunk_rows)
+            released, next_due_s = self._database.write(partial(self._release_chunk, run_id=run_id, until_s=until_s, limit=chunk))
+            rows += released
+            limit -= len(released)
+            if len(released) < chunk or limit <= 0:
+                return Released(batches=batches_of(rows), next_due_s=next_due_s)
+
+    def _release_chunk(self, connection: Connection, run_id: int, until_s: float, limit: int) -> tuple[list[Row], float | None]:
+        sql = f"SELECT next_request FROM run WHERE run_id = ? AND status IN {OPEN_STATES}"
+        found = connection.execute(sql, (run_id,)).fetchone()
+        if found is None:
+            return [], None
+        # One more than the limit: the first that is not released tells when the next is due.
+        rows = connection.execute(_NEXT, (run_id, found[0], max(0, limit) + 1)).fetchall()
+        due = [row for row in rows[:limit] if row[2] <= until_s]
+        now_s, updates = self._wall_s(), []
+        for request_id, _, _, state in due:
+            step = follows(Event.RELEASE, state)
+            if step is not None:
+                updates.append((step[0], now_s, run_id, request_id))
+        connection.executemany(_RELEASE, updates)
+        if due:
+            connection.execute("UPDATE run SET next_request = ? WHERE run_id = ?", (due[-1][0] + 1, run_id))
+        next_due_s = rows[len(due)][2] if len(rows) > len(due) else None
+        return [(run_id, request_id, ServiceClass.LC, service, self._cluster) for request_id, service, _, _ in due], next_due_s
+
+    def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
+        """Released longer than `older_than_s` ago and still waiting, the longest first; one transaction per chunk.
+
+        Their time of release is set to now, so that they are not published again before as much time has passed once more.
+        """
+        rows: list[Row] = []
+
+        def announce(connection: Connection, chunk: int) -> list[Row]:
+            now_s = self._wall_s()
+            found = connection.execute(_UNCLAIMED, (now_s - older_than_s, chunk)).fetchall()
+            connection.executemany(_ANNOUNCE, [(now_s, run_id, request_id) for run_id, request_id, _ in found])
+            return [(run_id, request_id, ServiceClass.LC, service, self._cluster) for run_id, request_id, service in found]
+
+        while limit > 0:
+            chunk = min(limit, self._chunk_rows)
+            found = self._database.write(partial(announce, chunk=chunk))
+            rows += found
+            limit = limit - len(found) if len(found) == chunk else 0
+        return list(batches_of(rows))
+
+    def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
+        """The given requests that are still released and of an open run, in order of due time.
+
+        Requests of a service that the snapshot lacks, and all if it lacks the cluster, are left out: they are published again later.
+        """
+
+        def read(connection: Connection) -> list[Row]:
+            return rows_by_id(connection, _WAITING, run_id, [int(k) for k in request_ids]) if is_open(connection, run_id) else []
+
+        services = {s.name: k for k, s in enumerate(snapshot.services)}
+        rows = self._database.read(read) if self._cluster in snapshot.clusters else []
+        rows = [row for row in rows if row[1] in services and follows(Event.DISPATCH, row[7]) is not None]
+        rows.sort(key=lambda row: row[2])
+        request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, _ = zip(*rows, strict=True) if rows else [()] * 8
+        entry = snapshot.clusters.index(self._cluster) if rows else 0
+        return LcArrivals(
+            request_id=np.array(request_id, np.int64),
+            service=np.array([services[name] for name in service], np.int32),
+            entry_cluster=np.full(len(rows), entry, np.int32),
+            due_s=np.array(due_s, np.float64),
+            target_s=np.array(target_s, np.float64),
+            cpu_work_s=np.array(cpu_work_s, np.float64),
+            memory_mib=np.array(memory_mib, np.float64),
+            epoch=np.array(epoch, np.int32),
+        )
+
+    def record_dispatch(
+        self,
+        run_id: int,
+        arrivals: LcArrivals,
+        plan: LcPlan,
+        snapshot: FleetSnapshot,
+        decision: DecisionRecord,
+        *,
+        lease_s: float,
+        here: StartHere | None = None,
+    ) -> Dispatched:
+        """Apply a plan and record its decision, in one transaction as large as the message.
+
+        Rows with node -1 stay released and are published again later. Rows whose epoch has changed since they were read are skipped,
+        so that of two workers with the same message one wins.
+        """
+        planned = np.flatnonzero((plan.node >= 0) | plan.shed)
+        starts = here.rows if here is not None else np.zeros(len(arrivals), np.bool_)
+        nodes = [(snapshot.clusters[c], name) for c, name in zip(snapshot.node_cluster.tolist(), snapshot.nodes, strict=True)]
+        columns = (arrivals.request_id, arrivals.epoch, arrivals.target_s, plan.node, plan.shed, plan.late, starts)
+        wanted = list(zip(planned.tolist(), *(column[planned].tolist() for column in columns), strict=True))
+
+        def record(connection: Connection) -> list[tuple[int, int, bool]]:
+            began_s, now_s = time.perf_counter(), self._wall_s()
+            ids = [row[1] for row in wanted] if is_open(connection, run_id) else []
+            before = {row[0]: row for row in rows_by_id(connection, _PLANNED, run_id, ids)}
+            updates, events, won = [], [], []
+            for k, request_id, read_epoch, target_s, node_row, shed, late, start in wanted:
+                row = before.pop(request_id, None)
+                if row is None or row[2] != read_epoch:
+                    continue
+                _, state, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason, until_s = row
+                step = follows(Event.SHED if shed else Event.START if start else Event.DISPATCH, state)
+                if step is None:
+                    continue
+                after, _, gives_out, always = step
+                if gives_out:
+                    epoch, attempt, (cluster, node), was_late = epoch + 1, attempt + 1, nodes[node_row], late
+                    until_s = now_s + lease_s
+                    won.append((k, epoch, start))
+                    if start and here is not None:
+                        owner, until_s = here.owner, now_s + self._limit_s(target_s, here.lease_s)
+                reason = always or reason
+                updates.append((after, epoch, attempt, cluster, node, owner, was_late, reason, until_s, run_id, request_id))
+                copy = (after, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason)
+                events.append((now_s, run_id, request_id, *copy))
+            connection.executemany(_GIVE_OUT, updates)
+            connection.executemany(_EVENT, events)
+            if here is not None and any(start for _, _, start in won):
+                beats(connection, here.owner, now_s + here.lease_s, only_later=True)
+            made = orjson.dumps(dataclasses.replace(decision, placed=len(won))).decode()
+            connection.execute(_DECISION, (now_s, run_id, made, (time.perf_counter() - began_s) * 1e3))
+            return won
+
+        won = self._database.write(record)
+        sent = [(k, epoch) for k, epoch, start in won if not start]
+        return Dispatched(
+            request_ids=tuple(arrivals.request_id[[k for k, _ in sent]].tolist()),
+            epochs=tuple(epoch for _, epoch in sent),
+            started=tuple(self._work(run_id, arrivals, plan, snapshot, k, epoch) for k, epoch, start in won if start),
+        )
+
+    def claim_execution(
+        self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, owner: str, lease_s: float
+    ) -> list[LcWork]:
+        """dispatched → running for `owner`, one transaction per chunk; gives only rows that were still dispatched under these epochs.
+
+        A second delivery of the same message therefore claims nothing.
+        """
+        wanted = sorted({(int(k), int(epoch)) for k, epoch in zip(request_ids, epochs, strict=True)})
+
+        def claim(connection: Connection, told: Sequence[tuple[int, int]]) -> list[LcWork]:
+            if not is_open(connection, run_id):
+                return []
+            now_s, named, updates, events, works = self._wall_s(), set(told), [], [], []
+            for row in rows_by_id(connection, _CLAIMED, run_id, [k for k, _ in told]):
+                request_id, state, epoch, attempt, cluster, node, late, started_s, finished_s, reason, *request = row
+                step = follows(Event.CLAIM, state)
+                if step is None or (request_id, epoch) not in named:
+                    continue
+                service, due_s, target_s, cpu_work_s, memory_mib = request
+                updates.append((step[0], owner, now_s + self._limit_s(target_s, lease_s), run_id, request_id))
+                copy = (step[0], epoch, attempt, cluster, node, owner, late, started_s, finished_s, reason)
+                events.append((now_s, run_id, request_id, *copy))
+                works.append(
+                    LcWork(
+                        run_id=run_id,
+                        request_id=request_id,
+                        epoch=epoch,
+                        service=service,
+                        entry_cluster=self._cluster,
+                        node=NodeKey(cluster, node),
+                        due_s=due_s,
+                        target_s=target_s,
+                        cpu_work_s=cpu_work_s,
+                        memory_mib=memory_mib,
+                    )
+                )
+            connection.executemany(_CLAIM, updates)
+            connection.executemany(_EVENT, events)
+            if works:
+                beats(connection, owner, now_s + lease_s, only_later=True)
+            return works
+
+        return [work for told in chunks(wanted, self._chunk_rows) for work in self._database.write(partial(claim, told=told))]
+
+    def _work(self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, k: int, epoch: int) -> LcWork:
+        return LcWork(
+            run_id=run_id,
+            request_id=int(arrivals.request_id[k]),
+            epoch=epoch,
+            service=snapshot.services[arrivals.service[k]].name,
+            entry_cluster=self._cluster,
+            node=snapshot.node_key(int(plan.node[k])),
+            due_s=float(arrivals.due_s[k]),
+            target_s=float(arrivals.target_s[k]),
+            cpu_work_s=float(arrivals.cpu_work_s[k]),
+            memory_mib=float(arrivals.memory_mib[k]),
+        )

@@ -1,0 +1,72 @@
+"""What all parts of a journal have in common: the file, the settings, the clock, and the one table of transitions, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import orjson
+
+from tango.domain.lifecycle import Event, transition
+from tango.domain.requests import RequestState
+from tango.domain.services import ServiceClass
+from tango.journal.database import Connection, Database
+from tango.journal.schema import OPEN_STATES
+from tango.settings import LcSettings, LeaseSettings, StoreSettings
+
+T = TypeVar("T")
+Row = tuple[Any, ...]
+
+
+class JournalPart:
+    """One part of the methods of a journal."""
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        cluster: str,
+        lease: LeaseSettings,
+        lc: LcSettings,
+        store: StoreSettings,
+        wall_s: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._cluster = cluster
+        self._max_attempts = lease.max_attempts
+        self._lc = lc
+        self._chunk_rows = store.chunk_rows
+        self._wall_s = wall_s
+
+    def _limit_s(self, target_s: float, lease_s: float) -> float:
+        """Seconds after which a call has ended in any case: its own time-out, and a lease more for its result to be written."""
+        return lease_s + max(self._lc.timeout_min_s, self._lc.timeout_targets * target_s)
+
+
+@cache
+def follows(event: Event, state: str) -> tuple[str, str, bool, str] | None:
+    """(state that follows, outcome of the attempt or "", whether a new epoch begins, reason that is always recorded or "") of an event
+    for an LC request in this state; None where it cannot happen."""
+    found = transition(event, RequestState(state), ServiceClass.LC)
+    if found is None:
+        return None
+    return str(found.after or state), found.outcome, found.gives_out, str(found.reason or "")
+
+
+def is_open(connection: Connection, run_id: int) -> bool:
+    """Whether the requests of the run may move on."""
+    sql = f"SELECT 1 FROM run WHERE run_id = ? AND status IN {OPEN_STATES}"
+    return connection.execute(sql, (run_id,)).fetchone() is not None
+
+
+def rows_by_id(connection: Connection, columns: str, run_id: int, request_ids: Sequence[int]) -> list[Row]:
+    """These columns of the requests that there are among those named, each once, in order of id."""
+    wanted = orjson.dumps(sorted(set(request_ids))).decode()
+    sql = f"SELECT {columns} FROM json_each(?) v CROSS JOIN request r ON r.run_id = ? AND r.request_id = v.value"
+    return connection.execute(sql, (wanted, run_id)).fetchall()
+
+
+def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, at most `size` at a time."""
+    return (items[k : k + size] for k in range(0, len(items), size))

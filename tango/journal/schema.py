@@ -1,0 +1,62 @@
+"""The tables of a journal, and the states of requests as lists of SQL."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from enum import StrEnum
+
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, UNDER_WAY, Event, transitions_of
+from tango.domain.runs import OPEN, RunInfo
+
+FORMAT = 1
+"""Version of the tables; another version is refused."""
+APPLICATION_ID = 0x746E676A
+"""SQLite's mark of files of one application: "tngj" in ASCII."""
+RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunInfo))
+
+
+def listed(words: Iterable[StrEnum]) -> str:
+    """The words as an SQL list, for use after IN. They are names of enums, so nothing needs escaping."""
+    return "(" + ", ".join(f"'{word}'" for word in words) + ")"
+
+
+IS_UNDER_WAY = f"state IN {listed(UNDER_WAY)}"
+"""The condition of the index `request_under_way`: SQLite uses it where a statement has it word for word."""
+IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, OPEN_STATES = (listed(s) for s in (IN_FLIGHT, LIVE, TERMINAL, OPEN))
+OWNED_STATES = listed(sorted({t.after for e in (Event.START, Event.CLAIM) for t in transitions_of(e) if t.after is not None}))
+"""What some process runs, and stands by the lease of that process."""
+
+SCHEMA = (
+    "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
+    # `taken_to`: the last request of the share that is here; `next_request`: all before it have been released or cancelled.
+    f"CREATE TABLE run ({', '.join(name if name != 'run_id' else 'run_id INTEGER PRIMARY KEY' for name in RUN_FIELDS)}, "
+    "followed INTEGER NOT NULL, taken_to INTEGER NOT NULL DEFAULT -1, next_request INTEGER NOT NULL DEFAULT 0)",
+    """
+    CREATE TABLE request (
+        run_id INTEGER NOT NULL, request_id INTEGER NOT NULL,
+        service TEXT NOT NULL, due_s REAL NOT NULL, target_s REAL NOT NULL, cpu_work_s REAL NOT NULL, memory_mib REAL NOT NULL,
+        state TEXT NOT NULL, epoch INTEGER NOT NULL, attempt INTEGER NOT NULL,
+        target_cluster TEXT, node TEXT, owner TEXT, late INTEGER NOT NULL DEFAULT 0,
+        started_s REAL, finished_s REAL, reason TEXT NOT NULL DEFAULT '',
+        released_at_s REAL, lease_until_s REAL,
+        PRIMARY KEY (run_id, request_id)
+    ) WITHOUT ROWID
+    """,
+    f"CREATE INDEX request_under_way ON request (state, released_at_s) WHERE {IS_UNDER_WAY}",
+    # What a request was after an event; with an outcome, the attempt that it ended; or a decision. AUTOINCREMENT never gives a number
+    # twice, and one that was rolled back is given again, so that there is no gap.
+    """
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT, at_s REAL NOT NULL, run_id INTEGER NOT NULL, request_id INTEGER,
+        state TEXT, epoch INTEGER, attempt INTEGER, target_cluster TEXT, node TEXT, owner TEXT, late INTEGER,
+        started_s REAL, finished_s REAL, reason TEXT,
+        service TEXT, attempt_started_s REAL, attempt_finished_s REAL, latency_s REAL, outcome TEXT, attempt_reason TEXT,
+        work_lost_s REAL,
+        decision TEXT, apply_ms REAL
+    )
+    """,
+    "CREATE TABLE process (owner TEXT PRIMARY KEY, until_s REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until_s REAL NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE fleet (part TEXT PRIMARY KEY, version INTEGER NOT NULL, content BLOB NOT NULL) WITHOUT ROWID",
+)
