@@ -135,7 +135,7 @@ instance = Table(
     PrimaryKeyConstraint("cluster", "pod"),
 )
 
-# Runs, live and simulated. `next_request` is the first request that the replay has not released.
+# Runs, live and simulated. `next_request` is the first BE request that is not released, or `accepted`.
 run = Table(
     "run",
     metadata,
@@ -178,7 +178,7 @@ simulation = Table(
     Index("simulation_key", "key"),
 )
 
-# Requests with their current state. `epoch` counts claims: a result with an older one is refused.
+# Requests with their current state, of LC as last shipped. `epoch` counts claims: a result with an older one is refused.
 request = Table(
     "request",
     metadata,
@@ -207,11 +207,58 @@ request = Table(
     PrimaryKeyConstraint("run_id", "request_id"),
     Index(
         "request_live",
+        "class",
         "state",
         "due_s",
         postgresql_where=text(f"state = ANY ('{{{','.join(UNDER_WAY)}}}'::request_state[])"),
     ),
+    # What the release of BE walks by, past any number of LC requests.
+    Index("request_be_due", "request_id", postgresql_where=text(f"class = 'be' AND state = '{RequestState.ACCEPTED}'")),
     postgresql_partition_by="LIST (run_id)",
+)
+
+# LC requests of a run that enter one cluster. Once it is opened, they belong to that cluster's journal, and their rows in `request` are
+# copies.
+lc_share = Table(
+    "lc_share",
+    metadata,
+    Column("run_id", Integer, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("opened", Boolean, nullable=False, server_default=text("false")),
+    # Id of the last request that the journal is known to have.
+    Column("handed_to", Integer, nullable=False, server_default=text("-1")),
+    # Nothing beyond it will be taken any more.
+    Column("complete", Boolean, nullable=False, server_default=text("false")),
+    # Number of its requests that are terminal here.
+    Column("terminal", Integer, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("run_id", "cluster"),
+    Index("lc_share_cluster", "cluster", "run_id"),
+)
+
+# Up to which sequence number each journal has been shipped.
+journal_position = Table(
+    "journal_position",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("journal", Text, nullable=False),
+    Column("sequence", BigInteger, nullable=False),
+    _timestamp("shipped_at", default=True),
+    PrimaryKeyConstraint("cluster", "journal"),
+)
+
+# LC requests in flight, as the journal of the cluster that they entered last told.
+lc_in_flight = Table(
+    "lc_in_flight",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("target_cluster", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+    # Sum over them of 1 / speed of their runs.
+    Column("scale", Double, nullable=False),
+    PrimaryKeyConstraint("cluster", "service", "target_cluster", "node"),
 )
 
 # One row for each epoch of a request that has ended: where it ran, how it ended, and the work that was lost.

@@ -1,18 +1,17 @@
-"""Attempts while they last and how they end: leases, results, requeues. One `attempt` row for each epoch that was given out."""
+"""BE attempts while they last and how they end: leases, results, requeues. One `attempt` row for each epoch that was given out."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 from tango.domain.lifecycle import ENDS, Event, Outcome
-from tango.domain.requests import Batch, Reason
+from tango.domain.requests import Reason
+from tango.domain.services import ServiceClass
 from tango.settings import LeaseSettings, StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import OPEN_RUNS, can, chunks, outcome_of, state_after
-from tango.store.releases import batches_of
 
 _RENEW = f"""
 WITH locked AS (
@@ -33,7 +32,7 @@ WITH locked AS (
     JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(reasons)s::text[],
                 %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[])
         AS v(request_id, epoch, event, reason, started_s, finished_s, work_lost_s) USING (request_id)
-    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", *ENDS)}
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", *ENDS, service_class=ServiceClass.BE)}
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
 ), ended AS (
     UPDATE request r SET
@@ -41,7 +40,6 @@ WITH locked AS (
         reason = CASE WHEN v.event = '{Event.EXHAUST}' THEN '{Reason.ATTEMPTS_EXHAUSTED}: ' || v.reason ELSE v.reason END,
         started_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN coalesce(v.started_s, r.started_s) ELSE r.started_s END,
         finished_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN v.finished_s END,
-        released_at = CASE WHEN v.event = '{Event.REQUEUE}' AND r.class = 'lc' THEN now() ELSE r.released_at END,
         lease_until = NULL
     FROM locked v
     WHERE r.run_id = %(run)s AND r.request_id = v.request_id
@@ -53,12 +51,12 @@ INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, p
 SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, finished_s,
        CASE WHEN event = '{Event.SUCCEED}' THEN finished_s - due_s END,
        {outcome_of("event", *ENDS, Event.EXHAUST)}, reason, work_lost_s
-FROM ended RETURNING request_id, outcome
+FROM ended
 """
 # Skips what somebody is settling right now; what is skipped is looked at again by the next sweep.
 _EXPIRED = f"""
-SELECT run_id, request_id, epoch, class::text, service, cluster FROM request
-WHERE run_id = ANY ({OPEN_RUNS}) AND {can("request", Event.REQUEUE)} AND lease_until < now()
+SELECT run_id, request_id, epoch FROM request
+WHERE run_id = ANY ({OPEN_RUNS}) AND {can("request", Event.REQUEUE, service_class=ServiceClass.BE)} AND lease_until < now()
 ORDER BY run_id, request_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
 """
 
@@ -86,42 +84,36 @@ class Attempts:
         An outcome under an old epoch, or of a request that has ended, is ignored: settling twice counts once.
         """
         in_order = sorted(outcomes, key=lambda o: (o.run_id, o.request_id))
-        ended = (self._database.run(partial(self._end, outcomes=chunk)) for chunk in chunks(in_order, self._chunk_rows))
-        return sum(len(of_run) for by_run in ended for of_run in by_run.values())
+        return sum(self._database.run(partial(self._end, outcomes=chunk)) for chunk in chunks(in_order, self._chunk_rows))
 
-    def requeue_expired(self, *, limit: int) -> list[Batch]:
-        """Requeue requests whose lease ran out (LC → released, BE → pending), or fail them when their attempts are used up.
+    def requeue_expired(self, *, limit: int) -> int:
+        """Requeue requests whose lease ran out (→ pending), or fail them when their attempts are used up; gives how many there were.
 
-        Looks at `limit` at most, one transaction per chunk. Gives the LC batches to publish; BE ones wait for the scheduler.
+        Looks at `limit` at most, one transaction per chunk.
         """
-        batches: list[Batch] = []
+        requeued = 0
         while limit > 0:
             chunk = min(limit, self._chunk_rows)
-            found, requeued = self._database.run(partial(self._requeue_chunk, limit=chunk))
-            batches += batches_of(requeued)
+            found, ended = self._database.run(partial(self._requeue_chunk, limit=chunk))
+            requeued += ended
             limit = limit - found if found == chunk else 0
-        return batches
+        return requeued
 
-    def _requeue_chunk(self, cursor: Cursor, limit: int) -> tuple[int, list[tuple[Any, ...]]]:
-        """How many had expired, and (run, request, class, service, cluster) of the LC requests that wait again."""
+    def _requeue_chunk(self, cursor: Cursor, limit: int) -> tuple[int, int]:
+        """How many had expired, and how many of their attempts ended here."""
         cursor.execute(_EXPIRED, (limit,))
-        rows = cursor.fetchall()
-        ended = self._end(
-            cursor,
-            [
-                Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED)
-                for run_id, request_id, epoch, _, _, _ in rows
-            ],
-        )
-        requeued = {run_id: {k for k, outcome in of_run if outcome == "requeued"} for run_id, of_run in ended.items()}
-        return len(rows), [(row[0], row[1], *row[3:]) for row in rows if row[3] == "lc" and row[1] in requeued[row[0]]]
+        expired = [
+            Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED)
+            for run_id, request_id, epoch in cursor.fetchall()
+        ]
+        return len(expired), self._end(cursor, expired)
 
-    def _end(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> dict[int, list[tuple[int, str]]]:
-        """(request id, outcome) of the attempts that really ended now, by run; run after run, as rows are locked everywhere."""
+    def _end(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> int:
+        """How many attempts really ended now; run after run, as rows are locked everywhere."""
         by_run: dict[int, list[Outcome]] = defaultdict(list)
         for outcome in outcomes:
             by_run[outcome.run_id].append(outcome)
-        ended: dict[int, list[tuple[int, str]]] = {}
+        ended = 0
         for run_id in sorted(by_run):
             of_run = by_run[run_id]
             cursor.execute(
@@ -138,5 +130,5 @@ class Attempts:
                     "lost": [o.work_lost_s for o in of_run],
                 },
             )
-            ended[run_id] = cursor.fetchall()
+            ended += cursor.rowcount
         return ended

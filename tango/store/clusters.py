@@ -49,7 +49,7 @@ class Clusters(Services):
             insert(cursor, "fleet", [{"name": fleet.name, "hash": fleet.source_hash, "declaration": dump_fleet(fleet)}])
             cursor.execute("DELETE FROM cluster WHERE embedded AND name <> ALL (%s) RETURNING name", (names,))
             gone = [row[0] for row in cursor.fetchall()]
-            for table in ("node", "instance"):
+            for table in ("node", "instance", "lc_in_flight"):
                 cursor.execute(f"DELETE FROM {table} WHERE cluster = ANY (%s)", (gone,))
             insert(
                 cursor,
@@ -132,7 +132,7 @@ class Clusters(Services):
 
         def leave(cursor: Cursor) -> None:
             hold_declarations(cursor)
-            for table, column in (("cluster", "name"), ("node", "cluster"), ("instance", "cluster")):
+            for table, column in (("cluster", "name"), ("node", "cluster"), ("instance", "cluster"), ("lc_in_flight", "cluster")):
                 cursor.execute(f"DELETE FROM {table} WHERE {column} = %s", (name,))
             cursor.execute("DELETE FROM link WHERE from_cluster = %s OR to_cluster = %s", (name, name))
 

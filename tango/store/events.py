@@ -1,4 +1,5 @@
-"""Rows of decisions, written in the transaction of their plan, and of scaling events: implements `tango.ports.events.EventLog`."""
+"""Rows of decisions, written in the transaction of their plan or of their shipment, and of scaling events: implements
+`tango.ports.events.EventLog`."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tango.domain.runs import DecisionRecord, ScalingRecord
+from tango.domain.shares import DecisionCopy
 from tango.store.database import Cursor, Database
 from tango.store.rows import insert
 
@@ -15,6 +17,26 @@ _DECISION = (
     f"INSERT INTO decision ({', '.join(_FIELDS)}, run_ids, apply_ms) VALUES ({', '.join(f'%({name})s' for name in _FIELDS)}, "
     "%(run_ids)s, extract(epoch FROM clock_timestamp() - now()) * 1000)"
 )
+
+
+_TYPES = {"str": "text", "int": "int", "float": "float8"}
+_SHIPPED = f"""
+INSERT INTO decision ({", ".join(_FIELDS)}, run_ids, at, apply_ms)
+SELECT {", ".join("v.kind::service_class" if name == "kind" else f"v.{name}" for name in _FIELDS)}, ARRAY[v.run_id],
+       to_timestamp(v.at_s), v.apply_ms
+FROM unnest({", ".join(f"%({f.name})s::{_TYPES[str(f.type)]}[]" for f in dataclasses.fields(DecisionRecord))},
+            %(run_id)s::int[], %(at_s)s::float8[], %(apply_ms)s::float8[]) AS v({", ".join(_FIELDS)}, run_id, at_s, apply_ms)
+ORDER BY v.at_s
+"""
+
+
+def insert_shipped(cursor: Cursor, decisions: Sequence[DecisionCopy]) -> None:
+    """Append LC decisions that a journal has recorded, with the times that it gives, in one statement."""
+    if not decisions:
+        return
+    of_records = {name: [getattr(d.record, name) for d in decisions] for name in _FIELDS}
+    of_copies = {name: [getattr(d, name) for d in decisions] for name in ("run_id", "at_s", "apply_ms")}
+    cursor.execute(_SHIPPED, of_records | of_copies)
 
 
 def insert_decision(cursor: Cursor, record: DecisionRecord, run_ids: Sequence[int]) -> None:

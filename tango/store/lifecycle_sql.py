@@ -8,7 +8,8 @@ No statement of this package writes the name of a state itself. Whoever changes 
 
 An `UPDATE … FROM unnest(…)` alone takes its rows in whatever order its plan finds them, and two of them on the same rows wait for each
 other in a circle. `FOR NO KEY UPDATE` is the lock that the update takes anyway. After a wait PostgreSQL reads the row again and drops it
-where it no longer matches, so that what is in `locked` is true. A row of `run` is locked before rows of `simulation` and `request`.
+where it no longer matches, so that what is in `locked` is true. A row of `run` is locked before rows of `simulation`, `lc_share` and
+`request`; shares, in order of (run, cluster), all of them before the first request.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from tango.domain.lifecycle import IN_FLIGHT, LIVE, WAITING, Event, states_before, transitions_of
+from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, WAITING, Event, states_before, transitions_of
 from tango.domain.requests import RequestState
 from tango.domain.runs import ENDED, OPEN, RunStatus
 from tango.domain.services import ServiceClass
@@ -35,15 +36,18 @@ def before(*events: Event) -> str:
     return listed(states_before(*events))
 
 
-def can(row: str, *events: Event) -> str:
+def can(row: str, *events: Event, service_class: ServiceClass | None = None) -> str:
     """SQL condition: one of the events can happen to the request in `row` (a table's name or alias), by its state and class.
 
-    Raises: ValueError for events that apply to different classes of requests.
+    With `service_class` to requests of that class alone. Raises: ValueError for events that apply to different classes of requests.
     """
     classes = {frozenset(c for t in transitions_of(e) for c in ServiceClass if t.service_class in (None, c)) for e in events}
     if len(classes) != 1:
         raise ValueError(f"{', '.join(events)} happen to requests of different classes")
     (found,) = classes
+    found = found if service_class is None else found & {service_class}
+    if not found:
+        raise ValueError(f"{', '.join(events)} do not happen to requests of class {service_class and service_class.label}")
     of_class = _of_class(f"{row}.class", min(found)) if len(found) == 1 else ""
     return f"{row}.state IN {before(*events)}{of_class}"
 
@@ -82,7 +86,7 @@ def _of_class(column: str, service_class: ServiceClass | None) -> str:
     return "" if service_class is None else f" AND {column} = '{service_class.label}'"
 
 
-LIVE_STATES, IN_FLIGHT_STATES, WAITING_STATES = listed(LIVE), listed(IN_FLIGHT), listed(WAITING)
+LIVE_STATES, IN_FLIGHT_STATES, WAITING_STATES, TERMINAL_STATES = listed(LIVE), listed(IN_FLIGHT), listed(WAITING), listed(TERMINAL)
 
 OPEN_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status IN {listed(OPEN)})"
 """An array of the live runs whose requests may move on, evaluated once, so that PostgreSQL leaves out the partitions of all others."""

@@ -1,4 +1,4 @@
-"""Requests that become due, and those whose message was lost: accepted → released, in batches to publish."""
+"""BE requests that become due, and those whose message was lost: accepted → released, in batches to publish."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from tango.store.lifecycle_sql import OPEN_RUNS, after, can, listed
 
 # Nobody but the release and the sweep of a cancelled run touches accepted rows, and both are single by the run's own row: the release
 # holds it locked, the sweep begins after the run's status has changed. So these rows need no lock of their own before the update.
+_ACCEPTED = f"""
+SELECT request_id, due_s FROM request
+WHERE run_id = %(run)s AND request_id >= %(first)s AND {can("request", Event.RELEASE, service_class=ServiceClass.BE)}
+ORDER BY request_id LIMIT %(limit)s
+"""
+"""The next ones, due or not, in order of ids and so of due times: an index of BE alone leads past any number of LC requests."""
 _RELEASE = f"""
-UPDATE request SET state = {after(Event.RELEASE)}, released_at = now()
-WHERE run_id = %(run)s AND request_id >= %(first)s AND request_id < %(first)s + %(limit)s AND due_s <= %(until)s
-  AND {can("request", Event.RELEASE)}
-RETURNING request_id, class::text, service, cluster
+WITH next AS ({_ACCEPTED})
+UPDATE request r SET state = {after(Event.RELEASE)}, released_at = now() FROM next
+WHERE r.run_id = %(run)s AND r.request_id = next.request_id AND next.due_s <= %(until)s
+RETURNING r.request_id, r.class::text, r.service, r.cluster
 """
 # The oldest are chosen first and locked second, in the one order; what somebody else has in hand just now is no lost message.
 _ANNOUNCE = f"""
 WITH oldest AS (
     SELECT run_id, request_id FROM request
-    WHERE run_id = ANY ({OPEN_RUNS}) AND {can("request", Event.ANNOUNCE)} AND released_at < now() - %(age)s * interval '1 s'
+    WHERE run_id = ANY ({OPEN_RUNS}) AND {can("request", Event.ANNOUNCE, service_class=ServiceClass.BE)}
+      AND released_at < now() - %(age)s * interval '1 s'
     ORDER BY due_s LIMIT %(limit)s
 ), locked AS (
     SELECT r.run_id, r.request_id FROM request r JOIN oldest USING (run_id, request_id)
-    WHERE r.run_id = ANY ({OPEN_RUNS}) AND {can("r", Event.ANNOUNCE)}
+    WHERE r.run_id = ANY ({OPEN_RUNS}) AND {can("r", Event.ANNOUNCE, service_class=ServiceClass.BE)}
       AND r.released_at < now() - %(age)s * interval '1 s'
     ORDER BY r.run_id, r.request_id FOR NO KEY UPDATE OF r SKIP LOCKED
 )
@@ -42,16 +49,16 @@ RETURNING r.run_id, r.request_id, r.class::text, r.service, r.cluster
 
 
 class Releases:
-    """The part of the request store that releases requests by due time and finds those whose message was lost."""
+    """The part of the request store that releases BE requests by due time and finds those whose message was lost."""
 
     def __init__(self, database: Database, store: StoreSettings) -> None:
         self._database = database
         self._chunk_rows = store.chunk_rows
 
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
-        """accepted → released for requests due by `until_s` (wall seconds since the run began), one transaction per chunk.
+        """accepted → released for BE requests due by `until_s` (wall seconds since the run began), one transaction per chunk.
 
-        Releases at most `limit` requests. Gives the batches to publish and the due time of the next request still accepted.
+        Releases at most `limit` requests. Gives the batches to publish and the due time of the next BE request still accepted.
         """
         batches: list[Batch] = []
         while True:
@@ -64,7 +71,8 @@ class Releases:
                 return Released(batches=tuple(batches), next_due_s=step.next_due_s)
 
     def _release_chunk(self, run_id: int, until_s: float, limit: int) -> Released:
-        """Release one chunk. Ids are in order of due time, so the run's `next_request` marks how far the release has come."""
+        """Release one chunk. Ids are in order of due time, so the run's `next_request` marks how far the release has come: up to the
+        next BE request, or to the end where there is none."""
 
         def release(cursor: Cursor) -> Released:
             cursor.execute(
@@ -75,14 +83,12 @@ class Releases:
                 return Released(batches=(), next_due_s=None)
             cursor.execute(_RELEASE, {"run": run_id, "first": first, "limit": limit, "until": until_s})
             rows = cursor.fetchall()
-            if rows:
-                first = max(row[0] for row in rows) + 1
-                cursor.execute("UPDATE run SET next_request = %s WHERE run_id = %s", (first, run_id))
-            batches = batches_of([(run_id, *row) for row in rows])
-            if first >= accepted:
-                return Released(batches=batches, next_due_s=None)
-            cursor.execute("SELECT due_s FROM request WHERE run_id = %s AND request_id = %s", (run_id, first))
-            return Released(batches=batches, next_due_s=(cursor.fetchone() or (None,))[0])
+            beyond = max((row[0] + 1 for row in rows), default=first)
+            cursor.execute(_ACCEPTED, {"run": run_id, "first": beyond, "limit": 1})
+            following, next_due_s = cursor.fetchone() or (accepted, None)
+            if following != first:
+                cursor.execute("UPDATE run SET next_request = %s WHERE run_id = %s", (following, run_id))
+            return Released(batches=batches_of([(run_id, *row) for row in rows]), next_due_s=next_due_s)
 
         return self._database.run(release)
 

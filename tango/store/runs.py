@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,45 +22,58 @@ from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, LIVE_STATES, after, can, listed
 from tango.store.rows import insert, metric_rows
 
-_RUN = """
-SELECT run_id, name, status, system, fleet, seed, speed, reassure, extract(epoch FROM started_at)::float8, accepted, kind
-FROM run
-"""
+RUN_COLUMNS = (
+    "r.run_id, r.name, r.status, r.system, r.fleet, r.seed, r.speed, r.reassure, extract(epoch FROM r.started_at)::float8, r.accepted, "
+    "r.kind"
+)
+"""Of the table `run` as `r`; `run_info` reads them."""
+_RUN = f"SELECT {RUN_COLUMNS} FROM run r"
 # One row, and so the same time for any run. It waits for a chunk of the release at the most, which holds this row.
 _CANCEL = f"""
 UPDATE run SET status = CASE WHEN kind = '{RunKind.LIVE}' THEN '{RunStatus.CANCELLING}' ELSE '{RunStatus.CANCELLED}' END, ended_at = now()
 WHERE run_id = %s AND status IN {listed(OPEN)}
 """
+# What no journal has taken of a share, nor will: all of one that was not opened, and what lies beyond `handed_to` of one that is complete.
+# The rows are held until the sweep has counted there what it cancels.
+_LEFT_OF_SHARES = """
+SELECT cluster, CASE WHEN opened THEN handed_to ELSE -1 END FROM lc_share
+WHERE run_id = %s AND (NOT opened OR complete) AND terminal < accepted ORDER BY cluster FOR NO KEY UPDATE
+"""
 # Cancels one chunk, in order of ids. What was in flight gets its `attempt` row here too: one row per epoch, however the epoch ends.
 _SWEEP = f"""
 WITH locked AS (
     SELECT r.request_id, r.state AS was FROM request r
+    LEFT JOIN unnest(%(clusters)s::text[], %(handed)s::int[]) AS s(cluster, handed_to) ON s.cluster = r.cluster
     WHERE r.run_id = %(run)s AND r.request_id > %(beyond)s AND {can("r", Event.CANCEL)}
+      AND (r.class = 'be' OR r.request_id > s.handed_to)
       AND EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status = '{RunStatus.CANCELLING}')
     ORDER BY r.request_id LIMIT %(limit)s FOR NO KEY UPDATE OF r
 ), ended AS (
     UPDATE request r SET state = {after(Event.CANCEL)}, reason = '{Reason.CANCELLED}', lease_until = NULL FROM locked v
     WHERE r.run_id = %(run)s AND r.request_id = v.request_id
-    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, r.started_s, v.was
+    RETURNING r.request_id, r.epoch, r.class, r.service, r.cluster, r.target_cluster, r.node, r.pod, r.started_s, v.was
 ), noted AS (
     INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s)
     SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, '{RequestState.CANCELLED}',
            '{Reason.CANCELLED}', 0
     FROM ended WHERE was IN {IN_FLIGHT_STATES}
 )
-SELECT request_id, CASE WHEN class = 'be' AND was IN {IN_FLIGHT_STATES} THEN target_cluster END, pod FROM ended
+SELECT request_id, CASE WHEN class = 'be' AND was IN {IN_FLIGHT_STATES} THEN target_cluster END, pod,
+       CASE WHEN class = 'lc' THEN cluster END FROM ended
 """
+_COUNT_CANCELLED = "UPDATE lc_share SET terminal = terminal + %s WHERE run_id = %s AND cluster = %s"
 _CLOSE = f"""
 UPDATE run SET status = '{RunStatus.CANCELLED}'
 WHERE run_id = %(run)s AND status = '{RunStatus.CANCELLING}'
   AND NOT EXISTS (SELECT FROM request WHERE run_id = %(run)s AND state IN {LIVE_STATES})
 """
-# `next_request` and the index of the rows under way answer for a run that is open, whatever its size.
+# `next_request`, the index of the rows under way and the counts of the shares answer for a run that is open, whatever its size.
 _ALL_TERMINAL = f"""
 SELECT CASE r.status WHEN '{RunStatus.CANCELLED}' THEN true
     WHEN '{RunStatus.CANCELLING}' THEN NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN {LIVE_STATES})
     ELSE r.next_request >= r.accepted
-        AND NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN {listed(UNDER_WAY)}) END
+        AND NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.class = 'be' AND q.state IN {listed(UNDER_WAY)})
+        AND NOT EXISTS (SELECT FROM lc_share s WHERE s.run_id = %(run)s AND s.terminal < s.accepted) END
 FROM run r WHERE r.run_id = %(run)s
 """
 DELETED_AT_ONCE = 20_000
@@ -67,7 +81,8 @@ DELETED_AT_ONCE = 20_000
 statement timeout (deleting a million attempts takes some seconds)."""
 
 
-def _info(row: tuple[Any, ...]) -> RunInfo:
+def run_info(row: tuple[Any, ...]) -> RunInfo:
+    """A row of `RUN_COLUMNS` as the run that it is."""
     run_id, name, status, system, fleet, seed, speed, reassure, started_at_s, accepted, kind = row
     return RunInfo(
         run_id=run_id,
@@ -92,7 +107,7 @@ class PostgresRunStore:
         self._chunk_rows = (store or StoreSettings()).chunk_rows
 
     def create_run(self, run: NewRun, requests: NewRequests) -> int:
-        """Store a run with all its requests in one transaction; gives its id.
+        """Store a run with all its requests and the clusters' shares of them in one transaction; gives its id.
 
         The partition is made detached, filled by COPY and attached last, so that the lock on the table `request` is held briefly.
         Not repeated after a connection lost at the commit, which may have succeeded: the run would exist twice.
@@ -116,6 +131,7 @@ class PostgresRunStore:
             run_id = int(insert(cursor, "run", [row], then="RETURNING run_id")[0][0])
             cursor.execute("SELECT make_request_partition(%s)", (run_id,))
             copy_columns(cursor, f"request_{run_id}", columns, run_id=run_id)
+            insert(cursor, "lc_share", [{"run_id": run_id, **share} for share in _shares(requests)])
             cursor.execute("SELECT attach_request_partition(%s)", (run_id,))
             return run_id
 
@@ -123,24 +139,24 @@ class PostgresRunStore:
 
     def run(self, run_id: int) -> RunInfo:
         """The run of this id. Raises: UsageError, which names the latest runs, when there is none."""
-        found = self._database.rows(f"{_RUN} WHERE run_id = %s", (run_id,))
+        found = self._database.rows(f"{_RUN} WHERE r.run_id = %s", (run_id,))
         if found:
-            return _info(found[0])
+            return run_info(found[0])
         latest = ", ".join(f"{r.run_id} ({r.name})" for r in self.runs(limit=5)) or "none yet"
         raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
 
     def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
         """The latest runs, newest first; `kind` None: of both kinds."""
         found = self._database.rows(
-            f"{_RUN} WHERE %(kind)s IS NULL OR kind = %(kind)s ORDER BY run_id DESC LIMIT %(limit)s",
+            f"{_RUN} WHERE %(kind)s IS NULL OR r.kind = %(kind)s ORDER BY r.run_id DESC LIMIT %(limit)s",
             {"kind": kind and str(kind), "limit": limit},
         )
-        return [_info(row) for row in found]
+        return [run_info(row) for row in found]
 
     def active_runs(self) -> list[RunInfo]:
         """Live runs that are open (neither ended nor being cancelled), in order of their ids."""
-        found = self._database.rows(f"{_RUN} WHERE kind = 'live' AND status IN {listed(OPEN)} ORDER BY run_id")
-        return [_info(row) for row in found]
+        found = self._database.rows(f"{_RUN} WHERE r.kind = 'live' AND r.status IN {listed(OPEN)} ORDER BY r.run_id")
+        return [run_info(row) for row in found]
 
     def cancelling_runs(self) -> list[int]:
         """Ids of the runs that are being cancelled, in order."""
@@ -182,12 +198,26 @@ class PostgresRunStore:
         return bool(self._database.execute(_CANCEL, (run_id,)))
 
     def sweep_cancelled(self, run_id: int, *, beyond: int = -1) -> Swept:
-        """Cancel one chunk of live requests with ids greater than `beyond`, of a run that is being cancelled."""
-        rows = self._database.rows(_SWEEP, {"run": run_id, "beyond": beyond, "limit": self._chunk_rows})
+        """Cancel one chunk of live requests with ids greater than `beyond`, of a run that is being cancelled: BE, and LC that no journal
+        has taken, nor will."""
+
+        def sweep(cursor: Cursor) -> list[tuple[Any, ...]]:
+            cursor.execute(_LEFT_OF_SHARES, (run_id,))
+            left = dict(cursor.fetchall())
+            clusters, handed = list(left), list(left.values())
+            of = {"run": run_id, "beyond": beyond, "limit": self._chunk_rows, "clusters": clusters, "handed": handed}
+            cursor.execute(_SWEEP, of)
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            lc = Counter(entry for *_, entry in rows if entry is not None)
+            for entry in sorted(lc):
+                cursor.execute(_COUNT_CANCELLED, (lc[entry], run_id, entry))
+            return rows
+
+        rows = self._database.run(sweep)
         return Swept(
             cancelled=len(rows),
             last_request=max((row[0] for row in rows), default=None),
-            pods=tuple(PodKey(cluster, pod) for _, cluster, pod in rows if cluster is not None and pod is not None),
+            pods=tuple(PodKey(cluster, pod) for _, cluster, pod, _ in rows if cluster is not None and pod is not None),
         )
 
     def close_cancelled(self, run_id: int) -> bool:
@@ -200,7 +230,7 @@ class PostgresRunStore:
         return StateCounts(by_state=dict(found))
 
     def all_terminal(self, run_id: int) -> bool:
-        """Whether no request of the run will change any more: none is left to release, and the index of live rows is empty."""
+        """Whether no request of the run will change any more: of BE none is left to release or under way, of LC every copy is terminal."""
         found = self._database.rows(_ALL_TERMINAL, {"run": run_id})
         return bool(found and found[0][0])
 
@@ -225,8 +255,11 @@ class PostgresRunStore:
         require_ended(info)
 
         def delete(cursor: Cursor) -> None:
-            # The run's row before the table `request`, which dropping a partition locks whole: the release takes them in this order.
+            # The run's row and its shares before the table `request`, which dropping a partition locks whole: others take them in this
+            # order.
             cursor.execute("SELECT FROM run WHERE run_id = %s FOR UPDATE", (run_id,))
+            cursor.execute("SELECT FROM lc_share WHERE run_id = %s ORDER BY cluster FOR UPDATE", (run_id,))
+            cursor.execute("DELETE FROM lc_share WHERE run_id = %s", (run_id,))
             cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
             for table in ("simulation", "attempt", "run_metric", "node_sample", "scaling_event", "run"):
                 cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
@@ -239,6 +272,12 @@ class PostgresRunStore:
                 (run_id, first, first + DELETED_AT_ONCE),
             )
         self._database.run(delete)
+
+
+def _shares(requests: NewRequests) -> list[dict[str, Any]]:
+    """What each cluster has of LC, as columns of `lc_share`."""
+    entries, counts = np.unique(requests.cluster[requests.service_class == ServiceClass.LC], return_counts=True)
+    return [{"cluster": requests.clusters[k], "accepted": int(n)} for k, n in zip(entries, counts, strict=True)]
 
 
 def _request_columns(requests: NewRequests) -> dict[str, Any]:

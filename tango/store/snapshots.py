@@ -31,19 +31,24 @@ NODE_COLUMNS = (
 )
 """`_rows_of` reads the first thirteen by their places; the last four are the agents' own count of what BE holds."""
 
-_REQUESTS = f"""
-SELECT CASE WHEN q.state IN {before(Event.PLACE)} THEN 'pending' ELSE q.class::text END, q.service,
+_BE_REQUESTS = f"""
+SELECT q.state IN {IN_FLIGHT_STATES}, q.service,
        CASE WHEN q.state IN {before(Event.PLACE)} THEN q.cluster ELSE q.target_cluster END,
-       CASE WHEN q.state IN {IN_FLIGHT_STATES} THEN q.node END, count(*), sum(1.0 / r.speed)::float8, sum(q.memory_mib)
-FROM request q JOIN run r USING (run_id)
-WHERE q.run_id = ANY ({HOLDING_RUNS})
+       CASE WHEN q.state IN {IN_FLIGHT_STATES} THEN q.node END, count(*), sum(q.memory_mib)
+FROM request q
+WHERE q.run_id = ANY ({HOLDING_RUNS}) AND q.class = 'be'
   AND (q.state IN {IN_FLIGHT_STATES} OR q.state IN {before(Event.PLACE)} AND q.run_id = ANY ({OPEN_RUNS}))
 GROUP BY 1, 2, 3, 4
 """
-"""What nodes hold by the requests' own rows (how many, what their runs multiply works by, their memory), and what waits for the centre by
-entry cluster. A run that is being cancelled waits for nothing any more, but what it has in flight still holds its
-resources. One statement, so that a
-request that is placed meanwhile counts in one place and not in two or none."""
+"""What nodes hold by the requests' own rows (how many, their memory), and what waits for the centre by entry cluster. A run that is being
+cancelled waits for nothing any more, but what it has in flight still holds its resources. One statement, so that a request that is
+placed meanwhile counts in one place and not in two or none."""
+
+_LC_IN_FLIGHT = """
+SELECT service, target_cluster, node, sum(count), sum(scale) FROM lc_in_flight
+WHERE %(without)s::text IS NULL OR cluster <> %(without)s GROUP BY 1, 2, 3
+"""
+"""As the agents last told: how many, and what their runs multiply works by. The rows of LC requests are copies, which follow later."""
 
 _TAILS = """
 SELECT a.service, a.cluster, a.node, percentile_cont(%(quantile)s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
@@ -93,8 +98,11 @@ class Snapshots(Clusters):
         super().join(name, kubeconfig=kubeconfig, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit_per_s)
         self._static = None
 
-    def snapshot(self, *, at_s: float) -> FleetSnapshot:
-        """Everything the policies see. What BE requests hold is counted from their rows, which lead the agents' view."""
+    def snapshot(self, *, at_s: float, without_lc_of: str | None = None) -> FleetSnapshot:
+        """Everything the policies see. What BE requests hold is counted from their rows, which lead the agents' view.
+
+        With `without_lc_of`, LC in flight that entered this cluster is not counted: its journal knows better.
+        """
         static, tails = self._read_static(), self._read_tails()
 
         def read(cursor: Cursor) -> tuple[list[Any], ...]:
@@ -102,15 +110,16 @@ class Snapshots(Clusters):
             for statement in (
                 f"SELECT {NODE_COLUMNS} FROM node ORDER BY cluster, name",
                 "SELECT service, cluster, node, sum(cpu_limit_millicores), count(*) FROM instance WHERE ready GROUP BY 1, 2, 3",
-                _REQUESTS,
+                _BE_REQUESTS,
+                _LC_IN_FLIGHT,
             ):
-                cursor.execute(statement)
+                cursor.execute(statement, {"without": without_lc_of})
                 found.append(cursor.fetchall())
             return tuple(found)
 
-        node_rows, instance_rows, request_rows = self._database.run(read)
+        node_rows, instance_rows, be_requests, lc_rows = self._database.run(read)
         rows, nodes = _rows_of(static, node_rows)
-        lc_rows, be_rows, pending = ([row[1:] for row in request_rows if row[0] == kind] for kind in ("lc", "be", "pending"))
+        held, pending = ([row[1:] for row in be_requests if row[0] is in_flight] for in_flight in (True, False))
         return assemble(
             rows,
             at_s=at_s,
@@ -118,20 +127,20 @@ class Snapshots(Clusters):
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node((*where, millicores) for *where, millicores, _ in instance_rows),
                 instance_count=rows.by_service_and_node((*where, count) for *where, _, count in instance_rows),
-                in_flight=rows.by_service_and_node((*where, count) for *where, count, _, _ in lc_rows),
-                in_flight_scale=rows.by_service_and_node((*where, scale) for *where, _, scale, _ in lc_rows),
+                in_flight=rows.by_service_and_node((*where, count) for *where, count, _ in lc_rows),
+                in_flight_scale=rows.by_service_and_node((*where, scale) for *where, _, scale in lc_rows),
             ),
             be=BeColumns.of_pods(
                 rows,
-                rows.by_service_and_node((*where, count) for *where, count, _, _ in be_rows),
-                rows.by_service_and_node((*where, memory_mib) for *where, _, _, memory_mib in be_rows).sum(axis=0),
+                rows.by_service_and_node((*where, count) for *where, count, _ in held),
+                rows.by_service_and_node((*where, memory_mib) for *where, _, memory_mib in held).sum(axis=0),
             ),
             tails=Tails(
                 latency_ms=rows.by_service_and_node((service, *node, tail_ms) for (service, node), (tail_ms, _) in tails.items()),
                 samples=rows.by_service_and_node((service, *node, count) for (service, node), (_, count) in tails.items()),
                 min_samples=self._sharing.min_samples,
             ),
-            pending_be=rows.by_cluster((cluster, count) for _, cluster, _, count, _, _ in pending),
+            pending_be=rows.by_cluster((cluster, count) for _, cluster, _, count, _ in pending),
         )
 
     def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:

@@ -42,6 +42,7 @@ class MemoryFleetStore:
         self._state.services = {service.name: service for service in fleet.services}
         self._nodes = {name: nodes for name, nodes in self._nodes.items() if name in self._clusters}
         self._instances = {name: found for name, found in self._instances.items() if name in self._clusters}
+        self._state.in_flight = {name: found for name, found in self._state.in_flight.items() if name in self._clusters}
 
     def services(self) -> tuple[Service, ...]:
         """By name."""
@@ -91,7 +92,7 @@ class MemoryFleetStore:
             )
         return dict(found)
 
-    def snapshot(self, *, at_s: float) -> FleetSnapshot:
+    def snapshot(self, *, at_s: float, without_lc_of: str | None = None) -> FleetSnapshot:
         """As columns, what is in flight and pending included."""
         pairs = [(cluster, node) for cluster in sorted(self._clusters) for node in self._nodes.get(cluster, [])]
         rows = FleetRows(
@@ -103,16 +104,13 @@ class MemoryFleetStore:
             bandwidth_mbit_per_s=self._bandwidth,
         )
         with self._state.lock:
-            held = [(row, self._state.runs[row.run_id].info.speed) for row in self._state.holding() if row.state in IN_FLIGHT]
-            pending = [(row.cluster, 1) for row in self._state.open() if row.state is RequestState.PENDING]
-        lc, be = (
-            [
-                (row.service, row.target_cluster, row.node, row.memory_mib, speed)
-                for row, speed in held
-                if row.service_class is service_class
+            be = [
+                (row.service, row.target_cluster, row.node, row.memory_mib)
+                for row in self._state.holding()
+                if row.state in IN_FLIGHT and row.service_class is ServiceClass.BE
             ]
-            for service_class in (ServiceClass.LC, ServiceClass.BE)
-        )
+            lc = [f for entry, told in self._state.in_flight.items() if entry != without_lc_of for f in told]
+            pending = [(row.cluster, 1) for row in self._state.open() if row.state is RequestState.PENDING]
         ready = [(i.service, cluster, i.node, i.cpu_limit_millicores) for cluster, i in self.instances() if i.ready]
         tails = self.tail_latency_ms(window_s=self._sharing.window_s, quantile=self._sharing.quantile)
 
@@ -146,13 +144,13 @@ class MemoryFleetStore:
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node(ready),
                 instance_count=rows.by_service_and_node((*where, 1) for *where, _ in ready),
-                in_flight=rows.by_service_and_node((*where, 1) for *where, _, _ in lc),
-                in_flight_scale=rows.by_service_and_node((*where, 1 / speed) for *where, _, speed in lc),
+                in_flight=rows.by_service_and_node((f.service, f.cluster, f.node, f.count) for f in lc),
+                in_flight_scale=rows.by_service_and_node((f.service, f.cluster, f.node, f.scale) for f in lc),
             ),
             be=BeColumns.of_pods(
                 rows,
-                rows.by_service_and_node((*where, 1) for *where, _, _ in be),
-                rows.by_service_and_node((*where, memory_mib) for *where, memory_mib, _ in be).sum(axis=0),
+                rows.by_service_and_node((*where, 1) for *where, _ in be),
+                rows.by_service_and_node((*where, memory_mib) for *where, memory_mib in be).sum(axis=0),
             ),
             tails=Tails(
                 latency_ms=rows.by_service_and_node((service, *node, tail_ms) for (service, node), (tail_ms, _) in tails.items()),

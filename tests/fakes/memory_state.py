@@ -20,6 +20,7 @@ from tango.domain.runs import (
     ScalingRecord,
 )
 from tango.domain.services import Service, ServiceClass
+from tango.domain.shares import LcInFlight
 from tango.ports.leases import Fence
 
 
@@ -79,6 +80,17 @@ class Run:
 
 
 @dataclass(slots=True)
+class Share:
+    """A cluster's share of a run, as its table has it."""
+
+    accepted: int
+    opened: bool = False
+    handed_to: int = -1
+    complete: bool = False
+    terminal: int = 0
+
+
+@dataclass(slots=True)
 class MemoryState:
     """What all in-memory stores of one test share."""
 
@@ -88,6 +100,12 @@ class MemoryState:
     decisions: list[tuple[DecisionRecord, tuple[int, ...]]] = field(default_factory=list)
     scalings: list[ScalingRecord] = field(default_factory=list)
     leases: dict[str, tuple[Fence, float]] = field(default_factory=dict)
+    shares: dict[tuple[int, str], Share] = field(default_factory=dict)
+    """By run and cluster."""
+    positions: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
+    """By cluster and journal: the sequence number and when it was shipped."""
+    in_flight: dict[str, list[LcInFlight]] = field(default_factory=dict)
+    """Of LC, by entry cluster, as the agents last told."""
     lock: threading.RLock = field(default_factory=threading.RLock)
     time_s: float = 0.0
 

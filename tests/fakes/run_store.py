@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ from tango.domain.runs import (
 from tango.domain.services import ServiceClass
 from tango.errors import StoreError, UsageError
 from tango.ports.runs import Swept
-from tests.fakes.memory_state import MemoryState, Row, Run
+from tests.fakes.memory_state import MemoryState, Row, Run, Share
 
 
 class MemoryRunStore:
@@ -49,6 +49,8 @@ class MemoryRunStore:
                 **{name: getattr(run, name) for name in names},
             )
             self._state.runs[run_id] = Run(info, rows)
+            lc = Counter(row.cluster for row in rows if row.service_class is ServiceClass.LC)
+            self._state.shares |= {(run_id, cluster): Share(accepted=n) for cluster, n in lc.items()}
             return run_id
 
     def run(self, run_id: int) -> RunInfo:
@@ -100,9 +102,12 @@ class MemoryRunStore:
             run = self._state.runs.get(run_id)
             if run is None or run.info.status is not RunStatus.CANCELLING:
                 return Swept(cancelled=0, last_request=None, pods=())
-            rows = [row for row in run.rows if row.request_id > beyond and row.state in LIVE][: self._chunk_rows]
+            rows = [row for row in run.rows if row.request_id > beyond and row.state in LIVE and self._is_left(row)]
+            rows = rows[: self._chunk_rows]
             pods = tuple(PodKey(row.target_cluster, row.pod) for row in rows if row.state in IN_FLIGHT and row.pod)
             for row in rows:
+                if row.service_class is ServiceClass.LC:
+                    self._state.shares[run_id, row.cluster].terminal += 1
                 found = self._state.happens(row, Event.CANCEL)
                 if found and found.outcome:
                     self._state.end(row, found.outcome, str(Reason.CANCELLED))
@@ -111,7 +116,8 @@ class MemoryRunStore:
     def close_cancelled(self, run_id: int) -> bool:
         """Once nothing is live."""
         with self._state.lock:
-            closes = self.run(run_id).status is RunStatus.CANCELLING and self.all_terminal(run_id)
+            closes = self.run(run_id).status is RunStatus.CANCELLING
+            closes &= all(row.state in TERMINAL for row in self._state.runs[run_id].rows)
             if closes:
                 self.set_status(run_id, RunStatus.CANCELLED)
             return closes
@@ -126,7 +132,11 @@ class MemoryRunStore:
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether nothing will change any more."""
-        return run_id in self._state.runs and all(row.state in TERMINAL for row in self._state.runs[run_id].rows)
+        if run_id not in self._state.runs:
+            return False
+        shares = (share for (of_run, _), share in self._state.shares.items() if of_run == run_id)
+        be = (row for row in self._state.runs[run_id].rows if row.service_class is ServiceClass.BE)
+        return all(share.terminal == share.accepted for share in shares) and all(row.state in TERMINAL for row in be)
 
     def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
         """Replace the figures."""
@@ -137,7 +147,16 @@ class MemoryRunStore:
         with self._state.lock:
             require_ended(self.run(run_id))
             del self._state.runs[run_id]
+            self._state.shares = {of: share for of, share in self._state.shares.items() if of[0] != run_id}
+            self._state.decisions = [d for d in self._state.decisions if d[1] != (run_id,)]
             self._state.attempts = [a for a in self._state.attempts if a.run_id != run_id]
+
+    def _is_left(self, row: Row) -> bool:
+        """Whether it belongs to the centre: BE, or LC that no journal has taken, nor will."""
+        if row.service_class is ServiceClass.BE:
+            return True
+        share = self._state.shares[row.run_id, row.cluster]
+        return not share.opened or (share.complete and row.request_id > share.handed_to)
 
 
 def _row(run_id: int, k: int, requests: NewRequests) -> Row:

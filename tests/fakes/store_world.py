@@ -11,15 +11,17 @@ import numpy as np
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState, NodeState
-from tango.domain.plans import BePlan, LcPlan
-from tango.domain.requests import LcArrivals, Reason
+from tango.domain.plans import BePlan
+from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
 from tango.domain.services import Service, ServiceClass
+from tango.domain.shares import AttemptCopy, DecisionCopy, RequestCopy, Shipment
 from tango.ports.events import EventLog
 from tango.ports.fleet import FleetStore
 from tango.ports.leases import Fence, LeaseStore
-from tango.ports.requests import Dispatched, RequestStore, StartHere
+from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
+from tango.ports.shares import ShareStore
 from tango.settings import LeaseSettings, SharingSettings, StoreSettings
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
@@ -27,12 +29,14 @@ from tango.store.fleet import PostgresFleetStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
 from tango.store.runs import PostgresRunStore
+from tango.store.shares import PostgresShareStore
+from tests.fakes.be_requests import MemoryBeRequests
 from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState
-from tests.fakes.request_store import MemoryRequestStore
 from tests.fakes.run_store import MemoryRunStore
+from tests.fakes.share_store import MemoryShareStore
 
 MAX_ATTEMPTS = 3
 LIVE_S, OVER_S = 60.0, -1.0
@@ -119,7 +123,8 @@ class StoreWorld:
     """All stores of one implementation, with a look behind them."""
 
     runs: RunStore
-    requests: RequestStore
+    requests: BeRequests
+    shares: ShareStore
     leases: LeaseStore
     fleet: FleetStore
     events: EventLog
@@ -145,37 +150,42 @@ class StoreWorld:
         """Release what is due."""
         self.requests.release_due(run_id, until_s=until_s, limit=limit)
 
-    def arrivals(self, run_id: int, request_ids: Sequence[int]) -> LcArrivals:
-        """Those waiting."""
-        return self.requests.waiting_lc(run_id, request_ids, self.fleet.snapshot(at_s=0.0))
+    def open_shares(self, run_id: int) -> None:
+        """Give all LC of a run to journals that have taken all of it."""
+        for share in self.shares.shares(run_id):
+            self.shares.open_share(run_id, share.cluster)
+            self.shares.handed(run_id, share.cluster, up_to=10**6, complete=True)
 
-    def dispatch(
-        self, run_id: int, request_ids: Sequence[int], *, node: int = 0, lease_s: float = LIVE_S, shed: bool = False
-    ) -> Dispatched:
-        """Read, then send all of them to one node, or shed them."""
-        return self.dispatch_read(run_id, self.arrivals(run_id, request_ids), node=node, lease_s=lease_s, shed=shed)
-
-    def dispatch_read(
+    def ship(
         self,
-        run_id: int,
-        arrivals: LcArrivals,
-        *,
-        node: int = 0,
-        lease_s: float = LIVE_S,
-        shed: bool = False,
-        here: StartHere | None = None,
-    ) -> Dispatched:
-        """Send, or start here, what was read before."""
-        n = len(arrivals)
-        plan = LcPlan(
-            node=np.full(n, -1 if shed else node, np.int32),
-            late=np.zeros(n, bool),
-            shed=np.full(n, shed),
-            expected_s=np.zeros(n),
-            policy="test",
+        *copies: RequestCopy,
+        cluster: str = "c1",
+        journal: str = "first",
+        attempts: Sequence[AttemptCopy] = (),
+        decisions: Sequence[DecisionCopy] = (),
+    ) -> int:
+        """Apply the next shipment of a journal, of as many events as there are copies; give the position."""
+        return self.shares.apply(self.shipment(*copies, cluster=cluster, journal=journal, attempts=attempts, decisions=decisions))
+
+    def shipment(
+        self,
+        *copies: RequestCopy,
+        cluster: str = "c1",
+        journal: str = "first",
+        attempts: Sequence[AttemptCopy] = (),
+        decisions: Sequence[DecisionCopy] = (),
+    ) -> Shipment:
+        """The next one of a journal."""
+        position = self.shares.position(cluster, journal)
+        return Shipment(
+            cluster=cluster,
+            journal=journal,
+            first=position + 1,
+            last=position + max(1, len(copies)),
+            requests=copies,
+            attempts=tuple(attempts),
+            decisions=tuple(decisions),
         )
-        snapshot = self.fleet.snapshot(at_s=0.0)
-        return self.requests.record_dispatch(run_id, arrivals, plan, snapshot, LC_DECISION, lease_s=lease_s, here=here)
 
     def admit(self, run_id: int, request_ids: Sequence[int]) -> int:
         """Against the fleet's nodes."""
@@ -245,6 +255,47 @@ def requeue(run_id: int, request_id: int, epoch: int, *, reason: Reason = Reason
     return Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=reason, work_lost_s=0.25)
 
 
+def copy_of(
+    run_id: int, request_id: int, state: RequestState = RequestState.SUCCEEDED, *, epoch: int = 1, reason: str = ""
+) -> RequestCopy:
+    """A request as its journal has it, by its state and epoch; what succeeded ran on c1-n1 from 1.5 s to 2 s."""
+    won, waits = state is RequestState.SUCCEEDED, epoch == 0
+    return RequestCopy(
+        run_id=run_id,
+        request_id=request_id,
+        state=str(state),
+        epoch=epoch,
+        attempt=epoch,
+        cluster=None if waits else "c1",
+        node=None if waits else "c1-n1",
+        owner=None if waits else "worker",
+        late=False,
+        started_s=1.5 if won else None,
+        finished_s=2.0 if won else None,
+        reason=reason,
+    )
+
+
+def attempt_of(run_id: int, request_id: int, *, epoch: int = 1, outcome: str = "succeeded", reason: str = "") -> AttemptCopy:
+    """The end of such an epoch, ten seconds after ZERO_S."""
+    won = outcome == "succeeded"
+    return AttemptCopy(
+        run_id=run_id,
+        request_id=request_id,
+        epoch=epoch,
+        service="web",
+        cluster="c1",
+        node="c1-n1",
+        started_s=1.5 if won else None,
+        finished_s=2.0 if won else None,
+        latency_s=0.5 if won else None,
+        outcome=outcome,
+        reason=reason,
+        work_lost_s=0.0,
+        ended_at_s=ZERO_S + 10.0,
+    )
+
+
 def cancel_whole(runs: RunStore, run_id: int) -> int:
     """Stop a run, sweep all of it and close it; give how many requests were cancelled."""
     runs.cancel(run_id)
@@ -290,6 +341,7 @@ def memory_world_and_state(
     """On the fakes, with what they keep."""
     state = MemoryState()
     runs = MemoryRunStore(state, chunk_rows=store.chunk_rows)
+    fleet_store = MemoryFleetStore(state, sharing)
 
     def rows(run_id: int) -> list[RequestRow]:
         return [
@@ -299,9 +351,10 @@ def memory_world_and_state(
 
     world = StoreWorld(
         runs=runs,
-        requests=MemoryRequestStore(state, max_attempts=MAX_ATTEMPTS),
+        requests=MemoryBeRequests(state, max_attempts=MAX_ATTEMPTS),
+        shares=MemoryShareStore(state, fleet_store),
         leases=MemoryLeaseStore(state),
-        fleet=MemoryFleetStore(state, sharing),
+        fleet=fleet_store,
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
@@ -320,6 +373,7 @@ def postgres_world(
     world = StoreWorld(
         runs=runs,
         requests=PostgresRequestStore(database, LeaseSettings(max_attempts=MAX_ATTEMPTS), store),
+        shares=PostgresShareStore(database, sharing),
         leases=PostgresLeaseStore(database),
         fleet=PostgresFleetStore(database, sharing),
         events=PostgresEventLog(database),

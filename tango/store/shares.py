@@ -1,0 +1,220 @@
+"""Shares, copies and positions of journals: implements `tango.ports.shares.ShareStore`.
+
+A shipment is one transaction with a handful of statements, however many rows it has. It locks, in the one order of
+`tango.store.lifecycle_sql`, first the position of its journal, then the shares of its runs, then the requests, run by run.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tango.domain.runs import ENDED, OPEN, RunInfo
+from tango.domain.services import ServiceClass
+from tango.domain.shares import AttemptCopy, LcInFlight, PublishedFleet, RequestCopy, ShareRows, ShareState, Shipment, ShippedTo
+from tango.settings import SharingSettings
+from tango.store.database import Cursor, Database
+from tango.store.events import insert_shipped
+from tango.store.fleet import PostgresFleetStore
+from tango.store.lifecycle_sql import LIVE_STATES, TERMINAL_STATES, listed
+from tango.store.rows import insert
+from tango.store.runs import RUN_COLUMNS, run_info
+
+NO_TARGET_S = 1e9
+"""The target of a request that has none."""
+_LC = f"'{ServiceClass.LC.label}'"
+_SHARE = "s.run_id, s.cluster, s.accepted, s.handed_to, s.complete, s.terminal"
+_FOLLOWED = f"""
+SELECT {_SHARE}, {RUN_COLUMNS} FROM lc_share s JOIN run r USING (run_id)
+WHERE s.cluster = %s AND r.kind = 'live' AND r.status NOT IN {listed(ENDED)} ORDER BY s.run_id
+"""
+_ROWS = f"""
+SELECT request_id, service, due_s, coalesce(target_s, {NO_TARGET_S}), cpu_work_s, memory_mib, epoch, attempt FROM request
+WHERE run_id = %s AND request_id > %s AND class = {_LC} AND cluster = %s AND state IN {LIVE_STATES}
+ORDER BY request_id LIMIT %s
+"""
+_HOLD_SHARES = "SELECT run_id FROM lc_share WHERE cluster = %s AND run_id = ANY (%s) ORDER BY run_id FOR NO KEY UPDATE"
+# The newest epoch wins: of two journals that had a request, one after the other, the second took it under the epoch of the first.
+_COPY = f"""
+WITH locked AS (
+    SELECT v.* FROM request r
+    JOIN unnest(%(request_id)s::int[], %(state)s::request_state[], %(epoch)s::int[], %(attempt)s::int[], %(cluster)s::text[],
+                %(node)s::text[], %(owner)s::text[], %(late)s::bool[], %(started_s)s::float8[], %(finished_s)s::float8[],
+                %(reason)s::text[])
+        AS v(request_id, state, epoch, attempt, cluster, node, owner, late, started_s, finished_s, reason) USING (request_id)
+    WHERE r.run_id = %(run)s AND r.class = {_LC} AND r.cluster = %(entry)s AND r.state IN {LIVE_STATES} AND r.epoch <= v.epoch
+    ORDER BY r.request_id FOR NO KEY UPDATE OF r
+), copied AS (
+    UPDATE request r SET state = v.state, epoch = v.epoch, attempt = v.attempt, target_cluster = v.cluster, node = v.node,
+        owner = v.owner, late = v.late, started_s = v.started_s, finished_s = v.finished_s, reason = v.reason, lease_until = NULL
+    FROM locked v WHERE r.run_id = %(run)s AND r.request_id = v.request_id
+    RETURNING r.state
+)
+UPDATE lc_share SET terminal = terminal + (SELECT count(*) FROM copied WHERE state IN {TERMINAL_STATES})
+WHERE run_id = %(run)s AND cluster = %(entry)s
+"""
+_ATTEMPTS = f"""
+INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, started_s, finished_s, latency_s, outcome, reason,
+                     work_lost_s, ended_at)
+SELECT r.run_id, r.request_id, v.epoch, r.class, v.service, v.cluster, v.node, v.started_s, v.finished_s, v.latency_s, v.outcome,
+       v.reason, v.work_lost_s, to_timestamp(v.ended_at_s)
+FROM unnest(%(request_id)s::int[], %(epoch)s::int[], %(service)s::text[], %(cluster)s::text[], %(node)s::text[],
+            %(started_s)s::float8[], %(finished_s)s::float8[], %(latency_s)s::float8[], %(outcome)s::text[], %(reason)s::text[],
+            %(work_lost_s)s::float8[], %(ended_at_s)s::float8[])
+    AS v(request_id, epoch, service, cluster, node, started_s, finished_s, latency_s, outcome, reason, work_lost_s, ended_at_s)
+JOIN request r USING (request_id)
+WHERE r.run_id = %(run)s AND r.class = {_LC} AND r.cluster = %(entry)s
+ORDER BY r.request_id, v.epoch
+ON CONFLICT DO NOTHING
+"""
+
+
+class PostgresShareStore:
+    """The share store on PostgreSQL."""
+
+    def __init__(self, database: Database, sharing: SharingSettings | None = None) -> None:
+        self._database = database
+        self._fleet = PostgresFleetStore(database, sharing)
+
+    def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
+        """Live runs with a share of the cluster that have not ended, in order of their ids."""
+        rows = self._database.rows(_FOLLOWED, (cluster,))
+        return [(run_info(row[6:]), _share(row[:6])) for row in rows]
+
+    def open_share(self, run_id: int, cluster: str) -> bool:
+        """Give the share to the cluster's journal; False where the run is not open, or has no such share.
+
+        The run's row is held meanwhile, so that a cancellation comes before, and is seen, or after, and leaves the share to the journal.
+        """
+
+        def open_share(cursor: Cursor) -> bool:
+            cursor.execute(f"SELECT FROM run WHERE run_id = %s AND status IN {listed(OPEN)} FOR SHARE", (run_id,))
+            if cursor.rowcount == 0:
+                return False
+            cursor.execute("UPDATE lc_share SET opened = true WHERE run_id = %s AND cluster = %s", (run_id, cluster))
+            return bool(cursor.rowcount)
+
+        return self._database.run(open_share)
+
+    def share_rows(self, run_id: int, cluster: str, *, beyond: int, limit: int) -> ShareRows:
+        """The first live requests of the share with ids above `beyond`, in order of id; a request without target has 1e9 s."""
+        rows = self._database.rows(_ROWS, (run_id, beyond, cluster, limit))
+        return ShareRows(
+            request_id=np.array([row[0] for row in rows], np.int64),
+            service=tuple(row[1] for row in rows),
+            due_s=np.array([row[2] for row in rows], np.float64),
+            target_s=np.array([row[3] for row in rows], np.float64),
+            cpu_work_s=np.array([row[4] for row in rows], np.float64),
+            memory_mib=np.array([row[5] for row in rows], np.float64),
+            epoch=np.array([row[6] for row in rows], np.int32),
+            attempt=np.array([row[7] for row in rows], np.int32),
+        )
+
+    def handed(self, run_id: int, cluster: str, *, up_to: int, complete: bool) -> None:
+        """Note how far the journal has the share; a smaller id than is noted changes nothing, and what is complete stays so."""
+        self._database.execute(
+            "UPDATE lc_share SET handed_to = %(to)s, complete = complete OR %(complete)s "
+            "WHERE run_id = %(run)s AND cluster = %(cluster)s AND handed_to <= %(to)s",
+            {"to": up_to, "complete": complete, "run": run_id, "cluster": cluster},
+        )
+
+    def shares(self, run_id: int) -> list[ShareState]:
+        """All shares of a run, by cluster; none of a run without LC requests, or of one that was simulated."""
+        return [
+            _share(row)
+            for row in self._database.rows(f"SELECT {_SHARE} FROM lc_share s WHERE s.run_id = %s ORDER BY s.cluster", (run_id,))
+        ]
+
+    def apply(self, shipment: Shipment) -> int:
+        """Write a shipment if it begins right after the position of its journal; gives the position from then on."""
+        return self._database.run(lambda cursor: _apply(cursor, shipment))
+
+    def position(self, cluster: str, journal: str) -> int:
+        """Sequence number up to which the journal has been shipped; 0: nothing of it."""
+        found = self._database.rows("SELECT sequence FROM journal_position WHERE cluster = %s AND journal = %s", (cluster, journal))
+        return int(found[0][0]) if found else 0
+
+    def positions(self) -> list[ShippedTo]:
+        """Of every cluster, by name, the journal that was shipped last."""
+        rows = self._database.rows(
+            "SELECT DISTINCT ON (cluster) cluster, journal, sequence, extract(epoch FROM shipped_at)::float8 FROM journal_position "
+            "ORDER BY cluster, shipped_at DESC"
+        )
+        return [
+            ShippedTo(cluster=cluster, journal=journal, sequence=sequence, at_s=at_s) for cluster, journal, sequence, at_s in rows
+        ]
+
+    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight]) -> None:
+        """Replace what the cluster's journal has in flight; nothing for a cluster that has left."""
+        rows = [
+            {
+                "cluster": cluster,
+                "service": f.service,
+                "target_cluster": f.cluster,
+                "node": f.node,
+                "count": f.count,
+                "scale": f.scale,
+            }
+            for f in found
+        ]
+
+        def note(cursor: Cursor) -> None:
+            # The cluster's row first: two agents of one cluster write one after the other, and a cluster that leaves takes its row away
+            # before what it had in flight.
+            cursor.execute("SELECT FROM cluster WHERE name = %s FOR NO KEY UPDATE", (cluster,))
+            if cursor.rowcount:
+                cursor.execute("DELETE FROM lc_in_flight WHERE cluster = %s", (cluster,))
+                insert(cursor, "lc_in_flight", rows)
+
+        self._database.run(note)
+
+    def published_fleet(self, cluster: str, *, at_s: float) -> PublishedFleet:
+        """The snapshot without the cluster's own LC in flight, and the instances of all clusters."""
+        snapshot = self._fleet.snapshot(at_s=at_s, without_lc_of=cluster)
+        return PublishedFleet(snapshot=snapshot, instances=tuple(self._fleet.instances()))
+
+
+def _apply(cursor: Cursor, shipment: Shipment) -> int:
+    of = shipment.cluster, shipment.journal
+    if shipment.first == 1:  # of a journal that begins elsewhere nothing is known, and nothing is written
+        cursor.execute("INSERT INTO journal_position (cluster, journal, sequence) VALUES (%s, %s, 0) ON CONFLICT DO NOTHING", of)
+    cursor.execute("SELECT sequence FROM journal_position WHERE cluster = %s AND journal = %s FOR UPDATE", of)
+    (position,) = cursor.fetchone() or (0,)
+    if shipment.first != position + 1:
+        return int(position)
+    requests, attempts = _by_run(shipment.requests), _by_run(shipment.attempts)
+    # Runs whose share is gone were deleted: nothing of them is written. The others cannot be deleted until this has been committed.
+    runs = sorted({*requests, *attempts, *(d.run_id for d in shipment.decisions)})
+    cursor.execute(_HOLD_SHARES, (shipment.cluster, runs))
+    there = [run_id for (run_id,) in cursor.fetchall()]
+    for run_id in there:
+        known = {"run": run_id, "entry": shipment.cluster}
+        if run_id in requests:
+            cursor.execute(_COPY, _columns(requests[run_id], RequestCopy._fields) | known)
+        if run_id in attempts:
+            cursor.execute(_ATTEMPTS, _columns(attempts[run_id], AttemptCopy._fields) | known)
+    insert_shipped(cursor, [d for d in shipment.decisions if d.run_id in there])
+    cursor.execute(
+        "UPDATE journal_position SET sequence = %s, shipped_at = now() WHERE cluster = %s AND journal = %s", (shipment.last, *of)
+    )
+    return shipment.last
+
+
+def _by_run(copies: Sequence[Any]) -> Mapping[int, list[Any]]:
+    by_run: dict[int, list[Any]] = defaultdict(list)
+    for copy in copies:
+        by_run[copy.run_id].append(copy)
+    return by_run
+
+
+def _columns(copies: Sequence[tuple[Any, ...]], names: tuple[str, ...]) -> dict[str, Any]:
+    """By the names of the fields, a list each."""
+    return {name: list(column) for name, column in zip(names, zip(*copies, strict=True), strict=True)}
+
+
+def _share(row: tuple[Any, ...]) -> ShareState:
+    run_id, cluster, accepted, handed_to, complete, terminal = row
+    return ShareState(run_id=run_id, cluster=cluster, accepted=accepted, handed_to=handed_to, complete=complete, terminal=terminal)

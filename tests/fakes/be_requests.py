@@ -1,0 +1,218 @@
+"""The states of BE requests in memory, each changed by the table of `tango.domain.lifecycle`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tango.domain.lifecycle import IN_FLIGHT, Event, Outcome, states_before
+from tango.domain.plans import BePlan
+from tango.domain.requests import Batch, Reason
+from tango.domain.runs import OPEN, DecisionRecord, PendingBatch, Placement
+from tango.domain.services import ServiceClass
+from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import pending_columns
+from tango.errors import Fenced
+from tango.ports.leases import Fence
+from tango.ports.requests import Released
+from tests.fakes.memory_state import MemoryState, Row
+
+
+class MemoryBeRequests:
+    """Implements `tango.ports.requests.BeRequests`."""
+
+    def __init__(self, state: MemoryState, *, max_attempts: int) -> None:
+        self._state = state
+        self._max_attempts = max_attempts
+
+    def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
+        """accepted → released, earliest first."""
+        with self._state.lock:
+            waiting = [row for row in self._open(run_id) if row.state in states_before(Event.RELEASE)]
+            due = [row for row in waiting[:limit] if row.due_s <= until_s]
+            for row in due:
+                self._state.happens(row, Event.RELEASE)
+                row.released_at_s = self._state.now_s()
+            left = waiting[len(due) :]
+            return Released(batches=tuple(_batches(due)), next_due_s=left[0].due_s if left else None)
+
+    def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
+        """Released for too long, and not given again before that time has passed once more."""
+        with self._state.lock:
+            now_s = self._state.now_s()
+            lost = [row for row in self._be(self._state.open()) if row.state in states_before(Event.ANNOUNCE)]
+            rows = sorted((r for r in lost if r.released_at_s < now_s - older_than_s), key=lambda r: r.due_s)[:limit]
+            for row in rows:
+                row.released_at_s = now_s
+            return _batches(rows)
+
+    def renew(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int], *, lease_s: float) -> int:
+        """Extend what still stands."""
+        with self._state.lock:
+            rows = [row for row in self._under_epoch(run_id, request_ids, epochs) if self._state.happens(row, Event.RENEW)]
+            for row in rows:
+                row.lease_until_s = self._state.now_s() + lease_s
+            return len(rows)
+
+    def settle(self, outcomes: Sequence[Outcome]) -> int:
+        """Each epoch ends once."""
+        with self._state.lock:
+            return sum(self._end(outcome) for outcome in outcomes)
+
+    def requeue_expired(self, *, limit: int) -> int:
+        """Back to the queue, where the lease ran out."""
+        with self._state.lock:
+            now_s = self._state.now_s()
+            rows = [r for r in self._be(self._state.open()) if r.state in IN_FLIGHT and r.lease_until_s < now_s][:limit]
+            return sum(
+                self._end(
+                    Outcome(
+                        run_id=row.run_id,
+                        request_id=row.request_id,
+                        epoch=row.epoch,
+                        event=Event.REQUEUE,
+                        reason=Reason.LEASE_EXPIRED,
+                    )
+                )
+                for row in rows
+            )
+
+    def admit_be(self, run_id: int, request_ids: Sequence[int], *, most_memory_mib: Mapping[str, float]) -> int:
+        """released → pending or failed."""
+        admitted = 0
+        with self._state.lock:
+            for row in self._open(run_id, request_ids):
+                if row.service not in most_memory_mib:
+                    continue
+                fits = row.memory_mib <= most_memory_mib[row.service]
+                happened = self._state.happens(row, Event.ADMIT if fits else Event.REFUSE)
+                admitted += fits and happened is not None
+        return admitted
+
+    def pending_be(self, *, limit: int) -> PendingBatch:
+        """The oldest first."""
+        with self._state.lock:
+            found = [row for row in self._state.open() if row.state in states_before(Event.PLACE)]
+            rows = [replace(r) for r in sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id))[:limit]]
+        services, clusters = sorted({r.service for r in rows}), sorted({r.cluster for r in rows})
+        pending = pending_columns(
+            [self._state.services[name] for name in services],
+            run_id=np.array([r.run_id for r in rows], np.int64),
+            request_id=np.array([r.request_id for r in rows], np.int64),
+            service=np.array([services.index(r.service) for r in rows], np.int32),
+            entry_cluster=np.array([clusters.index(r.cluster) for r in rows], np.int32),
+            waited_s=np.zeros(len(rows)),
+            cpu_work_s=np.array([r.cpu_work_s for r in rows], np.float64),
+            memory_mib=np.array([r.memory_mib for r in rows], np.float64),
+            epoch=np.array([r.epoch for r in rows], np.int32),
+        )
+        return PendingBatch(pending=pending, services=tuple(services), clusters=tuple(clusters))
+
+    def record_placement(
+        self,
+        batch: PendingBatch,
+        plan: BePlan,
+        snapshot: FleetSnapshot,
+        decision: DecisionRecord,
+        *,
+        fence: Fence,
+        lease_s: float,
+    ) -> list[Placement]:
+        """pending → placed, under the scheduler's fence."""
+        p = batch.pending
+        placed = []
+        with self._state.lock:
+            held, until_s = self._state.leases.get(fence.name, (None, 0.0))
+            if held != fence or until_s <= self._state.now_s():
+                raise Fenced(f"the lease {fence.name} has moved on from {fence.owner}, epoch {fence.epoch}")
+            for k in np.flatnonzero(plan.node >= 0):
+                for row in self._open(int(p.run_id[k]), [int(p.request_id[k])]):
+                    if row.epoch != p.epoch[k] or not self._state.happens(row, Event.PLACE):
+                        continue
+                    self._give_out(row, snapshot, int(plan.node[k]), lease_s)
+                    row.pod, row.started_s = f"be-r{row.run_id}-{row.request_id}-e{row.epoch}", None
+                    placed.append(
+                        Placement(
+                            run_id=row.run_id,
+                            request_id=row.request_id,
+                            epoch=row.epoch,
+                            cluster=row.target_cluster,
+                            node=row.node,
+                            service=row.service,
+                            pod=row.pod,
+                            cpu_work_s=row.cpu_work_s,
+                            cpu_request_millicores=int(p.cpu_request_millicores[k]),
+                            cpu_limit_millicores=int(p.cpu_limit_millicores[k]),
+                            memory_mib=int(p.memory_mib[k]),
+                            extended=snapshot.resources.extended_of(p.requests[:, k]),
+                        )
+                    )
+            self._state.decisions.append((decision, tuple(sorted({int(r) for r in p.run_id}))))
+        return placed
+
+    def mark_running(self, placements: Iterable[tuple[int, int, int, float]], *, lease_s: float) -> int:
+        """placed → running, and renewed where it runs."""
+        counted = 0
+        with self._state.lock:
+            for run_id, request_id, epoch, started_at_s in placements:
+                for row in self._under_epoch(run_id, [request_id], [epoch]):
+                    if not self._state.happens(row, Event.RUN):
+                        continue
+                    zero_s = self._state.runs[run_id].info.started_at_s or 0.0
+                    row.lease_until_s = self._state.now_s() + lease_s
+                    row.started_s = started_at_s - zero_s if row.started_s is None else row.started_s
+                    counted += 1
+        return counted
+
+    @staticmethod
+    def _be(rows: Iterable[Row]) -> list[Row]:
+        return [row for row in rows if row.service_class is ServiceClass.BE]
+
+    def _open(self, run_id: int, request_ids: Sequence[int] | None = None) -> list[Row]:
+        """BE rows of a run whose requests move on, all of them or those named; none of another run."""
+        run = self._state.runs.get(run_id)
+        if run is None or run.info.status not in OPEN:
+            return []
+        return self._be(run.rows if request_ids is None else self._state.requests(run_id, request_ids))
+
+    def _under_epoch(self, run_id: int, request_ids: Sequence[int], epochs: Sequence[int]) -> Iterator[Row]:
+        wanted = set(zip((int(k) for k in request_ids), (int(e) for e in epochs), strict=True))
+        return (row for row in self._be(self._state.requests(run_id, request_ids)) if (row.request_id, row.epoch) in wanted)
+
+    def _give_out(self, row: Row, snapshot: FleetSnapshot, node: int, lease_s: float) -> None:
+        row.node, row.target_cluster = snapshot.nodes[node], snapshot.clusters[snapshot.node_cluster[node]]
+        row.lease_until_s = self._state.now_s() + lease_s
+
+    def _end(self, ended: Outcome) -> int:
+        for row in self._under_epoch(ended.run_id, [ended.request_id], [ended.epoch]):
+            exhausted = ended.event is Event.REQUEUE and row.attempt >= self._max_attempts
+            event = Event.EXHAUST if exhausted else ended.event
+            happened = self._state.happens(row, event)
+            if happened is None:
+                return 0
+            row.reason = f"{Reason.ATTEMPTS_EXHAUSTED}: {ended.reason}" if exhausted else str(ended.reason)
+            won = event is Event.SUCCEED
+            row.finished_s = ended.finished_s if won else None
+            row.started_s = (row.started_s if ended.started_s is None else ended.started_s) if won else row.started_s
+            self._state.end(
+                row,
+                happened.outcome,
+                str(ended.reason),
+                latency_s=ended.finished_s - row.due_s if won and ended.finished_s is not None else None,
+                work_lost_s=ended.work_lost_s,
+            )
+            return 1
+        return 0
+
+
+def _batches(rows: Iterable[Row]) -> list[Batch]:
+    groups: dict[tuple[int, str, str, int], list[int]] = defaultdict(list)
+    for row in rows:
+        groups[row.run_id, row.cluster, row.service, int(row.service_class)].append(row.request_id)
+    return [
+        Batch(run_id=run_id, cluster=cluster, service=service, service_class=label, request_ids=tuple(sorted(ids)))
+        for (run_id, cluster, service, label), ids in groups.items()
+    ]
