@@ -21,7 +21,9 @@ def main() -> None:
     """Parse the arguments and relay until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--door", required=True, action="append", help="PORT=TARGET; may be repeated")
-    parser.add_argument("--state", required=True, type=Path, help="file with the line's state, as tango.domain.line.LineState writes it")
+    parser.add_argument(
+        "--state", required=True, type=Path, help="file with the line's state, as tango.domain.line.LineState writes it"
+    )
     options = parser.parse_args()
     uvloop.run(_relay(options.door, options.state))
 

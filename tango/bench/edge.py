@@ -34,7 +34,12 @@ FROM request WHERE run_id = %s AND class = 'lc'
 
 
 def measure(
-    *, fleet: str = "demo", rate: float = 20.0, seconds: float = 30.0, rtts_ms: Sequence[float] = (0.0, 10.0, 30.0, 60.0), told: Told = print
+    *,
+    fleet: str = "demo",
+    rate: float = 20.0,
+    seconds: float = 30.0,
+    rtts_ms: Sequence[float] = (0.0, 10.0, 30.0, 60.0),
+    told: Told = print,
 ) -> list[Figure]:
     """Arrival to start of service (p50, p99) and the QoS rate at each round-trip time; `rate` in LC requests a second, over all clusters.
 
@@ -73,7 +78,9 @@ def _times(
     time.sleep(1.0)  # the line's process looks at its file every 50 ms; what was on its way arrives
     declared = load_fleet(fleet)
     trace = generate(
-        Recipe(pattern="p3", rate_per_s=rate, duration_s=seconds, clusters=len(declared.clusters), lc_share=1.0, fleet=declared, seed=1)
+        Recipe(
+            pattern="p3", rate_per_s=rate, duration_s=seconds, clusters=len(declared.clusters), lc_share=1.0, fleet=declared, seed=1
+        )
     )
     submission = submission_of(stores, CeleryPublisher(create_app(stores.settings)))
     order = RunOrder(trace=trace, fleet=declared, system="tango", name=f"bench {rtt_ms:g} ms", seed=1)

@@ -1,4 +1,4 @@
-"""The journal of a cluster, as one process has it open. Its workers need nothing else of the store; its agent has the centre's beside it."""
+"""The journal of a cluster, as one process has it open. Its workers need no other store; its agent has the centre's beside it."""
 
 from __future__ import annotations
 

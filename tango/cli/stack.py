@@ -173,8 +173,11 @@ def line(mode: str | None, rtt_ms: float | None, mbit: float | None, home: Path 
     if info is None or not info.cluster_brokers:
         raise UsageError(f"no stack with a line runs in {home}; start one with `tango up --line-rtt-ms 60`")
     state = LineState.of_text(line_file(home).read_text())
-    told = {"mode": mode and LineMode(mode), "rtt_ms": rtt_ms, "mbit_per_s": mbit}
-    state = dataclasses.replace(state, **{name: value for name, value in told.items() if value is not None})
+    state = LineState(
+        mode=state.mode if mode is None else LineMode(mode),
+        rtt_ms=state.rtt_ms if rtt_ms is None else rtt_ms,
+        mbit_per_s=state.mbit_per_s if mbit is None else mbit,
+    )
     write_whole(line_file(home), state.as_text())
     print_mapping(dataclasses.asdict(state), output)
 

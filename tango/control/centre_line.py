@@ -48,9 +48,7 @@ class CentreLine:
             if run.status in OPEN:
                 self._take(run, share)
             elif not share.complete:  # it was stopped: the centre may cancel what was never taken
-                self._shares.handed(
-                    run.run_id, self._cluster, up_to=self._journal.taken_to(run.run_id), complete=True
-                )
+                self._shares.handed(run.run_id, self._cluster, up_to=self._journal.taken_to(run.run_id), complete=True)
         return self._settings.follow_every_s if self._busy else self._settings.idle_every_s
 
     def publish(self) -> float:

@@ -91,14 +91,15 @@ class ClusterAgent:
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._node_usage: Mapping[str, Json] = {}
         self._sampled_at_s = -1e9
-        # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever step they come.
+        # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever
+        # step they come.
         self._store_turn = asyncio.Lock()
 
     async def run(self) -> None:
         """Watch the cluster and repeat every step until cancelled.
 
-        A step that fails because a store or the cluster is away is tried again, and delays no other. Any other error is raised (as an ExceptionGroup): it ends the
-        process, which its supervisor restarts.
+        A step that fails because a store or the cluster is away is tried again, and delays no other. Any other error is raised (as an
+        ExceptionGroup): it ends the process, which its supervisor restarts.
         """
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch.follow(self.on_pod))

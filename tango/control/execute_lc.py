@@ -186,9 +186,7 @@ class LcExecutor:
                 break
             works: Sequence[LcWork] = ()
             try:
-                works = self._requests.claim_execution(
-                    run_id, ids, its_epochs, owner=self._owner, lease_s=self._lease.execution_s
-                )
+                works = self._requests.claim_execution(run_id, ids, its_epochs, owner=self._owner, lease_s=self._lease.execution_s)
             finally:
                 self.start(works, reserved=len(ids))
             claimed += len(works)
@@ -209,7 +207,9 @@ class LcExecutor:
                 log.warning("instances_not_read", error=str(error))
             except Exception:  # raised here it would keep the places of these requests for ever
                 self._note_broken("instances_broken")
-            for work in works:  # here and not on the loop: from now on this process has to live for them, and `close` waits for them
+            for (
+                work
+            ) in works:  # here and not on the loop: from now on this process has to live for them, and `close` waits for them
                 self._in_flight[work.run_id, work.request_id, work.epoch] = work
             self._loop.call_soon_threadsafe(self._start_calls, works)
 

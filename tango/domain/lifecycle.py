@@ -4,9 +4,9 @@
                   ▲                              │                │
                   └────────── requeue ◄──────────┴────────────────┘   (lease expired, evicted, node lost; attempt + 1)
 
-`TRANSITIONS` is that table. `tango.store.lifecycle_sql` renders it into SQL, the journal of each cluster calls it row by row, `tango.sim.codes` into the engine's codes, the in-memory
-store and the reference engine call it, and `docs/lifecycle.md` is printed from it. It is written as events, so that a store that only
-appends can keep the events and derive the state by `state_after`.
+`TRANSITIONS` is that table. `tango.store.lifecycle_sql` renders it into SQL, the journal of each cluster calls it row by row,
+`tango.sim.codes` renders it into the engine's codes, the in-memory store and the reference engine call it, and `docs/lifecycle.md` is
+printed from it. It is written as events, so that a store that only appends can keep the events and derive the state by `state_after`.
 
 Three rules hold for every row of it. An event that gives the request to a cluster raises the epoch, and whatever comes back from
 there counts only under that epoch. An event that ends an epoch writes its one `attempt` row. What is terminal changes no more.

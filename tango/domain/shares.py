@@ -105,7 +105,7 @@ class LcInFlight(NamedTuple):
     service: str
     cluster: str
     node: str
-    count: int
+    requests: int
     scale: float
     """Sum over them of what their run multiplies works by: 1 each in trace time, 1 / speed each in a run that is sped up."""
 

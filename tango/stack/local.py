@@ -85,7 +85,9 @@ class LocalStack:
         self._broker = None if self._user_broker else Broker(home, password=self._secrets["broker"])
         self._line_rtt_ms = line_rtt_ms
         if line_rtt_ms is not None and self._postgres is None:
-            raise UsageError("the line is emulated before the stack's own database: unset TANGO_DATABASE_URL, or leave the line away")
+            raise UsageError(
+                "the line is emulated before the stack's own database: unset TANGO_DATABASE_URL, or leave the line away"
+            )
         self._cluster_brokers = {
             c.name: Broker(home, password=self._secrets[f"broker-{c.name}"], name=f"broker-{c.name}")
             for c in (fleet.clusters if line_rtt_ms is not None else ())

@@ -145,7 +145,9 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
     for c in layout.clusters:
         command = module("cluster_agent", "--cluster", c.name)
         needed = (f"apiserver-{c.name}", *(("line",) if layout.line else ()))
-        found.append(spec(f"agent-{c.name}", "cluster agent", *command, after=needed, extra=layout.cluster_environment.get(c.name, {})))
+        found.append(
+            spec(f"agent-{c.name}", "cluster agent", *command, after=needed, extra=layout.cluster_environment.get(c.name, {}))
+        )
     for c in layout.clusters:
         queues = f"lc.{c.name},exec.{c.name}"
         found.append(worker(f"worker-{c.name}", "cluster worker", queues, 8, extra=layout.cluster_environment.get(c.name, {})))

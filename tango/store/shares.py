@@ -155,7 +155,7 @@ class PostgresShareStore:
                 "service": f.service,
                 "target_cluster": f.cluster,
                 "node": f.node,
-                "count": f.count,
+                "count": f.requests,
                 "scale": f.scale,
             }
             for f in found

@@ -144,7 +144,7 @@ class MemoryFleetStore:
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node(ready),
                 instance_count=rows.by_service_and_node((*where, 1) for *where, _ in ready),
-                in_flight=rows.by_service_and_node((f.service, f.cluster, f.node, f.count) for f in lc),
+                in_flight=rows.by_service_and_node((f.service, f.cluster, f.node, f.requests) for f in lc),
                 in_flight_scale=rows.by_service_and_node((f.service, f.cluster, f.node, f.scale) for f in lc),
             ),
             be=BeColumns.of_pods(
