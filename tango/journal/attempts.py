@@ -10,18 +10,14 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
 from tango.journal.database import Connection
+from tango.journal.events import ENDED, append
 from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
 from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, OPEN_STATES, OWNED_STATES
 
-_BEFORE = "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, released_at_s"
+_BEFORE = "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s"
 _UPDATE = """
 UPDATE request SET state = ?, reason = ?, started_s = ?, finished_s = ?, released_at_s = ?, lease_until_s = NULL
 WHERE run_id = ? AND request_id = ?
-"""
-_EVENT = """
-INSERT INTO event (at_s, run_id, request_id, state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason,
-                   service, attempt_started_s, attempt_finished_s, latency_s, outcome, attempt_reason, work_lost_s)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 # A process without a row has been silent for longer than its lease.
 _EXPIRED = f"""
@@ -96,7 +92,7 @@ class Attempts(JournalPart):
             row = before.get(request_id)
             if row is None or row[2] != epoch:
                 continue
-            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s, released_at_s = row
+            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s = row
             if event is Event.REQUEUE and attempt >= self._max_attempts:
                 event = Event.EXHAUST
             step = follows(event, state)
@@ -107,8 +103,10 @@ class Attempts(JournalPart):
             attempt_started_s = started_s if began_s is None else began_s
             won = event is Event.SUCCEED
             kept_started_s, kept_finished_s = (attempt_started_s, finished_s) if won else (started_s, None)
-            waits_since_s = now_s if event is Event.REQUEUE else released_at_s
-            updates.append((after, reason, kept_started_s, kept_finished_s, waits_since_s, run_id, request_id))
+            # What has ended is not under way any more (`schema.IS_UNDER_WAY`).
+            updates.append(
+                (after, reason, kept_started_s, kept_finished_s, now_s if event is Event.REQUEUE else None, run_id, request_id)
+            )
             copy = (
                 now_s,
                 run_id,
@@ -132,7 +130,7 @@ class Attempts(JournalPart):
             del before[request_id]
             happened.append((request_id, service, event))
         connection.executemany(_UPDATE, updates)
-        connection.executemany(_EVENT, events)
+        append(connection, ENDED, events)
         return happened
 
 

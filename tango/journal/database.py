@@ -250,7 +250,14 @@ def _make_tables(connection: Connection, cluster: str) -> None:
         connection.execute(statement)
     connection.executemany(
         "INSERT INTO meta VALUES (?, ?)",
-        [("format", FORMAT), ("identity", os.urandom(16).hex()), ("cluster", cluster), ("position", 0), ("durable", 0)],
+        [
+            ("format", FORMAT),
+            ("identity", os.urandom(16).hex()),
+            ("cluster", cluster),
+            ("sequence", 0),
+            ("position", 0),
+            ("durable", 0),
+        ],
     )
 
 

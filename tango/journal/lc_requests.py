@@ -19,6 +19,7 @@ from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.journal.attempts import beats
 from tango.journal.database import Connection
+from tango.journal.events import CHANGED, COPY, DECIDED, append
 from tango.journal.part import JournalPart, Row, chunks, follows, is_open, rows_by_id
 from tango.journal.schema import IS_UNDER_WAY, OPEN_STATES, listed
 from tango.ports.requests import Dispatched, Released, StartHere
@@ -35,20 +36,13 @@ ORDER BY released_at_s LIMIT ?
 """
 _ANNOUNCE = "UPDATE request SET released_at_s = ? WHERE run_id = ? AND request_id = ?"
 _WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, state"
-_PLANNED = "request_id, state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason, lease_until_s"
+_PLANNED = f"request_id, {COPY}, lease_until_s, released_at_s"
 _GIVE_OUT = """
-UPDATE request SET state = ?, epoch = ?, attempt = ?, target_cluster = ?, node = ?, owner = ?, late = ?, reason = ?, lease_until_s = ?
+UPDATE request SET state = ?, epoch = ?, attempt = ?, target_cluster = ?, node = ?, owner = ?, late = ?, reason = ?, lease_until_s = ?,
+    released_at_s = ?
 WHERE run_id = ? AND request_id = ?
 """
-_EVENT = """
-INSERT INTO event (at_s, run_id, request_id, state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_DECISION = "INSERT INTO event (at_s, run_id, decision, apply_ms) VALUES (?, ?, ?, ?)"
-_CLAIMED = (
-    "request_id, state, epoch, attempt, target_cluster, node, late, started_s, finished_s, reason, "
-    "service, due_s, target_s, cpu_work_s, memory_mib"
-)
+_CLAIMED = f"request_id, {COPY}, service, due_s, target_s, cpu_work_s, memory_mib"
 _CLAIM = "UPDATE request SET state = ?, owner = ?, lease_until_s = ? WHERE run_id = ? AND request_id = ?"
 
 
@@ -165,7 +159,7 @@ class LcRequests(JournalPart):
                 row = before.pop(request_id, None)
                 if row is None or row[2] != read_epoch:
                     continue
-                _, state, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason, until_s = row
+                _, state, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason, until_s, since_s = row
                 step = follows(Event.SHED if shed else Event.START if start else Event.DISPATCH, state)
                 if step is None:
                     continue
@@ -176,16 +170,20 @@ class LcRequests(JournalPart):
                     won.append((k, epoch, start))
                     if start and here is not None:
                         owner, until_s = here.owner, now_s + self._limit_s(target_s, here.lease_s)
+                else:
+                    since_s = None  # what has ended is not under way any more (`schema.IS_UNDER_WAY`)
                 reason = always or reason
-                updates.append((after, epoch, attempt, cluster, node, owner, was_late, reason, until_s, run_id, request_id))
+                updates.append(
+                    (after, epoch, attempt, cluster, node, owner, was_late, reason, until_s, since_s, run_id, request_id)
+                )
                 copy = (after, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason)
                 events.append((now_s, run_id, request_id, *copy))
             connection.executemany(_GIVE_OUT, updates)
-            connection.executemany(_EVENT, events)
+            append(connection, CHANGED, events)
             if here is not None and any(start for _, _, start in won):
                 beats(connection, here.owner, now_s + here.lease_s, only_later=True)
             made = orjson.dumps(dataclasses.replace(decision, placed=len(won))).decode()
-            connection.execute(_DECISION, (now_s, run_id, made, (time.perf_counter() - began_s) * 1e3))
+            append(connection, DECIDED, [(now_s, run_id, made, (time.perf_counter() - began_s) * 1e3)])
             return won
 
         won = self._database.write(record)
@@ -210,7 +208,7 @@ class LcRequests(JournalPart):
                 return []
             now_s, named, updates, events, works = self._wall_s(), set(told), [], [], []
             for row in rows_by_id(connection, _CLAIMED, run_id, [k for k, _ in told]):
-                request_id, state, epoch, attempt, cluster, node, late, started_s, finished_s, reason, *request = row
+                request_id, state, epoch, attempt, cluster, node, _, late, started_s, finished_s, reason, *request = row
                 step = follows(Event.CLAIM, state)
                 if step is None or (request_id, epoch) not in named:
                     continue
@@ -233,7 +231,7 @@ class LcRequests(JournalPart):
                     )
                 )
             connection.executemany(_CLAIM, updates)
-            connection.executemany(_EVENT, events)
+            append(connection, CHANGED, events)
             if works:
                 beats(connection, owner, now_s + lease_s, only_later=True)
             return works

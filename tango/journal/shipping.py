@@ -8,14 +8,13 @@ from tango.domain.runs import DecisionRecord
 from tango.domain.shares import AttemptCopy, DecisionCopy, LcInFlight, RequestCopy, Shipment
 from tango.errors import StoreUnavailable
 from tango.journal.database import Connection
+from tango.journal.events import ATTEMPT, CHANGED, DECISION, ENDED
 from tango.journal.intake import forget_runs
 from tango.journal.part import JournalPart, Row
 from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, TERMINAL_STATES
 
-_EVENTS = """
-SELECT seq, at_s, run_id, request_id, state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason,
-       service, attempt_started_s, attempt_finished_s, latency_s, outcome, attempt_reason, work_lost_s, decision, apply_ms
-FROM event WHERE seq > ? ORDER BY seq LIMIT ?
+_EVENTS = f"""
+SELECT seq, {ENDED}, {DECISION} FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 """
 # Every event that ends a request is there to be shipped, so these are all terminal requests of which nothing is left to ship.
 _FORGET_ENDED = f"""
@@ -27,6 +26,12 @@ _IN_FLIGHT = f"""
 SELECT service, target_cluster, node, count(*), sum(1.0 / speed) FROM request JOIN run USING (run_id)
 WHERE {IS_UNDER_WAY} AND state IN {IN_FLIGHT_STATES} GROUP BY 1, 2, 3
 """
+
+
+# Places in a row of `_EVENTS`.
+_ATTEMPT = 1 + len(CHANGED.split(","))
+_OUTCOME = _ATTEMPT + ATTEMPT.split(", ").index("outcome")
+_DECIDED = 1 + len(ENDED.split(","))
 
 
 class Shipping(JournalPart):
@@ -55,10 +60,10 @@ class Shipping(JournalPart):
         """
 
         def forget(connection: Connection) -> None:
-            (highest,) = connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'event'").fetchone()
-            if last > (highest or 0):
+            (made,) = connection.execute("SELECT value FROM meta WHERE name = 'sequence'").fetchone()
+            if last > made:
                 raise StoreUnavailable(
-                    f"the centre has {last} events of the journal {self._database.path}, which has made {highest or 0}: the file is an "
+                    f"the centre has {last} events of the journal {self._database.path}, which has made {made}: the file is an "
                     "old copy; stop the cluster's processes and move it away, so that the centre hands its requests over anew"
                 )
             connection.execute(_FORGET_ENDED, (last,))
@@ -76,32 +81,17 @@ class Shipping(JournalPart):
 
 
 def _collapsed(cluster: str, journal: str, first: int, events: list[Row]) -> Shipment:
-    requests: dict[tuple[int, int], RequestCopy] = {}
+    of_request: dict[Row, Row] = {}
     attempts, decisions = [], []
-    for (
-        _,
-        at_s,
-        run_id,
-        request_id,
-        *copy,
-        service,
-        began_s,
-        ended_s,
-        latency_s,
-        outcome,
-        reason,
-        lost_s,
-        decision,
-        apply_ms,
-    ) in events:
-        if decision is not None:
+    for row in events:
+        if row[_DECIDED] is not None:
+            _, at_s, run_id, *_, decision, apply_ms = row
             decisions.append(DecisionCopy(run_id, at_s, DecisionRecord(**orjson.loads(decision)), apply_ms))
             continue
-        state, epoch, attempt, target, node, owner, late, started_s, finished_s, request_reason = copy
-        requests[run_id, request_id] = RequestCopy(
-            run_id, request_id, state, epoch, attempt, target, node, owner, bool(late), started_s, finished_s, request_reason
-        )
-        if outcome is not None:
+        of_request[row[2:4]] = row
+        if row[_OUTCOME] is not None:
+            _, at_s, run_id, request_id, _, epoch, _, target, node, *_ = row
+            service, began_s, ended_s, latency_s, outcome, reason, lost_s = row[_ATTEMPT:_DECIDED]
             where = (run_id, request_id, epoch, service, target, node)
             attempts.append(AttemptCopy(*where, began_s, ended_s, latency_s, outcome, reason, lost_s, at_s))
     return Shipment(
@@ -109,7 +99,7 @@ def _collapsed(cluster: str, journal: str, first: int, events: list[Row]) -> Shi
         journal=journal,
         first=first,
         last=int(events[-1][0]),
-        requests=tuple(requests[key] for key in sorted(requests)),
+        requests=tuple(RequestCopy._make((*row[2:10], bool(row[10]), *row[11:_ATTEMPT])) for _, row in sorted(of_request.items())),
         attempts=tuple(attempts),
         decisions=tuple(decisions),
     )

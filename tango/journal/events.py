@@ -1,0 +1,35 @@
+"""What happened, in the order in which it did: each event has the next number, given in the transaction of the change itself.
+
+Numbers therefore have no gap, and none is given twice: a transaction that is rolled back takes its numbers with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from tango.journal.database import Connection
+from tango.journal.part import Row
+
+COPY = "state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason"
+"""What a request is after an event, as `tango.domain.shares.RequestCopy` has it."""
+ATTEMPT = "service, attempt_started_s, attempt_finished_s, latency_s, outcome, attempt_reason, work_lost_s"
+"""The attempt that an event ended, beside its copy; no outcome: it ended none."""
+DECISION = "decision, apply_ms"
+
+CHANGED = f"at_s, run_id, request_id, {COPY}"
+ENDED = f"{CHANGED}, {ATTEMPT}"
+DECIDED = f"at_s, run_id, {DECISION}"
+
+
+def append(connection: Connection, columns: str, rows: Sequence[Row]) -> None:
+    """Append events with these columns, inside the transaction of the change that they tell of."""
+    if not rows:
+        return
+    (last,) = connection.execute("SELECT value FROM meta WHERE name = 'sequence'").fetchone()
+    places = ", ".join("?" * len(rows[0]))
+    connection.executemany(
+        f"INSERT INTO event (seq, {columns}) VALUES (?, {places})",
+        [(k, *row) for k, row in zip(count(last + 1), rows, strict=False)],
+    )
+    connection.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (last + len(rows),))
