@@ -1,7 +1,8 @@
 """A pool of psycopg2 connections for each process, and the translation of PostgreSQL's errors into ours.
 
 Transactions are claimed transitions (which change nothing a second time) or reads, so one whose connection was lost can be run again:
-`Database.run` takes a function and retries it a few times, with jittered backoff.
+`Database.run` takes a function and retries it a few times, with jittered backoff. No wait is without end: connecting, statements and locks
+have their timeouts, TCP notices a peer that is gone, and what nobody else ends is ended here (`deadlines`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from tango.errors import ConfigError, StoreError, StoreUnavailable
+from tango.store.deadlines import DEADLINES
 
 T = TypeVar("T")
 Cursor: TypeAlias = psycopg2.extensions.cursor
@@ -30,6 +32,12 @@ STATEMENT_TIMEOUT_S = 60
 """Seconds after which PostgreSQL cancels a statement. Chosen: beyond the longest one, loading a trace of a million requests."""
 LOCK_TIMEOUT_S = 10
 """Seconds that a statement waits for a lock; it is then run again."""
+DEADLINE_S = STATEMENT_TIMEOUT_S + 10.0
+"""Seconds after which `Database.run` gives up, all its tries together, whatever the other side does: PostgreSQL's own limits come first."""
+SILENT_S = 20
+"""Seconds without an acknowledgement by the peer's TCP after which a connection is lost."""
+LOSS_IS_NOTICED = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": SILENT_S * 1000}
+"""Of libpq, for every connection that may be a remote one."""
 ATTEMPTS = 4
 """Tries of a transaction, the first included: with backoff about two seconds in all, as long as a restart of PostgreSQL takes."""
 POOL_KEEPS = 8
@@ -62,8 +70,9 @@ def described(url: str) -> str:
 class Database:
     """Connections to one PostgreSQL database. Thread-safe; a forked process opens connections of its own."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, deadline_s: float = DEADLINE_S) -> None:
         self._dsn = libpq_url(url)
+        self._deadline_s = deadline_s
         self._shown = described(url)
         self._lock = threading.Lock()
         self._idle: list[psycopg2.extensions.connection] = []
@@ -74,22 +83,29 @@ class Database:
 
         The transaction is run again after a deadlock, a lock timeout or a lost connection. A commit whose answer was lost may have
         happened, so `work` must be a claimed transition or a read; with `once` it is not run again after a connection lost at the commit.
+        All of it takes at most the deadline of this object, and the time to connect once.
         Raises: StoreUnavailable if PostgreSQL does not answer; StoreError if it refuses the statement.
         """
+        until_s = time.monotonic() + self._deadline_s
         for attempt in range(1, ATTEMPTS + 1):
             committing = False
             try:
-                with self._connection() as connection, connection.cursor() as cursor:
+                with self._connection(until_s) as connection, connection.cursor() as cursor:
                     result = work(cursor)
                     committing = True
                     connection.commit()
                     return result
             except _AGAIN as error:
-                if attempt == ATTEMPTS:
-                    raise StoreError(f"PostgreSQL gave up after {ATTEMPTS} attempts: {_first_line(error)}") from error
+                if attempt == ATTEMPTS or time.monotonic() >= until_s:
+                    raise StoreError(f"PostgreSQL gave up after {attempt} attempts: {_first_line(error)}") from error
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                 if isinstance(error, psycopg2.errors.QueryCanceled):
                     raise StoreError(f"the statement ran longer than {STATEMENT_TIMEOUT_S} s") from error
+                if time.monotonic() >= until_s:
+                    raise StoreUnavailable(
+                        f"PostgreSQL was not done after {self._deadline_s:g} s at {self._shown}. Where it does not answer at all, look at "
+                        "what lies between: a proxy or a tunnel whose other end is gone, a server that is stopped."
+                    ) from error
                 if attempt == ATTEMPTS or (once and committing):
                     raise StoreUnavailable(
                         f"PostgreSQL does not answer at {self._shown} ({_first_line(error)}). "
@@ -127,18 +143,20 @@ class Database:
             connection.close()
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[psycopg2.extensions.connection]:
+    def _connection(self, until_s: float) -> Iterator[psycopg2.extensions.connection]:
         connection = self._take()
         broken = True
         try:
-            yield connection
-            broken = False
-        except BaseException:
-            if not connection.closed:
-                with contextlib.suppress(psycopg2.Error):
-                    connection.rollback()
+            with DEADLINES.over(connection.fileno(), until_s):
+                try:
+                    yield connection
                     broken = False
-            raise
+                except BaseException:
+                    if not connection.closed:
+                        with contextlib.suppress(psycopg2.Error):
+                            connection.rollback()
+                            broken = False
+                    raise
         finally:
             with self._lock:
                 keep = not broken and not connection.closed and len(self._idle) < POOL_KEEPS
@@ -160,9 +178,10 @@ class Database:
         return psycopg2.connect(
             self._dsn,
             connect_timeout=CONNECT_TIMEOUT_S,
-            keepalives_idle=10,
+            **LOSS_IS_NOTICED,
             application_name="tango",
-            options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC",
+            # With the style of dates that psycopg2 wants it asks for nothing itself once it is connected, where no timeout would hold.
+            options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC -c datestyle=ISO",
         )
 
 

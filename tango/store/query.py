@@ -8,13 +8,18 @@ exactly one SELECT.
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
 
 from tango.errors import DependencyError, RequestRejected, StoreUnavailable
-from tango.store.database import CONNECT_TIMEOUT_S, described, libpq_url
+from tango.store.database import CONNECT_TIMEOUT_S, LOSS_IS_NOTICED, described, libpq_url
+from tango.store.deadlines import DEADLINES
+
+MARGIN_S = 10.0
+"""Seconds beyond the statement timeout after which the connection itself is ended: a server that is there has answered by then."""
 
 
 def read_only_query(
@@ -33,13 +38,15 @@ def read_only_query(
         connection = psycopg2.connect(
             libpq_url(url),
             connect_timeout=CONNECT_TIMEOUT_S,
+            **LOSS_IS_NOTICED,
             application_name="tango sql",
             options=f"-c default_transaction_read_only=on -c statement_timeout={int(statement_timeout_s * 1000)}",
         )
     except psycopg2.OperationalError as error:
         raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
+    until_s = time.monotonic() + statement_timeout_s + MARGIN_S
     try:
-        with connection, connection.cursor() as cursor:
+        with DEADLINES.over(connection.fileno(), until_s), connection, connection.cursor() as cursor:
             # The statement is passed as a value and opened as a cursor by the server. That accepts exactly one SELECT, so nothing can
             # follow a `;`, no COMMIT and no SET; and a function that writes fails in the read-only transaction.
             opening = cursor.mogrify("DECLARE c refcursor := 'tango_sql'; BEGIN OPEN c FOR EXECUTE %s; END", (statement,)).decode()
@@ -55,6 +62,8 @@ def read_only_query(
             f"found {_found(found)}, expected one SELECT: `tango sql` only reads, one statement at a time"
         ) from error
     except psycopg2.Error as error:
+        if connection.closed:
+            raise StoreUnavailable(f"PostgreSQL went away at {described(url)}; start the stack with `tango up`") from error
         # PostgreSQL's message without its lines about the block that opened the cursor.
         lines = str(error).strip().splitlines()
         own = [line for line in lines if not line.startswith(("CONTEXT:", "PL/pgSQL", "SQL statement", "QUERY:"))]
