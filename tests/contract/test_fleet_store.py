@@ -8,18 +8,23 @@ import numpy as np
 import pytest
 
 from tango.domain.identity import NodeKey
+from tango.domain.requests import RequestState
 from tango.domain.runs import ScalingRecord
+from tango.domain.shares import DecisionCopy, LcInFlight
 from tango.settings import SharingSettings
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
     FLEET,
+    LC_DECISION,
     LIVE_S,
     SERVICES,
     TWINS,
     WEB,
     ZERO_S,
     StoreWorld,
+    attempt_of,
+    copy_of,
     instance_of,
     memory_world,
     node_states,
@@ -87,14 +92,16 @@ def test_only_ready_instances_count_in_a_snapshot(world: StoreWorld) -> None:
 
 
 def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None:
-    """Rows lead the agents' view, so that no plan gives the same capacity out twice; what ended holds nothing."""
-    run_id = world.create(WEB, WEB, BATCH, BATCH, BATCH, CHAT)
+    """BE rows lead the agents' view, so that no plan gives the same capacity out twice; what ended holds nothing. LC counts as told, and
+    not by its copies, which say the same later."""
+    run_id = world.create(WEB, WEB, BATCH, BATCH, BATCH, BATCH)
     world.release(run_id)
-    world.dispatch(run_id, [0, 1, 5], node=2)
-    world.admit(run_id, [2, 3, 4])
-    batch = world.requests.pending_be(limit=2)
+    world.ship(copy_of(run_id, 0, RequestState.RUNNING))
+    world.shares.note_in_flight("c1", [LcInFlight("web", "c2", "c2-n1", 2, 1.0)])
+    world.admit(run_id, [2, 3, 4, 5])
+    batch = world.requests.pending_be(limit=3)
     world.place(batch, world.fence(), node=0)
-    world.requests.settle([success(run_id, 5, 1)])
+    world.requests.settle([success(run_id, 4, 1)])
 
     snapshot = world.fleet.snapshot(at_s=0.0)
     web = [s.name for s in snapshot.services].index("web")
@@ -103,17 +110,19 @@ def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None
     assert snapshot.in_flight_work_s[web, 2] == pytest.approx(2 * WEB.cpu_work_s / 2.0)
     assert snapshot.be_pods.tolist() == [2.0, 0.0, 0.0]
     assert (snapshot.be_cpu_request[0], snapshot.be_cpu_limit[0], snapshot.be_memory_held[0]) == (1000.0, 4000.0, 128.0)
-    assert snapshot.pending_be.tolist() == [1.0, 0.0]
+    assert snapshot.pending_be.tolist() == [0.0, 1.0]
 
 
 def test_the_tail_is_of_the_latencies_that_were_settled_lately(world: StoreWorld) -> None:
-    """Per service and node, in trace milliseconds; linear between ranks; failures have no latency."""
-    run_id = world.create(*[WEB] * 4, gap_s=0.0)
-    world.release(run_id)
-    world.dispatch(run_id, [0, 1], node=0)
-    world.dispatch(run_id, [2, 3], node=2)
-    ends = [success(run_id, k, 1, finished_s=finished_s) for k, finished_s in ((0, 0.1), (1, 0.3), (2, 1.0))]
-    world.requests.settle(ends)
+    """Per service and node, in trace milliseconds; linear between ranks; failures have no latency, and what ended long ago, by the
+    cluster's clock, is out of the window."""
+    run_id = world.create(*[WEB] * 10, gap_s=0.0)
+    now_s = world.now_s()
+    there = attempt_of(run_id, 4)._replace(cluster="c2", node="c2-n1", latency_s=1.0, ended_at_s=now_s)
+    here = [attempt_of(run_id, k)._replace(latency_s=latency_s, ended_at_s=now_s) for k, latency_s in ((0, 0.1), (2, 0.3))]
+    old = attempt_of(run_id, 6)._replace(latency_s=9.0, ended_at_s=now_s - 2 * LIVE_S)
+    failed = attempt_of(run_id, 8, outcome="failed")._replace(ended_at_s=now_s)
+    world.ship(attempts=[*here, there, old, failed])
 
     found = world.fleet.tail_latency_ms(window_s=LIVE_S, quantile=0.5)
 
@@ -128,9 +137,14 @@ def test_nodes_of_one_name_keep_what_is_theirs(twins: StoreWorld) -> None:
     """Both clusters have an n1: tails, what is in flight and who may be evicted stay apart."""
     run_id = twins.create(WEB, WEB, WEB, BATCH, BATCH, gap_s=0.0)
     twins.release(run_id)
-    twins.dispatch(run_id, [0, 2], node=0)
-    twins.dispatch(run_id, [1], node=2)
-    twins.requests.settle([success(run_id, 0, 1, finished_s=0.1), success(run_id, 1, 1, finished_s=1.0)])
+    ended = [(0, "c1", 0.1), (2, "c2", 1.0)]
+    twins.ship(
+        attempts=[
+            attempt_of(run_id, k)._replace(cluster=cluster, node="n1", latency_s=latency_s, ended_at_s=twins.now_s())
+            for k, cluster, latency_s in ended
+        ]
+    )
+    twins.shares.note_in_flight("c2", [LcInFlight("web", "c1", "n1", 1, 0.5)])
     twins.admit(run_id, [3, 4])
     twins.place(twins.requests.pending_be(limit=1), twins.fence(), node=2)
 
@@ -158,11 +172,16 @@ def test_a_node_has_the_least_slack_of_its_services(kind: str, request: pytest.F
     of_memory = kind == "memory"
     world = memory_world(sharing=sharing) if of_memory else postgres_world(request.getfixturevalue("database_url"), sharing=sharing)
     enough = sharing.min_samples
-    run_id = world.create(*[WEB] * enough, *[CHAT] * (enough - 1), gap_s=0.0)
-    world.release(run_id)
-    world.dispatch(run_id, range(enough), node=0)
-    world.dispatch(run_id, range(enough, 2 * enough - 1), node=2)
-    world.requests.settle([success(run_id, k, 1, finished_s=0.04) for k in range(2 * enough - 1)])
+    run_id = world.create(*[WEB] * (4 * enough), gap_s=0.0)
+    of = [("web", "c1", "c1-n1")] * enough + [("chat", "c2", "c2-n1")] * (enough - 1)
+    world.ship(
+        attempts=[
+            attempt_of(run_id, 2 * k)._replace(
+                service=service, cluster=cluster, node=node, latency_s=0.04, ended_at_s=world.now_s()
+            )
+            for k, (service, cluster, node) in enumerate(of)
+        ]
+    )
 
     # The run's speed is 2: 0.04 s of wall time are 80 ms of the trace, of a target of 100 ms.
     np.testing.assert_allclose(world.fleet.snapshot(at_s=0.0).slack, [1 - 80.0 / 100.0, 1.0, 1.0])
@@ -212,8 +231,7 @@ def test_a_cluster_that_joins_again_has_the_links_it_is_given_then(database_url:
 def test_decisions_and_scaling_events_are_kept(world: StoreWorld) -> None:
     """Every recorded plan leaves a decision row; no scaling event is no error."""
     run_id = world.create(WEB)
-    world.release(run_id)
-    world.dispatch(run_id, [0])
+    world.ship(decisions=[DecisionCopy(run_id=run_id, at_s=ZERO_S, record=LC_DECISION, apply_ms=0.1)])
     world.events.scaling([])
     world.events.scaling(
         [

@@ -18,6 +18,8 @@ from tests.fakes.store_world import (
     WEB,
     ZERO_S,
     StoreWorld,
+    attempt_of,
+    copy_of,
     memory_world,
     new_requests,
     new_run,
@@ -112,10 +114,10 @@ def test_active_runs_are_those_that_are_not_over(world: StoreWorld) -> None:
 
 def test_cancelling_ends_everything_that_is_not_over(world: StoreWorld) -> None:
     """Terminal rows stay as they are; what a cluster had gets its attempt row; a second call counts 0."""
-    run_id = world.create(WEB, WEB, WEB, BATCH, WEB)
+    run_id = world.create(BATCH, BATCH, WEB, BATCH, BATCH)
     world.release(run_id, until_s=3.5)
-    world.admit(run_id, [3])
-    world.dispatch(run_id, [0, 1])
+    world.admit(run_id, [0, 1, 3])
+    world.place(world.requests.pending_be(limit=2), world.fence())
     world.requests.settle([success(run_id, 0, 1)])
 
     first, second = world.cancel(run_id), world.cancel(run_id)
@@ -127,24 +129,25 @@ def test_cancelling_ends_everything_that_is_not_over(world: StoreWorld) -> None:
 
 
 def test_a_result_after_the_sweep_of_a_cancelled_run_does_not_count(world: StoreWorld) -> None:
-    """The row is terminal; so are claims and renewals of it in vain."""
-    run_id = world.create(WEB, WEB)
+    """The row is terminal; so are renewals of it in vain."""
+    run_id = world.create(BATCH, BATCH)
     world.release(run_id)
-    world.dispatch(run_id, [0, 1])
+    world.admit(run_id, [0, 1])
+    world.place(world.requests.pending_be(limit=2), world.fence())
     world.cancel(run_id)
 
     assert world.requests.settle([success(run_id, 0, 1)]) == 0
-    assert world.requests.claim_execution(run_id, "c1", [1], [1], owner="a", lease_s=LIVE_S) == []
     assert world.requests.renew(run_id, [0, 1], [1, 1], lease_s=LIVE_S) == 0
 
 
 def test_nothing_of_a_cancelled_run_moves_on(world: StoreWorld) -> None:
-    """From the moment of the cancellation, before anything is swept: not released, admitted, dispatched, claimed, placed or announced."""
-    run_id = world.create(WEB, WEB, BATCH, BATCH, WEB)
+    """From the moment of the cancellation, before anything is swept: not released, admitted, placed, requeued, announced or handed over."""
+    run_id = world.create(BATCH, WEB, BATCH, BATCH, BATCH)
     world.release(run_id, until_s=3.5)
-    world.dispatch(run_id, [0], lease_s=OVER_S)
+    world.admit(run_id, [0])
+    world.place(world.requests.pending_be(limit=9), world.fence(), lease_s=OVER_S)
     world.admit(run_id, [2])
-    read, batch = world.arrivals(run_id, [1]), world.requests.pending_be(limit=9)
+    batch = world.requests.pending_be(limit=9)
     before = world.rows(run_id)
 
     stopped, again = world.runs.cancel(run_id), world.runs.cancel(run_id)
@@ -153,21 +156,18 @@ def test_nothing_of_a_cancelled_run_moves_on(world: StoreWorld) -> None:
     assert world.runs.run(run_id).status is RunStatus.CANCELLING
     released = world.requests.release_due(run_id, until_s=100.0, limit=10)
     assert (released.batches, released.next_due_s) == ((), None)
-    assert len(world.arrivals(run_id, [1])) == 0
-    assert world.dispatch_read(run_id, read).by_cluster == {}
-    assert world.requests.claim_execution(run_id, "c1", [0], [1], owner="a", lease_s=LIVE_S) == []
     assert world.admit(run_id, [3]) == 0
     assert len(world.requests.pending_be(limit=9).pending) == 0
     assert world.place(batch, world.fence()) == []
-    assert world.requests.requeue_expired(limit=9) == world.requests.unclaimed(older_than_s=OVER_S, limit=9) == []
+    assert (world.requests.requeue_expired(limit=9), world.requests.unclaimed(older_than_s=OVER_S, limit=9)) == (0, [])
+    assert not world.shares.open_share(run_id, "c2")
     assert world.rows(run_id) == before
 
 
 def test_what_a_cancelled_run_has_in_flight_holds_its_resources_until_it_is_swept(world: StoreWorld) -> None:
-    """Its pods and calls go on meanwhile, and nobody else may be promised their resources; what it has pending waits for nothing."""
+    """Its pods go on meanwhile, and nobody else may be promised their resources; what it has pending waits for nothing."""
     run_id = world.create(WEB, BATCH, BATCH)
     world.release(run_id)
-    world.dispatch(run_id, [0])
     world.admit(run_id, [1])
     world.place(world.requests.pending_be(limit=1), world.fence())
     world.admit(run_id, [2])
@@ -177,8 +177,7 @@ def test_what_a_cancelled_run_has_in_flight_holds_its_resources_until_it_is_swep
     world.cancel(run_id)
     swept = world.fleet.snapshot(at_s=0.0)
 
-    assert (held.in_flight.sum(), held.be_pods.sum(), held.pending_be.sum()) == (1, 1, 0)
-    assert (swept.in_flight.sum(), swept.be_pods.sum()) == (0, 0)
+    assert (held.be_pods.sum(), held.pending_be.sum(), swept.be_pods.sum()) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("kind", ["memory", "postgres"])
@@ -223,11 +222,10 @@ def test_cancelling_an_unknown_run_is_refused(world: StoreWorld) -> None:
 
 def test_counts_add_up_in_every_state(world: StoreWorld) -> None:
     """Accepted is the sum over all states, at any time."""
-    run_id = world.create(WEB, WEB, BATCH, WEB)
-    world.release(run_id, until_s=2.5)
+    run_id = world.create(WEB, BATCH, BATCH, WEB)
+    world.release(run_id)
     world.admit(run_id, [2])
-    world.dispatch(run_id, [0])
-    world.requests.settle([success(run_id, 0, 1)])
+    world.ship(copy_of(run_id, 0))
 
     counts = world.runs.counts(run_id)
 
@@ -237,18 +235,21 @@ def test_counts_add_up_in_every_state(world: StoreWorld) -> None:
 
 def test_a_run_is_terminal_when_nothing_is_left_to_release_or_to_end(world: StoreWorld) -> None:
     """Neither a row that is not due yet nor one that is under way counts as done."""
-    run_id = world.create(WEB, BATCH)
+    run_id = world.create(BATCH, BATCH, WEB)
     seen = [world.all_terminal(run_id)]
     world.release(run_id, until_s=0.5)
-    world.dispatch(run_id, [0])
+    world.admit(run_id, [0])
+    world.place(world.requests.pending_be(limit=1), world.fence())
     seen.append(world.all_terminal(run_id))
     world.requests.settle([success(run_id, 0, 1)])
     seen.append(world.all_terminal(run_id))
     world.release(run_id)
     seen.append(world.all_terminal(run_id))
     world.requests.admit_be(run_id, [1], most_memory_mib={"batch": -1.0})
+    seen.append(world.all_terminal(run_id))
+    world.ship(copy_of(run_id, 2))
 
-    assert seen == [False] * 4
+    assert seen == [False] * 5
     assert world.all_terminal(run_id)
 
 
@@ -263,17 +264,17 @@ def test_a_live_run_is_not_deleted(world: StoreWorld) -> None:
 
 
 def test_a_deleted_run_leaves_nothing(world: StoreWorld) -> None:
-    """Requests, attempts and figures go; other runs stay."""
+    """Requests, attempts, shares and figures go; other runs stay."""
     run_id, other = world.create(WEB), world.create(WEB)
-    world.release(run_id)
-    world.dispatch(run_id, [0])
+    world.ship(copy_of(run_id, 0), attempts=[attempt_of(run_id, 0)])
     world.runs.save_metrics(run_id, {"accepted": 1, "system": "tango", "lc_qos_rate": None})
     world.cancel(run_id)
 
     world.runs.delete(run_id)
 
     assert [run.run_id for run in world.runs.runs()] == [other]
-    assert (world.rows(run_id), world.attempts(run_id)) == ([], [])
+    assert (world.rows(run_id), world.attempts(run_id), world.shares.shares(run_id)) == ([], [], [])
+    assert len(world.shares.shares(other)) == 1
     assert world.runs.counts(other).accepted == 1
 
 

@@ -16,6 +16,7 @@ from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.request_store import MemoryRequestStore
 from tests.fakes.run_store import MemoryRunStore
+from tests.fakes.share_store import MemoryShareStore
 from tests.fakes.store_world import (
     AS_SHIPPED,
     FLEET,
@@ -78,6 +79,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
     state = MemoryState()
     runs = MemoryRunStore(state, chunk_rows=store.chunk_rows)
     clock = WallClock(state, start_s=ZERO_S)
+    fleet_store = MemoryFleetStore(state)
 
     def rows(run_id: int) -> list[RequestRow]:
         found: Sequence[Row] = state.runs[run_id].rows if run_id in state.runs else []
@@ -86,13 +88,15 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
     world = ControlWorld(
         runs=runs,
         requests=MemoryRequestStore(state, max_attempts=MAX_ATTEMPTS),
+        shares=MemoryShareStore(state, fleet_store),
         leases=MemoryLeaseStore(state),
-        fleet=MemoryFleetStore(state),
+        fleet=fleet_store,
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
         decisions=lambda: len(state.decisions),
         all_terminal=runs.all_terminal,
+        now_s=state.now_s,
         state=state,
         clock=clock,
         publisher=RecordingPublisher(clock.now_s),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -135,6 +136,8 @@ class StoreWorld:
     decisions: Callable[[], int]
     """How many decision rows there are."""
     all_terminal: Callable[[int], bool]
+    now_s: Callable[[], float]
+    """The time by the store's clock, in the seconds of `AttemptCopy.ended_at_s`."""
 
     def create(self, *services: Service, gap_s: float = 1.0, name: str = "run") -> int:
         """A run with one request a service named, due at 0, gap, 2 gap …, entering c1 and c2 in turn; begun at ZERO_S."""
@@ -360,6 +363,7 @@ def memory_world_and_state(
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
         decisions=lambda: len(state.decisions),
         all_terminal=runs.all_terminal,
+        now_s=state.now_s,
     )
     return observed_world(world, fleet), state
 
@@ -393,6 +397,7 @@ def postgres_world(
         ],
         decisions=lambda: int(database.rows("SELECT count(*) FROM decision")[0][0]),
         all_terminal=runs.all_terminal,
+        now_s=time.time,
     )
     return observed_world(world, fleet)
 
