@@ -9,19 +9,15 @@ from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Reason
 from tango.domain.services import ServiceClass
-from tango.errors import Fenced
 from tango.ports.requests import StartHere
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
-    HUGE,
     LIVE_S,
     MAX_ATTEMPTS,
-    MOST_MEMORY_MIB,
     OVER_S,
     TWINS,
     WEB,
-    ZERO_S,
     StoreWorld,
     memory_world,
     postgres_world,

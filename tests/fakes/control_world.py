@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from tango.domain.fleet import Fleet
 from tango.domain.services import Service
 from tango.settings import StoreSettings
+from tests.fakes.be_requests import MemoryBeRequests
 from tests.fakes.cluster_gateway import RecordingGateway
 from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.publisher import RecordingPublisher
-from tests.fakes.request_store import MemoryRequestStore
 from tests.fakes.run_store import MemoryRunStore
 from tests.fakes.share_store import MemoryShareStore
 from tests.fakes.store_world import (
@@ -87,7 +87,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
 
     world = ControlWorld(
         runs=runs,
-        requests=MemoryRequestStore(state, max_attempts=MAX_ATTEMPTS),
+        requests=MemoryBeRequests(state, max_attempts=MAX_ATTEMPTS),
         shares=MemoryShareStore(state, fleet_store),
         leases=MemoryLeaseStore(state),
         fleet=fleet_store,

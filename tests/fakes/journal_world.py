@@ -163,15 +163,17 @@ def memory_journal_world(fleet: Fleet = FLEET) -> JournalWorld:
     clock = HairClock()
     journal = MemoryJournal(CLUSTER, max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=clock)
 
-    def rows(run_id: int) -> list[RequestRow]:
-        return [
-            RequestRow(str(r.state), r.epoch, r.attempt, r.reason, r.node or "", r.started_s, r.finished_s)
-            for key, r in sorted(journal.rows.items())
-            if key[0] == run_id
-        ]
-
     journal.publish(published(fleet))
-    return JournalWorld(journal, clock, rows)
+    return JournalWorld(journal, clock, lambda run_id: memory_rows(journal, run_id))
+
+
+def memory_rows(journal: MemoryJournal, run_id: int) -> list[RequestRow]:
+    """What the fake has of a run, by id."""
+    return [
+        RequestRow(str(r.state), r.epoch, r.attempt, r.reason, r.node or "", r.started_s, r.finished_s)
+        for key, r in sorted(journal.rows.items())
+        if key[0] == run_id
+    ]
 
 
 def sqlite_journal_world(path: Path, fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) -> JournalWorld:

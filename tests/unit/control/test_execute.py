@@ -14,15 +14,15 @@ from tango.domain.identity import NodeKey
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
 from tango.errors import InstanceFailed, StoreError, StoreUnavailable, TangoError
-from tango.ports.fleet import FleetStore
 from tango.ports.instances import InstanceCalls, Served
-from tango.ports.requests import RequestStore
+from tango.ports.journal import JournalFleet
+from tango.ports.requests import LcRequests
 from tango.settings import LcSettings, LeaseSettings
-from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
 from tests.fakes.instance_calls import ScriptedCalls
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import CHAT, FLEET, LIVE_S, OVER_S, TWINS, WEB, instance_of, node_states
+from tests.fakes.worker_world import WorkerWorld, worker_world
 
 RUN_ZERO_S = 1_600_000_000.0
 SETTINGS = LcSettings(max_in_flight=8, settle_every_s=0.001, timeout_targets=10.0, timeout_min_s=1.0)
@@ -35,9 +35,9 @@ Make = Callable[..., LcExecutor]
 
 
 @pytest.fixture
-def world() -> ControlWorld:
+def world() -> WorkerWorld:
     """In memory."""
-    return control_world()
+    return worker_world()
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def calls() -> ScriptedCalls:
 
 
 @pytest.fixture
-def make(world: ControlWorld, calls: ScriptedCalls) -> Iterator[Make]:
+def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
     """Makes executors, which end with the test."""
     made: list[LcExecutor] = []
 
@@ -55,19 +55,20 @@ def make(world: ControlWorld, calls: ScriptedCalls) -> Iterator[Make]:
         *,
         settings: LcSettings = SETTINGS,
         lease: LeaseSettings = LEASE,
-        requests: RequestStore | None = None,
-        fleet: FleetStore | None = None,
+        requests: LcRequests | None = None,
+        fleet: JournalFleet | None = None,
         publisher: RecordingPublisher | None = None,
         max_age_s: float = 0.5,
         run_zero_s: Callable[[int], float] = lambda run_id: RUN_ZERO_S,
         calls_of: Callable[[], InstanceCalls] = lambda: calls,
     ) -> LcExecutor:
         executor = LcExecutor(
-            requests=requests or world.requests,
-            directory=InstanceDirectory(fleet or world.fleet, max_age_s=max_age_s),
+            requests=requests or world.journal,
+            directory=InstanceDirectory(fleet or world.journal, max_age_s=max_age_s),
             calls=calls_of,
             publisher=publisher or world.publisher,
             run_zero_s=run_zero_s,
+            owner="worker-1",
             settings=settings,
             lease=lease,
         )
@@ -89,25 +90,25 @@ def until(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
         time.sleep(0.0005)
 
 
-def dispatched(world: ControlWorld, count: int, *, epochs: int = 1) -> int:
+def dispatched(world: WorkerWorld, count: int, *, epochs: int = 1) -> int:
     """A run of WEB requests that wait for execution at c1, after some epochs that came to nothing."""
-    run_id = world.created(*[WEB] * count)
+    run_id = world.released(*[WEB] * count)
     for _ in range(epochs - 1):
         world.dispatch(run_id, range(count), node=C1_N1, lease_s=OVER_S)
-        world.requests.requeue_expired(limit=count)
+        world.journal.requeue_expired(limit=count)
     world.dispatch(run_id, range(count), node=C1_N1)
     return run_id
 
 
 def execute(executor: LcExecutor, run_id: int, request_ids: Sequence[int], *, epoch: int = 1) -> int:
     """As the task of `exec.c1` does."""
-    return executor.execute(run_id, "c1", request_ids, [epoch] * len(request_ids), owner="worker-1")
+    return executor.execute(run_id, request_ids, [epoch] * len(request_ids))
 
 
 # ---- a call and its end ------------------------------------------------------------------------------------------------
 
 
-def test_a_served_request_is_settled_with_its_start_and_finish(world: ControlWorld, make: Make) -> None:
+def test_a_served_request_is_settled_with_its_start_and_finish(world: WorkerWorld, make: Make) -> None:
     """The start is the instance's, the finish is when the answer was here: both counted from the run's zero."""
     run_id = dispatched(world, 1)
     executor = make()
@@ -124,7 +125,7 @@ def test_a_served_request_is_settled_with_its_start_and_finish(world: ControlWor
     assert executor.in_flight == 0
 
 
-def test_a_call_goes_to_the_planned_node_with_its_services_payload(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_a_call_goes_to_the_planned_node_with_its_services_payload(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """The instance is one of the request's service on the node that dispatch chose."""
     run_id = dispatched(world, 1)
 
@@ -141,11 +142,11 @@ def test_of_two_nodes_of_one_name_the_planned_clusters_serves(
     make: Make, calls: ScriptedCalls, node: int, cluster: str, address: str
 ) -> None:
     """Clusters made from one template have nodes and pods of the same names: the call goes to the address in the planned one."""
-    world = control_world(TWINS)
-    run_id = world.created(*[WEB] * 4)
+    world = worker_world(TWINS)
+    run_id = world.released(*[WEB] * 4)
     world.dispatch(run_id, range(4), node=node)
 
-    make(requests=world.requests, fleet=world.fleet).execute(run_id, cluster, range(4), [1] * 4, owner="worker-1")
+    make(requests=world.journal, fleet=world.journal).execute(run_id, range(4), [1] * 4)
 
     until(lambda: len(calls.calls) == 4)
     assert {call.work.node for call in calls.calls} == {NodeKey(cluster, "n1")}
@@ -154,7 +155,7 @@ def test_of_two_nodes_of_one_name_the_planned_clusters_serves(
 
 @pytest.mark.parametrize(("least_s", "timeout_s"), [(1.0, 5.0), (7.0, 7.0)])
 def test_a_call_is_given_up_after_ten_targets_and_not_before_a_least_time(
-    world: ControlWorld, make: Make, calls: ScriptedCalls, least_s: float, timeout_s: float
+    world: WorkerWorld, make: Make, calls: ScriptedCalls, least_s: float, timeout_s: float
 ) -> None:
     """The target here is half a second: ten of them, unless the least time is longer."""
     run_id = dispatched(world, 1)
@@ -165,10 +166,10 @@ def test_a_call_is_given_up_after_ten_targets_and_not_before_a_least_time(
     assert calls.calls[0].timeout_s == timeout_s
 
 
-def test_ready_instances_of_a_node_take_turns(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_ready_instances_of_a_node_take_turns(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """Four requests over two ready instances go two each, and none to the one that is not ready."""
     instances = [instance_of(WEB, "c1-n1", k=k, ready=k != 1) for k in range(3)]
-    world.fleet.observe("c1", C1_NODES, instances, sample=False)
+    world.journal.observe(C1_NODES, instances)
     run_id = dispatched(world, 4)
 
     execute(make(), run_id, range(4))
@@ -177,7 +178,7 @@ def test_ready_instances_of_a_node_take_turns(world: ControlWorld, make: Make, c
     assert sorted(call.instance.pod for call in calls.calls) == ["lc-web-c1-n1-0"] * 2 + ["lc-web-c1-n1-2"] * 2
 
 
-def test_a_timed_out_call_fails_its_request_for_good(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_a_timed_out_call_fails_its_request_for_good(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """It has missed its target in any case, and a further attempt would only add load."""
     run_id = dispatched(world, 1)
     calls.failures[0] = InstanceFailed("no answer", reason=str(Reason.TIMED_OUT))
@@ -190,7 +191,7 @@ def test_a_timed_out_call_fails_its_request_for_good(world: ControlWorld, make: 
 
 @pytest.mark.parametrize("reason", [Reason.INSTANCE_UNREACHABLE, Reason.INSTANCE_REFUSED])
 def test_an_instance_that_fails_sends_its_request_back(
-    world: ControlWorld, make: Make, calls: ScriptedCalls, reason: Reason
+    world: WorkerWorld, make: Make, calls: ScriptedCalls, reason: Reason
 ) -> None:
     """Unreachable or refused: the request is released again under its epoch, with the reason; others are not touched."""
     run_id = dispatched(world, 2)
@@ -202,9 +203,9 @@ def test_an_instance_that_fails_sends_its_request_back(
     assert world.attempts(run_id)[1] == (1, 1, "requeued", str(reason))
 
 
-def test_without_a_ready_instance_the_request_goes_back(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_without_a_ready_instance_the_request_goes_back(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """Nobody is called, and the reason says why."""
-    world.fleet.observe("c1", C1_NODES, [], sample=False)
+    world.journal.observe(C1_NODES, [])
     run_id = dispatched(world, 1)
 
     execute(make(), run_id, [0])
@@ -214,7 +215,7 @@ def test_without_a_ready_instance_the_request_goes_back(world: ControlWorld, mak
     assert calls.calls == []
 
 
-def test_a_call_that_breaks_still_ends(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_a_call_that_breaks_still_ends(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """A defect of ours must not leave a row without an end, nor keep its place."""
     run_id = dispatched(world, 1)
     calls.failures[0] = ZeroDivisionError("a defect")
@@ -227,7 +228,7 @@ def test_a_call_that_breaks_still_ends(world: ControlWorld, make: Make, calls: S
     assert executor.reserve(1) == 1
 
 
-def test_a_requeued_request_is_published_again_after_a_pause(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_a_requeued_request_is_published_again_after_a_pause(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """A first failure is announced to its entry cluster about a tenth of a second later, as LC of its service; a success is not.
 
     The pause is the executor's own, so that this test waits for it; others only look at the row.
@@ -246,11 +247,11 @@ def test_a_requeued_request_is_published_again_after_a_pause(world: ControlWorld
     homes = {
         request_id: (b.run_id, b.cluster, b.service, b.service_class) for b in publisher.batches for request_id in b.request_ids
     }
-    assert homes == {k: (run_id, "c1" if k % 2 == 0 else "c2", "web", lc) for k in range(4)}
+    assert homes == {k: (run_id, "c1", "web", lc) for k in range(4)}
     assert publisher.announced[0][0] - begun_s >= 0.7 * PAUSES_S[0]
 
 
-def test_a_request_out_of_attempts_leaves_the_executor_working(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_a_request_out_of_attempts_leaves_the_executor_working(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """After its third failure it is dead-lettered and has no pause any more; what comes after it is served as ever."""
     lost, served = dispatched(world, 1, epochs=3), dispatched(world, 2)
     calls.failures[0] = InstanceFailed("no", reason=str(Reason.INSTANCE_UNREACHABLE))
@@ -264,47 +265,55 @@ def test_a_request_out_of_attempts_leaves_the_executor_working(world: ControlWor
     assert world.row(lost, 0).reason == "attempts-exhausted: instance-unreachable"
 
 
-# ---- the stores away ---------------------------------------------------------------------------------------------------
+# ---- the journal away ---------------------------------------------------------------------------------------------------
 
 
-def test_results_wait_while_the_store_is_away_and_keep_their_leases(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
-    """An answer that cannot be written is kept, its row's lease renewed, and written once the store is back, even while stopping.
+def test_results_wait_while_the_journal_is_away_and_their_process_lives(
+    world: WorkerWorld, make: Make, calls: ScriptedCalls
+) -> None:
+    """An answer that cannot be written is kept while its process lives on, and written once the journal is back, even while stopping.
 
-    The executor waits half a second before it asks the store again, and so does this test.
+    The executor waits half a second before it asks the journal again, and so does this test.
     """
     run_id = dispatched(world, 1)
-    store = Faulty(world.requests, settle=[StoreUnavailable("away")])
+    store = Faulty(world.journal, settle=[StoreUnavailable("away")])
     executor = make(requests=store, lease=LeaseSettings(execution_s=0.006))
 
     execute(executor, run_id, [0])
 
     until(lambda: len(store.calls_of("settle")) == 1)
-    ended = world.states(run_id), len(store.calls_of("renew"))
-    until(lambda: len(store.calls_of("renew")) >= ended[1] + 3)
+    ended = world.states(run_id), len(store.calls_of("heartbeat"))
+    until(lambda: len(store.calls_of("heartbeat")) >= ended[1] + 3)
     executor.close()
     assert ended[0] == ["running"]
     assert world.states(run_id) == ["succeeded"]
     assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
 
 
-def test_leases_of_calls_under_way_are_renewed(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
-    """A call may take longer than a lease: each renewal moves the row's end of lease on, also after one that failed."""
+def test_a_process_with_calls_under_way_says_that_it_lives(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
+    """A call may take longer than a lease: one heartbeat for all calls every third of it, also after one that failed, and then no more."""
     run_id = dispatched(world, 2)
     calls.holding = True
-    store = Faulty(world.requests, renew=[StoreUnavailable("away")])
+    store = Faulty(world.journal, heartbeat=[StoreUnavailable("away")])
+    executor = make(requests=store, lease=LeaseSettings(execution_s=0.006))
 
-    execute(make(requests=store, lease=LeaseSettings(execution_s=0.006)), run_id, [0, 1])
-    claimed_until_s = [world.row(run_id, k).lease_until_s for k in (0, 1)]
+    execute(executor, run_id, [0, 1])
+    until(lambda: len(store.calls_of("heartbeat")) >= 3)
+    calls.let_go()
+    until(lambda: world.states(run_id) == ["succeeded"] * 2)
 
-    until(lambda: all(world.row(run_id, k).lease_until_s > claimed_until_s[k] for k in (0, 1)))
-    assert {tuple(sorted(call.args[1])) for call in store.calls_of("renew")} == {(0, 1)}
-    assert world.states(run_id) == ["running", "running"]
+    until(lambda: not executor.in_flight)
+    time.sleep(0.02)  # one that was on its way
+    beats = len(store.calls_of("heartbeat"))
+    time.sleep(0.05)
+    assert {call.args for call in store.calls_of("heartbeat")} == {("worker-1",)}
+    assert len(store.calls_of("heartbeat")) == beats
 
 
-def test_an_old_directory_is_better_than_none(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_an_old_directory_is_better_than_none(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """While instances cannot be read, calls go to those that were known before."""
     run_id = dispatched(world, 2)
-    fleet = Faulty(world.fleet)
+    fleet = Faulty(world.journal)
     executor = make(fleet=fleet, max_age_s=0.0)
     execute(executor, run_id, [0])
     until(lambda: world.states(run_id)[0] == "succeeded")
@@ -316,13 +325,13 @@ def test_an_old_directory_is_better_than_none(world: ControlWorld, make: Make, c
     assert fleet.failures["instances"] == []
 
 
-def test_instances_are_read_again_when_the_reading_is_old(world: ControlWorld) -> None:
+def test_instances_are_read_again_when_the_reading_is_old(world: WorkerWorld) -> None:
     """Within its age a directory is not read twice; beyond it a new instance is found and a lost one forgotten."""
-    fleet = Faulty(world.fleet)
-    young, old = InstanceDirectory(fleet, max_age_s=1000.0), InstanceDirectory(world.fleet, max_age_s=0.0)
+    fleet = Faulty(world.journal)
+    young, old = InstanceDirectory(fleet, max_age_s=1000.0), InstanceDirectory(world.journal, max_age_s=0.0)
     for directory in (young, old):
         directory.refresh()
-    world.fleet.observe("c1", C1_NODES, [instance_of(WEB, "c1-n2", k=7)], sample=False)
+    world.journal.observe(C1_NODES, [instance_of(WEB, "c1-n2", k=7)])
 
     for directory in (young, old):
         directory.refresh()
@@ -332,9 +341,9 @@ def test_instances_are_read_again_when_the_reading_is_old(world: ControlWorld) -
     assert [_pod(old, "c1-n1"), _pod(old, "c1-n2")] == [None, "lc-web-c1-n2-7"]
 
 
-def test_a_service_that_is_not_declared_any_more_has_no_payload(world: ControlWorld) -> None:
+def test_a_service_that_is_not_declared_any_more_has_no_payload(world: WorkerWorld) -> None:
     """Its instances may outlive it for a moment; a call to them is only smaller."""
-    directory = InstanceDirectory(world.fleet)
+    directory = InstanceDirectory(world.journal)
 
     directory.refresh()
 
@@ -344,7 +353,7 @@ def test_a_service_that_is_not_declared_any_more_has_no_payload(world: ControlWo
 # ---- places ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_cap_on_calls_under_way_holds_the_message_back(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_the_cap_on_calls_under_way_holds_the_message_back(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """With places for two the third row is not even claimed until a call has ended: its message stays with this worker."""
     run_id = dispatched(world, 3)
     calls.holding = True
@@ -364,7 +373,7 @@ def test_the_cap_on_calls_under_way_holds_the_message_back(world: ControlWorld, 
     assert executor.in_flight == 2
 
 
-def test_a_message_that_finds_no_place_in_time_gives_its_slot_back(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_a_message_that_finds_no_place_in_time_gives_its_slot_back(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """After the lease of the dispatch its rows are the reconciler's; nothing is claimed, and the places are as before."""
     run_id = dispatched(world, 2)
     calls.holding = True
@@ -379,7 +388,7 @@ def test_a_message_that_finds_no_place_in_time_gives_its_slot_back(world: Contro
     until(lambda: _could_reserve(executor))
 
 
-def test_an_executor_that_has_ended_says_so_and_takes_nothing(world: ControlWorld, make: Make) -> None:
+def test_an_executor_that_has_ended_says_so_and_takes_nothing(world: WorkerWorld, make: Make) -> None:
     """A message must not wait for places that nobody gives back: neither after a defect at the start nor after the end."""
     run_id = dispatched(world, 1)
 
@@ -398,10 +407,10 @@ def test_an_executor_that_has_ended_says_so_and_takes_nothing(world: ControlWorl
     assert world.states(run_id) == ["dispatched"]
 
 
-def test_a_batch_larger_than_all_the_places_is_claimed_in_parts(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_a_batch_larger_than_all_the_places_is_claimed_in_parts(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """A quarter of the places at a time, so that no batch waits for a worker that is empty; every request is served."""
     run_id = dispatched(world, 10)
-    store = Faulty(world.requests)
+    store = Faulty(world.journal)
     executor = make(requests=store, settings=replace(SETTINGS, max_in_flight=8))
 
     claimed = execute(executor, run_id, range(10))
@@ -411,7 +420,7 @@ def test_a_batch_larger_than_all_the_places_is_claimed_in_parts(world: ControlWo
     assert [len(call.args[2]) for call in store.calls_of("claim_execution")] == [2] * 5
 
 
-def test_what_cannot_be_claimed_takes_no_place(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_what_cannot_be_claimed_takes_no_place(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """A message of an epoch that has moved on claims nothing, calls nobody, and leaves all places free."""
     run_id = dispatched(world, 2)
     executor = make(settings=replace(SETTINGS, max_in_flight=2))
@@ -422,10 +431,10 @@ def test_what_cannot_be_claimed_takes_no_place(world: ControlWorld, make: Make, 
     assert calls.calls == []
 
 
-def test_a_claim_that_fails_gives_its_places_back(world: ControlWorld, make: Make) -> None:
+def test_a_claim_that_fails_gives_its_places_back(world: WorkerWorld, make: Make) -> None:
     """The store is away: the task fails and comes again, and the worker is as empty as before."""
     run_id = dispatched(world, 2)
-    away = Faulty(world.requests, claim_execution=[StoreUnavailable("away")])
+    away = Faulty(world.journal, claim_execution=[StoreUnavailable("away")])
     executor = make(requests=away, settings=replace(SETTINGS, max_in_flight=8))
 
     with pytest.raises(StoreUnavailable):
@@ -442,7 +451,7 @@ def test_a_reservation_is_what_there_is_without_waiting(make: Make) -> None:
 
 
 def test_unused_reservation_is_free_again_and_used_one_when_its_call_ends(
-    world: ControlWorld, make: Make, calls: ScriptedCalls
+    world: WorkerWorld, make: Make, calls: ScriptedCalls
 ) -> None:
     """Of three reserved places one is used: two are free at once, the third after the answer."""
     run_id = dispatched(world, 1)
@@ -462,7 +471,7 @@ def test_unused_reservation_is_free_again_and_used_one_when_its_call_ends(
     until(lambda: executor.reserve(3) == 3)
 
 
-def test_nothing_is_reserved_while_a_message_waits_for_places(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_nothing_is_reserved_while_a_message_waits_for_places(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """Who waits comes first: else the dispatcher, which never waits, could take every place that becomes free."""
     run_id = dispatched(world, 8)
     calls.holding = True
@@ -479,7 +488,7 @@ def test_nothing_is_reserved_while_a_message_waits_for_places(world: ControlWorl
     assert not task.is_alive()
 
 
-def test_closing_waits_for_the_calls_under_way(world: ControlWorld, make: Make, calls: ScriptedCalls) -> None:
+def test_closing_waits_for_the_calls_under_way(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
     """A worker that stops lets its calls end and settles them before it drops the connections."""
     run_id = dispatched(world, 2)
     calls.holding = True
@@ -497,7 +506,7 @@ def test_closing_waits_for_the_calls_under_way(world: ControlWorld, make: Make, 
     assert calls.closed
 
 
-def test_closing_waits_for_calls_that_have_just_been_started(world: ControlWorld, make: Make) -> None:
+def test_closing_waits_for_calls_that_have_just_been_started(world: WorkerWorld, make: Make) -> None:
     """What was claimed counts as under way at once, before its event loop has seen it."""
     for _ in range(20):
         run_id = dispatched(world, 1)
@@ -515,10 +524,10 @@ BREAKS = pytest.mark.parametrize("error", [StoreError("refused"), ZeroDivisionEr
 
 
 @BREAKS
-def test_results_that_cannot_be_settled_do_not_end_the_executor(world: ControlWorld, make: Make, error: Exception) -> None:
+def test_results_that_cannot_be_settled_do_not_end_the_executor(world: WorkerWorld, make: Make, error: Exception) -> None:
     """The group is left to its leases and counted; what comes after it is settled."""
     run_id = dispatched(world, 2)
-    store = Faulty(world.requests, settle=[error])
+    store = Faulty(world.journal, settle=[error])
     executor = make(requests=store)
     execute(executor, run_id, [0])
     until(lambda: len(store.calls_of("settle")) == 1)
@@ -531,25 +540,25 @@ def test_results_that_cannot_be_settled_do_not_end_the_executor(world: ControlWo
 
 
 @BREAKS
-def test_a_renewal_that_fails_does_not_end_renewal(world: ControlWorld, make: Make, calls: ScriptedCalls, error: Exception) -> None:
+def test_a_heartbeat_that_fails_does_not_end_them(world: WorkerWorld, make: Make, calls: ScriptedCalls, error: Exception) -> None:
     """The next third of the lease brings the next one."""
     run_id = dispatched(world, 1)
     calls.holding = True
-    store = Faulty(world.requests, renew=[error])
+    store = Faulty(world.journal, heartbeat=[error])
     executor = make(requests=store, lease=LeaseSettings(execution_s=0.006))
 
     execute(executor, run_id, [0])
 
-    until(lambda: len(store.calls_of("renew")) >= 2)
+    until(lambda: len(store.calls_of("heartbeat")) >= 2)
     assert world.states(run_id) == ["running"]
     assert executor.broken == 1
 
 
 @BREAKS
-def test_a_reading_of_the_instances_that_fails_keeps_no_place(world: ControlWorld, make: Make, error: Exception) -> None:
+def test_a_reading_of_the_instances_that_fails_keeps_no_place(world: WorkerWorld, make: Make, error: Exception) -> None:
     """With nothing known of instances the request goes back, and its place is free again."""
     run_id = dispatched(world, 1)
-    fleet = Faulty(world.fleet, instances=[error])
+    fleet = Faulty(world.journal, instances=[error])
     executor = make(fleet=fleet, settings=replace(SETTINGS, max_in_flight=1))
 
     execute(executor, run_id, [0])
@@ -559,8 +568,8 @@ def test_a_reading_of_the_instances_that_fails_keeps_no_place(world: ControlWorl
     assert world.attempts(run_id) == [(0, 1, "requeued", str(Reason.NO_INSTANCE))]
 
 
-def test_a_served_request_waits_for_its_runs_zero_and_is_not_served_again(world: ControlWorld, make: Make) -> None:
-    """While PostgreSQL is away the result is kept; its times are those of the service, not of the waiting."""
+def test_a_served_request_waits_for_its_runs_zero_and_is_not_served_again(world: WorkerWorld, make: Make) -> None:
+    """While the journal is away the result is kept; its times are those of the service, not of the waiting."""
     run_id = dispatched(world, 1)
     away = [StoreUnavailable("away")]
 
@@ -599,5 +608,5 @@ def _has_ended(executor: LcExecutor, run_id: int) -> bool:
     return False
 
 
-def _claimed(world: ControlWorld, run_id: int) -> list[LcWork]:
-    return world.requests.claim_execution(run_id, "c1", [0], [1], owner="worker-1", lease_s=LIVE_S)
+def _claimed(world: WorkerWorld, run_id: int) -> list[LcWork]:
+    return world.journal.claim_execution(run_id, [0], [1], owner="worker-1", lease_s=LIVE_S)
