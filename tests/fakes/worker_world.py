@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tango.domain.fleet import Fleet
 from tango.domain.runs import DecisionRecord
@@ -19,7 +19,7 @@ class WorkerWorld(JournalWorld):
     """Three ready nodes in two clusters, an instance of WEB and CHAT on each; all requests enter c1."""
 
     journal: MemoryJournal
-    publisher: RecordingPublisher = field(default_factory=RecordingPublisher)
+    publisher: RecordingPublisher
 
     def dispatched(self, *services: Service, node: int = 0) -> int:
         """A run whose requests wait for a worker to claim them."""
@@ -41,4 +41,6 @@ def worker_world(fleet: Fleet = FLEET) -> WorkerWorld:
     clock = HairClock()
     journal = MemoryJournal(CLUSTER, max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=clock)
     journal.publish(published(fleet))
-    return WorkerWorld(journal=journal, clock=clock, rows=lambda run_id: memory_rows(journal, run_id))
+    return WorkerWorld(
+        journal=journal, publisher=RecordingPublisher(clock), clock=clock, rows=lambda run_id: memory_rows(journal, run_id)
+    )

@@ -13,12 +13,15 @@ from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.domain.services import ServiceClass
 from tango.errors import ClusterUnavailable, StoreUnavailable, UsageError
 from tango.ports.fleet import FleetStore
-from tango.ports.requests import RequestStore
+from tango.ports.requests import BeRequests
 from tango.settings import KubeSettings, LeaseSettings
 from tests.fakes.cluster_watch import MemoryCluster
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
-from tests.fakes.store_world import BATCH, OVER_S, ZERO_S
+from tests.fakes.journal_world import LC
+from tests.fakes.memory_journal import MemoryJournal
+from tests.fakes.own_fleet import published
+from tests.fakes.store_world import BATCH, MAX_ATTEMPTS, OVER_S, ZERO_S
 from tests.unit.control.test_observe_cluster import ended, node, pod, running
 
 Json = dict[str, Any]
@@ -42,17 +45,31 @@ def cluster() -> MemoryCluster:
     return found
 
 
+def journal_of(world: ControlWorld, *, told: bool = True) -> MemoryJournal:
+    """The journal of c1; `told`: the centre has published its fleet to it."""
+    found = MemoryJournal("c1", max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=world.clock.now_s)
+    if told:
+        found.publish(published())
+    return found
+
+
 def agent_of(
     world: ControlWorld,
     cluster: MemoryCluster,
     *,
-    requests: RequestStore | None = None,
+    requests: BeRequests | None = None,
     fleet: FleetStore | None = None,
     kube: KubeSettings = KUBE,
+    journal: MemoryJournal | None = None,
     zero_s: Callable[[int], float] = lambda run_id: ZERO_S,
 ) -> ClusterAgent:
     """The agent of c1."""
-    stores = AgentStores(fleet=fleet or world.fleet, requests=requests or world.requests, run_zero_s=zero_s)
+    stores = AgentStores(
+        fleet=fleet or world.fleet,
+        requests=requests or world.requests,
+        journal=journal or journal_of(world),
+        run_zero_s=zero_s,
+    )
     return ClusterAgent("c1", cluster, stores, world.clock, kube, LEASE)
 
 
@@ -261,6 +278,22 @@ async def test_samples_are_rarer_than_observations(world: ControlWorld, cluster:
     assert [c for c, _ in world.fleet.samples] == ["c1", "c1"]
 
 
+async def test_the_journal_sees_the_cluster_while_the_centre_is_away(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Its workers dispatch by it: a new node and its instance are known beside the cluster, whatever the line does."""
+    journal = journal_of(world)
+    away = Faulty(world.fleet, observe=[StoreUnavailable("cut")] * 100)
+    cluster.put_node(node("c1-n3"))
+    cluster.put_pod(pod("lc", name="lc-web-c1-n3-0", on="c1-n3", **running()))
+    agent = agent_of(world, cluster, fleet=away, journal=journal)
+
+    await agent.observe_here()
+    with pytest.raises(StoreUnavailable):
+        await agent.observe()
+
+    assert [str(key) for key in journal.snapshot(at_s=0.0).node_keys] == ["c1/c1-n1", "c1/c1-n2", "c1/c1-n3", "c2/c2-n1"]
+    assert [i.pod for of, i in journal.instances() if of == "c1"] == ["lc-web-c1-n3-0"]
+
+
 # ---- LC instances ------------------------------------------------------------------------------------------------------
 
 
@@ -282,6 +315,16 @@ async def test_every_ready_node_gets_its_instances_and_no_second_set(world: Cont
     assert sorted(first) == lc_names(world, "c1-n1", "c1-n2")
     assert {found["metadata"]["name"]: found["metadata"]["uid"] for found in cluster.pods()} == first
     assert all(found["spec"]["nodeName"] in found["metadata"]["name"] for found in cluster.pods())
+
+
+async def test_before_the_centre_has_published_services_no_instance_goes(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """A new journal knows of none: that is no reason to delete what serves."""
+    cluster.put_pod(pod("lc", name="lc-web-c1-n1-0", on="c1-n1", **running()))
+
+    await agent_of(world, cluster, journal=journal_of(world, told=False)).deploy()
+
+    assert cluster.deleted == []
+    assert [found["metadata"]["name"] for found in cluster.pods()] == ["lc-web-c1-n1-0"]
 
 
 async def test_an_instance_that_ended_is_made_again(world: ControlWorld, cluster: MemoryCluster) -> None:

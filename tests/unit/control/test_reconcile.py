@@ -7,11 +7,13 @@ import pytest
 from tango.control import reconcile
 from tango.control.lease_holder import LeaseHolder
 from tango.control.reconcile import LEASE, Reconciliation
+from tango.domain.requests import RequestState
 from tango.domain.runs import RunInfo, RunStatus
+from tango.domain.services import Service
 from tango.errors import StoreError
 from tango.settings import LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
-from tests.fakes.store_world import BATCH, LIVE_S, OVER_S, WEB, requeue, success
+from tests.fakes.store_world import BATCH, OVER_S, WEB, copy_of
 
 SETTINGS = LeaseSettings(unclaimed_after_s=2.0)
 
@@ -57,50 +59,57 @@ def draining(world: ControlWorld, run_id: int) -> int:
 # ---- requests ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_expired_lc_request_is_released_and_announced_in_one_sweep(world: ControlWorld) -> None:
-    """Its worker is gone: the row goes back with its attempt on record, and its message goes out at once."""
-    run_id = draining(world, world.created(WEB, WEB))
-    world.dispatch(run_id, [0], lease_s=OVER_S)
-    world.dispatch(run_id, [1], lease_s=LIVE_S)
-
-    report = sweep(world)
-
-    assert report == {"requeued": 1, "published": 1, "finished": 0}
-    assert world.states(run_id) == ["released", "dispatched"]
-    assert world.attempts(run_id) == [(0, 1, "requeued", "lease-expired")]
-    assert world.publisher.request_ids == [0]
+def placed(world: ControlWorld, *services: Service, lease_s: float = OVER_S) -> int:
+    """A draining run whose BE requests were all given to the first node, under leases that have run out."""
+    run_id = draining(world, world.pending(*services))
+    world.place(world.requests.pending_be(limit=100), world.fence(), lease_s=lease_s)
+    return run_id
 
 
 def test_a_sweep_is_bounded_and_the_next_one_does_the_rest(world: ControlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dead cluster leaves thousands of rows: one transaction must not hold them all, nor one sweep publish them all."""
     monkeypatch.setattr(reconcile, "MOST_EXPIRED", 2)
     monkeypatch.setattr(reconcile, "MOST_UNCLAIMED", 2)
-    run_id = draining(world, world.created(WEB, WEB, WEB))
-    world.dispatch(run_id, range(3), lease_s=OVER_S)
+    placed(world, BATCH, BATCH, BATCH)
+    draining(world, world.created(BATCH, BATCH, BATCH))
 
     requeued = [sweep(world)["requeued"] for _ in range(3)]
     world.clock.turn(SETTINGS.unclaimed_after_s + 1.0)
-    published = len(world.publisher.request_ids)
     sweep(world)
 
     assert requeued == [2, 1, 0]
-    assert len(world.publisher.request_ids) == published + 2
+    assert len(world.publisher.request_ids) == 2
 
 
-def test_an_expired_be_request_waits_for_the_centre_without_a_message(world: ControlWorld) -> None:
-    """The next placement cycle reads what is pending by itself."""
-    run_id = draining(world, world.pending(BATCH))
-    world.place(world.requests.pending_be(limit=10), world.fence(), lease_s=OVER_S)
+def test_copies_of_lc_are_left_to_their_journals(world: ControlWorld) -> None:
+    """However long they stand in flight or waiting: nobody but the journal of their cluster changes them."""
+    run_id = draining(world, world.created(WEB, WEB))
+    world.open_shares(run_id)
+    world.ship(copy_of(run_id, 0, RequestState.RUNNING))
 
-    sweep(world)
+    world.clock.turn(1000.0)
+    report = sweep(world)
 
+    assert report == {"requeued": 0, "published": 0, "finished": 0}
+    assert world.states(run_id) == ["running", "accepted"]
+    assert world.publisher.announced == []
+
+
+def test_an_expired_request_waits_for_the_centre_without_a_message(world: ControlWorld) -> None:
+    """Its cluster is gone: the row goes back with its attempt on record, and the next placement cycle reads what is pending by itself."""
+    run_id = placed(world, BATCH)
+
+    report = sweep(world)
+
+    assert report == {"requeued": 1, "published": 0, "finished": 0}
     assert world.states(run_id) == ["pending"]
+    assert world.attempts(run_id) == [(0, 1, "requeued", "lease-expired")]
     assert world.publisher.announced == []
 
 
 def test_a_message_that_seems_lost_is_sent_again_once_a_while(world: ControlWorld) -> None:
     """Rows that stand released for longer than `unclaimed_after_s` are announced again, fresh ones are not, nor those just sent."""
-    run_id = draining(world, world.created(WEB, BATCH))
+    run_id = draining(world, world.created(BATCH, BATCH))
 
     fresh = sweep(world)
     world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
@@ -115,16 +124,16 @@ def test_a_message_that_seems_lost_is_sent_again_once_a_while(world: ControlWorl
 
 def test_with_the_broker_away_the_sweep_ends_well_and_hints_come_later(world: ControlWorld) -> None:
     """The rows are the truth: what could not be announced now is found unclaimed by a later sweep."""
-    run_id = world.created(WEB)
-    world.dispatch(run_id, [0], lease_s=OVER_S)
+    run_id = world.created(BATCH)
     world.publisher.away = True
+    world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
 
     away = sweep(world)
     world.publisher.away = False
     world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
     sweep(world)
 
-    assert away == {"requeued": 1, "published": 1, "finished": 0}
+    assert away == {"requeued": 0, "published": 1, "finished": 0}
     assert world.publisher.request_ids == [0]
     assert world.publisher.replays == [run_id]
 
@@ -135,8 +144,7 @@ def test_with_the_broker_away_the_sweep_ends_well_and_hints_come_later(world: Co
 def test_a_run_whose_requests_have_all_ended_is_closed_once(world: ControlWorld) -> None:
     """Its figures are computed before it is called completed, and never again after that."""
     run_id = draining(world, world.created(WEB))
-    world.dispatch(run_id, [0])
-    world.requests.settle([success(run_id, 0, 1)])
+    world.ship(copy_of(run_id, 0))
     figures = Figures()
 
     reports = [sweep(world, figures=figures), sweep(world, figures=figures)]
@@ -147,10 +155,9 @@ def test_a_run_whose_requests_have_all_ended_is_closed_once(world: ControlWorld)
 
 
 def test_a_run_with_a_live_request_stays_open(world: ControlWorld) -> None:
-    """One of two has ended, the other was requeued: there are no figures yet."""
+    """One of two has ended by what was shipped, the other has not: there are no figures yet."""
     run_id = draining(world, world.created(WEB, WEB))
-    world.dispatch(run_id, [0, 1])
-    world.requests.settle([success(run_id, 0, 1), requeue(run_id, 1, 1)])
+    world.ship(copy_of(run_id, 0))
     figures = Figures()
 
     report = sweep(world, figures=figures)
@@ -200,7 +207,7 @@ def test_a_broken_off_run_of_no_live_request_is_closed_without_a_replayer(world:
     """All its requests ended before the last slice could say that it was draining: nothing is left to release."""
     run_id = world.created(WEB)
     world.runs.set_status(run_id, RunStatus.RUNNING)
-    world.dispatch(run_id, [0], shed=True)
+    world.ship(copy_of(run_id, 0, RequestState.SHED))
 
     report = sweep(world)
 
@@ -213,8 +220,7 @@ def test_a_broken_off_run_of_no_live_request_is_closed_without_a_replayer(world:
 
 def test_one_reconciler_sweeps_at_a_time(world: ControlWorld) -> None:
     """Beat may fire twice: who finds the lease taken does nothing, and gets his turn when the holder is silent for five seconds."""
-    run_id = draining(world, world.created(WEB))
-    world.dispatch(run_id, [0], lease_s=OVER_S)
+    run_id = placed(world, BATCH)
     world.leases.acquire(LEASE, owner="another", ttl_s=5.0)
 
     early = sweep(world, owner="this")
@@ -223,15 +229,14 @@ def test_one_reconciler_sweeps_at_a_time(world: ControlWorld) -> None:
     later = sweep(world, owner="this")
 
     assert early == {"requeued": 0, "published": 0, "finished": 0}
-    assert state_then == ["dispatched"]
+    assert state_then == ["placed"]
     assert later["requeued"] == 1
 
 
 def test_a_reconciler_that_died_is_replaced_after_five_seconds(world: ControlWorld) -> None:
     """Its own lease is no longer than that, so that nothing lost waits long for being found."""
-    run_id = draining(world, world.created(WEB))
     sweep(world, owner="dead")
-    world.dispatch(run_id, [0], lease_s=OVER_S)
+    placed(world, BATCH)
 
     world.clock.turn(4.5)
     early = sweep(world, owner="next")
@@ -243,15 +248,14 @@ def test_a_reconciler_that_died_is_replaced_after_five_seconds(world: ControlWor
 
 def test_a_run_whose_figures_fail_keeps_nobody_else_waiting(world: ControlWorld) -> None:
     """It stays open for the next sweep; other runs' requests are announced and other runs are closed."""
-    broken, done, waiting = (draining(world, world.created(WEB)) for _ in range(3))
-    for run_id in (broken, done):
-        world.dispatch(run_id, [0])
-        world.requests.settle([success(run_id, 0, 1)])
-    world.dispatch(waiting, [0], lease_s=OVER_S)
+    broken, done = (draining(world, world.created(WEB)) for _ in range(2))
+    world.ship(copy_of(broken, 0), copy_of(done, 0))
+    waiting = draining(world, world.created(BATCH))
+    world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
 
     report = sweep(world, figures=Figures(broken))
 
-    assert report == {"requeued": 1, "published": 1, "finished": 1}
+    assert report == {"requeued": 0, "published": 1, "finished": 1}
     assert [batch.run_id for batch in world.publisher.batches] == [waiting]
     assert world.runs.run(broken).status is RunStatus.DRAINING
     assert world.runs.run(done).status is RunStatus.COMPLETED

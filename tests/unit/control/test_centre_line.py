@@ -1,0 +1,225 @@
+"""The line to the centre: a share is handed over whole, what happened is shipped once, and a cut at any call loses nothing."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+
+from tango.control.centre_line import CentreLine
+from tango.domain.runs import RunStatus
+from tango.errors import StoreUnavailable
+from tango.settings import JournalSettings
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.journal_world import LC, JournalWorld, memory_rows
+from tests.fakes.memory_journal import MemoryJournal
+from tests.fakes.own_fleet import published
+from tests.fakes.store_world import BATCH, MAX_ATTEMPTS, WEB, ZERO_S, success
+
+SETTINGS = JournalSettings(share_rows=2, shipment_events=3, ahead_s=100.0)
+
+
+@pytest.fixture
+def centre() -> ControlWorld:
+    """In memory; it is ZERO_S."""
+    return control_world()
+
+
+@pytest.fixture
+def edge(centre: ControlWorld) -> JournalWorld:
+    """The journal of c1, without a request."""
+    journal = MemoryJournal("c1", max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=centre.clock.now_s)
+    journal.publish(published())
+    return JournalWorld(journal, centre.clock.now_s, lambda run_id: memory_rows(journal, run_id))  # type: ignore[arg-type]
+
+
+class Cut:
+    """A port that answers so many calls, then is away until `mended`; the call at which it is cut happens, and its answer is lost."""
+
+    def __init__(self, port: Any, *, after: int) -> None:
+        self._port, self.left = port, after
+
+    def mended(self) -> None:
+        """From now on every call is answered."""
+        self.left = 10**9
+
+    def __getattr__(self, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if self.left <= 0:
+                raise StoreUnavailable("the line is cut")
+            found = getattr(self._port, name)(*args, **kwargs)
+            self.left -= 1
+            if self.left == 0:
+                raise StoreUnavailable("the line was cut")
+            return found
+
+        return call
+
+
+def line_of(centre: ControlWorld, edge: JournalWorld, *, shares: Any = None, settings: JournalSettings = SETTINGS) -> CentreLine:
+    """The line of c1."""
+    return CentreLine("c1", shares=shares or centre.shares, journal=edge.journal, clock=centre.clock, settings=settings)
+
+
+def work(edge: JournalWorld, run_id: int) -> None:
+    """Release, dispatch and settle everything that the journal has of a run."""
+    edge.release(run_id)
+    started = edge.start(run_id, range(100)).started
+    edge.journal.settle([success(run_id, w.request_id, w.epoch) for w in started])
+
+
+# ---- hand-over ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_is_handed_over_in_parts_and_only_the_own_one(centre: ControlWorld, edge: JournalWorld) -> None:
+    """LC that enters c1, in order; what enters c2 and BE stay where they are."""
+    run_id = centre.create(*[WEB] * 9, BATCH)
+
+    line_of(centre, edge).follow()
+
+    assert [row.state for row in edge.rows(run_id)] == ["accepted"] * 5
+    assert edge.journal.taken_to(run_id) == 8
+    own, other = centre.shares.shares(run_id)
+    assert (own.handed_to, own.complete) == (8, True)
+    assert (other.handed_to, other.complete) == (-1, False)
+
+
+def test_what_is_due_much_later_is_handed_over_later(centre: ControlWorld, edge: JournalWorld) -> None:
+    """A journal need not hold a week: what is due within `ahead_s`, to the end of a part; the rest as time goes on."""
+    run_id = centre.create(*[WEB] * 12, gap_s=30.0)
+    line = line_of(centre, edge)
+
+    line.follow()
+    first = edge.journal.taken_to(run_id)
+    centre.clock.turn(200.0)
+    line.follow()
+
+    assert first == 6
+    assert edge.journal.taken_to(run_id) == 10
+    assert centre.shares.shares(run_id)[0].complete
+
+
+def test_a_run_that_was_stopped_first_is_not_taken(centre: ControlWorld, edge: JournalWorld) -> None:
+    """The centre cancels what was never handed over."""
+    run_id = centre.create(WEB)
+    centre.runs.cancel(run_id)
+
+    line_of(centre, edge).follow()
+
+    assert edge.rows(run_id) == []
+    assert centre.runs.sweep_cancelled(run_id).cancelled == 1
+
+
+def test_a_run_that_is_stopped_later_is_cancelled_by_the_journal_as_far_as_it_has_it(
+    centre: ControlWorld, edge: JournalWorld
+) -> None:
+    """The rest by the centre, once the line has said how far that is: together all of it, and none twice."""
+    run_id = centre.create(*[WEB] * 12, gap_s=30.0)
+    line = line_of(centre, edge)
+    line.follow()
+    centre.runs.cancel(run_id)
+    before = centre.runs.sweep_cancelled(run_id)
+
+    line.follow()
+    by_journal = edge.journal.cancel_stopped(limit=100)
+    line.ship()
+    by_centre = centre.runs.sweep_cancelled(run_id)
+
+    assert by_journal == 4  # 0, 2, 4, 6
+    assert before.cancelled == 6  # the whole share of c2, which nobody has opened
+    assert by_centre.cancelled == 2  # 8 and 10
+    assert set(centre.states(run_id)) == {"cancelled"}
+    assert centre.runs.close_cancelled(run_id)
+
+
+# ---- shipments ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_happened_is_shipped_in_parts(centre: ControlWorld, edge: JournalWorld) -> None:
+    """All of it in one call, however many shipments that takes; the journal forgets what has ended."""
+    run_id = centre.create(*[WEB] * 10)
+    line = line_of(centre, edge)
+    line.follow()
+    work(edge, run_id)
+
+    line.ship()
+
+    assert centre.states(run_id)[::2] == ["succeeded"] * 5
+    assert edge.rows(run_id) == []
+    assert edge.journal.unshipped(limit=1) is None
+
+
+def test_the_centre_counts_what_is_in_flight(centre: ControlWorld, edge: JournalWorld) -> None:
+    """As the journal has it, and told again only when it has changed."""
+    run_id = centre.create(*[WEB] * 4)
+    line = line_of(centre, edge)
+    line.publish()
+    line.follow()
+    edge.release(run_id)
+    edge.start(run_id, range(4))
+
+    line.ship()
+
+    assert centre.fleet.snapshot(at_s=0.0).in_flight.sum() == 2
+
+
+@pytest.mark.parametrize("after", range(1, 16))
+def test_a_cut_at_any_call_loses_nothing_and_doubles_nothing(centre: ControlWorld, edge: JournalWorld, after: int) -> None:
+    """Whichever call it meets, with its answer lost: when the line is back all goes on to the same end."""
+    run_id = centre.create(*[WEB] * 10)
+    shares = Cut(centre.shares, after=after)
+    line = line_of(centre, edge, shares=shares)
+
+    for k in itertools.count():
+        try:
+            line.follow()
+            work(edge, run_id)
+            line.ship()
+            break
+        except StoreUnavailable:
+            assert k < 3
+            shares.mended()
+
+    assert centre.states(run_id)[::2] == ["succeeded"] * 5
+    assert centre.attempts(run_id) == [(k, 1, "succeeded", "") for k in range(0, 10, 2)]
+    assert centre.shares.shares(run_id)[0].terminal == 5
+
+
+def test_a_centre_that_has_forgotten_shipments_is_told_of_and_nothing_is_sent(
+    centre: ControlWorld, edge: JournalWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was restored from a backup: what lies between is with neither, and a shipment would hide that."""
+    run_id = centre.create(*[WEB] * 4)
+    line = line_of(centre, edge)
+    line.follow()
+    work(edge, run_id)
+    line.ship()
+    other = control_world()
+    lost = line_of(other, edge)
+    second = centre.create(WEB)
+    line.follow()
+    work(edge, second)
+
+    lost.ship()
+
+    assert other.shares.position("c1", "memory") == 0
+    assert edge.journal.unshipped(limit=10) is not None
+
+
+def test_runs_are_known_beside_the_cluster_with_their_beginning_and_end(centre: ControlWorld, edge: JournalWorld) -> None:
+    """The keeper releases by the zero that the centre has set; an ended run is forgotten."""
+    run_id = centre.submit(WEB)
+    line = line_of(centre, edge)
+    line.follow()
+    before = edge.journal.run(run_id).started_at_s
+    centre.runs.begin(run_id, at_s=ZERO_S + 5.0)
+    line.follow()
+    begun = edge.journal.run(run_id).started_at_s
+    work(edge, run_id)
+    line.ship()
+    centre.runs.set_status(run_id, RunStatus.COMPLETED)
+    line.follow()
+
+    assert (before, begun) == (None, ZERO_S + 5.0)
+    assert edge.journal.runs() == []

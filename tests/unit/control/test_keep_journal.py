@@ -1,0 +1,168 @@
+"""The keeper of a journal: LC is released at its due time by one keeper at a time, and what is lost is found again."""
+
+from __future__ import annotations
+
+import pytest
+
+from tango.control.keep_journal import LEASE, LEASE_S, LOOK_S, SWEEP_S, Keeper
+from tango.domain.runs import RunStatus
+from tango.settings import LeaseSettings, ReplaySettings
+from tests.fakes.store_world import OVER_S, WEB, ZERO_S
+from tests.fakes.worker_world import WorkerWorld, worker_world
+
+REPLAY = ReplaySettings(window_s=0.01, longest_window_s=0.05, longest_window_at_per_s=600.0)
+LEASES = LeaseSettings(unclaimed_after_s=2.0)
+
+
+class Time:
+    """The clock of a world, as a use case takes one."""
+
+    def __init__(self, world: WorkerWorld) -> None:
+        self._world = world
+
+    def now_s(self) -> float:
+        """Unix time."""
+        return self._world.clock()
+
+    def sleep(self, seconds: float) -> None:
+        """Nobody sleeps here."""
+        raise AssertionError("a keeper does not sleep: it gives the time of its next step")
+
+
+@pytest.fixture
+def world() -> WorkerWorld:
+    """In memory; it is ZERO_S, when runs begin."""
+    return worker_world()
+
+
+def keeper_of(world: WorkerWorld, owner: str = "keeper") -> Keeper:
+    """A keeper of the world's journal."""
+    return Keeper(journal=world.journal, publisher=world.publisher, clock=Time(world), owner=owner, replay=REPLAY, lease=LEASES)
+
+
+def run_to(world: WorkerWorld, keeper: Keeper, seconds: float) -> None:
+    """Step until so long after ZERO_S, as the thread does."""
+    while world.clock.now_s < ZERO_S + seconds:
+        world.clock.now_s += keeper.step()
+
+
+# ---- release -----------------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_released_in_order_of_due_time_and_never_early(world: WorkerWorld) -> None:
+    """Each message goes out at its requests' due time, at most one window later."""
+    run_id = world.create(WEB, WEB, WEB, gap_s=2.5)
+
+    run_to(world, keeper_of(world), 6.0)
+
+    assert list(dict.fromkeys(world.publisher.request_ids)) == [0, 1, 2]
+    late_s = [world.publisher.at_s(k) - (ZERO_S + 2.5 * k) for k in range(3)]
+    assert min(late_s) >= 0.0
+    assert max(late_s) <= REPLAY.window_s + 0.001
+    assert {(batch.run_id, batch.cluster) for batch in world.publisher.batches} == {(run_id, "c1")}
+
+
+def test_requests_due_within_one_window_share_a_message(world: WorkerWorld) -> None:
+    """Not one message each."""
+    world.create(*[WEB] * 20, gap_s=0.001)
+
+    run_to(world, keeper_of(world), 0.1)
+
+    assert [len(batch.request_ids) for batch in world.publisher.batches] == [1, 10, 9]
+
+
+@pytest.mark.parametrize("status", [RunStatus.CANCELLING, RunStatus.COMPLETED])
+def test_nothing_is_released_of_a_run_that_is_not_open(world: WorkerWorld, status: RunStatus) -> None:
+    """As it was last followed."""
+    run_id = world.create(WEB)
+    world.follow(run_id, status)
+
+    run_to(world, keeper_of(world), 0.5)
+
+    assert world.publisher.announced == []
+
+
+def test_a_run_is_looked_for_often_while_nothing_is_due(world: WorkerWorld) -> None:
+    """One that has just begun is not late because of the keeper."""
+    world.create(WEB, gap_s=1.0)
+    keeper = keeper_of(world)
+    keeper.step()
+
+    assert keeper.step() <= LOOK_S
+
+
+# ---- one at a time -----------------------------------------------------------------------------------------------------
+
+
+def test_one_keeper_releases_at_a_time(world: WorkerWorld) -> None:
+    """Every worker process has one; the others wait, and one of them goes on when the first is silent for two seconds."""
+    world.create(WEB, WEB, gap_s=5.0)
+    first, second = keeper_of(world, "first"), keeper_of(world, "second")
+
+    first.step()
+    waits_s = second.step()
+    before = list(world.publisher.request_ids)
+    world.clock.now_s += 6.0
+    second.step()
+
+    assert before == [0]
+    assert waits_s <= LEASE_S
+    assert world.publisher.request_ids[:2] == [0, 1]
+    assert not world.journal.hold(LEASE, owner="first", ttl_s=LEASE_S)
+
+
+# ---- sweeps ------------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_dead_process_left_is_released_and_announced(world: WorkerWorld) -> None:
+    """Its heartbeat has ended: the attempt is on record, and the message goes out at once."""
+    run_id = world.released(WEB)
+    world.start(run_id, [0], owner="dead", lease_s=OVER_S)
+
+    keeper_of(world).step()
+
+    assert world.states(run_id) == ["released"]
+    assert world.attempts(run_id) == [(0, 1, "requeued", "lease-expired")]
+    assert world.publisher.request_ids == [0]
+
+
+def test_a_message_that_seems_lost_is_sent_again_once_a_while(world: WorkerWorld) -> None:
+    """Rows that stand released for longer than `unclaimed_after_s`, and not those just sent."""
+    world.released(WEB)
+    keeper = keeper_of(world)
+
+    keeper.step()
+    fresh = list(world.publisher.request_ids)
+    world.clock.now_s += LEASES.unclaimed_after_s + SWEEP_S
+    keeper.step()
+    world.clock.now_s += SWEEP_S
+    keeper.step()
+
+    assert fresh == []
+    assert world.publisher.request_ids == [0]
+
+
+def test_a_run_that_was_stopped_is_cancelled(world: WorkerWorld) -> None:
+    """What waits and what is in flight, with an attempt for the second."""
+    run_id = world.released(WEB, WEB)
+    world.start(run_id, [0])
+    world.follow(run_id, RunStatus.CANCELLING)
+
+    keeper_of(world).step()
+
+    assert world.states(run_id) == ["cancelled", "cancelled"]
+    assert world.attempts(run_id) == [(0, 1, "cancelled", "cancelled-by-user")]
+
+
+def test_with_the_broker_away_nothing_is_lost(world: WorkerWorld) -> None:
+    """What was released without its message is announced by a later sweep."""
+    world.create(WEB)
+    world.publisher.away = True
+    keeper = keeper_of(world)
+
+    keeper.step()
+    world.publisher.away = False
+    world.clock.now_s += LEASES.unclaimed_after_s + SWEEP_S
+    keeper.step()
+
+    assert world.publisher.request_ids == [0]
