@@ -67,11 +67,12 @@ UPDATE run SET status = '{RunStatus.CANCELLED}'
 WHERE run_id = %(run)s AND status = '{RunStatus.CANCELLING}'
   AND NOT EXISTS (SELECT FROM request WHERE run_id = %(run)s AND state IN {LIVE_STATES})
 """
-# `next_request`, the index of the rows under way and the counts of the shares answer for a run that is open, whatever its size.
+# The indexes of BE that is to come and of what is under way, and the counts of the shares answer for a run that is open, whatever its size.
 _ALL_TERMINAL = f"""
 SELECT CASE r.status WHEN '{RunStatus.CANCELLED}' THEN true
     WHEN '{RunStatus.CANCELLING}' THEN NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN {LIVE_STATES})
-    ELSE r.next_request >= r.accepted
+    ELSE NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.request_id >= r.next_request
+                     AND {can("q", Event.RELEASE, service_class=ServiceClass.BE)})
         AND NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.class = 'be' AND q.state IN {listed(UNDER_WAY)})
         AND NOT EXISTS (SELECT FROM lc_share s WHERE s.run_id = %(run)s AND s.terminal < s.accepted) END
 FROM run r WHERE r.run_id = %(run)s

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from tango.domain.lifecycle import IN_FLIGHT, TERMINAL, Event, Outcome
-from tango.domain.requests import LcArrivals, Reason
-from tango.domain.runs import PendingBatch, RunStatus
+from tango.domain.requests import Reason, RequestState
+from tango.domain.runs import OPEN, PendingBatch, RunStatus
 from tango.domain.services import ServiceClass
+from tango.domain.shares import ShareState
 from tango.errors import Fenced
 from tango.ports.leases import Fence
-from tango.ports.requests import StartHere
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,
@@ -29,6 +28,8 @@ from tests.fakes.store_world import (
     ZERO_S,
     RequestRow,
     StoreWorld,
+    attempt_of,
+    copy_of,
     memory_world,
     postgres_world,
 )
@@ -37,6 +38,11 @@ from tests.long import example_count
 HELD = set(IN_FLIGHT)
 SERVICES = (WEB, CHAT, BATCH, HUGE)
 
+CLUSTERS = ("c1", "c2")
+"""Of `StoreWorld.create`: requests enter them in turn."""
+ENDS_IN_JOURNALS = (RequestState.SUCCEEDED, RequestState.FAILED, RequestState.CANCELLED, RequestState.RELEASED)
+
+clusters = st.sampled_from(CLUSTERS)
 which = st.integers(0, 7)
 ids = st.lists(which, max_size=6)
 lease = st.sampled_from([LIVE_S, OVER_S])
@@ -49,7 +55,7 @@ ends = st.lists(
 
 
 class Lifecycle(RuleBasedStateMachine):
-    """Workers, agents, schedulers and sweeps that come in any order, with what they read at any time before."""
+    """Workers, agents, journals, schedulers and sweeps that come in any order, with what they read at any time before."""
 
     def __init__(self, make: Callable[[], StoreWorld]) -> None:
         super().__init__()
@@ -57,12 +63,26 @@ class Lifecycle(RuleBasedStateMachine):
         self.runs: dict[int, int] = {}
         self.classes: dict[int, list[ServiceClass]] = {}
         self.seen: dict[int, list[RequestRow]] = {}
-        self.arrivals: list[tuple[int, LcArrivals]] = []
+        self.opened: set[tuple[int, str]] = set()
         self.batches: list[PendingBatch] = []
         self.fences: list[Fence] = []
 
     def _run(self, k: int) -> int:
         return list(self.runs)[k % len(self.runs)]
+
+    def _be(self, run_id: int) -> list[tuple[int, RequestRow]]:
+        of = self.classes[run_id]
+        return [(k, row) for k, row in enumerate(self._current(run_id)) if of[k] is ServiceClass.BE]
+
+    def _is_lc(self, run_id: int, request_id: int, cluster: str) -> bool:
+        return self.classes[run_id][request_id] is ServiceClass.LC and CLUSTERS[request_id % 2] == cluster
+
+    def _is_left(self, run_id: int, request_id: int, shares: dict[str, ShareState]) -> bool:
+        """Whether it is the centre's to cancel."""
+        cluster = CLUSTERS[request_id % 2]
+        if self.classes[run_id][request_id] is ServiceClass.BE or (run_id, cluster) not in self.opened:
+            return True
+        return shares[cluster].complete and request_id > shares[cluster].handed_to
 
     def _current(self, run_id: int) -> list[RequestRow]:
         return self.world.rows(run_id)
@@ -82,49 +102,55 @@ class Lifecycle(RuleBasedStateMachine):
         self.world.requests.release_due(self._run(k), until_s=until_s, limit=limit)
 
     @precondition(lambda self: self.runs)
-    @rule(k=which, chosen=ids)
-    def read_arrivals(self, k: int, chosen: list[int]) -> None:
-        """A dispatcher that will decide some time later."""
-        self.arrivals.append((self._run(k), self.world.arrivals(self._run(k), chosen)))
-
-    @precondition(lambda self: self.arrivals)
-    @rule(
-        k=which,
-        node=st.integers(-1, 2),
-        lease_s=lease,
-        shed=st.sampled_from([False, False, False, True]),
-        starts=st.lists(st.booleans(), min_size=8, max_size=8),
-    )
-    def dispatch(self, k: int, node: int, lease_s: float, shed: bool, starts: list[bool]) -> None:
-        """It decides, perhaps twice, and starts some of it itself."""
-        run_id, read = self.arrivals[-1 - k % len(self.arrivals)]
-        here = StartHere(rows=np.array(starts[: len(read)], bool), owner="w", lease_s=lease_s)
-        found = self.world.dispatch_read(run_id, read, node=node, lease_s=lease_s, shed=shed, here=here)
-        rows = self._current(run_id)
-        assert all(rows[w.request_id].state == "running" and rows[w.request_id].epoch == w.epoch for w in found.started)
-        sent = [k for ids, _ in found.by_cluster.values() for k in ids]
-        assert all(rows[k].state == "dispatched" for k in sent)
-        assert not set(sent) & {w.request_id for w in found.started}
-
-    @precondition(lambda self: self.runs)
-    @rule(k=which, chosen=ids, cluster=st.sampled_from(["c1", "c2"]), lease_s=lease)
-    def dispatch_and_claim(self, k: int, chosen: list[int], cluster: str, lease_s: float) -> None:
-        """The way it should go, from queue to worker."""
+    @rule(k=which, cluster=clusters)
+    def open_share(self, k: int, cluster: str) -> None:
+        """An agent, before its journal takes the first."""
         run_id = self._run(k)
-        self.world.dispatch(run_id, chosen, node=0 if cluster == "c1" else 2)
-        rows = self._current(run_id)
-        mine = [c for c in chosen if c < len(rows)]
-        self.world.requests.claim_execution(run_id, cluster, mine, [rows[c].epoch for c in mine], owner="w", lease_s=lease_s)
+        is_open = self.world.runs.run(run_id).status in OPEN and any(s.cluster == cluster for s in self.world.shares.shares(run_id))
+        assert self.world.shares.open_share(run_id, cluster) == is_open
+        if is_open:
+            self.opened.add((run_id, cluster))
+
+    @precondition(lambda self: self.opened)
+    @rule(k=which, limit=st.integers(0, 8), complete=st.booleans())
+    def hand_over(self, k: int, limit: int, complete: bool) -> None:
+        """It notes how far the journal has come."""
+        run_id, cluster = sorted(self.opened)[k % len(self.opened)]
+        taken = self.world.shares.share_rows(run_id, cluster, beyond=-1, limit=limit).request_id
+        self.world.shares.handed(run_id, cluster, up_to=int(taken.max(initial=-1)), complete=complete)
+
+    @precondition(lambda self: self.opened)
+    @rule(k=which, chosen=ids, ends=st.lists(st.sampled_from(ENDS_IN_JOURNALS), min_size=6, max_size=6), twice=st.booleans())
+    def ship(self, k: int, chosen: list[int], ends: list[RequestState], twice: bool) -> None:
+        """A journal tells that some of its requests have begun an attempt, and others ended one; perhaps the same once more."""
+        run_id, cluster = sorted(self.opened)[k % len(self.opened)]
+        rows, copies, attempts = self._current(run_id), [], []
+        for request_id, end in zip(dict.fromkeys(chosen), ends, strict=False):
+            if request_id >= len(rows) or rows[request_id].state in TERMINAL:
+                continue
+            if rows[request_id].state not in HELD:
+                if rows[request_id].epoch < MAX_ATTEMPTS:
+                    copies.append(copy_of(run_id, request_id, RequestState.RUNNING, epoch=rows[request_id].epoch + 1))
+                continue
+            outcome = "requeued" if end is RequestState.RELEASED else str(end)
+            copies.append(copy_of(run_id, request_id, end, epoch=rows[request_id].epoch))
+            attempts.append(attempt_of(run_id, request_id, epoch=rows[request_id].epoch, outcome=outcome))
+        told = {copy.request_id: copy for copy in copies if self._is_lc(run_id, copy.request_id, cluster)}
+        shipment = self.world.shipment(*copies, cluster=cluster, attempts=attempts)
+        assert self.world.shares.apply(shipment) == shipment.last
+        if twice:
+            assert self.world.shares.apply(shipment) == shipment.last
+        for request_id, (before, now) in enumerate(zip(rows, self._current(run_id), strict=True)):
+            copy = told.get(request_id)
+            assert (now.state, now.epoch) == ((before.state, before.epoch) if copy is None else (copy.state, copy.epoch))
 
     @precondition(lambda self: self.runs)
-    @rule(k=which, chosen=ids, epoch=epochs, lease_s=lease, cluster=st.sampled_from(["c1", "c2"]))
-    def claim_or_renew_by_hearsay(self, k: int, chosen: list[int], epoch: int, lease_s: float, cluster: str) -> None:
+    @rule(k=which, chosen=ids, epoch=epochs, lease_s=lease)
+    def renew_by_hearsay(self, k: int, chosen: list[int], epoch: int, lease_s: float) -> None:
         """Messages of any age."""
-        store, run_id, told = self.world.requests, self._run(k), [epoch] * len(chosen)
-        won = store.claim_execution(run_id, cluster, chosen, told, owner="w", lease_s=lease_s)
-        assert len({w.request_id for w in won}) == len(won)
-        standing = {k for k, row in enumerate(self._current(run_id)) if row.state in HELD and row.epoch == epoch}
-        assert store.renew(run_id, chosen, told, lease_s=lease_s) == len(standing & set(chosen))
+        run_id, told = self._run(k), [epoch] * len(chosen)
+        standing = {k for k, row in self._be(run_id) if row.state in HELD and row.epoch == epoch}
+        assert self.world.requests.renew(run_id, chosen, told, lease_s=lease_s) == len(standing & set(chosen))
 
     @precondition(lambda self: self.runs)
     @rule(k=which, told=ends, current=st.booleans())
@@ -147,17 +173,18 @@ class Lifecycle(RuleBasedStateMachine):
                     finished_s=2.0,
                 )
             )
-        standing = {(k, row.epoch) for k, row in enumerate(rows) if row.state in HELD}
+        standing = {(k, row.epoch) for k, row in self._be(run_id) if row.state in HELD}
         counted = self.world.requests.settle(outcomes)
         assert counted == len(standing & {(o.request_id, o.epoch) for o in outcomes})
         assert self.world.requests.settle(outcomes) == 0
 
     @rule(limit=st.integers(1, 8))
     def sweep(self, limit: int) -> None:
-        """The reconciler; every row it gives to publish stands released."""
-        for batch in self.world.requests.requeue_expired(limit=limit):
-            rows = self._current(batch.run_id)
-            assert all(rows[k].state == "released" for k in batch.request_ids)
+        """The reconciler, which ends attempts of BE alone."""
+        before = sum(row.state in HELD for run_id in self.runs for _, row in self._be(run_id))
+        swept = self.world.requests.requeue_expired(limit=limit)
+        after = sum(row.state in HELD for run_id in self.runs for _, row in self._be(run_id))
+        assert (swept, swept <= limit) == (before - after, True)
 
     @rule(age_s=st.sampled_from([OVER_S, LIVE_S]), limit=st.integers(1, 8))
     def publish_again(self, age_s: float, limit: int) -> None:
@@ -165,6 +192,7 @@ class Lifecycle(RuleBasedStateMachine):
         for batch in self.world.requests.unclaimed(older_than_s=age_s, limit=limit):
             rows = self._current(batch.run_id)
             assert all(rows[k].state == "released" for k in batch.request_ids)
+            assert batch.service_class == int(ServiceClass.BE)
 
     @precondition(lambda self: self.runs)
     @rule(k=which, chosen=ids)
@@ -217,7 +245,12 @@ class Lifecycle(RuleBasedStateMachine):
         run_id, rows = self._run(k), self._current(self._run(k))
         cancelling = self.world.runs.run(run_id).status is RunStatus.CANCELLING
         swept = self.world.runs.sweep_cancelled(run_id, beyond=beyond)
-        left = [k for k, row in enumerate(rows) if row.state not in TERMINAL and k > beyond] if cancelling else []
+        shares = {share.cluster: share for share in self.world.shares.shares(run_id)}
+        left = [
+            k
+            for k, row in enumerate(rows)
+            if cancelling and row.state not in TERMINAL and k > beyond and self._is_left(run_id, k, shares)
+        ]
         assert (swept.cancelled, swept.last_request) == (len(left), max(left, default=None))
         assert len(swept.pods) == sum(rows[k].state in HELD and self.classes[run_id][k] is ServiceClass.BE for k in left)
         closed = self.world.runs.close_cancelled(run_id)
@@ -231,6 +264,9 @@ class Lifecycle(RuleBasedStateMachine):
             assert counts.accepted == accepted == len(rows)
             assert counts.terminal == sum(row.state in TERMINAL for row in rows)
             assert self.world.all_terminal(run_id) == (counts.terminal == accepted)
+            for share in self.world.shares.shares(run_id):
+                of_share = [row for k, row in enumerate(rows) if self._is_lc(run_id, k, share.cluster)]
+                assert (share.accepted, share.terminal) == (len(of_share), sum(row.state in TERMINAL for row in of_share))
             ended: dict[int, list[tuple[int, str]]] = {k: [] for k in range(accepted)}
             for request_id, epoch, outcome, _ in self.world.attempts(run_id):
                 ended[request_id].append((epoch, outcome))
@@ -269,8 +305,10 @@ def test_any_sequence_keeps_the_books_on_postgresql(database_url: str) -> None:
 
     def make() -> StoreWorld:
         for run in world.runs.runs(limit=1000):
+            database.execute("UPDATE lc_share SET opened = false WHERE run_id = %s", (run.run_id,))
             world.cancel(run.run_id)
             world.runs.delete(run.run_id)
+        database.execute("DELETE FROM journal_position")
         database.execute("DELETE FROM lease")
         return world
 

@@ -9,8 +9,10 @@ from collections.abc import Callable
 
 import psycopg2
 
-from tango.domain.lifecycle import ENDS, Outcome
+from tango.domain.lifecycle import ENDS, TERMINAL, Outcome
+from tango.domain.requests import RequestState
 from tango.domain.runs import RunStatus
+from tango.domain.shares import DecisionCopy, LcInFlight, Shipment
 from tango.domain.simulations import NewSimulation
 from tango.errors import Fenced, UsageError
 from tango.settings import StoreSettings
@@ -20,17 +22,21 @@ from tests.conftest import DatabaseUrls
 from tests.fakes.store_world import (
     BATCH,
     FLEET,
+    LC_DECISION,
     LIVE_S,
     OVER_S,
     SERVICES,
     WEB,
     ZERO_S,
     StoreWorld,
+    attempt_of,
+    copy_of,
     instance_of,
     node_states,
     postgres_world,
 )
 
+CLUSTERS = tuple(cluster.name for cluster in FLEET.clusters)
 WRITERS = 8
 LASTS_S = 8.0
 ROWS = 160
@@ -76,20 +82,6 @@ class Writer:
         """The replayer."""
         self.world.requests.release_due(self.run(), until_s=1e9, limit=60)
 
-    def dispatch(self) -> None:
-        """A cluster worker; some of it is shed."""
-        run_id = self.run()
-        read = self.world.arrivals(run_id, self.some())
-        self.world.dispatch_read(run_id, read, lease_s=self.random.choice([LIVE_S, OVER_S]), shed=self.random.random() < 0.1)
-
-    def claim_and_renew(self) -> None:
-        """An executor."""
-        run_id, ids = self.run(), self.some()
-        known = self.epochs(run_id)
-        told = [known.get(k, 0) for k in ids]
-        self.world.requests.claim_execution(run_id, "c1", ids, told, owner=self.owner, lease_s=LIVE_S)
-        self.world.requests.renew(run_id, ids, told, lease_s=LIVE_S)
-
     def renew(self) -> None:
         """An agent's heartbeat."""
         run_id, ids = self.run(), self.some()
@@ -132,6 +124,44 @@ class Writer:
         seen = [(run_id, k, known[run_id].get(k, 0), ZERO_S) for k in self.some() for run_id in known]
         self.world.requests.mark_running(seen, lease_s=LIVE_S)
 
+    def hand_over(self) -> None:
+        """The agent of a cluster opens its shares and notes how far it has come."""
+        cluster = self.random.choice(CLUSTERS)
+        for run, _ in self.world.shares.followed(cluster):
+            if self.world.shares.open_share(run.run_id, cluster):
+                rows = self.world.shares.share_rows(run.run_id, cluster, beyond=-1, limit=self.random.randrange(1, ROWS))
+                up_to = int(rows.request_id.max(initial=-1))
+                self.world.shares.handed(run.run_id, cluster, up_to=up_to, complete=self.random.random() < 0.3)
+
+    def ship(self) -> None:
+        """Agents of one cluster, of which two may ship at once, what happened in all of its runs, deleted ones among them."""
+        cluster, journal = self.random.choice(CLUSTERS), self.random.choice(("first", "second"))
+        position = self.world.shares.position(cluster, journal)
+        runs = self.random.sample([*self.runs, self.runs[0] - 1], RUNS + 1)
+        some = [(run_id, k) for k in self.some() for run_id in runs]
+        ended = [self.random.choice((RequestState.RUNNING, RequestState.RELEASED, RequestState.SUCCEEDED)) for _ in some]
+        self.world.shares.apply(
+            Shipment(
+                cluster=cluster,
+                journal=journal,
+                first=position + 1,
+                last=position + len(some),
+                requests=tuple(
+                    copy_of(run_id, k, state, epoch=self.random.randrange(4))
+                    for (run_id, k), state in zip(some, ended, strict=True)
+                ),
+                attempts=tuple(attempt_of(run_id, k, epoch=self.random.randrange(4)) for run_id, k in some),
+                decisions=tuple(DecisionCopy(run_id=run_id, at_s=ZERO_S, record=LC_DECISION, apply_ms=0.1) for run_id in runs),
+            )
+        )
+
+    def note_in_flight(self) -> None:
+        """Two agents of one cluster, and readers of the fleet."""
+        nodes = self.random.sample(FLEET.clusters, len(FLEET.clusters))
+        told = [LcInFlight("web", cluster.name, cluster.nodes[0].name, 1, 1.0) for cluster in nodes]
+        self.world.shares.note_in_flight(self.random.choice(CLUSTERS), told)
+        self.world.shares.published_fleet("c1", at_s=0.0)
+
     def move_run(self) -> None:
         """Status and figures of a run."""
         run_id = self.run()
@@ -144,6 +174,13 @@ class Writer:
             k = self.random.randrange(RUNS)
             gone = self.runs[k]
             self.runs[k] = fresh_run(self.world)
+            self.world.runs.cancel(gone)
+            for share in self.world.shares.shares(gone):  # what journals have taken, they have cancelled
+                self.world.ship(
+                    *(copy_of(gone, k, RequestState.CANCELLED, epoch=9) for k in range(ROWS)),
+                    cluster=share.cluster,
+                    journal=self.owner,
+                )
             self.world.cancel(gone)
             self.world.runs.delete(gone)
 
@@ -177,20 +214,30 @@ class Writer:
         """All of them; those that lock many rows more often."""
         many = [
             self.release,
-            self.dispatch,
-            self.claim_and_renew,
+            self.ship,
             self.renew,
             self.settle,
             self.mark_running,
             self.admit,
             self.place,
         ]
-        return [*many, *many, self.sweep, self.move_run, self.cancel_and_delete, self.observe, self.declare, self.simulate]
+        return [
+            *many,
+            *many,
+            self.sweep,
+            self.hand_over,
+            self.note_in_flight,
+            self.move_run,
+            self.cancel_and_delete,
+            self.observe,
+            self.declare,
+            self.simulate,
+        ]
 
 
 def fresh_run(world: StoreWorld) -> int:
-    """LC and BE requests in turn."""
-    return world.create(*[WEB, BATCH] * (ROWS // 2), gap_s=0.0001)
+    """LC and BE requests at both clusters."""
+    return world.create(*[WEB, BATCH, BATCH, WEB] * (ROWS // 4), gap_s=0.0001)
 
 
 def deadlocks(urls: DatabaseUrls) -> int:
@@ -242,9 +289,13 @@ def test_all_writers_at_the_same_rows_never_wait_in_a_circle(database_urls: Data
         thread.start()
     for thread in threads:
         thread.join()
+    # LC requests enter c1 with ids 0, 4, 8 … and c2 with ids 3, 7, 11 …
+    lc = {(run_id, cluster): first.rows(run_id)[k::4] for run_id in runs for k, cluster in ((0, "c1"), (3, "c2"))}
+    told = {(run_id, s.cluster): s.terminal for run_id in runs for s in first.shares.shares(run_id)}
     for writer in writers:
         writer.database.close()
 
     assert (deadlocks(database_urls), failures) == (0, [])
+    assert told == {share: sum(row.state in TERMINAL for row in rows) for share, rows in lc.items()}
     assert min(calls) > 10
     assert [first.runs.counts(run_id).accepted for run_id in runs] == [ROWS] * RUNS
