@@ -8,6 +8,7 @@ compared by name: a store orders nodes and services by name, a simulation as its
 from __future__ import annotations
 
 import itertools
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
@@ -17,11 +18,12 @@ from hypothesis import strategies as st
 
 from tango.domain.fleet import Fleet
 from tango.domain.observations import ExtendedState, InstanceState, NodeState
-from tango.domain.plans import BePlan, LcPlan
+from tango.domain.plans import BePlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.resource_axis import EVERYWHERE, MEMORY
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
+from tango.domain.shares import AttemptCopy, LcInFlight
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
 from tango.scheduling.be_policies import place_load_greedy
@@ -34,10 +36,10 @@ from tango.systems import System
 from tests.fakes.sim_worlds import draw_sim_world
 from tests.fakes.store_world import (
     DECISION,
-    LC_DECISION,
     LIVE_S,
     ZERO_S,
     StoreWorld,
+    attempt_of,
     memory_world,
     new_run,
     postgres_world,
@@ -49,6 +51,8 @@ STATIC = System(name="by-the-book", lc="load-greedy", be="load-greedy", sharing=
 """Instances keep their declared sizes, so that a round of sharing measures and moves nothing."""
 WINDOW_S = 1000.0
 """Everything that was answered counts in the tails of both worlds, however slow the machine of the test is."""
+SHARED_COLUMNS = ("request_id", "due_s", "target_s", "cpu_work_s", "memory_mib", "epoch")
+"""Of a share's rows and of arrivals alike."""
 _numbers = itertools.count(1)
 
 
@@ -200,12 +204,8 @@ def told(world: StoreWorld, facts: Facts) -> tuple[FleetSnapshot, BePending, LcA
     last_s = max((float(facts.requests.due_s[r]) for r in facts.arrived), default=-1.0)
     world.requests.release_due(run_id, until_s=last_s, limit=10_000)
     lc, be = ([r for r in facts.arrived if is_lc[r] == wanted] for wanted in (True, False))
-    arrivals = world.requests.waiting_lc(run_id, lc, seen)
-    sent = np.array([facts.node.get(int(r), -1) for r in arrivals.request_id], np.int64)
-    nobody = np.zeros(len(arrivals), np.bool_)
-    node = np.array([row_of[n] if n >= 0 else -1 for n in sent], np.int32)
-    plan = LcPlan(node=node, late=nobody, shed=nobody, expected_s=np.zeros(len(arrivals)), policy="test")
-    world.requests.record_dispatch(run_id, arrivals, plan, seen, LC_DECISION, lease_s=LIVE_S)
+    arrivals = handed_over(world, run_id, lc, seen)
+    journals(world, run_id, lc, facts, seen, row_of)
     most = {service.name: 1e6 for service in facts.fleet.services}
     assert world.requests.admit_be(run_id, be, most_memory_mib=most) == len(be)
     batch = as_seen(world.requests.pending_be(limit=1000), seen)
@@ -214,10 +214,45 @@ def told(world: StoreWorld, facts: Facts) -> tuple[FleetSnapshot, BePending, LcA
     assert fence is not None
     placed = BePlan(node=np.array(where, np.int32), policy="test")
     world.requests.record_placement(batch, placed, seen, DECISION, fence=fence, lease_s=LIVE_S)
-    ends = [success(run_id, r, 1, finished_s=float(facts.requests.due_s[r]) + facts.latency_s.get(r, 1.0)) for r in facts.ended]
+    ends = [success(run_id, r, 1, finished_s=float(facts.requests.due_s[r]) + 1.0) for r in facts.ended if not is_lc[r]]
     assert world.requests.settle(ends) == len(ends)
     snapshot = world.fleet.snapshot(at_s=facts.snapshot.at_s)
     return snapshot, as_seen(world.requests.pending_be(limit=1000), snapshot).pending, arrivals
+
+
+def handed_over(world: StoreWorld, run_id: int, lc: list[int], seen: FleetSnapshot) -> LcArrivals:
+    """Those LC requests, as the journals of their entry clusters are given them."""
+    shares = [world.shares.share_rows(run_id, cluster, beyond=-1, limit=10_000) for cluster in seen.clusters]
+    entry = np.repeat(np.arange(len(shares), dtype=np.int32), [len(share) for share in shares])
+    names = [s.name for s in seen.services]
+    of = {name: np.concatenate([getattr(share, name) for share in shares]) for name in SHARED_COLUMNS}
+    arrived = np.isin(of["request_id"], lc)
+    service = np.array([names.index(name) for share in shares for name in share.service], np.int32)
+    columns = {name: column[arrived] for name, column in of.items()}
+    return LcArrivals(service=service[arrived], entry_cluster=entry[arrived], **columns)
+
+
+def journals(world: StoreWorld, run_id: int, lc: list[int], facts: Facts, seen: FleetSnapshot, row_of: list[int]) -> None:
+    """What their agents tell of LC requests that were sent somewhere: in flight, or over with this latency."""
+    in_flight: dict[str, Counter[tuple[str, str, str]]] = defaultdict(Counter)
+    over: dict[str, list[AttemptCopy]] = defaultdict(list)
+    for r in (r for r in lc if r in facts.node):
+        entry = facts.requests.clusters[facts.requests.cluster[r]]
+        row = row_of[facts.node[r]]
+        where = facts.requests.services[facts.requests.service[r]], seen.clusters[seen.node_cluster[row]], seen.nodes[row]
+        if r in facts.ended:
+            service, cluster, node = where
+            over[entry].append(
+                attempt_of(run_id, r)._replace(
+                    service=service, cluster=cluster, node=node, latency_s=facts.latency_s[r], ended_at_s=world.now_s()
+                )
+            )
+        else:
+            in_flight[entry][where] += 1
+    for entry in seen.clusters:
+        found = [LcInFlight(*where, count=count, scale=float(count)) for where, count in in_flight[entry].items()]
+        world.shares.note_in_flight(entry, found)
+        world.ship(cluster=entry, attempts=over[entry])
 
 
 def _rows(snapshot: FleetSnapshot) -> dict[tuple[str, str], int]:

@@ -9,7 +9,7 @@ import pytest
 from tango.control.finish_run import figures_now
 from tango.domain.identity import NodeKey
 from tango.domain.observations import ExtendedState
-from tango.domain.requests import Reason
+from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ScalingRecord
 from tango.report.page import render_report
 from tango.store.database import Database
@@ -21,15 +21,16 @@ from tests.fakes.store_world import (
     TWINS,
     WEB,
     StoreWorld,
+    attempt_of,
+    copy_of,
     instance_of,
     node_states,
     postgres_world,
     requeue,
-    success,
 )
 
-C1_N1, C2_N1 = 0, 2
-"""Rows of the snapshot: both clusters have an n1."""
+C2_N1 = 2
+"""Row of the snapshot: both clusters have an n1."""
 
 
 @pytest.fixture
@@ -51,13 +52,19 @@ def recorded(world: StoreWorld) -> int:
     """
     run_id = world.create(WEB, WEB, CHAT, BATCH, gap_s=0.0)
     world.release(run_id)
-    world.dispatch(run_id, [0], node=C1_N1)
-    world.dispatch(run_id, [1, 2], node=C2_N1)
+    there = {"cluster": "c2", "node": "n1"}
+    world.ship(
+        copy_of(run_id, 0)._replace(node="n1"),
+        copy_of(run_id, 2, RequestState.RELEASED, reason="timed-out")._replace(**there),
+        attempts=[
+            attempt_of(run_id, 0)._replace(node="n1"),
+            attempt_of(run_id, 2, outcome="requeued", reason="timed-out")._replace(**there),
+        ],
+    )
+    world.ship(copy_of(run_id, 1)._replace(**there), cluster="c2", attempts=[attempt_of(run_id, 1)._replace(**there)])
     world.admit(run_id, [3])
     world.place(world.requests.pending_be(limit=1), world.fence(), node=C2_N1)
-    world.requests.settle(
-        [success(run_id, 0, 1), success(run_id, 1, 1), requeue(run_id, 2, 1), requeue(run_id, 3, 1, reason=Reason.EVICTED)]
-    )
+    world.requests.settle([requeue(run_id, 3, 1, reason=Reason.EVICTED)])
     for cluster, used in zip(TWINS.clusters, (1000.0, 250.0), strict=True):
         seen = [dataclasses.replace(node, cpu_used_millicores=used, memory_used_mib=64.0) for node in node_states(cluster)]
         world.fleet.observe(cluster.name, seen, [instance_of(WEB, "n1")], sample=True)
@@ -139,10 +146,11 @@ def test_people_see_cluster_and_node(world: StoreWorld, records: PostgresRunReco
 
 
 def test_nobody_queues_behind_a_run_that_is_being_cancelled(world: StoreWorld, database_url: str) -> None:
-    """Its requests stay as they were until they are swept, but nothing of it moves on: who comes later is first."""
+    """Its requests stay as they were until they are swept, but nothing of it moves on: who comes later is first. LC waits as last told."""
     runs = [world.create(WEB, BATCH, gap_s=0.0) for _ in range(2)]
     for run_id in runs:
         world.release(run_id)
+        world.ship(copy_of(run_id, 0, RequestState.RELEASED, epoch=0))
         world.admit(run_id, [1])
     queue = "SELECT class::text, run_id, position FROM queue_position ORDER BY 1, position"
     database = Database(database_url)
