@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,19 @@ RUN_COLUMNS = (
     Column("accepted", justify="right"),
     Column("seed", justify="right", wide=True),
     Column("speed", justify="right", wide=True),
+)
+
+
+def _instant(unix_s: float) -> str:
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).isoformat(timespec="seconds")
+
+
+SHARE_COLUMNS = (
+    Column("cluster", priority=10),
+    Column("lc_requests", title="LC requests", justify="right"),
+    Column("lc_terminal", title="terminal at the centre", justify="right"),
+    Column("shipped_to", title="shipped to number", justify="right"),
+    Column("shipped_at_s", title="shipped at", show=_instant, wide=True),
 )
 
 
@@ -168,18 +182,24 @@ def _follow_and_show(run_id: int, output: str) -> None:
 
 
 def show_run(stores: Stores, run_id: int, output: str) -> None:
-    """Print a run's figures: those saved at its end, or as of now."""
+    """Print a run's figures, those saved at its end or as of now, and how far each cluster has told of its LC requests."""
     from tango.control.cancel_run import requests_left
+    from tango.control.run_shares import run_shares
     from tango.report.tables import print_run
 
     kind, left = stores.runs.run(run_id).kind, requests_left(run_id, runs=stores.runs)
-    metrics = _figures(stores, run_id)
+    metrics, shares = _figures(stores, run_id), run_shares(run_id, stores.shares)
     if output in ("table", "wide"):
         print_run(metrics, wide=output == "wide")
+        if shares:
+            click.echo()
+            print_rows(shares, SHARE_COLUMNS, output)
         if left:
             say(f"run {run_id} is being cancelled: {left:,} of {metrics['accepted']:,} requests are left")
     else:
-        print_mapping({**metrics, "kind": str(kind), "cancel_left": left}, output)
+        # A row of CSV has no place for a list.
+        of_clusters = {} if output == "csv" else {"shares": shares}
+        print_mapping({**metrics, "kind": str(kind), "cancel_left": left, **of_clusters}, output)
 
 
 def _figures(stores: Stores, run_id: int) -> RunMetrics:

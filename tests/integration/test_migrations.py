@@ -93,6 +93,42 @@ def test_simulated_runs_go_with_the_code_that_knows_them(empty_url: str) -> None
     migrate(empty_url)
 
 
+def test_runs_that_were_stored_before_get_their_shares(empty_url: str) -> None:
+    """Live ones that have not ended, by cluster, with what is terminal already; nothing of them is handed over yet."""
+    migrate(empty_url)
+    migrate_back(empty_url, "0006")
+    with psycopg2.connect(empty_url) as connection, connection.cursor() as cursor:
+        for kind, status in (("live", "running"), ("live", "cancelling"), ("live", "completed"), ("simulated", "running")):
+            cursor.execute(
+                "INSERT INTO run (kind, status, name, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, accepted, "
+                "settings) VALUES (%s, %s, 'r', 's', 'f', 'h', 1, 1, true, 't', 1, 0, '{}') RETURNING run_id",
+                (kind, status),
+            )
+            run_id = cursor.fetchall()[0][0]
+            cursor.execute("SELECT make_request_partition(%s), attach_request_partition(%s)", (run_id, run_id))
+            cursor.executemany(
+                "INSERT INTO request (run_id, request_id, class, service, cluster, due_s, cpu_work_s, memory_mib, state) "
+                "VALUES (%s, %s, %s, 'web', %s, 0, 1, 1, %s)",
+                [
+                    (run_id, 0, "lc", "c1", "succeeded"),
+                    (run_id, 1, "lc", "c1", "running"),
+                    (run_id, 2, "lc", "c2", "accepted"),
+                    (run_id, 3, "be", "c3", "accepted"),
+                ],
+            )
+    connection.close()
+
+    migrate(empty_url)
+
+    with psycopg2.connect(empty_url) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT run_id, cluster, accepted, opened, handed_to, complete, terminal FROM lc_share ORDER BY 1, 2")
+        found = cursor.fetchall()
+    connection.close()
+    assert found == [
+        (run_id, *share) for run_id in (1, 2) for share in (("c1", 2, False, -1, False, 1), ("c2", 1, False, -1, False, 0))
+    ]
+
+
 def test_two_migrators_at_once_make_one_schema(empty_url: str) -> None:
     """Migrators wait for each other; the second finds nothing to do."""
     failures: list[BaseException] = []

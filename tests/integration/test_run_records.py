@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import time
+from types import SimpleNamespace
 
 import pytest
 
+from tango.cli.run import show_run
 from tango.control.finish_run import figures_now
 from tango.domain.identity import NodeKey
 from tango.domain.observations import ExtendedState
@@ -14,6 +18,7 @@ from tango.domain.runs import ScalingRecord
 from tango.report.page import render_report
 from tango.store.database import Database
 from tango.store.run_records import PostgresRunRecords
+from tango.store.simulations import PostgresSimulationStore
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
@@ -160,3 +165,35 @@ def test_nobody_queues_behind_a_run_that_is_being_cancelled(world: StoreWorld, d
 
     assert before == [("be", runs[0], 1), ("be", runs[1], 2), ("lc", runs[0], 1), ("lc", runs[1], 2)]
     assert database.rows(queue) == [("be", runs[1], 1), ("lc", runs[1], 1)]
+
+
+@pytest.mark.parametrize("output", ["table", "wide", "json", "csv"])
+def test_a_run_is_shown_with_how_far_each_cluster_has_told(
+    world: StoreWorld, records: PostgresRunRecords, database_url: str, output: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of its LC requests, and of its journal; a row of CSV has the figures alone."""
+    run_id, of_be = recorded(world), world.create(BATCH)
+    simulations = PostgresSimulationStore(Database(database_url))
+    stores = SimpleNamespace(runs=world.runs, shares=world.shares, records=records, simulations=simulations)
+
+    show_run(stores, of_be, output)  # type: ignore[arg-type]
+    without = capsys.readouterr().out
+    show_run(stores, run_id, output)  # type: ignore[arg-type]
+    shown = capsys.readouterr().out
+
+    if output == "json":
+        shares = json.loads(shown)["shares"]
+        assert [(s["cluster"], s["lc_requests"], s["lc_terminal"], s["shipped_to"]) for s in shares] == [
+            ("c1", 2, 1, 2),
+            ("c2", 1, 1, 1),
+        ]
+        assert all(s["shipped_at_s"] == pytest.approx(time.time(), abs=600.0) for s in shares)
+        assert json.loads(without)["shares"] == []
+    elif output == "csv":
+        assert "shares" not in shown
+    else:
+        lines = [line.split() for line in shown.splitlines()]
+        assert ["c1", "2", "1", "2"] in [line[:4] for line in lines]
+        assert ["c2", "1", "1", "1"] in [line[:4] for line in lines]
+        assert ("shipped at" in shown) == (output == "wide")
+        assert "shipped to number" not in without

@@ -1,0 +1,38 @@
+"""What each cluster has of a run's LC requests, and how much of it the centre knows by shipments."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from tango.ports.shares import ShareStore
+
+
+class ShownShare(TypedDict):
+    """A cluster's share of a run, as `tango run show` gives it."""
+
+    cluster: str
+    lc_requests: int
+    lc_terminal: int
+    """How many of them are known to be terminal."""
+    shipped_to: int
+    """Sequence number up to which the cluster's latest journal has been shipped, all runs together; 0: nothing yet."""
+    shipped_at_s: float | None
+    """Unix time of that shipment."""
+
+
+def run_shares(run_id: int, shares: ShareStore) -> list[ShownShare]:
+    """By cluster; none of a run that has no LC requests or was simulated."""
+    shipped = {position.cluster: position for position in shares.positions()}
+    found = []
+    for share in shares.shares(run_id):
+        at = shipped.get(share.cluster)
+        found.append(
+            ShownShare(
+                cluster=share.cluster,
+                lc_requests=share.accepted,
+                lc_terminal=share.terminal,
+                shipped_to=at.sequence if at else 0,
+                shipped_at_s=at.at_s if at else None,
+            )
+        )
+    return found
