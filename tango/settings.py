@@ -112,7 +112,7 @@ class JournalSettings:
     """Seconds between two looks at the centre's runs while there are any: a new run, its beginning and its cancellation are known
     beside the cluster this much later, which `ReplaySettings.lead_s` leaves time for."""
     idle_every_s: float = 0.5
-    """The same while there are none: the first requests of a run are handed over this much later."""
+    """Seconds between two looks while there are none: the first requests of a run are handed over this much later."""
     publish_every_s: float = 0.5
     """Seconds between two readings of the published fleet while there are runs. A cluster sees others this late; itself it sees by its
     own agent (`KubeSettings.observe_every_s`)."""

@@ -25,7 +25,7 @@ LEASE, LEASE_S = "keeper", 2.0
 """Name and seconds of the lease. A cluster whose keeper dies releases nothing for this long; taking it costs a row of the journal."""
 SWEEP_S = 1.0
 """Seconds between two looks for what a dead process or a lost message left, as in the centre's reconciliation."""
-LOOK_S = 0.05
+LONGEST_LOOK_S = 0.05
 """Longest wait, in seconds, between two looks for what has become due. A look costs some tens of microseconds, and a run that is handed
 over late, or that begins, is noticed this soon."""
 SWEPT_AT_ONCE = 2000
@@ -66,22 +66,22 @@ class Keeper:
         if not self._holds:
             return LEASE_S / 3
         runs = self._journal.runs()
-        next_at_s = min((self._release(run, now_s) for run in runs), default=now_s + LOOK_S)
+        next_at_s = min((self._release(run, now_s) for run in runs), default=now_s + LONGEST_LOOK_S)
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + SWEEP_S
             self._sweep()
         now_s = self._clock.now_s()
         # What falls due within a window is released together, however soon the next request is.
-        return max(self._window.length_s(now_s, self._released), min(LOOK_S, next_at_s - now_s))
+        return max(self._window.length_s(now_s, self._released), min(LONGEST_LOOK_S, next_at_s - now_s))
 
     def _release(self, run: RunInfo, now_s: float) -> float:
         """Release what is due of a run; gives the Unix time at which more may be."""
         if run.status not in OPEN or run.started_at_s is None:
-            return now_s + LOOK_S
+            return now_s + LONGEST_LOOK_S
         step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=self._replay.release_limit)
         self._released += sum(len(batch.request_ids) for batch in step.batches)
         self._announce(step.batches)
-        return now_s + LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
+        return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
 
     def _sweep(self) -> None:
         requeued = self._journal.requeue_expired(limit=SWEPT_AT_ONCE)

@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from tango.domain.identity import NodeKey
 from tango.domain.resource_axis import CPU, MEMORY, row
 
+NO_TARGET_S = 1e9
+"""The target, in seconds, of a request that has none."""
+
 
 class RequestState(StrEnum):
     """Where a request stands."""

@@ -27,7 +27,7 @@ WAIT_S = 5.0
 """Seconds that a transaction waits for others. Chosen: a transaction takes milliseconds, so that this means a process that hangs."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2e-4, 2e-3
 """Seconds between two looks for the write lock, which is held for a fraction of a millisecond to a few of them."""
-POOL_KEEPS = 8
+KEEPS_OPEN = 8
 """Idle connections that are kept, one for each thread of a cluster worker."""
 CHECKPOINT_PAGES = 4000
 """Pages in the write-ahead log after which a commit copies them back by itself, 16 MiB. The agent does it far earlier (`checkpoint`);
@@ -138,7 +138,7 @@ class Database:
 
     def _keep(self, connection: Connection) -> None:
         with self._lock:
-            if len(self._idle) < POOL_KEEPS:
+            if len(self._idle) < KEEPS_OPEN:
                 self._idle.append(connection)
                 return
         connection.close()

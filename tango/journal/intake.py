@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tango.domain.lifecycle import Event, state_after
+from tango.domain.requests import NO_TARGET_S
 from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows
@@ -18,8 +19,6 @@ from tango.journal.database import Connection
 from tango.journal.part import is_open
 from tango.journal.schema import IS_UNDER_WAY, LIVE_STATES, RUN_FIELDS
 
-NO_TARGET_S = 1e9
-"""Target of a request that has none."""
 _ACCEPTED = str(state_after([Event.SUBMIT], ServiceClass.LC))
 
 _FOLLOW = (

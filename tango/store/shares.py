@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from tango.domain.requests import NO_TARGET_S
 from tango.domain.runs import ENDED, OPEN, RunInfo
 from tango.domain.services import ServiceClass
 from tango.domain.shares import AttemptCopy, LcInFlight, PublishedFleet, RequestCopy, ShareRows, ShareState, Shipment, ShippedTo
@@ -23,8 +24,6 @@ from tango.store.lifecycle_sql import LIVE_STATES, TERMINAL_STATES, listed
 from tango.store.rows import insert
 from tango.store.runs import RUN_COLUMNS, run_info
 
-NO_TARGET_S = 1e9
-"""The target of a request that has none."""
 _LC = f"'{ServiceClass.LC.label}'"
 _SHARE = "s.run_id, s.cluster, s.accepted, s.handed_to, s.complete, s.terminal"
 _FOLLOWED = f"""

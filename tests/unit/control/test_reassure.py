@@ -14,7 +14,20 @@ from tango.ports.fleet import FleetStore
 from tango.settings import LeaseSettings, SharingSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
-from tests.fakes.store_world import BATCH, CHAT, FLEET, TWINS, WEB, ZERO_S, instance_of, new_requests, new_run, node_states, success
+from tests.fakes.store_world import (
+    BATCH,
+    CHAT,
+    FLEET,
+    TWINS,
+    WEB,
+    ZERO_S,
+    attempt_of,
+    copy_of,
+    instance_of,
+    new_requests,
+    new_run,
+    node_states,
+)
 
 SETTINGS = SharingSettings(window_s=5.0, min_samples=5, hold_s=3.0, shrink_hold_s=10.0)
 C1_N1, C1_N2, C2_N1 = 0, 1, 2
@@ -37,9 +50,21 @@ def reassurance(world: ControlWorld, *, fleet: FleetStore | None = None) -> Reas
 def served(world: ControlWorld, count: int, *, latency_ms: float, node: int = C1_N1) -> None:
     """WEB requests that a node has just answered after that many milliseconds of trace time."""
     run_id = world.created(*[WEB] * count)
-    world.dispatch(run_id, range(count), node=node)
     wall_s = latency_ms / 1000 / world.runs.run(run_id).speed
-    world.requests.settle([success(run_id, k, 1, finished_s=world.row(run_id, k).due_s + wall_s) for k in range(count)])
+    key = world.fleet.snapshot(at_s=0.0).node_key(node)
+    for entry in ("c1", "c2"):
+        ended = [
+            attempt_of(run_id, k)._replace(
+                cluster=key.cluster,
+                node=key.name,
+                latency_s=world.row(run_id, k).due_s + wall_s - world.row(run_id, k).due_s,
+                ended_at_s=world.now_s(),
+            )
+            for k in range(count)
+            if world.row(run_id, k).cluster == entry
+        ]
+        copies = [copy_of(run_id, a.request_id)._replace(cluster=key.cluster, node=key.name) for a in ended]
+        world.ship(*copies, cluster=entry, attempts=ended)
 
 
 def placed(world: ControlWorld, count: int, *, node: int = C1_N1) -> int:
