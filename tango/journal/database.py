@@ -53,7 +53,8 @@ _open_files: weakref.WeakSet[Database] = weakref.WeakSet()
 
 
 class Database:
-    """One journal's file, made where it is missing. Thread-safe; idle connections are closed before a fork, as SQLite demands.
+    """One journal's file, made where it is missing. Thread-safe; idle connections are closed before a fork, as SQLite demands, so that
+    a child opens its own. No other thread may be inside a transaction at a fork: SQLite's own locks would stay held in the child.
 
     Raises: ConfigError for a file that is no journal of this cluster, or of another version; StoreUnavailable.
     """
@@ -197,14 +198,13 @@ def _transaction(connection: Connection, work: Callable[[Connection], T], begin:
 
 def _make_file(path: Path) -> None:
     """An empty file that nobody else can read. A file that exists is not opened here: closing it would drop SQLite's locks on it."""
+    if path.exists():
+        return
     try:
-        if path.exists():
-            return
         if not path.parent.is_dir():
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
+        with contextlib.suppress(FileExistsError):  # another process was first
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except OSError as error:
         raise StoreUnavailable(
             f"{path} cannot be made: {error.strerror or error}; look at the owner, permissions and space of its folder, "

@@ -89,9 +89,11 @@ class LcRequests(JournalPart):
         """
         rows: list[Row] = []
 
+        now_s = self._wall_s()
+        before_s = min(now_s - older_than_s, now_s)  # what one chunk has announced, the next must not find again
+
         def announce(connection: Connection, chunk: int) -> list[Row]:
-            now_s = self._wall_s()
-            found = connection.execute(_UNCLAIMED, (now_s - older_than_s, chunk)).fetchall()
+            found = connection.execute(_UNCLAIMED, (before_s, chunk)).fetchall()
             connection.executemany(_ANNOUNCE, [(now_s, run_id, request_id) for run_id, request_id, _ in found])
             return [(run_id, request_id, ServiceClass.LC, service, self._cluster) for run_id, request_id, service in found]
 
