@@ -43,8 +43,8 @@ def _published(draw: st.DrawFn) -> FleetSnapshot:
     )
     snapshot = published(replace(FLEET, clusters=clusters, services=SERVICES)).snapshot
     random = np.random.default_rng(draw(st.integers(0, 99)))
-    names = (f.name for f in fields(snapshot))
-    columns = [name for name in names if name not in GIVEN and getattr(snapshot, name) is not None]
+    drawn = (f.name for f in fields(snapshot) if f.name not in GIVEN)
+    columns = [name for name in drawn if getattr(snapshot, name) is not None]
     return replace(snapshot, **{name: random.integers(0, 100, getattr(snapshot, name).shape).astype(float) for name in columns})
 
 
