@@ -247,6 +247,9 @@ journal_position = Table(
     PrimaryKeyConstraint("cluster", "journal"),
 )
 
+# One row: which centre this is. A journal that served another one begins anew.
+centre = Table("centre", metadata, Column("identity", Text, primary_key=True))
+
 # LC requests in flight, as the journal of the cluster that they entered last told.
 lc_in_flight = Table(
     "lc_in_flight",

@@ -1,4 +1,4 @@
-"""Shares, positions of journals and LC in flight; indexes of BE alone. Goes before the code: older code neither reads nor writes them."""
+"""Shares, positions of journals, LC in flight, identity of the centre; indexes of BE alone. Goes before the code, which needs them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,11 @@ CREATE TABLE lc_in_flight (
     count INTEGER NOT NULL,
     scale DOUBLE PRECISION NOT NULL,
     PRIMARY KEY (cluster, service, target_cluster, node)
-)
+);
+
+CREATE TABLE centre (identity TEXT PRIMARY KEY);
+
+INSERT INTO centre VALUES (gen_random_uuid()::text)
 """
 
 # Rows of LC at the centre are copies, of which thousands may be under way: whoever looks for BE must not read through them.
@@ -89,5 +93,5 @@ def downgrade() -> None:
         "CREATE INDEX request_live ON request (state, due_s) "
         "WHERE state = ANY ('{released,pending,dispatched,placed,running}'::request_state[])"
     )
-    for table in ("lc_in_flight", "journal_position", "lc_share"):
+    for table in ("centre", "lc_in_flight", "journal_position", "lc_share"):
         op.execute(f"DROP TABLE {table}")

@@ -37,18 +37,28 @@ class CentreLine:
         self._clock = clock
         self._settings = settings
         self._busy = False
+        self._is_known = False
+        """Whether the journal is known to serve this centre. The other steps wait for that."""
         self._noted: Sequence[LcInFlight] | None = None
+        self._reached_s: dict[int, float] = {}
+        """By run, the due time of the last request that was taken."""
 
     def follow(self) -> float:
         """Keep the journal's runs as the centre has them, and take what is to be taken of their shares."""
+        if not self._is_known:
+            if self._journal.belong_to(self._shares.centre()):
+                log.warning("journal_begins_anew", cluster=self._cluster, reason="it served another centre")
+            self._is_known = True
         found = self._shares.followed(self._cluster)
         self._journal.follow([run for run, _ in found])
         self._busy = bool(found)
+        self._reached_s = {run.run_id: self._reached_s[run.run_id] for run, _ in found if run.run_id in self._reached_s}
         for run, share in found:
-            if run.status in OPEN:
-                self._take(run, share)
+            taken_to = self._journal.taken_to(run.run_id)
+            if run.status in OPEN or taken_to < share.handed_to:
+                self._take(run, share, taken_to)
             elif not share.complete:  # it was stopped: the centre may cancel what was never taken
-                self._shares.handed(run.run_id, self._cluster, up_to=self._journal.taken_to(run.run_id), complete=True)
+                self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=True)
         return self._settings.follow_every_s if self._busy else self._settings.idle_every_s
 
     def publish(self) -> float:
@@ -58,6 +68,8 @@ class CentreLine:
 
     def ship(self) -> float:
         """Ship everything that the centre does not have, and say what is in flight."""
+        if not self._is_known:
+            return self._settings.ship_every_s
         limit = self._settings.shipment_events
         while (shipment := self._journal.unshipped(limit=limit)) is not None:
             position = self._shares.apply(shipment)
@@ -74,22 +86,24 @@ class CentreLine:
             self._noted = in_flight
         return self._settings.ship_every_s
 
-    def _take(self, run: RunInfo, share: ShareState) -> None:
-        """Take what is due within `ahead_s` of a run's share; before the run begins, as if it began now."""
-        if share.complete:
+    def _take(self, run: RunInfo, share: ShareState, taken_to: int) -> None:
+        """Take what is due within `ahead_s` of a run's share; before the run begins, as if it began now.
+
+        A journal that was lost is made again empty: it takes what the one before had, as far as that is live.
+        """
+        if share.complete and taken_to >= share.handed_to:
             return
-        taken_to = self._journal.taken_to(run.run_id)
-        if taken_to < 0 and not self._shares.open_share(run.run_id, self._cluster):
+        if taken_to < 0 and share.handed_to < 0 and not self._shares.open_share(run.run_id, self._cluster):
             return
         zero_s = run.started_at_s if run.started_at_s is not None else self._clock.now_s()
         until_s = self._clock.now_s() - zero_s + self._settings.ahead_s
-        limit, complete = self._settings.share_rows, False
-        while not complete:
+        limit, is_whole = self._settings.share_rows, False
+        while not is_whole and (taken_to < share.handed_to or self._reached_s.get(run.run_id, -1.0) <= until_s):
             rows = self._shares.share_rows(run.run_id, self._cluster, beyond=taken_to, limit=limit)
+            is_whole = len(rows) < limit
+            last = int(rows.request_id[-1]) if len(rows) else taken_to
+            taken_to = max(last, share.handed_to) if is_whole else last
+            self._journal.take(run.run_id, rows, up_to=taken_to)
+            self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=is_whole)
             if len(rows):
-                self._journal.take(run.run_id, rows)
-                taken_to = int(rows.request_id[-1])
-            complete = len(rows) < limit
-            self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=complete)
-            if len(rows) and rows.due_s[-1] > until_s:
-                return
+                self._reached_s[run.run_id] = float(rows.due_s[-1])

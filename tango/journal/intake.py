@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -10,14 +11,13 @@ import numpy as np
 
 from tango.domain.lifecycle import Event, state_after
 from tango.domain.requests import NO_TARGET_S
-from tango.domain.runs import RunInfo, RunKind, RunStatus
+from tango.domain.runs import ENDED, RunInfo, RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows
 from tango.errors import UsageError
 from tango.journal.attempts import Attempts
 from tango.journal.database import Connection
-from tango.journal.part import is_open
-from tango.journal.schema import IS_UNDER_WAY, LIVE_STATES, RUN_FIELDS
+from tango.journal.schema import IS_UNDER_WAY, LIVE_STATES, RUN_FIELDS, listed
 
 _ACCEPTED = str(state_after([Event.SUBMIT], ServiceClass.LC))
 
@@ -44,6 +44,26 @@ ORDER BY request_id LIMIT ?2
 
 class Intake(Attempts):
     """The part of the journal that the cluster's agent fills."""
+
+    def belong_to(self, centre: str) -> bool:
+        """Note the centre; of another one than before, forget everything but the fleet, and draw a new identity."""
+
+        def belong(connection: Connection) -> bool:
+            known = connection.execute("SELECT value FROM meta WHERE name = 'centre'").fetchone()
+            if known == (centre,):
+                return False
+            connection.execute(
+                "INSERT INTO meta VALUES ('centre', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (centre,)
+            )
+            if known is None:
+                return False
+            for table in ("event", "request", "run", "process", "lease"):
+                connection.execute(f"DELETE FROM {table}")
+            fresh = [(os.urandom(16).hex(), "identity"), (0, "sequence"), (0, "position"), (0, "durable")]
+            connection.executemany("UPDATE meta SET value = ? WHERE name = ?", fresh)
+            return True
+
+        return self._database.write(belong)
 
     def follow(self, runs: Sequence[RunInfo]) -> None:
         """Keep these runs as they are now; forget others once nothing of them is left here."""
@@ -75,18 +95,22 @@ class Intake(Attempts):
         found = self._database.read(lambda connection: connection.execute(sql, (run_id,)).fetchone())
         return -1 if found is None else int(found[0])
 
-    def take(self, run_id: int, rows: ShareRows) -> int:
+    def take(self, run_id: int, rows: ShareRows, *, up_to: int = -1) -> int:
         """Accept requests, with how far that has come, one transaction per chunk; gives how many were accepted."""
         ids = rows.request_id.tolist()
         target_s = np.where(np.isnan(rows.target_s), NO_TARGET_S, rows.target_s)
         figures = (rows.due_s, target_s, rows.cpu_work_s, rows.memory_mib, rows.epoch, rows.attempt)
         columns = [ids, rows.service, *(column.tolist() for column in figures)]
-        return sum(
+        accepted = sum(
             self._database.write(
                 partial(_take, run_id=run_id, rows=list(zip(*(c[k : k + self._chunk_rows] for c in columns), strict=True)))
             )
             for k in range(0, len(ids), self._chunk_rows)
         )
+        if up_to > (ids[-1] if ids else -1):
+            sql = "UPDATE run SET taken_to = max(taken_to, ?) WHERE run_id = ?"
+            self._database.write(lambda connection: connection.execute(sql, (up_to, run_id)))
+        return accepted
 
     def cancel_stopped(self, *, limit: int) -> int:
         """Cancel live requests of runs that are being cancelled, with an attempt for each that is in flight; one transaction per chunk."""
@@ -121,9 +145,11 @@ def forget_runs(connection: Connection) -> None:
 
 
 def _take(connection: Connection, run_id: int, rows: list[tuple[Any, ...]]) -> int:
-    if not is_open(connection, run_id):
+    # Also of a run that is being cancelled: what a lost journal had of it is to be cancelled by this one.
+    sql = f"SELECT taken_to FROM run WHERE run_id = ? AND status NOT IN {listed(ENDED)}"
+    (taken_to,) = connection.execute(sql, (run_id,)).fetchone() or (None,)
+    if taken_to is None:
         return 0
-    (taken_to,) = connection.execute("SELECT taken_to FROM run WHERE run_id = ?", (run_id,)).fetchone()
     new = [(run_id, *row, _ACCEPTED) for row in rows if row[0] > taken_to]
     if new:
         connection.executemany(_TAKE, new)

@@ -47,6 +47,13 @@ class JournalFleet(Protocol):
 class JournalIntake(Protocol):
     """What the agent puts into the journal, and how far that has come. Raises: StoreUnavailable."""
 
+    def belong_to(self, centre: str) -> bool:
+        """Serve the centre of this identity from now on; gives whether the journal had served another one and begins anew.
+
+        A new centre numbers its runs from 1 again, and knows nothing of what was shipped to the old one.
+        """
+        ...
+
     def follow(self, runs: Sequence[RunInfo]) -> None:
         """Keep these runs, as they are now: those that may have requests here. A run that is not named any more is forgotten once
         nothing of it is live and everything is shipped."""
@@ -64,8 +71,11 @@ class JournalIntake(Protocol):
         """Id of the last request of the run that `take` has put here; -1: none."""
         ...
 
-    def take(self, run_id: int, rows: ShareRows) -> int:
-        """Accept requests of a run that is open; those with ids up to `taken_to` are left out. Gives how many were accepted."""
+    def take(self, run_id: int, rows: ShareRows, *, up_to: int = -1) -> int:
+        """Accept requests of a run that has not ended; those with ids up to `taken_to` are left out. Gives how many were accepted.
+
+        `taken_to` is then the last of them, or `up_to` where that is more: no other request up to there is live.
+        """
         ...
 
     def cancel_stopped(self, *, limit: int) -> int:

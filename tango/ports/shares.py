@@ -12,6 +12,10 @@ from tango.domain.shares import LcInFlight, PublishedFleet, ShareRows, ShareStat
 class ShareStore(Protocol):
     """Shares, copies and positions in the centre's store. Raises: StoreUnavailable, StoreError."""
 
+    def centre(self) -> str:
+        """The identity of this centre, drawn when its database was made."""
+        ...
+
     def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
         """Runs with a share of the cluster that have not ended (`domain.runs.ENDED`), in order of their ids."""
         ...

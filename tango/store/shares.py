@@ -77,6 +77,11 @@ class PostgresShareStore:
         self._database = database
         self._fleet = PostgresFleetStore(database, sharing)
 
+    def centre(self) -> str:
+        """Drawn by the migration that made the table."""
+        [(identity,)] = self._database.rows("SELECT identity FROM centre")
+        return str(identity)
+
     def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
         """Live runs with a share of the cluster that have not ended, in order of their ids."""
         rows = self._database.rows(_FOLLOWED, (cluster,))

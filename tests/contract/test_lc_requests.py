@@ -469,14 +469,28 @@ def test_a_share_is_taken_once_however_often_it_is_brought(world: JournalWorld) 
     assert world.journal.unshipped(limit=10) is None
 
 
-def test_nothing_is_taken_for_a_run_that_is_not_open(world: JournalWorld) -> None:
-    """One that is being cancelled, or that the journal was not told of."""
-    run_id = world.create(WEB)
-    world.follow(run_id, RunStatus.CANCELLING)
+def test_nothing_is_taken_for_a_run_that_has_ended(world: JournalWorld) -> None:
+    """Or that the journal was not told of; of one that is being cancelled what a lost journal had is taken, and cancelled."""
+    run_id, stopped = world.create(WEB), world.create(WEB)
+    world.follow(run_id, RunStatus.COMPLETED)
+    world.follow(stopped, RunStatus.CANCELLING)
 
     assert world.journal.take(run_id, share([WEB, WEB])) == 0
     assert world.journal.take(77, share([WEB])) == 0
-    assert (world.journal.taken_to(run_id), world.journal.taken_to(77)) == (0, -1)
+    assert world.journal.take(stopped, share([WEB, WEB])) == 1
+    assert world.journal.cancel_stopped(limit=10) == 2
+    assert world.states(stopped) == ["cancelled"] * 2
+
+
+def test_how_far_a_share_has_come_is_kept_without_a_request(world: JournalWorld) -> None:
+    """What is terminal already is not handed over again: the journal only notes that nothing is left up to there."""
+    run_id = world.create(WEB)
+
+    world.journal.take(run_id, share([]), up_to=41)
+    first = world.journal.taken_to(run_id)
+    world.journal.take(run_id, share([]), up_to=7)
+
+    assert (first, world.journal.taken_to(run_id)) == (41, 41)
 
 
 def test_requests_of_a_lost_journal_go_on_under_the_next_epoch(world: JournalWorld) -> None:
@@ -677,3 +691,27 @@ def test_a_named_lease_has_one_owner_at_a_time(world: JournalWorld) -> None:
     lost = world.journal.hold("keeper", owner="a", ttl_s=5.0)
 
     assert (first, other, renewed, taken, lost) == (True, False, True, True, False)
+
+
+def test_a_journal_of_another_centre_begins_anew(world: JournalWorld) -> None:
+    """What it had is forgotten, and its events count from 1 under a new identity; of the same centre everything stays."""
+    assert not world.journal.belong_to("first")
+    run_id = world.released(WEB, WEB)
+    world.start(run_id, [0])
+    assert not world.journal.belong_to("first")
+    before = world.journal.unshipped(limit=10)
+    assert world.states(run_id) == ["running", "released"]
+
+    assert world.journal.belong_to("second")
+
+    assert (world.journal.runs(), world.states(run_id), world.journal.in_flight()) == ([], [], [])
+    assert world.journal.unshipped(limit=10) is None
+    world.follow(run_id, RunStatus.RUNNING)
+    assert world.journal.take(run_id, share([WEB])) == 1
+    world.release(run_id)
+    world.start(run_id, [0])
+    after = world.journal.unshipped(limit=10)
+    assert before is not None
+    assert after is not None
+    assert (after.first, after.last) == (1, 2)
+    assert after.journal != before.journal

@@ -14,7 +14,7 @@ from tango.domain.observations import InstanceState, NodeState
 from tango.domain.own_cluster import OwnView, as_observed
 from tango.domain.plans import LcPlan
 from tango.domain.requests import Batch, LcArrivals, LcWork, Reason, RequestState, batches_of
-from tango.domain.runs import OPEN, DecisionRecord, RunInfo, RunStatus
+from tango.domain.runs import ENDED, OPEN, DecisionRecord, RunInfo, RunStatus
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import AttemptCopy, DecisionCopy, LcInFlight, PublishedFleet, RequestCopy, ShareRows, Shipment
 from tango.domain.snapshot import FleetSnapshot
@@ -60,14 +60,16 @@ Happened = tuple[RequestCopy | None, AttemptCopy | None, DecisionCopy | None]
 class MemoryJournal:
     """The journal of one cluster. Its clock is later at every look."""
 
-    def __init__(self, cluster: str = "c1", *, max_attempts: int, lc: LcSettings, wall_s: Callable[[], float]) -> None:
+    def __init__(
+        self, cluster: str = "c1", *, max_attempts: int, lc: LcSettings, wall_s: Callable[[], float], identity: int = 1
+    ) -> None:
         self._cluster, self._max_attempts, self._lc, self._wall_s = cluster, max_attempts, lc, wall_s
         self._lock = threading.RLock()
         self.followed: dict[int, RunInfo] = {}
         self.rows: dict[tuple[int, int], LcRow] = {}
         self.events: list[Happened] = []
         """All that ever happened; the number of an event is one more than its place."""
-        self.position = 0
+        self.position, self._identity, self._centre = 0, identity, ""
         self._taken: dict[int, int] = {}
         self._dropped: set[int] = set()
         self._processes: dict[str, float] = {}
@@ -189,6 +191,17 @@ class MemoryJournal:
 
     # ---- intake
 
+    def belong_to(self, centre: str) -> bool:
+        """Another one: begin anew."""
+        with self._lock:
+            before, self._centre = self._centre, centre
+            if before in ("", centre):
+                return False
+            for kept in (self.followed, self.rows, self.events, self._taken, self._dropped, self._processes, self._leases):
+                kept.clear()
+            self.position, self._identity = 0, self._identity + 1
+            return True
+
     def follow(self, runs: Sequence[RunInfo]) -> None:
         """As they are now."""
         with self._lock:
@@ -210,10 +223,10 @@ class MemoryJournal:
         """-1: none."""
         return self._taken.get(run_id, -1)
 
-    def take(self, run_id: int, rows: ShareRows) -> int:
+    def take(self, run_id: int, rows: ShareRows, *, up_to: int = -1) -> int:
         """Those beyond the last."""
         with self._lock:
-            if run_id not in self.followed or self.followed[run_id].status not in OPEN:
+            if run_id not in self.followed or self.followed[run_id].status in ENDED:
                 return 0
             new = [k for k, request_id in enumerate(rows.request_id.tolist()) if request_id > self.taken_to(run_id)]
             for k in new:
@@ -230,6 +243,7 @@ class MemoryJournal:
                     attempt=int(rows.attempt[k]),
                 )
                 self._taken[run_id] = request_id
+            self._taken[run_id] = max(self.taken_to(run_id), up_to)
             return len(new)
 
     def cancel_stopped(self, *, limit: int) -> int:
@@ -254,7 +268,7 @@ class MemoryJournal:
             copies = {(copy.run_id, copy.request_id): copy for copy, _, _ in events if copy is not None}
             return Shipment(
                 cluster=self._cluster,
-                journal="memory",
+                journal=f"memory {self._identity}",
                 first=self.position + 1,
                 last=self.position + len(events),
                 requests=tuple(copies[key] for key in sorted(copies)),

@@ -22,6 +22,10 @@ class MemoryShareStore:
         self._state = state
         self._fleet = fleet
 
+    def centre(self) -> str:
+        """One for each state."""
+        return f"centre {id(self._state)}"
+
     def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
         """Runs that have not ended."""
         with self._state.lock:

@@ -195,16 +195,34 @@ def test_a_centre_that_has_forgotten_shipments_is_told_of_and_nothing_is_sent(
     line.follow()
     work(edge, run_id)
     line.ship()
-    other = control_world()
-    lost = line_of(other, edge)
     second = centre.create(WEB)
     line.follow()
     work(edge, second)
+    centre.state.positions.clear()
 
-    lost.ship()
+    line.ship()
 
-    assert other.shares.position("c1", "memory") == 0
+    assert centre.shares.positions() == []
+    assert centre.states(second) == ["accepted"]
     assert edge.journal.unshipped(limit=10) is not None
+
+
+def test_a_journal_that_served_another_centre_begins_anew(centre: ControlWorld, edge: JournalWorld) -> None:
+    """Its database was made anew: runs are numbered from 1 again, and what the journal knows of run 1 is of another one."""
+    old = control_world()
+    first = old.create(*[WEB] * 4)
+    line = line_of(old, edge)
+    line.follow()
+    work(edge, first)
+    run_id = centre.create(*[WEB] * 10)
+
+    line = line_of(centre, edge)
+    line.follow()
+    work(edge, run_id)
+    line.ship()
+
+    assert run_id == first
+    assert centre.states(run_id)[::2] == ["succeeded"] * 5
 
 
 def test_runs_are_known_beside_the_cluster_with_their_beginning_and_end(centre: ControlWorld, edge: JournalWorld) -> None:
@@ -223,3 +241,46 @@ def test_runs_are_known_beside_the_cluster_with_their_beginning_and_end(centre: 
 
     assert (before, begun) == (None, ZERO_S + 5.0)
     assert edge.journal.runs() == []
+
+
+def test_what_a_lost_journal_had_is_taken_by_the_one_that_follows_it(centre: ControlWorld, edge: JournalWorld) -> None:
+    """As far as the centre has it live, under its epochs: nothing stays behind, and what had ended does not run again."""
+    run_id = centre.create(*[WEB] * 6)
+    line = line_of(centre, edge)
+    line.follow()
+    edge.release(run_id)
+    started = edge.start(run_id, [0, 2]).started
+    edge.journal.settle([success(run_id, 0, started[0].epoch)])
+    line.ship()
+    fresh = MemoryJournal("c1", max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=centre.clock.now_s, identity=2)
+    fresh.publish(published())
+    after = JournalWorld(fresh, centre.clock.now_s, lambda run_id: memory_rows(fresh, run_id))  # type: ignore[arg-type]
+
+    line = line_of(centre, after)
+    line.follow()
+    line.follow()
+    taken = [(row.state, row.epoch) for row in after.rows(run_id)]
+    work(after, run_id)
+    line.ship()
+
+    assert taken == [("accepted", 1), ("accepted", 0)]
+    assert centre.states(run_id)[::2] == ["succeeded"] * 3
+    assert [a[:3] for a in centre.attempts(run_id)] == [(0, 1, "succeeded"), (2, 2, "succeeded"), (4, 1, "succeeded")]
+
+
+def test_a_run_that_was_stopped_after_its_journal_was_lost_ends_all_the_same(centre: ControlWorld, edge: JournalWorld) -> None:
+    """The journal that follows takes what the lost one had, and cancels it."""
+    run_id = centre.create(*[WEB] * 6)
+    line_of(centre, edge).follow()
+    centre.runs.cancel(run_id)
+    fresh = MemoryJournal("c1", max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=centre.clock.now_s, identity=2)
+    after = JournalWorld(fresh, centre.clock.now_s, lambda run_id: memory_rows(fresh, run_id))  # type: ignore[arg-type]
+
+    line = line_of(centre, after)
+    line.follow()
+    fresh.cancel_stopped(limit=100)
+    line.ship()
+    centre.runs.sweep_cancelled(run_id)
+
+    assert set(centre.states(run_id)) == {"cancelled"}
+    assert centre.runs.close_cancelled(run_id)
