@@ -387,8 +387,9 @@ def test_a_file_that_may_not_grow_is_told_of_and_usable_again(path: Path) -> Non
     assert _check(path) == "ok"
 
 
-def test_the_write_ahead_log_does_not_grow_without_bound(path: Path) -> None:
+def test_the_write_ahead_log_does_not_grow_without_bound(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shipping copies it back into the file, so that it begins anew."""
+    monkeypatch.setattr("tango.journal.shipping.CHECKPOINT_EVERY_S", 0.0)
     world = sqlite_journal_world(path)
     run_id = world.create(WEB)
     taken, sizes = 1, []
