@@ -13,8 +13,9 @@ in flight from counts, what BE pods hold from how many there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -222,6 +223,11 @@ def assemble(
         in_flight_work_s=np.where(is_lc, lc.in_flight_scale * mean_work_s, 0.0),
         pending_be=pending_be,
     )
+
+
+def restored(columns: Mapping[str, Any]) -> FleetSnapshot:
+    """A snapshot from all its own columns and names, as it was assembled before it was stored: nothing is derived."""
+    return FleetSnapshot(**columns)
 
 
 def pending_columns(

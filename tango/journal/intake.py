@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from tango.domain.lifecycle import Event, state_after
 from tango.domain.requests import NO_TARGET_S
 from tango.domain.runs import ENDED, RunInfo, RunKind, RunStatus
@@ -98,8 +96,7 @@ class Intake(Attempts):
     def take(self, run_id: int, rows: ShareRows, *, up_to: int = -1) -> int:
         """Accept requests, with how far that has come, one transaction per chunk; gives how many were accepted."""
         ids = rows.request_id.tolist()
-        target_s = np.where(np.isnan(rows.target_s), NO_TARGET_S, rows.target_s)
-        figures = (rows.due_s, target_s, rows.cpu_work_s, rows.memory_mib, rows.epoch, rows.attempt)
+        figures = (rows.due_s, rows.target_s, rows.cpu_work_s, rows.memory_mib, rows.epoch, rows.attempt)
         columns = [ids, rows.service, *(column.tolist() for column in figures)]
         accepted = sum(
             self._database.write(

@@ -13,6 +13,7 @@ from tango.domain.resource_axis import ResourceAxis
 from tango.domain.services import service_of, spec_of
 from tango.domain.shares import PublishedFleet
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import restored
 
 _NAMES = ("clusters", "nodes", "services", "resources", "at_s")
 _ARRAYS = tuple(f.name for f in dataclasses.fields(FleetSnapshot) if f.name not in _NAMES)
@@ -40,13 +41,15 @@ def loaded(content: bytes) -> PublishedFleet:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         names = orjson.loads(archive["names"].tobytes())
         arrays = {name: archive[name] for name in _ARRAYS if name in archive}
-    snapshot = FleetSnapshot(
-        at_s=names["at_s"],
-        clusters=tuple(names["clusters"]),
-        nodes=tuple(names["nodes"]),
-        services=tuple(service_of(spec) for spec in names["services"]),
-        resources=ResourceAxis(tuple(names["resources"])),
-        **arrays,
+    snapshot = restored(
+        arrays
+        | {
+            "at_s": names["at_s"],
+            "clusters": tuple(names["clusters"]),
+            "nodes": tuple(names["nodes"]),
+            "services": tuple(service_of(spec) for spec in names["services"]),
+            "resources": ResourceAxis(tuple(names["resources"])),
+        }
     )
     return PublishedFleet(snapshot=snapshot, instances=tuple((cluster, InstanceState(**of)) for cluster, of in names["instances"]))
 

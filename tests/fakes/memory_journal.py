@@ -230,13 +230,13 @@ class MemoryJournal:
                 return 0
             new = [k for k, request_id in enumerate(rows.request_id.tolist()) if request_id > self.taken_to(run_id)]
             for k in new:
-                request_id, target_s = int(rows.request_id[k]), float(rows.target_s[k])
+                request_id = int(rows.request_id[k])
                 self.rows[run_id, request_id] = LcRow(
                     run_id=run_id,
                     request_id=request_id,
                     service=rows.service[k],
                     due_s=float(rows.due_s[k]),
-                    target_s=1e9 if np.isnan(target_s) else target_s,
+                    target_s=float(rows.target_s[k]),
                     cpu_work_s=float(rows.cpu_work_s[k]),
                     memory_mib=float(rows.memory_mib[k]),
                     epoch=int(rows.epoch[k]),
