@@ -250,7 +250,7 @@ def journals(world: StoreWorld, run_id: int, lc: list[int], facts: Facts, seen: 
         else:
             in_flight[entry][where] += 1
     for entry in seen.clusters:
-        found = [LcInFlight(*where, count=count, scale=float(count)) for where, count in in_flight[entry].items()]
+        found = [LcInFlight(*where, requests=count, scale=float(count)) for where, count in in_flight[entry].items()]
         world.shares.note_in_flight(entry, found)
         world.ship(cluster=entry, attempts=over[entry])
 
