@@ -47,15 +47,26 @@ def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str
 
 
 @bench.command()
+@click.option("--requests", type=click.IntRange(1000), default=20_000, show_default=True, help="Requests on either side.")
+@output_option()
+def journal(requests: int, output: str) -> None:
+    """What a cluster's journal costs for each LC request, beside a PostgreSQL that takes the same steps."""
+    from tango.bench.journal import measure
+
+    _print(measure(requests=requests, told=say), output)
+
+
+@bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
 @click.option("--rate", type=click.FloatRange(1, 10_000), default=20.0, show_default=True, help="LC requests a second.")
-@click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Length of each run.")
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Length of each run.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs at each distance.")
 @output_option()
-def edge(fleet: str, rate: float, seconds: float, output: str) -> None:
+def edge(fleet: str, rate: float, seconds: float, rounds: int, output: str) -> None:
     """What LC requests wait, from arrival to start, at 0, 10, 30 and 60 ms of round trip to the centre."""
     from tango.bench.edge import measure
 
-    _print(measure(fleet=fleet, rate=rate, seconds=seconds, told=say), output)
+    _print(measure(fleet=fleet, rate=rate, seconds=seconds, rounds=rounds, told=say), output)
 
 
 @bench.command()
