@@ -163,6 +163,32 @@ class LcSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutlierSettings:
+    """When a node gets no LC any more because it does not answer, and how it gets some again."""
+
+    failures_in_row: int = 3
+    """Failed calls after each other, none answered between them, that put a node out. One or two may be a pod that restarts."""
+    hang_min_s: float = 1.0
+    """Seconds that a call must wait at the least, with nothing answered by its node, until the node counts as hanging. Pauses of some
+    hundred milliseconds happen on any small machine."""
+    hang_targets: float = 3.0
+    """The same in targets of the call's service, for services whose answers take long."""
+    probe_every_s: float = 0.5
+    """Seconds between two probes of a node that is out, while it answers them; doubled by each that it does not."""
+    longest_probe_pause_s: float = 5.0
+    """Longest pause between two probes, in seconds: a node that comes back is noticed this soon."""
+    probes_well: int = 2
+    """Probes answered in a row that let a node in again."""
+    ramp_s: float = 10.0
+    """Seconds over which a node that was let in again gets its full share: it has to start what it lost, and may fail once more."""
+
+    def __post_init__(self) -> None:
+        _within(self, 1, 1000, "failures_in_row", "probes_well")
+        _within(self, 0.0, _LONGEST_S, "hang_min_s", "probe_every_s", "longest_probe_pause_s", above=True)
+        _within(self, 0.0, 1e6, "hang_targets", "ramp_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeSettings:
     """Placement of best-effort requests."""
 
@@ -337,6 +363,8 @@ class Settings:
     """The journals of clusters, and their lines to the centre."""
     lc: LcSettings = field(default_factory=LcSettings)
     """Dispatch and execution of latency-critical requests."""
+    outlier: OutlierSettings = field(default_factory=OutlierSettings)
+    """Nodes that do not answer."""
     be: BeSettings = field(default_factory=BeSettings)
     """Placement of best-effort requests."""
     sharing: SharingSettings = field(default_factory=SharingSettings)

@@ -17,6 +17,7 @@ from tango.bootstrap.stores import Stores, stores
 from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.control.repeating import Repeating
+from tango.errors import StoreUnavailable
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.ports.journal import Journal
@@ -46,8 +47,8 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
 
 async def _run_agent(cluster: str, here: Stores) -> None:
     kube = here.settings.kube
-    path, context = here.fleet.credentials(cluster)
     journal = journal_of(cluster, here.settings)
+    path, context = await asyncio.to_thread(_access, cluster, here, journal)
     lines = _line_threads(cluster, here, journal)
     for line in lines:
         line.start()
@@ -60,6 +61,22 @@ async def _run_agent(cluster: str, here: Stores) -> None:
         for line in lines:
             line.stop(within_s=1.0)
         journal.close()
+
+
+def _access(cluster: str, here: Stores, journal: Journal) -> tuple[str, str]:
+    """(kubeconfig path, context) by the centre; while that is away, as it was when the agent last began.
+
+    Raises: UsageError for a cluster that the centre does not know; StoreUnavailable where neither can tell.
+    """
+    try:
+        found = here.fleet.credentials(cluster)
+    except StoreUnavailable:
+        noted = journal.access()
+        if noted is None:
+            raise
+        return noted
+    journal.note_access(*found)
+    return found
 
 
 def _line_threads(cluster: str, here: Stores, journal: Journal) -> list[Repeating]:

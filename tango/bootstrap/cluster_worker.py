@@ -14,6 +14,7 @@ from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.fleet_view import FleetView
 from tango.control.keep_journal import Keeper
+from tango.control.node_health import NodeHealth
 from tango.control.repeating import Repeating
 from tango.control.run_facts import RunFacts
 from tango.control.run_policies import LcPolicies
@@ -33,7 +34,10 @@ class ClusterWorker:
         # that one left would stand by the other's heartbeats.
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         facts = RunFacts(journal, clock)
-        view = FleetView(lambda: journal.snapshot(at_s=clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s)
+        health = NodeHealth(settings.outlier)
+        view = FleetView(
+            lambda: journal.snapshot(at_s=clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s, masked=health.masked
+        )
         self._journal = journal
         self._settings = settings
         self.executor = LcExecutor(
@@ -42,6 +46,7 @@ class ClusterWorker:
             calls=HttpInstanceCalls,
             publisher=publisher,
             run_zero_s=facts.zero_s,
+            health=health,
             owner=owner,
             settings=settings.lc,
             lease=settings.lease,

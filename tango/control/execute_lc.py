@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import uvloop
 
+from tango.control.node_health import NodeHealth
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
@@ -25,7 +26,7 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
 from tango.errors import BrokerUnavailable, InstanceFailed, StoreUnavailable, TangoError
-from tango.ports.instances import InstanceCalls
+from tango.ports.instances import InstanceCalls, Served
 from tango.ports.journal import JournalFleet
 from tango.ports.messages import Publisher
 from tango.ports.requests import LcRequests
@@ -61,6 +62,10 @@ class InstanceDirectory:
         """A ready instance of the service on the node, taking turns; None where there is none."""
         found = self._by_place.get((service, node))
         return found[next(self._turn) % len(found)] if found else None
+
+    def any_on(self, node: NodeKey) -> InstanceState | None:
+        """An instance on the node, of whatever service; None where none is ready."""
+        return next((found[0] for (_, at), found in self._by_place.items() if at == node), None)
 
     def payload_kib(self, service: str) -> float:
         """Size of one request of the service on the wire, in KiB; 0 for a service that is not declared any more."""
@@ -121,6 +126,13 @@ PAUSES_S = (0.1, 1.0)
 """Backoff in seconds before a request is sent again after its first and second failure; after later ones it waits for the keeper,
 which comes every few seconds. A node that restarts needs seconds, and attempts without a pause would all be spent on it."""
 
+WATCH_NODES_EVERY_S = 0.1
+"""Seconds between two looks at calls that hang: a tenth of the shortest time after which one does."""
+PROBE_WITHIN_S = 1.0
+"""Seconds in which a probe has to be answered. Chosen: as long as a call must wait to count as hanging."""
+TAKEN_BACK_UP_TO_EPOCH = 1
+"""Greatest epoch of a request that is taken back from a node which hangs: it gets one further attempt for that."""
+
 ASK_AGAIN_S = 0.5
 """Seconds between two tries while the store is away: far below the lease of a request, and few enough not to crowd it as it comes back."""
 
@@ -140,6 +152,7 @@ class LcExecutor:
         calls: Callable[[], InstanceCalls],
         publisher: Publisher,
         run_zero_s: Callable[[int], float],
+        health: NodeHealth,
         owner: str,
         settings: LcSettings,
         lease: LeaseSettings,
@@ -148,17 +161,21 @@ class LcExecutor:
         self._directory = directory
         self._publisher = publisher
         self._run_zero_s = run_zero_s
+        self._health = health
         self._owner = owner
         self._settings = settings
         self._lease = lease
         self._places = _Places(settings.max_in_flight)
         self._in_flight: dict[tuple[int, int, int], LcWork] = {}
+        self._exchanges: dict[tuple[int, int, int], asyncio.Task[Served]] = {}
+        """Exchanges under way, to take them back from a node that hangs."""
         self._ended: list[tuple[LcWork, Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._zeros_s: dict[int, float] = {}
         self._loop = uvloop.new_event_loop()
         self._calls_factory = calls
         self._calls: InstanceCalls | None = None
+        self._taken_back: set[tuple[int, int, int]] = set()
         self.broken = 0
         """Errors that this executor's loops have survived, since its start; its log has each with its trace."""
         self._stopping = threading.Event()
@@ -233,13 +250,14 @@ class LcExecutor:
 
     async def _main(self) -> None:
         self._calls = self._calls_factory()
-        heartbeats = asyncio.create_task(self._beat())
+        beside = [asyncio.create_task(step) for step in (self._beat(), self._watch_nodes())]
         while not (self._stopping.is_set() and not self._ended):
             await asyncio.sleep(self._settings.settle_every_s)
             if self._ended:
                 ended, self._ended = self._ended, []
                 await self._settle(ended)
-        heartbeats.cancel()
+        for task in beside:
+            task.cancel()
         for task in list(self._tasks):  # messages that still wait out their backoff: the keeper will publish them
             task.cancel()
         await self._calls.close()
@@ -266,16 +284,31 @@ class LcExecutor:
             return self._requeue(work, Reason.NO_INSTANCE)
         timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * work.target_s)
         assert self._calls is not None
+        key = (work.run_id, work.request_id, work.epoch)
+        exchange = asyncio.ensure_future(
+            self._calls.call(instance, work, payload_kib=self._directory.payload_kib(work.service), timeout_s=timeout_s)
+        )
+        self._exchanges[key] = exchange
+        self._health.begun(work.node, key, target_s=work.target_s)
         try:
-            served = await self._calls.call(
-                instance, work, payload_kib=self._directory.payload_kib(work.service), timeout_s=timeout_s
-            )
+            served = await exchange
+        except asyncio.CancelledError:
+            if not exchange.cancelled() or not self._was_taken_back(key):
+                raise
+            return self._requeue(work, Reason.TIMED_OUT)
         except InstanceFailed as error:
             reason = Reason(error.reason)
+            if reason is Reason.INSTANCE_REFUSED:
+                self._health.answered(work.node, key)
+            else:
+                self._health.failed(work.node, key)
             if reason is Reason.TIMED_OUT:
                 # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
                 return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=Event.FAIL, reason=reason)
             return self._requeue(work, reason)
+        finally:
+            self._exchanges.pop(key, None)
+        self._health.answered(work.node, key)
         finished_at_s = time.time()
         zero_s = await self._zero_of(work.run_id)
         return Outcome(
@@ -336,6 +369,34 @@ class LcExecutor:
             log.warning("requeued_not_published", requests=len(works), error=str(error))
         except Exception:  # the keeper publishes them
             self._note_broken("requeued_not_published", requests=len(works))
+
+    def _was_taken_back(self, key: tuple[int, int, int]) -> bool:
+        """Whether the exchange was cancelled because its node hangs; asked once."""
+        found = key in self._taken_back
+        self._taken_back.discard(key)
+        return found
+
+    async def _watch_nodes(self) -> None:
+        """Take back what hangs on nodes that answer nothing, once for each request, and probe nodes that are out."""
+        while True:
+            await asyncio.sleep(WATCH_NODES_EVERY_S)
+            for key in self._health.overdue():
+                exchange = self._exchanges.get(key)
+                # A second attempt that hangs too waits out its time: a request that makes nodes hang must not go through all of them.
+                if exchange is not None and key[2] <= TAKEN_BACK_UP_TO_EPOCH:
+                    self._taken_back.add(key)
+                    exchange.cancel()
+            for node in self._health.to_probe():
+                task = self._loop.create_task(self._probe(node))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+
+    async def _probe(self, node: NodeKey) -> None:
+        instance = self._directory.any_on(node)
+        assert self._calls is not None
+        # With no ready instance there is nothing to probe, and dispatch sends nothing there either.
+        well = instance is not None and await self._calls.probe(instance, timeout_s=PROBE_WITHIN_S)
+        self._health.probed(node, well=well)
 
     async def _beat(self) -> None:
         """Say that this process lives while it has anything to live for; on the loop, so that a loop that hangs counts as dead."""

@@ -36,9 +36,16 @@ class FleetView:
     """Snapshots of one process, thread-safe."""
 
     def __init__(
-        self, read: Callable[[], FleetSnapshot], *, max_age_s: float, monotonic: Callable[[], float] = time.monotonic
+        self,
+        read: Callable[[], FleetSnapshot],
+        *,
+        max_age_s: float,
+        masked: Callable[[FleetSnapshot], FleetSnapshot] = lambda snapshot: snapshot,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`masked` gives a snapshot as a plan may use it: without what this process knows not to answer."""
         self._read = read
+        self._masked = masked
         self._max_age_s = max_age_s
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -75,7 +82,7 @@ class FleetView:
         """
         with self._lock:
             snapshot = self._snapshot if self._snapshot is not None and self._snapshot.has_rows_of(seen) else seen
-            plan = decided_lc(policy, arrivals, snapshot, settings, cycle=cycle, fallback=LC_FALLBACK)
+            plan = decided_lc(policy, arrivals, self._masked(snapshot), settings, cycle=cycle, fallback=LC_FALLBACK)
             _count_in(snapshot, arrivals, plan)
             self._counted.append((self._monotonic(), arrivals, plan))
         return plan, snapshot

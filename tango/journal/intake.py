@@ -63,6 +63,17 @@ class Intake(Attempts):
 
         return self._database.write(belong)
 
+    def note_access(self, kubeconfig: str, context: str) -> None:
+        """The path of the file and the name of the context, never the content."""
+        sql = "INSERT INTO meta VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        self._database.write(lambda connection: connection.executemany(sql, [("kubeconfig", kubeconfig), ("context", context)]))
+
+    def access(self) -> tuple[str, str] | None:
+        """As noted."""
+        sql = "SELECT name, value FROM meta WHERE name IN ('kubeconfig', 'context')"
+        found = dict(self._database.read(lambda connection: connection.execute(sql).fetchall()))
+        return (found["kubeconfig"], found["context"]) if found else None
+
     def follow(self, runs: Sequence[RunInfo]) -> None:
         """Keep these runs as they are now; forget others once nothing of them is left here."""
 

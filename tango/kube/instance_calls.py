@@ -53,6 +53,17 @@ class HttpInstanceCalls:
         except (KeyError, ValueError) as error:
             raise self._unreachable(pod, origin, error) from error
 
+    async def probe(self, instance: InstanceState, *, timeout_s: float) -> bool:
+        """Whether `GET /healthz` is answered with 200 in time."""
+        request = f"GET /healthz HTTP/1.1\r\nHost: {instance.pod_ip}:{instance.port}\r\n\r\n"
+        try:
+            answer = await self._connections.exchange(
+                Origin(instance.pod_ip, instance.port), request.encode("latin-1"), timeout_s=timeout_s
+            )
+        except (TimeoutError, OSError):
+            return False
+        return answer.status == 200
+
     async def close(self) -> None:
         """Close all connections; calls in flight fail."""
         self._connections.close()

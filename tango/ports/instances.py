@@ -27,6 +27,10 @@ class InstanceCalls(Protocol):
         """
         ...
 
+    async def probe(self, instance: InstanceState, *, timeout_s: float) -> bool:
+        """Whether the instance says within that time that it is well; raises nothing."""
+        ...
+
     async def close(self) -> None:
         """Close all connections."""
         ...

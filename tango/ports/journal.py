@@ -54,6 +54,14 @@ class JournalIntake(Protocol):
         """
         ...
 
+    def note_access(self, kubeconfig: str, context: str) -> None:
+        """Keep by which file and context the cluster's API server is reached, for a start of the agent without the centre."""
+        ...
+
+    def access(self) -> tuple[str, str] | None:
+        """(kubeconfig path, context) as last noted; None: never."""
+        ...
+
     def follow(self, runs: Sequence[RunInfo]) -> None:
         """Keep these runs, as they are now: those that may have requests here. A run that is not named any more is forgotten once
         nothing of it is live and everything is shipped."""

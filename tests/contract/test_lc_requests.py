@@ -715,3 +715,13 @@ def test_a_journal_of_another_centre_begins_anew(world: JournalWorld) -> None:
     assert after is not None
     assert (after.first, after.last) == (1, 2)
     assert after.journal != before.journal
+
+
+def test_the_access_to_the_cluster_is_kept(world: JournalWorld) -> None:
+    """An agent that starts while the line is cut reaches its API server as before."""
+    first = world.journal.access()
+    world.journal.note_access("/a/config", "c1")
+    world.journal.note_access("/b/config", "edge")
+
+    assert first is None
+    assert world.journal.access() == ("/b/config", "edge")

@@ -31,6 +31,8 @@ class ScriptedCalls:
         self.failures: dict[int, Exception] = {}
         self.calls: list[Call] = []
         self.closed = False
+        self.well = True
+        self.probes: list[InstanceState] = []
         self._held: list[asyncio.Future[None]] = []
 
     async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
@@ -44,6 +46,11 @@ class ScriptedCalls:
         if work.request_id in self.failures:
             raise self.failures[work.request_id]
         return self.served
+
+    async def probe(self, instance: InstanceState, *, timeout_s: float) -> bool:
+        """As `well` has it."""
+        self.probes.append(instance)
+        return self.well
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -75,6 +75,7 @@ class MemoryJournal:
         self._processes: dict[str, float] = {}
         self._leases: dict[str, tuple[str, float]] = {}
         self._published: PublishedFleet | None = None
+        self._access: tuple[str, str] | None = None
         self._own: tuple[tuple[NodeState, ...], tuple[InstanceState, ...]] | None = None
 
     # ---- requests
@@ -201,6 +202,14 @@ class MemoryJournal:
                 kept.clear()
             self.position, self._identity = 0, self._identity + 1
             return True
+
+    def note_access(self, kubeconfig: str, context: str) -> None:
+        """Keep it."""
+        self._access = kubeconfig, context
+
+    def access(self) -> tuple[str, str] | None:
+        """As noted."""
+        return self._access
 
     def follow(self, runs: Sequence[RunInfo]) -> None:
         """As they are now."""

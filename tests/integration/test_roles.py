@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tango.bootstrap.cluster_worker import ClusterWorker
+from tango.bootstrap.journals import journal_of
 from tango.bootstrap.replayer import replay_of
 from tango.bootstrap.scheduler import Scheduler
 from tango.bootstrap.stores import Stores
+from tango.control.centre_line import CentreLine
 from tango.settings import BeSettings, LcSettings, LeaseSettings, ReplaySettings, Settings
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import BATCH, TWINS, WEB, instance_of, new_requests, new_run, node_states
@@ -20,13 +23,14 @@ pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
-def here(database_url: str) -> Iterator[Stores]:
+def here(database_url: str, tmp_path: Path) -> Iterator[Stores]:
     """The stores of one process, over two clusters as their agents saw them; what is dispatched goes through the broker."""
     settings = Settings(
         database_url=database_url,
         broker_url="memory://",
+        journal_dir=str(tmp_path),
         lc=LcSettings(start_here=False),
-        replay=ReplaySettings(lead_s=0.0),
+        replay=ReplaySettings(lead_s=0.0, hand_over_s=0.0),
         # Compiling may take a minute on a busy machine: no lease runs out meanwhile.
         be=BeSettings(lease_ttl_s=600.0),
         lease=LeaseSettings(dispatch_s=600.0, placement_s=600.0),
@@ -56,25 +60,35 @@ def _states(here: Stores, run_id: int) -> dict[str, int]:
 
 
 def test_a_run_passes_through_the_roles(here: Stores, run_id: int) -> None:
-    """The replayer releases, a cluster worker dispatches and admits, the scheduler places, takes back and sums up."""
+    """The agent hands over, the replayer begins and releases, a cluster worker dispatches, the agent ships, the scheduler places."""
     publisher = RecordingPublisher(here.clock.now_s)
-    worker, scheduler = ClusterWorker(here, publisher), Scheduler(here, publisher)
+    journal = journal_of("c1", here.settings)
+    line = CentreLine("c1", shares=here.shares, journal=journal, clock=here.clock, settings=here.settings.journal)
+    worker, scheduler = ClusterWorker(journal, publisher, here.settings), Scheduler(here, publisher)
     try:
-        released = replay_of(here, publisher).slice(run_id, owner="replayer")
-        dispatched = worker.dispatch.dispatch(run_id, "c1", [0, 1])
-        admitted = worker.admission.admit(run_id, [2, 3])
+        line.follow()
+        line.publish()
+        replayed = replay_of(here, publisher).slice(run_id, owner="replayer")
+        line.follow()
+        released = journal.release_due(run_id, until_s=1.0, limit=10)
+        dispatched = worker.dispatch.dispatch(run_id, "c1", [0])
+        line.ship()
+        admitted = scheduler.admission.admit(run_id, [2, 3])
         placed = scheduler.placement.tick()
         swept = scheduler.reconciliation.sweep()
 
-        assert (released["released"], released["again"]) == (4, False)
-        assert dispatched == {"considered": 2, "dispatched": 2}
+        assert (replayed["released"], replayed["again"]) == (2, False)
+        assert [batch.request_ids for batch in released.batches] == [(0,)]
+        assert dispatched == {"considered": 1, "dispatched": 1}
         assert admitted == {"considered": 2, "admitted": 2}
         assert placed["considered"] == 2
         assert swept["finished"] == 0
-        assert _states(here, run_id)["lc dispatched"] == 2
-        assert {cluster for run, sent in publisher.sent_on for cluster in sent} <= {"c1", "c2"}
+        assert [(cluster, ids) for _, cluster, ids, _ in publisher.sent_on] == [("c1", (0,))]
+        states = _states(here, run_id)
+        assert (states["lc dispatched"], states["lc accepted"]) == (1, 1)  # the other entered c2, which has no agent here
+        assert here.fleet.snapshot(at_s=0.0).in_flight.sum() == 1
     finally:
-        worker.executor.close(timeout_s=1.0)
+        worker.close()
 
 
 def test_a_cancelled_run_is_swept_and_idle_instances_are_left_alone(here: Stores, run_id: int) -> None:

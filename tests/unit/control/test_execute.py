@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
+from tango.control.node_health import NodeHealth
 from tango.domain.identity import NodeKey
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
@@ -17,7 +18,7 @@ from tango.errors import InstanceFailed, StoreError, StoreUnavailable, TangoErro
 from tango.ports.instances import InstanceCalls, Served
 from tango.ports.journal import JournalFleet
 from tango.ports.requests import LcRequests
-from tango.settings import LcSettings, LeaseSettings
+from tango.settings import LcSettings, LeaseSettings, OutlierSettings
 from tests.fakes.faulty import Faulty
 from tests.fakes.instance_calls import ScriptedCalls
 from tests.fakes.publisher import RecordingPublisher
@@ -61,6 +62,7 @@ def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
         max_age_s: float = 0.5,
         run_zero_s: Callable[[int], float] = lambda run_id: RUN_ZERO_S,
         calls_of: Callable[[], InstanceCalls] = lambda: calls,
+        health: NodeHealth | None = None,
     ) -> LcExecutor:
         executor = LcExecutor(
             requests=requests or world.journal,
@@ -68,6 +70,7 @@ def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
             calls=calls_of,
             publisher=publisher or world.publisher,
             run_zero_s=run_zero_s,
+            health=health or NodeHealth(OutlierSettings()),
             owner="worker-1",
             settings=settings,
             lease=lease,
@@ -263,6 +266,48 @@ def test_a_request_out_of_attempts_leaves_the_executor_working(world: WorkerWorl
 
     until(lambda: world.states(served)[1] == "succeeded")
     assert world.row(lost, 0).reason == "attempts-exhausted: instance-unreachable"
+
+
+# ---- nodes that do not answer ------------------------------------------------------------------------------------------
+
+
+HANGS = OutlierSettings(hang_min_s=0.15, hang_targets=0.0, probe_every_s=0.05, probes_well=1)
+
+
+def test_what_hangs_on_a_node_goes_back_once(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
+    """Long before its call would time out; its second attempt waits out its time, so that it does not go through all nodes."""
+    first, second = dispatched(world, 2), dispatched(world, 1, epochs=2)
+    calls.holding = True
+    health = NodeHealth(HANGS)
+    executor = make(health=health)
+    execute(executor, first, [0, 1])
+    execute(executor, second, [0], epoch=2)
+
+    until(lambda: world.states(first) == ["released"] * 2)
+
+    assert [a[2:] for a in world.attempts(first)] == [("requeued", "timed-out")] * 2
+    assert world.states(second) == ["running"]
+    assert health.share(NodeKey("c1", "c1-n1")) == 0.0
+    assert executor.in_flight == 1
+    calls.let_go()
+    until(lambda: world.states(second) == ["succeeded"])
+
+
+def test_a_node_that_is_out_is_probed_by_one_of_its_instances(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
+    """And let in again once that answers."""
+    run_id = dispatched(world, 3)
+    calls.failures = {k: InstanceFailed("no", reason=str(Reason.INSTANCE_UNREACHABLE)) for k in range(3)}
+    calls.well = False
+    health = NodeHealth(HANGS)
+    execute(make(health=health), run_id, range(3))
+    until(lambda: len(calls.probes) >= 1)
+    while_ill = health.share(NodeKey("c1", "c1-n1"))
+
+    calls.well = True
+
+    until(lambda: health.share(NodeKey("c1", "c1-n1")) > 0.0)
+    assert while_ill == 0.0
+    assert {probe.node for probe in calls.probes} == {"c1-n1"}
 
 
 # ---- the journal away ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""A stack whose clusters are far from its centre: LC goes on whatever becomes of the line, and all of it is at the centre in the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.integration.live_stack import LiveStack
+
+pytestmark = pytest.mark.timeout(300)
+
+RTT_MS = 20.0
+_SEEN = "SELECT count(*) FROM request WHERE run_id = %s AND class = 'lc' AND state = 'succeeded'"
+_TIMES = """
+SELECT count(*), count(*) FILTER (WHERE finished_s - due_s <= target_s), count(*) FILTER (WHERE attempt > 1),
+       max(started_s - due_s) FROM request WHERE run_id = %s AND class = 'lc'
+"""
+
+
+@pytest.fixture(scope="module")
+def far_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """The fleet `single`, its cluster behind a line, with a broker of its own."""
+    stack = LiveStack(tmp_path_factory.mktemp("far"))
+    done = stack.tango("up", "--fleet", "single", "--simulators", "0", "--line-rtt-ms", str(RTT_MS), "--detach")
+    assert done.returncode == 0, done.stderr
+    yield stack
+    stack.tango("line", "--mode", "open")
+    stack.stop()
+
+
+@pytest.fixture(scope="module")
+def trace(tmp_path_factory: pytest.TempPathFactory, far_stack: LiveStack) -> Path:
+    """Twelve seconds of both classes."""
+    path = tmp_path_factory.mktemp("trace") / "mixed.csv"
+    recipe = ("--rate", "25", "--duration", "12", "--lc-share", "0.9", "--be-work-s", "0.3", "--seed", "4")
+    done = far_stack.tango("trace", "generate", "p3", "--fleet", "single", *recipe, "--out", str(path))
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def under_way(stack: LiveStack, trace: Path) -> int:
+    """A run of which some LC has been answered."""
+    run_id = stack.submit(trace)
+    deadline_s = time.monotonic() + 30.0
+    while stack.rows(_SEEN, (run_id,))[0][0] < 20 and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return run_id
+
+
+def whole(stack: LiveStack, run_id: int) -> dict[str, Any]:
+    """The figures of the run when it has ended: nothing lost, nothing doubled, and everything shipped."""
+    shown = stack.ended(run_id, within_s=120.0)
+    assert shown["live"] == 0
+    assert shown["accepted"] == shown["succeeded"] + shown["failed"] + shown["shed"] + shown["cancelled"]
+    assert shown["succeeded"] == shown["accepted"]
+    settled = stack.rows(
+        "SELECT count(*), count(DISTINCT request_id) FROM attempt WHERE run_id = %s AND outcome = 'succeeded'", (run_id,)
+    )
+    assert settled == [(shown["accepted"], shown["accepted"])]
+    assert stack.rows("SELECT accepted - terminal FROM lc_share WHERE run_id = %s", (run_id,)) == [(0,)]
+    return shown
+
+
+@pytest.mark.parametrize("mode", ["cut", "swallow"])
+def test_lc_is_served_while_the_line_is_away(far_stack: LiveStack, trace: Path, mode: str) -> None:
+    """What enters meanwhile is answered in time, and recorded at the centre when the line is back; BE that runs goes on."""
+    run_id = under_way(far_stack, trace)
+    began_s = time.monotonic()
+    assert far_stack.tango("line", "--mode", mode).returncode == 0
+    time.sleep(0.5)
+    before = far_stack.rows(_SEEN, (run_id,))[0][0]
+    time.sleep(5.0)
+    meanwhile = far_stack.rows(_SEEN, (run_id,))[0][0]
+    assert far_stack.tango("line", "--mode", "open").returncode == 0
+    away_s = time.monotonic() - began_s
+
+    whole(far_stack, run_id)
+
+    assert meanwhile == before  # nothing came over the line
+    [(count, in_time, again, slowest_s)] = far_stack.rows(_TIMES, (run_id,))
+    assert again == 0
+    assert slowest_s < away_s / 2
+    assert in_time >= 0.9 * count
+
+
+def test_a_worker_that_is_killed_while_the_line_is_cut_is_replaced_without_the_centre(far_stack: LiveStack, trace: Path) -> None:
+    """So is the agent: both begin with what the journal has."""
+    run_id = under_way(far_stack, trace)
+    assert far_stack.tango("line", "--mode", "cut").returncode == 0
+    for process in ("worker-c1", "agent-c1"):
+        far_stack.kill(process)
+    deadline_s = time.monotonic() + 40.0
+    while any(row["state"] != "running" for row in far_stack.json("status")) and time.monotonic() < deadline_s:
+        time.sleep(0.5)
+    assert [row["name"] for row in far_stack.json("status") if row["state"] != "running"] == []
+    assert far_stack.tango("line", "--mode", "open").returncode == 0
+
+    whole(far_stack, run_id)
+
+
+def test_a_centre_that_restarts_costs_lc_nothing(far_stack: LiveStack, trace: Path) -> None:
+    """PostgreSQL is killed and recovers: shipments go on where they were."""
+    run_id = under_way(far_stack, trace)
+
+    far_stack.kill("postgres")
+
+    whole(far_stack, run_id)
+    [(count, in_time, again, _)] = far_stack.rows(_TIMES, (run_id,))
+    assert again == 0
+    assert in_time >= 0.9 * count
+
+
+def test_a_run_that_is_cancelled_while_the_line_is_cut_ends_when_it_is_back(far_stack: LiveStack, trace: Path) -> None:
+    """The command answers at once; what the journal has is cancelled there, once it hears of it."""
+    run_id = under_way(far_stack, trace)
+    assert far_stack.tango("line", "--mode", "cut").returncode == 0
+    began_s = time.monotonic()
+    done = far_stack.tango("run", "cancel", str(run_id))
+    answered_s = time.monotonic() - began_s
+    assert far_stack.tango("line", "--mode", "open").returncode == 0
+
+    deadline_s = time.monotonic() + 30.0
+    while far_stack.rows("SELECT status FROM run WHERE run_id = %s", (run_id,)) != [("cancelled",)]:
+        assert time.monotonic() < deadline_s, far_stack.json("run", "show", str(run_id))
+        time.sleep(0.2)
+    assert done.returncode == 0, done.stderr
+    assert answered_s < 10.0
+    states = dict(far_stack.rows("SELECT state::text, count(*) FROM request WHERE run_id = %s GROUP BY 1", (run_id,)))
+    assert set(states) <= {"cancelled", "succeeded", "shed", "failed"}
+    assert states["cancelled"] > 0
+
+
+def test_celerys_tools_find_a_clusters_queues_by_its_broker(far_stack: LiveStack) -> None:
+    """`tango env --cluster c1` names it; without it they see the centre's workers."""
+    broker, centre = (far_stack.json("env", *of) for of in (("--cluster", "c1"), ()))
+
+    assert broker["CELERY_BROKER_URL"] != centre["CELERY_BROKER_URL"]
+    assert far_stack.tango("env", "--cluster", "c9").returncode == 2
