@@ -123,12 +123,15 @@ class JournalSettings:
     """Events that one shipment has at the most: at some 50 us each, 0.2 s of the centre's transaction."""
     share_rows: int = 5000
     """Requests that are handed over at once: some 0.1 s of the journal's write lock."""
+    centre_within_s: float = 15.0
+    """Seconds in which one step over the line has to be done, all its tries included. A line that swallows what is sent is noticed this
+    soon; the longest steps, of `shipment_events` or `share_rows`, take less than a second where the line is well."""
     ahead_s: float = 1800.0
     """Seconds before its due time that a request is handed over at the latest. So long the line may be cut and what was to come still
     comes; a journal holds some 150 bytes for each."""
 
     def __post_init__(self) -> None:
-        _within(self, 0.0, 60.0, "follow_every_s", "idle_every_s", "publish_every_s", "ship_every_s", above=True)
+        _within(self, 0.0, 60.0, "follow_every_s", "idle_every_s", "publish_every_s", "ship_every_s", "centre_within_s", above=True)
         _within(self, 1, 100_000, "shipment_events", "share_rows")
         _within(self, 0.0, _LONGEST_S, "ahead_s")
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 
 import uvloop
 
+from tango.bootstrap.environment import read_settings
 from tango.bootstrap.journals import journal_of
-from tango.bootstrap.stores import Stores, stores
+from tango.bootstrap.stores import Stores
 from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.control.repeating import Repeating
@@ -28,7 +29,8 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
 
     Raises: UsageError for an unknown cluster, DependencyError without a stack; what `ClusterAgent.run` raises.
     """
-    here = stores()
+    settings = read_settings()
+    here = Stores(settings, deadline_s=settings.journal.centre_within_s)
 
     async def main() -> None:
         stopped = asyncio.Event()

@@ -34,15 +34,18 @@ if TYPE_CHECKING:
 class Stores:
     """All stores, connected as the application's role."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises: DependencyError when nothing says where the database and the broker are."""
+    def __init__(self, settings: Settings, *, deadline_s: float | None = None) -> None:
+        """`deadline_s`: seconds in which one transaction has to be done, where that is less than `Database` allows.
+
+        Raises: DependencyError when nothing says where the database and the broker are.
+        """
         if not settings.database_url or not settings.broker_url:
             raise DependencyError(
                 f"no running stack was found in {state_home(os.environ)} and TANGO_DATABASE_URL or TANGO_BROKER_URL is not set; "
                 "start one with `tango up --detach`"
             )
         self.settings = settings
-        self.database = Database(settings.database_url)
+        self.database = Database(settings.database_url, **({} if deadline_s is None else {"deadline_s": deadline_s}))
         self.runs = PostgresRunStore(self.database, settings.store)
         self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
         self.shares = PostgresShareStore(self.database, settings.sharing)
