@@ -57,7 +57,7 @@ class Intake(Attempts):
                 return False
             for table in ("event", "request", "run", "process", "lease"):
                 connection.execute(f"DELETE FROM {table}")
-            fresh = [(os.urandom(16).hex(), "identity"), (0, "sequence"), (0, "position"), (0, "durable")]
+            fresh = [(os.urandom(16).hex(), "identity"), (0, "sequence"), (0, "position")]
             connection.executemany("UPDATE meta SET value = ? WHERE name = ?", fresh)
             return True
 

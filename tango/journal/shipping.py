@@ -57,9 +57,7 @@ class Shipping(JournalPart):
         if not events:
             return None
         position, last = int(meta["position"]), int(events[-1][0])
-        if last > int(meta["durable"]):
-            sql = "UPDATE meta SET value = max(value, ?) WHERE name = 'durable'"
-            self._database.write(lambda connection: connection.execute(sql, (last,)), durable=True)
+        self._database.sync()
         return _collapsed(self._cluster, str(meta["identity"]), position + 1, events)
 
     def shipped(self, last: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -178,33 +179,41 @@ def test_what_raises_changes_nothing_and_gives_no_number(path: Path) -> None:
     assert database.read(lambda c: c.execute("SELECT seq FROM event ORDER BY seq").fetchall()) == [(1,), (2,), (3,)]
 
 
-def test_a_shipment_waits_for_the_disk_once(path: Path) -> None:
-    """Before it is given, a commit with synchronous=FULL puts all of it on the disk; not again, and not where there is nothing."""
+def test_a_shipment_waits_for_the_disk_and_nobody_waits_for_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is given, the write-ahead log is on the disk, with no lock held: others commit while the disk takes its time."""
     world = sqlite_journal_world(path)
-    journal = world.journal
-    database: Database = journal._database  # type: ignore[attr-defined]
-    statements: list[str] = []
+    other = open_journal(path, wall_s=world.clock)
+    synced: list[str] = []
 
-    def traced() -> list[str]:
-        database._idle[-1].set_trace_callback(statements.append)
-        journal.unshipped(limit=10)
-        database._idle[-1].set_trace_callback(None)
-        told = [s for s in statements if s.split()[0] in ("PRAGMA", "COMMIT", "UPDATE")]
-        statements.clear()
-        return told
+    def slow(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+        assert other.hold("meanwhile", owner="another", ttl_s=60.0)
+        fdatasync(descriptor)
 
-    nothing = traced()
+    fdatasync = os.fdatasync
+    monkeypatch.setattr(os, "fdatasync", slow)
+
+    assert world.journal.unshipped(limit=10) is None
+    before = list(synced)
     world.start(world.released(WEB), [0])
-    first, again = traced(), traced()
+    assert world.journal.unshipped(limit=10) is not None
 
-    assert nothing == again == ["COMMIT"]
-    assert first == [
-        "COMMIT",
-        "PRAGMA synchronous=FULL",
-        "UPDATE meta SET value = max(value, 2) WHERE name = 'durable'",
-        "COMMIT",
-        "PRAGMA synchronous=NORMAL",
-    ]
+    assert before == []
+    assert synced == [f"{path}-wal"]
+
+
+def test_a_disk_that_cannot_be_waited_for_gives_no_shipment(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the centre knows the journal must have."""
+    world = sqlite_journal_world(path)
+    world.start(world.released(WEB), [0])
+
+    def broken(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fdatasync", broken)
+
+    with pytest.raises(StoreUnavailable, match="cannot be written to its disk"):
+        world.journal.unshipped(limit=10)
 
 
 def test_two_processes_share_out_what_both_were_told(path: Path) -> None:
