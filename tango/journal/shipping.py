@@ -56,7 +56,7 @@ class Shipping(JournalPart):
         meta, events = self._database.read(read)
         if not events:
             return None
-        position, last = int(meta["position"]), int(events[-1][0])
+        position = int(meta["position"])
         self._database.sync()
         return _collapsed(self._cluster, str(meta["identity"]), position + 1, events)
 
