@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any
 
 from tango.domain.lifecycle import Event, state_after
-from tango.domain.requests import NO_TARGET_S
 from tango.domain.runs import ENDED, RunInfo, RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows

@@ -13,6 +13,7 @@ from tango.domain.lifecycle import Event
 from tango.domain.plans import BePlan
 from tango.domain.requests import Reason
 from tango.domain.runs import DecisionRecord, PendingBatch, Placement
+from tango.domain.services import service_of
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced
@@ -21,7 +22,6 @@ from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_decision
 from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, after, can, chunks, state_after
-from tango.store.services import service_of
 
 _ADMIT = f"""
 WITH locked AS (

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
-
 from tango.domain.lifecycle import Event
-from tango.domain.requests import Batch
+from tango.domain.requests import Batch, batches_of
 from tango.domain.runs import OPEN
 from tango.domain.services import ServiceClass
 from tango.ports.requests import Released
@@ -27,7 +23,7 @@ _RELEASE = f"""
 WITH next AS ({_ACCEPTED})
 UPDATE request r SET state = {after(Event.RELEASE)}, released_at = now() FROM next
 WHERE r.run_id = %(run)s AND r.request_id = next.request_id AND next.due_s <= %(until)s
-RETURNING r.request_id, r.class::text, r.service, r.cluster
+RETURNING r.request_id, {int(ServiceClass.BE)}, r.service, r.cluster
 """
 # The oldest are chosen first and locked second, in the one order; what somebody else has in hand just now is no lost message.
 _ANNOUNCE = f"""
@@ -44,7 +40,7 @@ WITH oldest AS (
 )
 UPDATE request r SET released_at = now() FROM locked
 WHERE r.run_id = locked.run_id AND r.request_id = locked.request_id AND r.run_id = ANY ({OPEN_RUNS})
-RETURNING r.run_id, r.request_id, r.class::text, r.service, r.cluster
+RETURNING r.run_id, r.request_id, {int(ServiceClass.BE)}, r.service, r.cluster
 """
 
 
@@ -104,20 +100,3 @@ class Releases:
             batches += batches_of(rows)
             limit = limit - len(rows) if len(rows) == chunk else 0
         return batches
-
-
-def batches_of(rows: Iterable[tuple[Any, ...]]) -> tuple[Batch, ...]:
-    """Group (run, request, class, service, cluster) rows into batches."""
-    groups: dict[tuple[int, str, str, str], list[int]] = defaultdict(list)
-    for run_id, request_id, label, service, cluster in rows:
-        groups[run_id, cluster, label, service].append(request_id)
-    return tuple(
-        Batch(
-            run_id=run_id,
-            cluster=cluster,
-            service=service,
-            service_class=int(ServiceClass[label.upper()]),
-            request_ids=tuple(sorted(ids)),
-        )
-        for (run_id, cluster, label, service), ids in groups.items()
-    )

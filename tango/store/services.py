@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from psycopg2.extras import Json
 
 from tango.domain.near_names import near_name
-from tango.domain.services import Service, ServiceClass
+from tango.domain.services import Service, service_of, spec_of
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import HOLDING_RUNS
@@ -25,12 +23,6 @@ def hold_declarations(cursor: Cursor) -> None:
     Declarations are rare and come from a person, so waiting in turn costs nothing, and no order of locks among four tables is needed.
     """
     cursor.execute("SELECT pg_advisory_xact_lock(%s)", (DECLARATIONS_LOCK,))
-
-
-def service_of(spec: Mapping[str, Any]) -> Service:
-    """A service from the JSON of its row, as `write_services` stored it."""
-    extended = tuple(sorted((spec.get("extended") or {}).items()))
-    return Service(**{**spec, "service_class": ServiceClass(spec["service_class"]), "extended": extended})
 
 
 class Services:
@@ -80,7 +72,7 @@ def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
             "name": s.name,
             "class": s.service_class.label,
             "target_ms": s.target_ms,
-            "spec": Json({**dataclasses.asdict(s), "service_class": int(s.service_class), "extended": dict(s.extended)}),
+            "spec": Json(spec_of(s)),
         }
         for s in services
     ]
