@@ -93,6 +93,9 @@ class ReplaySettings:
     lease_s: float = 5.0
     """Seconds that the replay of a run stands without a heartbeat, which comes every third of it. A dead replay worker stops the
     BE arrivals of a run for at most this long."""
+    most_waiting: int = 2000
+    """LC requests of a cluster that may wait for their dispatch; while there are more, its keeper releases none. Under overload the
+    rest waits in the journal, where it costs nothing, and not in a queue of messages that are all too late."""
     release_limit: int = 2000
     """Requests that one statement releases. A replay that is behind catches up in steps of this size, each of which holds its rows
     only for a moment."""

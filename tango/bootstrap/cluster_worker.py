@@ -52,7 +52,12 @@ class ClusterWorker:
             lease=settings.lease,
         )
         self.dispatch = LcDispatch(
-            deciders=LcDeciders(policy_of=LcPolicies(facts, settings).of, view=view, settings=settings.lc),
+            deciders=LcDeciders(
+                policy_of=LcPolicies(facts, settings).of,
+                view=view,
+                settings=settings.lc,
+                run_now_s=lambda run_id: clock.now_s() - facts.zero_s(run_id),
+            ),
             requests=journal,
             publisher=publisher,
             local=LocalStart(starter=self.executor, owner=owner, lease_s=settings.lease.execution_s)

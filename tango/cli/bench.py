@@ -47,6 +47,16 @@ def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str
 
 
 @bench.command()
+@click.option("--load", "loads", type=click.FloatRange(0.1, 50), multiple=True, help="Times the capacity; may be repeated.")
+@output_option()
+def overload(loads: tuple[float, ...], output: str) -> None:
+    """Goodput of LC in bursts of 0.5 to 10 times what a small fleet can serve, and how soon all is well again."""
+    from tango.bench.overload import measure
+
+    _print(measure(loads=loads, told=say) if loads else measure(told=say), output)
+
+
+@bench.command()
 @click.option("--requests", type=click.IntRange(1000), default=20_000, show_default=True, help="Requests on either side.")
 @output_option()
 def journal(requests: int, output: str) -> None:

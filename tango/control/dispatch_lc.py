@@ -48,6 +48,8 @@ class LcDeciders:
     """The policy of a run's system. Raises: PolicyFailed where it cannot be loaded."""
     view: FleetView
     settings: LcSettings
+    run_now_s: Callable[[int], float]
+    """The time of a run: wall seconds since it began."""
 
     def policy(self, run_id: int) -> tuple[LcPolicy, str]:
         """The policy that is asked for a run, and why it is the fallback where its own cannot be loaded; empty where it can."""
@@ -92,7 +94,8 @@ class LcDispatch:
         gathered = time.perf_counter()
         # 2. Decide.
         cycle = f"the dispatch of cluster {cluster} for run {run_id}"
-        plan, snapshot = self.deciders.view.plan(policy, arrivals, seen, self.deciders.settings, cycle=cycle)
+        now_s = self.deciders.run_now_s(run_id)
+        plan, snapshot = self.deciders.view.plan(policy, arrivals, seen, self.deciders.settings, cycle=cycle, now_s=now_s)
         decided = time.perf_counter()
         # 3. Apply: recorded before sent, so that the keeper can send again.
         decision = DecisionRecord(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import uvloop
 
+from tango.control.budget import is_hopeless
 from tango.control.node_health import NodeHealth
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
@@ -62,6 +63,11 @@ class InstanceDirectory:
         """A ready instance of the service on the node, taking turns; None where there is none."""
         found = self._by_place.get((service, node))
         return found[next(self._turn) % len(found)] if found else None
+
+    def shed_after_targets(self, service: str) -> float:
+        """After how many targets a request of the service is given up; 0: never, nor of one that is not declared any more."""
+        known = self._services.get(service)
+        return known.shed_after_targets if known else 0.0
 
     def any_on(self, node: NodeKey) -> InstanceState | None:
         """An instance on the node, of whatever service; None where none is ready."""
@@ -284,6 +290,8 @@ class LcExecutor:
         instance = self._directory.pick(work.service, work.node)
         if instance is None:
             return self._requeue(work, Reason.NO_INSTANCE)
+        if self._is_hopeless(work):
+            return self._failed(work, Reason.TARGET_UNREACHABLE)
         timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * work.target_s)
         assert self._calls is not None
         key = (work.run_id, work.request_id, work.epoch)
@@ -306,7 +314,7 @@ class LcExecutor:
                 self._health.failed(work.node, key)
             if reason is Reason.TIMED_OUT:
                 # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
-                return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=Event.FAIL, reason=reason)
+                return self._failed(work, reason)
             return self._requeue(work, reason)
         finally:
             self._exchanges.pop(key, None)
@@ -331,6 +339,18 @@ class LcExecutor:
                 log.warning("result_waits", run_id=run_id, error=str(error))
                 await asyncio.sleep(ASK_AGAIN_S)
         return zero_s
+
+    def _is_hopeless(self, work: LcWork) -> bool:
+        """Whether it has waited too long for a place; not asked before the run's zero is known, which nobody waits for here."""
+        zero_s = self._zeros_s.get(work.run_id)
+        if zero_s is None:
+            return False
+        patience = self._directory.shed_after_targets(work.service)
+        return is_hopeless(waited_s=time.time() - zero_s - work.due_s, target_s=work.target_s, shed_after_targets=patience)
+
+    @staticmethod
+    def _failed(work: LcWork, reason: Reason) -> Outcome:
+        return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=Event.FAIL, reason=reason)
 
     @staticmethod
     def _requeue(work: LcWork, reason: Reason) -> Outcome:

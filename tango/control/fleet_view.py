@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import structlog
 
+from tango.control.budget import within_budget
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
@@ -74,15 +75,18 @@ class FleetView:
         return self._snapshot
 
     def plan(
-        self, policy: LcPolicy, arrivals: LcArrivals, seen: FleetSnapshot, settings: LcSettings, *, cycle: str
+        self, policy: LcPolicy, arrivals: LcArrivals, seen: FleetSnapshot, settings: LcSettings, *, cycle: str, now_s: float
     ) -> tuple[LcPlan, FleetSnapshot]:
         """Plan arrivals whose rows follow `seen`, on the newest snapshot with the same rows, and count the plan in.
+
+        `now_s`, wall seconds since the run began, is what `within_budget` counts from.
 
         A plan that cannot be carried out is refused, and `LC_FALLBACK` decides: `fallback_reason` of the plan says why.
         """
         with self._lock:
             snapshot = self._snapshot if self._snapshot is not None and self._snapshot.has_rows_of(seen) else seen
             plan = decided_lc(policy, arrivals, self._masked(snapshot), settings, cycle=cycle, fallback=LC_FALLBACK)
+            plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s)
             _count_in(snapshot, arrivals, plan)
             self._counted.append((self._monotonic(), arrivals, plan))
         return plan, snapshot

@@ -66,7 +66,11 @@ class Keeper:
         if not self._holds:
             return LEASE_S / 3
         runs = self._journal.runs()
-        next_at_s = min((self._release(run, now_s) for run in runs), default=now_s + LONGEST_LOOK_S)
+        # Release does not run ahead of what the workers take.
+        free = self._replay.most_waiting - self._journal.waiting() if any(run.status in OPEN for run in runs) else 0
+        next_at_s = now_s + LONGEST_LOOK_S
+        if free > 0:
+            next_at_s = min((self._release(run, now_s, limit=free) for run in runs), default=next_at_s)
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + SWEEP_S
             self._sweep()
@@ -74,11 +78,11 @@ class Keeper:
         # What falls due within a window is released together, however soon the next request is.
         return max(self._window.length_s(now_s, self._released), min(LONGEST_LOOK_S, next_at_s - now_s))
 
-    def _release(self, run: RunInfo, now_s: float) -> float:
+    def _release(self, run: RunInfo, now_s: float, *, limit: int) -> float:
         """Release what is due of a run; gives the Unix time at which more may be."""
         if run.status not in OPEN or run.started_at_s is None:
             return now_s + LONGEST_LOOK_S
-        step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=self._replay.release_limit)
+        step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=min(limit, self._replay.release_limit))
         self._released += sum(len(batch.request_ids) for batch in step.batches)
         self._announce(step.batches)
         return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s

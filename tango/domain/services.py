@@ -50,6 +50,9 @@ class Service:
     """Memory that one request holds from start to end."""
     target_ms: float | None = None
     """LC only: latency within which a request must be answered, counted from its due time."""
+    shed_after_targets: float = 0.0
+    """LC only: a request that cannot be answered within so many targets of its due time is given up before it is dispatched, live;
+    0: never, it is served late."""
     instances_per_node: int = 1
     """LC only: standing pods of this service on every node."""
     cpu_request_millicores: int = 100
@@ -85,8 +88,11 @@ class Service:
                 refuse("target_ms", self.target_ms, "milliseconds above 0 for an LC service")
             if self.instance_memory_mib < self.memory_mib:
                 refuse("instance_memory_mib", self.instance_memory_mib, f"at least memory_mib ({self.memory_mib})")
-        elif self.target_ms is not None:
-            refuse("target_ms", self.target_ms, "nothing: a BE service has no target")
+            if not self.shed_after_targets >= 0:
+                refuse("shed_after_targets", self.shed_after_targets, "0 or more targets")
+        elif self.target_ms is not None or self.shed_after_targets:
+            told = ("target_ms", self.target_ms) if self.target_ms is not None else ("shed_after_targets", self.shed_after_targets)
+            refuse(*told, "nothing: a BE service has no target")
 
     @property
     def concurrency(self) -> int:

@@ -40,6 +40,7 @@ _SERVICE_READERS: Readers = {
     "cpu_limit_millicores": lambda v: v.integer(1, MAX_MILLICORES),
     "instance_memory_mib": lambda v: v.integer(1, MAX_MEMORY_MIB),
     "payload_kib": lambda v: v.number(0.0, 1e9),
+    "shed_after_targets": lambda v: v.number(0.0, 1e6),
     "extended": extended_of,
 }
 _MODEL_READERS: Readers = {
@@ -187,8 +188,8 @@ def _size_of(machine: Node | MachineType) -> dict[str, object]:
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:
-    """Without pods and extended resources where they are the defaults."""
-    defaults = (("pods", MOST_PODS), ("extended", ()))
+    """Without pods, extended resources and shedding where they are the defaults, which files of before do not say."""
+    defaults = (("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0))
     return {name: value for name, value in values.items() if (name, value) not in defaults}
 
 

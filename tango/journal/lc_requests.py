@@ -34,6 +34,11 @@ WHERE {IS_UNDER_WAY} AND state IN {listed(states_before(Event.ANNOUNCE))} AND re
   AND run_id IN (SELECT run_id FROM run WHERE status IN {OPEN_STATES})
 ORDER BY released_at_s LIMIT ?
 """
+_COUNT_WAITING = f"""
+SELECT count(*) FROM request
+WHERE {IS_UNDER_WAY} AND state IN {listed(states_before(Event.ANNOUNCE))}
+  AND run_id IN (SELECT run_id FROM run WHERE status IN {OPEN_STATES})
+"""
 _ANNOUNCE = "UPDATE request SET released_at_s = ? WHERE run_id = ? AND request_id = ?"
 _WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, state"
 _PLANNED = f"request_id, {COPY}, lease_until_s, released_at_s"
@@ -103,6 +108,10 @@ class LcRequests(JournalPart):
             rows += found
             limit = limit - len(found) if len(found) == chunk else 0
         return list(batches_of(rows))
+
+    def waiting(self) -> int:
+        """How many requests of open runs wait for their dispatch."""
+        return int(self._database.read(lambda connection: connection.execute(_COUNT_WAITING).fetchone()[0]))
 
     def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
         """The given requests that are still released and of an open run, in order of due time.

@@ -60,6 +60,10 @@ class LcRequests(Protocol):
         """accepted → released for at most `limit` requests due by `until_s`, earliest first, grouped into batches."""
         ...
 
+    def waiting(self) -> int:
+        """How many requests are released and wait for their dispatch, of all runs that are open."""
+        ...
+
     def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
         """The given requests that are still `released`, in order of due time. Reads only."""
         ...

@@ -639,6 +639,16 @@ def test_requests_in_flight_are_counted_by_service_and_node(world: JournalWorld)
     ]
 
 
+def test_what_waits_for_its_dispatch_is_counted(world: JournalWorld) -> None:
+    """Released and not dispatched, of runs that are open: by it the keeper holds releases back."""
+    run_id, stopped = world.released(WEB, WEB, WEB), world.released(WEB)
+    world.create(WEB)
+    world.start(run_id, [0])
+    world.follow(stopped, RunStatus.CANCELLING)
+
+    assert world.journal.waiting() == 2
+
+
 # ---- fleet and leases --------------------------------------------------------------------------------------------------
 
 

@@ -102,6 +102,11 @@ class MemoryJournal:
                 row.released_at_s = now_s
             return list(self._batches(rows))
 
+    def waiting(self) -> int:
+        """Released."""
+        with self._lock:
+            return sum(row.state in states_before(Event.ANNOUNCE) for row in self._open())
+
     def waiting_lc(self, run_id: int, request_ids: Sequence[int], snapshot: FleetSnapshot) -> LcArrivals:
         """Those still released, by due time."""
         services = [s.name for s in snapshot.services]

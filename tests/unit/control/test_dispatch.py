@@ -84,6 +84,7 @@ def dispatch(
     view: FleetView | None = None,
     request_ids: Sequence[int] = range(100),
     cluster: str = "c1",
+    now_s: float = 0.0,
 ) -> dict[str, int]:
     """One batch, decided by c1; an exception is what asking for the policy raises."""
 
@@ -93,7 +94,7 @@ def dispatch(
         return policy
 
     use_case = LcDispatch(
-        deciders=LcDeciders(policy_of=policy_of, view=view or view_of(world), settings=SETTINGS),
+        deciders=LcDeciders(policy_of=policy_of, view=view or view_of(world), settings=SETTINGS, run_now_s=lambda run_id: now_s),
         requests=requests or world.journal,
         publisher=world.publisher,
         local=LocalStart(starter=starter, owner="worker-1", lease_s=LEASE.execution_s) if starter else None,

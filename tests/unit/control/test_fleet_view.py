@@ -55,7 +55,7 @@ def test_a_plan_is_made_on_what_the_process_may_use_and_counted_in_what_it_knows
     view = FleetView(lambda: world.journal.snapshot(at_s=0.0), max_age_s=1000.0, masked=masked)
     for request_id in (0, 1):
         snapshot = view.current()
-        view.plan(policy, world.journal.waiting_lc(run_id, [request_id], snapshot), snapshot, LcSettings(), cycle="test")
+        view.plan(policy, world.journal.waiting_lc(run_id, [request_id], snapshot), snapshot, LcSettings(), cycle="test", now_s=0.0)
 
     assert seen == [0.0, 1.0]
     assert view.current().instance_count.sum() > 0

@@ -35,9 +35,9 @@ def world() -> WorkerWorld:
     return worker_world()
 
 
-def keeper_of(world: WorkerWorld, owner: str = "keeper") -> Keeper:
+def keeper_of(world: WorkerWorld, owner: str = "keeper", *, replay: ReplaySettings = REPLAY) -> Keeper:
     """A keeper of the world's journal."""
-    return Keeper(journal=world.journal, publisher=world.publisher, clock=Time(world), owner=owner, replay=REPLAY, lease=LEASES)
+    return Keeper(journal=world.journal, publisher=world.publisher, clock=Time(world), owner=owner, replay=replay, lease=LEASES)
 
 
 def run_to(world: WorkerWorld, keeper: Keeper, seconds: float) -> None:
@@ -69,6 +69,22 @@ def test_requests_due_within_one_window_share_a_message(world: WorkerWorld) -> N
     run_to(world, keeper_of(world), 0.1)
 
     assert [len(batch.request_ids) for batch in world.publisher.batches] == [1, 10, 9]
+
+
+def test_release_does_not_run_ahead_of_dispatch(world: WorkerWorld) -> None:
+    """With as many waiting as may wait, the rest stays in the journal, earliest first, until some are dispatched."""
+    run_id = world.create(*[WEB] * 9, gap_s=0.0)
+    replay = ReplaySettings(window_s=0.01, most_waiting=4)
+    keeper = keeper_of(world, replay=replay)
+
+    keeper.step()
+    keeper.step()
+    first = world.states(run_id)
+    world.start(run_id, [0, 1, 2])
+    keeper.step()
+
+    assert first == ["released"] * 4 + ["accepted"] * 5
+    assert world.states(run_id) == ["running"] * 3 + ["released"] * 4 + ["accepted"] * 2
 
 
 @pytest.mark.parametrize("status", [RunStatus.CANCELLING, RunStatus.COMPLETED])

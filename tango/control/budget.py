@@ -1,0 +1,36 @@
+"""The budget of an LC request is its deadline less now: what cannot be answered in time any more is late, or shed before it costs others.
+
+A plan is made for the whole target, as in the simulator, where a request is dispatched in the window in which it came. Live it may have
+waited: for its message under overload, for another attempt after a node that hung.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tango.domain.plans import LcPlan
+from tango.domain.requests import LcArrivals
+from tango.domain.services import Service
+
+
+def within_budget(plan: LcPlan, arrivals: LcArrivals, services: Sequence[Service], *, now_s: float) -> LcPlan:
+    """The plan with what is left of each request's time counted in; `now_s` in wall seconds since the run began.
+
+    A request is late whose answer is expected after its target, and shed where that is after `Service.shed_after_targets` targets, or
+    where it has waited so long without a node.
+    """
+    waited_s = np.maximum(0.0, now_s - arrivals.due_s)
+    without_node = (plan.node < 0) & ~plan.shed
+    answered_s = waited_s + np.where(without_node, 0.0, plan.expected_s)
+    late = plan.late | (answered_s > arrivals.target_s)
+    patience = np.array([service.shed_after_targets or np.inf for service in services])[arrivals.service]
+    shed = plan.shed | (answered_s > patience * arrivals.target_s)
+    return replace(plan, node=np.where(shed, -1, plan.node).astype(np.int32), late=late & ~shed & ~without_node, shed=shed)
+
+
+def is_hopeless(*, waited_s: float, target_s: float, shed_after_targets: float) -> bool:
+    """Whether a request that is about to be called has waited beyond what it may take, so that no answer would be of use."""
+    return shed_after_targets > 0 and waited_s > shed_after_targets * target_s
