@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import signal
+import time
 from collections.abc import Sequence
 
+import structlog
 import uvloop
 
 from tango.bootstrap.environment import read_settings
@@ -18,16 +21,18 @@ from tango.bootstrap.stores import Stores
 from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.control.repeating import Repeating
-from tango.errors import StoreUnavailable
+from tango.errors import StoreUnavailable, TangoError
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.ports.journal import Journal
+
+log = structlog.get_logger(__name__)
 
 
 def run_cluster_agents(clusters: Sequence[str]) -> None:
     """Run the agents of these clusters in the foreground until SIGTERM or SIGINT.
 
-    Raises: UsageError for an unknown cluster, DependencyError without a stack; what `ClusterAgent.run` raises.
+    An agent that ends by an error begins anew after a pause, and costs the others nothing. Raises: DependencyError without a stack.
     """
     settings = read_settings()
     here = Stores(settings, deadline_s=settings.journal.centre_within_s)
@@ -37,14 +42,34 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stopped.set)
-        running = asyncio.gather(*(_run_agent(cluster, here) for cluster in clusters))
-        stopping = asyncio.create_task(stopped.wait())
-        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        running = asyncio.gather(*(_keep_running(cluster, here) for cluster in clusters))
+        await stopped.wait()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
 
     uvloop.run(main())
+
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
+"""Seconds before an agent that has ended begins anew; doubled each time that it ends soon, less a random part up to half."""
+
+
+async def _keep_running(cluster: str, here: Stores) -> None:
+    """Run a cluster's agent for ever. What ends it is logged: a cluster that is not known yet may join, and a defect may pass."""
+    pause_s = FIRST_PAUSE_S
+    while True:
+        began_s = time.monotonic()
+        try:
+            await _run_agent(cluster, here)
+        except TangoError as error:
+            log.warning("agent_ended", cluster=cluster, error=str(error))
+        except Exception:
+            log.exception("agent_broken", cluster=cluster)
+        if time.monotonic() - began_s > LONGEST_PAUSE_S:
+            pause_s = FIRST_PAUSE_S
+        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
 async def _run_agent(cluster: str, here: Stores) -> None:

@@ -33,7 +33,7 @@ from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.credentials import Credentials
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tango.stack.postgres import PostgresServer
-from tango.stack.processes import ClusterPlaces, Layout, LinePlaces, ProcessSpec, application_processes
+from tango.stack.processes import WORKERS_FOR_EACH_HOST, ClusterPlaces, Layout, LinePlaces, ProcessSpec, application_processes
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
 from tango.store.database import Database, described
@@ -107,8 +107,11 @@ class LocalStack:
         if self._user_broker:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
-        # For the progress bar: four processes for each cluster (API server, kubelet, agent, worker) and scheduler, replayer, beat, flower.
-        self._supervisor.expected = len(self._servers()) + 4 * len(clusters) + 4 + self._simulators
+        # For the progress bar: API server and kubelet for each cluster, agent and workers for each host, scheduler, replayer, beat, flower.
+        hosts = 1 if self._line_rtt_ms is None else len(clusters)
+        self._supervisor.expected = (
+            len(self._servers()) + 2 * len(clusters) + (1 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
+        )
         self._supervisor.expected += self._line_rtt_ms is not None
         # Database and broker first: all other processes open connections to them when they start.
         self._run(self._supervisor.start(self._servers()))
@@ -192,7 +195,7 @@ class LocalStack:
                 if waited_s > NODES_WITHIN_S:
                     raise DependencyError(
                         f"{ready} of {declared} nodes are Ready after {NODES_WITHIN_S:.0f} s; "
-                        f"see kubelet-*.log and agent-*.log in {self._home / 'logs'}"
+                        f"see kubelet-*.log and agent*.log in {self._home / 'logs'}"
                     )
                 self._stopped.wait(0.1)
         finally:

@@ -14,6 +14,8 @@ from tango.stack.tether import tethered
 CELERY = (sys.executable, "-m", "celery", "-A", "workers.app")
 QUIET = ("--without-gossip", "--without-mingle", "-l", "warning")
 """Options of every Celery worker: no gossip and no sync between workers, which Tango does not use, and no log line for each task."""
+WORKERS_FOR_EACH_HOST = 2
+"""Cluster workers that consume the same queues, so that one which dies or hangs leaves them to the other."""
 READY_FILE = "TANGO_READY_FILE"
 """Environment variable with a path: the process creates that file when it can take work."""
 
@@ -89,6 +91,15 @@ class Layout:
     simulators: int = 0
     """Number of workers that compute cells of comparisons; each simulates one cell at a time."""
 
+    @property
+    def hosts(self) -> dict[str, tuple[str, ...]]:
+        """Where agents and cluster workers run: what is added to their names, and the clusters that they serve there.
+
+        Without a line that is one host, and the same processes serve all clusters.
+        """
+        names = tuple(c.name for c in self.clusters)
+        return {"": names} if self.line is None else {f"-{name}": (name,) for name in names}
+
 
 def application_processes(layout: Layout) -> list[ProcessSpec]:
     """All processes but database and broker, in the order of `tango status`. Those two must be ready before any of these start."""
@@ -142,15 +153,17 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         where = ("--kubeconfig", str(layout.kubeconfig), "--context", f"{c.name}-kubelet", "--fleet", str(layout.fleet_file))
         command = module("virtual_kubelet", *where, "--cluster", c.name)
         found.append(spec(f"kubelet-{c.name}", "virtual kubelet", *command, after=(f"apiserver-{c.name}",)))
-    for c in layout.clusters:
-        command = module("cluster_agent", "--cluster", c.name)
-        needed = (f"apiserver-{c.name}", *(("line",) if layout.line else ()))
-        found.append(
-            spec(f"agent-{c.name}", "cluster agent", *command, after=needed, extra=layout.cluster_environment.get(c.name, {}))
-        )
-    for c in layout.clusters:
-        queues = f"lc.{c.name},exec.{c.name}"
-        found.append(worker(f"worker-{c.name}", "cluster worker", queues, 8, extra=layout.cluster_environment.get(c.name, {})))
+    for suffix, served in layout.hosts.items():
+        command = module("cluster_agent", *(word for name in served for word in ("--cluster", name)))
+        needed = (*(f"apiserver-{name}" for name in served), *(("line",) if layout.line else ()))
+        extra = layout.cluster_environment.get(served[0], {})
+        found.append(spec(f"agent{suffix}", "cluster agent", *command, after=needed, extra=extra))
+    for suffix, served in layout.hosts.items():
+        queues = ",".join(f"{kind}.{name}" for name in served for kind in ("lc", "exec"))
+        extra = layout.cluster_environment.get(served[0], {})
+        found += [
+            worker(f"worker{suffix}-{k}", "cluster worker", queues, 8, extra=extra) for k in range(1, WORKERS_FOR_EACH_HOST + 1)
+        ]
     found.append(worker("scheduler", "scheduler worker", "control", 4))
     found.append(worker("replayer", "replay worker", "replay", 4))
     for name in ("simulator", *(f"simulator-{k}" for k in range(2, layout.simulators + 1)))[: layout.simulators]:

@@ -59,7 +59,7 @@ def _active(told: dict[str, str]) -> list[dict[str, object]]:
         inspect, capture_output=True, text=True, timeout=30, cwd=ROOT, env={**told, "PATH": "/usr/bin", "PYTHONPATH": str(ROOT)}
     )
     assert done.returncode == 0, done.stderr
-    return [task for worker, tasks in json.loads(done.stdout).items() if worker.startswith("worker-s1@") for task in tasks]
+    return [task for worker, tasks in json.loads(done.stdout).items() if worker.startswith("worker-") for task in tasks]
 
 
 def test_five_hundred_are_in_flight_and_their_slots_are_free(stack: LiveStack, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_a_worker_that_is_killed_while_the_line_is_cut_is_replaced_without_the_c
     """So is the agent: both begin with what the journal has."""
     run_id = under_way(far_stack, trace)
     assert far_stack.tango("line", "--mode", "cut").returncode == 0
-    for process in ("worker-c1", "agent-c1"):
+    for process in ("worker-c1-1", "worker-c1-2", "agent-c1"):
         far_stack.kill(process)
     deadline_s = time.monotonic() + 40.0
     while any(row["state"] != "running" for row in far_stack.json("status")) and time.monotonic() < deadline_s:

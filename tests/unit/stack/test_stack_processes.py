@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tango.stack.processes import ClusterPlaces, Layout, application_processes
+from tango.stack.processes import ClusterPlaces, Layout, LinePlaces, application_processes
 from tango.stack.supervisor import stop_order
 
 HOME = Path("/home/of/it")
@@ -24,11 +24,27 @@ LAYOUT = Layout(
 )
 
 
-def test_each_cluster_has_its_four_processes_and_the_centre_has_its_own() -> None:
+FAR = dataclasses.replace(LAYOUT, line=LinePlaces(port=7000, target="/run/postgres", state_file=HOME / "line.json"))
+"""The same with a line between the clusters and the centre."""
+
+
+def test_the_clusters_share_agent_and_workers_where_they_are_in_one_place() -> None:
     """The names are those of the documentation."""
     names = [spec.name for spec in application_processes(LAYOUT)]
-    per_cluster = [f"{kind}-{c}" for kind in ("apiserver", "kubelet", "agent", "worker") for c in ("c1", "c2")]
-    assert names == [*per_cluster, "scheduler", "replayer", "beat", "flower"]
+    per_cluster = [f"{kind}-{c}" for kind in ("apiserver", "kubelet") for c in ("c1", "c2")]
+    assert names == [*per_cluster, "agent", "worker-1", "worker-2", "scheduler", "replayer", "beat", "flower"]
+
+
+def test_a_cluster_behind_a_line_has_agent_and_workers_of_its_own() -> None:
+    """With the addresses of its side of the line, which the others do not get."""
+    layout = dataclasses.replace(FAR, cluster_environment={c: {"TANGO_BROKER_URL": f"redis://{c}"} for c in ("c1", "c2")})
+    specs = {spec.name: spec for spec in application_processes(layout)}
+
+    assert {"line", "agent-c1", "agent-c2", "worker-c1-1", "worker-c1-2", "worker-c2-1", "worker-c2-2"} <= set(specs)
+    for name in ("agent-c2", "worker-c2-1"):
+        assert specs[name].environment["TANGO_BROKER_URL"] == "redis://c2"
+    assert "TANGO_BROKER_URL" not in specs["scheduler"].environment
+    assert "lc.c1,exec.c1" in list(specs["worker-c1-2"].command())
 
 
 @pytest.mark.parametrize(("count", "names"), [(0, []), (1, ["simulator"]), (3, ["simulator", "simulator-2", "simulator-3"])])
@@ -52,9 +68,11 @@ def test_no_secret_stands_in_a_command_line() -> None:
 
 
 def test_every_queue_of_a_cluster_has_its_worker() -> None:
-    """A worker consumes its own cluster's queues and no other's."""
+    """Two processes each, so that one which dies or hangs leaves them to the other."""
     commands = {spec.name: list(spec.command()) for spec in application_processes(LAYOUT)}
-    assert "lc.c1,exec.c1" in commands["worker-c1"]
+    for name in ("worker-1", "worker-2"):
+        assert "lc.c1,exec.c1,lc.c2,exec.c2" in commands[name]
+    assert commands["agent"][-4:] == ["--cluster", "c1", "--cluster", "c2"]
     assert "control" in commands["scheduler"]
     assert "replay" in commands["replayer"]
 
@@ -63,4 +81,4 @@ def test_api_servers_outlive_those_who_call_them() -> None:
     """Layers are stopped one after the other, users of the API servers first."""
     groups = stop_order(application_processes(LAYOUT))
     assert groups[-1] == ["apiserver-c1", "apiserver-c2"]
-    assert {"kubelet-c1", "agent-c2", "worker-c1", "beat"} <= set(groups[0])
+    assert {"kubelet-c1", "agent", "worker-1", "beat"} <= set(groups[0])
