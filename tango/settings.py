@@ -119,6 +119,9 @@ class JournalSettings:
     publish_every_s: float = 0.5
     """Seconds between two readings of the published fleet while there are runs. A cluster sees others this late; itself it sees by its
     own agent (`KubeSettings.observe_every_s`)."""
+    publish_idle_s: float = 2.0
+    """Seconds between two such readings while there are no runs: a service that is declared gets its instances this much later. A reading
+    takes the centre some milliseconds of CPU, for each cluster."""
     ship_every_s: float = 0.25
     """Seconds between two shipments. A run's end, its figures and the tails of re-assurance are this late at the centre; each costs one
     transaction there and one wait for the disk here."""
@@ -134,7 +137,8 @@ class JournalSettings:
     comes; a journal holds some 150 bytes for each."""
 
     def __post_init__(self) -> None:
-        _within(self, 0.0, 60.0, "follow_every_s", "idle_every_s", "publish_every_s", "ship_every_s", "centre_within_s", above=True)
+        _within(self, 0.0, 60.0, "follow_every_s", "idle_every_s", "publish_every_s", "publish_idle_s", "ship_every_s", above=True)
+        _within(self, 0.0, 3600.0, "centre_within_s", above=True)
         _within(self, 1, 100_000, "shipment_events", "share_rows")
         _within(self, 0.0, _LONGEST_S, "ahead_s")
 

@@ -64,7 +64,7 @@ class CentreLine:
     def publish(self) -> float:
         """Keep in the journal what the centre knows of the fleet."""
         self._journal.publish(self._shares.published_fleet(self._cluster, at_s=self._clock.now_s()))
-        return self._settings.publish_every_s if self._busy else self._settings.idle_every_s
+        return self._settings.publish_every_s if self._busy else self._settings.publish_idle_s
 
     def ship(self) -> float:
         """Ship everything that the centre does not have, and say what is in flight."""
