@@ -8,6 +8,7 @@ process need not load what it only wants to name.
 from __future__ import annotations
 
 import ast
+import gc
 import hashlib
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
@@ -48,6 +49,21 @@ def digest_of(files: Iterable[Path], *, root: Path = ROOT) -> str:
     return whole.hexdigest()
 
 
+def parsed(source: str | bytes) -> ast.Module:
+    """The syntax tree of a source.
+
+    Without garbage collection meanwhile: what it finalizes may parse too, as whoever formats a traceback does to find what to underline,
+    and CPython 3.11 raises SystemError where one tree is built within another.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(source)
+    finally:
+        if collects:
+            gc.enable()
+
+
 def _file_of(module: str, root: Path) -> Path | None:
     first, *rest = module.split(".")
     if first != root.name:
@@ -59,7 +75,7 @@ def _file_of(module: str, root: Path) -> Path | None:
 @lru_cache(maxsize=1024)
 def _imports_of(path: Path, _changed_ns: int, _size: int) -> tuple[str, ...]:
     """Modules, and names that may be modules, that a file imports when it is imported."""
-    return tuple(dict.fromkeys(_imported(ast.parse(path.read_bytes()).body)))
+    return tuple(dict.fromkeys(_imported(parsed(path.read_bytes()).body)))
 
 
 def _imported(statements: Iterable[ast.stmt]) -> Iterator[str]:

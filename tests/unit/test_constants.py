@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import tango
+from tango.sources import parsed
 
 ROOT = Path(tango.__file__).parent
 
@@ -14,7 +15,7 @@ ROOT = Path(tango.__file__).parent
 def constants_of(source: str) -> dict[str, str]:
     """Names in capitals that a module binds at its top to plain values, and the values; members of tuples with their place."""
     found: dict[str, str] = {}
-    for statement in ast.parse(source).body:
+    for statement in parsed(source).body:
         if isinstance(statement, ast.Assign):
             target, value = statement.targets[0], statement.value
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:

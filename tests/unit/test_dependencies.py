@@ -15,6 +15,8 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tango.sources import parsed
+
 REPOSITORY = Path(__file__).parent.parent.parent
 PRODUCT = ("tango", "tasks", "models", "migrations", "workers")
 
@@ -40,7 +42,7 @@ def imported(*folders: str) -> set[str]:
     """Top-level names that the modules under `folders` import, our own and the standard library's left out."""
     names = set()
     for path in (p for folder in folders for p in (REPOSITORY / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:

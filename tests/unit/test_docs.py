@@ -17,6 +17,7 @@ from tango.cli.main import cli
 from tango.learning import features
 from tango.scheduling.lc.dsaco import OFFER_FEATURES
 from tango.settings import Settings
+from tango.sources import parsed
 
 REPOSITORY = Path(__file__).parent.parent.parent
 DOCUMENTS = sorted((REPOSITORY / "README.md", *(REPOSITORY / "docs").rglob("*.md")))
@@ -62,7 +63,7 @@ def sources() -> dict[str, str]:
 def names_in(text: str) -> set[str]:
     """What a module defines at its top and in its classes."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Assign):
@@ -80,7 +81,7 @@ def members() -> dict[str, set[str]]:
     for path, text in sources().items():
         if path.startswith("tests/"):
             continue
-        for node in ast.walk(ast.parse(text)):
+        for node in ast.walk(parsed(text)):
             if isinstance(node, ast.ClassDef):
                 mine = found.setdefault(node.name, set())
                 mine |= {n.name for n in node.body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)}

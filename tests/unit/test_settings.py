@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 
 from tango import settings
+from tango.sources import parsed
 
 UNITS = {"_s": r"[Ss]econds", "_ms": r"[Mm]illiseconds", "_millicores": r"[Mm]illicores"}
 
 
 def described() -> Iterator[tuple[str, str, str]]:
     """(class, field, docstring) of every field of `tango.settings`; an empty docstring where it has none."""
-    for group in ast.parse(Path(settings.__file__).read_text(encoding="utf-8")).body:
+    for group in parsed(Path(settings.__file__).read_text(encoding="utf-8")).body:
         if not isinstance(group, ast.ClassDef):
             continue
         for field, following in zip(group.body, [*group.body[1:], None], strict=True):

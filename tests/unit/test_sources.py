@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
+import traceback
 from pathlib import Path
 
 import pytest
 
-from tango.sources import digest_of, import_closure
+import tango
+from tango.sources import digest_of, import_closure, parsed
 
 FILES = {
     "__init__.py": "",
@@ -68,3 +71,31 @@ def test_a_digest_changes_with_contents_and_names_and_with_nothing_else(root: Pa
 
     assert before == same
     assert len({before, changed, swapped}) == 3
+
+
+class _Noisy:
+    """Garbage that formats a traceback when it is collected, as a task does whose error nobody looked at."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        try:
+            str({"there": 1}["missing"] + [1][2])
+        except LookupError:
+            traceback.format_exc()
+
+
+def test_a_source_is_parsed_whatever_is_collected_meanwhile() -> None:
+    """A tree within a tree is more than CPython 3.11 bears."""
+    source = Path(tango.__file__).with_name("sources.py").read_text()
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50)
+    try:
+        for _ in range(20):
+            for _ in range(40):
+                _Noisy()
+            assert parsed(source).body
+    finally:
+        gc.set_threshold(*thresholds)
+    assert gc.isenabled()

@@ -22,6 +22,7 @@ from tango.emulation.workload.burning import burn, burn_on
 from tango.emulation.workload.http1 import Work
 from tango.emulation.workload.memory import held
 from tango.emulation.workload.service import WorkloadService
+from tango.sources import parsed
 
 PAGE_KIB = 4
 
@@ -178,7 +179,7 @@ def test_the_program_needs_nothing_but_the_parser() -> None:
     imported = {
         name
         for file in folder.glob("*.py")
-        for node in ast.walk(ast.parse(file.read_text()))
+        for node in ast.walk(parsed(file.read_text()))
         for name in (
             [node.module]
             if isinstance(node, ast.ImportFrom)
