@@ -84,7 +84,7 @@ class CentreLine:
         if in_flight != self._noted:
             self._shares.note_in_flight(self._cluster, in_flight)
             self._noted = in_flight
-        return self._settings.ship_every_s
+        return self._settings.ship_every_s if self._busy or in_flight else self._settings.idle_every_s
 
     def _take(self, run: RunInfo, share: ShareState, taken_to: int) -> None:
         """Take what is due within `ahead_s` of a run's share; before the run begins, as if it began now.

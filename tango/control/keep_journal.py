@@ -26,8 +26,10 @@ LEASE, LEASE_S = "keeper", 2.0
 SWEEP_S = 1.0
 """Seconds between two looks for what a dead process or a lost message left, as in the centre's reconciliation."""
 LONGEST_LOOK_S = 0.05
-"""Longest wait, in seconds, between two looks for what has become due. A look costs some tens of microseconds, and a run that is handed
-over late, or that begins, is noticed this soon."""
+"""Longest wait, in seconds, between two looks for what has become due while a run is open. A look costs some tens of microseconds, and
+what is handed over late is noticed this soon."""
+IDLE_LOOK_S = 0.25
+"""The same while none is: a run that begins is noticed this much later, within `ReplaySettings.lead_s`."""
 SWEPT_AT_ONCE = 2000
 """Requests that one sweep takes back, announces or cancels, a kind each: some 50 ms of the journal's write lock."""
 
@@ -67,13 +69,16 @@ class Keeper:
             return LEASE_S / 3
         runs = self._journal.runs()
         # Release does not run ahead of what the workers take.
-        free = self._replay.most_waiting - self._journal.waiting() if any(run.status in OPEN for run in runs) else 0
+        is_idle = not any(run.status in OPEN for run in runs)
+        free = 0 if is_idle else self._replay.most_waiting - self._journal.waiting()
         next_at_s = now_s + LONGEST_LOOK_S
         if free > 0:
             next_at_s = min((self._release(run, now_s, limit=free) for run in runs), default=next_at_s)
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + SWEEP_S
             self._sweep()
+        if is_idle and self._sweep_at_s > now_s:
+            return IDLE_LOOK_S
         now_s = self._clock.now_s()
         # What falls due within a window is released together, however soon the next request is.
         return max(self._window.length_s(now_s, self._released), min(LONGEST_LOOK_S, next_at_s - now_s))

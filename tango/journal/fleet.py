@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from tango.journal.published import dumped, dumped_own, loaded, loaded_own
 from tango.journal.shipping import Shipping
 
 PUBLISHED, OWN = "published", "own"
+OBSERVED_AGAIN_S = 5.0
+"""Seconds after which an observation is written although nothing has changed."""
 
 _PUT = "INSERT INTO fleet VALUES (?, 1, ?) ON CONFLICT (part) DO UPDATE SET version = version + 1, content = excluded.content"
 _VERSIONS = "SELECT (SELECT value FROM meta WHERE name = 'identity'), part, version FROM fleet"
@@ -39,12 +42,18 @@ class JournalFleet(Shipping):
     """The part of the journal that knows the fleet."""
 
     _known: _Known
+    _observed: tuple[bytes, float]
+    """What this process has written of the own cluster last, and when, by the monotonic clock."""
     _reading: threading.Lock
 
     def observe(self, nodes: Sequence[NodeState], instances: Sequence[InstanceState]) -> None:
         """Replace the cluster's own nodes and instances."""
         content = dumped_own(tuple(nodes), tuple(instances))
-        self._database.write(lambda connection: connection.execute(_PUT, (OWN, content)))
+        before, at_s = self._observed
+        # Four times a second, and mostly nothing has changed; now and then all the same, for the file may be another one.
+        if content != before or time.monotonic() - at_s > OBSERVED_AGAIN_S:
+            self._database.write(lambda connection: connection.execute(_PUT, (OWN, content)))
+            self._observed = content, time.monotonic()
 
     def publish(self, fleet: PublishedFleet) -> None:
         """Replace what the centre published."""
