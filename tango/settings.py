@@ -122,9 +122,9 @@ class JournalSettings:
     publish_idle_s: float = 2.0
     """Seconds between two such readings while there are no runs: a service that is declared gets its instances this much later. A reading
     takes the centre some milliseconds of CPU, for each cluster."""
-    ship_every_s: float = 0.25
+    ship_every_s: float = 0.5
     """Seconds between two shipments. A run's end, its figures and the tails of re-assurance are this late at the centre; each costs one
-    transaction there and one wait for the disk here."""
+    transaction there and one wait for the disk here, which whoever else writes to the disk waits for too."""
     shipment_events: int = 4000
     """Events that one shipment has at the most: at some 50 us each, 0.2 s of the centre's transaction."""
     share_rows: int = 5000

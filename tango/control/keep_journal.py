@@ -57,6 +57,11 @@ class Keeper:
         self._sweep_at_s = -1e9
         self._window = ReleaseWindow(replay)
         self._released = 0
+        self._look_at_s = -1e9
+        self._runs: list[RunInfo] = []
+        """Runs that are open, as of the last look."""
+        self._free = 0
+        """How many requests may be released until the next look."""
         self._holds = False
 
     def step(self) -> float:
@@ -67,13 +72,15 @@ class Keeper:
             self._hold_at_s = now_s + LEASE_S / 3
         if not self._holds:
             return LEASE_S / 3
-        runs = self._journal.runs()
-        # Release does not run ahead of what the workers take.
-        is_idle = not any(run.status in OPEN for run in runs)
-        free = 0 if is_idle else self._replay.most_waiting - self._journal.waiting()
-        next_at_s = now_s + LONGEST_LOOK_S
-        if free > 0:
-            next_at_s = min((self._release(run, now_s, limit=free) for run in runs), default=next_at_s)
+        if now_s >= self._look_at_s:
+            self._look_at_s = now_s + LONGEST_LOOK_S
+            self._runs = [run for run in self._journal.runs() if run.status in OPEN]
+            # Release does not run ahead of what the workers take.
+            self._free = self._replay.most_waiting - self._journal.waiting() if self._runs else 0
+        is_idle = not self._runs
+        next_at_s = self._look_at_s
+        if self._free > 0:
+            next_at_s = min((self._release(run, now_s) for run in self._runs), default=next_at_s)
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + SWEEP_S
             self._sweep()
@@ -83,12 +90,15 @@ class Keeper:
         # What falls due within a window is released together, however soon the next request is.
         return max(self._window.length_s(now_s, self._released), min(LONGEST_LOOK_S, next_at_s - now_s))
 
-    def _release(self, run: RunInfo, now_s: float, *, limit: int) -> float:
+    def _release(self, run: RunInfo, now_s: float) -> float:
         """Release what is due of a run; gives the Unix time at which more may be."""
-        if run.status not in OPEN or run.started_at_s is None:
+        if run.started_at_s is None:
             return now_s + LONGEST_LOOK_S
-        step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=min(limit, self._replay.release_limit))
-        self._released += sum(len(batch.request_ids) for batch in step.batches)
+        limit = max(0, min(self._free, self._replay.release_limit))
+        step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=limit)
+        released = sum(len(batch.request_ids) for batch in step.batches)
+        self._released += released
+        self._free -= released
         self._announce(step.batches)
         return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
 

@@ -29,8 +29,8 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 2e-4, 2e-3
 """Seconds between two looks for the write lock, which is held for a fraction of a millisecond to a few of them."""
 IDLE_KEPT = 8
 """Idle connections that are kept, one for each thread of a cluster worker."""
-CHECKPOINT_PAGES = 4000
-"""Pages in the write-ahead log after which a commit copies them back by itself, 16 MiB. The agent does it far earlier (`checkpoint`);
+CHECKPOINT_PAGES = 16_000
+"""Pages in the write-ahead log after which a commit copies them back by itself, 64 MiB. The agent does it far earlier (`checkpoint`);
 this is for the time in which it is not there."""
 LOG_KEEPS_BYTES = 64 << 20
 """Size to which the write-ahead log is cut when it is begun anew."""

@@ -15,7 +15,7 @@ from tango.journal.intake import forget_runs
 from tango.journal.part import JournalPart, Row
 from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, TERMINAL_STATES
 
-CHECKPOINT_EVERY_S = 2.0
+CHECKPOINT_EVERY_S = 10.0
 """Seconds between copies of the write-ahead log back into the file, each of which waits for the disk twice. At 2,000 requests a second
 the log grows by some megabytes meanwhile."""
 

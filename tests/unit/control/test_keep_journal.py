@@ -81,6 +81,7 @@ def test_release_does_not_run_ahead_of_dispatch(world: WorkerWorld) -> None:
     keeper.step()
     first = world.states(run_id)
     world.start(run_id, [0, 1, 2])
+    world.clock.now_s += LONGEST_LOOK_S
     keeper.step()
 
     assert first == ["released"] * 4 + ["accepted"] * 5
