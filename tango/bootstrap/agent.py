@@ -11,6 +11,7 @@ import random
 import signal
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 import uvloop
@@ -40,6 +41,9 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
     async def main() -> None:
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
+        # Each agent has at most one call to the centre and a few to its journal under way. With fewer threads a centre that is silent
+        # would hold all of them, and no agent could observe its cluster meanwhile.
+        loop.set_default_executor(ThreadPoolExecutor(THREADS_FOR_EACH * len(clusters) + 2))
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stopped.set)
         running = asyncio.gather(*(_keep_running(cluster, here) for cluster in clusters))
@@ -51,6 +55,8 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
     uvloop.run(main())
 
 
+THREADS_FOR_EACH = 4
+"""Threads for each agent: one that waits for the centre, three for its journal."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 """Seconds before an agent that has ended begins anew; doubled each time that it ends soon, less a random part up to half."""
 
