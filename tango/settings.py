@@ -72,6 +72,20 @@ class CancelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TickSettings:
+    """The rhythm of periodic tasks, beyond what the settings of each say."""
+
+    reconcile_s: float = 1.0
+    """Seconds between two reconciliations: what a dead process or a lost message left is found this much later than it could be."""
+    idle_s: float = 3.0
+    """Seconds between two rounds of any periodic task while no run is open, when there is nothing for it to do; the first BE request of a
+    run calls for the usual rhythm at once. Below `BeSettings.lease_ttl_s`, so that the scheduler keeps its role."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, 60.0, "reconcile_s", "idle_s", above=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplaySettings:
     """Release of due requests: LC by the keepers of the journals, BE by the centre's replayer."""
 
@@ -367,6 +381,8 @@ class Settings:
     """The size of transactions that change many requests."""
     cancel: CancelSettings = field(default_factory=CancelSettings)
     """The sweep of cancelled runs."""
+    ticks: TickSettings = field(default_factory=TickSettings)
+    """The rhythm of periodic tasks."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)
     """Release of due requests."""
     journal: JournalSettings = field(default_factory=JournalSettings)

@@ -6,14 +6,17 @@ from typing import Any
 
 from workers.app import app
 from workers.queues import CONTROL
-from workers.roles import consume_admissions, scheduler, thread_owner
+from workers.roles import OPEN_RUNS, consume_admissions, scheduler, thread_owner
 
 
 @app.task(name="tango.reconcile", queue=CONTROL, max_retries=0, bind=True)
 def reconcile(task: Any) -> dict[str, int]:
     """Requeue expired leases, publish lost messages again, close runs that are done, and admit BE of clusters that have joined."""
     consume_admissions(task.request.hostname)
-    return scheduler().reconciliation.sweep()
+    report = scheduler().reconciliation.sweep()
+    if report["open"]:
+        OPEN_RUNS.say()
+    return report
 
 
 @app.task(name="tango.sweep_cancelled", queue=CONTROL, max_retries=0)

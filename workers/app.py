@@ -76,21 +76,22 @@ def create_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_max_memory_per_child=800_000,
         timezone="UTC",
+        beat_scheduler="workers.ticks:Ticks",
         beat_max_loop_interval=1.0,
         beat_schedule={
             # `expires` drops a tick that waited too long, so that ticks do not pile up behind a slow one.
-            "place-be": {"task": "tango.place_be", "schedule": settings.be.tick_s, "options": {"queue": CONTROL, "expires": 1.0}},
-            "reassure": {
-                "task": "tango.reassure",
-                "schedule": settings.sharing.tick_s,
-                "options": {"queue": CONTROL, "expires": 2.0},
-            },
-            "reconcile": {"task": "tango.reconcile", "schedule": 1.0, "options": {"queue": CONTROL, "expires": 2.0}},
-            "sweep-cancelled": {
-                "task": "tango.sweep_cancelled",
-                "schedule": settings.cancel.tick_s,
-                "options": {"queue": CONTROL, "expires": settings.cancel.tick_s},
-            },
+            name: {
+                "task": task,
+                "schedule": every_s,
+                "idle": settings.ticks.idle_s,
+                "options": {"queue": CONTROL, "expires": expires_s},
+            }
+            for name, task, every_s, expires_s in (
+                ("place-be", "tango.place_be", settings.be.tick_s, 1.0),
+                ("reassure", "tango.reassure", settings.sharing.tick_s, 2.0),
+                ("reconcile", "tango.reconcile", settings.ticks.reconcile_s, 2.0),
+                ("sweep-cancelled", "tango.sweep_cancelled", settings.cancel.tick_s, settings.cancel.tick_s),
+            )
         },
     )
     return app

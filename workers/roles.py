@@ -17,6 +17,7 @@ from celery import signals
 
 from tango.errors import DependencyError
 from workers.app import app
+from workers.open_runs import OpenRuns
 from workers.queues import CONTROL, REPLAY, SIMULATE, be_queue
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ SIMULATOR_NICENESS = 10
 """nice(2) increment of a process that only simulates, so that it gives way to those that serve requests."""
 SWITCH_INTERVAL_S = 0.0005
 """Longest time that a computing thread keeps the interpreter lock. Python's default of 5 ms is longer than a whole dispatch."""
+
+OPEN_RUNS = OpenRuns(app)
+"""By which a task says that a run is open, and periodic tasks are wanted."""
 
 
 @functools.cache

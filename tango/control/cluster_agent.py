@@ -91,6 +91,8 @@ class ClusterAgent:
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._node_usage: Mapping[str, Json] = {}
         self._sampled_at_s = -1e9
+        self._noted = asyncio.Event()
+        """Set when there is something new to settle or to delete."""
         # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever
         # step they come.
         self._store_turn = asyncio.Lock()
@@ -104,9 +106,9 @@ class ClusterAgent:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch.follow(self.on_pod))
             await self._watch.synced()
+            loops.create_task(self._repeat(self.settle, SETTLE_EVERY_S, lambda: self._ended or self._to_mark))
+            loops.create_task(self._repeat(self.delete_settled, SETTLE_EVERY_S, lambda: self._settled))
             for step, every_s in (
-                (self.settle, SETTLE_EVERY_S),
-                (self.delete_settled, SETTLE_EVERY_S),
                 (self.observe_here, self._kube.observe_every_s),
                 (self.observe, self._kube.observe_every_s),
                 (self.renew, self._lease.placement_s / 3),
@@ -115,8 +117,13 @@ class ClusterAgent:
             ):
                 loops.create_task(self._repeat(step, every_s))
 
-    async def _repeat(self, step: Callable[[], Awaitable[None]], every_s: float) -> None:
+    async def _repeat(
+        self, step: Callable[[], Awaitable[None]], every_s: float, is_wanted: Callable[[], object] = lambda: True
+    ) -> None:
         while True:
+            while not is_wanted():
+                self._noted.clear()
+                await self._noted.wait()
             begin = time.monotonic()
             try:
                 await step()
@@ -139,6 +146,7 @@ class ClusterAgent:
                 self._to_mark.discard(identity)
             if uid not in self._settled:
                 self._ended.setdefault(uid, end)
+                self._noted.set()
             if kind == "DELETED":
                 self._settled.pop(uid, None)
             return
@@ -146,6 +154,7 @@ class ClusterAgent:
         if identity is not None and started_at_s is not None and identity not in self._started:
             self._started[identity] = started_at_s
             self._to_mark.add(identity)
+            self._noted.set()
 
     async def settle(self) -> None:
         """Write starts and ends to the store. Raises: StoreUnavailable, StoreError for starts; the next call then writes them again."""
@@ -172,6 +181,7 @@ class ClusterAgent:
             self._ended.pop(uid, None)
             if end.phase != "Deleted":
                 self._settled[uid] = end.pod
+        self._noted.set()
 
     async def delete_settled(self) -> None:
         """Delete pods whose end is in the store, by uid: a newer pod of the same name is left alone."""

@@ -43,19 +43,21 @@ class Reconciliation:
     """Computes and saves the figures of a run whose requests are all terminal."""
 
     def sweep(self) -> dict[str, int]:
-        """One sweep; gives how many requests were requeued, messages published and runs finished. Safe to repeat and to interrupt."""
+        """One sweep; gives how many requests were requeued, messages published and runs finished, and how many runs are still open or being
+        cancelled. Safe to repeat and to interrupt."""
         if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
-            return {"requeued": 0, "published": 0, "finished": 0}
+            return {"requeued": 0, "published": 0, "finished": 0, "open": 0}
         requeued = self.requests.requeue_expired(limit=MOST_EXPIRED)
         waiting = self.requests.unclaimed(older_than_s=self.holder.settings.unclaimed_after_s, limit=MOST_UNCLAIMED)
         # Publish before closing runs: a run whose figures cannot be computed must not keep others' requests waiting.
         if waiting:
             _publish(functools.partial(self.publisher.arrivals, waiting))
-        finished = sum(self._closed(run) for run in self.runs.active_runs())
+        active = self.runs.active_runs()
+        finished = sum(self._closed(run) for run in active)
         report = {"requeued": requeued, "published": len(waiting), "finished": finished}
         if any(report.values()):
             log.info("reconciled", **report)
-        return report
+        return report | {"open": len(active) - finished + len(self.runs.cancelling_runs())}
 
     def _closed(self, run: RunInfo) -> bool:
         """Close the run if it is done, and tell whether it was; if nobody replays a run that should be, publish its replay again."""

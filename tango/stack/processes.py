@@ -170,9 +170,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         # The pool `solo` computes in the worker's own process: a forked child would survive a SIGKILL of its parent and compute on.
         options = ("-n", f"{name}@%h", "-Q", "simulate", "--pool", "solo", *QUIET)
         found.append(spec(name, "simulation worker", *CELERY, "worker", *options, ready_file=True))
-    # The schedule is kept in memory: Celery's default scheduler stores the times of last runs in a pickle file, and Tango reads no
-    # pickles. Nothing is lost, since every periodic task may run once more after a restart.
-    found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-S", "celery.beat:Scheduler", "-l", "warning"))
+    found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-l", "warning"))
     flower = ("flower", "--address=127.0.0.1", f"--port={layout.flower_port}", "--read_only=True")
     login = {"FLOWER_BASIC_AUTH": layout.flower_login}
     found.append(spec("flower", "monitoring page", *CELERY, *flower, extra=login, port=layout.flower_port))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -25,6 +25,7 @@ from tests.fakes.store_world import BATCH, MAX_ATTEMPTS, OVER_S, ZERO_S
 from tests.unit.control.test_observe_cluster import ended, node, pod, running
 
 Json = dict[str, Any]
+Agent = TypeVar("Agent", bound=ClusterAgent)
 
 KUBE = KubeSettings(observe_every_s=0.01, sample_every_s=0.0)
 LEASE = LeaseSettings(placement_s=60.0)
@@ -62,7 +63,8 @@ def agent_of(
     kube: KubeSettings = KUBE,
     journal: MemoryJournal | None = None,
     zero_s: Callable[[int], float] = lambda run_id: ZERO_S,
-) -> ClusterAgent:
+    kind: type[Agent] = ClusterAgent,  # type: ignore[assignment]
+) -> Agent:
     """The agent of c1."""
     stores = AgentStores(
         fleet=fleet or world.fleet,
@@ -70,7 +72,7 @@ def agent_of(
         journal=journal or journal_of(world),
         run_zero_s=zero_s,
     )
-    return ClusterAgent("c1", cluster, stores, world.clock, kube, LEASE)
+    return kind("c1", cluster, stores, world.clock, kube, LEASE)
 
 
 def placed(world: ControlWorld, *, lease_s: float = 60.0) -> int:
@@ -373,3 +375,40 @@ async def test_a_step_that_fails_is_tried_again_and_stops_no_other(world: Contro
     await asyncio.gather(running_agent, return_exceptions=True)
 
     assert away == ["be"]
+
+
+class CountingAgent(ClusterAgent):
+    """Notes how often it looked for something to settle and to delete."""
+
+    looks = 0
+
+    async def settle(self) -> None:
+        """One look."""
+        self.looks += 1
+        await super().settle()
+
+    async def delete_settled(self) -> None:
+        """One look."""
+        self.looks += 1
+        await super().delete_settled()
+
+
+async def test_an_agent_looks_for_ends_only_once_the_watch_has_told_of_one(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Where nothing happens it costs nothing; what ends after a long wait is settled all the same."""
+    run_id = placed(world)
+    agent = agent_of(world, cluster, kind=CountingAgent)
+    running_agent = asyncio.create_task(agent.run())
+    await asyncio.sleep(0.2)
+    looks_before = agent.looks
+    cluster.put_pod(be_pod(run_id, **ended("Succeeded")))
+
+    async with asyncio.timeout(10):
+        while cluster.deleted != [("be", True)]:
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.2)
+    running_agent.cancel()
+    await asyncio.gather(running_agent, return_exceptions=True)
+
+    assert looks_before == 0
+    assert world.states(run_id) == ["succeeded"]
+    assert agent.looks == 2

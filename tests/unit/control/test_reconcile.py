@@ -90,7 +90,7 @@ def test_copies_of_lc_are_left_to_their_journals(world: ControlWorld) -> None:
     world.clock.turn(1000.0)
     report = sweep(world)
 
-    assert report == {"requeued": 0, "published": 0, "finished": 0}
+    assert report == {"requeued": 0, "published": 0, "finished": 0, "open": 1}
     assert world.states(run_id) == ["running", "accepted"]
     assert world.publisher.announced == []
 
@@ -101,7 +101,7 @@ def test_an_expired_request_waits_for_the_centre_without_a_message(world: Contro
 
     report = sweep(world)
 
-    assert report == {"requeued": 1, "published": 0, "finished": 0}
+    assert report == {"requeued": 1, "published": 0, "finished": 0, "open": 1}
     assert world.states(run_id) == ["pending"]
     assert world.attempts(run_id) == [(0, 1, "requeued", "lease-expired")]
     assert world.publisher.announced == []
@@ -133,7 +133,7 @@ def test_with_the_broker_away_the_sweep_ends_well_and_hints_come_later(world: Co
     world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
     sweep(world)
 
-    assert away == {"requeued": 0, "published": 1, "finished": 0}
+    assert away == {"requeued": 0, "published": 1, "finished": 0, "open": 1}
     assert world.publisher.request_ids == [0]
     assert world.publisher.replays == [run_id]
 
@@ -215,6 +215,18 @@ def test_a_broken_off_run_of_no_live_request_is_closed_without_a_replayer(world:
     assert world.publisher.replays == []
 
 
+def test_a_sweep_tells_how_many_runs_want_periodic_tasks(world: ControlWorld) -> None:
+    """Those that are open, and those that are being cancelled, whose pods have yet to go; not those that have ended."""
+    draining(world, world.created(WEB))
+    world.runs.set_status(world.created(WEB), RunStatus.CANCELLING)
+    world.ship(copy_of(done := draining(world, world.created(WEB)), 0))
+
+    open_runs = sweep(world)["open"]
+
+    assert open_runs == 2
+    assert world.runs.run(done).status is RunStatus.COMPLETED
+
+
 # ---- one at a time -----------------------------------------------------------------------------------------------------
 
 
@@ -228,7 +240,7 @@ def test_one_reconciler_sweeps_at_a_time(world: ControlWorld) -> None:
     world.clock.turn(5.5)
     later = sweep(world, owner="this")
 
-    assert early == {"requeued": 0, "published": 0, "finished": 0}
+    assert early == {"requeued": 0, "published": 0, "finished": 0, "open": 0}
     assert state_then == ["placed"]
     assert later["requeued"] == 1
 
@@ -255,7 +267,7 @@ def test_a_run_whose_figures_fail_keeps_nobody_else_waiting(world: ControlWorld)
 
     report = sweep(world, figures=Figures(broken))
 
-    assert report == {"requeued": 0, "published": 1, "finished": 1}
+    assert report == {"requeued": 0, "published": 1, "finished": 1, "open": 2}
     assert [batch.run_id for batch in world.publisher.batches] == [waiting]
     assert world.runs.run(broken).status is RunStatus.DRAINING
     assert world.runs.run(done).status is RunStatus.COMPLETED
