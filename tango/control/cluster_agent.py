@@ -46,12 +46,16 @@ from tango.settings import KubeSettings, LeaseSettings
 log = structlog.get_logger(__name__)
 
 Json = Mapping[str, Any]
+State = tuple[list[NodeState], list[InstanceState]]
+"""Nodes and LC instances as they are."""
 
 SETTLE_EVERY_S = 0.05
 """Seconds between two writes of starts and ends, as in the executor of LC requests: they are written in groups, and what a pod
 held is free again this soon after it ends."""
 DEPLOY_EVERY_S = 0.5
 """Seconds between two comparisons of LC instances with what is declared. Chosen, not measured."""
+TOLD_AGAIN_S = 2.0
+"""Seconds after which the journal is told what it has been told already: its file may be another one."""
 LONGEST_PAUSE_S = 2.0
 """Longest extra pause, in seconds, after a step that failed (four times its interval otherwise)."""
 
@@ -91,6 +95,12 @@ class ClusterAgent:
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._node_usage: Mapping[str, Json] = {}
         self._sampled_at_s = -1e9
+        self._seen: tuple[int, Mapping[str, Json]] | None = None
+        """What `_last_state` was made of: the watch's count of changes, and the nodes' usage."""
+        self._last_state: State = [], []
+        self._told_here: State | None = None
+        """What the journal was told last, at `_told_at_s`."""
+        self._told_at_s = -1e9
         self._noted = asyncio.Event()
         """Set when there is something new to settle or to delete."""
         # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever
@@ -232,8 +242,15 @@ class ClusterAgent:
     # ---- state ---------------------------------------------------------------------------------------------------------
 
     async def observe_here(self) -> None:
-        """Write the present state of nodes and LC instances to the journal, by which the cluster's own workers dispatch."""
-        await asyncio.to_thread(self._stores.journal.observe, *self._state())
+        """Write the present state of nodes and LC instances to the journal, by which the cluster's own workers dispatch.
+
+        What it has, it is told again only after `TOLD_AGAIN_S`.
+        """
+        now_s, state = time.monotonic(), self._state()
+        if state is self._told_here and now_s - self._told_at_s < TOLD_AGAIN_S:
+            return
+        await asyncio.to_thread(self._stores.journal.observe, *state)
+        self._told_here, self._told_at_s = state, now_s
 
     async def observe(self) -> None:
         """Write the same to the centre; with it a sample of the nodes, at most one every `sample_every_s`."""
@@ -245,10 +262,15 @@ class ClusterAgent:
         if sample:
             self._sampled_at_s = now_s
 
-    def _state(self) -> tuple[list[NodeState], list[InstanceState]]:
-        pods = self._watch.pods()
-        nodes = node_states(self._watch.nodes(), pods, self._node_usage)
-        return nodes, instance_states(pods, {n.name for n in nodes if n.ready})
+    def _state(self) -> State:
+        """The very same object for as long as neither watch nor usage has changed."""
+        seen = self._watch.changes(), self._node_usage
+        if self._seen is None or self._seen != seen:
+            pods = self._watch.pods()
+            nodes = node_states(self._watch.nodes(), pods, self._node_usage)
+            self._last_state = nodes, instance_states(pods, {n.name for n in nodes if n.ready})
+            self._seen = seen
+        return self._last_state
 
     async def read_usage(self) -> None:
         """Read the nodes' CPU and memory usage (metrics.k8s.io), for the next `observe`."""

@@ -50,6 +50,10 @@ class KubernetesWatch:
         await self._nodes.synced()
         await self._pods.synced()
 
+    def changes(self) -> int:
+        """Of both watches."""
+        return self._nodes.changes + self._pods.changes
+
     def nodes(self) -> Sequence[JSON]:
         """As the watch last had them."""
         return list(self._nodes.objects.values())

@@ -45,6 +45,8 @@ class Informer:
         self._failures = 0
         self.objects: dict[str, JSON] = {}
         """By name; read-only for users of this class."""
+        self.changes = 0
+        """Changes of `objects` so far."""
         self.relists = 0
         """Lists so far, the first one included."""
         self.broken = 0
@@ -100,6 +102,7 @@ class Informer:
 
     def _tell(self, kind: str, item: JSON) -> None:
         """Call the handler. One object that it cannot bear must not keep it from all others, again after every restart."""
+        self.changes += 1
         try:
             self._on_event(kind, item)
         except Exception:

@@ -50,6 +50,10 @@ class ClusterWatch(Protocol):
         """Wait until nodes and pods have been listed once. Without a deadline: the agent can do nothing before."""
         ...
 
+    def changes(self) -> int:
+        """Changes of nodes and pods seen so far: while it stays, `nodes` and `pods` give the same."""
+        ...
+
     def nodes(self) -> Sequence[Mapping[str, Any]]:
         """All nodes as last seen."""
         ...

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -20,13 +22,26 @@ _NODE = tuple(f.name for f in dataclasses.fields(NodeState))
 _INSTANCE = tuple(f.name for f in dataclasses.fields(InstanceState))
 # A sample keeps what changes: of a node's name and figures all but whether it is ready and what LC and BE may burst to.
 _NOT_SAMPLED = ("name", "ready", "lc_cpu_request_millicores", "be_cpu_limit_millicores", "lc_pods", "pods_allocatable")
+WRITTEN_AGAIN_S = 5.0
+"""Seconds after which an observation is written although nothing has changed: others may have written the rows meanwhile."""
 
 
 class PostgresFleetStore(Snapshots):
     """The fleet store on PostgreSQL."""
 
+    @functools.cached_property
+    def _observed(self) -> dict[str, tuple[Sequence[NodeState], Sequence[InstanceState], float]]:
+        """By cluster, the nodes and instances that this process has written last, and when, by the monotonic clock."""
+        return {}
+
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
-        """Replace the nodes and instances of a cluster, in one transaction."""
+        """Replace the nodes and instances of a cluster, in one transaction.
+
+        What this process has just written is not written again, for agents observe four times a second and mostly nothing has changed.
+        """
+        changed = self._is_news(cluster, nodes, instances)
+        if not changed and not sample:
+            return
         node_rows = [
             {"cluster": cluster} | {name: getattr(node, name) for name in _NODE} | {"extended": _extended(node)} for node in nodes
         ]
@@ -40,12 +55,19 @@ class PostgresFleetStore(Snapshots):
             # The cluster's row first: two agents of one cluster, as after a restart, write it one after the other, and a cluster that
             # leaves takes its row away before its nodes.
             cursor.execute("UPDATE cluster SET seen_at = now() WHERE name = %s", (cluster,))
-            _replace(cursor, "node", "name", cluster, node_rows)
-            _replace(cursor, "instance", "pod", cluster, instance_rows)
+            if changed:
+                _replace(cursor, "node", "name", cluster, node_rows)
+                _replace(cursor, "instance", "pod", cluster, instance_rows)
             if sample:
                 insert(cursor, "node_sample", samples)
 
         self._database.run(observe)
+        if changed:
+            self._observed[cluster] = (list(nodes), list(instances), time.monotonic())
+
+    def _is_news(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState]) -> bool:
+        before, before_of, at_s = self._observed.get(cluster, ((), (), -float("inf")))
+        return time.monotonic() - at_s > WRITTEN_AGAIN_S or before != list(nodes) or before_of != list(instances)
 
     def instances(self) -> list[tuple[str, InstanceState]]:
         """Every known LC instance with its cluster."""

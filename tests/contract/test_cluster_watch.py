@@ -104,6 +104,18 @@ def by_hand(name: str) -> Json:
     return {"metadata": metadata, "spec": {"containers": [{"name": "work", "image": "none"}]}}
 
 
+async def test_every_change_is_counted_and_nothing_else(watched: Watched) -> None:
+    """While the count stays, an agent needs not read nodes and pods again."""
+    at_rest = watched.watch.changes(), watched.watch.changes()
+    watched.create(by_hand("one"))
+    await watched.until(lambda: watched.pod("one") is not None)
+    with_one = watched.watch.changes()
+    watched.remove("one")
+    await watched.until(lambda: watched.pod("one") is None)
+
+    assert at_rest[0] == at_rest[1] < with_one < watched.watch.changes()
+
+
 async def test_nodes_and_pods_are_seen_as_they_come_and_go(watched: Watched) -> None:
     """A pod is told when it comes and when it goes; without a metrics server no usage is known, and that is no error."""
     watched.create(by_hand("one"))

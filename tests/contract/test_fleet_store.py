@@ -12,6 +12,7 @@ from tango.domain.requests import RequestState
 from tango.domain.runs import ScalingRecord
 from tango.domain.shares import DecisionCopy, LcInFlight
 from tango.settings import SharingSettings
+from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
@@ -78,6 +79,35 @@ def test_an_observation_replaces_what_was_known_of_its_cluster(world: StoreWorld
     assert (snapshot.cpu_used[0], snapshot.memory_used[0], snapshot.lc_cpu_limit[0]) == (250.5, 100.0, 900.0)
     assert [(c, i.pod, i.ready) for c, i in world.fleet.instances() if c == "c1"] == [("c1", "lc-web-c1-n1-0", False)]
     assert len([c for c, _ in world.fleet.instances() if c == "c2"]) == 2
+
+
+def test_what_has_not_changed_is_not_written_again_but_samples_are(database_url: str) -> None:
+    """Agents observe four times a second, and mostly nothing has changed."""
+    world, database = postgres_world(database_url, TWINS), Database(database_url)
+    cluster = TWINS.clusters[0]
+    nodes = node_states(cluster)
+
+    def written() -> tuple[set[str], int]:
+        """The transactions that wrote the node rows, and how many samples there are."""
+        stamps = database.rows("SELECT xmin::text FROM node WHERE cluster = %s", (cluster.name,))
+        [(samples,)] = database.rows("SELECT count(*) FROM node_sample WHERE cluster = %s", (cluster.name,))
+        return {stamp for (stamp,) in stamps}, samples
+
+    world.fleet.observe(cluster.name, nodes, [], sample=False)
+    first = written()
+    world.fleet.observe(cluster.name, nodes, [], sample=False)
+    again = written()
+    world.fleet.observe(cluster.name, nodes, [], sample=True)
+    sampled = written()
+    world.fleet.observe(cluster.name, nodes, [instance_of(WEB, nodes[0].name)], sample=False)
+    changed = written()
+    instances = world.fleet.instances()
+    database.close()
+
+    assert first == again
+    assert sampled == (first[0], first[1] + len(nodes))
+    assert changed[0].isdisjoint(first[0])
+    assert [instance.node for at, instance in instances if at == cluster.name] == [nodes[0].name]
 
 
 def test_only_ready_instances_count_in_a_snapshot(world: StoreWorld) -> None:

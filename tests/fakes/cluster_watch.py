@@ -25,11 +25,13 @@ class MemoryCluster:
         """(pod, at once) of every pod that a call has deleted."""
         self._nodes: dict[str, Json] = {}
         self._pods: dict[str, Json] = {}
+        self._changes = 0
         self._uids = itertools.count(1)
         self._on_pod: Callable[[str, Mapping[str, Any]], None] = lambda kind, pod: None
 
     def put_node(self, node: Json) -> None:
         """A node as it is now."""
+        self._changes += 1
         self._nodes[node["metadata"]["name"]] = node
 
     def put_pod(self, pod: Json) -> Json:
@@ -38,11 +40,13 @@ class MemoryCluster:
         kind = "MODIFIED" if name in self._pods else "ADDED"
         uid = pod["metadata"].get("uid") or f"uid-{next(self._uids)}"
         self._pods[name] = found = {**pod, "metadata": {**pod["metadata"], "uid": uid}}
+        self._changes += 1
         self._on_pod(kind, found)
         return found
 
     def remove_pod(self, name: str) -> None:
         """A pod vanishes; the watch tells it."""
+        self._changes += 1
         self._on_pod("DELETED", self._pods.pop(name))
 
     async def follow(self, on_pod: Callable[[str, Mapping[str, Any]], None]) -> None:
@@ -54,6 +58,10 @@ class MemoryCluster:
 
     async def synced(self) -> None:
         """At once."""
+
+    def changes(self) -> int:
+        """Of nodes and pods."""
+        return self._changes
 
     def nodes(self) -> Sequence[Json]:
         """All."""
