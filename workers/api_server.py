@@ -1,29 +1,41 @@
-"""`python -m workers.api_server`: run one embedded Kubernetes API server."""
+"""`python -m workers.api_server --cluster NAME --token-file FILE`: run the embedded Kubernetes API servers of some clusters in one process.
+
+The options may be repeated, in groups that begin with `--cluster`.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from tango.emulation.api_server import ApiServerOptions, run_api_server
+from tango.emulation.api_server import ApiServerOptions, run_api_servers
 from tango.errors import TangoError
 
 
 def main() -> None:
-    """Parse the arguments and serve until SIGTERM."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cluster", required=True)
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--port-file", type=Path)
-    parser.add_argument("--token-file", type=Path, required=True)
-    parser.add_argument("--data-dir", type=Path)
-    options = parser.parse_args()
+    """Parse the arguments and serve until SIGTERM. The ready file is made when all servers listen."""
+    one = argparse.ArgumentParser(description=__doc__)
+    one.add_argument("--cluster", required=True)
+    one.add_argument("--port", type=int, default=0)
+    one.add_argument("--port-file", type=Path)
+    one.add_argument("--token-file", type=Path, required=True)
+    one.add_argument("--data-dir", type=Path)
+    words = sys.argv[1:]
+    # From one `--cluster` to the next; without any, argparse says what is missing.
+    starts = [k for k, word in enumerate(words) if k and word.startswith("--cluster")]
+    groups = [words[start:end] for start, end in zip([0, *starts], [*starts, len(words)], strict=True)]
     try:
-        run_api_server(ApiServerOptions(**vars(options)))
+        run_api_servers([ApiServerOptions(**vars(one.parse_args(group))) for group in groups], listening=_tell_supervisor)
     except TangoError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)
+
+
+def _tell_supervisor() -> None:
+    if path := os.environ.get("TANGO_READY_FILE"):
+        Path(path).touch(mode=0o600)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`python -m workers.virtual_kubelet`: run the virtual kubelet of one cluster."""
+"""`python -m workers.virtual_kubelet --cluster NAME --context CONTEXT`: run the virtual kubelets of some clusters in one process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from tango.bootstrap.environment import configure_logging
-from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelet
+from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelets
 from tango.errors import TangoError
 
 
@@ -15,13 +15,16 @@ def main() -> None:
     """Parse the arguments and run until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
-    parser.add_argument("--context", required=True)
     parser.add_argument("--fleet", required=True)
-    parser.add_argument("--cluster", required=True)
+    parser.add_argument("--cluster", required=True, action="append", help="may be repeated, with a context for each")
+    parser.add_argument("--context", required=True, action="append")
     options = parser.parse_args()
+    if len(options.cluster) != len(options.context):
+        parser.error(f"expected a --context for each --cluster, found {len(options.context)} for {len(options.cluster)}")
     configure_logging()
+    contexts = dict(zip(options.cluster, options.context, strict=True))
     try:
-        run_virtual_kubelet(VirtualKubeletOptions(**vars(options)))
+        run_virtual_kubelets(VirtualKubeletOptions(kubeconfig=options.kubeconfig, fleet=options.fleet, contexts=contexts))
     except TangoError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)

@@ -27,9 +27,10 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option("--cluster", default="embedded", show_default=True, help="Name of the cluster, for logs.")
 def apiserver(port: int, token_file: Path, port_file: Path | None, data_dir: Path | None, cluster: str) -> None:
     """Run one embedded Kubernetes API server in the foreground, on loopback."""
-    from tango.emulation.api_server import ApiServerOptions, run_api_server
+    from tango.emulation.api_server import ApiServerOptions, run_api_servers
 
-    run_api_server(ApiServerOptions(cluster=cluster, port=port, token_file=token_file, port_file=port_file, data_dir=data_dir))
+    options = ApiServerOptions(cluster=cluster, port=port, token_file=token_file, port_file=port_file, data_dir=data_dir)
+    run_api_servers([options])
 
 
 @click.command()
@@ -39,6 +40,6 @@ def apiserver(port: int, token_file: Path, port_file: Path | None, data_dir: Pat
 @click.option("--cluster", required=True, help="Which of the fleet's clusters to run the nodes of.")
 def kubelet(kubeconfig: Path, context: str, fleet: str, cluster: str) -> None:
     """Run the virtual kubelet of one cluster's nodes in the foreground, against any API server."""
-    from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelet
+    from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelets
 
-    run_virtual_kubelet(VirtualKubeletOptions(kubeconfig=kubeconfig, context=context, fleet=fleet, cluster=cluster))
+    run_virtual_kubelets(VirtualKubeletOptions(kubeconfig=kubeconfig, fleet=fleet, contexts={cluster: context}))

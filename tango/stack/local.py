@@ -107,11 +107,9 @@ class LocalStack:
         if self._user_broker:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
-        # For the progress bar: API server and kubelet for each cluster, agent and workers for each host, scheduler, replayer, beat, flower.
+        # For the progress bar: API server, kubelet, agent and workers for each host, scheduler, replayer, beat, flower.
         hosts = 1 if self._line_rtt_ms is None else len(clusters)
-        self._supervisor.expected = (
-            len(self._servers()) + 2 * len(clusters) + (1 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
-        )
+        self._supervisor.expected = len(self._servers()) + (3 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
         self._supervisor.expected += self._line_rtt_ms is not None
         # Database and broker first: all other processes open connections to them when they start.
         self._run(self._supervisor.start(self._servers()))
@@ -195,7 +193,7 @@ class LocalStack:
                 if waited_s > NODES_WITHIN_S:
                     raise DependencyError(
                         f"{ready} of {declared} nodes are Ready after {NODES_WITHIN_S:.0f} s; "
-                        f"see kubelet-*.log and agent*.log in {self._home / 'logs'}"
+                        f"see kubelet*.log and agent*.log in {self._home / 'logs'}"
                     )
                 self._stopped.wait(0.1)
         finally:

@@ -93,7 +93,7 @@ class Layout:
 
     @property
     def hosts(self) -> dict[str, tuple[str, ...]]:
-        """Where agents and cluster workers run: what is added to their names, and the clusters that they serve there.
+        """Where the processes of clusters run: what is added to their names, and the clusters that they serve there.
 
         Without a line that is one host, and the same processes serve all clusters.
         """
@@ -145,17 +145,19 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
     if layout.line is not None:
         door = ("--door", f"{layout.line.port}={layout.line.target}", "--state", str(layout.line.state_file))
         found.append(spec("line", "line to the centre", *module("line", *door), ready_file=True, layer=1))
-    for c in layout.clusters:
-        files = ("--token-file", str(c.token_file), "--data-dir", str(c.data))
-        command = module("api_server", "--cluster", c.name, "--port", str(c.port), *files)
-        found.append(spec(f"apiserver-{c.name}", "api server", *command, port=c.port, layer=1))
-    for c in layout.clusters:
-        where = ("--kubeconfig", str(layout.kubeconfig), "--context", f"{c.name}-kubelet", "--fleet", str(layout.fleet_file))
-        command = module("virtual_kubelet", *where, "--cluster", c.name)
-        found.append(spec(f"kubelet-{c.name}", "virtual kubelet", *command, after=(f"apiserver-{c.name}",)))
+    places = {c.name: c for c in layout.clusters}
+    for suffix, served in layout.hosts.items():
+        command = module("api_server", *(word for name in served for word in _api_server(places[name])))
+        found.append(spec(f"apiserver{suffix}", "api server", *command, ready_file=True, layer=1))
+    for suffix, served in layout.hosts.items():
+        where = ("--kubeconfig", str(layout.kubeconfig), "--fleet", str(layout.fleet_file))
+        command = module(
+            "virtual_kubelet", *where, *(word for name in served for word in ("--cluster", name, "--context", f"{name}-kubelet"))
+        )
+        found.append(spec(f"kubelet{suffix}", "virtual kubelet", *command, after=(f"apiserver{suffix}",)))
     for suffix, served in layout.hosts.items():
         command = module("cluster_agent", *(word for name in served for word in ("--cluster", name)))
-        needed = (*(f"apiserver-{name}" for name in served), *(("line",) if layout.line else ()))
+        needed = (f"apiserver{suffix}", *(("line",) if layout.line else ()))
         extra = layout.cluster_environment.get(served[0], {})
         found.append(spec(f"agent{suffix}", "cluster agent", *command, after=needed, extra=extra))
     for suffix, served in layout.hosts.items():
@@ -175,3 +177,8 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
     login = {"FLOWER_BASIC_AUTH": layout.flower_login}
     found.append(spec("flower", "monitoring page", *CELERY, *flower, extra=login, port=layout.flower_port))
     return found
+
+
+def _api_server(place: ClusterPlaces) -> tuple[str, ...]:
+    files = ("--token-file", str(place.token_file), "--data-dir", str(place.data))
+    return ("--cluster", place.name, "--port", str(place.port), *files)

@@ -25,7 +25,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory, single_stack: LiveStack) -> 
     return path
 
 
-@pytest.mark.parametrize("process", ["worker-1", "scheduler", "beat", "broker", "kubelet-c1", "apiserver-c1", "agent", "replayer"])
+@pytest.mark.parametrize("process", ["worker-1", "scheduler", "beat", "broker", "kubelet", "apiserver", "agent", "replayer"])
 def test_a_killed_process_loses_no_request(single_stack: LiveStack, trace: Path, process: str) -> None:
     """Accepted = succeeded + failed + shed + cancelled, each request settled by exactly one attempt, and the process is back."""
     before = {row["name"]: row["restarts"] for row in single_stack.json("status")}

@@ -6,6 +6,6 @@
 `selectors` label and field selectors, `authorization` tokens and roles, `faults` injected failures.
 """
 
-from tango.emulation.api_server.process import ApiServerOptions, run_api_server
+from tango.emulation.api_server.process import ApiServerOptions, run_api_servers
 
-__all__ = ["ApiServerOptions", "run_api_server"]
+__all__ = ["ApiServerOptions", "run_api_servers"]

@@ -7,6 +7,7 @@ file, which replaces the old one by rename(2).
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 from collections.abc import Iterable, Iterator
@@ -35,6 +36,8 @@ class Journal:
         self._bytes = 0
         self._compacted_bytes = 0
         self.dirty = False
+        self.appended = asyncio.Event()
+        """Set by every line that is to be synced; whoever waits for it clears it."""
         if folder is not None:
             self._lock = _locked(folder)
 
@@ -99,6 +102,7 @@ class Journal:
             raise
         self._bytes += len(text)
         self.dirty = True
+        self.appended.set()
 
     def sync(self) -> None:
         """fsync what was appended since the last call. Runs in a thread of its own, beside `append`. Raises: OSError."""

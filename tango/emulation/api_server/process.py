@@ -1,4 +1,4 @@
-"""Runs one API server as a process, in the foreground until SIGTERM."""
+"""Runs API servers in a process, in the foreground until SIGTERM; one for each cluster, which share nothing but the process."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,15 +49,29 @@ class ApiServerOptions:
     """Changes kept for each resource."""
 
 
-def run_api_server(options: ApiServerOptions) -> None:
-    """Serve until SIGTERM or SIGINT.
+def run_api_servers(clusters: Sequence[ApiServerOptions], *, listening: Callable[[], None] = lambda: None) -> None:
+    """Serve until SIGTERM or SIGINT; `listening` is called once all of them listen.
 
-    Raises: ConfigError for a token file, port or data folder that cannot be used; FileUnusable for the port file.
+    Raises: ConfigError for a token file, port or data folder that cannot be used; FileUnusable for a port file.
     """
-    uvloop.run(_serve(options))
+    uvloop.run(_serve_all(clusters, listening))
 
 
-async def _serve(options: ApiServerOptions) -> None:
+async def _serve_all(clusters: Sequence[ApiServerOptions], listening: Callable[[], None]) -> None:
+    async with contextlib.AsyncExitStack() as servers:
+        served = [await servers.enter_async_context(_served(options)) for options in clusters]
+        keeping = asyncio.gather(*(_keep(journal, storage) for journal, storage in served))
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(signum, keeping.cancel)
+        listening()
+        # An fsync that fails ends the process: after it the kernel may have dropped the pages, so nobody knows what is on the disk.
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeping
+
+
+@contextlib.asynccontextmanager
+async def _served(options: ApiServerOptions) -> AsyncIterator[tuple[Journal, Storage]]:
+    """One server that listens; gives what has to be kept (`_keep`) meanwhile."""
     try:
         authorizer = Authorizer.from_file(options.token_file)
     except OSError as error:
@@ -81,23 +96,21 @@ async def _serve(options: ApiServerOptions) -> None:
     # Written whole, and only now that the port is open: who waits for the file may connect at once.
     if options.port_file is not None:
         write_whole(options.port_file, str(port))
-    keeping = asyncio.create_task(_keep(journal, storage))
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, keeping.cancel)
-    # An fsync that fails ends the server: after it the kernel may have dropped the pages, so nobody knows what is on the disk.
-    with contextlib.suppress(asyncio.CancelledError):
-        await keeping
-    await runner.cleanup()
-    journal.close()
+    try:
+        yield journal, storage
+    finally:
+        await runner.cleanup()
+        journal.close()
 
 
 async def _keep(journal: Journal, storage: Storage) -> None:
-    """Sync the journal every `SYNC_EVERY_S`, in a thread, and compact it when it has grown. Raises: OSError if a sync fails."""
+    """Sync the journal `SYNC_EVERY_S` after a write, in a thread, and compact it when it has grown. Raises: OSError if a sync fails."""
     retry_at_s = 0.0
     while True:
+        await journal.appended.wait()
+        journal.appended.clear()
         await asyncio.sleep(SYNC_EVERY_S)
-        if journal.dirty:
-            await asyncio.to_thread(journal.sync)
+        await asyncio.to_thread(journal.sync)
         if journal.wants_compaction and time.monotonic() >= retry_at_s:
             try:
                 storage.compact()

@@ -1,4 +1,4 @@
-"""The virtual kubelet: emulates all nodes of one cluster in one process, and speaks only the public Kubernetes API.
+"""The virtual kubelet: emulates all nodes of a cluster, and speaks only the public Kubernetes API. A process may run several.
 
     API server ──watch──► kubelet ──► node_pool ──► timeline ──► tango.node_model
          ▲                              │  ▲
@@ -10,6 +10,6 @@
 convert from and to Kubernetes objects.
 """
 
-from tango.emulation.virtual_kubelet.process import VirtualKubeletOptions, run_virtual_kubelet
+from tango.emulation.virtual_kubelet.process import VirtualKubeletOptions, run_virtual_kubelets
 
-__all__ = ["VirtualKubeletOptions", "run_virtual_kubelet"]
+__all__ = ["VirtualKubeletOptions", "run_virtual_kubelets"]

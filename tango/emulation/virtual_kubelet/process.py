@@ -1,4 +1,4 @@
-"""Runs one cluster's virtual kubelet as a process, in the foreground until SIGTERM."""
+"""Runs the virtual kubelets of some clusters in one process, in the foreground until SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,18 +26,18 @@ from tango.settings import KubeSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualKubeletOptions:
-    """Settings of a virtual kubelet: a cluster of a fleet, and the context of its API server."""
+    """Settings of virtual kubelets: clusters of a fleet, and the contexts of their API servers."""
 
     kubeconfig: Path
-    context: str
     fleet: str
     """Built-in name or YAML file."""
-    cluster: str
+    contexts: Mapping[str, str]
+    """By cluster."""
     kube: KubeSettings = field(default_factory=KubeSettings)
 
 
-def run_virtual_kubelet(options: VirtualKubeletOptions) -> None:
-    """Run until SIGTERM or SIGINT.
+def run_virtual_kubelets(options: VirtualKubeletOptions) -> None:
+    """Run until SIGTERM or SIGINT. A kubelet that ends by an error ends the others with it.
 
     Raises: ConfigError on another system than Linux, where 127.0.0.0/8 is not all local, or for a wrong kubeconfig or fleet file;
     UsageError for an unknown fleet or cluster.
@@ -45,40 +46,39 @@ def run_virtual_kubelet(options: VirtualKubeletOptions) -> None:
         raise ConfigError("the virtual kubelet gives pods loopback addresses of their own, which needs Linux")
     fleet = load_fleet(options.fleet, must_fit=False)
     known = {c.name: c for c in fleet.clusters}
-    if options.cluster not in known:
-        raise UsageError(
-            f"fleet {fleet.name} has no cluster {options.cluster!r}{near_name(options.cluster, known)}; it has: {', '.join(known)}"
-        )
+    for name in options.contexts:
+        if name not in known:
+            raise UsageError(f"fleet {fleet.name} has no cluster {name!r}{near_name(name, known)}; it has: {', '.join(known)}")
     _load_node_model()
-    uvloop.run(_run(options, fleet, known[options.cluster]))
+    uvloop.run(_run_all(options, fleet, [known[name] for name in options.contexts]))
 
 
-async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster) -> None:
-    loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+async def _run_all(options: VirtualKubeletOptions, fleet: Fleet, clusters: Sequence[Cluster]) -> None:
+    addresses = PodAddresses()
+    running = asyncio.gather(*(_run(options, fleet, cluster, addresses) for cluster in clusters))
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stopped.set)
-    client = await KubeClient.from_kubeconfig(str(options.kubeconfig), options.context, options.kube, cluster=cluster.name)
-    async with client:
+        asyncio.get_running_loop().add_signal_handler(signum, running.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+
+
+async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster, addresses: PodAddresses) -> None:
+    """Run one cluster's kubelet until cancelled."""
+    loop = asyncio.get_running_loop()
+    path, context = str(options.kubeconfig), options.contexts[cluster.name]
+    async with await KubeClient.from_kubeconfig(path, context, options.kube, cluster=cluster.name) as client:
         kubelet = VirtualKubelet(
             client,
             fleet,
             cluster,
             namespace=options.kube.namespace,
             timeline=NodeTimeline([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
-            addresses=PodAddresses(),
+            addresses=addresses,
         )
-        running = asyncio.create_task(kubelet.run())
-        stopping = asyncio.create_task(stopped.wait())
-        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
-        # Read before the cancellation below, which would hide why the kubelet ended by itself.
-        broken = running.exception() if running.done() else None
-        stopping.cancel()
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await running
-        await kubelet.stop()
-        if broken is not None:
-            raise broken
+        try:
+            await kubelet.run()
+        finally:
+            await kubelet.stop()
 
 
 def _load_node_model() -> None:

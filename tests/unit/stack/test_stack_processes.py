@@ -28,19 +28,19 @@ FAR = dataclasses.replace(LAYOUT, line=LinePlaces(port=7000, target="/run/postgr
 """The same with a line between the clusters and the centre."""
 
 
-def test_the_clusters_share_agent_and_workers_where_they_are_in_one_place() -> None:
+def test_the_clusters_share_processes_where_they_are_in_one_place() -> None:
     """The names are those of the documentation."""
     names = [spec.name for spec in application_processes(LAYOUT)]
-    per_cluster = [f"{kind}-{c}" for kind in ("apiserver", "kubelet") for c in ("c1", "c2")]
-    assert names == [*per_cluster, "agent", "worker-1", "worker-2", "scheduler", "replayer", "beat", "flower"]
+    assert names == ["apiserver", "kubelet", "agent", "worker-1", "worker-2", "scheduler", "replayer", "beat", "flower"]
 
 
-def test_a_cluster_behind_a_line_has_agent_and_workers_of_its_own() -> None:
+def test_a_cluster_behind_a_line_has_processes_of_its_own() -> None:
     """With the addresses of its side of the line, which the others do not get."""
     layout = dataclasses.replace(FAR, cluster_environment={c: {"TANGO_BROKER_URL": f"redis://{c}"} for c in ("c1", "c2")})
     specs = {spec.name: spec for spec in application_processes(layout)}
 
-    assert {"line", "agent-c1", "agent-c2", "worker-c1-1", "worker-c1-2", "worker-c2-1", "worker-c2-2"} <= set(specs)
+    assert {"line", "apiserver-c1", "apiserver-c2", "kubelet-c1", "kubelet-c2"} <= set(specs)
+    assert {"agent-c1", "agent-c2", "worker-c1-1", "worker-c1-2", "worker-c2-1", "worker-c2-2"} <= set(specs)
     for name in ("agent-c2", "worker-c2-1"):
         assert specs[name].environment["TANGO_BROKER_URL"] == "redis://c2"
     assert "TANGO_BROKER_URL" not in specs["scheduler"].environment
@@ -80,5 +80,5 @@ def test_every_queue_of_a_cluster_has_its_worker() -> None:
 def test_api_servers_outlive_those_who_call_them() -> None:
     """Layers are stopped one after the other, users of the API servers first."""
     groups = stop_order(application_processes(LAYOUT))
-    assert groups[-1] == ["apiserver-c1", "apiserver-c2"]
-    assert {"kubelet-c1", "agent", "worker-1", "beat"} <= set(groups[0])
+    assert groups[-1] == ["apiserver"]
+    assert {"kubelet", "agent", "worker-1", "beat"} <= set(groups[0])
