@@ -2,7 +2,8 @@
 
 Transactions are claimed transitions (which change nothing a second time) or reads, so one whose connection was lost can be run again:
 `Database.run` takes a function and retries it a few times, with jittered backoff. No wait is without end: connecting, statements and locks
-have their timeouts, TCP notices a peer that is gone, and what nobody else ends is ended here (`deadlines`).
+have their timeouts, TCP notices a peer that is gone, and what nobody else ends is ended here (`deadlines`) and, of what it holds there, by
+the server.
 """
 
 from __future__ import annotations
@@ -38,6 +39,14 @@ SILENT_S = 20
 """Seconds without an acknowledgement by the peer's TCP after which a connection is lost."""
 LOSS_IS_NOTICED = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2, "tcp_user_timeout": SILENT_S * 1000}
 """Of libpq, for every connection that may be a remote one."""
+LOSS_IS_NOTICED_THERE = (
+    " ".join(
+        f"-c {name}={value}"
+        for name, value in (("tcp_keepalives_idle", 10), ("tcp_keepalives_interval", 5), ("tcp_keepalives_count", 2))
+    )
+    + f" -c tcp_user_timeout={SILENT_S}s"
+)
+"""The same for the server's end, which would else hold the locks of a client that is gone for hours."""
 ATTEMPTS = 4
 """Tries of a transaction, the first included: with backoff about two seconds in all, as long as a restart of PostgreSQL takes."""
 POOL_KEEPS = 8
@@ -181,7 +190,10 @@ class Database:
             **LOSS_IS_NOTICED,
             application_name="tango",
             # With the style of dates that psycopg2 wants it asks for nothing itself once it is connected, where no timeout would hold.
-            options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC -c datestyle=ISO",
+            # A transaction that has come to its deadline is given up here; where the server does not hear of that, it must not keep the
+            # rows that it has locked.
+            options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC -c datestyle=ISO "
+            f"-c idle_in_transaction_session_timeout={round(self._deadline_s * 1000)}ms {LOSS_IS_NOTICED_THERE}",
         )
 
 

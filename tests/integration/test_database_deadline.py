@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import pytest
 
 from tango.errors import StoreUnavailable
-from tango.store.database import Database
+from tango.store.database import Cursor, Database
 
 DEADLINE_S = 1.0
 MARGIN_S = 4.0
@@ -51,7 +51,8 @@ class Relay:
             while data := source.recv(65536):
                 if not self.silent.is_set():
                     sink.sendall(data)
-            sink.shutdown(socket.SHUT_RDWR)
+            if not self.silent.is_set():  # nor is an end passed on
+                sink.shutdown(socket.SHUT_RDWR)
         except OSError:
             return
 
@@ -102,6 +103,29 @@ def test_a_call_into_silence_ends_and_the_next_one_works(relayed: tuple[Relay, D
     assert DEADLINE_S <= lasted_s < DEADLINE_S + MARGIN_S
     assert database.rows("SELECT 2") == [(2,)]
     assert relay.connections == 2
+
+
+def test_a_transaction_that_is_given_up_in_silence_holds_no_lock_for_long(
+    relayed: tuple[Relay, Database], database_url: str
+) -> None:
+    """The server is not told that its client is gone: it ends what has been idle for as long as the client would wait."""
+    relay, database = relayed
+    row = "INSERT INTO lease (name, owner, epoch, expires_at) VALUES ('a', 'b', 1, now())"
+
+    def go_silent(cursor: Cursor) -> None:
+        cursor.execute(row)
+        relay.silent.set()
+        cursor.execute("SELECT 1")
+
+    began_s = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        database.run(go_silent)
+    other = Database(database_url)
+    other.execute(row)  # waits for the other's, which is rolled back
+    lasted_s = time.monotonic() - began_s
+    other.close()
+
+    assert lasted_s < 2 * DEADLINE_S + MARGIN_S
 
 
 def test_callers_at_once_each_have_their_deadline(relayed: tuple[Relay, Database]) -> None:
