@@ -64,7 +64,9 @@ cluster = Table(
     Column("context", Text, nullable=False),
     Column("embedded", Boolean, nullable=False, server_default=text("false")),
     _timestamp("joined_at", default=True),
+    # When its agent last wrote, and since when it does so again after it was away.
     _timestamp("seen_at"),
+    _timestamp("back_at"),
 )
 
 # Round-trip time and bandwidth between two clusters.

@@ -35,12 +35,23 @@ class LeaseSettings:
     start_s: float = 300.0
     """Seconds that a pod which is bound to its node may take to start before its request is given up and placed anew. Pulling a large
     image takes minutes; a node whose kubelet hangs, or an image that does not exist, would hold the request for ever."""
+    silent_s: float = 10.0
+    """Seconds without a word from a cluster's agent, which comes every `KubeSettings.sample_every_s`, after which its cluster counts as
+    away: nothing is placed there, and what it told of LC in flight counts no more. Long beside what an agent that is restarted, or a
+    machine that is busy, stays silent."""
+    away_s: float = 3600.0
+    """Seconds that the BE requests of a cluster that is away stand without a heartbeat. Their pods run on there, and placed anew they
+    would run twice and lose what they had done; so this is longer than lines are cut and hosts restart. After it the cluster is taken
+    for lost."""
     unclaimed_after_s: float = 2.0
     """Seconds after which released requests whose message seems lost are published again. Far above the time of a message in a
     queue that is not overloaded; a second message finds nothing to claim and costs a millisecond."""
     max_attempts: int = 6
     """Attempts of one request before it fails for good. Enough for several evictions and a restart of every process; few enough
     that a request that kills its worker does not go round for ever."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, _LONGEST_S, "silent_s", "away_s", above=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

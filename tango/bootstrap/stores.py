@@ -48,9 +48,9 @@ class Stores:
         self.database = Database(settings.database_url, **({} if deadline_s is None else {"deadline_s": deadline_s}))
         self.runs = PostgresRunStore(self.database, settings.store)
         self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
-        self.shares = PostgresShareStore(self.database, settings.sharing)
+        self.shares = PostgresShareStore(self.database, settings.sharing, settings.lease)
         self.leases = PostgresLeaseStore(self.database)
-        self.fleet = PostgresFleetStore(self.database, settings.sharing)
+        self.fleet = PostgresFleetStore(self.database, settings.sharing, settings.lease)
         self.events = PostgresEventLog(self.database)
         self.checkpoints = PostgresCheckpointStore(self.database)
         self.owner = f"{socket.gethostname()}:{os.getpid()}"

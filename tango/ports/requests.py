@@ -160,7 +160,8 @@ class BeRequests(Protocol):
     def requeue_expired(self, *, limit: int) -> int:
         """Requests in flight whose lease ran out → pending (attempt + 1), or failed when attempts are used up; gives how many.
 
-        Each expired epoch gets one `attempt` row.
+        Each expired epoch gets one `attempt` row. What runs in a cluster that is away stands (`LeaseSettings.silent_s`, `away_s`), and
+        when its agent is back it has the time of a lease (`placement_s`) to renew it.
         """
         ...
 

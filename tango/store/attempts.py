@@ -10,6 +10,7 @@ from tango.domain.lifecycle import ENDS, Event, Outcome
 from tango.domain.requests import Reason
 from tango.domain.services import ServiceClass
 from tango.settings import LeaseSettings, StoreSettings
+from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import OPEN_RUNS, can, chunks, outcome_of, state_after
 
@@ -53,11 +54,16 @@ SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, st
        {outcome_of("event", *ENDS, Event.EXHAUST)}, reason, work_lost_s
 FROM ended
 """
-# Skips what somebody is settling right now; what is skipped is looked at again by the next sweep.
+# Skips what somebody is settling right now; what is skipped is looked at again by the next sweep. While a cluster is away nobody can renew
+# what runs there; when it is back, its agent has as long to do so as a lease lasts.
 _EXPIRED = f"""
 SELECT run_id, request_id, epoch FROM request
 WHERE run_id = ANY ({OPEN_RUNS}) AND {can("request", Event.REQUEUE, service_class=ServiceClass.BE)} AND lease_until < now()
-ORDER BY run_id, request_id LIMIT %s FOR NO KEY UPDATE SKIP LOCKED
+  AND NOT EXISTS (
+      SELECT FROM cluster c WHERE c.name = request.target_cluster
+      AND ({IS_SILENT} AND c.seen_at > now() - %(away)s * interval '1 s' OR c.back_at > now() - %(lease)s * interval '1 s')
+  )
+ORDER BY run_id, request_id LIMIT %(limit)s FOR NO KEY UPDATE OF request SKIP LOCKED
 """
 
 
@@ -101,7 +107,9 @@ class Attempts:
 
     def _requeue_chunk(self, cursor: Cursor, limit: int) -> tuple[int, int]:
         """How many had expired, and how many of their attempts ended here."""
-        cursor.execute(_EXPIRED, (limit,))
+        lease = self._lease
+        of = {"limit": limit, "silent": lease.silent_s, "away": lease.away_s, "lease": lease.placement_s}
+        cursor.execute(_EXPIRED, of)
         expired = [
             Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED)
             for run_id, request_id, epoch in cursor.fetchall()

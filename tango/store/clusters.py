@@ -15,6 +15,9 @@ from tango.store.lifecycle_sql import HOLDING_RUNS, LIVE_STATES
 from tango.store.rows import insert
 from tango.store.services import Services, hold_declarations, write_services
 
+IS_SILENT = "c.seen_at < now() - %(silent)s * interval '1 s'"
+"""SQL: the agent of the cluster `c` has not been heard of for `LeaseSettings.silent_s`. NULL for one that never was."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:

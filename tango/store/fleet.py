@@ -13,6 +13,7 @@ from psycopg2.extras import Json
 from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
+from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, OPEN_RUNS
 from tango.store.rows import insert
@@ -24,6 +25,10 @@ _INSTANCE = tuple(f.name for f in dataclasses.fields(InstanceState))
 _NOT_SAMPLED = ("name", "ready", "lc_cpu_request_millicores", "be_cpu_limit_millicores", "lc_pods", "pods_allocatable")
 WRITTEN_AGAIN_S = 5.0
 """Seconds after which an observation is written although nothing has changed: others may have written the rows meanwhile."""
+
+_HEARD_OF = f"""
+UPDATE cluster c SET seen_at = now(), back_at = CASE WHEN {IS_SILENT} THEN now() ELSE back_at END WHERE name = %(cluster)s
+"""
 
 
 class PostgresFleetStore(Snapshots):
@@ -54,7 +59,7 @@ class PostgresFleetStore(Snapshots):
         def observe(cursor: Cursor) -> None:
             # The cluster's row first: two agents of one cluster, as after a restart, write it one after the other, and a cluster that
             # leaves takes its row away before its nodes.
-            cursor.execute("UPDATE cluster SET seen_at = now() WHERE name = %s", (cluster,))
+            cursor.execute(_HEARD_OF, {"cluster": cluster, "silent": self._lease.silent_s})
             if changed:
                 _replace(cursor, "node", "name", cluster, node_rows)
                 _replace(cursor, "instance", "pod", cluster, instance_rows)

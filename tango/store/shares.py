@@ -17,7 +17,7 @@ from tango.domain.requests import NO_TARGET_S
 from tango.domain.runs import ENDED, OPEN, RunInfo
 from tango.domain.services import ServiceClass
 from tango.domain.shares import AttemptCopy, LcInFlight, PublishedFleet, RequestCopy, ShareRows, ShareState, Shipment, ShippedTo
-from tango.settings import SharingSettings
+from tango.settings import LeaseSettings, SharingSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_shipped
 from tango.store.fleet import PostgresFleetStore
@@ -73,9 +73,9 @@ ON CONFLICT DO NOTHING
 class PostgresShareStore:
     """The share store on PostgreSQL."""
 
-    def __init__(self, database: Database, sharing: SharingSettings | None = None) -> None:
+    def __init__(self, database: Database, sharing: SharingSettings | None = None, lease: LeaseSettings | None = None) -> None:
         self._database = database
-        self._fleet = PostgresFleetStore(database, sharing)
+        self._fleet = PostgresFleetStore(database, sharing, lease)
 
     def centre(self) -> str:
         """Drawn by the migration that made the table."""

@@ -16,8 +16,8 @@ from tango.domain.lifecycle import Event
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
-from tango.settings import SharingSettings
-from tango.store.clusters import Clusters
+from tango.settings import LeaseSettings, SharingSettings
+from tango.store.clusters import IS_SILENT, Clusters
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import HOLDING_RUNS, IN_FLIGHT_STATES, OPEN_RUNS, before
 
@@ -25,11 +25,12 @@ STATIC_MAX_AGE_S = 1.0
 """Clusters, links and services change by hand; a snapshot may see them this late."""
 
 NODE_COLUMNS = (
-    "cluster, name, ready, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, memory_used_mib, "
-    "lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, lc_pods, pods_allocatable, extended, "
+    f"n.cluster, n.name, n.ready AND ({IS_SILENT}) IS NOT TRUE, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, "
+    "memory_used_mib, lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, lc_pods, pods_allocatable, extended, "
     "be_cpu_request_millicores, be_cpu_limit_millicores, be_memory_held_mib, be_pods"
 )
-"""`_rows_of` reads the first thirteen by their places; the last four are the agents' own count of what BE holds."""
+"""`_rows_of` reads the first thirteen by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
+is away is not ready, whatever it last was."""
 
 _BE_REQUESTS = f"""
 SELECT q.state IN {IN_FLIGHT_STATES}, q.service,
@@ -44,11 +45,12 @@ GROUP BY 1, 2, 3, 4
 cancelled waits for nothing any more, but what it has in flight still holds its resources. One statement, so that a request that is
 placed meanwhile counts in one place and not in two or none."""
 
-_LC_IN_FLIGHT = """
-SELECT service, target_cluster, node, sum(count), sum(scale) FROM lc_in_flight
-WHERE %(without)s::text IS NULL OR cluster <> %(without)s GROUP BY 1, 2, 3
+_LC_IN_FLIGHT = f"""
+SELECT service, target_cluster, node, sum(count), sum(scale) FROM lc_in_flight f LEFT JOIN cluster c ON c.name = f.cluster
+WHERE (%(without)s::text IS NULL OR f.cluster <> %(without)s) AND ({IS_SILENT}) IS NOT TRUE GROUP BY 1, 2, 3
 """
-"""As the agents last told: how many, and what their runs multiply works by. The rows of LC requests are copies, which follow later."""
+"""As the agents last told: how many, and what their runs multiply works by. The rows of LC requests are copies, which follow later. What
+an agent that is away told last says nothing any more."""
 
 _TAILS = """
 SELECT a.service, a.cluster, a.node, percentile_cont(%(quantile)s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
@@ -81,9 +83,10 @@ class _Measured:
 class Snapshots(Clusters):
     """Snapshots; what changes by hand is read at most once a second, tail latencies once a tick of re-assurance."""
 
-    def __init__(self, database: Database, sharing: SharingSettings | None = None) -> None:
+    def __init__(self, database: Database, sharing: SharingSettings | None = None, lease: LeaseSettings | None = None) -> None:
         super().__init__(database)
         self._sharing = sharing or SharingSettings()
+        self._lease = lease or LeaseSettings()
         self._static: _Static | None = None
         self._measured: _Measured | None = None
         self._lock = threading.Lock()
@@ -108,12 +111,12 @@ class Snapshots(Clusters):
         def read(cursor: Cursor) -> tuple[list[Any], ...]:
             found = []
             for statement in (
-                f"SELECT {NODE_COLUMNS} FROM node ORDER BY cluster, name",
+                f"SELECT {NODE_COLUMNS} FROM node n LEFT JOIN cluster c ON c.name = n.cluster ORDER BY n.cluster, n.name",
                 "SELECT service, cluster, node, sum(cpu_limit_millicores), count(*) FROM instance WHERE ready GROUP BY 1, 2, 3",
                 _BE_REQUESTS,
                 _LC_IN_FLIGHT,
             ):
-                cursor.execute(statement, {"without": without_lc_of})
+                cursor.execute(statement, {"without": without_lc_of, "silent": self._lease.silent_s})
                 found.append(cursor.fetchall())
             return tuple(found)
 

@@ -10,7 +10,7 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
-from tango.settings import StoreSettings
+from tango.settings import LeaseSettings, StoreSettings
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,
@@ -300,6 +300,52 @@ def test_requeueing_goes_up_to_its_limit(world: StoreWorld) -> None:
     _place(world, lease_s=OVER_S)
 
     assert [world.requests.requeue_expired(limit=2) for _ in range(3)] == [2, 1, 0]
+
+
+def test_what_runs_in_a_cluster_that_is_away_is_not_given_up(world: StoreWorld) -> None:
+    """Nobody can renew it: its pods run on, and placed anew they would run twice. When the cluster is back, its agent has the time of a
+    lease to renew; when it stays away for too long, it is lost."""
+    lease = LeaseSettings()
+    run_id = _pending(world, 1)
+    _place(world, lease_s=OVER_S)
+    world.pass_over("c1", lease.silent_s + 1.0)
+    away = world.requests.requeue_expired(limit=10)
+    world.fleet.observe("c1", [], [], sample=True)
+    back = world.requests.requeue_expired(limit=10)
+    world.fleet.observe("c1", [], [], sample=True)
+    world.pass_over("c1", lease.placement_s / 2)
+    world.fleet.observe("c1", [], [], sample=True)
+    world.pass_over("c1", lease.placement_s / 2)
+    unrenewed = world.requests.requeue_expired(limit=10)
+
+    assert (away, back, unrenewed) == (0, 0, 0)
+    assert world.requests.settle([success(run_id, 0, 1)]) == 1
+
+
+def test_what_its_agent_does_not_renew_once_it_is_back_is_given_up(world: StoreWorld) -> None:
+    """The pod was lost meanwhile, or never made."""
+    lease = LeaseSettings()
+    _pending(world, 1)
+    _place(world, lease_s=OVER_S)
+    world.pass_over("c1", lease.silent_s + 1.0)
+    world.fleet.observe("c1", [], [], sample=True)
+    world.pass_over("c1", lease.placement_s + 1.0)
+    world.fleet.observe("c1", [], [], sample=True)  # away once more, and back
+    again = world.requests.requeue_expired(limit=10)
+    for _ in range(3):
+        world.pass_over("c1", lease.silent_s * 0.9)
+        world.fleet.observe("c1", [], [], sample=True)
+
+    assert (again, world.requests.requeue_expired(limit=10)) == (0, 1)
+
+
+def test_what_runs_in_a_cluster_that_is_lost_is_given_up(world: StoreWorld) -> None:
+    """After `away_s` it is placed elsewhere."""
+    _pending(world, 1)
+    _place(world, lease_s=OVER_S)
+    world.pass_over("c1", LeaseSettings().away_s + 1.0)
+
+    assert world.requests.requeue_expired(limit=10) == 1
 
 
 def test_a_renewed_lease_does_not_expire(world: StoreWorld) -> None:

@@ -11,7 +11,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.requests import RequestState
 from tango.domain.runs import ScalingRecord
 from tango.domain.shares import DecisionCopy, LcInFlight
-from tango.settings import SharingSettings
+from tango.settings import LeaseSettings, SharingSettings
 from tango.store.database import Database
 from tests.fakes.store_world import (
     BATCH,
@@ -141,6 +141,21 @@ def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None
     assert snapshot.be_pods.tolist() == [2.0, 0.0, 0.0]
     assert (snapshot.be_cpu_request[0], snapshot.be_cpu_limit[0], snapshot.be_memory_held[0]) == (1000.0, 4000.0, 128.0)
     assert snapshot.pending_be.tolist() == [0.0, 1.0]
+
+
+def test_a_cluster_that_is_away_gets_nothing_and_what_it_told_counts_no_more(world: StoreWorld) -> None:
+    """Its nodes are not ready and its LC in flight is forgotten, until its agent is heard of again; they keep their size meanwhile."""
+    for entry in ("c1", "c2"):
+        world.shares.note_in_flight(entry, [LcInFlight("web", "c2", "c2-n1", 2, 1.0)])
+
+    world.pass_over("c1", LeaseSettings().silent_s + 1.0)
+    away = world.fleet.snapshot(at_s=0.0)
+    world.fleet.observe("c1", node_states(FLEET.clusters[0]), [], sample=True)
+    back = world.fleet.snapshot(at_s=0.0)
+
+    assert (away.node_ready.tolist(), away.in_flight.sum()) == ([False, False, True], 2)
+    assert (back.node_ready.tolist(), back.in_flight.sum()) == ([True, True, True], 4)
+    assert away.cpu_allocatable.tolist() == back.cpu_allocatable.tolist()
 
 
 def test_the_tail_is_of_the_latencies_that_were_settled_lately(world: StoreWorld) -> None:

@@ -66,7 +66,8 @@ class MemoryBeRequests:
         """Back to the queue, where the lease ran out."""
         with self._state.lock:
             now_s = self._state.now_s()
-            rows = [r for r in self._be(self._state.open()) if r.state in IN_FLIGHT and r.lease_until_s < now_s][:limit]
+            over = [r for r in self._be(self._state.open()) if r.state in IN_FLIGHT and r.lease_until_s < now_s]
+            rows = [r for r in over if not self._state.excuses(r.target_cluster)][:limit]
             return sum(
                 self._end(
                     Outcome(

@@ -97,6 +97,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         decisions=lambda: len(state.decisions),
         all_terminal=runs.all_terminal,
         now_s=state.now_s,
+        pass_over=state.pass_over,
         state=state,
         clock=clock,
         publisher=RecordingPublisher(clock.now_s),

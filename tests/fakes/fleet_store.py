@@ -51,6 +51,7 @@ class MemoryFleetStore:
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
         """Replace what is known of the cluster."""
         with self._state.lock:
+            self._state.heard_of(cluster)
             self._nodes[cluster] = sorted(nodes, key=lambda n: n.name)
             self._instances[cluster] = sorted(instances, key=lambda i: i.pod)
             if sample:
@@ -109,7 +110,8 @@ class MemoryFleetStore:
                 for row in self._state.holding()
                 if row.state in IN_FLIGHT and row.service_class is ServiceClass.BE
             ]
-            lc = [f for entry, told in self._state.in_flight.items() if entry != without_lc_of for f in told]
+            told = {entry: found for entry, found in self._state.in_flight.items() if not self._state.is_silent(entry)}
+            lc = [f for entry, found in told.items() if entry != without_lc_of for f in found]
             pending = [(row.cluster, 1) for row in self._state.open() if row.state is RequestState.PENDING]
         ready = [(i.service, cluster, i.node, i.cpu_limit_millicores) for cluster, i in self.instances() if i.ready]
         tails = self.tail_latency_ms(window_s=self._sharing.window_s, quantile=self._sharing.quantile)
@@ -134,7 +136,7 @@ class MemoryFleetStore:
             rows,
             at_s=at_s,
             nodes=NodeColumns(
-                ready=np.array([node.ready for _, node in pairs], bool),
+                ready=np.array([node.ready and not self._state.is_silent(cluster) for cluster, node in pairs], bool),
                 allocatable=amounts("cpu_allocatable_millicores", "memory_allocatable_mib", "pods_allocatable", "allocatable"),
                 lc_requests=amounts("lc_cpu_request_millicores", "lc_memory_held_mib", "lc_pods", "lc_held"),
                 lc_cpu_limit=column("lc_cpu_limit_millicores"),

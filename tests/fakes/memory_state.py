@@ -22,6 +22,7 @@ from tango.domain.runs import (
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import LcInFlight
 from tango.ports.leases import Fence
+from tango.settings import LeaseSettings
 
 
 @dataclass(slots=True)
@@ -106,6 +107,9 @@ class MemoryState:
     """By cluster and journal: the sequence number and when it was shipped."""
     in_flight: dict[str, list[LcInFlight]] = field(default_factory=dict)
     """Of LC, by entry cluster, as the agents last told."""
+    seen: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """By cluster: when its agent last wrote, and since when it does so again after it was away."""
+    lease: LeaseSettings = field(default_factory=LeaseSettings)
     lock: threading.RLock = field(default_factory=threading.RLock)
     time_s: float = 0.0
 
@@ -113,6 +117,26 @@ class MemoryState:
         """Later at every call."""
         self.time_s += 1e-6
         return self.time_s
+
+    def is_silent(self, cluster: str) -> bool:
+        """Whether its agent was heard of, but not lately."""
+        return cluster in self.seen and self.seen[cluster][0] < self.now_s() - self.lease.silent_s
+
+    def heard_of(self, cluster: str) -> None:
+        """Its agent writes."""
+        _, back_s = self.seen.get(cluster, (0.0, float("-inf")))
+        self.seen[cluster] = self.now_s(), self.now_s() if self.is_silent(cluster) else back_s
+
+    def pass_over(self, cluster: str, by_s: float) -> None:
+        """Let what was heard of it lie so many seconds further back."""
+        seen_s, back_s = self.seen[cluster]
+        self.seen[cluster] = seen_s - by_s, back_s - by_s
+
+    def excuses(self, cluster: str) -> bool:
+        """Whether leases of what runs there stand although they are over."""
+        seen_s, back_s = self.seen.get(cluster, (float("-inf"), float("-inf")))
+        is_away = self.is_silent(cluster) and seen_s > self.now_s() - self.lease.away_s
+        return is_away or back_s > self.now_s() - self.lease.placement_s
 
     def requests(self, run_id: int, request_ids: Iterable[int]) -> Iterator[Row]:
         """Rows by id; unknown ones are left out."""

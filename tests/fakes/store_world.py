@@ -138,6 +138,8 @@ class StoreWorld:
     all_terminal: Callable[[int], bool]
     now_s: Callable[[], float]
     """The time by the store's clock, in the seconds of `AttemptCopy.ended_at_s`."""
+    pass_over: Callable[[str, float], None]
+    """Let what was heard of a cluster lie so many seconds further back."""
 
     def create(self, *services: Service, gap_s: float = 1.0, name: str = "run") -> int:
         """A run with one request a service named, due at 0, gap, 2 gap …, entering c1 and c2 in turn; begun at ZERO_S."""
@@ -364,6 +366,7 @@ def memory_world_and_state(
         decisions=lambda: len(state.decisions),
         all_terminal=runs.all_terminal,
         now_s=state.now_s,
+        pass_over=state.pass_over,
     )
     return observed_world(world, fleet), state
 
@@ -398,6 +401,11 @@ def postgres_world(
         decisions=lambda: int(database.rows("SELECT count(*) FROM decision")[0][0]),
         all_terminal=runs.all_terminal,
         now_s=time.time,
+        pass_over=lambda cluster, by_s: database.execute(
+            "UPDATE cluster SET seen_at = seen_at - %(by)s * interval '1 s', back_at = back_at - %(by)s * interval '1 s' "
+            "WHERE name = %(of)s",
+            {"by": by_s, "of": cluster},
+        ),
     )
     return observed_world(world, fleet)
 

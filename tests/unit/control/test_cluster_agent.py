@@ -162,6 +162,7 @@ async def test_a_pod_that_nobody_binds_does_not_hold_its_request(world: ControlW
     world.clock.turn(9.0)
 
     await agent.renew()
+    await agent.observe()
     world.clock.turn(2.0)
     world.requests.requeue_expired(limit=10)
 
@@ -175,12 +176,14 @@ async def test_a_pod_that_never_starts_does_not_hold_its_request_for_ever(world:
     cluster.put_pod(be_pod(run_id, phase="Pending"))
 
     seen = []
-    while world.states(run_id) == ["placed"] and len(seen) < 100:
+    while world.states(run_id) == ["placed"] and len(seen) < 400:
         await agent.renew()
-        seen.append(world.clock.turn(LEASE.placement_s / 3))
+        for _ in range(4):
+            seen.append(world.clock.turn(LEASE.placement_s / 12))
+            await agent.observe()
         world.requests.requeue_expired(limit=10)
 
-    waited_s = len(seen) * LEASE.placement_s / 3
+    waited_s = len(seen) * LEASE.placement_s / 12
     assert world.states(run_id) == ["pending"]
     assert LEASE.start_s < waited_s < LEASE.start_s + 2 * LEASE.placement_s
 

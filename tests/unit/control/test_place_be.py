@@ -329,7 +329,9 @@ def test_a_silent_cluster_keeps_its_request_until_the_lease_ends(world: ControlW
 
     assert again == {"considered": 0, "placed": 0}
     assert [(r.state, r.epoch, r.node) for r in world.rows(run_id)] == [("placed", 1, "c2-n1")]
-    world.clock.turn(LEASES.placement_s + 1)
+    for _ in range(4):  # its agent sees no pod
+        world.clock.turn(LEASES.placement_s / 3)
+        world.state.heard_of("c2")
     world.requests.requeue_expired(limit=10)
     assert world.states(run_id) == ["pending"]
 
