@@ -1,6 +1,7 @@
-"""`python -m workers.line --door PORT=TARGET --state FILE`: run an emulated line to the centre, which behaves as the file says.
+"""`python -m workers.line --door [HOST:]PORT=TARGET --state FILE`: run an emulated line to the centre, which behaves as the file says.
 
-TARGET is the path of a UNIX socket, or HOST:PORT. The ready file is made when all doors are open.
+TARGET is the path of a UNIX socket, or HOST:PORT; without HOST a door is open on 127.0.0.1. The ready file is made when all doors are
+open.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from pathlib import Path
 
 import uvloop
 
-from tango.emulation.line import Line, follow_file
+from tango.emulation.line import LOOPBACK, Line, follow_file
 
 
 def main() -> None:
     """Parse the arguments and relay until SIGTERM."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--door", required=True, action="append", help="PORT=TARGET; may be repeated")
+    parser.add_argument("--door", required=True, action="append", help="[HOST:]PORT=TARGET; may be repeated")
     parser.add_argument(
         "--state", required=True, type=Path, help="file with the line's state, as tango.domain.line.LineState writes it"
     )
@@ -35,9 +36,11 @@ async def _relay(doors: Sequence[str], state: Path) -> None:
     line = Line()
     following = asyncio.create_task(follow_file(line, state))
     for door in doors:
-        port, _, target = door.partition("=")
+        near, _, target = door.partition("=")
+        near_host, _, port = near.rpartition(":")
         host, colon, far_port = target.rpartition(":")
-        await line.open_door((host, int(far_port)) if colon and not target.startswith("/") else target, port=int(port))
+        place = (host, int(far_port)) if colon and not target.startswith("/") else target
+        await line.open_door(place, host=near_host or LOOPBACK, port=int(port))
     if path := os.environ.get("TANGO_READY_FILE"):
         Path(path).touch(mode=0o600)
     await stopped.wait()

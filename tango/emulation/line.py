@@ -13,6 +13,7 @@ from pathlib import Path
 from tango.domain.line import LineMode, LineState
 from tango.errors import ConfigError
 
+LOOPBACK = "127.0.0.1"
 CHUNK_BYTES = 64 * 1024
 MOST_HELD_BYTES = 4 * 1024 * 1024
 """Bytes on their way in one direction of one connection, beyond which the sender is not read from: about what a kernel buffers."""
@@ -46,7 +47,7 @@ class Line:
         for writer in list(self._writers):
             writer.transport.abort()
 
-    async def open_door(self, target: str | tuple[str, int], *, host: str = "127.0.0.1", port: int = 0) -> int:
+    async def open_door(self, target: str | tuple[str, int], *, host: str = LOOPBACK, port: int = 0) -> int:
         """Listen, and lead every connection to `target`: the path of a UNIX socket, or host and port. Gives the port."""
 
         async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -26,6 +26,8 @@ class LiveStack:
     home: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     """`TANGO_*` variables of every command."""
+    before: tuple[str, ...] = ()
+    """Words that every command begins with, such as `ip netns exec NAME`."""
 
     def tango(
         self, *arguments: str, timeout_s: float = 180.0, variables: Mapping[str, str] | None = None
@@ -33,7 +35,7 @@ class LiveStack:
         """Run a command to its end, with further environment `variables`."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | dict(variables or {})
         return subprocess.run(
-            [sys.executable, "-c", "from tango.cli.main import run; run()", *arguments],
+            [*self.before, sys.executable, "-c", "from tango.cli.main import run; run()", *arguments],
             capture_output=True,
             text=True,
             timeout=timeout_s,
