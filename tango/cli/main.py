@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "down": ("tango.cli.stack:down", "Stop the local stack; data and logs stay."),
     "line": ("tango.cli.stack:line", "Change how the emulated line to the centre behaves."),
     "env": ("tango.cli.stack:env", "Print the settings with which celery, psql and Flower reach the stack."),
+    "flower": ("tango.cli.stack:flower", "Run a Flower for a cluster that has a broker of its own."),
     "demo": ("tango.cli.demo:demo", "Start everything, replay a minute of mixed requests, show the result, stop."),
     "run": ("tango.cli.run:run", "Submit traces; list, show, follow, cancel and delete runs."),
     "simulate": ("tango.cli.simulate:simulate", "Simulate a trace under a system on a fleet, on virtual time."),

@@ -150,6 +150,39 @@ def env(home: Path | None, cluster: str | None, output: str) -> None:
 
 
 @click.command()
+@click.option("--cluster", required=True, help="The cluster whose queues `lc` and `exec` the page is to show.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="TCP port on 127.0.0.1; 0: any free port."
+)
+@home_option
+def flower(cluster: str, port: int, home: Path | None) -> None:
+    """Show the workers of a cluster that has a broker of its own: run a Flower for it in the foreground, until Ctrl-C.
+
+    The login is that of the stack's own Flower, which shows the clusters that share the stack's broker.
+    """
+    from tango.errors import DependencyError
+    from tango.stack.broker import HOST, free_port
+    from tango.stack.processes import flower_command
+    from tango.stack.state import read_stack
+
+    home = _home(home)
+    info = read_stack(home)
+    if info is None:
+        raise DependencyError(f"no stack runs in {home}; start one with `tango up --detach`")
+    broker_url = _broker_of(cluster, info)
+    if broker_url == info.broker_url:
+        say(f"{cluster} shares the stack's broker, so the stack's Flower shows it: {info.flower_url} (login: `tango env`)")
+        return
+    free = free_port(port)
+    if port not in (0, free):
+        raise DependencyError(f"port {port} on {HOST} is in use; choose another --port")
+    say(f"Flower of {cluster}: http://{HOST}:{free} (login: `tango env`). Ctrl-C stops it.")
+    variables = stack_environment(home, info) | {"TANGO_BROKER_URL": broker_url, "CELERY_BROKER_URL": broker_url}
+    command = flower_command(free)
+    os.execve(command[0], command, {**os.environ, **variables})
+
+
+@click.command()
 @click.option("--mode", type=click.Choice(["open", "stall", "swallow", "cut"]), help="What becomes of what goes over it.")
 @click.option("--rtt-ms", type=click.FloatRange(0, 60_000), help="Its round-trip time.")
 @click.option("--mbit", type=click.FloatRange(0, 1e6), help="Its bandwidth in Mbit/s; 0: without a limit.")

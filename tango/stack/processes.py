@@ -16,6 +16,8 @@ QUIET = ("--without-gossip", "--without-mingle", "-l", "warning")
 """Options of every Celery worker: no gossip and no sync between workers, which Tango does not use, and no log line for each task."""
 WORKERS_FOR_EACH_HOST = 2
 """Cluster workers that consume the same queues, so that one which dies or hangs leaves them to the other."""
+FLOWER_LOGIN = "FLOWER_BASIC_AUTH"
+"""Environment variable by which Flower learns user:password."""
 READY_FILE = "TANGO_READY_FILE"
 """Environment variable with a path: the process creates that file when it can take work."""
 
@@ -173,12 +175,16 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         options = ("-n", f"{name}@%h", "-Q", "simulate", "--pool", "solo", *QUIET)
         found.append(spec(name, "simulation worker", *CELERY, "worker", *options, ready_file=True))
     found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-l", "warning"))
-    flower = ("flower", "--address=127.0.0.1", f"--port={layout.flower_port}", "--read_only=True")
-    login = {"FLOWER_BASIC_AUTH": layout.flower_login}
-    found.append(spec("flower", "monitoring page", *CELERY, *flower, extra=login, port=layout.flower_port))
+    login = {FLOWER_LOGIN: layout.flower_login}
+    found.append(spec("flower", "monitoring page", *flower_command(layout.flower_port), extra=login, port=layout.flower_port))
     return found
 
 
 def _api_server(place: ClusterPlaces) -> tuple[str, ...]:
     files = ("--token-file", str(place.token_file), "--data-dir", str(place.data))
     return ("--cluster", place.name, "--port", str(place.port), *files)
+
+
+def flower_command(port: int) -> tuple[str, ...]:
+    """The command of a Flower on this port of 127.0.0.1. Broker and login come from its environment, which other users cannot read."""
+    return (*CELERY, "flower", "--address=127.0.0.1", f"--port={port}", "--read_only=True")

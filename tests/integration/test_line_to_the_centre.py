@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg2
 import pytest
 
-from tests.integration.live_stack import LiveStack
+from tango.stack.broker import free_port
+from tests.integration.live_stack import ROOT, LiveStack
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -149,3 +157,55 @@ def test_celerys_tools_find_a_clusters_queues_by_its_broker(far_stack: LiveStack
 
     assert broker["CELERY_BROKER_URL"] != centre["CELERY_BROKER_URL"]
     assert far_stack.tango("env", "--cluster", "c9").returncode == 2
+
+
+def test_a_flower_shows_a_cluster_that_has_a_broker_of_its_own(far_stack: LiveStack) -> None:
+    """It asks for the login of the stack's own, and shows the cluster's workers; neither broker nor login stands in its command line."""
+    variables = far_stack.json("env")
+    port, page = free_port(), f"tango flower --home {far_stack.home}"
+    command = [
+        sys.executable,
+        "-c",
+        "from tango.cli.main import run; run()",
+        *page.split()[1:],
+        "--cluster",
+        "c1",
+        "--port",
+        str(port),
+    ]
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")}
+    flower = subprocess.Popen(command, env={**kept, "PYTHONPATH": str(ROOT)}, stderr=subprocess.PIPE, text=True)
+    try:
+        login = base64.b64encode(variables["FLOWER_BASIC_AUTH"].encode()).decode()
+        workers = eventually(lambda: set(fetched(f"http://127.0.0.1:{port}/api/workers?refresh=true", login)))
+        said = Path(f"/proc/{flower.pid}/cmdline").read_text()
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            fetched(f"http://127.0.0.1:{port}/", "")
+    finally:
+        flower.terminate()
+        flower.wait(10)
+
+    assert {name.partition("@")[0] for name in workers} == {"worker-c1-1", "worker-c1-2"}
+    assert variables["FLOWER_BASIC_AUTH"].partition(":")[2] not in said
+    assert "redis://" not in said
+    assert far_stack.tango("flower", "--cluster", "c9").returncode == 2
+
+
+def fetched(url: str, login: str) -> dict[str, Any]:
+    """The JSON of a page."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Basic {login}"} if login else {})
+    with urllib.request.urlopen(request, timeout=5.0) as answer:
+        return dict(json.loads(answer.read()))
+
+
+def eventually(look: Callable[[], set[str]], *, within_s: float = 40.0) -> set[str]:
+    """What it finds, once it finds something."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            if found := look():
+                return found
+        except OSError:
+            pass
+        assert time.monotonic() < deadline_s
+        time.sleep(0.2)
