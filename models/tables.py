@@ -219,6 +219,29 @@ request = Table(
     postgresql_partition_by="LIST (run_id)",
 )
 
+# How many requests of a run are in which state, and how many LC requests of them were answered within target: what was counted, and what
+# has changed since, which a trigger on `request` appends and the reconciler adds up. Both together are right at every instant.
+_COUNTS = (
+    ("run_id", Integer),
+    ("class", service_class),
+    ("state", request_state),
+    ("requests", Integer),
+    ("in_time", Integer),
+)
+run_count = Table(
+    "run_count",
+    metadata,
+    *(Column(name, kind, nullable=False) for name, kind in _COUNTS),
+    PrimaryKeyConstraint("run_id", "class", "state"),
+)
+run_count_change = Table(
+    "run_count_change",
+    metadata,
+    Column("change_id", BigInteger, Identity(always=True), primary_key=True),
+    *(Column(name, kind, nullable=False) for name, kind in _COUNTS),
+    Index("run_count_change_run", "run_id"),
+)
+
 # LC requests of a run that enter one cluster. Once it is opened, they belong to that cluster's journal, and their rows in `request` are
 # copies.
 lc_share = Table(

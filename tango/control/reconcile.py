@@ -52,12 +52,14 @@ class Reconciliation:
         # Publish before closing runs: a run whose figures cannot be computed must not keep others' requests waiting.
         if waiting:
             _publish(functools.partial(self.publisher.arrivals, waiting))
-        active = self.runs.active_runs()
+        active, cancelling = self.runs.active_runs(), self.runs.cancelling_runs()
+        if active or cancelling:
+            self.runs.fold_counts()
         finished = sum(self._closed(run) for run in active)
         report = {"requeued": requeued, "published": len(waiting), "finished": finished}
         if any(report.values()):
             log.info("reconciled", **report)
-        return report | {"open": len(active) - finished + len(self.runs.cancelling_runs())}
+        return report | {"open": len(active) - finished + len(cancelling)}
 
     def _closed(self, run: RunInfo) -> bool:
         """Close the run if it is done, and tell whether it was; if nobody replays a run that should be, publish its replay again."""

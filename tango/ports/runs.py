@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -73,7 +73,15 @@ class RunStore(Protocol):
         ...
 
     def counts(self, run_id: int) -> StateCounts:
-        """Requests per state; reads every row of the run."""
+        """Requests per state at one instant, as they are kept: costs the same for a thousand requests and for a million."""
+        ...
+
+    def terminal(self, run_ids: Sequence[int]) -> dict[int, int]:
+        """How many requests of each of these runs are terminal, as `counts` has it; runs without any may be left out."""
+        ...
+
+    def fold_counts(self) -> None:
+        """Add up what `counts` reads, so that it stays little. Changes no count; twice at once, one of them does nothing."""
         ...
 
     def all_terminal(self, run_id: int) -> bool:

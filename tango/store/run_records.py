@@ -28,6 +28,7 @@ from tango.domain.outcomes import (
 )
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
+from tango.store.runs import class_counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,13 +263,7 @@ class PostgresRunRecords:
 
     def progress(self, run_id: int) -> dict[str, Any]:
         """Counts of requests by class and state, and the run's progress, for `tango run show --follow`; keys as in `cli.progress`."""
-        rows = self._database.rows(
-            """
-            SELECT q.class::text, q.state::text, count(*), count(*) FILTER (WHERE q.finished_s - q.due_s <= q.target_s)
-            FROM request q WHERE q.run_id = %s GROUP BY 1, 2
-            """,
-            (run_id,),
-        )
+        counts = class_counts(self._database, run_id)
         (run,) = self._database.rows(
             "SELECT accepted, span_s / speed, extract(epoch FROM now() - started_at)::float8, status FROM run WHERE run_id = %s",
             (run_id,),
@@ -282,8 +277,8 @@ class PostgresRunRecords:
             "elapsed_s": run[2],
             "status": run[3],
             "cpu_utilization": used[0],
-            "counts": {(c, s): n for c, s, n, _ in rows},
-            "lc_met": sum(met for c, s, _, met in rows if c == "lc" and s == "succeeded"),
+            "counts": {(count.service_class, count.state): count.requests for count in counts},
+            "lc_met": sum(count.in_time for count in counts),
         }
 
     def _names(self, run_id: int) -> _Names:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from psycopg2.extras import Json
@@ -19,7 +19,7 @@ from tango.ports.runs import Swept
 from tango.settings import StoreSettings
 from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import IN_FLIGHT_STATES, LIVE_STATES, after, can, listed
+from tango.store.lifecycle_sql import IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, after, can, listed
 from tango.store.rows import insert, metric_rows
 
 RUN_COLUMNS = (
@@ -77,6 +77,23 @@ SELECT CASE r.status WHEN '{RunStatus.CANCELLED}' THEN true
         AND NOT EXISTS (SELECT FROM lc_share s WHERE s.run_id = %(run)s AND s.terminal < s.accepted) END
 FROM run r WHERE r.run_id = %(run)s
 """
+_COUNTS = """
+SELECT run_id, class::text AS class, state::text AS state, requests, in_time FROM run_count WHERE run_id = ANY (%(runs)s)
+UNION ALL
+SELECT run_id, class::text, state::text, requests, in_time FROM run_count_change WHERE run_id = ANY (%(runs)s)
+"""
+_BY_CLASS = f"""
+SELECT class, state, sum(requests)::int, sum(in_time)::int FROM ({_COUNTS}) c GROUP BY 1, 2 HAVING sum(requests) <> 0 ORDER BY 1, 2
+"""
+_TERMINAL = f"SELECT run_id, sum(requests)::int FROM ({_COUNTS}) c WHERE state IN {TERMINAL_STATES} GROUP BY 1"
+_FOLD = """
+WITH gone AS (DELETE FROM run_count_change RETURNING run_id, class, state, requests, in_time)
+INSERT INTO run_count AS c (run_id, class, state, requests, in_time)
+SELECT run_id, class, state, sum(requests), sum(in_time) FROM gone GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+ON CONFLICT (run_id, class, state) DO UPDATE SET requests = c.requests + excluded.requests, in_time = c.in_time + excluded.in_time
+"""
+COUNTS_LOCK = 0x636F_756E
+"""Key of the advisory lock ("coun" in ASCII) of whoever adds up the changes of counts."""
 DELETED_AT_ONCE = 20_000
 """Requests whose attempts one transaction deletes. Nobody else touches an ended run, so this only keeps each statement far from the
 statement timeout (deleting a million attempts takes some seconds)."""
@@ -98,6 +115,21 @@ def run_info(row: tuple[Any, ...]) -> RunInfo:
         accepted=accepted,
         kind=RunKind(kind),
     )
+
+
+class ClassCount(NamedTuple):
+    """Requests of a run of one class in one state."""
+
+    service_class: str
+    state: str
+    requests: int
+    in_time: int
+    """LC requests of them that were answered within their target."""
+
+
+def class_counts(database: Database, run_id: int) -> list[ClassCount]:
+    """Those that are not 0, as kept: what was counted and what has changed since, at one instant."""
+    return [ClassCount(*row) for row in database.rows(_BY_CLASS, {"runs": [run_id]})]
 
 
 class PostgresRunStore:
@@ -227,8 +259,24 @@ class PostgresRunStore:
 
     def counts(self, run_id: int) -> StateCounts:
         """Requests per state, in one statement and so at one instant."""
-        found = self._database.rows("SELECT state::text, count(*) FROM request WHERE run_id = %s GROUP BY 1", (run_id,))
-        return StateCounts(by_state=dict(found))
+        by_state: Counter[str] = Counter()
+        for count in class_counts(self._database, run_id):
+            by_state[count.state] += count.requests
+        return StateCounts(by_state=dict(by_state))
+
+    def terminal(self, run_ids: Sequence[int]) -> dict[int, int]:
+        """How many requests of each of these runs are terminal."""
+        return dict(self._database.rows(_TERMINAL, {"runs": list(run_ids)}))
+
+    def fold_counts(self) -> None:
+        """Add what has changed to what was counted; one process at a time, and the others do nothing."""
+
+        def fold(cursor: Cursor) -> None:
+            cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (COUNTS_LOCK,))
+            if cursor.fetchone() == (True,):
+                cursor.execute(_FOLD)
+
+        self._database.run(fold)
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether no request of the run will change any more: of BE none is left to release or under way, of LC every copy is terminal."""
@@ -262,7 +310,18 @@ class PostgresRunStore:
             cursor.execute("SELECT FROM lc_share WHERE run_id = %s ORDER BY cluster FOR UPDATE", (run_id,))
             cursor.execute("DELETE FROM lc_share WHERE run_id = %s", (run_id,))
             cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
-            for table in ("simulation", "attempt", "run_metric", "node_sample", "scaling_event", "run"):
+            # Nobody changes its requests any more; without the lock what is being folded just now would be written after this.
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (COUNTS_LOCK,))
+            for table in (
+                "simulation",
+                "attempt",
+                "run_metric",
+                "node_sample",
+                "scaling_event",
+                "run_count",
+                "run_count_change",
+                "run",
+            ):
                 cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
             for table in ("decision", "shadow_decision"):
                 cursor.execute(f"DELETE FROM {table} WHERE run_ids = ARRAY[%s]", (run_id,))

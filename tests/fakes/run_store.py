@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -129,6 +129,13 @@ class MemoryRunStore:
             for row in self._state.runs[run_id].rows if run_id in self._state.runs else []:
                 by_state[str(row.state)] += 1
             return StateCounts(by_state=dict(by_state))
+
+    def terminal(self, run_ids: Sequence[int]) -> dict[int, int]:
+        """Counted anew."""
+        return {run_id: self.counts(run_id).terminal for run_id in run_ids}
+
+    def fold_counts(self) -> None:
+        """Nothing is kept."""
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether nothing will change any more."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
@@ -14,7 +15,7 @@ from tango.domain.requests import RequestState
 from tango.domain.runs import RunStatus
 from tango.domain.shares import DecisionCopy, LcInFlight, Shipment
 from tango.domain.simulations import NewSimulation
-from tango.errors import Fenced, UsageError
+from tango.errors import Fenced, StoreUnavailable, UsageError
 from tango.settings import StoreSettings
 from tango.store.database import Database
 from tango.store.simulations import PostgresSimulationStore
@@ -225,6 +226,7 @@ class Writer:
             *many,
             *many,
             self.sweep,
+            self.world.runs.fold_counts,
             self.hand_over,
             self.note_in_flight,
             self.move_run,
@@ -263,39 +265,113 @@ def deadlocks(urls: DatabaseUrls) -> int:
     return found
 
 
-def test_all_writers_at_the_same_rows_never_wait_in_a_circle(database_urls: DatabaseUrls) -> None:
-    """Eight connections, all writers of the store, the same two runs, ids in disorder: no deadlock, no error, and the books add up."""
-    runs: list[int] = []
-    writers = [Writer(database_urls.app, runs, seed) for seed in range(WRITERS)]
-    first = writers[0].world
-    runs += [fresh_run(first) for _ in range(RUNS)]
-    until_s = time.monotonic() + LASTS_S
-    failures: list[BaseException] = []
-    calls = [0] * WRITERS
+_DIFFERENT = """
+SELECT run_id, class::text, state::text, counted.requests, kept.requests FROM (
+    SELECT run_id, class, state, count(*) AS requests,
+           count(*) FILTER (WHERE class = 'lc' AND state = 'succeeded' AND finished_s - due_s <= target_s) AS in_time
+    FROM request WHERE run_id = ANY (%(runs)s) GROUP BY 1, 2, 3
+) counted FULL JOIN (
+    SELECT run_id, class, state, sum(requests) AS requests, sum(in_time) AS in_time
+    FROM (SELECT run_id, class, state, requests, in_time FROM run_count
+          UNION ALL SELECT run_id, class, state, requests, in_time FROM run_count_change) c
+    WHERE run_id = ANY (%(runs)s) GROUP BY 1, 2, 3 HAVING sum(requests) <> 0
+) kept USING (run_id, class, state)
+WHERE counted.requests IS DISTINCT FROM kept.requests OR counted.in_time IS DISTINCT FROM kept.in_time
+"""
+"""Counts that are not those of the rows at the same instant."""
 
-    def write(k: int) -> None:
-        actions = writers[k].actions()
-        while time.monotonic() < until_s and not failures:
+
+class Written:
+    """Eight writers at the same two runs for some seconds, and what was seen meanwhile."""
+
+    def __init__(self, urls: DatabaseUrls, *, kills_every_s: float = 0.0) -> None:
+        self.failures: list[BaseException] = []
+        self.differences: list[tuple[object, ...]] = []
+        self.looks = self.kills = 0
+        self.runs: list[int] = []
+        self.writers = [Writer(urls.app, self.runs, seed) for seed in range(WRITERS)]
+        self.first = self.writers[0].world
+        self.runs += [fresh_run(self.first) for _ in range(RUNS)]
+        self.calls = [0] * WRITERS
+        self._until_s = time.monotonic() + LASTS_S
+        self._kills_every_s = kills_every_s
+        threads = [threading.Thread(target=self._write, args=(k,)) for k in range(WRITERS)]
+        threads += [threading.Thread(target=self._look, args=(urls.app,)), threading.Thread(target=self._kill, args=(urls.admin,))]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def _goes_on(self) -> bool:
+        return time.monotonic() < self._until_s and not self.failures
+
+    def _write(self, k: int) -> None:
+        actions = self.writers[k].actions()
+        while self._goes_on():
             try:
-                writers[k].random.choice(actions)()
-                calls[k] += 1
+                self.writers[k].random.choice(actions)()
+                self.calls[k] += 1
             except UsageError:
                 continue  # a run that another writer has deleted since
+            except StoreUnavailable as error:
+                if not self._kills_every_s:
+                    self.failures.append(error)
             except BaseException as error:
-                failures.append(error)
+                self.failures.append(error)
 
-    threads = [threading.Thread(target=write, args=(k,)) for k in range(WRITERS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    def _look(self, url: str) -> None:
+        database = Database(url)
+        while self._goes_on():
+            try:
+                self.differences += database.rows(_DIFFERENT, {"runs": list(self.runs)})
+                self.looks += 1
+            except StoreUnavailable:
+                continue
+            time.sleep(0.02)
+        database.close()
+
+    def _kill(self, url: str) -> None:
+        with contextlib.closing(psycopg2.connect(url)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            while self._kills_every_s and self._goes_on():
+                time.sleep(self._kills_every_s)
+                cursor.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                    "AND application_name = 'tango' AND state <> 'idle' ORDER BY random() LIMIT 1"
+                )
+                self.kills += cursor.rowcount
+
+
+def test_all_writers_at_the_same_rows_never_wait_in_a_circle(database_urls: DatabaseUrls) -> None:
+    """Eight connections, all writers of the store, the same two runs, ids in disorder: no deadlock, no error, and the books add up: what
+    is kept of states is what the rows say, at every instant."""
+    written = Written(database_urls)
+    first, runs = written.first, written.runs
     # LC requests enter c1 with ids 0, 4, 8 … and c2 with ids 3, 7, 11 …
     lc = {(run_id, cluster): first.rows(run_id)[k::4] for run_id in runs for k, cluster in ((0, "c1"), (3, "c2"))}
     told = {(run_id, s.cluster): s.terminal for run_id in runs for s in first.shares.shares(run_id)}
-    for writer in writers:
+    left = " UNION ".join(
+        f"SELECT run_id FROM {table} WHERE run_id <> ALL (%(runs)s)" for table in ("run_count", "run_count_change")
+    )
+    of_others = written.writers[0].database.rows(left, {"runs": runs})
+    accepted = [first.runs.counts(run_id).accepted for run_id in runs]
+    for writer in written.writers:
         writer.database.close()
 
-    assert (deadlocks(database_urls), failures) == (0, [])
+    assert (deadlocks(database_urls), written.failures) == (0, [])
     assert told == {share: sum(row.state in TERMINAL for row in rows) for share, rows in lc.items()}
-    assert min(calls) > 10
-    assert [first.runs.counts(run_id).accepted for run_id in runs] == [ROWS] * RUNS
+    assert min(written.calls) > 10
+    assert accepted == [ROWS] * RUNS
+    assert (written.differences, of_others) == ([], [])
+    assert written.looks > 10
+
+
+def test_counts_are_those_of_the_rows_although_writers_are_killed(database_urls: DatabaseUrls) -> None:
+    """A transaction that ends in the middle changes neither."""
+    written = Written(database_urls, kills_every_s=0.05)
+    for writer in written.writers:
+        writer.database.close()
+
+    assert (written.failures, written.differences) == ([], [])
+    assert written.looks > 10
+    assert written.kills > 10
