@@ -40,7 +40,7 @@ class CpuMeter:
 
 
 def memory_mib(home: Path) -> dict[str, list[float]]:
-    """By role: the proportional set size of each process with its children, MiB, highest first; the supervisor is a role of its own.
+    """By role: the proportional set size of each process with its children, MiB, highest first; supervisor and fork server are roles too.
 
     Of a page that several processes share, each is charged its part (`Pss` of proc(5)), so that the sum is what the stack takes.
     """
@@ -66,4 +66,8 @@ def _processes(home: Path) -> Iterator[tuple[str, str, list[psutil.Process]]]:
             yield role, name, [process, *process.children(recursive=True)]
     if supervisor:
         with contextlib.suppress(psutil.Error):
-            yield "supervisor", "supervisor", [psutil.Process(supervisor)]
+            process = psutil.Process(supervisor)
+            yield "supervisor", "supervisor", [process]
+            # It has no row of its own, and its children have theirs.
+            pids = {pid for _, _, pid in rows}
+            yield "fork server", "fork server", [child for child in process.children() if child.pid not in pids]

@@ -162,7 +162,7 @@ def flower(cluster: str, port: int, home: Path | None) -> None:
     """
     from tango.errors import DependencyError
     from tango.stack.broker import HOST, free_port
-    from tango.stack.processes import flower_command
+    from tango.stack.processes import flower_program
     from tango.stack.state import read_stack
 
     home = _home(home)
@@ -178,8 +178,7 @@ def flower(cluster: str, port: int, home: Path | None) -> None:
         raise DependencyError(f"port {port} on {HOST} is in use; choose another --port")
     say(f"Flower of {cluster}: http://{HOST}:{free} (login: `tango env`). Ctrl-C stops it.")
     variables = stack_environment(home, info) | {"TANGO_BROKER_URL": broker_url, "CELERY_BROKER_URL": broker_url}
-    command = flower_command(free)
-    os.execve(command[0], command, {**os.environ, **variables})
+    os.execve(sys.executable, [sys.executable, "-m", *flower_program(free)], {**os.environ, **variables})
 
 
 @click.command()

@@ -19,6 +19,7 @@ from pathlib import Path
 import structlog
 
 from tango.errors import TangoError
+from tango.stack.forking import Forked, ForkServer
 from tango.stack.processes import ProcessSpec
 
 log = structlog.get_logger(__name__)
@@ -68,7 +69,8 @@ def backoff_s(failures: int, draw: Callable[[], float] = random.random) -> float
 class Child:
     """Keeps one process alive. All methods run on the supervisor's loop, whose thread outlives every child."""
 
-    def __init__(self, spec: ProcessSpec, log_path: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, spec: ProcessSpec, log_path: Path, changed: Callable[[], None], *, forks: ForkServer | None = None) -> None:
+        """`forks`: what starts processes that are a module; None: they too are executed by their command."""
         self.spec = spec
         self.log_path = log_path
         self.state = ProcessState.WAITING
@@ -77,8 +79,9 @@ class Child:
         self.ready = asyncio.Event()
         """Set once the first start has succeeded."""
         self._changed = changed
+        self._forks = forks
         self._stopping = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Forked | None = None
 
     async def keep(self, *, start_attempts: int, start_within_s: float) -> None:
         """Run and restart the process until `stop`.
@@ -137,15 +140,7 @@ class Child:
             return "stopped"
         output = os.open(self.log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *spec.command(),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **spec.environment},
-                cwd=spec.work_folder,
-                start_new_session=True,
-            )
+            process = self._process = await self._started(output)
         finally:
             os.close(output)
         if self._stopping.is_set():  # `stop` was called while the process was being created, before there was a pid to signal
@@ -163,6 +158,23 @@ class Child:
             ending.cancel()
         self._process = None
         return f"ended by {signal.Signals(-status).name}" if status < 0 else f"exited with {status}"
+
+    async def _started(self, output: int) -> asyncio.subprocess.Process | Forked:
+        """The process, in a session of its own, which prints to the descriptor `output`."""
+        spec, environment = self.spec, {**os.environ, **self.spec.environment}
+        if spec.program and self._forks is not None:
+            return await self._forks.start(
+                spec.program, name=spec.name, environment=environment, folder=spec.work_folder, output=output
+            )
+        return await asyncio.create_subprocess_exec(
+            *spec.command(),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            cwd=spec.work_folder,
+            start_new_session=True,
+        )
 
     async def _until_ready(self, ending: asyncio.Future[int]) -> bool:
         """Wait until the process is ready; return False if it ended first. Waits without limit: `Supervisor.start` has the deadline."""

@@ -31,11 +31,21 @@ from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions
 from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.credentials import Credentials
+from tango.stack.forking import ForkServer
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tango.stack.postgres import PostgresServer
-from tango.stack.processes import WORKERS_FOR_EACH_HOST, ClusterPlaces, Layout, LinePlaces, ProcessSpec, application_processes
+from tango.stack.processes import (
+    FORK_SERVER,
+    WORKERS_FOR_EACH_HOST,
+    ClusterPlaces,
+    Layout,
+    LinePlaces,
+    ProcessSpec,
+    application_processes,
+)
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
+from tango.stack.tether import tethered
 from tango.store.database import Database, described
 from tango.store.fleet import PostgresFleetStore
 from tango.store.migrate import migrate
@@ -92,7 +102,13 @@ class LocalStack:
             c.name: Broker(home, password=self._secrets[f"broker-{c.name}"], name=f"broker-{c.name}")
             for c in (fleet.clusters if line_rtt_ms is not None else ())
         }
-        self._supervisor = Supervisor(home, progressed=progressed)
+        self._forks = ForkServer(
+            lambda: tethered((sys.executable, "-m", *FORK_SERVER)),
+            environment=self._python(),
+            work_folder=home,
+            log_path=private_folder(home / "logs") / "fork-server.log",
+        )
+        self._supervisor = Supervisor(home, progressed=progressed, forks=self._forks)
         self._stopped = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="supervisor", daemon=True)
@@ -111,6 +127,8 @@ class LocalStack:
         hosts = 1 if self._line_rtt_ms is None else len(clusters)
         self._supervisor.expected = len(self._servers()) + (3 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
         self._supervisor.expected += self._line_rtt_ms is not None
+        # What all others are forks of is loaded while database and broker start.
+        self._run(self._forks.begin())
         # Database and broker first: all other processes open connections to them when they start.
         self._run(self._supervisor.start(self._servers()))
         database_url, reader_url, owner_url = self._prepare_database()
@@ -335,14 +353,20 @@ class LocalStack:
             private_folder(c.data)
 
     def _environment(self, info: StackInfo) -> dict[str, str]:
-        """Environment variables of every process. Numeric libraries get one thread each, since there are more processes than cores."""
-        root = str(Path(tango.__file__).parent.parent)
-        return {
-            "TANGO_HOME": str(self._home),
+        """Environment variables of every process."""
+        return self._python() | {
             "TANGO_DATABASE_URL": info.database_url,
             "TANGO_READER_URL": info.reader_url,
             "TANGO_BROKER_URL": info.broker_url,
             "TANGO_KUBECONFIG": info.kubeconfig,
+        }
+
+    def _python(self) -> dict[str, str]:
+        """What an interpreter of the stack must have from its start on. Numeric libraries get one thread each, since there are more
+        processes than cores."""
+        root = str(Path(tango.__file__).parent.parent)
+        return {
+            "TANGO_HOME": str(self._home),
             "OMP_NUM_THREADS": "1",
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONPATH": os.pathsep.join(filter(None, (root, self._python_path))),

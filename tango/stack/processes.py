@@ -11,13 +11,15 @@ from types import MappingProxyType
 
 from tango.stack.tether import tethered
 
-CELERY = (sys.executable, "-m", "celery", "-A", "workers.app")
+CELERY = ("celery", "-A", "workers.app")
 QUIET = ("--without-gossip", "--without-mingle", "-l", "warning")
 """Options of every Celery worker: no gossip and no sync between workers, which Tango does not use, and no log line for each task."""
 WORKERS_FOR_EACH_HOST = 2
 """Cluster workers that consume the same queues, so that one which dies or hangs leaves them to the other."""
 FLOWER_LOGIN = "FLOWER_BASIC_AUTH"
 """Environment variable by which Flower learns user:password."""
+FORK_SERVER = ("workers.fork_server",)
+"""The module that starts all others (`tango.stack.forking`)."""
 READY_FILE = "TANGO_READY_FILE"
 """Environment variable with a path: the process creates that file when it can take work."""
 
@@ -34,6 +36,8 @@ class ProcessSpec:
     role: str
     command: Callable[[], Sequence[str]] = field(repr=False)
     """Returns the tethered command; called at every start, in the supervisor's thread (see `tether`)."""
+    program: tuple[str, ...] = ()
+    """A Python module and its arguments, which do the same as `command`: with a fork server, the process is one of its forks."""
     after: tuple[str, ...] = ()
     """Processes that must be ready before this one starts."""
     environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), repr=False)
@@ -110,7 +114,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
     def spec(
         name: str,
         role: str,
-        *command: str,
+        *program: str,
         after: tuple[str, ...] = (),
         port: int = 0,
         ready_file: bool = False,
@@ -123,7 +127,8 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         return ProcessSpec(
             name=name,
             role=role,
-            command=lambda: tethered(command),
+            command=lambda: tethered((sys.executable, "-m", *program)),
+            program=program,
             environment=environment,
             ready_file=path,
             stop_within_s=stop_within_s,
@@ -141,7 +146,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         return spec(name, role, *CELERY, "worker", *options, ready_file=True, extra=extra, stop_within_s=5.0)
 
     def module(name: str, *arguments: str) -> tuple[str, ...]:
-        return (sys.executable, "-m", f"workers.{name}", *arguments)
+        return (f"workers.{name}", *arguments)
 
     found: list[ProcessSpec] = []
     if layout.line is not None:
@@ -176,7 +181,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         found.append(spec(name, "simulation worker", *CELERY, "worker", *options, ready_file=True))
     found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-l", "warning"))
     login = {FLOWER_LOGIN: layout.flower_login}
-    found.append(spec("flower", "monitoring page", *flower_command(layout.flower_port), extra=login, port=layout.flower_port))
+    found.append(spec("flower", "monitoring page", *flower_program(layout.flower_port), extra=login, port=layout.flower_port))
     return found
 
 
@@ -185,6 +190,9 @@ def _api_server(place: ClusterPlaces) -> tuple[str, ...]:
     return ("--cluster", place.name, "--port", str(place.port), *files)
 
 
-def flower_command(port: int) -> tuple[str, ...]:
-    """The command of a Flower on this port of 127.0.0.1. Broker and login come from its environment, which other users cannot read."""
+def flower_program(port: int) -> tuple[str, ...]:
+    """The module, with its arguments, of a Flower on this port of 127.0.0.1.
+
+    Broker and login come from its environment, which other users cannot read.
+    """
     return (*CELERY, "flower", "--address=127.0.0.1", f"--port={port}", "--read_only=True")

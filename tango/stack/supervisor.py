@@ -15,6 +15,7 @@ import structlog
 
 from tango.errors import TangoError
 from tango.stack.children import Child, NeverReadyError, ProcessState, start_error
+from tango.stack.forking import ForkServer
 from tango.stack.processes import ProcessSpec
 from tango.stack.state import private_folder, write_private
 
@@ -31,14 +32,20 @@ LOOK_AT_LOGS_EVERY_S = 5.0
 class Supervisor:
     """Runs the processes of one stack. All methods run on one asyncio loop, whose thread must outlive every child (see `tether`)."""
 
-    def __init__(self, home: Path, *, progressed: Callable[[int, int], None] | None = None) -> None:
-        """`progressed(ready, expected)` is called on the loop's thread at every change of a process's state."""
+    def __init__(
+        self, home: Path, *, progressed: Callable[[int, int], None] | None = None, forks: ForkServer | None = None
+    ) -> None:
+        """`progressed(ready, expected)` is called on the loop's thread at every change of a process's state.
+
+        `forks` starts the processes that are a module (`ProcessSpec.program`); it is ended after them.
+        """
         self._home = home
         self._logs = private_folder(home / "logs")
         self._status = private_folder(home / "run") / "status.json"
         self._children: dict[str, Child] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._progressed = progressed
+        self._forks = forks
         self._log_keeper: asyncio.Task[None] | None = None
         self._stopping = False
         self.expected = 0
@@ -53,7 +60,8 @@ class Supervisor:
         if self._stopping:
             raise TangoError("the stack is being stopped")
         for spec in specs:
-            self._children[spec.name] = Child(spec, self._logs / f"{spec.name}.log", self._write_status)
+            log_path = self._logs / f"{spec.name}.log"
+            self._children[spec.name] = Child(spec, log_path, self._write_status, forks=self._forks)
         self.expected = max(self.expected, len(self._children))
         self._write_status()
         if self._log_keeper is None:
@@ -87,6 +95,8 @@ class Supervisor:
                     # It has not been started and may wait for a predecessor that will never be ready.
                     self._tasks[name].cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+        if self._forks is not None:
+            await self._forks.close()
         self._status.unlink(missing_ok=True)
 
     def rows(self) -> list[dict[str, Any]]:

@@ -37,11 +37,16 @@ def main(arguments: Sequence[str]) -> None:
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)
         os.umask(0o077)
+    die_with(int(parent), int(death_signal))
+    os.execvp(command[0], command)
+
+
+def die_with(parent: int, death_signal: int) -> None:
+    """Have the kernel send this process a signal when its parent ends; ends at once if that is so already. Raises: OSError."""
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != int(parent):
+    if os.getppid() != parent:
         sys.exit(1)
-    os.execvp(command[0], command)
 
 
 if __name__ == "__main__":
