@@ -61,7 +61,9 @@ def create_app(settings: Settings) -> Celery:
         broker_channel_error_retry=True,
         broker_transport_options={
             "visibility_timeout": VISIBILITY_TIMEOUT_S,
-            "socket_timeout": 10,
+            # Seconds for one answer. A try to publish takes two of them where nothing answers: one on the connection that it has, one to
+            # log in on another.
+            "socket_timeout": 5,
             "socket_connect_timeout": 3,
             "socket_keepalive": True,
             "health_check_interval": 10,
@@ -69,7 +71,7 @@ def create_app(settings: Settings) -> Celery:
         },
         # The reconciler publishes lost messages again, so a publisher may give up within a second on a broker that is away.
         task_publish_retry=True,
-        task_publish_retry_policy={"max_retries": 2, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 0.5},
+        task_publish_retry_policy={"max_retries": 1, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 0.5},
         worker_send_task_events=True,
         task_send_sent_event=True,
         task_default_queue=CONTROL,

@@ -19,6 +19,9 @@ from tango.errors import BrokerUnavailable
 from tango.ports.requests import Dispatched
 from workers.queues import REPLAY, SIMULATE, be_queue, exec_queue, lc_queue
 
+PUBLISH_WITHIN_S = 5.0
+"""Seconds after which no further try to publish is begun. A message is a hint: what is not told now is found by the next sweep."""
+
 
 class CeleryPublisher:
     """Publishes through one Celery application; thread-safe, because producers come from the application's pool.
@@ -73,15 +76,16 @@ class CeleryPublisher:
         self._reach(queue, lambda: self._app.send_task(task, kwargs=ids, queue=queue, ignore_result=True))
 
     def _reach(self, queue: str, send: Callable[[], object]) -> None:
-        attempts = 3
+        attempts, until_s = 3, time.monotonic() + PUBLISH_WITHIN_S
         for attempt in range(1, attempts + 1):
             try:
                 send()
                 return
             except (OperationalError, ConnectionError, TimeoutError) as error:
-                if attempt == attempts:
+                # A broker behind a line that swallows everything takes its connection's whole time-out at each try.
+                if attempt == attempts or time.monotonic() >= until_s:
                     raise BrokerUnavailable(
-                        f"the broker does not take messages ({type(error).__name__}); tried {attempts} times for queue {queue}. "
+                        f"the broker does not take messages ({type(error).__name__}); tried {attempt} times for queue {queue}. "
                         "Start the stack with `tango up`, or check TANGO_BROKER_URL."
                     ) from error
                 time.sleep(random.uniform(0.05, 0.2) * attempt)
