@@ -83,6 +83,22 @@ def slow_share(hosts: TwoHosts, run_id: int) -> float:
     return float(hosts.centre.rows(query, (SERVED_WITHIN_S, run_id))[0][0])
 
 
+def figures_of_cut(hosts: TwoHosts, run_id: int, cut_s: float, back_s: float) -> str:
+    """What docs/benchmarks.md tells of a cut of ten minutes (CUT_S=600, and `-rP` shows it)."""
+    query = (
+        "SELECT count(*), count(*) FILTER (WHERE finished_s - due_s <= target_s), "
+        "percentile_cont(ARRAY[0.5, 0.99, 1.0]) WITHIN GROUP (ORDER BY (finished_s - due_s) * 1000), extract(epoch FROM min(r.ended_at)) "
+        "FROM request q JOIN run r USING (run_id) WHERE run_id = %s AND q.class = 'lc' "
+        "AND q.due_s BETWEEN %s - extract(epoch FROM r.started_at) AND %s - extract(epoch FROM r.started_at)"
+    )
+    count, in_time, quantiles, ended_s = hosts.centre.rows(query, (run_id, cut_s, back_s))[0]
+    p50, p99, slowest = (round(ms) for ms in quantiles)
+    return (
+        f"away {back_s - cut_s:.0f} s; LC due meanwhile {count}, in time {in_time}, p50 {p50} p99 {p99} slowest {slowest} ms; "
+        f"all at the centre {float(ended_s) - back_s:.1f} s after the line came back"
+    )
+
+
 def by_mode(mode: LineMode) -> tuple[Callable[[TwoHosts], None], Callable[[TwoHosts], None]]:
     """How the line goes away by the relay, and comes back."""
     return (lambda hosts: hosts.line(mode)), (lambda hosts: hosts.line(LineMode.OPEN))
@@ -106,10 +122,12 @@ def test_the_edge_serves_itself_while_the_line_is_away(hosts: TwoHosts, trace: P
         away(hosts)
         try:
             time.sleep(CUT_S)
-            seen = books.between(cut_s + SILENT_S + 1.0, time.time())
+            seen, journal_mib = books.between(cut_s + SILENT_S + 1.0, time.time()), hosts.journal_mib()
         finally:
             back(hosts)
+        back_s = time.time()
         whole(hosts, run_id, books)
+    print(figures_of_cut(hosts, run_id, cut_s, back_s), f"{journal_mib:.0f} MiB of journal when the line came back")
 
     terminal = [sum(state == "succeeded" for k, state in look.state.items() if k in look.of_edge) for look in seen]
     assert terminal[-1] - terminal[0] > 0.8 * LC_PER_S * (CUT_S - SILENT_S - 2.0)

@@ -178,6 +178,10 @@ class TwoHosts:
             self._processes[name].wait(10)
             self._spawn(name)
 
+    def journal_mib(self) -> float:
+        """Size of the journal's files."""
+        return sum(file.stat().st_size for file in (self.disk / "journals").iterdir()) / 2**20
+
     def ended(self) -> list[str]:
         """Processes of the edge that have ended by themselves."""
         return [name for name, process in self._processes.items() if process.poll() is not None]
