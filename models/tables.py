@@ -312,6 +312,18 @@ attempt = Table(
     Index("attempt_ended", "ended_at"),
 )
 
+# The figures of an ended live run, all of them, as JSON: ordered by its row, claimed under an epoch and a lease, and computed in a process
+# of their own.
+run_figures = Table(
+    "run_figures",
+    metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False, server_default=text("0")),
+    _timestamp("lease_until"),
+    Column("figures", JSON),
+    Column("failure", Text, nullable=False, server_default=text("''")),
+)
+
 # Figures of ended runs by name, as `tango run show` prints them: a number or a text.
 run_metric = Table(
     "run_metric",

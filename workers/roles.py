@@ -55,8 +55,9 @@ def scheduler() -> Scheduler:
     from tango.bootstrap.scheduler import Scheduler
     from tango.bootstrap.stores import stores
     from workers.publisher import CeleryPublisher
+    from workers.run_figures import ComputingProcess
 
-    return Scheduler(stores(), CeleryPublisher(app))
+    return Scheduler(stores(), CeleryPublisher(app), ComputingProcess.begin)
 
 
 @functools.cache

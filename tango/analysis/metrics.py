@@ -25,10 +25,31 @@ from tango.domain.outcomes import (
     ScalingEvents,
 )
 from tango.domain.requests import Reason, RequestState
+from tango.domain.runs import RunInfo, StateCounts
 from tango.domain.services import ServiceClass
 
 Figure = float | int | str | None
 
+MEASURED = (
+    "lc_arrived",
+    "lc_qos_rate",
+    "lc_latency_p50_ms",
+    "lc_latency_p95_ms",
+    "lc_latency_p99_ms",
+    "be_completed",
+    "be_cpu_seconds_per_s",
+    "utilization_cpu",
+    "utilization_memory",
+    "waste_cpu_seconds",
+    "evictions",
+    "resizes",
+    "decisions",
+    "decision_ms_p50",
+    "decision_ms_p99",
+    "fairness_jain",
+    "wall_s",
+)
+"""Figures for which all requests of a run have to be read."""
 MEASURED_FROM = 0.1
 """Share of the trace's span at which the measured span begins; before it the fleet fills up (warm-up)."""
 GIVE_UP_TARGETS = 10.0
@@ -203,6 +224,26 @@ def lc_outcomes_of(outcomes: RunOutcomes) -> LcOutcomes:
     latency_s = outcomes.finished_s - outcomes.due_s
     met = lc & outcomes.in_state(RequestState.SUCCEEDED) & (latency_s <= outcomes.target_s)
     return LcOutcomes(lc, decided, met)
+
+
+def metrics_of_counts(run: RunInfo, counts: StateCounts) -> RunMetrics:
+    """What is known of a run without reading its requests: the keys of `run_metrics`, None for all but counts and what names the run."""
+    return RunMetrics(
+        figures={
+            "run": run.run_id,
+            "status": str(run.status),
+            "system": run.system,
+            "fleet": run.fleet,
+            "seed": run.seed,
+            "checkpoint": None,
+            "accepted": counts.accepted,
+            **{str(s): counts.by_state.get(str(s), 0) for s in TERMINAL},
+            "live": counts.accepted - counts.terminal,
+            **dict.fromkeys(MEASURED),
+        },
+        services=(),
+        details={},
+    )
 
 
 def _service_figures(

@@ -5,18 +5,22 @@ No other process of the live system loads a network or calls all clusters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tango.bootstrap.stores import Stores
 from tango.control.admission import Admission
 from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.cancel_run import CancelSweep
-from tango.control.finish_run import finish_run
+from tango.control.figures_apart import Computing, FiguresApart
 from tango.control.fleet_view import FleetView
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
+from tango.control.repeating import Repeating
 from tango.control.run_policies import BePolicies
 from tango.kube.gateway import KubernetesGateway
+from tango.ports.figures import FiguresClaim
 from tango.ports.messages import Publisher
 from tango.systems import be_policy
 
@@ -27,10 +31,13 @@ ADMISSION_MAX_AGE_S = 1.0
 class Scheduler:
     """The use cases of the scheduler, each built once. The gateway's event loop starts with its first call."""
 
-    def __init__(self, here: Stores, publisher: Publisher) -> None:
+    def __init__(self, here: Stores, publisher: Publisher, compute_figures: Callable[[FiguresClaim], Computing]) -> None:
+        """`compute_figures` starts a process that computes those of a claim."""
         settings = here.settings
         gateway = gateway_of(here)
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
+        self.figures = figures = FiguresApart(store=here.figures, begin=compute_figures, clock=here.clock)
+        self._computing = Repeating("figures", figures.next)
         holder = LeaseHolder(leases=here.leases, owner=here.owner, settings=settings.lease)
         # Admission asks what a node could ever hold, which hardly changes.
         seen = FleetView(lambda: here.fleet.snapshot(at_s=here.clock.now_s()), max_age_s=ADMISSION_MAX_AGE_S)
@@ -60,7 +67,7 @@ class Scheduler:
             runs=here.runs,
             requests=here.requests,
             publisher=publisher,
-            finish_run=lambda run: finish_run(run, runs=here.runs, records=here.records),
+            order_figures=figures.order,
         )
         self.cancel_sweep = CancelSweep(
             runs=here.runs,
@@ -68,12 +75,14 @@ class Scheduler:
             leases=here.leases,
             gateway=lambda: gateway,
             clock=here.clock,
+            order_figures=figures.order,
             settings=settings.cancel,
         )
 
     def warm_up(self) -> None:
-        """Load torch and the network now, so that the first tick does not wait for them."""
+        """Load torch and the network now, so that the first tick does not wait for them; then begin to look for ordered figures."""
         self._policies.warm_up()
+        self._computing.start()
 
 
 def gateway_of(here: Stores) -> KubernetesGateway:

@@ -23,6 +23,7 @@ from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
+from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
 from tango.store.shares import PostgresShareStore
 
@@ -49,6 +50,7 @@ class Stores:
         self.runs = PostgresRunStore(self.database, settings.store)
         self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
         self.shares = PostgresShareStore(self.database, settings.sharing, settings.lease)
+        self.figures = PostgresFiguresStore(self.database)
         self.leases = PostgresLeaseStore(self.database)
         self.fleet = PostgresFleetStore(self.database, settings.sharing, settings.lease)
         self.events = PostgresEventLog(self.database)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ RUN_COLUMNS = (
     Column("system"),
     Column("fleet"),
     Column("accepted", justify="right"),
+    Column("terminal", justify="right"),
     Column("seed", justify="right", wide=True),
     Column("speed", justify="right", wide=True),
 )
@@ -49,6 +51,7 @@ SHARE_COLUMNS = (
     Column("lc_terminal", title="terminal at the centre", justify="right"),
     Column("shipped_to", title="shipped to number", justify="right"),
     Column("shipped_at_s", title="shipped at", show=_instant, wide=True),
+    Column("away_since_s", title="away since", show=_instant),
 )
 
 
@@ -181,14 +184,17 @@ def _follow_and_show(run_id: int, output: str) -> None:
     show_run(_stores(), run_id, output)
 
 
-def show_run(stores: Stores, run_id: int, output: str) -> None:
-    """Print a run's figures, those saved at its end or as of now, and how far each cluster has told of its LC requests."""
+def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = False) -> None:
+    """Print a run's figures, those saved at its end or as of now, and how far each cluster has told of its LC requests.
+
+    With `all_figures` also of a large run that goes on, whose requests are then all read.
+    """
     from tango.control.cancel_run import requests_left
     from tango.control.run_shares import run_shares
     from tango.report.tables import print_run
 
     kind, left = stores.runs.run(run_id).kind, requests_left(run_id, runs=stores.runs)
-    metrics, shares = _figures(stores, run_id), run_shares(run_id, stores.shares)
+    metrics, shares = _figures(stores, run_id, all_figures), run_shares(run_id, stores.shares, stores.fleet)
     if output in ("table", "wide"):
         print_run(metrics, wide=output == "wide")
         if shares:
@@ -196,20 +202,30 @@ def show_run(stores: Stores, run_id: int, output: str) -> None:
             print_rows(shares, SHARE_COLUMNS, output)
         if left:
             say(f"run {run_id} is being cancelled: {left:,} of {metrics['accepted']:,} requests are left")
+            for share in shares:
+                waits = share["lc_requests"] - share["lc_terminal"]
+                if waits and share["away_since_s"] is not None:
+                    say(f"{share['cluster']} is away since {_instant(share['away_since_s'])}: {waits:,} of them may be with it")
     else:
         # A row of CSV has no place for a list.
         of_clusters = {} if output == "csv" else {"shares": shares}
         print_mapping({**metrics, "kind": str(kind), "cancel_left": left, **of_clusters}, output)
 
 
-def _figures(stores: Stores, run_id: int) -> RunMetrics:
-    """The figures of a run; why a simulated run failed is said beside them."""
-    from tango.control.run_figures import run_figures
+def _figures(stores: Stores, run_id: int, all_figures: bool) -> RunMetrics:
+    """The figures of a run; why a simulated run failed, or why there are only counts, is said beside them."""
+    from tango.control.run_figures import MOST_NOW, RunFigures
 
     for state in stores.simulations.states([run_id]):
         if state.failure:
             say(f"run {run_id} failed: {state.failure}")
-    return run_figures(run_id, simulations=stores.simulations, records=stores.records)
+    figures = RunFigures(runs=stores.runs, figures=stores.figures, simulations=stores.simulations, records=stores.records)
+    found = figures.of(run_id, most_now=sys.maxsize if all_figures else MOST_NOW)
+    if found["wall_s"] is None:
+        failure = stores.figures.failure(run_id)
+        when = f"could not be computed ({failure})" if failure else "are computed when it has ended"
+        say(f"run {run_id} has {found['accepted']:,} requests: its other figures {when}; `--figures` computes them now")
+    return found
 
 
 @run.command(name="list")
@@ -218,6 +234,11 @@ def _figures(stores: Stores, run_id: int) -> RunMetrics:
 @output_option()
 def list_runs(limit: int, kind: str | None, output: str) -> None:
     """List the latest runs."""
+    from tango.domain.runs import RunKind
+
+    runs = _stores().runs
+    found = runs.runs(limit=limit, kind=_kind(kind))
+    terminal = runs.terminal([r.run_id for r in found])
     rows = [
         {
             "run": r.run_id,
@@ -227,20 +248,22 @@ def list_runs(limit: int, kind: str | None, output: str) -> None:
             "system": r.system,
             "fleet": r.fleet,
             "accepted": r.accepted,
+            "terminal": terminal.get(r.run_id, 0 if r.kind is RunKind.LIVE else None),
             "seed": r.seed,
             "speed": r.speed,
         }
-        for r in _stores().runs.runs(limit=limit, kind=_kind(kind))
+        for r in found
     ]
     print_rows(rows, RUN_COLUMNS, output)
 
 
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
+@click.option("--figures", "all_figures", is_flag=True, help="All figures of a large run that goes on too: it takes a minute.")
 @output_option()
-def show(run_id: int, output: str) -> None:
+def show(run_id: int, all_figures: bool, output: str) -> None:
     """Show the figures of a RUN."""
-    show_run(_stores(), run_id, output)
+    show_run(_stores(), run_id, output, all_figures=all_figures)
 
 
 @run.command()

@@ -58,9 +58,12 @@ class CancelSweep:
         leases: LeaseStore,
         gateway: Callable[[], ClusterGateway],
         clock: Clock,
+        order_figures: Callable[[int], bool],
         settings: CancelSettings,
     ) -> None:
+        """`order_figures` has the figures of a run computed that was closed."""
         self._runs, self._records, self._leases = runs, records, leases
+        self._order_figures = order_figures
         self._gateway, self._clock, self._settings = gateway, clock, settings
         self._beyond: dict[int, int] = {}
         """Last request id that the sweep of each run has passed. Only a hint, to skip rows: after a restart they are read again."""
@@ -109,4 +112,7 @@ class CancelSweep:
             self._clock.sleep(self._settings.late_pod_s)
             self._gateway().delete_pods(pods)
         self._beyond.pop(run_id, None)
-        return self._runs.close_cancelled(run_id)
+        is_closed = self._runs.close_cancelled(run_id)
+        if is_closed:
+            self._order_figures(run_id)
+        return is_closed

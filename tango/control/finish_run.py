@@ -1,16 +1,18 @@
 """Finish a run: compute its figures once all its requests are terminal, and store them.
 
-Live and simulated runs use the same function, `tango.analysis.metrics.run_metrics`, so that their figures can be compared.
+Live and simulated runs use the same function, `tango.analysis.metrics.run_metrics`, so that their figures can be compared. In which process
+it is done says `figures_apart`.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
 
-from tango.analysis.metrics import RunMetrics, run_metrics
+from tango.analysis.metrics import RunMetrics, ServiceFigures, run_metrics
 from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
-from tango.domain.runs import RunInfo, RunStatus
-from tango.ports.runs import RunStore
+from tango.ports.figures import FiguresClaim, FiguresStore
 
 
 class RunRecords(Protocol):
@@ -48,6 +50,19 @@ def figures_now(run_id: int, *, records: RunRecords) -> RunMetrics:
     )
 
 
-def finish_run(run: RunInfo, *, runs: RunStore, records: RunRecords) -> None:
-    """Compute and save the figures of a run whose requests are all terminal. A second call saves the same figures again."""
-    runs.save_metrics(run.run_id, {**figures_now(run.run_id, records=records), "status": str(RunStatus.COMPLETED)})
+def finish_run(claim: FiguresClaim, *, store: FiguresStore, records: RunRecords) -> bool:
+    """Compute and save the figures of a claimed run; False where somebody else has saved them, or has claimed the run since."""
+    found = figures_now(claim.run_id, records=records)
+    kept = {
+        "figures": dict(found.figures),
+        "services": [service.as_dict() for service in found.services],
+        "details": dict(found.details),
+    }
+    return store.save(claim, kept, found.figures)
+
+
+def kept_metrics(kept: Mapping[str, Any]) -> RunMetrics:
+    """What `finish_run` has saved, as it was computed; figures that this version does not know are left out."""
+    known = {f.name for f in dataclasses.fields(ServiceFigures)}
+    services = tuple(ServiceFigures(**{k: v for k, v in row.items() if k in known}) for row in kept["services"])
+    return RunMetrics(figures=kept["figures"], services=services, details=kept["details"])

@@ -39,8 +39,8 @@ class Reconciliation:
     runs: RunStore
     requests: BeRequests
     publisher: Publisher
-    finish_run: Callable[[RunInfo], None]
-    """Computes and saves the figures of a run whose requests are all terminal."""
+    order_figures: Callable[[int], bool]
+    """Has the figures of a run computed whose requests are all terminal, which is completed with them; gives whether nobody had."""
 
     def sweep(self) -> dict[str, int]:
         """One sweep; gives how many requests were requeued, messages published and runs finished, and how many runs are still open or being
@@ -49,7 +49,7 @@ class Reconciliation:
             return {"requeued": 0, "published": 0, "finished": 0, "open": 0}
         requeued = self.requests.requeue_expired(limit=MOST_EXPIRED)
         waiting = self.requests.unclaimed(older_than_s=self.holder.settings.unclaimed_after_s, limit=MOST_UNCLAIMED)
-        # Publish before closing runs: a run whose figures cannot be computed must not keep others' requests waiting.
+        # Publish before closing runs: a run that cannot be closed must not keep others' requests waiting.
         if waiting:
             _publish(functools.partial(self.publisher.arrivals, waiting))
         active, cancelling = self.runs.active_runs(), self.runs.cancelling_runs()
@@ -59,18 +59,17 @@ class Reconciliation:
         report = {"requeued": requeued, "published": len(waiting), "finished": finished}
         if any(report.values()):
             log.info("reconciled", **report)
-        return report | {"open": len(active) - finished + len(cancelling)}
+        return report | {"open": len(active) + len(cancelling)}
 
     def _closed(self, run: RunInfo) -> bool:
-        """Close the run if it is done, and tell whether it was; if nobody replays a run that should be, publish its replay again."""
+        """Have the run closed if it is done, and tell whether this sweep did; if nobody replays a run that should be, publish its replay
+        again."""
         if self.runs.all_terminal(run.run_id):
             try:
-                self.finish_run(run)
+                return self.order_figures(run.run_id)
             except StoreError:  # of this run alone: the next sweep tries again
-                log.exception("run_not_finished", run_id=run.run_id)
+                log.exception("figures_not_ordered", run_id=run.run_id)
                 return False
-            self.runs.set_status(run.run_id, RunStatus.COMPLETED)
-            return True
         if run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and self.holder.nobody_holds(f"replay:{run.run_id}"):
             _publish(functools.partial(self.publisher.replay, run.run_id))
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypedDict
 
+from tango.ports.fleet import FleetStore
 from tango.ports.shares import ShareStore
 
 
@@ -18,10 +19,13 @@ class ShownShare(TypedDict):
     """Sequence number up to which the cluster's latest journal has been shipped, all runs together; 0: nothing yet."""
     shipped_at_s: float | None
     """Unix time of that shipment."""
+    away_since_s: float | None
+    """Unix time at which the cluster was last heard of, where that is too long ago; what it has told by then is all that is known."""
 
 
-def run_shares(run_id: int, shares: ShareStore) -> list[ShownShare]:
+def run_shares(run_id: int, shares: ShareStore, fleet: FleetStore) -> list[ShownShare]:
     """By cluster; none of a run that has no LC requests or was simulated."""
+    away = fleet.away()
     shipped = {position.cluster: position for position in shares.positions()}
     found = []
     for share in shares.shares(run_id):
@@ -33,6 +37,7 @@ def run_shares(run_id: int, shares: ShareStore) -> list[ShownShare]:
                 lc_terminal=share.terminal,
                 shipped_to=at.sequence if at else 0,
                 shipped_at_s=at.at_s if at else None,
+                away_since_s=away.get(share.cluster),
             )
         )
     return found

@@ -35,6 +35,10 @@ class FleetStore(Protocol):
         """Replace the nodes and instances of a cluster; with `sample`, also append the nodes to `node_sample`."""
         ...
 
+    def away(self) -> dict[str, float]:
+        """Clusters whose agent has not been heard of for `LeaseSettings.silent_s`, by name: when it last was (Unix time)."""
+        ...
+
     def instances(self) -> list[tuple[str, InstanceState]]:
         """(cluster, instance) of every known LC instance."""
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,10 +86,6 @@ class RunStore(Protocol):
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether no request of the run will change any more; costs the same for a thousand requests and for a million."""
-        ...
-
-    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
-        """Store the figures of a run (`run_metric`), replacing older ones."""
         ...
 
     def delete(self, run_id: int) -> None:

@@ -74,6 +74,11 @@ class PostgresFleetStore(Snapshots):
         before, before_of, at_s = self._observed.get(cluster, ((), (), -float("inf")))
         return time.monotonic() - at_s > WRITTEN_AGAIN_S or before != list(nodes) or before_of != list(instances)
 
+    def away(self) -> dict[str, float]:
+        """Clusters whose agent has not been heard of for `LeaseSettings.silent_s`, and when it last was (Unix time)."""
+        found = f"SELECT name, extract(epoch FROM seen_at)::float8 FROM cluster c WHERE {IS_SILENT}"
+        return dict(self._database.rows(found, {"silent": self._lease.silent_s}))
+
     def instances(self) -> list[tuple[str, InstanceState]]:
         """Every known LC instance with its cluster."""
         rows = self._database.rows(f"SELECT cluster, {', '.join(_INSTANCE)} FROM instance ORDER BY cluster, pod")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from tango.settings import StoreSettings
 from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, after, can, listed
-from tango.store.rows import insert, metric_rows
+from tango.store.rows import insert
 
 RUN_COLUMNS = (
     "r.run_id, r.name, r.status, r.system, r.fleet, r.seed, r.speed, r.reassure, extract(epoch FROM r.started_at)::float8, r.accepted, "
@@ -283,17 +283,6 @@ class PostgresRunStore:
         found = self._database.rows(_ALL_TERMINAL, {"run": run_id})
         return bool(found and found[0][0])
 
-    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
-        """Replace the run's figures, numbers in the column `value` and words in `text`."""
-
-        def save(cursor: Cursor) -> None:
-            # The run's row first: two who save the figures of one run at once write them one after the other.
-            cursor.execute("SELECT FROM run WHERE run_id = %s FOR NO KEY UPDATE", (run_id,))
-            cursor.execute("DELETE FROM run_metric WHERE run_id = %s", (run_id,))
-            insert(cursor, "run_metric", metric_rows(run_id, metrics))
-
-        self._database.run(save)
-
     def delete(self, run_id: int) -> None:
         """Delete an ended run and everything recorded under it; decisions that other runs share stay.
 
@@ -316,6 +305,7 @@ class PostgresRunStore:
                 "simulation",
                 "attempt",
                 "run_metric",
+                "run_figures",
                 "node_sample",
                 "scaling_event",
                 "run_count",

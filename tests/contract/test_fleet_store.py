@@ -149,10 +149,12 @@ def test_a_cluster_that_is_away_gets_nothing_and_what_it_told_counts_no_more(wor
         world.shares.note_in_flight(entry, [LcInFlight("web", "c2", "c2-n1", 2, 1.0)])
 
     world.pass_over("c1", LeaseSettings().silent_s + 1.0)
-    away = world.fleet.snapshot(at_s=0.0)
+    away, told = world.fleet.snapshot(at_s=0.0), world.fleet.away()
     world.fleet.observe("c1", node_states(FLEET.clusters[0]), [], sample=True)
     back = world.fleet.snapshot(at_s=0.0)
 
+    assert (list(told), told["c1"]) == (["c1"], pytest.approx(world.now_s() - LeaseSettings().silent_s - 1.0, abs=5.0))
+    assert world.fleet.away() == {}
     assert (away.node_ready.tolist(), away.in_flight.sum()) == ([False, False, True], 2)
     assert (back.node_ready.tolist(), back.in_flight.sum()) == ([True, True, True], 4)
     assert away.cpu_allocatable.tolist() == back.cpu_allocatable.tolist()

@@ -267,7 +267,6 @@ def test_a_deleted_run_leaves_nothing(world: StoreWorld) -> None:
     """Requests, attempts, shares and figures go; other runs stay."""
     run_id, other = world.create(WEB), world.create(WEB)
     world.ship(copy_of(run_id, 0), attempts=[attempt_of(run_id, 0)])
-    world.runs.save_metrics(run_id, {"accepted": 1, "system": "tango", "lc_qos_rate": None})
     world.cancel(run_id)
 
     world.runs.delete(run_id)

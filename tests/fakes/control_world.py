@@ -11,6 +11,7 @@ from tango.settings import StoreSettings
 from tests.fakes.be_requests import MemoryBeRequests
 from tests.fakes.cluster_gateway import RecordingGateway
 from tests.fakes.event_log import MemoryEventLog
+from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState, Row
@@ -90,6 +91,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         requests=MemoryBeRequests(state, max_attempts=MAX_ATTEMPTS),
         shares=MemoryShareStore(state, fleet_store),
         leases=MemoryLeaseStore(state),
+        figures=MemoryFiguresStore(state),
         fleet=fleet_store,
         events=MemoryEventLog(state),
         rows=rows,

@@ -57,6 +57,10 @@ class MemoryFleetStore:
             if sample:
                 self.samples.extend((cluster, node) for node in nodes)
 
+    def away(self) -> dict[str, float]:
+        """By what was heard."""
+        return {cluster: seen_s for cluster, (seen_s, _) in self._state.seen.items() if self._state.is_silent(cluster)}
+
     def instances(self) -> list[tuple[str, InstanceState]]:
         """With their clusters."""
         return [(cluster, instance) for cluster in sorted(self._instances) for instance in self._instances[cluster]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from tango.domain.lifecycle import Event, Transition, transition
 from tango.domain.requests import RequestState
@@ -92,6 +93,16 @@ class Share:
 
 
 @dataclass(slots=True)
+class Order:
+    """The figures of an ended run, as their table has them."""
+
+    epoch: int = 0
+    lease_until_s: float = float("-inf")
+    kept: dict[str, Any] | None = None
+    failure: str = ""
+
+
+@dataclass(slots=True)
 class MemoryState:
     """What all in-memory stores of one test share."""
 
@@ -105,6 +116,8 @@ class MemoryState:
     """By run and cluster."""
     positions: dict[tuple[str, str], tuple[int, float]] = field(default_factory=dict)
     """By cluster and journal: the sequence number and when it was shipped."""
+    orders: dict[int, Order] = field(default_factory=dict)
+    """Figures of ended runs, by run."""
     in_flight: dict[str, list[LcInFlight]] = field(default_factory=dict)
     """Of LC, by entry cluster, as the agents last told."""
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)

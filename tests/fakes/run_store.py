@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -145,10 +145,6 @@ class MemoryRunStore:
         be = (row for row in self._state.runs[run_id].rows if row.service_class is ServiceClass.BE)
         return all(share.terminal == share.accepted for share in shares) and all(row.state in TERMINAL for row in be)
 
-    def save_metrics(self, run_id: int, metrics: Mapping[str, float | int | str | None]) -> None:
-        """Replace the figures."""
-        self._state.runs[run_id].metrics = dict(metrics)
-
     def delete(self, run_id: int) -> None:
         """Everything of a run that is over."""
         with self._state.lock:
@@ -157,6 +153,7 @@ class MemoryRunStore:
             self._state.shares = {of: share for of, share in self._state.shares.items() if of[0] != run_id}
             self._state.decisions = [d for d in self._state.decisions if d[1] != (run_id,)]
             self._state.attempts = [a for a in self._state.attempts if a.run_id != run_id]
+            self._state.orders.pop(run_id, None)
 
     def _is_left(self, row: Row) -> bool:
         """Whether it belongs to the centre: BE, or LC that no journal has taken, nor will."""

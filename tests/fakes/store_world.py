@@ -18,6 +18,7 @@ from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch,
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import AttemptCopy, DecisionCopy, RequestCopy, Shipment
 from tango.ports.events import EventLog
+from tango.ports.figures import FiguresStore
 from tango.ports.fleet import FleetStore
 from tango.ports.leases import Fence, LeaseStore
 from tango.ports.requests import BeRequests
@@ -29,10 +30,12 @@ from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
+from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
 from tango.store.shares import PostgresShareStore
 from tests.fakes.be_requests import MemoryBeRequests
 from tests.fakes.event_log import MemoryEventLog
+from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState
@@ -127,6 +130,7 @@ class StoreWorld:
     requests: BeRequests
     shares: ShareStore
     leases: LeaseStore
+    figures: FiguresStore
     fleet: FleetStore
     events: EventLog
     rows: Callable[[int], list[RequestRow]]
@@ -359,6 +363,7 @@ def memory_world_and_state(
         requests=MemoryBeRequests(state, max_attempts=MAX_ATTEMPTS),
         shares=MemoryShareStore(state, fleet_store),
         leases=MemoryLeaseStore(state),
+        figures=MemoryFiguresStore(state),
         fleet=fleet_store,
         events=MemoryEventLog(state),
         rows=rows,
@@ -382,6 +387,7 @@ def postgres_world(
         requests=PostgresRequestStore(database, LeaseSettings(max_attempts=MAX_ATTEMPTS), store),
         shares=PostgresShareStore(database, sharing),
         leases=PostgresLeaseStore(database),
+        figures=PostgresFiguresStore(database),
         fleet=PostgresFleetStore(database, sharing),
         events=PostgresEventLog(database),
         rows=lambda run_id: [

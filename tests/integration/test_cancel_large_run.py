@@ -64,6 +64,7 @@ def test_a_large_run_is_stopped_at_once_and_swept_while_others_work(database_url
         leases=world.leases,
         gateway=lambda: gateway,
         clock=SystemClock(),
+        order_figures=world.figures.order,
         settings=CancelSettings(slice_s=0.5, late_pod_s=0.0),
     )
 

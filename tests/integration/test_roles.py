@@ -17,6 +17,8 @@ from tango.control.centre_line import CentreLine
 from tango.settings import BeSettings, LcSettings, LeaseSettings, ReplaySettings, Settings
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import BATCH, TWINS, WEB, instance_of, new_requests, new_run, node_states
+from tests.integration.live_stack import ROOT
+from workers.run_figures import ComputingProcess
 
 # Whoever comes first compiles the dispatch of LC.
 pytestmark = pytest.mark.timeout(300)
@@ -64,7 +66,7 @@ def test_a_run_passes_through_the_roles(here: Stores, run_id: int) -> None:
     publisher = RecordingPublisher(here.clock.now_s)
     journal = journal_of("c1", here.settings)
     line = CentreLine("c1", shares=here.shares, journal=journal, clock=here.clock, settings=here.settings.journal)
-    worker, scheduler = ClusterWorker(journal, publisher, here.settings), Scheduler(here, publisher)
+    worker, scheduler = ClusterWorker(journal, publisher, here.settings), Scheduler(here, publisher, ComputingProcess.begin)
     try:
         line.follow()
         line.publish()
@@ -93,12 +95,33 @@ def test_a_run_passes_through_the_roles(here: Stores, run_id: int) -> None:
 
 def test_a_cancelled_run_is_swept_and_idle_instances_are_left_alone(here: Stores, run_id: int) -> None:
     """The scheduler's other two rounds: nothing of the run is left, and instances of declared size are not touched."""
-    scheduler = Scheduler(here, RecordingPublisher(here.clock.now_s))
+    scheduler = Scheduler(here, RecordingPublisher(here.clock.now_s), ComputingProcess.begin)
     here.runs.cancel(run_id)
 
     swept = scheduler.cancel_sweep.sweep(owner="scheduler")
     round_ = scheduler.reassurance.next()
 
     assert (swept["cancelled"], swept["closed"]) == (4, 1)
+    assert here.figures.claim(lease_s=-1.0, most_claims=9) is not None  # its figures are ordered
     assert _states(here, run_id) == {"lc cancelled": 2, "be cancelled": 2}
     assert round_ == {"resizes": 0, "evictions": 0}
+
+
+def test_figures_are_computed_by_a_process_of_their_own(here: Stores, run_id: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It finds the stores by its environment, saves what it has computed, and ends."""
+    for name, value in (
+        ("TANGO_DATABASE_URL", here.settings.database_url),
+        ("TANGO_BROKER_URL", here.settings.broker_url),
+        ("PYTHONPATH", str(ROOT)),
+    ):
+        monkeypatch.setenv(name, value)
+    scheduler = Scheduler(here, RecordingPublisher(here.clock.now_s), ComputingProcess.begin)
+    here.runs.cancel(run_id)
+    scheduler.cancel_sweep.sweep(owner="scheduler")
+
+    scheduler.figures.next()
+
+    kept = here.figures.kept(run_id)
+    assert kept is not None
+    assert (kept["figures"]["accepted"], kept["figures"]["cancelled"]) == (4, 4)
+    assert here.database.rows("SELECT value FROM run_metric WHERE run_id = %s AND name = 'accepted'", (run_id,)) == [(4.0,)]

@@ -174,7 +174,9 @@ def test_a_run_is_shown_with_how_far_each_cluster_has_told(
     """Of its LC requests, and of its journal; a row of CSV has the figures alone."""
     run_id, of_be = recorded(world), world.create(BATCH)
     simulations = PostgresSimulationStore(Database(database_url))
-    stores = SimpleNamespace(runs=world.runs, shares=world.shares, records=records, simulations=simulations)
+    stores = SimpleNamespace(
+        runs=world.runs, shares=world.shares, figures=world.figures, fleet=world.fleet, records=records, simulations=simulations
+    )
 
     show_run(stores, of_be, output)  # type: ignore[arg-type]
     without = capsys.readouterr().out

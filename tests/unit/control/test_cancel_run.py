@@ -42,6 +42,7 @@ def new_sweep(world: ControlWorld, *, settings: CancelSettings = SETTINGS) -> Ca
         leases=world.leases,
         gateway=lambda: world.gateway,
         clock=world.clock,
+        order_figures=world.figures.order,
         settings=settings,
     )
 

@@ -8,28 +8,28 @@ from tango.control import reconcile
 from tango.control.lease_holder import LeaseHolder
 from tango.control.reconcile import LEASE, Reconciliation
 from tango.domain.requests import RequestState
-from tango.domain.runs import RunInfo, RunStatus
+from tango.domain.runs import RunStatus
 from tango.domain.services import Service
 from tango.errors import StoreError
 from tango.settings import LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
-from tests.fakes.store_world import BATCH, OVER_S, WEB, copy_of
+from tests.fakes.store_world import BATCH, LIVE_S, OVER_S, WEB, copy_of
 
 SETTINGS = LeaseSettings(unclaimed_after_s=2.0)
 
 
 class Figures:
-    """The computation of a finished run's figures: keeps the runs as they were when it was asked; fails for those of `broken`."""
+    """Orders figures; fails for the runs of `broken`."""
 
-    def __init__(self, *broken: int) -> None:
-        self.runs: list[RunInfo] = []
+    def __init__(self, world: ControlWorld, *broken: int) -> None:
+        self.world = world
         self.broken = broken
 
-    def __call__(self, run: RunInfo) -> None:
-        """Note."""
-        if run.run_id in self.broken:
+    def __call__(self, run_id: int) -> bool:
+        """By the store."""
+        if run_id in self.broken:
             raise StoreError("no figures")
-        self.runs.append(run)
+        return self.world.figures.order(run_id)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def sweep(world: ControlWorld, *, owner: str = "reconciler", figures: Figures | 
         runs=world.runs,
         requests=world.requests,
         publisher=world.publisher,
-        finish_run=figures or Figures(),
+        order_figures=figures or Figures(world),
     )
     return use_case.sweep()
 
@@ -141,16 +141,19 @@ def test_with_the_broker_away_the_sweep_ends_well_and_hints_come_later(world: Co
 # ---- runs --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_run_whose_requests_have_all_ended_is_closed_once(world: ControlWorld) -> None:
-    """Its figures are computed before it is called completed, and never again after that."""
+def test_the_figures_of_a_run_whose_requests_have_all_ended_are_ordered_once(world: ControlWorld) -> None:
+    """It is completed with them, and until then it is not: whoever waits for its end finds its figures."""
     run_id = draining(world, world.created(WEB))
     world.ship(copy_of(run_id, 0))
-    figures = Figures()
 
-    reports = [sweep(world, figures=figures), sweep(world, figures=figures)]
+    reports = [sweep(world), sweep(world)]
+    claim = world.figures.claim(lease_s=LIVE_S, most_claims=3)
+    before = world.runs.run(run_id).status
+    assert claim is not None
+    world.figures.save(claim, {"figures": {}}, {})
 
-    assert [report["finished"] for report in reports] == [1, 0]
-    assert [(run.run_id, run.status) for run in figures.runs] == [(run_id, RunStatus.DRAINING)]
+    assert [(report["finished"], report["open"]) for report in (*reports, sweep(world))] == [(1, 1), (0, 1), (0, 0)]
+    assert (claim.run_id, before) == (run_id, RunStatus.DRAINING)
     assert world.runs.run(run_id).status is RunStatus.COMPLETED
 
 
@@ -158,11 +161,10 @@ def test_a_run_with_a_live_request_stays_open(world: ControlWorld) -> None:
     """One of two has ended by what was shipped, the other has not: there are no figures yet."""
     run_id = draining(world, world.created(WEB, WEB))
     world.ship(copy_of(run_id, 0))
-    figures = Figures()
 
-    report = sweep(world, figures=figures)
+    report = sweep(world)
 
-    assert (report["finished"], figures.runs) == (0, [])
+    assert (report["finished"], world.figures.claim(lease_s=LIVE_S, most_claims=3)) == (0, None)
     assert world.runs.run(run_id).status is RunStatus.DRAINING
 
 
@@ -216,15 +218,14 @@ def test_a_broken_off_run_of_no_live_request_is_closed_without_a_replayer(world:
 
 
 def test_a_sweep_tells_how_many_runs_want_periodic_tasks(world: ControlWorld) -> None:
-    """Those that are open, and those that are being cancelled, whose pods have yet to go; not those that have ended."""
+    """Those that are open, until they have their figures, and those that are being cancelled, whose pods have yet to go; not those that
+    have ended."""
     draining(world, world.created(WEB))
     world.runs.set_status(world.created(WEB), RunStatus.CANCELLING)
-    world.ship(copy_of(done := draining(world, world.created(WEB)), 0))
+    world.runs.set_status(world.created(WEB), RunStatus.COMPLETED)
+    world.ship(copy_of(draining(world, world.created(WEB)), 0))
 
-    open_runs = sweep(world)["open"]
-
-    assert open_runs == 2
-    assert world.runs.run(done).status is RunStatus.COMPLETED
+    assert sweep(world)["open"] == 3
 
 
 # ---- one at a time -----------------------------------------------------------------------------------------------------
@@ -265,9 +266,12 @@ def test_a_run_whose_figures_fail_keeps_nobody_else_waiting(world: ControlWorld)
     waiting = draining(world, world.created(BATCH))
     world.clock.turn(SETTINGS.unclaimed_after_s + 0.5)
 
-    report = sweep(world, figures=Figures(broken))
+    report = sweep(world, figures=Figures(world, broken))
 
-    assert report == {"requeued": 0, "published": 1, "finished": 1, "open": 2}
+    claim, other = (world.figures.claim(lease_s=LIVE_S, most_claims=3) for _ in range(2))
+
+    assert report == {"requeued": 0, "published": 1, "finished": 1, "open": 3}
     assert [batch.run_id for batch in world.publisher.batches] == [waiting]
     assert world.runs.run(broken).status is RunStatus.DRAINING
-    assert world.runs.run(done).status is RunStatus.COMPLETED
+    assert claim is not None
+    assert (claim.run_id, other) == (done, None)
