@@ -13,6 +13,7 @@ from celery import Celery, signals
 
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.settings import Settings
+from workers.event_groups import group_events
 from workers.queues import CONTROL, REPLAY, SIMULATE, declared
 
 TASK_MODULES = (
@@ -26,12 +27,6 @@ TASK_MODULES = (
     "tasks.simulate",
 )
 
-VISIBILITY_TIMEOUT_S = 300
-"""Seconds after which the Redis transport delivers a message without an acknowledgement again.
-
-Far above the longest live task (a slice of a replay, 20 s), since a task that runs longer would be delivered while it runs. A simulation
-may take longer: its second delivery finds the run claimed and does nothing."""
-
 
 def create_app(settings: Settings) -> Celery:
     """Build the Celery application for these settings; opens no connection."""
@@ -44,8 +39,8 @@ def create_app(settings: Settings) -> Celery:
         result_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
-        # A message is acknowledged after its task has run, so that it is delivered again if the worker dies. The message of a task that
-        # failed is acknowledged too: the request's row, by its lease, decides about a retry.
+        # A message is acknowledged after its task has run, so that a worker which is stopped gives back what it has not begun. The
+        # message of a task that failed is acknowledged too: the request's row, by its lease, decides about a retry.
         task_acks_late=True,
         task_reject_on_worker_lost=True,
         task_acks_on_failure=True,
@@ -60,7 +55,9 @@ def create_app(settings: Settings) -> Celery:
         # A broker whose disk is full refuses each command: that passes, and must not end the worker.
         broker_channel_error_retry=True,
         broker_transport_options={
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
+            # kombu would note each message in two more round trips, to deliver it again five minutes after its worker has died. The
+            # keeper of a journal, or the centre's reconciler, publishes it again within seconds, by the row.
+            "ack_emulation": False,
             # Seconds for one answer. A try to publish takes two of them where nothing answers: one on the connection that it has, one to
             # log in on another.
             "socket_timeout": 5,
@@ -73,7 +70,8 @@ def create_app(settings: Settings) -> Celery:
         task_publish_retry=True,
         task_publish_retry_policy={"max_retries": 1, "interval_start": 0.05, "interval_step": 0.2, "interval_max": 0.5},
         worker_send_task_events=True,
-        task_send_sent_event=True,
+        # A worker says what it received and ran. What publishers sent would be a message to Flower more for each message.
+        task_send_sent_event=False,
         task_default_queue=CONTROL,
         task_create_missing_queues=True,
         task_queues=declared((CONTROL, REPLAY, SIMULATE)),
@@ -98,6 +96,7 @@ def create_app(settings: Settings) -> Celery:
             )
         },
     )
+    group_events(app)
     return app
 
 

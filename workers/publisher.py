@@ -73,7 +73,14 @@ class CeleryPublisher:
         self._reach(SIMULATE, lambda: cells.apply_async(queue=SIMULATE, ignore_result=True))
 
     def _send(self, task: str, queue: str, **ids: object) -> None:
-        self._reach(queue, lambda: self._app.send_task(task, kwargs=ids, queue=queue, ignore_result=True))
+        # What Flower shows of the arguments: Celery would write out all ids, which took longer than to send them.
+        shown = ", ".join(f"{len(value)} {name}" if isinstance(value, list) else f"{name}={value}" for name, value in ids.items())
+        self._reach(
+            queue,
+            lambda: self._app.send_task(
+                task, kwargs=ids, queue=queue, ignore_result=True, argsrepr="()", kwargsrepr=f"{{{shown}}}"
+            ),
+        )
 
     def _reach(self, queue: str, send: Callable[[], object]) -> None:
         attempts, until_s = 3, time.monotonic() + PUBLISH_WITHIN_S

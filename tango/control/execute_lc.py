@@ -8,6 +8,7 @@ the work: if it dies, its heartbeat ends and the journal's keeper sends the requ
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 import threading
@@ -187,6 +188,8 @@ class LcExecutor:
         self.broken = 0
         """Errors that this executor's loops have survived, since its start; its log has each with its trace."""
         self._stopping = threading.Event()
+        self._to_settle, self._to_watch = asyncio.Event(), asyncio.Event()
+        """Set on the loop when there is something to settle or to watch, so that an executor with nothing to do sleeps."""
         self._thread = threading.Thread(target=self._run_loop, name="lc-executor", daemon=True)
         self._thread.start()
 
@@ -244,6 +247,8 @@ class LcExecutor:
         while self._in_flight and time.monotonic() < deadline_s:
             time.sleep(0.02)
         self._stopping.set()
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            self._loop.call_soon_threadsafe(self._to_settle.set)
         self._thread.join(timeout=max(1.0, deadline_s - time.monotonic()))
 
     def _run_loop(self) -> None:
@@ -260,7 +265,10 @@ class LcExecutor:
         self._calls = self._calls_factory()
         beside = [asyncio.create_task(step) for step in (self._beat(), self._watch_nodes())]
         while not (self._stopping.is_set() and not self._ended):
-            await asyncio.sleep(self._settings.settle_every_s)
+            await self._to_settle.wait()
+            if not self._stopping.is_set():
+                await asyncio.sleep(self._settings.settle_every_s)  # for others to end meanwhile
+            self._to_settle.clear()
             if self._ended:
                 ended, self._ended = self._ended, []
                 await self._settle(ended)
@@ -283,6 +291,7 @@ class LcExecutor:
             log.exception("lc_call_broken", run_id=work.run_id, request_id=work.request_id)
             outcome = self._requeue(work, Reason.INSTANCE_UNREACHABLE)
         self._ended.append((work, outcome))
+        self._to_settle.set()
         self._in_flight.pop((work.run_id, work.request_id, work.epoch), None)
         self._places.give(1)
 
@@ -300,6 +309,7 @@ class LcExecutor:
         )
         self._exchanges[key] = exchange
         self._health.begun(work.node, key, target_s=work.target_s)
+        self._to_watch.set()
         try:
             served = await exchange
         except asyncio.CancelledError:
@@ -363,6 +373,7 @@ class LcExecutor:
         except StoreUnavailable as error:
             log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
             self._ended = ended + self._ended
+            self._to_settle.set()
             await asyncio.sleep(ASK_AGAIN_S)
             return
         again = [work for work, outcome in ended if outcome.event is Event.REQUEUE and work.epoch <= len(PAUSES_S)]
@@ -401,6 +412,9 @@ class LcExecutor:
     async def _watch_nodes(self) -> None:
         """Take back what hangs on nodes that answer nothing, once for each request, and probe nodes that are out."""
         while True:
+            if self._health.is_quiet():
+                self._to_watch.clear()
+                await self._to_watch.wait()
             await asyncio.sleep(WATCH_NODES_EVERY_S)
             for key in self._health.overdue():
                 exchange = self._exchanges.get(key)

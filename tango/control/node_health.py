@@ -94,6 +94,11 @@ class NodeHealth:
                     known.pending.clear()
         return taken_back
 
+    def is_quiet(self) -> bool:
+        """Whether there is nothing to watch: no call under way, and no node out."""
+        with self._lock:
+            return not any(known.pending or known.is_out for known in self._nodes.values())
+
     # ---- probes --------------------------------------------------------------------------------------------------------
 
     def to_probe(self) -> list[NodeKey]:

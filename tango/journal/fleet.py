@@ -17,12 +17,14 @@ from tango.journal.database import Connection
 from tango.journal.published import dumped, dumped_own, loaded, loaded_own
 from tango.journal.shipping import Shipping
 
-PUBLISHED, OWN = "published", "own"
+PUBLISHED, OWN = "fleet", "own"
 OBSERVED_AGAIN_S = 5.0
 """Seconds after which an observation is written although nothing has changed."""
 
 _PUT = "INSERT INTO fleet VALUES (?, 1, ?) ON CONFLICT (part) DO UPDATE SET version = version + 1, content = excluded.content"
-_VERSIONS = "SELECT (SELECT value FROM meta WHERE name = 'identity'), part, version FROM fleet"
+_VERSIONS = (
+    f"SELECT (SELECT value FROM meta WHERE name = 'identity'), part, version FROM fleet WHERE part IN ('{PUBLISHED}', '{OWN}')"
+)
 
 Versions = dict[str, tuple[str, int]]
 """By part, the journal's identity and how often the part was written: equal versions have equal contents."""
