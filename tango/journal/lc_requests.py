@@ -73,9 +73,14 @@ class LcRequests(JournalPart):
         found = connection.execute(sql, (run_id,)).fetchone()
         if found is None:
             return [], None
-        # One more than the limit: the first that is not released tells when the next is due.
-        rows = connection.execute(_NEXT, (run_id, found[0], max(0, limit) + 1)).fetchall()
-        due = [row for row in rows[:limit] if row[2] <= until_s]
+        # Row by row, no further than the first that is not due: it tells when the next is, and all behind it would be read for nothing.
+        due: list[Row] = []
+        next_due_s = None
+        for row in connection.execute(_NEXT, (run_id, found[0], max(0, limit) + 1)):
+            if len(due) == limit or row[2] > until_s:
+                next_due_s = row[2]
+                break
+            due.append(row)
         now_s, updates = self._wall_s(), []
         for request_id, _, _, state in due:
             step = follows(Event.RELEASE, state)
@@ -84,7 +89,6 @@ class LcRequests(JournalPart):
         connection.executemany(_RELEASE, updates)
         if due:
             connection.execute("UPDATE run SET next_request = ? WHERE run_id = ?", (due[-1][0] + 1, run_id))
-        next_due_s = rows[len(due)][2] if len(rows) > len(due) else None
         return [(run_id, request_id, ServiceClass.LC, service, self._cluster) for request_id, service, _, _ in due], next_due_s
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:

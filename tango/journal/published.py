@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import lru_cache
 
 import numpy as np
 import orjson
 
 from tango.domain.observations import ExtendedState, InstanceState, NodeState
 from tango.domain.resource_axis import ResourceAxis
-from tango.domain.services import service_of, spec_of
+from tango.domain.services import Service, service_of, spec_of
 from tango.domain.shares import PublishedFleet
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import restored
@@ -36,7 +37,7 @@ def dumped(fleet: PublishedFleet) -> bytes:
         {
             "clusters": snapshot.clusters,
             "nodes": snapshot.nodes,
-            "services": [spec_of(service) for service in snapshot.services],
+            "services": orjson.dumps([spec_of(service) for service in snapshot.services]).decode(),
             "resources": snapshot.resources.names,
             "at_s": snapshot.at_s,
             "instances": fleet.instances,
@@ -62,11 +63,17 @@ def loaded(content: bytes) -> PublishedFleet:
             "at_s": head["at_s"],
             "clusters": tuple(head["clusters"]),
             "nodes": tuple(head["nodes"]),
-            "services": tuple(service_of(spec) for spec in head["services"]),
+            "services": _services(head["services"]),
             "resources": ResourceAxis(tuple(head["resources"])),
         }
     )
     return PublishedFleet(snapshot=snapshot, instances=tuple((cluster, InstanceState(**of)) for cluster, of in head["instances"]))
+
+
+@lru_cache(maxsize=8)
+def _services(specs: str) -> tuple[Service, ...]:
+    """Of a JSON text, kept because services hardly ever change and each is checked as it is made."""
+    return tuple(service_of(spec) for spec in orjson.loads(specs))
 
 
 def _aligned(size: int) -> int:
