@@ -24,10 +24,10 @@ class FleetStore(Protocol):
         """All declared services, by name."""
         ...
 
-    def snapshot(self, *, at_s: float, without_lc_of: str | None = None) -> FleetSnapshot:
+    def snapshot(self, *, at_s: float) -> FleetSnapshot:
         """The fleet as last observed, with counts of requests in flight and pending; `at_s` (Unix time) is its time stamp.
 
-        LC in flight is what the agents last told of their journals; that of the cluster `without_lc_of` is left out.
+        LC in flight is what the agents last told of their journals.
         """
         ...
 

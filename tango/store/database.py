@@ -52,6 +52,10 @@ ATTEMPTS = 4
 POOL_KEEPS = 8
 """Idle connections that are kept, one for each thread of a cluster worker."""
 
+NOT_AWAITED = "SET LOCAL synchronous_commit = off; "
+"""Before the first statement of a transaction whose commit need not wait for the disk: a crash of PostgreSQL's host may then undo what was
+committed in the last moments, as if it had not come. For what the next observation or the next heartbeat says again, and nothing else."""
+
 # Errors that say nothing about the statement itself: it may succeed when it is run again.
 _AGAIN = (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected, psycopg2.errors.LockNotAvailable)
 

@@ -14,7 +14,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
 from tango.store.clusters import IS_SILENT
-from tango.store.database import Cursor
+from tango.store.database import NOT_AWAITED, Cursor
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, OPEN_RUNS
 from tango.store.rows import insert
 from tango.store.snapshots import Snapshots
@@ -40,7 +40,7 @@ class PostgresFleetStore(Snapshots):
         return {}
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
-        """Replace the nodes and instances of a cluster, in one transaction.
+        """Replace the nodes and instances of a cluster, in one transaction that does not wait for the disk.
 
         What this process has just written is not written again, for agents observe four times a second and mostly nothing has changed.
         """
@@ -59,7 +59,7 @@ class PostgresFleetStore(Snapshots):
         def observe(cursor: Cursor) -> None:
             # The cluster's row first: two agents of one cluster, as after a restart, write it one after the other, and a cluster that
             # leaves takes its row away before its nodes.
-            cursor.execute(_HEARD_OF, {"cluster": cluster, "silent": self._lease.silent_s})
+            cursor.execute(NOT_AWAITED + _HEARD_OF, {"cluster": cluster, "silent": self._lease.silent_s})
             if changed:
                 _replace(cursor, "node", "name", cluster, node_rows)
                 _replace(cursor, "instance", "pod", cluster, instance_rows)

@@ -6,19 +6,24 @@ A shipment is one transaction with a handful of statements, however many rows it
 
 from __future__ import annotations
 
+import threading
+import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import orjson
 
+from tango.domain.observations import InstanceState
+from tango.domain.own_cluster import OwnView
 from tango.domain.requests import NO_TARGET_S
 from tango.domain.runs import ENDED, OPEN, RunInfo
 from tango.domain.services import ServiceClass
 from tango.domain.shares import AttemptCopy, LcInFlight, PublishedFleet, RequestCopy, ShareRows, ShareState, Shipment, ShippedTo
 from tango.settings import LeaseSettings, SharingSettings
-from tango.store.database import Cursor, Database
+from tango.store.database import NOT_AWAITED, Cursor, Database
 from tango.store.events import insert_shipped
 from tango.store.fleet import PostgresFleetStore
 from tango.store.lifecycle_sql import LIVE_STATES, TERMINAL_STATES, listed
@@ -70,12 +75,29 @@ ON CONFLICT DO NOTHING
 """
 
 
+PUBLISHED_MAX_AGE_S = 0.25
+"""Seconds; half of `JournalSettings.publish_every_s`, as often as agents write what they have seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """The fleet without any LC in flight, and that by the cluster which it entered."""
+
+    view: OwnView
+    in_flight: list[tuple[str, LcInFlight]]
+    instances: tuple[tuple[str, InstanceState], ...]
+    read_at_s: float
+    """On the monotonic clock."""
+
+
 class PostgresShareStore:
     """The share store on PostgreSQL."""
 
     def __init__(self, database: Database, sharing: SharingSettings | None = None, lease: LeaseSettings | None = None) -> None:
         self._database = database
         self._fleet = PostgresFleetStore(database, sharing, lease)
+        self._read = threading.Lock()
+        self._base: _Base | None = None
 
     def centre(self) -> str:
         """Drawn by the migration that made the table."""
@@ -167,7 +189,7 @@ class PostgresShareStore:
         def note(cursor: Cursor) -> None:
             # The cluster's row first: two agents of one cluster write one after the other, and a cluster that leaves takes its row away
             # before what it had in flight.
-            cursor.execute("SELECT FROM cluster WHERE name = %s FOR NO KEY UPDATE", (cluster,))
+            cursor.execute(NOT_AWAITED + "SELECT FROM cluster WHERE name = %s FOR NO KEY UPDATE", (cluster,))
             if cursor.rowcount:
                 cursor.execute("DELETE FROM lc_in_flight WHERE cluster = %s", (cluster,))
                 insert(cursor, "lc_in_flight", rows)
@@ -175,9 +197,18 @@ class PostgresShareStore:
         self._database.run(note)
 
     def published_fleet(self, cluster: str, *, at_s: float) -> PublishedFleet:
-        """The snapshot without the cluster's own LC in flight, and the instances of all clusters."""
-        snapshot = self._fleet.snapshot(at_s=at_s, without_lc_of=cluster)
-        return PublishedFleet(snapshot=snapshot, instances=tuple(self._fleet.instances()))
+        """The snapshot without the cluster's own LC in flight, and the instances of all clusters.
+
+        An agent process asks for each of its clusters: all that ask within `PUBLISHED_MAX_AGE_S` have one reading.
+        """
+        with self._read:
+            base = self._base
+            if base is None or time.monotonic() - base.read_at_s > PUBLISHED_MAX_AGE_S:
+                read_at_s = time.monotonic()
+                snapshot, in_flight = self._fleet.snapshot_and_lc(at_s=at_s)
+                base = self._base = _Base(OwnView.of(snapshot), in_flight, tuple(self._fleet.instances()), read_at_s)
+        others = [found for entry, found in base.in_flight if entry != cluster]
+        return PublishedFleet(snapshot=base.view.with_in_flight(others, at_s=at_s), instances=base.instances)
 
 
 def _apply(cursor: Cursor, shipment: Shipment) -> int:

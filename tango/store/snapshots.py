@@ -13,7 +13,9 @@ import numpy as np
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event
+from tango.domain.own_cluster import OwnView
 from tango.domain.services import Service
+from tango.domain.shares import LcInFlight
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
 from tango.settings import LeaseSettings, SharingSettings
@@ -46,8 +48,8 @@ cancelled waits for nothing any more, but what it has in flight still holds its 
 placed meanwhile counts in one place and not in two or none."""
 
 _LC_IN_FLIGHT = f"""
-SELECT service, target_cluster, node, sum(count), sum(scale) FROM lc_in_flight f LEFT JOIN cluster c ON c.name = f.cluster
-WHERE (%(without)s::text IS NULL OR f.cluster <> %(without)s) AND ({IS_SILENT}) IS NOT TRUE GROUP BY 1, 2, 3
+SELECT f.cluster, f.service, f.target_cluster, f.node, f.count, f.scale
+FROM lc_in_flight f LEFT JOIN cluster c ON c.name = f.cluster WHERE ({IS_SILENT}) IS NOT TRUE
 """
 """As the agents last told: how many, and what their runs multiply works by. The rows of LC requests are copies, which follow later. What
 an agent that is away told last says nothing any more."""
@@ -101,11 +103,13 @@ class Snapshots(Clusters):
         super().join(name, kubeconfig=kubeconfig, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit_per_s)
         self._static = None
 
-    def snapshot(self, *, at_s: float, without_lc_of: str | None = None) -> FleetSnapshot:
-        """Everything the policies see. What BE requests hold is counted from their rows, which lead the agents' view.
+    def snapshot(self, *, at_s: float) -> FleetSnapshot:
+        """Everything the policies see. What BE requests hold is counted from their rows, which lead the agents' view."""
+        snapshot, in_flight = self.snapshot_and_lc(at_s=at_s)
+        return OwnView.of(snapshot).with_in_flight((found for _, found in in_flight), at_s=at_s)
 
-        With `without_lc_of`, LC in flight that entered this cluster is not counted: its journal knows better.
-        """
+    def snapshot_and_lc(self, *, at_s: float) -> tuple[FleetSnapshot, list[tuple[str, LcInFlight]]]:
+        """The snapshot without any LC in flight, and that with the cluster which it entered."""
         static, tails = self._read_static(), self._read_tails()
 
         def read(cursor: Cursor) -> tuple[list[Any], ...]:
@@ -116,22 +120,23 @@ class Snapshots(Clusters):
                 _BE_REQUESTS,
                 _LC_IN_FLIGHT,
             ):
-                cursor.execute(statement, {"without": without_lc_of, "silent": self._lease.silent_s})
+                cursor.execute(statement, {"silent": self._lease.silent_s})
                 found.append(cursor.fetchall())
             return tuple(found)
 
         node_rows, instance_rows, be_requests, lc_rows = self._database.run(read)
         rows, nodes = _rows_of(static, node_rows)
         held, pending = ([row[1:] for row in be_requests if row[0] is in_flight] for in_flight in (True, False))
-        return assemble(
+        none = np.zeros((len(rows.services), len(rows.nodes)))
+        snapshot = assemble(
             rows,
             at_s=at_s,
             nodes=nodes,
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node((*where, millicores) for *where, millicores, _ in instance_rows),
                 instance_count=rows.by_service_and_node((*where, count) for *where, _, count in instance_rows),
-                in_flight=rows.by_service_and_node((*where, count) for *where, count, _ in lc_rows),
-                in_flight_scale=rows.by_service_and_node((*where, scale) for *where, _, scale in lc_rows),
+                in_flight=none,
+                in_flight_scale=none,
             ),
             be=BeColumns.of_pods(
                 rows,
@@ -145,6 +150,7 @@ class Snapshots(Clusters):
             ),
             pending_be=rows.by_cluster((cluster, count) for _, cluster, _, count, _ in pending),
         )
+        return snapshot, [(entry, LcInFlight(*found)) for entry, *found in lc_rows]
 
     def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
         """From the attempts that ended in the window (an index on `ended_at` keeps it cheap); trace milliseconds.
