@@ -60,8 +60,9 @@ class Keeper:
         self._look_at_s = -1e9
         self._runs: list[RunInfo] = []
         """Runs that are open, as of the last look."""
-        self._free = 0
-        """How many requests may be released until the next look."""
+        self._waiting = 0
+        """How many requests waited for their dispatch when that was last counted, and what has been released since."""
+        self._released_at_s = -1e9
         self._holds = False
 
     def step(self) -> float:
@@ -75,11 +76,10 @@ class Keeper:
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LONGEST_LOOK_S
             self._runs = [run for run in self._journal.runs() if run.status in OPEN]
-            # Release does not run ahead of what the workers take.
-            self._free = self._replay.most_waiting - self._journal.waiting() if self._runs else 0
+            self._waiting = self._journal.waiting() if self._runs else 0
         is_idle = not self._runs
         next_at_s = self._look_at_s
-        if self._free > 0:
+        if self._may_release(now_s):
             next_at_s = min((self._release(run, now_s) for run in self._runs), default=next_at_s)
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + SWEEP_S
@@ -90,15 +90,25 @@ class Keeper:
         # What falls due within a window is released together, however soon the next request is.
         return max(self._window.length_s(now_s, self._released), min(LONGEST_LOOK_S, next_at_s - now_s))
 
+    def _may_release(self, now_s: float) -> bool:
+        """Release does not run ahead of what the workers take. While the last message waits for one, others would only wait beside it:
+        what is due meanwhile goes into one, up to the longest window, so that messages grow as the machine gets busy."""
+        if self._waiting:
+            self._waiting = self._journal.waiting()
+        is_taken = not self._waiting or now_s - self._released_at_s >= self._replay.longest_window_s
+        return is_taken and self._waiting < self._replay.most_waiting
+
     def _release(self, run: RunInfo, now_s: float) -> float:
         """Release what is due of a run; gives the Unix time at which more may be."""
         if run.started_at_s is None:
             return now_s + LONGEST_LOOK_S
-        limit = max(0, min(self._free, self._replay.release_limit))
+        limit = max(0, min(self._replay.most_waiting - self._waiting, self._replay.release_limit))
         step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=limit)
         released = sum(len(batch.request_ids) for batch in step.batches)
-        self._released += released
-        self._free -= released
+        if released:
+            self._released_at_s = now_s
+            self._released += released
+            self._waiting += released
         self._announce(step.batches)
         return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
 

@@ -64,11 +64,23 @@ def test_requests_are_released_in_order_of_due_time_and_never_early(world: Worke
 
 def test_requests_due_within_one_window_share_a_message(world: WorkerWorld) -> None:
     """Not one message each."""
-    world.create(*[WEB] * 20, gap_s=0.001)
+    run_id = world.create(*[WEB] * 20, gap_s=0.001)
+    keeper = keeper_of(world)
 
-    run_to(world, keeper_of(world), 0.1)
+    while world.clock.now_s < ZERO_S + 0.1:
+        world.clock.now_s += keeper.step()
+        world.start(run_id, [k for k, state in enumerate(world.states(run_id)) if state == "released"])
 
     assert [len(batch.request_ids) for batch in world.publisher.batches] == [1, 10, 9]
+
+
+def test_what_is_due_while_a_message_waits_for_a_worker_goes_into_the_next_one(world: WorkerWorld) -> None:
+    """For the longest window at the most, which is longer than usual when much has just been released."""
+    world.create(*[WEB] * 100, gap_s=0.001)
+
+    run_to(world, keeper_of(world), 0.11)
+
+    assert [len(batch.request_ids) for batch in world.publisher.batches] == [1, 59]
 
 
 def test_release_does_not_run_ahead_of_dispatch(world: WorkerWorld) -> None:
