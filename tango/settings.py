@@ -113,8 +113,8 @@ class ReplaySettings:
     """Seconds; BE requests are released and announced at most this often. They wait for the next placement (`BeSettings.tick_s`) anyway, so
     that half a tick costs them nothing."""
     slice_s: float = 20.0
-    """Seconds after which a replay task hands over to a new one: far under the broker's visibility timeout of 300 s, at which a
-    running task would be delivered a second time."""
+    """Seconds after which a replay task hands over to a new one, so that a worker which is told to stop need not wait for the end of
+    a run."""
     lease_s: float = 5.0
     """Seconds that the replay of a run stands without a heartbeat, which comes every third of it. A dead replay worker stops the
     BE arrivals of a run for at most this long."""

@@ -2,7 +2,7 @@
 
 LC requests are released by the keepers of the journals to which they were handed (`keep_journal.py`); they take the run's zero from the
 centre. One replayer at a time holds the run's lease. It works for one slice of seconds and then hands over through the queue, so that
-no message stays unacknowledged for as long as the broker's visibility timeout. When a replayer dies, its lease runs out and the
+a worker which is told to stop has soon done so. When a replayer dies, its lease runs out and the
 reconciler publishes the replay again.
 """
 
