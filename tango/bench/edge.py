@@ -22,7 +22,7 @@ from tango.control.submit import RunOrder
 from tango.domain.line import LineState
 from tango.files import write_whole
 from tango.fleets import load_fleet
-from tango.stack.local import line_file
+from tango.stack.home import line_file
 from tango.traces.generators import Recipe, generate
 from workers.app import create_app
 from workers.publisher import CeleryPublisher

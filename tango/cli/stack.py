@@ -197,7 +197,7 @@ def line(mode: str | None, rtt_ms: float | None, mbit: float | None, home: Path 
     from tango.domain.line import LineMode, LineState
     from tango.errors import UsageError
     from tango.files import write_whole
-    from tango.stack.local import line_file
+    from tango.stack.home import line_file
     from tango.stack.state import read_stack
 
     home = _home(home)
@@ -259,7 +259,8 @@ def running_stack(
     the log of a process that does not start; ConfigError for a `TANGO_*` variable that is wrong.
     """
     from tango.bootstrap.environment import configure_logging, read_settings
-    from tango.stack.local import LocalStack, fleet_to_start
+    from tango.stack.home import fleet_to_start
+    from tango.stack.local import LocalStack
 
     configure_logging(logging.WARNING)  # else what the supervisor survives would stand among results, on standard output
 
@@ -346,7 +347,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms:
     """
     from tango.bootstrap.environment import read_settings
     from tango.errors import DependencyError, TangoError, UsageError
-    from tango.stack.local import fleet_to_start, prepare_home, require_linux
+    from tango.stack.home import fleet_to_start, prepare_home, require_linux
     from tango.stack.state import private_folder, read_stack, supervisor_pid
     from tango.stack.supervisor import read_status
 

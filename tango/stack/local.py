@@ -11,7 +11,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import stat
 import sys
 import threading
 import time
@@ -26,12 +25,13 @@ import tango
 from tango.domain.fleet import Fleet
 from tango.domain.line import LineState
 from tango.domain.services import ServiceClass
-from tango.errors import ConfigError, DependencyError, FileUnusable, StoreUnavailable, UsageError
+from tango.errors import DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions
 from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.credentials import Credentials
 from tango.stack.forking import ForkServer
+from tango.stack.home import line_file, prepare_home, require_linux
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tango.stack.postgres import PostgresServer
 from tango.stack.processes import (
@@ -48,11 +48,10 @@ from tango.stack.supervisor import Supervisor
 from tango.stack.tether import tethered
 from tango.store.database import Database, described
 from tango.store.fleet import PostgresFleetStore
-from tango.store.migrate import migrate
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
+from tango.store.schema import bring_up_to_date
 
 T = TypeVar("T")
-DEFAULT_FLEET = "demo"
 FLOWER_USER = "tango"
 NODES_WITHIN_S = 30.0
 """Seconds that a start waits for all nodes to be Ready, before it fails. Chosen, not measured."""
@@ -280,7 +279,7 @@ class LocalStack:
         """
         if self._postgres is None:
             try:
-                migrate(self._user_database)
+                bring_up_to_date(self._user_database)
             except StoreUnavailable as error:
                 raise StoreUnavailable(
                     f"PostgreSQL does not answer at {described(self._user_database)}; start it, or unset TANGO_DATABASE_URL: "
@@ -297,7 +296,7 @@ class LocalStack:
         )
         grant_defaults(self._postgres.admin_url(DATABASE))
         app, reader, owner = (self._postgres.url(role, password) for role, password in passwords.items())
-        migrate(owner)
+        bring_up_to_date(owner)
         return app, reader, owner
 
     def _cluster_places(self) -> tuple[ClusterPlaces, ...]:
@@ -372,48 +371,3 @@ class LocalStack:
             "PYTHONPATH": os.pathsep.join(filter(None, (root, self._python_path))),
             "PYTHONUNBUFFERED": "1",
         }
-
-
-def line_file(home: Path) -> Path:
-    """The file by which the line of a stack in this state folder is steered."""
-    return home / "run" / "line.json"
-
-
-def fleet_to_start(home: Path, named: str | None) -> Fleet:
-    """The named fleet, else the one of the last start in `home`, else the demo's. Raises: UsageError, ConfigError as `load_fleet`."""
-    if named:
-        return load_fleet(named)
-    kept = home / "fleet.yaml"
-    return load_fleet(kept) if kept.exists() else load_fleet(DEFAULT_FLEET)
-
-
-def prepare_home(home: Path) -> Path:
-    """Create the state folder with mode 0700 and return it.
-
-    Raises: ConfigError, before anything is changed, for a folder of another user or one with other files that others may enter.
-    """
-    try:
-        return _prepared(home)
-    except FileUnusable as error:
-        raise ConfigError(f"{error} (TANGO_HOME or --home)") from error
-    except OSError as error:
-        raise ConfigError(f"{home} cannot be made: {error.strerror}; name another with TANGO_HOME or --home") from error
-
-
-def _prepared(home: Path) -> Path:
-    if home.exists():
-        found = home.stat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
-            raise ConfigError(f"{home} is not a folder of yours; name another with TANGO_HOME or --home")
-        # A folder that others may enter and that has files, but no lock of ours, is likely a mistyped --home such as ~ or /tmp.
-        if found.st_mode & 0o077 and not (home / "run" / "lock").exists() and any(home.iterdir()):
-            raise ConfigError(
-                f"{home} holds other files and others may enter it; name an empty or new folder with TANGO_HOME or --home"
-            )
-    return private_folder(home)
-
-
-def require_linux() -> None:
-    """Raises: UsageError on any other system: the stack needs the parent-death signal and a loopback address for each pod."""
-    if sys.platform != "linux":
-        raise UsageError(f"the local stack runs on Linux; this is {sys.platform}")

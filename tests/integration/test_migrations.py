@@ -17,6 +17,7 @@ from models.views import VIEW_NAMES, VIEWS
 from tango.errors import ConfigError, StoreError, StoreUnavailable
 from tango.stack.postgres import PostgresServer
 from tango.store.migrate import LOCK_KEY, head, migrate, migrate_back
+from tango.store.schema import bring_up_to_date, newest_revision
 
 
 @pytest.fixture
@@ -217,3 +218,23 @@ def test_a_migrator_does_not_wait_for_ever(empty_url: str) -> None:
     holder.close()
     migrate(empty_url)
     assert _objects(empty_url)
+
+
+def test_a_start_migrates_only_what_is_not_up_to_date(empty_url: str) -> None:
+    """Alembic is half a second of a start. What has the newest revision is not looked at further: not even the lock is asked for."""
+    bring_up_to_date(empty_url)
+    made = _objects(empty_url)
+    holder = psycopg2.connect(empty_url)
+    with holder.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", (LOCK_KEY,))
+
+    bring_up_to_date(empty_url)
+    holder.close()
+    migrate_back(empty_url, "0007")
+    below = _objects(empty_url)
+    bring_up_to_date(empty_url)
+
+    assert newest_revision() == head()
+    assert made
+    assert below != made
+    assert _objects(empty_url) == made

@@ -22,6 +22,8 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
         ("import workers.cluster_agent", ("numba", "torch", "pyarrow", "celery", "tango.scheduling", "tango.training")),
         ("import tango.bootstrap.replayer", ("numba", "torch", "pyarrow", "kubernetes", "aiohttp", "tango.scheduling")),
         ("import tango.bootstrap.cluster_worker", ("torch", "pyarrow", "kubernetes", "aiohttp", "highspy", "tango.sim")),
+        ("import tango.stack.local", ("sqlalchemy", "alembic", "numba", "torch", "celery", "kubernetes")),
+        ("import tango.stack.home", ("psycopg2", "redis", "numba")),
         ("import tango.bootstrap.scheduler", ("pyarrow", "highspy", "tango.sim", "tango.training", "tango.experiments")),
     ],
     ids=[
@@ -31,6 +33,8 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
         "agent",
         "replayer",
         "cluster worker",
+        "supervisor",
+        "a command that starts a supervisor",
         "scheduler",
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 from tango.errors import ConfigError, UsageError
 from tango.stack.children import BACKOFF_BASE_S, BACKOFF_CAP_S, backoff_s
 from tango.stack.credentials import Credentials
-from tango.stack.local import fleet_to_start, prepare_home
+from tango.stack.home import fleet_to_start, prepare_home
 from tango.stack.state import HomeLock, StackInfo, private_folder, read_stack, state_home, supervisor_pid, write_stack
 
 INFO = StackInfo(database_url="postgresql://tango_app:hidden@/tango", broker_url="redis://:hidden@127.0.0.1:1/0")
