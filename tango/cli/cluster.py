@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from tango.cli.output import Column, output_option, print_rows
+from tango.cli.output import Column, instant, output_option, print_rows
 
 COLUMNS = (
     Column("name", priority=10),
@@ -16,6 +16,8 @@ COLUMNS = (
     Column("embedded", priority=7),
     Column("context", priority=6),
     Column("kubeconfig", wide=True),
+    Column("away_since_s", title="away since", show=instant, priority=5),
+    Column("missing_events", title="missing events", justify="right", priority=4),
 )
 
 
@@ -74,6 +76,7 @@ def list_clusters(output: str) -> None:
         name: (nodes, ready)
         for name, nodes, ready in here.database.rows("SELECT cluster, count(*), count(*) FILTER (WHERE ready) FROM node GROUP BY 1")
     }
+    away, missing = here.fleet.away(), {gap.cluster: gap.missing for gap in here.shares.gaps()}
     rows = [
         {
             "name": row.name,
@@ -82,10 +85,31 @@ def list_clusters(output: str) -> None:
             "embedded": row.embedded,
             "context": row.context,
             "kubeconfig": row.kubeconfig,
+            "away_since_s": away.get(row.name),
+            "missing_events": missing.get(row.name),
         }
         for row in here.fleet.clusters()
     ]
     print_rows(rows, COLUMNS, output)
+
+
+@cluster.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+def rejoin(names: tuple[str, ...]) -> None:
+    """Let the journals of the named clusters go on after the centre was restored from a backup; without a NAME those of all that wait.
+
+    What a journal has shipped since the backup it has forgotten: those events are lost. LC requests whose ends were among them run once
+    more; all others go on as their journals have them. Do this before anything is submitted.
+    """
+    from tango.bootstrap.stores import stores
+
+    shares = stores().shares
+    waiting = names or tuple(gap.cluster for gap in shares.gaps())
+    for name in waiting:
+        gap = shares.let_go_on(name)
+        click.echo(f"{name} goes on without {gap.missing:,} events", err=True)
+    if not waiting:
+        click.echo("no journal waits to go on; agents tell within seconds", err=True)
 
 
 @cluster.command()

@@ -131,6 +131,11 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
+def instant(unix_s: float) -> str:
+    """A Unix time as text, in UTC."""
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).isoformat(timespec="seconds")
+
+
 def print_rows(
     rows: Sequence[Mapping[str, Any]],
     columns: Sequence[Column],

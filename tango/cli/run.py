@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.trace_files import require_other_file, selection_of
 from tango.domain.near_names import near_name
@@ -41,17 +40,13 @@ RUN_COLUMNS = (
 )
 
 
-def _instant(unix_s: float) -> str:
-    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).isoformat(timespec="seconds")
-
-
 SHARE_COLUMNS = (
     Column("cluster", priority=10),
     Column("lc_requests", title="LC requests", justify="right"),
     Column("lc_terminal", title="terminal at the centre", justify="right"),
     Column("shipped_to", title="shipped to number", justify="right"),
-    Column("shipped_at_s", title="shipped at", show=_instant, wide=True),
-    Column("away_since_s", title="away since", show=_instant),
+    Column("shipped_at_s", title="shipped at", show=instant, wide=True),
+    Column("away_since_s", title="away since", show=instant),
 )
 
 
@@ -205,7 +200,7 @@ def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = Fa
             for share in shares:
                 waits = share["lc_requests"] - share["lc_terminal"]
                 if waits and share["away_since_s"] is not None:
-                    say(f"{share['cluster']} is away since {_instant(share['away_since_s'])}: {waits:,} of them may be with it")
+                    say(f"{share['cluster']} is away since {instant(share['away_since_s'])}: {waits:,} of them may be with it")
     else:
         # A row of CSV has no place for a list.
         of_clusters = {} if output == "csv" else {"shares": shares}

@@ -14,13 +14,16 @@ from collections.abc import Sequence
 import structlog
 
 from tango.domain.runs import OPEN, RunInfo
-from tango.domain.shares import LcInFlight, ShareState
+from tango.domain.shares import LcInFlight, ShareState, Shipment
 from tango.ports.clock import Clock
 from tango.ports.journal import Journal
 from tango.ports.shares import ShareStore
 from tango.settings import JournalSettings
 
 log = structlog.get_logger(__name__)
+
+_UNCHANGING = ("name", "system", "fleet", "seed", "speed", "accepted")
+"""What a run is submitted with."""
 
 
 class CentreLine:
@@ -49,7 +52,8 @@ class CentreLine:
             if self._journal.belong_to(self._shares.centre()):
                 log.warning("journal_begins_anew", cluster=self._cluster, reason="it served another centre")
             self._is_known = True
-        found = self._shares.followed(self._cluster)
+        known = {run.run_id: run for run in self._journal.runs()}
+        found = [of for of in self._shares.followed(self._cluster) if self._is_the_same(known.get(of[0].run_id), of[0])]
         self._journal.follow([run for run, _ in found])
         self._busy = bool(found)
         self._reached_s = {run.run_id: self._reached_s[run.run_id] for run, _ in found if run.run_id in self._reached_s}
@@ -60,6 +64,13 @@ class CentreLine:
             elif not share.complete:  # it was stopped: the centre may cancel what was never taken
                 self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=True)
         return self._settings.follow_every_s if self._busy else self._settings.idle_every_s
+
+    def _is_the_same(self, known: RunInfo | None, run: RunInfo) -> bool:
+        """Whether the journal knows the run by this number, if any: a centre that was restored may have given it to another one."""
+        same = known is None or all(getattr(known, name) == getattr(run, name) for name in _UNCHANGING)
+        if not same:
+            log.error("journal_has_another_run", cluster=self._cluster, run_id=run.run_id, remedy="cancel it and submit it again")
+        return same
 
     def publish(self) -> float:
         """Keep in the journal what the centre knows of the fleet."""
@@ -74,9 +85,9 @@ class CentreLine:
         while (shipment := self._journal.unshipped(limit=limit)) is not None:
             position = self._shares.apply(shipment)
             if position < shipment.first - 1:
-                # Restored from a backup, say: what the centre has forgotten, the journal does not have any more.
-                log.error("centre_behind_journal", cluster=self._cluster, centre=position, journal=shipment.first)
-                return self._settings.idle_every_s
+                if not self._goes_on(shipment, position):
+                    return self._settings.idle_every_s
+                continue
             self._journal.shipped(position)
             if shipment.last - shipment.first + 1 < limit:
                 break
@@ -86,6 +97,28 @@ class CentreLine:
             self._noted = in_flight
         return self._settings.ship_every_s if self._busy or in_flight else self._settings.idle_every_s
 
+    def _goes_on(self, shipment: Shipment, position: int) -> bool:
+        """Whether the journal may leave out what the centre has forgotten, restored from a backup say, and it has itself not any more.
+
+        That is for an operator to say. What had ended in between is live at the centre, and is taken once more before anything is shipped:
+        until then all that has ended since is here, and cannot be mistaken for it.
+        """
+        if not self._shares.note_gap(self._cluster, shipment.journal, first=shipment.first):
+            log.error("centre_behind_journal", cluster=self._cluster, centre=position, journal=shipment.first)
+            return False
+        again, limit = 0, self._settings.share_rows
+        for run, _ in self._shares.followed(self._cluster):
+            beyond = -1
+            while beyond < self._journal.taken_to(run.run_id):
+                rows = self._shares.share_rows(run.run_id, self._cluster, beyond=beyond, limit=limit)
+                again += self._journal.take_again(run.run_id, rows)
+                if len(rows) < limit:
+                    break
+                beyond = int(rows.request_id[-1])
+        self._shares.go_on(self._cluster, shipment.journal, first=shipment.first)
+        log.warning("journal_goes_on", cluster=self._cluster, missing=shipment.first - 1 - position, again=again)
+        return True
+
     def _take(self, run: RunInfo, share: ShareState, taken_to: int) -> None:
         """Take what is due within `ahead_s` of a run's share; before the run begins, as if it began now.
 
@@ -93,7 +126,8 @@ class CentreLine:
         """
         if share.complete and taken_to >= share.handed_to:
             return
-        if taken_to < 0 and share.handed_to < 0 and not self._shares.open_share(run.run_id, self._cluster):
+        # A centre that was restored may not know that it has given the share away.
+        if share.handed_to < 0 and not self._shares.open_share(run.run_id, self._cluster) and taken_to < 0:
             return
         zero_s = run.started_at_s if run.started_at_s is not None else self._clock.now_s()
         until_s = self._clock.now_s() - zero_s + self._settings.ahead_s

@@ -136,6 +136,17 @@ class ShareState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JournalGap:
+    """Events that a journal has shipped and forgotten, and that the centre does not know, since it was restored from a backup."""
+
+    cluster: str
+    missing: int
+    """Their number."""
+    may_go_on: bool
+    """Whether the journal may go on without them, once its agent hears of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShippedTo:
     """Up to which sequence number a cluster's journal has been shipped."""
 

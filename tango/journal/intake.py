@@ -105,19 +105,23 @@ class Intake(Attempts):
 
     def take(self, run_id: int, rows: ShareRows, *, up_to: int = -1) -> int:
         """Accept requests, with how far that has come, one transaction per chunk; gives how many were accepted."""
-        ids = rows.request_id.tolist()
-        figures = (rows.due_s, rows.target_s, rows.cpu_work_s, rows.memory_mib, rows.epoch, rows.attempt)
-        columns = [ids, rows.service, *(column.tolist() for column in figures)]
+        new = _columns(rows)
         accepted = sum(
-            self._database.write(
-                partial(_take, run_id=run_id, rows=list(zip(*(c[k : k + self._chunk_rows] for c in columns), strict=True)))
-            )
-            for k in range(0, len(ids), self._chunk_rows)
+            self._database.write(partial(_take, run_id=run_id, rows=new[k : k + self._chunk_rows]))
+            for k in range(0, len(new), self._chunk_rows)
         )
-        if up_to > (ids[-1] if ids else -1):
+        if up_to > (new[-1][0] if new else -1):
             sql = "UPDATE run SET taken_to = max(taken_to, ?) WHERE run_id = ?"
             self._database.write(lambda connection: connection.execute(sql, (up_to, run_id)))
         return accepted
+
+    def take_again(self, run_id: int, rows: ShareRows) -> int:
+        """Those that are not here, one transaction per chunk; the release begins again at the first of them."""
+        new = _columns(rows)
+        return sum(
+            self._database.write(partial(_take_again, run_id=run_id, rows=new[k : k + self._chunk_rows]))
+            for k in range(0, len(new), self._chunk_rows)
+        )
 
     def cancel_stopped(self, *, limit: int) -> int:
         """Cancel live requests of runs that are being cancelled, with an attempt for each that is in flight; one transaction per chunk."""
@@ -162,6 +166,27 @@ def _take(connection: Connection, run_id: int, rows: list[tuple[Any, ...]]) -> i
         connection.executemany(_TAKE, new)
         connection.execute("UPDATE run SET taken_to = ? WHERE run_id = ?", (new[-1][1], run_id))
     return len(new)
+
+
+def _take_again(connection: Connection, run_id: int, rows: list[tuple[Any, ...]]) -> int:
+    sql = f"SELECT taken_to FROM run WHERE run_id = ? AND status NOT IN {listed(ENDED)}"
+    (taken_to,) = connection.execute(sql, (run_id,)).fetchone() or (-1,)
+    here = "SELECT 1 FROM request WHERE run_id = ? AND request_id = ?"
+    new = [
+        (run_id, *row, _ACCEPTED)
+        for row in rows
+        if row[0] <= taken_to and connection.execute(here, (run_id, row[0])).fetchone() is None
+    ]
+    if new:
+        connection.executemany(_TAKE, new)
+        connection.execute("UPDATE run SET next_request = min(next_request, ?) WHERE run_id = ?", (new[0][1], run_id))
+    return len(new)
+
+
+def _columns(rows: ShareRows) -> list[tuple[Any, ...]]:
+    """As `_TAKE` has them, between the run and the state."""
+    figures = (rows.due_s, rows.target_s, rows.cpu_work_s, rows.memory_mib, rows.epoch, rows.attempt)
+    return list(zip(rows.request_id.tolist(), rows.service, *(column.tolist() for column in figures), strict=True))
 
 
 def _run_of(row: tuple[Any, ...]) -> RunInfo:

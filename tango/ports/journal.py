@@ -86,6 +86,13 @@ class JournalIntake(Protocol):
         """
         ...
 
+    def take_again(self, run_id: int, rows: ShareRows) -> int:
+        """Accept those of the requests up to `taken_to` that are not here any more, and so had ended; gives how many there were.
+
+        Only for a centre that has forgotten their ends, and only before anything is shipped to it: what is here has not been shipped.
+        """
+        ...
+
     def cancel_stopped(self, *, limit: int) -> int:
         """Cancel at most `limit` live requests of runs that are being cancelled; gives how many."""
         ...

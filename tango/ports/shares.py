@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tango.domain.runs import RunInfo
-from tango.domain.shares import LcInFlight, PublishedFleet, ShareRows, ShareState, Shipment, ShippedTo
+from tango.domain.shares import JournalGap, LcInFlight, PublishedFleet, ShareRows, ShareState, Shipment, ShippedTo
 
 
 class ShareStore(Protocol):
@@ -46,6 +46,24 @@ class ShareStore(Protocol):
         A shipment that was applied before changes nothing. One that leaves a gap changes nothing either: the position that is given
         says where to begin. Copies of requests that are terminal, or of a run that was deleted, change nothing.
         """
+        ...
+
+    def note_gap(self, cluster: str, journal: str, *, first: int) -> bool:
+        """Note that the first event which the journal still has is `first`, and that the one before it is not known here; give whether an
+        operator has said that the journal shall go on from there. A cluster has one journal at a time: what was said of another is over."""
+        ...
+
+    def go_on(self, cluster: str, journal: str, *, first: int) -> None:
+        """Let the next shipment of the journal begin with `first`, and forget its gap. A position that is beyond that stays."""
+        ...
+
+    def gaps(self) -> list[JournalGap]:
+        """Of all clusters whose journals cannot go on by themselves, by name."""
+        ...
+
+    def let_go_on(self, cluster: str) -> JournalGap:
+        """Say that the cluster's journal shall go on without what is missing; give what that is. Runs are numbered from far beyond the last
+        one from now on, since the journals may know of runs that this centre has forgotten. Raises: UsageError where nothing is missing."""
         ...
 
     def position(self, cluster: str, journal: str) -> int:

@@ -135,8 +135,9 @@ class Clusters(Services):
 
         def leave(cursor: Cursor) -> None:
             hold_declarations(cursor)
-            for table, column in (("cluster", "name"), ("node", "cluster"), ("instance", "cluster"), ("lc_in_flight", "cluster")):
-                cursor.execute(f"DELETE FROM {table} WHERE {column} = %s", (name,))
+            cursor.execute("DELETE FROM cluster WHERE name = %s", (name,))
+            for table in ("node", "instance", "lc_in_flight", "journal_gap"):
+                cursor.execute(f"DELETE FROM {table} WHERE cluster = %s", (name,))
             cursor.execute("DELETE FROM link WHERE from_cluster = %s OR to_cluster = %s", (name, name))
 
         self._database.run(leave)

@@ -469,6 +469,27 @@ def test_a_share_is_taken_once_however_often_it_is_brought(world: JournalWorld) 
     assert world.journal.unshipped(limit=10) is None
 
 
+def test_what_is_not_there_any_more_can_be_taken_again(world: JournalWorld) -> None:
+    """Up to where the share was taken; it is released once more. What is there stays as it is."""
+    run_id = world.create(WEB, WEB, WEB)
+    world.release(run_id)
+    started = world.start(run_id, [0, 1]).started
+    world.journal.settle([success(run_id, 0, started[0].epoch)])
+    shipment = world.journal.unshipped(limit=100)
+    assert shipment is not None
+    world.journal.shipped(shipment.last)
+    gone = [row.state for row in world.rows(run_id)]
+
+    taken = [world.journal.take_again(run_id, share([WEB] * 5)) for _ in range(2)]
+    back = [row.state for row in world.rows(run_id)]
+    world.release(run_id)
+
+    assert gone == ["running", "released"]
+    assert taken == [1, 0]
+    assert back == ["accepted", "running", "released"]
+    assert [row.state for row in world.rows(run_id)] == ["released", "running", "released"]
+
+
 def test_nothing_is_taken_for_a_run_that_has_ended(world: JournalWorld) -> None:
     """Or that the journal was not told of; of one that is being cancelled what a lost journal had is taken, and cancelled."""
     run_id, stopped = world.create(WEB), world.create(WEB)

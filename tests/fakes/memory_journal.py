@@ -244,20 +244,32 @@ class MemoryJournal:
                 return 0
             new = [k for k, request_id in enumerate(rows.request_id.tolist()) if request_id > self.taken_to(run_id)]
             for k in new:
-                request_id = int(rows.request_id[k])
-                self.rows[run_id, request_id] = LcRow(
-                    run_id=run_id,
-                    request_id=request_id,
-                    service=rows.service[k],
-                    due_s=float(rows.due_s[k]),
-                    target_s=float(rows.target_s[k]),
-                    cpu_work_s=float(rows.cpu_work_s[k]),
-                    memory_mib=float(rows.memory_mib[k]),
-                    epoch=int(rows.epoch[k]),
-                    attempt=int(rows.attempt[k]),
-                )
-                self._taken[run_id] = request_id
+                self._accept(run_id, rows, k)
+                self._taken[run_id] = int(rows.request_id[k])
             self._taken[run_id] = max(self.taken_to(run_id), up_to)
+            return len(new)
+
+    def _accept(self, run_id: int, rows: ShareRows, k: int) -> None:
+        request_id = int(rows.request_id[k])
+        self.rows[run_id, request_id] = LcRow(
+            run_id=run_id,
+            request_id=request_id,
+            service=rows.service[k],
+            due_s=float(rows.due_s[k]),
+            target_s=float(rows.target_s[k]),
+            cpu_work_s=float(rows.cpu_work_s[k]),
+            memory_mib=float(rows.memory_mib[k]),
+            epoch=int(rows.epoch[k]),
+            attempt=int(rows.attempt[k]),
+        )
+
+    def take_again(self, run_id: int, rows: ShareRows) -> int:
+        """Those that are gone."""
+        with self._lock:
+            new = [k for k, request_id in enumerate(rows.request_id.tolist()) if request_id <= self.taken_to(run_id)]
+            new = [k for k in new if (run_id, int(rows.request_id[k])) not in self.rows]
+            for k in new:
+                self._accept(run_id, rows, k)
             return len(new)
 
     def cancel_stopped(self, *, limit: int) -> int:

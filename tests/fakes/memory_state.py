@@ -118,6 +118,8 @@ class MemoryState:
     """By cluster and journal: the sequence number and when it was shipped."""
     orders: dict[int, Order] = field(default_factory=dict)
     """Figures of ended runs, by run."""
+    gaps: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
+    """By cluster: the journal, how many of its events are missing, and whether it may go on without them."""
     in_flight: dict[str, list[LcInFlight]] = field(default_factory=dict)
     """Of LC, by entry cluster, as the agents last told."""
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,9 @@ def test_a_run_that_is_cancelled_while_the_line_is_cut_ends_when_it_is_back(far_
     began_s = time.monotonic()
     done = far_stack.tango("run", "cancel", str(run_id))
     answered_s = time.monotonic() - began_s
+    while far_stack.json("run", "show", str(run_id))["shares"][0]["away_since_s"] is None:
+        assert time.monotonic() < began_s + 30.0
+    said = far_stack.tango("run", "show", str(run_id)).stderr
     assert far_stack.tango("line", "--mode", "open").returncode == 0
 
     deadline_s = time.monotonic() + 30.0
@@ -145,10 +149,47 @@ def test_a_run_that_is_cancelled_while_the_line_is_cut_ends_when_it_is_back(far_
         assert time.monotonic() < deadline_s, far_stack.json("run", "show", str(run_id))
         time.sleep(0.2)
     assert done.returncode == 0, done.stderr
+    assert "c1 is away since" in said
     assert answered_s < 10.0
     states = dict(far_stack.rows("SELECT state::text, count(*) FROM request WHERE run_id = %s GROUP BY 1", (run_id,)))
     assert set(states) <= {"cancelled", "succeeded", "shed", "failed"}
     assert states["cancelled"] > 0
+
+
+@pytest.mark.long
+def test_a_journal_goes_on_with_a_centre_that_was_restored_from_a_backup(far_stack: LiveStack, trace: Path) -> None:
+    """It waits for the operator's word; then every request counts once, those too whose ends the backup does not have."""
+    run_id = under_way(far_stack, trace)
+    with (
+        closing(psycopg2.connect(json.loads((far_stack.home / "stack.json").read_text())["owner_url"])) as owner,
+        owner.cursor() as cursor,
+    ):
+        cursor.execute("UPDATE journal_position SET sequence = sequence - 30 WHERE cluster = 'c1'")
+        cursor.execute(
+            "UPDATE request SET state = 'accepted', epoch = 0, attempt = 0, finished_s = NULL WHERE run_id = %(run)s AND request_id IN "
+            "(SELECT request_id FROM request WHERE run_id = %(run)s AND class = 'lc' AND state = 'succeeded' LIMIT 10)",
+            {"run": run_id},
+        )
+        cursor.execute("UPDATE lc_share SET terminal = terminal - 10 WHERE run_id = %s AND cluster = 'c1'", (run_id,))
+        cursor.execute(
+            "DELETE FROM attempt a USING request q WHERE a.run_id = %s AND q.run_id = a.run_id AND q.request_id = a.request_id "
+            "AND q.state = 'accepted'",
+            (run_id,),
+        )
+        owner.commit()
+    deadline_s = time.monotonic() + 20.0
+    while (waiting := far_stack.json("cluster", "list")[0])["missing_events"] is None:
+        assert time.monotonic() < deadline_s
+    before = far_stack.rows(_SEEN, (run_id,))
+    time.sleep(2.0)
+    meanwhile = far_stack.rows(_SEEN, (run_id,))
+
+    done = far_stack.tango("cluster", "rejoin")
+
+    assert done.returncode == 0, done.stderr
+    assert (waiting["name"], waiting["missing_events"], meanwhile) == ("c1", 30, before)
+    whole(far_stack, run_id)
+    assert far_stack.json("cluster", "list")[0]["missing_events"] is None
 
 
 def test_celerys_tools_find_a_clusters_queues_by_its_broker(far_stack: LiveStack) -> None:

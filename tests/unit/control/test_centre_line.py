@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -205,6 +206,94 @@ def test_a_centre_that_has_forgotten_shipments_is_told_of_and_nothing_is_sent(
     assert centre.shares.positions() == []
     assert centre.states(second) == ["accepted"]
     assert edge.journal.unshipped(limit=10) is not None
+
+
+def restored(centre: ControlWorld, edge: JournalWorld) -> tuple[CentreLine, int]:
+    """A centre as its backup had it: it knows that 0 has ended, and that 2, 4 and 6 run.
+
+    2 has ended since then, and was shipped; 4 has ended and was not; 6 is under way, and 8 is not due.
+    """
+    run_id = centre.create(*[WEB] * 9)
+    line = line_of(centre, edge)
+    line.follow()
+    edge.release(run_id, until_s=6.5)
+    started = {w.request_id: w.epoch for w in edge.start(run_id, range(9)).started}
+    edge.journal.settle([success(run_id, 0, started[0])])
+    line.ship()
+    backup = dict(centre.state.positions), [replace(row) for row in centre.state.runs[run_id].rows], list(centre.state.attempts)
+    edge.journal.settle([success(run_id, 2, started[2])])
+    line.ship()
+    edge.journal.settle([success(run_id, 4, started[4])])
+    centre.state.positions, centre.state.runs[run_id].rows, centre.state.attempts = backup
+    share = centre.state.shares[run_id, "c1"]
+    share.terminal, share.opened, share.handed_to = 1, False, -1
+    return line, run_id
+
+
+def test_a_journal_goes_on_with_a_centre_that_was_restored_once_it_may(centre: ControlWorld, edge: JournalWorld) -> None:
+    """What it has is kept, ended or not; what had ended in between runs once more; each counts once."""
+    line, run_id = restored(centre, edge)
+    line.ship()
+    waiting = centre.shares.gaps()
+    centre.shares.let_go_on("c1")
+
+    line.ship()
+    again = [row.state for row in edge.rows(run_id)]
+    line.follow()
+    work(edge, run_id)
+    edge.journal.settle([success(run_id, 6, 1)])
+    line.ship()
+
+    assert [(gap.cluster, gap.missing > 0, gap.may_go_on) for gap in waiting] == [("c1", True, False)]
+    assert again == ["accepted", "running", "accepted"]  # 2, 6 and 8
+    assert centre.states(run_id)[::2] == ["succeeded"] * 5
+    assert [a[:3] for a in centre.attempts(run_id)] == [(k, 1 + (k == 2), "succeeded") for k in range(0, 9, 2)]
+    assert (centre.shares.gaps(), centre.shares.shares(run_id)[0].terminal) == ([], 5)
+
+
+@pytest.mark.parametrize("after", range(1, 9))
+def test_a_cut_while_a_journal_goes_on_loses_nothing_and_doubles_nothing(
+    centre: ControlWorld, edge: JournalWorld, after: int
+) -> None:
+    """At whichever call."""
+    _, run_id = restored(centre, edge)
+    centre.shares.note_gap("c1", "1", first=1)
+    shares = Cut(centre.shares, after=10**9)
+    line = line_of(centre, edge, shares=shares)
+    line.follow()
+    line.ship()
+    centre.shares.let_go_on("c1")
+    shares.left = after
+
+    for k in itertools.count():
+        try:
+            line.ship()
+            line.follow()
+            work(edge, run_id)
+            edge.journal.settle([success(run_id, 6, 1)])
+            line.ship()
+            break
+        except StoreUnavailable:
+            assert k < 3
+            shares.mended()
+
+    assert centre.states(run_id)[::2] == ["succeeded"] * 5
+    assert [a[:3] for a in centre.attempts(run_id)] == [(k, 1 + (k == 2), "succeeded") for k in range(0, 9, 2)]
+
+
+def test_a_number_that_a_restored_centre_has_given_to_another_run_is_left_alone(centre: ControlWorld, edge: JournalWorld) -> None:
+    """The journal has the run that the centre has forgotten: nothing of the new one is taken under its number."""
+    run_id = centre.create(*[WEB] * 4, name="forgotten")
+    line = line_of(centre, edge)
+    line.follow()
+    del centre.state.runs[run_id], centre.state.shares[run_id, "c1"], centre.state.shares[run_id, "c2"]
+    other = centre.create(*[WEB] * 6)
+
+    line.follow()
+
+    assert other == run_id
+    assert (edge.journal.run(run_id).name, len(edge.rows(run_id))) == ("forgotten", 2)
+    assert centre.shares.shares(other)[0].handed_to == -1
 
 
 def test_a_journal_that_served_another_centre_begins_anew(centre: ControlWorld, edge: JournalWorld) -> None:
