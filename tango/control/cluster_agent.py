@@ -53,7 +53,9 @@ SETTLE_EVERY_S = 0.05
 """Seconds between two writes of starts and ends, as in the executor of LC requests: they are written in groups, and what a pod
 held is free again this soon after it ends."""
 DEPLOY_EVERY_S = 0.5
-"""Seconds between two comparisons of LC instances with what is declared. Chosen, not measured."""
+"""Seconds between two comparisons of LC instances with what is declared, while the cluster changes. Chosen, not measured."""
+DEPLOY_AGAIN_S = 2.0
+"""Seconds between two while it does not: as often as the centre publishes its services (`JournalSettings.publish_idle_s`)."""
 TOLD_AGAIN_S = 2.0
 """Seconds after which the journal is told what it has been told already: its file may be another one."""
 LONGEST_PAUSE_S = 2.0
@@ -98,6 +100,8 @@ class ClusterAgent:
         self._seen: tuple[int, Mapping[str, Json]] | None = None
         """What `_last_state` was made of: the watch's count of changes, and the nodes' usage."""
         self._last_state: State = [], []
+        self._deployed_at, self._deployed_at_s = -1, -1e9
+        """The watch's count of changes when `deploy` last ended well, and when that was."""
         self._told_here: State | None = None
         """What the journal was told last, at `_told_at_s`."""
         self._told_at_s = -1e9
@@ -282,8 +286,12 @@ class ClusterAgent:
         """Make LC instances agree with the declared services: create missing ones, delete those that ended or are no longer declared.
 
         The services are those that the centre last published; before it has published any, nothing is done. Raises: the first failure
-        to create an instance, after everything else was done; the next call tries again.
+        to create an instance, after everything else was done; the next call tries again. Where the watch has told nothing since a call
+        that ended well, nothing is looked at before `DEPLOY_AGAIN_S`.
         """
+        changes, now_s = self._watch.changes(), time.monotonic()
+        if changes == self._deployed_at and now_s - self._deployed_at_s < DEPLOY_AGAIN_S:
+            return
         services = await asyncio.to_thread(self._stores.journal.services)
         if not services:
             return
@@ -309,6 +317,7 @@ class ClusterAgent:
             log.info("instances_deployed", cluster=self._cluster, created=len(made) - len(failed), removed=len(plan.remove))
         if failed:
             raise failed[0]
+        self._deployed_at, self._deployed_at_s = changes, now_s
 
 
 def _node_of(pod: str, nodes: set[str]) -> str | None:

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import pytest
 
+from tango.control import cluster_agent
 from tango.control.cluster_agent import AgentStores, ClusterAgent
-from tango.domain.services import ServiceClass
+from tango.domain.services import Service, ServiceClass
 from tango.errors import ClusterUnavailable, StoreUnavailable, UsageError
 from tango.ports.fleet import FleetStore
 from tango.ports.requests import BeRequests
@@ -354,6 +355,40 @@ async def test_an_instance_left_unbound_is_bound_to_the_node_of_its_name(world: 
 
     [found] = [found for found in cluster.pods() if found["metadata"]["name"] == "lc-web-c1-n1-0"]
     assert found["spec"]["nodeName"] == "c1-n1"
+
+
+class CountingJournal(MemoryJournal):
+    """Notes how often it was asked for services."""
+
+    asked = 0
+
+    def services(self) -> tuple[Service, ...]:
+        """As told."""
+        self.asked += 1
+        return super().services()
+
+
+async def test_instances_are_looked_at_again_when_the_watch_has_told_of_something(
+    world: ControlWorld, cluster: MemoryCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or after a while, for services that are new; in a cluster where nothing happens it would be for nothing."""
+    journal = CountingJournal("c1", max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=world.clock.now_s)
+    journal.publish(published())
+    agent = agent_of(world, cluster, journal=journal)
+    await agent.deploy()  # makes them, of which the watch tells
+    await agent.deploy()
+    complete = journal.asked
+    await agent.deploy()
+    at_rest = journal.asked
+    cluster.remove_pod(lc_names(world, "c1-n1")[0])
+    await agent.deploy()
+    made_again = sorted(found["metadata"]["name"] for found in cluster.pods())
+    await agent.deploy()
+    monkeypatch.setattr(cluster_agent, "DEPLOY_AGAIN_S", 0.0)
+    await agent.deploy()
+
+    assert (complete, at_rest, journal.asked) == (2, 2, 5)
+    assert made_again == lc_names(world, "c1-n1", "c1-n2")
 
 
 # ---- all of it ---------------------------------------------------------------------------------------------------------
