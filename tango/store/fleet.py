@@ -50,7 +50,7 @@ class PostgresFleetStore(Snapshots):
         node_rows = [
             {"cluster": cluster} | {name: getattr(node, name) for name in _NODE} | {"extended": _extended(node)} for node in nodes
         ]
-        instance_rows = [{"cluster": cluster} | {name: getattr(i, name) for name in _INSTANCE} for i in instances]
+        instance_rows = [{"cluster": cluster} | {name: getattr(i, name) for name in _INSTANCE} for i in instances if changed]
         samples = [
             {"node": row["name"]} | {k: v for k, v in row.items() if k not in _NOT_SAMPLED} | {"extended": _extended_sample(node)}
             for node, row in zip(nodes, node_rows, strict=True)
