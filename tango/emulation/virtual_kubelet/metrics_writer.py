@@ -22,10 +22,12 @@ NODES_EVERY_S = 1.0
 """Seconds between two writes of the nodes' metrics."""
 PODS_EVERY = 5
 """Pods are written with every fifth write of the nodes; there may be thousands, and one that ends sooner is never written."""
+UNCHANGED_EVERY_S = 10.0
+"""Seconds between two writes of metrics that stay the same, as of an idle node: less than the 15 s at which a metrics-server writes any."""
 
 
 class MetricsWriter:
-    """Writes mean usage over the time since the previous write."""
+    """Writes mean usage over the time since the previous round."""
 
     def __init__(
         self, client: KubeClient, pool: NodePool, cluster: str, *, every_s: float = NODES_EVERY_S, pods_every: int = PODS_EVERY
@@ -42,6 +44,8 @@ class MetricsWriter:
         self._pods_before: dict[str, tuple[float, float]] = {}
         self._written: dict[str, str] = {}
         """By pod uid: the path of its metrics on the server, which are deleted once the pod has ended."""
+        self._told: dict[str, tuple[Json, float]] = {}
+        """By path: what was written there last, without its time, and when, by the monotonic clock."""
 
     async def run(self) -> None:
         """Write until cancelled, or until the server refuses writes (401, 403, 404, 405)."""
@@ -64,16 +68,29 @@ class MetricsWriter:
     async def write(self) -> None:
         """Write once. Raises: ClusterError, ClusterUnavailable."""
         self._rounds += 1
-        calls = [self._client.request("PUT", path, body=body) for path, body in self._node_bodies()]
+        calls = [self._client.request("PUT", path, body=body) for path, body in self._news(self._node_bodies())]
         if self._rounds % self._pods_every == 0:
-            calls += [self._client.request("PUT", path, body=body) for path, body in self._pod_bodies()]
+            calls += [self._client.request("PUT", path, body=body) for path, body in self._news(self._pod_bodies())]
             calls += [self._delete(self._written.pop(uid)) for uid in list(self._written) if uid not in self._pods_before]
         # All calls end before the first error is raised, so that one pod without metrics does not cost those of all others.
         for outcome in await asyncio.gather(*calls, return_exceptions=True):
             if isinstance(outcome, BaseException):
+                self._told.clear()  # who knows what the server has: all is written again
                 raise outcome
 
+    def _news(self, bodies: list[tuple[str, Json]]) -> list[tuple[str, Json]]:
+        """Those that say something else than was written last, or were written last long ago."""
+        found, now_s = [], time.monotonic()
+        for path, body in bodies:
+            said = {name: value for name, value in body.items() if name not in ("timestamp", "window")}
+            before, at_s = self._told.get(path, ({}, 0.0))
+            if said != before or now_s - at_s > UNCHANGED_EVERY_S:
+                found.append((path, body))
+                self._told[path] = said, now_s
+        return found
+
     async def _delete(self, path: str) -> Json:
+        self._told.pop(path, None)
         try:
             return await self._client.request("DELETE", path)
         except NotFound:

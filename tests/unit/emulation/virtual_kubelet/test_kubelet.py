@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, Node
+from tango.emulation.virtual_kubelet import metrics_writer
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
@@ -198,6 +200,34 @@ async def test_metrics_tell_rates_and_go_with_their_pod(client: FakeKubeClient, 
     assert second["name"] == "work"
     assert int(second["usage"]["cpu"].removesuffix("n")) > 0
     assert path not in client.objects
+
+
+async def test_metrics_of_an_idle_node_are_not_written_every_second(
+    client: FakeKubeClient, kubelet: VirtualKubelet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays the same is written again after a while, or once it has changed; after a failure at once, for the server may be empty."""
+    path = "/apis/metrics.k8s.io/v1beta1/nodes/n1"
+    writer = MetricsWriter(client, kubelet.pool, "here")  # type: ignore[arg-type]
+
+    async def writes() -> int:
+        """How often the node's metrics were sent in one round."""
+        before = len(client.calls)
+        with contextlib.suppress(ClusterError):
+            await writer.write()
+        return sum(called == path for _, called, _ in client.calls[before:])
+
+    at_rest = [await writes() for _ in range(3)]
+    client.failures[path] = [ClusterError("full", status=507)]
+    made = pod("work", "be")
+    made["metadata"] |= {"uid": "u1", "name": "work"}
+    await kubelet.pool.start(made)
+    changed = [await writes(), await writes()]
+    monkeypatch.setattr(metrics_writer, "UNCHANGED_EVERY_S", 0.0)
+    again = await writes()
+
+    assert at_rest == [1, 0, 0]
+    assert changed == [1, 1]
+    assert again == 1
 
 
 async def test_metrics_that_break_once_are_written_again(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
