@@ -165,7 +165,7 @@ def _journal_step(path: Path, requests: int) -> Step:
         snapshot_ms=0.1,
         decide_ms=0.1,
     )
-    here = StartHere(rows=np.ones(BATCH, np.bool_), owner="w", lease_s=10.0)
+    here = StartHere(rows=np.ones(BATCH, np.bool_), owner="w", lease_s=10.0, planned_s=0.0)
 
     def step(first: int) -> None:
         released = journal.release_due(1, until_s=1e9, limit=BATCH)

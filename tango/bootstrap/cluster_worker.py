@@ -10,6 +10,7 @@ import secrets
 import socket
 
 from tango.bootstrap.clock import SystemClock
+from tango.control.answer_margin import AnswerMargin
 from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
 from tango.control.execute_lc import InstanceDirectory, LcExecutor
 from tango.control.fleet_view import FleetView
@@ -34,9 +35,12 @@ class ClusterWorker:
         # that one left would stand by the other's heartbeats.
         owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         facts = RunFacts(journal, clock)
-        health = NodeHealth(settings.outlier)
+        health, margin = NodeHealth(settings.outlier), AnswerMargin()
         view = FleetView(
-            lambda: journal.snapshot(at_s=clock.now_s()), max_age_s=settings.lc.snapshot_max_age_s, masked=health.masked
+            lambda: journal.snapshot(at_s=clock.now_s()),
+            max_age_s=settings.lc.snapshot_max_age_s,
+            masked=health.masked,
+            margin=margin,
         )
         self._journal = journal
         self._settings = settings
@@ -47,6 +51,7 @@ class ClusterWorker:
             publisher=publisher,
             run_zero_s=facts.zero_s,
             health=health,
+            margin=margin,
             owner=owner,
             settings=settings.lc,
             lease=settings.lease,

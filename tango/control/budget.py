@@ -10,24 +10,29 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.services import Service
 
 
-def within_budget(plan: LcPlan, arrivals: LcArrivals, services: Sequence[Service], *, now_s: float) -> LcPlan:
+def within_budget(
+    plan: LcPlan, arrivals: LcArrivals, services: Sequence[Service], *, now_s: float, margin_s: NDArray[np.float64] | float = 0.0
+) -> LcPlan:
     """The plan with what is left of each request's time counted in; `now_s` in wall seconds since the run began.
 
     A request is late whose answer is expected after its target, and shed where that is after `Service.shed_after_targets` targets, or
-    where it has waited so long without a node.
+    where it has waited so long without a node. `margin_s`, (s,) or one for all, is how much later than expected an answer may well come; it
+    counts where something is to be shed for that.
     """
     waited_s = np.maximum(0.0, now_s - arrivals.due_s)
     without_node = (plan.node < 0) & ~plan.shed
     answered_s = waited_s + np.where(without_node, 0.0, plan.expected_s)
     late = plan.late | (answered_s > arrivals.target_s)
     patience = np.array([service.shed_after_targets or np.inf for service in services])[arrivals.service]
-    shed = plan.shed | (answered_s > patience * arrivals.target_s)
+    spare_s = np.where(without_node, 0.0, np.broadcast_to(margin_s, len(services))[arrivals.service])
+    shed = plan.shed | (answered_s + spare_s > patience * arrivals.target_s)
     return replace(plan, node=np.where(shed, -1, plan.node).astype(np.int32), late=late & ~shed & ~without_node, shed=shed)
 
 

@@ -118,7 +118,7 @@ class LcDispatch:
             reserved = self.local.starter.reserve(len(rows))
             starts = np.zeros(len(arrivals), bool)
             starts[rows[:reserved]] = True
-            here = StartHere(rows=starts, owner=self.local.owner, lease_s=self.local.lease_s)
+            here = StartHere(rows=starts, owner=self.local.owner, lease_s=self.local.lease_s, planned_s=now_s)
         started: Sequence[LcWork] = ()
         try:
             dispatched = self.requests.record_dispatch(run_id, arrivals, plan, snapshot, decision, lease_s=self.lease_s, here=here)

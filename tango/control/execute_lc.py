@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 import random
 import threading
 import time
@@ -19,6 +20,7 @@ from collections.abc import Callable, Sequence
 import structlog
 import uvloop
 
+from tango.control.answer_margin import AnswerMargin
 from tango.control.budget import is_hopeless
 from tango.control.node_health import NodeHealth
 from tango.control.settle_apart import settle_apart
@@ -162,6 +164,7 @@ class LcExecutor:
         publisher: Publisher,
         run_zero_s: Callable[[int], float],
         health: NodeHealth,
+        margin: AnswerMargin,
         owner: str,
         settings: LcSettings,
         lease: LeaseSettings,
@@ -171,6 +174,7 @@ class LcExecutor:
         self._publisher = publisher
         self._run_zero_s = run_zero_s
         self._health = health
+        self._margin = margin
         self._owner = owner
         self._settings = settings
         self._lease = lease
@@ -331,6 +335,9 @@ class LcExecutor:
         self._health.answered(work.node, key)
         finished_at_s = time.time()
         zero_s = await self._zero_of(work.run_id)
+        if work.answer_expected_s < math.inf:
+            late_by_s = finished_at_s - zero_s - work.answer_expected_s
+            self._margin.answered(work.service, late_by_s=late_by_s, target_s=work.target_s)
         return Outcome(
             run_id=work.run_id,
             request_id=work.request_id,

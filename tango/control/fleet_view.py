@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 import structlog
 
+from tango.control.answer_margin import AnswerMargin
 from tango.control.budget import within_budget
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
@@ -42,11 +43,14 @@ class FleetView:
         *,
         max_age_s: float,
         masked: Callable[[FleetSnapshot], FleetSnapshot] = lambda snapshot: snapshot,
+        margin: AnswerMargin | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`masked` gives a snapshot as a plan may use it: without what this process knows not to answer."""
+        """`masked` gives a snapshot as a plan may use it: without what this process knows not to answer; `margin`, how much later than
+        expected answers have come."""
         self._read = read
         self._masked = masked
+        self._margin = margin or AnswerMargin()
         self._max_age_s = max_age_s
         self._monotonic = monotonic
         self._lock = threading.Lock()
@@ -86,7 +90,8 @@ class FleetView:
         with self._lock:
             snapshot = self._snapshot if self._snapshot is not None and self._snapshot.has_rows_of(seen) else seen
             plan = decided_lc(policy, arrivals, self._masked(snapshot), settings, cycle=cycle, fallback=LC_FALLBACK)
-            plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s)
+            margin_s = self._margin.seconds(snapshot.services)
+            plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s, margin_s=margin_s)
             _count_in(snapshot, arrivals, plan)
             self._counted.append((self._monotonic(), arrivals, plan))
         return plan, snapshot

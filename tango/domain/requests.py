@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -154,3 +155,5 @@ class LcWork:
     """Time from the due time to the answer."""
     cpu_work_s: float
     memory_mib: float
+    answer_expected_s: float = math.nan
+    """When its plan expected the answer, in wall seconds since the run began; NaN where the worker that runs it did not plan it."""

@@ -203,10 +203,12 @@ class LcRequests(JournalPart):
 
         won = self._database.write(record)
         sent = [(k, epoch) for k, epoch, start in won if not start]
+        started = [(k, epoch) for k, epoch, start in won if start]
+        planned_s = here.planned_s if here is not None else 0.0
         return Dispatched(
             request_ids=tuple(arrivals.request_id[[k for k, _ in sent]].tolist()),
             epochs=tuple(epoch for _, epoch in sent),
-            started=tuple(self._work(run_id, arrivals, plan, snapshot, k, epoch) for k, epoch, start in won if start),
+            started=tuple(self._work(run_id, arrivals, plan, snapshot, k, epoch, planned_s=planned_s) for k, epoch in started),
         )
 
     def claim_execution(
@@ -253,7 +255,9 @@ class LcRequests(JournalPart):
 
         return [work for told in chunks(wanted, self._chunk_rows) for work in self._database.write(partial(claim, told=told))]
 
-    def _work(self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, k: int, epoch: int) -> LcWork:
+    def _work(
+        self, run_id: int, arrivals: LcArrivals, plan: LcPlan, snapshot: FleetSnapshot, k: int, epoch: int, *, planned_s: float
+    ) -> LcWork:
         return LcWork(
             run_id=run_id,
             request_id=int(arrivals.request_id[k]),
@@ -265,4 +269,5 @@ class LcRequests(JournalPart):
             target_s=float(arrivals.target_s[k]),
             cpu_work_s=float(arrivals.cpu_work_s[k]),
             memory_mib=float(arrivals.memory_mib[k]),
+            answer_expected_s=planned_s + float(plan.expected_s[k]),
         )

@@ -39,6 +39,8 @@ class StartHere:
     owner: str
     lease_s: float
     """Seconds of the lease under which they are executed."""
+    planned_s: float
+    """When their plan was made, in wall seconds since the run began."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

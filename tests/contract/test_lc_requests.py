@@ -212,7 +212,7 @@ def test_what_a_dispatcher_starts_itself_is_running_under_its_lease(world: Journ
     """Rows of `here` skip `dispatched`: they are given as work, nobody else can claim them, and their process's lease protects them."""
     run_id = world.released(WEB, CHAT, WEB)
     read = world.arrivals(run_id, [0, 1, 2])
-    here = StartHere(rows=np.array([True, True, False]), owner="a", lease_s=OVER_S)
+    here = StartHere(rows=np.array([True, True, False]), owner="a", lease_s=OVER_S, planned_s=0.0)
 
     sent = world.dispatch_read(run_id, read, node=0, here=here)
 

@@ -123,7 +123,7 @@ class InStep(RuleBasedStateMachine):
     def dispatch(self, k: int, node: int, lease_s: float, shed: bool, starts: list[bool], owner: str) -> None:
         """It decides, perhaps twice, and starts some of it itself."""
         run_id, read = self.arrivals[-1 - k % len(self.arrivals)]
-        here = StartHere(rows=np.array(starts[: len(read)], bool), owner=owner, lease_s=lease_s)
+        here = StartHere(rows=np.array(starts[: len(read)], bool), owner=owner, lease_s=lease_s, planned_s=0.0)
         real, fake = (
             world.dispatch_read(run_id, read, node=node, lease_s=lease_s, shed=shed, here=here) for world in (self.real, self.fake)
         )

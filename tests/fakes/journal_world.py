@@ -91,7 +91,7 @@ class JournalWorld:
     ) -> Dispatched:
         """Read, then start all of them here."""
         read = self.arrivals(run_id, request_ids)
-        here = StartHere(rows=np.ones(len(read), np.bool_), owner=owner, lease_s=lease_s)
+        here = StartHere(rows=np.ones(len(read), np.bool_), owner=owner, lease_s=lease_s, planned_s=0.0)
         return self.dispatch_read(run_id, read, node=node, here=here)
 
     def dispatch_read(

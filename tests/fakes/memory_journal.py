@@ -153,7 +153,9 @@ class MemoryJournal:
                         row.late, row.lease_until_s = bool(plan.late[k]), now_s + lease_s
                     if event is Event.START and here is not None:
                         self._runs(row, here.owner, here.lease_s)
-                        started.append(_work(self._cluster, row))
+                        started.append(
+                            replace(_work(self._cluster, row), answer_expected_s=here.planned_s + float(plan.expected_s[k]))
+                        )
                     elif event is Event.DISPATCH:
                         sent.append((row.request_id, row.epoch))
                     self._tell(row)

@@ -91,3 +91,12 @@ def test_a_call_is_hopeless_when_its_patience_is_over() -> None:
     assert not is_hopeless(waited_s=0.9, **asked)
     assert is_hopeless(waited_s=1.1, **asked)
     assert not is_hopeless(waited_s=100.0, target_s=0.5, shed_after_targets=0.0)
+
+
+def test_a_margin_sheds_sooner_and_makes_nothing_late() -> None:
+    """An answer in 0.4 s with 0.2 s of margin may come after 0.5 s: shed where the service says so, else served and not counted late."""
+    spare = within_budget(plan(0.4, 0.4), arrivals(0, 1), SERVICES, now_s=10.0, margin_s=np.array([0.2, 0.2, 0.0]))
+    none = within_budget(plan(0.4, 0.4), arrivals(0, 1), SERVICES, now_s=10.0, margin_s=np.array([0.05, 0.05, 0.0]))
+
+    assert (spare.late.tolist(), spare.shed.tolist()) == ([False, False], [False, True])
+    assert (none.late.tolist(), none.shed.tolist()) == ([False, False], [False, False])

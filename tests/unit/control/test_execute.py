@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from tango.control.answer_margin import AnswerMargin
 from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
 from tango.control.node_health import NodeHealth
 from tango.domain.identity import NodeKey
@@ -63,6 +64,7 @@ def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
         run_zero_s: Callable[[int], float] = lambda run_id: RUN_ZERO_S,
         calls_of: Callable[[], InstanceCalls] = lambda: calls,
         health: NodeHealth | None = None,
+        margin: AnswerMargin | None = None,
     ) -> LcExecutor:
         executor = LcExecutor(
             requests=requests or world.journal,
@@ -71,6 +73,7 @@ def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
             publisher=publisher or world.publisher,
             run_zero_s=run_zero_s,
             health=health or NodeHealth(OutlierSettings()),
+            margin=margin or AnswerMargin(),
             owner="worker-1",
             settings=settings,
             lease=lease,
@@ -126,6 +129,23 @@ def test_a_served_request_is_settled_with_its_start_and_finish(world: WorkerWorl
     assert before_s <= RUN_ZERO_S + row.finished_s <= time.time()
     assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
     assert executor.in_flight == 0
+
+
+def test_an_answer_that_comes_late_widens_the_margin(world: WorkerWorld, make: Make) -> None:
+    """Of a request that was planned here; of one that another process planned it is not known when it was expected."""
+    run_id = world.released(WEB, WEB)
+    planned, margin = world.start(run_id, [0], owner="worker-1").started, AnswerMargin()
+    world.dispatch(run_id, [1])
+    executor = make(margin=margin)
+
+    execute(executor, run_id, [1])
+    until(lambda: world.states(run_id)[1] == "succeeded")
+    unknown_s = margin.seconds((WEB,))[0]
+    executor.start(planned, reserved=executor.reserve(1))
+    until(lambda: world.states(run_id)[0] == "succeeded")
+
+    assert unknown_s == 0.0
+    assert margin.seconds((WEB,))[0] > 0.0
 
 
 def test_a_call_goes_to_the_planned_node_with_its_services_payload(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:

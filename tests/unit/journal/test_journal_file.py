@@ -288,7 +288,7 @@ def test_a_killed_process_loses_nothing_that_it_had_committed(path: Path) -> Non
             released = mine.journal.release_due(run_id, until_s=1e9, limit=3)
             for batch in [*released.batches, *mine.journal.unclaimed(older_than_s=-1.0, limit=3)]:
                 read = mine.arrivals(run_id, batch.request_ids)
-                here = StartHere(rows=np.ones(len(read), np.bool_), owner="w", lease_s=LIVE_S)
+                here = StartHere(rows=np.ones(len(read), np.bool_), owner="w", lease_s=LIVE_S, planned_s=0.0)
                 started = mine.dispatch_read(run_id, read, here=here).started
                 mine.journal.settle([success(run_id, work.request_id, work.epoch) for work in started])
                 os.write(pipe, b"".join(b"%d\n" % work.request_id for work in started))
