@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from tango.domain.services import Service
 
-IN_TIME = 0.9
-"""Share of the answers that come within the margin. A tenth of what is let in may be late; letting in less would leave nodes idle now and
-then. Chosen."""
+IN_TIME = 0.6
+"""Share of the answers that come within the margin: a little more than the median. With 0.9 the queues were too short for the scatter of
+arrivals: at ten times what two cores serve 77 % of their work was in time and 3 % late, with 0.6 84 and 16 %."""
 STEP_TARGETS = 0.02
 """How far one answer moves the margin, in targets of its service: some hundred answers go from none to half a target."""
 MOST_TARGETS = 0.5

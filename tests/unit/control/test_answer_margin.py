@@ -19,7 +19,7 @@ def test_before_the_first_answer_there_is_none() -> None:
 
 
 def test_most_answers_come_within_it() -> None:
-    """Of answers that scatter, nine of ten are not later than the margin; those of another service do not count."""
+    """Of answers that scatter, as many as are meant to be are not later than the margin; those of another service do not count."""
     margin, rng = AnswerMargin(), np.random.default_rng(1)
     late_s = rng.exponential(0.04, 4000)
 

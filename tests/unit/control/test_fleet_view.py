@@ -6,8 +6,9 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
-from tango.control.fleet_view import FleetView
+from tango.control.fleet_view import SHEDDING_MAX_AGE_S, FleetView
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
@@ -59,3 +60,28 @@ def test_a_plan_is_made_on_what_the_process_may_use_and_counted_in_what_it_knows
 
     assert seen == [0.0, 1.0]
     assert view.current().instance_count.sum() > 0
+
+
+@pytest.mark.parametrize("shed", [False, True])
+def test_while_requests_are_shed_each_batch_sees_what_others_have_sent_meanwhile(shed: bool) -> None:
+    """Else a snapshot serves as long as its age allows."""
+    world, now_s, readings = worker_world(), [1000.0], list[float]()
+    run_id = world.released(WEB)
+
+    def read() -> FleetSnapshot:
+        readings.append(now_s[0])
+        return world.journal.snapshot(at_s=0.0)
+
+    def policy(arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
+        n = len(arrivals)
+        return LcPlan(
+            node=np.full(n, -1 if shed else 0, np.int32), late=np.zeros(n, bool), shed=np.full(n, shed), expected_s=np.zeros(n)
+        )
+
+    view = FleetView(read, max_age_s=1000.0, monotonic=lambda: now_s[0])
+    snapshot = view.current()
+    view.plan(policy, world.journal.waiting_lc(run_id, [0], snapshot), snapshot, LcSettings(), cycle="test", now_s=0.0)
+    now_s[0] += 2 * SHEDDING_MAX_AGE_S
+    view.current()
+
+    assert len(readings) == (2 if shed else 1)
