@@ -79,6 +79,7 @@ class CentreLine:
 
     def ship(self) -> float:
         """Ship everything that the centre does not have, and say what is in flight."""
+        self._journal.copy_back()  # first, since nothing that follows comes to its end while the line is cut
         if not self._is_known:
             return self._settings.ship_every_s
         limit = self._settings.shipment_events

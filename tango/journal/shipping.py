@@ -79,6 +79,9 @@ class Shipping(JournalPart):
             forget_runs(connection)
 
         self._database.write(forget)
+
+    def copy_back(self) -> None:
+        """Copy the write-ahead log back, at most every `CHECKPOINT_EVERY_S`."""
         if time.monotonic() - self._copied_s >= CHECKPOINT_EVERY_S:
             self._database.checkpoint()
             self._copied_s = time.monotonic()

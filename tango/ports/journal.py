@@ -112,6 +112,10 @@ class JournalShipping(Protocol):
         """The centre has everything up to this sequence number: forget the events, and terminal requests that nothing is left of."""
         ...
 
+    def copy_back(self) -> None:
+        """Now and then bring the file up to date with its log, which grows else. To be called often, also while the line is cut."""
+        ...
+
     def in_flight(self) -> list[LcInFlight]:
         """The journal's requests in flight, by service and node."""
         ...

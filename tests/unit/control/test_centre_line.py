@@ -151,6 +151,18 @@ def test_what_happened_is_shipped_in_parts(centre: ControlWorld, edge: JournalWo
     assert edge.journal.unshipped(limit=1) is None
 
 
+def test_the_journals_file_is_looked_after_while_the_line_is_cut(
+    centre: ControlWorld, edge: JournalWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first step on, before the centre has ever been reached."""
+    calls: list[int] = []
+    monkeypatch.setattr(edge.journal, "copy_back", lambda: calls.append(1))
+
+    line_of(centre, edge, shares=Cut(centre.shares, after=0)).ship()
+
+    assert calls == [1]
+
+
 def test_the_centre_counts_what_is_in_flight(centre: ControlWorld, edge: JournalWorld) -> None:
     """As the journal has it, and told again only when it has changed."""
     run_id = centre.create(*[WEB] * 4)
