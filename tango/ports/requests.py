@@ -143,7 +143,8 @@ class BeRequests(Protocol):
         ...
 
     def pending_be(self, *, limit: int) -> PendingBatch:
-        """The oldest pending BE requests of all active runs. Reads only."""
+        """Pending BE requests of all active runs, by age and share: the oldest of each run, then the second oldest of each, and so on;
+        of these the one that has waited longest first. Reads only."""
         ...
 
     def record_placement(

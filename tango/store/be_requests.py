@@ -38,11 +38,17 @@ FROM locked v
 WHERE r.run_id = %(run)s AND r.request_id = v.request_id
 RETURNING v.event
 """
+# Of each run its oldest, by the index of its partition; then the first of every run, the second of every run, and so on.
 _PENDING = f"""
 SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch,
        extract(epoch FROM now() - r.started_at)::float8 - q.due_s
-FROM request q JOIN run r USING (run_id)
-WHERE q.run_id = ANY ({OPEN_RUNS}) AND {can("q", Event.PLACE)} ORDER BY q.due_s, q.run_id, q.request_id LIMIT %s
+FROM run r CROSS JOIN LATERAL (
+    SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s,
+           row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn
+    FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)} ORDER BY q.due_s, q.request_id LIMIT %(limit)s
+) q
+WHERE r.run_id = ANY ({OPEN_RUNS})
+ORDER BY q.turn, r.started_at + q.due_s * interval '1 s', q.run_id LIMIT %(limit)s
 """
 _PLACE = f"""
 WITH locked AS (
@@ -92,8 +98,8 @@ class BeRequests:
         )
 
     def pending_be(self, *, limit: int) -> PendingBatch:
-        """The oldest pending requests of open runs, with what their pods will ask for."""
-        rows = self._database.rows(_PENDING, (limit,))
+        """The oldest pending requests of each open run in turn, with what their pods will ask for."""
+        rows = self._database.rows(_PENDING, {"limit": limit})
         declared = {}
         if rows:
             found = self._database.rows("SELECT spec FROM service WHERE name = ANY (%s)", (list({row[2] for row in rows}),))

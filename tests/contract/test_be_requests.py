@@ -398,8 +398,21 @@ def test_a_service_that_admission_does_not_know_waits_until_it_does(world: Store
     assert world.requests.admit_be(run_id, [0], most_memory_mib={"batch": 8192.0}) == 1
 
 
+def test_a_run_with_many_pending_requests_leaves_others_their_share(world: StoreWorld) -> None:
+    """As many of each run are considered, the oldest of each, however much older all of the first are."""
+    many = _pending(world, 20)
+    few = world.create(BATCH, BATCH, BATCH, gap_s=100.0)
+    world.requests.release_due(few, until_s=1000.0, limit=100)
+    world.admit(few, range(3))
+
+    batch = world.requests.pending_be(limit=8).pending
+
+    of = {run_id: batch.request_id[batch.run_id == run_id].tolist() for run_id in (many, few)}
+    assert of == {many: [0, 1, 2, 3, 4], few: [0, 1, 2]}
+
+
 def test_pending_requests_come_oldest_first_over_all_active_runs(world: StoreWorld) -> None:
-    """By due time, then run; runs that are over are left out."""
+    """In turn, then by due time, then run; runs that are over are left out."""
     first, second, over = (world.create(BATCH, BATCH) for _ in range(3))
     for run_id in (second, first, over):
         world.release(run_id)

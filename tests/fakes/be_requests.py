@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -94,10 +94,14 @@ class MemoryBeRequests:
         return admitted
 
     def pending_be(self, *, limit: int) -> PendingBatch:
-        """The oldest first."""
+        """By age and share."""
         with self._state.lock:
             found = [row for row in self._state.open() if row.state in states_before(Event.PLACE)]
-            rows = [replace(r) for r in sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id))[:limit]]
+            turns, ordered = Counter[int](), []
+            for row in sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id)):
+                ordered.append((turns[row.run_id], row.due_s, row.run_id, row))
+                turns[row.run_id] += 1
+            rows = [replace(row) for *_, row in sorted(ordered, key=lambda at: at[:3])[:limit]]
         services, clusters = sorted({r.service for r in rows}), sorted({r.cluster for r in rows})
         pending = pending_columns(
             [self._state.services[name] for name in services],
