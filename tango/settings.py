@@ -231,8 +231,8 @@ class BeSettings:
     """Seconds between placements. Short beside BE work of seconds; long enough that the cycle of the tick before (snapshot,
     decision, pods) is over on a fleet of tens of nodes."""
     batch_limit: int = 256
-    """Pending requests that one tick considers, the oldest of each run in turn. More than a fleet of tens of nodes takes at once, and few enough
-    that their pods are created within the next ticks."""
+    """Pending requests that one tick considers, the oldest of each run in turn. More than a fleet of tens of nodes takes at once, and
+    few enough that their pods are created within the next ticks."""
     decide_budget_ms: float = 250.0
     """Milliseconds. A learned policy slower than this in three ticks running is replaced by the fallback for a minute: above a
     tick, decisions would fall behind arrivals for good."""

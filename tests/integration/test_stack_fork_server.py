@@ -11,6 +11,7 @@ import textwrap
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tango.stack.forking import Forked, ForkServer
@@ -104,7 +105,7 @@ async def test_a_server_that_is_killed_takes_its_forks_with_it_and_the_next_requ
     """No process runs on that nobody watches."""
     fork = await started(forks, tmp_path, "wait")
     await until((tmp_path / "output").read_text)
-    [server] = [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]
+    server = psutil.Process(fork.pid).ppid()
 
     os.kill(server, signal.SIGKILL)
     status = await fork.wait()
