@@ -21,6 +21,9 @@ from typing import Any
 MESSAGE_BYTES = 1 << 17
 """Size of the longest message; environments are far shorter."""
 
+ANSWERS_WITHIN_S = 60.0
+"""Seconds in which the server starts a process: it takes a few to load what processes are made of, and then milliseconds each."""
+
 
 class Forked:
     """A process that the fork server has started. Has what is used of `asyncio.subprocess.Process`."""
@@ -67,7 +70,8 @@ class ForkServer:
     ) -> Forked:
         """Start a process: a module and its arguments. `output` is a descriptor, for what the process prints.
 
-        Raises: OSError if the server ends meanwhile.
+        Raises: OSError if the server ends meanwhile, or does not answer within `ANSWERS_WITHIN_S`: it is ended then, with what it has
+        started, since a server that hangs would not tell of ends either.
         """
         request = {"program": program, "name": name, "environment": dict(environment), "folder": str(folder)}
         # One after the other: a server that is still loading could not take many, and sending does not wait.
@@ -76,7 +80,13 @@ class ForkServer:
             asked: asyncio.Future[Forked] = asyncio.get_running_loop().create_future()
             self._asked.append(asked)
             socket.send_fds(channel, [json.dumps(request).encode()], [output])
-            return await asked
+            try:
+                return await asyncio.wait_for(asked, ANSWERS_WITHIN_S)
+            except TimeoutError:
+                await self.close()
+                raise OSError(
+                    f"the fork server did not answer for {ANSWERS_WITHIN_S:g} s and was ended; see {self._log_path}"
+                ) from None
 
     async def close(self) -> None:
         """End the server, and with it every process that still runs."""

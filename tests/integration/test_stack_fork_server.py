@@ -115,6 +115,22 @@ async def test_a_server_that_is_killed_takes_its_forks_with_it_and_the_next_requ
     assert (status, again) == (-signal.SIGKILL, 7)
 
 
+async def test_a_server_that_hangs_is_ended_and_the_next_request_starts_another(
+    forks: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing could be started again otherwise."""
+    fork = await started(forks, tmp_path, "wait")
+    monkeypatch.setattr("tango.stack.forking.ANSWERS_WITHIN_S", 0.5)
+    os.kill(psutil.Process(fork.pid).ppid(), signal.SIGSTOP)
+
+    with pytest.raises(OSError, match="did not answer"):
+        await started(forks, tmp_path)
+    monkeypatch.undo()
+
+    assert await fork.wait() == -signal.SIGKILL
+    assert await (await started(forks, tmp_path)).wait() == 7
+
+
 async def test_a_fork_that_nobody_waits_for_any_more_is_killed(forks: ForkServer, tmp_path: Path) -> None:
     """Whoever asked may be cancelled while the server still loads; the next one gets its own process all the same."""
     asked = asyncio.create_task(started(forks, tmp_path, "wait"))
