@@ -142,7 +142,7 @@ run = Table(
     "run",
     metadata,
     Column("run_id", Integer, Identity(always=True), primary_key=True),
-    Column("kind", Text, nullable=False, server_default=text("'live'")),
+    Column("kind", Text, nullable=False, server_default=text("'replayed'")),
     Column("name", Text, nullable=False),
     Column("status", Text, nullable=False, server_default=text("'accepted'")),
     Column("system", Text, nullable=False),
@@ -159,6 +159,33 @@ run = Table(
     _timestamp("submitted_at", default=True),
     _timestamp("started_at"),
     _timestamp("ended_at"),
+    # Live runs: since when they accept nothing more.
+    _timestamp("closed_at"),
+)
+
+# One row: which system decides for live runs, and how the next one is to be called; `wanted`: somebody has sent requests to be accepted.
+live = Table(
+    "live",
+    metadata,
+    Column("scope", Text, primary_key=True, server_default=text("'live'")),
+    Column("system", Text, nullable=False),
+    Column("run_name", Text, nullable=False, server_default=text("''")),
+    Column("reassure", Boolean, nullable=False, server_default=text("true")),
+    Column("wanted", Boolean, nullable=False, server_default=text("false")),
+    _timestamp("changed_at", default=True),
+)
+
+# Numbers for the requests of a live run, in blocks: each is given to one cluster, or (cluster NULL) to the centre for jobs. `used` of the
+# centre's are given out.
+number_block = Table(
+    "number_block",
+    metadata,
+    Column("run_id", Integer, nullable=False),
+    Column("first", Integer, nullable=False),
+    Column("last", Integer, nullable=False),
+    Column("cluster", Text),
+    Column("used", Integer, nullable=False, server_default=text("0")),
+    PrimaryKeyConstraint("run_id", "first"),
 )
 
 # A cell of a comparison that is computed as a run, with its claim (epoch, owner, lease) and its result.
@@ -206,6 +233,8 @@ request = Table(
     Column("reason", Text, nullable=False, server_default=text("''")),
     _timestamp("released_at"),
     _timestamp("lease_until"),
+    # Who sent it; NULL: nobody, it is of a trace.
+    Column("tenant", Text),
     PrimaryKeyConstraint("run_id", "request_id"),
     Index(
         "request_live",

@@ -3,8 +3,8 @@
 Window and definitions as in `docs/metrics.md`: LC figures are over requests due from 10 % of the trace's span to its last
 arrival; latency counts from due time; times are given in trace time (wall x speed).
 
-Live and simulated runs stand side by side, told apart by `kind`. A simulation repeated is the same figure again, so
-`system_comparison` counts the newest of each seed; a live run repeated is another measurement, so all of them count.
+Replayed, live and simulated runs stand side by side, told apart by `kind`. A simulation repeated is the same figure again, so
+`system_comparison` counts the newest of each seed; a trace replayed again is another measurement, so all of them count.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ WITH sampled AS (
     SELECT r.run_id AS of_run, s.cluster, s.node, s.cpu_used_millicores, s.cpu_allocatable_millicores, s.memory_used_mib,
            s.memory_allocatable_mib, s.be_pods
     FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
-    WHERE r.kind = 'live' AND s.run_id IS NULL
+    WHERE r.kind <> 'simulated' AND s.run_id IS NULL
     UNION ALL
     SELECT s.run_id, s.cluster, s.node, s.cpu_used_millicores, s.cpu_allocatable_millicores, s.memory_used_mib,
            s.memory_allocatable_mib, s.be_pods
@@ -71,7 +71,7 @@ FROM sampled GROUP BY of_run, cluster, node
 SYSTEM_COMPARISON = """
 CREATE VIEW system_comparison AS
 WITH counted AS (
-    SELECT run_id FROM run WHERE kind = 'live'
+    SELECT run_id FROM run WHERE kind <> 'simulated'
     UNION ALL
     SELECT * FROM (SELECT DISTINCT ON (fleet_hash, trace_source, system, seed) run_id FROM run
                    WHERE kind = 'simulated' AND status = 'completed'
@@ -106,7 +106,7 @@ SELECT run_id, request_id, class, service, cluster, state,
        row_number() OVER (PARTITION BY class, CASE WHEN class = 'lc' THEN cluster END
                           ORDER BY due_s, run_id, request_id) AS position
 FROM request WHERE state IN ({", ".join(f"'{state}'" for state in WAITING)})
-  AND run_id = ANY (ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status IN ({", ".join(f"'{status}'" for status in OPEN)})))
+  AND run_id = ANY (ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND status IN ({", ".join(f"'{status}'" for status in OPEN)})))
 """
 """Requests of a run that is being cancelled wait for nobody: they are in no other's way."""
 

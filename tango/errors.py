@@ -13,6 +13,7 @@
     ├── DependencyError           something outside does not answer (exit 4)
     │   ├── StoreUnavailable      PostgreSQL
     │   ├── BrokerUnavailable     Redis or Valkey
+    │   ├── NotOpen               no live run accepts requests of callers just now
     │   └── ClusterUnavailable    a Kubernetes API server
     ├── ClusterError              a Kubernetes API server answered no: retry or re-plan, as the kind says
     │   ├── NotFound  Conflict  Gone  Invalid  Forbidden  BudgetExhausted  Throttled
@@ -139,6 +140,10 @@ class StoreUnavailable(DependencyError):
 
 class BrokerUnavailable(DependencyError):
     """The Redis or Valkey broker cannot be reached."""
+
+
+class NotOpen(DependencyError):
+    """No live run accepts requests just now: none has been opened, or the centre is away and the last one was closed."""
 
 
 class ClusterUnavailable(DependencyError):

@@ -68,6 +68,25 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallSettings:
+    """Requests of callers: what is kept of them, and how much."""
+
+    keep_s: float = 3600.0
+    """Seconds that an answer can be fetched after its request has ended, and that an idempotency key is known."""
+    kept_answer_kib: int = 64
+    """KiB of each answer that are kept to be fetched; most answers of latency-critical services are smaller."""
+    kept_mib: int = 256
+    """MiB of calls and answers that a journal keeps; beyond it the oldest answers go first. At 4 KiB an answer 65,000 of them."""
+    give_up_after_targets: float = 2.0
+    """Targets after which a request of a caller who waits is given up, where neither the caller nor the service says when. An answer
+    that comes later than twice its target is of little use, and under overload it costs others theirs."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, _LONGEST_S, "keep_s", "give_up_after_targets", above=True)
+        _within(self, 0, 1 << 20, "kept_answer_kib", "kept_mib")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelSettings:
     """The sweep of cancelled runs."""
 
@@ -390,6 +409,8 @@ class Settings:
     """How long claims hold without a heartbeat."""
     store: StoreSettings = field(default_factory=StoreSettings)
     """The size of transactions that change many requests."""
+    call: CallSettings = field(default_factory=CallSettings)
+    """Requests of callers: what is kept of them."""
     cancel: CancelSettings = field(default_factory=CancelSettings)
     """The sweep of cancelled runs."""
     ticks: TickSettings = field(default_factory=TickSettings)

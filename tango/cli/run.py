@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tango.domain.runs import RunKind
     from tango.traces.reading import Reading
 
-KINDS = ("live", "simulated")
+KINDS = ("replayed", "live", "simulated")
 
 RUN_COLUMNS = (
     Column("run"),
@@ -225,7 +225,7 @@ def _figures(stores: Stores, run_id: int, all_figures: bool) -> RunMetrics:
 
 @run.command(name="list")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest runs to list.")
-@click.option("--kind", type=click.Choice(KINDS), default=None, help="Only live runs, or only simulated ones.")
+@click.option("--kind", type=click.Choice(KINDS), default=None, help="Only runs of this kind.")
 @output_option()
 def list_runs(limit: int, kind: str | None, output: str) -> None:
     """List the latest runs."""
@@ -243,7 +243,7 @@ def list_runs(limit: int, kind: str | None, output: str) -> None:
             "system": r.system,
             "fleet": r.fleet,
             "accepted": r.accepted,
-            "terminal": terminal.get(r.run_id, 0 if r.kind is RunKind.LIVE else None),
+            "terminal": terminal.get(r.run_id, None if r.kind is RunKind.SIMULATED else 0),
             "seed": r.seed,
             "speed": r.speed,
         }
@@ -320,7 +320,7 @@ def delete(run_id: int) -> None:
 @click.option(
     "--keep", type=click.IntRange(min=0), default=20, show_default=True, help="Newest finished runs of each kind to keep."
 )
-@click.option("--kind", type=click.Choice(KINDS), default=None, help="Only live runs, or only simulated ones.")
+@click.option("--kind", type=click.Choice(KINDS), default=None, help="Only runs of this kind.")
 def prune(keep: int, kind: str | None) -> None:
     """Delete all but the newest finished runs of each kind."""
     from tango.control.prune_runs import prune_runs

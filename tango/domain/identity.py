@@ -1,4 +1,4 @@
-"""Keys of nodes and pods that are unique in a whole fleet.
+"""Keys that are unique in a whole fleet: of nodes, of pods, of requests.
 
 Kubernetes makes the names of nodes and pods unique within one cluster only, and clusters made from one template have the same names.
 Everything that is kept about a node or a pod is therefore kept under these keys.
@@ -6,7 +6,10 @@ Everything that is kept about a node or a pod is therefore kept under these keys
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+
+from tango.errors import UsageError
 
 
 class NodeKey(NamedTuple):
@@ -29,3 +32,25 @@ class PodKey(NamedTuple):
     def __str__(self) -> str:
         """`cluster/name`, as for nodes; it is also what an LC instance answers to."""
         return f"{self.cluster}/{self.name}"
+
+
+_REQUEST = re.compile(r"(\d{1,9})[-/](\d{1,10})", re.ASCII)
+
+
+class RequestKey(NamedTuple):
+    """A request: its run, and its number in the run."""
+
+    run_id: int
+    request_id: int
+
+    def __str__(self) -> str:
+        """`RUN-REQUEST`, which needs no escaping in an address, a file name or a shell."""
+        return f"{self.run_id}-{self.request_id}"
+
+    @classmethod
+    def parsed(cls, text: str) -> RequestKey:
+        """The key of its text; `RUN/REQUEST` is read too. Raises: UsageError for any other text."""
+        found = _REQUEST.fullmatch(text.strip())
+        if found is None:
+            raise UsageError(f"{text!r} is no id of a request, expected RUN-REQUEST as in 17-250004")
+        return cls(int(found[1]), int(found[2]))

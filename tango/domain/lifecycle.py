@@ -56,6 +56,7 @@ class Event(StrEnum):
     EXHAUST = "exhaust"
     GIVE_UP = "give-up"
     CANCEL = "cancel"
+    WITHDRAW = "withdraw"
 
 
 class Actor(StrEnum):
@@ -71,6 +72,8 @@ class Actor(StrEnum):
     RECONCILER = "reconciler"
     KEEPER = "journal keeper"
     SIMULATOR = "simulator"
+    GATEWAY = "gateway"
+    CALLER = "caller"
 
 
 class Guard(StrEnum):
@@ -87,6 +90,7 @@ class Guard(StrEnum):
     ATTEMPTS_LEFT = "attempts left"
     ATTEMPTS_SPENT = "attempts used up"
     WAITED_TOO_LONG = "waited ten targets"
+    LIVE_RUN = "run is live"
 
 
 class Write(StrEnum):
@@ -142,12 +146,19 @@ _ENDERS = (Actor.EXECUTOR, Actor.AGENT)
 _REQUEUERS = (Actor.EXECUTOR, Actor.AGENT, Actor.SCHEDULER, Actor.REASSURANCE, Actor.RECONCILER, Actor.KEEPER)
 
 TRANSITIONS: tuple[Transition, ...] = (
-    Transition(event=Event.SUBMIT, before=(), after=_S.ACCEPTED, actors=(Actor.SUBMITTER,), writes=(Write.ROW,)),
+    # What a caller sends is submitted by the gateway, and released in the same transaction: it is due at once.
+    Transition(
+        event=Event.SUBMIT,
+        before=(),
+        after=_S.ACCEPTED,
+        actors=(Actor.SUBMITTER, Actor.GATEWAY, Actor.CALLER),
+        writes=(Write.ROW,),
+    ),
     Transition(
         event=Event.RELEASE,
         before=(_S.ACCEPTED,),
         after=_S.RELEASED,
-        actors=(Actor.REPLAYER, Actor.KEEPER),
+        actors=(Actor.REPLAYER, Actor.KEEPER, Actor.GATEWAY, Actor.CALLER),
         guards=(Guard.DUE, Guard.RUN_OPEN),
         writes=(Write.RELEASED_AT,),
     ),
@@ -304,6 +315,20 @@ TRANSITIONS: tuple[Transition, ...] = (
             writes=(Write.REASON, Write.NO_LEASE),
             outcome=outcome,
             reason=Reason.CANCELLED,
+        )
+        for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
+    ),
+    # One request, by its caller: it has hung up, or has cancelled its job.
+    *(
+        Transition(
+            event=Event.WITHDRAW,
+            before=states,
+            after=_S.CANCELLED,
+            actors=(Actor.GATEWAY, Actor.CALLER),
+            guards=(Guard.LIVE_RUN,),
+            writes=(Write.REASON, Write.NO_LEASE),
+            outcome=outcome,
+            reason=Reason.CALLER_GONE,
         )
         for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
     ),

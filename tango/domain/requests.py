@@ -55,6 +55,9 @@ class Reason(StrEnum):
     # New ones go to the end: the engine writes a reason by its place here, and so do the digests of runs.
     OUT_OF_PODS = "out-of-pods"
     OUT_OF_EXTENDED = "out-of-extended-resource"
+    CALLER_GONE = "caller-gone"
+    SERVICE_ERROR = "service-error"
+    ANSWER_CUT = "answer-cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

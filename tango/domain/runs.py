@@ -15,10 +15,14 @@ from tango.errors import UsageError
 
 
 class RunKind(StrEnum):
-    """Whether a run is executed by a live system or simulated."""
+    """Where the requests of a run come from, and where they are served."""
 
+    REPLAYED = "replayed"
+    """A trace, served by clusters."""
     LIVE = "live"
+    """Callers, served by clusters."""
     SIMULATED = "simulated"
+    """A trace or another run, served in the simulator."""
 
 
 class RunStatus(StrEnum):
@@ -111,7 +115,7 @@ class RunInfo:
     started_at_s: float | None
     """Unix time of the run's zero; None until the replayer has begun."""
     accepted: int
-    kind: RunKind = RunKind.LIVE
+    kind: RunKind = RunKind.REPLAYED
 
 
 def require_ended(run: RunInfo) -> None:

@@ -35,8 +35,8 @@ class FleetInForce(Protocol):
 
 def require_replayable(run: RunInfo) -> None:
     """Raises: UsageError for a run that is simulated or has not completed: its rows do not say what a live run took."""
-    if run.kind is not RunKind.LIVE or run.status is not RunStatus.COMPLETED:
-        raise UsageError(f"run {run.run_id} is {run.kind} and {run.status}, expected a live run that is completed")
+    if run.kind is RunKind.SIMULATED or run.status is not RunStatus.COMPLETED:
+        raise UsageError(f"run {run.run_id} is {run.kind} and {run.status}, expected a replayed or live run that is completed")
 
 
 def with_sharing_of(outcomes: RunOutcomes, system: System) -> System:

@@ -88,10 +88,10 @@ def _of_class(column: str, service_class: ServiceClass | None) -> str:
 
 LIVE_STATES, IN_FLIGHT_STATES, WAITING_STATES, TERMINAL_STATES = listed(LIVE), listed(IN_FLIGHT), listed(WAITING), listed(TERMINAL)
 
-OPEN_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status IN {listed(OPEN)})"
+OPEN_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND status IN {listed(OPEN)})"
 """An array of the live runs whose requests may move on, evaluated once, so that PostgreSQL leaves out the partitions of all others."""
 
-HOLDING_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind = 'live' AND status NOT IN {listed(ENDED)})"
+HOLDING_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND status NOT IN {listed(ENDED)})"
 """The same with runs that are being cancelled: what they have in flight holds its resources until it is swept."""
 
 RUN_IS_OPEN = f"EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status IN {listed(OPEN)})"

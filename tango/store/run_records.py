@@ -96,8 +96,9 @@ class PostgresRunRecords:
             """
             SELECT name, status, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, settings,
                    extract(epoch FROM started_at)::float8,
-                   CASE kind WHEN 'live' THEN coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0)
-                   ELSE coalesce((SELECT value FROM run_metric m WHERE m.run_id = run.run_id AND m.name = 'simulated_s'), 0) END,
+                   CASE WHEN kind = 'simulated'
+                   THEN coalesce((SELECT value FROM run_metric m WHERE m.run_id = run.run_id AND m.name = 'simulated_s'), 0)
+                   ELSE coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0) END,
                    (SELECT coalesce(max(checkpoint), '') FROM decision
                     WHERE kind = 'be' AND run_ids @> ARRAY[%(run)s] AND checkpoint <> '' AND at >= run.submitted_at)
             FROM run WHERE run_id = %(run)s

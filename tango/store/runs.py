@@ -30,7 +30,8 @@ RUN_COLUMNS = (
 _RUN = f"SELECT {RUN_COLUMNS} FROM run r"
 # One row, and so the same time for any run. It waits for a chunk of the release at the most, which holds this row.
 _CANCEL = f"""
-UPDATE run SET status = CASE WHEN kind = '{RunKind.LIVE}' THEN '{RunStatus.CANCELLING}' ELSE '{RunStatus.CANCELLED}' END, ended_at = now()
+UPDATE run SET ended_at = now(),
+    status = CASE WHEN kind = '{RunKind.SIMULATED}' THEN '{RunStatus.CANCELLED}' ELSE '{RunStatus.CANCELLING}' END
 WHERE run_id = %s AND status IN {listed(OPEN)}
 """
 # What no journal has taken of a share, nor will: all of one that was not opened, and what lies beyond `handed_to` of one that is complete.
@@ -187,8 +188,8 @@ class PostgresRunStore:
         return [run_info(row) for row in found]
 
     def active_runs(self) -> list[RunInfo]:
-        """Live runs that are open (neither ended nor being cancelled), in order of their ids."""
-        found = self._database.rows(f"{_RUN} WHERE r.kind = 'live' AND r.status IN {listed(OPEN)} ORDER BY r.run_id")
+        """Replayed and live runs that are open (neither ended nor being cancelled), in order of their ids."""
+        found = self._database.rows(f"{_RUN} WHERE r.kind <> 'simulated' AND r.status IN {listed(OPEN)} ORDER BY r.run_id")
         return [run_info(row) for row in found]
 
     def cancelling_runs(self) -> list[int]:

@@ -45,7 +45,7 @@ _LC = f"'{ServiceClass.LC.label}'"
 _SHARE = "s.run_id, s.cluster, s.accepted, s.handed_to, s.complete, s.terminal"
 _FOLLOWED = f"""
 SELECT {_SHARE}, {RUN_COLUMNS} FROM lc_share s JOIN run r USING (run_id)
-WHERE s.cluster = %s AND r.kind = 'live' AND r.status NOT IN {listed(ENDED)} ORDER BY s.run_id
+WHERE s.cluster = %s AND r.kind <> 'simulated' AND r.status NOT IN {listed(ENDED)} ORDER BY s.run_id
 """
 _ROWS = f"""
 SELECT request_id, service, due_s, coalesce(target_s, {NO_TARGET_S}), cpu_work_s, memory_mib, epoch, attempt FROM request

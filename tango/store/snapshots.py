@@ -58,7 +58,7 @@ _TAILS = """
 SELECT a.service, a.cluster, a.node, percentile_cont(%(quantile)s) WITHIN GROUP (ORDER BY a.latency_s * r.speed * 1000), count(*)
 FROM attempt a JOIN run r USING (run_id)
 WHERE a.ended_at > now() - %(window_s)s * interval '1 s' AND a.class = 'lc' AND a.outcome = 'succeeded' AND a.node IS NOT NULL
-  AND a.cluster IS NOT NULL AND a.latency_s IS NOT NULL AND r.kind = 'live'
+  AND a.cluster IS NOT NULL AND a.latency_s IS NOT NULL AND r.kind <> 'simulated'
 GROUP BY 1, 2, 3
 """
 """Tails of LC in trace milliseconds, as targets are declared. An index on `ended_at` keeps it to what ended in the window. An attempt whose

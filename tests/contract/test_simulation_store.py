@@ -231,5 +231,5 @@ def test_simulated_runs_are_no_business_of_who_moves_live_ones(database_url: str
     (simulated,) = (run.run_id for run in PostgresSimulationStore(database).open([A], record=False, forget=False))
 
     assert [run.run_id for run in runs.active_runs()] == [live]
-    assert [(run.run_id, run.kind) for run in runs.runs()] == [(simulated, RunKind.SIMULATED), (live, RunKind.LIVE)]
-    assert [run.run_id for run in runs.runs(kind=RunKind.LIVE, limit=1)] == [live]
+    assert [(run.run_id, run.kind) for run in runs.runs()] == [(simulated, RunKind.SIMULATED), (live, RunKind.REPLAYED)]
+    assert [run.run_id for run in runs.runs(kind=RunKind.REPLAYED, limit=1)] == [live]

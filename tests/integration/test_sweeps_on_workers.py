@@ -224,7 +224,7 @@ def test_a_simulated_run_is_listed_shown_and_deleted_as_a_run(workplace: Workpla
     listed = workplace.json("run", "list", "--kind", "simulated")
     shown = workplace.json("run", "show", "1")
     requests = workplace.json("run", "requests", "1", "--limit", "3")
-    live = workplace.json("run", "list", "--kind", "live")
+    live = workplace.json("run", "list", "--kind", "replayed")
     deleted = workplace.tango("run", "delete", "1")
     pruned = workplace.tango("run", "prune", "--keep", "0")
 
@@ -304,7 +304,7 @@ def test_a_recorded_run_is_replayed_beside_its_simulation(workplace: Workplace) 
     database = Database(workplace.urls.app)
     PostgresFleetStore(database).declare(load_fleet("single"), kubeconfig="/none", contexts={"c1": "c1"})
     # As if it had been made live.
-    database.execute("UPDATE run SET kind = 'live', ended_at = started_at + interval '60 s'")
+    database.execute("UPDATE run SET kind = 'replayed', ended_at = started_at + interval '60 s'")
     database.execute("DELETE FROM simulation")
     database.execute("UPDATE node_sample SET run_id = NULL")
     database.execute("UPDATE scaling_event SET run_id = NULL")
@@ -313,7 +313,7 @@ def test_a_recorded_run_is_replayed_beside_its_simulation(workplace: Workplace) 
     both = workplace.json("simulate", "--run", "1")
     other = workplace.json("simulate", "--run", "1", "--system", "k8s-native")
 
-    assert (refused.returncode, "expected a live run that is completed" in refused.stderr) == (2, True)
+    assert (refused.returncode, "expected a replayed or live run that is completed" in refused.stderr) == (2, True)
     assert both["live"]["run"] == both["simulated"]["run"] == 1
     assert both["delays"]["lc_window_s"] == 0.01
     assert both["delays"]["pod_start_s"] == pytest.approx(0.35, abs=0.05)  # and the wait for an announcement, which is none here

@@ -18,7 +18,7 @@ def world() -> ControlWorld:
     return control_world()
 
 
-def ended(world: ControlWorld, kind: RunKind = RunKind.LIVE, status: RunStatus = RunStatus.COMPLETED) -> int:
+def ended(world: ControlWorld, kind: RunKind = RunKind.REPLAYED, status: RunStatus = RunStatus.COMPLETED) -> int:
     """A run of this kind that has ended so."""
     run_id = world.submit(WEB)
     run = world.state.runs[run_id]

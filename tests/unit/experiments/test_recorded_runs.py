@@ -126,7 +126,10 @@ def test_a_run_without_reassurance_is_simulated_with_static_instances() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "status", "told"),
-    [(RunKind.SIMULATED, RunStatus.COMPLETED, "simulated and completed"), (RunKind.LIVE, RunStatus.RUNNING, "live and running")],
+    [
+        (RunKind.SIMULATED, RunStatus.COMPLETED, "simulated and completed"),
+        (RunKind.REPLAYED, RunStatus.RUNNING, "replayed and running"),
+    ],
 )
 def test_only_a_completed_live_run_can_be_replayed(kind: RunKind, status: RunStatus, told: str) -> None:
     """The message says what was found and what is expected."""
@@ -134,5 +137,5 @@ def test_only_a_completed_live_run_can_be_replayed(kind: RunKind, status: RunSta
     run = world.runs.run(world.create(WEB))
 
     require_replayable(replace(run, status=RunStatus.COMPLETED))
-    with pytest.raises(UsageError, match=rf"run {run.run_id} is {told}, expected a live run that is completed"):
+    with pytest.raises(UsageError, match=rf"run {run.run_id} is {told}, expected a replayed or live run that is completed"):
         require_replayable(replace(run, kind=kind, status=status))

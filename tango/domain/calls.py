@@ -1,0 +1,116 @@
+"""Requests that callers send: what a caller sent, how its request stands, and the answer.
+
+A caller is outside of Tango and speaks HTTP to a gateway, or Celery to the queue `submit.<cluster>`. From its row on, what it sent is a
+request like any other; beside the row the journal keeps the call, for the instance, and the answer, for the caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tango.domain.identity import RequestKey
+from tango.domain.lifecycle import TERMINAL
+from tango.domain.requests import RequestState
+
+Headers = tuple[tuple[str, str], ...]
+"""(name, value) of HTTP headers in order; a name may come more than once."""
+
+REPEATABLE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+"""Methods that are idempotent (RFC 9110, section 9.2.2): such a call may be sent to another instance after the first one failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One HTTP request as the instance is to get it: without what only concerned the hop to the gateway."""
+
+    method: str
+    path: str
+    """Path and query, as in the first line of a request; begins with `/`."""
+    headers: Headers = ()
+    body: bytes = b""
+    is_repeatable: bool = False
+    """Whether it may be sent to another instance although the first one may have begun with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerTo:
+    """Where the answer of a request is to go while its caller waits: a gateway's listener for workers of its cluster."""
+
+    address: str
+    """`unix:/path` or `http://host:port`."""
+    key: str
+    """What the gateway knows its own requests by: drawn anew at each start, and sent back as `Authorization: Bearer`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallerRequest:
+    """A request that a caller has just sent, before it has a row. It is due at once."""
+
+    service: str
+    tenant: str
+    target_s: float
+    """Seconds from now within which it is to be answered."""
+    patience_s: float
+    """Seconds from now after which nobody waits for the answer any more, so that it is shed instead of served; infinite: never."""
+    cpu_work_s: float
+    """CPU-seconds that it is expected to take."""
+    memory_mib: float
+    call: Call
+    answer_to: AnswerTo | None = None
+    """None: nobody waits; the answer is kept to be fetched."""
+    key: str = ""
+    """Idempotency key: of several requests of a tenant with the same one within `CallSettings.keep_s`, only the first has a row;
+    empty: none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A caller's request that has its row now."""
+
+    key: RequestKey
+    is_new: bool = True
+    """False: its idempotency key was known, and `key` is the request that came first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How a caller's request stands."""
+
+    state: RequestState
+    service: str
+    tenant: str
+    reason: str = ""
+    attempt: int = 0
+    node: str = ""
+    """`cluster/node` of the last attempt; empty: none yet."""
+    due_at_s: float = 0.0
+    """Unix time at which it was accepted."""
+    latency_s: float | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it will not change any more."""
+        return self.state in TERMINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What an instance answered, as it is kept to be fetched."""
+
+    status: int
+    headers: Headers
+    body: bytes
+    is_whole: bool
+    """False: the body was longer than what is kept (`CallSettings.kept_answer_kib`), and this is its beginning."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalledWork:
+    """What the executor needs of a caller's request beside its `LcWork`."""
+
+    call: Call
+    answer_to: AnswerTo | None
+
+
+Calls = Mapping[RequestKey, CalledWork]
