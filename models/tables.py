@@ -243,8 +243,8 @@ request = Table(
         "due_s",
         postgresql_where=text(f"state = ANY ('{{{','.join(UNDER_WAY)}}}'::request_state[])"),
     ),
-    # What the release of BE walks by, past any number of LC requests.
-    Index("request_be_due", "request_id", postgresql_where=text(f"class = 'be' AND state = '{RequestState.ACCEPTED}'")),
+    # What the release of BE walks by, past any number of LC requests and no further than what is due.
+    Index("request_be_due", "due_s", "request_id", postgresql_where=text(f"class = 'be' AND state = '{RequestState.ACCEPTED}'")),
     postgresql_partition_by="LIST (run_id)",
 )
 

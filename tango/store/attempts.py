@@ -17,7 +17,7 @@ from tango.store.lifecycle_sql import OPEN_RUNS, can, chunks, outcome_of, state_
 _RENEW = f"""
 WITH locked AS (
     SELECT r.request_id FROM request r JOIN unnest(%(ids)s::int[], %(epochs)s::int[]) AS v(request_id, epoch) USING (request_id)
-    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", Event.RENEW)}
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", Event.RENEW, is_named=True)}
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
 )
 UPDATE request r SET lease_until = now() + %(lease)s * interval '1 s' FROM locked
@@ -33,7 +33,7 @@ WITH locked AS (
     JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(reasons)s::text[],
                 %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[])
         AS v(request_id, epoch, event, reason, started_s, finished_s, work_lost_s) USING (request_id)
-    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", *ENDS, service_class=ServiceClass.BE)}
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", *ENDS, service_class=ServiceClass.BE, is_named=True)}
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
 ), ended AS (
     UPDATE request r SET

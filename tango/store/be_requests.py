@@ -27,7 +27,7 @@ _ADMIT = f"""
 WITH locked AS (
     SELECT r.request_id, CASE WHEN r.memory_mib <= s.most_mib THEN '{Event.ADMIT}' ELSE '{Event.REFUSE}' END AS event
     FROM request r JOIN unnest(%(services)s::text[], %(most_mib)s::float8[]) AS s(name, most_mib) ON s.name = r.service
-    WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND {can("r", Event.ADMIT, Event.REFUSE)}
+    WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND {can("r", Event.ADMIT, Event.REFUSE, is_named=True)}
       AND {RUN_IS_OPEN}
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
 )
@@ -56,7 +56,7 @@ WITH locked AS (
     FROM request r
     JOIN unnest(%(rows)s::int[], %(ids)s::int[], %(epochs)s::int[], %(nodes)s::text[], %(clusters)s::text[])
         AS v(k, request_id, epoch, node, cluster) USING (request_id)
-    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", Event.PLACE)} AND {RUN_IS_OPEN}
+    WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", Event.PLACE, is_named=True)} AND {RUN_IS_OPEN}
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
 )
 UPDATE request r SET state = {after(Event.PLACE)}, epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node,
@@ -71,7 +71,7 @@ WITH locked AS (
     SELECT q.request_id, v.started_at
     FROM request q JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(starts)s::float8[]) AS v(request_id, epoch, started_at)
         USING (request_id)
-    WHERE q.run_id = %(run)s AND q.epoch = v.epoch AND {can("q", Event.RUN)}
+    WHERE q.run_id = %(run)s AND q.epoch = v.epoch AND {can("q", Event.RUN, is_named=True)}
     ORDER BY q.request_id FOR NO KEY UPDATE OF q
 )
 UPDATE request q SET state = {after(Event.RUN)}, lease_until = now() + %(lease)s * interval '1 s',

@@ -36,10 +36,13 @@ def before(*events: Event) -> str:
     return listed(states_before(*events))
 
 
-def can(row: str, *events: Event, service_class: ServiceClass | None = None) -> str:
+def can(row: str, *events: Event, service_class: ServiceClass | None = None, is_named: bool = False) -> str:
     """SQL condition: one of the events can happen to the request in `row` (a table's name or alias), by its state and class.
 
-    With `service_class` to requests of that class alone. Raises: ValueError for events that apply to different classes of requests.
+    With `service_class` to requests of that class alone. `is_named` where the statement names its requests by their ids: they are found by
+    the primary key then. PostgreSQL would rather look through all requests in that state, as few as there were when the run was analysed,
+    so that each row cost more the more of them wait; no index is of the state as text.
+    Raises: ValueError for events that apply to different classes of requests.
     """
     classes = {frozenset(c for t in transitions_of(e) for c in ServiceClass if t.service_class in (None, c)) for e in events}
     if len(classes) != 1:
@@ -49,7 +52,7 @@ def can(row: str, *events: Event, service_class: ServiceClass | None = None) -> 
     if not found:
         raise ValueError(f"{', '.join(events)} do not happen to requests of class {service_class and service_class.label}")
     of_class = _of_class(f"{row}.class", min(found)) if len(found) == 1 else ""
-    return f"{row}.state IN {before(*events)}{of_class}"
+    return f"{row}.state{'::text' if is_named else ''} IN {before(*events)}{of_class}"
 
 
 def after(event: Event, service_class: ServiceClass | None = None) -> str:

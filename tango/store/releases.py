@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from tango.domain.lifecycle import Event
 from tango.domain.requests import Batch, batches_of
 from tango.domain.runs import OPEN
@@ -15,14 +17,15 @@ from tango.store.lifecycle_sql import OPEN_RUNS, after, can, listed
 # holds it locked, the sweep begins after the run's status has changed. So these rows need no lock of their own before the update.
 _ACCEPTED = f"""
 SELECT request_id, due_s FROM request
-WHERE run_id = %(run)s AND request_id >= %(first)s AND {can("request", Event.RELEASE, service_class=ServiceClass.BE)}
-ORDER BY request_id LIMIT %(limit)s
+WHERE run_id = %(run)s AND {can("request", Event.RELEASE, service_class=ServiceClass.BE)} AND due_s <= %(until)s
+  AND (due_s, request_id) >= ((SELECT due_s FROM request WHERE run_id = %(run)s AND request_id = %(first)s), %(first)s)
+ORDER BY due_s, request_id LIMIT %(limit)s
 """
-"""The next ones, due or not, in order of ids and so of due times: an index of BE alone leads past any number of LC requests."""
+"""From the request `first` on, by an index of BE alone that leads past any number of LC requests. Due times stand first there and bound
+what is read: behind what was released before, whose entries stay until they are vacuumed, and before what is not due."""
+# By an array of ids and not by a join, for which PostgreSQL would read the whole run where it expects as many as the limit allows.
 _RELEASE = f"""
-WITH next AS ({_ACCEPTED})
-UPDATE request r SET state = {after(Event.RELEASE)}, released_at = now() FROM next
-WHERE r.run_id = %(run)s AND r.request_id = next.request_id AND next.due_s <= %(until)s
+UPDATE request r SET state = {after(Event.RELEASE)}, released_at = now() WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s)
 RETURNING r.request_id, {int(ServiceClass.BE)}, r.service, r.cluster
 """
 # The oldest are chosen first and locked second, in the one order; what somebody else has in hand just now is no lost message.
@@ -34,7 +37,7 @@ WITH oldest AS (
     ORDER BY due_s LIMIT %(limit)s
 ), locked AS (
     SELECT r.run_id, r.request_id FROM request r JOIN oldest USING (run_id, request_id)
-    WHERE r.run_id = ANY ({OPEN_RUNS}) AND {can("r", Event.ANNOUNCE, service_class=ServiceClass.BE)}
+    WHERE r.run_id = ANY ({OPEN_RUNS}) AND {can("r", Event.ANNOUNCE, service_class=ServiceClass.BE, is_named=True)}
       AND r.released_at < now() - %(age)s * interval '1 s'
     ORDER BY r.run_id, r.request_id FOR NO KEY UPDATE OF r SKIP LOCKED
 )
@@ -77,10 +80,14 @@ class Releases:
             first, accepted, is_open = cursor.fetchone() or (0, 0, False)
             if not is_open:
                 return Released(batches=(), next_due_s=None)
-            cursor.execute(_RELEASE, {"run": run_id, "first": first, "limit": limit, "until": until_s})
-            rows = cursor.fetchall()
-            beyond = max((row[0] + 1 for row in rows), default=first)
-            cursor.execute(_ACCEPTED, {"run": run_id, "first": beyond, "limit": 1})
+            of = {"run": run_id, "first": first, "until": until_s, "limit": limit}
+            cursor.execute(_ACCEPTED, of)
+            due = [request_id for request_id, _ in cursor.fetchall()]
+            rows = []
+            if due:
+                cursor.execute(_RELEASE, {"run": run_id, "ids": due})
+                rows = cursor.fetchall()
+            cursor.execute(_ACCEPTED, of | {"first": max(due, default=first), "until": math.inf, "limit": 1})
             following, next_due_s = cursor.fetchone() or (accepted, None)
             if following != first:
                 cursor.execute("UPDATE run SET next_request = %s WHERE run_id = %s", (following, run_id))

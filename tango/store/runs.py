@@ -69,14 +69,17 @@ WHERE run_id = %(run)s AND status = '{RunStatus.CANCELLING}'
   AND NOT EXISTS (SELECT FROM request WHERE run_id = %(run)s AND state IN {LIVE_STATES})
 """
 # The indexes of BE that is to come and of what is under way, and the counts of the shares answer for a run that is open, whatever its size.
+# Asked for in order, since PostgreSQL reads the table itself where any row will do.
 _ALL_TERMINAL = f"""
 SELECT CASE r.status WHEN '{RunStatus.CANCELLED}' THEN true
     WHEN '{RunStatus.CANCELLING}' THEN NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.state IN {LIVE_STATES})
-    ELSE NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.request_id >= r.next_request
-                     AND {can("q", Event.RELEASE, service_class=ServiceClass.BE)})
+    ELSE (SELECT q.request_id FROM request q
+          WHERE q.run_id = %(run)s AND {can("q", Event.RELEASE, service_class=ServiceClass.BE)}
+            AND (q.due_s, q.request_id) >= (n.due_s, n.request_id)
+          ORDER BY q.due_s, q.request_id LIMIT 1) IS NULL
         AND NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.class = 'be' AND q.state IN {listed(UNDER_WAY)})
         AND NOT EXISTS (SELECT FROM lc_share s WHERE s.run_id = %(run)s AND s.terminal < s.accepted) END
-FROM run r WHERE r.run_id = %(run)s
+FROM run r LEFT JOIN request n ON n.run_id = %(run)s AND n.request_id = r.next_request WHERE r.run_id = %(run)s
 """
 _COUNTS = """
 SELECT run_id, class::text AS class, state::text AS state, requests, in_time FROM run_count WHERE run_id = ANY (%(runs)s)
