@@ -67,6 +67,7 @@ class Scheduler:
             runs=here.runs,
             requests=here.requests,
             publisher=publisher,
+            turn_live=here.live_runs.turn,
             order_figures=figures.order,
         )
         self.cancel_sweep = CancelSweep(

@@ -22,6 +22,7 @@ from tango.store.database import Database
 from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
 from tango.store.leases import PostgresLeaseStore
+from tango.store.live_runs import PostgresLiveRuns
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
@@ -49,6 +50,7 @@ class Stores:
         self.database = Database(settings.database_url, **({} if deadline_s is None else {"deadline_s": deadline_s}))
         self.runs = PostgresRunStore(self.database, settings.store)
         self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
+        self.live_runs = PostgresLiveRuns(self.database, delete=self.runs.delete)
         self.shares = PostgresShareStore(self.database, settings.sharing, settings.lease)
         self.figures = PostgresFiguresStore(self.database)
         self.leases = PostgresLeaseStore(self.database)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from tango.control.lease_holder import LeaseHolder
-from tango.domain.runs import RunInfo, RunStatus
-from tango.errors import BrokerUnavailable, StoreError
+from tango.domain.runs import RunInfo, RunKind, RunStatus
+from tango.errors import BrokerUnavailable, StoreError, UsageError
 from tango.ports.messages import Publisher
 from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
@@ -39,6 +39,8 @@ class Reconciliation:
     runs: RunStore
     requests: BeRequests
     publisher: Publisher
+    turn_live: Callable[[], object]
+    """Closes the live run whose day is over, and opens the next one (`tango.ports.live_runs.LiveRunStore.turn`)."""
     order_figures: Callable[[int], bool]
     """Has the figures of a run computed whose requests are all terminal, which is completed with them; gives whether nobody had."""
 
@@ -52,14 +54,22 @@ class Reconciliation:
         # Publish before closing runs: a run that cannot be closed must not keep others' requests waiting.
         if waiting:
             _publish(functools.partial(self.publisher.arrivals, waiting))
+        self._turn()
         active, cancelling = self.runs.active_runs(), self.runs.cancelling_runs()
-        if active or cancelling:
-            self.runs.fold_counts()
+        # Callers may send nothing for hours: their run keeps nobody busy meanwhile.
+        busy = self.runs.fold_counts() if active or cancelling else set()
+        work = [run for run in active if run.kind is not RunKind.LIVE or run.run_id in busy]
         finished = sum(self._closed(run) for run in active)
         report = {"requeued": requeued, "published": len(waiting), "finished": finished}
         if any(report.values()):
             log.info("reconciled", **report)
-        return report | {"open": len(active) + len(cancelling)}
+        return report | {"open": len(work) + len(cancelling)}
+
+    def _turn(self) -> None:
+        try:
+            self.turn_live()
+        except (StoreError, UsageError):  # of live runs alone: others are reconciled all the same
+            log.exception("live_run_not_turned")
 
     def _closed(self, run: RunInfo) -> bool:
         """Have the run closed if it is done, and tell whether this sweep did; if nobody replays a run that should be, publish its replay
@@ -70,7 +80,8 @@ class Reconciliation:
             except StoreError:  # of this run alone: the next sweep tries again
                 log.exception("figures_not_ordered", run_id=run.run_id)
                 return False
-        if run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING) and self.holder.nobody_holds(f"replay:{run.run_id}"):
+        is_replayed = run.kind is RunKind.REPLAYED and run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING)
+        if is_replayed and self.holder.nobody_holds(f"replay:{run.run_id}"):
             _publish(functools.partial(self.publisher.replay, run.run_id))
         return False
 

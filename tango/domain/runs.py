@@ -118,6 +118,16 @@ class RunInfo:
     kind: RunKind = RunKind.REPLAYED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveUse:
+    """What decides for the requests that callers send."""
+
+    system: str = "tango"
+    run_name: str = ""
+    """Name of the run that they go into; empty: one run for each day, by its date."""
+    reassure: bool = True
+
+
 def require_ended(run: RunInfo) -> None:
     """Raises: UsageError, with what to do, for a run that has not ended."""
     if run.status is RunStatus.CANCELLING:

@@ -80,8 +80,11 @@ class RunStore(Protocol):
         """How many requests of each of these runs are terminal, as `counts` has it; runs without any may be left out."""
         ...
 
-    def fold_counts(self) -> None:
-        """Add up what `counts` reads, so that it stays little. Changes no count; twice at once, one of them does nothing."""
+    def fold_counts(self) -> set[int]:
+        """Add up what `counts` reads, so that it stays little. Changes no count; twice at once, one of them does nothing.
+
+        Gives the runs that are busy: something of them has changed since the last time, or is under way.
+        """
         ...
 
     def all_terminal(self, run_id: int) -> bool:

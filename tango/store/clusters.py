@@ -18,6 +18,13 @@ from tango.store.services import Services, hold_declarations, write_services
 IS_SILENT = "c.seen_at < now() - %(silent)s * interval '1 s'"
 """SQL: the agent of the cluster `c` has not been heard of for `LeaseSettings.silent_s`. NULL for one that never was."""
 
+# A cluster that comes takes part in the live run that is open.
+_SHARE_OF_LIVE = """
+INSERT INTO lc_share (run_id, cluster, accepted, opened)
+SELECT run_id, %(cluster)s, 0, true FROM run WHERE kind = 'live' AND status = 'running' AND closed_at IS NULL
+ON CONFLICT DO NOTHING
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterRow:
@@ -61,6 +68,9 @@ class Clusters(Services):
                 then="ON CONFLICT (name) DO UPDATE SET position = excluded.position, kubeconfig = excluded.kubeconfig, "
                 "context = excluded.context, embedded = excluded.embedded",
             )
+            for name in names:
+                cursor.execute(_SHARE_OF_LIVE, {"cluster": name})
+            cursor.execute("UPDATE lc_share SET complete = true WHERE cluster = ANY (%s) AND NOT complete", (gone,))
             insert(
                 cursor,
                 "link",
@@ -109,6 +119,7 @@ class Clusters(Services):
                 "ON CONFLICT (name) DO UPDATE SET kubeconfig = excluded.kubeconfig, context = excluded.context",
                 (name, kubeconfig, context),
             )
+            cursor.execute(_SHARE_OF_LIVE, {"cluster": name})
             cursor.execute(
                 """
                 INSERT INTO link (from_cluster, to_cluster, rtt_ms, bandwidth_mbit_per_s)
@@ -136,6 +147,7 @@ class Clusters(Services):
         def leave(cursor: Cursor) -> None:
             hold_declarations(cursor)
             cursor.execute("DELETE FROM cluster WHERE name = %s", (name,))
+            cursor.execute("UPDATE lc_share SET complete = true WHERE cluster = %s AND NOT complete", (name,))
             for table in ("node", "instance", "lc_in_flight", "journal_gap"):
                 cursor.execute(f"DELETE FROM {table} WHERE cluster = %s", (name,))
             cursor.execute("DELETE FROM link WHERE from_cluster = %s OR to_cluster = %s", (name, name))

@@ -78,7 +78,9 @@ SELECT CASE r.status WHEN '{RunStatus.CANCELLED}' THEN true
             AND (q.due_s, q.request_id) >= (n.due_s, n.request_id)
           ORDER BY q.due_s, q.request_id LIMIT 1) IS NULL
         AND NOT EXISTS (SELECT FROM request q WHERE q.run_id = %(run)s AND q.class = 'be' AND q.state IN {listed(UNDER_WAY)})
-        AND NOT EXISTS (SELECT FROM lc_share s WHERE s.run_id = %(run)s AND s.terminal < s.accepted) END
+        AND NOT EXISTS (SELECT FROM lc_share s WHERE s.run_id = %(run)s AND s.terminal < s.accepted)
+        AND (r.kind <> '{RunKind.LIVE}' OR r.closed_at IS NOT NULL
+             AND NOT EXISTS (SELECT FROM lc_share s WHERE s.run_id = %(run)s AND NOT s.complete)) END
 FROM run r LEFT JOIN request n ON n.run_id = %(run)s AND n.request_id = r.next_request WHERE r.run_id = %(run)s
 """
 _COUNTS = """
@@ -95,6 +97,18 @@ WITH gone AS (DELETE FROM run_count_change RETURNING run_id, class, state, reque
 INSERT INTO run_count AS c (run_id, class, state, requests, in_time)
 SELECT run_id, class, state, sum(requests), sum(in_time) FROM gone GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 ON CONFLICT (run_id, class, state) DO UPDATE SET requests = c.requests + excluded.requests, in_time = c.in_time + excluded.in_time
+RETURNING c.run_id
+"""
+# How many requests a live run has accepted is not known before it ends.
+_GROWN = f"""
+UPDATE run r SET accepted = c.requests
+FROM (SELECT run_id, sum(requests)::int AS requests FROM run_count WHERE run_id = ANY (%s) GROUP BY 1) c
+WHERE r.run_id = c.run_id AND r.kind = '{RunKind.LIVE}' AND r.accepted <> c.requests
+"""
+_UNDER_WAY = f"""
+SELECT DISTINCT run_id FROM run_count
+WHERE run_id = ANY (ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND status NOT IN {listed(ENDED)}))
+  AND state IN {LIVE_STATES} AND requests > 0
 """
 COUNTS_LOCK = 0x636F_756E
 """Key of the advisory lock ("coun" in ASCII) of whoever adds up the changes of counts."""
@@ -272,15 +286,20 @@ class PostgresRunStore:
         """How many requests of each of these runs are terminal."""
         return dict(self._database.rows(_TERMINAL, {"runs": list(run_ids)}))
 
-    def fold_counts(self) -> None:
-        """Add what has changed to what was counted; one process at a time, and the others do nothing."""
+    def fold_counts(self) -> set[int]:
+        """Add what has changed to what was counted; one process at a time, and the others do nothing and know of nothing busy."""
 
-        def fold(cursor: Cursor) -> None:
+        def fold(cursor: Cursor) -> set[int]:
             cursor.execute("SELECT pg_try_advisory_xact_lock(%s)", (COUNTS_LOCK,))
-            if cursor.fetchone() == (True,):
-                cursor.execute(_FOLD)
+            if cursor.fetchone() != (True,):
+                return set()
+            cursor.execute(_FOLD)
+            changed = {run_id for (run_id,) in cursor.fetchall()}
+            cursor.execute(_GROWN, (sorted(changed),))
+            cursor.execute(_UNDER_WAY)
+            return changed | {run_id for (run_id,) in cursor.fetchall()}
 
-        self._database.run(fold)
+        return self._database.run(fold)
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether no request of the run will change any more: of BE none is left to release or under way, of LC every copy is terminal."""

@@ -134,8 +134,10 @@ class MemoryRunStore:
         """Counted anew."""
         return {run_id: self.counts(run_id).terminal for run_id in run_ids}
 
-    def fold_counts(self) -> None:
-        """Nothing is kept."""
+    def fold_counts(self) -> set[int]:
+        """Nothing is kept: all are busy of which something is under way."""
+        live = {run_id for run_id in self._state.runs if self.counts(run_id).terminal < self.counts(run_id).accepted}
+        return live
 
     def all_terminal(self, run_id: int) -> bool:
         """Whether nothing will change any more."""

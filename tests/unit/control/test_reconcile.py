@@ -10,7 +10,7 @@ from tango.control.reconcile import LEASE, Reconciliation
 from tango.domain.requests import RequestState
 from tango.domain.runs import RunStatus
 from tango.domain.services import Service
-from tango.errors import StoreError
+from tango.errors import StoreError, UsageError
 from tango.settings import LeaseSettings
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.store_world import BATCH, LIVE_S, OVER_S, WEB, copy_of
@@ -38,16 +38,41 @@ def world() -> ControlWorld:
     return control_world()
 
 
-def sweep(world: ControlWorld, *, owner: str = "reconciler", figures: Figures | None = None) -> dict[str, int]:
+class LiveRuns:
+    """Counts its turns; fails where it is `broken`."""
+
+    def __init__(self, broken: Exception | None = None) -> None:
+        self.broken, self.turns = broken, 0
+
+    def turn(self) -> None:
+        """One."""
+        self.turns += 1
+        if self.broken is not None:
+            raise self.broken
+
+
+def sweep(
+    world: ControlWorld, *, owner: str = "reconciler", figures: Figures | None = None, live: LiveRuns | None = None
+) -> dict[str, int]:
     """One."""
     use_case = Reconciliation(
         holder=LeaseHolder(leases=world.leases, owner=owner, settings=SETTINGS),
         runs=world.runs,
         requests=world.requests,
         publisher=world.publisher,
+        turn_live=(live or LiveRuns()).turn,
         order_figures=figures or Figures(world),
     )
     return use_case.sweep()
+
+
+def test_a_live_run_that_cannot_be_turned_leaves_others_as_they_are(world: ControlWorld) -> None:
+    """No fleet is declared, or the statement is refused: what expired is requeued all the same."""
+    placed(world, BATCH)
+    live = LiveRuns(UsageError("no fleet"))
+
+    assert sweep(world, live=live)["requeued"] == 1
+    assert live.turns == 1
 
 
 def draining(world: ControlWorld, run_id: int) -> int:
