@@ -12,8 +12,9 @@ import numpy as np
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.domain.fleet import Fleet, Node
+from tango.domain.quantities import Amounts
 from tango.domain.resource_axis import quantity
-from tango.domain.services import Amounts, Service, ServiceClass
+from tango.domain.services import Service, ServiceClass
 from tango.errors import UsageError
 from tango.files import write_whole
 from tango.fleets import (

@@ -14,6 +14,7 @@ from typing import Any
 from tango.domain.fleet import MOST_PODS
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
+from tango.domain.pod_templates import PodTemplate
 from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
 from tango.domain.requests import Reason
 
@@ -43,6 +44,20 @@ def is_over(pod: Json) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
+def main_container(pod: Json) -> Json:
+    """The container that is resized, that answers, and whose exit code counts: the one that Tango's annotation names, else the first."""
+    containers = pod["spec"]["containers"]
+    name = (pod["metadata"].get("annotations") or {}).get("tango/container")
+    return next((c for c in containers if c["name"] == name), containers[0])
+
+
+def main_status(pod: Json) -> Json:
+    """The status of that container; empty before the kubelet has written any. Their order need not be that of the spec."""
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    name = main_container(pod)["name"]
+    return next((s for s in statuses if s.get("name", name) == name), {})
+
+
 def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping[str, Json]) -> list[NodeState]:
     """Nodes with the requests and limits that Tango's pods hold on them.
 
@@ -53,14 +68,9 @@ def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping
         kind, node = pod_class(pod), pod["spec"].get("nodeName")
         if not kind or not node or is_over(pod):
             continue
-        requests, limits = _resources(pod)
         at = held[node, kind]
         at["pods"] += 1
-        at["cpu"] += cpu_millicores(requests.get("cpu", 0))
-        at["cpu limit"] += cpu_millicores(limits.get("cpu", 0))
-        at["memory"] += memory_mib(requests.get("memory", limits.get("memory", 0)))
-        for name, amount in extended_amounts({**limits, **requests}):
-            at[name] += amount
+        at.update(_held(pod))
     found = []
     for node in nodes:
         name, status = node["metadata"]["name"], node.get("status") or {}
@@ -104,9 +114,8 @@ def instance_states(pods: Iterable[Json], ready_nodes: set[str]) -> list[Instanc
         status = pod.get("status") or {}
         if pod_class(pod) != "lc" or not status.get("podIP") or is_over(pod):
             continue
-        container = pod["spec"]["containers"][0]
-        running = (status.get("containerStatuses") or [{}])[0]
-        requests, limits = _resources(pod)
+        container, running = main_container(pod), main_status(pod)
+        requests, limits = _resources(container)
         actual = (running.get("resources") or {}).get("limits") or limits
         found.append(
             InstanceState(
@@ -115,10 +124,8 @@ def instance_states(pods: Iterable[Json], ready_nodes: set[str]) -> list[Instanc
                 service=pod["metadata"]["labels"]["tango/service"],
                 node=pod["spec"]["nodeName"],
                 pod_ip=status["podIP"],
-                port=(container.get("ports") or [{"containerPort": 8080}])[0]["containerPort"],
-                ready=bool(running.get("ready"))
-                and "deletionTimestamp" not in pod["metadata"]
-                and pod["spec"]["nodeName"] in ready_nodes,
+                port=_port(pod, container),
+                ready=_is_ready(pod) and "deletionTimestamp" not in pod["metadata"] and pod["spec"]["nodeName"] in ready_nodes,
                 cpu_request_millicores=cpu_millicores(requests.get("cpu", 0)),
                 cpu_limit_millicores=cpu_millicores(actual.get("cpu", 0)),
                 memory_limit_mib=memory_mib(limits.get("memory", 0)),
@@ -139,7 +146,7 @@ def be_identity(pod: Json) -> tuple[int, int, int] | None:
 
 def be_started_at_s(pod: Json) -> float | None:
     """Unix time at which a running BE pod started; None while it does not run."""
-    running = (((pod.get("status") or {}).get("containerStatuses") or [{}])[0].get("state") or {}).get("running")
+    running = (main_status(pod).get("state") or {}).get("running")
     if (pod.get("status") or {}).get("phase") != "Running" or not running:
         return None
     return _unix_s(running.get("startedAt"))
@@ -157,7 +164,7 @@ def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
         return None
     status = pod.get("status") or {}
     phase = status["phase"] if is_over(pod) else "Deleted"
-    ended = ((status.get("containerStatuses") or [{}])[0].get("state") or {}).get("terminated") or {}
+    ended = (main_status(pod).get("state") or {}).get("terminated") or {}
     exact = _termination_message(ended.get("message"))
     reason = status.get("reason") or (ended.get("reason", "") if phase == "Failed" else "")
     for condition in status.get("conditions") or []:
@@ -218,9 +225,33 @@ def _ready(node: Json) -> bool:
     return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 
 
-def _resources(pod: Json) -> tuple[Json, Json]:
-    resources = pod["spec"]["containers"][0].get("resources") or {}
+def _resources(container: Json) -> tuple[Json, Json]:
+    resources = container.get("resources") or {}
     return resources.get("requests") or {}, resources.get("limits") or {}
+
+
+def _held(pod: Json) -> Counter[str]:
+    """What a pod holds of its node: requests of all its containers, sidecars and init containers as Kubernetes counts them."""
+    main = main_container(pod)
+    requests, limits = _resources(main)
+    cpu = cpu_millicores(requests.get("cpu", limits.get("cpu", 0)))
+    memory = memory_mib(requests.get("memory", limits.get("memory", 0)))
+    beside = PodTemplate(pod, main["name"]).beside(cpu, memory)
+    held = Counter({"cpu": cpu + beside[0], "cpu limit": cpu_millicores(limits.get("cpu", 0)), "memory": memory + beside[1]})
+    held.update(dict(PodTemplate(pod, main["name"]).extended))
+    return held
+
+
+def _port(pod: Json, container: Json) -> int:
+    annotated = (pod["metadata"].get("annotations") or {}).get("tango/port")
+    return int(annotated or (container.get("ports") or [{"containerPort": 8080}])[0]["containerPort"])
+
+
+def _is_ready(pod: Json) -> bool:
+    """The whole pod's readiness, which counts sidecars and readiness gates; its container's where nothing says it."""
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    told = next((c["status"] == "True" for c in conditions if c["type"] == "Ready"), True)
+    return told and bool(main_status(pod).get("ready"))
 
 
 def _unix_s(stamp: str | None) -> float | None:

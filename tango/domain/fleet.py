@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey
-from tango.domain.services import Amounts, Service, ServiceClass
+from tango.domain.quantities import Amounts
+from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
 
 MOST_PODS = 110

@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from typing import TypeVar
 
-from tango.domain.services import Amounts
-
 _BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
 _DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 _FORM = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|([KMGTPE]i)|([numkMGTPE]))?")
 
 MAX_MEMORY_MIB = 64 << 20
 """64 TiB, more than any machine: a greater figure in a file is a slip of a unit."""
+
+Amounts = tuple[tuple[str, int], ...]
+"""(name, thousandths of one) of extended resources, in order of the names: pairs and not a dict, since what has them can be hashed."""
 
 Quantity = str | int | float | Decimal
 T = TypeVar("T")

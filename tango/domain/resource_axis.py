@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.fleet import Node
-from tango.domain.services import Amounts, Service, ServiceClass
+from tango.domain.quantities import Amounts
+from tango.domain.services import Service
 
 CPU, MEMORY, PODS = range(3)
 """Rows of every axis: millicores, MiB, pods. Extended resources follow, in thousandths of one."""
@@ -67,17 +68,8 @@ class ResourceAxis:
 
     def pod_requests(self, services: Sequence[Service]) -> NDArray[np.float64]:
         """(r, s) requests of one pod of each service: of an LC instance, or of a BE pod, whose memory may be another for each request."""
-        return self.columns(
-            [
-                self.amounts(
-                    cpu=s.cpu_request_millicores,
-                    memory=s.instance_memory_mib if s.service_class is ServiceClass.LC else s.memory_mib,
-                    pods=1,
-                    extended=s.extended,
-                )
-                for s in services
-            ]
-        )
+        asked = [(*s.pod_requests, s.extended) for s in services]
+        return self.columns([self.amounts(cpu=cpu, memory=memory, pods=1, extended=beside) for cpu, memory, beside in asked])
 
     def extended_of(self, column: NDArray[np.float64]) -> Amounts:
         """The extended resources of one column (r,) that are above 0."""

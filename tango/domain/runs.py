@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.lifecycle import TERMINAL
+from tango.domain.quantities import Amounts
 from tango.domain.requests import BePending
-from tango.domain.services import Amounts
 from tango.errors import UsageError
 
 

@@ -2,20 +2,24 @@
 
 A latency-critical (LC) service runs as long-lived instances (pods) that answer requests over HTTP within a target.
 A best-effort (BE) service has no standing instance: each of its requests runs as a pod of its own.
+
+What its pods are made of is the service's template, or, where it has none, Tango's synthetic workload.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from tango.domain.pod_templates import PodTemplate, template_of
+from tango.domain.quantities import Amounts
+from tango.domain.template_rules import problem_of
 from tango.errors import ConfigError
-
-Amounts = tuple[tuple[str, int], ...]
-"""(name, thousandths of one) of extended resources, in order of the names: pairs and not a dict, since what has them can be hashed."""
 
 
 class ServiceClass(IntEnum):
@@ -47,7 +51,7 @@ class Service:
     cpu_work_cv: float = 0.5
     """Coefficient of variation of the work (lognormal), where a trace does not give the work itself."""
     memory_mib: int
-    """Memory that one request holds from start to end."""
+    """Memory that one request holds from start to end; BE: all of its pod."""
     target_ms: float | None = None
     """LC only: latency within which a request must be answered, counted from its due time."""
     shed_after_targets: float = 0.0
@@ -65,6 +69,14 @@ class Service:
     """Request plus answer on the wire, in KiB."""
     extended: Amounts = ()
     """What a pod asks for beside CPU and memory, such as (("nvidia.com/gpu", 1000),) for one GPU; request and limit are equal."""
+    template: str = ""
+    """What its pods are made of: the canonical text of a PodTemplateSpec (`tango.domain.pod_templates`); empty: Tango's own workload."""
+    container: str = ""
+    """With a template: the container that is resized, that answers, and whose exit code counts."""
+    allow_literal: tuple[str, ...] = ()
+    """Environment variables that may have literal values although they look like secrets."""
+    assumed: tuple[str, ...] = ()
+    """Fields whose values nobody declared: they are guesses until they are measured."""
 
     def __post_init__(self) -> None:
         def refuse(field: str, found: object, expected: str) -> None:
@@ -93,11 +105,32 @@ class Service:
         elif self.target_ms is not None or self.shed_after_targets:
             told = ("target_ms", self.target_ms) if self.target_ms is not None else ("shed_after_targets", self.shed_after_targets)
             refuse(*told, "nothing: a BE service has no target")
+        if self.template:
+            refuse_template(self)
 
     @property
     def concurrency(self) -> int:
         """Requests that one LC instance holds in memory at the same time."""
         return max(1, self.instance_memory_mib // self.memory_mib)
+
+    @property
+    def pod_template(self) -> PodTemplate | None:
+        """The template, parsed; None for Tango's own workload."""
+        return template_of(self.template, self.container) if self.template else None
+
+    @property
+    def pod_requests(self) -> tuple[int, int]:
+        """(millicores, MiB) that one of its pods requests: with what sidecars and init containers ask for. BE: its request's memory may
+        be another."""
+        cpu, memory = self.cpu_request_millicores, self.memory_mib
+        if self.service_class is ServiceClass.LC:
+            memory = self.instance_memory_mib
+        if (template := self.pod_template) is None:
+            return cpu, memory
+        held = template.asked.memory_request_mib or memory
+        beside = template.beside(cpu, held)
+        # The figure of a BE service is that of its whole pod, since a request says no more than one.
+        return cpu + beside[0], held + beside[1] if self.service_class is ServiceClass.LC else memory
 
 
 def spec_of(service: Service) -> dict[str, Any]:
@@ -108,4 +141,22 @@ def spec_of(service: Service) -> dict[str, Any]:
 def service_of(spec: Mapping[str, Any]) -> Service:
     """A service from its declaration as `spec_of` gives it."""
     extended = tuple(sorted((spec.get("extended") or {}).items()))
-    return Service(**{**spec, "service_class": ServiceClass(spec["service_class"]), "extended": extended})
+    tuples = {name: tuple(spec[name]) for name in ("allow_literal", "assumed") if name in spec}
+    return Service(**{**spec, **tuples, "service_class": ServiceClass(spec["service_class"]), "extended": extended})
+
+
+@functools.lru_cache(maxsize=1024)
+def _checked(template: str, container: str, lc: bool, allow_literal: tuple[str, ...]) -> str:
+    """The problem of a template in words, empty for none: looked for once, since a service is read from the store many times."""
+    try:
+        problem = problem_of(json.loads(template), lc=lc, container=container, allowed=allow_literal)
+    except ValueError as error:
+        return f"template is no JSON: {error}"
+    return str(problem or "")
+
+
+def refuse_template(service: Service) -> None:
+    """Raises: ConfigError, with the field's path, for a template that Tango cannot run."""
+    is_lc = service.service_class is ServiceClass.LC
+    if problem := _checked(service.template, service.container, is_lc, service.allow_literal):
+        raise ConfigError(f"service {service.name!r}: {problem}")

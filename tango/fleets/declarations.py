@@ -18,9 +18,12 @@ from tango.fleets.clusters import LINK_READERS, MAX_MILLICORES, NETWORK_READERS,
 from tango.fleets.extended import declared_extended, extended_of
 from tango.fleets.fitting import refuse_unfit
 from tango.fleets.recipes import FleetRecipe, MachineType
+from tango.fleets.templates import NOT_BESIDE, fields_with_template
 from tango.fleets.yaml_document import Names, Readers, YamlMapping, YamlValue
 
 API_VERSION = "tango/v1"
+KUBERNETES_API_VERSION = "tango.dev/v1"
+"""The same with a group as Kubernetes has them, for documents that lie beside other objects."""
 
 MAX_MEAN_WORK_S = 1e6
 """Largest mean work of a service, CPU-seconds: eleven days on a core."""
@@ -119,7 +122,7 @@ def dump_services(services: Sequence[Service]) -> str:
 
 def _head(document: YamlValue, kind: str) -> tuple[str, YamlMapping]:
     top = document.mapping()
-    top.required("apiVersion", lambda v: v.one_of(API_VERSION))
+    top.required("apiVersion", lambda v: v.one_of(API_VERSION, KUBERNETES_API_VERSION))
     top.required("kind", lambda v: v.one_of(kind))
     metadata = top.required("metadata", YamlValue.mapping)
     name = metadata.required("name", YamlValue.label)
@@ -138,12 +141,15 @@ def _services(spec: YamlMapping) -> dict[Service, YamlMapping]:
 
 def _service(name: str, keys: YamlMapping) -> Service:
     service_class = ServiceClass[keys.required("class", lambda v: v.one_of("lc", "be")).upper()]
-    for field in ("cpu_work_s", "memory_mib"):
+    is_lc, has_template = service_class is ServiceClass.LC, "template" in keys.values
+    required = ["target_ms"] if is_lc else []
+    if not has_template:
+        required += ["cpu_work_s", "memory_mib", *(["instance_memory_mib"] if is_lc else [])]
+    for field in required:
         keys.required(field, _SERVICE_READERS[field])
-    if service_class is ServiceClass.LC:
-        for field in ("target_ms", "instance_memory_mib"):
-            keys.required(field, _SERVICE_READERS[field])
-    fields: dict[str, Any] = keys.fields(_SERVICE_READERS)
+    fields: dict[str, Any] = (
+        fields_with_template(keys, _SERVICE_READERS, lc=is_lc) if has_template else keys.fields(_SERVICE_READERS)
+    )
     try:
         return Service(name=name, service_class=service_class, **fields)
     except ConfigError as error:
@@ -172,9 +178,14 @@ def _links_and_services_of(fleet: Fleet) -> dict[str, object]:
 
 
 def _service_spec(service: Service) -> dict[str, object]:
-    values = _said({name: getattr(service, name) for name in _SERVICE_READERS})
+    values = _said({name: getattr(service, name) for name in _SERVICE_READERS if name not in service.assumed})
     if service.extended:
         values["extended"] = declared_extended(service.extended)
+    if service.template:
+        values = {name: value for name, value in values.items() if name not in NOT_BESIDE}
+        values |= {"container": service.container, "template": json.loads(service.template)}
+        if service.allow_literal:
+            values["allowLiteral"] = list(service.allow_literal)
     if service.service_class is ServiceClass.BE:
         values = {
             name: value for name, value in values.items() if value is not None and (name, value) != ("instance_memory_mib", 0)
@@ -188,8 +199,11 @@ def _size_of(machine: Node | MachineType) -> dict[str, object]:
 
 
 def _said(values: dict[str, Any]) -> dict[str, Any]:
-    """Without pods, extended resources and shedding where they are the defaults, which files of before do not say."""
-    defaults = (("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0))
+    """Without what is as it was before there was such a thing, which files of before do not say."""
+    defaults = (
+        *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0)),
+        *(("template", ""), ("container", ""), ("allow_literal", ()), ("assumed", ())),
+    )
     return {name: value for name, value in values.items() if (name, value) not in defaults}
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from tango.domain.quantities import extended_amounts, format_extended, parse_quantity
-from tango.domain.services import Amounts, Service
+from tango.domain.quantities import Amounts, extended_amounts, format_extended, parse_quantity
+from tango.domain.services import Service
 from tango.errors import ConfigError
 from tango.fleets.yaml_document import YamlValue
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.fleet import MOST_PODS, Cluster, Node
-from tango.domain.services import Amounts
+from tango.domain.quantities import Amounts
 from tango.errors import ConfigError
 
 # Second half of Philox's key. Each purpose has a stream of its own, so that a change of one (more nodes) does not move another (sites).

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import yaml
 
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 MAX_BYTES = 4 << 20
 """Longest declaration, bytes. A fleet of 10,000 nodes written out has 0.8 MB; anything larger is another kind of file."""
+
+MOST_VALUES = 20_000
+"""Values in one part that is taken as it is: a pod template of thousands of lines, and no bomb of aliases."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
@@ -105,6 +108,42 @@ class YamlValue:
         if not isinstance(value, str) or value not in choices:
             self.refuse(" or ".join(choices))
         return value
+
+    def at(self, path: Iterable[str | int]) -> YamlValue:
+        """The value at a path of keys and indices below this one, or the last one on the way that is there: for its line."""
+        value = self
+        for part in path:
+            found = None
+            if isinstance(part, str) and isinstance(value.node, yaml.MappingNode):
+                found = next((below for key, below in value.node.value if key.value == part), None)
+            elif isinstance(part, int) and isinstance(value.node, yaml.SequenceNode) and part < len(value.node.value):
+                found = value.node.value[part]
+            if found is None:
+                return value
+            value = YamlValue(self.file, f"{value.key}[{part}]" if isinstance(part, int) else f"{value.key}.{part}", found)
+        return value
+
+    def plain(self, most: int = MOST_VALUES) -> Any:
+        """All of it as JSON has it, for a part whose keys somebody else knows; at most `most` values, aliases counted each time.
+
+        What YAML takes for a date stays the text that it is. Raises: ConfigError for what JSON does not have.
+        """
+        left = [most]
+
+        def read(value: YamlValue) -> Any:
+            left[0] -= 1
+            if left[0] < 0:
+                self.refuse(f"at most {most} values in it", found="larger")
+            if isinstance(value.node, yaml.MappingNode):
+                return {key: read(item) for key, item in value.mapping().values.items()}
+            if isinstance(value.node, yaml.SequenceNode):
+                return [read(item) for item in value.items()]
+            found = value.scalar()
+            if isinstance(found, float) and not math.isfinite(found):
+                value.refuse("a finite number")
+            return found if found is None or isinstance(found, bool | int | float | str) else value.node.value
+
+        return read(self)
 
     def items(self) -> Iterator[YamlValue]:
         """The items of a list; their key paths are numbered from 0."""

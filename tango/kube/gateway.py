@@ -33,7 +33,7 @@ from tango.errors import (
     TangoError,
 )
 from tango.kube.api_client import JSON, KubeClient
-from tango.kube.manifests import be_pod, binding
+from tango.kube.manifests import WORKLOAD_CONTAINER, be_pod, binding
 from tango.settings import KubeSettings
 
 log = structlog.get_logger(__name__)
@@ -52,7 +52,7 @@ CLOSE_TIMEOUT_S = 5.0
 BATCH_TIMEOUT_S = 60.0
 """Seconds for a whole batch. Never reached while `CALL_TIMEOUT_S` holds, so it means that the loop itself hangs."""
 DECLARED_MAX_AGE_S = 1.0
-"""Seconds after which images and credentials are read from the store again; services and clusters may change during a run."""
+"""Seconds after which services and credentials are read from the store again; services and clusters may change during a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +79,8 @@ class KubernetesGateway:
         self._credentials = credentials
         self._services = services
         self._settings = settings
-        self._images: dict[str, str] = {}
-        self._images_read_at_s = -1e9
+        self._declared: dict[str, Service] = {}
+        self._declared_read_at_s = -1e9
         self._connections: dict[str, _Connection] = {}
         self._connecting: dict[str, asyncio.Lock] = {}
         self._pods = f"/api/v1/namespaces/{settings.namespace}/pods"
@@ -109,9 +109,9 @@ class KubernetesGateway:
     def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
         """Create and bind one pod for each placement; return the error of each, None for success.
 
-        Raises: Dependency errors only if no image is known because the store never answered.
+        Raises: Dependency errors only if no service is known because the store never answered.
         """
-        self._read_images({p.service for p in placements})
+        self._read_services({p.service for p in placements})
         found = self._each([self._run_be_pod(p) for p in placements], [p.cluster for p in placements])
         return {p: f if isinstance(f, Exception) else None for p, f in zip(placements, found, strict=True)}
 
@@ -120,6 +120,7 @@ class KubernetesGateway:
 
         Outcomes: `done`, `deferred` (not carried out in time, the kubelet may still do it), `infeasible`, `error`.
         """
+        self._read_services({r.service for r in resizes})
         found = self._each([self._resize(r) for r in resizes], [r.cluster for r in resizes])
         return [
             f if isinstance(f, ScalingRecord) else _resize_record(r, "error", str(f)) for r, f in zip(resizes, found, strict=True)
@@ -148,14 +149,14 @@ class KubernetesGateway:
     # ---- one call each -------------------------------------------------------------------------------------------------
 
     async def _run_be_pod(self, placement: Placement) -> None:
-        image = self._images.get(placement.service)
-        if image is None:
+        service = self._declared.get(placement.service)
+        if service is None:
             raise Invalid(f"pod {placement.pod}: no service {placement.service!r} is declared", cluster=placement.cluster)
         client = await self._client(placement.cluster)
         # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created.
         for epoch in range(1, placement.epoch):
             await self._delete_and_wait(client, placement.pod.rsplit("-e", 1)[0] + f"-e{epoch}")
-        manifest = be_pod(placement, image=image)
+        manifest = be_pod(placement, service)
         try:
             pod = await client.request("POST", self._pods, body=manifest)
         except Conflict:
@@ -198,11 +199,13 @@ class KubernetesGateway:
     async def _resize(self, resize: Resize) -> ScalingRecord:
         path = f"{self._pods}/{resize.pod}"
         begin = time.monotonic()
+        service = self._declared.get(resize.service)
+        container = (service.container if service else "") or WORKLOAD_CONTAINER
         patch = {
             "spec": {
                 "containers": [
                     {
-                        "name": "work",
+                        "name": container,
                         "resources": {
                             "requests": {"cpu": format_millicores(resize.cpu_request_after_millicores)},
                             "limits": {"cpu": format_millicores(resize.cpu_limit_after_millicores)},
@@ -215,10 +218,10 @@ class KubernetesGateway:
         try:
             client = await self._client(resize.cluster)
             pod = await client.request("PATCH", f"{path}/resize", body=patch)
-            outcome = _resize_state(pod, resize)
+            outcome = _resize_state(pod, resize, container)
             while outcome in ("pending", "deferred") and time.monotonic() - begin < RESIZE_TIMEOUT_S:
                 await asyncio.sleep(RESIZE_POLL_S if outcome == "pending" else 0.2)
-                outcome = _resize_state(await client.request("GET", path), resize)
+                outcome = _resize_state(await client.request("GET", path), resize, container)
         except (Invalid, Forbidden) as error:
             outcome, note = "infeasible", f"{resize.reason}: {error.reason or error}"
         except TangoError as error:
@@ -232,8 +235,7 @@ class KubernetesGateway:
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
-            "metadata": {"name": eviction.pod},
-            "deleteOptions": {"gracePeriodSeconds": 1},
+            "metadata": {"name": eviction.pod},  # the pod's own grace period: a job that saves its state has asked for it
         }
         try:
             client = await self._client(eviction.cluster)
@@ -256,17 +258,17 @@ class KubernetesGateway:
 
     # ---- plumbing ------------------------------------------------------------------------------------------------------
 
-    def _read_images(self, wanted: set[str]) -> None:
+    def _read_services(self, wanted: set[str]) -> None:
         now_s = time.monotonic()
-        if now_s - self._images_read_at_s < DECLARED_MAX_AGE_S and wanted <= self._images.keys():
+        if now_s - self._declared_read_at_s < DECLARED_MAX_AGE_S and wanted <= self._declared.keys():
             return
         try:
-            self._images = {service.name: service.image for service in self._services()}
+            self._declared = {service.name: service for service in self._services()}
         except DependencyError as error:
-            if not wanted <= self._images.keys():
+            if not wanted <= self._declared.keys():
                 raise
-            log.warning("images_kept", error=str(error))
-        self._images_read_at_s = now_s
+            log.warning("services_kept", error=str(error))
+        self._declared_read_at_s = now_s
 
     async def _client(self, cluster: str) -> KubeClient:
         # A lock for each cluster: concurrent calls open one connection, and a cluster that is slow to reach holds up no other.
@@ -350,8 +352,9 @@ def _evict_record(eviction: Eviction, outcome: str, *, actuation_ms: float | Non
     )
 
 
-def _resize_state(pod: JSON, resize: Resize) -> str:
-    """State of a resize: `done`, `pending`, `deferred`, `infeasible` or `error`, from the pod's conditions and actual resources.
+def _resize_state(pod: JSON, resize: Resize, container: str) -> str:
+    """State of a resize of this container: `done`, `pending`, `deferred`, `infeasible` or `error`, from the pod's conditions and the
+    container's actual resources.
 
     A condition whose `observedGeneration` is older than the pod's generation belongs to an earlier resize and is ignored.
     Source: Kubernetes documentation, "Resize CPU and Memory Resources assigned to Containers"; KEP-1287.
@@ -366,7 +369,8 @@ def _resize_state(pod: JSON, resize: Resize) -> str:
             return "error" if condition.get("reason") == "Error" else "pending"
     if status.get("observedGeneration", generation) < generation:
         return "pending"
-    actual = (status.get("containerStatuses") or [{}])[0].get("resources") or {}
+    statuses = status.get("containerStatuses") or []
+    actual = next((s.get("resources") or {} for s in statuses if s["name"] == container), {})
     wanted = (("limits", resize.cpu_limit_after_millicores), ("requests", resize.cpu_request_after_millicores))
     # Within 10 millicores: runc's systemd driver rounds a CPU quota up to whole per cents, and the kubelet reports what it read back.
     reached = [

@@ -6,26 +6,58 @@ have to stay equal, while re-assurance moves them apart. Memory request and limi
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
 from tango.domain.identity import NodeKey
-from tango.domain.quantities import format_extended, format_mib, format_millicores
+from tango.domain.pod_templates import PodTemplate
+from tango.domain.quantities import Amounts, format_extended, format_mib, format_millicores
 from tango.domain.runs import Placement
-from tango.domain.services import Amounts, Service
+from tango.domain.services import Service, ServiceClass
+from tango.domain.template_rules import MANAGED_BY, SCHEDULER
 from tango.kube.api_client import JSON
 
-SCHEDULER = "tango"
-"""`schedulerName` of every pod, so that the cluster's own scheduler leaves it alone."""
-MANAGED = {"app.kubernetes.io/managed-by": "tango"}
+MANAGED = {MANAGED_BY: "tango"}
 """Label of every pod that Tango created, and may therefore delete."""
+CONTAINER, PORT = "tango/container", "tango/port"
+"""Annotations of pods made of a template: which container is the service's, and at which port an instance answers."""
 BE_GRACE_S = 1
-"""Seconds between SIGTERM and SIGKILL of a BE pod: enough to write what it has done, and no longer, since an eviction makes way for LC."""
+"""Seconds between SIGTERM and SIGKILL of the synthetic workload's BE pod: enough to write what it has done, and no longer, since an
+eviction makes way for LC."""
 LC_GRACE_S = 5
 """The same for an LC instance, which finishes what it has under way: longer than the longest target of the built-in fleets, 2.6 s."""
+TOLERATED = {"key": "virtual-kubelet.io/provider", "operator": "Exists"}
+"""Toleration of every pod: virtual nodes keep others away by this taint."""
+WORKLOAD_CONTAINER = "work"
+"""The container of a pod of the synthetic workload."""
 
 
-def be_pod(placement: Placement, *, image: str) -> JSON:
-    """Manifest of the pod for one epoch of a BE request. It never restarts: a further try is a new epoch with a new pod."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOverrides:
+    """What one BE request says of its own pod, in place of its service's template. None and empty: as the template has it."""
+
+    command: tuple[str, ...] | None = None
+    args: tuple[str, ...] | None = None
+    env: tuple[tuple[str, str], ...] = ()
+    """(name, value), put in place of variables of the same names, or added."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    active_deadline_s: int | None = None
+    """Seconds after which Kubernetes ends the pod."""
+
+
+AS_DECLARED = JobOverrides()
+
+
+def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DECLARED) -> JSON:
+    """Manifest of the pod for one epoch of a BE request. It never restarts: a further try is a new epoch with a new pod.
+
+    The service is the placement's.
+    """
     p = placement
     labels = {
+        **job.labels,
         **MANAGED,
         "tango/cluster": p.cluster,
         "tango/class": "be",
@@ -34,24 +66,34 @@ def be_pod(placement: Placement, *, image: str) -> JSON:
         "tango/request": str(p.request_id),
         "tango/epoch": str(p.epoch),
     }
-    container = {
-        "name": "work",
-        "image": image,
-        "args": ["run"],
-        "env": [
-            {"name": "TANGO_CPU_WORK_S", "value": f"{p.cpu_work_s:.6f}"},
-            {"name": "TANGO_MEMORY_MIB", "value": str(p.memory_mib)},
-        ],
-        "resources": _resources(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib, p.extended),
-    }
-    return _pod(p.pod, labels, container, restart="Never", grace_s=BE_GRACE_S)
+    if (template := service.pod_template) is not None:
+        beside_mib = template.beside(0, template.asked.memory_request_mib or 0)[1]
+        memory_mib = max(1, p.memory_mib - beside_mib)
+        pod = _from_template(p.pod, labels, service, template, memory_mib=memory_mib)
+    else:
+        container = {
+            "name": WORKLOAD_CONTAINER,
+            "image": service.image,
+            "args": ["run"],
+            "env": [
+                {"name": "TANGO_CPU_WORK_S", "value": f"{p.cpu_work_s:.6f}"},
+                {"name": "TANGO_MEMORY_MIB", "value": str(p.memory_mib)},
+            ],
+            "resources": _resources(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib, p.extended),
+        }
+        pod = _pod(p.pod, labels, container, restart="Never", grace_s=BE_GRACE_S)
+    _override(pod, service.container or WORKLOAD_CONTAINER, job)
+    return pod
 
 
 def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
     """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size."""
     labels = {**MANAGED, "tango/cluster": node.cluster, "tango/class": "lc", "tango/service": service.name}
+    name = instance_name(service.name, node.name, k)
+    if (template := service.pod_template) is not None:
+        return _from_template(name, labels, service, template, memory_mib=service.instance_memory_mib)
     container = {
-        "name": "work",
+        "name": WORKLOAD_CONTAINER,
         "image": service.image,
         "args": ["serve"],
         "ports": [{"containerPort": service.port, "name": "http"}],
@@ -69,7 +111,47 @@ def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},
     }
-    return _pod(instance_name(service.name, node.name, k), labels, container, restart="Always", grace_s=LC_GRACE_S)
+    return _pod(name, labels, container, restart="Always", grace_s=LC_GRACE_S)
+
+
+def _from_template(name: str, labels: dict[str, str], service: Service, template: PodTemplate, *, memory_mib: int) -> JSON:
+    """The template as a pod, with what Tango must add and nothing else: name, labels, scheduler, restart policy, a toleration, and the
+    requests and limits that the service's container does not have."""
+    body: dict[str, Any] = copy.deepcopy(dict(template.body))
+    spec, metadata = body["spec"], body.get("metadata") or {}
+    spec |= {"schedulerName": SCHEDULER, "restartPolicy": "Always" if service.service_class is ServiceClass.LC else "Never"}
+    spec["tolerations"] = [*(spec.get("tolerations") or []), TOLERATED]
+    container = next(c for c in spec["containers"] if c["name"] == service.container)
+    resources = container.setdefault("resources", {})
+    requests = {"cpu": format_millicores(service.cpu_request_millicores), **(resources.get("requests") or {})}
+    limits = {"cpu": format_millicores(service.cpu_limit_millicores), **(resources.get("limits") or {})}
+    if "memory" not in limits:
+        limits["memory"] = format_mib(max(memory_mib, template.asked.memory_request_mib or 0))
+    requests.setdefault("memory", limits["memory"])
+    resources |= {"requests": requests, "limits": limits}
+    annotations = {**(metadata.get("annotations") or {}), CONTAINER: service.container}
+    if service.service_class is ServiceClass.LC:
+        annotations[PORT] = str(service.port)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {**(metadata.get("labels") or {}), **labels}, "annotations": annotations},
+        "spec": spec,
+    }
+
+
+def _override(pod: JSON, container_name: str, job: JobOverrides) -> None:
+    container = next(c for c in pod["spec"]["containers"] if c["name"] == container_name)
+    if job.command is not None:
+        container["command"] = list(job.command)
+    if job.args is not None:
+        container["args"] = list(job.args)
+    if job.env:
+        own = {name for name, _ in job.env}
+        kept = [variable for variable in container.get("env") or [] if variable["name"] not in own]
+        container["env"] = [*kept, *({"name": name, "value": value} for name, value in job.env)]
+    if job.active_deadline_s is not None:
+        pod["spec"]["activeDeadlineSeconds"] = job.active_deadline_s
 
 
 def _resources(cpu_request_millicores: int, cpu_limit_millicores: int, memory_mib: int, extended: Amounts) -> JSON:
@@ -109,7 +191,7 @@ def _pod(name: str, labels: dict[str, str], container: JSON, *, restart: str, gr
             # The workload calls no API, so it gets no token; and variables for every Service of the namespace would slow its start.
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "tolerations": [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}],
+            "tolerations": [TOLERATED],
             "containers": [container],
         },
     }

@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
+from tango.domain.quantities import Amounts
 from tango.domain.runs import NewRequests
-from tango.domain.services import Amounts, Service, ServiceClass
+from tango.domain.services import Service, ServiceClass
 from tango.settings import LcSettings, LeaseSettings, Settings, SharingSettings, SimSettings
 from tango.sim.decision_costs import DecisionCost, DecisionCosts
 from tango.sim.failures import Outage, outage

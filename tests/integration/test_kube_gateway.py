@@ -334,7 +334,7 @@ def test_deleted_pods_are_gone_at_once(site: Site) -> None:
 
 
 def _manifest(placement: Placement) -> Json:
-    return be_pod(placement, image=BATCH.image)
+    return be_pod(placement, BATCH)
 
 
 def _eviction(placement: Placement) -> Eviction:

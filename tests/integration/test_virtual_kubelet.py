@@ -37,6 +37,7 @@ WEB = Service(
     cpu_request_millicores=200,
     cpu_limit_millicores=1000,
 )
+CRUNCH = Service(name="crunch", service_class=ServiceClass.BE, cpu_work_s=1.0, memory_mib=64)
 FLEET = """
 apiVersion: tango/v1
 kind: Fleet
@@ -129,7 +130,7 @@ def best_effort(request_id: int, *, work_s: float, cpu: int = 500, gpus: int = 0
         cpu_limit_millicores=max(1000, cpu + 1),
         extended=(("nvidia.com/gpu", 1000 * gpus),) if gpus else (),
     )
-    return be_pod(placement, image="none")
+    return be_pod(placement, CRUNCH)
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from tango.domain.quantities import cpu_millicores, extended_amounts, memory_mib
-from tango.domain.services import Amounts
+from tango.domain.quantities import Amounts, cpu_millicores, extended_amounts, memory_mib
 
 Json = dict[str, Any]
 

@@ -18,9 +18,12 @@ from tango.control.observe_cluster import (
     pod_class,
     pod_end,
 )
+from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import ExtendedState, PodEnd
 from tango.domain.requests import Reason
+from tango.kube.manifests import lc_instance
+from tests.fakes.pod_templates import api_service
 
 Json = dict[str, Any]
 
@@ -366,3 +369,41 @@ def test_a_pod_that_vanished_without_a_reason_is_lost() -> None:
         Reason.POD_LOST,
         Reason.EVICTED,
     ]
+
+
+def test_of_a_pod_with_sidecars_its_service_s_container_counts() -> None:
+    """Port, CPU, restarts and the end are its own, whatever the order of containers and of their statuses; held is what all request."""
+    pod = lc_instance(api_service(), NodeKey("c1", "n1"), 0)
+    pod["metadata"]["uid"] = "u1"
+    pod["spec"]["nodeName"] = "n1"
+    pod["status"] = {
+        "podIP": "10.0.0.7",
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [
+            {"name": "api", "ready": True, "restartCount": 3, "resources": {"limits": {"cpu": "1200m"}}},
+            {"name": "log", "ready": True, "restartCount": 0},
+        ],
+    }
+
+    (instance,) = instance_states([pod], {"n1"})
+    (state,) = node_states([node()], [pod], {})
+
+    assert (instance.port, instance.cpu_limit_millicores, instance.restarts, instance.ready) == (8081, 1200, 3, True)
+    assert (instance.cpu_request_millicores, instance.memory_limit_mib) == (100, 200)
+    assert (state.lc_cpu_request_millicores, state.lc_memory_held_mib) == (2000, 248)
+
+
+def test_an_instance_whose_sidecar_is_not_ready_is_not_ready() -> None:
+    """Its Ready condition counts all containers and readiness gates, and no request goes to a pod that is not ready."""
+    pod = lc_instance(api_service(), NodeKey("c1", "n1"), 0)
+    pod["metadata"]["uid"] = "u1"
+    pod["spec"]["nodeName"] = "n1"
+    pod["status"] = {
+        "podIP": "10.0.0.7",
+        "conditions": [{"type": "Ready", "status": "False"}],
+        "containerStatuses": [{"name": "log", "ready": False}, {"name": "api", "ready": True}],
+    }
+
+    (instance,) = instance_states([pod], {"n1"})
+
+    assert not instance.ready

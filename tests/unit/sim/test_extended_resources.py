@@ -11,8 +11,8 @@ from tango.analysis.metrics import run_metrics
 from tango.domain.fleet import Fleet
 from tango.domain.outcomes import STATES
 from tango.domain.plans import BePlan
+from tango.domain.quantities import Amounts
 from tango.domain.requests import BePending
-from tango.domain.services import Amounts
 from tango.domain.snapshot import FleetSnapshot
 from tango.settings import BeSettings, LeaseSettings, Settings, SimSettings
 from tango.sim.outcomes import SimulatedRun

@@ -1,0 +1,108 @@
+"""Service documents with a pod template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tango.domain.services import Service, ServiceClass
+from tango.errors import ConfigError
+from tango.fleets import dump_services, load_services
+
+HEAD = """\
+apiVersion: tango.dev/v1
+kind: Service
+metadata: {name: my-api}
+spec:
+  class: lc
+  target_ms: 200
+"""
+TEMPLATE = """\
+  template:
+    metadata:
+      creationTimestamp: null
+    spec:
+      containers:
+      - name: api
+        image: my-api:1
+        ports: [{containerPort: 8081}]
+        env:
+        - {name: SINCE, value: "2024-01-01"}
+"""
+
+
+def _one(tmp_path: Path, text: str) -> Service:
+    path = tmp_path / "service.yaml"
+    path.write_text(text)
+    (service,) = load_services(path)
+    return service
+
+
+def test_a_template_alone_is_a_service(tmp_path: Path) -> None:
+    """Port and image are the template's; what nobody knows is assumed, and said to be."""
+    service = _one(tmp_path, HEAD + TEMPLATE)
+
+    assert (service.service_class, service.image, service.port, service.container) == (ServiceClass.LC, "my-api:1", 8081, "api")
+    assert (service.instance_memory_mib, service.concurrency) == (512, 8)
+    assert service.assumed == ("cpu_work_s", "instance_memory_mib", "memory_mib")
+    assert "creationTimestamp" not in service.template
+
+
+def test_sizes_of_the_template_are_the_service_s(tmp_path: Path) -> None:
+    """What the template says is not said again, and what it leaves open is declared beside it."""
+    resources = "        resources: {requests: {cpu: 1500m, memory: 1Gi}, limits: {memory: 2Gi}}\n"
+    service = _one(tmp_path, HEAD + "  memory_mib: 256\n  cpu_work_s: 0.2\n" + TEMPLATE + resources)
+
+    assert (service.cpu_request_millicores, service.cpu_limit_millicores) == (1500, 3000)
+    assert (service.instance_memory_mib, service.memory_mib, service.pod_requests) == (2048, 256, (1500, 1024))
+    assert service.assumed == ()
+
+
+def test_services_with_templates_read_back_equal(tmp_path: Path) -> None:
+    """dump and load are inverse, guesses included."""
+    service = _one(tmp_path, HEAD + "  allowLiteral: [CSRF_TOKEN]\n" + TEMPLATE + "        - {name: CSRF_TOKEN, value: demo}\n")
+
+    assert service.allow_literal == ("CSRF_TOKEN",)
+    assert _one(tmp_path, dump_services([service])) == service
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (
+            "        command: [sleep, 10]\n",
+            r"service.yaml:17: spec.template.spec.containers\[0\].command\[1\] is 10, expected a text",
+        ),
+        ("      nodeName: n1\n", r"service.yaml:17: spec.template.spec.nodeName is 'n1', expected none"),
+        ("  image: other:1\n", r"service.yaml:17: spec.image is 'other:1', expected nothing beside a template"),
+        ("  container: web\n", r"spec.template.spec.containers is without 'web'"),
+        (
+            "        - {name: API_KEY, value: hunter2}\n",
+            r"env\[1\].value is a literal value of 'API_KEY', which looks like a secret",
+        ),
+        (
+            "        resources: {limits: {cpu: 2}}\n  cpu_limit_millicores: 500\n",
+            r"is 500, expected 2000, the template's limits.cpu",
+        ),
+    ],
+)
+def test_refusals_have_the_line_of_the_field(tmp_path: Path, more: str, told: str) -> None:
+    """File, line, path, found, expected."""
+    with pytest.raises(ConfigError, match=told) as refused:
+        _one(tmp_path, HEAD + TEMPLATE + more)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_service_that_answers_nowhere_is_refused(tmp_path: Path) -> None:
+    """An LC instance needs a port."""
+    with pytest.raises(ConfigError, match=r"spec.port is missing, expected the port at which container 'api' answers"):
+        _one(tmp_path, HEAD + TEMPLATE.replace("        ports: [{containerPort: 8081}]\n", ""))
+
+
+def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
+    """Nine lines that stand for a thousand million values."""
+    bomb = "  template:\n    a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
+    bomb += "".join(f"    a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 9))
+    with pytest.raises(ConfigError, match=r"spec.template is larger, expected at most 20000 values"):
+        _one(tmp_path, HEAD + bomb)

@@ -1,0 +1,87 @@
+"""Pods that Tango makes of a service's template."""
+
+from __future__ import annotations
+
+import json
+
+from tango.domain.identity import NodeKey
+from tango.domain.runs import Placement
+from tango.kube.manifests import JobOverrides, be_pod, lc_instance
+from tests.fakes.pod_templates import API, JOB, api_service, changed, job_service
+
+PLACEMENT = Placement(
+    run_id=1,
+    request_id=7,
+    epoch=2,
+    cluster="c1",
+    node="n1",
+    service="transcode",
+    pod="be-r1-7-e2",
+    cpu_work_s=60.0,
+    cpu_request_millicores=100,
+    cpu_limit_millicores=1000,
+    memory_mib=512,
+    extended=(),
+)
+
+
+def test_an_instance_is_the_template_with_what_tango_must_add() -> None:
+    """Name, labels, annotations, scheduler, restart policy, a toleration, and the requests and limits that were missing."""
+    pod = lc_instance(api_service(), NodeKey("c1", "n1"), 0)
+
+    expected = json.loads(json.dumps(API["spec"]))
+    expected |= {"schedulerName": "tango", "restartPolicy": "Always"}
+    expected["tolerations"].append({"key": "virtual-kubelet.io/provider", "operator": "Exists"})
+    expected["containers"][1]["resources"] = {
+        "requests": {"cpu": "100m", "memory": "200Mi", "ephemeral-storage": "1Gi"},
+        "limits": {"cpu": "1500m", "memory": "200Mi"},
+    }
+    assert pod["spec"] == expected
+    assert pod["metadata"]["name"] == "lc-my-api-n1-0"
+    assert pod["metadata"]["labels"] == {
+        "app": "my-api",
+        "app.kubernetes.io/managed-by": "tango",
+        "tango/cluster": "c1",
+        "tango/class": "lc",
+        "tango/service": "my-api",
+    }
+    assert pod["metadata"]["annotations"] == {"team": "vision", "tango/container": "api", "tango/port": "8081"}
+
+
+def test_making_a_pod_leaves_the_template_as_it_is() -> None:
+    """The parsed template is shared by all pods of the service."""
+    service = api_service()
+    first = lc_instance(service, NodeKey("c1", "n1"), 0)
+    first["spec"]["containers"][1]["args"].append("--debug")
+
+    assert lc_instance(service, NodeKey("c1", "n1"), 1)["spec"]["containers"][1]["args"] == ["--workers", "4"]
+
+
+def test_a_job_has_its_own_words_in_place_of_the_template_s() -> None:
+    """Command, arguments, variables, labels and deadline are the request's; Tango's own labels cannot be taken."""
+    template = changed(JOB, "spec", "containers", 0, "env", to=[{"name": "MODE", "value": "slow"}, {"name": "LEVEL", "value": "1"}])
+    job = JobOverrides(
+        command=("python", "-m", "transcode"),
+        args=("--input", "a b"),
+        env=(("MODE", "fast"), ("TANGO_ATTEMPT", "2")),
+        labels={"order": "17", "tango/run": "99"},
+        active_deadline_s=90,
+    )
+
+    pod = be_pod(PLACEMENT, job_service(template), job=job)
+
+    (container,) = pod["spec"]["containers"]
+    assert (container["command"], container["args"]) == (["python", "-m", "transcode"], ["--input", "a b"])
+    assert {v["name"]: v["value"] for v in container["env"]} == {"LEVEL": "1", "MODE": "fast", "TANGO_ATTEMPT": "2"}
+    assert (pod["spec"]["restartPolicy"], pod["spec"]["activeDeadlineSeconds"]) == ("Never", 90)
+    assert (pod["metadata"]["labels"]["order"], pod["metadata"]["labels"]["tango/run"]) == ("17", "1")
+    assert container["resources"] == {"requests": {"cpu": "100m", "memory": "512Mi"}, "limits": {"cpu": "1", "memory": "512Mi"}}
+
+
+def test_a_job_without_words_of_its_own_is_the_template() -> None:
+    """Nothing is added to its command, arguments and environment."""
+    (container,) = be_pod(PLACEMENT, job_service())["spec"]["containers"]
+
+    assert container["args"] == ["--preset", "fast"]
+    assert "command" not in container
+    assert "env" not in container
