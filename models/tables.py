@@ -536,3 +536,17 @@ lease = Table(
     Column("epoch", BigInteger, nullable=False),
     _timestamp("expires_at", nullable=False),
 )
+
+# Tokens by which callers are known, by their hashes; `allows` has the classes whose requests the holder may send.
+token = Table(
+    "token",
+    metadata,
+    Column("token_id", Integer, Identity(always=True), primary_key=True),
+    Column("tenant", Text, nullable=False, server_default=text("'default'")),
+    Column("name", Text, nullable=False, server_default=text("''")),
+    Column("allows", ARRAY(Text), nullable=False),
+    Column("digest", Text, nullable=False, unique=True),
+    Column("tail", Text, nullable=False),
+    _timestamp("created_at", default=True),
+    _timestamp("revoked_at"),
+)

@@ -118,5 +118,6 @@ def _line_threads(cluster: str, here: Stores, journal: Journal) -> list[Repeatin
     Threads of their own, and not those of the event loop's pool: what waits for a line that swallows everything must not keep the
     agent from observing its cluster.
     """
-    line = CentreLine(cluster, shares=here.shares, journal=journal, clock=here.clock, settings=here.settings.journal)
+    settings = here.settings.journal
+    line = CentreLine(cluster, shares=here.shares, tokens=here.tokens, journal=journal, clock=here.clock, settings=settings)
     return [Repeating(f"{step.__name__}-{cluster}", step) for step in (line.follow, line.publish, line.ship)]

@@ -35,6 +35,8 @@ NO_SETTINGS = {
     "TANGO_HOME": "the state folder (tango.stack.state)",
     "TANGO_DEBUG": "whether commands show tracebacks (tango.cli.failures)",
     "TANGO_READY_FILE": "the file by which a worker tells the supervisor that it is ready (workers.app)",
+    "TANGO_TOKEN": "the token with which commands call a gateway (tango.cli.request)",
+    "TANGO_GATEWAY_URL": "the gateway that commands call (tango.cli.request)",
     "TANGO_BENCH_BROKER_URL": "the broker of a benchmark (tango.bench.noop_app)",
     "TANGO_TRACES_DIR": "the folder of real traces, for tests",
     **dict.fromkeys(

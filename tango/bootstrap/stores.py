@@ -27,6 +27,7 @@ from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
 from tango.store.shares import PostgresShareStore
+from tango.store.tokens import PostgresTokenStore
 
 if TYPE_CHECKING:
     from tango.store.run_records import PostgresRunRecords
@@ -56,6 +57,7 @@ class Stores:
         self.leases = PostgresLeaseStore(self.database)
         self.fleet = PostgresFleetStore(self.database, settings.sharing, settings.lease)
         self.events = PostgresEventLog(self.database)
+        self.tokens = PostgresTokenStore(self.database)
         self.checkpoints = PostgresCheckpointStore(self.database)
         self.owner = f"{socket.gethostname()}:{os.getpid()}"
         """`HOST:PID`, the name of this process in leases and rows."""

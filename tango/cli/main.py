@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "trace": ("tango.cli.trace:trace", "Look at, convert and generate traces."),
     "fleet": ("tango.cli.fleet:fleet", "List, show and generate fleets: clusters, nodes, links, services."),
     "service": ("tango.cli.service:service", "Declare LC and BE services."),
+    "token": ("tango.cli.token:token", "Make, list and revoke the tokens of callers."),
     "cluster": ("tango.cli.cluster:cluster", "Join clusters by kubeconfig and context."),
     "bench": ("tango.cli.bench:bench", "Measure against a yardstick in the same run."),
     "apiserver": ("tango.cli.emulation:apiserver", "Run one embedded Kubernetes API server in the foreground."),

@@ -238,6 +238,7 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
         "TANGO_BROKER_URL": info.broker_url,
         "TANGO_KUBECONFIG": info.kubeconfig,
         "CELERY_BROKER_URL": info.broker_url,
+        "TANGO_TOKEN": info.token,
         "FLOWER_URL": info.flower_url,
         "FLOWER_BASIC_AUTH": f"{info.flower_user}:{info.flower_password}",
     }

@@ -18,6 +18,7 @@ from tango.domain.shares import LcInFlight, ShareState, Shipment
 from tango.ports.clock import Clock
 from tango.ports.journal import Journal
 from tango.ports.shares import ShareStore
+from tango.ports.tokens import TokenStore
 from tango.settings import JournalSettings
 
 log = structlog.get_logger(__name__)
@@ -33,9 +34,19 @@ class CentreLine:
     Each raises StoreUnavailable where centre or journal does not answer.
     """
 
-    def __init__(self, cluster: str, *, shares: ShareStore, journal: Journal, clock: Clock, settings: JournalSettings) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        *,
+        shares: ShareStore,
+        tokens: TokenStore,
+        journal: Journal,
+        clock: Clock,
+        settings: JournalSettings,
+    ) -> None:
         self._cluster = cluster
         self._shares = shares
+        self._tokens = tokens
         self._journal = journal
         self._clock = clock
         self._settings = settings
@@ -73,7 +84,8 @@ class CentreLine:
         return same
 
     def publish(self) -> float:
-        """Keep in the journal what the centre knows of the fleet."""
+        """Keep in the journal what the centre knows of the fleet, and whom the cluster's gateway is to let in."""
+        self._journal.admit(self._tokens.valid())
         self._journal.publish(self._shares.published_fleet(self._cluster, at_s=self._clock.now_s()))
         return self._settings.publish_every_s if self._busy else self._settings.publish_idle_s
 

@@ -12,14 +12,15 @@ from tango.domain.own_cluster import OwnView, as_observed
 from tango.domain.services import Service
 from tango.domain.shares import PublishedFleet
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.tokens import KnownToken
 from tango.errors import StoreUnavailable
 from tango.journal.database import Connection
-from tango.journal.published import dumped, dumped_own, loaded, loaded_own
+from tango.journal.published import dumped, dumped_own, dumped_tokens, loaded, loaded_own, loaded_tokens
 from tango.journal.shipping import Shipping
 
-PUBLISHED, OWN = "fleet", "own"
+PUBLISHED, OWN, TOKENS = "fleet", "own", "tokens"
 OBSERVED_AGAIN_S = 5.0
-"""Seconds after which an observation is written although nothing has changed."""
+"""Seconds after which an observation, or the tokens, are written although nothing has changed."""
 
 _PUT = "INSERT INTO fleet VALUES (?, 1, ?) ON CONFLICT (part) DO UPDATE SET version = version + 1, content = excluded.content"
 _VERSIONS = (
@@ -46,6 +47,8 @@ class JournalFleet(Shipping):
     _known: _Known
     _observed: tuple[bytes, float]
     """What this process has written of the own cluster last, and when, by the monotonic clock."""
+    _admitted: tuple[bytes, float]
+    """The tokens that this process has written last, and when, by the monotonic clock."""
     _reading: threading.Lock
 
     def observe(self, nodes: Sequence[NodeState], instances: Sequence[InstanceState]) -> None:
@@ -61,6 +64,20 @@ class JournalFleet(Shipping):
         """Replace what the centre published."""
         content = dumped(fleet)
         self._database.write(lambda connection: connection.execute(_PUT, (PUBLISHED, content)))
+
+    def admit(self, tokens: Sequence[KnownToken]) -> None:
+        """Replace the tokens that are known."""
+        content = dumped_tokens(tokens)
+        before, at_s = self._admitted
+        if content != before or time.monotonic() - at_s > OBSERVED_AGAIN_S:
+            self._database.write(lambda connection: connection.execute(_PUT, (TOKENS, content)))
+            self._admitted = content, time.monotonic()
+
+    def admitted(self) -> tuple[KnownToken, ...]:
+        """As last written."""
+        sql = "SELECT content FROM fleet WHERE part = ?"
+        found = self._database.read(lambda connection: connection.execute(sql, (TOKENS,)).fetchone())
+        return () if found is None else loaded_tokens(found[0])
 
     def snapshot(self, *, at_s: float) -> FleetSnapshot:
         """What policies see. Raises: StoreUnavailable before the first publication."""

@@ -44,7 +44,7 @@ class SqliteJournal(LcRequests, Intake, JournalFleet):
         database = Database(path, cluster=cluster)
         JournalPart.__init__(self, database, cluster=cluster, lease=lease, lc=lc, store=store, wall_s=wall_s)
         self._known, self._reading = _Known(), threading.Lock()
-        self._observed = b"", 0.0
+        self._observed, self._admitted = (b"", 0.0), (b"", 0.0)
 
     def hold(self, name: str, *, owner: str, ttl_s: float) -> bool:
         """Take or renew a lease for `ttl_s` seconds; False while another owner holds it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,10 +18,11 @@ import orjson
 
 from tango.domain.observations import ExtendedState, InstanceState, NodeState
 from tango.domain.resource_axis import ResourceAxis
-from tango.domain.services import Service, service_of, spec_of
+from tango.domain.services import Service, ServiceClass, service_of, spec_of
 from tango.domain.shares import PublishedFleet
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import restored
+from tango.domain.tokens import KnownToken
 
 _NAMES = ("clusters", "nodes", "services", "resources", "at_s")
 _ARRAYS = tuple(f.name for f in dataclasses.fields(FleetSnapshot) if f.name not in _NAMES)
@@ -97,3 +99,17 @@ def loaded_own(content: bytes) -> tuple[tuple[NodeState, ...], tuple[InstanceSta
         for of in found["nodes"]
     )
     return nodes, tuple(InstanceState(**of) for of in found["instances"])
+
+
+def dumped_tokens(tokens: Sequence[KnownToken]) -> bytes:
+    """Tokens as bytes."""
+    return orjson.dumps([(token.digest, token.tenant, sorted(token.allows)) for token in tokens])
+
+
+@lru_cache(maxsize=8)
+def loaded_tokens(content: bytes) -> tuple[KnownToken, ...]:
+    """What `dumped_tokens` was given; kept, because a gateway asks several times a second and they hardly ever change."""
+    return tuple(
+        KnownToken(digest=digest, tenant=tenant, allows=frozenset(ServiceClass(c) for c in allows))
+        for digest, tenant, allows in orjson.loads(content)
+    )

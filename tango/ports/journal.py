@@ -15,6 +15,7 @@ from tango.domain.services import Service
 from tango.domain.shares import LcInFlight, PublishedFleet, ShareRows, Shipment
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports.requests import LcRequests
+from tango.ports.tokens import KnownTokens
 
 
 class JournalFleet(Protocol):
@@ -121,7 +122,7 @@ class JournalShipping(Protocol):
         ...
 
 
-class Journal(LcRequests, JournalFleet, JournalIntake, JournalShipping, Protocol):
+class Journal(LcRequests, JournalFleet, JournalIntake, JournalShipping, KnownTokens, Protocol):
     """All of it, as one process has it open."""
 
     def hold(self, name: str, *, owner: str, ttl_s: float) -> bool:

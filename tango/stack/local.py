@@ -25,6 +25,7 @@ import tango
 from tango.domain.fleet import Fleet
 from tango.domain.line import LineState
 from tango.domain.services import ServiceClass
+from tango.domain.tokens import DEFAULT_TENANT, new_token
 from tango.errors import DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions
@@ -50,6 +51,7 @@ from tango.store.database import Database, described
 from tango.store.fleet import PostgresFleetStore
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
 from tango.store.schema import bring_up_to_date
+from tango.store.tokens import PostgresTokenStore
 
 T = TypeVar("T")
 FLOWER_USER = "tango"
@@ -138,6 +140,9 @@ class LocalStack:
         database = Database(database_url)
         try:
             PostgresFleetStore(database).declare(self._fleet, kubeconfig=str(config), contexts={name: name for name in names})
+            everything = frozenset(ServiceClass)
+            token = new_token(self._secrets["caller"], tenant=DEFAULT_TENANT, name="local", allows=everything)
+            PostgresTokenStore(database).create(token)
         finally:
             database.close()
         flower_port = self._port("flower", set())
@@ -151,6 +156,7 @@ class LocalStack:
             flower_url=f"http://{HOST}:{flower_port}",
             flower_user=FLOWER_USER,
             flower_password=self._secrets["flower"],
+            token=self._secrets["caller"],
             cluster_brokers={name: broker.url for name, broker in self._cluster_brokers.items()},
             supervisor_pid=os.getpid(),
         )

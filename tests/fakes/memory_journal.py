@@ -18,6 +18,7 @@ from tango.domain.runs import ENDED, OPEN, DecisionRecord, RunInfo, RunStatus
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import AttemptCopy, DecisionCopy, LcInFlight, PublishedFleet, RequestCopy, ShareRows, Shipment
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.tokens import KnownToken
 from tango.errors import StoreUnavailable, UsageError
 from tango.ports.requests import Dispatched, Released, StartHere
 from tango.settings import LcSettings
@@ -76,7 +77,16 @@ class MemoryJournal:
         self._leases: dict[str, tuple[str, float]] = {}
         self._published: PublishedFleet | None = None
         self._access: tuple[str, str] | None = None
+        self._admitted: tuple[KnownToken, ...] = ()
         self._own: tuple[tuple[NodeState, ...], tuple[InstanceState, ...]] | None = None
+
+    def admit(self, tokens: Sequence[KnownToken]) -> None:
+        """All of them."""
+        self._admitted = tuple(tokens)
+
+    def admitted(self) -> tuple[KnownToken, ...]:
+        """As last told."""
+        return self._admitted
 
     # ---- requests
 

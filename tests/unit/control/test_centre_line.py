@@ -17,6 +17,7 @@ from tests.fakes.journal_world import LC, JournalWorld, memory_rows
 from tests.fakes.memory_journal import MemoryJournal
 from tests.fakes.own_fleet import published
 from tests.fakes.store_world import BATCH, MAX_ATTEMPTS, WEB, ZERO_S, success
+from tests.fakes.tokens import MemoryTokenStore
 
 SETTINGS = JournalSettings(share_rows=2, shipment_events=3, ahead_s=100.0)
 
@@ -60,7 +61,14 @@ class Cut:
 
 def line_of(centre: ControlWorld, edge: JournalWorld, *, shares: Any = None, settings: JournalSettings = SETTINGS) -> CentreLine:
     """The line of c1."""
-    return CentreLine("c1", shares=shares or centre.shares, journal=edge.journal, clock=centre.clock, settings=settings)
+    return CentreLine(
+        "c1",
+        shares=shares or centre.shares,
+        tokens=MemoryTokenStore(),
+        journal=edge.journal,
+        clock=centre.clock,
+        settings=settings,
+    )
 
 
 def work(edge: JournalWorld, run_id: int) -> None:
