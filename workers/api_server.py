@@ -22,6 +22,7 @@ def main() -> None:
     one.add_argument("--port-file", type=Path)
     one.add_argument("--token-file", type=Path, required=True)
     one.add_argument("--data-dir", type=Path)
+    one.add_argument("--pods-dir", type=Path, help="where the virtual kubelet of the cluster keeps logs of containers")
     words = sys.argv[1:]
     # From one `--cluster` to the next; without any, argparse says what is missing.
     starts = [k for k, word in enumerate(words) if k and word.startswith("--cluster")]

@@ -210,6 +210,25 @@ class KubeClient:
                 f"the watch of {path} at {self.cluster} broke ({type(error).__name__}: {error})", cluster=self.cluster
             ) from error
 
+    async def stream(self, path: str, *, query: Mapping[str, str], idle_s: float) -> AsyncIterator[bytes]:
+        """The body of a GET as it comes, such as a log that is followed, until the server ends it.
+
+        Raises: a kind of ClusterError for a refusal; ClusterUnavailable if the connection breaks, or nothing comes for `idle_s` seconds.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s, sock_read=idle_s)
+        try:
+            async with self._session.get(
+                self._base + path, params=query, headers=await self._headers(None), timeout=timeout
+            ) as answer:
+                if answer.status >= 300:
+                    raise self._refusal(answer.status, await answer.read(), "GET", path)
+                async for block in answer.content.iter_any():
+                    yield block
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ClusterUnavailable(
+                f"the stream of {path} at {self.cluster} broke ({type(error).__name__}: {error})", cluster=self.cluster
+            ) from error
+
     async def _headers(self, content_type: str | None) -> dict[str, str]:
         headers = {"Accept": "application/json", "User-Agent": "tango"}
         if content_type:

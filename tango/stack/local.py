@@ -313,6 +313,7 @@ class LocalStack:
                 port=self._port(f"apiserver-{c.name}", taken),
                 token_file=self._home / "run" / f"tokens-{c.name}.csv",
                 data=self._home / "data" / f"apiserver-{c.name}",
+                pods=self._home / "data" / "pods" / c.name,
             )
             for c in self._fleet.clusters
         )
@@ -356,6 +357,7 @@ class LocalStack:
         write_private(path, text)
         for c in clusters:
             private_folder(c.data)
+            private_folder(c.pods)
 
     def _environment(self, info: StackInfo) -> dict[str, str]:
         """Environment variables of every process."""

@@ -60,12 +60,13 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPlaces:
-    """One embedded cluster: the port of its API server on 127.0.0.1, its token file, and the folder of its data."""
+    """One embedded cluster: the port of its API server on 127.0.0.1, its token file, the folders of its data and of its pods' files."""
 
     name: str
     port: int
     token_file: Path
     data: Path
+    pods: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +188,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
 
 
 def _api_server(place: ClusterPlaces) -> tuple[str, ...]:
-    files = ("--token-file", str(place.token_file), "--data-dir", str(place.data))
+    files = ("--token-file", str(place.token_file), "--data-dir", str(place.data), "--pods-dir", str(place.pods))
     return ("--cluster", place.name, "--port", str(place.port), *files)
 
 

@@ -33,6 +33,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("", ("pods",), (*READ, "create", "delete", "patch")),
         Rule("", ("pods/binding", "pods/eviction"), ("create",)),
         Rule("", ("pods/resize",), ("get", "patch")),
+        Rule("", ("pods/log",), ("get",)),
         Rule("", ("nodes",), READ),
         Rule("", ("namespaces",), ("get", "create")),
         Rule("metrics.k8s.io", ("nodes", "pods"), ("get", "list")),

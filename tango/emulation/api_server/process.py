@@ -44,6 +44,8 @@ class ApiServerOptions:
     """File that the port is written to once the server listens."""
     data_dir: Path | None = None
     """Folder of the journal; None: objects are lost when the process ends."""
+    pods_dir: Path | None = None
+    """Folder of the logs that the cluster's virtual kubelet keeps; None: there are none."""
     host: str = "127.0.0.1"
     history: int = HISTORY
     """Changes kept for each resource."""
@@ -81,7 +83,7 @@ async def _served(options: ApiServerOptions) -> AsyncIterator[tuple[Journal, Sto
         storage = Storage(journal, history=options.history)
     except OSError as error:
         raise ConfigError(f"the data folder {options.data_dir} cannot be used: {error.strerror}") from error
-    server = ApiServer(storage, authorizer)
+    server = ApiServer(storage, authorizer, pods=options.pods_dir)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.3, keepalive_timeout=75)
     await runner.setup()
     site = web.TCPSite(runner, options.host, options.port, backlog=512)

@@ -64,7 +64,7 @@ RESOURCES = (
         singular="pod",
         namespaced=True,
         short=("po",),
-        subresources=("status", "binding", "eviction", "resize"),
+        subresources=("status", "binding", "eviction", "resize", "log"),
         fields=(
             "spec.nodeName",
             "spec.restartPolicy",

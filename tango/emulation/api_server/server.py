@@ -7,6 +7,7 @@ responses are joined from these bytes.
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -21,6 +22,7 @@ from tango.emulation.api_server.faults import Faults, refusal
 from tango.emulation.api_server.forms import whole_number
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.pod_calls import bind, evict
+from tango.emulation.api_server.pod_log import send_log
 from tango.emulation.api_server.replies import Reply
 from tango.emulation.api_server.resources import BY_PLACE, Resource
 from tango.emulation.api_server.selectors import matcher
@@ -36,8 +38,10 @@ MAX_BODY = 4 * 2**20
 class ApiServer:
     """The API of one cluster."""
 
-    def __init__(self, storage: Storage, authorizer: Authorizer) -> None:
+    def __init__(self, storage: Storage, authorizer: Authorizer, *, pods: Path | None = None) -> None:
+        """`pods`: the folder in which the virtual kubelet keeps logs of containers; None: it keeps none."""
         self._storage = storage
+        self._pods = pods
         self._objects = Objects(storage)
         self._authorizer = authorizer
         self._faults = Faults()
@@ -112,6 +116,10 @@ class ApiServer:
         collection = self._storage.of(resource)
         if verb == "watch":
             return await self._watch(request, collection, namespace, name)
+        if subresource == "log":
+            if verb != "get":
+                raise Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+            return await send_log(request, self._pods, self._objects, collection, (namespace or "", name))
         raw = await request.read() if request.body_exists else b""
         reply = self._replied(request, raw, verb, collection, namespace, name, subresource)
         return web.Response(status=reply.status, body=reply.body, content_type="application/json")

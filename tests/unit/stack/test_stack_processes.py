@@ -14,7 +14,8 @@ HOME = Path("/home/of/it")
 LAYOUT = Layout(
     home=HOME,
     clusters=tuple(
-        ClusterPlaces(name=name, port=6000 + k, token_file=HOME / "tokens", data=HOME / name) for k, name in enumerate(("c1", "c2"))
+        ClusterPlaces(name=name, port=6000 + k, token_file=HOME / "tokens", data=HOME / name, pods=HOME / name)
+        for k, name in enumerate(("c1", "c2"))
     ),
     fleet_file=HOME / "fleet.yaml",
     kubeconfig=HOME / "kubeconfig",
