@@ -188,6 +188,48 @@ number_block = Table(
     PrimaryKeyConstraint("run_id", "first"),
 )
 
+# What a job has beside its request: what it asks for, and how its last attempt ended. `env` is a list of [name, value].
+job = Table(
+    "job",
+    metadata,
+    Column("run_id", Integer, nullable=False),
+    Column("request_id", Integer, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("command", ARRAY(Text)),
+    Column("args", ARRAY(Text)),
+    Column("env", JSON, nullable=False),
+    Column("deadline_s", Double),
+    Column("retries", Integer, nullable=False),
+    Column("retries_used", Integer, nullable=False, server_default=text("0")),
+    Column("retry_on", ARRAY(Integer), nullable=False),
+    Column("priority", Integer, nullable=False),
+    _timestamp("submitted_at", default=True),
+    _timestamp("ended_at"),
+    Column("exit_code", Integer),
+    Column("message", Text, nullable=False, server_default=text("''")),
+    # A list of {"name", "exit_code", "reason"}.
+    Column("containers", JSONB, nullable=False, server_default="[]"),
+    PrimaryKeyConstraint("run_id", "request_id"),
+    Index("job_key", "tenant", "idempotency_key", unique=True),
+    Index("job_submitted", "submitted_at"),
+)
+
+# The end of the log of each container of each attempt of a job, for as long as `JobSettings` keeps it.
+job_log = Table(
+    "job_log",
+    metadata,
+    Column("run_id", Integer, nullable=False),
+    Column("request_id", Integer, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("container", Text, nullable=False),
+    Column("tail", LargeBinary, nullable=False),
+    Column("is_whole", Boolean, nullable=False),
+    _timestamp("kept_at", default=True),
+    PrimaryKeyConstraint("run_id", "request_id", "epoch", "container"),
+    Index("job_log_kept", "kept_at"),
+)
+
 # A cell of a comparison that is computed as a run, with its claim (epoch, owner, lease) and its result.
 simulation = Table(
     "simulation",

@@ -49,9 +49,13 @@ class LeaseSettings:
     max_attempts: int = 6
     """Attempts of one request before it fails for good. Enough for several evictions and a restart of every process; few enough
     that a request that kills its worker does not go round for ever."""
+    max_job_attempts: int = 50
+    """Attempts of a job that end by the system's doing (evictions, lost nodes, lost clusters) before it fails for good, its own retries
+    apart. Far more than of a request of seconds: a job of hours is evicted often and loses little where it saves its state."""
 
     def __post_init__(self) -> None:
         _within(self, 0.0, _LONGEST_S, "silent_s", "away_s", above=True)
+        _within(self, 1, 10_000, "max_job_attempts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +88,38 @@ class CallSettings:
     def __post_init__(self) -> None:
         _within(self, 0.0, _LONGEST_S, "keep_s", "give_up_after_targets", above=True)
         _within(self, 0, 1 << 20, "kept_answer_kib", "kept_mib")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSettings:
+    """Jobs: how their pods are watched, and what is kept of them."""
+
+    look_every_s: float = 1.0
+    """Seconds between two looks for pods of jobs that nobody wants any more, and for those that cannot start: a cancelled job gives its
+    node's resources back this much later than it could. One read of the centre for all pods of a cluster."""
+    image_within_s: float = 120.0
+    """Seconds after which a pod whose image cannot be pulled, or whose container cannot be made, fails for good. The kubelet tries again
+    after 10, 20, 40 and 80 s, so that a registry that is away for a minute costs no job."""
+    log_within_s: float = 10.0
+    """Seconds for reading the end of the logs of one pod; what has not come by then is not kept. A kubelet that answers sends 10 MiB, where
+    it rotates a log, in less; a job that has ended waits this long at the most to be settled."""
+    log_lines: int = 2000
+    """Lines of the end of a log that are asked for. Kubernetes counts lines only; of these the last `LOG_TAIL_BYTES` are kept."""
+    log_keep_s: float = 7 * 86_400.0
+    """Seconds that logs are kept after their pods have gone: over a weekend and a holiday."""
+    log_total_mib: int = 1024
+    """MiB of logs that the store keeps; beyond it the oldest go first. At 64 KiB each 16,000 containers."""
+    drop_every_s: float = 60.0
+    """Seconds between two rounds of dropping logs."""
+    priority_s: float = 60.0
+    """Seconds of waiting that one step of priority is worth, so that no job of a tenant waits for ever behind others of its own."""
+    look_ahead: int = 2048
+    """Waiting jobs of a run, the oldest first, among which priority counts: eight times what a placement considers."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, 3600.0, "look_every_s", "image_within_s", "log_within_s", "drop_every_s", above=True)
+        _within(self, 0.0, _LONGEST_S, "log_keep_s", "priority_s")
+        _within(self, 1, 1_000_000, "log_lines", "log_total_mib", "look_ahead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -411,6 +447,8 @@ class Settings:
     """The size of transactions that change many requests."""
     call: CallSettings = field(default_factory=CallSettings)
     """Requests of callers: what is kept of them."""
+    job: JobSettings = field(default_factory=JobSettings)
+    """Jobs of callers: how their pods are watched, and what is kept of them."""
     cancel: CancelSettings = field(default_factory=CancelSettings)
     """The sweep of cancelled runs."""
     ticks: TickSettings = field(default_factory=TickSettings)

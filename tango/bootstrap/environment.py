@@ -54,6 +54,7 @@ NO_SETTINGS = {
         ),
         "what a pod is to do (tango.emulation.workload)",
     ),
+    **dict.fromkeys(("TANGO_ATTEMPT", "TANGO_REQUEST", "TANGO_PROGRESS_FILE"), "what a job is told (tango.domain.jobs)"),
 }
 """Variables of Tango that are no settings → what they are, and who reads them."""
 

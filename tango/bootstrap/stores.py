@@ -21,6 +21,7 @@ from tango.store.checkpoints import PostgresCheckpointStore
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
+from tango.store.jobs import PostgresJobStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.live_runs import PostgresLiveRuns
 from tango.store.requests import PostgresRequestStore
@@ -50,8 +51,9 @@ class Stores:
         self.settings = settings
         self.database = Database(settings.database_url, **({} if deadline_s is None else {"deadline_s": deadline_s}))
         self.runs = PostgresRunStore(self.database, settings.store)
-        self.requests = PostgresRequestStore(self.database, settings.lease, settings.store)
+        self.requests = PostgresRequestStore(self.database, settings.lease, settings.store, settings.job)
         self.live_runs = PostgresLiveRuns(self.database, delete=self.runs.delete)
+        self.jobs = PostgresJobStore(self.database, settings.lease)
         self.shares = PostgresShareStore(self.database, settings.sharing, settings.lease)
         self.figures = PostgresFiguresStore(self.database)
         self.leases = PostgresLeaseStore(self.database)

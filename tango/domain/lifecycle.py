@@ -318,18 +318,20 @@ TRANSITIONS: tuple[Transition, ...] = (
         )
         for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
     ),
-    # One request, by its caller: it has hung up, or has cancelled its job.
+    # One request, by its caller: of LC it has hung up, of BE it has cancelled its job.
     *(
         Transition(
             event=Event.WITHDRAW,
+            service_class=service_class,
             before=states,
             after=_S.CANCELLED,
             actors=(Actor.GATEWAY, Actor.CALLER),
             guards=(Guard.LIVE_RUN,),
             writes=(Write.REASON, Write.NO_LEASE),
             outcome=outcome,
-            reason=Reason.CALLER_GONE,
+            reason=reason,
         )
+        for service_class, reason in ((_LC, Reason.CALLER_GONE), (_BE, Reason.CANCELLED))
         for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
     ),
 )

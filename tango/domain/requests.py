@@ -58,6 +58,11 @@ class Reason(StrEnum):
     CALLER_GONE = "caller-gone"
     SERVICE_ERROR = "service-error"
     ANSWER_CUT = "answer-cut"
+    EXIT_CODE = "exit-code"
+    OOM_KILLED = "oom-killed"
+    DEADLINE_EXCEEDED = "deadline-exceeded"
+    IMAGE_NOT_PULLED = "image-not-pulled"
+    NEVER_STARTED = "never-started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.jobs import JobPod
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.quantities import Amounts
 from tango.domain.requests import BePending
@@ -211,6 +212,8 @@ class Placement:
     memory_mib: int
     extended: Amounts = ()
     """What it asks for of extended resources; request and limit are equal."""
+    job: JobPod | None = None
+    """What its pod has of its own, where it is a job."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

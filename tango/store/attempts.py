@@ -23,12 +23,16 @@ WITH locked AS (
 UPDATE request r SET lease_until = now() + %(lease)s * interval '1 s' FROM locked
 WHERE r.run_id = %(run)s AND r.request_id = locked.request_id
 """
+# A job has its retries beside what the system may cost it.
+_MOST_ATTEMPTS = """
+coalesce((SELECT %(max_of_job)s + j.retries FROM job j WHERE j.run_id = %(run)s AND j.request_id = r.request_id), %(max)s)
+""".strip()
 # Ends attempts and writes one `attempt` row each. `v` gives what ended; the row must be in flight under the same epoch. Whether a
 # requeue exhausts the request is decided on the locked row.
 _SETTLE = f"""
 WITH locked AS (
-    SELECT r.request_id, CASE WHEN v.event = '{Event.REQUEUE}' AND r.attempt >= %(max)s THEN '{Event.EXHAUST}' ELSE v.event END AS event,
-           v.reason, v.started_s, v.finished_s, v.work_lost_s
+    SELECT r.request_id, CASE WHEN v.event = '{Event.REQUEUE}' AND r.attempt >= {_MOST_ATTEMPTS} THEN '{Event.EXHAUST}' ELSE v.event END
+               AS event, v.reason, v.started_s, v.finished_s, v.work_lost_s
     FROM request r
     JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(reasons)s::text[],
                 %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[])
@@ -90,7 +94,10 @@ class Attempts:
         An outcome under an old epoch, or of a request that has ended, is ignored: settling twice counts once.
         """
         in_order = sorted(outcomes, key=lambda o: (o.run_id, o.request_id))
-        return sum(self._database.run(partial(self._end, outcomes=chunk)) for chunk in chunks(in_order, self._chunk_rows))
+        return sum(
+            self._database.run(partial(end_attempts, outcomes=chunk, lease=self._lease))
+            for chunk in chunks(in_order, self._chunk_rows)
+        )
 
     def requeue_expired(self, *, limit: int) -> int:
         """Requeue requests whose lease ran out (→ pending), or fail them when their attempts are used up; gives how many there were.
@@ -114,29 +121,31 @@ class Attempts:
             Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED)
             for run_id, request_id, epoch in cursor.fetchall()
         ]
-        return len(expired), self._end(cursor, expired)
+        return len(expired), end_attempts(cursor, expired, lease)
 
-    def _end(self, cursor: Cursor, outcomes: Sequence[Outcome]) -> int:
-        """How many attempts really ended now; run after run, as rows are locked everywhere."""
-        by_run: dict[int, list[Outcome]] = defaultdict(list)
-        for outcome in outcomes:
-            by_run[outcome.run_id].append(outcome)
-        ended = 0
-        for run_id in sorted(by_run):
-            of_run = by_run[run_id]
-            cursor.execute(
-                _SETTLE,
-                {
-                    "run": run_id,
-                    "max": self._lease.max_attempts,
-                    "ids": [o.request_id for o in of_run],
-                    "epochs": [o.epoch for o in of_run],
-                    "events": [str(o.event) for o in of_run],
-                    "reasons": [str(o.reason) for o in of_run],
-                    "starts": [o.started_s for o in of_run],
-                    "ends": [o.finished_s for o in of_run],
-                    "lost": [o.work_lost_s for o in of_run],
-                },
-            )
-            ended += cursor.rowcount
-        return ended
+
+def end_attempts(cursor: Cursor, outcomes: Sequence[Outcome], lease: LeaseSettings) -> int:
+    """How many attempts really ended now; run after run, as rows are locked everywhere."""
+    by_run: dict[int, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_run[outcome.run_id].append(outcome)
+    ended = 0
+    for run_id in sorted(by_run):
+        of_run = by_run[run_id]
+        cursor.execute(
+            _SETTLE,
+            {
+                "run": run_id,
+                "max": lease.max_attempts,
+                "max_of_job": lease.max_job_attempts,
+                "ids": [o.request_id for o in of_run],
+                "epochs": [o.epoch for o in of_run],
+                "events": [str(o.event) for o in of_run],
+                "reasons": [str(o.reason) for o in of_run],
+                "starts": [o.started_s for o in of_run],
+                "ends": [o.finished_s for o in of_run],
+                "lost": [o.work_lost_s for o in of_run],
+            },
+        )
+        ended += cursor.rowcount
+    return ended

@@ -9,16 +9,17 @@ from functools import partial
 
 import numpy as np
 
+from tango.domain.jobs import JobPod
 from tango.domain.lifecycle import Event
 from tango.domain.plans import BePlan
 from tango.domain.requests import Reason
-from tango.domain.runs import DecisionRecord, PendingBatch, Placement
+from tango.domain.runs import DecisionRecord, PendingBatch, Placement, RunKind
 from tango.domain.services import service_of
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced
 from tango.ports.leases import Fence
-from tango.settings import StoreSettings
+from tango.settings import JobSettings, StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_decision
 from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, after, can, chunks, state_after
@@ -38,17 +39,25 @@ FROM locked v
 WHERE r.run_id = %(run)s AND r.request_id = v.request_id
 RETURNING v.event
 """
-# Of each run its oldest, by the index of its partition; then the first of every run, the second of every run, and so on.
+# Of each run its oldest, by the index of its partition; then the first of every run, the second of every run, and so on. Jobs of one tenant
+# change places among themselves, by priority and age: each tenant keeps the places that its jobs have by their age.
 _PENDING = f"""
+WITH seen AS (
+    SELECT q.*, r.started_at, row_number() OVER (PARTITION BY q.run_id, q.tenant ORDER BY q.turn) AS place,
+           row_number() OVER (PARTITION BY q.run_id, q.tenant
+                              ORDER BY q.due_s - coalesce(j.priority, 0) * %(priority_s)s, q.turn) AS wanted_place
+    FROM run r CROSS JOIN LATERAL (
+        SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s, coalesce(q.tenant, '') AS tenant,
+               row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn
+        FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)} ORDER BY q.due_s, q.request_id
+        LIMIT CASE WHEN r.kind = '{RunKind.LIVE}' THEN %(ahead)s ELSE %(limit)s END
+    ) q LEFT JOIN job j ON r.kind = '{RunKind.LIVE}' AND j.run_id = q.run_id AND j.request_id = q.request_id
+    WHERE r.run_id = ANY ({OPEN_RUNS})
+)
 SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch,
-       extract(epoch FROM now() - r.started_at)::float8 - q.due_s
-FROM run r CROSS JOIN LATERAL (
-    SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s,
-           row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn
-    FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)} ORDER BY q.due_s, q.request_id LIMIT %(limit)s
-) q
-WHERE r.run_id = ANY ({OPEN_RUNS})
-ORDER BY q.turn, r.started_at + q.due_s * interval '1 s', q.run_id LIMIT %(limit)s
+       extract(epoch FROM now() - q.started_at)::float8 - q.due_s
+FROM seen q JOIN seen p ON p.run_id = q.run_id AND p.tenant = q.tenant AND p.place = q.wanted_place
+ORDER BY p.turn, q.started_at + p.due_s * interval '1 s', q.run_id LIMIT %(limit)s
 """
 _PLACE = f"""
 WITH locked AS (
@@ -62,9 +71,9 @@ WITH locked AS (
 UPDATE request r SET state = {after(Event.PLACE)}, epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node,
     target_cluster = v.cluster, lease_until = now() + %(lease)s * interval '1 s',
     pod = 'be-r' || r.run_id || '-' || r.request_id || '-e' || (r.epoch + 1), started_s = NULL
-FROM locked v
+FROM locked v LEFT JOIN job j ON j.run_id = %(run)s AND j.request_id = v.request_id
 WHERE r.run_id = %(run)s AND r.request_id = v.request_id
-RETURNING v.k, r.epoch, r.pod
+RETURNING v.k, r.epoch, r.pod, r.attempt, j.run_id IS NOT NULL, j.command, j.args, j.env, j.deadline_s
 """
 _RUN = f"""
 WITH locked AS (
@@ -84,9 +93,10 @@ WHERE q.run_id = %(run)s AND r.run_id = q.run_id AND q.request_id = v.request_id
 class BeRequests:
     """The part of the request store that BE admission and placement use."""
 
-    def __init__(self, database: Database, store: StoreSettings) -> None:
+    def __init__(self, database: Database, store: StoreSettings, job: JobSettings) -> None:
         self._database = database
         self._chunk_rows = store.chunk_rows
+        self._job = job
 
     def admit_be(self, run_id: int, request_ids: Sequence[int], *, most_memory_mib: Mapping[str, float]) -> int:
         """released → pending, or failed for more memory than its service's pods can have anywhere; a transaction a chunk."""
@@ -99,7 +109,8 @@ class BeRequests:
 
     def pending_be(self, *, limit: int) -> PendingBatch:
         """The oldest pending requests of each open run in turn, with what their pods will ask for."""
-        rows = self._database.rows(_PENDING, {"limit": limit})
+        ahead = max(limit, self._job.look_ahead)
+        rows = self._database.rows(_PENDING, {"limit": limit, "ahead": ahead, "priority_s": self._job.priority_s})
         declared = {}
         if rows:
             found = self._database.rows("SELECT spec FROM service WHERE name = ANY (%s)", (list({row[2] for row in rows}),))
@@ -161,7 +172,7 @@ class BeRequests:
                         "clusters": [snapshot.clusters[snapshot.node_cluster[n]] for n in plan.node[chosen]],
                     },
                 )
-                for k, epoch, pod in cursor.fetchall():
+                for k, epoch, pod, attempt, is_job, *own in cursor.fetchall():
                     placed.append(
                         Placement(
                             run_id=run_id,
@@ -176,6 +187,7 @@ class BeRequests:
                             cpu_limit_millicores=int(p.cpu_limit_millicores[k]),
                             memory_mib=int(p.memory_mib[k]),
                             extended=snapshot.resources.extended_of(p.requests[:, k]),
+                            job=_job_pod(attempt, *own) if is_job else None,
                         )
                     )
             insert_decision(cursor, dataclasses.replace(decision, placed=len(placed)), sorted({int(r) for r in p.run_id}))
@@ -198,3 +210,15 @@ class BeRequests:
             return counted
 
         return sum(self._database.run(partial(mark, chunk=chunk)) for chunk in chunks(sorted(placements), self._chunk_rows))
+
+
+def _job_pod(
+    attempt: int, command: list[str] | None, args: list[str] | None, env: list[tuple[str, str]], deadline_s: float | None
+) -> JobPod:
+    return JobPod(
+        attempt=attempt,
+        command=None if command is None else tuple(command),
+        args=None if args is None else tuple(args),
+        env=tuple((name, value) for name, value in env),
+        deadline_s=deadline_s,
+    )

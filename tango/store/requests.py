@@ -8,7 +8,7 @@ comes back carries that epoch and counts only while the row is still in flight u
 
 from __future__ import annotations
 
-from tango.settings import LeaseSettings, StoreSettings
+from tango.settings import JobSettings, LeaseSettings, StoreSettings
 from tango.store.attempts import Attempts
 from tango.store.be_requests import BeRequests
 from tango.store.database import Database
@@ -18,5 +18,8 @@ from tango.store.releases import Releases
 class PostgresRequestStore(Releases, BeRequests, Attempts):
     """The request store on PostgreSQL: every method takes and returns many rows, and may be called from any thread or process."""
 
-    def __init__(self, database: Database, lease: LeaseSettings, store: StoreSettings | None = None) -> None:
+    def __init__(
+        self, database: Database, lease: LeaseSettings, store: StoreSettings | None = None, job: JobSettings | None = None
+    ) -> None:
         Attempts.__init__(self, database, lease, store or StoreSettings())
+        self._job = job or JobSettings()

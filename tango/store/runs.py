@@ -326,6 +326,8 @@ class PostgresRunStore:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (COUNTS_LOCK,))
             for table in (
                 "simulation",
+                "job_log",
+                "job",
                 "attempt",
                 "run_metric",
                 "run_figures",

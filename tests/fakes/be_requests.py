@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tango.domain.jobs import JobPod, NewJob
 from tango.domain.lifecycle import IN_FLIGHT, Event, Outcome, states_before
 from tango.domain.plans import BePlan
 from tango.domain.requests import Batch, Reason
@@ -18,15 +19,20 @@ from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced
 from tango.ports.leases import Fence
 from tango.ports.requests import Released
+from tango.settings import JobSettings
 from tests.fakes.memory_state import MemoryState, Row
+
+MOST_JOB_ATTEMPTS = 5
+"""Of a job, its retries apart; both worlds of the contract suites have this limit."""
 
 
 class MemoryBeRequests:
     """Implements `tango.ports.requests.BeRequests`."""
 
-    def __init__(self, state: MemoryState, *, max_attempts: int) -> None:
+    def __init__(self, state: MemoryState, *, max_attempts: int, job: JobSettings | None = None) -> None:
         self._state = state
         self._max_attempts = max_attempts
+        self._job = job or JobSettings()
 
     def release_due(self, run_id: int, *, until_s: float, limit: int) -> Released:
         """accepted → released, earliest first."""
@@ -98,9 +104,10 @@ class MemoryBeRequests:
         with self._state.lock:
             found = [row for row in self._state.open() if row.state in states_before(Event.PLACE)]
             turns, ordered = Counter[int](), []
-            for row in sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id)):
-                ordered.append((turns[row.run_id], row.due_s, row.run_id, row))
-                turns[row.run_id] += 1
+            by_age = sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id))
+            for place, row in zip(by_age, self._by_priority(by_age), strict=True):
+                ordered.append((turns[place.run_id], place.due_s, place.run_id, row))
+                turns[place.run_id] += 1
             rows = [replace(row) for *_, row in sorted(ordered, key=lambda at: at[:3])[:limit]]
         services, clusters = sorted({r.service for r in rows}), sorted({r.cluster for r in rows})
         pending = pending_columns(
@@ -153,6 +160,7 @@ class MemoryBeRequests:
                             cpu_limit_millicores=int(p.cpu_limit_millicores[k]),
                             memory_mib=int(p.memory_mib[k]),
                             extended=snapshot.resources.extended_of(p.requests[:, k]),
+                            job=None if row.job is None else _pod_of(row.attempt, row.job.asked),
                         )
                     )
             self._state.decisions.append((decision, tuple(sorted({int(r) for r in p.run_id}))))
@@ -171,6 +179,15 @@ class MemoryBeRequests:
                     row.started_s = started_at_s - zero_s if row.started_s is None else row.started_s
                     counted += 1
         return counted
+
+    def _by_priority(self, by_age: Sequence[Row]) -> list[Row]:
+        """The rows, those of one run and tenant in places of their own rows: by priority and age."""
+        of_tenant: dict[tuple[int, str], list[Row]] = defaultdict(list)
+        for row in by_age:
+            of_tenant[row.run_id, row.job.asked.tenant if row.job else ""].append(row)
+        for rows in of_tenant.values():
+            rows.sort(key=lambda r: r.due_s - (r.job.asked.priority if r.job else 0) * self._job.priority_s)
+        return [of_tenant[row.run_id, row.job.asked.tenant if row.job else ""].pop(0) for row in by_age]
 
     @staticmethod
     def _be(rows: Iterable[Row]) -> list[Row]:
@@ -193,7 +210,8 @@ class MemoryBeRequests:
 
     def _end(self, ended: Outcome) -> int:
         for row in self._under_epoch(ended.run_id, [ended.request_id], [ended.epoch]):
-            exhausted = ended.event is Event.REQUEUE and row.attempt >= self._max_attempts
+            most = self._max_attempts if row.job is None else MOST_JOB_ATTEMPTS + row.job.asked.retries
+            exhausted = ended.event is Event.REQUEUE and row.attempt >= most
             event = Event.EXHAUST if exhausted else ended.event
             happened = self._state.happens(row, event)
             if happened is None:
@@ -211,6 +229,10 @@ class MemoryBeRequests:
             )
             return 1
         return 0
+
+
+def _pod_of(attempt: int, job: NewJob) -> JobPod:
+    return JobPod(attempt=attempt, command=job.command, args=job.args, env=job.env, deadline_s=job.deadline_s)
 
 
 def _batches(rows: Iterable[Row]) -> list[Batch]:

@@ -13,6 +13,7 @@ from tests.fakes.cluster_gateway import RecordingGateway
 from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
+from tests.fakes.jobs import MemoryJobs
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.publisher import RecordingPublisher
@@ -89,6 +90,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
     world = ControlWorld(
         runs=runs,
         requests=MemoryBeRequests(state, max_attempts=MAX_ATTEMPTS),
+        jobs=MemoryJobs(state),
         shares=MemoryShareStore(state, fleet_store),
         leases=MemoryLeaseStore(state),
         figures=MemoryFiguresStore(state),

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tango.domain.jobs import ContainerEnd, ContainerLog, NewJob
 from tango.domain.lifecycle import Event, Transition, transition
 from tango.domain.requests import RequestState
 from tango.domain.runs import (
@@ -24,6 +25,21 @@ from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import LcInFlight
 from tango.ports.leases import Fence
 from tango.settings import LeaseSettings
+
+
+@dataclass(slots=True)
+class StoredJob:
+    """What a job has beside its request, as its table has it."""
+
+    asked: NewJob
+    submitted_at_s: float
+    retries_used: int = 0
+    exit_code: int | None = None
+    message: str = ""
+    containers: tuple[ContainerEnd, ...] = ()
+    ended_at_s: float | None = None
+    logs: dict[tuple[int, str], tuple[float, ContainerLog]] = field(default_factory=dict)
+    """By epoch and container, with when each was kept."""
 
 
 @dataclass(slots=True)
@@ -52,6 +68,7 @@ class Row:
     reason: str = ""
     released_at_s: float = 0.0
     lease_until_s: float = 0.0
+    job: StoredJob | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

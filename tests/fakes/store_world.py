@@ -20,6 +20,7 @@ from tango.domain.shares import AttemptCopy, DecisionCopy, RequestCopy, Shipment
 from tango.ports.events import EventLog
 from tango.ports.figures import FiguresStore
 from tango.ports.fleet import FleetStore
+from tango.ports.jobs import JobStore
 from tango.ports.leases import Fence, LeaseStore
 from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
@@ -28,15 +29,17 @@ from tango.settings import LeaseSettings, SharingSettings, StoreSettings
 from tango.store.database import Database
 from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
+from tango.store.jobs import PostgresJobStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
 from tango.store.shares import PostgresShareStore
-from tests.fakes.be_requests import MemoryBeRequests
+from tests.fakes.be_requests import MOST_JOB_ATTEMPTS, MemoryBeRequests
 from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
+from tests.fakes.jobs import MemoryJobs
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState
 from tests.fakes.run_store import MemoryRunStore
@@ -128,6 +131,7 @@ class StoreWorld:
 
     runs: RunStore
     requests: BeRequests
+    jobs: JobStore
     shares: ShareStore
     leases: LeaseStore
     figures: FiguresStore
@@ -361,6 +365,7 @@ def memory_world_and_state(
     world = StoreWorld(
         runs=runs,
         requests=MemoryBeRequests(state, max_attempts=MAX_ATTEMPTS),
+        jobs=MemoryJobs(state),
         shares=MemoryShareStore(state, fleet_store),
         leases=MemoryLeaseStore(state),
         figures=MemoryFiguresStore(state),
@@ -382,9 +387,11 @@ def postgres_world(
     """On a migrated database, through connections of its own or those that are given."""
     database = url if isinstance(url, Database) else Database(url)
     runs = PostgresRunStore(database, store)
+    lease = LeaseSettings(max_attempts=MAX_ATTEMPTS, max_job_attempts=MOST_JOB_ATTEMPTS)
     world = StoreWorld(
         runs=runs,
-        requests=PostgresRequestStore(database, LeaseSettings(max_attempts=MAX_ATTEMPTS), store),
+        requests=PostgresRequestStore(database, lease, store),
+        jobs=PostgresJobStore(database, lease),
         shares=PostgresShareStore(database, sharing),
         leases=PostgresLeaseStore(database),
         figures=PostgresFiguresStore(database),

@@ -1,0 +1,311 @@
+"""Jobs of callers: implements `tango.ports.jobs.JobStore`. A job is a BE request of a live run with a row of its own beside it.
+
+The rows of jobs are written by whoever holds the row of the request, so they need no lock of their own; the request's row comes first.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import psycopg2
+from psycopg2.extras import Json
+
+from tango.domain.identity import RequestKey
+from tango.domain.jobs import ContainerEnd, ContainerLog, Job, JobEnd, NewJob, SubmittedJob
+from tango.domain.lifecycle import Event
+from tango.domain.near_names import near_name
+from tango.domain.requests import Reason, RequestState
+from tango.domain.services import Service, ServiceClass, service_of
+from tango.errors import RequestRejected, UsageError
+from tango.settings import LeaseSettings
+from tango.store.attempts import end_attempts
+from tango.store.database import Cursor, Database
+from tango.store.lifecycle_sql import IN_FLIGHT_STATES, TERMINAL_STATES, after, can
+from tango.store.live_runs import open_run, take_numbers
+from tango.store.rows import insert
+
+_KNOWN = """
+SELECT j.run_id, j.request_id, r.service, r.cluster FROM job j JOIN request r USING (run_id, request_id)
+WHERE j.tenant = %s AND j.idempotency_key = %s
+"""
+# Due is the moment of acceptance, by the clock that the run's zero is of. It is submitted and released in one.
+_ACCEPT = f"""
+INSERT INTO request (run_id, request_id, class, service, cluster, due_s, cpu_work_s, memory_mib, state, released_at, tenant)
+SELECT run_id, %(id)s, '{ServiceClass.BE.label}', %(service)s, %(cluster)s, extract(epoch FROM clock_timestamp() - started_at)::float8,
+       %(work)s, %(memory)s, {after(Event.RELEASE)}, now(), %(tenant)s
+FROM run WHERE run_id = %(run)s
+"""
+_JOBS = f"""
+SELECT j.run_id, j.request_id, r.service, j.tenant, j.idempotency_key, r.state::text, r.reason, r.cluster, r.target_cluster, r.node, r.pod,
+       r.attempt, j.command, j.args, j.env, j.deadline_s, j.retries, j.retries_used, j.retry_on, j.priority, j.exit_code, j.message,
+       j.containers,
+       (SELECT coalesce(sum(a.work_lost_s), 0) FROM attempt a WHERE a.run_id = j.run_id AND a.request_id = j.request_id),
+       extract(epoch FROM j.submitted_at)::float8, extract(epoch FROM u.started_at)::float8 + r.started_s,
+       extract(epoch FROM coalesce(j.ended_at, CASE WHEN r.state IN {TERMINAL_STATES} THEN
+           (SELECT max(a.ended_at) FROM attempt a WHERE a.run_id = j.run_id AND a.request_id = j.request_id) END))::float8
+FROM job j JOIN request r USING (run_id, request_id) JOIN run u ON u.run_id = j.run_id
+"""
+_WITHDRAW = f"""
+WITH locked AS (
+    SELECT r.request_id, r.state AS was FROM request r
+    WHERE r.run_id = %(run)s AND r.request_id = %(id)s AND {can("r", Event.WITHDRAW, service_class=ServiceClass.BE, is_named=True)}
+    FOR NO KEY UPDATE OF r
+), ended AS (
+    UPDATE request r SET state = {after(Event.WITHDRAW)}, reason = '{Reason.CANCELLED}', lease_until = NULL FROM locked v
+    WHERE r.run_id = %(run)s AND r.request_id = v.request_id
+    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, r.started_s, v.was
+), noted AS (
+    INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s)
+    SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, '{RequestState.CANCELLED}',
+           '{Reason.CANCELLED}', 0
+    FROM ended WHERE was IN {IN_FLIGHT_STATES}
+)
+UPDATE job SET ended_at = now() FROM ended WHERE job.run_id = %(run)s AND job.request_id = ended.request_id
+"""
+_IN_FLIGHT = f"""
+SELECT r.run_id, r.request_id, r.epoch FROM request r
+JOIN unnest(%(runs)s::int[], %(ids)s::int[], %(epochs)s::int[]) AS v(run_id, request_id, epoch) USING (run_id, request_id, epoch)
+WHERE r.state::text IN {IN_FLIGHT_STATES}
+"""
+_ENDING = f"""
+SELECT r.request_id, r.epoch, r.state::text IN {IN_FLIGHT_STATES}, j.retries - j.retries_used, j.retry_on
+FROM request r JOIN job j USING (run_id, request_id)
+WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) ORDER BY r.request_id FOR NO KEY UPDATE OF r
+"""
+# What is told of the last attempt; an exit code that came after the job was withdrawn still is its own.
+_TELL = f"""
+UPDATE job j SET exit_code = %(exit_code)s, message = %(message)s, containers = %(containers)s,
+    retries_used = j.retries_used + %(retried)s,
+    ended_at = CASE WHEN r.state IN {TERMINAL_STATES} THEN coalesce(j.ended_at, now()) END
+FROM request r
+WHERE j.run_id = %(run)s AND j.request_id = %(id)s AND r.run_id = j.run_id AND r.request_id = j.request_id AND r.epoch = %(epoch)s
+"""
+_DROP = """
+DELETE FROM job_log USING (
+    SELECT run_id, request_id, epoch, container,
+           kept_at < now() - %(age)s * interval '1 s' OR sum(octet_length(tail)) OVER (ORDER BY kept_at DESC, run_id, request_id, epoch,
+               container) > %(most)s AS goes
+    FROM job_log
+) old
+WHERE old.goes AND job_log.run_id = old.run_id AND job_log.request_id = old.request_id AND job_log.epoch = old.epoch
+  AND job_log.container = old.container
+"""
+
+
+class PostgresJobStore:
+    """The store of jobs on PostgreSQL; its methods may be called from any thread or process."""
+
+    def __init__(self, database: Database, lease: LeaseSettings) -> None:
+        self._database = database
+        self._lease = lease
+
+    def submit(self, job: NewJob) -> SubmittedJob:
+        """One transaction; whoever submits under the same key meanwhile waits for it."""
+
+        def submit(cursor: Cursor) -> SubmittedJob:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"job {job.tenant} {job.key}",))
+            cursor.execute(_KNOWN, (job.tenant, job.key))
+            if (known := cursor.fetchone()) is not None:
+                return SubmittedJob(key=RequestKey(*known[:2]), service=known[2], cluster=known[3], is_new=False)
+            service, clusters = _declared(cursor, job)
+            run_id, request_id = _numbered(cursor)
+            cluster = job.cluster or clusters[request_id % len(clusters)]
+            row: dict[str, Any] = {"run_id": run_id, "request_id": request_id}
+            row |= {"tenant": job.tenant, "idempotency_key": job.key, "priority": job.priority}
+            row |= {"command": _listed(job.command), "args": _listed(job.args), "env": Json([list(of) for of in job.env])}
+            row |= {"deadline_s": job.deadline_s, "retries": job.retries, "retry_on": list(job.retry_on)}
+            cursor.execute(
+                _ACCEPT,
+                {
+                    "run": run_id,
+                    "id": request_id,
+                    "service": service.name,
+                    "cluster": cluster,
+                    "work": service.cpu_work_s,
+                    "memory": service.memory_mib,
+                    "tenant": job.tenant,
+                },
+            )
+            insert(cursor, "job", [row])
+            return SubmittedJob(key=RequestKey(run_id, request_id), service=service.name, cluster=cluster)
+
+        return self._database.run(submit)
+
+    def job(self, key: RequestKey) -> Job:
+        """By its primary key."""
+        found = self._database.rows(f"{_JOBS} WHERE j.run_id = %s AND j.request_id = %s", key)
+        if not found:
+            latest = ", ".join(str(job.key) for job in self.jobs(limit=5)) or "none yet"
+            raise UsageError(f"there is no job {key}; the latest: {latest}")
+        return _job(found[0])
+
+    def jobs(self, *, tenant: str | None = None, limit: int = 50) -> list[Job]:
+        """By the time of their submission."""
+        found = self._database.rows(
+            f"{_JOBS} WHERE %(tenant)s IS NULL OR j.tenant = %(tenant)s ORDER BY j.submitted_at DESC, j.run_id DESC, j.request_id DESC "
+            "LIMIT %(limit)s",
+            {"tenant": tenant, "limit": limit},
+        )
+        return [_job(row) for row in found]
+
+    def withdraw(self, key: RequestKey) -> bool:
+        """One statement on one row."""
+        self.job(key)
+        return bool(self._database.execute(_WITHDRAW, {"run": key.run_id, "id": key.request_id}))
+
+    def in_flight(self, attempts: Collection[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
+        """By their primary keys."""
+        if not attempts:
+            return set()
+        runs, ids, epochs = (list(column) for column in zip(*attempts, strict=True))
+        return {(run, k, epoch) for run, k, epoch in self._database.rows(_IN_FLIGHT, {"runs": runs, "ids": ids, "epochs": epochs})}
+
+    def end(self, ends: Sequence[JobEnd]) -> int:
+        """A transaction for each run: logs, requests, then jobs."""
+        by_run: dict[int, list[JobEnd]] = defaultdict(list)
+        for end in ends:
+            by_run[end.key.run_id].append(end)
+
+        def settle(cursor: Cursor, run_id: int, of_run: Sequence[JobEnd]) -> int:
+            cursor.execute(_ENDING, {"run": run_id, "ids": [end.key.request_id for end in of_run]})
+            rows = {request_id: rest for request_id, *rest in cursor.fetchall()}
+            known = [end for end in of_run if end.key.request_id in rows]
+            insert(cursor, "job_log", [log for end in known for log in _logs(end)], then="ON CONFLICT DO NOTHING")
+            outcomes = []
+            for end in known:
+                epoch, is_in_flight, left, retry_on = rows[end.key.request_id]
+                if epoch != end.outcome.epoch:
+                    continue
+                event = end.event(retries_left=left, retry_on=retry_on)
+                retried = is_in_flight and end.is_own_fault and event is Event.REQUEUE
+                if is_in_flight:
+                    outcomes.append((end, dataclasses.replace(end.outcome, event=event), retried))
+                else:
+                    self._tell(cursor, end, retried=False)
+            ended = end_attempts(cursor, [outcome for _, outcome, _ in outcomes], self._lease)
+            for end, _, retried in outcomes:
+                self._tell(cursor, end, retried=retried)
+            return ended
+
+        return sum(
+            self._database.run(lambda cursor, run_id=run_id: settle(cursor, run_id, by_run[run_id]))  # type: ignore[misc]
+            for run_id in sorted(by_run)
+        )
+
+    def _tell(self, cursor: Cursor, end: JobEnd, *, retried: bool) -> None:
+        cursor.execute(
+            _TELL,
+            {
+                "run": end.key.run_id,
+                "id": end.key.request_id,
+                "epoch": end.outcome.epoch,
+                "exit_code": end.exit_code,
+                "message": end.message.replace("\0", "\N{REPLACEMENT CHARACTER}"),
+                "containers": Json([dataclasses.asdict(container) for container in end.containers]),
+                "retried": int(retried),
+            },
+        )
+
+    def log(self, key: RequestKey) -> list[tuple[int, ContainerLog]]:
+        """All of it: 64 KiB for each container and attempt."""
+        self.job(key)
+        found = self._database.rows(
+            "SELECT epoch, container, tail, is_whole FROM job_log WHERE run_id = %s AND request_id = %s ORDER BY epoch, container",
+            key,
+        )
+        return [
+            (epoch, ContainerLog(container=container, tail=bytes(tail), is_whole=is_whole))
+            for epoch, container, tail, is_whole in found
+        ]
+
+    def drop_logs(self, *, older_than_s: float, most_bytes: int) -> int:
+        """One statement, which reads the sizes of all that are kept and none of their texts."""
+        return self._database.execute(_DROP, {"age": older_than_s, "most": most_bytes})
+
+
+def _numbered(cursor: Cursor) -> tuple[int, int]:
+    """A number in the open live run; the run may be closed between the two reads, and the next one is open then."""
+    for _ in range(2):
+        run_id = open_run(cursor).run_id
+        try:
+            return run_id, take_numbers(cursor, run_id, 1)[0]
+        except RequestRejected:
+            continue
+    raise RequestRejected("no live run accepts jobs just now: the open one was closed twice within a moment; submit it again")
+
+
+def _declared(cursor: Cursor, job: NewJob) -> tuple[Service, list[str]]:
+    """The job's service, and the clusters. Raises: UsageError for a name that there is not; RequestRejected for one that takes no jobs."""
+    cursor.execute("SELECT name, class, CASE WHEN name = %s THEN spec END FROM service ORDER BY name", (job.service,))
+    services = {name: (label, spec) for name, label, spec in cursor.fetchall()}
+    if job.service not in services:
+        known = [name for name, (label, _) in services.items() if label == ServiceClass.BE.label]
+        raise UsageError(
+            f"there is no service {job.service!r}{near_name(job.service, known)}; BE services: {', '.join(known) or 'none'}. "
+            "Declare it with `tango service apply -f FILE`"
+        )
+    label, spec = services[job.service]
+    if label != ServiceClass.BE.label:
+        raise RequestRejected(
+            f"service {job.service!r} is {label}, expected be: a job runs once and ends; requests go to its gateway"
+        )
+    service = service_of(spec)
+    if not service.template and (job.command is not None or job.args is not None):
+        raise RequestRejected(
+            f"service {job.service!r} has no template: its pods are Tango's synthetic workload, which takes no command or arguments. "
+            "Leave them away, or declare the service with a template"
+        )
+    cursor.execute("SELECT name FROM cluster ORDER BY position")
+    clusters = [name for (name,) in cursor.fetchall()]
+    if not clusters:
+        raise UsageError("no cluster has joined yet; start some with `tango up`, or join one with `tango cluster add`")
+    if job.cluster and job.cluster not in clusters:
+        raise UsageError(
+            f"there is no cluster {job.cluster!r}{near_name(job.cluster, clusters)}; clusters: {', '.join(clusters) or 'none'}"
+        )
+    return service, clusters
+
+
+def _listed(words: Sequence[str] | None) -> list[str] | None:
+    return None if words is None else list(words)
+
+
+def _logs(end: JobEnd) -> list[dict[str, Any]]:
+    of = {"run_id": end.key.run_id, "request_id": end.key.request_id, "epoch": end.outcome.epoch}
+    return [{**of, "container": log.container, "tail": psycopg2.Binary(log.tail), "is_whole": log.is_whole} for log in end.logs]
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    (run_id, request_id, service, tenant, key, state, reason, entry, cluster, node, pod, attempts, command, args, env, deadline_s, retries,
+     used, retry_on, priority, exit_code, message, containers, lost_s, submitted_at_s, started_at_s, ended_at_s) = row  # fmt: skip
+    return Job(
+        key=RequestKey(run_id, request_id),
+        service=service,
+        tenant=tenant,
+        idempotency_key=key,
+        state=RequestState(state),
+        reason=reason,
+        entry_cluster=entry,
+        cluster=cluster or "",
+        node=node or "",
+        pod=pod or "",
+        attempts=attempts,
+        command=None if command is None else tuple(command),
+        args=None if args is None else tuple(args),
+        env=tuple((name, value) for name, value in env),
+        deadline_s=deadline_s,
+        retries=retries,
+        retries_used=used,
+        retry_on=tuple(retry_on),
+        priority=priority,
+        exit_code=exit_code,
+        message=message,
+        containers=tuple(ContainerEnd(**container) for container in containers),
+        work_lost_s=float(lost_s),
+        submitted_at_s=submitted_at_s,
+        started_at_s=started_at_s,
+        ended_at_s=ended_at_s,
+    )
