@@ -18,13 +18,21 @@ def main() -> None:
     parser.add_argument("--fleet", required=True)
     parser.add_argument("--cluster", required=True, action="append", help="may be repeated, with a context for each")
     parser.add_argument("--context", required=True, action="append")
+    parser.add_argument(
+        "--pods-dir", type=Path, action="append", help="for pods that run as local processes, one for each --cluster"
+    )
     options = parser.parse_args()
     if len(options.cluster) != len(options.context):
         parser.error(f"expected a --context for each --cluster, found {len(options.context)} for {len(options.cluster)}")
     configure_logging()
     contexts = dict(zip(options.cluster, options.context, strict=True))
+    if options.pods_dir and len(options.cluster) != len(options.pods_dir):
+        parser.error(f"expected a --pods-dir for each --cluster, found {len(options.pods_dir)} for {len(options.cluster)}")
+    pods_dirs = dict(zip(options.cluster, options.pods_dir or (), strict=False))
     try:
-        run_virtual_kubelets(VirtualKubeletOptions(kubeconfig=options.kubeconfig, fleet=options.fleet, contexts=contexts))
+        run_virtual_kubelets(
+            VirtualKubeletOptions(kubeconfig=options.kubeconfig, fleet=options.fleet, contexts=contexts, pods_dirs=pods_dirs)
+        )
     except TangoError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_status)

@@ -14,6 +14,7 @@ from typing import Any
 from tango.domain.fleet import MOST_PODS
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
+from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT
 from tango.domain.pod_templates import PodTemplate
 from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
 from tango.domain.requests import Reason
@@ -36,7 +37,7 @@ _REASONS = {
 def pod_class(pod: Json) -> str:
     """`lc` or `be` by the pod's labels; empty for a pod that Tango does not manage."""
     labels = pod["metadata"].get("labels") or {}
-    return str(labels.get("tango/class", "")) if labels.get("app.kubernetes.io/managed-by") == "tango" else ""
+    return str(labels.get("tango/class", "")) if labels.get(MANAGED_BY) == "tango" else ""
 
 
 def is_over(pod: Json) -> bool:
@@ -47,7 +48,7 @@ def is_over(pod: Json) -> bool:
 def main_container(pod: Json) -> Json:
     """The container that is resized, that answers, and whose exit code counts: the one that Tango's annotation names, else the first."""
     containers = pod["spec"]["containers"]
-    name = (pod["metadata"].get("annotations") or {}).get("tango/container")
+    name = (pod["metadata"].get("annotations") or {}).get(CONTAINER)
     return next((c for c in containers if c["name"] == name), containers[0])
 
 
@@ -243,7 +244,7 @@ def _held(pod: Json) -> Counter[str]:
 
 
 def _port(pod: Json, container: Json) -> int:
-    annotated = (pod["metadata"].get("annotations") or {}).get("tango/port")
+    annotated = (pod["metadata"].get("annotations") or {}).get(PORT)
     return int(annotated or (container.get("ports") or [{"containerPort": 8080}])[0]["containerPort"])
 
 

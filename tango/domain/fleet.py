@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,15 @@ from tango.errors import ConfigError
 
 MOST_PODS = 110
 """Pods that a kubelet admits to a node unless it is told otherwise (its flag `--max-pods`); LC instances count among them."""
+
+
+class RunPods(StrEnum):
+    """What a virtual kubelet does with pods of services with a template; those of the synthetic workload are always modelled."""
+
+    MODEL = "model"
+    """By the node model: they take no CPU of this machine."""
+    PROCESSES = "processes"
+    """As local processes, not isolated from anything of the user who runs the stack."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +116,10 @@ class Fleet:
     """Seconds from a resize in a pod's spec to the resize in effect."""
     staleness_s: float = 1.0
     """Seconds between two publications of a cluster's state, so the greatest age at which policies see other clusters."""
+    run: RunPods = RunPods.MODEL
+    """How the pods of embedded clusters run."""
+    process_folder: str = ""
+    """Where local processes start: the folder of the fleet's file, unless it names another."""
     source_hash: str = ""
     """SHA-256 of the declaration, printed with every result."""
 

@@ -13,13 +13,10 @@ from typing import Any
 
 from tango.domain.literal_secrets import literal_secrets
 from tango.domain.near_names import near_name
+from tango.domain.pod_marks import MANAGED_BY, OWNED
 from tango.domain.pod_templates import Json, all_containers, default_container
 from tango.domain.quantities import parse_quantity
 
-OWNED_LABELS = "tango/"
-"""Prefix of labels and annotations that Tango puts on its pods."""
-MANAGED_BY = "app.kubernetes.io/managed-by"
-"""Label by which Tango knows its pods."""
 SCHEDULER = "tango"
 """`schedulerName` of every pod, so that the cluster's own scheduler leaves it alone."""
 
@@ -165,7 +162,7 @@ def _rules(template: Json, lc: bool, main: str, allowed: Collection[str]) -> Ite
     spec, metadata = template["spec"], template.get("metadata") or {}
     for key in ("labels", "annotations"):
         for name in metadata.get(key) or {}:
-            if name.startswith(OWNED_LABELS) or (key == "labels" and name == MANAGED_BY):
+            if name.startswith(OWNED) or (key == "labels" and name == MANAGED_BY):
                 yield Problem(("metadata", key, name), "given", "another name: Tango writes this one itself")
     yield from _owned(spec, lc)
     yield from _not_honoured(spec)

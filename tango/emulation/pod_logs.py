@@ -17,6 +17,7 @@ from typing import BinaryIO
 KEEP_BYTES = 10 * 2**20
 """Size at which a log is moved aside, bytes."""
 BLOCK = 2**16
+"""Bytes read at once."""
 
 
 def pod_folder(pods: Path, namespace: str, name: str, uid: str) -> Path:

@@ -6,11 +6,12 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node
+from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node, RunPods
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
@@ -65,9 +66,22 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
     no_links: tuple[Link, ...] = ()
     links = spec.optional("links", lambda v: links_of(v, [c.name for c in clusters]), no_links)
     model: dict[str, Any] = spec.given(_MODEL_READERS)
+    run = RunPods(spec.optional("run", lambda v: v.one_of(*RunPods), str(RunPods.MODEL)))
+    folder = spec.optional("process_folder", YamlValue.text, "")
+    if run is RunPods.PROCESSES:  # of a file that is moved the folder moves with it; written out it is absolute
+        folder = str((Path(document.file).resolve().parent / folder).resolve())
     spec.close()
     try:
-        fleet = Fleet(name=name, clusters=clusters, services=tuple(services), network=NetworkModel(**network), links=links, **model)
+        fleet = Fleet(
+            name=name,
+            clusters=clusters,
+            services=tuple(services),
+            network=NetworkModel(**network),
+            links=links,
+            run=run,
+            process_folder=folder,
+            **model,
+        )
     except ConfigError as error:
         raise ConfigError(f"{document.where}: {error}") from error
     if must_fit:
@@ -85,6 +99,9 @@ def service_of(document: YamlValue) -> Service:
 def hash_of(fleet: Fleet) -> str:
     """SHA-256 (hexadecimal) over the fleet's values, defaults included; comments, layout and order of keys do not change it."""
     values = dataclasses.asdict(dataclasses.replace(fleet, source_hash=""))
+    del values["process_folder"]  # a place on one machine
+    if fleet.run is RunPods.MODEL:
+        del values["run"]
     if not fleet.links:
         del values["links"]  # as before there were links, so that the hashes in earlier results stay true
     values["clusters"] = [{**cluster, "nodes": [_said(node) for node in cluster["nodes"]]} for cluster in values["clusters"]]
@@ -161,7 +178,8 @@ def _document(kind: str, name: str, spec: dict[str, object]) -> dict[str, object
 
 
 def _model_of(fleet: Fleet) -> dict[str, object]:
-    return {"network": dataclasses.asdict(fleet.network), **{key: getattr(fleet, key) for key in _MODEL_READERS}}
+    run = {"run": str(fleet.run), "process_folder": fleet.process_folder} if fleet.run is not RunPods.MODEL else {}
+    return {"network": dataclasses.asdict(fleet.network), **{key: getattr(fleet, key) for key in _MODEL_READERS}, **run}
 
 
 def _links_and_services_of(fleet: Fleet) -> dict[str, object]:

@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tango.domain.identity import NodeKey
+from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, MANAGED_BY, PORT, WORK
 from tango.domain.pod_templates import PodTemplate
 from tango.domain.quantities import Amounts, format_extended, format_mib, format_millicores
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
-from tango.domain.template_rules import MANAGED_BY, SCHEDULER
+from tango.domain.template_rules import SCHEDULER
 from tango.kube.api_client import JSON
 
 MANAGED = {MANAGED_BY: "tango"}
 """Label of every pod that Tango created, and may therefore delete."""
-CONTAINER, PORT = "tango/container", "tango/port"
-"""Annotations of pods made of a template: which container is the service's, and at which port an instance answers."""
 BE_GRACE_S = 1
 """Seconds between SIGTERM and SIGKILL of the synthetic workload's BE pod: enough to write what it has done, and no longer, since an
 eviction makes way for LC."""
@@ -45,6 +44,8 @@ class JobOverrides:
     labels: Mapping[str, str] = field(default_factory=dict)
     active_deadline_s: int | None = None
     """Seconds after which Kubernetes ends the pod."""
+    by_local_user: bool = False
+    """Whether whoever runs the stack has asked for it, by its command line: only then a command of its own runs as a local process."""
 
 
 AS_DECLARED = JobOverrides()
@@ -70,6 +71,7 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
         beside_mib = template.beside(0, template.asked.memory_request_mib or 0)[1]
         memory_mib = max(1, p.memory_mib - beside_mib)
         pod = _from_template(p.pod, labels, service, template, memory_mib=memory_mib)
+        pod["metadata"]["annotations"][WORK] = f"{p.cpu_work_s:.6f}"
     else:
         container = {
             "name": WORKLOAD_CONTAINER,
@@ -144,6 +146,7 @@ def _override(pod: JSON, container_name: str, job: JobOverrides) -> None:
     container = next(c for c in pod["spec"]["containers"] if c["name"] == container_name)
     if job.command is not None:
         container["command"] = list(job.command)
+        pod["metadata"].setdefault("annotations", {})[COMMAND_FROM] = "local-user" if job.by_local_user else "caller"
     if job.args is not None:
         container["args"] = list(job.args)
     if job.env:

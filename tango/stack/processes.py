@@ -160,9 +160,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         found.append(spec(f"apiserver{suffix}", "api server", *command, ready_file=True, layer=1))
     for suffix, served in layout.hosts.items():
         where = ("--kubeconfig", str(layout.kubeconfig), "--fleet", str(layout.fleet_file))
-        command = module(
-            "virtual_kubelet", *where, *(word for name in served for word in ("--cluster", name, "--context", f"{name}-kubelet"))
-        )
+        command = module("virtual_kubelet", *where, *(word for name in served for word in _kubelet(places[name])))
         found.append(spec(f"kubelet{suffix}", "virtual kubelet", *command, after=(f"apiserver{suffix}",)))
     for suffix, served in layout.hosts.items():
         command = module("cluster_agent", *(word for name in served for word in ("--cluster", name)))
@@ -190,6 +188,10 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
 def _api_server(place: ClusterPlaces) -> tuple[str, ...]:
     files = ("--token-file", str(place.token_file), "--data-dir", str(place.data), "--pods-dir", str(place.pods))
     return ("--cluster", place.name, "--port", str(place.port), *files)
+
+
+def _kubelet(place: ClusterPlaces) -> tuple[str, ...]:
+    return ("--cluster", place.name, "--context", f"{place.name}-kubelet", "--pods-dir", str(place.pods))
 
 
 def flower_program(port: int) -> tuple[str, ...]:

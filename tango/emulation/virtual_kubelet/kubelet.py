@@ -19,6 +19,7 @@ from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import Addresses, NodePool
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_spec import PodKind, pod_spec
+from tango.emulation.virtual_kubelet.process_host import ProcessHost
 from tango.emulation.virtual_kubelet.status_writer import AGAIN_AFTER_S, StatusWriter
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import MERGE_PATCH, STRATEGIC_PATCH, KubeClient
@@ -39,8 +40,17 @@ class VirtualKubelet:
     """The nodes of one cluster; bound to the running asyncio loop."""
 
     def __init__(
-        self, client: KubeClient, fleet: Fleet, cluster: Cluster, *, namespace: str, timeline: NodeTimeline, addresses: Addresses
+        self,
+        client: KubeClient,
+        fleet: Fleet,
+        cluster: Cluster,
+        *,
+        namespace: str,
+        timeline: NodeTimeline,
+        addresses: Addresses,
+        processes: ProcessHost | None = None,
     ) -> None:
+        """`processes`: as of `NodePool`."""
         self._client = client
         self._cluster = cluster
         self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
@@ -54,6 +64,7 @@ class VirtualKubelet:
             network=ClusterNetwork(fleet, cluster.name),
             addresses=addresses,
             report=self._statuses.touch,
+            processes=processes,
         )
         self._metrics = MetricsWriter(client, self.pool, cluster.name)
         # The server filters out pods that are not bound, so that the backlog of a scheduler causes no events here.
@@ -75,6 +86,8 @@ class VirtualKubelet:
     async def stop(self) -> None:
         """Close all connections and report the nodes NotReady, so that no more requests come; best effort, in under a second."""
         self.pool.close()
+        if self.pool.processes is not None:
+            await self.pool.processes.close()
         await self._statuses.close()
         for task in list(self._tasks):
             task.cancel()

@@ -100,13 +100,14 @@ class MetricsWriter:
         bodies = []
         for k, node in enumerate(self._pool.nodes):
             usage = self._pool.timeline.usage(k)
-            busy_s = usage.lc_busy_s + usage.be_busy_s
+            process_cpu_s, process_mib = self._pool.processes.used(node.name) if self._pool.processes else (0.0, 0.0)
+            busy_s = usage.lc_busy_s + usage.be_busy_s + process_cpu_s
             before_s, before_busy_s = self._nodes_before.get(k, (0.0, 0.0))
             self._nodes_before[k] = (usage.at_s, busy_s)
             window_s = usage.at_s - before_s
             if window_s <= 0:
                 continue
-            used = node_objects.usage((busy_s - before_busy_s) / window_s, usage.lc_memory_mib + usage.be_memory_mib)
+            used = node_objects.usage((busy_s - before_busy_s) / window_s, usage.lc_memory_mib + usage.be_memory_mib + process_mib)
             body = node_objects.node_metrics(node.name, self._cluster, used, window_s=window_s, now_s=time.time())
             bodies.append((f"{node_objects.METRICS}/nodes/{node.name}", body))
         return bodies
@@ -117,7 +118,7 @@ class MetricsWriter:
         self._pods_before = {}
         now_s = self._pool.timeline.now_s()
         for uid, run in self._pool.runs.items():
-            if run.over or run.key < 0:
+            if run.over or (run.key < 0 and run.process is None):
                 continue
             busy_s, memory_mib = self._used_by(run)
             self._pods_before[uid] = (now_s, busy_s)
@@ -127,15 +128,17 @@ class MetricsWriter:
             spec = run.spec
             path = f"{node_objects.METRICS}/namespaces/{spec.namespace}/pods/{spec.name}"
             used = node_objects.usage((busy_s - before[uid][1]) / window_s, memory_mib)
-            container = str(spec.containers[0]["name"])
             bodies.append(
-                (path, node_objects.pod_metrics(spec.namespace, spec.name, container, used, window_s=window_s, now_s=time.time()))
+                (path, node_objects.pod_metrics(spec.namespace, spec.name, spec.main, used, window_s=window_s, now_s=time.time()))
             )
             self._written[uid] = path
         return bodies
 
     def _used_by(self, run: PodRun) -> tuple[float, float]:
         """(CPU-seconds that a pod has used so far, MiB that it holds)."""
+        if run.process is not None:
+            containers = run.process.all_containers
+            return sum(c.cpu_s for c in containers), sum(c.memory_mib for c in containers)
         model = self._pool.timeline.model
         if run.spec.kind is PodKind.LC:
             return model.instance_busy_s(run.node, run.key), model.instance_load(run.node, run.key)[2]

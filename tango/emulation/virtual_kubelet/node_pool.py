@@ -16,7 +16,18 @@ from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_run import Listener, PodRun
-from tango.emulation.virtual_kubelet.pod_spec import PodKind, PodSize, PodSpec, container_resources, pod_size, pod_spec
+from tango.emulation.virtual_kubelet.pod_spec import (
+    PodKind,
+    PodSize,
+    PodSpec,
+    container_resources,
+    is_synthetic,
+    pod_size,
+    pod_spec,
+)
+from tango.emulation.virtual_kubelet.process_host import ProcessHost
+from tango.emulation.virtual_kubelet.process_pod import ProcessPod
+from tango.emulation.virtual_kubelet.process_statuses import process_status
 from tango.emulation.virtual_kubelet.resizing import Resizer, limit_cores, weight_of
 from tango.emulation.virtual_kubelet.statuses import KILLED, TERMINATED
 from tango.emulation.workload.http1 import WorkConnection
@@ -59,7 +70,9 @@ class NodePool:
         network: ClusterNetwork,
         addresses: Addresses,
         report: Callable[[str], None],
+        processes: ProcessHost | None = None,
     ) -> None:
+        """`processes`: runs pods that are not of Tango's own workload as local processes; None: all pods are modelled."""
         self.nodes = nodes = cluster.nodes
         self.index = {node.name: k for k, node in enumerate(nodes)}
         self._cluster = cluster.name
@@ -70,6 +83,7 @@ class NodePool:
         self._network = network
         self._addresses = addresses
         self._report = report
+        self.processes = processes
         self._listening: set[asyncio.Task[None]] = set()
 
     def status(self, uid: str) -> Json | None:
@@ -79,6 +93,8 @@ class NodePool:
             return None
         if run.final is not None:
             return run.final
+        if run.process is not None:
+            return process_status(run, run.process)
         if run.waits is not None:
             return statuses.waiting(run.spec, *run.waits, restarts=run.restarts, generation=run.generation)
         if not run.running or run.quiet:
@@ -127,7 +143,9 @@ class NodePool:
         # Allocated before anything is awaited, so that a pod that is admitted meanwhile sees these resources taken.
         ledger.put(spec.uid, size)
         run.started_s = run.changed_s = now_s
-        if spec.kind is PodKind.LC:
+        if self.processes is not None and not is_synthetic(pod):
+            self._start_processes(run, pod, self.processes)
+        elif spec.kind is PodKind.LC:
             await self._start_lc(run, size, preferred=(pod.get("status") or {}).get("podIP", ""))
         elif spec.kind is PodKind.BE:
             self._start_be(run, size)
@@ -197,6 +215,43 @@ class NodePool:
             self._listening.add(task)  # the loop itself keeps a weak reference only
             task.add_done_callback(self._listening.discard)
 
+    def _start_processes(self, run: PodRun, pod: Json, host: ProcessHost) -> None:
+        if run.over:
+            return
+        try:
+            place = host.place(run.spec, preferred=run.ip or (pod.get("status") or {}).get("podIP", ""))
+        except OSError as error:
+            log.warning("pod_address_missing", pod=run.spec.name, error=str(error))
+            run.waits = ("RunContainerError", str(error))
+            self.timeline.at(self.timeline.now_s() + LISTEN_AGAIN_S, lambda _: self._start_processes(run, pod, host))
+            self._report(run.spec.uid)
+            return
+        run.waits = None
+        run.ip, run.running = place.ip, True
+        made = ProcessPod(
+            pod,
+            place,
+            host,
+            main=run.spec.main,
+            changed=lambda: self._process_changed(run),
+            over=lambda phase, reason, message: self._processes_over(run, phase, reason, message),
+        )
+        for container in made.containers:
+            container.restarts = run.restarts
+        run.process = made
+        made.start()
+        self._report(run.spec.uid)
+
+    def _process_changed(self, run: PodRun) -> None:
+        if not run.over:
+            run.changed_s = self.timeline.unix_s(self.timeline.now_s())
+            self._report(run.spec.uid)
+
+    def _processes_over(self, run: PodRun, phase: str, reason: str, message: str) -> None:
+        if run.process is not None and not run.over:
+            run.changed_s = self.timeline.unix_s(self.timeline.now_s())
+            self._finish(run, process_status(run, run.process, phase=phase, reason=reason, message=message))
+
     def _start_be(self, run: PodRun, size: PodSize) -> None:
         spec = run.spec
         run.running = True
@@ -248,6 +303,13 @@ class NodePool:
         run = self.runs.get(uid)
         if run is None or run.over:
             return
+        if run.process is not None:
+            await run.process.stop(grace_s)
+            if not run.over:
+                # Of a pod that is deleted nobody asks for the phase, but for exit codes and messages.
+                done = all(c.ended is not None and not c.ended.exit_code for c in run.process.containers)
+                self._processes_over(run, "Succeeded" if done else "Failed", "", "")
+            return
         if run.instance is not None and not run.instance.stopping:
             run.instance.stopping = True
             run.changed_s = self.timeline.unix_s(self.timeline.now_s())
@@ -264,6 +326,8 @@ class NodePool:
         run = self.runs.pop(uid, None)
         if run is not None and not run.over:
             self._cut(run, tell=False)
+        if run is not None and run.process is not None:
+            run.process.forget()
 
     def close(self) -> None:
         """Stop listening and close all connections, as when the machine goes down."""
@@ -297,6 +361,10 @@ class NodePool:
         self._resizer.retry_deferred(run.node)
 
     def _close(self, run: PodRun) -> None:
+        if run.process is not None and self.processes is not None and run.ip:
+            run.process.kill()
+            self.processes.leave(run.process.place)
+            run.ip = ""
         if run.instance is not None and run.instance.row >= 0:
             run.instance.stopping = True
             self.timeline.remove_instance(run.node, run.key)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable, Iterator, Sequence
 
 from tango.domain.identity import NodeKey
 
@@ -46,9 +47,33 @@ class PodAddresses:
             errno.EADDRINUSE, f"port {port} is taken on {TRIES} loopback addresses; does something listen on 0.0.0.0:{port}?"
         )
 
+    def reserve(self, *, node: NodeKey, ports: Sequence[int], preferred: str = "") -> str:
+        """An address of the node on which these ports are free now, for a process that listens there by itself.
+
+        Raises: OSError as `listen`.
+        """
+        for address in candidates(node, preferred):
+            if address not in self._taken and all(_is_free(address, port) for port in ports):
+                self._taken.add(address)
+                return address
+        told = ", ".join(map(str, ports))
+        raise OSError(errno.EADDRINUSE, f"port {told} is taken on {TRIES} loopback addresses; does something listen on 0.0.0.0?")
+
     def give_back(self, address: str) -> None:
         """Free an address for other pods."""
         self._taken.discard(address)
+
+
+def _is_free(address: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+    return True
 
 
 def candidates(node: NodeKey, preferred: str = "") -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.pod_spec import PodSpec
+from tango.emulation.virtual_kubelet.process_pod import ProcessPod
 from tango.emulation.virtual_kubelet.statuses import ResizeState
 
 Json = dict[str, Any]
@@ -44,6 +45,8 @@ class PodRun:
     ip: str = ""
     instance: LcInstance | None = None
     listener: Listener | None = None
+    process: ProcessPod | None = None
+    """Its local processes, where it is not modelled."""
     resize: ResizeState | None = None
     """A resize that is pending or in progress."""
     was_resized: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from tango.domain.pod_marks import CONTAINER, PORT, WORK
 from tango.domain.quantities import Amounts, cpu_millicores, extended_amounts, memory_mib
 
 Json = dict[str, Any]
@@ -48,6 +49,8 @@ class PodSpec:
     node: str
     kind: PodKind
     containers: tuple[Json, ...]
+    main: str
+    """Name of the container that Tango means, the first unless the pod says which."""
     port: int
     work_s: float
     memory_mib: float
@@ -59,7 +62,9 @@ class PodSpec:
 def pod_spec(pod: Json) -> PodSpec:
     """Parse a pod. Raises: ValueError for a variable of its environment, or a port, that is not a number."""
     metadata, spec = pod["metadata"], pod["spec"]
-    container = spec["containers"][0]
+    annotations = metadata.get("annotations") or {}
+    named = annotations.get(CONTAINER)
+    container = next((c for c in spec["containers"] if c["name"] == named), spec["containers"][0])
     env = {e["name"]: e["value"] for e in container.get("env") or [] if "value" in e}
     ports = [p["containerPort"] for p in container.get("ports") or []]
     return PodSpec(
@@ -69,11 +74,19 @@ def pod_spec(pod: Json) -> PodSpec:
         node=spec.get("nodeName", ""),
         kind=_kind((metadata.get("labels") or {}).get("tango/class", ""), env, ports),
         containers=tuple(spec["containers"]),
-        port=int(ports[0]) if ports else 8080,
-        work_s=_number(env, "TANGO_CPU_WORK_S", 0.0),
+        main=str(container["name"]),
+        port=int(annotations.get(PORT) or (ports[0] if ports else 8080)),
+        work_s=_number(env, "TANGO_CPU_WORK_S", _number(annotations, WORK, 0.0)),
         memory_mib=_number(env, "TANGO_MEMORY_MIB", 0.0),
         concurrency=max(1, int(_number(env, "TANGO_CONCURRENCY", UNBOUNDED))),
     )
+
+
+def is_synthetic(pod: Json) -> bool:
+    """Whether a pod is one of Tango's own workload, which is modelled even where others run as local processes."""
+    metadata = pod["metadata"]
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    return "tango/class" in labels and CONTAINER not in annotations
 
 
 def container_resources(pod: Json) -> tuple[Json, ...]:

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import uvloop
 
-from tango.domain.fleet import Cluster, Fleet
+from tango.domain.fleet import Cluster, Fleet, RunPods
 from tango.domain.near_names import near_name
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
+from tango.emulation.virtual_kubelet.process_host import ProcessHost
 from tango.errors import ConfigError, UsageError
 from tango.fleets import load_fleet
 from tango.kube.api_client import KubeClient
@@ -33,6 +34,8 @@ class VirtualKubeletOptions:
     """Built-in name or YAML file."""
     contexts: Mapping[str, str]
     """By cluster."""
+    pods_dirs: Mapping[str, Path] = field(default_factory=dict)
+    """By cluster: folder for logs and files of pods that run as local processes, read by its API server too."""
     kube: KubeSettings = field(default_factory=KubeSettings)
 
 
@@ -49,6 +52,8 @@ def run_virtual_kubelets(options: VirtualKubeletOptions) -> None:
     for name in options.contexts:
         if name not in known:
             raise UsageError(f"fleet {fleet.name} has no cluster {name!r}{near_name(name, known)}; it has: {', '.join(known)}")
+        if fleet.run is RunPods.PROCESSES and name not in options.pods_dirs:
+            raise ConfigError(f"fleet {fleet.name} runs pods as processes, expected a folder for the pods of cluster {name!r}")
     _load_node_model()
     uvloop.run(_run_all(options, fleet, [known[name] for name in options.contexts]))
 
@@ -74,11 +79,18 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster, a
             namespace=options.kube.namespace,
             timeline=NodeTimeline([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
             addresses=addresses,
+            processes=_processes(options, fleet, cluster.name, addresses),
         )
         try:
             await kubelet.run()
         finally:
             await kubelet.stop()
+
+
+def _processes(options: VirtualKubeletOptions, fleet: Fleet, cluster: str, addresses: PodAddresses) -> ProcessHost | None:
+    if fleet.run is not RunPods.PROCESSES:
+        return None
+    return ProcessHost(cluster, folder=Path(fleet.process_folder or "/"), pods=options.pods_dirs[cluster], addresses=addresses)
 
 
 def _load_node_model() -> None:

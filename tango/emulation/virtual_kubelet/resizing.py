@@ -107,6 +107,10 @@ class Resizer:
                 return
             self._timeline.resize_instance(run.node, run.key, limit_cores=cores, memory_mib=memory_mib)
             run.instance.largest_memory_mib = memory_mib
+        elif run.process is not None:
+            for container, resources in zip(run.process.containers, run.allocated, strict=True):
+                request, limit = container.requested(resources)
+                run.process.host.resize(container, request_millicores=request, limit_millicores=limit)
         elif run.key >= 0:
             self._timeline.resize_pod(run.node, run.key, weight=weight_of(size), limit_cores=cores)
         run.actual = run.allocated

@@ -69,15 +69,10 @@ def running(spec: PodSpec, state: Running) -> Json:
     """The status of a running pod, with its allocated and actual resources and its resize."""
     started = stamp(state.started_s)
     conditions = [
-        *(_condition(kind, True, started) for kind in ("PodReadyToStartContainers", "Initialized")),
-        *(_condition(kind, state.ready, stamp(state.changed_s)) for kind in ("ContainersReady", "Ready")),
+        *(condition(kind, True, started) for kind in ("PodReadyToStartContainers", "Initialized")),
+        *(condition(kind, state.ready, stamp(state.changed_s)) for kind in ("ContainersReady", "Ready")),
     ]
-    if state.was_resized:
-        conditions += [
-            {"$patch": "delete", "type": kind} for kind in RESIZE_CONDITIONS if state.resize is None or kind != state.resize.kind
-        ]
-    if state.resize is not None:
-        conditions.append(_resize_condition(state.resize))
+    conditions += resize_conditions(state.resize, was_resized=state.was_resized)
     addresses: Json = {"podIP": state.ip, "podIPs": [{"$patch": "replace"}, {"ip": state.ip}]} if state.ip else {}
     return {
         "phase": "Running",
@@ -172,7 +167,7 @@ def _over(spec: PodSpec, *, phase: str, generation: int, started: str, finished:
         "phase": phase,
         "observedGeneration": generation,
         "startTime": started,
-        "conditions": [{**_condition(kind, False, finished), "reason": reason} for kind in ("ContainersReady", "Ready")],
+        "conditions": [{**condition(kind, False, finished), "reason": reason} for kind in ("ContainersReady", "Ready")],
         "containerStatuses": [
             {
                 **_container(spec, k, container, restarts=0),
@@ -196,14 +191,22 @@ def _container(spec: PodSpec, k: int, container: Json, *, restarts: int) -> Json
     }
 
 
-def _condition(kind: str, holds: bool, since: str) -> Json:
+def resize_conditions(resize: ResizeState | None, *, was_resized: bool) -> list[Json]:
+    """The condition of a resize that is pending or in progress; those that are over are deleted, where there may be any."""
+    over = [kind for kind in RESIZE_CONDITIONS if was_resized and (resize is None or kind != resize.kind)]
+    present = [] if resize is None else [_resize_condition(resize)]
+    return [*({"$patch": "delete", "type": kind} for kind in over), *present]
+
+
+def condition(kind: str, holds: bool, since: str) -> Json:
+    """A condition of a pod; `since` is when it last changed."""
     return {"type": kind, "status": "True" if holds else "False", "lastTransitionTime": since}
 
 
 def _resize_condition(resize: ResizeState) -> Json:
     # Reason and message are written even if empty: a merge would keep those of an earlier condition.
     return {
-        **_condition(resize.kind, True, stamp(resize.since_s)),
+        **condition(resize.kind, True, stamp(resize.since_s)),
         "observedGeneration": resize.generation,
         "reason": resize.reason,
         "message": resize.message,

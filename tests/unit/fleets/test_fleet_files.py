@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tango.domain.fleet import RunPods
 from tango.domain.services import ServiceClass
 from tango.errors import ConfigError, UsageError
 from tango.fleets import dump_fleet, dump_services, fleet_names, load_fleet, load_services
@@ -179,3 +180,17 @@ def test_a_service_declared_twice_or_a_file_without_one_is_refused(tmp_path: Pat
     path.write_text("# nothing\n")
     with pytest.raises(ConfigError, match="found no document"):
         load_services(path)
+
+
+def test_local_processes_start_in_the_folder_of_the_fleet_s_file(tmp_path: Path) -> None:
+    """Written out the folder is absolute; it is no part of the hash, and neither is what was before there was a choice."""
+    modelled = _fleet(tmp_path, SMALL)
+    fleet = _fleet(tmp_path, SMALL.replace("beta: 0.5", "beta: 0.5\n  run: processes\n  process_folder: jobs"))
+    path = tmp_path / "elsewhere" / "fleet.yaml"
+    path.parent.mkdir()
+    path.write_text(dump_fleet(fleet))
+
+    assert (fleet.run, fleet.process_folder) == (RunPods.PROCESSES, str(tmp_path / "jobs"))
+    assert load_fleet(path) == fleet
+    assert "run" not in dump_fleet(modelled)
+    assert fleet.source_hash != modelled.source_hash

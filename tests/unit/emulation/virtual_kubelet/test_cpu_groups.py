@@ -1,0 +1,49 @@
+"""Control groups of local processes, on folders that stand for the kernel's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tango.emulation.virtual_kubelet.cpu_groups import CpuGroups
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        (1, {"cpu.cfs_quota_us": "50000", "cpu.shares": "256"}),
+        (2, {"cpu.max": "50000 100000", "cpu.weight": "10"}),
+    ],
+)
+def test_requests_are_weights_and_limits_are_quotas(tmp_path: Path, version: int, expected: dict[str, str]) -> None:
+    """As a kubelet writes them: 250 m are 256 shares (weight 10), half a core is half of each period."""
+    groups = CpuGroups(tmp_path, version)
+
+    groups.put("a", 4711, request_millicores=250, limit_millicores=500)
+
+    assert {name: (tmp_path / "a" / name).read_text() for name in expected} == expected
+    assert (tmp_path / "a" / "cgroup.procs").read_text() == "4711"
+
+
+@pytest.mark.parametrize(("version", "name", "expected"), [(1, "cpu.cfs_quota_us", "-1"), (2, "cpu.max", "max 100000")])
+def test_no_limit_is_no_quota(tmp_path: Path, version: int, name: str, expected: str) -> None:
+    """A resize to no limit takes the quota away."""
+    groups = CpuGroups(tmp_path, version)
+    groups.put("a", 1, request_millicores=100, limit_millicores=500)
+
+    groups.resize("a", request_millicores=100, limit_millicores=None)
+
+    assert (tmp_path / "a" / name).read_text() == expected
+
+
+def test_where_no_group_can_be_made_nothing_happens(tmp_path: Path) -> None:
+    """A folder without the kernel's files is no control group, and nothing is left in it."""
+    (tmp_path / "cpu").mkdir()
+    groups = CpuGroups.found("tango-1", root=tmp_path)
+
+    groups.put("a", 1, request_millicores=100, limit_millicores=500)
+    groups.close()
+
+    assert groups.folder is None
+    assert list((tmp_path / "cpu").iterdir()) == []
