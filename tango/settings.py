@@ -123,6 +123,62 @@ class JobSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """A gateway: what it takes from callers, how long it waits for them, and how many it serves at once."""
+
+    accept_window_s: float = 0.002
+    """Seconds that arrivals gather before they are one transaction in the journal and one message. It is added to each request's latency; a
+    transaction takes a fraction of it, a message some milliseconds of a worker's CPU."""
+    accept_limit: int = 256
+    """Requests that one transaction accepts at the most."""
+    body_kib: int = 1024
+    """KiB of a request's body at the most; a longer one is answered 413. Bodies go into the journal, which is no place for films."""
+    bodies_mib: int = 256
+    """MiB that the bodies of all requests under way may take; beyond it newcomers are answered 429."""
+    line_bytes: int = 8190
+    """Bytes of the first line of a request, and of each of its headers, at the most; what other HTTP servers allow."""
+    head_lines: int = 100
+    """Headers of a request at the most."""
+    head_within_s: float = 10.0
+    """Seconds in which the head of a request has to come, and that a connection may be idle between two of them."""
+    body_within_s: float = 10.0
+    """Seconds in which a request's body has to come: 1 MiB at less than 1 Mbit/s."""
+    taken_within_s: float = 30.0
+    """Seconds in which a caller has to take each part of his answer, and an instance to send the next one."""
+    max_waiting: int = 2000
+    """Requests under way in one gateway at the most; beyond it newcomers are answered 429. Twice what a worker has in flight."""
+    max_waiting_of_tenant: int = 1000
+    """The same for each tenant: one whose client runs wild leaves half of the places to others."""
+    max_connections: int = 4000
+    """Connections of callers beyond which requests are answered 503 and their connection closed."""
+    retry_after_s: float = 1.0
+    """Seconds after which callers are asked to try again when there was no place for them: most queues have moved on by then."""
+    look_every_s: float = 0.1
+    """Seconds between two looks in the journal at how those stand who wait; so much later they hear of what no worker tells."""
+    view_every_s: float = 0.25
+    """Seconds between two readings of services, instances and tokens from the journal; as often as an agent observes its cluster."""
+    drain_s: float = 5.0
+    """Seconds that a gateway which is told to stop waits for the answers of those who wait, and takes nobody new."""
+    passed_headers: str = (
+        "accept, accept-*, content-*, user-agent, range, if-*, cache-control, pragma, origin, referer, priority, prefer, idempotency-key, "
+        "traceparent, tracestate, baggage, b3, forwarded, via, x-*"
+    )
+    """Headers of callers that go on to instances, and so into the journal until their request has ended; `*` stands for any end of a name.
+    Not among them: `Authorization` and `Cookie`, which have secrets."""
+    answer_address: str = ""
+    """`http://HOST:PORT` at which workers on other hosts reach this gateway with answers; empty: a UNIX socket in the state folder."""
+    access_log: bool = True
+    """Whether each request is logged: method, service, status, milliseconds, tenant, id; no body, token or query."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, 1.0, "accept_window_s")
+        _within(self, 1, 100_000, "accept_limit", "head_lines", "max_waiting", "max_waiting_of_tenant", "max_connections")
+        _within(self, 1, 1 << 20, "body_kib", "bodies_mib", "line_bytes")
+        _within(self, 0.0, 3600.0, "head_within_s", "body_within_s", "taken_within_s", "look_every_s", "view_every_s", above=True)
+        _within(self, 0.0, 3600.0, "retry_after_s", "drain_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelSettings:
     """The sweep of cancelled runs."""
 
@@ -449,6 +505,8 @@ class Settings:
     """Requests of callers: what is kept of them."""
     job: JobSettings = field(default_factory=JobSettings)
     """Jobs of callers: how their pods are watched, and what is kept of them."""
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    """What gateways take, and how long they wait."""
     cancel: CancelSettings = field(default_factory=CancelSettings)
     """The sweep of cancelled runs."""
     ticks: TickSettings = field(default_factory=TickSettings)

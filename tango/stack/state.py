@@ -41,6 +41,8 @@ class StackInfo:
     flower_password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
     """What the local user calls the gateways with."""
+    gateways: Mapping[str, str] = field(default_factory=dict)
+    """URLs of the gateways by cluster, in the order of the fleet."""
     cluster_brokers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """URLs of the brokers of clusters that have one of their own, by cluster."""
     supervisor_pid: int = 0

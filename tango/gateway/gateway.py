@@ -1,0 +1,111 @@
+"""One cluster's gateway: what its parts share, and the tasks that keep it up to date."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import structlog
+
+from tango.domain.calls import AnswerTo
+from tango.domain.services import Service
+from tango.errors import TangoError
+from tango.gateway.door import Door
+from tango.gateway.intake import Intake
+from tango.gateway.lookout import Lookout
+from tango.gateway.outlook import Outlook
+from tango.gateway.problems import Problem, Trouble
+from tango.gateway.view import ClusterView, GatewayJournal, view_of
+from tango.gateway.waiting import WaitingRoom
+from tango.ports.messages import Publisher
+from tango.settings import CallSettings, GatewaySettings
+
+log = structlog.get_logger(__name__)
+
+VIEW_MAX_AGE_S = 10.0
+"""Seconds after which what is known of the cluster is too old to say that the gateway is ready: its journal cannot be read."""
+
+
+class Gateway:
+    """The gateway of one cluster, within the running event loop. Call `start` once, then `stop`."""
+
+    def __init__(
+        self,
+        cluster: str,
+        journal: GatewayJournal,
+        publisher: Publisher,
+        room: WaitingRoom,
+        answer_to: AnswerTo,
+        *,
+        settings: GatewaySettings,
+        calls: CallSettings,
+    ) -> None:
+        self.cluster, self.journal, self.room, self.answer_to = cluster, journal, room, answer_to
+        self.settings, self.calls = settings, calls
+        self.door = Door(settings)
+        self.outlook = Outlook()
+        self.lookout = Lookout(cluster, journal, settings)
+        self.intake = Intake(cluster, journal, publisher, room, settings)
+        self.view = ClusterView()
+        self.is_stopping = False
+        self._seen_at_s = -VIEW_MAX_AGE_S
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Read what is known of the cluster, and keep it up to date."""
+        await self._see()
+        self._tasks = [asyncio.create_task(work) for work in (self._keep_seeing(), self.lookout.run())]
+
+    async def drain(self) -> None:
+        """Take nobody new, and wait for those who are inside, `GatewaySettings.drain_s` at the most."""
+        self.is_stopping = True
+        until_s = asyncio.get_running_loop().time() + self.settings.drain_s
+        while self.door.inside and asyncio.get_running_loop().time() < until_s:
+            await asyncio.sleep(0.02)
+
+    async def stop(self) -> None:
+        """End its tasks and threads; what has arrived is accepted before."""
+        for task in self._tasks:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await asyncio.to_thread(self.intake.close)
+
+    @property
+    def is_seeing(self) -> bool:
+        """Whether what it knows of the cluster is of the last seconds."""
+        return asyncio.get_running_loop().time() - self._seen_at_s < VIEW_MAX_AGE_S
+
+    def require_hope(self, service: Service, *, patience_s: float) -> None:
+        """Raises: Problem where a request that is waited for so long would be in vain."""
+        again_s = self.settings.retry_after_s
+        if self.intake.is_broker_away:
+            raise Problem(
+                Trouble.BROKER_AWAY, "no worker can be told of a request, since the broker does not answer", retry_after_s=again_s
+            )
+        now_s = asyncio.get_running_loop().time()
+        cores = self.view.cores.get(service.name, 0.0)
+        wait_s = self.outlook.wait_s(service.name, at_s=now_s, work_s=service.cpu_work_s, cores=cores)
+        if wait_s > patience_s:
+            raise Problem(
+                Trouble.OVERLOADED,
+                f"what waits for {service.name} takes longer than this request would be waited for, {patience_s:g} s",
+                retry_after_s=min(max(again_s, wait_s - patience_s), 60.0),
+                service=service.name,
+            )
+
+    async def _see(self) -> None:
+        try:
+            self.view = await asyncio.to_thread(view_of, self.journal)
+        except TangoError as error:
+            log.warning("view_failed", cluster=self.cluster, error=str(error))
+        except Exception:  # what was seen before still holds
+            log.exception("view_broken", cluster=self.cluster)
+        else:
+            self.door.know(self.view.tokens)
+            self._seen_at_s = asyncio.get_running_loop().time()
+
+    async def _keep_seeing(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.view_every_s)
+            await self._see()

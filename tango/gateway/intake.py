@@ -1,0 +1,170 @@
+"""The way into the journal: what arrives within some milliseconds is one transaction there and one message on the broker.
+
+Two threads of one cluster's. `accept` writes: SQLite has one writer at a time, and meanwhile the next arrivals gather. `tell` publishes:
+a broker that hangs keeps nobody from being accepted, for a message is a hint and the keeper of the journal sends it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from tango.domain.calls import Accepted, CallerRequest
+from tango.domain.identity import RequestKey
+from tango.domain.requests import Batch, batches_of
+from tango.domain.services import ServiceClass
+from tango.errors import BrokerUnavailable, TangoError
+from tango.gateway.waiting import Waiting, WaitingRoom
+from tango.ports.callers import CallerRequests
+from tango.ports.messages import Publisher
+from tango.settings import GatewaySettings
+
+log = structlog.get_logger(__name__)
+
+WITHDRAWN_TOGETHER = 1000
+"""Requests that one transaction withdraws at the most."""
+TELL_AGAIN_S = 1.0
+"""Seconds between two tries to publish while the broker is away."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    request: CallerRequest
+    accepted: asyncio.Future[Accepted]
+    waiting: Waiting | None
+    """None: nobody waits for the answer."""
+
+
+class Intake:
+    """The intake of one cluster's gateway. Its methods are called in the thread of the event loop."""
+
+    def __init__(
+        self, cluster: str, journal: CallerRequests, publisher: Publisher, room: WaitingRoom, settings: GatewaySettings
+    ) -> None:
+        self._cluster, self._journal, self._publisher, self._room = cluster, journal, publisher, room
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._arrivals: queue.SimpleQueue[_Arrival | RequestKey | None] = queue.SimpleQueue()
+        self._told: queue.SimpleQueue[Sequence[Batch] | None] = queue.SimpleQueue()
+        self.is_broker_away = False
+        """Whether the last message could not be sent."""
+        self._threads = [
+            threading.Thread(target=work, name=f"{name}-{cluster}", daemon=True)
+            for name, work in (("accept", self._accept), ("tell", self._tell))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    async def accept(self, request: CallerRequest, waiting: Waiting | None) -> Accepted:
+        """Give the request its row. From before anybody is told of it on, `waiting` is in the room.
+
+        A caller who hangs up meanwhile has his request withdrawn. Raises: NotOpen, StoreUnavailable.
+        """
+        arrival = _Arrival(request, self._loop.create_future(), waiting)
+        self._arrivals.put(arrival)
+        return await arrival.accepted
+
+    def withdraw(self, key: RequestKey) -> None:
+        """Nobody waits for this request any more: it is cancelled soon."""
+        self._arrivals.put(key)
+
+    def close(self) -> None:
+        """Accept what has arrived and end both threads. Blocking."""
+        self._arrivals.put(None)
+        for thread in self._threads:
+            thread.join(5.0)
+
+    # ---- the thread that accepts
+
+    def _accept(self) -> None:
+        goes_on = True
+        while goes_on:
+            first = self._arrivals.get()
+            if self._settings.accept_window_s > 0.0 and isinstance(first, _Arrival):
+                time.sleep(self._settings.accept_window_s)
+            items = [first]
+            while len(items) < self._settings.accept_limit and not self._arrivals.empty():
+                items.append(self._arrivals.get())
+            goes_on = None not in items
+            self._withdraw([item for item in items if isinstance(item, RequestKey)])
+            arrivals = [item for item in items if isinstance(item, _Arrival) and not item.accepted.cancelled()]
+            if arrivals:
+                self._write(arrivals)
+        self._told.put(None)
+
+    def _write(self, arrivals: Sequence[_Arrival]) -> None:
+        try:
+            accepted = self._journal.accept([arrival.request for arrival in arrivals])
+        except Exception as error:  # told to each caller, whatever it is: the thread serves those who come after them
+            if not isinstance(error, TangoError):
+                log.exception("accept_broken", cluster=self._cluster)
+            self._loop.call_soon_threadsafe(_fail, [arrival.accepted for arrival in arrivals], error)
+            return
+        for arrival, of in zip(arrivals, accepted, strict=True):
+            if arrival.waiting is not None:
+                self._room.enter(arrival.waiting, of.key, is_new=of.is_new)
+        new = [
+            (*of.key, int(ServiceClass.LC), arrival.request.service, self._cluster)
+            for arrival, of in zip(arrivals, accepted, strict=True)
+            if of.is_new
+        ]
+        if new:
+            self._told.put(batches_of(new))
+        self._loop.call_soon_threadsafe(self._accepted, list(zip(arrivals, accepted, strict=True)))
+
+    def _withdraw(self, keys: Sequence[RequestKey]) -> None:
+        for begin in range(0, len(keys), WITHDRAWN_TOGETHER):
+            try:
+                self._journal.withdraw(keys[begin : begin + WITHDRAWN_TOGETHER])
+            except Exception as error:  # it is served in vain, or shed by its patience
+                log.warning("withdraw_failed", cluster=self._cluster, requests=len(keys), error=str(error))
+
+    def _accepted(self, pairs: Sequence[tuple[_Arrival, Accepted]]) -> None:
+        """In the loop's thread."""
+        for arrival, of in pairs:
+            if not arrival.accepted.done():
+                arrival.accepted.set_result(of)
+            elif arrival.waiting is not None:
+                # He hung up between the look and here. Whoever else waits for the same request goes on waiting.
+                self._room.leave(arrival.waiting)
+                if not self._room.is_awaited(of.key):
+                    self.withdraw(of.key)
+
+    # ---- the thread that publishes
+
+    def _tell(self) -> None:
+        goes_on, untold = True, list[Batch]()
+        while goes_on:
+            said = [self._told.get()]
+            while not self._told.empty():
+                said.append(self._told.get())
+            goes_on = None not in said
+            untold = [batch for batches in said if batches is not None for batch in batches]
+            while untold and not self._is_told(untold) and goes_on:
+                # What comes meanwhile waits: the keeper publishes it again once the broker is back, as it does with this.
+                time.sleep(TELL_AGAIN_S)
+
+    def _is_told(self, batches: Sequence[Batch]) -> bool:
+        try:
+            self._publisher.arrivals(batches)
+        except BrokerUnavailable as error:
+            if not self.is_broker_away:
+                log.warning("broker_away", cluster=self._cluster, error=str(error))
+            self.is_broker_away = True
+            return False
+        except Exception:  # the keeper finds what was not told
+            log.exception("tell_broken", cluster=self._cluster)
+        self.is_broker_away = False
+        return True
+
+
+def _fail(futures: Sequence[asyncio.Future[Accepted]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)

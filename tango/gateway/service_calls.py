@@ -1,0 +1,233 @@
+"""`/s/SERVICE/PATH`: a request of a caller becomes a row in the journal, and the answer of the instance that serves it becomes his."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import re
+from collections.abc import Iterable
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, Standing
+from tango.domain.identity import RequestKey
+from tango.domain.requests import RequestState
+from tango.domain.services import Service, ServiceClass
+from tango.gateway.bodies import expects_nothing, held_body
+from tango.gateway.gateway import Gateway
+from tango.gateway.headers import PRINTABLE, PassedOn, Wishes, given_back, wishes_of
+from tango.gateway.problems import Problem, Trouble, ended_in_vain, in_vain
+from tango.gateway.told import REQUEST_HEADER, accepted_response, note
+from tango.gateway.waiting import Answering, Failed, Outcome, Waiting
+
+AT_ONCE_BYTES = 64 << 10
+"""Bytes of an answer that is passed on in one piece where its length is known: most are smaller, and one write is cheaper than two."""
+_TARGET = re.compile(r"(?:https?://[^/?#]*)?/s/(?P<service>[^/?#]+)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?")
+
+
+class ServiceCalls:
+    """The routes by which LC requests come."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._passed_on = PassedOn(gateway.settings.passed_headers)
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """Any method."""
+        return [web.route("*", "/s/{service}{path:.*}", self.serve, expect_handler=expects_nothing)]
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Accept, wait, pass on. Raises: Problem."""
+        gateway = self._gateway
+        began_s = asyncio.get_running_loop().time()
+        token = gateway.door.caller(request.headers, wants=ServiceClass.LC)
+        service, path = self._target(request)
+        note(request, tenant=token.tenant, service=service.name)
+        wishes = wishes_of(request.headers)
+        target_s = wishes.target_s or (service.target_ms or 0.0) / 1e3
+        patience_s = self._patience_s(service, wishes, target_s)
+        with gateway.door.place(token.tenant):
+            if not wishes.is_async:
+                gateway.require_hope(service, patience_s=patience_s)
+            async with held_body(request, gateway.door, gateway.settings) as body:
+                sent = CallerRequest(
+                    service=service.name,
+                    tenant=token.tenant,
+                    target_s=target_s,
+                    patience_s=patience_s,
+                    cpu_work_s=service.cpu_work_s,
+                    memory_mib=service.memory_mib,
+                    call=self._call(request, path, wishes, body),
+                    answer_to=None if wishes.is_async else gateway.answer_to,
+                    key=wishes.key,
+                )
+                if wishes.is_async:
+                    accepted = await gateway.intake.accept(sent, None)
+                    note(request, request=str(accepted.key))
+                    return accepted_response(accepted.key, is_new=accepted.is_new)
+                return await self._answered(request, sent, until_s=began_s + patience_s)
+
+    def _call(self, request: web.Request, path: str, wishes: Wishes, body: bytes) -> Call:
+        is_repeatable = request.method in REPEATABLE_METHODS if wishes.may_repeat is None else wishes.may_repeat
+        headers = self._passed_on.of(request.headers)
+        return Call(method=request.method, path=path, headers=headers, body=body, is_repeatable=is_repeatable)
+
+    def _target(self, request: web.Request) -> tuple[Service, str]:
+        """Service, and path with query, as they were sent: percent-encoding and dots are the instance's to read."""
+        found = _TARGET.fullmatch(request.raw_path)
+        if found is None or not PRINTABLE.fullmatch(request.raw_path):
+            raise Problem(
+                Trouble.BAD_REQUEST,
+                "this is no address of a service, expected /s/SERVICE/PATH of printable ASCII, everything else percent-encoded",
+            )
+        service = self._gateway.view.lc_service(found["service"])
+        return service, (found["path"] or "/") + (found["query"] or "")
+
+    def _patience_s(self, service: Service, wishes: Wishes, target_s: float) -> float:
+        """Seconds that he waits at the most; who does not wait is patient unless he or the service says otherwise."""
+        if wishes.timeout_s is not None:
+            return wishes.timeout_s
+        targets = service.shed_after_targets
+        if not targets:
+            targets = math.inf if wishes.is_async else self._gateway.calls.give_up_after_targets
+        return targets * target_s
+
+    async def _answered(self, request: web.Request, sent: CallerRequest, *, until_s: float) -> web.StreamResponse:
+        gateway, loop = self._gateway, asyncio.get_running_loop()
+        waiting = Waiting(loop.create_future(), since_s=loop.time())
+        gateway.outlook.begins(sent.service)
+        gateway.lookout.watch(waiting)
+        outcome: Outcome | None = None
+        is_answered = False
+        try:
+            try:
+                async with asyncio.timeout_at(until_s):
+                    await gateway.intake.accept(sent, waiting)
+                    outcome = await waiting.outcome
+            except TimeoutError as error:
+                raise _timed_out(sent, waiting.key) from error
+            note(request, request=str(waiting.key))
+            response = await self._response(request, waiting, outcome)
+            is_answered = True
+            return response
+        finally:
+            waiting.outcome.cancel()
+            gateway.lookout.forget(waiting)
+            gateway.room.leave(waiting)
+            if not is_answered and not isinstance(outcome, (Standing, Failed)):
+                self._withdraw(waiting)
+            gateway.outlook.ends(sent.service, at_s=loop.time(), answered=_is_served(outcome))
+
+    def _withdraw(self, waiting: Waiting) -> None:
+        """He waits no more: his request is withdrawn, unless somebody else waits for it. One without a key is left to the intake."""
+        if waiting.key is not None and waiting.is_new and not self._gateway.room.is_awaited(waiting.key):
+            self._gateway.intake.withdraw(waiting.key)
+
+    async def _response(self, request: web.Request, waiting: Waiting, outcome: Outcome) -> web.StreamResponse:
+        key, again_s = str(waiting.key), self._gateway.settings.retry_after_s
+        match outcome:
+            case Answering():
+                return await self._passed_answer(request, key, outcome)
+            case Answer():
+                return kept_response(key, outcome)
+            case Failed(reason=reason):
+                raise in_vain(reason, request=key, retry_after_s=again_s)
+            case Standing(state=state) if state is not RequestState.SUCCEEDED:
+                raise ended_in_vain(outcome, request=key, retry_after_s=again_s)
+            case Standing():
+                raise Problem(
+                    Trouble.ANSWER_LOST,
+                    f"request {key} was served, but its answer did not come here and is not kept whole; see /requests/{key}",
+                    request=key,
+                )
+
+    async def _passed_answer(self, request: web.Request, key: str, answering: Answering) -> web.StreamResponse:
+        headers = given_back(answering.headers)
+        headers[REQUEST_HEADER] = key
+        is_passed = False
+        try:
+            length = _length(headers)
+            if length is not None and length <= AT_ONCE_BYTES and request.method != "HEAD":
+                response: web.StreamResponse = await self._at_once(answering, headers, length)
+            else:
+                response = await self._as_it_comes(request, answering, headers, length)
+            is_passed = True
+            return response
+        finally:
+            if not answering.passed_on.done():
+                answering.passed_on.set_result(is_passed)
+
+    async def _at_once(self, answering: Answering, headers: CIMultiDict[str], length: int) -> web.Response:
+        try:
+            async with asyncio.timeout(self._gateway.settings.taken_within_s):
+                body = await answering.body.read()
+        except (TimeoutError, *_BROKEN) as error:
+            raise _cut(headers[REQUEST_HEADER]) from error
+        if len(body) != length:
+            raise _cut(headers[REQUEST_HEADER])
+        headers.pop("Content-Length", None)
+        return web.Response(status=answering.status, headers=headers, body=body)
+
+    async def _as_it_comes(
+        self, request: web.Request, answering: Answering, headers: CIMultiDict[str], length: int | None
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=answering.status, headers=headers)
+        within_s = self._gateway.settings.taken_within_s
+        passed = 0
+        await response.prepare(request)
+        try:
+            while True:
+                async with asyncio.timeout(within_s):
+                    part = await answering.body.readany()
+                if not part:
+                    break
+                async with asyncio.timeout(within_s):
+                    await response.write(part)
+                passed += len(part)
+            if length is not None and passed != length and request.method != "HEAD":
+                raise _cut(headers[REQUEST_HEADER])
+            await response.write_eof()
+        except BaseException:
+            # The head has gone out, so that the only honest way to say that this is not all is to cut the connection.
+            if request.transport is not None:
+                request.transport.abort()
+            raise
+        return response
+
+
+_BROKEN = (web.RequestPayloadError, ConnectionError, OSError)
+"""What reading a worker's answer raises when the worker breaks off."""
+
+
+def kept_response(key: str, answer: Answer) -> web.Response:
+    """An answer that was kept, whole or its beginning."""
+    headers = given_back(answer.headers)
+    headers.pop("Content-Length", None)
+    headers[REQUEST_HEADER] = key
+    if not answer.is_whole:
+        headers["Tango-Answer-Cut"] = "yes"
+    return web.Response(status=answer.status, headers=headers, body=answer.body)
+
+
+def _is_served(outcome: Outcome | None) -> bool:
+    """Whether the service has come to it, well or not; False where it was given up."""
+    return outcome is not None and not (isinstance(outcome, Standing) and outcome.state is RequestState.SHED)
+
+
+def _length(headers: CIMultiDict[str]) -> int | None:
+    with contextlib.suppress(ValueError):
+        return int(headers.get("Content-Length", ""))
+    return None
+
+
+def _cut(key: str) -> Problem:
+    return Problem(Trouble.SERVICE_FAILED, f"the answer of request {key} broke off in the middle", request=key, reason="answer-cut")
+
+
+def _timed_out(sent: CallerRequest, key: RequestKey | None) -> Problem:
+    name = f"request {key}" if key is not None else "the request"
+    return Problem(
+        Trouble.TIMED_OUT, f"{name} was not answered within {sent.patience_s:g} s and is withdrawn", request=key and str(key)
+    )

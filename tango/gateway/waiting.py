@@ -1,0 +1,94 @@
+"""Callers who wait: each has one answer coming, from whichever worker serves his request."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+
+from aiohttp import StreamReader
+
+from tango.domain.calls import Answer, Standing
+from tango.domain.identity import RequestKey
+
+
+@dataclass(slots=True, kw_only=True)
+class Answering:
+    """An answer that a worker is sending: its head is here, its body is read as its caller takes it."""
+
+    epoch: int
+    status: int
+    headers: list[tuple[str, str]]
+    body: StreamReader
+    passed_on: asyncio.Future[bool]
+    """Whether its caller has all of it; set once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """A worker says that the request has failed for good."""
+
+    reason: str
+
+
+Outcome = Answering | Answer | Standing | Failed
+"""How waiting ends: an answer begins, one that was kept is found, or the request has ended without one."""
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """One caller who waits."""
+
+    outcome: asyncio.Future[Outcome]
+    since_s: float
+    """When he began to wait, by the loop's clock."""
+    key: RequestKey | None = None
+    """His request, once it is accepted."""
+    is_new: bool = True
+    """False: his idempotency key was known, so that the answer goes to whoever came first, and he gets the one that is kept."""
+    ended_at_s: float | None = None
+    """When his request was first found to have succeeded without an answer having come."""
+
+    def ends(self, outcome: Outcome) -> bool:
+        """Give him this outcome; False where he has one, or is gone."""
+        if self.outcome.done():
+            return False
+        self.outcome.set_result(outcome)
+        return True
+
+
+@dataclass(slots=True)
+class WaitingRoom:
+    """All callers of a gateway process who wait for an answer, by request: a number is given out to one cluster alone.
+
+    `enter` is called by the thread that accepts, before anybody is told of the request; all else in the loop's thread.
+    """
+
+    _by_key: dict[RequestKey, list[Waiting]] = field(default_factory=dict)
+    _changing: threading.Lock = field(default_factory=threading.Lock)
+
+    def enter(self, waiting: Waiting, key: RequestKey, *, is_new: bool) -> None:
+        """His request has this key from now on."""
+        waiting.key, waiting.is_new = key, is_new
+        with self._changing:
+            self._by_key.setdefault(key, []).append(waiting)
+
+    def leave(self, waiting: Waiting) -> None:
+        """He waits no more."""
+        if waiting.key is None:
+            return
+        with self._changing:
+            together = self._by_key.get(waiting.key, [])
+            if waiting in together:
+                together.remove(waiting)
+            if not together:
+                self._by_key.pop(waiting.key, None)
+
+    def first(self, key: RequestKey) -> Waiting | None:
+        """Who is to get the answer as it comes; None: nobody."""
+        with self._changing:
+            return next((waiting for waiting in self._by_key.get(key, ()) if waiting.is_new), None)
+
+    def is_awaited(self, key: RequestKey) -> bool:
+        """Whether anybody waits for this request."""
+        return key in self._by_key

@@ -1,0 +1,733 @@
+"""A gateway over real sockets, before a journal in memory: what callers get, whatever they send and however they are served."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tango.domain.calls import Call
+from tango.domain.identity import RequestKey
+from tango.domain.requests import RequestState
+from tango.settings import CallSettings, GatewaySettings
+from tests.fakes.caller_requests import RUN
+from tests.fakes.gateway_rig import BLUE, JOBS_ONLY, TOKEN, Served, gateway_rig
+
+SLOW = {"Tango-Timeout-Ms": "20000"}
+"""Headers of a caller who waits as long as a test takes."""
+FIRST = RequestKey(RUN, 0)
+
+
+async def until(is_so: Callable[[], bool], *, within_s: float = 5.0) -> None:
+    """Wait until it is so; fails where it is not in time."""
+    end_s = time.monotonic() + within_s
+    while not is_so():
+        assert time.monotonic() < end_s
+        await asyncio.sleep(0.01)
+
+
+# ---- what an instance gets, and what its caller
+
+
+async def test_the_instance_gets_the_request_and_the_caller_its_answer(tmp_path: Path) -> None:
+    """Method, path, query and body as they were sent; status, headers and body as they were answered, with the request's id."""
+
+    def serve(_: Call) -> Served:
+        headers = [
+            ("Content-Type", "image/png"),
+            ("Set-Cookie", "a=1"),
+            ("Set-Cookie", "b=2"),
+            ("Connection", "close, X-Hop"),
+            ("X-Hop", "1"),
+        ]
+        return Served(status=418, headers=headers, parts=[b"tea", b"pot"], length=6)
+
+    async with gateway_rig(tmp_path, serve) as rig:
+        sent = {
+            "Authorization": f"Bearer {TOKEN}",
+            "Content-Type": "image/jpeg",
+            "X-Trace": "t",
+            "Cookie": "c",
+            "Connection": "X-Drop",
+        }
+        url = rig.url + "/s/web/v1/detect?q=a%20b&q="
+        async with rig.session.request("PATCH", url, headers={**sent, "X-Drop": "1"}, data=b"\x00\xff") as response:
+            body = await response.read()
+            found = response.headers
+
+        (call,) = rig.served
+        assert (call.method, call.path, call.body) == ("PATCH", "/v1/detect?q=a%20b&q=", b"\x00\xff")
+        assert {name.lower() for name, _ in call.headers} == {"content-type", "x-trace", "accept", "accept-encoding", "user-agent"}
+        assert (response.status, body) == (418, b"teapot")
+        assert found.getall("Set-Cookie") == ["a=1", "b=2"]
+        assert (found["Content-Type"], found["Content-Length"], found["Tango-Request"]) == ("image/png", "6", f"{RUN}-0")
+        assert "X-Hop" not in found
+        await until(lambda: rig.state(FIRST) == ("succeeded", ""))
+        assert rig.worker.said == [204]
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [
+        ("/s/web/%7Edetect/../x?q=%C3%A9;[1]", "/%7Edetect/../x?q=%C3%A9;[1]"),
+        ("/s/web", "/"),
+        ("/s/web?q", "/?q"),
+        ("http://edge-1/s/web//a", "//a"),
+    ],
+)
+async def test_a_path_is_the_instance_s_to_read(tmp_path: Path, target: str, path: str) -> None:
+    """Percent-encoding, dots and slashes go on as they were sent; without a path it is the root."""
+    async with gateway_rig(tmp_path) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nTango-Token: {TOKEN}\r\n\r\n".encode())
+        first = await asyncio.wait_for(reader.readline(), 5.0)
+        writer.close()
+
+        assert first == b"HTTP/1.1 200 OK\r\n"
+        assert [call.path for call in rig.served] == [path]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "repeatable"),
+    [
+        ("GET", {}, True),
+        ("PUT", {}, True),
+        ("POST", {}, False),
+        ("POST", {"Tango-Repeat": "yes"}, True),
+        ("GET", {"Tango-Repeat": "no"}, False),
+    ],
+)
+async def test_what_may_be_repeated_is_said_by_the_method_or_the_caller(
+    tmp_path: Path, method: str, headers: dict[str, str], repeatable: bool
+) -> None:
+    """RFC 9110, section 9.2.2, unless the caller knows better."""
+    async with gateway_rig(tmp_path) as rig:
+        status, _, _ = await rig.call(method, "/s/web/", headers=headers)
+
+        assert status == 200
+        assert [call.is_repeatable for call in rig.served] == [repeatable]
+
+
+async def test_targets_and_patience_are_the_caller_s_or_the_service_s(tmp_path: Path) -> None:
+    """Of one who waits: his own, else so many targets as the service or the settings say. Of one who does not wait: none."""
+    async with gateway_rig(tmp_path, calls=CallSettings(give_up_after_targets=3.0)) as rig:
+        for headers in ({}, {"Tango-Target-Ms": "50"}, {"Tango-Timeout-Ms": "1500.5"}, {"Prefer": "respond-async"}):
+            await rig.call("GET", "/s/web/", headers=headers)
+
+        found = [(s.target_s, s.patience_s, s.answer_to is not None) for s in map(rig.journal.sent, rig.journal.keys)]
+        assert found == [
+            pytest.approx((0.1, 0.3, True)),
+            pytest.approx((0.05, 0.15, True)),
+            pytest.approx((0.1, 1.5005, True)),
+            (0.1, float("inf"), False),
+        ]
+
+
+async def test_an_answer_is_passed_on_as_it_comes(tmp_path: Path) -> None:
+    """The first part is with the caller long before the last is made."""
+    parts = [b"a" * 1000, b"b" * 1000, b"c" * 1000]
+    async with gateway_rig(tmp_path, lambda _: Served(parts=parts, pause_s=0.3)) as rig:
+        headers = {"Authorization": f"Bearer {TOKEN}", **SLOW}
+        began_s = time.monotonic()
+        async with rig.session.get(rig.url + "/s/web/stream", headers=headers) as response:
+            first = await response.content.readany()
+            first_s = time.monotonic() - began_s
+            rest = await response.read()
+
+        assert (first, rest) == (parts[0], parts[1] + parts[2])
+        assert first_s < 0.3
+        assert response.headers["Transfer-Encoding"] == "chunked"
+
+
+async def test_an_answer_to_head_has_a_length_and_no_body(tmp_path: Path) -> None:
+    """As the instance says it."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[], length=1234)) as rig:
+        status, headers, body = await rig.call("HEAD", "/s/web/")
+
+        assert (status, headers["Content-Length"], body) == (200, "1234", b"")
+
+
+async def test_a_compressed_body_is_passed_on_as_it_was_sent(tmp_path: Path) -> None:
+    """A small one that grows to gigabytes does not grow in the gateway."""
+    import gzip
+
+    body = gzip.compress(b"0" * 100_000)
+    async with gateway_rig(tmp_path) as rig:
+        await rig.call("POST", "/s/web/", headers={"Content-Encoding": "gzip"}, data=body)
+
+        assert rig.served[0].body == body
+        assert ("Content-Encoding", "gzip") in rig.served[0].headers
+
+
+# ---- who may
+
+
+@pytest.mark.parametrize(
+    ("token", "headers", "word"),
+    [
+        (None, {}, "no token was sent"),
+        ("tango_wrong", {}, "not known here, or was revoked"),
+        (None, {"Authorization": "Basic dTpw"}, "found the scheme 'Basic', expected Bearer"),
+        (None, {"Tango-Token": "tango_wrong"}, "not known here, or was revoked"),
+    ],
+)
+async def test_nobody_gets_in_without_a_valid_token(tmp_path: Path, token: str | None, headers: dict[str, str], word: str) -> None:
+    """401 with what is missing; nothing is kept."""
+    async with gateway_rig(tmp_path) as rig:
+        for path in ("/s/web/", "/requests/7-0", "/requests/7-0/answer", "/services"):
+            status, problem, detail = await rig.problem("GET", path, token=token, headers=headers)
+
+            assert (status, problem) == (401, "unauthorized")
+            assert word in detail
+        assert rig.journal.keys == []
+
+
+async def test_a_token_that_is_revoked_is_out_within_moments(tmp_path: Path) -> None:
+    """As soon as the journal says so."""
+    async with gateway_rig(tmp_path, settings=GatewaySettings(access_log=False, view_every_s=0.02)) as rig:
+        before, _, _ = await rig.call("GET", "/s/web/")
+        rig.journal.admit([])
+        await asyncio.sleep(0.2)
+        after, _, _ = await rig.call("GET", "/s/web/")
+
+        assert (before, after) == (200, 401)
+
+
+async def test_a_token_for_jobs_sends_no_request(tmp_path: Path) -> None:
+    """403, and how to make one that does."""
+    async with gateway_rig(tmp_path) as rig:
+        status, word, detail = await rig.problem("GET", "/s/web/", token=JOBS_ONLY)
+
+        assert (status, word) == (403, "not-allowed")
+        assert "--class lc" in detail
+
+
+async def test_a_token_in_a_header_of_its_own_leaves_authorization_to_the_service(tmp_path: Path) -> None:
+    """Where the operator has named it among those that are passed on."""
+    settings = GatewaySettings(access_log=False, passed_headers="authorization")
+    async with gateway_rig(tmp_path, settings=settings) as rig:
+        await rig.call("GET", "/s/web/", token="of-the-service", headers={"Tango-Token": TOKEN})
+        await rig.call("GET", "/s/web/")
+
+        assert [call.headers for call in rig.served] == [(("Authorization", "Bearer of-the-service"),), ()]
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("/s/caht/", "'caht' is no service (did you mean 'chat'?)"),
+        ("/s/batch/", "'batch' is a best-effort service: send it a job"),
+    ],
+)
+async def test_an_unknown_service_is_404_and_named(tmp_path: Path, path: str, found: str) -> None:
+    """With the one that was perhaps meant."""
+    async with gateway_rig(tmp_path) as rig:
+        status, word, detail = await rig.problem("GET", path)
+
+        assert (status, word) == (404, "unknown-service")
+        assert found in detail
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "word"),
+    [
+        ("GET", "/", 404, "not-found"),
+        ("GET", "/s/", 404, "not-found"),
+        ("POST", "/services", 405, "no-such-method"),
+        ("GET", "/requests/one", 404, "unknown-request"),
+        ("GET", "/requests/7-99", 404, "unknown-request"),
+        ("DELETE", "/requests/7-99", 404, "unknown-request"),
+    ],
+)
+async def test_what_is_not_there_is_said_in_json(tmp_path: Path, method: str, path: str, status: int, word: str) -> None:
+    """Programs read every answer of a gateway the same way."""
+    async with gateway_rig(tmp_path) as rig:
+        found = await rig.problem(method, path)
+
+        assert found[:2] == (status, word)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("Tango-Target-Ms", "soon", "found 'soon', expected milliseconds as a decimal number"),
+        ("Tango-Target-Ms", "0", "found '0', expected milliseconds as a decimal number, above 0"),
+        ("Tango-Target-Ms", "nan", "found 'nan'"),
+        ("Tango-Timeout-Ms", "-5", "found '-5'"),
+        ("Tango-Timeout-Ms", "3600001", "at most 3600000"),
+        ("Tango-Timeout-Ms", '{"ms": 5}', "found '{\"ms\": 5}'"),
+        ("Tango-Repeat", "maybe", "expected yes or no"),
+        ("Tango-Key", "a b", "printable ASCII"),
+        ("Tango-Key", "k" * 201, "at most 200"),
+        ("Tango-Timout-Ms", "5", "none of Tango's (did you mean 'Tango-timeout-ms'?)"),
+    ],
+)
+async def test_a_header_without_meaning_is_400_and_named(tmp_path: Path, name: str, value: str, expected: str) -> None:
+    """Header, what was found, what was expected; nothing is kept."""
+    async with gateway_rig(tmp_path) as rig:
+        status, word, detail = await rig.problem("GET", "/s/web/", headers={name: value})
+
+        assert (status, word) == (400, "bad-header")
+        assert name in detail
+        assert expected.lower() in detail.lower()
+        assert rig.journal.keys == []
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_a_body_that_is_too_large_is_413(tmp_path: Path, is_chunked: bool) -> None:
+    """Whether its length is said or not; the limit is told."""
+    body = b"x" * 3000
+
+    async def parts() -> Any:
+        yield body
+
+    settings = GatewaySettings(access_log=False, body_kib=2)
+    async with gateway_rig(tmp_path, settings=settings) as rig:
+        fits, _, _ = await rig.call("POST", "/s/web/", data=b"x" * 2048)
+        status, word, detail = await rig.problem("POST", "/s/web/", data=parts() if is_chunked else body)
+
+        assert fits == 200
+        assert (status, word) == (413, "body-too-large")
+        assert "at most 2 KiB" in detail
+        assert len(rig.journal.keys) == 1
+
+
+async def test_a_body_that_nobody_wants_is_not_sent(tmp_path: Path) -> None:
+    """Who expects `100 Continue` gets it where the body is wanted, and the refusal at once where it is not."""
+    async with gateway_rig(tmp_path) as rig:
+        said = []
+        for length, token in ((5, TOKEN), (5, "tango_wrong"), (1 << 30, TOKEN)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+            head = f"POST /s/web/ HTTP/1.1\r\nHost: x\r\nTango-Token: {token}\r\nContent-Length: {length}\r\n"
+            writer.write(f"{head}Expect: 100-continue\r\n\r\n".encode())
+            first = await reader.readline()
+            if b"100" in first:
+                await reader.readline()
+                writer.write(b"hello")
+                first += await reader.readline()
+            said.append(first)
+            writer.close()
+
+        assert said == [
+            b"HTTP/1.1 100 Continue\r\nHTTP/1.1 200 OK\r\n",
+            b"HTTP/1.1 401 Unauthorized\r\n",
+            b"HTTP/1.1 413 Request Entity Too Large\r\n",
+        ]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 10_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % k for k in range(200)) + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+)
+async def test_what_is_no_request_is_400_and_ends_the_connection(tmp_path: Path, sent: bytes) -> None:
+    """Heads beyond the limits, TLS on a plain port, two lengths at once."""
+    async with gateway_rig(tmp_path) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(sent)
+        first = await asyncio.wait_for(reader.read(), 5.0)
+        writer.close()
+
+        assert first.startswith(b"HTTP/1.1 400 ") or first.startswith(b"HTTP/1.0 400 ")
+        assert (await rig.call("GET", "/s/web/"))[0] == 200
+
+
+# ---- slow and gone callers
+
+
+async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path) -> None:
+    """A byte now and then is no request: the time is that of the whole head."""
+    settings = GatewaySettings(access_log=False, head_within_s=0.3)
+    async with gateway_rig(tmp_path, settings=settings) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        began_s = time.monotonic()
+        for byte in b"GET /s/web/ HT":
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.05)
+            if reader.at_eof():
+                break
+        end = await asyncio.wait_for(reader.read(), 5.0)
+
+        assert end == b""
+        assert time.monotonic() - began_s < 2.0
+
+
+async def test_a_body_that_does_not_come_is_408(tmp_path: Path) -> None:
+    """However many bytes trickle in; the connection ends, and the memory is given back."""
+    settings = GatewaySettings(access_log=False, body_within_s=0.3)
+    async with gateway_rig(tmp_path, settings=settings) as rig:
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(f"POST /s/web/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: 100\r\n\r\n".encode())
+        for _ in range(5):
+            writer.write(b"x")
+            await asyncio.sleep(0.05)
+        said = await asyncio.wait_for(reader.read(), 5.0)
+
+        assert said.startswith(b"HTTP/1.1 408 ")
+        assert b"body-too-slow" in said
+        assert rig.gateway.door._bytes == 0
+        assert rig.gateway.door.inside == 0
+
+
+async def test_a_caller_who_hangs_up_cancels_his_request(tmp_path: Path) -> None:
+    """The worker that has it is told, and the row says why."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"first"] + [b"more"] * 50, pause_s=0.1)) as rig:
+        headers = {"Authorization": f"Bearer {TOKEN}", **SLOW}
+        async with rig.session.get(rig.url + "/s/web/", headers=headers) as response:
+            await response.content.readany()
+            response.close()
+
+        await until(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
+        await until(lambda: len(rig.worker.said) == 1)
+        assert rig.worker.said[0] in (0, 410)
+
+
+async def test_a_caller_who_hangs_up_before_an_answer_began_cancels_his_request(tmp_path: Path) -> None:
+    """Also one that no instance has answered yet."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
+        await until(lambda: bool(rig.served))
+        calling.cancel()
+
+        await until(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
+        assert rig.gateway.door.inside == 0
+
+
+# ---- services that fail
+
+
+async def test_an_instance_that_never_answers_is_504_and_its_request_withdrawn(tmp_path: Path) -> None:
+    """After the caller's own time, and what comes later finds nobody."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        began_s = time.monotonic()
+        status, word, detail = await rig.problem("GET", "/s/web/", headers={"Tango-Timeout-Ms": "200"})
+        waited_s = time.monotonic() - began_s
+
+        assert (status, word) == (504, "timed-out")
+        assert "7-0 was not answered within 0.2 s" in detail
+        assert 0.2 <= waited_s < 1.0
+        await until(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
+        assert await rig.worker.tell(rig.answer_to, FIRST, 1, Served()) == 404
+
+
+@pytest.mark.parametrize(("length", "parts"), [(1000, [b"x" * 100]), (1 << 20, [b"x" * 1000]), (None, [b"x" * 100])])
+async def test_an_answer_that_breaks_off_is_never_taken_for_a_whole_one(
+    tmp_path: Path, length: int | None, parts: list[bytes]
+) -> None:
+    """A problem while nothing has gone out, a connection that is cut after that."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=parts, length=length, is_cut=True, pause_s=0.1)) as rig:
+        try:
+            status, headers, body = await rig.call("GET", "/s/web/", headers=SLOW)
+        except (aiohttp.ClientError, ConnectionError):
+            return
+        assert (status, headers["Tango-Problem"]) == (502, "service-failed")
+        assert json.loads(body)["reason"] == "answer-cut"
+
+
+@pytest.mark.parametrize("is_said", [True, False])
+@pytest.mark.parametrize(
+    ("state", "reason", "status", "word"),
+    [
+        (RequestState.FAILED, "instance-unreachable", 502, "service-failed"),
+        (RequestState.FAILED, "timed-out", 504, "timed-out"),
+        (RequestState.FAILED, "no-instance", 503, "shed"),
+        (RequestState.SHED, "target-unreachable", 503, "shed"),
+    ],
+)
+async def test_a_request_that_ends_in_vain_is_told_at_once(
+    tmp_path: Path, state: RequestState, reason: str, status: int, word: str, is_said: bool
+) -> None:
+    """Whether its worker says so, or it is found in the journal: long before the caller's patience is over."""
+    async with gateway_rig(tmp_path, lambda _: Served(ends_as=state, reason=reason, is_said=is_said)) as rig:
+        began_s = time.monotonic()
+        found = await rig.problem("GET", "/s/web/", headers=SLOW)
+
+        assert found[:2] == (status, word)
+        assert time.monotonic() - began_s < 2.0
+        await until(lambda: rig.state(FIRST) == (str(state), reason))
+
+
+async def test_an_answer_that_went_astray_is_given_as_it_was_kept(tmp_path: Path) -> None:
+    """Its worker died between keeping and sending it."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"kept"], is_said=False)) as rig:
+        status, headers, body = await rig.call("GET", "/s/web/", headers=SLOW)
+
+        assert (status, headers["Tango-Request"], body) == (200, f"{RUN}-0", b"kept")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": "Bearer other", "Tango-Answer-Head": "{}"}, 401),
+        ({"Tango-Answer-Head": "garbage"}, 400),
+        ({"Tango-Answer-Head": '{"status": 99, "headers": []}'}, 400),
+        ({"Tango-Answer-Head": '{"status": 200, "headers": [["A", "b\\r\\nC: d"]]}'}, 400),
+        ({}, 400),
+    ],
+)
+async def test_what_is_no_answer_of_a_worker_is_refused(tmp_path: Path, headers: dict[str, str], status: int) -> None:
+    """And the caller goes on waiting for one that is."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
+        await until(lambda: bool(rig.served))
+        connector = aiohttp.UnixConnector(rig.answer_to.address.removeprefix("unix:"))
+        async with aiohttp.ClientSession(connector=connector) as session:
+            sent = {"Authorization": f"Bearer {rig.answer_to.key}", **headers}
+            async with session.post(f"http://gateway/answers/{FIRST}/1", data=b"x", headers=sent) as response:
+                found = response.status
+        later = await rig.worker.tell(rig.answer_to, FIRST, 1, Served())
+
+        assert (found, later) == (status, 204)
+        assert (await calling)[0] == 200
+
+
+async def test_of_two_answers_the_first_counts(tmp_path: Path) -> None:
+    """The other attempt's worker is told to stop."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
+        await until(lambda: bool(rig.served))
+        slow = asyncio.create_task(rig.worker.tell(rig.answer_to, FIRST, 1, Served(parts=[b"1"] * 5, pause_s=0.1)))
+        await asyncio.sleep(0.1)
+        second = await rig.worker.tell(rig.answer_to, FIRST, 2, Served(parts=[b"2"]))
+
+        assert (await calling)[2] == b"11111"
+        assert (await slow, second) == (204, 409)
+
+
+# ---- many at once
+
+
+async def test_ten_thousand_requests_at_once_are_served_or_told_to_come_again(tmp_path: Path) -> None:
+    """Each of them gets an answer, no more than the limit are under way, and what is accepted is in few transactions."""
+    settings = GatewaySettings(access_log=False, max_waiting=500, max_waiting_of_tenant=400)
+    async with gateway_rig(tmp_path, settings=settings) as rig:
+        body = b'{"a": 1}'
+        among = asyncio.Semaphore(900)
+
+        async def one() -> tuple[int, dict[str, str]]:
+            async with among:
+                status, headers, _ = await rig.call("POST", "/s/web/", data=body, headers=SLOW)
+                return status, headers
+
+        found = await asyncio.gather(*(one() for _ in range(10_000)))
+
+        statuses = [status for status, _ in found]
+        assert set(statuses) <= {200, 429}
+        assert statuses.count(200) == len(rig.journal.keys)
+        assert statuses.count(200) >= 400
+        assert all("Retry-After" in headers for status, headers in found if status == 429)
+        assert len(rig.journal.together) < len(rig.journal.keys) / 2
+        assert max(rig.journal.together) <= settings.accept_limit
+        assert rig.gateway.door.inside == 0
+
+
+async def test_a_tenant_whose_places_are_taken_leaves_room_for_others(tmp_path: Path) -> None:
+    """429 to one, 200 to the other."""
+    settings = GatewaySettings(access_log=False, max_waiting=4, max_waiting_of_tenant=2)
+    waits: list[bool] = [True]
+    async with gateway_rig(tmp_path, lambda _: None if waits[0] else Served(), settings=settings) as rig:
+        calling = [asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW)) for _ in range(2)]
+        await until(lambda: len(rig.served) == 2)
+        waits[0] = False
+        own = await rig.problem("GET", "/s/web/", headers=SLOW)
+        other, _, _ = await rig.call("GET", "/s/web/", token=BLUE)
+        for task in calling:
+            task.cancel()
+
+        assert own[:2] == (429, "too-many-requests")
+        assert other == 200
+
+
+async def test_bodies_under_way_are_bounded_together(tmp_path: Path) -> None:
+    """A thousand callers with a MiB each do not take a GiB."""
+    settings = GatewaySettings(access_log=False, bodies_mib=1)
+    async with gateway_rig(tmp_path, lambda _: None, settings=settings) as rig:
+        calling = asyncio.create_task(rig.call("POST", "/s/web/", headers=SLOW, data=b"x" * 700_000))
+        await until(lambda: bool(rig.served))
+        found = await rig.problem("POST", "/s/web/", headers=SLOW, data=b"x" * 700_000)
+        calling.cancel()
+
+        assert found[:2] == (429, "too-many-requests")
+        await until(lambda: rig.gateway.door._bytes == 0)
+
+
+async def test_a_queue_that_is_hopeless_is_503_before_anybody_waits(tmp_path: Path) -> None:
+    """Work that waits for the service's cores, beyond what the newcomer would wait: nothing of it is kept."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        calling = [asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW)) for _ in range(30)]
+        await until(lambda: len(rig.served) == 30)
+        began_s = time.monotonic()
+        status, headers, _ = await rig.call("GET", "/s/web/")
+        waited_s = time.monotonic() - began_s
+        for task in calling:
+            task.cancel()
+
+        assert (status, headers["Tango-Problem"]) == (503, "overloaded")
+        assert int(headers["Retry-After"]) >= 1
+        assert waited_s < 0.2
+        assert len(rig.journal.keys) == 30
+
+
+# ---- what is away
+
+
+async def test_without_an_open_run_it_is_503_with_a_time_to_try_again(tmp_path: Path) -> None:
+    """The journal has noted meanwhile that one is wanted."""
+    async with gateway_rig(tmp_path) as rig:
+        rig.journal.is_open = False
+        status, headers, _ = await rig.call("GET", "/s/web/")
+        rig.journal.is_open = True
+        after, _, _ = await rig.call("GET", "/s/web/")
+
+        assert (status, headers["Tango-Problem"], headers["Retry-After"]) == (503, "not-open", "1")
+        assert after == 200
+
+
+async def test_without_the_journal_it_is_503_at_once_and_nothing_is_half_kept(tmp_path: Path) -> None:
+    """And again well as soon as the journal is back."""
+    async with gateway_rig(tmp_path) as rig:
+        rig.journal.is_away = True
+        status, word, _ = await rig.problem("POST", "/s/web/", data=b"x")
+        rig.journal.is_away = False
+
+        assert (status, word) == (503, "journal-away")
+        assert rig.journal.keys == []
+        assert (await rig.call("POST", "/s/web/", data=b"x"))[0] == 200
+
+
+async def test_without_the_broker_who_waits_is_told_and_who_does_not_is_accepted(tmp_path: Path) -> None:
+    """The message of what was accepted is sent once the broker is back."""
+    async with gateway_rig(tmp_path) as rig:
+        rig.worker.away = True
+        first = await rig.problem("GET", "/s/web/")
+        second = await rig.problem("GET", "/s/web/")
+        later, _, _ = await rig.call("GET", "/s/web/", headers={"Prefer": "respond-async"})
+        ready = (await rig.call("GET", "/readyz", token=None))[0]
+        rig.worker.away = False
+        await until(lambda: len(rig.served) == 1)
+        await until(lambda: not rig.gateway.intake.is_broker_away)
+
+        assert (first[1], second[1], later, ready) == ("timed-out", "broker-away", 202, 503)
+        assert (await rig.call("GET", "/s/web/"))[0] == 200
+
+
+async def test_before_the_services_are_known_it_is_503(tmp_path: Path) -> None:
+    """A gateway may start before its cluster's agent has ever reached the centre."""
+    async with gateway_rig(tmp_path, services=()) as rig:
+        found = await rig.problem("GET", "/s/web/")
+        ready = await rig.problem("GET", "/readyz", token=None)
+
+        assert found[:2] == ready[:2] == (503, "journal-away")
+        assert (await rig.call("GET", "/healthz", token=None))[0] == 200
+
+
+# ---- without waiting
+
+
+async def test_who_does_not_wait_finds_state_and_answer_later(tmp_path: Path) -> None:
+    """202 with a place; 202 there while it runs, then the answer as it was."""
+    served = Served(status=201, headers=[("X-Made", "yes")], parts=[b"made"])
+    async with gateway_rig(tmp_path, lambda _: served) as rig:
+        status, headers, body = await rig.call("POST", "/s/web/", headers={"Prefer": "respond-async, wait=5"}, data=b"x")
+        where = headers["Location"]
+        await until(lambda: rig.state(FIRST)[0] == "succeeded")
+        _, _, state = await rig.call("GET", where)
+        answer = await rig.call("GET", f"{where}/answer")
+
+        assert (status, headers["Preference-Applied"]) == (202, "respond-async")
+        assert json.loads(body) == {"request": "7-0", "location": where, "is_new": True}
+        found = json.loads(state)
+        assert (found["state"], found["service"], found["node"]) == ("succeeded", "web", "c1/c1-n1")
+        assert found["answer"] == {"status": 201, "bytes": 4, "is_whole": True, "location": f"{where}/answer"}
+        assert (answer[0], answer[1]["X-Made"], answer[2]) == (201, "yes", b"made")
+
+
+async def test_an_answer_that_is_not_there_yet_or_never_will_be_is_told_apart(tmp_path: Path) -> None:
+    """202 with a time to ask again, or the problem in which the request ended."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        await rig.call("GET", "/s/web/", headers={"Prefer": "respond-async"})
+        await until(lambda: bool(rig.served))
+        before = await rig.call("GET", "/requests/7-0/answer")
+        rig.journal.end(FIRST, RequestState.FAILED, "attempts-exhausted")
+        after = await rig.problem("GET", "/requests/7-0/answer")
+
+        assert (before[0], json.loads(before[2])["state"]) == (202, "running")
+        assert after[:2] == (502, "service-failed")
+
+
+async def test_the_same_key_twice_is_one_request(tmp_path: Path) -> None:
+    """Whoever comes second gets the answer that was kept; who waits with him too."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"once"])) as rig:
+        first, second = [await rig.call("POST", "/s/web/", headers={**SLOW, "Tango-Key": "k1"}) for _ in range(2)]
+        other = await rig.call("POST", "/s/web/", token=BLUE, headers={**SLOW, "Tango-Key": "k1"})
+
+        assert (first[2], second[2]) == (b"once", b"once")
+        assert first[1]["Tango-Request"] == second[1]["Tango-Request"] != other[1]["Tango-Request"]
+        assert len(rig.served) == 2
+
+
+async def test_a_request_is_withdrawn_by_its_caller_alone(tmp_path: Path) -> None:
+    """To another tenant it does not exist."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        await rig.call("GET", "/s/web/", headers={"Prefer": "respond-async"})
+        await until(lambda: bool(rig.served))
+        other = [await rig.problem(method, "/requests/7-0", token=BLUE) for method in ("GET", "DELETE")]
+        own = await rig.call("DELETE", "/requests/7-0")
+        again = await rig.call("DELETE", "/requests/7-0")
+
+        assert [status for status, _, _ in other] == [404, 404]
+        assert json.loads(own[2]) == {"request": "7-0", "state": "cancelled", "withdrawn": True}
+        assert json.loads(again[2])["withdrawn"] is False
+
+
+async def test_services_are_listed_with_what_is_ready(tmp_path: Path) -> None:
+    """Of LC; jobs have their own."""
+    async with gateway_rig(tmp_path) as rig:
+        _, _, body = await rig.call("GET", "/services")
+
+        assert [(s["service"], s["target_ms"], s["ready_instances"]) for s in json.loads(body)] == [
+            ("web", 100.0, 1),
+            ("chat", 400.0, 1),
+        ]
+
+
+# ---- stopping
+
+
+async def test_a_gateway_that_stops_answers_who_waits_and_takes_nobody_new(tmp_path: Path) -> None:
+    """The new one is told to come again, elsewhere perhaps."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"a", b"b"], pause_s=0.3)) as rig:
+        calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
+        await until(lambda: bool(rig.served))
+        draining = asyncio.create_task(rig.gateway.drain())
+        await asyncio.sleep(0)
+        new = await rig.problem("GET", "/s/web/")
+        await draining
+
+        assert new[:2] == (503, "overloaded")
+        assert (await calling)[2] == b"ab"
+
+
+async def test_the_log_has_no_query_token_or_body(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line a request: what, how long, for whom, with which outcome."""
+    async with gateway_rig(tmp_path, settings=GatewaySettings()) as rig:
+        await rig.call("POST", "/s/web/path?secret=1", data=b"hidden")
+
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if " request " in line)
+    assert all(part in line for part in ("POST", "web", "200", "default", "7-0"))
+    assert not any(part in said for part in ("secret", "hidden", TOKEN))

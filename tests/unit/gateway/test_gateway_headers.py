@@ -1,0 +1,97 @@
+"""What callers ask by headers, what goes on to instances, and what comes back."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict
+
+from tango.gateway.headers import HOP_BY_HOP, PassedOn, given_back, wishes_of
+from tango.gateway.problems import Problem
+from tango.settings import GatewaySettings
+
+DEFAULT = PassedOn(GatewaySettings().passed_headers)
+
+
+def test_without_headers_nothing_is_wished() -> None:
+    """The service says the rest."""
+    wishes = wishes_of(CIMultiDict())
+
+    assert (wishes.target_s, wishes.timeout_s, wishes.may_repeat, wishes.key, wishes.is_async) == (None, None, None, "", False)
+
+
+def test_wishes_are_read_in_any_case_and_with_spaces() -> None:
+    """As HTTP has it."""
+    wishes = wishes_of(
+        CIMultiDict(
+            {
+                "tango-target-ms": " 12.5 ",
+                "TANGO-TIMEOUT-MS": "400",
+                "Tango-Repeat": "no",
+                "Tango-Key": "k",
+                "Prefer": "wait=5;x, Respond-Async",
+            }
+        )
+    )
+
+    assert (wishes.target_s, wishes.timeout_s, wishes.may_repeat, wishes.key, wishes.is_async) == (0.0125, 0.4, False, "k", True)
+
+
+@given(st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=20))
+def test_any_text_is_a_number_above_0_or_a_problem(text: str) -> None:
+    """Nothing in between: no infinity, no number that overflows, no other exception."""
+    found = None
+    with contextlib.suppress(Problem):
+        found = wishes_of(CIMultiDict({"Tango-Timeout-Ms": text})).timeout_s
+
+    assert found is None or 0.0 < found <= 3600.0
+
+
+def test_a_header_twice_is_a_problem() -> None:
+    """Which of both counts, nobody could say."""
+    twice = CIMultiDict([("Tango-Repeat", "yes"), ("Tango-Repeat", "no")])
+
+    with pytest.raises(Problem, match="found 'yes', 'no', expected yes or no, once"):
+        wishes_of(twice)
+
+
+def test_what_speaks_of_one_connection_does_not_go_on() -> None:
+    """RFC 9110, section 7.6.1, with the fields that Connection names; both ways."""
+    sent = [(name, "x") for name in sorted(HOP_BY_HOP - {"connection"})]
+    sent += [
+        ("Connection", "X-One, x-two"),
+        ("X-One", "1"),
+        ("X-Two", "2"),
+        ("X-Three", "3"),
+        ("Host", "h"),
+        ("Content-Length", "1"),
+    ]
+
+    assert DEFAULT.of(CIMultiDict(sent)) == (("X-Three", "3"),)
+    assert list(given_back(sent).items()) == [("X-Three", "3"), ("Host", "h"), ("Content-Length", "1")]
+
+
+def test_secrets_and_headers_of_ours_do_not_go_on_unless_named() -> None:
+    """What goes on lies in the journal for a while."""
+    sent = CIMultiDict(
+        {
+            "Cookie": "c",
+            "Authorization": "Bearer t",
+            "Tango-Key": "k",
+            "Accept": "*/*",
+            "Accept-Language": "de",
+            "X-A": "1",
+            "Other": "o",
+        }
+    )
+
+    assert [name for name, _ in DEFAULT.of(sent)] == ["Accept", "Accept-Language", "X-A"]
+    assert PassedOn("cookie, authorization, tango-*").of(sent) == (("Cookie", "c"),)
+
+
+def test_an_instance_cannot_speak_for_the_gateway() -> None:
+    """Its answer is not taken for a problem of the gateway's."""
+    assert list(given_back([("Tango-Problem", "shed"), ("Tango-Request", "1-1"), ("A", "b")])) == ["A"]
