@@ -268,6 +268,9 @@ class JournalSettings:
     centre_within_s: float = 15.0
     """Seconds in which one step over the line has to be done, all its tries included. A line that swallows what is sent is noticed this
     soon; the longest steps, of `shipment_events` or `share_rows`, take less than a second where the line is well."""
+    numbers_ahead: int = 500_000
+    """Numbers for requests of callers that are kept in the journal at the least while the line is well. With the line cut it accepts as
+    many: 500 a second for a quarter of an hour."""
     ahead_s: float = 1800.0
     """Seconds before its due time that a request is handed over at the latest. So long the line may be cut and what was to come still
     comes; a journal holds some 150 bytes for each."""
@@ -277,6 +280,7 @@ class JournalSettings:
         _within(self, 0.0, 3600.0, "centre_within_s", above=True)
         _within(self, 1, 100_000, "shipment_events", "share_rows")
         _within(self, 0.0, _LONGEST_S, "ahead_s")
+        _within(self, 1, 100_000_000, "numbers_ahead")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

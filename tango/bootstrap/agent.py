@@ -118,6 +118,13 @@ def _line_threads(cluster: str, here: Stores, journal: Journal) -> list[Repeatin
     Threads of their own, and not those of the event loop's pool: what waits for a line that swallows everything must not keep the
     agent from observing its cluster.
     """
-    settings = here.settings.journal
-    line = CentreLine(cluster, shares=here.shares, tokens=here.tokens, journal=journal, clock=here.clock, settings=settings)
+    line = CentreLine(
+        cluster,
+        shares=here.shares,
+        tokens=here.tokens,
+        live=here.live_runs,
+        journal=journal,
+        clock=here.clock,
+        settings=here.settings.journal,
+    )
     return [Repeating(f"{step.__name__}-{cluster}", step) for step in (line.follow, line.publish, line.ship)]

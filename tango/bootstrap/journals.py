@@ -19,5 +19,10 @@ def journal_path(cluster: str, settings: Settings) -> Path:
 def journal_of(cluster: str, settings: Settings) -> SqliteJournal:
     """The cluster's journal; its file is made where there is none. Raises: ConfigError for a file that is no journal."""
     return SqliteJournal(
-        journal_path(cluster, settings), cluster=cluster, lease=settings.lease, lc=settings.lc, store=settings.store
+        journal_path(cluster, settings),
+        cluster=cluster,
+        lease=settings.lease,
+        lc=settings.lc,
+        store=settings.store,
+        call=settings.call,
     )

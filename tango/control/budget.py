@@ -6,6 +6,7 @@ waited: for its message under overload, for another attempt after a node that hu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.plans import LcPlan
-from tango.domain.requests import LcArrivals
+from tango.domain.requests import CalledArrivals, LcArrivals
 from tango.domain.services import Service
 
 
@@ -22,20 +23,22 @@ def within_budget(
 ) -> LcPlan:
     """The plan with what is left of each request's time counted in; `now_s` in wall seconds since the run began.
 
-    A request is late whose answer is expected after its target, and shed where that is after `Service.shed_after_targets` targets, or
-    where it has waited so long without a node. `margin_s`, (s,) or one for all, is how much later than expected an answer may well come; it
-    counts where something is to be shed for that.
+    A request is late whose answer is expected after its target, and shed where that is after `Service.shed_after_targets` targets or
+    after its caller's patience, or where it has waited so long without a node. `margin_s`, (s,) or one for all, is how much later than
+    expected an answer may well come; it counts where something is to be shed for that.
     """
     waited_s = np.maximum(0.0, now_s - arrivals.due_s)
     without_node = (plan.node < 0) & ~plan.shed
     answered_s = waited_s + np.where(without_node, 0.0, plan.expected_s)
     late = plan.late | (answered_s > arrivals.target_s)
-    patience = np.array([service.shed_after_targets or np.inf for service in services])[arrivals.service]
+    patience_s = np.array([service.shed_after_targets or np.inf for service in services])[arrivals.service] * arrivals.target_s
+    if isinstance(arrivals, CalledArrivals):
+        patience_s = np.minimum(patience_s, arrivals.patience_s)
     spare_s = np.where(without_node, 0.0, np.broadcast_to(margin_s, len(services))[arrivals.service])
-    shed = plan.shed | (answered_s + spare_s > patience * arrivals.target_s)
+    shed = plan.shed | (answered_s + spare_s > patience_s)
     return replace(plan, node=np.where(shed, -1, plan.node).astype(np.int32), late=late & ~shed & ~without_node, shed=shed)
 
 
-def is_hopeless(*, waited_s: float, target_s: float, shed_after_targets: float) -> bool:
+def is_hopeless(*, waited_s: float, target_s: float, shed_after_targets: float, patience_s: float = math.inf) -> bool:
     """Whether a request that is about to be called has waited beyond what it may take, so that no answer would be of use."""
-    return shed_after_targets > 0 and waited_s > shed_after_targets * target_s
+    return waited_s > min(shed_after_targets * target_s if shed_after_targets > 0 else math.inf, patience_s)

@@ -9,21 +9,25 @@ the hand-over goes by the last id that the journal has, shipments by their seque
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import structlog
 
-from tango.domain.runs import OPEN, RunInfo
+from tango.domain.runs import OPEN, RunInfo, RunKind, RunStatus
 from tango.domain.shares import LcInFlight, ShareState, Shipment
 from tango.ports.clock import Clock
 from tango.ports.journal import Journal
+from tango.ports.live_runs import LiveRunStore
 from tango.ports.shares import ShareStore
 from tango.ports.tokens import TokenStore
 from tango.settings import JournalSettings
 
 log = structlog.get_logger(__name__)
 
-_UNCHANGING = ("name", "system", "fleet", "seed", "speed", "accepted")
+BUSY_FOR_S = 5.0
+"""Seconds after a shipment for which the line counts as busy. Chosen: callers whose requests are this far apart do without the news."""
+_UNCHANGING = ("kind", "name", "system", "fleet", "seed", "speed")
 """What a run is submitted with."""
 
 
@@ -40,6 +44,7 @@ class CentreLine:
         *,
         shares: ShareStore,
         tokens: TokenStore,
+        live: LiveRunStore,
         journal: Journal,
         clock: Clock,
         settings: JournalSettings,
@@ -47,12 +52,14 @@ class CentreLine:
         self._cluster = cluster
         self._shares = shares
         self._tokens = tokens
+        self._live = live
         self._journal = journal
         self._clock = clock
         self._settings = settings
         self._busy = False
         self._is_known = False
         """Whether the journal is known to serve this centre. The other steps wait for that."""
+        self._shipped_at_s = -math.inf
         self._noted: Sequence[LcInFlight] | None = None
         self._reached_s: dict[int, float] = {}
         """By run, the due time of the last request that was taken."""
@@ -66,9 +73,17 @@ class CentreLine:
         known = {run.run_id: run for run in self._journal.runs()}
         found = [of for of in self._shares.followed(self._cluster) if self._is_the_same(known.get(of[0].run_id), of[0])]
         self._journal.follow([run for run, _ in found])
-        self._busy = bool(found)
+        # Callers may send nothing for hours; what they do send has the line looked at by itself (`ship`).
+        self._busy = any(run.kind is not RunKind.LIVE for run, _ in found)
         self._reached_s = {run.run_id: self._reached_s[run.run_id] for run, _ in found if run.run_id in self._reached_s}
+        is_live = any(run.kind is RunKind.LIVE and run.status is RunStatus.RUNNING for run, _ in found)
+        if not is_live and self._journal.live_is_wanted():
+            self._live.want()
+            return 0.0  # the caller who was turned away tries again
         for run, share in found:
+            if run.kind is RunKind.LIVE:
+                self._feed(run, share)
+                continue
             taken_to = self._journal.taken_to(run.run_id)
             if run.status in OPEN or taken_to < share.handed_to:
                 self._take(run, share, taken_to)
@@ -76,9 +91,21 @@ class CentreLine:
                 self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=True)
         return self._settings.follow_every_s if self._busy else self._settings.idle_every_s
 
+    def _feed(self, run: RunInfo, share: ShareState) -> None:
+        """Keep numbers ahead for what callers send in an open run; tell the centre once nothing of a closed one is left here."""
+        if run.status is RunStatus.RUNNING:
+            while self._journal.numbers_left(run.run_id) < self._settings.numbers_ahead:
+                block = self._live.numbers(run.run_id, self._cluster)
+                if block is None:
+                    return
+                self._journal.add_numbers(run.run_id, *block)
+        elif not share.complete and self._journal.has_let_go(run.run_id):
+            self._shares.handed(run.run_id, self._cluster, up_to=share.handed_to, complete=True)
+
     def _is_the_same(self, known: RunInfo | None, run: RunInfo) -> bool:
         """Whether the journal knows the run by this number, if any: a centre that was restored may have given it to another one."""
         same = known is None or all(getattr(known, name) == getattr(run, name) for name in _UNCHANGING)
+        same = same and (known is None or run.kind is RunKind.LIVE or known.accepted == run.accepted)
         if not same:
             log.error("journal_has_another_run", cluster=self._cluster, run_id=run.run_id, remedy="cancel it and submit it again")
         return same
@@ -86,8 +113,10 @@ class CentreLine:
     def publish(self) -> float:
         """Keep in the journal what the centre knows of the fleet, and whom the cluster's gateway is to let in."""
         self._journal.admit(self._tokens.valid())
-        self._journal.publish(self._shares.published_fleet(self._cluster, at_s=self._clock.now_s()))
-        return self._settings.publish_every_s if self._busy else self._settings.publish_idle_s
+        now_s = self._clock.now_s()
+        self._journal.publish(self._shares.published_fleet(self._cluster, at_s=now_s))
+        is_busy = self._busy or now_s - self._shipped_at_s < BUSY_FOR_S
+        return self._settings.publish_every_s if is_busy else self._settings.publish_idle_s
 
     def ship(self) -> float:
         """Ship everything that the centre does not have, and say what is in flight."""
@@ -102,6 +131,7 @@ class CentreLine:
                     return self._settings.idle_every_s
                 continue
             self._journal.shipped(position)
+            self._shipped_at_s = self._clock.now_s()
             if shipment.last - shipment.first + 1 < limit:
                 break
         in_flight = self._journal.in_flight()

@@ -12,7 +12,7 @@ import structlog
 
 from tango.control.release_window import ReleaseWindow
 from tango.domain.requests import Batch
-from tango.domain.runs import OPEN, RunInfo
+from tango.domain.runs import OPEN, RunInfo, RunKind
 from tango.errors import BrokerUnavailable
 from tango.ports.clock import Clock
 from tango.ports.journal import Journal
@@ -32,6 +32,9 @@ IDLE_LOOK_S = 0.25
 """The same while none is: a run that begins is noticed this much later, within `ReplaySettings.lead_s`."""
 SWEPT_AT_ONCE = 2000
 """Requests that one sweep takes back, announces or cancels, a kind each: some 50 ms of the journal's write lock."""
+
+DROP_EVERY_S, DROPPED_AT_ONCE = 10.0, 2000
+"""Seconds between two looks for answers that are kept no longer, which adds up their sizes, and how many are dropped at once."""
 
 
 class Keeper:
@@ -59,11 +62,12 @@ class Keeper:
         self._released = 0
         self._look_at_s = -1e9
         self._runs: list[RunInfo] = []
-        """Runs that are open, as of the last look."""
+        """Replayed runs that are open, as of the last look."""
         self._waiting = 0
         """How many requests waited for their dispatch when that was last counted, and what has been released since."""
         self._released_at_s = -1e9
         self._holds = False
+        self._drop_at_s = -1e9
 
     def step(self) -> float:
         """One look at everything that is due; gives the seconds until the next one. Raises: StoreUnavailable."""
@@ -75,7 +79,9 @@ class Keeper:
             return LEASE_S / 3
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LONGEST_LOOK_S
-            self._runs = [run for run in self._journal.runs() if run.status in OPEN]
+            runs = [run for run in self._journal.runs() if run.status in OPEN]
+            # What callers send is released as it is accepted.
+            self._runs = [run for run in runs if run.kind is not RunKind.LIVE]
             self._waiting = self._journal.waiting() if self._runs else 0
         is_idle = not self._runs
         next_at_s = self._look_at_s
@@ -113,6 +119,9 @@ class Keeper:
         return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
 
     def _sweep(self) -> None:
+        if self._clock.now_s() >= self._drop_at_s:
+            dropped = self._journal.drop_old(limit=DROPPED_AT_ONCE)
+            self._drop_at_s = self._clock.now_s() + (0.0 if dropped == DROPPED_AT_ONCE else DROP_EVERY_S)
         requeued = self._journal.requeue_expired(limit=SWEPT_AT_ONCE)
         waiting = self._journal.unclaimed(older_than_s=self._lease.unclaimed_after_s, limit=SWEPT_AT_ONCE)
         self._announce([*requeued, *waiting])

@@ -114,6 +114,14 @@ class LcArrivals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalledArrivals(LcArrivals):
+    """Those that callers sent, who may have chosen their targets: these then tell nothing of the work."""
+
+    patience_s: NDArray[np.float64]
+    """Time after the due time after which the caller of each waits no more; infinite: never."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BePending:
     """Best-effort requests that wait for a node, one array element each, shape (k,), oldest due time first."""
 
@@ -163,5 +171,9 @@ class LcWork:
     """Time from the due time to the answer."""
     cpu_work_s: float
     memory_mib: float
+    patience_s: float = math.inf
+    """Time from the due time after which nobody waits for the answer."""
+    is_called: bool = False
+    """Whether a caller sent it, so that it has a call."""
     answer_expected_s: float = math.nan
     """When its plan expected the answer, in wall seconds since the run began; NaN where the worker that runs it did not plan it."""

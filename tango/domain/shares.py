@@ -55,6 +55,18 @@ class RequestCopy(NamedTuple):
     reason: str
 
 
+class AcceptedCopy(NamedTuple):
+    """A caller's request whose acceptance a shipment tells of: what never changes, and how it stands at the shipment's end."""
+
+    copy: RequestCopy
+    service: str
+    due_s: float
+    target_s: float
+    cpu_work_s: float
+    memory_mib: float
+    tenant: str
+
+
 class AttemptCopy(NamedTuple):
     """An attempt that has ended, as the table `attempt` keeps it."""
 
@@ -95,8 +107,11 @@ class Shipment:
     first: int
     last: int
     requests: tuple[RequestCopy, ...]
+    """Of requests that the centre has by now."""
     attempts: tuple[AttemptCopy, ...]
     decisions: tuple[DecisionCopy, ...]
+    accepted: tuple[AcceptedCopy, ...] = ()
+    """Of requests that the centre does not have yet, in order of (run, request)."""
 
 
 class LcInFlight(NamedTuple):

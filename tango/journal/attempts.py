@@ -14,19 +14,20 @@ from tango.journal.events import ENDED, append
 from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
 from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, OPEN_STATES, OWNED_STATES
 
-_BEFORE = "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s"
+_BEFORE = "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, tenant"
 _UPDATE = """
 UPDATE request SET state = ?, reason = ?, started_s = ?, finished_s = ?, released_at_s = ?, lease_until_s = NULL
 WHERE run_id = ? AND request_id = ?
 """
 # A process without a row has been silent for longer than its lease.
 _EXPIRED = f"""
-SELECT r.run_id, r.request_id, r.epoch FROM request r JOIN run USING (run_id)
+SELECT r.run_id, r.request_id, r.epoch, r.is_repeatable OR r.state NOT IN {OWNED_STATES} FROM request r JOIN run USING (run_id)
 WHERE {IS_UNDER_WAY} AND state IN {IN_FLIGHT_STATES} AND run.status IN {OPEN_STATES}
   AND (r.lease_until_s < ?1
        OR r.state IN {OWNED_STATES} AND NOT EXISTS (SELECT 1 FROM process p WHERE p.owner = r.owner AND p.until_s >= ?1))
 ORDER BY r.run_id, r.request_id LIMIT ?2
 """
+_NOTE_ENDED = "INSERT INTO answer (run_id, request_id, at_s) VALUES (?, ?, ?) ON CONFLICT (run_id, request_id) DO NOTHING"
 _HEARTBEAT = "INSERT INTO process VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET until_s = "
 
 End = tuple[int, int, Event, str, float | None, float | None, float]
@@ -70,8 +71,10 @@ class Attempts(JournalPart):
         now_s = self._wall_s()
         rows = connection.execute(_EXPIRED, (now_s, limit)).fetchall()
         by_run: dict[int, list[End]] = defaultdict(list)
-        for run_id, request_id, epoch in rows:
-            by_run[run_id].append((request_id, epoch, Event.REQUEUE, Reason.LEASE_EXPIRED.value, None, None, 0.0))
+        for run_id, request_id, epoch, may_run_again in rows:
+            # Nobody knows how far the process that ran it had come.
+            event = Event.REQUEUE if may_run_again else Event.FAIL
+            by_run[run_id].append((request_id, epoch, event, Reason.LEASE_EXPIRED.value, None, None, 0.0))
         requeued = [
             (run_id, request_id, ServiceClass.LC, service, self._cluster)
             for run_id, ends in by_run.items()
@@ -86,13 +89,13 @@ class Attempts(JournalPart):
         told = list(ends)
         before = {row[0]: row for row in rows_by_id(connection, _BEFORE, run_id, [end[0] for end in told])}
         now_s = self._wall_s()
-        happened, updates = [], []
+        happened, updates, answered = [], [], []
         events: list[Row] = []
         for request_id, epoch, event, cause, began_s, finished_s, lost_s in told:
             row = before.get(request_id)
             if row is None or row[2] != epoch:
                 continue
-            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s = row
+            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s, tenant = row
             if event is Event.REQUEUE and attempt >= self._max_attempts:
                 event = Event.EXHAUST
             step = follows(event, state)
@@ -129,9 +132,20 @@ class Attempts(JournalPart):
                 events.append((*copy, None, None, None, None, None, None, None))
             del before[request_id]
             happened.append((request_id, service, event))
+            if tenant is not None and event is not Event.REQUEUE:
+                answered.append(request_id)
         connection.executemany(_UPDATE, updates)
         append(connection, ENDED, events)
+        note_ended(connection, run_id, answered, now_s)
         return happened
+
+
+def note_ended(connection: Connection, run_id: int, request_ids: Sequence[int], now_s: float) -> None:
+    """Callers' requests have ended: their calls are of no more use, and from now on their answers grow old."""
+    if request_ids:
+        ended = [(run_id, request_id) for request_id in request_ids]
+        connection.executemany("DELETE FROM call WHERE run_id = ? AND request_id = ?", ended)
+        connection.executemany(_NOTE_ENDED, [(*key, now_s) for key in ended])
 
 
 def beats(connection: Connection, owner: str, until_s: float, *, only_later: bool) -> None:

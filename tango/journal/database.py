@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tango.errors import ConfigError, StoreError, StoreUnavailable
-from tango.journal.schema import APPLICATION_ID, FORMAT, SCHEMA
+from tango.journal.schema import APPLICATION_ID, FORMAT, SCHEMA, UPGRADES
 
 T = TypeVar("T")
 Connection = sqlite3.Connection
@@ -250,6 +250,9 @@ def _prepare(connection: Connection, path: Path, cluster: str) -> None:
     if is_empty:
         _transaction(connection, lambda c: _make_tables(c, cluster), "BEGIN IMMEDIATE")
     kept = dict(connection.execute("SELECT name, value FROM meta"))
+    if kept.get("format") in UPGRADES:
+        _transaction(connection, _upgrade, "BEGIN IMMEDIATE")
+        kept = dict(connection.execute("SELECT name, value FROM meta"))
     if kept.get("format") != FORMAT:
         raise ConfigError(
             f"{path} has format {kept.get('format')!r}, this version of Tango reads {FORMAT}; run the version that made it until "
@@ -257,6 +260,16 @@ def _prepare(connection: Connection, path: Path, cluster: str) -> None:
         )
     if kept.get("cluster") != cluster:
         raise ConfigError(f"{path} is the journal of cluster {kept.get('cluster')!r}, not of {cluster!r}; name another place")
+
+
+def _upgrade(connection: Connection) -> None:
+    """Make tables of an older format those of this one; nothing where another process was first."""
+    (found,) = connection.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+    while found in UPGRADES:
+        for statement in UPGRADES[found]:
+            connection.execute(statement)
+        found += 1
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (found,))
 
 
 def _make_tables(connection: Connection, cluster: str) -> None:

@@ -17,8 +17,12 @@ ATTEMPT = "service, attempt_started_s, attempt_finished_s, latency_s, outcome, a
 """The attempt that an event ended, beside its copy; no outcome: it ended none."""
 DECISION = "decision, apply_ms"
 
+SUBMITTED = "service, due_s, target_s, cpu_work_s, memory_mib, tenant"
+"""A request of a caller that has just got its row, beside its copy: all that the centre makes its own row of."""
+
 CHANGED = f"at_s, run_id, request_id, {COPY}"
 ENDED = f"{CHANGED}, {ATTEMPT}"
+ACCEPTED = f"{CHANGED}, {SUBMITTED}"
 DECIDED = f"at_s, run_id, {DECISION}"
 
 

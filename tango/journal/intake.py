@@ -22,6 +22,7 @@ _FOLLOW = (
     f"INSERT INTO run ({', '.join(RUN_FIELDS)}, followed) VALUES ({', '.join('?' * len(RUN_FIELDS))}, 1) ON CONFLICT (run_id) "
     f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in RUN_FIELDS[1:])}, followed = 1"
 )
+_ENDED_LIVE = f"UPDATE run SET status = '{RunStatus.COMPLETED}' WHERE NOT followed AND kind = '{RunKind.LIVE}'"
 _FORGET = """
 DELETE FROM run WHERE NOT followed AND NOT EXISTS (SELECT 1 FROM request q WHERE q.run_id = run.run_id)
   AND run_id NOT IN (SELECT run_id FROM event)
@@ -54,7 +55,7 @@ class Intake(Attempts):
             )
             if known is None:
                 return False
-            for table in ("event", "request", "run", "process", "lease"):
+            for table in ("event", "request", "run", "process", "lease", "number_block", "call", "answer", "call_key"):
                 connection.execute(f"DELETE FROM {table}")
             fresh = [(os.urandom(16).hex(), "identity"), (0, "sequence"), (0, "position")]
             connection.executemany("UPDATE meta SET value = ? WHERE name = ?", fresh)
@@ -79,6 +80,8 @@ class Intake(Attempts):
         def follow(connection: Connection) -> None:
             connection.execute("UPDATE run SET followed = 0")
             connection.executemany(_FOLLOW, [tuple(_plain(getattr(run, name)) for name in RUN_FIELDS) for run in runs])
+            # It stands here as long as its answers do.
+            connection.execute(_ENDED_LIVE)
             forget_runs(connection)
 
         self._database.write(follow)
@@ -153,6 +156,7 @@ def forget_runs(connection: Connection) -> None:
     """Forget the runs that are not followed and of which nothing is left, in requests or in events."""
     if connection.execute("SELECT 1 FROM run WHERE NOT followed").fetchone() is not None:
         connection.execute(_FORGET)
+        connection.execute("DELETE FROM number_block WHERE run_id NOT IN (SELECT run_id FROM run)")
 
 
 def _take(connection: Connection, run_id: int, rows: list[tuple[Any, ...]]) -> int:

@@ -1,8 +1,9 @@
 """One journal as a process has it open: implements `tango.ports.journal.Journal`.
 
-Its parts are LC requests from accepted to running (`lc_requests`), how attempts end (`attempts`), what the agent brings (`intake`)
-and ships (`shipping`), and the fleet (`fleet`). Every method takes and returns many rows, and may be called from any thread or process.
-A change reads its rows under the write lock, asks the table of `tango.domain.lifecycle`, and writes the rows with one event each.
+Its parts are LC requests from accepted to running (`lc_requests`), how attempts end (`attempts`), what callers send (`callers`), what
+the agent brings (`intake`) and ships (`shipping`), and the fleet (`fleet`). Every method takes and returns many rows, and may be called
+from any thread or process. A change reads its rows under the write lock, asks the table of `tango.domain.lifecycle`, and writes the
+rows with one event each.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tango.journal.callers import Callers
 from tango.journal.database import Connection, Database
 from tango.journal.fleet import JournalFleet, _Known
 from tango.journal.intake import Intake
 from tango.journal.lc_requests import LcRequests
 from tango.journal.part import JournalPart
-from tango.settings import LcSettings, LeaseSettings, StoreSettings
+from tango.settings import CallSettings, LcSettings, LeaseSettings, StoreSettings
 
 _HOLD = """
 INSERT INTO lease AS l VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until_s = excluded.until_s
@@ -25,7 +27,7 @@ WHERE l.owner = excluded.owner OR l.until_s < ?4
 """
 
 
-class SqliteJournal(LcRequests, Intake, JournalFleet):
+class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
     """The journal of `cluster` in the file `path`, made with its folder where it is missing; `wall_s` gives Unix time.
 
     Raises: ConfigError for a file that is no journal of this cluster, or of another version; StoreUnavailable.
@@ -39,10 +41,13 @@ class SqliteJournal(LcRequests, Intake, JournalFleet):
         lease: LeaseSettings,
         lc: LcSettings,
         store: StoreSettings,
+        call: CallSettings | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         database = Database(path, cluster=cluster)
         JournalPart.__init__(self, database, cluster=cluster, lease=lease, lc=lc, store=store, wall_s=wall_s)
+        call = call or CallSettings()
+        self._keep_s, self._kept_bytes = call.keep_s, call.kept_mib << 20
         self._known, self._reading = _Known(), threading.Lock()
         self._observed, self._admitted = (b"", 0.0), (b"", 0.0)
 

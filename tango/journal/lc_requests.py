@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -13,11 +14,11 @@ import orjson
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, states_before
 from tango.domain.plans import LcPlan
-from tango.domain.requests import Batch, LcArrivals, LcWork, batches_of
+from tango.domain.requests import Batch, CalledArrivals, LcArrivals, LcWork, batches_of
 from tango.domain.runs import DecisionRecord
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.journal.attempts import beats
+from tango.journal.attempts import beats, note_ended
 from tango.journal.database import Connection
 from tango.journal.events import CHANGED, COPY, DECIDED, append
 from tango.journal.part import JournalPart, Row, chunks, follows, is_open, rows_by_id
@@ -40,14 +41,14 @@ WHERE {IS_UNDER_WAY} AND state IN {listed(states_before(Event.ANNOUNCE))}
   AND run_id IN (SELECT run_id FROM run WHERE status IN {OPEN_STATES})
 """
 _ANNOUNCE = "UPDATE request SET released_at_s = ? WHERE run_id = ? AND request_id = ?"
-_WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, state"
+_WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, state, patience_s, tenant"
 _PLANNED = f"request_id, {COPY}, lease_until_s, released_at_s"
 _GIVE_OUT = """
 UPDATE request SET state = ?, epoch = ?, attempt = ?, target_cluster = ?, node = ?, owner = ?, late = ?, reason = ?, lease_until_s = ?,
     released_at_s = ?
 WHERE run_id = ? AND request_id = ?
 """
-_CLAIMED = f"request_id, {COPY}, service, due_s, target_s, cpu_work_s, memory_mib"
+_CLAIMED = f"request_id, {COPY}, service, due_s, target_s, cpu_work_s, memory_mib, patience_s, tenant"
 _CLAIM = "UPDATE request SET state = ?, owner = ?, lease_until_s = ? WHERE run_id = ? AND request_id = ?"
 
 
@@ -130,9 +131,12 @@ class LcRequests(JournalPart):
         rows = self._database.read(read) if self._cluster in snapshot.clusters else []
         rows = [row for row in rows if row[1] in services and follows(Event.DISPATCH, row[7]) is not None]
         rows.sort(key=lambda row: row[2])
-        request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, _ = zip(*rows, strict=True) if rows else [()] * 8
+        columns = zip(*rows, strict=True) if rows else [()] * 10
+        request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, _, patience_s, tenant = columns
+        # A run is of a trace or of callers, and so all of a batch is.
+        of_callers = bool(tenant) and tenant[0] is not None
         entry = snapshot.clusters.index(self._cluster) if rows else 0
-        return LcArrivals(
+        arrivals = LcArrivals(
             request_id=np.array(request_id, np.int64),
             service=np.array([services[name] for name in service], np.int32),
             entry_cluster=np.full(len(rows), entry, np.int32),
@@ -142,6 +146,10 @@ class LcRequests(JournalPart):
             memory_mib=np.array(memory_mib, np.float64),
             epoch=np.array(epoch, np.int32),
         )
+        if not of_callers:
+            return arrivals
+        found = {f.name: getattr(arrivals, f.name) for f in dataclasses.fields(LcArrivals)}
+        return CalledArrivals(**found, patience_s=np.array([math.inf if s is None else s for s in patience_s]))
 
     def record_dispatch(
         self,
@@ -169,7 +177,7 @@ class LcRequests(JournalPart):
             began_s, now_s = time.perf_counter(), self._wall_s()
             ids = [row[1] for row in wanted] if is_open(connection, run_id) else []
             before = {row[0]: row for row in rows_by_id(connection, _PLANNED, run_id, ids)}
-            updates, events, won = [], [], []
+            updates, events, won, ended = [], [], [], []
             for k, request_id, read_epoch, target_s, node_row, shed, late, start in wanted:
                 row = before.pop(request_id, None)
                 if row is None or row[2] != read_epoch:
@@ -187,6 +195,7 @@ class LcRequests(JournalPart):
                         owner, until_s = here.owner, now_s + self._limit_s(target_s, here.lease_s)
                 else:
                     since_s = None  # what has ended is not under way any more (`schema.IS_UNDER_WAY`)
+                    ended.append(request_id)
                 reason = always or reason
                 updates.append(
                     (after, epoch, attempt, cluster, node, owner, was_late, reason, until_s, since_s, run_id, request_id)
@@ -195,6 +204,8 @@ class LcRequests(JournalPart):
                 events.append((now_s, run_id, request_id, *copy))
             connection.executemany(_GIVE_OUT, updates)
             append(connection, CHANGED, events)
+            if isinstance(arrivals, CalledArrivals):
+                note_ended(connection, run_id, ended, now_s)
             if here is not None and any(start for _, _, start in won):
                 beats(connection, here.owner, now_s + here.lease_s, only_later=True)
             made = orjson.dumps(dataclasses.replace(decision, placed=len(won))).decode()
@@ -229,7 +240,7 @@ class LcRequests(JournalPart):
                 step = follows(Event.CLAIM, state)
                 if step is None or (request_id, epoch) not in named:
                     continue
-                service, due_s, target_s, cpu_work_s, memory_mib = request
+                service, due_s, target_s, cpu_work_s, memory_mib, patience_s, tenant = request
                 updates.append((step[0], owner, now_s + self._limit_s(target_s, lease_s), run_id, request_id))
                 copy = (step[0], epoch, attempt, cluster, node, owner, late, started_s, finished_s, reason)
                 events.append((now_s, run_id, request_id, *copy))
@@ -245,6 +256,8 @@ class LcRequests(JournalPart):
                         target_s=target_s,
                         cpu_work_s=cpu_work_s,
                         memory_mib=memory_mib,
+                        patience_s=math.inf if patience_s is None else patience_s,
+                        is_called=tenant is not None,
                     )
                 )
             connection.executemany(_CLAIM, updates)
@@ -269,5 +282,7 @@ class LcRequests(JournalPart):
             target_s=float(arrivals.target_s[k]),
             cpu_work_s=float(arrivals.cpu_work_s[k]),
             memory_mib=float(arrivals.memory_mib[k]),
+            patience_s=float(arrivals.patience_s[k]) if isinstance(arrivals, CalledArrivals) else math.inf,
+            is_called=isinstance(arrivals, CalledArrivals),
             answer_expected_s=planned_s + float(plan.expected_s[k]),
         )

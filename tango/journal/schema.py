@@ -9,8 +9,8 @@ from enum import StrEnum
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, transitions_of
 from tango.domain.runs import OPEN, RunInfo
 
-FORMAT = 1
-"""Version of the tables; another version is refused."""
+FORMAT = 2
+"""Version of the tables; older ones are changed as `UPGRADES` says, any other is refused."""
 APPLICATION_ID = 0x746E676A
 """SQLite's mark of files of one application: "tngj" in ASCII."""
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunInfo))
@@ -28,6 +28,39 @@ IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, OPEN_STATES = (listed(s) for s i
 OWNED_STATES = listed(sorted({t.after for e in (Event.START, Event.CLAIM) for t in transitions_of(e) if t.after is not None}))
 """What some process runs, and stands by the lease of that process."""
 
+OF_CALLERS = (
+    # Numbers for requests of callers, up to `last`; `next` is the first that is free.
+    """
+    CREATE TABLE number_block (
+        run_id INTEGER NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL, next INTEGER NOT NULL, PRIMARY KEY (run_id, first)
+    ) WITHOUT ROWID
+    """,
+    # What a caller sent, until its request has ended. Bodies: rows of a table without rowid would carry them through its whole tree.
+    """
+    CREATE TABLE call (
+        run_id INTEGER NOT NULL, request_id INTEGER NOT NULL,
+        method TEXT NOT NULL, path TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, address TEXT, key TEXT,
+        UNIQUE (run_id, request_id)
+    )
+    """,
+    # One row for each caller's request that has ended, in that order; with the answer, where one was kept.
+    """
+    CREATE TABLE answer (
+        answer_id INTEGER PRIMARY KEY, run_id INTEGER NOT NULL, request_id INTEGER NOT NULL, at_s REAL NOT NULL,
+        status INTEGER, headers TEXT, body BLOB, is_whole INTEGER,
+        UNIQUE (run_id, request_id)
+    )
+    """,
+    """
+    CREATE TABLE call_key (
+        tenant TEXT NOT NULL, key TEXT NOT NULL, run_id INTEGER NOT NULL, request_id INTEGER NOT NULL, at_s REAL NOT NULL,
+        PRIMARY KEY (tenant, key)
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX call_key_at ON call_key (at_s)",
+)
+"""The tables of requests that callers sent, and that have a tenant in `request`."""
+
 SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     # `taken_to`: the last request of the share that is here; `next_request`: all before it have been released or cancelled.
@@ -41,6 +74,7 @@ SCHEMA = (
         target_cluster TEXT, node TEXT, owner TEXT, late INTEGER NOT NULL DEFAULT 0,
         started_s REAL, finished_s REAL, reason TEXT NOT NULL DEFAULT '',
         released_at_s REAL, lease_until_s REAL,
+        tenant TEXT, patience_s REAL, is_repeatable INTEGER NOT NULL DEFAULT 1,
         PRIMARY KEY (run_id, request_id)
     ) WITHOUT ROWID
     """,
@@ -52,10 +86,24 @@ SCHEMA = (
         started_s REAL, finished_s REAL, reason TEXT,
         service TEXT, attempt_started_s REAL, attempt_finished_s REAL, latency_s REAL, outcome TEXT, attempt_reason TEXT,
         work_lost_s REAL,
-        decision TEXT, apply_ms REAL
+        decision TEXT, apply_ms REAL,
+        due_s REAL, target_s REAL, cpu_work_s REAL, memory_mib REAL, tenant TEXT
     )
     """,
     "CREATE TABLE process (owner TEXT PRIMARY KEY, until_s REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until_s REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE fleet (part TEXT PRIMARY KEY, version INTEGER NOT NULL, content BLOB NOT NULL) WITHOUT ROWID",
+    *OF_CALLERS,
 )
+
+UPGRADES = {
+    1: (
+        "ALTER TABLE request ADD COLUMN tenant TEXT",
+        "ALTER TABLE request ADD COLUMN patience_s REAL",
+        "ALTER TABLE request ADD COLUMN is_repeatable INTEGER NOT NULL DEFAULT 1",
+        *(f"ALTER TABLE event ADD COLUMN {name} REAL" for name in ("due_s", "target_s", "cpu_work_s", "memory_mib")),
+        "ALTER TABLE event ADD COLUMN tenant TEXT",
+        *OF_CALLERS,
+    ),
+}
+"""By format, the statements that make the next one of it."""

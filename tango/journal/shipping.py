@@ -7,7 +7,7 @@ import time
 import orjson
 
 from tango.domain.runs import DecisionRecord
-from tango.domain.shares import AttemptCopy, DecisionCopy, LcInFlight, RequestCopy, Shipment
+from tango.domain.shares import AcceptedCopy, AttemptCopy, DecisionCopy, LcInFlight, RequestCopy, Shipment
 from tango.errors import StoreUnavailable
 from tango.journal.database import Connection
 from tango.journal.events import ATTEMPT, CHANGED, DECISION, ENDED
@@ -20,13 +20,14 @@ CHECKPOINT_EVERY_S = 10.0
 the log grows by some megabytes meanwhile."""
 
 _EVENTS = f"""
-SELECT seq, {ENDED}, {DECISION} FROM event WHERE seq > ? ORDER BY seq LIMIT ?
+SELECT seq, {ENDED}, {DECISION}, due_s, target_s, cpu_work_s, memory_mib, tenant FROM event WHERE seq > ? ORDER BY seq LIMIT ?
 """
-# Every event that ends a request is there to be shipped, so these are all terminal requests of which nothing is left to ship.
+# Every event that ends a request is there to be shipped, so these are all terminal requests of which nothing is left to ship. Those of
+# callers stay as long as their answers (`callers`).
 _FORGET_ENDED = f"""
 DELETE FROM request WHERE (run_id, request_id) IN (
     SELECT run_id, request_id FROM event WHERE seq <= ? AND state IN {TERMINAL_STATES}
-) AND state IN {TERMINAL_STATES}
+) AND state IN {TERMINAL_STATES} AND tenant IS NULL
 """
 _IN_FLIGHT = f"""
 SELECT service, target_cluster, node, count(*), sum(1.0 / speed) FROM request JOIN run USING (run_id)
@@ -38,6 +39,7 @@ WHERE {IS_UNDER_WAY} AND state IN {IN_FLIGHT_STATES} GROUP BY 1, 2, 3
 _ATTEMPT = 1 + len(CHANGED.split(","))
 _OUTCOME = _ATTEMPT + ATTEMPT.split(", ").index("outcome")
 _DECIDED = 1 + len(ENDED.split(","))
+_SUBMITTED = _DECIDED + len(DECISION.split(","))
 
 
 class Shipping(JournalPart):
@@ -94,24 +96,30 @@ class Shipping(JournalPart):
 
 def _collapsed(cluster: str, journal: str, first: int, events: list[Row]) -> Shipment:
     of_request: dict[Row, Row] = {}
+    new: dict[Row, Row] = {}
     attempts, decisions = [], []
     for row in events:
         if row[_DECIDED] is not None:
-            _, at_s, run_id, *_, decision, apply_ms = row
+            _, at_s, run_id, *_ = row
+            decision, apply_ms = row[_DECIDED:_SUBMITTED]
             decisions.append(DecisionCopy(run_id, at_s, DecisionRecord(**orjson.loads(decision)), apply_ms))
             continue
         of_request[row[2:4]] = row
+        if row[_SUBMITTED] is not None:
+            new[row[2:4]] = (row[_ATTEMPT], *row[_SUBMITTED:])
         if row[_OUTCOME] is not None:
             _, at_s, run_id, request_id, _, epoch, _, target, node, *_ = row
             service, began_s, ended_s, latency_s, outcome, reason, lost_s = row[_ATTEMPT:_DECIDED]
             where = (run_id, request_id, epoch, service, target, node)
             attempts.append(AttemptCopy(*where, began_s, ended_s, latency_s, outcome, reason, lost_s, at_s))
+    copies = {key: RequestCopy._make((*row[2:10], bool(row[10]), *row[11:_ATTEMPT])) for key, row in sorted(of_request.items())}
     return Shipment(
         cluster=cluster,
         journal=journal,
         first=first,
         last=int(events[-1][0]),
-        requests=tuple(RequestCopy._make((*row[2:10], bool(row[10]), *row[11:_ATTEMPT])) for _, row in sorted(of_request.items())),
+        requests=tuple(copy for key, copy in copies.items() if key not in new),
         attempts=tuple(attempts),
         decisions=tuple(decisions),
+        accepted=tuple(AcceptedCopy(copies[key], *of) for key, of in sorted(new.items())),
     )

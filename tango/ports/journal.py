@@ -14,6 +14,7 @@ from tango.domain.runs import RunInfo
 from tango.domain.services import Service
 from tango.domain.shares import LcInFlight, PublishedFleet, ShareRows, Shipment
 from tango.domain.snapshot import FleetSnapshot
+from tango.ports.callers import CallerRequests
 from tango.ports.requests import LcRequests
 from tango.ports.tokens import KnownTokens
 
@@ -99,6 +100,26 @@ class JournalIntake(Protocol):
         ...
 
 
+class JournalLive(Protocol):
+    """What the agent does in the journal for requests of callers. Raises: StoreUnavailable."""
+
+    def live_is_wanted(self) -> bool:
+        """Whether a caller was turned away within the last minute because no live run was open here."""
+        ...
+
+    def numbers_left(self, run_id: int) -> int:
+        """How many requests of the run can be accepted before more numbers are needed."""
+        ...
+
+    def add_numbers(self, run_id: int, first: int, last: int) -> None:
+        """Keep a block of numbers that the centre has given to this cluster; twice: the same."""
+        ...
+
+    def has_let_go(self, run_id: int) -> bool:
+        """Whether a run that was closed has nothing live here any more, and nothing that is not shipped."""
+        ...
+
+
 class JournalShipping(Protocol):
     """What happened in the journal since the last shipment. Raises: StoreUnavailable."""
 
@@ -122,7 +143,7 @@ class JournalShipping(Protocol):
         ...
 
 
-class Journal(LcRequests, JournalFleet, JournalIntake, JournalShipping, KnownTokens, Protocol):
+class Journal(LcRequests, CallerRequests, JournalFleet, JournalIntake, JournalLive, JournalShipping, KnownTokens, Protocol):
     """All of it, as one process has it open."""
 
     def hold(self, name: str, *, owner: str, ttl_s: float) -> bool:

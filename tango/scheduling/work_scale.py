@@ -11,13 +11,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.requests import LcArrivals
+from tango.domain.requests import CalledArrivals, LcArrivals
 from tango.domain.services import Service
 
 
 def work_scale(arrivals: LcArrivals, services: Sequence[Service]) -> NDArray[np.float64]:
     """(s,) what to multiply each service's mean work by; 1 for services without arrivals."""
     count = len(services)
+    if isinstance(arrivals, CalledArrivals):
+        return np.ones(count)
     arrived = np.bincount(arrivals.service, minlength=count)
     target_s = np.array([(s.target_ms or np.inf) / 1e3 for s in services])
     # Each is divided before they are added: of a run that scales nothing the sum is then whole, and the scale is 1 to the last bit.

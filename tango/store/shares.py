@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -19,7 +19,7 @@ import orjson
 from tango.domain.observations import InstanceState
 from tango.domain.own_cluster import OwnView
 from tango.domain.requests import NO_TARGET_S
-from tango.domain.runs import ENDED, OPEN, RunInfo
+from tango.domain.runs import ENDED, OPEN, RunInfo, RunKind
 from tango.domain.services import ServiceClass
 from tango.domain.shares import (
     AttemptCopy,
@@ -71,6 +71,28 @@ WITH locked AS (
 )
 UPDATE lc_share SET terminal = terminal + (SELECT count(*) FROM copied WHERE state IN {TERMINAL_STATES})
 WHERE run_id = %(run)s AND cluster = %(entry)s
+"""
+# What callers sent has its row here from this statement on, in the state that it had at the end of the shipment.
+_ACCEPTED = f"""
+WITH added AS (
+    INSERT INTO request (run_id, request_id, class, service, cluster, due_s, target_s, cpu_work_s, memory_mib, tenant, state, epoch,
+                         attempt, target_cluster, node, owner, late, started_s, finished_s, reason)
+    SELECT %(run)s, v.request_id, {_LC}, v.service, %(entry)s, v.due_s, v.target_s, v.cpu_work_s, v.memory_mib, v.tenant, v.state,
+           v.epoch, v.attempt, v.cluster, v.node, v.owner, v.late, v.started_s, v.finished_s, v.reason
+    FROM json_to_recordset(%(rows)s) AS v(request_id int, service text, due_s float8, target_s float8, cpu_work_s float8,
+        memory_mib float8, tenant text, state request_state, epoch int, attempt int, cluster text, node text, owner text, late bool,
+        started_s float8, finished_s float8, reason text)
+    ORDER BY v.request_id
+    ON CONFLICT DO NOTHING RETURNING state
+)
+UPDATE lc_share SET accepted = accepted + (SELECT count(*) FROM added),
+    terminal = terminal + (SELECT count(*) FROM added WHERE state IN {TERMINAL_STATES})
+WHERE run_id = %(run)s AND cluster = %(entry)s
+"""
+_SHARES_OF_LIVE = f"""
+INSERT INTO lc_share (run_id, cluster, accepted, opened)
+SELECT run_id, %s, 0, true FROM run WHERE run_id = ANY (%s) AND kind = '{RunKind.LIVE}' ORDER BY run_id
+ON CONFLICT DO NOTHING
 """
 _ATTEMPTS = f"""
 INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, started_s, finished_s, latency_s, outcome, reason,
@@ -278,11 +300,16 @@ def _apply(cursor: Cursor, shipment: Shipment) -> int:
         return int(position)
     requests, attempts = _by_run(shipment.requests), _by_run(shipment.attempts)
     # Runs whose share is gone were deleted: nothing of them is written. The others cannot be deleted until this has been committed.
-    runs = sorted({*requests, *attempts, *(d.run_id for d in shipment.decisions)})
+    accepted = _by_run([_Accepted(*a.copy, *a[1:]) for a in shipment.accepted])
+    runs = sorted({*accepted, *requests, *attempts, *(d.run_id for d in shipment.decisions)})
+    if accepted:
+        cursor.execute(_SHARES_OF_LIVE, (shipment.cluster, sorted(accepted)))
     cursor.execute(_HOLD_SHARES, (shipment.cluster, runs))
     there = [run_id for (run_id,) in cursor.fetchall()]
     for run_id in there:
         known = {"run": run_id, "entry": shipment.cluster}
+        if run_id in accepted:
+            cursor.execute(_ACCEPTED, _rows(accepted[run_id]) | known)
         if run_id in requests:
             cursor.execute(_COPY, _rows(requests[run_id]) | known)
         if run_id in attempts:
@@ -292,6 +319,29 @@ def _apply(cursor: Cursor, shipment: Shipment) -> int:
         "UPDATE journal_position SET sequence = %s, shipped_at = now() WHERE cluster = %s AND journal = %s", (shipment.last, *of)
     )
     return shipment.last
+
+
+class _Accepted(NamedTuple):
+    """`AcceptedCopy`, flat, as `_ACCEPTED` reads it."""
+
+    run_id: int
+    request_id: int
+    state: str
+    epoch: int
+    attempt: int
+    cluster: str | None
+    node: str | None
+    owner: str | None
+    late: bool
+    started_s: float | None
+    finished_s: float | None
+    reason: str
+    service: str
+    due_s: float
+    target_s: float
+    cpu_work_s: float
+    memory_mib: float
+    tenant: str
 
 
 def _by_run(copies: Sequence[Any]) -> Mapping[int, list[Any]]:

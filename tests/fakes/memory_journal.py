@@ -207,6 +207,16 @@ class MemoryJournal:
                 self._end(Outcome(**of_row, event=Event.REQUEUE, reason=Reason.LEASE_EXPIRED))
             return list(self._batches(row for row in rows if row.state is RequestState.RELEASED))
 
+    # ---- requests of callers: only the journal itself has them
+
+    def drop_old(self, *, limit: int) -> int:
+        """There are no answers."""
+        return 0
+
+    def live_is_wanted(self) -> bool:
+        """Nobody calls."""
+        return False
+
     # ---- intake
 
     def belong_to(self, centre: str) -> bool:

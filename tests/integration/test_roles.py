@@ -65,8 +65,15 @@ def test_a_run_passes_through_the_roles(here: Stores, run_id: int) -> None:
     """The agent hands over, the replayer begins and releases, a cluster worker dispatches, the agent ships, the scheduler places."""
     publisher = RecordingPublisher(here.clock.now_s)
     journal = journal_of("c1", here.settings)
-    settings = here.settings.journal
-    line = CentreLine("c1", shares=here.shares, tokens=here.tokens, journal=journal, clock=here.clock, settings=settings)
+    line = CentreLine(
+        "c1",
+        shares=here.shares,
+        tokens=here.tokens,
+        live=here.live_runs,
+        journal=journal,
+        clock=here.clock,
+        settings=here.settings.journal,
+    )
     worker, scheduler = ClusterWorker(journal, publisher, here.settings), Scheduler(here, publisher, ComputingProcess.begin)
     try:
         line.follow()

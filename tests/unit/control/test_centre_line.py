@@ -59,12 +59,17 @@ class Cut:
         return call
 
 
+NO_LIVE: Any = None
+"""Of no use without a live run; `tests/integration/test_requests_of_callers.py` has one."""
+
+
 def line_of(centre: ControlWorld, edge: JournalWorld, *, shares: Any = None, settings: JournalSettings = SETTINGS) -> CentreLine:
     """The line of c1."""
     return CentreLine(
         "c1",
         shares=shares or centre.shares,
         tokens=MemoryTokenStore(),
+        live=NO_LIVE,
         journal=edge.journal,
         clock=centre.clock,
         settings=settings,

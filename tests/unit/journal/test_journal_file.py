@@ -19,6 +19,7 @@ import pytest
 from tango.errors import ConfigError, StoreUnavailable
 from tango.journal.database import Database
 from tango.journal.journal import SqliteJournal
+from tango.journal.schema import FORMAT
 from tango.ports.requests import StartHere
 from tango.settings import LcSettings, LeaseSettings, StoreSettings
 from tests.fakes.journal_world import open_journal, rows_in, share, sqlite_journal_world
@@ -114,7 +115,7 @@ def test_a_journal_of_another_version_or_cluster_is_refused(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE meta SET value = 99 WHERE name = 'format'")
     connection.close()
-    with pytest.raises(ConfigError, match="has format 99, this version of Tango reads 1"):
+    with pytest.raises(ConfigError, match=f"has format 99, this version of Tango reads {FORMAT}"):
         _open(path)
 
 

@@ -1,0 +1,280 @@
+"""Requests of callers: implements `tango.ports.callers.CallerRequests`, and what the agent does for them.
+
+A caller's request has a tenant in its row, and beside it a call until it has ended and an answer from then on. Its row stays as long as
+its answer, so that it can be asked for after it was shipped.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
+
+import orjson
+
+from tango.domain.calls import Accepted, Answer, AnswerTo, Call, CalledWork, CallerRequest, Calls, Headers, Standing
+from tango.domain.identity import NodeKey, RequestKey
+from tango.domain.lifecycle import Event, state_after
+from tango.domain.requests import RequestState
+from tango.domain.runs import RunKind, RunStatus
+from tango.domain.services import ServiceClass
+from tango.errors import NotOpen
+from tango.journal.attempts import Attempts
+from tango.journal.database import Connection
+from tango.journal.events import ACCEPTED, append
+from tango.journal.part import chunks, rows_by_id
+from tango.journal.schema import LIVE_STATES, OWNED_STATES
+
+_RELEASED = str(state_after([Event.SUBMIT, Event.RELEASE], ServiceClass.LC))
+_OPEN_RUN = f"""
+SELECT run_id, started_at_s FROM run
+WHERE kind = '{RunKind.LIVE}' AND status = '{RunStatus.RUNNING}' AND started_at_s IS NOT NULL ORDER BY run_id DESC LIMIT 1
+"""
+_ACCEPT = """
+INSERT INTO request (run_id, request_id, service, due_s, target_s, cpu_work_s, memory_mib, state, epoch, attempt, released_at_s, tenant,
+                     patience_s, is_repeatable)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)
+"""
+_CALL = "INSERT INTO call (run_id, request_id, method, path, headers, body, address, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_ANSWER = """
+INSERT INTO answer (run_id, request_id, at_s, status, headers, body, is_whole) VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (run_id, request_id) DO UPDATE SET status = excluded.status, headers = excluded.headers, body = excluded.body,
+    is_whole = excluded.is_whole WHERE answer.status IS NULL
+"""
+_STANDING = "request_id, state, service, tenant, reason, attempt, target_cluster, node, due_s, finished_s"
+_WANTED_FOR_S = 60.0
+"""Seconds for which a caller who was turned away says that a live run is wanted."""
+_SIZE = "coalesce(length(body), 0) + coalesce(length(headers), 0)"
+
+
+class Callers(Attempts):
+    """The part of the journal that callers' requests come into."""
+
+    _keep_s: float
+    """Seconds that an answer and an idempotency key are kept."""
+    _kept_bytes: int
+    """Bytes of answers that are kept."""
+
+    def accept(self, requests: Sequence[CallerRequest]) -> list[Accepted]:
+        """Rows, calls and events in one transaction."""
+        try:
+            return self._database.write(partial(self._accept, requests=requests))
+        except NotOpen:
+            sql = "INSERT INTO meta VALUES ('live_wanted', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+            self._database.write(lambda connection: connection.execute(sql, (self._wall_s(),)))
+            raise
+
+    def live_is_wanted(self) -> bool:
+        """Whether a caller was turned away a moment ago because no live run was open here."""
+        sql = "SELECT value FROM meta WHERE name = 'live_wanted'"
+        found = self._database.read(lambda connection: connection.execute(sql).fetchone())
+        return found is not None and 0.0 <= self._wall_s() - found[0] < _WANTED_FOR_S
+
+    def numbers_left(self, run_id: int) -> int:
+        """How many requests of the run can be accepted before more numbers are needed."""
+        sql = "SELECT coalesce(sum(last + 1 - next), 0) FROM number_block WHERE run_id = ?"
+        return int(self._database.read(lambda connection: connection.execute(sql, (run_id,)).fetchone()[0]))
+
+    def add_numbers(self, run_id: int, first: int, last: int) -> None:
+        """Keep a block that the centre has given to this cluster; twice: the same."""
+        sql = "INSERT INTO number_block VALUES (?1, ?2, ?3, ?2) ON CONFLICT DO NOTHING"
+        self._database.write(lambda connection: connection.execute(sql, (run_id, first, last)))
+
+    def has_let_go(self, run_id: int) -> bool:
+        """Whether a run that was closed has nothing left here that the centre does not have, nor will have."""
+
+        def look(connection: Connection) -> bool:
+            if connection.execute("SELECT status FROM run WHERE run_id = ?", (run_id,)).fetchone() == (str(RunStatus.RUNNING),):
+                return False
+            live = f"SELECT 1 FROM request WHERE released_at_s IS NOT NULL AND run_id = ? AND state IN {LIVE_STATES} LIMIT 1"
+            event = "SELECT 1 FROM event WHERE run_id = ? LIMIT 1"
+            return all(connection.execute(sql, (run_id,)).fetchone() is None for sql in (live, event))
+
+        return self._database.read(look)
+
+    def withdraw(self, keys: Sequence[RequestKey]) -> int:
+        """Those that are live, whatever their epoch."""
+
+        def withdraw(connection: Connection, run_id: int, request_ids: Sequence[int]) -> int:
+            rows = rows_by_id(connection, "request_id, epoch, tenant", run_id, request_ids)
+            ends = [(k, epoch, Event.WITHDRAW, "", None, None, 0.0) for k, epoch, tenant in rows if tenant is not None]
+            return len(self._end(connection, run_id, ends))
+
+        return sum(
+            self._database.write(partial(withdraw, run_id=run_id, request_ids=part))
+            for run_id, ids in _by_run(keys).items()
+            for part in chunks(ids, self._chunk_rows)
+        )
+
+    def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Standing]:
+        """By their rows; of a request without tenant nothing is told."""
+
+        def read(connection: Connection) -> dict[RequestKey, Standing]:
+            found = {}
+            for run_id, ids in _by_run(keys).items():
+                zero = connection.execute("SELECT started_at_s FROM run WHERE run_id = ?", (run_id,)).fetchone()
+                for row in rows_by_id(connection, _STANDING, run_id, ids):
+                    request_id, state, service, tenant, reason, attempt, cluster, node, due_s, finished_s = row
+                    if tenant is None:
+                        continue
+                    found[RequestKey(run_id, request_id)] = Standing(
+                        state=RequestState(state),
+                        service=service,
+                        tenant=tenant,
+                        reason=reason,
+                        attempt=attempt,
+                        node=str(NodeKey(cluster, node)) if node is not None else "",
+                        due_at_s=due_s + (zero[0] if zero is not None and zero[0] is not None else 0.0),
+                        latency_s=None if finished_s is None else finished_s - due_s,
+                    )
+            return found
+
+        return self._database.read(read)
+
+    def answer(self, key: RequestKey) -> Answer | None:
+        """As kept."""
+        sql = "SELECT status, headers, body, is_whole FROM answer WHERE run_id = ? AND request_id = ? AND status IS NOT NULL"
+        row = self._database.read(lambda connection: connection.execute(sql, key).fetchone())
+        if row is None:
+            return None
+        status, headers, body, is_whole = row
+        return Answer(status=status, headers=_headers(headers), body=bytes(body), is_whole=bool(is_whole))
+
+    def calls(self, keys: Sequence[RequestKey]) -> Calls:
+        """With their bodies."""
+        sql = """
+            SELECT c.method, c.path, c.headers, c.body, c.address, c.key, r.is_repeatable
+            FROM call c JOIN request r USING (run_id, request_id) WHERE c.run_id = ? AND c.request_id = ?
+        """
+
+        def read(connection: Connection) -> Calls:
+            found = {}
+            for key in keys:
+                row = connection.execute(sql, key).fetchone()
+                if row is not None:
+                    method, path, headers, body, address, its_key, is_repeatable = row
+                    call = Call(
+                        method=method, path=path, headers=_headers(headers), body=bytes(body), is_repeatable=bool(is_repeatable)
+                    )
+                    found[key] = CalledWork(call=call, answer_to=AnswerTo(address=address, key=its_key) if address else None)
+            return found
+
+        return self._database.read(read)
+
+    def keep_answers(self, answers: Sequence[tuple[RequestKey, Answer]]) -> None:
+        """Before the requests are settled, so that whoever hears of the end finds the answer."""
+        now_s = self._wall_s()
+        rows = [
+            (*key, now_s, answer.status, orjson.dumps(answer.headers).decode(), answer.body, answer.is_whole)
+            for key, answer in answers
+        ]
+        self._database.write(lambda connection: connection.executemany(_ANSWER, rows))
+
+    def still_run(self, keys: Sequence[tuple[RequestKey, int]]) -> set[RequestKey]:
+        """By their rows."""
+        epochs = dict(keys)
+
+        def read(connection: Connection) -> set[RequestKey]:
+            found: set[RequestKey] = set()
+            for run_id, ids in _by_run(epochs).items():
+                for request_id, state, epoch in rows_by_id(connection, "request_id, state, epoch", run_id, ids):
+                    key = RequestKey(run_id, request_id)
+                    if epochs[key] == epoch and f"'{state}'" in OWNED_STATES:
+                        found.add(key)
+            return found
+
+        return self._database.read(read)
+
+    def drop_old(self, *, limit: int) -> int:
+        """The oldest first, with the rows of their requests: what the centre is to know of them is in events."""
+
+        def drop(connection: Connection) -> int:
+            old_s = self._wall_s() - self._keep_s
+            connection.execute(
+                "DELETE FROM call_key WHERE (tenant, key) IN (SELECT tenant, key FROM call_key WHERE at_s < ? LIMIT ?)",
+                (old_s, limit),
+            )
+            (size,) = connection.execute(f"SELECT coalesce(sum({_SIZE}), 0) FROM answer").fetchone()
+            sql = f"SELECT answer_id, run_id, request_id, at_s, {_SIZE} FROM answer ORDER BY answer_id LIMIT ?"
+            gone = []
+            for answer_id, run_id, request_id, at_s, its_size in connection.execute(sql, (limit,)):
+                if at_s >= old_s and size <= self._kept_bytes:
+                    break
+                size -= its_size
+                gone.append((answer_id, run_id, request_id))
+            connection.executemany("DELETE FROM answer WHERE answer_id = ?", [(answer_id,) for answer_id, *_ in gone])
+            # An answer is kept a moment before its request is settled.
+            connection.executemany(
+                f"DELETE FROM request WHERE run_id = ? AND request_id = ? AND state NOT IN {LIVE_STATES}", [key for _, *key in gone]
+            )
+            return len(gone)
+
+        return self._database.write(drop)
+
+    def _accept(self, connection: Connection, requests: Sequence[CallerRequest]) -> list[Accepted]:
+        run = connection.execute(_OPEN_RUN).fetchone()
+        if run is None:
+            raise NotOpen(
+                f"cluster {self._cluster} has no live run that is open; its agent fetches one as soon as it reaches the centre"
+            )
+        (run_id, zero_s), now_s = run, self._wall_s()
+        known = self._known_keys(connection, requests)
+        new = [r for r in requests if not r.key or known.setdefault((r.tenant, r.key), None) is None]
+        numbers = iter(self._numbers(connection, run_id, len(new)))
+        accepted: list[Accepted] = []
+        rows, calls, events, keys = [], [], [], []
+        for r in requests:
+            before = known.get((r.tenant, r.key)) if r.key else None
+            if before is not None:
+                accepted.append(Accepted(key=before, is_new=False))
+                continue
+            key = RequestKey(run_id, next(numbers))
+            due_s = now_s - zero_s
+            patience_s = None if r.patience_s == float("inf") else r.patience_s
+            of = (r.service, due_s, r.target_s, r.cpu_work_s, r.memory_mib)
+            rows.append((*key, *of, _RELEASED, now_s, r.tenant, patience_s, r.call.is_repeatable))
+            to = (r.answer_to.address, r.answer_to.key) if r.answer_to is not None else (None, None)
+            calls.append((*key, r.call.method, r.call.path, orjson.dumps(r.call.headers).decode(), r.call.body, *to))
+            events.append((now_s, *key, _RELEASED, 0, 0, None, None, None, False, None, None, "", *of, r.tenant))
+            if r.key:
+                known[r.tenant, r.key] = key
+                keys.append((r.tenant, r.key, *key, now_s))
+            accepted.append(Accepted(key=key))
+        connection.executemany(_ACCEPT, rows)
+        connection.executemany(_CALL, calls)
+        connection.executemany("INSERT INTO call_key VALUES (?, ?, ?, ?, ?)", keys)
+        append(connection, ACCEPTED, events)
+        return accepted
+
+    def _known_keys(self, connection: Connection, requests: Iterable[CallerRequest]) -> dict[tuple[str, str], RequestKey | None]:
+        sql = "SELECT run_id, request_id FROM call_key WHERE tenant = ? AND key = ?"
+        found: dict[tuple[str, str], RequestKey | None] = {}
+        for r in requests:
+            row = connection.execute(sql, (r.tenant, r.key)).fetchone() if r.key else None
+            if row is not None:
+                found[r.tenant, r.key] = RequestKey(*row)
+        return found
+
+    def _numbers(self, connection: Connection, run_id: int, count: int) -> list[int]:
+        numbers: list[int] = []
+        sql = "SELECT first, next, last FROM number_block WHERE run_id = ? AND next <= last ORDER BY first"
+        for first, begin, last in connection.execute(sql, (run_id,)).fetchall():
+            end = min(last + 1, begin + count - len(numbers))
+            numbers += range(begin, end)
+            connection.execute("UPDATE number_block SET next = ? WHERE run_id = ? AND first = ?", (end, run_id, first))
+            if len(numbers) == count:
+                break
+        if len(numbers) < count:
+            raise NotOpen(f"cluster {self._cluster} has no numbers left for requests; its agent fetches more from the centre")
+        return numbers
+
+
+def _by_run(keys: Iterable[RequestKey]) -> dict[int, list[int]]:
+    by_run: dict[int, list[int]] = defaultdict(list)
+    for run_id, request_id in keys:
+        by_run[run_id].append(request_id)
+    return by_run
+
+
+def _headers(text: str) -> Headers:
+    return tuple((name, value) for name, value in orjson.loads(text))
