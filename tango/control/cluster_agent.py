@@ -21,7 +21,7 @@ from typing import Any
 
 import structlog
 
-from tango.control.deploy_instances import plan_instances
+from tango.control.deploy_instances import outdated, plan_instances
 from tango.control.observe_cluster import (
     be_identity,
     be_started_at_s,
@@ -31,10 +31,13 @@ from tango.control.observe_cluster import (
     outcome_of,
     pod_class,
     pod_end,
+    standing,
 )
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
+from tango.domain.node_selection import may_run
 from tango.domain.observations import InstanceState, NodeState, PodEnd
+from tango.domain.services import Service
 from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterWatch
@@ -97,8 +100,10 @@ class ClusterAgent:
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._node_usage: Mapping[str, Json] = {}
         self._sampled_at_s = -1e9
-        self._seen: tuple[int, Mapping[str, Json]] | None = None
-        """What `_last_state` was made of: the watch's count of changes, and the nodes' usage."""
+        self._services: tuple[Service, ...] = ()
+        """As the centre last published them."""
+        self._seen: tuple[int, Mapping[str, Json], tuple[Service, ...]] | None = None
+        """What `_last_state` was made of: the watch's count of changes, the nodes' usage, the services."""
         self._last_state: State = [], []
         self._deployed_at, self._deployed_at_s = -1, -1e9
         """The watch's count of changes when `deploy` last ended well, and when that was."""
@@ -268,10 +273,10 @@ class ClusterAgent:
 
     def _state(self) -> State:
         """The very same object for as long as neither watch nor usage has changed."""
-        seen = self._watch.changes(), self._node_usage
+        seen = self._watch.changes(), self._node_usage, self._services
         if self._seen is None or self._seen != seen:
             pods = self._watch.pods()
-            nodes = node_states(self._watch.nodes(), pods, self._node_usage)
+            nodes = node_states(self._watch.nodes(), pods, self._node_usage, self._services)
             self._last_state = nodes, instance_states(pods, {n.name for n in nodes if n.ready})
             self._seen = seen
         return self._last_state
@@ -295,18 +300,21 @@ class ClusterAgent:
         services = await asyncio.to_thread(self._stores.journal.services)
         if not services:
             return
+        if services != self._services:
+            self._services = services
         lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
         over = [name for name, pod in lc.items() if is_over(pod)]
         nodes = node_states(self._watch.nodes(), (), {})
         names = {n.name for n in nodes}
-        plan = plan_instances(services, {n.name for n in nodes if n.ready}, names, lc.keys() - set(over))
+        barred = {(s.name, node["metadata"]["name"]) for node in self._watch.nodes() for s in services if not may_run(s, node)}
+        plan = plan_instances(services, {n.name for n in nodes if n.ready}, names, lc.keys() - set(over), barred)
         for name in over:
             await self._watch.delete_pod(name, at_once=True)
         made = await asyncio.gather(
             *(self._watch.create_instance(service, NodeKey(self._cluster, node), k) for service, node, k in plan.create),
             return_exceptions=True,
         )
-        for name in plan.remove:
+        for name in (*plan.remove, *outdated(services, [s for pod in lc.values() if (s := standing(pod)) is not None])):
             await self._watch.delete_pod(name)
         for name, pod in lc.items():  # unbound: made by an agent that died before it could bind it
             node = None if pod["spec"].get("nodeName") else _node_of(name, names)

@@ -18,11 +18,45 @@ class InstancePlan:
     """Names of the pods whose service is no longer declared, or whose node no longer exists."""
 
 
-def plan_instances(
-    services: Sequence[Service], ready_nodes: Collection[str], all_nodes: Collection[str], existing: Collection[str]
-) -> InstancePlan:
-    """`instances_per_node` instances of every LC service on every ready node.
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """An LC pod that has not ended."""
 
+    pod: str
+    service: str
+    revision: str
+    """Of which declaration it was made (`Service.revision`)."""
+    ready: bool
+
+
+def outdated(services: Sequence[Service], standing: Sequence[Standing]) -> tuple[str, ...]:
+    """Instances to end now because their service's pods have been declared anew; they are made again of the new declaration.
+
+    Of each service at most a quarter of the instances, one at least, is away at a time: what is not ready counts as away, and an outdated
+    one that is not ready goes at once, so that a declaration that mends is not held up by what it mends.
+    """
+    wanted = {s.name: s.revision for s in services}
+    go: list[str] = []
+    for service in sorted({pod.service for pod in standing} & wanted.keys()):
+        mine = sorted((p for p in standing if p.service == service), key=lambda p: p.pod)
+        old = [p for p in mine if p.revision != wanted[service]]
+        go += [p.pod for p in old if not p.ready]
+        away = sum(not p.ready for p in mine)
+        go += [p.pod for p in old if p.ready][: max(0, max(1, len(mine) // 4) - away)]
+    return tuple(go)
+
+
+def plan_instances(
+    services: Sequence[Service],
+    ready_nodes: Collection[str],
+    all_nodes: Collection[str],
+    existing: Collection[str],
+    barred: Collection[tuple[str, str]] = (),
+) -> InstancePlan:
+    """`instances_per_node` instances of every LC service on every ready node but those that its template bars.
+
+    `barred`: (service, node) where a service may not run; an instance that is there already, from before a label or taint was changed,
+    stays, as in Kubernetes, where what is ignored during execution is.
     `existing`: names of the cluster's LC pods that have not ended. Pods of a node that exists but is not ready are kept, since the node
     may come back with them.
     """
@@ -31,8 +65,11 @@ def plan_instances(
     def names(nodes: Collection[str]) -> dict[str, tuple[Service, str, int]]:
         return {f"lc-{s.name}-{node}-{k}": (s, node, k) for s in lc for node in nodes for k in range(s.instances_per_node)}
 
+    def is_missing(pod: str, service: Service, node: str) -> bool:
+        return pod not in existing and (service.name, node) not in barred
+
     wanted, kept = names(sorted(ready_nodes)), names(sorted(all_nodes))
     return InstancePlan(
-        create=tuple(what for pod, what in wanted.items() if pod not in existing),
+        create=tuple(what for pod, what in wanted.items() if is_missing(pod, *what[:2])),
         remove=tuple(sorted(pod for pod in existing if pod not in kept)),
     )

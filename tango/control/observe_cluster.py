@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from tango.control.deploy_instances import Standing
 from tango.domain.fleet import MOST_PODS
 from tango.domain.lifecycle import Event, Outcome
+from tango.domain.node_selection import may_run
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
-from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT
+from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT, REVISION
 from tango.domain.pod_templates import PodTemplate
 from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
 from tango.domain.requests import Reason
+from tango.domain.resource_axis import MAY_RUN
+from tango.domain.services import Service
 
 Json = Mapping[str, Any]
 
@@ -59,8 +63,10 @@ def main_status(pod: Json) -> Json:
     return next((s for s in statuses if s.get("name", name) == name), {})
 
 
-def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping[str, Json]) -> list[NodeState]:
-    """Nodes with the requests and limits that Tango's pods hold on them.
+def node_states(
+    nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping[str, Json], services: Sequence[Service] = ()
+) -> list[NodeState]:
+    """Nodes with the requests and limits that Tango's pods hold on them, and with which of the services they may not run.
 
     `node_usage`: by node name, the field `usage` of metrics.k8s.io's NodeMetrics; a node that is not in it has unknown usage.
     """
@@ -98,7 +104,8 @@ def node_states(nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping
                 extended={
                     name: ExtendedState(allocatable=amount, lc_held=lc[name], be_held=be[name])
                     for name, amount in extended_amounts(allocatable)
-                },
+                }
+                | {MAY_RUN + s.name: ExtendedState(allocatable=0) for s in services if not may_run(s, node)},
             )
         )
     return found
@@ -134,6 +141,15 @@ def instance_states(pods: Iterable[Json], ready_nodes: set[str]) -> list[Instanc
             )
         )
     return found
+
+
+def standing(pod: Json) -> Standing | None:
+    """An LC pod as `deploy_instances` asks for it; None for one that has ended or is being deleted."""
+    metadata = pod["metadata"]
+    if is_over(pod) or "deletionTimestamp" in metadata:
+        return None
+    revision = (metadata.get("annotations") or {}).get(REVISION, "")
+    return Standing(metadata["name"], metadata["labels"].get("tango/service", ""), revision, _is_ready(pod))
 
 
 def be_identity(pod: Json) -> tuple[int, int, int] | None:

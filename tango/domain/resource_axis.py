@@ -24,6 +24,10 @@ CPU, MEMORY, PODS = range(3)
 """Rows of every axis: millicores, MiB, pods. Extended resources follow, in thousandths of one."""
 EVERYWHERE = ("cpu", "memory", "pods")
 """Names of these rows, as a node's `status.allocatable` has them."""
+MAY_RUN = "tango.dev/may-run-"
+"""Before a service's name: the extended resource that a pod of a service with a template asks one thousandth of. A node has plenty of it,
+unless it is told that it has none because the pod may not run there (`tango.domain.node_selection`)."""
+PLENTY = 10**9
 THOUSANDTHS = 1000
 """Units of an extended resource: one device is 1000, half of one 500."""
 
@@ -43,7 +47,7 @@ class ResourceAxis:
     @classmethod
     def of(cls, services: Iterable[Service]) -> ResourceAxis:
         """CPU, memory, pods, and the extended resources of these services in order of their names."""
-        return cls((*EVERYWHERE, *sorted({name for service in services for name, _ in service.extended})))
+        return cls((*EVERYWHERE, *sorted({name for service in services for name, _ in asked_by(service)})))
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,13 +58,18 @@ class ResourceAxis:
         return self.names[len(EVERYWHERE) :]
 
     def amounts(self, *, cpu: float, memory: float, pods: float, extended: Amounts | Mapping[str, float]) -> list[float]:
-        """One column: r figures in the units of the rows; extended resources without a row are left out."""
+        """One column of what is asked for or held: r figures in the units of the rows; extended resources without a row are left out."""
         beside = dict(extended)
         return [float(cpu), float(memory), float(pods), *(float(beside.get(name, 0)) for name in self.extended)]
 
+    def allocatable(self, *, cpu: float, memory: float, pods: float, extended: Amounts | Mapping[str, float]) -> list[float]:
+        """As `amounts`, of what a node has: it may run all services but those that it is said to have none of."""
+        anywhere = {name: float(PLENTY) for name in self.extended if name.startswith(MAY_RUN)}
+        return self.amounts(cpu=cpu, memory=memory, pods=pods, extended={**anywhere, **dict(extended)})
+
     def of_node(self, node: Node) -> list[float]:
-        """What a declared node has, as `amounts`."""
-        return self.amounts(cpu=node.cpu_millicores, memory=node.memory_mib, pods=node.pods, extended=node.extended)
+        """What a declared node has, as `allocatable`."""
+        return self.allocatable(cpu=node.cpu_millicores, memory=node.memory_mib, pods=node.pods, extended=node.extended)
 
     def columns(self, columns: Sequence[Sequence[float]]) -> NDArray[np.float64]:
         """(r, k) of k columns as `amounts` makes them, for none too."""
@@ -68,13 +77,18 @@ class ResourceAxis:
 
     def pod_requests(self, services: Sequence[Service]) -> NDArray[np.float64]:
         """(r, s) requests of one pod of each service: of an LC instance, or of a BE pod, whose memory may be another for each request."""
-        asked = [(*s.pod_requests, s.extended) for s in services]
+        asked = [(*s.pod_requests, asked_by(s)) for s in services]
         return self.columns([self.amounts(cpu=cpu, memory=memory, pods=1, extended=beside) for cpu, memory, beside in asked])
 
     def extended_of(self, column: NDArray[np.float64]) -> Amounts:
         """The extended resources of one column (r,) that are above 0."""
         beside = column[len(EVERYWHERE) :].tolist()
         return tuple((name, round(amount)) for name, amount in zip(self.extended, beside, strict=True) if amount > 0)
+
+
+def asked_by(service: Service) -> Amounts:
+    """The extended resources that a pod of a service asks for, with what stands for the nodes that it may run on."""
+    return (*service.extended, (MAY_RUN + service.name, 1)) if service.template else service.extended
 
 
 def quantity(name: str, amount: float) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,6 +118,14 @@ class Service:
     def pod_template(self) -> PodTemplate | None:
         """The template, parsed; None for Tango's own workload."""
         return template_of(self.template, self.container) if self.template else None
+
+    @property
+    def revision(self) -> str:
+        """What tells instances of one declaration of the service's pods from those of another; empty for Tango's own workload."""
+        if not self.template:
+            return ""
+        sizes = (self.port, self.cpu_request_millicores, self.cpu_limit_millicores, self.instance_memory_mib)
+        return hashlib.sha256(repr((self.template, self.container, sizes)).encode()).hexdigest()[:12]
 
     @property
     def pod_requests(self) -> tuple[int, int]:

@@ -98,7 +98,7 @@ class NodeColumns:
             beside = {name: of.allocatable for name, of in n.extended.items()}
             lc_beside = {name: of.lc_held for name, of in n.extended.items()}
             allocatable.append(
-                resources.amounts(
+                resources.allocatable(
                     cpu=n.cpu_allocatable_millicores, memory=n.memory_allocatable_mib, pods=n.pods_allocatable, extended=beside
                 )
             )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tango.domain.identity import NodeKey
-from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, MANAGED_BY, PORT, WORK
+from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, MANAGED_BY, PORT, REVISION, WORK
 from tango.domain.pod_templates import PodTemplate
 from tango.domain.quantities import Amounts, format_extended, format_mib, format_millicores
 from tango.domain.runs import Placement
@@ -133,7 +133,7 @@ def _from_template(name: str, labels: dict[str, str], service: Service, template
     resources |= {"requests": requests, "limits": limits}
     annotations = {**(metadata.get("annotations") or {}), CONTAINER: service.container}
     if service.service_class is ServiceClass.LC:
-        annotations[PORT] = str(service.port)
+        annotations |= {PORT: str(service.port), REVISION: service.revision}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -12,6 +12,7 @@ from tango.analysis.metrics import GIVE_UP_TARGETS, measured_span
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.outcomes import SCALING_KINDS, SCALING_OUTCOMES, Decisions, NodeSamples, RunOutcomes, ScalingEvents
 from tango.domain.requests import RequestState
+from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import ServiceClass
 from tango.report.series import Floats, TimeBins, log_edges, population, share_grid, time_bins
 from tango.report.svg import (
@@ -219,7 +220,8 @@ def utilization_figures(outcomes: RunOutcomes, samples: NodeSamples, frame: Fram
     if not len(samples):
         return []
     at_s = samples.at_s * outcomes.speed
-    extended = zip(samples.extended, samples.extended_held, samples.extended_allocatable, strict=True)
+    beside = zip(samples.extended, samples.extended_held, samples.extended_allocatable, strict=True)
+    extended = [found for found in beside if not found[0].startswith(MAY_RUN)]  # of those there is plenty
     kinds = (
         ("CPU in use", "Measured", samples.cpu_used_millicores, samples.cpu_allocatable_millicores),
         ("Memory in use", "Measured", samples.memory_used_mib, samples.memory_allocatable_mib),

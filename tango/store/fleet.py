@@ -13,6 +13,7 @@ from psycopg2.extras import Json
 from tango.domain.identity import NodeKey
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.plans import Eviction
+from tango.domain.resource_axis import MAY_RUN
 from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, OPEN_RUNS
@@ -113,7 +114,11 @@ def _extended(node: NodeState) -> Json:
 
 def _extended_sample(node: NodeState) -> Json | None:
     """As `NodeSamples` has it: what LC and BE hold together. NULL for none, as nearly everywhere."""
-    held = {name: {"allocatable": of.allocatable, "held": of.lc_held + of.be_held} for name, of in node.extended.items()}
+    held = {
+        name: {"allocatable": of.allocatable, "held": of.lc_held + of.be_held}
+        for name, of in node.extended.items()
+        if not name.startswith(MAY_RUN)
+    }
     return Json(held) if held else None
 
 

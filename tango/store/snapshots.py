@@ -206,7 +206,7 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
     for _, _, _, cpu, memory, cpu_used, memory_used, lc_cpu, lc_cpu_limit, lc_memory, lc_pods, pods, extended, *_ in node_rows:
         beside = {name: figures["allocatable"] for name, figures in extended.items()}
         lc_beside = {name: figures["lc_held"] for name, figures in extended.items()}
-        allocatable.append(rows.resources.amounts(cpu=cpu, memory=memory, pods=pods, extended=beside))
+        allocatable.append(rows.resources.allocatable(cpu=cpu, memory=memory, pods=pods, extended=beside))
         lc_requests.append(rows.resources.amounts(cpu=lc_cpu, memory=lc_memory, pods=lc_pods, extended=lc_beside))
         measured.append([np.nan if v is None else v for v in (lc_cpu_limit, cpu_used, memory_used)])
     figures = np.array(measured, np.float64).reshape(len(node_rows), 3)

@@ -124,13 +124,14 @@ class MemoryFleetStore:
             return np.array([float(getattr(node, name) or 0.0) for _, node in pairs])
 
         def amounts(cpu: str, memory: str, pods: str, extended: str) -> np.ndarray:
+            of = rows.resources.allocatable if extended == "allocatable" else rows.resources.amounts
             return rows.resources.columns(
                 [
-                    rows.resources.amounts(
+                    of(
                         cpu=getattr(node, cpu),
                         memory=getattr(node, memory),
                         pods=getattr(node, pods),
-                        extended={name: getattr(of, extended) for name, of in node.extended.items()},
+                        extended={name: getattr(state, extended) for name, state in node.extended.items()},
                     )
                     for _, node in pairs
                 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any
 
 from tango.domain.fleet import Node
@@ -19,6 +20,8 @@ NOT_READY = "node.kubernetes.io/not-ready"
 """Key of the taint that the API server puts on a new node."""
 TAINT = {"key": "virtual-kubelet.io/provider", "value": "tango", "effect": "NoSchedule"}
 """Taint that keeps other pods off virtual nodes in a real cluster; Tango's pods tolerate it."""
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""Kubernetes' names of machines by Linux's own, where they differ."""
 
 
 def node_object(node: Node, cluster: str) -> Json:
@@ -33,6 +36,7 @@ def node_object(node: Node, cluster: str) -> Json:
                 "type": "virtual-kubelet",
                 "kubernetes.io/hostname": node.name,
                 "kubernetes.io/os": "linux",
+                "kubernetes.io/arch": ARCHITECTURES.get(platform.machine(), platform.machine()),
             },
         },
         "spec": {"taints": [TAINT]},

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from tango.control.deploy_instances import InstancePlan, plan_instances
+from tango.control.deploy_instances import InstancePlan, Standing, outdated, plan_instances
+from tests.fakes.pod_templates import api_service
 from tests.fakes.store_world import BATCH, CHAT, WEB
 
 TWICE = replace(WEB, name="twice", instances_per_node=2)
@@ -72,3 +73,25 @@ def test_an_lc_service_that_became_be_loses_its_instances() -> None:
     found = plan(["lc-batch-n1-0"], ready=["n1"], services=(BATCH,))
 
     assert (found.create, found.remove) == ((), ("lc-batch-n1-0",))
+
+
+def test_no_instance_is_made_where_its_service_may_not_run() -> None:
+    """One that is there already stays: labels and taints count when a pod is placed, not later."""
+    found = plan_instances([WEB], {"n1", "n2"}, {"n1", "n2"}, {"lc-web-n1-0"}, {("web", "n1"), ("web", "n2")})
+
+    assert (found.create, found.remove) == ((), ())
+
+
+def test_a_new_declaration_replaces_a_quarter_of_the_instances_at_a_time() -> None:
+    """One at least; none while others are away, and first of all what is not ready."""
+    service = api_service()
+
+    def pods(*states: tuple[str, bool]) -> list[Standing]:
+        return [Standing(f"p{k}", "my-api", revision, ready) for k, (revision, ready) in enumerate(states)]
+
+    old, new = ("old", True), (service.revision, True)
+    assert outdated([service], pods(*[old] * 8)) == ("p0", "p1")
+    assert outdated([service], pods(old, new)) == ("p0",)
+    assert outdated([service], pods(old, old, (service.revision, False))) == ()
+    assert outdated([service], pods(old, ("old", False), old)) == ("p1",)
+    assert outdated([service], pods(new, new)) == ()

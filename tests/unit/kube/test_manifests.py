@@ -45,7 +45,12 @@ def test_an_instance_is_the_template_with_what_tango_must_add() -> None:
         "tango/class": "lc",
         "tango/service": "my-api",
     }
-    assert pod["metadata"]["annotations"] == {"team": "vision", "tango/container": "api", "tango/port": "8081"}
+    assert pod["metadata"]["annotations"] == {
+        "team": "vision",
+        "tango/container": "api",
+        "tango/port": "8081",
+        "tango/revision": api_service().revision,
+    }
 
 
 def test_making_a_pod_leaves_the_template_as_it_is() -> None:
