@@ -38,6 +38,7 @@ LOADED = (
     "kombu.transport.redis",
     "tango.bootstrap.agent",
     "tango.bootstrap.cluster_worker",
+    "tango.bootstrap.gateway",
     "tango.bootstrap.replayer",
     "tango.bootstrap.scheduler",
     "tango.emulation.api_server",

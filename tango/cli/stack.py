@@ -127,7 +127,7 @@ def down(home: Path | None) -> None:
 
 @click.command()
 @home_option
-@click.option("--cluster", help="Name the broker of this cluster, on which its queues `lc` and `exec` are.")
+@click.option("--cluster", help="Name the gateway of this cluster, and the broker on which its queues `lc` and `exec` are.")
 @click.option("-o", "--output", type=click.Choice(["sh", "json"]), default="sh", show_default=True, help="How to print.")
 def env(home: Path | None, cluster: str | None, output: str) -> None:
     """Print the settings with which celery, psql and Flower reach the stack: eval "$(tango env)". They hold passwords."""
@@ -142,6 +142,7 @@ def env(home: Path | None, cluster: str | None, output: str) -> None:
     if cluster is not None:
         broker_url = _broker_of(cluster, info)
         variables |= {"TANGO_BROKER_URL": broker_url, "CELERY_BROKER_URL": broker_url}
+        variables |= {"TANGO_GATEWAY_URL": info.gateways[cluster]}
     if output == "json":
         print_mapping(variables, "json")
     else:
@@ -238,6 +239,7 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
         "TANGO_BROKER_URL": info.broker_url,
         "TANGO_KUBECONFIG": info.kubeconfig,
         "CELERY_BROKER_URL": info.broker_url,
+        "TANGO_GATEWAY_URL": next(iter(info.gateways.values()), ""),
         "TANGO_TOKEN": info.token,
         "FLOWER_URL": info.flower_url,
         "FLOWER_BASIC_AUTH": f"{info.flower_user}:{info.flower_password}",

@@ -18,9 +18,9 @@ from tango.domain.identity import RequestKey
 from tango.domain.lifecycle import TERMINAL, Event, Outcome
 from tango.domain.literal_secrets import looks_secret
 from tango.domain.requests import RequestState
+from tango.domain.tokens import DEFAULT_TENANT
 from tango.errors import RequestRejected
 
-DEFAULT_TENANT = "default"
 MOST_BYTES = 64 * 1024
 """Bytes of a job's command, arguments and environment together, in UTF-8: as much as one message may have."""
 MOST_RETRIES, MOST_PRIORITY, MOST_DEADLINE_S = 100, 100, 30 * 86_400.0

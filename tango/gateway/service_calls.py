@@ -108,7 +108,9 @@ class ServiceCalls:
                     outcome = await waiting.outcome
             except TimeoutError as error:
                 raise _timed_out(sent, waiting.key) from error
-            note(request, request=str(waiting.key))
+            finally:
+                if waiting.key is not None:
+                    note(request, request=str(waiting.key))
             response = await self._response(request, waiting, outcome)
             is_answered = True
             return response

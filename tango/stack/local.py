@@ -124,9 +124,9 @@ class LocalStack:
         if self._user_broker:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
-        # For the progress bar: API server, kubelet, agent and workers for each host, scheduler, replayer, beat, flower.
+        # For the progress bar: API server, kubelet, agent, gateway and workers for each host, scheduler, replayer, beat, flower.
         hosts = 1 if self._line_rtt_ms is None else len(clusters)
-        self._supervisor.expected = len(self._servers()) + (3 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
+        self._supervisor.expected = len(self._servers()) + (4 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
         self._supervisor.expected += self._line_rtt_ms is not None
         # What all others are forks of is loaded while database and broker start.
         self._run(self._forks.begin())
@@ -157,6 +157,7 @@ class LocalStack:
             flower_user=FLOWER_USER,
             flower_password=self._secrets["flower"],
             token=self._secrets["caller"],
+            gateways={c.name: f"http://{HOST}:{c.gateway_port}" for c in clusters},
             cluster_brokers={name: broker.url for name, broker in self._cluster_brokers.items()},
             supervisor_pid=os.getpid(),
         )
@@ -314,6 +315,7 @@ class LocalStack:
                 token_file=self._home / "run" / f"tokens-{c.name}.csv",
                 data=self._home / "data" / f"apiserver-{c.name}",
                 pods=self._home / "data" / "pods" / c.name,
+                gateway_port=self._port(f"gateway-{c.name}", taken),
             )
             for c in self._fleet.clusters
         )

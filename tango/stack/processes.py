@@ -60,13 +60,16 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPlaces:
-    """One embedded cluster: the port of its API server on 127.0.0.1, its token file, the folders of its data and of its pods' files."""
+    """One embedded cluster: the ports of its API server and its gateway on 127.0.0.1, its token file, the folders of its data and of its
+    pods' files."""
 
     name: str
     port: int
     token_file: Path
     data: Path
     pods: Path
+    gateway_port: int
+    """Port of its gateway on 127.0.0.1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +176,13 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         found += [
             worker(f"worker{suffix}-{k}", "cluster worker", queues, 8, extra=extra) for k in range(1, WORKERS_FOR_EACH_HOST + 1)
         ]
+    for suffix, served in layout.hosts.items():
+        command = module(
+            "gateway", *(word for name in served for word in ("--cluster", name, "--port", str(places[name].gateway_port)))
+        )
+        extra = layout.cluster_environment.get(served[0], {})
+        # Longer than other processes: callers who wait get their answers.
+        found.append(spec(f"gateway{suffix}", "gateway", *command, ready_file=True, extra=extra, stop_within_s=6.0))
     found.append(worker("scheduler", "scheduler worker", "control", 4))
     found.append(worker("replayer", "replay worker", "replay", 4))
     for name in ("simulator", *(f"simulator-{k}" for k in range(2, layout.simulators + 1)))[: layout.simulators]:

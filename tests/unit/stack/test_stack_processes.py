@@ -14,7 +14,9 @@ HOME = Path("/home/of/it")
 LAYOUT = Layout(
     home=HOME,
     clusters=tuple(
-        ClusterPlaces(name=name, port=6000 + k, token_file=HOME / "tokens", data=HOME / name, pods=HOME / name)
+        ClusterPlaces(
+            name=name, port=6000 + k, token_file=HOME / "tokens", data=HOME / name, pods=HOME / name, gateway_port=8000 + k
+        )
         for k, name in enumerate(("c1", "c2"))
     ),
     fleet_file=HOME / "fleet.yaml",
@@ -32,7 +34,7 @@ FAR = dataclasses.replace(LAYOUT, line=LinePlaces(port=7000, target="/run/postgr
 def test_the_clusters_share_processes_where_they_are_in_one_place() -> None:
     """The names are those of the documentation."""
     names = [spec.name for spec in application_processes(LAYOUT)]
-    assert names == ["apiserver", "kubelet", "agent", "worker-1", "worker-2", "scheduler", "replayer", "beat", "flower"]
+    assert names == ["apiserver", "kubelet", "agent", "worker-1", "worker-2", "gateway", "scheduler", "replayer", "beat", "flower"]
 
 
 def test_a_cluster_behind_a_line_has_processes_of_its_own() -> None:
@@ -42,7 +44,7 @@ def test_a_cluster_behind_a_line_has_processes_of_its_own() -> None:
 
     assert {"line", "apiserver-c1", "apiserver-c2", "kubelet-c1", "kubelet-c2"} <= set(specs)
     assert {"agent-c1", "agent-c2", "worker-c1-1", "worker-c1-2", "worker-c2-1", "worker-c2-2"} <= set(specs)
-    for name in ("agent-c2", "worker-c2-1"):
+    for name in ("agent-c2", "worker-c2-1", "gateway-c2"):
         assert specs[name].environment["TANGO_BROKER_URL"] == "redis://c2"
     assert "TANGO_BROKER_URL" not in specs["scheduler"].environment
     assert "lc.c1,exec.c1" in list(specs["worker-c1-2"].command())
@@ -74,6 +76,7 @@ def test_every_queue_of_a_cluster_has_its_worker() -> None:
     for name in ("worker-1", "worker-2"):
         assert "lc.c1,exec.c1,lc.c2,exec.c2" in commands[name]
     assert commands["agent"][-4:] == ["--cluster", "c1", "--cluster", "c2"]
+    assert commands["gateway"][-8:] == ["--cluster", "c1", "--port", "8000", "--cluster", "c2", "--port", "8001"]
     assert "control" in commands["scheduler"]
     assert "replay" in commands["replayer"]
 

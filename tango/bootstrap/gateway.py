@@ -1,0 +1,174 @@
+"""The process of gateways: of each of its clusters it has the journal, and one broker to tell workers. It never speaks to the centre."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import resource
+import secrets
+import signal
+import ssl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from tango.bootstrap.journals import journal_of
+from tango.domain.calls import AnswerTo
+from tango.emulation.line import LOOPBACK
+from tango.errors import ConfigError, UsageError
+from tango.gateway.answers import AnswerListener
+from tango.gateway.gateway import Gateway
+from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path, most_open_files, tls_context
+from tango.gateway.waiting import WaitingRoom
+from tango.journal.journal import SqliteJournal
+from tango.ports.messages import Publisher
+from tango.settings import GatewaySettings, Settings
+from tango.stack.state import private_folder, state_home
+
+log = structlog.get_logger(__name__)
+
+SOCKET_PATH_BYTES = 100
+"""Longest path of a UNIX socket that is used; Linux takes 107 bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Front:
+    """Where callers reach the gateway of a cluster."""
+
+    cluster: str
+    host: str = LOOPBACK
+    port: int
+    """0: any free one."""
+    certificate: Path | None = None
+    """PEM files; None: plain HTTP."""
+    key: Path | None = None
+
+    def context(self, *, may_be_plain: bool) -> ssl.SSLContext | None:
+        """TLS, or None for plain HTTP. Raises: UsageError where that would show tokens to a network and nobody said it may; ConfigError."""
+        if (self.certificate is None) != (self.key is None):
+            raise UsageError("a certificate and its key go together: name both --tls-cert and --tls-key")
+        if self.certificate is not None and self.key is not None:
+            return tls_context(self.certificate, self.key)
+        if not may_be_plain and not _is_loopback(self.host):
+            raise UsageError(
+                f"callers would send their tokens in the clear to {self.host}: name --tls-cert and --tls-key, or say --no-tls where "
+                "something before the gateway ends TLS"
+            )
+        return None
+
+
+def run_gateways(
+    fronts: Sequence[Front], publisher: Publisher, settings: Settings, *, may_be_plain: bool, ready_file: Path | None = None
+) -> None:
+    """Serve these clusters in the foreground until SIGTERM or SIGINT; then those inside are waited for, a little.
+
+    `ready_file` is made once all of them listen. Raises: UsageError, ConfigError before anything listens.
+    """
+    contexts = [front.context(may_be_plain=may_be_plain) for front in fronts]
+    _allow_open_files(most_open_files(settings.gateway) * len(fronts))
+    uvloop.run(_serve(fronts, contexts, publisher, settings, ready_file))
+
+
+async def _serve(
+    fronts: Sequence[Front],
+    contexts: Sequence[ssl.SSLContext | None],
+    publisher: Publisher,
+    settings: Settings,
+    ready_file: Path | None,
+) -> None:
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stopped.set)
+    async with contextlib.AsyncExitStack() as stack:
+        room, key = WaitingRoom(), secrets.token_urlsafe(24)
+        answers = answers_runner(AnswerListener(room, key=key))
+        stack.push_async_callback(answers.cleanup)
+        address = await _listen_for_answers(answers, settings.gateway, stack)
+        gateways = []
+        for front, context in zip(fronts, contexts, strict=True):
+            journal = journal_of(front.cluster, settings)
+            stack.callback(journal.close)
+            gateway = await _started(front, context, journal, publisher, room, AnswerTo(address=address, key=key), settings, stack)
+            gateways.append(gateway)
+        if ready_file is not None:
+            ready_file.touch(mode=0o600)
+        await stopped.wait()
+        await asyncio.gather(*(gateway.drain() for gateway in gateways))
+
+
+async def _started(
+    front: Front,
+    context: ssl.SSLContext | None,
+    journal: SqliteJournal,
+    publisher: Publisher,
+    room: WaitingRoom,
+    answer_to: AnswerTo,
+    settings: Settings,
+    stack: contextlib.AsyncExitStack,
+) -> Gateway:
+    gateway = Gateway(front.cluster, journal, publisher, room, answer_to, settings=settings.gateway, calls=settings.call)
+    stack.push_async_callback(gateway.stop)
+    await gateway.start()
+    runner = callers_runner(gateway)
+    stack.push_async_callback(runner.cleanup)
+    port = await listen(runner, host=front.host, port=front.port, tls=context)
+    log.info("gateway_listens", cluster=front.cluster, host=front.host, port=port, tls=context is not None)
+    return gateway
+
+
+async def _listen_for_answers(runner: web.AppRunner, settings: GatewaySettings, stack: contextlib.AsyncExitStack) -> str:
+    """Listen for workers; gives the address that stands in the rows of requests."""
+    if settings.answer_address:
+        host, port = _host_and_port(settings.answer_address)
+        await listen(runner, host=host, port=port)
+        return settings.answer_address
+    folder = private_folder(state_home(os.environ) / "run")
+    path = folder / f"gateway-{os.getpid()}.sock"
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES:
+        _forget_sockets_of_the_dead(folder)
+        await listen_at_path(runner, path)
+        stack.callback(path.unlink, missing_ok=True)
+        return f"unix:{path}"
+    port = await listen(runner, host=LOOPBACK, port=0)
+    return f"http://{LOOPBACK}:{port}"
+
+
+def _host_and_port(address: str) -> tuple[str, int]:
+    found = urlsplit(address)
+    try:
+        if found.scheme == "http" and found.hostname and found.port:
+            return found.hostname, found.port
+    except ValueError:
+        pass
+    raise ConfigError(f"TANGO_GATEWAY_ANSWER_ADDRESS is {address!r}, expected http://HOST:PORT, by which workers reach this host")
+
+
+def _forget_sockets_of_the_dead(folder: Path) -> None:
+    for path in folder.glob("gateway-*.sock"):
+        pid = path.stem.removeprefix("gateway-")
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the soft limit of open files as far as it may be: each caller is one, and most systems begin with 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+        if allowed < wanted:
+            log.warning("few_open_files", allowed=allowed, wanted=wanted)
