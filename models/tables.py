@@ -204,6 +204,7 @@ job = Table(
     Column("retries_used", Integer, nullable=False, server_default=text("0")),
     Column("retry_on", ARRAY(Integer), nullable=False),
     Column("priority", Integer, nullable=False),
+    Column("by_local_user", Boolean, nullable=False, server_default=text("false")),
     _timestamp("submitted_at", default=True),
     _timestamp("ended_at"),
     Column("exit_code", Integer),

@@ -26,6 +26,7 @@ CREATE TABLE job (
     retries_used INTEGER DEFAULT 0 NOT NULL,
     retry_on INTEGER[] NOT NULL,
     priority INTEGER NOT NULL,
+    by_local_user BOOLEAN DEFAULT false NOT NULL,
     submitted_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
     ended_at TIMESTAMP WITH TIME ZONE,
     exit_code INTEGER,

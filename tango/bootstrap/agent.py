@@ -87,9 +87,13 @@ async def _run_agent(cluster: str, here: Stores) -> None:
         line.start()
     try:
         async with await KubeClient.from_kubeconfig(path, context, kube, cluster=cluster) as client:
-            of_agent = AgentStores(fleet=here.fleet, requests=here.requests, journal=journal, run_zero_s=here.run_facts.zero_s)
+            of_agent = AgentStores(
+                fleet=here.fleet, requests=here.requests, jobs=here.jobs, journal=journal, run_zero_s=here.run_facts.zero_s
+            )
             watch = KubernetesWatch(client, namespace=kube.namespace)
-            await ClusterAgent(cluster, watch, of_agent, here.clock, kube, here.settings.lease).run()
+            await ClusterAgent(
+                cluster, watch, of_agent, here.clock, kube=kube, lease=here.settings.lease, job=here.settings.job
+            ).run()
     finally:
         for line in lines:
             line.stop(within_s=1.0)

@@ -49,6 +49,7 @@ class Scheduler:
                 registry=Registry(roles=policies.roles, checkpoints=here.checkpoints),
             ),
             requests=here.requests,
+            jobs=here.jobs,
             snapshot=lambda: here.fleet.snapshot(at_s=here.clock.now_s()),
             gateway=gateway,
             holder=holder,

@@ -5,7 +5,8 @@
       └─► nodes, pods ─► observe_here ─► journal ─► deploy ─► cluster
 
 Everything that ends is settled in the store first and deleted in the cluster second, so that a restart between the two finds the
-pod again and the settlement, which carries the epoch, counts nothing twice. While the centre is away ends are kept, and what the
+pod again and the settlement, which carries the epoch, counts nothing twice. Pods of jobs go their own way from `on_pod` on
+(`job_pods`). While the centre is away ends are kept, and what the
 cluster needs to serve LC goes on by its journal; while the API server is away the watch lists again when it is back.
 """
 
@@ -22,6 +23,7 @@ from typing import Any
 import structlog
 
 from tango.control.deploy_instances import outdated, plan_instances
+from tango.control.job_pods import JobPods
 from tango.control.observe_cluster import (
     be_identity,
     be_started_at_s,
@@ -33,6 +35,7 @@ from tango.control.observe_cluster import (
     pod_end,
     standing,
 )
+from tango.control.observe_jobs import is_job
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
 from tango.domain.node_selection import may_run
@@ -42,9 +45,10 @@ from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnav
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterWatch
 from tango.ports.fleet import FleetStore
+from tango.ports.jobs import JobStore
 from tango.ports.journal import JournalFleet
 from tango.ports.requests import BeRequests
-from tango.settings import KubeSettings, LeaseSettings
+from tango.settings import JobSettings, KubeSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)
 
@@ -71,6 +75,7 @@ class AgentStores:
 
     fleet: FleetStore
     requests: BeRequests
+    jobs: JobStore
     journal: JournalFleet
     run_zero_s: Callable[[int], float]
     """Unix time of a run's zero. Raises: UsageError for a run that was deleted."""
@@ -80,7 +85,15 @@ class ClusterAgent:
     """The agent of one cluster. `run` repeats all steps; each step is one call, complete in itself and safe to repeat."""
 
     def __init__(
-        self, cluster: str, watch: ClusterWatch, stores: AgentStores, clock: Clock, kube: KubeSettings, lease: LeaseSettings
+        self,
+        cluster: str,
+        watch: ClusterWatch,
+        stores: AgentStores,
+        clock: Clock,
+        *,
+        kube: KubeSettings,
+        lease: LeaseSettings,
+        job: JobSettings,
     ) -> None:
         self._cluster = cluster
         self._watch = watch
@@ -88,6 +101,7 @@ class ClusterAgent:
         self._clock = clock
         self._kube = kube
         self._lease = lease
+        self._job = job
         self._ended: dict[str, PodEnd] = {}
         """Ends that the store does not have yet, by pod uid."""
         self._settled: dict[str, str] = {}
@@ -115,6 +129,16 @@ class ClusterAgent:
         # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever
         # step they come.
         self._store_turn = asyncio.Lock()
+        self._job_pods = JobPods(
+            cluster,
+            watch,
+            stores.jobs,
+            clock,
+            job,
+            run_zero_s=stores.run_zero_s,
+            store_turn=self._store_turn,
+            is_settled=self._job_is_settled,
+        )
 
     async def run(self) -> None:
         """Watch the cluster and repeat every step until cancelled.
@@ -127,7 +151,9 @@ class ClusterAgent:
             await self._watch.synced()
             loops.create_task(self._repeat(self.settle, SETTLE_EVERY_S, lambda: self._ended or self._to_mark))
             loops.create_task(self._repeat(self.delete_settled, SETTLE_EVERY_S, lambda: self._settled))
+            loops.create_task(self._repeat(self.settle_jobs, SETTLE_EVERY_S, lambda: self._job_pods.has_ended_pods))
             for step, every_s in (
+                (self._job_pods.look, self._job.look_every_s),
                 (self.observe_here, self._kube.observe_every_s),
                 (self.observe, self._kube.observe_every_s),
                 (self.renew, self._lease.placement_s / 3),
@@ -157,16 +183,18 @@ class ClusterAgent:
         """Note a BE pod's start or end, for `settle` to write. `kind`: the type of the watch event. The same event twice counts once."""
         if pod_class(pod) != "be":
             return
-        identity, uid = be_identity(pod), pod["metadata"]["uid"]
-        end = pod_end(pod, deleted=kind == "DELETED")
-        if end is not None:
+        identity, uid, deleted = be_identity(pod), pod["metadata"]["uid"], kind == "DELETED"
+        if is_job(pod):
+            ended = uid in self._settled or self._job_pods.on_pod(pod, deleted=deleted)
+        elif ended := (end := pod_end(pod, deleted=deleted)) is not None:
             if identity is not None:
                 self._started.pop(identity, None)
                 self._to_mark.discard(identity)
-            if uid not in self._settled:
+            if uid not in self._settled and end is not None:
                 self._ended.setdefault(uid, end)
-                self._noted.set()
-            if kind == "DELETED":
+        if ended:
+            self._noted.set()
+            if deleted:
                 self._settled.pop(uid, None)
             return
         started_at_s = be_started_at_s(pod)
@@ -201,6 +229,19 @@ class ClusterAgent:
             if end.phase != "Deleted":
                 self._settled[uid] = end.pod
         self._noted.set()
+
+    async def settle_jobs(self) -> None:
+        """Settle pods of jobs that have ended. Their leases are renewed until then: to read a log takes its time."""
+        await self._job_pods.settle()
+
+    def _job_is_settled(self, uid: str, pod: Json, is_gone: bool) -> None:
+        identity = be_identity(pod)
+        if identity is not None:
+            self._started.pop(identity, None)
+            self._to_mark.discard(identity)
+        if not is_gone:
+            self._settled[uid] = pod["metadata"]["name"]
+            self._noted.set()
 
     async def delete_settled(self) -> None:
         """Delete pods whose end is in the store, by uid: a newer pod of the same name is left alone."""

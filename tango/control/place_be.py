@@ -11,13 +11,15 @@ import structlog
 
 from tango.control.be_deciders import BeDeciders
 from tango.control.lease_holder import LeaseHolder
+from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Reason
 from tango.domain.runs import DecisionRecord, Placement
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
-from tango.errors import ClusterError, DependencyError, Fenced
+from tango.errors import ClusterError, DependencyError, Fenced, Invalid
 from tango.ports.clusters import ClusterGateway
+from tango.ports.jobs import JobStore
 from tango.ports.requests import BeRequests
 from tango.settings import BeSettings
 
@@ -32,6 +34,7 @@ class BePlacement:
 
     deciders: BeDeciders
     requests: BeRequests
+    jobs: JobStore
     snapshot: Callable[[], FleetSnapshot]
     """The fleet as it is now."""
     gateway: ClusterGateway
@@ -84,7 +87,7 @@ class BePlacement:
         except Fenced:
             log.warning("placement_fenced", epoch=fence.epoch)
             return {"considered": len(batch.pending), "placed": 0}
-        refused = _settle_refused(self.gateway.run_be_pods(placements), self.requests) if placements else 0
+        refused = self._settle_refused(self.gateway.run_be_pods(placements)) if placements else 0
         log.info(
             "be_placed",
             considered=len(batch.pending),
@@ -98,26 +101,31 @@ class BePlacement:
         self.deciders.decide_beside(plan, decision.decide_ms, batch.pending, snapshot, self.settings, fence=fence)
         return {"considered": len(batch.pending), "placed": len(placements) - refused}
 
+    def _settle_refused(self, results: dict[Placement, Exception | None]) -> int:
+        """Requeue placements whose pod a cluster refused or could not create; gives how many were not placed after all.
 
-def _settle_refused(results: dict[Placement, Exception | None], requests: BeRequests) -> int:
-    """Requeue placements whose pod a cluster refused or could not create.
-
-    An answer is certain (refused: no pod runs), a silence is not: what was not answered keeps its lease, and the agent or the
-    lease's end decides, so that no second pod is made while the first may be running.
-    """
-    refused = []
-    for placement, error in results.items():
-        if error is None:
-            continue
-        log.warning("pod_not_placed", pod=placement.pod, cluster=placement.cluster, error=str(error))
-        if isinstance(error, ClusterError) and not isinstance(error, DependencyError):
-            refused.append(
-                Outcome(
-                    run_id=placement.run_id,
-                    request_id=placement.request_id,
-                    epoch=placement.epoch,
-                    event=Event.REQUEUE,
-                    reason=Reason.POD_FAILED,
-                )
+        An answer is certain (refused: no pod runs), a silence is not: what was not answered keeps its lease, and the agent or the
+        lease's end decides, so that no second pod is made while the first may be running. A job's pod that is invalid, as by its
+        template, would be so anywhere: the job fails, with what the cluster said.
+        """
+        refused, hopeless = [], []
+        for placement, error in results.items():
+            if error is None:
+                continue
+            log.warning("pod_not_placed", pod=placement.pod, cluster=placement.cluster, error=str(error))
+            if not isinstance(error, ClusterError) or isinstance(error, DependencyError):
+                continue
+            is_final = placement.job is not None and isinstance(error, Invalid)
+            outcome = Outcome(
+                run_id=placement.run_id,
+                request_id=placement.request_id,
+                epoch=placement.epoch,
+                event=Event.FAIL if is_final else Event.REQUEUE,
+                reason=Reason.NEVER_STARTED if is_final else Reason.POD_FAILED,
             )
-    return requests.settle(refused) if refused else 0
+            if is_final:
+                hopeless.append(JobEnd(outcome=outcome, message=str(error)))
+            else:
+                refused.append(outcome)
+        ended = self.requests.settle(refused) if refused else 0
+        return ended + (self.jobs.end(hopeless) if hopeless else 0)

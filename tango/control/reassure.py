@@ -47,6 +47,8 @@ class Reassurance:
         self._settings = settings
         self._changed_s: dict[PodKey, float] = {}
         self._refused: set[Refused] = set()
+        self._leaving: set[PodKey] = set()
+        """Pods that were evicted with a grace and have not ended yet."""
 
     def round(self, *, now_s: float, rule: str = "hrm") -> dict[str, int]:
         """One round of a sharing rule (`tango.scheduling.sharing.plan_sharing`); gives how many resizes and evictions were requested.
@@ -67,13 +69,18 @@ class Reassurance:
         }
         nodes = snapshot.node_keys
         evictable = self._fleet.evictable_be([node for node in nodes if node in short_nodes])
+        self._leaving &= {e.pod_key for of_node in evictable.values() for e in of_node}
         capacities = {}
         for k, node in enumerate(nodes):
             per_pod = snapshot.be_cpu_request[k] / max(1.0, snapshot.be_pods[k])
+            staying = [e for e in evictable.get(node, []) if e.pod_key not in self._leaving]
+            # What is leaving is counted as free: a second eviction for the same CPU would throw work away for nothing. A resize that comes
+            # before it has left is deferred by the kubelet, which carries it out as soon as there is room.
+            leaving = len(evictable.get(node, [])) - len(staying)
             capacities[node] = NodeCapacity(
                 cpu_allocatable_millicores=int(snapshot.cpu_allocatable[k]),
-                be_cpu_request_millicores=int(snapshot.be_cpu_request[k]),
-                be_evictable=tuple((e, int(per_pod)) for e in evictable.get(node, [])),
+                be_cpu_request_millicores=max(0, int(snapshot.be_cpu_request[k] - leaving * per_pod)),
+                be_evictable=tuple((e, int(per_pod)) for e in staying),
             )
         # 2. Decide.
         plan = plan_sharing(
@@ -91,8 +98,10 @@ class Reassurance:
         if plan.evictions:
             records = self._gateway.evict(plan.evictions)
             self._events.scaling(records)
-            # Only what was granted goes back: a pod that stays still runs its request, and a second one would run it twice.
+            # Only what was granted goes back: a pod that stays still runs its request, and a second one would run it twice. One that has
+            # its grace runs its request for as long: its agent settles it when it has ended.
             gone = {PodKey(record.cluster, record.pod) for record in records if record.outcome == "done"}
+            self._leaving |= {e.pod_key for e in plan.evictions if e.has_grace and e.pod_key in gone}
             self._requests.settle(
                 [
                     Outcome(
@@ -104,7 +113,7 @@ class Reassurance:
                         work_lost_s=e.work_lost_s,
                     )
                     for e in plan.evictions
-                    if e.pod_key in gone
+                    if e.pod_key in gone and not e.has_grace
                 ]
             )
         return {"resizes": self._resize(plan.resizes, now_s), "evictions": len(plan.evictions)}

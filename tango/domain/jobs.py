@@ -60,6 +60,8 @@ class NewJob:
     """Among jobs of its tenant, the higher first."""
     allow_literal: tuple[str, ...] = ()
     """Variables that may have literal values although they look like secrets."""
+    by_local_user: bool = False
+    """Whether whoever runs the stack asks for it, by its command line, and not a caller from outside."""
 
     def __post_init__(self) -> None:
         size = sum(
@@ -118,6 +120,7 @@ class JobPod:
     args: tuple[str, ...] | None = None
     env: Env = ()
     deadline_s: float | None = None
+    by_local_user: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,9 @@ class Eviction:
     request_id: int
     epoch: int
     work_lost_s: float
+    has_grace: bool = False
+    """Whether its process may want its grace to save what it has done, as a pod of the user's own may: its request goes back when the pod
+    has ended, and not before."""
     reason: Reason = Reason.EVICTED
 
     @property

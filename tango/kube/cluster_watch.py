@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from tango.domain.identity import NodeKey
+from tango.domain.jobs import ContainerLog
 from tango.domain.services import Service
 from tango.errors import ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import JSON, KubeClient
@@ -69,6 +70,20 @@ class KubernetesWatch:
         except NotFound:
             return {}  # no metrics server in this cluster
         return {item["metadata"]["name"]: item["usage"] for item in found.get("items") or []}
+
+    async def log_tail(
+        self, pod: str, container: str, *, lines: int, most_bytes: int, follow: bool, within_s: float
+    ) -> ContainerLog:
+        """Streamed, so that it costs `most_bytes` of memory; Kubernetes can count lines from the end, and no bytes."""
+        tail, seen, breaks = bytearray(), 0, 0
+        query = {"container": container, "tailLines": str(lines), **({"follow": "true"} if follow else {})}
+        with contextlib.suppress(TimeoutError, ClusterUnavailable):
+            async with asyncio.timeout(within_s):
+                async for block in self._client.stream(f"{self._pods_path}/{pod}/log", query=query, idle_s=within_s):
+                    seen, breaks = seen + len(block), breaks + block.count(b"\n")
+                    tail += block
+                    del tail[:-most_bytes]
+        return ContainerLog(container=container, tail=bytes(tail), is_whole=seen <= most_bytes and breaks < lines)
 
     async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
         """Create, then bind; one that is there already is about to come over the watch."""

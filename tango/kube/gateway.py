@@ -33,7 +33,7 @@ from tango.errors import (
     TangoError,
 )
 from tango.kube.api_client import JSON, KubeClient
-from tango.kube.manifests import WORKLOAD_CONTAINER, be_pod, binding
+from tango.kube.manifests import WORKLOAD_CONTAINER, be_pod, binding, overrides_of
 from tango.settings import KubeSettings
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,9 @@ RESIZE_POLL_S = 0.02
 """Seconds between two reads of a pod that is being resized; a deferred resize is read every 0.2 s, since it waits for other pods."""
 GONE_TIMEOUT_S = 5.0
 """Seconds to wait until a deleted pod is gone from the API server."""
+GRACE_OF_OLD_S = 3.0
+"""Seconds that a job's pod of an older epoch has to end by itself before the next one's is made. Rarely needed: after an eviction the next
+epoch begins when the pod is gone. It is for pods whose lease ran out, and the next attempt waits."""
 CALL_TIMEOUT_S = 20.0
 """Seconds for one placement, resize, eviction or deletion, with all its calls and retries: the most that a silent cluster costs."""
 CLOSE_TIMEOUT_S = 5.0
@@ -155,8 +158,9 @@ class KubernetesGateway:
         client = await self._client(placement.cluster)
         # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created.
         for epoch in range(1, placement.epoch):
-            await self._delete_and_wait(client, placement.pod.rsplit("-e", 1)[0] + f"-e{epoch}")
-        manifest = be_pod(placement, service)
+            stem = placement.pod.rsplit("-e", 1)[0]
+            await self._delete_and_wait(client, f"{stem}-e{epoch}", has_grace=placement.job is not None)
+        manifest = be_pod(placement, service, job=overrides_of(placement, service))
         try:
             pod = await client.request("POST", self._pods, body=manifest)
         except Conflict:
@@ -183,12 +187,15 @@ class KubernetesGateway:
                 await client.request("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": uid}})
             raise
 
-    async def _delete_and_wait(self, client: KubeClient, pod: str) -> None:
+    async def _delete_and_wait(self, client: KubeClient, pod: str, *, has_grace: bool) -> None:
+        """With `has_grace` its containers have the pod's own grace, but no more than `GRACE_OF_OLD_S`."""
         path = f"{self._pods}/{pod}"
-        deadline = time.monotonic() + GONE_TIMEOUT_S
+        now_s = time.monotonic()
+        at_once_from_s, deadline = now_s + (GRACE_OF_OLD_S if has_grace else 0.0), now_s + GONE_TIMEOUT_S
         while True:
+            at_once = time.monotonic() >= at_once_from_s
             try:
-                await client.request("DELETE", path, query={"gracePeriodSeconds": "0"})
+                await client.request("DELETE", path, query={"gracePeriodSeconds": "0"} if at_once else None)
                 await client.request("GET", path)
             except NotFound:
                 return

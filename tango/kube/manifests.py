@@ -7,12 +7,14 @@ have to stay equal, while re-assurance moves them apart. Memory request and limi
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tango.domain.identity import NodeKey
-from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, MANAGED_BY, PORT, REVISION, WORK
+from tango.domain.identity import NodeKey, RequestKey
+from tango.domain.jobs import ATTEMPT, PROGRESS_FILE, REQUEST
+from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, JOB, MANAGED_BY, PORT, REVISION, WORK
 from tango.domain.pod_templates import PodTemplate
 from tango.domain.quantities import Amounts, format_extended, format_mib, format_millicores
 from tango.domain.runs import Placement
@@ -49,6 +51,30 @@ class JobOverrides:
 
 
 AS_DECLARED = JobOverrides()
+TERMINATION_LOG = "/dev/termination-log"
+"""Where a container writes its termination message, unless its template names another file; Kubernetes' own default."""
+
+
+def overrides_of(placement: Placement, service: Service) -> JobOverrides:
+    """What a placement's job has of its own, with what Tango tells it; nothing for a request that is no job."""
+    job = placement.job
+    if job is None:
+        return AS_DECLARED
+    # The file of the termination message: Kubernetes itself takes its end out of the pod, whoever ends it, and it needs no volume.
+    main = {} if service.pod_template is None else service.pod_template.main
+    told = {
+        ATTEMPT: str(job.attempt),
+        REQUEST: str(RequestKey(placement.run_id, placement.request_id)),
+        PROGRESS_FILE: str(main.get("terminationMessagePath") or TERMINATION_LOG),
+    }
+    return JobOverrides(
+        command=job.command,
+        args=job.args,
+        env=(*job.env, *told.items()),
+        labels={JOB: "yes"},
+        active_deadline_s=None if job.deadline_s is None else math.ceil(job.deadline_s),
+        by_local_user=job.by_local_user,
+    )
 
 
 def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DECLARED) -> JSON:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tango.domain.identity import NodeKey, PodKey
+from tango.domain.jobs import ContainerLog
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement, ScalingRecord
 from tango.domain.services import Service
@@ -64,6 +65,16 @@ class ClusterWatch(Protocol):
 
     async def node_usage(self) -> Mapping[str, Mapping[str, Any]]:
         """`usage` of metrics.k8s.io (quantities of CPU and memory) by node name; nodes without a measurement are left out."""
+        ...
+
+    async def log_tail(
+        self, pod: str, container: str, *, lines: int, most_bytes: int, follow: bool, within_s: float
+    ) -> ContainerLog:
+        """The end of a container's log: of its last `lines` lines the last `most_bytes` bytes, whatever it has written in all.
+
+        With `follow` it waits for the container to end. After `within_s` seconds, or when the stream breaks, it is what has come by then.
+        Raises: ClusterError where the server refuses it, as for a container that has not begun.
+        """
         ...
 
     async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:

@@ -73,7 +73,7 @@ UPDATE request r SET state = {after(Event.PLACE)}, epoch = r.epoch + 1, attempt 
     pod = 'be-r' || r.run_id || '-' || r.request_id || '-e' || (r.epoch + 1), started_s = NULL
 FROM locked v LEFT JOIN job j ON j.run_id = %(run)s AND j.request_id = v.request_id
 WHERE r.run_id = %(run)s AND r.request_id = v.request_id
-RETURNING v.k, r.epoch, r.pod, r.attempt, j.run_id IS NOT NULL, j.command, j.args, j.env, j.deadline_s
+RETURNING v.k, r.epoch, r.pod, r.attempt, j.run_id IS NOT NULL, j.command, j.args, j.env, j.deadline_s, j.by_local_user
 """
 _RUN = f"""
 WITH locked AS (
@@ -213,7 +213,12 @@ class BeRequests:
 
 
 def _job_pod(
-    attempt: int, command: list[str] | None, args: list[str] | None, env: list[tuple[str, str]], deadline_s: float | None
+    attempt: int,
+    command: list[str] | None,
+    args: list[str] | None,
+    env: list[tuple[str, str]],
+    deadline_s: float | None,
+    by_local_user: bool,
 ) -> JobPod:
     return JobPod(
         attempt=attempt,
@@ -221,4 +226,5 @@ def _job_pod(
         args=None if args is None else tuple(args),
         env=tuple((name, value) for name, value in env),
         deadline_s=deadline_s,
+        by_local_user=by_local_user,
     )

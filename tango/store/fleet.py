@@ -93,17 +93,27 @@ class PostgresFleetStore(Snapshots):
             f"""
             SELECT q.target_cluster, q.node, q.pod, q.run_id, q.request_id, q.epoch,
                    CASE WHEN q.started_s IS NULL THEN 0
-                        ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END
-            FROM request q JOIN run r USING (run_id)
+                        ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END,
+                   q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> ''
+            FROM request q JOIN run r USING (run_id) LEFT JOIN service s ON s.name = q.service
             WHERE q.run_id = ANY ({OPEN_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES}
               AND (q.target_cluster, q.node) IN (SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY 7
             """,
             ([node.cluster for node in nodes], [node.name for node in nodes]),
         )
         found: dict[NodeKey, list[Eviction]] = {}
-        for cluster, node, pod, run_id, request_id, epoch, lost in rows:
+        for cluster, node, pod, run_id, request_id, epoch, lost, has_grace in rows:
             found.setdefault(NodeKey(cluster, node), []).append(
-                Eviction(cluster=cluster, node=node, pod=pod, run_id=run_id, request_id=request_id, epoch=epoch, work_lost_s=lost)
+                Eviction(
+                    cluster=cluster,
+                    node=node,
+                    pod=pod,
+                    run_id=run_id,
+                    request_id=request_id,
+                    epoch=epoch,
+                    work_lost_s=lost,
+                    has_grace=has_grace,
+                )
             )
         return found
 

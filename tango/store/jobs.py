@@ -75,13 +75,14 @@ SELECT r.request_id, r.epoch, r.state::text IN {IN_FLIGHT_STATES}, j.retries - j
 FROM request r JOIN job j USING (run_id, request_id)
 WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) ORDER BY r.request_id FOR NO KEY UPDATE OF r
 """
-# What is told of the last attempt; an exit code that came after the job was withdrawn still is its own.
+# What is told of the last attempt. What comes late, as after the job was withdrawn, is told where nothing is known yet.
 _TELL = f"""
 UPDATE job j SET exit_code = %(exit_code)s, message = %(message)s, containers = %(containers)s,
     retries_used = j.retries_used + %(retried)s,
     ended_at = CASE WHEN r.state IN {TERMINAL_STATES} THEN coalesce(j.ended_at, now()) END
 FROM request r
 WHERE j.run_id = %(run)s AND j.request_id = %(id)s AND r.run_id = j.run_id AND r.request_id = j.request_id AND r.epoch = %(epoch)s
+  AND (NOT %(late)s OR j.exit_code IS NULL AND j.message = '')
 """
 _DROP = """
 DELETE FROM job_log USING (
@@ -117,6 +118,7 @@ class PostgresJobStore:
             row |= {"tenant": job.tenant, "idempotency_key": job.key, "priority": job.priority}
             row |= {"command": _listed(job.command), "args": _listed(job.args), "env": Json([list(of) for of in job.env])}
             row |= {"deadline_s": job.deadline_s, "retries": job.retries, "retry_on": list(job.retry_on)}
+            row |= {"by_local_user": job.by_local_user}
             cursor.execute(
                 _ACCEPT,
                 {
@@ -183,8 +185,8 @@ class PostgresJobStore:
                 retried = is_in_flight and end.is_own_fault and event is Event.REQUEUE
                 if is_in_flight:
                     outcomes.append((end, dataclasses.replace(end.outcome, event=event), retried))
-                else:
-                    self._tell(cursor, end, retried=False)
+                elif end.exit_code is not None:
+                    self._tell(cursor, end, retried=False, is_late=True)
             ended = end_attempts(cursor, [outcome for _, outcome, _ in outcomes], self._lease)
             for end, _, retried in outcomes:
                 self._tell(cursor, end, retried=retried)
@@ -195,7 +197,7 @@ class PostgresJobStore:
             for run_id in sorted(by_run)
         )
 
-    def _tell(self, cursor: Cursor, end: JobEnd, *, retried: bool) -> None:
+    def _tell(self, cursor: Cursor, end: JobEnd, *, retried: bool, is_late: bool = False) -> None:
         cursor.execute(
             _TELL,
             {
@@ -206,6 +208,7 @@ class PostgresJobStore:
                 "message": end.message.replace("\0", "\N{REPLACEMENT CHARACTER}"),
                 "containers": Json([dataclasses.asdict(container) for container in end.containers]),
                 "retried": int(retried),
+                "late": is_late,
             },
         )
 

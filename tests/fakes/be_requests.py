@@ -232,7 +232,9 @@ class MemoryBeRequests:
 
 
 def _pod_of(attempt: int, job: NewJob) -> JobPod:
-    return JobPod(attempt=attempt, command=job.command, args=job.args, env=job.env, deadline_s=job.deadline_s)
+    return JobPod(
+        attempt=attempt, command=job.command, args=job.args, env=job.env, deadline_s=job.deadline_s, by_local_user=job.by_local_user
+    )
 
 
 def _batches(rows: Iterable[Row]) -> list[Batch]:

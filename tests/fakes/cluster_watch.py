@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tango.domain.identity import NodeKey
+from tango.domain.jobs import ContainerLog
 from tango.domain.services import Service
 from tango.kube.manifests import lc_instance
 
@@ -23,6 +24,10 @@ class MemoryCluster:
         self.usage: dict[str, Json] = {}
         self.deleted: list[tuple[str, bool]] = []
         """(pod, at once) of every pod that a call has deleted."""
+        self.logs: dict[tuple[str, str], bytes | Exception] = {}
+        """By pod and container: its log, or what a call to read it raises."""
+        self.read_logs: list[tuple[str, str, bool]] = []
+        """(pod, container, whether it was followed) of every log that was read."""
         self._nodes: dict[str, Json] = {}
         self._pods: dict[str, Json] = {}
         self._changes = 0
@@ -75,6 +80,17 @@ class MemoryCluster:
         """As the test says."""
         self._answer()
         return self.usage
+
+    async def log_tail(
+        self, pod: str, container: str, *, lines: int, most_bytes: int, follow: bool, within_s: float
+    ) -> ContainerLog:
+        """As the test says; what is followed ends at once."""
+        self._answer()
+        self.read_logs.append((pod, container, follow))
+        found = self.logs.get((pod, container), b"")
+        if isinstance(found, Exception):
+            raise found
+        return ContainerLog(container=container, tail=found[-most_bytes:], is_whole=len(found) <= most_bytes)
 
     async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
         """The manifest that a real cluster would get, bound."""

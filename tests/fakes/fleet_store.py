@@ -93,6 +93,7 @@ class MemoryFleetStore:
                     request_id=row.request_id,
                     epoch=row.epoch,
                     work_lost_s=0.0 if row.started_s is None else row.cpu_work_s,
+                    has_grace=row.job is not None or bool(self._state.services[row.service].template),
                 )
             )
         return dict(found)

@@ -130,7 +130,10 @@ class MemoryJobs:
             return 0
         event = end.event(retries_left=kept.asked.retries - kept.retries_used, retry_on=kept.asked.retry_on)
         retried = row.state in IN_FLIGHT and end.is_own_fault and event is Event.REQUEUE
+        was_in_flight = row.state in IN_FLIGHT
         ended = self._requests.settle([replace(end.outcome, event=event)])
+        if not was_in_flight and (end.exit_code is None or kept.exit_code is not None or kept.message):
+            return ended
         kept.retries_used += retried
         kept.exit_code, kept.message, kept.containers = end.exit_code, end.message, end.containers
         return ended

@@ -17,6 +17,7 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import DecisionRecord, NewRequests, NewRun, PendingBatch, Placement
 from tango.domain.services import Service, ServiceClass
 from tango.domain.shares import AttemptCopy, DecisionCopy, RequestCopy, Shipment
+from tango.domain.snapshot_assembly import as_seen
 from tango.ports.events import EventLog
 from tango.ports.figures import FiguresStore
 from tango.ports.fleet import FleetStore
@@ -208,6 +209,7 @@ class StoreWorld:
         """All of a batch to one node."""
         plan = BePlan(node=np.full(len(batch.pending), node, np.int32), policy="test")
         snapshot = self.fleet.snapshot(at_s=0.0)
+        batch = as_seen(batch, snapshot)
         return self.requests.record_placement(batch, plan, snapshot, DECISION, fence=fence, lease_s=lease_s)
 
     def fence(self, owner: str = "scheduler", *, ttl_s: float = LIVE_S) -> Fence:

@@ -94,6 +94,7 @@ class Live:
                 registry=Registry(roles=self.roles, checkpoints=self.store),
             ),
             requests=self.world.requests,
+            jobs=self.world.jobs,
             snapshot=lambda: self.world.fleet.snapshot(at_s=SystemClock().now_s()),
             gateway=self.gateway,
             holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),

@@ -97,6 +97,7 @@ class Here:
                 registry=Registry(roles=followed, checkpoints=self.store),
             ),
             requests=self.world.requests,
+            jobs=self.world.jobs,
             snapshot=lambda: self.world.fleet.snapshot(at_s=self.world.clock.now_s()),
             gateway=self.world.gateway,
             holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),

@@ -15,7 +15,7 @@ from tango.domain.services import Service, ServiceClass
 from tango.errors import ClusterUnavailable, StoreUnavailable, UsageError
 from tango.ports.fleet import FleetStore
 from tango.ports.requests import BeRequests
-from tango.settings import KubeSettings, LeaseSettings
+from tango.settings import JobSettings, KubeSettings, LeaseSettings
 from tests.fakes.cluster_watch import MemoryCluster
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
@@ -70,10 +70,11 @@ def agent_of(
     stores = AgentStores(
         fleet=fleet or world.fleet,
         requests=requests or world.requests,
+        jobs=world.jobs,
         journal=journal or journal_of(world),
         run_zero_s=zero_s,
     )
-    return kind("c1", cluster, stores, world.clock, kube, LEASE)
+    return kind("c1", cluster, stores, world.clock, kube=kube, lease=LEASE, job=JobSettings())
 
 
 def placed(world: ControlWorld, *, lease_s: float = 60.0) -> int:

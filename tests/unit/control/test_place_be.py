@@ -12,10 +12,11 @@ from tango.control.be_deciders import BeDeciders
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import LEASE as SCHEDULER
 from tango.control.place_be import BePlacement
+from tango.domain.jobs import NewJob
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import ClusterUnavailable, Invalid, PolicyFailed
+from tango.errors import ClusterUnavailable, Forbidden, Invalid, PolicyFailed
 from tango.ports.fleet import FleetStore
 from tango.scheduling.be_policies import place_kube, place_load_greedy
 from tango.settings import BeSettings, LeaseSettings
@@ -68,6 +69,7 @@ def place(
             policy_of=(lambda run_id: policy) if isinstance(policy, ByHand) else policy, fallback=place_load_greedy
         ),
         requests=world.requests,
+        jobs=world.jobs,
         snapshot=lambda: (fleet or world.fleet).snapshot(at_s=world.clock.now_s()),
         gateway=world.gateway,
         holder=LeaseHolder(leases=world.leases, owner=owner, settings=LEASES),
@@ -304,6 +306,24 @@ def test_one_runs_policy_that_cannot_be_loaded_stops_no_other_run(world: Control
 
 
 # ---- what clusters answer ----------------------------------------------------------------------------------------------
+
+
+def test_a_job_whose_pod_is_invalid_fails_with_what_the_cluster_said(world: ControlWorld) -> None:
+    """Another node's answer would be the same; what passes, such as a quota, sends it back."""
+    keys = [world.jobs.submit(NewJob(service=BATCH.name, key=name)).key for name in ("invalid", "quota")]
+    world.admit(keys[0].run_id, [key.request_id for key in keys])
+    world.gateway.errors = {
+        "c1": Invalid("spec.volumes[0]: no such claim", cluster="c1"),
+        "c2": Forbidden("exceeded quota", cluster="c2"),
+    }
+
+    place(world, ByHand(C1_N1, C2_N1))
+
+    jobs = [world.jobs.job(key) for key in keys]
+    assert [(job.state, job.reason, job.message) for job in jobs] == [
+        ("failed", "never-started", "spec.volumes[0]: no such claim"),
+        ("pending", "pod-failed", ""),
+    ]
 
 
 def test_a_refused_pod_sends_its_request_back_at_once(world: ControlWorld) -> None:

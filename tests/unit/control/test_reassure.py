@@ -9,6 +9,7 @@ import pytest
 
 from tango.control.lease_holder import LeaseHolder
 from tango.control.reassure import Reassurance, ReassuranceRounds
+from tango.domain.jobs import NewJob
 from tango.domain.observations import InstanceState
 from tango.ports.fleet import FleetStore
 from tango.settings import LeaseSettings, SharingSettings
@@ -198,6 +199,25 @@ def test_the_pod_that_loses_least_work_gives_way_first(world: ControlWorld) -> N
 
     assert [(e.run_id, e.request_id) for e in world.gateway.evicted] == [(run_id, 3), (run_id, 7)]
     assert [a.work_lost_s for a in world.state.attempts if a.reason == "evicted"] == pytest.approx([0.0, 0.1])
+
+
+def test_a_job_has_its_grace_and_goes_back_when_its_pod_has_ended(world: ControlWorld) -> None:
+    """It may be saving its state: its request stays with its pod until then, nobody else gives way for the same CPU meanwhile, and the
+    resize is asked for at once, for the kubelet to carry out."""
+    served(world, 5, latency_ms=200.0)
+    jobs = [world.jobs.submit(NewJob(service=BATCH.name, key=str(k))).key for k in range(8)]
+    world.admit(jobs[0].run_id, [job.request_id for job in jobs])
+    world.place(world.requests.pending_be(limit=8), world.fence(), node=C1_N1)
+    rounds = reassurance(world)
+
+    first = rounds.round(now_s=ZERO_S)
+    again = rounds.round(now_s=ZERO_S + SETTINGS.hold_s)
+
+    [eviction] = world.gateway.evicted
+    assert (first, again["evictions"]) == ({"resizes": 1, "evictions": 1}, 0)
+    assert eviction.has_grace
+    assert {job.state for job in world.jobs.jobs()} == {"placed"}
+    assert world.attempts(jobs[0].run_id) == []
 
 
 @pytest.mark.parametrize("outcome", ["deferred", "error"])

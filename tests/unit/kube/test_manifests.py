@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from tango.domain.identity import NodeKey
+from tango.domain.jobs import JobPod
+from tango.domain.pod_templates import canonical_template
 from tango.domain.runs import Placement
-from tango.kube.manifests import JobOverrides, be_pod, lc_instance
+from tango.kube.manifests import AS_DECLARED, JobOverrides, be_pod, lc_instance, overrides_of
 from tests.fakes.pod_templates import API, JOB, api_service, changed, job_service
 
 PLACEMENT = Placement(
@@ -90,3 +93,24 @@ def test_a_job_without_words_of_its_own_is_the_template() -> None:
     assert container["args"] == ["--preset", "fast"]
     assert "command" not in container
     assert "env" not in container
+
+
+def test_a_jobs_pod_is_told_its_attempt_its_request_and_where_to_write_its_progress() -> None:
+    """Beside what the job asks for; the progress file is that of the termination message, wherever the template has it."""
+    placed = replace(PLACEMENT, job=JobPod(attempt=3, args=("x",), env=(("MODE", "fast"),), deadline_s=9.5))
+    elsewhere = job_service()
+    template = json.loads(elsewhere.template)
+    template["spec"]["containers"][0]["terminationMessagePath"] = "/out/end"
+    elsewhere = replace(elsewhere, template=canonical_template(template))
+
+    told = overrides_of(placed, job_service())
+
+    assert dict(told.env) == {
+        "MODE": "fast",
+        "TANGO_ATTEMPT": "3",
+        "TANGO_REQUEST": f"{PLACEMENT.run_id}-{PLACEMENT.request_id}",
+        "TANGO_PROGRESS_FILE": "/dev/termination-log",
+    }
+    assert (told.args, told.command, told.labels, told.active_deadline_s) == (("x",), None, {"tango/job": "yes"}, 10)
+    assert dict(overrides_of(placed, elsewhere).env)["TANGO_PROGRESS_FILE"] == "/out/end"
+    assert overrides_of(PLACEMENT, job_service()) == AS_DECLARED
