@@ -36,7 +36,7 @@ class LeaseSettings:
     """Seconds that a pod which is bound to its node may take to start before its request is given up and placed anew. Pulling a large
     image takes minutes; a node whose kubelet hangs, or an image that does not exist, would hold the request for ever."""
     silent_s: float = 10.0
-    """Seconds without a word from a cluster's agent, which comes every `KubeSettings.sample_every_s`, after which its cluster counts as
+    """Seconds without a word from a cluster's agent, which comes every `KubeSettings.sample_idle_s`, after which its cluster counts as
     away: nothing is placed there, and what it told of LC in flight counts no more. Long beside what an agent that is restarted, or a
     machine that is busy, stays silent."""
     away_s: float = 3600.0
@@ -478,8 +478,10 @@ class KubeSettings:
     """Seconds between the states of a cluster that its agent writes: about one placement tick (`BeSettings.tick_s`), at one short
     transaction each."""
     sample_every_s: float = 1.0
-    """Seconds between reads of metrics.k8s.io, and node samples in the store. Usage moves slower than pods do, and every sample is
-    a row per node that stays."""
+    """Seconds between reads of metrics.k8s.io, and node samples in the store, while there is something to serve. Usage moves slower than
+    pods do, and every sample is a row per node that stays."""
+    sample_idle_s: float = 3.0
+    """The same while there is not. A sample also says that the cluster is there, so this is a fraction of `LeaseSettings.silent_s`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from tango.bootstrap.journals import journal_of
 from tango.bootstrap.stores import Stores
 from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
-from tango.control.repeating import Repeating
+from tango.control.following import Following
+from tango.control.repeating import RepeatingEach
 from tango.errors import StoreUnavailable, TangoError
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
@@ -37,6 +38,7 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
     """
     settings = read_settings()
     here = Stores(settings, deadline_s=settings.journal.centre_within_s)
+    lines = _Lines(here, clusters)
 
     async def main() -> None:
         stopped = asyncio.Event()
@@ -46,28 +48,87 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
         loop.set_default_executor(ThreadPoolExecutor(THREADS_FOR_EACH * len(clusters) + 2))
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stopped.set)
-        running = asyncio.gather(*(_keep_running(cluster, here) for cluster in clusters))
+        lines.start()
+        running = asyncio.gather(*(_keep_running(cluster, here, lines) for cluster in clusters))
         await stopped.wait()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        lines.stop()
 
     uvloop.run(main())
 
 
 THREADS_FOR_EACH = 4
 """Threads for each agent: one that waits for the centre, three for its journal."""
+THREADS_OF_A_STEP = 4
+"""Threads for each step over the lines of all clusters: so many clusters less one may keep a step hanging, each by its journal's disk or by
+a lock at the centre, and the others go on. Chosen, not measured."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 """Seconds before an agent that has ended begins anew; doubled each time that it ends soon, less a random part up to half."""
 
 
-async def _keep_running(cluster: str, here: Stores) -> None:
+class _Lines:
+    """The lines of all clusters of this process to the centre: some threads for each thing that goes over them, so that a shipment which
+    hangs delays no hand-over.
+
+    Threads of their own, and not those of the event loop's pool: what waits for a line that swallows everything must not keep the agents
+    from observing their clusters. Not three for each cluster, which cost a fifth of a core for fifty clusters that idle.
+    """
+
+    def __init__(self, here: Stores, clusters: Sequence[str]) -> None:
+        self._here = here
+        self._following = Following(here.shares, clusters)
+        self._lines: dict[str, CentreLine] = {}
+        threads = min(THREADS_OF_A_STEP, len(clusters))
+        self._follow, self._publish, self._ship = self._steps = [
+            RepeatingEach(name, threads=threads) for name in ("follow", "publish", "ship")
+        ]
+
+    def start(self) -> None:
+        """Begin, with no cluster yet."""
+        for steps in self._steps:
+            steps.start()
+
+    def add(self, cluster: str, journal: Journal) -> None:
+        """Begin with a cluster."""
+        here = self._here
+        line = CentreLine(
+            cluster,
+            shares=here.shares,
+            tokens=here.tokens,
+            live=here.live_runs,
+            following=self._following,
+            journal=journal,
+            clock=here.clock,
+            settings=here.settings.journal,
+        )
+        self._lines[cluster] = line
+        for steps, step in ((self._follow, line.follow), (self._publish, line.publish), (self._ship, line.ship)):
+            steps.add(cluster, step)
+
+    def is_busy(self, cluster: str) -> bool:
+        """Whether the cluster may have something to serve: a trace is being replayed, here or elsewhere, or callers send."""
+        return self._following.is_open() or self._lines[cluster].is_busy()
+
+    def remove(self, cluster: str) -> None:
+        """End with a cluster; what is under way ends by itself."""
+        for steps in self._steps:
+            steps.remove(cluster)
+
+    def stop(self) -> None:
+        """End."""
+        for steps in self._steps:
+            steps.stop(within_s=1.0)
+
+
+async def _keep_running(cluster: str, here: Stores, lines: _Lines) -> None:
     """Run a cluster's agent for ever. What ends it is logged: a cluster that is not known yet may join, and a defect may pass."""
     pause_s = FIRST_PAUSE_S
     while True:
         began_s = time.monotonic()
         try:
-            await _run_agent(cluster, here)
+            await _run_agent(cluster, here, lines)
         except TangoError as error:
             log.warning("agent_ended", cluster=cluster, error=str(error))
         except Exception:
@@ -78,25 +139,27 @@ async def _keep_running(cluster: str, here: Stores) -> None:
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _run_agent(cluster: str, here: Stores) -> None:
+async def _run_agent(cluster: str, here: Stores, lines: _Lines) -> None:
     kube = here.settings.kube
     journal = journal_of(cluster, here.settings)
     path, context = await asyncio.to_thread(_access, cluster, here, journal)
-    lines = _line_threads(cluster, here, journal)
-    for line in lines:
-        line.start()
+    lines.add(cluster, journal)
     try:
         async with await KubeClient.from_kubeconfig(path, context, kube, cluster=cluster) as client:
             of_agent = AgentStores(
-                fleet=here.fleet, requests=here.requests, jobs=here.jobs, journal=journal, run_zero_s=here.run_facts.zero_s
+                fleet=here.fleet,
+                requests=here.requests,
+                jobs=here.jobs,
+                journal=journal,
+                run_zero_s=here.run_facts.zero_s,
+                is_busy=lambda: lines.is_busy(cluster),
             )
             watch = KubernetesWatch(client, namespace=kube.namespace)
             await ClusterAgent(
                 cluster, watch, of_agent, here.clock, kube=kube, lease=here.settings.lease, job=here.settings.job
             ).run()
     finally:
-        for line in lines:
-            line.stop(within_s=1.0)
+        lines.remove(cluster)
         journal.close()
 
 
@@ -114,21 +177,3 @@ def _access(cluster: str, here: Stores, journal: Journal) -> tuple[str, str]:
         return noted
     journal.note_access(*found)
     return found
-
-
-def _line_threads(cluster: str, here: Stores, journal: Journal) -> list[Repeating]:
-    """The line to the centre: a thread for each thing that goes over it, so that a shipment that hangs delays no hand-over.
-
-    Threads of their own, and not those of the event loop's pool: what waits for a line that swallows everything must not keep the
-    agent from observing its cluster.
-    """
-    line = CentreLine(
-        cluster,
-        shares=here.shares,
-        tokens=here.tokens,
-        live=here.live_runs,
-        journal=journal,
-        clock=here.clock,
-        settings=here.settings.journal,
-    )
-    return [Repeating(f"{step.__name__}-{cluster}", step) for step in (line.follow, line.publish, line.ship)]

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import structlog
 
+from tango.control.following import Following
 from tango.domain.runs import OPEN, RunInfo, RunKind, RunStatus
 from tango.domain.shares import LcInFlight, ShareState, Shipment
 from tango.ports.clock import Clock
@@ -32,8 +33,8 @@ _UNCHANGING = ("kind", "name", "system", "fleet", "seed", "speed")
 
 
 class CentreLine:
-    """The line of one cluster. `follow`, `publish` and `ship` are called again and again, each by one thread; a call is complete in
-    itself and gives the seconds until the next one.
+    """The line of one cluster. `follow`, `publish` and `ship` are called again and again, each by one thread at a time; a call is
+    complete in itself and gives the seconds until the next one.
 
     Each raises StoreUnavailable where centre or journal does not answer.
     """
@@ -45,6 +46,7 @@ class CentreLine:
         shares: ShareStore,
         tokens: TokenStore,
         live: LiveRunStore,
+        following: Following,
         journal: Journal,
         clock: Clock,
         settings: JournalSettings,
@@ -53,10 +55,13 @@ class CentreLine:
         self._shares = shares
         self._tokens = tokens
         self._live = live
+        self._following = following
         self._journal = journal
         self._clock = clock
         self._settings = settings
         self._busy = False
+        self._told: list[RunInfo] | None = None
+        """The runs that the journal was told last."""
         self._is_known = False
         """Whether the journal is known to serve this centre. The other steps wait for that."""
         self._shipped_at_s = -math.inf
@@ -70,15 +75,20 @@ class CentreLine:
             if self._journal.belong_to(self._shares.centre()):
                 log.warning("journal_begins_anew", cluster=self._cluster, reason="it served another centre")
             self._is_known = True
-        known = {run.run_id: run for run in self._journal.runs()}
-        found = [of for of in self._shares.followed(self._cluster) if self._is_the_same(known.get(of[0].run_id), of[0])]
-        self._journal.follow([run for run, _ in found])
+        kept = self._journal.runs()
+        known = {run.run_id: run for run in kept}
+        found = [of for of in self._following.of(self._cluster) if self._is_the_same(known.get(of[0].run_id), of[0])]
+        runs = [run for run, _ in found]
+        if not runs == kept == self._told:  # mostly nothing has changed; else the journal has runs to learn of, or to forget
+            self._journal.follow(runs)
+            self._told = runs
         # Callers may send nothing for hours; what they do send has the line looked at by itself (`ship`).
         self._busy = any(run.kind is not RunKind.LIVE for run, _ in found)
         self._reached_s = {run.run_id: self._reached_s[run.run_id] for run, _ in found if run.run_id in self._reached_s}
         is_live = any(run.kind is RunKind.LIVE and run.status is RunStatus.RUNNING for run, _ in found)
         if not is_live and self._journal.live_is_wanted():
             self._live.want()
+            self._following.read_anew()
             return 0.0  # the caller who was turned away tries again
         for run, share in found:
             if run.kind is RunKind.LIVE:
@@ -113,10 +123,12 @@ class CentreLine:
     def publish(self) -> float:
         """Keep in the journal what the centre knows of the fleet, and whom the cluster's gateway is to let in."""
         self._journal.admit(self._tokens.valid())
-        now_s = self._clock.now_s()
-        self._journal.publish(self._shares.published_fleet(self._cluster, at_s=now_s))
-        is_busy = self._busy or now_s - self._shipped_at_s < BUSY_FOR_S
-        return self._settings.publish_every_s if is_busy else self._settings.publish_idle_s
+        self._journal.publish(self._shares.published_fleet(self._cluster, at_s=self._clock.now_s()))
+        return self._settings.publish_every_s if self.is_busy() else self._settings.publish_idle_s
+
+    def is_busy(self) -> bool:
+        """Whether the cluster has a share of a trace that is replayed, or callers have sent something of late."""
+        return self._busy or self._clock.now_s() - self._shipped_at_s < BUSY_FOR_S
 
     def ship(self) -> float:
         """Ship everything that the centre does not have, and say what is in flight."""
@@ -150,7 +162,7 @@ class CentreLine:
             log.error("centre_behind_journal", cluster=self._cluster, centre=position, journal=shipment.first)
             return False
         again, limit = 0, self._settings.share_rows
-        for run, _ in self._shares.followed(self._cluster):
+        for run, _ in self._shares.followed([self._cluster]).shares[self._cluster]:
             beyond = -1
             while beyond < self._journal.taken_to(run.run_id):
                 rows = self._shares.share_rows(run.run_id, self._cluster, beyond=beyond, limit=limit)

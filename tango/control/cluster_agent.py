@@ -79,6 +79,8 @@ class AgentStores:
     journal: JournalFleet
     run_zero_s: Callable[[int], float]
     """Unix time of a run's zero. Raises: UsageError for a run that was deleted."""
+    is_busy: Callable[[], bool] = lambda: True
+    """Whether the cluster may have something to serve: while it has not, nodes are sampled less often."""
 
 
 class ClusterAgent:
@@ -113,7 +115,10 @@ class ClusterAgent:
         self._waiting_since_s: dict[str, float] = {}
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._node_usage: Mapping[str, Json] = {}
+        self._usage_read_at_s = -1e9
         self._sampled_at_s = -1e9
+        self._told_centre: State | None = None
+        """What the centre was told last."""
         self._services: tuple[Service, ...] = ()
         """As the centre last published them."""
         self._seen: tuple[int, Mapping[str, Json], tuple[Service, ...]] | None = None
@@ -303,14 +308,22 @@ class ClusterAgent:
         self._told_here, self._told_at_s = state, now_s
 
     async def observe(self) -> None:
-        """Write the same to the centre; with it a sample of the nodes, at most one every `sample_every_s`."""
-        now_s = time.monotonic()
-        sample = now_s - self._sampled_at_s >= self._kube.sample_every_s
-        nodes, instances = self._state()
+        """Write the same to the centre; with it a sample of the nodes, at most one every `sample_every_s`.
+
+        What the centre has, it is told again only with a sample.
+        """
+        now_s, state = time.monotonic(), self._state()
+        sample = now_s - self._sampled_at_s >= self._sample_every_s()
+        if state is self._told_centre and not sample:
+            return
         async with self._store_turn:
-            await asyncio.to_thread(self._stores.fleet.observe, self._cluster, nodes, instances, sample=sample)
+            await asyncio.to_thread(self._stores.fleet.observe, self._cluster, *state, sample=sample)
+        self._told_centre = state
         if sample:
             self._sampled_at_s = now_s
+
+    def _sample_every_s(self) -> float:
+        return self._kube.sample_every_s if self._stores.is_busy() else self._kube.sample_idle_s
 
     def _state(self) -> State:
         """The very same object for as long as neither watch nor usage has changed."""
@@ -323,8 +336,11 @@ class ClusterAgent:
         return self._last_state
 
     async def read_usage(self) -> None:
-        """Read the nodes' CPU and memory usage (metrics.k8s.io), for the next `observe`."""
-        self._node_usage = await self._watch.node_usage()
+        """Read the nodes' CPU and memory usage (metrics.k8s.io), for the next `observe`; as rarely while nothing is served."""
+        now_s = time.monotonic()
+        if self._stores.is_busy() or now_s - self._usage_read_at_s >= self._kube.sample_idle_s:
+            self._node_usage = await self._watch.node_usage()
+            self._usage_read_at_s = now_s
 
     # ---- LC instances --------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ centre has of it are copies, which follow by sequence number.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.observations import InstanceState
-from tango.domain.runs import DecisionRecord
+from tango.domain.runs import DecisionRecord, RunInfo
 from tango.domain.snapshot import FleetSnapshot
 
 
@@ -148,6 +149,16 @@ class ShareState:
     """The journal has the whole share, or takes no more of it because the run was stopped."""
     terminal: int
     """Number of its requests whose copies are terminal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """What the journals of some clusters are to follow, as the centre has it at one instant."""
+
+    shares: Mapping[str, Sequence[tuple[RunInfo, ShareState]]]
+    """By cluster, the runs with a share of it that have not ended, in order of their ids."""
+    is_open: bool
+    """Whether any run that replays a trace has not ended, whoever has a share of it. Live runs are open for days, used or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.own_cluster import OwnView, as_observed
@@ -19,10 +18,12 @@ from tango.journal.published import dumped, dumped_own, dumped_tokens, loaded, l
 from tango.journal.shipping import Shipping
 
 PUBLISHED, OWN, TOKENS = "fleet", "own", "tokens"
-OBSERVED_AGAIN_S = 5.0
-"""Seconds after which an observation, or the tokens, are written although nothing has changed."""
 
-_PUT = "INSERT INTO fleet VALUES (?, 1, ?) ON CONFLICT (part) DO UPDATE SET version = version + 1, content = excluded.content"
+_PUT = """
+INSERT INTO fleet VALUES (?, 1, ?) ON CONFLICT (part) DO UPDATE SET version = version + 1, content = excluded.content
+RETURNING (SELECT value FROM meta WHERE name = 'identity'), version
+"""
+_VERSION = "SELECT (SELECT value FROM meta WHERE name = 'identity'), version FROM fleet WHERE part = ?"
 _VERSIONS = (
     f"SELECT (SELECT value FROM meta WHERE name = 'identity'), part, version FROM fleet WHERE part IN ('{PUBLISHED}', '{OWN}')"
 )
@@ -45,33 +46,33 @@ class JournalFleet(Shipping):
     """The part of the journal that knows the fleet."""
 
     _known: _Known
-    _observed: tuple[bytes, float]
-    """What this process has written of the own cluster last, and when, by the monotonic clock."""
-    _admitted: tuple[bytes, float]
-    """The tokens that this process has written last, and when, by the monotonic clock."""
+    _put: dict[str, tuple[bytes, tuple[str, int]]]
+    """By part, what this process has written last, with the journal's identity and the version of the part from then on."""
     _reading: threading.Lock
 
     def observe(self, nodes: Sequence[NodeState], instances: Sequence[InstanceState]) -> None:
         """Replace the cluster's own nodes and instances."""
-        content = dumped_own(tuple(nodes), tuple(instances))
-        before, at_s = self._observed
-        # Four times a second, and mostly nothing has changed; now and then all the same, for the file may be another one.
-        if content != before or time.monotonic() - at_s > OBSERVED_AGAIN_S:
-            self._database.write(lambda connection: connection.execute(_PUT, (OWN, content)))
-            self._observed = content, time.monotonic()
+        self._replace(OWN, dumped_own(tuple(nodes), tuple(instances)))
 
     def publish(self, fleet: PublishedFleet) -> None:
-        """Replace what the centre published."""
-        content = dumped(fleet)
-        self._database.write(lambda connection: connection.execute(_PUT, (PUBLISHED, content)))
+        """Replace what the centre published, whose time stamp is left out: `snapshot` gives its own."""
+        self._replace(PUBLISHED, dumped(replace(fleet, snapshot=replace(fleet.snapshot, at_s=0.0))))
+
+    def _replace(self, part: str, content: bytes) -> None:
+        """Write a part, unless the file has it as this process wrote it last: it comes again and again, and mostly nothing has changed."""
+        before, version = self._put.get(part, (None, None))
+        if content == before and self._database.read(lambda c: c.execute(_VERSION, (part,)).fetchone()) == version:
+            return
+
+        def put(connection: Connection) -> tuple[str, int]:
+            identity, version = connection.execute(_PUT, (part, content)).fetchone()
+            return str(identity), int(version)
+
+        self._put[part] = content, self._database.write(put)
 
     def admit(self, tokens: Sequence[KnownToken]) -> None:
         """Replace the tokens that are known."""
-        content = dumped_tokens(tokens)
-        before, at_s = self._admitted
-        if content != before or time.monotonic() - at_s > OBSERVED_AGAIN_S:
-            self._database.write(lambda connection: connection.execute(_PUT, (TOKENS, content)))
-            self._admitted = content, time.monotonic()
+        self._replace(TOKENS, dumped_tokens(tokens))
 
     def admitted(self) -> tuple[KnownToken, ...]:
         """As last written."""

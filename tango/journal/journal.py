@@ -49,7 +49,7 @@ class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
         call = call or CallSettings()
         self._keep_s, self._kept_bytes = call.keep_s, call.kept_mib << 20
         self._known, self._reading = _Known(), threading.Lock()
-        self._observed, self._admitted = (b"", 0.0), (b"", 0.0)
+        self._put = {}
 
     def hold(self, name: str, *, owner: str, ttl_s: float) -> bool:
         """Take or renew a lease for `ttl_s` seconds; False while another owner holds it."""

@@ -39,7 +39,7 @@ def dumped(fleet: PublishedFleet) -> bytes:
         {
             "clusters": snapshot.clusters,
             "nodes": snapshot.nodes,
-            "services": orjson.dumps([spec_of(service) for service in snapshot.services]).decode(),
+            "services": _specs(snapshot.services),
             "resources": snapshot.resources.names,
             "at_s": snapshot.at_s,
             "instances": fleet.instances,
@@ -70,6 +70,19 @@ def loaded(content: bytes) -> PublishedFleet:
         }
     )
     return PublishedFleet(snapshot=snapshot, instances=tuple((cluster, InstanceState(**of)) for cluster, of in head["instances"]))
+
+
+_dumped_last: tuple[tuple[Service, ...], str] = (), "[]"
+
+
+def _specs(services: tuple[Service, ...]) -> str:
+    """Services as a JSON text. That of the same tuple is kept: one reading of the fleet is published to many clusters."""
+    global _dumped_last  # one name for both, so that threads see a pair that belongs together
+    known, text = _dumped_last
+    if services is not known:
+        text = orjson.dumps([spec_of(service) for service in services]).decode()
+        _dumped_last = services, text
+    return text
 
 
 @lru_cache(maxsize=8)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tango.domain.runs import RunInfo
-from tango.domain.shares import JournalGap, LcInFlight, PublishedFleet, ShareRows, ShareState, Shipment, ShippedTo
+from tango.domain.shares import Followed, JournalGap, LcInFlight, PublishedFleet, ShareRows, ShareState, Shipment, ShippedTo
 
 
 class ShareStore(Protocol):
@@ -16,8 +15,8 @@ class ShareStore(Protocol):
         """The identity of this centre, drawn when its database was made."""
         ...
 
-    def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
-        """Runs with a share of the cluster that have not ended (`domain.runs.ENDED`), in order of their ids."""
+    def followed(self, clusters: Sequence[str]) -> Followed:
+        """Runs that have not ended (`domain.runs.ENDED`), with the shares of these clusters; a cluster without any has an empty list."""
         ...
 
     def open_share(self, run_id: int, cluster: str) -> bool:

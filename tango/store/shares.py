@@ -23,6 +23,7 @@ from tango.domain.runs import ENDED, OPEN, RunInfo, RunKind
 from tango.domain.services import ServiceClass
 from tango.domain.shares import (
     AttemptCopy,
+    Followed,
     JournalGap,
     LcInFlight,
     PublishedFleet,
@@ -44,8 +45,8 @@ from tango.store.runs import RUN_COLUMNS, run_info
 _LC = f"'{ServiceClass.LC.label}'"
 _SHARE = "s.run_id, s.cluster, s.accepted, s.handed_to, s.complete, s.terminal"
 _FOLLOWED = f"""
-SELECT {_SHARE}, {RUN_COLUMNS} FROM lc_share s JOIN run r USING (run_id)
-WHERE s.cluster = %s AND r.kind <> 'simulated' AND r.status NOT IN {listed(ENDED)} ORDER BY s.run_id
+SELECT {_SHARE}, {RUN_COLUMNS} FROM run r LEFT JOIN lc_share s ON s.run_id = r.run_id AND s.cluster = ANY (%s)
+WHERE r.kind <> 'simulated' AND r.status NOT IN {listed(ENDED)} ORDER BY s.run_id
 """
 _ROWS = f"""
 SELECT request_id, service, due_s, coalesce(target_s, {NO_TARGET_S}), cpu_work_s, memory_mib, epoch, attempt FROM request
@@ -152,10 +153,16 @@ class PostgresShareStore:
         [(identity,)] = self._database.rows("SELECT identity FROM centre")
         return str(identity)
 
-    def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
-        """Live runs with a share of the cluster that have not ended, in order of their ids."""
-        rows = self._database.rows(_FOLLOWED, (cluster,))
-        return [(run_info(row[6:]), _share(row[:6])) for row in rows]
+    def followed(self, clusters: Sequence[str]) -> Followed:
+        """In one statement for all of them. A run without a share of any has a row too, with nothing for the share."""
+        shares: dict[str, list[tuple[RunInfo, ShareState]]] = {cluster: [] for cluster in clusters}
+        is_open = False
+        for row in self._database.rows(_FOLLOWED, (list(clusters),)):
+            run = run_info(row[6:])
+            is_open |= run.kind is not RunKind.LIVE
+            if row[0] is not None:
+                shares[row[1]].append((run, _share(row[:6])))
+        return Followed(shares=shares, is_open=is_open)
 
     def open_share(self, run_id: int, cluster: str) -> bool:
         """Give the share to the cluster's journal; False where the run is not open, or has no such share.

@@ -107,13 +107,13 @@ def test_a_run_has_a_share_for_each_cluster_with_lc_requests(world: StoreWorld) 
 
 
 def test_a_cluster_follows_the_runs_that_it_has_a_share_of_until_they_end(world: StoreWorld) -> None:
-    """Accepted, running and cancelling ones, in order of their ids, with what is known of the share."""
+    """Accepted, running and cancelling ones, in order of their ids, with what is known of the share; for all clusters at once."""
     of_both, of_one, ended = world.create(WEB, WEB), world.create(WEB), world.create(WEB, WEB)
     world.create(BATCH, BATCH)
     world.cancel(ended)
     world.runs.cancel(of_both)
 
-    followed = {cluster: world.shares.followed(cluster) for cluster in ("c1", "c2", "c3")}
+    followed = world.shares.followed(["c1", "c2", "c3"]).shares
 
     assert [(run.run_id, run.status) for run, _ in followed["c1"]] == [
         (of_both, RunStatus.CANCELLING),
@@ -123,6 +123,19 @@ def test_a_cluster_follows_the_runs_that_it_has_a_share_of_until_they_end(world:
     assert [run.run_id for run, _ in followed["c2"]] == [of_both]
     assert followed["c1"][1][0] == world.runs.run(of_one)
     assert followed["c3"] == []
+    assert world.shares.followed(["c2"]).shares == {"c2": followed["c2"]}
+
+
+def test_a_run_is_open_whoever_has_a_share_of_it(world: StoreWorld) -> None:
+    """Of best effort alone no cluster has one, and the run goes on all the same; when it has ended, nothing is open."""
+    before = world.shares.followed(["c1"])
+    run_id = world.create(BATCH)
+
+    during = world.shares.followed(["c1"])
+    world.cancel(run_id)
+
+    assert (before.is_open, during.is_open, world.shares.followed(["c1"]).is_open) == (False, True, False)
+    assert during.shares == {"c1": []}
 
 
 def test_the_rows_of_a_share_come_in_order_and_in_parts(world: StoreWorld) -> None:

@@ -8,9 +8,19 @@ import numpy as np
 
 from tango.domain.lifecycle import LIVE, TERMINAL
 from tango.domain.requests import RequestState
-from tango.domain.runs import ENDED, OPEN, RunInfo
+from tango.domain.runs import ENDED, OPEN, RunKind
 from tango.domain.services import ServiceClass
-from tango.domain.shares import JournalGap, LcInFlight, PublishedFleet, RequestCopy, ShareRows, ShareState, Shipment, ShippedTo
+from tango.domain.shares import (
+    Followed,
+    JournalGap,
+    LcInFlight,
+    PublishedFleet,
+    RequestCopy,
+    ShareRows,
+    ShareState,
+    Shipment,
+    ShippedTo,
+)
 from tango.errors import UsageError
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.memory_state import Attempt, MemoryState, Row
@@ -27,11 +37,17 @@ class MemoryShareStore:
         """One for each state."""
         return f"centre {id(self._state)}"
 
-    def followed(self, cluster: str) -> list[tuple[RunInfo, ShareState]]:
+    def followed(self, clusters: Sequence[str]) -> Followed:
         """Runs that have not ended."""
         with self._state.lock:
-            runs = [self._state.runs[run_id].info for run_id, of in sorted(self._state.shares) if of == cluster]
-            return [(info, self._share(info.run_id, cluster)) for info in runs if info.status not in ENDED]
+            runs = [run.info for _, run in sorted(self._state.runs.items()) if run.info.status not in ENDED]
+            found = {
+                cluster: [
+                    (info, self._share(info.run_id, cluster)) for info in runs if (info.run_id, cluster) in self._state.shares
+                ]
+                for cluster in clusters
+            }
+            return Followed(shares=found, is_open=any(run.kind is not RunKind.LIVE for run in runs))
 
     def open_share(self, run_id: int, cluster: str) -> bool:
         """While the run is open."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import sqlite3
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from tango.control.centre_line import CentreLine
+from tango.control.following import Following
 from tango.domain.calls import Answer, AnswerTo, Call, CallerRequest
 from tango.domain.identity import RequestKey
 from tango.domain.lifecycle import Event, Outcome
@@ -131,9 +133,11 @@ def edge(database_url: str, tmp_path: Path) -> Iterator[Edge]:
         tmp_path / "c1.db", cluster="c1", lease=LeaseSettings(), lc=LcSettings(), store=StoreSettings(), wall_s=wall
     )
     journal.publish(published(FLEET))
+    shares, seconds = PostgresShareStore(database), itertools.count()
     line = CentreLine(
         "c1",
-        shares=PostgresShareStore(database),
+        shares=shares,
+        following=Following(shares, ["c1"], monotonic=lambda: next(seconds)),
         tokens=PostgresTokenStore(database),
         live=live,
         journal=journal,

@@ -14,6 +14,7 @@ from tango.bootstrap.replayer import replay_of
 from tango.bootstrap.scheduler import Scheduler
 from tango.bootstrap.stores import Stores
 from tango.control.centre_line import CentreLine
+from tango.control.following import Following
 from tango.settings import BeSettings, LcSettings, LeaseSettings, ReplaySettings, Settings
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import BATCH, TWINS, WEB, instance_of, new_requests, new_run, node_states
@@ -70,6 +71,7 @@ def test_a_run_passes_through_the_roles(here: Stores, run_id: int) -> None:
         shares=here.shares,
         tokens=here.tokens,
         live=here.live_runs,
+        following=Following(here.shares, ["c1"]),
         journal=journal,
         clock=here.clock,
         settings=here.settings.journal,

@@ -128,7 +128,7 @@ class Writer:
     def hand_over(self) -> None:
         """The agent of a cluster opens its shares and notes how far it has come."""
         cluster = self.random.choice(CLUSTERS)
-        for run, _ in self.world.shares.followed(cluster):
+        for run, _ in self.world.shares.followed([cluster]).shares[cluster]:
             if self.world.shares.open_share(run.run_id, cluster):
                 rows = self.world.shares.share_rows(run.run_id, cluster, beyond=-1, limit=self.random.randrange(1, ROWS))
                 up_to = int(rows.request_id.max(initial=-1))

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from tango.control.centre_line import CentreLine
+from tango.control.following import Following
 from tango.domain.runs import RunStatus
 from tango.errors import StoreUnavailable
 from tango.settings import JournalSettings
 from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.faulty import Faulty
 from tests.fakes.journal_world import LC, JournalWorld, memory_rows
 from tests.fakes.memory_journal import MemoryJournal
 from tests.fakes.own_fleet import published
@@ -65,11 +67,14 @@ NO_LIVE: Any = None
 
 def line_of(centre: ControlWorld, edge: JournalWorld, *, shares: Any = None, settings: JournalSettings = SETTINGS) -> CentreLine:
     """The line of c1."""
+    shares, seconds = shares or centre.shares, itertools.count()  # between two looks a second passes, so that each reads anew
+    following = Following(shares, ["c1"], monotonic=lambda: next(seconds))
     return CentreLine(
         "c1",
-        shares=shares or centre.shares,
+        shares=shares,
         tokens=MemoryTokenStore(),
         live=NO_LIVE,
+        following=following,
         journal=edge.journal,
         clock=centre.clock,
         settings=settings,
@@ -81,6 +86,28 @@ def work(edge: JournalWorld, run_id: int) -> None:
     edge.release(run_id)
     started = edge.start(run_id, range(100)).started
     edge.journal.settle([success(run_id, w.request_id, w.epoch) for w in started])
+
+
+# ---- runs --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_is_told_of_its_runs_only_when_they_have_changed(centre: ControlWorld, edge: JournalWorld) -> None:
+    """Four times a second they are looked at, and mostly nothing has."""
+    run_id = centre.create(WEB)
+    journal = Faulty(edge.journal)
+    line = line_of(centre, replace(edge, journal=journal))
+
+    def told() -> int:
+        before = len(journal.calls_of("follow"))
+        line.follow()
+        return len(journal.calls_of("follow")) - before
+
+    found = [told(), told()]
+    centre.runs.set_status(run_id, RunStatus.RUNNING)
+    found += [told(), told()]
+
+    assert found == [1, 0, 1, 0]
+    assert [run.status for run in edge.journal.runs()] == [RunStatus.RUNNING]
 
 
 # ---- hand-over ---------------------------------------------------------------------------------------------------------

@@ -64,6 +64,7 @@ def agent_of(
     kube: KubeSettings = KUBE,
     journal: MemoryJournal | None = None,
     zero_s: Callable[[int], float] = lambda run_id: ZERO_S,
+    is_busy: Callable[[], bool] = lambda: True,
     kind: type[Agent] = ClusterAgent,  # type: ignore[assignment]
 ) -> Agent:
     """The agent of c1."""
@@ -73,6 +74,7 @@ def agent_of(
         jobs=world.jobs,
         journal=journal or journal_of(world),
         run_zero_s=zero_s,
+        is_busy=is_busy,
     )
     return kind("c1", cluster, stores, world.clock, kube=kube, lease=LEASE, job=JobSettings())
 
@@ -283,6 +285,32 @@ async def test_samples_are_rarer_than_observations(world: ControlWorld, cluster:
         await agent.observe()
 
     assert [c for c, _ in world.fleet.samples] == ["c1", "c1"]
+
+
+async def test_a_cluster_where_nothing_happens_is_told_of_only_with_its_samples(
+    world: ControlWorld, cluster: MemoryCluster
+) -> None:
+    """Once, then when something has changed; and while nothing is served samples and readings of usage are rarer still."""
+    store, is_busy = Faulty(world.fleet), True
+    kube = replace(KUBE, sample_every_s=0.0, sample_idle_s=1000.0)
+    agent = agent_of(world, cluster, fleet=store, kube=kube, is_busy=lambda: is_busy)  # type: ignore[arg-type]
+
+    async def told() -> int:
+        before = len(store.calls_of("observe"))
+        for _ in range(3):
+            await agent.read_usage()
+            await agent.observe()
+        return len(store.calls_of("observe")) - before
+
+    found = [await told()]
+    is_busy, cluster.usage = False, {"c1-n1": {"cpu": "250m", "memory": "64Mi"}}
+    found.append(await told())
+    cluster.put_node(node("c1-n3"))
+    found.append(await told())
+    is_busy = True
+    found.append(await told())
+
+    assert found == [3, 0, 1, 3]
 
 
 async def test_the_journal_sees_the_cluster_while_the_centre_is_away(world: ControlWorld, cluster: MemoryCluster) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from tango.control.repeating import Repeating
+from tango.control.repeating import Repeating, RepeatingEach
 from tango.errors import StoreUnavailable
 
 Make = Callable[..., Repeating]
@@ -94,3 +95,67 @@ def test_stopping_does_not_wait_for_the_next_step(make: Make) -> None:
 
     assert time.monotonic() - began_s < 2.0
     assert len(steps.at_s) == 1
+
+
+# ---- for several members -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def each() -> Iterator[RepeatingEach]:
+    """Two threads for all members."""
+    each = RepeatingEach("test", threads=2)
+    each.start()
+    yield each
+    each.stop()
+
+
+def test_each_member_has_its_own_pace(each: RepeatingEach) -> None:
+    """One that fails waits out its own pauses, and the others do not."""
+    quick, failing = Steps(*[0.01] * 20), Steps(*[StoreUnavailable("away")] * 20)
+
+    each.add("quick", quick)
+    each.add("failing", failing)
+
+    assert quick.done.wait(5.0)
+    assert 1 <= len(failing.at_s) < 5
+
+
+def test_a_member_that_hangs_delays_the_others_little(each: RepeatingEach) -> None:
+    """The next thread goes on with them, and the one that hangs is not called a second time meanwhile."""
+    goes_on, calls, others = threading.Event(), list[float](), Steps(*[0.01] * 20)
+
+    def hang() -> float:
+        calls.append(time.monotonic())
+        goes_on.wait(10.0)
+        return 60.0
+
+    each.add("hanging", hang)
+    each.add("others", others)
+    is_done = others.done.wait(5.0)
+    called = len(calls)
+    goes_on.set()
+
+    assert is_done
+    assert called == 1
+    assert max(b - a for a, b in itertools.pairwise(others.at_s)) < 1.0
+
+
+def test_a_member_that_was_removed_is_not_called_any_more(each: RepeatingEach) -> None:
+    """Also where it was in a call just then; one that comes back begins at once, with its new step."""
+    begun, goes_on = threading.Event(), threading.Event()
+    before, after = list[int](), Steps()
+
+    def step() -> float:
+        before.append(1)
+        begun.set()
+        goes_on.wait(5.0)
+        return 0.0
+
+    each.add("one", step)
+    assert begun.wait(5.0)
+    each.remove("one")
+    each.add("one", after)
+    goes_on.set()
+
+    assert after.done.wait(5.0)
+    assert before == [1]

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from tango.journal.schema import FORMAT
 from tango.ports.requests import StartHere
 from tango.settings import LcSettings, LeaseSettings, StoreSettings
 from tests.fakes.journal_world import open_journal, rows_in, share, sqlite_journal_world
+from tests.fakes.own_fleet import published
 from tests.fakes.store_world import LIVE_S, WEB, success
 
 
@@ -148,6 +150,31 @@ def test_a_file_that_was_replaced_is_opened_anew(path: Path) -> None:
 
     assert len(identities) == 1
     assert identities != {before}
+
+
+def test_a_fleet_that_has_not_changed_is_not_written_again(path: Path) -> None:
+    """The centre publishes it every other second, and each process reads it anew when it was written; another file has to be given it."""
+    journal, beside = _open(path), _open(path)
+    fleet, later = published(), replace(published(), snapshot=replace(published().snapshot, at_s=7.0))
+    journal.publish(fleet)
+    changes = [_fleet_changes(journal)]
+
+    journal.publish(later)
+    changes.append(_fleet_changes(journal))
+    beside.publish(replace(fleet, instances=()))
+    journal.publish(fleet)
+    changes.append(_fleet_changes(journal))
+    for name in ("c1.db", "c1.db-wal", "c1.db-shm"):
+        (path.parent / name).unlink()
+    journal.publish(fleet)
+
+    assert changes == [1, 1, 3]
+    assert len(journal.instances()) == len(fleet.instances)
+
+
+def _fleet_changes(journal: SqliteJournal) -> int:
+    sql = "SELECT version FROM fleet WHERE part = 'fleet'"
+    return int(journal._database.read(lambda connection: connection.execute(sql).fetchone())[0])
 
 
 def _identity(journal: SqliteJournal) -> str:
