@@ -330,8 +330,9 @@ class ClusterAgent:
         seen = self._watch.changes(), self._node_usage, self._services
         if self._seen is None or self._seen != seen:
             pods = self._watch.pods()
-            nodes = node_states(self._watch.nodes(), pods, self._node_usage, self._services)
-            self._last_state = nodes, instance_states(pods, {n.name for n in nodes if n.ready})
+            adopted = self._watch.adopted()
+            nodes = node_states(self._watch.nodes(), pods, self._node_usage, self._services, adopted)
+            self._last_state = nodes, instance_states(pods, nodes, self._services, adopted)
             self._seen = seen
         return self._last_state
 
@@ -359,6 +360,7 @@ class ClusterAgent:
             return
         if services != self._services:
             self._services = services
+            self._watch.adopt({s.name: s.adopt for s in services if s.adopt is not None})
         lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
         over = [name for name, pod in lc.items() if is_over(pod)]
         nodes = node_states(self._watch.nodes(), (), {})

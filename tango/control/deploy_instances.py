@@ -60,7 +60,7 @@ def plan_instances(
     `existing`: names of the cluster's LC pods that have not ended. Pods of a node that exists but is not ready are kept, since the node
     may come back with them.
     """
-    lc = [s for s in services if s.service_class is ServiceClass.LC]
+    lc = [s for s in services if s.service_class is ServiceClass.LC and s.adopt is None]
 
     def names(nodes: Collection[str]) -> dict[str, tuple[Service, str, int]]:
         return {f"lc-{s.name}-{node}-{k}": (s, node, k) for s in lc for node in nodes for k in range(s.instances_per_node)}

@@ -9,6 +9,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 from tango.control.deploy_instances import Standing
@@ -17,13 +18,16 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.node_selection import may_run
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
 from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT, REVISION
-from tango.domain.pod_templates import PodTemplate
+from tango.domain.pod_templates import PodTemplate, default_container
 from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
 from tango.domain.requests import Reason
 from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import Service
 
 Json = Mapping[str, Any]
+
+NONE: Mapping[str, Sequence[Json]] = MappingProxyType({})
+"""No adopted pods."""
 
 _REASONS = {
     "OutOfcpu": Reason.OUT_OF_CPU,
@@ -49,30 +53,37 @@ def is_over(pod: Json) -> bool:
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
-def main_container(pod: Json) -> Json:
-    """The container that is resized, that answers, and whose exit code counts: the one that Tango's annotation names, else the first."""
+def main_container(pod: Json, name: str = "") -> Json:
+    """The container that is resized, that answers, and whose exit code counts: the one of this name, else the one that Tango's annotation
+    names, else the pod's default one."""
     containers = pod["spec"]["containers"]
-    name = (pod["metadata"].get("annotations") or {}).get(CONTAINER)
+    name = name or (pod["metadata"].get("annotations") or {}).get(CONTAINER) or default_container(pod)
     return next((c for c in containers if c["name"] == name), containers[0])
 
 
-def main_status(pod: Json) -> Json:
+def main_status(pod: Json, name: str = "") -> Json:
     """The status of that container; empty before the kubelet has written any. Their order need not be that of the spec."""
     statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    name = main_container(pod)["name"]
+    name = main_container(pod, name)["name"]
     return next((s for s in statuses if s.get("name", name) == name), {})
 
 
 def node_states(
-    nodes: Iterable[Json], pods: Iterable[Json], node_usage: Mapping[str, Json], services: Sequence[Service] = ()
+    nodes: Iterable[Json],
+    pods: Iterable[Json],
+    node_usage: Mapping[str, Json],
+    services: Sequence[Service] = (),
+    adopted: Mapping[str, Sequence[Json]] = NONE,
 ) -> list[NodeState]:
-    """Nodes with the requests and limits that Tango's pods hold on them, and with which of the services they may not run.
+    """Nodes with the requests and limits that Tango's pods and adopted ones hold on them, and with which services they may not run.
 
+    `adopted`: by service, as LC.
     `node_usage`: by node name, the field `usage` of metrics.k8s.io's NodeMetrics; a node that is not in it has unknown usage.
     """
     held: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for pod in pods:
-        kind, node = pod_class(pod), pod["spec"].get("nodeName")
+    of_others = {pod["metadata"]["uid"]: pod for of_service in adopted.values() for pod in of_service}
+    for pod, kind in (*((pod, pod_class(pod)) for pod in pods), *((pod, "lc") for pod in of_others.values())):
+        node = pod["spec"].get("nodeName")
         if not kind or not node or is_over(pod):
             continue
         at = held[node, kind]
@@ -111,36 +122,58 @@ def node_states(
     return found
 
 
-def instance_states(pods: Iterable[Json], ready_nodes: set[str]) -> list[InstanceState]:
-    """LC instances that have an IP address and have not ended.
+def instance_states(
+    pods: Iterable[Json], nodes: Sequence[NodeState], services: Sequence[Service] = (), adopted: Mapping[str, Sequence[Json]] = NONE
+) -> list[InstanceState]:
+    """LC instances that have an IP address and have not ended: Tango's own, and those that services have adopted.
 
-    An instance is ready if its container is, it is not being deleted, and its node is among `ready_nodes`: when a node is lost, the
+    An instance is ready if its container is, it is not being deleted, and its node is ready: when a node is lost, the
     status of its pods stays as the kubelet last wrote it.
     """
-    found = []
-    for pod in pods:
-        status = pod.get("status") or {}
-        if pod_class(pod) != "lc" or not status.get("podIP") or is_over(pod):
+    by_name = {node.name: node for node in nodes}
+    found = [
+        _instance(pod, pod["metadata"]["labels"]["tango/service"], by_name, name=pod["metadata"]["name"], port=_port(pod))
+        for pod in pods
+        if pod_class(pod) == "lc" and _can_answer(pod)
+    ]
+    for service in services:
+        if service.adopt is None:
             continue
-        container, running = main_container(pod), main_status(pod)
-        requests, limits = _resources(container)
-        actual = (running.get("resources") or {}).get("limits") or limits
-        found.append(
-            InstanceState(
-                pod=pod["metadata"]["name"],
-                uid=pod["metadata"]["uid"],
-                service=pod["metadata"]["labels"]["tango/service"],
-                node=pod["spec"]["nodeName"],
-                pod_ip=status["podIP"],
-                port=_port(pod, container),
-                ready=_is_ready(pod) and "deletionTimestamp" not in pod["metadata"] and pod["spec"]["nodeName"] in ready_nodes,
-                cpu_request_millicores=cpu_millicores(requests.get("cpu", 0)),
-                cpu_limit_millicores=cpu_millicores(actual.get("cpu", 0)),
-                memory_limit_mib=memory_mib(limits.get("memory", 0)),
-                restarts=int(running.get("restartCount", 0)),
-            )
-        )
+        for pod in adopted.get(service.name, ()):
+            if _can_answer(pod):
+                name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+                container = service.adopt.container
+                found.append(_instance(pod, service.name, by_name, name=name, port=service.port, container=container))
     return found
+
+
+def _can_answer(pod: Json) -> bool:
+    return bool((pod.get("status") or {}).get("podIP") and pod["spec"].get("nodeName")) and not is_over(pod)
+
+
+def _instance(
+    pod: Json, service: str, nodes: Mapping[str, NodeState], *, name: str, port: int, container: str = ""
+) -> InstanceState:
+    own, running = main_container(pod, container), main_status(pod, container)
+    requests, limits = _resources(own)
+    actual = (running.get("resources") or {}).get("limits") or limits
+    node = nodes.get(pod["spec"]["nodeName"])
+    # Without a limit, which only pods of others can be, its node is the limit.
+    most_cpu = node.cpu_allocatable_millicores if node else 0
+    most_mib = node.memory_allocatable_mib if node else 0
+    return InstanceState(
+        pod=name,
+        uid=pod["metadata"]["uid"],
+        service=service,
+        node=pod["spec"]["nodeName"],
+        pod_ip=pod["status"]["podIP"],
+        port=port,
+        ready=_is_ready(pod, container) and "deletionTimestamp" not in pod["metadata"] and node is not None and node.ready,
+        cpu_request_millicores=cpu_millicores(requests.get("cpu", 0)),
+        cpu_limit_millicores=cpu_millicores(actual["cpu"]) if "cpu" in actual else most_cpu,
+        memory_limit_mib=memory_mib(limits["memory"]) if "memory" in limits else most_mib,
+        restarts=int(running.get("restartCount", 0)),
+    )
 
 
 def standing(pod: Json) -> Standing | None:
@@ -259,16 +292,16 @@ def _held(pod: Json) -> Counter[str]:
     return held
 
 
-def _port(pod: Json, container: Json) -> int:
+def _port(pod: Json) -> int:
     annotated = (pod["metadata"].get("annotations") or {}).get(PORT)
-    return int(annotated or (container.get("ports") or [{"containerPort": 8080}])[0]["containerPort"])
+    return int(annotated or (main_container(pod).get("ports") or [{"containerPort": 8080}])[0]["containerPort"])
 
 
-def _is_ready(pod: Json) -> bool:
+def _is_ready(pod: Json, container: str = "") -> bool:
     """The whole pod's readiness, which counts sidecars and readiness gates; its container's where nothing says it."""
     conditions = (pod.get("status") or {}).get("conditions") or []
     told = next((c["status"] == "True" for c in conditions if c["type"] == "Ready"), True)
-    return told and bool(main_status(pod).get("ready"))
+    return told and bool(main_status(pod, container).get("ready"))
 
 
 def _unix_s(stamp: str | None) -> float | None:

@@ -57,7 +57,8 @@ class Reassurance:
         """
         # 1. Gather.
         snapshot = self._fleet.snapshot(at_s=now_s)
-        instances = self._fleet.instances()
+        unmoved = {s.name for s in snapshot.services if not s.resizable}
+        instances = [(cluster, i) for cluster, i in self._fleet.instances() if i.service not in unmoved]
         tails = self._fleet.tail_latency_ms(window_s=self._settings.window_s, quantile=self._settings.quantile)
         services = {s.name: s for s in snapshot.services}
         short_nodes = {
@@ -135,6 +136,7 @@ class Reassurance:
             )
             for cluster, instance in self._fleet.instances()
             if (service := services.get(instance.service)) is not None
+            and service.adopt is None  # what size its owner gave a pod of somebody else's is not known
             and instance.ready
             and (instance.cpu_limit_millicores, instance.cpu_request_millicores)
             != (service.cpu_limit_millicores, service.cpu_request_millicores)

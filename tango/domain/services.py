@@ -36,6 +36,19 @@ class ServiceClass(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Adoption:
+    """Pods that somebody else makes, changes and ends, such as those of a Deployment: Tango uses them and, if it may, resizes them."""
+
+    namespace: str
+    selector: str
+    """Label selector, as the API takes it."""
+    container: str = ""
+    """The container that answers and is resized; empty: the pod's default one."""
+    resize: bool = False
+    """Whether Tango may move their CPU in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """One workload type.
 
@@ -76,6 +89,8 @@ class Service:
     """With a template: the container that is resized, that answers, and whose exit code counts."""
     allow_literal: tuple[str, ...] = ()
     """Environment variables that may have literal values although they look like secrets."""
+    adopt: Adoption | None = None
+    """LC only: its instances are pods of somebody else; Tango never makes, deletes or evicts them."""
     assumed: tuple[str, ...] = ()
     """Fields whose values nobody declared: they are guesses until they are measured."""
 
@@ -108,11 +123,18 @@ class Service:
             refuse(*told, "nothing: a BE service has no target")
         if self.template:
             refuse_template(self)
+        if self.adopt is not None and (self.template or self.service_class is not ServiceClass.LC):
+            refuse("adopt", self.adopt.selector, "an LC service without a template")
 
     @property
     def concurrency(self) -> int:
         """Requests that one LC instance holds in memory at the same time."""
         return max(1, self.instance_memory_mib // self.memory_mib)
+
+    @property
+    def resizable(self) -> bool:
+        """Whether Tango may move the CPU of its instances."""
+        return self.adopt is None or self.adopt.resize
 
     @property
     def pod_template(self) -> PodTemplate | None:
@@ -151,7 +173,8 @@ def service_of(spec: Mapping[str, Any]) -> Service:
     """A service from its declaration as `spec_of` gives it."""
     extended = tuple(sorted((spec.get("extended") or {}).items()))
     tuples = {name: tuple(spec[name]) for name in ("allow_literal", "assumed") if name in spec}
-    return Service(**{**spec, **tuples, "service_class": ServiceClass(spec["service_class"]), "extended": extended})
+    adopt = Adoption(**spec["adopt"]) if spec.get("adopt") else None
+    return Service(**{**spec, **tuples, "adopt": adopt, "service_class": ServiceClass(spec["service_class"]), "extended": extended})
 
 
 @functools.lru_cache(maxsize=1024)

@@ -15,6 +15,8 @@ from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node, RunPo
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
+from tango.fleets.adoption import NOT_BESIDE as ADOPTION_HAS
+from tango.fleets.adoption import adoption_document, fields_with_adoption
 from tango.fleets.clusters import LINK_READERS, MAX_MILLICORES, NETWORK_READERS, clusters_of, links_of
 from tango.fleets.extended import declared_extended, extended_of
 from tango.fleets.fitting import refuse_unfit
@@ -86,6 +88,8 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
         raise ConfigError(f"{document.where}: {error}") from error
     if must_fit:
         for service, place in services.items():
+            if service.adopt is not None:
+                continue  # its pods run already
             refuse_unfit(service, place, fleet)
     return dataclasses.replace(fleet, source_hash=hash_of(fleet))
 
@@ -158,15 +162,19 @@ def _services(spec: YamlMapping) -> dict[Service, YamlMapping]:
 
 def _service(name: str, keys: YamlMapping) -> Service:
     service_class = ServiceClass[keys.required("class", lambda v: v.one_of("lc", "be")).upper()]
-    is_lc, has_template = service_class is ServiceClass.LC, "template" in keys.values
+    is_lc, has_template, adopts = service_class is ServiceClass.LC, "template" in keys.values, "adopt" in keys.values
     required = ["target_ms"] if is_lc else []
-    if not has_template:
+    if not has_template and not adopts:
         required += ["cpu_work_s", "memory_mib", *(["instance_memory_mib"] if is_lc else [])]
     for field in required:
         keys.required(field, _SERVICE_READERS[field])
-    fields: dict[str, Any] = (
-        fields_with_template(keys, _SERVICE_READERS, lc=is_lc) if has_template else keys.fields(_SERVICE_READERS)
-    )
+    fields: dict[str, Any]
+    if adopts:
+        fields = fields_with_adoption(keys, _SERVICE_READERS, lc=is_lc)
+    elif has_template:
+        fields = fields_with_template(keys, _SERVICE_READERS, lc=is_lc)
+    else:
+        fields = keys.fields(_SERVICE_READERS)
     try:
         return Service(name=name, service_class=service_class, **fields)
     except ConfigError as error:
@@ -199,6 +207,9 @@ def _service_spec(service: Service) -> dict[str, object]:
     values = _said({name: getattr(service, name) for name in _SERVICE_READERS if name not in service.assumed})
     if service.extended:
         values["extended"] = declared_extended(service.extended)
+    if service.adopt is not None:
+        values = {name: value for name, value in values.items() if name not in ADOPTION_HAS}
+        values["adopt"] = adoption_document(service.adopt, service.port)
     if service.template:
         values = {name: value for name, value in values.items() if name not in NOT_BESIDE}
         values |= {"container": service.container, "template": json.loads(service.template)}
@@ -220,7 +231,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
     """Without what is as it was before there was such a thing, which files of before do not say."""
     defaults = (
         *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0)),
-        *(("template", ""), ("container", ""), ("allow_literal", ()), ("assumed", ())),
+        *(("template", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )
     return {name: value for name, value in values.items() if (name, value) not in defaults}
 

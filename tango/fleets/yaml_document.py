@@ -102,6 +102,13 @@ class YamlValue:
             self.refuse(f"a number from {low:g} to {high:g}")
         return float(value)
 
+    def boolean(self) -> bool:
+        """true or false."""
+        value = self.scalar()
+        if not isinstance(value, bool):
+            self.refuse("true or false")
+        return value
+
     def one_of(self, *choices: str) -> str:
         """One of the given texts."""
         value = self.scalar()

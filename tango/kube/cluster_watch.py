@@ -11,7 +11,8 @@ import structlog
 
 from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
-from tango.domain.services import Service
+from tango.domain.pod_marks import MANAGED_BY
+from tango.domain.services import Adoption, Service
 from tango.errors import ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import JSON, KubeClient
 from tango.kube.informer import Informer
@@ -29,6 +30,10 @@ class KubernetesWatch:
         self._client = client
         self._namespace = namespace
         self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
+        self._adoptions: dict[str, tuple[Adoption, Informer, asyncio.Task[None]]] = {}
+        self._adoption_changes = 0
+        """Changes of adoptions that are over, and of which there are."""
+        self._watches: asyncio.TaskGroup | None = None
         self._on_pod: Callable[[str, JSON], None] = lambda kind, pod: None
         self._nodes = Informer(client, "/api/v1/nodes")
         self._pods = Informer(
@@ -43,6 +48,7 @@ class KubernetesWatch:
         self._on_pod = on_pod
         await self._ensure_namespace()
         async with asyncio.TaskGroup() as watches:
+            self._watches = watches
             watches.create_task(self._nodes.run())
             watches.create_task(self._pods.run())
 
@@ -52,8 +58,9 @@ class KubernetesWatch:
         await self._pods.synced()
 
     def changes(self) -> int:
-        """Of both watches."""
-        return self._nodes.changes + self._pods.changes
+        """Of all watches."""
+        adopted = sum(informer.changes for _, informer, _ in self._adoptions.values())
+        return self._nodes.changes + self._pods.changes + adopted + self._adoption_changes
 
     def nodes(self) -> Sequence[JSON]:
         """As the watch last had them."""
@@ -62,6 +69,26 @@ class KubernetesWatch:
     def pods(self) -> Sequence[JSON]:
         """Tango's, as the watch last had them."""
         return list(self._pods.objects.values())
+
+    def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
+        """A watch for each."""
+        for service, (adoption, informer, task) in list(self._adoptions.items()):
+            if adoptions.get(service) != adoption:
+                task.cancel()
+                self._adoption_changes += informer.changes + 1
+                del self._adoptions[service]
+        for service, adoption in adoptions.items():
+            if service not in self._adoptions and self._watches is not None:
+                path = f"/api/v1/namespaces/{adoption.namespace}/pods"
+                informer = Informer(self._client, path, labelSelector=adoption.selector)
+                self._adoptions[service] = (adoption, informer, self._watches.create_task(informer.run()))
+
+    def adopted(self) -> Mapping[str, Sequence[JSON]]:
+        """As the watches last had them."""
+        return {
+            service: [pod for pod in informer.objects.values() if (pod["metadata"].get("labels") or {}).get(MANAGED_BY) != "tango"]
+            for service, (_, informer, _) in self._adoptions.items()
+        }
 
     async def node_usage(self) -> Mapping[str, JSON]:
         """From metrics.k8s.io."""

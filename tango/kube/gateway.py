@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tango.domain.plans import Eviction, Resize
+from tango.domain.pod_templates import default_container
 from tango.domain.quantities import cpu_millicores, format_millicores
 from tango.domain.runs import Placement, ScalingRecord
 from tango.domain.services import Service
@@ -204,10 +205,18 @@ class KubernetesGateway:
             await asyncio.sleep(0.05)
 
     async def _resize(self, resize: Resize) -> ScalingRecord:
-        path = f"{self._pods}/{resize.pod}"
+        namespace, _, name = resize.pod.rpartition("/")  # an adopted pod is named with its namespace
+        path = f"/api/v1/namespaces/{namespace}/pods/{name}" if namespace else f"{self._pods}/{resize.pod}"
         begin = time.monotonic()
         service = self._declared.get(resize.service)
         container = (service.container if service else "") or WORKLOAD_CONTAINER
+        if namespace:
+            try:
+                client = await self._client(resize.cluster)
+                container = _resized_container(await client.request("GET", path), service)
+            except TangoError as error:
+                outcome = "infeasible" if isinstance(error, Invalid | Forbidden) else "error"
+                return _resize_record(resize, outcome, f"{resize.reason}: {error}")
         patch = {
             "spec": {
                 "containers": [
@@ -325,6 +334,20 @@ class KubernetesGateway:
             raise ClusterUnavailable(
                 f"calls to clusters did not end within {within_s:g} s: this process's connections hang, restart it if they stay so"
             ) from error
+
+
+def _resized_container(pod: JSON, service: Service | None) -> str:
+    """The container of an adopted pod that may be resized. Raises: Invalid, without a call, where its CPU may not be moved as it runs."""
+    name = (service.adopt.container if service is not None and service.adopt is not None else "") or default_container(pod)
+    container = next((c for c in pod["spec"]["containers"] if c["name"] == name), None)
+    if service is None or not service.resizable or container is None:
+        raise Invalid(f"pod {pod['metadata']['name']} has no container {name!r} that Tango may resize")
+    policies = {p["resourceName"]: p.get("restartPolicy") for p in container.get("resizePolicy") or []}
+    if policies.get("cpu", "NotRequired") != "NotRequired":
+        raise Invalid(f"container {name!r} of pod {pod['metadata']['name']} would be restarted: its resizePolicy says so")
+    if (pod.get("status") or {}).get("qosClass", "Burstable") != "Burstable":
+        raise Invalid(f"pod {pod['metadata']['name']} is {pod['status']['qosClass']}, and a resize must not change that")
+    return name
 
 
 def _resize_record(resize: Resize, outcome: str, note: str, *, actuation_ms: float | None = None) -> ScalingRecord:

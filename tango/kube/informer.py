@@ -38,13 +38,14 @@ class Informer:
         self._client = client
         self._path = path
         self._query = query
+        self._everywhere = "/namespaces/" not in path
         self._on_event = on_event or (lambda kind, item: None)
         self._synced = asyncio.Event()
         self.version = ""
         """Resource version to watch from; empty: list first."""
         self._failures = 0
         self.objects: dict[str, JSON] = {}
-        """By name; read-only for users of this class."""
+        """By name, of a collection over all namespaces by `namespace/name`; read-only for users of this class."""
         self.changes = 0
         """Changes of `objects` so far."""
         self.relists = 0
@@ -85,7 +86,7 @@ class Informer:
     async def _relist(self) -> None:
         items, version = await self._client.list(self._path, **self._query)
         self.relists += 1
-        fresh = {item["metadata"]["name"]: item for item in items}
+        fresh = {self._key(item): item for item in items}
         for name, gone in list(self.objects.items()):
             # Another uid: deleted and created again under the same name while nobody watched.
             if name not in fresh or fresh[name]["metadata"]["uid"] != gone["metadata"]["uid"]:
@@ -99,6 +100,14 @@ class Informer:
         # Set after the events: who waits for `synced` finds the handler's own state complete.
         self.version = version
         self._synced.set()
+
+    def _key(self, item: JSON) -> str:
+        metadata = item["metadata"]
+        return (
+            f"{metadata['namespace']}/{metadata['name']}"
+            if self._everywhere and metadata.get("namespace")
+            else str(metadata["name"])
+        )
 
     def _tell(self, kind: str, item: JSON) -> None:
         """Call the handler. One object that it cannot bear must not keep it from all others, again after every restart."""
@@ -120,7 +129,7 @@ class Informer:
         async for event in self._client.watch(self._path, resource_version=self.version, query=self._query):
             item, kind = event["object"], event["type"]
             if kind != "BOOKMARK":
-                name = item["metadata"]["name"]
+                name = self._key(item)
                 if kind == "DELETED":
                     self.objects.pop(name, None)
                 else:

@@ -9,7 +9,7 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.jobs import ContainerLog
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement, ScalingRecord
-from tango.domain.services import Service
+from tango.domain.services import Adoption, Service
 
 
 class ClusterGateway(Protocol):
@@ -52,7 +52,7 @@ class ClusterWatch(Protocol):
         ...
 
     def changes(self) -> int:
-        """Changes of nodes and pods seen so far: while it stays, `nodes` and `pods` give the same."""
+        """Changes of nodes and pods, adopted ones too, seen so far: while it stays, `nodes` and `pods` give the same."""
         ...
 
     def nodes(self) -> Sequence[Mapping[str, Any]]:
@@ -61,6 +61,14 @@ class ClusterWatch(Protocol):
 
     def pods(self) -> Sequence[Mapping[str, Any]]:
         """Tango's pods as last seen."""
+        ...
+
+    def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
+        """Watch the pods that these services (by name) have adopted, from now on these alone. Called while `follow` runs."""
+        ...
+
+    def adopted(self) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+        """By service: the pods that it has adopted, as last seen, none of them Tango's own; none where its namespace may not be read."""
         ...
 
     async def node_usage(self) -> Mapping[str, Mapping[str, Any]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import urllib.error
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from tango.domain.identity import NodeKey
+from tango.domain.services import Adoption
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.ports.clusters import ClusterWatch
@@ -77,12 +80,16 @@ async def watched(request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
     async with await KubeClient.from_kubeconfig(str(server.kubeconfig), "tango", settings, cluster="c1") as client:
         found = Watched(
             KubernetesWatch(client, namespace="tango"),
-            lambda pod: server.call("POST", PODS, pod),
+            lambda pod: server.call("POST", PODS.replace("tango", pod["metadata"].get("namespace", "tango")), pod),
             lambda name: server.call("DELETE", f"{PODS}/{name}?gracePeriodSeconds=0"),
         )
+        with contextlib.suppress(urllib.error.HTTPError):  # there since an earlier test
+            server.new_namespace("prod")
         async with followed(found):
             yield found
     server.clear()
+    for pod in server.call("GET", "/api/v1/namespaces/prod/pods")["items"]:
+        server.call("DELETE", f"/api/v1/namespaces/prod/pods/{pod['metadata']['name']}", {"gracePeriodSeconds": 0})
 
 
 @asynccontextmanager
@@ -177,3 +184,32 @@ async def test_only_the_very_pod_is_deleted_and_gone_counts_as_deleted(watched: 
     await watched.watch.delete_pod("one", at_once=True)
 
     assert stayed == pod
+
+
+def theirs(name: str, app: str) -> Json:
+    """A pod of somebody else's in the namespace `prod`."""
+    metadata = {"name": name, "namespace": "prod", "labels": {"app": app}}
+    return {"metadata": metadata, "spec": {"containers": [{"name": "web", "image": "none"}]}}
+
+
+async def test_adopted_pods_are_seen_by_their_service_and_not_among_tango_s(watched: Watched) -> None:
+    """Those of the namespace that the selector selects; a change of them counts; withdrawn, none is seen."""
+
+    def names(service: str) -> list[str]:
+        return sorted(pod["metadata"]["name"] for pod in watched.watch.adopted().get(service, ()))
+
+    watched.create(theirs("a1", "api"))
+    watched.create(theirs("b1", "other"))
+    before = watched.watch.changes()
+    watched.watch.adopt({"mine": Adoption(namespace="prod", selector="app=api")})
+    await watched.until(lambda: names("mine") == ["a1"])
+    assert watched.watch.changes() > before
+
+    watched.create(theirs("a2", "api"))
+    await watched.until(lambda: names("mine") == ["a1", "a2"])
+    assert watched.pod("a1") is None
+
+    before = watched.watch.changes()
+    watched.watch.adopt({})
+    assert names("mine") == []
+    assert watched.watch.changes() > before

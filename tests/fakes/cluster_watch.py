@@ -9,7 +9,7 @@ from typing import Any
 
 from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
-from tango.domain.services import Service
+from tango.domain.services import Adoption, Service
 from tango.kube.manifests import lc_instance
 
 Json = dict[str, Any]
@@ -30,6 +30,7 @@ class MemoryCluster:
         """(pod, container, whether it was followed) of every log that was read."""
         self._nodes: dict[str, Json] = {}
         self._pods: dict[str, Json] = {}
+        self._adoptions: dict[str, Adoption] = {}
         self._changes = 0
         self._uids = itertools.count(1)
         self._on_pod: Callable[[str, Mapping[str, Any]], None] = lambda kind, pod: None
@@ -73,8 +74,28 @@ class MemoryCluster:
         return list(self._nodes.values())
 
     def pods(self) -> Sequence[Json]:
-        """All."""
-        return list(self._pods.values())
+        """Tango's."""
+        return [
+            p for p in self._pods.values() if (p["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "tango"
+        ]
+
+    def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
+        """From now on these."""
+        self._changes += self._adoptions != dict(adoptions)
+        self._adoptions = dict(adoptions)
+
+    def adopted(self) -> Mapping[str, Sequence[Json]]:
+        """Pods of the namespace with the label, `key=value`."""
+        found: dict[str, list[Json]] = {}
+        for service, adoption in self._adoptions.items():
+            key, _, value = adoption.selector.partition("=")
+            found[service] = [
+                pod
+                for pod in self._pods.values()
+                if pod["metadata"].get("namespace") == adoption.namespace
+                and (pod["metadata"].get("labels") or {}).get(key) == value
+            ]
+        return found
 
     async def node_usage(self) -> Mapping[str, Json]:
         """As the test says."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement
+from tango.domain.services import Adoption, Service
 from tango.errors import ClusterUnavailable, Conflict, Forbidden, Invalid, NotFound, Throttled, UsageError
 from tango.fleets import dump_fleet
 from tango.kube.gateway import KubernetesGateway
@@ -98,7 +101,9 @@ def site(embedded: EmbeddedCluster) -> Iterator[Site]:
     embedded.clear()
 
 
-def new_gateway(cluster: EmbeddedCluster, *, namespace: str = "tango", user: str = "tango") -> KubernetesGateway:
+def new_gateway(
+    cluster: EmbeddedCluster, *, namespace: str = "tango", user: str = "tango", services: Sequence[Service] = SERVICES
+) -> KubernetesGateway:
     """A gateway that knows this one cluster."""
 
     def credentials(name: str) -> tuple[str, str]:
@@ -106,7 +111,7 @@ def new_gateway(cluster: EmbeddedCluster, *, namespace: str = "tango", user: str
             raise UsageError(f"no cluster {name!r}")
         return str(cluster.kubeconfig), user
 
-    return KubernetesGateway(credentials, lambda: SERVICES, replace(FAST, namespace=namespace))
+    return KubernetesGateway(credentials, lambda: services, replace(FAST, namespace=namespace))
 
 
 # ---- BE pods ---------------------------------------------------------------------------------------------------------------
@@ -331,6 +336,68 @@ def test_deleted_pods_are_gone_at_once(site: Site) -> None:
     site.gateway.run_be_pods(placements)
     site.gateway.delete_pods([PodKey("c1", p.pod) for p in placements] + [PodKey("c9", "be-r1-1-e1")])
     assert site.cluster.pods() == {}
+
+
+# ---- adopted pods ----------------------------------------------------------------------------------------------------------
+
+
+THEIRS = replace(WEB, name="theirs", adopt=Adoption(namespace="prod", selector="app=api", resize=True))
+
+
+@pytest.fixture
+def prod(site: Site) -> Iterator[Callable[..., str]]:
+    """Makes pods of somebody else in the namespace `prod`, bound to c1-n1, running by their status; gives their names."""
+    pods = "/api/v1/namespaces/prod/pods"
+    with contextlib.suppress(urllib.error.HTTPError):
+        site.cluster.new_namespace("prod")
+    made: list[str] = []
+
+    def make(**container: Any) -> str:
+        name = f"api-{len(made)}"
+        resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}}
+        spec = {"nodeName": "c1-n1", "containers": [{"name": "web", "image": "api:1", "resources": resources, **container}]}
+        body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": "api"}}, "spec": spec}
+        site.cluster.call("POST", pods, body)
+        status = {"phase": "Running", "containerStatuses": [{"name": "web", "ready": True, "resources": resources}]}
+        site.cluster.call("PATCH", f"{pods}/{name}/status", {"status": status})
+        made.append(name)
+        return f"prod/{name}"
+
+    yield make
+    for name in made:
+        site.cluster.call("DELETE", f"{pods}/{name}", {"gracePeriodSeconds": 0})
+
+
+def test_an_adopted_pod_is_resized_where_its_owner_left_it_to_tango(site: Site, prod: Callable[..., str]) -> None:
+    """In its own namespace; what would restart its container, or a pod that may not be resized, is not tried."""
+    gateway = new_gateway(site.cluster, services=(*SERVICES, THEIRS))
+    restarts = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
+    pods = [prod(), prod(resizePolicy=restarts), prod(resources={})]
+
+    records = gateway.resize([replace(site.resize(pod, 1500, request=200), service="theirs") for pod in pods])
+    gateway.close()
+
+    # The first waits for a kubelet, which this cluster has for the namespace `tango` alone.
+    assert [r.outcome for r in records] == ["deferred", "infeasible", "infeasible"]
+    assert "resizePolicy" in records[1].reason
+    limits = [
+        site.cluster.call("GET", f"/api/v1/namespaces/prod/pods/{pod.split('/')[1]}")["spec"]["containers"][0]["resources"].get(
+            "limits"
+        )
+        for pod in pods
+    ]
+    assert [(found or {}).get("cpu") for found in limits] == ["1500m", "1", None]
+
+
+def test_an_adopted_pod_is_left_as_it_is_unless_its_service_says_otherwise(site: Site, prod: Callable[..., str]) -> None:
+    """`resize: false` holds here too, whatever asks."""
+    kept = replace(THEIRS, adopt=Adoption(namespace="prod", selector="app=api"))
+    gateway = new_gateway(site.cluster, services=(*SERVICES, kept))
+
+    (record,) = gateway.resize([replace(site.resize(prod(), 1500), service="theirs")])
+    gateway.close()
+
+    assert record.outcome == "infeasible"
 
 
 def _manifest(placement: Placement) -> Json:

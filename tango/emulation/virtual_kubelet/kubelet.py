@@ -50,10 +50,9 @@ class VirtualKubelet:
         addresses: Addresses,
         processes: ProcessHost | None = None,
     ) -> None:
-        """`processes`: as of `NodePool`."""
+        """`namespace`: whose pods it runs; empty: all. `processes`: as of `NodePool`."""
         self._client = client
         self._cluster = cluster
-        self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
         self._boot_id = str(uuid.uuid4())
         self._booted_s = time.time()
         self._statuses = StatusWriter(self._write_status)
@@ -68,7 +67,8 @@ class VirtualKubelet:
         )
         self._metrics = MetricsWriter(client, self.pool, cluster.name)
         # The server filters out pods that are not bound, so that the backlog of a scheduler causes no events here.
-        self._pods = Informer(client, self._pods_path, on_event=self._on_pod, fieldSelector="spec.nodeName!=")
+        path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
+        self._pods = Informer(client, path, on_event=self._on_pod, fieldSelector="spec.nodeName!=")
         self._letting_go: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -194,14 +194,14 @@ class VirtualKubelet:
         try:
             await self.pool.stop(uid, grace_s=float(pod["metadata"].get("deletionGracePeriodSeconds") or 0))
             await self._statuses.written(uid)
-            await self._until_done(lambda: self._delete(uid, pod["metadata"]["name"]))
+            await self._until_done(lambda: self._delete(uid, _path(pod["metadata"].get("namespace", ""), pod["metadata"]["name"])))
         finally:
             self._letting_go.discard(uid)
 
-    async def _delete(self, uid: str, name: str) -> None:
+    async def _delete(self, uid: str, path: str) -> None:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
         with contextlib.suppress(NotFound, Conflict):  # gone already, or another pod of that name
-            await self._client.request("DELETE", f"{self._pods_path}/{name}", body=body)
+            await self._client.request("DELETE", path, body=body)
 
     async def _write_status(self, uid: str) -> None:
         run, status = self.pool.runs.get(uid), self.pool.status(uid)
@@ -209,7 +209,9 @@ class VirtualKubelet:
             return
         # With the uid in it the server refuses the patch (409) if a later pod has taken the name.
         body = {"metadata": {"uid": uid}, "status": status}
-        await self._client.request("PATCH", f"{self._pods_path}/{run.spec.name}/status", body=body, content_type=STRATEGIC_PATCH)
+        await self._client.request(
+            "PATCH", f"{_path(run.spec.namespace, run.spec.name)}/status", body=body, content_type=STRATEGIC_PATCH
+        )
 
     # ---- tasks -----------------------------------------------------------------------------------------------------------
 
@@ -232,3 +234,7 @@ class VirtualKubelet:
             except (ClusterError, ClusterUnavailable) as error:
                 log.warning("kubelet_waits", cluster=self._cluster.name, error=str(error))
                 await asyncio.sleep(AGAIN_AFTER_S * random.uniform(1.0, 2.0))
+
+
+def _path(namespace: str, pod: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods/{pod}"

@@ -76,7 +76,8 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster, a
             client,
             fleet,
             cluster,
-            namespace=options.kube.namespace,
+            # As processes run pods of others too, which services may adopt.
+            namespace="" if fleet.run is RunPods.PROCESSES else options.kube.namespace,
             timeline=NodeTimeline([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
             addresses=addresses,
             processes=_processes(options, fleet, cluster.name, addresses),

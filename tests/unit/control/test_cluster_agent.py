@@ -22,8 +22,8 @@ from tests.fakes.faulty import Faulty
 from tests.fakes.journal_world import LC
 from tests.fakes.memory_journal import MemoryJournal
 from tests.fakes.own_fleet import published
-from tests.fakes.store_world import BATCH, MAX_ATTEMPTS, OVER_S, ZERO_S
-from tests.unit.control.test_observe_cluster import ended, node, pod, running
+from tests.fakes.store_world import BATCH, FLEET, MAX_ATTEMPTS, OVER_S, ZERO_S
+from tests.unit.control.test_observe_cluster import ADOPTED, ended, node, pod, running, theirs
 
 Json = dict[str, Any]
 Agent = TypeVar("Agent", bound=ClusterAgent)
@@ -257,6 +257,56 @@ async def test_a_later_pod_of_the_name_is_not_deleted_for_an_earlier_one(world: 
 def replace_uid(found: Json, uid: str) -> Json:
     """The same pod made anew."""
     return {**found, "metadata": {**found["metadata"], "uid": uid}}
+
+
+# ---- adopted pods ------------------------------------------------------------------------------------------------------
+
+
+async def test_adopted_pods_are_followed_and_never_touched(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Rolling updates, scaling and flapping by their owner show at once; the agent makes and deletes none of them."""
+    journal = MemoryJournal("c1", max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=world.clock.now_s)
+    journal.publish(published(replace(FLEET, services=(*FLEET.services, ADOPTED))))
+    agent = agent_of(world, cluster, journal=journal)
+
+    def seen() -> list[tuple[str, bool]]:
+        return [(i.pod, i.ready) for of, i in journal.instances() if of == "c1" and i.service == "theirs"]
+
+    async def looked() -> list[tuple[str, bool]]:
+        await agent.deploy()
+        await agent.observe_here()
+        return seen()
+
+    cluster.put_pod(on_c1("api-1"))
+    assert await looked() == [("prod/api-1", True)]
+    cluster.put_pod(on_c1("api-2", ready=False))
+    assert await looked() == [("prod/api-1", True), ("prod/api-2", False)]
+    cluster.put_pod(on_c1("api-2"))
+    cluster.remove_pod("api-1")
+    assert await looked() == [("prod/api-2", True)]
+    cluster.put_pod(on_c1("api-2", ready=False))
+    assert await looked() == [("prod/api-2", False)]
+    cluster.remove_pod("api-2")
+    assert await looked() == []
+
+    journal.publish(published())
+    cluster.put_pod(on_c1("api-3"))
+    agent = agent_of(world, cluster, journal=journal)
+    assert await looked() == []
+    assert not any(name.startswith("api") for name, _ in cluster.deleted)
+    assert not any("theirs" in name for name in lc_names_of(cluster))
+
+
+def on_c1(name: str, *, ready: bool = True) -> Json:
+    """A pod of somebody else's Deployment on c1-n1."""
+    found = theirs(name, **running(name="web"))
+    found["spec"]["nodeName"] = "c1-n1"
+    found["status"]["containerStatuses"][0]["ready"] = ready
+    return found
+
+
+def lc_names_of(cluster: MemoryCluster) -> list[str]:
+    """Tango's own pods."""
+    return [str(p["metadata"]["name"]) for p in cluster.pods()]
 
 
 # ---- state -------------------------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import ExtendedState, PodEnd
 from tango.domain.requests import Reason
+from tango.domain.services import Adoption, Service, ServiceClass
 from tango.kube.manifests import lc_instance
 from tests.fakes.pod_templates import api_service
 
@@ -53,6 +54,9 @@ def pod(kind: str, *, name: str = "p", on: str | None = "n1", labels: Json | Non
     all_labels = {"app.kubernetes.io/managed-by": "tango", "tango/class": kind, **identity, **(labels or {})}
     spec = {"containers": [container], **({"nodeName": on} if on else {})}
     return {"metadata": {"name": name, "uid": f"uid-{name}", "labels": all_labels}, "spec": spec, "status": status}
+
+
+NODES = node_states([node()], [], {})
 
 
 def running(**container: Any) -> Json:
@@ -179,7 +183,7 @@ def test_a_node_is_ready_when_it_says_so_and_is_not_cordoned(found: Json, ready:
 
 def test_an_instance_is_read_with_its_address_and_its_size() -> None:
     """Name, uid, service, node, address and port, and what it may use."""
-    [found] = instance_states([pod("lc", name="lc-web-n1-0", **running(restartCount=2))], {"n1"})
+    [found] = instance_states([pod("lc", name="lc-web-n1-0", **running(restartCount=2))], NODES)
 
     assert (found.pod, found.uid, found.service, found.node) == ("lc-web-n1-0", "uid-lc-web-n1-0", "web", "n1")
     assert (found.pod_ip, found.port, found.ready, found.restarts) == ("10.1.2.3", 8181, True, 2)
@@ -188,7 +192,7 @@ def test_an_instance_is_read_with_its_address_and_its_size() -> None:
 
 def test_the_limit_in_effect_counts_and_not_the_wanted_one() -> None:
     """After a resize the spec says what is wanted, the container's status what it has."""
-    [found] = instance_states([pod("lc", **running(resources={"limits": {"cpu": "750m", "memory": "64Mi"}}))], {"n1"})
+    [found] = instance_states([pod("lc", **running(resources={"limits": {"cpu": "750m", "memory": "64Mi"}}))], NODES)
 
     assert found.cpu_limit_millicores == 750
 
@@ -197,7 +201,7 @@ def test_pods_that_cannot_serve_are_no_instances() -> None:
     """BE pods, pods without an address yet, and those that ended."""
     pods = [pod("be", **running()), pod("lc", phase="Pending"), pod("lc", podIP="10.1.2.3", **ended("Failed"))]
 
-    assert instance_states(pods, {"n1"}) == []
+    assert instance_states(pods, NODES) == []
 
 
 def test_an_instance_is_ready_while_its_container_its_pod_and_its_node_are() -> None:
@@ -212,7 +216,7 @@ def test_an_instance_is_ready_while_its_container_its_pod_and_its_node_are() -> 
         pod("lc", name="new", podIP="10.1.2.3", phase="Pending"),
     ]
 
-    found = {instance.pod: instance.ready for instance in instance_states(pods, {"n1"})}
+    found = {instance.pod: instance.ready for instance in instance_states(pods, NODES)}
 
     assert found == {"good": True, "starting": False, "leaving": False, "stranded": False, "new": False}
 
@@ -385,7 +389,7 @@ def test_of_a_pod_with_sidecars_its_service_s_container_counts() -> None:
         ],
     }
 
-    (instance,) = instance_states([pod], {"n1"})
+    (instance,) = instance_states([pod], NODES)
     (state,) = node_states([node()], [pod], {})
 
     assert (instance.port, instance.cpu_limit_millicores, instance.restarts, instance.ready) == (8081, 1200, 3, True)
@@ -404,6 +408,72 @@ def test_an_instance_whose_sidecar_is_not_ready_is_not_ready() -> None:
         "containerStatuses": [{"name": "log", "ready": False}, {"name": "api", "ready": True}],
     }
 
-    (instance,) = instance_states([pod], {"n1"})
+    (instance,) = instance_states([pod], NODES)
 
     assert not instance.ready
+
+
+ADOPTED = Service(
+    name="theirs",
+    service_class=ServiceClass.LC,
+    cpu_work_s=0.05,
+    memory_mib=64,
+    instance_memory_mib=512,
+    target_ms=200.0,
+    port=8081,
+    adopt=Adoption(namespace="prod", selector="app=api"),
+)
+
+
+def theirs(name: str = "api-1", *, resources: Json | None = None, uid: str = "", **status: Any) -> Json:
+    """A pod of a Deployment of somebody else's."""
+    metadata = {"name": name, "namespace": "prod", "uid": uid or f"uid-{name}", "labels": {"app": "api"}}
+    container = {"name": "web", "image": "api:1", "resources": resources or {}}
+    return {"metadata": metadata, "spec": {"nodeName": "n1", "containers": [container]}, "status": status}
+
+
+def test_an_adopted_pod_is_an_instance_named_with_its_namespace() -> None:
+    """At the port that its service declares; without limits of its own its node's are its limits."""
+    (instance,) = instance_states([], NODES, [ADOPTED], {"theirs": [theirs(**running(name="web"))]})
+
+    assert (instance.pod, instance.service, instance.port, instance.ready) == ("prod/api-1", "theirs", 8081, True)
+    assert (instance.cpu_limit_millicores, instance.memory_limit_mib) == (4000, 8192)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"conditions": [{"type": "Ready", "status": "False"}]},
+        {"containerStatuses": [{"name": "web", "ready": False}]},
+        {"containerStatuses": []},
+    ],
+)
+def test_no_request_goes_to_an_adopted_pod_that_is_not_ready(change: Json) -> None:
+    """Whatever says so: its condition, its container, nothing yet."""
+    pod = theirs(**(running(name="web") | change))
+
+    (instance,) = instance_states([], NODES, [ADOPTED], {"theirs": [pod]})
+
+    assert not instance.ready
+
+
+def test_adopted_pods_that_go_are_instances_no_more() -> None:
+    """One under deletion gets no request, one that has ended or has no node yet is none."""
+    going = theirs("a", **running(name="web"))
+    going["metadata"]["deletionTimestamp"] = TEN
+    over = theirs("b", phase="Succeeded", podIP="10.0.0.1")
+    unbound = theirs("c", **running(name="web"))
+    del unbound["spec"]["nodeName"]
+
+    found = instance_states([], NODES, [ADOPTED], {"theirs": [going, over, unbound]})
+
+    assert [(i.pod, i.ready) for i in found] == [("prod/a", False)]
+
+
+def test_adopted_pods_hold_what_they_request_as_lc_once() -> None:
+    """A pod that two services have adopted lies on its node once."""
+    pod = theirs(resources={"requests": {"cpu": "300m", "memory": "128Mi"}}, **running(name="web"))
+
+    (state,) = node_states([node()], [], {}, [ADOPTED], {"theirs": [pod], "others": [pod]})
+
+    assert (state.lc_pods, state.lc_cpu_request_millicores, state.lc_memory_held_mib) == (1, 300, 128)

@@ -106,3 +106,50 @@ def test_a_bomb_of_aliases_is_refused(tmp_path: Path) -> None:
     bomb += "".join(f"    a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 10)}]\n" for k in range(1, 9))
     with pytest.raises(ConfigError, match=r"spec.template is larger, expected at most 20000 values"):
         _one(tmp_path, HEAD + bomb)
+
+
+ADOPTS = HEAD + "  adopt: {namespace: prod, selector: {app: my-api, tier: web}, port: 8081}\n"
+
+
+def test_a_service_can_adopt_pods_of_somebody_else(tmp_path: Path) -> None:
+    """Labels become a selector; figures that nobody knows are assumed; what is dumped reads back equal."""
+    service = _one(tmp_path, ADOPTS)
+
+    assert service.adopt is not None
+    assert (service.adopt.namespace, service.adopt.selector, service.port) == ("prod", "app=my-api,tier=web", 8081)
+    assert not service.resizable
+    assert service.assumed == ("cpu_work_s", "instance_memory_mib", "memory_mib")
+    assert _one(tmp_path, dump_services([service])) == service
+
+
+def test_a_selector_may_be_a_text_as_for_kubectl(tmp_path: Path) -> None:
+    """With a resize the limit that pods have must be declared, since it is what moves."""
+    text = ADOPTS.replace("{app: my-api, tier: web}", '"app in (a, b), !canary"').replace("8081}", "8081, resize: true}")
+    with pytest.raises(ConfigError, match=r"spec.cpu_limit_millicores is missing, expected the CPU limit that a pod has"):
+        _one(tmp_path, text)
+
+    service = _one(tmp_path, text + "  cpu_limit_millicores: 2000\n")
+
+    assert service.adopt is not None
+    assert service.adopt.selector == "app in (a, b), !canary"
+    assert service.resizable
+    assert _one(tmp_path, dump_services([service])) == service
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("{app: my-api, tier: web}", "{}", "spec.adopt.selector is a mapping, expected a label selector"),
+        ("{app: my-api, tier: web}", "'app ~ x'", "spec.adopt.selector is 'app ~ x', expected"),
+        ("{app: my-api, tier: web}", "{app: 1}", "spec.adopt.selector.app is 1, expected labels with texts"),
+        (", port: 8081", "", "spec.adopt.port is missing"),
+        ("namespace: prod, ", "", "spec.adopt.namespace is missing"),
+        ("8081}", "8081}\n  image: x", "spec.image is 'x', expected nothing beside adopt"),
+        ("class: lc\n  target_ms: 200", "class: be", "spec.adopt is given, expected class lc beside it"),
+        ("port: 8081", "port: 8081, resize: maybe", "spec.adopt.resize is 'maybe', expected true or false"),
+    ],
+)
+def test_an_adoption_that_cannot_be_is_refused(tmp_path: Path, old: str, new: str, told: str) -> None:
+    """File, line, key, found, expected."""
+    with pytest.raises(ConfigError, match=told):
+        _one(tmp_path, ADOPTS.replace(old, new))

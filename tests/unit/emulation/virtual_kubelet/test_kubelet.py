@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import platform
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from tango.domain.fleet import Cluster, Fleet, Node
 from tango.emulation.virtual_kubelet import metrics_writer
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
+from tango.emulation.virtual_kubelet.node_objects import ARCHITECTURES
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
 from tango.errors import ClusterError
@@ -92,6 +94,7 @@ async def test_a_known_node_is_brought_up_to_date_and_keeps_foreign_taints(clien
         "type": "virtual-kubelet",
         "kubernetes.io/hostname": "n1",
         "kubernetes.io/os": "linux",
+        "kubernetes.io/arch": ARCHITECTURES.get(platform.machine(), platform.machine()),
     }
     assert node["status"]["allocatable"] == {"cpu": "2", "memory": "2Gi", "pods": "110"}
 
