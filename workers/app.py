@@ -25,6 +25,7 @@ TASK_MODULES = (
     "tasks.sharing",
     "tasks.reconcile",
     "tasks.simulate",
+    "tasks.jobs",
 )
 
 
@@ -93,6 +94,7 @@ def create_app(settings: Settings) -> Celery:
                 ("reassure", "tango.reassure", settings.sharing.tick_s, 2.0),
                 ("reconcile", "tango.reconcile", settings.ticks.reconcile_s, 2.0),
                 ("sweep-cancelled", "tango.sweep_cancelled", settings.cancel.tick_s, settings.cancel.tick_s),
+                ("drop-job-logs", "tango.drop_job_logs", settings.job.drop_every_s, settings.job.drop_every_s),
             )
         },
     )

@@ -13,6 +13,7 @@ from tango.control.be_deciders import BeDeciders, Registry
 from tango.control.cancel_run import CancelSweep
 from tango.control.figures_apart import Computing, FiguresApart
 from tango.control.fleet_view import FleetView
+from tango.control.jobs import Jobs
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import BePlacement
 from tango.control.reassure import Reassurance, ReassuranceRounds
@@ -71,6 +72,8 @@ class Scheduler:
             turn_live=here.live_runs.turn,
             order_figures=figures.order,
         )
+        self.jobs = Jobs(store=here.jobs, publisher=publisher)
+        self.job_settings = settings.job
         self.cancel_sweep = CancelSweep(
             runs=here.runs,
             records=here.records,

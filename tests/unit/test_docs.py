@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ def complaints(line: str) -> Iterator[str]:
         if len(found) > 1:
             return
     known = {option for parameter in group.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    for word in words:
+    for word in itertools.takewhile(lambda word: word != "--", words):  # what follows are somebody else's
         option = word.partition("=")[0].rstrip(".,:)")
         if re.fullmatch(r"--?[a-z][a-z-]*", option) and option not in known | {"--help", "-h"}:
             yield f"no option {option}"

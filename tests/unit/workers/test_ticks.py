@@ -183,4 +183,5 @@ def test_the_application_beats_by_this_schedule() -> None:
         "reassure": (settings.sharing.tick_s, settings.ticks.idle_s),
         "reconcile": (settings.ticks.reconcile_s, settings.ticks.idle_s),
         "sweep-cancelled": (settings.cancel.tick_s, settings.ticks.idle_s),
+        "drop-job-logs": (60.0, 3.0),
     }

@@ -1,0 +1,217 @@
+"""`tango job`: submit best-effort jobs; list, show, follow, wait for and cancel them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
+from tango.errors import RequestRejected
+
+if TYPE_CHECKING:
+    from tango.bootstrap.stores import Stores
+    from tango.control.jobs import Jobs
+    from tango.domain.identity import RequestKey
+    from tango.domain.jobs import Job
+
+LOOK_S, LONGEST_LOOK_S = 0.1, 1.0
+"""Seconds between two looks at a job that is waited for: the first, and the longest, to which they grow by half each time."""
+
+COLUMNS = (
+    Column("job", priority=10),
+    Column("service", priority=8),
+    Column("state", priority=9),
+    Column("exit_code", title="exit", justify="right", priority=9),
+    Column("attempts", justify="right", priority=6),
+    Column("node", priority=5),
+    Column("reason", priority=7),
+    Column("submitted_at_s", title="submitted", show=instant, priority=4),
+    Column("tenant", wide=True),
+    Column("priority", justify="right", wide=True),
+    Column("retries_used", justify="right", wide=True),
+    Column("key", wide=True),
+)
+
+
+def _stores() -> Stores:
+    from tango.bootstrap.stores import stores  # slow libraries: only commands that need them pay for them
+
+    return stores()
+
+
+def _jobs() -> Jobs:
+    from tango.control.jobs import Jobs
+    from workers.app import app
+    from workers.publisher import CeleryPublisher
+
+    return Jobs(store=_stores().jobs, publisher=CeleryPublisher(app))
+
+
+class JobId(click.ParamType["RequestKey"]):
+    """RUN-REQUEST."""
+
+    name = "job"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> RequestKey:
+        """Raises: UsageError for a text that is none."""
+        from tango.domain.identity import RequestKey
+
+        return RequestKey.parsed(str(value))
+
+
+class Codes(click.ParamType[tuple[int, ...]]):
+    """Exit codes with commas between them."""
+
+    name = "codes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        """Fails for what is no list of numbers."""
+        if isinstance(value, tuple):  # the default
+            return value
+        try:
+            return tuple(int(code) for code in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is no list of exit codes, expected numbers as in 75,137", param, ctx)
+
+
+class Variable(click.ParamType[tuple[str, str]]):
+    """NAME=VALUE."""
+
+    name = "variable"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Fails where there is no `=`."""
+        name, equals, content = str(value).partition("=")
+        if not equals or not name:
+            self.fail(f"{value!r} is no variable, expected NAME=VALUE", param, ctx)
+        return name, content
+
+
+@click.group()
+def job() -> None:
+    """Submit best-effort jobs; list, show, follow, wait for and cancel them."""
+
+
+@job.command()
+@click.argument("args", nargs=-1, type=click.UNPROCESSED)
+@click.option("--service", required=True, help="The BE service whose pod template it runs in.")
+@click.option("--command", multiple=True, help="A word of the command, in place of the template's; may be repeated.")
+@click.option("--cluster", default="", help="The cluster that it enters; it may run in another.")
+@click.option("--env", multiple=True, type=Variable(), metavar="NAME=VALUE", help="A variable of its own; may be repeated.")
+@click.option("--allow-literal", multiple=True, metavar="NAME", help="This variable is no secret, though it looks like one.")
+@click.option("--deadline", "deadline_s", type=float, default=None, metavar="SECONDS", help="Longest time that an attempt may run.")
+@click.option("--retries", type=int, default=0, show_default=True, help="Failures of its own after which it is tried again.")
+@click.option("--retry-on", type=Codes(), default=(), metavar="CODES", help="Only for these exit codes, as in 75,137.")
+@click.option("--priority", type=int, default=0, show_default=True, help="Among jobs of its tenant, the higher first.")
+@click.option("--tenant", default="default", show_default=True, help="Whose job it is.")
+@click.option("--key", default="", help="Idempotency key: the same one twice is one job.")
+@output_option()
+def submit(output: str, **asked: Any) -> None:
+    """Submit a job with ARGS, which come after `--`, and print its id."""
+    from tango.domain.jobs import NewJob
+
+    asked["args"] = asked["args"] or None
+    asked["command"] = asked["command"] or None
+    submitted = _jobs().submit(NewJob(**asked, by_local_user=True))
+    if not submitted.is_new:
+        say(f"job {submitted.key} was submitted before under this key")
+    if output in ("table", "wide"):
+        click.echo(str(submitted.key))
+    else:
+        print_mapping({"job": str(submitted.key), "is_new": submitted.is_new}, output)
+
+
+@job.command(name="list")
+@click.option("--tenant", default=None, help="Only jobs of this tenant.")
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at the most.")
+@output_option(formats=("table", "wide", "json", "yaml", "csv"))
+def list_jobs(tenant: str | None, limit: int, output: str) -> None:
+    """List the latest jobs, newest first."""
+    from tango.control.jobs import shown_job
+
+    rows = [shown_job(found) for found in _stores().jobs.jobs(tenant=tenant, limit=limit)]
+    print_rows(rows, COLUMNS, output, empty="No jobs yet; `tango job submit` makes one.")
+
+
+@job.command()
+@click.argument("key", metavar="JOB", type=JobId())
+@output_option()
+def show(key: RequestKey, output: str) -> None:
+    """Show a JOB: where it stands, how it ended, what it asked for."""
+    _show(_stores().jobs.job(key), output)
+
+
+def _show(found: Job, output: str) -> None:
+    from tango.control.jobs import shown_job
+
+    shown = shown_job(found)
+    if output == "table":
+        shown = {name: value for name, value in shown.items() if value not in (None, [], {})}
+        shown |= {name: instant(shown[name]) for name in ("submitted_at_s", "started_at_s", "ended_at_s") if name in shown}
+    print_mapping(shown, output)
+
+
+@job.command()
+@click.argument("key", metavar="JOB", type=JobId())
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, through all its attempts.")
+@click.option("--container", default="", help="Another container than the service's own.")
+def logs(key: RequestKey, follow: bool, container: str) -> None:
+    """Print what a JOB has written: from its pod while that runs, afterwards the end of it, which is kept."""
+    from tango.bootstrap.job_logs import JobLogs
+
+    def write(block: bytes) -> None:
+        sys.stdout.buffer.write(block)
+        sys.stdout.buffer.flush()
+
+    JobLogs(_stores(), write=write, say=say).show(key, container=container, follow=follow)
+
+
+@job.command()
+@click.argument("key", metavar="JOB", type=JobId())
+@output_option()
+def cancel(key: RequestKey, output: str) -> None:
+    """Cancel a JOB; a pod of it has its grace and is gone some seconds later."""
+    before = _stores().jobs.job(key)
+    found = _jobs().cancel(key)
+    if before.has_ended:
+        say(f"job {key} has {found.state} already")
+    else:
+        say(f"job {key} is cancelled")
+    if output in ("json", "yaml"):
+        _show(found, output)
+
+
+@job.command()
+@click.argument("keys", metavar="JOB...", nargs=-1, required=True, type=JobId())
+@click.option("--timeout", "timeout_s", type=float, default=None, metavar="SECONDS", help="Wait no longer than this.")
+@output_option()
+def wait(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> int:
+    """Wait until each JOB has ended and print its exit code. The exit status is 0 if all succeeded, else 1."""
+    until_s = None if timeout_s is None else time.monotonic() + timeout_s
+    ended = [_ended(key, until_s) for key in keys]
+    if output in ("table", "wide"):
+        for found in ended:
+            click.echo("-" if found.exit_code is None else str(found.exit_code))
+            if found.reason:
+                say(f"job {found.key} {found.state}: {found.reason}{f': {found.message}' if found.message else ''}")
+    else:
+        from tango.control.jobs import shown_job
+
+        rows = [shown_job(found) for found in ended]
+        print_mapping(rows[0], output) if len(rows) == 1 else print_rows(rows, COLUMNS, output)
+    return int(any(str(found.state) != "succeeded" for found in ended))
+
+
+def _ended(key: RequestKey, until_s: float | None) -> Job:
+    """Raises: RequestRejected if it has not ended by then."""
+    store, pause_s = _stores().jobs, LOOK_S
+    while not (found := store.job(key)).has_ended:
+        if until_s is not None and time.monotonic() + pause_s > until_s:
+            raise RequestRejected(f"job {key} is {found.state} and has not ended in time; it goes on: `tango job wait {key}`")
+        time.sleep(pause_s)
+        pause_s = min(1.5 * pause_s, LONGEST_LOOK_S)
+    return found

@@ -1,0 +1,136 @@
+"""Jobs as callers see them: the rows first, the message second, and what an order may say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tango.control.jobs import Jobs, new_job_of, shown_job
+from tango.domain.jobs import NewJob
+from tango.errors import RequestRejected, UsageError
+from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.store_world import BATCH
+
+
+@pytest.fixture
+def world() -> ControlWorld:
+    """In memory."""
+    return control_world()
+
+
+@pytest.fixture
+def jobs(world: ControlWorld) -> Jobs:
+    """Over it."""
+    return Jobs(store=world.jobs, publisher=world.publisher)
+
+
+def test_a_job_has_its_row_before_its_message(world: ControlWorld, jobs: Jobs) -> None:
+    """The message is a batch of one BE request, at the cluster that it enters."""
+    submitted = jobs.submit(NewJob(service=BATCH.name, cluster="c2"))
+
+    [batch] = world.publisher.batches
+    assert (batch.run_id, batch.request_ids, batch.cluster, batch.service_class) == (
+        submitted.key.run_id,
+        (submitted.key.request_id,),
+        "c2",
+        1,
+    )
+    assert jobs.job(submitted.key).state == "released"
+
+
+def test_a_broker_that_is_away_costs_no_job(world: ControlWorld, jobs: Jobs) -> None:
+    """The reconciler finds it among those that nobody has claimed."""
+    world.publisher.away = True
+
+    key = jobs.submit(NewJob(service=BATCH.name)).key
+
+    assert jobs.job(key).state == "released"
+    assert [b.request_ids for b in world.requests.unclaimed(older_than_s=-1.0, limit=10)] == [(key.request_id,)]
+
+
+def test_a_key_that_was_given_is_kept_and_one_that_was_not_is_drawn(world: ControlWorld, jobs: Jobs) -> None:
+    """The second under a key is not announced again; two without one are two."""
+    first, again = (jobs.submit(NewJob(service=BATCH.name, key="k")) for _ in range(2))
+    free = {jobs.submit(NewJob(service=BATCH.name)).key for _ in range(2)}
+
+    assert (first.key, first.is_new, again.is_new) == (again.key, True, False)
+    assert len(free) == 2
+    assert len(world.publisher.batches) == 3
+
+
+def test_jobs_of_other_tenants_are_not_there(jobs: Jobs) -> None:
+    """Neither to look at nor to cancel."""
+    key = jobs.submit(NewJob(service=BATCH.name, tenant="ana")).key
+
+    for call in (jobs.job, jobs.cancel):
+        with pytest.raises(UsageError, match=f"there is no job {key}"):
+            call(key, tenant="ben")
+    assert jobs.cancel(key, tenant="ana").state == "cancelled"
+    assert jobs.cancel(key).state == "cancelled"
+
+
+def test_an_order_is_read_whole() -> None:
+    """Only the service is needed."""
+    order = {
+        "service": "s",
+        "command": ["sh"],
+        "args": ["-c", "x"],
+        "env": {"A": "b"},
+        "cluster": "c1",
+        "key": "k",
+        "deadline_s": 9,
+        "retries": 2,
+        "retry_on": [75],
+        "priority": -1,
+        "allow_literal": ["X"],
+    }
+
+    found = new_job_of(order, tenant="ana")
+
+    assert found == NewJob(
+        service="s",
+        command=("sh",),
+        args=("-c", "x"),
+        env=(("A", "b"),),
+        cluster="c1",
+        tenant="ana",
+        key="k",
+        deadline_s=9,
+        retries=2,
+        retry_on=(75,),
+        priority=-1,
+        allow_literal=("X",),
+    )
+    assert new_job_of({"service": "s"}, tenant="t") == NewJob(service="s", tenant="t")
+
+
+@pytest.mark.parametrize(
+    ("order", "says"),
+    [
+        ([], "found list, expected an object"),
+        ({"service": "s", "arg": []}, "'arg' is no member (did you mean 'args'?); there are: service, command"),
+        ({"service": 3}, "service is 3"),
+        ({}, "service is ''"),
+        ({"service": "s", "args": "x"}, "args is 'x', expected a list of texts"),
+        ({"service": "s", "args": [1]}, "args has 1 in it"),
+        ({"service": "s", "env": {"A": 1}}, "env A is 1, expected a text"),
+        ({"service": "s", "retries": True}, "retries is True"),
+        ({"service": "s", "deadline_s": "9"}, "deadline_s is '9', expected seconds"),
+        ({"service": "s", "tenant": "x"}, "'tenant' is no member"),
+    ],
+)
+def test_an_order_with_no_meaning_is_refused_by_its_member(order: Any, says: str) -> None:
+    """What was found and what is expected; the tenant is the token's to say."""
+    with pytest.raises(RequestRejected) as refused:
+        new_job_of(order, tenant="t")
+
+    assert says in str(refused.value)
+
+
+def test_what_scripts_depend_on_comes_first(jobs: Jobs) -> None:
+    """Of a job that has not been placed, what is unknown is null."""
+    shown = shown_job(jobs.job(jobs.submit(NewJob(service=BATCH.name)).key))
+
+    assert list(shown)[:6] == ["job", "state", "exit_code", "attempts", "node", "reason"]
+    assert [shown[name] for name in ("state", "exit_code", "attempts", "node", "reason")] == ["released", None, 0, None, None]
