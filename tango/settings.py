@@ -127,8 +127,8 @@ class GatewaySettings:
     """A gateway: what it takes from callers, how long it waits for them, and how many it serves at once."""
 
     accept_window_s: float = 0.002
-    """Seconds that arrivals gather before they are one transaction in the journal and one message. It is added to each request's latency; a
-    transaction takes a fraction of it, a message some milliseconds of a worker's CPU."""
+    """Seconds between the beginnings of two transactions in the journal: what arrives meanwhile is accepted together and shares a message.
+    Much of it is added to latencies once requests come denser than that; a message costs some milliseconds of a worker's CPU."""
     accept_limit: int = 256
     """Requests that one transaction accepts at the most."""
     body_kib: int = 1024

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,8 +31,13 @@ def serve(
         raise UsageError(f"{len(clusters)} clusters and {len(ports)} ports: name one --port for each --cluster, in the same order")
     if len(set(clusters)) != len(clusters):
         raise UsageError("a cluster is named twice; run a second process for a second gateway of a cluster")
-    from workers.app import app  # reads the environment, and builds what publishes
+    # These read the environment, and build what publishes.
+    from workers.app import app
     from workers.publisher import CeleryPublisher
+    from workers.roles import SWITCH_INTERVAL_S
+
+    # The loop must not wait long for the threads that accept and publish.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     fronts = [
         Front(cluster=cluster, host=host, port=port, certificate=certificate, key=key)

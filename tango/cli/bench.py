@@ -80,6 +80,17 @@ def edge(fleet: str, rate: float, seconds: float, rounds: int, output: str) -> N
 
 
 @bench.command()
+@click.option("--seconds", type=click.FloatRange(1), default=10.0, show_default=True, help="Length of each trial.")
+@click.option("--rate", type=click.FloatRange(1, 100_000), help="Offer this rate once, without a search.")
+@output_option()
+def gateway(seconds: float, rate: float | None, output: str) -> None:
+    """What a gateway adds to the latency of requests at half of what it sustains, beside the pod itself."""
+    from tango.bench.gateway import measure
+
+    _print(measure(seconds=seconds, rate=rate, told=say), output)
+
+
+@bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
 @click.option(
     "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."

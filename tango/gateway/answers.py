@@ -56,7 +56,12 @@ class AnswerListener:
             return _said(400, f"header {HEAD}: {error}")
         passed_on: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         answering = Answering(
-            epoch=int(request.match_info["epoch"]), status=status, headers=headers, body=request.content, passed_on=passed_on
+            epoch=int(request.match_info["epoch"]),
+            status=status,
+            headers=headers,
+            body=request.content,
+            length=request.content_length,
+            passed_on=passed_on,
         )
         if not waiting.ends(answering):
             return _said(410 if waiting.outcome.cancelled() else 409, f"request {of} waits for no answer any more")

@@ -7,6 +7,7 @@ a broker that hangs keeps nobody from being accepted, for a message is a hint an
 from __future__ import annotations
 
 import asyncio
+import math
 import queue
 import threading
 import time
@@ -83,12 +84,13 @@ class Intake:
     # ---- the thread that accepts
 
     def _accept(self) -> None:
-        goes_on = True
+        goes_on, began_s = True, -math.inf
         while goes_on:
-            first = self._arrivals.get()
-            if self._settings.accept_window_s > 0.0 and isinstance(first, _Arrival):
-                time.sleep(self._settings.accept_window_s)
-            items = [first]
+            items = [self._arrivals.get()]
+            # One transaction a window. Whoever comes after a pause is accepted at once, and who comes soon after him together.
+            if (pause_s := began_s + self._settings.accept_window_s - time.monotonic()) > 0.0:
+                time.sleep(pause_s)
+            began_s = time.monotonic()
             while len(items) < self._settings.accept_limit and not self._arrivals.empty():
                 items.append(self._arrivals.get())
             goes_on = None not in items

@@ -150,34 +150,31 @@ class ServiceCalls:
         headers[REQUEST_HEADER] = key
         is_passed = False
         try:
-            length = _length(headers)
-            if length is not None and length <= AT_ONCE_BYTES and request.method != "HEAD":
-                response: web.StreamResponse = await self._at_once(answering, headers, length)
+            if request.method != "HEAD" and answering.length is not None and answering.length <= AT_ONCE_BYTES:
+                response: web.StreamResponse = await self._at_once(answering, headers)
             else:
-                response = await self._as_it_comes(request, answering, headers, length)
+                response = await self._as_it_comes(request, answering, headers)
             is_passed = True
             return response
         finally:
             if not answering.passed_on.done():
                 answering.passed_on.set_result(is_passed)
 
-    async def _at_once(self, answering: Answering, headers: CIMultiDict[str], length: int) -> web.Response:
+    async def _at_once(self, answering: Answering, headers: CIMultiDict[str]) -> web.Response:
         try:
             async with asyncio.timeout(self._gateway.settings.taken_within_s):
                 body = await answering.body.read()
         except (TimeoutError, *_BROKEN) as error:
             raise _cut(headers[REQUEST_HEADER]) from error
-        if len(body) != length:
+        if len(body) != (length := _length(headers)) and length is not None:
             raise _cut(headers[REQUEST_HEADER])
         headers.pop("Content-Length", None)
         return web.Response(status=answering.status, headers=headers, body=body)
 
-    async def _as_it_comes(
-        self, request: web.Request, answering: Answering, headers: CIMultiDict[str], length: int | None
-    ) -> web.StreamResponse:
+    async def _as_it_comes(self, request: web.Request, answering: Answering, headers: CIMultiDict[str]) -> web.StreamResponse:
         response = web.StreamResponse(status=answering.status, headers=headers)
         within_s = self._gateway.settings.taken_within_s
-        passed = 0
+        passed, length = 0, _length(headers)
         await response.prepare(request)
         try:
             while True:

@@ -20,6 +20,8 @@ class Answering:
     status: int
     headers: list[tuple[str, str]]
     body: StreamReader
+    length: int | None
+    """Bytes of the body, where the worker has it whole; None: it comes part by part."""
     passed_on: asyncio.Future[bool]
     """Whether its caller has all of it; set once."""
 

@@ -106,7 +106,7 @@ class RigWorker(RecordingPublisher):
             if served.length is not None:
                 head.append(["Content-Length", str(served.length)])
             headers["Tango-Answer-Head"] = json.dumps({"status": served.status, "headers": head})
-            content = _parts(served)
+            content = served.parts[0] if len(served.parts) == 1 and not served.is_cut else _parts(served)
         else:
             headers["Tango-Failed"] = served.reason
         connector = aiohttp.UnixConnector(to.address.removeprefix("unix:"))

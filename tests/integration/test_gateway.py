@@ -438,6 +438,16 @@ async def test_an_answer_that_breaks_off_is_never_taken_for_a_whole_one(
         assert json.loads(body)["reason"] == "answer-cut"
 
 
+async def test_an_answer_that_is_shorter_than_it_says_is_a_problem(tmp_path: Path) -> None:
+    """Nothing has gone out yet, so that its caller can be told."""
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"x" * 100], length=1000)) as rig:
+        status, word, detail = await rig.problem("GET", "/s/web/", headers=SLOW)
+
+        assert (status, word) == (502, "service-failed")
+        assert "broke off in the middle" in detail
+        await until(lambda: rig.worker.said == [410])
+
+
 @pytest.mark.parametrize("is_said", [True, False])
 @pytest.mark.parametrize(
     ("state", "reason", "status", "word"),
