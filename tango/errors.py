@@ -18,6 +18,7 @@
     ├── ClusterError              a Kubernetes API server answered no: retry or re-plan, as the kind says
     │   ├── NotFound  Conflict  Gone  Invalid  Forbidden  BudgetExhausted  Throttled
     │   └── InstanceFailed        an LC instance did not serve a call; `reason` says how
+    │       └── CallFailed        the same of a caller's call, with how far it had come
     ├── StoreError                PostgreSQL answered no (a broken query, a constraint)
     └── Fenced                    a lease or an epoch has a newer holder: drop the result
 
@@ -194,6 +195,18 @@ class Throttled(ClusterError):
 
 class InstanceFailed(ClusterError):
     """An LC instance did not serve a call; `reason` is a value of `tango.domain.requests.Reason`."""
+
+
+class CallFailed(InstanceFailed):
+    """An instance did not serve what a caller sent.
+
+    Attributes: `was_sent`, whether the instance may have begun with it; `was_passed_on`, whether a part of an answer has gone on to the
+    caller.
+    """
+
+    def __init__(self, message: str, *, reason: str, was_sent: bool = True, was_passed_on: bool = False, status: int = 0) -> None:
+        super().__init__(message, reason=reason, status=status)
+        self.was_sent, self.was_passed_on = was_sent, was_passed_on
 
 
 class StoreError(TangoError):

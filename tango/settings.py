@@ -81,6 +81,9 @@ class CallSettings:
     """KiB of each answer that are kept to be fetched; most answers of latency-critical services are smaller."""
     kept_mib: int = 256
     """MiB of calls and answers that a journal keeps; beyond it the oldest answers go first. At 4 KiB an answer 65,000 of them."""
+    tries: int = 2
+    """Instances that a call which may be repeated is sent to, one after the other, where the first ones fail. A third rarely does better,
+    and doubles what a broken service costs."""
     give_up_after_targets: float = 2.0
     """Targets after which a request of a caller who waits is given up, where neither the caller nor the service says when. An answer
     that comes later than twice its target is of little use, and under overload it costs others theirs."""
@@ -88,6 +91,7 @@ class CallSettings:
     def __post_init__(self) -> None:
         _within(self, 0.0, _LONGEST_S, "keep_s", "give_up_after_targets", above=True)
         _within(self, 0, 1 << 20, "kept_answer_kib", "kept_mib")
+        _within(self, 1, 10, "tries")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

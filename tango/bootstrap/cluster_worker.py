@@ -19,7 +19,9 @@ from tango.control.node_health import NodeHealth
 from tango.control.repeating import Repeating
 from tango.control.run_facts import RunFacts
 from tango.control.run_policies import LcPolicies
+from tango.control.serve_callers import ServeCallers
 from tango.kube.instance_calls import HttpInstanceCalls
+from tango.ports.instances import ServiceCalls
 from tango.ports.journal import Journal
 from tango.ports.messages import Publisher
 from tango.settings import Settings
@@ -52,6 +54,7 @@ class ClusterWorker:
             run_zero_s=facts.zero_s,
             health=health,
             margin=margin,
+            callers=ServeCallers(journal, lambda: _service_calls(settings), settings.call),
             owner=owner,
             settings=settings.lc,
             lease=settings.lease,
@@ -85,3 +88,10 @@ class ClusterWorker:
         self._keeping.stop(within_s=1.0)
         self.executor.close(timeout_s=3.0)
         self._journal.close()
+
+
+def _service_calls(settings: Settings) -> ServiceCalls:
+    # Ten megabytes that a worker does without while nobody calls.
+    from tango.kube.service_calls import HttpServiceCalls
+
+    return HttpServiceCalls(kept_bytes=settings.call.kept_answer_kib << 10)

@@ -23,14 +23,15 @@ import uvloop
 from tango.control.answer_margin import AnswerMargin
 from tango.control.budget import is_hopeless
 from tango.control.node_health import NodeHealth
+from tango.control.serve_callers import ServeCallers
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState
 from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
-from tango.errors import BrokerUnavailable, InstanceFailed, StoreUnavailable, TangoError
-from tango.ports.instances import InstanceCalls, Served
+from tango.errors import BrokerUnavailable, CallFailed, InstanceFailed, StoreUnavailable, TangoError
+from tango.ports.instances import Answered, InstanceCalls, Served
 from tango.ports.journal import JournalFleet
 from tango.ports.messages import Publisher
 from tango.ports.requests import LcRequests
@@ -165,6 +166,7 @@ class LcExecutor:
         run_zero_s: Callable[[int], float],
         health: NodeHealth,
         margin: AnswerMargin,
+        callers: ServeCallers,
         owner: str,
         settings: LcSettings,
         lease: LeaseSettings,
@@ -175,6 +177,7 @@ class LcExecutor:
         self._run_zero_s = run_zero_s
         self._health = health
         self._margin = margin
+        self._callers = callers
         self._owner = owner
         self._settings = settings
         self._lease = lease
@@ -239,6 +242,12 @@ class LcExecutor:
                 log.warning("instances_not_read", error=str(error))
             except Exception:  # raised here it would keep the places of these requests for ever
                 self._note_broken("instances_broken")
+            try:
+                self._callers.prepare(works)
+            except StoreUnavailable as error:
+                log.warning("calls_not_read", error=str(error))
+            except Exception:
+                self._note_broken("calls_broken")
             for (
                 work
             ) in works:  # here and not on the loop: from now on this process has to live for them, and `close` waits for them
@@ -267,7 +276,7 @@ class LcExecutor:
 
     async def _main(self) -> None:
         self._calls = self._calls_factory()
-        beside = [asyncio.create_task(step) for step in (self._beat(), self._watch_nodes())]
+        beside = [asyncio.create_task(step) for step in (self._beat(), self._watch_nodes(), self._callers.watch())]
         while not (self._stopping.is_set() and not self._ended):
             await self._to_settle.wait()
             if not self._stopping.is_set():
@@ -281,6 +290,7 @@ class LcExecutor:
         for task in list(self._tasks):  # messages that still wait out their backoff: the keeper will publish them
             task.cancel()
         await self._calls.close()
+        await self._callers.close()
 
     def _start_calls(self, works: Sequence[LcWork]) -> None:
         for work in works:
@@ -293,7 +303,9 @@ class LcExecutor:
             outcome = await self._outcome_of(work)
         except Exception:  # a defect must not leave a row without an end: the reason shows, the log has the trace
             log.exception("lc_call_broken", run_id=work.run_id, request_id=work.request_id)
-            outcome = self._requeue(work, Reason.INSTANCE_UNREACHABLE)
+            # Nobody knows how far a caller's call had come.
+            ends = self._failed if work.is_called else self._requeue
+            outcome = ends(work, Reason.INSTANCE_UNREACHABLE)
         self._ended.append((work, outcome))
         self._to_settle.set()
         self._in_flight.pop((work.run_id, work.request_id, work.epoch), None)
@@ -306,46 +318,72 @@ class LcExecutor:
         if self._is_hopeless(work):
             return self._failed(work, Reason.TARGET_UNREACHABLE)
         timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * work.target_s)
-        assert self._calls is not None
+        if work.is_called and work.patience_s < math.inf:
+            timeout_s = max(timeout_s, work.patience_s)
         key = (work.run_id, work.request_id, work.epoch)
-        exchange = asyncio.ensure_future(
-            self._calls.call(instance, work, payload_kib=self._directory.payload_kib(work.service), timeout_s=timeout_s)
-        )
+        try:
+            exchange = self._begun(instance, work, timeout_s)
+        except CallFailed as error:
+            return self._requeue(work, Reason(error.reason))
         self._exchanges[key] = exchange
         self._health.begun(work.node, key, target_s=work.target_s)
         self._to_watch.set()
         try:
             served = await exchange
         except asyncio.CancelledError:
+            if exchange.cancelled() and work.is_called and self._callers.is_unwanted(work):
+                return self._failed(work, Reason.CALLER_GONE)  # its row has ended already
             if not exchange.cancelled() or not self._was_taken_back(key):
                 raise
             return self._requeue(work, Reason.TIMED_OUT)
+        except CallFailed as error:
+            self._note_health(work.node, key, Reason(error.reason))
+            event, reason = await self._callers.failed(work, error)
+            return self._requeue(work, reason) if event is Event.REQUEUE else self._failed(work, reason)
         except InstanceFailed as error:
             reason = Reason(error.reason)
-            if reason is Reason.INSTANCE_REFUSED:
-                self._health.answered(work.node, key)
-            else:
-                self._health.failed(work.node, key)
+            self._note_health(work.node, key, reason)
             if reason is Reason.TIMED_OUT:
                 # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
                 return self._failed(work, reason)
             return self._requeue(work, reason)
         finally:
             self._exchanges.pop(key, None)
+            if work.is_called:
+                self._callers.over(work)
         self._health.answered(work.node, key)
         finished_at_s = time.time()
         zero_s = await self._zero_of(work.run_id)
         if work.answer_expected_s < math.inf:
             late_by_s = finished_at_s - zero_s - work.answer_expected_s
             self._margin.answered(work.service, late_by_s=late_by_s, target_s=work.target_s)
+        event, reason = Event.SUCCEED, Reason.NONE
+        if isinstance(served, Answered):
+            event, reason = self._callers.answered(work, served)
         return Outcome(
             run_id=work.run_id,
             request_id=work.request_id,
             epoch=work.epoch,
-            event=Event.SUCCEED,
+            event=event,
+            reason=reason,
             started_s=served.started_at_s - zero_s,
             finished_s=finished_at_s - zero_s,
         )
+
+    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float) -> asyncio.Task[Served]:
+        """Call the instance. Raises: CallFailed where there is nothing to call it with."""
+        if work.is_called:
+            return self._callers.begin(instance, work, timeout_s=timeout_s)
+        assert self._calls is not None
+        payload_kib = self._directory.payload_kib(work.service)
+        return asyncio.ensure_future(self._calls.call(instance, work, payload_kib=payload_kib, timeout_s=timeout_s))
+
+    def _note_health(self, node: NodeKey, key: tuple[int, int, int], reason: Reason) -> None:
+        """Whoever answers, whatever it says, is there."""
+        if reason in (Reason.INSTANCE_REFUSED, Reason.SERVICE_ERROR):
+            self._health.answered(node, key)
+        else:
+            self._health.failed(node, key)
 
     async def _zero_of(self, run_id: int) -> float:
         """Unix time of a run's zero, read once. Waits for a journal that is away: the request was served and must not be served again."""
@@ -363,7 +401,8 @@ class LcExecutor:
         if zero_s is None:
             return False
         patience = self._directory.shed_after_targets(work.service)
-        return is_hopeless(waited_s=time.time() - zero_s - work.due_s, target_s=work.target_s, shed_after_targets=patience)
+        waited_s = time.time() - zero_s - work.due_s
+        return is_hopeless(waited_s=waited_s, target_s=work.target_s, shed_after_targets=patience, patience_s=work.patience_s)
 
     @staticmethod
     def _failed(work: LcWork, reason: Reason) -> Outcome:
@@ -376,7 +415,7 @@ class LcExecutor:
     async def _settle(self, ended: list[tuple[LcWork, Outcome]]) -> None:
         outcomes = [outcome for _, outcome in ended]
         try:
-            self.broken += await asyncio.to_thread(settle_apart, self._requests, outcomes)
+            self.broken += await asyncio.to_thread(self._kept_and_settled, self._callers.settled_first(), outcomes)
         except StoreUnavailable as error:
             log.warning("settle_waits", outcomes=len(outcomes), error=str(error))
             self._ended = ended + self._ended
@@ -390,6 +429,10 @@ class LcExecutor:
                 task = self._loop.create_task(self._publish_after(pause_s * random.uniform(0.7, 1.3), works))
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
+
+    def _kept_and_settled(self, keep: Callable[[], None], outcomes: Sequence[Outcome]) -> int:
+        keep()
+        return settle_apart(self._requests, outcomes)
 
     async def _publish_after(self, pause_s: float, works: Sequence[LcWork]) -> None:
         await asyncio.sleep(pause_s)
@@ -426,7 +469,9 @@ class LcExecutor:
             for key in self._health.overdue():
                 exchange = self._exchanges.get(key)
                 # Later attempts that hang wait out their time: a request that makes nodes hang must not go through all of them.
-                if exchange is not None and key[2] <= TAKEN_BACK_UP_TO_EPOCH:
+                work = self._in_flight.get(key)
+                may_repeat = work is None or not work.is_called or self._callers.may_repeat(work)
+                if exchange is not None and key[2] <= TAKEN_BACK_UP_TO_EPOCH and may_repeat:
                     self._taken_back.add(key)
                     exchange.cancel()
             for node in self._health.to_probe():

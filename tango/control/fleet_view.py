@@ -16,6 +16,7 @@ import structlog
 
 from tango.control.answer_margin import AnswerMargin
 from tango.control.budget import within_budget
+from tango.control.elsewhere import tried_elsewhere
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
@@ -95,6 +96,7 @@ class FleetView:
         with self._lock:
             snapshot = self._snapshot if self._snapshot is not None and self._snapshot.has_rows_of(seen) else seen
             plan = decided_lc(policy, arrivals, self._masked(snapshot), settings, cycle=cycle, fallback=LC_FALLBACK)
+            plan = tried_elsewhere(plan, arrivals, snapshot)
             margin_s = self._margin.seconds(snapshot.services)
             plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s, margin_s=margin_s)
             self._is_shedding = bool(plan.shed.any())

@@ -19,6 +19,21 @@ Headers = tuple[tuple[str, str], ...]
 REPEATABLE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 """Methods that are idempotent (RFC 9110, section 9.2.2): such a call may be sent to another instance after the first one failed."""
 
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+"""Fields that speak of one connection (RFC 9110, section 7.6.1), in lower case, and those for proxies."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:

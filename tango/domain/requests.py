@@ -119,6 +119,8 @@ class CalledArrivals(LcArrivals):
 
     patience_s: NDArray[np.float64]
     """Time after the due time after which the caller of each waits no more; infinite: never."""
+    last_node: NDArray[np.int32]
+    """Row of the node of the last attempt of each; -1: none, or it is not there any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tango.domain.calls import Headers
+from tango.domain.calls import HOP_BY_HOP, Headers
 from tango.domain.near_names import near_name
 from tango.gateway.problems import Problem, Trouble
 
@@ -24,20 +24,6 @@ LONGEST_MS = 3_600_000.0
 """Milliseconds of the longest target or timeout: an hour, as long as answers are kept."""
 LONGEST_KEY = 200
 """Characters of an idempotency key."""
-HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
-"""Fields that speak of one connection (RFC 9110, section 7.6.1), in lower case, and those for proxies."""
 _SET_ANEW = HOP_BY_HOP | {"host", "content-length", "expect"}
 """What does not go on to the instance: it speaks of the connection to the gateway, or is set anew on the one to the instance."""
 _OWN_ANSWER = HOP_BY_HOP | {"tango-problem", "tango-request"}

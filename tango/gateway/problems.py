@@ -16,6 +16,9 @@ PROBLEM_TYPE = "application/problem+json"
 PROBLEM_HEADER = "Tango-Problem"
 """Header with the word for programs: it tells an answer of the gateway from one of a service with the same status."""
 
+REQUEST_HEADER = "Tango-Request"
+"""Header with the id of the request, in every response that belongs to one."""
+
 
 class Trouble(Enum):
     """Each kind of problem: (word, HTTP status, title)."""
@@ -59,6 +62,8 @@ class Problem(Exception):
         """The HTTP response."""
         trouble = self.trouble
         headers = {PROBLEM_HEADER: trouble.word}
+        if self.facts.get("request"):
+            headers[REQUEST_HEADER] = str(self.facts["request"])
         if self.retry_after_s is not None:
             headers["Retry-After"] = str(max(1, math.ceil(self.retry_after_s)))
         if trouble is Trouble.UNAUTHORIZED:

@@ -14,9 +14,9 @@ from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
 from tango.gateway.gateway import Gateway
-from tango.gateway.problems import Problem, Trouble, ended_in_vain
+from tango.gateway.problems import REQUEST_HEADER, Problem, Trouble, ended_in_vain
 from tango.gateway.service_calls import kept_response
-from tango.gateway.told import REQUEST_HEADER, json_response, note
+from tango.gateway.told import json_response, note
 
 
 class RequestCalls:

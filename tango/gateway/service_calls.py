@@ -13,13 +13,13 @@ from multidict import CIMultiDict
 
 from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, Standing
 from tango.domain.identity import RequestKey
-from tango.domain.requests import RequestState
+from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
 from tango.gateway.headers import PRINTABLE, PassedOn, Wishes, given_back, wishes_of
-from tango.gateway.problems import Problem, Trouble, ended_in_vain, in_vain
-from tango.gateway.told import REQUEST_HEADER, accepted_response, note
+from tango.gateway.problems import REQUEST_HEADER, Problem, Trouble, ended_in_vain, in_vain
+from tango.gateway.told import accepted_response, note
 from tango.gateway.waiting import Answering, Failed, Outcome, Waiting
 
 AT_ONCE_BYTES = 64 << 10
@@ -111,7 +111,11 @@ class ServiceCalls:
             finally:
                 if waiting.key is not None:
                     note(request, request=str(waiting.key))
-            response = await self._response(request, waiting, outcome)
+            try:
+                response = await self._response(request, waiting, outcome)
+            except Problem as problem:
+                is_answered = problem.facts.get("reason") == Reason.ANSWER_CUT  # which its worker says in the journal
+                raise
             is_answered = True
             return response
         finally:
@@ -178,8 +182,11 @@ class ServiceCalls:
         await response.prepare(request)
         try:
             while True:
-                async with asyncio.timeout(within_s):
-                    part = await answering.body.readany()
+                try:
+                    async with asyncio.timeout(within_s):
+                        part = await answering.body.readany()
+                except _BROKEN as error:
+                    raise _cut(headers[REQUEST_HEADER]) from error
                 if not part:
                     break
                 async with asyncio.timeout(within_s):
@@ -222,7 +229,9 @@ def _length(headers: CIMultiDict[str]) -> int | None:
 
 
 def _cut(key: str) -> Problem:
-    return Problem(Trouble.SERVICE_FAILED, f"the answer of request {key} broke off in the middle", request=key, reason="answer-cut")
+    return Problem(
+        Trouble.SERVICE_FAILED, f"the answer of request {key} broke off in the middle", request=key, reason=Reason.ANSWER_CUT
+    )
 
 
 def _timed_out(sent: CallerRequest, key: RequestKey | None) -> Problem:

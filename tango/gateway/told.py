@@ -14,12 +14,10 @@ from aiohttp.http import SERVER_SOFTWARE
 from tango.domain.identity import RequestKey
 from tango.errors import NotOpen, StoreUnavailable
 from tango.gateway.gateway import Gateway
-from tango.gateway.problems import PROBLEM_HEADER, Problem, Trouble
+from tango.gateway.problems import PROBLEM_HEADER, REQUEST_HEADER, Problem, Trouble
 
 log = structlog.get_logger(__name__)
 
-REQUEST_HEADER = "Tango-Request"
-"""Header with the id of the request, in every response that belongs to one."""
 _NOTES = web.RequestKey("notes", dict[str, Any])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

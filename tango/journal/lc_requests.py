@@ -41,7 +41,7 @@ WHERE {IS_UNDER_WAY} AND state IN {listed(states_before(Event.ANNOUNCE))}
   AND run_id IN (SELECT run_id FROM run WHERE status IN {OPEN_STATES})
 """
 _ANNOUNCE = "UPDATE request SET released_at_s = ? WHERE run_id = ? AND request_id = ?"
-_WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, state, patience_s, tenant"
+_WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, state, patience_s, tenant, target_cluster, node"
 _PLANNED = f"request_id, {COPY}, lease_until_s, released_at_s"
 _GIVE_OUT = """
 UPDATE request SET state = ?, epoch = ?, attempt = ?, target_cluster = ?, node = ?, owner = ?, late = ?, reason = ?, lease_until_s = ?,
@@ -131,8 +131,10 @@ class LcRequests(JournalPart):
         rows = self._database.read(read) if self._cluster in snapshot.clusters else []
         rows = [row for row in rows if row[1] in services and follows(Event.DISPATCH, row[7]) is not None]
         rows.sort(key=lambda row: row[2])
-        columns = zip(*rows, strict=True) if rows else [()] * 10
-        request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, _, patience_s, tenant = columns
+        columns = zip(*rows, strict=True) if rows else [()] * 12
+        request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, _, patience_s, tenant, last_cluster, last_node = (
+            columns
+        )
         # A run is of a trace or of callers, and so all of a batch is.
         of_callers = bool(tenant) and tenant[0] is not None
         entry = snapshot.clusters.index(self._cluster) if rows else 0
@@ -149,7 +151,13 @@ class LcRequests(JournalPart):
         if not of_callers:
             return arrivals
         found = {f.name: getattr(arrivals, f.name) for f in dataclasses.fields(LcArrivals)}
-        return CalledArrivals(**found, patience_s=np.array([math.inf if s is None else s for s in patience_s]))
+        row_of = {key: k for k, key in enumerate(snapshot.node_keys)}
+        last = [row_of.get(NodeKey(*of), -1) for of in zip(last_cluster, last_node, strict=True)]
+        return CalledArrivals(
+            **found,
+            patience_s=np.array([math.inf if s is None else s for s in patience_s]),
+            last_node=np.array(last, np.int32),
+        )
 
     def record_dispatch(
         self,

@@ -1,12 +1,13 @@
-"""The calls of LC requests to instances."""
+"""The calls of LC requests to instances: those of traces, and those that callers sent."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
 
+from tango.domain.calls import Answer, CalledWork
 from tango.domain.observations import InstanceState
-from tango.domain.requests import LcWork
+from tango.domain.requests import LcWork, Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +16,34 @@ class Served:
 
     started_at_s: float
     finished_at_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Served):
+    """How an instance answered a call: its answer has gone to whoever waits for it, and this is what can be kept of it."""
+
+    answer: Answer
+
+
+class ServiceCalls(Protocol):
+    """Calls of callers to instances, and the way of the answers back."""
+
+    async def call(
+        self, instance: InstanceState, work: LcWork, called: CalledWork, *, may_try_again: bool, timeout_s: float
+    ) -> Answered:
+        """Send the call, and its answer on as it comes. An answer of 500 and above counts as a failure while it `may_try_again`.
+
+        Raises: CallFailed with the reason instance-unreachable, service-error, answer-cut or timed-out.
+        """
+        ...
+
+    async def tell_failed(self, called: CalledWork, work: LcWork, reason: Reason) -> None:
+        """Tell whoever waits that there will be no answer. A hint: raises nothing."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
 
 
 class InstanceCalls(Protocol):

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tango.control.answer_margin import AnswerMargin
 from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
 from tango.control.node_health import NodeHealth
+from tango.control.serve_callers import ServeCallers
 from tango.domain.identity import NodeKey
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
@@ -19,7 +21,7 @@ from tango.errors import InstanceFailed, StoreError, StoreUnavailable, TangoErro
 from tango.ports.instances import InstanceCalls, Served
 from tango.ports.journal import JournalFleet
 from tango.ports.requests import LcRequests
-from tango.settings import LcSettings, LeaseSettings, OutlierSettings
+from tango.settings import CallSettings, LcSettings, LeaseSettings, OutlierSettings
 from tests.fakes.faulty import Faulty
 from tests.fakes.instance_calls import ScriptedCalls
 from tests.fakes.publisher import RecordingPublisher
@@ -32,6 +34,9 @@ LEASE = LeaseSettings(execution_s=LIVE_S)
 C1_N1 = 0
 """Row of the snapshot's nodes to which these tests dispatch."""
 C1_NODES = node_states(FLEET.clusters[0])
+
+NO_CALLERS: Any = None
+"""Of no use without callers; `tests/integration/test_served_callers.py` has some."""
 
 Make = Callable[..., LcExecutor]
 
@@ -74,6 +79,7 @@ def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
             run_zero_s=run_zero_s,
             health=health or NodeHealth(OutlierSettings()),
             margin=margin or AnswerMargin(),
+            callers=ServeCallers(NO_CALLERS, NO_CALLERS, CallSettings()),
             owner="worker-1",
             settings=settings,
             lease=lease,

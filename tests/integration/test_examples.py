@@ -1,0 +1,135 @@
+"""The services of examples/ on a running stack: what their files declare is what runs, and it does real work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import time
+import urllib.error
+import urllib.request
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from tango.kube.api_client import KubeClient
+from tango.settings import KubeSettings
+from tests.integration.live_stack import ROOT, LiveStack
+
+pytestmark = [pytest.mark.timeout(300)]
+
+Json = dict[str, Any]
+EXAMPLES = ROOT / "examples"
+SHOP = "/api/v1/namespaces/shop/pods"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
+    """The fleet of the examples, with all of their services declared."""
+    made = LiveStack(tmp_path_factory.mktemp("examples") / "home")
+    try:
+        made.start(EXAMPLES / "fleet.yaml")
+        for name in ("image-service", "checkpoint-job", "adopted-deployment"):
+            done = made.tango("service", "apply", "-f", str(EXAMPLES / name / "service.yaml"))
+            assert done.returncode == 0, done.stderr
+        yield made
+    finally:
+        made.stop()
+
+
+def until(found: Callable[[], Any], *, within_s: float = 40.0) -> Any:
+    """What is found, as soon as it is something."""
+    deadline_s = time.monotonic() + within_s
+    while not (what := found()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    return what
+
+
+def ready(stack: LiveStack, service: str) -> list[tuple[str, str, int, int]]:
+    """(pod, address, port, CPU limit) of the ready instances of a service, as the centre knows them."""
+    query = "SELECT pod, pod_ip, port, cpu_limit_millicores FROM instance WHERE service = %s AND ready ORDER BY pod"
+    return [(pod, str(ip), port, limit) for pod, ip, port, limit in stack.rows(query, (service,))]
+
+
+def inspected(address: str, port: int, image: bytes) -> tuple[int, Json]:
+    """Status and answer of an instance of the image service."""
+    request = urllib.request.Request(f"http://{address}:{port}/v1/inspect", data=image)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, json.loads(answer.read())
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def png(width: int, height: int) -> bytes:
+    """A black picture."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes((width + 1) * height))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def cluster_calls(stack: LiveStack, *calls: tuple[str, str, Json | None], query: dict[str, str] | None = None) -> list[Json]:
+    """Calls to the cluster's API server as its administrator, one after the other."""
+
+    async def make() -> list[Json]:
+        path = str(stack.home / "kubeconfig")
+        async with await KubeClient.from_kubeconfig(path, "edge-1-admin", KubeSettings(), cluster="edge-1") as client:
+            return [await client.request(method, path, body=body, query=query) for method, path, body in calls]
+
+    return asyncio.run(make())
+
+
+def test_the_image_service_answers_on_every_node(stack: LiveStack) -> None:
+    """Real bytes in, real answers out, from each of its instances; a body that is no image is refused by the service itself."""
+    instances = until(lambda: found if len(found := ready(stack, "image-info")) == 2 else None)
+    assert [pod for pod, *_ in instances] == ["lc-image-info-edge-1-n1-0", "lc-image-info-edge-1-n2-0"]
+
+    for _, address, port, _ in instances:
+        status, answer = inspected(address, port, png(31, 17))
+        assert (status, answer["format"], answer["width"], answer["height"]) == (200, "png", 31, 17)
+        assert inspected(address, port, b"GIF89a" + struct.pack("<HH", 5, 6))[1]["width"] == 5
+        assert inspected(address, port, b"no image at all")[0] == 415
+
+
+def owner_s_pod(name: str, node: str) -> Json:
+    """A pod as the Deployment's controller would make it and a scheduler bind it."""
+    template = yaml.safe_load((EXAMPLES / "adopted-deployment" / "deployment.yaml").read_text())["spec"]["template"]
+    metadata = {**template["metadata"], "name": name, "namespace": "shop"}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**template["spec"], "nodeName": node}}
+
+
+def test_pods_of_a_deployment_are_used_as_long_as_their_owner_keeps_them(stack: LiveStack) -> None:
+    """They answer once they are ready; scaled down, rolled out, they go; Tango has made and deleted none."""
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
+    cluster_calls(stack, ("POST", "/api/v1/namespaces", namespace))
+
+    def names() -> list[str]:
+        return [pod for pod, *_ in ready(stack, "shop-api")]
+
+    cluster_calls(
+        stack, *(("POST", SHOP, owner_s_pod(name, node)) for name, node in (("api-a", "edge-1-n1"), ("api-b", "edge-1-n2")))
+    )
+    until(lambda: names() == ["shop/api-a", "shop/api-b"])
+    for _, address, port, _ in ready(stack, "shop-api"):
+        assert inspected(address, port, png(3, 4))[1]["height"] == 4
+
+    # A rolling update: a new pod, then an old one goes.
+    cluster_calls(stack, ("POST", SHOP, owner_s_pod("api-c", "edge-1-n1")))
+    until(lambda: names() == ["shop/api-a", "shop/api-b", "shop/api-c"])
+    cluster_calls(stack, ("DELETE", f"{SHOP}/api-a", None))
+    until(lambda: names() == ["shop/api-b", "shop/api-c"])
+
+    # Withdrawn, the pods stay where they are.
+    assert stack.tango("service", "delete", "shop-api").returncode == 0
+    until(lambda: names() == [])
+    (left,) = cluster_calls(stack, ("GET", SHOP, None))
+    assert sorted(p["metadata"]["name"] for p in left["items"]) == ["api-b", "api-c"]
+    assert all(p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"] for p in left["items"])
