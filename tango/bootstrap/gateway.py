@@ -1,9 +1,13 @@
-"""The process of gateways: of each of its clusters it has the journal, and one broker to tell workers. It never speaks to the centre."""
+"""The process of gateways: of each of its clusters it has the journal, and one broker to tell workers. LC needs nothing else.
+
+Jobs have their rows at the centre: the first one that comes opens a connection to it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
 import os
 import resource
@@ -25,6 +29,7 @@ from tango.emulation.line import LOOPBACK
 from tango.errors import ConfigError, UsageError
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
+from tango.gateway.jobs import JobCalls, Jobs
 from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path, most_open_files, tls_context
 from tango.gateway.waiting import WaitingRoom
 from tango.journal.journal import SqliteJournal
@@ -91,11 +96,12 @@ async def _serve(
         answers = answers_runner(AnswerListener(room, key=key))
         stack.push_async_callback(answers.cleanup)
         address = await _listen_for_answers(answers, settings.gateway, stack)
-        gateways = []
+        gateways, jobs = [], CentreJobs(settings, publisher)
         for front, context in zip(fronts, contexts, strict=True):
             journal = journal_of(front.cluster, settings)
             stack.callback(journal.close)
-            gateway = await _started(front, context, journal, publisher, room, AnswerTo(address=address, key=key), settings, stack)
+            answer_to = AnswerTo(address=address, key=key)
+            gateway = await _started(front, context, journal, publisher, jobs, room, answer_to, settings, stack)
             gateways.append(gateway)
         if ready_file is not None:
             ready_file.touch(mode=0o600)
@@ -108,6 +114,7 @@ async def _started(
     context: ssl.SSLContext | None,
     journal: SqliteJournal,
     publisher: Publisher,
+    jobs: CentreJobs,
     room: WaitingRoom,
     answer_to: AnswerTo,
     settings: Settings,
@@ -116,11 +123,33 @@ async def _started(
     gateway = Gateway(front.cluster, journal, publisher, room, answer_to, settings=settings.gateway, calls=settings.call)
     stack.push_async_callback(gateway.stop)
     await gateway.start()
-    runner = callers_runner(gateway)
+    runner = callers_runner(gateway, JobCalls(gateway, jobs))
     stack.push_async_callback(runner.cleanup)
     port = await listen(runner, host=front.host, port=front.port, tls=context)
     log.info("gateway_listens", cluster=front.cluster, host=front.host, port=port, tls=context is not None)
     return gateway
+
+
+CENTRE_WITHIN_S = 1.0
+"""Seconds in which the centre has to take a job: a caller is told soon that it is away."""
+
+
+class CentreJobs:
+    """Jobs at the centre, for all gateways of the process; connected when they are first asked for."""
+
+    def __init__(self, settings: Settings, publisher: Publisher) -> None:
+        self._settings, self._publisher = settings, publisher
+
+    def __call__(self) -> Jobs:
+        """Raises: DependencyError where nothing says where the centre is."""
+        return self._jobs
+
+    @functools.cached_property
+    def _jobs(self) -> Jobs:
+        from tango.bootstrap.stores import Stores  # PostgreSQL's client, which a gateway of LC alone never needs
+        from tango.control import jobs
+
+        return jobs.Jobs(store=Stores(self._settings, deadline_s=CENTRE_WITHIN_S).jobs, publisher=self._publisher)
 
 
 async def _listen_for_answers(runner: web.AppRunner, settings: GatewaySettings, stack: contextlib.AsyncExitStack) -> str:

@@ -131,7 +131,7 @@ def submit(output: str, **asked: Any) -> None:
 @output_option(formats=("table", "wide", "json", "yaml", "csv"))
 def list_jobs(tenant: str | None, limit: int, output: str) -> None:
     """List the latest jobs, newest first."""
-    from tango.control.jobs import shown_job
+    from tango.domain.job_json import shown_job
 
     rows = [shown_job(found) for found in _stores().jobs.jobs(tenant=tenant, limit=limit)]
     print_rows(rows, COLUMNS, output, empty="No jobs yet; `tango job submit` makes one.")
@@ -146,7 +146,7 @@ def show(key: RequestKey, output: str) -> None:
 
 
 def _show(found: Job, output: str) -> None:
-    from tango.control.jobs import shown_job
+    from tango.domain.job_json import shown_job
 
     shown = shown_job(found)
     if output == "table":
@@ -199,7 +199,7 @@ def wait(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> in
             if found.reason:
                 say(f"job {found.key} {found.state}: {found.reason}{f': {found.message}' if found.message else ''}")
     else:
-        from tango.control.jobs import shown_job
+        from tango.domain.job_json import shown_job
 
         rows = [shown_job(found) for found in ended]
         print_mapping(rows[0], output) if len(rows) == 1 else print_rows(rows, COLUMNS, output)

@@ -114,7 +114,9 @@ def _of_http(error: web.HTTPException, request: web.Request) -> Problem:
             allowed = ", ".join(sorted(error.allowed_methods))
             return Problem(Trouble.NO_SUCH_METHOD, f"found {request.method}, expected {allowed}")
         case web.HTTPNotFound():
-            return Problem(Trouble.NOT_FOUND, "expected /s/SERVICE/PATH, /requests/ID, /services, /healthz or /readyz")
+            return Problem(
+                Trouble.NOT_FOUND, "expected /s/SERVICE/PATH, /requests/ID, /jobs, /jobs/ID, /services, /healthz or /readyz"
+            )
         case _:
             return Problem(Trouble.BAD_REQUEST, error.text or error.reason)
 

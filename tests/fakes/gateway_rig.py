@@ -20,7 +20,7 @@ from tango.domain.tokens import KnownToken, digest_of
 from tango.errors import BrokerUnavailable
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
-from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path
+from tango.gateway.server import Routes, answers_runner, callers_runner, listen, listen_at_path
 from tango.gateway.waiting import WaitingRoom
 from tango.settings import CallSettings, GatewaySettings
 from tests.fakes.caller_requests import MemoryCallers
@@ -175,6 +175,7 @@ async def gateway_rig(
     services: Sequence[Service] = (WEB, CHAT, BATCH),
     settings: GatewaySettings | None = None,
     calls: CallSettings | None = None,
+    further: Callable[[Gateway], Sequence[Routes]] = lambda _: (),
 ) -> AsyncIterator[Rig]:
     """A gateway of c1, by default with `web` (100 ms), `chat` (400 ms), one instance of each, and a BE service."""
     settings = settings or GatewaySettings(access_log=False)
@@ -201,7 +202,7 @@ async def gateway_rig(
     await listen_at_path(answers, path)
     gateway = Gateway("c1", journal, worker, room, answer_to, settings=settings, calls=calls or CallSettings())
     await gateway.start()
-    runner = callers_runner(gateway)
+    runner = callers_runner(gateway, *further(gateway))
     port = await listen(runner, host="127.0.0.1", port=0)
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as session:

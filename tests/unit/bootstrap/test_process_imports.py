@@ -22,7 +22,10 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
         ("import workers.cluster_agent", ("numba", "torch", "pyarrow", "celery", "tango.scheduling", "tango.training")),
         ("import tango.bootstrap.replayer", ("numba", "torch", "pyarrow", "kubernetes", "aiohttp", "tango.scheduling")),
         ("import tango.bootstrap.cluster_worker", ("torch", "pyarrow", "kubernetes", "aiohttp", "highspy", "tango.sim")),
-        ("import workers.gateway", ("numba", "torch", "pyarrow", "psycopg2", "kubernetes", "tango.control", "tango.scheduling")),
+        (
+            "import workers.gateway",
+            ("numba", "torch", "pyarrow", "psycopg2", "kubernetes", "tango.control", "tango.scheduling"),
+        ),
         ("import tango.client", ("numpy", "aiohttp", "celery", "click", "tango.errors", "tango.settings")),
         ("import tango.stack.local", ("sqlalchemy", "alembic", "numba", "torch", "celery", "kubernetes")),
         ("import tango.stack.home", ("psycopg2", "redis", "numba")),
