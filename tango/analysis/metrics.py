@@ -121,9 +121,10 @@ class RunMetrics(Mapping[str, Figure]):
 
 
 def measured_span(outcomes: RunOutcomes) -> MeasuredSpan:
-    """The measured span of a run: from `MEASURED_FROM` of the trace's span to its end, which is the last arrival."""
+    """The measured span of a run: from `MEASURED_FROM` of the trace's span to its end, which is the last arrival. Of a live run all of it,
+    to its closing."""
     span_s = outcomes.span_s / outcomes.speed
-    return MeasuredSpan(MEASURED_FROM * span_s, span_s)
+    return MeasuredSpan(0.0 if outcomes.is_live else MEASURED_FROM * span_s, span_s)
 
 
 def quantiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> list[float | None]:

@@ -55,6 +55,8 @@ class RunOutcomes:
     """Trace seconds per wall second."""
     span_s: float
     """Trace seconds from the run's zero to the last arrival."""
+    is_live: bool = False
+    """Whether callers fed it: it has no beginning in which the fleet fills up."""
     wall_s: float
     """Wall seconds from the run's zero to its end, or, while it is live, to the instant the rows were read."""
 

@@ -30,6 +30,9 @@ log = structlog.get_logger(__name__)
 
 WITHDRAWN_TOGETHER = 1000
 """Requests that one transaction withdraws at the most."""
+OPENED_WITHIN_S, LOOK_S = 2.5, 0.1
+"""Seconds that a caller waits for a live run to be opened, and between two looks. The agent asks the centre twice a second for one, and for
+numbers right after; where it cannot reach the centre callers are told soon."""
 TELL_AGAIN_S = 1.0
 """Seconds between two tries to publish while the broker is away."""
 
@@ -53,6 +56,8 @@ class Intake:
         self._loop = asyncio.get_running_loop()
         self._arrivals: queue.SimpleQueue[_Arrival | RequestKey | None] = queue.SimpleQueue()
         self._told: queue.SimpleQueue[Sequence[Batch] | None] = queue.SimpleQueue()
+        self.is_open = False
+        """Whether the journal has accepted, and has not said since that no live run is open."""
         self.is_broker_away = False
         """Whether the last message could not be sent."""
         self._threads = [
@@ -70,6 +75,13 @@ class Intake:
         arrival = _Arrival(request, self._loop.create_future(), waiting)
         self._arrivals.put(arrival)
         return await arrival.accepted
+
+    async def opening(self) -> None:
+        """Wait until a live run is open here, `OPENED_WITHIN_S` at the most: the first caller of all has one opened, and is served in
+        it. Raises: StoreUnavailable."""
+        until_s = self._loop.time() + OPENED_WITHIN_S
+        while not await asyncio.to_thread(self._journal.opens) and self._loop.time() < until_s:
+            await asyncio.sleep(LOOK_S)
 
     def withdraw(self, key: RequestKey) -> None:
         """Nobody waits for this request any more: it is cancelled soon."""
@@ -104,10 +116,12 @@ class Intake:
         try:
             accepted = self._journal.accept([arrival.request for arrival in arrivals])
         except Exception as error:  # told to each caller, whatever it is: the thread serves those who come after them
+            self.is_open = False
             if not isinstance(error, TangoError):
                 log.exception("accept_broken", cluster=self._cluster)
             self._loop.call_soon_threadsafe(_fail, [arrival.accepted for arrival in arrivals], error)
             return
+        self.is_open = True
         for arrival, of in zip(arrivals, accepted, strict=True):
             if arrival.waiting is not None:
                 self._room.enter(arrival.waiting, of.key, is_new=of.is_new)

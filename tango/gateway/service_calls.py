@@ -52,6 +52,9 @@ class ServiceCalls:
             if not wishes.is_async:
                 gateway.require_hope(service, patience_s=patience_s)
             async with held_body(request, gateway.door, gateway.settings) as body:
+                if not gateway.intake.is_open:
+                    await gateway.intake.opening()
+                    began_s = asyncio.get_running_loop().time()
                 sent = CallerRequest(
                     service=service.name,
                     tenant=token.tenant,

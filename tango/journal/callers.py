@@ -60,9 +60,16 @@ class Callers(Attempts):
         try:
             return self._database.write(partial(self._accept, requests=requests))
         except NotOpen:
-            sql = "INSERT INTO meta VALUES ('live_wanted', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
-            self._database.write(lambda connection: connection.execute(sql, (self._wall_s(),)))
+            self._want()
             raise
+
+    def opens(self) -> bool:
+        """By the runs and the numbers that the agent has brought."""
+        sql = f"SELECT 1 FROM number_block b JOIN ({_OPEN_RUN}) r USING (run_id) WHERE b.next <= b.last LIMIT 1"
+        is_open = self._database.read(lambda connection: connection.execute(sql).fetchone()) is not None
+        if not is_open:
+            self._want()
+        return is_open
 
     def live_is_wanted(self) -> bool:
         """Whether a caller was turned away a moment ago because no live run was open here."""
@@ -210,6 +217,10 @@ class Callers(Attempts):
             return len(gone)
 
         return self._database.write(drop)
+
+    def _want(self) -> None:
+        sql = "INSERT INTO meta VALUES ('live_wanted', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
+        self._database.write(lambda connection: connection.execute(sql, (self._wall_s(),)))
 
     def _accept(self, connection: Connection, requests: Sequence[CallerRequest]) -> list[Accepted]:
         run = connection.execute(_OPEN_RUN).fetchone()

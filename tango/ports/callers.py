@@ -20,6 +20,10 @@ class CallerRequests(Protocol):
         """
         ...
 
+    def opens(self) -> bool:
+        """Whether a live run accepts requests here; where none does, note that one is wanted, which the agent asks the centre for."""
+        ...
+
     def withdraw(self, keys: Sequence[RequestKey]) -> int:
         """Their callers wait no more: cancel those that are live, with the reason `caller-gone`; gives how many were."""
         ...

@@ -94,13 +94,16 @@ class PostgresRunRecords:
         names = self._names(run_id)
         (run,) = self._database.rows(
             """
-            SELECT name, status, system, fleet, fleet_hash, seed, speed, reassure, trace_source, span_s, settings,
+            SELECT name, status, system, fleet, fleet_hash, seed, speed, reassure, trace_source,
+                   CASE WHEN kind = 'live' AND closed_at IS NULL THEN extract(epoch FROM now() - started_at)::float8 ELSE span_s END,
+                   settings,
                    extract(epoch FROM started_at)::float8,
                    CASE WHEN kind = 'simulated'
                    THEN coalesce((SELECT value FROM run_metric m WHERE m.run_id = run.run_id AND m.name = 'simulated_s'), 0)
                    ELSE coalesce(extract(epoch FROM coalesce(ended_at, now()) - started_at)::float8, 0) END,
                    (SELECT coalesce(max(checkpoint), '') FROM decision
-                    WHERE kind = 'be' AND run_ids @> ARRAY[%(run)s] AND checkpoint <> '' AND at >= run.submitted_at)
+                    WHERE kind = 'be' AND run_ids @> ARRAY[%(run)s] AND checkpoint <> '' AND at >= run.submitted_at),
+                   kind = 'live'
             FROM run WHERE run_id = %(run)s
             """,
             {"run": run_id},
@@ -128,6 +131,7 @@ class PostgresRunRecords:
             started_at_s=run[11],
             wall_s=run[12],
             checkpoint=run[13],
+            is_live=run[14],
             clusters=names.clusters,
             nodes=tuple(node.name for node in names.nodes),
             node_cluster=names.node_cluster,

@@ -50,6 +50,11 @@ class MemoryCallers:
             self.together.append(len(requests))
             return [self._accepted(request) for request in requests]
 
+    def opens(self) -> bool:
+        """As `is_open` has it."""
+        with self._here():
+            return self.is_open
+
     def withdraw(self, keys: Sequence[RequestKey]) -> int:
         """Those that are live."""
         with self._here():

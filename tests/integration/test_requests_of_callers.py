@@ -157,6 +157,7 @@ def test_without_a_live_run_nothing_is_accepted_and_one_is_opened(edge: Edge) ->
     edge.line.follow()
     with pytest.raises(NotOpen, match="cluster c1 has no live run that is open"):
         edge.journal.accept([asked()])
+    before = edge.journal.opens()
     edge.line.follow()
     edge.line.follow()
 
@@ -164,6 +165,7 @@ def test_without_a_live_run_nothing_is_accepted_and_one_is_opened(edge: Edge) ->
 
     assert accepted.is_new
     assert edge.live.turn() is not None
+    assert (before, edge.journal.opens()) == (False, True)
 
 
 def test_what_is_accepted_has_its_row_its_call_and_its_number(edge: Edge) -> None:

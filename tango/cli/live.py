@@ -1,0 +1,53 @@
+"""`tango live`: which system decides for what callers send, and the run that it goes into."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tango.cli.output import output_option, print_mapping
+
+if TYPE_CHECKING:
+    from tango.domain.runs import LiveUse, RunInfo
+
+
+@click.group()
+def live() -> None:
+    """Choose the system that decides for requests and jobs of callers."""
+
+
+@live.command()
+@click.argument("system")
+@click.option("--run", "run_name", default="", metavar="NAME", help="Name of the run that they go into; by default a run a day.")
+@click.option("--reassure/--no-reassure", default=True, help="Whether LC instances are resized by their slack.")
+@output_option()
+def use(system: str, run_name: str, reassure: bool, output: str) -> None:
+    """Let SYSTEM decide from now on. The run that is open is closed, and what it has accepted is served in it; the next one is opened."""
+    from tango.bootstrap.stores import stores
+    from tango.domain.runs import LiveUse
+    from tango.systems import system as known_system
+
+    known_system(system)
+    chosen = LiveUse(system=system, run_name=run_name, reassure=reassure)
+    print_mapping(_told(chosen, stores().live_runs.set_use(chosen)), output)
+
+
+@live.command()
+@output_option()
+def show(output: str) -> None:
+    """Show which system decides, and the run that is open."""
+    from tango.bootstrap.stores import stores
+
+    found = stores().live_runs
+    print_mapping(_told(found.use(), found.turn()), output)
+
+
+def _told(use: LiveUse, run: RunInfo | None) -> dict[str, object]:
+    return {
+        "system": use.system,
+        "reassure": use.reassure,
+        "run": run.run_id if run is not None else None,
+        "name": run.name if run is not None else use.run_name or None,
+        "accepted": run.accepted if run is not None else 0,
+    }
