@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -732,12 +733,15 @@ async def test_a_gateway_that_stops_answers_who_waits_and_takes_nobody_new(tmp_p
         assert (await calling)[2] == b"ab"
 
 
-async def test_the_log_has_no_query_token_or_body(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_the_log_has_no_query_token_or_body(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """One line a request: what, how long, for whom, with which outcome."""
+    caplog.set_level(logging.INFO)
     async with gateway_rig(tmp_path, settings=GatewaySettings()) as rig:
         await rig.call("POST", "/s/web/path?secret=1", data=b"hidden")
 
-    said = "".join(capsys.readouterr())  # where to, and in which form, is as the process has set logging up
+    said = "".join(capsys.readouterr()) + caplog.text  # which one, and in which form, is as the process has set logging up
     line = next(line for line in said.splitlines() if "request" in line and "POST" in line)
     assert all(part in line for part in ("POST", "web", "200", "default", "7-0"))
     assert not any(part in said for part in ("secret", "hidden", TOKEN))
