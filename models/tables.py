@@ -117,6 +117,20 @@ service = Table(
     _timestamp("declared_at", default=True),
 )
 
+# What the pods of a service have used in a cluster since it was declared, and how many requests were answered meanwhile; LC requests are
+# counted up to an instant.
+service_usage = Table(
+    "service_usage",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("cpu_s", Double, nullable=False),
+    Column("memory_mib", Double, nullable=False),
+    Column("answered", BigInteger, nullable=False),
+    _timestamp("counted_to", default=True),
+    PrimaryKeyConstraint("cluster", "service"),
+)
+
 # Pods of LC services as their cluster agent last observed them.
 instance = Table(
     "instance",

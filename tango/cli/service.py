@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tango.cli.output import Column, output_option, print_rows
+from tango.cli.output import Column, output_option, print_mapping, print_rows
 
 COLUMNS = (
     Column("name"),
@@ -60,6 +60,70 @@ def list_services(output: str) -> None:
         for s in stores().fleet.services()
     ]
     print_rows(rows, COLUMNS, output)
+
+
+FIGURES = (
+    Column("figure"),
+    Column("declared", justify="right"),
+    Column("in_force", justify="right"),
+    Column("measured", justify="right"),
+)
+
+
+SHOWN = (
+    "cpu_work_s",
+    "memory_mib",
+    "instance_memory_mib",
+    "cpu_request_millicores",
+    "cpu_limit_millicores",
+    "pod_memory_mib",
+)
+"""Figures of a service, and the most memory that one of its pods was seen to hold."""
+
+
+@service.command()
+@click.argument("name")
+@output_option()
+def show(name: str, output: str) -> None:
+    """Show what service NAME declares, what is assumed where it says nothing, and what was measured of its pods."""
+    from tango.bootstrap.stores import stores
+    from tango.domain.near_names import near_name
+    from tango.errors import UsageError
+    from tango.fleets import declared_spec
+
+    fleet = stores().fleet
+    known = {s.name: s for s in fleet.services()}
+    if (found := known.get(name)) is None:
+        raise UsageError(f"no service {name!r}{near_name(name, known)}; declared: {', '.join(sorted(known)) or 'none'}")
+    measured = next(iter(fleet.measured([name])), None)
+    seen: dict[str, object] = {}
+    if measured is not None:
+        work_s = measured.cpu_work_s
+        seen = {"cpu_work_s": None if work_s is None else round(work_s, 4), "pod_memory_mib": round(measured.memory_mib, 1)}
+    rows = [
+        {
+            "figure": figure,
+            "declared": None if figure in found.assumed or figure == "pod_memory_mib" else getattr(found, figure),
+            "in_force": getattr(found, figure, None),
+            "measured": seen.get(figure),
+        }
+        for figure in SHOWN
+        if figure != "instance_memory_mib" or found.target_ms
+    ]
+    requests = measured.requests if measured else 0
+    if output in ("json", "yaml"):
+        told = {
+            "name": name,
+            "spec": declared_spec(found),
+            "assumed": found.assumed,
+            "figures": rows,
+            "requests_measured": requests,
+        }
+        print_mapping(told, output)
+        return
+    kind = f"adopted from {found.adopt.namespace}" if found.adopt else "of its own template" if found.template else "synthetic"
+    click.echo(f"{name}: {found.service_class.label}, pods {kind}; {requests} requests measured", err=True)
+    print_rows(rows, FIGURES, output)
 
 
 @service.command()

@@ -24,6 +24,7 @@ import structlog
 
 from tango.control.deploy_instances import outdated, plan_instances
 from tango.control.job_pods import JobPods
+from tango.control.measure_services import ServiceMeter
 from tango.control.observe_cluster import (
     be_identity,
     be_started_at_s,
@@ -65,6 +66,8 @@ DEPLOY_AGAIN_S = 2.0
 """Seconds between two while it does not: as often as the centre publishes its services (`JournalSettings.publish_idle_s`)."""
 TOLD_AGAIN_S = 2.0
 """Seconds after which the journal is told what it has been told already: its file may be another one."""
+MEASURE_EVERY_S = 5.0
+"""Seconds between two readings of what pods of services with a template use: metrics-servers have new figures every 10 to 15."""
 LONGEST_PAUSE_S = 2.0
 """Longest extra pause, in seconds, after a step that failed (four times its interval otherwise)."""
 
@@ -114,6 +117,7 @@ class ClusterAgent:
         """Keys of `_started` whose start the store does not have yet."""
         self._waiting_since_s: dict[str, float] = {}
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
+        self._meter = ServiceMeter()
         self._node_usage: Mapping[str, Json] = {}
         self._usage_read_at_s = -1e9
         self._sampled_at_s = -1e9
@@ -164,6 +168,7 @@ class ClusterAgent:
                 (self.renew, self._lease.placement_s / 3),
                 (self.deploy, DEPLOY_EVERY_S),
                 (self.read_usage, self._kube.sample_every_s),
+                (self.measure, MEASURE_EVERY_S),
             ):
                 loops.create_task(self._repeat(step, every_s))
 
@@ -198,6 +203,8 @@ class ClusterAgent:
             if uid not in self._settled and end is not None:
                 self._ended.setdefault(uid, end)
         if ended:
+            if (done := pod_end(pod, deleted=deleted)) is not None:
+                self._meter.ended(pod["metadata"]["labels"].get("tango/service", ""), done)
             self._noted.set()
             if deleted:
                 self._settled.pop(uid, None)
@@ -342,6 +349,28 @@ class ClusterAgent:
         if self._stores.is_busy() or now_s - self._usage_read_at_s >= self._kube.sample_idle_s:
             self._node_usage = await self._watch.node_usage()
             self._usage_read_at_s = now_s
+
+    async def measure(self) -> None:
+        """Read what pods of services with a template, and adopted ones, use, and tell the centre. What it does not take is kept."""
+        services = {s.name: s for s in self._services if s.template or s.adopt is not None}
+        if not services:
+            return
+        usage = await self._watch.pod_usage()
+        own = (
+            (services.get(pod["metadata"]["labels"].get("tango/service", "")), pod)
+            for pod in self._watch.pods()
+            if not is_over(pod)
+        )
+        adopted = ((services.get(name), pod) for name, pods in self._watch.adopted().items() for pod in pods if not is_over(pod))
+        found = [(service, pod) for service, pod in (*own, *adopted) if service is not None]
+        self._meter.read(found, usage, time.monotonic())
+        taken = self._meter.take()
+        try:
+            async with self._store_turn:
+                await asyncio.to_thread(self._stores.fleet.note_usage, self._cluster, taken)
+        except (StoreUnavailable, StoreError):
+            self._meter.give_back(taken)
+            raise
 
     # ---- LC instances --------------------------------------------------------------------------------------------------
 

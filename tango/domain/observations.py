@@ -61,6 +61,36 @@ class InstanceState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceUsage:
+    """What the pods of a service in one cluster have used since that was told last."""
+
+    service: str
+    cpu_s: float = 0.0
+    """CPU-seconds: of LC instances over time, of BE pods that did their work."""
+    memory_mib: float = 0.0
+    """The most that a pod was seen to hold."""
+    answered: int = 0
+    """BE: pods that did their work. LC requests are counted by the centre, which has their ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredService:
+    """What is known of a service's use, in all clusters, since it was declared."""
+
+    service: str
+    cpu_s: float
+    requests: int
+    """Answered, or done, meanwhile."""
+    memory_mib: float
+    """The most that a pod was seen to hold."""
+
+    @property
+    def cpu_work_s(self) -> float | None:
+        """CPU-seconds of one request; None before any was answered."""
+        return self.cpu_s / self.requests if self.requests and self.cpu_s > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PodEnd:
     """A BE pod that has ended or vanished; its labels name the request and the epoch."""
 

@@ -6,13 +6,14 @@ and keeps the line of every value for messages.
 """
 
 from tango.fleets.catalog import fleet_names, load_fleet, load_services, parse_fleet
-from tango.fleets.declarations import declaration_of, dump_fleet, dump_recipe, dump_services
+from tango.fleets.declarations import declaration_of, declared_spec, dump_fleet, dump_recipe, dump_services
 from tango.fleets.recipes import FleetRecipe, MachineType, edge_machines
 
 __all__ = [
     "FleetRecipe",
     "MachineType",
     "declaration_of",
+    "declared_spec",
     "dump_fleet",
     "dump_recipe",
     "dump_services",

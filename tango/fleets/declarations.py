@@ -138,7 +138,7 @@ def dump_recipe(name: str, recipe: FleetRecipe, like: Fleet) -> str:
 
 def dump_services(services: Sequence[Service]) -> str:
     """YAML text with one `kind: Service` document for each service."""
-    return _dump([_document("Service", s.name, _service_spec(s)) for s in services])
+    return _dump([_document("Service", s.name, declared_spec(s)) for s in services])
 
 
 def _head(document: YamlValue, kind: str) -> tuple[str, YamlMapping]:
@@ -199,11 +199,12 @@ def _links_and_services_of(fleet: Fleet) -> dict[str, object]:
         }
         for link in fleet.links
     ]
-    services = [{"name": s.name, **_service_spec(s)} for s in fleet.services]
+    services = [{"name": s.name, **declared_spec(s)} for s in fleet.services]
     return {"links": links, "services": services} if links else {"services": services}
 
 
-def _service_spec(service: Service) -> dict[str, object]:
+def declared_spec(service: Service) -> dict[str, object]:
+    """The `spec` of the document that declares a service, without what is assumed."""
     values = _said({name: getattr(service, name) for name in _SERVICE_READERS if name not in service.assumed})
     if service.extended:
         values["extended"] = declared_extended(service.extended)

@@ -13,7 +13,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
 from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.services import Adoption, Service
-from tango.errors import ClusterUnavailable, Conflict, NotFound
+from tango.errors import ClusterUnavailable, Conflict, Forbidden, NotFound
 from tango.kube.api_client import JSON, KubeClient
 from tango.kube.informer import Informer
 from tango.kube.manifests import binding, lc_instance
@@ -69,6 +69,16 @@ class KubernetesWatch:
     def pods(self) -> Sequence[JSON]:
         """Tango's, as the watch last had them."""
         return list(self._pods.objects.values())
+
+    async def pod_usage(self) -> Mapping[tuple[str, str], JSON]:
+        """From metrics.k8s.io, a list for each namespace."""
+        namespaces = {self._namespace, *(adoption.namespace for adoption, _, _ in self._adoptions.values())}
+        found: dict[tuple[str, str], JSON] = {}
+        for namespace in sorted(namespaces):
+            with contextlib.suppress(NotFound, Forbidden):  # no metrics server, or none of its pods may be read
+                listed = await self._client.request("GET", f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods")
+                found |= {(namespace, item["metadata"]["name"]): item for item in listed.get("items") or []}
+        return found
 
     def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
         """A watch for each."""

@@ -51,6 +51,8 @@ class JobOverrides:
 
 
 AS_DECLARED = JobOverrides()
+MOST_OVER_GUESS = 2
+"""Memory limit over request of a BE pod whose memory nobody has declared."""
 TERMINATION_LOG = "/dev/termination-log"
 """Where a container writes its termination message, unless its template names another file; Kubernetes' own default."""
 
@@ -153,9 +155,11 @@ def _from_template(name: str, labels: dict[str, str], service: Service, template
     resources = container.setdefault("resources", {})
     requests = {"cpu": format_millicores(service.cpu_request_millicores), **(resources.get("requests") or {})}
     limits = {"cpu": format_millicores(service.cpu_limit_millicores), **(resources.get("limits") or {})}
+    held_mib = max(memory_mib, template.asked.memory_request_mib or 0)
     if "memory" not in limits:
-        limits["memory"] = format_mib(max(memory_mib, template.asked.memory_request_mib or 0))
-    requests.setdefault("memory", limits["memory"])
+        # A guess, or what others were seen to hold, is no reason to kill one that needs more.
+        limits["memory"] = format_mib(MOST_OVER_GUESS * held_mib if "memory_mib" in service.assumed else held_mib)
+    requests.setdefault("memory", limits["memory"] if template.asked.memory_limit_mib is not None else format_mib(held_mib))
     resources |= {"requests": requests, "limits": limits}
     annotations = {**(metadata.get("annotations") or {}), CONTAINER: service.container}
     if service.service_class is ServiceClass.LC:

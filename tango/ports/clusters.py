@@ -63,6 +63,10 @@ class ClusterWatch(Protocol):
         """Tango's pods as last seen."""
         ...
 
+    async def pod_usage(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
+        """PodMetrics of metrics.k8s.io by (namespace, name), of Tango's pods and of adopted ones; those without a measurement left out."""
+        ...
+
     def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
         """Watch the pods that these services (by name) have adopted, from now on these alone. Called while `follow` runs."""
         ...

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
-from tango.domain.observations import InstanceState, NodeState
+from tango.domain.observations import InstanceState, MeasuredService, NodeState, ServiceUsage
 from tango.domain.plans import Eviction
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
@@ -33,6 +33,17 @@ class FleetStore(Protocol):
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
         """Replace the nodes and instances of a cluster; with `sample`, also append the nodes to `node_sample`."""
+        ...
+
+    def note_usage(self, cluster: str, usages: Sequence[ServiceUsage]) -> None:
+        """Add what the pods of services have used in a cluster; figures that nobody has declared are learned from it.
+
+        Twice the same counts twice. What is told of a service that is not declared is dropped.
+        """
+        ...
+
+    def measured(self, names: Sequence[str]) -> list[MeasuredService]:
+        """What has been measured of these services since each was declared; one that never was is left out."""
         ...
 
     def away(self) -> dict[str, float]:

@@ -18,6 +18,7 @@ from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, OPEN_RUNS
 from tango.store.rows import insert
+from tango.store.service_usage import ServiceUsages
 from tango.store.snapshots import Snapshots
 
 _NODE = tuple(f.name for f in dataclasses.fields(NodeState))
@@ -32,7 +33,7 @@ UPDATE cluster c SET seen_at = now(), back_at = CASE WHEN {IS_SILENT} THEN now()
 """
 
 
-class PostgresFleetStore(Snapshots):
+class PostgresFleetStore(Snapshots, ServiceUsages):
     """The fleet store on PostgreSQL."""
 
     @functools.cached_property

@@ -61,6 +61,7 @@ class Services:
         def delete(cursor: Cursor) -> None:
             hold_declarations(cursor)
             cursor.execute("DELETE FROM service WHERE name = ANY (%s)", (list(names),))
+            cursor.execute("DELETE FROM service_usage WHERE service = ANY (%s)", (list(names),))
 
         self._database.run(delete)
 
@@ -76,5 +77,10 @@ def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
         }
         for s in services
     ]
+    # What was measured of other pods says nothing of these.
+    cursor.execute("SELECT spec FROM service WHERE name = ANY (%s)", ([s.name for s in services],))
+    before = {s.name: (s.template, s.adopt, s.image) for s in (service_of(spec) for (spec,) in cursor.fetchall())}
+    others = [s.name for s in services if before.get(s.name) != (s.template, s.adopt, s.image)]
+    cursor.execute("DELETE FROM service_usage WHERE service = ANY (%s)", (others,))
     changed = "class = excluded.class, target_ms = excluded.target_ms, spec = excluded.spec, declared_at = now()"
     insert(cursor, "service", rows, then=f"ON CONFLICT (name) DO UPDATE SET {changed}")

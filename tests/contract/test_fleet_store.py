@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import psycopg2
 import pytest
 
 from tango.domain.identity import NodeKey
+from tango.domain.observations import MeasuredService, ServiceUsage
 from tango.domain.requests import RequestState
 from tango.domain.runs import ScalingRecord
+from tango.domain.services import Service
 from tango.domain.shares import DecisionCopy, LcInFlight
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.database import Database
+from tests.fakes.pod_templates import job_service
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
@@ -298,3 +302,46 @@ def test_decisions_and_scaling_events_are_kept(world: StoreWorld) -> None:
     )
 
     assert world.decisions() == 1
+
+
+def declare(world: StoreWorld, *services: Service) -> None:
+    """The fleet with these services."""
+    fleet = dataclasses.replace(FLEET, services=services)
+    world.fleet.declare(fleet, kubeconfig="/k", contexts={c.name: c.name for c in FLEET.clusters})
+
+
+def test_what_clusters_measure_of_a_service_adds_up_and_is_learned(world: StoreWorld) -> None:
+    """CPU and requests of all clusters; a figure that was declared stays; what nobody declared is dropped."""
+    job = dataclasses.replace(job_service(), assumed=("cpu_work_s",))
+    declare(world, WEB, BATCH, job)
+
+    world.fleet.note_usage("c1", [ServiceUsage(service="transcode", cpu_s=20.0, memory_mib=50.0, answered=2)])
+    world.fleet.note_usage("c2", [ServiceUsage(service="transcode", cpu_s=10.0, memory_mib=70.0, answered=1)])
+    world.fleet.note_usage("c1", [ServiceUsage(service="batch", cpu_s=90.0, answered=9), ServiceUsage(service="gone", cpu_s=1.0)])
+
+    assert world.fleet.measured(["transcode", "gone"]) == [
+        MeasuredService(service="transcode", cpu_s=30.0, requests=3, memory_mib=70.0)
+    ]
+    found = {s.name: s for s in world.fleet.services()}
+    assert (found["transcode"].cpu_work_s, found["transcode"].memory_mib) == (10.0, job.memory_mib)
+    assert found["transcode"].assumed == ("cpu_work_s",)
+    assert found["batch"] == BATCH
+
+
+def test_lc_requests_that_a_cluster_answered_since_are_counted_once(database_url: str) -> None:
+    """Those that ended there, and well, after it was measured first; the newest wait until their ends have been shipped."""
+    world = postgres_world(database_url)
+    usage = ServiceUsage(service="web", cpu_s=1.0)
+    world.fleet.note_usage("c1", [usage])
+    with psycopg2.connect(database_url) as connection, connection.cursor() as cursor:
+        cursor.execute("UPDATE service_usage SET counted_to = now() - interval '1 hour'")
+    run_id, now_s = world.create(*[WEB] * 10, gap_s=0.0), world.now_s()
+    ended = [attempt_of(run_id, k)._replace(ended_at_s=now_s - 60.0) for k in (0, 2, 4)]
+    elsewhere = attempt_of(run_id, 6)._replace(cluster="c2", node="c2-n1", ended_at_s=now_s - 60.0)
+    world.ship(attempts=[*ended, elsewhere, attempt_of(run_id, 8)._replace(ended_at_s=now_s)])
+
+    for _ in range(2):
+        world.fleet.note_usage("c1", [usage])
+
+    (found,) = world.fleet.measured(["web"])
+    assert (found.requests, found.cpu_s) == (3, 3.0)

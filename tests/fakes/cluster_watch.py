@@ -22,6 +22,7 @@ class MemoryCluster:
         self.error: Exception | None = None
         """Raised by every write and by the reading of usage."""
         self.usage: dict[str, Json] = {}
+        self.pods_usage: dict[tuple[str, str], Json] = {}
         self.deleted: list[tuple[str, bool]] = []
         """(pod, at once) of every pod that a call has deleted."""
         self.logs: dict[tuple[str, str], bytes | Exception] = {}
@@ -78,6 +79,11 @@ class MemoryCluster:
         return [
             p for p in self._pods.values() if (p["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "tango"
         ]
+
+    async def pod_usage(self) -> Mapping[tuple[str, str], Json]:
+        """As the test says."""
+        self._answer()
+        return self.pods_usage
 
     def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
         """From now on these."""

@@ -9,14 +9,16 @@ import numpy as np
 
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
+from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
-from tango.domain.observations import InstanceState, NodeState
+from tango.domain.observations import InstanceState, MeasuredService, NodeState, ServiceUsage
 from tango.domain.plans import Eviction
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
 from tango.settings import SharingSettings
+from tango.store.service_usage import SHIPPED_LATE_S
 from tests.fakes.memory_state import MemoryState
 
 
@@ -31,6 +33,8 @@ class MemoryFleetStore:
         self._bandwidth = np.zeros((0, 0))
         self._nodes: dict[str, list[NodeState]] = {}
         self._instances: dict[str, list[InstanceState]] = {}
+        self._used: dict[tuple[str, str], tuple[ServiceUsage, float]] = {}
+        """By (cluster, service): the total, and up to when LC requests are counted."""
         self.samples: list[tuple[str, NodeState]] = []
         """What `node_sample` would hold."""
 
@@ -56,6 +60,49 @@ class MemoryFleetStore:
             self._instances[cluster] = sorted(instances, key=lambda i: i.pod)
             if sample:
                 self.samples.extend((cluster, node) for node in nodes)
+
+    def note_usage(self, cluster: str, usages: Sequence[ServiceUsage]) -> None:
+        """Add, count the LC attempts since, learn."""
+        with self._state.lock:
+            for usage in usages:
+                if usage.service not in self._state.services:
+                    continue
+                key = cluster, usage.service
+                known = key in self._used
+                before, counted_to_s = self._used.get(key, (ServiceUsage(service=usage.service), self._state.now_s()))
+                until_s = max(counted_to_s, self._state.now_s() - SHIPPED_LATE_S)
+                lc = sum(
+                    a.service_class is ServiceClass.LC
+                    and a.outcome == "succeeded"
+                    and (a.cluster, a.service) == key
+                    and counted_to_s < a.ended_at_s <= until_s
+                    for a in self._state.attempts
+                )
+                total = ServiceUsage(
+                    service=usage.service,
+                    cpu_s=before.cpu_s + usage.cpu_s,
+                    memory_mib=max(before.memory_mib, usage.memory_mib),
+                    answered=before.answered + usage.answered + (lc if known else 0),
+                )
+                self._used[key] = total, until_s
+            for measured in self.measured([u.service for u in usages]):
+                self._state.services[measured.service] = learned(self._state.services[measured.service], measured)
+
+    def measured(self, names: Sequence[str]) -> list[MeasuredService]:
+        """Over all clusters."""
+        found = []
+        for name in sorted(set(names)):
+            mine = [usage for (_, service), (usage, _) in self._used.items() if service == name]
+            if mine:
+                found.append(
+                    MeasuredService(
+                        service=name,
+                        cpu_s=sum(u.cpu_s for u in mine),
+                        requests=sum(u.answered for u in mine),
+                        memory_mib=max(u.memory_mib for u in mine),
+                    )
+                )
+        return found
 
     def away(self) -> dict[str, float]:
         """By what was heard."""

@@ -296,6 +296,28 @@ async def test_adopted_pods_are_followed_and_never_touched(world: ControlWorld, 
     assert not any("theirs" in name for name in lc_names_of(cluster))
 
 
+async def test_what_adopted_pods_use_is_told_and_kept_while_the_centre_is_away(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Memory at once, CPU from the second reading; of services without pods of their own nothing is read."""
+    journal = MemoryJournal("c1", max_attempts=MAX_ATTEMPTS, lc=LC, wall_s=world.clock.now_s)
+    fleet = replace(FLEET, services=(*FLEET.services, ADOPTED))
+    journal.publish(published(fleet))
+    world.fleet.declare(fleet, kubeconfig="/k", contexts={c.name: c.name for c in fleet.clusters})
+    away = Faulty(world.fleet, note_usage=[StoreUnavailable("cut")])
+    agent = agent_of(world, cluster, journal=journal, fleet=away)
+    await agent.measure()  # nothing is known of services yet
+    cluster.put_pod(on_c1("api-1"))
+    cluster.pods_usage = {("prod", "api-1"): {"containers": [{"name": "web", "usage": {"cpu": "1", "memory": "96Mi"}}]}}
+    await agent.deploy()
+
+    with pytest.raises(StoreUnavailable):
+        await agent.measure()
+    await agent.measure()
+
+    (found,) = world.fleet.measured(["theirs"])
+    assert found.memory_mib == 96.0
+    assert 0.0 < found.cpu_s < 5.0
+
+
 def on_c1(name: str, *, ready: bool = True) -> Json:
     """A pod of somebody else's Deployment on c1-n1."""
     found = theirs(name, **running(name="web"))

@@ -1,0 +1,35 @@
+"""Figures of a service that nobody has declared, learned from what its pods were measured to use."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from tango.domain.observations import MeasuredService
+from tango.domain.services import Service, ServiceClass
+
+LEARNED_FROM = {ServiceClass.LC: 20, ServiceClass.BE: 3}
+"""Requests of a service from which on its measured work is taken for one nobody has declared."""
+NEWS = 0.1
+"""Least part by which a learned figure changes: every change is published to all clusters."""
+HEADROOM = 1.25
+"""What a BE pod requests, over the most that one was seen to hold."""
+LEAST_WORK_S = 1e-4
+"""Least work that is learned, CPU-seconds: an idle instance's usage over few requests says no more."""
+
+
+def learned(service: Service, measured: MeasuredService) -> Service:
+    """The service with what was measured in place of what is assumed: the work of a request, and of BE the memory of a pod.
+
+    Memory of an LC request cannot be told from that of its instance, and stays as assumed. Limits are not learned: what a pod may use has
+    to be said.
+    """
+    found: dict[str, Any] = {}
+    if measured.requests >= LEARNED_FROM[service.service_class]:
+        if "cpu_work_s" in service.assumed and measured.cpu_work_s is not None:
+            found["cpu_work_s"] = round(max(LEAST_WORK_S, measured.cpu_work_s), 6)
+        if "memory_mib" in service.assumed and service.service_class is ServiceClass.BE and measured.memory_mib > 0:
+            found["memory_mib"] = math.ceil(measured.memory_mib * HEADROOM)
+    news = {name: value for name, value in found.items() if abs(value - getattr(service, name)) > NEWS * getattr(service, name)}
+    return dataclasses.replace(service, **news) if news else service
