@@ -1,0 +1,266 @@
+"""Callers of a whole stack: a gateway, workers, and a service that is a real process. What they get, and what their rows say."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tango.client import Answer, AnswerCut, CallFailed, Refused, Tango, TimedOut
+from tests.integration.live_stack import LiveStack
+
+pytestmark = pytest.mark.timeout(300)
+
+SERVICE = Path(__file__).parent / "odd_service.py"
+FLEET = f"""
+apiVersion: tango/v1
+kind: Fleet
+metadata: {{name: callers}}
+spec:
+  run: processes
+  clusters:
+    - name: c1
+      nodes:
+        - {{name: c1-n1, cpu_millicores: 4000, memory_mib: 8192}}
+        - {{name: c1-n2, cpu_millicores: 4000, memory_mib: 8192}}
+  services:
+    - name: odd
+      class: lc
+      target_ms: 1000
+      cpu_work_s: 0.002
+      memory_mib: 4
+      template:
+        spec:
+          containers:
+            - name: web
+              image: none
+              command: [{sys.executable}, {SERVICE}]
+              ports: [{{containerPort: 18080, name: http}}]
+              resources: {{requests: {{cpu: 200m, memory: 256Mi}}, limits: {{cpu: "2", memory: 512Mi}}}}
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(stack_of: Callable[[str], LiveStack]) -> LiveStack:
+    """Running."""
+    return stack_of(FLEET)
+
+
+@pytest.fixture(scope="module")
+def tango(stack: LiveStack) -> Iterator[Tango]:
+    """The client that `tango env` is enough for, once the first request of all has been answered."""
+    variables = stack.json("env")
+    with Tango(variables["TANGO_GATEWAY_URL"], token=variables["TANGO_TOKEN"], retries=0) as found:
+        until(lambda: is_served(found), within_s=60.0)
+        yield found
+
+
+def until(found: Callable[[], Any], *, within_s: float = 20.0) -> Any:
+    """What is found, as soon as it is something."""
+    deadline_s = time.monotonic() + within_s
+    while not (what := found()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    return what
+
+
+def is_served(tango: Tango) -> bool:
+    """Whether both instances answer: a request that is turned away at first opens the live run."""
+    try:
+        return all(tango.request("odd", timeout_s=5.0).is_ok for _ in range(6))
+    except CallFailed:
+        return False
+
+
+def row(stack: LiveStack, request: str) -> tuple[str, str, int]:
+    """(state, reason, attempts) at the centre, once the request has ended there."""
+    run_id, request_id = map(int, request.split("-"))
+    query = (
+        "SELECT state::text, reason, attempt FROM request WHERE run_id = %s AND request_id = %s "
+        "AND state IN ('succeeded', 'failed', 'shed', 'cancelled')"
+    )
+    return tuple(until(lambda: stack.rows(query, (run_id, request_id)))[0])  # type: ignore[return-value]
+
+
+def test_a_request_reaches_a_real_process_and_its_row_says_so(stack: LiveStack, tango: Tango) -> None:
+    """What it got, what its caller gets, and the row at the centre with the tenant."""
+    answer = tango.request("odd", "/v1/x?q=1", method="PUT", body=b"hello", headers={"X-A": "1", "Cookie": "secret"}, timeout_s=5.0)
+    told = answer.json()
+
+    assert (answer.status, told["method"], told["path"], told["bytes"]) == (200, "PUT", "/v1/x?q=1", 5)
+    assert told["headers"]["X-A"] == "1"
+    assert not {"Cookie", "Authorization"} & set(told["headers"])
+    assert row(stack, answer.request)[:2] == ("succeeded", "")
+    run_id, request_id = answer.request.split("-")
+    assert stack.rows("SELECT tenant, cluster FROM request WHERE run_id = %s AND request_id = %s", (run_id, request_id)) == [
+        ("default", "c1")
+    ]
+    assert stack.rows("SELECT kind FROM run WHERE run_id = %s", (run_id,)) == [("live",)]
+
+
+def test_the_command_sends_a_request_and_prints_the_answer(stack: LiveStack, tango: Tango, tmp_path: Path) -> None:
+    """From the local stack without a word of where; body to stdout, the rest to stderr; exit codes tell what happened."""
+    (tmp_path / "body").write_bytes(b"x" * 77)
+    done = stack.tango(
+        "request", "odd", "--path", "/v1/x", "--data", f"@{tmp_path / 'body'}", "--header", "X-B: 2", "--timeout", "5"
+    )
+    failed = stack.tango("request", "odd", "--path", "/error", "--timeout", "5")
+    unknown = stack.tango("request", "oddd")
+    late = stack.tango("request", "odd", "--path", "/never", "--timeout", "0.3")
+    nobody = stack.tango("request", "odd", "--url", "http://127.0.0.1:1", variables={"TANGO_TOKEN": "t"})
+    stranger = stack.tango("request", "odd", "--url", "http://127.0.0.1:1")
+    sent = stack.tango("request", "odd", "--async")
+
+    told = json.loads(done.stdout)
+    assert (told["bytes"], told["headers"]["X-B"], done.returncode) == (77, "2", 0)
+    assert done.stderr.startswith("200 application/json (request ")
+    assert (failed.returncode, failed.stdout) == (1, "own error")
+    assert (unknown.returncode, unknown.stdout) == (3, "")
+    assert "did you mean 'odd'" in unknown.stderr
+    assert late.returncode == 1
+    assert nobody.returncode == 4
+    # The local token goes to local gateways alone.
+    assert (stranger.returncode, "there is no token" in stranger.stderr) == (2, True)
+    assert until(lambda: tango.state(sent.stdout.strip())["state"] == "succeeded")
+
+
+def test_an_answer_streams_through(stack: LiveStack, tango: Tango) -> None:
+    """The first part is there long before the last."""
+    began_s = time.monotonic()
+    with tango.stream("odd", "/stream", timeout_s=5.0) as answer:
+        parts, first_s = [], 0.0
+        for part in answer.parts():
+            first_s = first_s or time.monotonic() - began_s
+            parts.append(part)
+
+    assert b"".join(parts) == b"part-0part-1part-2part-3"
+    assert first_s < 0.8
+    assert time.monotonic() - began_s > 1.2
+    assert row(stack, answer.request)[:2] == ("succeeded", "")
+
+
+def test_an_instance_that_never_answers_costs_its_caller_only_his_patience(stack: LiveStack, tango: Tango) -> None:
+    """504 in time, and the row says that he left."""
+    began_s = time.monotonic()
+    with pytest.raises(TimedOut) as error:
+        tango.request("odd", "/never", timeout_s=0.5)
+
+    assert time.monotonic() - began_s < 2.0
+    assert row(stack, error.value.request)[:2] == ("cancelled", "caller-gone")
+
+
+def test_what_is_no_answer_is_a_failure_that_names_it(stack: LiveStack, tango: Tango) -> None:
+    """Garbage and an answer that breaks off: never something that looks whole, and a reason in the row."""
+    with pytest.raises(CallFailed) as garbage:
+        tango.request("odd", "/garbage", body=b"x", timeout_s=5.0)
+    with pytest.raises((AnswerCut, CallFailed)):
+        tango.request("odd", "/cut", body=b"x", timeout_s=5.0)
+    cut = until(lambda: stack.rows("SELECT run_id, request_id FROM request WHERE reason = 'answer-cut' AND state = 'failed'"))
+
+    assert (garbage.value.status, garbage.value.word) == (502, "service-failed")
+    assert row(stack, garbage.value.request)[0] == "failed"
+    assert len(cut) == 1
+
+
+def test_an_error_of_the_service_is_its_answer(stack: LiveStack, tango: Tango) -> None:
+    """It comes as it is; the row says that the service failed."""
+    answer = tango.request("odd", "/error", body=b"x", timeout_s=5.0)
+
+    assert (answer.status, answer.body) == (500, b"own error")
+    assert row(stack, answer.request)[:2] == ("failed", "service-error")
+
+
+def test_a_caller_who_hangs_up_cancels(stack: LiveStack, tango: Tango) -> None:
+    """In the middle of an answer."""
+    with tango.stream("odd", "/stream", timeout_s=5.0) as answer:
+        next(answer.parts())
+
+    assert row(stack, answer.request)[0] in ("cancelled", "failed")
+
+
+def test_a_token_works_until_it_is_revoked(stack: LiveStack, tango: Tango) -> None:
+    """Both are known at the gateway within seconds; its requests belong to its tenant."""
+    made = stack.json("token", "create", "--tenant", "blue", "--name", "camera-1", "--class", "lc")
+
+    with Tango(tango.url, token=made["secret"], retries=0) as blue:
+        answer = until(lambda: answered(blue))
+        with pytest.raises(Refused):
+            tango.state(answer.request)
+        stack.tango("token", "revoke", str(made["token"]))
+        until(lambda: not answered(blue))
+    listed = {token["name"]: token for token in stack.json("token", "list")}
+
+    assert listed["camera-1"]["tenant"] == "blue"
+    assert listed["camera-1"]["revoked_at_s"] is not None
+    assert made["secret"] not in json.dumps(listed)
+
+
+def answered(tango: Tango) -> Answer | None:
+    """An answer, where the token is known."""
+    try:
+        return tango.request("odd", timeout_s=5.0)
+    except Refused:
+        return None
+
+
+def test_a_gateway_that_is_killed_loses_nothing_that_was_accepted(stack: LiveStack, tango: Tango) -> None:
+    """Requests in flight are each recorded once, and their answers are fetched from the gateway that follows."""
+    sent = [tango.send("odd", "/slow", key=f"kill-{k}") for k in range(10)]
+    with ThreadPoolExecutor(10) as pool:
+        waiting = [pool.submit(outcome, tango, f"wait-{k}") for k in range(10)]
+        time.sleep(0.7)
+        stack.kill("gateway")
+        broken = [future.result() for future in waiting]
+    until(lambda: answered_somehow(tango), within_s=30.0)
+    again = [outcome(tango, f"wait-{k}") for k in range(10)]
+    fetched = [until(lambda r=request: tango.answer(r)) for request in sent]
+
+    assert broken == ["Unreachable"] * 10
+    assert again == ["slow"] * 10
+    assert [answer.body for answer in fetched] == [b"slow"] * 10
+    run_id = sent[0].split("-")[0]
+    ids = [int(request.split("-")[1]) for request in sent]
+    query = "SELECT count(*), count(DISTINCT request_id) FROM attempt WHERE run_id = %s AND request_id = ANY (%s)"
+    assert until(lambda: stack.rows(query, (run_id, ids)) == [(10, 10)])
+
+
+def outcome(tango: Tango, key: str) -> str:
+    """The body of the answer, or what went wrong."""
+    try:
+        return tango.request("odd", "/slow", method="POST", timeout_s=20.0, key=key).text
+    except Exception as error:
+        return type(error).__name__
+
+
+def answered_somehow(tango: Tango) -> bool:
+    """Whether there is a gateway again."""
+    try:
+        return tango.request("odd", timeout_s=5.0).is_ok
+    except Exception:
+        return False
+
+
+def test_many_requests_at_once_are_each_answered_and_recorded(stack: LiveStack, tango: Tango) -> None:
+    """By one client in a hurry: served, or told to come again; what was accepted ends, and nothing is accepted twice."""
+    before = stack.rows("SELECT count(*) FROM request WHERE service = 'odd'")[0][0]
+
+    def one(_: int) -> str:
+        try:
+            return str(tango.request("odd", "/burst", timeout_s=20.0).status)
+        except CallFailed as error:
+            return error.word
+
+    with ThreadPoolExecutor(64) as pool:
+        found = list(pool.map(one, range(1500)))
+
+    assert set(found) <= {"200", "too-many-requests", "overloaded", "shed", "timed-out"}
+    assert found.count("200") > 100
+    accepted = len(found) - found.count("too-many-requests") - found.count("overloaded")
+    ended = "SELECT count(*) FROM request WHERE service = 'odd' AND state IN ('succeeded', 'failed', 'shed', 'cancelled')"
+    assert until(lambda: stack.rows(ended)[0][0] >= before + accepted, within_s=30.0)
