@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,13 +77,13 @@ def png(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def cluster_calls(stack: LiveStack, *calls: tuple[str, str, Json | None], query: dict[str, str] | None = None) -> list[Json]:
+def cluster_calls(stack: LiveStack, *calls: tuple[str, str, Json | None]) -> list[Json]:
     """Calls to the cluster's API server as its administrator, one after the other."""
 
     async def make() -> list[Json]:
         path = str(stack.home / "kubeconfig")
         async with await KubeClient.from_kubeconfig(path, "edge-1-admin", KubeSettings(), cluster="edge-1") as client:
-            return [await client.request(method, path, body=body, query=query) for method, path, body in calls]
+            return [await client.request(method, path, body=body) for method, path, body in calls]
 
     return asyncio.run(make())
 
@@ -97,6 +98,60 @@ def test_the_image_service_answers_on_every_node(stack: LiveStack) -> None:
         assert (status, answer["format"], answer["width"], answer["height"]) == (200, "png", 31, 17)
         assert inspected(address, port, b"GIF89a" + struct.pack("<HH", 5, 6))[1]["width"] == 5
         assert inspected(address, port, b"no image at all")[0] == 415
+
+
+def test_the_image_service_answers_through_a_gateway(stack: LiveStack, tmp_path: Path) -> None:
+    """As a caller sends it: the service's own path, the picture as body, the service's answer; its own refusal is told as one."""
+    until(lambda: len(ready(stack, "image-info")) == 2)
+    for name, content in (("picture", png(40, 30)), ("text", b"no image")):
+        (tmp_path / name).write_bytes(content)
+
+    good = stack.tango("request", "image-info", "--path", "/v1/inspect", "--data", f"@{tmp_path / 'picture'}", "--timeout", "20")
+    bad = stack.tango("request", "image-info", "--path", "/v1/inspect", "--data", f"@{tmp_path / 'text'}", "--timeout", "20")
+
+    assert good.returncode == 0, good.stderr
+    assert (json.loads(good.stdout)["width"], json.loads(good.stdout)["format"]) == (40, "png")
+    assert bad.returncode == 1
+    assert "415" in bad.stderr
+
+
+def test_a_job_that_saves_its_state_goes_on_where_it_was_evicted(stack: LiveStack, tmp_path: Path) -> None:
+    """Evicted, it saves within its grace period and loses nothing; the next attempt begins there and counts the same primes."""
+    below, primes = 3_000_000, 216_816
+    done = stack.tango("job", "submit", "--service", "count-primes", "--", "--below", str(below), "--state", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.strip()
+    run, request = job.split("-")
+    row = "SELECT pod, state FROM request WHERE run_id = %s AND request_id = %s"
+    (pod, _) = until(lambda: next((r for r in stack.rows(row, (run, request)) if r[1] == "running"), None))
+    until(lambda: list(tmp_path.glob("primes-*.json")))
+
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod}}
+    cluster_calls(stack, ("POST", f"/api/v1/namespaces/tango/pods/{pod}/eviction", eviction))
+
+    waited = stack.tango("job", "wait", job, "--timeout", "120")
+    assert waited.returncode == 0, waited.stderr
+    log = stack.tango("job", "logs", job).stdout
+    attempts = stack.rows(
+        "SELECT outcome, work_lost_s FROM attempt WHERE run_id = %s AND request_id = %s ORDER BY epoch", (run, request)
+    )
+    assert f"{primes} primes below {below}" in log
+    assert "attempt 2 goes on from" in log
+    assert "attempt 2 goes on from 0" not in log
+    assert [(outcome, lost) for outcome, lost in attempts] == [("requeued", 0.0), ("succeeded", 0.0)]
+
+
+def test_what_a_service_uses_stands_beside_what_it_declares(stack: LiveStack) -> None:
+    """Memory of a pod as it was measured; CPU work that nobody has declared is said to be assumed."""
+
+    def seen() -> Json:
+        shown = stack.json("service", "show", "image-info")
+        return {row["figure"]: row for row in shown["figures"]} | {"assumed": shown["assumed"]}
+
+    found = until(lambda: shown if (shown := seen())["pod_memory_mib"]["measured"] else None)
+    assert 1.0 < found["pod_memory_mib"]["measured"] < 128.0
+    assert (found["cpu_work_s"]["declared"], found["instance_memory_mib"]["declared"]) == (None, 128)
+    assert found["assumed"] == ["cpu_work_s", "memory_mib"]
 
 
 def owner_s_pod(name: str, node: str) -> Json:
