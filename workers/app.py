@@ -40,6 +40,8 @@ def create_app(settings: Settings) -> Celery:
         result_serializer="json",
         accept_content=["json"],
         task_ignore_result=True,
+        # For the one task whose result somebody waits for, another application that submits a job: sent to whoever asks, kept nowhere.
+        result_backend="rpc://",
         # A message is acknowledged after its task has run, so that a worker which is stopped gives back what it has not begun. The
         # message of a task that failed is acknowledged too: the request's row, by its lease, decides about a retry.
         task_acks_late=True,

@@ -1,8 +1,9 @@
-"""Names of the queues: three for each cluster, and three for all.
+"""Names of the queues: four for each cluster, and three for all.
 
-lc.<cluster>    LC arrivals to dispatch         control    periodic tasks
-exec.<cluster>  dispatched LC requests to run   replay     release of due BE requests
-be.<cluster>    BE arrivals to admit            simulate   cells of comparisons
+lc.<cluster>      LC arrivals to dispatch         control    periodic tasks
+exec.<cluster>    dispatched LC requests to run   replay     release of due BE requests
+be.<cluster>      BE arrivals to admit            simulate   cells of comparisons
+submit.<cluster>  jobs of other applications
 
 `lc` and `exec` are on the cluster's broker, which its own workers consume; all others are on the centre's.
 """
@@ -26,6 +27,11 @@ def lc_queue(cluster: str) -> str:
 def be_queue(cluster: str) -> str:
     """Queue of BE arrivals at a cluster."""
     return f"be.{cluster}"
+
+
+def submit_queue(cluster: str) -> str:
+    """Queue of what other Celery applications submit for a cluster."""
+    return f"submit.{cluster}"
 
 
 def exec_queue(cluster: str) -> str:

@@ -18,7 +18,7 @@ from celery import signals
 from tango.errors import DependencyError
 from workers.app import app
 from workers.open_runs import OpenRuns
-from workers.queues import CONTROL, REPLAY, SIMULATE, be_queue
+from workers.queues import CONTROL, REPLAY, SIMULATE, be_queue, submit_queue
 
 if TYPE_CHECKING:
     from celery.worker import WorkController
@@ -88,17 +88,17 @@ def thread_owner() -> str:
 
 
 def admission_queues() -> set[str]:
-    """`be.<cluster>` of every cluster of the store; none while that is away, for `consume_admissions` looks again."""
+    """`be.<cluster>` and `submit.<cluster>` of every cluster of the store; none while that is away: `consume_admissions` looks again."""
     from tango.bootstrap.stores import stores
 
     try:
-        return {be_queue(cluster.name) for cluster in stores().fleet.clusters()}
+        return {queue(cluster.name) for cluster in stores().fleet.clusters() for queue in (be_queue, submit_queue)}
     except DependencyError:
         return set()
 
 
 def consume_admissions(worker: str) -> None:
-    """Let the scheduler worker of this name consume `be.<cluster>` of clusters that have joined since it began."""
+    """Let the scheduler worker of this name consume the queues of clusters that have joined since it began."""
     for queue in sorted(admission_queues() - set(app.amqp.queues.consume_from)):
         app.control.add_consumer(queue, destination=[worker])
 

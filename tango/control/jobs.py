@@ -6,15 +6,19 @@ The rows come first and the message second: a message is a hint, and the reconci
 from __future__ import annotations
 
 import dataclasses
+import json
 import uuid
+from collections.abc import Mapping
 
 import structlog
 
 from tango.domain.identity import RequestKey
-from tango.domain.jobs import ContainerLog, Job, NewJob, SubmittedJob
+from tango.domain.job_json import new_job_of
+from tango.domain.jobs import MOST_BYTES, ContainerLog, Job, NewJob, SubmittedJob
 from tango.domain.requests import Batch
 from tango.domain.services import ServiceClass
-from tango.errors import BrokerUnavailable, UsageError
+from tango.domain.tokens import DEFAULT_TENANT
+from tango.errors import BrokerUnavailable, RequestRejected, UsageError
 from tango.ports.jobs import JobStore
 from tango.ports.messages import Publisher
 from tango.settings import JobSettings
@@ -49,6 +53,18 @@ class Jobs:
             except BrokerUnavailable as error:
                 log.warning("job_not_announced", job=str(submitted.key), error=str(error))
         return submitted
+
+    def submit_order(self, order: Mapping[str, object], *, tenant: str, key: str) -> SubmittedJob:
+        """`submit` of an order that another application sent, JSON of at most `MOST_BYTES`; `key` is its own where it names none.
+
+        `tenant` empty: the default one. Raises: as `submit`; RequestRejected for an order that is larger, or has no meaning.
+        """
+        size = len(json.dumps(order))
+        if size > MOST_BYTES:
+            raise RequestRejected(
+                f"job: the message has {size} bytes, expected at most {MOST_BYTES}: pass a reference, not the data"
+            )
+        return self.submit(new_job_of({**order, "key": order.get("key") or key}, tenant=tenant or DEFAULT_TENANT))
 
     def job(self, key: RequestKey, *, tenant: str | None = None) -> Job:
         """Raises: UsageError if there is no such job, or it is of another tenant than this."""

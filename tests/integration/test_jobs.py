@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 
 from tango.kube.api_client import KubeClient
 from tango.settings import KubeSettings
@@ -339,3 +340,23 @@ def test_killed_processes_neither_lose_a_job_nor_run_it_twice_at_once(jobs: Jobs
 
     assert [(s["state"], s["attempts"]) for s in shown] == [("succeeded", 1)] * 2
     assert [len(jobs.spans(job)) for job in (first, second)] == [1, 1]
+
+
+def test_another_celery_application_submits_a_job_and_gets_its_id(jobs: Jobs) -> None:
+    """By the broker alone; what is refused comes back as the error, and the same key is the same job."""
+    url = json.loads((jobs.stack.home / "stack.json").read_text())["broker_url"]
+    app = Celery("somebody-elses", broker=url, backend="rpc://")
+    app.conf.broker_transport_options = {"global_keyprefix": "tango."}
+
+    def send(**order: Any) -> Any:
+        return app.send_task("tango.job", kwargs=order, queue="submit.j1").get(timeout=30)
+
+    sent = [send(service="steps", args=["say=by message"], key="k"), send(service="steps", key="k")]
+    with pytest.raises(Exception, match="'arg' is no member"):
+        send(service="steps", arg=[])
+    with pytest.raises(Exception, match="expected at most 65536"):
+        send(service="steps", args=["x" * 70_000])
+
+    assert sent[0] == sent[1]
+    assert jobs.ended(sent[0])["state"] == "succeeded"
+    assert jobs.log(sent[0]).endswith("by message\n")

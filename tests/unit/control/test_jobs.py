@@ -7,7 +7,7 @@ import pytest
 from tango.control.jobs import Jobs
 from tango.domain.job_json import shown_job
 from tango.domain.jobs import NewJob
-from tango.errors import UsageError
+from tango.errors import RequestRejected, UsageError
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.store_world import BATCH
 
@@ -56,6 +56,18 @@ def test_a_key_that_was_given_is_kept_and_one_that_was_not_is_drawn(world: Contr
     assert (first.key, first.is_new, again.is_new) == (again.key, True, False)
     assert len(free) == 2
     assert len(world.publisher.batches) == 3
+
+
+def test_an_order_by_message_is_one_job_however_often_it_comes(jobs: Jobs) -> None:
+    """The id of its message is its key, unless it names one; too much in it is refused."""
+    twice = {jobs.submit_order({"service": BATCH.name}, tenant="", key="message-1").key for _ in range(2)}
+    named = jobs.submit_order({"service": BATCH.name, "key": "k"}, tenant="ana", key="message-2")
+
+    assert len(twice) == 1
+    assert (jobs.job(named.key).idempotency_key, jobs.job(named.key).tenant) == ("k", "ana")
+    assert jobs.job(twice.pop()).tenant == "default"
+    with pytest.raises(RequestRejected, match="expected at most 65536: pass a reference"):
+        jobs.submit_order({"service": BATCH.name, "env": {"A": "x" * 70_000}}, tenant="", key="m")
 
 
 def test_jobs_of_other_tenants_are_not_there(jobs: Jobs) -> None:
