@@ -14,6 +14,7 @@ import numpy as np
 from tango.domain.fleet import Fleet
 from tango.domain.near_names import near_name
 from tango.domain.runs import NewRequests, NewRun
+from tango.domain.services import ServiceClass
 from tango.domain.trace import Trace
 from tango.errors import BrokerUnavailable, UsageError
 from tango.ports.fleet import FleetStore
@@ -98,9 +99,10 @@ class Submission:
         return Submitted(run_id=run_id, announced=True)
 
     def _require_known(self, requests: NewRequests) -> None:
+        declared = {s.name: s for s in self.fleet.services()}
         for kind, wanted, index, known in (
             ("cluster", requests.clusters, requests.cluster, set(self.cluster_names())),
-            ("service", requests.services, requests.service, {s.name for s in self.fleet.services()}),
+            ("service", requests.services, requests.service, set(declared)),
         ):
             unknown = sorted({wanted[k] for k in np.unique(index)} - known)
             if unknown:
@@ -108,3 +110,9 @@ class Submission:
                     f"this stack has no {kind} {', '.join(unknown)}{near_name(unknown, known)}; it has: {', '.join(sorted(known))}. "
                     "Start the fleet that the run is for with `tango up --fleet`, or leave --fleet away."
                 )
+        used = (declared[requests.services[k]] for k in np.unique(requests.service))
+        if real := sorted(s.name for s in used if s.service_class is ServiceClass.LC and not s.is_synthetic):
+            raise UsageError(
+                f"service {', '.join(real)} answers requests of its own kind, and a trace has none: name services of the synthetic "
+                "workload in the trace, or send requests through a gateway (`tango request`)"
+            )

@@ -132,6 +132,11 @@ class Service:
         return max(1, self.instance_memory_mib // self.memory_mib)
 
     @property
+    def is_synthetic(self) -> bool:
+        """Whether its pods are Tango's own workload, which does the work that a trace says; all others do what they were made for."""
+        return not self.template and self.adopt is None
+
+    @property
     def resizable(self) -> bool:
         """Whether Tango may move the CPU of its instances."""
         return self.adopt is None or self.adopt.resize

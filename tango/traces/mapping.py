@@ -167,8 +167,11 @@ def _rows_by_class(trace: Trace, where: NDArray[np.bool_]) -> list[tuple[Service
 
 
 def _choices(trace: Trace, fleet: Fleet, service_class: ServiceClass, requests: int) -> NDArray[np.int32]:
-    """The fleet's services of a class, the smallest work first."""
-    choices = np.flatnonzero([s.service_class is service_class for s in fleet.services])
+    """The fleet's services of a class, the smallest work first: those of the synthetic workload, where there are any, since a trace that
+    names no service has no requests that another one understands."""
+    mine = [s.service_class is service_class for s in fleet.services]
+    synthetic = [of_class and s.is_synthetic for of_class, s in zip(mine, fleet.services, strict=True)]
+    choices = np.flatnonzero(synthetic if any(synthetic) else mine)
     if not len(choices):
         raise RequestRejected(
             f"the trace has {requests} {service_class.label} requests, fleet {fleet.name!r} has no service of that class"

@@ -11,6 +11,7 @@ from tango.control.submit import RunOrder, Submission
 from tango.domain.trace import Trace
 from tango.errors import UsageError
 from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.pod_templates import api_service
 from tests.fakes.store_world import FLEET
 
 TRACE = Trace(
@@ -51,6 +52,15 @@ def test_a_run_is_stored_and_announced(world: ControlWorld) -> None:
     assert prepared.requests.due_s[-1] == 5.0
     assert submitted.announced
     assert world.publisher.replays == [submitted.run_id]
+
+
+def test_a_trace_is_not_replayed_to_a_service_with_pods_of_its_own(world: ControlWorld) -> None:
+    """It has nothing that the service would understand: its requests are empty bodies for the synthetic workload."""
+    fleet = replace(FLEET, services=tuple(api_service(name="web") if s.name == "web" else s for s in FLEET.services))
+    world.fleet.declare(fleet, kubeconfig="/k", contexts={c.name: c.name for c in fleet.clusters})
+
+    with pytest.raises(UsageError, match=r"service web answers requests of its own kind"):
+        submission(world).prepare(replace(ORDER, fleet=fleet))
 
 
 def test_a_broker_that_is_away_costs_only_time(world: ControlWorld) -> None:

@@ -14,6 +14,7 @@ from tango.errors import BadRows, RequestRejected, UsageError
 from tango.fleets import load_fleet
 from tango.traces.draws import lognormal, request_draws
 from tango.traces.mapping import MEMORY_SPREAD, by_size, map_trace, shortest_target_s, speed_warning
+from tests.fakes.pod_templates import api_service, job_service
 from tests.long import example_count
 
 DEMO = load_fleet("demo")
@@ -54,6 +55,17 @@ def test_unnamed_services_are_assigned_by_class_and_size_quantile() -> None:
         rows = trace.service_class == service_class
         order = np.argsort(trace.cpu_work_s[rows])
         assert np.all(np.diff(mean[requests.service[rows]][order]) >= 0)
+
+
+def test_services_with_pods_of_their_own_are_drawn_only_where_there_are_no_others() -> None:
+    """A trace that names no service is for the synthetic workload."""
+    alone = dataclasses.replace(DEMO, services=(api_service(), job_service()))
+    beside = dataclasses.replace(DEMO, services=(*DEMO.services, *alone.services))
+
+    drawn = map_trace(_trace(), beside, seed=1)
+
+    assert np.array_equal(drawn.service, map_trace(_trace(), DEMO, seed=1).service)
+    assert set(map_trace(_trace(), alone, seed=1).service) == {0, 1}
 
 
 def test_given_works_and_names_are_kept() -> None:
