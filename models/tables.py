@@ -67,6 +67,9 @@ cluster = Table(
     # When its agent last wrote, and since when it does so again after it was away.
     _timestamp("seen_at"),
     _timestamp("back_at"),
+    # LC requests under way that entered there, and how many of them are late, or wait for their dispatch for long, as it last told.
+    Column("lc_under_way", Integer, nullable=False, server_default=text("0")),
+    Column("lc_late", Integer, nullable=False, server_default=text("0")),
 )
 
 # Round-trip time and bandwidth between two clusters.

@@ -358,9 +358,19 @@ class BeSettings:
     fallback_policy: str = "load-greedy"
     """BE policy that decides where a network cannot: it needs no file, knows every node and is the rule that the networks are
     compared with in docs/results.md."""
+    lc_late_share: float = 0.1
+    """Share of a cluster's LC requests under way that may be late; while more are, BE waits and nothing is placed there. A tenth: less is
+    the scatter of single requests, more is a queue. 1 lets BE go anywhere."""
+    lc_first_s: float = 60.0
+    """Seconds that a BE request waits for LC at the most; after that it goes there all the same. LC of a target that nobody can meet would
+    hold up BE for ever."""
     lease_ttl_s: float = 5.0
     """Seconds that the one scheduler holds its role without renewing it, which it does every tick. Another takes over after this;
     a cycle that takes longer finds its decisions refused by the fence."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, 1.0, "lc_late_share")
+        _within(self, 0.0, _LONGEST_S, "lc_first_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

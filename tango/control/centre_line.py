@@ -16,7 +16,7 @@ import structlog
 
 from tango.control.following import Following
 from tango.domain.runs import OPEN, RunInfo, RunKind, RunStatus
-from tango.domain.shares import LcInFlight, ShareState, Shipment
+from tango.domain.shares import LcInFlight, LcWait, ShareState, Shipment
 from tango.ports.clock import Clock
 from tango.ports.journal import Journal
 from tango.ports.live_runs import LiveRunStore
@@ -65,7 +65,7 @@ class CentreLine:
         self._is_known = False
         """Whether the journal is known to serve this centre. The other steps wait for that."""
         self._shipped_at_s = -math.inf
-        self._noted: Sequence[LcInFlight] | None = None
+        self._noted: tuple[Sequence[LcInFlight], LcWait] | None = None
         self._reached_s: dict[int, float] = {}
         """By run, the due time of the last request that was taken."""
 
@@ -147,9 +147,10 @@ class CentreLine:
             if shipment.last - shipment.first + 1 < limit:
                 break
         in_flight = self._journal.in_flight()
-        if in_flight != self._noted:
-            self._shares.note_in_flight(self._cluster, in_flight)
-            self._noted = in_flight
+        told = in_flight, self._journal.lc_wait()
+        if told != self._noted:
+            self._shares.note_in_flight(self._cluster, *told)
+            self._noted = told
         return self._settings.ship_every_s if self._busy or in_flight else self._settings.idle_every_s
 
     def _goes_on(self, shipment: Shipment, position: int) -> bool:

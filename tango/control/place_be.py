@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
 
 from tango.control.be_deciders import BeDeciders
+from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
-from tango.domain.requests import Reason
+from tango.domain.plans import BePlan
+from tango.domain.requests import BePending, Reason
 from tango.domain.runs import DecisionRecord, Placement
+from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
 from tango.errors import ClusterError, DependencyError, Fenced, Invalid
@@ -26,6 +29,8 @@ from tango.settings import BeSettings
 log = structlog.get_logger(__name__)
 
 LEASE = "scheduler"
+FEW_LATE = 2
+"""So many late requests are no queue, however few there are in all: one that hangs, and one behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,9 @@ class BePlacement:
     gateway: ClusterGateway
     holder: LeaseHolder
     settings: BeSettings
+    lc_waits: Callable[[], Mapping[str, LcWait]] = dict
+    """By cluster, how much LC waits there, as the agents last told."""
+    turns: BeTurns = field(default_factory=BeTurns)
 
     def tick(self) -> dict[str, int]:
         """Run one scheduling cycle; give what it did.
@@ -53,19 +61,23 @@ class BePlacement:
         self.deciders.follow()
         # 1. Gather.
         begin = time.perf_counter()
-        batch = self.requests.pending_be(limit=self.settings.batch_limit)
-        if len(batch.pending) == 0:
+        limit = self.settings.batch_limit
+        read = self.requests.pending_be(limit=limit, behind=self.turns.behind)
+        if len(read.pending) == 0:
+            self.turns.end(read, limit=limit, placed=0)
             return {"considered": 0, "placed": 0}
-        snapshot = self.snapshot()
-        batch = as_seen(batch, snapshot)
+        snapshot, crowded = self.snapshot(), self._crowded()
+        batch = as_seen(read, snapshot)
         if len(batch.pending) == 0:
+            self.turns.end(read, limit=limit, placed=0)
             return {"considered": 0, "placed": 0}
         gathered = time.perf_counter()
         # 2. Decide.
-        plan = self.deciders.plan(batch.pending, snapshot, self.settings)
+        plan = self._plan(batch.pending, snapshot, crowded)
         decided = time.perf_counter()
         # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
         placed = int(np.count_nonzero(plan.node >= 0))
+        self.turns.end(read, limit=limit, placed=placed)
         decision = DecisionRecord(
             kind="be",
             cluster="",
@@ -100,6 +112,27 @@ class BePlacement:
         # 4. Compare, when nothing waits for it any more.
         self.deciders.decide_beside(plan, decision.decide_ms, batch.pending, snapshot, self.settings, fence=fence)
         return {"considered": len(batch.pending), "placed": len(placements) - refused}
+
+    def _crowded(self) -> set[str]:
+        """Clusters whose LC waits, so that BE has to."""
+        share = self.settings.lc_late_share
+        return {cluster for cluster, wait in self.lc_waits().items() if wait.late > max(FEW_LATE, share * wait.under_way)}
+
+    def _plan(self, pending: BePending, snapshot: FleetSnapshot, crowded: set[str]) -> BePlan:
+        """What goes to clusters whose LC does not wait; then, what has given way for long enough, to the others too."""
+        is_crowded = np.array([name in crowded for name in snapshot.clusters], np.bool_)[snapshot.node_cluster]
+        if not is_crowded.any():
+            return self.deciders.plan(pending, snapshot, self.settings)
+        free = replace(snapshot, node_ready=snapshot.node_ready & ~is_crowded)
+        plan = self.deciders.plan(pending, free, self.settings)
+        held = np.flatnonzero((plan.node < 0) & (pending.waited_s >= self.settings.lc_first_s))
+        if len(held):
+            # Only where the first plan has put nothing, so that no headroom is given twice.
+            full = replace(snapshot, node_ready=snapshot.node_ready & is_crowded)
+            node = plan.node.copy()
+            node[held] = self.deciders.plan(pending.rows(held), full, self.settings).node
+            plan = replace(plan, node=node)
+        return plan
 
     def _settle_refused(self, results: dict[Placement, Exception | None]) -> int:
         """Requeue placements whose pod a cluster refused or could not create; gives how many were not placed after all.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -223,3 +224,5 @@ class PendingBatch:
     pending: BePending
     services: tuple[str, ...]
     clusters: tuple[str, ...]
+    reached: Mapping[int, tuple[float, int]] = field(default_factory=dict)
+    """By run, due time (wall seconds since it began) and id of the last of its requests here, in order of these."""

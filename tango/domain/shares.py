@@ -126,6 +126,15 @@ class LcInFlight(NamedTuple):
     """Sum over them of what their run multiplies works by: 1 each in trace time, 1 / speed each in a run that is sped up."""
 
 
+class LcWait(NamedTuple):
+    """How much the LC requests wait that entered one cluster."""
+
+    under_way: int = 0
+    """Released and not ended."""
+    late: int = 0
+    """Of these, how many are expected beyond their target, or have waited for their dispatch for long."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedFleet:
     """The fleet as the centre last published it to one cluster: without the LC requests of that cluster's own journal."""

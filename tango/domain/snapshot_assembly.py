@@ -285,7 +285,7 @@ def as_seen(batch: PendingBatch, snapshot: FleetSnapshot) -> PendingBatch:
         memory_mib=p.memory_mib[kept],
         epoch=p.epoch[kept],
     )
-    return PendingBatch(pending=pending, services=tuple(services), clusters=snapshot.clusters)
+    return PendingBatch(pending=pending, services=tuple(services), clusters=snapshot.clusters, reached=batch.reached)
 
 
 def _are_lc(services: Sequence[Service]) -> NDArray[np.bool_]:

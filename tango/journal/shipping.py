@@ -6,14 +6,15 @@ import time
 
 import orjson
 
+from tango.domain.lifecycle import Event, states_before
 from tango.domain.runs import DecisionRecord
-from tango.domain.shares import AcceptedCopy, AttemptCopy, DecisionCopy, LcInFlight, RequestCopy, Shipment
+from tango.domain.shares import AcceptedCopy, AttemptCopy, DecisionCopy, LcInFlight, LcWait, RequestCopy, Shipment
 from tango.errors import StoreUnavailable
 from tango.journal.database import Connection
 from tango.journal.events import ATTEMPT, CHANGED, DECISION, ENDED
 from tango.journal.intake import forget_runs
 from tango.journal.part import JournalPart, Row
-from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, TERMINAL_STATES
+from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, TERMINAL_STATES, listed
 
 CHECKPOINT_EVERY_S = 10.0
 """Seconds between copies of the write-ahead log back into the file, each of which waits for the disk twice. At 2,000 requests a second
@@ -33,6 +34,13 @@ _IN_FLIGHT = f"""
 SELECT service, target_cluster, node, count(*), sum(1.0 / speed) FROM request JOIN run USING (run_id)
 WHERE {IS_UNDER_WAY} AND state IN {IN_FLIGHT_STATES} GROUP BY 1, 2, 3
 """
+_WAIT = f"""
+SELECT count(*), coalesce(sum(late OR state IN {listed(states_before(Event.DISPATCH))} AND ?1 - started_at_s - due_s > ?2 * target_s), 0)
+FROM request JOIN run USING (run_id) WHERE {IS_UNDER_WAY}
+"""
+WAITS_LONG_TARGETS = 0.5
+"""Part of its target after which a request that waits for its dispatch counts as late: dispatch takes milliseconds, and half of what the
+request may take is then gone before anything was done for it."""
 
 
 # Places in a row of `_EVENTS`.
@@ -92,6 +100,11 @@ class Shipping(JournalPart):
         """What is in flight, by service and node; runs that are being cancelled hold their nodes too."""
         rows = self._database.read(lambda connection: connection.execute(_IN_FLIGHT).fetchall())
         return [LcInFlight(*row) for row in rows]
+
+    def lc_wait(self) -> LcWait:
+        """Counted by the index of what is under way; late is what its plan expected beyond its target."""
+        wanted = (self._wall_s(), WAITS_LONG_TARGETS)
+        return LcWait(*self._database.read(lambda connection: connection.execute(_WAIT, wanted).fetchone()))
 
 
 def _collapsed(cluster: str, journal: str, first: int, events: list[Row]) -> Shipment:

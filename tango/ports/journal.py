@@ -12,7 +12,7 @@ from typing import Protocol
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.runs import RunInfo
 from tango.domain.services import Service
-from tango.domain.shares import LcInFlight, PublishedFleet, ShareRows, Shipment
+from tango.domain.shares import LcInFlight, LcWait, PublishedFleet, ShareRows, Shipment
 from tango.domain.snapshot import FleetSnapshot
 from tango.ports.callers import CallerRequests
 from tango.ports.requests import LcRequests
@@ -140,6 +140,10 @@ class JournalShipping(Protocol):
 
     def in_flight(self) -> list[LcInFlight]:
         """The journal's requests in flight, by service and node."""
+        ...
+
+    def lc_wait(self) -> LcWait:
+        """How much the journal's requests wait."""
         ...
 
 

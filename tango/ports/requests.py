@@ -142,9 +142,9 @@ class BeRequests(Protocol):
         """
         ...
 
-    def pending_be(self, *, limit: int) -> PendingBatch:
+    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingBatch:
         """Pending BE requests of all active runs, by age and share: the oldest of each run, then the second oldest of each, and so on;
-        of these the one that has waited longest first. Reads only."""
+        of these the one that has waited longest first. Of a run in `behind` only those after this due time and id. Reads only."""
         ...
 
     def record_placement(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tango.domain.shares import Followed, JournalGap, LcInFlight, PublishedFleet, ShareRows, ShareState, Shipment, ShippedTo
+from tango.domain.shares import Followed, JournalGap, LcInFlight, LcWait, PublishedFleet, ShareRows, ShareState, Shipment, ShippedTo
 
 
 class ShareStore(Protocol):
@@ -73,8 +73,12 @@ class ShareStore(Protocol):
         """Of every cluster, the position of its latest journal."""
         ...
 
-    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight]) -> None:
-        """Replace what the cluster's journal has in flight, which the fleet's snapshots count."""
+    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight], wait: LcWait) -> None:
+        """Replace what the cluster's journal has in flight, which the fleet's snapshots count, and how much its requests wait."""
+        ...
+
+    def lc_waits(self) -> dict[str, LcWait]:
+        """Clusters with LC requests that are late, and how much they wait. What one told that is away now says nothing any more."""
         ...
 
     def published_fleet(self, cluster: str, *, at_s: float) -> PublishedFleet:

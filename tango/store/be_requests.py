@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -46,16 +47,19 @@ WITH seen AS (
     SELECT q.*, r.started_at, row_number() OVER (PARTITION BY q.run_id, q.tenant ORDER BY q.turn) AS place,
            row_number() OVER (PARTITION BY q.run_id, q.tenant
                               ORDER BY q.due_s - coalesce(j.priority, 0) * %(priority_s)s, q.turn) AS wanted_place
-    FROM run r CROSS JOIN LATERAL (
+    FROM run r LEFT JOIN unnest(%(runs)s::int[], %(due)s::float8[], %(ids)s::int[]) AS b(run_id, due_s, request_id)
+        ON b.run_id = r.run_id
+    CROSS JOIN LATERAL (
         SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s, coalesce(q.tenant, '') AS tenant,
                row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn
-        FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)} ORDER BY q.due_s, q.request_id
+        FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)}
+          AND (q.due_s, q.request_id) > (coalesce(b.due_s, '-infinity'), coalesce(b.request_id, -1)) ORDER BY q.due_s, q.request_id
         LIMIT CASE WHEN r.kind = '{RunKind.LIVE}' THEN %(ahead)s ELSE %(limit)s END
     ) q LEFT JOIN job j ON r.kind = '{RunKind.LIVE}' AND j.run_id = q.run_id AND j.request_id = q.request_id
     WHERE r.run_id = ANY ({OPEN_RUNS})
 )
 SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch,
-       extract(epoch FROM now() - q.started_at)::float8 - q.due_s
+       extract(epoch FROM now() - q.started_at)::float8 - q.due_s, q.due_s
 FROM seen q JOIN seen p ON p.run_id = q.run_id AND p.tenant = q.tenant AND p.place = q.wanted_place
 ORDER BY p.turn, q.started_at + p.due_s * interval '1 s', q.run_id LIMIT %(limit)s
 """
@@ -107,10 +111,15 @@ class BeRequests:
             for (event,) in self._database.rows(_ADMIT, {"run": run_id, "ids": chunk, **sizes})
         )
 
-    def pending_be(self, *, limit: int) -> PendingBatch:
+    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingBatch:
         """The oldest pending requests of each open run in turn, with what their pods will ask for."""
+        behind = behind or {}
+        after = {"runs": list(behind), "due": [due for due, _ in behind.values()], "ids": [k for _, k in behind.values()]}
         ahead = max(limit, self._job.look_ahead)
-        rows = self._database.rows(_PENDING, {"limit": limit, "ahead": ahead, "priority_s": self._job.priority_s})
+        rows = self._database.rows(_PENDING, {"limit": limit, "ahead": ahead, "priority_s": self._job.priority_s, **after})
+        reached: dict[int, tuple[float, int]] = {}
+        for row in rows:
+            reached[row[0]] = max(reached.get(row[0], (-math.inf, -1)), (row[8], row[1]))
         declared = {}
         if rows:
             found = self._database.rows("SELECT spec FROM service WHERE name = ANY (%s)", (list({row[2] for row in rows}),))
@@ -129,7 +138,7 @@ class BeRequests:
             memory_mib=np.array([row[5] for row in rows], np.float64),
             epoch=np.array([row[6] for row in rows], np.int32),
         )
-        return PendingBatch(pending=pending, services=services, clusters=clusters)
+        return PendingBatch(pending=pending, services=services, clusters=clusters, reached=reached)
 
     def record_placement(
         self,

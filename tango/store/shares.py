@@ -26,6 +26,7 @@ from tango.domain.shares import (
     Followed,
     JournalGap,
     LcInFlight,
+    LcWait,
     PublishedFleet,
     RequestCopy,
     ShareRows,
@@ -35,6 +36,7 @@ from tango.domain.shares import (
 )
 from tango.errors import UsageError
 from tango.settings import LeaseSettings, SharingSettings
+from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor, Database
 from tango.store.events import insert_shipped
 from tango.store.fleet import PostgresFleetStore
@@ -144,6 +146,7 @@ class PostgresShareStore:
 
     def __init__(self, database: Database, sharing: SharingSettings | None = None, lease: LeaseSettings | None = None) -> None:
         self._database = database
+        self._lease = lease or LeaseSettings()
         self._fleet = PostgresFleetStore(database, sharing, lease)
         self._read = threading.Lock()
         self._base: _Base | None = None
@@ -258,8 +261,8 @@ class PostgresShareStore:
             ShippedTo(cluster=cluster, journal=journal, sequence=sequence, at_s=at_s) for cluster, journal, sequence, at_s in rows
         ]
 
-    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight]) -> None:
-        """Replace what the cluster's journal has in flight; nothing for a cluster that has left."""
+    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight], wait: LcWait) -> None:
+        """Replace what the cluster's journal has in flight, and how much waits; nothing for a cluster that has left."""
         rows = [
             {
                 "cluster": cluster,
@@ -275,12 +278,21 @@ class PostgresShareStore:
         def note(cursor: Cursor) -> None:
             # The cluster's row first: two agents of one cluster write one after the other, and a cluster that leaves takes its row away
             # before what it had in flight.
-            cursor.execute(NOT_AWAITED + "SELECT FROM cluster WHERE name = %s FOR NO KEY UPDATE", (cluster,))
+            told = "UPDATE cluster SET lc_under_way = %s, lc_late = %s WHERE name = %s"
+            cursor.execute(NOT_AWAITED + told, (*wait, cluster))
             if cursor.rowcount:
                 cursor.execute("DELETE FROM lc_in_flight WHERE cluster = %s", (cluster,))
                 insert(cursor, "lc_in_flight", rows)
 
         self._database.run(note)
+
+    def lc_waits(self) -> dict[str, LcWait]:
+        """By the clusters' rows."""
+        rows = self._database.rows(
+            f"SELECT name, lc_under_way, lc_late FROM cluster c WHERE lc_late > 0 AND ({IS_SILENT}) IS NOT TRUE",
+            {"silent": self._lease.silent_s},
+        )
+        return {name: LcWait(under_way, late) for name, under_way, late in rows}
 
     def published_fleet(self, cluster: str, *, at_s: float) -> PublishedFleet:
         """The snapshot without the cluster's own LC in flight, and the instances of all clusters.

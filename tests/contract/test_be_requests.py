@@ -447,6 +447,22 @@ def test_a_run_with_many_pending_requests_leaves_others_their_share(world: Store
     assert of == {many: [0, 1, 2, 3, 4], few: [0, 1, 2]}
 
 
+def test_pending_requests_behind_others_can_be_asked_for(world: StoreWorld) -> None:
+    """Of each run those after the place that was reached; of a run without one, its oldest."""
+    first, second = _pending(world, 6), _pending(world, 2)
+
+    head = world.requests.pending_be(limit=4)
+    behind = world.requests.pending_be(limit=10, behind={first: head.reached[first]})
+    end = world.requests.pending_be(limit=10, behind=behind.reached)
+
+    assert head.reached == {first: (1.0, 1), second: (1.0, 1)}
+    assert [(r, k) for r, k in zip(behind.pending.run_id, behind.pending.request_id, strict=True) if r == first] == [
+        (first, k) for k in (2, 3, 4, 5)
+    ]
+    assert behind.reached == {first: (5.0, 5), second: (1.0, 1)}
+    assert len(end.pending) == 0
+
+
 def test_pending_requests_come_oldest_first_over_all_active_runs(world: StoreWorld) -> None:
     """In turn, then by due time, then run; runs that are over are left out."""
     first, second, over = (world.create(BATCH, BATCH) for _ in range(3))

@@ -13,7 +13,7 @@ from tango.domain.observations import MeasuredService, ServiceUsage
 from tango.domain.requests import RequestState
 from tango.domain.runs import ScalingRecord
 from tango.domain.services import Service
-from tango.domain.shares import DecisionCopy, LcInFlight
+from tango.domain.shares import DecisionCopy, LcInFlight, LcWait
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.database import Database
 from tests.fakes.pod_templates import job_service
@@ -131,7 +131,7 @@ def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None
     run_id = world.create(WEB, WEB, BATCH, BATCH, BATCH, BATCH)
     world.release(run_id)
     world.ship(copy_of(run_id, 0, RequestState.RUNNING))
-    world.shares.note_in_flight("c1", [LcInFlight("web", "c2", "c2-n1", 2, 1.0)])
+    world.shares.note_in_flight("c1", [LcInFlight("web", "c2", "c2-n1", 2, 1.0)], LcWait())
     world.admit(run_id, [2, 3, 4, 5])
     batch = world.requests.pending_be(limit=3)
     world.place(batch, world.fence(), node=0)
@@ -150,7 +150,7 @@ def test_what_is_in_flight_and_pending_counts_at_once(world: StoreWorld) -> None
 def test_a_cluster_that_is_away_gets_nothing_and_what_it_told_counts_no_more(world: StoreWorld) -> None:
     """Its nodes are not ready and its LC in flight is forgotten, until its agent is heard of again; they keep their size meanwhile."""
     for entry in ("c1", "c2"):
-        world.shares.note_in_flight(entry, [LcInFlight("web", "c2", "c2-n1", 2, 1.0)])
+        world.shares.note_in_flight(entry, [LcInFlight("web", "c2", "c2-n1", 2, 1.0)], LcWait())
 
     world.pass_over("c1", LeaseSettings().silent_s + 1.0)
     away, told = world.fleet.snapshot(at_s=0.0), world.fleet.away()
@@ -195,7 +195,7 @@ def test_nodes_of_one_name_keep_what_is_theirs(twins: StoreWorld) -> None:
             for k, cluster, latency_s in ended
         ]
     )
-    twins.shares.note_in_flight("c2", [LcInFlight("web", "c1", "n1", 1, 0.5)])
+    twins.shares.note_in_flight("c2", [LcInFlight("web", "c1", "n1", 1, 0.5)], LcWait())
     twins.admit(run_id, [3, 4])
     twins.place(twins.requests.pending_be(limit=1), twins.fence(), node=2)
 

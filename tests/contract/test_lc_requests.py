@@ -13,6 +13,7 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Reason
 from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
+from tango.domain.shares import LcWait
 from tango.errors import StoreUnavailable, UsageError
 from tango.ports.requests import StartHere
 from tests.fakes.journal_world import LC, JournalWorld, memory_journal_world, run_info, share, sqlite_journal_world
@@ -668,6 +669,21 @@ def test_what_waits_for_its_dispatch_is_counted(world: JournalWorld) -> None:
     world.follow(stopped, RunStatus.CANCELLING)
 
     assert world.journal.waiting() == 2
+
+
+def test_how_much_waits_is_told(world: JournalWorld) -> None:
+    """Late is what its plan expects beyond its target, and what has waited for its dispatch for half of that; what has ended is over."""
+    run_id = world.released(*[WEB] * 8)  # due a second after the other, with targets of 0.5 s
+    world.create(WEB)
+    world.start(run_id, [0], late=True)
+    world.start(run_id, [1])
+    done = world.start(run_id, [2], late=True).started[0]
+    world.journal.settle([success(run_id, 2, done.epoch)])
+    before = world.journal.lc_wait()
+
+    world.clock.now_s += 5.0  # to the fifth and sixth second: of those that wait 3 and 4 are long over their time, 5 has just begun
+
+    assert (before, world.journal.lc_wait()) == (LcWait(7, 1), LcWait(7, 3))
 
 
 # ---- fleet and leases --------------------------------------------------------------------------------------------------

@@ -9,9 +9,9 @@ import pytest
 
 from tango.domain.requests import RequestState
 from tango.domain.runs import RunStatus
-from tango.domain.shares import DecisionCopy, LcInFlight, ShareState
+from tango.domain.shares import DecisionCopy, LcInFlight, LcWait, ShareState
 from tango.errors import UsageError
-from tango.settings import StoreSettings
+from tango.settings import LeaseSettings, StoreSettings
 from tango.store.shares import SKIPPED_RUNS, PostgresShareStore
 from tests.fakes.store_world import (
     BATCH,
@@ -391,9 +391,13 @@ def test_each_journal_has_its_own_position_and_a_cluster_that_of_the_latest(worl
 
 def test_lc_in_flight_is_what_the_agents_told_last(world: StoreWorld) -> None:
     """Of all entry clusters together, by the node that it was sent to; a cluster replaces what it told before."""
-    world.shares.note_in_flight("c1", [LcInFlight("web", "c1", "c1-n1", 5, 5.0), LcInFlight("web", "c2", "c2-n1", 7, 7.0)])
-    world.shares.note_in_flight("c1", [LcInFlight("web", "c2", "c2-n1", 2, 1.0), LcInFlight("chat", "c1", "c1-n2", 1, 0.5)])
-    world.shares.note_in_flight("c2", [LcInFlight("web", "c2", "c2-n1", 3, 3.0)])
+    world.shares.note_in_flight(
+        "c1", [LcInFlight("web", "c1", "c1-n1", 5, 5.0), LcInFlight("web", "c2", "c2-n1", 7, 7.0)], LcWait()
+    )
+    world.shares.note_in_flight(
+        "c1", [LcInFlight("web", "c2", "c2-n1", 2, 1.0), LcInFlight("chat", "c1", "c1-n2", 1, 0.5)], LcWait()
+    )
+    world.shares.note_in_flight("c2", [LcInFlight("web", "c2", "c2-n1", 3, 3.0)], LcWait())
 
     snapshot = world.fleet.snapshot(at_s=0.0)
 
@@ -403,10 +407,23 @@ def test_lc_in_flight_is_what_the_agents_told_last(world: StoreWorld) -> None:
     assert snapshot.in_flight_work_s[names.index("web"), 2] == pytest.approx(4 * WEB.cpu_work_s)
 
 
+def test_how_much_lc_waits_is_what_the_agents_told_last(world: StoreWorld) -> None:
+    """Of clusters where any is late; what one told that is away now says nothing."""
+    for cluster, wait in (("c1", LcWait(9, 3)), ("c2", LcWait(5, 0))):
+        world.shares.note_in_flight(cluster, [], wait)
+    told = world.shares.lc_waits()
+
+    world.shares.note_in_flight("c2", [], LcWait(5, 1))
+    world.pass_over("c1", LeaseSettings().silent_s + 1.0)
+
+    assert told == {"c1": LcWait(9, 3)}
+    assert world.shares.lc_waits() == {"c2": LcWait(5, 1)}
+
+
 def test_a_cluster_gets_the_fleet_without_what_its_own_journal_has(world: StoreWorld) -> None:
     """It counts that itself; what others sent, also to its own nodes, it is told. Instances are those of all clusters."""
-    world.shares.note_in_flight("c1", [LcInFlight("web", "c2", "c2-n1", 2, 2.0)])
-    world.shares.note_in_flight("c2", [LcInFlight("web", "c1", "c1-n1", 3, 3.0)])
+    world.shares.note_in_flight("c1", [LcInFlight("web", "c2", "c2-n1", 2, 2.0)], LcWait())
+    world.shares.note_in_flight("c2", [LcInFlight("web", "c1", "c1-n1", 3, 3.0)], LcWait())
 
     published = world.shares.published_fleet("c1", at_s=7.0)
 

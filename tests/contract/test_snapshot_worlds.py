@@ -23,7 +23,7 @@ from tango.domain.requests import BePending, LcArrivals
 from tango.domain.resource_axis import EVERYWHERE, MEMORY
 from tango.domain.runs import NewRequests
 from tango.domain.services import ServiceClass
-from tango.domain.shares import AttemptCopy, LcInFlight
+from tango.domain.shares import AttemptCopy, LcInFlight, LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
 from tango.scheduling.be_policies import place_load_greedy
@@ -251,7 +251,7 @@ def journals(world: StoreWorld, run_id: int, lc: list[int], facts: Facts, seen: 
             in_flight[entry][where] += 1
     for entry in seen.clusters:
         found = [LcInFlight(*where, requests=count, scale=float(count)) for where, count in in_flight[entry].items()]
-        world.shares.note_in_flight(entry, found)
+        world.shares.note_in_flight(entry, found, LcWait())
         world.ship(cluster=entry, attempts=over[entry])
 
 

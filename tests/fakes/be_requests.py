@@ -99,10 +99,15 @@ class MemoryBeRequests:
                 admitted += fits and happened is not None
         return admitted
 
-    def pending_be(self, *, limit: int) -> PendingBatch:
+    def pending_be(self, *, limit: int, behind: Mapping[int, tuple[float, int]] | None = None) -> PendingBatch:
         """By age and share."""
+        behind = behind or {}
         with self._state.lock:
-            found = [row for row in self._state.open() if row.state in states_before(Event.PLACE)]
+            found = [
+                row
+                for row in self._state.open()
+                if row.state in states_before(Event.PLACE) and (row.due_s, row.request_id) > behind.get(row.run_id, (-np.inf, -1))
+            ]
             turns, ordered = Counter[int](), []
             by_age = sorted(found, key=lambda r: (r.due_s, r.run_id, r.request_id))
             for place, row in zip(by_age, self._by_priority(by_age), strict=True):
@@ -121,7 +126,8 @@ class MemoryBeRequests:
             memory_mib=np.array([r.memory_mib for r in rows], np.float64),
             epoch=np.array([r.epoch for r in rows], np.int32),
         )
-        return PendingBatch(pending=pending, services=tuple(services), clusters=tuple(clusters))
+        reached = {run_id: max((r.due_s, r.request_id) for r in rows if r.run_id == run_id) for run_id in {r.run_id for r in rows}}
+        return PendingBatch(pending=pending, services=tuple(services), clusters=tuple(clusters), reached=reached)
 
     def record_placement(
         self,

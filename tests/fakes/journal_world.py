@@ -87,12 +87,19 @@ class JournalWorld:
         return self.dispatch_read(run_id, self.arrivals(run_id, request_ids), node=node, lease_s=lease_s, shed=shed)
 
     def start(
-        self, run_id: int, request_ids: Sequence[int], *, owner: str = "w", node: int = 0, lease_s: float = LIVE_S
+        self,
+        run_id: int,
+        request_ids: Sequence[int],
+        *,
+        owner: str = "w",
+        node: int = 0,
+        lease_s: float = LIVE_S,
+        late: bool = False,
     ) -> Dispatched:
         """Read, then start all of them here."""
         read = self.arrivals(run_id, request_ids)
         here = StartHere(rows=np.ones(len(read), np.bool_), owner=owner, lease_s=lease_s, planned_s=0.0)
-        return self.dispatch_read(run_id, read, node=node, here=here)
+        return self.dispatch_read(run_id, read, node=node, here=here, late=late)
 
     def dispatch_read(
         self,
@@ -103,12 +110,13 @@ class JournalWorld:
         lease_s: float = LIVE_S,
         shed: bool = False,
         here: StartHere | None = None,
+        late: bool = False,
     ) -> Dispatched:
         """Send, or start here, what was read before."""
         n = len(arrivals)
         plan = LcPlan(
             node=np.full(n, -1 if shed else node, np.int32),
-            late=np.zeros(n, np.bool_),
+            late=np.full(n, late),
             shed=np.full(n, shed),
             expected_s=np.zeros(n),
             policy="test",

@@ -16,7 +16,7 @@ from tango.domain.plans import LcPlan
 from tango.domain.requests import Batch, LcArrivals, LcWork, Reason, RequestState, batches_of
 from tango.domain.runs import ENDED, OPEN, DecisionRecord, RunInfo, RunStatus
 from tango.domain.services import Service, ServiceClass
-from tango.domain.shares import AttemptCopy, DecisionCopy, LcInFlight, PublishedFleet, RequestCopy, ShareRows, Shipment
+from tango.domain.shares import AttemptCopy, DecisionCopy, LcInFlight, LcWait, PublishedFleet, RequestCopy, ShareRows, Shipment
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.tokens import KnownToken
 from tango.errors import StoreUnavailable, UsageError
@@ -347,6 +347,19 @@ class MemoryJournal:
                 number, scale = found.get(where, (0, 0.0))
                 found[where] = number + 1, scale + 1 / self.followed[row.run_id].speed
             return [LcInFlight(*where, *found[where]) for where in sorted(found)]
+
+    def lc_wait(self) -> LcWait:
+        """Looked at one by one."""
+        with self._lock:
+            now_s, under_way, late = self._wall_s(), 0, 0
+            for row in self.rows.values():
+                if row.state not in (*IN_FLIGHT, *states_before(Event.DISPATCH)):
+                    continue
+                under_way += 1
+                zero_s = self.followed[row.run_id].started_at_s
+                waits = row.state in states_before(Event.DISPATCH) and zero_s is not None
+                late += bool(row.late or (waits and now_s - zero_s - row.due_s > row.target_s / 2))
+            return LcWait(under_way, late)
 
     # ---- fleet
 

@@ -22,7 +22,7 @@ from tango.domain.runs import (
     ScalingRecord,
 )
 from tango.domain.services import Service, ServiceClass
-from tango.domain.shares import LcInFlight
+from tango.domain.shares import LcInFlight, LcWait
 from tango.ports.leases import Fence
 from tango.settings import LeaseSettings
 
@@ -138,6 +138,7 @@ class MemoryState:
     gaps: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
     """By cluster: the journal, how many of its events are missing, and whether it may go on without them."""
     in_flight: dict[str, list[LcInFlight]] = field(default_factory=dict)
+    lc_waits: dict[str, LcWait] = field(default_factory=dict)
     """Of LC, by entry cluster, as the agents last told."""
     seen: dict[str, tuple[float, float]] = field(default_factory=dict)
     """By cluster: when its agent last wrote, and since when it does so again after it was away."""

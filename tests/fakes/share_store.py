@@ -14,6 +14,7 @@ from tango.domain.shares import (
     Followed,
     JournalGap,
     LcInFlight,
+    LcWait,
     PublishedFleet,
     RequestCopy,
     ShareRows,
@@ -166,10 +167,17 @@ class MemoryShareStore:
                     latest[cluster] = ShippedTo(cluster=cluster, journal=journal, sequence=sequence, at_s=at_s)
             return [latest[cluster] for cluster in sorted(latest)]
 
-    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight]) -> None:
+    def note_in_flight(self, cluster: str, found: Sequence[LcInFlight], wait: LcWait) -> None:
         """Replace what is known."""
         with self._state.lock:
             self._state.in_flight[cluster] = list(found)
+            self._state.lc_waits[cluster] = wait
+
+    def lc_waits(self) -> dict[str, LcWait]:
+        """Where anything is late, and the agent is heard of."""
+        away = self._fleet.away()
+        with self._state.lock:
+            return {cluster: wait for cluster, wait in self._state.lc_waits.items() if wait.late and cluster not in away}
 
     def published_fleet(self, cluster: str, *, at_s: float) -> PublishedFleet:
         """Without the cluster's own LC in flight."""

@@ -13,7 +13,7 @@ import psycopg2
 from tango.domain.lifecycle import ENDS, TERMINAL, Outcome
 from tango.domain.requests import RequestState
 from tango.domain.runs import RunStatus
-from tango.domain.shares import DecisionCopy, LcInFlight, Shipment
+from tango.domain.shares import DecisionCopy, LcInFlight, LcWait, Shipment
 from tango.domain.simulations import NewSimulation
 from tango.errors import Fenced, StoreUnavailable, UsageError
 from tango.settings import StoreSettings
@@ -160,7 +160,7 @@ class Writer:
         """Two agents of one cluster, and readers of the fleet."""
         nodes = self.random.sample(FLEET.clusters, len(FLEET.clusters))
         told = [LcInFlight("web", cluster.name, cluster.nodes[0].name, 1, 1.0) for cluster in nodes]
-        self.world.shares.note_in_flight(self.random.choice(CLUSTERS), told)
+        self.world.shares.note_in_flight(self.random.choice(CLUSTERS), told, LcWait())
         self.world.shares.published_fleet("c1", at_s=0.0)
 
     def move_run(self) -> None:

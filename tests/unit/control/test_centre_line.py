@@ -11,6 +11,7 @@ import pytest
 from tango.control.centre_line import CentreLine
 from tango.control.following import Following
 from tango.domain.runs import RunStatus
+from tango.domain.shares import LcWait
 from tango.errors import StoreUnavailable
 from tango.settings import JournalSettings
 from tests.fakes.control_world import ControlWorld, control_world
@@ -213,8 +214,15 @@ def test_the_centre_counts_what_is_in_flight(centre: ControlWorld, edge: Journal
     edge.start(run_id, range(4))
 
     line.ship()
+    before = centre.shares.lc_waits()
+    more = centre.create(WEB, WEB)
+    line.follow()
+    edge.release(more)
+    centre.clock.turn(2.0)
+    line.ship()
 
     assert centre.fleet.snapshot(at_s=0.0).in_flight.sum() == 2
+    assert (before, centre.shares.lc_waits()) == ({}, {"c1": LcWait(under_way=3, late=1)})
 
 
 @pytest.mark.parametrize("after", range(1, 16))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tango.control.place_be import BePlacement
 from tango.domain.jobs import NewJob
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
+from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ClusterUnavailable, Forbidden, Invalid, PolicyFailed
 from tango.ports.fleet import FleetStore
@@ -62,6 +64,7 @@ def place(
     owner: str = "scheduler",
     fleet: FleetStore | None = None,
     settings: BeSettings | None = None,
+    lc_waits: Mapping[str, LcWait] | None = None,
 ) -> dict[str, int]:
     """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
     use_case = BePlacement(
@@ -74,6 +77,7 @@ def place(
         gateway=world.gateway,
         holder=LeaseHolder(leases=world.leases, owner=owner, settings=LEASES),
         settings=settings or BeSettings(),
+        lc_waits=lambda: lc_waits or {},
     )
     return use_case.tick()
 
@@ -117,6 +121,43 @@ def test_a_cycle_takes_the_oldest_up_to_its_limit(world: ControlWorld) -> None:
 
     assert report == {"considered": 2, "placed": 2}
     assert world.states(run_id) == ["placed", "placed", "pending"]
+
+
+# ---- LC first ----------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_is_placed_where_lc_waits(world: ControlWorld) -> None:
+    """The policy sees its nodes as not ready; other clusters go on, and a few late requests are no queue."""
+    world.pending(BATCH, BATCH)
+    policy = ByHand(C2_N1, NOWHERE)
+
+    report = place(world, policy, lc_waits={"c1": LcWait(under_way=40, late=5), "c2": LcWait(under_way=2, late=2)})
+
+    assert report == {"considered": 2, "placed": 1}
+    [(_, shown)] = policy.shown
+    assert shown.node_ready.tolist() == [False, False, True]
+
+
+def test_best_effort_gives_way_for_a_while_and_not_for_ever(world: ControlWorld) -> None:
+    """What has waited long enough is offered the clusters that it gave way in, and nothing else of them is given twice."""
+    run_id = world.pending(BATCH, BATCH)
+    crowded = {"c1": LcWait(under_way=40, late=40)}
+    held = replace(BeSettings(), lc_first_s=0.0)  # of the fake's pending requests none has waited
+
+    before = place(world, ByHand(NOWHERE, C2_N1), lc_waits=crowded)
+    asked = iter((ByHand(NOWHERE), ByHand(C1_N1)))
+    shown = list[list[bool]]()
+
+    class OneAfterTheOther(ByHand):
+        def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+            shown.append(snapshot.node_ready.tolist())
+            return next(asked)(pending, snapshot, settings)
+
+    after = place(world, OneAfterTheOther(), lc_waits=crowded, settings=held)
+
+    assert (before["placed"], after["placed"]) == (1, 1)
+    assert shown == [[False, False, True], [True, True, False]]
+    assert world.states(run_id) == ["placed", "placed"]
 
 
 def test_with_nothing_pending_nothing_is_read_or_recorded(world: ControlWorld) -> None:
