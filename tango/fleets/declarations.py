@@ -154,9 +154,10 @@ def _head(document: YamlValue, kind: str) -> tuple[str, YamlMapping]:
 
 
 def _services(spec: YamlMapping) -> dict[Service, YamlMapping]:
-    """The services of a fleet, each with the mapping that declares it, for messages."""
+    """The services of a fleet, each with the mapping that declares it, for messages; none where they are declared later, by themselves."""
     names = Names("service")
-    items = spec.required("services", lambda v: [item.mapping() for item in v.items()])
+    none: list[YamlMapping] = []
+    items = spec.optional("services", lambda v: [item.mapping() for item in v.items()], none)
     return {_service(item.required("name", lambda v: names.once(v, YamlValue.label)), item): item for item in items}
 
 

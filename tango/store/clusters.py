@@ -40,7 +40,8 @@ class Clusters(Services):
     """The part of the fleet store that changes clusters and links."""
 
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
-        """Upsert clusters, links and services of the fleet; embedded clusters of an earlier fleet go, joined ones stay."""
+        """Upsert clusters, links and services of the fleet. Embedded clusters and services of the fleet before go; clusters that joined
+        and services that were declared by themselves stay."""
         rtt, bandwidth = fleet.rtt_ms(), fleet.bandwidth_mbit_per_s()
         names = [c.name for c in fleet.clusters]
         clusters = [
@@ -55,7 +56,8 @@ class Clusters(Services):
 
         def declare(cursor: Cursor) -> None:
             hold_declarations(cursor)
-            cursor.execute("DELETE FROM fleet")
+            cursor.execute("DELETE FROM fleet RETURNING declaration")
+            before = [parse_fleet(text, "the fleet before", must_fit=False) for (text,) in cursor.fetchall()]
             insert(cursor, "fleet", [{"name": fleet.name, "hash": fleet.source_hash, "declaration": dump_fleet(fleet)}])
             cursor.execute("DELETE FROM cluster WHERE embedded AND name <> ALL (%s) RETURNING name", (names,))
             gone = [row[0] for row in cursor.fetchall()]
@@ -78,7 +80,10 @@ class Clusters(Services):
                 then="ON CONFLICT (from_cluster, to_cluster) DO UPDATE SET rtt_ms = excluded.rtt_ms, "
                 "bandwidth_mbit_per_s = excluded.bandwidth_mbit_per_s",
             )
-            cursor.execute("DELETE FROM service WHERE name <> ALL (%s)", ([s.name for s in fleet.services],))
+            gone = [s.name for fleet_before in before for s in fleet_before.services]
+            cursor.execute(
+                "DELETE FROM service WHERE name = ANY (%s) AND name <> ALL (%s)", (gone, [s.name for s in fleet.services])
+            )
             write_services(cursor, fleet.services)
 
         self._database.run(declare)

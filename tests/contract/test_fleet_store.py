@@ -59,6 +59,18 @@ def test_declared_services_come_back_whole(world: StoreWorld) -> None:
     assert world.fleet.services() == tuple(sorted(SERVICES, key=lambda s: s.name))
 
 
+def test_a_fleet_takes_the_services_of_the_one_before_with_it_and_no_others(world: StoreWorld) -> None:
+    """What somebody declared by itself is still there when the stack starts again, under the same fleet or another one."""
+    own = dataclasses.replace(CHAT, name="own")
+    world.fleet.put_services([own])
+    for services in (FLEET.services, (WEB,)):
+        world.fleet.declare(
+            dataclasses.replace(FLEET, services=services), kubeconfig="/none", contexts={c.name: c.name for c in FLEET.clusters}
+        )
+
+    assert [service.name for service in world.fleet.services()] == ["own", "web"]
+
+
 def test_a_snapshot_has_the_declared_clusters_and_links(world: StoreWorld) -> None:
     """Round trips as the fleet computes them; bandwidth is infinite within a cluster."""
     snapshot = world.fleet.snapshot(at_s=7.0)

@@ -29,6 +29,8 @@ class MemoryFleetStore:
         self._state = state
         self._sharing = sharing or SharingSettings()
         self._clusters: tuple[str, ...] = ()
+        self._declared: tuple[str, ...] = ()
+        """Services of the fleet in force."""
         self._rtt_ms = np.zeros((0, 0))
         self._bandwidth = np.zeros((0, 0))
         self._nodes: dict[str, list[NodeState]] = {}
@@ -43,10 +45,17 @@ class MemoryFleetStore:
         self._clusters = tuple(cluster.name for cluster in fleet.clusters)
         self._rtt_ms = fleet.rtt_ms()
         self._bandwidth = fleet.bandwidth_mbit_per_s()
-        self._state.services = {service.name: service for service in fleet.services}
+        for name in self._declared:
+            self._state.services.pop(name, None)
+        self._declared = tuple(service.name for service in fleet.services)
+        self._state.services |= {service.name: service for service in fleet.services}
         self._nodes = {name: nodes for name, nodes in self._nodes.items() if name in self._clusters}
         self._instances = {name: found for name, found in self._instances.items() if name in self._clusters}
         self._state.in_flight = {name: found for name, found in self._state.in_flight.items() if name in self._clusters}
+
+    def put_services(self, services: Sequence[Service]) -> None:
+        """By themselves."""
+        self._state.services |= {service.name: service for service in services}
 
     def services(self) -> tuple[Service, ...]:
         """By name."""
