@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -92,6 +93,7 @@ class LocalProcess:
 
 def _die_with_parent() -> None:
     """Between fork and exec: the process gets SIGKILL when the kubelet ends in whatever way, and no core file of it is written."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG, from <linux/prctl.h>
 
 

@@ -19,8 +19,11 @@ Json = Mapping[str, Any]
 
 KINDS = ("httpGet", "tcpSocket", "exec")
 DEFAULT_PERIOD_S = 10.0
-QUICK_PERIOD_S = 0.1
-"""Seconds between two looks at a port where no probe is declared."""
+QUICK_PERIOD_S = 0.2
+"""Seconds between two looks at a container that has just started, and at a port where no probe is declared."""
+QUICK_FOR_S = 10.0
+"""Seconds after its start in which a container that is not ready is looked at so often, whatever its probe's period: ten seconds, the
+default, would be its time to start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

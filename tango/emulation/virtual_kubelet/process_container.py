@@ -14,7 +14,7 @@ from tango.domain.quantities import cpu_millicores, memory_mib
 from tango.emulation.pod_logs import BoundedLog, log_path
 from tango.emulation.virtual_kubelet.launching import CannotStart, Launch, PodPlace, launch_of
 from tango.emulation.virtual_kubelet.local_process import Exit, LocalProcess
-from tango.emulation.virtual_kubelet.probes import QUICK_PERIOD_S, Probe, accepts, probe_of
+from tango.emulation.virtual_kubelet.probes import QUICK_FOR_S, QUICK_PERIOD_S, Probe, accepts, probe_of
 
 Json = dict[str, Any]
 
@@ -222,8 +222,8 @@ class ProcessContainer:
             held = holds
             if in_a_row >= (probe.successes if holds else probe.failures):
                 self._become_ready(holds)
-            # A container that has just started is asked often: a period of ten seconds would be its time to start.
-            await asyncio.sleep(min(probe.period_s, QUICK_PERIOD_S) if not self.ready and not holds else probe.period_s)
+            is_new = self.process is not None and time.time() - self.process.started_s < QUICK_FOR_S
+            await asyncio.sleep(min(probe.period_s, QUICK_PERIOD_S) if is_new and not self.ready else probe.period_s)
 
     async def _follow_liveness(self, probe: Probe) -> None:
         await asyncio.sleep(probe.delay_s)
