@@ -26,6 +26,7 @@ TASK_MODULES = (
     "tasks.reconcile",
     "tasks.simulate",
     "tasks.jobs",
+    "tasks.requests",
 )
 
 

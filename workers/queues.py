@@ -3,7 +3,7 @@
 lc.<cluster>      LC arrivals to dispatch         control    periodic tasks
 exec.<cluster>    dispatched LC requests to run   replay     release of due BE requests
 be.<cluster>      BE arrivals to admit            simulate   cells of comparisons
-submit.<cluster>  jobs of other applications
+submit.<cluster>  jobs and LC requests of other applications
 
 `lc` and `exec` are on the cluster's broker, which its own workers consume; all others are on the centre's.
 """

@@ -46,7 +46,7 @@ def cluster_worker(cluster: str) -> ClusterWorker:
     from workers.publisher import CeleryPublisher
 
     settings = read_settings()
-    return ClusterWorker(journal_of(cluster, settings), CeleryPublisher(app), settings)
+    return ClusterWorker(cluster, journal_of(cluster, settings), CeleryPublisher(app), settings)
 
 
 @functools.cache
@@ -101,6 +101,11 @@ def consume_admissions(worker: str) -> None:
     """Let the scheduler worker of this name consume the queues of clusters that have joined since it began."""
     for queue in sorted(admission_queues() - set(app.amqp.queues.consume_from)):
         app.control.add_consumer(queue, destination=[worker])
+
+
+def serves_cluster(cluster: str) -> bool:
+    """Whether this worker consumes the LC queues of the cluster, and so has its journal."""
+    return cluster in clusters_served(app.amqp.queues.consume_from)
 
 
 def clusters_served(queues: Iterable[str]) -> list[str]:

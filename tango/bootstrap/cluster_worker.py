@@ -5,9 +5,12 @@ It opens no connection to the centre: what it needs of it, the cluster's agent k
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
+from collections.abc import Mapping
+from typing import Any
 
 from tango.bootstrap.clock import SystemClock
 from tango.control.answer_margin import AnswerMargin
@@ -20,6 +23,11 @@ from tango.control.repeating import Repeating
 from tango.control.run_facts import RunFacts
 from tango.control.run_policies import LcPolicies
 from tango.control.serve_callers import ServeCallers
+from tango.domain.call_json import request_of
+from tango.domain.identity import RequestKey
+from tango.domain.requests import batches_of
+from tango.domain.services import ServiceClass
+from tango.errors import BrokerUnavailable
 from tango.kube.instance_calls import HttpInstanceCalls
 from tango.ports.instances import ServiceCalls
 from tango.ports.journal import Journal
@@ -31,7 +39,7 @@ from tango.systems import warm_up_lc
 class ClusterWorker:
     """The use cases of one worker for one cluster. Build it after the fork: its executor starts a thread, which a fork would not copy."""
 
-    def __init__(self, journal: Journal, publisher: Publisher, settings: Settings) -> None:
+    def __init__(self, cluster: str, journal: Journal, publisher: Publisher, settings: Settings) -> None:
         clock = SystemClock()
         # Not by host and process id alone: the process of a container that was restarted has the ids of the one that died, and what
         # that one left would stand by the other's heartbeats.
@@ -44,7 +52,9 @@ class ClusterWorker:
             masked=health.masked,
             margin=margin,
         )
+        self._cluster = cluster
         self._journal = journal
+        self._publisher = publisher
         self._settings = settings
         self.executor = LcExecutor(
             requests=journal,
@@ -77,6 +87,19 @@ class ClusterWorker:
             journal=journal, publisher=publisher, clock=clock, owner=owner, replay=settings.replay, lease=settings.lease
         )
         self._keeping = Repeating("keeper", keeper.step, longest_pause_s=1.0)
+
+    def take_order(self, order: Mapping[str, Any], *, tenant: str, key: str) -> RequestKey:
+        """Accept a request that another application has sent as JSON, and have it dispatched; of several under one key the first.
+
+        Raises: RequestRejected; NotOpen, StoreUnavailable.
+        """
+        found = request_of(order, self._journal.services(), tenant=tenant, key=key)
+        (accepted,) = self._journal.accept([found])
+        if accepted.is_new:
+            row = (*accepted.key, int(ServiceClass.LC), found.service, self._cluster)
+            with contextlib.suppress(BrokerUnavailable):  # the keeper publishes it again
+                self._publisher.arrivals(batches_of([row]))
+        return accepted.key
 
     def warm_up(self) -> None:
         """Compile the LC policies' code now (numba), so that the first request does not wait for it; then begin to keep the journal."""

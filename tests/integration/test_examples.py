@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import struct
 import time
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from celery import Celery
 
 from tango.kube.api_client import KubeClient
 from tango.settings import KubeSettings
@@ -113,6 +115,31 @@ def test_the_image_service_answers_through_a_gateway(stack: LiveStack, tmp_path:
     assert (json.loads(good.stdout)["width"], json.loads(good.stdout)["format"]) == (40, "png")
     assert bad.returncode == 1
     assert "415" in bad.stderr
+
+
+def test_another_celery_application_sends_a_picture_and_fetches_the_answer(stack: LiveStack) -> None:
+    """By the broker alone it gets the id of its request; what is refused comes back as the error, and is no request."""
+    until(lambda: len(ready(stack, "image-info")) == 2)
+    known = json.loads((stack.home / "stack.json").read_text())
+    app = Celery("somebody-elses", broker=known["broker_url"], backend="rpc://")
+    app.conf.broker_transport_options = {"global_keyprefix": "tango."}
+
+    def send(**order: Any) -> Any:
+        return app.send_task("tango.request", kwargs={"path": "/v1/inspect", **order}, queue="submit.edge-1").get(timeout=30)
+
+    picture = base64.b64encode(png(12, 34)).decode()
+    request = send(service="image-info", body_base64=picture)
+    with pytest.raises(Exception, match=r"'image-inf', no LC service.*image-info"):
+        send(service="image-inf", body_base64=picture)
+    url = dict(line.removeprefix("export ").split("=", 1) for line in stack.tango("env").stdout.splitlines())
+    headers = {"Authorization": f"Bearer {url['TANGO_TOKEN']}"}
+    asked = urllib.request.Request(f"{url['TANGO_GATEWAY_URL']}/requests/{request}/answer", headers=headers)
+
+    def answer() -> Json | None:
+        with urllib.request.urlopen(asked, timeout=10) as found:
+            return json.loads(found.read()) if found.status == 200 else None
+
+    assert until(answer)["height"] == 34
 
 
 def test_a_job_that_saves_its_state_goes_on_where_it_was_evicted(stack: LiveStack, tmp_path: Path) -> None:

@@ -34,9 +34,9 @@ def here(database_url: str, tmp_path: Path) -> Iterator[Stores]:
         journal_dir=str(tmp_path),
         lc=LcSettings(start_here=False),
         replay=ReplaySettings(lead_s=0.0, hand_over_s=0.0),
-        # Compiling may take a minute on a busy machine: no lease runs out meanwhile.
+        # Compiling may take a minute on a busy machine: no lease runs out meanwhile, nor is a cluster taken for one that is away.
         be=BeSettings(lease_ttl_s=600.0),
-        lease=LeaseSettings(dispatch_s=600.0, placement_s=600.0),
+        lease=LeaseSettings(dispatch_s=600.0, placement_s=600.0, silent_s=600.0),
     )
     stores = Stores(settings)
     stores.fleet.declare(TWINS, kubeconfig="/nowhere", contexts={c.name: c.name for c in TWINS.clusters})
@@ -76,7 +76,7 @@ def test_a_run_passes_through_the_roles(here: Stores, run_id: int) -> None:
         clock=here.clock,
         settings=here.settings.journal,
     )
-    worker, scheduler = ClusterWorker(journal, publisher, here.settings), Scheduler(here, publisher, ComputingProcess.begin)
+    worker, scheduler = ClusterWorker("c1", journal, publisher, here.settings), Scheduler(here, publisher, ComputingProcess.begin)
     try:
         line.follow()
         line.publish()

@@ -154,7 +154,7 @@ async def edge(tmp_path: Path) -> AsyncIterator[Edge]:
     journal.follow([run])
     journal.add_numbers(7, 0, 999)
     publisher = Dispatching()
-    worker = publisher.worker = ClusterWorker(journal, publisher, settings)
+    worker = publisher.worker = ClusterWorker("c1", journal, publisher, settings)
     await asyncio.to_thread(worker.warm_up)
     room, path = WaitingRoom(), tmp_path / "answers.sock"
     answer_to = AnswerTo(address=f"unix:{path}", key="of-this-process")
