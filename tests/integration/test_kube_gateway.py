@@ -201,7 +201,7 @@ def test_a_pod_bound_elsewhere_is_a_conflict(site: Site) -> None:
 
 def test_a_missing_namespace_is_told_as_not_found(embedded: EmbeddedCluster, site: Site) -> None:
     """The refusal is certain, so that the placement can be sent back at once."""
-    gateway = new_gateway(embedded, namespace="nowhere")
+    gateway = new_gateway(embedded, namespace="nowhere", user="root")
     placement = site.placement()
     failure = gateway.run_be_pods([placement])[placement]
     gateway.close()

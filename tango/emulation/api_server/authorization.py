@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from tango.emulation.api_server.failures import Refused
+from tango.settings import KubeSettings
 
 MASTERS = "system:masters"
 """Group whose users may do everything, as in Kubernetes."""
@@ -16,6 +18,20 @@ PUBLIC_PATHS = ("/version", "/healthz", "/readyz", "/livez")
 """Paths that anonymous users may read."""
 
 
+OWN_NAMESPACE = KubeSettings().namespace
+"""Where Tango's pods are."""
+
+
+class Scope(Enum):
+    """Where a rule holds."""
+
+    CLUSTER = "cluster"
+    OWN = "own"
+    """In Tango's own namespace."""
+    ADOPTED = "adopted"
+    """In namespaces whose pods a service may adopt: here in all, in a real cluster where its owner says so."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A permission: `verbs` on `resources` of an API group ("" is the core group); a subresource is written `pods/status`."""
@@ -23,6 +39,7 @@ class Rule:
     group: str
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
+    scope: Scope = Scope.CLUSTER
 
 
 READ = ("get", "list", "watch")
@@ -30,14 +47,18 @@ READ = ("get", "list", "watch")
 # By group of users.
 RULES: dict[str, tuple[Rule, ...]] = {
     "tango:scheduler": (
-        Rule("", ("pods",), (*READ, "create", "delete", "patch")),
-        Rule("", ("pods/binding", "pods/eviction"), ("create",)),
-        Rule("", ("pods/resize",), ("get", "patch")),
-        Rule("", ("pods/log",), ("get",)),
         Rule("", ("nodes",), READ),
         Rule("", ("namespaces",), ("get", "create")),
-        Rule("metrics.k8s.io", ("nodes", "pods"), ("get", "list")),
-        Rule("policy", ("poddisruptionbudgets",), ("get", "list")),
+        Rule("metrics.k8s.io", ("nodes",), ("get", "list")),
+        Rule("", ("pods",), (*READ, "create", "delete", "patch"), Scope.OWN),
+        Rule("", ("pods/binding", "pods/eviction"), ("create",), Scope.OWN),
+        Rule("", ("pods/resize",), ("get", "patch"), Scope.OWN),
+        Rule("", ("pods/log",), ("get",), Scope.OWN),
+        Rule("metrics.k8s.io", ("pods",), ("get", "list"), Scope.OWN),
+        Rule("policy", ("poddisruptionbudgets",), ("get", "list"), Scope.OWN),
+        Rule("", ("pods",), READ, Scope.ADOPTED),
+        Rule("", ("pods/resize",), ("get", "patch"), Scope.ADOPTED),
+        Rule("metrics.k8s.io", ("pods",), ("get", "list"), Scope.ADOPTED),
     ),
     "system:nodes": (
         Rule("", ("nodes",), (*READ, "create", "patch", "update", "delete")),
@@ -71,7 +92,7 @@ class Authorizer:
     def __init__(self, tokens: dict[str, User]) -> None:
         self._tokens = tokens
         self._nobody = User(ANONYMOUS, ("system:unauthenticated",))
-        self._allowed: dict[tuple[User, str, str, str], bool] = {}
+        self._allowed: dict[tuple[User, str, str, str, bool], bool] = {}
 
     @classmethod
     def from_file(cls, path: Path) -> Authorizer:
@@ -97,11 +118,12 @@ class Authorizer:
 
     def require(self, user: User, verb: str, group: str, resource: str, *, name: str = "", namespace: str = "") -> None:
         """Raises: Refused 403, worded as by kube-apiserver, if the user may not do it; `resource` includes the subresource."""
-        # Names and namespaces are no part of the key, since no rule looks at them: that keeps the cache small.
-        key = (user, verb, group, resource)
+        # Of the namespace rules ask only whether it is Tango's own, and of the name nothing: that keeps the cache small.
+        own = namespace == OWN_NAMESPACE
+        key = (user, verb, group, resource, own)
         if key not in self._allowed:
             self._allowed[key] = user.is_master or any(
-                verb in rule.verbs and rule.group == group and resource in rule.resources
+                verb in rule.verbs and rule.group == group and resource in rule.resources and (own or rule.scope is not Scope.OWN)
                 for g in user.groups
                 for rule in RULES.get(g, ())
             )

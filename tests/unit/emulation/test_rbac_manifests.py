@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
-from tango.emulation.api_server.authorization import RULES
+from tango.emulation.api_server.authorization import RULES, Authorizer, Scope, User
+from tango.emulation.api_server.failures import Refused
 
 FOLDER = Path(__file__).parent.parent.parent.parent / "deploy" / "rbac"
 
 
-@pytest.mark.parametrize(("file", "group"), [("tango.yaml", "tango:scheduler"), ("virtual-kubelet.yaml", "system:nodes")])
-def test_a_real_cluster_grants_what_an_embedded_one_grants(file: str, group: str) -> None:
-    """Same resources, same verbs, no wildcard, bound to a service account of the same file."""
-    documents = list(yaml.safe_load_all((FOLDER / file).read_text()))
-    by_kind = {d["kind"]: d for d in documents}
-    granted = {
-        (g, r, v)
-        for rule in by_kind["ClusterRole"]["rules"]
-        for g in rule["apiGroups"]
-        for r in rule["resources"]
-        for v in rule["verbs"]
-    }
-    assert granted == {(rule.group, r, v) for rule in RULES[group] for r in rule.resources for v in rule.verbs}
-    assert not any("*" in parts for parts in granted)
-    subject = by_kind["ClusterRoleBinding"]["subjects"][0]["name"]
-    assert subject == by_kind["ServiceAccount"]["metadata"]["name"]
+def granted(role: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """(group, resource, verb) of a role of a manifest."""
+    return {(g, r, v) for rule in role["rules"] for g in rule["apiGroups"] for r in rule["resources"] for v in rule["verbs"]}
+
+
+def ruled(group: str, scope: Scope) -> set[tuple[str, str, str]]:
+    """Likewise of the rules of an embedded server."""
+    return {(rule.group, r, v) for rule in RULES[group] if rule.scope is scope for r in rule.resources for v in rule.verbs}
+
+
+@pytest.mark.parametrize(
+    ("file", "group", "kind", "scope"),
+    [
+        ("tango.yaml", "tango:scheduler", "ClusterRole", Scope.CLUSTER),
+        ("tango.yaml", "tango:scheduler", "Role", Scope.OWN),
+        ("adopted-namespace.yaml", "tango:scheduler", "Role", Scope.ADOPTED),
+        ("virtual-kubelet.yaml", "system:nodes", "ClusterRole", Scope.CLUSTER),
+    ],
+)
+def test_a_real_cluster_grants_what_an_embedded_one_grants(file: str, group: str, kind: str, scope: Scope) -> None:
+    """Same resources, same verbs, no wildcard, bound to the service account, which the file makes unless another one does."""
+    by_kind = {d["kind"]: d for d in yaml.safe_load_all((FOLDER / file).read_text())}
+
+    assert granted(by_kind[kind]) == ruled(group, scope)
+    assert not any("*" in parts for parts in granted(by_kind[kind]))
+    binding = by_kind[f"{kind}Binding"]
+    assert binding["roleRef"]["name"] == by_kind[kind]["metadata"]["name"]
+    account = by_kind.get("ServiceAccount", {"metadata": {"name": "tango"}})["metadata"]["name"]
+    assert [s["name"] for s in binding["subjects"]] == [account]
+
+
+def test_tango_makes_and_deletes_pods_in_its_own_namespace_alone() -> None:
+    """In those that it adopts from it reads, and moves CPU."""
+    authorizer, tango = Authorizer({}), User("tango", ("tango:scheduler",))
+
+    for verb, resource in (("delete", "pods"), ("create", "pods"), ("create", "pods/eviction"), ("get", "pods/log")):
+        authorizer.require(tango, verb, "", resource, namespace="tango")
+        with pytest.raises(Refused):
+            authorizer.require(tango, verb, "", resource, namespace="prod")
+    for verb, resource in (("list", "pods"), ("watch", "pods"), ("patch", "pods/resize")):
+        authorizer.require(tango, verb, "", resource, namespace="prod")
