@@ -14,6 +14,8 @@ from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import OPEN_RUNS, can, chunks, outcome_of, state_after
 
+TOLD_WITHIN_S = 1.0
+"""Seconds that a container may have run longer than its times say."""
 _RENEW = f"""
 WITH locked AS (
     SELECT r.request_id FROM request r JOIN unnest(%(ids)s::int[], %(epochs)s::int[]) AS v(request_id, epoch) USING (request_id)
@@ -27,12 +29,19 @@ WHERE r.run_id = %(run)s AND r.request_id = locked.request_id
 _MOST_ATTEMPTS = """
 coalesce((SELECT %(max_of_job)s + j.retries FROM job j WHERE j.run_id = %(run)s AND j.request_id = r.request_id), %(max)s)
 """.strip()
+# What a job has done at the most: nobody knows it before, and what its service takes on average may be assumed.
+_MOST_WORK_S = f"""
+(v.finished_s - coalesce(v.started_s, r.started_s) + {TOLD_WITHIN_S})
+    * (SELECT (s.spec ->> 'cpu_limit_millicores')::float8 / 1000 FROM service s WHERE s.name = r.service)
+""".strip()
+# Kubernetes tells when containers began and ended in whole seconds, cut off: nothing begins or ends before it was due.
 # Ends attempts and writes one `attempt` row each. `v` gives what ended; the row must be in flight under the same epoch. Whether a
 # requeue exhausts the request is decided on the locked row.
 _SETTLE = f"""
 WITH locked AS (
     SELECT r.request_id, CASE WHEN v.event = '{Event.REQUEUE}' AND r.attempt >= {_MOST_ATTEMPTS} THEN '{Event.EXHAUST}' ELSE v.event END
-               AS event, v.reason, v.started_s, v.finished_s, v.work_lost_s
+               AS event, v.reason, greatest(v.started_s, CASE WHEN v.started_s IS NOT NULL THEN r.due_s END) AS started_s,
+           CASE WHEN v.finished_s IS NOT NULL THEN greatest(v.finished_s, v.started_s, r.due_s) END AS finished_s, v.work_lost_s
     FROM request r
     JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(reasons)s::text[],
                 %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[])
@@ -45,6 +54,8 @@ WITH locked AS (
         reason = CASE WHEN v.event = '{Event.EXHAUST}' THEN '{Reason.ATTEMPTS_EXHAUSTED}: ' || v.reason ELSE v.reason END,
         started_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN coalesce(v.started_s, r.started_s) ELSE r.started_s END,
         finished_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN v.finished_s END,
+        cpu_work_s = CASE WHEN v.event = '{Event.SUCCEED}' AND r.tenant IS NOT NULL THEN least(r.cpu_work_s, {_MOST_WORK_S})
+                     ELSE r.cpu_work_s END,
         lease_until = NULL
     FROM locked v
     WHERE r.run_id = %(run)s AND r.request_id = v.request_id

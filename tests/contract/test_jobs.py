@@ -168,6 +168,21 @@ def test_what_the_system_does_costs_no_retry_and_has_a_limit_of_its_own(world: S
     assert world.jobs.job(key).reason == "attempts-exhausted: evicted"
 
 
+def test_a_job_ends_after_it_was_submitted_and_has_done_no_more_than_it_can_have(world: StoreWorld) -> None:
+    """Kubernetes cuts times to whole seconds; the work that was assumed of its service is not counted where its time was too short."""
+    run_id, request_id = _submit(world, "k")
+    due_s, assumed_s = world.due_and_work(run_id, request_id)
+    _placed(world, RequestKey(run_id, request_id))
+    told = Outcome(
+        run_id=run_id, request_id=request_id, epoch=1, event=Event.SUCCEED, started_s=due_s - 0.9, finished_s=due_s - 0.9
+    )
+    world.jobs.end([JobEnd(outcome=told, exit_code=0)])
+
+    (row,) = world.rows(run_id)
+    assert (row.started_s, row.finished_s) == (due_s, due_s)
+    assert (assumed_s, world.due_and_work(run_id, request_id)) == (5.0, (due_s, 2.0))  # a second, at its limit of two cores
+
+
 def test_an_end_under_an_older_epoch_is_kept_in_the_log_and_changes_nothing(world: StoreWorld) -> None:
     """The lease of the first attempt ran out and a second is under way when the first one's end is told."""
     key = _submit(world, "k")

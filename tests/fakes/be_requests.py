@@ -20,6 +20,7 @@ from tango.errors import Fenced
 from tango.ports.leases import Fence
 from tango.ports.requests import Released
 from tango.settings import JobSettings
+from tango.store.attempts import TOLD_WITHIN_S
 from tests.fakes.memory_state import MemoryState, Row
 
 MOST_JOB_ATTEMPTS = 5
@@ -224,8 +225,15 @@ class MemoryBeRequests:
                 return 0
             row.reason = f"{Reason.ATTEMPTS_EXHAUSTED}: {ended.reason}" if exhausted else str(ended.reason)
             won = event is Event.SUCCEED
+            if ended.started_s is not None:
+                ended = replace(ended, started_s=max(ended.started_s, row.due_s))
+            if ended.finished_s is not None:
+                ended = replace(ended, finished_s=max(ended.finished_s, ended.started_s or row.due_s, row.due_s))
             row.finished_s = ended.finished_s if won else None
             row.started_s = (row.started_s if ended.started_s is None else ended.started_s) if won else row.started_s
+            if won and row.job is not None and row.finished_s is not None and row.started_s is not None:
+                cores = self._state.services[row.service].cpu_limit_millicores / 1e3
+                row.cpu_work_s = min(row.cpu_work_s, (row.finished_s - row.started_s + TOLD_WITHIN_S) * cores)
             self._state.end(
                 row,
                 happened.outcome,

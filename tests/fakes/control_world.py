@@ -102,6 +102,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         all_terminal=runs.all_terminal,
         now_s=state.now_s,
         pass_over=state.pass_over,
+        due_and_work=state.due_and_work,
         state=state,
         clock=clock,
         publisher=RecordingPublisher(clock.now_s),

@@ -160,6 +160,11 @@ class MemoryState:
         _, back_s = self.seen.get(cluster, (0.0, float("-inf")))
         self.seen[cluster] = self.now_s(), self.now_s() if self.is_silent(cluster) else back_s
 
+    def due_and_work(self, run_id: int, request_id: int) -> tuple[float, float]:
+        """Of one request."""
+        (row,) = self.requests(run_id, [request_id])
+        return row.due_s, row.cpu_work_s
+
     def pass_over(self, cluster: str, by_s: float) -> None:
         """Let what was heard of it lie so many seconds further back."""
         seen_s, back_s = self.seen[cluster]

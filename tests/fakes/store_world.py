@@ -149,6 +149,8 @@ class StoreWorld:
     """The time by the store's clock, in the seconds of `AttemptCopy.ended_at_s`."""
     pass_over: Callable[[str, float], None]
     """Let what was heard of a cluster lie so many seconds further back."""
+    due_and_work: Callable[[int, int], tuple[float, float]]
+    """(due time, CPU work) of a request, in seconds."""
 
     def create(self, *services: Service, gap_s: float = 1.0, name: str = "run") -> int:
         """A run with one request a service named, due at 0, gap, 2 gap …, entering c1 and c2 in turn; begun at ZERO_S."""
@@ -379,8 +381,14 @@ def memory_world_and_state(
         all_terminal=runs.all_terminal,
         now_s=state.now_s,
         pass_over=state.pass_over,
+        due_and_work=state.due_and_work,
     )
     return observed_world(world, fleet), state
+
+
+def _pair(rows: list[tuple[float, float]]) -> tuple[float, float]:
+    (row,) = rows
+    return row
 
 
 def postgres_world(
@@ -420,6 +428,9 @@ def postgres_world(
             "UPDATE cluster SET seen_at = seen_at - %(by)s * interval '1 s', back_at = back_at - %(by)s * interval '1 s' "
             "WHERE name = %(of)s",
             {"by": by_s, "of": cluster},
+        ),
+        due_and_work=lambda run_id, request_id: _pair(
+            database.rows("SELECT due_s, cpu_work_s FROM request WHERE run_id = %s AND request_id = %s", (run_id, request_id))
         ),
     )
     return observed_world(world, fleet)
