@@ -45,17 +45,19 @@ RETURNING v.event
 _PENDING = f"""
 WITH seen AS (
     SELECT q.*, r.started_at, row_number() OVER (PARTITION BY q.run_id, q.tenant ORDER BY q.turn) AS place,
-           row_number() OVER (PARTITION BY q.run_id, q.tenant
-                              ORDER BY q.due_s - coalesce(j.priority, 0) * %(priority_s)s, q.turn) AS wanted_place
+           row_number() OVER (PARTITION BY q.run_id, q.tenant ORDER BY q.due_s - q.ahead_s, q.turn) AS wanted_place
     FROM run r LEFT JOIN unnest(%(runs)s::int[], %(due)s::float8[], %(ids)s::int[]) AS b(run_id, due_s, request_id)
         ON b.run_id = r.run_id
     CROSS JOIN LATERAL (
         SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch, q.due_s, coalesce(q.tenant, '') AS tenant,
-               row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn
+               row_number() OVER (ORDER BY q.due_s, q.request_id) AS turn,
+               -- Row by row, by the primary key: a join would read all jobs that there ever were.
+               CASE WHEN q.tenant IS NULL THEN 0 ELSE coalesce(%(priority_s)s * (
+                   SELECT j.priority FROM job j WHERE j.run_id = q.run_id AND j.request_id = q.request_id), 0) END AS ahead_s
         FROM request q WHERE q.run_id = r.run_id AND {can("q", Event.PLACE)}
           AND (q.due_s, q.request_id) > (coalesce(b.due_s, '-infinity'), coalesce(b.request_id, -1)) ORDER BY q.due_s, q.request_id
         LIMIT CASE WHEN r.kind = '{RunKind.LIVE}' THEN %(ahead)s ELSE %(limit)s END
-    ) q LEFT JOIN job j ON r.kind = '{RunKind.LIVE}' AND j.run_id = q.run_id AND j.request_id = q.request_id
+    ) q
     WHERE r.run_id = ANY ({OPEN_RUNS})
 )
 SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch,

@@ -8,7 +8,7 @@ import pytest
 
 from tango.domain.identity import RequestKey
 from tango.domain.jobs import ContainerEnd, ContainerLog, JobEnd, JobPod, NewJob
-from tango.domain.lifecycle import Event, Outcome
+from tango.domain.lifecycle import Event, Outcome, transition
 from tango.domain.pod_templates import canonical_template
 from tango.domain.requests import Reason
 from tango.domain.runs import Placement
@@ -216,6 +216,36 @@ def test_a_withdrawn_job_is_cancelled_and_its_pod_is_not_wanted(world: StoreWorl
     ]
     assert all(job.ended_at_s is not None for job in jobs)
     assert world.attempts(runs.run_id) == [(runs.request_id, 1, "cancelled", "cancelled-by-user")]
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_live"),
+    [((), True), (("admit",), True), (("admit", "place"), True), (("admit", "place", "run"), True)]
+    + [(("admit", "place", end), False) for end in ("fail", "succeed")],
+)
+def test_a_job_can_be_withdrawn_in_every_state_that_the_table_names(
+    world: StoreWorld, steps: tuple[str, ...], is_live: bool
+) -> None:
+    """Whatever is live is cancelled, and what has ended stays as it ended."""
+    key = _submit(world, "k")
+    of = {"run_id": key.run_id, "request_id": key.request_id, "epoch": 1}
+    steps_of = {
+        "admit": lambda: world.requests.admit_be(key.run_id, [key.request_id], most_memory_mib=MOST_MIB),
+        "place": lambda: world.place(world.requests.pending_be(limit=1), world.fence()),
+        "run": lambda: world.requests.mark_running([(*key, 1, 1.0)], lease_s=60.0),
+        "fail": lambda: _fail(world, key, 1, 3),
+        "succeed": lambda: world.jobs.end([JobEnd(outcome=Outcome(**of, event=Event.SUCCEED, finished_s=1.0))]),  # type: ignore[arg-type]
+    }
+    for step in steps:
+        steps_of[step]()
+    before = world.jobs.job(key).state
+
+    withdrawn = world.jobs.withdraw(key)
+
+    expected = transition(Event.WITHDRAW, before, ServiceClass.BE)
+    assert withdrawn == is_live == (expected is not None)
+    assert world.jobs.job(key).state == ("cancelled" if is_live else before)
+    assert len(world.attempts(key.run_id)) == ("place" in steps)
 
 
 def test_only_the_epoch_in_flight_is_wanted(world: StoreWorld) -> None:

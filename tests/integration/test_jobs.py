@@ -157,6 +157,13 @@ class Jobs:
         asyncio.run(evict())
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # the process has ended meanwhile
+        return b""
+
+
 class JobsStack(LiveStack):
     """A stack whose commands may have `-o json` before `--`."""
 
@@ -340,6 +347,32 @@ def test_killed_processes_neither_lose_a_job_nor_run_it_twice_at_once(jobs: Jobs
 
     assert [(s["state"], s["attempts"]) for s in shown] == [("succeeded", 1)] * 2
     assert [len(jobs.spans(job)) for job in (first, second)] == [1, 1]
+
+
+def test_a_lost_node_costs_no_retry(jobs: Jobs) -> None:
+    """The virtual kubelet is killed: its process goes with it, and the job is done by a second attempt that begins afterwards."""
+    job = jobs.submit("sleep-first=60", "say=done")
+    jobs.running(job)
+    jobs.stack.kill("kubelet")
+
+    shown = jobs.ended(job, within_s=120.0)
+
+    assert (shown["state"], shown["attempts"], shown["retries_used"]) == ("succeeded", 2, 0)
+    assert jobs.log(job).endswith("done\n")
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"sleep-first=60" in _content(path)]
+
+
+def test_a_store_that_is_away_loses_no_job_that_runs_or_ends_meanwhile(jobs: Jobs) -> None:
+    """PostgreSQL is killed while one job runs to its end; its supervisor brings it back, and exit code and log are there."""
+    job = jobs.submit("sleep=3", "say=ended while nobody listened", "exit=5")
+    jobs.running(job)
+    jobs.stack.kill("postgres")
+
+    jobs.until(lambda: jobs.stack.tango("job", "show", job).returncode == 0, within_s=60.0)
+    shown = jobs.ended(job)
+
+    assert (shown["state"], shown["exit_code"], shown["attempts"]) == ("failed", 5, 1)
+    assert "nobody listened" in jobs.log(job)
 
 
 def test_another_celery_application_submits_a_job_and_gets_its_id(jobs: Jobs) -> None:
