@@ -20,7 +20,7 @@ from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
 from tango.control.repeating import Repeating
 from tango.control.run_policies import BePolicies
-from tango.kube.gateway import KubernetesGateway
+from tango.kube.cluster_calls import KubernetesCalls
 from tango.ports.figures import FiguresClaim
 from tango.ports.messages import Publisher
 from tango.systems import be_policy
@@ -30,12 +30,12 @@ ADMISSION_MAX_AGE_S = 1.0
 
 
 class Scheduler:
-    """The use cases of the scheduler, each built once. The gateway's event loop starts with its first call."""
+    """The use cases of the scheduler, each built once. The event loop of the calls to clusters starts with the first of them."""
 
     def __init__(self, here: Stores, publisher: Publisher, compute_figures: Callable[[FiguresClaim], Computing]) -> None:
         """`compute_figures` starts a process that computes those of a claim."""
         settings = here.settings
-        gateway = gateway_of(here)
+        clusters = cluster_calls_of(here)
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
         self.figures = figures = FiguresApart(store=here.figures, begin=compute_figures, clock=here.clock)
         self._computing = Repeating("figures", figures.next)
@@ -52,13 +52,13 @@ class Scheduler:
             requests=here.requests,
             jobs=here.jobs,
             snapshot=lambda: here.fleet.snapshot(at_s=here.clock.now_s()),
-            gateway=gateway,
+            clusters=clusters,
             holder=holder,
             settings=settings.be,
         )
         self.reassurance = ReassuranceRounds(
             reassurance=Reassurance(
-                fleet=here.fleet, events=here.events, requests=here.requests, gateway=gateway, settings=settings.sharing
+                fleet=here.fleet, events=here.events, requests=here.requests, clusters=clusters, settings=settings.sharing
             ),
             runs=here.runs,
             holder=holder,
@@ -78,7 +78,7 @@ class Scheduler:
             runs=here.runs,
             records=here.records,
             leases=here.leases,
-            gateway=lambda: gateway,
+            clusters=lambda: clusters,
             clock=here.clock,
             order_figures=figures.order,
             settings=settings.cancel,
@@ -90,6 +90,6 @@ class Scheduler:
         self._computing.start()
 
 
-def gateway_of(here: Stores) -> KubernetesGateway:
-    """A gateway to the API servers of all clusters of the store."""
-    return KubernetesGateway(here.fleet.credentials, here.fleet.services, here.settings.kube)
+def cluster_calls_of(here: Stores) -> KubernetesCalls:
+    """Calls to the API servers of all clusters of the store."""
+    return KubernetesCalls(here.fleet.credentials, here.fleet.services, here.settings.kube)

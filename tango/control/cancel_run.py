@@ -15,7 +15,7 @@ import structlog
 from tango.domain.identity import PodKey
 from tango.domain.runs import RunStatus
 from tango.ports.clock import Clock
-from tango.ports.clusters import ClusterGateway
+from tango.ports.clusters import ClusterCalls
 from tango.ports.leases import LeaseStore
 from tango.ports.runs import RunStore
 from tango.settings import CancelSettings
@@ -56,7 +56,7 @@ class CancelSweep:
         runs: RunStore,
         records: CancelledPods,
         leases: LeaseStore,
-        gateway: Callable[[], ClusterGateway],
+        clusters: Callable[[], ClusterCalls],
         clock: Clock,
         order_figures: Callable[[int], bool],
         settings: CancelSettings,
@@ -64,7 +64,7 @@ class CancelSweep:
         """`order_figures` has the figures of a run computed that was closed."""
         self._runs, self._records, self._leases = runs, records, leases
         self._order_figures = order_figures
-        self._gateway, self._clock, self._settings = gateway, clock, settings
+        self._clusters, self._clock, self._settings = clusters, clock, settings
         self._beyond: dict[int, int] = {}
         """Last request id that the sweep of each run has passed. Only a hint, to skip rows: after a restart they are read again."""
 
@@ -83,7 +83,7 @@ class CancelSweep:
         for run_id in waiting:
             cancelled, pods, is_swept = self._sweep_requests(run_id, until_s)
             if pods:
-                self._gateway().delete_pods(pods)
+                self._clusters().delete_pods(pods)
             report["cancelled"] += cancelled
             report["pods"] += len(pods)
             report["closed"] += is_swept and self._close(run_id)
@@ -110,7 +110,7 @@ class CancelSweep:
         """
         if pods := self._records.cancelled_pods(run_id):
             self._clock.sleep(self._settings.late_pod_s)
-            self._gateway().delete_pods(pods)
+            self._clusters().delete_pods(pods)
         self._beyond.pop(run_id, None)
         is_closed = self._runs.close_cancelled(run_id)
         if is_closed:

@@ -21,7 +21,7 @@ from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
 from tango.errors import ClusterError, DependencyError, Fenced, Invalid
-from tango.ports.clusters import ClusterGateway
+from tango.ports.clusters import ClusterCalls
 from tango.ports.jobs import JobStore
 from tango.ports.requests import BeRequests
 from tango.settings import BeSettings
@@ -42,7 +42,7 @@ class BePlacement:
     jobs: JobStore
     snapshot: Callable[[], FleetSnapshot]
     """The fleet as it is now."""
-    gateway: ClusterGateway
+    clusters: ClusterCalls
     holder: LeaseHolder
     settings: BeSettings
     lc_waits: Callable[[], Mapping[str, LcWait]] = dict
@@ -99,7 +99,7 @@ class BePlacement:
         except Fenced:
             log.warning("placement_fenced", epoch=fence.epoch)
             return {"considered": len(batch.pending), "placed": 0}
-        refused = self._settle_refused(self.gateway.run_be_pods(placements)) if placements else 0
+        refused = self._settle_refused(self.clusters.run_be_pods(placements)) if placements else 0
         log.info(
             "be_placed",
             considered=len(batch.pending),

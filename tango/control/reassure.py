@@ -13,7 +13,7 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import Resize
 from tango.domain.requests import Reason
 from tango.ports.clock import Clock
-from tango.ports.clusters import ClusterGateway
+from tango.ports.clusters import ClusterCalls
 from tango.ports.events import EventLog
 from tango.ports.fleet import FleetStore
 from tango.ports.requests import BeRequests
@@ -37,13 +37,13 @@ class Reassurance:
         fleet: FleetStore,
         events: EventLog,
         requests: BeRequests,
-        gateway: ClusterGateway,
+        clusters: ClusterCalls,
         settings: SharingSettings,
     ) -> None:
         self._fleet = fleet
         self._events = events
         self._requests = requests
-        self._gateway = gateway
+        self._clusters = clusters
         self._settings = settings
         self._changed_s: dict[PodKey, float] = {}
         self._refused: set[Refused] = set()
@@ -97,7 +97,7 @@ class Reassurance:
         )
         # 3. Apply: BE gives way first, so that the new request fits when the resize comes.
         if plan.evictions:
-            records = self._gateway.evict(plan.evictions)
+            records = self._clusters.evict(plan.evictions)
             self._events.scaling(records)
             # Only what was granted goes back: a pod that stays still runs its request, and a second one would run it twice. One that has
             # its grace runs its request for as long: its agent settles it when it has ended.
@@ -148,7 +148,7 @@ class Reassurance:
         wanted = [r for r in resizes if Refused.of(r) not in self._refused]
         if not wanted:
             return 0
-        records = self._gateway.resize(wanted)
+        records = self._clusters.resize(wanted)
         self._events.scaling(records)
         for resize, record in zip(wanted, records, strict=True):
             self._changed_s[resize.pod_key] = now_s

@@ -1,1 +1,1 @@
-"""Kubernetes: a client for one API server, a watch-fed cache (informer), the gateway to all clusters, and the cluster agent."""
+"""Kubernetes: a client for one API server, a watch-fed cache (informer), and the calls to all clusters and to instances."""

@@ -12,7 +12,7 @@ from tango.domain.runs import Placement, ScalingRecord
 from tango.domain.services import Adoption, Service
 
 
-class ClusterGateway(Protocol):
+class ClusterCalls(Protocol):
     """The scheduler's calls to Kubernetes clusters. The calls of one batch run concurrently, and one that fails does not fail others."""
 
     def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:

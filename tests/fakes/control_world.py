@@ -9,7 +9,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.services import Service
 from tango.settings import StoreSettings
 from tests.fakes.be_requests import MemoryBeRequests
-from tests.fakes.cluster_gateway import RecordingGateway
+from tests.fakes.cluster_calls import RecordingClusterCalls
 from tests.fakes.event_log import MemoryEventLog
 from tests.fakes.figures_store import MemoryFiguresStore
 from tests.fakes.fleet_store import MemoryFleetStore
@@ -40,7 +40,7 @@ class ControlWorld(StoreWorld):
     state: MemoryState
     clock: WallClock
     publisher: RecordingPublisher
-    gateway: RecordingGateway
+    clusters: RecordingClusterCalls
 
     def submit(self, *services: Service, gap_s: float = 1.0) -> int:
         """A run that has not begun, with one request a service named."""
@@ -106,6 +106,6 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         state=state,
         clock=clock,
         publisher=RecordingPublisher(clock.now_s),
-        gateway=RecordingGateway(),
+        clusters=RecordingClusterCalls(),
     )
     return observed_world(world, fleet)

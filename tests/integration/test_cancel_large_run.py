@@ -15,7 +15,7 @@ from tango.domain.runs import RunStatus
 from tango.settings import CancelSettings
 from tango.store.database import Database
 from tango.store.run_records import PostgresRunRecords
-from tests.fakes.cluster_gateway import RecordingGateway
+from tests.fakes.cluster_calls import RecordingClusterCalls
 from tests.fakes.store_world import (
     BATCH,
     LIVE_S,
@@ -57,12 +57,12 @@ def test_a_large_run_is_stopped_at_once_and_swept_while_others_work(database_url
     """
     world, database = postgres_world(database_url), Database(database_url)
     run_id = large_run(world)
-    gateway, done, wrong = RecordingGateway(), threading.Event(), list[str]()
+    clusters, done, wrong = RecordingClusterCalls(), threading.Event(), list[str]()
     sweep = CancelSweep(
         runs=world.runs,
         records=PostgresRunRecords(database),
         leases=world.leases,
-        gateway=lambda: gateway,
+        clusters=lambda: clusters,
         clock=SystemClock(),
         order_figures=world.figures.order,
         settings=CancelSettings(slice_s=0.5, late_pod_s=0.0),
@@ -124,5 +124,5 @@ def test_a_large_run_is_stopped_at_once_and_swept_while_others_work(database_url
     assert all(row.state == ("succeeded" if k % 3 else "cancelled") for k, row in enumerate(world.rows(run_id)) if k in IN_JOURNAL)
     ended = world.attempts(run_id)
     assert len(ended) == 1050
-    assert len(set(gateway.deleted)) == sum(k % 2 == 1 and outcome == "cancelled" for k, _, outcome, _ in ended)
+    assert len(set(clusters.deleted)) == sum(k % 2 == 1 and outcome == "cancelled" for k, _, outcome, _ in ended)
     assert np.unique([k for k, *_ in ended]).size == 1050

@@ -40,7 +40,7 @@ from tango.store.database import Database
 from tango.systems import be_policy, stored_be_policy, system
 from tango.traces.workloads import Workload
 from tests.conftest import DatabaseUrls
-from tests.fakes.cluster_gateway import RecordingGateway
+from tests.fakes.cluster_calls import RecordingClusterCalls
 from tests.fakes.store_world import BATCH, StoreWorld, cancel_whole, postgres_world
 
 
@@ -72,7 +72,7 @@ class Live:
     store: PostgresCheckpointStore
     world: StoreWorld
     database: Database
-    gateway: RecordingGateway
+    clusters: RecordingClusterCalls
 
     def __post_init__(self) -> None:
         self.own = be_policy("dcg-be", Settings())
@@ -96,7 +96,7 @@ class Live:
             requests=self.world.requests,
             jobs=self.world.jobs,
             snapshot=lambda: self.world.fleet.snapshot(at_s=SystemClock().now_s()),
-            gateway=self.gateway,
+            clusters=self.clusters,
             holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),
             settings=BeSettings(decide_budget_ms=1e6),
         )
@@ -124,7 +124,7 @@ class Live:
 def live(database_url: str) -> Live:
     """Decides by the shipped checkpoint."""
     database = Database(database_url)
-    return Live(PostgresCheckpointStore(database), postgres_world(database_url), database, RecordingGateway())
+    return Live(PostgresCheckpointStore(database), postgres_world(database_url), database, RecordingClusterCalls())
 
 
 SHIPPED = hashlib.sha256(shipped_path().read_bytes()).hexdigest()[:12]
@@ -266,7 +266,7 @@ def test_a_shadow_records_its_differences_and_never_acts(live: Live, tmp_path: P
     assert rows[0][:6] == (SHIPPED, same.digest, 4, 4, 0, False)
     assert rows[0][6] == rows[0][7]
     assert rows[1][:4] == (SHIPPED, other.digest, 5, 5)
-    assert len(live.gateway.placed) == 9
+    assert len(live.clusters.placed) == 9
     assert {row[0] for row in live.database.rows("SELECT checkpoint FROM decision")} == {SHIPPED}
     run_id = max(run.run_id for run in live.world.runs.runs())
     cancel_whole(live.world.runs, run_id)

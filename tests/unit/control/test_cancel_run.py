@@ -40,7 +40,7 @@ def new_sweep(world: ControlWorld, *, settings: CancelSettings = SETTINGS) -> Ca
         runs=world.runs,
         records=Records(world),
         leases=world.leases,
-        gateway=lambda: world.gateway,
+        clusters=lambda: world.clusters,
         clock=world.clock,
         order_figures=world.figures.order,
         settings=settings,
@@ -76,7 +76,7 @@ def test_pods_of_cancelled_requests_are_deleted_and_once_more_before_the_run_is_
     report = new_sweep(world, settings=CancelSettings(late_pod_s=1.0)).sweep(owner="a")
 
     assert report == {"cancelled": 3, "pods": 2, "closed": 1}
-    assert world.gateway.deleted == pods + pods
+    assert world.clusters.deleted == pods + pods
     assert world.clock.slept_s == [1.0]
     assert world.runs.run(run_id).status is RunStatus.CANCELLED
 
@@ -113,7 +113,7 @@ def test_without_a_cancelled_run_nothing_is_asked_of_anybody(world: ControlWorld
     run_id = world.created(WEB)
 
     assert new_sweep(world).sweep(owner="a") == {"cancelled": 0, "pods": 0, "closed": 0}
-    assert world.gateway.calls == []
+    assert world.clusters.calls == []
     assert requests_left(run_id, runs=world.runs) is None
 
 

@@ -99,7 +99,7 @@ class Here:
             requests=self.world.requests,
             jobs=self.world.jobs,
             snapshot=lambda: self.world.fleet.snapshot(at_s=self.world.clock.now_s()),
-            gateway=self.world.gateway,
+            clusters=self.world.clusters,
             holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),
             settings=BeSettings(),
         )
@@ -132,7 +132,7 @@ def test_a_promoted_checkpoint_decides_at_the_next_tick_and_demote_goes_back(her
         seen.append(here.decided())
 
     assert seen == [("own", ""), ("one", ""), ("two", ""), ("one", ""), ("own", "")]
-    assert [p.node for p in here.world.gateway.placed] == ["c1-n1", "c1-n2", "c2-n1", "c1-n2", "c1-n1"]
+    assert [p.node for p in here.world.clusters.placed] == ["c1-n1", "c1-n2", "c2-n1", "c1-n2", "c1-n1"]
 
 
 def test_a_checkpoint_is_loaded_once_and_on_an_idle_tick(here: Here) -> None:
@@ -246,7 +246,7 @@ def test_a_shadow_never_acts_and_its_differences_are_recorded(here: Here) -> Non
 
     assert here.decided(requests=3) == ("own", "")
 
-    assert [p.node for p in here.world.gateway.placed] == ["c1-n1"] * 3
+    assert [p.node for p in here.world.clusters.placed] == ["c1-n1"] * 3
     (row,) = here.store.shadows
     assert (row.policy, row.live, row.candidate, row.skipped, row.reason) == ("dcg-be", "own", candidate, False, "")
     assert (row.considered, row.live_placed, row.candidate_placed, row.different) == (3, 3, 2, 2)
@@ -278,7 +278,7 @@ def test_a_shadow_decides_after_the_pods_were_made(here: Here) -> None:
     here.roles.follow()
     then: list[int] = []
     assert here.roles.candidate is not None
-    here.world.gateway.on_call = lambda name: then.append(len(here.roles.candidate.policy.shown))  # type: ignore[union-attr]
+    here.world.clusters.on_call = lambda name: then.append(len(here.roles.candidate.policy.shown))  # type: ignore[union-attr]
 
     here.decided()
 

@@ -74,7 +74,7 @@ def place(
         requests=world.requests,
         jobs=world.jobs,
         snapshot=lambda: (fleet or world.fleet).snapshot(at_s=world.clock.now_s()),
-        gateway=world.gateway,
+        clusters=world.clusters,
         holder=LeaseHolder(leases=world.leases, owner=owner, settings=LEASES),
         settings=settings or BeSettings(),
         lc_waits=lambda: lc_waits or {},
@@ -92,12 +92,12 @@ def test_pending_requests_become_pods_on_the_nodes_that_the_policy_chose(world: 
     report = place(world, ByHand(C1_N2, NOWHERE, C2_N1))
 
     assert report == {"considered": 3, "placed": 2}
-    assert [(p.request_id, p.epoch, p.cluster, p.node) for p in world.gateway.placed] == [
+    assert [(p.request_id, p.epoch, p.cluster, p.node) for p in world.clusters.placed] == [
         (0, 1, "c1", "c1-n2"),
         (2, 1, "c2", "c2-n1"),
     ]
-    assert [p.pod for p in world.gateway.placed] == [f"be-r{run_id}-0-e1", f"be-r{run_id}-2-e1"]
-    assert {(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib) for p in world.gateway.placed} == {(500, 2000, 64)}
+    assert [p.pod for p in world.clusters.placed] == [f"be-r{run_id}-0-e1", f"be-r{run_id}-2-e1"]
+    assert {(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib) for p in world.clusters.placed} == {(500, 2000, 64)}
     assert world.states(run_id) == ["placed", "pending", "placed"]
 
 
@@ -105,7 +105,7 @@ def test_rows_are_recorded_before_their_pods_are_made(world: ControlWorld) -> No
     """A scheduler that dies in between leaves a row whose lease runs out, never a pod that nobody knows."""
     run_id = world.pending(BATCH)
     then: list[list[str]] = []
-    world.gateway.on_call = lambda name: then.append(world.states(run_id))
+    world.clusters.on_call = lambda name: then.append(world.states(run_id))
 
     place(world, ByHand(C1_N1))
 
@@ -179,7 +179,7 @@ def test_a_plan_without_a_node_for_anybody_calls_no_cluster(world: ControlWorld)
     report = place(world, ByHand(NOWHERE))
 
     assert report == {"considered": 1, "placed": 0}
-    assert world.gateway.calls == []
+    assert world.clusters.calls == []
     assert [(d.considered, d.placed, d.unplaced) for d, _ in world.state.decisions] == [(1, 0, 1)]
     assert world.states(run_id) == ["pending"]
 
@@ -230,7 +230,7 @@ def test_an_overtaken_scheduler_writes_nothing(world: ControlWorld) -> None:
     assert report == {"considered": 1, "placed": 0}
     assert world.states(run_id) == ["pending"]
     assert world.decisions() == 0
-    assert world.gateway.calls == []
+    assert world.clusters.calls == []
 
 
 def test_a_row_that_somebody_else_won_gets_no_pod(world: ControlWorld) -> None:
@@ -245,7 +245,7 @@ def test_a_row_that_somebody_else_won_gets_no_pod(world: ControlWorld) -> None:
     report = place(world, lambda run_id: slow)
 
     assert report == {"considered": 2, "placed": 1}
-    assert [p.run_id for p in world.gateway.placed] == [kept]
+    assert [p.run_id for p in world.clusters.placed] == [kept]
 
 
 # ---- several runs ------------------------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def test_runs_of_two_policies_share_one_snapshot(world: ControlWorld) -> None:
     assert (set(first_pending.run_id), set(second_pending.run_id)) == ({one}, {two})
     assert (first.be_cpu_request[C1_N1], first.be_pods[C1_N1]) == (0.0, 0.0)
     assert (second.be_cpu_request[C1_N1], second.be_pods[C1_N1]) == (2 * BATCH.cpu_request_millicores, 2.0)
-    assert {(p.run_id, p.request_id): p.node for p in world.gateway.placed} == {
+    assert {(p.run_id, p.request_id): p.node for p in world.clusters.placed} == {
         (one, 0): "c1-n1",
         (one, 1): "c1-n1",
         (two, 0): "c2-n1",
@@ -308,7 +308,7 @@ def test_more_than_a_node_holds_is_refused(world: ControlWorld) -> None:
 
     [(decision, _)] = world.state.decisions
     assert "cpu requests of 4500m for node c1/c1-n1" in decision.note
-    assert max(Counter(p.node for p in world.gateway.placed).values()) <= 8
+    assert max(Counter(p.node for p in world.clusters.placed).values()) <= 8
 
 
 def test_a_policy_that_raises_is_replaced_for_this_tick(world: ControlWorld) -> None:
@@ -353,7 +353,7 @@ def test_a_job_whose_pod_is_invalid_fails_with_what_the_cluster_said(world: Cont
     """Another node's answer would be the same; what passes, such as a quota, sends it back."""
     keys = [world.jobs.submit(NewJob(service=BATCH.name, key=name)).key for name in ("invalid", "quota")]
     world.admit(keys[0].run_id, [key.request_id for key in keys])
-    world.gateway.errors = {
+    world.clusters.errors = {
         "c1": Invalid("spec.volumes[0]: no such claim", cluster="c1"),
         "c2": Forbidden("exceeded quota", cluster="c2"),
     }
@@ -370,7 +370,7 @@ def test_a_job_whose_pod_is_invalid_fails_with_what_the_cluster_said(world: Cont
 def test_a_refused_pod_sends_its_request_back_at_once(world: ControlWorld) -> None:
     """A no is certain, no pod runs: the request is pending again with the attempt on record, and is not counted as placed."""
     run_id = world.pending(BATCH, BATCH)
-    world.gateway.errors["c2"] = Invalid("the pod is refused", cluster="c2")
+    world.clusters.errors["c2"] = Invalid("the pod is refused", cluster="c2")
 
     report = place(world, ByHand(C1_N1, C2_N1))
 
@@ -383,7 +383,7 @@ def test_a_refused_pod_sends_its_request_back_at_once(world: ControlWorld) -> No
 def test_a_silent_cluster_keeps_its_request_until_the_lease_ends(world: ControlWorld, error: Exception) -> None:
     """The pod may be running: a second one is made only after the lease has run out or the agent has spoken."""
     run_id = world.pending(BATCH)
-    world.gateway.errors["c2"] = error
+    world.clusters.errors["c2"] = error
 
     place(world, ByHand(C2_N1))
     again = place(world, ByHand(C1_N1))
@@ -434,4 +434,4 @@ def test_a_policy_that_stays_in_the_entry_cluster_does_so_whatever_else_is_pendi
 
     place(world, lambda run_id: place_kube)
 
-    assert [(p.request_id, p.cluster) for p in world.gateway.placed] == [(1, "c2")]
+    assert [(p.request_id, p.cluster) for p in world.clusters.placed] == [(1, "c2")]

@@ -44,7 +44,7 @@ def world() -> ControlWorld:
 def reassurance(world: ControlWorld, *, fleet: FleetStore | None = None) -> Reassurance:
     """Of one process."""
     return Reassurance(
-        fleet=fleet or world.fleet, events=world.events, requests=world.requests, gateway=world.gateway, settings=SETTINGS
+        fleet=fleet or world.fleet, events=world.events, requests=world.requests, clusters=world.clusters, settings=SETTINGS
     )
 
 
@@ -90,7 +90,7 @@ def test_a_service_short_of_slack_grows_on_its_node(world: ControlWorld) -> None
     report = reassurance(world).round(now_s=ZERO_S)
 
     assert report == {"resizes": 1, "evictions": 0}
-    [resize] = world.gateway.resized
+    [resize] = world.clusters.resized
     assert (resize.cluster, resize.node, resize.pod) == ("c1", "c1-n1", "lc-web-c1-n1-0")
     assert (resize.cpu_limit_before_millicores, resize.cpu_limit_after_millicores, resize.reason) == (1000, 3000, "grow")
     assert resize.slack == pytest.approx(-1.0)
@@ -107,7 +107,7 @@ def test_with_too_few_answers_or_within_target_nothing_is_done(world: ControlWor
     report = reassurance(world).round(now_s=ZERO_S)
 
     assert report == {"resizes": 0, "evictions": 0}
-    assert world.gateway.calls == []
+    assert world.clusters.calls == []
     assert world.state.scalings == []
 
 
@@ -132,7 +132,7 @@ def test_an_instance_is_left_alone_for_a_while_after_a_resize(world: ControlWorl
     next_one = rounds.round(now_s=ZERO_S + SETTINGS.hold_s)
 
     assert [report["resizes"] for report in (first, held, next_one)] == [1, 0, 1]
-    assert [(r.cpu_limit_before_millicores, r.cpu_limit_after_millicores) for r in world.gateway.resized] == [
+    assert [(r.cpu_limit_before_millicores, r.cpu_limit_after_millicores) for r in world.clusters.resized] == [
         (1000, 1800),
         (1800, 3240),
     ]
@@ -142,7 +142,7 @@ def test_an_instance_is_left_alone_for_a_while_after_a_resize(world: ControlWorl
 def test_a_resize_is_tried_again_only_after_its_hold_whatever_came_of_it(world: ControlWorld, outcome: str) -> None:
     """A kubelet that defers and a cluster that errs get the same rest; after it the same resize is asked for once more."""
     served(world, 5, latency_ms=200.0)
-    world.gateway.outcomes["lc-web-c1-n1-0"] = outcome
+    world.clusters.outcomes["lc-web-c1-n1-0"] = outcome
     rounds = reassurance(world)
 
     asked = [rounds.round(now_s=ZERO_S + at_s)["resizes"] for at_s in (0.0, 1.0, SETTINGS.hold_s)]
@@ -154,7 +154,7 @@ def test_a_resize_is_tried_again_only_after_its_hold_whatever_came_of_it(world: 
 def test_an_infeasible_resize_is_never_tried_again_as_it_stands(world: ControlWorld) -> None:
     """The node said that it can never hold that limit: the same one is not asked for, another one is."""
     served(world, 5, latency_ms=200.0)
-    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    world.clusters.outcomes["lc-web-c1-n1-0"] = "infeasible"
     rounds = reassurance(world)
     rounds.round(now_s=ZERO_S)
 
@@ -163,7 +163,7 @@ def test_an_infeasible_resize_is_never_tried_again_as_it_stands(world: ControlWo
     other = rounds.round(now_s=ZERO_S + 20.0)
 
     assert (same["resizes"], other["resizes"]) == (0, 1)
-    assert [r.cpu_limit_after_millicores for r in world.gateway.resized] == [3000, 2400]
+    assert [r.cpu_limit_after_millicores for r in world.clusters.resized] == [3000, 2400]
 
 
 # ---- BE gives way ------------------------------------------------------------------------------------------------------
@@ -177,8 +177,8 @@ def test_be_gives_way_before_the_instance_grows(world: ControlWorld) -> None:
     report = reassurance(world).round(now_s=ZERO_S)
 
     assert report == {"resizes": 1, "evictions": 1}
-    assert world.gateway.calls == ["evict", "resize"]
-    [eviction] = world.gateway.evicted
+    assert world.clusters.calls == ["evict", "resize"]
+    [eviction] = world.clusters.evicted
     assert (eviction.cluster, eviction.node, eviction.run_id) == ("c1", "c1-n1", run_id)
     assert sorted(world.states(run_id)) == ["pending"] + ["placed"] * 7
     assert world.attempts(run_id) == [(eviction.request_id, 1, "requeued", "evicted")]
@@ -197,7 +197,7 @@ def test_the_pod_that_loses_least_work_gives_way_first(world: ControlWorld) -> N
     world.requests.mark_running([(older, 0, 1, ZERO_S + 0.5)], lease_s=60.0)
     rounds.round(now_s=ZERO_S + SETTINGS.hold_s)
 
-    assert [(e.run_id, e.request_id) for e in world.gateway.evicted] == [(run_id, 3), (run_id, 7)]
+    assert [(e.run_id, e.request_id) for e in world.clusters.evicted] == [(run_id, 3), (run_id, 7)]
     assert [a.work_lost_s for a in world.state.attempts if a.reason == "evicted"] == pytest.approx([0.0, 0.1])
 
 
@@ -213,7 +213,7 @@ def test_a_job_has_its_grace_and_goes_back_when_its_pod_has_ended(world: Control
     first = rounds.round(now_s=ZERO_S)
     again = rounds.round(now_s=ZERO_S + SETTINGS.hold_s)
 
-    [eviction] = world.gateway.evicted
+    [eviction] = world.clusters.evicted
     assert (first, again["evictions"]) == ({"resizes": 1, "evictions": 1}, 0)
     assert eviction.has_grace
     assert {job.state for job in world.jobs.jobs()} == {"placed"}
@@ -225,11 +225,11 @@ def test_an_eviction_that_was_not_granted_leaves_the_request_with_its_pod(world:
     """A pod that stays still runs its request: to place it again would run it twice."""
     served(world, 5, latency_ms=200.0)
     run_id = placed(world, 8)
-    world.gateway.outcomes = {f"be-r{run_id}-{k}-e1": outcome for k in range(8)}
+    world.clusters.outcomes = {f"be-r{run_id}-{k}-e1": outcome for k in range(8)}
 
     reassurance(world).round(now_s=ZERO_S)
 
-    assert len(world.gateway.evicted) == 1
+    assert len(world.clusters.evicted) == 1
     assert world.states(run_id) == ["placed"] * 8
 
 
@@ -237,16 +237,16 @@ def test_nobody_gives_way_to_a_resize_that_the_node_refused_for_good(world: Cont
     """Infeasible is never asked again, so space made for it would be made for nothing."""
     served(world, 5, latency_ms=200.0)
     placed(world, 8)
-    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    world.clusters.outcomes["lc-web-c1-n1-0"] = "infeasible"
     rounds = reassurance(world)
     rounds.round(now_s=ZERO_S)
-    evicted = len(world.gateway.evicted)
+    evicted = len(world.clusters.evicted)
     placed(world, 1)
 
     report = rounds.round(now_s=ZERO_S + 10.0)
 
     assert report == {"resizes": 0, "evictions": 0}
-    assert len(world.gateway.evicted) == evicted == 1
+    assert len(world.clusters.evicted) == evicted == 1
 
 
 def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
@@ -260,7 +260,7 @@ def test_be_on_a_node_with_slack_is_left_in_peace(world: ControlWorld) -> None:
     reassurance(world, fleet=fleet).round(now_s=ZERO_S)
 
     assert [list(call.args[0]) for call in fleet.calls_of("evictable_be")] == [[("c1", "c1-n2")]]
-    assert world.gateway.evicted == []
+    assert world.clusters.evicted == []
     assert world.states(run_id) == ["placed"] * 8
 
 
@@ -284,10 +284,10 @@ def test_of_two_nodes_of_one_name_the_slow_one_grows() -> None:
     report = reassurance(world).round(now_s=ZERO_S)
 
     assert report == {"resizes": 1, "evictions": 1}
-    [resize] = world.gateway.resized
+    [resize] = world.clusters.resized
     assert (resize.cluster, resize.node, resize.pod, resize.reason) == ("c2", "n1", "lc-web-n1-0", "grow")
     assert resize.slack == pytest.approx(-0.5)
-    assert {(e.cluster, e.node, e.run_id) for e in world.gateway.evicted} == {("c2", "n1", on_c2)}
+    assert {(e.cluster, e.node, e.run_id) for e in world.clusters.evicted} == {("c2", "n1", on_c2)}
     assert world.states(on_c1) == ["placed"] * 8
     assert [(e.kind, e.cluster, e.node) for e in world.state.scalings] == [("evict", "c2", "n1"), ("resize", "c2", "n1")]
 
@@ -296,7 +296,7 @@ def test_of_two_nodes_of_one_name_the_slow_one_grows() -> None:
 def test_what_became_of_one_pod_is_not_held_against_its_namesake(outcome: str) -> None:
     """The hold after a resize, and what a node refused for good, are of one pod; the other cluster's pod of that name goes on."""
     world = twins()
-    world.gateway.outcomes["c2/lc-web-n1-0"] = outcome
+    world.clusters.outcomes["c2/lc-web-n1-0"] = outcome
     rounds = reassurance(world)
     served(world, 5, latency_ms=110.0, node=C2_N1)
     rounds.round(now_s=ZERO_S)
@@ -306,7 +306,7 @@ def test_what_became_of_one_pod_is_not_held_against_its_namesake(outcome: str) -
     report = rounds.round(now_s=ZERO_S + 1.0)
 
     assert report["resizes"] == 1
-    assert [(r.cluster, r.pod) for r in world.gateway.resized] == [("c2", "lc-web-n1-0"), ("c1", "lc-web-n1-0")]
+    assert [(r.cluster, r.pod) for r in world.clusters.resized] == [("c2", "lc-web-n1-0"), ("c1", "lc-web-n1-0")]
 
 
 # ---- burst -------------------------------------------------------------------------------------------------------------
@@ -335,10 +335,10 @@ def test_under_burst_every_instance_gets_its_node_once(world: ControlWorld) -> N
     later = [rounds.round(now_s=ZERO_S + at_s, rule="burst") for at_s in (2.0, 5.0, 60.0)]
 
     assert first == {"resizes": 6, "evictions": 0}
-    assert {(r.node, r.cpu_limit_after_millicores, r.reason) for r in world.gateway.resized} == {
+    assert {(r.node, r.cpu_limit_after_millicores, r.reason) for r in world.clusters.resized} == {
         (node, cpu, "grow") for node, cpu in NODES.items()
     }
-    assert {r.cpu_request_after_millicores for r in world.gateway.resized} == {WEB.cpu_request_millicores}
+    assert {r.cpu_request_after_millicores for r in world.clusters.resized} == {WEB.cpu_request_millicores}
     assert [report["resizes"] for report in (unseen, *later)] == [0, 0, 0, 0]
 
 
@@ -350,7 +350,7 @@ def test_under_burst_a_service_short_of_slack_asks_for_a_larger_request(world: C
     report = reassurance(world).round(now_s=ZERO_S, rule="burst")
 
     assert report == {"resizes": 1, "evictions": 0}
-    [resize] = world.gateway.resized
+    [resize] = world.clusters.resized
     assert (resize.cpu_limit_before_millicores, resize.cpu_limit_after_millicores, resize.reason) == (4000, 4000, "grow")
     assert resize.cpu_request_after_millicores == 3 * WEB.cpu_request_millicores
     assert [(e.before_millicores, e.after_millicores) for e in world.state.scalings] == [(4000, 4000)]
@@ -358,13 +358,13 @@ def test_under_burst_a_service_short_of_slack_asks_for_a_larger_request(world: C
 
 def test_a_node_that_refuses_every_larger_limit_is_soon_left_in_peace(world: ControlWorld) -> None:
     """As with a `LimitRange`: half as much more at a time, a hold between, then nothing is asked any more."""
-    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    world.clusters.outcomes["lc-web-c1-n1-0"] = "infeasible"
     rounds = reassurance(world)
 
     for k in range(30):
         rounds.round(now_s=ZERO_S + k * SETTINGS.hold_s, rule="burst")
 
-    asked = [r.cpu_limit_after_millicores for r in world.gateway.resized if r.pod == "lc-web-c1-n1-0"]
+    asked = [r.cpu_limit_after_millicores for r in world.clusters.resized if r.pod == "lc-web-c1-n1-0"]
     assert asked == [4000, 2500, 1750, 1375, 1187, 1093]
 
 
@@ -373,7 +373,7 @@ def test_nobody_gives_way_to_a_request_that_was_refused_for_good(world: ControlW
     seen_at(world, NODES)
     served(world, 5, latency_ms=200.0)
     placed(world, 8)
-    world.gateway.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    world.clusters.outcomes["lc-web-c1-n1-0"] = "infeasible"
     rounds = reassurance(world)
     first = rounds.round(now_s=ZERO_S, rule="burst")
     placed(world, 1)
@@ -398,7 +398,7 @@ def test_restoring_brings_back_the_declared_size(world: ControlWorld) -> None:
     assert report == {"resizes": 2, "evictions": 0}
     assert [
         (r.pod, r.cpu_limit_before_millicores, r.cpu_limit_after_millicores, r.cpu_request_after_millicores, r.reason)
-        for r in world.gateway.resized
+        for r in world.clusters.resized
     ] == [("lc-chat-c1-n2-0", 700, 1000, 100, "restore"), ("lc-web-c1-n1-0", 3000, 1000, 100, "restore")]
     assert [(event.pod, event.after_millicores) for event in world.state.scalings] == [
         ("lc-chat-c1-n2-0", 1000),
@@ -411,7 +411,7 @@ def test_restoring_looks_at_requests_too(world: ControlWorld) -> None:
     observed(world, replace(instance_of(WEB, "c1-n1"), cpu_request_millicores=300))
 
     assert reassurance(world).restore(now_s=ZERO_S)["resizes"] == 1
-    [resize] = world.gateway.resized
+    [resize] = world.clusters.resized
     assert (resize.cpu_limit_after_millicores, resize.cpu_request_after_millicores, resize.reason) == (1000, 100, "restore")
 
 
@@ -420,7 +420,7 @@ def test_with_everything_at_its_size_restoring_calls_nobody(world: ControlWorld)
     report = reassurance(world).restore(now_s=ZERO_S)
 
     assert report == {"resizes": 0, "evictions": 0}
-    assert world.gateway.calls == []
+    assert world.clusters.calls == []
 
 
 def test_restoring_leaves_out_who_is_not_ready_or_not_declared(world: ControlWorld) -> None:
@@ -458,7 +458,7 @@ def test_the_rule_is_that_of_the_active_runs(world: ControlWorld) -> None:
     world.create(WEB)
 
     assert next_round(world) == {"resizes": 6, "evictions": 0}
-    assert {(r.node, r.cpu_limit_after_millicores) for r in world.gateway.resized} == set(NODES.items())
+    assert {(r.node, r.cpu_limit_after_millicores) for r in world.clusters.resized} == set(NODES.items())
 
 
 def test_a_run_of_a_system_that_is_not_known_here_does_not_stop_the_rounds(world: ControlWorld) -> None:
@@ -474,7 +474,7 @@ def test_with_no_run_instances_go_back_to_their_declared_size(world: ControlWorl
     observed(world, replace(instance_of(WEB, "c1-n1"), cpu_limit_millicores=3000))
 
     assert next_round(world) == {"resizes": 1, "evictions": 0}
-    assert world.gateway.resized[0].reason == "restore"
+    assert world.clusters.resized[0].reason == "restore"
 
 
 def test_only_the_holder_of_the_lease_resizes(world: ControlWorld) -> None:

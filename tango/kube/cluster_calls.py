@@ -1,4 +1,4 @@
-"""Calls that the scheduler makes to clusters: implements `tango.ports.clusters.ClusterGateway`.
+"""Calls that the scheduler makes to clusters: implements `tango.ports.clusters.ClusterCalls`.
 
 The methods are synchronous; behind them one asyncio loop runs in a thread of its own, with one client for each cluster. The calls of a
 batch run concurrently and fail one by one. Every call may be a repetition of one that succeeded without an answer, so every effect is
@@ -66,7 +66,7 @@ class _Connection:
     asked_at_s: float
 
 
-class KubernetesGateway:
+class KubernetesCalls:
     """Calls to all joined clusters; its methods may be called from any thread. Raises: ClusterUnavailable from each, where the loop
     behind them hangs.
 

@@ -1,4 +1,4 @@
-"""The gateway's records of calls that fail before they reach a cluster, and a gateway that hangs."""
+"""Records of calls that fail before they reach a cluster, and calls that hang."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from tango.domain.plans import Eviction
 from tango.errors import ClusterUnavailable
-from tango.kube import gateway as kube_gateway
-from tango.kube.gateway import KubernetesGateway
+from tango.kube import cluster_calls
+from tango.kube.cluster_calls import KubernetesCalls
 from tango.settings import KubeSettings
 
 EVICTION = Eviction(cluster="c1", node="n1", pod="be-r1-1-e1", run_id=1, request_id=1, epoch=1, work_lost_s=0.0)
@@ -24,13 +24,13 @@ def test_an_eviction_that_fails_leaves_its_cause_in_the_log() -> None:
     def credentials(_cluster: str) -> tuple[str, str]:
         raise RuntimeError("no row of this cluster")
 
-    gateway = KubernetesGateway(credentials, lambda: [], KubeSettings())
+    clusters = KubernetesCalls(credentials, lambda: [], KubeSettings())
 
     try:
         with capture_logs() as logs:
-            records = gateway.evict([EVICTION])
+            records = clusters.evict([EVICTION])
     finally:
-        gateway.close()
+        clusters.close()
 
     assert [record.outcome for record in records] == ["error"]
     told = [entry for entry in logs if entry["event"] == "eviction_failed"]
@@ -43,18 +43,18 @@ def test_a_loop_that_hangs_is_a_cluster_that_does_not_answer(tmp_path: Path, mon
 
     Who calls gets an error that it handles, and who closes is not held up: it may be a worker that is being stopped.
     """
-    monkeypatch.setattr(kube_gateway, "BATCH_TIMEOUT_S", 0.05)
-    monkeypatch.setattr(kube_gateway, "CLOSE_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(cluster_calls, "BATCH_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(cluster_calls, "CLOSE_TIMEOUT_S", 0.05)
     pipe = tmp_path / "kubeconfig"
     os.mkfifo(pipe)
     # Not opened for writing alone: that would wait for a reader, and on a busy machine the loop may not have come so far.
     writer = os.open(pipe, os.O_RDWR)
-    gateway = KubernetesGateway(lambda cluster: (str(pipe), "c1"), lambda: [], KubeSettings())
+    clusters = KubernetesCalls(lambda cluster: (str(pipe), "c1"), lambda: [], KubeSettings())
     begun_s = time.monotonic()
 
     with pytest.raises(ClusterUnavailable, match="hang"):
-        gateway.evict([EVICTION])
-    gateway.close()
+        clusters.evict([EVICTION])
+    clusters.close()
 
     assert time.monotonic() - begun_s < 5.0
     os.close(writer)  # lets the thread go

@@ -9,8 +9,8 @@ from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement, ScalingRecord
 
 
-class RecordingGateway:
-    """Implements `tango.ports.clusters.ClusterGateway`.
+class RecordingClusterCalls:
+    """Implements `tango.ports.clusters.ClusterCalls`.
 
     `errors` has the answer of a cluster to new pods, `outcomes` the outcome of a pod's resize or eviction, by its
     name or its `cluster/name`, where they are not good.

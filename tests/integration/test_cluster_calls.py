@@ -1,4 +1,4 @@
-"""The gateway against an embedded API server and a virtual kubelet, both processes of their own."""
+"""The calls to clusters against an embedded API server and a virtual kubelet, both processes of their own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tango.domain.runs import Placement
 from tango.domain.services import Adoption, Service
 from tango.errors import ClusterUnavailable, Conflict, Forbidden, Invalid, NotFound, Throttled, UsageError
 from tango.fleets import dump_fleet
-from tango.kube.gateway import KubernetesGateway
+from tango.kube.cluster_calls import KubernetesCalls
 from tango.kube.manifests import be_pod, binding, lc_instance
 from tango.settings import KubeSettings
 from tests.fakes.store_world import BATCH, FLEET, SERVICES, WEB
@@ -29,10 +29,10 @@ FAST = KubeSettings(connect_timeout_s=0.5, read_timeout_s=1.0, attempts=3, backo
 
 @dataclass(slots=True)
 class Site:
-    """The cluster and a gateway that calls as Tango's role."""
+    """The cluster, and calls to it as Tango's role."""
 
     cluster: EmbeddedCluster
-    gateway: KubernetesGateway
+    clusters: KubernetesCalls
 
     def placement(self, request_id: int = 1, *, epoch: int = 1, node: str = "c1-n1", work_s: float = 60.0) -> Placement:
         """A BE request about to become a pod."""
@@ -94,24 +94,24 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedClust
 
 @pytest.fixture
 def site(embedded: EmbeddedCluster) -> Iterator[Site]:
-    """A gateway to the empty cluster."""
-    site = Site(embedded, new_gateway(embedded))
+    """Calls to the empty cluster."""
+    site = Site(embedded, new_clusters(embedded))
     yield site
-    site.gateway.close()
+    site.clusters.close()
     embedded.clear()
 
 
-def new_gateway(
+def new_clusters(
     cluster: EmbeddedCluster, *, namespace: str = "tango", user: str = "tango", services: Sequence[Service] = SERVICES
-) -> KubernetesGateway:
-    """A gateway that knows this one cluster."""
+) -> KubernetesCalls:
+    """Calls that know this one cluster."""
 
     def credentials(name: str) -> tuple[str, str]:
         if name != cluster.name:
             raise UsageError(f"no cluster {name!r}")
         return str(cluster.kubeconfig), user
 
-    return KubernetesGateway(credentials, lambda: services, replace(FAST, namespace=namespace))
+    return KubernetesCalls(credentials, lambda: services, replace(FAST, namespace=namespace))
 
 
 # ---- BE pods ---------------------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ def new_gateway(
 def test_a_placement_becomes_a_pod_that_runs_on_its_node(site: Site) -> None:
     """Created, bound, labelled with run, request and epoch, with its service's image."""
     placement = site.placement(node="c1-n2")
-    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    assert site.clusters.run_be_pods([placement]) == {placement: None}
     pod = site.cluster.running(placement.pod)
     assert pod["spec"]["nodeName"] == "c1-n2"
     assert pod["spec"]["containers"][0]["image"] == BATCH.image
@@ -132,20 +132,20 @@ def test_a_placement_becomes_a_pod_that_runs_on_its_node(site: Site) -> None:
 
 
 def test_the_image_follows_the_service_as_it_is_declared_now(embedded: EmbeddedCluster, site: Site) -> None:
-    """A service declared, or changed, after the gateway was made is looked up again."""
+    """A service declared, or changed, after the calls were made is looked up again."""
     declared = [replace(BATCH, image="registry.example/batch:1")]
-    gateway = KubernetesGateway(
+    clusters = KubernetesCalls(
         lambda cluster: (str(embedded.kubeconfig), "tango"),
         lambda: declared,
         FAST,
     )
-    gateway.run_be_pods([site.placement(1)])
+    clusters.run_be_pods([site.placement(1)])
     declared.append(replace(BATCH, name="new", image="registry.example/new:2"))
     late = replace(site.placement(2), service="new")
-    assert gateway.run_be_pods([late]) == {late: None}
+    assert clusters.run_be_pods([late]) == {late: None}
     unknown = replace(site.placement(3), service="withdrawn")
-    failure = gateway.run_be_pods([unknown])[unknown]
-    gateway.close()
+    failure = clusters.run_be_pods([unknown])[unknown]
+    clusters.close()
     images = {name: pod["spec"]["containers"][0]["image"] for name, pod in embedded.pods().items()}
     assert images == {"be-r1-1-e1": "registry.example/batch:1", "be-r1-2-e1": "registry.example/new:2"}
     assert isinstance(failure, Invalid)
@@ -155,9 +155,9 @@ def test_the_image_follows_the_service_as_it_is_declared_now(embedded: EmbeddedC
 def test_a_repeat_meets_its_own_pod(site: Site) -> None:
     """The second call makes nothing and succeeds: same name, same labels, same node, same uid."""
     placement = site.placement()
-    site.gateway.run_be_pods([placement])
+    site.clusters.run_be_pods([placement])
     uid = site.cluster.call("GET", f"{PODS}/{placement.pod}")["metadata"]["uid"]
-    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    assert site.clusters.run_be_pods([placement]) == {placement: None}
     assert {p["metadata"]["uid"] for p in site.cluster.pods().values()} == {uid}
 
 
@@ -165,11 +165,11 @@ def test_a_repeat_binds_what_an_earlier_call_only_created(site: Site) -> None:
     """A scheduler that died between create and bind leaves a pod that the repeat binds."""
     site.cluster.faults({"fault": "drop", "path": "/binding"})
     placement = site.placement()
-    failure = site.gateway.run_be_pods([placement])[placement]
+    failure = site.clusters.run_be_pods([placement])[placement]
     assert isinstance(failure, ClusterUnavailable)
     assert "nodeName" not in site.cluster.call("GET", f"{PODS}/{placement.pod}")["spec"]
     site.cluster.faults()
-    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    assert site.clusters.run_be_pods([placement]) == {placement: None}
     site.cluster.running(placement.pod)
 
 
@@ -178,7 +178,7 @@ def test_older_epochs_are_gone_before_the_new_one_is_made(site: Site) -> None:
     for epoch in (1, 2, 4):
         site.cluster.call("POST", PODS, _manifest(site.placement(epoch=epoch)))
     placement = site.placement(epoch=5)
-    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    assert site.clusters.run_be_pods([placement]) == {placement: None}
     assert set(site.cluster.pods()) == {placement.pod}
 
 
@@ -188,23 +188,23 @@ def test_a_foreign_pod_of_that_name_is_a_conflict_and_stays(site: Site) -> None:
     foreign = _manifest(placement)
     foreign["metadata"]["labels"]["tango/request"] = "77"
     site.cluster.call("POST", PODS, foreign)
-    assert isinstance(site.gateway.run_be_pods([placement])[placement], Conflict)
+    assert isinstance(site.clusters.run_be_pods([placement])[placement], Conflict)
     assert "nodeName" not in site.cluster.call("GET", f"{PODS}/{placement.pod}")["spec"]
 
 
 def test_a_pod_bound_elsewhere_is_a_conflict(site: Site) -> None:
     """Same pod, another node: not what was asked, so not success."""
-    site.gateway.run_be_pods([site.placement(node="c1-n1")])
+    site.clusters.run_be_pods([site.placement(node="c1-n1")])
     other = site.placement(node="c1-n2")
-    assert isinstance(site.gateway.run_be_pods([other])[other], Conflict)
+    assert isinstance(site.clusters.run_be_pods([other])[other], Conflict)
 
 
 def test_a_missing_namespace_is_told_as_not_found(embedded: EmbeddedCluster, site: Site) -> None:
     """The refusal is certain, so that the placement can be sent back at once."""
-    gateway = new_gateway(embedded, namespace="nowhere", user="root")
+    clusters = new_clusters(embedded, namespace="nowhere", user="root")
     placement = site.placement()
-    failure = gateway.run_be_pods([placement])[placement]
-    gateway.close()
+    failure = clusters.run_be_pods([placement])[placement]
+    clusters.close()
     assert isinstance(failure, NotFound)
 
 
@@ -212,7 +212,7 @@ def test_each_call_of_a_batch_fails_for_itself(site: Site) -> None:
     """An unknown cluster and a refused pod take nothing from their neighbours."""
     good, lost = site.placement(1), replace(site.placement(2), cluster="c9")
     wrong = replace(site.placement(3), pod="Not_A_Name-e1")
-    found = site.gateway.run_be_pods([good, lost, wrong])
+    found = site.clusters.run_be_pods([good, lost, wrong])
     assert found[good] is None
     assert isinstance(found[lost], UsageError)
     assert isinstance(found[wrong], Invalid)
@@ -221,10 +221,10 @@ def test_each_call_of_a_batch_fails_for_itself(site: Site) -> None:
 
 def test_a_role_that_may_do_nothing_is_forbidden(embedded: EmbeddedCluster, site: Site) -> None:
     """403 is not repeated and names the verb that lacks."""
-    gateway = new_gateway(embedded, user="nobody")
+    clusters = new_clusters(embedded, user="nobody")
     placement = site.placement()
-    failure = gateway.run_be_pods([placement])[placement]
-    gateway.close()
+    failure = clusters.run_be_pods([placement])[placement]
+    clusters.close()
     assert isinstance(failure, Forbidden)
     assert "cannot create resource" in str(failure)
 
@@ -234,7 +234,7 @@ def test_passing_faults_are_repeated_until_they_pass(site: Site, fault: str) -> 
     """Two refusals or lost connections cost time, not the placement."""
     site.cluster.faults({"fault": fault, "verb": "create", "path": "/namespaces/tango/pods", "count": 2})
     placement = site.placement()
-    assert site.gateway.run_be_pods([placement]) == {placement: None}
+    assert site.clusters.run_be_pods([placement]) == {placement: None}
     site.cluster.running(placement.pod)
 
 
@@ -242,9 +242,9 @@ def test_faults_that_stay_end_the_repeats(site: Site) -> None:
     """After the attempts a 429 is Throttled and a 500 ClusterUnavailable; nothing was made."""
     first, second = site.placement(1), site.placement(2)
     site.cluster.faults({"fault": "429", "verb": "create", "path": "/namespaces/tango/pods"})
-    assert isinstance(site.gateway.run_be_pods([first])[first], Throttled)
+    assert isinstance(site.clusters.run_be_pods([first])[first], Throttled)
     site.cluster.faults({"fault": "500", "verb": "create", "path": "/namespaces/tango/pods"})
-    assert isinstance(site.gateway.run_be_pods([second])[second], ClusterUnavailable)
+    assert isinstance(site.clusters.run_be_pods([second])[second], ClusterUnavailable)
     assert site.cluster.pods() == {}
 
 
@@ -253,7 +253,7 @@ def test_a_server_that_keeps_silent_costs_a_bounded_time(site: Site) -> None:
     site.cluster.faults({"fault": "latency", "verb": "create", "path": "/namespaces/tango/pods", "seconds": 30})
     placement = site.placement()
     begin_s = time.monotonic()
-    failure = site.gateway.run_be_pods([placement])[placement]
+    failure = site.clusters.run_be_pods([placement])[placement]
     assert isinstance(failure, ClusterUnavailable)
     assert "3 attempts" in str(failure)
     assert time.monotonic() - begin_s < 3 * FAST.read_timeout_s + 5
@@ -266,7 +266,7 @@ def test_a_resize_is_done_in_place(site: Site) -> None:
     """Limit and request in effect, same pod, no restart, and the record says how long it took."""
     before = site.instance()
     name = before["metadata"]["name"]
-    record = site.gateway.resize([site.resize(name, 1800, request=300)])[0]
+    record = site.clusters.resize([site.resize(name, 1800, request=300)])[0]
     after = site.cluster.call("GET", f"{PODS}/{name}")
     status = after["status"]["containerStatuses"][0]
     assert (record.outcome, record.before_millicores, record.after_millicores) == ("done", 1000, 1800)
@@ -281,22 +281,22 @@ def test_a_resize_without_space_now_is_deferred(site: Site) -> None:
     """What the node may grant later is neither done nor infeasible."""
     name = site.instance()["metadata"]["name"]
     filler = replace(site.placement(), cpu_request_millicores=3500, cpu_limit_millicores=4000)
-    site.gateway.run_be_pods([filler])
+    site.clusters.run_be_pods([filler])
     site.cluster.running(filler.pod)
-    assert site.gateway.resize([site.resize(name, 2000, request=1500)])[0].outcome == "deferred"
+    assert site.clusters.resize([site.resize(name, 2000, request=1500)])[0].outcome == "deferred"
 
 
 def test_a_resize_that_no_node_can_hold_is_infeasible(site: Site) -> None:
     """Refused by the server or the kubelet: never to be asked again; and a later feasible one is not mistaken for it."""
     name = site.instance()["metadata"]["name"]
-    assert site.gateway.resize([site.resize(name, 900_000, request=800_000)])[0].outcome == "infeasible"
-    assert site.gateway.resize([site.resize(name, 1500)])[0].outcome == "done"
+    assert site.clusters.resize([site.resize(name, 900_000, request=800_000)])[0].outcome == "infeasible"
+    assert site.clusters.resize([site.resize(name, 1500)])[0].outcome == "done"
 
 
 def test_resizing_what_is_not_there_is_an_error_record(site: Site) -> None:
     """A pod that went, or an unknown cluster: one record each, no exception."""
     gone, lost = site.resize("lc-web-c1-n1-9", 1500), replace(site.resize("lc-web-c1-n1-9", 1500), cluster="c9")
-    assert [record.outcome for record in site.gateway.resize([gone, lost])] == ["error", "error"]
+    assert [record.outcome for record in site.clusters.resize([gone, lost])] == ["error", "error"]
 
 
 # ---- evictions and deletions -----------------------------------------------------------------------------------------------
@@ -305,9 +305,9 @@ def test_resizing_what_is_not_there_is_an_error_record(site: Site) -> None:
 def test_an_evicted_pod_ends_and_goes(site: Site) -> None:
     """Through the eviction subresource, with its grace."""
     placement = site.placement()
-    site.gateway.run_be_pods([placement])
+    site.clusters.run_be_pods([placement])
     site.cluster.running(placement.pod)
-    record = site.gateway.evict([_eviction(placement)])[0]
+    record = site.clusters.evict([_eviction(placement)])[0]
     assert (record.kind, record.outcome, record.reason) == ("evict", "done", "evicted")
     until(lambda: site.cluster.pod(placement.pod) is None)
 
@@ -315,26 +315,26 @@ def test_an_evicted_pod_ends_and_goes(site: Site) -> None:
 def test_a_refused_budget_is_deferred_and_the_pod_stays(site: Site) -> None:
     """429 with the cause DisruptionBudget is an answer, not an overload: it is not repeated."""
     placement = site.placement()
-    site.gateway.run_be_pods([placement])
+    site.clusters.run_be_pods([placement])
     site.cluster.running(placement.pod)
     budget = {"metadata": {"name": "all"}, "spec": {"minAvailable": 1, "selector": {"matchLabels": {"tango/class": "be"}}}}
     site.cluster.call("POST", "/apis/policy/v1/namespaces/tango/poddisruptionbudgets", budget)
-    assert site.gateway.evict([_eviction(placement)])[0].outcome == "deferred"
+    assert site.clusters.evict([_eviction(placement)])[0].outcome == "deferred"
     assert "deletionTimestamp" not in site.cluster.running(placement.pod)["metadata"]
 
 
 def test_evicting_or_deleting_what_is_gone_counts_as_done(site: Site) -> None:
     """What was asked for holds already."""
     placement = site.placement()
-    assert site.gateway.evict([_eviction(placement)])[0].outcome == "done"
-    site.gateway.delete_pods([PodKey("c1", placement.pod)])
+    assert site.clusters.evict([_eviction(placement)])[0].outcome == "done"
+    site.clusters.delete_pods([PodKey("c1", placement.pod)])
 
 
 def test_deleted_pods_are_gone_at_once(site: Site) -> None:
     """Grace 0: nobody waits for the kubelet."""
     placements = [site.placement(k) for k in range(1, 6)]
-    site.gateway.run_be_pods(placements)
-    site.gateway.delete_pods([PodKey("c1", p.pod) for p in placements] + [PodKey("c9", "be-r1-1-e1")])
+    site.clusters.run_be_pods(placements)
+    site.clusters.delete_pods([PodKey("c1", p.pod) for p in placements] + [PodKey("c9", "be-r1-1-e1")])
     assert site.cluster.pods() == {}
 
 
@@ -370,12 +370,12 @@ def prod(site: Site) -> Iterator[Callable[..., str]]:
 
 def test_an_adopted_pod_is_resized_where_its_owner_left_it_to_tango(site: Site, prod: Callable[..., str]) -> None:
     """In its own namespace; what would restart its container, or a pod that may not be resized, is not tried."""
-    gateway = new_gateway(site.cluster, services=(*SERVICES, THEIRS))
+    clusters = new_clusters(site.cluster, services=(*SERVICES, THEIRS))
     restarts = [{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]
     pods = [prod(), prod(resizePolicy=restarts), prod(resources={})]
 
-    records = gateway.resize([replace(site.resize(pod, 1500, request=200), service="theirs") for pod in pods])
-    gateway.close()
+    records = clusters.resize([replace(site.resize(pod, 1500, request=200), service="theirs") for pod in pods])
+    clusters.close()
 
     # The first waits for a kubelet, which this cluster has for the namespace `tango` alone.
     assert [r.outcome for r in records] == ["deferred", "infeasible", "infeasible"]
@@ -392,10 +392,10 @@ def test_an_adopted_pod_is_resized_where_its_owner_left_it_to_tango(site: Site, 
 def test_an_adopted_pod_is_left_as_it_is_unless_its_service_says_otherwise(site: Site, prod: Callable[..., str]) -> None:
     """`resize: false` holds here too, whatever asks."""
     kept = replace(THEIRS, adopt=Adoption(namespace="prod", selector="app=api"))
-    gateway = new_gateway(site.cluster, services=(*SERVICES, kept))
+    clusters = new_clusters(site.cluster, services=(*SERVICES, kept))
 
-    (record,) = gateway.resize([replace(site.resize(prod(), 1500), service="theirs")])
-    gateway.close()
+    (record,) = clusters.resize([replace(site.resize(prod(), 1500), service="theirs")])
+    clusters.close()
 
     assert record.outcome == "infeasible"
 
@@ -419,26 +419,26 @@ def _eviction(placement: Placement) -> Eviction:
 # ---- a server that goes away -----------------------------------------------------------------------------------------------
 
 
-def test_a_killed_server_is_unavailable_and_the_gateway_finds_it_again(tmp_path: Path) -> None:
-    """Down: ClusterUnavailable within the repeats. Back on its port: the same gateway goes on, and what was acknowledged is there."""
+def test_a_killed_server_is_unavailable_and_is_found_again(tmp_path: Path) -> None:
+    """Down: ClusterUnavailable within the repeats. Back on its port: the same clusters goes on, and what was acknowledged is there."""
     cluster = EmbeddedCluster(tmp_path)
     try:
         cluster.start()
         cluster.new_namespace()
-        site = Site(cluster, new_gateway(cluster))
+        site = Site(cluster, new_clusters(cluster))
         kept, late = site.placement(1), site.placement(2)
-        assert site.gateway.run_be_pods([kept]) == {kept: None}
+        assert site.clusters.run_be_pods([kept]) == {kept: None}
         cluster.kill("server")
         with pytest.raises(urllib.error.URLError):
             cluster.call("GET", "/version")
         begin_s = time.monotonic()
-        assert isinstance(site.gateway.run_be_pods([late])[late], ClusterUnavailable)
-        assert site.gateway.resize([site.resize("lc-web-c1-n1-0", 1500)])[0].outcome == "error"
-        assert site.gateway.evict([_eviction(kept)])[0].outcome == "error"
+        assert isinstance(site.clusters.run_be_pods([late])[late], ClusterUnavailable)
+        assert site.clusters.resize([site.resize("lc-web-c1-n1-0", 1500)])[0].outcome == "error"
+        assert site.clusters.evict([_eviction(kept)])[0].outcome == "error"
         assert time.monotonic() - begin_s < 10
         cluster.start()
-        assert site.gateway.run_be_pods([kept, late]) == {kept: None, late: None}
+        assert site.clusters.run_be_pods([kept, late]) == {kept: None, late: None}
         assert {name: pod["spec"]["nodeName"] for name, pod in cluster.pods().items()} == {kept.pod: "c1-n1", late.pod: "c1-n1"}
-        site.gateway.close()
+        site.clusters.close()
     finally:
         cluster.stop()
