@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from tango.client import Tango
 from tango.kube.api_client import KubeClient
 from tango.settings import KubeSettings
 from tests.integration.live_stack import LiveStack
@@ -347,6 +348,25 @@ def test_killed_processes_neither_lose_a_job_nor_run_it_twice_at_once(jobs: Jobs
 
     assert [(s["state"], s["attempts"]) for s in shown] == [("succeeded", 1)] * 2
     assert [len(jobs.spans(job)) for job in (first, second)] == [1, 1]
+
+
+def test_a_program_sends_jobs_to_the_gateway(jobs: Jobs) -> None:
+    """Through the Python client: exit codes, logs, keys, many at once; a command of its own is not run as a local process."""
+    told = dict(line.removeprefix("export ").split("=", 1) for line in jobs.stack.tango("env").stdout.splitlines() if "=" in line)
+    address, token = (told[name].strip("'\"") for name in ("TANGO_GATEWAY_URL", "TANGO_TOKEN"))
+    with Tango(address, token=token) as tango:
+        one = tango.submit("steps", ["say=by http", "exit=4"], key="client").wait(60.0)
+        same = tango.submit("steps", key="client")
+        many = {job.id: job.exit_code for job in tango.map("steps", [[f"exit={k}"] for k in range(5)], in_flight=2)}
+        cancelled = tango.submit("steps", ["sleep=60"]).cancel()
+        brought = tango.submit("steps", command=["/bin/true"]).wait(60.0)
+
+        assert (one.state, one.exit_code, same.id) == ("failed", 4, one.id)
+        assert "by http" in one.logs()
+        assert sorted(many.values()) == [0, 1, 2, 3, 4]  # type: ignore[type-var]
+        assert cancelled.state == "cancelled"
+        assert (brought.state, brought.facts["attempts"]) == ("failed", 1)
+        assert brought.facts["reason"] in ("never-started", "image-not-pulled")
 
 
 def test_a_lost_node_costs_no_retry(jobs: Jobs) -> None:
