@@ -84,6 +84,8 @@ class CallSettings:
     tries: int = 2
     """Instances that a call which may be repeated is sent to, one after the other, where the first ones fail. A third rarely does better,
     and doubles what a broken service costs."""
+    instance_ca: str = ""
+    """Path of a file with the certificates of who may have signed those of instances that speak TLS; empty: the system's."""
     give_up_after_targets: float = 2.0
     """Targets after which a request of a caller who waits is given up, where neither the caller nor the service says when. An answer
     that comes later than twice its target is of little use, and under overload it costs others theirs."""
@@ -495,7 +497,7 @@ class KubeSettings:
     """Seconds between reads of metrics.k8s.io, and node samples in the store, while there is something to serve. Usage moves slower than
     pods do, and every sample is a row per node that stays."""
     sample_idle_s: float = 3.0
-    """The same while there is not. A sample also says that the cluster is there, so this is a fraction of `LeaseSettings.silent_s`."""
+    """Seconds; the same while there is not. A sample also says that the cluster is there: it is a fraction of `LeaseSettings.silent_s`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,4 +117,4 @@ def _service_calls(settings: Settings) -> ServiceCalls:
     # Ten megabytes that a worker does without while nobody calls.
     from tango.kube.service_calls import HttpServiceCalls
 
-    return HttpServiceCalls(kept_bytes=settings.call.kept_answer_kib << 10)
+    return HttpServiceCalls(kept_bytes=settings.call.kept_answer_kib << 10, ca_file=settings.call.instance_ca)

@@ -73,6 +73,11 @@ class InstanceDirectory:
         known = self._services.get(service)
         return known.shed_after_targets if known else 0.0
 
+    def over_tls(self, service: str) -> bool:
+        """Whether instances of the service speak TLS."""
+        known = self._services.get(service)
+        return known is not None and known.tls
+
     def any_on(self, node: NodeKey) -> InstanceState | None:
         """An instance on the node, of whatever service; None where none is ready."""
         return next((found[0] for (_, at), found in self._by_place.items() if at == node), None)
@@ -373,7 +378,7 @@ class LcExecutor:
     def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float) -> asyncio.Task[Served]:
         """Call the instance. Raises: CallFailed where there is nothing to call it with."""
         if work.is_called:
-            return self._callers.begin(instance, work, timeout_s=timeout_s)
+            return self._callers.begin(instance, work, over_tls=self._directory.over_tls(work.service), timeout_s=timeout_s)
         assert self._calls is not None
         payload_kib = self._directory.payload_kib(work.service)
         return asyncio.ensure_future(self._calls.call(instance, work, payload_kib=payload_kib, timeout_s=timeout_s))

@@ -48,7 +48,7 @@ class ServeCallers:
         called = self._called.get(_key(work))
         return called is None or called.call.is_repeatable
 
-    def begin(self, instance: InstanceState, work: LcWork, *, timeout_s: float) -> asyncio.Task[Answered]:
+    def begin(self, instance: InstanceState, work: LcWork, *, over_tls: bool, timeout_s: float) -> asyncio.Task[Answered]:
         """Call the instance. The task raises CallFailed, and is cancelled when the caller is gone."""
         if self._calls is None:
             self._calls = self._make()
@@ -57,7 +57,7 @@ class ServeCallers:
         if called is None:  # it was withdrawn, or the journal was away: its row tells
             raise CallFailed(f"the call of request {key} is not there", reason=Reason.CALLER_GONE, was_sent=False)
         may_try_again = called.call.is_repeatable and work.epoch < self._settings.tries
-        calling = self._calls.call(instance, work, called, may_try_again=may_try_again, timeout_s=timeout_s)
+        calling = self._calls.call(instance, work, called, may_try_again=may_try_again, over_tls=over_tls, timeout_s=timeout_s)
         task = asyncio.ensure_future(calling)
         self._under_way[key, work.epoch] = task
         self._some.set()

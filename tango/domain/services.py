@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -91,6 +91,8 @@ class Service:
     """Environment variables that may have literal values although they look like secrets."""
     adopt: Adoption | None = None
     """LC only: its instances are pods of somebody else; Tango never makes, deletes or evicts them."""
+    tls: bool = False
+    """LC only, not the synthetic workload: its instances speak TLS, with a certificate of the service's name."""
     assumed: tuple[str, ...] = ()
     """Fields whose values nobody declared: they are guesses until they are measured."""
 
@@ -111,6 +113,16 @@ class Service:
                 self.cpu_request_millicores,
                 "less than cpu_limit_millicores, so that the pod is Burstable",
             )
+        self._check_class(refuse)
+        if self.tls and (self.is_synthetic or self.service_class is ServiceClass.BE):
+            refuse("tls", self.tls, "false: only instances of a template or adopted ones can speak TLS")
+        if self.template:
+            refuse_template(self)
+        if self.adopt is not None and (self.template or self.service_class is not ServiceClass.LC):
+            refuse("adopt", self.adopt.selector, "an LC service without a template")
+
+    def _check_class(self, refuse: Callable[[str, object, str], None]) -> None:
+        """What LC services must have, and BE services cannot."""
         if self.service_class is ServiceClass.LC:
             if self.target_ms is None or not self.target_ms > 0:
                 refuse("target_ms", self.target_ms, "milliseconds above 0 for an LC service")
@@ -121,10 +133,6 @@ class Service:
         elif self.target_ms is not None or self.shed_after_targets:
             told = ("target_ms", self.target_ms) if self.target_ms is not None else ("shed_after_targets", self.shed_after_targets)
             refuse(*told, "nothing: a BE service has no target")
-        if self.template:
-            refuse_template(self)
-        if self.adopt is not None and (self.template or self.service_class is not ServiceClass.LC):
-            refuse("adopt", self.adopt.selector, "an LC service without a template")
 
     @property
     def concurrency(self) -> int:

@@ -48,6 +48,7 @@ _SERVICE_READERS: Readers = {
     "payload_kib": lambda v: v.number(0.0, 1e9),
     "shed_after_targets": lambda v: v.number(0.0, 1e6),
     "extended": extended_of,
+    "tls": YamlValue.boolean,
 }
 _MODEL_READERS: Readers = {
     "beta": lambda v: v.number(0.0, 100.0),
@@ -232,7 +233,7 @@ def _size_of(machine: Node | MachineType) -> dict[str, object]:
 def _said(values: dict[str, Any]) -> dict[str, Any]:
     """Without what is as it was before there was such a thing, which files of before do not say."""
     defaults = (
-        *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0)),
+        *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False)),
         *(("template", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )
     return {name: value for name, value in values.items() if (name, value) not in defaults}

@@ -64,7 +64,7 @@ def fields_with_template(keys: YamlMapping, readers: Readers, *, lc: bool) -> di
     }
 
 
-_AS_DECLARED = ("cpu_work_cv", "target_ms", "shed_after_targets", "instances_per_node", "payload_kib")
+_AS_DECLARED = ("cpu_work_cv", "target_ms", "shed_after_targets", "instances_per_node", "payload_kib", "tls")
 
 
 class _Figures:

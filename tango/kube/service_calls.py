@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -45,21 +47,23 @@ _ADD_NOTHING = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 
 class HttpServiceCalls:
-    """Bound to the running asyncio loop. Answers are kept up to `kept_bytes` of their bodies."""
+    """Bound to the running asyncio loop. Answers are kept up to `kept_bytes` of their bodies. `ca_file` has the certificates of who may
+    have signed those of instances; empty: the system's."""
 
-    def __init__(self, *, kept_bytes: int) -> None:
-        self._kept_bytes = kept_bytes
+    def __init__(self, *, kept_bytes: int, ca_file: str = "") -> None:
+        self._kept_bytes, self._ca_file = kept_bytes, ca_file
+        self._tls = functools.cache(self._tls_context)
         self._instances = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_IDLE_S))
         self._gateways: dict[str, aiohttp.ClientSession] = {}
 
     async def call(
-        self, instance: InstanceState, work: LcWork, called: CalledWork, *, may_try_again: bool, timeout_s: float
+        self, instance: InstanceState, work: LcWork, called: CalledWork, *, may_try_again: bool, over_tls: bool, timeout_s: float
     ) -> Answered:
         """One HTTP request to the pod, one to the gateway. `timeout_s` bounds both together."""
         passage = _Passage(self, work, called)
         begun_at_s = time.time()
         try:
-            async with asyncio.timeout(timeout_s), self._asked(instance, work, called) as response:
+            async with asyncio.timeout(timeout_s), self._asked(instance, work, called, over_tls) as response:
                 passage.was_sent = True
                 if may_try_again and response.status >= 500:
                     raise CallFailed(
@@ -109,7 +113,11 @@ class HttpServiceCalls:
         url = f"{base}/answers/{RequestKey(work.run_id, work.request_id)}/{work.epoch}"
         return session.post(url, data=body, headers={"Authorization": f"Bearer {to.key}", **headers})
 
-    def _asked(self, instance: InstanceState, work: LcWork, called: CalledWork) -> Any:
+    def _tls_context(self) -> ssl.SSLContext:
+        """Read when the first instance speaks TLS. Raises: OSError for a file that cannot be read, or has no certificate."""
+        return ssl.create_default_context(cafile=self._ca_file or None)
+
+    def _asked(self, instance: InstanceState, work: LcWork, called: CalledWork, over_tls: bool) -> Any:
         call = called.call
         headers = [
             *call.headers,
@@ -122,10 +130,11 @@ class HttpServiceCalls:
             ("Tango-Payload-Kib", f"{len(call.body) / 1024:.3f}"),
         ]
         # The path as it was sent: decoded and encoded again it might be another one.
-        url = URL(f"http://{instance.pod_ip}:{instance.port}{call.path}", encoded=True)
+        tls: dict[str, Any] = {"ssl": self._tls(), "server_hostname": work.service} if over_tls else {}
+        url = URL(f"{'https' if over_tls else 'http'}://{instance.pod_ip}:{instance.port}{call.path}", encoded=True)
         body = call.body or (b"" if call.method in ("POST", "PUT", "PATCH") else None)
         return self._instances.request(
-            call.method, url, data=body, headers=headers, skip_auto_headers=_ADD_NOTHING, allow_redirects=False
+            call.method, url, data=body, headers=headers, skip_auto_headers=_ADD_NOTHING, allow_redirects=False, **tls
         )
 
 

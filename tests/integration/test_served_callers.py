@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -15,21 +16,24 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 from yarl import URL
 
 from tango.bootstrap.cluster_worker import ClusterWorker
-from tango.domain.calls import AnswerTo
-from tango.domain.identity import RequestKey
-from tango.domain.requests import Batch
+from tango.domain.calls import AnswerTo, Call, CalledWork
+from tango.domain.identity import NodeKey, RequestKey
+from tango.domain.requests import Batch, LcWork
 from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.tokens import KnownToken, digest_of
+from tango.errors import CallFailed
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.server import answers_runner, callers_runner, listen, listen_at_path
 from tango.gateway.waiting import WaitingRoom
 from tango.journal.journal import SqliteJournal
+from tango.kube.service_calls import HttpServiceCalls
 from tango.settings import CallSettings, GatewaySettings, LcSettings, LeaseSettings, Settings, StoreSettings
 from tests.fakes.own_fleet import published
 from tests.fakes.publisher import RecordingPublisher
@@ -351,3 +355,52 @@ async def test_hundreds_at_once_are_each_answered_once(edge: Edge) -> None:
     assert [(status, body.decode()) for status, _, body in answers] == [(200, f"/x?{k}") for k in range(300)]
     assert len({headers["Tango-Request"] for _, headers, _ in answers}) == 300
     assert len(edge.served) == 300
+
+
+async def test_an_instance_that_speaks_tls_is_called_by_the_name_of_its_service(tmp_path: Path) -> None:
+    """Its certificate is looked at: one of another name, or of somebody unknown, is no instance of this service."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    async def hello(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="hello")
+
+    found: dict[str, str] = {}
+    calls = HttpServiceCalls(kept_bytes=1024, ca_file=str(tmp_path / "ca.pem"))
+    for name, certificate in (
+        ("right", authority.issue_cert("web")),
+        ("other", authority.issue_cert("chat")),
+        ("unknown", stranger.issue_cert("web")),
+    ):
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(tls)
+        app = web.Application()
+        app.router.add_get("/x", hello)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        instance = replace(instance_of(WEB, "c1-n1"), pod_ip="127.0.0.1", port=runner.addresses[0][1])
+        work = LcWork(
+            run_id=1,
+            request_id=1,
+            epoch=1,
+            service="web",
+            entry_cluster="c1",
+            node=NodeKey("c1", "c1-n1"),
+            due_s=0.0,
+            target_s=1.0,
+            cpu_work_s=0.01,
+            memory_mib=1.0,
+            is_called=True,
+        )
+        called = CalledWork(call=Call(method="GET", path="/x"), answer_to=None)
+        try:
+            answered = await calls.call(instance, work, called, may_try_again=True, over_tls=True, timeout_s=5.0)
+            found[name] = answered.answer.body.decode()
+        except CallFailed as error:
+            found[name] = f"{error.reason}, sent: {error.was_sent}"
+        await runner.cleanup()
+    await calls.close()
+
+    not_sent = "instance-unreachable, sent: False"
+    assert found == {"right": "hello", "other": not_sent, "unknown": not_sent}
