@@ -132,7 +132,7 @@ class JobSettings:
 class GatewaySettings:
     """A gateway: what it takes from callers, how long it waits for them, and how many it serves at once."""
 
-    accept_window_s: float = 0.002
+    accept_window_s: float = 0.005
     """Seconds between the beginnings of two transactions in the journal: what arrives meanwhile is accepted together and shares a message.
     Much of it is added to latencies once requests come denser than that; a message costs some milliseconds of a worker's CPU."""
     accept_limit: int = 256
