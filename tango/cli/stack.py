@@ -433,6 +433,8 @@ def _say_ready(home: Path) -> None:
     info = read_stack(home)
     if info is not None:
         say(f"Tango is up. State: {home}. Flower: {info.flower_url} (login: `tango env`). Submit with `tango run submit FILE`.")
+        for cluster, url in info.gateways.items():
+            say(f"Gateway of {cluster}: {url} (token: `tango env`).")
 
 
 def _home(named: Path | None) -> Path:

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
+import trustme
 
 from tango.client import AnswerCut, Busy, ClientError, Refused, Tango, TimedOut, Unreachable
 from tango.domain.calls import Call
 from tango.domain.requests import RequestState
+from tango.gateway.server import callers_runner, listen, tls_context
 from tests.fakes.gateway_rig import TOKEN, Rig, Served, gateway_rig
 
 T = TypeVar("T")
@@ -161,6 +163,32 @@ def test_address_and_token_come_from_the_environment_or_are_asked_for(monkeypatc
     monkeypatch.setenv("TANGO_TOKEN", "t")
 
     assert Tango().url == "http://localhost:1"
+
+
+async def test_a_gateway_with_tls_is_reached_by_the_authority_that_is_named(tmp_path: Path) -> None:
+    """And by no other: a token is not sent to whoever answers."""
+    authority, stranger = trustme.CA(), trustme.CA()
+    issued = authority.issue_cert("localhost")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    certificate.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    key.write_bytes(issued.private_key_pem.bytes())
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    stranger.cert_pem.write_to_path(str(tmp_path / "other.pem"))
+    async with gateway_rig(tmp_path) as rig:
+        runner = callers_runner(rig.gateway)
+        port = await listen(runner, host="localhost", port=0, tls=tls_context(certificate, key))
+
+        def ask(ca_file: str) -> bytes:
+            with Tango(f"https://localhost:{port}", token=TOKEN, ca_file=str(tmp_path / ca_file), retries=0) as tango:
+                return tango.request("web", timeout_s=5.0).body
+
+        known = await asyncio.to_thread(ask, "ca.pem")
+        with pytest.raises(Unreachable, match="certificate"):
+            await asyncio.to_thread(ask, "other.pem")
+        await runner.cleanup()
+
+        assert known == b"served"
+        assert len(rig.served) == 1
 
 
 async def test_threads_share_one_client(tmp_path: Path) -> None:
