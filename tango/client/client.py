@@ -6,6 +6,7 @@ import json
 import os
 import random
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -151,15 +152,19 @@ class Tango:
     def submit(
         self,
         service: str,
-        args: Sequence[str] = (),
+        args: Sequence[str] | None = None,
         *,
         env: Mapping[str, str] | None = None,
         key: str | None = None,
         **options: Any,
     ) -> Job:
-        """Submit a job; `key`: the same one twice is one job. `options` are further members of the submission, as `docs/gateway.md` has
-        them. Raises: CallFailed, Unreachable."""
-        order = {"service": service, "args": list(args), "env": dict(env or {}), "key": key or "", **options}
+        """Submit a job; without `args` it has those of its service's template.
+
+        `key`: the same one twice is one job; where none is given it gets one of its own, so that it may be sent again when a connection
+        breaks. `options` are further members of the submission, as `docs/gateway.md` has them. Raises: CallFailed, Unreachable.
+        """
+        key = key or uuid.uuid4().hex
+        order = {"service": service, "args": None if args is None else list(args), "env": dict(env or {}), "key": key, **options}
         return Job(self, self.asked("POST", "/jobs", order, key=key))
 
     def job(self, job: str) -> Job:
