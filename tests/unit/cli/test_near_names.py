@@ -48,6 +48,6 @@ def test_what_was_meant_stands_in_the_message(
     status = exit_status(cli, shlex.split(line.format(folder=tmp_path)))
 
     told = capsys.readouterr().err
-    assert status == 2
+    assert status == 2, told
     assert "id you mean" in told, told
     assert f"'{meant}'" in told
