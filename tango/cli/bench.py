@@ -48,12 +48,14 @@ def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str
 
 @bench.command()
 @click.option("--load", "loads", type=click.FloatRange(0.1, 50), multiple=True, help="Times the capacity; may be repeated.")
+@click.option("--host", is_flag=True, help="Overload the host itself, in place of a small fleet on it.")
 @output_option()
-def overload(loads: tuple[float, ...], output: str) -> None:
+def overload(loads: tuple[float, ...], host: bool, output: str) -> None:
     """Goodput of LC in bursts of 0.5 to 10 times what a small fleet can serve, and how soon all is well again."""
-    from tango.bench.overload import measure
+    from tango.bench.overload import measure, measure_host
 
-    _print(measure(loads=loads, told=say) if loads else measure(told=say), output)
+    of_bound = measure_host if host else measure
+    _print(of_bound(loads=loads, told=say) if loads else of_bound(told=say), output)
 
 
 @bench.command()
