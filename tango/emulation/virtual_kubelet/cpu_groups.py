@@ -17,6 +17,8 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
+PREFIX = "tango-"
+"""Before the number of the process whose groups they are."""
 PERIOD_US = 100_000
 """Period of a quota, the kubelet's own default."""
 
@@ -29,10 +31,11 @@ class CpuGroups:
     version: int = 1
 
     @classmethod
-    def found(cls, name: str, root: Path = Path("/sys/fs/cgroup")) -> CpuGroups:
-        """Those that can be made on this machine; says so in the log where none can."""
+    def found(cls, cluster: str, root: Path = Path("/sys/fs/cgroup")) -> CpuGroups:
+        """Those that can be made on this machine; says so in the log where none can. What kubelets that are gone have left is removed."""
         for version, base in ((1, root / "cpu"), (2, root)):
-            folder = base / name
+            folder = base / f"{PREFIX}{os.getpid()}-{cluster}"
+            _sweep(base)
             try:
                 folder.mkdir(exist_ok=True)
                 if version == 2:
@@ -83,10 +86,19 @@ class CpuGroups:
     def close(self) -> None:
         """Remove all groups that are empty."""
         if self.folder is not None:
-            for name in os.listdir(self.folder):
-                self.drop(name)
             with contextlib.suppress(OSError):
+                for entry in self.folder.iterdir():
+                    if entry.is_dir():
+                        self.drop(entry.name)
                 self.folder.rmdir()
+
+
+def _sweep(base: Path) -> None:
+    """Remove the groups of processes that there are no more."""
+    for left in base.glob(f"{PREFIX}*"):
+        pid = left.name.removeprefix(PREFIX).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            CpuGroups(left).close()
 
 
 def _file(version: int, what: str) -> str:

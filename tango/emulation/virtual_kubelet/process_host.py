@@ -27,6 +27,9 @@ log = structlog.get_logger(__name__)
 MEASURE_EVERY_S = 0.5
 """Seconds between two looks at CPU and memory of all processes: the longest that one may be over its memory limit unseen."""
 
+ENDED_WITHIN_S = 0.3
+"""Seconds for processes that were killed to be gone, so that their control groups can go; the next kubelet removes what is left."""
+
 
 class ProcessHost:
     """Of one virtual kubelet. `folder`: where processes start; `pods`: where logs and files of pods lie."""
@@ -42,7 +45,7 @@ class ProcessHost:
         """CPU-seconds of all processes so far, by node."""
         self._session: aiohttp.ClientSession | None = None
         self._looking: asyncio.Task[None] | None = None
-        self.cpu = CpuGroups.found(f"tango-{os.getpid()}-{cluster}")
+        self.cpu = CpuGroups.found(cluster)
         log.warning("processes_not_isolated", cluster=cluster, folder=str(folder), user=os.getuid())
         self._end_leftovers()
 
@@ -93,7 +96,10 @@ class ProcessHost:
         self.cpu.resize(_group(container), request_millicores=request_millicores, limit_millicores=limit_millicores)
 
     async def close(self) -> None:
-        """Stop looking, and close connections."""
+        """Stop looking, and close connections, once the processes, which have been killed, have ended."""
+        ends = [container.process.ended for container in self._running.values() if container.process is not None]
+        if ends:
+            await asyncio.wait(ends, timeout=ENDED_WITHIN_S)
         if self._looking is not None:
             self._looking.cancel()
         if self._session is not None:

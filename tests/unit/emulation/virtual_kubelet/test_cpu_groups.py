@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,21 @@ def test_no_limit_is_no_quota(tmp_path: Path, version: int, name: str, expected:
 def test_where_no_group_can_be_made_nothing_happens(tmp_path: Path) -> None:
     """A folder without the kernel's files is no control group, and nothing is left in it."""
     (tmp_path / "cpu").mkdir()
-    groups = CpuGroups.found("tango-1", root=tmp_path)
+    groups = CpuGroups.found("c1", root=tmp_path)
 
     groups.put("a", 1, request_millicores=100, limit_millicores=500)
     groups.close()
 
     assert groups.folder is None
     assert list((tmp_path / "cpu").iterdir()) == []
+
+
+def test_groups_of_kubelets_that_are_gone_are_removed(tmp_path: Path) -> None:
+    """Those of a process that lives stay, and so does what is not Tango's."""
+    gone, mine, other = (tmp_path / "cpu" / name for name in ("tango-4194999-c1", f"tango-{os.getpid()}-c2", "docker"))
+    for folder in (gone / "pod-work", mine / "pod-work", other):
+        folder.mkdir(parents=True)
+
+    CpuGroups.found("c1", root=tmp_path)
+
+    assert (gone.exists(), (mine / "pod-work").exists(), other.exists()) == (False, True, True)
