@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from tango.client import Answer, AnswerCut, CallFailed, Refused, Tango, TimedOut
@@ -264,3 +267,37 @@ def test_many_requests_at_once_are_each_answered_and_recorded(stack: LiveStack, 
     accepted = len(found) - found.count("too-many-requests") - found.count("overloaded")
     ended = "SELECT count(*) FROM request WHERE service = 'odd' AND state IN ('succeeded', 'failed', 'shed', 'cancelled')"
     assert until(lambda: stack.rows(ended)[0][0] >= before + accepted, within_s=30.0)
+
+
+def test_callers_are_served_while_postgresql_is_away(stack: LiveStack, tango: Tango) -> None:
+    """Nothing that a request needs lies there; its row is there as soon as it is back."""
+    rows = json.loads((stack.home / "run" / "status.json").read_text())["processes"]
+    server = next(row["pid"] for row in rows if row["name"] == "postgres")
+    everybody = [server, *(child.pid for child in psutil.Process(server).children(recursive=True))]
+    for pid in everybody:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        answers = []
+        for _ in range(20):
+            answers.append(tango.request("odd", timeout_s=5.0))
+            time.sleep(0.2)
+    finally:
+        for pid in everybody:
+            os.kill(pid, signal.SIGCONT)
+
+    assert [answer.status for answer in answers] == [200] * 20
+    assert {row(stack, answer.request)[0] for answer in answers} == {"succeeded"}
+
+
+def test_a_broker_that_forgets_everything_is_noticed_and_survived(stack: LiveStack, tango: Tango) -> None:
+    """Who waits is told soon; what was accepted is served once the broker is back."""
+    sent = tango.send("odd", "/slow")
+    stack.kill("broker")
+    for file in (stack.home / "data" / "broker").rglob("*"):
+        if file.is_file() and file.suffix in (".aof", ".rdb", ".manifest"):
+            file.unlink(missing_ok=True)
+    later = [outcome(tango, f"broker-{k}") for k in range(3)]
+    until(lambda: answered_somehow(tango), within_s=60.0)
+
+    assert set(later) <= {"slow", "Busy", "TimedOut"}
+    assert until(lambda: tango.answer(sent), within_s=60.0).body == b"slow"
