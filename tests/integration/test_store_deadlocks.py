@@ -354,10 +354,11 @@ def test_all_writers_at_the_same_rows_never_wait_in_a_circle(database_urls: Data
     # LC requests enter c1 with ids 0, 4, 8 … and c2 with ids 3, 7, 11 …
     lc = {(run_id, cluster): first.rows(run_id)[k::4] for run_id in runs for k, cluster in ((0, "c1"), (3, "c2"))}
     told = {(run_id, s.cluster): s.terminal for run_id in runs for s in first.shares.shares(run_id)}
+    # Two writers that replace one run at once leave one of the new ones to nobody: it exists, and so do its counts.
     left = " UNION ".join(
-        f"SELECT run_id FROM {table} WHERE run_id <> ALL (%(runs)s)" for table in ("run_count", "run_count_change")
+        f"SELECT run_id FROM {table} WHERE run_id NOT IN (SELECT run_id FROM run)" for table in ("run_count", "run_count_change")
     )
-    of_others = written.writers[0].database.rows(left, {"runs": runs})
+    of_deleted = written.writers[0].database.rows(left)
     accepted = [first.runs.counts(run_id).accepted for run_id in runs]
     for writer in written.writers:
         writer.database.close()
@@ -366,7 +367,7 @@ def test_all_writers_at_the_same_rows_never_wait_in_a_circle(database_urls: Data
     assert told == {share: sum(row.state in TERMINAL for row in rows) for share, rows in lc.items()}
     assert min(written.calls) > 10
     assert accepted == [ROWS] * RUNS
-    assert (written.differences, of_others) == ([], [])
+    assert (written.differences, of_deleted) == ([], [])
     assert written.looks > 10
 
 
