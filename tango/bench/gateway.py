@@ -26,6 +26,7 @@ from tango.bench import timed_service
 from tango.bench.figures import Figure, Told
 from tango.bench.live import MOST_LAG_S, running
 from tango.bench.process_use import CpuMeter
+from tango.bench.search import greatest_sustained
 from tango.bench.waiting import wait_until
 from tango.bootstrap.stores import Stores
 from tango.errors import TangoError
@@ -168,27 +169,15 @@ async def _answers(place: Place) -> bool:
 
 
 def _search(home: Path, through: Place, straight: Place, seconds: float, told: Told) -> Trial:
-    rate, best, too_much = FIRST_RATE, None, None
-    while True:
+    def tried(rate: float) -> Trial:
         trial = asyncio.run(_trial(home, through, straight, rate, seconds))
         verdict = "sustained" if trial.sustained else f"not sustained ({trial.failed} failed, {trial.lag_s:.1f} s behind)"
         told(
             f"{rate:.0f} requests per second offered: {trial.answered_per_s:.0f} answered, p99 +{trial.added_ms[1]:.0f} ms, {verdict}"
         )
-        if trial.sustained:
-            best = trial
-        else:
-            too_much = rate
-        if best is None:
-            rate /= 2
-            if rate < 10:
-                raise TangoError(f"not even {2 * rate:.0f} requests per second were sustained")
-        elif too_much is None:
-            rate *= 1.5
-        elif too_much / best.offered_per_s < 1.15:
-            return best
-        else:
-            rate = (best.offered_per_s + too_much) / 2
+        return trial
+
+    return greatest_sustained(tried, first=FIRST_RATE, least=10.0)
 
 
 async def _trial(home: Path, through: Place, straight: Place, rate: float, seconds: float) -> Trial:

@@ -20,12 +20,12 @@ from pathlib import Path
 from tango.bench import celery_yardstick
 from tango.bench.figures import Figure, Told
 from tango.bench.process_use import CpuMeter
+from tango.bench.search import greatest_sustained
 from tango.bench.waiting import wait_until
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.stores import Stores
 from tango.bootstrap.submission import submission_of
 from tango.control.submit import RunOrder
-from tango.errors import TangoError
 from tango.fleets import load_fleet
 from tango.stack.broker import Broker
 from tango.stack.local import LocalStack
@@ -118,25 +118,13 @@ def _at_load(trial: Trial) -> list[Figure]:
 
 
 def _search(stores: Stores, fleet: str, seconds: float, told: Told) -> Trial:
-    rate, best, too_much = FIRST_RATE, None, None
-    while True:
+    def tried(rate: float) -> Trial:
         trial = _trial(stores, fleet, rate, seconds)
         verdict = "sustained" if trial.sustained else f"not sustained ({trial.failed} failed, {trial.lag_s:.1f} s behind)"
         told(f"{rate:.0f} requests per second offered: {trial.done_per_s:.0f} done, {verdict}")
-        if trial.sustained:
-            best = trial
-        else:
-            too_much = rate
-        if best is None:
-            rate /= 2
-            if rate < 20:
-                raise TangoError(f"not even {2 * rate:.0f} requests per second were sustained; see the messages above for why")
-        elif too_much is None:
-            rate *= 1.5
-        elif too_much / best.offered_per_s < 1.15:
-            return best
-        else:
-            rate = (best.offered_per_s + too_much) / 2
+        return trial
+
+    return greatest_sustained(tried, first=FIRST_RATE, least=20.0)
 
 
 def _trial(stores: Stores, fleet: str, rate: float, seconds: float) -> Trial:

@@ -11,7 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import orjson
@@ -22,6 +22,7 @@ from tango.domain.requests import NO_TARGET_S
 from tango.domain.runs import ENDED, OPEN, RunInfo, RunKind
 from tango.domain.services import ServiceClass
 from tango.domain.shares import (
+    AcceptedCopy,
     AttemptCopy,
     Followed,
     JournalGap,
@@ -319,7 +320,10 @@ def _apply(cursor: Cursor, shipment: Shipment) -> int:
         return int(position)
     requests, attempts = _by_run(shipment.requests), _by_run(shipment.attempts)
     # Runs whose share is gone were deleted: nothing of them is written. The others cannot be deleted until this has been committed.
-    accepted = _by_run([_Accepted(*a.copy, *a[1:]) for a in shipment.accepted])
+    accepted: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for copy, *never_changing in shipment.accepted:
+        names = AcceptedCopy._fields[1:]
+        accepted[copy.run_id].append(copy._asdict() | dict(zip(names, never_changing, strict=True)))
     runs = sorted({*accepted, *requests, *attempts, *(d.run_id for d in shipment.decisions)})
     if accepted:
         cursor.execute(_SHARES_OF_LIVE, (shipment.cluster, sorted(accepted)))
@@ -328,7 +332,7 @@ def _apply(cursor: Cursor, shipment: Shipment) -> int:
     for run_id in there:
         known = {"run": run_id, "entry": shipment.cluster}
         if run_id in accepted:
-            cursor.execute(_ACCEPTED, _rows(accepted[run_id]) | known)
+            cursor.execute(_ACCEPTED, {"rows": orjson.dumps(accepted[run_id]).decode()} | known)
         if run_id in requests:
             cursor.execute(_COPY, _rows(requests[run_id]) | known)
         if run_id in attempts:
@@ -338,29 +342,6 @@ def _apply(cursor: Cursor, shipment: Shipment) -> int:
         "UPDATE journal_position SET sequence = %s, shipped_at = now() WHERE cluster = %s AND journal = %s", (shipment.last, *of)
     )
     return shipment.last
-
-
-class _Accepted(NamedTuple):
-    """`AcceptedCopy`, flat, as `_ACCEPTED` reads it."""
-
-    run_id: int
-    request_id: int
-    state: str
-    epoch: int
-    attempt: int
-    cluster: str | None
-    node: str | None
-    owner: str | None
-    late: bool
-    started_s: float | None
-    finished_s: float | None
-    reason: str
-    service: str
-    due_s: float
-    target_s: float
-    cpu_work_s: float
-    memory_mib: float
-    tenant: str
 
 
 def _by_run(copies: Sequence[Any]) -> Mapping[int, list[Any]]:
