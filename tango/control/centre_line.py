@@ -60,6 +60,7 @@ class CentreLine:
         self._clock = clock
         self._settings = settings
         self._busy = False
+        self._looked_for_lost: set[int] = set()
         self._told: list[RunInfo] | None = None
         """The runs that the journal was told last."""
         self._is_known = False
@@ -103,6 +104,7 @@ class CentreLine:
 
     def _feed(self, run: RunInfo, share: ShareState) -> None:
         """Keep numbers ahead for what callers send in an open run; tell the centre once nothing of a closed one is left here."""
+        self._give_up_lost(run)
         if run.status is RunStatus.RUNNING:
             while self._journal.numbers_left(run.run_id) < self._settings.numbers_ahead:
                 block = self._live.numbers(run.run_id, self._cluster)
@@ -111,6 +113,21 @@ class CentreLine:
                 self._journal.add_numbers(run.run_id, *block)
         elif not share.complete and self._journal.has_let_go(run.run_id):
             self._shares.handed(run.run_id, self._cluster, up_to=share.handed_to, complete=True)
+
+    def _give_up_lost(self, run: RunInfo) -> None:
+        """Once for each run: what the centre has as live and the journal has not, a journal of this cluster had that was lost."""
+        if run.run_id in self._looked_for_lost:
+            return
+        beyond, lost, limit = -1, 0, self._settings.share_rows
+        while True:
+            rows = self._shares.share_rows(run.run_id, self._cluster, beyond=beyond, limit=limit)
+            lost += self._journal.give_up_lost(run.run_id, rows) if len(rows) else 0
+            if len(rows) < limit:
+                break
+            beyond = int(rows.request_id[-1])
+        if lost:
+            log.error("requests_lost_with_a_journal", cluster=self._cluster, run_id=run.run_id, requests=lost)
+        self._looked_for_lost.add(run.run_id)
 
     def _is_the_same(self, known: RunInfo | None, run: RunInfo) -> bool:
         """Whether the journal knows the run by this number, if any: a centre that was restored may have given it to another one."""

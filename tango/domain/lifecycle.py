@@ -57,6 +57,7 @@ class Event(StrEnum):
     GIVE_UP = "give-up"
     CANCEL = "cancel"
     WITHDRAW = "withdraw"
+    LOSE = "lose"
 
 
 class Actor(StrEnum):
@@ -91,6 +92,7 @@ class Guard(StrEnum):
     ATTEMPTS_SPENT = "attempts used up"
     WAITED_TOO_LONG = "waited ten targets"
     LIVE_RUN = "run is live"
+    NOT_IN_JOURNAL = "not in its journal"
 
 
 class Write(StrEnum):
@@ -317,6 +319,21 @@ TRANSITIONS: tuple[Transition, ...] = (
             reason=Reason.CANCELLED,
         )
         for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
+    ),
+    # The journal that had a caller's request is gone, and with it what the caller sent.
+    *(
+        Transition(
+            event=Event.LOSE,
+            service_class=_LC,
+            before=states,
+            after=_S.FAILED,
+            actors=(Actor.AGENT,),
+            guards=(Guard.LIVE_RUN, Guard.NOT_IN_JOURNAL),
+            writes=(Write.REASON, Write.NO_LEASE),
+            outcome=outcome,
+            reason=Reason.JOURNAL_LOST,
+        )
+        for states, outcome in (((_S.ACCEPTED, _S.RELEASED), ""), (IN_FLIGHT, "failed"))
     ),
     # One request, by its caller: of LC it has hung up, of BE it has cancelled its job.
     *(

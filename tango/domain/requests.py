@@ -63,6 +63,7 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "deadline-exceeded"
     IMAGE_NOT_PULLED = "image-not-pulled"
     NEVER_STARTED = "never-started"
+    JOURNAL_LOST = "journal-lost"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import cast
 
 import orjson
 
@@ -18,14 +19,16 @@ from tango.domain.lifecycle import Event, state_after
 from tango.domain.requests import RequestState
 from tango.domain.runs import RunKind, RunStatus
 from tango.domain.services import ServiceClass
+from tango.domain.shares import ShareRows
 from tango.errors import NotOpen
 from tango.journal.attempts import Attempts
 from tango.journal.database import Connection
-from tango.journal.events import ACCEPTED, append
-from tango.journal.part import chunks, rows_by_id
+from tango.journal.events import ACCEPTED, CHANGED, append
+from tango.journal.part import chunks, follows, rows_by_id
 from tango.journal.schema import LIVE_STATES, OWNED_STATES
 
 _RELEASED = str(state_after([Event.SUBMIT, Event.RELEASE], ServiceClass.LC))
+_LOST = cast(tuple[str, str, bool, str], follows(Event.LOSE, _RELEASED))
 _OPEN_RUN = f"""
 SELECT run_id, started_at_s FROM run
 WHERE kind = '{RunKind.LIVE}' AND status = '{RunStatus.RUNNING}' AND started_at_s IS NOT NULL ORDER BY run_id DESC LIMIT 1
@@ -86,6 +89,26 @@ class Callers(Attempts):
         """Keep a block that the centre has given to this cluster; twice: the same."""
         sql = "INSERT INTO number_block VALUES (?1, ?2, ?3, ?2) ON CONFLICT DO NOTHING"
         self._database.write(lambda connection: connection.execute(sql, (run_id, first, last)))
+
+    def give_up_lost(self, run_id: int, rows: ShareRows) -> int:
+        """As events alone: nothing else of them is here. An attempt that was under way has no end that anybody knows."""
+        ids = rows.request_id.tolist()
+
+        def give_up(connection: Connection) -> int:
+            here = {row[0] for row in rows_by_id(connection, "request_id", run_id, ids)}
+            sql = "SELECT DISTINCT request_id FROM event WHERE run_id = ? AND request_id IN (SELECT value FROM json_each(?))"
+            here |= {k for (k,) in connection.execute(sql, (run_id, orjson.dumps(ids).decode()))}
+            told = zip(ids, rows.epoch.tolist(), rows.attempt.tolist(), strict=True)
+            now_s, lost = self._wall_s(), [of for of in told if of[0] not in here]
+            failed, _, _, reason = _LOST
+            events = [
+                (now_s, run_id, k, failed, epoch, attempt, None, None, None, False, None, None, reason)
+                for k, epoch, attempt in lost
+            ]
+            append(connection, CHANGED, events)
+            return len(lost)
+
+        return self._database.write(give_up)
 
     def has_let_go(self, run_id: int) -> bool:
         """Whether a run that was closed has nothing left here that the centre does not have, nor will have."""

@@ -115,6 +115,11 @@ class JournalLive(Protocol):
         """Keep a block of numbers that the centre has given to this cluster; twice: the same."""
         ...
 
+    def give_up_lost(self, run_id: int, rows: ShareRows) -> int:
+        """Fail those of a live run's requests, which the centre has as live, that this journal never had: another one of the cluster had
+        them and was lost. Gives how many. What is here, or has ended here and is not shipped, is left as it is."""
+        ...
+
     def has_let_go(self, run_id: int) -> bool:
         """Whether a run that was closed has nothing live here any more, and nothing that is not shipped."""
         ...

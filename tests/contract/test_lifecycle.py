@@ -120,7 +120,7 @@ CALLS: dict[Event, Callable[[StoreWorld, int], object]] = {
     Event.CANCEL: lambda store, run_id: store.cancel(run_id),
 }
 """Who calls what in the store for each event; only the simulator knows a user who gives up, and a submit has no state before it."""
-OF_JOURNALS = {Event.DISPATCH, Event.START, Event.SHED, Event.CLAIM, Event.WITHDRAW}
+OF_JOURNALS = {Event.DISPATCH, Event.START, Event.SHED, Event.CLAIM, Event.WITHDRAW, Event.LOSE}
 """Events of LC alone, which only a journal can cause."""
 
 

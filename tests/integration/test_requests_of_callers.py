@@ -122,15 +122,12 @@ class Edge:
         )
 
 
-@pytest.fixture
-def edge(database_url: str, tmp_path: Path) -> Iterator[Edge]:
-    """Of a fleet of two clusters."""
-    database = Database(database_url)
-    PostgresFleetStore(database).declare(FLEET, kubeconfig="/none", contexts={c.name: c.name for c in FLEET.clusters})
-    runs, wall = PostgresRunStore(database), Wall()
+def edge_of(database: Database, folder: Path, wall: Wall) -> Edge:
+    """The processes of c1, with the journal in this folder."""
+    runs = PostgresRunStore(database)
     live = PostgresLiveRuns(database, delete=runs.delete)
     journal = SqliteJournal(
-        tmp_path / "c1.db", cluster="c1", lease=LeaseSettings(), lc=LcSettings(), store=StoreSettings(), wall_s=wall
+        folder / "c1.db", cluster="c1", lease=LeaseSettings(), lc=LcSettings(), store=StoreSettings(), wall_s=wall
     )
     journal.publish(published(FLEET))
     shares, seconds = PostgresShareStore(database), itertools.count()
@@ -144,8 +141,17 @@ def edge(database_url: str, tmp_path: Path) -> Iterator[Edge]:
         clock=wall,
         settings=JournalSettings(),
     )
-    yield Edge(journal, line, live, runs, database, wall)
-    journal.close()
+    return Edge(journal, line, live, runs, database, wall)
+
+
+@pytest.fixture
+def edge(database_url: str, tmp_path: Path) -> Iterator[Edge]:
+    """Of a fleet of two clusters."""
+    database = Database(database_url)
+    PostgresFleetStore(database).declare(FLEET, kubeconfig="/none", contexts={c.name: c.name for c in FLEET.clusters})
+    found = edge_of(database, tmp_path, Wall())
+    yield found
+    found.journal.close()
     database.close()
 
 
@@ -412,6 +418,34 @@ def test_conservation_holds_over_both_sides_wherever_the_line_is_cut(edge: Edge)
     states = {key.request_id: str(s.state) for key, s in edge.journal.standings(accepted).items()}
     assert {row[0]: row[1] for row in edge.at_the_centre()} == states
     assert edge.runs.counts(run.run_id).accepted == len(accepted)
+
+
+def test_requests_that_are_lost_with_a_journal_have_failed(edge: Edge, tmp_path: Path) -> None:
+    """Nobody has what their callers sent any more; the run ends, and what the new journal accepts is untouched."""
+    run = edge.opened()
+    waiting, running, ended = [a.key for a in edge.journal.accept([asked(), asked(), asked()])]
+    works = {w.request_id: w for w in edge.start([running, ended])}
+    edge.journal.settle([success(ended.run_id, ended.request_id, works[ended.request_id].epoch)])
+    edge.line.ship()
+    edge.journal.close()
+    for path in tmp_path.glob("c1.db*"):
+        path.unlink()
+    again = edge_of(edge.database, tmp_path, edge.wall)
+    again.line.follow()
+    (new,) = [a.key for a in again.journal.accept([asked()])]
+    again.line.follow()
+    again.line.ship()
+
+    found = {row[0]: (row[1], row[3]) for row in edge.at_the_centre()}
+    assert found == {
+        waiting.request_id: ("failed", "journal-lost"),
+        running.request_id: ("failed", "journal-lost"),
+        ended.request_id: ("succeeded", ""),
+        new.request_id: ("released", ""),
+    }
+    (share, _) = PostgresShareStore(edge.database).shares(run.run_id)
+    assert (share.accepted, share.terminal) == (4, 3)
+    again.journal.close()
 
 
 # ---- the file ----------------------------------------------------------------------------------------------------------
