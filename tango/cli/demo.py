@@ -1,4 +1,4 @@
-"""`tango demo`: start a stack, replay a minute of mixed requests on it, show the figures, stop the stack.
+"""`tango demo`: start a stack, replay a minute of mixed requests on it, show the figures, do some real work, stop the stack.
 
 The demo has a state folder of its own, so it can run beside a stack that is up. Its data is kept: the commands that the demo prints
 at its end start the same stack again.
@@ -27,7 +27,7 @@ ADDRESS_VARIABLES = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL
 @click.option("--rate", type=click.FloatRange(0.1, 10_000), default=50.0, show_default=True, help="Requests per second.")
 @click.option("--seed", type=click.IntRange(min=0), default=9, show_default=True, help="Equal seeds give equal traces.")
 def demo(duration: float, rate: float, seed: int) -> None:
-    """Start everything, replay a minute of mixed requests on three clusters, show the result, stop everything."""
+    """Start everything, replay a minute of mixed requests on three clusters, show the result and some real work, stop everything."""
     from tango.stack.state import state_home
 
     for option, value in (("--duration", duration), ("--rate", rate)):
@@ -35,13 +35,16 @@ def demo(duration: float, rate: float, seed: int) -> None:
             raise click.BadParameter("nan is no number.", param_hint=f"'{option}'")
     home = state_home(os.environ) / "demo"
     with demo_environment(home):
+        from tango.cli.demo_real import show_real_work
         from tango.cli.stack import running_stack
 
         click.echo(
             f"Tango demo: 3 clusters of 4 nodes, about {rate * duration:.0f} requests in {duration:.0f} s. State: {home}", err=True
         )
-        with running_stack(home=home, fleet="demo"):
+        with running_stack(home=home, fleet=str(_fleet_of_processes(home))) as stack:
             report = replay_and_show(duration=duration, rate=rate, seed=seed)
+            if stack is not None:
+                show_real_work(next(iter(stack.gateways.values())), stack.token)
     click.echo(f"\nReport:  {report}\n")
     click.echo("Look closer (the demo's data is kept). In a shell prepared by")
     click.echo(f"  {preparation(home)}")
@@ -50,11 +53,26 @@ def demo(duration: float, rate: float, seed: int) -> None:
         "tango up --detach",
         "tango run list",
         'tango sql "SELECT * FROM service_qos"',
+        "tango request greet --method POST --data you",
         "tango trace generate p3 --rate 50 --duration 60 --clusters 3 --lc-share 0.7 --seed 10 --out more.csv",
         "tango run submit more.csv --follow",
         "tango down",
     ):
         click.echo(f"  {line}")
+
+
+def _fleet_of_processes(home: Path) -> Path:
+    """The fleet `demo` in a file, with processes of this machine as pods of services that are real; the others stay modelled."""
+    from dataclasses import replace
+
+    from tango.domain.fleet import RunPods
+    from tango.files import write_whole
+    from tango.fleets import dump_fleet, load_fleet
+    from tango.stack.state import private_folder
+
+    path = private_folder(home) / "demo.yaml"
+    write_whole(path, dump_fleet(replace(load_fleet("demo"), run=RunPods.PROCESSES, process_folder=str(home))).encode())
+    return path
 
 
 def preparation(home: Path) -> str:

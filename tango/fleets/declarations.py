@@ -104,9 +104,8 @@ def service_of(document: YamlValue) -> Service:
 def hash_of(fleet: Fleet) -> str:
     """SHA-256 (hexadecimal) over the fleet's values, defaults included; comments, layout and order of keys do not change it."""
     values = dataclasses.asdict(dataclasses.replace(fleet, source_hash=""))
-    del values["process_folder"]  # a place on one machine
-    if fleet.run is RunPods.MODEL:
-        del values["run"]
+    for name in ("run", "process_folder"):  # of pods that are real, which no result is about
+        del values[name]
     if not fleet.links:
         del values["links"]  # as before there were links, so that the hashes in earlier results stay true
     values["clusters"] = [{**cluster, "nodes": [_said(node) for node in cluster["nodes"]]} for cluster in values["clusters"]]
