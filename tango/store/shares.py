@@ -18,7 +18,7 @@ import orjson
 
 from tango.domain.observations import InstanceState
 from tango.domain.own_cluster import OwnView
-from tango.domain.requests import NO_TARGET_S
+from tango.domain.requests import NO_TARGET_S, RequestState
 from tango.domain.runs import ENDED, OPEN, RunInfo, RunKind
 from tango.domain.services import ServiceClass
 from tango.domain.shares import (
@@ -57,6 +57,11 @@ WHERE run_id = %s AND request_id > %s AND class = {_LC} AND cluster = %s AND sta
 ORDER BY request_id LIMIT %s
 """
 _HOLD_SHARES = "SELECT run_id FROM lc_share WHERE cluster = %s AND run_id = ANY (%s) ORDER BY run_id FOR NO KEY UPDATE"
+# What a caller's request takes is not known before, and what its service takes on average may be assumed. It has been served by one core
+# at the most, so it was no more than the time that its instance had it.
+_MOST_WORK_S = f"""
+least({{}}, CASE WHEN v.state = '{RequestState.SUCCEEDED}' AND v.finished_s > v.started_s THEN v.finished_s - v.started_s END)
+""".strip()
 # The ids stand in the condition too, so that it is by the index that rows are found, whatever the planner expects of the JSON text.
 # The newest epoch wins: of two journals that had a request, one after the other, the second took it under the epoch of the first.
 _COPY = f"""
@@ -69,7 +74,8 @@ WITH locked AS (
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
 ), copied AS (
     UPDATE request r SET state = v.state, epoch = v.epoch, attempt = v.attempt, target_cluster = v.cluster, node = v.node,
-        owner = v.owner, late = v.late, started_s = v.started_s, finished_s = v.finished_s, reason = v.reason, lease_until = NULL
+        owner = v.owner, late = v.late, started_s = v.started_s, finished_s = v.finished_s, reason = v.reason, lease_until = NULL,
+        cpu_work_s = CASE WHEN r.tenant IS NULL THEN r.cpu_work_s ELSE {_MOST_WORK_S.format("r.cpu_work_s")} END
     FROM locked v WHERE r.run_id = %(run)s AND r.request_id = v.request_id
     RETURNING r.state
 )
@@ -81,7 +87,8 @@ _ACCEPTED = f"""
 WITH added AS (
     INSERT INTO request (run_id, request_id, class, service, cluster, due_s, target_s, cpu_work_s, memory_mib, tenant, state, epoch,
                          attempt, target_cluster, node, owner, late, started_s, finished_s, reason)
-    SELECT %(run)s, v.request_id, {_LC}, v.service, %(entry)s, v.due_s, v.target_s, v.cpu_work_s, v.memory_mib, v.tenant, v.state,
+    SELECT %(run)s, v.request_id, {_LC}, v.service, %(entry)s, v.due_s, v.target_s, {_MOST_WORK_S.format("v.cpu_work_s")},
+           v.memory_mib, v.tenant, v.state,
            v.epoch, v.attempt, v.cluster, v.node, v.owner, v.late, v.started_s, v.finished_s, v.reason
     FROM json_to_recordset(%(rows)s) AS v(request_id int, service text, due_s float8, target_s float8, cpu_work_s float8,
         memory_mib float8, tenant text, state request_state, epoch int, attempt int, cluster text, node text, owner text, late bool,

@@ -366,6 +366,38 @@ def test_the_centre_hears_of_each_request_once_in_its_last_state(edge: Edge) -> 
     assert outcomes == [("succeeded",), ("failed",)]
 
 
+def test_a_request_counts_for_no_more_work_than_it_had_time(edge: Edge) -> None:
+    """What was assumed of its service is far more than this one took, told with its acceptance or after it."""
+    edge.opened()
+    at_once, later, failed = [a.key for a in edge.journal.accept([asked(), asked(), asked()])]
+
+    def settle(key: RequestKey, epoch: int, event: Event) -> None:
+        due_s = edge.wall.now
+        edge.journal.settle(
+            [
+                Outcome(
+                    run_id=key.run_id,
+                    request_id=key.request_id,
+                    epoch=epoch,
+                    event=event,
+                    reason=Reason.NONE if event is Event.SUCCEED else Reason.SERVICE_ERROR,
+                    started_s=due_s,
+                    finished_s=due_s + 0.004,
+                )
+            ]
+        )
+
+    works = {work.request_id: work.epoch for work in edge.start([at_once, later, failed])}
+    settle(at_once, works[at_once.request_id], Event.SUCCEED)
+    edge.line.ship()
+    settle(later, works[later.request_id], Event.SUCCEED)
+    settle(failed, works[failed.request_id], Event.FAIL)
+    edge.line.ship()
+
+    found = edge.database.rows("SELECT request_id, round(cpu_work_s::numeric, 6)::float8 FROM request ORDER BY 1")
+    assert found == [(at_once.request_id, 0.004), (later.request_id, 0.004), (failed.request_id, 0.1)]
+
+
 def test_a_closed_run_accepts_nothing_and_ends_with_its_last_request(edge: Edge) -> None:
     """What it has accepted is served in it, while the next run accepts; the centre completes it after the last shipment."""
     run = edge.opened()
