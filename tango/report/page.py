@@ -134,14 +134,15 @@ def _parameters(outcomes: RunOutcomes) -> list[tuple[str, str]]:
 
 
 def _commands(outcomes: RunOutcomes) -> list[str]:
-    # `TRACE` stands for the file: a run keeps its requests and what the trace was called, not where it lay.
-    submit = ["tango", "run", "submit", "TRACE", "--system", outcomes.system, "--fleet", outcomes.fleet]
-    submit += ["--speed", f"{outcomes.speed:g}", "--seed", str(outcomes.seed)]
-    submit += [*([] if outcomes.reassure else ["--no-reassure"]), "--follow"]
-    return [
-        f"tango up --fleet {shlex.quote(outcomes.fleet)} --detach",
-        shlex.join(submit),
+    looks = [
         f"tango run show {outcomes.run_id} -o json",
         f"tango run requests {outcomes.run_id} --state failed",
         f"tango report {outcomes.run_id}",
     ]
+    if outcomes.is_live:
+        return [f"tango simulate --run {outcomes.run_id} --system k8s-native", *looks]
+    # `TRACE` stands for the file: a run keeps its requests and what the trace was called, not where it lay.
+    submit = ["tango", "run", "submit", "TRACE", "--system", outcomes.system, "--fleet", outcomes.fleet]
+    submit += ["--speed", f"{outcomes.speed:g}", "--seed", str(outcomes.seed)]
+    submit += [*([] if outcomes.reassure else ["--no-reassure"]), "--follow"]
+    return [f"tango up --fleet {shlex.quote(outcomes.fleet)} --detach", shlex.join(submit), *looks]

@@ -96,6 +96,18 @@ def test_page_shows_everything_a_run_is_asked_for(demo_page: str):
     assert page.unbalanced == []
 
 
+def test_the_page_of_a_live_run_speaks_of_callers_and_not_of_a_trace():
+    """Its figures are of all of it, and it cannot be submitted again, but simulated."""
+    outcomes, *others = seeded_run()
+    page = Page(page_of((dataclasses.replace(outcomes, is_live=True), *others)))
+
+    assert "Figures are of the whole run, from its opening to its closing" in page.text
+    assert f"tango simulate --run {outcomes.run_id} --system k8s-native" in page.text
+    assert "tango run submit" not in page.text
+    assert "10 % of the trace" not in page.text
+    assert page.unbalanced == []
+
+
 def test_page_needs_no_network_and_no_script(demo_page: str):
     """Nothing is loaded from anywhere, a policy in the page forbids it, and the page stays small."""
     page = Page(demo_page)
