@@ -7,12 +7,15 @@ tenth of a second and forty megabytes that an agent, a cluster worker or a repla
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import socket
 from typing import TYPE_CHECKING
 
+import structlog
+
 from tango.bootstrap.clock import SystemClock
-from tango.bootstrap.environment import read_settings
+from tango.bootstrap.environment import configure_logging, read_settings
 from tango.control.run_facts import RunFacts
 from tango.errors import DependencyError
 from tango.settings import Settings
@@ -83,5 +86,10 @@ class Stores:
 
 @functools.cache
 def stores() -> Stores:
-    """The stores of this process, built at the first call. Raises: DependencyError, ConfigError."""
+    """The stores of this process, built at the first call. Raises: DependencyError, ConfigError.
+
+    A process that has not set logging up is a command: what it logs goes to standard error, where it does not stand among results.
+    """
+    if not structlog.is_configured():
+        configure_logging(logging.WARNING)
     return Stores(read_settings())

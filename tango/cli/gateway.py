@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -26,4 +27,23 @@ def gateway(
     from workers.gateway import serve
 
     configure_logging()
+    _require_journals(clusters)
     serve(clusters, ports, host=host, certificate=tls_cert, key=tls_key, may_be_plain=no_tls)
+
+
+def _require_journals(clusters: Sequence[str]) -> None:
+    """Raises: UsageError for a cluster without a journal here: a gateway would make one that no agent ever reads."""
+    from tango.bootstrap.environment import read_settings
+    from tango.bootstrap.journals import journal_path
+    from tango.domain.near_names import near_name
+    from tango.errors import UsageError
+
+    settings = read_settings()
+    for cluster in clusters:
+        path = journal_path(cluster, settings)
+        if not path.exists():
+            known = sorted(found.stem for found in path.parent.glob("*.db"))
+            raise UsageError(
+                f"there is no journal of cluster {cluster!r} in {path.parent}{near_name(cluster, known)}, there are: "
+                f"{', '.join(known) or 'none'}; start the cluster's agent on this host first, or set TANGO_JOURNAL_DIR"
+            )

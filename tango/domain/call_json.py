@@ -10,9 +10,10 @@ from typing import Any
 
 import orjson
 
-from tango.domain.calls import HOP_BY_HOP, REPEATABLE_METHODS, Call, CallerRequest
+from tango.domain.calls import REPEATABLE_METHODS, SET_ANEW, Call, CallerRequest, asked_of
 from tango.domain.near_names import near_name
 from tango.domain.services import Service, ServiceClass
+from tango.domain.tokens import DEFAULT_TENANT
 from tango.errors import RequestRejected
 
 ORDER = ("service", "path", "method", "headers", "body", "body_base64", "target_ms", "timeout_ms", "repeat")
@@ -36,7 +37,6 @@ def request_of(order: Mapping[str, Any], services: Sequence[Service], *, tenant:
             f"request: {size} bytes as JSON, expected {LARGEST_ORDER_BYTES} at most; send larger ones to the cluster's gateway"
         )
     service = _service(order, services)
-    target_s = _seconds(order, "target_ms") or (service.target_ms or 0.0) / 1e3
     method = _text(order, "method", "POST").upper()
     if method not in METHODS:
         raise RequestRejected(f"request: method is {method!r}, expected one of {', '.join(METHODS)}")
@@ -46,20 +46,21 @@ def request_of(order: Mapping[str, Any], services: Sequence[Service], *, tenant:
     repeat = order.get("repeat")
     if repeat is not None and not isinstance(repeat, bool):
         raise RequestRejected(f"request: repeat is {repeat!r}, expected true or false")
-    return CallerRequest(
-        service=service.name,
-        tenant=tenant or "default",
-        target_s=target_s,
-        patience_s=_seconds(order, "timeout_ms") or (service.shed_after_targets * target_s or math.inf),
-        cpu_work_s=service.cpu_work_s,
-        memory_mib=service.memory_mib,
-        call=Call(
-            method=method,
-            path=path,
-            headers=_headers(order),
-            body=_body(order),
-            is_repeatable=method in REPEATABLE_METHODS if repeat is None else repeat,
-        ),
+    call = Call(
+        method=method,
+        path=path,
+        headers=_headers(order),
+        body=_body(order),
+        is_repeatable=method in REPEATABLE_METHODS if repeat is None else repeat,
+    )
+    return asked_of(
+        service,
+        call,
+        tenant=tenant or DEFAULT_TENANT,
+        target_s=_seconds(order, "target_ms"),
+        timeout_s=_seconds(order, "timeout_ms"),
+        else_targets=math.inf,
+        answer_to=None,
         key=key,
     )
 
@@ -99,8 +100,7 @@ def _headers(order: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         plain = isinstance(name, str) and isinstance(text, str) and (name + text).isascii() and (name + text).isprintable()
         if not plain or not name or " " in name or ":" in name:
             raise RequestRejected(f"request: header {name!r} is {text!r}, expected a name and a text of printable ASCII")
-    dropped = HOP_BY_HOP | {"host", "content-length"}
-    return tuple((name, text) for name, text in value.items() if name.lower() not in dropped)
+    return tuple((name, text) for name, text in value.items() if name.lower() not in SET_ANEW)
 
 
 def _body(order: Mapping[str, Any]) -> bytes:

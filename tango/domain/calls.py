@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tango.domain.identity import RequestKey
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.requests import RequestState
+from tango.domain.services import Service
 
 Headers = tuple[tuple[str, str], ...]
 """(name, value) of HTTP headers in order; a name may come more than once."""
@@ -33,6 +34,8 @@ HOP_BY_HOP = frozenset(
     }
 )
 """Fields that speak of one connection (RFC 9110, section 7.6.1), in lower case, and those for proxies."""
+SET_ANEW = HOP_BY_HOP | {"host", "content-length", "expect"}
+"""What does not go on to the instance: it speaks of the connection to the gateway, or is set anew on the one to the instance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +80,35 @@ class CallerRequest:
     key: str = ""
     """Idempotency key: of several requests of a tenant with the same one within `CallSettings.keep_s`, only the first has a row;
     empty: none."""
+
+
+def asked_of(
+    service: Service,
+    call: Call,
+    *,
+    tenant: str,
+    target_s: float | None,
+    timeout_s: float | None,
+    else_targets: float,
+    answer_to: AnswerTo | None,
+    key: str,
+) -> CallerRequest:
+    """A caller's request of an LC service, in which what the caller does not say is as the service has it.
+
+    It is given up after `timeout_s`, else after as many targets as the service says, else after `else_targets`, which may be infinite.
+    """
+    target_s = target_s or (service.target_ms or 0.0) / 1e3
+    return CallerRequest(
+        service=service.name,
+        tenant=tenant,
+        target_s=target_s,
+        patience_s=(service.shed_after_targets or else_targets) * target_s if timeout_s is None else timeout_s,
+        cpu_work_s=service.cpu_work_s,
+        memory_mib=service.memory_mib,
+        call=call,
+        answer_to=answer_to,
+        key=key,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

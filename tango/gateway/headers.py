@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from tango.domain.calls import HOP_BY_HOP, Headers
+from tango.domain.calls import HOP_BY_HOP, SET_ANEW, Headers
 from tango.domain.near_names import near_name
 from tango.gateway.problems import Problem, Trouble
 
@@ -24,8 +24,6 @@ LONGEST_MS = 3_600_000.0
 """Milliseconds of the longest target or timeout: an hour, as long as answers are kept."""
 LONGEST_KEY = 200
 """Characters of an idempotency key."""
-_SET_ANEW = HOP_BY_HOP | {"host", "content-length", "expect"}
-"""What does not go on to the instance: it speaks of the connection to the gateway, or is set anew on the one to the instance."""
 _OWN_ANSWER = HOP_BY_HOP | {"tango-problem", "tango-request"}
 _NUMBER = re.compile(r"\d{1,9}(\.\d{1,6})?", re.ASCII)
 PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
@@ -73,7 +71,7 @@ class PassedOn:
 
     def of(self, headers: AnyHeaders) -> Headers:
         """Those of a request that go on, in order. Authorization goes on only where it is named and the token came in `Tango-Token`."""
-        dropped = _SET_ANEW | _named_by_connection(headers)
+        dropped = SET_ANEW | _named_by_connection(headers)
         if TOKEN not in headers:
             dropped = dropped | {"authorization"}
         return tuple(

@@ -7,11 +7,12 @@ import contextlib
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, Standing
+from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, Standing, asked_of
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
@@ -46,36 +47,36 @@ class ServiceCalls:
         service, path = self._target(request)
         note(request, tenant=token.tenant, service=service.name)
         wishes = wishes_of(request.headers)
-        target_s = wishes.target_s or (service.target_ms or 0.0) / 1e3
-        patience_s = self._patience_s(service, wishes, target_s)
+        # Whoever does not wait is patient unless he or the service says otherwise.
+        sent = asked_of(
+            service,
+            self._call(request, path, wishes),
+            tenant=token.tenant,
+            target_s=wishes.target_s,
+            timeout_s=wishes.timeout_s,
+            else_targets=math.inf if wishes.is_async else gateway.calls.give_up_after_targets,
+            answer_to=None if wishes.is_async else gateway.answer_to,
+            key=wishes.key,
+        )
         with gateway.door.place(token.tenant):
             if not wishes.is_async:
-                gateway.require_hope(service, patience_s=patience_s)
+                gateway.require_hope(service, patience_s=sent.patience_s)
             async with held_body(request, gateway.door, gateway.settings) as body:
                 if not gateway.intake.is_open:
                     await gateway.intake.opening()
                     began_s = asyncio.get_running_loop().time()
-                sent = CallerRequest(
-                    service=service.name,
-                    tenant=token.tenant,
-                    target_s=target_s,
-                    patience_s=patience_s,
-                    cpu_work_s=service.cpu_work_s,
-                    memory_mib=service.memory_mib,
-                    call=self._call(request, path, wishes, body),
-                    answer_to=None if wishes.is_async else gateway.answer_to,
-                    key=wishes.key,
-                )
+                sent = replace(sent, call=replace(sent.call, body=body))
                 if wishes.is_async:
                     accepted = await gateway.intake.accept(sent, None)
                     note(request, request=str(accepted.key))
                     return accepted_response(accepted.key, is_new=accepted.is_new)
-                return await self._answered(request, sent, until_s=began_s + patience_s)
+                return await self._answered(request, sent, until_s=began_s + sent.patience_s)
 
-    def _call(self, request: web.Request, path: str, wishes: Wishes, body: bytes) -> Call:
+    def _call(self, request: web.Request, path: str, wishes: Wishes) -> Call:
+        """The call, of which the body is still to come."""
         is_repeatable = request.method in REPEATABLE_METHODS if wishes.may_repeat is None else wishes.may_repeat
         headers = self._passed_on.of(request.headers)
-        return Call(method=request.method, path=path, headers=headers, body=body, is_repeatable=is_repeatable)
+        return Call(method=request.method, path=path, headers=headers, is_repeatable=is_repeatable)
 
     def _target(self, request: web.Request) -> tuple[Service, str]:
         """Service, and path with query, as they were sent: percent-encoding and dots are the instance's to read."""
@@ -87,15 +88,6 @@ class ServiceCalls:
             )
         service = self._gateway.view.lc_service(found["service"])
         return service, (found["path"] or "/") + (found["query"] or "")
-
-    def _patience_s(self, service: Service, wishes: Wishes, target_s: float) -> float:
-        """Seconds that he waits at the most; who does not wait is patient unless he or the service says otherwise."""
-        if wishes.timeout_s is not None:
-            return wishes.timeout_s
-        targets = service.shed_after_targets
-        if not targets:
-            targets = math.inf if wishes.is_async else self._gateway.calls.give_up_after_targets
-        return targets * target_s
 
     async def _answered(self, request: web.Request, sent: CallerRequest, *, until_s: float) -> web.StreamResponse:
         gateway, loop = self._gateway, asyncio.get_running_loop()

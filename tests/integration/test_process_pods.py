@@ -283,6 +283,8 @@ async def test_readiness_that_goes_is_seen(world: World) -> None:
     (work / "dead").touch()
     await world.until(lambda: world.container("flaps")["restartCount"] == 1)
 
+    assert not world.is_ready("flaps")  # the new container has no such file either
+
 
 async def test_a_job_beyond_its_deadline_ends_as_such(world: World) -> None:
     """With SIGTERM and grace, reason DeadlineExceeded."""

@@ -41,8 +41,10 @@ def test_what_cannot_be_is_refused_with_its_field(asked: dict[str, object], says
 
 def test_a_variable_that_only_looks_like_a_secret_can_be_allowed_by_name() -> None:
     """And an empty value is no secret."""
-    NewJob(service="batch", env=(("API_TOKEN", "public"),), allow_literal=("API_TOKEN",))
-    NewJob(service="batch", env=(("API_TOKEN", ""),))
+    allowed = NewJob(service="batch", env=(("API_TOKEN", "public"),), allow_literal=("API_TOKEN",))
+    empty = NewJob(service="batch", env=(("API_TOKEN", ""),))
+
+    assert (allowed.env, empty.env) == ((("API_TOKEN", "public"),), (("API_TOKEN", ""),))
 
 
 @pytest.mark.parametrize(
