@@ -21,6 +21,7 @@ from tango.settings import KubeSettings
 from tests.fakes.cluster_watch import MemoryCluster
 from tests.fakes.store_world import WEB
 from tests.integration.kube_cluster import PODS, EmbeddedCluster, Json
+from tests.waiting import WITHIN_S
 
 N1 = NodeKey("c1", "n1")
 NODE: Json = {"metadata": {"name": "n1"}, "spec": {}}
@@ -48,8 +49,8 @@ class Watched:
         return None if pod is None else pod["spec"].get("nodeName")
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds; fails after 15 s."""
-        async with asyncio.timeout(15):
+        """Wait until something holds; fails when it does not in time."""
+        async with asyncio.timeout(WITHIN_S):
             while not holds():
                 await asyncio.sleep(0.01)
 
@@ -98,7 +99,7 @@ async def followed(watched: Watched) -> AsyncIterator[Watched]:
     following = watched.watch.follow(lambda kind, pod: watched.events.append((kind, pod["metadata"]["name"])))
     task = asyncio.create_task(following)
     await asyncio.sleep(0)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(WITHIN_S):
         await watched.watch.synced()
     yield watched
     task.cancel()

@@ -43,6 +43,8 @@ class Served:
     """Whether the worker breaks off after these parts."""
     pause_s: float = 0.0
     """Seconds before each part but the first."""
+    goes_on: asyncio.Event | None = None
+    """What the second part waits for; None: for nothing."""
     ends_as: RequestState = RequestState.SUCCEEDED
     reason: str = ""
     is_said: bool = True
@@ -120,6 +122,8 @@ class RigWorker(RecordingPublisher):
 
 async def _parts(served: Served) -> AsyncIterator[bytes]:
     for k, part in enumerate(served.parts):
+        if k and served.goes_on is not None:
+            await served.goes_on.wait()
         if k and served.pause_s:
             await asyncio.sleep(served.pause_s)
         yield part

@@ -14,6 +14,8 @@ from typing import Any, Self
 import aiohttp
 import orjson
 
+from tests.waiting import WITHIN_S
+
 ROOT = Path(__file__).parent.parent.parent
 PODS = "/api/v1/namespaces/default/pods"
 ADMIN, TANGO, KUBELET = "admin-token", "tango-token", "kubelet-token"
@@ -56,7 +58,7 @@ class ApiServerProcess:
 
     def start(self) -> Self:
         """Start it and wait until it listens."""
-        process, deadline_s = self.launch(), time.monotonic() + 30.0
+        process, deadline_s = self.launch(), time.monotonic() + WITHIN_S
         while not (self.folder / "port").exists():
             assert process.poll() is None, (self.folder / "log").read_text()
             assert time.monotonic() < deadline_s
@@ -131,7 +133,7 @@ def binding(name: str, node: str = "n1", uid: str = "") -> Json:
     return {"apiVersion": "v1", "kind": "Binding", "metadata": metadata, "target": {"kind": "Node", "name": node}}
 
 
-async def eventually(holds: Any, timeout_s: float = 10.0) -> None:
+async def eventually(holds: Any, timeout_s: float = WITHIN_S) -> None:
     """Wait until something holds; fails when it does not in time."""
     async with asyncio.timeout(timeout_s):
         while not holds():

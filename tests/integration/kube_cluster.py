@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+
+from tests.waiting import until
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -19,15 +19,6 @@ T = TypeVar("T")
 USERS = {"root": "system:masters", "kubelet": "system:nodes", "tango": "tango:scheduler", "nobody": ""}
 """Users and their groups; the token of each is `<user>-token`."""
 PODS = "/api/v1/namespaces/tango/pods"
-
-
-def until(look: Callable[[], T | None], *, within_s: float = 15.0) -> T:
-    """What `look` gives once it gives something true; fails when that takes too long."""
-    deadline_s = time.monotonic() + within_s
-    while not (found := look()):
-        assert time.monotonic() < deadline_s, f"not within {within_s} s"
-        time.sleep(0.02)
-    return found
 
 
 @dataclass(slots=True)
@@ -52,7 +43,7 @@ class EmbeddedCluster:
         command = [sys.executable, "-m", "workers.api_server", "--cluster", self.name, "--port", port]
         command += ["--data-dir", str(self.folder / "data"), "--port-file", str(self.folder / "port")]
         self.processes["server"] = subprocess.Popen([*command, "--token-file", str(self.folder / "tokens.csv")])
-        until(lambda: (self.folder / "port").exists(), within_s=30)
+        until(lambda: (self.folder / "port").exists())
         self.url = f"http://127.0.0.1:{(self.folder / 'port').read_text()}"
         document = {
             "apiVersion": "v1",
@@ -68,7 +59,7 @@ class EmbeddedCluster:
         """Start the virtual kubelet of the fleet's cluster of this name and wait until its nodes are Ready."""
         command = [sys.executable, "-m", "workers.virtual_kubelet", "--kubeconfig", str(self.kubeconfig), "--context", "kubelet"]
         self.processes["kubelet"] = subprocess.Popen([*command, "--fleet", str(fleet), "--cluster", self.name])
-        until(self._nodes_ready, within_s=40)
+        until(self._nodes_ready)
 
     def kill(self, process: str) -> None:
         """SIGKILL `server` or `kubelet`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import os
+import threading
 import time
 
 
@@ -12,6 +13,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Echoes, streams, sleeps, answers garbage, breaks off."""
 
     protocol_version = "HTTP/1.1"
+    goes_on = threading.Event()
 
     def answer(self) -> None:
         """By the first word of the path."""
@@ -53,8 +55,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for k in range(4):
             self.wfile.write(b"6\r\npart-%d\r\n" % k)
             self.wfile.flush()
-            time.sleep(0.4)
+            self.goes_on.wait(60.0)
         self.wfile.write(b"0\r\n\r\n")
+
+    def _go(self, _: bytes) -> None:
+        """Let `/stream` go on after its first part."""
+        self.goes_on.set()
+        self._send(b"gone on", "text/plain")
 
     def _send(self, body: bytes, kind: str, *, status: int = 200) -> None:
         self.send_response(status)

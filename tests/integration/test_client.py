@@ -18,6 +18,7 @@ from tango.domain.calls import Call
 from tango.domain.requests import RequestState
 from tango.gateway.server import callers_runner, listen, tls_context
 from tests.fakes.gateway_rig import TOKEN, Rig, Served, gateway_rig
+from tests.waiting import eventually
 
 T = TypeVar("T")
 
@@ -55,10 +56,7 @@ async def test_an_answer_can_be_read_as_it_comes(tmp_path: Path) -> None:
                 return next(answer.parts())
 
         assert await asked(rig, first_part) == b"a"
-        until = asyncio.get_running_loop().time() + 5.0
-        while rig.state(rig.journal.keys[0])[1] != "caller-gone":
-            assert asyncio.get_running_loop().time() < until
-            await asyncio.sleep(0.02)
+        await eventually(lambda: rig.state(rig.journal.keys[0])[1] == "caller-gone")
 
 
 async def test_what_is_sent_without_waiting_is_found_later(tmp_path: Path) -> None:

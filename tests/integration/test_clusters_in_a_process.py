@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.kube_cluster import until
+from tests.waiting import until
 
 CLUSTERS = ("c1", "c2")
 
@@ -36,7 +36,7 @@ def urls(tmp_path: Path) -> Iterator[dict[str, str]]:
         words += ["--data-dir", str(tmp_path / name), "--port-file", str(tmp_path / f"{name}.port")]
     process = subprocess.Popen([sys.executable, "-m", "workers.api_server", *words])
     try:
-        until(lambda: all((tmp_path / f"{name}.port").exists() for name in CLUSTERS), within_s=30)
+        until(lambda: all((tmp_path / f"{name}.port").exists() for name in CLUSTERS))
         yield {name: f"http://127.0.0.1:{(tmp_path / f'{name}.port').read_text()}" for name in CLUSTERS}
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=20) == 0
@@ -80,7 +80,7 @@ def test_one_process_runs_the_kubelets_of_several_clusters(urls: dict[str, str],
         }
 
     try:
-        until(lambda: all(len(ready(name)) == 4 for name in CLUSTERS), within_s=60)
+        until(lambda: all(len(ready(name)) == 4 for name in CLUSTERS))
         found = {name: ready(name) for name in CLUSTERS}
         kubelets.send_signal(signal.SIGTERM)
         status = kubelets.wait(timeout=20)

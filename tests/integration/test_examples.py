@@ -6,11 +6,10 @@ import asyncio
 import base64
 import json
 import struct
-import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from celery import Celery
 from tango.kube.api_client import KubeClient
 from tango.settings import KubeSettings
 from tests.integration.live_stack import ROOT, LiveStack
+from tests.waiting import until
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -41,15 +41,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
         yield made
     finally:
         made.stop()
-
-
-def until(found: Callable[[], Any], *, within_s: float = 40.0) -> Any:
-    """What is found, as soon as it is something."""
-    deadline_s = time.monotonic() + within_s
-    while not (what := found()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.1)
-    return what
 
 
 def ready(stack: LiveStack, service: str) -> list[tuple[str, str, int, int]]:
@@ -212,6 +203,11 @@ def test_pods_of_a_deployment_are_used_as_long_as_their_owner_keeps_them(stack: 
     # Withdrawn, the pods stay where they are.
     assert stack.tango("service", "delete", "shop-api").returncode == 0
     until(lambda: names() == [])
-    (left,) = cluster_calls(stack, ("GET", SHOP, None))
-    assert sorted(p["metadata"]["name"] for p in left["items"]) == ["api-b", "api-c"]
-    assert all(p["status"]["phase"] == "Running" and "deletionTimestamp" not in p["metadata"] for p in left["items"])
+
+    def left() -> list[tuple[str, str]]:
+        (found,) = cluster_calls(stack, ("GET", SHOP, None))
+        return sorted(
+            (p["metadata"]["name"], p["status"]["phase"]) for p in found["items"] if "deletionTimestamp" not in p["metadata"]
+        )
+
+    assert left() == [("api-b", "Running"), ("api-c", "Running")]

@@ -6,7 +6,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,12 @@ from tango.domain.requests import RequestState
 from tango.settings import CallSettings, GatewaySettings
 from tests.fakes.caller_requests import RUN
 from tests.fakes.gateway_rig import BLUE, JOBS_ONLY, TOKEN, Served, gateway_rig
+from tests.waiting import WITHIN_S, eventually
 
 SLOW = {"Tango-Timeout-Ms": "20000"}
 """Headers of a caller who waits as long as a test takes."""
+PATIENT = {"Tango-Timeout-Ms": "3600000"}
 FIRST = RequestKey(RUN, 0)
-
-
-async def until(is_so: Callable[[], bool], *, within_s: float = 5.0) -> None:
-    """Wait until it is so; fails where it is not in time."""
-    end_s = time.monotonic() + within_s
-    while not is_so():
-        assert time.monotonic() < end_s
-        await asyncio.sleep(0.01)
 
 
 # ---- what an instance gets, and what its caller
@@ -69,7 +62,7 @@ async def test_the_instance_gets_the_request_and_the_caller_its_answer(tmp_path:
         assert found.getall("Set-Cookie") == ["a=1", "b=2"]
         assert (found["Content-Type"], found["Content-Length"], found["Tango-Request"]) == ("image/png", "6", f"{RUN}-0")
         assert "X-Hop" not in found
-        await until(lambda: rig.state(FIRST) == ("succeeded", ""))
+        await eventually(lambda: rig.state(FIRST) == ("succeeded", ""))
         assert rig.worker.said == [204]
 
 
@@ -87,7 +80,7 @@ async def test_a_path_is_the_instance_s_to_read(tmp_path: Path, target: str, pat
     async with gateway_rig(tmp_path) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         writer.write(f"GET {target} HTTP/1.1\r\nHost: x\r\nTango-Token: {TOKEN}\r\n\r\n".encode())
-        first = await asyncio.wait_for(reader.readline(), 5.0)
+        first = await asyncio.wait_for(reader.readline(), WITHIN_S)
         writer.close()
 
         assert first == b"HTTP/1.1 200 OK\r\n"
@@ -131,18 +124,17 @@ async def test_targets_and_patience_are_the_caller_s_or_the_service_s(tmp_path: 
 
 
 async def test_an_answer_is_passed_on_as_it_comes(tmp_path: Path) -> None:
-    """The first part is with the caller long before the last is made."""
+    """The first part is with the caller before the others are made."""
     parts = [b"a" * 1000, b"b" * 1000, b"c" * 1000]
-    async with gateway_rig(tmp_path, lambda _: Served(parts=parts, pause_s=0.3)) as rig:
+    goes_on = asyncio.Event()
+    async with gateway_rig(tmp_path, lambda _: Served(parts=parts, goes_on=goes_on)) as rig:
         headers = {"Authorization": f"Bearer {TOKEN}", **SLOW}
-        began_s = time.monotonic()
         async with rig.session.get(rig.url + "/s/web/stream", headers=headers) as response:
-            first = await response.content.readany()
-            first_s = time.monotonic() - began_s
+            first = await asyncio.wait_for(response.content.readany(), WITHIN_S)
+            goes_on.set()
             rest = await response.read()
 
         assert (first, rest) == (parts[0], parts[1] + parts[2])
-        assert first_s < 0.3
         assert response.headers["Transfer-Encoding"] == "chunked"
 
 
@@ -340,7 +332,7 @@ async def test_what_is_no_request_is_400_and_ends_the_connection(tmp_path: Path,
     async with gateway_rig(tmp_path) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         writer.write(sent)
-        first = await asyncio.wait_for(reader.read(), 5.0)
+        first = await asyncio.wait_for(reader.read(), WITHIN_S)
         writer.close()
 
         assert first.startswith(b"HTTP/1.1 400 ") or first.startswith(b"HTTP/1.0 400 ")
@@ -355,16 +347,14 @@ async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path) -> 
     settings = GatewaySettings(access_log=False, head_within_s=0.3)
     async with gateway_rig(tmp_path, settings=settings) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
-        began_s = time.monotonic()
         for byte in b"GET /s/web/ HT":
             writer.write(bytes([byte]))
             await asyncio.sleep(0.05)
             if reader.at_eof():
                 break
-        end = await asyncio.wait_for(reader.read(), 5.0)
+        end = await asyncio.wait_for(reader.read(), WITHIN_S)
 
         assert end == b""
-        assert time.monotonic() - began_s < 2.0
 
 
 async def test_a_body_that_does_not_come_is_408(tmp_path: Path) -> None:
@@ -376,7 +366,7 @@ async def test_a_body_that_does_not_come_is_408(tmp_path: Path) -> None:
         for _ in range(5):
             writer.write(b"x")
             await asyncio.sleep(0.05)
-        said = await asyncio.wait_for(reader.read(), 5.0)
+        said = await asyncio.wait_for(reader.read(), WITHIN_S)
 
         assert said.startswith(b"HTTP/1.1 408 ")
         assert b"body-too-slow" in said
@@ -392,8 +382,8 @@ async def test_a_caller_who_hangs_up_cancels_his_request(tmp_path: Path) -> None
             await response.content.readany()
             response.close()
 
-        await until(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
-        await until(lambda: len(rig.worker.said) == 1)
+        await eventually(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
+        await eventually(lambda: len(rig.worker.said) == 1)
         assert rig.worker.said[0] in (0, 410)
 
 
@@ -401,10 +391,10 @@ async def test_a_caller_who_hangs_up_before_an_answer_began_cancels_his_request(
     """Also one that no instance has answered yet."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:
         calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
-        await until(lambda: bool(rig.served))
+        await eventually(lambda: bool(rig.served))
         calling.cancel()
 
-        await until(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
+        await eventually(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
         assert rig.gateway.door.inside == 0
 
 
@@ -420,8 +410,8 @@ async def test_an_instance_that_never_answers_is_504_and_its_request_withdrawn(t
 
         assert (status, word) == (504, "timed-out")
         assert "7-0 was not answered within 0.2 s" in detail
-        assert 0.2 <= waited_s < 1.0
-        await until(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
+        assert waited_s >= 0.2
+        await eventually(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
         assert await rig.worker.tell(rig.answer_to, FIRST, 1, Served()) == 404
 
 
@@ -446,7 +436,7 @@ async def test_an_answer_that_is_shorter_than_it_says_is_a_problem(tmp_path: Pat
 
         assert (status, word) == (502, "service-failed")
         assert "broke off in the middle" in detail
-        await until(lambda: rig.worker.said == [410])
+        await eventually(lambda: rig.worker.said == [410])
 
 
 @pytest.mark.parametrize("is_said", [True, False])
@@ -465,11 +455,11 @@ async def test_a_request_that_ends_in_vain_is_told_at_once(
     """Whether its worker says so, or it is found in the journal: long before the caller's patience is over."""
     async with gateway_rig(tmp_path, lambda _: Served(ends_as=state, reason=reason, is_said=is_said)) as rig:
         began_s = time.monotonic()
-        found = await rig.problem("GET", "/s/web/", headers=SLOW)
+        found = await rig.problem("GET", "/s/web/", headers=PATIENT)
 
         assert found[:2] == (status, word)
-        assert time.monotonic() - began_s < 2.0
-        await until(lambda: rig.state(FIRST) == (str(state), reason))
+        assert time.monotonic() - began_s < WITHIN_S  # he would have waited an hour
+        await eventually(lambda: rig.state(FIRST) == (str(state), reason))
 
 
 async def test_an_answer_that_went_astray_is_given_as_it_was_kept(tmp_path: Path) -> None:
@@ -494,7 +484,7 @@ async def test_what_is_no_answer_of_a_worker_is_refused(tmp_path: Path, headers:
     """And the caller goes on waiting for one that is."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:
         calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
-        await until(lambda: bool(rig.served))
+        await eventually(lambda: bool(rig.served))
         connector = aiohttp.UnixConnector(rig.answer_to.address.removeprefix("unix:"))
         async with aiohttp.ClientSession(connector=connector) as session:
             sent = {"Authorization": f"Bearer {rig.answer_to.key}", **headers}
@@ -510,7 +500,7 @@ async def test_of_two_answers_the_first_counts(tmp_path: Path) -> None:
     """The other attempt's worker is told to stop."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:
         calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
-        await until(lambda: bool(rig.served))
+        await eventually(lambda: bool(rig.served))
         slow = asyncio.create_task(rig.worker.tell(rig.answer_to, FIRST, 1, Served(parts=[b"1"] * 5, pause_s=0.1)))
         await asyncio.sleep(0.1)
         second = await rig.worker.tell(rig.answer_to, FIRST, 2, Served(parts=[b"2"]))
@@ -552,7 +542,7 @@ async def test_a_tenant_whose_places_are_taken_leaves_room_for_others(tmp_path: 
     waits: list[bool] = [True]
     async with gateway_rig(tmp_path, lambda _: None if waits[0] else Served(), settings=settings) as rig:
         calling = [asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW)) for _ in range(2)]
-        await until(lambda: len(rig.served) == 2)
+        await eventually(lambda: len(rig.served) == 2)
         waits[0] = False
         own = await rig.problem("GET", "/s/web/", headers=SLOW)
         other, _, _ = await rig.call("GET", "/s/web/", token=BLUE)
@@ -568,28 +558,25 @@ async def test_bodies_under_way_are_bounded_together(tmp_path: Path) -> None:
     settings = GatewaySettings(access_log=False, bodies_mib=1)
     async with gateway_rig(tmp_path, lambda _: None, settings=settings) as rig:
         calling = asyncio.create_task(rig.call("POST", "/s/web/", headers=SLOW, data=b"x" * 700_000))
-        await until(lambda: bool(rig.served))
+        await eventually(lambda: bool(rig.served))
         found = await rig.problem("POST", "/s/web/", headers=SLOW, data=b"x" * 700_000)
         calling.cancel()
 
         assert found[:2] == (429, "too-many-requests")
-        await until(lambda: rig.gateway.door._bytes == 0)
+        await eventually(lambda: rig.gateway.door._bytes == 0)
 
 
 async def test_a_queue_that_is_hopeless_is_503_before_anybody_waits(tmp_path: Path) -> None:
     """Work that waits for the service's cores, beyond what the newcomer would wait: nothing of it is kept."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:
         calling = [asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW)) for _ in range(30)]
-        await until(lambda: len(rig.served) == 30)
-        began_s = time.monotonic()
+        await eventually(lambda: len(rig.served) == 30)
         status, headers, _ = await rig.call("GET", "/s/web/")
-        waited_s = time.monotonic() - began_s
         for task in calling:
             task.cancel()
 
         assert (status, headers["Tango-Problem"]) == (503, "overloaded")
         assert int(headers["Retry-After"]) >= 1
-        assert waited_s < 0.2
         assert len(rig.journal.keys) == 30
 
 
@@ -629,8 +616,8 @@ async def test_without_the_broker_who_waits_is_told_and_who_does_not_is_accepted
         later, _, _ = await rig.call("GET", "/s/web/", headers={"Prefer": "respond-async"})
         ready = (await rig.call("GET", "/readyz", token=None))[0]
         rig.worker.away = False
-        await until(lambda: len(rig.served) == 1)
-        await until(lambda: not rig.gateway.intake.is_broker_away)
+        await eventually(lambda: len(rig.served) == 1)
+        await eventually(lambda: not rig.gateway.intake.is_broker_away)
 
         assert (first[1], second[1], later, ready) == ("timed-out", "broker-away", 202, 503)
         assert (await rig.call("GET", "/s/web/"))[0] == 200
@@ -655,7 +642,7 @@ async def test_who_does_not_wait_finds_state_and_answer_later(tmp_path: Path) ->
     async with gateway_rig(tmp_path, lambda _: served) as rig:
         status, headers, body = await rig.call("POST", "/s/web/", headers={"Prefer": "respond-async, wait=5"}, data=b"x")
         where = headers["Location"]
-        await until(lambda: rig.state(FIRST)[0] == "succeeded")
+        await eventually(lambda: rig.state(FIRST)[0] == "succeeded")
         _, _, state = await rig.call("GET", where)
         answer = await rig.call("GET", f"{where}/answer")
 
@@ -671,7 +658,7 @@ async def test_an_answer_that_is_not_there_yet_or_never_will_be_is_told_apart(tm
     """202 with a time to ask again, or the problem in which the request ended."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:
         await rig.call("GET", "/s/web/", headers={"Prefer": "respond-async"})
-        await until(lambda: bool(rig.served))
+        await eventually(lambda: bool(rig.served))
         before = await rig.call("GET", "/requests/7-0/answer")
         rig.journal.end(FIRST, RequestState.FAILED, "attempts-exhausted")
         after = await rig.problem("GET", "/requests/7-0/answer")
@@ -695,7 +682,7 @@ async def test_a_request_is_withdrawn_by_its_caller_alone(tmp_path: Path) -> Non
     """To another tenant it does not exist."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:
         await rig.call("GET", "/s/web/", headers={"Prefer": "respond-async"})
-        await until(lambda: bool(rig.served))
+        await eventually(lambda: bool(rig.served))
         other = [await rig.problem(method, "/requests/7-0", token=BLUE) for method in ("GET", "DELETE")]
         own = await rig.call("DELETE", "/requests/7-0")
         again = await rig.call("DELETE", "/requests/7-0")
@@ -723,7 +710,7 @@ async def test_a_gateway_that_stops_answers_who_waits_and_takes_nobody_new(tmp_p
     """The new one is told to come again, elsewhere perhaps."""
     async with gateway_rig(tmp_path, lambda _: Served(parts=[b"a", b"b"], pause_s=0.3)) as rig:
         calling = asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW))
-        await until(lambda: bool(rig.served))
+        await eventually(lambda: bool(rig.served))
         draining = asyncio.create_task(rig.gateway.drain())
         await asyncio.sleep(0)
         new = await rig.problem("GET", "/s/web/")

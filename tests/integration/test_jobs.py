@@ -18,6 +18,7 @@ from tango.client import Tango
 from tango.kube.api_client import KubeClient
 from tango.settings import KubeSettings
 from tests.integration.live_stack import LiveStack
+from tests.waiting import WITHIN_S
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -106,7 +107,7 @@ class Jobs:
         """Give its id."""
         return str(self.stack.json_of("job", "submit", "--service", service, *options, "-o", "json", "--", *steps)["job"])
 
-    def ended(self, job: str, *, within_s: float = 60.0) -> dict[str, Any]:
+    def ended(self, job: str, *, within_s: float = WITHIN_S) -> dict[str, Any]:
         """The job once it has ended."""
         done = self.stack.tango("job", "wait", job, "--timeout", str(within_s), "-o", "json")
         assert done.returncode in (0, 1), done.stderr
@@ -114,13 +115,13 @@ class Jobs:
         assert done.returncode == (0 if found["state"] == "succeeded" else 1)
         return found
 
-    def running(self, job: str, *, attempt: int = 1, within_s: float = 30.0) -> str:
+    def running(self, job: str, *, attempt: int = 1, within_s: float = WITHIN_S) -> str:
         """Wait until this attempt runs; give its pod."""
         run, request = job.split("-")
         query = "SELECT pod FROM request WHERE run_id = %s AND request_id = %s AND state = 'running' AND attempt = %s"
         return str(self.until(lambda: self.stack.rows(query, (run, request, attempt)), within_s=within_s)[0][0])
 
-    def until(self, found: Callable[[], Any], *, within_s: float = 30.0) -> Any:
+    def until(self, found: Callable[[], Any], *, within_s: float = WITHIN_S) -> Any:
         """What is found, as soon as it is something."""
         deadline_s = time.monotonic() + within_s
         while not (what := found()):
@@ -305,7 +306,7 @@ def test_a_log_is_followed_while_the_job_runs(jobs: Jobs) -> None:
     state = jobs.stack.json("job", "show", job)["state"]
     rest = following.stdout.read()
 
-    assert following.wait(30) == 0
+    assert following.wait(WITHIN_S) == 0
     assert (early[1], state, rest) == (b"early\n", "running", b"late\n")
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tests.conftest import DatabaseUrls
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 Tango = Callable[..., subprocess.CompletedProcess[str]]
@@ -42,10 +42,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
     command = [sys.executable, "-m", "workers.api_server", "--cluster", "far", "--token-file", str(tmp_path / "tokens.csv")]
     process = subprocess.Popen([*command, "--port-file", str(tmp_path / "port")], cwd=ROOT)
     try:
-        deadline_s = time.monotonic() + 20.0
-        while not (tmp_path / "port").exists():
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        until((tmp_path / "port").exists)
         server = f"http://127.0.0.1:{(tmp_path / 'port').read_text().strip()}"
         access = ClusterAccess(server=server, tango_token="t1", kubelet_token="k1", admin_token="a1")
         (tmp_path / "config").write_text(kubeconfig({"far": access}))

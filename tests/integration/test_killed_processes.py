@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.integration.live_stack import LiveStack
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -30,9 +30,7 @@ def test_a_killed_process_loses_no_request(single_stack: LiveStack, trace: Path,
     """Accepted = succeeded + failed + shed + cancelled, each request settled by exactly one attempt, and the process is back."""
     before = {row["name"]: row["restarts"] for row in single_stack.json("status")}
     run_id = single_stack.submit(trace)
-    deadline_s = time.monotonic() + 30.0
-    while single_stack.rows(_DONE, (run_id,))[0][0] < 40 and time.monotonic() < deadline_s:
-        time.sleep(0.05)
+    until(lambda: single_stack.rows(_DONE, (run_id,))[0][0] >= 40)
     if process == "broker":
         # A broker that forgets its queues is the worst of its deaths: its files go before it can read them again.
         single_stack.kill(process)
@@ -54,12 +52,8 @@ def test_a_killed_process_loses_no_request(single_stack: LiveStack, trace: Path,
     )
     assert settled == [(ACCEPTED, ACCEPTED)]
     # The run may be over before everybody is back: clients of a dead broker are restarted with a pause of their own.
-    deadline_s = time.monotonic() + 40.0
-    while (
-        (rows := single_stack.json("status")) and any(row["state"] != "running" for row in rows) and time.monotonic() < deadline_s
-    ):
-        time.sleep(0.5)
-    assert [row for row in rows if row["state"] != "running"] == []
+    until(lambda: all(row["state"] == "running" for row in single_stack.json("status")), every_s=0.5)
+    rows = single_stack.json("status")
     assert {row["name"]: row["restarts"] for row in rows}[process] == before[process] + 1
 
 
@@ -67,10 +61,7 @@ def test_no_pod_of_a_finished_run_is_left(single_stack: LiveStack, trace: Path) 
     """When a run has ended, the clusters hold LC instances and no BE pod."""
     run_id = single_stack.submit(trace)
     single_stack.ended(run_id, within_s=60.0)
-    deadline_s = time.monotonic() + 20.0
-    while (left := single_stack.rows("SELECT sum(be_pods) FROM node")[0][0]) and time.monotonic() < deadline_s:
-        time.sleep(0.5)
-    assert not left
+    until(lambda: not single_stack.rows("SELECT sum(be_pods) FROM node")[0][0])
 
 
 def test_a_cancelled_run_gives_its_pods_resources_back_at_once(single_stack: LiveStack, tmp_path: Path) -> None:
@@ -78,16 +69,11 @@ def test_a_cancelled_run_gives_its_pods_resources_back_at_once(single_stack: Liv
     path = tmp_path / "long.csv"
     path.write_text("arrival_s,class,service,cpu_work_s\n" + "".join(f"{k / 10},be,batch,300\n" for k in range(60)))
     run_id = single_stack.submit(path)
-    deadline_s = time.monotonic() + 20.0
-    while not single_stack.rows("SELECT sum(be_pods) FROM node")[0][0] and time.monotonic() < deadline_s:
-        time.sleep(0.1)
+    until(lambda: single_stack.rows("SELECT sum(be_pods) FROM node")[0][0])
 
     done = single_stack.tango("run", "cancel", str(run_id))
 
     assert done.returncode == 0, done.stderr
     assert " 0 pods deleted" not in done.stderr
-    deadline_s = time.monotonic() + 15.0
-    while (left := single_stack.rows("SELECT sum(be_pods) FROM node")[0][0]) and time.monotonic() < deadline_s:
-        time.sleep(0.2)
-    assert not left
+    until(lambda: not single_stack.rows("SELECT sum(be_pods) FROM node")[0][0])
     assert single_stack.rows("SELECT DISTINCT state::text FROM request WHERE run_id = %s", (run_id,)) == [("cancelled",)]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 RECORDED = ROOT / "tests" / "kube_conformance"
@@ -25,11 +26,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command += ["--data-dir", str(folder / "data"), "--port-file", str(folder / "port")]
     process = subprocess.Popen(command, cwd=ROOT)
     try:
-        deadline_s = time.monotonic() + 20.0
-        while not (folder / "port").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        until(lambda: (folder / "port").exists() or process.poll() is not None)
+        assert process.poll() is None
         yield f"http://127.0.0.1:{(folder / 'port').read_text().strip()}"
     finally:
         process.terminate()

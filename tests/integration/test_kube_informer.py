@@ -12,6 +12,7 @@ from tango.kube.api_client import KubeClient
 from tango.kube.informer import Informer
 from tango.settings import KubeSettings
 from tests.integration.kube_cluster import PODS, EmbeddedCluster, Json
+from tests.waiting import WITHIN_S
 
 SETTINGS = KubeSettings(connect_timeout_s=0.5, read_timeout_s=2.0, attempts=2, backoff_base_s=0.01, backoff_cap_s=0.05)
 
@@ -31,8 +32,8 @@ class Followed:
         return [event for event in self.events if event[0] != "MODIFIED"]
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds; fails after 15 s."""
-        async with asyncio.timeout(15):
+        """Wait until something holds; fails when it does not in time."""
+        async with asyncio.timeout(WITHIN_S):
             while not holds():
                 await asyncio.sleep(0.02)
 

@@ -20,6 +20,7 @@ import pytest
 
 from tango.stack.broker import free_port
 from tests.integration.live_stack import ROOT, LiveStack
+from tests.waiting import WITHIN_S, until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -52,9 +53,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory, far_stack: LiveStack) -> Pat
 def under_way(stack: LiveStack, trace: Path) -> int:
     """A run of which some LC has been answered."""
     run_id = stack.submit(trace)
-    deadline_s = time.monotonic() + 30.0
-    while stack.rows(_SEEN, (run_id,))[0][0] < 20 and time.monotonic() < deadline_s:
-        time.sleep(0.05)
+    until(lambda: stack.rows(_SEEN, (run_id,))[0][0] >= 20)
     return run_id
 
 
@@ -107,10 +106,7 @@ def test_a_worker_that_is_killed_while_the_line_is_cut_is_replaced_without_the_c
     assert far_stack.tango("line", "--mode", "cut").returncode == 0
     for process in ("worker-c1-1", "worker-c1-2", "agent-c1"):
         far_stack.kill(process)
-    deadline_s = time.monotonic() + 40.0
-    while any(row["state"] != "running" for row in far_stack.json("status")) and time.monotonic() < deadline_s:
-        time.sleep(0.5)
-    assert [row["name"] for row in far_stack.json("status") if row["state"] != "running"] == []
+    until(lambda: all(row["state"] == "running" for row in far_stack.json("status")), every_s=0.5)
     assert far_stack.tango("line", "--mode", "open").returncode == 0
 
     whole(far_stack, run_id)
@@ -122,9 +118,7 @@ def test_a_centre_that_restarts_costs_lc_nothing(far_stack: LiveStack, trace: Pa
     run_id = under_way(far_stack, trace)
 
     far_stack.kill("postgres")
-    deadline_s = time.monotonic() + 30.0
-    while not answers(far_stack) and time.monotonic() < deadline_s:
-        time.sleep(0.2)
+    until(lambda: answers(far_stack))
 
     whole(far_stack, run_id)
     [(again, _)] = far_stack.rows(_TIMES, (run_id,))
@@ -144,10 +138,8 @@ def test_a_run_that_is_cancelled_while_the_line_is_cut_ends_when_it_is_back(far_
     said = far_stack.tango("run", "show", str(run_id)).stderr
     assert far_stack.tango("line", "--mode", "open").returncode == 0
 
-    deadline_s = time.monotonic() + 30.0
-    while far_stack.rows("SELECT status FROM run WHERE run_id = %s", (run_id,)) != [("cancelled",)]:
-        assert time.monotonic() < deadline_s, far_stack.json("run", "show", str(run_id))
-        time.sleep(0.2)
+    status = "SELECT status FROM run WHERE run_id = %s"
+    until(lambda: far_stack.rows(status, (run_id,)) == [("cancelled",)], told=lambda: far_stack.json("run", "show", str(run_id)))
     assert done.returncode == 0, done.stderr
     assert "c1 is away since" in said
     assert answered_s < 10.0
@@ -177,9 +169,8 @@ def test_a_journal_goes_on_with_a_centre_that_was_restored_from_a_backup(far_sta
             (run_id,),
         )
         owner.commit()
-    deadline_s = time.monotonic() + 20.0
-    while (waiting := far_stack.json("cluster", "list")[0])["missing_events"] is None:
-        assert time.monotonic() < deadline_s
+    until(lambda: far_stack.json("cluster", "list")[0]["missing_events"] is not None)
+    waiting = far_stack.json("cluster", "list")[0]
     before = far_stack.rows(_SEEN, (run_id,))
     time.sleep(2.0)
     meanwhile = far_stack.rows(_SEEN, (run_id,))
@@ -239,7 +230,7 @@ def fetched(url: str, login: str) -> dict[str, Any]:
         return dict(json.loads(answer.read()))
 
 
-def eventually(look: Callable[[], set[str]], *, within_s: float = 40.0) -> set[str]:
+def eventually(look: Callable[[], set[str]], *, within_s: float = WITHIN_S) -> set[str]:
     """What it finds, once it finds something."""
     deadline_s = time.monotonic() + within_s
     while True:

@@ -17,6 +17,7 @@ from tango.emulation.api_server.resources import BY_PLACE
 from tango.emulation.api_server.server import ApiServer
 from tango.emulation.api_server.storage import Storage
 from tango.emulation.pod_logs import BoundedLog, log_path, pod_folder
+from tests.waiting import WITHIN_S
 
 Json = dict[str, Any]
 PODS = "/api/v1/namespaces/tango/pods"
@@ -97,7 +98,7 @@ async def test_a_followed_log_ends_when_the_container_does(session: aiohttp.Clie
     log.write(b"two\n")
     await tell(session, **ENDED)
 
-    assert await asyncio.wait_for(following, 5.0) == (200, "one\ntwo\n")
+    assert await asyncio.wait_for(following, WITHIN_S) == (200, "one\ntwo\n")
 
 
 async def test_the_life_before_has_a_log_of_its_own(session: aiohttp.ClientSession, tmp_path: Path) -> None:

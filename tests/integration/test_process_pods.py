@@ -23,6 +23,7 @@ from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
 from tango.emulation.virtual_kubelet.process_host import ProcessHost
 from tests.fakes.kube_client import FakeKubeClient
+from tests.waiting import WITHIN_S
 
 Json = dict[str, Any]
 NODE = Node(name="n1", cpu_millicores=4000, memory_mib=4096)
@@ -90,7 +91,7 @@ class World:
         with contextlib.closing(reader):
             return b"".join(reader.start(tail_lines=None)).decode()
 
-    async def until(self, holds: Callable[[], bool], within_s: float = 15.0) -> None:
+    async def until(self, holds: Callable[[], bool], within_s: float = WITHIN_S) -> None:
         """Wait until something holds; fails with all statuses when it does not."""
         deadline_s = time.monotonic() + within_s
         while not holds():
@@ -367,7 +368,7 @@ async def test_a_kubelet_that_follows_a_killed_one_ends_what_that_left(tmp_path:
 
     host = ProcessHost("here", folder=tmp_path, pods=tmp_path, addresses=PodAddresses())
 
-    assert await asyncio.wait_for(left.wait(), 5.0) == -signal.SIGKILL
+    assert await asyncio.wait_for(left.wait(), WITHIN_S) == -signal.SIGKILL
     assert other.returncode is None
     assert not pod.exists()
     os.kill(other.pid, signal.SIGKILL)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -18,6 +18,7 @@ from tango.stack.forking import Forked, ForkServer
 from tango.stack.processes import FORK_SERVER, ProcessSpec
 from tango.stack.supervisor import Supervisor
 from tango.stack.tether import tethered
+from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = """
@@ -63,13 +64,6 @@ async def started(forks: ForkServer, folder: Path, *arguments: str, environment:
         os.close(output)
 
 
-async def until(holds: Callable[[], object]) -> None:
-    """Wait until something holds, at most 30 s."""
-    async with asyncio.timeout(30):
-        while not holds():
-            await asyncio.sleep(0.02)
-
-
 def alive(pid: int) -> bool:
     """Whether there is such a process, and it has not ended."""
     try:
@@ -92,7 +86,7 @@ async def test_a_fork_is_a_program_of_its_own(forks: ForkServer, tmp_path: Path)
 async def test_the_end_of_a_fork_is_told_with_its_signal(forks: ForkServer, tmp_path: Path) -> None:
     """As of a process that was executed: the supervisor logs it."""
     fork = await started(forks, tmp_path, "wait")
-    await until((tmp_path / "output").read_text)
+    await eventually((tmp_path / "output").read_text)
 
     os.kill(fork.pid, signal.SIGTERM)
 
@@ -104,12 +98,12 @@ async def test_a_server_that_is_killed_takes_its_forks_with_it_and_the_next_requ
 ) -> None:
     """No process runs on that nobody watches."""
     fork = await started(forks, tmp_path, "wait")
-    await until((tmp_path / "output").read_text)
+    await eventually((tmp_path / "output").read_text)
     server = psutil.Process(fork.pid).ppid()
 
     os.kill(server, signal.SIGKILL)
     status = await fork.wait()
-    await until(lambda: not alive(fork.pid))
+    await eventually(lambda: not alive(fork.pid))
     again = await (await started(forks, tmp_path)).wait()
 
     assert (status, again) == (-signal.SIGKILL, 7)
@@ -140,7 +134,7 @@ async def test_a_fork_that_nobody_waits_for_any_more_is_killed(forks: ForkServer
 
     (tmp_path / "second").mkdir()
     fork = await started(forks, tmp_path / "second", "wait", environment={"WORD": "second"})
-    await until((tmp_path / "second" / "output").read_text)
+    await eventually((tmp_path / "second" / "output").read_text)
 
     assert json.loads((tmp_path / "second" / "output").read_text())["word"] == "second"
     children = Path(f"/proc/{fork.pid}/stat").read_text().split()[3]
@@ -155,7 +149,7 @@ async def test_the_supervisor_keeps_forks_like_other_processes(tmp_path: Path) -
         await supervisor.start([spec])
         first = supervisor.rows()[0]["pid"]
         os.kill(first, signal.SIGKILL)
-        await until(lambda: supervisor.rows()[0]["restarts"] == 1 and supervisor.rows()[0]["state"] == "running")
+        await eventually(lambda: supervisor.rows()[0]["restarts"] == 1 and supervisor.rows()[0]["state"] == "running")
         second = supervisor.rows()[0]["pid"]
     finally:
         await supervisor.stop()

@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,6 +18,7 @@ from tango.errors import TangoError
 from tango.stack.processes import ProcessSpec
 from tango.stack.supervisor import Supervisor, read_status
 from tango.stack.tether import tethered
+from tests.waiting import eventually, until
 
 
 def _python(name: str, program: str, **more: object) -> ProcessSpec:
@@ -34,12 +33,6 @@ def _alive(pid: int) -> bool:
         return False
 
 
-async def _until(condition: Callable[[], bool], within_s: float = 20.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
 SLEEP = "import time; time.sleep(600)"
 
 
@@ -50,7 +43,7 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
         await supervisor.start([_python("one", SLEEP)])
         first = supervisor.rows()[0]["pid"]
         os.kill(first, signal.SIGKILL)
-        await _until(lambda: supervisor.rows()[0]["restarts"] == 1 and supervisor.rows()[0]["state"] == "running")
+        await eventually(lambda: supervisor.rows()[0]["restarts"] == 1 and supervisor.rows()[0]["state"] == "running")
         row = read_status(tmp_path)["processes"][0]
         assert row["pid"] not in (None, first)
         assert row == {"name": "one", "role": "test", "pid": row["pid"], "state": "running", "restarts": 1}
@@ -80,7 +73,7 @@ async def test_a_defect_in_a_probe_or_in_what_is_told_leaves_no_process_without_
             (tmp_path / "run" / "status.json").unlink()
             (tmp_path / "run" / "status.json").mkdir()  # as good as a full disk
             os.kill(supervisor.rows()[0]["pid"], signal.SIGKILL)
-            await _until(lambda: supervisor.rows()[0]["restarts"] == 2 and supervisor.rows()[0]["state"] == "running")
+            await eventually(lambda: supervisor.rows()[0]["restarts"] == 2 and supervisor.rows()[0]["state"] == "running")
         (tmp_path / "run" / "status.json").rmdir()
     finally:
         await supervisor.stop()
@@ -134,7 +127,7 @@ async def test_stop_also_ends_what_does_not_listen_and_its_children(tmp_path: Pa
     await supervisor.start([_python("stubborn", program, ready_file=pid_file, stop_within_s=0.3)])
     pids = [supervisor.rows()[0]["pid"], int(pid_file.read_text())]
     await supervisor.stop()
-    await _until(lambda: not any(map(_alive, pids)), within_s=5.0)
+    await eventually(lambda: not any(map(_alive, pids)))
     assert not (tmp_path / "run" / "status.json").exists()
 
 
@@ -143,7 +136,7 @@ async def test_stop_during_a_start_leaves_nothing(tmp_path: Path) -> None:
     supervisor = Supervisor(tmp_path)
     specs = [_python("never", SLEEP, ready_file=tmp_path / "no"), _python("later", SLEEP, after=("never",))]
     starting = asyncio.create_task(supervisor.start(specs))
-    await _until(lambda: supervisor.rows()[0]["pid"] is not None if supervisor.rows() else False)
+    await eventually(lambda: supervisor.rows()[0]["pid"] is not None if supervisor.rows() else False)
     pid = supervisor.rows()[0]["pid"]
     starting.cancel()
     await supervisor.stop()
@@ -160,8 +153,8 @@ async def test_a_log_stays_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     try:
         await supervisor.start([_python("chatty", program)])
         log, aside = tmp_path / "logs" / "chatty.log", tmp_path / "logs" / "chatty.log.1"
-        await _until(aside.exists)
-        await _until(lambda: 0 < log.stat().st_size < 3000)
+        await eventually(aside.exists)
+        await eventually(lambda: 0 < log.stat().st_size < 3000)
         kept = aside.read_text()
     finally:
         await supervisor.stop()
@@ -197,7 +190,4 @@ def test_children_die_with_a_killed_supervisor(tmp_path: Path) -> None:
         pids = [row["pid"] for row in read_status(tmp_path)["processes"]]
         assert all(map(_alive, pids))
         supervisor.kill()
-        deadline_s = time.monotonic() + 10.0
-        while any(map(_alive, pids)) and time.monotonic() < deadline_s:
-            time.sleep(0.02)
-    assert not any(map(_alive, pids))
+        until(lambda: not any(map(_alive, pids)))

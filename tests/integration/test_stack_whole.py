@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psycopg2
@@ -16,6 +14,7 @@ import torch
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
 from tests.integration.live_stack import LiveStack
+from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -63,20 +62,13 @@ def test_a_promoted_checkpoint_decides_without_a_restart(single_stack: LiveStack
         rows = single_stack.json("checkpoint", "list")
         return next((row["digest"] for row in rows if row["deciding"]), "")
 
-    def waits_for(wanted: Callable[[str], bool]) -> None:
-        deadline_s = time.monotonic() + 30
-        while not wanted(decides()):
-            assert time.monotonic() < deadline_s
-            time.sleep(0.2)
-
-    waits_for(bool)
-    shipped = decides()
+    shipped = until(decides, every_s=0.2)
     assert single_stack.tango("checkpoint", "add", str(tmp_path / "mine.pt")).returncode == 0
     (tmp_path / "mine.pt").unlink()
     assert single_stack.tango("checkpoint", "promote", "mine").returncode == 0
-    waits_for(lambda found: found == digest)
+    until(lambda: decides() == digest, every_s=0.2)
     assert single_stack.tango("checkpoint", "demote").returncode == 0
-    waits_for(lambda found: found == shipped)
+    until(lambda: decides() == shipped, every_s=0.2)
 
     assert {row["name"]: row["pid"] for row in single_stack.json("status")} == before
 
@@ -85,10 +77,7 @@ def test_a_killed_supervisor_takes_all_with_it_and_up_recovers(single_stack: Liv
     """After SIGKILL nothing is left, `status` says so, and the next `up` works, in a shell that took over `env` too."""
     taken_over = single_stack.json("env")
     os.kill(int((single_stack.home / "run" / "lock").read_text()), signal.SIGKILL)
-    deadline_s = time.monotonic() + 15.0
-    while single_stack.processes() and time.monotonic() < deadline_s:
-        time.sleep(0.1)
-    assert single_stack.processes() == []
+    until(lambda: not single_stack.processes())
     assert single_stack.tango("status").returncode == 1
     again = single_stack.tango("up", "--detach", variables=taken_over)
     assert again.returncode == 0, again.stderr

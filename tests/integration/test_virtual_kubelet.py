@@ -23,6 +23,7 @@ from tango.errors import Invalid, NotFound
 from tango.kube.api_client import KubeClient
 from tango.kube.manifests import be_pod, binding, lc_instance
 from tango.settings import KubeSettings
+from tests.waiting import WITHIN_S
 
 Json = dict[str, Any]
 T = TypeVar("T")
@@ -92,8 +93,8 @@ class Cluster:
 
 
 async def until(look: Callable[[], Awaitable[T | None]]) -> T:
-    """What `look` gives once it gives something; fails after ten seconds."""
-    async with asyncio.timeout(10.0):
+    """What `look` gives once it gives something; fails when it does not in time."""
+    async with asyncio.timeout(WITHIN_S):
         while (found := await look()) is None:
             await asyncio.sleep(0.02)
         return found
@@ -278,7 +279,7 @@ async def test_a_deleted_be_pod_tells_the_work_that_is_lost_and_goes(cluster: Cl
 
     following = asyncio.create_task(follow())
     await cluster.client.request("DELETE", f"{PODS}/{name}")
-    await asyncio.wait_for(following, 10)
+    await asyncio.wait_for(following, WITHIN_S)
 
     last = events[-2]["object"]
     assert last["status"]["phase"] == "Failed"

@@ -24,6 +24,7 @@ from tests.fakes.memory_journal import MemoryJournal
 from tests.fakes.own_fleet import published
 from tests.fakes.store_world import BATCH, FLEET, MAX_ATTEMPTS, OVER_S, ZERO_S
 from tests.unit.control.test_observe_cluster import ADOPTED, ended, node, pod, running, theirs
+from tests.waiting import WITHIN_S
 
 Json = dict[str, Any]
 Agent = TypeVar("Agent", bound=ClusterAgent)
@@ -503,7 +504,7 @@ async def test_a_step_that_fails_is_tried_again_and_stops_no_other(world: Contro
     await asyncio.sleep(0)
     cluster.put_pod(be_pod(run_id, **ended("Succeeded")))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while world.states(run_id) != ["succeeded"]:
             await asyncio.sleep(0.01)
         away = [found["metadata"]["name"] for found in cluster.pods()]
@@ -541,7 +542,7 @@ async def test_an_agent_looks_for_ends_only_once_the_watch_has_told_of_one(world
     looks_before = agent.looks
     cluster.put_pod(be_pod(run_id, **ended("Succeeded")))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(WITHIN_S):
         while cluster.deleted != [("be", True)]:
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)

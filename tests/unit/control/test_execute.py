@@ -27,6 +27,7 @@ from tests.fakes.instance_calls import ScriptedCalls
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import CHAT, FLEET, LIVE_S, OVER_S, TWINS, WEB, instance_of, node_states
 from tests.fakes.worker_world import WorkerWorld, worker_world
+from tests.waiting import until
 
 RUN_ZERO_S = 1_600_000_000.0
 SETTINGS = LcSettings(max_in_flight=8, settle_every_s=0.001, timeout_targets=10.0, timeout_min_s=1.0)
@@ -92,14 +93,6 @@ def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
     calls.let_go()
     for executor in made:
         executor.close(timeout_s=1.0)
-
-
-def until(condition: Callable[[], bool], *, within_s: float = 5.0) -> None:
-    """Wait for another thread to bring something about. Raises: AssertionError if it does not."""
-    deadline_s = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline_s, "it did not come about"
-        time.sleep(0.0005)
 
 
 def dispatched(world: WorkerWorld, count: int, *, epochs: int = 1) -> int:

@@ -11,6 +11,7 @@ import pytest
 
 from tango.control.repeating import Repeating, RepeatingEach
 from tango.errors import StoreUnavailable
+from tests.waiting import WITHIN_S
 
 Make = Callable[..., Repeating]
 
@@ -56,7 +57,7 @@ def test_a_step_is_called_again_after_the_wait_that_it_asks_for(make: Make) -> N
 
     make(steps)
 
-    assert steps.done.wait(5.0)
+    assert steps.done.wait(WITHIN_S)
     first, second, third = steps.at_s
     assert second - first >= 0.05
     assert third - second < 1.0
@@ -68,7 +69,7 @@ def test_what_is_away_is_tried_again_after_a_pause(make: Make) -> None:
 
     repeating = make(steps, longest_pause_s=0.05)
 
-    assert steps.done.wait(5.0)
+    assert steps.done.wait(WITHIN_S)
     assert repeating.broken == 0
     assert min(b - a for a, b in zip(steps.at_s, steps.at_s[1:], strict=False)) >= 0.025
 
@@ -79,7 +80,7 @@ def test_a_defect_is_counted_and_ends_nothing(make: Make) -> None:
 
     repeating = make(steps, longest_pause_s=0.01)
 
-    assert steps.done.wait(5.0)
+    assert steps.done.wait(WITHIN_S)
     assert repeating.broken == 2
     assert repeating.progressed_at_s >= steps.at_s[0]
 
@@ -88,12 +89,12 @@ def test_stopping_does_not_wait_for_the_next_step(make: Make) -> None:
     """However long the step asked to wait."""
     steps = Steps()
     repeating = make(steps)
-    assert steps.done.wait(5.0)
+    assert steps.done.wait(WITHIN_S)
     began_s = time.monotonic()
 
     repeating.stop()
 
-    assert time.monotonic() - began_s < 2.0
+    assert time.monotonic() - began_s < 30.0  # the step asked for 60
     assert len(steps.at_s) == 1
 
 
@@ -116,7 +117,7 @@ def test_each_member_has_its_own_pace(each: RepeatingEach) -> None:
     each.add("quick", quick)
     each.add("failing", failing)
 
-    assert quick.done.wait(5.0)
+    assert quick.done.wait(WITHIN_S)
     assert 1 <= len(failing.at_s) < 5
 
 
@@ -126,12 +127,12 @@ def test_a_member_that_hangs_delays_the_others_little(each: RepeatingEach) -> No
 
     def hang() -> float:
         calls.append(time.monotonic())
-        goes_on.wait(10.0)
+        goes_on.wait(WITHIN_S)
         return 60.0
 
     each.add("hanging", hang)
     each.add("others", others)
-    is_done = others.done.wait(5.0)
+    is_done = others.done.wait(WITHIN_S)
     called = len(calls)
     goes_on.set()
 
@@ -148,14 +149,14 @@ def test_a_member_that_was_removed_is_not_called_any_more(each: RepeatingEach) -
     def step() -> float:
         before.append(1)
         begun.set()
-        goes_on.wait(5.0)
+        goes_on.wait(WITHIN_S)
         return 0.0
 
     each.add("one", step)
-    assert begun.wait(5.0)
+    assert begun.wait(WITHIN_S)
     each.remove("one")
     each.add("one", after)
     goes_on.set()
 
-    assert after.done.wait(5.0)
+    assert after.done.wait(WITHIN_S)
     assert before == [1]

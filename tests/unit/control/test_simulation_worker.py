@@ -14,6 +14,7 @@ from tango.errors import Deadlock, StoreError
 from tango.settings import LeaseSettings
 from tests.fakes.faulty import Faulty
 from tests.fakes.sweep_world import RESULT, SweepWorld
+from tests.waiting import WITHIN_S
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_worker_leaves_a_run_that_was_cancelled(world: SweepWorld) -> None:
 
     def long(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
         world.store.cancel(run_id)
-        deadline_s = time.monotonic() + 10.0
+        deadline_s = time.monotonic() + WITHIN_S
         while time.monotonic() < deadline_s:
             stands()
             time.sleep(0.001)
@@ -99,7 +100,7 @@ def _until_renewed(store: Faulty) -> Compute:
     """Works until two renewals were asked for."""
 
     def compute(claim: ClaimedSimulation, stands: Callable[[], None]) -> Simulated:
-        deadline_s = time.monotonic() + 10.0
+        deadline_s = time.monotonic() + WITHIN_S
         while len(store.calls_of("renew")) < 2:
             assert time.monotonic() < deadline_s, "the lease was not renewed again"
             stands()

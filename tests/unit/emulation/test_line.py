@@ -12,6 +12,7 @@ import pytest
 from tango.domain.line import LineMode, LineState
 from tango.emulation.line import Line
 from tango.errors import ConfigError
+from tests.waiting import WITHIN_S
 
 CUT, STALLED, SWALLOWING, OPEN = (LineState(mode=mode) for mode in (LineMode.CUT, LineMode.STALL, LineMode.SWALLOW, LineMode.OPEN))
 
@@ -38,7 +39,7 @@ async def echo_behind(line: Line) -> AsyncIterator[int]:
         server.close()
 
 
-async def sent(port: int, content: bytes, *, within_s: float = 10.0) -> bytes:
+async def sent(port: int, content: bytes, *, within_s: float = WITHIN_S) -> bytes:
     """What comes back of it over a new connection. Raises: TimeoutError, OSError, IncompleteReadError."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:

@@ -23,6 +23,7 @@ from tango.emulation.workload.http1 import Work
 from tango.emulation.workload.memory import held
 from tango.emulation.workload.service import WorkloadService
 from tango.sources import parsed
+from tests.waiting import WITHIN_S
 
 PAGE_KIB = 4
 
@@ -77,7 +78,7 @@ async def test_a_request_whose_memory_is_refused_is_answered_and_the_next_one_se
             lambda: told.put_nowait("refused"),
         )
 
-    assert [await asyncio.wait_for(told.get(), 10.0) for _ in range(2)] == ["refused", "served"]
+    assert [await asyncio.wait_for(told.get(), WITHIN_S) for _ in range(2)] == ["refused", "served"]
     assert service.under_way == 0
     assert "cannot be held" in capsys.readouterr().err
     service.cut()
