@@ -49,6 +49,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
     def _stream(self, _: bytes) -> None:
+        self.goes_on.clear()
         self.send_response(200)
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
