@@ -421,6 +421,51 @@ class SharingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NodeAgentSettings:
+    """The node agent: when best-effort pods are held back on a node, and how far."""
+
+    tick_s: float = 0.5
+    """Seconds between two looks at what the kernel has accounted. Pods that change are acted on at once; this is for pressure, which over
+    less is a matter of single scheduler slices."""
+    report_s: float = 10.0
+    """Seconds between two reports: one write to the API server for each node, as often as a kubelet renews its lease."""
+    slack_low: float = 0.2
+    """Slack of an LC service (1 - tail / target) below which BE is cut back: where re-assurance begins to grow the instance, too."""
+    slack_high: float = 0.4
+    """Slack that must be reached before BE gets more again; the distance to `slack_low` is the hysteresis."""
+    cpu_pressure_high: float = 0.2
+    """Share of time in which others had the CPU that all tasks of an LC pod waited for, above which BE is cut back where no slack is known.
+    Alone or beside idle BE it is a few per cent (docs/benchmarks.md); beside BE of equal weight, half."""
+    cpu_pressure_low: float = 0.1
+    """Share below which BE may get more again."""
+    cpu_floor: float = 0.1
+    """Share of the CPU that LC leaves which BE always keeps: below it work hardly moves and holds its memory all the same."""
+    tighten: float = 0.7
+    """Factor of a step down: from all to a third in three looks."""
+    relax: float = 0.1
+    """Step up, as a share of what LC leaves."""
+    hold_s: float = 1.0
+    """Seconds of calm before each step up."""
+    memory_pressure_high: float = 0.1
+    """Share of time stalled for memory, of some LC task or of the whole node, above which BE's memory is reclaimed."""
+    memory_pressure_low: float = 0.02
+    """Share below which BE may have more memory again."""
+    memory_tighten: float = 0.9
+    """Factor of a step of BE's memory down; up by its inverse. Reclaim of a tenth at a time takes well below a second."""
+    memory_floor: float = 0.5
+    """Share of BE's memory requests that is left to it: below, it would do nothing but read its own pages again, and is evicted better."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, 3600.0, "tick_s", "report_s", "hold_s", above=True)
+        _within(self, -10.0, 1.0, "slack_low", "slack_high")
+        _within(self, 0.0, 1.0, "cpu_pressure_low", "cpu_pressure_high", "memory_pressure_low", "memory_pressure_high")
+        _within(self, 0.0, 1.0, "cpu_floor", "tighten", "relax", "memory_tighten", "memory_floor", above=True)
+        for low, high in (("slack_low", "slack_high"), ("cpu_pressure_low", "cpu_pressure_high")):
+            if getattr(self, low) > getattr(self, high):
+                raise ConfigError(f"NodeAgentSettings {low} is above {high}; BE would be cut back and let go at once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SimSettings:
     """The simulated world. What belongs to a fleet (beta, staleness, actuation) is taken from it unless given here."""
 
@@ -545,6 +590,8 @@ class Settings:
     """Placement of best-effort requests."""
     sharing: SharingSettings = field(default_factory=SharingSettings)
     """How LC instances grow and shrink, and when BE gives way."""
+    node_agent: NodeAgentSettings = field(default_factory=NodeAgentSettings)
+    """How far the node agent holds BE pods back."""
     kube: KubeSettings = field(default_factory=KubeSettings)
     """Calls to Kubernetes."""
     sim: SimSettings = field(default_factory=SimSettings)

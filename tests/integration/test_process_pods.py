@@ -378,7 +378,7 @@ async def test_a_kubelet_that_follows_a_killed_one_ends_what_that_left(tmp_path:
 
 async def test_a_resize_in_place_moves_the_cpu_of_a_running_process(world: World) -> None:
     """From a tenth of a core to nine tenths, where control groups can be made; the process goes on, the pod reports the new size."""
-    if world.kubelet.pool.processes is None or world.kubelet.pool.processes.cpu.folder is None:
+    if world.kubelet.pool.processes is None or world.kubelet.pool.processes.cpu.home is None:
         pytest.skip("no control group can be made here")
     burn = python("while True: pass", limit="64Mi")
     burn["resources"]["limits"]["cpu"] = "100m"

@@ -1,0 +1,380 @@
+"""The node agent itself: pods come and go, the kernel is looked at, BE is held back as far as LC needs it.
+
+What it does to a pod depends on the pod alone (`see`) or on the node (`step`):
+
+- **A resize under way** (the specification says other limits than the kubelet reports): the limits are set as specified, CPU at once,
+  memory up when the kubelet has admitted it and down when what is in use fits. The kubelet writes the same values later.
+- **A BE pod that is not being resized** is idle (or has the least weight) while there is LC here, and has the quota and the memory mark
+  that `isolation` gives it. While it is being resized all that is taken back first, for the kernel refuses a weight to an idle group.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tango.cgroups.groups import CpuAccount, Group, Hierarchy, Pressure, read_pressure
+from tango.cgroups.knobs import LOWEST_WEIGHT, Knob
+from tango.cgroups.pod_groups import PodFinder, PodGroups
+from tango.node_agent.isolation import FREE, Signals, next_restraint, shares_of
+from tango.node_agent.ledger import Ledger, Setting
+from tango.node_agent.pods import ContainerFacts, Limits, PodFacts, pod_facts
+from tango.node_agent.reports import NodeReport, PodReport, Totals
+from tango.node_agent.wanted import Change, Move, cpu_quota, in_order, whole_pages, with_burst
+from tango.settings import NodeAgentSettings
+
+NODE_PRESSURE = Path("/proc/pressure")
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the kernel had accounted of a group at a look."""
+
+    at_s: float
+    cpu: CpuAccount
+    cpu_pressure: Pressure | None
+    memory_pressure: Pressure | None
+    memory_bytes: int
+
+
+@dataclass(slots=True)
+class _Pod:
+    """A pod of this node, with its last two looks."""
+
+    facts: PodFacts
+    groups: PodGroups
+    before: _Seen | None = None
+    now: _Seen | None = None
+    settings: dict[tuple[str, Knob], Setting] = field(default_factory=dict)
+    """Of all that was ever wanted of its groups, the last."""
+
+    @property
+    def all_groups(self) -> list[Group]:
+        return [self.groups.pod, *self.groups.containers.values()]
+
+    def note(self, settings: Iterable[Setting]) -> None:
+        self.settings |= {(one.path, one.knob): one for one in settings}
+
+
+class NodeAgent:
+    """Of one node. Its methods are quick (some reads and writes of the kernel's files) and not for several threads.
+
+    Raises: FileUnusable, from whatever writes, if the ledger's file cannot be written.
+    """
+
+    def __init__(
+        self,
+        hierarchy: Hierarchy,
+        ledger: Ledger,
+        settings: NodeAgentSettings,
+        *,
+        cpu_millicores: int,
+        clock: Callable[[], float],
+        node_pressure: Path = NODE_PRESSURE,
+    ) -> None:
+        self._hierarchy = hierarchy
+        self._finder = PodFinder(hierarchy)
+        self._ledger = ledger
+        self._settings = settings
+        self._cpu_millicores = cpu_millicores
+        self._clock = clock
+        self._node_pressure = node_pressure
+        self._node_before: tuple[float, Pressure] | None = None
+        self._node_memory: float | None = None
+        self._pods: dict[str, _Pod] = {}
+        self._waiting: dict[str, PodFacts] = {}
+        """Pods whose groups are not there yet."""
+        self.restraint = FREE
+        self._signals: Signals | None = None
+
+    def see(self, pod: dict[str, Any]) -> list[Setting]:
+        """A pod as the API now has it: act on it. Of one that may not be touched, or does not run, what was set is taken back.
+
+        Returns what was written. Raises: ValueError for a quantity that is none.
+        """
+        facts = pod_facts(pod)
+        if facts is None:
+            return self.gone(pod["metadata"]["uid"])
+        groups = self._finder.find(facts.uid, [container.container_id for container in facts.containers])
+        if groups is None:
+            self._waiting[facts.uid] = facts
+            return []
+        self._waiting.pop(facts.uid, None)
+        known = self._pods.get(facts.uid)
+        if known is None:
+            known = self._pods[facts.uid] = _Pod(facts, groups)
+        known.facts, known.groups = facts, groups
+        return self._move(known)
+
+    def gone(self, uid: str) -> list[Setting]:
+        """A pod is no more, or no longer runs."""
+        self._waiting.pop(uid, None)
+        pod = self._pods.pop(uid, None)
+        if pod is None:
+            return []
+        self._follow(pod)
+        return self._ledger.release(pod.all_groups)
+
+    def only(self, uids: set[str]) -> None:
+        """These are all pods of the node: others, seen before, are gone."""
+        for uid in [uid for uid in self._pods if uid not in uids]:
+            self.gone(uid)
+
+    def step(self) -> NodeReport:
+        """Look at the kernel, decide, hold BE back; the report of it."""
+        now_s = self._clock()
+        for facts in list(self._waiting.values()):
+            groups = self._finder.find(facts.uid, [container.container_id for container in facts.containers])
+            if groups is not None:
+                del self._waiting[facts.uid]
+                self._pods[facts.uid] = _Pod(facts, groups)
+        self._ledger.sweep()
+        for pod in self._pods.values():
+            self._look(pod, now_s)
+            self._move(pod)
+        self._node_memory = self._node_stalled(now_s)
+        self._signals = self._measured()
+        lc_here = any(pod.facts.is_lc for pod in self._pods.values())
+        self.restraint = next_restraint(self.restraint, self._signals, at_s=now_s, settings=self._settings) if lc_here else FREE
+        self._hold_back([pod for pod in self._pods.values() if not pod.facts.is_lc], lc_here=lc_here)
+        return self.report()
+
+    def restore(self) -> list[Setting]:
+        """Put back what was found, but what follows an API object; then the agent may go."""
+        self._pods, self._waiting, self.restraint = {}, {}, FREE
+        return self._ledger.restore()
+
+    def report(self) -> NodeReport:
+        """As of the last look."""
+        pods = {pod.facts.name: _pod_report(pod) for pod in self._pods.values()}
+        lc, be = (Totals.of([one for one in pods.values() if one.is_lc is is_lc]) for is_lc in (True, False))
+        return NodeReport(
+            lc=lc,
+            be=be,
+            node_memory_pressure=self._node_memory,
+            cpu_share=self.restraint.cpu_share,
+            memory_mark_bytes=self.restraint.memory_bytes,
+            pods=pods,
+        )
+
+    # Limits of a resize under way
+
+    def _move(self, pod: _Pod) -> list[Setting]:
+        facts = pod.facts
+        if facts.held_back:
+            if any(entry.follows_object for group in pod.all_groups for entry in self._ledger.held(group).values()):
+                taken_back = self._ledger.release(pod.all_groups)  # it was moved ahead of a kubelet that has refused since
+                pod.note(taken_back)
+                return taken_back
+            return []
+        ahead = {group.path for group in pod.all_groups if any(e.follows_object for e in self._ledger.held(group).values())}
+        settings: list[Setting] = []
+        if facts.is_moving or ahead:
+            # Also where the kubelet has nothing to do and never had: a size was asked for and taken back before it began. Then it will not
+            # write what was set ahead of it, so that is put right here.
+            here = [(one, pod.groups.containers.get(one.container_id)) for one in facts.containers]
+            moving = [(one, group) for one, group in here if group is not None and (one.is_moving or group.path in ahead)]
+            settings += [] if facts.is_lc else self._let_go(pod)
+            with contextlib.suppress(OSError):  # a group has gone: the next look finds what there is
+                changes, marks = self._memory_changes(pod, moving)
+                changes += self._cpu_changes(pod, moving)
+                settings += self._ledger.apply(changes, now_s=self._clock(), follows_object=True)
+                settings += self._ledger.apply(marks, now_s=self._clock())
+        if not facts.is_moving:
+            self._follow(pod)
+            settings += self._ledger.release(pod.groups.containers.values(), [Knob.MEMORY_HIGH])
+        pod.note(settings)
+        return settings
+
+    def _follow(self, pod: _Pod) -> None:
+        """The kubelet has done what the agent did ahead of it, or will: that is no longer the agent's."""
+        for group in pod.all_groups:
+            self._ledger.follow(group, [knob for knob, entry in self._ledger.held(group).items() if entry.follows_object])
+
+    def _let_go(self, pod: _Pod) -> list[Setting]:
+        """Take back what holds a BE pod, but not what it is being resized to."""
+        held = {knob for group in pod.all_groups for knob, entry in self._ledger.held(group).items() if not entry.follows_object}
+        return self._ledger.release(pod.all_groups, held) if held else []
+
+    def _cpu_changes(self, pod: _Pod, moving: list[tuple[ContainerFacts, Group]]) -> list[Change]:
+        def move(group: Group, limits: Limits) -> Move:
+            return Move(group, group.read(Knob.CPU_QUOTA), cpu_quota(limits.cpu_millicores, group.period_us()))
+
+        whole = move(pod.groups.pod, pod.facts.wanted)
+        parts = [move(group, one.wanted) for one, group in moving]
+        return [part for change in in_order(Knob.CPU_QUOTA, whole, parts) for part in self._with_burst(change)]
+
+    def _memory_changes(self, pod: _Pod, moving: list[tuple[ContainerFacts, Group]]) -> tuple[list[Change], list[Change]]:
+        """(limits that can be set now, marks where more is in use: that is reclaimed first, since a limit would kill)."""
+        whole = Move(pod.groups.pod, pod.groups.pod.read(Knob.MEMORY_MAX), whole_pages(pod.facts.wanted.memory_bytes))
+        parts: list[Move] = []
+        marks: list[Change] = []
+        for one, group in moving:
+            part = Move(group, group.read(Knob.MEMORY_MAX), whole_pages(one.wanted.memory_bytes))
+            if part.grows and not one.is_admitted:
+                return [], []  # memory that the kubelet has not counted may be promised to another pod
+            if _is_below_use(part):
+                marks.append(Change(group, Knob.MEMORY_HIGH, part.wanted))
+            else:
+                parts.append(part)
+        if marks or _is_below_use(whole):
+            return [
+                Change(part.group, Knob.MEMORY_MAX, part.wanted) for part in parts if part.now != part.wanted and not part.grows
+            ], marks
+        return in_order(Knob.MEMORY_MAX, whole, parts), []
+
+    def _with_burst(self, change: Change) -> list[Change]:
+        if not change.group.has(Knob.CPU_BURST):
+            return [change]
+        now, found = change.group.read(Knob.CPU_BURST), self._ledger.found(change.group, Knob.CPU_BURST)
+        return with_burst(change, burst_now_us=now, burst_found_us=found or 0)
+
+    # What BE may take
+
+    def _hold_back(self, pods: list[_Pod], *, lc_here: bool) -> None:
+        restrained = [pod for pod in pods if lc_here and not pod.facts.is_moving]
+        quotas = self._quotas(restrained)
+        marks = self._marks(restrained)
+        for pod in pods:
+            if pod.facts.is_moving:
+                continue
+            if not lc_here:
+                pod.note(self._ledger.release(pod.all_groups))
+                continue
+            changes: list[Change] = []
+            with contextlib.suppress(OSError):
+                changes += self._idle(pod)
+                changes += self._quota(pod, quotas.get(pod.facts.uid))
+                changes += self._mark(pod, marks.get(pod.facts.uid))
+            pod.note(self._ledger.apply(changes, now_s=self._clock()))
+
+    def _idle(self, pod: _Pod) -> list[Change]:
+        """Idle, or where the kernel has no such class the least weight."""
+        group = pod.groups.pod
+        if not group.has(Knob.CPU_IDLE):
+            return [Change(group, Knob.CPU_WEIGHT, LOWEST_WEIGHT[self._hierarchy.version])]
+        if group.read(Knob.CPU_IDLE) == 0:
+            self._ledger.keep(group, Knob.CPU_WEIGHT)  # lost with the first write
+        return [Change(group, Knob.CPU_IDLE, 1)]
+
+    def _quota(self, pod: _Pod, quota_millicores: int | None) -> list[Change]:
+        """The pod's quota, and in version 1, where no child may have more, its containers'."""
+        groups = pod.all_groups if self._hierarchy.version == 1 else [pod.groups.pod]
+        if quota_millicores is None:
+            pod.note(self._ledger.release(groups, [Knob.CPU_QUOTA, Knob.CPU_BURST]))
+            return []
+        moves = []
+        for group in groups:
+            found, wanted = self._ledger.found(group, Knob.CPU_QUOTA), cpu_quota(quota_millicores, group.period_us())
+            lowest = wanted if found is None else found if wanted is None else min(found, wanted)
+            moves.append(Move(group, group.read(Knob.CPU_QUOTA), lowest))
+        return [part for change in in_order(Knob.CPU_QUOTA, moves[0], moves[1:]) for part in self._with_burst(change)]
+
+    def _mark(self, pod: _Pod, mark_bytes: int | None) -> list[Change]:
+        group = pod.groups.pod
+        if mark_bytes is None or not group.has(Knob.MEMORY_HIGH):
+            pod.note(self._ledger.release([group], [Knob.MEMORY_HIGH]))
+            return []
+        return [Change(group, Knob.MEMORY_HIGH, whole_pages(mark_bytes))]
+
+    def _quotas(self, pods: list[_Pod]) -> dict[str, int]:
+        """Millicores of each BE pod, by UID; none where there is no quota."""
+        if self.restraint.cpu_share >= 1.0:
+            return {}
+        lc = sum(_millicores(pod) for pod in self._pods.values() if pod.facts.is_lc)
+        left = max(0, self._cpu_millicores - lc)
+        return shares_of(int(left * self.restraint.cpu_share), {pod.facts.uid: _millicores(pod) for pod in pods})
+
+    def _marks(self, pods: list[_Pod]) -> dict[str, int]:
+        if self.restraint.memory_bytes is None:
+            return {}
+        return shares_of(self.restraint.memory_bytes, {pod.facts.uid: pod.now.memory_bytes for pod in pods if pod.now})
+
+    # What the kernel has accounted
+
+    def _look(self, pod: _Pod, now_s: float) -> None:
+        group = pod.groups.pod
+        with contextlib.suppress(OSError, KeyError):
+            seen = _Seen(now_s, group.cpu(), group.pressure("cpu"), group.pressure("memory"), group.memory_bytes())
+            pod.before, pod.now = pod.now, seen
+
+    def _measured(self) -> Signals:
+        lc = [pod for pod in self._pods.values() if pod.facts.is_lc]
+        be = [pod for pod in self._pods.values() if not pod.facts.is_lc]
+        slacks = [pod.facts.slack for pod in lc if pod.facts.slack is not None]
+        return Signals(
+            lc_slack=min(slacks, default=None),
+            lc_cpu_pressure=max((value for pod in lc if (value := _crowded(pod)) is not None), default=None),
+            lc_memory_pressure=max((value for pod in lc if (value := _stalled(pod)) is not None), default=None),
+            node_memory_pressure=self._node_memory,
+            be_memory_bytes=sum(pod.now.memory_bytes for pod in be if pod.now),
+            be_memory_floor_bytes=int(self._settings.memory_floor * sum(pod.facts.memory_request_bytes for pod in be)),
+        )
+
+    def _node_stalled(self, now_s: float) -> float | None:
+        total = read_pressure(self._node_pressure / "memory")
+        before, self._node_before = self._node_before, None if total is None else (now_s, total)
+        if before is None or total is None or now_s <= before[0]:
+            return None
+        return min(1.0, (total.full_us - before[1].full_us) / 1e6 / (now_s - before[0]))
+
+
+def _is_below_use(move: Move) -> bool:
+    """Whether a limit of memory would be lower than what is in use."""
+    return move.wanted is not None and not move.grows and move.group.memory_bytes() > move.wanted
+
+
+def _since(pod: _Pod) -> tuple[_Seen, _Seen, float] | None:
+    """(the look before, this one, microseconds between them)."""
+    if pod.before is None or pod.now is None or pod.now.at_s <= pod.before.at_s:
+        return None
+    return pod.before, pod.now, (pod.now.at_s - pod.before.at_s) * 1e6
+
+
+def _millicores(pod: _Pod) -> int:
+    """CPU that it used between the last two looks."""
+    since = _since(pod)
+    return 0 if since is None else int((since[1].cpu.used_us - since[0].cpu.used_us) * 1000 / since[2])
+
+
+def _throttled(pod: _Pod) -> float | None:
+    """Share of the periods in which it ran out of its quota; None: there were none."""
+    since = _since(pod)
+    if since is None or since[1].cpu.periods == since[0].cpu.periods:
+        return None
+    return (since[1].cpu.throttled - since[0].cpu.throttled) / (since[1].cpu.periods - since[0].cpu.periods)
+
+
+def _crowded(pod: _Pod) -> float | None:
+    """Share of time in which none of its tasks had a CPU that others had: what its own quota kept from it does not count."""
+    since = _since(pod)
+    if since is None or since[0].cpu_pressure is None or since[1].cpu_pressure is None:
+        return None
+    full_us = since[1].cpu_pressure.full_us - since[0].cpu_pressure.full_us
+    own_us = since[1].cpu.throttled_us - since[0].cpu.throttled_us
+    return min(1.0, max(0.0, (full_us - own_us) / since[2]))
+
+
+def _stalled(pod: _Pod) -> float | None:
+    """Share of time in which some of its tasks waited for memory."""
+    since = _since(pod)
+    if since is None or since[0].memory_pressure is None or since[1].memory_pressure is None:
+        return None
+    return min(1.0, (since[1].memory_pressure.some_us - since[0].memory_pressure.some_us) / since[2])
+
+
+def _pod_report(pod: _Pod) -> PodReport:
+    held = [setting for setting in pod.settings.values() if setting.refused or setting.wanted != setting.effective]
+    return PodReport(
+        is_lc=pod.facts.is_lc,
+        cpu_used_millicores=_millicores(pod),
+        memory_bytes=pod.now.memory_bytes if pod.now else 0,
+        cpu_pressure=_crowded(pod),
+        memory_pressure=_stalled(pod),
+        throttled=_throttled(pod),
+        differs=tuple(held),
+        held_back=pod.facts.held_back,
+    )

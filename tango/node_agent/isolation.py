@@ -1,0 +1,103 @@
+"""How much best-effort (BE) work is held back on a node, by the slack and the pressure of its latency-critical (LC) pods. Pure.
+
+BE runs only when no LC task wants the CPU (`cpu.idle`, or the least weight), which costs nothing that LC leaves; that holds whenever there
+is LC here. What is decided here is what comes on top, when LC suffers all the same (caches, memory bandwidth, hyper-threads, reclaim):
+
+| slack of LC     | pressure on LC  | CPU share of BE                          |
+|-----------------|-----------------|------------------------------------------|
+| below low       | any             | multiplied by `tighten`, not below the floor |
+| unknown         | above high      | the same                                 |
+| not below high, or unknown | below low | after `hold_s`: up by `relax`         |
+| otherwise       |                 | stays                                    |
+
+Thresholds that differ by direction, the hold, and steps that are large down and small up keep it from swinging: additive increase,
+multiplicative decrease. Memory goes the same way by memory pressure, with a mark (`memory.high`) above which BE is slowed and reclaimed,
+so that LC gets memory before anything has to be evicted.
+
+Source: Heracles (Lo et al., ISCA 2015), sections 4.2 and 4.3, for growing BE while slack allows it and cutting it back at once; the
+thresholds here are on pressure stall information in place of core counts and power.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from tango.settings import NodeAgentSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Signals:
+    """What was measured since the last look. Pressures are shares of that time, from 0 to 1; None: this kernel does not say."""
+
+    lc_slack: float | None
+    """The least of the LC services here; None: nobody told."""
+    lc_cpu_pressure: float | None
+    """The most of an LC pod: none of its tasks had a CPU that others had."""
+    lc_memory_pressure: float | None
+    """The most of an LC pod: some of its tasks waited for memory."""
+    node_memory_pressure: float | None
+    """All tasks of the node waited for memory."""
+    be_memory_bytes: int
+    """In use by all BE pods."""
+    be_memory_floor_bytes: int
+    """Below which their mark does not go."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restraint:
+    """What BE may take."""
+
+    cpu_share: float = 1.0
+    """Of the CPU that LC leaves; 1: no quota."""
+    memory_bytes: int | None = None
+    """Mark above which BE's memory is reclaimed; None: no mark."""
+    cpu_calm_since_s: float | None = None
+    memory_calm_since_s: float | None = None
+
+
+FREE = Restraint()
+
+
+def next_restraint(now: Restraint, signals: Signals, *, at_s: float, settings: NodeAgentSettings) -> Restraint:
+    """What BE may take from now on."""
+    return _memory(_cpu(now, signals, at_s, settings), signals, at_s, settings)
+
+
+def _cpu(now: Restraint, signals: Signals, at_s: float, settings: NodeAgentSettings) -> Restraint:
+    slack, pressure = signals.lc_slack, signals.lc_cpu_pressure or 0.0
+    if slack < settings.slack_low if slack is not None else pressure > settings.cpu_pressure_high:
+        share = max(settings.cpu_floor, now.cpu_share * settings.tighten)
+        return replace(now, cpu_share=share, cpu_calm_since_s=None)
+    if (slack is not None and slack < settings.slack_high) or pressure > settings.cpu_pressure_low:
+        return replace(now, cpu_calm_since_s=None)
+    since_s = at_s if now.cpu_calm_since_s is None else now.cpu_calm_since_s
+    if now.cpu_share < 1.0 and at_s - since_s >= settings.hold_s:
+        return replace(now, cpu_share=min(1.0, now.cpu_share + settings.relax), cpu_calm_since_s=at_s)
+    return replace(now, cpu_calm_since_s=since_s)
+
+
+def _memory(now: Restraint, signals: Signals, at_s: float, settings: NodeAgentSettings) -> Restraint:
+    pressure = max(signals.lc_memory_pressure or 0.0, signals.node_memory_pressure or 0.0)
+    used, mark = signals.be_memory_bytes, now.memory_bytes
+    if pressure > settings.memory_pressure_high:
+        # From what is in use and not from the mark, so that the first step is felt.
+        lower = int(min(used, mark if mark is not None else used) * settings.memory_tighten)
+        return replace(now, memory_bytes=max(signals.be_memory_floor_bytes, lower), memory_calm_since_s=None)
+    if mark is None or pressure > settings.memory_pressure_low:
+        return replace(now, memory_calm_since_s=None)
+    since_s = at_s if now.memory_calm_since_s is None else now.memory_calm_since_s
+    if at_s - since_s < settings.hold_s:
+        return replace(now, memory_calm_since_s=since_s)
+    higher = int(mark / settings.memory_tighten)
+    # Far above what is in use the mark does nothing but wait for the next growth.
+    return replace(now, memory_bytes=None if higher > 2 * used else higher, memory_calm_since_s=at_s)
+
+
+def shares_of(total: int, used: Mapping[str, int]) -> dict[str, int]:
+    """A total given out by what each uses now; none gets less than a tenth of an even share, so that one that begins can show it."""
+    if not used:
+        return {}
+    least = max(1, total // (10 * len(used)))
+    rest, in_use = max(0, total - least * len(used)), sum(used.values())
+    return {name: least + (rest * amount // in_use if in_use else rest // len(used)) for name, amount in used.items()}

@@ -1,0 +1,125 @@
+"""How far BE is held back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tango.errors import ConfigError
+from tango.node_agent.isolation import FREE, Restraint, Signals, next_restraint, shares_of
+from tango.settings import NodeAgentSettings
+from tests.long import example_count
+
+SETTINGS = NodeAgentSettings()
+CALM = Signals(
+    lc_slack=None,
+    lc_cpu_pressure=0.0,
+    lc_memory_pressure=0.0,
+    node_memory_pressure=0.0,
+    be_memory_bytes=1000,
+    be_memory_floor_bytes=100,
+)
+HALF = Restraint(cpu_share=0.5)
+
+
+def after(now: Restraint, at_s: float = 100.0, **signals: Any) -> Restraint:
+    """One look later."""
+    return next_restraint(now, dataclasses.replace(CALM, **signals), at_s=at_s, settings=SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("slack", "pressure", "expected"),
+    [
+        (0.1, 0.0, "less"),
+        (0.1, 0.9, "less"),
+        (None, 0.5, "less"),
+        (0.3, 0.0, "same"),
+        (0.9, 0.5, "same"),
+        (None, 0.15, "same"),
+        (None, 0.0, "more"),
+        (0.9, 0.05, "more"),
+        (None, None, "more"),
+    ],
+)
+def test_slack_decides_and_pressure_where_no_slack_is_known(slack: float | None, pressure: float | None, expected: str) -> None:
+    """Less at once; more after the hold; between the thresholds nothing moves."""
+    held = dataclasses.replace(HALF, cpu_calm_since_s=0.0)
+
+    share = after(held, lc_slack=slack, lc_cpu_pressure=pressure).cpu_share
+
+    assert "less" if share < 0.5 else "more" if share > 0.5 else expected == "same"
+
+
+def test_more_is_given_only_after_a_calm_of_the_hold() -> None:
+    """A look that is not calm begins the wait anew, and each step waits again."""
+    calm = after(HALF, 10.0)
+    disturbed = after(calm, 10.5, lc_cpu_pressure=0.15)
+    again = after(disturbed, 11.0)
+    stepped = after(again, 12.0)
+
+    assert [one.cpu_share for one in (calm, disturbed, again)] == [0.5] * 3
+    assert stepped.cpu_share == pytest.approx(0.6)
+    assert after(stepped, 12.5).cpu_share == stepped.cpu_share
+
+
+def test_memory_is_taken_from_what_is_in_use_and_given_back_by_and_by() -> None:
+    """The first mark is below what is in use; without pressure it rises, and goes when it is far above."""
+    pressed = after(FREE, 10.0, lc_memory_pressure=0.2)
+    more = after(pressed, 10.5, node_memory_pressure=0.2, be_memory_bytes=880)
+    begun = after(more, 11.0, be_memory_bytes=790)
+    calm = after(begun, 12.0, be_memory_bytes=790)
+    gone = after(dataclasses.replace(calm, memory_bytes=2000), 13.0, be_memory_bytes=500)
+
+    assert (pressed.memory_bytes, more.memory_bytes, begun.memory_bytes) == (900, 792, 792)
+    assert calm.memory_bytes == 880
+    assert gone.memory_bytes is None
+
+
+signals = st.builds(
+    Signals,
+    lc_slack=st.none() | st.floats(-2, 1),
+    lc_cpu_pressure=st.none() | st.floats(0, 1),
+    lc_memory_pressure=st.none() | st.floats(0, 1),
+    node_memory_pressure=st.none() | st.floats(0, 1),
+    be_memory_bytes=st.integers(0, 10**12),
+    be_memory_floor_bytes=st.just(10**6),
+)
+
+
+@given(st.lists(signals, max_size=40))
+@settings(max_examples=example_count(100), deadline=None)
+def test_whatever_is_measured_be_keeps_its_floor_and_calm_frees_it(measured: list[Signals]) -> None:
+    """Shares stay between floor and 1, marks above theirs, and after a long calm there is no restraint left."""
+    now = FREE
+    for look, one in enumerate(measured):
+        now = next_restraint(now, one, at_s=look / 2, settings=SETTINGS)
+        assert SETTINGS.cpu_floor <= now.cpu_share <= 1.0
+        assert now.memory_bytes is None or now.memory_bytes >= 10**6
+
+    for look in range(len(measured), len(measured) + 1000):
+        now = next_restraint(now, CALM, at_s=look / 2, settings=SETTINGS)
+
+    assert (now.cpu_share, now.memory_bytes) == (1.0, None)
+
+
+@given(st.integers(0, 10**6), st.dictionaries(st.text(max_size=3), st.integers(0, 10**6), max_size=8))
+@settings(max_examples=example_count(100), deadline=None)
+def test_a_total_is_given_out_and_no_more(total: int, used: dict[str, int]) -> None:
+    """Those that use most get most; nobody gets nothing; all together at most the total, or one each."""
+    shares = shares_of(total, used)
+
+    assert set(shares) == set(used)
+    assert sum(shares.values()) <= max(total, len(used))
+    assert all(share >= 1 for share in shares.values())
+    ranked = sorted(used, key=lambda name: used[name])
+    assert [shares[name] for name in ranked] == sorted(shares.values())
+
+
+def test_thresholds_the_wrong_way_round_are_refused() -> None:
+    """BE would be cut back and let go by the same figure."""
+    with pytest.raises(ConfigError, match="slack_low is above slack_high"):
+        NodeAgentSettings(slack_low=0.5, slack_high=0.3)
