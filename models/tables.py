@@ -154,6 +154,22 @@ instance = Table(
     PrimaryKeyConstraint("cluster", "pod"),
 )
 
+# What a cluster, a service there (`service`) or a node for it (`node`) is paused for, by who met it; empty: all of them.
+refusal = Table(
+    "refusal",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("words", Text, nullable=False),
+    Column("times", Integer, nullable=False, server_default=text("1")),
+    _timestamp("since", default=True),
+    _timestamp("paused_until", nullable=False),
+    PrimaryKeyConstraint("cluster", "service", "node", "role"),
+)
+
 # Runs, live and simulated. `next_request` is the first BE request that is not released, or `accepted`.
 run = Table(
     "run",

@@ -156,12 +156,30 @@ class ClusterUnavailable(DependencyError):
 
 
 class ClusterError(TangoError):
-    """A Kubernetes API server refused a call; `status` is the HTTP status, `reason` the reason of its `Status` object."""
+    """A Kubernetes API server refused a call; `status` is the HTTP status, `reason` the reason of its `Status` object.
 
-    def __init__(self, message: str, *, status: int = 0, reason: str = "", cluster: str = "") -> None:
+    Attributes besides: `refusal`, a value of `tango.domain.refusals.RefusalKind` where the answer is about the cluster, or about the
+    service there, and not about this one call (empty: it is about the call); `words`, the server's own message; `retry_after_s`, the
+    seconds that it asked to wait.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int = 0,
+        reason: str = "",
+        cluster: str = "",
+        refusal: str = "",
+        words: str = "",
+        retry_after_s: float = 0.0,
+    ) -> None:
         self.status = status
         self.reason = reason
         self.cluster = cluster
+        self.refusal = refusal
+        self.words = words
+        self.retry_after_s = retry_after_s
         super().__init__(message)
 
 

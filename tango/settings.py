@@ -59,6 +59,24 @@ class LeaseSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalSettings:
+    """How long a cluster, a service there or a node is left alone after it has refused pods for a reason of its own."""
+
+    first_pause_s: float = 1.0
+    """Seconds of the first pause, doubled with each refusal that follows a pause, less a random part up to half. A role that is loaded
+    a moment later, as after the restart of an API server, costs this much."""
+    longest_pause_s: float = 60.0
+    """Longest pause, in seconds: a cluster that is well again is noticed this soon, and one that stays away is asked once a minute."""
+    forget_s: float = 300.0
+    """Seconds after the end of a pause without another refusal, after which it counts as over although nothing was tried: a node may get
+    no pod of that service for hours."""
+
+    def __post_init__(self) -> None:
+        _within(self, 0.0, 3600.0, "first_pause_s", "longest_pause_s", above=True)
+        _within(self, 0.0, _LONGEST_S, "forget_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """The size of transactions that change many requests."""
 
@@ -566,6 +584,8 @@ class Settings:
     """The learned BE policy that `checkpoint` is of; by default that of the system `tango`."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     """How long claims hold without a heartbeat."""
+    refusal: RefusalSettings = field(default_factory=RefusalSettings)
+    """How long is waited where a cluster refuses."""
     store: StoreSettings = field(default_factory=StoreSettings)
     """The size of transactions that change many requests."""
     call: CallSettings = field(default_factory=CallSettings)

@@ -150,6 +150,7 @@ async def _run_agent(cluster: str, here: Stores, lines: _Lines) -> None:
                 fleet=here.fleet,
                 requests=here.requests,
                 jobs=here.jobs,
+                refusals=here.refusals,
                 journal=journal,
                 run_zero_s=here.run_facts.zero_s,
                 is_busy=lambda: lines.is_busy(cluster),

@@ -51,6 +51,7 @@ class Scheduler:
             ),
             requests=here.requests,
             jobs=here.jobs,
+            refusals=here.refusals,
             snapshot=lambda: here.fleet.snapshot(at_s=here.clock.now_s()),
             clusters=clusters,
             holder=holder,

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from tango.cli.output import Column, instant, output_option, print_rows
+from tango.cli.refusals import rows_of, told
 
 COLUMNS = (
     Column("name", priority=10),
@@ -17,6 +18,7 @@ COLUMNS = (
     Column("context", priority=6),
     Column("kubeconfig", wide=True),
     Column("away_since_s", title="away since", show=instant, priority=5),
+    Column("refusals", show=told, priority=6),
     Column("missing_events", title="missing events", justify="right", priority=4),
 )
 
@@ -68,7 +70,7 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
 @cluster.command(name="list")
 @output_option()
 def list_clusters(output: str) -> None:
-    """List the clusters, embedded and joined, with counts of nodes and of ready nodes."""
+    """List the clusters, embedded and joined, with counts of nodes and of ready nodes, and what they refuse, in their own words."""
     from tango.bootstrap.stores import stores
 
     here = stores()
@@ -76,6 +78,7 @@ def list_clusters(output: str) -> None:
         name: (nodes, ready)
         for name, nodes, ready in here.database.rows("SELECT cluster, count(*), count(*) FILTER (WHERE ready) FROM node GROUP BY 1")
     }
+    pauses = here.refusals.pauses()
     away, missing = here.fleet.away(), {gap.cluster: gap.missing for gap in here.shares.gaps()}
     rows = [
         {
@@ -86,6 +89,7 @@ def list_clusters(output: str) -> None:
             "context": row.context,
             "kubeconfig": row.kubeconfig,
             "away_since_s": away.get(row.name),
+            "refusals": rows_of(pauses.of(row.name)),
             "missing_events": missing.get(row.name),
         }
         for row in here.fleet.clusters()

@@ -295,7 +295,7 @@ def cancel(run_id: int) -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Requests at the most.")
 @output_option()
 def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
-    """List requests of a RUN with attempts and reasons."""
+    """List requests of a RUN with attempts and reasons, and what clusters said that refused them."""
     from tango.domain.requests import RequestState
     from tango.store.run_records import REQUEST_COLUMNS
 
@@ -304,7 +304,7 @@ def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
         raise UsageError(f"there is no state {state!r}{near_name(state, known)}; known states: {', '.join(known)}")
     stores = _stores()
     stores.runs.run(run_id)  # an unknown run is told as such, and not as one without requests
-    columns = tuple(Column(name) for name in REQUEST_COLUMNS)
+    columns = tuple(Column(name, priority=4 if name == "words" else 5) for name in REQUEST_COLUMNS)
     print_rows(stores.records.requests(run_id, state=state, limit=limit), columns, output)
 
 

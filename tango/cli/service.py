@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows
+from tango.cli.refusals import rows_of, told
 
 COLUMNS = (
     Column("name"),
@@ -16,6 +17,7 @@ COLUMNS = (
     Column("memory_mib", justify="right"),
     Column("extended", show=lambda amounts: ", ".join(f"{quantity} {name}" for name, quantity in amounts.items())),
     Column("instances_per_node", justify="right"),
+    Column("refusals", show=told, priority=4),
     Column("image", wide=True),
 )
 
@@ -42,10 +44,12 @@ def apply(path: Path) -> None:
 @service.command(name="list")
 @output_option()
 def list_services(output: str) -> None:
-    """List declared services."""
+    """List declared services, with what clusters refuse of their pods."""
     from tango.bootstrap.stores import stores
     from tango.domain.quantities import format_extended
 
+    here = stores()
+    states = here.refusals.pauses().states
     rows = [
         {
             "name": s.name,
@@ -55,9 +59,10 @@ def list_services(output: str) -> None:
             "memory_mib": s.memory_mib,
             "extended": format_extended(s.extended),
             "instances_per_node": s.instances_per_node if s.target_ms else None,
+            "refusals": rows_of(state for state in states if state.service == s.name),
             "image": s.image,
         }
-        for s in stores().fleet.services()
+        for s in here.fleet.services()
     ]
     print_rows(rows, COLUMNS, output)
 
@@ -91,7 +96,8 @@ def show(name: str, output: str) -> None:
     from tango.errors import UsageError
     from tango.fleets import declared_spec
 
-    fleet = stores().fleet
+    here = stores()
+    fleet = here.fleet
     known = {s.name: s for s in fleet.services()}
     if (found := known.get(name)) is None:
         raise UsageError(f"no service {name!r}{near_name(name, known)}; declared: {', '.join(sorted(known)) or 'none'}")
@@ -111,18 +117,22 @@ def show(name: str, output: str) -> None:
         if figure != "instance_memory_mib" or found.target_ms
     ]
     requests = measured.requests if measured else 0
+    refusals = rows_of(state for state in here.refusals.pauses().states if state.service == name)
     if output in ("json", "yaml"):
-        told = {
+        facts = {
             "name": name,
             "spec": declared_spec(found),
             "assumed": found.assumed,
             "figures": rows,
             "requests_measured": requests,
+            "refusals": refusals,
         }
-        print_mapping(told, output)
+        print_mapping(facts, output)
         return
     kind = f"adopted from {found.adopt.namespace}" if found.adopt else "of its own template" if found.template else "synthetic"
     click.echo(f"{name}: {found.service_class.label}, pods {kind}; {requests} requests measured", err=True)
+    for refusal in refusals:
+        click.echo(f"{refusal['cluster']} refuses: {told([refusal])}", err=True)
     print_rows(rows, FIGURES, output)
 
 

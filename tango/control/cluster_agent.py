@@ -22,25 +22,25 @@ from typing import Any
 
 import structlog
 
-from tango.control.deploy_instances import outdated, plan_instances
+from tango.control.backoff import pause_s
 from tango.control.job_pods import JobPods
+from tango.control.lc_instances import LONGEST_CLUSTER_PAUSE_S, ROLE, LcInstances
 from tango.control.measure_services import ServiceMeter
 from tango.control.observe_cluster import (
     be_identity,
     be_started_at_s,
     instance_states,
     is_over,
+    node_refusal,
     node_states,
     outcome_of,
     pod_class,
     pod_end,
-    standing,
 )
 from tango.control.observe_jobs import is_job
 from tango.control.settle_apart import settle_apart
-from tango.domain.identity import NodeKey
-from tango.domain.node_selection import may_run
 from tango.domain.observations import InstanceState, NodeState, PodEnd
+from tango.domain.refusals import Refusal
 from tango.domain.services import Service
 from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
 from tango.ports.clock import Clock
@@ -48,6 +48,7 @@ from tango.ports.clusters import ClusterWatch
 from tango.ports.fleet import FleetStore
 from tango.ports.jobs import JobStore
 from tango.ports.journal import JournalFleet
+from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.settings import JobSettings, KubeSettings, LeaseSettings
 
@@ -68,8 +69,9 @@ TOLD_AGAIN_S = 2.0
 """Seconds after which the journal is told what it has been told already: its file may be another one."""
 MEASURE_EVERY_S = 5.0
 """Seconds between two readings of what pods of services with a template use: metrics-servers have new figures every 10 to 15."""
-LONGEST_PAUSE_S = 2.0
-"""Longest extra pause, in seconds, after a step that failed (four times its interval otherwise)."""
+FIRST_PAUSE_S, LONGEST_STORE_PAUSE_S = 0.2, 2.0
+"""Extra seconds after a step that failed, doubled with each failure in a row up to the bound, less a random part: what waits for a store is
+tried again soon after it is back; a cluster that refuses is not asked all the time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +81,7 @@ class AgentStores:
     fleet: FleetStore
     requests: BeRequests
     jobs: JobStore
+    refusals: RefusalStore
     journal: JournalFleet
     run_zero_s: Callable[[int], float]
     """Unix time of a run's zero. Raises: UsageError for a run that was deleted."""
@@ -117,6 +120,14 @@ class ClusterAgent:
         """Keys of `_started` whose start the store does not have yet."""
         self._waiting_since_s: dict[str, float] = {}
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
+        self._refused: dict[str, Refusal] = {}
+        """What kubelets said that did not admit a pod, by the pod's uid, for `settle` to note."""
+        self._noted_refusals: set[str] = set()
+        """Uids of such pods that are there still and have been noted."""
+        self._barred_nodes: set[tuple[str, str]] = set()
+        """(service, node) of refusals that this agent has noted and not cleared."""
+        self._to_clear: set[tuple[str, str]] = set()
+        """Those where a pod has started since."""
         self._meter = ServiceMeter()
         self._node_usage: Mapping[str, Json] = {}
         self._usage_read_at_s = -1e9
@@ -138,6 +149,7 @@ class ClusterAgent:
         # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever
         # step they come.
         self._store_turn = asyncio.Lock()
+        self._instances = LcInstances(cluster, watch, stores.refusals, store_turn=self._store_turn)
         self._job_pods = JobPods(
             cluster,
             watch,
@@ -158,7 +170,9 @@ class ClusterAgent:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch.follow(self.on_pod))
             await self._watch.synced()
-            loops.create_task(self._repeat(self.settle, SETTLE_EVERY_S, lambda: self._ended or self._to_mark))
+            loops.create_task(
+                self._repeat(self.settle, SETTLE_EVERY_S, lambda: self._ended or self._to_mark or self._refused or self._to_clear)
+            )
             loops.create_task(self._repeat(self.delete_settled, SETTLE_EVERY_S, lambda: self._settled))
             loops.create_task(self._repeat(self.settle_jobs, SETTLE_EVERY_S, lambda: self._job_pods.has_ended_pods))
             for step, every_s in (
@@ -175,6 +189,7 @@ class ClusterAgent:
     async def _repeat(
         self, step: Callable[[], Awaitable[None]], every_s: float, is_wanted: Callable[[], object] = lambda: True
     ) -> None:
+        failures = 0
         while True:
             while not is_wanted():
                 self._noted.clear()
@@ -182,9 +197,14 @@ class ClusterAgent:
             begin = time.monotonic()
             try:
                 await step()
+                failures = 0
             except (StoreUnavailable, StoreError, ClusterUnavailable, ClusterError) as error:
                 log.warning("agent_step_failed", step=getattr(step, "__name__", "?"), cluster=self._cluster, error=str(error))
-                await asyncio.sleep(min(LONGEST_PAUSE_S, every_s * 4))
+                is_store = isinstance(error, StoreUnavailable | StoreError)
+                await asyncio.sleep(
+                    pause_s(failures, FIRST_PAUSE_S, LONGEST_STORE_PAUSE_S if is_store else LONGEST_CLUSTER_PAUSE_S)
+                )
+                failures += 1
             await asyncio.sleep(max(0.0, every_s - (time.monotonic() - begin)))
 
     # ---- BE pods -------------------------------------------------------------------------------------------------------
@@ -204,21 +224,34 @@ class ClusterAgent:
                 self._ended.setdefault(uid, end)
         if ended:
             if (done := pod_end(pod, deleted=deleted)) is not None:
-                self._meter.ended(pod["metadata"]["labels"].get("tango/service", ""), done)
+                self._meter.ended(done.service, done)
+                refused = node_refusal(done, self._cluster)
+                if refused is not None and uid not in self._noted_refusals:
+                    self._noted_refusals.add(uid)
+                    self._refused[uid] = refused
             self._noted.set()
             if deleted:
                 self._settled.pop(uid, None)
+                self._noted_refusals.discard(uid)
             return
         started_at_s = be_started_at_s(pod)
         if identity is not None and started_at_s is not None and identity not in self._started:
             self._started[identity] = started_at_s
             self._to_mark.add(identity)
+            at = pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")
+            if at in self._barred_nodes:
+                self._to_clear.add(at)
             self._noted.set()
 
+    def _has_news(self) -> bool:
+        return bool(self._ended or self._to_mark or self._refused or self._to_clear)
+
     async def settle(self) -> None:
-        """Write starts and ends to the store. Raises: StoreUnavailable, StoreError for starts; the next call then writes them again."""
+        """Write starts, ends and refusals of kubelets to the store. Raises: StoreUnavailable, StoreError for starts and refusals; the next
+        call then writes them again."""
         ended, marks = dict(self._ended), [(*key, self._started[key]) for key in self._to_mark if key in self._started]
-        if not ended and not marks:
+        refused, clear = dict(self._refused), set(self._to_clear)
+        if not (ended or marks or refused or clear):
             return
         now_s = self._clock.now_s()
 
@@ -232,9 +265,18 @@ class ClusterAgent:
                     outcomes.append(outcome_of(end, run_zero_s=self._stores.run_zero_s(end.run_id), now_s=now_s))
             if outcomes:
                 settle_apart(self._stores.requests, outcomes)
+            for service, node in clear:
+                self._stores.refusals.clear(self._cluster, [service], role=ROLE, node=node)
+            if refused:
+                self._stores.refusals.note(list(refused.values()), role=ROLE)
 
         async with self._store_turn:
             await asyncio.to_thread(write)
+        self._to_clear -= clear
+        self._barred_nodes -= clear
+        for uid, refusal in refused.items():
+            self._refused.pop(uid, None)
+            self._barred_nodes.add((refusal.service, refusal.node))
         self._to_mark.difference_update(mark[:3] for mark in marks)
         for uid, end in ended.items():
             self._ended.pop(uid, None)
@@ -377,8 +419,9 @@ class ClusterAgent:
     async def deploy(self) -> None:
         """Make LC instances agree with the declared services: create missing ones, delete those that ended or are no longer declared.
 
-        The services are those that the centre last published; before it has published any, nothing is done. Raises: the first failure
-        to create an instance, after everything else was done; the next call tries again. Where the watch has told nothing since a call
+        The services are those that the centre last published; before it has published any, nothing is done. What the cluster refuses is
+        noted and tried again after a pause, one instance first. Raises: the first other failure to create an instance, after everything
+        else was done; the next call tries again. Where the watch has told nothing since a call
         that ended well, nothing is looked at before `DEPLOY_AGAIN_S`.
         """
         changes, now_s = self._watch.changes(), time.monotonic()
@@ -390,34 +433,5 @@ class ClusterAgent:
         if services != self._services:
             self._services = services
             self._watch.adopt({s.name: s.adopt for s in services if s.adopt is not None})
-        lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
-        over = [name for name, pod in lc.items() if is_over(pod)]
-        nodes = node_states(self._watch.nodes(), (), {})
-        names = {n.name for n in nodes}
-        barred = {(s.name, node["metadata"]["name"]) for node in self._watch.nodes() for s in services if not may_run(s, node)}
-        plan = plan_instances(services, {n.name for n in nodes if n.ready}, names, lc.keys() - set(over), barred)
-        for name in over:
-            await self._watch.delete_pod(name, at_once=True)
-        made = await asyncio.gather(
-            *(self._watch.create_instance(service, NodeKey(self._cluster, node), k) for service, node, k in plan.create),
-            return_exceptions=True,
-        )
-        for name in (*plan.remove, *outdated(services, [s for pod in lc.values() if (s := standing(pod)) is not None])):
-            await self._watch.delete_pod(name)
-        for name, pod in lc.items():  # unbound: made by an agent that died before it could bind it
-            node = None if pod["spec"].get("nodeName") else _node_of(name, names)
-            if node is not None:
-                await self._watch.bind(pod, node)
-        failed = [f for f in made if isinstance(f, BaseException)]
-        if plan.create or plan.remove:
-            log.info("instances_deployed", cluster=self._cluster, created=len(made) - len(failed), removed=len(plan.remove))
-        if failed:
-            raise failed[0]
-        self._deployed_at, self._deployed_at_s = changes, now_s
-
-
-def _node_of(pod: str, nodes: set[str]) -> str | None:
-    """The node in an LC instance's name (`lc-SERVICE-NODE-K`); the longest match, since one node's name may end in another's."""
-    stem = pod.rsplit("-", 1)[0]
-    fitting = [node for node in nodes if stem.endswith(f"-{node}")]
-    return max(fitting, key=len) if fitting else None
+        if await self._instances.agree(services, now_s):
+            self._deployed_at, self._deployed_at_s = changes, now_s

@@ -20,6 +20,7 @@ from tango.domain.observations import ExtendedState, InstanceState, NodeState, P
 from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT, REVISION
 from tango.domain.pod_templates import PodTemplate, default_container
 from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
+from tango.domain.refusals import Refusal, RefusalKind
 from tango.domain.requests import Reason
 from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import Service
@@ -40,6 +41,26 @@ _REASONS = {
     "NodeShutdown": Reason.NODE_LOST,
     "Terminated": Reason.NODE_LOST,
 }
+_NOT_ADMITTED = frozenset(
+    {
+        "TaintToleration",
+        "NodeAffinity",
+        "NodeName",
+        "NodePorts",
+        "NodeUnschedulable",
+        "UnexpectedAdmissionError",
+        "UnexpectedPredicateFailureType",
+        "TopologyAffinityError",
+        "PodOSNotSupported",
+        "PodOSSelectorNodeLabelDoesNotMatch",
+        "PodFeatureUnsupported",
+        "InvalidNodeInfo",
+        "AdmissionFailed",
+    }
+)
+"""Reasons with which a kubelet fails a pod that it does not admit, besides `OutOf…` (pkg/kubelet/lifecycle, cm/topologymanager)."""
+_REJECTED = "Pod was rejected"
+"""How the message of such a pod begins, whatever its reason: of a node under pressure that is `Evicted` (pkg/kubelet/kubelet.go)."""
 
 
 def pod_class(pod: Json) -> str:
@@ -185,6 +206,16 @@ def standing(pod: Json) -> Standing | None:
     return Standing(metadata["name"], metadata["labels"].get("tango/service", ""), revision, _is_ready(pod))
 
 
+def node_refusal(end: PodEnd, cluster: str) -> Refusal | None:
+    """What a kubelet says that has not admitted a pod: nothing of it ever ran. None for any other end."""
+    never_ran = end.phase == "Failed" and end.started_at_s is None
+    told = end.reason in _NOT_ADMITTED or end.reason.startswith("OutOf") or end.message.startswith(_REJECTED)
+    if not (never_ran and told):
+        return None
+    words = f"{end.reason}: {end.message}" if end.message else end.reason
+    return Refusal.of(RefusalKind.NODE, cluster=cluster, service=end.service, node=end.node, words=words)
+
+
 def be_identity(pod: Json) -> tuple[int, int, int] | None:
     """(run, request, epoch) from the labels of a BE pod; None where they are missing or no integers."""
     labels = pod["metadata"].get("labels") or {}
@@ -231,11 +262,15 @@ def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
         started_at_s=exact.get("started_s", _unix_s(ended.get("startedAt")) if ended else be_started_at_s(pod)),
         finished_at_s=exact.get("finished_s", _unix_s(ended.get("finishedAt"))),
         cpu_work_done_s=exact.get("cpu_work_s"),
+        message=str(status.get("message") or ""),
+        node=str(pod["spec"].get("nodeName") or ""),
+        service=str(pod["metadata"]["labels"].get("tango/service", "")),
     )
 
 
 def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
-    """The outcome of the request's attempt: succeeded, or to be requeued with a reason and the work lost.
+    """The outcome of the request's attempt: succeeded, or to be requeued with a reason and the work lost; returned where the kubelet has
+    not admitted the pod.
 
     `run_zero_s` and `now_s` are Unix times; `now_s` stands in for an end whose time is unknown.
     """
@@ -249,6 +284,15 @@ def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
             event=Event.SUCCEED,
             started_s=started_s,
             finished_s=finished_at_s - run_zero_s,
+        )
+    if (refused := node_refusal(end, "")) is not None:
+        return Outcome(
+            run_id=end.run_id,
+            request_id=end.request_id,
+            epoch=end.epoch,
+            event=Event.RETURN,
+            reason=_reason(end.reason, Reason.NODE_REFUSED),
+            words=refused.words,
         )
     fallback = Reason.POD_LOST if end.phase == "Deleted" else Reason.POD_FAILED
     return Outcome(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from tango.control.be_deciders import BeDeciders
 from tango.control.be_turns import BeTurns
@@ -15,20 +17,24 @@ from tango.control.lease_holder import LeaseHolder
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import BePlan
+from tango.domain.refusals import Pauses, Refusal, RefusalKind
 from tango.domain.requests import BePending, Reason
 from tango.domain.runs import DecisionRecord, Placement
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import as_seen
-from tango.errors import ClusterError, DependencyError, Fenced, Invalid
+from tango.errors import ClusterError, ClusterUnavailable, DependencyError, Fenced, Invalid
 from tango.ports.clusters import ClusterCalls
 from tango.ports.jobs import JobStore
+from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.settings import BeSettings
 
 log = structlog.get_logger(__name__)
 
 LEASE = "scheduler"
+ROLE = "scheduler"
+"""Who has met a refusal, in the rows of `tango.domain.refusals`."""
 FEW_LATE = 2
 """So many late requests are no queue, however few there are in all: one that hangs, and one behind it."""
 
@@ -40,6 +46,7 @@ class BePlacement:
     deciders: BeDeciders
     requests: BeRequests
     jobs: JobStore
+    refusals: RefusalStore
     snapshot: Callable[[], FleetSnapshot]
     """The fleet as it is now."""
     clusters: ClusterCalls
@@ -71,9 +78,12 @@ class BePlacement:
         if len(batch.pending) == 0:
             self.turns.end(read, limit=limit, placed=0)
             return {"considered": 0, "placed": 0}
+        pauses = self.refusals.pauses()
         gathered = time.perf_counter()
         # 2. Decide.
-        plan = self._plan(batch.pending, snapshot, crowded)
+        plan = self._plan_open(batch.pending, snapshot, crowded, pauses.barred(snapshot))
+        if pauses.states:
+            plan = replace(plan, node=pauses.one_of_each(batch.pending.service, plan.node, snapshot))
         decided = time.perf_counter()
         # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
         placed = int(np.count_nonzero(plan.node >= 0))
@@ -99,7 +109,7 @@ class BePlacement:
         except Fenced:
             log.warning("placement_fenced", epoch=fence.epoch)
             return {"considered": len(batch.pending), "placed": 0}
-        refused = self._settle_refused(self.clusters.run_be_pods(placements)) if placements else 0
+        refused = self._settle_refused(self.clusters.run_be_pods(placements), pauses) if placements else 0
         log.info(
             "be_placed",
             considered=len(batch.pending),
@@ -118,6 +128,27 @@ class BePlacement:
         share = self.settings.lc_late_share
         return {cluster for cluster, wait in self.lc_waits().items() if wait.late > max(FEW_LATE, share * wait.under_way)}
 
+    def _plan_open(self, pending: BePending, snapshot: FleetSnapshot, crowded: set[str], barred: NDArray[np.bool_]) -> BePlan:
+        """As `_plan`, with no pod of a service where it is barred, (s, n): services that are barred alike are planned together, and every
+        policy sees the nodes that are not open to them as not ready."""
+        if not barred.any():
+            return self._plan(pending, snapshot, crowded)
+        masks, alike = np.unique(barred[pending.service], axis=0, return_inverse=True)
+        node, plans = np.full(len(pending), -1, np.int32), list[BePlan]()
+        for k, mask in enumerate(masks):
+            rows = np.flatnonzero(alike.reshape(-1) == k)
+            own = pending.rows(rows)
+            plan = self._plan(own, replace(snapshot, node_ready=snapshot.node_ready & ~mask), crowded)
+            node[rows] = plan.node
+            snapshot = snapshot.with_placed(own, plan.node)
+            plans.append(plan)
+        return BePlan(
+            node=node,
+            policy="+".join(dict.fromkeys(p.policy for p in plans)),
+            checkpoint="".join(dict.fromkeys(p.checkpoint for p in plans)),
+            fallback_reason="; ".join(dict.fromkeys(p.fallback_reason for p in plans if p.fallback_reason)),
+        )
+
     def _plan(self, pending: BePending, snapshot: FleetSnapshot, crowded: set[str]) -> BePlan:
         """What goes to clusters whose LC does not wait; then, what has given way for long enough, to the others too."""
         is_crowded = np.array([name in crowded for name in snapshot.clusters], np.bool_)[snapshot.node_cluster]
@@ -134,31 +165,59 @@ class BePlacement:
             plan = replace(plan, node=node)
         return plan
 
-    def _settle_refused(self, results: dict[Placement, Exception | None]) -> int:
-        """Requeue placements whose pod a cluster refused or could not create; gives how many were not placed after all.
+    def _settle_refused(self, results: dict[Placement, Exception | None], pauses: Pauses) -> int:
+        """Take back placements whose pod a cluster refused or could not create; gives how many were not placed after all.
 
         An answer is certain (refused: no pod runs), a silence is not: what was not answered keeps its lease, and the agent or the
-        lease's end decides, so that no second pod is made while the first may be running. A job's pod that is invalid, as by its
-        template, would be so anywhere: the job fails, with what the cluster said.
+        lease's end decides, so that no second pod is made while the first may be running. An answer that is about the cluster, or about
+        the service there, pauses that, and costs the request no attempt. A job's pod that is invalid, as by its template, would be so
+        anywhere: the job fails, with what the cluster said.
         """
-        refused, hopeless = [], []
+        back, hopeless, noted, taken = list[Outcome](), list[JobEnd](), list[Refusal](), defaultdict[str, list[str]](list)
         for placement, error in results.items():
             if error is None:
+                taken[placement.cluster].append(placement.service)
                 continue
             log.warning("pod_not_placed", pod=placement.pod, cluster=placement.cluster, error=str(error))
+            if (refusal := _refusal(placement, error)) is not None:
+                noted.append(refusal)
             if not isinstance(error, ClusterError) or isinstance(error, DependencyError):
                 continue
-            is_final = placement.job is not None and isinstance(error, Invalid)
+            is_final = not error.refusal and placement.job is not None and isinstance(error, Invalid)
+            event = Event.RETURN if error.refusal else Event.FAIL if is_final else Event.REQUEUE
+            reason = Reason.CLUSTER_REFUSED if error.refusal else Reason.NEVER_STARTED if is_final else Reason.POD_FAILED
             outcome = Outcome(
                 run_id=placement.run_id,
                 request_id=placement.request_id,
                 epoch=placement.epoch,
-                event=Event.FAIL if is_final else Event.REQUEUE,
-                reason=Reason.NEVER_STARTED if is_final else Reason.POD_FAILED,
+                event=event,
+                reason=reason,
+                words=f"{placement.cluster}: {refusal.words}" if error.refusal and refusal is not None else "",
             )
             if is_final:
                 hopeless.append(JobEnd(outcome=outcome, message=str(error)))
             else:
-                refused.append(outcome)
-        ended = self.requests.settle(refused) if refused else 0
-        return ended + (self.jobs.end(hopeless) if hopeless else 0)
+                back.append(outcome)
+        ended = self.requests.settle(back) if back else 0
+        ended += self.jobs.end(hopeless) if hopeless else 0
+        for cluster, services in taken.items():
+            if any(state.role == ROLE for state in pauses.of(cluster)):
+                self.refusals.clear(cluster, sorted(set(services)), role=ROLE)
+        if noted:
+            self.refusals.note(noted, role=ROLE)
+        return ended
+
+
+def _refusal(placement: Placement, error: Exception) -> Refusal | None:
+    """What an error of a placement says of its cluster, or of its service there; None: nothing."""
+    if isinstance(error, ClusterUnavailable):
+        return Refusal.of(RefusalKind.UNREACHABLE, cluster=placement.cluster, service=placement.service, words=str(error))
+    if isinstance(error, ClusterError) and error.refusal:
+        return Refusal.of(
+            RefusalKind(error.refusal),
+            cluster=placement.cluster,
+            service=placement.service,
+            words=error.words or str(error),
+            at_least_s=error.retry_after_s,
+        )
+    return None

@@ -58,6 +58,7 @@ class Event(StrEnum):
     CANCEL = "cancel"
     WITHDRAW = "withdraw"
     LOSE = "lose"
+    RETURN = "return"  # the engine writes events by their place here: new ones go to the end
 
 
 class Actor(StrEnum):
@@ -102,6 +103,7 @@ class Write(StrEnum):
     RELEASED_AT = "released_at"
     EPOCH = "epoch + 1"
     ATTEMPT = "attempt + 1"
+    ATTEMPT_BACK = "attempt - 1"
     NODE = "node, target_cluster"
     LATE = "late"
     POD = "pod"
@@ -136,6 +138,11 @@ class Transition:
     def gives_out(self) -> bool:
         """Whether the request goes to a cluster: a new epoch and a new attempt begin."""
         return Write.EPOCH in self.writes
+
+    @property
+    def attempts_added(self) -> int:
+        """By how much the number of attempts changes: the one that was begun does not count where the request was returned."""
+        return (Write.ATTEMPT in self.writes) - (Write.ATTEMPT_BACK in self.writes)
 
     def applies(self, state: RequestState, service_class: ServiceClass) -> bool:
         """Whether the event can happen to a request of this class in this state."""
@@ -286,6 +293,17 @@ TRANSITIONS: tuple[Transition, ...] = (
         )
         for service_class, back, written in ((_LC, _S.RELEASED, (Write.RELEASED_AT,)), (_BE, _S.PENDING, ()))
     ),
+    # The cluster, or the node's kubelet, did not take it: that says nothing of the request.
+    Transition(
+        event=Event.RETURN,
+        service_class=_BE,
+        before=IN_FLIGHT,
+        after=_S.PENDING,
+        actors=(Actor.SCHEDULER, Actor.AGENT),
+        guards=(Guard.EPOCH,),
+        writes=(Write.ATTEMPT_BACK, Write.REASON, Write.NO_LEASE),
+        outcome="returned",
+    ),
     Transition(
         event=Event.EXHAUST,
         before=IN_FLIGHT,
@@ -355,8 +373,8 @@ TRANSITIONS: tuple[Transition, ...] = (
 """Every transition of a request. The order matters only to readers: at most one row applies to an event, state and class."""
 
 
-ENDS = (Event.SUCCEED, Event.FAIL, Event.REQUEUE)
-"""The events by which an executor or agent can end an attempt. Whether a requeue exhausts the request, the store decides."""
+ENDS = (Event.SUCCEED, Event.FAIL, Event.REQUEUE, Event.RETURN)
+"""The events by which an executor, agent or scheduler can end an attempt. Whether a requeue exhausts the request, the store decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -375,6 +393,8 @@ class Outcome:
     finished_s: float | None = None
     work_lost_s: float = 0.0
     """CPU-seconds of this attempt that were thrown away."""
+    words: str = ""
+    """What the cluster said, where it refused the pod; kept beside the reason in the request's row."""
 
     def __post_init__(self) -> None:
         if self.event not in ENDS:

@@ -108,3 +108,8 @@ class PodEnd:
     finished_at_s: float | None
     cpu_work_done_s: float | None
     """CPU-seconds done, from the pod's termination message; None if it has none."""
+    message: str = ""
+    """Kubernetes' words beside the reason."""
+    node: str = ""
+    """Where it was bound to; empty: nowhere."""
+    service: str = ""

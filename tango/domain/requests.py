@@ -64,6 +64,8 @@ class Reason(StrEnum):
     IMAGE_NOT_PULLED = "image-not-pulled"
     NEVER_STARTED = "never-started"
     JOURNAL_LOST = "journal-lost"
+    CLUSTER_REFUSED = "cluster-refused"
+    NODE_REFUSED = "node-refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from tango.errors import (
     Throttled,
 )
 from tango.kube.http_exchange import Answer, HttpConnections, Origin
+from tango.kube.refusal_kinds import refusal_kind
 from tango.settings import KubeSettings
 
 JSON = dict[str, Any]
@@ -141,10 +142,12 @@ class KubeClient:
                 last = refusal
                 after = answer.headers.get(b"retry-after", b"")
                 if after.isdigit():  # seconds; the other form, a date, is not used by API servers
-                    wait_s = min(self._settings.backoff_cap_s, max(wait_s, float(after)))
+                    refusal.retry_after_s = float(after)
+                    wait_s = min(self._settings.backoff_cap_s, max(wait_s, refusal.retry_after_s))
             if attempt + 1 < attempts:
                 await asyncio.sleep(wait_s)
-        if isinstance(last, Throttled):
+        # An answer that says for certain that nothing was done, such as that of a webhook which is away.
+        if isinstance(last, ClusterError) and last.refusal:
             raise last
         raise ClusterUnavailable(
             f"the API server of {self.cluster} at {self._base} does not answer {method} {path} "
@@ -254,18 +257,25 @@ class KubeClient:
             self._origin, head.encode("latin-1") + (data or b""), timeout_s=self._settings.read_timeout_s
         )
 
-    def _refusal(self, status: int, payload: bytes, method: str, path: str) -> ClusterError | ClusterUnavailable:
+    def _refusal(self, status: int, payload: bytes, method: str, path: str) -> ClusterError:
         try:
             body = orjson.loads(payload)
         except orjson.JSONDecodeError:
             body = {"message": payload[:200].decode("utf-8", "replace")}
+        if not isinstance(body, dict):
+            body = {"message": str(body)[:200]}
         reason, message = body.get("reason", ""), body.get("message", "")
         kind = _BY_STATUS.get(status, ClusterError)
         if status == 429:
             causes = (body.get("details") or {}).get("causes") or []
             kind = BudgetExhausted if any(c.get("reason") == "DisruptionBudget" for c in causes) else Throttled
         return kind(
-            f"{self.cluster}: {method} {path}: {status} {reason}: {message}", status=status, reason=reason, cluster=self.cluster
+            f"{self.cluster}: {method} {path}: {status} {reason}: {message}",
+            status=status,
+            reason=reason,
+            cluster=self.cluster,
+            refusal=refusal_kind(status, body) or "",
+            words=message,
         )
 
 

@@ -40,18 +40,20 @@ _MOST_WORK_S = f"""
 _SETTLE = f"""
 WITH locked AS (
     SELECT r.request_id, CASE WHEN v.event = '{Event.REQUEUE}' AND r.attempt >= {_MOST_ATTEMPTS} THEN '{Event.EXHAUST}' ELSE v.event END
-               AS event, v.reason, greatest(v.started_s, CASE WHEN v.started_s IS NOT NULL THEN r.due_s END) AS started_s,
+               AS event, v.reason, v.words, greatest(v.started_s, CASE WHEN v.started_s IS NOT NULL THEN r.due_s END) AS started_s,
            CASE WHEN v.finished_s IS NOT NULL THEN greatest(v.finished_s, v.started_s, r.due_s) END AS finished_s, v.work_lost_s
     FROM request r
     JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(reasons)s::text[],
-                %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[])
-        AS v(request_id, epoch, event, reason, started_s, finished_s, work_lost_s) USING (request_id)
+                %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[], %(words)s::text[])
+        AS v(request_id, epoch, event, reason, started_s, finished_s, work_lost_s, words) USING (request_id)
     WHERE r.run_id = %(run)s AND r.epoch = v.epoch AND {can("r", *ENDS, service_class=ServiceClass.BE, is_named=True)}
     ORDER BY r.request_id FOR NO KEY UPDATE OF r
 ), ended AS (
     UPDATE request r SET
         state = {state_after("v.event", "r.class", *ENDS, Event.EXHAUST)},
-        reason = CASE WHEN v.event = '{Event.EXHAUST}' THEN '{Reason.ATTEMPTS_EXHAUSTED}: ' || v.reason ELSE v.reason END,
+        reason = CASE WHEN v.event = '{Event.EXHAUST}' THEN '{Reason.ATTEMPTS_EXHAUSTED}: ' || v.reason
+                 ELSE v.reason || CASE WHEN v.words <> '' THEN ': ' || v.words ELSE '' END END,
+        attempt = r.attempt - CASE WHEN v.event = '{Event.RETURN}' THEN 1 ELSE 0 END,
         started_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN coalesce(v.started_s, r.started_s) ELSE r.started_s END,
         finished_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN v.finished_s END,
         cpu_work_s = CASE WHEN v.event = '{Event.SUCCEED}' AND r.tenant IS NOT NULL THEN least(r.cpu_work_s, {_MOST_WORK_S})
@@ -156,6 +158,7 @@ def end_attempts(cursor: Cursor, outcomes: Sequence[Outcome], lease: LeaseSettin
                 "starts": [o.started_s for o in of_run],
                 "ends": [o.finished_s for o in of_run],
                 "lost": [o.work_lost_s for o in of_run],
+                "words": [o.words for o in of_run],
             },
         )
         ended += cursor.rowcount

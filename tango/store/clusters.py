@@ -61,7 +61,7 @@ class Clusters(Services):
             insert(cursor, "fleet", [{"name": fleet.name, "hash": fleet.source_hash, "declaration": dump_fleet(fleet)}])
             cursor.execute("DELETE FROM cluster WHERE embedded AND name <> ALL (%s) RETURNING name", (names,))
             gone = [row[0] for row in cursor.fetchall()]
-            for table in ("node", "instance", "lc_in_flight"):
+            for table in ("node", "instance", "lc_in_flight", "refusal"):
                 cursor.execute(f"DELETE FROM {table} WHERE cluster = ANY (%s)", (gone,))
             insert(
                 cursor,
@@ -153,7 +153,7 @@ class Clusters(Services):
             hold_declarations(cursor)
             cursor.execute("DELETE FROM cluster WHERE name = %s", (name,))
             cursor.execute("UPDATE lc_share SET complete = true WHERE cluster = %s AND NOT complete", (name,))
-            for table in ("node", "instance", "lc_in_flight", "journal_gap"):
+            for table in ("node", "instance", "lc_in_flight", "journal_gap", "refusal"):
                 cursor.execute(f"DELETE FROM {table} WHERE cluster = %s", (name,))
             cursor.execute("DELETE FROM link WHERE from_cluster = %s OR to_cluster = %s", (name, name))
 

@@ -44,11 +44,11 @@ def can(row: str, *events: Event, service_class: ServiceClass | None = None, is_
     so that each row cost more the more of them wait; no index is of the state as text.
     Raises: ValueError for events that apply to different classes of requests.
     """
-    classes = {frozenset(c for t in transitions_of(e) for c in ServiceClass if t.service_class in (None, c)) for e in events}
+    asked = frozenset(ServiceClass) if service_class is None else frozenset({service_class})
+    classes = {frozenset(c for t in transitions_of(e) for c in asked if t.service_class in (None, c)) for e in events}
     if len(classes) != 1:
         raise ValueError(f"{', '.join(events)} happen to requests of different classes")
     (found,) = classes
-    found = found if service_class is None else found & {service_class}
     if not found:
         raise ValueError(f"{', '.join(events)} do not happen to requests of class {service_class and service_class.label}")
     of_class = _of_class(f"{row}.class", min(found)) if len(found) == 1 else ""

@@ -79,8 +79,10 @@ REQUEST_COLUMNS = (
     "due_s",
     "latency_ms",
     "reasons",
+    "words",
 )
-"""Keys of `PostgresRunRecords.requests`: `cluster` is the entry cluster; `target_cluster` and `node` are those of the last attempt."""
+"""Keys of `PostgresRunRecords.requests`: `cluster` is the entry cluster; `target_cluster` and `node` are those of the last attempt.
+`reasons` has each reason once, with how often (`evicted x2`); `words` is what a cluster said last that refused the request's pod."""
 
 
 class PostgresRunRecords:
@@ -247,8 +249,13 @@ class PostgresRunRecords:
                    coalesce(q.node, ''),
                    round(q.due_s::numeric, 3)::float8,
                    round(((q.finished_s - q.due_s) * 1000)::numeric, 1)::float8,
-                   coalesce(nullif((SELECT string_agg(a.reason, ', ' ORDER BY a.epoch) FROM attempt a WHERE a.run_id = q.run_id
-                    AND a.request_id = q.request_id AND a.reason <> ''), ''), q.reason)
+                   coalesce((
+                       SELECT string_agg(a.reason || CASE WHEN a.times > 1 THEN ' x' || a.times ELSE '' END, ', ' ORDER BY a.first)
+                       FROM (SELECT reason, count(*) AS times, min(epoch) AS first FROM attempt
+                             WHERE run_id = q.run_id AND request_id = q.request_id AND reason <> '' GROUP BY reason) a
+                   ), q.reason),
+                   CASE WHEN q.reason LIKE '%%-refused: %%' OR q.reason LIKE 'out-of-%%: %%'
+                        THEN substr(q.reason, position(': ' in q.reason) + 2) ELSE '' END
             FROM request q WHERE q.run_id = %(run)s AND (%(state)s::text IS NULL OR q.state = %(state)s::request_state)
             ORDER BY q.request_id LIMIT %(limit)s
             """,

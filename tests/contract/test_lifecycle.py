@@ -117,6 +117,7 @@ CALLS: dict[Event, Callable[[StoreWorld, int], object]] = {
     Event.FAIL: end(Event.FAIL),
     Event.REQUEUE: end(Event.REQUEUE),
     Event.EXHAUST: end(Event.REQUEUE),
+    Event.RETURN: end(Event.RETURN),
     Event.CANCEL: lambda store, run_id: store.cancel(run_id),
 }
 """Who calls what in the store for each event; only the simulator knows a user who gives up, and a submit has no state before it."""
@@ -156,7 +157,7 @@ def test_an_event_happens_where_the_table_says_and_nowhere_else(prepared: Prepar
             assert (row.state, row.epoch, row.attempt, row.reason) == (state, EPOCH, attempts, ""), case
             continue
         assert row.state == (expected.after or state), case
-        assert (row.epoch - EPOCH, row.attempt - attempts) == (expected.gives_out, expected.gives_out), case
+        assert (row.epoch - EPOCH, row.attempt - attempts) == (expected.gives_out, expected.attempts_added), case
         assert expected.reason is None or row.reason.startswith(str(expected.reason)), case
         if expected.outcome:
             ended.append((request_id, EPOCH, expected.outcome))

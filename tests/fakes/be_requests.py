@@ -223,7 +223,8 @@ class MemoryBeRequests:
             happened = self._state.happens(row, event)
             if happened is None:
                 return 0
-            row.reason = f"{Reason.ATTEMPTS_EXHAUSTED}: {ended.reason}" if exhausted else str(ended.reason)
+            told = f"{ended.reason}: {ended.words}" if ended.words else str(ended.reason)
+            row.reason = f"{Reason.ATTEMPTS_EXHAUSTED}: {ended.reason}" if exhausted else told
             won = event is Event.SUCCEED
             if ended.started_s is not None:
                 ended = replace(ended, started_s=max(ended.started_s, row.due_s))

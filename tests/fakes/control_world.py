@@ -17,6 +17,7 @@ from tests.fakes.jobs import MemoryJobs
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState, Row
 from tests.fakes.publisher import RecordingPublisher
+from tests.fakes.refusals import MemoryRefusals
 from tests.fakes.run_store import MemoryRunStore
 from tests.fakes.share_store import MemoryShareStore
 from tests.fakes.store_world import (
@@ -95,6 +96,7 @@ def control_world(fleet: Fleet = FLEET, *, store: StoreSettings = AS_SHIPPED) ->
         leases=MemoryLeaseStore(state),
         figures=MemoryFiguresStore(state),
         fleet=fleet_store,
+        refusals=MemoryRefusals(state),
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),

@@ -194,7 +194,7 @@ class MemoryState:
         found = transition(event, row.state, row.service_class)
         if found is not None:
             row.state = found.after or row.state
-            row.epoch, row.attempt = row.epoch + found.gives_out, row.attempt + found.gives_out
+            row.epoch, row.attempt = row.epoch + found.gives_out, row.attempt + found.attempts_added
             row.reason = str(found.reason or row.reason)
         return found
 

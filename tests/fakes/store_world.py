@@ -23,6 +23,7 @@ from tango.ports.figures import FiguresStore
 from tango.ports.fleet import FleetStore
 from tango.ports.jobs import JobStore
 from tango.ports.leases import Fence, LeaseStore
+from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
 from tango.ports.shares import ShareStore
@@ -32,6 +33,7 @@ from tango.store.events import PostgresEventLog
 from tango.store.fleet import PostgresFleetStore
 from tango.store.jobs import PostgresJobStore
 from tango.store.leases import PostgresLeaseStore
+from tango.store.refusals import PostgresRefusals
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
 from tango.store.runs import PostgresRunStore
@@ -43,6 +45,7 @@ from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.jobs import MemoryJobs
 from tests.fakes.lease_store import MemoryLeaseStore
 from tests.fakes.memory_state import MemoryState
+from tests.fakes.refusals import MemoryRefusals
 from tests.fakes.run_store import MemoryRunStore
 from tests.fakes.share_store import MemoryShareStore
 
@@ -137,6 +140,7 @@ class StoreWorld:
     leases: LeaseStore
     figures: FiguresStore
     fleet: FleetStore
+    refusals: RefusalStore
     events: EventLog
     rows: Callable[[int], list[RequestRow]]
     """Rows of a run's requests, by id."""
@@ -374,6 +378,7 @@ def memory_world_and_state(
         leases=MemoryLeaseStore(state),
         figures=MemoryFiguresStore(state),
         fleet=fleet_store,
+        refusals=MemoryRefusals(state),
         events=MemoryEventLog(state),
         rows=rows,
         attempts=lambda run_id: sorted((a.request_id, a.epoch, a.outcome, a.reason) for a in state.attempts if a.run_id == run_id),
@@ -406,6 +411,7 @@ def postgres_world(
         leases=PostgresLeaseStore(database),
         figures=PostgresFiguresStore(database),
         fleet=PostgresFleetStore(database, sharing),
+        refusals=PostgresRefusals(database),
         events=PostgresEventLog(database),
         rows=lambda run_id: [
             RequestRow(*row)

@@ -95,6 +95,7 @@ class Live:
             ),
             requests=self.world.requests,
             jobs=self.world.jobs,
+            refusals=self.world.refusals,
             snapshot=lambda: self.world.fleet.snapshot(at_s=SystemClock().now_s()),
             clusters=self.clusters,
             holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),

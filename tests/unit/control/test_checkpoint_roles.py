@@ -98,6 +98,7 @@ class Here:
             ),
             requests=self.world.requests,
             jobs=self.world.jobs,
+            refusals=self.world.refusals,
             snapshot=lambda: self.world.fleet.snapshot(at_s=self.world.clock.now_s()),
             clusters=self.world.clusters,
             holder=LeaseHolder(leases=self.world.leases, owner="scheduler", settings=LeaseSettings()),

@@ -11,8 +11,10 @@ import pytest
 
 from tango.control import cluster_agent
 from tango.control.cluster_agent import AgentStores, ClusterAgent
+from tango.domain.identity import NodeKey
+from tango.domain.refusals import RefusalKind
 from tango.domain.services import Service, ServiceClass
-from tango.errors import ClusterUnavailable, StoreUnavailable, UsageError
+from tango.errors import ClusterUnavailable, Forbidden, StoreUnavailable, UsageError
 from tango.ports.fleet import FleetStore
 from tango.ports.requests import BeRequests
 from tango.settings import JobSettings, KubeSettings, LeaseSettings
@@ -73,6 +75,7 @@ def agent_of(
         fleet=fleet or world.fleet,
         requests=requests or world.requests,
         jobs=world.jobs,
+        refusals=world.refusals,
         journal=journal or journal_of(world),
         run_zero_s=zero_s,
         is_busy=is_busy,
@@ -552,3 +555,81 @@ async def test_an_agent_looks_for_ends_only_once_the_watch_has_told_of_one(world
     assert looks_before == 0
     assert world.states(run_id) == ["succeeded"]
     assert agent.looks == 2
+
+
+# ---- refusals ----------------------------------------------------------------------------------------------------------
+
+
+KUBELET_REFUSALS = (
+    "OutOfcpu",
+    "OutOfmemory",
+    "OutOfpods",
+    "OutOfnvidia.com/gpu",
+    "TaintToleration",
+    "NodeAffinity",
+    "UnexpectedAdmissionError",
+)
+
+
+@pytest.mark.parametrize("reason", KUBELET_REFUSALS)
+async def test_a_kubelet_that_does_not_admit_a_pod_costs_no_attempt(
+    world: ControlWorld, cluster: MemoryCluster, reason: str
+) -> None:
+    """It is an answer about its room: the service is not put there for a while, until a pod of it starts there."""
+    run_id = placed(world)
+    agent = agent_of(world, cluster)
+    refused = {"status": {"phase": "Failed", "reason": reason, "message": f"Pod was rejected: {reason}"}}
+    of_pod = be_pod(run_id)
+    of_pod["metadata"]["labels"]["tango/service"] = "batch"
+    agent.on_pod("MODIFIED", cluster.put_pod({**of_pod, **refused}))
+
+    await agent.settle()
+    row, (state,) = world.row(run_id, 0), world.refusals.pauses().states
+    later = be_pod(run_id, **running())
+    later["metadata"]["labels"] |= {"tango/service": "batch", "tango/epoch": "2"}
+    agent.on_pod("MODIFIED", {**later, "metadata": {**later["metadata"], "uid": "later"}})
+    await agent.settle()
+
+    assert (row.state, row.attempt) == ("pending", 0)
+    assert row.reason.endswith(f": {reason}: Pod was rejected: {reason}")
+    assert (state.cluster, state.service, state.node, state.kind) == ("c1", "batch", "c1-n1", RefusalKind.NODE)
+    assert world.refusals.pauses().states == ()
+
+
+async def test_a_refused_instance_is_tried_again_after_growing_pauses_and_alone(
+    world: ControlWorld, cluster: MemoryCluster
+) -> None:
+    """Pod Security, a LimitRange: the server is not asked twice a second, and the centre has its words."""
+    calls = list[str]()
+
+    class Refusing(MemoryCluster):
+        async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
+            calls.append(service.name)
+            if service.name == "web":
+                raise Forbidden("403", status=403, refusal="admission", words="violates PodSecurity")
+            await super().create_instance(service, node, k)
+
+    refusing = Refusing()
+    for name in ("c1-n1", "c1-n2"):
+        refusing.put_node(node(name))
+    agent = agent_of(world, refusing)
+
+    for _ in range(20):
+        await agent.deploy()
+
+    assert calls.count("web") <= 3
+    (state,) = world.refusals.pauses().states
+    assert (state.service, state.role, state.words) == ("web", "agent", "violates PodSecurity")
+    assert sum(p["metadata"]["labels"]["tango/service"] == "chat" for p in refusing.pods()) == 2
+
+
+async def test_instances_that_are_being_deleted_are_left_to_their_kubelet(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """However often the agent looks: one deletion was enough."""
+    agent = agent_of(world, cluster)
+    gone = pod("lc", name="lc-old-c1-n1-0", on="c1-n1", **running())
+    cluster.put_pod({**gone, "metadata": {**gone["metadata"], "deletionTimestamp": "2026-11-29T00:00:00Z"}})
+
+    await agent.deploy()
+    await agent.deploy()
+
+    assert cluster.deleted == []

@@ -121,20 +121,20 @@ def test_what_had_ended_before_it_was_asked_to_go_counts(code: int, event: Event
 
 
 @pytest.mark.parametrize(
-    ("why", "reason"),
+    ("why", "event", "reason"),
     [
-        ("NodeLost", Reason.NODE_LOST),
-        ("Evicted", Reason.EVICTED),
-        ("OutOfcpu", Reason.OUT_OF_CPU),
-        ("UnexpectedAdmissionError", Reason.POD_FAILED),
+        ("NodeLost", Event.REQUEUE, Reason.NODE_LOST),
+        ("Evicted", Event.REQUEUE, Reason.EVICTED),
+        ("OutOfcpu", Event.RETURN, Reason.OUT_OF_CPU),
+        ("UnexpectedAdmissionError", Event.RETURN, Reason.NODE_REFUSED),
     ],
 )
-def test_what_the_node_did_goes_back(why: str, reason: Reason) -> None:
-    """Lost nodes, evictions by the kubelet, pods that were not admitted."""
+def test_what_the_node_did_goes_back(why: str, event: Event, reason: Reason) -> None:
+    """Lost nodes, evictions by the kubelet; pods that were not admitted cost no attempt."""
     status = over(137) if why in ("NodeLost", "Evicted") else {"phase": "Failed"}
     end = end_of(job_pod({**status, "reason": why}))
 
-    assert (end.outcome.event, end.outcome.reason, end.is_own_fault) == (Event.REQUEUE, reason, False)
+    assert (end.outcome.event, end.outcome.reason, end.is_own_fault) == (event, reason, False)
 
 
 def test_the_service_container_decides_though_others_go_on_or_failed() -> None:

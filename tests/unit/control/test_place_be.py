@@ -15,17 +15,18 @@ from tango.control.place_be import LEASE as SCHEDULER
 from tango.control.place_be import BePlacement
 from tango.domain.jobs import NewJob
 from tango.domain.plans import BePlan
+from tango.domain.refusals import Refusal, RefusalKind
 from tango.domain.requests import BePending
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
-from tango.errors import ClusterUnavailable, Forbidden, Invalid, PolicyFailed
+from tango.errors import ClusterUnavailable, Forbidden, Invalid, NotFound, PolicyFailed, Throttled
 from tango.ports.fleet import FleetStore
 from tango.scheduling.be_policies import place_kube, place_load_greedy
 from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
-from tests.fakes.store_world import BATCH
+from tests.fakes.store_world import BATCH, HUGE, MAX_ATTEMPTS
 
 LEASES = LeaseSettings(placement_s=20.0)
 C1_N1, C1_N2, C2_N1 = 0, 1, 2
@@ -73,6 +74,7 @@ def place(
         ),
         requests=world.requests,
         jobs=world.jobs,
+        refusals=world.refusals,
         snapshot=lambda: (fleet or world.fleet).snapshot(at_s=world.clock.now_s()),
         clusters=world.clusters,
         holder=LeaseHolder(leases=world.leases, owner=owner, settings=LEASES),
@@ -435,3 +437,87 @@ def test_a_policy_that_stays_in_the_entry_cluster_does_so_whatever_else_is_pendi
     place(world, lambda run_id: place_kube)
 
     assert [(p.request_id, p.cluster) for p in world.clusters.placed] == [(1, "c2")]
+
+
+# ---- clusters that refuse ----------------------------------------------------------------------------------------------
+
+
+REFUSED = {
+    RefusalKind.CREDENTIALS: Forbidden("401", status=401, refusal="credentials", words="Unauthorized"),
+    RefusalKind.PERMISSION: Forbidden("403", status=403, refusal="permission", words="User cannot create"),
+    RefusalKind.NAMESPACE: NotFound("404", status=404, refusal="namespace", words="namespaces not found"),
+    RefusalKind.THROTTLED: Throttled("429", status=429, refusal="throttled", words="too many requests"),
+    RefusalKind.QUOTA: Forbidden("403", status=403, refusal="quota", words="exceeded quota"),
+    RefusalKind.ADMISSION: Forbidden("403", status=403, refusal="admission", words="violates PodSecurity"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_refusal_by_the_cluster_costs_no_attempt_and_pauses_it(world: ControlWorld, kind: RefusalKind) -> None:
+    """The request waits again, with the server's words; the cluster, or the service there, gets nothing while the pause lasts."""
+    run_id = world.pending(BATCH, BATCH)
+    world.clusters.errors["c1"] = REFUSED[kind]
+    policy = ByHand(C1_N1, NOWHERE)
+
+    place(world, policy)
+    again = ByHand(NOWHERE, NOWHERE)
+    place(world, again)
+
+    row = world.row(run_id, 0)
+    assert (row.state, row.epoch, row.attempt) == ("pending", 1, 0)
+    assert row.reason == f"cluster-refused: c1: {REFUSED[kind].words}"
+    assert world.attempts(run_id) == [(0, 1, "returned", "cluster-refused")]
+    (state,) = world.refusals.pauses().states
+    assert (state.cluster, state.service, state.kind) == ("c1", "batch" if kind.is_of_service else "", kind)
+    assert again.shown[0][1].node_ready.tolist() == [False, False, True]
+
+
+def test_a_request_outlives_any_number_of_refusals_and_one_pod_tries_when_a_pause_is_over(world: ControlWorld) -> None:
+    """Half-open: of three placements one is made; when it is taken the others follow and the row is gone."""
+    run_id = world.pending(BATCH, BATCH, BATCH)
+    world.clusters.errors["c1"] = REFUSED[RefusalKind.QUOTA]
+    tries = []
+    for _ in range(3 * MAX_ATTEMPTS):
+        world.clusters.placed.clear()
+        place(world, ByHand(C1_N1, C1_N1, C1_N2))
+        tries.append(len(world.clusters.placed))
+        world.clock.turn(61.0)
+        world.state.heard_of("c1")
+    world.clusters.errors.clear()
+
+    place(world, ByHand(C1_N1, C1_N1, C1_N2))
+    after_one = world.refusals.pauses().states
+    place(world, ByHand(C1_N1, C1_N2))
+
+    assert tries == [3] + [1] * (3 * MAX_ATTEMPTS - 1)
+    assert after_one == ()
+    assert world.states(run_id) == ["placed"] * 3
+    assert [world.row(run_id, k).attempt for k in range(3)] == [1, 1, 1]
+
+
+def test_another_service_goes_on_where_one_is_refused(world: ControlWorld) -> None:
+    """A quota is of what a pod asks for; services that are barred alike are planned together, each headroom is given once."""
+    run_id = world.pending(BATCH, BATCH)
+    world.row(run_id, 1).service = HUGE.name
+    world.refusals.note([Refusal.of(RefusalKind.QUOTA, cluster="c1", service="batch", words="q")], role="scheduler")
+    shown = []
+
+    class Everywhere(ByHand):
+        def __call__(self, pending: BePending, snapshot: FleetSnapshot, settings: BeSettings) -> BePlan:
+            shown.append((len(pending), snapshot.node_ready.tolist()))
+            return BePlan(node=np.full(len(pending), C2_N1, np.int32), policy="everywhere")
+
+    place(world, Everywhere())
+
+    assert sorted(shown) == [(1, [False, False, True]), (1, [True, True, True])]
+
+
+def test_a_cluster_that_is_silent_is_paused_and_what_was_sent_keeps_its_lease(world: ControlWorld) -> None:
+    """Its pod may have been made; another request is not made to wait for the same silence."""
+    run_id = world.pending(BATCH, BATCH)
+    world.clusters.errors["c1"] = ClusterUnavailable("no answer", cluster="c1")
+
+    place(world, ByHand(C1_N1, NOWHERE))
+
+    assert world.states(run_id) == ["placed", "pending"]
+    assert [state.kind for state in world.refusals.pauses().states] == [RefusalKind.UNREACHABLE]

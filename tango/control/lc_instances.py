@@ -1,0 +1,151 @@
+"""The agent's care for LC instances: their number as declared, and patience where the cluster does not take them.
+
+What the cluster refuses (admission, quota, credentials) is told to the centre and tried again after a pause, one instance first. What ends
+by itself, as by a kubelet that does not admit it, is made again once at once, and then with growing pauses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from tango.control.backoff import Backoff
+from tango.control.deploy_instances import outdated, plan_instances
+from tango.control.observe_cluster import is_over, node_states, pod_class, standing
+from tango.domain.identity import NodeKey
+from tango.domain.node_selection import may_run
+from tango.domain.refusals import Refusal, RefusalKind
+from tango.domain.services import Service
+from tango.errors import ClusterError
+from tango.ports.clusters import ClusterWatch
+from tango.ports.refusals import RefusalStore
+
+log = structlog.get_logger(__name__)
+
+Json = Mapping[str, Any]
+Creation = tuple[Service, str, int]
+"""(service, node, k) of an instance."""
+
+ROLE = "agent"
+"""Who has met a refusal, in the rows of `tango.domain.refusals`."""
+LONGEST_CLUSTER_PAUSE_S = 30.0
+"""Longest pause, in seconds, after calls to a cluster that fail in a row: what is well again is noticed this soon. Chosen, not measured."""
+
+
+class LcInstances:
+    """LC instances of one cluster. `agree` is a step of the agent, complete in itself and safe to repeat."""
+
+    def __init__(self, cluster: str, watch: ClusterWatch, refusals: RefusalStore, *, store_turn: asyncio.Lock) -> None:
+        """Who holds `store_turn` writes to the centre."""
+        self._cluster, self._watch, self._refusals, self._store_turn = cluster, watch, refusals, store_turn
+        self._creates = Backoff(longest_s=LONGEST_CLUSTER_PAUSE_S)
+        """When instances that were refused may be tried again: by service, by '' those of all services."""
+        self._remakes = Backoff(longest_s=LONGEST_CLUSTER_PAUSE_S, free=1)
+        """The same of instances that ended, by `service@node`."""
+        self._ended: set[str] = set()
+        """Uids of instances that have ended and are not gone: each counts once."""
+
+    async def agree(self, services: Sequence[Service], now_s: float) -> bool:
+        """Create missing instances, delete those that ended or are no longer declared; gives whether nothing is left to be done later.
+
+        `now_s`: of the monotonic clock. Raises: the first failure to create an instance that is no refusal, after everything else was done.
+        """
+        lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
+        over = {name: pod for name, pod in lc.items() if is_over(pod)}
+        going = {name for name, pod in lc.items() if "deletionTimestamp" in pod["metadata"]}
+        nodes = node_states(self._watch.nodes(), (), {})
+        names = {n.name for n in nodes}
+        barred = {(s.name, node["metadata"]["name"]) for node in self._watch.nodes() for s in services if not may_run(s, node)}
+        self._count_ends(lc.values(), now_s)
+        plan = plan_instances(services, {n.name for n in nodes if n.ready}, names, lc.keys() - over.keys(), barred)
+        for name in over.keys() - going:
+            await self._watch.delete_pod(name, at_once=True)
+        create = self._may_create(plan.create, now_s)
+        made = await asyncio.gather(
+            *(self._watch.create_instance(service, NodeKey(self._cluster, node), k) for service, node, k in create),
+            return_exceptions=True,
+        )
+        for name in (*plan.remove, *outdated(services, [s for pod in lc.values() if (s := standing(pod)) is not None])):
+            if name not in going:  # its kubelet takes the time that it takes, however often it is told
+                await self._watch.delete_pod(name)
+        for name, pod in lc.items():  # unbound: made by an agent that died before it could bind it
+            node = None if pod["spec"].get("nodeName") else _node_of(name, names)
+            if node is not None:
+                await self._watch.bind(pod, node)
+        failed = [f for f in made if isinstance(f, BaseException)]
+        if create or plan.remove:
+            log.info("instances_deployed", cluster=self._cluster, created=len(made) - len(failed), removed=len(plan.remove))
+        refused = await self._note(create, made)
+        if other := [f for f in failed if not (isinstance(f, ClusterError) and f.refusal)]:
+            raise other[0]
+        return not refused and len(create) == len(plan.create)
+
+    def _count_ends(self, pods: Iterable[Json], now_s: float) -> None:
+        ended = set()
+        for pod in pods:
+            uid, at = (
+                pod["metadata"]["uid"],
+                f"{pod['metadata']['labels'].get('tango/service', '')}@{pod['spec'].get('nodeName', '')}",
+            )
+            if is_over(pod):
+                ended.add(uid)
+                if uid not in self._ended:
+                    self._remakes.failed(at, now_s)
+            elif (found := standing(pod)) is not None and found.ready:
+                self._remakes.went_well(at)
+        self._ended = ended
+
+    def _may_create(self, create: Sequence[Creation], now_s: float) -> list[Creation]:
+        """What is not refused just now; of a service that was refused last one instance, which tells whether it still is."""
+        found, tried = list[Creation](), set[str]()
+        for service, node, k in create:
+            scopes = {name for name in ("", service.name) if self._creates.has_failed(name)}
+            may = all(self._creates.is_open(name, now_s) for name in scopes) and not scopes & tried
+            if may and self._remakes.is_open(f"{service.name}@{node}", now_s):
+                found.append((service, node, k))
+                tried |= scopes
+        return found
+
+    async def _note(self, create: Sequence[Creation], made: Sequence[object]) -> bool:
+        """Tell the centre what was refused, and what is taken again; gives whether anything was refused."""
+        now_s, noted, taken = time.monotonic(), dict[str, Refusal](), set[str]()
+        for (service, _, _), result in zip(create, made, strict=True):
+            if isinstance(result, ClusterError) and result.refusal:
+                refusal = Refusal.of(
+                    RefusalKind(result.refusal),
+                    cluster=self._cluster,
+                    service=service.name,
+                    words=result.words or str(result),
+                    at_least_s=result.retry_after_s,
+                )
+                noted[refusal.service] = refusal
+            elif not isinstance(result, BaseException):
+                taken |= {service.name, ""}
+        again = {name for name in taken - noted.keys() if self._creates.has_failed(name)}
+        if not (again or noted):
+            return False
+
+        def write() -> None:
+            if again:
+                self._refusals.clear(self._cluster, sorted(again), role=ROLE)
+            self._refusals.note(list(noted.values()), role=ROLE)
+
+        async with self._store_turn:
+            await asyncio.to_thread(write)
+        for name in again:
+            self._creates.went_well(name)
+        for name, refusal in noted.items():
+            self._creates.failed(name, now_s, at_least_s=refusal.at_least_s)
+            log.warning("instance_refused", cluster=self._cluster, service=name, kind=str(refusal.kind), words=refusal.words)
+        return bool(noted)
+
+
+def _node_of(pod: str, nodes: set[str]) -> str | None:
+    """The node in an LC instance's name (`lc-SERVICE-NODE-K`); the longest match, since one node's name may end in another's."""
+    stem = pod.rsplit("-", 1)[0]
+    fitting = [node for node in nodes if stem.endswith(f"-{node}")]
+    return max(fitting, key=len) if fitting else None
