@@ -183,12 +183,12 @@ class GatewaySettings:
     """Seconds between two readings of services, instances and tokens from the journal; as often as an agent observes its cluster."""
     drain_s: float = 5.0
     """Seconds that a gateway which is told to stop waits for the answers of those who wait, and takes nobody new."""
-    passed_headers: str = (
+    kept_headers: str = (
         "accept, accept-*, content-*, user-agent, range, if-*, cache-control, pragma, origin, referer, priority, prefer, idempotency-key, "
         "traceparent, tracestate, baggage, b3, forwarded, via, x-*"
     )
-    """Headers of callers that go on to instances, and so into the journal until their request has ended; `*` stands for any end of a name.
-    Not among them: `Authorization` and `Cookie`, which have secrets."""
+    """Headers of callers that may lie in the journal until their request has ended; `*` stands for any end of a name. All others, among
+    them `Authorization` and `Cookie`, which have secrets, are held in the gateway's memory, and the worker asks for them there."""
     answer_address: str = ""
     """`http://HOST:PORT` at which workers on other hosts reach this gateway with answers; empty: a UNIX socket in the state folder."""
     access_log: bool = True

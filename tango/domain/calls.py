@@ -46,9 +46,12 @@ class Call:
     path: str
     """Path and query, as in the first line of a request; begins with `/`."""
     headers: Headers = ()
+    """Those that may be kept beside its row until it has ended."""
     body: bytes = b""
     is_repeatable: bool = False
     """Whether it may be sent to another instance although the first one may have begun with it."""
+    has_held: bool = False
+    """Whether the gateway whose caller waits holds further headers of it, which are written down nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

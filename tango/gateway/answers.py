@@ -3,6 +3,8 @@
 `Authorization: Bearer KEY` has the key that this process drew at its start, `Tango-Answer-Head` the status and headers of the answer as
 JSON, the body is the answer's, as it comes. `Tango-Failed: REASON` with an empty body says that there will be none.
 
+`GET /calls/RUN-REQUEST/headers` gives the headers of a call that are held here and written down nowhere, as JSON.
+
     204 the caller has all of it, or was told     401 the key is another process's     404 nobody waits for this request here
     400 this is no answer                         409 another answer has begun         410 its caller is gone
 """
@@ -35,19 +37,35 @@ class AnswerListener:
         """To be served where only workers reach it."""
         app = web.Application()
         app.router.add_post("/answers/{request}/{epoch:[0-9]+}", self._take)
+        app.router.add_get("/calls/{request}/headers", self._held)
         return app
 
-    async def _take(self, request: web.Request) -> web.Response:
+    async def _held(self, request: web.Request) -> web.Response:
+        of = self._asked_for(request)
+        if isinstance(of, web.Response):
+            return of
+        held = self._room.held(of)
+        if held is None:
+            return _nobody_waits(of)
+        return web.Response(body=orjson.dumps(held), content_type="application/json", headers={"Cache-Control": "no-store"})
+
+    def _asked_for(self, request: web.Request) -> RequestKey | web.Response:
+        """The request in the path, or what to answer instead."""
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         if scheme != "Bearer" or not hmac.compare_digest(key.encode(errors="replace"), self._key):
             return _said(401, "this key is not that of this process, which may have been started anew")
         try:
-            of = RequestKey.parsed(request.match_info["request"])
+            return RequestKey.parsed(request.match_info["request"])
         except UsageError as error:
             return _said(400, str(error))
+
+    async def _take(self, request: web.Request) -> web.Response:
+        of = self._asked_for(request)
+        if isinstance(of, web.Response):
+            return of
         waiting = self._room.first(of)
         if waiting is None:
-            return _said(404, f"nobody waits for request {of} here")
+            return _nobody_waits(of)
         if FAILED in request.headers:
             return _said(204 if waiting.ends(Failed(reason=request.headers[FAILED])) else 409, "")
         try:
@@ -66,6 +84,10 @@ class AnswerListener:
         if not waiting.ends(answering):
             return _said(410 if waiting.outcome.cancelled() else 409, f"request {of} waits for no answer any more")
         return _said(204, "") if await passed_on else _said(410, f"the caller of request {of} is gone")
+
+
+def _nobody_waits(of: RequestKey) -> web.Response:
+    return _said(404, f"nobody waits for request {of} here")
 
 
 def _said(status: int, text: str) -> web.Response:

@@ -1,4 +1,4 @@
-"""Headers of callers: what they ask of Tango, which of theirs go on to the instance, and which of its come back."""
+"""Headers of callers: what they ask of Tango, which of theirs may be kept on their way to the instance, and which of its come back."""
 
 from __future__ import annotations
 
@@ -61,25 +61,33 @@ def wishes_of(headers: AnyHeaders) -> Wishes:
     )
 
 
-class PassedOn:
-    """Which headers of callers go on to instances: those that an allow-list names, as `accept, content-*`."""
+class Sorting:
+    """Which headers of callers may be kept beside their row: those that an allow-list names, as `accept, content-*`."""
 
     def __init__(self, allowed: str) -> None:
         names = [name.strip().lower() for name in allowed.split(",") if name.strip()]
         self._exact = frozenset(name for name in names if not name.endswith("*"))
         self._prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
 
-    def of(self, headers: AnyHeaders) -> Headers:
-        """Those of a request that go on, in order. Authorization goes on only where it is named and the token came in `Tango-Token`."""
+    def of(self, headers: AnyHeaders) -> tuple[Headers, Headers]:
+        """(those that may be kept, those that are held) of what goes on to the instance, in order.
+
+        What speaks of one connection and what is meant for Tango does not go on; `Authorization` does where the token came in
+        `Tango-Token`.
+        """
         dropped = SET_ANEW | _named_by_connection(headers)
         if TOKEN not in headers:
             dropped = dropped | {"authorization"}
-        return tuple(
-            (name, value) for name, value in headers.items() if self._is_named(lower := name.lower()) and lower not in dropped
-        )
+        kept: list[tuple[str, str]] = []
+        held: list[tuple[str, str]] = []
+        for name, value in headers.items():
+            lower = name.lower()
+            if lower not in dropped and not lower.startswith(_PREFIX):
+                (kept if self._may_be_kept(lower) else held).append((name, value))
+        return tuple(kept), tuple(held)
 
-    def _is_named(self, lower: str) -> bool:
-        return (lower in self._exact or lower.startswith(self._prefixes)) and not lower.startswith(_PREFIX)
+    def _may_be_kept(self, lower: str) -> bool:
+        return lower in self._exact or lower.startswith(self._prefixes)
 
 
 def given_back(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:

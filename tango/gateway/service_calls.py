@@ -12,13 +12,13 @@ from dataclasses import replace
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, Standing, asked_of
+from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, Headers, Standing, asked_of
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
-from tango.gateway.headers import PRINTABLE, PassedOn, Wishes, given_back, wishes_of
+from tango.gateway.headers import PRINTABLE, Sorting, given_back, wishes_of
 from tango.gateway.problems import REQUEST_HEADER, Problem, Trouble, ended_in_vain, in_vain
 from tango.gateway.told import accepted_response, note
 from tango.gateway.waiting import Answering, Failed, Outcome, Waiting
@@ -33,7 +33,7 @@ class ServiceCalls:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._passed_on = PassedOn(gateway.settings.passed_headers)
+        self._sorting = Sorting(gateway.settings.kept_headers)
 
     def routes(self) -> Iterable[web.RouteDef]:
         """Any method."""
@@ -47,10 +47,14 @@ class ServiceCalls:
         service, path = self._target(request)
         note(request, tenant=token.tenant, service=service.name)
         wishes = wishes_of(request.headers)
+        kept, held = self._sorting.of(request.headers)
+        is_repeatable = request.method in REPEATABLE_METHODS if wishes.may_repeat is None else wishes.may_repeat
+        # Of a caller who does not wait nothing is held: the gateway may be another one when his request is served.
+        has_held = bool(held) and not wishes.is_async
         # Whoever does not wait is patient unless he or the service says otherwise.
         sent = asked_of(
             service,
-            self._call(request, path, wishes),
+            Call(method=request.method, path=path, headers=kept, is_repeatable=is_repeatable, has_held=has_held),
             tenant=token.tenant,
             target_s=wishes.target_s,
             timeout_s=wishes.timeout_s,
@@ -70,13 +74,7 @@ class ServiceCalls:
                     accepted = await gateway.intake.accept(sent, None)
                     note(request, request=str(accepted.key))
                     return accepted_response(accepted.key, is_new=accepted.is_new)
-                return await self._answered(request, sent, until_s=began_s + sent.patience_s)
-
-    def _call(self, request: web.Request, path: str, wishes: Wishes) -> Call:
-        """The call, of which the body is still to come."""
-        is_repeatable = request.method in REPEATABLE_METHODS if wishes.may_repeat is None else wishes.may_repeat
-        headers = self._passed_on.of(request.headers)
-        return Call(method=request.method, path=path, headers=headers, is_repeatable=is_repeatable)
+                return await self._answered(request, sent, held, until_s=began_s + sent.patience_s)
 
     def _target(self, request: web.Request) -> tuple[Service, str]:
         """Service, and path with query, as they were sent: percent-encoding and dots are the instance's to read."""
@@ -89,9 +87,9 @@ class ServiceCalls:
         service = self._gateway.view.lc_service(found["service"])
         return service, (found["path"] or "/") + (found["query"] or "")
 
-    async def _answered(self, request: web.Request, sent: CallerRequest, *, until_s: float) -> web.StreamResponse:
+    async def _answered(self, request: web.Request, sent: CallerRequest, held: Headers, *, until_s: float) -> web.StreamResponse:
         gateway, loop = self._gateway, asyncio.get_running_loop()
-        waiting = Waiting(loop.create_future(), since_s=loop.time())
+        waiting = Waiting(loop.create_future(), since_s=loop.time(), held=held)
         gateway.outlook.begins(sent.service)
         gateway.lookout.watch(waiting)
         outcome: Outcome | None = None

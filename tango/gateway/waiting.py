@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import StreamReader
 
-from tango.domain.calls import Answer, Standing
+from tango.domain.calls import Answer, Headers, Standing
 from tango.domain.identity import RequestKey
 
 
@@ -44,6 +44,8 @@ class Waiting:
     outcome: asyncio.Future[Outcome]
     since_s: float
     """When he began to wait, by the loop's clock."""
+    held: Headers = ()
+    """Headers of his call that are written down nowhere: the worker asks for them here."""
     key: RequestKey | None = None
     """His request, once it is accepted."""
     is_new: bool = True
@@ -90,6 +92,11 @@ class WaitingRoom:
         """Who is to get the answer as it comes; None: nobody."""
         with self._changing:
             return next((waiting for waiting in self._by_key.get(key, ()) if waiting.is_new), None)
+
+    def held(self, key: RequestKey) -> Headers | None:
+        """Headers of the call that are held here; None: nobody waits for this request."""
+        with self._changing:
+            return next((waiting.held for waiting in self._by_key.get(key, ())), None)
 
     def is_awaited(self, key: RequestKey) -> bool:
         """Whether anybody waits for this request."""

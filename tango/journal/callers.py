@@ -38,7 +38,9 @@ INSERT INTO request (run_id, request_id, service, due_s, target_s, cpu_work_s, m
                      patience_s, is_repeatable)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)
 """
-_CALL = "INSERT INTO call (run_id, request_id, method, path, headers, body, address, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_CALL = """
+INSERT INTO call (run_id, request_id, method, path, headers, body, has_held, address, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _ANSWER = """
 INSERT INTO answer (run_id, request_id, at_s, status, headers, body, is_whole) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (run_id, request_id) DO UPDATE SET status = excluded.status, headers = excluded.headers, body = excluded.body,
@@ -173,7 +175,7 @@ class Callers(Attempts):
     def calls(self, keys: Sequence[RequestKey]) -> Calls:
         """With their bodies."""
         sql = """
-            SELECT c.method, c.path, c.headers, c.body, c.address, c.key, r.is_repeatable
+            SELECT c.method, c.path, c.headers, c.body, c.has_held, c.address, c.key, r.is_repeatable
             FROM call c JOIN request r USING (run_id, request_id) WHERE c.run_id = ? AND c.request_id = ?
         """
 
@@ -182,9 +184,14 @@ class Callers(Attempts):
             for key in keys:
                 row = connection.execute(sql, key).fetchone()
                 if row is not None:
-                    method, path, headers, body, address, its_key, is_repeatable = row
+                    method, path, headers, body, has_held, address, its_key, is_repeatable = row
                     call = Call(
-                        method=method, path=path, headers=_headers(headers), body=bytes(body), is_repeatable=bool(is_repeatable)
+                        method=method,
+                        path=path,
+                        headers=_headers(headers),
+                        body=bytes(body),
+                        is_repeatable=bool(is_repeatable),
+                        has_held=bool(has_held),
                     )
                     found[key] = CalledWork(call=call, answer_to=AnswerTo(address=address, key=its_key) if address else None)
             return found
@@ -268,7 +275,8 @@ class Callers(Attempts):
             of = (r.service, due_s, r.target_s, r.cpu_work_s, r.memory_mib)
             rows.append((*key, *of, _RELEASED, now_s, r.tenant, patience_s, r.call.is_repeatable))
             to = (r.answer_to.address, r.answer_to.key) if r.answer_to is not None else (None, None)
-            calls.append((*key, r.call.method, r.call.path, orjson.dumps(r.call.headers).decode(), r.call.body, *to))
+            call = (r.call.method, r.call.path, orjson.dumps(r.call.headers).decode(), r.call.body, r.call.has_held)
+            calls.append((*key, *call, *to))
             events.append((now_s, *key, _RELEASED, 0, 0, None, None, None, False, None, None, "", *of, r.tenant))
             if r.key:
                 known[r.tenant, r.key] = key

@@ -9,7 +9,7 @@ from enum import StrEnum
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, transitions_of
 from tango.domain.runs import OPEN, RunInfo
 
-FORMAT = 2
+FORMAT = 3
 """Version of the tables; older ones are changed as `UPGRADES` says, any other is refused."""
 APPLICATION_ID = 0x746E676A
 """SQLite's mark of files of one application: "tngj" in ASCII."""
@@ -60,6 +60,8 @@ OF_CALLERS = (
     "CREATE INDEX call_key_at ON call_key (at_s)",
 )
 """The tables of requests that callers sent, and that have a tenant in `request`."""
+HELD_HEADERS = ("ALTER TABLE call ADD COLUMN has_held INTEGER NOT NULL DEFAULT 0",)
+"""Whether the gateway holds further headers of a call."""
 
 SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -94,6 +96,7 @@ SCHEMA = (
     "CREATE TABLE lease (name TEXT PRIMARY KEY, owner TEXT NOT NULL, until_s REAL NOT NULL) WITHOUT ROWID",
     "CREATE TABLE fleet (part TEXT PRIMARY KEY, version INTEGER NOT NULL, content BLOB NOT NULL) WITHOUT ROWID",
     *OF_CALLERS,
+    *HELD_HEADERS,
 )
 
 UPGRADES = {
@@ -105,5 +108,6 @@ UPGRADES = {
         "ALTER TABLE event ADD COLUMN tenant TEXT",
         *OF_CALLERS,
     ),
+    2: HELD_HEADERS,
 }
 """By format, the statements that make the next one of it."""

@@ -59,18 +59,21 @@ class HttpServiceCalls:
     async def call(
         self, instance: InstanceState, work: LcWork, called: CalledWork, *, may_try_again: bool, over_tls: bool, timeout_s: float
     ) -> Answered:
-        """One HTTP request to the pod, one to the gateway. `timeout_s` bounds both together."""
+        """One HTTP request to the pod, one to the gateway, and one before both where it holds headers. `timeout_s` bounds all together."""
         passage = _Passage(self, work, called)
         begun_at_s = time.time()
         try:
-            async with asyncio.timeout(timeout_s), self._asked(instance, work, called, over_tls) as response:
-                passage.was_sent = True
-                if may_try_again and response.status >= 500:
-                    raise CallFailed(
-                        f"{_pod(work, instance)} answered {response.status}", reason=Reason.SERVICE_ERROR, status=response.status
-                    )
-                await passage.pass_on(response, self._kept_bytes)
-                return _answered(response, passage, begun_at_s)
+            async with asyncio.timeout(timeout_s):
+                held = await self._held(called, work) if called.call.has_held else ()
+                async with self._asked(instance, work, called, held, over_tls) as response:
+                    if may_try_again and response.status >= 500:
+                        raise CallFailed(
+                            f"{_pod(work, instance)} answered {response.status}",
+                            reason=Reason.SERVICE_ERROR,
+                            status=response.status,
+                        )
+                    await passage.pass_on(response, self._kept_bytes)
+                    return _answered(response, passage, begun_at_s)
         except CallFailed as error:
             error.was_passed_on = passage.has_begun
             raise
@@ -100,6 +103,27 @@ class HttpServiceCalls:
 
     def to_gateway(self, to: AnswerTo, work: LcWork, headers: dict[str, str], body: Any) -> Any:
         """The request that takes an answer, or a word about one, to the gateway; a context that gives its response."""
+        session, base, key = self._gateway(to)
+        url = f"{base}/answers/{RequestKey(work.run_id, work.request_id)}/{work.epoch}"
+        return session.post(url, data=body, headers=key | headers)
+
+    async def _held(self, called: CalledWork, work: LcWork) -> Headers:
+        """Headers of the call that its gateway holds. Raises: CallFailed where it does not any more: its caller is gone with it."""
+        of = RequestKey(work.run_id, work.request_id)
+        why: object = "there is no gateway"
+        if called.answer_to is not None:
+            session, base, key = self._gateway(called.answer_to)
+            try:
+                async with asyncio.timeout(TELL_WITHIN_S), session.get(f"{base}/calls/{of}/headers", headers=key) as response:
+                    if response.status == 200:
+                        return tuple((name, value) for name, value in await response.json())
+                    why = f"{response.status} {await response.text()}"
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                why = repr(error)
+        raise CallFailed(f"headers of request {of} are not to be had: {why}", reason=Reason.CALLER_GONE, was_sent=False)
+
+    def _gateway(self, to: AnswerTo) -> tuple[aiohttp.ClientSession, str, dict[str, str]]:
+        """(session, base of addresses, header with the key) of a gateway."""
         session = self._gateways.get(to.address)
         if session is None:
             path = to.address.removeprefix("unix:")
@@ -110,17 +134,17 @@ class HttpServiceCalls:
             )
             session = self._gateways[to.address] = _session(connector)
         base = "http://gateway" if to.address.startswith("unix:") else to.address.rstrip("/")
-        url = f"{base}/answers/{RequestKey(work.run_id, work.request_id)}/{work.epoch}"
-        return session.post(url, data=body, headers={"Authorization": f"Bearer {to.key}", **headers})
+        return session, base, {"Authorization": f"Bearer {to.key}"}
 
     def _tls_context(self) -> ssl.SSLContext:
         """Read when the first instance speaks TLS. Raises: OSError for a file that cannot be read, or has no certificate."""
         return ssl.create_default_context(cafile=self._ca_file or None)
 
-    def _asked(self, instance: InstanceState, work: LcWork, called: CalledWork, over_tls: bool) -> Any:
+    def _asked(self, instance: InstanceState, work: LcWork, called: CalledWork, held: Headers, over_tls: bool) -> Any:
         call = called.call
         headers = [
             *call.headers,
+            *held,
             ("Tango-Request", f"{work.run_id}/{work.request_id}/{work.epoch}"),
             ("Tango-Instance", str(PodKey(work.node.cluster, instance.pod))),
             ("Tango-Entry-Cluster", work.entry_cluster),

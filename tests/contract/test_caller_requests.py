@@ -21,7 +21,11 @@ from tests.fakes.own_fleet import published
 from tests.fakes.store_world import WEB, success
 
 CALL = Call(
-    method="POST", path="/v1/x?q=1", headers=(("Accept", "*/*"), ("X-Twice", "a"), ("X-Twice", "b")), body=bytes(range(256))
+    method="POST",
+    path="/v1/x?q=1",
+    headers=(("Accept", "*/*"), ("X-Twice", "a"), ("X-Twice", "b")),
+    body=bytes(range(256)),
+    has_held=True,
 )
 ANSWER = Answer(status=201, headers=(("Content-Type", "text/plain"),), body=b"made", is_whole=True)
 

@@ -202,8 +202,8 @@ async def test_a_token_for_jobs_sends_no_request(tmp_path: Path) -> None:
 
 
 async def test_a_token_in_a_header_of_its_own_leaves_authorization_to_the_service(tmp_path: Path) -> None:
-    """Where the operator has named it among those that are passed on."""
-    settings = GatewaySettings(access_log=False, passed_headers="authorization")
+    """It may even be kept, where the operator has named it."""
+    settings = GatewaySettings(access_log=False, kept_headers="authorization")
     async with gateway_rig(tmp_path, settings=settings) as rig:
         await rig.call("GET", "/s/web/", token="of-the-service", headers={"Tango-Token": TOKEN})
         await rig.call("GET", "/s/web/")
@@ -494,6 +494,29 @@ async def test_what_is_no_answer_of_a_worker_is_refused(tmp_path: Path, headers:
 
         assert (found, later) == (status, 204)
         assert (await calling)[0] == 200
+
+
+async def test_headers_that_are_held_are_given_to_workers_alone(tmp_path: Path) -> None:
+    """While their caller waits, and to whoever has the key."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        calling = asyncio.create_task(rig.call("GET", "/s/web/", headers={**SLOW, "Cookie": "c"}))
+        await eventually(lambda: bool(rig.served))
+        url = f"http://gateway/calls/{FIRST}/headers"
+
+        async def asked(key: str) -> tuple[int, str]:
+            connector = aiohttp.UnixConnector(rig.answer_to.address.removeprefix("unix:"))
+            sent = {"Authorization": f"Bearer {key}"}
+            async with aiohttp.ClientSession(connector=connector) as session, session.get(url, headers=sent) as response:
+                return response.status, await response.text()
+
+        found = [await asked(rig.answer_to.key), await asked("other")]
+        await rig.worker.tell(rig.answer_to, FIRST, 1, Served())
+        await calling
+        found.append(await asked(rig.answer_to.key))
+
+        assert [call.has_held for call in rig.served] == [True]
+        assert [status for status, _ in found] == [200, 401, 404]
+        assert json.loads(found[0][1]) == [["Cookie", "c"]]
 
 
 async def test_of_two_answers_the_first_counts(tmp_path: Path) -> None:

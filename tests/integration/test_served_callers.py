@@ -201,6 +201,27 @@ async def test_any_call_reaches_the_instance_and_its_answer_comes_back(edge: Edg
     assert (kept.status, kept.body, kept.is_whole) == (207, bytes(range(256)), True)
 
 
+async def test_secrets_in_headers_reach_the_instance_and_no_file(edge: Edge, tmp_path: Path) -> None:
+    """They are asked for at the gateway, for each attempt anew; of a caller who does not wait they go nowhere."""
+
+    async def refuse_once(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=503 if len(edge.served) == 1 else 200)
+
+    edge.handler.append(refuse_once)
+    secrets = {"Cookie": "session=hush", "Authorization": "Bearer hush", "Api-Key": "hush"}
+    sent = {**secrets, "X-Known": "may-be-kept", "Tango-Token": TOKEN}
+    status, headers, _ = await edge.call("GET", "/s/web/x", headers=sent)
+    _, later, _ = await edge.call("GET", "/s/web/y", headers={**sent, "Prefer": "respond-async"})
+
+    assert [await edge.ended(_key_of(of)) for of in (headers, later)] == [("succeeded", "", 2), ("succeeded", "", 1)]
+    assert status == 200
+    got = [{name: headers.get(name) for name in (*secrets, "X-Known")} for _, _, _, headers, _ in edge.served]
+    known = {"X-Known": "may-be-kept"}
+    assert got == [secrets | known, secrets | known, dict.fromkeys(secrets) | known]
+    files = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert (b"may-be-kept" in files, b"hush" in files) == (True, False)
+
+
 async def test_an_answer_streams_as_it_comes(edge: Edge) -> None:
     """Its beginning is with the caller before its end is made, and a long one is whole though only its beginning is kept."""
     go_on = asyncio.Event()

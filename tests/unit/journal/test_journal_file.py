@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import resource
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tango.domain.identity import RequestKey
 from tango.errors import ConfigError, StoreUnavailable
 from tango.journal.database import Database
 from tango.journal.journal import SqliteJournal
@@ -119,6 +121,23 @@ def test_a_journal_of_another_version_or_cluster_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(ConfigError, match=f"has format 99, this version of Tango reads {FORMAT}"):
         _open(path)
+
+
+def test_a_journal_of_the_format_before_is_taken_over(path: Path) -> None:
+    """Its tables are changed, and what it has stays."""
+    _open(path).close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        before = dict(connection.execute("SELECT name, value FROM meta"))
+        connection.execute("ALTER TABLE call DROP COLUMN has_held")
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (FORMAT - 1,))
+        connection.commit()
+
+    with contextlib.closing(_open(path)) as journal:
+        calls = journal.calls([RequestKey(1, 1)])
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        after = dict(connection.execute("SELECT name, value FROM meta"))
+
+    assert (calls, after) == ({}, before)
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
