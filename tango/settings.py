@@ -542,6 +542,11 @@ class KubeSettings:
     read_timeout_s: float = 10.0
     """Seconds for the whole answer of one call, watches apart. An API server that takes longer is overloaded, and another attempt
     later helps more than waiting."""
+    credentials_every_s: float = 10.0
+    """Seconds between two looks at the files of a kubeconfig, its token and its certificates: a token is renewed minutes before it ends,
+    and a look is a few reads of the file system."""
+    credentials_again_s: float = 1.0
+    """Seconds between two readings of the credentials because a server has answered 401: a plug-in is a process that may ask a cloud."""
     attempts: int = 5
     """Tries of one call, the first included. With the backoff below, refused connections are tried for 0.75 to 1.5 s, which
     bridges a short restart; what takes longer is tried again by the next tick."""

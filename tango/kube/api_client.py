@@ -1,6 +1,6 @@
 """A client for one Kubernetes API server: authentication by the official library, objects as plain JSON.
 
-The official library loads the kubeconfig, builds the TLS context and refreshes tokens. Its typed models are not used, because they take
+The official library loads the kubeconfig and builds the TLS context (`credentials.py`). Its typed models are not used, because they take
 tens of seconds for thousands of pods. Short calls go over `http_exchange`, watches over aiohttp, which streams. Every call has a
 timeout, and what may be retried is retried with jittered exponential backoff under a cap.
 """
@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import aiohttp
 import orjson
-import yaml
-from kubernetes.aio import client as official
-from kubernetes.aio import config as official_config
+import structlog
 
 from tango.errors import (
     BudgetExhausted,
@@ -32,9 +31,12 @@ from tango.errors import (
     NotFound,
     Throttled,
 )
-from tango.kube.http_exchange import Answer, HttpConnections, Origin
+from tango.kube.credentials import Access, Credentials
+from tango.kube.http_exchange import Answer, HttpConnections
 from tango.kube.refusal_kinds import refusal_kind
 from tango.settings import KubeSettings
+
+log = structlog.get_logger(__name__)
 
 JSON = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
@@ -65,41 +67,27 @@ _BY_STATUS: dict[int, type[ClusterError]] = {
 class KubeClient:
     """A client of one API server, bound to the running asyncio loop; use it and `close` it there."""
 
-    def __init__(self, api: official.ApiClient, settings: KubeSettings, *, cluster: str) -> None:
+    def __init__(self, credentials: Credentials, access: Access, settings: KubeSettings, *, cluster: str) -> None:
+        """`access`: what `credentials` has just loaded."""
         self.cluster = cluster
-        self._api = api
-        self._base = api.configuration.host.rstrip("/")
-        self._origin, self._host, self._prefix = _place(self._base, api.rest_client.ssl_context)
+        self._credentials, self._access = credentials, access
+        self._looked_at_s = self._read_again_at_s = time.monotonic()
+        self._reading = asyncio.Lock()
         self._connections = HttpConnections(connect_timeout_s=settings.connect_timeout_s, max_answer_bytes=MAX_ANSWER_BYTES)
         self._settings = settings
         self._concurrent = asyncio.Semaphore(settings.concurrency)
-        connector = aiohttp.TCPConnector(limit=0, ssl=api.rest_client.ssl_context, keepalive_timeout=60)
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21, cookie_jar=aiohttp.DummyCookieJar())
 
     @classmethod
     async def from_kubeconfig(cls, path: str, context: str, settings: KubeSettings, *, cluster: str = "") -> Self:
-        """A client for a context of a kubeconfig; `cluster` is its name in messages. Raises: ConfigError for a wrong file or context.
+        """A client for a context of a kubeconfig; `cluster` is its name in messages. Raises: ConfigError for a wrong file or context, and
+        for a plug-in that fails.
 
         Nothing is called yet, so a server that is down is noticed by the first request.
         """
-        configuration = official.Configuration()
-        try:
-            await official_config.load_kube_config(
-                config_file=path, context=context, client_configuration=configuration, persist_config=False
-            )
-            api = official.ApiClient(configuration)
-        # The library does not validate the file: what is malformed surfaces as any of these, depending on where.
-        except (
-            official_config.ConfigException,
-            yaml.YAMLError,
-            OSError,
-            TypeError,
-            ValueError,
-            LookupError,
-            AttributeError,
-        ) as error:
-            raise ConfigError(f"kubeconfig {path}, context {context!r}: {error}") from error
-        return cls(api, settings, cluster=cluster or context)
+        credentials = Credentials(path, context)
+        return cls(credentials, await credentials.load(), settings, cluster=cluster or context)
 
     async def __aenter__(self) -> Self:
         return self
@@ -111,7 +99,6 @@ class KubeClient:
         """Close all connections; calls and watches in flight fail."""
         self._connections.close()
         await self._session.close()
-        await self._api.close()
 
     async def request(
         self, method: str, path: str, *, body: Any = None, query: dict[str, str] | None = None, content_type: str | None = None
@@ -125,12 +112,19 @@ class KubeClient:
         data = None if body is None else orjson.dumps(body)
         attempts = self._settings.attempts
         last: Exception | None = None
+        access, is_renewed = await self._current(), False
         for attempt in range(attempts):
             wait_s = min(self._settings.backoff_cap_s, self._settings.backoff_base_s * 2**attempt) * random.uniform(0.5, 1.0)
             try:
                 # The semaphore is held for one attempt and not while backing off, so that failing calls do not starve others.
                 async with self._concurrent:
-                    answer = await self._once(method, path, data, query, content_type)
+                    answer = await self._once(access, method, path, data, query, content_type)
+                    if answer.status == 401 and not is_renewed:
+                        # What was refused so has not been done: it is sent again, once, where the credentials are others by now.
+                        fresh, is_renewed = await self._renewed(access), True
+                        if fresh is not access:
+                            access = fresh
+                            answer = await self._once(access, method, path, data, query, content_type)
             except OSError as error:  # TimeoutError is one
                 last = error
             else:
@@ -150,7 +144,7 @@ class KubeClient:
         if isinstance(last, ClusterError) and last.refusal:
             raise last
         raise ClusterUnavailable(
-            f"the API server of {self.cluster} at {self._base} does not answer {method} {path} "
+            f"the API server of {self.cluster} at {access.base} does not answer {method} {path} "
             f"({type(last).__name__}: {last}; {attempts} attempts). Check `tango status`, or the cluster's kubeconfig.",
             cluster=self.cluster,
         ) from last
@@ -160,7 +154,7 @@ class KubeClient:
             found = orjson.loads(payload) if payload else {}
         except orjson.JSONDecodeError as error:
             raise ClusterError(
-                f"{self.cluster}: {method} {path} was answered with {payload[:60]!r}, expected JSON; is {self._base} an API server?",
+                f"{self.cluster}: {method} {path} was answered with {payload[:60]!r}, expected JSON; is {self._access.base} an API server?",
                 cluster=self.cluster,
             ) from error
         return found if isinstance(found, dict) else {"items": found}
@@ -195,9 +189,10 @@ class KubeClient:
         }
         timeout = aiohttp.ClientTimeout(total=timeout_s + WATCH_GRACE_S, connect=self._settings.connect_timeout_s)
         try:
-            async with self._session.get(
-                self._base + path, params=parameters, headers=await self._headers(None), timeout=timeout
-            ) as answer:
+            access = await self._current()
+            async with self._streamed(access, path, parameters, timeout) as answer:
+                if answer.status == 401:
+                    await self._renewed(access)  # for the next try, which the watcher makes
                 if answer.status >= 300:
                     raise self._refusal(answer.status, await answer.read(), "WATCH", path)
                 async for line in answer.content:
@@ -220,9 +215,8 @@ class KubeClient:
         """
         timeout = aiohttp.ClientTimeout(total=None, connect=self._settings.connect_timeout_s, sock_read=idle_s)
         try:
-            async with self._session.get(
-                self._base + path, params=query, headers=await self._headers(None), timeout=timeout
-            ) as answer:
+            access = await self._current()
+            async with self._streamed(access, path, query, timeout) as answer:
                 if answer.status >= 300:
                     raise self._refusal(answer.status, await answer.read(), "GET", path)
                 async for block in answer.content.iter_any():
@@ -232,29 +226,55 @@ class KubeClient:
                 f"the stream of {path} at {self.cluster} broke ({type(error).__name__}: {error})", cluster=self.cluster
             ) from error
 
-    async def _headers(self, content_type: str | None) -> dict[str, str]:
-        headers = {"Accept": "application/json", "User-Agent": "tango"}
-        if content_type:
-            headers["Content-Type"] = content_type
-        # Asked for every call, because the official client refreshes tokens that are about to expire.
-        try:
-            await self._api.update_params_for_auth(headers, [], ["BearerToken"], "", "", None)
-        except official_config.ConfigException as error:
-            raise ConfigError(f"the credentials of {self.cluster} cannot be refreshed: {error}") from error
-        if any("\r" in value or "\n" in value for value in headers.values()):
-            raise ConfigError(f"the token of {self.cluster} has a line break in it; write it on one line in the kubeconfig")
-        return headers
+    async def _current(self) -> Access:
+        """As the kubeconfig's files are, looked at every `KubeSettings.credentials_every_s`; what cannot be read leaves what was."""
+        if time.monotonic() - self._looked_at_s >= self._settings.credentials_every_s:
+            self._looked_at_s = time.monotonic()
+            if self._credentials.has_changed():
+                return await self._read(self._access)
+        return self._access
+
+    async def _renewed(self, refused: Access) -> Access:
+        """After a 401: what has been read since, else read now, at most once in `KubeSettings.credentials_again_s`; `refused` itself where
+        nothing is new."""
+        if self._access is refused and time.monotonic() - self._read_again_at_s >= self._settings.credentials_again_s:
+            self._read_again_at_s = time.monotonic()
+            await self._read(refused)
+        known = self._access
+        is_same = known.authorization == refused.authorization and known.origin == refused.origin
+        return refused if is_same else known
+
+    async def _read(self, known: Access) -> Access:
+        async with self._reading:
+            if self._access is known:
+                try:
+                    self._access = await self._credentials.load()
+                    log.info("credentials_read_again", cluster=self.cluster)
+                except ConfigError as error:
+                    log.warning("credentials_not_read", cluster=self.cluster, error=str(error))
+            return self._access
+
+    def _streamed(
+        self, access: Access, path: str, query: Mapping[str, str], timeout: aiohttp.ClientTimeout
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return self._session.get(
+            access.base + path,
+            params=query,
+            headers=_headers(access, None),
+            timeout=timeout,
+            ssl=access.origin.tls or True,
+            server_hostname=access.origin.server_name or None,
+        )
 
     async def _once(
-        self, method: str, path: str, data: bytes | None, query: dict[str, str] | None, content_type: str | None
+        self, access: Access, method: str, path: str, data: bytes | None, query: dict[str, str] | None, content_type: str | None
     ) -> Answer:
         kind = content_type or (None if data is None else STRATEGIC_PATCH if method == "PATCH" else "application/json")
-        target = f"{self._prefix}{path}?{urlencode(query)}" if query else self._prefix + path
-        headers = await self._headers(kind)
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
-        head = f"{method} {target} HTTP/1.1\r\nHost: {self._host}\r\n{lines}Content-Length: {len(data or b'')}\r\n\r\n"
+        target = f"{access.prefix}{path}?{urlencode(query)}" if query else access.prefix + path
+        lines = "".join([f"{name}: {value}\r\n" for name, value in _headers(access, kind).items()])
+        head = f"{method} {target} HTTP/1.1\r\nHost: {access.host}\r\n{lines}Content-Length: {len(data or b'')}\r\n\r\n"
         return await self._connections.exchange(
-            self._origin, head.encode("latin-1") + (data or b""), timeout_s=self._settings.read_timeout_s
+            access.origin, head.encode("latin-1") + (data or b""), timeout_s=self._settings.read_timeout_s
         )
 
     def _refusal(self, status: int, payload: bytes, method: str, path: str) -> ClusterError:
@@ -279,9 +299,10 @@ class KubeClient:
         )
 
 
-def _place(base: str, tls: ssl.SSLContext | None) -> tuple[Origin, str, str]:
-    """(origin, value of the Host header, path prefix of every call) of a server's URL."""
-    url = urlsplit(base)
-    secure = url.scheme == "https"
-    origin = Origin(url.hostname or "localhost", url.port or (443 if secure else 80), tls if secure else None)
-    return origin, url.netloc.rpartition("@")[2], url.path
+def _headers(access: Access, content_type: str | None) -> dict[str, str]:
+    headers = {"Accept": "application/json", "User-Agent": "tango"}
+    if content_type:
+        headers["Content-Type"] = content_type
+    if access.authorization:
+        headers["Authorization"] = access.authorization
+    return headers

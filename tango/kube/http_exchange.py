@@ -21,6 +21,8 @@ class Origin(NamedTuple):
     host: str
     port: int
     tls: ssl.SSLContext | None = None
+    server_name: str = ""
+    """The name in the server's certificate, where it is not `host`."""
 
 
 class Answer(NamedTuple):
@@ -76,7 +78,10 @@ class HttpConnections:
 
         try:
             async with asyncio.timeout(min(self._connect_timeout_s, timeout_s)):
-                _, connection = await self._loop.create_connection(made, origin.host, origin.port, ssl=origin.tls)
+                name = origin.server_name or None if origin.tls else None
+                _, connection = await self._loop.create_connection(
+                    made, origin.host, origin.port, ssl=origin.tls, server_hostname=name
+                )
                 return connection
         except OSError as error:  # includes TimeoutError and ssl.SSLError
             raise ConnectFailed(f"{type(error).__name__}: {error}" if str(error) else "no connection in time") from error

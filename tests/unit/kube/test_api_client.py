@@ -25,9 +25,18 @@ from tango.errors import (
     Throttled,
 )
 from tango.kube.api_client import KubeClient
+from tango.kube.credentials import Credentials
 from tango.settings import KubeSettings
 
-SETTINGS = KubeSettings(attempts=3, backoff_base_s=0.001, backoff_cap_s=0.002, connect_timeout_s=1.0, read_timeout_s=0.2)
+SETTINGS = KubeSettings(
+    attempts=3,
+    backoff_base_s=0.001,
+    backoff_cap_s=0.002,
+    connect_timeout_s=1.0,
+    read_timeout_s=0.2,
+    credentials_every_s=0.0,
+    credentials_again_s=0.0,
+)
 TestServer.__test__ = False  # type: ignore[attr-defined]
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -238,3 +247,123 @@ async def test_a_missing_file_or_context_is_a_config_error(tmp_path: Path) -> No
     path = write_kubeconfig(tmp_path, "http://127.0.0.1:1")
     with pytest.raises(ConfigError, match="'other'"):
         await KubeClient.from_kubeconfig(str(path), "other", SETTINGS)
+
+
+# ---- credentials -------------------------------------------------------------------------------------------------------
+
+
+def expects(token: str) -> Answer:
+    """401 for any other token."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {token}":
+            return await refusal(401, reason="Unauthorized")(request)
+        return web.json_response({"metadata": {}})
+
+    return answer
+
+
+def write_user(folder: Path, user: dict[str, Any]) -> None:
+    """The kubeconfig with another user."""
+    path = folder / "kubeconfig"
+    document = json.loads(path.read_text())
+    document["users"][0]["user"] = user
+    path.write_text(json.dumps(document))
+
+
+async def test_a_token_that_is_written_anew_is_used_at_once(script: Script, client: KubeClient, tmp_path: Path) -> None:
+    """By its file, relative to the kubeconfig and with a line break at its end, as tokens of service accounts are renewed."""
+    (tmp_path / "token").write_text("old\n")
+    write_user(tmp_path, {"tokenFile": "token"})
+    script.answers = [expects("old")]
+    await client.request("GET", "/api")
+    (tmp_path / "token").write_text("newer\n")
+    script.answers = [expects("newer")]
+
+    await client.request("GET", "/api")
+
+    assert [r.headers["Authorization"] for r in script.seen] == ["Bearer old", "Bearer newer"]
+
+
+async def test_after_a_401_the_credentials_are_read_again_and_the_call_is_sent_once_more(
+    script: Script, tmp_path: Path, client: KubeClient
+) -> None:
+    """Also where no file has changed, as a plug-in's token may be revoked; a watch that was refused reads them for its next try."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("first")
+    plugin = tmp_path / "plugin"
+    plugin.write_text(
+        f"""#!/bin/sh
+printf '{{"apiVersion":"client.authentication.k8s.io/v1","kind":"ExecCredential","status":{{"token":"%s"}}}}' "$(cat {tokens})"
+"""
+    )
+    plugin.chmod(0o700)
+    write_user(tmp_path, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": str(plugin)}})
+    script.answers = [expects("first")]
+    await client.request("GET", "/api")
+    tokens.write_text("second")
+    script.answers = [expects("second")]
+
+    await client.request("GET", "/api")
+    tokens.write_text("third")
+    script.answers = [expects("third")]
+    with pytest.raises(Forbidden):
+        [event async for event in client.watch("/api", resource_version="1", query={})]
+
+    assert [r.headers["Authorization"] for r in script.seen] == [f"Bearer {t}" for t in ("first", "first", "second", "second")]
+    await client.request("GET", "/api")
+
+
+async def test_a_401_with_the_same_credentials_says_so_once(script: Script, client: KubeClient) -> None:
+    """It is about the cluster, and not repeated by the call."""
+    script.answers = [refusal(401, reason="Unauthorized")]
+
+    with pytest.raises(Forbidden) as error:
+        await client.request("GET", "/api")
+
+    assert (error.value.refusal, error.value.words, len(script.seen)) == ("credentials", "because", 1)
+
+
+async def test_a_kubeconfig_that_cannot_be_read_any_more_leaves_what_was_read(
+    script: Script, client: KubeClient, tmp_path: Path
+) -> None:
+    """Somebody is writing it just now."""
+    script.answers = [expects("secret")]
+    (tmp_path / "kubeconfig").write_text("{")
+    await client.request("GET", "/api")
+    (tmp_path / "kubeconfig").unlink()
+    await client.request("GET", "/api")
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [("/nowhere/plugin", "/nowhere/plugin"), ("/bin/false", "'/bin/false' failed"), ("/bin/true", "'/bin/true' failed")],
+)
+async def test_a_plug_in_that_fails_is_a_config_error(tmp_path: Path, command: str, words: str) -> None:
+    """And not a call as nobody, which the server refuses for another reason."""
+    path = write_kubeconfig(tmp_path, "http://127.0.0.1:1")
+    write_user(tmp_path, {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": command}})
+
+    with pytest.raises(ConfigError, match=words):
+        await KubeClient.from_kubeconfig(str(path), "it", SETTINGS)
+
+
+async def test_a_proxy_is_refused_and_not_passed_by(tmp_path: Path) -> None:
+    """A cluster behind one would only be found silent."""
+    path = write_kubeconfig(tmp_path, "http://127.0.0.1:1")
+    document = json.loads(path.read_text())
+    document["clusters"][0]["cluster"]["proxy-url"] = "http://proxy:3128"
+    path.write_text(json.dumps(document))
+
+    with pytest.raises(ConfigError, match="proxy:3128"):
+        await KubeClient.from_kubeconfig(str(path), "it", SETTINGS)
+
+
+async def test_a_server_at_an_ipv6_address_below_a_path(tmp_path: Path) -> None:
+    """Brackets in the URL and in the header, none in the connection."""
+    path = write_kubeconfig(tmp_path, "http://[::1]:6443/k8s/clusters/c-1/")
+
+    found = await Credentials(str(path), "it").load()
+
+    assert (found.origin.host, found.origin.port) == ("::1", 6443)
+    assert (found.host, found.prefix) == ("[::1]:6443", "/k8s/clusters/c-1")

@@ -1,0 +1,166 @@
+"""How to reach an API server and as whom: read from a kubeconfig by the official library, and read again when that has changed.
+
+Tokens of service accounts live for an hour and are renewed in their files, client certificates are renewed in theirs, plug-ins (`exec`)
+give tokens that expire. The library reads all of them once. Here the files are looked at by age, which costs a `stat` each, and everything
+is read again after a 401.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+from kubernetes.aio import client as official
+from kubernetes.aio import config as official_config
+from kubernetes.aio.config.exec_provider import ExecProvider
+from kubernetes.aio.config.kube_config import ConfigNode
+
+from tango.errors import ConfigError
+from tango.kube.http_exchange import Origin
+
+EXPIRES_SOON_S = 60.0
+"""Seconds before its end at which a plug-in's token is renewed, more than one call with all its retries takes."""
+PLUGIN_WITHIN_S = 30.0
+"""Seconds for a plug-in, which may ask a cloud: one that waits for somebody to type would keep the agent waiting for ever."""
+_FILES = (("user", "tokenFile"), ("user", "client-certificate"), ("user", "client-key"), ("cluster", "certificate-authority"))
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What a kubeconfig says at one time."""
+
+    base: str
+    """URL of the server, without a slash at its end."""
+    origin: Origin
+    host: str
+    """Value of the header `Host`."""
+    prefix: str
+    """Path before every path, as managers of many clusters have it."""
+    authorization: str
+    """Value of the header `Authorization`; empty: none."""
+    expires_at_s: float
+    """Unix time at which a plug-in's token ends; infinite: unknown."""
+    tls_files: tuple[object, ...]
+    """What the TLS context was made of."""
+
+
+class Credentials:
+    """A context of a kubeconfig. Raises: ConfigError from `load` for a wrong file or context, or a plug-in that fails."""
+
+    def __init__(self, path: str, context: str) -> None:
+        self._path, self._context = path, context
+        self._stamps: tuple[object, ...] = ()
+        self._last: Access | None = None
+
+    async def load(self) -> Access:
+        """Read everything now; the TLS context stays the same object while its files do."""
+        stamps = _stamps(self._files())
+        configuration = official.Configuration()
+        try:
+            async with asyncio.timeout(PLUGIN_WITHIN_S):
+                loader = await official_config.load_kube_config(
+                    config_file=self._path, context=self._context, client_configuration=configuration, persist_config=False
+                )
+            await self._require_plugin(configuration)
+            api = official.ApiClient(configuration)
+        except TimeoutError as error:
+            raise self._wrong(f"its plug-in did not end within {PLUGIN_WITHIN_S:g} s") from error
+        # The library does not validate the file: what is malformed surfaces as any of these, depending on where.
+        except (
+            official_config.ConfigException,
+            yaml.YAMLError,
+            OSError,
+            TypeError,
+            ValueError,
+            LookupError,
+            AttributeError,
+        ) as error:
+            raise self._wrong(str(error)) from error
+        if configuration.proxy:
+            await api.close()
+            raise self._wrong(f"it has proxy-url {configuration.proxy}, and Tango speaks to API servers without a proxy")
+        named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
+        tls_files = (*named, configuration.verify_ssl, *_stamps([str(name) for name in named if name]))
+        tls = self._last.origin.tls if self._last is not None and self._last.tls_files == tls_files else api.rest_client.ssl_context
+        await api.close()
+        authorization = str(configuration.api_key.get("BearerToken", "")).strip()  # a token file ends with a line break
+        if "\r" in authorization or "\n" in authorization:
+            raise self._wrong("the token has a line break in it; write it on one line in the kubeconfig")
+        expiry = getattr(loader, "exec_plugin_expiry", None)
+        base = configuration.host.rstrip("/")
+        origin, host, prefix = _place(base, tls, configuration.tls_server_name or "")
+        expires_at_s = expiry.timestamp() if expiry is not None else float("inf")
+        self._stamps = stamps
+        self._last = Access(base, origin, host, prefix, authorization, expires_at_s, tls_files)
+        return self._last
+
+    def has_changed(self) -> bool:
+        """Whether a file has been written since the last `load`, or a token ends soon."""
+        if self._last is None or time.time() > self._last.expires_at_s - EXPIRES_SOON_S:
+            return True
+        try:
+            return _stamps(self._files()) != self._stamps
+        except ConfigError:  # being written just now: what was read stands
+            return False
+
+    def _files(self) -> list[str]:
+        found = self._parts()
+        folder = os.path.dirname(os.path.abspath(self._path))
+        named = [found[part].get(key) for part, key in _FILES]
+        return [self._path, *(os.path.join(folder, str(name)) for name in named if name)]
+
+    def _parts(self) -> dict[str, Mapping[str, Any]]:
+        """The context's `user` and `cluster`; empty where the file does not have them, which `load` says better."""
+        try:
+            with open(self._path, "rb") as file:
+                document = yaml.safe_load(file)
+            context = next(c["context"] for c in document["contexts"] if c["name"] == self._context)
+            return {
+                part: next((e[part] or {} for e in document.get(f"{part}s") or [] if e["name"] == context.get(part)), {})
+                for part in ("user", "cluster")
+            }
+        except OSError as error:
+            raise self._wrong(str(error)) from error
+        except (yaml.YAMLError, TypeError, ValueError, LookupError, AttributeError, StopIteration):
+            return {"user": {}, "cluster": {}}
+
+    async def _require_plugin(self, configuration: official.Configuration) -> None:
+        """The library only logs a plug-in that fails, and calls as nobody then. Raises: ConfigError with what the plug-in says."""
+        plugin = self._parts()["user"].get("exec")
+        if plugin is None or configuration.api_key.get("BearerToken") or configuration.cert_file:
+            return
+        try:
+            await ExecProvider(ConfigNode("exec", plugin, self._path)).run()
+        except Exception as error:
+            raise self._wrong(f"its plug-in {plugin.get('command')!r} failed: {error}") from error
+        raise self._wrong(f"its plug-in {plugin.get('command')!r} gave neither a token nor a certificate")
+
+    def _wrong(self, why: str) -> ConfigError:
+        return ConfigError(f"kubeconfig {self._path}, context {self._context!r}: {why}")
+
+
+def _stamps(files: list[str]) -> tuple[object, ...]:
+    """What changes when a file is written or, as a mounted secret, pointed elsewhere."""
+    found = []
+    for name in files:
+        try:
+            at = os.stat(name)
+            found.append((name, at.st_ino, at.st_mtime_ns, at.st_size))
+        except OSError:
+            found.append((name, 0, 0, 0))
+    return tuple(found)
+
+
+def _place(base: str, tls: ssl.SSLContext | None, server_name: str) -> tuple[Origin, str, str]:
+    """(origin, value of the Host header, path prefix of every call) of a server's URL."""
+    url = urlsplit(base)
+    secure = url.scheme == "https"
+    host, port = url.hostname or "localhost", url.port or (443 if secure else 80)
+    return Origin(host, port, tls if secure else None, server_name), url.netloc.rpartition("@")[2], url.path
