@@ -36,7 +36,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_all_recorded_cases_are_there() -> None:
     """Nobody drops a case."""
-    assert len(CASES) == 31
+    assert len(CASES) == 39
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -41,9 +41,9 @@ async def session(tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def made_pod(session: aiohttp.ClientSession, **status: Any) -> Json:
-    """A pod with two containers, the status of `work` as given."""
+    """A pod on a node, with two containers, the status of `work` as given."""
     containers = [{"name": "work", "image": "a"}, {"name": "side", "image": "b"}]
-    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": containers}}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"nodeName": "n", "containers": containers}}
     async with session.post(PODS, json=body) as answer:
         assert answer.status == 201
         pod: Json = await answer.json()

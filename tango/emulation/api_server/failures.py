@@ -82,6 +82,19 @@ def expired(requested: str, oldest: int) -> Refused:
     return Refused(410, "Expired", f"too old resource version: {requested} ({oldest})")
 
 
+def too_new(version: int) -> Refused:
+    """504 Timeout for what shall be as new as `version`, which the server cannot be sure to be in time."""
+    return Refused(
+        504,
+        "Timeout",
+        f"Timeout: Too large resource version: {version}, current: {version - 1}",
+        details={
+            "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+            "retryAfterSeconds": 1,
+        },
+    )
+
+
 class Causes:
     """Collects the validation errors of one object, in kube-apiserver's words; `raise_if_any` raises them as one 422."""
 

@@ -23,12 +23,25 @@ OPTIONS: dict[str, Form] = {
     "preconditions": {"uid": str, "resourceVersion": str},
     "propagationPolicy": str,
 }
+CONTEXT: dict[str, Form] = {
+    "capabilities": {"add": [str], "drop": [str]},
+    "seccompProfile": {"type": str},
+    "seLinuxOptions": TEXTS,
+    "windowsOptions": {"hostProcess": bool},
+    "sysctls": [{"name": str}],
+    "runAsUser": int,
+    "runAsNonRoot": bool,
+    "privileged": bool,
+    "allowPrivilegeEscalation": bool,
+}
 CONTAINERS: Form = [
     {
         "name": str,
+        "image": str,
+        "securityContext": CONTEXT,
         "resources": {"requests": QUANTITIES, "limits": QUANTITIES},
         "env": [{"name": str, "value": str}],
-        "ports": [{"containerPort": int}],
+        "ports": [{"containerPort": int, "hostPort": int}],
     }
 ]
 OBJECT: dict[str, Form] = {
@@ -53,7 +66,30 @@ OBJECT: dict[str, Form] = {
         "containers": CONTAINERS,
         "initContainers": CONTAINERS,
         "schedulingGates": [{"name": str}],
-        "taints": [{}],
+        "taints": [{"key": str, "value": str, "effect": str}],
+        "tolerations": [{"key": str, "operator": str, "value": str, "effect": str, "tolerationSeconds": int}],
+        "priorityClassName": str,
+        "priority": int,
+        "preemptionPolicy": str,
+        "terminationGracePeriodSeconds": int,
+        "activeDeadlineSeconds": int,
+        "overhead": QUANTITIES,
+        "nodeSelector": TEXTS,
+        "volumes": [{"name": str}],
+        "securityContext": CONTEXT,
+        "hard": QUANTITIES,
+        "scopes": [str],
+        "scopeSelector": {"matchExpressions": [{"scopeName": str, "operator": str, "values": [str]}]},
+        "limits": [
+            {
+                "type": str,
+                "max": QUANTITIES,
+                "min": QUANTITIES,
+                "default": QUANTITIES,
+                "defaultRequest": QUANTITIES,
+                "maxLimitRequestRatio": QUANTITIES,
+            }
+        ],
         "podCIDR": str,
         "unschedulable": bool,
     },
@@ -64,7 +100,12 @@ OBJECT: dict[str, Form] = {
         "allocatable": QUANTITIES,
         "addresses": [{}],
         "containerStatuses": [{"name": str}],
+        "hard": QUANTITIES,
+        "used": QUANTITIES,
     },
+    "value": int,
+    "globalDefault": bool,
+    "preemptionPolicy": str,
     "target": {"name": str},
     "deleteOptions": OPTIONS,
 }

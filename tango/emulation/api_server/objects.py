@@ -7,11 +7,13 @@ import datetime
 import secrets
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
 from tango.emulation.api_server import pods
+from tango.emulation.api_server.admission import Admission, pod_security, priorities
 from tango.emulation.api_server.failures import (
     Causes,
     Refused,
@@ -33,6 +35,7 @@ Json = dict[str, Any]
 NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 """Namespaces that every Kubernetes cluster begins with."""
 # Characters of generated names, those of k8s.io/apimachinery/pkg/util/rand: no vowels and no digits that look like letters.
+TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 _ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -41,10 +44,16 @@ class Objects:
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
+        self._admission = Admission(storage)
         namespaces = storage.of(BY_PLACE["", "v1", "namespaces"])
         for name in NAMESPACES:
             if ("", name) not in namespaces.objects:
                 storage.put(namespaces, ("", name), _new_namespace({"metadata": {"name": name}}))
+        classes = storage.of(BY_PLACE["scheduling.k8s.io", "v1", "priorityclasses"])
+        for name, value in priorities.SYSTEM.items():
+            if ("", name) not in classes.objects:
+                metadata = {"name": name, "uid": str(uuid.uuid4()), "creationTimestamp": now(), "generation": 1}
+                storage.put(classes, ("", name), {"metadata": metadata, "value": value, "preemptionPolicy": priorities.PREEMPT})
 
     # ---- reading -------------------------------------------------------------------------------------------------------
 
@@ -116,15 +125,17 @@ class Objects:
                 },
             )
         if resource.kind == "Pod":
-            body.setdefault("spec", {})
+            body["spec"] = body.get("spec") or {}
             pods.canonical_resources(body)
-            pods.set_defaults(body)
+            pods.set_defaults(body["spec"])
+        # In the order of a real server: what fills in, then the object's own form, then what refuses.
+        self._admission.fill_in(resource, body)
+        if resource.kind == "Pod":
+            pods.set_first_status(body)
             pods.validate_new(body)
             metadata["generation"] = 1
         else:
-            causes = Causes(resource.kind, name, resource.group)
-            pods.check_name(causes, name)
-            causes.raise_if_any()
+            _validate_new(resource, body)
         if resource.kind == "Node":
             _new_node(body)
         if resource.kind == "Namespace":
@@ -133,6 +144,9 @@ class Objects:
         if resource.kind == "PodDisruptionBudget":
             body.setdefault("status", {"currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0})
             metadata["generation"] = 1
+        if resource.kind == "ResourceQuota":
+            body["status"] = {}
+        warnings = self._admission.require_new(resource, body)
         # Validation comes before the check for an existing name, so an invalid object is refused with 422 in any case.
         key = (metadata.get("namespace", ""), name)
         if key in collection.objects:
@@ -142,9 +156,8 @@ class Objects:
         metadata.pop("resourceVersion", None)
         metadata["uid"] = str(uuid.uuid4())
         metadata["creationTimestamp"] = now()
-        if dry:
-            return whole(resource, Stored(body, 0, orjson.dumps(body)), 201)
-        return whole(resource, self.storage.put(collection, key, body), 201)
+        stored = Stored(body, 0, orjson.dumps(body)) if dry else self.storage.put(collection, key, body)
+        return replace(whole(resource, stored, 201), warnings=warnings)
 
     def update(
         self, collection: Collection, key: Key, subresource: str, change: Callable[[Json], Json], dry: bool, name: str
@@ -163,8 +176,7 @@ class Objects:
         old = stored.item
         new = change(old)
         metadata = {**(new.get("metadata") or {})}
-        if metadata.get("name", key[1]) != key[1]:
-            raise bad_request(f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({key[1]})")
+        require_name(metadata, key)
         asked = metadata.get("resourceVersion")
         if asked and asked != old["metadata"]["resourceVersion"]:
             raise stale(resource.name, key[1], resource.group)
@@ -200,6 +212,7 @@ class Objects:
             spec = pods.resized(old, new, self._allocatable(old))
             if spec == old["spec"]:
                 return old
+            self._admission.require_resized(resource, old, {**old, "spec": spec})
             return {**old, "metadata": {**kept, "generation": kept.get("generation", 1) + 1}, "spec": spec}
         # Fields that belong to the server keep their values, whatever the caller sends.
         for field in (
@@ -226,7 +239,12 @@ class Objects:
             result.pop("status", None)
         if resource.kind == "Pod":
             pods.canonical_resources(result := {**result, "spec": _own_containers(result)["spec"]})
+            # A PUT carries what a client knows of the object: what it leaves away is filled in as in a new one.
+            pods.set_defaults(result["spec"])
+            priorities.keep(old["spec"], result["spec"])
             pods.validate_update(old, result)
+        else:
+            _validate_update(resource, old, result)
         if result == old:
             return old
         if "generation" in kept and result.get("spec") != old.get("spec"):
@@ -316,6 +334,54 @@ class Objects:
     def _allocatable(self, pod: Json) -> Json | None:
         node = self.storage.of(BY_PLACE["", "v1", "nodes"]).objects.get(("", pod["spec"].get("nodeName") or ""))
         return None if node is None else (node.item.get("status") or {}).get("allocatable")
+
+
+def require_name(metadata: Json, key: Key) -> None:
+    """Look that a body and its URL name one object. Raises: Refused 400."""
+    if metadata.get("name", key[1]) != key[1]:
+        raise bad_request(f"the name of the object ({metadata.get('name')}) does not match the name on the URL ({key[1]})")
+
+
+def _validate_new(resource: Resource, body: Json) -> None:
+    """Look at the form of a new object that is no pod. Raises: Refused 422."""
+    causes = Causes(resource.kind, body["metadata"]["name"], resource.group)
+    pods.check_name(causes, body["metadata"]["name"])
+    if resource.kind == "Node":
+        check_taints(causes, body)
+    elif resource.kind == "Namespace":
+        pod_security.check_labels(causes, body)
+    elif resource.kind == "PriorityClass":
+        priorities.check(causes, body)
+    causes.raise_if_any()
+
+
+def _validate_update(resource: Resource, old: Json, new: Json) -> None:
+    """Look at what a plain update makes of an object that is no pod. Raises: Refused 422."""
+    causes = Causes(resource.kind, old["metadata"]["name"], resource.group)
+    if resource.kind == "Node":
+        check_taints(causes, new)
+    elif resource.kind == "Namespace":
+        pod_security.check_labels(causes, new)
+    elif resource.kind == "PriorityClass":
+        priorities.check_update(causes, old, new)
+    causes.raise_if_any()
+
+
+def check_taints(causes: Causes, node: Json) -> None:
+    """Add a cause for each taint of a node that is none. Source: kubernetes, pkg/apis/core/validation, validateNodeTaints."""
+    seen = set()
+    for k, taint in enumerate((node.get("spec") or {}).get("taints") or []):
+        at, effect = f"metadata.taints[{k}]", taint.get("effect") or ""
+        if not taint.get("key"):
+            causes.required(f"{at}.key")
+        if not effect:
+            causes.required(f"{at}.effect")
+        elif effect not in TAINT_EFFECTS:
+            supported = ", ".join(f'"{e}"' for e in TAINT_EFFECTS)
+            causes.add("FieldValueNotSupported", f'Unsupported value: "{effect}": supported values: {supported}', f"{at}.effect")
+        elif (taint.get("key"), effect) in seen:
+            causes.add("FieldValueDuplicate", f'Duplicate value: "{taint.get("key")}:{effect}"', at)
+        seen.add((taint.get("key"), effect))
 
 
 def _new_node(node: Json) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tango.emulation.api_server.failures import Refused, bad_request
+from tango.emulation.api_server.failures import Causes, Refused, bad_request
 from tango.emulation.api_server.forms import whole_number
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.storage import Collection, Key
@@ -32,14 +32,25 @@ async def send_log(
 ) -> web.StreamResponse:
     """Answer a GET of `pods/NAME/log`.
 
-    Raises: Refused 404 for a pod that there is not; 400 for a container that there is not, has not started, or has no earlier life.
+    A pod that is on no node has none: 204.
+
+    Raises: Refused 404 for a pod that there is not; 422 for a negative number; 400 for a container that there is not, has not
+    started, or has no earlier life.
     """
     query = request.query
     for name in NOT_KEPT:
         if query.get(name) not in (None, "", "false", "All"):
             raise bad_request(f"{name} is not supported here: times of lines are not kept")
+    causes = Causes("PodLogOptions", key[1])
+    for name in ("tailLines", "limitBytes", "sinceSeconds"):
+        text = query.get(name, "")
+        if text.startswith("-") and text[1:].isdigit() and int(text) < 0:
+            causes.add("FieldValueInvalid", f"Invalid value: {text}: must be greater than or equal to 0", name)
+    causes.raise_if_any()
     pod = objects.find(collection, key).item
     container = _container(pod, query.get("container", ""))
+    if not pod["spec"].get("nodeName"):  # nobody to ask
+        return web.Response(status=204)
     restart = _life(pod, container, previous=query.get("previous") in ("1", "true"))
     left = whole_number(query, "limitBytes", 0) or None
     response = web.StreamResponse(headers={"Content-Type": "text/plain"})

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import Counter
+from decimal import Decimal
 from typing import Any
 
 from tango.domain.quantities import canonical, is_extended, parse_quantity
@@ -40,7 +42,7 @@ def check_name(causes: Causes, name: str) -> None:
 
 def canonical_resources(item: Json) -> None:
     """Rewrite every quantity of a pod's containers, in place, to its canonical form. Raises: Refused 400 for a malformed quantity."""
-    for container in _containers(item.get("spec") or {}):
+    for container in containers_of(item.get("spec") or {}):
         resources = container.get("resources") or {}
         for part in ("requests", "limits"):
             held = resources.get(part)
@@ -59,9 +61,8 @@ def canonical_quantities(held: Json) -> Json:
         ) from error
 
 
-def set_defaults(pod: Json) -> None:
-    """Set the defaults of a new pod and its first status, in place; the caller must own `pod`."""
-    spec = pod["spec"]
+def set_defaults(spec: Json) -> None:
+    """Set the defaults of a pod's spec, in place; the caller must own it and its containers."""
     for field, value in (
         ("restartPolicy", "Always"),
         ("terminationGracePeriodSeconds", 30),
@@ -69,16 +70,15 @@ def set_defaults(pod: Json) -> None:
         ("securityContext", {}),
         ("schedulerName", "default-scheduler"),
         ("enableServiceLinks", True),
-        ("preemptionPolicy", "PreemptLowerPriority"),
-        ("priority", 0),
     ):
         spec.setdefault(field, copy.copy(value))
     # What the admission plugin DefaultTolerationSeconds adds.
-    tolerations = spec.setdefault("tolerations", [])
+    tolerations = list(spec.get("tolerations") or [])
     for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
-        if not any(t.get("key") == key for t in tolerations):
+        if not any(_speaks_of(t, key) for t in tolerations):
             tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
-    for container in _containers(spec):
+    spec["tolerations"] = tolerations
+    for container in containers_of(spec):
         container.setdefault("resources", {})
         container.setdefault("terminationMessagePath", "/dev/termination-log")
         container.setdefault("terminationMessagePolicy", "File")
@@ -100,6 +100,11 @@ def set_defaults(pod: Json) -> None:
             requests = container["resources"].setdefault("requests", {})
             for name, value in limits.items():
                 requests.setdefault(name, value)
+
+
+def set_first_status(pod: Json) -> None:
+    """Give a new pod its status, in place of what it came with."""
+    spec = pod["spec"]
     status: Json = {"phase": "Pending", "qosClass": qos_class(spec)}
     if spec.get("schedulingGates"):
         status["conditions"] = [
@@ -121,7 +126,7 @@ def qos_class(spec: Json) -> str:
     Source: Kubernetes documentation, "Pod Quality of Service Classes".
     """
     any_set, guaranteed = False, True
-    for container in _containers(spec):
+    for container in containers_of(spec):
         resources = container.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
         for name in _RESIZABLE:
@@ -178,9 +183,21 @@ def validate_update(old: Json, new: Json) -> None:
     for gate in after.get("schedulingGates") or []:
         if gate["name"] not in gates:
             causes.forbidden("spec.schedulingGates", f"only deletion is allowed, but found new scheduling gate '{gate['name']}'")
+    kept = [_without_seconds(t) for t in after.get("tolerations") or []]
+    if any(_without_seconds(t) not in kept for t in before.get("tolerations") or []):
+        causes.forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds")
     if _fixed(before) != _fixed(after):
         causes.forbidden("spec", _UPDATE_WORDS)
     causes.raise_if_any()
+
+
+def _without_seconds(toleration: Json) -> Json:
+    return {k: v for k, v in toleration.items() if k != "tolerationSeconds"}
+
+
+def _speaks_of(toleration: Json, key: str) -> bool:
+    """Whether a toleration speaks of a taint of this key that ends pods; one without a key speaks of all."""
+    return toleration.get("key") in (key, None, "") and toleration.get("effect") in ("NoExecute", None, "")
 
 
 def resized(old: Json, patched: Json, allocatable: Json | None) -> Json:
@@ -252,8 +269,40 @@ def _check_resources(causes: Causes, at: str, container: Json) -> None:
             causes.invalid(f"{at}.resources.requests", value, f"must be less than or equal to {name} limit of {limits[name]}")
 
 
-def _containers(spec: Json) -> list[Json]:
+def containers_of(spec: Json) -> list[Json]:
+    """All containers of a pod's spec, init containers first."""
     return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+
+
+def pod_totals(spec: Json, part: str) -> dict[str, Decimal]:
+    """What a pod needs at most at one time, by resource; `part` is `requests` or `limits`.
+
+    Init containers run one after the other and before all others, sidecars among them beside what follows.
+    Source: Kubernetes documentation, "Init Containers", "Resource sharing within containers"; `overhead` counts as in "Pod Overhead".
+    """
+
+    def held(container: Json) -> dict[str, Decimal]:
+        return {n: parse_quantity(v) for n, v in ((container.get("resources") or {}).get(part) or {}).items()}
+
+    beside: Counter[str] = Counter()
+    most: dict[str, Decimal] = {}
+    for container in spec.get("initContainers") or []:
+        if container.get("restartPolicy") == "Always":
+            beside.update(held(container))
+            alone: Counter[str] = Counter(beside)
+        else:
+            alone = Counter(beside)
+            alone.update(held(container))
+        for name, amount in alone.items():
+            most[name] = max(most.get(name, Decimal(0)), Decimal(amount))
+    for container in spec.get("containers") or []:
+        beside.update(held(container))
+    for name, amount in beside.items():
+        most[name] = max(most.get(name, Decimal(0)), Decimal(amount))
+    for name, value in (spec.get("overhead") or {}).items():
+        if part == "requests" or name in most:
+            most[name] = most.get(name, Decimal(0)) + parse_quantity(value)
+    return most
 
 
 def _others(container: Json) -> Json:

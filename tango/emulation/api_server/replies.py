@@ -16,6 +16,8 @@ class Reply:
 
     body: bytes
     status: int = 200
+    warnings: tuple[str, ...] = ()
+    """For the caller's eyes, by the header `Warning`."""
 
 
 def whole(resource: Resource, stored: Stored, status: int = 200) -> Reply:

@@ -88,6 +88,29 @@ RESOURCES = (
     ),
     Resource(group="", version="v1", name="services", kind="Service", singular="service", namespaced=True, short=("svc",)),
     Resource(group="", version="v1", name="configmaps", kind="ConfigMap", singular="configmap", namespaced=True, short=("cm",)),
+    Resource(group="", version="v1", name="secrets", kind="Secret", singular="secret", namespaced=True, fields=("type",)),
+    Resource(
+        group="", version="v1", name="limitranges", kind="LimitRange", singular="limitrange", namespaced=True, short=("limits",)
+    ),
+    Resource(
+        group="",
+        version="v1",
+        name="resourcequotas",
+        kind="ResourceQuota",
+        singular="resourcequota",
+        namespaced=True,
+        short=("quota",),
+        subresources=("status",),
+    ),
+    Resource(
+        group="scheduling.k8s.io",
+        version="v1",
+        name="priorityclasses",
+        kind="PriorityClass",
+        singular="priorityclass",
+        namespaced=False,
+        short=("pc",),
+    ),
     Resource(group="coordination.k8s.io", version="v1", name="leases", kind="Lease", singular="lease", namespaced=True),
     Resource(
         group="policy",

@@ -20,14 +20,14 @@ from tango.emulation.api_server.discovery import discovered
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.api_server.faults import Faults, refusal
 from tango.emulation.api_server.forms import whole_number
-from tango.emulation.api_server.objects import Objects
+from tango.emulation.api_server.objects import Objects, require_name
 from tango.emulation.api_server.pod_calls import bind, evict
 from tango.emulation.api_server.pod_log import send_log
 from tango.emulation.api_server.replies import Reply
 from tango.emulation.api_server.resources import BY_PLACE, Resource
 from tango.emulation.api_server.selectors import matcher
 from tango.emulation.api_server.storage import Collection, Storage
-from tango.emulation.api_server.watches import Watch
+from tango.emulation.api_server.watches import Watch, require_watch_options
 
 Json = dict[str, Any]
 log = structlog.get_logger()
@@ -122,7 +122,10 @@ class ApiServer:
             return await send_log(request, self._pods, self._objects, collection, (namespace or "", name))
         raw = await request.read() if request.body_exists else b""
         reply = self._replied(request, raw, verb, collection, namespace, name, subresource)
-        return web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        response = web.Response(status=reply.status, body=reply.body, content_type="application/json")
+        for text in reply.warnings:  # as RFC 7234, section 5.5, writes them
+            response.headers.add("Warning", f'299 - "{text.replace(chr(34), chr(92) + chr(34))}"')
+        return response
 
     def _replied(
         self,
@@ -151,6 +154,7 @@ class ApiServer:
             return objects.create(collection, namespace, body, dry)
         if verb == "update":
             body = object_of(raw, request.content_type, resource)
+            require_name(body["metadata"], key)
             return objects.update(collection, key, subresource, lambda old: body, dry, name)
         if verb == "patch":
             return objects.update(collection, key, subresource, change_of(raw, request.content_type), dry, name)
@@ -164,6 +168,7 @@ class ApiServer:
         fields = query.get("fieldSelector", "")
         if name:  # a watch of one object is a watch of its collection that selects it, as in Kubernetes
             fields = f"metadata.name={name}" + (f",{fields}" if fields else "")
+        require_watch_options(query)
         watch = Watch(self._storage, collection, namespace, matcher(collection.resource, query.get("labelSelector", ""), fields))
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)

@@ -6,18 +6,32 @@ Source: Kubernetes documentation, Kubernetes API Concepts, "Efficient detection 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import orjson
 
-from tango.emulation.api_server.failures import expired
+from tango.emulation.api_server.failures import Causes, expired, too_new
 from tango.emulation.api_server.resources import json_head
 from tango.emulation.api_server.selectors import Match
 from tango.emulation.api_server.storage import Change, Collection, Storage, Stored
 
 BOOKMARK_EVERY_S = 10.0
 """Seconds without an event after which a bookmark is sent. Chosen; a real server sends one about every minute."""
+
+
+def require_watch_options(query: Mapping[str, str]) -> None:
+    """Look whether the parameters of a watch go together. Raises: Refused 422.
+
+    Source: kubernetes, staging/src/k8s.io/apimachinery/pkg/apis/meta/internalversion/validation.
+    """
+    causes = Causes("ListOptions", "", "meta.k8s.io")
+    initial, matching = "sendInitialEvents" in query, query.get("resourceVersionMatch", "")
+    if initial and matching != "NotOlderThan":
+        causes.forbidden("resourceVersionMatch", "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+    elif matching and not initial:
+        causes.forbidden("resourceVersionMatch", "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided")
+    causes.raise_if_any()
 
 
 class Watch:
@@ -38,8 +52,13 @@ class Watch:
         """Chunks of newline-delimited JSON events, until `timeout_s` has passed.
 
         Version "" or "0", or `initial`, first sends every object as ADDED. A version that is out of the history gives one ERROR event
-        with a 410 `Status`, since the response's own status has been sent by then.
+        with a 410 `Status`, since the response's own status has been sent by then; and so does, with a 504, the call for initial events
+        that are as new as the call itself (`initial` without a version): the recorded server, whose cache etcd tells of no progress,
+        never knows how new its cache is, and clients then list.
         """
+        if initial and not version:
+            yield orjson.dumps({"type": "ERROR", "object": too_new(self._storage.version).body}) + b"\n"
+            return
         if version in ("", "0") or initial:
             for stored in self._collection.in_order(self._namespace):
                 if self._match is None or self._match(stored.item):

@@ -1,0 +1,57 @@
+"""The plug-ins in order, for creates and updates of objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tango.emulation.api_server.admission import limit_ranges, pod_security, priorities
+from tango.emulation.api_server.admission.quotas import Quotas
+from tango.emulation.api_server.resources import BY_PLACE, Resource
+from tango.emulation.api_server.storage import Storage
+
+Json = dict[str, Any]
+
+
+class Admission:
+    """The admission of one cluster's API server; it reads what rules there are from the storage at each call."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._quotas = Quotas(storage)
+
+    def fill_in(self, resource: Resource, body: Json) -> None:
+        """Give a new object what rules say of what it leaves open, in place. Raises: Refused 403 for a PriorityClass that is not to be."""
+        if resource.kind == "Pod":
+            limit_ranges.fill_in(body, self._limit_ranges(body))
+            priorities.resolve(body, self._of("scheduling.k8s.io", "priorityclasses", None))
+        elif resource.kind == "PriorityClass":
+            body.setdefault("preemptionPolicy", priorities.PREEMPT)
+        elif resource.kind == "LimitRange":
+            limit_ranges.set_defaults(body)
+
+    def require_new(self, resource: Resource, body: Json) -> tuple[str, ...]:
+        """Look whether a new, valid object may be; gives warnings for whoever made it. Raises: Refused 403."""
+        warnings: tuple[str, ...] = ()
+        if resource.kind == "Pod":
+            limit_ranges.require(body, self._limit_ranges(body))
+            warnings = pod_security.require(body, self._namespace(body))
+        elif resource.kind == "PriorityClass":
+            priorities.require_one_default(body, self._of(resource.group, resource.name, None))
+        self._quotas.require(resource, None, body)
+        return warnings
+
+    def require_resized(self, resource: Resource, old: Json, new: Json) -> None:
+        """Look whether a pod may have its new resources. Raises: Refused 403."""
+        limit_ranges.require(new, self._limit_ranges(new))
+        self._quotas.require(resource, old, new)
+
+    def _of(self, group: str, name: str, namespace: str | None) -> list[Json]:
+        collection = self._storage.of(BY_PLACE[group, "v1", name])
+        return [stored.item for stored in collection.in_order(namespace)] if collection.objects else []
+
+    def _limit_ranges(self, pod: Json) -> list[Json]:
+        return self._of("", "limitranges", pod["metadata"].get("namespace", ""))
+
+    def _namespace(self, item: Json) -> Json:
+        found = self._storage.of(BY_PLACE["", "v1", "namespaces"]).objects.get(("", item["metadata"].get("namespace", "")))
+        return found.item if found is not None else {"metadata": {}}
