@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,15 @@ class Hierarchy:
             f"{root} has no control groups with a CPU controller: expected cgroup.controllers with `cpu` in it (version 2), or "
             "cpu/cpu.shares (version 1); mount the node's /sys/fs/cgroup there, writable, or name its place with --cgroup-root"
         )
+
+    def check_writable(self) -> None:
+        """Raises: ConfigError where this process may not change groups, as with a mount that is read-only, or without root's rights."""
+        file = self.controller("cpu") / "cgroup.procs"
+        if not os.access(file, os.W_OK):
+            raise ConfigError(
+                f"{file} may not be written by user {os.geteuid()}, so no group can be changed; run as root with the node's "
+                "/sys/fs/cgroup mounted writable (in a pod: a hostPath volume and a privileged container), and name it with --cgroup-root"
+            )
 
     def controller(self, name: str) -> Path:
         """The folder below which the groups of a controller are; version 2 has one for all."""

@@ -118,10 +118,9 @@ class NodeAgent:
         self._follow(pod)
         return self._ledger.release(pod.all_groups)
 
-    def only(self, uids: set[str]) -> None:
-        """These are all pods of the node: others, seen before, are gone."""
-        for uid in [uid for uid in self._pods if uid not in uids]:
-            self.gone(uid)
+    def seen_all(self) -> list[Setting]:
+        """All pods of the node have been seen: what an agent before this one had set of others is put back."""
+        return self._ledger.release_others([group for pod in self._pods.values() for group in pod.all_groups])
 
     def step(self) -> NodeReport:
         """Look at the kernel, decide, hold BE back; the report of it."""

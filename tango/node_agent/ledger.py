@@ -61,7 +61,8 @@ class Setting:
 class Ledger:
     """Of one node. `path`: the file it is kept in. Not for several threads.
 
-    Raises: FileUnusable, from whatever writes, if the file cannot be written: then nothing of the kernel's has been changed either.
+    Raises: FileUnusable, as it is made and from whatever writes, if the file cannot be written: then nothing of the kernel's has been
+    changed either.
     """
 
     def __init__(self, hierarchy: Hierarchy, path: Path, *, boot_id: str | None = None) -> None:
@@ -71,6 +72,7 @@ class Ledger:
         self._entries: dict[tuple[str, Knob], Entry] = {}
         self.taken_over = self._load()
         """Knobs that an agent before this one had set, in this boot."""
+        self._keep()
 
     def found(self, group: Group, knob: Knob) -> int | None:
         """What was there before the agent. Raises: OSError if the group is gone."""
@@ -82,16 +84,16 @@ class Ledger:
 
         Values that are set already by somebody else are no changes, and nothing is noted of them.
         """
-        wanted = [change for change in changes if self._note(change, now_s, follows_object)]
+        wanted = [(change, told) for change in changes if (told := self._note(change, now_s, follows_object)) is not None]
         if wanted:
             self._keep()
-        return [setting for change in wanted if (setting := self._write(change, now_s)) is not None]
+        settings = [_read_back(change, told) if told else _set(change) for change, told in wanted]
+        return [setting for setting in settings if setting is not None]
 
     def keep(self, group: Group, knob: Knob) -> None:
-        """Note what is there, to be put back by `release`, where setting another knob makes the kernel forget it."""
-        if (group.path, knob) not in self._entries:
-            value = group.read(knob)
-            self._entries[group.path, knob] = Entry(value, value, follows_object=False, is_kept=True)
+        """Note what is there now, to be put back by `release`, where setting another knob makes the kernel forget it."""
+        value = group.read(knob)
+        self._entries[group.path, knob] = Entry(value, value, follows_object=False, is_kept=True)
 
     def release(self, groups: Iterable[Group], knobs: Iterable[Knob] = tuple(Knob)) -> list[Setting]:
         """Put back what was found, in an order that the kernel takes; what others have written since stays theirs."""
@@ -109,6 +111,11 @@ class Ledger:
         dropped = [self._entries.pop((group.path, knob), None) for knob in knobs]
         if any(dropped):
             self._keep()
+
+    def release_others(self, mine: Iterable[Group]) -> list[Setting]:
+        """Put back what was found of all groups but these."""
+        kept = {group.path for group in mine}
+        return self.release([self._hierarchy.group(path) for path in {path for path, _ in self._entries} - kept])
 
     def sweep(self) -> None:
         """Forget groups that are gone."""
@@ -128,32 +135,28 @@ class Ledger:
         """What the agent has set of a group."""
         return {knob: entry for (path, knob), entry in self._entries.items() if path == group.path}
 
-    def _note(self, change: Change, now_s: float, follows_object: bool) -> bool:
-        """Whether a change has to be written, noted as such."""
+    def _note(self, change: Change, now_s: float, follows_object: bool) -> str | None:
+        """Note a change. None: nothing is to be done; empty: it is to be written; else why it is not."""
         key = (change.group.path, change.knob)
         try:
             current = change.group.read(change.knob)
         except OSError:
-            return False  # the group is gone, or its kernel has no such knob
+            return None  # the group is gone, or its kernel has no such knob
         entry = self._entries.get(key)
         if entry is None:
             if current == change.value:
-                return False
+                return None
             entry = self._entries[key] = Entry(current, change.value, follows_object)
         elif current not in (entry.wrote, change.value):
-            if current != entry.found:
-                entry.found = current
-            entry.rewritten_s = [at_s for at_s in entry.rewritten_s if now_s - at_s < REWRITES_WITHIN_S] + [now_s]
-        entry.wrote, entry.follows_object, entry.is_kept = change.value, follows_object, False
-        return current != change.value
-
-    def _write(self, change: Change, now_s: float) -> Setting | None:
-        entry = self._entries[change.group.path, change.knob]
-        lately = [at_s for at_s in entry.rewritten_s if now_s - at_s < REWRITES_WITHIN_S]
-        if len(lately) >= REWRITES:
-            told = f"others have written it {len(lately)} times in {REWRITES_WITHIN_S:g} s; left alone"
-            return _read_back(change, told)
-        return _set(change)
+            entry.found = current
+            entry.rewritten_s.append(now_s)
+        entry.rewritten_s = [at_s for at_s in entry.rewritten_s if now_s - at_s < REWRITES_WITHIN_S]
+        entry.follows_object, entry.is_kept = follows_object, False
+        if len(entry.rewritten_s) >= REWRITES:
+            entry.wrote = current
+            return f"others have written it {len(entry.rewritten_s)} times in {REWRITES_WITHIN_S:g} s; left alone"
+        entry.wrote = change.value
+        return None if current == change.value else ""
 
     def _back(self, key: tuple[str, Knob]) -> tuple[Change, bool] | None:
         """(the change that puts back what was found, whether there is more afterwards); None: nothing is to be done."""

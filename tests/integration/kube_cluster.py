@@ -16,7 +16,13 @@ from tests.waiting import until
 Json = dict[str, Any]
 T = TypeVar("T")
 
-USERS = {"root": "system:masters", "kubelet": "system:nodes", "tango": "tango:scheduler", "nobody": ""}
+USERS = {
+    "root": "system:masters",
+    "kubelet": "system:nodes",
+    "tango": "tango:scheduler",
+    "node-agent": "tango:node-agent",
+    "nobody": "",
+}
 """Users and their groups; the token of each is `<user>-token`."""
 PODS = "/api/v1/namespaces/tango/pods"
 

@@ -60,6 +60,11 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("", ("pods/resize",), ("get", "patch"), Scope.ADOPTED),
         Rule("metrics.k8s.io", ("pods",), ("get", "list"), Scope.ADOPTED),
     ),
+    "tango:node-agent": (
+        Rule("", ("pods",), READ, Scope.OWN),
+        Rule("coordination.k8s.io", ("leases",), ("create", "get", "patch"), Scope.OWN),
+        Rule("", ("pods",), READ, Scope.ADOPTED),
+    ),
     "system:nodes": (
         Rule("", ("nodes",), (*READ, "create", "patch", "update", "delete")),
         Rule("", ("nodes/status",), ("get", "patch", "update")),

@@ -26,6 +26,10 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
             "import workers.gateway",
             ("numba", "torch", "pyarrow", "psycopg2", "kubernetes", "tango.control", "tango.scheduling"),
         ),
+        (
+            "import workers.node_agent",
+            ("numpy", "numba", "torch", "pyarrow", "psycopg2", "sqlalchemy", "celery", "redis", "click", "tango.control"),
+        ),
         ("import tango.client", ("numpy", "aiohttp", "celery", "click", "tango.errors", "tango.settings")),
         ("import tango.stack.local", ("sqlalchemy", "alembic", "numba", "torch", "celery", "kubernetes")),
         ("import tango.stack.home", ("psycopg2", "redis", "numba")),
@@ -39,6 +43,7 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
         "replayer",
         "cluster worker",
         "gateway",
+        "node agent",
         "client",
         "supervisor",
         "a command that starts a supervisor",

@@ -30,6 +30,8 @@ def ruled(group: str, scope: Scope) -> set[tuple[str, str, str]]:
         ("tango.yaml", "tango:scheduler", "ClusterRole", Scope.CLUSTER),
         ("tango.yaml", "tango:scheduler", "Role", Scope.OWN),
         ("adopted-namespace.yaml", "tango:scheduler", "Role", Scope.ADOPTED),
+        ("node-agent.yaml", "tango:node-agent", "Role", Scope.OWN),
+        ("adopted-namespace-node-agent.yaml", "tango:node-agent", "Role", Scope.ADOPTED),
         ("virtual-kubelet.yaml", "system:nodes", "ClusterRole", Scope.CLUSTER),
     ],
 )
@@ -41,7 +43,8 @@ def test_a_real_cluster_grants_what_an_embedded_one_grants(file: str, group: str
     assert not any("*" in parts for parts in granted(by_kind[kind]))
     binding = by_kind[f"{kind}Binding"]
     assert binding["roleRef"]["name"] == by_kind[kind]["metadata"]["name"]
-    account = by_kind.get("ServiceAccount", {"metadata": {"name": "tango"}})["metadata"]["name"]
+    elsewhere = "tango-node-agent" if group == "tango:node-agent" else "tango"
+    account = by_kind.get("ServiceAccount", {"metadata": {"name": elsewhere}})["metadata"]["name"]
     assert [s["name"] for s in binding["subjects"]] == [account]
 
 

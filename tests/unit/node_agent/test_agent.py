@@ -284,6 +284,25 @@ def test_memory_pressure_of_the_node_marks_be_and_not_lc(node: Node) -> None:
     assert be.pod.read(Knob.MEMORY_HIGH) is None
 
 
+def test_a_writer_who_insists_is_left_alone_and_told(node: Node) -> None:
+    """A stand-in takes idleness back after each look and writes its own weight, as `systemctl daemon-reload` does: after some rounds the
+    agent gives up for a while and reports it, and what remains in the end is the other's last word."""
+    node.pod("lc")
+    be = node.pod("be")
+    for _ in range(10):
+        node.step()
+        if be.pod.read(Knob.CPU_IDLE) == 1:
+            be.pod.write(Knob.CPU_IDLE, 0)
+            be.pod.write(Knob.CPU_WEIGHT, 50)
+
+    (told,) = node.agent.report().as_json()["differs"]
+    node.agent.restore()
+
+    assert told["refused"] == "others have written it 5 times in 60 s; left alone"
+    assert (told["pod"], told["knob"], told["wanted"], told["effective"]) == ("tango/be-2", "cpu-idle", 1, 0)
+    assert (be.pod.read(Knob.CPU_IDLE), be.pod.read(Knob.CPU_WEIGHT)) == (0, 50)
+
+
 def test_others_pods_are_never_written(node: Node) -> None:
     """Neither one without Tango's label nor what lies above the pods."""
     foreign = fake_pod(node.hierarchy, 9, "be")
@@ -314,17 +333,16 @@ def test_a_pod_whose_groups_come_later_is_found_by_the_next_look(node: Node) -> 
     assert node.hierarchy.group(group.path.rpartition("/")[0]).read(Knob.CPU_IDLE) == 1
 
 
-def test_pods_that_went_while_nobody_watched_are_let_go(node: Node) -> None:
-    """After a watch was broken, the list says what there is."""
+def test_pods_that_went_while_no_agent_ran_are_let_go(node: Node) -> None:
+    """Their label was taken away after a kill: the next agent knows from its file what is to be put back."""
     node.pod("lc")
     be = node.pod("be")
     node.step()
+    be.body["metadata"]["labels"] = {}
 
-    node.agent.only({be.body["metadata"]["uid"]})
-    node.step()
+    node.started().seen_all()
 
-    assert list(node.agent.report().pods) == ["tango/be-2"]
-    assert be.pod.read(Knob.CPU_IDLE) == 0
+    assert (be.pod.read(Knob.CPU_IDLE), list(node.agent.report().pods)) == (0, ["tango/lc-1"])
 
 
 actions = st.lists(

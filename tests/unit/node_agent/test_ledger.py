@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -74,9 +75,14 @@ def test_after_a_kill_the_next_one_knows_what_was_found(hierarchy: FakeHierarchy
 
 def test_a_file_that_cannot_be_written_keeps_the_kernels_as_they_are(hierarchy: FakeHierarchy, pod: Group, tmp_path: Path) -> None:
     """Nothing is changed that could not be put back."""
-    ledger = Ledger(hierarchy, tmp_path / "nowhere" / "agent.json", boot_id="b1")
+    folder = tmp_path / "state"
+    folder.mkdir()
+    ledger = Ledger(hierarchy, folder / "agent.json", boot_id="b1")
+    shutil.rmtree(folder)
 
-    with pytest.raises(FileUnusable, match="nowhere"):
+    with pytest.raises(FileUnusable, match="state"):
+        Ledger(hierarchy, folder / "agent.json", boot_id="b1")
+    with pytest.raises(FileUnusable, match="state"):
         ledger.apply([Change(pod, Knob.CPU_QUOTA, 10_000)], now_s=0.0)
 
     assert pod.read(Knob.CPU_QUOTA) is None

@@ -1,0 +1,41 @@
+"""How a node agent tells its cluster of its node: a Lease in Tango's namespace, renewed with each report, which has it as an annotation.
+
+A Lease is what Kubernetes has for heartbeats: small, watched by nobody who does not ask, and no right to nodes or pods is needed for it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from tango.domain.pod_marks import MANAGED_BY, NODE_REPORT
+from tango.node_agent.reports import NodeReport
+
+COMPONENT = "app.kubernetes.io/component"
+COMPONENT_LABEL = {MANAGED_BY: "tango", COMPONENT: "node-agent"}
+"""By which the leases of node agents are found."""
+
+
+def lease_name(node: str) -> str:
+    """Of a node's agent."""
+    return f"node-agent-{node}"
+
+
+def leases_path(namespace: str) -> str:
+    """The collection at the API server."""
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+
+def lease(node: str, namespace: str, report: NodeReport, *, now: str, seconds: int) -> dict[str, Any]:
+    """The object; `now` as Kubernetes writes times with microseconds, `seconds` after which the report counts as old."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {
+            "name": lease_name(node),
+            "namespace": namespace,
+            "labels": dict(COMPONENT_LABEL),
+            "annotations": {NODE_REPORT: json.dumps(report.as_json(), separators=(",", ":"))},
+        },
+        "spec": {"holderIdentity": node, "leaseDurationSeconds": seconds, "renewTime": now},
+    }
