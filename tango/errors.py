@@ -158,7 +158,7 @@ class ClusterUnavailable(DependencyError):
 class ClusterError(TangoError):
     """A Kubernetes API server refused a call; `status` is the HTTP status, `reason` the reason of its `Status` object.
 
-    Attributes besides: `refusal`, a value of `tango.domain.refusals.RefusalKind` where the answer is about the cluster, or about the
+    Attributes besides: `refusal`, a value of `tango.domain.refusal_kind.RefusalKind` where the answer is about the cluster, or about the
     service there, and not about this one call (empty: it is about the call); `words`, the server's own message; `retry_after_s`, the
     seconds that it asked to wait.
     """

@@ -18,7 +18,8 @@ from tango.control.deploy_instances import outdated, plan_instances
 from tango.control.observe_cluster import is_over, node_states, pod_class, standing
 from tango.domain.identity import NodeKey
 from tango.domain.node_selection import may_run
-from tango.domain.refusals import Refusal, RefusalKind
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Refusal
 from tango.domain.services import Service
 from tango.errors import ClusterError
 from tango.ports.clusters import ClusterWatch

@@ -20,7 +20,8 @@ from tango.domain.observations import ExtendedState, InstanceState, NodeState, P
 from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT, REVISION
 from tango.domain.pod_templates import PodTemplate, default_container
 from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
-from tango.domain.refusals import Refusal, RefusalKind
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Refusal
 from tango.domain.requests import Reason
 from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import Service

@@ -17,7 +17,8 @@ from tango.control.lease_holder import LeaseHolder
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.plans import BePlan
-from tango.domain.refusals import Pauses, Refusal, RefusalKind
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Pauses, Refusal
 from tango.domain.requests import BePending, Reason
 from tango.domain.runs import DecisionRecord, Placement
 from tango.domain.shares import LcWait

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from tango.domain.refusals import RefusalKind
+from tango.domain.refusal_kind import RefusalKind
 
 _BY_ADMISSION = re.compile(
     r"admission webhook .* denied the request|ValidatingAdmissionPolicy .* denied request|violates PodSecurity"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tango.domain.refusals import Pauses, Refusal, RefusalKind, RefusalState
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Pauses, Refusal, RefusalState
 from tango.settings import RefusalSettings
 from tango.store.database import Cursor, Database
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tango.domain.refusals import Refusal, RefusalKind, RefusalState
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Refusal, RefusalState
 from tango.ports.refusals import RefusalStore
 from tango.settings import RefusalSettings
 from tango.store.database import Database

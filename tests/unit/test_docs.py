@@ -176,6 +176,7 @@ def test_options_in_running_text_exist() -> None:
     """A `--option` alone is an option of some command, of pip, or of a program that the line names."""
     ours = {option for command in commands(cli) for p in command.params for option in (*p.opts, *p.secondary_opts)}
     others = {"--pool", "--require-hashes"}
+    others |= set(re.findall(r'"(--[a-z-]+)"', sources()["workers/node_agent.py"]))
 
     assert missing(said(r"`(--[a-z][a-z-]*)"), (ours | others).__contains__) == []
 

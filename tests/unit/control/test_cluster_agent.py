@@ -12,7 +12,7 @@ import pytest
 from tango.control import cluster_agent
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.domain.identity import NodeKey
-from tango.domain.refusals import RefusalKind
+from tango.domain.refusal_kind import RefusalKind
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ClusterUnavailable, Forbidden, StoreUnavailable, UsageError
 from tango.ports.fleet import FleetStore

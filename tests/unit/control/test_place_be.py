@@ -15,7 +15,8 @@ from tango.control.place_be import LEASE as SCHEDULER
 from tango.control.place_be import BePlacement
 from tango.domain.jobs import NewJob
 from tango.domain.plans import BePlan
-from tango.domain.refusals import Refusal, RefusalKind
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Refusal
 from tango.domain.requests import BePending
 from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot

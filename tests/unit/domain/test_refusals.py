@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tango.domain.refusals import Pauses, RefusalKind, RefusalState
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Pauses, RefusalState
 from tests.fakes.store_world import BATCH, HUGE, memory_world
 
 WORLD = memory_world()

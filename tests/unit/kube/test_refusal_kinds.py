@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tango.domain.refusals import RefusalKind
+from tango.domain.refusal_kind import RefusalKind
 from tango.kube.refusal_kinds import refusal_kind
 
 POD = 'pods "be-r1-2-e1" is forbidden: '
