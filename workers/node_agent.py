@@ -31,8 +31,10 @@ def main() -> None:
         metavar="NAME",
     )
     parser.add_argument("--kubeconfig", default="", help="default: the service account of the pod that this is")
-    parser.add_argument("--context", default="", help="of the kubeconfig; default: its current one")
+    parser.add_argument("--context", default="", help="of the kubeconfig")
     options = parser.parse_args()
+    if bool(options.kubeconfig) != bool(options.context):
+        parser.error("expected --kubeconfig and --context together, or neither")
     configure_logging()
     try:
         run_node_agent(

@@ -23,9 +23,10 @@ from tango.bootstrap.environment import read_settings
 from tango.cgroups.groups import Hierarchy
 from tango.domain.pod_marks import CLASS
 from tango.errors import ClusterError, ClusterUnavailable, ConfigError, Conflict, FileUnusable, NotFound
-from tango.files import made_folder, usable
+from tango.files import made_folder, usable, write_whole
 from tango.kube.api_client import MERGE_PATCH, KubeClient
 from tango.kube.informer import Informer
+from tango.kube.service_account import CONTEXT, service_account_kubeconfig
 from tango.node_agent.agent import NodeAgent
 from tango.node_agent.lease import lease, lease_name, leases_path
 from tango.node_agent.ledger import Ledger, Setting
@@ -107,7 +108,10 @@ async def _run(agent: NodeAgent, options: NodeAgentOptions, settings: Settings) 
 async def _client(options: NodeAgentOptions, settings: Settings) -> KubeClient:
     if options.kubeconfig:
         return await KubeClient.from_kubeconfig(options.kubeconfig, options.context, settings.kube)
-    return KubeClient.in_cluster(settings.kube)
+    # Beside the state, where it may be written for certain; it has no secret in it.
+    kubeconfig = options.state.with_name(f"{options.state.name}.kubeconfig")
+    write_whole(kubeconfig, service_account_kubeconfig(os.environ))
+    return await KubeClient.from_kubeconfig(str(kubeconfig), CONTEXT, settings.kube, cluster="this cluster")
 
 
 class _OfNode:

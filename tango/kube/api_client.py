@@ -89,22 +89,6 @@ class KubeClient:
         credentials = Credentials(path, context)
         return cls(credentials, await credentials.load(), settings, cluster=cluster or context)
 
-    @classmethod
-    def in_cluster(cls, settings: KubeSettings, *, cluster: str = "") -> Self:
-        """A client for the cluster that this process is a pod of, by its service account, whose token is read anew as it is rotated.
-
-        Raises: ConfigError outside of a pod, or in one without a service account's token.
-        """
-        configuration = official.Configuration()
-        try:
-            official_config.load_incluster_config(client_configuration=configuration)
-            api = official.ApiClient(configuration)
-        except (official_config.ConfigException, OSError, ValueError) as error:
-            raise ConfigError(
-                f"this process has no service account of a cluster ({error}); outside of one name a kubeconfig"
-            ) from error
-        return cls(api, settings, cluster=cluster or "this cluster")
-
     async def __aenter__(self) -> Self:
         return self
 
