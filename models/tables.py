@@ -106,6 +106,11 @@ node = Table(
     Column("lc_pods", Integer, nullable=False, server_default="0"),
     # By the name of an extended resource: {"allocatable": thousandths, "lc_held": ..., "be_held": ...}.
     Column("extended", JSONB, nullable=False, server_default="{}"),
+    # Whether it may get new pods, and what pods of others hold of it.
+    Column("schedulable", Boolean, nullable=False, server_default=text("true")),
+    Column("other_cpu_request_millicores", Integer, nullable=False, server_default=text("0")),
+    Column("other_memory_held_mib", Integer, nullable=False, server_default=text("0")),
+    Column("other_pods", Integer, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("cluster", "name"),
 )
 

@@ -26,7 +26,9 @@ class Admission:
             return {"considered": len(request_ids), "admitted": 0}
         requested = snapshot.resources.pod_requests(snapshot.services)
         # LC at its declared size, as when a run begins: what it has grown to now it may give back, and the request waits for that.
-        most_mib = most_memory_mib(snapshot.allocatable - requested @ snapshot.instance_count, requested)
+        # Likewise what pods of others hold today they may give back.
+        whole = snapshot.allocatable if snapshot.others is None else snapshot.allocatable + snapshot.others
+        most_mib = most_memory_mib(whole - requested @ snapshot.instance_count, requested)
         most_of = {service.name: most for service, most in zip(snapshot.services, most_mib.tolist(), strict=True)}
         admitted = self.requests.admit_be(run_id, request_ids, most_memory_mib=most_of)
         return {"considered": len(request_ids), "admitted": admitted}

@@ -380,7 +380,7 @@ class ClusterAgent:
         if self._seen is None or self._seen != seen:
             pods = self._watch.pods()
             adopted = self._watch.adopted()
-            nodes = node_states(self._watch.nodes(), pods, self._node_usage, self._services, adopted)
+            nodes = node_states(self._watch.nodes(), pods, self._node_usage, self._services, adopted, self._watch.others())
             self._last_state = nodes, instance_states(pods, nodes, self._services, adopted)
             self._seen = seen
         return self._last_state

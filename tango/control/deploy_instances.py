@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from tango.domain.observations import NodeState
 from tango.domain.services import Service, ServiceClass
+
+Creation = tuple[Service, str, int]
+"""(service, node, k) of an instance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstancePlan:
     """The changes after which a cluster's LC instances agree with the declared services."""
 
-    create: tuple[tuple[Service, str, int], ...]
+    create: tuple[Creation, ...]
     """(service, node, k) of the instances that are missing; k counts the instances of a service on one node from 0."""
     remove: tuple[str, ...]
     """Names of the pods whose service is no longer declared, or whose node no longer exists."""
@@ -73,3 +77,28 @@ def plan_instances(
         create=tuple(what for pod, what in wanted.items() if is_missing(pod, *what[:2])),
         remove=tuple(sorted(pod for pod in existing if pod not in kept)),
     )
+
+
+def beyond_room(create: Sequence[Creation], nodes: Sequence[NodeState]) -> Mapping[Creation, str]:
+    """Of these instances those that their node's kubelet must refuse even if all BE gave way, with the reason; earlier ones count."""
+    left = {
+        n.name: [
+            n.cpu_allocatable_millicores - n.lc_cpu_request_millicores - n.other_cpu_request_millicores,
+            n.memory_allocatable_mib - n.lc_memory_held_mib - n.other_memory_held_mib,
+            n.pods_allocatable - n.lc_pods - n.other_pods,
+        ]
+        for n in nodes
+    }
+    found: dict[Creation, str] = {}
+    for creation in create:
+        service, node, _ = creation
+        cpu, memory = service.pod_requests
+        free = left[node]
+        if free[0] < cpu or free[1] < memory or free[2] < 1:
+            found[creation] = (
+                f"an instance asks for {cpu}m CPU and {memory} MiB; LC and pods of others leave {max(0, free[0])}m, "
+                f"{max(0, free[1])} MiB and {max(0, free[2])} pods"
+            )
+        else:
+            left[node] = [free[0] - cpu, free[1] - memory, free[2] - 1]
+    return found

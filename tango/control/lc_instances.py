@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from tango.control.backoff import Backoff
-from tango.control.deploy_instances import outdated, plan_instances
+from tango.control.deploy_instances import Creation, beyond_room, outdated, plan_instances
 from tango.control.observe_cluster import is_over, node_states, pod_class, standing
 from tango.domain.identity import NodeKey
 from tango.domain.node_selection import may_run
@@ -28,11 +28,10 @@ from tango.ports.refusals import RefusalStore
 log = structlog.get_logger(__name__)
 
 Json = Mapping[str, Any]
-Creation = tuple[Service, str, int]
-"""(service, node, k) of an instance."""
-
 ROLE = "agent"
 """Who has met a refusal, in the rows of `tango.domain.refusals`."""
+TOLD_AGAIN_S = 120.0
+"""Seconds after which the centre is told again of a node without room: well before it forgets a refusal (`RefusalSettings.forget_s`)."""
 LONGEST_CLUSTER_PAUSE_S = 30.0
 """Longest pause, in seconds, after calls to a cluster that fail in a row: what is well again is noticed this soon. Chosen, not measured."""
 
@@ -47,6 +46,8 @@ class LcInstances:
         """When instances that were refused may be tried again: by service, by '' those of all services."""
         self._remakes = Backoff(longest_s=LONGEST_CLUSTER_PAUSE_S, free=1)
         """The same of instances that ended, by `service@node`."""
+        self._told_full: dict[tuple[str, str], float] = {}
+        """(service, node) without room for an instance → when the centre was told."""
         self._ended: set[str] = set()
         """Uids of instances that have ended and are not gone: each counts once."""
 
@@ -58,14 +59,17 @@ class LcInstances:
         lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
         over = {name: pod for name, pod in lc.items() if is_over(pod)}
         going = {name for name, pod in lc.items() if "deletionTimestamp" in pod["metadata"]}
-        nodes = node_states(self._watch.nodes(), (), {})
+        adopted, others = self._watch.adopted(), self._watch.others()
+        nodes = node_states(self._watch.nodes(), self._watch.pods(), {}, services, adopted, others)
         names = {n.name for n in nodes}
         barred = {(s.name, node["metadata"]["name"]) for node in self._watch.nodes() for s in services if not may_run(s, node)}
         self._count_ends(lc.values(), now_s)
-        plan = plan_instances(services, {n.name for n in nodes if n.ready}, names, lc.keys() - over.keys(), barred)
+        open_nodes = {n.name for n in nodes if n.ready and n.schedulable}
+        plan = plan_instances(services, open_nodes, names, lc.keys() - over.keys(), barred)
         for name in over.keys() - going:
             await self._watch.delete_pod(name, at_once=True)
-        create = self._may_create(plan.create, now_s)
+        full = beyond_room(plan.create, nodes)
+        create = self._may_create([creation for creation in plan.create if creation not in full], now_s)
         made = await asyncio.gather(
             *(self._watch.create_instance(service, NodeKey(self._cluster, node), k) for service, node, k in create),
             return_exceptions=True,
@@ -81,9 +85,10 @@ class LcInstances:
         if create or plan.remove:
             log.info("instances_deployed", cluster=self._cluster, created=len(made) - len(failed), removed=len(plan.remove))
         refused = await self._note(create, made)
+        await self._note_full(full, now_s)
         if other := [f for f in failed if not (isinstance(f, ClusterError) and f.refusal)]:
             raise other[0]
-        return not refused and len(create) == len(plan.create)
+        return not refused and len(create) + len(full) == len(plan.create)
 
     def _count_ends(self, pods: Iterable[Json], now_s: float) -> None:
         ended = set()
@@ -110,6 +115,30 @@ class LcInstances:
                 found.append((service, node, k))
                 tried |= scopes
         return found
+
+    async def _note_full(self, full: Mapping[Creation, str], now_s: float) -> None:
+        """Tell the centre which nodes have no room for an instance, again before it forgets it, and which have some by now."""
+        why = {(service.name, node): words for (service, node, _), words in full.items()}
+        known = self._told_full
+        new = {at: words for at, words in why.items() if now_s - known.get(at, -TOLD_AGAIN_S) >= TOLD_AGAIN_S}
+        gone = known.keys() - why.keys()
+        if not (new or gone):
+            return
+        noted = [
+            Refusal.of(RefusalKind.NODE, cluster=self._cluster, service=service, node=node, words=words)
+            for (service, node), words in new.items()
+        ]
+
+        def write() -> None:
+            for service, node in gone:
+                self._refusals.clear(self._cluster, [service], role=ROLE, node=node)
+            self._refusals.note(noted, role=ROLE)
+
+        async with self._store_turn:
+            await asyncio.to_thread(write)
+        self._told_full = {at: at_s for at, at_s in known.items() if at in why} | dict.fromkeys(new, now_s)
+        for refusal in noted:
+            log.warning("no_room_for_instance", cluster=self._cluster, node=refusal.node, words=refusal.words)
 
     async def _note(self, create: Sequence[Creation], made: Sequence[object]) -> bool:
         """Tell the centre what was refused, and what is taken again; gives whether anything was refused."""

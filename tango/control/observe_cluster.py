@@ -60,6 +60,8 @@ _NOT_ADMITTED = frozenset(
     }
 )
 """Reasons with which a kubelet fails a pod that it does not admit, besides `OutOf…` (pkg/kubelet/lifecycle, cm/topologymanager)."""
+_KEEP_OFF = frozenset({"MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"})
+"""Conditions of a node under which it gets no new pods; the node controller taints it by them a moment later."""
 _REJECTED = "Pod was rejected"
 """How the message of such a pod begins, whatever its reason: of a node under pressure that is `Evicted` (pkg/kubelet/kubelet.go)."""
 
@@ -96,15 +98,21 @@ def node_states(
     node_usage: Mapping[str, Json],
     services: Sequence[Service] = (),
     adopted: Mapping[str, Sequence[Json]] = NONE,
+    others: Iterable[Json] = (),
 ) -> list[NodeState]:
     """Nodes with the requests and limits that Tango's pods and adopted ones hold on them, and with which services they may not run.
 
-    `adopted`: by service, as LC.
+    `adopted`: by service, as LC. `others`: pods that are not Tango's; those that are adopted count once.
     `node_usage`: by node name, the field `usage` of metrics.k8s.io's NodeMetrics; a node that is not in it has unknown usage.
     """
     held: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     of_others = {pod["metadata"]["uid"]: pod for of_service in adopted.values() for pod in of_service}
-    for pod, kind in (*((pod, pod_class(pod)) for pod in pods), *((pod, "lc") for pod in of_others.values())):
+    foreign = [pod for pod in others if pod["metadata"]["uid"] not in of_others]
+    for pod, kind in (
+        *((pod, pod_class(pod)) for pod in pods),
+        *((pod, "lc") for pod in of_others.values()),
+        *((pod, "other") for pod in foreign),
+    ):
         node = pod["spec"].get("nodeName")
         if not kind or not node or is_over(pod):
             continue
@@ -115,7 +123,7 @@ def node_states(
     for node in nodes:
         name, status = node["metadata"]["name"], node.get("status") or {}
         allocatable = status.get("allocatable") or {}
-        lc, be = held[name, "lc"], held[name, "be"]
+        lc, be, other = held[name, "lc"], held[name, "be"], held[name, "other"]
         usage = node_usage.get(name)
         found.append(
             NodeState(
@@ -134,8 +142,12 @@ def node_states(
                 be_cpu_limit_millicores=be["cpu limit"],
                 be_memory_held_mib=be["memory"],
                 be_pods=be["pods"],
+                schedulable=_schedulable(node),
+                other_cpu_request_millicores=other["cpu"],
+                other_memory_held_mib=other["memory"],
+                other_pods=other["pods"],
                 extended={
-                    name: ExtendedState(allocatable=amount, lc_held=lc[name], be_held=be[name])
+                    name: ExtendedState(allocatable=amount, lc_held=lc[name], be_held=be[name], other_held=other[name])
                     for name, amount in extended_amounts(allocatable)
                 }
                 | {MAY_RUN + s.name: ExtendedState(allocatable=0) for s in services if not may_run(s, node)},
@@ -313,11 +325,19 @@ def _reason(kubernetes: str, fallback: Reason) -> Reason:
     return _REASONS.get(kubernetes, fallback)
 
 
+def _conditions(node: Json) -> set[str]:
+    """Types of the node's conditions that are True."""
+    return {c["type"] for c in (node.get("status") or {}).get("conditions") or [] if c["status"] == "True"}
+
+
 def _ready(node: Json) -> bool:
-    if (node.get("spec") or {}).get("unschedulable"):
-        return False
-    conditions = (node.get("status") or {}).get("conditions") or []
-    return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+    return "Ready" in _conditions(node)
+
+
+def _schedulable(node: Json) -> bool:
+    """Neither cordoned, nor being deleted, nor under pressure, where its kubelet refuses pods or evicts them."""
+    is_leaving = (node.get("spec") or {}).get("unschedulable") or "deletionTimestamp" in node["metadata"]
+    return not is_leaving and not _conditions(node) & _KEEP_OFF
 
 
 def _resources(container: Json) -> tuple[Json, Json]:
@@ -326,13 +346,17 @@ def _resources(container: Json) -> tuple[Json, Json]:
 
 
 def _held(pod: Json) -> Counter[str]:
-    """What a pod holds of its node: requests of all its containers, sidecars and init containers as Kubernetes counts them."""
+    """What a pod holds of its node: requests of all its containers, sidecars and init containers as Kubernetes counts them; its own, where
+    it has some as a whole (`spec.resources`)."""
     main = main_container(pod)
+    whole, _ = _resources(pod["spec"])
     requests, limits = _resources(main)
     cpu = cpu_millicores(requests.get("cpu", limits.get("cpu", 0)))
     memory = memory_mib(requests.get("memory", limits.get("memory", 0)))
     beside = PodTemplate(pod, main["name"]).beside(cpu, memory)
-    held = Counter({"cpu": cpu + beside[0], "cpu limit": cpu_millicores(limits.get("cpu", 0)), "memory": memory + beside[1]})
+    cpu = cpu_millicores(whole["cpu"]) if "cpu" in whole else cpu + beside[0]
+    memory = memory_mib(whole["memory"]) if "memory" in whole else memory + beside[1]
+    held = Counter({"cpu": cpu, "cpu limit": cpu_millicores(limits.get("cpu", 0)), "memory": memory})
     held.update(dict(PodTemplate(pod, main["name"]).extended))
     return held
 

@@ -82,7 +82,8 @@ class BePlacement:
         pauses = self.refusals.pauses()
         gathered = time.perf_counter()
         # 2. Decide.
-        plan = self._plan_open(batch.pending, snapshot, crowded, pauses.barred(snapshot))
+        barred = pauses.barred(snapshot) if snapshot.barred is None else pauses.barred(snapshot) | snapshot.barred
+        plan = self._plan_open(batch.pending, snapshot, crowded, barred)
         if pauses.states:
             plan = replace(plan, node=pauses.one_of_each(batch.pending.service, plan.node, snapshot))
         decided = time.perf_counter()

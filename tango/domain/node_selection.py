@@ -1,16 +1,21 @@
-"""Which nodes a pod may run on by its template: nodeSelector, required node affinity, and taints that it does not tolerate.
+"""Which nodes a pod may run on: operating system, nodeSelector, required node affinity, and taints that it does not tolerate.
 
-The decisions know it as a resource that pods of the service ask one of and that a node either has in plenty or not at all
-(`tango.domain.resource_axis`), so every policy keeps to it, learned ones and those of others too.
+The decisions know it, of services with a template, as a resource that pods of the service ask one of and that a node either has in plenty
+or not at all (`tango.domain.resource_axis`), so every policy keeps to it, learned ones and those of others too. Of all services it bars
+nodes from new pods, as a cordon does (`FleetSnapshot.barred`).
 
 Source: kubernetes, component-helpers/scheduling/corev1/nodeaffinity and helpers.go (FindMatchingUntoleratedTaint).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import Service
 
 Json = Mapping[str, Any]
@@ -30,17 +35,21 @@ PASSING = frozenset(
     )
 )
 """Taints that tell a node's present state: whether it is ready is looked at apart, and instances outlive a short absence."""
+OS = "kubernetes.io/os"
+"""Label of every node of a real cluster: what does not say otherwise is made for Linux."""
 ALWAYS_TOLERATED = "virtual-kubelet.io/provider"
 """Key of the taint of virtual nodes, which every pod of Tango tolerates."""
 
 
 def may_run(service: Service, node: Json) -> bool:
-    """Whether a node, as the API has it, may have pods of a service; those of the synthetic workload run anywhere."""
+    """Whether a node, as the API has it, may have pods of a service; those of the synthetic workload tolerate virtual nodes alone."""
     template = service.pod_template
-    if template is None:
-        return True
-    spec, metadata = template.spec, node["metadata"]
+    spec: Json = {} if template is None else template.spec
+    metadata = node["metadata"]
     labels = metadata.get("labels") or {}
+    wanted_os = (spec.get("os") or {}).get("name") or (spec.get("nodeSelector") or {}).get(OS, "linux")
+    if labels.get(OS, wanted_os) != wanted_os:
+        return False
     if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
         return False
     affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
@@ -49,6 +58,17 @@ def may_run(service: Service, node: Json) -> bool:
     tolerations = spec.get("tolerations") or []
     taints = (node.get("spec") or {}).get("taints") or []
     return all(_is_tolerated(taint, tolerations) for taint in taints)
+
+
+def barred(services: Sequence[Service], schedulable: Sequence[bool], extended: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """(s, n) where no new pod of a service may be put: on nodes that are not schedulable, and that have none of `MAY_RUN` for it.
+
+    `extended`: of each node the names of what it was told to have, as `NodeState.extended`.
+    """
+    nodes = list(zip(schedulable, extended, strict=True))
+    return np.array([[not open or MAY_RUN + s.name in told for open, told in nodes] for s in services], np.bool_).reshape(
+        len(services), len(nodes)
+    )
 
 
 def _holds(term: Json, labels: Mapping[str, str], name: str) -> bool:

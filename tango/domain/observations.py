@@ -15,6 +15,8 @@ class ExtendedState:
     allocatable: int
     lc_held: int = 0
     be_held: int = 0
+    other_held: int = 0
+    """By pods that are not Tango's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class NodeState:
 
     name: str
     ready: bool
-    """Whether the node is Ready and schedulable."""
+    """Whether the node is Ready: what runs there can answer."""
     cpu_allocatable_millicores: int
     memory_allocatable_mib: int
     cpu_used_millicores: float | None = None
@@ -38,6 +40,12 @@ class NodeState:
     be_memory_held_mib: int = 0
     be_pods: int = 0
     pods_allocatable: int = MOST_PODS
+    schedulable: bool = True
+    """Whether it may get new pods: it is neither cordoned nor under pressure. What runs there stays."""
+    other_cpu_request_millicores: int = 0
+    """What pods hold that are neither Tango's nor adopted: DaemonSets, Deployments, static pods."""
+    other_memory_held_mib: int = 0
+    other_pods: int = 0
     extended: Mapping[str, ExtendedState] = field(default_factory=dict)
     """By the name of an extended resource, those that the node has."""
 

@@ -76,16 +76,19 @@ def as_observed(
         changed[..., at] = values
         return changed
 
+    cpu_used, memory_used = seen.used(be.requests)
     return replace(
         snapshot,
+        others=None,  # of other clusters' nodes only what is left of them matters here, and nothing is placed from here
+        barred=None,
         node_ready=np.where(own, put(np.zeros(len(own)), seen.ready.astype(np.float64)) > 0, snapshot.node_ready),
-        allocatable=put(snapshot.allocatable, seen.allocatable),
+        allocatable=put(snapshot.allocatable, seen.left),
         lc_requests=put(snapshot.lc_requests, seen.lc_requests),
         be_requests=put(snapshot.be_requests, be.requests),
         lc_cpu_limit=put(snapshot.lc_cpu_limit, seen.lc_cpu_limit),
         be_cpu_limit=put(snapshot.be_cpu_limit, be.cpu_limit),
-        cpu_used=put(snapshot.cpu_used, np.nan_to_num(seen.cpu_used)),
-        memory_used=put(snapshot.memory_used, np.nan_to_num(seen.memory_used)),
+        cpu_used=put(snapshot.cpu_used, cpu_used),
+        memory_used=put(snapshot.memory_used, memory_used),
         instance_limit=np.where(own, rows.by_service_and_node(ready), snapshot.instance_limit),
         instance_count=np.where(
             own, rows.by_service_and_node((service, of, node, 1.0) for service, of, node, _ in ready), snapshot.instance_count
@@ -108,6 +111,8 @@ def _with_rows(snapshot: FleetSnapshot, cluster: str, names: Sequence[str]) -> F
 
     return replace(
         snapshot,
+        others=None,
+        barred=None,
         nodes=tuple(nodes[k] for k in order),
         node_cluster=node_cluster[order],
         node_ready=grown(snapshot.node_ready.astype(np.float64)) > 0,

@@ -29,7 +29,7 @@ class FleetSnapshot:
     node_cluster: NDArray[np.int32]
     """(n,) row of the node's cluster."""
     node_ready: NDArray[np.bool_]
-    """(n,) the node is Ready and schedulable."""
+    """(n,) the node is Ready."""
     resources: ResourceAxis
     """Names of the r rows of `allocatable`, `lc_requests` and `be_requests`."""
     allocatable: NDArray[np.float64]
@@ -64,6 +64,10 @@ class FleetSnapshot:
     """(c,) BE requests that wait for a node, by entry cluster."""
     lc_cpu_recent: NDArray[np.float64] | None = None
     """(n,) millicores that LC has used of late (`tango.learning.recent`); None where nobody has kept that."""
+    others: NDArray[np.float64] | None = None
+    """(r, n) what pods of others hold, which `allocatable` does not have any more; None: nothing anywhere."""
+    barred: NDArray[np.bool_] | None = None
+    """(s, n) where no new pod of a service may be put, whatever its headroom: cordoned, under pressure, tainted; None: nowhere."""
 
     def node_key(self, node: int) -> NodeKey:
         """The node of a row."""

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tango.domain.observations import NodeState
 from tango.domain.requests import BePending
-from tango.domain.resource_axis import MEMORY, ResourceAxis
+from tango.domain.resource_axis import CPU, MEMORY, ResourceAxis
 from tango.domain.runs import PendingBatch
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
@@ -86,16 +86,37 @@ class NodeColumns:
     lc_cpu_limit: NDArray[np.float64]
     """CPU limits of the LC instances there, millicores."""
     cpu_used: NDArray[np.float64]
-    """Millicores, measured; NaN, where nothing was, counts as 0."""
+    """Millicores, measured; NaN, where nothing was, counts as all that is requested: what is not known is not idle."""
     memory_used: NDArray[np.float64]
     """MiB, likewise."""
+    others: NDArray[np.float64] | None = None
+    """(r, n) what pods of others hold of it; None: nothing anywhere."""
+    barred: NDArray[np.bool_] | None = None
+    """As in `FleetSnapshot`."""
+
+    def __post_init__(self) -> None:
+        if self.others is not None and not self.others.any():
+            object.__setattr__(self, "others", None)
+        if self.barred is not None and not self.barred.any():
+            object.__setattr__(self, "barred", None)
+
+    @property
+    def left(self) -> NDArray[np.float64]:
+        """(r, n) what pods of others leave to Tango's."""
+        return self.allocatable if self.others is None else self.allocatable - self.others
 
     @classmethod
     def of_states(cls, resources: ResourceAxis, nodes: Sequence[NodeState]) -> NodeColumns:
         """From what an agent observed, in this order."""
-        allocatable, lc_requests = [], []
+        allocatable, lc_requests, others = [], [], []
         for n in nodes:
             beside = {name: of.allocatable for name, of in n.extended.items()}
+            of_others = {name: of.other_held for name, of in n.extended.items()}
+            others.append(
+                resources.amounts(
+                    cpu=n.other_cpu_request_millicores, memory=n.other_memory_held_mib, pods=n.other_pods, extended=of_others
+                )
+            )
             lc_beside = {name: of.lc_held for name, of in n.extended.items()}
             allocatable.append(
                 resources.allocatable(
@@ -112,6 +133,14 @@ class NodeColumns:
             lc_cpu_limit=np.array([n.lc_cpu_limit_millicores for n in nodes], np.float64),
             cpu_used=np.array([np.nan if n.cpu_used_millicores is None else n.cpu_used_millicores for n in nodes], np.float64),
             memory_used=np.array([np.nan if n.memory_used_mib is None else n.memory_used_mib for n in nodes], np.float64),
+            others=resources.columns(others),
+        )
+
+    def used(self, be_requests: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """(n,) CPU and memory in use; where nothing was measured, what LC and BE request there."""
+        return tuple(  # type: ignore[return-value]
+            np.where(np.isnan(measured), self.lc_requests[k] + be_requests[k], measured)
+            for k, measured in ((CPU, self.cpu_used), (MEMORY, self.memory_used))
         )
 
 
@@ -198,6 +227,7 @@ def assemble(
     """The fleet at one instant. Columns are taken as they are, not copied; `pending_be` is (c,) by entry cluster."""
     is_lc = _are_lc(rows.services)[:, None]
     mean_work_s = np.array([s.cpu_work_s for s in rows.services])[:, None]
+    cpu_used, memory_used = nodes.used(be.requests)
     return FleetSnapshot(
         at_s=at_s,
         clusters=rows.clusters,
@@ -206,13 +236,13 @@ def assemble(
         node_cluster=rows.node_cluster,
         node_ready=nodes.ready,
         resources=rows.resources,
-        allocatable=nodes.allocatable,
+        allocatable=nodes.left,
         lc_requests=nodes.lc_requests,
         be_requests=be.requests,
         lc_cpu_limit=nodes.lc_cpu_limit,
         be_cpu_limit=be.cpu_limit,
-        cpu_used=np.nan_to_num(nodes.cpu_used),
-        memory_used=np.nan_to_num(nodes.memory_used),
+        cpu_used=cpu_used,
+        memory_used=memory_used,
         slack=tails.least_slack(rows.services),
         rtt_ms=rows.rtt_ms,
         bandwidth_mbit_per_s=rows.bandwidth_mbit_per_s,
@@ -222,6 +252,8 @@ def assemble(
         # No dispatcher knows what one request will take: its work counts as its service's mean, at the scale of its run.
         in_flight_work_s=np.where(is_lc, lc.in_flight_scale * mean_work_s, 0.0),
         pending_be=pending_be,
+        others=nodes.others,
+        barred=nodes.barred,
     )
 
 

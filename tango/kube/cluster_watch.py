@@ -23,6 +23,22 @@ log = structlog.get_logger(__name__)
 NAMESPACE_AGAIN_S = 0.5
 
 
+def held_facts(pod: JSON) -> JSON:
+    """Of a pod of others what says how much it holds of its node. A cluster has thousands of them, of some kilobytes each."""
+
+    def asked(containers: list[JSON] | None) -> list[JSON]:
+        kept = ("name", "resources", "restartPolicy")
+        return [{key: container[key] for key in kept if key in container} for container in containers or []]
+
+    metadata, spec = pod["metadata"], pod["spec"]
+    facts: JSON = {"nodeName": spec.get("nodeName", ""), "containers": asked(spec.get("containers"))}
+    if spec.get("initContainers"):
+        facts["initContainers"] = asked(spec["initContainers"])
+    facts |= {key: spec[key] for key in ("overhead", "resources") if spec.get(key)}
+    named = {key: metadata[key] for key in ("name", "namespace", "uid", "resourceVersion") if key in metadata}
+    return {"metadata": named, "spec": facts}
+
+
 class KubernetesWatch:
     """Watches of the nodes and of Tango's pods of one cluster, and the writes of its agent. Make it on the loop that uses it."""
 
@@ -36,6 +52,19 @@ class KubernetesWatch:
         self._watches: asyncio.TaskGroup | None = None
         self._on_pod: Callable[[str, JSON], None] = lambda kind, pod: None
         self._nodes = Informer(client, "/api/v1/nodes")
+        self._other_changes = 0
+        self._other_facts: dict[str, JSON] = {}
+        """By uid: what is looked at of pods of others; most of their changes are none of it."""
+        # Read-only, and without what has ended. A cluster may not let Tango read other namespaces: then nothing is known of them.
+        self._others = Informer(
+            client,
+            "/api/v1/pods",
+            on_event=self._on_other,
+            keep=held_facts,
+            is_optional=True,
+            labelSelector=f"{MANAGED_BY}!=tango",
+            fieldSelector="spec.nodeName!=,status.phase!=Succeeded,status.phase!=Failed",
+        )
         self._pods = Informer(
             client,
             self._pods_path,
@@ -51,16 +80,18 @@ class KubernetesWatch:
             self._watches = watches
             watches.create_task(self._nodes.run())
             watches.create_task(self._pods.run())
+            watches.create_task(self._others.run())
 
     async def synced(self) -> None:
-        """Wait for the first list of nodes and of pods."""
+        """Wait for the first list of nodes and of pods, those of others too where they may be read."""
         await self._nodes.synced()
         await self._pods.synced()
+        await self._others.synced()
 
     def changes(self) -> int:
         """Of all watches."""
         adopted = sum(informer.changes for _, informer, _ in self._adoptions.values())
-        return self._nodes.changes + self._pods.changes + adopted + self._adoption_changes
+        return self._nodes.changes + self._pods.changes + self._other_changes + adopted + self._adoption_changes
 
     def nodes(self) -> Sequence[JSON]:
         """As the watch last had them."""
@@ -69,6 +100,18 @@ class KubernetesWatch:
     def pods(self) -> Sequence[JSON]:
         """Tango's, as the watch last had them."""
         return list(self._pods.objects.values())
+
+    def others(self) -> Sequence[JSON]:
+        """As the watch last had them."""
+        return list(self._others.objects.values())
+
+    def _on_other(self, kind: str, pod: JSON) -> None:
+        uid, facts = pod["metadata"]["uid"], pod["spec"]
+        known = self._other_facts.pop(uid, None)
+        if kind != "DELETED":
+            self._other_facts[uid] = facts
+        if kind == "DELETED" or known != facts:
+            self._other_changes += 1
 
     async def pod_usage(self) -> Mapping[tuple[str, str], JSON]:
         """From metrics.k8s.io, a list for each namespace."""

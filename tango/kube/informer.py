@@ -21,6 +21,8 @@ BACKOFF_BASE_S = 0.1
 """Seconds before the first retry of a list or a watch; doubled with each failure in a row."""
 BACKOFF_CAP_S = 5.0
 """Longest pause between two tries, seconds: the most by which the cache lags after an API server is back. Chosen, not measured."""
+REFUSED_CAP_S = 120.0
+"""The same of a list that the server refuses and that can be done without: a role may be given later. Chosen, not measured."""
 SHORT_WATCH_S = 0.5
 """A watch that ends within so many seconds counts as a failure, although the server ended it in order."""
 
@@ -34,12 +36,26 @@ class Informer:
     the collection is listed again, and objects that have vanished meanwhile are reported as `DELETED` with their last known state.
     """
 
-    def __init__(self, client: KubeClient, path: str, *, on_event: Callable[[str, JSON], None] | None = None, **query: str) -> None:
+    def __init__(
+        self,
+        client: KubeClient,
+        path: str,
+        *,
+        on_event: Callable[[str, JSON], None] | None = None,
+        keep: Callable[[JSON], JSON] = lambda item: item,
+        is_optional: bool = False,
+        **query: str,
+    ) -> None:
+        """`keep` gives what is kept of an object, its metadata with name, namespace, uid and resource version at the least.
+
+        `is_optional`: where the server refuses the list, nobody waits for it (`synced`), and it is asked for less often.
+        """
         self._client = client
         self._path = path
         self._query = query
         self._everywhere = "/namespaces/" not in path
         self._on_event = on_event or (lambda kind, item: None)
+        self._keep, self._is_optional = keep, is_optional
         self._synced = asyncio.Event()
         self.version = ""
         """Resource version to watch from; empty: list first."""
@@ -76,17 +92,21 @@ class Informer:
                 log.warning(
                     "watch_broken", cluster=self._client.cluster, path=self._path, failures=self._failures, error=str(error)
                 )
-                await self._back_off()
+                if self._is_optional and isinstance(error, ClusterError):
+                    self._synced.set()
+                    await self._back_off(REFUSED_CAP_S)
+                else:
+                    await self._back_off()
 
-    async def _back_off(self) -> None:
-        wait_s = min(BACKOFF_CAP_S, BACKOFF_BASE_S * 2 ** min(self._failures, 10))
+    async def _back_off(self, cap_s: float = BACKOFF_CAP_S) -> None:
+        wait_s = min(cap_s, BACKOFF_BASE_S * 2 ** min(self._failures, 10))
         self._failures += 1
         await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))
 
     async def _relist(self) -> None:
         items, version = await self._client.list(self._path, **self._query)
         self.relists += 1
-        fresh = {self._key(item): item for item in items}
+        fresh = {self._key(item): self._keep(item) for item in items}
         for name, gone in list(self.objects.items()):
             # Another uid: deleted and created again under the same name while nobody watched.
             if name not in fresh or fresh[name]["metadata"]["uid"] != gone["metadata"]["uid"]:
@@ -129,7 +149,7 @@ class Informer:
         async for event in self._client.watch(self._path, resource_version=self.version, query=self._query):
             item, kind = event["object"], event["type"]
             if kind != "BOOKMARK":
-                name = self._key(item)
+                name, item = self._key(item), self._keep(item)
                 if kind == "DELETED":
                     self.objects.pop(name, None)
                 else:

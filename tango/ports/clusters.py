@@ -67,6 +67,12 @@ class ClusterWatch(Protocol):
         """PodMetrics of metrics.k8s.io by (namespace, name), of Tango's pods and of adopted ones; those without a measurement left out."""
         ...
 
+    def others(self) -> Sequence[Mapping[str, Any]]:
+        """Pods of all namespaces that are bound, have not ended and are not Tango's, adopted ones among them, as last seen: of each its
+        metadata, node, and what its containers request. None where the cluster does not let Tango read them.
+        """
+        ...
+
     def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
         """Watch the pods that these services (by name) have adopted, from now on these alone. Called while `follow` runs."""
         ...

@@ -24,7 +24,18 @@ from tango.store.snapshots import Snapshots
 _NODE = tuple(f.name for f in dataclasses.fields(NodeState))
 _INSTANCE = tuple(f.name for f in dataclasses.fields(InstanceState))
 # A sample keeps what changes: of a node's name and figures all but whether it is ready and what LC and BE may burst to.
-_NOT_SAMPLED = ("name", "ready", "lc_cpu_request_millicores", "be_cpu_limit_millicores", "lc_pods", "pods_allocatable")
+_NOT_SAMPLED = (
+    "name",
+    "ready",
+    "lc_cpu_request_millicores",
+    "be_cpu_limit_millicores",
+    "lc_pods",
+    "pods_allocatable",
+    "schedulable",
+    "other_cpu_request_millicores",
+    "other_memory_held_mib",
+    "other_pods",
+)
 WRITTEN_AGAIN_S = 5.0
 """Seconds after which an observation is written although nothing has changed: others may have written the rows meanwhile."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event
+from tango.domain.node_selection import barred
 from tango.domain.own_cluster import OwnView
 from tango.domain.services import Service
 from tango.domain.shares import LcInFlight
@@ -29,9 +30,10 @@ STATIC_MAX_AGE_S = 1.0
 NODE_COLUMNS = (
     f"n.cluster, n.name, n.ready AND ({IS_SILENT}) IS NOT TRUE, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, "
     "memory_used_mib, lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, lc_pods, pods_allocatable, extended, "
+    "n.schedulable, n.other_cpu_request_millicores, n.other_memory_held_mib, n.other_pods, "
     "be_cpu_request_millicores, be_cpu_limit_millicores, be_memory_held_mib, be_pods"
 )
-"""`_rows_of` reads the first thirteen by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
+"""`_rows_of` reads the first seventeen by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
 is away is not ready, whatever it last was."""
 
 _BE_REQUESTS = f"""
@@ -202,8 +204,12 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
         rtt_ms=static.rtt_ms,
         bandwidth_mbit_per_s=static.bandwidth,
     )
-    allocatable, lc_requests, measured = [], [], []
-    for _, _, _, cpu, memory, cpu_used, memory_used, lc_cpu, lc_cpu_limit, lc_memory, lc_pods, pods, extended, *_ in node_rows:
+    allocatable, lc_requests, measured, others = [], [], [], []
+    for row in node_rows:
+        _, _, _, cpu, memory, cpu_used, memory_used, lc_cpu, lc_cpu_limit, lc_memory, lc_pods, pods, extended, *more = row
+        _, other_cpu, other_memory, other_pods, *_ = more
+        of_others = {name: figures.get("other_held", 0) for name, figures in extended.items()}
+        others.append(rows.resources.amounts(cpu=other_cpu, memory=other_memory, pods=other_pods, extended=of_others))
         beside = {name: figures["allocatable"] for name, figures in extended.items()}
         lc_beside = {name: figures["lc_held"] for name, figures in extended.items()}
         allocatable.append(rows.resources.allocatable(cpu=cpu, memory=memory, pods=pods, extended=beside))
@@ -217,4 +223,6 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
         lc_cpu_limit=figures[:, 0].copy(),
         cpu_used=figures[:, 1].copy(),
         memory_used=figures[:, 2].copy(),
+        others=rows.resources.columns(others),
+        barred=barred(static.services, [bool(r[13]) for r in node_rows], [r[12] for r in node_rows]),
     )

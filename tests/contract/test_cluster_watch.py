@@ -214,3 +214,21 @@ async def test_adopted_pods_are_seen_by_their_service_and_not_among_tango_s(watc
     watched.watch.adopt({})
     assert names("mine") == []
     assert watched.watch.changes() > before
+
+
+async def test_pods_of_others_are_seen_in_all_namespaces_with_what_they_hold(watched: Watched) -> None:
+    """Bound ones; Tango's own are not among them; a change that moves nothing is none."""
+
+    def other(name: str, **spec: Any) -> Json:
+        container = {"name": "app", "image": "none", "resources": {"requests": {"cpu": "300m"}}}
+        return {"metadata": {"name": name, "namespace": "prod"}, "spec": {"nodeName": "n1", "containers": [container], **spec}}
+
+    def seen() -> list[tuple[str, str]]:
+        return sorted((p["metadata"]["name"], p["spec"]["nodeName"]) for p in watched.watch.others())
+
+    watched.create(by_hand("own"))
+    watched.create(other("theirs"))
+    await watched.until(lambda: seen() == [("theirs", "n1")] and watched.pod("own") is not None)
+
+    [found] = watched.watch.others()
+    assert found["spec"]["containers"][0]["resources"] == {"requests": {"cpu": "300m"}}

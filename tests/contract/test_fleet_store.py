@@ -9,8 +9,9 @@ import psycopg2
 import pytest
 
 from tango.domain.identity import NodeKey
-from tango.domain.observations import MeasuredService, ServiceUsage
+from tango.domain.observations import ExtendedState, MeasuredService, ServiceUsage
 from tango.domain.requests import RequestState
+from tango.domain.resource_axis import MAY_RUN
 from tango.domain.runs import ScalingRecord
 from tango.domain.services import Service
 from tango.domain.shares import DecisionCopy, LcInFlight, LcWait
@@ -95,6 +96,52 @@ def test_an_observation_replaces_what_was_known_of_its_cluster(world: StoreWorld
     assert (snapshot.cpu_used[0], snapshot.memory_used[0], snapshot.lc_cpu_limit[0]) == (250.5, 100.0, 900.0)
     assert [(c, i.pod, i.ready) for c, i in world.fleet.instances() if c == "c1"] == [("c1", "lc-web-c1-n1-0", False)]
     assert len([c for c, _ in world.fleet.instances() if c == "c2"]) == 2
+
+
+def test_pods_of_others_leave_less_of_a_node(world: StoreWorld) -> None:
+    """Of CPU, memory and pods; policies see what is left, admission what there is."""
+    first, second = node_states(FLEET.clusters[0])
+    seen = dataclasses.replace(first, other_cpu_request_millicores=1500, other_memory_held_mib=1000, other_pods=9)
+    before = world.fleet.snapshot(at_s=0.0)
+    world.fleet.observe("c1", [seen, second], [], sample=False)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+
+    assert before.others is None
+    assert snapshot.others is not None
+    assert snapshot.allocatable[:3, 0].tolist() == [2500.0, 7192.0, 101.0]
+    np.testing.assert_array_equal((snapshot.allocatable + snapshot.others)[:3], before.allocatable[:3])
+
+
+def test_nodes_are_barred_from_new_pods(world: StoreWorld) -> None:
+    """All services where they are cordoned, single ones by taints; they are ready all the same."""
+    first, second = node_states(FLEET.clusters[0])
+    tainted = {MAY_RUN + BATCH.name: ExtendedState(allocatable=0)}
+    states = [dataclasses.replace(first, schedulable=False), dataclasses.replace(second, extended=tainted)]
+    before = world.fleet.snapshot(at_s=0.0)
+    world.fleet.observe("c1", states, [], sample=False)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+
+    assert before.barred is None
+    assert snapshot.barred is not None
+    by_service = {s.name: row.tolist() for s, row in zip(snapshot.services, snapshot.barred, strict=True)}
+    assert (by_service["batch"], by_service["huge"]) == ([True, True, False], [True, False, False])
+    assert snapshot.node_ready.all()
+
+
+def test_unknown_use_of_a_node_is_not_idleness(world: StoreWorld) -> None:
+    """Without a metrics server a node uses what is requested there."""
+    first, second = node_states(FLEET.clusters[0])
+    states = [
+        dataclasses.replace(first, lc_cpu_request_millicores=700, lc_memory_held_mib=300),
+        dataclasses.replace(second, lc_cpu_request_millicores=700, cpu_used_millicores=20.0, memory_used_mib=10.0),
+    ]
+    world.fleet.observe("c1", states, [], sample=False)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+
+    assert (snapshot.cpu_used[:2].tolist(), snapshot.memory_used[:2].tolist()) == ([700.0, 20.0], [300.0, 10.0])
 
 
 def test_what_has_not_changed_is_not_written_again_but_samples_are(database_url: str) -> None:

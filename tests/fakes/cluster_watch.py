@@ -80,6 +80,11 @@ class MemoryCluster:
             p for p in self._pods.values() if (p["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "tango"
         ]
 
+    def others(self) -> Sequence[Json]:
+        """Those without Tango's label."""
+        own = [p["metadata"]["uid"] for p in self.pods()]
+        return [p for p in self._pods.values() if p["metadata"]["uid"] not in own and p["spec"].get("nodeName")]
+
     async def pod_usage(self) -> Mapping[tuple[str, str], Json]:
         """As the test says."""
         self._answer()

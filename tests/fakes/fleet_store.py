@@ -11,6 +11,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
+from tango.domain.node_selection import barred
 from tango.domain.observations import InstanceState, MeasuredService, NodeState, ServiceUsage
 from tango.domain.plans import Eviction
 from tango.domain.requests import RequestState
@@ -178,7 +179,8 @@ class MemoryFleetStore:
         tails = self.tail_latency_ms(window_s=self._sharing.window_s, quantile=self._sharing.quantile)
 
         def column(name: str) -> np.ndarray:
-            return np.array([float(getattr(node, name) or 0.0) for _, node in pairs])
+            found = [getattr(node, name) for _, node in pairs]
+            return np.array([np.nan if value is None else float(value) for value in found], np.float64)
 
         def amounts(cpu: str, memory: str, pods: str, extended: str) -> np.ndarray:
             of = rows.resources.allocatable if extended == "allocatable" else rows.resources.amounts
@@ -204,6 +206,8 @@ class MemoryFleetStore:
                 lc_cpu_limit=column("lc_cpu_limit_millicores"),
                 cpu_used=column("cpu_used_millicores"),
                 memory_used=column("memory_used_mib"),
+                others=amounts("other_cpu_request_millicores", "other_memory_held_mib", "other_pods", "other_held"),
+                barred=barred(rows.services, [node.schedulable for _, node in pairs], [node.extended for _, node in pairs]),
             ),
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node(ready),

@@ -47,7 +47,7 @@ READ = ("get", "list", "watch")
 # By group of users.
 RULES: dict[str, tuple[Rule, ...]] = {
     "tango:scheduler": (
-        Rule("", ("nodes",), READ),
+        Rule("", ("nodes", "pods"), READ),
         Rule("", ("namespaces",), ("get", "create")),
         Rule("metrics.k8s.io", ("nodes",), ("get", "list")),
         Rule("", ("pods",), (*READ, "create", "delete", "patch"), Scope.OWN),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from tango.control.deploy_instances import InstancePlan, Standing, outdated, plan_instances
+from tango.control.deploy_instances import InstancePlan, Standing, beyond_room, outdated, plan_instances
+from tango.domain.observations import NodeState
 from tests.fakes.pod_templates import api_service
 from tests.fakes.store_world import BATCH, CHAT, WEB
 
@@ -95,3 +96,22 @@ def test_a_new_declaration_replaces_a_quarter_of_the_instances_at_a_time() -> No
     assert outdated([service], pods(old, old, (service.revision, False))) == ()
     assert outdated([service], pods(old, ("old", False), old)) == ("p1",)
     assert outdated([service], pods(new, new)) == ()
+
+
+def test_a_node_without_room_even_if_best_effort_gave_way_gets_no_instance() -> None:
+    """Pods of others and LC stay; BE does not count; instances that are made before take their part."""
+    cpu, memory = WEB.pod_requests
+
+    def of(name: str, *, cpu: int = 9999, memory: int = 9999, **held: int) -> NodeState:
+        return NodeState(name=name, ready=True, cpu_allocatable_millicores=cpu, memory_allocatable_mib=memory, **held)  # type: ignore[arg-type]
+
+    roomy = of("n1", cpu=2 * cpu, be_cpu_request_millicores=9999)
+    full = of("n2", cpu=cpu, other_cpu_request_millicores=1)
+    crowded = of("n3", pods_allocatable=7, other_pods=7)
+    small = of("n4", memory=memory - 1)
+    wanted = [(WEB, "n1", 0), (WEB, "n1", 1), (WEB, "n1", 2), (WEB, "n2", 0), (WEB, "n3", 0), (WEB, "n4", 0)]
+
+    found = beyond_room(wanted, [roomy, full, crowded, small])
+
+    assert [(node, k) for _, node, k in found] == [("n1", 2), ("n2", 0), ("n3", 0), ("n4", 0)]
+    assert "and 0 pods" in found[WEB, "n3", 0]

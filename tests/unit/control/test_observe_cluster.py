@@ -163,7 +163,7 @@ def test_memory_without_a_request_counts_by_its_limit() -> None:
     ("found", "ready"),
     [
         (node(), True),
-        (node(unschedulable=True), False),
+        (node(unschedulable=True), True),
         (node(conditions=[{"type": "Ready", "status": "Unknown"}]), False),
         (node(conditions=[{"type": "MemoryPressure", "status": "True"}]), False),
         (node(conditions=[]), False),
@@ -171,11 +171,47 @@ def test_memory_without_a_request_counts_by_its_limit() -> None:
     ],
     ids=["ready", "cordoned", "silent", "other-condition", "no-condition", "no-status"],
 )
-def test_a_node_is_ready_when_it_says_so_and_is_not_cordoned(found: Json, ready: bool) -> None:
-    """A node that does not answer, or takes no pods, gets none."""
+def test_a_node_is_ready_when_it_says_so(found: Json, ready: bool) -> None:
+    """One that is cordoned serves on with what it has."""
     [state] = node_states([found], [], {})
 
     assert state.ready is ready
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        node(unschedulable=True),
+        node(conditions=[READY, {"type": "MemoryPressure", "status": "True"}]),
+        node(conditions=[READY, {"type": "DiskPressure", "status": "True"}]),
+        {**node(), "metadata": {"name": "n1", "deletionTimestamp": TEN}},
+    ],
+    ids=["cordoned", "short-of-memory", "disk-full", "leaving"],
+)
+def test_a_node_that_gets_no_new_pods_keeps_what_runs(found: Json) -> None:
+    """Its instances stay ready."""
+    nodes = node_states([found, node("n2", conditions=[READY, {"type": "DiskPressure", "status": "False"}])], [], {})
+    [instance] = instance_states([pod("lc", **running())], nodes)
+
+    assert [(n.ready, n.schedulable) for n in nodes] == [(True, False), (True, True)]
+    assert instance.ready
+
+
+def test_what_pods_of_others_hold_counts_apart() -> None:
+    """By requests as Kubernetes counts them: of a pod as a whole where it has some; what is adopted counts once, as LC."""
+    asked = {"requests": {"cpu": "300m", "memory": "64Mi"}}
+    daemon, whole, adopted = (theirs(name, resources=asked) for name in ("daemon", "whole", "api"))
+    whole["spec"]["resources"] = {"requests": {"cpu": "2", "memory": "1Gi"}}
+
+    [state] = node_states([node()], [pod("be")], {}, [ADOPTED], {ADOPTED.name: [adopted]}, [daemon, whole, adopted])
+    [alone] = node_states([node()], [], {}, [ADOPTED], {ADOPTED.name: [adopted]})
+    [of_daemon] = node_states([node()], [], {}, (), {}, [daemon])
+
+    assert (state.be_pods, state.lc_pods, state.other_pods) == (1, 1, 2)
+    assert state.lc_cpu_request_millicores == alone.lc_cpu_request_millicores
+    assert state.other_cpu_request_millicores == 2000 + of_daemon.other_cpu_request_millicores
+    assert state.other_memory_held_mib == 1024 + of_daemon.other_memory_held_mib
+    assert of_daemon.other_cpu_request_millicores == alone.lc_cpu_request_millicores > 0
 
 
 # ---- instances ---------------------------------------------------------------------------------------------------------

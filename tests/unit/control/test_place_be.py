@@ -27,7 +27,7 @@ from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.faulty import Faulty
-from tests.fakes.store_world import BATCH, HUGE, MAX_ATTEMPTS
+from tests.fakes.store_world import BATCH, FLEET, HUGE, MAX_ATTEMPTS, node_states
 
 LEASES = LeaseSettings(placement_s=20.0)
 C1_N1, C1_N2, C2_N1 = 0, 1, 2
@@ -438,6 +438,22 @@ def test_a_policy_that_stays_in_the_entry_cluster_does_so_whatever_else_is_pendi
     place(world, lambda run_id: place_kube)
 
     assert [(p.request_id, p.cluster) for p in world.clusters.placed] == [(1, "c2")]
+
+
+# ---- nodes as they are -------------------------------------------------------------------------------------------------
+
+
+def test_nothing_new_is_put_on_a_cordoned_node(world: ControlWorld) -> None:
+    """Its policy sees it as not ready."""
+    world.pending(BATCH)
+    first, second = node_states(FLEET.clusters[0])
+    world.fleet.observe("c1", [replace(first, schedulable=False), second], [], sample=False)
+    policy = ByHand(C1_N2)
+
+    report = place(world, policy)
+
+    assert report["placed"] == 1
+    assert policy.shown[0][1].node_ready.tolist() == [False, True, True]
 
 
 # ---- clusters that refuse ----------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tango.domain.node_selection import may_run
+from tango.domain.node_selection import OS, may_run
 from tango.domain.observations import ExtendedState, NodeState
 from tango.domain.resource_axis import MAY_RUN, ResourceAxis
 from tango.domain.services import Service, ServiceClass
@@ -20,8 +20,8 @@ SYNTHETIC = Service(name="batch", service_class=ServiceClass.BE, cpu_work_s=1.0,
 
 
 def node(name: str = "n1", taints: list[Json] | None = None, **labels: str) -> Json:
-    """As the API has it; `arch_` stands for `kubernetes.io/arch`."""
-    known = {"arch_": "kubernetes.io/arch"}
+    """As the API has it; `arch_` and `os_` stand for `kubernetes.io/arch` and `…/os`."""
+    known = {"arch_": "kubernetes.io/arch", "os_": OS}
     return {"metadata": {"name": name, "labels": {known.get(k, k): v for k, v in labels.items()}}, "spec": {"taints": taints or []}}
 
 
@@ -103,3 +103,29 @@ def test_no_policy_can_place_a_pod_where_it_may_not_run() -> None:
     on_each = [most_memory_mib(columns.allocatable[:, [k]], asked) for k in range(2)]
 
     assert np.array(on_each).tolist() == [[8192.0, 8192.0], [-1.0, 65536.0]]
+
+
+@pytest.mark.parametrize(
+    ("given", "runs"),
+    [
+        (node(), True),
+        (node(os_="linux"), True),
+        (node(os_="windows"), False),
+        (node(taints=[{"key": "dedicated", "effect": "NoSchedule"}]), False),
+        (node(taints=[{"key": "dedicated", "effect": "NoExecute"}]), False),
+        (node(taints=[{"key": "dedicated", "effect": "PreferNoSchedule"}]), True),
+        (node(taints=[{"key": "virtual-kubelet.io/provider", "effect": "NoSchedule"}]), True),
+        (node(taints=[{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]), True),
+    ],
+)
+def test_pods_of_the_synthetic_workload_run_where_linux_pods_without_tolerations_do(given: Json, runs: bool) -> None:
+    """What tells a node's present state is looked at apart."""
+    assert may_run(SYNTHETIC, given) is runs
+
+
+def test_a_pod_for_windows_runs_on_windows_alone() -> None:
+    """By its own operating system or by its selector."""
+    windows = service(os={"name": "windows"})
+
+    assert [may_run(windows, node(os_=name)) for name in ("linux", "windows")] == [False, True]
+    assert may_run(service(nodeSelector={OS: "windows"}), node(os_="windows"))
