@@ -64,12 +64,14 @@ cluster = Table(
     Column("context", Text, nullable=False),
     Column("embedded", Boolean, nullable=False, server_default=text("false")),
     _timestamp("joined_at", default=True),
-    # When its agent last wrote, and since when it does so again after it was away.
+    # When its agent last told what it is like, and since when it does so again after it was away.
     _timestamp("seen_at"),
     _timestamp("back_at"),
     # LC requests under way that entered there, and how many of them are late, or wait for their dispatch for long, as it last told.
     Column("lc_under_way", Integer, nullable=False, server_default=text("0")),
     Column("lc_late", Integer, nullable=False, server_default=text("0")),
+    # When its agent was last heard of at all: later than `seen_at` where its API server is away.
+    _timestamp("agent_at"),
 )
 
 # Round-trip time and bandwidth between two clusters.

@@ -14,6 +14,9 @@ COLUMNS = (
     Column("name", priority=10),
     Column("nodes", justify="right", priority=9),
     Column("ready", justify="right", priority=8),
+    Column("closed", justify="right", priority=3),
+    Column("picture_age_s", title="picture s", justify="right", priority=7),
+    Column("agent_age_s", title="agent s", justify="right", priority=5),
     Column("embedded", priority=7),
     Column("context", priority=6),
     Column("kubeconfig", wide=True),
@@ -21,6 +24,10 @@ COLUMNS = (
     Column("refusals", show=told, priority=6),
     Column("missing_events", title="missing events", justify="right", priority=4),
 )
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds)
 
 
 @click.group()
@@ -70,21 +77,25 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
 @cluster.command(name="list")
 @output_option()
 def list_clusters(output: str) -> None:
-    """List the clusters, embedded and joined, with counts of nodes and of ready nodes, and what they refuse, in their own words."""
+    """List the clusters, embedded and joined, what they refuse, in their own words, and how old that is.
+
+    Nodes: all, those that are ready, those that are closed to new pods. `picture s`: seconds since nodes and pods were as they are known;
+    `agent s`: since the agent was heard of, less than that where its API server is away. Nothing is placed on a picture that is too old.
+    """
     from tango.bootstrap.stores import stores
 
     here = stores()
-    counts = {
-        name: (nodes, ready)
-        for name, nodes, ready in here.database.rows("SELECT cluster, count(*), count(*) FILTER (WHERE ready) FROM node GROUP BY 1")
-    }
+    pictures = {picture.cluster: picture for picture in here.fleet.pictures()}
     pauses = here.refusals.pauses()
     away, missing = here.fleet.away(), {gap.cluster: gap.missing for gap in here.shares.gaps()}
     rows = [
         {
             "name": row.name,
-            "nodes": counts.get(row.name, (0, 0))[0],
-            "ready": counts.get(row.name, (0, 0))[1],
+            "nodes": pictures[row.name].nodes if row.name in pictures else 0,
+            "ready": pictures[row.name].ready if row.name in pictures else 0,
+            "closed": pictures[row.name].closed if row.name in pictures else 0,
+            "picture_age_s": _whole(pictures[row.name].age_s) if row.name in pictures else None,
+            "agent_age_s": _whole(pictures[row.name].agent_age_s) if row.name in pictures else None,
             "embedded": row.embedded,
             "context": row.context,
             "kubeconfig": row.kubeconfig,

@@ -312,6 +312,8 @@ class ClusterAgent:
         A pod that no node was given is not renewed: the scheduler lost the cluster between creating and binding it, nobody will bind
         it, and its request is placed anew when its lease ends. Nor is one that has not started within `LeaseSettings.start_s`.
         """
+        if self._watch.age_s() > self._lease.silent_s:
+            return  # nobody knows what runs; while the cluster counts as away its leases are not held against it
         running = [(*key, started) for key, started in self._started.items()]
         waiting: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         now_s, since_s = self._clock.now_s(), dict[str, float]()
@@ -359,9 +361,18 @@ class ClusterAgent:
     async def observe(self) -> None:
         """Write the same to the centre; with it a sample of the nodes, at most one every `sample_every_s`.
 
-        What the centre has, it is told again only with a sample.
+        What the centre has, it is told again only with a sample. A picture that is older than `LeaseSettings.silent_s`, because the API
+        server is away, is not told as the present one: the centre hears only that the agent is there, and takes the cluster for away.
         """
-        now_s, state = time.monotonic(), self._state()
+        now_s, age_s = time.monotonic(), self._watch.age_s()
+        if age_s > self._lease.silent_s:
+            if now_s - self._sampled_at_s >= self._sample_every_s():
+                log.warning("picture_too_old", cluster=self._cluster, age_s=round(age_s))
+                async with self._store_turn:
+                    await asyncio.to_thread(self._stores.fleet.note_agent, self._cluster)
+                self._sampled_at_s, self._told_centre = now_s, None
+            return
+        state = self._state()
         sample = now_s - self._sampled_at_s >= self._sample_every_s()
         if state is self._told_centre and not sample:
             return

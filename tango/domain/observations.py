@@ -69,6 +69,24 @@ class InstanceState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """What is known of one cluster, and how old that is."""
+
+    cluster: str
+    nodes: int
+    ready: int
+    """Nodes that are Ready; none while the picture is too old."""
+    closed: int
+    """Nodes that get no new pods."""
+    age_s: float | None
+    """Seconds since its nodes and pods were as they are known; None: never seen."""
+    agent_age_s: float | None
+    """Seconds since its agent was heard of; less than `age_s` where its API server is away."""
+    is_away: bool
+    """Whether that is too long ago for anything to be placed there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceUsage:
     """What the pods of a service in one cluster have used since that was told last."""
 

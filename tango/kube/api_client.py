@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -174,9 +174,17 @@ class KubeClient:
                 return items, page["metadata"]["resourceVersion"]
 
     async def watch(
-        self, path: str, *, resource_version: str, query: Mapping[str, str], timeout_s: int = WATCH_S
+        self,
+        path: str,
+        *,
+        resource_version: str,
+        query: Mapping[str, str],
+        timeout_s: int = WATCH_S,
+        on_open: Callable[[], object] = lambda: None,
     ) -> AsyncIterator[JSON]:
         """Watch events after a resource version, bookmarks included, until the server ends the stream after `timeout_s`.
+
+        `on_open` is called when the server has taken the watch: from then on it tells what happens.
 
         Raises: Gone for 410, which comes as a status or as an ERROR event; ClusterUnavailable if the connection breaks.
         """
@@ -195,6 +203,7 @@ class KubeClient:
                     await self._renewed(access)  # for the next try, which the watcher makes
                 if answer.status >= 300:
                     raise self._refusal(answer.status, await answer.read(), "WATCH", path)
+                on_open()
                 async for line in answer.content:
                     if not line.strip():
                         continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
 from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.services import Adoption, Service
-from tango.errors import ClusterUnavailable, Conflict, Forbidden, NotFound
+from tango.errors import ClusterError, ClusterUnavailable, Conflict, Forbidden, NotFound
 from tango.kube.api_client import JSON, KubeClient
 from tango.kube.informer import Informer
 from tango.kube.manifests import binding, lc_instance
@@ -21,6 +22,9 @@ from tango.kube.manifests import binding, lc_instance
 log = structlog.get_logger(__name__)
 
 NAMESPACE_AGAIN_S = 0.5
+ALIVE_EVERY_S = 3.0
+"""Seconds between two questions to the API server whether it is there: so much later than the loss of a line that only swallows it is
+noticed. As rare as samples of nodes while nothing is served (`KubeSettings.sample_idle_s`)."""
 
 
 def held_facts(pod: JSON) -> JSON:
@@ -51,6 +55,7 @@ class KubernetesWatch:
         """Changes of adoptions that are over, and of which there are."""
         self._watches: asyncio.TaskGroup | None = None
         self._on_pod: Callable[[str, JSON], None] = lambda kind, pod: None
+        self._answered_at_s = -float("inf")
         self._nodes = Informer(client, "/api/v1/nodes")
         self._other_changes = 0
         self._other_facts: dict[str, JSON] = {}
@@ -81,12 +86,26 @@ class KubernetesWatch:
             watches.create_task(self._nodes.run())
             watches.create_task(self._pods.run())
             watches.create_task(self._others.run())
+            watches.create_task(self._ask_whether_alive())
 
     async def synced(self) -> None:
         """Wait for the first list of nodes and of pods, those of others too where they may be read."""
         await self._nodes.synced()
         await self._pods.synced()
         await self._others.synced()
+
+    def age_s(self) -> float:
+        """A watch that is open says what happens, as long as the server answers: a line that swallows everything leaves it open."""
+        seen = [self._nodes.current_at_s(), self._pods.current_at_s(), self._answered_at_s + ALIVE_EVERY_S]
+        return max(0.0, time.monotonic() - min(seen))
+
+    async def _ask_whether_alive(self) -> None:
+        while True:
+            with contextlib.suppress(ClusterUnavailable):
+                with contextlib.suppress(ClusterError):  # an answer, whatever it says
+                    await self._client.request("GET", "/version")
+                self._answered_at_s = time.monotonic()
+            await asyncio.sleep(ALIVE_EVERY_S)
 
     def changes(self) -> int:
         """Of all watches."""

@@ -66,8 +66,13 @@ class Informer:
         """Changes of `objects` so far."""
         self.relists = 0
         """Lists so far, the first one included."""
+        self._is_open, self._current_at_s = False, -float("inf")
         self.broken = 0
         """Events whose handler raised, since the start."""
+
+    def current_at_s(self) -> float:
+        """By the monotonic clock: until when everything that happened is in `objects`; now, while a watch is open."""
+        return time.monotonic() if self._is_open else self._current_at_s
 
     async def synced(self) -> None:
         """Wait until the first list is complete. Waits without limit while the API server does not answer: callers set the deadline."""
@@ -146,7 +151,17 @@ class Informer:
             )
 
     async def _follow(self) -> None:
-        async for event in self._client.watch(self._path, resource_version=self.version, query=self._query):
+        try:
+            await self._read_events()
+        finally:
+            self._current_at_s, self._is_open = self.current_at_s(), False
+
+    def _opened(self) -> None:
+        self._is_open = True
+
+    async def _read_events(self) -> None:
+        watch = self._client.watch(self._path, resource_version=self.version, query=self._query, on_open=self._opened)
+        async for event in watch:
             item, kind = event["object"], event["type"]
             if kind != "BOOKMARK":
                 name, item = self._key(item), self._keep(item)

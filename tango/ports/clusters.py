@@ -51,6 +51,10 @@ class ClusterWatch(Protocol):
         """Wait until nodes and pods have been listed once. Without a deadline: the agent can do nothing before."""
         ...
 
+    def age_s(self) -> float:
+        """Seconds since nodes and pods were last known to be as `nodes` and `pods` have them; about 0 while the watches stand."""
+        ...
+
     def changes(self) -> int:
         """Changes of nodes and pods, adopted ones too, seen so far: while it stays, `nodes` and `pods` give the same."""
         ...

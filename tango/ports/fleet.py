@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
-from tango.domain.observations import InstanceState, MeasuredService, NodeState, ServiceUsage
+from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
 from tango.domain.plans import Eviction
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
@@ -33,6 +33,14 @@ class FleetStore(Protocol):
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
         """Replace the nodes and instances of a cluster; with `sample`, also append the nodes to `node_sample`."""
+        ...
+
+    def note_agent(self, cluster: str) -> None:
+        """The cluster's agent is there, and has nothing new to tell: its API server is away."""
+        ...
+
+    def pictures(self) -> list[Picture]:
+        """Every cluster, by position and name, with how old what is known of it is."""
         ...
 
     def note_usage(self, cluster: str, usages: Sequence[ServiceUsage]) -> None:

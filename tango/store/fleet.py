@@ -11,7 +11,7 @@ from typing import Any
 from psycopg2.extras import Json
 
 from tango.domain.identity import NodeKey
-from tango.domain.observations import InstanceState, NodeState
+from tango.domain.observations import InstanceState, NodeState, Picture
 from tango.domain.plans import Eviction
 from tango.domain.resource_axis import MAY_RUN
 from tango.store.clusters import IS_SILENT
@@ -40,7 +40,14 @@ WRITTEN_AGAIN_S = 5.0
 """Seconds after which an observation is written although nothing has changed: others may have written the rows meanwhile."""
 
 _HEARD_OF = f"""
-UPDATE cluster c SET seen_at = now(), back_at = CASE WHEN {IS_SILENT} THEN now() ELSE back_at END WHERE name = %(cluster)s
+UPDATE cluster c SET seen_at = now(), agent_at = now(), back_at = CASE WHEN {IS_SILENT} THEN now() ELSE back_at END WHERE name = %(cluster)s
+"""
+
+
+_PICTURES = f"""
+SELECT c.name, count(n.name), count(*) FILTER (WHERE n.ready AND ({IS_SILENT}) IS NOT TRUE), count(*) FILTER (WHERE NOT n.schedulable),
+       extract(epoch FROM now() - c.seen_at)::float8, extract(epoch FROM now() - c.agent_at)::float8, ({IS_SILENT}) IS TRUE
+FROM cluster c LEFT JOIN node n ON n.cluster = c.name GROUP BY c.name ORDER BY c.position, c.name
 """
 
 
@@ -86,6 +93,18 @@ class PostgresFleetStore(Snapshots, ServiceUsages):
     def _is_news(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState]) -> bool:
         before, before_of, at_s = self._observed.get(cluster, ((), (), -float("inf")))
         return time.monotonic() - at_s > WRITTEN_AGAIN_S or before != list(nodes) or before_of != list(instances)
+
+    def note_agent(self, cluster: str) -> None:
+        """One row, without waiting for the disk."""
+        self._database.execute(NOT_AWAITED + "UPDATE cluster SET agent_at = now() WHERE name = %s", (cluster,))
+
+    def pictures(self) -> list[Picture]:
+        """One statement."""
+        rows = self._database.rows(_PICTURES, {"silent": self._lease.silent_s})
+        return [
+            Picture(cluster=cluster, nodes=nodes, ready=ready, closed=closed, age_s=age_s, agent_age_s=agent_age_s, is_away=is_away)
+            for cluster, nodes, ready, closed, age_s, agent_age_s, is_away in rows
+        ]
 
     def away(self) -> dict[str, float]:
         """Clusters whose agent has not been heard of for `LeaseSettings.silent_s`, and when it last was (Unix time)."""

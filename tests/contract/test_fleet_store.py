@@ -130,6 +130,21 @@ def test_nodes_are_barred_from_new_pods(world: StoreWorld) -> None:
     assert snapshot.node_ready.all()
 
 
+def test_the_age_of_a_picture_and_of_its_agent_are_two_things(world: StoreWorld) -> None:
+    """An agent may be there whose API server is not."""
+    world.fleet.observe("c1", node_states(FLEET.clusters[0]), [], sample=True)
+    world.pass_over("c1", 1000.0)
+    world.fleet.note_agent("c1")
+
+    [c1, c2] = world.fleet.pictures()
+
+    assert (c1.cluster, c1.nodes, c1.ready, c1.is_away) == ("c1", 2, 0, True)
+    assert c1.age_s is not None
+    assert c1.agent_age_s is not None
+    assert c1.agent_age_s < 500.0 < c1.age_s
+    assert (c2.cluster, c2.ready, c2.closed, c2.is_away) == ("c2", 1, 0, False)
+
+
 def test_unknown_use_of_a_node_is_not_idleness(world: StoreWorld) -> None:
     """Without a metrics server a node uses what is requested there."""
     first, second = node_states(FLEET.clusters[0])

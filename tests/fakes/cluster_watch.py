@@ -21,6 +21,8 @@ class MemoryCluster:
     def __init__(self) -> None:
         self.error: Exception | None = None
         """Raised by every write and by the reading of usage."""
+        self.old_s = 0.0
+        """How old the picture is."""
         self.usage: dict[str, Json] = {}
         self.pods_usage: dict[tuple[str, str], Json] = {}
         self.deleted: list[tuple[str, bool]] = []
@@ -65,6 +67,10 @@ class MemoryCluster:
 
     async def synced(self) -> None:
         """At once."""
+
+    def age_s(self) -> float:
+        """As the test says."""
+        return self.old_s
 
     def changes(self) -> int:
         """Of nodes and pods."""

@@ -12,7 +12,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
 from tango.domain.node_selection import barred
-from tango.domain.observations import InstanceState, MeasuredService, NodeState, ServiceUsage
+from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
 from tango.domain.plans import Eviction
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
@@ -35,6 +35,8 @@ class MemoryFleetStore:
         self._rtt_ms = np.zeros((0, 0))
         self._bandwidth = np.zeros((0, 0))
         self._nodes: dict[str, list[NodeState]] = {}
+        self._agents: dict[str, float] = {}
+        """When agents were heard of that had nothing to tell."""
         self._instances: dict[str, list[InstanceState]] = {}
         self._used: dict[tuple[str, str], tuple[ServiceUsage, float]] = {}
         """By (cluster, service): the total, and up to when LC requests are counted."""
@@ -112,6 +114,32 @@ class MemoryFleetStore:
                         memory_mib=max(u.memory_mib for u in mine),
                     )
                 )
+        return found
+
+    def note_agent(self, cluster: str) -> None:
+        """Of the agent alone."""
+        with self._state.lock:
+            self._agents[cluster] = self._state.now_s()
+
+    def pictures(self) -> list[Picture]:
+        """By the clock of the state."""
+        now_s = self._state.now_s()
+        found = []
+        for cluster in self._clusters:
+            nodes, seen = self._nodes.get(cluster, []), self._state.seen.get(cluster)
+            told = [at_s for at_s in (self._agents.get(cluster), None if seen is None else seen[0]) if at_s is not None]
+            is_away = self._state.is_silent(cluster)
+            found.append(
+                Picture(
+                    cluster=cluster,
+                    nodes=len(nodes),
+                    ready=0 if is_away else sum(n.ready for n in nodes),
+                    closed=sum(not n.schedulable for n in nodes),
+                    age_s=None if seen is None else now_s - seen[0],
+                    agent_age_s=now_s - max(told) if told else None,
+                    is_away=is_away,
+                )
+            )
         return found
 
     def away(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from tango.emulation.api_server.patches import merge_patch, strategic_merge
@@ -77,8 +77,11 @@ class FakeKubeClient:
         await asyncio.sleep(0)
         return [item for key, item in self.objects.items() if key.rsplit("/", 1)[0] == path], str(next(self._versions))
 
-    async def watch(self, path: str, *, resource_version: str, timeout_s: int = 300, **query: str) -> AsyncIterator[Json]:
+    async def watch(
+        self, path: str, *, resource_version: str, query: Any = None, on_open: Callable[[], object] = lambda: None
+    ) -> AsyncIterator[Json]:
         """Events from now on."""
+        on_open()
         events: asyncio.Queue[Json] = asyncio.Queue()
         self._watchers.append((path, events))
         while True:

@@ -353,6 +353,31 @@ async def test_nodes_and_instances_reach_the_store_with_their_usage(world: Contr
     assert [i.pod for c, i in world.fleet.instances() if c == "c1"] == ["lc-web-c1-n1-0"]
 
 
+async def test_a_picture_that_is_too_old_is_not_told_as_the_present_one(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """While its API server is away the cluster counts as away, and its leases are not renewed by what somebody once saw."""
+    run_id = placed(world, lease_s=5.0)
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", cluster.put_pod(be_pod(run_id, **running())))
+    await agent.observe()
+    cluster.old_s = LEASE.silent_s + 1.0
+    world.clock.turn(LEASE.silent_s + 1.0)
+    lease_until_s = world.row(run_id, 0).lease_until_s
+
+    await agent.observe()
+    await agent.renew()
+    [away, _] = world.fleet.pictures()
+    cluster.old_s = 0.0
+    await agent.observe()
+    [back, _] = world.fleet.pictures()
+
+    assert world.row(run_id, 0).lease_until_s == lease_until_s
+    assert (away.is_away, away.ready, away.nodes) == (True, 0, 2)
+    assert away.age_s is not None
+    assert away.agent_age_s is not None
+    assert away.agent_age_s < 1.0 < LEASE.silent_s < away.age_s
+    assert (back.is_away, back.ready) == (False, 2)
+
+
 async def test_samples_are_rarer_than_observations(world: ControlWorld, cluster: MemoryCluster) -> None:
     """Current state is read ten times a second by dispatchers; the time series has a rhythm of its own."""
     agent = agent_of(world, cluster, kube=replace(KUBE, sample_every_s=1000.0))

@@ -78,11 +78,6 @@ def test_a_template_says_where_its_pods_may_run(spec: Json, given: Json, runs: b
     assert may_run(service(**spec), given) is runs
 
 
-def test_the_synthetic_workload_runs_anywhere() -> None:
-    """As before there were templates."""
-    assert may_run(SYNTHETIC, node(taints=[{"key": "gpu", "effect": "NoSchedule"}]))
-
-
 def test_no_policy_can_place_a_pod_where_it_may_not_run() -> None:
     """What is barred looks like a node without a resource that the pod asks for: it fits there with no memory at all."""
     picky = service(nodeSelector={"a": "b"})

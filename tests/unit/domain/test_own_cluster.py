@@ -93,16 +93,19 @@ def test_own_nodes_are_as_observed_and_others_as_published(
             gpu = node.extended.get(GPU, ExtendedState(allocatable=0))
             assert bool(found.node_ready[n]) == node.ready
             assert found.allocatable[:, n].tolist() == [
-                node.cpu_allocatable_millicores,
-                node.memory_allocatable_mib,
-                node.pods_allocatable,
+                node.cpu_allocatable_millicores - node.other_cpu_request_millicores,
+                node.memory_allocatable_mib - node.other_memory_held_mib,
+                node.pods_allocatable - node.other_pods,
                 gpu.allocatable,
             ]
             lc = [node.lc_cpu_request_millicores, node.lc_memory_held_mib, node.lc_pods, gpu.lc_held]
             be = [node.be_cpu_request_millicores, node.be_memory_held_mib, node.be_pods, gpu.be_held]
             assert (found.lc_requests[:, n].tolist(), found.be_requests[:, n].tolist()) == (lc, be)
             assert (found.lc_cpu_limit[n], found.be_cpu_limit[n]) == (node.lc_cpu_limit_millicores, node.be_cpu_limit_millicores)
-            assert (found.cpu_used[n], found.memory_used[n]) == (node.cpu_used_millicores or 0.0, node.memory_used_mib or 0.0)
+            requested = lc[0] + be[0], lc[1] + be[1]
+            measured = node.cpu_used_millicores, node.memory_used_mib
+            told = tuple(r if m is None else m for m, r in zip(measured, requested, strict=True))
+            assert (found.cpu_used[n], found.memory_used[n]) == told
         else:
             assert k is not None
             assert bool(found.node_ready[n]) == (bool(published.node_ready[k]) and key.cluster != "c1")
