@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey
+from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.domain.quantities import Amounts
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
@@ -120,6 +121,8 @@ class Fleet:
     """How the pods of embedded clusters run."""
     process_folder: str = ""
     """Where local processes start: the folder of the fleet's file, unless it names another."""
+    kubelets: KubeletWays = USUAL
+    """How the kubelets of embedded clusters behave; the simulator does not know of it."""
     source_hash: str = ""
     """SHA-256 of the declaration, printed with every result."""
 

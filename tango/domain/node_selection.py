@@ -50,10 +50,7 @@ def may_run(service: Service, node: Json) -> bool:
     wanted_os = (spec.get("os") or {}).get("name") or (spec.get("nodeSelector") or {}).get(OS, "linux")
     if labels.get(OS, wanted_os) != wanted_os:
         return False
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
-    if affinity and not any(_holds(term, labels, metadata["name"]) for term in affinity.get("nodeSelectorTerms") or []):
+    if not selects(spec, labels, metadata["name"]):
         return False
     tolerations = spec.get("tolerations") or []
     taints = (node.get("spec") or {}).get("taints") or []
@@ -69,6 +66,14 @@ def barred(services: Sequence[Service], schedulable: Sequence[bool], extended: S
     return np.array([[not open or MAY_RUN + s.name in told for open, told in nodes] for s in services], np.bool_).reshape(
         len(services), len(nodes)
     )
+
+
+def selects(spec: Json, labels: Mapping[str, str], name: str) -> bool:
+    """Whether a pod's spec selects a node by its nodeSelector and its required node affinity."""
+    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+        return False
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    return not affinity or any(_holds(term, labels, name) for term in affinity.get("nodeSelectorTerms") or [])
 
 
 def _holds(term: Json, labels: Mapping[str, str], name: str) -> bool:
@@ -100,14 +105,14 @@ def _matches(expression: Json, found: Mapping[str, str]) -> bool:
 def _is_tolerated(taint: Json, tolerations: Iterable[Json]) -> bool:
     if taint.get("effect") not in KEEPS_OFF or taint["key"] in PASSING or taint["key"] == ALWAYS_TOLERATED:
         return True
-    for toleration in tolerations:
-        same_key = toleration.get("key", "") in ("", taint["key"])
-        same_effect = toleration.get("effect", "") in ("", taint["effect"])
-        exists = toleration.get("operator", "Equal") == "Exists"
-        if (
-            same_key
-            and same_effect
-            and (exists or (toleration.get("key") and toleration.get("value", "") == taint.get("value", "")))
-        ):
-            return True
-    return False
+    return any(tolerates(toleration, taint) for toleration in tolerations)
+
+
+def tolerates(toleration: Json, taint: Json) -> bool:
+    """Whether a toleration speaks of a taint: same key, or none; same effect, or none; same value, or `Exists`."""
+    key = toleration.get("key", "")
+    if key not in ("", taint["key"]) or toleration.get("effect", "") not in ("", taint.get("effect", "")):
+        return False
+    if toleration.get("operator", "Equal") == "Exists":
+        return True
+    return bool(key) and toleration.get("value", "") == taint.get("value", "")

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from tango.domain.fleet import MOST_PODS, Fleet, Link, NetworkModel, Node, RunPods
+from tango.domain.kubelet_ways import USUAL, KubeletWays, ways_of
 from tango.domain.quantities import MAX_MEMORY_MIB
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
@@ -73,6 +74,7 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
     folder = spec.optional("process_folder", YamlValue.text, "")
     if run is RunPods.PROCESSES:  # of a file that is moved the folder moves with it; written out it is absolute
         folder = str((Path(document.file).resolve().parent / folder).resolve())
+    kubelets = spec.optional("kubelets", _ways, USUAL)
     spec.close()
     try:
         fleet = Fleet(
@@ -83,6 +85,7 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
             links=links,
             run=run,
             process_folder=folder,
+            kubelets=kubelets,
             **model,
         )
     except ConfigError as error:
@@ -95,6 +98,13 @@ def fleet_of(document: YamlValue, *, must_fit: bool = True) -> Fleet:
     return dataclasses.replace(fleet, source_hash=hash_of(fleet))
 
 
+def _ways(value: YamlValue) -> KubeletWays:
+    try:
+        return ways_of(value.plain())
+    except ValueError as error:
+        raise ConfigError(f"{value.where}: {value.key}: {error}") from error
+
+
 def service_of(document: YamlValue) -> Service:
     """The service that a `kind: Service` document declares. Raises: ConfigError as `fleet_of` does."""
     name, spec = _head(document, "Service")
@@ -104,7 +114,7 @@ def service_of(document: YamlValue) -> Service:
 def hash_of(fleet: Fleet) -> str:
     """SHA-256 (hexadecimal) over the fleet's values, defaults included; comments, layout and order of keys do not change it."""
     values = dataclasses.asdict(dataclasses.replace(fleet, source_hash=""))
-    for name in ("run", "process_folder"):  # of pods that are real, which no result is about
+    for name in ("run", "process_folder", "kubelets"):  # of pods in embedded clusters, which no simulated result is about
         del values[name]
     if not fleet.links:
         del values["links"]  # as before there were links, so that the hashes in earlier results stay true
@@ -187,8 +197,10 @@ def _document(kind: str, name: str, spec: dict[str, object]) -> dict[str, object
 
 
 def _model_of(fleet: Fleet) -> dict[str, object]:
+    said = {k: v for k, v in dataclasses.asdict(fleet.kubelets).items() if v != getattr(USUAL, k)}
+    kubelets = {"kubelets": {k: list(v) if isinstance(v, tuple) else v for k, v in said.items()}} if said else {}
     run = {"run": str(fleet.run), "process_folder": fleet.process_folder} if fleet.run is not RunPods.MODEL else {}
-    return {"network": dataclasses.asdict(fleet.network), **{key: getattr(fleet, key) for key in _MODEL_READERS}, **run}
+    return {"network": dataclasses.asdict(fleet.network), **{key: getattr(fleet, key) for key in _MODEL_READERS}, **run, **kubelets}
 
 
 def _links_and_services_of(fleet: Fleet) -> dict[str, object]:

@@ -95,7 +95,7 @@ class EmbeddedCluster:
         self.call("PUT", "/__faults", list(rules))
 
     def new_namespace(self, name: str = "tango") -> None:
-        """Make a namespace; virtual kubelets run the pods of `tango` alone."""
+        """Make a namespace."""
         self.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
     def pods(self) -> dict[str, Json]:

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from tango.domain.fleet import Cluster, Fleet, Node, RunPods
+from tango.domain.kubelet_ways import KubeletWays
 from tango.emulation.pod_logs import LogReader, log_path, pod_folder
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
@@ -27,7 +28,14 @@ from tests.waiting import WITHIN_S
 
 Json = dict[str, Any]
 NODE = Node(name="n1", cpu_millicores=4000, memory_mib=4096)
-FLEET = Fleet(name="f", clusters=(Cluster(name="here", nodes=(NODE,)),), services=(), run=RunPods.PROCESSES, actuation_delay_s=0.01)
+FLEET = Fleet(
+    name="f",
+    clusters=(Cluster(name="here", nodes=(NODE,)),),
+    services=(),
+    run=RunPods.PROCESSES,
+    actuation_delay_s=0.01,
+    kubelets=KubeletWays(backoff_s=(1.0, 60.0)),
+)
 PODS = "/api/v1/namespaces/tango/pods"
 SERVE = """
 import http.server, os, sys
@@ -242,9 +250,9 @@ async def test_what_does_not_heed_sigterm_is_killed_with_all_it_has_started(worl
 
 
 async def test_an_instance_that_crashes_is_started_again_with_a_log_of_its_own(world: World) -> None:
-    """CrashLoopBackOff between two lives, the count of restarts, how the last one ended."""
+    """At once the first time, then after CrashLoopBackOff; the count of restarts, how the last one ended."""
     code = "import os, sys, pathlib; p = pathlib.Path('lives'); n = len(p.read_text()) if p.exists() else 0\n"
-    code += "p.write_text('x' * (n + 1)); print('life', n, flush=True)\nif n == 0: sys.exit(1)\n"
+    code += "p.write_text('x' * (n + 1)); print('life', n, flush=True)\nif n < 2: sys.exit(1)\n"
     pod = world.put(
         "crash", python(code + SERVE, ports=[{"containerPort": 18081}], env=[{"name": "MODE", "value": "m"}]), kind="lc"
     )
@@ -253,9 +261,9 @@ async def test_an_instance_that_crashes_is_started_again_with_a_log_of_its_own(w
 
     await world.until(lambda: world.is_ready("crash"))
 
-    assert (world.container("crash")["restartCount"], world.container("crash")["lastState"]["terminated"]["exitCode"]) == (1, 1)
+    assert (world.container("crash")["restartCount"], world.container("crash")["lastState"]["terminated"]["exitCode"]) == (2, 1)
     assert world.log(pod) == "life 0\n"
-    assert world.log(pod, restart=1).startswith("life 1\n")
+    assert world.log(pod, restart=2).startswith("life 2\n")
 
 
 async def test_an_instance_whose_probe_fails_is_never_ready(world: World) -> None:

@@ -17,10 +17,11 @@ import aiohttp
 import pytest
 
 from tango.domain.identity import NodeKey
+from tango.domain.kubelet_ways import ANNOTATION
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
 from tango.errors import Invalid, NotFound
-from tango.kube.api_client import KubeClient
+from tango.kube.api_client import MERGE_PATCH, KubeClient
 from tango.kube.manifests import be_pod, binding, lc_instance
 from tango.settings import KubeSettings
 from tests.waiting import WITHIN_S
@@ -409,3 +410,47 @@ async def test_many_short_pods_all_end_once(cluster: Cluster) -> None:
     pods = await until(all_done)
     assert {p["metadata"]["name"] for p in pods} == set(names)
     assert all(json.loads(container(p)["state"]["terminated"]["message"])["cpu_work_s"] == 0.02 for p in pods)
+
+
+async def test_a_node_is_shared_with_pods_of_others_and_heeds_taints_and_pressure(cluster: Cluster) -> None:
+    """A pod of another namespace takes room; a NoExecute taint ends pods; declared pressure is a condition, a taint and a refusal."""
+    await cluster.client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "others"}})
+    resources = {"requests": {"cpu": "3700m", "memory": "1Gi"}}
+    spec = {"nodeName": "n1", "containers": [{"name": "agent", "image": "agent:1", "resources": resources}]}
+    await cluster.client.request("POST", "/api/v1/namespaces/others/pods", body={"metadata": {"name": "daemon"}, "spec": spec})
+
+    async def runs() -> bool | None:
+        found = await cluster.client.request("GET", "/api/v1/namespaces/others/pods/daemon")
+        return found["status"]["phase"] == "Running" or None
+
+    await until(runs)
+    refused = await cluster.create(best_effort(1, work_s=60.0, cpu=500))
+    assert (await cluster.until(refused, lambda pod: pod["status"]["phase"] == "Failed"))["status"]["reason"] == "OutOfcpu"
+
+    short = await cluster.create(best_effort(2, work_s=60.0, cpu=100))
+    await cluster.until(short, lambda pod: pod["status"]["phase"] == "Running")
+    taint = {"key": "mine", "effect": "NoExecute"}
+    node = await cluster.client.request("GET", "/api/v1/nodes/n1")
+    body = {"spec": {"taints": [*node["spec"]["taints"], taint]}}
+    await cluster.client.request("PATCH", "/api/v1/nodes/n1", body=body, content_type=MERGE_PATCH)
+
+    async def gone() -> bool | None:
+        try:
+            await cluster.pod(short)
+        except NotFound:
+            return True
+        return None
+
+    await until(gone)
+
+    body = {"spec": node["spec"], "metadata": {"annotations": {ANNOTATION: json.dumps({"pressure": ["disk"]})}}}
+    await cluster.client.request("PATCH", "/api/v1/nodes/n1", body=body, content_type=MERGE_PATCH)
+
+    async def pressed() -> bool | None:
+        found = await cluster.client.request("GET", "/api/v1/nodes/n1")
+        held = conditions(found)["DiskPressure"]["status"] == "True"
+        return (held and any(t["key"] == "node.kubernetes.io/disk-pressure" for t in found["spec"]["taints"])) or None
+
+    await until(pressed)
+    last = await cluster.create(best_effort(4, work_s=60.0, cpu=100))
+    assert (await cluster.until(last, lambda pod: pod["status"]["phase"] == "Failed"))["status"]["reason"] == "Evicted"

@@ -4,7 +4,7 @@
 `discovery` the API's description of itself; `replies` and `failures` build the responses. `storage` keeps objects and their history,
 `journal` makes them durable, `watches` streams changes. `pods` has defaults and validation of pods, `patches` the three patch formats,
 `selectors` label and field selectors, `admission` what a cluster's owner demands beyond the form, `authorization` tokens and roles,
-`faults` injected failures.
+`faults` injected failures. `node_lifecycle` stands for the controllers that a cluster has for its nodes.
 """
 
 from tango.emulation.api_server.process import ApiServerOptions, run_api_servers

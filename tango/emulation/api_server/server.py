@@ -7,6 +7,7 @@ responses are joined from these bytes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import orjson
 import structlog
 from aiohttp import web
 
+from tango.emulation.api_server import node_lifecycle
 from tango.emulation.api_server.authorization import Authorizer, User
 from tango.emulation.api_server.bodies import change_of, delete_options, object_of
 from tango.emulation.api_server.discovery import discovered
@@ -51,8 +53,14 @@ class ApiServer:
         """The aiohttp application to run."""
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._handle)
+        app.cleanup_ctx.append(self._controllers)
         app.on_shutdown.append(self._stop_watches)
         return app
+
+    async def _controllers(self, _: web.Application) -> AsyncIterator[None]:
+        lifecycle = node_lifecycle.started(self._objects)
+        yield
+        lifecycle.close()
 
     async def _stop_watches(self, _: web.Application) -> None:
         for watch in self._watches:

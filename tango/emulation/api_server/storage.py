@@ -80,6 +80,8 @@ class Storage:
         self.version = FIRST_VERSION
         self.collections = {f"{r.group}/{r.name}": Collection(r, history) for r in RESOURCES}
         self._journal = journal
+        self._untold: deque[tuple[Collection, Change]] = deque()
+        self._telling = False
         self._recover()
 
     def of(self, resource: Resource) -> Collection:
@@ -128,8 +130,18 @@ class Storage:
         if len(collection.changes) == collection.changes.maxlen:
             collection.oldest = collection.changes[0].version
         collection.changes.append(change)
-        for listener in tuple(collection.listeners):  # a copy, since a watch that ends removes its listener
-            listener(change)
+        # A listener may write in turn (quotas, taints): all listeners hear of its change after the one that it follows from.
+        self._untold.append((collection, change))
+        if self._telling:
+            return
+        self._telling = True
+        try:
+            while self._untold:
+                told, next_change = self._untold.popleft()
+                for listener in tuple(told.listeners):  # a copy, since a watch that ends removes its listener
+                    listener(next_change)
+        finally:
+            self._telling = False
 
     def _lines(self) -> Iterator[bytes]:
         # The version counter comes first: after a delete no object carries the highest version.

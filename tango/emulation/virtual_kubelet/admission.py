@@ -1,15 +1,63 @@
-"""A node's allocated resources, and the kubelet's admission of pods and resizes by them."""
+"""A kubelet's admission: of pods by the node's state, and of pods and resizes by the node's allocated resources.
+
+Sources: kubernetes, pkg/kubelet/lifecycle/predicate.go (resources, node affinity, NoExecute taints; NoSchedule ones and a cordon are
+the scheduler's business alone) and pkg/kubelet/eviction/eviction_manager.go (pressure).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from tango.domain.fleet import Node
+from tango.domain.kubelet_ways import USUAL, KubeletWays
+from tango.domain.node_selection import selects, tolerates
 from tango.domain.quantities import is_extended
 from tango.domain.resource_axis import THOUSANDTHS
 from tango.emulation.virtual_kubelet.pod_spec import PodSize
+
+Json = Mapping[str, Any]
+MEMORY_PRESSURE = {"key": "node.kubernetes.io/memory-pressure", "effect": "NoSchedule"}
+CRITICAL = 2_000_000_000
+"""Priority from which a pod is the system's own and is taken even under pressure."""
+CONDITIONS = {"memory": "MemoryPressure", "disk": "DiskPressure", "pid": "PIDPressure"}
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """What a kubelet knows of its node beside its size: labels and taints of the Node object, and its own ways."""
+
+    name: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    taints: tuple[Json, ...] = ()
+    ways: KubeletWays = USUAL
+
+
+def pressed(pod: Json, node: NodeState) -> tuple[str, str] | None:
+    """(reason, message) with which a kubelet under pressure rejects a pod; None if it takes it."""
+    spec = pod["spec"]
+    if not node.ways.pressure or (spec.get("priority") or 0) >= CRITICAL:
+        return None
+    if node.ways.pressure == ("memory",):
+        best_effort = (pod.get("status") or {}).get("qosClass") == "BestEffort"
+        if not best_effort or any(tolerates(t, MEMORY_PRESSURE) for t in spec.get("tolerations") or []):
+            return None
+    held = " ".join(CONDITIONS[kind] for kind in node.ways.pressure)
+    return "Evicted", f"The node had condition: [{held}]. "
+
+
+def unsuited(pod: Json, node: NodeState) -> tuple[str, str] | None:
+    """(reason, message) with which a kubelet rejects a pod that its node is not for; None if it takes it."""
+    spec = pod["spec"]
+    if not selects(spec, node.labels, node.name):
+        return "NodeAffinity", "Predicate NodeAffinity failed: node(s) didn't match Pod's node affinity/selector"
+    for taint in node.taints:
+        if taint.get("effect") == "NoExecute" and not any(tolerates(t, taint) for t in spec.get("tolerations") or []):
+            return "TaintToleration", "Predicate TaintToleration failed: node(s) had taints that the pod didn't tolerate"
+    return None
 
 
 class Verdict(Enum):

@@ -69,6 +69,7 @@ class VirtualKubelet:
         # The server filters out pods that are not bound, so that the backlog of a scheduler causes no events here.
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
         self._pods = Informer(client, path, on_event=self._on_pod, fieldSelector="spec.nodeName!=")
+        self._nodes = Informer(client, "/api/v1/nodes", on_event=self._on_node, labelSelector=f"tango/cluster={cluster.name}")
         self._letting_go: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -79,6 +80,8 @@ class VirtualKubelet:
                 registrations.create_task(self._until_done(lambda node=node: self._register(node)))  # type: ignore[misc]
         log.info("kubelet_ready", cluster=self._cluster.name, nodes=len(self._cluster.nodes))
         async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._nodes.run())
+            await self._nodes.synced()  # before the first pod: its admission looks at the node
             loops.create_task(self._pods.run())
             loops.create_task(self._heartbeats())
             loops.create_task(self._metrics.run())
@@ -117,9 +120,19 @@ class VirtualKubelet:
 
     async def _node_status(self, node: Node, *, ready: bool) -> None:
         body = node_objects.node_status(
-            node, ready=ready, boot_id=self._boot_id, booted_s=self._booted_s if ready else time.time(), now_s=time.time()
+            node,
+            ready=ready,
+            boot_id=self._boot_id,
+            booted_s=self._booted_s if ready else time.time(),
+            now_s=time.time(),
+            pressure=self.pool.states[self.pool.index[node.name]].ways.pressure,
         )
         await self._client.request("PATCH", f"/api/v1/nodes/{node.name}/status", body=body, content_type=STRATEGIC_PATCH)
+
+    def _on_node(self, kind: str, found: Json) -> None:
+        if kind != "DELETED" and self.pool.note_node(found):
+            node = self._cluster.nodes[self.pool.index[found["metadata"]["name"]]]
+            self._spawn(self._until_done(lambda: self._node_status(node, ready=True)))
 
     async def _heartbeats(self) -> None:
         beats = 0

@@ -20,6 +20,18 @@ NOT_READY = "node.kubernetes.io/not-ready"
 """Key of the taint that the API server puts on a new node."""
 TAINT = {"key": "virtual-kubelet.io/provider", "value": "tango", "effect": "NoSchedule"}
 """Taint that keeps other pods off virtual nodes in a real cluster; Tango's pods tolerate it."""
+PRESSURE_WORDS = (
+    (
+        "memory",
+        "MemoryPressure",
+        "KubeletHasInsufficientMemory",
+        "KubeletHasSufficientMemory",
+        "kubelet has sufficient memory available",
+    ),
+    ("disk", "DiskPressure", "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+    ("pid", "PIDPressure", "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+)
+"""Name among the ways of kubelets, condition, reasons of True and False, message of False."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Kubernetes' names of machines by Linux's own, where they differ."""
 
@@ -56,8 +68,11 @@ def registration_patch(node: Node, cluster: str, found: Json) -> Json:
     }
 
 
-def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s: float) -> Json:
-    """A patch of a Node's status: capacity, allocatable, conditions and addresses. `booted_s` and `now_s` are Unix seconds."""
+def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s: float, pressure: tuple[str, ...] = ()) -> Json:
+    """A patch of a Node's status: capacity, allocatable, conditions and addresses. `booted_s` and `now_s` are Unix seconds.
+
+    `pressure`: which of memory, disk and pid the node is short of.
+    """
     size = {
         "cpu": format_millicores(node.cpu_millicores),
         "memory": format_mib(node.memory_mib),
@@ -80,9 +95,12 @@ def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s
             "capacity": size,
             "allocatable": size,
             "conditions": [
-                condition("MemoryPressure", False, "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-                condition("DiskPressure", False, "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-                condition("PIDPressure", False, "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+                *(
+                    condition(kind, True, short, f"kubelet has {short.removeprefix('KubeletHas')}")
+                    if name in pressure
+                    else condition(kind, False, enough, message)
+                    for name, kind, short, enough, message in PRESSURE_WORDS
+                ),
                 condition("Ready", True, "KubeletReady", "kubelet is posting ready status")
                 if ready
                 else condition("Ready", False, "KubeletNotReady", "the virtual kubelet has stopped"),

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 import structlog
 
 from tango.domain.fleet import Cluster, Fleet
 from tango.domain.identity import NodeKey, PodKey
+from tango.domain.kubelet_ways import ANNOTATION, ways_of
 from tango.emulation.virtual_kubelet import statuses
-from tango.emulation.virtual_kubelet.admission import Ledger
+from tango.emulation.virtual_kubelet.admission import Ledger, NodeState, pressed, unsuited
+from tango.emulation.virtual_kubelet.images import NodeImages
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
@@ -40,6 +43,8 @@ SHORT_POD_S = 0.1
 instead of two."""
 DRAIN_POLL_S = 0.02
 """Seconds between two looks at an instance that is finishing its requests."""
+LEAST_GRACE_S = 1.0
+"""Seconds that a container has after SIGTERM when its pod was deleted by force; the kubelet's own minimum."""
 LISTEN_AGAIN_S = 5.0
 """Seconds until an instance without an address tries again to listen."""
 
@@ -79,12 +84,25 @@ class NodePool:
         self.runs: dict[str, PodRun] = {}
         self.timeline = timeline
         self._ledgers = [Ledger(node) for node in nodes]
-        self._resizer = Resizer(self._ledgers, self.runs, timeline=timeline, delay_s=fleet.actuation_delay_s, report=report)
+        self._fleet_ways = fleet.kubelets
+        self.states = [NodeState(node.name, ways=fleet.kubelets) for node in nodes]
+        """Of each node, as its Node object was last seen."""
+        self._images = [NodeImages(lambda k=k: self.states[k].ways) for k in range(len(nodes))]  # type: ignore[misc]
+        self._resizer = Resizer(
+            self._ledgers,
+            self.runs,
+            timeline=timeline,
+            delay_s=fleet.actuation_delay_s,
+            report=report,
+            ways=lambda k: self.states[k].ways,
+        )
         self._network = network
         self._addresses = addresses
         self._report = report
         self.processes = processes
-        self._listening: set[asyncio.Task[None]] = set()
+        if processes is not None:
+            processes.ways = lambda node: self.states[self.index[node]].ways
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def status(self, uid: str) -> Json | None:
         """The pod's current status for the API; None for an unknown pod, or one whose status is not to be written yet."""
@@ -115,6 +133,24 @@ class NodePool:
             ),
         )
 
+    def note_node(self, node: Json) -> bool:
+        """Take over labels, taints and ways from a Node object; gives whether the conditions that it reports are others now."""
+        k = self.index.get(node["metadata"]["name"])
+        if k is None:
+            return False
+        before, metadata = self.states[k], node["metadata"]
+        try:
+            text = (metadata.get("annotations") or {}).get(ANNOTATION)
+            ways = ways_of(json.loads(text), self._fleet_ways) if text else self._fleet_ways
+        except ValueError as error:
+            log.warning("kubelet_ways_refused", node=metadata["name"], annotation=ANNOTATION, error=str(error))
+            ways = before.ways
+        taints = tuple((node.get("spec") or {}).get("taints") or ())
+        self.states[k] = NodeState(metadata["name"], metadata.get("labels") or {}, taints, ways)
+        if ways.resize != before.ways.resize:
+            self._resizer.retry_deferred(k)
+        return ways.pressure != before.ways.pressure
+
     def resize(self, pod: Json) -> None:
         """Start a resize if the resources in the pod's spec have changed; called for every change of the pod."""
         self._resizer.follow(pod)
@@ -135,14 +171,20 @@ class NodePool:
             return
         run = self._add(spec, generation, resources, restarts)
         run.was_resized = restarts > 0  # an earlier life may have left conditions
-        ledger = self._ledgers[run.node]
-        refusal = ledger.refusal(size)
+        ledger, state = self._ledgers[run.node], self.states[run.node]
+        refusal = pressed(pod, state) or ledger.refusal(size) or unsuited(pod, state)
         if refusal is not None:
             self._finish(run, statuses.refused(*refusal, now_s=now_s, generation=generation))
             return
         # Allocated before anything is awaited, so that a pod that is admitted meanwhile sees these resources taken.
         ledger.put(spec.uid, size)
         run.started_s = run.changed_s = now_s
+        containers = [*(pod["spec"].get("initContainers") or []), *pod["spec"]["containers"]]
+        if not await self._images[run.node].prepare(containers, lambda *told: self._wait(run, told)):
+            return
+        run.waits = None
+        run.started_s = run.changed_s = self.timeline.unix_s(self.timeline.now_s())
+        size = pod_size(run.allocated)  # a resize may have come meanwhile
         if self.processes is not None and not is_synthetic(pod):
             self._start_processes(run, pod, self.processes)
         elif spec.kind is PodKind.LC:
@@ -153,6 +195,13 @@ class NodePool:
             run.running = True
             self._report(spec.uid)
         self._resizer.follow(pod)
+
+    def _wait(self, run: PodRun, told: tuple[str, str]) -> bool:
+        """Report what a pod waits for, unless it has been stopped."""
+        if not run.over and run.waits != told:
+            run.waits = told
+            self._report(run.spec.uid)
+        return not run.over
 
     def lose(self, pod: Json) -> None:
         """Fail a BE pod that ran when the previous kubelet process ended; its work is lost."""
@@ -211,9 +260,7 @@ class NodePool:
 
     def _listen_again(self, run: PodRun, instance: LcInstance) -> None:
         if not run.over:
-            task = asyncio.get_running_loop().create_task(self._listen(run, instance))
-            self._listening.add(task)  # the loop itself keeps a weak reference only
-            task.add_done_callback(self._listening.discard)
+            self._keep_task(self._listen(run, instance))
 
     def _start_processes(self, run: PodRun, pod: Json, host: ProcessHost) -> None:
         if run.over:
@@ -255,7 +302,8 @@ class NodePool:
     def _start_be(self, run: PodRun, size: PodSize) -> None:
         spec = run.spec
         run.running = True
-        if size.memory_limit_mib is not None and spec.memory_mib > size.memory_limit_mib:
+        held_mib = spec.memory_mib + self.states[run.node].ways.program_mib
+        if size.memory_limit_mib is not None and held_mib > size.memory_limit_mib:
             self._end_be(run, run.started_s, exit_code=KILLED, reason="OOMKilled", done_s=0.0)
             return
         cores = limit_cores(self.nodes[run.node], size)
@@ -264,7 +312,7 @@ class NodePool:
             weight=weight_of(size),
             limit_cores=cores,
             work_s=spec.work_s,
-            memory_mib=spec.memory_mib,
+            memory_mib=held_mib,
             ended=lambda started_s, finished_s: self._be_ended(run, started_s, finished_s),
         )
         if spec.work_s / cores >= SHORT_POD_S:
@@ -318,20 +366,47 @@ class NodePool:
                 self._report(uid)
             while run.instance.under_way and self.timeline.now_s() < deadline_s and not run.over:
                 await asyncio.sleep(DRAIN_POLL_S)
+        elif run.key >= 0:
+            deadline_s = self.timeline.now_s() + min(grace_s, self.states[run.node].ways.stop_s)
+            while self.timeline.now_s() < deadline_s and not run.over:
+                await asyncio.sleep(DRAIN_POLL_S)
         if not run.over:
             self._cut(run, tell=True)
 
     def forget(self, uid: str) -> None:
-        """Stop a pod that has been deleted from the API, and forget it."""
+        """Forget a pod that has been deleted from the API, and stop what of it still runs.
+
+        Who deletes by force frees the name and not the node: the containers get SIGTERM and, for want of a grace period, the least that
+        a kubelet gives, and until they have ended they hold what they hold.
+        """
         run = self.runs.pop(uid, None)
-        if run is not None and not run.over:
+        if run is None:
+            return
+        if run.process is not None and not run.over:
+            self._keep_task(self._end_forced(run, run.process))
+            return
+        linger_s = 0.0 if run.over else min(LEAST_GRACE_S, self.states[run.node].ways.stop_s)
+        if linger_s and run.running:
+            self.timeline.at(self.timeline.now_s() + linger_s, lambda _: None if run.over else self._cut(run, tell=False))
+        elif not run.over:
             self._cut(run, tell=False)
-        if run is not None and run.process is not None:
+        if run.process is not None:
             run.process.forget()
+
+    async def _end_forced(self, run: PodRun, process: ProcessPod) -> None:
+        await process.stop(LEAST_GRACE_S)
+        if not run.over:
+            self._cut(run, tell=False)
+        process.forget()
+
+    def _keep_task(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)  # the loop itself keeps a weak reference only
+        task.add_done_callback(self._tasks.discard)
 
     def close(self) -> None:
         """Stop listening and close all connections, as when the machine goes down."""
-        for task in self._listening:
+        for task in self._tasks:
             task.cancel()
         for run in self.runs.values():
             self._close(run)

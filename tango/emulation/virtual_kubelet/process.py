@@ -76,8 +76,8 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster, a
             client,
             fleet,
             cluster,
-            # As processes run pods of others too, which services may adopt.
-            namespace="" if fleet.run is RunPods.PROCESSES else options.kube.namespace,
+            # Pods of others too: they take room on the nodes, and as processes services may adopt them.
+            namespace="",
             timeline=NodeTimeline([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
             addresses=addresses,
             processes=_processes(options, fleet, cluster.name, addresses),

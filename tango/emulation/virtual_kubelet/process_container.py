@@ -18,10 +18,8 @@ from tango.emulation.virtual_kubelet.probes import QUICK_FOR_S, QUICK_PERIOD_S, 
 
 Json = dict[str, Any]
 
-FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 1.0, 60.0
-"""Seconds before a container's first restart, doubled with each further one; a kubelet's 10 s and 300 s are long for a laptop."""
-STEADY_S = 60.0
-"""A container that ran for so many seconds begins with the first backoff again."""
+STEADY_BACKOFFS = 2
+"""A container that ran for so many times the longest backoff begins with the first one again; the kubelet's own rule."""
 PULL_AGAIN_S = 1.0
 """Seconds after which an image that was not pulled counts as one that will not be (ImagePullBackOff)."""
 MOST_MESSAGE_BYTES = 4096
@@ -47,6 +45,10 @@ class Host(Protocol):
     @property
     def session(self) -> aiohttp.ClientSession:
         """For probes by HTTP."""
+        ...
+
+    def backoff_s(self, container: ProcessContainer) -> tuple[float, float]:
+        """First and longest pause before a restart, seconds."""
         ...
 
     def took(self, container: ProcessContainer) -> None:
@@ -163,7 +165,8 @@ class ProcessContainer:
 
     async def keep(self, *, restart: bool) -> Ended:
         """Live on: with `restart` again after each end, until `stop`; else once. What cannot start waits, for ever."""
-        backoff_s = FIRST_BACKOFF_S
+        first_s, longest_s = self.pod.host.backoff_s(self)
+        backoff_s = 0.0  # the first crash of all is followed by a restart at once
         while True:
             try:
                 ended = await self.run_once()
@@ -171,13 +174,18 @@ class ProcessContainer:
                 return await self._wait_for_ever(refused)
             if self.stopping or not restart:
                 return ended
-            if ended.finished_s - ended.started_s > STEADY_S:
-                backoff_s = FIRST_BACKOFF_S
-            self.waits = ("CrashLoopBackOff", f"back-off {backoff_s:g}s restarting container {self.name!r}")
-            self.pod.changed()
-            await asyncio.sleep(backoff_s)
-            backoff_s = min(2 * backoff_s, LONGEST_BACKOFF_S)
+            if ended.finished_s - ended.started_s > STEADY_BACKOFFS * longest_s:
+                backoff_s = 0.0
+            if backoff_s:
+                await self.pause(backoff_s)
+            backoff_s = min(2 * backoff_s, longest_s) or first_s
             self.restarts += 1
+
+    async def pause(self, backoff_s: float) -> None:
+        """Wait before the next life, and say so."""
+        self.waits = ("CrashLoopBackOff", f"back-off {backoff_s:g}s restarting failed container={self.name}")
+        self.pod.changed()
+        await asyncio.sleep(backoff_s)
 
     async def _wait_for_ever(self, refused: CannotStart) -> Ended:
         self.waits = (refused.reason, refused.message)

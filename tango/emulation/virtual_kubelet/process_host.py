@@ -8,12 +8,14 @@ import os
 import shutil
 import signal
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 
 import aiohttp
 import structlog
 
 from tango.domain.identity import NodeKey
+from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.emulation.pod_logs import pod_folder
 from tango.emulation.virtual_kubelet.cpu_groups import CpuGroups
 from tango.emulation.virtual_kubelet.launching import PodPlace
@@ -43,6 +45,8 @@ class ProcessHost:
         """By process group."""
         self._used_cpu_s: defaultdict[str, float] = defaultdict(float)
         """CPU-seconds of all processes so far, by node."""
+        self.ways: Callable[[str], KubeletWays] = lambda node: USUAL
+        """Of the kubelet of a node; set by the pool that uses this host."""
         self._session: aiohttp.ClientSession | None = None
         self._looking: asyncio.Task[None] | None = None
         self.cpu = CpuGroups.found(cluster)
@@ -67,6 +71,10 @@ class ProcessHost:
     def leave(self, place: PodPlace) -> None:
         """The pod has stopped: its address is free."""
         self._addresses.give_back(place.ip)
+
+    def backoff_s(self, container: ProcessContainer) -> tuple[float, float]:
+        """First and longest pause before a restart, seconds, by the ways of the node's kubelet."""
+        return self.ways(_node(container)).backoff_s
 
     def took(self, container: ProcessContainer) -> None:
         """A container has started."""

@@ -121,9 +121,12 @@ class ProcessPod:
                     await asyncio.sleep(0.01)
                 continue
             ended = await container.keep(restart=False)
+            backoff_s, (first_s, longest_s) = 0.0, self.host.backoff_s(container)
             while ended.exit_code and self._restart != "Never":
+                if backoff_s:
+                    await container.pause(backoff_s)
+                backoff_s = min(2 * backoff_s, longest_s) or first_s
                 container.restarts += 1
-                await asyncio.sleep(1.0)
                 ended = await container.keep(restart=False)
             if ended.exit_code:
                 return "Failed", "", ""

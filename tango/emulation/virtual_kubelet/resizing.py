@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tango.domain.fleet import Node
+from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_run import PodRun
@@ -34,7 +35,10 @@ class Resizer:
         timeline: NodeTimeline,
         delay_s: float,
         report: Callable[[str], None],
+        ways: Callable[[int], KubeletWays] = lambda _: USUAL,
     ) -> None:
+        """`ways`: of the kubelet of a node, by its row."""
+        self._ways = ways
         self._ledgers = ledgers
         self._runs = runs
         self._timeline = timeline
@@ -73,7 +77,7 @@ class Resizer:
         except ValueError as error:
             self._set_resize(run, "PodResizePending", Verdict.INFEASIBLE.value, str(error))
             return
-        verdict, message = self._ledgers[run.node].judge(uid, size)
+        verdict, message = self._judge(run, size)
         if verdict is not Verdict.FITS:
             if verdict is Verdict.DEFERRED:
                 deferred.append(uid)
@@ -85,6 +89,13 @@ class Resizer:
         self._actuate_later(run, self._actuation_delay_s)
         self.retry_deferred(run.node)
 
+    def _judge(self, run: PodRun, size: PodSize) -> tuple[Verdict, str]:
+        verdict, message = self._ledgers[run.node].judge(run.spec.uid, size)
+        declared = self._ways(run.node).resize
+        if verdict is Verdict.FITS and declared in ("deferred", "infeasible"):
+            return Verdict(declared.capitalize()), f"the node's kubelet is declared to answer {declared.capitalize()}"
+        return verdict, message
+
     def _actuate_later(self, run: PodRun, delay_s: float) -> None:
         run.actuation += 1
         number = run.actuation
@@ -92,6 +103,11 @@ class Resizer:
 
     def _actuate(self, run: PodRun, number: int) -> None:
         if run.over or number != run.actuation:
+            return
+        if (declared := self._ways(run.node).resize) in ("error", "stuck"):
+            if declared == "error":
+                self._set_resize(run, "PodResizeInProgress", "Error", "the node's kubelet is declared to answer Error")
+            self._actuate_later(run, AGAIN_S)  # until the declaration is another
             return
         size = pod_size(run.allocated)
         cores = limit_cores(self._ledgers[run.node].node, size)
@@ -136,7 +152,7 @@ class Resizer:
             run = self._runs.get(uid)
             if run is None or run.over:
                 self._deferred[node].remove(uid)
-            elif self._ledgers[node].judge(uid, pod_size(run.wanted))[0] is Verdict.FITS:
+            elif self._judge(run, pod_size(run.wanted))[0] is Verdict.FITS:
                 self._allocate(run)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tango.domain.fleet import RunPods
+from tango.domain.kubelet_ways import KubeletWays
 from tango.domain.services import ServiceClass
 from tango.errors import ConfigError, UsageError
 from tango.fleets import dump_fleet, dump_services, fleet_names, load_fleet, load_services
@@ -194,3 +195,19 @@ def test_local_processes_start_in_the_folder_of_the_fleet_s_file(tmp_path: Path)
     assert load_fleet(path) == fleet
     assert "run" not in dump_fleet(modelled)
     assert fleet.source_hash == modelled.source_hash
+
+
+def test_the_ways_of_kubelets_are_read_written_and_no_part_of_the_hash(tmp_path: Path) -> None:
+    """They are of embedded clusters alone; a wrong one is refused with its line."""
+    usual = _fleet(tmp_path, SMALL)
+    ways = "kubelets: {pull_s: 5, absent_images: [gone], backoff_s: [1, 60]}"
+    fleet = _fleet(tmp_path, SMALL.replace("beta: 0.5", f"beta: 0.5\n  {ways}"))
+    path = tmp_path / "written.yaml"
+    path.write_text(dump_fleet(fleet))
+
+    assert fleet.kubelets == KubeletWays(pull_s=5, absent_images=("gone",), backoff_s=(1, 60))
+    assert load_fleet(path) == fleet
+    assert "kubelets" not in dump_fleet(usual)
+    assert fleet.source_hash == usual.source_hash
+    with pytest.raises(ConfigError, match=r":6: spec.kubelets: pull is an unknown key"):
+        _fleet(tmp_path, SMALL.replace("beta: 0.5", "beta: 0.5\n  kubelets: {pull: 5}"))

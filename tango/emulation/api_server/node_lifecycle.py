@@ -1,0 +1,176 @@
+"""What the controllers of a real cluster do about nodes: taints that follow conditions, and evictions by NoExecute taints.
+
+Sources: Kubernetes documentation, "Taints and Tolerations", "Taint based Evictions" and "Taint Nodes by Condition"; kubernetes,
+pkg/controller/tainteviction/taint_eviction.go. Not here: nodes whose lease runs out stay Ready, and NotReady ones get no taint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import structlog
+
+from tango.domain.node_selection import tolerates
+from tango.emulation.api_server.failures import Refused
+from tango.emulation.api_server.objects import Objects, now
+from tango.emulation.api_server.resources import BY_PLACE
+from tango.emulation.api_server.storage import Change, Key, Stored
+
+Json = dict[str, Any]
+log = structlog.get_logger()
+OF_CONDITIONS = {
+    "MemoryPressure": "node.kubernetes.io/memory-pressure",
+    "DiskPressure": "node.kubernetes.io/disk-pressure",
+    "PIDPressure": "node.kubernetes.io/pid-pressure",
+    "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
+}
+CORDONED = "node.kubernetes.io/unschedulable"
+MANAGED = frozenset((*OF_CONDITIONS.values(), CORDONED))
+
+
+class Timer(Protocol):
+    """A handle of a scheduled call, as asyncio's `call_later` returns it."""
+
+    def cancel(self) -> None:
+        """Cancel the call."""
+        ...
+
+
+class NodeLifecycle:
+    """The controllers of one cluster, from its making on; `call_later` and `clock` as asyncio's and `time.monotonic`."""
+
+    def __init__(
+        self,
+        objects: Objects,
+        call_later: Callable[[float, Callable[[], None]], Timer],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._objects = objects
+        self._call_later = call_later
+        self._clock = clock
+        self._nodes = objects.storage.of(BY_PLACE["", "v1", "nodes"])
+        self._pods = objects.storage.of(BY_PLACE["", "v1", "pods"])
+        self._due: dict[Key, tuple[str, float, float, Timer]] = {}
+        """By pod: its uid, when its time began, when it is over, and the timer."""
+        self._nodes.listeners.add(self._on_node)
+        self._pods.listeners.add(self._on_pod)
+        for (_, name), stored in list(self._nodes.objects.items()):
+            self._taint(name, stored)
+            self._look_at_pods(name)
+
+    def close(self) -> None:
+        """Stop: nothing is evicted any more."""
+        self._nodes.listeners.discard(self._on_node)
+        self._pods.listeners.discard(self._on_pod)
+        for *_, timer in self._due.values():
+            timer.cancel()
+
+    def _on_node(self, change: Change) -> None:
+        name = change.key[1]
+        if change.gone:
+            return
+        self._taint(name, change.after)
+        if change.before is None or _lasting(change.before.item) != _lasting(change.after.item):
+            self._look_at_pods(name)
+
+    def _on_pod(self, change: Change) -> None:
+        if change.gone:
+            self._spare(change.key)
+            return
+        node = self._nodes.objects.get(("", change.after.item["spec"].get("nodeName") or ""))
+        taints = _lasting(node.item) if node is not None else []
+        if taints or change.key in self._due:
+            self._look(change.key, change.after.item, taints)
+
+    def _taint(self, name: str, stored: Stored) -> None:
+        """Make the taints that follow from conditions and cordon be there, and those that no longer follow be gone."""
+        node = stored.item
+        if self._nodes.objects.get(("", name)) is not stored:
+            return  # a later change will be told too
+        spec = node.get("spec") or {}
+        held = {c.get("type") for c in (node.get("status") or {}).get("conditions") or [] if c.get("status") == "True"}
+        wanted = [key for kind, key in OF_CONDITIONS.items() if kind in held] + ([CORDONED] if spec.get("unschedulable") else [])
+        taints = spec.get("taints") or []
+        kept = [t for t in taints if t.get("key") not in MANAGED or (t["key"] in wanted and t.get("effect") == "NoSchedule")]
+        known = {t.get("key") for t in kept}
+        missing = [{"key": key, "effect": "NoSchedule", "timeAdded": now()} for key in wanted if key not in known]
+        if missing or len(kept) != len(taints):
+            changed = {**node, "metadata": dict(node["metadata"]), "spec": {**spec, "taints": [*kept, *missing]}}
+            self._objects.storage.put(self._nodes, ("", name), changed)
+
+    def _look_at_pods(self, node: str) -> None:
+        taints = _lasting(self._nodes.objects["", node].item)
+        for key, stored in list(self._pods.objects.items()):
+            if stored.item["spec"].get("nodeName") == node:
+                self._look(key, stored.item, taints)
+
+    def _look(self, key: Key, pod: Json, taints: list[Json]) -> None:
+        """Set, move or cancel the end of a pod on a node with these NoExecute taints."""
+        over = pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+        left_s = None if over or not taints else seconds_left(taints, pod["spec"].get("tolerations") or [])
+        if left_s is None:
+            self._spare(key)
+            return
+        uid, now_s = pod["metadata"]["uid"], self._clock()
+        began_s, due_s = now_s, now_s + left_s
+        if key in self._due:
+            # The time that a pod has goes on from the first taint; a later taint may shorten it.
+            known_uid, known_began_s, known_due_s, timer = self._due[key]
+            if known_uid == uid:
+                began_s, due_s = known_began_s, min(known_due_s, due_s)
+                if due_s == known_due_s:
+                    return
+            timer.cancel()
+        self._due[key] = (uid, began_s, due_s, self._call_later(max(0.0, due_s - now_s), lambda: self._evict(key, uid)))
+
+    def _spare(self, key: Key) -> None:
+        if (known := self._due.pop(key, None)) is not None:
+            known[3].cancel()
+
+    def _evict(self, key: Key, uid: str) -> None:
+        """Delete a pod gracefully, with the condition that tells why."""
+        self._due.pop(key, None)
+        stored = self._pods.objects.get(key)
+        if stored is None or stored.item["metadata"]["uid"] != uid:
+            return
+        pod = stored.item
+        condition = {
+            "type": "DisruptionTarget",
+            "status": "True",
+            "lastProbeTime": None,
+            "lastTransitionTime": now(),
+            "reason": "DeletionByTaintManager",
+            "message": "Taint manager: deleting due to NoExecute taint",
+        }
+        others = [c for c in (pod.get("status") or {}).get("conditions") or [] if c.get("type") != condition["type"]]
+        try:
+            status = {**(pod.get("status") or {}), "conditions": [*others, condition]}
+            self._objects.storage.put(self._pods, key, {**pod, "metadata": dict(pod["metadata"]), "status": status})
+            self._objects.delete(self._pods, key, {"preconditions": {"uid": uid}}, dry=False)
+        except (OSError, Refused) as error:  # the journal takes no write now
+            log.warning("taint_eviction_waits", pod=key[1], error=str(error))
+            self._due[key] = (uid, self._clock(), self._clock(), self._call_later(1.0, lambda: self._evict(key, uid)))
+
+
+def seconds_left(taints: list[Json], tolerations: list[Json]) -> float | None:
+    """How long a pod with these tolerations may stay on a node with these NoExecute taints; None: for ever, 0: not at all."""
+    used: list[Json] = []
+    for taint in taints:
+        matching = [t for t in tolerations if tolerates(t, taint)]
+        if not matching:
+            return 0.0
+        used += matching
+    limits = [float(max(0, t["tolerationSeconds"])) for t in used if t.get("tolerationSeconds") is not None]
+    return min(limits) if limits else None
+
+
+def _lasting(node: Json) -> list[Json]:
+    return [t for t in (node.get("spec") or {}).get("taints") or [] if t.get("effect") == "NoExecute" and t.get("key")]
+
+
+def started(objects: Objects) -> NodeLifecycle:
+    """The controllers on the running asyncio loop."""
+    return NodeLifecycle(objects, asyncio.get_running_loop().call_later)
