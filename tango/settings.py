@@ -35,6 +35,12 @@ class LeaseSettings:
     start_s: float = 300.0
     """Seconds that a pod which is bound to its node may take to start before its request is given up and placed anew. Pulling a large
     image takes minutes; a node whose kubelet hangs, or an image that does not exist, would hold the request for ever."""
+    run_s: float = 7 * 86_400.0
+    """Seconds that a BE pod may run before its request is given up and placed anew; a job's own deadline goes before. A week is longer than
+    work at the edge takes, and a container that hangs holds its node no longer."""
+    gone_s: float = 60.0
+    """Seconds after the end of its grace that a pod may still be there before its request is placed anew: its node does not answer, and
+    nobody else takes such a pod away."""
     silent_s: float = 10.0
     """Seconds without a word from a cluster's agent, which comes every `KubeSettings.sample_idle_s`, after which its cluster counts as
     away: nothing is placed there, and what it told of LC in flight counts no more. Long beside what an agent that is restarted, or a
@@ -54,7 +60,7 @@ class LeaseSettings:
     apart. Far more than of a request of seconds: a job of hours is evicted often and loses little where it saves its state."""
 
     def __post_init__(self) -> None:
-        _within(self, 0.0, _LONGEST_S, "silent_s", "away_s", above=True)
+        _within(self, 0.0, _LONGEST_S, "silent_s", "away_s", "run_s", "gone_s", above=True)
         _within(self, 1, 10_000, "max_job_attempts")
 
 

@@ -23,12 +23,14 @@ from typing import Any
 import structlog
 
 from tango.control.backoff import pause_s
+from tango.control.be_pods import LOOK_EVERY_S, BePods
 from tango.control.job_pods import JobPods
 from tango.control.lc_instances import LONGEST_CLUSTER_PAUSE_S, ROLE, LcInstances
 from tango.control.measure_services import ServiceMeter
 from tango.control.observe_cluster import (
     be_identity,
     be_started_at_s,
+    going_since_s,
     instance_states,
     is_over,
     node_refusal,
@@ -114,10 +116,16 @@ class ClusterAgent:
         """Ends that the store does not have yet, by pod uid."""
         self._settled: dict[str, str] = {}
         """Pods whose end is in the store, to be deleted in the cluster: uid → name."""
+        self._over: set[str] = set()
+        """Uids of pods whose end is in the store and that the watch has not reported as gone: nothing of them is settled again."""
+        self._gone: set[str] = set()
+        """Uids of pods that are gone and whose end the store does not have yet: nothing is left to be deleted."""
         self._started: dict[tuple[int, int, int], float] = {}
         """BE pods that run: (run, request, epoch) → Unix time of their start."""
         self._to_mark: set[tuple[int, int, int]] = set()
         """Keys of `_started` whose start the store does not have yet."""
+        self._given_up: set[tuple[int, int, int]] = set()
+        """BE pods beyond one of their limits: (run, request, epoch)."""
         self._waiting_since_s: dict[str, float] = {}
         """Pods that are bound and have not started, by uid → when this agent first saw it."""
         self._refused: dict[str, Refusal] = {}
@@ -149,6 +157,16 @@ class ClusterAgent:
         # One step writes to the centre at a time: a start and an end of one pod must reach the store in that order, from whichever
         # step they come.
         self._store_turn = asyncio.Lock()
+        self._be_pods = BePods(
+            cluster,
+            watch,
+            clock,
+            job,
+            requests=stores.requests,
+            jobs=stores.jobs,
+            refusals=stores.refusals,
+            store_turn=self._store_turn,
+        )
         self._instances = LcInstances(cluster, watch, stores.refusals, store_turn=self._store_turn)
         self._job_pods = JobPods(
             cluster,
@@ -177,6 +195,7 @@ class ClusterAgent:
             loops.create_task(self._repeat(self.settle_jobs, SETTLE_EVERY_S, lambda: self._job_pods.has_ended_pods))
             for step, every_s in (
                 (self._job_pods.look, self._job.look_every_s),
+                (self.look_for_orphans, LOOK_EVERY_S),
                 (self.observe_here, self._kube.observe_every_s),
                 (self.observe, self._kube.observe_every_s),
                 (self.renew, self._lease.placement_s / 3),
@@ -215,13 +234,15 @@ class ClusterAgent:
             return
         identity, uid, deleted = be_identity(pod), pod["metadata"]["uid"], kind == "DELETED"
         if is_job(pod):
-            ended = uid in self._settled or self._job_pods.on_pod(pod, deleted=deleted)
+            ended = uid in self._over or self._job_pods.on_pod(pod, deleted=deleted)
         elif ended := (end := pod_end(pod, deleted=deleted)) is not None:
             if identity is not None:
                 self._started.pop(identity, None)
                 self._to_mark.discard(identity)
-            if uid not in self._settled and end is not None:
+            if uid not in self._over and end is not None:
                 self._ended.setdefault(uid, end)
+                if deleted:
+                    self._gone.add(uid)
         if ended:
             if (done := pod_end(pod, deleted=deleted)) is not None:
                 self._meter.ended(done.service, done)
@@ -232,6 +253,7 @@ class ClusterAgent:
             self._noted.set()
             if deleted:
                 self._settled.pop(uid, None)
+                self._over.discard(uid)
                 self._noted_refusals.discard(uid)
             return
         started_at_s = be_started_at_s(pod)
@@ -280,9 +302,14 @@ class ClusterAgent:
         self._to_mark.difference_update(mark[:3] for mark in marks)
         for uid, end in ended.items():
             self._ended.pop(uid, None)
-            if end.phase != "Deleted":
-                self._settled[uid] = end.pod
+            self._is_settled(uid, end.pod, is_gone=uid in self._gone)
+            self._gone.discard(uid)
         self._noted.set()
+
+    async def look_for_orphans(self) -> None:
+        """Delete BE pods that nobody wants, and give back the requests of those that cannot start; nothing by a picture that is old."""
+        if self._watch.age_s() <= self._lease.silent_s:
+            await self._be_pods.look()
 
     async def settle_jobs(self) -> None:
         """Settle pods of jobs that have ended. Their leases are renewed until then: to read a log takes its time."""
@@ -293,8 +320,12 @@ class ClusterAgent:
         if identity is not None:
             self._started.pop(identity, None)
             self._to_mark.discard(identity)
+        self._is_settled(uid, pod["metadata"]["name"], is_gone=is_gone)
+
+    def _is_settled(self, uid: str, pod: str, *, is_gone: bool) -> None:
         if not is_gone:
-            self._settled[uid] = pod["metadata"]["name"]
+            self._settled[uid] = pod
+            self._over.add(uid)
             self._noted.set()
 
     async def delete_settled(self) -> None:
@@ -310,17 +341,21 @@ class ClusterAgent:
         """Renew the leases of BE requests whose pods run, or are bound to a node and may still start.
 
         A pod that no node was given is not renewed: the scheduler lost the cluster between creating and binding it, nobody will bind
-        it, and its request is placed anew when its lease ends. Nor is one that has not started within `LeaseSettings.start_s`.
+        it, and its request is placed anew when its lease ends. Nor is one that has not started within `LeaseSettings.start_s`, has run
+        for longer than `run_s`, or is still there `gone_s` after its grace has ended, because its node is dead.
         """
         if self._watch.age_s() > self._lease.silent_s:
             return  # nobody knows what runs; while the cluster counts as away its leases are not held against it
-        running = [(*key, started) for key, started in self._started.items()]
         waiting: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         now_s, since_s = self._clock.now_s(), dict[str, float]()
+        given_up = {key for key, started_s in self._started.items() if now_s - started_s > self._lease.run_s}
         for pod in self._watch.pods():
             identity, uid = be_identity(pod), pod["metadata"]["uid"]
+            if identity and (asked_s := going_since_s(pod)) is not None and now_s - asked_s > self._lease.gone_s:
+                given_up.add(identity)
             if (
-                pod_class(pod) != "be"
+                identity in given_up
+                or pod_class(pod) != "be"
                 or not identity
                 or is_over(pod)
                 or identity in self._started
@@ -335,6 +370,10 @@ class ClusterAgent:
             elif waited_s <= self._lease.start_s + self._lease.placement_s:  # said while its lease runs out, and not for ever
                 log.warning("pod_does_not_start", cluster=self._cluster, pod=pod["metadata"]["name"], waited_s=round(waited_s))
         self._waiting_since_s = since_s
+        for run_id, request_id, epoch in given_up - self._given_up:
+            log.warning("pod_given_up", cluster=self._cluster, run=run_id, request=request_id, epoch=epoch)
+        self._given_up = given_up
+        running = [(*key, started_s) for key, started_s in self._started.items() if key not in given_up]
 
         def write() -> None:
             if running:

@@ -16,6 +16,7 @@ import structlog
 from tango.control.backoff import Backoff
 from tango.control.deploy_instances import Creation, beyond_room, outdated, plan_instances
 from tango.control.observe_cluster import is_over, node_states, pod_class, standing
+from tango.control.observe_jobs import crash, stuck
 from tango.domain.identity import NodeKey
 from tango.domain.node_selection import may_run
 from tango.domain.refusal_kind import RefusalKind
@@ -30,7 +31,9 @@ log = structlog.get_logger(__name__)
 Json = Mapping[str, Any]
 ROLE = "agent"
 """Who has met a refusal, in the rows of `tango.domain.refusals`."""
-TOLD_AGAIN_S = 120.0
+STUCK_AFTER_S = 20.0
+"""Seconds that an instance may wait for its image, or between two starts, before that is told: pulls and restarts take their time."""
+LACKING_AGAIN_S = 120.0
 """Seconds after which the centre is told again of a node without room: well before it forgets a refusal (`RefusalSettings.forget_s`)."""
 LONGEST_CLUSTER_PAUSE_S = 30.0
 """Longest pause, in seconds, after calls to a cluster that fail in a row: what is well again is noticed this soon. Chosen, not measured."""
@@ -46,8 +49,9 @@ class LcInstances:
         """When instances that were refused may be tried again: by service, by '' those of all services."""
         self._remakes = Backoff(longest_s=LONGEST_CLUSTER_PAUSE_S, free=1)
         """The same of instances that ended, by `service@node`."""
-        self._told_full: dict[tuple[str, str], float] = {}
-        """(service, node) without room for an instance → when the centre was told."""
+        self._told_lacking: dict[tuple[str, str], float] = {}
+        """(service, node) without room for an instance, or where one does not start → when the centre was told."""
+        self._stuck_since_s: dict[str, float] = {}
         self._ended: set[str] = set()
         """Uids of instances that have ended and are not gone: each counts once."""
 
@@ -85,7 +89,8 @@ class LcInstances:
         if create or plan.remove:
             log.info("instances_deployed", cluster=self._cluster, created=len(made) - len(failed), removed=len(plan.remove))
         refused = await self._note(create, made)
-        await self._note_full(full, now_s)
+        why = {(service.name, node): words for (service, node, _), words in full.items()}
+        await self._note_lacking(why | self._stuck(lc.values(), now_s), now_s)
         if other := [f for f in failed if not (isinstance(f, ClusterError) and f.refusal)]:
             raise other[0]
         return not refused and len(create) + len(full) == len(plan.create)
@@ -116,11 +121,24 @@ class LcInstances:
                 tried |= scopes
         return found
 
-    async def _note_full(self, full: Mapping[Creation, str], now_s: float) -> None:
-        """Tell the centre which nodes have no room for an instance, again before it forgets it, and which have some by now."""
-        why = {(service.name, node): words for (service, node, _), words in full.items()}
-        known = self._told_full
-        new = {at: words for at, words in why.items() if now_s - known.get(at, -TOLD_AGAIN_S) >= TOLD_AGAIN_S}
+    def _stuck(self, pods: Iterable[Json], now_s: float) -> dict[tuple[str, str], str]:
+        """(service, node) → why an instance there does not start, or not stay, and has not for a while."""
+        since_s, found = dict[str, float](), dict[tuple[str, str], str]()
+        for pod in pods:
+            words = crash(pod) or (told[1] if (told := stuck(pod)) is not None else "")
+            if not words or is_over(pod):
+                continue
+            uid = pod["metadata"]["uid"]
+            since_s[uid] = self._stuck_since_s.get(uid, now_s)
+            if now_s - since_s[uid] >= STUCK_AFTER_S:
+                found[pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")] = words
+        self._stuck_since_s = since_s
+        return found
+
+    async def _note_lacking(self, why: Mapping[tuple[str, str], str], now_s: float) -> None:
+        """Tell the centre where an instance is lacking and why, again before it forgets it, and where none is any more."""
+        known = self._told_lacking
+        new = {at: words for at, words in why.items() if now_s - known.get(at, -LACKING_AGAIN_S) >= LACKING_AGAIN_S}
         gone = known.keys() - why.keys()
         if not (new or gone):
             return
@@ -136,9 +154,9 @@ class LcInstances:
 
         async with self._store_turn:
             await asyncio.to_thread(write)
-        self._told_full = {at: at_s for at, at_s in known.items() if at in why} | dict.fromkeys(new, now_s)
+        self._told_lacking = {at: at_s for at, at_s in known.items() if at in why} | dict.fromkeys(new, now_s)
         for refusal in noted:
-            log.warning("no_room_for_instance", cluster=self._cluster, node=refusal.node, words=refusal.words)
+            log.warning("instance_lacking", cluster=self._cluster, node=refusal.node, words=refusal.words)
 
     async def _note(self, create: Sequence[Creation], made: Sequence[object]) -> bool:
         """Tell the centre what was refused, and what is taken again; gives whether anything was refused."""

@@ -246,6 +246,11 @@ def be_started_at_s(pod: Json) -> float | None:
     return _unix_s(running.get("startedAt"))
 
 
+def going_since_s(pod: Json) -> float | None:
+    """Unix time at which the grace of a pod that is being deleted ends; None for one that is not."""
+    return _unix_s(pod["metadata"].get("deletionTimestamp"))
+
+
 def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
     """The end of a BE pod: Succeeded, Failed, or Deleted for one that was deleted before it ended; None for any other pod.
 

@@ -97,6 +97,17 @@ def stuck(pod: Json) -> tuple[Reason, str, bool] | None:
     return None
 
 
+def crash(pod: Json) -> str:
+    """What Kubernetes says of a container that ends again and again and is kept from starting for a while; empty for any other pod."""
+    for status in _statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") == "CrashLoopBackOff":
+            last = (status.get("lastState") or {}).get("terminated") or {}
+            ended = f", it ended with {last['exitCode']} ({last.get('reason', '')})" if "exitCode" in last else ""
+            return f"{status['name']}: CrashLoopBackOff: {status.get('restartCount', 0)} restarts{ended}"
+    return ""
+
+
 def stuck_end(pod: Json, reason: Reason, message: str) -> JobEnd | None:
     """The end of the attempt of such a pod: final, since another one would fare alike. None for a pod without the labels of a request."""
     identity = be_identity(pod)

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 
 from tango.domain.plans import Eviction, Resize
+from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.pod_templates import default_container
 from tango.domain.quantities import cpu_millicores, format_millicores
 from tango.domain.runs import Placement, ScalingRecord
@@ -158,9 +159,8 @@ class KubernetesCalls:
             raise Invalid(f"pod {placement.pod}: no service {placement.service!r} is declared", cluster=placement.cluster)
         client = await self._client(placement.cluster)
         # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created.
-        for epoch in range(1, placement.epoch):
-            stem = placement.pod.rsplit("-e", 1)[0]
-            await self._delete_and_wait(client, f"{stem}-e{epoch}", has_grace=placement.job is not None)
+        for older in await self._older_pods(client, placement) if placement.epoch > 1 else ():
+            await self._delete_and_wait(client, older, has_grace=placement.job is not None)
         manifest = be_pod(placement, service, job=overrides_of(placement, service))
         try:
             pod = await client.request("POST", self._pods, body=manifest)
@@ -187,6 +187,11 @@ class KubernetesCalls:
             with contextlib.suppress(ClusterError, ClusterUnavailable):
                 await client.request("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": uid}})
             raise
+
+    async def _older_pods(self, client: KubeClient, placement: Placement) -> list[str]:
+        selector = f"{MANAGED_BY}=tango,tango/run={placement.run_id},tango/request={placement.request_id}"
+        found, _ = await client.list(self._pods, labelSelector=selector)
+        return [pod["metadata"]["name"] for pod in found if pod["metadata"]["name"] != placement.pod]
 
     async def _delete_and_wait(self, client: KubeClient, pod: str, *, has_grace: bool) -> None:
         """With `has_grace` its containers have the pod's own grace, but no more than `GRACE_OF_OLD_S`."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import pytest
 
 from tango.control import cluster_agent
 from tango.control.cluster_agent import AgentStores, ClusterAgent
+from tango.control.lc_instances import STUCK_AFTER_S, LcInstances
 from tango.domain.identity import NodeKey
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.services import Service, ServiceClass
@@ -25,7 +27,7 @@ from tests.fakes.journal_world import LC
 from tests.fakes.memory_journal import MemoryJournal
 from tests.fakes.own_fleet import published
 from tests.fakes.store_world import BATCH, FLEET, MAX_ATTEMPTS, OVER_S, ZERO_S
-from tests.unit.control.test_observe_cluster import ADOPTED, ended, node, pod, running, theirs
+from tests.unit.control.test_observe_cluster import ADOPTED, TEN_S, ended, node, pod, running, theirs
 from tests.waiting import WITHIN_S
 
 Json = dict[str, Any]
@@ -658,3 +660,144 @@ async def test_instances_that_are_being_deleted_are_left_to_their_kubelet(world:
     await agent.deploy()
 
     assert cluster.deleted == []
+
+
+# ---- limits and orphans ------------------------------------------------------------------------------------------------
+
+
+async def test_a_pod_that_nobody_wants_any_more_is_deleted(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Of an older epoch, or of a run that was cancelled while the cluster was away: it was made by whoever is dead by now. A pod that is
+    wanted stays, and so does one that is seen for the first time."""
+    run_id = placed(world)
+    cluster.put_pod(be_pod(run_id, name="wanted", **running()))
+    old = be_pod(run_id, name="old", phase="Pending")
+    old["metadata"]["labels"]["tango/epoch"] = "0"
+    cluster.put_pod(old)
+    agent = agent_of(world, cluster)
+
+    await agent.look_for_orphans()
+    first = list(cluster.deleted)
+    await agent.look_for_orphans()
+    second = list(cluster.deleted)
+    world.cancel(run_id)
+    cluster.old_s = 99.0
+    await agent.look_for_orphans()
+    by_an_old_picture = list(cluster.deleted)
+    cluster.old_s = 0.0
+    await agent.look_for_orphans()
+
+    assert (first, second, by_an_old_picture) == ([], [("old", False)], [("old", False)])
+    assert cluster.deleted == [("old", False), ("wanted", False)]
+
+
+async def test_a_pod_without_its_image_gives_its_request_back_and_bars_the_node(
+    world: ControlWorld, cluster: MemoryCluster
+) -> None:
+    """After a while, with the kubelet's words; at once where no waiting helps."""
+    run_id = placed(world)
+    waiting = {"reason": "ImagePullBackOff", "message": "not found"}
+    stuck = be_pod(run_id, phase="Pending", containerStatuses=[{"name": "work", "state": {"waiting": waiting}}])
+    stuck["metadata"]["labels"]["tango/service"] = "batch"
+    cluster.put_pod(stuck)
+    agent = agent_of(world, cluster)
+
+    await agent.look_for_orphans()
+    before = world.states(run_id)
+    world.clock.turn(JobSettings().image_within_s + 1.0)
+    world.state.heard_of("c1")
+    await agent.look_for_orphans()
+
+    row, (state,) = world.row(run_id, 0), world.refusals.pauses().states
+    assert before == ["placed"]
+    assert (row.state, row.attempt, row.reason) == ("pending", 1, "image-not-pulled: work: ImagePullBackOff: not found")
+    assert (state.service, state.node, state.words) == ("batch", "c1-n1", "work: ImagePullBackOff: not found")
+    assert cluster.deleted == [("be", False)]
+
+
+@pytest.mark.parametrize("late_s", [-30.0, 30.0])
+async def test_a_pod_that_does_not_go_is_given_up_some_time_after_its_grace(
+    world: ControlWorld, cluster: MemoryCluster, late_s: float
+) -> None:
+    """Its node is dead: the lease of its request runs out, and the request goes elsewhere."""
+    run_id = placed(world)
+    going = be_pod(run_id, **running())
+    asked_at_s = world.clock.now_s() - LEASE.gone_s - late_s
+    going["metadata"]["deletionTimestamp"] = datetime.fromtimestamp(asked_at_s, UTC).isoformat()
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", cluster.put_pod(going))
+    await agent.settle()
+    before_s = world.row(run_id, 0).lease_until_s
+
+    await agent.renew()
+
+    assert (world.row(run_id, 0).lease_until_s > before_s) is (late_s < 0)
+
+
+async def test_a_pod_that_runs_for_too_long_is_given_up(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """A container that hangs holds its node no longer than that."""
+    run_id = placed(world)
+    agent = agent_of(world, cluster)
+    agent.on_pod("MODIFIED", cluster.put_pod(be_pod(run_id, **running())))  # it began years ago by the world's clock
+    await agent.settle()
+    before_s = world.row(run_id, 0).lease_until_s
+    began_s = TEN_S
+    world.clock.turn(began_s + LEASE.run_s + 1.0 - world.clock.now_s())
+
+    await agent.renew()
+
+    assert world.row(run_id, 0).lease_until_s == before_s
+
+
+async def test_a_pod_that_goes_after_its_end_was_settled_is_neither_settled_nor_deleted_again(
+    world: ControlWorld, cluster: MemoryCluster
+) -> None:
+    """Its deletion is reported with its last state, which looks like an end."""
+    run_id = placed(world)
+    calls = list[str]()
+
+    class Counting(MemoryCluster):
+        async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
+            calls.append(name)
+            await super().delete_pod(name, uid=uid, at_once=at_once)
+
+    counting = Counting()
+    agent = agent_of(world, counting)
+    listens(agent, counting)
+    counting.put_pod(be_pod(run_id, **ended("Succeeded")))
+
+    for _ in range(3):
+        await agent.settle()
+        await agent.delete_settled()
+
+    assert calls == ["be"]
+
+
+async def test_an_instance_that_cannot_start_is_named_with_the_kubelets_words(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """After a while, as pulls take their time; until it is ready."""
+    crashing = {
+        "name": "work",
+        "restartCount": 7,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 137, "reason": "OOMKilled"}},
+    }
+    pod_of_web = pod("lc", name="lc-web-c1-n1-0", on="c1-n1", phase="Running", containerStatuses=[crashing])
+    cluster.put_pod(pod_of_web)
+    instances = LcInstances("c1", cluster, world.refusals, store_turn=asyncio.Lock())
+    services = journal_of(world).services()
+
+    await instances.agree(services, 0.0)
+    early = world.refusals.pauses().states
+    await instances.agree(services, STUCK_AFTER_S)
+    (late,) = world.refusals.pauses().states
+    cluster.put_pod({**pod_of_web, "status": running(name="work")})
+    await instances.agree(services, STUCK_AFTER_S + 1.0)
+
+    assert early == ()
+    assert (late.service, late.node) == ("web", "c1-n1")
+    assert late.words == "work: CrashLoopBackOff: 7 restarts, it ended with 137 (OOMKilled)"
+    assert world.refusals.pauses().states == ()
+
+
+def listens(agent: ClusterAgent, cluster: MemoryCluster) -> None:
+    """Let the agent hear what the watch tells."""
+    cluster._on_pod = agent.on_pod
