@@ -13,6 +13,7 @@ from celery import Celery, signals
 
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.settings import Settings
+from workers import vital_signs
 from workers.event_groups import group_events
 from workers.queues import CONTROL, REPLAY, SIMULATE, declared
 
@@ -102,6 +103,7 @@ def create_app(settings: Settings) -> Celery:
         },
     )
     group_events(app)
+    vital_signs.show()
     return app
 
 

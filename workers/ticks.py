@@ -12,6 +12,7 @@ from typing import Any
 
 from celery.beat import ScheduleEntry, Scheduler
 
+from tango import progress
 from workers.open_runs import read_word, tolerant
 
 LOOK_EVERY_S = 0.2
@@ -50,6 +51,7 @@ class Ticks(Scheduler):  # type: ignore[misc,unused-ignore]
 
     def tick(self, **_: Any) -> float:
         """Send every task that is due; gives the seconds until the next call."""
+        progress.turned("tick")
         now_s = self.now_s()
         is_open = self._is_open(now_s)
         for entry in self.schedule.values():

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 import uvloop
 
+from tango import progress
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.journals import journal_of
 from tango.bootstrap.stores import Stores
@@ -26,6 +27,7 @@ from tango.control.repeating import RepeatingEach
 from tango.errors import StoreUnavailable, TangoError
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
+from tango.kube.manifests import ClusterWays
 from tango.ports.journal import Journal
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,7 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stopped.set)
         lines.start()
+        progress.tell("agent")
         running = asyncio.gather(*(_keep_running(cluster, here, lines) for cluster in clusters))
         await stopped.wait()
         running.cancel()
@@ -155,7 +158,7 @@ async def _run_agent(cluster: str, here: Stores, lines: _Lines) -> None:
                 run_zero_s=here.run_facts.zero_s,
                 is_busy=lambda: lines.is_busy(cluster),
             )
-            watch = KubernetesWatch(client, namespace=kube.namespace)
+            watch = KubernetesWatch(client, namespace=kube.namespace, ways=ClusterWays.of(kube))
             await ClusterAgent(
                 cluster, watch, of_agent, here.clock, kube=kube, lease=here.settings.lease, job=here.settings.job
             ).run()

@@ -86,7 +86,7 @@ class ClusterWorker:
         keeper = Keeper(
             journal=journal, publisher=publisher, clock=clock, owner=owner, replay=settings.replay, lease=settings.lease
         )
-        self._keeping = Repeating("keeper", keeper.step, longest_pause_s=1.0)
+        self._keeping = Repeating(f"keeper-{cluster}", keeper.step, longest_pause_s=1.0)
 
     def take_order(self, order: Mapping[str, Any], *, tenant: str, key: str) -> RequestKey:
         """Accept a request that another application has sent as JSON, and have it dispatched; of several under one key the first.

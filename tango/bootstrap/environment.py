@@ -34,10 +34,16 @@ ADDRESSES = {
 NO_SETTINGS = {
     "TANGO_HOME": "the state folder (tango.stack.state)",
     "TANGO_DEBUG": "whether commands show tracebacks (tango.cli.failures)",
+    "TANGO_HEALTH_DIR": "the folder in which processes tell how far they are (tango.progress)",
     "TANGO_READY_FILE": "the file by which a worker tells the supervisor that it is ready (workers.app)",
     "TANGO_TOKEN": "the token with which commands call a gateway (tango.cli.request)",
     "TANGO_GATEWAY_URL": "the gateway that commands call (tango.cli.request)",
     "TANGO_BENCH_BROKER_URL": "the broker of a benchmark (tango.bench.noop_app)",
+    **dict.fromkeys(
+        ("TANGO_ADMIN_URL", "TANGO_OWNER_URL", "TANGO_OWNER_PASSWORD", "TANGO_APP_PASSWORD", "TANGO_READER_PASSWORD"),
+        "roles of a database (tango.cli.database)",
+    ),
+    **dict.fromkeys(("TANGO_ADMIN_PASSWORD", "TANGO_BROKER_PASSWORD"), "passwords of a trial's servers (workers.trial_server)"),
     "TANGO_TRACES_DIR": "the folder of real traces, for tests",
     **dict.fromkeys(
         (

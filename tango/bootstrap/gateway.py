@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import functools
 import ipaddress
+import math
 import os
 import resource
 import secrets
@@ -23,6 +24,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from tango import progress
 from tango.bootstrap.journals import journal_of
 from tango.domain.calls import AnswerTo
 from tango.emulation.line import LOOPBACK
@@ -105,6 +107,8 @@ async def _serve(
             gateways.append(gateway)
         if ready_file is not None:
             ready_file.touch(mode=0o600)
+        progress.reached("ready", within_s=math.inf)
+        progress.tell("gateway")
         await stopped.wait()
         await asyncio.gather(*(gateway.drain() for gateway in gateways))
 

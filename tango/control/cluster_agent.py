@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +23,7 @@ from typing import Any
 
 import structlog
 
+from tango import progress
 from tango.control.backoff import pause_s
 from tango.control.be_pods import LOOK_EVERY_S, BePods
 from tango.control.job_pods import JobPods
@@ -188,6 +190,7 @@ class ClusterAgent:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch.follow(self.on_pod))
             await self._watch.synced()
+            progress.reached("ready", within_s=math.inf)
             loops.create_task(
                 self._repeat(self.settle, SETTLE_EVERY_S, lambda: self._ended or self._to_mark or self._refused or self._to_clear)
             )
@@ -208,23 +211,28 @@ class ClusterAgent:
     async def _repeat(
         self, step: Callable[[], Awaitable[None]], every_s: float, is_wanted: Callable[[], object] = lambda: True
     ) -> None:
-        failures = 0
-        while True:
-            while not is_wanted():
-                self._noted.clear()
-                await self._noted.wait()
-            begin = time.monotonic()
-            try:
-                await step()
-                failures = 0
-            except (StoreUnavailable, StoreError, ClusterUnavailable, ClusterError) as error:
-                log.warning("agent_step_failed", step=getattr(step, "__name__", "?"), cluster=self._cluster, error=str(error))
-                is_store = isinstance(error, StoreUnavailable | StoreError)
-                await asyncio.sleep(
-                    pause_s(failures, FIRST_PAUSE_S, LONGEST_STORE_PAUSE_S if is_store else LONGEST_CLUSTER_PAUSE_S)
-                )
-                failures += 1
-            await asyncio.sleep(max(0.0, every_s - (time.monotonic() - begin)))
+        name, failures = f"{getattr(step, '__name__', '?')} of {self._cluster}", 0
+        try:
+            while True:
+                while not is_wanted():
+                    progress.over(name)
+                    self._noted.clear()
+                    await self._noted.wait()
+                progress.turned(name)
+                begin = time.monotonic()
+                try:
+                    await step()
+                    failures = 0
+                except (StoreUnavailable, StoreError, ClusterUnavailable, ClusterError) as error:
+                    log.warning("agent_step_failed", step=getattr(step, "__name__", "?"), cluster=self._cluster, error=str(error))
+                    is_store = isinstance(error, StoreUnavailable | StoreError)
+                    await asyncio.sleep(
+                        pause_s(failures, FIRST_PAUSE_S, LONGEST_STORE_PAUSE_S if is_store else LONGEST_CLUSTER_PAUSE_S)
+                    )
+                    failures += 1
+                await asyncio.sleep(max(0.0, every_s - (time.monotonic() - begin)))
+        finally:
+            progress.over(name)
 
     # ---- BE pods -------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
+from tango import progress
 from tango.errors import TangoError
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,16 @@ class RepeatedStep:
 
     def call(self) -> float:
         """Call it once, whatever it raises; gives the seconds until the next call."""
+        try:
+            return self._called()
+        finally:
+            progress.turned(self._name)
+
+    def end(self) -> None:
+        """Say that it is not called any more."""
+        progress.over(self._name)
+
+    def _called(self) -> float:
         try:
             wait_s = self._step()
         except TangoError as error:
@@ -88,6 +99,7 @@ class Repeating:
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._stopping.wait(self._repeated.call())
+        self._repeated.end()
 
 
 class RepeatingEach:
@@ -124,8 +136,10 @@ class RepeatingEach:
     def remove(self, member: str) -> None:
         """Call it no more. A call that is under way ends by itself."""
         with self._changed:
-            self._steps.pop(member, None)
+            step = self._steps.pop(member, None)
             self._due_s.pop(member, None)
+        if step is not None:
+            step.end()
 
     def stop(self, *, within_s: float = 5.0) -> None:
         """Ask the threads to end after the calls that they are in, and wait this long for all of them."""
@@ -144,6 +158,8 @@ class RepeatingEach:
             with self._changed:
                 if self._steps.get(member) is step:
                     self._due_s[member] = _next_multiple(time.monotonic(), wait_s)
+                else:  # removed while it was under way
+                    step.end()
 
     def _next(self, after_s: float) -> tuple[str, RepeatedStep] | None:
         """The member that has been due the longest, once that is `after_s`; None when the threads are to end."""

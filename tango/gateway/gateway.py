@@ -7,6 +7,7 @@ import contextlib
 
 import structlog
 
+from tango import progress
 from tango.domain.calls import AnswerTo
 from tango.domain.services import Service
 from tango.errors import TangoError
@@ -106,6 +107,11 @@ class Gateway:
             self._seen_at_s = asyncio.get_running_loop().time()
 
     async def _keep_seeing(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.view_every_s)
-            await self._see()
+        loop = f"view of {self.cluster}"
+        try:
+            while True:
+                progress.turned(loop)
+                await asyncio.sleep(self.settings.view_every_s)
+                await self._see()
+        finally:
+            progress.over(loop)

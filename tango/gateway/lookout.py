@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import structlog
 
+from tango import progress
 from tango.domain.calls import Standing
 from tango.domain.identity import RequestKey
 from tango.domain.requests import RequestState
@@ -43,15 +44,20 @@ class Lookout:
 
     async def run(self) -> None:
         """Look, again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.look_every_s)
-            now_s = asyncio.get_running_loop().time()
-            due = [w for w in self._mine if self._is_due(w, now_s)]
-            if due:
-                try:
-                    await self._look(due, now_s)
-                except TangoError as error:
-                    log.warning("lookout_failed", cluster=self._cluster, error=str(error))
+        loop = f"lookout of {self._cluster}"
+        try:
+            while True:
+                progress.turned(loop)
+                await asyncio.sleep(self._settings.look_every_s)
+                now_s = asyncio.get_running_loop().time()
+                due = [w for w in self._mine if self._is_due(w, now_s)]
+                if due:
+                    try:
+                        await self._look(due, now_s)
+                    except TangoError as error:
+                        log.warning("lookout_failed", cluster=self._cluster, error=str(error))
+        finally:
+            progress.over(loop)
 
     def _is_due(self, waiting: Waiting, now_s: float) -> bool:
         return waiting.key is not None and not waiting.outcome.done() and now_s - waiting.since_s >= self._settings.look_every_s
