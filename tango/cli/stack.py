@@ -47,6 +47,9 @@ home_option = click.option(
 @click.command()
 @click.option("--fleet", help="A built-in fleet or a file. Default: the fleet in force in the state folder, else demo.")
 @click.option(
+    "--no-clusters", is_flag=True, help="A centre alone, without embedded clusters: real ones join with `tango cluster add`."
+)
+@click.option(
     "--simulators",
     type=click.IntRange(min=0),
     default=1,
@@ -60,17 +63,28 @@ home_option = click.option(
 )
 @click.option("--detach", is_flag=True, help="Return when everything is ready; `tango down` stops it.")
 @home_option
-def up(fleet: str | None, simulators: int, line_rtt_ms: float | None, detach: bool, home: Path | None) -> None:
+def up(fleet: str | None, no_clusters: bool, simulators: int, line_rtt_ms: float | None, detach: bool, home: Path | None) -> None:
     """Start the local stack: database, broker, clusters, workers, scheduler. Ctrl-C stops it."""
     home = _home(home)
+    if no_clusters and (fleet or line_rtt_ms is not None):
+        raise click.UsageError(
+            "--no-clusters goes with neither --fleet nor --line-rtt-ms: there are no clusters to choose or to reach"
+        )
     if detach:
-        _start_detached(home, fleet, simulators, line_rtt_ms)
+        _start_detached(home, fleet, simulators, line_rtt_ms, no_clusters=no_clusters)
         _say_ready(home)
         return
     stopping = threading.Event()
     with (
         _signals_set(stopping),
-        running_stack(home=home, fleet=fleet, simulators=simulators, line_rtt_ms=line_rtt_ms, interrupted=stopping),
+        running_stack(
+            home=home,
+            fleet=fleet,
+            has_clusters=not no_clusters,
+            simulators=simulators,
+            line_rtt_ms=line_rtt_ms,
+            interrupted=stopping,
+        ),
     ):
         if not stopping.is_set():
             _say_ready(home)
@@ -221,9 +235,11 @@ def _broker_of(cluster: str, info: StackInfo) -> str:
     from tango.errors import UsageError
     from tango.fleets import load_fleet
 
-    known = [c.name for c in load_fleet(info.fleet_file).clusters]
+    known = [c.name for c in load_fleet(info.fleet_file).clusters] if info.fleet_file else []
     if cluster not in known:
-        raise UsageError(f"this stack has no cluster {cluster!r}{near_name(cluster, known)}; it has: {', '.join(known)}")
+        raise UsageError(
+            f"this stack has no cluster of its own {cluster!r}{near_name(cluster, known)}; it has: {', '.join(known) or 'none'}"
+        )
     return info.cluster_brokers.get(cluster, info.broker_url)
 
 
@@ -252,6 +268,7 @@ def running_stack(
     *,
     home: Path,
     fleet: str | None,
+    has_clusters: bool = True,
     simulators: int = 0,
     line_rtt_ms: float | None = None,
     interrupted: threading.Event | None = None,
@@ -268,7 +285,7 @@ def running_stack(
     configure_logging(logging.WARNING)  # else what the supervisor survives would stand among results, on standard output
 
     read_settings()  # every process reads them: a mistake is told here, and not in the logs of all
-    chosen = fleet_to_start(home, fleet)
+    chosen = fleet_to_start(home, fleet) if has_clusters else None
     over = threading.Event()
     with progress("Starting the stack", unit="processes") as advance:
         stack = LocalStack(
@@ -343,7 +360,7 @@ def _signals_set(event: threading.Event) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms: float | None) -> None:
+def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms: float | None, *, no_clusters: bool) -> None:
     """Start `tango up` as a process in a session of its own and wait until its stack is ready.
 
     Raises: TangoError of the kind that the child's exit status names, with the end of its log.
@@ -357,7 +374,8 @@ def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms:
     # Checked here as well as in the child, so that a mistake is reported at once and not out of a log.
     require_linux()
     read_settings()
-    fleet_to_start(home, fleet)
+    if not no_clusters:
+        fleet_to_start(home, fleet)
     if supervisor_pid(home) is not None:
         raise UsageError(f"a stack is already running in {home}; see `tango status`, stop it with `tango down`")
     log_path = private_folder(prepare_home(home) / "logs") / "supervisor.log"
@@ -373,6 +391,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms:
         str(simulators),
     ]
     command += ["--fleet", fleet] if fleet else []
+    command += ["--no-clusters"] if no_clusters else []
     command += ["--line-rtt-ms", str(line_rtt_ms)] if line_rtt_ms is not None else []
     with usable(log_path):
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

@@ -67,7 +67,7 @@ class LocalStack:
     def __init__(
         self,
         home: Path,
-        fleet: Fleet,
+        fleet: Fleet | None,
         *,
         environment: Mapping[str, str],
         simulators: int = 0,
@@ -76,13 +76,14 @@ class LocalStack:
     ) -> None:
         """Lock the state folder and draw its secrets. `progressed` is called as `Supervisor` says.
 
-        With `line_rtt_ms` the clusters are as far from the centre, by an emulated line, and each has a broker of its own.
+        Without a fleet it is a centre alone, for clusters that join. With `line_rtt_ms` the clusters are as far from the
+        centre, by an emulated line, and each has a broker of its own.
 
         Raises: UsageError if a stack runs there; ConfigError if the folder belongs to somebody else or holds other files, or for a
         fleet that can only be simulated.
         """
         require_linux()
-        refuse_fractions(fleet.services)
+        refuse_fractions(fleet.services if fleet else ())
         self._home = prepare_home(home)
         self._lock = HomeLock(home)
         self._fleet = fleet
@@ -101,7 +102,7 @@ class LocalStack:
             )
         self._cluster_brokers = {
             c.name: Broker(home, password=self._secrets[f"broker-{c.name}"], name=f"broker-{c.name}")
-            for c in (fleet.clusters if line_rtt_ms is not None else ())
+            for c in (fleet.clusters if fleet and line_rtt_ms is not None else ())
         }
         self._forks = ForkServer(
             lambda: tethered((sys.executable, "-m", *FORK_SERVER)),
@@ -125,7 +126,7 @@ class LocalStack:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
         # For the progress bar: API server, kubelet, agent, gateway and workers for each host, scheduler, replayer, beat, flower.
-        hosts = 1 if self._line_rtt_ms is None else len(clusters)
+        hosts = len(clusters) if self._line_rtt_ms is not None or not clusters else 1
         self._supervisor.expected = len(self._servers()) + (4 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
         self._supervisor.expected += self._line_rtt_ms is not None
         # What all others are forks of is loaded while database and broker start.
@@ -135,11 +136,14 @@ class LocalStack:
         database_url, reader_url, owner_url = self._prepare_database()
         config, fleet_file = self._home / "kubeconfig", self._home / "fleet.yaml"
         self._write_identities(clusters, config)
-        self._put_fleet_in_force(fleet_file, clusters)
-        names = [c.name for c in self._fleet.clusters]
         database = Database(database_url)
         try:
-            PostgresFleetStore(database).declare(self._fleet, kubeconfig=str(config), contexts={name: name for name in names})
+            if self._fleet is None:
+                PostgresFleetStore(database).declare_none()
+            else:
+                self._put_fleet_in_force(self._fleet, fleet_file, clusters)
+                names = {c.name: c.name for c in clusters}
+                PostgresFleetStore(database).declare(self._fleet, kubeconfig=str(config), contexts=names)
             everything = frozenset(ServiceClass)
             token = new_token(self._secrets["caller"], tenant=DEFAULT_TENANT, name="local", allows=everything)
             PostgresTokenStore(database).create(token)
@@ -152,7 +156,7 @@ class LocalStack:
             owner_url=owner_url,
             broker_url=self._broker.url if self._broker else self._user_broker,
             kubeconfig=str(config),
-            fleet_file=str(fleet_file),
+            fleet_file=str(fleet_file) if self._fleet else "",
             flower_url=f"http://{HOST}:{flower_port}",
             flower_user=FLOWER_USER,
             flower_password=self._secrets["flower"],
@@ -200,6 +204,8 @@ class LocalStack:
 
         Raises: DependencyError if a node is not Ready after `NODES_WITHIN_S`. Returns early once `stop` was called.
         """
+        if self._fleet is None:
+            return
         declared = sum(len(c.nodes) for c in self._fleet.clusters)
         wants_instances = any(s.service_class == ServiceClass.LC for s in self._fleet.services)
         database = Database(database_url)
@@ -317,7 +323,7 @@ class LocalStack:
                 pods=self._home / "data" / "pods" / c.name,
                 gateway_port=self._port(f"gateway-{c.name}", taken),
             )
-            for c in self._fleet.clusters
+            for c in (self._fleet.clusters if self._fleet else ())
         )
 
     def _port(self, name: str, taken: set[int]) -> int:
@@ -346,13 +352,13 @@ class LocalStack:
             write_private(c.token_file, token_file(c.name, accesses[c.name]))
         write_private(path, kubeconfig(accesses))
 
-    def _put_fleet_in_force(self, path: Path, clusters: tuple[ClusterPlaces, ...]) -> None:
+    def _put_fleet_in_force(self, fleet: Fleet, path: Path, clusters: tuple[ClusterPlaces, ...]) -> None:
         """Write the declaration of the fleet. If its clusters differ from those of the last start, the API servers' data is deleted.
 
         Otherwise nodes and pods that the new fleet does not have would still be listed by the API servers.
         """
-        text = dump_fleet(self._fleet)
-        if path.exists() and path.read_text() != text and load_fleet(path).clusters != self._fleet.clusters:
+        text = dump_fleet(fleet)
+        if path.exists() and path.read_text() != text and load_fleet(path).clusters != fleet.clusters:
             for data in (self._home / "data").glob("apiserver-*"):
                 if data.is_dir():
                     shutil.rmtree(data)

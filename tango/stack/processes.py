@@ -106,8 +106,10 @@ class Layout:
     def hosts(self) -> dict[str, tuple[str, ...]]:
         """Where the processes of clusters run: what is added to their names, and the clusters that they serve there.
 
-        Without a line that is one host, and the same processes serve all clusters.
+        Without a line that is one host, and the same processes serve all clusters; none where the stack has no clusters.
         """
+        if not self.clusters:
+            return {}
         names = tuple(c.name for c in self.clusters)
         return {"": names} if self.line is None else {f"-{name}": (name,) for name in names}
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tango.domain.fleet import Cluster, Fleet
+from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.near_names import near_name
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
@@ -24,6 +24,10 @@ INSERT INTO lc_share (run_id, cluster, accepted, opened)
 SELECT run_id, %(cluster)s, 0, true FROM run WHERE kind = 'live' AND status = 'running' AND closed_at IS NULL
 ON CONFLICT DO NOTHING
 """
+
+
+JOINED_FLEET = "joined"
+"""Name of the fleet of a centre that has no clusters of its own, in runs that are on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,23 @@ class Clusters(Services):
 
         self._database.run(declare)
 
+    def declare_none(self) -> None:
+        """Forget the declared fleet with its clusters and services; clusters that joined and services declared by themselves stay."""
+
+        def forget(cursor: Cursor) -> None:
+            hold_declarations(cursor)
+            cursor.execute("DELETE FROM fleet RETURNING declaration")
+            before = [parse_fleet(text, "the fleet before", must_fit=False) for (text,) in cursor.fetchall()]
+            cursor.execute("DELETE FROM cluster WHERE embedded RETURNING name")
+            gone = [row[0] for row in cursor.fetchall()]
+            for table in ("node", "instance", "lc_in_flight"):
+                cursor.execute(f"DELETE FROM {table} WHERE cluster = ANY (%s)", (gone,))
+            cursor.execute("UPDATE lc_share SET complete = true WHERE cluster = ANY (%s) AND NOT complete", (gone,))
+            cursor.execute("DELETE FROM link WHERE from_cluster = ANY (%s) OR to_cluster = ANY (%s)", (gone, gone))
+            cursor.execute("DELETE FROM service WHERE name = ANY (%s)", ([s.name for fleet in before for s in fleet.services],))
+
+        self._database.run(forget)
+
     def declared(self) -> Fleet:
         """The fleet in force, with the services as declared now. Raises: UsageError before the first declaration."""
         found = self._database.rows("SELECT declaration FROM fleet")
@@ -97,10 +118,28 @@ class Clusters(Services):
         return dataclasses.replace(fleet, services=self.services())
 
     def in_force(self) -> Fleet:
-        """The declared fleet and the clusters that joined it: all at which requests may arrive. Raises: UsageError as `declared`."""
-        fleet = self.declared()
-        joined = tuple(Cluster(name=row.name, nodes=()) for row in self.clusters() if not row.embedded)
-        return dataclasses.replace(fleet, clusters=(*fleet.clusters, *joined))
+        """The declared fleet and the clusters that joined it: all at which requests may arrive.
+
+        Where none is declared, a centre without clusters of its own, those that joined with the nodes that their agents have told of.
+        Raises: UsageError where there is neither.
+        """
+        joined = [row.name for row in self.clusters() if not row.embedded]
+        if self._database.rows("SELECT 1 FROM fleet"):
+            fleet = self.declared()
+            return dataclasses.replace(fleet, clusters=(*fleet.clusters, *(Cluster(name=name, nodes=()) for name in joined)))
+        nodes: dict[str, list[Node]] = {name: [] for name in joined}
+        for cluster, *node in self._database.rows(
+            "SELECT cluster, name, cpu_allocatable_millicores, memory_allocatable_mib, pods_allocatable FROM node ORDER BY 1, 2"
+        ):
+            if cluster in nodes:
+                nodes[cluster].append(Node(name=node[0], cpu_millicores=node[1], memory_mib=node[2], pods=node[3]))
+        if not any(nodes.values()):
+            raise UsageError(
+                "no fleet is declared, and no agent of a joined cluster has told of its nodes yet: join one with `tango cluster add` "
+                "and start its agent, or start a stack with clusters, `tango up --fleet NAME`"
+            )
+        clusters = tuple(Cluster(name=name, nodes=tuple(found)) for name, found in nodes.items())
+        return Fleet(name=JOINED_FLEET, clusters=clusters, services=tuple(self.services()))
 
     def clusters(self) -> list[ClusterRow]:
         """All clusters, declared and joined, by position and then by name."""

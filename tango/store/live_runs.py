@@ -12,6 +12,7 @@ from psycopg2.extras import Json
 
 from tango.domain.runs import LiveUse, RunInfo, RunKind, RunStatus
 from tango.errors import RequestRejected, UsageError
+from tango.store.clusters import JOINED_FLEET
 from tango.store.database import Cursor, Database
 from tango.store.rows import insert
 from tango.store.runs import RUN_COLUMNS, run_info
@@ -206,7 +207,8 @@ def _turned(cursor: Cursor, use: LiveUse) -> RunInfo:
         if not _is_over(cursor, found, use):
             return found[0]
         cursor.execute(_CLOSE, (found[0].run_id,))
-    cursor.execute("SELECT name, hash FROM fleet")
+    # A centre without clusters of its own declares no fleet: those that have joined are the fleet.
+    cursor.execute("SELECT name, hash FROM fleet UNION ALL SELECT %s, '' FROM cluster LIMIT 1", (JOINED_FLEET,))
     fleet = cursor.fetchone()
     if fleet is None:
         raise UsageError("no fleet is declared yet, so that nobody can serve requests; start one with `tango up --fleet NAME`")

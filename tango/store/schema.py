@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import migrations
-from tango.errors import StoreError
+from tango.errors import StoreError, StoreUnavailable
 from tango.store.database import Database
 
 
@@ -31,10 +31,17 @@ def bring_up_to_date(url: str) -> None:
     migrate(url)
 
 
+def revision_of(url: str) -> str:
+    """The revision of the schema at `url`; empty where nothing has migrated it. Raises: StoreUnavailable."""
+    return ", ".join(_revisions(url))
+
+
 def _revisions(url: str) -> list[str]:
     database = Database(url)
     try:
         return [revision for (revision,) in database.rows("SELECT version_num FROM alembic_version")]
+    except StoreUnavailable:
+        raise
     except StoreError:  # no such table: nothing has migrated it
         return []
     finally:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tango.domain.observations import NodeState
 from tango.domain.runs import LiveUse, RunInfo, RunKind, RunStatus
 from tango.errors import RequestRejected, UsageError
 from tango.store.database import Database
@@ -63,6 +64,27 @@ def test_without_a_fleet_nothing_is_opened(database_url: str) -> None:
     with pytest.raises(UsageError, match="no fleet is declared yet"):
         live.want()
     assert live.turn() is None
+    database.close()
+
+
+def test_clusters_that_joined_are_a_fleet_by_themselves(database_url: str) -> None:
+    """A centre on which nobody has started clusters of its own serves callers all the same."""
+    database = Database(database_url)
+    fleet = PostgresFleetStore(database)
+    fleet.join("edge", kubeconfig="/edge", context="far", rtt_ms=5.0, bandwidth_mbit_per_s=100.0)
+    live = PostgresLiveRuns(database, delete=lambda _: None)
+
+    live.want()
+    opened = live.turn()
+    with pytest.raises(UsageError, match="no agent of a joined cluster has told of its nodes yet"):
+        fleet.in_force()
+    fleet.observe(
+        "edge", [NodeState(name="n1", ready=True, cpu_allocatable_millicores=4000, memory_allocatable_mib=8192)], [], sample=False
+    )
+
+    assert opened is not None
+    assert opened.fleet == "joined"
+    assert [(c.name, [n.name for n in c.nodes]) for c in fleet.in_force().clusters] == [("edge", ["n1"])]
     database.close()
 
 

@@ -1,0 +1,114 @@
+"""`tango database`: the roles and the schema of a PostgreSQL server of one's own. `tango up` does the same for the one that it brings."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from tango.cli.output import say
+
+RETRY_EVERY_S = 1.0
+"""Seconds between two tries to reach a server that does not answer yet."""
+
+url_option = click.option(
+    "--url",
+    envvar=["TANGO_OWNER_URL", "TANGO_DATABASE_URL"],
+    required=True,
+    help="URL of the role that owns the schema; TANGO_OWNER_URL or TANGO_DATABASE_URL where not given.",
+)
+wait_option = click.option(
+    "--wait-s",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    show_default=True,
+    help="Seconds in which a server that does not answer yet may begin to.",
+)
+
+
+@click.group()
+def database() -> None:
+    """Prepare a PostgreSQL server of your own, and bring its schema to this version or back."""
+
+
+@database.command()
+@click.option("--admin-url", envvar="TANGO_ADMIN_URL", required=True, help="URL of a superuser; better in TANGO_ADMIN_URL.")
+@click.option("--owner-password", envvar="TANGO_OWNER_PASSWORD", required=True, help="Better in TANGO_OWNER_PASSWORD.")
+@click.option("--app-password", envvar="TANGO_APP_PASSWORD", required=True, help="Better in TANGO_APP_PASSWORD.")
+@click.option("--reader-password", envvar="TANGO_READER_PASSWORD", required=True, help="Better in TANGO_READER_PASSWORD.")
+@wait_option
+def prepare(admin_url: str, owner_password: str, app_password: str, reader_password: str, wait_s: float) -> None:
+    """Make the database `tango` and its roles `tango_owner`, `tango_app` and `tango_reader`; or give them these passwords.
+
+    Options can be read by every user of the host, variables cannot.
+    """
+    from urllib.parse import urlsplit
+
+    import psycopg2
+
+    from tango.errors import StoreUnavailable
+    from tango.store.database import described
+    from tango.store.roles import DATABASE, grant_defaults, prepare_database
+
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            prepare_database(admin_url, owner_password=owner_password, app_password=app_password, reader_password=reader_password)
+            grant_defaults(urlsplit(admin_url)._replace(path=f"/{DATABASE}").geturl())
+            break
+        except psycopg2.OperationalError as error:
+            if time.monotonic() >= until_s:
+                raise StoreUnavailable(
+                    f"PostgreSQL does not answer at {described(admin_url)}, or does not take the password: {str(error).strip()}"
+                ) from error
+            time.sleep(RETRY_EVERY_S)
+    say(f"Database {DATABASE} and its roles are ready. Next: `tango database upgrade` as tango_owner.")
+
+
+@database.command()
+@url_option
+@wait_option
+def upgrade(url: str, wait_s: float) -> None:
+    """Bring the schema to the newest revision that this version knows; does nothing where that has been done, also by another at once."""
+    from tango.errors import StoreUnavailable
+    from tango.store.schema import bring_up_to_date, newest_revision
+
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            bring_up_to_date(url)
+            break
+        except StoreUnavailable:
+            if time.monotonic() >= until_s:
+                raise
+            time.sleep(RETRY_EVERY_S)
+    say(f"The schema has revision {newest_revision()}.")
+
+
+@database.command()
+@click.argument("revision")
+@url_option
+@click.option("--yes", is_flag=True, help="Do it; data that the older schema has no place for is lost.")
+def downgrade(revision: str, url: str, yes: bool) -> None:
+    """Bring the schema back to REVISION, with the version that made it newest: stop everything first, then downgrade, then install."""
+    from tango.errors import UsageError
+    from tango.store.database import described
+    from tango.store.migrate import migrate_back
+
+    if not yes:
+        raise UsageError(
+            f"going back to {revision} at {described(url)} drops what that schema has no place for: back the database up, then say --yes"
+        )
+    migrate_back(url, revision)
+    say(f"The schema has revision {revision}.")
+
+
+@database.command()
+@url_option
+def revision(url: str) -> int:
+    """Print the schema's revision and the newest one that this version knows; exits with 1 where they differ."""
+    from tango.store.schema import newest_revision, revision_of
+
+    found, newest = revision_of(url), newest_revision()
+    click.echo(f"{found or 'none'} of {newest}")
+    return 0 if found == newest else 1
