@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint install lock clean
+.PHONY: demo test test-long lint install lock image clean
 
 demo: install
 	@$(BIN)/tango demo
@@ -49,6 +49,12 @@ lock:
 	build/lock/bin/uv pip compile --quiet setup.cfg --extra test --universal --python-version 3.11 --generate-hashes \
 		--constraint requirements-torch.txt --no-emit-package torch $(if $(UPGRADE),--upgrade) \
 		--custom-compile-command "make lock" --output-file requirements.txt
+	build/lock/bin/uv pip compile --quiet deploy/image/tools.in --universal --python-version 3.11 --generate-hashes --no-header \
+		$(if $(UPGRADE),--upgrade) --output-file deploy/image/tools.txt
+
+# Both images, with their bills of materials, in build/image; deploy/image/README.md says what it needs.
+image:
+	deploy/image/build.sh build/image
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -1,8 +1,9 @@
 """Compiles kernels, and keeps the machine code where it can.
 
 Numba keeps it beside the source, or, where that folder cannot be written (a system-wide install), in the user's cache folder, or under
-`NUMBA_CACHE_DIR`. Where no folder can be written at all, as in a container with a read-only root and no home, a kernel is compiled
-again in each process instead of failing to import. A kernel is compiled, or read from the cache, at its first call.
+`NUMBA_CACHE_DIR`. Where no folder can be written at all, as in a container with a read-only root and no home, what lies beside the
+source is read (an image ships it, compiled for any processor: `NUMBA_CPU_NAME=generic`), and what is not there is compiled again in
+each process. A kernel is compiled, or read from the cache, at its first call.
 
 Numba takes machine code to be fresh as long as the kernel's own file is as it was, though what it calls in other files is part of that
 code. Here it is fresh as long as all modules that the kernel's module imports are, directly or not. An index that names a class which
@@ -11,6 +12,7 @@ is gone, as after an update that renamed a tuple of arrays, cannot be read at al
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import pickle
 import re
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import njit
+from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator
 
 R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
@@ -54,7 +57,9 @@ class Kernel:
         except RuntimeError as error:
             if "no locator available" not in str(error):
                 raise
-            return _njit(self._function, {**self._options, **_ENTRY})
+            kernel = _njit(self._function, {**self._options, **_ENTRY})
+            with contextlib.suppress(RuntimeError):  # it lies in no file
+                kernel._cache = _ShippedCode(kernel.py_func)
         _stamp_with_imports(kernel, self._function.__module__)
         return kernel
 
@@ -67,6 +72,26 @@ class Kernel:
     def _numba_type_(self) -> Any:
         """By this Numba knows what a kernel calls when it names this one."""
         return self.part._numba_type_
+
+
+class _BesideTheSource(InTreeCacheLocator):  # type: ignore[misc,unused-ignore]
+    """Numba's folder beside the source, whether or not it can be written to."""
+
+    def ensure_cache_path(self) -> None:
+        """Numba's own makes a file there, to see whether it may."""
+
+
+class _Shipped(CompileResultCacheImpl):  # type: ignore[misc,unused-ignore]
+    _locator_classes = (_BesideTheSource,)
+
+
+class _ShippedCode(FunctionCache):  # type: ignore[misc,unused-ignore]
+    """Machine code that somebody else has put beside the source: read, never written."""
+
+    _impl_class = _Shipped
+
+    def save_overload(self, sig: object, data: object) -> None:
+        """Kept nowhere."""
 
 
 def _njit(function: Callable[..., Any], options: dict[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tango import __version__
 from tango.errors import ConfigError
 
 
@@ -17,6 +18,8 @@ def _within(settings: object, low: float, high: float, *names: str, above: bool 
 
 
 _LONGEST_S = 1e7
+PULL_POLICIES = ("IfNotPresent", "Always", "Never")
+"""Kubernetes' policies of when a node fetches an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -541,6 +544,17 @@ class SimSettings:
 class KubeSettings:
     """Calls to Kubernetes."""
 
+    workload_image: str = f"tango-workload:{__version__}"
+    """Image of the synthetic workload, as the clusters' nodes reach it, for services that name none and have no template. The default is
+    what `deploy/image/build.sh` makes of a release, without a registry; never a tag that moves, for which nodes would ask at each pod."""
+    image_pull_policy: str = "IfNotPresent"
+    """When nodes fetch the images of the synthetic workload: `IfNotPresent`, `Always` or `Never`."""
+    image_pull_secrets: str = ""
+    """Names of Secrets in the namespace with which nodes fetch those images, separated by commas."""
+    lc_priority_class: str = ""
+    """PriorityClass of the pods of LC services whose template names none; empty: the cluster's default. It must exist there."""
+    be_priority_class: str = ""
+    """The same of BE pods; a class below the default lets kubelets evict them first."""
     namespace: str = "tango"
     """Kubernetes namespace of all of Tango's pods; what Tango may do is granted for this one (`deploy/rbac/`)."""
     connect_timeout_s: float = 3.0
@@ -572,6 +586,16 @@ class KubeSettings:
     pods do, and every sample is a row per node that stays."""
     sample_idle_s: float = 3.0
     """Seconds; the same while there is not. A sample also says that the cluster is there: it is a fraction of `LeaseSettings.silent_s`."""
+
+    def __post_init__(self) -> None:
+        if self.image_pull_policy not in PULL_POLICIES:
+            raise ConfigError(f"KubeSettings image_pull_policy is {self.image_pull_policy!r}, expected {', '.join(PULL_POLICIES)}")
+        name = self.workload_image.rpartition("/")[2]
+        if "@" not in name and (":" not in name or name.endswith(":latest")):
+            raise ConfigError(
+                f"KubeSettings workload_image is {self.workload_image!r}, expected a tag that does not move, or a digest: two nodes would "
+                "run different programs under one name"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,7 +58,8 @@ class Service:
 
     name: str
     service_class: ServiceClass
-    image: str = "ghcr.io/tango-edge/workload:latest"
+    image: str = ""
+    """Image of the synthetic workload; empty: the one that the cluster's settings name (`KubeSettings.workload_image`)."""
     port: int = 8080
     cpu_work_s: float
     """Mean CPU work of one request, in CPU-seconds."""

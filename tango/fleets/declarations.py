@@ -111,6 +111,10 @@ def service_of(document: YamlValue) -> Service:
     return _service(name, spec)
 
 
+IMAGE_BEFORE = "ghcr.io/tango-edge/workload:latest"
+"""What hashes have for a service without an image of its own, so that those in earlier results stay true; nothing is ever pulled by it."""
+
+
 def hash_of(fleet: Fleet) -> str:
     """SHA-256 (hexadecimal) over the fleet's values, defaults included; comments, layout and order of keys do not change it."""
     values = dataclasses.asdict(dataclasses.replace(fleet, source_hash=""))
@@ -119,7 +123,8 @@ def hash_of(fleet: Fleet) -> str:
     if not fleet.links:
         del values["links"]  # as before there were links, so that the hashes in earlier results stay true
     values["clusters"] = [{**cluster, "nodes": [_said(node) for node in cluster["nodes"]]} for cluster in values["clusters"]]
-    values["services"] = [_said(service) for service in values["services"]]  # likewise of pods and extended resources
+    # Likewise of pods and extended resources, and of the image that was every service's before settings named it.
+    values["services"] = [{"image": IMAGE_BEFORE, **_said(service)} for service in values["services"]]
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -245,7 +250,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
     """Without what is as it was before there was such a thing, which files of before do not say."""
     defaults = (
         *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False)),
-        *(("template", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
+        *(("template", ""), ("image", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )
     return {name: value for name, value in values.items() if (name, value) not in defaults}
 

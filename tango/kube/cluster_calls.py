@@ -35,7 +35,7 @@ from tango.errors import (
     TangoError,
 )
 from tango.kube.api_client import JSON, KubeClient
-from tango.kube.manifests import WORKLOAD_CONTAINER, be_pod, binding, overrides_of
+from tango.kube.manifests import WORKLOAD_CONTAINER, ClusterWays, be_pod, binding, overrides_of
 from tango.settings import KubeSettings
 
 log = structlog.get_logger(__name__)
@@ -84,6 +84,7 @@ class KubernetesCalls:
         self._credentials = credentials
         self._services = services
         self._settings = settings
+        self._ways = ClusterWays.of(settings)
         self._declared: dict[str, Service] = {}
         self._declared_read_at_s = -1e9
         self._connections: dict[str, _Connection] = {}
@@ -161,7 +162,7 @@ class KubernetesCalls:
         # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created.
         for older in await self._older_pods(client, placement) if placement.epoch > 1 else ():
             await self._delete_and_wait(client, older, has_grace=placement.job is not None)
-        manifest = be_pod(placement, service, job=overrides_of(placement, service))
+        manifest = be_pod(placement, service, job=overrides_of(placement, service), ways=self._ways)
         try:
             pod = await client.request("POST", self._pods, body=manifest)
         except Conflict:

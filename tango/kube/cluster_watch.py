@@ -17,7 +17,7 @@ from tango.domain.services import Adoption, Service
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, Forbidden, NotFound
 from tango.kube.api_client import JSON, KubeClient
 from tango.kube.informer import Informer
-from tango.kube.manifests import binding, lc_instance
+from tango.kube.manifests import WAYS, ClusterWays, binding, lc_instance
 
 log = structlog.get_logger(__name__)
 
@@ -46,8 +46,9 @@ def held_facts(pod: JSON) -> JSON:
 class KubernetesWatch:
     """Watches of the nodes and of Tango's pods of one cluster, and the writes of its agent. Make it on the loop that uses it."""
 
-    def __init__(self, client: KubeClient, *, namespace: str) -> None:
+    def __init__(self, client: KubeClient, *, namespace: str, ways: ClusterWays = WAYS) -> None:
         self._client = client
+        self._ways = ways
         self._namespace = namespace
         self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
         self._adoptions: dict[str, tuple[Adoption, Informer, asyncio.Task[None]]] = {}
@@ -187,7 +188,7 @@ class KubernetesWatch:
     async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
         """Create, then bind; one that is there already is about to come over the watch."""
         try:
-            pod = await self._client.request("POST", self._pods_path, body=lc_instance(service, node, k))
+            pod = await self._client.request("POST", self._pods_path, body=lc_instance(service, node, k, ways=self._ways))
         except Conflict:
             return
         await self.bind(pod, node.name)

@@ -10,7 +10,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.jobs import ATTEMPT, PROGRESS_FILE, REQUEST
@@ -21,6 +21,7 @@ from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
 from tango.domain.template_rules import SCHEDULER
 from tango.kube.api_client import JSON
+from tango.settings import KubeSettings
 
 MANAGED = {MANAGED_BY: "tango"}
 """Label of every pod that Tango created, and may therefore delete."""
@@ -51,6 +52,34 @@ class JobOverrides:
 
 
 AS_DECLARED = JobOverrides()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterWays:
+    """What a cluster's settings say of every pod there: the image of the synthetic workload, and priorities."""
+
+    image: str
+    """Of the synthetic workload, for services that name none."""
+    pull_policy: str
+    pull_secrets: tuple[str, ...] = ()
+    lc_priority: str = ""
+    """PriorityClass of pods of LC services, whose template names none; empty: the cluster's default."""
+    be_priority: str = ""
+
+    @classmethod
+    def of(cls, settings: KubeSettings) -> Self:
+        """As the settings say."""
+        secrets = tuple(name for word in settings.image_pull_secrets.split(",") if (name := word.strip()))
+        return cls(
+            image=settings.workload_image,
+            pull_policy=settings.image_pull_policy,
+            pull_secrets=secrets,
+            lc_priority=settings.lc_priority_class,
+            be_priority=settings.be_priority_class,
+        )
+
+
+WAYS = ClusterWays.of(KubeSettings())
 MOST_OVER_GUESS = 2
 """Memory limit over request of a BE pod whose memory nobody has declared."""
 TERMINATION_LOG = "/dev/termination-log"
@@ -79,7 +108,7 @@ def overrides_of(placement: Placement, service: Service) -> JobOverrides:
     )
 
 
-def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DECLARED) -> JSON:
+def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DECLARED, ways: ClusterWays = WAYS) -> JSON:
     """Manifest of the pod for one epoch of a BE request. It never restarts: a further try is a new epoch with a new pod.
 
     The service is the placement's.
@@ -98,12 +127,13 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
     if (template := service.pod_template) is not None:
         beside_mib = template.beside(0, template.asked.memory_request_mib or 0)[1]
         memory_mib = max(1, p.memory_mib - beside_mib)
-        pod = _from_template(p.pod, labels, service, template, memory_mib=memory_mib)
+        pod = _from_template(p.pod, labels, service, template, memory_mib=memory_mib, ways=ways)
         pod["metadata"]["annotations"][WORK] = f"{p.cpu_work_s:.6f}"
     else:
         container = {
             "name": WORKLOAD_CONTAINER,
-            "image": service.image,
+            "image": service.image or ways.image,
+            "imagePullPolicy": ways.pull_policy,
             "args": ["run"],
             "env": [
                 {"name": "TANGO_CPU_WORK_S", "value": f"{p.cpu_work_s:.6f}"},
@@ -111,20 +141,21 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
             ],
             "resources": _resources(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib, p.extended),
         }
-        pod = _pod(p.pod, labels, container, restart="Never", grace_s=BE_GRACE_S)
+        pod = _pod(p.pod, labels, container, restart="Never", grace_s=BE_GRACE_S, ways=ways)
     _override(pod, service.container or WORKLOAD_CONTAINER, job)
     return pod
 
 
-def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
+def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = WAYS) -> JSON:
     """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size."""
     labels = {**MANAGED, "tango/cluster": node.cluster, "tango/class": "lc", "tango/service": service.name}
     name = instance_name(service.name, node.name, k)
     if (template := service.pod_template) is not None:
-        return _from_template(name, labels, service, template, memory_mib=service.instance_memory_mib)
+        return _from_template(name, labels, service, template, memory_mib=service.instance_memory_mib, ways=ways)
     container = {
         "name": WORKLOAD_CONTAINER,
-        "image": service.image,
+        "image": service.image or ways.image,
+        "imagePullPolicy": ways.pull_policy,
         "args": ["serve"],
         "ports": [{"containerPort": service.port, "name": "http"}],
         "env": [
@@ -141,15 +172,25 @@ def lc_instance(service: Service, node: NodeKey, k: int) -> JSON:
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},
     }
-    return _pod(name, labels, container, restart="Always", grace_s=LC_GRACE_S)
+    return _pod(name, labels, container, restart="Always", grace_s=LC_GRACE_S, ways=ways)
 
 
-def _from_template(name: str, labels: dict[str, str], service: Service, template: PodTemplate, *, memory_mib: int) -> JSON:
+def _priority(labels: Mapping[str, str], ways: ClusterWays) -> dict[str, str]:
+    """What a pod's spec says of its priority, by its class."""
+    name = ways.lc_priority if labels["tango/class"] == "lc" else ways.be_priority
+    return {"priorityClassName": name} if name else {}
+
+
+def _from_template(
+    name: str, labels: dict[str, str], service: Service, template: PodTemplate, *, memory_mib: int, ways: ClusterWays
+) -> JSON:
     """The template as a pod, with what Tango must add and nothing else: name, labels, scheduler, restart policy, a toleration, and the
     requests and limits that the service's container does not have."""
     body: dict[str, Any] = copy.deepcopy(dict(template.body))
     spec, metadata = body["spec"], body.get("metadata") or {}
     spec |= {"schedulerName": SCHEDULER, "restartPolicy": "Always" if service.service_class is ServiceClass.LC else "Never"}
+    if not spec.get("priorityClassName"):
+        spec |= _priority(labels, ways)
     spec["tolerations"] = [*(spec.get("tolerations") or []), TOLERATED]
     container = next(c for c in spec["containers"] if c["name"] == service.container)
     resources = container.setdefault("resources", {})
@@ -212,7 +253,9 @@ def binding(pod: str, uid: str, node: str) -> JSON:
     }
 
 
-def _pod(name: str, labels: dict[str, str], container: JSON, *, restart: str, grace_s: int) -> JSON:
+def _pod(name: str, labels: dict[str, str], container: JSON, *, restart: str, grace_s: int, ways: ClusterWays) -> JSON:
+    secrets = {"imagePullSecrets": [{"name": name} for name in ways.pull_secrets]} if ways.pull_secrets else {}
+    priority = _priority(labels, ways)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -224,6 +267,8 @@ def _pod(name: str, labels: dict[str, str], container: JSON, *, restart: str, gr
             # The workload calls no API, so it gets no token; and variables for every Service of the namespace would slow its start.
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
+            **secrets,
+            **priority,
             "tolerations": [TOLERATED],
             "containers": [container],
         },

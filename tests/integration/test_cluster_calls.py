@@ -125,7 +125,7 @@ def test_a_placement_becomes_a_pod_that_runs_on_its_node(site: Site) -> None:
     assert site.clusters.run_be_pods([placement]) == {placement: None}
     pod = site.cluster.running(placement.pod)
     assert pod["spec"]["nodeName"] == "c1-n2"
-    assert pod["spec"]["containers"][0]["image"] == BATCH.image
+    assert pod["spec"]["containers"][0]["image"] == KubeSettings().workload_image
     assert {k: pod["metadata"]["labels"][f"tango/{k}"] for k in ("run", "request", "epoch")} == {
         "run": "1",
         "request": "1",

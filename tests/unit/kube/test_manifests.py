@@ -5,13 +5,36 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from tango.domain.identity import NodeKey
 from tango.domain.jobs import JobPod
 from tango.domain.pod_templates import canonical_template
 from tango.domain.runs import Placement
-from tango.kube.manifests import AS_DECLARED, JobOverrides, be_pod, lc_instance, overrides_of
+from tango.domain.services import Service, ServiceClass
+from tango.errors import ConfigError
+from tango.kube.manifests import AS_DECLARED, ClusterWays, JobOverrides, be_pod, lc_instance, overrides_of
+from tango.settings import KubeSettings
 from tests.fakes.pod_templates import API, JOB, api_service, changed, job_service
 
+WEB = Service(
+    name="web",
+    service_class=ServiceClass.LC,
+    cpu_work_s=0.01,
+    memory_mib=16,
+    target_ms=100.0,
+    instance_memory_mib=128,
+    cpu_request_millicores=200,
+    cpu_limit_millicores=1000,
+)
+BATCH = Service(
+    name="batch",
+    service_class=ServiceClass.BE,
+    cpu_work_s=1.0,
+    memory_mib=64,
+    cpu_request_millicores=100,
+    cpu_limit_millicores=1000,
+)
 PLACEMENT = Placement(
     run_id=1,
     request_id=7,
@@ -114,3 +137,47 @@ def test_a_jobs_pod_is_told_its_attempt_its_request_and_where_to_write_its_progr
     assert (told.args, told.command, told.labels, told.active_deadline_s) == (("x",), None, {"tango/job": "yes"}, 10)
     assert dict(overrides_of(placed, elsewhere).env)["TANGO_PROGRESS_FILE"] == "/out/end"
     assert overrides_of(PLACEMENT, job_service()) == AS_DECLARED
+
+
+def test_pods_of_the_synthetic_workload_have_the_image_of_the_cluster_s_settings() -> None:
+    """Its name, when nodes fetch it and with which secrets; a service that names an image of its own keeps it."""
+    settings = KubeSettings(workload_image="registry.test/w:1", image_pull_policy="Never", image_pull_secrets="one, two")
+    ways = ClusterWays.of(settings)
+    named = replace(WEB, image="registry.test/web:3")
+
+    pods = [
+        be_pod(replace(PLACEMENT, service="batch"), BATCH, ways=ways)["spec"],
+        lc_instance(WEB, NodeKey("c1", "n1"), 0, ways=ways)["spec"],
+    ]
+
+    for pod in pods:
+        (container,) = pod["containers"]
+        assert (container["image"], container["imagePullPolicy"]) == ("registry.test/w:1", "Never")
+        assert pod["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}]
+    (own,) = lc_instance(named, NodeKey("c1", "n1"), 0, ways=ways)["spec"]["containers"]
+    assert own["image"] == "registry.test/web:3"
+
+
+@pytest.mark.parametrize("image", ["workload", "registry.test:5000/workload", "workload:latest"])
+def test_an_image_whose_tag_moves_is_refused(image: str) -> None:
+    """Nodes would ask the registry at each pod, and run different programs under one name."""
+    with pytest.raises(ConfigError, match="expected a tag that does not move, or a digest"):
+        KubeSettings(workload_image=image)
+
+
+def test_an_image_may_be_named_by_its_digest() -> None:
+    """The strictest tag there is."""
+    assert KubeSettings(workload_image="registry.test:5000/workload@sha256:00").image_pull_policy == "IfNotPresent"
+
+
+def test_pods_have_the_priority_of_their_class_unless_their_template_names_one() -> None:
+    """The cluster's default where settings name none."""
+    ways = ClusterWays.of(KubeSettings(lc_priority_class="high", be_priority_class="low"))
+    own = api_service(changed(API, "spec", "priorityClassName", to="own"))
+
+    lc = lc_instance(WEB, NodeKey("c1", "n1"), 0, ways=ways)["spec"]
+    be = be_pod(PLACEMENT, job_service(), ways=ways)["spec"]
+    of_template = lc_instance(own, NodeKey("c1", "n1"), 0, ways=ways)["spec"]
+
+    assert (lc["priorityClassName"], be["priorityClassName"], of_template["priorityClassName"]) == ("high", "low", "own")
+    assert "priorityClassName" not in lc_instance(WEB, NodeKey("c1", "n1"), 0)["spec"]

@@ -110,6 +110,31 @@ def test_a_second_process_takes_the_machine_code_from_the_cache(tmp_path: Path) 
     assert second[3].startswith(str(tmp_path))
 
 
+READ_ONLY = """
+import errno, os, tempfile
+def refuse(*_, **__):
+    raise OSError(errno.EROFS, "Read-only file system")
+tempfile.TemporaryFile = refuse
+"""
+
+
+def test_machine_code_beside_the_source_is_taken_where_nothing_can_be_written(tmp_path: Path) -> None:
+    """An image ships it: a container with a read-only root would compile for minutes at every start."""
+    (tmp_path / "shipped.py").write_text("from tango.compiled import compiled\n\n\n@compiled\ndef twice(x):\n    return 2.0 * x\n")
+    script = (
+        "from shipped import twice as kernel\n{}kernel(1.5)\n{}"
+        "print(sum(kernel.entry.stats.cache_hits.values()), len(kernel.entry.signatures), kernel.entry.stats.cache_path)\n"
+    )
+    environment = {"PYTHONPATH": os.pathsep.join((str(tmp_path), str(ROOT)))}
+
+    run(script.format("", ""), **environment)
+    shipped = run(script.format(READ_ONLY, ""), **environment)
+    another_type = run(script.format(READ_ONLY, "kernel(2)\n"), **environment)
+
+    assert shipped == ["1", "1", str(tmp_path / "__pycache__")]
+    assert another_type[:2] == ["1", "2"]
+
+
 def test_an_index_of_machine_code_that_cannot_be_read_is_stale(tmp_path: Path) -> None:
     """An update may have renamed the class of an argument, which the index of the old code still names: compile again, and keep it."""
     run(COUNT_CACHED, NUMBA_CACHE_DIR=str(tmp_path))
