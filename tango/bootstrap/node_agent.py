@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import math
 import os
 import signal
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import structlog
 
+from tango import progress
 from tango.bootstrap.environment import read_settings
 from tango.cgroups.groups import Hierarchy
 from tango.domain.pod_marks import CLASS
@@ -69,6 +71,7 @@ def run_node_agent(options: NodeAgentOptions) -> None:
         ledger = Ledger(hierarchy, options.state)
         agent = NodeAgent(hierarchy, ledger, settings.node_agent, cpu_millicores=(os.cpu_count() or 1) * 1000, clock=time.monotonic)
         log.info("node_agent_started", node=options.node, cgroup_version=hierarchy.version, taken_over=ledger.taken_over)
+        progress.tell("node-agent")
         try:
             asyncio.run(_run(agent, options, settings))
         finally:
@@ -144,6 +147,7 @@ class _OfNode:
             for informer in self._informers:
                 await informer.synced()
             self._tell(self._agent.seen_all())
+            progress.reached("ready", within_s=math.inf)
             tasks.create_task(self._look())
             tasks.create_task(self._report())
 
@@ -161,6 +165,7 @@ class _OfNode:
 
     async def _look(self) -> None:
         while True:
+            progress.turned("look")
             share, mark = self._agent.restraint.cpu_share, self._agent.restraint.memory_bytes
             try:
                 self._last = self._agent.step()
@@ -175,6 +180,7 @@ class _OfNode:
     async def _report(self) -> None:
         await self._reported.wait()
         while True:
+            progress.turned("report")
             assert self._last is not None
             try:
                 await self._renew(self._last)

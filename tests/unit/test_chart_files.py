@@ -26,11 +26,16 @@ def test_the_chart_is_of_this_release() -> None:
 
 def test_the_chart_grants_what_the_rbac_folder_grants() -> None:
     """A chart can read no file outside its folder, so it has copies."""
-    by_hand = [found for found in yaml.safe_load_all((ROOT / "deploy/rbac/tango.yaml").read_text()) if found]
-
-    for kind, name in (("ClusterRole", "cluster-role"), ("Role", "role")):
+    for file, kind, name in (
+        ("tango", "ClusterRole", "cluster-role"),
+        ("tango", "Role", "role"),
+        ("node-agent", "Role", "node-agent"),
+    ):
+        by_hand = [found for found in yaml.safe_load_all((ROOT / f"deploy/rbac/{file}.yaml").read_text()) if found]
         (rules,) = (found["rules"] for found in by_hand if found["kind"] == kind)
-        assert yaml.safe_load((CHART / "rbac" / f"{name}.yaml").read_text()) == rules
+        assert yaml.safe_load((CHART / "rbac" / f"{name}.yaml").read_text()) == rules, (
+            f"copy the rules of {file}.yaml to rbac/{name}.yaml"
+        )
 
 
 def test_every_value_has_a_place_in_the_schema() -> None:
