@@ -61,10 +61,10 @@ class EmbeddedCluster:
         self.kubeconfig.write_text(json.dumps(document))
         until(lambda: self.call("GET", "/version"))
 
-    def start_kubelet(self, fleet: Path) -> None:
-        """Start the virtual kubelet of the fleet's cluster of this name and wait until its nodes are Ready."""
+    def start_kubelet(self, fleet: Path, *options: str) -> None:
+        """Start the virtual kubelet of the fleet's cluster of this name, with further options, and wait until its nodes are Ready."""
         command = [sys.executable, "-m", "workers.virtual_kubelet", "--kubeconfig", str(self.kubeconfig), "--context", "kubelet"]
-        self.processes["kubelet"] = subprocess.Popen([*command, "--fleet", str(fleet), "--cluster", self.name])
+        self.processes["kubelet"] = subprocess.Popen([*command, "--fleet", str(fleet), "--cluster", self.name, *options])
         until(self._nodes_ready)
 
     def kill(self, process: str) -> None:

@@ -263,7 +263,7 @@ async def test_an_instance_that_crashes_is_started_again_with_a_log_of_its_own(w
 
     assert (world.container("crash")["restartCount"], world.container("crash")["lastState"]["terminated"]["exitCode"]) == (2, 1)
     assert world.log(pod) == "life 0\n"
-    assert world.log(pod, restart=2).startswith("life 2\n")
+    await world.until(lambda: world.log(pod, restart=2).startswith("life 2\n"))
 
 
 async def test_an_instance_whose_probe_fails_is_never_ready(world: World) -> None:
@@ -346,7 +346,7 @@ async def test_a_caller_s_own_command_is_not_run_here(world: World) -> None:
 
 
 async def test_what_a_process_cannot_have_is_told(world: World) -> None:
-    """A volume, a ConfigMap, a Secret: it waits and says why, and is not started without."""
+    """A volume that nobody declares, a Secret that is not there: it waits and says why, and is not started without."""
     world.put("volume", container("true", volumeMounts=[{"name": "data", "mountPath": "/data"}]))
     world.put("secret", container("true", env=[{"name": "K", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]))
     for name in ("volume", "secret"):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 from tango.emulation.api_server.failures import Refused
+from tango.emulation.references import KINDS, references_of
 from tango.settings import KubeSettings
 
 MASTERS = "system:masters"
 """Group whose users may do everything, as in Kubernetes."""
+NODES = "system:nodes"
+"""Group of kubelets."""
 ANONYMOUS = "system:anonymous"
 """User of a call without an Authorization header, as in Kubernetes."""
 PUBLIC_PATHS = ("/version", "/healthz", "/readyz", "/livez")
@@ -65,11 +70,12 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("coordination.k8s.io", ("leases",), ("create", "get", "patch"), Scope.OWN),
         Rule("", ("pods",), READ, Scope.ADOPTED),
     ),
-    "system:nodes": (
+    NODES: (
         Rule("", ("nodes",), (*READ, "create", "patch", "update", "delete")),
         Rule("", ("nodes/status",), ("get", "patch", "update")),
         Rule("", ("pods",), (*READ, "delete")),
         Rule("", ("pods/status",), ("get", "patch", "update")),
+        Rule("", ("configmaps", "secrets"), ("get",)),
         Rule("", ("namespaces",), ("get", "create")),
         Rule("", ("events",), ("create", "patch")),
         Rule("coordination.k8s.io", ("leases",), (*READ, "create", "patch", "update", "delete")),
@@ -144,6 +150,23 @@ class Authorizer:
             "Forbidden",
             f'{shown} is forbidden: User "{user.name}" cannot {verb} resource "{resource}" in API group "{group}"{where}',
             details={"kind": kind} | ({"name": name} if name else {}) | ({"group": group} if group else {}),
+        )
+
+    def require_relation(self, user: User, resource: str, key: tuple[str, str], pods: Iterable[dict[str, Any]]) -> None:
+        """Of ConfigMaps and Secrets a kubelet may read those that pods on its nodes refer to, as the node authorizer has it.
+
+        `pods`: all of the namespace. Raises: Refused 403.
+        """
+        if user.is_master or NODES not in user.groups or resource not in KINDS:
+            return
+        if any(pod["spec"].get("nodeName") and (resource, key[1]) in references_of(pod["spec"]) for pod in pods):
+            return
+        raise Refused(
+            403,
+            "Forbidden",
+            f'{resource} "{key[1]}" is forbidden: User "{user.name}" cannot get resource "{resource}" in API group "" in the namespace '
+            f"\"{key[0]}\": no relationship found between node '{user.name.removeprefix('system:node:')}' and this object",
+            details={"kind": resource, "name": key[1]},
         )
 
     def require_path(self, user: User, path: str) -> None:

@@ -34,13 +34,15 @@ CONTEXT: dict[str, Form] = {
     "privileged": bool,
     "allowPrivilegeEscalation": bool,
 }
+KEY: dict[str, Form] = {"name": str, "key": str, "optional": bool}
 CONTAINERS: Form = [
     {
         "name": str,
         "image": str,
         "securityContext": CONTEXT,
         "resources": {"requests": QUANTITIES, "limits": QUANTITIES},
-        "env": [{"name": str, "value": str}],
+        "env": [{"name": str, "value": str, "valueFrom": {"configMapKeyRef": KEY, "secretKeyRef": KEY}}],
+        "envFrom": [{"prefix": str, "configMapRef": KEY, "secretRef": KEY}],
         "ports": [{"containerPort": int, "hostPort": int}],
     }
 ]
@@ -75,7 +77,15 @@ OBJECT: dict[str, Form] = {
         "activeDeadlineSeconds": int,
         "overhead": QUANTITIES,
         "nodeSelector": TEXTS,
-        "volumes": [{"name": str}],
+        "volumes": [
+            {
+                "name": str,
+                "configMap": {"name": str, "items": [{"key": str, "path": str}]},
+                "secret": {"secretName": str, "items": [{"key": str, "path": str}]},
+                "projected": {"sources": [{"configMap": {"name": str}, "secret": {"name": str}}]},
+            }
+        ],
+        "imagePullSecrets": [{"name": str}],
         "securityContext": CONTEXT,
         "hard": QUANTITIES,
         "scopes": [str],
@@ -103,6 +113,11 @@ OBJECT: dict[str, Form] = {
         "hard": QUANTITIES,
         "used": QUANTITIES,
     },
+    "data": TEXTS,
+    "stringData": TEXTS,
+    "binaryData": TEXTS,
+    "type": str,
+    "immutable": bool,
     "value": int,
     "globalDefault": bool,
     "preemptionPolicy": str,

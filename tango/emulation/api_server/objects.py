@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from tango.emulation.api_server import pods
+from tango.emulation.api_server import config_objects, pods
 from tango.emulation.api_server.admission import Admission, pod_security, priorities
 from tango.emulation.api_server.failures import (
     Causes,
@@ -130,6 +130,7 @@ class Objects:
             pods.set_defaults(body["spec"])
         # In the order of a real server: what fills in, then the object's own form, then what refuses.
         self._admission.fill_in(resource, body)
+        config_objects.fill_in(resource.kind, body)
         if resource.kind == "Pod":
             pods.set_first_status(body)
             pods.validate_new(body)
@@ -244,6 +245,7 @@ class Objects:
             priorities.keep(old["spec"], result["spec"])
             pods.validate_update(old, result)
         else:
+            config_objects.fill_in(resource.kind, result)
             _validate_update(resource, old, result)
         if result == old:
             return old
@@ -352,6 +354,8 @@ def _validate_new(resource: Resource, body: Json) -> None:
         pod_security.check_labels(causes, body)
     elif resource.kind == "PriorityClass":
         priorities.check(causes, body)
+    elif resource.kind in config_objects.KINDS:
+        config_objects.check(causes, resource.kind, body)
     causes.raise_if_any()
 
 
@@ -364,6 +368,9 @@ def _validate_update(resource: Resource, old: Json, new: Json) -> None:
         pod_security.check_labels(causes, new)
     elif resource.kind == "PriorityClass":
         priorities.check_update(causes, old, new)
+    elif resource.kind in config_objects.KINDS:
+        config_objects.check(causes, resource.kind, new)
+        config_objects.check_update(causes, resource.kind, old, new)
     causes.raise_if_any()
 
 

@@ -30,6 +30,7 @@ from tango.emulation.api_server.resources import BY_PLACE, Resource
 from tango.emulation.api_server.selectors import matcher
 from tango.emulation.api_server.storage import Collection, Storage
 from tango.emulation.api_server.watches import Watch, require_watch_options
+from tango.emulation.references import KINDS
 
 Json = dict[str, Any]
 log = structlog.get_logger()
@@ -105,6 +106,9 @@ class ApiServer:
         verb = _verb(request, name)
         whole = f"{resource.name}/{subresource}" if subresource else resource.name
         self._authorizer.require(user, verb, group, whole, name=name, namespace=namespace or "")
+        if resource.name in KINDS and verb == "get":
+            pods = (s.item for k, s in self._storage.of(BY_PLACE["", "v1", "pods"]).objects.items() if k[0] == namespace)
+            self._authorizer.require_relation(user, resource.name, (namespace or "", name), pods)
         # After the check of permissions: a fault must not hide that a caller may not do what it tries.
         rule = self._faults.struck(verb, request.path) if self._faults.rules else None
         if rule is not None:

@@ -13,11 +13,13 @@ from typing import Any
 import structlog
 
 from tango.domain.fleet import Cluster, Fleet, Node
+from tango.emulation.references import KINDS, Reference
 from tango.emulation.virtual_kubelet import node_objects
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import Addresses, NodePool
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
+from tango.emulation.virtual_kubelet.pod_place import CannotStart
 from tango.emulation.virtual_kubelet.pod_spec import PodKind, pod_spec
 from tango.emulation.virtual_kubelet.process_host import ProcessHost
 from tango.emulation.virtual_kubelet.status_writer import AGAIN_AFTER_S, StatusWriter
@@ -65,6 +67,8 @@ class VirtualKubelet:
             report=self._statuses.touch,
             processes=processes,
         )
+        if processes is not None:
+            processes.read = self._read_source
         self._metrics = MetricsWriter(client, self.pool, cluster.name)
         # The server filters out pods that are not bound, so that the backlog of a scheduler causes no events here.
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
@@ -215,6 +219,15 @@ class VirtualKubelet:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
         with contextlib.suppress(NotFound, Conflict):  # gone already, or another pod of that name
             await self._client.request("DELETE", path, body=body)
+
+    async def _read_source(self, namespace: str, reference: Reference) -> Json | None:
+        resource, name = reference
+        try:
+            return await self._client.request("GET", f"/api/v1/namespaces/{namespace}/{resource}/{name}")
+        except NotFound:
+            return None
+        except (ClusterError, ClusterUnavailable) as error:
+            raise CannotStart("CreateContainerConfigError", f"{KINDS[resource]} {name!r}: {error}", again=True) from error
 
     async def _write_status(self, uid: str) -> None:
         run, status = self.pool.runs.get(uid), self.pool.status(uid)

@@ -1,4 +1,4 @@
-"""What a container's specification means for a local process: words of its command, its environment, its folder. Pure functions.
+"""What a container's specification means for a local process: words of its command, its environment, its folder, and where its volumes lie.
 
 Source of the rules: Kubernetes documentation, "Define a Command and Arguments for a Container", "Define Dependent Environment Variables",
 "Expose Pod Information to Containers Through Environment Variables".
@@ -15,34 +15,15 @@ from typing import Any
 
 from tango.domain.pod_marks import COMMAND_FROM
 from tango.domain.quantities import cpu_millicores, parse_quantity
+from tango.emulation.references import OF_ENVIRONMENT, OF_VARIABLE, Sources
+from tango.emulation.virtual_kubelet.pod_place import CannotStart, PodPlace
+from tango.emulation.virtual_kubelet.volumes import mounted, source_of
 
 Json = Mapping[str, Any]
 
 INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "SHELL", "TMPDIR")
 """Variables that a process has of the kubelet's own environment: none of Tango's, which have passwords in them."""
 _REFERENCE = re.compile(r"\$\$|\$\(([-._a-zA-Z][-._a-zA-Z0-9]*)\)")
-
-
-class CannotStart(Exception):
-    """A container cannot be started as it is; `reason` is that of its waiting state."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-        self.message = message
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PodPlace:
-    """Where a pod runs here."""
-
-    ip: str
-    port: int
-    """At which its instance answers, told as PORT."""
-    folder: Path
-    """In which its processes start, unless they name another."""
-    files: Path
-    """Of its logs and termination messages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +37,11 @@ class Launch:
     """File whose content becomes the container's termination message."""
 
 
-def launch_of(container: Json, pod: Json, place: PodPlace) -> Launch:
-    """The process of a container.
+def launch_of(container: Json, pod: Json, place: PodPlace, sources: Sources) -> Launch:
+    """The process of a container; writes the files of the volumes that it mounts.
+
+    A volume of a ConfigMap or Secret, projected or empty, is a folder of the pod's, and its mount path is replaced by that folder's
+    wherever it stands in the container's words and variables. `sources`: the ConfigMaps and Secrets that the pod refers to.
 
     Beside its own variables it has HOST and PORT (where to listen), POD_IP, and TANGO_TERMINATION_LOG. Its termination message path is
     replaced by that file wherever it stands in its words and variables, since `/dev/termination-log` is one file for the whole machine.
@@ -73,54 +57,71 @@ def launch_of(container: Json, pod: Json, place: PodPlace) -> Launch:
         raise CannotStart(
             "CreateContainerConfigError", "a caller's own command is not run as a local process: it would not be isolated"
         )
-    for mount in container.get("volumeMounts") or []:
-        if not _is_there(mount, pod):
-            raise CannotStart(
-                "CreateContainerConfigError",
-                f"volume {mount.get('name')!r} is not mounted: a local process sees the machine's own files",
-            )
+    moved = mounted(container, pod, place, sources)
     termination_log = place.files / f"{name}.termination"
-    environment = _environment(container, pod, place, termination_log)
+    moved[str(container.get("terminationMessagePath") or "/dev/termination-log")] = str(termination_log)
+    told = {"HOST": place.ip, "PORT": str(place.port), "POD_IP": place.ip, "TANGO_TERMINATION_LOG": str(termination_log)}
+    environment = _environment(container, pod, place, told=told, moved=moved, sources=sources)
     words = (*container["command"], *(container.get("args") or []))
-    stated = str(container.get("terminationMessagePath") or "/dev/termination-log")
     return Launch(
-        argv=tuple(_expanded(word, environment).replace(stated, str(termination_log)) for word in words),
+        argv=tuple(_moved(_expanded(word, environment), moved) for word in words),
         environment=environment,
         folder=Path(container.get("workingDir") or place.folder),
         termination_log=termination_log,
     )
 
 
-def _environment(container: Json, pod: Json, place: PodPlace, termination_log: Path) -> dict[str, str]:
+def _environment(
+    container: Json, pod: Json, place: PodPlace, *, told: Mapping[str, str], moved: Mapping[str, str], sources: Sources
+) -> dict[str, str]:
     found = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    found |= {"HOST": place.ip, "PORT": str(place.port), "POD_IP": place.ip, "TANGO_TERMINATION_LOG": str(termination_log)}
+    found |= told
     for source in container.get("envFrom") or []:
-        for key in ("configMapRef", "secretRef"):
-            if key in source and not source[key].get("optional"):
-                raise CannotStart("CreateContainerConfigError", _no_reference(source[key].get("name")))
-    stated = str(container.get("terminationMessagePath") or "/dev/termination-log")
+        for kind, resource in OF_ENVIRONMENT:
+            if kind in source and (data := source_of((resource, str(source[kind].get("name"))), source[kind], sources)) is not None:
+                # Since Kubernetes 1.34 any key that has no equals sign is a name.
+                names = {f"{source.get('prefix') or ''}{key}": _text(value) for key, value in data.items() if "=" not in key}
+                found |= {name: _moved(value, moved) for name, value in names.items()}
     for variable in container.get("env") or []:
         source = variable.get("valueFrom")
-        value = _expanded(variable.get("value") or "", found) if source is None else _referred(source, container, pod, place)
+        value = (
+            _expanded(variable.get("value") or "", found) if source is None else _referred(source, container, pod, place, sources)
+        )
         if value is not None:
-            found[variable["name"]] = value.replace(stated, str(termination_log))
+            found[variable["name"]] = _moved(value, moved)
     return found
 
 
-def _referred(source: Json, container: Json, pod: Json, place: PodPlace) -> str | None:
+def _referred(source: Json, container: Json, pod: Json, place: PodPlace, sources: Sources) -> str | None:
     """The value of `valueFrom`; None for an optional one that is not there."""
     if "fieldRef" in source:
         return _field(str(source["fieldRef"].get("fieldPath", "")), pod, place)
     if "resourceFieldRef" in source:
         return _resource(source["resourceFieldRef"], container)
-    for key in ("configMapKeyRef", "secretKeyRef"):
-        if key in source and not source[key].get("optional"):
-            raise CannotStart("CreateContainerConfigError", _no_reference(source[key].get("name")))
+    for kind, resource in OF_VARIABLE:
+        if kind in source:
+            reference = (resource, str(source[kind].get("name")))
+            data, key = source_of(reference, source[kind], sources), str(source[kind].get("key"))
+            if data is None or (key not in data and source[kind].get("optional")):
+                return None
+            if key not in data:
+                shown = {"configmaps": "ConfigMap", "secrets": "Secret"}[resource]
+                where = f"{pod['metadata'].get('namespace', 'default')}/{reference[1]}"
+                raise CannotStart("CreateContainerConfigError", f"couldn't find key {key} in {shown} {where}", again=True)
+            return _text(data[key])
     return None
 
 
-def _no_reference(name: object) -> str:
-    return f"{name!r} is not read: a local process gets no ConfigMaps and Secrets; give literal values, or run on a real cluster"
+def _text(value: bytes) -> str:
+    """As a variable has it, which ends at a zero."""
+    return value.partition(b"\0")[0].decode(errors="replace")
+
+
+def _moved(text: str, moved: Mapping[str, str]) -> str:
+    """A text in which paths that lie elsewhere here are replaced, the longest first, and whole names alone."""
+    for path, place in sorted(moved.items(), key=lambda pair: -len(pair[0])):
+        text = re.sub(re.escape(path.rstrip("/")) + r"(?![\w.-])", lambda _, place=place: place, text)  # type: ignore[misc]
+    return text
 
 
 def _field(path: str, pod: Json, place: PodPlace) -> str:
@@ -156,10 +157,3 @@ def _resource(wanted: Json, container: Json) -> str:
 def _expanded(text: str, environment: Mapping[str, str]) -> str:
     """`$(NAME)` replaced by the variable's value, `$$` by `$`; what there is not stays as it stands."""
     return _REFERENCE.sub(lambda m: "$" if m[0] == "$$" else environment.get(m[1], m[0]), text)
-
-
-def _is_there(mount: Json, pod: Json) -> bool:
-    """Whether a mount is what the machine has at that place anyway: a hostPath under its own path."""
-    volumes = {v.get("name"): v for v in pod["spec"].get("volumes") or []}
-    path = (volumes.get(mount.get("name"), {}).get("hostPath") or {}).get("path")
-    return path is not None and Path(path) == Path(str(mount.get("mountPath", ""))) and not mount.get("subPath")

@@ -13,7 +13,8 @@ from typing import Any
 
 import aiohttp
 
-from tango.emulation.virtual_kubelet.launching import CannotStart, Launch
+from tango.emulation.virtual_kubelet.launching import Launch
+from tango.emulation.virtual_kubelet.pod_place import CannotStart
 
 Json = Mapping[str, Any]
 

@@ -12,8 +12,10 @@ import aiohttp
 
 from tango.domain.quantities import cpu_millicores, memory_mib
 from tango.emulation.pod_logs import BoundedLog, log_path
-from tango.emulation.virtual_kubelet.launching import CannotStart, Launch, PodPlace, launch_of
+from tango.emulation.references import Sources
+from tango.emulation.virtual_kubelet.launching import Launch, launch_of
 from tango.emulation.virtual_kubelet.local_process import Exit, LocalProcess
+from tango.emulation.virtual_kubelet.pod_place import CannotStart, PodPlace
 from tango.emulation.virtual_kubelet.probes import QUICK_FOR_S, QUICK_PERIOD_S, Probe, accepts, probe_of
 
 Json = dict[str, Any]
@@ -22,6 +24,8 @@ STEADY_BACKOFFS = 2
 """A container that ran for so many times the longest backoff begins with the first one again; the kubelet's own rule."""
 PULL_AGAIN_S = 1.0
 """Seconds after which an image that was not pulled counts as one that will not be (ImagePullBackOff)."""
+LOOK_AGAIN_S = 1.0
+"""Seconds after which a container that misses a ConfigMap or Secret is tried again, as a kubelet's sync loop does."""
 MOST_MESSAGE_BYTES = 4096
 """Longest termination message, the kubelet's own limit."""
 LOG_AS_MESSAGE_BYTES = 2048
@@ -45,6 +49,10 @@ class Host(Protocol):
     @property
     def session(self) -> aiohttp.ClientSession:
         """For probes by HTTP."""
+        ...
+
+    async def sources(self, pod: Json) -> Sources:
+        """The ConfigMaps and Secrets that a pod refers to."""
         ...
 
     def backoff_s(self, container: ProcessContainer) -> tuple[float, float]:
@@ -123,7 +131,7 @@ class ProcessContainer:
     async def run_once(self) -> Ended:
         """One life, from its start to its end. Raises: CannotStart."""
         started_s, pod = time.time(), self.pod
-        launch = launch_of(self.spec, pod.body, pod.place)
+        launch = launch_of(self.spec, pod.body, pod.place, await pod.host.sources(pod.body))
         probes = {
             key: probe_of(self.spec, f"{key}Probe", ip=pod.place.ip, launch=launch) for key in ("startup", "readiness", "liveness")
         }
@@ -171,7 +179,13 @@ class ProcessContainer:
             try:
                 ended = await self.run_once()
             except CannotStart as refused:
-                return await self._wait_for_ever(refused)
+                if not refused.again:
+                    return await self._wait_for_ever(refused)
+                if self.waits != (refused.reason, refused.message):
+                    self.waits = (refused.reason, refused.message)
+                    self.pod.changed()
+                await asyncio.sleep(LOOK_AGAIN_S)
+                continue
             if self.stopping or not restart:
                 return ended
             if ended.finished_s - ended.started_s > STEADY_BACKOFFS * longest_s:

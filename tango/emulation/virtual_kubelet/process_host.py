@@ -8,8 +8,9 @@ import os
 import shutil
 import signal
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import structlog
@@ -17,14 +18,18 @@ import structlog
 from tango.domain.identity import NodeKey
 from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.emulation.pod_logs import pod_folder
+from tango.emulation.references import Reference, Sources, references_of
 from tango.emulation.virtual_kubelet.cpu_groups import CpuGroups
-from tango.emulation.virtual_kubelet.launching import PodPlace
 from tango.emulation.virtual_kubelet.pod_addresses import PodAddresses
+from tango.emulation.virtual_kubelet.pod_place import PodPlace
 from tango.emulation.virtual_kubelet.pod_spec import PodSpec
 from tango.emulation.virtual_kubelet.process_container import ProcessContainer
 from tango.emulation.virtual_kubelet.process_usage import group_usage
 
 log = structlog.get_logger(__name__)
+Json = dict[str, Any]
+Read = Callable[[str, Reference], Awaitable[Json | None]]
+"""By namespace and reference; None: there is no such object. Raises: CannotStart while the API server does not tell."""
 
 MEASURE_EVERY_S = 0.5
 """Seconds between two looks at CPU and memory of all processes: the longest that one may be over its memory limit unseen."""
@@ -45,6 +50,8 @@ class ProcessHost:
         """By process group."""
         self._used_cpu_s: defaultdict[str, float] = defaultdict(float)
         """CPU-seconds of all processes so far, by node."""
+        self.read: Read = _nothing
+        """Reads a ConfigMap or Secret of a namespace; set by the kubelet."""
         self.ways: Callable[[str], KubeletWays] = lambda node: USUAL
         """Of the kubelet of a node; set by the pool that uses this host."""
         self._session: aiohttp.ClientSession | None = None
@@ -71,6 +78,10 @@ class ProcessHost:
     def leave(self, place: PodPlace) -> None:
         """The pod has stopped: its address is free."""
         self._addresses.give_back(place.ip)
+
+    async def sources(self, pod: Json) -> Sources:
+        """The ConfigMaps and Secrets that a pod refers to, as they are now. Raises: CannotStart while they cannot be read."""
+        return {r: await self.read(pod["metadata"].get("namespace", "default"), r) for r in sorted(references_of(pod["spec"]))}
 
     def backoff_s(self, container: ProcessContainer) -> tuple[float, float]:
         """First and longest pause before a restart, seconds, by the ways of the node's kubelet."""
@@ -146,6 +157,10 @@ class ProcessHost:
                     if _born(pid) == born:  # the number may be another process's by now
                         os.killpg(pid, signal.SIGKILL)
             shutil.rmtree(pod, ignore_errors=True)
+
+
+async def _nothing(namespace: str, reference: Reference) -> Json | None:
+    return None
 
 
 def _node(container: ProcessContainer) -> str:

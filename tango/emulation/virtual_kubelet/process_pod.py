@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from tango.emulation.virtual_kubelet.launching import PodPlace
+from tango.emulation.virtual_kubelet.pod_place import PodPlace
 from tango.emulation.virtual_kubelet.process_container import Ended, ProcessContainer
 from tango.emulation.virtual_kubelet.process_host import ProcessHost
 
