@@ -99,16 +99,47 @@ def up(fleet: str | None, no_clusters: bool, simulators: int, line_rtt_ms: float
 @home_option
 @output_option()
 def status(home: Path | None, output: str) -> int:
-    """Show every process of the local stack. Exits with 1 when no stack runs."""
+    """Show every process of the local stack, and agents and workers of clusters that joined it. Exits with 1 when no stack runs.
+
+    A worker on a broker of its cluster's own is not seen from here.
+    """
     from tango.stack.state import supervisor_pid
     from tango.stack.supervisor import read_status
 
     home = _home(home)
     # The status file of a killed supervisor stays behind; only the lock tells whether what it says is true.
     alive = supervisor_pid(home) is not None
-    rows = read_status(home)["processes"] if alive else []
+    rows = [*read_status(home)["processes"], *_joined(home)] if alive else []
     print_rows(rows, STATUS_COLUMNS, output, empty=f"No stack runs in {home}; start one with `tango up`.")
     return 0 if alive else 1
+
+
+def _joined(home: Path) -> list[dict[str, Any]]:
+    """Rows of what serves clusters that joined the stack in this folder; none where none did, or its database does not answer."""
+    from tango.errors import StoreError, StoreUnavailable
+    from tango.settings import Settings
+    from tango.stack.state import read_stack
+    from tango.store.database import Database
+    from tango.store.fleet import PostgresFleetStore
+
+    info = read_stack(home)
+    if info is None or not info.ready:
+        return []
+    settings, database = Settings(broker_url=info.broker_url), Database(info.database_url)
+    try:
+        fleet = PostgresFleetStore(database, settings.sharing, settings.lease)
+        joined = [row.name for row in fleet.clusters() if not row.embedded]
+        if not joined:
+            return []
+        # Celery takes half a second, which a status without joined clusters does without.
+        from workers.app import create_app
+        from workers.joined import agents, answering, workers
+
+        return [*agents(fleet.pictures(), joined), *workers(answering(create_app(settings)), joined)]
+    except (StoreUnavailable, StoreError):
+        return []
+    finally:
+        database.close()
 
 
 @click.command()
