@@ -24,7 +24,6 @@ from typing import Any
 import structlog
 
 from tango import progress
-from tango.control.backoff import pause_s
 from tango.control.be_pods import LOOK_EVERY_S, BePods
 from tango.control.job_pods import JobPods
 from tango.control.lc_instances import LONGEST_CLUSTER_PAUSE_S, ROLE, LcInstances
@@ -43,6 +42,7 @@ from tango.control.observe_cluster import (
 )
 from tango.control.observe_jobs import is_job
 from tango.control.settle_apart import settle_apart
+from tango.domain.backoff import pause_s
 from tango.domain.observations import InstanceState, NodeState, PodEnd
 from tango.domain.refusals import Refusal
 from tango.domain.services import Service

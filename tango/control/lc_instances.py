@@ -13,10 +13,10 @@ from typing import Any
 
 import structlog
 
-from tango.control.backoff import Backoff
 from tango.control.deploy_instances import Creation, beyond_room, outdated, plan_instances
 from tango.control.observe_cluster import is_over, node_states, pod_class, standing
 from tango.control.observe_jobs import crash, stuck
+from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey
 from tango.domain.node_selection import may_run
 from tango.domain.refusal_kind import RefusalKind

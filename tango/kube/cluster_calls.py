@@ -35,7 +35,7 @@ from tango.errors import (
     TangoError,
 )
 from tango.kube.api_client import JSON, KubeClient
-from tango.kube.manifests import WORKLOAD_CONTAINER, ClusterWays, be_pod, binding, overrides_of
+from tango.kube.manifests import WORKLOAD_CONTAINER, ClusterWays, be_pod, binding, overrides_of, owned_by_node
 from tango.settings import KubeSettings
 
 log = structlog.get_logger(__name__)
@@ -56,6 +56,9 @@ CLOSE_TIMEOUT_S = 5.0
 """Seconds to close all connections, and as many to stop the loop: a worker that ends has about ten before it is killed."""
 BATCH_TIMEOUT_S = 60.0
 """Seconds for a whole batch. Never reached while `CALL_TIMEOUT_S` holds, so it means that the loop itself hangs."""
+NODE_MAX_AGE_S = 30.0
+"""Seconds after which a node's uid is read again: one that was made anew under its name has another, and a pod with the old one as its
+owner is collected as garbage."""
 DECLARED_MAX_AGE_S = 1.0
 """Seconds after which services and credentials are read from the store again; services and clusters may change during a run."""
 
@@ -88,6 +91,8 @@ class KubernetesCalls:
         self._declared: dict[str, Service] = {}
         self._declared_read_at_s = -1e9
         self._connections: dict[str, _Connection] = {}
+        self._node_uids: dict[tuple[str, str], tuple[str, float]] = {}
+        """By cluster and node, with when it was read."""
         self._connecting: dict[str, asyncio.Lock] = {}
         self._pods = f"/api/v1/namespaces/{settings.namespace}/pods"
         self._loop = asyncio.new_event_loop()
@@ -163,6 +168,7 @@ class KubernetesCalls:
         for older in await self._older_pods(client, placement) if placement.epoch > 1 else ():
             await self._delete_and_wait(client, older, has_grace=placement.job is not None)
         manifest = be_pod(placement, service, job=overrides_of(placement, service), ways=self._ways)
+        owned_by_node(manifest, placement.node, await self._node_uid(client, placement.node))
         try:
             pod = await client.request("POST", self._pods, body=manifest)
         except Conflict:
@@ -188,6 +194,18 @@ class KubernetesCalls:
             with contextlib.suppress(ClusterError, ClusterUnavailable):
                 await client.request("DELETE", path, body={"gracePeriodSeconds": 0, "preconditions": {"uid": uid}})
             raise
+
+    async def _node_uid(self, client: KubeClient, node: str) -> str:
+        """Kept for a while; empty where it cannot be read: the pod is made without an owner."""
+        key, now_s = (client.cluster, node), time.monotonic()
+        known = self._node_uids.get(key)
+        if known is None or now_s - known[1] > NODE_MAX_AGE_S:
+            try:
+                known = str((await client.request("GET", f"/api/v1/nodes/{node}"))["metadata"].get("uid") or ""), now_s
+            except (ClusterError, ClusterUnavailable):
+                known = "", now_s
+            self._node_uids[key] = known
+        return known[0]
 
     async def _older_pods(self, client: KubeClient, placement: Placement) -> list[str]:
         selector = f"{MANAGED_BY}=tango,tango/run={placement.run_id},tango/request={placement.request_id}"

@@ -10,18 +10,21 @@ from typing import Any
 
 import structlog
 
+from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
 from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.services import Adoption, Service
-from tango.errors import ClusterError, ClusterUnavailable, Conflict, Forbidden, NotFound
+from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import JSON, KubeClient
 from tango.kube.informer import Informer
-from tango.kube.manifests import WAYS, ClusterWays, binding, lc_instance
+from tango.kube.manifests import WAYS, ClusterWays, binding, lc_instance, owned_by_node
 
 log = structlog.get_logger(__name__)
 
 NAMESPACE_AGAIN_S = 0.5
+METRICS_AGAIN_S, LONGEST_METRICS_PAUSE_S = 2.0, 120.0
+"""Seconds until a metrics server that does not answer is asked again, at first and at the most: many clusters have none. Chosen."""
 ALIVE_EVERY_S = 3.0
 """Seconds between two questions to the API server whether it is there: so much later than the loss of a line that only swallows it is
 noticed. As rare as samples of nodes while nothing is served (`KubeSettings.sample_idle_s`)."""
@@ -57,6 +60,8 @@ class KubernetesWatch:
         self._watches: asyncio.TaskGroup | None = None
         self._on_pod: Callable[[str, JSON], None] = lambda kind, pod: None
         self._answered_at_s = -float("inf")
+        self._unmeasured = Backoff(first_s=METRICS_AGAIN_S, longest_s=LONGEST_METRICS_PAUSE_S)
+        """By path, what no metrics server has answered."""
         self._nodes = Informer(client, "/api/v1/nodes")
         self._other_changes = 0
         self._other_facts: dict[str, JSON] = {}
@@ -138,9 +143,8 @@ class KubernetesWatch:
         namespaces = {self._namespace, *(adoption.namespace for adoption, _, _ in self._adoptions.values())}
         found: dict[tuple[str, str], JSON] = {}
         for namespace in sorted(namespaces):
-            with contextlib.suppress(NotFound, Forbidden):  # no metrics server, or none of its pods may be read
-                listed = await self._client.request("GET", f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods")
-                found |= {(namespace, item["metadata"]["name"]): item for item in listed.get("items") or []}
+            listed = await self._metrics(f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods")
+            found |= {(namespace, item["metadata"]["name"]): item for item in listed}
         return found
 
     def adopt(self, adoptions: Mapping[str, Adoption]) -> None:
@@ -165,11 +169,22 @@ class KubernetesWatch:
 
     async def node_usage(self) -> Mapping[str, JSON]:
         """From metrics.k8s.io."""
+        return {item["metadata"]["name"]: item["usage"] for item in await self._metrics("/apis/metrics.k8s.io/v1beta1/nodes")}
+
+    async def _metrics(self, path: str) -> list[JSON]:
+        """None where no metrics server answers, or not for this: it is asked less and less often then, and not every second for ever."""
+        now_s = time.monotonic()
+        if not self._unmeasured.is_open(path, now_s):
+            return []
         try:
-            found = await self._client.request("GET", "/apis/metrics.k8s.io/v1beta1/nodes")
-        except NotFound:
-            return {}  # no metrics server in this cluster
-        return {item["metadata"]["name"]: item["usage"] for item in found.get("items") or []}
+            found = await self._client.request("GET", path)
+        except (ClusterError, ClusterUnavailable) as error:
+            if not self._unmeasured.has_failed(path):
+                log.warning("no_metrics", cluster=self._client.cluster, path=path, error=str(error))
+            self._unmeasured.failed(path, now_s)
+            return []
+        self._unmeasured.went_well(path)
+        return found.get("items") or []
 
     async def log_tail(
         self, pod: str, container: str, *, lines: int, most_bytes: int, follow: bool, within_s: float
@@ -187,8 +202,11 @@ class KubernetesWatch:
 
     async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
         """Create, then bind; one that is there already is about to come over the watch."""
+        known = self._nodes.objects.get(node.name)
+        uid = "" if known is None else str(known["metadata"].get("uid") or "")
+        body = owned_by_node(lc_instance(service, node, k, ways=self._ways), node.name, uid)
         try:
-            pod = await self._client.request("POST", self._pods_path, body=lc_instance(service, node, k, ways=self._ways))
+            pod = await self._client.request("POST", self._pods_path, body=body)
         except Conflict:
             return
         await self.bind(pod, node.name)

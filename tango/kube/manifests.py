@@ -1,7 +1,7 @@
 """Manifests of the objects that Tango creates: BE pods, LC instances, bindings.
 
 Every pod is of QoS class Burstable. A resize in place must not change the class (KEP-1287), and in Guaranteed request and limit would
-have to stay equal, while re-assurance moves them apart. Memory request and limit are equal: memory is never resized.
+have to stay equal, while re-assurance moves them apart. Memory is never resized.
 """
 
 from __future__ import annotations
@@ -86,6 +86,30 @@ TERMINATION_LOG = "/dev/termination-log"
 """Where a container writes its termination message, unless its template names another file; Kubernetes' own default."""
 
 
+PROGRAM_MIB = 64
+"""MiB of the memory limit of a pod of the synthetic workload above what its work holds: for the program itself, some 25. Under a
+limit of what the work holds alone a kernel kills it (137)."""
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "capabilities": {"drop": ["ALL"]},
+    "runAsNonRoot": True,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""What the level `restricted` of Pod Security asks of a container; the image's user has a number above 0."""
+
+
+def owned_by_node(pod: JSON, node: str, uid: str) -> JSON:
+    """The pod with its node as controlling owner, as the kubelet's own mirror pods have it; as it is where the node's uid is not known.
+
+    `kubectl drain` refuses pods that nobody controls, since it takes nobody to make them again; Tango does, elsewhere. What a node that
+    is deleted leaves goes with it.
+    """
+    if uid:
+        owner = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid, "controller": True}
+        pod["metadata"]["ownerReferences"] = [owner]
+    return pod
+
+
 def overrides_of(placement: Placement, service: Service) -> JobOverrides:
     """What a placement's job has of its own, with what Tango tells it; nothing for a request that is no job."""
     job = placement.job
@@ -135,6 +159,7 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
             "image": service.image or ways.image,
             "imagePullPolicy": ways.pull_policy,
             "args": ["run"],
+            "securityContext": RESTRICTED,
             "env": [
                 {"name": "TANGO_CPU_WORK_S", "value": f"{p.cpu_work_s:.6f}"},
                 {"name": "TANGO_MEMORY_MIB", "value": str(p.memory_mib)},
@@ -157,6 +182,7 @@ def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = 
         "image": service.image or ways.image,
         "imagePullPolicy": ways.pull_policy,
         "args": ["serve"],
+        "securityContext": RESTRICTED,
         "ports": [{"containerPort": service.port, "name": "http"}],
         "env": [
             {"name": "TANGO_SERVICE", "value": service.name},
@@ -229,12 +255,11 @@ def _override(pod: JSON, container_name: str, job: JobOverrides) -> None:
 
 
 def _resources(cpu_request_millicores: int, cpu_limit_millicores: int, memory_mib: int, extended: Amounts) -> JSON:
-    """Request and limit are equal but for CPU: of memory because it is never resized, of extended resources because Kubernetes
-    does not overcommit them."""
-    held = {"memory": format_mib(memory_mib), **format_extended(extended)}
+    """Of the synthetic workload. Extended resources are requested as they are limited, since Kubernetes does not overcommit them."""
+    beside = format_extended(extended)
     return {
-        "requests": {"cpu": format_millicores(cpu_request_millicores), **held},
-        "limits": {"cpu": format_millicores(cpu_limit_millicores), **held},
+        "requests": {"cpu": format_millicores(cpu_request_millicores), "memory": format_mib(memory_mib), **beside},
+        "limits": {"cpu": format_millicores(cpu_limit_millicores), "memory": format_mib(memory_mib + PROGRAM_MIB), **beside},
     }
 
 

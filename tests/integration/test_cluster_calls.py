@@ -379,8 +379,8 @@ def test_an_adopted_pod_is_resized_where_its_owner_left_it_to_tango(site: Site, 
     records = clusters.resize([replace(site.resize(pod, 1500, request=200), service="theirs") for pod in pods])
     clusters.close()
 
-    # The first waits for a kubelet, which this cluster has for the namespace `tango` alone.
-    assert [r.outcome for r in records] == ["deferred", "infeasible", "infeasible"]
+    assert records[0].outcome in ("done", "deferred")  # by the kubelet, in its own time
+    assert [r.outcome for r in records[1:]] == ["infeasible", "infeasible"]
     assert "resizePolicy" in records[1].reason
     limits = [
         site.cluster.call("GET", f"/api/v1/namespaces/prod/pods/{pod.split('/')[1]}")["spec"]["containers"][0]["resources"].get(

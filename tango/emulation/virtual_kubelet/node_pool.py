@@ -223,7 +223,9 @@ class NodePool:
 
     async def _start_lc(self, run: PodRun, size: PodSize, *, preferred: str) -> None:
         spec, node = run.spec, self.nodes[run.node]
-        memory_mib = float(size.memory_limit_mib or node.memory_mib)
+        # The limit of the synthetic workload has room for the program beside what its requests hold.
+        most_mib = size.memory_request_mib if spec.memory_mib else size.memory_limit_mib
+        memory_mib = float(most_mib or node.memory_mib)
         concurrency = spec.concurrency
         run.key = self.timeline.add_instance(
             run.node, limit_cores=limit_cores(self.nodes[run.node], size), memory_mib=memory_mib, concurrency=concurrency

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,8 +14,18 @@ from tango.domain.jobs import JobPod
 from tango.domain.pod_templates import canonical_template
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
+from tango.emulation.api_server.admission.pod_security import violations
 from tango.errors import ConfigError
-from tango.kube.manifests import AS_DECLARED, ClusterWays, JobOverrides, be_pod, lc_instance, overrides_of
+from tango.kube.manifests import (
+    AS_DECLARED,
+    PROGRAM_MIB,
+    ClusterWays,
+    JobOverrides,
+    be_pod,
+    lc_instance,
+    overrides_of,
+    owned_by_node,
+)
 from tango.settings import KubeSettings
 from tests.fakes.pod_templates import API, JOB, api_service, changed, job_service
 
@@ -181,3 +193,38 @@ def test_pods_have_the_priority_of_their_class_unless_their_template_names_one()
 
     assert (lc["priorityClassName"], be["priorityClassName"], of_template["priorityClassName"]) == ("high", "low", "own")
     assert "priorityClassName" not in lc_instance(WEB, NodeKey("c1", "n1"), 0)["spec"]
+
+
+SYNTHETIC = (
+    lc_instance(
+        Service(name="web", service_class=ServiceClass.LC, cpu_work_s=0.1, memory_mib=32, target_ms=100.0, instance_memory_mib=64),
+        NodeKey("c1", "n1"),
+        0,
+    ),
+    be_pod(PLACEMENT, Service(name="transcode", service_class=ServiceClass.BE, cpu_work_s=1.0, memory_mib=512)),
+)
+
+
+@pytest.mark.parametrize("pod", SYNTHETIC, ids=["lc", "be"])
+def test_a_namespace_that_enforces_restricted_takes_pods_of_the_synthetic_workload(pod: dict[str, Any]) -> None:
+    """Nothing in them is objected to."""
+    assert violations(pod["spec"], "restricted") == []
+
+
+def test_a_pod_has_room_for_its_program_beside_what_its_work_holds() -> None:
+    """A kernel counts both; what is reserved of the node is what the centre counts."""
+    [container] = SYNTHETIC[1]["spec"]["containers"]
+
+    assert container["resources"]["requests"]["memory"] == "512Mi"
+    assert container["resources"]["limits"]["memory"] == f"{512 + PROGRAM_MIB}Mi"
+
+
+def test_a_pod_is_controlled_by_its_node() -> None:
+    """So that `kubectl drain` evicts it; without the node's uid it has no owner, which garbage collection would look for."""
+    pod = be_pod(PLACEMENT, Service(name="transcode", service_class=ServiceClass.BE, cpu_work_s=1.0, memory_mib=512))
+
+    without = owned_by_node(copy.deepcopy(pod), "n1", "")
+    [owner] = owned_by_node(pod, "n1", "uid-1")["metadata"]["ownerReferences"]
+
+    assert "ownerReferences" not in without["metadata"]
+    assert owner == {"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "uid-1", "controller": True}
