@@ -23,6 +23,9 @@ def main() -> None:
     one.add_argument("--token-file", type=Path, required=True)
     one.add_argument("--data-dir", type=Path)
     one.add_argument("--pods-dir", type=Path, help="where the virtual kubelet of the cluster keeps logs of containers")
+    one.add_argument(
+        "--rbac-after-s", type=float, default=0.0, help="seconds in which all but administrators get 403 after the start"
+    )
     words = sys.argv[1:]
     # From one `--cluster` to the next; without any, argparse says what is missing.
     starts = [k for k, word in enumerate(words) if k and word.startswith("--cluster")]

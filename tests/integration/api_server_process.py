@@ -31,8 +31,10 @@ Json = dict[str, Any]
 class ApiServerProcess:
     """Start, kill and start again, on one data folder and one port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        """`options`: more of the server's command line."""
         self.folder = folder
+        self.options = options
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
         (folder / "tokens.csv").write_text(TOKENS)
@@ -52,6 +54,7 @@ class ApiServerProcess:
         (self.folder / "port").unlink(missing_ok=True)
         command = [sys.executable, "-m", "workers.api_server", "--cluster", "c1", "--token-file", str(self.folder / "tokens.csv")]
         command += ["--data-dir", str(self.folder / "data"), "--port-file", str(self.folder / "port"), "--port", str(self.port)]
+        command += self.options
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, cwd=ROOT, stderr=log)
         return self.process

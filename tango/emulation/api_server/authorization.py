@@ -11,6 +11,7 @@ from typing import Any
 
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.references import KINDS, references_of
+from tango.errors import ConfigError
 from tango.settings import KubeSettings
 
 MASTERS = "system:masters"
@@ -25,6 +26,10 @@ PUBLIC_PATHS = ("/version", "/healthz", "/readyz", "/livez")
 
 OWN_NAMESPACE = KubeSettings().namespace
 """Where Tango's pods are."""
+
+
+LEAST_FIELDS = 3
+"""Of a line of the token file, as kube-apiserver has it."""
 
 
 class Scope(Enum):
@@ -107,11 +112,20 @@ class Authorizer:
 
     @classmethod
     def from_file(cls, path: Path) -> Authorizer:
-        """Read a file of lines `token,user,uid,"group1,group2"`, the format of kube-apiserver's --token-auth-file. Raises: OSError."""
+        """Read a file of lines `token,user,uid,"group1,group2"`, the format of kube-apiserver's --token-auth-file.
+
+        Raises: OSError; ConfigError for a line of fewer than three fields, with its number.
+        """
         tokens = {}
         with path.open(newline="", encoding="utf-8") as file:
-            for row in csv.reader(file):
+            rows = csv.reader(file)
+            for row in rows:
                 if row and row[0].strip() and not row[0].startswith("#"):
+                    if len(row) < LEAST_FIELDS:
+                        raise ConfigError(
+                            f"{path}:{rows.line_num}: found {len(row)} field{'s' if len(row) > 1 else ''}, expected at least "
+                            f'{LEAST_FIELDS}, as in token,user,uid,"group1,group2"'
+                        )
                     groups = tuple(g.strip() for g in row[3].split(",")) if len(row) > 3 else ()
                     tokens[row[0].strip()] = User(row[1].strip(), groups)
         return cls(tokens)

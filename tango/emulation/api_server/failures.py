@@ -13,10 +13,19 @@ class Refused(Exception):
     """A failed call; becomes the response. `code` is the HTTP status, `body` the `Status` object."""
 
     def __init__(
-        self, code: int, reason: str, message: str, *, details: Json | None = None, headers: dict[str, str] | None = None
+        self,
+        code: int,
+        reason: str,
+        message: str,
+        *,
+        details: Json | None = None,
+        headers: dict[str, str] | None = None,
+        is_plain: bool = False,
     ) -> None:
+        """`is_plain`: the body is the message as plain text, as of what stands before the API itself."""
         super().__init__(message)
         self.code = code
+        self.is_plain = is_plain
         self.headers = headers or {}
         self.body: Json = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message}
         if reason:
@@ -26,8 +35,8 @@ class Refused(Exception):
         self.body["code"] = code
 
     def payload(self) -> bytes:
-        """The `Status` object as JSON."""
-        return orjson.dumps(self.body)
+        """The body: the `Status` object as JSON, or plain text."""
+        return str(self.body["message"]).encode() if self.is_plain else orjson.dumps(self.body)
 
 
 def success(*, code: int = 200, details: Json | None = None) -> bytes:
@@ -78,8 +87,22 @@ def bad_request(message: str) -> Refused:
 
 
 def expired(requested: str, oldest: int) -> Refused:
-    """410 Expired for a watch or a list page from a resource version older than `oldest`, the oldest in the history."""
+    """410 Expired for a watch from a resource version older than `oldest`, the oldest in the history."""
     return Refused(410, "Expired", f"too old resource version: {requested} ({oldest})")
+
+
+def page_expired(token: str) -> Refused:
+    """410 Expired for a list page of a version that is out of the history; `token` continues with what there is now."""
+    refused = Refused(
+        410,
+        "Expired",
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
+        "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided "
+        "token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was "
+        "returned and now may show up in the list.",
+    )
+    refused.body["metadata"] = {"continue": token}
+    return refused
 
 
 def too_new(version: int) -> Refused:

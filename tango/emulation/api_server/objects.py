@@ -20,8 +20,8 @@ from tango.emulation.api_server.failures import (
     already_exists,
     bad_request,
     conflict,
-    expired,
     not_found,
+    page_expired,
     stale,
     success,
 )
@@ -45,6 +45,8 @@ class Objects:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self._admission = Admission(storage)
+        self.admits_any_resize = False
+        """As servers before 1.36, which leave it to the kubelet to find a resize infeasible."""
         namespaces = storage.of(BY_PLACE["", "v1", "namespaces"])
         for name in NAMESPACES:
             if ("", name) not in namespaces.objects:
@@ -81,8 +83,10 @@ class Objects:
         metadata: Json = {}
         if query.get("continue"):
             version, start = _from_token(query["continue"])
-            if version < collection.oldest - 1 and version < self.storage.version:
-                raise expired(str(version), collection.oldest)
+            if 0 < version < collection.oldest - 1 and version < self.storage.version:
+                # Version 0 in a token: of what there is when it is used, however old it is.
+                raise page_expired(_to_token(0, start))
+            version = version or self.storage.version
             found = [s for s in found if [s.item["metadata"].get("namespace", ""), s.item["metadata"]["name"]] >= start]
         limit = whole_number(query, "limit", 0)
         if limit and len(found) > limit:
@@ -210,7 +214,7 @@ class Objects:
             return old if status == old.get("status") else {**old, "metadata": dict(kept), "status": status}
         if subresource == "resize":
             pods.canonical_resources(new := _own_containers(new))
-            spec = pods.resized(old, new, self._allocatable(old))
+            spec = pods.resized(old, new, None if self.admits_any_resize else self._allocatable(old))
             if spec == old["spec"]:
                 return old
             self._admission.require_resized(resource, old, {**old, "spec": spec})

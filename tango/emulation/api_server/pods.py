@@ -247,7 +247,11 @@ def _check_allocatable(name: str, spec: Json, allocatable: Json | None) -> None:
                 "Forbidden",
                 f'pods "{name}" is forbidden: node didn\'t have enough allocatable resources: {resource}, '
                 f"requested: {int(asked * scale)}, allocatable: {int(parse_quantity(allocatable[resource]) * scale)}",
-                details={"name": name, "kind": "pods"},
+                details={
+                    "name": name,
+                    "kind": "pods",
+                    "causes": [{"reason": "NodeCapacity", "message": "node didn't have enough allocatable resources"}],
+                },
             )
 
 

@@ -47,6 +47,8 @@ class ApiServerOptions:
     pods_dir: Path | None = None
     """Folder of the logs that the cluster's virtual kubelet keeps; None: there are none."""
     host: str = "127.0.0.1"
+    rbac_after_s: float = 0.0
+    """Seconds after the start in which roles are not loaded yet, as with `ApiServer`."""
     history: int = HISTORY
     """Changes kept for each resource."""
 
@@ -83,7 +85,7 @@ async def _served(options: ApiServerOptions) -> AsyncIterator[tuple[Journal, Sto
         storage = Storage(journal, history=options.history)
     except OSError as error:
         raise ConfigError(f"the data folder {options.data_dir} cannot be used: {error.strerror}") from error
-    server = ApiServer(storage, authorizer, pods=options.pods_dir)
+    server = ApiServer(storage, authorizer, pods=options.pods_dir, rbac_after_s=options.rbac_after_s)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.3, keepalive_timeout=75)
     await runner.setup()
     site = web.TCPSite(runner, options.host, options.port, backlog=512)

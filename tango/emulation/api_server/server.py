@@ -20,7 +20,7 @@ from tango.emulation.api_server.authorization import Authorizer, User
 from tango.emulation.api_server.bodies import change_of, delete_options, object_of
 from tango.emulation.api_server.discovery import discovered
 from tango.emulation.api_server.failures import Refused
-from tango.emulation.api_server.faults import Faults, refusal
+from tango.emulation.api_server.faults import Faults, Rule, refusal
 from tango.emulation.api_server.forms import whole_number
 from tango.emulation.api_server.objects import Objects, require_name
 from tango.emulation.api_server.pod_calls import bind, evict
@@ -29,7 +29,7 @@ from tango.emulation.api_server.replies import Reply
 from tango.emulation.api_server.resources import BY_PLACE, Resource
 from tango.emulation.api_server.selectors import matcher
 from tango.emulation.api_server.storage import Collection, Storage
-from tango.emulation.api_server.watches import Watch, require_watch_options
+from tango.emulation.api_server.watches import BOOKMARK_EVERY_S, Watch, require_watch_options
 from tango.emulation.references import KINDS
 
 Json = dict[str, Any]
@@ -41,13 +41,17 @@ MAX_BODY = 4 * 2**20
 class ApiServer:
     """The API of one cluster."""
 
-    def __init__(self, storage: Storage, authorizer: Authorizer, *, pods: Path | None = None) -> None:
-        """`pods`: the folder in which the virtual kubelet keeps logs of containers; None: it keeps none."""
+    def __init__(self, storage: Storage, authorizer: Authorizer, *, pods: Path | None = None, rbac_after_s: float = 0.0) -> None:
+        """`pods`: the folder in which the virtual kubelet keeps logs of containers; None: it keeps none. `rbac_after_s`: for so long all
+        but `system:masters` are forbidden everything, as by a real server that has started and has not read its roles yet.
+        """
         self._storage = storage
         self._pods = pods
         self._objects = Objects(storage)
         self._authorizer = authorizer
         self._faults = Faults()
+        if rbac_after_s:
+            self._faults.add(Rule("rbac", seconds=rbac_after_s))
         self._watches: set[Watch] = set()
 
     def application(self) -> web.Application:
@@ -73,7 +77,10 @@ class ApiServer:
             return await self._route(request, user)
         except Refused as refused:
             return web.Response(
-                status=refused.code, body=refused.payload(), content_type="application/json", headers=refused.headers
+                status=refused.code,
+                body=refused.payload(),
+                content_type="text/plain" if refused.is_plain else "application/json",
+                headers=refused.headers,
             )
         except OSError as error:  # the journal could not take the write, so nothing was changed
             log.error("write_refused", path=request.path, error=str(error))
@@ -105,12 +112,18 @@ class ApiServer:
             raise _no_such_path()
         verb = _verb(request, name)
         whole = f"{resource.name}/{subresource}" if subresource else resource.name
+        asked = {"resource": whole, "group": group, "name": name, "namespace": namespace or "", "user": user.name}
+        early = (
+            self._faults.struck(verb, request.path, user.name, early=True, is_master=user.is_master) if self._faults.rules else None
+        )
+        if early is not None:
+            raise refusal(early, verb=verb, **asked)
         self._authorizer.require(user, verb, group, whole, name=name, namespace=namespace or "")
         if resource.name in KINDS and verb == "get":
             pods = (s.item for k, s in self._storage.of(BY_PLACE["", "v1", "pods"]).objects.items() if k[0] == namespace)
             self._authorizer.require_relation(user, resource.name, (namespace or "", name), pods)
         # After the check of permissions: a fault must not hide that a caller may not do what it tries.
-        rule = self._faults.struck(verb, request.path) if self._faults.rules else None
+        rule = self._faults.struck(verb, request.path, user.name) if self._faults.rules else None
         if rule is not None:
             if rule.fault == "latency":
                 await asyncio.sleep(rule.seconds)
@@ -119,7 +132,7 @@ class ApiServer:
                     request.transport.abort()
                 raise asyncio.CancelledError  # ends the handler without a response, which nobody could receive
             else:
-                raise refusal(rule)
+                raise refusal(rule, verb=verb, **asked)
         return await self._serve(request, verb, resource, namespace, name, subresource)
 
     async def _serve(
@@ -181,7 +194,10 @@ class ApiServer:
         if name:  # a watch of one object is a watch of its collection that selects it, as in Kubernetes
             fields = f"metadata.name={name}" + (f",{fields}" if fields else "")
         require_watch_options(query)
-        watch = Watch(self._storage, collection, namespace, matcher(collection.resource, query.get("labelSelector", ""), fields))
+        match = matcher(collection.resource, query.get("labelSelector", ""), fields)
+        rule = self._faults.standing("bookmarks")
+        every_s = rule.seconds if rule is not None and rule.seconds else BOOKMARK_EVERY_S
+        watch = Watch(self._storage, collection, namespace, match, bookmark_every_s=every_s)
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
         self._watches.add(watch)
@@ -213,8 +229,13 @@ class ApiServer:
             self._faults.replace(await request.read())
             if any(rule.fault == "cut-watches" for rule in self._faults.rules):
                 await self._stop_watches(request.app)
+            if any(rule.fault == "compact" for rule in self._faults.rules):
+                self._storage.forget_history()
+                for watch in self._watches:
+                    watch.expire()
         elif request.method == "DELETE":
             self._faults.clear()
+        self._objects.admits_any_resize = self._faults.standing("older-resize") is not None
         return web.Response(body=orjson.dumps([r.fault for r in self._faults.rules]), content_type="application/json")
 
     def _discovery(self, path: str, user: User) -> web.Response:

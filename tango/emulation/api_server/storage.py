@@ -122,6 +122,12 @@ class Storage:
             self._tell(collection, Change(version, key, before, last, gone=True))
         return last
 
+    def forget_history(self) -> None:
+        """Keep no change from before now, as etcd does when it is compacted: who asks for an older version gets 410."""
+        for collection in self.collections.values():
+            collection.changes.clear()
+            collection.oldest = self.version + 1
+
     def compact(self) -> None:
         """Rewrite the journal with the current objects only. Raises: OSError; the old journal then stays in use."""
         self._journal.rewrite(self._lines())

@@ -37,7 +37,16 @@ def require_watch_options(query: Mapping[str, str]) -> None:
 class Watch:
     """One client's watch of one collection."""
 
-    def __init__(self, storage: Storage, collection: Collection, namespace: str | None, match: Match | None) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        collection: Collection,
+        namespace: str | None,
+        match: Match | None,
+        *,
+        bookmark_every_s: float = BOOKMARK_EVERY_S,
+    ) -> None:
+        self._bookmark_every_s = bookmark_every_s
         self._storage = storage
         self._collection = collection
         self._namespace = namespace
@@ -47,6 +56,7 @@ class Watch:
         self._head = json_head(collection.resource)
         self.cut = False
         """Set by `stop`: the server then aborts the connection, as if the stream had been cut."""
+        self._expired = False
 
     async def events(self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool) -> AsyncIterator[bytes]:
         """Chunks of newline-delimited JSON events, until `timeout_s` has passed.
@@ -87,6 +97,11 @@ class Watch:
         self.cut = True
         self._news.set()
 
+    def expire(self) -> None:
+        """End the stream with the error of a version that is too old, as when its history has been compacted away."""
+        self._expired = True
+        self._news.set()
+
     async def _follow(self, timeout_s: float, bookmarks: bool) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
@@ -95,12 +110,15 @@ class Watch:
                 chunk, self._waiting = b"".join(self._waiting), []
                 yield chunk
                 continue
+            if self._expired:
+                yield orjson.dumps({"type": "ERROR", "object": expired("", self._collection.oldest).body}) + b"\n"
+                break
             left_s = end_s - loop.time()
             if left_s <= 0:
                 break
             self._news.clear()
             try:
-                async with asyncio.timeout(min(left_s, BOOKMARK_EVERY_S)):
+                async with asyncio.timeout(min(left_s, self._bookmark_every_s)):
                     await self._news.wait()
             except TimeoutError:
                 if bookmarks and not self._waiting and loop.time() < end_s:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tango.emulation.api_server.admission import limit_ranges, pod_security, priorities
 from tango.emulation.api_server.admission.quotas import Quotas
+from tango.emulation.api_server.failures import Refused
 from tango.emulation.api_server.resources import BY_PLACE, Resource
 from tango.emulation.api_server.storage import Storage
 
@@ -20,7 +21,10 @@ class Admission:
         self._quotas = Quotas(storage)
 
     def fill_in(self, resource: Resource, body: Json) -> None:
-        """Give a new object what rules say of what it leaves open, in place. Raises: Refused 403 for a PriorityClass that is not to be."""
+        """Give a new object what rules say of what it leaves open, in place. Raises: Refused 403 for a PriorityClass that is not to
+        be, or a namespace that is being deleted."""
+        if resource.namespaced:
+            self._require_living_namespace(resource, body)
         if resource.kind == "Pod":
             limit_ranges.fill_in(body, self._limit_ranges(body))
             priorities.resolve(body, self._of("scheduling.k8s.io", "priorityclasses", None))
@@ -48,6 +52,16 @@ class Admission:
     def _of(self, group: str, name: str, namespace: str | None) -> list[Json]:
         collection = self._storage.of(BY_PLACE[group, "v1", name])
         return [stored.item for stored in collection.in_order(namespace)] if collection.objects else []
+
+    def _require_living_namespace(self, resource: Resource, body: Json) -> None:
+        """Nothing new comes into a namespace that goes. Source: kubernetes, plugin namespace/lifecycle."""
+        namespace, name = self._namespace(body)["metadata"], body["metadata"].get("name", "")
+        if namespace.get("deletionTimestamp"):
+            words = f"unable to create new content in namespace {namespace['name']} because it is being terminated"
+            shown = f"{resource.name}.{resource.group}" if resource.group else resource.name
+            cause = {"reason": "NamespaceTerminating", "message": f"namespace {namespace['name']} is being terminated"}
+            details = {"name": name, "kind": resource.name, "causes": [{**cause, "field": "metadata.namespace"}]}
+            raise Refused(403, "Forbidden", f'{shown} "{name}" is forbidden: {words}', details=details)
 
     def _limit_ranges(self, pod: Json) -> list[Json]:
         return self._of("", "limitranges", pod["metadata"].get("namespace", ""))

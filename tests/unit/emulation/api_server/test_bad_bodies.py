@@ -80,7 +80,10 @@ def test_digits_of_other_scripts_are_no_numbers() -> None:
         (b'{"fault": "500"}', "no list, expected a list of rules such as"),
         (b'["500"]', "rule 0 is a string, expected an object"),
         (b"[null]", "rule 0 is null, expected a list of rules"),
-        (b'[{"fault": "501"}]', "rule 0: fault is '501', expected one of: 429, 500, latency, drop, cut-watches"),
+        (
+            b'[{"fault": "501"}]',
+            "rule 0: fault is '501', expected one of: 401, 429, 500, 503, rbac, service-account, webhook, webhook-away, policy, ",
+        ),
         (b'[{"verb": "get"}]', "rule 0: fault is None, expected one of"),
         (b'[{"fault": "500", "times": 1}]', '"times":1.*expected a list of rules such as'),
         (b'[{"fault": "500"}, {"fault": "500", "count": "x"}]', "rule 1.count is a string, expected an integer"),
