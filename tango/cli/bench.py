@@ -93,6 +93,29 @@ def gateway(seconds: float, rate: float | None, output: str) -> None:
 
 
 @bench.command()
+@click.option(
+    "--kernel",
+    type=click.Choice(["host", "own", "both"]),
+    default="both",
+    show_default=True,
+    help="This host's, whose control groups are then used, or one of its own in an emulated machine.",
+)
+@click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Kernel image of the emulated machine; default: the newest in /boot.",
+)
+@click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Length of each phase.")
+@click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, whose medians are given.")
+@output_option()
+def colocation(kernel: str, image: Path | None, seconds: float, rounds: int, output: str) -> None:
+    """LC's 99th percentile alone, beside BE, and with the node agent; and BE's share of the CPU that LC leaves. As root."""
+    from tango.bench.colocation import measure
+
+    _print(measure(kernel=kernel, image=image, seconds=seconds, rounds=rounds, told=say), output)
+
+
+@bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
 @click.option(
     "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."

@@ -1,0 +1,113 @@
+"""LC and BE side by side on the kernel that this runs on: LC alone, beside BE as Kubernetes leaves it, and with the node agent.
+
+It imports the standard library and the agent alone: `guest.py` packs it for a kernel of its own.
+
+LC is an open loop: on each CPU a program whose requests arrive by chance (Poisson, the same draws in each phase) and need `WORK_S` of CPU
+each; a latency is from arrival to end, the queue included. BE are two pods that compute and stream memory on all CPUs at once, with the
+CPU requests that Kubernetes makes weights of.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from tango.bench.kernel_pods import KernelNode, KernelPod, kernel_node
+
+WORK_S = 0.010
+"""CPU of a request: short enough for hundreds in a phase, long beside a scheduler's slice."""
+LOAD = 0.3
+"""Share of each CPU that LC uses: with more, its own queue is what is measured."""
+BE_PODS = 2
+LC_REQUEST, BE_REQUEST = 600, 500
+"""Millicores that Kubernetes makes weights of: LC's mean on two CPUs, BE as in Tango's fleets."""
+SETTLE_S = 2.0
+"""Seconds of each phase before anything is measured."""
+LC_PROGRAM = """
+import json, random, sys, time
+work_s, rate, seconds, seed = map(float, sys.argv[1:])
+chance = random.Random(seed)
+input()
+due = time.monotonic()
+end, latencies = due + seconds, []
+while True:
+    due += chance.expovariate(rate)
+    if due > end:
+        break
+    now = time.monotonic()
+    if due > now:
+        time.sleep(due - now)
+    done = time.thread_time() + work_s
+    while time.thread_time() < done:
+        pass
+    latencies.append(time.monotonic() - due)
+print(json.dumps(latencies), flush=True)
+"""
+BE_PROGRAM = """
+block = bytearray(4 << 20)
+while True:
+    bytes(block)
+    for _ in range(20000):
+        pass
+"""
+PHASES = ("alone", "unmanaged", "managed")
+
+
+def run(arguments: dict[str, Any]) -> dict[str, Any]:
+    """`{version, cpus, rounds: [{phase: {p99_ms, p50_ms, requests, be_share}}]}`; arguments: `root`, `seconds`, `rounds`."""
+    with kernel_node(Path(arguments["root"]), time.monotonic) as node:
+        lc = node.pod("lc", cpu=node.cpus * 1000, memory_mib=128, request=LC_REQUEST)
+        be = [node.pod("be", cpu=node.cpus * 1000, memory_mib=128, request=BE_REQUEST) for _ in range(BE_PODS)]
+        rounds = [
+            {phase: _phase(node, lc, be, phase, seconds=arguments["seconds"], seed=number) for phase in PHASES}
+            for number in range(arguments["rounds"])
+        ]
+        return {"version": node.hierarchy.version, "cpus": node.cpus, "rounds": rounds}
+
+
+def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, seconds: float, seed: int) -> dict[str, float]:
+    parts = (WORK_S, LOAD / WORK_S, seconds + SETTLE_S)
+    serving = [lc.start(LC_PROGRAM, *map(str, parts), str(100 * seed + cpu)) for cpu in range(node.cpus)]
+    for pod in be if phase != "alone" else ():
+        for _ in range(node.cpus):
+            pod.start(BE_PROGRAM)
+    try:
+        for program in serving:
+            lc.tell(program)
+        is_managed = phase == "managed"
+        _wait(node, SETTLE_S, is_managed=is_managed)
+        before = time.monotonic(), _used_us([lc]), _used_us(be)
+        _wait(node, seconds, is_managed=is_managed)
+        after = time.monotonic(), _used_us([lc]), _used_us(be)
+        latencies = [latency for program in serving for latency in json.loads(program.communicate()[0])]
+    finally:
+        lc.end()
+        for pod in be:
+            pod.end()
+        if phase == "managed":
+            node.agent.restore()
+            node.started()
+    left_us = node.cpus * (after[0] - before[0]) * 1e6 - (after[1] - before[1])
+    ordered = sorted(latencies)
+    return {
+        "p99_ms": 1000 * ordered[int(0.99 * len(ordered))],
+        "p50_ms": 1000 * ordered[len(ordered) // 2],
+        "requests": len(ordered),
+        "be_share": (after[2] - before[2]) / left_us,
+        "be_cpu_share": node.agent.restraint.cpu_share,
+    }
+
+
+def _wait(node: KernelNode, seconds: float, *, is_managed: bool) -> None:
+    """So many seconds, with a look of the agent each half second where it manages."""
+    end_s = time.monotonic() + seconds
+    while (left_s := end_s - time.monotonic()) > 0:
+        if is_managed:
+            node.step()
+        time.sleep(min(0.5, left_s))
+
+
+def _used_us(pods: list[KernelPod]) -> int:
+    return sum(pod.pod.cpu().used_us for pod in pods)
