@@ -26,6 +26,8 @@ while True:
 """
 PERIODS = 12
 """Periods of a quota that a check waits for: a bit more than a second where the program always wants to run."""
+LARGE_WEIGHT = 2000
+"""Many times that of an LC pod of these checks, in either version's scale."""
 DIES_WITHIN_S = 120.0
 
 
@@ -106,11 +108,12 @@ def check_what_the_kernel_refuses(root: Path) -> str:
 
 
 def check_idle_be_leaves_the_cpu_to_lc(root: Path) -> str:
-    """With as many programs on either side as there are CPUs BE gets next to nothing; a stop gives its weight back."""
+    """With as many programs on either side as there are CPUs BE gets what LC leaves while its programs change places, where by weight it
+    would get most; a stop gives its weight back."""
     cpus = os.cpu_count() or 1
     with kernel_node(root) as one:
         lc, be = (one.pod(kind, cpu=cpus * 1000, memory_mib=64) for kind in ("lc", "be"))
-        be.pod.write(Knob.CPU_WEIGHT, 39)
+        be.pod.write(Knob.CPU_WEIGHT, LARGE_WEIGHT)
         for pod in (lc, be):
             for _ in range(cpus):
                 pod.start(SPIN)
@@ -119,10 +122,10 @@ def check_idle_be_leaves_the_cpu_to_lc(root: Path) -> str:
         before = lc.pod.cpu().used_us, be.pod.cpu().used_us
         until(lambda: lc.pod.cpu().used_us - before[0] > 1_000_000)
         lc_us, be_us = lc.pod.cpu().used_us - before[0], be.pod.cpu().used_us - before[1]
-        assert be_us < lc_us / 5, f"BE {be_us} us beside {lc_us} us of LC"
+        assert be_us < lc_us / 2, f"BE {be_us} us beside {lc_us} us of LC"
         one.started()  # as after kill -9: the file knows what was found
         one.agent.restore()
-        assert (be.pod.read(Knob.CPU_IDLE), be.pod.read(Knob.CPU_WEIGHT)) == (0, 39)
+        assert (be.pod.read(Knob.CPU_IDLE), be.pod.read(Knob.CPU_WEIGHT)) == (0, LARGE_WEIGHT)
         return f"BE {100 * be_us / lc_us:.1f} % of LC"
 
 
