@@ -414,7 +414,8 @@ class ClusterAgent:
         now_s, age_s = time.monotonic(), self._watch.age_s()
         if age_s > self._lease.silent_s:
             if now_s - self._sampled_at_s >= self._sample_every_s():
-                log.warning("picture_too_old", cluster=self._cluster, age_s=round(age_s))
+                # With a decimal: before the first answer the age is infinite, of which there is no whole number.
+                log.warning("picture_too_old", cluster=self._cluster, age_s=round(age_s, 1))
                 async with self._store_turn:
                     await asyncio.to_thread(self._stores.fleet.note_agent, self._cluster)
                 self._sampled_at_s, self._told_centre = now_s, None
