@@ -1,4 +1,4 @@
-"""`tango cluster`: join Kubernetes clusters by kubeconfig and context, list them, and let them leave."""
+"""`tango cluster`: join Kubernetes clusters by kubeconfig and context, check and list them, and let them leave."""
 
 from __future__ import annotations
 
@@ -49,14 +49,17 @@ def cluster() -> None:
     show_default=True,
     help="Bandwidth of its link, in Mbit/s.",
 )
-def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit: float) -> None:
-    """Check that Tango can use a cluster, create its namespace there, and join the cluster as NAME."""
+def join(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit: float) -> None:
+    """Check that Tango can work in a cluster, create its namespace there, and join the cluster as NAME.
+
+    The checks are those of `tango cluster check`, with pods of the services that are declared.
+    """
     import asyncio
 
     from tango.bootstrap.stores import stores
     from tango.control.join_cluster import require_cluster_name, require_joinable
     from tango.errors import UsageError
-    from tango.kube.joining import look_over
+    from tango.kube.joining import look_over, require_joined
 
     require_cluster_name(name)
     if math.isnan(rtt_ms) or math.isnan(bandwidth_mbit):
@@ -64,14 +67,72 @@ def add(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit
     here = stores()
     path = str(kubeconfig.expanduser().resolve())
     require_joinable(name, kubeconfig=path, context=context, known=here.fleet.clusters())
-    facts = asyncio.run(look_over(name, kubeconfig=path, context=context, settings=here.settings.kube))
+    services = here.fleet.services()
+    facts = asyncio.run(look_over(name, kubeconfig=path, context=context, settings=here.settings.kube, services=services))
+    require_joined(name, facts)
     here.fleet.join(name, kubeconfig=path, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit)
     click.echo(f"joined {name}: {facts.nodes} nodes" + (", namespace made" if facts.namespace_made else ""), err=True)
+    for finding in facts.findings:
+        if finding.refused:
+            click.echo(f"without: {finding.what}: {finding.refused}", err=True)
     click.echo(f"start its processes: python -m workers.cluster_agent --cluster {name}", err=True)
     click.echo(
         f"                     celery -A workers.app worker -n worker-{name}@%h -Q lc.{name},exec.{name} --pool threads",
         err=True,
     )
+
+
+# What it was called at first.
+cluster.add_command(join, "add")
+
+CHECKS = (
+    Column("what", priority=10),
+    Column("needed", priority=8),
+    Column("may", priority=9),
+    Column("server_says", priority=7),
+    Column("remedy", priority=6),
+)
+
+
+@cluster.command()
+@click.argument("name")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="File of a cluster that has not joined; with --context.")
+@click.option("--context", help="Context in it.")
+@output_option()
+def check(name: str, kubeconfig: Path | None, context: str | None, output: str) -> int:
+    """Try everything that Tango does in cluster NAME, as dry runs, and quote what the server refuses. Exits with 1 where that is needed.
+
+    Pods are tried as they would be made: of the synthetic workload and of each declared service. Nothing is made.
+    """
+    import asyncio
+
+    from tango.bootstrap.environment import read_settings
+    from tango.bootstrap.stores import stores
+    from tango.errors import DependencyError, UsageError
+    from tango.kube.joining import look_over
+
+    if (kubeconfig is None) != (context is None):
+        raise UsageError("give both --kubeconfig and --context, or neither for a cluster that has joined")
+    services = ()
+    try:
+        fleet = stores().fleet
+        services = fleet.services()  # type: ignore[assignment]
+        path, named = (str(kubeconfig.expanduser().resolve()), context) if kubeconfig else fleet.credentials(name)
+    except DependencyError:
+        if kubeconfig is None:
+            raise
+        path, named = str(kubeconfig.expanduser().resolve()), context
+    facts = asyncio.run(
+        look_over(
+            name, kubeconfig=path, context=named or "", settings=read_settings().kube, services=services, make_namespace=False
+        )
+    )
+    rows = [
+        {"what": f.what, "needed": f.is_needed, "may": not f.refused, "server_says": f.refused, "remedy": f.remedy}
+        for f in facts.findings
+    ]
+    print_rows(rows, CHECKS, output)
+    return 1 if facts.missing else 0
 
 
 @cluster.command(name="list")

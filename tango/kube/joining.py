@@ -1,12 +1,60 @@
-"""Checks before a cluster is joined: its version, Tango's permissions there, and its metrics. Creates the namespace, nothing else."""
+"""Checks of a cluster before it is joined, and later: everything that Tango will do there, tried with its own manifests as dry runs.
+
+Nothing is made but the namespace, where that is missing and asked for. Pods are tried as they will be made, so that Pod Security, limit
+ranges, quotas and webhooks speak now and not when the first request comes. Other calls name a pod that does not exist: whatever the server
+answers but a refusal comes after authorization, so it means yes. Asking so needs no permission of its own, as a
+SelfSubjectAccessReview might.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from tango.errors import ConfigError, Conflict, Forbidden, Invalid, NotFound
-from tango.kube.api_client import KubeClient
+from tango.domain.identity import NodeKey
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.runs import Placement
+from tango.domain.services import Service, ServiceClass
+from tango.errors import ClusterError, ClusterUnavailable, ConfigError, Conflict, Gone, Invalid, NotFound
+from tango.kube.api_client import JSON, KubeClient
+from tango.kube.manifests import ClusterWays, be_pod, binding, lc_instance
 from tango.settings import KubeSettings
+
+PROBE = "tango-probe"
+"""Name of the pod, and of the node, that the checks speak of. Neither exists."""
+NAMESPACE_WITHIN_S = 10.0
+"""Seconds that a namespace which was just made has until its service account is there: a controller makes it a moment later."""
+DRY = {"dryRun": "All"}
+_METRICS = "/apis/metrics.k8s.io/v1beta1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What came of one check."""
+
+    what: str
+    """What Tango needs, as `bind pods`."""
+    is_needed: bool
+    """Whether it cannot work there without it."""
+    refused: str = ""
+    """The server's words; empty: it may."""
+    kind: RefusalKind | None = None
+    """What the refusal is about, where it is about more than the call."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do about a refusal; empty where the server's words say it."""
+        match self.kind:
+            case RefusalKind.PERMISSION:
+                return "deploy/rbac/tango.yaml has the rule"
+            case RefusalKind.CREDENTIALS:
+                return "the kubeconfig's token or certificate is not valid there"
+            case RefusalKind.NAMESPACE:
+                return "look at the namespace and its service account"
+            case _:
+                return ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,72 +62,178 @@ class ClusterFacts:
     """What the checks found."""
 
     nodes: int
-    """Number of nodes, ready or not."""
+    """Number of nodes, ready or not; 0 where they may not be listed."""
     namespace_made: bool
     """Whether the namespace was missing and has been created."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def missing(self) -> list[Finding]:
+        """What is needed and refused."""
+        return [f for f in self.findings if f.is_needed and f.refused]
 
 
-async def look_over(name: str, *, kubeconfig: str, context: str, settings: KubeSettings) -> ClusterFacts:
-    """Check that Tango can use a cluster, and create its namespace if it is missing.
+def require_joined(name: str, facts: ClusterFacts) -> None:
+    """Raises: ConfigError with everything that is missing, in the server's words."""
+    if facts.missing:
+        told = "\n".join(f"  {f.what}: {f.refused}" + (f" ({f.remedy})" if f.remedy else "") for f in facts.missing)
+        raise ConfigError(f"Tango cannot work in cluster {name}; it may not\n{told}")
 
-    Raises: ConfigError for a wrong kubeconfig or context, a server without `pods/resize`, or missing permissions, all of which are
-    named; ClusterUnavailable if the server does not answer.
+
+async def look_over(
+    name: str,
+    *,
+    kubeconfig: str,
+    context: str,
+    settings: KubeSettings,
+    services: Sequence[Service] = (),
+    make_namespace: bool = True,
+) -> ClusterFacts:
+    """Try everything that Tango will do in a cluster, with pods of these services beside those of the synthetic workload.
+
+    `make_namespace`: make the namespace if it is missing. Raises: ConfigError for a wrong kubeconfig or context, a server without
+    `pods/resize`, or a namespace that is missing and may not be made; ClusterUnavailable if the server does not answer.
     """
     async with await KubeClient.from_kubeconfig(kubeconfig, context, settings, cluster=name) as client:
         resources = (await client.request("GET", "/api/v1")).get("resources") or []
         if "pods/resize" not in {r["name"] for r in resources}:
             raise ConfigError(f"cluster {name} has no pods/resize: Tango needs Kubernetes 1.33 or later")
-        made = await _namespace(client, settings.namespace)
-        pods = f"/api/v1/namespaces/{settings.namespace}/pods"
-        missing = [
-            what
-            for what, method, path, body in (
-                ("list nodes", "GET", "/api/v1/nodes?limit=1", None),
-                ("list pods", "GET", f"{pods}?limit=1", None),
-                ("create pods", "POST", f"{pods}?dryRun=All", {"metadata": {"name": "tango-probe"}}),
-                ("delete pods", "DELETE", f"{pods}/tango-probe?dryRun=All", None),
-                ("read metrics.k8s.io", "GET", "/apis/metrics.k8s.io/v1beta1/nodes?limit=1", None),
-            )
-            if not await _may(client, method, path, body)
-        ]
-        if missing:
-            raise ConfigError(
-                f"context {context!r} of {kubeconfig} may not {', '.join(missing)} in cluster {name}; "
-                "deploy/rbac/tango.yaml has the rules that Tango needs"
-            )
-        nodes, _ = await client.list("/api/v1/nodes")
-        return ClusterFacts(nodes=len(nodes), namespace_made=made)
-
-
-async def _namespace(client: KubeClient, namespace: str) -> bool:
-    """Create the namespace; return False if it exists, which is enough where the context may not create any."""
-    try:
-        await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
-    except Conflict:
-        return False
-    except Forbidden as error:
+        made = await _namespace(client, settings.namespace, make=make_namespace)
+        deadline_s = time.monotonic() + (NAMESPACE_WITHIN_S if made else 0.0)
+        findings = [await _found(client, *check, deadline_s=deadline_s) for check in _checks(name, settings, services)]
         try:
-            await client.request("GET", f"/api/v1/namespaces/{namespace}")
-        except (Forbidden, NotFound):
-            raise ConfigError(
-                f"namespace {namespace} is not in cluster {client.cluster} and may not be made with this context; "
-                f"make it with `kubectl create namespace {namespace}`"
-            ) from error
-        return False
-    return True
+            nodes = len((await client.list("/api/v1/nodes"))[0])
+        except ClusterError:
+            nodes = 0
+        return ClusterFacts(nodes=nodes, namespace_made=made, findings=tuple(findings))
 
 
-async def _may(client: KubeClient, method: str, path: str, body: object) -> bool:
-    """Whether a call is allowed. A refusal for another reason (404, 409, 422) comes after authorization, so it means yes.
+Call = Callable[[KubeClient], Awaitable[object]]
+Check = tuple[str, bool, Call]
+"""(what is needed, whether it is, a call that shows it)"""
 
-    Asking by dry runs needs no permission of its own, as a SelfSubjectAccessReview might.
-    """
-    path, _, query = path.partition("?")
-    key, _, value = query.partition("=")
+
+def _checks(cluster: str, settings: KubeSettings, services: Sequence[Service]) -> list[Check]:
+    pods = f"/api/v1/namespaces/{settings.namespace}/pods"
+    one = f"{pods}/{PROBE}"
+    few = {"limit": "1"}
+    wanted = {"spec": {"containers": [{"name": "work", "resources": {"requests": {"cpu": "1m"}}}]}}
+    evicted = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": PROBE}}
+
+    def call(method: str, path: str, query: dict[str, str] | None = None, body: JSON | None = None) -> Call:
+        return lambda client: client.request(method, path, query=query, body=body)
+
+    return [
+        ("list nodes", True, call("GET", "/api/v1/nodes", few)),
+        ("watch nodes", True, lambda client: _watched(client, "/api/v1/nodes")),
+        ("read a node", True, call("GET", f"/api/v1/nodes/{PROBE}")),
+        ("list pods", True, call("GET", pods, few)),
+        ("watch pods", True, lambda client: _watched(client, pods)),
+        *((f"create pods ({what})", True, call("POST", pods, DRY, body)) for what, body in _manifests(cluster, settings, services)),
+        ("bind pods", True, call("POST", f"{one}/binding", DRY, binding(PROBE, "0", PROBE))),
+        ("resize pods", True, call("PATCH", f"{one}/resize", DRY, wanted)),
+        ("evict pods", True, call("POST", f"{one}/eviction", DRY, evicted)),
+        ("delete pods", True, call("DELETE", one, DRY)),
+        ("read logs of pods", True, call("GET", f"{one}/log")),
+        ("read pods of all namespaces, which hold resources too", False, call("GET", "/api/v1/pods", few)),
+        ("read metrics of nodes", False, call("GET", f"{_METRICS}/nodes", few)),
+        ("read metrics of pods", False, call("GET", f"{_METRICS}/namespaces/{settings.namespace}/pods", few)),
+    ]
+
+
+def _manifests(cluster: str, settings: KubeSettings, services: Sequence[Service]) -> list[tuple[str, JSON]]:
+    """Of each kind of pod that will be made there, one under a name of its own: of the synthetic workload, and of each service."""
+    ways = ClusterWays.of(settings)
+    tried = {s.name: s for s in services if s.adopt is None}
+    for label in ServiceClass:
+        if not any(s.service_class is label and not s.template for s in tried.values()):
+            name = f"synthetic {label.label}"
+            of_lc = {"target_ms": 1000.0, "instance_memory_mib": 64} if label is ServiceClass.LC else {}
+            tried[name] = Service(name="probe", service_class=label, cpu_work_s=1.0, memory_mib=64, **of_lc)  # type: ignore[arg-type]
+    found = []
+    for k, (what, service) in enumerate(sorted(tried.items())):
+        body = _instance(cluster, service, ways) if service.service_class is ServiceClass.LC else _be(cluster, service, ways)
+        body["metadata"]["name"] = f"{PROBE}-{k}"
+        found.append((what, body))
+    return found
+
+
+def _instance(cluster: str, service: Service, ways: ClusterWays) -> JSON:
+    return lc_instance(service, NodeKey(cluster, PROBE), 0, ways=ways)
+
+
+def _be(cluster: str, service: Service, ways: ClusterWays) -> JSON:
+    cpu, memory_mib = service.pod_requests
+    placement = Placement(
+        run_id=0,
+        request_id=0,
+        epoch=1,
+        cluster=cluster,
+        node=PROBE,
+        service=service.name,
+        pod=PROBE,
+        cpu_work_s=service.cpu_work_s,
+        cpu_request_millicores=cpu,
+        cpu_limit_millicores=service.cpu_limit_millicores,
+        memory_mib=memory_mib,
+        extended=service.extended,
+    )
+    return be_pod(placement, service, ways=ways)
+
+
+async def _watched(client: KubeClient, path: str) -> None:
+    """Raises what the server answers to a watch; it ends as soon as it was taken."""
+    watch = client.watch(path, resource_version="0", query={}, timeout_s=1)
+    async for _ in watch:
+        break
+
+
+async def _found(client: KubeClient, what: str, is_needed: bool, call: Call, *, deadline_s: float) -> Finding:
+    while True:
+        try:
+            await call(client)
+        except ClusterError as error:
+            is_young = error.refusal == RefusalKind.NAMESPACE and time.monotonic() < deadline_s
+            if is_young:
+                await asyncio.sleep(0.5)
+                continue
+            if error.refusal or not isinstance(error, NotFound | Invalid | Conflict | Gone):
+                kind = RefusalKind(error.refusal) if error.refusal else None
+                return Finding(what=what, is_needed=is_needed, refused=error.words or str(error), kind=kind)
+            # Of a pod that is to be made, what is invalid would be so later too.
+            if what.startswith("create") and isinstance(error, Invalid):
+                return Finding(what=what, is_needed=is_needed, refused=error.words or str(error))
+            if what.startswith("read metrics") and isinstance(error, NotFound):
+                return Finding(what=what, is_needed=is_needed, refused="no metrics server answers")
+        except ClusterUnavailable as error:
+            if is_needed:
+                raise
+            return Finding(what=what, is_needed=is_needed, refused=str(error))
+        return Finding(what=what, is_needed=is_needed)
+
+
+async def _namespace(client: KubeClient, namespace: str, *, make: bool) -> bool:
+    """Make the namespace where it is missing; gives whether it was. Raises: ConfigError where it is missing and was not made."""
+    path = f"/api/v1/namespaces/{namespace}"
     try:
-        await client.request(method, path, body=body, query={key: value})
-    except Forbidden:
+        await client.request("GET", path)
+    except NotFound:
+        pass
+    except ClusterError:  # it may not be read: whether it is there, the checks of pods will say
         return False
-    except (NotFound, Invalid, Conflict):
+    else:
+        return False
+    if make:
+        try:
+            await client.request("POST", "/api/v1/namespaces", body={"metadata": {"name": namespace}})
+        except Conflict:
+            return False
+        except ClusterError as error:
+            raise ConfigError(
+                f"namespace {namespace} is not in cluster {client.cluster} and may not be made with this context ({error.words}); make it "
+                f"with `kubectl create namespace {namespace}`"
+            ) from error
         return True
-    return True
+    raise ConfigError(
+        f"namespace {namespace} is not in cluster {client.cluster}; `kubectl apply -f deploy/rbac/tango.yaml` makes it"
+    )

@@ -6,10 +6,13 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
 from tests.conftest import DatabaseUrls
@@ -54,7 +57,7 @@ def config(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, database_urls: DatabaseUrls) -> None:
     """The database keeps the path and the context, and no token."""
-    done = tango("cluster", "add", "edge", "--kubeconfig", str(config), "--context", "far")
+    done = tango("cluster", "join", "edge", "--kubeconfig", str(config), "--context", "far")
     assert done.returncode == 0, done.stderr
     assert "cluster_agent --cluster edge" in done.stderr
     listed = json.loads(tango("cluster", "list", "-o", "json").stdout)
@@ -69,8 +72,8 @@ def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, databa
 def test_a_wrong_context_a_missing_file_and_an_unknown_name_are_refused(tango: Tango, config: Path) -> None:
     """One line each, nothing is joined."""
     for arguments in (
-        ("add", "edge", "--kubeconfig", str(config), "--context", "nowhere"),
-        ("add", "edge", "--kubeconfig", str(config) + ".not", "--context", "far"),
+        ("join", "edge", "--kubeconfig", str(config), "--context", "nowhere"),
+        ("join", "edge", "--kubeconfig", str(config) + ".not", "--context", "far"),
         ("remove", "edge"),
     ):
         done = tango("cluster", *arguments)
@@ -80,18 +83,55 @@ def test_a_wrong_context_a_missing_file_and_an_unknown_name_are_refused(tango: T
 
 
 def test_a_user_that_may_too_little_is_told_what_is_missing(tango: Tango, config: Path) -> None:
-    """The kubelet's user may not create pods: the missing permissions are named, and the file that grants them."""
-    done = tango("cluster", "add", "edge", "--kubeconfig", str(config), "--context", "far-kubelet")
+    """The kubelet's user may not create pods: that is told in the server's words, with the file that grants it."""
+    done = tango("cluster", "join", "edge", "--kubeconfig", str(config), "--context", "far-kubelet")
     assert done.returncode == 2
-    assert "may not create pods" in done.stderr
+    assert 'create pods (synthetic be): pods is forbidden: User "' in done.stderr
     assert "deploy/rbac" in done.stderr
+
+
+def test_a_check_tries_the_pods_that_will_be_made_and_makes_nothing(tango: Tango, config: Path) -> None:
+    """A quota is no missing permission: the server's words stand beside what it refuses, and nobody is sent to the roles for it."""
+    server = yaml.safe_load(config.read_text())["clusters"][0]["cluster"]["server"]
+
+    def admin(method: str, path: str, body: object = None) -> Any:
+        headers = {"Authorization": "Bearer a1", "Content-Type": "application/json"}
+        request = urllib.request.Request(server + path, json.dumps(body).encode() if body else None, headers, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.loads(answer.read())
+
+    asked = ("cluster", "check", "edge", "--kubeconfig", str(config), "--context", "far", "-o", "json")
+    without = tango(*asked)
+    admin("POST", "/api/v1/namespaces", {"metadata": {"name": "tango"}})
+    good = tango(*asked)
+    quota = {"metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
+    admin("POST", "/api/v1/namespaces/tango/resourcequotas", quota)
+    refused = tango(*asked)
+
+    assert (without.returncode, "namespace tango is not in cluster edge" in without.stderr) == (2, True)
+    assert good.returncode == 0, good.stdout + good.stderr
+    found = {row["what"]: row for row in json.loads(good.stdout)}
+    assert found.keys() > {
+        "bind pods",
+        "resize pods",
+        "evict pods",
+        "watch pods",
+        "read logs of pods",
+        "create pods (synthetic lc)",
+    }
+    assert all(row["may"] for row in found.values() if row["needed"])
+    assert refused.returncode == 1
+    bad = [row for row in json.loads(refused.stdout) if row["needed"] and not row["may"]]
+    assert [row["what"] for row in bad] == ["create pods (synthetic be)", "create pods (synthetic lc)"]
+    assert all("exceeded quota: none" in row["server_says"] and row["remedy"] == "" for row in bad)
+    assert admin("GET", "/api/v1/namespaces/tango/pods")["items"] == []
 
 
 def test_a_server_that_is_away_is_an_unreachable_dependency(tango: Tango, tmp_path: Path) -> None:
     """Exit status 4 and one line that says what was tried."""
     access = ClusterAccess(server="http://127.0.0.1:9", tango_token="t", kubelet_token="k", admin_token="a")
     (tmp_path / "away").write_text(kubeconfig({"far": access}))
-    done = tango("cluster", "add", "edge", "--kubeconfig", str(tmp_path / "away"), "--context", "far")
+    done = tango("cluster", "join", "edge", "--kubeconfig", str(tmp_path / "away"), "--context", "far")
     assert done.returncode == 4, done.stderr
     assert "does not answer" in done.stderr
     assert "Traceback" not in done.stderr
