@@ -26,6 +26,7 @@ OPTIONS: dict[str, Form] = {
 CONTEXT: dict[str, Form] = {
     "capabilities": {"add": [str], "drop": [str]},
     "seccompProfile": {"type": str},
+    "appArmorProfile": {"type": str},
     "seLinuxOptions": TEXTS,
     "windowsOptions": {"hostProcess": bool},
     "sysctls": [{"name": str}],

@@ -250,6 +250,7 @@ class Objects:
             pods.validate_update(old, result)
         else:
             config_objects.fill_in(resource.kind, result)
+            self._admission.fill_in_any(resource, result)
             _validate_update(resource, old, result)
         if result == old:
             return old

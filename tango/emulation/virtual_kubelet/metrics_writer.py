@@ -22,6 +22,8 @@ NODES_EVERY_S = 1.0
 """Seconds between two writes of the nodes' metrics."""
 PODS_EVERY = 5
 """Pods are written with every fifth write of the nodes; there may be thousands, and one that ends sooner is never written."""
+FORBIDDEN_AGAIN = 30
+"""Rounds that are left out after one that was forbidden."""
 UNCHANGED_EVERY_S = 10.0
 """Seconds between two writes of metrics that stay the same, as of an idle node: less than the 15 s at which a metrics-server writes any."""
 
@@ -36,6 +38,7 @@ class MetricsWriter:
         self._pool = pool
         self._cluster = cluster
         self._every_s = every_s
+        self._forbidden_again_s = FORBIDDEN_AGAIN * every_s
         self._pods_every = pods_every
         self._rounds = 0
         self.broken = 0
@@ -48,7 +51,10 @@ class MetricsWriter:
         """By path: what was written there last, without its time, and when, by the monotonic clock."""
 
     async def run(self) -> None:
-        """Write until cancelled, or until the server refuses writes (401, 403, 404, 405)."""
+        """Write until cancelled, or until the server has no metrics to be written (404, 405).
+
+        A refusal of the caller (401, 403) may be over once the server has read its roles, or the token is another: it is tried again.
+        """
         while True:
             await asyncio.sleep(self._every_s)
             try:
@@ -56,7 +62,11 @@ class MetricsWriter:
             except ClusterUnavailable as error:
                 log.warning("metrics_wait", cluster=self._cluster, error=str(error))
             except ClusterError as error:
-                if error.status not in (401, 403, 404, 405):
+                if error.status in (401, 403):
+                    log.info("metrics_forbidden", cluster=self._cluster, status=error.status)
+                    await asyncio.sleep(self._forbidden_again_s)
+                    continue
+                if error.status not in (404, 405):
                     log.warning("metrics_refused", cluster=self._cluster, error=str(error))
                     continue
                 log.info("metrics_not_writable", cluster=self._cluster, status=error.status)

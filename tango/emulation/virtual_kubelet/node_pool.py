@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
@@ -45,6 +46,8 @@ DRAIN_POLL_S = 0.02
 """Seconds between two looks at an instance that is finishing its requests."""
 LEAST_GRACE_S = 1.0
 """Seconds that a container has after SIGTERM when its pod was deleted by force; the kubelet's own minimum."""
+ENDS_WITHIN_S = 0.5
+"""Seconds for a process that got SIGKILL to be gone."""
 LISTEN_AGAIN_S = 5.0
 """Seconds until an instance without an address tries again to listen."""
 
@@ -396,7 +399,9 @@ class NodePool:
             run.process.forget()
 
     async def _end_forced(self, run: PodRun, process: ProcessPod) -> None:
-        await process.stop(LEAST_GRACE_S)
+        # Whatever grace an earlier delete has given: the time is over now.
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(process.stop(LEAST_GRACE_S), LEAST_GRACE_S + ENDS_WITHIN_S)
         if not run.over:
             self._cut(run, tell=False)
         process.forget()

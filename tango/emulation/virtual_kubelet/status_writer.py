@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from tango.errors import ClusterError, ClusterUnavailable, Conflict, Invalid, NotFound, Throttled
+from tango.errors import ClusterError, ClusterUnavailable, Conflict, Invalid, NotFound
 
 log = structlog.get_logger(__name__)
 
@@ -16,11 +16,15 @@ AGAIN_AFTER_S = 0.5
 """Seconds, doubled at random, before a write that got no answer is repeated."""
 
 
+LONGEST_WAIT_S = 30.0
+"""The wait is doubled with each failure in a row, up to this."""
+
+
 class StatusWriter:
     """Calls `write(uid)`, which sends the pod's current status, after each `touch(uid)`; touches during a call are combined.
 
-    The client limits the number of concurrent calls. A write that the server refuses for good (the pod is gone, or another has its
-    name) is dropped; one without an answer is repeated until the server answers.
+    The client limits the number of concurrent calls. A write that the server refuses for good (the pod is gone, another has its name, or
+    it is invalid) is dropped; any other is repeated until the server takes it.
     """
 
     def __init__(self, write: Callable[[str], Awaitable[None]], *, again_after_s: float = AGAIN_AFTER_S) -> None:
@@ -52,6 +56,7 @@ class StatusWriter:
         await asyncio.gather(*writers, return_exceptions=True)
 
     async def _follow(self, uid: str) -> None:
+        wait_s = self._again_after_s
         try:
             # Invariant: no touch is lost. It is taken before the write, so one during the write is seen by the next round; and nothing is
             # awaited between finding none left and removing this writer, after which `touch` starts a new one.
@@ -61,13 +66,16 @@ class StatusWriter:
                     await self._write(uid)
                 except (NotFound, Conflict, Invalid) as error:
                     log.info("status_dropped", uid=uid, error=str(error))
-                except (ClusterUnavailable, Throttled) as error:
+                except (ClusterUnavailable, ClusterError) as error:
+                    # A server that has lost the token or has not read its roles yet refuses now and not for good: a status that were
+                    # given up would leave its pod running for ever to all who read the API.
                     log.warning("status_waits", uid=uid, error=str(error))
                     self._touched.add(uid)
-                    await asyncio.sleep(self._again_after_s * random.uniform(1.0, 2.0))
-                except ClusterError as error:
-                    log.error("status_refused", uid=uid, error=str(error))
+                    await asyncio.sleep(wait_s * random.uniform(1.0, 2.0))
+                    wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+                    continue
                 except Exception:  # who waits in `written` goes on: a pod under deletion would otherwise stay for ever
                     log.exception("status_broken", uid=uid)
+                wait_s = self._again_after_s
         finally:
             del self._writers[uid]

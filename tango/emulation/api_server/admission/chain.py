@@ -7,6 +7,7 @@ from typing import Any
 from tango.emulation.api_server.admission import limit_ranges, pod_security, priorities
 from tango.emulation.api_server.admission.quotas import Quotas
 from tango.emulation.api_server.failures import Refused
+from tango.emulation.api_server.pods import canonical_quantities
 from tango.emulation.api_server.resources import BY_PLACE, Resource
 from tango.emulation.api_server.storage import Storage
 
@@ -30,8 +31,18 @@ class Admission:
             priorities.resolve(body, self._of("scheduling.k8s.io", "priorityclasses", None))
         elif resource.kind == "PriorityClass":
             body.setdefault("preemptionPolicy", priorities.PREEMPT)
-        elif resource.kind == "LimitRange":
+        self.fill_in_any(resource, body)
+
+    def fill_in_any(self, resource: Resource, body: Json) -> None:
+        """Give the rules themselves, new or changed, their canonical form; the caller must own the outermost mapping.
+
+        Raises: Refused 400 for a malformed quantity, which would otherwise fail the next pod.
+        """
+        if resource.kind == "LimitRange":
             limit_ranges.set_defaults(body)
+        elif resource.kind == "ResourceQuota":
+            spec = body.get("spec") or {}
+            body["spec"] = {**spec, "hard": canonical_quantities(spec.get("hard") or {})}
 
     def require_new(self, resource: Resource, body: Json) -> tuple[str, ...]:
         """Look whether a new, valid object may be; gives warnings for whoever made it. Raises: Refused 403."""

@@ -20,9 +20,11 @@ PARTS = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
 
 
 def set_defaults(limit_range: Json) -> None:
-    """Fill in, in place, what the items of a new LimitRange leave open: the limit by the maximum, the request by limit or minimum."""
-    spec = limit_range.setdefault("spec", {})
-    items = []
+    """Fill in what the items of a LimitRange leave open: the limit by the maximum, the request by limit or minimum.
+
+    The caller must own the outermost mapping. Raises: Refused 400 for a malformed quantity.
+    """
+    spec, items = limit_range.get("spec") or {}, []
     for given in spec.get("limits") or []:
         item = {**given, **{part: canonical_quantities(given[part]) for part in PARTS if given.get(part)}}
         if item.get("type") == "Container":
@@ -31,7 +33,7 @@ def set_defaults(limit_range: Json) -> None:
             # A minimum stands for the request only where nothing else does.
             item |= {part: held for part, held in (("default", limits), ("defaultRequest", requests)) if held}
         items.append(item)
-    spec["limits"] = items
+    limit_range["spec"] = {**spec, "limits": items}
 
 
 def fill_in(pod: Json, limit_ranges: list[Json]) -> None:

@@ -100,6 +100,15 @@ def violations(spec: Json, level: str) -> list[str]:
     return [text for check in checks for text in check(spec)]
 
 
+def _app_armor(spec: Json) -> Iterator[str]:
+    def bad(part: Json) -> bool:
+        return (_context(part).get("appArmorProfile") or {}).get("type") == "Unconfined"
+
+    where = [*(["pod"] if bad(spec) else []), *([_named(found)] if (found := _containers(spec, bad)) else [])]
+    if where:
+        yield f'forbidden AppArmor profile ({" and ".join(where)} must not set AppArmor profile type to "Unconfined")'
+
+
 def _context(part: Json) -> Json:
     return part.get("securityContext") or {}
 
@@ -250,6 +259,7 @@ def _seccomp_restricted(spec: Json) -> Iterator[str]:
 
 Check = Callable[[Json], Iterator[str]]
 BASELINE: tuple[Check, ...] = (
+    _app_armor,
     _capabilities_baseline,
     _host_namespaces,
     _host_paths,

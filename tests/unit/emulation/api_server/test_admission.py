@@ -162,6 +162,23 @@ def test_a_quota_with_scopes_speaks_of_the_pods_in_them_alone() -> None:
     server.make("pods", pod("d", requests={"cpu": "1m"}))
 
 
+@pytest.mark.parametrize(
+    ("resource", "spec"), [("resourcequotas", {"hard": {"pods": "many"}}), ("limitranges", {"limits": [{"max": {"cpu": "1x"}}]})]
+)
+def test_a_rule_with_a_malformed_quantity_is_refused_before_any_pod_meets_it(resource: str, spec: Json) -> None:
+    """When it is made, and when it is changed."""
+    server = Server()
+    with pytest.raises(Refused, match="quantities must match") as made:
+        server.make(resource, {"metadata": {"name": "r"}, "spec": spec})
+    server.make(resource, {"metadata": {"name": "r"}, "spec": {}})
+
+    with pytest.raises(Refused, match="quantities must match"):
+        server.change(resource, "r", {"spec": spec})
+
+    assert made.value.code == 400
+    server.make("pods", pod("a"))
+
+
 def test_pods_without_a_class_have_that_of_the_cluster() -> None:
     """There is one such class at most, and what a pod has got of it stays when the class goes."""
     server = Server()

@@ -184,6 +184,20 @@ async def test_a_server_that_takes_no_metrics_is_left_in_peace(client: FakeKubeC
     assert [called for _, called, _ in client.calls] == [path]
 
 
+async def test_metrics_that_are_forbidden_for_a_while_are_written_again(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
+    """As after a restart of a server that has not read its roles yet."""
+    path = "/apis/metrics.k8s.io/v1beta1/nodes/n1"
+    client.failures[path] = [ClusterError("RBAC", status=403), ClusterError("RBAC", status=403)]
+    writer = MetricsWriter(client, kubelet.pool, "here", every_s=0.001)  # type: ignore[arg-type]
+    writing = asyncio.create_task(writer.run())
+
+    async with asyncio.timeout(60):
+        while path not in client.objects:
+            await asyncio.sleep(0.001)
+
+    writing.cancel()
+
+
 async def test_metrics_tell_rates_and_go_with_their_pod(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
     """Pods are written from the second time they are seen on, and taken away when they are gone."""
     made = pod("work", "be")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 
 from tango.emulation.virtual_kubelet.status_writer import StatusWriter
-from tango.errors import ClusterUnavailable, Forbidden, NotFound
+from tango.errors import ClusterUnavailable, Forbidden, Invalid, NotFound
 
 
 class Server:
@@ -39,11 +39,11 @@ async def test_states_that_pile_up_are_written_once_and_in_order() -> None:
     assert server.written == [("a", 0), ("a", 4)]
 
 
-async def test_a_server_that_does_not_answer_is_asked_again() -> None:
-    """Nothing that was to be said is lost."""
+async def test_a_server_that_does_not_answer_or_refuses_is_asked_again() -> None:
+    """Nothing that was to be said is lost: RBAC that is not loaded and tokens that have expired are states of the cluster."""
     server = Server()
     server.gate.set()
-    server.failures = [ClusterUnavailable("away"), ClusterUnavailable("away")]
+    server.failures = [ClusterUnavailable("away"), Forbidden("RBAC is not loaded"), ClusterUnavailable("away")]
     writer = StatusWriter(server.write, again_after_s=0.0)
 
     writer.touch("a")
@@ -57,7 +57,7 @@ async def test_a_pod_that_is_gone_refused_or_broken_does_not_block_later_states(
     server = Server()
     server.gate.set()
     writer = StatusWriter(server.write)
-    for failure in (NotFound("gone"), Forbidden("no"), ZeroDivisionError("a defect")):
+    for failure in (NotFound("gone"), Invalid("no"), ZeroDivisionError("a defect")):
         server.failures = [failure]
         writer.touch("a")
         await writer.written("a")
