@@ -23,6 +23,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import setproctitle
+
 from tango.stack.forking import MESSAGE_BYTES
 from tango.stack.tether import die_with
 
@@ -122,6 +124,8 @@ def _detach(server: int, output: int) -> None:
 def become(request: Mapping[str, Any]) -> None:
     """Run a module as a program, with the arguments, environment, folder and name that were asked for."""
     module, *arguments = request["program"]
+    # `ps` shows the command line, which would be that of this server. First of all: the library looks for the place of the environment.
+    setproctitle.setproctitle(f"tango {request['name']}: {' '.join(request['program'])}")
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
