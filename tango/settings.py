@@ -262,11 +262,15 @@ class ReplaySettings:
     lease_s: float = 5.0
     """Seconds that the replay of a run stands without a heartbeat, which comes every third of it. A dead replay worker stops the
     BE arrivals of a run for at most this long."""
-    most_waiting: int = 2000
-    """LC requests of a cluster that may wait for their dispatch; while there are more, its keeper releases none. Under overload the
-    rest waits in the journal, where it costs nothing, and not in a queue of messages that are all too late."""
+    most_waiting: int = 300
+    """LC requests of a cluster that may wait for their dispatch; while there are more, its keeper releases none. Three messages: one for
+    each of two workers, and one beside them. Under overload the rest waits in the journal, where it costs nothing and is shed
+    without a message, and not in a queue of messages that are all too late."""
+    lc_release_limit: int = 100
+    """LC requests of a cluster that one message carries at the most. What a message costs by itself, some milliseconds, is little beside
+    as many, and a worker that takes all of them leaves some to the other one."""
     release_limit: int = 2000
-    """Requests that one statement releases. A replay that is behind catches up in steps of this size, each of which holds its rows
+    """BE requests that one statement releases. A replay that is behind catches up in steps of this size, each of which holds its rows
     only for a moment."""
     hand_over_s: float = 10.0
     """Seconds that a run waits at the most, before it begins, for the clusters to take the beginning of their shares. They take some
@@ -356,6 +360,15 @@ class OutlierSettings:
     hundred milliseconds happen on any small machine."""
     hang_targets: float = 3.0
     """The same in targets of the call's service, for services whose answers take long."""
+    hang_answers: float = 10.0
+    """The same in what answers of all nodes take at present: when all are slow, the host is, or the line to all of them."""
+    look_every_s: float = 0.1
+    """Seconds between two looks at calls that hang: a tenth of the shortest time after which one does."""
+    paused_after_looks: float = 3.0
+    """A look that comes after so many of these says that the process itself stood still: no node is blamed for that time."""
+    most_out_share: float = 0.5
+    """Share of the nodes that may be out at once, and always one. The nodes of a site often hang together, so that it is more than the
+    tenth which service meshes begin with; where more than half seem to hang, the rest cannot carry their load anyway."""
     probe_every_s: float = 0.5
     """Seconds between two probes of a node that is out, while it answers them; doubled by each that it does not."""
     longest_probe_pause_s: float = 5.0
@@ -367,8 +380,10 @@ class OutlierSettings:
 
     def __post_init__(self) -> None:
         _within(self, 1, 1000, "failures_in_row", "probes_well")
-        _within(self, 0.0, _LONGEST_S, "hang_min_s", "probe_every_s", "longest_probe_pause_s", above=True)
-        _within(self, 0.0, 1e6, "hang_targets", "ramp_s")
+        _within(self, 0.0, _LONGEST_S, "hang_min_s", "probe_every_s", "longest_probe_pause_s", "look_every_s", above=True)
+        _within(self, 0.0, 1e6, "hang_targets", "hang_answers", "ramp_s")
+        _within(self, 1.0, 1000.0, "paused_after_looks")
+        _within(self, 0.0, 1.0, "most_out_share")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

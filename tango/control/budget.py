@@ -6,7 +6,6 @@ waited: for its message under overload, for another attempt after a node that hu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -37,8 +36,3 @@ def within_budget(
     spare_s = np.where(without_node, 0.0, np.broadcast_to(margin_s, len(services))[arrivals.service])
     shed = plan.shed | (answered_s + spare_s > patience_s)
     return replace(plan, node=np.where(shed, -1, plan.node).astype(np.int32), late=late & ~shed & ~without_node, shed=shed)
-
-
-def is_hopeless(*, waited_s: float, target_s: float, shed_after_targets: float, patience_s: float = math.inf) -> bool:
-    """Whether a request that is about to be called has waited beyond what it may take, so that no answer would be of use."""
-    return waited_s > min(shed_after_targets * target_s if shed_after_targets > 0 else math.inf, patience_s)

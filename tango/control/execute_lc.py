@@ -21,13 +21,13 @@ import structlog
 import uvloop
 
 from tango.control.answer_margin import AnswerMargin
-from tango.control.budget import is_hopeless
 from tango.control.node_health import NodeHealth
 from tango.control.serve_callers import ServeCallers
 from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState
+from tango.domain.patience import is_hopeless
 from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
 from tango.errors import BrokerUnavailable, CallFailed, InstanceFailed, StoreUnavailable, TangoError
@@ -141,8 +141,6 @@ PAUSES_S = (0.1, 1.0)
 """Backoff in seconds before a request is sent again after its first and second failure; after later ones it waits for the keeper,
 which comes every few seconds. A node that restarts needs seconds, and attempts without a pause would all be spent on it."""
 
-WATCH_NODES_EVERY_S = 0.1
-"""Seconds between two looks at calls that hang: a tenth of the shortest time after which one does."""
 PROBE_WITHIN_S = 1.0
 """Seconds in which a probe has to be answered. Chosen: as long as a call must wait to count as hanging."""
 TAKEN_BACK_UP_TO_EPOCH = 2
@@ -470,7 +468,7 @@ class LcExecutor:
             if self._health.is_quiet():
                 self._to_watch.clear()
                 await self._to_watch.wait()
-            await asyncio.sleep(WATCH_NODES_EVERY_S)
+            await asyncio.sleep(self._health.look_every_s)
             for key in self._health.overdue():
                 exchange = self._exchanges.get(key)
                 # Later attempts that hang wait out their time: a request that makes nodes hang must not go through all of them.

@@ -33,6 +33,13 @@ IDLE_LOOK_S = 0.25
 SWEPT_AT_ONCE = 2000
 """Requests that one sweep takes back, announces or cancels, a kind each: some 50 ms of the journal's write lock."""
 
+SHED_BEHIND = 0.5
+"""Part of the time after which a request is given up that it may wait for its release while more is due than workers take. Those that
+wait longer are shed at once, so that the others have the other half for message, dispatch and answer. Were only those shed that nobody
+could answer in time, all that is released would be on the verge of it, and most of it late."""
+SHED_AT_ONCE = 1000
+"""Requests that one look for those looks at: 10 ms of the journal's write lock."""
+
 DROP_EVERY_S, DROPPED_AT_ONCE = 10.0, 2000
 """Seconds between two looks for answers that are kept no longer, which adds up their sizes, and how many are dropped at once."""
 
@@ -68,6 +75,9 @@ class Keeper:
         self._released_at_s = -1e9
         self._holds = False
         self._drop_at_s = -1e9
+        self._is_behind = False
+        """Whether more was due at the last release than it took."""
+        self._shed_at_s = -1e9
 
     def step(self) -> float:
         """One look at everything that is due; gives the seconds until the next one. Raises: StoreUnavailable."""
@@ -93,23 +103,31 @@ class Keeper:
         if is_idle and self._sweep_at_s > now_s:
             return IDLE_LOOK_S
         now_s = self._clock.now_s()
+        if self._is_behind:
+            return self._replay.window_s
         # What falls due within a window is released together, however soon the next request is.
         return max(self._window.length_s(now_s, self._released), min(LONGEST_LOOK_S, next_at_s - now_s))
 
     def _may_release(self, now_s: float) -> bool:
         """Release does not run ahead of what the workers take. While the last message waits for one, others would only wait beside it:
-        what is due meanwhile goes into one, up to the longest window, so that messages grow as the machine gets busy."""
+        what is due meanwhile goes into one, up to the longest window, so that messages grow as the machine gets busy. Once more is due than
+        one message takes, each worker is to have one, and the rest waits in the journal."""
         if self._waiting:
             self._waiting = self._journal.waiting()
-        is_taken = not self._waiting or now_s - self._released_at_s >= self._replay.longest_window_s
+        is_taken = not self._waiting or self._is_behind or now_s - self._released_at_s >= self._replay.longest_window_s
         return is_taken and self._waiting < self._replay.most_waiting
 
     def _release(self, run: RunInfo, now_s: float) -> float:
         """Release what is due of a run; gives the Unix time at which more may be."""
         if run.started_at_s is None:
             return now_s + LONGEST_LOOK_S
-        limit = max(0, min(self._replay.most_waiting - self._waiting, self._replay.release_limit))
-        step = self._journal.release_due(run.run_id, until_s=now_s - run.started_at_s, limit=limit)
+        until_s = now_s - run.started_at_s
+        if self._is_behind and now_s >= self._shed_at_s:
+            self._shed_at_s = now_s + self._replay.longest_window_s
+            self._shed(run.run_id, until_s)
+        limit = max(0, min(self._replay.most_waiting - self._waiting, self._replay.lc_release_limit))
+        step = self._journal.release_due(run.run_id, until_s=until_s, limit=limit)
+        self._is_behind = step.next_due_s is not None and step.next_due_s <= until_s
         released = sum(len(batch.request_ids) for batch in step.batches)
         if released:
             self._released_at_s = now_s
@@ -117,6 +135,12 @@ class Keeper:
             self._waiting += released
         self._announce(step.batches)
         return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
+
+    def _shed(self, run_id: int, until_s: float) -> None:
+        services = self._journal.services()
+        after_targets = {s.name: SHED_BEHIND * s.shed_after_targets for s in services if s.shed_after_targets > 0.0}
+        if after_targets:
+            self._journal.shed_overdue(run_id, until_s=until_s, after_targets=after_targets, limit=SHED_AT_ONCE)
 
     def _sweep(self) -> None:
         if self._clock.now_s() >= self._drop_at_s:

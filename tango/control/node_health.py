@@ -2,8 +2,13 @@
 
 A node on which calls fail one after another, or whose calls hang while none is answered, is out at once: dispatch gives it nothing, and
 what hangs there is taken back. It is probed, and once it answers again it gets a small share that grows to all of it. The rules are
-those of the outlier detection of service meshes (Envoy's consecutive gateway failures and slow start); what hangs is told from what is
-slow by progress: a node that answers anything is only slow.
+those of the outlier detection of service meshes (Envoy's consecutive gateway failures, slow start and greatest share of hosts that may be
+out); what hangs is told from what is slow by progress: a node that answers anything is only slow.
+
+When the host that all of this runs on is overloaded every node seems to hang, and calls that are taken back and given out again make it
+worse. Three things tell that from a node that hangs: a node may be silent for some of the times that answers of all nodes take at present;
+time in which this process itself stood still is not counted against anybody, as in Cassandra's failure detector; and never are more nodes
+out at once than a share of the fleet, since the rest could not carry the load of the others.
 """
 
 from __future__ import annotations
@@ -28,6 +33,8 @@ Call = tuple[int, int, int]
 """(run, request, epoch)."""
 LEAST_SHARE = 0.1
 """Share of the dispatches that may use a node which has just been let in again."""
+ANSWER_WEIGHT = 0.02
+"""Weight of one answer in the moving average of how long answers take: some fifty answers, a fraction of a second under load."""
 
 
 @dataclass(slots=True)
@@ -54,6 +61,16 @@ class NodeHealth:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._nodes: dict[NodeKey, _Node] = {}
+        self._fleet_nodes = 0
+        """Nodes with an instance, in the last snapshot that was planned on."""
+        self._answer_s = 0.0
+        """What answers take at present, over all nodes; 0 before the first."""
+        self._looked_at_s = -np.inf
+
+    @property
+    def look_every_s(self) -> float:
+        """Seconds between two calls of `overdue`."""
+        return self._settings.look_every_s
 
     # ---- what calls tell -----------------------------------------------------------------------------------------------
 
@@ -67,8 +84,11 @@ class NodeHealth:
         """The node answered it, whatever the answer was."""
         with self._lock:
             known = self._nodes.setdefault(node, _Node())
-            known.pending.pop(call, None)
-            known.answered_at_s, known.failed_in_row = self._monotonic(), 0
+            now_s = self._monotonic()
+            if (begun := known.pending.pop(call, None)) is not None:
+                took_s = now_s - begun[0]
+                self._answer_s += (ANSWER_WEIGHT if self._answer_s else 1.0) * (took_s - self._answer_s)
+            known.answered_at_s, known.failed_in_row = now_s, 0
 
     def failed(self, node: NodeKey, call: Call) -> None:
         """The node did not answer it: unreachable, reset, or timed out."""
@@ -80,19 +100,36 @@ class NodeHealth:
                 self._put_out(node, known, "calls failed one after another")
 
     def overdue(self) -> list[Call]:
-        """The calls that hang on nodes which answer nothing; such a node is out from now on, and its calls are not told of again."""
-        now_s = self._monotonic()
+        """The calls that hang on nodes which answer nothing; such a node is out from now on, and its calls are not told of again.
+
+        To be asked every `OutlierSettings.look_every_s` while there are calls: where it is asked later, this process stood still, and
+        answers may lie unread.
+        """
+        now_s, settings = self._monotonic(), self._settings
         taken_back: list[Call] = []
         with self._lock:
+            if now_s - self._looked_at_s > settings.paused_after_looks * settings.look_every_s:
+                self._forgive(now_s)
+            self._looked_at_s = now_s
+            usual_s = settings.hang_answers * self._answer_s
+            silent = []
             for node, known in self._nodes.items():
-                if not known.pending:
-                    continue
-                began_s, hangs_after_s = next(iter(known.pending.values()))
-                if now_s - max(began_s, known.answered_at_s) > hangs_after_s:
-                    self._put_out(node, known, "calls hang and none is answered")
+                if known.pending:
+                    began_s, hangs_after_s = next(iter(known.pending.values()))
+                    silent_s = now_s - max(began_s, known.answered_at_s)
+                    if silent_s > max(hangs_after_s, usual_s):
+                        silent.append((silent_s, node, known))
+            for _, node, known in sorted(silent, key=lambda found: -found[0]):
+                if self._put_out(node, known, "calls hang and none is answered"):
                     taken_back += known.pending
                     known.pending.clear()
         return taken_back
+
+    def _forgive(self, now_s: float) -> None:
+        """Let the silence of every node begin now."""
+        for known in self._nodes.values():
+            if known.pending:
+                known.answered_at_s = now_s
 
     def is_quiet(self) -> bool:
         """Whether there is nothing to watch: no call under way, and no node out."""
@@ -141,6 +178,7 @@ class NodeHealth:
         A service that would have none at all keeps those it has: a call that may hang is better than none.
         """
         with self._lock:
+            self._fleet_nodes = int(np.count_nonzero(snapshot.instance_count.any(axis=0)))
             told = any(known.is_out or known.back_since_s > -np.inf for known in self._nodes.values())
         if not told:
             return snapshot
@@ -156,8 +194,14 @@ class NodeHealth:
     def _left_out(self, nodes: Iterable[NodeKey]) -> NDArray[np.bool_]:
         return np.array([(share := self.share(node)) < 1.0 and random.random() >= share for node in nodes], np.bool_)
 
-    def _put_out(self, node: NodeKey, known: _Node, reason: str) -> None:
-        if not known.is_out:
-            log.warning("node_put_out", node=str(node), reason=reason)
-            known.is_out, known.probed_well, known.pause_s = True, 0, self._settings.probe_every_s
-            known.probe_at_s = self._monotonic() + known.pause_s
+    def _put_out(self, node: NodeKey, known: _Node, reason: str) -> bool:
+        """Put a node out, unless too many are; gives whether it is out now."""
+        if known.is_out:
+            return True
+        out = sum(other.is_out for other in self._nodes.values())
+        if out + 1 > max(1, self._settings.most_out_share * max(len(self._nodes), self._fleet_nodes)):
+            return False
+        log.warning("node_put_out", node=str(node), reason=reason)
+        known.is_out, known.probed_well, known.pause_s = True, 0, self._settings.probe_every_s
+        known.probe_at_s = self._monotonic() + known.pause_s
+        return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -13,6 +13,7 @@ import orjson
 
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event, states_before
+from tango.domain.patience import is_hopeless
 from tango.domain.plans import LcPlan
 from tango.domain.requests import Batch, CalledArrivals, LcArrivals, LcWork, batches_of
 from tango.domain.runs import DecisionRecord
@@ -25,10 +26,17 @@ from tango.journal.part import JournalPart, Row, chunks, follows, is_open, rows_
 from tango.journal.schema import IS_UNDER_WAY, OPEN_STATES, listed
 from tango.ports.requests import Dispatched, Released, StartHere
 
-_NEXT = """
-SELECT request_id, service, due_s, state FROM request WHERE run_id = ? AND request_id >= ? ORDER BY request_id LIMIT ?
+_NEXT = f"""
+SELECT request_id, service, due_s, state FROM request
+WHERE run_id = ? AND request_id >= ? AND state IN {listed(states_before(Event.RELEASE))} ORDER BY request_id LIMIT ?
 """
+_OVERDUE = f"""
+SELECT request_id, service, due_s, target_s, state, epoch, attempt FROM request
+WHERE run_id = ? AND request_id >= ? AND due_s <= ? AND state IN {listed(states_before(Event.RELEASE))} ORDER BY request_id LIMIT ?
+"""
+_SHED = "UPDATE request SET state = ?, reason = ?, released_at_s = NULL WHERE run_id = ? AND request_id = ?"
 _RELEASE = "UPDATE request SET state = ?, released_at_s = ? WHERE run_id = ? AND request_id = ?"
+_NEXT_IS = "UPDATE run SET next_request = ? WHERE run_id = ?"
 _UNCLAIMED = f"""
 SELECT run_id, request_id, service FROM request
 WHERE {IS_UNDER_WAY} AND state IN {listed(states_before(Event.ANNOUNCE))} AND released_at_s < ?
@@ -82,15 +90,50 @@ class LcRequests(JournalPart):
                 next_due_s = row[2]
                 break
             due.append(row)
-        now_s, updates = self._wall_s(), []
-        for request_id, _, _, state in due:
+        now_s, updates, released = self._wall_s(), [], []
+        for request_id, service, _, state in due:
             step = follows(Event.RELEASE, state)
             if step is not None:
                 updates.append((step[0], now_s, run_id, request_id))
+                released.append((run_id, request_id, ServiceClass.LC, service, self._cluster))
         connection.executemany(_RELEASE, updates)
         if due:
-            connection.execute("UPDATE run SET next_request = ? WHERE run_id = ?", (due[-1][0] + 1, run_id))
-        return [(run_id, request_id, ServiceClass.LC, service, self._cluster) for request_id, service, _, _ in due], next_due_s
+            connection.execute(_NEXT_IS, (due[-1][0] + 1, run_id))
+        return released, next_due_s
+
+    def shed_overdue(self, run_id: int, *, until_s: float, after_targets: Mapping[str, float], limit: int) -> int:
+        """accepted → released → shed in one step for those of the first `limit` due requests that have waited too long by then."""
+        return self._database.write(
+            partial(self._shed_overdue, run_id=run_id, until_s=until_s, after_targets=after_targets, limit=limit)
+        )
+
+    def _shed_overdue(
+        self, connection: Connection, run_id: int, until_s: float, after_targets: Mapping[str, float], limit: int
+    ) -> int:
+        sql = f"SELECT next_request FROM run WHERE run_id = ? AND status IN {OPEN_STATES}"
+        found = connection.execute(sql, (run_id,)).fetchone()
+        if found is None:
+            return 0
+        now_s, updates, events = self._wall_s(), [], []
+        first_left, is_first = found[0], True
+        for row in connection.execute(_OVERDUE, (run_id, first_left, until_s, limit)).fetchall():
+            request_id, service, due_s, target_s, state, epoch, attempt = row
+            shed_after_targets = after_targets.get(service, 0.0)
+            hopeless = is_hopeless(waited_s=until_s - due_s, target_s=target_s, shed_after_targets=shed_after_targets)
+            released = follows(Event.RELEASE, state) if hopeless else None
+            shed = follows(Event.SHED, released[0]) if released is not None else None
+            if shed is not None:
+                after, _, _, reason = shed
+                updates.append((after, reason, run_id, request_id))
+                copy = (after, epoch, attempt, None, None, None, False, None, None, reason)
+                events.append((now_s, run_id, request_id, *copy))
+            is_first = is_first and shed is not None
+            if is_first:
+                first_left = request_id + 1
+        connection.executemany(_SHED, updates)
+        append(connection, CHANGED, events)
+        connection.execute(_NEXT_IS, (first_left, run_id))
+        return len(updates)
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
         """Released longer than `older_than_s` ago and still waiting, the longest first; one transaction per chunk.

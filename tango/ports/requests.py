@@ -62,6 +62,14 @@ class LcRequests(Protocol):
         """accepted → released for at most `limit` requests due by `until_s`, earliest first, grouped into batches."""
         ...
 
+    def shed_overdue(self, run_id: int, *, until_s: float, after_targets: Mapping[str, float], limit: int) -> int:
+        """accepted → released → shed in one step; gives how many.
+
+        Looks at the first `limit` requests that are due by `until_s` and not released, and sheds those of the named services that have
+        waited longer than so many targets by then.
+        """
+        ...
+
     def waiting(self) -> int:
         """How many requests are released and wait for their dispatch, of all runs that are open."""
         ...

@@ -102,6 +102,34 @@ def test_a_run_that_is_not_open_releases_nothing(world: JournalWorld) -> None:
         assert (released.batches, released.next_due_s) == ((), None)
 
 
+def test_what_has_waited_too_long_is_shed_without_a_message(world: JournalWorld) -> None:
+    """Of the services that are named, among the first that are due and not released; told to the centre, with the reason."""
+    run_id = world.create(WEB, CHAT, WEB, WEB, WEB, gap_s=1.0)
+    after = {"web": 5.0}  # 2.5 s
+
+    shed = world.journal.shed_overdue(run_id, until_s=3.0, after_targets=after, limit=100)
+    few = world.journal.shed_overdue(run_id, until_s=100.0, after_targets=after, limit=2)
+    released = world.journal.release_due(run_id, until_s=100.0, limit=100)
+
+    assert (shed, few) == (1, 1)
+    assert world.states(run_id) == ["shed", "released", "shed", "released", "released"]
+    assert sorted(k for b in released.batches for k in b.request_ids) == [1, 3, 4]
+    shipment = world.journal.unshipped(limit=100)
+    assert shipment is not None
+    assert [(c.request_id, c.state, c.reason) for c in shipment.requests] == [
+        (0, "shed", Reason.TARGET_UNREACHABLE),
+        (2, "shed", Reason.TARGET_UNREACHABLE),
+    ]
+
+
+def test_nothing_of_a_run_that_is_not_open_is_shed(world: JournalWorld) -> None:
+    """It is cancelled instead."""
+    run_id = world.create(WEB)
+    world.follow(run_id, RunStatus.CANCELLING)
+
+    assert world.journal.shed_overdue(run_id, until_s=100.0, after_targets={"web": 1.0}, limit=10) == 0
+
+
 def test_a_message_that_seems_lost_is_published_again_once_a_while(world: JournalWorld) -> None:
     """Rows that have stood released for too long come back as batches; others and fresh ones do not."""
     run_id = world.released(WEB, WEB, CHAT, WEB)

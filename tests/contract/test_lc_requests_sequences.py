@@ -102,6 +102,15 @@ class InStep(RuleBasedStateMachine):
         self._both("release_due", self._run(k), until_s=until_s, limit=limit)
 
     @precondition(lambda self: self.accepted)
+    @rule(
+        k=which, until_s=st.floats(-1.0, 7.0), limit=limits, web=st.sampled_from([0.0, 1.0, 30.0]), chat=st.sampled_from([0.0, 2.0])
+    )
+    def shed_overdue(self, k: int, until_s: float, limit: int, web: float, chat: float) -> None:
+        """The keeper, while more is due than workers take; 0 targets: never."""
+        after = {service.name: targets for service, targets in ((WEB, web), (CHAT, chat)) if targets}
+        self._both("shed_overdue", self._run(k), until_s=until_s, after_targets=after, limit=limit)
+
+    @precondition(lambda self: self.accepted)
     @rule(k=which, chosen=ids)
     def read_arrivals(self, k: int, chosen: list[int]) -> None:
         """A dispatcher that will decide some time later."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -101,6 +101,17 @@ class MemoryJournal:
                 row.released_at_s = now_s
             left = waiting[len(due) :]
             return Released(batches=self._batches(due), next_due_s=left[0].due_s if left else None)
+
+    def shed_overdue(self, run_id: int, *, until_s: float, after_targets: Mapping[str, float], limit: int) -> int:
+        """accepted → released → shed."""
+        with self._lock:
+            due = [row for row in self._open(run_id) if row.state in states_before(Event.RELEASE) and row.due_s <= until_s]
+            shed = [r for r in due[:limit] if until_s - r.due_s > after_targets.get(r.service, np.inf) * r.target_s]
+            for row in shed:
+                self._happens(row, Event.RELEASE)
+                self._happens(row, Event.SHED)
+                self._tell(row)
+            return len(shed)
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
         """Released for too long, and not given again before that time has passed once more."""

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tango.control.budget import is_hopeless, within_budget
+from tango.control.budget import within_budget
+from tango.domain.patience import is_hopeless
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tests.fakes.store_world import CHAT, WEB

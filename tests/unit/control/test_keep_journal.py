@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tango.control.keep_journal import LEASE, LEASE_S, LONGEST_LOOK_S, SWEEP_S, Keeper
 from tango.domain.runs import RunStatus
 from tango.settings import LeaseSettings, ReplaySettings
-from tests.fakes.store_world import OVER_S, WEB, ZERO_S
+from tests.fakes.store_world import CHAT, FLEET, OVER_S, WEB, ZERO_S
 from tests.fakes.worker_world import WorkerWorld, worker_world
 
 REPLAY = ReplaySettings(window_s=0.01, longest_window_s=0.05, longest_window_at_per_s=600.0)
@@ -98,6 +100,49 @@ def test_release_does_not_run_ahead_of_dispatch(world: WorkerWorld) -> None:
 
     assert first == ["released"] * 4 + ["accepted"] * 5
     assert world.states(run_id) == ["running"] * 3 + ["released"] * 4 + ["accepted"] * 2
+
+
+def test_under_overload_every_worker_has_a_message_and_the_rest_waits_in_the_journal(world: WorkerWorld) -> None:
+    """A message carries so many at the most, and no window is waited for while more is due."""
+    world.create(*[WEB] * 50, gap_s=0.0)
+    replay = ReplaySettings(window_s=0.01, longest_window_s=0.05, most_waiting=12, lc_release_limit=5)
+    keeper = keeper_of(world, replay=replay)
+
+    waits_s = [keeper.step() for _ in range(4)]
+
+    assert [len(batch.request_ids) for batch in world.publisher.batches] == [5, 5, 2]
+    assert waits_s == [replay.window_s] * 4
+
+
+def test_what_has_waited_half_its_time_is_shed_while_more_is_due_than_workers_take() -> None:
+    """So that those behind it come in time; only where the service says that late answers are of no use."""
+    sheds = replace(WEB, shed_after_targets=1.0)
+    world = worker_world(replace(FLEET, services=(sheds, CHAT)))
+    run_id = world.create(*[WEB, CHAT] * 10, gap_s=0.05)  # with targets of 0.5 s
+    keeper = keeper_of(world, replay=ReplaySettings(most_waiting=1000, lc_release_limit=2))
+
+    world.clock.now_s += 0.975
+    keeper.step()
+    first = world.states(run_id)
+    world.clock.now_s += REPLAY.longest_window_s
+    keeper.step()
+    then = world.states(run_id)
+
+    assert first == ["released"] * 2 + ["accepted"] * 18  # it knows of no backlog yet
+    web, chat = then[0::2], then[1::2]
+    assert web == ["released"] + ["shed"] * 7 + ["accepted"] * 2
+    assert chat == ["released"] * 3 + ["accepted"] * 7
+
+
+def test_what_waited_because_everything_stood_still_is_not_shed() -> None:
+    """Nobody is in its way: it is released with all that is due."""
+    world = worker_world(replace(FLEET, services=(replace(WEB, shed_after_targets=1.0), CHAT)))
+    run_id = world.create(*[WEB] * 3, gap_s=0.0)
+
+    world.clock.now_s += 0.4
+    keeper_of(world).step()
+
+    assert world.states(run_id) == ["released"] * 3
 
 
 @pytest.mark.parametrize("status", [RunStatus.CANCELLING, RunStatus.COMPLETED])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,17 @@ from tango.settings import OutlierSettings
 from tests.fakes.own_fleet import published
 
 SETTINGS = OutlierSettings(
-    failures_in_row=3, hang_min_s=1.0, hang_targets=3.0, probe_every_s=0.5, longest_probe_pause_s=4.0, probes_well=2, ramp_s=10.0
+    failures_in_row=3,
+    hang_min_s=1.0,
+    hang_targets=3.0,
+    hang_answers=10.0,
+    look_every_s=0.1,
+    paused_after_looks=3.0,
+    most_out_share=1.0,
+    probe_every_s=0.5,
+    longest_probe_pause_s=4.0,
+    probes_well=2,
+    ramp_s=10.0,
 )
 N1, N2, FAR = NodeKey("c1", "c1-n1"), NodeKey("c1", "c1-n2"), NodeKey("c2", "c2-n1")
 TARGET_S = 0.1
@@ -45,6 +57,16 @@ def call(k: int) -> Call:
     return 1, k, 1
 
 
+def looks(health: NodeHealth, time: Time, seconds: float) -> list[Call]:
+    """Look at what hangs as often as the executor does, for so long; gives what was taken back."""
+    found = health.overdue()
+    until_s = time.now_s + seconds
+    while time.now_s < until_s - 1e-9:
+        time.now_s += min(SETTINGS.look_every_s, until_s - time.now_s)
+        found += health.overdue()
+    return found
+
+
 def put_out(health: NodeHealth, node: NodeKey = N1) -> None:
     """By failures."""
     for k in range(SETTINGS.failures_in_row):
@@ -70,16 +92,14 @@ def test_a_node_is_out_after_failures_in_a_row(health: NodeHealth) -> None:
 def test_a_node_on_which_calls_hang_is_out_and_they_are_taken_back(health: NodeHealth, time: Time) -> None:
     """Once the oldest has waited so long with nothing answered: all of them, and each once."""
     health.begun(N1, call(1), target_s=TARGET_S)
-    time.now_s += 0.9
+    early = looks(health, time, 0.9)
     health.begun(N1, call(2), target_s=TARGET_S)
-    early = health.overdue()
-    time.now_s += 0.2
 
-    late = health.overdue()
+    late = looks(health, time, 0.2)
 
     assert early == []
     assert sorted(late) == [call(1), call(2)]
-    assert health.overdue() == []
+    assert looks(health, time, 2.0) == []
     assert health.share(N1) == 0.0
 
 
@@ -88,21 +108,61 @@ def test_a_slow_node_that_answers_is_not_out(health: NodeHealth, time: Time) -> 
     health.begun(N1, call(0), target_s=TARGET_S)
     for k in range(1, 20):
         health.begun(N1, call(k), target_s=TARGET_S)
-        time.now_s += 0.9
+        assert looks(health, time, 0.9) == []
         health.answered(N1, call(k))
 
-        assert health.overdue() == []
     assert health.share(N1) == 1.0
 
 
 def test_calls_of_long_targets_have_longer(health: NodeHealth, time: Time) -> None:
     """Three targets, where that is more than a second."""
     health.begun(N1, call(1), target_s=2.0)
-    time.now_s += 5.9
-    early = health.overdue()
-    time.now_s += 0.2
 
-    assert (early, health.overdue()) == ([], [call(1)])
+    assert (looks(health, time, 5.9), looks(health, time, 0.2)) == ([], [call(1)])
+
+
+def test_where_all_answers_take_long_silence_may_too(health: NodeHealth, time: Time) -> None:
+    """Ten times what answers of all nodes take at present: of a host that is overloaded no node is taken for one that hangs."""
+    for k in range(200):
+        health.begun(FAR, call(k), target_s=TARGET_S)
+        time.now_s += 0.4
+        health.answered(FAR, call(k))
+    health.begun(N1, call(999), target_s=TARGET_S)
+
+    assert (looks(health, time, 3.9), looks(health, time, 0.2)) == ([], [call(999)])
+
+
+def test_time_in_which_this_process_stood_still_is_no_silence(health: NodeHealth, time: Time) -> None:
+    """Answers may lie unread. From then on a node has all of its time once more."""
+    health.begun(N1, call(1), target_s=TARGET_S)
+    before = looks(health, time, 0.9)
+    time.now_s += 7.0
+
+    assert (before, looks(health, time, 0.9), looks(health, time, 0.2)) == ([], [], [call(1)])
+
+
+@pytest.mark.parametrize(("share", "out"), [(0.5, [N1]), (0.67, [N1, N2]), (0.0, [N1])])
+def test_no_more_nodes_are_out_at_once_than_a_share_of_them(time: Time, share: float, out: list[NodeKey]) -> None:
+    """And always one: the longest silent first, and what hangs on the others waits out its time."""
+    health = NodeHealth(replace(SETTINGS, most_out_share=share), monotonic=time)
+    for k, node in enumerate((N1, N2, FAR)):
+        health.begun(node, call(k), target_s=TARGET_S)
+        looks(health, time, 0.1)
+
+    taken_back = looks(health, time, 2.0)
+
+    assert [node for node in (N1, N2, FAR) if health.share(node) == 0.0] == out
+    assert len(taken_back) == len(out)
+
+
+def test_nodes_that_are_not_called_count_among_those_that_may_be_out(time: Time) -> None:
+    """A worker calls the nodes of its own cluster first, and these hang together."""
+    health = NodeHealth(replace(SETTINGS, most_out_share=0.67), monotonic=time)
+    health.masked(published().snapshot)
+    for node in (N1, N2):
+        put_out(health, node)
+
+    assert (health.share(N1), health.share(N2)) == (0.0, 0.0)
 
 
 # ---- probed and let in -------------------------------------------------------------------------------------------------
