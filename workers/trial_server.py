@@ -60,7 +60,9 @@ def serve_database(home: Path, host: str, port: int, environment: Mapping[str, s
     roles = {f"{role}_password": _password(environment, f"TANGO_{role.upper()}_PASSWORD") for role in ("owner", "app", "reader")}
     server = PostgresServer(home, password=admin)
     server.prepare()
-    access = home / "data" / "postgres" / "data" / "pg_hba.conf"
+    data = home / "data" / "postgres" / "data"
+    data.chmod(0o700)  # a volume's driver may have opened it, and PostgreSQL would refuse it
+    access = data / "pg_hba.conf"
     if FROM_ANYWHERE not in (text := access.read_text()):
         access.write_text(text + FROM_ANYWHERE)
     command = [*server.command(), "-c", f"listen_addresses={host}", "-c", f"port={port}"]

@@ -38,6 +38,7 @@ VARIANTS = {
         "tolerations[0].operator=Exists",
         "cluster.journal.storageClass=local",
         "networkPolicies.gatewayFrom[0].ipBlock.cidr=10.0.0.0/8",
+        "networkPolicies.workloadFrom[0].ipBlock.cidr=10.0.0.0/8",
     ),
     "edge with the centre's broker": (*EDGE, "cluster.broker.bundled=false", "cluster.gateway.enabled=false"),
     "both": (*TRIAL, "cluster.enabled=true", "cluster.name=home", "cluster.secret=t-trial"),
@@ -200,6 +201,22 @@ def test_the_cluster_s_own_kubeconfig_lies_where_the_centre_names_it(variants: d
     (scheduler,) = (c for _, _, spec in pod_specs(variants["centre"]) for c in spec["containers"] if c["name"] == "scheduler")
     for container in (agent, scheduler):
         assert "/etc/tango/kubeconfigs" in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_only_agents_get_a_token_of_the_api(variants: dict[str, list[Json]], variant: str) -> None:
+    """Whoever breaks into a gateway or a worker finds no key to the cluster."""
+    for _, _, spec in pod_specs(variants[variant]):
+        identities = {volume["name"] for volume in spec.get("volumes", []) if "projected" in volume}
+        holders = {
+            container["name"]
+            for container in containers(spec)
+            for mount in container.get("volumeMounts", [])
+            if mount["name"] in identities
+        }
+        if spec.get("automountServiceAccountToken", True):
+            holders |= {container["name"] for container in containers(spec)}
+        assert holders <= {"agent", "node-agent"}
 
 
 def test_a_cluster_s_workers_have_no_way_to_the_centre(variants: dict[str, list[Json]]) -> None:

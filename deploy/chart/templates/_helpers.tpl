@@ -59,6 +59,8 @@ securityContext:
   runAsUser: 10001
   runAsGroup: 10001
   fsGroup: 10001
+  # Else the kubelet opens every file to the group at each mount, and PostgreSQL refuses a data folder that others may enter.
+  fsGroupChangePolicy: OnRootMismatch
   seccompProfile:
     type: RuntimeDefault
 {{- end }}
