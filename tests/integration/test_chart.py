@@ -208,12 +208,10 @@ def test_only_agents_get_a_token_of_the_api(variants: dict[str, list[Json]], var
     """Whoever breaks into a gateway or a worker finds no key to the cluster."""
     for _, _, spec in pod_specs(variants[variant]):
         identities = {volume["name"] for volume in spec.get("volumes", []) if "projected" in volume}
-        holders = {
-            container["name"]
-            for container in containers(spec)
-            for mount in container.get("volumeMounts", [])
-            if mount["name"] in identities
-        }
+        mounts = [
+            (container["name"], mount["name"]) for container in containers(spec) for mount in container.get("volumeMounts", [])
+        ]
+        holders = {name for name, volume in mounts if volume in identities}
         if spec.get("automountServiceAccountToken", True):
             holders |= {container["name"] for container in containers(spec)}
         assert holders <= {"agent", "node-agent"}

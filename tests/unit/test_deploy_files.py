@@ -108,3 +108,39 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
 
     told = [line for line in (done.stdout + done.stderr).splitlines() if "tango" in line]
     assert told == []
+
+
+KUBECTL = """#!/bin/sh
+case "$*" in
+    "config view"*clusters\\[0\\].cluster.server*) echo https://edge.test:6443 ;;
+    "config view"*certificate-authority-data*) echo $AUTHORITY ;;
+    "--context mine --namespace tango create token tango --duration 48h") echo word ;;
+    *) echo "what: $*" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("authority", ["", "QUJD"])
+def test_a_kubeconfig_for_a_cluster_that_joins_is_printed(tmp_path: Path, authority: str) -> None:
+    """Context and file have the name under which it joins; the address is that of the operator's context, or another one."""
+    (tmp_path / "kubectl").write_text(KUBECTL)
+    (tmp_path / "kubectl").chmod(0o755)
+
+    def printed(**variables: str) -> dict[str, Any]:
+        done = subprocess.run(
+            [str(ROOT / "deploy/kubeconfig.sh"), "mine", "edge-7", "48"],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={"PATH": f"{tmp_path}:/usr/bin:/bin", "AUTHORITY": authority, **variables},
+        )
+        found: dict[str, Any] = yaml.safe_load(done.stdout)
+        return found
+
+    config = printed()
+
+    assert [context["name"] for context in config["contexts"]] == ["edge-7"]
+    assert config["users"] == [{"name": "tango", "user": {"token": "word"}}]
+    known = {"certificate-authority-data": authority} if authority else {}
+    assert config["clusters"] == [{"name": "edge-7", "cluster": {"server": "https://edge.test:6443", **known}}]
+    assert printed(SERVER="https://10.0.0.7:6443")["clusters"][0]["cluster"]["server"] == "https://10.0.0.7:6443"
