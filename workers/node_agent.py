@@ -31,10 +31,10 @@ def main() -> None:
         metavar="NAME",
     )
     parser.add_argument("--kubeconfig", default="", help="default: the service account of the pod that this is")
-    parser.add_argument("--context", default="", help="of the kubeconfig")
+    parser.add_argument("--context", default="", help="of the kubeconfig; default: its current one")
     options = parser.parse_args()
-    if bool(options.kubeconfig) != bool(options.context):
-        parser.error("expected --kubeconfig and --context together, or neither")
+    if options.context and not options.kubeconfig:
+        parser.error("--context is of a kubeconfig; give --kubeconfig too")
     configure_logging()
     try:
         run_node_agent(

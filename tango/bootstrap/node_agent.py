@@ -27,6 +27,7 @@ from tango.domain.pod_marks import CLASS
 from tango.errors import ClusterError, ClusterUnavailable, ConfigError, Conflict, FileUnusable, NotFound
 from tango.files import made_folder, usable, write_whole
 from tango.kube.api_client import MERGE_PATCH, KubeClient
+from tango.kube.credentials import current_context
 from tango.kube.informer import Informer
 from tango.kube.service_account import CONTEXT, service_account_kubeconfig
 from tango.node_agent.agent import NodeAgent
@@ -56,6 +57,7 @@ class NodeAgentOptions:
     kubeconfig: str
     """Path; empty: the service account of the pod that this is."""
     context: str
+    """Of the kubeconfig; empty: its current one."""
 
 
 def run_node_agent(options: NodeAgentOptions) -> None:
@@ -110,7 +112,8 @@ async def _run(agent: NodeAgent, options: NodeAgentOptions, settings: Settings) 
 
 async def _client(options: NodeAgentOptions, settings: Settings) -> KubeClient:
     if options.kubeconfig:
-        return await KubeClient.from_kubeconfig(options.kubeconfig, options.context, settings.kube)
+        context = options.context or current_context(options.kubeconfig)
+        return await KubeClient.from_kubeconfig(options.kubeconfig, context, settings.kube)
     # Beside the state, where it may be written for certain; it has no secret in it.
     kubeconfig = options.state.with_name(f"{options.state.name}.kubeconfig")
     write_whole(kubeconfig, service_account_kubeconfig(os.environ))

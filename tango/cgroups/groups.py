@@ -55,7 +55,7 @@ class Hierarchy:
         if not os.access(file, os.W_OK):
             raise ConfigError(
                 f"{file} may not be written by user {os.geteuid()}, so no group can be changed; run as root with the node's "
-                "/sys/fs/cgroup mounted writable (in a pod: a hostPath volume and a privileged container), and name it with --cgroup-root"
+                "/sys/fs/cgroup mounted writable (in a pod: a hostPath volume of it), and name its place with --cgroup-root"
             )
 
     def controller(self, name: str) -> Path:

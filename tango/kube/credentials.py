@@ -146,6 +146,19 @@ class Credentials:
         return ConfigError(f"kubeconfig {self._path}, context {self._context!r}: {why}")
 
 
+def current_context(path: str) -> str:
+    """The context that a kubeconfig names as its current one. Raises: ConfigError if it names none, or cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            document = yaml.safe_load(file)
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"kubeconfig {path}: {error}") from error
+    named = document.get("current-context") if isinstance(document, dict) else None
+    if not named:
+        raise ConfigError(f"kubeconfig {path} has no current-context; name a context with --context")
+    return str(named)
+
+
 def _stamps(files: list[str]) -> tuple[object, ...]:
     """What changes when a file is written or, as a mounted secret, pointed elsewhere."""
     found = []

@@ -9,7 +9,7 @@ import pytest
 import trustme
 
 from tango.errors import ConfigError
-from tango.kube.credentials import Credentials
+from tango.kube.credentials import Credentials, current_context
 from tango.kube.service_account import CONTEXT, service_account_kubeconfig
 
 VARIABLES = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "443"}
@@ -37,3 +37,17 @@ def test_a_process_that_is_no_pod_is_told_what_is_missing(tmp_path: Path) -> Non
     """Variables, or the files of the mount."""
     with pytest.raises(ConfigError, match=r"token, .*ca\.crt, the variables KUBERNETES_SERVICE_HOST.*--kubeconfig"):
         service_account_kubeconfig({}, tmp_path)
+
+
+def test_a_kubeconfig_may_name_its_context_itself(tmp_path: Path) -> None:
+    """One that does not, or that is no kubeconfig, is refused with what to do."""
+    file = tmp_path / "kubeconfig"
+    file.write_text("current-context: edge")
+    assert current_context(str(file)) == "edge"
+
+    for text, said in (("contexts: []", "--context"), ("- a", "--context"), ("{", "while parsing")):
+        file.write_text(text)
+        with pytest.raises(ConfigError, match=said):
+            current_context(str(file))
+    with pytest.raises(ConfigError, match="No such file"):
+        current_context(str(tmp_path / "none"))
