@@ -529,6 +529,17 @@ node_sample = Table(
     Index("node_sample_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
+# What the agents of nodes have reported of them, a week of it: pressure, throttling, real use, what does not hold.
+node_report = Table(
+    "node_report",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("node", Text, nullable=False),
+    _timestamp("at", nullable=False),
+    Column("report", JSONB, nullable=False),
+    PrimaryKeyConstraint("cluster", "node", "at"),
+)
+
 # Registered checkpoints of learned policies, without their weights.
 checkpoint = Table(
     "checkpoint",

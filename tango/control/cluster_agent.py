@@ -71,6 +71,8 @@ DEPLOY_AGAIN_S = 2.0
 """Seconds between two while it does not: as often as the centre publishes its services (`JournalSettings.publish_idle_s`)."""
 TOLD_AGAIN_S = 2.0
 """Seconds after which the journal is told what it has been told already: its file may be another one."""
+REPORTS_EVERY_S = 10.0
+"""Seconds between two readings of what node agents report: as often as each does (`NodeAgentSettings.report_s`)."""
 MEASURE_EVERY_S = 5.0
 """Seconds between two readings of what pods of services with a template use: metrics-servers have new figures every 10 to 15."""
 FIRST_PAUSE_S, LONGEST_STORE_PAUSE_S = 0.2, 2.0
@@ -139,6 +141,8 @@ class ClusterAgent:
         self._to_clear: set[tuple[str, str]] = set()
         """Those where a pod has started since."""
         self._meter = ServiceMeter()
+        self._reported: dict[str, str] = {}
+        """Node → time of the last report of its agent that the centre has."""
         self._node_usage: Mapping[str, Json] = {}
         self._usage_read_at_s = -1e9
         self._sampled_at_s = -1e9
@@ -205,6 +209,7 @@ class ClusterAgent:
                 (self.deploy, DEPLOY_EVERY_S),
                 (self.read_usage, self._kube.sample_every_s),
                 (self.measure, MEASURE_EVERY_S),
+                (self.read_reports, REPORTS_EVERY_S),
             ):
                 loops.create_task(self._repeat(step, every_s))
 
@@ -472,6 +477,15 @@ class ClusterAgent:
         except (StoreUnavailable, StoreError):
             self._meter.give_back(taken)
             raise
+
+    async def read_reports(self) -> None:
+        """Tell the centre what the agents of the nodes have reported since it was told last."""
+        found = await self._watch.node_agent_reports()
+        fresh = [report for report in found if self._reported.get(report.node) != report.at]
+        if fresh:
+            async with self._store_turn:
+                await asyncio.to_thread(self._stores.fleet.note_reports, self._cluster, fresh)
+            self._reported |= {report.node: report.at for report in fresh}
 
     # ---- LC instances --------------------------------------------------------------------------------------------------
 

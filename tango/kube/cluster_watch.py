@@ -13,12 +13,14 @@ import structlog
 from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.services import Adoption, Service
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import JSON, KubeClient
 from tango.kube.informer import Informer
 from tango.kube.manifests import WAYS, ClusterWays, binding, lc_instance, owned_by_node
+from tango.node_agent.lease import COMPONENT_LABEL, leases_path, parsed_report
 
 log = structlog.get_logger(__name__)
 
@@ -185,6 +187,18 @@ class KubernetesWatch:
             return []
         self._unmeasured.went_well(path)
         return found.get("items") or []
+
+    async def node_agent_reports(self) -> Sequence[NodeAgentReport]:
+        """From the annotations of their leases; one that is no JSON is left out, since whoever may write a lease may write anything."""
+        selector = ",".join(f"{key}={value}" for key, value in COMPONENT_LABEL.items())
+        found: list[NodeAgentReport] = []
+        with contextlib.suppress(ClusterError):  # a role of before there were node agents
+            leases, _ = await self._client.list(leases_path(self._namespace), labelSelector=selector)
+            for lease in leases:
+                report = parsed_report(lease)
+                if report is not None:
+                    found.append(report)
+        return found
 
     async def log_tail(
         self, pod: str, container: str, *, lines: int, most_bytes: int, follow: bool, within_s: float

@@ -6,8 +6,10 @@ A Lease is what Kubernetes has for heartbeats: small, watched by nobody who does
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.pod_marks import MANAGED_BY, NODE_REPORT
 from tango.node_agent.reports import NodeReport
 
@@ -24,6 +26,18 @@ def lease_name(node: str) -> str:
 def leases_path(namespace: str) -> str:
     """The collection at the API server."""
     return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+
+
+def parsed_report(lease: Mapping[str, Any]) -> NodeAgentReport | None:
+    """The report of a lease; None if it has none that can be read."""
+    spec, text = lease.get("spec") or {}, (lease["metadata"].get("annotations") or {}).get(NODE_REPORT, "")
+    try:
+        report = json.loads(text)
+    except ValueError:
+        return None
+    if not isinstance(report, dict) or not spec.get("holderIdentity") or not spec.get("renewTime"):
+        return None
+    return NodeAgentReport(node=str(spec["holderIdentity"]), at=str(spec["renewTime"]), report=report)
 
 
 def lease(node: str, namespace: str, report: NodeReport, *, now: str, seconds: int) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.jobs import ContainerLog
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement, ScalingRecord
 from tango.domain.services import Adoption, Service
@@ -87,6 +88,10 @@ class ClusterWatch(Protocol):
 
     async def node_usage(self) -> Mapping[str, Mapping[str, Any]]:
         """`usage` of metrics.k8s.io (quantities of CPU and memory) by node name; nodes without a measurement are left out."""
+        ...
+
+    async def node_agent_reports(self) -> Sequence[NodeAgentReport]:
+        """The last report of each node's agent, however old; none where none runs, or where they may not be read."""
         ...
 
     async def log_tail(

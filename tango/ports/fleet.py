@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
 from tango.domain.plans import Eviction
 from tango.domain.services import Service
@@ -48,6 +49,10 @@ class FleetStore(Protocol):
 
         Twice the same counts twice. What is told of a service that is not declared is dropped.
         """
+        ...
+
+    def note_reports(self, cluster: str, reports: Sequence[NodeAgentReport]) -> None:
+        """Keep reports of node agents for a week; the same one twice counts once."""
         ...
 
     def measured(self, names: Sequence[str]) -> list[MeasuredService]:

@@ -17,6 +17,7 @@ from tango.domain.resource_axis import MAY_RUN
 from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, OPEN_RUNS
+from tango.store.node_reports import NodeReports
 from tango.store.rows import insert
 from tango.store.service_usage import ServiceUsages
 from tango.store.snapshots import Snapshots
@@ -51,7 +52,7 @@ FROM cluster c LEFT JOIN node n ON n.cluster = c.name GROUP BY c.name ORDER BY c
 """
 
 
-class PostgresFleetStore(Snapshots, ServiceUsages):
+class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
     """The fleet store on PostgreSQL."""
 
     @functools.cached_property

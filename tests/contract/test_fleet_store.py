@@ -9,6 +9,7 @@ import psycopg2
 import pytest
 
 from tango.domain.identity import NodeKey
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import ExtendedState, MeasuredService, ServiceUsage
 from tango.domain.requests import RequestState
 from tango.domain.resource_axis import MAY_RUN
@@ -157,6 +158,20 @@ def test_unknown_use_of_a_node_is_not_idleness(world: StoreWorld) -> None:
     snapshot = world.fleet.snapshot(at_s=0.0)
 
     assert (snapshot.cpu_used[:2].tolist(), snapshot.memory_used[:2].tolist()) == ([700.0, 20.0], [300.0, 10.0])
+
+
+def test_reports_of_node_agents_are_kept_once_each_for_a_week(database_url: str) -> None:
+    """An agent reads them as often as they are made, and after a restart once more."""
+    world, database = postgres_world(database_url), Database(database_url)
+    new = NodeAgentReport(node="c1-n1", at="2100-01-01T00:00:10.000000Z", report={"be_cpu_share": 0.5})
+    old = dataclasses.replace(new, at="2020-01-01T00:00:00.000000Z")
+
+    world.fleet.note_reports("c1", [old])
+    for _ in range(2):
+        world.fleet.note_reports("c1", [new, dataclasses.replace(new, node="c1-n2")])
+
+    kept = database.rows("SELECT node, (report ->> 'be_cpu_share')::float8, extract(year FROM at)::int FROM node_report ORDER BY 1")
+    assert kept == [("c1-n1", 0.5, 2100), ("c1-n2", 0.5, 2100)]
 
 
 def test_what_has_not_changed_is_not_written_again_but_samples_are(database_url: str) -> None:

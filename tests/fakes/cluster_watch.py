@@ -9,6 +9,7 @@ from typing import Any
 
 from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.services import Adoption, Service
 from tango.kube.manifests import lc_instance
 
@@ -24,6 +25,7 @@ class MemoryCluster:
         self.old_s = 0.0
         """How old the picture is."""
         self.usage: dict[str, Json] = {}
+        self.agent_reports: list[NodeAgentReport] = []
         self.pods_usage: dict[tuple[str, str], Json] = {}
         self.deleted: list[tuple[str, bool]] = []
         """(pod, at once) of every pod that a call has deleted."""
@@ -118,6 +120,11 @@ class MemoryCluster:
         """As the test says."""
         self._answer()
         return self.usage
+
+    async def node_agent_reports(self) -> Sequence[NodeAgentReport]:
+        """As the test says."""
+        self._answer()
+        return self.agent_reports
 
     async def log_tail(
         self, pod: str, container: str, *, lines: int, most_bytes: int, follow: bool, within_s: float

@@ -11,6 +11,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.node_selection import barred
 from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
 from tango.domain.plans import Eviction
@@ -41,6 +42,8 @@ class MemoryFleetStore:
         self._used: dict[tuple[str, str], tuple[ServiceUsage, float]] = {}
         """By (cluster, service): the total, and up to when LC requests are counted."""
         self.samples: list[tuple[str, NodeState]] = []
+        self.reports: dict[tuple[str, str, str], NodeAgentReport] = {}
+        """By cluster, node and time."""
         """What `node_sample` would hold."""
 
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
@@ -72,6 +75,11 @@ class MemoryFleetStore:
             self._instances[cluster] = sorted(instances, key=lambda i: i.pod)
             if sample:
                 self.samples.extend((cluster, node) for node in nodes)
+
+    def note_reports(self, cluster: str, reports: Sequence[NodeAgentReport]) -> None:
+        """Once each."""
+        with self._state.lock:
+            self.reports |= {(cluster, report.node, report.at): report for report in reports}
 
     def note_usage(self, cluster: str, usages: Sequence[ServiceUsage]) -> None:
         """Add, count the LC attempts since, learn."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ import pytest
 
 from tango.cgroups.groups import Group
 from tango.cgroups.knobs import Knob
+from tango.domain.node_reports import NodeAgentReport
+from tango.kube.api_client import KubeClient
+from tango.kube.cluster_watch import KubernetesWatch
+from tango.settings import KubeSettings
 from tests.fakes.cgroupfs import FakeHierarchy, FakePod, fake_pod
 from tests.integration.kube_cluster import PODS, EmbeddedCluster
 from tests.waiting import until
@@ -136,10 +141,21 @@ def test_a_life_beside_a_kubelet(node: Node) -> None:
         return found
 
     until(lambda: report()["lc"]["pods"] == 1)
+    assert [(one.node, one.report["lc"]["pods"]) for one in read_as_the_clusters_agent(node)] == [("n1", 1)]
     assert (report()["be"]["pods"], report()["be_cpu_share"], report()["differs"]) == (1, 1.0, [])
     assert node.end() == 0
     assert (is_idle(be.pod), be.pod.read(Knob.CPU_WEIGHT), quotas(lc)) == (False, 39, [70_000, 70_000])
     assert "knob='cpu-quota' wanted=90000 effective=90000" in node.log.read_text()
+
+
+def read_as_the_clusters_agent(node: Node) -> Sequence[NodeAgentReport]:
+    """The reports, by the rights of Tango's own role."""
+
+    async def read() -> Sequence[NodeAgentReport]:
+        async with await KubeClient.from_kubeconfig(str(node.cluster.kubeconfig), "tango", KubeSettings(), cluster="c1") as client:
+            return await KubernetesWatch(client, namespace="tango").node_agent_reports()
+
+    return asyncio.run(read())
 
 
 def test_it_refuses_to_run_where_it_may_not_write(node: Node, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         Rule("", ("pods/log",), ("get",), Scope.OWN),
         Rule("metrics.k8s.io", ("pods",), ("get", "list"), Scope.OWN),
         Rule("policy", ("poddisruptionbudgets",), ("get", "list"), Scope.OWN),
+        Rule("coordination.k8s.io", ("leases",), ("list",), Scope.OWN),
         Rule("", ("pods",), READ, Scope.ADOPTED),
         Rule("", ("pods/resize",), ("get", "patch"), Scope.ADOPTED),
         Rule("metrics.k8s.io", ("pods",), ("get", "list"), Scope.ADOPTED),

@@ -14,6 +14,7 @@ from tango.control import cluster_agent
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.control.lc_instances import STUCK_AFTER_S, LcInstances
 from tango.domain.identity import NodeKey
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ClusterUnavailable, Forbidden, StoreUnavailable, UsageError
@@ -322,6 +323,26 @@ async def test_what_adopted_pods_use_is_told_and_kept_while_the_centre_is_away(w
     (found,) = world.fleet.measured(["theirs"])
     assert found.memory_mib == 96.0
     assert 0.0 < found.cpu_s < 5.0
+
+
+async def test_reports_of_node_agents_are_told_once_and_again_when_the_centre_was_away(
+    world: ControlWorld, cluster: MemoryCluster
+) -> None:
+    """Each report counts once, however often it is read; one that the centre did not take is told the next time."""
+    first = NodeAgentReport(node="c1-n1", at="1", report={"be_cpu_share": 1.0})
+    away = Faulty(world.fleet, note_reports=[StoreUnavailable("cut")])
+    agent = agent_of(world, cluster, fleet=away)
+    cluster.agent_reports = [first]
+
+    with pytest.raises(StoreUnavailable):
+        await agent.read_reports()
+    await agent.read_reports()
+    world.fleet.reports.clear()
+    await agent.read_reports()
+    cluster.agent_reports = [replace(first, at="2")]
+    await agent.read_reports()
+
+    assert list(world.fleet.reports) == [("c1", "c1-n1", "2")]
 
 
 def on_c1(name: str, *, ready: bool = True) -> Json:
