@@ -55,6 +55,8 @@ class NodeLifecycle:
         self._pods = objects.storage.of(BY_PLACE["", "v1", "pods"])
         self._due: dict[Key, tuple[str, float, float, Timer]] = {}
         """By pod: its uid, when its time began, when it is over, and the timer."""
+        self._lasting: dict[str, list[Json]] = {}
+        """NoExecute taints by node, of those that have any: nearly all changes of pods find none here and cost nothing more."""
         self._nodes.listeners.add(self._on_node)
         self._pods.listeners.add(self._on_pod)
         for (_, name), stored in list(self._nodes.objects.items()):
@@ -71,6 +73,7 @@ class NodeLifecycle:
     def _on_node(self, change: Change) -> None:
         name = change.key[1]
         if change.gone:
+            self._lasting.pop(name, None)
             return
         self._taint(name, change.after)
         if change.before is None or _lasting(change.before.item) != _lasting(change.after.item):
@@ -79,11 +82,10 @@ class NodeLifecycle:
     def _on_pod(self, change: Change) -> None:
         if change.gone:
             self._spare(change.key)
-            return
-        node = self._nodes.objects.get(("", change.after.item["spec"].get("nodeName") or ""))
-        taints = _lasting(node.item) if node is not None else []
-        if taints or change.key in self._due:
-            self._look(change.key, change.after.item, taints)
+        elif self._lasting or self._due:
+            taints = self._lasting.get(change.after.item["spec"].get("nodeName") or "", [])
+            if taints or change.key in self._due:
+                self._look(change.key, change.after.item, taints)
 
     def _taint(self, name: str, stored: Stored) -> None:
         """Make the taints that follow from conditions and cordon be there, and those that no longer follow be gone."""
@@ -102,7 +104,12 @@ class NodeLifecycle:
             self._objects.storage.put(self._nodes, ("", name), changed)
 
     def _look_at_pods(self, node: str) -> None:
-        taints = _lasting(self._nodes.objects["", node].item)
+        found = self._nodes.objects.get(("", node))
+        taints = _lasting(found.item) if found is not None else []
+        if taints:
+            self._lasting[node] = taints
+        else:
+            self._lasting.pop(node, None)
         for key, stored in list(self._pods.objects.items()):
             if stored.item["spec"].get("nodeName") == node:
                 self._look(key, stored.item, taints)

@@ -68,6 +68,8 @@ class Quotas:
                 raise _forbidden(resource, name, f"exceeded quota: {key[1]}, {told}")
 
     def _follow(self, resource: Resource, change: Change) -> None:
+        if not self._by_namespace and resource is not self._quotas.resource:
+            return
         if resource.kind == "ResourceQuota":
             spec = None if change.gone else change.after.item.get("spec")
             if change.gone:
