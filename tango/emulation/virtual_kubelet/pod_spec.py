@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -49,6 +49,9 @@ class PodSpec:
     node: str
     kind: PodKind
     containers: tuple[Json, ...]
+    init: tuple[Json, ...] = ()
+    """Init containers, sidecars among them."""
+    overhead: Json = field(default_factory=dict)
     main: str
     """Name of the container that Tango means, the first unless the pod says which."""
     port: int
@@ -74,6 +77,8 @@ def pod_spec(pod: Json) -> PodSpec:
         node=spec.get("nodeName", ""),
         kind=_kind((metadata.get("labels") or {}).get("tango/class", ""), env, ports),
         containers=tuple(spec["containers"]),
+        init=tuple(spec.get("initContainers") or ()),
+        overhead=spec.get("overhead") or {},
         main=str(container["name"]),
         port=int(annotations.get(PORT) or (ports[0] if ports else 8080)),
         work_s=_number(env, "TANGO_CPU_WORK_S", _number(annotations, WORK, 0.0)),
@@ -115,6 +120,29 @@ def pod_size(resources: tuple[Json, ...]) -> PodSize:
         memory_request_mib=sum(memory_mib(r.get("memory", lim.get("memory", 0))) for r, lim in zip(requests, limits, strict=True)),
         memory_limit_mib=sum(memory_mib(lim["memory"]) for lim in limits) if all("memory" in lim for lim in limits) else None,
         extended=tuple(sorted(extended.items())),
+    )
+
+
+def room_of(spec: PodSpec, resources: tuple[Json, ...]) -> PodSize:
+    """What a pod takes on its node while its containers have these resources: their size, or what an init container needs beside the
+    sidecars before it where that is more, and its overhead.
+
+    Source: Kubernetes documentation, "Init Containers" and "Pod Overhead". Raises: ValueError for a malformed quantity.
+    """
+    size = pod_size(resources)
+    if not spec.init and not spec.overhead:
+        return size
+    side_cpu = side_mib = most_cpu = most_mib = 0
+    for container in spec.init:
+        own = pod_size((container.get("resources") or {},))
+        most_cpu = max(most_cpu, side_cpu + own.cpu_request_millicores)
+        most_mib = max(most_mib, side_mib + own.memory_request_mib)
+        if container.get("restartPolicy") == "Always":
+            side_cpu, side_mib = side_cpu + own.cpu_request_millicores, side_mib + own.memory_request_mib
+    return replace(
+        size,
+        cpu_request_millicores=max(most_cpu, side_cpu + size.cpu_request_millicores) + cpu_millicores(spec.overhead.get("cpu", 0)),
+        memory_request_mib=max(most_mib, side_mib + size.memory_request_mib) + memory_mib(spec.overhead.get("memory", 0)),
     )
 
 

@@ -13,7 +13,7 @@ from tango.domain.kubelet_ways import USUAL, KubeletWays
 from tango.emulation.virtual_kubelet.admission import Ledger, Verdict
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
 from tango.emulation.virtual_kubelet.pod_run import PodRun
-from tango.emulation.virtual_kubelet.pod_spec import PodSize, container_resources, pod_size
+from tango.emulation.virtual_kubelet.pod_spec import PodSize, container_resources, pod_size, room_of
 from tango.emulation.virtual_kubelet.statuses import ResizeState
 
 Json = dict[str, Any]
@@ -73,7 +73,7 @@ class Resizer:
                 self._set_resize(run, None if run.allocated == run.actual else "PodResizeInProgress")
             return
         try:
-            size = pod_size(run.wanted)
+            size = room_of(run.spec, run.wanted)
         except ValueError as error:
             self._set_resize(run, "PodResizePending", Verdict.INFEASIBLE.value, str(error))
             return
@@ -152,7 +152,7 @@ class Resizer:
             run = self._runs.get(uid)
             if run is None or run.over:
                 self._deferred[node].remove(uid)
-            elif self._judge(run, pod_size(run.wanted))[0] is Verdict.FITS:
+            elif self._judge(run, room_of(run.spec, run.wanted))[0] is Verdict.FITS:
                 self._allocate(run)
 
 

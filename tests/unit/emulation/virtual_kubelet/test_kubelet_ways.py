@@ -227,3 +227,21 @@ async def test_resizes_that_never_come_to_an_end_are_reported_as_real_kubelets_d
     clocked.pool.note_node(node())
     clocked.clock.run_to(33.0)
     assert limit(clocked.status("a")) == ("1" if declared == "infeasible" else "2")
+
+
+async def test_init_containers_sidecars_and_overhead_take_room_too() -> None:
+    """What the pod needs at most at one time: here the second init container beside the sidecar, and the overhead."""
+    clocked = ClockedPool()
+    pod = be("a", node="n2", cpu="100m", memory="64Mi")
+    pod["spec"]["initContainers"] = [
+        {"name": "side", "image": "i", "restartPolicy": "Always", "resources": {"requests": {"cpu": "200m"}}},
+        {"name": "first", "image": "i", "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}}},
+    ]
+    pod["spec"]["overhead"] = {"cpu": "50m", "memory": "64Mi"}
+    await clocked.pool.start(pod)
+
+    await clocked.pool.start(be("b", node="n2", cpu="251m"))
+    await clocked.pool.start(be("c", node="n2", cpu="250m", memory="448Mi"))
+
+    assert clocked.status("b")["message"].endswith("requested: 251, used: 750, capacity: 1000")
+    assert clocked.status("c")["phase"] == "Running"
