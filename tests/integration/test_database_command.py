@@ -1,0 +1,57 @@
+"""`tango database` on a real server: what an operator types who brings a PostgreSQL of his own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import migrations
+from tango.cli.main import cli
+from tango.errors import StoreUnavailable, UsageError
+from tests.conftest import DatabaseUrls
+
+REVISIONS = sorted(path.name.partition("_")[0] for path in (Path(migrations.__file__).parent / "versions").glob("[0-9]*_*.py"))
+NOWHERE = "postgresql://tango_owner:x@127.0.0.1:1/tango"
+
+
+def told(*arguments: str, fails: int = 0) -> str:
+    """What a command says; it exits as expected."""
+    done = CliRunner().invoke(cli, ["database", *arguments], standalone_mode=False)
+    if done.exception is not None:
+        raise done.exception
+    assert (done.return_value or 0) == fails, done.output
+    return done.output
+
+
+def test_the_schema_goes_back_a_revision_and_forth_again(database_urls: DatabaseUrls) -> None:
+    """Both say where they have come to, and any role may ask."""
+    before, newest = REVISIONS[-2:]
+    url = ("--url", database_urls.owner)
+
+    assert told("revision", "--url", database_urls.app) == f"{newest} of {newest}\n"
+    with pytest.raises(UsageError, match=r"back the database up, then say --yes"):
+        told("downgrade", before, *url)
+    told("downgrade", before, *url, "--yes")
+    assert told("revision", "--url", database_urls.app, fails=1) == f"{before} of {newest}\n"
+    assert newest in told("upgrade", *url)
+    assert told("revision", *url) == f"{newest} of {newest}\n"
+
+
+def test_a_server_that_does_not_answer_is_waited_for_no_longer_than_was_said() -> None:
+    """A database may start at the same time as the job that migrates it."""
+    with pytest.raises(StoreUnavailable, match="PostgreSQL does not answer"):
+        told("upgrade", "--url", NOWHERE, "--wait-s", "0.1")
+    with pytest.raises(StoreUnavailable, match="PostgreSQL does not answer"):
+        told("revision", "--url", NOWHERE)
+
+
+def test_a_password_that_is_not_taken_is_told(database_urls: DatabaseUrls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a server is away or refuses, the message has its own words."""
+    for role in ("OWNER", "APP", "READER"):
+        monkeypatch.setenv(f"TANGO_{role}_PASSWORD", "x")
+    monkeypatch.setenv("TANGO_ADMIN_URL", database_urls.admin.replace("postgres:", "postgres:wrong", 1))
+
+    with pytest.raises(StoreUnavailable, match="or does not take the password"):
+        told("prepare")
