@@ -31,7 +31,8 @@ class KubeletWays:
     backoff_s: tuple[float, float] = (10.0, 300.0)
     """First and longest pause before a container is restarted or an image pulled again; doubled in between, as kubelets do."""
     program_mib: float = 0.0
-    """What a modelled BE program holds beside its work: with it, a limit of just the work ends it with 137, as a kernel would."""
+    """What the program of a modelled pod holds beside its work: with it, a limit of just the work ends its container with 137, as a kernel
+    would."""
     pressure: tuple[str, ...] = ()
     """Conditions that the node reports, among `PRESSURES`; those pods that a kubelet then refuses are refused."""
     resize: str = ""

@@ -12,7 +12,18 @@ from tango.emulation.workload.http1 import Refused, Served, Work, WorkConnection
 class LcInstance:
     """Implements `Instance` of the workload protocol; `node` and `row` name it in the node model, row -1 once it has stopped."""
 
-    __slots__ = ("_network", "_timeline", "connections", "largest_memory_mib", "name", "node", "row", "stopping", "under_way")
+    __slots__ = (
+        "_network",
+        "_timeline",
+        "connections",
+        "killed_beyond",
+        "largest_memory_mib",
+        "name",
+        "node",
+        "row",
+        "stopping",
+        "under_way",
+    )
 
     def __init__(
         self, timeline: NodeTimeline, network: ClusterNetwork, *, name: str, node: int, row: int, largest_memory_mib: float
@@ -24,6 +35,8 @@ class LcInstance:
         self.row = row
         self.largest_memory_mib = largest_memory_mib
         self.stopping = False
+        self.killed_beyond: tuple[float, Callable[[], None]] | None = None
+        """(MiB, what happens) if its requests together hold more; None: they cannot."""
         self.connections: set[WorkConnection] = set()
         self.under_way = 0
 
@@ -76,6 +89,11 @@ class _Call:
         except ValueError:  # the instance's memory has shrunk since `begin`
             self._end()
             self._refused()
+            return
+        if instance.killed_beyond is not None:
+            most_mib, kill = instance.killed_beyond
+            if instance._timeline.model.instance_load(instance.node, instance.row)[2] > most_mib:
+                kill()
 
     def _finish(self, started_s: float, finished_s: float) -> None:
         instance = self._instance

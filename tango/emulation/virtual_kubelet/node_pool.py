@@ -15,7 +15,7 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.kubelet_ways import ANNOTATION, ways_of
 from tango.emulation.virtual_kubelet import statuses
 from tango.emulation.virtual_kubelet.admission import Ledger, NodeState, pressed, unsuited
-from tango.emulation.virtual_kubelet.images import NodeImages
+from tango.emulation.virtual_kubelet.images import CREATING, NodeImages
 from tango.emulation.virtual_kubelet.lc_instance import LcInstance
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_timeline import NodeTimeline
@@ -30,6 +30,7 @@ from tango.emulation.virtual_kubelet.pod_spec import (
     pod_spec,
     room_of,
 )
+from tango.emulation.virtual_kubelet.process_container import STEADY_BACKOFFS
 from tango.emulation.virtual_kubelet.process_host import ProcessHost
 from tango.emulation.virtual_kubelet.process_pod import ProcessPod
 from tango.emulation.virtual_kubelet.process_statuses import process_status
@@ -118,7 +119,7 @@ class NodePool:
         if run.process is not None:
             return process_status(run, run.process)
         if run.waits is not None:
-            return statuses.waiting(run.spec, *run.waits, restarts=run.restarts, generation=run.generation)
+            return statuses.waiting(run.spec, *run.waits, restarts=run.restarts, generation=run.generation, last=run.last)
         if not run.running or run.quiet:
             return None
         return statuses.running(
@@ -134,6 +135,7 @@ class NodePool:
                 actual=run.actual,
                 resize=run.resize,
                 was_resized=run.was_resized,
+                last=run.last,
             ),
         )
 
@@ -243,8 +245,33 @@ class NodePool:
             row=run.key,
             largest_memory_mib=memory_mib,
         )
+        if size.memory_limit_mib is not None:
+            left_mib = size.memory_limit_mib - self.states[run.node].ways.program_mib
+            if memory_mib > left_mib:
+                instance.killed_beyond = left_mib, lambda: self._kill_for_memory(run)
         run.running = True
         await self._listen(run, instance, preferred)
+
+    def _kill_for_memory(self, run: PodRun) -> None:
+        """End an LC instance as a kernel does whose limit it exceeds: its requests are lost, and it is started again with backoff."""
+        now_s, ip = self.timeline.unix_s(self.timeline.now_s()), run.ip
+        first_s, longest_s = self.states[run.node].ways.backoff_s
+        if now_s - run.started_s > STEADY_BACKOFFS * longest_s:
+            run.backoff_s = 0.0
+        pause_s, run.backoff_s = run.backoff_s, min(2 * run.backoff_s, longest_s) or first_s
+        run.last = statuses.killed_for_memory(started_s=run.started_s, finished_s=now_s)
+        run.waits = (
+            ("CrashLoopBackOff", f"back-off {pause_s:g}s restarting failed container={run.spec.main}") if pause_s else CREATING
+        )
+        run.restarts += 1
+        self._close(run)
+        run.instance, run.key, run.running = None, -1, False
+        self._report(run.spec.uid)
+        self.timeline.at(self.timeline.now_s() + pause_s, lambda _: self._restart_lc(run, ip))
+
+    def _restart_lc(self, run: PodRun, ip: str) -> None:
+        if not run.over:
+            self._keep_task(self._start_lc(run, pod_size(run.allocated), preferred=ip))
 
     async def _listen(self, run: PodRun, instance: LcInstance, preferred: str = "") -> None:
         try:

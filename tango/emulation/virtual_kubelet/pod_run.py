@@ -60,5 +60,9 @@ class PodRun:
     """Whether it runs but is not reported Running yet, because it may end at once (`node_pool.SHORT_POD_S`)."""
     final: Json | None = None
     """The final status of a pod that has stopped."""
+    last: Json | None = None
+    """How the last life of its container ended, as a status has it under `terminated`."""
+    backoff_s: float = 0.0
+    """The pause before its next restart; none before the first."""
     waits: tuple[str, str] | None = None
     """(reason, message) of a container that cannot be started now."""

@@ -53,6 +53,8 @@ class Running:
     resize: ResizeState | None
     was_resized: bool
     """Whether resize conditions may stand on the server, so that those that are over have to be deleted."""
+    last: Json | None = None
+    """How the life of the container before this one ended, as a status has it under `terminated`."""
 
 
 def stamp(unix_s: float) -> str:
@@ -83,7 +85,7 @@ def running(spec: PodSpec, state: Running) -> Json:
         "conditions": conditions,
         "containerStatuses": [
             {
-                **_container(spec, k, container, restarts=state.restarts),
+                **_container(spec, k, container, restarts=state.restarts, last=state.last),
                 "ready": state.ready,
                 "started": True,
                 "state": {"running": {"startedAt": started}},
@@ -143,15 +145,17 @@ def refused(reason: str, message: str, *, now_s: float, generation: int) -> Json
     }
 
 
-def waiting(spec: PodSpec, reason: str, message: str, *, restarts: int, generation: int) -> Json:
-    """The status of a pod whose container cannot be started now; the kubelet tries again."""
+def waiting(spec: PodSpec, reason: str, message: str, *, restarts: int, generation: int, last: Json | None = None) -> Json:
+    """The status of a pod whose container cannot be started now; the kubelet tries again. `last` as of `Running`: it has run before."""
+    gone = last["finishedAt"] if last else ""
     return {
-        "phase": "Pending",
+        "phase": "Running" if last else "Pending",
         "observedGeneration": generation,
         "hostIP": "127.0.0.1",
+        **({"conditions": [condition(kind, False, gone) for kind in ("ContainersReady", "Ready")]} if last else {}),
         "containerStatuses": [
             {
-                **_container(spec, k, container, restarts=restarts),
+                **_container(spec, k, container, restarts=restarts, last=last),
                 "ready": False,
                 "started": False,
                 "state": {"waiting": {"reason": reason, "message": message}},
@@ -180,9 +184,15 @@ def _over(spec: PodSpec, *, phase: str, generation: int, started: str, finished:
     }
 
 
-def _container(spec: PodSpec, k: int, container: Json, *, restarts: int) -> Json:
+def killed_for_memory(*, started_s: float, finished_s: float) -> Json:
+    """How a life of a container ended that held more than its limit, as a status has it under `terminated`. Times are Unix seconds."""
+    return {"exitCode": KILLED, "reason": "OOMKilled", "startedAt": stamp(started_s), "finishedAt": stamp(finished_s)}
+
+
+def _container(spec: PodSpec, k: int, container: Json, *, restarts: int, last: Json | None = None) -> Json:
     image = container.get("image", "")
     return {
+        **({"lastState": {"terminated": last}} if last else {}),
         "name": container["name"],
         "image": image,
         "imageID": image,

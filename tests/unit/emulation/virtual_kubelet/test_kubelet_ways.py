@@ -11,7 +11,8 @@ import pytest
 
 from tango.domain.kubelet_ways import ANNOTATION, KubeletWays, ways_of
 from tango.emulation.virtual_kubelet.images import NodeImages
-from tests.fakes.clocked_pool import ClockedPool, Json, be, conditions, lc, limit
+from tango.emulation.workload.http1 import Work
+from tests.fakes.clocked_pool import ClockedPool, Json, be, conditions, lc, limit, never
 
 MY_TAINT = {"key": "mine", "value": "x", "effect": "NoExecute"}
 
@@ -245,3 +246,37 @@ async def test_init_containers_sidecars_and_overhead_take_room_too() -> None:
 
     assert clocked.status("b")["message"].endswith("requested: 251, used: 750, capacity: 1000")
     assert clocked.status("c")["phase"] == "Running"
+
+
+async def test_an_lc_instance_beyond_its_limit_is_killed_and_started_again_with_backoff() -> None:
+    """At full concurrency it holds all that its limit allows, and the program comes on top: at once the first time, then in 10 s."""
+    clocked = ClockedPool()
+    clocked.pool.note_node(node(program_mib=40))
+    await clocked.pool.start(lc("a", memory="256Mi"))
+    address = clocked.status("a")["podIP"]
+
+    def serve(mib: float) -> None:
+        instance = clocked.pool.runs["a"].instance
+        assert instance is not None
+        work = Work(cpu_work_s=60.0, memory_mib=mib, entry_cluster="here", payload_kib=0.0)
+        instance.begin(work, lambda started_s, finished_s: None, never)
+
+    serve(200.0)
+    clocked.clock.run_to(1.0)
+    assert clocked.status("a")["containerStatuses"][0]["restartCount"] == 0
+    serve(50.0)
+    clocked.clock.run_to(2.0)
+    await turns(lambda: clocked.pool.runs["a"].running)
+    again = clocked.status("a")
+
+    state = again["containerStatuses"][0]
+    assert (state["restartCount"], state["lastState"]["terminated"]["exitCode"], again["podIP"]) == (1, 137, address)
+    assert state["lastState"]["terminated"]["reason"] == "OOMKilled"
+    serve(250.0)
+    clocked.clock.run_to(5.0)
+    waiting = clocked.status("a")
+    assert waiting["containerStatuses"][0]["state"]["waiting"]["reason"] == "CrashLoopBackOff"
+    assert (waiting["phase"], conditions(waiting)["Ready"]["status"]) == ("Running", "False")
+    clocked.clock.run_to(20.0)
+    await turns(lambda: clocked.pool.runs["a"].running)
+    assert clocked.status("a")["containerStatuses"][0]["restartCount"] == 2
