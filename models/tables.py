@@ -177,6 +177,22 @@ refusal = Table(
     PrimaryKeyConstraint("cluster", "service", "node", "role"),
 )
 
+# Resizes that a node refused for good, by the pod and what the node had then.
+resize_refusal = Table(
+    "resize_refusal",
+    metadata,
+    Column("cluster", Text, nullable=False),
+    Column("pod", Text, nullable=False),
+    # Whether a larger limit was asked for; if not, what was refused is the CPU request.
+    Column("larger_limit", Boolean, nullable=False),
+    Column("uid", Text, nullable=False),
+    Column("limit_millicores", Integer, nullable=False),
+    Column("request_millicores", Integer, nullable=False),
+    Column("allocatable_millicores", Integer, nullable=False),
+    _timestamp("at", default=True),
+    PrimaryKeyConstraint("cluster", "pod", "larger_limit"),
+)
+
 # Runs, live and simulated. `next_request` is the first BE request that is not released, or `accepted`.
 run = Table(
     "run",

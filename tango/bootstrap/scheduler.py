@@ -5,6 +5,7 @@ No other process of the live system loads a network or calls all clusters.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from tango.bootstrap.stores import Stores
@@ -19,6 +20,7 @@ from tango.control.place_be import BePlacement
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
 from tango.control.repeating import Repeating
+from tango.control.reserved_cpu import ReservedCpu
 from tango.control.run_policies import BePolicies
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.ports.figures import FiguresClaim
@@ -39,6 +41,7 @@ class Scheduler:
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
         self.figures = figures = FiguresApart(store=here.figures, begin=compute_figures, clock=here.clock)
         self._computing = Repeating("figures", figures.next)
+        reserved = ReservedCpu(time.monotonic)
         holder = LeaseHolder(leases=here.leases, owner=here.owner, settings=settings.lease)
         # Admission asks what a node could ever hold, which hardly changes.
         seen = FleetView(lambda: here.fleet.snapshot(at_s=here.clock.now_s()), max_age_s=ADMISSION_MAX_AGE_S)
@@ -54,12 +57,18 @@ class Scheduler:
             refusals=here.refusals,
             snapshot=lambda: here.fleet.snapshot(at_s=here.clock.now_s()),
             clusters=clusters,
+            reserved=reserved.taken_off,
             holder=holder,
             settings=settings.be,
         )
         self.reassurance = ReassuranceRounds(
             reassurance=Reassurance(
-                fleet=here.fleet, events=here.events, requests=here.requests, clusters=clusters, settings=settings.sharing
+                fleet=here.fleet,
+                events=here.events,
+                requests=here.requests,
+                clusters=clusters,
+                settings=settings.sharing,
+                reserved=reserved,
             ),
             runs=here.runs,
             holder=holder,

@@ -53,6 +53,8 @@ class BePlacement:
     clusters: ClusterCalls
     holder: LeaseHolder
     settings: BeSettings
+    reserved: Callable[[FleetSnapshot], FleetSnapshot] = lambda snapshot: snapshot
+    """A snapshot without the CPU that is kept for LC instances which are about to grow (`ReservedCpu.taken_off`)."""
     lc_waits: Callable[[], Mapping[str, LcWait]] = dict
     """By cluster, how much LC waits there, as the agents last told."""
     turns: BeTurns = field(default_factory=BeTurns)
@@ -74,7 +76,7 @@ class BePlacement:
         if len(read.pending) == 0:
             self.turns.end(read, limit=limit, placed=0)
             return {"considered": 0, "placed": 0}
-        snapshot, crowded = self.snapshot(), self._crowded()
+        snapshot, crowded = self.reserved(self.snapshot()), self._crowded()
         batch = as_seen(read, snapshot)
         if len(batch.pending) == 0:
             self.turns.end(read, limit=limit, placed=0)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
 
 from tango.control.lease_holder import LeaseHolder
-from tango.domain.identity import PodKey
+from tango.control.reserved_cpu import ReservedCpu
+from tango.domain.backoff import Backoff
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.lifecycle import Event, Outcome
-from tango.domain.plans import Resize
+from tango.domain.observations import InstanceState
+from tango.domain.plans import RefusedResize, Resize, SharingPlan
 from tango.domain.requests import Reason
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterCalls
@@ -18,18 +22,21 @@ from tango.ports.events import EventLog
 from tango.ports.fleet import FleetStore
 from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
-from tango.scheduling.sharing import NodeCapacity, Refused, Tail, common_rule, plan_sharing
+from tango.scheduling.sharing import NodeCapacity, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
 from tango.systems import SYSTEMS
 
 log = structlog.get_logger(__name__)
 
+RESERVED_S = 5.0
+"""Seconds that CPU which BE gave back is kept for the instance that needed it: a resize waits three for its kubelet, and the agent tells of
+it a moment later."""
 LEASE, LEASE_S = "reassure", 5.0
 """Name and seconds of the lease. It lasts several ticks, so that the process that remembers recent resizes keeps it while it lives."""
 
 
 class Reassurance:
-    """The rounds of one process. It remembers when each instance was last resized, and which resizes the cluster called infeasible."""
+    """The rounds of one process. It remembers when each instance was last resized; what was refused for good, the store does."""
 
     def __init__(
         self,
@@ -39,14 +46,18 @@ class Reassurance:
         requests: BeRequests,
         clusters: ClusterCalls,
         settings: SharingSettings,
+        reserved: ReservedCpu | None = None,
     ) -> None:
+        """`reserved`: where what BE gave back is kept from the placement; None: nowhere."""
+        self._reserved = reserved
         self._fleet = fleet
         self._events = events
         self._requests = requests
         self._clusters = clusters
         self._settings = settings
         self._changed_s: dict[PodKey, float] = {}
-        self._refused: set[Refused] = set()
+        self._paused = Backoff()
+        """By `cluster/service`, whose resizes the cluster refused for a reason of its own, when they may be tried again."""
         self._leaving: set[PodKey] = set()
         """Pods that were evicted with a grace and have not ended yet."""
 
@@ -83,6 +94,7 @@ class Reassurance:
                 be_cpu_request_millicores=max(0, int(snapshot.be_cpu_request[k] - leaving * per_pod)),
                 be_evictable=tuple((e, int(per_pod)) for e in staying),
             )
+        refused = self._fleet.refused_resizes()
         # 2. Decide.
         plan = plan_sharing(
             services,
@@ -92,10 +104,11 @@ class Reassurance:
             self._changed_s,
             now_s,
             self._settings,
-            refused=self._refused,
+            refused=refused,
             rule=rule,
         )
         # 3. Apply: BE gives way first, so that the new request fits when the resize comes.
+        self._reserve(plan, {PodKey(cluster, i.pod): i for cluster, i in instances})
         if plan.evictions:
             records = self._clusters.evict(plan.evictions)
             self._events.scaling(records)
@@ -117,7 +130,18 @@ class Reassurance:
                     if e.pod_key in gone and not e.has_grace
                 ]
             )
-        return {"resizes": self._resize(plan.resizes, now_s), "evictions": len(plan.evictions)}
+        return {"resizes": self._resize(plan.resizes, now_s, refused), "evictions": len(plan.evictions)}
+
+    def _reserve(self, plan: SharingPlan, instances: Mapping[PodKey, InstanceState]) -> None:
+        """Keep what instances are to grow by on nodes where BE gives way for it, until they have it; nobody else evicts for them."""
+        if self._reserved is None:
+            return
+        growth = Counter[NodeKey]()
+        for resize in plan.resizes:
+            more = resize.cpu_request_after_millicores - instances[resize.pod_key].cpu_request_millicores
+            growth[NodeKey(resize.cluster, resize.node)] += max(0, more)
+        for node in {NodeKey(e.cluster, e.node) for e in plan.evictions}:
+            self._reserved.reserve(node, growth[node], for_s=RESERVED_S)
 
     def restore(self, *, now_s: float) -> dict[str, int]:
         """Resize every ready instance to its declared size, when no active run wants re-assurance. No instance within `hold_s` again."""
@@ -142,18 +166,30 @@ class Reassurance:
             != (service.cpu_limit_millicores, service.cpu_request_millicores)
             and now_s - self._changed_s.get(PodKey(cluster, instance.pod), -1e9) >= self._settings.hold_s
         ]
-        return {"resizes": self._resize(resizes, now_s), "evictions": 0}
+        return {"resizes": self._resize(resizes, now_s, self._fleet.refused_resizes()), "evictions": 0}
 
-    def _resize(self, resizes: Sequence[Resize], now_s: float) -> int:
-        wanted = [r for r in resizes if Refused.of(r) not in self._refused]
+    def _resize(self, resizes: Sequence[Resize], now_s: float, refused: Collection[RefusedResize]) -> int:
+        wanted = [
+            r for r in resizes if RefusedResize.of(r) not in refused and self._paused.is_open(f"{r.cluster}/{r.service}", now_s)
+        ]
         if not wanted:
             return 0
         records = self._clusters.resize(wanted)
         self._events.scaling(records)
+        never, paused = list[RefusedResize](), dict[str, bool]()
         for resize, record in zip(wanted, records, strict=True):
             self._changed_s[resize.pod_key] = now_s
+            key = f"{resize.cluster}/{resize.service}"
+            paused[key] = paused.get(key, False) or record.outcome == "refused"
             if record.outcome == "infeasible":
-                self._refused.add(Refused.of(resize))
+                never.append(RefusedResize.of(resize))
+        for key, is_refused in paused.items():
+            if is_refused:
+                self._paused.failed(key, now_s)
+            else:
+                self._paused.went_well(key)
+        if never:
+            self._fleet.note_refused_resizes(never)
         log.info("resized", resizes=len(wanted), outcomes=[r.outcome for r in records][:8])
         return len(wanted)
 

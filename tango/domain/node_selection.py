@@ -9,13 +9,9 @@ Source: kubernetes, component-helpers/scheduling/corev1/nodeaffinity and helpers
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import Service
 
 Json = Mapping[str, Any]
@@ -55,25 +51,6 @@ def may_run(service: Service, node: Json) -> bool:
     tolerations = spec.get("tolerations") or []
     taints = (node.get("spec") or {}).get("taints") or []
     return all(_is_tolerated(taint, tolerations) for taint in taints)
-
-
-def barred(services: Sequence[Service], schedulable: Sequence[bool], extended: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
-    """(s, n) where no new pod of a service may be put: on nodes that are not schedulable, and that have none of `MAY_RUN` for it.
-
-    `extended`: of each node the names of what it was told to have, as `NodeState.extended`.
-    """
-    nodes = list(zip(schedulable, extended, strict=True))
-    return np.array([[not open or MAY_RUN + s.name in told for open, told in nodes] for s in services], np.bool_).reshape(
-        len(services), len(nodes)
-    )
-
-
-def selects(spec: Json, labels: Mapping[str, str], name: str) -> bool:
-    """Whether a pod's spec selects a node by its nodeSelector and its required node affinity."""
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
-    return not affinity or any(_holds(term, labels, name) for term in affinity.get("nodeSelectorTerms") or [])
 
 
 def _holds(term: Json, labels: Mapping[str, str], name: str) -> bool:

@@ -63,6 +63,27 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedResize:
+    """A resize that a node, or the API server for it, refused for good: neither it nor a larger one is asked for again."""
+
+    pod: PodKey
+    limit_millicores: int
+    request_millicores: int
+    larger_limit: bool
+    """Whether it asked for a larger limit; if not, what was refused is the CPU request."""
+
+    @classmethod
+    def of(cls, resize: Resize) -> RefusedResize:
+        """What a resize asked for."""
+        return cls(
+            pod=resize.pod_key,
+            limit_millicores=resize.cpu_limit_after_millicores,
+            request_millicores=resize.cpu_request_after_millicores,
+            larger_limit=resize.cpu_limit_after_millicores > resize.cpu_limit_before_millicores,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Eviction:
     """One BE pod to evict. Plans list them in order of the work lost, the least first."""
 

@@ -94,6 +94,10 @@ class Service:
     """LC only: its instances are pods of somebody else; Tango never makes, deletes or evicts them."""
     tls: bool = False
     """LC only, not the synthetic workload: its instances speak TLS, with a certificate of the service's name."""
+    never_evict: bool = False
+    """BE only: its pods never make way for LC."""
+    never_resize: bool = False
+    """LC only: the CPU of its instances stays as declared."""
     assumed: tuple[str, ...] = ()
     """Fields whose values nobody declared: they are guesses until they are measured."""
 
@@ -129,11 +133,15 @@ class Service:
                 refuse("target_ms", self.target_ms, "milliseconds above 0 for an LC service")
             if self.instance_memory_mib < self.memory_mib:
                 refuse("instance_memory_mib", self.instance_memory_mib, f"at least memory_mib ({self.memory_mib})")
+            if self.never_evict:
+                refuse("never_evict", self.never_evict, "nothing: LC instances are never evicted")
             if not self.shed_after_targets >= 0:
                 refuse("shed_after_targets", self.shed_after_targets, "0 or more targets")
         elif self.target_ms is not None or self.shed_after_targets:
             told = ("target_ms", self.target_ms) if self.target_ms is not None else ("shed_after_targets", self.shed_after_targets)
             refuse(*told, "nothing: a BE service has no target")
+        elif self.never_resize:
+            refuse("never_resize", self.never_resize, "nothing: BE pods are never resized")
 
     @property
     def concurrency(self) -> int:
@@ -148,7 +156,7 @@ class Service:
     @property
     def resizable(self) -> bool:
         """Whether Tango may move the CPU of its instances."""
-        return self.adopt is None or self.adopt.resize
+        return not self.never_resize and (self.adopt is None or self.adopt.resize)
 
     @property
     def pod_template(self) -> PodTemplate | None:

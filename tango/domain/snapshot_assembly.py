@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tango.domain.observations import NodeState
 from tango.domain.requests import BePending
-from tango.domain.resource_axis import CPU, MEMORY, ResourceAxis
+from tango.domain.resource_axis import CPU, MAY_RUN, MEMORY, ResourceAxis
 from tango.domain.runs import PendingBatch
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
@@ -72,6 +72,25 @@ class FleetRows:
             if cluster in self.cluster_row:
                 total[self.cluster_row[cluster]] += value
         return total
+
+
+def barred(services: Sequence[Service], schedulable: Sequence[bool], extended: Sequence[Mapping[str, Any]]) -> NDArray[np.bool_]:
+    """(s, n) where no new pod of a service may be put: on nodes that are not schedulable, and that have none of `MAY_RUN` for it.
+
+    `extended`: of each node the names of what it was told to have, as `NodeState.extended`.
+    """
+    nodes = list(zip(schedulable, extended, strict=True))
+    return np.array([[not open or MAY_RUN + s.name in told for open, told in nodes] for s in services], np.bool_).reshape(
+        len(services), len(nodes)
+    )
+
+
+def selects(spec: Json, labels: Mapping[str, str], name: str) -> bool:
+    """Whether a pod's spec selects a node by its nodeSelector and its required node affinity."""
+    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+        return False
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    return not affinity or any(_holds(term, labels, name) for term in affinity.get("nodeSelectorTerms") or [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,6 +50,8 @@ _SERVICE_READERS: Readers = {
     "shed_after_targets": lambda v: v.number(0.0, 1e6),
     "extended": extended_of,
     "tls": YamlValue.boolean,
+    "never_evict": YamlValue.boolean,
+    "never_resize": YamlValue.boolean,
 }
 _MODEL_READERS: Readers = {
     "beta": lambda v: v.number(0.0, 100.0),

@@ -129,7 +129,8 @@ class KubernetesCalls:
     def resize(self, resizes: Sequence[Resize]) -> list[ScalingRecord]:
         """Resize instances in place and return one record for each, in the order of `resizes`.
 
-        Outcomes: `done`, `deferred` (not carried out in time, the kubelet may still do it), `infeasible`, `error`.
+        Outcomes: `done`, `deferred` (not carried out in time, the kubelet may still do it), `infeasible` (never, at this size), `refused`
+        (by the cluster: credentials, permission, quota, admission), `error`.
         """
         self._read_services({r.service for r in resizes})
         found = self._each([self._resize(r) for r in resizes], [r.cluster for r in resizes])
@@ -239,8 +240,7 @@ class KubernetesCalls:
                 client = await self._client(resize.cluster)
                 container = _resized_container(await client.request("GET", path), service)
             except TangoError as error:
-                outcome = "infeasible" if isinstance(error, Invalid | Forbidden) else "error"
-                return _resize_record(resize, outcome, f"{resize.reason}: {error}")
+                return _resize_record(resize, _outcome_of(error), f"{resize.reason}: {error}")
         patch = {
             "spec": {
                 "containers": [
@@ -262,10 +262,9 @@ class KubernetesCalls:
             while outcome in ("pending", "deferred") and time.monotonic() - begin < RESIZE_TIMEOUT_S:
                 await asyncio.sleep(RESIZE_POLL_S if outcome == "pending" else 0.2)
                 outcome = _resize_state(await client.request("GET", path), resize, container)
-        except (Invalid, Forbidden) as error:
-            outcome, note = "infeasible", f"{resize.reason}: {error.reason or error}"
         except TangoError as error:
-            outcome, note = "error", f"{resize.reason}: {error}"
+            words = (error.words or error.reason) if isinstance(error, ClusterError) else ""
+            outcome, note = _outcome_of(error), f"{resize.reason}: {words or error}"
         if outcome == "done":
             return _resize_record(resize, outcome, note, actuation_ms=(time.monotonic() - begin) * 1e3)
         return _resize_record(resize, "deferred" if outcome == "pending" else outcome, note)
@@ -360,12 +359,23 @@ class KubernetesCalls:
             ) from error
 
 
+def _outcome_of(error: TangoError) -> str:
+    """Of a resize that was refused: for good, by the cluster for a reason of its own, or for once."""
+    if isinstance(error, ClusterError) and error.refusal:
+        return "refused"
+    return "infeasible" if isinstance(error, Invalid | Forbidden) else "error"
+
+
 def _resized_container(pod: JSON, service: Service | None) -> str:
     """The container of an adopted pod that may be resized. Raises: Invalid, without a call, where its CPU may not be moved as it runs."""
     name = (service.adopt.container if service is not None and service.adopt is not None else "") or default_container(pod)
     container = next((c for c in pod["spec"]["containers"] if c["name"] == name), None)
     if service is None or not service.resizable or container is None:
         raise Invalid(f"pod {pod['metadata']['name']} has no container {name!r} that Tango may resize")
+    if pod["spec"].get("resources"):
+        raise Invalid(
+            f"pod {pod['metadata']['name']} has resources as a whole (spec.resources), which bound its containers: left alone"
+        )
     policies = {p["resourceName"]: p.get("restartPolicy") for p in container.get("resizePolicy") or []}
     if policies.get("cpu", "NotRequired") != "NotRequired":
         raise Invalid(f"container {name!r} of pod {pod['metadata']['name']} would be restarted: its resizePolicy says so")

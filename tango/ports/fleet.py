@@ -9,7 +9,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
-from tango.domain.plans import Eviction
+from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
 
@@ -42,6 +42,14 @@ class FleetStore(Protocol):
 
     def pictures(self) -> list[Picture]:
         """Every cluster, by position and name, with how old what is known of it is."""
+        ...
+
+    def note_refused_resizes(self, refused: Sequence[RefusedResize]) -> None:
+        """Remember them of the pods that are there, with what their nodes have; of one pod the smallest counts."""
+        ...
+
+    def refused_resizes(self) -> list[RefusedResize]:
+        """Those of pods that are still the same, on nodes that have not grown since."""
         ...
 
     def note_usage(self, cluster: str, usages: Sequence[ServiceUsage]) -> None:

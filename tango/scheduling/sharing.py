@@ -12,7 +12,7 @@ import numpy as np
 
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState
-from tango.domain.plans import Eviction, Resize, SharingPlan
+from tango.domain.plans import Eviction, RefusedResize, Resize, SharingPlan
 from tango.domain.services import Service
 from tango.scheduling.sharing_step import (
     RULES,
@@ -27,7 +27,7 @@ from tango.scheduling.sharing_step import (
 )
 from tango.settings import SharingSettings
 
-__all__ = ["STEP_MILLICORES", "NodeCapacity", "Refused", "Tail", "common_rule", "plan_sharing", "tuning_of"]
+__all__ = ["STEP_MILLICORES", "NodeCapacity", "Tail", "common_rule", "plan_sharing", "tuning_of"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,27 +46,6 @@ class NodeCapacity:
     be_cpu_request_millicores: int
     be_evictable: tuple[tuple[Eviction, int], ...] = ()
     """(eviction, CPU request in millicores that it gives back)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
-    """A resize that a node, or the API server for it, refused for good."""
-
-    pod: PodKey
-    limit_millicores: int
-    request_millicores: int
-    larger_limit: bool
-    """Whether it asked for a larger limit; if not, what was refused is the CPU request."""
-
-    @classmethod
-    def of(cls, resize: Resize) -> Refused:
-        """What a resize asked for."""
-        return cls(
-            pod=resize.pod_key,
-            limit_millicores=resize.cpu_limit_after_millicores,
-            request_millicores=resize.cpu_request_after_millicores,
-            larger_limit=resize.cpu_limit_after_millicores > resize.cpu_limit_before_millicores,
-        )
 
 
 def common_rule(rules: Collection[str]) -> str:
@@ -105,7 +84,7 @@ def plan_sharing(
     now_s: float,
     settings: SharingSettings,
     *,
-    refused: Collection[Refused] = (),
+    refused: Collection[RefusedResize] = (),
     rule: str = "hrm",
 ) -> SharingPlan:
     """Resizes and evictions of one round. `changed_s` gives the time of each pod's last resize. What was `refused` is not asked for

@@ -10,9 +10,9 @@ from typing import Any
 
 from psycopg2.extras import Json
 
-from tango.domain.identity import NodeKey
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState, NodeState, Picture
-from tango.domain.plans import Eviction
+from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.resource_axis import MAY_RUN
 from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor
@@ -49,6 +49,28 @@ _PICTURES = f"""
 SELECT c.name, count(n.name), count(*) FILTER (WHERE n.ready AND ({IS_SILENT}) IS NOT TRUE), count(*) FILTER (WHERE NOT n.schedulable),
        extract(epoch FROM now() - c.seen_at)::float8, extract(epoch FROM now() - c.agent_at)::float8, ({IS_SILENT}) IS TRUE
 FROM cluster c LEFT JOIN node n ON n.cluster = c.name GROUP BY c.name ORDER BY c.position, c.name
+"""
+
+
+_NOTE_RESIZES = """
+INSERT INTO resize_refusal AS r (cluster, pod, larger_limit, uid, limit_millicores, request_millicores, allocatable_millicores)
+SELECT i.cluster, i.pod, v.larger_limit, i.uid, min(v.limit_millicores), min(v.request_millicores), min(n.cpu_allocatable_millicores)
+FROM unnest(%(clusters)s::text[], %(pods)s::text[], %(larger)s::bool[], %(limits)s::int[], %(requests)s::int[])
+    AS v(cluster, pod, larger_limit, limit_millicores, request_millicores)
+JOIN instance i ON i.cluster = v.cluster AND i.pod = v.pod JOIN node n ON n.cluster = i.cluster AND n.name = i.node
+GROUP BY i.cluster, i.pod, v.larger_limit, i.uid ORDER BY i.cluster, i.pod, v.larger_limit
+ON CONFLICT (cluster, pod, larger_limit) DO UPDATE SET uid = excluded.uid, at = now(),
+    limit_millicores = CASE WHEN r.uid = excluded.uid AND r.allocatable_millicores >= excluded.allocatable_millicores
+        THEN least(r.limit_millicores, excluded.limit_millicores) ELSE excluded.limit_millicores END,
+    request_millicores = CASE WHEN r.uid = excluded.uid AND r.allocatable_millicores >= excluded.allocatable_millicores
+        THEN least(r.request_millicores, excluded.request_millicores) ELSE excluded.request_millicores END,
+    allocatable_millicores = excluded.allocatable_millicores
+"""
+_REFUSED_RESIZES = """
+SELECT r.cluster, r.pod, r.limit_millicores, r.request_millicores, r.larger_limit FROM resize_refusal r
+JOIN instance i ON i.cluster = r.cluster AND i.pod = r.pod AND i.uid = r.uid
+JOIN node n ON n.cluster = i.cluster AND n.name = i.node AND n.cpu_allocatable_millicores <= r.allocatable_millicores
+ORDER BY r.cluster, r.pod, r.larger_limit
 """
 
 
@@ -95,6 +117,32 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
         before, before_of, at_s = self._observed.get(cluster, ((), (), -float("inf")))
         return time.monotonic() - at_s > WRITTEN_AGAIN_S or before != list(nodes) or before_of != list(instances)
 
+    def note_refused_resizes(self, refused: Sequence[RefusedResize]) -> None:
+        """One statement; rows of pods that are gone are dropped with it."""
+        columns = {
+            "clusters": [r.pod.cluster for r in refused],
+            "pods": [r.pod.name for r in refused],
+            "larger": [r.larger_limit for r in refused],
+            "limits": [r.limit_millicores for r in refused],
+            "requests": [r.request_millicores for r in refused],
+        }
+
+        def note(cursor: Cursor) -> None:
+            cursor.execute(_NOTE_RESIZES, columns)
+            cursor.execute(
+                "DELETE FROM resize_refusal r WHERE NOT EXISTS "
+                "(SELECT FROM instance i WHERE i.cluster = r.cluster AND i.pod = r.pod AND i.uid = r.uid)"
+            )
+
+        self._database.run(note)
+
+    def refused_resizes(self) -> list[RefusedResize]:
+        """By the pods and nodes as they are now."""
+        return [
+            RefusedResize(pod=PodKey(cluster, pod), limit_millicores=limit, request_millicores=request, larger_limit=larger)
+            for cluster, pod, limit, request, larger in self._database.rows(_REFUSED_RESIZES)
+        ]
+
     def note_agent(self, cluster: str) -> None:
         """One row, without waiting for the disk."""
         self._database.execute(NOT_AWAITED + "UPDATE cluster SET agent_at = now() WHERE name = %s", (cluster,))
@@ -129,6 +177,7 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
                    q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> ''
             FROM request q JOIN run r USING (run_id) LEFT JOIN service s ON s.name = q.service
             WHERE q.run_id = ANY ({OPEN_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES}
+              AND NOT coalesce((s.spec ->> 'never_evict')::bool, false)
               AND (q.target_cluster, q.node) IN (SELECT * FROM unnest(%s::text[], %s::text[])) ORDER BY 7
             """,
             ([node.cluster for node in nodes], [node.name for node in nodes]),

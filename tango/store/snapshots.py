@@ -13,12 +13,11 @@ import numpy as np
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import Event
-from tango.domain.node_selection import barred
 from tango.domain.own_cluster import OwnView
 from tango.domain.services import Service
 from tango.domain.shares import LcInFlight
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, barred
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.clusters import IS_SILENT, Clusters
 from tango.store.database import Cursor, Database

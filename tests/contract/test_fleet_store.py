@@ -8,9 +8,10 @@ import numpy as np
 import psycopg2
 import pytest
 
-from tango.domain.identity import NodeKey
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import ExtendedState, MeasuredService, ServiceUsage
+from tango.domain.plans import RefusedResize
 from tango.domain.requests import RequestState
 from tango.domain.resource_axis import MAY_RUN
 from tango.domain.runs import ScalingRecord
@@ -144,6 +145,44 @@ def test_the_age_of_a_picture_and_of_its_agent_are_two_things(world: StoreWorld)
     assert c1.agent_age_s is not None
     assert c1.agent_age_s < 500.0 < c1.age_s
     assert (c2.cluster, c2.ready, c2.closed, c2.is_away) == ("c2", 1, 0, False)
+
+
+def test_refused_resizes_are_remembered_of_the_same_pod_on_the_same_node(world: StoreWorld) -> None:
+    """The smallest of each kind; not of a pod that was made anew, nor on a node that has grown."""
+    pod = PodKey("c1", "lc-web-c1-n1-0")
+
+    def refused(limit: int, *, larger: bool = True, of: PodKey = pod) -> RefusedResize:
+        return RefusedResize(pod=of, limit_millicores=limit, request_millicores=limit // 2, larger_limit=larger)
+
+    world.fleet.note_refused_resizes([refused(3000), refused(900, larger=False), refused(1, of=PodKey("c1", "nobody"))])
+    world.fleet.note_refused_resizes([refused(2000)])
+    world.fleet.note_refused_resizes([refused(4000)])
+    smallest = world.fleet.refused_resizes()
+    nodes = node_states(FLEET.clusters[0])
+    world.fleet.observe("c1", nodes, [dataclasses.replace(instance_of(WEB, "c1-n1"), uid="anew")], sample=False)
+    of_another = world.fleet.refused_resizes()
+    world.fleet.note_refused_resizes([refused(3500)])
+    anew = world.fleet.refused_resizes()
+    grown = [dataclasses.replace(nodes[0], cpu_allocatable_millicores=9000), nodes[1]]
+    world.fleet.observe("c1", grown, [dataclasses.replace(instance_of(WEB, "c1-n1"), uid="anew")], sample=False)
+
+    assert sorted(smallest, key=lambda r: r.limit_millicores) == [refused(900, larger=False), refused(2000)]
+    assert (of_another, anew) == ([], [refused(3500)])
+    assert world.fleet.refused_resizes() == []
+
+
+def test_pods_of_services_that_are_never_evicted_are_not_evictable(world: StoreWorld) -> None:
+    """However little they have done."""
+    run_id = world.create(BATCH)
+    world.release(run_id)
+    world.admit(run_id, [0])
+    world.place(world.requests.pending_be(limit=1), world.fence())
+    node = world.fleet.snapshot(at_s=0.0).node_key(0)
+    before = world.fleet.evictable_be([node])
+    world.fleet.put_services([dataclasses.replace(BATCH, never_evict=True)])
+
+    assert len(before[node]) == 1
+    assert world.fleet.evictable_be([node]) == {}
 
 
 def test_unknown_use_of_a_node_is_not_idleness(world: StoreWorld) -> None:

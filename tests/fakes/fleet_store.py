@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from tango.domain.fleet import Fleet
-from tango.domain.identity import NodeKey
+from tango.domain.identity import NodeKey, PodKey
 from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
 from tango.domain.node_reports import NodeAgentReport
-from tango.domain.node_selection import barred
 from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
-from tango.domain.plans import Eviction
+from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, barred
 from tango.settings import SharingSettings
 from tango.store.service_usage import SHIPPED_LATE_S
 from tests.fakes.memory_state import MemoryState
@@ -36,6 +36,8 @@ class MemoryFleetStore:
         self._rtt_ms = np.zeros((0, 0))
         self._bandwidth = np.zeros((0, 0))
         self._nodes: dict[str, list[NodeState]] = {}
+        self._refused: dict[tuple[PodKey, bool], tuple[str, int, RefusedResize]] = {}
+        """By pod and kind: its uid, its node's CPU, and what was refused."""
         self._agents: dict[str, float] = {}
         """When agents were heard of that had nothing to tell."""
         self._instances: dict[str, list[InstanceState]] = {}
@@ -124,6 +126,35 @@ class MemoryFleetStore:
                 )
         return found
 
+    def note_refused_resizes(self, refused: Sequence[RefusedResize]) -> None:
+        """With the pod's uid and what its node has."""
+        for one in refused:
+            found = next((i for c, i in self.instances() if (c, i.pod) == one.pod), None)
+            if found is None:
+                continue
+            has = self._cpu_of(one.pod.cluster, found.node)
+            key = one.pod, one.larger_limit
+            before = self._refused.get(key)
+            if before is not None and before[0] == found.uid and before[1] >= has:
+                one = replace(
+                    one,
+                    limit_millicores=min(one.limit_millicores, before[2].limit_millicores),
+                    request_millicores=min(one.request_millicores, before[2].request_millicores),
+                )
+            self._refused[key] = found.uid, has, one
+
+    def refused_resizes(self) -> list[RefusedResize]:
+        """By pods and nodes as they are."""
+        uids = {(c, i.pod): (i.uid, i.node) for c, i in self.instances()}
+        return [
+            one
+            for (pod, _), (uid, had, one) in sorted(self._refused.items())
+            if pod in uids and uids[pod][0] == uid and self._cpu_of(pod.cluster, uids[pod][1]) <= had
+        ]
+
+    def _cpu_of(self, cluster: str, node: str) -> int:
+        return next((n.cpu_allocatable_millicores for n in self._nodes.get(cluster, []) if n.name == node), 0)
+
     def note_agent(self, cluster: str) -> None:
         """Of the agent alone."""
         with self._state.lock:
@@ -172,7 +203,10 @@ class MemoryFleetStore:
         rows = [
             row
             for row in self._state.open()
-            if row.service_class is ServiceClass.BE and row.state in IN_FLIGHT and (row.target_cluster, row.node) in nodes
+            if row.service_class is ServiceClass.BE
+            and row.state in IN_FLIGHT
+            and (row.target_cluster, row.node) in nodes
+            and not self._state.services[row.service].never_evict
         ]
         rows.sort(key=lambda r: (r.started_s is not None, -(r.started_s or 0.0)))
         found: dict[NodeKey, list[Eviction]] = defaultdict(list)

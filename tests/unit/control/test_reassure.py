@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from tango.control.lease_holder import LeaseHolder
-from tango.control.reassure import Reassurance, ReassuranceRounds
+from tango.control.reassure import RESERVED_S, Reassurance, ReassuranceRounds
+from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.jobs import NewJob
 from tango.domain.observations import InstanceState
 from tango.ports.fleet import FleetStore
@@ -164,6 +165,75 @@ def test_an_infeasible_resize_is_never_tried_again_as_it_stands(world: ControlWo
 
     assert (same["resizes"], other["resizes"]) == (0, 1)
     assert [r.cpu_limit_after_millicores for r in world.clusters.resized] == [3000, 2400]
+
+
+def test_what_was_refused_for_good_outlives_the_process_that_asked(world: ControlWorld) -> None:
+    """The next one does not ask again, until the node has grown."""
+    served(world, 5, latency_ms=200.0)
+    world.clusters.outcomes["lc-web-c1-n1-0"] = "infeasible"
+    reassurance(world).round(now_s=ZERO_S)
+
+    same = reassurance(world).round(now_s=ZERO_S + 10.0)
+    instances = [i for cluster, i in world.fleet.instances() if cluster == "c1"]
+    first, *others = node_states(FLEET.clusters[0])
+    world.fleet.observe("c1", [replace(first, cpu_allocatable_millicores=16_000), *others], instances, sample=False)
+    grown = reassurance(world).round(now_s=ZERO_S + 20.0)
+
+    assert (same["resizes"], grown["resizes"]) == (0, 1)
+
+
+def test_a_refusal_by_the_cluster_is_no_word_on_the_size(world: ControlWorld) -> None:
+    """An expired token, a role that is missing, a quota: tried again after a pause, and not every second."""
+    served(world, 5, latency_ms=200.0)
+    world.clusters.outcomes["lc-web-c1-n1-0"] = "refused"
+    rounds = reassurance(world)
+
+    asked = [rounds.round(now_s=ZERO_S + k * 0.01)["resizes"] for k in range(20)]
+    later = rounds.round(now_s=ZERO_S + 100.0)["resizes"]
+
+    assert (asked, later) == ([1] + [0] * 19, 1)
+    assert world.fleet.refused_resizes() == []
+
+
+def test_services_may_be_left_alone(world: ControlWorld) -> None:
+    """Instances that are never resized, and best-effort pods that are never evicted."""
+    served(world, 5, latency_ms=200.0)
+    placed(world, 8)
+    world.state.services |= {"batch": replace(BATCH, never_evict=True)}
+    without_eviction = reassurance(world).round(now_s=ZERO_S)
+    world.state.services |= {"web": replace(WEB, never_resize=True)}
+    without_resize = reassurance(world).round(now_s=ZERO_S + 50.0)
+
+    assert without_eviction["evictions"] == 0
+    assert without_resize == {"resizes": 0, "evictions": 0}
+
+
+def test_what_best_effort_gave_back_is_kept_for_the_instance(world: ControlWorld) -> None:
+    """The next placement sees it as taken, for some seconds."""
+    served(world, 5, latency_ms=200.0)
+    placed(world, 8)
+    at_s = [0.0]
+    reserved = ReservedCpu(lambda: at_s[0])
+    rounds = Reassurance(
+        fleet=world.fleet,
+        events=world.events,
+        requests=world.requests,
+        clusters=world.clusters,
+        settings=SETTINGS,
+        reserved=reserved,
+    )
+
+    rounds.round(now_s=ZERO_S)
+    snapshot = world.fleet.snapshot(at_s=0.0)
+    [resize] = world.clusters.resized
+    grown = resize.cpu_request_after_millicores - WEB.cpu_request_millicores
+    at_once = reserved.taken_off(snapshot).cpu_allocatable
+    at_s[0] = RESERVED_S + 1.0
+    later = reserved.taken_off(snapshot)
+
+    assert grown > 0
+    assert (snapshot.cpu_allocatable - at_once).tolist() == [grown, 0.0, 0.0]
+    assert later is snapshot
 
 
 # ---- BE gives way ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from tango.domain.refusal_kind import RefusalKind
+from tango.errors import ClusterUnavailable, Conflict, Forbidden, Invalid, TangoError
+from tango.kube.cluster_calls import _outcome_of
 from tango.kube.refusal_kinds import refusal_kind
 
 POD = 'pods "be-r1-2-e1" is forbidden: '
@@ -84,3 +86,20 @@ def status(message: str, *, kind: str = "pods", causes: tuple[str, ...] = ()) ->
 def test_what_an_answer_is_about(code: int, body: dict[str, Any], kind: RefusalKind | None) -> None:
     """By status, reason, causes and the server's words."""
     assert refusal_kind(code, body) is kind
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Forbidden("403", status=403, refusal="permission"), "refused"),
+        (Forbidden("401", status=401, refusal="credentials"), "refused"),
+        (Forbidden("403", status=403, refusal="quota"), "refused"),
+        (Forbidden("403", status=403, reason="Forbidden"), "infeasible"),
+        (Invalid("422", status=422), "infeasible"),
+        (Conflict("409", status=409), "error"),
+        (ClusterUnavailable("silence"), "error"),
+    ],
+)
+def test_only_an_answer_about_the_size_is_one_for_good(error: TangoError, outcome: str) -> None:
+    """Of a resize: a token that has expired says nothing of what the node can hold."""
+    assert _outcome_of(error) == outcome

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import InstanceState
-from tango.domain.plans import Eviction, Resize, SharingPlan
+from tango.domain.plans import Eviction, RefusedResize, Resize, SharingPlan
 from tango.domain.services import Service, ServiceClass
-from tango.scheduling.sharing import STEP_MILLICORES, NodeCapacity, Refused, Tail, common_rule, plan_sharing
+from tango.scheduling.sharing import STEP_MILLICORES, NodeCapacity, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
 
 SETTINGS = SharingSettings(
@@ -386,7 +386,7 @@ def burst(
     node: NodeCapacity | None = None,
     changed_s: Mapping[PodKey, float] | None = None,
     settings: SharingSettings = SETTINGS,
-    refused: Sequence[Refused] = (),
+    refused: Sequence[RefusedResize] = (),
 ) -> SharingPlan:
     """One round of `burst` on node n1."""
     return plan_sharing(
@@ -407,9 +407,9 @@ def sizes(found: SharingPlan) -> list[tuple[int, int, str]]:
     return [(r.cpu_limit_after_millicores, r.cpu_request_after_millicores, r.reason) for r in found.resizes]
 
 
-def no(limit: int, request: int = 500, *, before: int = 1000) -> Refused:
+def no(limit: int, request: int = 500, *, before: int = 1000) -> RefusedResize:
     """A refused resize of the instance of WEB."""
-    return Refused(pod=WEB_POD, limit_millicores=limit, request_millicores=request, larger_limit=limit > before)
+    return RefusedResize(pod=WEB_POD, limit_millicores=limit, request_millicores=request, larger_limit=limit > before)
 
 
 def test_every_instance_gets_the_node_as_its_limit_at_once() -> None:
@@ -479,7 +479,7 @@ def test_a_limit_that_is_refused_is_approached_by_halves_and_settles() -> None:
             after = resize.cpu_limit_after_millicores
             asked.append(after)
             if after > 3000:
-                refused.append(Refused.of(resize))
+                refused.append(RefusedResize.of(resize))
             else:
                 limit = after
 
@@ -490,9 +490,9 @@ def test_a_limit_that_is_refused_is_approached_by_halves_and_settles() -> None:
 
 def test_a_node_that_lets_nothing_grow_is_left_in_peace() -> None:
     """Whatever is asked is refused: the tries end, and the request follows slack below the limit that there is."""
-    refused: list[Refused] = []
+    refused: list[RefusedResize] = []
     for _ in range(30):
-        refused += [Refused.of(r) for r in burst(instance(), tails={}, refused=refused).resizes]
+        refused += [RefusedResize.of(r) for r in burst(instance(), tails={}, refused=refused).resizes]
 
     assert len(refused) < 10
     assert burst(instance(), tails={}, refused=refused) == SharingPlan()
