@@ -53,6 +53,14 @@ def may_run(service: Service, node: Json) -> bool:
     return all(_is_tolerated(taint, tolerations) for taint in taints)
 
 
+def selects(spec: Json, labels: Mapping[str, str], name: str) -> bool:
+    """Whether a pod's spec selects a node by its nodeSelector and its required node affinity."""
+    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
+        return False
+    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
+    return not affinity or any(_holds(term, labels, name) for term in affinity.get("nodeSelectorTerms") or [])
+
+
 def _holds(term: Json, labels: Mapping[str, str], name: str) -> bool:
     """All expressions of a term; one without any matches nothing, as in Kubernetes."""
     by_label, by_field = term.get("matchExpressions") or [], term.get("matchFields") or []

@@ -85,14 +85,6 @@ def barred(services: Sequence[Service], schedulable: Sequence[bool], extended: S
     )
 
 
-def selects(spec: Json, labels: Mapping[str, str], name: str) -> bool:
-    """Whether a pod's spec selects a node by its nodeSelector and its required node affinity."""
-    if any(labels.get(key) != value for key, value in (spec.get("nodeSelector") or {}).items()):
-        return False
-    affinity = ((spec.get("affinity") or {}).get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution")
-    return not affinity or any(_holds(term, labels, name) for term in affinity.get("nodeSelectorTerms") or [])
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeColumns:
     """What nodes say of themselves, (n,) each where no other shape is given; r resources as in `FleetRows.resources`."""

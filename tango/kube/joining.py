@@ -27,7 +27,7 @@ PROBE = "tango-probe"
 NAMESPACE_WITHIN_S = 10.0
 """Seconds that a namespace which was just made has until its service account is there: a controller makes it a moment later."""
 DRY = {"dryRun": "All"}
-_METRICS = "/apis/metrics.k8s.io/v1beta1"
+_OF_METRICS = "/apis/metrics.k8s.io/v1beta1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +136,8 @@ def _checks(cluster: str, settings: KubeSettings, services: Sequence[Service]) -
         ("delete pods", True, call("DELETE", one, DRY)),
         ("read logs of pods", True, call("GET", f"{one}/log")),
         ("read pods of all namespaces, which hold resources too", False, call("GET", "/api/v1/pods", few)),
-        ("read metrics of nodes", False, call("GET", f"{_METRICS}/nodes", few)),
-        ("read metrics of pods", False, call("GET", f"{_METRICS}/namespaces/{settings.namespace}/pods", few)),
+        ("read metrics of nodes", False, call("GET", f"{_OF_METRICS}/nodes", few)),
+        ("read metrics of pods", False, call("GET", f"{_OF_METRICS}/namespaces/{settings.namespace}/pods", few)),
     ]
 
 
