@@ -593,6 +593,11 @@ class KubeSettings:
     concurrency: int = 32
     """Calls under way per cluster. Enough to create a tick's pods in some round trips; API servers of small clusters queue more
     than that anyway."""
+    calls_per_s: float = 400.0
+    """Calls a second to one API server, by one process; watches and logs apart. A pod of BE is four calls, and a small server does some
+    hundred pods a second: more than is ever needed, and a bound on what a fault of Tango's own costs others there."""
+    calls_at_once: int = 800
+    """Calls that may come at once after a pause, as for a tick's pods."""
     observe_every_s: float = 0.25
     """Seconds between the states of a cluster that its agent writes: about one placement tick (`BeSettings.tick_s`), at one short
     transaction each."""
@@ -603,6 +608,8 @@ class KubeSettings:
     """Seconds; the same while there is not. A sample also says that the cluster is there: it is a fraction of `LeaseSettings.silent_s`."""
 
     def __post_init__(self) -> None:
+        _within(self, 0.0, 1e6, "calls_per_s", above=True)
+        _within(self, 1, 1_000_000, "calls_at_once")
         if self.image_pull_policy not in PULL_POLICIES:
             raise ConfigError(f"KubeSettings image_pull_policy is {self.image_pull_policy!r}, expected {', '.join(PULL_POLICIES)}")
         name = self.workload_image.rpartition("/")[2]

@@ -33,6 +33,7 @@ from tango.errors import (
 )
 from tango.kube.credentials import Access, Credentials
 from tango.kube.http_exchange import Answer, HttpConnections
+from tango.kube.pacing import Pace
 from tango.kube.refusal_kinds import refusal_kind
 from tango.settings import KubeSettings
 
@@ -76,6 +77,7 @@ class KubeClient:
         self._connections = HttpConnections(connect_timeout_s=settings.connect_timeout_s, max_answer_bytes=MAX_ANSWER_BYTES)
         self._settings = settings
         self._concurrent = asyncio.Semaphore(settings.concurrency)
+        self._pace = Pace(settings.calls_per_s, settings.calls_at_once)
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
         self._session = aiohttp.ClientSession(connector=connector, read_bufsize=2**21, cookie_jar=aiohttp.DummyCookieJar())
 
@@ -116,6 +118,8 @@ class KubeClient:
         for attempt in range(attempts):
             wait_s = min(self._settings.backoff_cap_s, self._settings.backoff_base_s * 2**attempt) * random.uniform(0.5, 1.0)
             try:
+                if (turn_s := self._pace.turn_s()) > 0:
+                    await asyncio.sleep(turn_s)
                 # The semaphore is held for one attempt and not while backing off, so that failing calls do not starve others.
                 async with self._concurrent:
                     answer = await self._once(access, method, path, data, query, content_type)
