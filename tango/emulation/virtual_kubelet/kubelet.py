@@ -74,6 +74,8 @@ class VirtualKubelet:
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
         self._pods = Informer(client, path, on_event=self._on_pod, fieldSelector="spec.nodeName!=")
         self._nodes = Informer(client, "/api/v1/nodes", on_event=self._on_node, labelSelector=f"tango/cluster={cluster.name}")
+        self._pressed_since_s: dict[str, dict[str, float]] = {}
+        """By node: when a condition of pressure last changed."""
         self._letting_go: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -130,12 +132,19 @@ class VirtualKubelet:
             booted_s=self._booted_s if ready else time.time(),
             now_s=time.time(),
             pressure=self.pool.states[self.pool.index[node.name]].ways.pressure,
+            since_s=self._pressed_since_s.get(node.name, {}),
         )
         await self._client.request("PATCH", f"/api/v1/nodes/{node.name}/status", body=body, content_type=STRATEGIC_PATCH)
 
     def _on_node(self, kind: str, found: Json) -> None:
-        if kind != "DELETED" and self.pool.note_node(found):
-            node = self._cluster.nodes[self.pool.index[found["metadata"]["name"]]]
+        name = found["metadata"]["name"]
+        if kind == "DELETED" or name not in self.pool.index:
+            return
+        before = self.pool.states[self.pool.index[name]].ways.pressure
+        if self.pool.note_node(found):
+            node = self._cluster.nodes[self.pool.index[name]]
+            changed = set(before) ^ set(self.pool.states[self.pool.index[name]].ways.pressure)
+            self._pressed_since_s.setdefault(name, {}).update(dict.fromkeys(changed, time.time()))
             self._spawn(self._until_done(lambda: self._node_status(node, ready=True)))
 
     async def _heartbeats(self) -> None:

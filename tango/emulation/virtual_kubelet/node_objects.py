@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 from tango.domain.fleet import Node
@@ -26,12 +27,27 @@ PRESSURE_WORDS = (
         "MemoryPressure",
         "KubeletHasInsufficientMemory",
         "KubeletHasSufficientMemory",
+        "kubelet has insufficient memory available",
         "kubelet has sufficient memory available",
     ),
-    ("disk", "DiskPressure", "KubeletHasDiskPressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-    ("pid", "PIDPressure", "KubeletHasInsufficientPID", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+    (
+        "disk",
+        "DiskPressure",
+        "KubeletHasDiskPressure",
+        "KubeletHasNoDiskPressure",
+        "kubelet has disk pressure",
+        "kubelet has no disk pressure",
+    ),
+    (
+        "pid",
+        "PIDPressure",
+        "KubeletHasInsufficientPID",
+        "KubeletHasSufficientPID",
+        "kubelet has insufficient PID available",
+        "kubelet has sufficient PID available",
+    ),
 )
-"""Name among the ways of kubelets, condition, reasons of True and False, message of False."""
+"""Name among the ways of kubelets, condition, reasons and messages of True and False."""
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 """Kubernetes' names of machines by Linux's own, where they differ."""
 
@@ -68,10 +84,19 @@ def registration_patch(node: Node, cluster: str, found: Json) -> Json:
     }
 
 
-def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s: float, pressure: tuple[str, ...] = ()) -> Json:
+def node_status(
+    node: Node,
+    *,
+    ready: bool,
+    boot_id: str,
+    booted_s: float,
+    now_s: float,
+    pressure: tuple[str, ...] = (),
+    since_s: Mapping[str, float] | None = None,
+) -> Json:
     """A patch of a Node's status: capacity, allocatable, conditions and addresses. `booted_s` and `now_s` are Unix seconds.
 
-    `pressure`: which of memory, disk and pid the node is short of.
+    `pressure`: which of memory, disk and pid the node is short of; `since_s`: when that has last changed of each, if it has.
     """
     size = {
         "cpu": format_millicores(node.cpu_millicores),
@@ -80,14 +105,14 @@ def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s
         **format_extended(node.extended),
     }
 
-    def condition(kind: str, holds: bool, reason: str, message: str) -> Json:
+    def condition(kind: str, holds: bool, reason: str, message: str, since: float | None = None) -> Json:
         return {
             "type": kind,
             "status": "True" if holds else "False",
             "reason": reason,
             "message": message,
             "lastHeartbeatTime": stamp(now_s),
-            "lastTransitionTime": stamp(booted_s),
+            "lastTransitionTime": stamp(booted_s if since is None else since),
         }
 
     return {
@@ -96,10 +121,10 @@ def node_status(node: Node, *, ready: bool, boot_id: str, booted_s: float, now_s
             "allocatable": size,
             "conditions": [
                 *(
-                    condition(kind, True, short, f"kubelet has {short.removeprefix('KubeletHas')}")
+                    condition(kind, True, short, words, (since_s or {}).get(name))
                     if name in pressure
-                    else condition(kind, False, enough, message)
-                    for name, kind, short, enough, message in PRESSURE_WORDS
+                    else condition(kind, False, enough, calm, (since_s or {}).get(name))
+                    for name, kind, short, enough, words, calm in PRESSURE_WORDS
                 ),
                 condition("Ready", True, "KubeletReady", "kubelet is posting ready status")
                 if ready
