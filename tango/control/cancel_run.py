@@ -29,7 +29,7 @@ class CancelledPods(Protocol):
     """The recorded pods of cancelled requests."""
 
     def cancelled_pods(self, run_id: int) -> list[PodKey]:
-        """Pods of the BE attempts that the run's cancellation ended; they may still run."""
+        """Pods of the BE attempts that the run's cancellation ended and that are no jobs; they may still run."""
         ...
 
 

@@ -19,7 +19,8 @@ class Swept:
     last_request: int | None
     """The greatest of their ids, after which the next step continues; None when there was nothing to cancel."""
     pods: tuple[PodKey, ...]
-    """Pods of the cancelled BE requests that were in flight; they may still run and are to be deleted."""
+    """Pods of the cancelled BE requests that were in flight; they may still run and are to be deleted. Not those of jobs: the agent of
+    their cluster gives them their grace, and keeps their logs before they go."""
 
 
 class RunStore(Protocol):

@@ -264,11 +264,12 @@ class PostgresRunRecords:
         return [dict(zip(REQUEST_COLUMNS, row, strict=True)) for row in rows]
 
     def cancelled_pods(self, run_id: int) -> list[PodKey]:
-        """Pods of the BE attempts that the run's cancellation ended; they may still run."""
+        """Pods of the BE attempts that the run's cancellation ended and that are no jobs; they may still run."""
         return [
             PodKey(cluster, pod)
             for cluster, pod in self._database.rows(
-                "SELECT cluster, pod FROM attempt WHERE run_id = %s AND class = 'be' AND outcome = 'cancelled' AND pod IS NOT NULL",
+                "SELECT cluster, pod FROM attempt a WHERE run_id = %s AND class = 'be' AND outcome = 'cancelled' AND pod IS NOT NULL "
+                "AND NOT EXISTS (SELECT FROM job j WHERE j.run_id = a.run_id AND j.request_id = a.request_id)",
                 (run_id,),
             )
         ]

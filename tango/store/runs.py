@@ -59,8 +59,11 @@ WITH locked AS (
            '{Reason.CANCELLED}', 0
     FROM ended WHERE was IN {IN_FLIGHT_STATES}
 )
-SELECT request_id, CASE WHEN class = 'be' AND was IN {IN_FLIGHT_STATES} THEN target_cluster END, pod,
-       CASE WHEN class = 'lc' THEN cluster END FROM ended
+SELECT request_id,
+       CASE WHEN class = 'be' AND was IN {IN_FLIGHT_STATES}
+             AND NOT EXISTS (SELECT FROM job j WHERE j.run_id = %(run)s AND j.request_id = ended.request_id) THEN target_cluster END,
+       pod, CASE WHEN class = 'lc' THEN cluster END
+FROM ended
 """
 _COUNT_CANCELLED = "UPDATE lc_share SET terminal = terminal + %s WHERE run_id = %s AND cluster = %s"
 _CLOSE = f"""

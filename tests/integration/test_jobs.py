@@ -255,12 +255,13 @@ def test_a_deadline_ends_a_job_for_good(jobs: Jobs) -> None:
     assert (shown["state"], shown["reason"], shown["attempts"]) == ("failed", "deadline-exceeded", 1)
 
 
-def test_a_cancelled_job_has_its_grace_and_its_last_words_are_kept(jobs: Jobs) -> None:
-    """Its row is cancelled at once; the exit code follows."""
+@pytest.mark.parametrize("what", ["job", "run"])
+def test_a_cancelled_job_has_its_grace_and_its_last_words_are_kept(jobs: Jobs, what: str) -> None:
+    """By itself or with the run of its day: its row is cancelled at once, and the exit code follows."""
     job = jobs.submit("sleep=60")
     jobs.running(job)
 
-    done = jobs.stack.tango("job", "cancel", job)
+    done = jobs.stack.tango(what, "cancel", job if what == "job" else job.partition("-")[0])
     shown = jobs.ended(job)
     jobs.until(lambda: jobs.stack.json("job", "show", job)["exit_code"] == 0)
 
