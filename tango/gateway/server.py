@@ -19,8 +19,9 @@ from tango.settings import GatewaySettings
 
 LINGER_S = 2.0
 """Seconds that the rest of a body which nobody wants is read and thrown away, so that its sender reads the answer before the reset."""
-BACKLOG = 1024
-"""Connections that the kernel holds until they are accepted, for many that come at once."""
+BACKLOG = 4096
+"""Connections that the kernel holds until they are accepted, for many that come at once: what Linux allows unless `net.core.somaxconn` says
+otherwise. One that finds no place there is tried again by its kernel and in the end reset, which tells its caller nothing."""
 
 
 class Routes(Protocol):

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,38 +15,11 @@ import psutil
 import pytest
 
 from tango.client import Answer, AnswerCut, CallFailed, Refused, Tango, TimedOut
-from tests.integration.live_stack import LiveStack
+from tests.integration.live_stack import ROOT, LiveStack
+from tests.integration.odd_stack import FLEET, free_port, goes_on, is_served, row, running
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
-
-SERVICE = Path(__file__).parent / "odd_service.py"
-FLEET = f"""
-apiVersion: tango/v1
-kind: Fleet
-metadata: {{name: callers}}
-spec:
-  run: processes
-  clusters:
-    - name: c1
-      nodes:
-        - {{name: c1-n1, cpu_millicores: 4000, memory_mib: 8192}}
-        - {{name: c1-n2, cpu_millicores: 4000, memory_mib: 8192}}
-  services:
-    - name: odd
-      class: lc
-      target_ms: 1000
-      cpu_work_s: 0.002
-      memory_mib: 4
-      template:
-        spec:
-          containers:
-            - name: web
-              image: none
-              command: [{sys.executable}, {SERVICE}]
-              ports: [{{containerPort: 18080, name: http}}]
-              resources: {{requests: {{cpu: 200m, memory: 256Mi}}, limits: {{cpu: "2", memory: 512Mi}}}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -65,32 +37,14 @@ def tango(stack: LiveStack) -> Iterator[Tango]:
         yield found
 
 
-def is_served(tango: Tango) -> bool:
-    """Whether both instances answer: a request that is turned away at first opens the live run."""
-    try:
-        return all(tango.request("odd", timeout_s=5.0).is_ok for _ in range(6))
-    except CallFailed:
-        return False
-
-
-def row(stack: LiveStack, request: str) -> tuple[str, str, int]:
-    """(state, reason, attempts) at the centre, once the request has ended there."""
-    run_id, request_id = map(int, request.split("-"))
-    query = (
-        "SELECT state::text, reason, attempt FROM request WHERE run_id = %s AND request_id = %s "
-        "AND state IN ('succeeded', 'failed', 'shed', 'cancelled')"
-    )
-    return tuple(until(lambda: stack.rows(query, (run_id, request_id)))[0])  # type: ignore[return-value]
-
-
 def test_a_request_reaches_a_real_process_and_its_row_says_so(stack: LiveStack, tango: Tango) -> None:
     """What it got, what its caller gets, and the row at the centre with the tenant."""
     answer = tango.request("odd", "/v1/x?q=1", method="PUT", body=b"hello", headers={"X-A": "1", "Cookie": "secret"}, timeout_s=5.0)
     told = answer.json()
 
     assert (answer.status, told["method"], told["path"], told["bytes"]) == (200, "PUT", "/v1/x?q=1", 5)
-    assert told["headers"]["X-A"] == "1"
-    assert not {"Cookie", "Authorization"} & set(told["headers"])
+    assert (told["headers"]["X-A"], told["headers"]["Cookie"]) == ("1", "secret")
+    assert "Authorization" not in told["headers"]
     assert row(stack, answer.request)[:2] == ("succeeded", "")
     run_id, request_id = answer.request.split("-")
     assert stack.rows("SELECT tenant, cluster FROM request WHERE run_id = %s AND request_id = %s", (run_id, request_id)) == [
@@ -130,8 +84,7 @@ def test_an_answer_streams_through(stack: LiveStack, tango: Tango) -> None:
     with tango.stream("odd", "/stream", timeout_s=60.0) as answer:
         parts = answer.parts()
         first = next(parts)
-        for address, port in stack.rows("SELECT pod_ip, port FROM instance WHERE service = 'odd' AND ready"):
-            urllib.request.urlopen(f"http://{address}:{port}/go", timeout=10.0).close()
+        goes_on(stack)
         rest = b"".join(parts)
 
     assert (first, rest) == (b"part-0", b"part-1part-2part-3")
@@ -200,6 +153,31 @@ def answered(tango: Tango) -> Answer | None:
         return tango.request("odd", timeout_s=5.0)
     except Refused:
         return None
+
+
+def test_two_gateways_of_a_cluster_each_give_their_callers_their_answers(stack: LiveStack, tango: Tango) -> None:
+    """The second one is reached by workers over TCP, as from another host; each knows the requests of the other."""
+    variables, port, answers = stack.json("env"), free_port(), free_port()
+    told = {k: v for k, v in os.environ.items() if not k.startswith("TANGO_")} | {k: v for k, v in variables.items() if v}
+    told |= {"TANGO_HOME": str(stack.home), "TANGO_GATEWAY_ANSWER_ADDRESS": f"http://127.0.0.1:{answers}", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", "from tango.cli.main import run; run()", "gateway", "--cluster", "c1", "--port", str(port)]
+    with (
+        running(command, env=told),
+        Tango(f"http://127.0.0.1:{port}", token=variables["TANGO_TOKEN"], retries=0) as second,
+    ):
+        until(lambda: is_served(second))
+        with second.stream("odd", "/stream", timeout_s=60.0) as answer:
+            parts = answer.parts()
+            beginning = next(parts)
+            goes_on(stack)
+            rest = b"".join(parts)
+        long = second.request("odd", "/echo", body=b"x" * 300_000, method="POST", timeout_s=20.0)
+        sent = tango.send("odd", "/echo")
+        other = until(lambda: second.answer(sent))
+
+    assert (beginning, rest) == (b"part-0", b"part-1part-2part-3")
+    assert (long.status, other.status) == (200, 200)
+    assert row(stack, answer.request)[:2] == ("succeeded", "")
 
 
 def test_a_gateway_that_is_killed_loses_nothing_that_was_accepted(stack: LiveStack, tango: Tango) -> None:
