@@ -102,3 +102,18 @@ def test_fault_rules_of_the_wrong_form_are_refused_and_the_old_ones_stay(raw: by
 
     assert refused.value.code == 400
     assert [(rule.fault, rule.verb, rule.count) for rule in faults.rules] == [("429", "create", -1)]
+
+
+def test_roles_that_are_not_loaded_are_loaded_after_the_seconds_that_a_rule_gives() -> None:
+    """Administrators never notice, and other rules have no end by themselves."""
+    now_s = [0.0]
+    faults = Faults(lambda: now_s[0])
+    faults.replace(b'[{"fault": "rbac", "seconds": 20}, {"fault": "401", "user": "old"}]')
+
+    def struck(user: str, *, is_master: bool = False) -> str:
+        rule = faults.struck("list", "/api/v1/pods", user, early=True, is_master=is_master)
+        return rule.fault if rule is not None else ""
+
+    assert [struck("tango"), struck("root", is_master=True)] == ["rbac", ""]
+    now_s[0] = 20.0
+    assert [struck("tango"), struck("old")] == ["", "401"]
