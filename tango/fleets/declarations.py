@@ -252,6 +252,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
     """Without what is as it was before there was such a thing, which files of before do not say."""
     defaults = (
         *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False)),
+        *(("never_evict", False), ("never_resize", False)),
         *(("template", ""), ("image", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )
     return {name: value for name, value in values.items() if (name, value) not in defaults}
