@@ -81,6 +81,9 @@ build() { # NAME CONTAINERFILE REQUIREMENTS
         --build-context wheels="$wheels" --build-arg BASE="$base" --build-arg VERSION="$version" \
         --build-arg REVISION="$revision" --build-arg CREATED="$created" \
         --tag "localhost/$1:$tag" --file "$here/$2" "$work/source" > "$work/$1.log" 2>&1 || { tail -40 "$work/$1.log" >&2; exit 1; }
+    # Of each name the last build alone is kept here; what was written to a folder stays there.
+    "${buildah[@]}" images --format '{{.Name}}:{{.Tag}}' | grep "^localhost/$1:" | grep -v ":$tag\$" \
+        | xargs --no-run-if-empty "${buildah[@]}" rmi > /dev/null || true
     "${buildah[@]}" push --quiet "localhost/$1:$tag" "docker-archive:$work/$1.tar:$1:$tag"
     gzip -6 --no-name < "$work/$1.tar" > "$out/$1-$tag.tar.gz"; rm "$work/$1.tar"
     local container tree; container=$("${buildah[@]}" from "localhost/$1:$tag"); tree=$("${buildah[@]}" mount "$container")
