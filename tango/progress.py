@@ -25,9 +25,9 @@ TELL_EVERY_S = 2.0
 """Seconds between two writings; what hangs is known this much later."""
 SILENT_AFTER_S = 20.0
 """Seconds after which a process that has written nothing counts as hanging itself: ten writings, for a machine that is overloaded."""
-LOOP_WITHIN_S = 120.0
-"""Seconds in which a loop has to come round, unless it says otherwise. Every call in a loop has a deadline of its own, of some seconds;
-so one that is late by this has a deadline too few, and only a new process will help."""
+LOOP_WITHIN_S = 300.0
+"""Seconds in which a loop has to come round, unless it says otherwise. Every call in a loop has a deadline, but one turn may make several
+to a server that swallows everything, a minute each. Later than this a deadline is missing somewhere, and only a new process helps."""
 TASK_WITHIN_S = 300.0
 """Seconds in which a task of a worker has to end."""
 
