@@ -176,6 +176,9 @@ class LcInstances:
         again = {name for name in taken - noted.keys() if self._creates.has_failed(name)}
         if not (again or noted):
             return False
+        for name, refusal in noted.items():  # before the centre is told, which may be away
+            self._creates.failed(name, now_s, at_least_s=refusal.at_least_s)
+            log.warning("instance_refused", cluster=self._cluster, service=name, kind=str(refusal.kind), words=refusal.words)
 
         def write() -> None:
             if again:
@@ -186,9 +189,6 @@ class LcInstances:
             await asyncio.to_thread(write)
         for name in again:
             self._creates.went_well(name)
-        for name, refusal in noted.items():
-            self._creates.failed(name, now_s, at_least_s=refusal.at_least_s)
-            log.warning("instance_refused", cluster=self._cluster, service=name, kind=str(refusal.kind), words=refusal.words)
         return bool(noted)
 
 

@@ -27,9 +27,9 @@ log = structlog.get_logger(__name__)
 NAMESPACE_AGAIN_S = 0.5
 METRICS_AGAIN_S, LONGEST_METRICS_PAUSE_S = 2.0, 120.0
 """Seconds until a metrics server that does not answer is asked again, at first and at the most: many clusters have none. Chosen."""
-ALIVE_EVERY_S = 3.0
-"""Seconds between two questions to the API server whether it is there: so much later than the loss of a line that only swallows it is
-noticed. As rare as samples of nodes while nothing is served (`KubeSettings.sample_idle_s`)."""
+ALIVE_EVERY_S, ALIVE_AGAIN_S = 5.0, 1.0
+"""Seconds without an answer of the API server after which it is asked whether it is there, and between two such questions: so much later
+the loss of a line that swallows everything is noticed. Longer than between two questions for metrics (`KubeSettings.sample_idle_s`)."""
 
 
 def held_facts(pod: JSON) -> JSON:
@@ -108,12 +108,14 @@ class KubernetesWatch:
         return max(0.0, time.monotonic() - min(seen))
 
     async def _ask_whether_alive(self) -> None:
+        """Where nothing else was answered meanwhile, such as a question for metrics."""
         while True:
-            with contextlib.suppress(ClusterUnavailable):
-                with contextlib.suppress(ClusterError):  # an answer, whatever it says
-                    await self._client.request("GET", "/version")
-                self._answered_at_s = time.monotonic()
-            await asyncio.sleep(ALIVE_EVERY_S)
+            if time.monotonic() - self._answered_at_s >= ALIVE_EVERY_S:
+                with contextlib.suppress(ClusterUnavailable):
+                    with contextlib.suppress(ClusterError):  # an answer, whatever it says
+                        await self._client.request("GET", "/version")
+                    self._answered_at_s = time.monotonic()
+            await asyncio.sleep(max(ALIVE_AGAIN_S, self._answered_at_s + ALIVE_EVERY_S - time.monotonic()))
 
     def changes(self) -> int:
         """Of all watches."""
@@ -185,6 +187,7 @@ class KubernetesWatch:
                 log.warning("no_metrics", cluster=self._client.cluster, path=path, error=str(error))
             self._unmeasured.failed(path, now_s)
             return []
+        self._answered_at_s = now_s
         self._unmeasured.went_well(path)
         return found.get("items") or []
 
