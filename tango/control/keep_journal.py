@@ -76,7 +76,7 @@ class Keeper:
         self._holds = False
         self._drop_at_s = -1e9
         self._is_behind = False
-        """Whether more was due at the last release than it took."""
+        """Whether more of some run was due at the last release than it took."""
         self._shed_at_s = -1e9
 
     def step(self) -> float:
@@ -96,7 +96,11 @@ class Keeper:
         is_idle = not self._runs
         next_at_s = self._look_at_s
         if self._may_release(now_s):
-            next_at_s = min((self._release(run, now_s) for run in self._runs), default=next_at_s)
+            if self._is_behind and now_s >= self._shed_at_s:
+                self._shed_at_s = now_s + self._replay.longest_window_s
+                self._shed(now_s)
+            self._is_behind = False
+            next_at_s = min([self._release(run, now_s) for run in self._runs], default=next_at_s)
         if now_s >= self._sweep_at_s:
             self._sweep_at_s = now_s + SWEEP_S
             self._sweep()
@@ -122,12 +126,9 @@ class Keeper:
         if run.started_at_s is None:
             return now_s + LONGEST_LOOK_S
         until_s = now_s - run.started_at_s
-        if self._is_behind and now_s >= self._shed_at_s:
-            self._shed_at_s = now_s + self._replay.longest_window_s
-            self._shed(run.run_id, until_s)
         limit = max(0, min(self._replay.most_waiting - self._waiting, self._replay.lc_release_limit))
         step = self._journal.release_due(run.run_id, until_s=until_s, limit=limit)
-        self._is_behind = step.next_due_s is not None and step.next_due_s <= until_s
+        self._is_behind |= step.next_due_s is not None and step.next_due_s <= until_s
         released = sum(len(batch.request_ids) for batch in step.batches)
         if released:
             self._released_at_s = now_s
@@ -136,11 +137,13 @@ class Keeper:
         self._announce(step.batches)
         return now_s + LONGEST_LOOK_S if step.next_due_s is None else run.started_at_s + step.next_due_s
 
-    def _shed(self, run_id: int, until_s: float) -> None:
+    def _shed(self, now_s: float) -> None:
         services = self._journal.services()
         after_targets = {s.name: SHED_BEHIND * s.shed_after_targets for s in services if s.shed_after_targets > 0.0}
-        if after_targets:
-            self._journal.shed_overdue(run_id, until_s=until_s, after_targets=after_targets, limit=SHED_AT_ONCE)
+        for run in self._runs:
+            if after_targets and run.started_at_s is not None:
+                until_s = now_s - run.started_at_s
+                self._journal.shed_overdue(run.run_id, until_s=until_s, after_targets=after_targets, limit=SHED_AT_ONCE)
 
     def _sweep(self) -> None:
         if self._clock.now_s() >= self._drop_at_s:

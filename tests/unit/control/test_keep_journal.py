@@ -134,6 +134,20 @@ def test_what_has_waited_half_its_time_is_shed_while_more_is_due_than_workers_ta
     assert chat == ["released"] * 3 + ["accepted"] * 7
 
 
+def test_of_several_runs_what_has_waited_too_long_is_shed_while_one_of_them_is_behind() -> None:
+    """Whichever run is looked at last: workers take from all of them."""
+    world = worker_world(replace(FLEET, services=(replace(WEB, shed_after_targets=1.0), CHAT)))
+    first, second = world.create(*[WEB] * 8, gap_s=0.0), world.create(WEB, gap_s=0.0)
+    keeper = keeper_of(world, replay=ReplaySettings(most_waiting=1000, lc_release_limit=2))
+
+    keeper.step()
+    world.clock.now_s += 0.3
+    keeper.step()
+
+    assert world.states(first) == ["released"] * 2 + ["shed"] * 6
+    assert world.states(second) == ["released"]
+
+
 def test_what_waited_because_everything_stood_still_is_not_shed() -> None:
     """Nobody is in its way: it is released with all that is due."""
     world = worker_world(replace(FLEET, services=(replace(WEB, shed_after_targets=1.0), CHAT)))
