@@ -124,8 +124,10 @@ def _detach(server: int, output: int) -> None:
 def become(request: Mapping[str, Any]) -> None:
     """Run a module as a program, with the arguments, environment, folder and name that were asked for."""
     module, *arguments = request["program"]
-    # `ps` shows the command line, which would be that of this server. First of all: the library looks for the place of the environment.
-    setproctitle.setproctitle(f"tango {request['name']}: {' '.join(request['program'])}")
+    # `ps` shows the command line, which would be that of this server. First of all, since the library looks where the environment is, and
+    # without writing over it: /proc/PID/environ tells whose stack a process is of.
+    os.environ["SPT_NOENV"] = "1"
+    setproctitle.setproctitle(f"tango {request['name']}")
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])

@@ -26,6 +26,7 @@ import json, os, sys, time
 print(json.dumps({
     "name": __name__, "arguments": sys.argv[1:], "word": os.environ.get("WORD"), "home": os.environ.get("HOME"), "folder": os.getcwd(),
     "title": open("/proc/self/cmdline").read().rstrip("\\0"), "comm": open("/proc/self/comm").read().strip(),
+    "told": "PYTHONPATH=" in open("/proc/self/environ").read(),
     "leads": os.getsid(0) == os.getpid(), "threads": len(os.listdir("/proc/self/task")), "loaded": "numba" in sys.modules,
     "files": sorted(os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if os.path.exists(f"/proc/self/fd/{fd}")),
 }), flush=True)
@@ -81,7 +82,7 @@ async def test_a_fork_is_a_program_of_its_own(forks: ForkServer, tmp_path: Path)
     assert status == 7
     assert (told["name"], told["arguments"], told["word"], told["home"]) == ("__main__", ["a", "b"], "told", None)
     assert (told["folder"], told["leads"], told["threads"], told["loaded"]) == (str(tmp_path), True, 1, True)
-    assert (told["title"], told["comm"]) == ("tango one: program a b", "one")
+    assert (told["title"], told["comm"], told["told"]) == ("tango one", "one", True)
     assert told["files"] == ["/dev/null", str(tmp_path / "output"), str(tmp_path / "output")]
 
 
