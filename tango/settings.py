@@ -471,12 +471,11 @@ class NodeAgentSettings:
     less is a matter of single scheduler slices."""
     report_s: float = 10.0
     """Seconds between two reports: one write to the API server for each node, as often as a kubelet renews its lease."""
-    slack_low: float = 0.2
-    """Slack of an LC service (1 - tail / target) below which BE is cut back: where re-assurance begins to grow the instance, too."""
-    slack_high: float = 0.4
-    """Slack that must be reached before BE gets more again; the distance to `slack_low` is the hysteresis."""
+    grown_s: float = 10.0
+    """Seconds after re-assurance has grown an LC instance here in which BE gets no more: it grows one whose slack is short every 3 s at the
+    most, and shrinks one that has plenty after 10 s."""
     cpu_pressure_high: float = 0.2
-    """Share of time in which others had the CPU that all tasks of an LC pod waited for, above which BE is cut back where no slack is known.
+    """Share of time in which others had the CPU that all tasks of an LC pod waited for, above which BE is cut back.
     Alone or beside idle BE it is a few per cent (docs/benchmarks.md); beside BE of equal weight, half."""
     cpu_pressure_low: float = 0.1
     """Share below which BE may get more again."""
@@ -498,11 +497,10 @@ class NodeAgentSettings:
     """Share of BE's memory requests that is left to it: below, it would do nothing but read its own pages again, and is evicted better."""
 
     def __post_init__(self) -> None:
-        _within(self, 0.0, 3600.0, "tick_s", "report_s", "hold_s", above=True)
-        _within(self, -10.0, 1.0, "slack_low", "slack_high")
+        _within(self, 0.0, 3600.0, "tick_s", "report_s", "grown_s", "hold_s", above=True)
         _within(self, 0.0, 1.0, "cpu_pressure_low", "cpu_pressure_high", "memory_pressure_low", "memory_pressure_high")
         _within(self, 0.0, 1.0, "cpu_floor", "tighten", "relax", "memory_tighten", "memory_floor", above=True)
-        for low, high in (("slack_low", "slack_high"), ("cpu_pressure_low", "cpu_pressure_high")):
+        for low, high in (("cpu_pressure_low", "cpu_pressure_high"), ("memory_pressure_low", "memory_pressure_high")):
             if getattr(self, low) > getattr(self, high):
                 raise ConfigError(f"NodeAgentSettings {low} is above {high}; BE would be cut back and let go at once")
 

@@ -58,6 +58,7 @@ PHASES = ("alone", "unmanaged", "managed")
 def run(arguments: dict[str, Any]) -> dict[str, Any]:
     """`{version, cpus, rounds: [{phase: {p99_ms, p50_ms, requests, be_share}}]}`; arguments: `root`, `seconds`, `rounds`."""
     with kernel_node(Path(arguments["root"]), time.monotonic) as node:
+        node.take_precedence()
         lc = node.pod("lc", cpu=node.cpus * 1000, memory_mib=128, request=LC_REQUEST)
         be = [node.pod("be", cpu=node.cpus * 1000, memory_mib=128, request=BE_REQUEST) for _ in range(BE_PODS)]
         rounds = [

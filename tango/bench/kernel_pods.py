@@ -23,6 +23,8 @@ from tango.node_agent.agent import NodeAgent
 from tango.node_agent.ledger import Ledger
 from tango.settings import NodeAgentSettings
 
+MOST = 256_000
+"""Millicores of a request that is the largest weight there is."""
 GONE_WITHIN_S = 120.0
 """Seconds for whatever is waited for: a machine that is busy takes its time."""
 
@@ -64,9 +66,11 @@ class KernelPod:
             program.communicate()
         self.programs.clear()
 
-    def ask(self, *, cpu: int | None = None, memory_mib: int | None = None) -> None:
+    def ask(self, *, cpu: int | None = None, memory_mib: int | None = None, request: int | None = None) -> None:
         """Another size, which the kubelet has admitted and not carried out."""
         resources = self.body["spec"]["containers"][0]["resources"]
+        if request is not None:
+            resources["requests"]["cpu"] = f"{request}m"
         if cpu is not None:
             resources["limits"]["cpu"] = f"{cpu}m"
         if memory_mib is not None:
@@ -94,6 +98,10 @@ class KernelNode:
         self._make(self._home)
         self.agent = self.started()
 
+    def take_precedence(self) -> None:
+        """Let what runs in these pods go before all else on this machine: for measuring, where it must not decide what is measured."""
+        self.hierarchy.group(self._home).write(Knob.CPU_WEIGHT, weight(MOST, self.hierarchy.version))
+
     def started(self) -> NodeAgent:
         """An agent, which takes over from the one before."""
         ledger = Ledger(self.hierarchy, self._state)
@@ -112,7 +120,8 @@ class KernelNode:
     def pod(self, kind: str, *, cpu: int, memory_mib: int, request: int = 100) -> KernelPod:
         """A pod at its limits, in millicores and MiB, which the agent sees; `kind`: `lc` or `be`."""
         number = len(self.pods) + 1
-        uid, container_id = f"0f3c1f5e-0000-4000-8000-{number:012d}", f"{number:064x}"
+        # Unlike those of another such process on this kernel: groups are found by UID, wherever they are.
+        uid, container_id = f"0f3c1f5e-{os.getpid() >> 16:04x}-{os.getpid() & 0xFFFF:04x}-8000-{number:012d}", f"{number:064x}"
         limits = {"cpu": f"{cpu}m", "memory": f"{memory_mib}Mi"}
         requests = {"cpu": f"{request}m", "memory": f"{memory_mib}Mi"}
         status = {

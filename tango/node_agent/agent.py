@@ -88,6 +88,8 @@ class NodeAgent:
         self._waiting: dict[str, PodFacts] = {}
         """Pods whose groups are not there yet."""
         self.restraint = FREE
+        self._lc_grown, self._lc_grown_at_s = False, -float("inf")
+        """Whether an LC pod was grown since the last look, and when one was last."""
         self._signals: Signals | None = None
 
     def see(self, pod: dict[str, Any]) -> list[Setting]:
@@ -106,6 +108,8 @@ class NodeAgent:
         known = self._pods.get(facts.uid)
         if known is None:
             known = self._pods[facts.uid] = _Pod(facts, groups)
+        elif facts.is_lc and facts.has_grown(known.facts):
+            self._lc_grown, self._lc_grown_at_s = True, self._clock()
         known.facts, known.groups = facts, groups
         return self._move(known)
 
@@ -135,7 +139,7 @@ class NodeAgent:
             self._look(pod, now_s)
             self._move(pod)
         self._node_memory = self._node_stalled(now_s)
-        self._signals = self._measured()
+        self._signals, self._lc_grown = self._measured(now_s), False
         lc_here = any(pod.facts.is_lc for pod in self._pods.values())
         self.restraint = next_restraint(self.restraint, self._signals, at_s=now_s, settings=self._settings) if lc_here else FREE
         self._hold_back([pod for pod in self._pods.values() if not pod.facts.is_lc], lc_here=lc_here)
@@ -300,12 +304,12 @@ class NodeAgent:
             seen = _Seen(now_s, group.cpu(), group.pressure("cpu"), group.pressure("memory"), group.memory_bytes())
             pod.before, pod.now = pod.now, seen
 
-    def _measured(self) -> Signals:
+    def _measured(self, now_s: float) -> Signals:
         lc = [pod for pod in self._pods.values() if pod.facts.is_lc]
         be = [pod for pod in self._pods.values() if not pod.facts.is_lc]
-        slacks = [pod.facts.slack for pod in lc if pod.facts.slack is not None]
         return Signals(
-            lc_slack=min(slacks, default=None),
+            lc_grown=self._lc_grown,
+            lc_grown_lately=now_s - self._lc_grown_at_s < self._settings.grown_s,
             lc_cpu_pressure=max((value for pod in lc if (value := _crowded(pod)) is not None), default=None),
             lc_memory_pressure=max((value for pod in lc if (value := _stalled(pod)) is not None), default=None),
             node_memory_pressure=self._node_memory,

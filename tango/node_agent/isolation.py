@@ -1,16 +1,19 @@
-"""How much best-effort (BE) work is held back on a node, by the slack and the pressure of its latency-critical (LC) pods. Pure.
+"""How much best-effort (BE) work is held back on a node, by slack and pressure of its latency-critical (LC) pods. Pure.
 
 BE runs only when no LC task wants the CPU (`cpu.idle`, or the least weight), which costs nothing that LC leaves; that holds whenever there
 is LC here. What is decided here is what comes on top, when LC suffers all the same (caches, memory bandwidth, hyper-threads, reclaim):
 
-| slack of LC     | pressure on LC  | CPU share of BE                          |
-|-----------------|-----------------|------------------------------------------|
-| below low       | any             | multiplied by `tighten`, not below the floor |
-| unknown         | above high      | the same                                 |
-| not below high, or unknown | below low | after `hold_s`: up by `relax`         |
-| otherwise       |                 | stays                                    |
+| LC instances here               | pressure on LC | CPU share of BE                              |
+|---------------------------------|----------------|----------------------------------------------|
+| one was grown since the last look | any          | multiplied by `tighten`, not below the floor |
+|                                 | above high     | the same                                     |
+| one was grown within `grown_s`  | any            | stays                                        |
+|                                 | above low      | stays                                        |
+| otherwise                       | below low      | after `hold_s`: up by `relax`                |
 
-Thresholds that differ by direction, the hold, and steps that are large down and small up keep it from swinging: additive increase,
+The slack of LC is known where answers are counted, at the centre. It comes here as what re-assurance makes of it: an instance is grown
+while its slack is below `SharingSettings.grow_below`, again and again until it no longer is. So no figure has to be sent, and none can be
+old. Thresholds that differ by direction, the hold, and steps that are large down and small up keep it from swinging: additive increase,
 multiplicative decrease. Memory goes the same way by memory pressure, with a mark (`memory.high`) above which BE is slowed and reclaimed,
 so that LC gets memory before anything has to be evicted.
 
@@ -30,8 +33,10 @@ from tango.settings import NodeAgentSettings
 class Signals:
     """What was measured since the last look. Pressures are shares of that time, from 0 to 1; None: this kernel does not say."""
 
-    lc_slack: float | None
-    """The least of the LC services here; None: nobody told."""
+    lc_grown: bool
+    """Whether an LC instance here was grown: its slack is short."""
+    lc_grown_lately: bool
+    """The same, within `NodeAgentSettings.grown_s`."""
     lc_cpu_pressure: float | None
     """The most of an LC pod: none of its tasks had a CPU that others had."""
     lc_memory_pressure: float | None
@@ -65,11 +70,11 @@ def next_restraint(now: Restraint, signals: Signals, *, at_s: float, settings: N
 
 
 def _cpu(now: Restraint, signals: Signals, at_s: float, settings: NodeAgentSettings) -> Restraint:
-    slack, pressure = signals.lc_slack, signals.lc_cpu_pressure or 0.0
-    if slack < settings.slack_low if slack is not None else pressure > settings.cpu_pressure_high:
+    pressure = signals.lc_cpu_pressure or 0.0
+    if signals.lc_grown or pressure > settings.cpu_pressure_high:
         share = max(settings.cpu_floor, now.cpu_share * settings.tighten)
         return replace(now, cpu_share=share, cpu_calm_since_s=None)
-    if (slack is not None and slack < settings.slack_high) or pressure > settings.cpu_pressure_low:
+    if signals.lc_grown_lately or pressure > settings.cpu_pressure_low:
         return replace(now, cpu_calm_since_s=None)
     since_s = at_s if now.cpu_calm_since_s is None else now.cpu_calm_since_s
     if now.cpu_share < 1.0 and at_s - since_s >= settings.hold_s:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING
 from typing import Any
 
-from tango.domain.pod_marks import CLASS, SLACK
+from tango.domain.pod_marks import CLASS
 from tango.domain.quantities import cpu_millicores, parse_quantity
 
 Json = Mapping[str, Any]
@@ -57,8 +57,7 @@ class PodFacts:
     wanted: Limits
     """Of the pod as a whole, by the specification."""
     memory_request_bytes: int
-    slack: float | None
-    """Of an LC service here, if somebody told; None: unknown."""
+    cpu_request_millicores: int
     held_back: str
     """Why its limits are the kubelet's alone just now; empty: they are not."""
 
@@ -66,6 +65,12 @@ class PodFacts:
     def is_moving(self) -> bool:
         """Whether the kubelet has a resize still to do."""
         return any(container.is_moving for container in self.containers)
+
+    def has_grown(self, before: PodFacts) -> bool:
+        """Whether more CPU is asked for than before, as a limit or, where that is the whole node, as a request."""
+        limits = before.wanted.cpu_millicores, self.wanted.cpu_millicores
+        more = limits[0] is not None and (limits[1] is None or limits[1] > limits[0])
+        return more or self.cpu_request_millicores > before.cpu_request_millicores
 
 
 def is_ours(pod: Json) -> bool:
@@ -98,8 +103,8 @@ def pod_facts(pod: Json) -> PodFacts | None:
         generation=metadata.get("generation") or 0,
         containers=containers,
         wanted=_pod_limits([_limits(one) for one in lasting], [_limits(one) for one in begins], overhead),
-        memory_request_bytes=sum(_bytes((one.get("resources") or {}).get("requests") or {}) or 0 for one in lasting),
-        slack=_number((metadata.get("annotations") or {}).get(SLACK)),
+        memory_request_bytes=sum(_bytes(_requests(one)) or 0 for one in lasting),
+        cpu_request_millicores=sum(cpu_millicores(_requests(one).get("cpu", 0)) for one in lasting),
         held_back=_held_back(spec, status),
     )
 
@@ -107,7 +112,7 @@ def pod_facts(pod: Json) -> PodFacts | None:
 def _container(spec: Json, status: Json) -> ContainerFacts:
     reported = status.get("resources")
     actual = None if reported is None else _limits({"resources": reported})
-    asked = (spec.get("resources") or {}).get("requests") or {}
+    asked = _requests(spec)
     allocated = status.get("allocatedResources")
     is_admitted = allocated is not None and _bytes(asked) == _bytes(allocated)
     return ContainerFacts(spec["name"], status["containerID"], _limits(spec), actual, is_admitted)
@@ -116,6 +121,11 @@ def _container(spec: Json, status: Json) -> ContainerFacts:
 def _limits(container: Json) -> Limits:
     limits = (container.get("resources") or {}).get("limits") or {}
     return Limits(cpu_millicores(limits["cpu"]) if "cpu" in limits else None, _bytes(limits))
+
+
+def _requests(container: Json) -> Json:
+    found: Json = (container.get("resources") or {}).get("requests") or {}
+    return found
 
 
 def _bytes(quantities: Json) -> int | None:
@@ -152,10 +162,3 @@ def _held_back(spec: Json, status: Json) -> str:
         if condition.get("type") == WAITING_CONDITION and condition.get("status") == "True":
             return f"the kubelet has not admitted its resize: {condition.get('reason', '')}"
     return ""
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return None if text is None else min(1.0, float(text))
-    except ValueError:
-        return None

@@ -117,9 +117,10 @@ class FakePod:
     pod: Group
     container: Group
 
-    def ask(self, *, cpu: int | None = None, memory_mib: int | None = None) -> None:
+    def ask(self, *, cpu: int | None = None, memory_mib: int | None = None, request: int | None = None) -> None:
         """Patch the specification, as `pods/resize` does."""
         resources = self.body["spec"]["containers"][0]["resources"]
+        resources["requests"] |= {"cpu": f"{request}m"} if request is not None else {}
         resources["limits"] |= {"cpu": f"{cpu}m"} if cpu is not None else {}
         if memory_mib is not None:
             resources["limits"]["memory"] = resources["requests"]["memory"] = f"{memory_mib}Mi"

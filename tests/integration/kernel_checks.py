@@ -129,16 +129,16 @@ def check_idle_be_leaves_the_cpu_to_lc(root: Path) -> str:
         return f"BE {100 * be_us / lc_us:.1f} % of LC"
 
 
-def check_low_slack_is_a_quota_of_be(root: Path) -> str:
+def check_growing_lc_is_a_quota_of_be(root: Path) -> str:
     """What BE then uses is what it was given, in the kernel's own periods."""
     with kernel_node(root) as one:
         cpus = os.cpu_count() or 1
         lc, be = one.pod("lc", cpu=1000, memory_mib=64), one.pod("be", cpu=cpus * 1000, memory_mib=64)
-        lc.body["metadata"]["annotations"] = {"tango/slack": "-0.5"}
-        one.agent.see(lc.body)
         for _ in range(cpus):
             be.start(SPIN)
-        for _ in range(10):
+        for look in range(10):
+            lc.ask(request=200 + 50 * look)
+            one.agent.see(lc.body)
             one.step()
         quota = be.pod.read(Knob.CPU_QUOTA)
         assert quota == cpus * 100_000 * NodeAgentSettings().cpu_floor

@@ -16,7 +16,8 @@ from tests.long import example_count
 
 SETTINGS = NodeAgentSettings()
 CALM = Signals(
-    lc_slack=None,
+    lc_grown=False,
+    lc_grown_lately=False,
     lc_cpu_pressure=0.0,
     lc_memory_pressure=0.0,
     node_memory_pressure=0.0,
@@ -32,26 +33,25 @@ def after(now: Restraint, at_s: float = 100.0, **signals: Any) -> Restraint:
 
 
 @pytest.mark.parametrize(
-    ("slack", "pressure", "expected"),
+    ("grown", "lately", "pressure", "expected"),
     [
-        (0.1, 0.0, "less"),
-        (0.1, 0.9, "less"),
-        (None, 0.5, "less"),
-        (0.3, 0.0, "same"),
-        (0.9, 0.5, "same"),
-        (None, 0.15, "same"),
-        (None, 0.0, "more"),
-        (0.9, 0.05, "more"),
-        (None, None, "more"),
+        (True, True, 0.0, "less"),
+        (True, True, None, "less"),
+        (False, False, 0.5, "less"),
+        (False, True, 0.5, "less"),
+        (False, True, 0.0, "same"),
+        (False, False, 0.15, "same"),
+        (False, False, 0.05, "more"),
+        (False, False, None, "more"),
     ],
 )
-def test_slack_decides_and_pressure_where_no_slack_is_known(slack: float | None, pressure: float | None, expected: str) -> None:
-    """Less at once; more after the hold; between the thresholds nothing moves."""
+def test_growing_lc_and_pressure_cut_be(grown: bool, lately: bool, pressure: float | None, expected: str) -> None:
+    """Less at once; more after the hold; between the thresholds, and while LC was grown lately, nothing moves."""
     held = dataclasses.replace(HALF, cpu_calm_since_s=0.0)
 
-    share = after(held, lc_slack=slack, lc_cpu_pressure=pressure).cpu_share
+    share = after(held, lc_grown=grown, lc_grown_lately=lately, lc_cpu_pressure=pressure).cpu_share
 
-    assert "less" if share < 0.5 else "more" if share > 0.5 else expected == "same"
+    assert {-1: "less", 0: "same", 1: "more"}[(share > 0.5) - (share < 0.5)] == expected
 
 
 def test_more_is_given_only_after_a_calm_of_the_hold() -> None:
@@ -81,7 +81,8 @@ def test_memory_is_taken_from_what_is_in_use_and_given_back_by_and_by() -> None:
 
 signals = st.builds(
     Signals,
-    lc_slack=st.none() | st.floats(-2, 1),
+    lc_grown=st.booleans(),
+    lc_grown_lately=st.booleans(),
     lc_cpu_pressure=st.none() | st.floats(0, 1),
     lc_memory_pressure=st.none() | st.floats(0, 1),
     node_memory_pressure=st.none() | st.floats(0, 1),
@@ -121,5 +122,5 @@ def test_a_total_is_given_out_and_no_more(total: int, used: dict[str, int]) -> N
 
 def test_thresholds_the_wrong_way_round_are_refused() -> None:
     """BE would be cut back and let go by the same figure."""
-    with pytest.raises(ConfigError, match="slack_low is above slack_high"):
-        NodeAgentSettings(slack_low=0.5, slack_high=0.3)
+    with pytest.raises(ConfigError, match="cpu_pressure_low is above cpu_pressure_high"):
+        NodeAgentSettings(cpu_pressure_low=0.5, cpu_pressure_high=0.3)

@@ -97,12 +97,25 @@ def test_limits_that_are_the_kubelets_alone_are_held_back(body: dict[str, Any], 
     assert reason in facts.held_back
 
 
-@pytest.mark.parametrize(("text", "slack"), [("0.25", 0.25), ("-3", -3.0), ("7", 1.0), ("soon", None), (None, None)])
-def test_slack_is_what_the_annotation_says(body: dict[str, Any], text: str | None, slack: float | None) -> None:
-    """At most 1; what is no number says nothing."""
-    body["metadata"]["annotations"] = {} if text is None else {"tango/slack": text}
+def test_a_pod_has_grown_when_it_asks_for_more_cpu(body: dict[str, Any]) -> None:
+    """By its limit, or by its request where the limit is the whole node; more memory is no sign of short slack."""
+    resources = body["spec"]["containers"][0]["resources"]
+    first = pod_facts(body)
+    assert first is not None
+    grown = []
+    for kind, name, quantity in (("limits", "cpu", "600m"), ("limits", "cpu", "400m"), ("requests", "cpu", "150m")):
+        resources[kind][name] = quantity
+        facts = pod_facts(body)
+        assert facts is not None
+        grown.append(facts.has_grown(first))
+        first = facts
+    resources["limits"]["memory"] = resources["requests"]["memory"] = "1Gi"
+    larger = pod_facts(body)
+    assert larger is not None
+    del resources["limits"]["cpu"]
+    unlimited = pod_facts(body)
+    assert unlimited is not None
 
-    facts = pod_facts(body)
-
-    assert facts is not None
-    assert facts.slack == slack
+    assert grown == [True, False, True]
+    assert not larger.has_grown(first)
+    assert unlimited.has_grown(larger)
