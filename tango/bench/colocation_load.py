@@ -24,14 +24,15 @@ BE_PODS = 2
 LC_REQUEST, BE_REQUEST = 600, 500
 """Millicores that Kubernetes makes weights of: LC's mean on two CPUs, BE as in Tango's fleets."""
 SETTLE_S = 2.0
-"""Seconds of each phase before anything is measured."""
+"""Seconds of each phase before anything is measured: BE's first moments, until the agent has looked, are no steady state."""
 LC_PROGRAM = """
 import json, random, sys, time
-work_s, rate, seconds, seed = map(float, sys.argv[1:])
+work_s, rate, settle, seconds, seed = map(float, sys.argv[1:])
 chance = random.Random(seed)
 input()
 due = time.monotonic()
-end, latencies = due + seconds, []
+begin = due + settle
+end, latencies = begin + seconds, []
 while True:
     due += chance.expovariate(rate)
     if due > end:
@@ -42,7 +43,8 @@ while True:
     done = time.thread_time() + work_s
     while time.thread_time() < done:
         pass
-    latencies.append(time.monotonic() - due)
+    if due > begin:
+        latencies.append(time.monotonic() - due)
 print(json.dumps(latencies), flush=True)
 """
 BE_PROGRAM = """
@@ -69,7 +71,7 @@ def run(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, seconds: float, seed: int) -> dict[str, float]:
-    parts = (WORK_S, LOAD / WORK_S, seconds + SETTLE_S)
+    parts = (WORK_S, LOAD / WORK_S, SETTLE_S, seconds)
     serving = [lc.start(LC_PROGRAM, *map(str, parts), str(100 * seed + cpu)) for cpu in range(node.cpus)]
     for pod in be if phase != "alone" else ():
         for _ in range(node.cpus):
@@ -97,7 +99,6 @@ def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, 
         "p50_ms": 1000 * ordered[len(ordered) // 2],
         "requests": len(ordered),
         "be_share": (after[2] - before[2]) / left_us,
-        "be_cpu_share": node.agent.restraint.cpu_share,
     }
 
 

@@ -25,6 +25,8 @@ from tango.settings import NodeAgentSettings
 
 MOST = 256_000
 """Millicores of a request that is the largest weight there is."""
+OF_AGENT = 50
+"""Millicores of the request of this process' own group: what a DaemonSet asks for."""
 GONE_WITHIN_S = 120.0
 """Seconds for whatever is waited for: a machine that is busy takes its time."""
 
@@ -95,11 +97,16 @@ class KernelNode:
         self._state = folder / "agent.json"
         self._looks_s = 0.0
         self._clock = clock or (lambda: self._looks_s)
+        self._own: Group | None = None
         self._make(self._home)
         self.agent = self.started()
 
     def take_precedence(self) -> None:
-        """Let what runs in these pods go before all else on this machine: for measuring, where it must not decide what is measured."""
+        """Let what runs in these pods, and this process, in a group beside them as an agent's own pod is, go before all else on this
+        machine: for measuring, where it must not decide what is measured. Once."""
+        self._own = self._make(f"{self._home}/agent")
+        self._own.write(Knob.CPU_WEIGHT, weight(OF_AGENT, self.hierarchy.version))
+        self._move_here(self._own.path)
         self.hierarchy.group(self._home).write(Knob.CPU_WEIGHT, weight(MOST, self.hierarchy.version))
 
     def started(self) -> NodeAgent:
@@ -152,12 +159,19 @@ class KernelNode:
         for pod in self.pods:
             for group in (pod.container, pod.pod):
                 self._remove(group.path)
+        if self._own is not None:
+            self._move_here("")
+            self._remove(self._own.path)
         self._remove(self._home)
+
+    def _move_here(self, path: str) -> None:
+        """This process goes to a group; empty: to the root."""
+        (self.hierarchy.controller("cpu") / path / "cgroup.procs").write_text(str(os.getpid()))
 
     def _make(self, path: str) -> Group:
         for controller in _controllers(self.hierarchy):
             (self.hierarchy.controller(controller) / path).mkdir()
-        if self.hierarchy.version == 2 and path.count("/") < 2:
+        if self.hierarchy.version == 2 and path.count("/") < 2 and not path.endswith("/agent"):
             (self.hierarchy.root / path / "cgroup.subtree_control").write_text("+cpu +memory")
         return self.hierarchy.group(path)
 
