@@ -125,6 +125,15 @@ def test_the_images_hold_no_compiler_no_installer_and_nothing_of_the_host(tango:
         assert list(image.tree.glob("opt/*/lib/python3.11/site-packages/pip")) == []
 
 
+def test_byte_code_asks_for_no_time_stamps(tango: Image, workload: Image) -> None:
+    """Layers do not keep the times of sources; byte code that did not fit them would be compiled anew at every start, and never kept."""
+    for image in (tango, workload):
+        compiled = list(image.tree.glob("opt/*/lib/python3.11/site-packages/**/__pycache__/*.pyc"))
+        flags = {int.from_bytes(path.read_bytes()[4:8], "little") for path in compiled}
+        assert len(compiled) > 5
+        assert flags == {1}  # PEP 552: by the hash of the source, which is not checked
+
+
 def test_the_workload_is_small(out: Path, workload: Image) -> None:
     """Every node pulls it: no torch, no Numba, no PostgreSQL, and little else."""
     packed = out / f"tango-workload-{workload.tag}.tar.gz"
