@@ -519,6 +519,9 @@ class SimSettings:
     """Simulated seconds between the states that clusters tell each other; None: the fleet's."""
     beta: float | None = None
     """Strength of the interference between LC and BE on a node, without a unit; None: the fleet's."""
+    be_waits_for_lc: bool = False
+    """Whether BE is kept from clusters whose LC is late, by `BeSettings.lc_late_share` and `lc_first_s` as live. False: sharing rules are
+    compared with each other in how far they keep BE from LC, and this would do part of it for all of them."""
     be_batch_limit: int = 5000
     """Pending BE requests that one tick considers, oldest first. Far above what a tick places, so that it bounds the time of a
     decision under overload and nothing else."""

@@ -15,12 +15,12 @@ import numpy as np
 import structlog
 
 from tango.control.answer_margin import AnswerMargin
-from tango.control.budget import within_budget
 from tango.control.elsewhere import tried_elsewhere
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import TangoError
+from tango.scheduling.budget import within_budget
 from tango.scheduling.work_scale import work_scale
 from tango.settings import LcSettings
 from tango.systems import LC_FALLBACK, LcPolicy, decided_lc

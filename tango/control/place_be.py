@@ -16,6 +16,7 @@ from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
+from tango.domain.patience import crowded as crowded_clusters
 from tango.domain.plans import BePlan
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Pauses, Refusal
@@ -30,14 +31,13 @@ from tango.ports.jobs import JobStore
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.settings import BeSettings
+from tango.systems.be_waits import planned_behind_lc
 
 log = structlog.get_logger(__name__)
 
 LEASE = "scheduler"
 ROLE = "scheduler"
 """Who has met a refusal, in the rows of `tango.domain.refusals`."""
-FEW_LATE = 2
-"""So many late requests are no queue, however few there are in all: one that hangs, and one behind it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,8 +129,7 @@ class BePlacement:
 
     def _crowded(self) -> set[str]:
         """Clusters whose LC waits, so that BE has to."""
-        share = self.settings.lc_late_share
-        return {cluster for cluster, wait in self.lc_waits().items() if wait.late > max(FEW_LATE, share * wait.under_way)}
+        return crowded_clusters(self.lc_waits(), late_share=self.settings.lc_late_share)
 
     def _plan_open(self, pending: BePending, snapshot: FleetSnapshot, crowded: set[str], barred: NDArray[np.bool_]) -> BePlan:
         """As `_plan`, with no pod of a service where it is barred, (s, n): services that are barred alike are planned together, and every
@@ -155,19 +154,14 @@ class BePlacement:
 
     def _plan(self, pending: BePending, snapshot: FleetSnapshot, crowded: set[str]) -> BePlan:
         """What goes to clusters whose LC does not wait; then, what has given way for long enough, to the others too."""
-        is_crowded = np.array([name in crowded for name in snapshot.clusters], np.bool_)[snapshot.node_cluster]
-        if not is_crowded.any():
-            return self.deciders.plan(pending, snapshot, self.settings)
-        free = replace(snapshot, node_ready=snapshot.node_ready & ~is_crowded)
-        plan = self.deciders.plan(pending, free, self.settings)
-        held = np.flatnonzero((plan.node < 0) & (pending.waited_s >= self.settings.lc_first_s))
-        if len(held):
-            # Only where the first plan has put nothing, so that no headroom is given twice.
-            full = replace(snapshot, node_ready=snapshot.node_ready & is_crowded)
-            node = plan.node.copy()
-            node[held] = self.deciders.plan(pending.rows(held), full, self.settings).node
-            plan = replace(plan, node=node)
-        return plan
+        settings = self.settings
+        return planned_behind_lc(
+            lambda asked, seen: self.deciders.plan(asked, seen, settings),
+            pending,
+            snapshot,
+            crowded,
+            lc_first_s=settings.lc_first_s,
+        )
 
     def _settle_refused(self, results: dict[Placement, Exception | None], pauses: Pauses) -> int:
         """Take back placements whose pod a cluster refused or could not create; gives how many were not placed after all.

@@ -1,11 +1,32 @@
-"""How long an LC request may wait: the one rule by which it is given up, before its release and before its call."""
+"""How long an LC request may wait, and when a cluster's LC waits so much that BE has to: one home for both worlds."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.domain.shares import LcWait
+
+WAITS_LONG_TARGETS = 0.5
+"""Part of its target after which a request that waits for its dispatch counts as late: dispatch takes milliseconds, and half of what the
+request may take is then gone before anything was done for it."""
+FEW_LATE = 2
+"""So many late requests are no queue, however few there are in all: one that hangs, and one behind it."""
+
+
+def patience_s(target_s: NDArray[np.float64], shed_after_targets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m,) seconds after its due time at which each request is given up; infinity where `shed_after_targets` is 0."""
+    return np.where(shed_after_targets > 0.0, shed_after_targets, np.inf) * target_s
 
 
 def is_hopeless(*, waited_s: float, target_s: float, shed_after_targets: float, patience_s: float = math.inf) -> bool:
-    """Whether a request has waited beyond what it may take, so that no answer would be of use; `shed_after_targets` 0: never, but for
-    the patience of its caller."""
+    """Whether a request has waited beyond what it may take, so that no answer would be of use; `patience_s` is its caller's."""
     return waited_s > min(shed_after_targets * target_s if shed_after_targets > 0 else math.inf, patience_s)
+
+
+def crowded(waits: Mapping[str, LcWait], *, late_share: float) -> set[str]:
+    """Clusters more than `late_share` of whose LC under way is late."""
+    return {cluster for cluster, wait in waits.items() if wait.late > max(FEW_LATE, late_share * wait.under_way)}

@@ -70,7 +70,7 @@ class Service:
     target_ms: float | None = None
     """LC only: latency within which a request must be answered, counted from its due time."""
     shed_after_targets: float = 0.0
-    """LC only: a request that cannot be answered within so many targets of its due time is given up before it is dispatched, live;
+    """LC only: a request that cannot be answered within so many targets of its due time is given up before it is dispatched;
     0: never, it is served late."""
     instances_per_node: int = 1
     """LC only: standing pods of this service on every node."""

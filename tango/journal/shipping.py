@@ -7,6 +7,7 @@ import time
 import orjson
 
 from tango.domain.lifecycle import Event, states_before
+from tango.domain.patience import WAITS_LONG_TARGETS
 from tango.domain.runs import DecisionRecord
 from tango.domain.shares import AcceptedCopy, AttemptCopy, DecisionCopy, LcInFlight, LcWait, RequestCopy, Shipment
 from tango.errors import StoreUnavailable
@@ -38,9 +39,6 @@ _WAIT = f"""
 SELECT count(*), coalesce(sum(late OR state IN {listed(states_before(Event.DISPATCH))} AND ?1 - started_at_s - due_s > ?2 * target_s), 0)
 FROM request JOIN run USING (run_id) WHERE {IS_UNDER_WAY}
 """
-WAITS_LONG_TARGETS = 0.5
-"""Part of its target after which a request that waits for its dispatch counts as late: dispatch takes milliseconds, and half of what the
-request may take is then gone before anything was done for it."""
 
 
 # Places in a row of `_EVENTS`.

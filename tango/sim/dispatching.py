@@ -140,12 +140,23 @@ def dispatch_batch(state: EngineState, now_s: float) -> None:
         )
         decide_s = lists.charge_s[min(len(rows), len(lists.charge_s) - 1)]
         most_s = max(most_s, decide_s)
-        shed_rows = 0 if state.rules.keep_late else len(rows)
+        shed_rows = 0 if state.rules.keep_late and not state.rules.sheds_overdue else len(rows)
         for k in range(shed_rows):
-            lists.shed[k] = state.choices.late[rows[k]]
+            late_one = state.choices.late[rows[k]] and not state.rules.keep_late
+            lists.shed[k] = late_one or _is_overdue(state, rows[k], now_s)
         done = carry_out(state, home, rows, lists.shed[:shed_rows], now_s, now_s + decide_s)
         placed, shed, late = placed + done[0], shed + done[1], late + done[2]
     write_cycle(state, now_s, placed, late, shed, most_s)
+
+
+@inlined
+def _is_overdue(state: EngineState, request: int, now_s: float) -> bool:
+    """Whether the answer of a request, as `Choices` expects it, comes later than is waited for: the rule of `scheduling.budget`, request by
+    request. What has no node is waited with as long as it may be."""
+    answered_s = now_s - state.arrivals.due_s[request]
+    if state.choices.node[request] >= 0:
+        answered_s += state.choices.expected_s[request]
+    return bool(answered_s > state.arrivals.patience_s[request])
 
 
 @inlined

@@ -14,9 +14,11 @@ from dataclasses import replace
 import numpy as np
 
 from tango.domain.fleet import Fleet
+from tango.domain.patience import crowded
 from tango.domain.resource_axis import CPU, quantity
 from tango.domain.runs import NewRequests
 from tango.errors import Deadlock
+from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
 from tango.settings import Settings
@@ -38,6 +40,7 @@ from tango.sim.outcomes import (
 from tango.sim.simulation_state import SimulationState
 from tango.sim.views import Views
 from tango.systems import BePolicy, LcPolicy, System, be_policy, decided_be, decided_lc, lc_policy
+from tango.systems.be_waits import planned_behind_lc
 
 MOST_SAMPLES = 1_000_000
 """Rows of node samples; beyond this they are taken less often."""
@@ -205,7 +208,15 @@ class _Run:
         rows = e.lists.pending[: min(count, self._settings.sim.be_batch_limit)].copy()
         snapshot, pending = self._views.centre(), self._views.pending(rows)
         cycle = f"BE tick {tick} (at {self._world.now_s:g} s)"
-        plan = decided_be(self._be, pending, snapshot, self._be_settings, cycle=cycle, name=self._system.be)
+        plan = planned_behind_lc(
+            lambda asked, seen: decided_be(self._be, asked, seen, self._be_settings, cycle=cycle, name=self._system.be),
+            pending,
+            snapshot,
+            crowded(self._views.lc_waits(), late_share=self._settings.be.lc_late_share)
+            if self._settings.sim.be_waits_for_lc
+            else (),
+            lc_first_s=self._settings.be.lc_first_s,
+        )
         now_s = self._world.now_s
         placed = int(np.count_nonzero(plan.node >= 0))
         self._checkpoint = plan.checkpoint or self._checkpoint
@@ -222,7 +233,7 @@ class _Run:
         """LC dispatch of a window by a policy in Python, cluster by cluster."""
         e, now_s = self._world.engine, self._world.now_s
         lists, longest_s = e.lists, 0.0
-        placed = late = shed = 0
+        placed = late = given_up = 0
         for c in range(len(lists.sent_last)):
             rows = lists.batch[lists.entry_first[c] : lists.entry_first[c + 1]].copy()
             if not len(rows):
@@ -237,9 +248,10 @@ class _Run:
             decide_s = float(lists.charge_s[min(len(rows), LONGEST_BATCH)])
             longest_s = max(longest_s, decide_s)
             e.choices.node[rows], e.choices.late[rows] = plan.node, plan.late
-            done = dispatching.carry_out(e, c, rows, plan.shed, now_s, now_s + decide_s)
-            placed, shed, late = placed + done[0], shed + done[1], late + done[2]
-        dispatching.write_cycle(e, now_s, placed, late, shed, longest_s)
+            shed = within_budget(plan, arrivals, snapshot.services, now_s=now_s).shed
+            done = dispatching.carry_out(e, c, rows, shed, now_s, now_s + decide_s)
+            placed, given_up, late = placed + done[0], given_up + done[1], late + done[2]
+        dispatching.write_cycle(e, now_s, placed, late, given_up, longest_s)
 
     def _what_waits(self) -> list[str]:
         e = self._world.engine

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.patience import patience_s
 from tango.domain.runs import NewRequests
 from tango.domain.services import Service, ServiceClass
 from tango.node_model.state import FINISHED, NodeStates
@@ -39,6 +40,8 @@ class Arrivals(NamedTuple):
     """when it arrives"""
     target_s: NDArray[np.float64]
     """latency target from `due_s` on; NaN for BE"""
+    patience_s: NDArray[np.float64]
+    """given up where no answer is expected so long after `due_s`; infinity: never, NaN for BE"""
     service_class: NDArray[np.int8]
     """`codes.LC` or `codes.BE`"""
     service: NDArray[np.int32]
@@ -53,11 +56,13 @@ class Arrivals(NamedTuple):
     """number for round robin: 0 ... m - 1, and one more for every attempt that was lost"""
 
 
-def new_arrivals(requests: NewRequests) -> Arrivals:
-    """The columns of a trace, as the engine was compiled for."""
+def new_arrivals(requests: NewRequests, services: Sequence[Service]) -> Arrivals:
+    """The columns of a trace, as the engine was compiled for; `services` are the fleet's, which the trace's rows number."""
+    shed_after_targets = np.array([service.shed_after_targets for service in services])[requests.service]
     return Arrivals(
         due_s=_column(requests.due_s, np.float64),
         target_s=_column(requests.target_s, np.float64),
+        patience_s=_column(patience_s(requests.target_s, shed_after_targets), np.float64),
         service_class=_column(requests.service_class, np.int8),
         service=_column(requests.service, np.int32),
         entry=_column(requests.cluster, np.int32),
@@ -95,6 +100,8 @@ class Rules(NamedTuple):
     """of a request, after which it has failed"""
     keep_late: bool
     """whether LC requests are sent that cannot meet their target, or shed"""
+    sheds_overdue: bool
+    """whether a service of the fleet says after how long its requests are given up"""
     tail_window_s: float
     """lookback of tail latencies"""
     tail_quantile: float

@@ -5,11 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.lifecycle import TERMINAL
+from tango.domain.outcomes import STATE_CODE
+from tango.domain.patience import WAITS_LONG_TARGETS
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.resource_axis import MEMORY
+from tango.domain.shares import LcWait
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, pending_columns
+from tango.sim.codes import LC
 from tango.sim.simulation_state import SimulationState
+
+HAS_ENDED = np.isin(np.arange(len(STATE_CODE)), [STATE_CODE[state] for state in TERMINAL])
+"""By code, whether a request in this state has ended."""
 
 
 class Views:
@@ -26,6 +34,8 @@ class Views:
             rtt_ms=fleet.rtt_ms(),
             bandwidth_mbit_per_s=fleet.bandwidth_mbit_per_s(),
         )
+        self._first_live = 0
+        """All requests before it have ended."""
         concurrency = np.array([float(s.concurrency) for s in fleet.services])[:, None]
         self._instances = world.engine.belief.places / np.maximum(1.0, concurrency)
 
@@ -69,6 +79,23 @@ class Views:
             ),
             pending_be=np.bincount(e.arrivals.entry[waiting], minlength=len(rows.clusters)).astype(np.float64),
         )
+
+    def lc_waits(self) -> dict[str, LcWait]:
+        """By cluster, how much the LC waits that entered there, as `journal.lc_wait` counts it live: late is what its plan expected beyond
+        its target, or what has waited for its dispatch for long."""
+        e, end = self._world.engine, int(self._world.engine.clock["cursor"][0])
+        states = e.progress["state"]
+        while self._first_live < end and HAS_ENDED[states[self._first_live]]:
+            self._first_live += 1
+        rows = np.arange(self._first_live, end)
+        rows = rows[(e.arrivals.service_class[rows] == LC) & ~HAS_ENDED[states[rows]]]
+        waited_s = self._world.now_s - e.arrivals.due_s[rows]
+        sent = e.progress["node"][rows] >= 0
+        late = np.where(sent, e.choices.late[rows], waited_s > WAITS_LONG_TARGETS * e.arrivals.target_s[rows])
+        clusters = len(self._rows.clusters)
+        under_way = np.bincount(e.arrivals.entry[rows], minlength=clusters)
+        late_ones = np.bincount(e.arrivals.entry[rows][late], minlength=clusters)
+        return {name: LcWait(int(under_way[c]), int(late_ones[c])) for c, name in enumerate(self._rows.clusters)}
 
     def pending(self, rows: NDArray[np.int64]) -> BePending:
         """The columns of pending requests."""

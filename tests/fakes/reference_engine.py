@@ -228,14 +228,16 @@ class ReferenceEngine:
         sent: dict[tuple[int, int], int] = {}
         chosen = []
         for r in rows:
-            n, late = self._choose(home, r, in_flight, limit, sent)
+            n, late, expected_s = self._choose(home, r, in_flight, limit, sent)
             if n >= 0:
                 s = int(self.requests.service[r])
                 in_flight[s, n] += 1
                 sent[s, self.cluster_of[n]] = sent.get((s, self.cluster_of[n]), 0) + 1
-            chosen.append((r, n, late))
-        for r, n, late in chosen:
-            if late and not self.settings.lc.keep_late:
+            targets = self.services[int(self.requests.service[r])].shed_after_targets or math.inf
+            overdue = now_s - self.requests.due_s[r] + expected_s > targets * self.requests.target_s[r]
+            chosen.append((r, n, late, overdue))
+        for r, n, late, overdue in chosen:
+            if overdue or (late and not self.settings.lc.keep_late):
                 self._end(r, Event.SHED, now_s, "target-unreachable")
             elif n >= 0:
                 self._send(home, r, n, now_s + charge_s)
@@ -267,8 +269,8 @@ class ReferenceEngine:
 
     def _choose(
         self, home: int, r: int, in_flight: np.ndarray, limit: np.ndarray, sent: dict[tuple[int, int], int]
-    ) -> tuple[int, bool]:
-        """(node, late) by the system's LC policy."""
+    ) -> tuple[int, bool, float]:
+        """(node, late, expected seconds from here, 0 without a node) by the system's LC policy."""
         s, policy = int(self.requests.service[r]), self.system.lc
         service, budget_s = self.services[s], self.requests.target_s[r]
         at_home = [n for n, c in enumerate(self.cluster_of) if c == home and limit[s, n] > 0]
@@ -288,12 +290,13 @@ class ReferenceEngine:
                     offers.append((cost_s, offer[1], cost_s <= budget_s and (carried or policy != "dss-lc")))
             n = min((o for o in offers if o[2]), default=min(offers, default=(0.0, -1, False)))[1]
         if n < 0:
-            return -1, False
+            return -1, False, 0.0
         c = self.cluster_of[n]
-        late = self._network_s(home, c, s) + self._time_on_node_s(s, n, in_flight, limit) > budget_s
+        expected_s = self._network_s(home, c, s) + self._time_on_node_s(s, n, in_flight, limit)
+        late = expected_s > budget_s
         if policy == "dss-lc" and (sent.get((s, c), 0) + 1.0) * service.payload_kib * self.s_per_kib[home, c] > self._target_s(s):
             late = True
-        return n, late
+        return n, late, expected_s
 
     def _offer(self, c: int, s: int, in_flight: np.ndarray, limit: np.ndarray) -> tuple[float, int] | None:
         """(time, node) of the quickest node of a cluster; the first of equals."""

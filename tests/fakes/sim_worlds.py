@@ -186,6 +186,7 @@ def _draw_services(rng: np.random.Generator) -> tuple[Service, ...]:
             cpu_request_millicores=int(rng.choice((50, 150))),
             cpu_limit_millicores=int(rng.choice((200, 300, 600))),
             payload_kib=float(rng.choice((0.0, 20.0, 200.0))),
+            shed_after_targets=float(rng.choice((0.0, 0.0, 1.0, 3.0))),
         )
         for k in range(rng.integers(1, 3))
     )

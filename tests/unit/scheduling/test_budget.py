@@ -8,10 +8,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tango.control.budget import within_budget
 from tango.domain.patience import is_hopeless
 from tango.domain.plans import LcPlan
 from tango.domain.requests import LcArrivals
+from tango.scheduling.budget import within_budget
 from tests.fakes.store_world import CHAT, WEB
 from tests.long import example_count
 

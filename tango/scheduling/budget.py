@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.domain.patience import patience_s
 from tango.domain.plans import LcPlan
 from tango.domain.requests import CalledArrivals, LcArrivals
 from tango.domain.services import Service
@@ -30,9 +31,10 @@ def within_budget(
     without_node = (plan.node < 0) & ~plan.shed
     answered_s = waited_s + np.where(without_node, 0.0, plan.expected_s)
     late = plan.late | (answered_s > arrivals.target_s)
-    patience_s = np.array([service.shed_after_targets or np.inf for service in services])[arrivals.service] * arrivals.target_s
+    shed_after_targets = np.array([service.shed_after_targets for service in services])[arrivals.service]
+    until_s = patience_s(arrivals.target_s, shed_after_targets)
     if isinstance(arrivals, CalledArrivals):
-        patience_s = np.minimum(patience_s, arrivals.patience_s)
+        until_s = np.minimum(until_s, arrivals.patience_s)
     spare_s = np.where(without_node, 0.0, np.broadcast_to(margin_s, len(services))[arrivals.service])
-    shed = plan.shed | (answered_s + spare_s > patience_s)
+    shed = plan.shed | (answered_s + spare_s > until_s)
     return replace(plan, node=np.where(shed, -1, plan.node).astype(np.int32), late=late & ~shed & ~without_node, shed=shed)
