@@ -84,6 +84,13 @@ class Gateway:
             raise Problem(
                 Trouble.BROKER_AWAY, "no worker can be told of a request, since the broker does not answer", retry_after_s=again_s
             )
+        if not self.view.ready[service.name]:
+            raise Problem(
+                Trouble.NO_INSTANCE,
+                f"no instance of {service.name} is ready, and nothing was kept; `tango service show {service.name}` tells why",
+                retry_after_s=again_s,
+                service=service.name,
+            )
         now_s = asyncio.get_running_loop().time()
         cores = self.view.cores.get(service.name, 0.0)
         wait_s = self.outlook.wait_s(service.name, at_s=now_s, work_s=service.cpu_work_s, cores=cores)

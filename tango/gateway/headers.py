@@ -90,6 +90,19 @@ class Sorting:
         return lower in self._exact or lower.startswith(self._prefixes)
 
 
+def forwarded(headers: AnyHeaders, *, scheme: str, peer: str | None) -> CIMultiDict[str]:
+    """With what an instance cannot see behind a proxy, as proxies say it: `X-Forwarded-Host`, `-Proto` and `-For`. What one before this
+    gateway has said stands; the last address of `-For` is that of who is connected here."""
+    found = CIMultiDict(headers)
+    if host := headers.get("Host"):
+        found.setdefault("X-Forwarded-Host", host)
+    found.setdefault("X-Forwarded-Proto", scheme)
+    if peer:
+        before = found.popall("X-Forwarded-For", [])
+        found["X-Forwarded-For"] = ", ".join([*before, peer])
+    return found
+
+
 def given_back(headers: Iterable[tuple[str, str]]) -> CIMultiDict[str]:
     """Headers of an instance's answer as its caller gets them."""
     found = CIMultiDict(headers)

@@ -46,6 +46,7 @@ class Trouble(Enum):
     JOURNAL_AWAY = ("journal-away", 503, "The journal cannot be used")
     CENTRE_AWAY = ("centre-away", 503, "The centre cannot be reached")
     BROKER_AWAY = ("broker-away", 503, "The broker cannot be reached")
+    NO_INSTANCE = ("no-instance", 503, "No instance of this service is ready")
     OVERLOADED = ("overloaded", 503, "Too much waits for this service")
     SHED = ("shed", 503, "The request was shed")
     TIMED_OUT = ("timed-out", 504, "The answer did not come in time")

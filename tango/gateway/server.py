@@ -14,7 +14,7 @@ from tango.gateway.answers import HEAD_KIB, AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.requests import RequestCalls
 from tango.gateway.service_calls import ServiceCalls
-from tango.gateway.told import name_server, telling
+from tango.gateway.told import as_answered, telling
 from tango.settings import GatewaySettings
 
 LINGER_S = 2.0
@@ -51,7 +51,7 @@ def callers_runner(gateway: Gateway, *further: Routes) -> web.AppRunner:
         lingering_time=LINGER_S,
     )
     app.middlewares.append(telling(gateway, lambda: len(runner.server.connections) if runner.server is not None else 0))
-    app.on_response_prepare.append(name_server)
+    app.on_response_prepare.append(as_answered)
     parts: list[Routes] = [ServiceCalls(gateway), RequestCalls(gateway), *further]
     for part in parts:
         app.router.add_routes(part.routes())

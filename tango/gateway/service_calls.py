@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import TypeVar
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -18,9 +19,9 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
-from tango.gateway.headers import PRINTABLE, Sorting, given_back, wishes_of
+from tango.gateway.headers import PRINTABLE, Sorting, forwarded, given_back, wishes_of
 from tango.gateway.problems import REQUEST_HEADER, Problem, Trouble, ended_in_vain, in_vain
-from tango.gateway.told import accepted_response, note
+from tango.gateway.told import accepted_response, note, without_type
 from tango.gateway.waiting import Answering, Failed, Outcome, Waiting
 
 AT_ONCE_BYTES = 64 << 10
@@ -47,7 +48,7 @@ class ServiceCalls:
         service, path = self._target(request)
         note(request, tenant=token.tenant, service=service.name)
         wishes = wishes_of(request.headers)
-        kept, held = self._sorting.of(request.headers)
+        kept, held = self._sorting.of(forwarded(request.headers, scheme=request.scheme, peer=request.remote))
         is_repeatable = request.method in REPEATABLE_METHODS if wishes.may_repeat is None else wishes.may_repeat
         # Of a caller who does not wait nothing is held: the gateway may be another one when his request is served.
         has_held = bool(held) and not wishes.is_async
@@ -166,10 +167,10 @@ class ServiceCalls:
         if len(body) != (length := _length(headers)) and length is not None:
             raise _cut(headers[REQUEST_HEADER])
         headers.pop("Content-Length", None)
-        return web.Response(status=answering.status, headers=headers, body=body)
+        return _typed(web.Response(status=answering.status, headers=headers, body=body), headers)
 
     async def _as_it_comes(self, request: web.Request, answering: Answering, headers: CIMultiDict[str]) -> web.StreamResponse:
-        response = web.StreamResponse(status=answering.status, headers=headers)
+        response = _typed(web.StreamResponse(status=answering.status, headers=headers), headers)
         within_s = self._gateway.settings.taken_within_s
         passed, length = 0, _length(headers)
         await response.prepare(request)
@@ -207,7 +208,17 @@ def kept_response(key: str, answer: Answer) -> web.Response:
     headers[REQUEST_HEADER] = key
     if not answer.is_whole:
         headers["Tango-Answer-Cut"] = "yes"
-    return web.Response(status=answer.status, headers=headers, body=answer.body)
+    return _typed(web.Response(status=answer.status, headers=headers, body=answer.body), headers)
+
+
+R = TypeVar("R", bound=web.StreamResponse)
+
+
+def _typed(response: R, headers: CIMultiDict[str]) -> R:
+    """With the `Content-Type` of these headers, or with none."""
+    if "Content-Type" not in headers:
+        without_type(response)
+    return response
 
 
 def _is_served(outcome: Outcome | None) -> bool:

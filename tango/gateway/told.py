@@ -19,12 +19,18 @@ from tango.gateway.problems import PROBLEM_HEADER, REQUEST_HEADER, Problem, Trou
 log = structlog.get_logger(__name__)
 
 _NOTES = web.RequestKey("notes", dict[str, Any])
+_UNTYPED = web.ResponseKey("untyped", bool)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def note(of: web.Request, /, **facts: str) -> None:
     """Have these facts in the log line of the request."""
     of.setdefault(_NOTES, {}).update(facts)
+
+
+def without_type(response: web.StreamResponse) -> None:
+    """Have it go out without a `Content-Type`, of which aiohttp else makes one up: its instance has sent none."""
+    response[_UNTYPED] = True
 
 
 def accepted_response(key: RequestKey, *, is_new: bool) -> web.Response:
@@ -121,7 +127,9 @@ def _of_http(error: web.HTTPException, request: web.Request) -> Problem:
             return Problem(Trouble.BAD_REQUEST, error.text or error.reason)
 
 
-async def name_server(_: web.Request, response: web.StreamResponse) -> None:
-    """Say no version to everybody."""
+async def as_answered(_: web.Request, response: web.StreamResponse) -> None:
+    """Say no version to everybody, and no type that nobody has said."""
+    if response.get(_UNTYPED):
+        response.headers.popall("Content-Type", None)
     if response.headers.get("Server") == SERVER_SOFTWARE:
         response.headers["Server"] = "tango"

@@ -57,7 +57,10 @@ async def test_the_instance_gets_the_request_and_the_caller_its_answer(tmp_path:
 
         (call,) = rig.served
         assert (call.method, call.path, call.body) == ("PATCH", "/v1/detect?q=a%20b&q=", b"\x00\xff")
-        assert {name.lower() for name, _ in call.headers} == {"content-type", "x-trace", "accept", "accept-encoding", "user-agent"}
+        sent_on = {name.lower(): value for name, value in call.headers}
+        own_of_proxies = {"x-forwarded-host", "x-forwarded-proto", "x-forwarded-for"}
+        assert set(sent_on) - own_of_proxies == {"content-type", "x-trace", "accept", "accept-encoding", "user-agent"}
+        assert [sent_on[name] for name in sorted(own_of_proxies)] == ["127.0.0.1", f"127.0.0.1:{rig.port}", "http"]
         assert (response.status, body) == (418, b"teapot")
         assert found.getall("Set-Cookie") == ["a=1", "b=2"]
         assert (found["Content-Type"], found["Content-Length"], found["Tango-Request"]) == ("image/png", "6", f"{RUN}-0")
@@ -136,6 +139,31 @@ async def test_an_answer_is_passed_on_as_it_comes(tmp_path: Path) -> None:
 
         assert (first, rest) == (parts[0], parts[1] + parts[2])
         assert response.headers["Transfer-Encoding"] == "chunked"
+
+
+async def test_an_answer_without_a_type_stays_without_one(tmp_path: Path) -> None:
+    """In one piece, and in parts."""
+    untyped: list[tuple[str, str]] = [("X-A", "1")]
+    answers = iter([Served(headers=untyped, length=6), Served(headers=untyped, parts=[b"a", b"b"])])
+    async with gateway_rig(tmp_path, lambda _: next(answers)) as rig:
+        found = [(await rig.call("GET", "/s/web/", headers=SLOW))[1] for _ in range(2)]
+
+        assert [headers.get("X-A") for headers in found] == ["1", "1"]
+        assert not any("Content-Type" in headers for headers in found)
+
+
+async def test_a_service_without_a_ready_instance_is_503_at_once(tmp_path: Path) -> None:
+    """Nothing is kept of it; whoever does not wait is accepted all the same."""
+    async with gateway_rig(tmp_path, lambda _: None) as rig:
+        rig.journal.observe([], [])
+        await eventually(lambda: not rig.gateway.view.ready["web"])
+        status, word, detail = await rig.problem("GET", "/s/web/", headers=SLOW)
+        later = await rig.call("GET", "/s/web/", headers={"Prefer": "respond-async"})
+
+        assert (status, word) == (503, "no-instance")
+        assert "tango service show web" in detail
+        assert later[0] == 202
+        assert len(rig.journal.keys) == 1
 
 
 async def test_an_answer_to_head_has_a_length_and_no_body(tmp_path: Path) -> None:

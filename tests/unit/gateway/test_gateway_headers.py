@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from tango.gateway.headers import HOP_BY_HOP, Sorting, given_back, wishes_of
+from tango.gateway.headers import HOP_BY_HOP, Sorting, forwarded, given_back, wishes_of
 from tango.gateway.problems import Problem
 from tango.settings import GatewaySettings
 
@@ -94,6 +94,18 @@ def test_what_no_list_names_is_held_and_headers_of_ours_do_not_go_on() -> None:
     assert names(DEFAULT) == [["Accept", "Accept-Language", "X-A"], ["Cookie", "Other"]]
     assert names(DEFAULT, ("Tango-Token", "t"))[1] == ["Cookie", "Authorization", "Other"]
     assert names(Sorting("cookie, authorization, tango-*")) == [["Cookie"], ["Accept", "Accept-Language", "X-A", "Other"]]
+
+
+def test_what_a_proxy_before_the_gateway_has_said_of_the_caller_stands() -> None:
+    """And the gateway adds who is connected to it."""
+    sent = CIMultiDict(
+        [("Host", "inner"), ("X-Forwarded-Host", "shop"), ("X-Forwarded-Proto", "https"), ("X-Forwarded-For", "a, b")]
+    )
+
+    found = forwarded(sent, scheme="http", peer="127.0.0.1")
+
+    assert [found[f"X-Forwarded-{name}"] for name in ("Host", "Proto", "For")] == ["shop", "https", "a, b, 127.0.0.1"]
+    assert "X-Forwarded-For" not in forwarded(CIMultiDict(), scheme="http", peer=None)
 
 
 def test_an_instance_cannot_speak_for_the_gateway() -> None:
