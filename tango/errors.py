@@ -9,7 +9,8 @@
     ├── Deadlock                  requests wait in a simulation in which nothing can ever run (exit 1)
     ├── FileUnusable              this machine does not read or write a file: no folder, no permission (exit 2), no space (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
-    │   └── BadRows               rows of a file, each with where, found and expected
+    │   ├── BadRows               rows of a file, each with where, found and expected
+    │   └── KeyTaken              an idempotency key that another job has
     ├── DependencyError           something outside does not answer (exit 4)
     │   ├── StoreUnavailable      PostgreSQL
     │   ├── BrokerUnavailable     Redis or Valkey
@@ -127,6 +128,14 @@ class BadRows(RequestRejected):
         if remedy:
             lines.append(remedy)
         super().__init__("\n".join(lines))
+
+
+class KeyTaken(RequestRejected):
+    """A job was sent under the idempotency key of another one, with other content. `job` is the id of that one."""
+
+    def __init__(self, message: str, *, job: str) -> None:
+        self.job = job
+        super().__init__(message)
 
 
 class DependencyError(TangoError):

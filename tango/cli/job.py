@@ -108,7 +108,7 @@ def job() -> None:
 @click.option("--retry-on", type=Codes(), default=(), metavar="CODES", help="Only for these exit codes, as in 75,137.")
 @click.option("--priority", type=int, default=0, show_default=True, help="Among jobs of its tenant, the higher first.")
 @click.option("--tenant", default="default", show_default=True, help="Whose job it is.")
-@click.option("--key", default="", help="Idempotency key: the same one twice is one job.")
+@click.option("--key", default="", help="Idempotency key: the same one twice is one job; with other content it is refused.")
 @output_option()
 def submit(output: str, **asked: Any) -> None:
     """Submit a job with ARGS, which come after `--`, and print its id."""

@@ -19,7 +19,7 @@ from tango.domain.lifecycle import TERMINAL, Event, Outcome
 from tango.domain.literal_secrets import looks_secret
 from tango.domain.requests import RequestState
 from tango.domain.tokens import DEFAULT_TENANT
-from tango.errors import RequestRejected
+from tango.errors import KeyTaken, RequestRejected
 
 MOST_BYTES = 64 * 1024
 """Bytes of a job's command, arguments and environment together, in UTF-8: as much as one message may have."""
@@ -224,6 +224,23 @@ class Job:
     def has_ended(self) -> bool:
         """Whether it will not change any more."""
         return self.state in TERMINAL
+
+
+_CONTENT = ("service", "command", "args", "deadline_s", "retries", "retry_on", "priority")
+"""What makes two submissions the same one, and `env` in any order. Where a job enters does not: each gateway names its own cluster."""
+
+
+def refuse_other_content(sent: NewJob, known: Job) -> None:
+    """Raises: KeyTaken where `known`, which has the key of `sent`, asked for something else; the message names the members."""
+    others = [name for name in _CONTENT if getattr(sent, name) != getattr(known, name)]
+    if dict(sent.env) != dict(known.env):
+        others.append("env")
+    if others:
+        raise KeyTaken(
+            f"job: key {sent.key!r} is taken by job {known.key}, which has another {' and another '.join(others)}; "
+            "send what was sent first, or take another key",
+            job=str(known.key),
+        )
 
 
 def progress_of(message: str) -> Progress | None:

@@ -192,6 +192,7 @@ def _service(name: str, keys: YamlMapping) -> Service:
     elif has_template:
         fields = fields_with_template(keys, _SERVICE_READERS, lc=is_lc)
     else:
+        keys.asked.extend(("adopt", "template"))  # that there are such keys belongs into the list of those that are known
         fields = keys.fields(_SERVICE_READERS)
     try:
         return Service(name=name, service_class=service_class, **fields)

@@ -219,7 +219,7 @@ class YamlMapping:
             if key not in self.asked:
                 near = near_name(value.key.rpartition(".")[2], self.asked)
                 raise ConfigError(
-                    f"{value.where}: {value.key} is an unknown key{near}, expected one of: {', '.join(sorted(self.asked))}"
+                    f"{value.where}: {value.key} is an unknown key{near}, expected one of: {', '.join(sorted(set(self.asked)))}"
                 )
 
 

@@ -33,6 +33,7 @@ class Trouble(Enum):
     NO_SUCH_METHOD = ("no-such-method", 405, "This cannot be done here")
     BODY_TOO_SLOW = ("body-too-slow", 408, "The body did not come in time")
     CANCELLED = ("cancelled", 409, "The request was cancelled")
+    KEY_TAKEN = ("key-taken", 409, "Another job has this key")
     NO_ANSWER_KEPT = ("no-answer-kept", 410, "There is no answer to fetch")
     BODY_TOO_LARGE = ("body-too-large", 413, "The body is too large")
     BAD_HEADER = ("bad-header", 400, "A header has no meaning")

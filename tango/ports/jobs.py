@@ -16,8 +16,8 @@ class JobStore(Protocol):
         """Give the job its rows, in one transaction, in the open live run; its request is `released` from then on.
 
         `job.key` is not empty. The same tenant and key again: nothing happens, and the job that came first is given.
-        Raises: NotOpen while no live run accepts anything; UsageError for a service or cluster that does not exist; RequestRejected for
-        one that takes no jobs.
+        Raises: KeyTaken where that one has other content; NotOpen while no live run accepts anything; UsageError for a service or cluster
+        that does not exist; RequestRejected for one that takes no jobs.
         """
         ...
 

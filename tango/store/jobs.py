@@ -14,7 +14,7 @@ import psycopg2
 from psycopg2.extras import Json
 
 from tango.domain.identity import RequestKey
-from tango.domain.jobs import ContainerEnd, ContainerLog, Job, JobEnd, NewJob, SubmittedJob
+from tango.domain.jobs import ContainerEnd, ContainerLog, Job, JobEnd, NewJob, SubmittedJob, refuse_other_content
 from tango.domain.lifecycle import Event
 from tango.domain.near_names import near_name
 from tango.domain.requests import Reason, RequestState
@@ -27,10 +27,6 @@ from tango.store.lifecycle_sql import IN_FLIGHT_STATES, TERMINAL_STATES, after, 
 from tango.store.live_runs import open_run, take_numbers
 from tango.store.rows import insert
 
-_KNOWN = """
-SELECT j.run_id, j.request_id, r.service, r.cluster FROM job j JOIN request r USING (run_id, request_id)
-WHERE j.tenant = %s AND j.idempotency_key = %s
-"""
 # Due is the moment of acceptance, by the clock that the run's zero is of. It is submitted and released in one.
 _ACCEPT = f"""
 INSERT INTO request (run_id, request_id, class, service, cluster, due_s, cpu_work_s, memory_mib, state, released_at, tenant)
@@ -108,9 +104,11 @@ class PostgresJobStore:
 
         def submit(cursor: Cursor) -> SubmittedJob:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"job {job.tenant} {job.key}",))
-            cursor.execute(_KNOWN, (job.tenant, job.key))
-            if (known := cursor.fetchone()) is not None:
-                return SubmittedJob(key=RequestKey(*known[:2]), service=known[2], cluster=known[3], is_new=False)
+            cursor.execute(f"{_JOBS} WHERE j.tenant = %s AND j.idempotency_key = %s", (job.tenant, job.key))
+            if (row_of_key := cursor.fetchone()) is not None:
+                known = _job(row_of_key)
+                refuse_other_content(job, known)
+                return SubmittedJob(key=known.key, service=known.service, cluster=known.entry_cluster, is_new=False)
             service, clusters = _declared(cursor, job)
             run_id, request_id = _numbered(cursor)
             cluster = job.cluster or clusters[request_id % len(clusters)]

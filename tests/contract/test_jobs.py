@@ -13,7 +13,7 @@ from tango.domain.pod_templates import canonical_template
 from tango.domain.requests import Reason
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
-from tango.errors import RequestRejected, UsageError
+from tango.errors import KeyTaken, RequestRejected, UsageError
 from tests.fakes.be_requests import MOST_JOB_ATTEMPTS
 from tests.fakes.store_world import BATCH, FLEET, WEB, StoreWorld, memory_world, postgres_world, requeue
 
@@ -75,15 +75,39 @@ def test_a_job_is_a_released_request_of_the_live_run_with_what_it_asks_for(world
 
 
 def test_a_key_is_one_job_for_each_tenant(world: StoreWorld) -> None:
-    """The second gets the first one's id, whatever else it asks for; another tenant has keys of its own."""
-    first = world.jobs.submit(NewJob(service="transcode", key="k", args=("a",)))
-    again = world.jobs.submit(NewJob(service="batch", key="k"))
+    """The second gets the first one's id, wherever it enters; another tenant has keys of its own."""
+    env = (("A", "1"), ("B", "2"))
+    first = world.jobs.submit(NewJob(service="transcode", key="k", args=("a",), env=env, cluster="c1", deadline_s=9.5))
+    again = world.jobs.submit(NewJob(service="transcode", key="k", args=("a",), env=env[::-1], cluster="c2", deadline_s=9.5))
     other = world.jobs.submit(NewJob(service="batch", key="k", tenant="ana"))
 
     assert (again.key, again.service, again.is_new, first.is_new, other.is_new) == (first.key, "transcode", False, True, True)
     assert other.key != first.key
     assert [job.key for job in world.jobs.jobs()] == [other.key, first.key]
     assert [job.key for job in world.jobs.jobs(tenant="ana")] == [other.key]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"service": BATCH.name},
+        {"args": ()},
+        {"command": ("sh",)},
+        {"env": (("A", "2"),)},
+        {"deadline_s": 9.0},
+        {"retries": 1},
+        {"priority": 1},
+    ],
+)
+def test_a_key_with_other_content_is_refused_and_leaves_the_first_as_it_is(world: StoreWorld, other: dict[str, object]) -> None:
+    """Whoever sends it learns which job has the key, and in what they differ."""
+    first = _submit(world, "k", env=(("A", "1"),))
+
+    with pytest.raises(KeyTaken, match=rf"key 'k' is taken by job {first}, which has another {next(iter(other))};") as refused:
+        _submit(world, "k", **{"env": (("A", "1"),)} | other)
+
+    assert refused.value.job == str(first)
+    assert [job.key for job in world.jobs.jobs()] == [first]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from tango.domain.identity import RequestKey
-from tango.domain.jobs import ContainerLog, Job, JobEnd, NewJob, SubmittedJob
+from tango.domain.jobs import ContainerLog, Job, JobEnd, NewJob, SubmittedJob, refuse_other_content
 from tango.domain.lifecycle import IN_FLIGHT, Event
 from tango.domain.near_names import near_name
 from tango.domain.requests import Reason
@@ -29,6 +29,7 @@ class MemoryJobs:
         with self._state.lock:
             for row, known in self._rows():
                 if (known.asked.tenant, known.asked.key) == (job.tenant, job.key):
+                    refuse_other_content(job, self._job(row, known))
                     return SubmittedJob(key=_key(row), service=row.service, cluster=row.cluster, is_new=False)
             service = self._service(job)
             run = self._open_run()

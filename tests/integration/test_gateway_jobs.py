@@ -82,6 +82,16 @@ async def test_the_same_key_is_one_job_as_member_and_as_header(jobs: JobsRig) ->
     assert (first[0], again[0], again[1]["job"]) == (201, 200, first[1]["job"])
 
 
+async def test_the_same_key_with_other_content_is_refused(jobs: JobsRig) -> None:
+    """409 with the job that has the key, and what is other."""
+    _, first = await jobs.call("POST", "/jobs", {"service": BATCH.name, "key": "k"}, token=TOKEN)
+
+    status, refused = await jobs.call("POST", "/jobs", {"service": BATCH.name, "key": "k", "priority": 1}, token=TOKEN)
+
+    assert (status, refused["type"], refused["job"]) == (409, "urn:tango:problem:key-taken", first["job"])
+    assert "another priority" in refused["detail"]
+
+
 async def test_jobs_of_others_are_not_there(jobs: JobsRig) -> None:
     """That they exist is their tenant's to know."""
     _, mine = await jobs.call("POST", "/jobs", {"service": BATCH.name}, token=TOKEN)

@@ -283,12 +283,14 @@ def test_of_a_chatty_job_the_end_of_the_log_is_kept(jobs: Jobs) -> None:
 
 
 def test_a_key_twice_is_one_job(jobs: Jobs) -> None:
-    """The second submission prints the first one's id."""
+    """The second submission prints the first one's id; with other content it is refused."""
     first = jobs.submit("say=once", options=("--key", "nightly"))
-    again = jobs.submit("say=twice", options=("--key", "nightly"))
+    again = jobs.submit("say=once", options=("--key", "nightly"))
+    other = jobs.stack.tango("job", "submit", "--service", "steps", "--key", "nightly", "--", "say=twice")
     jobs.ended(first)
 
     assert first == again
+    assert (other.returncode, f"taken by job {first}" in other.stderr) == (3, True)
     assert len(jobs.spans(first)) == 1
 
 
@@ -358,7 +360,7 @@ def test_a_program_sends_jobs_to_the_gateway(jobs: Jobs) -> None:
     address, token = (told[name].strip("'\"") for name in ("TANGO_GATEWAY_URL", "TANGO_TOKEN"))
     with Tango(address, token=token) as tango:
         one = tango.submit("steps", ["say=by http", "exit=4"], key="client").wait(60.0)
-        same = tango.submit("steps", key="client")
+        same = tango.submit("steps", ["say=by http", "exit=4"], key="client")
         many = {job.id: job.exit_code for job in tango.map("steps", [[f"exit={k}"] for k in range(5)], in_flight=2)}
         cancelled = tango.submit("steps", ["sleep=60"]).cancel()
         brought = tango.submit("steps", command=["/bin/true"]).wait(60.0)
