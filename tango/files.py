@@ -11,26 +11,32 @@ from pathlib import Path
 
 from tango.errors import FileUnusable
 
-REMEDIES = {
+_WRITING = {
     errno.ENOSPC: "free some space on its disk, or name another place",
     errno.EDQUOT: "free some of your quota, or name another place",
     errno.EROFS: "its file system is read-only; name another place",
     errno.ENOENT: "make its folder, or name another place",
     errno.EMFILE: "too many files are open; raise the limit of open files (ulimit -n)",
 }
-"""What to do, by the number of the system's error; for others, look at owner and permissions."""
+"""What to do where something cannot be written, by the number of the system's error; for others, look at owner and permissions."""
+_READING = {
+    errno.ENOENT: "name a file that is there",
+    errno.EISDIR: "name a file in it",
+    errno.EMFILE: _WRITING[errno.EMFILE],
+}
 
 
 @contextlib.contextmanager
 def usable(path: Path, to: str = "written") -> Iterator[None]:
-    """For a block that reads or writes `path`; `to` is what the message says cannot be done with it.
+    """For a block that reads or writes `path`; `to` is what the message says cannot be done with it, "read" for one that reads.
 
     Raises: FileUnusable for every OSError of the block.
     """
     try:
         yield
     except OSError as error:
-        remedy = REMEDIES.get(error.errno or 0, "look at its owner and permissions, or name another place")
+        remedies, other = (_READING, "file") if to == "read" else (_WRITING, "place")
+        remedy = remedies.get(error.errno or 0, f"look at its owner and permissions, or name another {other}")
         message = f"{path} cannot be {to}: {error.strerror or error}; {remedy}"
         raise FileUnusable(message, path=str(path), is_full=error.errno in (errno.ENOSPC, errno.EDQUOT)) from error
 

@@ -29,6 +29,7 @@ from tango.bootstrap.journals import journal_of
 from tango.domain.calls import AnswerTo
 from tango.emulation.line import LOOPBACK
 from tango.errors import ConfigError, UsageError
+from tango.files import usable
 from tango.gateway.answers import AnswerListener
 from tango.gateway.gateway import Gateway
 from tango.gateway.jobs import JobCalls, Jobs
@@ -58,10 +59,16 @@ class Front:
     key: Path | None = None
 
     def context(self, *, may_be_plain: bool) -> ssl.SSLContext | None:
-        """TLS, or None for plain HTTP. Raises: UsageError where that would show tokens to a network and nobody said it may; ConfigError."""
+        """TLS, or None for plain HTTP.
+
+        Raises: UsageError where that would show tokens to a network and nobody said it may; FileUnusable, ConfigError for the two files.
+        """
         if (self.certificate is None) != (self.key is None):
             raise UsageError("a certificate and its key go together: name both --tls-cert and --tls-key")
         if self.certificate is not None and self.key is not None:
+            for file in (self.certificate, self.key):  # TLS would not say which of them cannot be read
+                with usable(file, "read"), file.open("rb"):
+                    pass
             return tls_context(self.certificate, self.key)
         if not may_be_plain and not _is_loopback(self.host):
             raise UsageError(
@@ -76,7 +83,7 @@ def run_gateways(
 ) -> None:
     """Serve these clusters in the foreground until SIGTERM or SIGINT; then those inside are waited for, a little.
 
-    `ready_file` is made once all of them listen. Raises: UsageError, ConfigError before anything listens.
+    `ready_file` is made once all of them listen. Raises: UsageError, ConfigError, FileUnusable before anything listens.
     """
     contexts = [front.context(may_be_plain=may_be_plain) for front in fronts]
     _allow_open_files(most_open_files(settings.gateway) * len(fronts))

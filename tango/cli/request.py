@@ -14,7 +14,7 @@ from tango.cli.output import say
 if TYPE_CHECKING:
     from tango.client import ClientError
 
-REFUSED, UNREACHABLE, FAILED = 3, 4, 1
+USAGE, REFUSED, UNREACHABLE, FAILED = 2, 3, 4, 1
 """Exit statuses, as of all commands."""
 
 
@@ -48,7 +48,8 @@ def request(
     """Send a request to SERVICE and print the body of its answer; the status goes to stderr.
 
     The token comes from TANGO_TOKEN, else from the local stack. Exits with 0 for a status of success (1xx to 3xx), 1 for another status and
-    for a request that was shed or timed out, 3 where the gateway refuses it, 4 where there is no gateway or it takes nothing now.
+    for a request that was shed or timed out, 2 for what cannot be sent, 3 where the gateway refuses it, 4 where there is no gateway or it
+    takes nothing now.
     """
     from tango.client import ClientError, Tango
 
@@ -121,8 +122,10 @@ def _header(text: str) -> tuple[str, str]:
 
 
 def _status(error: ClientError) -> int:
-    from tango.client import Busy, Refused, Unreachable
+    from tango.client import Busy, ClientError, Refused, Unreachable
 
+    if type(error) is ClientError:  # it could not be sent as it was given
+        return USAGE
     match error:
         case Refused():
             return REFUSED

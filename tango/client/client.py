@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import re
+import ssl
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +17,7 @@ from urllib.parse import quote
 
 from urllib3 import BaseHTTPResponse, PoolManager, Timeout
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, LocationParseError, NewConnectionError
+from urllib3.util import parse_url
 
 from tango.client.answers import Answer, Streamed
 from tango.client.errors import NOT_BEGUN, AnswerCut, Busy, CallFailed, ClientError, Unreachable, failure
@@ -27,6 +31,10 @@ NO_TIMEOUT_S = 600.0
 """Seconds that an answer is waited for where nobody says how long; the gateway gives up far sooner."""
 AGAIN_S = 0.1
 """Seconds before the first try after one that failed without a word of when; doubled each time, less a random part up to half."""
+_TOKEN = re.compile(r"[!-~]+")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[\t -~\x80-\xff]*")
+"""What may stand in a header (RFC 9110, section 5); a value's letters are those of Latin-1."""
 
 
 class Tango:
@@ -51,12 +59,16 @@ class Tango:
         by which the gateway's is checked, where it is not one of the system's; `connections` are kept open. Raises: ClientError."""
         self.url = (url or os.environ.get("TANGO_GATEWAY_URL", "")).rstrip("/")
         token = token or os.environ.get("TANGO_TOKEN", "")
-        if not self.url.startswith(("http://", "https://")):
+        if not _is_address(self.url):
             raise ClientError(
-                f"the gateway's address is {self.url!r}, expected https://HOST:PORT; name it, or set TANGO_GATEWAY_URL"
+                f"the gateway's address is {_without_password(self.url)!r}, expected https://HOST:PORT; name it, or set TANGO_GATEWAY_URL"
             )
         if not token:
             raise ClientError("there is no token: name one, or set TANGO_TOKEN; `tango token create` makes one")
+        if not _TOKEN.fullmatch(token):  # a secret, so it is not shown
+            raise ClientError("the token has other characters than printable ASCII without spaces: give it as it was printed")
+        if ca_file:
+            _refuse_authorities(ca_file)
         self._headers = {"Authorization": f"Bearer {token}", "User-Agent": "tango-client"}
         self._connect_timeout_s, self._retries = connect_timeout_s, retries
         verification: dict[str, Any] = {"ca_certs": ca_file} if ca_file else {}
@@ -129,7 +141,7 @@ class Tango:
         """Send a request and wait for no answer: gives its id, by which `state` and `answer` find it. Raises: CallFailed, Unreachable."""
         wishes = _wishes(timeout_s, target_s, None, key) | {"Prefer": "respond-async"}
         response = self._called(service, path, method, body, headers, wishes, timeout_s=None, key=key)
-        return str(json.loads(_whole(response).body)["request"])
+        return str(self._facts(response)["request"])
 
     def state(self, request: str) -> dict[str, Any]:
         """How a request stands: `request state service reason attempt node accepted_at_s latency_ms answer`. Raises: CallFailed."""
@@ -161,10 +173,14 @@ class Tango:
         """Submit a job; without `args` it has those of its service's template.
 
         `key`: the same one twice is one job; where none is given it gets one of its own, so that it may be sent again when a connection
-        breaks. `options` are further members of the submission, as `docs/gateway.md` has them. Raises: CallFailed, Unreachable.
+        breaks. `options` are further members of the submission, as `docs/gateway.md` has them. Raises: CallFailed, Unreachable; ClientError
+        for what is no list of texts.
         """
         key = key or uuid.uuid4().hex
-        order = {"service": service, "args": None if args is None else list(args), "env": dict(env or {}), "key": key, **options}
+        words = {
+            name: _words(name, given) for name, given in (("args", args), ("command", options.get("command"))) if given is not None
+        }
+        order = {"service": service, "args": None, "env": dict(env or {}), "key": key, **options, **words}
         return Job(self, self.asked("POST", "/jobs", order, key=key))
 
     def job(self, job: str) -> Job:
@@ -177,9 +193,12 @@ class Tango:
 
     def asked(self, method: str, path: str, content: Any = None, *, key: str | None = None) -> Any:
         """The JSON that the gateway answers itself. Raises: CallFailed, Unreachable."""
-        body = None if content is None else json.dumps(content).encode()
+        try:
+            body = None if content is None else json.dumps(content).encode()
+        except (TypeError, ValueError) as error:
+            raise ClientError(f"{method} {path} was not sent: {error}; expected what JSON has") from error
         headers = {} if body is None else {"Content-Type": "application/json"}
-        return json.loads(_whole(self.exchanged(method, path, body=body, headers=headers, key=key)).body)
+        return self._facts(self.exchanged(method, path, body=body, headers=headers, key=key))
 
     def exchanged(
         self,
@@ -191,7 +210,11 @@ class Tango:
         timeout_s: float | None = None,
         key: str | None = None,
     ) -> BaseHTTPResponse:
-        """The response to a call, its body not read; sent again where that is safe. Raises: CallFailed, Unreachable."""
+        """The response to a call, its body not read; sent again where that is safe.
+
+        Raises: CallFailed, Unreachable; ClientError for what cannot be sent over HTTP.
+        """
+        _refuse_headers(headers or {})
         until_s = None if timeout_s is None else time.monotonic() + timeout_s
         may_be_served_twice = method in IDEMPOTENT or bool(key)
         for attempt in range(self._retries + 1):
@@ -205,6 +228,15 @@ class Tango:
             time.sleep(pause_s)
         raise AssertionError("unreachable")
 
+    def _facts(self, response: BaseHTTPResponse) -> Any:
+        """The JSON of a gateway's own answer. Raises: AnswerCut; Unreachable where it is something else that answers there."""
+        whole = _whole(response)
+        try:
+            return json.loads(whole.body)
+        except ValueError as error:
+            found = f"what answers at {self.url} is no gateway: status {whole.status}, and no JSON as a gateway has it"
+            raise Unreachable(found, was_sent=True) from error
+
     def _called(
         self,
         service: str,
@@ -217,7 +249,7 @@ class Tango:
         timeout_s: float | None,
         key: str | None,
     ) -> BaseHTTPResponse:
-        content = body.encode() if isinstance(body, str) else body
+        content = _content(body)
         where = f"/s/{quote(service, safe='')}/{path.removeprefix('/')}"
         verb = method or ("GET" if content is None else "POST")
         return self.exchanged(verb, where, body=content, headers={**(headers or {}), **wishes}, timeout_s=timeout_s, key=key)
@@ -241,10 +273,70 @@ class Tango:
             was_sent = not isinstance(error, (NewConnectionError, ConnectTimeoutError, LocationParseError))
             found = f"the connection to the gateway at {self.url} broke" if was_sent else f"no gateway answers at {self.url}"
             raise Unreachable(f"{found}: {error}", was_sent=was_sent) from error
+        except (ValueError, TypeError, OverflowError) as error:
+            raise ClientError(f"{method} {path} cannot be sent: {error}") from error
         word = response.headers.get("Tango-Problem")
         if word is None:
             return response
         raise _problem(response, word)
+
+
+def _is_address(url: str) -> bool:
+    """Whether this is the address of a server, perhaps with a path that stands before all of a gateway's."""
+    try:
+        parts = parse_url(url)
+    except LocationParseError:
+        return False
+    is_plain = (
+        url.isprintable() and " " not in url and not (parts.auth or parts.query or parts.fragment or "?" in url or "#" in url)
+    )
+    return bool(parts.scheme in ("http", "https") and parts.host and is_plain)
+
+
+def _refuse_authorities(ca_file: str) -> None:
+    """Raises: ClientError for a file that has no certificates."""
+    try:
+        ssl.create_default_context(cafile=ca_file)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise ClientError(f"ca_file {ca_file!r} cannot be used: {error}; expected certificates as PEM") from error
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//.*@", "//...@", url)
+
+
+def _content(body: Any) -> bytes | None:
+    """The bytes of a body. Raises: ClientError."""
+    if body is None or isinstance(body, bytes):
+        return body
+    if isinstance(body, bytearray | memoryview):
+        return bytes(body)
+    if not isinstance(body, str):
+        raise ClientError(f"the body is a {type(body).__name__}, expected bytes or a text")
+    try:
+        return body.encode()
+    except UnicodeEncodeError as error:
+        raise ClientError(f"the body has no UTF-8 ({error.reason} at {error.start}), expected bytes or a text") from error
+
+
+def _refuse_headers(headers: Mapping[Any, Any]) -> None:
+    """Raises: ClientError, without the value, which may be a secret."""
+    for name, value in headers.items():
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
+            raise ClientError(f"a header is called {name!r}, expected letters, digits and '-'")
+        if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
+            raise ClientError(f"the value of header {name} cannot be sent, expected a text of one line, of Latin-1 characters")
+
+
+def _words(name: str, given: Any) -> list[str]:
+    """Words of a command. Raises: ClientError, for one text above all, which would be taken apart into its letters."""
+    if isinstance(given, Mapping | str | bytes) or not isinstance(given, Iterable):
+        raise ClientError(f"{name} is {given!r:.80}, expected a list of texts, such as ['--input', 'a']")
+    words = list(given)
+    for index, word in enumerate(words):
+        if not isinstance(word, str):
+            raise ClientError(f"{name}[{index}] is {word!r:.80}, expected a text")
+    return words
 
 
 def _problem(response: BaseHTTPResponse, word: str) -> CallFailed:
@@ -277,10 +369,16 @@ def _whole(response: BaseHTTPResponse) -> Answer:
     return Answer(response.status, response.headers, body, request)
 
 
+def _refuse_seconds(name: str, given: Any) -> None:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not math.isfinite(given) or given < 0:
+        raise ClientError(f"{name} is {given!r}, expected a number of seconds")
+
+
 def _wishes(timeout_s: float | None, target_s: float | None, may_repeat: bool | None, key: str | None) -> dict[str, str]:
     found = {}
-    for name, seconds in (("Tango-Timeout-Ms", timeout_s), ("Tango-Target-Ms", target_s)):
+    for name, said, seconds in (("Tango-Timeout-Ms", "timeout_s", timeout_s), ("Tango-Target-Ms", "target_s", target_s)):
         if seconds is not None:
+            _refuse_seconds(said, seconds)
             found[name] = f"{seconds * 1e3:.3f}"
     if may_repeat is not None:
         found["Tango-Repeat"] = "yes" if may_repeat else "no"

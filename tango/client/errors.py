@@ -1,7 +1,7 @@
 """What can go wrong, as one tree.
 
-    ClientError
-    ├── Unreachable    nobody answers at the gateway's address, or the connection broke before an answer began
+    ClientError        itself: what was given cannot be sent, as a header of two lines
+    ├── Unreachable    no gateway answers at the address, or the connection broke before an answer began
     ├── AnswerCut      the answer broke off in the middle: what came of it is not all
     └── CallFailed     the gateway says why it did not bring an answer; `word` for programs, the message for people
         ├── Refused    as it is, it will be refused again: no token, no such service, a body too large, a header without meaning

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from tango.client.answers import Streamed
 from tango.client.errors import ClientError
 
 if TYPE_CHECKING:
@@ -65,8 +66,9 @@ class Job:
         return self
 
     def logs(self) -> str:
-        """The end of what it has written. Raises: CallFailed, Unreachable."""
-        return bytes(self._tango.exchanged("GET", f"/jobs/{self.id}/logs").read()).decode(errors="replace")
+        """The end of what it has written. Raises: CallFailed, Unreachable, AnswerCut."""
+        with Streamed(self._tango.exchanged("GET", f"/jobs/{self.id}/logs")) as answer:
+            return b"".join(answer.parts()).decode(errors="replace")
 
     def cancel(self) -> Job:
         """End it, unless it has ended; gives itself. Raises: CallFailed, Unreachable."""

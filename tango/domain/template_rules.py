@@ -74,6 +74,25 @@ def problem_of(template: Any, *, lc: bool, container: str = "", allowed: Collect
     return shape if shape is not None else next(_rules(template, lc, container or default_container(template), allowed), None)
 
 
+def unknown_volume_of(template: Json) -> Problem | None:
+    """The first mount of a template without a `problem_of` that names none of its volumes: no API server takes such a pod.
+
+    Not one of the rules of `problem_of`, by which services that were declared earlier are read from the store again.
+    """
+    spec = template["spec"]
+    declared = spec.get("volumes")
+    volumes = [str(volume.get("name")) for volume in declared if isinstance(volume, Mapping)] if isinstance(declared, list) else []
+    for key, k, container in all_containers(spec):
+        for mounts in ("volumeMounts", "volumeDevices"):
+            for m, mount in enumerate(container.get(mounts) or []):
+                name = mount.get("name")
+                if name not in volumes:
+                    among = f"spec.volumes has {', '.join(volumes)}" if volumes else "spec.volumes has none"
+                    near = near_name(str(name), volumes)
+                    return Problem(("spec", key, k, mounts, m, "name"), _told(name), f"the name of a volume{near}; {among}")
+    return None
+
+
 def _shape(template: Any) -> Iterator[Problem]:
     """What is read below has the type that is expected there."""
     if not isinstance(template, Mapping):
@@ -122,7 +141,7 @@ def _container_shape(at: Path, container: Any) -> Iterator[Problem]:
         for k, word in enumerate(words):
             if not isinstance(word, str):
                 yield Problem((*at, key, k), _told(word), "a text; put it in quotes")
-    for key in ("env", "ports", "envFrom", "resizePolicy", "volumeMounts"):
+    for key in ("env", "ports", "envFrom", "resizePolicy", "volumeMounts", "volumeDevices"):
         listed = container.get(key) or []
         if not isinstance(listed, list):
             yield Problem((*at, key), _told(listed), "a list")

@@ -84,7 +84,7 @@ def _cluster(keys: YamlMapping, clusters: Names) -> Cluster:
 def _node(keys: YamlMapping, names: Names) -> Node:
     name = keys.required("name", lambda v: names.once(v, YamlValue.subdomain))
     for key in ("cpu_millicores", "memory_mib"):
-        keys.required(key, lambda _: None)
+        keys.refuse_missing(key, _SIZE_READERS[key])
     fields: dict[str, Any] = keys.fields(_SIZE_READERS)
     return Node(name=name, **fields)
 
@@ -93,7 +93,7 @@ def _recipe(value: YamlValue) -> FleetRecipe:
     keys = value.mapping()
     for key in _RECIPE_READERS:
         if key != "nodes":
-            keys.required(key, lambda _: None)
+            keys.refuse_missing(key, _RECIPE_READERS[key])
     fields: dict[str, Any] = keys.fields(_RECIPE_READERS)
     if fields["clusters"] * fields["nodes_max"] > MAX_NODES and fields.get("nodes") is None:
         value.refuse(f"clusters x nodes_max up to {MAX_NODES}, or a total `nodes`", found="of more nodes than a fleet may have")
@@ -106,7 +106,7 @@ def _recipe(value: YamlValue) -> FleetRecipe:
 
 def _machine(keys: YamlMapping) -> MachineType:
     for key in ("share", "cpu_millicores", "memory_mib"):
-        keys.required(key, lambda _: None)
+        keys.refuse_missing(key, _MACHINE_READERS[key])
     fields: dict[str, Any] = keys.fields(_MACHINE_READERS)
     return MachineType(**fields)
 

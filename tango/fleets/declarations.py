@@ -185,7 +185,7 @@ def _service(name: str, keys: YamlMapping) -> Service:
     if not has_template and not adopts:
         required += ["cpu_work_s", "memory_mib", *(["instance_memory_mib"] if is_lc else [])]
     for field in required:
-        keys.required(field, _SERVICE_READERS[field])
+        keys.refuse_missing(field, _SERVICE_READERS[field])
     fields: dict[str, Any]
     if adopts:
         fields = fields_with_adoption(keys, _SERVICE_READERS, lc=is_lc)

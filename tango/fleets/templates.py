@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from tango.domain.pod_templates import PodTemplate, canonical_template, default_container
-from tango.domain.template_rules import problem_of, written
+from tango.domain.template_rules import problem_of, unknown_volume_of, written
 from tango.errors import ConfigError
 from tango.fleets.yaml_document import Readers, YamlMapping, YamlValue
 
@@ -43,7 +43,7 @@ def fields_with_template(keys: YamlMapping, readers: Readers, *, lc: bool) -> di
     value = keys.values["template"]
     body = keys.required("template", YamlValue.plain)
     keys.close()
-    if problem := problem_of(body, lc=lc, container=container, allowed=allowed):
+    if problem := problem_of(body, lc=lc, container=container, allowed=allowed) or unknown_volume_of(body):
         place = value.at(problem.path).where
         raise ConfigError(f"{place}: {written(problem.path, value.key)} is {problem.found}, expected {problem.expected}")
     text = canonical_template(body)

@@ -181,6 +181,13 @@ class YamlValue:
         return repr(self.scalar())[:80]
 
 
+class _Missing(YamlValue):
+    """In place of the value of a key that is not there; its line is that of the mapping."""
+
+    def _found(self) -> str:
+        return "missing"
+
+
 @dataclass(slots=True)
 class YamlMapping:
     """A mapping whose keys are read one by one; `close` then refuses the keys that were not asked for."""
@@ -190,12 +197,20 @@ class YamlMapping:
     asked: list[str] = field(default_factory=list)
 
     def required(self, key: str, read: Callable[[YamlValue], T]) -> T:
-        """The value of a key, read by `read`. Raises: ConfigError if the key is missing."""
+        """The value of a key, read by `read`. Raises: ConfigError if the key is missing, with what `read` expects there."""
         self.asked.append(key)
-        if key not in self.values:
-            name = f"{self.owner.key}.{key}" if self.owner.key else key
-            raise ConfigError(f"{self.owner.where}: {name} is missing, expected a value")
+        self.refuse_missing(key, read)
         return read(self.values[key])
+
+    def refuse_missing(self, key: str, read: Callable[[YamlValue], object]) -> None:
+        """Read nothing, but raise ConfigError if the key is missing, with what `read` expects there."""
+        if key in self.values:
+            return
+        # As a value that no reader takes, it is refused in the reader's own words.
+        nothing = yaml.ScalarNode("tag:yaml.org,2002:null", "", self.owner.node.start_mark, self.owner.node.end_mark)
+        missing = _Missing(self.owner.file, f"{self.owner.key}.{key}" if self.owner.key else key, nothing)
+        read(missing)
+        missing.refuse("a value")
 
     def optional(self, key: str, read: Callable[[YamlValue], T], default: T) -> T:
         """The value of a key, or `default` if the key is missing."""
@@ -256,7 +271,9 @@ def documents(text: str, file: str) -> list[YamlValue]:
         mark = getattr(error, "problem_mark", None)
         where = f"{file}:{mark.line + 1}" if mark else file
         problem = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"{where}: found {problem}, expected YAML") from error
+        raise ConfigError(
+            f"{where}: cannot be read as YAML: {problem}; look at indentation, colons and quotes of this line and the one before"
+        ) from error
     except RecursionError as error:
         raise ConfigError(f"{file}: found values nested too deeply, expected a declaration") from error
     return [YamlValue(file, "", node) for node in nodes if node is not None and node.tag != "tag:yaml.org,2002:null"]

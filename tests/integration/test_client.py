@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 import trustme
@@ -101,6 +101,13 @@ async def test_problems_are_errors_of_their_kinds(tmp_path: Path) -> None:
         assert (busy.value.word, busy.value.retry_after_s) == ("shed", 1.0)
 
 
+async def test_something_else_that_answers_is_no_gateway(tmp_path: Path) -> None:
+    """A page of somebody else's where JSON is expected: an error of the client's tree too."""
+    async with gateway_rig(tmp_path) as rig:
+        with pytest.raises(Unreachable, match="is no gateway: status 200, and no JSON"):
+            await asked(rig, lambda t: t.asked("GET", "/s/web/"))
+
+
 async def test_a_call_that_was_turned_away_is_made_again(tmp_path: Path) -> None:
     """After the time that the gateway names, and only while there is time."""
     async with gateway_rig(tmp_path) as rig:
@@ -161,6 +168,69 @@ def test_address_and_token_come_from_the_environment_or_are_asked_for(monkeypatc
     monkeypatch.setenv("TANGO_TOKEN", "t")
 
     assert Tango().url == "http://localhost:1"
+
+
+@pytest.mark.parametrize("args", ["abc", b"abc", 7, ["a", 1], {"a": "b"}])
+def test_arguments_are_a_list_of_texts(args: Any) -> None:
+    """A text alone would be a job with a letter for each argument; nothing is sent, so that nobody need listen."""
+    with Tango("http://127.0.0.1:1", token="t") as tango:
+        for submit in (
+            lambda: tango.submit("count", args=args),
+            lambda: tango.submit("count", command=args),
+            lambda: next(tango.map("count", [args])),
+        ):
+            with pytest.raises(ClientError, match=r"^(args|command)(\[1\])? is .*, expected a (list of texts|text)"):
+                submit()
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "told"),
+    [
+        ("http://h:1?a=b", "t", "the gateway's address is 'http://h:1"),
+        ("http://h:1#a", "t", "the gateway's address is"),
+        ("http://h:99999", "t", "the gateway's address is"),
+        ("http://", "t", "the gateway's address is"),
+        ("http://me:hidden@h:1", "t", r"the gateway's address is 'http://\.\.\.@h:1'"),
+        ("http://h:1", "hidden\n", "the token has other characters than"),
+        ("http://h:1", "hiddenł", "the token has other characters than"),
+    ],
+)
+def test_an_address_or_token_that_cannot_be_is_refused_at_once(url: str, token: str, told: str) -> None:
+    """As errors of the client's own tree, which show no secret."""
+    with pytest.raises(ClientError, match=told) as refused:
+        Tango(url, token=token)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_authorities_that_cannot_be_read_are_refused_at_once(tmp_path: Path, content: str | None) -> None:
+    """Not when the first request fails."""
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
+    with pytest.raises(ClientError, match=r"ca.pem' cannot be used: .*expected certificates as PEM"):
+        Tango("https://h:1", token="t", ca_file=str(tmp_path / "ca.pem"))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"headers": {"X-A": "hidden\nX-B: 1"}}, "the value of header X-A cannot be sent"),
+        ({"headers": {"X-A": "hidden\u20ac"}}, "the value of header X-A cannot be sent"),
+        ({"headers": {"X A": "hidden"}}, "a header is called 'X A'"),
+        ({"key": "hidden\r\n"}, "the value of header Tango-Key cannot be sent"),
+        ({"method": "GE T"}, "cannot be sent"),
+        ({"body": {"a": "hidden"}}, "the body is a dict, expected bytes or a text"),
+        ({"body": "\ud800"}, "the body has no UTF-8"),
+        ({"timeout_s": float("inf")}, "timeout_s is inf, expected a number of seconds"),
+        ({"target_s": "1"}, "target_s is '1', expected a number of seconds"),
+    ],
+)
+def test_what_http_cannot_carry_is_an_error_of_the_client(options: dict[str, Any], told: str) -> None:
+    """And of its one tree; no value is shown, since headers have secrets."""
+    with Tango("http://127.0.0.1:1", token="t") as tango, pytest.raises(ClientError, match=told) as refused:
+        tango.request("web", **options)
+    assert type(refused.value) is ClientError
+    assert "hidden" not in str(refused.value)
 
 
 async def test_a_gateway_with_tls_is_reached_by_the_authority_that_is_named(tmp_path: Path) -> None:

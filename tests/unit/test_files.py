@@ -79,6 +79,13 @@ def test_a_folder_is_made_with_its_parents_or_refused(tmp_path: Path) -> None:
         made_folder(tmp_path / "file" / "c")
 
 
+@pytest.mark.parametrize(("name", "told"), [("none", "name a file that is there"), (".", "name a file in it")])
+def test_advice_for_a_file_that_is_read_is_about_reading(tmp_path: Path, name: str, told: str) -> None:
+    """No folder is to be made for it."""
+    with pytest.raises(FileUnusable, match=f"cannot be read: .*; {told}$"), usable(tmp_path / name, "read"):
+        (tmp_path / name).read_bytes()
+
+
 def test_an_error_without_words_is_told_all_the_same(tmp_path: Path) -> None:
     """Some libraries raise an OSError of their own, without number."""
     with pytest.raises(FileUnusable, match="x cannot be read: short file"), usable(tmp_path / "x", "read"):

@@ -8,7 +8,7 @@ import pytest
 import trustme
 
 from tango.bootstrap.gateway import Front
-from tango.errors import ConfigError, UsageError
+from tango.errors import ConfigError, FileUnusable, UsageError
 from workers.gateway import serve
 
 
@@ -29,7 +29,7 @@ def test_elsewhere_plain_http_must_be_asked_for(host: str) -> None:
 
 
 def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
-    """One alone is a mistake; what is no certificate is named."""
+    """One alone is a mistake; what is no certificate is named, and which of the two is not there."""
     pem = tmp_path / "pem"
     pem.write_text("no certificate")
 
@@ -37,8 +37,9 @@ def test_a_certificate_comes_with_its_key(tmp_path: Path) -> None:
         Front(cluster="c1", port=0, certificate=pem).context(may_be_plain=True)
     with pytest.raises(ConfigError, match="cannot be used for TLS"):
         Front(cluster="c1", port=0, certificate=pem, key=pem).context(may_be_plain=True)
-    with pytest.raises(ConfigError, match="cannot be used for TLS"):
-        Front(cluster="c1", port=0, certificate=tmp_path / "none", key=pem).context(may_be_plain=True)
+    for certificate, key in ((tmp_path / "none", pem), (pem, tmp_path / "none")):
+        with pytest.raises(FileUnusable, match=r"none cannot be read: .*; name a file that is there"):
+            Front(cluster="c1", port=0, certificate=certificate, key=key).context(may_be_plain=True)
 
 
 def test_a_certificate_and_its_key_make_tls(tmp_path: Path) -> None:

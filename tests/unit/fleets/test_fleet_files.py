@@ -125,7 +125,7 @@ def test_an_unknown_fleet_lists_the_known_ones() -> None:
             "name: web, class",
             ["fleet.yaml:12: spec.services[1].name is 'web', the name in line 11, expected a service name of its own"],
         ),
-        ("beta: 0.5", "beta: [1, 2", ["fleet.yaml:", "expected YAML"]),
+        ("beta: 0.5", "beta: [1, 2", ["fleet.yaml:", "cannot be read as YAML: ", "; look at"]),
         ("tango/v1", "tango/v2", ["fleet.yaml:1: apiVersion is 'tango/v2', expected tango/v1"]),
         ("clusters:\n", "clusters: 3\n  other:\n", ["spec.clusters is 3, expected a list"]),
         (SMALL, "", ["found 0 documents, expected one of kind Fleet"]),

@@ -137,7 +137,7 @@ def test_a_written_recipe_is_short_and_reads_back_as_what_it_expands_to() -> Non
             "  clusters: []\n  generate:",
             "fleet.yaml:7: spec.generate is given beside spec.clusters, expected one of the two",
         ),
-        ("    seed: 7\n", "", "fleet.yaml:6: spec.generate.seed is missing, expected a value"),
+        ("    seed: 7\n", "", "fleet.yaml:6: spec.generate.seed is missing, expected a whole number from"),
         ("seed: 7", "seed: 7\n    shape: ring", "fleet.yaml:11: spec.generate.shape is an unknown key, expected one of: area_km"),
         ("seed: 7", "seed: -1", "fleet.yaml:10: spec.generate.seed is -1, expected a whole number from 0 to 18446744073709551615"),
         ("clusters: 12", "clusters: 0", "fleet.yaml:6: spec.generate.clusters is 0, expected a whole number from 1 to 10000"),

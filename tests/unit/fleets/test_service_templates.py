@@ -74,6 +74,11 @@ def test_services_with_templates_read_back_equal(tmp_path: Path) -> None:
             "        command: [sleep, 10]\n",
             r"service.yaml:17: spec.template.spec.containers\[0\].command\[1\] is 10, expected a text",
         ),
+        (
+            "        volumeMounts: [{name: dat, mountPath: /d}]\n      volumes: [{name: data, emptyDir: {}}]\n",
+            r"service.yaml:17: .*\.volumeMounts\[0\]\.name is 'dat', expected the name of a volume \(did you mean 'data'\?\)",
+        ),
+        ("        volumeDevices: [{devicePath: /d}]\n", r"volumeDevices\[0\]\.name is missing, .*; spec.volumes has none"),
         ("      nodeName: n1\n", r"service.yaml:17: spec.template.spec.nodeName is 'n1', expected none"),
         ("  image: other:1\n", r"service.yaml:17: spec.image is 'other:1', expected nothing beside a template"),
         ("  container: web\n", r"spec.template.spec.containers is without 'web'"),
