@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import yaml
+
 from tango.domain.services import Adoption
 from tango.errors import ConfigError
 from tango.fleets.templates import ASSUMED_CONCURRENCY, ASSUMED_LC_WORK_S, ASSUMED_MEMORY_MIB
@@ -78,7 +80,7 @@ def _selector(value: YamlValue) -> str:
     text = value.scalar()
     if isinstance(text, str) and _SELECTOR.fullmatch(text):
         return text.strip()
-    if text is None and (found := value.mapping().values):
+    if isinstance(value.node, yaml.MappingNode) and (found := value.mapping().values):
         labels = {key: item.scalar() for key, item in found.items()}
         for key, label in labels.items():
             if not re.fullmatch(_KEY, key) or not isinstance(label, str) or not _LABEL_VALUE.fullmatch(label):

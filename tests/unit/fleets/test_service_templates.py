@@ -145,6 +145,7 @@ def test_a_selector_may_be_a_text_as_for_kubectl(tmp_path: Path) -> None:
     ("old", "new", "told"),
     [
         ("{app: my-api, tier: web}", "{}", "spec.adopt.selector is a mapping, expected a label selector"),
+        ("selector: {app: my-api, tier: web}, ", "", "spec.adopt.selector is missing, expected a label selector"),
         ("{app: my-api, tier: web}", "'app ~ x'", "spec.adopt.selector is 'app ~ x', expected"),
         ("{app: my-api, tier: web}", "{app: 1}", "spec.adopt.selector.app is 1, expected labels with texts"),
         (", port: 8081", "", "spec.adopt.port is missing"),
