@@ -21,6 +21,7 @@
     │   └── InstanceFailed        an LC instance did not serve a call; `reason` says how
     │       └── CallFailed        the same of a caller's call, with how far it had come
     ├── StoreError                PostgreSQL answered no (a broken query, a constraint)
+    ├── NotInTime                 what was waited for goes on, and the wait is over (exit 124, as of `timeout`)
     └── Fenced                    a lease or an epoch has a newer holder: drop the result
 
 Outer layers translate foreign errors into these with `raise ... from`, so that no use case catches a library's exception. Messages say
@@ -234,6 +235,12 @@ class CallFailed(InstanceFailed):
     def __init__(self, message: str, *, reason: str, was_sent: bool = True, was_passed_on: bool = False, status: int = 0) -> None:
         super().__init__(message, reason=reason, status=status)
         self.was_sent, self.was_passed_on = was_sent, was_passed_on
+
+
+class NotInTime(TangoError):
+    """What was waited for has not ended within the time that was given for it; it goes on."""
+
+    exit_status = 124
 
 
 class StoreError(TangoError):

@@ -1,6 +1,7 @@
 """The one place that turns an exception into a message and an exit status.
 
-    0 done   1 failed   2 usage   3 refused input   4 a dependency is unreachable   130 interrupted   141 stdout's reader closed it
+    0 done   1 failed   2 usage   3 refused input   4 a dependency is unreachable
+    124 a wait ran out   130 interrupted   141 stdout's reader closed it
 
 A `TangoError` prints its own message on stderr, and its `exit_status` becomes the command's. Any other exception is a defect, and the
 message says so, but for a file or disk that the system refuses. A traceback is printed only with `tango --debug` or TANGO_DEBUG set.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
-from tango.errors import RequestRejected
+from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES
+from tango.domain.requests import RequestState
+from tango.errors import NotInTime
 
 if TYPE_CHECKING:
     from tango.bootstrap.stores import Stores
@@ -73,9 +76,23 @@ class Codes(click.ParamType[tuple[int, ...]]):
         if isinstance(value, tuple):  # the default
             return value
         try:
-            return tuple(int(code) for code in str(value).split(","))
+            codes = tuple(int(code) for code in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is no list of exit codes, expected numbers as in 75,137", param, ctx)
+            codes = (0,)
+        if not all(1 <= code <= 255 for code in codes):
+            self.fail(f"{value!r} is no list of exit codes, expected numbers from 1 to 255 as in 75,137", param, ctx)
+        return codes
+
+
+class Seconds(click.FloatRange):
+    """A number within bounds; click's own lets NaN through, since every comparison with it is false."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Fails for what is no number, or out of bounds."""
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail("nan is no number.", param, ctx)
+        return number
 
 
 class Variable(click.ParamType[tuple[str, str]]):
@@ -103,10 +120,29 @@ def job() -> None:
 @click.option("--cluster", default="", help="The cluster that it enters; it may run in another.")
 @click.option("--env", multiple=True, type=Variable(), metavar="NAME=VALUE", help="A variable of its own; may be repeated.")
 @click.option("--allow-literal", multiple=True, metavar="NAME", help="This variable is no secret, though it looks like one.")
-@click.option("--deadline", "deadline_s", type=float, default=None, metavar="SECONDS", help="Longest time that an attempt may run.")
-@click.option("--retries", type=int, default=0, show_default=True, help="Failures of its own after which it is tried again.")
+@click.option(
+    "--deadline",
+    "deadline_s",
+    type=Seconds(1, MOST_DEADLINE_S),
+    default=None,
+    metavar="SECONDS",
+    help=f"Longest time that an attempt may run, from 1 to {MOST_DEADLINE_S:.0f}.",
+)
+@click.option(
+    "--retries",
+    type=click.IntRange(0, MOST_RETRIES),
+    default=0,
+    show_default=True,
+    help="Failures of its own after which it is tried again.",
+)
 @click.option("--retry-on", type=Codes(), default=(), metavar="CODES", help="Only for these exit codes, as in 75,137.")
-@click.option("--priority", type=int, default=0, show_default=True, help="Among jobs of its tenant, the higher first.")
+@click.option(
+    "--priority",
+    type=click.IntRange(-MOST_PRIORITY, MOST_PRIORITY),
+    default=0,
+    show_default=True,
+    help="Among jobs of its tenant, the higher first.",
+)
 @click.option("--tenant", default="default", show_default=True, help="Whose job it is.")
 @click.option("--key", default="", help="Idempotency key: the same one twice is one job; with other content it is refused.")
 @output_option()
@@ -127,14 +163,17 @@ def submit(output: str, **asked: Any) -> None:
 
 @job.command(name="list")
 @click.option("--tenant", default=None, help="Only jobs of this tenant.")
+@click.option("--service", default=None, help="Only jobs of this service.")
+@click.option("--state", type=click.Choice([str(state) for state in RequestState]), default=None, help="Only jobs in this state.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at the most.")
 @output_option(formats=("table", "wide", "json", "yaml", "csv"))
-def list_jobs(tenant: str | None, limit: int, output: str) -> None:
+def list_jobs(tenant: str | None, service: str | None, state: str | None, limit: int, output: str) -> None:
     """List the latest jobs, newest first."""
     from tango.domain.job_json import shown_job
 
-    rows = [shown_job(found) for found in _stores().jobs.jobs(tenant=tenant, limit=limit)]
-    print_rows(rows, COLUMNS, output, empty="No jobs yet; `tango job submit` makes one.")
+    rows = [shown_job(found) for found in _stores().jobs.jobs(tenant=tenant, service=service, state=state, limit=limit)]
+    is_part = (tenant, service, state) != (None, None, None)
+    print_rows(rows, COLUMNS, output, empty="No such jobs." if is_part else "No jobs yet; `tango job submit` makes one.")
 
 
 @job.command()
@@ -187,10 +226,11 @@ def cancel(key: RequestKey, output: str) -> None:
 
 @job.command()
 @click.argument("keys", metavar="JOB...", nargs=-1, required=True, type=JobId())
-@click.option("--timeout", "timeout_s", type=float, default=None, metavar="SECONDS", help="Wait no longer than this.")
+@click.option("--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="Wait no longer than this.")
 @output_option()
 def wait(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> int:
-    """Wait until each JOB has ended and print its exit code. The exit status is 0 if all succeeded, else 1."""
+    """Wait until each JOB has ended and print its exit code. The exit status is 0 if all succeeded, 1 if one did
+    not, 124 if one has not ended in time."""
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
     ended = [_ended(key, until_s) for key in keys]
     if output in ("table", "wide"):
@@ -207,11 +247,11 @@ def wait(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> in
 
 
 def _ended(key: RequestKey, until_s: float | None) -> Job:
-    """Raises: RequestRejected if it has not ended by then."""
+    """Raises: NotInTime if it has not ended by then."""
     store, pause_s = _stores().jobs, LOOK_S
     while not (found := store.job(key)).has_ended:
         if until_s is not None and time.monotonic() + pause_s > until_s:
-            raise RequestRejected(f"job {key} is {found.state} and has not ended in time; it goes on: `tango job wait {key}`")
+            raise NotInTime(f"job {key} is {found.state} and has not ended in time; it goes on: `tango job wait {key}`")
         time.sleep(pause_s)
         pause_s = min(1.5 * pause_s, LONGEST_LOOK_S)
     return found

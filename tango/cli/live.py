@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from tango.cli.output import output_option, print_mapping
+from tango.cli.output import output_option, print_mapping, say
 
 if TYPE_CHECKING:
     from tango.domain.runs import LiveUse, RunInfo
@@ -30,7 +30,11 @@ def use(system: str, run_name: str, reassure: bool, output: str) -> None:
 
     known_system(system)
     chosen = LiveUse(system=system, run_name=run_name, reassure=reassure)
-    print_mapping(_told(chosen, stores().live_runs.set_use(chosen)), output)
+    runs = stores().live_runs
+    before, now = runs.turn(), runs.set_use(chosen)
+    if before is not None and before.run_id != now.run_id:
+        say(f"run {before.run_id} ({before.system}) is closed: what it has accepted is served in it; run {now.run_id} is open")
+    print_mapping(_told(chosen, now), output)
 
 
 @live.command()

@@ -48,8 +48,8 @@ def request(
     """Send a request to SERVICE and print the body of its answer; the status goes to stderr.
 
     The token comes from TANGO_TOKEN, else from the local stack. Exits with 0 for a status of success (1xx to 3xx), 1 for another status and
-    for a request that was shed or timed out, 2 for what cannot be sent, 3 where the gateway refuses it, 4 where there is no gateway or it
-    takes nothing now.
+    for a request that was shed or timed out, 2 for what cannot be sent or a service that there is not, 3 where the gateway refuses it, 4
+    where there is no gateway or it takes nothing now.
     """
     from tango.client import ClientError, Tango
 
@@ -127,6 +127,8 @@ def _status(error: ClientError) -> int:
     if type(error) is ClientError:  # it could not be sent as it was given
         return USAGE
     match error:
+        case Refused(word="unknown-service"):
+            return USAGE
         case Refused():
             return REFUSED
         case Unreachable():

@@ -45,7 +45,9 @@ class ClusterView:
         if service is None or service.service_class is not ServiceClass.LC:
             lc = [s.name for s in self.services.values() if s.service_class is ServiceClass.LC]
             found = (
-                "a best-effort service: send it a job" if service else f"no service{near_name(name, lc)}; GET /services lists them"
+                "a best-effort service: send it a job"
+                if service
+                else f"no service{near_name(name, lc)}; `tango service list` and GET /services list them"
             )
             raise Problem(Trouble.UNKNOWN_SERVICE, f"{name[:80]!r} is {found}", service=name[:80])
         return service

@@ -25,8 +25,10 @@ class JobStore(Protocol):
         """Raises: UsageError if there is no such job."""
         ...
 
-    def jobs(self, *, tenant: str | None = None, limit: int = 50) -> list[Job]:
-        """The latest, newest first; of one tenant, or of all."""
+    def jobs(
+        self, *, tenant: str | None = None, service: str | None = None, state: str | None = None, limit: int = 50
+    ) -> list[Job]:
+        """The latest, newest first; of one tenant, of one service, in one state, or all."""
         ...
 
     def withdraw(self, key: RequestKey) -> bool:

@@ -142,12 +142,15 @@ class PostgresJobStore:
             raise UsageError(f"there is no job {key}; the latest: {latest}")
         return _job(found[0])
 
-    def jobs(self, *, tenant: str | None = None, limit: int = 50) -> list[Job]:
+    def jobs(
+        self, *, tenant: str | None = None, service: str | None = None, state: str | None = None, limit: int = 50
+    ) -> list[Job]:
         """By the time of their submission."""
         found = self._database.rows(
-            f"{_JOBS} WHERE %(tenant)s IS NULL OR j.tenant = %(tenant)s ORDER BY j.submitted_at DESC, j.run_id DESC, j.request_id DESC "
+            f"{_JOBS} WHERE (%(tenant)s IS NULL OR j.tenant = %(tenant)s) AND (%(service)s IS NULL OR r.service = %(service)s) "
+            "AND (%(state)s IS NULL OR r.state::text = %(state)s) ORDER BY j.submitted_at DESC, j.run_id DESC, j.request_id DESC "
             "LIMIT %(limit)s",
-            {"tenant": tenant, "limit": limit},
+            {"tenant": tenant, "service": service, "state": state, "limit": limit},
         )
         return [_job(row) for row in found]
 

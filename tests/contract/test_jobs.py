@@ -87,6 +87,16 @@ def test_a_key_is_one_job_for_each_tenant(world: StoreWorld) -> None:
     assert [job.key for job in world.jobs.jobs(tenant="ana")] == [other.key]
 
 
+def test_jobs_are_listed_by_service_and_state(world: StoreWorld) -> None:
+    """Each narrows the list by itself, and both together."""
+    code, plain, gone = _submit(world, "a"), _submit(world, "b", service=BATCH.name), _submit(world, "c")
+    world.jobs.withdraw(gone)
+
+    assert {job.key for job in world.jobs.jobs(service="transcode")} == {code, gone}
+    assert {job.key for job in world.jobs.jobs(state="released")} == {code, plain}
+    assert [job.key for job in world.jobs.jobs(service="transcode", state="cancelled")] == [gone]
+
+
 @pytest.mark.parametrize(
     "other",
     [

@@ -65,10 +65,16 @@ class MemoryJobs:
             latest = ", ".join(str(job.key) for job in self.jobs(limit=5)) or "none yet"
             raise UsageError(f"there is no job {key}; the latest: {latest}")
 
-    def jobs(self, *, tenant: str | None = None, limit: int = 50) -> list[Job]:
+    def jobs(
+        self, *, tenant: str | None = None, service: str | None = None, state: str | None = None, limit: int = 50
+    ) -> list[Job]:
         """Newest first."""
         with self._state.lock:
-            found = [self._job(row, kept) for row, kept in self._rows() if tenant in (None, kept.asked.tenant)]
+            found = [
+                self._job(row, kept)
+                for row, kept in self._rows()
+                if tenant in (None, kept.asked.tenant) and service in (None, row.service) and state in (None, row.state)
+            ]
             return sorted(found, key=lambda job: (job.submitted_at_s, job.key), reverse=True)[:limit]
 
     def withdraw(self, key: RequestKey) -> bool:

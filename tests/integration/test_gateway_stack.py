@@ -70,7 +70,7 @@ def test_the_command_sends_a_request_and_prints_the_answer(stack: LiveStack, tan
     assert (told["bytes"], told["headers"]["X-B"], done.returncode) == (77, "2", 0)
     assert done.stderr.startswith("200 application/json (request ")
     assert (failed.returncode, failed.stdout) == (1, "own error")
-    assert (unknown.returncode, unknown.stdout) == (3, "")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
     assert "did you mean 'odd'" in unknown.stderr
     assert late.returncode == 1
     assert nobody.returncode == 4

@@ -1,0 +1,68 @@
+"""`tango job`, `tango live` and `tango request`: what ends with which exit status, and what people are told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from tango.cli.failures import exit_status
+from tango.cli.main import cli
+from tango.cli.request import USAGE, _status
+from tango.client.errors import failure
+from tango.domain.jobs import NewJob
+from tests.fakes.store_world import BATCH, FLEET, StoreWorld, memory_world
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> StoreWorld:
+    """In memory, and the command's."""
+    world = memory_world(FLEET)
+    monkeypatch.setattr("tango.cli.job._stores", lambda: SimpleNamespace(jobs=world.jobs))
+    return world
+
+
+def test_a_wait_that_runs_out_is_told_from_a_job_that_failed_and_from_a_refusal(
+    world: StoreWorld, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """124, as of `timeout`; the message says that the job goes on. A job that was cancelled: 1."""
+    waiting = world.jobs.submit(NewJob(service=BATCH.name, key="a")).key
+    gone = world.jobs.submit(NewJob(service=BATCH.name, key="b")).key
+    world.jobs.withdraw(gone)
+
+    statuses = [exit_status(cli, ["job", "wait", str(key), "--timeout", "0"]) for key in (waiting, gone)]
+
+    assert statuses == [124, 1]
+    assert f"job {waiting} is released and has not ended in time; it goes on" in capsys.readouterr().err
+
+
+def test_a_service_that_there_is_not_is_a_matter_of_usage_in_requests_too() -> None:
+    """As in `tango job submit`; other refusals are refusals."""
+    unknown, refused = (
+        _status(failure(status, word, {}, None)) for status, word in ((404, "unknown-service"), (400, "bad-header"))
+    )
+
+    assert (unknown, refused) == (USAGE, 3)
+
+
+def test_whoever_changes_the_system_is_told_that_the_open_run_is_closed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On stderr, with both numbers; nothing where the run stays."""
+    world = memory_world(FLEET)
+    key = world.jobs.submit(NewJob(service=BATCH.name, key="a")).key
+    first = world.runs.active_runs()[0]
+    second = replace(first, run_id=first.run_id + 1)
+    turns = iter([second, second])
+    runs = SimpleNamespace(turn=lambda: first, set_use=lambda use: next(turns))
+    monkeypatch.setattr("tango.bootstrap.stores.stores", lambda: SimpleNamespace(live_runs=runs))
+
+    assert exit_status(cli, ["live", "use", "tango"]) == 0
+    closed = capsys.readouterr().err
+    first = second
+    assert exit_status(cli, ["live", "use", "tango"]) == 0
+
+    assert f"run {key.run_id} ({second.system}) is closed" in closed
+    assert f"run {second.run_id} is open" in closed
+    assert capsys.readouterr().err == ""
