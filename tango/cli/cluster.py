@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from tango.cli.output import Column, instant, output_option, print_rows
-from tango.cli.refusals import rows_of, told
+from tango.cli.refusals import columns_for, rows_of, told
 
 COLUMNS = (
     Column("name", priority=10),
@@ -166,7 +166,7 @@ def list_clusters(output: str) -> None:
         }
         for row in here.fleet.clusters()
     ]
-    print_rows(rows, COLUMNS, output)
+    print_rows(rows, columns_for(COLUMNS, output), output)
 
 
 @cluster.command()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
-from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES
+from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES, is_drawn
 from tango.domain.requests import RequestState
 from tango.errors import NotInTime
 
@@ -189,9 +190,27 @@ def _show(found: Job, output: str) -> None:
 
     shown = shown_job(found)
     if output == "table":
-        shown = {name: value for name, value in shown.items() if value not in (None, [], {})}
+        shown = _in_words(shown)
         shown |= {name: instant(shown[name]) for name in ("submitted_at_s", "started_at_s", "ended_at_s") if name in shown}
     print_mapping(shown, output)
+
+
+def _in_words(shown: dict[str, Any]) -> dict[str, Any]:
+    """What a shown job says, as people write it: words as a shell takes them, no key that nobody gave, nothing that is empty."""
+    said = {name: value for name, value in shown.items() if value not in (None, [], {}, "")}
+    if is_drawn(shown["key"]):
+        del said["key"]
+    words: dict[str, Callable[[Any], str]] = {
+        "command": shlex.join,
+        "args": shlex.join,
+        "env": lambda env: shlex.join(f"{name}={value}" for name, value in env.items()),
+        "retry_on": lambda codes: ", ".join(map(str, codes)),
+        "containers": lambda ends: ", ".join(
+            f"{end['name']}: {'-' if end['exit_code'] is None else end['exit_code']}{' ' if end['reason'] else ''}{end['reason']}"
+            for end in ends
+        ),
+    }
+    return {name: words[name](value) if name in words else value for name, value in said.items()}
 
 
 @job.command()

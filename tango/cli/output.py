@@ -192,7 +192,13 @@ def fitting_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column], 
 
 def print_table(console: Console, table: Table) -> None:
     """Print a table with one line for each row; on a terminal what is too long is cut."""
-    console.print(table, no_wrap=True, overflow="ellipsis", crop=console.is_terminal)
+    if console.is_terminal:
+        console.print(table, no_wrap=True, overflow="ellipsis", crop=True)
+        return
+    with console.capture() as whole:
+        console.print(table, no_wrap=True, overflow="ellipsis", crop=False)
+    for line in whole.get().removesuffix("\n").split("\n"):  # in a file or a pipe without the blanks that fill up the last column
+        print(line.rstrip(), file=console.file)
 
 
 def _rich_table(columns: Sequence[Column], cells: Mapping[str, Sequence[str]], count: int) -> Table:

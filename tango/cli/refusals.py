@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from textwrap import shorten
 from typing import Any
 
+from tango.cli.output import Column
 from tango.domain.refusals import RefusalState
 
 
@@ -28,6 +31,21 @@ def rows_of(states: Iterable[RefusalState]) -> list[dict[str, Any]]:
 def told(rows: Sequence[Mapping[str, Any]]) -> str:
     """In one cell: kind, what it is about, when it is tried again, and the server's words."""
     return "; ".join(f"{row['kind']}{_about(row)} ({row['met_by']}, {_when(row['again_in_s'])}): {row['words']}" for row in rows)
+
+
+MOST_WORDS = 60
+"""Characters of a server's words in a cell of a table."""
+
+
+def told_shortly(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The first of them with the beginning of the server's words, and how many more there are."""
+    first = [{**row, "words": shorten(row["words"], MOST_WORDS, placeholder=" …")} for row in rows[:1]]
+    return told(first) + (f"; and {len(rows) - 1} more" if len(rows) > 1 else "")
+
+
+def columns_for(columns: Sequence[Column], output: str) -> list[Column]:
+    """The columns with refusals in short, since one cell makes its column as wide for all rows; `-o wide` tells them whole."""
+    return [replace(c, show=told_shortly) if c.show is told and output == "table" else c for c in columns]
 
 
 def _about(row: Mapping[str, Any]) -> str:

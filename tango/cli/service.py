@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tango.cli.output import Column, output_option, print_mapping, print_rows
-from tango.cli.refusals import rows_of, told
+from tango.cli.refusals import columns_for, rows_of, told
+
+if TYPE_CHECKING:
+    from tango.domain.observations import InstanceState
+    from tango.domain.services import Service
+
+
+def _ready(instances: Mapping[str, int]) -> str:
+    return f"{instances['ready']} of {instances['made']}"
+
 
 COLUMNS = (
     Column("name"),
@@ -17,9 +28,18 @@ COLUMNS = (
     Column("memory_mib", justify="right"),
     Column("extended", show=lambda amounts: ", ".join(f"{quantity} {name}" for name, quantity in amounts.items())),
     Column("instances_per_node", justify="right"),
+    Column("instances", title="ready", show=_ready, justify="right", priority=6),
     Column("refusals", show=told, priority=4),
     Column("image", wide=True),
 )
+
+
+def _instances(service: Service, known: Iterable[tuple[str, InstanceState]]) -> dict[str, int] | None:
+    """How many LC instances there are in all clusters, and how many of them are ready, as last observed; None: its pods are of jobs."""
+    if not service.target_ms:
+        return None
+    ready = [instance.ready for _, instance in known if instance.service == service.name]
+    return {"ready": sum(ready), "made": len(ready)}
 
 
 @click.group()
@@ -44,12 +64,12 @@ def apply(path: Path) -> None:
 @service.command(name="list")
 @output_option()
 def list_services(output: str) -> None:
-    """List declared services, with what clusters refuse of their pods."""
+    """List declared services, with how many instances are ready and what clusters refuse of their pods."""
     from tango.bootstrap.stores import stores
     from tango.domain.quantities import format_extended
 
     here = stores()
-    states = here.refusals.pauses().states
+    states, known = here.refusals.pauses().states, here.fleet.instances()
     rows = [
         {
             "name": s.name,
@@ -59,12 +79,13 @@ def list_services(output: str) -> None:
             "memory_mib": s.memory_mib,
             "extended": format_extended(s.extended),
             "instances_per_node": s.instances_per_node if s.target_ms else None,
+            "instances": _instances(s, known),
             "refusals": rows_of(state for state in states if state.service == s.name),
             "image": s.image,
         }
         for s in here.fleet.services()
     ]
-    print_rows(rows, COLUMNS, output)
+    print_rows(rows, columns_for(COLUMNS, output), output)
 
 
 FIGURES = (
@@ -117,6 +138,7 @@ def show(name: str, output: str) -> None:
         if figure != "instance_memory_mib" or found.target_ms
     ]
     requests = measured.requests if measured else 0
+    instances = _instances(found, fleet.instances())
     refusals = rows_of(state for state in here.refusals.pauses().states if state.service == name)
     if output in ("json", "yaml"):
         facts = {
@@ -124,13 +146,15 @@ def show(name: str, output: str) -> None:
             "spec": declared_spec(found),
             "assumed": found.assumed,
             "figures": rows,
+            "instances": instances,
             "requests_measured": requests,
             "refusals": refusals,
         }
         print_mapping(facts, output)
         return
     kind = f"adopted from {found.adopt.namespace}" if found.adopt else "of its own template" if found.template else "synthetic"
-    click.echo(f"{name}: {found.service_class.label}, pods {kind}; {requests} requests measured", err=True)
+    serving = f"{_ready(instances)} instances ready; " if instances else ""
+    click.echo(f"{name}: {found.service_class.label}, pods {kind}; {serving}{requests} requests measured", err=True)
     for refusal in refusals:
         click.echo(f"{refusal['cluster']} refuses: {told([refusal])}", err=True)
     print_rows(rows, FIGURES, output)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import uuid
 from collections.abc import Mapping
 
 import structlog
 
 from tango.domain.identity import RequestKey
 from tango.domain.job_json import new_job_of
-from tango.domain.jobs import MOST_BYTES, ContainerLog, Job, NewJob, SubmittedJob
+from tango.domain.jobs import MOST_BYTES, ContainerLog, Job, NewJob, SubmittedJob, drawn_key
 from tango.domain.requests import Batch
 from tango.domain.services import ServiceClass
 from tango.domain.tokens import DEFAULT_TENANT
@@ -38,7 +37,7 @@ class Jobs:
 
         Raises: NotOpen, StoreUnavailable: nothing is kept then; UsageError, RequestRejected. A broker that is away costs nothing but time.
         """
-        submitted = self.store.submit(job if job.key else dataclasses.replace(job, key=uuid.uuid4().hex))
+        submitted = self.store.submit(job if job.key else dataclasses.replace(job, key=drawn_key()))
         run_id, request_id = submitted.key
         batch = Batch(
             run_id=run_id,

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -224,6 +225,19 @@ class Job:
     def has_ended(self) -> bool:
         """Whether it will not change any more."""
         return self.state in TERMINAL
+
+
+_DRAWN = "drawn-"
+
+
+def drawn_key() -> str:
+    """A new idempotency key, for a job whose caller gives none."""
+    return f"{_DRAWN}{uuid.uuid4().hex}"
+
+
+def is_drawn(key: str) -> bool:
+    """Whether nobody gave this key."""
+    return key.startswith(_DRAWN)
 
 
 _CONTENT = ("service", "command", "args", "deadline_s", "retries", "retry_on", "priority")

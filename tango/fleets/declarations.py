@@ -186,13 +186,14 @@ def _service(name: str, keys: YamlMapping) -> Service:
         required += ["cpu_work_s", "memory_mib", *(["instance_memory_mib"] if is_lc else [])]
     for field in required:
         keys.refuse_missing(field, _SERVICE_READERS[field])
+    if not adopts:  # whoever is told which keys there are hears of these two as well
+        keys.asked.extend(("adopt", "template"))
     fields: dict[str, Any]
     if adopts:
         fields = fields_with_adoption(keys, _SERVICE_READERS, lc=is_lc)
     elif has_template:
         fields = fields_with_template(keys, _SERVICE_READERS, lc=is_lc)
     else:
-        keys.asked.extend(("adopt", "template"))  # that there are such keys belongs into the list of those that are known
         fields = keys.fields(_SERVICE_READERS)
     try:
         return Service(name=name, service_class=service_class, **fields)

@@ -11,8 +11,21 @@ from tango.cli.failures import exit_status
 from tango.cli.main import cli
 from tango.cli.request import USAGE, _status
 from tango.client.errors import failure
-from tango.domain.jobs import NewJob
+from tango.domain.jobs import NewJob, drawn_key
+from tango.domain.pod_templates import canonical_template
+from tango.domain.services import Service, ServiceClass
 from tests.fakes.store_world import BATCH, FLEET, StoreWorld, memory_world
+
+CODE = Service(
+    name="transcode",
+    service_class=ServiceClass.BE,
+    cpu_work_s=5.0,
+    memory_mib=256,
+    cpu_request_millicores=500,
+    cpu_limit_millicores=2000,
+    template=canonical_template({"spec": {"containers": [{"name": "main", "image": "transcode:1"}]}}),
+    container="main",
+)
 
 
 @pytest.fixture
@@ -66,3 +79,22 @@ def test_whoever_changes_the_system_is_told_that_the_open_run_is_closed(
     assert f"run {key.run_id} ({second.system}) is closed" in closed
     assert f"run {second.run_id} is open" in closed
     assert capsys.readouterr().err == ""
+
+
+def test_a_shown_job_says_only_what_somebody_said_in_words(world: StoreWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    """Arguments as a shell takes them, no key that was drawn for it, no blanks at the ends of lines."""
+    code = NewJob(
+        service="transcode", args=("a b", "c"), env=(("MODE", "fast way"),), retries=1, retry_on=(75, 137), key=drawn_key()
+    )
+    world.fleet.put_services([CODE])
+    drawn = world.jobs.submit(code).key
+    given = world.jobs.submit(replace(code, key="nightly")).key
+
+    assert exit_status(cli, ["job", "show", str(drawn)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert exit_status(cli, ["job", "show", str(given)]) == 0
+
+    said = dict(line.split(maxsplit=1) for line in lines[1:])
+    assert [said.get(name) for name in ("args", "env", "retry_on", "key")] == ["'a b' c", "'MODE=fast way'", "75, 137", None]
+    assert [line for line in lines if line != line.rstrip()] == []
+    assert "nightly" in capsys.readouterr().out

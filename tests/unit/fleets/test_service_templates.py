@@ -99,6 +99,17 @@ def test_refusals_have_the_line_of_the_field(tmp_path: Path, more: str, told: st
     assert "hunter2" not in str(refused.value)
 
 
+@pytest.mark.parametrize("pods", [TEMPLATE, "  cpu_work_s: 0.1\n  memory_mib: 64\n  instance_memory_mib: 64\n"])
+def test_an_unknown_key_lists_each_known_one_once(tmp_path: Path, pods: str) -> None:
+    """Also those that come in place of others."""
+    with pytest.raises(ConfigError, match=r"spec\.targets is an unknown key") as refused:
+        _one(tmp_path, HEAD + "  targets: 5\n" + pods)
+
+    known = str(refused.value).partition("expected one of: ")[2].split(", ")
+    assert sorted(set(known)) == known
+    assert {"adopt", "template", "target_ms"} <= set(known)
+
+
 def test_a_service_that_answers_nowhere_is_refused(tmp_path: Path) -> None:
     """An LC instance needs a port."""
     with pytest.raises(ConfigError, match=r"spec.port is missing, expected the port at which container 'api' answers"):
