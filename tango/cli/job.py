@@ -127,7 +127,7 @@ def job() -> None:
     type=Seconds(1, MOST_DEADLINE_S),
     default=None,
     metavar="SECONDS",
-    help=f"Longest time that an attempt may run, from 1 to {MOST_DEADLINE_S:.0f}.",
+    help="Longest time that an attempt may run.",
 )
 @click.option(
     "--retries",
@@ -151,6 +151,8 @@ def submit(output: str, **asked: Any) -> None:
     """Submit a job with ARGS, which come after `--`, and print its id."""
     from tango.domain.jobs import NewJob
 
+    if asked["retry_on"] and not asked["retries"]:
+        raise click.UsageError("--retry-on is for --retries above 0; give both, or neither")
     asked["args"] = asked["args"] or None
     asked["command"] = asked["command"] or None
     submitted = _jobs().submit(NewJob(**asked, by_local_user=True))

@@ -326,7 +326,7 @@ def test_a_job_whose_image_is_not_there_fails_after_a_time(jobs: Jobs) -> None:
     [
         (("--service", "stepz"), "no service 'stepz' (did you mean 'steps'?)"),
         (("--service", "steps", "--env", "API_TOKEN=x"), "looks like a secret"),
-        (("--service", "steps", "--retry-on", "75"), "expected retries above 0"),
+        (("--service", "steps", "--retry-on", "75"), "--retry-on is for --retries above 0"),
         (("--service", "steps", "--env", "x"), "expected NAME=VALUE"),
     ],
 )

@@ -50,6 +50,14 @@ def test_a_wait_that_runs_out_is_told_from_a_job_that_failed_and_from_a_refusal(
     assert f"job {waiting} is released and has not ended in time; it goes on" in capsys.readouterr().err
 
 
+def test_exit_codes_without_retries_are_a_matter_of_usage(world: StoreWorld, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names both options, and nothing is kept."""
+    assert exit_status(cli, ["job", "submit", "--service", BATCH.name, "--retry-on", "75"]) == 2
+
+    assert "--retry-on is for --retries above 0" in capsys.readouterr().err
+    assert world.jobs.jobs() == []
+
+
 def test_a_service_that_there_is_not_is_a_matter_of_usage_in_requests_too() -> None:
     """As in `tango job submit`; other refusals are refusals."""
     unknown, refused = (
