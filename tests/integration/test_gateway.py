@@ -563,6 +563,7 @@ async def test_of_two_answers_the_first_counts(tmp_path: Path) -> None:
 # ---- many at once
 
 
+@pytest.mark.long
 async def test_ten_thousand_requests_at_once_are_served_or_told_to_come_again(tmp_path: Path) -> None:
     """Each of them gets an answer, no more than the limit are under way, and what is accepted is in few transactions."""
     settings = GatewaySettings(access_log=False, max_waiting=500, max_waiting_of_tenant=400)
