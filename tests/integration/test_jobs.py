@@ -408,7 +408,9 @@ def test_another_celery_application_submits_a_job_and_gets_its_id(jobs: Jobs) ->
     def send(**order: Any) -> Any:
         return app.send_task("tango.job", kwargs=order, queue="submit.j1").get(timeout=30)
 
-    sent = [send(service="steps", args=["say=by message"], key="k"), send(service="steps", key="k")]
+    sent = [send(service="steps", args=["say=by message"], key="k") for _ in range(2)]
+    with pytest.raises(Exception, match="which has another args"):
+        send(service="steps", key="k")
     with pytest.raises(Exception, match="'arg' is no member"):
         send(service="steps", arg=[])
     with pytest.raises(Exception, match="expected at most 65536"):

@@ -105,14 +105,15 @@ def test_lc_is_never_slower_without_be(seed: int, beta: float) -> None:
 
     It holds where nothing but BE differs: round robin looks at no load, static sharing resizes nothing, instances have memory for all
     (else a place that becomes free earlier lets in another request, which may slow a third one), a node has one instance of a service
-    (of two, a request takes the one with less in it, which BE changes), and nobody is given up.
+    (of two, a request takes the one with less in it, which BE changes), and nobody is given up or shed.
     """
     drawn = draw_sim_world(seed, failures=False)
     fleet = replace(
         drawn.fleet,
         beta=beta,
         services=tuple(
-            replace(s, instance_memory_mib=LC_LIMIT_MIB, instances_per_node=1) if s.target_ms else s for s in drawn.fleet.services
+            replace(s, instance_memory_mib=LC_LIMIT_MIB, instances_per_node=1, shed_after_targets=0.0) if s.target_ms else s
+            for s in drawn.fleet.services
         ),
         clusters=tuple(
             replace(c, nodes=tuple(replace(n, memory_mib=8 * LC_LIMIT_MIB) for n in c.nodes)) for c in drawn.fleet.clusters
