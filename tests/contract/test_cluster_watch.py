@@ -220,6 +220,8 @@ async def test_a_picture_is_new_while_its_watches_stand(watched: Watched) -> Non
     """However long nothing happens."""
     await watched.until(lambda: watched.watch.age_s() < 1.0)
 
+    assert watched.watch.age_s() >= 0.0
+
 
 async def test_pods_of_others_are_seen_in_all_namespaces_with_what_they_hold(watched: Watched) -> None:
     """Bound ones; Tango's own are not among them; a change that moves nothing is none."""

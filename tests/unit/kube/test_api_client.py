@@ -334,6 +334,8 @@ async def test_a_kubeconfig_that_cannot_be_read_any_more_leaves_what_was_read(
     (tmp_path / "kubeconfig").unlink()
     await client.request("GET", "/api")
 
+    assert len(script.seen) == 2
+
 
 @pytest.mark.parametrize(
     ("command", "words"),

@@ -194,8 +194,10 @@ async def test_metrics_that_are_forbidden_for_a_while_are_written_again(client: 
     async with asyncio.timeout(60):
         while path not in client.objects:
             await asyncio.sleep(0.001)
-
     writing.cancel()
+
+    assert client.objects[path]["metadata"]["name"] == "n1"
+    assert client.failures[path] == []
 
 
 async def test_metrics_tell_rates_and_go_with_their_pod(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
