@@ -69,6 +69,16 @@ def write_whole(path: Path, content: str | bytes | memoryview, *, mode: int | No
             raise
 
 
+def write_new(path: Path, content: str) -> None:
+    """Write a file that is not there yet, as UTF-8. Raises: FileUnusable, where there is one too."""
+    if path.exists() or path.is_symlink():
+        raise FileUnusable(
+            f"{path} is there already and is left as it is; name another file, or move that one away", path=str(path)
+        )
+    with usable(path), path.open("x", encoding="utf-8") as file:
+        file.write(content)
+
+
 def made_folder(path: Path, *, mode: int = 0o777) -> Path:
     """The folder, made with its missing parents, with `mode` less the umask. Raises: FileUnusable."""
     with usable(path, "made"):

@@ -35,6 +35,7 @@ from tango.store.shares import PostgresShareStore
 from tango.store.tokens import PostgresTokenStore
 
 if TYPE_CHECKING:
+    from tango.store.run_lists import PostgresRunLists
     from tango.store.run_records import PostgresRunRecords
     from tango.store.simulations import PostgresSimulationStore
 
@@ -77,6 +78,13 @@ class Stores:
         from tango.store.run_records import PostgresRunRecords
 
         return PostgresRunRecords(self.database)
+
+    @functools.cached_property
+    def run_lists(self) -> PostgresRunLists:
+        """Runs and requests as commands list them."""
+        from tango.store.run_lists import PostgresRunLists
+
+        return PostgresRunLists(self.database)
 
     @functools.cached_property
     def simulations(self) -> PostgresSimulationStore:

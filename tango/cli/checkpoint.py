@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import getpass
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 PLACE_BE = ("dcg-be", "gnn-sac")
 """Learned policies that place BE requests, so that `evaluate` can compare them with `load-greedy`."""
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+"""A name goes into tables, commands and rows of decisions."""
 _NEXT = {
     "dcg-be": "; `tango checkpoint promote {}` lets it decide",
     "gnn-sac": "; `tango checkpoint shadow {}` lets it decide beside the live one",
@@ -39,7 +42,7 @@ LIST_COLUMNS = (
     Column("policy", priority=8),
     Column("role", priority=10),
     Column("state", priority=9),
-    Column("score", priority=7),
+    Column("score", title="to load-greedy", priority=7),
     Column("trained", priority=4, show=lambda trained: _trained(trained)),
     Column("registered_at", priority=5, show=lambda at: f"{at:%Y-%m-%d %H:%M}"),
     Column("size_bytes", title="bytes", justify="right", wide=True),
@@ -140,26 +143,41 @@ def add(file: Path, name: str | None, note: str, output: str) -> None:
     """Register FILE: its bytes are copied into the store, so that a scheduler on another host can use it."""
     from tango.control.checkpoints import register_checkpoint
 
-    if name is not None and not name.strip():
-        raise UsageError("--name is empty, expected a name to find the checkpoint by")
+    if name is not None and not NAME.fullmatch(name):
+        raise UsageError(f"--name is {name!r}, expected 1 to 63 letters, digits, '.', '_' and '-', the first a letter or a digit")
     store = _store()
+    called = {c.digest: c.name for c in store.registered()}
     try:
         stored = register_checkpoint(file, store=store, name=name, note=note)
     except CheckpointError as error:
         raise RequestRejected(str(error)) from error
+    if (before := called.get(stored.digest, stored.name)) != stored.name:
+        say(f"this file was registered as {before}; its name is {stored.name} from now on")
+    if others := [digest[:SHORT] for digest, other in called.items() if other == stored.name and digest != stored.digest]:
+        say(f"warning: {', '.join(others)} has the same name; say which one you mean by its digest")
     say(f"registered {stored.name} ({stored.digest[:SHORT]}){_NEXT.get(stored.policy, '').format(stored.digest[:SHORT])}")
     _show_one(stored, store.roles(), output)
 
 
 @checkpoint.command()
 @click.argument("named", metavar="NAME|DIGEST")
+@click.option("--force", is_flag=True, help="Also one that is known to place worse than load-greedy.")
 @output_option()
-def promote(named: str, output: str) -> None:
-    """Make a checkpoint live: the running scheduler decides by it from its next tick on."""
+def promote(named: str, force: bool, output: str) -> None:
+    """Make a checkpoint live: the running scheduler decides by it from its next tick on.
+
+    Refused where its latest evaluation, or else the validation of its training, lies below load-greedy by more than the interval.
+    """
+    from tango.control.checkpoints import gain_of
     from tango.control.checkpoints import promote as promote_checkpoint
 
     store = _store()
-    found, roles = promote_checkpoint(named, store=store, actor=_actor())
+    found, roles = promote_checkpoint(named, store=store, actor=_actor(), force=force)
+    known = gain_of(found)
+    if known is None:
+        say(f"warning: nothing is known of how well it places; `tango checkpoint evaluate {found.digest[:SHORT]}` finds out")
+    elif known.gain - known.margin <= 0:
+        say(f"warning: it is not known to be better than {known.reference}: {known}")
     say(f"{found.name} ({found.digest[:SHORT]}) decides from the scheduler's next tick on; `tango checkpoint demote` takes it back")
     _show_one(found, roles, output)
 
@@ -347,13 +365,16 @@ def _actor() -> str:
 
 def _row(found: StoredCheckpoint, roles: CheckpointRoles) -> dict[str, Any]:
     """A checkpoint as a row of listings. Scripts depend on the keys: they are only ever added to."""
+    from tango.control.checkpoints import gain_of
+
+    gain = gain_of(found)
     return {
         "name": found.name,
         "digest": found.digest,
         "policy": found.policy,
         "role": roles.of(found.digest),
         "state": _state(found, roles),
-        "score": _score(found.scores),
+        "score": str(gain) if gain else "",
         "trained": found.trained,
         "registered_at": found.registered_at,
         "size_bytes": found.size_bytes,
@@ -375,20 +396,6 @@ def _state(found: StoredCheckpoint, roles: CheckpointRoles) -> str:
     if roles.deciding and roles.deciding == found.digest:
         return "decides"
     return "waits for the scheduler" if roles.live == found.digest else ""
-
-
-def _score(scores: Sequence[Mapping[str, Any]]) -> str:
-    """The gain in BE throughput over `load-greedy` in the latest simulated evaluation, over all its scenarios, as text."""
-    for entry in reversed(scores):
-        if entry.get("kind") != "simulated":
-            continue
-        rows = [row for row in entry.get("rows", []) if row.get("figure") == "be_cpu_seconds_per_s"]
-        pairs = [(to.get("mean"), to.get("value")) for row in rows if (to := row.get("differences", {}).get("load-greedy"))]
-        known = [(mean, value) for mean, value in pairs if mean is not None and value]
-        if known:
-            gain = 100 * sum(mean for mean, _ in known) / sum(value for _, value in known)
-            return f"BE {gain:+.2f} % to load-greedy"
-    return ""
 
 
 def _trained(trained: object) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tango.cli.confirm import require_yes, yes_option
 from tango.cli.output import Column, instant, output_option, print_rows
 from tango.cli.refusals import columns_for, rows_of, told
 
@@ -190,9 +191,16 @@ def rejoin(names: tuple[str, ...]) -> None:
 
 @cluster.command()
 @click.argument("name")
-def remove(name: str) -> None:
-    """Forget the cluster NAME; refused while live requests entered or run there."""
+@yes_option
+def remove(name: str, yes: bool) -> None:
+    """Forget the cluster NAME that has joined; refused while live requests entered or run there. `tango cluster join` is the inverse.
+
+    Pods of Tango's that stay there are deleted by its agent while it still runs, or by `kubectl delete pods -l`.
+    """
     from tango.bootstrap.stores import stores
 
-    stores().fleet.leave(name)
+    fleet = stores().fleet
+    fleet.require_joined(name)
+    require_yes(yes, f"forget cluster {name} with what is known of its nodes")
+    fleet.leave(name)
     click.echo(f"{name} has left; stop its agent and worker", err=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli.checkpoint_files import checkpoints_of
+from tango.cli.confirm import force_option, require_free_page
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import progress, slow_start
 from tango.cli.simulate import COMPILING
@@ -68,6 +69,7 @@ FIRST_SEED = COMPARISON.start
 @click.option("--record", is_flag=True, help="With --on celery: keep the request rows of every run as well.")
 @click.option("--fresh", is_flag=True, help="Simulate again what was finished before.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="Write the page with the plots here.")
+@force_option
 @output_option()
 def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
     """Compare systems on the same requests, paired by seed. Each TRACE (a file or a pattern) with each --load is a scenario.
@@ -81,6 +83,7 @@ def compare(traces: tuple[str, ...], output: str, **options: Any) -> None:
     # Everything that can be wrong with the command line is found before the first cell, since cells may take hours.
     began_s = time.monotonic()
     require_folder(options["report"])
+    require_free_page(options["report"], options["force"])
     cells = _cells(traces, options)
     systems = list(dict.fromkeys(cell.system.name for cell in cells))
     baseline = options["baseline"] or systems[0]

@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from tango.cli.confirm import force_option, require_free
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.domain.fleet import Fleet, Node
 from tango.domain.quantities import Amounts
@@ -134,10 +135,12 @@ def show(name_or_file: str, output: str) -> None:
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="File to write, which ends in .yaml or .yml."
 )
+@force_option
 @output_option()
-def generate(services_of: str, name: str | None, out: Path, output: str, **sizes: Any) -> None:
+def generate(services_of: str, name: str | None, out: Path, force: bool, output: str, **sizes: Any) -> None:
     """Write a fleet file with a recipe: the seed draws the clusters' sizes and sites, the same for the same seed."""
     _check_out(out, services_of)
+    require_free(out, force)
     like = load_fleet(services_of)
     text = dump_recipe(name or out.stem, FleetRecipe(machines=_machines(like), **sizes), like)
     # Read as --fleet will read it, and before anything is written: no file is left that would be refused.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tango.cli.output import output_option, print_mapping, say
+from tango.cli.workloads import named_system, part_options
 
 if TYPE_CHECKING:
     from tango.domain.runs import LiveUse, RunInfo
@@ -18,18 +19,20 @@ def live() -> None:
 
 
 @live.command()
-@click.argument("system")
+@click.argument("system", metavar="SYSTEM")
+@part_options
 @click.option("--run", "run_name", default="", metavar="NAME", help="Name of the run that they go into; by default a run a day.")
 @click.option("--reassure/--no-reassure", default=True, help="Whether LC instances are resized by their slack.")
 @output_option()
-def use(system: str, run_name: str, reassure: bool, output: str) -> None:
-    """Let SYSTEM decide from now on. The run that is open is closed, and what it has accepted is served in it; the next one is opened."""
+def use(system: str, run_name: str, reassure: bool, output: str, **parts: Any) -> None:
+    """Let SYSTEM decide from now on. The run that is open is closed, and what it has accepted is served in it; the next one is opened.
+
+    SYSTEM is a system or a mix LC/BE/SHARING.
+    """
     from tango.bootstrap.stores import stores
     from tango.domain.runs import LiveUse
-    from tango.systems import system as known_system
 
-    known_system(system)
-    chosen = LiveUse(system=system, run_name=run_name, reassure=reassure)
+    chosen = LiveUse(system=named_system(system, parts).name, run_name=run_name, reassure=reassure)
     runs = stores().live_runs
     before, now = runs.turn(), runs.set_use(chosen)
     if before is not None and before.run_id != now.run_id:

@@ -14,7 +14,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, is_dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -136,6 +136,22 @@ def instant(unix_s: float) -> str:
     return datetime.datetime.fromtimestamp(unix_s, datetime.UTC).isoformat(timespec="seconds")
 
 
+def share(value: float) -> str:
+    """A share of one as per cent."""
+    return f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: `8.2 s`, `12 min 3 s`, `2 h 5 min`, `3 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, part_size, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if whole >= size:
+            return f"{whole // size} {unit} {whole % size // part_size} {part}"
+    return f"{whole} s"
+
+
 def print_rows(
     rows: Sequence[Mapping[str, Any]],
     columns: Sequence[Column],
@@ -159,6 +175,34 @@ def print_rows(
         console = stdout_console()
         shown = [*columns, *wide_columns] if output == "wide" else [column for column in columns if not column.wide]
         print_table(console, fitting_table(rows, shown, width=console.width))
+
+
+def print_pieces(pieces: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[Column], output: str) -> None:
+    """Print a listing that may be too long to be held: CSV, JSON and YAML are written piece by piece, a table when all is there.
+
+    An end in the middle, as by an error, leaves JSON that does not parse: nobody can take a part for the whole.
+    """
+    if output == "csv":
+        _print_csv((), columns)
+        for piece in pieces:
+            _print_csv(piece, columns, heading=False)
+    elif output == "json":
+        separator = "[\n"
+        for piece in pieces:
+            for row in piece:
+                text = json.dumps(plain(row), ensure_ascii=False, indent=2, allow_nan=False)
+                sys.stdout.write(separator + "  " + text.replace("\n", "\n  "))
+                separator = ",\n"
+        sys.stdout.write("[]\n" if separator == "[\n" else "\n]\n")
+    elif output == "yaml":
+        empty = True
+        for piece in pieces:
+            _print_data([plain(row) for row in piece], output)
+            empty = False
+        if empty:
+            _print_data([], output)
+    else:
+        print_rows([row for piece in pieces for row in piece], columns, output)
 
 
 def print_mapping(record: Mapping[str, Any], output: str) -> None:
@@ -234,9 +278,10 @@ def _print_data(data: Any, output: str) -> None:
     sys.stdout.write(text + "\n")
 
 
-def _print_csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+def _print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[Column], *, heading: bool = True) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow([column.key for column in columns])
+    if heading:
+        writer.writerow([column.key for column in columns])
     for row in rows:
         values = [plain(row.get(column.key)) for column in columns]
         writer.writerow(

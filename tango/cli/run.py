@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
+from tango.cli.confirm import require_yes, yes_option
+from tango.cli.output import OUTPUTS, Column, duration, instant, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.trace_files import require_other_file, selection_of
+from tango.cli.workloads import named_system, part_options
 from tango.domain.near_names import near_name
-from tango.errors import RequestRejected, UsageError
+from tango.domain.runs import RunStatus
+from tango.errors import NotInTime, UsageError
 
 if TYPE_CHECKING:
     from tango.analysis.metrics import RunMetrics
@@ -25,20 +30,27 @@ if TYPE_CHECKING:
     from tango.traces.reading import Reading
 
 KINDS = ("replayed", "live", "simulated")
+STATUSES = tuple(RunStatus)
 
 RUN_COLUMNS = (
-    Column("run"),
-    Column("kind"),
-    Column("name"),
-    Column("status"),
-    Column("system"),
-    Column("fleet"),
-    Column("accepted", justify="right"),
-    Column("terminal", justify="right"),
+    Column("run", priority=10),
+    Column("kind", priority=5),
+    Column("name", priority=6),
+    Column("status", priority=9),
+    Column("system", priority=8, show=lambda system: _shown_system(system)),
+    Column("fleet", priority=2),
+    Column("started_at_s", title="started", show=instant, priority=4),
+    Column("duration_s", title="duration", show=duration, justify="right", priority=5),
+    Column("accepted", justify="right", priority=7),
+    Column("terminal", justify="right", priority=3),
+    Column("lc_qos_rate", title="QoS rate", show=share, justify="right", priority=8),
+    Column("be_cpu_seconds_per_s", title="BE CPU-s/s", justify="right", priority=7),
     Column("seed", justify="right", wide=True),
     Column("speed", justify="right", wide=True),
 )
 
+REQUEST_PRIORITIES = {"request": 10, "state": 9, "latency_ms": 8, "service": 7, "node": 7, "reasons": 6, "words": 4}
+"""Which columns go last on a narrow terminal: those that answer how a request fared."""
 
 SHARE_COLUMNS = (
     Column("cluster", priority=10),
@@ -48,6 +60,12 @@ SHARE_COLUMNS = (
     Column("shipped_at_s", title="shipped at", show=instant, wide=True),
     Column("away_since_s", title="away since", show=instant),
 )
+
+
+def _shown_system(name: str) -> str:
+    from tango.systems.policy_files import short_names
+
+    return short_names(name)
 
 
 def _stores() -> Stores:
@@ -69,7 +87,8 @@ def run() -> None:
 
 @run.command()
 @click.argument("trace", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--system", "system_name", default="tango", show_default=True, help="LC policy, BE policy and sharing rule.")
+@click.option("--system", "system_name", default="tango", show_default=True, help="A system, or a mix LC/BE/SHARING.")
+@part_options
 @click.option("--fleet", "fleet_name", default=None, help="Fleet the trace is mapped on; default: the one in force.")
 @click.option("--speed", default=1.0, show_default=True, help="Trace seconds per wall second.")
 @click.option(
@@ -90,21 +109,42 @@ def run() -> None:
 @click.option("--skip-bad", type=click.Path(path_type=Path), default=None, help="Take good rows, write bad ones with reasons here.")
 @click.option("--no-reassure", is_flag=True, help="Leave LC instances at their declared size.")
 @click.option("--follow", is_flag=True, help="Show progress until the run is done, then its figures.")
+@click.option("--wait", is_flag=True, help="The same without the progress, for scripts.")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="Give up waiting after these seconds.")
+@click.option(
+    "--min-qos",
+    type=click.FloatRange(0, 1),
+    default=None,
+    metavar="SHARE",
+    help="Wait, and exit with 1 where fewer LC requests met their target.",
+)
 @output_option()
-def submit(trace: tuple[Path, ...], **options: Any) -> None:
-    """Submit a TRACE (one file or several parts) as a run."""
-    from tango.fleets import load_fleet
-    from tango.systems import system
+def submit(trace: tuple[Path, ...], **options: Any) -> int:
+    """Submit a TRACE (one file or several parts) as a run.
 
-    system(options["system_name"])  # an unknown name is refused before the trace is read
+    \b
+        tango run submit demo.csv --follow
+        tango run submit demo.csv --system dss-lc/load-greedy/burst
+        tango run submit demo.csv --be place.py:near_home         # a policy of your own decides
+        tango run submit demo.csv --wait --min-qos 0.95 -o json   # for scripts: exits with 1 below that
+    """
+    from tango.fleets import load_fleet
+
+    system = named_system(options["system_name"], options)  # an unknown name is refused before the trace is read
     stores = _stores()  # as is a stack that is not there
     fleet = load_fleet(options["fleet_name"]) if options["fleet_name"] else stores.fleet.in_force()
     reading = _read(trace, fleet, options["trace_format"], options["skip_bad"])
-    run_id = submit_order(order_of(reading, fleet, options))
-    if options["follow"]:
-        _follow_and_show(run_id, options["output"])
-    else:
+    run_id = submit_order(order_of(reading, fleet, {**options, "system_name": system.name}))
+    if not (options["follow"] or options["wait"] or options["min_qos"] is not None):
         print_mapping({"run": run_id}, options["output"])
+        return 0
+    return _wait_and_show(
+        run_id,
+        options["output"],
+        display=options["follow"],
+        timeout_s=options["timeout_s"],
+        min_qos=options["min_qos"],
+    )
 
 
 def _read(trace: Sequence[Path], fleet: Fleet, trace_format: str | None, skip_bad: Path | None) -> Reading:
@@ -153,34 +193,51 @@ def submit_order(order: RunOrder) -> int:
     return submitted.run_id
 
 
-def follow_run(stores: Stores, run_id: int, *, timeout_s: float | None = None) -> None:
-    """Show a run's progress until it is done. Raises: RequestRejected if `timeout_s` passes first."""
+def _goes_on(run_id: int) -> str:
+    return f"run {run_id} goes on: `tango run follow {run_id}` shows it, `tango run cancel {run_id}` ends it"
+
+
+def follow_run(stores: Stores, run_id: int, *, timeout_s: float | None = None, display: bool = True) -> None:
+    """Wait until a run is done, and show its progress meanwhile. Raises: NotInTime if `timeout_s` passes first."""
     from tango.domain.runs import ENDED
 
     began_s = time.monotonic()
-    with RunProgress(run_id) as display:
+    with RunProgress(run_id) if display else contextlib.nullcontext() as shown:
         while True:
-            info, progress = stores.runs.run(run_id), stores.records.progress(run_id)
-            display.update(progress)
+            info = stores.runs.run(run_id)
+            if shown is not None:
+                shown.update(stores.records.progress(run_id))
             if info.status in ENDED:
                 return
             if timeout_s is not None and time.monotonic() - began_s > timeout_s:
-                raise RequestRejected(f"run {run_id} is not done after {timeout_s:.0f} s; see `tango run show {run_id}`")
+                raise NotInTime(f"not done after {timeout_s:g} s; {_goes_on(run_id)}")
             time.sleep(0.5)
 
 
-def _follow_and_show(run_id: int, output: str) -> None:
-    """What `follow` and `submit --follow` do: an interrupt ends the watching, not the run."""
+def _wait_and_show(
+    run_id: int, output: str, *, display: bool = True, timeout_s: float | None = None, min_qos: float | None = None
+) -> int:
+    """What `follow` and `submit` that waits do, and the exit status: an interrupt and a timeout end the watching, not the run."""
     try:
-        follow_run(_stores(), run_id)
+        follow_run(_stores(), run_id, timeout_s=timeout_s, display=display)
     except KeyboardInterrupt:
-        click.echo(f"run {run_id} goes on: `tango run follow {run_id}` shows it, `tango run cancel {run_id}` ends it", err=True)
+        say(_goes_on(run_id))
         raise
-    show_run(_stores(), run_id, output)
+    figures = show_run(_stores(), run_id, output)
+    if min_qos is None:
+        return 0
+    met = figures["lc_qos_rate"]
+    if not isinstance(met, float):
+        say(f"the QoS rate of run {run_id} is not known, expected {share(min_qos)} or more")
+        return 1
+    if met < min_qos:
+        say(f"the QoS rate of run {run_id} is {share(met)}, expected {share(min_qos)} or more")
+        return 1
+    return 0
 
 
-def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = False) -> None:
-    """Print a run's figures, those saved at its end or as of now, and how far each cluster has told of its LC requests.
+def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = False) -> RunMetrics:
+    """Print and give a run's figures, those saved at its end or as of now, and how far each cluster has told of its LC requests.
 
     With `all_figures` also of a large run that goes on, whose requests are then all read.
     """
@@ -205,6 +262,7 @@ def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = Fa
         # A row of CSV has no place for a list.
         of_clusters = {} if output == "csv" else {"shares": shares}
         print_mapping({**metrics, "kind": str(kind), "cancel_left": left, **of_clusters}, output)
+    return metrics
 
 
 def _figures(stores: Stores, run_id: int, all_figures: bool) -> RunMetrics:
@@ -226,29 +284,36 @@ def _figures(stores: Stores, run_id: int, all_figures: bool) -> RunMetrics:
 @run.command(name="list")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest runs to list.")
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="Only runs of this kind.")
-@output_option()
-def list_runs(limit: int, kind: str | None, output: str) -> None:
-    """List the latest runs."""
-    from tango.domain.runs import RunKind
+@click.option("--status", type=click.Choice([str(s) for s in STATUSES]), default=None, help="Only runs that stand so.")
+@click.option("--system", default="", help="Only runs of this system.")
+@click.option("--name", default="", metavar="TEXT", help="Only runs whose name has this in it.")
+@click.option("--since", type=click.DateTime(), default=None, help="Only runs submitted since, in UTC.")
+@output_option(formats=OUTPUTS)
+def list_runs(
+    limit: int,
+    kind: str | None,
+    status: str | None,
+    system: str,
+    name: str,
+    since: datetime.datetime | None,
+    output: str,
+) -> None:
+    """List the latest runs with their figures; those of a run that goes on are not there yet.
 
-    runs = _stores().runs
-    found = runs.runs(limit=limit, kind=_kind(kind))
-    terminal = runs.terminal([r.run_id for r in found])
-    rows = [
-        {
-            "run": r.run_id,
-            "kind": str(r.kind),
-            "name": r.name,
-            "status": str(r.status),
-            "system": r.system,
-            "fleet": r.fleet,
-            "accepted": r.accepted,
-            "terminal": terminal.get(r.run_id, None if r.kind is RunKind.SIMULATED else 0),
-            "seed": r.seed,
-            "speed": r.speed,
-        }
-        for r in found
-    ]
+    \b
+        tango run list --kind live --since 2026-11-01
+        tango run list -o csv > runs.csv
+    """
+    from tango.domain.runs import RunKind
+    from tango.store.run_lists import RunFilter
+
+    stores = _stores()
+    since_s = None if since is None else since.replace(tzinfo=datetime.UTC).timestamp()
+    which = RunFilter(kind=_kind(kind), status=status or "", system=system, name=name, since_s=since_s)
+    rows = stores.run_lists.runs(which, limit=limit)
+    terminal = stores.runs.terminal([row["run"] for row in rows])
+    for row in rows:
+        row["terminal"] = terminal.get(row["run"], None if row["kind"] == RunKind.SIMULATED else 0)
     print_rows(rows, RUN_COLUMNS, output)
 
 
@@ -263,10 +328,11 @@ def show(run_id: int, all_figures: bool, output: str) -> None:
 
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="Give up after these seconds.")
 @output_option()
-def follow(run_id: int, output: str) -> None:
-    """Watch a RUN until it is done, then show its figures."""
-    _follow_and_show(run_id, output)
+def follow(run_id: int, timeout_s: float | None, output: str) -> int:
+    """Watch a RUN until it is done, then show its figures. Exits with 124 if it is not done by then."""
+    return _wait_and_show(run_id, output, timeout_s=timeout_s)
 
 
 @run.command()
@@ -292,27 +358,69 @@ def cancel(run_id: int) -> None:
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
 @click.option("--state", default=None, help="Only requests in this state, e.g. failed.")
+@click.option("--class", "service_class", type=click.Choice(("lc", "be")), default=None, help="Only requests of this class.")
+@click.option("--service", default="", help="Only requests of this service.")
+@click.option("--cluster", default="", help="Only requests that ran there, or have entered there and run nowhere yet.")
+@click.option("--node", default="", help="Only requests whose last attempt was there: NODE, or CLUSTER/NODE.")
+@click.option("--late", is_flag=True, help="Only LC requests that missed their target.")
+@click.option("--slowest", is_flag=True, help="In order of latency, the longest first.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Requests at the most.")
-@output_option()
-def requests(run_id: int, state: str | None, limit: int, output: str) -> None:
-    """List requests of a RUN with attempts and reasons, and what clusters said that refused them."""
+@output_option(formats=OUTPUTS)
+def requests(
+    run_id: int,
+    state: str | None,
+    service_class: str | None,
+    service: str,
+    cluster: str,
+    node: str,
+    late: bool,
+    slowest: bool,
+    limit: int,
+    output: str,
+) -> None:
+    """List requests of a RUN with attempts and reasons, and what clusters said that refused them.
+
+    \b
+        tango run requests 3 --late --slowest --limit 20
+        tango run requests 3 --class be --state pending
+        tango run requests 3 --node c1/c1-n2 -o csv
+    """
     from tango.domain.requests import RequestState
-    from tango.store.run_records import REQUEST_COLUMNS
+    from tango.store.run_lists import REQUEST_KEYS, RequestFilter
 
     known = [s.value for s in RequestState]
     if state is not None and state not in known:
         raise UsageError(f"there is no state {state!r}{near_name(state, known)}; known states: {', '.join(known)}")
+    of_cluster, slash, bare = node.rpartition("/")
+    if slash and cluster and cluster != of_cluster:
+        raise UsageError(f"--node {node} lies in cluster {of_cluster}, --cluster says {cluster}")
     stores = _stores()
     stores.runs.run(run_id)  # an unknown run is told as such, and not as one without requests
-    columns = tuple(Column(name, priority=4 if name == "words" else 5) for name in REQUEST_COLUMNS)
-    print_rows(stores.records.requests(run_id, state=state, limit=limit), columns, output)
+    which = RequestFilter(
+        state=state,
+        service_class=service_class,
+        service=service,
+        cluster=of_cluster or cluster,
+        node=bare,
+        late=late,
+        slowest=slowest,
+    )
+    columns = tuple(Column(name, priority=REQUEST_PRIORITIES.get(name, 5)) for name in REQUEST_KEYS)
+    rows = stores.run_lists.requests(run_id, which, limit=limit)
+    print_rows(rows, columns, output)
+    if len(rows) == limit:
+        say(f"these are {limit} requests; there may be more (--limit N)")
 
 
 @run.command()
 @click.argument("run_id", type=int, metavar="RUN")
-def delete(run_id: int) -> None:
+@yes_option
+def delete(run_id: int, yes: bool) -> None:
     """Delete a RUN with everything recorded under it."""
-    _stores().runs.delete(run_id)
+    runs = _stores().runs
+    info = runs.run(run_id)
+    require_yes(yes, f"delete run {run_id} ({info.name}) with its {info.accepted:,} requests and all that is recorded of them")
+    runs.delete(run_id)
     click.echo(f"run {run_id} deleted", err=True)
 
 
@@ -321,10 +429,12 @@ def delete(run_id: int) -> None:
     "--keep", type=click.IntRange(min=0), default=20, show_default=True, help="Newest finished runs of each kind to keep."
 )
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="Only runs of this kind.")
-def prune(keep: int, kind: str | None) -> None:
+@yes_option
+def prune(keep: int, kind: str | None, yes: bool) -> None:
     """Delete all but the newest finished runs of each kind."""
     from tango.control.prune_runs import prune_runs
     from tango.domain.runs import RunKind
 
+    require_yes(yes, f"delete all but the {keep} newest finished runs {f'of kind {kind}' if kind else 'of each kind'}")
     done = prune_runs(_stores().runs, keep=keep, kinds=tuple(RunKind) if kind is None else (RunKind(kind),))
     click.echo(f"{done.deleted} runs deleted, {done.kept} kept", err=True)

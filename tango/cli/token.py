@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli.confirm import require_yes, yes_option
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows
 
 if TYPE_CHECKING:
@@ -68,9 +69,12 @@ def list_tokens(output: str) -> None:
 
 @token.command()
 @click.argument("number", type=click.IntRange(min=1), metavar="TOKEN")
-def revoke(number: int) -> None:
+@yes_option
+def revoke(number: int, yes: bool) -> None:
     """Let TOKEN, a number of `tango token list`, be valid no more. Gateways that reach the centre know it within seconds."""
-    revoked = _tokens().revoke(number)
+    tokens = _tokens()
+    require_yes(yes, f"revoke token {number} for good")
+    revoked = tokens.revoke(number)
     click.echo(f"token {number} of tenant {revoked.tenant} is revoked", err=True)
 
 

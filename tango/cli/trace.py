@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
 from tango.cli.trace_files import require_other_file, selection_of
@@ -94,11 +95,13 @@ def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fle
 )
 @_fleet
 @_seed
+@force_option
 @output_option()
 def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
     """Write a trace in Tango's own format to OUT (.csv, .csv.gz or .parquet), cut, thinned and rescaled in this order."""
     _check_ending(out)
     require_other_file(out, files)
+    require_free(out, options["force"])
     reading = _read(files, options["format_"], options["skip_bad"], options["fleet"])
     changed = selection_of(options).of(reading.content, seed=options["seed"])
     changed = forget(changed, services="service" in options["names"], clusters="cluster" in options["names"])
@@ -122,10 +125,12 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
 @_hotspot_factor
 @_out
 @_seed
+@force_option
 @output_option()
 def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
     """Generate a seeded trace: p1 (LC periodic, BE random), p2 (the reverse), p3 (both random) or borg (bursts as Google's)."""
     _check_ending(out)
+    require_free(out, options["force"])
     fleet = load_fleet(options["fleet"]) if options["fleet"] else None
     if options["load"] is not None:
         # Rates and works follow from the load and the fleet's services; an option that changed nothing would be taken for obeyed.
@@ -170,11 +175,13 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
 @_hotspot_factor
 @_out
 @_seed
+@force_option
 @output_option()
 def compose(lc: tuple[str, ...], be: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
     """Compose a trace from a source of LC and one of BE requests, scaled to a load of a fleet and redrawn by the seed."""
     _check_ending(out)
     require_other_file(out, [*lc, *be])
+    require_free(out, options["force"])
     if options["load"] is None:
         _refuse_given("without --load", ("lc_load_share",))
     _write_drawn(_workload(lc, be, options), load_fleet(options["fleet"]), options["seed"], out, output)

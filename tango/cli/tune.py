@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli.confirm import force_option, require_free
 from tango.cli.output import Column, output_option, print_rows, say
 from tango.cli.progress import progress
 from tango.cli.workloads import built_in_systems
@@ -46,8 +47,11 @@ def _load(text: str) -> float:
 @click.option("--evaluations", type=click.IntRange(min=1), default=16, show_default=True, help="Choices tried for each system.")
 @click.option("-j", "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write what was found here.")
+@force_option
 @output_option()
-def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | None, output: str, **options: Any) -> None:
+def tune(
+    systems: str, fleets: str, evaluations: int, jobs: int, out: Path | None, force: bool, output: str, **options: Any
+) -> None:
     """Search the parameters of systems on training seeds, with the same number of evaluations for each."""
     from tango.cli.sweep_folder import kept_results
     from tango.cli.workloads import fleet_text, require_folder, systems_of
@@ -56,6 +60,7 @@ def tune(systems: str, fleets: str, evaluations: int, jobs: int, out: Path | Non
     from tango.traces.workloads import Workload
 
     require_folder(out)
+    require_free(out, force)
     texts = [fleet_text(name.strip()) for name in fleets.split(",")]
     workloads = [
         Workload(lc=(pattern.strip(),), be=(pattern.strip(),), duration_s=options["duration"], load=_load(load))

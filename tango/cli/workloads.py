@@ -71,18 +71,38 @@ def workload_options(function: _F) -> _F:
     return function
 
 
+LC_OPTION = click.option("--lc", "lc", metavar="POLICY", help="Another LC policy in the system: a name, or FILE.py:FUNCTION.")
+BE_OPTION = click.option("--be", "be", metavar="POLICY", help="Another BE policy in the system: a name, or FILE.py:FUNCTION.")
+SHARING_OPTION = click.option("--sharing", metavar="RULE", help="Another sharing rule in the system: static, hrm, burst or ceres.")
+
+
+def part_options(function: _F) -> _F:
+    """Decorator that adds the options which change a system's parts."""
+    for option in (SHARING_OPTION, BE_OPTION, LC_OPTION):
+        function = option(function)
+    return function
+
+
+def named_system(name: str, options: Mapping[str, Any]) -> System:
+    """The system that is to decide live, with the parts that --lc, --be and --sharing replace. Raises: as `systems_of`."""
+    from tango.settings import Settings
+    from tango.systems import usable_system
+
+    return usable_system(name, Settings(), lc=options["lc"], be=options["be"], sharing=options["sharing"])
+
+
 def rule_options(function: _F) -> _F:
     """Decorator that adds the options changing a system's parts, the simulated world and parameters."""
     for option in reversed(
         (
-            click.option("--lc", "lc", metavar="POLICY", help="Another LC policy in the system."),
-            click.option("--be", "be", metavar="POLICY", help="Another BE policy in the system."),
+            LC_OPTION,
+            BE_OPTION,
             click.option(
                 "--checkpoint",
                 metavar="FILE|NAME|DIGEST",
                 help="Another checkpoint of the learned BE policy: a file, or registered.",
             ),
-            click.option("--sharing", metavar="RULE", help="Another sharing rule in the system: static, hrm, burst or ceres."),
+            SHARING_OPTION,
             click.option("--beta", multiple=True, type=click.FloatRange(min=0), help="Interference; default: the fleet's."),
             click.option(
                 "--staleness", multiple=True, type=click.FloatRange(min=0), help="Age of remote state, s; default: the fleet's."
@@ -209,16 +229,14 @@ def built_in_systems() -> str:
 def systems_of(names: str, options: Mapping[str, Any]) -> tuple[System, ...]:
     """The systems of a comma-separated list, each once, with the parts that --lc, --be and --sharing replace.
 
-    `LC/BE/SHARING` names a mix. Raises: UsageError for an unknown name or an empty list.
+    `LC/BE/SHARING` names a mix; LC and BE may each be `FILE.py:FUNCTION`. Raises: UsageError for an unknown name, an empty list, and a
+    policy of the user's that cannot be loaded.
     """
-    from tango.systems import mixed, system
+    from tango.settings import Settings
+    from tango.systems import usable_system
 
-    found = []
-    for name in filter(None, (part.strip() for part in names.split(","))):
-        parts = name.split("/")
-        is_mix = len(parts) == 3
-        base = mixed(system("tango"), lc=parts[0], be=parts[1], sharing=parts[2]) if is_mix else system(name)
-        found.append(mixed(base, lc=options["lc"], be=options["be"], sharing=options["sharing"]))
+    parts = {kind: options[kind] for kind in ("lc", "be", "sharing")}
+    found = [usable_system(name, Settings(), **parts) for name in filter(None, (part.strip() for part in names.split(",")))]
     if not found:
         raise UsageError("no system is named, expected one or more of: " + ", ".join(_known_systems()))
     return tuple(dict.fromkeys(found))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tango.domain.checkpoints import SHORT, CheckpointFile, CheckpointRoles, StoredCheckpoint
 from tango.errors import CheckpointError, RequestRejected, UsageError
@@ -16,6 +17,8 @@ LIVE_POLICY = "dcg-be"
 """The learned BE policy of the live system; a checkpoint must be of this policy to be promoted."""
 SHADOW_POLICIES = ("dcg-be", "gnn-sac")
 """The policies whose checkpoints may decide in the shadow."""
+YARDSTICK = "load-greedy"
+"""The policy that is not learned, by which a checkpoint is judged."""
 
 
 def register_checkpoint(
@@ -50,17 +53,57 @@ def register_missing(files: Iterable[CheckpointFile], *, store: CheckpointStore,
             register_checkpoint(Path(path), store=store, note=note)
 
 
-def promote(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:
+def promote(named: str, *, store: CheckpointStore, actor: str, force: bool = False) -> tuple[StoredCheckpoint, CheckpointRoles]:
     """Make a registered checkpoint live, after loading it here as a test.
 
-    Raises: UsageError for one that is not registered or of another policy; RequestRejected for one that cannot be loaded. Nothing
-    changes then.
+    Raises: UsageError for one that is not registered or of another policy; RequestRejected for one that cannot be loaded, or that is known
+    to place worse than `load-greedy`, unless `force`. Nothing changes then.
     """
     found = store.find(named)
     if found.policy != LIVE_POLICY:
         raise UsageError(f"checkpoint {found.name} is of policy {found.policy!r}, expected one of {LIVE_POLICY!r} to be live")
+    known = gain_of(found)
+    if known is not None and known.gain + known.margin < 0 and not force:
+        raise RequestRejected(
+            f"{found.name} ({found.digest[:SHORT]}) is worse than {known.reference}: {known}; evaluate it again with "
+            f"`tango checkpoint evaluate {found.name}`, or say --force"
+        )
     _try(found, store)
     return found, store.promote(found.digest, actor=actor)
+
+
+class Gain(NamedTuple):
+    """How much better than a policy that is not learned a checkpoint places, paired by seed."""
+
+    gain: float
+    margin: float
+    """Half the width of its 95 % interval."""
+    unit: str
+    """`%` of BE throughput as `tango checkpoint evaluate` measured it, or the reward of the training's own validation."""
+    reference: str
+
+    def __str__(self) -> str:
+        what = "of BE throughput" if self.unit == "%" else "(training's reward)"
+        return f"{self.gain:+.2f} ± {self.margin:.2f}{' %' if self.unit == '%' else ''} {what}"
+
+
+def gain_of(found: StoredCheckpoint) -> Gain | None:
+    """What is known of a checkpoint: its latest evaluation, else the validation of its training; None where there is neither.
+
+    Of an evaluation of several scenarios the mean over all is given, with the margin of a sum of independent differences.
+    """
+    for entry in reversed(found.scores):
+        rows = [row for row in entry.get("rows", ()) if row.get("figure") == "be_cpu_seconds_per_s"]
+        pairs = [pair for row in rows if (pair := row.get("differences", {}).get(YARDSTICK)) and pair.get("mean") is not None]
+        whole = sum(pair["value"] for pair in pairs if pair.get("value"))
+        if entry.get("kind") == "simulated" and whole > 0:
+            halves = [(pair["high"] - pair["low"]) / 2 for pair in pairs if pair.get("high") is not None]
+            margin = math.hypot(*halves) if len(halves) == len(pairs) else math.inf
+            return Gain(100 * sum(pair["mean"] for pair in pairs) / whole, 100 * margin / whole, "%", YARDSTICK)
+    gained, within = found.trained.get("validation_gain"), found.trained.get("validation_margin")
+    if not isinstance(gained, (int, float)) or not isinstance(within, (int, float)):
+        return None
+    return Gain(float(gained), float(within), "", str(found.trained.get("validation_reference", YARDSTICK)))
 
 
 def shadow(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:

@@ -24,7 +24,7 @@ from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
 from tango.scheduling.sharing import NodeCapacity, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
-from tango.systems import SYSTEMS
+from tango.systems import sharing_rules
 
 log = structlog.get_logger(__name__)
 
@@ -207,9 +207,7 @@ class ReassuranceRounds:
         """One round, or none without the lease. Without a run that wants re-assurance, instances get their declared size back."""
         if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
             return {"resizes": 0, "evictions": 0}
-        # A run of a system that only another version of Tango knows has no say, as its policies have none: the fallback decides for it.
-        systems = [SYSTEMS[run.system] for run in self.runs.active_runs() if run.reassure and run.system in SYSTEMS]
-        rule = common_rule([one.sharing for one in systems])
+        rule = common_rule(sharing_rules(run.system for run in self.runs.active_runs() if run.reassure))
         if rule == "static":
             return self.reassurance.restore(now_s=self.clock.now_s())
         return self.reassurance.round(now_s=self.clock.now_s(), rule=rule)

@@ -17,7 +17,17 @@ from tango.control.run_facts import RunFacts
 from tango.errors import PolicyFailed, TangoError
 from tango.ports.checkpoints import CheckpointStore
 from tango.settings import Settings
-from tango.systems import SYSTEMS, BePolicy, LcPolicy, be_policy, in_one_line, lc_policy, read_checkpoint, stored_be_policy, system
+from tango.systems import (
+    BePolicy,
+    LcPolicy,
+    be_name,
+    be_policy,
+    in_one_line,
+    lc_policy,
+    read_checkpoint,
+    stored_be_policy,
+    system,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +106,7 @@ class BePolicies:
     def of(self, run_id: int) -> BePolicy:
         """The policy of the run's system; where that is `LIVE_POLICY`, a promoted checkpoint overrides it. Raises: as `LcPolicies.of`."""
         name = self._facts.info(run_id).system
-        if self.roles.live is not None and name in SYSTEMS and SYSTEMS[name].be == LIVE_POLICY:
+        if self.roles.live is not None and be_name(name) == LIVE_POLICY:
             return self.roles.live
         return self._loaded.of(name)
 

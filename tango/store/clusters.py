@@ -154,10 +154,16 @@ class Clusters(Services):
         return rows[cluster].kubeconfig, rows[cluster].context
 
     def join(self, name: str, *, kubeconfig: str, context: str, rtt_ms: float, bandwidth_mbit_per_s: float) -> None:
-        """Add a real cluster, with one round-trip time and bandwidth to all others; joining again replaces what was given before."""
+        """Add a real cluster, with one round-trip time and bandwidth to all others; joining again replaces what was given before.
+
+        Raises: UsageError for the name of an embedded cluster.
+        """
 
         def join(cursor: Cursor) -> None:
             hold_declarations(cursor)
+            cursor.execute("SELECT 1 FROM cluster WHERE name = %s AND embedded", (name,))
+            if cursor.fetchone():  # a fleet that was declared meanwhile
+                raise UsageError(f"{name} is an embedded cluster of the fleet in force; choose another name")
             cursor.execute(
                 "INSERT INTO cluster (name, position, kubeconfig, context) VALUES (%s, (SELECT count(*) FROM cluster), %s, %s) "
                 "ON CONFLICT (name) DO UPDATE SET kubeconfig = excluded.kubeconfig, context = excluded.context",
@@ -177,9 +183,21 @@ class Clusters(Services):
 
         self._database.run(join)
 
-    def leave(self, name: str) -> None:
-        """Forget a cluster. Raises: UsageError for an unknown one, or while live requests entered or run there."""
+    def require_joined(self, name: str) -> None:
+        """Raises: UsageError for a cluster that is unknown, or embedded: that one is the running stack's, and no joining brings it back."""
         self.credentials(name)
+        if any(row.embedded for row in self.clusters() if row.name == name):
+            raise UsageError(
+                f"{name} is an embedded cluster of the fleet in force and cannot be removed by itself: start another fleet with "
+                "`tango up --fleet`"
+            )
+
+    def leave(self, name: str) -> None:
+        """Forget a cluster that has joined.
+
+        Raises: UsageError for one that is unknown or embedded, or while live requests entered or run there.
+        """
+        self.require_joined(name)
         live = self._database.rows(
             f"SELECT count(*) FROM request WHERE run_id = ANY ({HOLDING_RUNS}) AND (cluster = %s OR target_cluster = %s) "
             f"AND state IN {LIVE_STATES}",

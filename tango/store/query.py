@@ -7,12 +7,17 @@ exactly one SELECT.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import re
 import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
+from psycopg2.extensions import DATE, PYDATETIME, PYDATETIMETZ, new_array_type, new_type, register_type
 
 from tango.errors import DependencyError, RequestRejected, StoreUnavailable
 from tango.store.database import CONNECT_TIMEOUT_S, LOSS_IS_NOTICED, described, libpq_url
@@ -22,10 +27,39 @@ MARGIN_S = 10.0
 """Seconds beyond the statement timeout after which the connection itself is ended: a server that is there has answered by then."""
 
 
-def read_only_query(
-    query: str, *, reader_url: str, database_url: str, statement_timeout_s: float, row_limit: int
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """(column names, at most `row_limit` rows) of one SELECT.
+PIECE = 5_000
+"""Rows that are fetched at a time: some MiB, whatever the whole is."""
+
+
+class RowsRead:
+    """The rows of an open query."""
+
+    def __init__(self, cursor: Any, columns: list[str], deadline: Callable[[], AbstractContextManager[None]]) -> None:
+        self._cursor, self._deadline = cursor, deadline
+        self.columns = columns
+        """Names as PostgreSQL gives them; several may be equal."""
+        self.is_cut = False
+        """Whether there were more rows than the limit; known when all have been taken."""
+
+    def pieces(self, limit: int | None = None) -> Iterator[list[tuple[Any, ...]]]:
+        """All rows, or the first `limit`, as they are fetched. Raises: as `reading`."""
+        left = math.inf if limit is None else limit
+        while True:
+            asked = int(min(PIECE, left + 1))  # one more than is wanted, by which it is seen that there are more
+            with self._deadline():
+                self._cursor.execute(f"FETCH FORWARD {asked} FROM tango_sql")
+                rows = self._cursor.fetchall()
+            self.is_cut = len(rows) > left
+            if rows:
+                yield rows[: int(min(len(rows), left))]
+            left -= len(rows)
+            if left < 0 or len(rows) < asked:
+                return
+
+
+@contextlib.contextmanager
+def reading(query: str, *, reader_url: str, database_url: str, statement_timeout_s: float) -> Iterator[RowsRead]:
+    """One SELECT, open for as long as the block runs. Its rows are those of one instant, however long they are read.
 
     Raises: RequestRejected if PostgreSQL refuses the statement (a syntax error, a write) or it runs too long; StoreUnavailable if
     PostgreSQL does not answer; DependencyError if no address is known.
@@ -44,16 +78,25 @@ def read_only_query(
         )
     except psycopg2.OperationalError as error:
         raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
-    until_s = time.monotonic() + statement_timeout_s + MARGIN_S
+
+    def deadline() -> AbstractContextManager[None]:
+        return DEADLINES.over(connection.fileno(), time.monotonic() + statement_timeout_s + MARGIN_S)
+
+    as_postgresql_says_it(connection)
     try:
-        with DEADLINES.over(connection.fileno(), until_s), connection, connection.cursor() as cursor:
-            # The statement is passed as a value and opened as a cursor by the server. That accepts exactly one SELECT, so nothing can
-            # follow a `;`, no COMMIT and no SET; and a function that writes fails in the read-only transaction.
-            opening = cursor.mogrify("DECLARE c refcursor := 'tango_sql'; BEGIN OPEN c FOR EXECUTE %s; END", (statement,)).decode()
-            cursor.execute("DO %s", (opening,))
-            cursor.execute(f"FETCH FORWARD {int(row_limit)} FROM tango_sql")
-            columns = [column.name for column in cursor.description or ()]
-            return columns, cursor.fetchall()
+        with connection, connection.cursor() as cursor:
+            with deadline():
+                # An interval's text depends on a setting that the server, the database or the role may have.
+                cursor.execute("SET LOCAL IntervalStyle = 'postgres'")
+                # The statement is passed as a value and opened as a cursor by the server. That accepts exactly one SELECT, so nothing can
+                # follow a `;`, no COMMIT and no SET; and a function that writes fails in the read-only transaction.
+                opening = cursor.mogrify(
+                    "DECLARE c refcursor := 'tango_sql'; BEGIN OPEN c FOR EXECUTE %s; END", (statement,)
+                ).decode()
+                cursor.execute("DO %s", (opening,))
+                cursor.execute("FETCH FORWARD 0 FROM tango_sql")
+                columns = [column.name for column in cursor.description or ()]
+            yield RowsRead(cursor, columns, deadline)
     except psycopg2.errors.QueryCanceled as error:
         raise RequestRejected(f"the query ran longer than {statement_timeout_s:g} s; narrow it, or raise --timeout") from error
     except psycopg2.errors.InvalidCursorDefinition as error:
@@ -70,6 +113,39 @@ def read_only_query(
         raise RequestRejected("PostgreSQL refused the query: " + "\n".join(own)) from error
     finally:
         connection.close()
+
+
+_TIMES = {"DATE": (1082, 1182, DATE), "TIMESTAMP": (1114, 1115, PYDATETIME), "TIMESTAMPTZ": (1184, 1185, PYDATETIMETZ)}
+"""By PostgreSQL's name of a type: its number, that of its arrays (pg_type.dat), and what psycopg2 reads it by."""
+_TEXTS = {"INTERVAL": (1186, 1187), "BYTEA": (17, 1001)}
+
+
+def as_postgresql_says_it(connection: Any) -> None:
+    """Let a connection give what Python has no value for as PostgreSQL's own text.
+
+    Of that kind are `infinity`, years before 1 and after 9999, months of intervals, and bytes. psycopg2 would print the year 9999 for
+    infinity and 30 days for a month, and refuse other years.
+    """
+    for name, (of_one, of_array, read) in _TIMES.items():
+        one = new_type((of_one,), name, _or_text(read))
+        register_type(one, connection)
+        register_type(new_array_type((of_array,), f"{name}ARRAY", one), connection)
+    for name, (of_one, of_array) in _TEXTS.items():
+        one = new_type((of_one,), name, lambda text, _cursor: text)
+        register_type(one, connection)
+        register_type(new_array_type((of_array,), f"{name}ARRAY", one), connection)
+
+
+def _or_text(read: Callable[[str | None, Any], Any]) -> Callable[[str | None, Any], Any]:
+    def cast(text: str | None, cursor: Any) -> Any:
+        if text is None or text in ("infinity", "-infinity"):
+            return text
+        try:
+            return read(text, cursor)
+        except (ValueError, OverflowError, psycopg2.DataError):
+            return text
+
+    return cast
 
 
 def _found(kind: str) -> str:

@@ -67,24 +67,6 @@ _SINCE_SUBMITTED = "s.at BETWEEN r.submitted_at AND coalesce(r.ended_at, now())"
 _SINCE_SIMULATED = "s.at >= r.started_at"
 
 
-REQUEST_COLUMNS = (
-    "request",
-    "class",
-    "service",
-    "cluster",
-    "state",
-    "attempts",
-    "target_cluster",
-    "node",
-    "due_s",
-    "latency_ms",
-    "reasons",
-    "words",
-)
-"""Keys of `PostgresRunRecords.requests`: `cluster` is the entry cluster; `target_cluster` and `node` are those of the last attempt.
-`reasons` has each reason once, with how often (`evicted x2`); `words` is what a cluster said last that refused the request's pod."""
-
-
 class PostgresRunRecords:
     """Columnar reads of one run. Every method raises UsageError for a run that does not exist."""
 
@@ -240,28 +222,6 @@ class PostgresRunRecords:
             actuation_ms=_floats(t["actuation_ms"]),
             outcome=_codes(t["outcome"], SCALING_OUTCOMES).astype(np.int8),
         )
-
-    def requests(self, run_id: int, *, state: str | None, limit: int) -> list[dict[str, Any]]:
-        """Requests for `tango run requests`, at most `limit`, with the reasons of their attempts; `state` None: of all states."""
-        rows = self._database.rows(
-            """
-            SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.target_cluster, ''),
-                   coalesce(q.node, ''),
-                   round(q.due_s::numeric, 3)::float8,
-                   round(((q.finished_s - q.due_s) * 1000)::numeric, 1)::float8,
-                   coalesce((
-                       SELECT string_agg(a.reason || CASE WHEN a.times > 1 THEN ' x' || a.times ELSE '' END, ', ' ORDER BY a.first)
-                       FROM (SELECT reason, count(*) AS times, min(epoch) AS first FROM attempt
-                             WHERE run_id = q.run_id AND request_id = q.request_id AND reason <> '' GROUP BY reason) a
-                   ), q.reason),
-                   CASE WHEN q.reason LIKE '%%-refused: %%' OR q.reason LIKE 'out-of-%%: %%'
-                        THEN substr(q.reason, position(': ' in q.reason) + 2) ELSE '' END
-            FROM request q WHERE q.run_id = %(run)s AND (%(state)s::text IS NULL OR q.state = %(state)s::request_state)
-            ORDER BY q.request_id LIMIT %(limit)s
-            """,
-            {"run": run_id, "state": state, "limit": limit},
-        )
-        return [dict(zip(REQUEST_COLUMNS, row, strict=True)) for row in rows]
 
     def cancelled_pods(self, run_id: int) -> list[PodKey]:
         """Pods of the BE attempts that the run's cancellation ended and that are no jobs; they may still run."""

@@ -4,14 +4,16 @@ A system is three names, so that any mix can be run. docs/policies.md has the ta
 it departs from stands with its code: LC in `tango.scheduling.lc`, BE in `tango.scheduling.be_policies` and `tango.learning`,
 sharing in `tango.scheduling.sharing_step`.
 
-A package adds policies by entry points of the group `tango.policies`: `lc.NAME` names a function of (arrivals, snapshot, settings) that
-gives an `LcPlan`, `be.NAME` one of (pending, snapshot, settings) that gives a `BePlan` (docs/policies.md).
+A policy may also be a function in a file of the user's own, `FILE.py:FUNCTION` (`policy_files.py`). A package adds policies by entry
+points of the group `tango.policies`: `lc.NAME` names a function of (arrivals, snapshot, settings) that gives an `LcPlan`, `be.NAME` one
+of (pending, snapshot, settings) that gives a `BePlan` (docs/policies.md).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -31,6 +33,7 @@ from tango.scheduling.be_policies import place_kube, place_load_greedy, place_sc
 from tango.scheduling.lc.rule import LC_RULES, LEARNED_LC
 from tango.scheduling.sharing_step import RULES
 from tango.settings import BeSettings, LcSettings, Settings
+from tango.systems.policy_files import FILE_POLICY, file_policy, loaded_file_policy, stored_name
 
 LcPolicy = Callable[[LcArrivals, FleetSnapshot, LcSettings], LcPlan]
 BePolicy = Callable[[BePending, FleetSnapshot, BeSettings], BePlan]
@@ -67,11 +70,22 @@ LC_NETWORKS, BE_NETWORKS = "tango.learning.lc_layer", "tango.learning.policy"
 """Modules that ask learned policies. torch takes seconds and hundreds of MiB: only who needs a network imports them."""
 
 
+_POLICY = rf"{FILE_POLICY}|[^/:]+"
+_MIX = re.compile(rf"(?P<lc>{_POLICY})/(?P<be>{_POLICY})/(?P<sharing>[^/:]+)")
+
+
 def system(name: str) -> System:
-    """Raises: UsageError for an unknown name, which lists the known ones."""
-    if name not in SYSTEMS:
-        raise UsageError(f"there is no system {name!r}{near_name(name, SYSTEMS)}; known systems: {', '.join(SYSTEMS)}")
-    return SYSTEMS[name]
+    """The system of this name, or the mix `LC/BE/SHARING`. A policy in a file is not looked at here, only when it is to decide.
+
+    Raises: UsageError for an unknown name, which lists the known ones.
+    """
+    if name in SYSTEMS:
+        return SYSTEMS[name]
+    if found := _MIX.fullmatch(name):
+        return mixed(SYSTEMS["tango"], lc=found["lc"], be=found["be"], sharing=found["sharing"])
+    raise UsageError(
+        f"there is no system {name!r}{near_name(name, SYSTEMS)}; known systems: {', '.join(SYSTEMS)}, or a mix as LC/BE/SHARING"
+    )
 
 
 def mixed(base: System, *, lc: str | None = None, be: str | None = None, sharing: str | None = None) -> System:
@@ -81,13 +95,53 @@ def mixed(base: System, *, lc: str | None = None, be: str | None = None, sharing
         ("BE policy", be, be_names()),
         ("sharing rule", sharing, tuple(RULES)),
     ):
-        if name is not None and name not in known:
+        if name is not None and name not in known and (kind == "sharing rule" or file_policy(name) is None):
             raise UsageError(f"there is no {kind} {name!r}{near_name(name, known)}; known: {', '.join(known)}")
     found = replace(base, lc=lc or base.lc, be=be or base.be, sharing=sharing or base.sharing)
     for known_system in SYSTEMS.values():
         if (known_system.lc, known_system.be, known_system.sharing) == (found.lc, found.be, found.sharing):
             return known_system
     return replace(found, name=f"{found.lc}/{found.be}/{found.sharing}")
+
+
+def usable_system(
+    name: str, settings: Settings, *, lc: str | None = None, be: str | None = None, sharing: str | None = None
+) -> System:
+    """A system, with other parts where they are named, whose policies of the user's can be loaded; files under the name that is kept.
+
+    For whoever names a system to be used: what is wrong is told here, and not when requests wait. Tango's own policies are not loaded,
+    since torch takes seconds. Raises: UsageError and ConfigError with what is wrong.
+    """
+    base = system(name)
+    found = mixed(
+        base,
+        lc=stored_name(lc or base.lc),
+        be=stored_name(be or base.be),
+        sharing=sharing,
+    )
+    if found.lc not in LC_RULES and found.lc not in LEARNED_LC:
+        lc_policy(found.lc, settings)
+    if found.be not in _BE and found.be not in LEARNED_BE:
+        be_policy(found.be, settings)
+    return found
+
+
+def sharing_rules(names: Iterable[str]) -> list[str]:
+    """The sharing rule of each system. One that only another version of Tango knows has no say, as its policies have none."""
+    return [found.sharing for name in names if (found := _known(name)) is not None]
+
+
+def be_name(name: str) -> str:
+    """The BE policy of a system, empty for one that only another version of Tango knows."""
+    found = _known(name)
+    return found.be if found is not None else ""
+
+
+def _known(name: str) -> System | None:
+    try:
+        return system(name)
+    except UsageError:
+        return None
 
 
 def lc_names() -> tuple[str, ...]:
@@ -134,6 +188,14 @@ def be_policy(name: str, settings: Settings) -> BePolicy:
         return learned
     policy: BePolicy = _load("be", name)
     return policy
+
+
+def origin(kind: str, name: str) -> str:
+    """Where a policy comes from, in words; `kind` is lc, be or sharing."""
+    point = _installed().get((kind, name))
+    if point is not None:
+        return f"{point.value} of {point.dist.name if point.dist else 'a package'}"
+    return "learned, shipped" if name in LEARNED_LC or name in LEARNED_BE else "built in"
 
 
 def warm_up_lc(settings: LcSettings) -> None:
@@ -189,21 +251,27 @@ def learned_policies(system: System) -> dict[str, str]:
 
 
 def policy_source_digest(system: System) -> str:
-    """SHA-256 over the sources of the installed packages that a system's policies come from; empty for Tango's own alone."""
+    """SHA-256 over the files and installed packages that a system's policies come from; empty for Tango's own alone."""
     found = hashlib.sha256()
+    files = [name for name in (system.lc, system.be) if file_policy(name) is not None]
+    for name in files:
+        found.update(stored_name(name).encode())
     points = [p for key in (("lc", system.lc), ("be", system.be)) if (p := _installed().get(key)) is not None]
     for point in points:
         spec = find_spec(point.module.partition(".")[0])
         if spec is None or spec.origin is None:
             continue
         origin = Path(spec.origin)
-        files = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
-        for file in files:
+        sources = sorted(origin.parent.rglob("*.py")) if spec.submodule_search_locations else [origin]
+        for file in sources:
             found.update(str(file).encode() + file.read_bytes())
-    return found.hexdigest() if points else ""
+    return found.hexdigest() if points or files else ""
 
 
 def _load(kind: str, name: str) -> Any:
+    in_file = file_policy(name)
+    if in_file is not None:
+        return loaded_file_policy(in_file)
     point = _installed().get((kind, name))
     if point is None:
         known = lc_names() if kind == "lc" else be_names()

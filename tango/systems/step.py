@@ -28,6 +28,7 @@ from tango.errors import PolicyFailed, TangoError
 from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.plan_checks import check_be_plan, check_lc_plan
 from tango.settings import BeSettings, LcSettings
+from tango.systems.policy_files import where_it_failed
 from tango.systems.registry import BePolicy, LcPolicy
 
 log = structlog.get_logger(__name__)
@@ -55,7 +56,7 @@ def decided_be(
 
     def ask(asked: BePolicy) -> BePlan:
         called = name if asked is policy and name else name_of(asked)
-        plan = _asked(BePlan, called, cycle, lambda: asked(_shown(asked, pending), _shown(asked, snapshot), settings))
+        plan = _asked(BePlan, asked, called, cycle, lambda: asked(_shown(asked, pending), _shown(asked, snapshot), settings))
         return replace(plan, node=check_be_plan(plan, pending, snapshot, cycle=cycle))
 
     return _decided(ask, policy, fallback)
@@ -75,7 +76,7 @@ def decided_lc(
 
     def ask(asked: LcPolicy) -> LcPlan:
         called = name if asked is policy and name else name_of(asked)
-        plan = _asked(LcPlan, called, cycle, lambda: asked(_shown(asked, arrivals), _shown(asked, snapshot), settings))
+        plan = _asked(LcPlan, asked, called, cycle, lambda: asked(_shown(asked, arrivals), _shown(asked, snapshot), settings))
         node = check_lc_plan(plan, arrivals, snapshot, cycle=cycle)
         return replace(plan, node=node, late=np.asarray(plan.late), shed=np.asarray(plan.shed))
 
@@ -119,14 +120,15 @@ def in_one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _asked(kind: type[Plan], policy: str, cycle: str, ask: Callable[[], object]) -> Plan:
+def _asked(kind: type[Plan], asked: object, policy: str, cycle: str, ask: Callable[[], object]) -> Plan:
     """What a policy plans. Raises: PolicyFailed where it raises, or gives no plan; Tango's own errors pass."""
     try:
         plan = ask()
     except TangoError:
         raise
     except Exception as error:  # a policy may come from anywhere
-        raise PolicyFailed(f"policy {policy!r} failed in {cycle}: {type(error).__name__}: {error}") from error
+        where = where_it_failed(error, asked)
+        raise PolicyFailed(f"policy {policy!r} failed in {cycle}, at {where}: {type(error).__name__}: {error}") from error
     if not isinstance(plan, kind):
         raise PolicyFailed(f"policy {policy!r} returned {type(plan).__name__} in {cycle}, expected {kind.__name__}")
     return plan

@@ -17,6 +17,7 @@ from tango.domain.resource_axis import MAY_RUN
 from tango.domain.runs import ScalingRecord
 from tango.domain.services import Service
 from tango.domain.shares import DecisionCopy, LcInFlight, LcWait
+from tango.errors import UsageError
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.database import Database
 from tests.fakes.pod_templates import job_service
@@ -405,6 +406,20 @@ def test_a_cluster_that_joins_again_has_the_links_it_is_given_then(database_url:
     edge, c1 = snapshot.clusters.index("edge"), snapshot.clusters.index("c1")
     assert snapshot.rtt_ms[edge, c1] == snapshot.rtt_ms[c1, edge] == 20.0
     assert snapshot.bandwidth_mbit_per_s[edge, c1] == snapshot.bandwidth_mbit_per_s[c1, edge] == 50.0
+
+
+def test_an_embedded_cluster_neither_leaves_nor_is_joined_over(database_url: str) -> None:
+    """Its processes run: without its row every submit would fail, and a joined cluster of its name would be a second one."""
+    world = postgres_world(database_url)
+
+    with pytest.raises(UsageError, match="c1 is an embedded cluster of the fleet in force and cannot be removed"):
+        world.fleet.leave("c1")
+    with pytest.raises(UsageError, match="c1 is an embedded cluster of the fleet in force; choose another name"):
+        world.fleet.join("c1", kubeconfig="/edge", context="far", rtt_ms=5.0, bandwidth_mbit_per_s=100.0)
+    world.fleet.join("edge", kubeconfig="/edge", context="far", rtt_ms=5.0, bandwidth_mbit_per_s=100.0)
+    world.fleet.leave("edge")
+
+    assert [(c.name, c.embedded) for c in world.fleet.clusters()] == [("c1", True), ("c2", True)]
 
 
 def test_decisions_and_scaling_events_are_kept(world: StoreWorld) -> None:

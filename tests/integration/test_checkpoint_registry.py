@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psycopg2
@@ -44,10 +45,10 @@ from tests.fakes.cluster_calls import RecordingClusterCalls
 from tests.fakes.store_world import BATCH, StoreWorld, cancel_whole, postgres_world
 
 
-def file_of(path: Path, seed: int, **changes: Any) -> Path:
-    """A small network with weights drawn from the seed."""
+def file_of(path: Path, seed: int, *, known: Mapping[str, Any] = MappingProxyType({}), **changes: Any) -> Path:
+    """A small network with weights drawn from the seed; `known` is what its training says of it besides."""
     torch.manual_seed(seed)
-    save_checkpoint(PlacementNetwork(8), path, name=path.stem, trained={"seed": seed, "code_version": "0.1.0"}, **changes)
+    save_checkpoint(PlacementNetwork(8), path, name=path.stem, trained={"seed": seed, "code_version": "0.1.0", **known}, **changes)
     return path
 
 
@@ -356,6 +357,76 @@ def test_roles_change_by_command_and_history_tells(commands: Commands, tmp_path:
     assert "nothing was in the shadow" in commands.run("shadow", "--off").stderr
 
 
+@pytest.mark.parametrize(
+    ("trained", "warned"),
+    [
+        ({}, "nothing is known of how well it places"),
+        (
+            {"validation_gain": 0.3, "validation_margin": 0.4},
+            "not known to be better than load-greedy: +0.30 ± 0.40 (training's reward)",
+        ),
+        ({"validation_gain": 0.9, "validation_margin": 0.4}, ""),
+    ],
+)
+def test_promote_says_what_is_not_known(commands: Commands, tmp_path: Path, trained: dict[str, float], warned: str) -> None:
+    """A network that may be no better than none is for the user to decide."""
+    commands.json("add", str(file_of(tmp_path / "one.pt", 1, known=trained)))
+
+    done = commands.run("promote", "one")
+
+    assert done.exit_code == 0
+    assert warned in done.stderr
+    assert ("warning" in done.stderr) is bool(warned)
+
+
+def test_a_network_that_is_known_to_be_worse_is_promoted_only_by_force(commands: Commands, tmp_path: Path) -> None:
+    """By its training, or by an evaluation, which is later and counts more."""
+    worse = {"validation_gain": -1.27, "validation_margin": 0.42, "validation_reference": "load-greedy"}
+    digest = commands.json("add", str(file_of(tmp_path / "one.pt", 1, known=worse)))["digest"]
+
+    refused = commands.refused("promote", "one")
+
+    assert refused.exit_status == 3
+    assert "is worse than load-greedy: -1.27 ± 0.42 (training's reward)" in str(refused)
+    assert [row["score"] for row in commands.json("list")] == ["-1.27 ± 0.42 (training's reward)"]
+    assert commands.run("promote", "one", "--force").exit_code == 0
+    stores().checkpoints.add_scores(
+        digest,
+        {
+            "kind": "simulated",
+            "rows": [
+                {
+                    "figure": "be_cpu_seconds_per_s",
+                    "differences": {"load-greedy": {"value": 50.0, "mean": 1.0, "low": 0.5, "high": 1.5}},
+                }
+            ],
+        },
+    )
+    again = commands.run("promote", "one")
+    assert (again.exit_code, "warning" in again.stderr) == (0, False)
+    assert [row["score"] for row in commands.json("list")] == ["+2.00 ± 1.00 % of BE throughput"]
+
+
+@pytest.mark.parametrize("name", ["", " ", "-x", "a/b", "a b", "x" * 64])
+def test_a_name_is_one_that_commands_can_take(commands: Commands, tmp_path: Path, name: str) -> None:
+    """It is checked before the file is read."""
+    refused = commands.refused("add", str(tmp_path / "not-there.pt"), f"--name={name}")
+
+    assert refused.exit_status == 2
+    assert "expected 1 to 63 letters" in str(refused)
+
+
+def test_a_new_name_and_a_name_that_another_has_are_told(commands: Commands, tmp_path: Path) -> None:
+    """Both are allowed, and neither happens without a word."""
+    for seed, name in enumerate(("one", "two")):
+        commands.json("add", str(file_of(tmp_path / f"{name}.pt", seed)))
+
+    renamed = commands.run("add", str(tmp_path / "one.pt"), "--name", "two")
+
+    assert "was registered as one; its name is two from now on" in renamed.stderr
+    assert "has the same name; say which one you mean by its digest" in renamed.stderr
+
+
 @pytest.mark.parametrize("verb", ["show", "promote", "shadow", "evaluate"])
 def test_a_wrong_name_is_told_with_those_that_exist(commands: Commands, tmp_path: Path, verb: str) -> None:
     """Exit status 2."""
@@ -424,7 +495,7 @@ def test_an_evaluation_is_paired_and_kept_with_a_registered_checkpoint(commands:
     assert "load-greedy" in table
     shown = commands.json("show", "mine")
     assert [entry["rows"] for entry in shown["scores"]] == [kept["rows"]] * 2
-    assert shown["score"].startswith("BE ")
+    assert shown["score"].endswith(" % of BE throughput")
     assert "p3@0.5" in commands.run("show", "mine").stdout
 
 

@@ -138,7 +138,7 @@ def test_a_token_works_until_it_is_revoked(stack: LiveStack, tango: Tango) -> No
         answer = until(lambda: answered(blue))
         with pytest.raises(Refused):
             tango.state(answer.request)
-        stack.tango("token", "revoke", str(made["token"]))
+        stack.tango("token", "revoke", str(made["token"]), "--yes")
         until(lambda: not answered(blue))
     listed = {token["name"]: token for token in stack.json("token", "list")}
 

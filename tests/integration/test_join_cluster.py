@@ -65,7 +65,9 @@ def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, databa
     assert listed[0]["kubeconfig"] == str(config)
     again = tango("cluster", "add", "edge2", "--kubeconfig", str(config), "--context", "far")
     assert (again.returncode, "joined already, as edge" in again.stderr) == (2, True)
-    assert tango("cluster", "remove", "edge").returncode == 0
+    unasked = tango("cluster", "remove", "edge")
+    assert (unasked.returncode, "say --yes to do it" in unasked.stderr) == (2, True)
+    assert tango("cluster", "remove", "edge", "--yes").returncode == 0
     assert json.loads(tango("cluster", "list", "-o", "json").stdout) == []
 
 

@@ -17,6 +17,7 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ScalingRecord
 from tango.report.page import render_report
 from tango.store.database import Database
+from tango.store.run_lists import PostgresRunLists, RequestFilter, RunFilter
 from tango.store.run_records import PostgresRunRecords
 from tango.store.simulations import PostgresSimulationStore
 from tests.fakes.store_world import (
@@ -128,7 +129,8 @@ def test_people_see_cluster_and_node(world: StoreWorld, records: PostgresRunReco
     run_id = recorded(world)
     database = Database(database_url)
 
-    listed = records.requests(run_id, state="succeeded", limit=10)
+    lists = PostgresRunLists(database)
+    listed = lists.requests(run_id, RequestFilter(state="succeeded"), limit=10)
     lost = database.rows(
         "SELECT cluster, node, reason, attempts FROM eviction_reasons WHERE run_id = %s ORDER BY reason", (run_id,)
     )
@@ -148,6 +150,70 @@ def test_people_see_cluster_and_node(world: StoreWorld, records: PostgresRunReco
     assert slow == [("c1", "n1"), ("c2", "n1")]
     assert used == [("c1", "n1"), ("c1", "n2"), ("c2", "n1")]
     assert all(f">{name}<" in page for name in ("c1/n1", "c1/n2", "c2/n1"))
+
+
+@pytest.mark.parametrize(
+    ("which", "found"),
+    [
+        (RequestFilter(), [0, 1, 2, 3]),
+        (RequestFilter(service_class="be"), [3]),
+        (RequestFilter(service="chat"), [2]),
+        (RequestFilter(state="succeeded", cluster="c2"), [1]),
+        (RequestFilter(cluster="c1", node="n1"), [0]),
+        (RequestFilter(node="n1", slowest=True, state="succeeded"), [0, 1]),
+        (RequestFilter(late=True), [0, 1]),
+        (RequestFilter(service="chat", service_class="be"), []),
+    ],
+)
+def test_requests_are_chosen_by_what_people_ask(
+    world: StoreWorld, database_url: str, which: RequestFilter, found: list[int]
+) -> None:
+    """By class, service, state, and where they ran; the slowest first where that is asked."""
+    run_id = recorded(world)
+
+    listed = PostgresRunLists(Database(database_url)).requests(run_id, which, limit=10)
+
+    assert [row["request"] for row in listed] == found
+
+
+def test_late_requests_are_those_that_missed_their_target(world: StoreWorld, database_url: str) -> None:
+    """An answer that came too late, a request that failed, and one that was shed; never BE."""
+    run_id = world.create(WEB, WEB, WEB, WEB, BATCH, gap_s=0.0)
+    world.release(run_id)
+    world.ship(
+        copy_of(run_id, 0)._replace(started_s=0.0, finished_s=0.01),
+        copy_of(run_id, 1)._replace(finished_s=60.0),
+        copy_of(run_id, 2, RequestState.SHED),
+        copy_of(run_id, 3, RequestState.FAILED, reason="timed-out"),
+    )
+
+    listed = PostgresRunLists(Database(database_url)).requests(run_id, RequestFilter(late=True), limit=10)
+
+    assert [row["request"] for row in listed] == [1, 2, 3]
+
+
+def test_runs_are_listed_with_their_figures(world: StoreWorld, database_url: str) -> None:
+    """Newest first; a run that goes on has none yet, and every filter leaves out the others."""
+    first, second = world.create(WEB), world.create(BATCH)
+    database = Database(database_url)
+    database.execute(
+        "INSERT INTO run_metric (run_id, name, value) VALUES (%s, 'lc_qos_rate', 0.97), (%s, 'be_cpu_seconds_per_s', 3.5)",
+        (first, first),
+    )
+    database.execute("UPDATE run SET name = 'Friday evening', status = 'completed' WHERE run_id = %s", (first,))
+    lists = PostgresRunLists(database)
+
+    both = lists.runs(RunFilter(), limit=10)
+
+    assert [(row["run"], row["lc_qos_rate"], row["be_cpu_seconds_per_s"]) for row in both] == [
+        (second, None, None),
+        (first, 0.97, 3.5),
+    ]
+    assert [row["run"] for row in lists.runs(RunFilter(name="EVENING"), limit=10)] == [first]
+    assert [row["run"] for row in lists.runs(RunFilter(status="completed"), limit=10)] == [first]
+    assert [row["run"] for row in lists.runs(RunFilter(system="nobody's"), limit=10)] == []
+    assert [row["run"] for row in lists.runs(RunFilter(since_s=time.time() + 3600.0), limit=10)] == []
+    assert [row["run"] for row in lists.runs(RunFilter(since_s=time.time() - 3600.0), limit=1)] == [second]
 
 
 def test_nobody_queues_behind_a_run_that_is_being_cancelled(world: StoreWorld, database_url: str) -> None:

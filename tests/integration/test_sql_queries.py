@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+from typing import Any
+
 import psycopg2
 import pytest
 
 from tango.errors import RequestRejected
-from tango.store.query import read_only_query
+from tango.store.query import PIECE, reading
 from tests.conftest import DatabaseUrls
 
 WRITES = [
@@ -33,13 +36,53 @@ def urls(request: pytest.FixtureRequest, database_urls: DatabaseUrls) -> dict[st
     return {"reader_url": reader_url, "database_url": database_urls.app}
 
 
-def test_a_select_gives_names_and_rows_up_to_the_limit(urls: dict[str, str]) -> None:
+def read(query: str, urls: dict[str, str], *, limit: int | None = None, timeout_s: float = 5.0) -> list[tuple[Any, ...]]:
+    """The rows of a query."""
+    with reading(query, statement_timeout_s=timeout_s, **urls) as found:
+        return [row for piece in found.pieces(limit) for row in piece]
+
+
+@pytest.mark.parametrize(
+    ("rows", "limit", "is_cut"),
+    [(10, 2, True), (2, 2, False), (0, 2, False), (PIECE, PIECE, False), (PIECE + 1, PIECE, True), (2 * PIECE + 7, None, False)],
+)
+def test_a_select_gives_all_rows_or_says_that_there_are_more(
+    urls: dict[str, str], rows: int, limit: int | None, is_cut: bool
+) -> None:
     """Columns keep their order and a closing semicolon is no second statement."""
-    found = read_only_query(
-        "SELECT k AS a, k * 2 AS b FROM generate_series(1, 10) k;", statement_timeout_s=5.0, row_limit=2, **urls
+    with reading(f"SELECT k AS a, k * 2 AS b FROM generate_series(1, {rows}) k;", statement_timeout_s=5.0, **urls) as found:
+        read_rows = [row for piece in found.pieces(limit) for row in piece]
+
+    assert found.columns == ["a", "b"]
+    assert read_rows == [(k, 2 * k) for k in range(1, min(rows, limit or rows) + 1)]
+    assert found.is_cut is is_cut
+
+
+def test_what_python_has_no_value_for_is_given_as_postgresql_says_it(urls: dict[str, str], database_urls: DatabaseUrls) -> None:
+    """Also where the role has another style of intervals."""
+    with psycopg2.connect(database_urls.admin) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET intervalstyle = sql_standard', current_database()); END $$"
+        )
+    query = (
+        "SELECT 'infinity'::timestamptz, '-infinity'::date, '0044-03-15 BC'::date, '12000-01-01'::timestamp,"
+        " interval '-1 day 02:03:04', interval '1 mon', ARRAY['infinity'::date], '\\x00ff'::bytea, NULL::date, '2026-02-28'::date"
     )
 
-    assert found == (["a", "b"], [(1, 2), (2, 4)])
+    assert read(query, urls) == [
+        (
+            "infinity",
+            "-infinity",
+            "0044-03-15 BC",
+            "12000-01-01 00:00:00",
+            "-1 days +02:03:04",
+            "1 mon",
+            ["infinity"],
+            "\\x00ff",
+            None,
+            datetime.date(2026, 2, 28),
+        )
+    ]
 
 
 @pytest.mark.parametrize("query", WRITES)
@@ -48,7 +91,7 @@ def test_what_would_change_anything_is_refused_and_changes_nothing(
 ) -> None:
     """Neither the role, nor the read-only transaction, nor the cursor stands alone."""
     with pytest.raises(RequestRejected):
-        read_only_query(query, statement_timeout_s=5.0, row_limit=10, **urls)
+        read(query, urls)
 
     with psycopg2.connect(database_urls.app) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT name FROM lease")
@@ -67,7 +110,7 @@ def test_what_would_change_anything_is_refused_and_changes_nothing(
 def test_a_refusal_says_what_was_found_and_nothing_of_our_own_workings(urls: dict[str, str], query: str, words: str) -> None:
     """The block that opens the cursor is no business of the user's."""
     with pytest.raises(RequestRejected) as refused:
-        read_only_query(query, statement_timeout_s=0.2, row_limit=10, **urls)
+        read(query, urls, timeout_s=0.2)
 
     assert words in str(refused.value)
     assert "PL/pgSQL" not in str(refused.value)

@@ -225,8 +225,8 @@ def test_a_simulated_run_is_listed_shown_and_deleted_as_a_run(workplace: Workpla
     shown = workplace.json("run", "show", "1")
     requests = workplace.json("run", "requests", "1", "--limit", "3")
     live = workplace.json("run", "list", "--kind", "replayed")
-    deleted = workplace.tango("run", "delete", "1")
-    pruned = workplace.tango("run", "prune", "--keep", "0")
+    deleted = workplace.tango("run", "delete", "1", "--yes")
+    pruned = workplace.tango("run", "prune", "--keep", "0", "--yes")
 
     assert [(run["run"], run["kind"], run["status"]) for run in listed] == [(k, "simulated", "completed") for k in (2, 1)]
     assert live == []

@@ -117,6 +117,7 @@ def test_modules_named_by_file_exist() -> None:
     """A bare `name.py`, as in a paragraph about one room, is the name of a file of ours, or of one that a document has its reader write."""
     files = {path.name for path in REPOSITORY.rglob("*.py") if ".venv" not in path.parts}
     files |= {one.text for one in said(r"cat > (\S+\.py) <<", code_only=True)}
+    files |= {f"{one.text}.py" for one in said(r"tango policy new (\w+)", code_only=True)}
 
     assert missing(said(r"(?<![\w/.*-])([a-z_0-9]+\.py)\b"), files.__contains__) == []
 

@@ -88,7 +88,7 @@ def test_an_entry_point_with_a_wrong_name_is_told(tmp_path: Path, entry_point: s
 @pytest.mark.parametrize(
     ("fault", "told"),
     [
-        ("raise RuntimeError('broken')", "policy 'near-home' failed in BE tick 1 (at 1 s): RuntimeError: broken"),
+        ("raise RuntimeError('broken')", "my_policies.py:11: RuntimeError: broken"),
         ("return None", "policy 'near-home' returned NoneType in BE tick 1 (at 1 s), expected BePlan"),
     ],
 )

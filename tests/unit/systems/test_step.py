@@ -76,7 +76,7 @@ def test_a_policy_that_raises_is_treated_as_one_with_an_impossible_plan(error: E
 
 def test_without_a_fallback_what_a_policy_raises_names_the_policy() -> None:
     """By the name under which it was asked for, or by where it stands."""
-    with pytest.raises(PolicyFailed, match="policy 'by-name' failed in a test: ZeroDivisionError: by zero"):
+    with pytest.raises(PolicyFailed, match=r"policy 'by-name' failed in a test, at .*test_step.py:\d+: ZeroDivisionError: by zero"):
         decided_be(failing(ZeroDivisionError("by zero")), PENDING, smallest_snapshot(), BE, cycle="a test", name="by-name")
     with pytest.raises(PolicyFailed, match=r"test_step:failing.*mine"):
         decided_be(failing(ZeroDivisionError("by zero")), PENDING, smallest_snapshot(), BE, cycle="a test")

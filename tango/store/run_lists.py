@@ -1,0 +1,153 @@
+"""What `tango run list` and `tango run requests` print: a few rows out of many, chosen by the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tango.domain.runs import RunKind
+from tango.store.database import Database
+
+RUN_KEYS = (
+    "run",
+    "kind",
+    "name",
+    "status",
+    "system",
+    "fleet",
+    "started_at_s",
+    "duration_s",
+    "accepted",
+    "lc_qos_rate",
+    "be_cpu_seconds_per_s",
+    "seed",
+    "speed",
+)
+"""Keys of `PostgresRunLists.runs`. The duration is in wall seconds, up to now for a run that goes on; figures are those kept at the end,
+None before."""
+REQUEST_KEYS = (
+    "request",
+    "class",
+    "service",
+    "cluster",
+    "state",
+    "attempts",
+    "target_cluster",
+    "node",
+    "due_s",
+    "latency_ms",
+    "reasons",
+    "words",
+)
+"""Keys of `PostgresRunLists.requests`: `cluster` is the entry cluster; `target_cluster` and `node` are those of the last attempt.
+`reasons` has each reason once, with how often (`evicted x2`); `words` is what a cluster said last that refused the request's pod."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs; None and an empty text: any."""
+
+    kind: RunKind | None = None
+    status: str = ""
+    system: str = ""
+    name: str = ""
+    """Part of the run's name."""
+    since_s: float | None = None
+    """Unix time: only runs that were submitted since."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFilter:
+    """Which requests of a run; None, False and an empty text: any."""
+
+    state: str | None = None
+    service_class: str | None = None
+    service: str = ""
+    cluster: str = ""
+    """Where they ran or wait to run; before that where they entered."""
+    node: str = ""
+    late: bool = False
+    """Only LC requests that ended later than their target, or without an answer: failed, shed."""
+    slowest: bool = False
+    """In order of latency, slowest first; else by number."""
+
+
+_RUNS = """
+SELECT r.run_id, r.kind::text, r.name, r.status::text, r.system, r.fleet, extract(epoch FROM r.started_at)::float8,
+       extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at)::float8, r.accepted,
+       q.value, b.value, r.seed, r.speed
+FROM run r
+LEFT JOIN run_metric q ON q.run_id = r.run_id AND q.name = 'lc_qos_rate'
+LEFT JOIN run_metric b ON b.run_id = r.run_id AND b.name = 'be_cpu_seconds_per_s'
+WHERE (%(kind)s::text IS NULL OR r.kind = %(kind)s) AND (%(status)s = '' OR r.status = %(status)s)
+  AND (%(system)s = '' OR r.system = %(system)s) AND (%(name)s = '' OR strpos(lower(r.name), lower(%(name)s)) > 0)
+  AND (%(since)s::float8 IS NULL OR r.submitted_at >= to_timestamp(%(since)s))
+ORDER BY r.run_id DESC LIMIT %(limit)s
+"""
+_LATE = """(q.class = 'lc' AND q.target_s IS NOT NULL AND (q.state IN ('failed', 'shed')
+            OR q.state = 'succeeded' AND q.finished_s - q.due_s > q.target_s))"""
+_REQUESTS = """
+SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.target_cluster, ''), coalesce(q.node, ''),
+       round(q.due_s::numeric, 3)::float8, round(((q.finished_s - q.due_s) * 1000)::numeric, 1)::float8,
+       coalesce((
+           SELECT string_agg(a.reason || CASE WHEN a.times > 1 THEN ' x' || a.times ELSE '' END, ', ' ORDER BY a.first)
+           FROM (SELECT reason, count(*) AS times, min(epoch) AS first FROM attempt
+                 WHERE run_id = q.run_id AND request_id = q.request_id AND reason <> '' GROUP BY reason) a
+       ), q.reason),
+       CASE WHEN q.reason LIKE '%%-refused: %%' OR q.reason LIKE 'out-of-%%: %%'
+            THEN substr(q.reason, position(': ' in q.reason) + 2) ELSE '' END
+FROM request q WHERE {conditions} ORDER BY {order} LIMIT %(limit)s
+"""
+
+
+class PostgresRunLists:
+    """Reads of a few rows. Raises: StoreUnavailable, StoreError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def runs(self, which: RunFilter, *, limit: int) -> list[dict[str, Any]]:
+        """The newest runs, newest first, at most `limit`."""
+        rows = self._database.rows(
+            _RUNS,
+            {
+                "kind": which.kind and str(which.kind),
+                "status": which.status,
+                "system": which.system,
+                "name": which.name,
+                "since": which.since_s,
+                "limit": limit,
+            },
+        )
+        return [dict(zip(RUN_KEYS, row, strict=True)) for row in rows]
+
+    def requests(self, run_id: int, which: RequestFilter, *, limit: int) -> list[dict[str, Any]]:
+        """Requests of a run with the reasons of their attempts, at most `limit`."""
+        conditions = ["q.run_id = %(run)s"]
+        # Only what is asked for stands in the statement: the plan for a million rows depends on it.
+        for wanted, condition in (
+            (which.state, "q.state = %(state)s::request_state"),
+            (which.service_class, "q.class = %(class)s::service_class"),
+            (which.service, "q.service = %(service)s"),
+            (which.cluster, "coalesce(q.target_cluster, q.cluster) = %(cluster)s"),
+            (which.node, "q.node = %(node)s"),
+            (which.late, _LATE),
+        ):
+            if wanted:
+                conditions.append(condition)
+        rows = self._database.rows(
+            _REQUESTS.format(
+                conditions=" AND ".join(conditions),
+                order="q.finished_s - q.due_s DESC NULLS LAST, q.request_id" if which.slowest else "q.request_id",
+            ),
+            {
+                "run": run_id,
+                "state": which.state,
+                "class": which.service_class,
+                "service": which.service,
+                "cluster": which.cluster,
+                "node": which.node,
+                "limit": limit,
+            },
+        )
+        return [dict(zip(REQUEST_KEYS, row, strict=True)) for row in rows]
