@@ -46,12 +46,12 @@ class Stores:
     def __init__(self, settings: Settings, *, deadline_s: float | None = None) -> None:
         """`deadline_s`: seconds in which one transaction has to be done, where that is less than `Database` allows.
 
-        Raises: DependencyError when nothing says where the database and the broker are.
+        Raises: DependencyError when nothing says where the database is.
         """
-        if not settings.database_url or not settings.broker_url:
+        if not settings.database_url:
             raise DependencyError(
-                f"no running stack was found in {state_home(os.environ)} and TANGO_DATABASE_URL or TANGO_BROKER_URL is not set; "
-                "start one with `tango up --detach`"
+                f"no running stack was found in {state_home(os.environ)} and TANGO_DATABASE_URL is not set; start one with `tango up "
+                "--detach`, or its database alone, to look at runs of before, with `tango up --detach --only store`"
             )
         self.settings = settings
         self.database = Database(settings.database_url, **({} if deadline_s is None else {"deadline_s": deadline_s}))

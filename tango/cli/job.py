@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
+from tango.cli.publishing import publisher
 from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES, is_drawn
 from tango.domain.requests import RequestState
 from tango.errors import NotInTime
@@ -49,10 +50,8 @@ def _stores() -> Stores:
 
 def _jobs() -> Jobs:
     from tango.control.jobs import Jobs
-    from workers.app import app
-    from workers.publisher import CeleryPublisher
 
-    return Jobs(store=_stores().jobs, publisher=CeleryPublisher(app))
+    return Jobs(store=_stores().jobs, publisher=publisher())
 
 
 class JobId(click.ParamType["RequestKey"]):

@@ -15,6 +15,7 @@ import click
 from tango.cli.confirm import require_yes, yes_option
 from tango.cli.output import OUTPUTS, Column, duration, instant, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import RunProgress, spinner
+from tango.cli.publishing import publisher
 from tango.cli.trace_files import require_other_file, selection_of
 from tango.cli.workloads import named_system, part_options
 from tango.domain.near_names import near_name
@@ -179,10 +180,8 @@ def order_of(reading: Reading, fleet: Fleet, options: Mapping[str, Any]) -> RunO
 def submit_order(order: RunOrder) -> int:
     """Map the trace, store the run and announce it; give its id."""
     from tango.bootstrap.submission import submission_of
-    from workers.app import app
-    from workers.publisher import CeleryPublisher
 
-    submission = submission_of(_stores(), CeleryPublisher(app))
+    submission = submission_of(_stores(), publisher())
     prepared = submission.prepare(order)
     if prepared.warning:
         click.echo(f"warning: {prepared.warning}", err=True)

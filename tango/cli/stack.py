@@ -61,17 +61,34 @@ home_option = click.option(
     type=click.FloatRange(0, 60_000),
     help="Put an emulated line of this round-trip time between the centre and the clusters, each with a broker of its own.",
 )
+@click.option("--only", type=click.Choice(("store",)), help="The database alone, to look at runs of before.")
 @click.option("--detach", is_flag=True, help="Return when everything is ready; `tango down` stops it.")
 @home_option
-def up(fleet: str | None, no_clusters: bool, simulators: int, line_rtt_ms: float | None, detach: bool, home: Path | None) -> None:
-    """Start the local stack: database, broker, clusters, workers, scheduler. Ctrl-C stops it."""
+def up(
+    fleet: str | None,
+    no_clusters: bool,
+    simulators: int,
+    line_rtt_ms: float | None,
+    only: str | None,
+    detach: bool,
+    home: Path | None,
+) -> None:
+    """Start the local stack: database, broker, clusters, workers, scheduler. Ctrl-C stops it.
+
+    \b
+        tango up --detach
+        tango up --detach --fleet my-fleet.yaml
+        tango up --detach --only store      # enough for run list|show|compare, report, sql, simulate --run
+    """
     home = _home(home)
+    if only and (no_clusters or fleet or line_rtt_ms is not None):
+        raise click.UsageError(f"--only {only} starts no clusters: leave --fleet, --no-clusters and --line-rtt-ms away")
     if no_clusters and (fleet or line_rtt_ms is not None):
         raise click.UsageError(
             "--no-clusters goes with neither --fleet nor --line-rtt-ms: there are no clusters to choose or to reach"
         )
     if detach:
-        _start_detached(home, fleet, simulators, line_rtt_ms, no_clusters=no_clusters)
+        _start_detached(home, fleet, simulators, line_rtt_ms, no_clusters=no_clusters, only=only)
         _say_ready(home)
         return
     stopping = threading.Event()
@@ -83,6 +100,7 @@ def up(fleet: str | None, no_clusters: bool, simulators: int, line_rtt_ms: float
             has_clusters=not no_clusters,
             simulators=simulators,
             line_rtt_ms=line_rtt_ms,
+            only_store=only == "store",
             interrupted=stopping,
         ),
     ):
@@ -302,6 +320,7 @@ def running_stack(
     has_clusters: bool = True,
     simulators: int = 0,
     line_rtt_ms: float | None = None,
+    only_store: bool = False,
     interrupted: threading.Event | None = None,
 ) -> Iterator[StackInfo | None]:
     """A context manager that starts the stack, yields when all its processes are ready, and stops it however the block ends.
@@ -316,7 +335,7 @@ def running_stack(
     configure_logging(logging.WARNING)  # else what the supervisor survives would stand among results, on standard output
 
     read_settings()  # every process reads them: a mistake is told here, and not in the logs of all
-    chosen = fleet_to_start(home, fleet) if has_clusters else None
+    chosen = fleet_to_start(home, fleet) if has_clusters and not only_store else None
     over = threading.Event()
     with progress("Starting the stack", unit="processes") as advance:
         stack = LocalStack(
@@ -325,6 +344,7 @@ def running_stack(
             environment=os.environ,
             simulators=simulators,
             line_rtt_ms=line_rtt_ms,
+            only_store=only_store,
             progressed=_advancing(advance, over),
         )
         try:
@@ -391,7 +411,9 @@ def _signals_set(event: threading.Event) -> Iterator[None]:
             signal.signal(signum, handler)
 
 
-def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms: float | None, *, no_clusters: bool) -> None:
+def _start_detached(
+    home: Path, fleet: str | None, simulators: int, line_rtt_ms: float | None, *, no_clusters: bool, only: str | None
+) -> None:
     """Start `tango up` as a process in a session of its own and wait until its stack is ready.
 
     Raises: TangoError of the kind that the child's exit status names, with the end of its log.
@@ -405,7 +427,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms:
     # Checked here as well as in the child, so that a mistake is reported at once and not out of a log.
     require_linux()
     read_settings()
-    if not no_clusters:
+    if not no_clusters and not only:
         fleet_to_start(home, fleet)
     if supervisor_pid(home) is not None:
         raise UsageError(f"a stack is already running in {home}; see `tango status`, stop it with `tango down`")
@@ -423,6 +445,7 @@ def _start_detached(home: Path, fleet: str | None, simulators: int, line_rtt_ms:
     ]
     command += ["--fleet", fleet] if fleet else []
     command += ["--no-clusters"] if no_clusters else []
+    command += ["--only", only] if only else []
     command += ["--line-rtt-ms", str(line_rtt_ms)] if line_rtt_ms is not None else []
     with usable(log_path):
         descriptor = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
@@ -481,7 +504,11 @@ def _say_ready(home: Path) -> None:
     from tango.stack.state import read_stack
 
     info = read_stack(home)
-    if info is not None:
+    if info is not None and not info.broker_url:
+        say(
+            f"The database of {home} is up, and nothing else: runs can be listed, shown, reported, queried and simulated, not submitted."
+        )
+    elif info is not None:
         say(f"Tango is up. State: {home}. Flower: {info.flower_url} (login: `tango env`). Submit with `tango run submit FILE`.")
         for cluster, url in info.gateways.items():
             say(f"Gateway of {cluster}: {url} (token: `tango env`).")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tango.cli.output import say
+from tango.cli.publishing import publisher
 
 if TYPE_CHECKING:
     from tango.analysis.comparison import CellResult
@@ -22,10 +23,8 @@ def run_on_workers(cells: Sequence[Cell], *, record: bool, fresh: bool, kept: Ke
     from tango.bootstrap.stores import stores
     from tango.bootstrap.sweeps import sweep_of
     from tango.experiments.cells_on_workers import ordered
-    from workers.app import app
-    from workers.publisher import CeleryPublisher
 
-    sweep = sweep_of(stores(), CeleryPublisher(app), kept)
+    sweep = sweep_of(stores(), publisher(), kept)
     order = sweep.order([ordered(cell) for cell in cells], record=record, forget=fresh)
     _say_what_is_ordered(order)
     try:

@@ -72,15 +72,17 @@ class LocalStack:
         environment: Mapping[str, str],
         simulators: int = 0,
         line_rtt_ms: float | None = None,
+        only_store: bool = False,
         progressed: Callable[[int, int], None] | None = None,
     ) -> None:
         """Lock the state folder and draw its secrets. `progressed` is called as `Supervisor` says.
 
         Without a fleet it is a centre alone, for clusters that join. With `line_rtt_ms` the clusters are as far from the
-        centre, by an emulated line, and each has a broker of its own.
+        centre, by an emulated line, and each has a broker of its own. With `only_store` the database alone is started, for commands that
+        read history.
 
-        Raises: UsageError if a stack runs there; ConfigError if the folder belongs to somebody else or holds other files, or for a
-        fleet that can only be simulated.
+        Raises: UsageError if a stack runs there, or for `only_store` with a database of the user's own; ConfigError if the folder belongs
+        to somebody else or holds other files, or for a fleet that can only be simulated.
         """
         require_linux()
         refuse_fractions(fleet.services if fleet else ())
@@ -96,6 +98,9 @@ class LocalStack:
         self._postgres = None if self._user_database else PostgresServer(home, password=self._secrets["postgres"])
         self._broker = None if self._user_broker else Broker(home, password=self._secrets["broker"])
         self._line_rtt_ms = line_rtt_ms
+        self._only_store = only_store
+        if only_store and self._postgres is None:
+            raise UsageError("TANGO_DATABASE_URL names a database of your own, which commands reach without a stack")
         if line_rtt_ms is not None and self._postgres is None:
             raise UsageError(
                 "the line is emulated before the stack's own database: unset TANGO_DATABASE_URL, or leave the line away"
@@ -122,6 +127,8 @@ class LocalStack:
         Raises: TangoError for a process that does not start; DependencyError for a server of the user's own that does not answer, or
         nodes that do not become Ready.
         """
+        if self._only_store:
+            return self._start_store()
         if self._user_broker:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
@@ -182,6 +189,22 @@ class LocalStack:
         self._run(self._supervisor.start(application_processes(layout)))
         self._await_nodes(database_url)
         write_stack(self._home, dataclasses.replace(info, ready=True))
+        return info
+
+    def _start_store(self) -> StackInfo:
+        """Start the database alone, with the schema of this version. The fleet in force stays as it is."""
+        self._supervisor.expected = 1
+        self._run(self._supervisor.start([spec for spec in self._servers() if spec.role == "store"]))
+        database_url, reader_url, owner_url = self._prepare_database()
+        info = StackInfo(
+            database_url=database_url,
+            reader_url=reader_url,
+            owner_url=owner_url,
+            broker_url="",
+            supervisor_pid=os.getpid(),
+            ready=True,
+        )
+        write_stack(self._home, info)
         return info
 
     def stop(self) -> None:

@@ -66,7 +66,10 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
     """
     url = reader_url or database_url
     if not url:
-        raise DependencyError("no stack runs and TANGO_DATABASE_URL is not set; start one with `tango up --detach`")
+        raise DependencyError(
+            "no stack runs and TANGO_DATABASE_URL is not set; start one with `tango up --detach`, or its database alone with "
+            "`tango up --detach --only store`"
+        )
     statement = query.strip().rstrip(";")
     try:
         connection = psycopg2.connect(
