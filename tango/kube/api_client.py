@@ -52,6 +52,8 @@ WATCH_GRACE_S = 10.0
 """Seconds after that in which the server must have ended it before the client gives the connection up."""
 MAX_ANSWER_BYTES = 256 * 2**20
 """Longest response to a short call; a page of 500 pods has a few MiB, so this only bounds memory against a faulty server."""
+MAX_EVENT_BYTES = 4 * 2**20
+"""Longest event of a watch: an object may have 3 MiB as a request, and etcd takes half of that."""
 RETRIED = frozenset({429, 500, 503, 504})
 """Statuses that are retried: overload, and failures that need not repeat. All others are refusals of the call itself."""
 _BY_STATUS: dict[int, type[ClusterError]] = {
@@ -208,9 +210,7 @@ class KubeClient:
                 if answer.status >= 300:
                     raise self._refusal(answer.status, await answer.read(), "WATCH", path)
                 on_open()
-                async for line in answer.content:
-                    if not line.strip():
-                        continue
+                async for line in _lines(answer.content):
                     event = orjson.loads(line)
                     if event["type"] == "ERROR":
                         raise self._refusal(event["object"].get("code", 500), orjson.dumps(event["object"]), "WATCH", path)
@@ -310,6 +310,23 @@ class KubeClient:
             refusal=refusal_kind(status, body) or "",
             words=message,
         )
+
+
+async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """The lines of a stream that are not empty, all of a block at once: aiohttp's own look for each costs as much as parsing it.
+
+    Raises: ValueError for one that is longer than `MAX_EVENT_BYTES`.
+    """
+    rest = b""
+    async for block in content.iter_any():
+        *lines, rest = (rest + block).split(b"\n")
+        for line in lines:
+            if line.strip():
+                yield line
+        if len(rest) > MAX_EVENT_BYTES:
+            raise ValueError(f"a line is longer than {MAX_EVENT_BYTES} bytes")
+    if rest.strip():  # it was cut off, and is no JSON
+        yield rest
 
 
 def _headers(access: Access, content_type: str | None) -> dict[str, str]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from tango.emulation.api_server.authorization import Authorizer, User
 from tango.emulation.api_server.journal import Journal
@@ -29,15 +28,12 @@ async def session(tmp_path: Path) -> AsyncIterator[aiohttp.ClientSession]:
     """Calls to a server whose pods' logs lie in `tmp_path`."""
     authorizer = Authorizer({"root": User("root", ("system:masters",)), "tango": User("tango", ("tango:scheduler",))})
     server = ApiServer(Storage(Journal(None), history=100), authorizer, pods=tmp_path)
-    runner = web.AppRunner(server.application())
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer root"}) as made:
+    async with (
+        server.listening("127.0.0.1", 0) as port,
+        aiohttp.ClientSession(f"http://127.0.0.1:{port}", headers={"Authorization": "Bearer root"}) as made,
+    ):
         await made.post("/api/v1/namespaces", json={"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "tango"}})
         yield made
-    await runner.cleanup()
 
 
 async def made_pod(session: aiohttp.ClientSession, **status: Any) -> Json:

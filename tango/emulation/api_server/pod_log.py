@@ -7,14 +7,13 @@ pkg/registry/core/pod/strategy.go, LogLocation.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from tango.emulation.api_server.failures import Causes, Refused, bad_request
 from tango.emulation.api_server.forms import whole_number
+from tango.emulation.api_server.http1 import Answer, Response, Stream
 from tango.emulation.api_server.objects import Objects
 from tango.emulation.api_server.storage import Collection, Key
 from tango.emulation.pod_logs import LogReader, log_path, pod_folder
@@ -27,17 +26,14 @@ NOT_KEPT = ("timestamps", "sinceSeconds", "sinceTime", "stream")
 """Parameters that need the time of each line, which is not kept."""
 
 
-async def send_log(
-    request: web.Request, pods: Path | None, objects: Objects, collection: Collection, key: Key
-) -> web.StreamResponse:
-    """Answer a GET of `pods/NAME/log`.
+def log_of(query: Mapping[str, str], pods: Path | None, objects: Objects, collection: Collection, key: Key) -> Response:
+    """The response to a GET of `pods/NAME/log`.
 
     A pod that is on no node has none: 204.
 
     Raises: Refused 404 for a pod that there is not; 422 for a negative number; 400 for a container that there is not, has not
     started, or has no earlier life.
     """
-    query = request.query
     for name in NOT_KEPT:
         if query.get(name) not in (None, "", "false", "All"):
             raise bad_request(f"{name} is not supported here: times of lines are not kept")
@@ -50,26 +46,32 @@ async def send_log(
     pod = objects.find(collection, key).item
     container = _container(pod, query.get("container", ""))
     if not pod["spec"].get("nodeName"):  # nobody to ask
-        return web.Response(status=204)
+        return Answer(status=204)
     restart = _life(pod, container, previous=query.get("previous") in ("1", "true"))
-    left = whole_number(query, "limitBytes", 0) or None
-    response = web.StreamResponse(headers={"Content-Type": "text/plain"})
-    await response.prepare(request)
     if pods is None:
-        await response.write_eof()
-        return response
+        return Answer(content_type="text/plain")
     metadata = pod["metadata"]
     folder = pod_folder(pods, metadata.get("namespace", ""), metadata["name"], metadata["uid"])
-    reader = LogReader(log_path(folder, container, restart))
+
+    def goes_on() -> bool:
+        return _runs(objects, collection, key, metadata["uid"], container, restart)
+
+    return Stream(_read(query, log_path(folder, container, restart), goes_on), "text/plain")
+
+
+async def _read(query: Mapping[str, str], path: Path, runs: Callable[[], bool]) -> AsyncGenerator[bytes, None]:
+    """The log in pieces; where it is followed, for as long as its container may still write."""
+    left = whole_number(query, "limitBytes", 0) or None
+    reader = LogReader(path)
     try:
         found = reader.start(tail_lines=whole_number(query, "tailLines", 0) if "tailLines" in query else None)
         following = query.get("follow") in ("1", "true")
         while True:
             # Asked before the file is read: what was written before the container ended is then still read.
-            goes_on = following and _runs(objects, collection, key, metadata["uid"], container, restart)
+            goes_on = following and runs()
             for block in found:
                 piece = block if left is None else block[:left]
-                await response.write(piece)
+                yield piece
                 if left is not None and (left := left - len(piece)) <= 0:
                     goes_on = False
                     break
@@ -77,12 +79,8 @@ async def send_log(
                 break
             await asyncio.sleep(FOLLOW_EVERY_S)
             found = reader.more()
-        await response.write_eof()
-    except ConnectionError:
-        pass
     finally:
         reader.close()
-    return response
 
 
 def _container(pod: Json, asked: str) -> str:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import structlog
 import uvloop
-from aiohttp import web
 
 from tango.emulation.api_server.authorization import Authorizer
 from tango.emulation.api_server.journal import Journal
@@ -86,25 +85,18 @@ async def _served(options: ApiServerOptions) -> AsyncIterator[tuple[Journal, Sto
     except OSError as error:
         raise ConfigError(f"the data folder {options.data_dir} cannot be used: {error.strerror}") from error
     server = ApiServer(storage, authorizer, pods=options.pods_dir, rbac_after_s=options.rbac_after_s)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.3, keepalive_timeout=75)
-    await runner.setup()
-    site = web.TCPSite(runner, options.host, options.port, backlog=512)
-    try:
-        await site.start()
-    except OSError as error:
-        await runner.cleanup()
-        raise ConfigError(
-            f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port"
-        ) from error
-    port = runner.addresses[0][1]
-    # Written whole, and only now that the port is open: who waits for the file may connect at once.
-    if options.port_file is not None:
-        write_whole(options.port_file, str(port))
-    try:
+    async with contextlib.AsyncExitStack() as listening:
+        listening.callback(journal.close)
+        try:
+            port = await listening.enter_async_context(server.listening(options.host, options.port))
+        except OSError as error:
+            raise ConfigError(
+                f"port {options.port} on {options.host} cannot be listened on: {error.strerror}; choose another --port"
+            ) from error
+        # Written whole, and only now that the port is open: who waits for the file may connect at once.
+        if options.port_file is not None:
+            write_whole(options.port_file, str(port))
         yield journal, storage
-    finally:
-        await runner.cleanup()
-        journal.close()
 
 
 async def _keep(journal: Journal, storage: Storage) -> None:

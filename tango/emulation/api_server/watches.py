@@ -6,7 +6,8 @@ Source: Kubernetes documentation, Kubernetes API Concepts, "Efficient detection 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 import orjson
@@ -18,6 +19,10 @@ from tango.emulation.api_server.storage import Change, Collection, Storage, Stor
 
 BOOKMARK_EVERY_S = 10.0
 """Seconds without an event after which a bookmark is sent. Chosen; a real server sends one about every minute."""
+
+GATHER_S = 0.005
+"""Seconds from one part of a stream to the next: pods are made many at a time, and each part wakes a client. What happens first is sent at
+once."""
 
 
 def require_watch_options(query: Mapping[str, str]) -> None:
@@ -58,7 +63,7 @@ class Watch:
         """Set by `stop`: the server then aborts the connection, as if the stream had been cut."""
         self._expired = False
 
-    async def events(self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool) -> AsyncIterator[bytes]:
+    async def events(self, *, version: str, timeout_s: float, bookmarks: bool, initial: bool) -> AsyncGenerator[bytes, None]:
         """Chunks of newline-delimited JSON events, until `timeout_s` has passed.
 
         Version "" or "0", or `initial`, first sends every object as ADDED. A version that is out of the history gives one ERROR event
@@ -87,8 +92,9 @@ class Watch:
         # Invariant: no await stands between reading objects or history above and this line, so no change falls in between.
         self._collection.listeners.add(self._on_change)
         try:
-            async for chunk in self._follow(timeout_s, bookmarks):
-                yield chunk
+            async with contextlib.aclosing(self._follow(timeout_s, bookmarks)) as followed:
+                async for chunk in followed:
+                    yield chunk
         finally:
             self._collection.listeners.discard(self._on_change)
 
@@ -102,13 +108,14 @@ class Watch:
         self._expired = True
         self._news.set()
 
-    async def _follow(self, timeout_s: float, bookmarks: bool) -> AsyncIterator[bytes]:
+    async def _follow(self, timeout_s: float, bookmarks: bool) -> AsyncGenerator[bytes, None]:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + timeout_s
         while not self.cut:
             if self._waiting:
                 chunk, self._waiting = b"".join(self._waiting), []
                 yield chunk
+                await asyncio.sleep(GATHER_S)
                 continue
             if self._expired:
                 yield orjson.dumps({"type": "ERROR", "object": expired("", self._collection.oldest).body}) + b"\n"
