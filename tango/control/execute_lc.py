@@ -186,7 +186,7 @@ class LcExecutor:
         self._lease = lease
         self._places = _Places(settings.max_in_flight)
         self._in_flight: dict[tuple[int, int, int], LcWork] = {}
-        self._exchanges: dict[tuple[int, int, int], asyncio.Task[Served]] = {}
+        self._exchanges: dict[tuple[int, int, int], asyncio.Future[Served]] = {}
         """Exchanges under way, to take them back from a node that hangs."""
         self._ended: list[tuple[LcWork, Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -373,7 +373,7 @@ class LcExecutor:
             finished_s=finished_at_s - zero_s,
         )
 
-    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float) -> asyncio.Task[Served]:
+    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float) -> asyncio.Future[Served]:
         """Call the instance. Raises: CallFailed where there is nothing to call it with."""
         if work.is_called:
             return self._callers.begin(instance, work, over_tls=self._directory.over_tls(work.service), timeout_s=timeout_s)

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
 
 import httptools
+
+T = TypeVar("T")
 
 
 class Origin(NamedTuple):
@@ -65,7 +68,24 @@ class HttpConnections:
         """
         deadline_s = self._loop.time() + timeout_s
         connection = self._idle.taken(origin) or await self._connected(origin, timeout_s)
-        return await connection.exchange(request, deadline_s)
+        return await connection.begin(request, deadline_s, _as_it_came, _as_it_came)
+
+    def begin(
+        self,
+        origin: Origin,
+        request: bytes,
+        *,
+        timeout_s: float,
+        read: Callable[[Answer], T],
+        failed: Callable[[Exception], Exception],
+    ) -> asyncio.Future[T] | None:
+        """Send one request over a connection that is idle; None where there is none, and nothing was sent.
+
+        The future has what `read` makes of the response, or the error that it raises, or what `failed` makes of one of `exchange`. It
+        needs no task, which is a fifth of what a short exchange costs. Who cancels it breaks the connection off.
+        """
+        connection = self._idle.taken(origin)
+        return None if connection is None else connection.begin(request, self._loop.time() + timeout_s, read, failed)
 
     def close(self) -> None:
         """Close all connections at once; exchanges in flight fail."""
@@ -122,6 +142,10 @@ class _IdleConnections:
                 del self._by_origin[origin]
 
 
+def _as_it_came(found: T) -> T:
+    return found
+
+
 class _Connection(asyncio.Protocol):
     """One connection of the pool; carries one exchange at a time."""
 
@@ -129,13 +153,17 @@ class _Connection(asyncio.Protocol):
         "_answer",
         "_body",
         "_bytes",
+        "_expiry",
+        "_failed",
         "_headers",
         "_idle",
+        "_is_unasked",
         "_loop",
         "_max_bytes",
         "_open",
         "_origin",
         "_parser",
+        "_read",
         "_transport",
     )
 
@@ -155,34 +183,34 @@ class _Connection(asyncio.Protocol):
         self._max_bytes = max_bytes
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[Answer] | None = None
+        self._answer: asyncio.Future[Any] | None = None
+        """Of the exchange under way."""
+        self._read: Callable[[Answer], Any] = _as_it_came
+        self._failed: Callable[[Exception], Exception] = _as_it_came
+        self._expiry: asyncio.TimerHandle | None = None
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._bytes = 0
+        self._is_unasked = False
+        """Whether something has come that answers no request."""
 
-    async def exchange(self, request: bytes, deadline_s: float) -> Answer:
-        """Send a request and wait for the whole response; `deadline_s` is a time of the loop's clock.
+    def begin(
+        self, request: bytes, deadline_s: float, read: Callable[[Answer], T], failed: Callable[[Exception], Exception]
+    ) -> asyncio.Future[T]:
+        """Send a request; the future is as `HttpConnections.begin` says. `deadline_s` is a time of the loop's clock.
 
-        Raises: TimeoutError at the deadline; OSError if the connection breaks. In both cases the connection is closed.
+        Where it fails or is cancelled, the connection is closed: a response may still arrive, and must not be taken for that of the next
+        request.
         """
-        self._answer, self._headers, self._body, self._bytes = self._loop.create_future(), {}, [], 0
+        answer: asyncio.Future[T] = self._loop.create_future()
+        answer.add_done_callback(self._ended)
+        self._answer, self._read, self._failed = answer, read, failed
+        self._headers, self._body, self._bytes = {}, [], 0
         if self._transport is None:
-            raise ConnectionResetError("the connection was closed")
-        expiry = self._loop.call_at(deadline_s, self._fail, TimeoutError("no answer in time"))
-        self._transport.write(request)
-        try:
-            answer = await self._answer
-        # Late, broken or cancelled: a response may still arrive on this connection, and must not be taken for that of the next request.
-        except BaseException:
-            self.abort()
-            raise
-        finally:
-            expiry.cancel()
-            self._answer = None
-        if not answer.keep_alive:
-            self.abort()
-        elif self._transport is not None:
-            self._idle.add(self._origin, self)
+            self._fail(ConnectionResetError("the connection was closed"))
+        else:
+            self._expiry = self._loop.call_at(deadline_s, self._expire)
+            self._transport.write(request)
         return answer
 
     def abort(self) -> None:
@@ -190,6 +218,20 @@ class _Connection(asyncio.Protocol):
         self._idle.discard(self._origin, self)
         if self._transport is not None:
             self._transport.abort()
+
+    def _expire(self) -> None:
+        self._fail(TimeoutError("no answer in time"))
+
+    def _ended(self, answer: asyncio.Future[Any]) -> None:
+        if answer is self._answer:  # it was cancelled
+            self._over()
+            self.abort()
+
+    def _over(self) -> None:
+        self._answer = None
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
 
     # ---- asyncio -------------------------------------------------------------------------------------------------------
 
@@ -210,22 +252,30 @@ class _Connection(asyncio.Protocol):
         self._bytes += len(data)
         # Bytes without a request belong to no answer: the server is broken, or speaks another protocol.
         if self._answer is None or self._bytes > self._max_bytes:
-            self._broken("more was sent than an answer")
+            self._fail(ConnectionAbortedError("more was sent than an answer"))
+            self.abort()
             return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
-            self._broken(f"the answer is no HTTP: {error}")
-
-    def _broken(self, why: str) -> None:
-        self._fail(ConnectionAbortedError(why))
-        self.abort()
+            self._fail(ConnectionAbortedError(f"the answer is no HTTP: {error}"))
+            self.abort()
+        if self._is_unasked:
+            self.abort()
 
     def _fail(self, error: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+        answer = self._answer
+        self._over()
+        if answer is not None:
+            self.abort()
+            if not answer.done():
+                answer.set_exception(self._failed(error))
 
     # ---- httptools -----------------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        """Called by the parser at the beginning of a response."""
+        self._is_unasked |= self._answer is None
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser for each header."""
@@ -237,6 +287,17 @@ class _Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         """Called by the parser at the end of a response. Interim responses (1xx) are skipped, as RFC 9110, section 15.2, asks."""
-        status = self._parser.get_status_code()
-        if status >= 200 and self._answer is not None and not self._answer.done():
-            self._answer.set_result(Answer(status, self._headers, b"".join(self._body), self._parser.should_keep_alive()))
+        status, answer = self._parser.get_status_code(), self._answer
+        if status < 200 or answer is None:
+            return
+        keep_alive = self._parser.should_keep_alive()
+        self._over()
+        if not keep_alive or answer.done():
+            self.abort()
+        elif self._transport is not None:
+            self._idle.add(self._origin, self)
+        if not answer.done():
+            try:
+                answer.set_result(self._read(Answer(status, self._headers, b"".join(self._body), keep_alive)))
+            except Exception as error:  # whatever `read` finds wrong with it
+                answer.set_exception(error)

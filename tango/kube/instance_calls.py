@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable
+
 from tango.domain.identity import PodKey
 from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.errors import InstanceFailed
-from tango.kube.http_exchange import HttpConnections, Origin
+from tango.kube.http_exchange import Answer, HttpConnections, Origin
 from tango.ports.instances import Served
 
 CONNECT_TIMEOUT_S = 2.0
@@ -21,37 +24,37 @@ class HttpInstanceCalls:
     def __init__(self) -> None:
         self._connections = HttpConnections(connect_timeout_s=CONNECT_TIMEOUT_S, max_answer_bytes=MAX_ANSWER_BYTES)
 
-    async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
-        """Send one request and wait for its response. It is sent once: whether it may run again is decided by its epoch, not here.
+    def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Awaitable[Served]:
+        """Send one request. It is sent once: whether it may run again is decided by its epoch, not here.
 
-        Raises: InstanceFailed with a reason: timed out, refused (any status but 200), or unreachable.
+        Where a connection is idle it is sent at once, without a task of its own. Who awaits it gets InstanceFailed with a reason: timed
+        out, refused (any status but 200), or unreachable.
         """
         pod = PodKey(work.node.cluster, instance.pod)
+        origin = Origin(instance.pod_ip, instance.port)
         request = (
-            f"POST /v1/work HTTP/1.1\r\nHost: {instance.pod_ip}:{instance.port}\r\nContent-Length: 0\r\n"
+            f"POST /v1/work HTTP/1.1\r\nHost: {origin.host}:{origin.port}\r\nContent-Length: 0\r\n"
             f"Tango-Request: {work.run_id}/{work.request_id}/{work.epoch}\r\nTango-Instance: {pod}\r\n"
             f"Tango-Cpu-Work-S: {work.cpu_work_s:.6f}\r\nTango-Memory-Mib: {work.memory_mib:.1f}\r\n"
             f"Tango-Entry-Cluster: {work.entry_cluster}\r\nTango-Payload-Kib: {payload_kib:.3f}\r\n\r\n"
-        )
-        origin = Origin(instance.pod_ip, instance.port)
+        ).encode("latin-1")
+
+        def read(answer: Answer) -> Served:
+            return _served(pod, origin, answer)
+
+        def failed(error: Exception) -> Exception:
+            return _failure(pod, origin, error, timeout_s)
+
+        begun = self._connections.begin(origin, request, timeout_s=timeout_s, read=read, failed=failed)
+        return begun if begun is not None else self._called(pod, origin, request, timeout_s)
+
+    async def _called(self, pod: PodKey, origin: Origin, request: bytes, timeout_s: float) -> Served:
+        """Over a connection that is opened first."""
         try:
-            answer = await self._connections.exchange(origin, request.encode("latin-1"), timeout_s=timeout_s)
-        except TimeoutError as error:
-            raise InstanceFailed(f"instance {pod} did not answer within {timeout_s:.1f} s", reason=Reason.TIMED_OUT) from error
-        except OSError as error:
-            raise self._unreachable(pod, origin, error) from error
-        if answer.status != 200:
-            raise InstanceFailed(
-                f"instance {pod} at {instance.pod_ip}:{instance.port} answered {answer.status}",
-                status=answer.status,
-                reason=Reason.INSTANCE_REFUSED,
-            )
-        try:
-            return Served(
-                started_at_s=float(answer.headers[b"tango-started-s"]), finished_at_s=float(answer.headers[b"tango-finished-s"])
-            )
-        except (KeyError, ValueError) as error:
-            raise self._unreachable(pod, origin, error) from error
+            answer = await self._connections.exchange(origin, request, timeout_s=timeout_s)
+        except OSError as error:  # includes TimeoutError
+            raise _failure(pod, origin, error, timeout_s) from error
+        return _served(pod, origin, answer)
 
     async def probe(self, instance: InstanceState, *, timeout_s: float) -> bool:
         """Whether `GET /healthz` is answered with 200 in time."""
@@ -68,9 +71,25 @@ class HttpInstanceCalls:
         """Close all connections; calls in flight fail."""
         self._connections.close()
 
-    @staticmethod
-    def _unreachable(pod: PodKey, origin: Origin, error: BaseException) -> InstanceFailed:
-        return InstanceFailed(
-            f"instance {pod} at {origin.host}:{origin.port}: {type(error).__name__}: {error}",
-            reason=Reason.INSTANCE_UNREACHABLE,
+
+def _served(pod: PodKey, origin: Origin, answer: Answer) -> Served:
+    if answer.status != 200:
+        raise InstanceFailed(
+            f"instance {pod} at {origin.host}:{origin.port} answered {answer.status}",
+            status=answer.status,
+            reason=Reason.INSTANCE_REFUSED,
         )
+    try:
+        return Served(
+            started_at_s=float(answer.headers[b"tango-started-s"]), finished_at_s=float(answer.headers[b"tango-finished-s"])
+        )
+    except (KeyError, ValueError) as error:
+        raise _failure(pod, origin, error, math.inf) from error
+
+
+def _failure(pod: PodKey, origin: Origin, error: Exception, timeout_s: float) -> InstanceFailed:
+    if isinstance(error, TimeoutError):
+        return InstanceFailed(f"instance {pod} did not answer within {timeout_s:.1f} s", reason=Reason.TIMED_OUT)
+    return InstanceFailed(
+        f"instance {pod} at {origin.host}:{origin.port}: {type(error).__name__}: {error}", reason=Reason.INSTANCE_UNREACHABLE
+    )

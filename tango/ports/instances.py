@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -50,8 +51,8 @@ class ServiceCalls(Protocol):
 class InstanceCalls(Protocol):
     """LC requests over HTTP to an instance's pod address."""
 
-    async def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Served:
-        """Send one request and wait for its answer. Never retried here: a retry is a new epoch.
+    def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Awaitable[Served]:
+        """Send one request; who awaits it has the answer. Never retried here: a retry is a new epoch.
 
         Raises: InstanceFailed with the reason instance-unreachable, instance-refused or timed-out.
         """
