@@ -17,6 +17,7 @@ from tango.domain.requests import Batch
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable
 from tango.ports.requests import Dispatched
+from workers.messages import Messages
 from workers.queues import REPLAY, SIMULATE, be_queue, exec_queue, lc_queue
 
 PUBLISH_WITHIN_S = 5.0
@@ -31,6 +32,7 @@ class CeleryPublisher:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
+        self._messages = Messages(app)
 
     def arrivals(self, batches: Sequence[Batch]) -> None:
         """Publish one message to `lc.<cluster>` or `be.<cluster>` for all batches of a run, cluster and class.
@@ -73,16 +75,7 @@ class CeleryPublisher:
         self._reach(SIMULATE, lambda: cells.apply_async(queue=SIMULATE, ignore_result=True))
 
     def _send(self, task: str, queue: str, **ids: object) -> None:
-        # What Flower shows of the arguments: Celery would write out all ids, which took longer than to send them.
-        # `declare`: Celery would declare the queue for each message, a quarter of what sending does. A list of this broker is there once
-        # something is put into it, and those who consume from it have declared it.
-        shown = ", ".join(f"{len(value)} {name}" if isinstance(value, list) else f"{name}={value}" for name, value in ids.items())
-        self._reach(
-            queue,
-            lambda: self._app.send_task(
-                task, kwargs=ids, queue=queue, declare=(), ignore_result=True, argsrepr="()", kwargsrepr=f"{{{shown}}}"
-            ),
-        )
+        self._reach(queue, lambda: self._messages.send(task, queue, ids))
 
     def _reach(self, queue: str, send: Callable[[], object]) -> None:
         attempts, until_s = 3, time.monotonic() + PUBLISH_WITHIN_S

@@ -17,6 +17,8 @@ REPLAY = "replay"
 SIMULATE = "simulate"
 
 _EXCHANGE = Exchange("tango", type="direct")
+_OWN = ("lc.", "exec.", "be.")
+"""How the queues of clusters begin into which Tango alone puts messages."""
 
 
 def lc_queue(cluster: str) -> str:
@@ -37,6 +39,11 @@ def submit_queue(cluster: str) -> str:
 def exec_queue(cluster: str) -> str:
     """Queue of LC requests that entered a cluster and wait for a worker with a free place."""
     return f"exec.{cluster}"
+
+
+def has_priorities(queue: str) -> bool:
+    """Whether messages with a priority may come into a queue: only those that other applications send have one."""
+    return not queue.startswith(_OWN)
 
 
 def declared(names: tuple[str, ...]) -> list[Queue]:
