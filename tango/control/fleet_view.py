@@ -17,10 +17,12 @@ import structlog
 from tango.control.answer_margin import AnswerMargin
 from tango.control.elsewhere import tried_elsewhere
 from tango.domain.plans import LcPlan
-from tango.domain.requests import LcArrivals
+from tango.domain.requests import CalledArrivals, LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import TangoError
 from tango.scheduling.budget import within_budget
+from tango.scheduling.lc.batch_plan import BatchPlanner
+from tango.scheduling.lc.rule import LcRule
 from tango.scheduling.work_scale import work_scale
 from tango.settings import LcSettings
 from tango.systems import LC_FALLBACK, LcPolicy, decided_lc
@@ -63,6 +65,7 @@ class FleetView:
         self._read_at_s = -np.inf
         self._used_at_s = -np.inf
         self._is_shedding = False
+        self._planner = BatchPlanner()
         self._counted: deque[tuple[float, LcArrivals, LcPlan]] = deque(maxlen=4096)
         self._wanted = threading.Event()
         self._reader: threading.Thread | None = None
@@ -94,13 +97,17 @@ class FleetView:
         A plan that cannot be carried out is refused, and `LC_FALLBACK` decides: `fallback_reason` of the plan says why.
         """
         with self._lock:
-            snapshot = self._snapshot if self._snapshot is not None and self._snapshot.has_rows_of(seen) else seen
-            plan = decided_lc(policy, arrivals, self._masked(snapshot), settings, cycle=cycle, fallback=LC_FALLBACK)
-            plan = tried_elsewhere(plan, arrivals, snapshot)
-            margin_s = self._margin.seconds(snapshot.services)
-            plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s, margin_s=margin_s)
+            known = self._snapshot
+            snapshot = known if known is seen or (known is not None and known.has_rows_of(seen)) else seen
+            masked, margin_s = self._masked(snapshot), self._margin.seconds(snapshot.services)
+            if isinstance(policy, LcRule) and _are_first_tries(arrivals):
+                plan = self._planner.plan(policy, arrivals, masked, snapshot, settings, now_s=now_s, margin_s=margin_s)
+            else:
+                plan = decided_lc(policy, arrivals, masked, settings, cycle=cycle, fallback=LC_FALLBACK)
+                plan = tried_elsewhere(plan, arrivals, snapshot)
+                plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s, margin_s=margin_s)
+                _count_in(snapshot, arrivals, plan)
             self._is_shedding = bool(plan.shed.any())
-            _count_in(snapshot, arrivals, plan)
             self._counted.append((self._monotonic(), arrivals, plan))
         return plan, snapshot
 
@@ -135,6 +142,11 @@ class FleetView:
                 self.broken += 1
                 log.exception("snapshot_broken", broken=self.broken)
             time.sleep(self._max_age_s)
+
+
+def _are_first_tries(arrivals: LcArrivals) -> bool:
+    """Whether nobody has to keep away from the node that it was on before (`tried_elsewhere`)."""
+    return not isinstance(arrivals, CalledArrivals) or bool((arrivals.last_node < 0).all())
 
 
 def _count_in(snapshot: FleetSnapshot, arrivals: LcArrivals, plan: LcPlan) -> None:
