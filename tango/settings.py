@@ -247,12 +247,15 @@ class ReplaySettings:
     window_s: float = 0.01
     """Seconds; LC requests due within one window share a message. A window adds half of itself to LC latency on average, 5 ms, which
     is little beside targets of 100 ms and more."""
-    longest_window_s: float = 0.05
+    longest_window_s: float = 0.02
     """Seconds that the window grows to with the rate: a message costs about a millisecond of a core however many requests it
-    carries, and 20 messages a second and cluster are little beside the requests."""
+    carries, and half of a window is added to the latency of LC. While workers are busy messages are rarer (`longest_wait_s`)."""
     longest_window_at_per_s: float = 600.0
     """Requests per second at which the window has its greatest length; in proportion below. At 600 a second, windows of 10 ms
     would carry six requests and spend a tenth of a core on messages."""
+    longest_wait_s: float = 0.05
+    """Seconds that requests which are due wait at the most for the message before them to be taken by a worker: what falls due
+    meanwhile goes into one message. 20 messages a second and cluster are little beside the requests."""
     be_window_s: float = 0.1
     """Seconds; BE requests are released and announced at most this often. They wait for the next placement (`BeSettings.tick_s`) anyway, so
     that half a tick costs them nothing."""

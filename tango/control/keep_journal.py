@@ -70,6 +70,8 @@ class Keeper:
         self._look_at_s = -1e9
         self._runs: list[RunInfo] = []
         """Replayed runs that are open, as of the last look."""
+        self._has_runs = True
+        """Whether there was any run at all then."""
         self._waiting = 0
         """How many requests waited for their dispatch when that was last counted, and what has been released since."""
         self._released_at_s = -1e9
@@ -89,15 +91,16 @@ class Keeper:
             return LEASE_S / 3
         if now_s >= self._look_at_s:
             self._look_at_s = now_s + LONGEST_LOOK_S
-            runs = [run for run in self._journal.runs() if run.status in OPEN]
+            runs = self._journal.runs()
             # What callers send is released as it is accepted.
-            self._runs = [run for run in runs if run.kind is not RunKind.LIVE]
+            self._runs = [run for run in runs if run.status in OPEN and run.kind is not RunKind.LIVE]
+            self._has_runs = bool(runs)
             self._waiting = self._journal.waiting() if self._runs else 0
         is_idle = not self._runs
         next_at_s = self._look_at_s
         if self._may_release(now_s):
             if self._is_behind and now_s >= self._shed_at_s:
-                self._shed_at_s = now_s + self._replay.longest_window_s
+                self._shed_at_s = now_s + self._replay.longest_wait_s
                 self._shed(now_s)
             self._is_behind = False
             next_at_s = min([self._release(run, now_s) for run in self._runs], default=next_at_s)
@@ -114,11 +117,11 @@ class Keeper:
 
     def _may_release(self, now_s: float) -> bool:
         """Release does not run ahead of what the workers take. While the last message waits for one, others would only wait beside it:
-        what is due meanwhile goes into one, up to the longest window, so that messages grow as the machine gets busy. Once more is due than
-        one message takes, each worker is to have one, and the rest waits in the journal."""
+        what is due meanwhile goes into one, so that messages grow as the machine gets busy. Once more is due than one message takes, each
+        worker is to have one, and the rest waits in the journal."""
         if self._waiting:
             self._waiting = self._journal.waiting()
-        is_taken = not self._waiting or self._is_behind or now_s - self._released_at_s >= self._replay.longest_window_s
+        is_taken = not self._waiting or self._is_behind or now_s - self._released_at_s >= self._replay.longest_wait_s
         return is_taken and self._waiting < self._replay.most_waiting
 
     def _release(self, run: RunInfo, now_s: float) -> float:
@@ -149,6 +152,8 @@ class Keeper:
         if self._clock.now_s() >= self._drop_at_s:
             dropped = self._journal.drop_old(limit=DROPPED_AT_ONCE)
             self._drop_at_s = self._clock.now_s() + (0.0 if dropped == DROPPED_AT_ONCE else DROP_EVERY_S)
+        if not self._has_runs:
+            return  # and so no request
         requeued = self._journal.requeue_expired(limit=SWEPT_AT_ONCE)
         waiting = self._journal.unclaimed(older_than_s=self._lease.unclaimed_after_s, limit=SWEPT_AT_ONCE)
         self._announce([*requeued, *waiting])

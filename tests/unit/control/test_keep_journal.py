@@ -124,7 +124,7 @@ def test_what_has_waited_half_its_time_is_shed_while_more_is_due_than_workers_ta
     world.clock.now_s += 0.975
     keeper.step()
     first = world.states(run_id)
-    world.clock.now_s += REPLAY.longest_window_s
+    world.clock.now_s += REPLAY.longest_wait_s
     keeper.step()
     then = world.states(run_id)
 
