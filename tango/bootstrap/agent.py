@@ -23,6 +23,7 @@ from tango.bootstrap.stores import Stores
 from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.control.following import Following
+from tango.control.observed_together import GATHER_S, ObservedTogether
 from tango.control.repeating import RepeatingEach
 from tango.errors import StoreUnavailable, TangoError
 from tango.kube.api_client import KubeClient
@@ -83,6 +84,8 @@ class _Lines:
         self._here = here
         self._following = Following(here.shares, clusters)
         self._lines: dict[str, CentreLine] = {}
+        self.together = ObservedTogether(here.fleet.observe_all, gather_s=GATHER_S if len(clusters) > 1 else 0.0)
+        """By which the agents write what they see of their clusters."""
         threads = min(THREADS_OF_A_STEP, len(clusters))
         self._follow, self._publish, self._ship = self._steps = [
             RepeatingEach(name, threads=threads) for name in ("follow", "publish", "ship")
@@ -157,6 +160,7 @@ async def _run_agent(cluster: str, here: Stores, lines: _Lines) -> None:
                 journal=journal,
                 run_zero_s=here.run_facts.zero_s,
                 is_busy=lambda: lines.is_busy(cluster),
+                together=lines.together,
             )
             watch = KubernetesWatch(client, namespace=kube.namespace, ways=ClusterWays.of(kube))
             await ClusterAgent(

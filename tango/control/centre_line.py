@@ -28,6 +28,8 @@ log = structlog.get_logger(__name__)
 
 BUSY_FOR_S = 5.0
 """Seconds after a shipment for which the line counts as busy. Chosen: callers whose requests are this far apart do without the news."""
+NOTHING: tuple[Sequence[LcInFlight], LcWait] = ([], LcWait())
+"""In flight and under way where nothing is."""
 _UNCHANGING = ("kind", "name", "system", "fleet", "seed", "speed")
 """What a run is submitted with."""
 
@@ -152,7 +154,7 @@ class CentreLine:
         self._journal.copy_back()  # first, since nothing that follows comes to its end while the line is cut
         if not self._is_known:
             return self._settings.ship_every_s
-        limit = self._settings.shipment_events
+        limit, has_news = self._settings.shipment_events, False
         while (shipment := self._journal.unshipped(limit=limit)) is not None:
             position = self._shares.apply(shipment)
             if position < shipment.first - 1:
@@ -160,9 +162,11 @@ class CentreLine:
                     return self._settings.idle_every_s
                 continue
             self._journal.shipped(position)
-            self._shipped_at_s = self._clock.now_s()
+            self._shipped_at_s, has_news = self._clock.now_s(), True
             if shipment.last - shipment.first + 1 < limit:
                 break
+        if not (has_news or self._busy) and self._noted == NOTHING:
+            return self._settings.idle_every_s  # what callers send is an event first
         in_flight = self._journal.in_flight()
         told = in_flight, self._journal.lc_wait()
         if told != self._noted:

@@ -41,9 +41,10 @@ from tango.control.observe_cluster import (
     pod_end,
 )
 from tango.control.observe_jobs import is_job
+from tango.control.observed_together import ObservedTogether
 from tango.control.settle_apart import settle_apart
 from tango.domain.backoff import pause_s
-from tango.domain.observations import InstanceState, NodeState, PodEnd
+from tango.domain.observations import InstanceState, NodeState, Observation, PodEnd
 from tango.domain.refusals import Refusal
 from tango.domain.services import Service
 from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
@@ -75,9 +76,16 @@ REPORTS_EVERY_S = 10.0
 """Seconds between two readings of what node agents report: as often as each does (`NodeAgentSettings.report_s`)."""
 MEASURE_EVERY_S = 5.0
 """Seconds between two readings of what pods of services with a template use: metrics-servers have new figures every 10 to 15."""
+EARLY_S = 0.01
+"""A loop may be woken this much, in seconds, before its time: timers of the event loop count in milliseconds."""
 FIRST_PAUSE_S, LONGEST_STORE_PAUSE_S = 0.2, 2.0
 """Extra seconds after a step that failed, doubled with each failure in a row up to the bound, less a random part: what waits for a store is
 tried again soon after it is back; a cluster that refuses is not asked all the time."""
+
+
+def multiple_after(at_s: float, every_s: float) -> float:
+    """The first multiple of a period that is at least half of it after an instant: so what is done then is done once in each."""
+    return at_s if every_s <= 0.0 else math.ceil(at_s / every_s + 0.5) * every_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +101,8 @@ class AgentStores:
     """Unix time of a run's zero. Raises: UsageError for a run that was deleted."""
     is_busy: Callable[[], bool] = lambda: True
     """Whether the cluster may have something to serve: while it has not, nodes are sampled less often."""
+    together: ObservedTogether | None = None
+    """By which the agents of a process write what they see; None: this one has its own."""
 
 
 class ClusterAgent:
@@ -112,6 +122,7 @@ class ClusterAgent:
         self._cluster = cluster
         self._watch = watch
         self._stores = stores
+        self._together = stores.together or ObservedTogether(stores.fleet.observe_all)
         self._clock = clock
         self._kube = kube
         self._lease = lease
@@ -235,7 +246,8 @@ class ClusterAgent:
                         pause_s(failures, FIRST_PAUSE_S, LONGEST_STORE_PAUSE_S if is_store else LONGEST_CLUSTER_PAUSE_S)
                     )
                     failures += 1
-                await asyncio.sleep(max(0.0, every_s - (time.monotonic() - begin)))
+                # At multiples of the period, so that the agents of a process wake together, and what they write can be written together.
+                await asyncio.sleep(max(0.0, multiple_after(begin, every_s) - time.monotonic()))
         finally:
             progress.over(name)
 
@@ -418,7 +430,7 @@ class ClusterAgent:
         """
         now_s, age_s = time.monotonic(), self._watch.age_s()
         if age_s > self._lease.silent_s:
-            if now_s - self._sampled_at_s >= self._sample_every_s():
+            if self._is_to_be_sampled(now_s):
                 # With a decimal: before the first answer the age is infinite, of which there is no whole number.
                 log.warning("picture_too_old", cluster=self._cluster, age_s=round(age_s, 1))
                 async with self._store_turn:
@@ -426,17 +438,20 @@ class ClusterAgent:
                 self._sampled_at_s, self._told_centre = now_s, None
             return
         state = self._state()
-        sample = now_s - self._sampled_at_s >= self._sample_every_s()
+        sample = self._is_to_be_sampled(now_s)
         if state is self._told_centre and not sample:
             return
         async with self._store_turn:
-            await asyncio.to_thread(self._stores.fleet.observe, self._cluster, *state, sample=sample)
+            nodes, instances = state
+            await self._together.observe(Observation(cluster=self._cluster, nodes=nodes, instances=instances, sample=sample))
         self._told_centre = state
         if sample:
             self._sampled_at_s = now_s
 
-    def _sample_every_s(self) -> float:
-        return self._kube.sample_every_s if self._stores.is_busy() else self._kube.sample_idle_s
+    def _is_to_be_sampled(self, now_s: float) -> bool:
+        """At multiples of the period, at which the other agents of the process are too."""
+        every_s = self._kube.sample_every_s if self._stores.is_busy() else self._kube.sample_idle_s
+        return every_s <= 0.0 or now_s + EARLY_S >= multiple_after(self._sampled_at_s, every_s)
 
     def _state(self) -> State:
         """The very same object for as long as neither watch nor usage has changed."""

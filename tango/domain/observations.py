@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tango.domain.fleet import MOST_PODS
@@ -66,6 +66,17 @@ class InstanceState:
     """The limit in effect (from the container's status), not the desired one."""
     memory_limit_mib: int
     restarts: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What the agent of a cluster sees there now."""
+
+    cluster: str
+    nodes: Sequence[NodeState]
+    instances: Sequence[InstanceState]
+    sample: bool
+    """Whether the nodes belong into the time series too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

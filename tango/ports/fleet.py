@@ -8,7 +8,7 @@ from typing import Protocol
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.node_reports import NodeAgentReport
-from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
+from tango.domain.observations import InstanceState, MeasuredService, NodeState, Observation, Picture, ServiceUsage
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
@@ -34,6 +34,10 @@ class FleetStore(Protocol):
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
         """Replace the nodes and instances of a cluster; with `sample`, also append the nodes to `node_sample`."""
+        ...
+
+    def observe_all(self, observations: Sequence[Observation]) -> None:
+        """The same for several clusters, all or none."""
         ...
 
     def note_agent(self, cluster: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg2.extras import Json
 
 from tango.domain.identity import NodeKey, PodKey
-from tango.domain.observations import InstanceState, NodeState, Picture
+from tango.domain.observations import InstanceState, NodeState, Observation, Picture
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.resource_axis import MAY_RUN
 from tango.store.clusters import IS_SILENT
@@ -41,7 +41,9 @@ WRITTEN_AGAIN_S = 5.0
 """Seconds after which an observation is written although nothing has changed: others may have written the rows meanwhile."""
 
 _HEARD_OF = f"""
-UPDATE cluster c SET seen_at = now(), agent_at = now(), back_at = CASE WHEN {IS_SILENT} THEN now() ELSE back_at END WHERE name = %(cluster)s
+WITH told AS (SELECT name FROM cluster WHERE name = ANY (%(clusters)s) ORDER BY name FOR NO KEY UPDATE)
+UPDATE cluster c SET seen_at = now(), agent_at = now(), back_at = CASE WHEN {IS_SILENT} THEN now() ELSE back_at END
+FROM told WHERE c.name = told.name
 """
 
 
@@ -74,48 +76,89 @@ ORDER BY r.cluster, r.pod, r.larger_limit
 """
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Written:
+    """Nodes by name and instances by pod as they were written last; when all of them were, on the monotonic clock."""
+
+    nodes: Mapping[str, NodeState]
+    instances: Mapping[str, InstanceState]
+    whole_at_s: float
+
+
+_NOTHING = _Written({}, {}, -float("inf"))
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Change:
+    """What has to be written of an observation: these nodes and instances, and whether some that were written are there no more."""
+
+    seen: Observation
+    is_whole: bool
+    """All of it, and whatever else stands there goes: others may have written it meanwhile."""
+    nodes: Sequence[NodeState]
+    instances: Sequence[InstanceState]
+    lacks_nodes: bool
+    lacks_instances: bool
+
+
 class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
     """The fleet store on PostgreSQL."""
 
     @functools.cached_property
-    def _observed(self) -> dict[str, tuple[Sequence[NodeState], Sequence[InstanceState], float]]:
-        """By cluster, the nodes and instances that this process has written last, and when, by the monotonic clock."""
+    def _observed(self) -> dict[str, _Written]:
+        """By cluster, what this process has written last."""
         return {}
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
-        """Replace the nodes and instances of a cluster, in one transaction that does not wait for the disk.
+        """As `observe_all`."""
+        self.observe_all([Observation(cluster=cluster, nodes=nodes, instances=instances, sample=sample)])
 
-        What this process has just written is not written again, for agents observe four times a second and mostly nothing has changed.
+    def observe_all(self, observations: Sequence[Observation]) -> None:
+        """Replace the nodes and instances of these clusters, in one transaction that does not wait for the disk.
+
+        Of what this process has just written only what has changed is written again: agents observe four times a second.
         """
-        changed = self._is_news(cluster, nodes, instances)
-        if not changed and not sample:
+        changed = [change for o in observations if (change := self._change(o)) is not None]
+        sampled = [o for o in observations if o.sample]
+        told = sorted({o.cluster for o in (*(change.seen for change in changed), *sampled)})
+        if not told:
             return
-        node_rows = [
-            {"cluster": cluster} | {name: getattr(node, name) for name in _NODE} | {"extended": _extended(node)} for node in nodes
-        ]
-        instance_rows = [{"cluster": cluster} | {name: getattr(i, name) for name in _INSTANCE} for i in instances if changed]
-        samples = [
-            {"node": row["name"]} | {k: v for k, v in row.items() if k not in _NOT_SAMPLED} | {"extended": _extended_sample(node)}
-            for node, row in zip(nodes, node_rows, strict=True)
-        ]
+        samples = [row for o in sampled for row in _sample_rows(o)]
 
         def observe(cursor: Cursor) -> None:
-            # The cluster's row first: two agents of one cluster, as after a restart, write it one after the other, and a cluster that
-            # leaves takes its row away before its nodes.
-            cursor.execute(NOT_AWAITED + _HEARD_OF, {"cluster": cluster, "silent": self._lease.silent_s})
-            if changed:
-                _replace(cursor, "node", "name", cluster, node_rows)
-                _replace(cursor, "instance", "pod", cluster, instance_rows)
-            if sample:
-                insert(cursor, "node_sample", samples)
+            # The clusters' rows first, in order: two agents of one cluster, as after a restart, write it one after the other, and a
+            # cluster that leaves takes its row away before its nodes.
+            cursor.execute(NOT_AWAITED + _HEARD_OF, {"clusters": told, "silent": self._lease.silent_s})
+            for change in changed:
+                cluster, seen = change.seen.cluster, change.seen
+                if change.is_whole or change.lacks_nodes:
+                    _keep_only(cursor, "node", "name", cluster, [node.name for node in seen.nodes])
+                if change.is_whole or change.lacks_instances:
+                    _keep_only(cursor, "instance", "pod", cluster, [instance.pod for instance in seen.instances])
+                _put(cursor, "node", "name", _node_rows(cluster, change.nodes))
+                _put(cursor, "instance", "pod", _instance_rows(cluster, change.instances))
+            insert(cursor, "node_sample", samples)
 
         self._database.run(observe)
-        if changed:
-            self._observed[cluster] = (list(nodes), list(instances), time.monotonic())
+        for change in changed:
+            seen = change.seen
+            at_s = time.monotonic() if change.is_whole else self._observed[seen.cluster].whole_at_s
+            self._observed[seen.cluster] = _Written({n.name: n for n in seen.nodes}, {i.pod: i for i in seen.instances}, at_s)
 
-    def _is_news(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState]) -> bool:
-        before, before_of, at_s = self._observed.get(cluster, ((), (), -float("inf")))
-        return time.monotonic() - at_s > WRITTEN_AGAIN_S or before != list(nodes) or before_of != list(instances)
+    def _change(self, seen: Observation) -> _Change | None:
+        """What has to be written of an observation; None: nothing."""
+        before = self._observed.get(seen.cluster, _NOTHING)
+        is_whole = time.monotonic() - before.whole_at_s > WRITTEN_AGAIN_S
+        found = _Change(
+            seen=seen,
+            is_whole=is_whole,
+            nodes=[node for node in seen.nodes if is_whole or before.nodes.get(node.name) != node],
+            instances=[i for i in seen.instances if is_whole or before.instances.get(i.pod) != i],
+            lacks_nodes=not before.nodes.keys() <= {node.name for node in seen.nodes},
+            lacks_instances=not before.instances.keys() <= {i.pod for i in seen.instances},
+        )
+        is_any = is_whole or found.nodes or found.instances or found.lacks_nodes or found.lacks_instances
+        return found if is_any else None
 
     def note_refused_resizes(self, refused: Sequence[RefusedResize]) -> None:
         """One statement; rows of pods that are gone are dropped with it."""
@@ -199,6 +242,24 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
         return found
 
 
+def _node_rows(cluster: str, nodes: Sequence[NodeState]) -> list[dict[str, Any]]:
+    return [{"cluster": cluster} | {name: getattr(node, name) for name in _NODE} | {"extended": _extended(node)} for node in nodes]
+
+
+def _instance_rows(cluster: str, instances: Sequence[InstanceState]) -> list[dict[str, Any]]:
+    return [{"cluster": cluster} | {name: getattr(instance, name) for name in _INSTANCE} for instance in instances]
+
+
+def _sample_rows(o: Observation) -> list[dict[str, Any]]:
+    sampled = [name for name in _NODE if name not in _NOT_SAMPLED]
+    return [
+        {"node": node.name, "cluster": o.cluster}
+        | {name: getattr(node, name) for name in sampled}
+        | {"extended": _extended_sample(node)}
+        for node in o.nodes
+    ]
+
+
 def _extended(node: NodeState) -> Json:
     return Json({name: dataclasses.asdict(of) for name, of in node.extended.items()})
 
@@ -213,9 +274,13 @@ def _extended_sample(node: NodeState) -> Json | None:
     return Json(held) if held else None
 
 
-def _replace(cursor: Cursor, table: str, key: str, cluster: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Replace the cluster's rows of a table by `rows`, which differ in the column `key`."""
-    cursor.execute(f"DELETE FROM {table} WHERE cluster = %s AND {key} <> ALL (%s)", (cluster, [row[key] for row in rows]))
+def _keep_only(cursor: Cursor, table: str, key: str, cluster: str, names: Sequence[str]) -> None:
+    """Delete the cluster's rows of a table that are none of those named."""
+    cursor.execute(f"DELETE FROM {table} WHERE cluster = %s AND {key} <> ALL (%s)", (cluster, list(names)))
+
+
+def _put(cursor: Cursor, table: str, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add rows of a table that differ in the column `key` within their cluster, or put them in the place of those that are there."""
     if rows:
         changed = ", ".join(f"{name} = excluded.{name}" for name in rows[0] if name not in ("cluster", key))
         insert(cursor, table, rows, then=f"ON CONFLICT (cluster, {key}) DO UPDATE SET {changed}, observed_at = now()")

@@ -10,7 +10,7 @@ import pytest
 
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.node_reports import NodeAgentReport
-from tango.domain.observations import ExtendedState, MeasuredService, ServiceUsage
+from tango.domain.observations import ExtendedState, MeasuredService, Observation, ServiceUsage
 from tango.domain.plans import RefusedResize
 from tango.domain.requests import RequestState
 from tango.domain.resource_axis import MAY_RUN
@@ -233,14 +233,42 @@ def test_what_has_not_changed_is_not_written_again_but_samples_are(database_url:
     world.fleet.observe(cluster.name, nodes, [], sample=True)
     sampled = written()
     world.fleet.observe(cluster.name, nodes, [instance_of(WEB, nodes[0].name)], sample=False)
+    with_instance = written()
+    grown = dataclasses.replace(nodes[0], be_cpu_request_millicores=100)
+    world.fleet.observe(cluster.name, [grown, *nodes[1:]], [instance_of(WEB, nodes[0].name)], sample=False)
     changed = written()
     instances = world.fleet.instances()
+    world.fleet.observe(cluster.name, [grown], [], sample=False)
+    left = database.rows("SELECT name FROM node WHERE cluster = %s", (cluster.name,))
     database.close()
 
     assert first == again
     assert sampled == (first[0], first[1] + len(nodes))
-    assert changed[0].isdisjoint(first[0])
+    assert with_instance == sampled
+    assert len(first[0]) == 1
+    assert len(changed[0] - first[0]) == 1
+    assert changed[0] > first[0]  # the rows of the other nodes are as they were
     assert [instance.node for at, instance in instances if at == cluster.name] == [nodes[0].name]
+    assert left == [(nodes[0].name,)]
+
+
+def test_several_clusters_are_observed_in_one_transaction(world: StoreWorld) -> None:
+    """Each as by itself; a cluster that has left is passed over."""
+    seen = [
+        Observation(
+            cluster=cluster.name,
+            nodes=[dataclasses.replace(node, ready=False) for node in node_states(cluster)],
+            instances=[],
+            sample=True,
+        )
+        for cluster in FLEET.clusters
+    ]
+
+    world.fleet.observe_all(seen)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+    assert snapshot.node_ready.tolist() == [False] * 3
+    assert world.fleet.instances() == []
 
 
 def test_only_ready_instances_count_in_a_snapshot(world: StoreWorld) -> None:

@@ -13,7 +13,7 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
 from tango.domain.node_reports import NodeAgentReport
-from tango.domain.observations import InstanceState, MeasuredService, NodeState, Picture, ServiceUsage
+from tango.domain.observations import InstanceState, MeasuredService, NodeState, Observation, Picture, ServiceUsage
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
@@ -77,6 +77,11 @@ class MemoryFleetStore:
             self._instances[cluster] = sorted(instances, key=lambda i: i.pod)
             if sample:
                 self.samples.extend((cluster, node) for node in nodes)
+
+    def observe_all(self, observations: Sequence[Observation]) -> None:
+        """One after the other."""
+        for o in observations:
+            self.observe(o.cluster, o.nodes, o.instances, sample=o.sample)
 
     def note_reports(self, cluster: str, reports: Sequence[NodeAgentReport]) -> None:
         """Once each."""

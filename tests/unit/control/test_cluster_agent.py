@@ -420,11 +420,11 @@ async def test_a_cluster_where_nothing_happens_is_told_of_only_with_its_samples(
     agent = agent_of(world, cluster, fleet=store, kube=kube, is_busy=lambda: is_busy)  # type: ignore[arg-type]
 
     async def told() -> int:
-        before = len(store.calls_of("observe"))
+        before = len(store.calls_of("observe_all"))
         for _ in range(3):
             await agent.read_usage()
             await agent.observe()
-        return len(store.calls_of("observe")) - before
+        return len(store.calls_of("observe_all")) - before
 
     found = [await told()]
     is_busy, cluster.usage = False, {"c1-n1": {"cpu": "250m", "memory": "64Mi"}}
@@ -440,7 +440,7 @@ async def test_a_cluster_where_nothing_happens_is_told_of_only_with_its_samples(
 async def test_the_journal_sees_the_cluster_while_the_centre_is_away(world: ControlWorld, cluster: MemoryCluster) -> None:
     """Its workers dispatch by it: a new node and its instance are known beside the cluster, whatever the line does."""
     journal = journal_of(world)
-    away = Faulty(world.fleet, observe=[StoreUnavailable("cut")] * 100)
+    away = Faulty(world.fleet, observe_all=[StoreUnavailable("cut")] * 100)
     cluster.put_node(node("c1-n3"))
     cluster.put_pod(pod("lc", name="lc-web-c1-n3-0", on="c1-n3", **running()))
     agent = agent_of(world, cluster, fleet=away, journal=journal)
