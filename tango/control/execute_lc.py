@@ -16,6 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import structlog
 import uvloop
@@ -38,6 +39,8 @@ from tango.ports.requests import LcRequests
 from tango.settings import LcSettings, LeaseSettings
 
 log = structlog.get_logger(__name__)
+Exchange: TypeAlias = asyncio.Future[Served] | asyncio.Future[Answered]
+"""The call of one request, as long as it is under way."""
 
 
 class InstanceDirectory:
@@ -186,7 +189,7 @@ class LcExecutor:
         self._lease = lease
         self._places = _Places(settings.max_in_flight)
         self._in_flight: dict[tuple[int, int, int], LcWork] = {}
-        self._exchanges: dict[tuple[int, int, int], asyncio.Future[Served]] = {}
+        self._exchanges: dict[tuple[int, int, int], Exchange] = {}
         """Exchanges under way, to take them back from a node that hangs."""
         self._ended: list[tuple[LcWork, Outcome]] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -373,7 +376,7 @@ class LcExecutor:
             finished_s=finished_at_s - zero_s,
         )
 
-    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float) -> asyncio.Future[Served]:
+    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float) -> Exchange:
         """Call the instance. Raises: CallFailed where there is nothing to call it with."""
         if work.is_called:
             return self._callers.begin(instance, work, over_tls=self._directory.over_tls(work.service), timeout_s=timeout_s)

@@ -50,7 +50,7 @@ class Declared(NamedTuple):
     shed_after_targets: NDArray[np.float64]
     scale: NDArray[np.float64]
     """(s,) to be filled: by how much the run scales works (`work_scale`)."""
-    count: NDArray[np.float64]
+    arrived: NDArray[np.float64]
     """(s,) to be filled: requests of the batch."""
 
 
@@ -86,14 +86,14 @@ def plan_batch(
     """
     for s in range(len(declared.work_s)):
         declared.scale[s] = 0.0
-        declared.count[s] = 0.0
+        declared.arrived[s] = 0.0
     for row in batch.row:
         s = batch.service[row]
-        declared.count[s] += 1.0
+        declared.arrived[s] += 1.0
         declared.scale[s] += batch.target_s[row] / declared.target_s[s]
     for s in range(len(declared.work_s)):
-        known = now.scales_work and declared.count[s] > 0.0 and np.isfinite(declared.target_s[s])
-        declared.scale[s] = declared.scale[s] / declared.count[s] if known else 1.0
+        known = now.scales_work and declared.arrived[s] > 0.0 and np.isfinite(declared.target_s[s])
+        declared.scale[s] = declared.scale[s] / declared.arrived[s] if known else 1.0
         terrain.work_s[s] = declared.work_s[s] * declared.scale[s]
         for n in range(in_flight.shape[1]):
             belief.in_flight[s, n] = in_flight[s, n]
@@ -191,7 +191,7 @@ class BatchPlanner:
                 target_s=np.array([(s.target_ms or np.inf) / 1e3 for s in services]),
                 shed_after_targets=np.array([s.shed_after_targets for s in services]),
                 scale=np.ones(len(services)),
-                count=np.zeros(len(services)),
+                arrived=np.zeros(len(services)),
             )
         terrain_of = (services, seen.rtt_ms, seen.bandwidth_mbit_per_s, seen.node_cluster, rule, settings, entry)
         if not _are(terrain_of, self._terrain_of):
