@@ -113,6 +113,8 @@ node = Table(
     Column("other_cpu_request_millicores", Integer, nullable=False, server_default=text("0")),
     Column("other_memory_held_mib", Integer, nullable=False, server_default=text("0")),
     Column("other_pods", Integer, nullable=False, server_default=text("0")),
+    # By service, LC instances that are to be made there and are not there yet.
+    Column("lc_awaited", JSONB, nullable=False, server_default="{}"),
     PrimaryKeyConstraint("cluster", "name"),
 )
 

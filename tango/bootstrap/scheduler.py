@@ -11,11 +11,13 @@ from collections.abc import Callable
 from tango.bootstrap.stores import Stores
 from tango.control.admission import Admission
 from tango.control.be_deciders import BeDeciders, Registry
+from tango.control.be_evictions import BeEvictions
 from tango.control.cancel_run import CancelSweep
 from tango.control.figures_apart import Computing, FiguresApart
 from tango.control.fleet_view import FleetView
 from tango.control.jobs import Jobs
 from tango.control.lease_holder import LeaseHolder
+from tango.control.make_room import RoomForInstances
 from tango.control.place_be import BePlacement
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
@@ -61,15 +63,17 @@ class Scheduler:
             holder=holder,
             settings=settings.be,
         )
+        evictions = BeEvictions(events=here.events, requests=here.requests, clusters=clusters)
         self.reassurance = ReassuranceRounds(
             reassurance=Reassurance(
                 fleet=here.fleet,
                 events=here.events,
-                requests=here.requests,
                 clusters=clusters,
+                evictions=evictions,
                 settings=settings.sharing,
                 reserved=reserved,
             ),
+            room=RoomForInstances(fleet=here.fleet, evictions=evictions),
             runs=here.runs,
             holder=holder,
             clock=here.clock,

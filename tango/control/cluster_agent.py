@@ -25,6 +25,7 @@ import structlog
 
 from tango import progress
 from tango.control.be_pods import LOOK_EVERY_S, BePods
+from tango.control.deploy_instances import Creation
 from tango.control.job_pods import JobPods
 from tango.control.lc_instances import LONGEST_CLUSTER_PAUSE_S, ROLE, LcInstances
 from tango.control.measure_services import ServiceMeter
@@ -161,8 +162,8 @@ class ClusterAgent:
         """What the centre was told last."""
         self._services: tuple[Service, ...] = ()
         """As the centre last published them."""
-        self._seen: tuple[int, Mapping[str, Json], tuple[Service, ...]] | None = None
-        """What `_last_state` was made of: the watch's count of changes, the nodes' usage, the services."""
+        self._seen: tuple[int, Mapping[str, Json], tuple[Service, ...], tuple[Creation, ...]] | None = None
+        """What `_last_state` was made of: the watch's count of changes, the nodes' usage, the services, the instances to be made."""
         self._last_state: State = [], []
         self._deployed_at, self._deployed_at_s = -1, -1e9
         """The watch's count of changes when `deploy` last ended well, and when that was."""
@@ -455,11 +456,13 @@ class ClusterAgent:
 
     def _state(self) -> State:
         """The very same object for as long as neither watch nor usage has changed."""
-        seen = self._watch.changes(), self._node_usage, self._services
+        seen = self._watch.changes(), self._node_usage, self._services, self._instances.awaited
         if self._seen is None or self._seen != seen:
             pods = self._watch.pods()
             adopted = self._watch.adopted()
-            nodes = node_states(self._watch.nodes(), pods, self._node_usage, self._services, adopted, self._watch.others())
+            nodes = node_states(
+                self._watch.nodes(), pods, self._node_usage, self._services, adopted, self._watch.others(), self._instances.awaited
+            )
             self._last_state = nodes, instance_states(pods, nodes, self._services, adopted)
             self._seen = seen
         return self._last_state

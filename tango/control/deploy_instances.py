@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tango.domain.observations import NodeState
+from tango.domain.resource_axis import EVERYWHERE, quantity
 from tango.domain.services import Service, ServiceClass
 
 Creation = tuple[Service, str, int]
 """(service, node, k) of an instance."""
+
+
+def instance_name(creation: Creation) -> str:
+    """The pod's name (`lc-SERVICE-NODE-K`)."""
+    service, node, k = creation
+    return f"lc-{service.name}-{node}-{k}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +75,8 @@ def plan_instances(
     lc = [s for s in services if s.service_class is ServiceClass.LC and s.adopt is None]
 
     def names(nodes: Collection[str]) -> dict[str, tuple[Service, str, int]]:
-        return {f"lc-{s.name}-{node}-{k}": (s, node, k) for s in lc for node in nodes for k in range(s.instances_per_node)}
+        wanted = [(s, node, k) for s in lc for node in nodes for k in range(s.instances_per_node)]
+        return {instance_name(creation): creation for creation in wanted}
 
     def is_missing(pod: str, service: Service, node: str) -> bool:
         return pod not in existing and (service.name, node) not in barred
@@ -79,26 +88,56 @@ def plan_instances(
     )
 
 
+def behind_be(create: Sequence[Creation], nodes: Sequence[NodeState]) -> Mapping[Creation, str]:
+    """Of these instances, which fit if BE gives way, those that do not fit before it has, with the reason; earlier ones count."""
+    held = {n.name: (n.be_cpu_request_millicores, n.be_memory_held_mib, n.be_pods) for n in nodes}
+    as_they_are = [
+        replace(
+            n,
+            lc_cpu_request_millicores=n.lc_cpu_request_millicores + n.be_cpu_request_millicores,
+            lc_memory_held_mib=n.lc_memory_held_mib + n.be_memory_held_mib,
+            lc_pods=n.lc_pods + n.be_pods,
+            extended={name: replace(of, lc_held=of.lc_held + of.be_held) for name, of in n.extended.items()},
+        )
+        for n in nodes
+    ]
+
+    def words(creation: Creation) -> str:
+        service, node, _ = creation
+        (cpu, memory), (be_cpu, be_memory, be_pods) = service.pod_requests, held[node]
+        return (
+            f"an instance asks for {cpu}m CPU and {memory} MiB and waits for BE to give way, which holds {be_cpu}m, {be_memory} MiB "
+            f"in {be_pods} pods there"
+        )
+
+    return {creation: words(creation) for creation in beyond_room(create, as_they_are)}
+
+
 def beyond_room(create: Sequence[Creation], nodes: Sequence[NodeState]) -> Mapping[Creation, str]:
     """Of these instances those that their node's kubelet must refuse even if all BE gave way, with the reason; earlier ones count."""
     left = {
-        n.name: [
-            n.cpu_allocatable_millicores - n.lc_cpu_request_millicores - n.other_cpu_request_millicores,
-            n.memory_allocatable_mib - n.lc_memory_held_mib - n.other_memory_held_mib,
-            n.pods_allocatable - n.lc_pods - n.other_pods,
-        ]
+        n.name: Counter(
+            {
+                "cpu": n.cpu_allocatable_millicores - n.lc_cpu_request_millicores - n.other_cpu_request_millicores,
+                "memory": n.memory_allocatable_mib - n.lc_memory_held_mib - n.other_memory_held_mib,
+                "pods": n.pods_allocatable - n.lc_pods - n.other_pods,
+            }
+            | {name: of.allocatable - of.lc_held - of.other_held for name, of in n.extended.items()}
+        )
         for n in nodes
     }
     found: dict[Creation, str] = {}
     for creation in create:
         service, node, _ = creation
         cpu, memory = service.pod_requests
-        free = left[node]
-        if free[0] < cpu or free[1] < memory or free[2] < 1:
+        asked, free = {"cpu": cpu, "memory": memory, "pods": 1, **dict(service.extended)}, left[node]
+        lacking = [name for name, amount in asked.items() if free[name] < amount]
+        if lacking:
+            beside = [f", {quantity(name, max(0, free[name]))} {name}" for name in lacking if name not in EVERYWHERE]
             found[creation] = (
-                f"an instance asks for {cpu}m CPU and {memory} MiB; LC and pods of others leave {max(0, free[0])}m, "
-                f"{max(0, free[1])} MiB and {max(0, free[2])} pods"
+                f"an instance asks for {cpu}m CPU and {memory} MiB; LC and pods of others leave {max(0, free['cpu'])}m, "
+                f"{max(0, free['memory'])} MiB and {max(0, free['pods'])} pods" + "".join(beside)
             )
         else:
-            left[node] = [free[0] - cpu, free[1] - memory, free[2] - 1]
+            free.subtract(asked)
     return found

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from tango.control.deploy_instances import Creation, beyond_room, outdated, plan_instances
+from tango.control.deploy_instances import Creation, behind_be, beyond_room, instance_name, outdated, plan_instances
 from tango.control.observe_cluster import is_over, node_states, pod_class, standing
 from tango.control.observe_jobs import crash, stuck
 from tango.domain.backoff import Backoff
@@ -32,7 +32,8 @@ Json = Mapping[str, Any]
 ROLE = "agent"
 """Who has met a refusal, in the rows of `tango.domain.refusals`."""
 STUCK_AFTER_S = 20.0
-"""Seconds that an instance may wait for its image, or between two starts, before that is told: pulls and restarts take their time."""
+"""Seconds that an instance may wait for its image, between two starts, or for BE to give way, before that is told: pulls, restarts and the
+grace of evicted pods take their time."""
 LACKING_AGAIN_S = 120.0
 """Seconds after which the centre is told again of a node without room: well before it forgets a refusal (`RefusalSettings.forget_s`)."""
 LONGEST_CLUSTER_PAUSE_S = 30.0
@@ -52,11 +53,17 @@ class LcInstances:
         self._told_lacking: dict[tuple[str, str], float] = {}
         """(service, node) without room for an instance, or where one does not start → when the centre was told."""
         self._stuck_since_s: dict[str, float] = {}
+        self._crowded_since_s: dict[str, float] = {}
+        """Instances that wait for BE to give way, by their names."""
+        self.awaited: tuple[Creation, ...] = ()
+        """Those that are to be made, as the last `agree` found: the cluster does not refuse them, and without BE their nodes have room."""
         self._ended: set[str] = set()
         """Uids of instances that have ended and are not gone: each counts once."""
 
     async def agree(self, services: Sequence[Service], now_s: float) -> bool:
         """Create missing instances, delete those that ended or are no longer declared; gives whether nothing is left to be done later.
+
+        Those that wait for BE to give way are not made before it has.
 
         `now_s`: of the monotonic clock. Raises: the first failure to create an instance that is no refusal, after everything else was done.
         """
@@ -73,7 +80,14 @@ class LcInstances:
         for name in over.keys() - going:
             await self._watch.delete_pod(name, at_once=True)
         full = beyond_room(plan.create, nodes)
-        create = self._may_create([creation for creation in plan.create if creation not in full], now_s)
+        fitting = [creation for creation in plan.create if creation not in full]
+        # What a kubelet would refuse because of BE is not made: the centre is told of it, and lets BE give way (`make_room`).
+        crowded = behind_be(fitting, nodes)
+        create = self._may_create([creation for creation in fitting if creation not in crowded], now_s)
+        refusing = {
+            service.name for service, _, _ in fitting if self._creates.has_failed("") or self._creates.has_failed(service.name)
+        }
+        self.awaited = tuple(creation for creation in fitting if creation[0].name not in refusing)
         made = await asyncio.gather(
             *(self._watch.create_instance(service, NodeKey(self._cluster, node), k) for service, node, k in create),
             return_exceptions=True,
@@ -90,7 +104,7 @@ class LcInstances:
             log.info("instances_deployed", cluster=self._cluster, created=len(made) - len(failed), removed=len(plan.remove))
         refused = await self._note(create, made)
         why = {(service.name, node): words for (service, node, _), words in full.items()}
-        await self._note_lacking(why | self._stuck(lc.values(), now_s), now_s)
+        await self._note_lacking(why | self._crowded(crowded, now_s) | self._stuck(lc.values(), now_s), now_s)
         if other := [f for f in failed if not (isinstance(f, ClusterError) and f.refusal)]:
             raise other[0]
         return not refused and len(create) + len(full) == len(plan.create)
@@ -120,6 +134,16 @@ class LcInstances:
                 found.append((service, node, k))
                 tried |= scopes
         return found
+
+    def _crowded(self, waiting: Mapping[Creation, str], now_s: float) -> dict[tuple[str, str], str]:
+        """(service, node) → why an instance is not there, where BE has not given way for a while."""
+        since_s = {creation: self._crowded_since_s.get(instance_name(creation), now_s) for creation in waiting}
+        self._crowded_since_s = {instance_name(creation): at_s for creation, at_s in since_s.items()}
+        return {
+            (service.name, node): words
+            for (service, node, k), words in waiting.items()
+            if now_s - since_s[service, node, k] >= STUCK_AFTER_S
+        }
 
     def _stuck(self, pods: Iterable[Json], now_s: float) -> dict[tuple[str, str], str]:
         """(service, node) → why an instance there does not start, or not stay, and has not for a while."""

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from tango.control.deploy_instances import Standing
+from tango.control.deploy_instances import Creation, Standing, instance_name
 from tango.domain.fleet import MOST_PODS
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.node_selection import may_run
@@ -94,15 +94,17 @@ def main_status(pod: Json, name: str = "") -> Json:
 
 def node_states(
     nodes: Iterable[Json],
-    pods: Iterable[Json],
+    pods: Collection[Json],
     node_usage: Mapping[str, Json],
     services: Sequence[Service] = (),
     adopted: Mapping[str, Sequence[Json]] = NONE,
     others: Iterable[Json] = (),
+    awaited: Iterable[Creation] = (),
 ) -> list[NodeState]:
     """Nodes with the requests and limits that Tango's pods and adopted ones hold on them, and with which services they may not run.
 
     `adopted`: by service, as LC. `others`: pods that are not Tango's; those that are adopted count once.
+    `awaited`: LC instances to be made; those that are among `pods` by now are no longer awaited.
     `node_usage`: by node name, the field `usage` of metrics.k8s.io's NodeMetrics; a node that is not in it has unknown usage.
     """
     held: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -119,6 +121,11 @@ def node_states(
         at = held[node, kind]
         at["pods"] += 1
         at.update(_held(pod))
+    there = {pod["metadata"]["name"] for pod in pods if not is_over(pod)}
+    to_be_made: dict[str, Counter[str]] = defaultdict(Counter)
+    for creation in awaited:
+        if instance_name(creation) not in there:
+            to_be_made[creation[1]][creation[0].name] += 1
     found = []
     for node in nodes:
         name, status = node["metadata"]["name"], node.get("status") or {}
@@ -151,6 +158,7 @@ def node_states(
                     for name, amount in extended_amounts(allocatable)
                 }
                 | {MAY_RUN + s.name: ExtendedState(allocatable=0) for s in services if not may_run(s, node)},
+                lc_awaited=dict(to_be_made[name]),
             )
         )
     return found

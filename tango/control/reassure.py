@@ -8,19 +8,18 @@ from dataclasses import dataclass
 
 import structlog
 
+from tango.control.be_evictions import BeEvictions
 from tango.control.lease_holder import LeaseHolder
+from tango.control.make_room import RoomForInstances
 from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey, PodKey
-from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import InstanceState
 from tango.domain.plans import RefusedResize, Resize, SharingPlan
-from tango.domain.requests import Reason
 from tango.ports.clock import Clock
 from tango.ports.clusters import ClusterCalls
 from tango.ports.events import EventLog
 from tango.ports.fleet import FleetStore
-from tango.ports.requests import BeRequests
 from tango.ports.runs import RunStore
 from tango.scheduling.sharing import NodeCapacity, Tail, common_rule, plan_sharing
 from tango.settings import SharingSettings
@@ -43,8 +42,8 @@ class Reassurance:
         *,
         fleet: FleetStore,
         events: EventLog,
-        requests: BeRequests,
         clusters: ClusterCalls,
+        evictions: BeEvictions,
         settings: SharingSettings,
         reserved: ReservedCpu | None = None,
     ) -> None:
@@ -52,14 +51,12 @@ class Reassurance:
         self._reserved = reserved
         self._fleet = fleet
         self._events = events
-        self._requests = requests
+        self._evictions = evictions
         self._clusters = clusters
         self._settings = settings
         self._changed_s: dict[PodKey, float] = {}
         self._paused = Backoff()
         """By `cluster/service`, whose resizes the cluster refused for a reason of its own, when they may be tried again."""
-        self._leaving: set[PodKey] = set()
-        """Pods that were evicted with a grace and have not ended yet."""
 
     def round(self, *, now_s: float, rule: str = "hrm") -> dict[str, int]:
         """One round of a sharing rule (`tango.scheduling.sharing.plan_sharing`); gives how many resizes and evictions were requested.
@@ -81,18 +78,22 @@ class Reassurance:
         }
         nodes = snapshot.node_keys
         evictable = self._fleet.evictable_be([node for node in nodes if node in short_nodes])
-        self._leaving &= {e.pod_key for of_node in evictable.values() for e in of_node}
+        staying = self._evictions.staying(evictable)
+        movable = Counter[NodeKey]()
+        for cluster, instance in instances:
+            movable[NodeKey(cluster, instance.node)] += instance.cpu_request_millicores
         capacities = {}
         for k, node in enumerate(nodes):
             per_pod = snapshot.be_cpu_request[k] / max(1.0, snapshot.be_pods[k])
-            staying = [e for e in evictable.get(node, []) if e.pod_key not in self._leaving]
-            # What is leaving is counted as free: a second eviction for the same CPU would throw work away for nothing. A resize that comes
-            # before it has left is deferred by the kubelet, which carries it out as soon as there is room.
-            leaving = len(evictable.get(node, [])) - len(staying)
+            # A resize that comes before what is leaving has left is deferred by the kubelet, which carries it out once there is room.
+            stay = staying.get(node, [])
+            leaving = len(evictable.get(node, [])) - len(stay)
+            # LC that no round moves: instances to be made, sidecars, services that are not resized.
+            unmoved_cpu = max(0, int(snapshot.lc_cpu_request[k]) - movable[node])
             capacities[node] = NodeCapacity(
                 cpu_allocatable_millicores=int(snapshot.cpu_allocatable[k]),
-                be_cpu_request_millicores=max(0, int(snapshot.be_cpu_request[k] - leaving * per_pod)),
-                be_evictable=tuple((e, int(per_pod)) for e in staying),
+                be_cpu_request_millicores=max(0, int(snapshot.be_cpu_request[k] - leaving * per_pod)) + unmoved_cpu,
+                be_evictable=tuple((e, int(per_pod)) for e in stay),
             )
         refused = self._fleet.refused_resizes()
         # 2. Decide.
@@ -110,26 +111,7 @@ class Reassurance:
         # 3. Apply: BE gives way first, so that the new request fits when the resize comes.
         self._reserve(plan, {PodKey(cluster, i.pod): i for cluster, i in instances})
         if plan.evictions:
-            records = self._clusters.evict(plan.evictions)
-            self._events.scaling(records)
-            # Only what was granted goes back: a pod that stays still runs its request, and a second one would run it twice. One that has
-            # its grace runs its request for as long: its agent settles it when it has ended.
-            gone = {PodKey(record.cluster, record.pod) for record in records if record.outcome == "done"}
-            self._leaving |= {e.pod_key for e in plan.evictions if e.has_grace and e.pod_key in gone}
-            self._requests.settle(
-                [
-                    Outcome(
-                        run_id=e.run_id,
-                        request_id=e.request_id,
-                        epoch=e.epoch,
-                        event=Event.REQUEUE,
-                        reason=Reason.EVICTED,
-                        work_lost_s=e.work_lost_s,
-                    )
-                    for e in plan.evictions
-                    if e.pod_key in gone and not e.has_grace
-                ]
-            )
+            self._evictions.evict(plan.evictions)
         return {"resizes": self._resize(plan.resizes, now_s, refused), "evictions": len(plan.evictions)}
 
     def _reserve(self, plan: SharingPlan, instances: Mapping[PodKey, InstanceState]) -> None:
@@ -198,16 +180,23 @@ class Reassurance:
 class ReassuranceRounds:
     """The periodic task: one process at a time, by a lease, under the sharing rule that the active runs have in common."""
 
+    room: RoomForInstances
     reassurance: Reassurance
     runs: RunStore
     holder: LeaseHolder
     clock: Clock
 
     def next(self) -> dict[str, int]:
-        """One round, or none without the lease. Without a run that wants re-assurance, instances get their declared size back."""
+        """One round, or none without the lease. Without a run that wants re-assurance, instances get their declared size back.
+
+        Instances that are not there yet come first, under every rule and without a run too.
+        """
         if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
             return {"resizes": 0, "evictions": 0}
+        for_new = self.room.round(now_s=self.clock.now_s())
         rule = common_rule(sharing_rules(run.system for run in self.runs.active_runs() if run.reassure))
         if rule == "static":
-            return self.reassurance.restore(now_s=self.clock.now_s())
-        return self.reassurance.round(now_s=self.clock.now_s(), rule=rule)
+            found = self.reassurance.restore(now_s=self.clock.now_s())
+        else:
+            found = self.reassurance.round(now_s=self.clock.now_s(), rule=rule)
+        return found | {"evictions": found["evictions"] + for_new}

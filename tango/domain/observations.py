@@ -48,6 +48,8 @@ class NodeState:
     other_pods: int = 0
     extended: Mapping[str, ExtendedState] = field(default_factory=dict)
     """By the name of an extended resource, those that the node has."""
+    lc_awaited: Mapping[str, int] = field(default_factory=dict)
+    """By service, LC instances that are to be made here and are not there yet: the node would have room for them if BE gave way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +79,16 @@ class Observation:
     instances: Sequence[InstanceState]
     sample: bool
     """Whether the nodes belong into the time series too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitedInstances:
+    """LC instances of one service that a node is to get, as its cluster's agent last told (`NodeState.lc_awaited`)."""
+
+    cluster: str
+    node: str
+    service: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,12 @@ class Eviction:
     """Whether its process may want its grace to save what it has done, as a pod of the user's own may: its request goes back when the pod
     has ended, and not before."""
     reason: Reason = Reason.EVICTED
+    service: str = ""
+    """Whose pod it is."""
+    memory_mib: float = 0.0
+    """What the pod requests; its CPU is its service's."""
+    why: str = ""
+    """For whom it makes room, in words; empty: for an instance that grows."""
 
     @property
     def pod_key(self) -> PodKey:

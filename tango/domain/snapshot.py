@@ -35,7 +35,7 @@ class FleetSnapshot:
     allocatable: NDArray[np.float64]
     """(r, n) what pods may have."""
     lc_requests: NDArray[np.float64]
-    """(r, n) requests of the LC instances."""
+    """(r, n) requests of the LC instances, those included that an agent is about to make."""
     be_requests: NDArray[np.float64]
     """(r, n) requests of the BE pods."""
     lc_cpu_limit: NDArray[np.float64]

@@ -85,6 +85,15 @@ def barred(services: Sequence[Service], schedulable: Sequence[bool], extended: S
     )
 
 
+def awaited_requests(rows: FleetRows, awaited: Sequence[Mapping[str, int]]) -> NDArray[np.float64]:
+    """(r, n) what the LC instances ask for that each node is to get, by `NodeState.lc_awaited`; services without a row ask for nothing."""
+    if not any(awaited):
+        return np.zeros((len(rows.resources), len(awaited)))
+    counts = np.array([[float(told.get(service.name, 0)) for told in awaited] for service in rows.services])
+    found: NDArray[np.float64] = rows.resources.pod_requests(rows.services) @ counts
+    return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeColumns:
     """What nodes say of themselves, (n,) each where no other shape is given; r resources as in `FleetRows.resources`."""
@@ -104,21 +113,30 @@ class NodeColumns:
     """(r, n) what pods of others hold of it; None: nothing anywhere."""
     barred: NDArray[np.bool_] | None = None
     """As in `FleetSnapshot`."""
+    awaited: NDArray[np.float64] | None = None
+    """(r, n) what LC instances will ask for that are to be made there: theirs already, though nothing of it is in use."""
 
     def __post_init__(self) -> None:
         if self.others is not None and not self.others.any():
             object.__setattr__(self, "others", None)
         if self.barred is not None and not self.barred.any():
             object.__setattr__(self, "barred", None)
+        if self.awaited is not None and not self.awaited.any():
+            object.__setattr__(self, "awaited", None)
 
     @property
     def left(self) -> NDArray[np.float64]:
         """(r, n) what pods of others leave to Tango's."""
         return self.allocatable if self.others is None else self.allocatable - self.others
 
+    @property
+    def lc_claims(self) -> NDArray[np.float64]:
+        """(r, n) what LC instances request, those that are to be made included."""
+        return self.lc_requests if self.awaited is None else self.lc_requests + self.awaited
+
     @classmethod
     def of_states(cls, resources: ResourceAxis, nodes: Sequence[NodeState]) -> NodeColumns:
-        """From what an agent observed, in this order."""
+        """From what an agent observed, in this order, without what instances to be made ask for: only a placement has to know that."""
         allocatable, lc_requests, others = [], [], []
         for n in nodes:
             beside = {name: of.allocatable for name, of in n.extended.items()}
@@ -248,7 +266,7 @@ def assemble(
         node_ready=nodes.ready,
         resources=rows.resources,
         allocatable=nodes.left,
-        lc_requests=nodes.lc_requests,
+        lc_requests=nodes.lc_claims,
         be_requests=be.requests,
         lc_cpu_limit=nodes.lc_cpu_limit,
         be_cpu_limit=be.cpu_limit,

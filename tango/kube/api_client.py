@@ -301,7 +301,9 @@ class KubeClient:
         kind = _BY_STATUS.get(status, ClusterError)
         if status == 429:
             causes = (body.get("details") or {}).get("causes") or []
-            kind = BudgetExhausted if any(c.get("reason") == "DisruptionBudget" for c in causes) else Throttled
+            budgets = [str(c.get("message") or "") for c in causes if c.get("reason") == "DisruptionBudget"]
+            kind = BudgetExhausted if budgets else Throttled
+            message = " ".join(filter(None, (message, *budgets)))  # the budget's name is in its cause alone
         return kind(
             f"{self.cluster}: {method} {path}: {status} {reason}: {message}",
             status=status,

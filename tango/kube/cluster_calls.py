@@ -148,7 +148,7 @@ class KubernetesCalls:
         for eviction, outcome in zip(evictions, found, strict=True):
             if not isinstance(outcome, ScalingRecord):  # beyond its time: the cluster is silent
                 log.warning("eviction_failed", pod=eviction.pod, error=str(outcome))
-                outcome = _evict_record(eviction, "error")
+                outcome = _evict_record(eviction, "error", words=str(outcome))
             records.append(outcome)
         return records
 
@@ -281,11 +281,11 @@ class KubernetesCalls:
             await client.request("POST", f"{self._pods}/{eviction.pod}/eviction", body=body)
         except NotFound:
             pass
-        except BudgetExhausted:
-            return _evict_record(eviction, "deferred")
+        except BudgetExhausted as error:
+            return _evict_record(eviction, "deferred", words=error.words)
         except TangoError as error:
             log.warning("eviction_failed", cluster=eviction.cluster, pod=eviction.pod, error=str(error))
-            return _evict_record(eviction, "error")
+            return _evict_record(eviction, "error", words=(error.words if isinstance(error, ClusterError) else "") or str(error))
         return _evict_record(eviction, "done", actuation_ms=(time.monotonic() - begin) * 1e3)
 
     async def _delete(self, cluster: str, pod: str) -> None:
@@ -400,7 +400,8 @@ def _resize_record(resize: Resize, outcome: str, note: str, *, actuation_ms: flo
     )
 
 
-def _evict_record(eviction: Eviction, outcome: str, *, actuation_ms: float | None = None) -> ScalingRecord:
+def _evict_record(eviction: Eviction, outcome: str, *, words: str = "", actuation_ms: float | None = None) -> ScalingRecord:
+    """`words`: why it did not go, as the server says it."""
     return ScalingRecord(
         kind="evict",
         cluster=eviction.cluster,
@@ -410,7 +411,7 @@ def _evict_record(eviction: Eviction, outcome: str, *, actuation_ms: float | Non
         before_millicores=None,
         after_millicores=None,
         slack=None,
-        reason=str(eviction.reason),
+        reason=": ".join(filter(None, (str(eviction.reason), eviction.why, words))),
         actuation_ms=actuation_ms,
         outcome=outcome,
     )

@@ -8,7 +8,15 @@ from typing import Protocol
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
 from tango.domain.node_reports import NodeAgentReport
-from tango.domain.observations import InstanceState, MeasuredService, NodeState, Observation, Picture, ServiceUsage
+from tango.domain.observations import (
+    AwaitedInstances,
+    InstanceState,
+    MeasuredService,
+    NodeState,
+    Observation,
+    Picture,
+    ServiceUsage,
+)
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.services import Service
 from tango.domain.snapshot import FleetSnapshot
@@ -81,6 +89,10 @@ class FleetStore(Protocol):
 
     def tail_latency_ms(self, *, window_s: float, quantile: float) -> dict[tuple[str, NodeKey], tuple[float, int]]:
         """(service, node) → latency in ms at `quantile` of the LC requests settled in the last `window_s` seconds, and their number."""
+        ...
+
+    def awaited(self) -> list[AwaitedInstances]:
+        """LC instances that ready nodes are to get and have not, by cluster, node and service; of clusters that are away none."""
         ...
 
     def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:

@@ -44,6 +44,7 @@ class NodeCapacity:
 
     cpu_allocatable_millicores: int
     be_cpu_request_millicores: int
+    """Of BE, and of LC pods that are not among the instances of the round."""
     be_evictable: tuple[tuple[Eviction, int], ...] = ()
     """(eviction, CPU request in millicores that it gives back)."""
 

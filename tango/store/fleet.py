@@ -11,7 +11,7 @@ from typing import Any
 from psycopg2.extras import Json
 
 from tango.domain.identity import NodeKey, PodKey
-from tango.domain.observations import InstanceState, NodeState, Observation, Picture
+from tango.domain.observations import AwaitedInstances, InstanceState, NodeState, Observation, Picture
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.resource_axis import MAY_RUN
 from tango.store.clusters import IS_SILENT
@@ -36,6 +36,7 @@ _NOT_SAMPLED = (
     "other_cpu_request_millicores",
     "other_memory_held_mib",
     "other_pods",
+    "lc_awaited",
 )
 WRITTEN_AGAIN_S = 5.0
 """Seconds after which an observation is written although nothing has changed: others may have written the rows meanwhile."""
@@ -73,6 +74,11 @@ SELECT r.cluster, r.pod, r.limit_millicores, r.request_millicores, r.larger_limi
 JOIN instance i ON i.cluster = r.cluster AND i.pod = r.pod AND i.uid = r.uid
 JOIN node n ON n.cluster = i.cluster AND n.name = i.node AND n.cpu_allocatable_millicores <= r.allocatable_millicores
 ORDER BY r.cluster, r.pod, r.larger_limit
+"""
+
+_AWAITED = f"""
+SELECT n.cluster, n.name, a.key, a.value::int FROM node n JOIN cluster c ON c.name = n.cluster, jsonb_each_text(n.lc_awaited) a
+WHERE n.lc_awaited <> '{{}}' AND n.ready AND n.schedulable AND ({IS_SILENT}) IS NOT TRUE ORDER BY 1, 2, 3
 """
 
 
@@ -208,6 +214,13 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
         rows = self._database.rows(f"SELECT cluster, {', '.join(_INSTANCE)} FROM instance ORDER BY cluster, pod")
         return [(cluster, InstanceState(**dict(zip(_INSTANCE, values, strict=True)))) for cluster, *values in rows]
 
+    def awaited(self) -> list[AwaitedInstances]:
+        """Mostly none: one look at a table of a row a node."""
+        rows = self._database.rows(_AWAITED, {"silent": self._lease.silent_s})
+        return [
+            AwaitedInstances(cluster=cluster, node=node, service=service, count=count) for cluster, node, service, count in rows
+        ]
+
     def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
         """Placed and running BE pods, least work done first: what has not started loses nothing."""
         if not nodes:
@@ -217,7 +230,7 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
             SELECT q.target_cluster, q.node, q.pod, q.run_id, q.request_id, q.epoch,
                    CASE WHEN q.started_s IS NULL THEN 0
                         ELSE least(q.cpu_work_s, greatest(0, extract(epoch FROM now() - r.started_at)::float8 - q.started_s)) END,
-                   q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> ''
+                   q.tenant IS NOT NULL OR coalesce(s.spec ->> 'template', '') <> '', q.service, q.memory_mib
             FROM request q JOIN run r USING (run_id) LEFT JOIN service s ON s.name = q.service
             WHERE q.run_id = ANY ({OPEN_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES}
               AND NOT coalesce((s.spec ->> 'never_evict')::bool, false)
@@ -226,7 +239,7 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
             ([node.cluster for node in nodes], [node.name for node in nodes]),
         )
         found: dict[NodeKey, list[Eviction]] = {}
-        for cluster, node, pod, run_id, request_id, epoch, lost, has_grace in rows:
+        for cluster, node, pod, run_id, request_id, epoch, lost, has_grace, service, memory in rows:
             found.setdefault(NodeKey(cluster, node), []).append(
                 Eviction(
                     cluster=cluster,
@@ -237,13 +250,20 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
                     epoch=epoch,
                     work_lost_s=lost,
                     has_grace=has_grace,
+                    service=service,
+                    memory_mib=memory,
                 )
             )
         return found
 
 
 def _node_rows(cluster: str, nodes: Sequence[NodeState]) -> list[dict[str, Any]]:
-    return [{"cluster": cluster} | {name: getattr(node, name) for name in _NODE} | {"extended": _extended(node)} for node in nodes]
+    return [
+        {"cluster": cluster}
+        | {name: getattr(node, name) for name in _NODE}
+        | {"extended": _extended(node), "lc_awaited": Json(dict(node.lc_awaited))}
+        for node in nodes
+    ]
 
 
 def _instance_rows(cluster: str, instances: Sequence[InstanceState]) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tango.domain.own_cluster import OwnView
 from tango.domain.services import Service
 from tango.domain.shares import LcInFlight
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, barred
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, awaited_requests, barred
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.clusters import IS_SILENT, Clusters
 from tango.store.database import Cursor, Database
@@ -29,10 +29,10 @@ STATIC_MAX_AGE_S = 1.0
 NODE_COLUMNS = (
     f"n.cluster, n.name, n.ready AND ({IS_SILENT}) IS NOT TRUE, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, "
     "memory_used_mib, lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, lc_pods, pods_allocatable, extended, "
-    "n.schedulable, n.other_cpu_request_millicores, n.other_memory_held_mib, n.other_pods, "
+    "n.schedulable, n.other_cpu_request_millicores, n.other_memory_held_mib, n.other_pods, n.lc_awaited, "
     "be_cpu_request_millicores, be_cpu_limit_millicores, be_memory_held_mib, be_pods"
 )
-"""`_rows_of` reads the first seventeen by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
+"""`_rows_of` reads the first eighteen by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
 is away is not ready, whatever it last was."""
 
 _BE_REQUESTS = f"""
@@ -203,11 +203,12 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
         rtt_ms=static.rtt_ms,
         bandwidth_mbit_per_s=static.bandwidth,
     )
-    allocatable, lc_requests, measured, others = [], [], [], []
+    allocatable, lc_requests, measured, others, to_be_made = [], [], [], [], []
     for row in node_rows:
         _, _, _, cpu, memory, cpu_used, memory_used, lc_cpu, lc_cpu_limit, lc_memory, lc_pods, pods, extended, *more = row
-        _, other_cpu, other_memory, other_pods, *_ = more
+        _, other_cpu, other_memory, other_pods, awaited, *_ = more
         of_others = {name: figures.get("other_held", 0) for name, figures in extended.items()}
+        to_be_made.append(awaited)
         others.append(rows.resources.amounts(cpu=other_cpu, memory=other_memory, pods=other_pods, extended=of_others))
         beside = {name: figures["allocatable"] for name, figures in extended.items()}
         lc_beside = {name: figures["lc_held"] for name, figures in extended.items()}
@@ -224,4 +225,5 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
         memory_used=figures[:, 2].copy(),
         others=rows.resources.columns(others),
         barred=barred(static.services, [bool(r[13]) for r in node_rows], [r[12] for r in node_rows]),
+        awaited=awaited_requests(rows, to_be_made),
     )

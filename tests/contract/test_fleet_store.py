@@ -116,6 +116,29 @@ def test_pods_of_others_leave_less_of_a_node(world: StoreWorld) -> None:
     np.testing.assert_array_equal((snapshot.allocatable + snapshot.others)[:3], before.allocatable[:3])
 
 
+def test_instances_that_are_to_be_made_have_their_room(world: StoreWorld) -> None:
+    """Policies see it as LC's, of which nothing is in use yet; on nodes that get no pods nobody is awaited."""
+    first, second = node_states(FLEET.clusters[0])
+    none = world.fleet.awaited()
+    before = world.fleet.snapshot(at_s=0.0)
+    told = {WEB.name: 2, CHAT.name: 1, "gone": 1}
+    closed = dataclasses.replace(second, schedulable=False, lc_awaited={WEB.name: 1})
+    world.fleet.observe("c1", [dataclasses.replace(first, lc_awaited=told), closed], [], sample=True)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+
+    assert none == []
+    assert [(a.cluster, a.node, a.service, a.count) for a in world.fleet.awaited()] == [
+        ("c1", "c1-n1", "chat", 1),
+        ("c1", "c1-n1", "gone", 1),
+        ("c1", "c1-n1", "web", 2),
+    ]
+    asked = [2 * WEB.cpu_request_millicores + CHAT.cpu_request_millicores, 2 * 128 + 256, 3]
+    assert (snapshot.lc_requests - before.lc_requests)[:3, 0].tolist() == asked
+    assert (snapshot.cpu_used[0], snapshot.memory_used[0]) == (before.cpu_used[0], before.memory_used[0])
+    assert snapshot.allocatable[:, 0].tolist() == before.allocatable[:, 0].tolist()
+
+
 def test_nodes_are_barred_from_new_pods(world: StoreWorld) -> None:
     """All services where they are cordoned, single ones by taints; they are ready all the same."""
     first, second = node_states(FLEET.clusters[0])

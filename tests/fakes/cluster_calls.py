@@ -69,7 +69,7 @@ class RecordingClusterCalls:
                 before_millicores=None,
                 after_millicores=None,
                 slack=None,
-                reason=str(e.reason),
+                reason=": ".join(filter(None, (str(e.reason), e.why))),
                 actuation_ms=1.0,
                 outcome=self._outcome(e.pod_key),
             )

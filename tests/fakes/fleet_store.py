@@ -13,12 +13,20 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
 from tango.domain.node_reports import NodeAgentReport
-from tango.domain.observations import InstanceState, MeasuredService, NodeState, Observation, Picture, ServiceUsage
+from tango.domain.observations import (
+    AwaitedInstances,
+    InstanceState,
+    MeasuredService,
+    NodeState,
+    Observation,
+    Picture,
+    ServiceUsage,
+)
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.requests import RequestState
 from tango.domain.services import Service, ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, barred
+from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, awaited_requests, barred
 from tango.settings import SharingSettings
 from tango.store.service_usage import SHIPPED_LATE_S
 from tests.fakes.memory_state import MemoryState
@@ -203,6 +211,17 @@ class MemoryFleetStore:
                 found[a.service, NodeKey(a.cluster, a.node)].append(a.latency_s * self._state.runs[a.run_id].info.speed * 1000)
         return {where: (float(np.quantile(tail, quantile)), len(tail)) for where, tail in found.items()}
 
+    def awaited(self) -> list[AwaitedInstances]:
+        """As observed."""
+        return [
+            AwaitedInstances(cluster=cluster, node=node.name, service=service, count=count)
+            for cluster in sorted(self._nodes)
+            if not self._state.is_silent(cluster)
+            for node in sorted(self._nodes[cluster], key=lambda n: n.name)
+            if node.ready and node.schedulable
+            for service, count in sorted(node.lc_awaited.items())
+        ]
+
     def evictable_be(self, nodes: Collection[NodeKey]) -> dict[NodeKey, list[Eviction]]:
         """Placed ones, which have done nothing, before running ones, the latest started first."""
         rows = [
@@ -226,6 +245,8 @@ class MemoryFleetStore:
                     epoch=row.epoch,
                     work_lost_s=0.0 if row.started_s is None else row.cpu_work_s,
                     has_grace=row.job is not None or bool(self._state.services[row.service].template),
+                    service=row.service,
+                    memory_mib=row.memory_mib,
                 )
             )
         return dict(found)
@@ -283,6 +304,7 @@ class MemoryFleetStore:
                 memory_used=column("memory_used_mib"),
                 others=amounts("other_cpu_request_millicores", "other_memory_held_mib", "other_pods", "other_held"),
                 barred=barred(rows.services, [node.schedulable for _, node in pairs], [node.extended for _, node in pairs]),
+                awaited=awaited_requests(rows, [node.lc_awaited for _, node in pairs]),
             ),
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node(ready),

@@ -671,6 +671,52 @@ async def test_a_refused_instance_is_tried_again_after_growing_pauses_and_alone(
     assert sum(p["metadata"]["labels"]["tango/service"] == "chat" for p in refusing.pods()) == 2
 
 
+async def test_an_instance_for_which_best_effort_has_to_give_way_is_not_made_before(
+    world: ControlWorld, cluster: MemoryCluster
+) -> None:
+    """No kubelet would take it. The centre is told that it is awaited, until it stands."""
+    for k in range(16):  # 250 millicores each: all of the node
+        cluster.put_pod(pod("be", name=f"be-{k}", on="c1-n1", **running()))
+    agent = agent_of(world, cluster)
+
+    async def seen() -> tuple[list[str], list[tuple[str, str, int]]]:
+        await agent.deploy()
+        await agent.observe()
+        return lc_names_of(cluster), [(a.node, a.service, a.count) for a in world.fleet.awaited()]
+
+    crowded = await seen()
+    for k in range(2):
+        cluster.remove_pod(f"be-{k}")
+    with_room = await seen()
+    cluster.put_node(node("c1-n3", conditions=[]))  # the watch has told of the instances
+
+    names = [name for name in lc_names(world, "c1-n2")]
+    assert sorted(n for n in crowded[0] if n.startswith("lc-")) == names
+    assert crowded[1] == [("c1-n1", "chat", 1), ("c1-n1", "web", 1)]
+    assert sorted(n for n in with_room[0] if n.startswith("lc-")) == lc_names(world, "c1-n1", "c1-n2")
+    assert with_room[1] == []
+
+
+async def test_best_effort_that_does_not_give_way_is_named_after_a_while(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """As where its budget forbids it; until there is room."""
+    for k in range(16):
+        cluster.put_pod(pod("be", name=f"be-{k}", on="c1-n1", **running()))
+    instances = LcInstances("c1", cluster, world.refusals, store_turn=asyncio.Lock())
+    services = [s for s in journal_of(world).services() if s.name == "web"]
+
+    await instances.agree(services, 0.0)
+    early = world.refusals.pauses().states
+    await instances.agree(services, STUCK_AFTER_S)
+    (late,) = world.refusals.pauses().states
+    cluster.remove_pod("be-0")
+    await instances.agree(services, STUCK_AFTER_S + 1.0)
+
+    assert early == ()
+    assert (late.service, late.node) == ("web", "c1-n1")
+    assert "waits for BE to give way, which holds 4000m" in late.words
+    assert world.refusals.pauses().states == ()
+
+
 async def test_instances_that_are_being_deleted_are_left_to_their_kubelet(world: ControlWorld, cluster: MemoryCluster) -> None:
     """However often the agent looks: one deletion was enough."""
     agent = agent_of(world, cluster)

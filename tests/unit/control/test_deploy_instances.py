@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from tango.control.deploy_instances import InstancePlan, Standing, beyond_room, outdated, plan_instances
-from tango.domain.observations import NodeState
+from tango.control.deploy_instances import InstancePlan, Standing, behind_be, beyond_room, outdated, plan_instances
+from tango.domain.observations import ExtendedState, NodeState
 from tests.fakes.pod_templates import api_service
 from tests.fakes.store_world import BATCH, CHAT, WEB
 
@@ -115,3 +115,43 @@ def test_a_node_without_room_even_if_best_effort_gave_way_gets_no_instance() -> 
 
     assert [(node, k) for _, node, k in found] == [("n1", 2), ("n2", 0), ("n3", 0), ("n4", 0)]
     assert "and 0 pods" in found[WEB, "n3", 0]
+
+
+def test_an_instance_that_fits_only_without_best_effort_waits_for_it() -> None:
+    """In CPU, memory, pods, and whatever else it asks for; one that fits as it is does not wait."""
+    cpu, memory = WEB.pod_requests
+    with_gpu = replace(WEB, name="with-gpu", extended=(("nvidia.com/gpu", 1000),))
+    roomy = NodeState(name="n1", ready=True, cpu_allocatable_millicores=cpu, memory_allocatable_mib=memory)
+    gpu = ExtendedState(allocatable=1000, be_held=1000)
+    wide = replace(roomy, cpu_allocatable_millicores=9 * cpu, memory_allocatable_mib=9 * memory)
+    nodes = [
+        roomy,
+        replace(roomy, name="n2", be_cpu_request_millicores=1, be_pods=1),
+        replace(roomy, name="n3", be_memory_held_mib=1),
+        replace(wide, name="n4", pods_allocatable=5, be_pods=5),
+        replace(wide, name="n5", extended={"nvidia.com/gpu": gpu}),
+    ]
+    wanted = [*((WEB, f"n{k}", 0) for k in range(1, 6)), (with_gpu, "n5", 0)]
+
+    assert beyond_room(wanted, nodes) == {}
+    waiting = behind_be(wanted, nodes)
+    assert [(service.name, node) for service, node, _ in waiting] == [
+        ("web", "n2"),
+        ("web", "n3"),
+        ("web", "n4"),
+        ("with-gpu", "n5"),
+    ]
+    assert waiting[WEB, "n2", 0].endswith("waits for BE to give way, which holds 1m, 0 MiB in 1 pods there")
+
+
+def test_a_node_without_the_devices_that_an_instance_asks_for_gets_none() -> None:
+    """Pods of others have them; the reason names what is lacking."""
+    with_gpu = replace(WEB, name="with-gpu", extended=(("nvidia.com/gpu", 1000),))
+    held = ExtendedState(allocatable=1000, other_held=1000)
+    node = NodeState(
+        name="n1", ready=True, cpu_allocatable_millicores=9999, memory_allocatable_mib=9999, extended={"nvidia.com/gpu": held}
+    )
+
+    found = beyond_room([(with_gpu, "n1", 0)], [node])
+
+    assert found[with_gpu, "n1", 0].endswith("0 nvidia.com/gpu")

@@ -7,7 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from tango.control.be_evictions import BeEvictions
 from tango.control.lease_holder import LeaseHolder
+from tango.control.make_room import RoomForInstances
 from tango.control.reassure import RESERVED_S, Reassurance, ReassuranceRounds
 from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.jobs import NewJob
@@ -45,8 +47,13 @@ def world() -> ControlWorld:
 def reassurance(world: ControlWorld, *, fleet: FleetStore | None = None) -> Reassurance:
     """Of one process."""
     return Reassurance(
-        fleet=fleet or world.fleet, events=world.events, requests=world.requests, clusters=world.clusters, settings=SETTINGS
+        fleet=fleet or world.fleet, events=world.events, clusters=world.clusters, evictions=evictions(world), settings=SETTINGS
     )
+
+
+def evictions(world: ControlWorld) -> BeEvictions:
+    """Of one process."""
+    return BeEvictions(events=world.events, requests=world.requests, clusters=world.clusters)
 
 
 def served(world: ControlWorld, count: int, *, latency_ms: float, node: int = C1_N1) -> None:
@@ -217,8 +224,8 @@ def test_what_best_effort_gave_back_is_kept_for_the_instance(world: ControlWorld
     rounds = Reassurance(
         fleet=world.fleet,
         events=world.events,
-        requests=world.requests,
         clusters=world.clusters,
+        evictions=evictions(world),
         settings=SETTINGS,
         reserved=reserved,
     )
@@ -519,7 +526,13 @@ def test_restoring_asks_once_a_hold(world: ControlWorld) -> None:
 def next_round(world: ControlWorld, *, owner: str = "scheduler") -> dict[str, int]:
     """As the task calls it."""
     holder = LeaseHolder(leases=world.leases, owner=owner, settings=LeaseSettings())
-    rounds = ReassuranceRounds(reassurance=reassurance(world), runs=world.runs, holder=holder, clock=world.clock)
+    rounds = ReassuranceRounds(
+        room=RoomForInstances(fleet=world.fleet, evictions=evictions(world)),
+        reassurance=reassurance(world),
+        runs=world.runs,
+        holder=holder,
+        clock=world.clock,
+    )
     return rounds.next()
 
 
@@ -545,6 +558,34 @@ def test_with_no_run_instances_go_back_to_their_declared_size(world: ControlWorl
 
     assert next_round(world) == {"resizes": 1, "evictions": 0}
     assert world.clusters.resized[0].reason == "restore"
+
+
+def test_instances_that_are_to_be_made_get_their_room_without_a_run(world: ControlWorld) -> None:
+    """And under every rule: what is not there answers nobody."""
+    placed(world, 8)
+    first, *others = node_states(FLEET.clusters[0])
+    world.fleet.observe("c1", [replace(first, lc_awaited={"web": 1}), *others], [], sample=False)
+
+    assert next_round(world)["evictions"] == 1
+
+
+def test_growth_leaves_what_instances_to_be_made_will_ask_for(world: ControlWorld) -> None:
+    """An instance that grows does not take the room that was made for another."""
+    served(world, 5, latency_ms=200.0)
+    free = reassurance(world).round(now_s=ZERO_S)
+    [unhindered] = world.clusters.resized
+    world.clusters.resized.clear()
+    first, *others = node_states(FLEET.clusters[0])
+    large = replace(CHAT, name="large", cpu_request_millicores=3750, cpu_limit_millicores=3800)
+    world.fleet.put_services([large])
+    world.fleet.observe("c1", [replace(first, lc_awaited={"large": 1}), *others], [instance_of(WEB, "c1-n1")], sample=False)
+
+    reassurance(world).round(now_s=ZERO_S)
+
+    [hindered] = world.clusters.resized
+    assert free["resizes"] == 1
+    assert unhindered.cpu_request_after_millicores == 300
+    assert hindered.cpu_request_after_millicores == 250
 
 
 def test_only_the_holder_of_the_lease_resizes(world: ControlWorld) -> None:
