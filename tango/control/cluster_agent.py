@@ -44,6 +44,7 @@ from tango.control.observe_cluster import (
 from tango.control.observe_jobs import is_job
 from tango.control.observed_together import ObservedTogether
 from tango.control.settle_apart import settle_apart
+from tango.control.startup_boost import StartupBoost
 from tango.domain.backoff import pause_s
 from tango.domain.observations import InstanceState, NodeState, Observation, PodEnd
 from tango.domain.refusals import Refusal
@@ -186,6 +187,7 @@ class ClusterAgent:
             store_turn=self._store_turn,
         )
         self._instances = LcInstances(cluster, watch, stores.refusals, store_turn=self._store_turn)
+        self._boost = StartupBoost(cluster, watch)
         self._job_pods = JobPods(
             cluster,
             watch,
@@ -524,5 +526,6 @@ class ClusterAgent:
         if services != self._services:
             self._services = services
             self._watch.adopt({s.name: s.adopt for s in services if s.adopt is not None})
-        if await self._instances.agree(services, now_s):
+        start_is_over = await self._boost.end(services, now_s)
+        if await self._instances.agree(services, now_s) and start_is_over:
             self._deployed_at, self._deployed_at_s = changes, now_s

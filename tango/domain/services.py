@@ -98,6 +98,9 @@ class Service:
     """BE only: its pods never make way for LC."""
     never_resize: bool = False
     """LC only: the CPU of its instances stays as declared."""
+    startup_cpu_limit_millicores: int = 0
+    """LC only: CPU limit of an instance from its making until it is ready for the first time, when it gets the declared one; 0: declared
+    from the beginning. The request is the declared one all the time, so that no room is asked for that is needed for seconds."""
     assumed: tuple[str, ...] = ()
     """Fields whose values nobody declared: they are guesses until they are measured."""
 
@@ -137,11 +140,28 @@ class Service:
                 refuse("never_evict", self.never_evict, "nothing: LC instances are never evicted")
             if not self.shed_after_targets >= 0:
                 refuse("shed_after_targets", self.shed_after_targets, "0 or more targets")
+            self._check_boost(refuse)
+        elif self.startup_cpu_limit_millicores:
+            refuse(
+                "startup_cpu_limit_millicores", self.startup_cpu_limit_millicores, "nothing: BE pods do their work from the start"
+            )
         elif self.target_ms is not None or self.shed_after_targets:
             told = ("target_ms", self.target_ms) if self.target_ms is not None else ("shed_after_targets", self.shed_after_targets)
             refuse(*told, "nothing: a BE service has no target")
         elif self.never_resize:
             refuse("never_resize", self.never_resize, "nothing: BE pods are never resized")
+
+    def _check_boost(self, refuse: Callable[[str, object, str], None]) -> None:
+        """More CPU for the start makes sense only above the limit, and where Tango makes the pod and may resize it afterwards."""
+        boost = self.startup_cpu_limit_millicores
+        if not boost:
+            return
+        if self.adopt is not None:
+            refuse("startup_cpu_limit_millicores", boost, "nothing beside adopt: its pods are made by somebody else")
+        if self.never_resize:
+            refuse("startup_cpu_limit_millicores", boost, "nothing beside never_resize: it is taken back by a resize")
+        if boost <= self.cpu_limit_millicores:
+            refuse("startup_cpu_limit_millicores", boost, f"more than cpu_limit_millicores ({self.cpu_limit_millicores})")
 
     @property
     def concurrency(self) -> int:

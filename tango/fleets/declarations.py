@@ -52,6 +52,7 @@ _SERVICE_READERS: Readers = {
     "tls": YamlValue.boolean,
     "never_evict": YamlValue.boolean,
     "never_resize": YamlValue.boolean,
+    "startup_cpu_limit_millicores": lambda v: v.integer(1, MAX_MILLICORES),
 }
 _MODEL_READERS: Readers = {
     "beta": lambda v: v.number(0.0, 100.0),
@@ -254,7 +255,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
     """Without what is as it was before there was such a thing, which files of before do not say."""
     defaults = (
         *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False)),
-        *(("never_evict", False), ("never_resize", False)),
+        *(("never_evict", False), ("never_resize", False), ("startup_cpu_limit_millicores", 0)),
         *(("template", ""), ("image", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )
     return {name: value for name, value in values.items() if (name, value) not in defaults}

@@ -64,7 +64,18 @@ def fields_with_template(keys: YamlMapping, readers: Readers, *, lc: bool) -> di
     }
 
 
-_AS_DECLARED = ("cpu_work_cv", "target_ms", "shed_after_targets", "instances_per_node", "payload_kib", "tls")
+_AS_DECLARED = (
+    "cpu_work_cv",
+    "target_ms",
+    "shed_after_targets",
+    "instances_per_node",
+    "payload_kib",
+    "tls",
+    "never_evict",
+    "never_resize",
+    "startup_cpu_limit_millicores",
+)
+"""Fields that a template says nothing of."""
 
 
 class _Figures:

@@ -15,6 +15,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.jobs import ContainerLog
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.pod_marks import MANAGED_BY
+from tango.domain.quantities import format_millicores
 from tango.domain.services import Adoption, Service
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import JSON, KubeClient
@@ -227,6 +228,13 @@ class KubernetesWatch:
         except Conflict:
             return
         await self.bind(pod, node.name)
+
+    async def set_cpu_limit(self, pod: str, container: str, millicores: int) -> None:
+        """By the subresource, as a strategic merge: what is not named stays."""
+        limits = {"limits": {"cpu": format_millicores(millicores)}}
+        body = {"spec": {"containers": [{"name": container, "resources": limits}]}}
+        with contextlib.suppress(NotFound):
+            await self._client.request("PATCH", f"{self._pods_path}/{pod}/resize", body=body)
 
     async def bind(self, pod: Mapping[str, Any], node: str) -> None:
         """One that is bound, or gone, is left alone."""

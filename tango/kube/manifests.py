@@ -172,11 +172,16 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
 
 
 def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = WAYS) -> JSON:
-    """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size."""
+    """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size; with the CPU limit for its start,
+    where the service has one."""
     labels = {**MANAGED, "tango/cluster": node.cluster, "tango/class": "lc", "tango/service": service.name}
     name = instance_name(service.name, node.name, k)
     if (template := service.pod_template) is not None:
-        return _from_template(name, labels, service, template, memory_mib=service.instance_memory_mib, ways=ways)
+        pod = _from_template(name, labels, service, template, memory_mib=service.instance_memory_mib, ways=ways)
+        if service.startup_cpu_limit_millicores:
+            container = next(c for c in pod["spec"]["containers"] if c["name"] == service.container)
+            container["resources"]["limits"]["cpu"] = format_millicores(service.startup_cpu_limit_millicores)
+        return pod
     container = {
         "name": WORKLOAD_CONTAINER,
         "image": service.image or ways.image,
@@ -193,7 +198,10 @@ def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = 
             {"name": "TANGO_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         ],
         "resources": _resources(
-            service.cpu_request_millicores, service.cpu_limit_millicores, service.instance_memory_mib, service.extended
+            service.cpu_request_millicores,
+            service.startup_cpu_limit_millicores or service.cpu_limit_millicores,
+            service.instance_memory_mib,
+            service.extended,
         ),
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},

@@ -108,6 +108,10 @@ class ClusterWatch(Protocol):
         """Create the k-th instance of an LC service and bind it to its node. An instance that exists is left as it is."""
         ...
 
+    async def set_cpu_limit(self, pod: str, container: str, millicores: int) -> None:
+        """Resize a container's CPU limit in place; its request stays. The kubelet carries it out later. One that is gone is left alone."""
+        ...
+
     async def bind(self, pod: Mapping[str, Any], node: str) -> None:
         """Bind the pod of this uid to a node. A pod that is bound or gone is left alone."""
         ...

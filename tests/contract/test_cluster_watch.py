@@ -7,12 +7,13 @@ import contextlib
 import urllib.error
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from tango.domain.identity import NodeKey
+from tango.domain.quantities import cpu_millicores, memory_mib
 from tango.domain.services import Adoption
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
@@ -152,6 +153,28 @@ async def test_an_instance_is_made_once_and_bound_to_its_node(watched: Watched) 
         "service": "web",
     }
     assert [pod["metadata"]["uid"] for pod in watched.watch.pods()] == [made["metadata"]["uid"]]
+
+
+async def test_a_cpu_limit_is_moved_alone_and_that_of_a_pod_that_is_gone_is_no_error(watched: Watched) -> None:
+    """The request stays, and so does the memory."""
+    boosted = replace(WEB, startup_cpu_limit_millicores=3000)
+
+    def resources() -> tuple[float, float, int]:
+        pod = watched.pod(INSTANCE)
+        assert pod is not None
+        found = pod["spec"]["containers"][0]["resources"]
+        cpu = cpu_millicores(found["limits"]["cpu"]), cpu_millicores(found["requests"]["cpu"])
+        return *cpu, memory_mib(found["limits"]["memory"])
+
+    await watched.watch.create_instance(boosted, N1, 0)
+    await watched.until(lambda: watched.bound_to(INSTANCE) == "n1")
+    made = resources()
+    await watched.watch.set_cpu_limit(INSTANCE, "work", 1000)
+    await watched.until(lambda: resources() != made)
+    await watched.watch.set_cpu_limit("nobody", "work", 1000)
+
+    assert made[:2] == (3000, 100)
+    assert resources() == (1000, 100, made[2])
 
 
 async def test_binding_a_pod_that_is_bound_or_gone_changes_nothing(watched: Watched) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -143,6 +144,16 @@ class MemoryCluster:
         pod = lc_instance(service, node, k)
         if pod["metadata"]["name"] not in self._pods:
             await self.bind(self.put_pod(pod), node.name)
+
+    async def set_cpu_limit(self, pod: str, container: str, millicores: int) -> None:
+        """At once."""
+        self._answer()
+        if (found := self._pods.get(pod)) is None:
+            return
+        changed = copy.deepcopy(found)
+        (own,) = [c for c in changed["spec"]["containers"] if c["name"] == container]
+        own["resources"]["limits"]["cpu"] = f"{millicores}m"
+        self.put_pod(changed)
 
     async def bind(self, pod: Mapping[str, Any], node: str) -> None:
         """Where it is this pod, and not bound."""

@@ -9,6 +9,8 @@ import pytest
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ConfigError
 from tango.fleets import dump_services, load_services
+from tango.fleets.declarations import _SERVICE_READERS
+from tango.fleets.templates import _AS_DECLARED, NOT_BESIDE
 
 HEAD = """\
 apiVersion: tango.dev/v1
@@ -170,3 +172,25 @@ def test_an_adoption_that_cannot_be_is_refused(tmp_path: Path, old: str, new: st
     """File, line, key, found, expected."""
     with pytest.raises(ConfigError, match=told):
         _one(tmp_path, ADOPTS.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("field", "of", "value"),
+    [("never_evict", "be", True), ("never_resize", "lc", True), ("startup_cpu_limit_millicores", "lc", 4000)],
+)
+def test_what_a_template_says_nothing_of_is_as_declared(tmp_path: Path, field: str, of: str, value: object) -> None:
+    """It is not read and then forgotten."""
+    head = HEAD if of == "lc" else HEAD.replace("class: lc", "class: be").replace("  target_ms: 200\n", "")
+    service = _one(tmp_path, f"{head}  {field}: {str(value).lower()}\n{TEMPLATE}")
+
+    assert getattr(service, field) == value
+    assert _one(tmp_path, dump_services([service])) == service
+
+
+def test_no_key_beside_a_template_is_read_and_then_dropped(tmp_path: Path) -> None:
+    """Each key of the short form is a figure of the template, stands as declared, or is refused."""
+    of_figures = {
+        *("port", "cpu_work_s", "memory_mib", "instance_memory_mib", "cpu_request_millicores", "cpu_limit_millicores"),
+    }
+
+    assert set(_SERVICE_READERS) == of_figures | set(_AS_DECLARED) | set(NOT_BESIDE)
