@@ -160,6 +160,8 @@ instance = Table(
     Column("memory_limit_mib", Integer, nullable=False),
     Column("restarts", Integer, nullable=False),
     _timestamp("observed_at", default=True),
+    # Whether it is being taken away.
+    Column("leaving", Boolean, nullable=False, server_default=text("false")),
     PrimaryKeyConstraint("cluster", "pod"),
 )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from tango.domain.identity import NodeKey, PodKey
-from tango.domain.lifecycle import Event, Outcome
+from tango.domain.lifecycle import Outcome, after_disruption
 from tango.domain.plans import Eviction
 from tango.domain.requests import Reason
 from tango.ports.clusters import ClusterCalls
@@ -47,7 +47,7 @@ class BeEvictions:
                     run_id=e.run_id,
                     request_id=e.request_id,
                     epoch=e.epoch,
-                    event=Event.REQUEUE,
+                    event=after_disruption(e.epoch),
                     reason=Reason.EVICTED,
                     work_lost_s=e.work_lost_s,
                 )

@@ -25,8 +25,8 @@ from tango.control.answer_margin import AnswerMargin
 from tango.control.node_health import NodeHealth
 from tango.control.serve_callers import ServeCallers
 from tango.control.settle_apart import settle_apart
-from tango.domain.identity import NodeKey
-from tango.domain.lifecycle import Event, Outcome
+from tango.domain.identity import NodeKey, PodKey
+from tango.domain.lifecycle import Event, Outcome, after_disruption
 from tango.domain.observations import InstanceState
 from tango.domain.patience import is_hopeless
 from tango.domain.requests import Batch, LcWork, Reason
@@ -51,25 +51,36 @@ class InstanceDirectory:
         self._max_age_s = max_age_s
         self._read_at_s = -1e9
         self._by_place: dict[tuple[str, NodeKey], list[InstanceState]] = {}
+        self._by_pod: dict[PodKey, InstanceState] = {}
+        """All, ready or not."""
         self._services: dict[str, Service] = {}
         self._turn = itertools.count()
 
-    def refresh(self) -> None:
+    def refresh(self, *, max_age_s: float | None = None) -> None:
         """Read the instances again if the last reading is too old. Blocking: call it off the event loop."""
         now_s = time.monotonic()
-        if now_s - self._read_at_s < self._max_age_s:
+        if now_s - self._read_at_s < (self._max_age_s if max_age_s is None else max_age_s):
             return
         by_place: dict[tuple[str, NodeKey], list[InstanceState]] = defaultdict(list)
+        by_pod: dict[PodKey, InstanceState] = {}
         for cluster, instance in self._fleet.instances():
+            by_pod[PodKey(cluster, instance.pod)] = instance
             if instance.ready:
                 by_place[instance.service, NodeKey(cluster, instance.node)].append(instance)
         self._services = {service.name: service for service in self._fleet.services()}
-        self._by_place, self._read_at_s = dict(by_place), now_s
+        self._by_place, self._by_pod, self._read_at_s = dict(by_place), by_pod, now_s
 
     def pick(self, service: str, node: NodeKey) -> InstanceState | None:
         """A ready instance of the service on the node, taking turns; None where there is none."""
         found = self._by_place.get((service, node))
         return found[next(self._turn) % len(found)] if found else None
+
+    def is_gone(self, cluster: str, instance: InstanceState) -> bool | None:
+        """Whether an instance is being taken away, or has been; None while it is as it was, False where it is there and not ready."""
+        known = self._by_pod.get(PodKey(cluster, instance.pod))
+        if known is None or known.uid != instance.uid or known.leaving:
+            return True
+        return None if known.ready else False
 
     def shed_after_targets(self, service: str) -> float:
         """After how many targets a request of the service is given up; 0: never, nor of one that is not declared any more."""
@@ -144,10 +155,13 @@ PAUSES_S = (0.1, 1.0)
 """Backoff in seconds before a request is sent again after its first and second failure; after later ones it waits for the keeper,
 which comes every few seconds. A node that restarts needs seconds, and attempts without a pause would all be spent on it."""
 
+GONE_WITHIN_S, GONE_LOOK_S = 0.35, 0.05
+"""Seconds within which the journal must tell that an instance is being taken away whose call has failed, and between two looks: its agent
+tells within `KubeSettings.observe_every_s` (0.25 s). A request waits about as long before it is sent again anyway."""
 PROBE_WITHIN_S = 1.0
 """Seconds in which a probe has to be answered. Chosen: as long as a call must wait to count as hanging."""
-TAKEN_BACK_UP_TO_EPOCH = 2
-"""Greatest epoch of a request that is taken back from a node which hangs. One further attempt for that, and another because the nodes
+TAKEN_BACK_UP_TO_ATTEMPT = 2
+"""Last attempt of a request that is taken back from a node which hangs. One further attempt for that, and another because the nodes
 of a cluster often hang together and are found out one after the other: with one, 11 of 1,080 requests timed out while all four nodes of
 a cluster hung for 40 s."""
 
@@ -319,8 +333,8 @@ class LcExecutor:
 
     async def _outcome_of(self, work: LcWork) -> Outcome:
         instance = self._directory.pick(work.service, work.node)
-        if instance is None:
-            return self._requeue(work, Reason.NO_INSTANCE)
+        if instance is None:  # it was there when the request was dispatched
+            return self._disrupted(work, Reason.NO_INSTANCE)
         if self._is_hopeless(work):
             return self._failed(work, Reason.TARGET_UNREACHABLE)
         timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * work.target_s)
@@ -342,17 +356,9 @@ class LcExecutor:
             if not exchange.cancelled() or not self._was_taken_back(key):
                 raise
             return self._requeue(work, Reason.TIMED_OUT)
-        except CallFailed as error:
-            self._note_health(work.node, key, Reason(error.reason))
-            event, reason = await self._callers.failed(work, error)
-            return self._requeue(work, reason) if event is Event.REQUEUE else self._failed(work, reason)
         except InstanceFailed as error:
-            reason = Reason(error.reason)
-            self._note_health(work.node, key, reason)
-            if reason is Reason.TIMED_OUT:
-                # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
-                return self._failed(work, reason)
-            return self._requeue(work, reason)
+            self._note_health(work.node, key, Reason(error.reason), instance)
+            return await self._outcome_of_failure(work, instance, error)
         finally:
             self._exchanges.pop(key, None)
             if work.is_called:
@@ -384,9 +390,36 @@ class LcExecutor:
         payload_kib = self._directory.payload_kib(work.service)
         return asyncio.ensure_future(self._calls.call(instance, work, payload_kib=payload_kib, timeout_s=timeout_s))
 
-    def _note_health(self, node: NodeKey, key: tuple[int, int, int], reason: Reason) -> None:
-        """Whoever answers, whatever it says, is there."""
-        if reason in (Reason.INSTANCE_REFUSED, Reason.SERVICE_ERROR):
+    async def _outcome_of_failure(self, work: LcWork, instance: InstanceState, error: InstanceFailed) -> Outcome:
+        """Another attempt where that can do no harm, at no cost where the instance was taken away."""
+        event, reason = Event.REQUEUE, Reason(error.reason)
+        gone = reason is not Reason.TIMED_OUT and await self._is_gone(work, instance)
+        if isinstance(error, CallFailed):
+            event, reason = await self._callers.failed(work, error, is_free=gone)
+        elif reason is Reason.TIMED_OUT:
+            # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
+            event = Event.FAIL
+        if event is not Event.REQUEUE:
+            return self._failed(work, reason)
+        return self._disrupted(work, Reason.INSTANCE_GONE) if gone else self._requeue(work, reason)
+
+    async def _is_gone(self, work: LcWork, instance: InstanceState) -> bool:
+        """Whether the instance, with which a call has failed, is being taken away; the cluster's agent may have to tell that yet."""
+        until_s = time.monotonic() + GONE_WITHIN_S
+        while (gone := self._directory.is_gone(work.node.cluster, instance)) is None and time.monotonic() < until_s:
+            await asyncio.sleep(GONE_LOOK_S)
+            try:
+                await asyncio.to_thread(self._directory.refresh, max_age_s=GONE_LOOK_S)
+            except StoreUnavailable as error:
+                log.warning("instances_not_read", error=str(error))
+                break
+        return bool(gone)
+
+    def _note_health(self, node: NodeKey, key: tuple[int, int, int], reason: Reason, instance: InstanceState) -> None:
+        """Whoever answers, whatever it says, is there. Of an instance that is being taken away nothing follows for its node."""
+        if self._directory.is_gone(node.cluster, instance):
+            self._health.over(node, key)
+        elif reason in (Reason.INSTANCE_REFUSED, Reason.SERVICE_ERROR):
             self._health.answered(node, key)
         else:
             self._health.failed(node, key)
@@ -418,6 +451,11 @@ class LcExecutor:
     def _requeue(work: LcWork, reason: Reason) -> Outcome:
         return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=Event.REQUEUE, reason=reason)
 
+    @staticmethod
+    def _disrupted(work: LcWork, reason: Reason) -> Outcome:
+        event = after_disruption(work.epoch)
+        return Outcome(run_id=work.run_id, request_id=work.request_id, epoch=work.epoch, event=event, reason=reason)
+
     async def _settle(self, ended: list[tuple[LcWork, Outcome]]) -> None:
         outcomes = [outcome for _, outcome in ended]
         try:
@@ -428,9 +466,13 @@ class LcExecutor:
             self._to_settle.set()
             await asyncio.sleep(ASK_AGAIN_S)
             return
-        again = [work for work, outcome in ended if outcome.event is Event.REQUEUE and work.epoch <= len(PAUSES_S)]
-        for pause_s in PAUSES_S:
-            works = [work for work in again if PAUSES_S[work.epoch - 1] == pause_s]
+        again = defaultdict[float, list[LcWork]](list)
+        for work, outcome in ended:
+            if outcome.event is Event.RETURN:
+                again[PAUSES_S[0]].append(work)
+            elif outcome.event is Event.REQUEUE and work.attempt <= len(PAUSES_S):
+                again[PAUSES_S[work.attempt - 1]].append(work)
+        for pause_s, works in again.items():
             if works:
                 task = self._loop.create_task(self._publish_after(pause_s * random.uniform(0.7, 1.3), works))
                 self._tasks.add(task)
@@ -477,7 +519,7 @@ class LcExecutor:
                 # Later attempts that hang wait out their time: a request that makes nodes hang must not go through all of them.
                 work = self._in_flight.get(key)
                 may_repeat = work is None or not work.is_called or self._callers.may_repeat(work)
-                if exchange is not None and key[2] <= TAKEN_BACK_UP_TO_EPOCH and may_repeat:
+                if exchange is not None and (work is None or work.attempt <= TAKEN_BACK_UP_TO_ATTEMPT) and may_repeat:
                     self._taken_back.add(key)
                     exchange.cancel()
             for node in self._health.to_probe():

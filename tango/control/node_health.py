@@ -99,6 +99,11 @@ class NodeHealth:
             if known.failed_in_row >= self._settings.failures_in_row:
                 self._put_out(node, known, "calls failed one after another")
 
+    def over(self, node: NodeKey, call: Call) -> None:
+        """It ended in a way that tells nothing of the node."""
+        with self._lock:
+            self._nodes.setdefault(node, _Node()).pending.pop(call, None)
+
     def overdue(self) -> list[Call]:
         """The calls that hang on nodes which answer nothing; such a node is out from now on, and its calls are not told of again.
 

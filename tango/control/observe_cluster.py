@@ -14,7 +14,7 @@ from typing import Any
 
 from tango.control.deploy_instances import Creation, Standing, instance_name
 from tango.domain.fleet import MOST_PODS
-from tango.domain.lifecycle import Event, Outcome
+from tango.domain.lifecycle import Event, Outcome, after_disruption
 from tango.domain.node_selection import may_run
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
 from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT, REVISION
@@ -38,6 +38,10 @@ _REASONS = {
     "OOMKilled": Reason.OUT_OF_MEMORY,
     "Evicted": Reason.EVICTED,
     "EvictionByEvictionAPI": Reason.EVICTED,
+    "PreemptionByScheduler": Reason.PREEMPTED,
+    "Preempting": Reason.PREEMPTED,
+    "DeletionByTaintManager": Reason.NODE_TAINTED,
+    "DeletionByPodGC": Reason.NODE_LOST,
     "NodeLost": Reason.NODE_LOST,
     "NodeShutdown": Reason.NODE_LOST,
     "Terminated": Reason.NODE_LOST,
@@ -62,6 +66,10 @@ _NOT_ADMITTED = frozenset(
 """Reasons with which a kubelet fails a pod that it does not admit, besides `OutOf…` (pkg/kubelet/lifecycle, cm/topologymanager)."""
 _KEEP_OFF = frozenset({"MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"})
 """Conditions of a node under which it gets no new pods; the node controller taints it by them a moment later."""
+_BY_KUBELET = "TerminationByKubelet"
+"""Reason of a DisruptionTarget condition that says less than the pod's own: `Evicted`, `Terminated` (its node shuts down), `Preempting`."""
+_DISRUPTIONS = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting"})
+"""Reasons of a pod's status that a node gives for what it did to the pod; those of its containers are not among them."""
 _REJECTED = "Pod was rejected"
 """How the message of such a pod begins, whatever its reason: of a node under pressure that is `Evicted` (pkg/kubelet/kubelet.go)."""
 
@@ -215,6 +223,7 @@ def _instance(
         cpu_limit_millicores=cpu_millicores(actual["cpu"]) if "cpu" in actual else most_cpu,
         memory_limit_mib=memory_mib(limits["memory"]) if "memory" in limits else most_mib,
         restarts=int(running.get("restartCount", 0)),
+        leaving=asked_to_go_at_s(pod) is not None or node is None or not node.ready,
     )
 
 
@@ -274,9 +283,14 @@ def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
     ended = (main_status(pod).get("state") or {}).get("terminated") or {}
     exact = _termination_message(ended.get("message"))
     reason = status.get("reason") or (ended.get("reason", "") if phase == "Failed" else "")
+    disrupted = phase == "Deleted" or status.get("reason") in _DISRUPTIONS
     for condition in status.get("conditions") or []:
         if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            reason = condition.get("reason") or reason
+            disrupted, told = True, condition.get("reason") or ""
+            reason = reason if told == _BY_KUBELET else told or reason
+    finished_at_s = exact.get("finished_s", _unix_s(ended.get("finishedAt")))
+    if phase == "Failed" and (asked_s := asked_to_go_at_s(pod)) is not None:
+        disrupted = disrupted or finished_at_s is None or finished_at_s >= asked_s
     return PodEnd(
         run_id=identity[0],
         request_id=identity[1],
@@ -286,17 +300,29 @@ def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
         phase=phase,
         reason=reason,
         started_at_s=exact.get("started_s", _unix_s(ended.get("startedAt")) if ended else be_started_at_s(pod)),
-        finished_at_s=exact.get("finished_s", _unix_s(ended.get("finishedAt"))),
+        finished_at_s=finished_at_s,
         cpu_work_done_s=exact.get("cpu_work_s"),
         message=str(status.get("message") or ""),
         node=str(pod["spec"].get("nodeName") or ""),
         service=str(pod["metadata"]["labels"].get("tango/service", "")),
+        disrupted=disrupted,
     )
 
 
-def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
+def asked_to_go_at_s(pod: Json) -> float | None:
+    """When somebody evicted or deleted the pod, as Unix time; None: nobody has."""
+    metadata, found = pod["metadata"], []
+    for condition in (pod.get("status") or {}).get("conditions") or []:
+        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
+            found.append(_unix_s(condition.get("lastTransitionTime")) or 0.0)
+    if metadata.get("deletionTimestamp"):
+        found.append((_unix_s(metadata["deletionTimestamp"]) or 0.0) - float(metadata.get("deletionGracePeriodSeconds") or 0))
+    return min(found, default=None)
+
+
+def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float, disruptions_count: bool = False) -> Outcome:
     """The outcome of the request's attempt: succeeded, or to be requeued with a reason and the work lost; returned where the kubelet has
-    not admitted the pod.
+    not admitted the pod, or something outside ended it (unless `disruptions_count`, as a job counts them beside its own retries).
 
     `run_zero_s` and `now_s` are Unix times; `now_s` stands in for an end whose time is unknown.
     """
@@ -325,7 +351,7 @@ def outcome_of(end: PodEnd, *, run_zero_s: float, now_s: float) -> Outcome:
         run_id=end.run_id,
         request_id=end.request_id,
         epoch=end.epoch,
-        event=Event.REQUEUE,
+        event=after_disruption(end.epoch) if end.disrupted and not disruptions_count else Event.REQUEUE,
         reason=_reason(end.reason, fallback),
         started_s=started_s,
         work_lost_s=end.cpu_work_done_s or 0.0,

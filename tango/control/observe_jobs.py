@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from tango.control.observe_cluster import be_identity, is_over, main_status, outcome_of, pod_end
+from tango.control.observe_cluster import asked_to_go_at_s, be_identity, is_over, main_status, outcome_of, pod_end
 from tango.domain.jobs import MESSAGE_BYTES, ContainerEnd, JobEnd, progress_of, work_lost_s
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.observations import PodEnd
@@ -55,10 +55,11 @@ def job_end(pod: Json, *, deleted: bool, run_zero_s: float, now_s: float) -> Job
     failed = _decisive(pod)
     terminated = _terminated(failed)
     code, message = terminated.get("exitCode"), _cut(str(terminated.get("message") or ""))
-    asked_at_s = _asked_to_go_at_s(pod)
+    asked_at_s = asked_to_go_at_s(pod)
     finished_at_s = _unix_s(terminated.get("finishedAt"))
     was_asked = asked_at_s is not None and (finished_at_s is None or finished_at_s >= asked_at_s)
-    system = outcome_of(dataclasses.replace(end, phase="Deleted" if was_asked else end.phase), run_zero_s=run_zero_s, now_s=now_s)
+    seen_end = dataclasses.replace(end, phase="Deleted" if was_asked else end.phase)
+    system = outcome_of(seen_end, run_zero_s=run_zero_s, now_s=now_s, disruptions_count=True)
     outcome, is_own_fault = system, False
     # Of the whole pod: what its node or a controller did to it. A container that ends by itself leaves it empty.
     of_pod = (pod.get("status") or {}).get("reason", "")
@@ -136,17 +137,6 @@ def _decisive(pod: Json) -> Json:
         return own
     started = (pod.get("status") or {}).get("initContainerStatuses") or []
     return next((s for s in started if _terminated(s).get("exitCode", 0) != 0), own)
-
-
-def _asked_to_go_at_s(pod: Json) -> float | None:
-    """When somebody evicted or deleted the pod, as Unix time; None: nobody has."""
-    metadata, found = pod["metadata"], []
-    for condition in (pod.get("status") or {}).get("conditions") or []:
-        if condition.get("type") == "DisruptionTarget" and condition.get("status") == "True":
-            found.append(_unix_s(condition.get("lastTransitionTime")) or 0.0)
-    if metadata.get("deletionTimestamp"):
-        found.append((_unix_s(metadata["deletionTimestamp"]) or 0.0) - float(metadata.get("deletionGracePeriodSeconds") or 0))
-    return min(found, default=None)
 
 
 def _failed(outcome: Outcome, reason: Reason) -> Outcome:

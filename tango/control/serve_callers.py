@@ -56,7 +56,7 @@ class ServeCallers:
         called = self._called.get(key)
         if called is None:  # it was withdrawn, or the journal was away: its row tells
             raise CallFailed(f"the call of request {key} is not there", reason=Reason.CALLER_GONE, was_sent=False)
-        may_try_again = called.call.is_repeatable and work.epoch < self._settings.tries
+        may_try_again = called.call.is_repeatable and work.attempt < self._settings.tries
         calling = self._calls.call(instance, work, called, may_try_again=may_try_again, over_tls=over_tls, timeout_s=timeout_s)
         task = asyncio.ensure_future(calling)
         self._under_way[key, work.epoch] = task
@@ -79,13 +79,17 @@ class ServeCallers:
         failed = answered.answer.status >= 500
         return (Event.FAIL, Reason.SERVICE_ERROR) if failed else (Event.SUCCEED, Reason.NONE)
 
-    async def failed(self, work: LcWork, error: CallFailed) -> tuple[Event, Reason]:
-        """How an attempt ends that failed so: another one follows where that can do no harm. Whoever waits is told of the last."""
+    async def failed(self, work: LcWork, error: CallFailed, *, is_free: bool = False) -> tuple[Event, Reason]:
+        """How an attempt ends that failed so: another one follows where that can do no harm. Whoever waits is told of the last.
+
+        `is_free`: its instance was taken away, so that it is none of the tries.
+        """
         called, reason = self._called.get(_key(work)), Reason(error.reason)
         if called is None:
             return Event.REQUEUE, Reason.INSTANCE_UNREACHABLE
         may_repeat = called.call.is_repeatable or not error.was_sent
-        if may_repeat and not error.was_passed_on and reason is not Reason.TIMED_OUT and work.epoch < self._settings.tries:
+        has_tries = is_free or work.attempt < self._settings.tries
+        if may_repeat and not error.was_passed_on and reason is not Reason.TIMED_OUT and has_tries:
             return Event.REQUEUE, reason
         if not error.was_passed_on and self._calls is not None:
             await self._calls.tell_failed(called, work, reason)

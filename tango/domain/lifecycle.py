@@ -293,16 +293,22 @@ TRANSITIONS: tuple[Transition, ...] = (
         )
         for service_class, back, written in ((_LC, _S.RELEASED, (Write.RELEASED_AT,)), (_BE, _S.PENDING, ()))
     ),
-    # The cluster, or the node's kubelet, did not take it: that says nothing of the request.
-    Transition(
-        event=Event.RETURN,
-        service_class=_BE,
-        before=IN_FLIGHT,
-        after=_S.PENDING,
-        actors=(Actor.SCHEDULER, Actor.AGENT),
-        guards=(Guard.EPOCH,),
-        writes=(Write.ATTEMPT_BACK, Write.REASON, Write.NO_LEASE),
-        outcome="returned",
+    # The cluster or the node's kubelet did not take it, or its pod was taken away: that says nothing of the request.
+    *(
+        Transition(
+            event=Event.RETURN,
+            service_class=service_class,
+            before=IN_FLIGHT,
+            after=back,
+            actors=actors,
+            guards=(Guard.EPOCH,),
+            writes=(Write.ATTEMPT_BACK, *written, Write.REASON, Write.NO_LEASE),
+            outcome="returned",
+        )
+        for service_class, back, actors, written in (
+            (_LC, _S.RELEASED, (Actor.EXECUTOR,), (Write.RELEASED_AT,)),
+            (_BE, _S.PENDING, (Actor.SCHEDULER, Actor.AGENT, Actor.REASSURANCE), ()),
+        )
     ),
     Transition(
         event=Event.EXHAUST,
@@ -371,6 +377,16 @@ TRANSITIONS: tuple[Transition, ...] = (
     ),
 )
 """Every transition of a request. The order matters only to readers: at most one row applies to an event, state and class."""
+
+
+FREE_EPOCHS = 50
+"""Epochs of a request up to which a disruption costs it no attempt. A pod that somebody deletes as soon as it stands would else be made
+again for ever: an LC request comes here after seconds of that, a BE request after minutes, and then has its attempts. Chosen."""
+
+
+def after_disruption(epoch: int) -> Event:
+    """How an attempt ends whose pod was evicted, preempted or deleted, or whose node went: by nothing that the request has done."""
+    return Event.RETURN if epoch <= FREE_EPOCHS else Event.REQUEUE
 
 
 ENDS = (Event.SUCCEED, Event.FAIL, Event.REQUEUE, Event.RETURN)

@@ -68,6 +68,8 @@ class InstanceState:
     """The limit in effect (from the container's status), not the desired one."""
     memory_limit_mib: int
     restarts: int = 0
+    leaving: bool = False
+    """Whether it is being taken away: deleted, evicted, preempted, or its node is lost. What fails there is no fault of the request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,3 +164,5 @@ class PodEnd:
     node: str = ""
     """Where it was bound to; empty: nowhere."""
     service: str = ""
+    disrupted: bool = False
+    """Whether something outside ended it, as Kubernetes has it (condition DisruptionTarget), or somebody deleted it."""

@@ -66,6 +66,9 @@ class Reason(StrEnum):
     JOURNAL_LOST = "journal-lost"
     CLUSTER_REFUSED = "cluster-refused"
     NODE_REFUSED = "node-refused"
+    PREEMPTED = "preempted"
+    NODE_TAINTED = "node-tainted"
+    INSTANCE_GONE = "instance-gone"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,3 +185,5 @@ class LcWork:
     """Whether a caller sent it, so that it has a call."""
     answer_expected_s: float = math.nan
     """When its plan expected the answer, in wall seconds since the run began; NaN where the worker that runs it did not plan it."""
+    attempt: int = 1
+    """Which of its attempts this is: epochs that a disruption ended do not count."""

@@ -16,7 +16,7 @@ from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, OPEN_STATES, OW
 
 _BEFORE = "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, tenant"
 _UPDATE = """
-UPDATE request SET state = ?, reason = ?, started_s = ?, finished_s = ?, released_at_s = ?, lease_until_s = NULL
+UPDATE request SET state = ?, attempt = ?, reason = ?, started_s = ?, finished_s = ?, released_at_s = ?, lease_until_s = NULL
 WHERE run_id = ? AND request_id = ?
 """
 # A process without a row has been silent for longer than its lease.
@@ -102,14 +102,15 @@ class Attempts(JournalPart):
             if step is None:
                 continue
             after, outcome, _, always = step
+            waits_again = event in (Event.REQUEUE, Event.RETURN)
+            attempt -= event is Event.RETURN
             reason = f"{always}: {cause}" if event is Event.EXHAUST else always or cause
             attempt_started_s = started_s if began_s is None else began_s
             won = event is Event.SUCCEED
             kept_started_s, kept_finished_s = (attempt_started_s, finished_s) if won else (started_s, None)
             # What has ended is not under way any more (`schema.IS_UNDER_WAY`).
-            updates.append(
-                (after, reason, kept_started_s, kept_finished_s, now_s if event is Event.REQUEUE else None, run_id, request_id)
-            )
+            since_s = now_s if waits_again else None
+            updates.append((after, attempt, reason, kept_started_s, kept_finished_s, since_s, run_id, request_id))
             copy = (
                 now_s,
                 run_id,
@@ -132,7 +133,7 @@ class Attempts(JournalPart):
                 events.append((*copy, None, None, None, None, None, None, None))
             del before[request_id]
             happened.append((request_id, service, event))
-            if tenant is not None and event is not Event.REQUEUE:
+            if tenant is not None and not waits_again:
                 answered.append(request_id)
         connection.executemany(_UPDATE, updates)
         append(connection, ENDED, events)

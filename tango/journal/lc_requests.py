@@ -224,7 +224,7 @@ class LcRequests(JournalPart):
         columns = (arrivals.request_id, arrivals.epoch, arrivals.target_s, plan.node, plan.shed, plan.late, starts)
         wanted = list(zip(planned.tolist(), *(column[planned].tolist() for column in columns), strict=True))
 
-        def record(connection: Connection) -> list[tuple[int, int, bool]]:
+        def record(connection: Connection) -> list[tuple[int, int, bool, int]]:
             began_s, now_s = time.perf_counter(), self._wall_s()
             ids = [row[1] for row in wanted] if is_open(connection, run_id) else []
             before = {row[0]: row for row in rows_by_id(connection, _PLANNED, run_id, ids)}
@@ -241,7 +241,7 @@ class LcRequests(JournalPart):
                 if gives_out:
                     epoch, attempt, (cluster, node), was_late = epoch + 1, attempt + 1, nodes[node_row], late
                     until_s = now_s + lease_s
-                    won.append((k, epoch, start))
+                    won.append((k, epoch, start, attempt))
                     if start and here is not None:
                         owner, until_s = here.owner, now_s + self._limit_s(target_s, here.lease_s)
                 else:
@@ -257,20 +257,23 @@ class LcRequests(JournalPart):
             append(connection, CHANGED, events)
             if isinstance(arrivals, CalledArrivals):
                 note_ended(connection, run_id, ended, now_s)
-            if here is not None and any(start for _, _, start in won):
+            if here is not None and any(start for _, _, start, _ in won):
                 beats(connection, here.owner, now_s + here.lease_s, only_later=True)
             made = orjson.dumps(dataclasses.replace(decision, placed=len(won))).decode()
             append(connection, DECIDED, [(now_s, run_id, made, (time.perf_counter() - began_s) * 1e3)])
             return won
 
         won = self._database.write(record)
-        sent = [(k, epoch) for k, epoch, start in won if not start]
-        started = [(k, epoch) for k, epoch, start in won if start]
+        sent = [(k, epoch) for k, epoch, start, _ in won if not start]
+        started = [(k, epoch, attempt) for k, epoch, start, attempt in won if start]
         planned_s = here.planned_s if here is not None else 0.0
         return Dispatched(
             request_ids=tuple(arrivals.request_id[[k for k, _ in sent]].tolist()),
             epochs=tuple(epoch for _, epoch in sent),
-            started=tuple(self._work(run_id, arrivals, plan, snapshot, k, epoch, planned_s=planned_s) for k, epoch in started),
+            started=tuple(
+                dataclasses.replace(self._work(run_id, arrivals, plan, snapshot, k, epoch, planned_s=planned_s), attempt=attempt)
+                for k, epoch, attempt in started
+            ),
         )
 
     def claim_execution(
@@ -309,6 +312,7 @@ class LcRequests(JournalPart):
                         memory_mib=memory_mib,
                         patience_s=math.inf if patience_s is None else patience_s,
                         is_called=tenant is not None,
+                        attempt=attempt,
                     )
                 )
             connection.executemany(_CLAIM, updates)

@@ -47,7 +47,7 @@ which = st.integers(0, 7)
 ids = st.lists(which, max_size=6)
 lease = st.sampled_from([LIVE_S, OVER_S])
 epochs = st.integers(0, MAX_ATTEMPTS + 1)
-ended = st.sampled_from([Event.SUCCEED, Event.FAIL, Event.REQUEUE, Event.REQUEUE])
+ended = st.sampled_from([Event.SUCCEED, Event.FAIL, Event.REQUEUE, Event.REQUEUE, Event.RETURN])
 ends = st.lists(
     st.tuples(which, epochs, ended, st.sampled_from(list(Reason))),
     max_size=6,

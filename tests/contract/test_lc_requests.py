@@ -358,6 +358,23 @@ def test_a_requeued_request_goes_again_under_a_new_epoch(world: JournalWorld) ->
     assert world.attempts(run_id) == [(0, 1, "requeued", "timed-out")]
 
 
+def test_a_returned_request_keeps_its_attempts(world: JournalWorld) -> None:
+    """What was taken away from it ends an epoch and no attempt; whoever runs it next knows which attempt that is."""
+    run_id = world.released(WEB)
+    for epoch in (1, 2):
+        world.dispatch(run_id, [0])
+        end = Outcome(run_id=run_id, request_id=0, epoch=epoch, event=Event.RETURN, reason=Reason.INSTANCE_GONE)
+        assert world.journal.settle([end]) == 1
+        assert [(r.state, r.epoch, r.attempt, r.reason) for r in world.rows(run_id)] == [("released", epoch, 0, "instance-gone")]
+    again = world.journal.unclaimed(older_than_s=-1.0, limit=10)
+
+    (started,) = world.start(run_id, [0], owner="a").started
+
+    assert [batch.request_ids for batch in again] == [(0,)]
+    assert (started.epoch, started.attempt) == (3, 1)
+    assert world.attempts(run_id) == [(0, epoch, "returned", "instance-gone") for epoch in (1, 2)]
+
+
 def test_used_up_attempts_end_a_request_and_say_why(world: JournalWorld) -> None:
     """The last attempt that would requeue fails instead: attempts-exhausted, and what befell the last one."""
     run_id = world.released(WEB)

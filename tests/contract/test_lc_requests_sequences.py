@@ -41,7 +41,10 @@ owners = st.sampled_from(["a", "b"])
 limits = st.integers(1, 7)
 ends = st.lists(
     st.tuples(
-        which, epochs, st.sampled_from([Event.SUCCEED, Event.FAIL, Event.REQUEUE, Event.REQUEUE]), st.sampled_from(list(Reason))
+        which,
+        epochs,
+        st.sampled_from([Event.SUCCEED, Event.FAIL, Event.REQUEUE, Event.REQUEUE, Event.RETURN]),
+        st.sampled_from(list(Reason)),
     ),
     max_size=6,
 )

@@ -429,7 +429,7 @@ class MemoryJournal:
         found = transition(event, row.state, ServiceClass.LC)
         if found is not None:
             row.state = found.after or row.state
-            row.epoch, row.attempt = row.epoch + found.gives_out, row.attempt + found.gives_out
+            row.epoch, row.attempt = row.epoch + found.gives_out, row.attempt + found.attempts_added
             row.reason = str(found.reason or row.reason)
         return found
 
@@ -506,4 +506,5 @@ def _work(cluster: str, row: LcRow) -> LcWork:
         target_s=row.target_s,
         cpu_work_s=row.cpu_work_s,
         memory_mib=row.memory_mib,
+        attempt=row.attempt,
     )

@@ -210,7 +210,7 @@ async def test_a_pod_that_vanished_sends_its_request_back(world: ControlWorld, c
     await agent.delete_settled()
 
     assert world.states(run_id) == ["pending"]
-    assert world.attempts(run_id) == [(0, 1, "requeued", "pod-lost")]
+    assert world.attempts(run_id) == [(0, 1, "returned", "pod-lost")]
     assert cluster.deleted == []
 
 

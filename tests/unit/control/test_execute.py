@@ -15,6 +15,7 @@ from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
 from tango.control.node_health import NodeHealth
 from tango.control.serve_callers import ServeCallers
 from tango.domain.identity import NodeKey
+from tango.domain.lifecycle import FREE_EPOCHS
 from tango.domain.requests import LcWork, Reason
 from tango.domain.services import ServiceClass
 from tango.errors import InstanceFailed, StoreError, StoreUnavailable, TangoError
@@ -25,7 +26,7 @@ from tango.settings import CallSettings, LcSettings, LeaseSettings, OutlierSetti
 from tests.fakes.faulty import Faulty
 from tests.fakes.instance_calls import ScriptedCalls
 from tests.fakes.publisher import RecordingPublisher
-from tests.fakes.store_world import CHAT, FLEET, LIVE_S, OVER_S, TWINS, WEB, instance_of, node_states
+from tests.fakes.store_world import CHAT, FLEET, LIVE_S, MAX_ATTEMPTS, OVER_S, TWINS, WEB, instance_of, node_states
 from tests.fakes.worker_world import WorkerWorld, worker_world
 from tests.waiting import until
 
@@ -233,8 +234,67 @@ def test_without_a_ready_instance_the_request_goes_back(world: WorkerWorld, make
     execute(make(), run_id, [0])
 
     until(lambda: world.states(run_id) == ["released"])
-    assert world.attempts(run_id) == [(0, 1, "requeued", "no-instance")]
-    assert calls.calls == []
+    assert world.attempts(run_id) == [(0, 1, "returned", "no-instance")]
+    assert (world.row(run_id, 0).attempt, calls.calls) == (0, [])
+
+
+@pytest.mark.parametrize("how", ["leaves", "left"])
+def test_a_request_on_an_instance_that_is_taken_away_goes_elsewhere_at_no_cost(
+    world: WorkerWorld, make: Make, calls: ScriptedCalls, how: str
+) -> None:
+    """Drained, preempted, deleted: its agent tells that a moment after the call has broken. It is announced again as any other."""
+    there = instance_of(WEB, "c1-n1")
+    world.journal.observe(C1_NODES, [there])
+    run_id = dispatched(world, 1)
+    calls.failures[0] = InstanceFailed("reset", reason=str(Reason.INSTANCE_UNREACHABLE))
+    calls.holding = True
+    executor = make(publisher=(publisher := RecordingPublisher(time.monotonic)))
+
+    execute(executor, run_id, [0])
+    until(lambda: bool(calls.calls))
+    calls.holding = False
+    world.journal.observe(C1_NODES, [replace(there, ready=False, leaving=True)] if how == "leaves" else [])
+    calls.let_go()
+
+    until(lambda: world.states(run_id) == ["released"])
+    assert world.attempts(run_id) == [(0, 1, "returned", "instance-gone")]
+    assert (world.row(run_id, 0).epoch, world.row(run_id, 0).attempt) == (1, 0)
+    until(lambda: publisher.request_ids == [0])
+
+
+def test_a_crash_of_an_instance_costs_an_attempt(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
+    """It is there and not ready: perhaps the request itself has brought it down, and must not do so for ever."""
+    there = instance_of(WEB, "c1-n1")
+    world.journal.observe(C1_NODES, [there])
+    run_id = dispatched(world, 1)
+    calls.failures[0] = InstanceFailed("reset", reason=str(Reason.INSTANCE_UNREACHABLE))
+    calls.holding = True
+
+    execute(make(), run_id, [0])
+    until(lambda: bool(calls.calls))
+    calls.holding = False
+    world.journal.observe(C1_NODES, [replace(there, ready=False, restarts=1)])
+    calls.let_go()
+
+    until(lambda: world.states(run_id) == ["released"])
+    assert world.attempts(run_id) == [(0, 1, "requeued", "instance-unreachable")]
+
+
+def test_a_request_whose_instances_are_always_taken_away_has_its_attempts_in_the_end(
+    world: WorkerWorld, make: Make, calls: ScriptedCalls
+) -> None:
+    """So that nothing goes round for ever; until then each loop costs it an epoch and no attempt."""
+    world.journal.observe(C1_NODES, [])
+    run_id = dispatched(world, 1)
+    executor = make()
+
+    for epoch in range(1, FREE_EPOCHS + MAX_ATTEMPTS + 1):
+        execute(executor, run_id, [0], epoch=epoch)
+        until(lambda: world.states(run_id)[0] in ("released", "failed"))
+        world.dispatch(run_id, [0], node=C1_N1)
+
+    assert world.states(run_id) == ["failed"]
+    assert world.row(run_id, 0).epoch == FREE_EPOCHS + MAX_ATTEMPTS
 
 
 def test_a_call_that_breaks_still_ends(world: WorkerWorld, make: Make, calls: ScriptedCalls) -> None:
@@ -629,7 +689,7 @@ def test_a_reading_of_the_instances_that_fails_keeps_no_place(world: WorkerWorld
 
     until(lambda: _could_reserve(executor))
     until(lambda: len(world.attempts(run_id)) == 1)
-    assert world.attempts(run_id) == [(0, 1, "requeued", str(Reason.NO_INSTANCE))]
+    assert world.attempts(run_id) == [(0, 1, "returned", str(Reason.NO_INSTANCE))]
 
 
 def test_a_served_request_waits_for_its_runs_zero_and_is_not_served_again(world: WorkerWorld, make: Make) -> None:

@@ -59,7 +59,7 @@ def test_best_effort_gives_way_for_an_instance_that_is_to_be_made(world: Control
 
     assert (first, second) == (1, 0)
     assert [e.request_id for e in world.clusters.evicted] == [3]
-    assert world.attempts(run_id) == [(3, 1, "requeued", "evicted")]
+    assert world.attempts(run_id) == [(3, 1, "returned", "evicted")]
     assert [(e.kind, e.outcome, e.reason) for e in world.state.scalings] == [
         ("evict", "done", "evicted: room for an instance of web")
     ]

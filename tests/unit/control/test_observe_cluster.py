@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,8 +20,8 @@ from tango.control.observe_cluster import (
     pod_end,
 )
 from tango.domain.identity import NodeKey
-from tango.domain.lifecycle import Event, Outcome
-from tango.domain.observations import ExtendedState, PodEnd
+from tango.domain.lifecycle import FREE_EPOCHS, Event, Outcome
+from tango.domain.observations import ExtendedState, NodeState, PodEnd
 from tango.domain.requests import Reason
 from tango.domain.services import Adoption, Service, ServiceClass
 from tango.kube.manifests import lc_instance
@@ -513,3 +514,75 @@ def test_adopted_pods_hold_what_they_request_as_lc_once() -> None:
     (state,) = node_states([node()], [], {}, [ADOPTED], {"theirs": [pod], "others": [pod]})
 
     assert (state.lc_pods, state.lc_cpu_request_millicores, state.lc_memory_held_mib) == (1, 300, 128)
+
+
+# ---- disruptions -------------------------------------------------------------------------------------------------------
+
+
+def disruption(reason: str) -> Json:
+    """The condition that whoever takes a pod away puts on it."""
+    return {"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": TEN}
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (pod("be", **ended("Failed", why="Error", conditions=[disruption("EvictionByEvictionAPI")])), Reason.EVICTED),
+        (pod("be", **ended("Failed", why="Error", conditions=[disruption("PreemptionByScheduler")])), Reason.PREEMPTED),
+        (pod("be", **ended("Failed", why="Error", conditions=[disruption("DeletionByTaintManager")])), Reason.NODE_TAINTED),
+        (pod("be", **ended("Failed", conditions=[disruption("DeletionByPodGC")])), Reason.NODE_LOST),
+        (pod("be", **ended("Failed", reason="Evicted", conditions=[disruption("TerminationByKubelet")])), Reason.EVICTED),
+        (pod("be", **ended("Failed", reason="Terminated", conditions=[disruption("TerminationByKubelet")])), Reason.NODE_LOST),
+        (pod("be", **ended("Failed", reason="NodeLost")), Reason.NODE_LOST),
+    ],
+)
+def test_what_a_cluster_does_to_a_pod_costs_its_request_no_attempt(found: Json, reason: Reason) -> None:
+    """Drain, preemption, taints, pressure, a node that shuts down or is gone: each told apart from a failure, by its reason."""
+    outcome = outcome_of(end_of(found), run_zero_s=TEN_S - 10.0, now_s=TEN_S + 100.0)
+
+    assert (outcome.event, outcome.reason) == (Event.RETURN, reason)
+
+
+def test_a_pod_that_somebody_deleted_costs_its_request_no_attempt() -> None:
+    """Vanished, or ended after it was told to go. One that had failed by itself before that has failed."""
+    asked = {"deletionTimestamp": HALF_PAST, "deletionGracePeriodSeconds": 0}
+
+    def end(status: Json, **metadata: Any) -> Event:
+        found = pod("be", **status)
+        found["metadata"] |= metadata
+        return outcome_of(end_of(found), run_zero_s=0.0, now_s=TEN_S).event
+
+    vanished = outcome_of(end_of(pod("be", **running()), deleted=True), run_zero_s=0.0, now_s=TEN_S)
+    later = {**asked, "deletionTimestamp": "2036-11-29T00:00:00Z"}
+    assert (vanished.event, vanished.reason) == (Event.RETURN, Reason.POD_LOST)
+    assert end(ended("Failed", why="Error"), **asked) is Event.RETURN
+    assert end(ended("Failed", why="Error"), **later) is Event.REQUEUE
+    assert end(ended("Failed", why="Error")) is Event.REQUEUE
+    assert end(ended("Failed", why="OOMKilled")) is Event.REQUEUE
+
+
+def test_a_pod_that_is_always_taken_away_costs_attempts_in_the_end() -> None:
+    """By its epoch, which grows with each."""
+    end = replace(end_of(pod("be", **running()), deleted=True), epoch=FREE_EPOCHS)
+
+    def event(of: PodEnd) -> Event:
+        return outcome_of(of, run_zero_s=0.0, now_s=TEN_S).event
+
+    assert event(end) is Event.RETURN
+    assert event(replace(end, epoch=FREE_EPOCHS + 1)) is Event.REQUEUE
+
+
+def test_an_instance_is_leaving_once_it_is_asked_to_go_or_its_node_is_lost() -> None:
+    """One that only is not ready, as while its container starts again, is not."""
+    found = pod("lc", **running(name="work"))
+    going = {**found, "metadata": {**found["metadata"], "deletionTimestamp": TEN}}
+    preempted = pod("lc", **running(name="work"), conditions=[disruption("PreemptionByScheduler")])
+    crashed = pod("lc", **running(name="work", ready=False))
+    lost = node_states([node(conditions=[])], [], {})
+
+    def leaving(of: Json, nodes: list[NodeState] = NODES) -> bool:
+        (instance,) = instance_states([of], nodes)
+        return instance.leaving
+
+    assert [leaving(of) for of in (found, crashed, going, preempted)] == [False, False, True, True]
+    assert leaving(found, lost)

@@ -258,7 +258,7 @@ def test_be_gives_way_before_the_instance_grows(world: ControlWorld) -> None:
     [eviction] = world.clusters.evicted
     assert (eviction.cluster, eviction.node, eviction.run_id) == ("c1", "c1-n1", run_id)
     assert sorted(world.states(run_id)) == ["pending"] + ["placed"] * 7
-    assert world.attempts(run_id) == [(eviction.request_id, 1, "requeued", "evicted")]
+    assert world.attempts(run_id) == [(eviction.request_id, 1, "returned", "evicted")]
     assert [event.kind for event in world.state.scalings] == ["evict", "resize"]
 
 
