@@ -1,7 +1,11 @@
-"""What the controllers of a real cluster do about nodes: taints that follow conditions, and evictions by NoExecute taints.
+"""What the controllers of a real cluster do about nodes: they notice kubelets that are silent, taint nodes by conditions, and evict pods by
+NoExecute taints.
 
-Sources: Kubernetes documentation, "Taints and Tolerations", "Taint based Evictions" and "Taint Nodes by Condition"; kubernetes,
-pkg/controller/tainteviction/taint_eviction.go. Not here: nodes whose lease runs out stay Ready, and NotReady ones get no taint.
+    kubelet renews its lease ─► heard of ─── silent for 50 s ─► conditions Unknown, its pods not ready
+    conditions, cordon ─► taints ─► NoExecute ones ─► pods deleted, at once or after their tolerationSeconds
+
+Sources: Kubernetes documentation, "Nodes", "Leases", "Taints and Tolerations", "Taint based Evictions" and "Taint Nodes by Condition";
+kubernetes, pkg/controller/nodelifecycle/node_lifecycle_controller.go and pkg/controller/tainteviction/taint_eviction.go.
 """
 
 from __future__ import annotations
@@ -28,7 +32,19 @@ OF_CONDITIONS = {
     "NetworkUnavailable": "node.kubernetes.io/network-unavailable",
 }
 CORDONED = "node.kubernetes.io/unschedulable"
-MANAGED = frozenset((*OF_CONDITIONS.values(), CORDONED))
+OF_READY = {"False": "node.kubernetes.io/not-ready", "Unknown": "node.kubernetes.io/unreachable"}
+"""Taints of a node by the status of its condition Ready, each with both effects."""
+MANAGED = frozenset((*OF_CONDITIONS.values(), CORDONED, *OF_READY.values()))
+MONITOR_EVERY_S = 5.0
+"""Seconds between two looks for kubelets that are silent (--node-monitor-period)."""
+GRACE_S, STARTUP_GRACE_S = 50.0, 60.0
+"""Seconds without a sign of a kubelet after which its node is Unknown (--node-monitor-grace-period), and of one that has never posted a
+status (--node-startup-grace-period)."""
+SILENT = ("NodeStatusUnknown", "Kubelet stopped posting node status.")
+NEVER = ("NodeStatusNeverUpdated", "Kubelet never posted node status.")
+"""Reason and message of the conditions of such a node."""
+UNKNOWN = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
+"""Conditions that nobody knows of it any more."""
 
 
 class Timer(Protocol):
@@ -51,6 +67,10 @@ class NodeLifecycle:
         self._objects = objects
         self._call_later = call_later
         self._clock = clock
+        self._leases = objects.storage.of(BY_PLACE["coordination.k8s.io", "v1", "leases"])
+        self._heard: dict[str, tuple[tuple[str, str], float]] = {}
+        """By node: the last signs of its kubelet, and when the controller first saw them."""
+        self._monitored_at_s = clock()
         self._nodes = objects.storage.of(BY_PLACE["", "v1", "nodes"])
         self._pods = objects.storage.of(BY_PLACE["", "v1", "pods"])
         self._due: dict[Key, tuple[str, float, float, Timer]] = {}
@@ -62,13 +82,66 @@ class NodeLifecycle:
         for (_, name), stored in list(self._nodes.objects.items()):
             self._taint(name, stored)
             self._look_at_pods(name)
+        self._monitor_timer = call_later(MONITOR_EVERY_S, self._monitor)
 
     def close(self) -> None:
         """Stop: nothing is evicted any more."""
         self._nodes.listeners.discard(self._on_node)
         self._pods.listeners.discard(self._on_pod)
+        self._monitor_timer.cancel()
         for *_, timer in self._due.values():
             timer.cancel()
+
+    def _monitor(self) -> None:
+        """Look for kubelets of which nothing has been heard for too long. Their clocks do not matter: what counts is when signs change."""
+        now_s = self._clock()
+        # While this process stood still nobody could be heard.
+        missed_s = max(0.0, now_s - self._monitored_at_s - 2 * MONITOR_EVERY_S)
+        self._monitored_at_s = now_s
+        for (_, name), stored in list(self._nodes.objects.items()):
+            ready = _conditions(stored.item).get("Ready") or {}
+            lease = self._leases.objects.get(("kube-node-lease", name))
+            renewed = "" if lease is None else str((lease.item.get("spec") or {}).get("renewTime") or "")
+            signs = renewed, str(ready.get("lastHeartbeatTime") or "")
+            known, at_s = self._heard.get(name, (None, now_s))
+            if known != signs:
+                self._heard[name] = signs, now_s
+                continue
+            self._heard[name] = signs, at_s + missed_s
+            if now_s - at_s - missed_s > (GRACE_S if ready else STARTUP_GRACE_S) and ready.get("status") != "Unknown":
+                self._lose(name, stored)
+        self._heard = {name: heard for name, heard in self._heard.items() if ("", name) in self._nodes.objects}
+        self._monitor_timer = self._call_later(MONITOR_EVERY_S, self._monitor)
+
+    def _lose(self, name: str, stored: Stored) -> None:
+        """A node's kubelet is silent: what it has said of the node is not known any more, and its pods count as not ready."""
+        node, at = stored.item, now()
+        known = _conditions(node)
+        born = node["metadata"].get("creationTimestamp") or at
+        changed: dict[str, Json] = {}
+        for kind in UNKNOWN:
+            reason, message = SILENT if kind in known else NEVER
+            of = known.get(kind) or {"type": kind, "lastHeartbeatTime": born}
+            changed[kind] = {**of, "status": "Unknown", "reason": reason, "message": message, "lastTransitionTime": at}
+        status = {**(node.get("status") or {}), "conditions": list((known | changed).values())}
+        try:
+            self._objects.storage.put(self._nodes, ("", name), {**node, "metadata": dict(node["metadata"]), "status": status})
+            for key, pod in list(self._pods.objects.items()):
+                if pod.item["spec"].get("nodeName") == name:
+                    self._not_ready(key, pod.item)
+        except OSError as error:  # the journal takes no write now; the next look finds the same
+            log.warning("node_loss_waits", node=name, error=str(error))
+            return
+        log.warning("node_unreachable", node=name)
+
+    def _not_ready(self, key: Key, pod: Json) -> None:
+        status = pod.get("status") or {}
+        conditions = status.get("conditions") or []
+        if not any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions):
+            return
+        changed = [{**c, "status": "False", "lastTransitionTime": now()} if c.get("type") == "Ready" else c for c in conditions]
+        body = {**pod, "metadata": dict(pod["metadata"]), "status": {**status, "conditions": changed}}
+        self._objects.storage.put(self._pods, key, body)
 
     def _on_node(self, change: Change) -> None:
         name = change.key[1]
@@ -93,12 +166,18 @@ class NodeLifecycle:
         if self._nodes.objects.get(("", name)) is not stored:
             return  # a later change will be told too
         spec = node.get("spec") or {}
-        held = {c.get("type") for c in (node.get("status") or {}).get("conditions") or [] if c.get("status") == "True"}
-        wanted = [key for kind, key in OF_CONDITIONS.items() if kind in held] + ([CORDONED] if spec.get("unschedulable") else [])
+        conditions = _conditions(node)
+        keys = [key for kind, key in OF_CONDITIONS.items() if conditions.get(kind, {}).get("status") == "True"]
+        wanted = [(key, "NoSchedule") for key in (*keys, *([CORDONED] if spec.get("unschedulable") else []))]
+        managed = MANAGED
+        if "Ready" not in conditions:  # the taint with which it was made stays until its kubelet has posted a status
+            managed = MANAGED - set(OF_READY.values())
+        elif (key := OF_READY.get(str(conditions["Ready"].get("status")))) is not None:
+            wanted += [(key, "NoSchedule"), (key, "NoExecute")]
         taints = spec.get("taints") or []
-        kept = [t for t in taints if t.get("key") not in MANAGED or (t["key"] in wanted and t.get("effect") == "NoSchedule")]
-        known = {t.get("key") for t in kept}
-        missing = [{"key": key, "effect": "NoSchedule", "timeAdded": now()} for key in wanted if key not in known]
+        kept = [t for t in taints if t.get("key") not in managed or (t["key"], t.get("effect")) in wanted]
+        known = {(t.get("key"), t.get("effect")) for t in kept}
+        missing = [{"key": key, "effect": effect, "timeAdded": now()} for key, effect in wanted if (key, effect) not in known]
         if missing or len(kept) != len(taints):
             changed = {**node, "metadata": dict(node["metadata"]), "spec": {**spec, "taints": [*kept, *missing]}}
             self._objects.storage.put(self._nodes, ("", name), changed)
@@ -172,6 +251,11 @@ def seconds_left(taints: list[Json], tolerations: list[Json]) -> float | None:
         used += matching
     limits = [float(max(0, t["tolerationSeconds"])) for t in used if t.get("tolerationSeconds") is not None]
     return min(limits) if limits else None
+
+
+def _conditions(node: Json) -> dict[str, Json]:
+    """By type."""
+    return {str(c.get("type")): c for c in (node.get("status") or {}).get("conditions") or []}
 
 
 def _lasting(node: Json) -> list[Json]:

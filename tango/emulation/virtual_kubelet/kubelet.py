@@ -76,6 +76,7 @@ class VirtualKubelet:
         self._nodes = Informer(client, "/api/v1/nodes", on_event=self._on_node, labelSelector=f"tango/cluster={cluster.name}")
         self._pressed_since_s: dict[str, dict[str, float]] = {}
         """By node: when a condition of pressure last changed."""
+        self._is_stopping = False
         self._letting_go: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -94,6 +95,7 @@ class VirtualKubelet:
 
     async def stop(self) -> None:
         """Close all connections and report the nodes NotReady, so that no more requests come; best effort, in under a second."""
+        self._is_stopping = True
         self.pool.close()
         if self.pool.processes is not None:
             await self.pool.processes.close()
@@ -140,9 +142,16 @@ class VirtualKubelet:
         name = found["metadata"]["name"]
         if kind == "DELETED" or name not in self.pool.index:
             return
+        node = self._cluster.nodes[self.pool.index[name]]
+        conditions = {c.get("type"): c.get("status") for c in (found.get("status") or {}).get("conditions") or []}
+        if conditions.get("Ready") == "Unknown" and not self._is_stopping:
+            # This process was silent for too long and lives: the node is as it was, and so are its pods, which count as not ready.
+            self._spawn(self._until_done(lambda: self._node_status(node, ready=True)))
+            for uid, run in self.pool.runs.items():
+                if run.node == self.pool.index[name]:
+                    self._statuses.touch(uid)
         before = self.pool.states[self.pool.index[name]].ways.pressure
         if self.pool.note_node(found):
-            node = self._cluster.nodes[self.pool.index[name]]
             changed = set(before) ^ set(self.pool.states[self.pool.index[name]].ways.pressure)
             self._pressed_since_s.setdefault(name, {}).update(dict.fromkeys(changed, time.time()))
             self._spawn(self._until_done(lambda: self._node_status(node, ready=True)))

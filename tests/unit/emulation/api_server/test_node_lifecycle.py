@@ -40,7 +40,7 @@ class World:
     def leaving(self) -> dict[str, str]:
         """Reason of the disruption of each pod under deletion."""
         return {
-            key[1]: stored.item["status"]["conditions"][0]["reason"]
+            key[1]: next(c["reason"] for c in stored.item["status"]["conditions"] if c["type"] == "DisruptionTarget")
             for key, stored in self.pods.objects.items()
             if stored.item["metadata"].get("deletionTimestamp")
         }
@@ -125,3 +125,148 @@ def test_nothing_is_evicted_once_the_server_has_stopped() -> None:
     world.clock.run_to(60.0)
 
     assert world.leaving() == {}
+
+
+# ---- kubelets that are silent ------------------------------------------------------------------------------------------
+
+
+class Kubelet:
+    """A kubelet of the world's node that renews its lease every ten seconds while it lives."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.lives = True
+        leases = world.objects.storage.of(BY_PLACE["coordination.k8s.io", "v1", "leases"])
+        body = {"metadata": {"name": "n"}, "spec": {"holderIdentity": "n", "leaseDurationSeconds": 40}}
+        world.objects.create(leases, "kube-node-lease", body, dry=False)
+        self._leases = leases
+        self.posts("True")
+        self._renew()
+
+    def posts(self, ready: str) -> None:
+        """The condition Ready."""
+        beat = f"2026-01-01T00:{int(self.world.clock()) // 60:02d}:{int(self.world.clock()) % 60:02d}Z"
+        condition = {"type": "Ready", "status": ready, "reason": "KubeletReady", "lastHeartbeatTime": beat}
+        self.world.node("status", status={"conditions": [condition]})
+
+    def _renew(self) -> None:
+        if self.lives:
+            minutes, seconds = divmod(int(self.world.clock()), 60)
+            stamp = f"2026-01-01T00:{minutes:02d}:{seconds:02d}.000000Z"
+            self.world.objects.update(
+                self._leases,
+                ("kube-node-lease", "n"),
+                "",
+                lambda old: {**old, "spec": {**old["spec"], "renewTime": stamp}},
+                False,
+                "n",
+            )
+        self.world.clock.call_later(10.0, self._renew)
+
+
+def ready_of(world: World) -> tuple[str, str]:
+    """Status and reason of the node's condition Ready."""
+    conditions = world.nodes.objects["", "n"].item["status"]["conditions"]
+    (found,) = [c for c in conditions if c["type"] == "Ready"]
+    return found["status"], found["reason"]
+
+
+UNREACHABLE = "node.kubernetes.io/unreachable"
+NOT_READY = "node.kubernetes.io/not-ready"
+
+
+def test_a_kubelet_that_renews_its_lease_keeps_its_node_ready() -> None:
+    """However long ago it has posted a status."""
+    world = World()
+    Kubelet(world)
+
+    world.clock.run_to(600.0)
+
+    assert ready_of(world) == ("True", "KubeletReady")
+    assert world.taints() == []
+
+
+def test_a_kubelet_that_falls_silent_makes_its_node_unreachable() -> None:
+    """After fifty seconds: conditions Unknown, both taints, pods not ready; they are evicted after the usual five minutes, at once those
+    that tolerate no time, and those never that tolerate it for ever."""
+    world = World()
+    kubelet = Kubelet(world)
+    world.pod("usual")
+    world.pod("hasty", {"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0})
+    world.pod("steady", {"key": UNREACHABLE, "operator": "Exists", "effect": "NoExecute"})
+    serving = {"conditions": [{"type": "Ready", "status": "True"}], "phase": "Running"}
+    world.objects.update(world.pods, ("default", "usual"), "status", lambda old: {**old, "status": serving}, False, "usual")
+    world.clock.run_to(100.0)
+    kubelet.lives = False
+
+    world.clock.run_to(145.0)
+    early = ready_of(world), world.taints()
+    world.clock.run_to(160.0)
+
+    assert early == (("True", "KubeletReady"), [])
+    assert ready_of(world) == ("Unknown", "NodeStatusUnknown")
+    assert world.taints() == [UNREACHABLE, UNREACHABLE]
+    effects = [t["effect"] for t in world.nodes.objects["", "n"].item["spec"]["taints"]]
+    assert effects == ["NoSchedule", "NoExecute"]
+    assert world.pods.objects["default", "usual"].item["status"]["conditions"][0]["status"] == "False"
+    assert world.leaving() == {"hasty": "DeletionByTaintManager"}
+    world.clock.run_to(470.0)
+    assert set(world.leaving()) == {"hasty", "usual"}
+
+
+def test_a_kubelet_that_is_back_makes_its_node_ready_and_spares_its_pods() -> None:
+    """With the status that it posts; its lease alone says nothing of conditions."""
+    world = World()
+    kubelet = Kubelet(world)
+    world.pod("usual")
+    kubelet.lives = False
+    world.clock.run_to(80.0)
+    lost = ready_of(world)
+
+    kubelet.lives = True
+    kubelet.posts("True")
+    world.clock.run_to(900.0)
+
+    assert lost == ("Unknown", "NodeStatusUnknown")
+    assert ready_of(world) == ("True", "KubeletReady")
+    assert (world.taints(), world.leaving()) == ([], {})
+
+
+def test_a_node_that_says_that_it_is_not_ready_is_tainted_so() -> None:
+    """And no longer once it is ready again."""
+    world = World()
+    kubelet = Kubelet(world)
+
+    kubelet.posts("False")
+    not_ready = world.taints()
+    kubelet.posts("True")
+
+    assert not_ready == [NOT_READY, NOT_READY]
+    assert world.taints() == []
+
+
+def test_a_node_whose_kubelet_never_came_is_unknown_after_a_minute() -> None:
+    """Until then it has the taint with which it was made."""
+    world = World()
+    world.clock.run_to(55.0)
+    before = world.nodes.objects["", "n"].item.get("status"), world.taints()
+    world.clock.run_to(70.0)
+
+    assert "conditions" not in (before[0] or {})
+    assert before[1] == [NOT_READY]
+    assert ready_of(world) == ("Unknown", "NodeStatusNeverUpdated")
+
+
+def test_time_in_which_the_controller_stood_still_is_held_against_nobody() -> None:
+    """A server that gets no CPU for minutes hears of nobody meanwhile."""
+    world = World()
+    kubelet = Kubelet(world)
+    world.clock.run_to(20.0)
+    kubelet.lives = False
+    world.clock.now_s += 300.0  # timers that were due meanwhile come now, all at once
+    world.clock.run_to(325.0)
+    kubelet.lives = True
+
+    world.clock.run_to(500.0)
+
+    assert ready_of(world) == ("True", "KubeletReady")

@@ -99,6 +99,27 @@ async def test_a_known_node_is_brought_up_to_date_and_keeps_foreign_taints(clien
     assert node["status"]["allocatable"] == {"cpu": "2", "memory": "2Gi", "pods": "110"}
 
 
+async def test_a_kubelet_that_was_taken_for_dead_tells_that_it_lives(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
+    """Its node was made Unknown and its pods not ready while it stood still: it posts the node's status and theirs."""
+    client.put(f"{PODS}/serve", pod("serve", "lc"))
+    running = asyncio.create_task(kubelet.run())
+
+    def ready(path: str) -> list[str]:
+        conditions = (client.objects[path].get("status") or {}).get("conditions") or []
+        return [c["status"] for c in conditions if c["type"] == "Ready"]
+
+    await turns(lambda: ready(f"{PODS}/serve") == ["True"])
+    served = client.objects[f"{PODS}/serve"]
+    silent = [{"type": "Ready", "status": "False"}]
+    client.put(f"{PODS}/serve", {**served, "status": {**served["status"], "conditions": silent}})
+    node = client.objects["/api/v1/nodes/n1"]
+    unknown = [{"type": "Ready", "status": "Unknown"}]
+    client.put("/api/v1/nodes/n1", {**node, "status": {**node["status"], "conditions": unknown}})
+
+    await turns(lambda: ready("/api/v1/nodes/n1") == ["True"] and ready(f"{PODS}/serve") == ["True"])
+    running.cancel()
+
+
 async def test_pods_found_running_at_the_start_have_lived_through_a_reboot(client: FakeKubeClient, kubelet: VirtualKubelet) -> None:
     """LC containers restart, BE pods are lost, ended pods are left alone, pods under deletion are let go."""
     client.put(f"{PODS}/serve", pod("serve", "lc", phase="Running"))
