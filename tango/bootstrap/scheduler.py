@@ -39,7 +39,7 @@ class Scheduler:
     def __init__(self, here: Stores, publisher: Publisher, compute_figures: Callable[[FiguresClaim], Computing]) -> None:
         """`compute_figures` starts a process that computes those of a claim."""
         settings = here.settings
-        clusters = cluster_calls_of(here)
+        self._clusters = clusters = cluster_calls_of(here)
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
         self.figures = figures = FiguresApart(store=here.figures, begin=compute_figures, clock=here.clock)
         self._computing = Repeating("figures", figures.next)
@@ -97,6 +97,11 @@ class Scheduler:
             order_figures=figures.order,
             settings=settings.cancel,
         )
+
+    def close(self) -> None:
+        """End what `warm_up` began, and the calls to clusters; for whoever makes more than one in a process."""
+        self._computing.stop()
+        self._clusters.close()
 
     def warm_up(self) -> None:
         """Load torch and the network now, so that the first tick does not wait for them; then begin to look for ordered figures."""

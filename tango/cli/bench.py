@@ -116,6 +116,30 @@ def colocation(kernel: str, image: Path | None, seconds: float, rounds: int, out
 
 
 @bench.command()
+@click.option("--pods", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="BE pods of each turn.")
+@click.option("--nodes", type=click.IntRange(1, 10_000), default=20, show_default=True, help="Nodes of the embedded server.")
+@click.option(
+    "--rounds", type=click.IntRange(1), default=3, show_default=True, help="Turns of both sides, whose medians are given."
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Use the cluster of this file, whose nodes then get the pods; default: an embedded server.",
+)
+@click.option("--context", default="", help="Context of that file; default: its current one.")
+@click.option("--namespace", default="tango-bench", show_default=True, help="Namespace there, made and deleted again.")
+@output_option()
+def placement(pods: int, nodes: int, rounds: int, kubeconfig: Path | None, context: str, namespace: str, output: str) -> None:
+    """BE pods created and bound a second, the learned decision included, beside the bare calls on the same API server."""
+    from tango.bench.placement import measure
+
+    figures = measure(
+        pods=pods, nodes=nodes, rounds=rounds, kubeconfig_path=kubeconfig, context=context, namespace=namespace, told=say
+    )
+    _print(figures, output)
+
+
+@bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
 @click.option(
     "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."
