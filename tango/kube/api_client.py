@@ -277,6 +277,7 @@ class KubeClient:
             timeout=timeout,
             ssl=access.origin.tls or True,
             server_hostname=access.origin.server_name or None,
+            proxy=access.proxy_url or None,
         )
 
     async def _once(

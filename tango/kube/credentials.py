@@ -8,13 +8,14 @@ is read again after a 401.
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import yaml
 from kubernetes.aio import client as official
@@ -23,7 +24,7 @@ from kubernetes.aio.config.exec_provider import ExecProvider
 from kubernetes.aio.config.kube_config import ConfigNode
 
 from tango.errors import ConfigError
-from tango.kube.http_exchange import Origin
+from tango.kube.http_exchange import Origin, Proxy
 
 EXPIRES_SOON_S = 60.0
 """Seconds before its end at which a plug-in's token is renewed, more than one call with all its retries takes."""
@@ -49,6 +50,8 @@ class Access:
     """Unix time at which a plug-in's token ends; infinite: unknown."""
     tls_files: tuple[object, ...]
     """What the TLS context was made of."""
+    proxy_url: str = ""
+    """Of an HTTP proxy, as the kubeconfig says it; empty: none."""
 
 
 class Credentials:
@@ -83,9 +86,11 @@ class Credentials:
             AttributeError,
         ) as error:
             raise self._wrong(str(error)) from error
-        if configuration.proxy:
+        try:
+            proxy = _proxy(str(configuration.proxy or ""))
+        except ValueError as error:
             await api.close()
-            raise self._wrong(f"it has proxy-url {configuration.proxy}, and Tango speaks to API servers without a proxy")
+            raise self._wrong(str(error)) from error
         named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
         tls_files = (*named, configuration.verify_ssl, *_stamps([str(name) for name in named if name]))
         tls = self._last.origin.tls if self._last is not None and self._last.tls_files == tls_files else api.rest_client.ssl_context
@@ -95,10 +100,10 @@ class Credentials:
             raise self._wrong("the token has a line break in it; write it on one line in the kubeconfig")
         expiry = getattr(loader, "exec_plugin_expiry", None)
         base = configuration.host.rstrip("/")
-        origin, host, prefix = _place(base, tls, configuration.tls_server_name or "")
+        origin, host, prefix = _place(base, tls, configuration.tls_server_name or "", proxy)
         expires_at_s = expiry.timestamp() if expiry is not None else float("inf")
         self._stamps = stamps
-        self._last = Access(base, origin, host, prefix, authorization, expires_at_s, tls_files)
+        self._last = Access(base, origin, host, prefix, authorization, expires_at_s, tls_files, str(configuration.proxy or ""))
         return self._last
 
     def has_changed(self) -> bool:
@@ -171,9 +176,24 @@ def _stamps(files: list[str]) -> tuple[object, ...]:
     return tuple(found)
 
 
-def _place(base: str, tls: ssl.SSLContext | None, server_name: str) -> tuple[Origin, str, str]:
+def _proxy(url: str) -> Proxy | None:
+    """Of a `proxy-url`; None for none. Raises: ValueError for a kind of proxy that is not spoken."""
+    if not url:
+        return None
+    parts = urlsplit(url)
+    if parts.scheme != "http" or not parts.hostname:
+        shown = f"{parts.scheme}://{parts.hostname}" if parts.hostname else url.rpartition("@")[2]
+        raise ValueError(f"proxy-url is {shown}, expected http://HOST:PORT: other proxies are not spoken to")
+    authorization = ""
+    if parts.username is not None:
+        words = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        authorization = "Basic " + base64.b64encode(words.encode()).decode()
+    return Proxy(parts.hostname, parts.port or 80, authorization)
+
+
+def _place(base: str, tls: ssl.SSLContext | None, server_name: str, proxy: Proxy | None) -> tuple[Origin, str, str]:
     """(origin, value of the Host header, path prefix of every call) of a server's URL."""
     url = urlsplit(base)
     secure = url.scheme == "https"
     host, port = url.hostname or "localhost", url.port or (443 if secure else 80)
-    return Origin(host, port, tls if secure else None, server_name), url.netloc.rpartition("@")[2], url.path
+    return Origin(host, port, tls if secure else None, server_name, proxy), url.netloc.rpartition("@")[2], url.path

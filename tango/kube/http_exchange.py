@@ -16,6 +16,17 @@ from typing import Any, NamedTuple, TypeVar
 import httptools
 
 T = TypeVar("T")
+LONGEST_HEAD = 64 * 1024
+"""Bytes of a proxy's answer to CONNECT: some hundred; more comes from something else."""
+
+
+class Proxy(NamedTuple):
+    """An HTTP proxy through which a server is reached by a tunnel (CONNECT; RFC 9110, section 9.3.6)."""
+
+    host: str
+    port: int
+    authorization: str = ""
+    """Value of `Proxy-Authorization`; empty: none."""
 
 
 class Origin(NamedTuple):
@@ -26,6 +37,8 @@ class Origin(NamedTuple):
     tls: ssl.SSLContext | None = None
     server_name: str = ""
     """The name in the server's certificate, where it is not `host`."""
+    proxy: Proxy | None = None
+    """None: it is reached without one."""
 
 
 class Answer(NamedTuple):
@@ -98,13 +111,65 @@ class HttpConnections:
 
         try:
             async with asyncio.timeout(min(self._connect_timeout_s, timeout_s)):
+                if origin.proxy is not None:
+                    return await self._through(origin.proxy, origin, made())
                 name = origin.server_name or None if origin.tls else None
                 _, connection = await self._loop.create_connection(
                     made, origin.host, origin.port, ssl=origin.tls, server_hostname=name
                 )
                 return connection
+        except ConnectFailed:
+            raise
         except OSError as error:  # includes TimeoutError and ssl.SSLError
             raise ConnectFailed(f"{type(error).__name__}: {error}" if str(error) else "no connection in time") from error
+
+    async def _through(self, proxy: Proxy, origin: Origin, connection: _Connection) -> _Connection:
+        """The connection over a tunnel: what is sent, and TLS, is between this process and the server. Raises: OSError."""
+        at = f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
+        transport, tunnel = await self._loop.create_connection(lambda: _Tunnel(self._loop), proxy.host, proxy.port)
+        try:
+            as_whom = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
+            transport.write(f"CONNECT {at} HTTP/1.1\r\nHost: {at}\r\n{as_whom}\r\n".encode("latin-1"))
+            line = await tunnel.answered
+            if line.split(" ", 2)[1:2] != ["200"]:
+                raise ConnectFailed(f"the proxy {proxy.host}:{proxy.port} answered {line!r} to a tunnel to {at}")
+            if origin.tls is None:
+                transport.set_protocol(connection)
+                connection.connection_made(transport)
+                return connection
+            name = origin.server_name or origin.host
+            secured = await self._loop.start_tls(transport, connection, origin.tls, server_hostname=name)
+            assert secured is not None
+            connection.connection_made(secured)
+        except BaseException:
+            transport.abort()
+            raise
+        return connection
+
+
+class _Tunnel(asyncio.Protocol):
+    """Waits for the head of a proxy's answer; gives its first line."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answered: asyncio.Future[str] = loop.create_future()
+        self._head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Called by asyncio. A server says nothing before it is spoken to, so nothing but the proxy's answer comes."""
+        self._head += data
+        if self.answered.done():
+            return
+        if b"\r\n\r\n" in self._head:
+            self.answered.set_result(self._head.split(b"\r\n", 1)[0].decode("latin-1"))
+        elif len(self._head) > LONGEST_HEAD:
+            self.answered.set_exception(ConnectionAbortedError("the proxy's answer has no end"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by asyncio."""
+        if not self.answered.done():
+            self.answered.set_exception(
+                exc if isinstance(exc, OSError) else ConnectionResetError("the proxy closed the connection")
+            )
 
 
 class _IdleConnections:
