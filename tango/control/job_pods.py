@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from tango.control.observe_cluster import be_identity, pod_class
+from tango.control.observe_cluster import be_identity, node_refusal, pod_class, pod_end
 from tango.control.observe_jobs import containers_of, has_ended, is_job, job_end, stuck, stuck_end
 from tango.domain.jobs import LOG_TAIL_BYTES, ContainerLog
 from tango.errors import ClusterError, ClusterUnavailable, StoreUnavailable, UsageError
@@ -161,7 +161,7 @@ class JobPods:
                 async with asyncio.timeout(self._settings.log_within_s):
                     self._logs[uid] = await followed
                     return
-        self._logs[uid] = () if deleted else await self._read(pod, follow=False)
+        self._logs[uid] = () if deleted or _never_ran(pod) else await self._read(pod, follow=False)
 
     async def _read(self, pod: Json, *, follow: bool) -> tuple[ContainerLog, ...]:
         """The ends of the logs of all containers that have begun; without those that cannot be read."""
@@ -180,6 +180,12 @@ class JobPods:
         except (ClusterError, ClusterUnavailable) as error:
             log.warning("job_log_not_read", cluster=self._cluster, pod=name, container=container, error=str(error))
             return None
+
+
+def _never_ran(pod: Json) -> bool:
+    """Whether its kubelet has refused it: there is no log, whatever its containers' statuses are by now."""
+    end = pod_end(pod, deleted=False)
+    return end is not None and node_refusal(end, "") is not None
 
 
 def _run_of(pod: Json) -> int:

@@ -23,6 +23,7 @@ from tango.domain.quantities import cpu_millicores, extended_amounts, is_extende
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.domain.requests import Reason
+from tango.domain.resized_pods import as_counted
 from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import Service
 
@@ -386,7 +387,8 @@ def _resources(container: Json) -> tuple[Json, Json]:
 
 def _held(pod: Json) -> Counter[str]:
     """What a pod holds of its node: requests of all its containers, sidecars and init containers as Kubernetes counts them; its own, where
-    it has some as a whole (`spec.resources`)."""
+    it has some as a whole (`spec.resources`). Of one that is being resized the most counts."""
+    pod = as_counted(pod)
     main = main_container(pod)
     whole, _ = _resources(pod["spec"])
     requests, limits = _resources(main)

@@ -16,6 +16,7 @@ from tango.domain.jobs import ContainerLog
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.quantities import format_millicores
+from tango.domain.resized_pods import as_counted
 from tango.domain.services import Adoption, Service
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
 from tango.kube.api_client import JSON, KubeClient
@@ -34,13 +35,14 @@ the loss of a line that swallows everything is noticed. Longer than between two 
 
 
 def held_facts(pod: JSON) -> JSON:
-    """Of a pod of others what says how much it holds of its node. A cluster has thousands of them, of some kilobytes each."""
+    """Of a pod of others what says how much it holds of its node, resizes in place included. A cluster has thousands of them, of some
+    kilobytes each."""
 
     def asked(containers: list[JSON] | None) -> list[JSON]:
         kept = ("name", "resources", "restartPolicy")
         return [{key: container[key] for key in kept if key in container} for container in containers or []]
 
-    metadata, spec = pod["metadata"], pod["spec"]
+    metadata, spec = pod["metadata"], as_counted(pod)["spec"]
     facts: JSON = {"nodeName": spec.get("nodeName", ""), "containers": asked(spec.get("containers"))}
     if spec.get("initContainers"):
         facts["initContainers"] = asked(spec["initContainers"])

@@ -208,3 +208,17 @@ async def test_a_job_is_over_when_its_own_container_is(world: ControlWorld, clus
     assert world.jobs.job(job).state == "succeeded"
     assert [log.container for _, log in world.jobs.log(job)] == ["main", "proxy"]
     assert kept == [(f"pod-{job}-1", False)]
+
+
+async def test_a_pod_that_its_kubelet_refused_is_not_asked_for_logs(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Kubelets write statuses of containers that never began, too; the request goes back as any that was refused."""
+    job, kept = placed(world), Kept()
+    gone = {"name": "main", "state": {"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}}
+    refused = {"phase": "Failed", "reason": "OutOfcpu", "message": "Pod was rejected", "containerStatuses": [gone]}
+    pods = pods_of(world, cluster, kept)
+
+    pods.on_pod(of(job, refused), deleted=False)
+    await pods.settle()
+
+    assert cluster.read_logs == []
+    assert [(a.outcome, a.reason) for a in world.state.attempts] == [("returned", "out-of-cpu")]

@@ -215,6 +215,16 @@ def test_what_pods_of_others_hold_counts_apart() -> None:
     assert of_daemon.other_cpu_request_millicores == alone.lc_cpu_request_millicores > 0
 
 
+def test_a_pod_that_shrinks_holds_what_it_has_until_less_is_in_effect() -> None:
+    """Its own ones and those of others alike."""
+    status = {"name": "work", "allocatedResources": {"cpu": "750m"}, "resources": {"requests": {"cpu": "750m"}}}
+    shrinks = pod("lc", **running(**status))
+
+    [state] = node_states([node()], [shrinks], {})
+
+    assert state.lc_cpu_request_millicores == 750
+
+
 # ---- instances ---------------------------------------------------------------------------------------------------------
 
 
