@@ -578,7 +578,8 @@ def test_growth_leaves_what_instances_to_be_made_will_ask_for(world: ControlWorl
     first, *others = node_states(FLEET.clusters[0])
     large = replace(CHAT, name="large", cpu_request_millicores=3750, cpu_limit_millicores=3800)
     world.fleet.put_services([large])
-    world.fleet.observe("c1", [replace(first, lc_awaited={"large": 1}), *others], [instance_of(WEB, "c1-n1")], sample=False)
+    held = replace(first, lc_awaited={"large": 1}, lc_cpu_request_millicores=WEB.cpu_request_millicores)
+    world.fleet.observe("c1", [held, *others], [instance_of(WEB, "c1-n1")], sample=False)
 
     reassurance(world).round(now_s=ZERO_S)
 

@@ -1,0 +1,165 @@
+"""A running stack whose cluster refuses: an expired token, roles that are lost, a full quota, a node that throws its pods out.
+
+One run goes through all of it. No request may lose an attempt, and what the server said must be seen where an operator looks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.integration.live_stack import LiveStack
+
+pytestmark = pytest.mark.timeout(300)
+
+FLEET = """
+apiVersion: tango/v1
+kind: Fleet
+metadata: {name: refused}
+spec:
+  beta: 0.0
+  clusters:
+    - name: r1
+      nodes:
+        - {name: r1-n1, cpu_millicores: 4000, memory_mib: 8192}
+        - {name: r1-n2, cpu_millicores: 4000, memory_mib: 8192}
+  services:
+    - {name: web, class: lc, cpu_work_s: 0.02, cpu_work_cv: 0.0, target_ms: 1000, memory_mib: 16, instance_memory_mib: 512,
+       cpu_request_millicores: 200, cpu_limit_millicores: 1000}
+    - {name: batch, class: be, cpu_work_s: 1.0, memory_mib: 64, cpu_request_millicores: 100, cpu_limit_millicores: 1000}
+"""
+SPAN_S = 60
+LC_PER_S, BE_PER_S = 10, 2
+WITHIN_S = 40.0
+"""Seconds in which what was caused must be seen. The stack looks every second or so; a busy machine is slower."""
+QUOTAS = "/api/v1/namespaces/tango/resourcequotas"
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The stack with a run under way, and its cluster's administrator."""
+
+    stack: LiveStack
+    run_id: int
+    server: str
+    token: str
+
+    def call(self, method: str, path: str, body: Any = None) -> Json:
+        """One call of the administrator's."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json"}
+        if method == "PATCH":
+            headers["Content-Type"] = "application/merge-patch+json"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.server + path, data=data, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            found = json.loads(answer.read() or b"{}")
+        return found if isinstance(found, dict) else {"items": found}
+
+    def seen(self, look: Callable[[], Any]) -> Any:
+        """What `look` gives once it gives something; fails when it does not in time."""
+        deadline_s = time.monotonic() + WITHIN_S
+        while not (found := look()):
+            assert time.monotonic() < deadline_s, "it was not seen in time"
+            time.sleep(0.2)
+        return found
+
+    def kinds(self) -> set[str]:
+        """Of all refusals that stand."""
+        return {kind for (kind,) in self.stack.rows("SELECT kind FROM refusal")}
+
+    def told(self, *command: str, kind: str) -> list[str]:
+        """The server's words of this kind, as a list of clusters or services has them."""
+        rows = self.stack.json(*command)
+        return [r["words"] for row in rows for r in row["refusals"] if r["kind"] == kind]
+
+    def words_of_requests(self) -> list[str]:
+        """What `tango run requests` says of those that wait."""
+        rows = self.stack.json("run", "requests", str(self.run_id), "--state", "pending", "--limit", "1000")
+        return [row["words"] for row in rows if row["words"]]
+
+
+@pytest.fixture(scope="module")
+def refused(stack_of: Callable[[str], LiveStack], tmp_path_factory: pytest.TempPathFactory) -> Refused:
+    """LC and BE, steadily, for as long as the tests take; they take turns with the cluster."""
+    stack = stack_of(FLEET)
+    config = yaml.safe_load((stack.home / "kubeconfig").read_text())
+    server = next(c["cluster"]["server"] for c in config["clusters"] if c["name"] == "r1")
+    token = next(u["user"]["token"] for u in config["users"] if u["name"] == "r1-admin")
+    rows = [(k / LC_PER_S, "lc", "web", 0.02) for k in range(LC_PER_S * SPAN_S)]
+    rows += [(k / BE_PER_S, "be", "batch", 1.0) for k in range(BE_PER_S * SPAN_S)]
+    trace = tmp_path_factory.mktemp("trace") / "steady.csv"
+    lines = [f"{at:.4f},{kind},{service},r1,{work}" for at, kind, service, work in sorted(rows)]
+    trace.write_text("arrival_s,class,service,cluster,cpu_work_s\n" + "\n".join(lines) + "\n")
+    run_id = stack.submit(trace, "--system", "tango")
+    return Refused(stack, run_id, server, token)
+
+
+def test_an_expired_token_pauses_the_cluster(refused: Refused) -> None:
+    """`tango cluster list` has the server's word, and the refusal goes when the token is good again."""
+    refused.seen(lambda: refused.stack.rows("SELECT 1 FROM request WHERE class = 'be' AND state = 'running' LIMIT 1"))
+    refused.call("PUT", "/__faults", [{"fault": "401", "user": "tango", "verb": "create"}])
+
+    refused.seen(lambda: "credentials" in refused.kinds())
+    assert "Unauthorized" in refused.told("cluster", "list", kind="credentials")
+    refused.call("DELETE", "/__faults")
+    refused.seen(lambda: "credentials" not in refused.kinds())
+
+
+def test_roles_that_are_lost_pause_the_cluster(refused: Refused) -> None:
+    """In the authorizer's words, which name what is forbidden."""
+    refused.call("PUT", "/__faults", [{"fault": "rbac", "verb": "create", "path": "/pods"}])
+
+    refused.seen(lambda: "permission" in refused.kinds())
+    assert any("cannot create resource" in words for words in refused.told("cluster", "list", kind="permission"))
+    refused.call("DELETE", "/__faults")
+    refused.seen(lambda: "permission" not in refused.kinds())
+
+
+def test_a_full_quota_pauses_the_service_and_its_requests_tell_why(refused: Refused) -> None:
+    """`tango service list` and `tango run requests` have the quota's name."""
+    refused.call("POST", QUOTAS, {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "1"}}})
+
+    refused.seen(lambda: "quota" in refused.kinds())
+    assert any("exceeded quota: full" in words for words in refused.told("service", "list", kind="quota"))
+    assert any("exceeded quota: full" in words for words in refused.seen(refused.words_of_requests))
+    refused.call("DELETE", f"{QUOTAS}/full")
+    refused.seen(lambda: "quota" not in refused.kinds())
+
+
+def test_a_node_that_throws_its_pods_out_gets_no_more_of_them(refused: Refused) -> None:
+    """By a NoExecute taint: its instances end, and stand again when it is gone. Requests go to the other node meanwhile."""
+    path = "/api/v1/nodes/r1-n1"
+    before = refused.call("GET", path)["spec"].get("taints") or []
+    broken = {"key": "broken", "value": "yes", "effect": "NoExecute"}
+
+    def instances() -> set[str]:
+        return {node for (node,) in refused.stack.rows("SELECT node FROM instance WHERE ready")}
+
+    refused.call("PATCH", path, {"spec": {"taints": [*before, broken]}})
+    refused.seen(lambda: instances() == {"r1-n2"})
+    refused.call("PATCH", path, {"spec": {"taints": before}})
+
+    refused.seen(lambda: instances() == {"r1-n1", "r1-n2"})
+
+
+def test_no_request_has_lost_an_attempt(refused: Refused) -> None:
+    """Every one was served, each at its first attempt, however often it had to go elsewhere."""
+    stack, run = refused.stack, (refused.run_id,)
+    stack.ended(refused.run_id, within_s=120.0)
+
+    states = stack.rows("SELECT state::text, max(attempt), count(*) FROM request WHERE run_id = %s GROUP BY 1", run)
+    outcomes = {outcome for (outcome,) in stack.rows("SELECT DISTINCT outcome FROM attempt WHERE run_id = %s", run)}
+    returned = {
+        reason for (reason,) in stack.rows("SELECT DISTINCT reason FROM attempt WHERE run_id = %s AND outcome = 'returned'", run)
+    }
+    assert states == [("succeeded", 1, (LC_PER_S + BE_PER_S) * SPAN_S)]
+    assert outcomes == {"succeeded", "returned"}
+    assert returned >= {"cluster-refused"}
