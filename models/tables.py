@@ -27,6 +27,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
+from tango.domain.dictionary import DICTIONARY, described_columns
 
 from tango.domain.lifecycle import UNDER_WAY
 from tango.domain.requests import RequestState
@@ -664,3 +665,8 @@ token = Table(
     _timestamp("created_at", default=True),
     _timestamp("revoked_at"),
 )
+
+for _table in metadata.sorted_tables:
+    _table.comment = DICTIONARY[_table.name].row
+    for _name, _says in described_columns(_table.name, tuple(column.name for column in _table.columns)).items():
+        _table.columns[_name].comment = _says

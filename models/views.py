@@ -9,11 +9,12 @@ Replayed, live and simulated runs stand side by side, told apart by `kind`. A si
 
 from __future__ import annotations
 
-from tango.domain.lifecycle import WAITING
+from tango.domain.lifecycle import TERMINAL, WAITING
 from tango.domain.requests import RequestState
 from tango.domain.runs import OPEN
 
 _SUCCEEDED = f"'{RequestState.SUCCEEDED}'"
+_TERMINAL = ", ".join(f"'{state}'" for state in TERMINAL)
 
 RUN_SUMMARY = """
 CREATE VIEW run_summary AS
@@ -86,10 +87,49 @@ FROM counted JOIN run r USING (run_id) JOIN run_metric m USING (run_id)
 GROUP BY r.kind, r.fleet, r.fleet_hash, r.trace_source, r.system
 """
 
-EVICTION_REASONS = """
-CREATE VIEW eviction_reasons AS
-SELECT run_id, service, cluster, node, reason, count(*) AS attempts, sum(work_lost_s) AS work_lost_s
-FROM attempt WHERE outcome <> 'succeeded' GROUP BY run_id, service, cluster, node, reason
+ATTEMPT_FAILURES = """
+CREATE VIEW attempt_failures AS
+SELECT run_id, service, cluster, node, outcome, reason, count(*) AS attempts, sum(work_lost_s) AS work_lost_s
+FROM attempt WHERE outcome <> 'succeeded' GROUP BY run_id, service, cluster, node, outcome, reason
+"""
+
+QOS_PER_MINUTE = f"""
+CREATE VIEW qos_per_minute AS
+SELECT run_id, floor(due_s / 60)::int AS minute, service, count(*) AS due,
+       count(*) FILTER (WHERE state IN ({_TERMINAL})) AS ended,
+       count(*) FILTER (WHERE state = {_SUCCEEDED} AND finished_s - due_s <= target_s) AS in_time,
+       count(*) FILTER (WHERE state = {_SUCCEEDED} AND finished_s - due_s <= target_s)::float8
+           / nullif(count(*) FILTER (WHERE state IN ({_TERMINAL})), 0) AS qos_rate,
+       count(*) FILTER (WHERE state = '{RequestState.SHED}') AS shed,
+       count(*) FILTER (WHERE state = '{RequestState.FAILED}') AS failed,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY finished_s - due_s) FILTER (WHERE state = {_SUCCEEDED}) * 1000 AS latency_p95_ms
+FROM request WHERE class = 'lc' GROUP BY run_id, 2, service
+"""
+
+NODE_PER_MINUTE = """
+CREATE VIEW node_per_minute AS
+WITH sampled AS (
+    SELECT r.run_id AS of_run, r.started_at, s.* FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
+    WHERE r.kind <> 'simulated' AND s.run_id IS NULL
+    UNION ALL
+    SELECT r.run_id AS of_run, r.started_at, s.* FROM run r JOIN node_sample s ON s.run_id = r.run_id
+)
+SELECT of_run AS run_id, floor(extract(epoch FROM at - started_at) / 60)::int AS minute, cluster, node,
+       avg(cpu_used_millicores) / nullif(avg(cpu_allocatable_millicores), 0) AS cpu,
+       avg(memory_used_mib) / nullif(avg(memory_allocatable_mib), 0) AS memory, avg(be_pods)::float8 AS be_pods,
+       (avg(lc_cpu_limit_millicores) / nullif(avg(cpu_allocatable_millicores), 0))::float8 AS lc_limit, count(*) AS samples
+FROM sampled GROUP BY of_run, 2, cluster, node
+"""
+
+MISSES_BY_NODE = f"""
+CREATE VIEW misses_by_node AS
+SELECT run_id, service, target_cluster AS cluster, node, count(*) AS answered,
+       count(*) FILTER (WHERE state <> {_SUCCEEDED} OR finished_s - due_s > target_s) AS missed,
+       avg((state <> {_SUCCEEDED} OR finished_s - due_s > target_s)::int)::float8 AS miss_share,
+       max(finished_s - due_s) FILTER (WHERE state = {_SUCCEEDED}) * 1000 AS worst_ms,
+       count(*) FILTER (WHERE attempt > 1) AS repeated
+FROM request WHERE class = 'lc' AND node IS NOT NULL AND state IN ({_TERMINAL})
+GROUP BY run_id, service, target_cluster, node
 """
 
 SLOWEST_REQUESTS = f"""
@@ -134,9 +174,42 @@ VIEWS = (
     SERVICE_QOS,
     NODE_UTILIZATION,
     SYSTEM_COMPARISON,
-    EVICTION_REASONS,
+    ATTEMPT_FAILURES,
+    QOS_PER_MINUTE,
+    NODE_PER_MINUTE,
+    MISSES_BY_NODE,
     SLOWEST_REQUESTS,
     QUEUE_POSITION,
     SHADOW_SUMMARY,
 )
 VIEW_NAMES = tuple(view.split()[2] for view in VIEWS)
+
+_OF_METRICS = (
+    "succeeded failed lc_qos_rate lc_latency_p95_ms lc_latency_p99_ms be_completed be_cpu_seconds_per_s utilization_cpu "
+    "evictions resizes"
+)
+_SHADOW = (
+    "candidate name live policy ticks skipped considered live_placed candidate_placed different share_different live_cpu_share "
+    "candidate_cpu_share live_ms candidate_ms first_at last_at"
+)
+VIEW_COLUMNS: dict[str, tuple[str, ...]] = {
+    name: tuple(columns.split())
+    for name, columns in {
+        "run_summary": "run_id kind name status system fleet seed speed submitted_at started_at ended_at accepted " + _OF_METRICS,
+        "service_qos": "run_id service arrived target_ms qos_rate latency_p50_ms latency_p95_ms latency_p99_ms",
+        "node_utilization": "run_id cluster node cpu memory be_pods samples",
+        "system_comparison": (
+            "kind fleet fleet_hash trace_source system runs lc_qos_rate lc_latency_p99_ms be_cpu_seconds_per_s utilization_cpu"
+        ),
+        "attempt_failures": "run_id service cluster node outcome reason attempts work_lost_s",
+        "qos_per_minute": "run_id minute service due ended in_time qos_rate shed failed latency_p95_ms",
+        "node_per_minute": "run_id minute cluster node cpu memory be_pods lc_limit samples",
+        "misses_by_node": "run_id service cluster node answered missed miss_share worst_ms repeated",
+        "slowest_requests": (
+            "run_id request_id service cluster target_cluster node attempt due_s finished_s latency_wall_ms target_wall_ms"
+        ),
+        "queue_position": "run_id request_id class service cluster state position",
+        "shadow_summary": _SHADOW,
+    }.items()
+}
+"""By name of a view: its columns in order, which only PostgreSQL could tell otherwise. A test holds them to it."""

@@ -6,14 +6,19 @@ from collections.abc import Sequence
 
 import click
 
-from tango.cli.output import Column, output_option, print_pieces, say
+from tango.cli.output import Column, output_option, print_pieces, print_rows, say
+from tango.domain.near_names import near_name
+from tango.errors import UsageError
 
 TABLE_ROWS = 10_000
 """A table is for eyes, and its columns are as wide as their widest text, so that all of its rows have to be there before the first."""
 
 
 @click.command()
-@click.argument("query")
+@click.argument("query", required=False)
+@click.option("--run", "run_id", type=click.IntRange(min=1), default=None, help="Of an @query: the run; default: the newest.")
+@click.option("--list", "lists", is_flag=True, help="List the queries that have names.")
+@click.option("--schema", "schema", is_flag=True, help="List tables and views; with one's name as QUERY its columns.")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -29,13 +34,38 @@ TABLE_ROWS = 10_000
     help=f"Most rows to print.  [default: {TABLE_ROWS:,} in a table, else all]",
 )
 @output_option(formats=("table", "json", "csv", "yaml"))
-def sql(query: str, timeout_s: float, limit: int | None, output: str) -> None:
-    """Run one SELECT.
+def sql(
+    query: str | None,
+    run_id: int | None,
+    lists: bool,
+    schema: bool,
+    timeout_s: float,
+    limit: int | None,
+    output: str,
+) -> None:
+    """Run one SELECT, or a query that has a name.
 
     \b
         tango sql "SELECT * FROM run_summary"
         tango sql -o csv "SELECT * FROM request WHERE run_id = 3" > requests.csv
+        tango sql @slowest --run 3
+        tango sql --list                       # all queries that have names
+        tango sql --schema                     # all tables and views
+        tango sql --schema attempt             # what its columns hold
     """
+    if lists or schema:
+        if lists and (schema or query):
+            raise UsageError("--list goes alone")
+        _print_queries(output) if lists else _print_schema(query, output)
+        return
+    if not query:
+        raise UsageError("no query is given: a SELECT in quotes, or a name such as @slowest; `tango sql --list` shows all")
+    if query.startswith("@"):
+        from tango.store.named_queries import named_query
+
+        query = named_query(query[1:], run_id)
+    elif run_id is not None:
+        raise UsageError("--run goes with a query that has a name, such as @slowest")
     from tango.bootstrap.environment import read_settings
     from tango.store.query import reading
 
@@ -50,6 +80,29 @@ def sql(query: str, timeout_s: float, limit: int | None, output: str) -> None:
         )
     if found.is_cut:
         say(f"these are the first {most:,} rows; there are more (--limit N, or all of them with -o csv)")
+
+
+def _print_queries(output: str) -> None:
+    from tango.store.named_queries import QUERIES
+
+    rows = [{"query": f"@{name}", "asks": query.asks, "of_a_run": query.needs_run} for name, query in QUERIES.items()]
+    print_rows(rows, (Column("query", priority=10), Column("asks", priority=9), Column("of_a_run", priority=5)), output)
+
+
+def _print_schema(name: str | None, output: str) -> None:
+    from tango.domain.dictionary import DICTIONARY, described_columns
+    from tango.report.schema_page import columns_of, kind_of, type_of
+
+    if name is None:
+        tables = [{"name": n, "kind": kind_of(n), "group": d.group, "a_row_is": d.row} for n, d in DICTIONARY.items()]
+        print_rows(tables, (Column("name", priority=10), Column("kind", priority=5), Column("a_row_is", priority=9)), output)
+        return
+    if name not in DICTIONARY:
+        raise UsageError(f"there is no table or view {name!r}{near_name(name, DICTIONARY)}; `tango sql --schema` shows all")
+    say(DICTIONARY[name].row)
+    described = described_columns(name, columns_of(name))
+    columns = [{"column": column, "type": type_of(name, column), "holds": text} for column, text in described.items()]
+    print_rows(columns, (Column("column", priority=10), Column("type", priority=5), Column("holds", priority=9)), output)
 
 
 def _distinct(columns: Sequence[str]) -> list[str]:

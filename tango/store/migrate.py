@@ -18,6 +18,7 @@ from sqlalchemy import Connection, create_engine, pool, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import migrations
+from tango.domain.dictionary import DICTIONARY, described_columns, dictionary_digest
 from tango.errors import ConfigError, StoreError, StoreUnavailable
 from tango.store.database import described, libpq_url
 
@@ -33,12 +34,46 @@ def migrate(url: str, *, lock_timeout_s: float = LOCK_TIMEOUT_S) -> None:
     Raises: StoreUnavailable if PostgreSQL does not answer; ConfigError if a newer Tango has migrated it already; StoreError if a lock
     is not free within `lock_timeout_s`, or the migration fails.
     """
-    _locked(url, lambda config: command.upgrade(config, "head"), lock_timeout_s=lock_timeout_s)
+
+    def upgrade(config: Config) -> None:
+        command.upgrade(config, "head")
+        comment(config.attributes["connection"])
+
+    _locked(url, upgrade, lock_timeout_s=lock_timeout_s)
 
 
 def migrate_back(url: str, revision: str) -> None:
     """Downgrade the database to an older revision, or to `base`, which drops every run. Raises: as `migrate`."""
     _locked(url, lambda config: command.downgrade(config, revision), lock_timeout_s=LOCK_TIMEOUT_S)
+
+
+def comment(connection: Connection) -> None:
+    """Write what every table, view and column holds where tools look for it (`COMMENT ON`), unless it stands there."""
+    digest = dictionary_digest()
+    found = connection.execute(text("SELECT obj_description('alembic_version'::regclass)")).scalar()
+    if found == digest:
+        return
+    relations = connection.execute(
+        text(
+            "SELECT c.relname::text, c.relkind::text, array_agg(a.attname::text ORDER BY a.attnum) FROM pg_class c "
+            "JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped "
+            "WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition GROUP BY 1, 2"
+        )
+    )
+    for name, kind, columns in relations.fetchall():
+        if name not in DICTIONARY:
+            continue
+        what = "VIEW" if kind == "v" else "TABLE"
+        statements = [f"COMMENT ON {what} {name} IS {_quoted(DICTIONARY[name].row)}"]
+        for column, says in described_columns(name, tuple(columns)).items():
+            statements.append(f'COMMENT ON COLUMN {name}."{column}" IS {_quoted(says)}')
+        connection.exec_driver_sql("; ".join(statements))
+    connection.exec_driver_sql(f"COMMENT ON TABLE alembic_version IS {_quoted(digest)}")
+
+
+def _quoted(words: str) -> str:
+    # COMMENT ON takes no parameters, and the driver takes % for one.
+    return "'" + words.replace("'", "''").replace("%", "%%") + "'"
 
 
 def head() -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import migrations
+from tango.domain.dictionary import dictionary_digest
 from tango.errors import StoreError, StoreUnavailable
 from tango.store.database import Database
 
@@ -24,11 +25,20 @@ def bring_up_to_date(url: str) -> None:
     Raises: StoreUnavailable if PostgreSQL does not answer; ConfigError if a newer Tango has migrated it already; StoreError if a lock
     is not free, or the migration fails.
     """
-    if _revisions(url) == [newest_revision()]:
+    if _revisions(url) == [newest_revision()] and _is_described(url):
         return
     from tango.store.migrate import migrate
 
     migrate(url)
+
+
+def _is_described(url: str) -> bool:
+    """Whether the comments on tables and columns are this version's."""
+    database = Database(url)
+    try:
+        return database.rows("SELECT obj_description('alembic_version'::regclass)") == [(dictionary_digest(),)]
+    finally:
+        database.close()
 
 
 def revision_of(url: str) -> str:

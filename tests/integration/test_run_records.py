@@ -132,7 +132,7 @@ def test_people_see_cluster_and_node(world: StoreWorld, records: PostgresRunReco
     lists = PostgresRunLists(database)
     listed = lists.requests(run_id, RequestFilter(state="succeeded"), limit=10)
     lost = database.rows(
-        "SELECT cluster, node, reason, attempts FROM eviction_reasons WHERE run_id = %s ORDER BY reason", (run_id,)
+        "SELECT cluster, node, reason, attempts FROM attempt_failures WHERE run_id = %s ORDER BY reason", (run_id,)
     )
     slow = database.rows("SELECT DISTINCT target_cluster, node FROM slowest_requests WHERE run_id = %s ORDER BY 1", (run_id,))
     used = database.rows("SELECT cluster, node FROM node_utilization WHERE run_id = %s ORDER BY 1, 2", (run_id,))
@@ -182,9 +182,12 @@ def test_late_requests_are_those_that_missed_their_target(world: StoreWorld, dat
     world.release(run_id)
     world.ship(
         copy_of(run_id, 0)._replace(started_s=0.0, finished_s=0.01),
-        copy_of(run_id, 1)._replace(finished_s=60.0),
         copy_of(run_id, 2, RequestState.SHED),
+    )
+    world.ship(
+        copy_of(run_id, 1)._replace(finished_s=60.0),
         copy_of(run_id, 3, RequestState.FAILED, reason="timed-out"),
+        cluster="c2",
     )
 
     listed = PostgresRunLists(Database(database_url)).requests(run_id, RequestFilter(late=True), limit=10)
