@@ -27,8 +27,8 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from tango.domain.dictionary import DICTIONARY, described_columns
 
+from tango.domain.dictionary import DICTIONARY, described_columns
 from tango.domain.lifecycle import UNDER_WAY
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass

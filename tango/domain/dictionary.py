@@ -434,6 +434,7 @@ DICTIONARY: dict[str, Described] = {
             "other_cpu_request_millicores": "CPU requests of pods that are not Tango's, in thousandths of a core.",
             "other_memory_held_mib": "Memory that pods of others request, MiB.",
             "other_pods": "Number of pods of others.",
+            "lc_awaited": "By service: LC instances that are to be made there and are not there yet.",
         },
     ),
     "node_sample": Described(
@@ -482,6 +483,7 @@ DICTIONARY: dict[str, Described] = {
             "cpu_limit_millicores": "CPU limit, in thousandths of a core.",
             "memory_limit_mib": "Memory limit, MiB.",
             "restarts": "Restarts of its container.",
+            "leaving": "Whether it is being taken away: it gets no new requests.",
             "observed_at": "When it was seen.",
         },
     ),

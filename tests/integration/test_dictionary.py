@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tango.domain.dictionary import COMMON, DICTIONARY, GROUPS, described_columns
 
 from models import metadata
 from models.views import VIEW_COLUMNS, VIEW_NAMES
 from tango.cli.main import cli
+from tango.domain.dictionary import COMMON, DICTIONARY, GROUPS, described_columns
 from tango.errors import UsageError
 from tango.report.schema_page import schema_page
 from tango.store.database import Database
