@@ -4,6 +4,6 @@ A test compares a migrated database with it, another the columns that the SQL of
 imports it: SQLAlchemy would cost each of them 20 MiB and a quarter of a second.
 """
 
-from models.tables import metadata
+from models.tables import metadata, type_name
 
-__all__ = ["metadata"]
+__all__ = ["metadata", "type_name"]

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tango.domain.dictionary import DICTIONARY, described_columns
@@ -670,3 +671,8 @@ for _table in metadata.sorted_tables:
     _table.comment = DICTIONARY[_table.name].row
     for _name, _says in described_columns(_table.name, tuple(column.name for column in _table.columns)).items():
         _table.columns[_name].comment = _says
+
+
+def type_name(table: str, column: str) -> str:
+    """PostgreSQL's name of a column's type, in lower case."""
+    return str(metadata.tables[table].columns[column].type.compile(postgresql.dialect())).lower()

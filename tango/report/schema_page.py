@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from sqlalchemy.dialects import postgresql
-
-from models import metadata
+from models import metadata, type_name
 from models.views import VIEW_COLUMNS
 from tango.domain.dictionary import DICTIONARY, GROUPS, described_columns
 
@@ -31,7 +29,7 @@ def kind_of(name: str) -> str:
 
 def type_of(name: str, column: str) -> str:
     """PostgreSQL's type of a table's column in lower case; empty for a view's."""
-    return "" if name in VIEW_COLUMNS else metadata.tables[name].columns[column].type.compile(postgresql.dialect()).lower()
+    return "" if name in VIEW_COLUMNS else type_name(name, column)
 
 
 def schema_page() -> str:
