@@ -35,6 +35,7 @@ from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 
 metadata = MetaData()
+DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 request_state = Enum(*(str(state) for state in RequestState), name="request_state", metadata=metadata)
 service_class = Enum(*(c.label for c in ServiceClass), name="service_class", metadata=metadata)
@@ -675,4 +676,4 @@ for _table in metadata.sorted_tables:
 
 def type_name(table: str, column: str) -> str:
     """PostgreSQL's name of a column's type, in lower case."""
-    return str(metadata.tables[table].columns[column].type.compile(postgresql.dialect())).lower()
+    return str(metadata.tables[table].columns[column].type.compile(DIALECT)).lower()
