@@ -10,9 +10,9 @@ from tango.domain.dictionary import DICTIONARY, GROUPS, described_columns
 
 _HEAD = """# Tables and views
 
-Printed from `tango/domain/dictionary.py` by `python -m tango.report.schema_page`; a test holds it to the
-schema. The same texts stand in the database (`COMMENT ON`), where psql and other tools show them,
-and `tango sql --schema` prints them. How to query: [sql.md](sql.md).
+Printed from `tango/domain/dictionary.py` by `python -m tango.report.schema_page`; a test holds it
+to the schema. The same texts stand in the database (`COMMENT ON`), where psql and other tools show
+them, and `tango sql --schema` prints them. How to query: [sql.md](sql.md).
 
 """
 
