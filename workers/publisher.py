@@ -8,7 +8,8 @@ from __future__ import annotations
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from celery import Celery, group
 from kombu.exceptions import OperationalError
@@ -24,15 +25,24 @@ PUBLISH_WITHIN_S = 5.0
 """Seconds after which no further try to publish is begun. A message is a hint: what is not told now is found by the next sweep."""
 
 
+class Sends(Protocol):
+    """What puts a message into a queue, as `Messages` does."""
+
+    def send(self, task: str, queue: str, ids: Mapping[str, object], /) -> None:
+        """Raises: what a broker's client raises."""
+        ...
+
+
 class CeleryPublisher:
     """Publishes through one Celery application; thread-safe, because producers come from the application's pool.
 
     Every method raises BrokerUnavailable if the broker does not take a message.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, *, messages: Sends | None = None) -> None:
+        """`messages` puts them into queues; None: those of the application."""
         self._app = app
-        self._messages = Messages(app)
+        self._messages = messages or Messages(app)
 
     def arrivals(self, batches: Sequence[Batch]) -> None:
         """Publish one message to `lc.<cluster>` or `be.<cluster>` for all batches of a run, cluster and class.

@@ -10,7 +10,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -26,10 +26,11 @@ from tango.control.following import Following
 from tango.control.observed_together import GATHER_S, ObservedTogether
 from tango.control.repeating import RepeatingEach
 from tango.errors import StoreUnavailable, TangoError
-from tango.kube.api_client import KubeClient
+from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.kube.manifests import ClusterWays
 from tango.ports.journal import Journal
+from tango.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
     """
     settings = read_settings()
     here = Stores(settings, deadline_s=settings.journal.centre_within_s)
-    lines = _Lines(here, clusters)
+    lines = Lines(here, clusters)
 
     async def main() -> None:
         stopped = asyncio.Event()
@@ -53,7 +54,7 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
             loop.add_signal_handler(signum, stopped.set)
         lines.start()
         progress.tell("agent")
-        running = asyncio.gather(*(_keep_running(cluster, here, lines) for cluster in clusters))
+        running = asyncio.gather(*(keep_running(cluster, here, lines) for cluster in clusters))
         await stopped.wait()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -72,7 +73,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0
 """Seconds before an agent that has ended begins anew; doubled each time that it ends soon, less a random part up to half."""
 
 
-class _Lines:
+class Lines:
     """The lines of all clusters of this process to the centre: some threads for each thing that goes over them, so that a shipment which
     hangs delays no hand-over.
 
@@ -128,13 +129,23 @@ class _Lines:
             steps.stop(within_s=1.0)
 
 
-async def _keep_running(cluster: str, here: Stores, lines: _Lines) -> None:
-    """Run a cluster's agent for ever. What ends it is logged: a cluster that is not known yet may join, and a defect may pass."""
+async def keep_running(
+    cluster: str,
+    here: Stores,
+    lines: Lines,
+    *,
+    journal: Callable[[str, Settings], Journal] = journal_of,
+    connect: Connect = KubeClient.from_kubeconfig,
+) -> None:
+    """Run a cluster's agent for ever. What ends it is logged: a cluster that is not known yet may join, and a defect may pass.
+
+    `journal` opens its journal, `connect` makes the client of its API server.
+    """
     pause_s = FIRST_PAUSE_S
     while True:
         began_s = time.monotonic()
         try:
-            await _run_agent(cluster, here, lines)
+            await _run_agent(cluster, here, lines, journal(cluster, here.settings), connect)
         except TangoError as error:
             log.warning("agent_ended", cluster=cluster, error=str(error))
         except Exception:
@@ -145,13 +156,12 @@ async def _keep_running(cluster: str, here: Stores, lines: _Lines) -> None:
         pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
 
-async def _run_agent(cluster: str, here: Stores, lines: _Lines) -> None:
+async def _run_agent(cluster: str, here: Stores, lines: Lines, journal: Journal, connect: Connect) -> None:
     kube = here.settings.kube
-    journal = journal_of(cluster, here.settings)
     path, context = await asyncio.to_thread(_access, cluster, here, journal)
     lines.add(cluster, journal)
     try:
-        async with await KubeClient.from_kubeconfig(path, context, kube, cluster=cluster) as client:
+        async with await connect(path, context, kube, cluster=cluster) as client:
             of_agent = AgentStores(
                 fleet=here.fleet,
                 requests=here.requests,

@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tango.bootstrap.clock import SystemClock
@@ -29,7 +29,7 @@ from tango.domain.requests import batches_of
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable
 from tango.kube.instance_calls import HttpInstanceCalls
-from tango.ports.instances import ServiceCalls
+from tango.ports.instances import InstanceCalls, ServiceCalls
 from tango.ports.journal import Journal
 from tango.ports.messages import Publisher
 from tango.settings import Settings
@@ -39,7 +39,16 @@ from tango.systems import warm_up_lc
 class ClusterWorker:
     """The use cases of one worker for one cluster. Build it after the fork: its executor starts a thread, which a fork would not copy."""
 
-    def __init__(self, cluster: str, journal: Journal, publisher: Publisher, settings: Settings) -> None:
+    def __init__(
+        self,
+        cluster: str,
+        journal: Journal,
+        publisher: Publisher,
+        settings: Settings,
+        *,
+        calls: Callable[[], InstanceCalls] = HttpInstanceCalls,
+    ) -> None:
+        """`calls` makes the calls to LC instances, on the executor's loop."""
         clock = SystemClock()
         # Not by host and process id alone: the process of a container that was restarted has the ids of the one that died, and what
         # that one left would stand by the other's heartbeats.
@@ -59,7 +68,7 @@ class ClusterWorker:
         self.executor = LcExecutor(
             requests=journal,
             directory=InstanceDirectory(journal),
-            calls=HttpInstanceCalls,
+            calls=calls,
             publisher=publisher,
             run_zero_s=facts.zero_s,
             health=health,
@@ -104,6 +113,10 @@ class ClusterWorker:
     def warm_up(self) -> None:
         """Compile the LC policies' code now (numba), so that the first request does not wait for it; then begin to keep the journal."""
         warm_up_lc(self._settings.lc)
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin to keep the journal."""
         self._keeping.start()
 
     def close(self) -> None:

@@ -24,6 +24,7 @@ from tango.control.reconcile import Reconciliation
 from tango.control.repeating import Repeating
 from tango.control.reserved_cpu import ReservedCpu
 from tango.control.run_policies import BePolicies
+from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.ports.figures import FiguresClaim
 from tango.ports.messages import Publisher
@@ -36,10 +37,17 @@ ADMISSION_MAX_AGE_S = 1.0
 class Scheduler:
     """The use cases of the scheduler, each built once. The event loop of the calls to clusters starts with the first of them."""
 
-    def __init__(self, here: Stores, publisher: Publisher, compute_figures: Callable[[FiguresClaim], Computing]) -> None:
-        """`compute_figures` starts a process that computes those of a claim."""
+    def __init__(
+        self,
+        here: Stores,
+        publisher: Publisher,
+        compute_figures: Callable[[FiguresClaim], Computing],
+        *,
+        connect: Connect = KubeClient.from_kubeconfig,
+    ) -> None:
+        """`compute_figures` starts a process that computes those of a claim; `connect` makes clients of clusters."""
         settings = here.settings
-        self._clusters = clusters = cluster_calls_of(here)
+        self._clusters = clusters = cluster_calls_of(here, connect=connect)
         self._policies = policies = BePolicies(here.run_facts, here.checkpoints, settings)
         self.figures = figures = FiguresApart(store=here.figures, begin=compute_figures, clock=here.clock)
         self._computing = Repeating("figures", figures.next)
@@ -109,6 +117,6 @@ class Scheduler:
         self._computing.start()
 
 
-def cluster_calls_of(here: Stores) -> KubernetesCalls:
+def cluster_calls_of(here: Stores, *, connect: Connect = KubeClient.from_kubeconfig) -> KubernetesCalls:
     """Calls to the API servers of all clusters of the store."""
-    return KubernetesCalls(here.fleet.credentials, here.fleet.services, here.settings.kube)
+    return KubernetesCalls(here.fleet.credentials, here.fleet.services, here.settings.kube, connect=connect)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import ServiceClass
@@ -417,16 +418,19 @@ class Outcome:
             raise ValueError(f"an attempt ends by {', '.join(ENDS)}, not by {self.event}")
 
 
+@cache
 def transition(event: Event, state: RequestState, service_class: ServiceClass) -> Transition | None:
     """The row of the table for this event on a request of this class and state; None where the event cannot happen."""
     return next((t for t in TRANSITIONS if t.event is event and t.applies(state, service_class)), None)
 
 
+@cache
 def transitions_of(event: Event) -> tuple[Transition, ...]:
     """All rows of an event, in the order of the table."""
     return tuple(t for t in TRANSITIONS if t.event is event)
 
 
+@cache
 def states_before(*events: Event) -> tuple[RequestState, ...]:
     """The states, in order of life, in which at least one of the events can happen."""
     found = {state for event in events for t in transitions_of(event) for state in t.before}

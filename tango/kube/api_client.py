@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -330,6 +330,14 @@ async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
             raise ValueError(f"a line is longer than {MAX_EVENT_BYTES} bytes")
     if rest.strip():  # it was cut off, and is no JSON
         yield rest
+
+
+class Connect(Protocol):
+    """How a client of an API server is made; `KubeClient.from_kubeconfig` is one way."""
+
+    def __call__(self, path: str, context: str, settings: KubeSettings, *, cluster: str) -> Awaitable[KubeClient]:
+        """A client for a context of a kubeconfig. Raises: ConfigError."""
+        ...
 
 
 def _headers(access: Access, content_type: str | None) -> dict[str, str]:

@@ -34,7 +34,7 @@ from tango.errors import (
     NotFound,
     TangoError,
 )
-from tango.kube.api_client import JSON, KubeClient
+from tango.kube.api_client import JSON, Connect, KubeClient
 from tango.kube.manifests import WORKLOAD_CONTAINER, ClusterWays, be_pod, binding, overrides_of, owned_by_node
 from tango.settings import KubeSettings
 
@@ -83,9 +83,12 @@ class KubernetesCalls:
         credentials: Callable[[str], tuple[str, str]],
         services: Callable[[], Sequence[Service]],
         settings: KubeSettings,
+        *,
+        connect: Connect = KubeClient.from_kubeconfig,
     ) -> None:
         self._credentials = credentials
         self._services = services
+        self._connect = connect
         self._settings = settings
         self._ways = ClusterWays.of(settings)
         self._declared: dict[str, Service] = {}
@@ -324,7 +327,7 @@ class KubernetesCalls:
             if known is not None and known.credentials == credentials:
                 client = known.client
             else:
-                client = await KubeClient.from_kubeconfig(*credentials, self._settings, cluster=cluster)
+                client = await self._connect(*credentials, self._settings, cluster=cluster)
                 if known is not None:  # the cluster has joined again with other credentials; calls with the old ones fail
                     await known.client.close()
             self._connections[cluster] = _Connection(client, credentials, now_s)

@@ -1,0 +1,272 @@
+"""Bugs that are planted in production code, one at a time, to see that seeds of the chaos world find them.
+
+`python -m tests.chaos.mutations` plants each in a process of its own and runs seeds until one fails. A mutation replaces a text that
+stands once in its module; nothing is written to disk.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.abc
+import importlib.machinery
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One planted bug."""
+
+    name: str
+    kind: str
+    module: str
+    before: str
+    after: str
+
+
+def _mutations(kind: str, *rows: tuple[str, str, str, str]) -> list[Mutation]:
+    return [Mutation(name, kind, module, before, after) for name, module, before, after in rows]
+
+
+MUTATIONS = [
+    *_mutations(
+        "lifecycle guards",
+        (
+            "end-only-what-runs",
+            "tango.domain.lifecycle",
+            "event=Event.SUCCEED,\n        before=IN_FLIGHT,",
+            "event=Event.SUCCEED,\n        before=(_S.RUNNING,),",
+        ),
+        (
+            "succeed-twice",
+            "tango.domain.lifecycle",
+            "event=Event.SUCCEED,\n        before=IN_FLIGHT,",
+            "event=Event.SUCCEED,\n        before=(*IN_FLIGHT, _S.SUCCEEDED),",
+        ),
+        (
+            "claim-what-runs",
+            "tango.domain.lifecycle",
+            "event=Event.CLAIM,\n        service_class=_LC,\n        before=(_S.DISPATCHED,),",
+            "event=Event.CLAIM,\n        service_class=_LC,\n        before=(_S.DISPATCHED, _S.RUNNING),",
+        ),
+        (
+            "attempts-never-spent",
+            "tango.journal.attempts",
+            "if event is Event.REQUEUE and attempt >= self._max_attempts:",
+            "if event is Event.REQUEUE and attempt > 2 * self._max_attempts + 3:",
+        ),
+        (
+            "requeued-as-dispatched",
+            "tango.domain.lifecycle",
+            "((_LC, _S.RELEASED, (Write.RELEASED_AT,)), (_BE, _S.PENDING, ()))",
+            "((_LC, _S.DISPATCHED, (Write.RELEASED_AT,)), (_BE, _S.PENDING, ()))",
+        ),
+    ),
+    *_mutations(
+        "leases",
+        (
+            "two-keepers",
+            "tango.journal.journal",
+            "WHERE l.owner = excluded.owner OR l.until_s < ?4",
+            "WHERE l.owner = excluded.owner OR l.until_s < ?4 + 1.9",
+        ),
+        ("requeue-what-stands", "tango.journal.attempts", "AND (r.lease_until_s < ?1\n", "AND (r.lease_until_s < ?1 + 60.0\n"),
+        (
+            "dead-heartbeat",
+            "tango.journal.attempts",
+            "beats(connection, owner, self._wall_s() + lease_s, only_later=False)",
+            "beats(connection, owner, self._wall_s() - lease_s, only_later=False)",
+        ),
+        (
+            "running-pods-not-renewed",
+            "tango.control.cluster_agent",
+            "running = [(*key, started_s) for key, started_s in self._started.items() if key not in given_up]",
+            "running = [(*key, started_s) for key, started_s in self._started.items() if key in given_up]",
+        ),
+        (
+            "lease-never-over",
+            "tango.journal.attempts",
+            "AND NOT EXISTS (SELECT 1 FROM process p WHERE p.owner = r.owner AND p.until_s >= ?1))",
+            "AND NOT EXISTS (SELECT 1 FROM process p WHERE p.owner = r.owner AND p.until_s >= ?1 - 900))",
+        ),
+    ),
+    *_mutations(
+        "epochs",
+        ("end-any-epoch", "tango.journal.attempts", "if row is None or row[2] != epoch:", "if row is None:"),
+        ("dispatch-any-epoch", "tango.journal.lc_requests", "if row is None or row[2] != read_epoch:", "if row is None:"),
+        (
+            "claim-any-epoch",
+            "tango.journal.lc_requests",
+            "if step is None or (request_id, epoch) not in named:",
+            "if step is None:",
+        ),
+        (
+            "epoch-stays",
+            "tango.journal.lc_requests",
+            "epoch, attempt, (cluster, node), was_late = epoch + 1, attempt + 1, nodes[node_row], late",
+            "epoch, attempt, (cluster, node), was_late = max(1, epoch), attempt + 1, nodes[node_row], late",
+        ),
+        ("older-pods-stay", "tango.kube.cluster_calls", "if placement.epoch > 1 else ()", "if placement.epoch > 9 else ()"),
+    ),
+    *_mutations(
+        "binding",
+        (
+            "bound-elsewhere",
+            "tango.kube.cluster_calls",
+            "body=binding(placement.pod, uid, placement.node))",
+            'body=binding(placement.pod, uid, "n0"))',
+        ),
+        (
+            "never-bound",
+            "tango.kube.cluster_calls",
+            'if pod["spec"].get("nodeName") == placement.node:\n            return',
+            'if pod["spec"].get("nodeName") != placement.node:\n            return',
+        ),
+        (
+            "orphans-stay",
+            "tango.control.be_pods",
+            "            if key not in wanted:\n",
+            "            if key not in wanted and key[2] > 9:\n",
+        ),
+        (
+            "conflict-is-failure",
+            "tango.kube.cluster_calls",
+            'if not manifest["metadata"]["labels"].items() <= labels.items() or "deletionTimestamp" in pod["metadata"]:',
+            'if manifest["metadata"]["labels"].items() <= labels.items() or "deletionTimestamp" in pod["metadata"]:',
+        ),
+        (
+            "unbound-renewed",
+            "tango.control.cluster_agent",
+            '                or not pod["spec"].get("nodeName")\n',
+            "",
+        ),
+    ),
+    *_mutations(
+        "shipping of the edge journal",
+        (
+            "forget-before-apply",
+            "tango.control.centre_line",
+            "            position = self._shares.apply(shipment)\n",
+            "            self._journal.shipped(shipment.last)\n            position = self._shares.apply(shipment)\n",
+        ),
+        (
+            "handed-before-taken",
+            "tango.control.centre_line",
+            "            self._journal.take(run.run_id, rows, up_to=taken_to)\n"
+            "            self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=is_whole)\n",
+            "            self._shares.handed(run.run_id, self._cluster, up_to=taken_to, complete=is_whole)\n"
+            "            self._journal.take(run.run_id, rows, up_to=taken_to)\n",
+        ),
+        (
+            "one-event-too-many",
+            "tango.journal.shipping",
+            "DELETE FROM event WHERE seq <= ?",
+            "DELETE FROM event WHERE seq <= ? + 1",
+        ),
+        (
+            "first-state-told",
+            "tango.journal.shipping",
+            "of_request[row[2:4]] = row",
+            "of_request.setdefault(row[2:4], row)",
+        ),
+        (
+            "live-forgotten",
+            "tango.journal.shipping",
+            "    SELECT run_id, request_id FROM event WHERE seq <= ? AND state IN {TERMINAL_STATES}\n"
+            ") AND state IN {TERMINAL_STATES} AND tenant IS NULL",
+            "    SELECT run_id, request_id FROM event WHERE seq <= ?\n) AND tenant IS NULL",
+        ),
+    ),
+    *_mutations(
+        "order of locks",
+        (
+            "plan-takes-reading",
+            "tango.control.fleet_view",
+            "        with self._lock:\n            snapshot = self._snapshot if",
+            "        with self._lock, self._reading:\n            snapshot = self._snapshot if",
+        ),
+        (
+            "turn-within-turn",
+            "tango.control.be_pods",
+            "        async with self._store_turn:\n            wanted =",
+            "        async with self._store_turn, self._store_turn:\n            wanted =",
+        ),
+        (
+            "write-under-connections",
+            "tango.journal.database",
+            '            return self._run(work, "BEGIN IMMEDIATE")\n',
+            '            with self._lock:\n                return self._run(work, "BEGIN IMMEDIATE")\n',
+        ),
+    ),
+]
+"""Every planted bug, by kind."""
+
+
+class Planting(importlib.abc.MetaPathFinder):
+    """Finds the module of a mutation, with its text changed."""
+
+    def __init__(self, mutation: Mutation) -> None:
+        self._mutation = mutation
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Of that module alone."""
+        if name != self._mutation.module:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(name, path)
+        assert spec is not None
+        assert spec.origin is not None
+        spec.loader = _Mutated(name, spec.origin, self._mutation)
+        return spec
+
+
+class _Mutated(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, mutation: Mutation) -> None:
+        super().__init__(name, path)
+        self._mutation = mutation
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = self.get_data(self.path).decode()
+        found = text.count(self._mutation.before)
+        if found != 1:
+            raise SystemExit(f"mutation {self._mutation.name}: its text stands {found} times in {self.path}, expected once")
+        return compile(text.replace(self._mutation.before, self._mutation.after), self.path, "exec", dont_inherit=True)
+
+
+def plant(name: str) -> None:
+    """Plant a bug in this process; before anything of `tango` is imported."""
+    (mutation,) = [m for m in MUTATIONS if m.name == name]
+    assert mutation.module not in sys.modules, "planted too late"
+    sys.meta_path.insert(0, Planting(mutation))
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status 1: some bug was not found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.mutations", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=500, help="seeds for each bug at the most")
+    parser.add_argument("--only", help="one bug, or one kind")
+    parser.add_argument("--within-s", type=float, default=float("inf"), help="begin no further bug after so many seconds")
+    options = parser.parse_args(arguments)
+    missed, began_s = 0, time.monotonic()
+    for mutation in MUTATIONS:
+        if options.only not in (None, mutation.name, mutation.kind):
+            continue
+        if time.monotonic() - began_s > options.within_s:
+            break
+        command = [sys.executable, "-m", "tests.chaos", "--seeds", f"0..{options.seeds}", "--stop", "--plant", mutation.name]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "0"}, check=False)
+        failed = [line for line in done.stdout.splitlines() if "FAILED" in line]
+        missed += not failed
+        told = failed[0] if failed else f"NOT FOUND {(done.stderr.strip().splitlines() or [''])[-1]}"
+        print(f"{mutation.kind:30s} {mutation.name:26s} {told[:160]}", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
