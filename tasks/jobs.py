@@ -6,6 +6,7 @@ from typing import Any
 
 from tango.errors import DependencyError
 from workers.app import app
+from workers.periodic import PeriodicTask
 from workers.queues import CONTROL
 from workers.roles import OPEN_RUNS, scheduler
 
@@ -28,7 +29,7 @@ def job(task: Any, tenant: str = "", **order: Any) -> str:
     return str(scheduler().jobs.submit_order(order, tenant=tenant, key=task.request.id).key)
 
 
-@app.task(name="tango.drop_job_logs", queue=CONTROL, max_retries=0)
+@app.task(base=PeriodicTask, name="tango.drop_job_logs", queue=CONTROL, max_retries=0)
 def drop_job_logs() -> dict[str, int]:
     """Forget logs of jobs that are older than they are kept, and the oldest of too many."""
     here = scheduler()

@@ -86,19 +86,19 @@ def create_app(settings: Settings) -> Celery:
         beat_scheduler="workers.ticks:Ticks",
         beat_max_loop_interval=1.0,
         beat_schedule={
-            # `expires` drops a tick that waited too long, so that ticks do not pile up behind a slow one.
+            # No `expires`: it would be told by another host's clock (`workers.periodic`).
             name: {
                 "task": task,
                 "schedule": every_s,
                 "idle": settings.ticks.idle_s,
-                "options": {"queue": CONTROL, "expires": expires_s},
+                "options": {"queue": CONTROL},
             }
-            for name, task, every_s, expires_s in (
-                ("place-be", "tango.place_be", settings.be.tick_s, 1.0),
-                ("reassure", "tango.reassure", settings.sharing.tick_s, 2.0),
-                ("reconcile", "tango.reconcile", settings.ticks.reconcile_s, 2.0),
-                ("sweep-cancelled", "tango.sweep_cancelled", settings.cancel.tick_s, settings.cancel.tick_s),
-                ("drop-job-logs", "tango.drop_job_logs", settings.job.drop_every_s, settings.job.drop_every_s),
+            for name, task, every_s in (
+                ("place-be", "tango.place_be", settings.be.tick_s),
+                ("reassure", "tango.reassure", settings.sharing.tick_s),
+                ("reconcile", "tango.reconcile", settings.ticks.reconcile_s),
+                ("sweep-cancelled", "tango.sweep_cancelled", settings.cancel.tick_s),
+                ("drop-job-logs", "tango.drop_job_logs", settings.job.drop_every_s),
             )
         },
     )

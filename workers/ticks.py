@@ -14,9 +14,12 @@ from celery.beat import ScheduleEntry, Scheduler
 
 from tango import progress
 from workers.open_runs import read_word, tolerant
+from workers.queues import CONTROL
 
 LOOK_EVERY_S = 0.2
 """Seconds between two looks: the first run after a pause gets its periodic tasks this much later."""
+MOST_WAITING = 20
+"""Messages that may wait in the queue of the scheduler workers before no tick is added: some five seconds of all periodic tasks."""
 OPEN_FOR_S = 10.0
 """Seconds that runs count as open after it was last said. The reconciler says it every second or two while there are some."""
 
@@ -54,16 +57,26 @@ class Ticks(Scheduler):  # type: ignore[misc,unused-ignore]
         progress.turned("tick")
         now_s = self.now_s()
         is_open = self._is_open(now_s)
+        due = []
         for entry in self.schedule.values():
             due_at_s = self._sent_at_s.get(entry.name, -float("inf")) + (entry.every_s if is_open else entry.idle_s)
             if due_at_s <= now_s:
                 # Counted from when it was due, so that the period holds on average; ticks that were missed are not made up for.
                 self._sent_at_s[entry.name] = max(due_at_s, now_s - LOOK_EVERY_S)
+                due.append(entry)
+        if due and not self._nobody_takes():
+            for entry in due:
                 self.apply_entry(entry, producer=self.producer)
         wait_s = LOOK_EVERY_S
         if is_open:
             wait_s = min(self._sent_at_s[entry.name] + entry.every_s for entry in self.schedule.values()) - self.now_s()
         return min(max(wait_s, 0.0), LOOK_EVERY_S)
+
+    def _nobody_takes(self) -> bool:
+        """Whether so many ticks wait already that one more would only wait behind them, as while no scheduler worker runs."""
+        with tolerant(self.connection):
+            return int(self.producer.channel.client.llen(CONTROL)) >= MOST_WAITING
+        return False
 
     def _is_open(self, now_s: float) -> bool:
         """Whether a run is open, or was within the last `OPEN_FOR_S`. A broker that cannot tell leaves it as it was."""

@@ -24,12 +24,19 @@ class Client:
     def __init__(self) -> None:
         self.words: dict[tuple[str, str], str] = {}
         self.is_away = False
+        self.waiting = 0
 
     def hset(self, name: str, field: str, value: str) -> None:
         """Keep."""
         if self.is_away:
             raise BrokerAway("away")
         self.words[name, field] = value
+
+    def llen(self, queue: str) -> int:
+        """Messages that wait."""
+        if self.is_away:
+            raise BrokerAway("away")
+        return self.waiting
 
     def hget(self, name: str, field: str) -> str | None:
         """What was kept."""
@@ -185,3 +192,23 @@ def test_the_application_beats_by_this_schedule() -> None:
         "sweep-cancelled": (settings.cancel.tick_s, settings.ticks.idle_s),
         "drop-job-logs": (60.0, 3.0),
     }
+
+
+def test_ticks_that_nobody_takes_are_not_added(idle: Beat) -> None:
+    """While no scheduler runs a few wait; when one does, they go on at their rhythm and none is made up for."""
+    idle.word("open")
+    idle.client.waiting = ticks.MOST_WAITING
+    assert idle.beats(5.0) == {}
+
+    idle.client.waiting = 0
+    idle.word("still open")
+
+    assert idle.beats(1.0)["often"] in (4, 5, 6)
+
+
+def test_no_tick_expires_by_a_clock() -> None:
+    """A scheduler that is ahead of beat by more than a period would drop every one."""
+    schedule = create_app(Settings(broker_url="memory://")).conf.beat_schedule
+
+    assert schedule
+    assert not any("expires" in entry["options"] for entry in schedule.values())
