@@ -74,9 +74,10 @@ class Ticks(Scheduler):  # type: ignore[misc,unused-ignore]
 
     def _nobody_takes(self) -> bool:
         """Whether so many ticks wait already that one more would only wait behind them, as while no scheduler worker runs."""
+        waiting = 0
         with tolerant(self.connection):
-            return int(self.producer.channel.client.llen(CONTROL)) >= MOST_WAITING
-        return False
+            waiting = int(self.producer.channel.client.llen(CONTROL))
+        return waiting >= MOST_WAITING
 
     def _is_open(self, now_s: float) -> bool:
         """Whether a run is open, or was within the last `OPEN_FOR_S`. A broker that cannot tell leaves it as it was."""
