@@ -212,6 +212,8 @@ class LcExecutor:
         self._calls_factory = calls
         self._calls: InstanceCalls | None = None
         self._taken_back: set[tuple[int, int, int]] = set()
+        self._looking: asyncio.Task[None] | None = None
+        """A look at the instances for those whose calls have failed."""
         self.broken = 0
         """Errors that this executor's loops have survived, since its start; its log has each with its trace."""
         self._stopping = threading.Event()
@@ -408,12 +410,19 @@ class LcExecutor:
         until_s = time.monotonic() + GONE_WITHIN_S
         while (gone := self._directory.is_gone(work.node.cluster, instance)) is None and time.monotonic() < until_s:
             await asyncio.sleep(GONE_LOOK_S)
-            try:
-                await asyncio.to_thread(self._directory.refresh, max_age_s=GONE_LOOK_S)
-            except StoreUnavailable as error:
-                log.warning("instances_not_read", error=str(error))
-                break
+            # One look for all who ask: when a node dies they are hundreds.
+            if self._looking is None or self._looking.done():
+                self._looking = self._loop.create_task(self._look_again())
+            await asyncio.shield(self._looking)
         return bool(gone)
+
+    async def _look_again(self) -> None:
+        try:
+            await asyncio.to_thread(self._directory.refresh, max_age_s=GONE_LOOK_S)
+        except StoreUnavailable as error:
+            log.warning("instances_not_read", error=str(error))
+        except Exception:  # what was read before stands
+            self._note_broken("instances_broken")
 
     def _note_health(self, node: NodeKey, key: tuple[int, int, int], reason: Reason, instance: InstanceState) -> None:
         """Whoever answers, whatever it says, is there. Of an instance that is being taken away nothing follows for its node."""

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tango.control.answer_margin import AnswerMargin
-from tango.control.execute_lc import PAUSES_S, InstanceDirectory, LcExecutor
+from tango.control.execute_lc import GONE_LOOK_S, GONE_WITHIN_S, PAUSES_S, InstanceDirectory, LcExecutor
 from tango.control.node_health import NodeHealth
 from tango.control.serve_callers import ServeCallers
 from tango.domain.identity import NodeKey
@@ -278,6 +278,20 @@ def test_a_crash_of_an_instance_costs_an_attempt(world: WorkerWorld, make: Make,
 
     until(lambda: world.states(run_id) == ["released"])
     assert world.attempts(run_id) == [(0, 1, "requeued", "instance-unreachable")]
+
+
+def test_many_calls_that_fail_together_look_at_the_instances_once_each_time(
+    world: WorkerWorld, make: Make, calls: ScriptedCalls
+) -> None:
+    """When a node dies there are hundreds: each by itself would read the journal some times."""
+    run_id = dispatched(world, 8)
+    calls.failures = {k: InstanceFailed("reset", reason=str(Reason.INSTANCE_UNREACHABLE)) for k in range(8)}
+    fleet = Faulty(world.journal)
+
+    execute(make(fleet=fleet), run_id, range(8))
+
+    until(lambda: world.states(run_id) == ["released"] * 8)
+    assert 1 < len(fleet.calls_of("instances")) <= 2 + GONE_WITHIN_S / GONE_LOOK_S
 
 
 def test_a_request_whose_instances_are_always_taken_away_has_its_attempts_in_the_end(
