@@ -10,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -163,3 +164,36 @@ def test_no_request_has_lost_an_attempt(refused: Refused) -> None:
     assert states == [("succeeded", 1, (LC_PER_S + BE_PER_S) * SPAN_S)]
     assert outcomes == {"succeeded", "returned"}
     assert returned >= {"cluster-refused"}
+
+
+LATE = """
+apiVersion: tango/v1
+kind: Service
+metadata: {name: late}
+spec: {class: lc, cpu_work_s: 0.02, memory_mib: 16, target_ms: 1000, instance_memory_mib: 512, cpu_request_millicores: 3500,
+       cpu_limit_millicores: 3900}
+"""
+
+
+def test_best_effort_gives_way_for_a_service_that_is_new(refused: Refused, tmp_path: Path) -> None:
+    """Its instances fit on no node before: none is made that a kubelet would refuse, BE goes until there is room, and says for whom."""
+    stack, trace, service = refused.stack, tmp_path / "full.csv", tmp_path / "late.yaml"
+    lines = ["0.0,be,batch,r1,600"] * 60
+    trace.write_text("arrival_s,class,service,cluster,cpu_work_s\n" + "\n".join(lines) + "\n")
+    service.write_text(LATE)
+    run_id = stack.submit(trace, "--system", "tango")
+    held = "SELECT node FROM request WHERE run_id = %s AND state = 'running' GROUP BY 1 HAVING count(*) >= 5"
+    refused.seen(lambda: len(stack.rows(held, (run_id,))) == 2)
+
+    done = stack.tango("service", "apply", "-f", str(service))
+    refused.seen(lambda: stack.rows("SELECT count(*) FROM instance WHERE service = 'late' AND ready") == [(2,)])
+
+    assert done.returncode == 0, done.stderr
+    why = {
+        reason for (reason,) in stack.rows("SELECT DISTINCT reason FROM scaling_event WHERE kind = 'evict' AND outcome = 'done'")
+    }
+    ends = set(stack.rows("SELECT DISTINCT outcome, reason FROM attempt WHERE run_id = %s", (run_id,)))
+    assert "evicted: room for an instance of late" in why
+    assert ends == {("returned", "evicted")}
+    assert stack.rows("SELECT count(*) FROM refusal WHERE service = 'late'") == [(0,)]
+    assert stack.tango("run", "cancel", str(run_id)).returncode == 0
