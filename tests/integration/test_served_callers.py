@@ -304,6 +304,30 @@ async def test_an_instance_that_breaks_off_is_not_taken_for_an_answer(edge: Edge
     assert await edge.ended(key) == ("failed", "answer-cut", 1)
 
 
+async def test_an_instance_that_is_taken_away_costs_its_caller_no_try(edge: Edge) -> None:
+    """Of two tries one is left after the first instance was drained and the second has broken: the third call is answered."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        epoch = request.headers["Tango-Request"].rpartition("/")[2]
+        if epoch == "3":
+            return web.Response(text="yes")
+        if epoch == "1":
+            node = {"i0": "c1-n1", "i1": "c1-n2"}[edge.served[0][0]]
+            seen = [replace(i, ready=False, leaving=True) if i.node == node else i for _, i in edge.journal.instances()]
+            edge.journal.observe(node_states(FLEET.clusters[0]), seen)
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    edge.handler.append(handler)
+    status, headers, body = await edge.call("GET", "/s/web/x")
+
+    assert (status, body) == (200, b"yes")
+    assert await edge.ended(_key_of(headers)) == ("succeeded", "", 2)
+    by_epoch = {sent["Tango-Request"].rpartition("/")[2]: name for name, _, _, sent, _ in edge.served}
+    assert by_epoch["2"] == by_epoch["3"] != by_epoch["1"]
+
+
 async def test_an_instance_that_never_answers_costs_its_caller_his_patience(edge: Edge) -> None:
     """He hears of it in time, and the instance sees the call end."""
     gone = asyncio.Event()
