@@ -184,7 +184,7 @@ def _rules(template: Json, lc: bool, main: str, allowed: Collection[str]) -> Ite
             if name.startswith(OWNED) or (key == "labels" and name == MANAGED_BY):
                 yield Problem(("metadata", key, name), "given", "another name: Tango writes this one itself")
     yield from _owned(spec, lc)
-    yield from _not_honoured(spec)
+    yield from _not_honoured(spec, lc)
     names = [container["name"] for _, _, container in all_containers(spec)]
     if main not in (container["name"] for container in spec["containers"]):
         yield Problem(("spec", "containers"), f"without {main!r}", f"the service's container among them{near_name(main, names)}")
@@ -221,11 +221,26 @@ def _owned(spec: Json, lc: bool) -> Iterator[Problem]:
         yield Problem(("spec", "restartPolicy"), repr(spec["restartPolicy"]), f"{wanted} or none: {why}")
 
 
-def _not_honoured(spec: Json) -> Iterator[Problem]:
+HOSTNAME = "kubernetes.io/hostname"
+"""Label by which a node is a domain of its own."""
+
+
+def _spread(spec: Json, lc: bool) -> Iterator[Problem]:
+    """An LC service has as many instances on each node that its template allows: spread over nodes they are as they stand."""
+    for k, constraint in enumerate(spec.get("topologySpreadConstraints") or []):
+        at: Path = ("spec", "topologySpreadConstraints", k)
+        yield from _mapping(at, constraint)
+        if not lc:
+            yield Problem(at, "given", "none: Tango places BE by load; say with nodeSelector where it may run")
+        elif constraint.get("topologyKey") != HOSTNAME:
+            expected = f"{HOSTNAME!r}: Tango makes as many instances on each node, and none for a zone; nodeSelector can choose one"
+            yield Problem((*at, "topologyKey"), _told(constraint.get("topologyKey")), expected)
+
+
+def _not_honoured(spec: Json, lc: bool) -> Iterator[Problem]:
     if spec.get("hostNetwork"):
         yield Problem(("spec", "hostNetwork"), "true", "none: Tango tells pods apart by their addresses")
-    if spec.get("topologySpreadConstraints"):
-        yield Problem(("spec", "topologySpreadConstraints"), "given", "none: Tango places by load; say with nodeSelector where not")
+    yield from _spread(spec, lc)
     if spec.get("resources"):
         yield Problem(("spec", "resources"), "given", "resources of each container: Tango resizes one of them")
     affinity = spec.get("affinity") or {}

@@ -20,6 +20,15 @@ def test_templates_as_people_have_them_are_taken() -> None:
     assert problem_of(JOB, lc=False) is None
 
 
+def test_instances_may_be_spread_over_nodes_as_they_are_anyway() -> None:
+    """An LC service has the same number on each node; of BE, which goes where load is least, that cannot be promised."""
+    spread = [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}}]
+    problem = problem_of(changed(JOB, "spec", "topologySpreadConstraints", to=spread), lc=False)
+
+    assert problem_of(changed(API, "spec", "topologySpreadConstraints", to=spread), lc=True, container="api") is None
+    assert str(problem).startswith("spec.template.spec.topologySpreadConstraints[0] is given, expected none")
+
+
 @pytest.mark.parametrize(
     ("path", "value", "told"),
     [
@@ -28,6 +37,12 @@ def test_templates_as_people_have_them_are_taken() -> None:
         (("spec", "restartPolicy"), "Never", "spec.template.spec.restartPolicy is 'Never', expected Always or none"),
         (("spec", "hostNetwork"), True, "spec.template.spec.hostNetwork is true"),
         (("spec", "affinity"), {"podAntiAffinity": {"x": []}}, "spec.template.spec.affinity.podAntiAffinity is given"),
+        (
+            ("spec", "topologySpreadConstraints"),
+            [{"maxSkew": 1, "topologyKey": "kubernetes.io/hostname"}, {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone"}],
+            "topologySpreadConstraints[1].topologyKey is 'topology.kubernetes.io/zone', expected 'kubernetes.io/hostname'",
+        ),
+        (("spec", "topologySpreadConstraints"), ["x"], "topologySpreadConstraints[0] is 'x', expected a mapping"),
         (
             ("spec", "affinity"),
             {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{}]}},
