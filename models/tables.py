@@ -143,6 +143,11 @@ service_usage = Table(
     Column("memory_mib", Double, nullable=False),
     Column("answered", BigInteger, nullable=False),
     _timestamp("counted_to", default=True),
+    # Sums of `tango.domain.memory_by_load.MemoryByLoad`.
+    *(
+        Column(name, Double, nullable=False, server_default=text("0"))
+        for name in ("samples", "loads", "memory", "degrees", "load_spread", "both_spread", "memory_spread")
+    ),
     PrimaryKeyConstraint("cluster", "service"),
 )
 
@@ -162,6 +167,7 @@ instance = Table(
     Column("cpu_limit_millicores", Integer, nullable=False),
     Column("memory_limit_mib", Integer, nullable=False),
     Column("restarts", Integer, nullable=False),
+    Column("revision", Text, nullable=False, server_default=text("''")),
     _timestamp("observed_at", default=True),
     # Whether it is being taken away.
     Column("leaving", Boolean, nullable=False, server_default=text("false")),
@@ -274,6 +280,9 @@ job = Table(
     Column("message", Text, nullable=False, server_default=text("''")),
     # A list of {"name", "exit_code", "reason"}.
     Column("containers", JSONB, nullable=False, server_default="[]"),
+    # Why the pod of the attempt of this epoch has not started, in Kubernetes' words.
+    Column("waiting", Text, nullable=False, server_default=text("''")),
+    Column("waiting_epoch", Integer, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("run_id", "request_id"),
     Index("job_key", "tenant", "idempotency_key", unique=True),
     Index("job_submitted", "submitted_at"),

@@ -489,7 +489,7 @@ class ClusterAgent:
         )
         adopted = ((services.get(name), pod) for name, pods in self._watch.adopted().items() for pod in pods if not is_over(pod))
         found = [(service, pod) for service, pod in (*own, *adopted) if service is not None]
-        self._meter.read(found, usage, time.monotonic())
+        self._meter.read(found, usage, time.monotonic(), await asyncio.to_thread(self._in_flight))
         taken = self._meter.take()
         try:
             async with self._store_turn:
@@ -497,6 +497,19 @@ class ClusterAgent:
         except (StoreUnavailable, StoreError):
             self._meter.give_back(taken)
             raise
+
+    def _in_flight(self) -> dict[tuple[str, str], float] | None:
+        """LC requests that the nodes here have, by (service, node), from whichever cluster they came; None before anything is known."""
+        try:
+            snapshot = self._stores.journal.snapshot(at_s=self._clock.now_s())
+        except StoreUnavailable:
+            return None
+        rows = [row for row, key in enumerate(snapshot.node_keys) if key.cluster == self._cluster]
+        return {
+            (service.name, snapshot.nodes[row]): float(snapshot.in_flight[k, row])
+            for k, service in enumerate(snapshot.services)
+            for row in rows
+        }
 
     async def read_reports(self) -> None:
         """Tell the centre what the agents of the nodes have reported since it was told last."""

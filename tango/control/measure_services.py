@@ -1,15 +1,18 @@
 """What the pods of a service really use: CPU-seconds of its requests and memory, from metrics.k8s.io, for figures that nobody has declared.
 
-An LC instance's usage is added up over time; the centre divides by how many requests were answered meanwhile. A BE pod's own mean usage
-times the time that it ran is the work of its request; one that ended before it was measured says nothing.
+An LC instance's usage is added up over time; the centre divides by how many requests were answered meanwhile. Its memory is a sample beside
+the requests that it has in flight then. A BE pod's own mean usage times the time that it ran is the work of its request; one that ended
+before it was measured says nothing.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from tango.domain.memory_by_load import NO_SAMPLES, Instance, MemoryByLoad
 from tango.domain.observations import PodEnd, ServiceUsage
 from tango.domain.quantities import parse_quantity
 from tango.domain.services import Service
@@ -27,6 +30,7 @@ class _Pod:
     read_at_s: float
     cores_s: float = 0.0
     over_s: float = 0.0
+    memory: Instance = field(default_factory=Instance)
 
 
 class ServiceMeter:
@@ -37,10 +41,21 @@ class ServiceMeter:
         """By uid."""
         self._found: dict[str, ServiceUsage] = {}
 
-    def read(self, pods: Iterable[tuple[Service, Json]], usage: Mapping[tuple[str, str], Json], now_s: float) -> None:
-        """Add a reading: pods with their services, and the PodMetrics of each by (namespace, name)."""
+    def read(
+        self,
+        pods: Iterable[tuple[Service, Json]],
+        usage: Mapping[tuple[str, str], Json],
+        now_s: float,
+        in_flight: Mapping[tuple[str, str], float] | None = None,
+    ) -> None:
+        """Add a reading: pods with their services, and the PodMetrics of each by (namespace, name).
+
+        `in_flight`: LC requests by (service, node), which the instances there share evenly; None: not known.
+        """
         seen: dict[str, _Pod] = {}
-        for service, pod in pods:
+        there = list(pods)
+        at_node = Counter((service.name, _node_of(pod)) for service, pod in there)
+        for service, pod in there:
             metadata = pod["metadata"]
             found = usage.get((metadata.get("namespace", ""), metadata["name"]))
             before = self._pods.get(metadata["uid"])
@@ -61,7 +76,22 @@ class ServiceMeter:
                 self._add(service.name, cpu_s=cores * gap_s if is_lc else 0.0, memory_mib=memory_mib)
             else:
                 self._add(service.name, memory_mib=memory_mib)
+            if in_flight is not None and service.target_ms is not None:
+                where = service.name, _node_of(pod)
+                self._sample(service, at.memory, found, in_flight.get(where, 0.0) / at_node[where])
         self._pods = seen
+
+    def _sample(self, service: Service, instance: Instance, found: Json, load: float) -> None:
+        """The memory of the container that answers; once for each figure of the metrics' server, which has a new one every 10 to 15 s."""
+        measured_at = str(found.get("timestamp") or "")
+        if measured_at and measured_at == instance.read_at:
+            return
+        instance.read_at = measured_at
+        own = service.adopt.container if service.adopt is not None else service.container
+        containers = found.get("containers") or []
+        counted = [c for c in containers if c.get("name") == own] or containers
+        memory_mib = sum(float(parse_quantity((c.get("usage") or {}).get("memory", 0))) for c in counted) / 2**20
+        self._add(service.name, by_load=instance.sample(load, memory_mib))
 
     def ended(self, service: str, end: PodEnd) -> None:
         """A BE pod has ended; one that did its work counts as a request."""
@@ -80,13 +110,20 @@ class ServiceMeter:
     def give_back(self, usages: Iterable[ServiceUsage]) -> None:
         """What was taken and could not be told."""
         for usage in usages:
-            self._add(usage.service, cpu_s=usage.cpu_s, memory_mib=usage.memory_mib, answered=usage.answered)
+            self._add(usage.service, cpu_s=usage.cpu_s, memory_mib=usage.memory_mib, answered=usage.answered, by_load=usage.by_load)
 
-    def _add(self, service: str, *, cpu_s: float = 0.0, memory_mib: float = 0.0, answered: int = 0) -> None:
+    def _add(
+        self, service: str, *, cpu_s: float = 0.0, memory_mib: float = 0.0, answered: int = 0, by_load: MemoryByLoad = NO_SAMPLES
+    ) -> None:
         before = self._found.get(service, ServiceUsage(service=service))
         self._found[service] = ServiceUsage(
             service=service,
             cpu_s=before.cpu_s + cpu_s,
             memory_mib=max(before.memory_mib, memory_mib),
             answered=before.answered + answered,
+            by_load=before.by_load + by_load,
         )
+
+
+def _node_of(pod: Json) -> str:
+    return str((pod.get("spec") or {}).get("nodeName") or "")

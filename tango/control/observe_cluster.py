@@ -225,6 +225,7 @@ def _instance(
         memory_limit_mib=memory_mib(limits["memory"]) if "memory" in limits else most_mib,
         restarts=int(running.get("restartCount", 0)),
         leaving=asked_to_go_at_s(pod) is not None or node is None or not node.ready,
+        revision=_revision(pod),
     )
 
 
@@ -233,8 +234,11 @@ def standing(pod: Json) -> Standing | None:
     metadata = pod["metadata"]
     if is_over(pod) or "deletionTimestamp" in metadata:
         return None
-    revision = (metadata.get("annotations") or {}).get(REVISION, "")
-    return Standing(metadata["name"], metadata["labels"].get("tango/service", ""), revision, _is_ready(pod))
+    return Standing(metadata["name"], metadata["labels"].get("tango/service", ""), _revision(pod), _is_ready(pod))
+
+
+def _revision(pod: Json) -> str:
+    return str((pod["metadata"].get("annotations") or {}).get(REVISION, ""))
 
 
 def node_refusal(end: PodEnd, cluster: str) -> Refusal | None:

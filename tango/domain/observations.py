@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tango.domain.fleet import MOST_PODS
+from tango.domain.memory_by_load import NO_SAMPLES, MemoryByLoad
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,8 @@ class InstanceState:
     restarts: int = 0
     leaving: bool = False
     """Whether it is being taken away: deleted, evicted, preempted, or its node is lost. What fails there is no fault of the request."""
+    revision: str = ""
+    """Of which declaration of its service it was made (`Service.revision`); empty for an adopted pod."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +125,8 @@ class ServiceUsage:
     """The most that a pod was seen to hold."""
     answered: int = 0
     """BE: pods that did their work. LC requests are counted by the centre, which has their ends."""
+    by_load: MemoryByLoad = NO_SAMPLES
+    """LC: memory of its instances beside their requests in flight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +139,8 @@ class MeasuredService:
     """Answered, or done, meanwhile."""
     memory_mib: float
     """The most that a pod was seen to hold."""
+    by_load: MemoryByLoad = NO_SAMPLES
+    """LC: memory of its instances beside their requests in flight."""
 
     @property
     def cpu_work_s(self) -> float | None:

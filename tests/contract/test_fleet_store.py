@@ -9,6 +9,8 @@ import psycopg2
 import pytest
 
 from tango.domain.identity import NodeKey, PodKey
+from tango.domain.learned_figures import request_memory_mib
+from tango.domain.memory_by_load import Instance, Line, MemoryByLoad
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import ExtendedState, MeasuredService, Observation, ServiceUsage
 from tango.domain.plans import RefusedResize
@@ -20,7 +22,7 @@ from tango.domain.shares import DecisionCopy, LcInFlight, LcWait
 from tango.errors import UsageError
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.database import Database
-from tests.fakes.pod_templates import job_service
+from tests.fakes.pod_templates import api_service, job_service
 from tests.fakes.store_world import (
     BATCH,
     CHAT,
@@ -520,6 +522,26 @@ def test_what_clusters_measure_of_a_service_adds_up_and_is_learned(world: StoreW
     assert (found["transcode"].cpu_work_s, found["transcode"].memory_mib) == (10.0, job.memory_mib)
     assert found["transcode"].assumed == ("cpu_work_s",)
     assert found["batch"] == BATCH
+
+
+def test_samples_of_all_clusters_tell_the_memory_of_a_request(world: StoreWorld) -> None:
+    """Each told once, in any number of parts; what is declared stays."""
+    api = dataclasses.replace(api_service(), assumed=("memory_mib",))
+    declare(world, WEB, api, dataclasses.replace(api, name="said", assumed=()))
+    total = MemoryByLoad()
+    for cluster in ("c1", "c2"):
+        instance = Instance()
+        for _ in range(4):
+            part = sum((instance.sample(float(k), 40.0 + 4.0 * k) for k in range(10)), MemoryByLoad())
+            total += part
+            world.fleet.note_usage(cluster, [ServiceUsage(service=name, by_load=part) for name in (api.name, "said")])
+
+    measured = {m.service: m.by_load for m in world.fleet.measured([api.name, "said"])}
+    found = {s.name: s.memory_mib for s in world.fleet.services()}
+    assert dataclasses.astuple(measured[api.name]) == pytest.approx(dataclasses.astuple(total))
+    line = measured[api.name].line()
+    assert line == pytest.approx((4.0, 40.0))
+    assert (found[api.name], found["said"]) == (request_memory_mib(api.instance_memory_mib, Line(*line)), api.memory_mib)
 
 
 def test_lc_requests_that_a_cluster_answered_since_are_counted_once(database_url: str) -> None:

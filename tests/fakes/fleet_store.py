@@ -12,6 +12,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.learned_figures import learned
 from tango.domain.lifecycle import IN_FLIGHT
+from tango.domain.memory_by_load import MemoryByLoad
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import (
     AwaitedInstances,
@@ -118,6 +119,7 @@ class MemoryFleetStore:
                     cpu_s=before.cpu_s + usage.cpu_s,
                     memory_mib=max(before.memory_mib, usage.memory_mib),
                     answered=before.answered + usage.answered + (lc if known else 0),
+                    by_load=before.by_load + usage.by_load,
                 )
                 self._used[key] = total, until_s
             for measured in self.measured([u.service for u in usages]):
@@ -135,6 +137,7 @@ class MemoryFleetStore:
                         cpu_s=sum(u.cpu_s for u in mine),
                         requests=sum(u.answered for u in mine),
                         memory_mib=max(u.memory_mib for u in mine),
+                        by_load=sum((u.by_load for u in mine), MemoryByLoad()),
                     )
                 )
         return found

@@ -93,3 +93,35 @@ def test_what_could_not_be_told_is_told_the_next_time() -> None:
     meter.give_back([ServiceUsage(service="a", cpu_s=2.0, memory_mib=3.0, answered=1)])
 
     assert meter.take() == [ServiceUsage(service="a", cpu_s=3.0, memory_mib=5.0, answered=3)]
+
+
+def test_memory_is_a_sample_beside_the_requests_in_flight_of_each_instance() -> None:
+    """Two on one node share what it has; a figure that is told again is no new one, and a sidecar is not the instance."""
+    api = api_service()
+    pods = [(api, {**pod(name), "spec": {"nodeName": node}}) for name, node in (("a", "n1"), ("b", "n1"), ("c", "n2"))]
+
+    def using_at(stamp: str, mib: int) -> dict[tuple[str, str], Json]:
+        main, beside = (
+            {"name": api.container, "usage": {"cpu": "0", "memory": f"{mib}Mi"}},
+            {"name": "proxy", "usage": {"memory": "9Mi"}},
+        )
+        return {("tango", name): {"timestamp": stamp, "containers": [main, beside]} for name in "abc"}
+
+    meter = ServiceMeter()
+    for stamp, mib, n1, n2 in (("t1", 100, 2.0, 0.0), ("t1", 100, 6.0, 6.0), ("t2", 140, 10.0, 4.0)):
+        meter.read(pods, using_at(stamp, mib), 0.0, {(api.name, "n1"): n1, (api.name, "n2"): n2})
+    meter.read(pods, using_at("t3", 999), 0.0)
+
+    (found,) = meter.take()
+    assert (found.by_load.samples, found.by_load.degrees) == (6.0, 3.0)
+    assert (found.by_load.loads, found.by_load.memory) == (1.0 + 1.0 + 0.0 + 5.0 + 5.0 + 4.0, 3 * 100.0 + 3 * 140.0)
+    assert found.by_load.load_spread == pytest.approx(3 * 4.0**2 / 2)
+    assert found.by_load.both_spread == pytest.approx(3 * 4.0 * 40.0 / 2)
+
+
+def test_of_jobs_no_memory_by_load_is_known() -> None:
+    """Their pods are one request each."""
+    meter = ServiceMeter()
+    meter.read([(job_service(), pod("b"))], using("b", ("1", "64Mi")), 0.0, {})
+
+    assert meter.take()[0].by_load.samples == 0.0

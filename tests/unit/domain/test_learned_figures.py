@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from tango.domain.learned_figures import learned
+import pytest
+
+from tango.domain.learned_figures import learned, request_memory_mib
+from tango.domain.memory_by_load import Instance, Line, MemoryByLoad
 from tango.domain.observations import MeasuredService
 from tests.fakes.pod_templates import api_service, job_service
 
@@ -18,10 +21,31 @@ def measured(cpu_s: float, requests: int, memory_mib: float = 0.0) -> MeasuredSe
 
 
 def test_work_of_a_request_is_usage_by_requests() -> None:
-    """Four seconds of CPU over two hundred requests; memory of one LC request stays as assumed."""
+    """Four seconds of CPU over two hundred requests; memory of one LC request stays as assumed without samples of its load."""
     found = learned(API, measured(4.0, 200, 150.0))
 
     assert (found.cpu_work_s, found.memory_mib, found.assumed) == (0.02, API.memory_mib, API.assumed)
+
+
+def test_memory_of_a_request_is_learned_where_its_instances_follow_their_load() -> None:
+    """Of 256 MiB 56 are its own; at 8 MiB a request, and a quarter more, 20 fit beside them, so that one counts as a twentieth of it."""
+    instance, by_load = Instance(), MemoryByLoad()
+    for k in range(100):
+        by_load += instance.sample(k % 10, 56.0 + 8.0 * (k % 10))
+    seen = dataclasses.replace(measured(0.0, 0), by_load=by_load)
+    api = dataclasses.replace(API, instance_memory_mib=256, memory_mib=32)
+
+    found = learned(api, seen)
+
+    assert (found.memory_mib, found.concurrency) == (13, 19)
+    assert learned(dataclasses.replace(api, assumed=("cpu_work_s",)), seen).memory_mib == 32
+    assert learned(api, measured(0.0, 0)) is api
+
+
+@pytest.mark.parametrize(("line", "expected"), [(Line(300.0, 10.0), 256), (Line(1.0, 300.0), 256), (Line(0.001, 10.0), 1)])
+def test_a_request_counts_as_something_between_one_mib_and_its_instance(line: Line, expected: int) -> None:
+    """An instance serves one at a time at the least, whatever was measured."""
+    assert request_memory_mib(256, line) == expected
 
 
 def test_a_job_is_learned_with_its_memory() -> None:
