@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint install lock image clean
+.PHONY: demo test test-long lint install lock audit image clean
 
 demo: install
 	@$(BIN)/tango demo
@@ -51,6 +51,12 @@ lock:
 		--custom-compile-command "make lock" --output-file requirements.txt
 	build/lock/bin/uv pip compile --quiet deploy/image/tools.in --universal --python-version 3.11 --generate-hashes --no-header \
 		$(if $(UPGRADE),--upgrade) --output-file deploy/image/tools.txt
+
+# Asks the Python Packaging Advisory Database, over the network, of every release that is locked.
+audit:
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	build/audit/bin/pip-audit --require-hashes --requirement requirements.txt
 
 # Both images, with their bills of materials, in build/image; deploy/image/README.md says what it needs.
 image:

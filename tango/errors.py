@@ -10,7 +10,7 @@
     ├── FileUnusable              this machine does not read or write a file: no folder, no permission (exit 2), no space (exit 1)
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   ├── BadRows               rows of a file, each with where, found and expected
-    │   └── KeyTaken              an idempotency key that another job has
+    │   └── KeyTaken              an idempotency key that another request or job has
     ├── DependencyError           something outside does not answer (exit 4)
     │   ├── StoreUnavailable      PostgreSQL
     │   ├── BrokerUnavailable     Redis or Valkey
@@ -132,10 +132,10 @@ class BadRows(RequestRejected):
 
 
 class KeyTaken(RequestRejected):
-    """A job was sent under the idempotency key of another one, with other content. `job` is the id of that one."""
+    """A request or job was sent under the idempotency key of another one, with other content. `first` is the id of that one."""
 
-    def __init__(self, message: str, *, job: str) -> None:
-        self.job = job
+    def __init__(self, message: str, *, first: str) -> None:
+        self.first = first
         super().__init__(message)
 
 

@@ -196,8 +196,9 @@ class GatewaySettings:
         "accept, accept-*, content-*, user-agent, range, if-*, cache-control, pragma, origin, referer, priority, prefer, idempotency-key, "
         "traceparent, tracestate, baggage, b3, forwarded, via, x-*"
     )
-    """Headers of callers that may lie in the journal until their request has ended; `*` stands for any end of a name. All others, among
-    them `Authorization` and `Cookie`, which have secrets, are held in the gateway's memory, and the worker asks for them there."""
+    """Headers of callers that may lie in the journal until their request has ended; `*` stands for any end of a name that does not look
+    like a secret's. All others, among them `Authorization`, `Cookie` and `X-Api-Key`, which have secrets, are held in the gateway's memory,
+    and the worker asks for them there."""
     answer_address: str = ""
     """`http://HOST:PORT` at which workers on other hosts reach this gateway with answers; empty: a UNIX socket in the state folder."""
     access_log: bool = True
@@ -635,6 +636,9 @@ class Settings:
     """URL of the role that may only SELECT, for `tango sql` and reports; empty on a user's own server without one."""
     broker_url: str = ""
     """URL of Redis or Valkey, for Celery and for nothing else; never logged. Empty: as `database_url`."""
+    call_key: str = ""
+    """What workers sign LC requests with (`tango.client.signatures`), the same for all clusters, at least 32 characters drawn at random;
+    never logged. Empty: nothing is signed, and the synthetic workload serves whoever reaches it."""
     journal_dir: str = ""
     """Folder of the clusters' journals, one file each; empty: in the state folder."""
     kubeconfig: str = ""

@@ -126,6 +126,7 @@ def _role_passwords(postgres_server: PostgresServer) -> dict[str, str]:
         owner_password=passwords[OWNER],
         app_password=passwords[APP],
         reader_password=passwords[READER],
+        is_own_server=True,
     )
     grant_defaults(postgres_server.admin_url(DATABASE))
     migrate(postgres_server.url(OWNER, passwords[OWNER]))

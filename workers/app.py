@@ -13,6 +13,7 @@ from celery import Celery, signals
 
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.settings import Settings
+from tango.stack.broker_address import broker_address
 from workers import vital_signs
 from workers.event_groups import group_events
 from workers.queues import CONTROL, REPLAY, SIMULATE, declared
@@ -33,7 +34,8 @@ TASK_MODULES = (
 
 def create_app(settings: Settings) -> Celery:
     """Build the Celery application for these settings; opens no connection."""
-    app = Celery("tango", broker=settings.broker_url, include=list(TASK_MODULES))
+    # Once more, for who makes an application of settings of its own: a broker's certificate is verified whoever connects.
+    app = Celery("tango", broker=broker_address(settings.broker_url), include=list(TASK_MODULES))
     if settings.broker_url.startswith("redis://"):
         app.conf.broker_transport = "workers.broker_transport:Transport"
     app.conf.update(

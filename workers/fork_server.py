@@ -37,6 +37,7 @@ LOADED = (
     "celery.worker.components",
     "celery.worker.consumer",
     "flower.command",
+    "workers.flower_page",
     "kombu.transport.redis",
     "tango.bootstrap.agent",
     "tango.bootstrap.cluster_worker",

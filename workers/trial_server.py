@@ -75,7 +75,7 @@ def serve_database(home: Path, host: str, port: int, environment: Mapping[str, s
         try:
             psycopg2.connect(f"{url}postgres", connect_timeout=3).close()
             if not prepared:
-                prepare_database(f"{url}postgres", **roles)
+                prepare_database(f"{url}postgres", **roles, is_own_server=True)
                 grant_defaults(f"{url}{DATABASE}")
                 prepared = True
         except psycopg2.OperationalError:

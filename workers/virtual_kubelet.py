@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from tango.bootstrap.environment import configure_logging
+from tango.bootstrap.environment import configure_logging, read_settings
 from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelets
 from tango.errors import TangoError
 
@@ -31,7 +31,13 @@ def main() -> None:
     pods_dirs = dict(zip(options.cluster, options.pods_dir or (), strict=False))
     try:
         run_virtual_kubelets(
-            VirtualKubeletOptions(kubeconfig=options.kubeconfig, fleet=options.fleet, contexts=contexts, pods_dirs=pods_dirs)
+            VirtualKubeletOptions(
+                kubeconfig=options.kubeconfig,
+                fleet=options.fleet,
+                contexts=contexts,
+                pods_dirs=pods_dirs,
+                call_key=read_settings().call_key,
+            )
         )
     except TangoError as error:
         print(error, file=sys.stderr)

@@ -6,6 +6,7 @@ It opens no connection to the centre: what it needs of it, the cluster's agent k
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import socket
@@ -24,6 +25,7 @@ from tango.control.run_facts import RunFacts
 from tango.control.run_policies import LcPolicies
 from tango.control.serve_callers import ServeCallers
 from tango.domain.call_json import request_of
+from tango.domain.calls import key_taken
 from tango.domain.identity import RequestKey
 from tango.domain.requests import batches_of
 from tango.domain.services import ServiceClass
@@ -46,9 +48,9 @@ class ClusterWorker:
         publisher: Publisher,
         settings: Settings,
         *,
-        calls: Callable[[], InstanceCalls] = HttpInstanceCalls,
+        calls: Callable[[], InstanceCalls] | None = None,
     ) -> None:
-        """`calls` makes the calls to LC instances, on the executor's loop."""
+        """`calls` makes the calls to LC instances, on the executor's loop; None: over HTTP, signed."""
         clock = SystemClock()
         # Not by host and process id alone: the process of a container that was restarted has the ids of the one that died, and what
         # that one left would stand by the other's heartbeats.
@@ -68,7 +70,7 @@ class ClusterWorker:
         self.executor = LcExecutor(
             requests=journal,
             directory=InstanceDirectory(journal),
-            calls=calls,
+            calls=calls or functools.partial(HttpInstanceCalls, key=settings.call_key),
             publisher=publisher,
             run_zero_s=facts.zero_s,
             health=health,
@@ -100,10 +102,12 @@ class ClusterWorker:
     def take_order(self, order: Mapping[str, Any], *, tenant: str, key: str) -> RequestKey:
         """Accept a request that another application has sent as JSON, and have it dispatched; of several under one key the first.
 
-        Raises: RequestRejected; NotOpen, StoreUnavailable.
+        Raises: RequestRejected, KeyTaken; NotOpen, StoreUnavailable.
         """
         found = request_of(order, self._journal.services(), tenant=tenant, key=key)
         (accepted,) = self._journal.accept([found])
+        if accepted.is_taken:
+            raise key_taken(found, accepted.key)
         if accepted.is_new:
             row = (*accepted.key, int(ServiceClass.LC), found.service, self._cluster)
             with contextlib.suppress(BrokerUnavailable):  # the keeper publishes it again
@@ -130,4 +134,5 @@ def _service_calls(settings: Settings) -> ServiceCalls:
     # Ten megabytes that a worker does without while nobody calls.
     from tango.kube.service_calls import HttpServiceCalls
 
-    return HttpServiceCalls(kept_bytes=settings.call.kept_answer_kib << 10, ca_file=settings.call.instance_ca)
+    kept_bytes = settings.call.kept_answer_kib << 10
+    return HttpServiceCalls(kept_bytes=kept_bytes, ca_file=settings.call.instance_ca, key=settings.call_key)

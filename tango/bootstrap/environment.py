@@ -17,19 +17,23 @@ import structlog
 from tango.domain.near_names import near_name
 from tango.errors import ConfigError
 from tango.settings import Settings
+from tango.stack.broker_address import broker_address
 from tango.stack.state import read_stack, state_home
 
+LEAST_KEY = 32
+"""Characters of the key that requests are signed with: 128 bits where they are hexadecimal digits."""
 PREFIX = "TANGO_"
 """How the names of all variables of Tango begin."""
 ADDRESSES = {
     "database_url": "TANGO_DATABASE_URL",
     "reader_url": "TANGO_READER_URL",
     "broker_url": "TANGO_BROKER_URL",
+    "call_key": "TANGO_CALL_KEY",
     "journal_dir": "TANGO_JOURNAL_DIR",
     "kubeconfig": "TANGO_KUBECONFIG",
     "checkpoint": "TANGO_CHECKPOINT",
 }
-"""Fields of `Settings` that are addresses or paths → the variables that set them."""
+"""Fields of `Settings` that are addresses, paths or a key → the variables that set them."""
 
 NO_SETTINGS = {
     "TANGO_HOME": "the state folder (tango.stack.state)",
@@ -57,6 +61,7 @@ NO_SETTINGS = {
             "TANGO_MEMORY_MIB",
             "TANGO_CORES",
             "TANGO_TERMINATION_LOG",
+            "TANGO_SERVICE_KEY",
         ),
         "what a pod is to do (tango.emulation.workload)",
     ),
@@ -90,6 +95,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
             # A user's own database has no reader role of ours: never pair their server with our reader.
             if value and field not in told and not (field == "reader_url" and "database_url" in told):
                 found[field] = value
+    if len(key := found.get("call_key", "")) < LEAST_KEY and key:
+        raise ConfigError(
+            f"TANGO_CALL_KEY has {len(key)} characters, expected {LEAST_KEY} at least, drawn at random: `openssl rand -hex 32`"
+        )
+    if url := found.get("broker_url"):
+        found["broker_url"] = broker_address(url)
     groups = {name: _tunables(name, group, env) for name, group in _groups(defaults).items()}
     return dataclasses.replace(defaults, **found, **groups)
 

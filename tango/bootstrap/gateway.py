@@ -160,7 +160,8 @@ class CentreJobs:
         from tango.bootstrap.stores import Stores  # PostgreSQL's client, which a gateway of LC alone never needs
         from tango.control import jobs
 
-        return jobs.Jobs(store=Stores(self._settings, deadline_s=CENTRE_WITHIN_S).jobs, publisher=self._publisher)
+        here = Stores(self._settings, deadline_s=CENTRE_WITHIN_S)
+        return jobs.Jobs(store=here.jobs, publisher=self._publisher, refusals=here.refusals)
 
 
 async def _listen_for_answers(runner: web.AppRunner, settings: GatewaySettings, stack: contextlib.AsyncExitStack) -> str:

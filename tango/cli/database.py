@@ -42,19 +42,17 @@ def prepare(admin_url: str, owner_password: str, app_password: str, reader_passw
 
     Options can be read by every user of the host, variables cannot.
     """
-    from urllib.parse import urlsplit
-
     import psycopg2
 
     from tango.errors import StoreUnavailable
-    from tango.store.database import described
+    from tango.store.addresses import described, with_database
     from tango.store.roles import DATABASE, grant_defaults, prepare_database
 
     until_s = time.monotonic() + wait_s
     while True:
         try:
             prepare_database(admin_url, owner_password=owner_password, app_password=app_password, reader_password=reader_password)
-            grant_defaults(urlsplit(admin_url)._replace(path=f"/{DATABASE}").geturl())
+            grant_defaults(with_database(admin_url, DATABASE))
             break
         except psycopg2.OperationalError as error:
             if time.monotonic() >= until_s:
@@ -92,7 +90,7 @@ def upgrade(url: str, wait_s: float) -> None:
 def downgrade(revision: str, url: str, yes: bool) -> None:
     """Bring the schema back to REVISION, with the version that made it newest: stop everything first, then downgrade, then install."""
     from tango.errors import UsageError
-    from tango.store.database import described
+    from tango.store.addresses import described
     from tango.store.migrate import migrate_back
 
     if not yes:

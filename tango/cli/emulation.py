@@ -40,6 +40,8 @@ def apiserver(port: int, token_file: Path, port_file: Path | None, data_dir: Pat
 @click.option("--cluster", required=True, help="Which of the fleet's clusters to run the nodes of.")
 def kubelet(kubeconfig: Path, context: str, fleet: str, cluster: str) -> None:
     """Run the virtual kubelet of one cluster's nodes in the foreground, against any API server."""
+    from tango.bootstrap.environment import read_settings
     from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelets
 
-    run_virtual_kubelets(VirtualKubeletOptions(kubeconfig=kubeconfig, fleet=fleet, contexts={cluster: context}))
+    key = read_settings().call_key
+    run_virtual_kubelets(VirtualKubeletOptions(kubeconfig=kubeconfig, fleet=fleet, contexts={cluster: context}, call_key=key))

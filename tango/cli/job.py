@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli.bounds import Seconds
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
 from tango.cli.publishing import publisher
 from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES, is_drawn
@@ -39,6 +39,7 @@ COLUMNS = (
     Column("priority", justify="right", wide=True),
     Column("retries_used", justify="right", wide=True),
     Column("key", wide=True),
+    Column("waiting", wide=True),
 )
 
 
@@ -51,7 +52,7 @@ def _stores() -> Stores:
 def _jobs() -> Jobs:
     from tango.control.jobs import Jobs
 
-    return Jobs(store=_stores().jobs, publisher=publisher())
+    return Jobs(store=_stores().jobs, publisher=publisher(), refusals=_stores().refusals)
 
 
 class JobId(click.ParamType["RequestKey"]):
@@ -82,17 +83,6 @@ class Codes(click.ParamType[tuple[int, ...]]):
         if not all(1 <= code <= 255 for code in codes):
             self.fail(f"{value!r} is no list of exit codes, expected numbers from 1 to 255 as in 75,137", param, ctx)
         return codes
-
-
-class Seconds(click.FloatRange):
-    """A number within bounds; click's own lets NaN through, since every comparison with it is false."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Fails for what is no number, or out of bounds."""
-        number = float(super().convert(value, param, ctx))
-        if math.isnan(number):
-            self.fail("nan is no number.", param, ctx)
-        return number
 
 
 class Variable(click.ParamType[tuple[str, str]]):
@@ -182,8 +172,11 @@ def list_jobs(tenant: str | None, service: str | None, state: str | None, limit:
 @click.argument("key", metavar="JOB", type=JobId())
 @output_option()
 def show(key: RequestKey, output: str) -> None:
-    """Show a JOB: where it stands, how it ended, what it asked for."""
-    _show(_stores().jobs.job(key), output)
+    """Show a JOB: where it stands, why it waits, how it ended, what it asked for."""
+    from tango.domain.jobs import as_refused
+
+    here = _stores()
+    _show(as_refused(here.jobs.job(key), here.refusals.pauses().states), output)
 
 
 def _show(found: Job, output: str) -> None:
@@ -271,7 +264,14 @@ def _ended(key: RequestKey, until_s: float | None) -> Job:
     store, pause_s = _stores().jobs, LOOK_S
     while not (found := store.job(key)).has_ended:
         if until_s is not None and time.monotonic() + pause_s > until_s:
-            raise NotInTime(f"job {key} is {found.state} and has not ended in time; it goes on: `tango job wait {key}`")
+            waits = (
+                f" (it waits {found.waiting})"
+                if found.waiting.startswith("for ")
+                else f" ({found.waiting})"
+                if found.waiting
+                else ""
+            )
+            raise NotInTime(f"job {key} is {found.state}{waits} and has not ended in time; it goes on: `tango job wait {key}`")
         time.sleep(pause_s)
         pause_s = min(1.5 * pause_s, LONGEST_LOOK_S)
     return found

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tango.cli.output import Column, output_option, print_mapping, print_rows
+from tango.cli.bounds import Seconds
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
+from tango.errors import NotInTime
 
 if TYPE_CHECKING:
+    from tango.bootstrap.stores import Stores
     from tango.domain.observations import InstanceState
     from tango.domain.services import Service
+
+
+LOOK_S = 0.5
+"""Seconds between two looks at services that are waited for: agents tell the centre about as often."""
 
 
 def _ready(instances: Mapping[str, int]) -> str:
@@ -49,16 +57,47 @@ def service() -> None:
 
 @service.command()
 @click.option("-f", "--file", "path", required=True, type=click.Path(path_type=Path), help="YAML with one or more services.")
-def apply(path: Path) -> None:
-    """Declare or change the services of a file."""
+@click.option("--wait", is_flag=True, help="Wait until all instances of the LC services are ready, and say what keeps them.")
+@click.option(
+    "--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this."
+)
+def apply(path: Path, wait: bool, timeout_s: float | None) -> None:
+    """Declare or change the services of a file. With --wait the exit status is 124 if they are not ready in time."""
     from tango.bootstrap.stores import stores
     from tango.fleets import load_services
     from tango.fleets.extended import refuse_fractions
 
+    if timeout_s is not None and not wait:
+        raise click.UsageError("--timeout is for --wait; give both, or neither")
     services = load_services(path)
     refuse_fractions(services)
-    stores().fleet.put_services(services)
-    click.echo(f"declared: {', '.join(s.name for s in services)}", err=True)
+    here = stores()
+    here.fleet.put_services(services)
+    say(f"declared: {', '.join(s.name for s in services)}")
+    if wait:
+        _wait_until_ready(here, [s.name for s in services], timeout_s)
+
+
+def _wait_until_ready(here: Stores, names: Sequence[str], timeout_s: float | None) -> None:
+    """Say how far they are whenever that changes. Raises: NotInTime, which says what is lacking and why."""
+    from tango.control.rollout import has_instances, rollout
+
+    until_s, said = None if timeout_s is None else time.monotonic() + timeout_s, set[str]()
+    while True:
+        snapshot, known, states = here.fleet.snapshot(at_s=time.time()), here.fleet.instances(), here.refusals.pauses().states
+        lc = [s for s in snapshot.services if s.name in names and has_instances(s)]
+        found = [rollout(s, snapshot, known, states) for s in lc]
+        for one in found:
+            if str(one) not in said:
+                say(str(one))
+        said = {str(one) for one in found}
+        if lacking := [one for one in found if not one.is_done]:
+            if until_s is not None and time.monotonic() + LOOK_S > until_s:
+                words = "; ".join(map(str, lacking))
+                raise NotInTime(f"not ready in time: {words}. It goes on: `tango service show {lacking[0].service}`")
+            time.sleep(LOOK_S)
+            continue
+        return
 
 
 @service.command(name="list")
@@ -103,8 +142,11 @@ SHOWN = (
     "cpu_request_millicores",
     "cpu_limit_millicores",
     "pod_memory_mib",
+    "idle_memory_mib",
 )
-"""Figures of a service, and the most memory that one of its pods was seen to hold."""
+"""Figures of a service, the most memory that one of its pods was seen to hold, and what an LC instance holds without a request."""
+_MEASURED_ALONE = ("pod_memory_mib", "idle_memory_mib")
+_OF_LC = ("instance_memory_mib", "idle_memory_mib")
 
 
 @service.command()
@@ -127,15 +169,17 @@ def show(name: str, output: str) -> None:
     if measured is not None:
         work_s = measured.cpu_work_s
         seen = {"cpu_work_s": None if work_s is None else round(work_s, 4), "pod_memory_mib": round(measured.memory_mib, 1)}
+        if (line := measured.by_load.line()) is not None:
+            seen |= {"memory_mib": round(line.per_request, 2), "idle_memory_mib": round(line.idle, 1)}
     rows = [
         {
             "figure": figure,
-            "declared": None if figure in found.assumed or figure == "pod_memory_mib" else getattr(found, figure),
+            "declared": None if figure in (*found.assumed, *_MEASURED_ALONE) else getattr(found, figure),
             "in_force": getattr(found, figure, None),
             "measured": seen.get(figure),
         }
         for figure in SHOWN
-        if figure != "instance_memory_mib" or found.target_ms
+        if figure not in _OF_LC or found.target_ms
     ]
     requests = measured.requests if measured else 0
     instances = _instances(found, fleet.instances())
@@ -158,6 +202,20 @@ def show(name: str, output: str) -> None:
     for refusal in refusals:
         click.echo(f"{refusal['cluster']} refuses: {told([refusal])}", err=True)
     print_rows(rows, FIGURES, output)
+
+
+@service.command()
+@click.argument("name")
+def key(name: str) -> None:
+    """Print the key by which instances of service NAME know requests that Tango has sent them (docs/security.md)."""
+    from tango.bootstrap.environment import read_settings
+    from tango.client.signatures import service_key
+    from tango.errors import DependencyError
+
+    call_key = read_settings().call_key
+    if not call_key:
+        raise DependencyError("no stack runs here and TANGO_CALL_KEY is not set, so that requests are not signed")
+    click.echo(service_key(call_key, name))
 
 
 @service.command()

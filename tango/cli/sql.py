@@ -72,6 +72,8 @@ def sql(
     settings = read_settings()
     most = limit if limit is not None else TABLE_ROWS if output == "table" else None
     with reading(query, reader_url=settings.reader_url, database_url=settings.database_url, statement_timeout_s=timeout_s) as found:
+        if found.warning:
+            say(found.warning)
         names = _distinct(found.columns)
         print_pieces(
             ([dict(zip(names, row, strict=True)) for row in piece] for piece in found.pieces(most)),

@@ -13,13 +13,14 @@ import structlog
 
 from tango.domain.identity import RequestKey
 from tango.domain.job_json import new_job_of
-from tango.domain.jobs import MOST_BYTES, ContainerLog, Job, NewJob, SubmittedJob, drawn_key
+from tango.domain.jobs import MOST_BYTES, ContainerLog, Job, NewJob, SubmittedJob, as_refused, drawn_key
 from tango.domain.requests import Batch
 from tango.domain.services import ServiceClass
 from tango.domain.tokens import DEFAULT_TENANT
 from tango.errors import BrokerUnavailable, RequestRejected, UsageError
 from tango.ports.jobs import JobStore
 from tango.ports.messages import Publisher
+from tango.ports.refusals import RefusalStore
 from tango.settings import JobSettings
 
 log = structlog.get_logger(__name__)
@@ -31,6 +32,7 @@ class Jobs:
 
     store: JobStore
     publisher: Publisher
+    refusals: RefusalStore
 
     def submit(self, job: NewJob) -> SubmittedJob:
         """Store a job and announce it. Without a key of the caller's it gets one, so that storing it may be repeated.
@@ -70,7 +72,7 @@ class Jobs:
         found = self.store.job(key)
         if tenant not in (None, found.tenant):
             raise UsageError(f"there is no job {key}")
-        return found
+        return as_refused(found, self.refusals.pauses().states)
 
     def latest(self, *, tenant: str | None = None, limit: int) -> list[Job]:
         """The latest jobs, newest first; of one tenant, or of all."""

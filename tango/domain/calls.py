@@ -6,6 +6,7 @@ request like any other; beside the row the journal keeps the call, for the insta
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.requests import RequestState
 from tango.domain.services import Service
+from tango.errors import KeyTaken
 
 Headers = tuple[tuple[str, str], ...]
 """(name, value) of HTTP headers in order; a name may come more than once."""
@@ -84,6 +86,16 @@ class CallerRequest:
     """Idempotency key: of several requests of a tenant with the same one within `CallSettings.keep_s`, only the first has a row;
     empty: none."""
 
+    @property
+    def digest(self) -> bytes:
+        """What this asks for, 32 bytes: two requests with one idempotency key and different digests are not the same one.
+
+        Service, method, path with query, and body. Headers are not in it: programs that send again change some of them by themselves,
+        as the identifiers of traces.
+        """
+        named = "\0".join((self.service, self.call.method, self.call.path)).encode()
+        return hashlib.sha256(len(named).to_bytes(8, "big") + named + self.call.body).digest()
+
 
 def asked_of(
     service: Service,
@@ -121,6 +133,17 @@ class Accepted:
     key: RequestKey
     is_new: bool = True
     """False: its idempotency key was known, and `key` is the request that came first."""
+    is_taken: bool = False
+    """Whether that one asks for something else, so that this one is refused; `is_new` is False then."""
+
+
+def key_taken(sent: CallerRequest, first: RequestKey) -> KeyTaken:
+    """The error of a request whose idempotency key another one of its tenant has, with other content."""
+    return KeyTaken(
+        f"key {sent.key!r} is taken by request {first}, which has another service, method, path or body; send what was sent first, or "
+        "take another key",
+        first=str(first),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tango.domain.identity import RequestKey
 from tango.domain.lifecycle import TERMINAL, Event, Outcome
 from tango.domain.literal_secrets import looks_secret
+from tango.domain.refusals import RefusalState
 from tango.domain.requests import RequestState
 from tango.domain.tokens import DEFAULT_TENANT
 from tango.errors import KeyTaken, RequestRejected
@@ -220,11 +221,40 @@ class Job:
     submitted_at_s: float
     started_at_s: float | None
     ended_at_s: float | None
+    refused: str = ""
+    """What clusters refuse of its service just now, in their words, while it waits for a node."""
+    pod_waits: str = ""
+    """Why its pod has not started, in Kubernetes' words, while it has not."""
+
+    @property
+    def waiting(self) -> str:
+        """What it waits for, before it runs; empty from then on."""
+        match self.state:
+            case RequestState.RELEASED:
+                return "for the scheduler to admit it"
+            case RequestState.PENDING:
+                return self.refused or "for a node with room for it"
+            case RequestState.PLACED:
+                return self.pod_waits or f"for node {self.cluster}/{self.node} to start its pod"
+            case _:
+                return ""
 
     @property
     def has_ended(self) -> bool:
         """Whether it will not change any more."""
         return self.state in TERMINAL
+
+
+def as_refused(job: Job, refusals: Iterable[RefusalState]) -> Job:
+    """The job with what of these refusals keeps it, while it waits for a node: of all services, or of its own."""
+    if job.state is not RequestState.PENDING:
+        return job
+    words = [
+        f"{state.cluster}{'/' if state.node else ''}{state.node} refuses it, {state}"
+        for state in refusals
+        if state.service in ("", job.service)
+    ]
+    return replace(job, refused="; ".join(words))
 
 
 _DRAWN = "drawn-"
@@ -253,7 +283,7 @@ def refuse_other_content(sent: NewJob, known: Job) -> None:
         raise KeyTaken(
             f"job: key {sent.key!r} is taken by job {known.key}, which has another {' and another '.join(others)}; "
             "send what was sent first, or take another key",
-            job=str(known.key),
+            first=str(known.key),
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import os
 import ssl
 import time
@@ -100,6 +101,7 @@ class Credentials:
             raise self._wrong("the token has a line break in it; write it on one line in the kubeconfig")
         expiry = getattr(loader, "exec_plugin_expiry", None)
         base = configuration.host.rstrip("/")
+        self._require_server(base, has_token=bool(authorization))
         origin, host, prefix = _place(base, tls, configuration.tls_server_name or "", proxy)
         expires_at_s = expiry.timestamp() if expiry is not None else float("inf")
         self._stamps = stamps
@@ -147,6 +149,19 @@ class Credentials:
             raise self._wrong(f"its plug-in {plugin.get('command')!r} failed: {error}") from error
         raise self._wrong(f"its plug-in {plugin.get('command')!r} gave neither a token nor a certificate")
 
+    def _require_server(self, base: str, *, has_token: bool) -> None:
+        """Raises: ConfigError for a server of which nobody could say where it is, so that a token would go to somebody else, and for one to
+        which a token would go in the clear."""
+        try:
+            url = urlsplit(base)
+            is_good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and not (url.query or url.fragment)
+        except ValueError:  # a port that is no number
+            is_good = False
+        if not is_good:
+            raise self._wrong(f"its server is {base[:200]!r}, expected https://HOST:PORT")
+        if has_token and url.scheme == "http" and not _is_loopback(url.hostname or ""):
+            raise self._wrong(f"its token would go to {base[:200]!r} in the clear; expected https://HOST:PORT")
+
     def _wrong(self, why: str) -> ConfigError:
         return ConfigError(f"kubeconfig {self._path}, context {self._context!r}: {why}")
 
@@ -162,6 +177,13 @@ def current_context(path: str) -> str:
     if not named:
         raise ConfigError(f"kubeconfig {path} has no current-context; name a context with --context")
     return str(named)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _stamps(files: list[str]) -> tuple[object, ...]:
@@ -195,5 +217,6 @@ def _place(base: str, tls: ssl.SSLContext | None, server_name: str, proxy: Proxy
     """(origin, value of the Host header, path prefix of every call) of a server's URL."""
     url = urlsplit(base)
     secure = url.scheme == "https"
-    host, port = url.hostname or "localhost", url.port or (443 if secure else 80)
-    return Origin(host, port, tls if secure else None, server_name, proxy), url.netloc.rpartition("@")[2], url.path
+    assert url.hostname, "checked when it was read"
+    port = url.port or (443 if secure else 80)
+    return Origin(url.hostname, port, tls if secure else None, server_name, proxy), url.netloc.rpartition("@")[2], url.path

@@ -10,6 +10,7 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.errors import InstanceFailed
 from tango.kube.http_exchange import Answer, HttpConnections, Origin
+from tango.kube.signing import Signing
 from tango.ports.instances import Served
 
 CONNECT_TIMEOUT_S = 2.0
@@ -21,7 +22,9 @@ MAX_ANSWER_BYTES = 64 * 1024
 class HttpInstanceCalls:
     """Calls instances by the protocol of docs/ARCHITECTURE.md, "LC requests over HTTP"; bound to the running asyncio loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, key: str = "") -> None:
+        """`key`: what requests are signed with; empty: they are not."""
+        self._sign = Signing(key)
         self._connections = HttpConnections(connect_timeout_s=CONNECT_TIMEOUT_S, max_answer_bytes=MAX_ANSWER_BYTES)
 
     def call(self, instance: InstanceState, work: LcWork, *, payload_kib: float, timeout_s: float) -> Awaitable[Served]:
@@ -32,9 +35,10 @@ class HttpInstanceCalls:
         """
         pod = PodKey(work.node.cluster, instance.pod)
         origin = Origin(instance.pod_ip, instance.port)
+        signed = "\r\n".join(f"{name}: {value}" for name, value in self._sign.headers(work, pod))
         request = (
             f"POST /v1/work HTTP/1.1\r\nHost: {origin.host}:{origin.port}\r\nContent-Length: 0\r\n"
-            f"Tango-Request: {work.run_id}/{work.request_id}/{work.epoch}\r\nTango-Instance: {pod}\r\n"
+            f"{signed}\r\n"
             f"Tango-Cpu-Work-S: {work.cpu_work_s:.6f}\r\nTango-Memory-Mib: {work.memory_mib:.1f}\r\n"
             f"Tango-Entry-Cluster: {work.entry_cluster}\r\nTango-Payload-Kib: {payload_kib:.3f}\r\n\r\n"
         ).encode("latin-1")

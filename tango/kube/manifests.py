@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from tango.client.signatures import KEY_VARIABLE
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.jobs import ATTEMPT, PROGRESS_FILE, REQUEST
 from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, JOB, MANAGED_BY, PORT, REVISION, WORK
@@ -32,6 +33,8 @@ LC_GRACE_S = 5
 """The same for an LC instance, which finishes what it has under way: longer than the longest target of the built-in fleets, 2.6 s."""
 TOLERATED = {"key": "virtual-kubelet.io/provider", "operator": "Exists"}
 """Toleration of every pod: virtual nodes keep others away by this taint."""
+KEYS_SECRET = "tango-service-keys"
+"""Secret with the keys of services by which the synthetic workload checks requests, by name of the service."""
 WORKLOAD_CONTAINER = "work"
 """The container of a pod of the synthetic workload."""
 
@@ -196,6 +199,11 @@ def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = 
             {"name": "TANGO_PORT", "value": str(service.port)},
             {"name": "TANGO_CLUSTER", "value": node.cluster},
             {"name": "TANGO_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {
+                "name": KEY_VARIABLE,
+                # Of a Secret that whoever runs the cluster makes (docs/security.md): Tango itself may read and write none there.
+                "valueFrom": {"secretKeyRef": {"name": KEYS_SECRET, "key": service.name, "optional": True}},
+            },
         ],
         "resources": _resources(
             service.cpu_request_millicores,

@@ -25,6 +25,7 @@ from tango.domain.observations import InstanceState
 from tango.domain.requests import LcWork, Reason
 from tango.errors import CallFailed
 from tango.kube.instance_calls import CONNECT_TIMEOUT_S
+from tango.kube.signing import Signing
 from tango.ports.instances import Answered
 
 log = structlog.get_logger(__name__)
@@ -48,10 +49,11 @@ _ADD_NOTHING = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 
 class HttpServiceCalls:
     """Bound to the running asyncio loop. Answers are kept up to `kept_bytes` of their bodies. `ca_file` has the certificates of who may
-    have signed those of instances; empty: the system's."""
+    have signed those of instances; empty: the system's. `key` is what requests are signed with; empty: they are not."""
 
-    def __init__(self, *, kept_bytes: int, ca_file: str = "") -> None:
+    def __init__(self, *, kept_bytes: int, ca_file: str = "", key: str = "") -> None:
         self._kept_bytes, self._ca_file = kept_bytes, ca_file
+        self._sign = Signing(key)
         self._tls = functools.cache(self._tls_context)
         self._instances = _session(aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_IDLE_S))
         self._gateways: dict[str, aiohttp.ClientSession] = {}
@@ -145,8 +147,7 @@ class HttpServiceCalls:
         headers = [
             *call.headers,
             *held,
-            ("Tango-Request", f"{work.run_id}/{work.request_id}/{work.epoch}"),
-            ("Tango-Instance", str(PodKey(work.node.cluster, instance.pod))),
+            *self._sign.headers(work, PodKey(work.node.cluster, instance.pod)),
             ("Tango-Entry-Cluster", work.entry_cluster),
             # What the synthetic workload asks for, and others do not look at.
             ("Tango-Cpu-Work-S", f"{work.cpu_work_s:.6f}"),

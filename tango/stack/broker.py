@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 import redis
 
 from tango.errors import BrokerUnavailable, DependencyError
+from tango.stack.broker_address import broker_address, shown_broker
 from tango.stack.state import private_folder, write_private
 from tango.stack.tether import tethered
 
@@ -158,10 +159,10 @@ def _quoted(path: Path) -> str:
 def require_broker(url: str) -> None:
     """Check that a user's own broker answers, within 3 s for each step. Raises: BrokerUnavailable with what to do.
 
-    A broker that does not speak Redis's protocol (RabbitMQ) is only asked for a TCP connection.
+    A broker that does not speak Redis's protocol (RabbitMQ) is only asked for a TCP connection. Raises: ConfigError for a URL that is none.
     """
+    url, shown = broker_address(url), shown_broker(url)
     place = urlsplit(url)
-    shown = place.netloc.rpartition("@")[2]
     remedy = "start it, correct TANGO_BROKER_URL, or unset it: without it the stack brings a broker of its own"
     try:
         if place.scheme in ("redis", "rediss"):

@@ -30,6 +30,7 @@ from tango.errors import DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions
 from tango.stack.broker import HOST, Broker, free_port, require_broker
+from tango.stack.broker_address import broker_address
 from tango.stack.credentials import Credentials
 from tango.stack.forking import ForkServer
 from tango.stack.home import line_file, prepare_home, require_linux
@@ -47,7 +48,8 @@ from tango.stack.processes import (
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
 from tango.stack.tether import tethered
-from tango.store.database import Database, described
+from tango.store.addresses import described, password_of
+from tango.store.database import Database
 from tango.store.fleet import PostgresFleetStore
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
 from tango.store.schema import bring_up_to_date
@@ -93,8 +95,8 @@ class LocalStack:
         self._python_path = environment.get("PYTHONPATH", "")
         self._secrets = Credentials(home)
         # After `eval "$(tango env)"` the variables name this stack's own servers; they must not count as servers of the user's own.
-        self._user_database = self._foreign(environment.get("TANGO_DATABASE_URL", ""))
-        self._user_broker = self._foreign(environment.get("TANGO_BROKER_URL", ""))
+        self._user_database = self._foreign(environment.get("TANGO_DATABASE_URL", ""), password_of)
+        self._user_broker = self._foreign(broker_address(environment.get("TANGO_BROKER_URL", "")), _broker_password)
         self._postgres = None if self._user_database else PostgresServer(home, password=self._secrets["postgres"])
         self._broker = None if self._user_broker else Broker(home, password=self._secrets["broker"])
         self._line_rtt_ms = line_rtt_ms
@@ -167,6 +169,7 @@ class LocalStack:
             flower_url=f"http://{HOST}:{flower_port}",
             flower_user=FLOWER_USER,
             flower_password=self._secrets["flower"],
+            call_key=self._secrets["calls"],
             token=self._secrets["caller"],
             gateways={c.name: f"http://{HOST}:{c.gateway_port}" for c in clusters},
             cluster_brokers={name: broker.url for name, broker in self._cluster_brokers.items()},
@@ -260,10 +263,10 @@ class LocalStack:
             future.cancel()
             raise
 
-    def _foreign(self, url: str) -> str:
+    def _foreign(self, url: str, password: Callable[[str], str]) -> str:
         """The URL; empty if its password is one that this state folder has drawn, which means that the server is this stack's own."""
         # By the password and not by host and port: the socket's path and the ports change from start to start.
-        return "" if url and (urlsplit(url).password or "") in self._secrets.drawn() else url
+        return "" if url and password(url) in self._secrets.drawn() else url
 
     def _servers(self) -> list[ProcessSpec]:
         found = []
@@ -329,6 +332,7 @@ class LocalStack:
             owner_password=passwords[OWNER],
             app_password=passwords[APP],
             reader_password=passwords[READER],
+            is_own_server=True,
         )
         grant_defaults(self._postgres.admin_url(DATABASE))
         app, reader, owner = (self._postgres.url(role, password) for role, password in passwords.items())
@@ -397,6 +401,7 @@ class LocalStack:
             "TANGO_READER_URL": info.reader_url,
             "TANGO_BROKER_URL": info.broker_url,
             "TANGO_KUBECONFIG": info.kubeconfig,
+            "TANGO_CALL_KEY": info.call_key,
         }
 
     def _python(self) -> dict[str, str]:
@@ -410,3 +415,7 @@ class LocalStack:
             "PYTHONPATH": os.pathsep.join(filter(None, (root, self._python_path))),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def _broker_password(url: str) -> str:
+    return urlsplit(url).password or ""

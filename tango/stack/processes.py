@@ -211,4 +211,4 @@ def flower_program(port: int) -> tuple[str, ...]:
 
     Broker and login come from its environment, which other users cannot read.
     """
-    return (*CELERY, "flower", "--address=127.0.0.1", f"--port={port}", "--read_only=True")
+    return ("workers.flower_page", "--address=127.0.0.1", f"--port={port}", "--read_only=True")

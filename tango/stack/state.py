@@ -39,6 +39,8 @@ class StackInfo:
     flower_url: str = ""
     flower_user: str = ""
     flower_password: str = field(default="", repr=False)
+    call_key: str = field(default="", repr=False)
+    """What workers sign LC requests with."""
     token: str = field(default="", repr=False)
     """What the local user calls the gateways with."""
     gateways: Mapping[str, str] = field(default_factory=dict)

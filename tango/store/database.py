@@ -11,18 +11,17 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
-from urllib.parse import urlsplit
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
 from tango.errors import ConfigError, StoreError, StoreUnavailable
+from tango.store.addresses import described, libpq_url
 from tango.store.deadlines import DEADLINES
 
 T = TypeVar("T")
@@ -52,32 +51,18 @@ ATTEMPTS = 4
 POOL_KEEPS = 8
 """Idle connections that are kept, one for each thread of a cluster worker."""
 
+_ASKED_DATE_STYLE, _DATE_STYLE = "ISO,YMD", "ISO, YMD"
+"""How sessions show dates: as psycopg2 wants it, and as no server does by default, which tells whether what a session asks for arrives."""
+_NO_POOLER = (
+    ", as PgBouncer does. Its time-outs for statements, locks and open transactions are among them, without which one connection that goes "
+    "silent can hold up all others: name PostgreSQL itself in TANGO_DATABASE_URL. `tango sql` works through a pooler (TANGO_READER_URL)."
+)
 NOT_AWAITED = "SET LOCAL synchronous_commit = off; "
 """Before the first statement of a transaction whose commit need not wait for the disk: a crash of PostgreSQL's host may then undo what was
 committed in the last moments, as if it had not come. For what the next observation or the next heartbeat says again, and nothing else."""
 
 # Errors that say nothing about the statement itself: it may succeed when it is run again.
 _AGAIN = (psycopg2.errors.SerializationFailure, psycopg2.errors.DeadlockDetected, psycopg2.errors.LockNotAvailable)
-
-
-def libpq_url(url: str) -> str:
-    """The URL in libpq's form; `postgresql://`, `postgres://` and SQLAlchemy's `postgresql+psycopg2://` are accepted.
-
-    Raises: ConfigError for any other scheme.
-    """
-    scheme, _, rest = url.partition("://")
-    if scheme not in ("postgresql", "postgres", "postgresql+psycopg2") or not rest:
-        raise ConfigError(f"the database URL begins with {scheme[:20]!r}, expected postgresql:// or postgres://")
-    return f"postgresql://{rest}"
-
-
-def described(url: str) -> str:
-    """The URL for messages, with `***` for its password."""
-    found = urlsplit(libpq_url(url))
-    user, at, place = found.netloc.rpartition("@")
-    name, colon, _ = user.partition(":")
-    query = re.sub(r"(?i)(password=)[^&]*", r"\1***", found.query)
-    return found._replace(netloc=f"{name}{colon}{'***' if colon else ''}{at}{place}", query=query).geturl()
 
 
 class Database:
@@ -97,7 +82,7 @@ class Database:
         The transaction is run again after a deadlock, a lock timeout or a lost connection. A commit whose answer was lost may have
         happened, so `work` must be a claimed transition or a read; with `once` it is not run again after a connection lost at the commit.
         All of it takes at most the deadline of this object, and the time to connect once.
-        Raises: StoreUnavailable if PostgreSQL does not answer; StoreError if it refuses the statement.
+        Raises: StoreUnavailable if PostgreSQL does not answer; StoreError if it refuses the statement; ConfigError for a pooler between.
         """
         until_s = time.monotonic() + self._deadline_s
         for attempt in range(1, ATTEMPTS + 1):
@@ -112,6 +97,10 @@ class Database:
                 if attempt == ATTEMPTS or time.monotonic() >= until_s:
                     raise StoreError(f"PostgreSQL gave up after {attempt} attempts: {_first_line(error)}") from error
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+                if "unsupported startup parameter" in str(error):
+                    raise ConfigError(
+                        f"what answers at {self._shown} refuses the settings of Tango's sessions{_NO_POOLER}"
+                    ) from error
                 if isinstance(error, psycopg2.errors.QueryCanceled):
                     raise StoreError(f"the statement ran longer than {STATEMENT_TIMEOUT_S} s") from error
                 if time.monotonic() >= until_s:
@@ -188,7 +177,7 @@ class Database:
                 self._pid, self._idle = os.getpid(), []  # after a fork: sharing a socket with the parent would mix up both
             if self._idle:
                 return self._idle.pop()
-        return psycopg2.connect(
+        connection = psycopg2.connect(
             self._dsn,
             connect_timeout=CONNECT_TIMEOUT_S,
             **LOSS_IS_NOTICED,
@@ -196,9 +185,14 @@ class Database:
             # With the style of dates that psycopg2 wants it asks for nothing itself once it is connected, where no timeout would hold.
             # A transaction that has come to its deadline is given up here; where the server does not hear of that, it must not keep the
             # rows that it has locked.
-            options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC -c datestyle=ISO "
-            f"-c idle_in_transaction_session_timeout={round(self._deadline_s * 1000)}ms {LOSS_IS_NOTICED_THERE}",
+            options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC "
+            f"-c datestyle={_ASKED_DATE_STYLE} -c idle_in_transaction_session_timeout={round(self._deadline_s * 1000)}ms "
+            f"{LOSS_IS_NOTICED_THERE}",
         )
+        if connection.get_parameter_status("DateStyle") != _DATE_STYLE:
+            connection.close()
+            raise ConfigError(f"what answers at {self._shown} has dropped the settings of Tango's sessions{_NO_POOLER}")
+        return connection
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 import migrations
 from tango.domain.dictionary import DICTIONARY, described_columns, dictionary_digest
 from tango.errors import ConfigError, StoreError, StoreUnavailable
-from tango.store.database import described, libpq_url
+from tango.store.addresses import described, libpq_url
 
 LOCK_KEY = 0x7461_6E67
 """Key of the migrators' advisory lock: "tang" in ASCII."""

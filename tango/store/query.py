@@ -1,8 +1,7 @@
 """Read-only queries for people.
 
-A read-only transaction alone is no protection: the text `COMMIT; DELETE ...` would leave it. With Tango's reader role the server itself
-refuses every write. On a user's own server without that role there is a second barrier: the statement is opened as a cursor, which accepts
-exactly one SELECT.
+A read-only transaction alone is no protection: the text `COMMIT; DELETE ...` would leave it. So the statement is opened as a cursor, which
+accepts exactly one SELECT; and with Tango's reader role, which a user's own server may not have, the server itself refuses every write.
 """
 
 from __future__ import annotations
@@ -20,7 +19,8 @@ import psycopg2.errors
 from psycopg2.extensions import DATE, PYDATETIME, PYDATETIMETZ, new_array_type, new_type, register_type
 
 from tango.errors import DependencyError, RequestRejected, StoreUnavailable
-from tango.store.database import CONNECT_TIMEOUT_S, LOSS_IS_NOTICED, described, libpq_url
+from tango.store.addresses import described, libpq_url
+from tango.store.database import CONNECT_TIMEOUT_S, LOSS_IS_NOTICED
 from tango.store.deadlines import DEADLINES
 
 MARGIN_S = 10.0
@@ -34,8 +34,12 @@ PIECE = 5_000
 class RowsRead:
     """The rows of an open query."""
 
-    def __init__(self, cursor: Any, columns: list[str], deadline: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, cursor: Any, columns: list[str], deadline: Callable[[], AbstractContextManager[None]], warning: str = ""
+    ) -> None:
         self._cursor, self._deadline = cursor, deadline
+        self.warning = warning
+        """What its role may do that a reader should not, in a sentence; empty: nothing."""
         self.columns = columns
         """Names as PostgreSQL gives them; several may be equal."""
         self.is_cut = False
@@ -61,6 +65,9 @@ class RowsRead:
 def reading(query: str, *, reader_url: str, database_url: str, statement_timeout_s: float) -> Iterator[RowsRead]:
     """One SELECT, open for as long as the block runs. Its rows are those of one instant, however long they are read.
 
+    Everything that it relies on is said inside of its one transaction, so that a pooler which lends connections by transaction, and drops
+    what a session says at its start, changes nothing.
+
     Raises: RequestRejected if PostgreSQL refuses the statement (a syntax error, a write) or it runs too long; StoreUnavailable if
     PostgreSQL does not answer; DependencyError if no address is known.
     """
@@ -73,11 +80,7 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
     statement = query.strip().rstrip(";")
     try:
         connection = psycopg2.connect(
-            libpq_url(url),
-            connect_timeout=CONNECT_TIMEOUT_S,
-            **LOSS_IS_NOTICED,
-            application_name="tango sql",
-            options=f"-c default_transaction_read_only=on -c statement_timeout={int(statement_timeout_s * 1000)}",
+            libpq_url(url), connect_timeout=CONNECT_TIMEOUT_S, **LOSS_IS_NOTICED, application_name="tango sql"
         )
     except psycopg2.OperationalError as error:
         raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
@@ -89,6 +92,11 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
     try:
         with connection, connection.cursor() as cursor:
             with deadline():
+                # The first statement of a transaction: after another one it could not be made read-only, nor, from then on, anything else.
+                cursor.execute("SET TRANSACTION READ ONLY")
+                cursor.execute("SET LOCAL statement_timeout = %s", (int(statement_timeout_s * 1000),))
+                cursor.execute(_RIGHTS)
+                warning = _warning(*(cursor.fetchone() or ("", False, False)))
                 # An interval's text depends on a setting that the server, the database or the role may have.
                 cursor.execute("SET LOCAL IntervalStyle = 'postgres'")
                 # The statement is passed as a value and opened as a cursor by the server. That accepts exactly one SELECT, so nothing can
@@ -99,7 +107,7 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
                 cursor.execute("DO %s", (opening,))
                 cursor.execute("FETCH FORWARD 0 FROM tango_sql")
                 columns = [column.name for column in cursor.description or ()]
-            yield RowsRead(cursor, columns, deadline)
+            yield RowsRead(cursor, columns, deadline, warning)
     except psycopg2.errors.QueryCanceled as error:
         raise RequestRejected(f"the query ran longer than {statement_timeout_s:g} s; narrow it, or raise --timeout") from error
     except psycopg2.errors.InvalidCursorDefinition as error:
@@ -149,6 +157,24 @@ def _or_text(read: Callable[[str | None, Any], Any]) -> Callable[[str | None, An
             return text
 
     return cast
+
+
+_RIGHTS = """
+SELECT current_user, rolsuper,
+       current_setting('server_version_num')::int < 160000 AND has_function_privilege('pg_catalog.lo_create(oid)', 'EXECUTE')
+FROM pg_roles WHERE rolname = current_user
+"""
+
+
+def _warning(role: str, is_superuser: bool, makes_large_objects: bool) -> str:
+    """What is not held back by a read-only transaction."""
+    if is_superuser:
+        may = "is a superuser, who may read files of the server and run programs there"
+    elif makes_large_objects:
+        may = "may make large objects, which PostgreSQL before 16 does not count as a change"
+    else:
+        return ""
+    return f"the role {role} {may}; set TANGO_READER_URL to one that may only read (`tango database prepare` makes it)"
 
 
 def _found(kind: str) -> str:

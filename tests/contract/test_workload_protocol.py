@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from tango.client.signatures import LASTS_S, service_key, signature
 from tango.domain.fleet import Cluster, Fleet, NetworkModel, Node
 from tango.emulation.virtual_kubelet.network import ClusterNetwork
 from tango.emulation.virtual_kubelet.node_pool import NodePool
@@ -92,7 +93,7 @@ def work(work_s: float = 0.01, memory_mib: float = 32.0, instance: str = f"c1/{P
     }
 
 
-async def program() -> AsyncIterator[Endpoint]:
+async def program(key: str = "") -> AsyncIterator[Endpoint]:
     """The workload program as a process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -105,6 +106,7 @@ async def program() -> AsyncIterator[Endpoint]:
         "TANGO_INSTANCE": POD,
         "TANGO_CONCURRENCY": "2",
         "TANGO_MEMORY_MIB": "32",
+        **({"TANGO_SERVICE_KEY": service_key(key, "web")} if key else {}),
     }
     process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tango.emulation.workload", "serve", env=environment)
 
@@ -125,7 +127,7 @@ async def program() -> AsyncIterator[Endpoint]:
     await process.wait()
 
 
-async def virtual() -> AsyncIterator[Endpoint]:
+async def virtual(key: str = "") -> AsyncIterator[Endpoint]:
     """A pod of a virtual kubelet, at its own loopback address."""
     loop = asyncio.get_running_loop()
     timeline = NodeTimeline([4.0], beta=0.0, call_later=loop.call_later)
@@ -136,11 +138,12 @@ async def virtual() -> AsyncIterator[Endpoint]:
         network=ClusterNetwork(FLEET, "c1"),
         addresses=PodAddresses(),
         report=lambda uid: None,
+        call_key=key,
     )
     resources = {"requests": {"cpu": "100m", "memory": "64Mi"}, "limits": {"cpu": "2", "memory": "64Mi"}}
     env = [{"name": "TANGO_CONCURRENCY", "value": "2"}]
     container = {"name": "work", "env": env, "ports": [{"containerPort": 18081}], "resources": resources}
-    metadata = {"uid": "u", "name": POD, "labels": {"tango/class": "lc"}}
+    metadata = {"uid": "u", "name": POD, "labels": {"tango/class": "lc", "tango/service": "web"}}
     await pool.start({"metadata": metadata, "spec": {"nodeName": "n1", "containers": [container]}})
     tasks: list[asyncio.Task[None]] = []
 
@@ -214,6 +217,42 @@ async def test_a_request_that_cannot_be_served_is_refused_and_the_connection_clo
     answer = await client.ask("/v1/work", **headers)
 
     assert (answer.status, answer.headers["connection"]) == (400, "close")
+
+
+KEY = "k" * 32
+NAME = f"c1/{POD}"
+
+
+@pytest.fixture(params=[program, virtual], ids=["program", "virtual-kubelet"])
+async def keyed(request: pytest.FixtureRequest) -> AsyncIterator[Endpoint]:
+    """One implementation that has its service's key."""
+    async for made in request.param(KEY):
+        yield made
+
+
+async def test_work_that_tango_has_not_sent_is_refused(keyed: Endpoint) -> None:
+    """Without a signature, with another service's key, of another request, for another instance, or long ago; health needs none."""
+    client, now_s = await keyed.connect(), time.time()
+    own = service_key(KEY, "web")
+    forged = [
+        None,
+        "",
+        "no signature",
+        signature(KEY, request="1/2/3", instance=NAME, at_s=now_s),
+        signature(service_key(KEY, "chat"), request="1/2/3", instance=NAME, at_s=now_s),
+        signature(own, request="1/2/4", instance=NAME, at_s=now_s),
+        signature(own, request="1/2/3", instance="c1/lc-web-n1-1", at_s=now_s),
+        signature(own, request="1/2/3", instance=NAME, at_s=now_s - 2 * LASTS_S),
+    ]
+
+    statuses = [
+        (await client.ask("/v1/work", **work(1e6), **({} if sign is None else {"Tango_Signature": sign}))).status for sign in forged
+    ]
+    signed = await client.ask("/v1/work", **work(), Tango_Signature=signature(own, request="1/2/3", instance=NAME, at_s=now_s))
+
+    assert statuses == [401] * len(forged)
+    assert signed.status == 200
+    assert (await client.ask("/healthz", method="GET")).status == 200
 
 
 async def test_requests_beyond_the_concurrency_wait_their_turn(endpoint: Endpoint) -> None:

@@ -37,6 +37,7 @@ class At10:
     """An instance that serves everything at once, from second 10.5 to 11.25."""
 
     def __init__(self, name: str) -> None:
+        self.key = ""
         self.name, self.stopping, self.connections, self.works = name, False, set[WorkConnection](), list[Work]()
         self.accepted = 0
 

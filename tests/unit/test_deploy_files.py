@@ -28,7 +28,7 @@ def is_a_program(words: list[str]) -> bool:
     if program == "python" and words[1] == "-m":
         return importlib.util.find_spec(words[2]) is not None
     if program == "celery":
-        return words[1:3] == ["-A", "workers.app"] and words[3] in ("worker", "beat", "flower")
+        return words[1:3] == ["-A", "workers.app"] and words[3] in ("worker", "beat")
     return program in ("tango", "sh")
 
 

@@ -51,8 +51,9 @@ class VirtualKubelet:
         timeline: NodeTimeline,
         addresses: Addresses,
         processes: ProcessHost | None = None,
+        call_key: str = "",
     ) -> None:
-        """`namespace`: whose pods it runs; empty: all. `processes`: as of `NodePool`."""
+        """`namespace`: whose pods it runs; empty: all. `processes`, `call_key`: as of `NodePool`."""
         self._client = client
         self._cluster = cluster
         self._boot_id = str(uuid.uuid4())
@@ -66,6 +67,7 @@ class VirtualKubelet:
             addresses=addresses,
             report=self._statuses.touch,
             processes=processes,
+            call_key=call_key,
         )
         if processes is not None:
             processes.read = self._read_source

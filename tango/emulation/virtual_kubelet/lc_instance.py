@@ -16,6 +16,7 @@ class LcInstance:
         "_network",
         "_timeline",
         "connections",
+        "key",
         "killed_beyond",
         "largest_memory_mib",
         "name",
@@ -26,11 +27,20 @@ class LcInstance:
     )
 
     def __init__(
-        self, timeline: NodeTimeline, network: ClusterNetwork, *, name: str, node: int, row: int, largest_memory_mib: float
+        self,
+        timeline: NodeTimeline,
+        network: ClusterNetwork,
+        *,
+        name: str,
+        node: int,
+        row: int,
+        largest_memory_mib: float,
+        key: str = "",
     ) -> None:
         self._timeline = timeline
         self._network = network
         self.name = name
+        self.key = key
         self.node = node
         self.row = row
         self.largest_memory_mib = largest_memory_mib

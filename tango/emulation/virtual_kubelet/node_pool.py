@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from tango.client.signatures import service_key
 from tango.domain.fleet import Cluster, Fleet
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.kubelet_ways import ANNOTATION, ways_of
@@ -81,8 +82,11 @@ class NodePool:
         addresses: Addresses,
         report: Callable[[str], None],
         processes: ProcessHost | None = None,
+        call_key: str = "",
     ) -> None:
-        """`processes`: runs pods that are not of Tango's own workload as local processes; None: all pods are modelled."""
+        """`processes`: runs pods that are not of Tango's own workload as local processes; None: all pods are modelled. `call_key`: what
+        workers sign requests with; empty: instances serve whoever reaches them."""
+        self._call_key = call_key
         self.nodes = nodes = cluster.nodes
         self.index = {node.name: k for k, node in enumerate(nodes)}
         self._cluster = cluster.name
@@ -244,6 +248,7 @@ class NodePool:
             node=run.node,
             row=run.key,
             largest_memory_mib=memory_mib,
+            key=service_key(self._call_key, spec.service) if self._call_key and spec.service else "",
         )
         if size.memory_limit_mib is not None:
             left_mib = size.memory_limit_mib - self.states[run.node].ways.program_mib

@@ -60,6 +60,8 @@ class PodSpec:
     """BE: memory that the work holds; LC: memory of one request, 0 if it is not declared."""
     concurrency: int
     """Most requests in service at once."""
+    service: str = ""
+    """Whose instance it is; empty: of none of Tango's."""
 
 
 def pod_spec(pod: Json) -> PodSpec:
@@ -84,6 +86,7 @@ def pod_spec(pod: Json) -> PodSpec:
         work_s=_number(env, "TANGO_CPU_WORK_S", _number(annotations, WORK, 0.0)),
         memory_mib=_number(env, "TANGO_MEMORY_MIB", 0.0),
         concurrency=max(1, int(_number(env, "TANGO_CONCURRENCY", UNBOUNDED))),
+        service=str((metadata.get("labels") or {}).get("tango/service", "")),
     )
 
 

@@ -45,6 +45,8 @@ class VirtualKubeletOptions:
     pods_dirs: Mapping[str, Path] = field(default_factory=dict)
     """By cluster: folder for logs and files of pods that run as local processes, read by its API server too."""
     kube: KubeSettings = field(default_factory=KubeSettings)
+    call_key: str = field(default="", repr=False)
+    """What workers sign requests with; empty: instances serve whoever reaches them."""
 
 
 def run_virtual_kubelets(options: VirtualKubeletOptions) -> None:
@@ -91,6 +93,7 @@ async def _run(options: VirtualKubeletOptions, fleet: Fleet, cluster: Cluster, a
             timeline=NodeTimeline([n.cpu_millicores / 1000 for n in cluster.nodes], beta=fleet.beta, call_later=loop.call_later),
             addresses=addresses,
             processes=_processes(options, fleet, cluster.name, addresses),
+            call_key=options.call_key,
         )
         try:
             await kubelet.run()

@@ -4,5 +4,6 @@
 and hold the memory that a request asks for. `http1` is the protocol, shared with the virtual kubelet so that the two cannot diverge;
 `burning` and `memory` use CPU and memory; `service` and `batch` are the two modes.
 
-Only the standard library and httptools are imported here, so a container image needs nothing but Python, that package and this folder.
+Only the standard library, httptools and `tango/client/signatures.py` are imported here, so a container image needs nothing but Python,
+that package, that file and this folder.
 """

