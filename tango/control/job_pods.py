@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from tango.control.observe_cluster import be_identity, node_refusal, pod_class, pod_end
-from tango.control.observe_jobs import containers_of, has_ended, is_job, job_end, stuck, stuck_end
+from tango.control.observe_jobs import containers_of, has_ended, is_job, job_end, stuck, stuck_end, waits
 from tango.domain.jobs import LOG_TAIL_BYTES, ContainerLog
 from tango.errors import ClusterError, ClusterUnavailable, StoreUnavailable, UsageError
 from tango.ports.clock import Clock
@@ -61,6 +61,10 @@ class JobPods:
         self._logs: dict[str, tuple[ContainerLog, ...]] = {}
         """Logs that have been read of pods that are not settled."""
         self._stuck_since_s: dict[str, float] = {}
+        self._waits: dict[tuple[int, int, int], str] = {}
+        """By attempt, why its pod did not start at the last look; told at the next one if it is still so."""
+        self._told_waits: dict[tuple[int, int, int], str] = {}
+        """What of that the centre has."""
         self._reading = asyncio.Semaphore(LOGS_AT_ONCE)
 
     @property
@@ -115,7 +119,7 @@ class JobPods:
                 self._is_settled(uid, pod, deleted)
 
     async def look(self) -> None:
-        """Delete pods that nobody wants any more, with their grace, and end attempts that cannot start."""
+        """Delete pods that nobody wants any more, with their grace, end attempts that cannot start, and tell why others wait."""
         now_s = self._clock.now_s()
         pods = {
             pod["metadata"]["uid"]: pod
@@ -124,6 +128,7 @@ class JobPods:
         }
         if not pods:
             self._stuck_since_s.clear()
+            self._waits, self._told_waits = {}, {}
             return
         keys = {uid: identity for uid, pod in pods.items() if (identity := be_identity(pod)) is not None}
         async with self._store_turn:
@@ -132,7 +137,20 @@ class JobPods:
             if key not in wanted:
                 log.info("job_pod_not_wanted", cluster=self._cluster, pod=pods[uid]["metadata"]["name"])
                 await self._watch.delete_pod(pods[uid]["metadata"]["name"], uid=uid)
+        await self._tell_waits({key: words for uid, key in keys.items() if key in wanted and (words := waits(pods[uid]))})
         await self._end_stuck({uid: pods[uid] for uid, key in keys.items() if key in wanted}, now_s)
+
+    async def _tell_waits(self, why: Mapping[tuple[int, int, int], str]) -> None:
+        """Tell the centre what two looks have found, so that a pod which starts at once costs no row; and that it is over."""
+        lasting = {key: words for key, words in why.items() if key in self._waits}
+        told = self._told_waits
+        news = {key: words for key, words in lasting.items() if told.get(key) != words}
+        news |= {key: "" for key in told.keys() - why.keys()}
+        self._waits = dict(why)
+        if news:
+            async with self._store_turn:
+                await asyncio.to_thread(self._jobs.note_waiting, news)
+            self._told_waits = {key: words for key, words in (told | news).items() if words}
 
     async def _end_stuck(self, pods: Mapping[str, Json], now_s: float) -> None:
         since_s: dict[str, float] = {}

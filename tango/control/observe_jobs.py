@@ -98,6 +98,23 @@ def stuck(pod: Json) -> tuple[Reason, str, bool] | None:
     return None
 
 
+def waits(pod: Json) -> str:
+    """Why a pod has not started, in Kubernetes' words; empty for one that runs, or is about to.
+
+    A container that waits only for its turn or for its image (`PodInitializing`, `ContainerCreating`) is told last: what keeps another one
+    is what keeps it.
+    """
+    if words := crash(pod):
+        return words
+    if (found := stuck(pod)) is not None:
+        return found[1]
+    for status in _statuses(pod):
+        waiting = (status.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason"):
+            return f"{status['name']}: {waiting['reason']}" + (f": {waiting['message']}" if waiting.get("message") else "")
+    return ""
+
+
 def crash(pod: Json) -> str:
     """What Kubernetes says of a container that ends again and again and is kept from starting for a while; empty for any other pod."""
     for status in _statuses(pod):

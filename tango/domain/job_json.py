@@ -67,6 +67,7 @@ def shown_job(job: Job) -> dict[str, Any]:
         "submitted_at_s": job.submitted_at_s,
         "started_at_s": job.started_at_s,
         "ended_at_s": job.ended_at_s,
+        "waiting": job.waiting or None,
     }
 
 

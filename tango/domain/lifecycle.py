@@ -360,7 +360,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         )
         for states, outcome in (((_S.ACCEPTED, _S.RELEASED), ""), (IN_FLIGHT, "failed"))
     ),
-    # One request, by its caller: of LC it has hung up, of BE it has cancelled its job.
+    # One request, by its caller: of LC it has hung up, waits no longer or has cancelled it, of BE it has cancelled its job.
     *(
         Transition(
             event=Event.WITHDRAW,
@@ -373,7 +373,7 @@ TRANSITIONS: tuple[Transition, ...] = (
             outcome=outcome,
             reason=reason,
         )
-        for service_class, reason in ((_LC, Reason.CALLER_GONE), (_BE, Reason.CANCELLED))
+        for service_class, reason in ((_LC, None), (_BE, Reason.CANCELLED))
         for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
     ),
 )

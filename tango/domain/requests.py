@@ -69,6 +69,7 @@ class Reason(StrEnum):
     PREEMPTED = "preempted"
     NODE_TAINTED = "node-tainted"
     INSTANCE_GONE = "instance-gone"
+    CALLER_TIMED_OUT = "caller-timed-out"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

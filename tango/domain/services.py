@@ -94,6 +94,8 @@ class Service:
     """LC only: its instances are pods of somebody else; Tango never makes, deletes or evicts them."""
     tls: bool = False
     """LC only, not the synthetic workload: its instances speak TLS, with a certificate of the service's name."""
+    preserve_host: bool = False
+    """LC only, not the synthetic workload: its instances get the `Host` that callers sent, and not their own address."""
     never_evict: bool = False
     """BE only: its pods never make way for LC."""
     never_resize: bool = False
@@ -122,8 +124,9 @@ class Service:
                 "less than cpu_limit_millicores, so that the pod is Burstable",
             )
         self._check_class(refuse)
-        if self.tls and (self.is_synthetic or self.service_class is ServiceClass.BE):
-            refuse("tls", self.tls, "false: only instances of a template or adopted ones can speak TLS")
+        for field, why in (("tls", "can speak TLS"), ("preserve_host", "look at Host")):
+            if getattr(self, field) and (self.is_synthetic or self.service_class is ServiceClass.BE):
+                refuse(field, True, f"false: only instances of a template or adopted ones {why}")
         if self.template:
             refuse_template(self)
         if self.adopt is not None and (self.template or self.service_class is not ServiceClass.LC):

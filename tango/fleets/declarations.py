@@ -50,6 +50,7 @@ _SERVICE_READERS: Readers = {
     "shed_after_targets": lambda v: v.number(0.0, 1e6),
     "extended": extended_of,
     "tls": YamlValue.boolean,
+    "preserve_host": YamlValue.boolean,
     "never_evict": YamlValue.boolean,
     "never_resize": YamlValue.boolean,
     "startup_cpu_limit_millicores": lambda v: v.integer(1, MAX_MILLICORES),
@@ -255,7 +256,7 @@ def _said(values: dict[str, Any]) -> dict[str, Any]:
     """Without what is as it was before there was such a thing, which files of before do not say."""
     defaults = (
         *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False)),
-        *(("never_evict", False), ("never_resize", False), ("startup_cpu_limit_millicores", 0)),
+        *(("never_evict", False), ("never_resize", False), ("startup_cpu_limit_millicores", 0), ("preserve_host", False)),
         *(("template", ""), ("image", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )
     return {name: value for name, value in values.items() if (name, value) not in defaults}

@@ -71,6 +71,7 @@ _AS_DECLARED = (
     "instances_per_node",
     "payload_kib",
     "tls",
+    "preserve_host",
     "never_evict",
     "never_resize",
     "startup_cpu_limit_millicores",

@@ -10,6 +10,7 @@ from typing import TypeVar
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from tango.domain.calls import HOP_BY_HOP, SET_ANEW, Headers
+from tango.domain.literal_secrets import looks_secret
 from tango.domain.near_names import near_name
 from tango.gateway.problems import Problem, Trouble
 
@@ -62,20 +63,23 @@ def wishes_of(headers: AnyHeaders) -> Wishes:
 
 
 class Sorting:
-    """Which headers of callers may be kept beside their row: those that an allow-list names, as `accept, content-*`."""
+    """Which headers of callers may be kept beside their row: those that an allow-list names, as `accept, content-*`.
+
+    An entry with `*` does not speak of names that look like a secret's, such as `X-Api-Key`: these have to be named themselves.
+    """
 
     def __init__(self, allowed: str) -> None:
         names = [name.strip().lower() for name in allowed.split(",") if name.strip()]
         self._exact = frozenset(name for name in names if not name.endswith("*"))
         self._prefixes = tuple(name[:-1] for name in names if name.endswith("*"))
 
-    def of(self, headers: AnyHeaders) -> tuple[Headers, Headers]:
+    def of(self, headers: AnyHeaders, *, preserve_host: bool = False) -> tuple[Headers, Headers]:
         """(those that may be kept, those that are held) of what goes on to the instance, in order.
 
         What speaks of one connection and what is meant for Tango does not go on; `Authorization` does where the token came in
-        `Tango-Token`.
+        `Tango-Token`, and `Host` with `preserve_host`.
         """
-        dropped = SET_ANEW | _named_by_connection(headers)
+        dropped = SET_ANEW - ({"host"} if preserve_host else set()) | _named_by_connection(headers)
         if TOKEN not in headers:
             dropped = dropped | {"authorization"}
         kept: list[tuple[str, str]] = []
@@ -87,7 +91,10 @@ class Sorting:
         return tuple(kept), tuple(held)
 
     def _may_be_kept(self, lower: str) -> bool:
-        return lower in self._exact or lower.startswith(self._prefixes)
+        if lower in self._exact or lower == "host":
+            return True
+        # `x-*` means what programs call their own headers, and not the keys that some of them carry there.
+        return lower.startswith(self._prefixes) and not looks_secret(lower)
 
 
 def forwarded(headers: AnyHeaders, *, scheme: str, peer: str | None) -> CIMultiDict[str]:

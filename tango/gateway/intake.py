@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import structlog
 
-from tango.domain.calls import Accepted, CallerRequest
+from tango.domain.calls import Accepted, CallerRequest, key_taken
 from tango.domain.identity import RequestKey
-from tango.domain.requests import Batch, batches_of
+from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
 from tango.errors import BrokerUnavailable, TangoError
 from tango.gateway.waiting import Waiting, WaitingRoom
@@ -45,6 +45,12 @@ class _Arrival:
     """None: nobody waits for the answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Withdrawal:
+    key: RequestKey
+    reason: Reason
+
+
 class Intake:
     """The intake of one cluster's gateway. Its methods are called in the thread of the event loop."""
 
@@ -54,7 +60,7 @@ class Intake:
         self._cluster, self._journal, self._publisher, self._room = cluster, journal, publisher, room
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._arrivals: queue.SimpleQueue[_Arrival | RequestKey | None] = queue.SimpleQueue()
+        self._arrivals: queue.SimpleQueue[_Arrival | _Withdrawal | None] = queue.SimpleQueue()
         self._told: queue.SimpleQueue[Sequence[Batch] | None] = queue.SimpleQueue()
         self.is_open = False
         """Whether the journal has accepted, and has not said since that no live run is open."""
@@ -70,7 +76,7 @@ class Intake:
     async def accept(self, request: CallerRequest, waiting: Waiting | None) -> Accepted:
         """Give the request its row. From before anybody is told of it on, `waiting` is in the room.
 
-        A caller who hangs up meanwhile has his request withdrawn. Raises: NotOpen, StoreUnavailable.
+        A caller who hangs up meanwhile has his request withdrawn. Raises: KeyTaken, NotOpen, StoreUnavailable.
         """
         arrival = _Arrival(request, self._loop.create_future(), waiting)
         self._arrivals.put(arrival)
@@ -83,9 +89,9 @@ class Intake:
         while not await asyncio.to_thread(self._journal.opens) and self._loop.time() < until_s:
             await asyncio.sleep(LOOK_S)
 
-    def withdraw(self, key: RequestKey) -> None:
-        """Nobody waits for this request any more: it is cancelled soon."""
-        self._arrivals.put(key)
+    def withdraw(self, key: RequestKey, reason: Reason) -> None:
+        """Nobody waits for this request any more, for this reason: it is cancelled soon."""
+        self._arrivals.put(_Withdrawal(key, reason))
 
     def close(self) -> None:
         """Accept what has arrived and end both threads. Blocking."""
@@ -106,7 +112,7 @@ class Intake:
             while len(items) < self._settings.accept_limit and not self._arrivals.empty():
                 items.append(self._arrivals.get())
             goes_on = None not in items
-            self._withdraw([item for item in items if isinstance(item, RequestKey)])
+            self._withdraw([item for item in items if isinstance(item, _Withdrawal)])
             arrivals = [item for item in items if isinstance(item, _Arrival) and not item.accepted.cancelled()]
             if arrivals:
                 self._write(arrivals)
@@ -123,7 +129,7 @@ class Intake:
             return
         self.is_open = True
         for arrival, of in zip(arrivals, accepted, strict=True):
-            if arrival.waiting is not None:
+            if arrival.waiting is not None and not of.is_taken:
                 self._room.enter(arrival.waiting, of.key, is_new=of.is_new)
         new = [
             (*of.key, int(ServiceClass.LC), arrival.request.service, self._cluster)
@@ -134,23 +140,27 @@ class Intake:
             self._told.put(batches_of(new))
         self._loop.call_soon_threadsafe(self._accepted, list(zip(arrivals, accepted, strict=True)))
 
-    def _withdraw(self, keys: Sequence[RequestKey]) -> None:
-        for begin in range(0, len(keys), WITHDRAWN_TOGETHER):
-            try:
-                self._journal.withdraw(keys[begin : begin + WITHDRAWN_TOGETHER])
-            except Exception as error:  # it is served in vain, or shed by its patience
-                log.warning("withdraw_failed", cluster=self._cluster, requests=len(keys), error=str(error))
+    def _withdraw(self, withdrawals: Sequence[_Withdrawal]) -> None:
+        for reason in sorted({withdrawal.reason for withdrawal in withdrawals}):
+            keys = [withdrawal.key for withdrawal in withdrawals if withdrawal.reason is reason]
+            for begin in range(0, len(keys), WITHDRAWN_TOGETHER):
+                try:
+                    self._journal.withdraw(keys[begin : begin + WITHDRAWN_TOGETHER], reason=reason)
+                except Exception as error:  # it is served in vain, or shed by its patience
+                    log.warning("withdraw_failed", cluster=self._cluster, requests=len(keys), error=str(error))
 
     def _accepted(self, pairs: Sequence[tuple[_Arrival, Accepted]]) -> None:
         """In the loop's thread."""
         for arrival, of in pairs:
-            if not arrival.accepted.done():
+            if of.is_taken:
+                _fail([arrival.accepted], key_taken(arrival.request, of.key))
+            elif not arrival.accepted.done():
                 arrival.accepted.set_result(of)
             elif arrival.waiting is not None:
                 # He hung up between the look and here. Whoever else waits for the same request goes on waiting.
                 self._room.leave(arrival.waiting)
                 if not self._room.is_awaited(of.key):
-                    self.withdraw(of.key)
+                    self.withdraw(of.key, arrival.waiting.left_for(at_s=self._loop.time()))
 
     # ---- the thread that publishes
 

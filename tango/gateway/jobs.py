@@ -85,7 +85,7 @@ class JobCalls:
             except UsageError as error:
                 raise Problem(Trouble.UNKNOWN_SERVICE, str(error)) from error
             except KeyTaken as error:
-                raise Problem(Trouble.KEY_TAKEN, str(error), job=error.job) from error
+                raise Problem(Trouble.KEY_TAKEN, str(error), job=error.first) from error
             except RequestRejected as error:
                 raise Problem(Trouble.BAD_JOB, str(error)) from error
         note(request, job=str(submitted.key))

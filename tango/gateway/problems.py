@@ -33,9 +33,10 @@ class Trouble(Enum):
     NO_SUCH_METHOD = ("no-such-method", 405, "This cannot be done here")
     BODY_TOO_SLOW = ("body-too-slow", 408, "The body did not come in time")
     CANCELLED = ("cancelled", 409, "The request was cancelled")
-    KEY_TAKEN = ("key-taken", 409, "Another job has this key")
+    KEY_TAKEN = ("key-taken", 409, "Another request or job has this key")
     NO_ANSWER_KEPT = ("no-answer-kept", 410, "There is no answer to fetch")
     BODY_TOO_LARGE = ("body-too-large", 413, "The body is too large")
+    HEAD_TOO_LARGE = ("head-too-large", 431, "The head of the request is too large")
     BAD_HEADER = ("bad-header", 400, "A header has no meaning")
     BAD_REQUEST = ("bad-request", 400, "This is no request")
     BAD_JOB = ("bad-job", 400, "This is no job")
@@ -95,6 +96,7 @@ _IN_VAIN = {
     Reason.ATTEMPTS_EXHAUSTED: (Trouble.SERVICE_FAILED, "all of its attempts failed"),
     Reason.NODE_LOST: (Trouble.SERVICE_FAILED, "the node that had it was lost"),
     Reason.LEASE_EXPIRED: (Trouble.SERVICE_FAILED, "the worker that had it was lost"),
+    Reason.CALLER_TIMED_OUT: (Trouble.TIMED_OUT, "it was not answered within the time that its caller gave it"),
 }
 """What callers are told, by the reason for which a request ended other than well."""
 
@@ -109,7 +111,7 @@ def in_vain(reason: str, *, request: str, retry_after_s: float) -> Problem:
 
 def ended_in_vain(standing: Standing, *, request: str, retry_after_s: float) -> Problem:
     """The problem of a request that has ended other than well."""
-    if standing.state is RequestState.CANCELLED:
+    if standing.state is RequestState.CANCELLED and standing.reason != Reason.CALLER_TIMED_OUT:
         return Problem(
             Trouble.CANCELLED, f"request {request} was cancelled before it was answered", request=request, reason=standing.reason
         )

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from tango.domain.calls import Standing
 from tango.domain.identity import RequestKey
-from tango.domain.requests import RequestState
+from tango.domain.requests import Reason, RequestState
 from tango.domain.services import ServiceClass
 from tango.errors import UsageError
 from tango.gateway.gateway import Gateway
@@ -82,7 +82,7 @@ class RequestCalls:
     async def withdraw(self, request: web.Request) -> web.Response:
         """Cancel a request that has not ended. Raises: Problem."""
         key, _ = await self._standing(request)
-        withdrawn = await asyncio.to_thread(self._gateway.journal.withdraw, [key])
+        withdrawn = await asyncio.to_thread(self._gateway.journal.withdraw, [key], reason=Reason.CANCELLED)
         _, standing = await self._standing(request)
         return json_response({"request": str(key), "state": standing.state, "withdrawn": bool(withdrawn)})
 

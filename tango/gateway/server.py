@@ -12,6 +12,7 @@ from aiohttp import web
 from tango.errors import ConfigError, UsageError
 from tango.gateway.answers import HEAD_KIB, AnswerListener
 from tango.gateway.gateway import Gateway
+from tango.gateway.protocol import CallersRunner
 from tango.gateway.requests import RequestCalls
 from tango.gateway.service_calls import ServiceCalls
 from tango.gateway.told import as_answered, telling
@@ -36,8 +37,10 @@ def callers_runner(gateway: Gateway, *further: Routes) -> web.AppRunner:
     """What serves callers, with `further` routes beside those of LC requests; not yet listening."""
     settings = gateway.settings
     app = web.Application()
-    runner = web.AppRunner(
+    runner = CallersRunner(
         app,
+        gateway.cluster,
+        settings,
         # A caller who hangs up cancels his handler, which withdraws his request.
         handler_cancellation=True,
         # Bodies go to the instance as they were sent, and a small one that grows to gigabytes does not grow here.

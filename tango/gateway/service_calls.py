@@ -48,7 +48,8 @@ class ServiceCalls:
         service, path = self._target(request)
         note(request, tenant=token.tenant, service=service.name)
         wishes = wishes_of(request.headers)
-        kept, held = self._sorting.of(forwarded(request.headers, scheme=request.scheme, peer=request.remote))
+        headers = forwarded(request.headers, scheme=request.scheme, peer=request.remote)
+        kept, held = self._sorting.of(headers, preserve_host=service.preserve_host)
         is_repeatable = request.method in REPEATABLE_METHODS if wishes.may_repeat is None else wishes.may_repeat
         # Of a caller who does not wait nothing is held: the gateway may be another one when his request is served.
         has_held = bool(held) and not wishes.is_async
@@ -90,17 +91,18 @@ class ServiceCalls:
 
     async def _answered(self, request: web.Request, sent: CallerRequest, held: Headers, *, until_s: float) -> web.StreamResponse:
         gateway, loop = self._gateway, asyncio.get_running_loop()
-        waiting = Waiting(loop.create_future(), since_s=loop.time(), held=held)
+        waiting = Waiting(loop.create_future(), since_s=loop.time(), until_s=until_s, held=held)
         gateway.outlook.begins(sent.service)
         gateway.lookout.watch(waiting)
         outcome: Outcome | None = None
-        is_answered = False
+        is_answered, reason = False, Reason.CALLER_GONE
         try:
             try:
                 async with asyncio.timeout_at(until_s):
                     await gateway.intake.accept(sent, waiting)
                     outcome = await waiting.outcome
             except TimeoutError as error:
+                reason = Reason.CALLER_TIMED_OUT
                 raise _timed_out(sent, waiting.key) from error
             finally:
                 if waiting.key is not None:
@@ -117,13 +119,13 @@ class ServiceCalls:
             gateway.lookout.forget(waiting)
             gateway.room.leave(waiting)
             if not is_answered and not isinstance(outcome, (Standing, Failed)):
-                self._withdraw(waiting)
+                self._withdraw(waiting, reason)
             gateway.outlook.ends(sent.service, at_s=loop.time(), answered=_is_served(outcome))
 
-    def _withdraw(self, waiting: Waiting) -> None:
+    def _withdraw(self, waiting: Waiting, reason: Reason) -> None:
         """He waits no more: his request is withdrawn, unless somebody else waits for it. One without a key is left to the intake."""
         if waiting.key is not None and waiting.is_new and not self._gateway.room.is_awaited(waiting.key):
-            self._gateway.intake.withdraw(waiting.key)
+            self._gateway.intake.withdraw(waiting.key, reason)
 
     async def _response(self, request: web.Request, waiting: Waiting, outcome: Outcome) -> web.StreamResponse:
         key, again_s = str(waiting.key), self._gateway.settings.retry_after_s

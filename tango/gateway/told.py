@@ -12,7 +12,7 @@ from aiohttp import web
 from aiohttp.http import SERVER_SOFTWARE
 
 from tango.domain.identity import RequestKey
-from tango.errors import NotOpen, StoreUnavailable
+from tango.errors import KeyTaken, NotOpen, StoreUnavailable
 from tango.gateway.gateway import Gateway
 from tango.gateway.problems import PROBLEM_HEADER, REQUEST_HEADER, Problem, Trouble
 
@@ -86,6 +86,8 @@ async def _told(gateway: Gateway, request: web.Request, handler: Handler, connec
         return await handler(request)
     except Problem as error:
         problem = error
+    except KeyTaken as error:
+        problem = Problem(Trouble.KEY_TAKEN, str(error), first=error.first)
     except NotOpen as error:
         problem = Problem(Trouble.NOT_OPEN, str(error), retry_after_s=again_s)
     except StoreUnavailable as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from dataclasses import dataclass, field
 
@@ -10,6 +11,10 @@ from aiohttp import StreamReader
 
 from tango.domain.calls import Answer, Headers, Standing
 from tango.domain.identity import RequestKey
+from tango.domain.requests import Reason
+
+TIMER_S = 0.002
+"""Seconds by which a timer may ring before its time: uvloop counts whole milliseconds, of a clock that it reads once a turn."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,6 +49,8 @@ class Waiting:
     outcome: asyncio.Future[Outcome]
     since_s: float
     """When he began to wait, by the loop's clock."""
+    until_s: float = math.inf
+    """When his time is over, by the same clock, unless an answer has begun by then."""
     held: Headers = ()
     """Headers of his call that are written down nowhere: the worker asks for them here."""
     key: RequestKey | None = None
@@ -52,6 +59,10 @@ class Waiting:
     """False: his idempotency key was known, so that the answer goes to whoever came first, and he gets the one that is kept."""
     ended_at_s: float | None = None
     """When his request was first found to have succeeded without an answer having come."""
+
+    def left_for(self, *, at_s: float) -> Reason:
+        """Why he waits no more, where he has left at `at_s` without an outcome: his time was over, or he has hung up."""
+        return Reason.CALLER_TIMED_OUT if at_s >= self.until_s - TIMER_S else Reason.CALLER_GONE
 
     def ends(self, outcome: Outcome) -> bool:
         """Give him this outcome; False where he has one, or is gone."""

@@ -16,7 +16,7 @@ import orjson
 from tango.domain.calls import Accepted, Answer, AnswerTo, Call, CalledWork, CallerRequest, Calls, Headers, Standing
 from tango.domain.identity import NodeKey, RequestKey
 from tango.domain.lifecycle import Event, state_after
-from tango.domain.requests import RequestState
+from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows
@@ -50,6 +50,10 @@ _STANDING = "request_id, state, service, tenant, reason, attempt, target_cluster
 _WANTED_FOR_S = 60.0
 """Seconds for which a caller who was turned away says that a live run is wanted."""
 _SIZE = "coalesce(length(body), 0) + coalesce(length(headers), 0)"
+
+
+_First = tuple[RequestKey, bytes | None]
+"""The request that had an idempotency key first, and its digest; None: it was accepted before digests were kept."""
 
 
 class Callers(Attempts):
@@ -124,12 +128,12 @@ class Callers(Attempts):
 
         return self._database.read(look)
 
-    def withdraw(self, keys: Sequence[RequestKey]) -> int:
+    def withdraw(self, keys: Sequence[RequestKey], *, reason: Reason) -> int:
         """Those that are live, whatever their epoch."""
 
         def withdraw(connection: Connection, run_id: int, request_ids: Sequence[int]) -> int:
             rows = rows_by_id(connection, "request_id, epoch, tenant", run_id, request_ids)
-            ends = [(k, epoch, Event.WITHDRAW, "", None, None, 0.0) for k, epoch, tenant in rows if tenant is not None]
+            ends = [(k, epoch, Event.WITHDRAW, str(reason), None, None, 0.0) for k, epoch, tenant in rows if tenant is not None]
             return len(self._end(connection, run_id, ends))
 
         return sum(
@@ -267,7 +271,8 @@ class Callers(Attempts):
         for r in requests:
             before = known.get((r.tenant, r.key)) if r.key else None
             if before is not None:
-                accepted.append(Accepted(key=before, is_new=False))
+                first, digest = before
+                accepted.append(Accepted(key=first, is_new=False, is_taken=digest is not None and digest != r.digest))
                 continue
             key = RequestKey(run_id, next(numbers))
             due_s = now_s - zero_s
@@ -279,22 +284,22 @@ class Callers(Attempts):
             calls.append((*key, *call, *to))
             events.append((now_s, *key, _RELEASED, 0, 0, None, None, None, False, None, None, "", *of, r.tenant))
             if r.key:
-                known[r.tenant, r.key] = key
-                keys.append((r.tenant, r.key, *key, now_s))
+                known[r.tenant, r.key] = key, r.digest
+                keys.append((r.tenant, r.key, *key, now_s, r.digest))
             accepted.append(Accepted(key=key))
         connection.executemany(_ACCEPT, rows)
         connection.executemany(_CALL, calls)
-        connection.executemany("INSERT INTO call_key VALUES (?, ?, ?, ?, ?)", keys)
+        connection.executemany("INSERT INTO call_key VALUES (?, ?, ?, ?, ?, ?)", keys)
         append(connection, ACCEPTED, events)
         return accepted
 
-    def _known_keys(self, connection: Connection, requests: Iterable[CallerRequest]) -> dict[tuple[str, str], RequestKey | None]:
-        sql = "SELECT run_id, request_id FROM call_key WHERE tenant = ? AND key = ?"
-        found: dict[tuple[str, str], RequestKey | None] = {}
+    def _known_keys(self, connection: Connection, requests: Iterable[CallerRequest]) -> dict[tuple[str, str], _First | None]:
+        sql = "SELECT run_id, request_id, digest FROM call_key WHERE tenant = ? AND key = ?"
+        found: dict[tuple[str, str], _First | None] = {}
         for r in requests:
             row = connection.execute(sql, (r.tenant, r.key)).fetchone() if r.key else None
             if row is not None:
-                found[r.tenant, r.key] = RequestKey(*row)
+                found[r.tenant, r.key] = RequestKey(*row[:2]), row[2]
         return found
 
     def _numbers(self, connection: Connection, run_id: int, count: int) -> list[int]:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, transitions_of
 from tango.domain.runs import OPEN, RunInfo
 
-FORMAT = 3
+FORMAT = 4
 """Version of the tables; older ones are changed as `UPGRADES` says, any other is refused."""
 APPLICATION_ID = 0x746E676A
 """SQLite's mark of files of one application: "tngj" in ASCII."""
@@ -63,6 +63,9 @@ OF_CALLERS = (
 HELD_HEADERS = ("ALTER TABLE call ADD COLUMN has_held INTEGER NOT NULL DEFAULT 0",)
 """Whether the gateway holds further headers of a call."""
 
+KEY_DIGESTS = ("ALTER TABLE call_key ADD COLUMN digest BLOB",)
+"""What the request asked for that had a key first (`CallerRequest.digest`)."""
+
 SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     # `taken_to`: the last request of the share that is here; `next_request`: all before it have been released or cancelled.
@@ -97,6 +100,7 @@ SCHEMA = (
     "CREATE TABLE fleet (part TEXT PRIMARY KEY, version INTEGER NOT NULL, content BLOB NOT NULL) WITHOUT ROWID",
     *OF_CALLERS,
     *HELD_HEADERS,
+    *KEY_DIGESTS,
 )
 
 UPGRADES = {
@@ -109,5 +113,6 @@ UPGRADES = {
         *OF_CALLERS,
     ),
     2: HELD_HEADERS,
+    3: KEY_DIGESTS,
 }
 """By format, the statements that make the next one of it."""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from tango.domain.calls import Accepted, Answer, CallerRequest, Calls, Standing
 from tango.domain.identity import RequestKey
+from tango.domain.requests import Reason
 
 
 class CallerRequests(Protocol):
@@ -16,7 +17,8 @@ class CallerRequests(Protocol):
         """Give each its row, all in one transaction, in the open live run that the cluster knows; in the order of `requests`.
 
         They are `released` from then on, and durable like everything in the journal. Raises: NotOpen while there is no live run that
-        accepts anything, or it has no numbers left for new requests; nothing is kept then.
+        accepts anything, or it has no numbers left for new requests; nothing is kept then. Nothing is kept either of a request under the
+        idempotency key of another one of its tenant that asks for something else (`Accepted.is_taken`).
         """
         ...
 
@@ -24,8 +26,9 @@ class CallerRequests(Protocol):
         """Whether a live run accepts requests here; where none does, note that one is wanted, which the agent asks the centre for."""
         ...
 
-    def withdraw(self, keys: Sequence[RequestKey]) -> int:
-        """Their callers wait no more: cancel those that are live, with the reason `caller-gone`; gives how many were."""
+    def withdraw(self, keys: Sequence[RequestKey], *, reason: Reason) -> int:
+        """Nobody wants these any more: cancel those that are live; gives how many were. `reason` says whether their callers hung up, did
+        not wait any longer, or cancelled them."""
         ...
 
     def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Standing]:

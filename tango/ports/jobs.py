@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from tango.domain.identity import RequestKey
@@ -47,6 +47,13 @@ class JobStore(Protocol):
 
         What happens to a request is decided on its locked row (`JobEnd.event`). A second call ends none. An attempt that ended
         otherwise meanwhile, as by its job's withdrawal, still has its log and its exit code kept.
+        """
+        ...
+
+    def note_waiting(self, why: Mapping[tuple[int, int, int], str]) -> None:
+        """Why the pods of these (run, request, epoch) have not started, in Kubernetes' words; empty: they have.
+
+        Shown with the job while that attempt is placed; what is told of another epoch is dropped.
         """
         ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import psycopg2
@@ -17,6 +17,7 @@ from tango.domain.identity import RequestKey
 from tango.domain.jobs import ContainerEnd, ContainerLog, Job, JobEnd, NewJob, SubmittedJob, refuse_other_content
 from tango.domain.lifecycle import Event
 from tango.domain.near_names import near_name
+from tango.domain.refusals import MOST_WORDS
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass, service_of
 from tango.errors import RequestRejected, UsageError
@@ -41,7 +42,8 @@ SELECT j.run_id, j.request_id, r.service, j.tenant, j.idempotency_key, r.state::
        (SELECT coalesce(sum(a.work_lost_s), 0) FROM attempt a WHERE a.run_id = j.run_id AND a.request_id = j.request_id),
        extract(epoch FROM j.submitted_at)::float8, extract(epoch FROM u.started_at)::float8 + r.started_s,
        extract(epoch FROM coalesce(j.ended_at, CASE WHEN r.state IN {TERMINAL_STATES} THEN
-           (SELECT max(a.ended_at) FROM attempt a WHERE a.run_id = j.run_id AND a.request_id = j.request_id) END))::float8
+           (SELECT max(a.ended_at) FROM attempt a WHERE a.run_id = j.run_id AND a.request_id = j.request_id) END))::float8,
+       CASE WHEN r.state = '{RequestState.PLACED}' AND j.waiting_epoch = r.epoch THEN j.waiting END
 FROM job j JOIN request r USING (run_id, request_id) JOIN run u ON u.run_id = j.run_id
 """
 _WITHDRAW = f"""
@@ -60,6 +62,11 @@ WITH locked AS (
     FROM ended WHERE was IN {IN_FLIGHT_STATES}
 )
 UPDATE job SET ended_at = now() FROM ended WHERE job.run_id = %(run)s AND job.request_id = ended.request_id
+"""
+_NOTE_WAITING = """
+UPDATE job j SET waiting = v.words, waiting_epoch = v.epoch
+FROM unnest(%(runs)s::int[], %(ids)s::int[], %(epochs)s::int[], %(words)s::text[]) AS v(run_id, request_id, epoch, words)
+WHERE j.run_id = v.run_id AND j.request_id = v.request_id AND j.waiting_epoch <= v.epoch
 """
 _IN_FLIGHT = f"""
 SELECT r.run_id, r.request_id, r.epoch FROM request r
@@ -165,6 +172,20 @@ class PostgresJobStore:
             return set()
         runs, ids, epochs = (list(column) for column in zip(*attempts, strict=True))
         return {(run, k, epoch) for run, k, epoch in self._database.rows(_IN_FLIGHT, {"runs": runs, "ids": ids, "epochs": epochs})}
+
+    def note_waiting(self, why: Mapping[tuple[int, int, int], str]) -> None:
+        """One statement, in order of keys; rows of jobs alone, which nobody else writes while their pods wait."""
+        if why:
+            told = sorted(why.items())
+            self._database.execute(
+                _NOTE_WAITING,
+                {
+                    "runs": [run_id for (run_id, _, _), _ in told],
+                    "ids": [request_id for (_, request_id, _), _ in told],
+                    "epochs": [epoch for (_, _, epoch), _ in told],
+                    "words": [words.replace("\0", " ")[:MOST_WORDS] for _, words in told],
+                },
+            )
 
     def end(self, ends: Sequence[JobEnd]) -> int:
         """A transaction for each run: logs, requests, then jobs."""
@@ -284,7 +305,8 @@ def _logs(end: JobEnd) -> list[dict[str, Any]]:
 
 def _job(row: tuple[Any, ...]) -> Job:
     (run_id, request_id, service, tenant, key, state, reason, entry, cluster, node, pod, attempts, command, args, env, deadline_s, retries,
-     used, retry_on, priority, exit_code, message, containers, lost_s, submitted_at_s, started_at_s, ended_at_s) = row  # fmt: skip
+     used, retry_on, priority, exit_code, message, containers, lost_s, submitted_at_s, started_at_s, ended_at_s,
+     pod_waits) = row  # fmt: skip
     return Job(
         key=RequestKey(run_id, request_id),
         service=service,
@@ -312,4 +334,5 @@ def _job(row: tuple[Any, ...]) -> Job:
         submitted_at_s=submitted_at_s,
         started_at_s=started_at_s,
         ended_at_s=ended_at_s,
+        pod_waits=pod_waits or "",
     )

@@ -11,7 +11,7 @@ import pytest
 
 from tango.domain.calls import Answer, AnswerTo, Call, CallerRequest
 from tango.domain.identity import RequestKey
-from tango.domain.requests import RequestState
+from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunKind
 from tango.errors import NotOpen
 from tango.ports.callers import CallerRequests
@@ -125,19 +125,51 @@ def test_the_same_key_of_a_tenant_is_the_same_request(world: World) -> None:
     assert len({first.key, other.key, plain.key}) == 3
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(CALL, method="PUT"),
+        replace(CALL, path="/v1/x?q=2"),
+        replace(CALL, body=b"other"),
+    ],
+)
+def test_a_key_with_other_content_is_taken(world: World, other: Call) -> None:
+    """Within one transaction and after it: nothing is kept of it, and the first one's id is told. Headers alone make no other content."""
+    first, twin, apart = world.callers.accept([sent(key="k"), sent(key="k", call=other), sent(key="k2", call=other)])
+    (later,) = world.callers.accept([sent(key="k", call=other)])
+    (again,) = world.callers.accept([sent(key="k", call=replace(CALL, headers=()))])
+
+    assert [(of.is_new, of.is_taken) for of in (first, twin, apart, later, again)] == [
+        (True, False),
+        (False, True),
+        (True, False),
+        (False, True),
+        (False, False),
+    ]
+    assert first.key == twin.key == later.key == again.key != apart.key
+
+
 def test_a_withdrawn_request_ends_once_and_is_not_called(world: World) -> None:
-    """Whether it ran or not; what has ended stays as it ended."""
-    waiting, running, ended = (of.key for of in world.callers.accept([sent(), sent(), sent()]))
+    """Whether it ran or not, and for the reason that is given; what has ended stays as it ended."""
+    waiting, running, late, ended = (of.key for of in world.callers.accept([sent() for _ in range(4)]))
     epoch = world.start(running)
     world.succeed(ended, world.start(ended))
 
-    withdrawn = [world.callers.withdraw([waiting, running, ended]) for _ in range(2)]
+    withdrawn = [
+        world.callers.withdraw(keys, reason=reason)
+        for keys, reason in (
+            ([waiting, ended], Reason.CALLER_GONE),
+            ([running], Reason.CALLER_TIMED_OUT),
+            ([late, running], Reason.CANCELLED),
+        )
+    ]
 
-    assert withdrawn == [2, 0]
-    found = world.callers.standings([waiting, running, ended])
+    assert withdrawn == [1, 1, 1]
+    found = world.callers.standings([waiting, running, late, ended])
     assert [(str(s.state), s.reason) for s in found.values()] == [
         ("cancelled", "caller-gone"),
-        ("cancelled", "caller-gone"),
+        ("cancelled", "caller-timed-out"),
+        ("cancelled", "cancelled-by-user"),
         ("succeeded", ""),
     ]
     assert world.callers.calls([waiting, running, ended]) == {}

@@ -116,7 +116,7 @@ def test_a_key_with_other_content_is_refused_and_leaves_the_first_as_it_is(world
     with pytest.raises(KeyTaken, match=rf"key 'k' is taken by job {first}, which has another {next(iter(other))};") as refused:
         _submit(world, "k", **{"env": (("A", "1"),)} | other)
 
-    assert refused.value.job == str(first)
+    assert refused.value.first == str(first)
     assert [job.key for job in world.jobs.jobs()] == [first]
 
 
@@ -280,6 +280,34 @@ def test_a_job_can_be_withdrawn_in_every_state_that_the_table_names(
     assert withdrawn == is_live == (expected is not None)
     assert world.jobs.job(key).state == ("cancelled" if is_live else before)
     assert len(world.attempts(key.run_id)) == ("place" in steps)
+
+
+def test_why_a_pod_waits_is_told_of_its_attempt_alone(world: StoreWorld) -> None:
+    """While it is placed, and no more once it runs; what is told of an epoch before comes too late."""
+    key = _submit(world, "k")
+    released = world.jobs.job(key).waiting
+    world.requests.admit_be(key.run_id, [key.request_id], most_memory_mib=MOST_MIB)
+    pending = world.jobs.job(key).waiting
+    _placed(world)
+    placed = world.jobs.job(key).waiting
+    world.jobs.note_waiting({(*key, 1): "main: ImagePullBackOff: no such image", (key.run_id, 999_999, 1): "of nobody"})
+    told = world.jobs.job(key).waiting
+    world.jobs.note_waiting({(*key, 1): ""})
+    over = world.jobs.job(key).waiting
+    world.jobs.note_waiting({(*key, 1): "main: ImagePullBackOff"})
+    world.requests.settle([requeue(*key, 1)])
+    _placed(world)
+    again = world.jobs.job(key).waiting
+    world.jobs.note_waiting({(*key, 2): "main: ErrImagePull"})
+    world.jobs.note_waiting({(*key, 1): "late"})
+    second = world.jobs.job(key).waiting
+    world.requests.mark_running([(*key, 2, 1.0)], lease_s=60.0)
+
+    assert (released, pending) == ("for the scheduler to admit it", "for a node with room for it")
+    assert placed == over == again
+    assert placed.startswith("for node c1/")
+    assert (told, second) == ("main: ImagePullBackOff: no such image", "main: ErrImagePull")
+    assert world.jobs.job(key).waiting == ""
 
 
 def test_only_the_epoch_in_flight_is_wanted(world: StoreWorld) -> None:

@@ -55,12 +55,12 @@ class MemoryCallers:
         with self._here():
             return self.is_open
 
-    def withdraw(self, keys: Sequence[RequestKey]) -> int:
+    def withdraw(self, keys: Sequence[RequestKey], *, reason: Reason) -> int:
         """Those that are live."""
         with self._here():
             live = [row for row in map(self._rows.get, keys) if row is not None and not row.standing.has_ended]
             for row in live:
-                row.standing = replace(row.standing, state=RequestState.CANCELLED, reason=str(Reason.CALLER_GONE))
+                row.standing = replace(row.standing, state=RequestState.CANCELLED, reason=str(reason))
             return len(live)
 
     def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Standing]:
@@ -163,7 +163,7 @@ class MemoryCallers:
     def _accepted(self, request: CallerRequest) -> Accepted:
         known = self._keys.get((request.tenant, request.key)) if request.key else None
         if known is not None:
-            return Accepted(key=known, is_new=False)
+            return Accepted(key=known, is_new=False, is_taken=request.digest != self._rows[known].request.digest)
         key = RequestKey(RUN, len(self._rows))
         if request.key:
             self._keys[request.tenant, request.key] = key

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tango.domain.identity import RequestKey
 from tango.domain.jobs import ContainerLog, Job, JobEnd, NewJob, SubmittedJob, refuse_other_content
 from tango.domain.lifecycle import IN_FLIGHT, Event
 from tango.domain.near_names import near_name
-from tango.domain.requests import Reason
+from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.domain.services import Service, ServiceClass
 from tango.errors import RequestRejected, UsageError
@@ -111,6 +111,14 @@ class MemoryJobs:
                         ended += self._end(row, kept, end)
         return ended
 
+    def note_waiting(self, why: Mapping[tuple[int, int, int], str]) -> None:
+        """Of the latest epoch."""
+        with self._state.lock:
+            for row, kept in self._rows():
+                for (run_id, request_id, epoch), words in why.items():
+                    if (run_id, request_id) == _key(row) and epoch >= kept.waiting[0]:
+                        kept.waiting = epoch, words
+
     def log(self, key: RequestKey) -> list[tuple[int, ContainerLog]]:
         """By epoch and container."""
         with self._state.lock:
@@ -209,6 +217,7 @@ class MemoryJobs:
             submitted_at_s=kept.submitted_at_s,
             started_at_s=None if row.started_s is None else row.started_s + (self._state.runs[row.run_id].info.started_at_s or 0.0),
             ended_at_s=kept.ended_at_s or (max(ends, default=None) if row.state not in IN_FLIGHT else None),
+            pod_waits=kept.waiting[1] if row.state is RequestState.PLACED and kept.waiting[0] == row.epoch else "",
         )
 
 

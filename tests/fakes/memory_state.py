@@ -38,6 +38,8 @@ class StoredJob:
     message: str = ""
     containers: tuple[ContainerEnd, ...] = ()
     ended_at_s: float | None = None
+    waiting: tuple[int, str] = (0, "")
+    """(epoch, why the pod of that attempt waits)."""
     logs: dict[tuple[int, str], tuple[float, ContainerLog]] = field(default_factory=dict)
     """By epoch and container, with when each was kept."""
 

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from celery import Celery
 
+from tango.client import ClientError, Tango
 from tango.kube.api_client import KubeClient
 from tango.settings import KubeSettings
 from tests.integration.live_stack import ROOT, LiveStack
@@ -35,9 +36,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveStack]:
     made = LiveStack(tmp_path_factory.mktemp("examples") / "home")
     try:
         made.start(EXAMPLES / "fleet.yaml")
-        for name in ("image-service", "checkpoint-job", "adopted-deployment"):
+        for name in ("checkpoint-job", "adopted-deployment"):
             done = made.tango("service", "apply", "-f", str(EXAMPLES / name / "service.yaml"))
             assert done.returncode == 0, done.stderr
+        done = made.tango("service", "apply", "-f", str(EXAMPLES / "image-service" / "service.yaml"), "--wait", "--timeout", "120")
+        assert (done.returncode, done.stderr.splitlines()[-1]) == (0, "image-info: 2 of 2 instances ready"), done.stderr
         yield made
     finally:
         made.stop()
@@ -179,6 +182,14 @@ def owner_s_pod(name: str, node: str) -> Json:
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**template["spec"], "nodeName": node}}
 
 
+def pictured(tango: Tango) -> bool:
+    """Whether an adopted instance answers through the gateway."""
+    try:
+        return bool(tango.request("shop-api", "/v1/inspect", body=png(5, 6), timeout_s=5.0).json()["height"] == 6)
+    except ClientError:
+        return False
+
+
 def test_pods_of_a_deployment_are_used_as_long_as_their_owner_keeps_them(stack: LiveStack) -> None:
     """They answer once they are ready; scaled down, rolled out, they go; Tango has made and deleted none."""
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}}
@@ -193,6 +204,18 @@ def test_pods_of_a_deployment_are_used_as_long_as_their_owner_keeps_them(stack: 
     until(lambda: names() == ["shop/api-a", "shop/api-b"])
     for _, address, port, _ in ready(stack, "shop-api"):
         assert inspected(address, port, png(3, 4))[1]["height"] == 4
+
+    # Callers come: under the system in force an instance may use its whole node, and both are the pods that their owner made.
+    before = {pod: uid for pod, uid in stack.rows("SELECT pod, uid FROM instance WHERE service = 'shop-api'")}
+    variables = stack.json("env")
+    with Tango(variables["TANGO_GATEWAY_URL"], token=variables["TANGO_TOKEN"], retries=0) as tango:
+        until(lambda: pictured(tango))
+        until(lambda: [limit for *_, limit in ready(stack, "shop-api")] != [1000, 1000] and pictured(tango))
+    resized = next(pod for pod, *_, limit in ready(stack, "shop-api") if limit != 1000)
+    (of_server,) = cluster_calls(stack, ("GET", f"{SHOP}/{resized.removeprefix('shop/')}", None))
+    assert of_server["spec"]["containers"][0]["resources"]["limits"]["cpu"] != "1"
+    assert of_server["status"]["containerStatuses"][0]["restartCount"] == 0
+    assert {pod: uid for pod, uid in stack.rows("SELECT pod, uid FROM instance WHERE service = 'shop-api'")} == before
 
     # A rolling update: a new pod, then an old one goes.
     cluster_calls(stack, ("POST", SHOP, owner_s_pod("api-c", "edge-1-n1")))

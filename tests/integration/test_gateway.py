@@ -346,24 +346,39 @@ async def test_a_body_that_nobody_wants_is_not_sent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent",
+    ("sent", "status", "word"),
     [
-        b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 10_000 + b"\r\n\r\n",
-        b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % k for k in range(200)) + b"\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        (b"GET / HTTP/1.1\r\nHost: x\r\nX-Long: " + b"x" * 10_000 + b"\r\n\r\n", 431, "head-too-large"),
+        (b"GET /" + b"x" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431, "head-too-large"),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"X-%d: 1\r\n" % k for k in range(200)) + b"\r\n",
+            431,
+            "head-too-large",
+        ),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01", 400, "bad-request"),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400, "bad-request"),
     ],
 )
-async def test_what_is_no_request_is_400_and_ends_the_connection(tmp_path: Path, sent: bytes) -> None:
-    """Heads beyond the limits, TLS on a plain port, two lengths at once."""
+async def test_what_is_no_request_is_a_problem_and_ends_the_connection(
+    tmp_path: Path, sent: bytes, status: int, word: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Heads beyond the limits, TLS on a plain port, two lengths at once: answered like all else that is wrong, without what was sent."""
     async with gateway_rig(tmp_path) as rig:
         reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
         writer.write(sent)
-        first = await asyncio.wait_for(reader.read(), WITHIN_S)
+        said = await asyncio.wait_for(reader.read(), WITHIN_S)
         writer.close()
 
-        assert first.startswith(b"HTTP/1.1 400 ") or first.startswith(b"HTTP/1.0 400 ")
+        head, _, body = said.partition(b"\r\n\r\n")
+        first, *lines = head.decode().split("\r\n")
+        headers = dict(line.split(": ", 1) for line in lines)
+        assert first.split(" ")[1] == str(status)
+        assert (headers["Tango-Problem"], headers["Content-Type"]) == (word, "application/problem+json")
+        assert (headers["Server"], headers.get("Connection", "close")) == ("tango", "close")  # what answers HTTP/1.0 closes
+        told = json.loads(body)
+        assert (told["status"], told["type"]) == (status, f"urn:tango:problem:{word}")
+        assert "xxx" not in said.decode()
+        assert "Traceback" not in caplog.text
         assert (await rig.call("GET", "/s/web/"))[0] == 200
 
 
@@ -439,7 +454,8 @@ async def test_an_instance_that_never_answers_is_504_and_its_request_withdrawn(t
         assert (status, word) == (504, "timed-out")
         assert "7-0 was not answered within 0.2 s" in detail
         assert waited_s >= 0.2
-        await eventually(lambda: rig.state(FIRST) == ("cancelled", "caller-gone"))
+        await eventually(lambda: rig.state(FIRST) == ("cancelled", "caller-timed-out"))
+        assert (await rig.problem("GET", f"/requests/{FIRST}/answer"))[:2] == (504, "timed-out")
         assert await rig.worker.tell(rig.answer_to, FIRST, 1, Served()) == 404
 
 
@@ -730,6 +746,33 @@ async def test_the_same_key_twice_is_one_request(tmp_path: Path) -> None:
         assert len(rig.served) == 2
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "data", "headers"),
+    [
+        ("POST", "/s/web/a", b"other", {}),
+        ("PUT", "/s/web/a", b"body", {}),
+        ("POST", "/s/web/a?q=1", b"body", {}),
+        ("POST", "/s/chat/a", b"body", {}),
+        ("POST", "/s/web/a", b"other", {"Prefer": "respond-async"}),
+    ],
+)
+async def test_a_key_of_another_request_is_409_and_nothing_is_kept(
+    tmp_path: Path, method: str, path: str, data: bytes, headers: dict[str, str]
+) -> None:
+    """With other content it is not that one, so that its answer would be wrong; what stands in headers alone does not make it another."""
+    async with gateway_rig(tmp_path) as rig:
+        key = {**SLOW, "Tango-Key": "k1"}
+        first = await rig.call("POST", "/s/web/a", headers={**key, "X-Trace": "1"}, data=b"body")
+        again = await rig.call("POST", "/s/web/a", headers={**key, "X-Trace": "2"}, data=b"body")
+        status, word, detail = await rig.problem(method, path, headers={**key, **headers}, data=data)
+
+        assert (first[0], again[0], again[1]["Tango-Request"]) == (200, 200, str(FIRST))
+        assert (status, word) == (409, "key-taken")
+        assert f"key 'k1' is taken by request {FIRST}, which has another service, method, path or body" in detail
+        assert rig.journal.keys == [FIRST]
+        await eventually(lambda: rig.gateway.door.inside == 0)
+
+
 async def test_a_request_is_withdrawn_by_its_caller_alone(tmp_path: Path) -> None:
     """To another tenant it does not exist."""
     async with gateway_rig(tmp_path, lambda _: None) as rig:
@@ -742,6 +785,7 @@ async def test_a_request_is_withdrawn_by_its_caller_alone(tmp_path: Path) -> Non
         assert [status for status, _, _ in other] == [404, 404]
         assert json.loads(own[2]) == {"request": "7-0", "state": "cancelled", "withdrawn": True}
         assert json.loads(again[2])["withdrawn"] is False
+        assert rig.state(FIRST) == ("cancelled", "cancelled-by-user")
 
 
 async def test_services_are_listed_with_what_is_ready(tmp_path: Path) -> None:

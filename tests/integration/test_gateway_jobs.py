@@ -51,7 +51,7 @@ async def jobs(tmp_path: Path) -> AsyncIterator[JobsRig]:
     """Of cluster c1."""
     world = control_world()
     store = Faulty(world.jobs)
-    use_case = Jobs(store=store, publisher=world.publisher)  # type: ignore[arg-type]
+    use_case = Jobs(store=store, publisher=world.publisher, refusals=world.refusals)  # type: ignore[arg-type]
     async with gateway_rig(tmp_path, further=lambda gateway: [JobCalls(gateway, lambda: use_case)]) as rig:
         yield JobsRig(rig, world, store)
 

@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
+import psycopg2
 import pytest
 
 from tango.client import Answer, AnswerCut, CallFailed, Refused, Tango, TimedOut
@@ -98,7 +101,7 @@ def test_an_instance_that_never_answers_costs_its_caller_only_his_patience(stack
         tango.request("odd", "/never", timeout_s=0.5)
 
     assert time.monotonic() - began_s < 30.0  # the instance sleeps for 60
-    assert row(stack, error.value.request)[:2] == ("cancelled", "caller-gone")
+    assert row(stack, error.value.request)[:2] == ("cancelled", "caller-timed-out")
 
 
 def test_what_is_no_answer_is_a_failure_that_names_it(stack: LiveStack, tango: Tango) -> None:
@@ -255,6 +258,79 @@ def test_callers_are_served_while_postgresql_is_away(stack: LiveStack, tango: Ta
 
     assert [answer.status for answer in answers] == [200] * 20
     assert {row(stack, answer.request)[0] for answer in answers} == {"succeeded"}
+
+
+def test_over_midnight_what_was_accepted_stays_in_its_run(stack: LiveStack, tango: Tango) -> None:
+    """By the day that the store has for the run: its answer comes as if nothing were, the next request is of the next day's run, and the
+    one before is completed with the last of its requests."""
+    with tango.stream("odd", "/stream", timeout_s=120.0) as answer:
+        parts = answer.parts()
+        first = next(parts)
+        before = answer.request.split("-")[0]
+        url = json.loads((stack.home / "stack.json").read_text())["database_url"]
+        with closing(psycopg2.connect(url)) as store, store, store.cursor() as cursor:
+            cursor.execute("UPDATE run SET settings = jsonb_set(settings, '{day}', '\"2001-01-01\"') WHERE run_id = %s", (before,))
+        opened = "SELECT run_id FROM run WHERE kind = 'live' AND run_id > %s AND closed_at IS NULL"
+        ((after,),) = until(lambda: stack.rows(opened, (before,)))
+        until(lambda: (r := somehow(tango)) is not None and int(r.request.split("-")[0]) == after)
+        status = "SELECT status FROM run WHERE run_id = %s"
+        meanwhile = stack.rows(status, (before,))
+        goes_on(stack)
+        rest = b"".join(parts)
+
+    assert (first, rest) == (b"part-0", b"part-1part-2part-3")
+    assert row(stack, answer.request)[:2] == ("succeeded", "")
+    assert meanwhile == [("draining",)]
+    assert until(lambda: stack.rows(status, (before,)) == [("completed",)])
+    left = "SELECT count(*) FROM request WHERE run_id = %s AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled')"
+    assert stack.rows(left, (before,)) == [(0,)]
+
+
+def somehow(tango: Tango) -> Answer | None:
+    """An answer, if there is one just now."""
+    try:
+        return tango.request("odd", timeout_s=5.0)
+    except CallFailed:
+        return None
+
+
+def test_a_kubelet_that_is_killed_under_load_leaves_no_process_and_no_request_behind(stack: LiveStack, tango: Tango) -> None:
+    """Its processes go with it; callers are answered or told, by the instances of the one that follows, and each request ends once."""
+    pids = {answer.json()["pid"] for answer in (tango.request("odd", timeout_s=5.0) for _ in range(8))}
+    before = stack.rows("SELECT coalesce(max(request_id), 0), max(run_id) FROM request WHERE service = 'odd'")[0]
+    is_over = threading.Event()
+
+    def call(_: int) -> list[str]:
+        found = []
+        while not is_over.is_set():
+            try:
+                found.append(str(tango.request("odd", "/burst", timeout_s=2.0).status))
+            except CallFailed as error:
+                found.append(error.word)
+                time.sleep(0.05)
+        return found
+
+    with ThreadPoolExecutor(16) as pool:
+        calling = [pool.submit(call, k) for k in range(16)]
+        time.sleep(1.0)
+        stack.kill("kubelet")
+        until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+        until(lambda: answered_somehow(tango))
+        time.sleep(1.0)
+        is_over.set()
+        found = [word for future in calling for word in future.result()]
+    after = {answer.json()["pid"] for answer in (tango.request("odd", timeout_s=5.0) for _ in range(8))}
+
+    assert set(found) <= {"200", "no-instance", "service-failed", "timed-out", "shed", "overloaded", "too-many-requests"}
+    assert found.count("200") > 50
+    assert not after & pids
+    live = "SELECT count(*) FROM request WHERE service = 'odd' AND state NOT IN ('succeeded', 'failed', 'shed', 'cancelled')"
+    assert until(lambda: stack.rows(live) == [(0,)])
+    twice = (
+        "SELECT request_id FROM attempt WHERE run_id = %s AND request_id > %s AND service = 'odd' AND outcome = 'succeeded' "
+        "GROUP BY 1 HAVING count(*) > 1"
+    )
+    assert stack.rows(twice, (before[1], before[0])) == []
 
 
 def test_a_broker_that_forgets_everything_is_noticed_and_survived(stack: LiveStack, tango: Tango) -> None:

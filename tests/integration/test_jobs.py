@@ -315,8 +315,12 @@ def test_a_log_is_followed_while_the_job_runs(jobs: Jobs) -> None:
 
 def test_a_job_whose_image_is_not_there_fails_after_a_time(jobs: Jobs) -> None:
     """In its first attempt, with Kubernetes' words."""
-    shown = jobs.ended(jobs.submit(service="nothing"))
+    job = jobs.submit(service="nothing")
+    shown = jobs.ended(job)
+    waited = jobs.stack.rows("SELECT waiting FROM job WHERE run_id = %s AND request_id = %s", job.split("-"))
 
+    assert waited == [(shown["message"],)]  # what `job show` has said until then
+    assert shown["waiting"] is None
     assert (shown["state"], shown["reason"], shown["attempts"], shown["exit_code"]) == ("failed", "image-not-pulled", 1, None)
     assert "main: " in shown["message"]
 

@@ -18,6 +18,7 @@ from typing import Any
 import psycopg2
 import pytest
 
+from tango.client import Busy, ClientError, Tango
 from tango.stack.broker import free_port
 from tests.integration.live_stack import ROOT, LiveStack
 from tests.waiting import WITHIN_S, until
@@ -98,6 +99,51 @@ def test_lc_is_served_while_the_line_is_away(far_stack: LiveStack, trace: Path, 
     [(again, slowest_s)] = far_stack.rows(_TIMES, (run_id,))
     assert again == 0
     assert slowest_s < away_s  # a request that had waited for the line would have waited that long
+
+
+def test_a_gateway_before_a_line_that_swallows_answers_requests_at_once_and_jobs_with_503(far_stack: LiveStack) -> None:
+    """What it needs of a request lies beside it; jobs have their rows at the centre, which says nothing at all."""
+    variables = far_stack.json("env")
+    with Tango(variables["TANGO_GATEWAY_URL"], token=variables["TANGO_TOKEN"], retries=0) as tango:
+        service = tango.services()[0]["service"]
+
+        def served() -> bool:
+            try:
+                return tango.request(service, "/v1/work", body=b"", timeout_s=5.0).is_ok
+            except ClientError:
+                return False
+
+        until(served)
+        before = tango.asked("GET", "/jobs")
+        assert far_stack.tango("line", "--mode", "swallow").returncode == 0
+        try:
+            answers = [tango.request(service, "/v1/work", body=b"", timeout_s=5.0) for _ in range(20)]
+            said = []
+            for _ in range(3):
+                with pytest.raises(Busy) as error:
+                    tango.asked("GET", "/jobs")
+                said.append((error.value.status, error.value.word, error.value.retry_after_s))
+            with pytest.raises(Busy) as refused:
+                tango.submit("no-matter")
+        finally:
+            assert far_stack.tango("line", "--mode", "open").returncode == 0
+        ids = [int(answer.request.split("-")[1]) for answer in answers]
+        run_id = int(answers[0].request.split("-")[0])
+        ended = "SELECT count(*) FROM request WHERE run_id = %s AND request_id = ANY (%s) AND state = 'succeeded'"
+
+        assert before == until(lambda: listed(tango))
+        assert [answer.status for answer in answers] == [200] * 20
+        assert said == [(503, "centre-away", 1.0)] * 3
+        assert refused.value.word == "centre-away"
+        assert until(lambda: far_stack.rows(ended, (run_id, ids)) == [(20,)])
+
+
+def listed(tango: Tango) -> list[Any] | None:
+    """The jobs, once the centre answers again."""
+    try:
+        return list(tango.asked("GET", "/jobs"))
+    except Busy:
+        return None
 
 
 def test_a_worker_that_is_killed_while_the_line_is_cut_is_replaced_without_the_centre(far_stack: LiveStack, trace: Path) -> None:

@@ -292,18 +292,21 @@ def test_a_caller_who_is_gone_ends_his_request_wherever_it_stands(edge: Edge) ->
     told = [(key, works[key.request_id].epoch) for key in (running, ended)]
     before = edge.journal.still_run(told)
 
-    withdrawn = [edge.journal.withdraw([waiting, running, ended]) for _ in range(2)]
+    withdrawn = [edge.journal.withdraw([waiting, running, ended], reason=Reason.CALLER_TIMED_OUT) for _ in range(2)]
 
     assert withdrawn == [2, 0]
     assert (before, edge.journal.still_run(told)) == ({running}, set())
     found = edge.journal.standings([waiting, running, ended])
     assert [(str(s.state), s.reason) for s in found.values()] == [
-        ("cancelled", "caller-gone"),
-        ("cancelled", "caller-gone"),
+        ("cancelled", "caller-timed-out"),
+        ("cancelled", "caller-timed-out"),
         ("succeeded", ""),
     ]
     edge.line.ship()
     assert [row[1] for row in edge.at_the_centre()] == ["cancelled", "cancelled", "succeeded"]
+    assert [row[3] for row in edge.at_the_centre()] == ["caller-timed-out", "caller-timed-out", ""]
+    by_reason = edge.database.rows("SELECT reason, attempts FROM eviction_reasons")
+    assert by_reason == [("caller-timed-out", 1)]
 
 
 def test_what_is_shed_has_ended_for_its_caller_too(edge: Edge) -> None:
@@ -432,7 +435,7 @@ def test_conservation_holds_over_both_sides_wherever_the_line_is_cut(edge: Edge)
         waiting = [key for key, s in edge.journal.standings(accepted).items() if s.state is RequestState.RELEASED]
         works = edge.start(rng.sample(waiting, min(3, len(waiting)))) if waiting else []
         edge.journal.settle([success(w.run_id, w.request_id, w.epoch) for w in works if rng.random() < 0.8])
-        edge.journal.withdraw(rng.sample(accepted, min(1, len(accepted))))
+        edge.journal.withdraw(rng.sample(accepted, min(1, len(accepted))), reason=Reason.CALLER_GONE)
         standing = edge.journal.standings(accepted)
         assert len(standing) == len(set(accepted)) == len(accepted)
         if rng.random() < 0.4:

@@ -23,6 +23,7 @@ from yarl import URL
 from tango.bootstrap.cluster_worker import ClusterWorker
 from tango.domain.calls import AnswerTo, Call, CalledWork
 from tango.domain.identity import NodeKey, RequestKey
+from tango.domain.pod_templates import canonical_template
 from tango.domain.requests import Batch, LcWork
 from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.domain.services import ServiceClass
@@ -38,7 +39,7 @@ from tango.settings import CallSettings, GatewaySettings, LcSettings, LeaseSetti
 from tests.fakes.own_fleet import published
 from tests.fakes.publisher import RecordingPublisher
 from tests.fakes.store_world import FLEET, WEB, instance_of, node_states
-from tests.waiting import WITHIN_S
+from tests.waiting import WITHIN_S, eventually
 
 # Whoever comes first compiles the dispatch of LC.
 pytestmark = pytest.mark.timeout(300)
@@ -208,7 +209,7 @@ async def test_secrets_in_headers_reach_the_instance_and_no_file(edge: Edge, tmp
         return web.Response(status=503 if len(edge.served) == 1 else 200)
 
     edge.handler.append(refuse_once)
-    secrets = {"Cookie": "session=hush", "Authorization": "Bearer hush", "Api-Key": "hush"}
+    secrets = {"Cookie": "session=hush", "Authorization": "Bearer hush", "Api-Key": "hush", "X-Api-Key": "hush"}
     sent = {**secrets, "X-Known": "may-be-kept", "Tango-Token": TOKEN}
     status, headers, _ = await edge.call("GET", "/s/web/x", headers=sent)
     _, later, _ = await edge.call("GET", "/s/web/y", headers={**sent, "Prefer": "respond-async"})
@@ -220,6 +221,29 @@ async def test_secrets_in_headers_reach_the_instance_and_no_file(edge: Edge, tmp
     assert got == [secrets | known, secrets | known, dict.fromkeys(secrets) | known]
     files = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert (b"may-be-kept" in files, b"hush" in files) == (True, False)
+
+
+@pytest.mark.parametrize("preserve_host", [False, True])
+async def test_host_is_the_instance_s_own_or_the_caller_s_by_setting(edge: Edge, preserve_host: bool) -> None:
+    """As behind nginx, whose `proxy_pass` names the server behind it, and behind Envoy, which leaves it; the other one is always told."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=request.host)
+
+    edge.handler.append(handler)
+    own = replace(
+        SLOW, template=canonical_template({"spec": {"containers": [{"name": "main", "image": "api:1"}]}}), container="main"
+    )
+    services = tuple(replace(own, preserve_host=preserve_host) if s.name == "web" else s for s in FLEET.services)
+    edge.journal.publish(published(replace(FLEET, clusters=FLEET.clusters[:1], services=services)))
+    await eventually(lambda: bool(edge.gateway.view.services["web"].template))
+
+    _, _, body = await edge.call("GET", "/s/web/x", headers={"Host": "shop.example:8443"})
+
+    ((_, _, _, sent, _),) = edge.served
+    assert (body == b"shop.example:8443") == preserve_host
+    assert body.startswith(b"shop.example" if preserve_host else b"127.0.0.1:")
+    assert sent["X-Forwarded-Host"] == "shop.example:8443"
 
 
 async def test_an_answer_streams_as_it_comes(edge: Edge) -> None:
@@ -345,7 +369,7 @@ async def test_an_instance_that_never_answers_costs_its_caller_his_patience(edge
 
     assert status == 504
     assert time.monotonic() - begun_s < 30.0  # the instance sleeps for 60
-    assert (await edge.ended(RequestKey(7, 0)))[:2] == ("cancelled", "caller-gone")
+    assert (await edge.ended(RequestKey(7, 0)))[:2] == ("cancelled", "caller-timed-out")
     await asyncio.wait_for(gone.wait(), WITHIN_S)
 
 

@@ -32,7 +32,7 @@ CODE = Service(
 def world(monkeypatch: pytest.MonkeyPatch) -> StoreWorld:
     """In memory, and the command's."""
     world = memory_world(FLEET)
-    monkeypatch.setattr("tango.cli.job._stores", lambda: SimpleNamespace(jobs=world.jobs))
+    monkeypatch.setattr("tango.cli.job._stores", lambda: SimpleNamespace(jobs=world.jobs, refusals=world.refusals))
     return world
 
 
@@ -47,7 +47,10 @@ def test_a_wait_that_runs_out_is_told_from_a_job_that_failed_and_from_a_refusal(
     statuses = [exit_status(cli, ["job", "wait", str(key), "--timeout", "0"]) for key in (waiting, gone)]
 
     assert statuses == [124, 1]
-    assert f"job {waiting} is released and has not ended in time; it goes on" in capsys.readouterr().err
+    assert (
+        f"job {waiting} is released (it waits for the scheduler to admit it) and has not ended in time; it goes on"
+        in capsys.readouterr().err
+    )
 
 
 def test_exit_codes_without_retries_are_a_matter_of_usage(world: StoreWorld, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,9 @@ from tango.cli.failures import exit_status
 from tango.cli.main import cli
 from tango.cli.refusals import MOST_WORDS, told, told_shortly
 from tango.domain.observations import InstanceState
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import RefusalState
+from tests.fakes.own_fleet import empty_snapshot
 from tests.fakes.store_world import BATCH, FLEET, WEB
 
 ROW = {"kind": "quota", "service": "web", "node": "", "met_by": "agent", "again_in_s": 4, "words": "exceeded " * 50}
@@ -69,3 +73,72 @@ def test_refusals_in_a_table_are_as_wide_as_a_line() -> None:
     assert shortly.endswith("…; and 2 more")
     assert len(shortly) < MOST_WORDS + 60 < len(told([ROW]))
     assert told_shortly([]) == ""
+
+
+class Fleet:
+    """A fleet store whose instances become ready one look after the other."""
+
+    def __init__(self, looks: list[int]) -> None:
+        self.looks, self.put = looks, list[str]()
+
+    def put_services(self, services: Any) -> None:
+        """Noted."""
+        self.put += [s.name for s in services]
+
+    def snapshot(self, *, at_s: float) -> Any:
+        """All nodes ready."""
+        return empty_snapshot(FLEET, ())
+
+    def instances(self) -> list[tuple[str, InstanceState]]:
+        """As many ready as the next look finds."""
+        ready = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return [_instance(f"i{k}", ready=k < ready) for k in range(NODES)]
+
+
+NODES = sum(len(cluster.nodes) for cluster in FLEET.clusters)
+
+
+def apply(monkeypatch: pytest.MonkeyPatch, looks: list[int], *options: str) -> tuple[int, Fleet]:
+    """(exit status, the store) of an apply of service web and a BE service."""
+    fleet = Fleet(looks)
+    state = RefusalState(
+        cluster="c1",
+        service="web",
+        node="n2",
+        role="agent",
+        kind=RefusalKind.NODE,
+        words="web: ErrImagePull",
+        times=1,
+        since_s=0.0,
+        left_s=1.0,
+    )
+    refusals = SimpleNamespace(pauses=lambda: SimpleNamespace(states=[state]))
+    monkeypatch.setattr("tango.bootstrap.stores.stores", lambda: SimpleNamespace(fleet=fleet, refusals=refusals))
+    monkeypatch.setattr("tango.fleets.load_services", lambda path: (WEB, BATCH))
+    monkeypatch.setattr("tango.cli.service.LOOK_S", 0.01)
+    return exit_status(cli, ["service", "apply", "-f", "web.yaml", *options]), fleet
+
+
+def test_an_apply_that_waits_ends_when_all_are_ready(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What changes is said once; a BE service has nothing to wait for."""
+    status, fleet = apply(monkeypatch, [0, 0, 1, NODES], "--wait")
+
+    said = capsys.readouterr().err.splitlines()
+    assert (status, fleet.put) == (0, ["web", "batch"])
+    assert [line.partition(" instances")[0] for line in said] == [
+        "declared: web, batch",
+        f"web: 0 of {NODES}",
+        f"web: 1 of {NODES}",
+        f"web: {NODES} of {NODES}",
+    ]
+
+
+def test_an_apply_whose_time_is_over_says_why(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """124, as `job wait`; the service is declared all the same. Without --wait there is no time to be over."""
+    status, fleet = apply(monkeypatch, [1], "--wait", "--timeout", "0")
+    said = capsys.readouterr().err
+    usage, untouched = apply(monkeypatch, [1], "--timeout", "5")
+
+    assert (status, fleet.put) == (124, ["web", "batch"])
+    assert f"not ready in time: web: 1 of {NODES} instances ready; c1/n2 refuses it, node: web: ErrImagePull. It goes on" in said
+    assert (usage, untouched.put) == (2, [])

@@ -180,6 +180,22 @@ async def test_an_image_that_cannot_be_pulled_fails_the_job_after_a_time(world: 
     assert cluster.deleted == [(f"pod-{job}-1", False)]
 
 
+async def test_why_a_pod_waits_is_told_while_it_waits(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Once it has for two looks: most pods start at once. When it runs nothing of that is left."""
+    job, jobs = placed(world), Faulty(world.jobs)
+    waiting = {"name": "main", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    pods, found = pods_of(world, cluster, Kept(), jobs=jobs), []  # type: ignore[arg-type]
+
+    for status in (*[{"phase": "Pending", "containerStatuses": [waiting]}] * 3, RUNS, RUNS):
+        cluster.put_pod(of(job, status))
+        await pods.look()
+        found.append(world.jobs.job(job).waiting)
+
+    node = "for node c1/c1-n1 to start its pod"
+    assert found == [node, "main: ImagePullBackOff: no such image", "main: ImagePullBackOff: no such image", node, node]
+    assert len(jobs.calls_of("note_waiting")) == 2
+
+
 async def test_what_the_end_of_such_a_pod_tells_later_changes_nothing(world: ControlWorld, cluster: MemoryCluster) -> None:
     """It never ran, so it vanishes."""
     job, kept = placed(world), Kept()

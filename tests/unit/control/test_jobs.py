@@ -7,6 +7,8 @@ import pytest
 from tango.control.jobs import Jobs
 from tango.domain.job_json import shown_job
 from tango.domain.jobs import NewJob
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Refusal
 from tango.errors import RequestRejected, UsageError
 from tests.fakes.control_world import ControlWorld, control_world
 from tests.fakes.store_world import BATCH
@@ -21,7 +23,7 @@ def world() -> ControlWorld:
 @pytest.fixture
 def jobs(world: ControlWorld) -> Jobs:
     """Over it."""
-    return Jobs(store=world.jobs, publisher=world.publisher)
+    return Jobs(store=world.jobs, publisher=world.publisher, refusals=world.refusals)
 
 
 def test_a_job_has_its_row_before_its_message(world: ControlWorld, jobs: Jobs) -> None:
@@ -68,6 +70,25 @@ def test_an_order_by_message_is_one_job_however_often_it_comes(jobs: Jobs) -> No
     assert jobs.job(twice.pop()).tenant == "default"
     with pytest.raises(RequestRejected, match="expected at most 65536: pass a reference"):
         jobs.submit_order({"service": BATCH.name, "env": {"A": "x" * 70_000}}, tenant="", key="m")
+
+
+def test_a_job_that_waits_is_shown_with_what_clusters_refuse(world: ControlWorld, jobs: Jobs) -> None:
+    """Of its own service, and of all; in the server's words. Not before it waits for a node."""
+    key = jobs.submit(NewJob(service=BATCH.name)).key
+    words = 'pods "be-1" is forbidden: exceeded quota: best-effort'
+    world.refusals.note(
+        [
+            Refusal.of(RefusalKind.QUOTA, cluster="c1", service=BATCH.name, words=words),
+            Refusal.of(RefusalKind.QUOTA, cluster="c1", service="other", words="of another service"),
+            Refusal.of(RefusalKind.PERMISSION, cluster="c2", service=BATCH.name, words="may not create pods"),
+        ],
+        role="scheduler",
+    )
+    before = shown_job(jobs.job(key))["waiting"]
+    world.admit(key.run_id, [key.request_id])
+
+    assert before == "for the scheduler to admit it"
+    assert shown_job(jobs.job(key))["waiting"] == f"c1 refuses it, quota: {words}; c2 refuses it, permission: may not create pods"
 
 
 def test_jobs_of_other_tenants_are_not_there(jobs: Jobs) -> None:

@@ -194,3 +194,26 @@ def test_no_key_beside_a_template_is_read_and_then_dropped(tmp_path: Path) -> No
     }
 
     assert set(_SERVICE_READERS) == of_figures | set(_AS_DECLARED) | set(NOT_BESIDE)
+
+
+@pytest.mark.parametrize(
+    "pods",
+    [
+        "template: {spec: {containers: [{name: a, image: a, ports: [{containerPort: 80}]}]}}",
+        "adopt: {namespace: prod, selector: {app: a}, port: 80}",
+    ],
+)
+def test_a_service_of_its_own_pods_or_adopted_ones_may_preserve_the_host(tmp_path: Path, pods: str) -> None:
+    """Written out, and read again; the synthetic workload does not look at it."""
+    text = f"""
+apiVersion: tango/v1
+kind: Service
+metadata: {{name: api}}
+spec: {{class: lc, target_ms: 200, preserve_host: true, {pods}}}
+"""
+    service = _one(tmp_path, text)
+
+    assert service.preserve_host
+    assert _one(tmp_path, dump_services([service])) == service
+    with pytest.raises(ConfigError, match="preserve_host is True, expected false: only instances of a template or adopted ones"):
+        _one(tmp_path, text.replace(pods, "cpu_work_s: 1, memory_mib: 1, instance_memory_mib: 8"))

@@ -111,3 +111,20 @@ def test_what_a_proxy_before_the_gateway_has_said_of_the_caller_stands() -> None
 def test_an_instance_cannot_speak_for_the_gateway() -> None:
     """Its answer is not taken for a problem of the gateway's."""
     assert list(given_back([("Tango-Problem", "shed"), ("Tango-Request", "1-1"), ("A", "b")])) == ["A"]
+
+
+@pytest.mark.parametrize("name", ["X-Api-Key", "x-auth-token", "X-Amz-Security-Token", "X-Client-Secret"])
+def test_a_secret_is_held_though_its_name_begins_as_one_that_may_be_kept(name: str) -> None:
+    """Unless it is named itself; what only identifies a call is kept."""
+    sent = CIMultiDict({name: "hush", "X-Request-Id": "7"})
+
+    assert DEFAULT.of(sent) == ((("X-Request-Id", "7"),), ((name, "hush"),))
+    assert Sorting(f"x-*, {name}").of(sent)[1] == ()
+
+
+def test_the_host_goes_on_only_where_the_service_says_so() -> None:
+    """It may be kept: whoever dispatches a request again sends the same one."""
+    sent = CIMultiDict({"Host": "shop.example"})
+
+    assert DEFAULT.of(sent) == ((), ())
+    assert DEFAULT.of(sent, preserve_host=True) == ((("Host", "shop.example"),), ())
