@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tango.domain.services import Service
 
 
-LOOK_S = 0.5
+ROLLOUT_LOOK_S = 0.5
 """Seconds between two looks at services that are waited for: agents tell the centre about as often."""
 
 
@@ -92,10 +92,10 @@ def _wait_until_ready(here: Stores, names: Sequence[str], timeout_s: float | Non
                 say(str(one))
         said = {str(one) for one in found}
         if lacking := [one for one in found if not one.is_done]:
-            if until_s is not None and time.monotonic() + LOOK_S > until_s:
+            if until_s is not None and time.monotonic() + ROLLOUT_LOOK_S > until_s:
                 words = "; ".join(map(str, lacking))
                 raise NotInTime(f"not ready in time: {words}. It goes on: `tango service show {lacking[0].service}`")
-            time.sleep(LOOK_S)
+            time.sleep(ROLLOUT_LOOK_S)
             continue
         return
 

@@ -303,6 +303,7 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
         "TANGO_READER_URL": info.reader_url,
         "TANGO_BROKER_URL": info.broker_url,
         "TANGO_KUBECONFIG": info.kubeconfig,
+        "TANGO_CALL_KEY": info.call_key,
         "CELERY_BROKER_URL": info.broker_url,
         "TANGO_GATEWAY_URL": next(iter(info.gateways.values()), ""),
         "TANGO_TOKEN": info.token,

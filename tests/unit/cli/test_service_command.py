@@ -115,7 +115,7 @@ def apply(monkeypatch: pytest.MonkeyPatch, looks: list[int], *options: str) -> t
     refusals = SimpleNamespace(pauses=lambda: SimpleNamespace(states=[state]))
     monkeypatch.setattr("tango.bootstrap.stores.stores", lambda: SimpleNamespace(fleet=fleet, refusals=refusals))
     monkeypatch.setattr("tango.fleets.load_services", lambda path: (WEB, BATCH))
-    monkeypatch.setattr("tango.cli.service.LOOK_S", 0.01)
+    monkeypatch.setattr("tango.cli.service.ROLLOUT_LOOK_S", 0.01)
     return exit_status(cli, ["service", "apply", "-f", "web.yaml", *options]), fleet
 
 
