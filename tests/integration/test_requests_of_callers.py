@@ -305,7 +305,7 @@ def test_a_caller_who_is_gone_ends_his_request_wherever_it_stands(edge: Edge) ->
     edge.line.ship()
     assert [row[1] for row in edge.at_the_centre()] == ["cancelled", "cancelled", "succeeded"]
     assert [row[3] for row in edge.at_the_centre()] == ["caller-timed-out", "caller-timed-out", ""]
-    by_reason = edge.database.rows("SELECT reason, attempts FROM eviction_reasons")
+    by_reason = edge.database.rows("SELECT reason, attempts FROM attempt_failures")
     assert by_reason == [("caller-timed-out", 1)]
 
 
