@@ -56,6 +56,8 @@ MAX_EVENT_BYTES = 4 * 2**20
 """Longest event of a watch: an object may have 3 MiB as a request, and etcd takes half of that."""
 RETRIED = frozenset({429, 500, 503, 504})
 """Statuses that are retried: overload, and failures that need not repeat. All others are refusals of the call itself."""
+OVERLOADED = frozenset({429, 503})
+"""Those of them that say that there are too many calls."""
 _BY_STATUS: dict[int, type[ClusterError]] = {
     400: Invalid,
     401: Forbidden,
@@ -140,6 +142,8 @@ class KubeClient:
                 if answer.status not in RETRIED or isinstance(refusal, BudgetExhausted):
                     raise refusal
                 last = refusal
+                if answer.status in OVERLOADED:
+                    self._pace.slowed()
                 after = answer.headers.get(b"retry-after", b"")
                 if after.isdigit():  # seconds; the other form, a date, is not used by API servers
                     refusal.retry_after_s = float(after)

@@ -26,6 +26,7 @@ from tango.errors import (
 )
 from tango.kube.api_client import KubeClient
 from tango.kube.credentials import Credentials
+from tango.kube.pacing import Pace
 from tango.settings import KubeSettings
 
 SETTINGS = KubeSettings(
@@ -348,6 +349,30 @@ async def test_a_plug_in_that_fails_is_a_config_error(tmp_path: Path, command: s
 
     with pytest.raises(ConfigError, match=words):
         await KubeClient.from_kubeconfig(str(path), "it", SETTINGS)
+
+
+class Counted(Pace):
+    """Counts how often the server was found to be asked too much."""
+
+    refused = 0
+
+    def slowed(self) -> None:
+        """One more."""
+        self.refused += 1
+
+
+async def test_a_server_that_says_too_many_is_asked_less_often(script: Script, client: KubeClient) -> None:
+    """429 by flow control and 503; neither an eviction that a budget forbids nor any other failure says so."""
+    budget = refusal(429, causes=[{"reason": "DisruptionBudget", "message": "no"}])
+    script.answers = [refusal(429), refusal(503), good({}), refusal(500), good({}), budget]
+    client._pace = pace = Counted(1e6, 1000)
+
+    await client.request("GET", "/api/v1/nodes")
+    await client.request("GET", "/api/v1/nodes")
+    with pytest.raises(BudgetExhausted):
+        await client.request("POST", "/api/v1/evictions", body={})
+
+    assert pace.refused == 2
 
 
 @pytest.mark.parametrize("url", ["socks5://me:hidden@proxy:1080", "https://me:hidden@proxy:3128", "http://:3128", "proxy:3128"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tango.kube.pacing import Pace
+from tango.kube.pacing import SLOWED_EVERY_S, Pace
 
 
 def test_some_calls_go_at_once_and_the_rest_at_the_rate() -> None:
@@ -21,3 +21,36 @@ def test_a_pause_gives_back_what_may_go_at_once_and_no_more() -> None:
     now_s[0] = 1000.0
 
     assert [round(pace.turn_s(), 6) for _ in range(3)] == [0.0, 0.0, 0.1]
+
+
+def test_a_server_that_is_asked_too_much_is_asked_half_as_often() -> None:
+    """At once, and none in a heap; several refusals of one moment are one."""
+    now_s = [100.0]
+    pace = Pace(10.0, 5, now_s=lambda: now_s[0])
+
+    pace.slowed()
+    pace.slowed()
+
+    assert [round(pace.turn_s(), 6) for _ in range(3)] == [0.0, 0.2, 0.4]
+
+
+def test_the_rate_falls_to_a_floor_and_comes_back_bit_by_bit() -> None:
+    """Half of it again ten seconds after; all of it when nothing was refused for twenty."""
+    now_s = [0.0]
+    pace = Pace(32.0, 1, now_s=lambda: now_s[0])
+
+    def gap_s() -> float:
+        return -pace.turn_s() + pace.turn_s()
+
+    for _ in range(10):
+        now_s[0] += SLOWED_EVERY_S
+        pace.slowed()
+    slowest = gap_s()
+    now_s[0] += 100.0
+    recovered = gap_s()
+    now_s[0] += 1.0
+    pace.slowed()
+    now_s[0] += 5.0
+
+    assert 0.5 < slowest <= 1.0
+    assert (round(recovered * 32, 6), round(gap_s() * 32, 6)) == (1.0, round(1 / 0.75, 6))
