@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import secrets
 import statistics
@@ -27,9 +28,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from tango.bench.figures import Figure, Told
 from tango.bench.waiting import wait_until
+from tango.bootstrap.environment import configure_logging
 from tango.bootstrap.scheduler import Scheduler
 from tango.bootstrap.stores import Stores
 from tango.control.observe_cluster import is_over, node_states
@@ -100,6 +103,8 @@ def measure(
     Raises: ConfigError for a kubeconfig that cannot be read, a namespace that is there already, or a cluster without room for `pods`;
     ClusterError in the server's words for what it does not allow.
     """
+    if not structlog.is_configured():
+        configure_logging(logging.WARNING)  # to standard error, and not among results
     with tempfile.TemporaryDirectory(prefix="tango-bench-") as folder, contextlib.ExitStack() as ends:
         if kubeconfig_path is None:
             told(f"an embedded API server with {nodes} nodes")
