@@ -235,7 +235,7 @@ class Callers(Attempts):
                 "DELETE FROM call_key WHERE (tenant, key) IN (SELECT tenant, key FROM call_key WHERE at_s < ? LIMIT ?)",
                 (old_s, limit),
             )
-            (size,) = connection.execute(f"SELECT coalesce(sum({_SIZE}), 0) FROM answer").fetchone()
+            (size,) = connection.execute("SELECT value FROM meta WHERE name = 'answer_bytes'").fetchone()
             sql = f"SELECT answer_id, run_id, request_id, at_s, {_SIZE} FROM answer ORDER BY answer_id LIMIT ?"
             gone = []
             for answer_id, run_id, request_id, at_s, its_size in connection.execute(sql, (limit,)):

@@ -9,7 +9,7 @@ from enum import StrEnum
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, transitions_of
 from tango.domain.runs import OPEN, RunInfo
 
-FORMAT = 4
+FORMAT = 5
 """Version of the tables; older ones are changed as `UPGRADES` says, any other is refused."""
 APPLICATION_ID = 0x746E676A
 """SQLite's mark of files of one application: "tngj" in ASCII."""
@@ -66,6 +66,22 @@ HELD_HEADERS = ("ALTER TABLE call ADD COLUMN has_held INTEGER NOT NULL DEFAULT 0
 KEY_DIGESTS = ("ALTER TABLE call_key ADD COLUMN digest BLOB",)
 """What the request asked for that had a key first (`CallerRequest.digest`)."""
 
+_BYTES = "coalesce(length({0}.body), 0) + coalesce(length({0}.headers), 0)"
+ANSWER_BYTES = (
+    f"INSERT OR REPLACE INTO meta SELECT 'answer_bytes', coalesce(sum({_BYTES.format('answer')}), 0) FROM answer",
+    *(
+        f"CREATE TRIGGER answer_{name} AFTER {name.upper()} ON answer BEGIN "
+        f"UPDATE meta SET value = value + {change} WHERE name = 'answer_bytes'; END"
+        for name, change in (
+            ("insert", _BYTES.format("new")),
+            ("update", f"({_BYTES.format('new')}) - ({_BYTES.format('old')})"),
+            ("delete", f"0 - ({_BYTES.format('old')})"),
+        )
+    ),
+)
+"""Bytes of all answers that are kept, counted as they come and go. To add them up took 200 ms for ten minutes of answers at 333 a second,
+every ten seconds, in a transaction that nobody else may write beside."""
+
 SCHEMA = (
     "CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID",
     # `taken_to`: the last request of the share that is here; `next_request`: all before it have been released or cancelled.
@@ -101,6 +117,7 @@ SCHEMA = (
     *OF_CALLERS,
     *HELD_HEADERS,
     *KEY_DIGESTS,
+    *ANSWER_BYTES,
 )
 
 UPGRADES = {
@@ -114,5 +131,6 @@ UPGRADES = {
     ),
     2: HELD_HEADERS,
     3: KEY_DIGESTS,
+    4: ANSWER_BYTES,
 }
 """By format, the statements that make the next one of it."""

@@ -278,9 +278,19 @@ def test_answers_are_dropped_beyond_their_size_oldest_first(edge: Edge, tmp_path
         wall_s=edge.wall,
     )
 
+    def counted() -> tuple[int, int]:
+        sums = "SELECT (SELECT value FROM meta WHERE name = 'answer_bytes'), sum(length(body) + length(headers)) FROM answer"
+        found: tuple[int, int] = edge.journal._database.read(lambda c: c.execute(sums).fetchone())
+        return found
+
+    before = counted()
     assert small.drop_old(limit=100) == 2
     assert [small.answer(key) is not None for key in keys] == [False, False, True, True]
+    after = counted()
     small.close()
+
+    # What is kept is counted as it comes, is told again, and goes: to add it up would keep all others waiting.
+    assert before[0] == before[1] > 4 * (400 << 10) > after[0] == after[1]
 
 
 def test_a_caller_who_is_gone_ends_his_request_wherever_it_stands(edge: Edge) -> None:

@@ -128,7 +128,9 @@ def test_a_journal_of_the_format_before_is_taken_over(path: Path) -> None:
     _open(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
         before = dict(connection.execute("SELECT name, value FROM meta"))
-        connection.execute("ALTER TABLE call_key DROP COLUMN digest")
+        for name in ("insert", "update", "delete"):
+            connection.execute(f"DROP TRIGGER answer_{name}")
+        connection.execute("DELETE FROM meta WHERE name = 'answer_bytes'")
         connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (FORMAT - 1,))
         connection.commit()
 
