@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("tango.cli.token:token", "Make, list and revoke the tokens of callers."),
     "cluster": ("tango.cli.cluster:cluster", "Join clusters by kubeconfig and context."),
     "database": ("tango.cli.database:database", "Prepare and migrate a PostgreSQL server of your own."),
+    "doctor": ("tango.cli.doctor:doctor", "Say what is wrong with this installation, and what to do."),
     "bench": ("tango.cli.bench:bench", "Measure against a yardstick in the same run."),
     "apiserver": ("tango.cli.emulation:apiserver", "Run one embedded Kubernetes API server in the foreground."),
     "kubelet": ("tango.cli.emulation:kubelet", "Run one virtual kubelet against any API server in the foreground."),
