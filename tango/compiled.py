@@ -16,12 +16,12 @@ import contextlib
 import hashlib
 import pickle
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from numba import njit
+from numba import njit, types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator
 
 R = TypeVar("R")
@@ -66,7 +66,7 @@ class Kernel:
     @cached_property
     def part(self) -> Any:
         """Numba's dispatcher for calls from other kernels. A call from Python would be the end of the process."""
-        return _njit(self._function, {**self._options, **_PART})
+        return _of_one_integer(_njit(self._function, {**self._options, **_PART}))
 
     @property
     def _numba_type_(self) -> Any:
@@ -92,6 +92,28 @@ class _ShippedCode(FunctionCache):  # type: ignore[misc,unused-ignore]
 
     def save_overload(self, sig: object, data: object) -> None:
         """Kept nowhere."""
+
+
+def _of_one_integer(kernel: Any) -> Any:
+    """A dispatcher that takes integers of any width as int64 when another kernel calls it.
+
+    Rows of nodes and requests come out of columns of 8, 16, 32 and 64 bits, as constants and as counters of loops, and Numba compiles a
+    kernel for each mixture, with all that it inlines. The caller widens them, an instruction. `get_call_template` is where Numba asks a
+    dispatcher for its code by the types of a call; should that go, kernels are compiled more often, and nothing else.
+    """
+    look_up = kernel.get_call_template
+
+    def widened(arguments: Sequence[Any], named: Mapping[str, Any]) -> Any:
+        return look_up(tuple(map(_wide, arguments)), {name: _wide(kind) for name, kind in named.items()})
+
+    kernel.get_call_template = widened
+    return kernel
+
+
+def _wide(kind: Any) -> Any:
+    """The type as which a kernel takes an argument: int64 for whatever fits into it."""
+    is_small = isinstance(kind, types.Integer) and (kind.signed or kind.bitwidth < 64)
+    return types.int64 if is_small else kind
 
 
 def _njit(function: Callable[..., Any], options: dict[str, Any]) -> Any:

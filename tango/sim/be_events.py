@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tango.compiled import in_place, inlined
 from tango.domain.resource_axis import CPU, MEMORY, PODS
 from tango.node_model import kernel
@@ -19,27 +16,29 @@ from tango.sim.state import EngineState
 
 
 @in_place
-def place(state: EngineState, requests: NDArray[np.int64], nodes: NDArray[np.int32], start_s: float) -> None:
-    """Let pending requests become pods that start at `start_s`; node -1 stays pending.
+def place(state: EngineState) -> None:
+    """Let the first of `Lists.pending` become pods on the nodes of `Lists.placing`, which start at `CLOCK.placing_starts_s`.
 
-    `requests` are the first of `Lists.pending`, in its order, which those that stay keep.
+    Those whose node is -1 stay pending, in their order.
     """
+    clock, pending = state.clock[0], state.lists.pending
     kept = 0
-    for k in range(len(requests)):
-        request, node = requests[k], nodes[k]
+    for k in range(clock.placing):
+        request, node = pending[k], state.lists.placing[k]
         if node < 0:
-            state.lists.pending[kept] = request
+            pending[kept] = request
             kept += 1
             continue
         progress = state.progress[request]
-        lifecycle.move(lifecycle.PLACE, request, state.clock[0], state.arrivals, state.progress)
+        lifecycle.move(lifecycle.PLACE, request, clock, state.arrivals, state.progress)
         progress.node = node
         count_in_placed(state, request, node)
-        push(state.heap, state.heap_counts, start_s, POD_START, request, progress.attempts, 0.0)
-    for k in range(len(requests), state.clock[0].pending):
-        state.lists.pending[kept] = state.lists.pending[k]
+        push(state.heap, state.heap_counts, clock.placing_starts_s, POD_START, request, progress.attempts, 0.0)
+    for k in range(clock.placing, clock.pending):
+        pending[kept] = pending[k]
         kept += 1
-    state.clock[0].pending = kept
+    clock.pending = kept
+    clock.placing = 0
 
 
 @inlined

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tango.compiled import in_place, inlined
 from tango.domain.resource_axis import CPU, MEMORY
 from tango.node_model import kernel
-from tango.scheduling.lc.columns import Belief, Terrain, Traits
+from tango.scheduling.lc.columns import ELSEWHERE, Belief, Terrain, Traits
 from tango.scheduling.lc.dispatch import count_in, dispatch, is_crowded, set_offer, set_price, set_prices
 from tango.scheduling.lc.expected_time import demand_cores
 from tango.sim import lifecycle
@@ -103,33 +103,53 @@ def gather(clock: Any, arrivals: Arrivals, progress: NDArray[np.void], lists: Li
     clock.retries = 0
 
 
+@inlined
+def open_cycle(state: EngineState) -> None:
+    """Begin the dispatch of a window, with the first cluster."""
+    cycle = state.lists.cycles[state.clock[0].cycles]
+    cycle.placed = cycle.late = cycle.shed = 0
+    cycle.decide_s = 0.0
+    state.clock[0].asked = state.clock[0].answered = 0
+
+
 @in_place
-def dispatch_batch(state: EngineState, now_s: float) -> None:
-    """Let every cluster dispatch what entered there."""
-    policy, lists, most_s = state.rules.lc_policy, state.lists, 0.0
-    placed, late, shed = 0, 0, 0
-    for home in range(len(lists.sent_last)):
+def dispatch_batch(state: EngineState, now_s: float) -> bool:
+    """Let every cluster dispatch what entered there, and note the cycle.
+
+    True: a policy in Python has to decide for cluster `CLOCK.asked` first, on what is now believed; it writes into `Choices` and
+    `Lists.shed`, and the next call goes on with that.
+    """
+    clock, policy, lists = state.clock[0], state.rules.lc_policy, state.lists
+    cycle, elsewhere = lists.cycles[clock.cycles], policy.place == ELSEWHERE
+    while clock.asked < len(lists.sent_last):
+        home = clock.asked
         rows = lists.batch[lists.entry_first[home] : lists.entry_first[home + 1]]
         if len(rows) == 0:
+            clock.asked += 1
             continue
-        believe(policy, home, now_s, state.terrain, state.belief, state.truth, lists, state.arrivals, state.progress)
-        dispatch(
-            policy,
-            home,
-            rows,
-            state.arrivals.service,
-            state.arrivals.target_s,
-            state.arrivals.turn,
-            state.terrain,
-            state.belief,
-            lists.sent,
-            state.choices,
-            state.explore,
-        )
+        if clock.answered == 0:
+            believe(policy, home, now_s, state.terrain, state.belief, state.truth, lists, state.arrivals, state.progress)
+            if elsewhere:
+                clock.answered = 1
+                return True
+            dispatch(
+                policy,
+                home,
+                rows,
+                state.arrivals.service,
+                state.arrivals.target_s,
+                state.arrivals.turn,
+                state.terrain,
+                state.belief,
+                lists.sent,
+                state.choices,
+                state.explore,
+            )
+        clock.answered = 0
         put_back(
             policy,
             home,
-            rows,
+            rows[:0] if elsewhere else rows,  # a policy in Python counts nothing into this belief
             state.terrain,
             state.belief,
             state.published,
@@ -139,14 +159,21 @@ def dispatch_batch(state: EngineState, now_s: float) -> None:
             state.choices.node,
         )
         decide_s = lists.charge_s[min(len(rows), len(lists.charge_s) - 1)]
-        most_s = max(most_s, decide_s)
-        shed_rows = 0 if state.rules.keep_late and not state.rules.sheds_overdue else len(rows)
-        for k in range(shed_rows):
-            late_one = state.choices.late[rows[k]] and not state.rules.keep_late
-            lists.shed[k] = late_one or _is_overdue(state, rows[k], now_s)
+        cycle.decide_s = max(cycle.decide_s, decide_s)
+        shed_rows = len(rows) if elsewhere or not state.rules.keep_late or state.rules.sheds_overdue else 0
+        if not elsewhere:
+            for k in range(shed_rows):
+                late_one = state.choices.late[rows[k]] and not state.rules.keep_late
+                lists.shed[k] = late_one or _is_overdue(state, rows[k], now_s)
         done = carry_out(state, home, rows, lists.shed[:shed_rows], now_s, now_s + decide_s)
-        placed, shed, late = placed + done[0], shed + done[1], late + done[2]
-    write_cycle(state, now_s, placed, late, shed, most_s)
+        cycle.placed += done[0]
+        cycle.shed += done[1]
+        cycle.late += done[2]
+        clock.asked += 1
+    cycle.at_s = now_s
+    cycle.considered = clock.batch
+    clock.cycles += 1
+    return False
 
 
 @inlined
@@ -202,19 +229,6 @@ def carry_out(
             state.lists.retries[clock.retries] = request
             clock.retries += 1
     return placed, given_up, late
-
-
-@in_place
-def write_cycle(state: EngineState, now_s: float, placed: int, late: int, shed: int, decide_s: float) -> None:
-    """Note the dispatch of one window."""
-    cycle = state.lists.cycles[state.clock[0].cycles]
-    cycle.at_s = now_s
-    cycle.considered = state.clock[0].batch
-    cycle.placed = placed
-    cycle.late = late
-    cycle.shed = shed
-    cycle.decide_s = decide_s
-    state.clock[0].cycles += 1
 
 
 @inlined

@@ -14,9 +14,9 @@ nodes between events, `endings` settles what ends well, `losses` what is lost, a
 from __future__ import annotations
 
 from tango.compiled import in_place
-from tango.scheduling.lc.columns import ELSEWHERE
+from tango.sim.be_events import place
 from tango.sim.codes import DISPATCH, GROW, OVER, REACHED
-from tango.sim.dispatching import dispatch_batch, gather, publish
+from tango.sim.dispatching import dispatch_batch, gather, open_cycle, publish
 from tango.sim.endings import send_answers
 from tango.sim.events import run_events
 from tango.sim.heap import USED
@@ -25,14 +25,21 @@ from tango.sim.node_time import run_nodes
 from tango.sim.sharing_round import share_out
 from tango.sim.state import EngineState
 
-DECIDE, RUN = 0, 1
-"""Phases of a window."""
+DECIDE, ASK, RUN = range(3)
+"""Phases of a window; a policy in Python is asked for one cluster after another."""
 
 
 @in_place
 def run_windows(state: EngineState, until: int) -> int:
-    """Run up to the beginning of window `until`, and say why it came back (`codes`)."""
+    """Run up to the beginning of window `until`, and say why it came back (`codes`).
+
+    The one step that Python calls: what the centre has placed meanwhile (`Lists.placing`) and what a policy in Python has decided is taken
+    up here. Code that takes the state out of Python objects is as large as the engine, and every further step that Python called
+    would have its own.
+    """
     clock = state.clock[0]
+    if clock.placing > 0:
+        place(state)
     while clock.window < until:
         if clock.terminal == len(state.progress):
             return OVER
@@ -48,9 +55,14 @@ def run_windows(state: EngineState, until: int) -> int:
             gather(clock, state.arrivals, state.progress, state.lists, begin_s)
             clock.phase = RUN
             if clock.batch > 0:
-                if state.rules.lc_policy.place == ELSEWHERE:
-                    return DISPATCH
-                dispatch_batch(state, begin_s)
+                clock.phase = ASK
+                open_cycle(state)
+        if clock.phase == ASK:
+            if dispatch_batch(state, begin_s):
+                return DISPATCH
+            clock.phase = RUN
+            if clock.terminal == len(state.progress):
+                return OVER
         clock.batch = 0
         end_s = (clock.window + 1) * state.rules.window_s
         run_events(state, end_s)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from tango.compiled import in_place, inlined
 from tango.node_model import kernel
+from tango.node_model.state import NodeStates
 from tango.sim.audit import audit
 from tango.sim.endings import lc_ends, pod_ends
 from tango.sim.state import EngineState
@@ -40,7 +41,7 @@ def run_nodes(state: EngineState, end_s: float) -> None:
 
 
 @in_place
-def catch_up(state: EngineState, now_s: float) -> None:
+def catch_up(states: NodeStates, now_s: float) -> None:
     """Bring every node's figures to `now_s`; none has an event before it."""
-    for node in range(len(state.sites)):
-        kernel.integrate(state.states, node, now_s)
+    for node in range(len(states.nodes)):
+        kernel.integrate(states, node, now_s)

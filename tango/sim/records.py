@@ -63,11 +63,15 @@ def new_progress(requests: int) -> NDArray[np.void]:
 CLOCK = np.dtype(
     [
         ("window", np.int64),  # number of the next window to run
-        ("phase", np.int64),  # of that window: `engine.DECIDE` or `engine.RUN`
+        ("phase", np.int64),  # of that window: `engine.DECIDE`, `engine.ASK` or `engine.RUN`
         ("cursor", np.int64),  # row of the next request that arrives
         ("pending", np.int64),  # BE requests that wait for a node
         ("retries", np.int64),  # LC requests to dispatch again
         ("batch", np.int64),  # LC requests to dispatch in this window
+        ("asked", np.int64),  # cluster whose dispatch is next in this window
+        ("answered", np.int64),  # 1: a policy in Python was asked for that cluster and has decided
+        ("placing", np.int64),  # pending BE requests that the centre has decided on
+        ("placing_starts_s", np.float64),  # when the pods of those that have a node start
         ("terminal", np.int64),  # requests that have ended
         ("in_nodes", np.int64),  # LC requests in the node model
         ("abroad", np.int64),  # answers under way from other clusters in this window

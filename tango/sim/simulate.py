@@ -22,9 +22,9 @@ from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
 from tango.settings import Settings
-from tango.sim import be_events, dispatching, engine, node_time
+from tango.sim import engine, node_time
 from tango.sim.codes import DISPATCH, GROW, OVER
-from tango.sim.decision_costs import LONGEST_BATCH, DecisionCosts, recorded_costs
+from tango.sim.decision_costs import DecisionCosts, recorded_costs
 from tango.sim.failures import Outage, draw_outages
 from tango.sim.heap import USED, push
 from tango.sim.outcomes import (
@@ -192,7 +192,7 @@ class _Run:
         world = self._world
         nodes = world.engine.states.nodes
         for_s = world.now_s - self._busy_at_s
-        node_time.catch_up(world.engine, world.now_s)
+        node_time.catch_up(world.engine.states, world.now_s)
         busy_s = nodes["lc_busy_s"] + nodes["be_busy_s"]
         used = (busy_s - self._busy_s) / for_s * 1e3 if for_s > 0 else np.zeros(len(nodes))
         self._busy_s, self._busy_at_s = busy_s, world.now_s
@@ -227,31 +227,20 @@ class _Run:
         decide_s = float(self._costs.seconds("be", name, nodes=len(snapshot.nodes), requests=len(rows))[0])
         self._cycles.add(at_s=now_s, policy=plan.policy, considered=len(rows), placed=placed, decide_s=decide_s)
         self._world.grow(events=placed)
-        be_events.place(self._world.engine, rows, plan.node, now_s + decide_s + self._settings.sim.pod_start_s)
+        clock = self._world.engine.clock[0]
+        self._world.engine.lists.placing[: len(rows)] = plan.node
+        clock["placing"], clock["placing_starts_s"] = len(rows), now_s + decide_s + self._settings.sim.pod_start_s
 
     def _dispatch(self) -> None:
-        """LC dispatch of a window by a policy in Python, cluster by cluster."""
+        """LC dispatch of one cluster by a policy in Python, on what the engine takes it to believe; the engine carries it out."""
         e, now_s = self._world.engine, self._world.now_s
-        lists, longest_s = e.lists, 0.0
-        placed = late = given_up = 0
-        for c in range(len(lists.sent_last)):
-            rows = lists.batch[lists.entry_first[c] : lists.entry_first[c + 1]].copy()
-            if not len(rows):
-                continue
-            dispatching.believe(e.rules.lc_policy, c, now_s, e.terrain, e.belief, e.truth, lists, e.arrivals, e.progress)
-            snapshot, arrivals = self._views.dispatcher(), self._views.arrivals(rows)
-            dispatching.put_back(
-                e.rules.lc_policy, c, rows[:0], e.terrain, e.belief, e.published, lists, e.arrivals, e.progress, e.choices.node
-            )
-            cycle = f"the dispatch of cluster {snapshot.clusters[c]} at {now_s:g} s"
-            plan = decided_lc(self._lc, arrivals, snapshot, self._settings.lc, cycle=cycle, name=self._system.lc)
-            decide_s = float(lists.charge_s[min(len(rows), LONGEST_BATCH)])
-            longest_s = max(longest_s, decide_s)
-            e.choices.node[rows], e.choices.late[rows] = plan.node, plan.late
-            shed = within_budget(plan, arrivals, snapshot.services, now_s=now_s).shed
-            done = dispatching.carry_out(e, c, rows, shed, now_s, now_s + decide_s)
-            placed, given_up, late = placed + done[0], given_up + done[1], late + done[2]
-        dispatching.write_cycle(e, now_s, placed, late, given_up, longest_s)
+        home = int(e.clock["asked"][0])
+        rows = e.lists.batch[e.lists.entry_first[home] : e.lists.entry_first[home + 1]].copy()
+        snapshot, arrivals = self._views.dispatcher(), self._views.arrivals(rows)
+        cycle = f"the dispatch of cluster {snapshot.clusters[home]} at {now_s:g} s"
+        plan = decided_lc(self._lc, arrivals, snapshot, self._settings.lc, cycle=cycle, name=self._system.lc)
+        e.choices.node[rows], e.choices.late[rows] = plan.node, plan.late
+        e.lists.shed[: len(rows)] = within_budget(plan, arrivals, snapshot.services, now_s=now_s).shed
 
     def _what_waits(self) -> list[str]:
         e = self._world.engine

@@ -236,6 +236,8 @@ class Lists(NamedTuple):
 
     pending: NDArray[np.int64]
     """BE requests that wait for a node"""
+    placing: NDArray[np.int32]
+    """nodes that the centre gives to the first of `pending`, -1: none"""
     retries: NDArray[np.int64]
     """LC requests to be dispatched again"""
     batch: NDArray[np.int64]
@@ -271,9 +273,10 @@ FIRST_LENGTH = 64
 
 
 def new_lists(*, be_requests: int, services: int, clusters: int, charge_s: NDArray[np.float64]) -> Lists:
-    """Nobody waits. `pending` can take every BE request of the run and never grows, the others do."""
+    """Nobody waits. `pending` and `placing` can take every BE request of the run and never grow, the others do."""
     return Lists(
         pending=np.zeros(be_requests + 1, np.int64),
+        placing=np.zeros(be_requests + 1, np.int32),
         retries=np.zeros(FIRST_LENGTH, np.int64),
         batch=np.zeros(FIRST_LENGTH, np.int64),
         shed=np.zeros(FIRST_LENGTH, np.bool_),

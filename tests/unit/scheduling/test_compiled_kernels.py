@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import numba
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import tango
 from tango.compiled import compiled, in_place, inlined, sources_digest
@@ -98,6 +100,31 @@ def test_a_kernel_that_only_kernels_call_is_not_compiled_for_python() -> None:
     assert len(twice.part.signatures) == 1  # type: ignore[attr-defined]
     assert len(twice.entry.signatures) == len(four_times.part.signatures) == 0  # type: ignore[attr-defined]
     assert twice(1.5) == 3.0
+
+
+def test_a_kernel_that_kernels_call_is_compiled_once_for_all_integers() -> None:
+    """Row numbers of 8, 16, 32 and 64 bits, constants, counters: one machine code. What does not fit into int64 stays as it is."""
+
+    @in_place
+    def itself(row: int) -> int:
+        return row
+
+    @in_place
+    def added_up(small: NDArray[np.int8], medium: NDArray[np.int32], large: NDArray[np.int64], marks: NDArray[np.uint8]) -> int:
+        found = itself(small[0]) + itself(medium[0]) + itself(large[0]) + itself(marks[0]) + itself(7)
+        for k in range(2):
+            found += itself(k)
+        return found
+
+    @in_place
+    def of_bits(bits: NDArray[np.uint64]) -> int:
+        return itself(bits[0])
+
+    rows = [np.array([-3], kind) for kind in (np.int8, np.int32, np.int64)]
+    assert added_up(*rows, np.array([200], np.uint8)) == -3 - 3 - 3 + 200 + 7 + 0 + 1
+    assert len(itself.part.signatures) == 1  # type: ignore[attr-defined]
+    assert of_bits(np.array([2**63], np.uint64)) == 2**63
+    assert len(itself.part.signatures) == 2  # type: ignore[attr-defined]
 
 
 def test_a_second_process_takes_the_machine_code_from_the_cache(tmp_path: Path) -> None:
