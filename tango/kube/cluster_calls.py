@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -36,6 +36,7 @@ from tango.errors import (
 )
 from tango.kube.api_client import JSON, Connect, KubeClient
 from tango.kube.manifests import WORKLOAD_CONTAINER, ClusterWays, be_pod, binding, overrides_of, owned_by_node
+from tango.loop_thread import LoopThread
 from tango.settings import KubeSettings
 
 log = structlog.get_logger(__name__)
@@ -98,9 +99,7 @@ class KubernetesCalls:
         """By cluster and node, with when it was read."""
         self._connecting: dict[str, asyncio.Lock] = {}
         self._pods = f"/api/v1/namespaces/{settings.namespace}/pods"
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="kubernetes", daemon=True)
-        self._thread.start()
+        self._loop = LoopThread("kubernetes")
 
     def close(self) -> None:
         """Close all connections and stop the loop; calls in flight fail. Never raises: what does not close is logged."""
@@ -112,13 +111,10 @@ class KubernetesCalls:
                     log.warning("connection_not_closed", error=repr(error))
 
         try:
-            self._wait(close(), within_s=CLOSE_TIMEOUT_S)
+            self._wait(close, within_s=CLOSE_TIMEOUT_S)
         except ClusterUnavailable as error:
             log.warning("connection_not_closed", error=str(error))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(CLOSE_TIMEOUT_S)
-        if not self._thread.is_alive():
-            self._loop.close()
+        self._loop.stop(within_s=CLOSE_TIMEOUT_S)
 
     def run_be_pods(self, placements: Sequence[Placement]) -> dict[Placement, Exception | None]:
         """Create and bind one pod for each placement; return the error of each, None for success.
@@ -126,7 +122,7 @@ class KubernetesCalls:
         Raises: Dependency errors only if no service is known because the store never answered.
         """
         self._read_services({p.service for p in placements})
-        found = self._each([self._run_be_pod(p) for p in placements], [p.cluster for p in placements])
+        found = self._each([partial(self._run_be_pod, p) for p in placements], [p.cluster for p in placements])
         return {p: f if isinstance(f, Exception) else None for p, f in zip(placements, found, strict=True)}
 
     def resize(self, resizes: Sequence[Resize]) -> list[ScalingRecord]:
@@ -136,7 +132,7 @@ class KubernetesCalls:
         (by the cluster: credentials, permission, quota, admission), `error`.
         """
         self._read_services({r.service for r in resizes})
-        found = self._each([self._resize(r) for r in resizes], [r.cluster for r in resizes])
+        found = self._each([partial(self._resize, r) for r in resizes], [r.cluster for r in resizes])
         return [
             f if isinstance(f, ScalingRecord) else _resize_record(r, "error", str(f)) for r, f in zip(resizes, found, strict=True)
         ]
@@ -146,7 +142,7 @@ class KubernetesCalls:
 
         Outcomes: `done` (also if the pod was gone), `deferred` (a PodDisruptionBudget refused it for now), `error`.
         """
-        found = self._each([self._evict(e) for e in evictions], [e.cluster for e in evictions])
+        found = self._each([partial(self._evict, e) for e in evictions], [e.cluster for e in evictions])
         records = []
         for eviction, outcome in zip(evictions, found, strict=True):
             if not isinstance(outcome, ScalingRecord):  # beyond its time: the cluster is silent
@@ -157,7 +153,7 @@ class KubernetesCalls:
 
     def delete_pods(self, pods: Sequence[tuple[str, str]]) -> None:
         """Delete pods, given as (cluster, name), without a grace period. Failures are logged; the agent deletes what is left."""
-        for found in self._each([self._delete(cluster, pod) for cluster, pod in pods], [cluster for cluster, _ in pods]):
+        for found in self._each([partial(self._delete, cluster, pod) for cluster, pod in pods], [cluster for cluster, _ in pods]):
             if isinstance(found, Exception):
                 log.warning("pod_not_deleted", error=str(found))
 
@@ -333,11 +329,11 @@ class KubernetesCalls:
             self._connections[cluster] = _Connection(client, credentials, now_s)
             return client
 
-    def _each(self, calls: Sequence[Coroutine[Any, Any, T]], clusters: Sequence[str]) -> list[T | Exception]:
-        async def bounded(call: Coroutine[Any, Any, T], cluster: str) -> T:
+    def _each(self, calls: Sequence[Callable[[], Coroutine[Any, Any, T]]], clusters: Sequence[str]) -> list[T | Exception]:
+        async def bounded(call: Callable[[], Coroutine[Any, Any, T]], cluster: str) -> T:
             try:
                 async with asyncio.timeout(CALL_TIMEOUT_S):
-                    return await call
+                    return await call()
             except TimeoutError as error:
                 raise ClusterUnavailable(f"{cluster}: no answer within {CALL_TIMEOUT_S:g} s", cluster=cluster) from error
 
@@ -348,15 +344,13 @@ class KubernetesCalls:
                     log.error("kubernetes_call_broken", error=repr(f))
             return [f if not isinstance(f, BaseException) or isinstance(f, Exception) else RuntimeError(repr(f)) for f in found]
 
-        return self._wait(gather(), within_s=BATCH_TIMEOUT_S)
+        return self._wait(gather, within_s=BATCH_TIMEOUT_S)
 
-    def _wait(self, work: Coroutine[Any, Any, T], *, within_s: float) -> T:
+    def _wait(self, work: Callable[[], Coroutine[Any, Any, T]], *, within_s: float) -> T:
         """The result of `work` on the loop. Raises: ClusterUnavailable when the loop hangs; the work is cancelled."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return future.result(timeout=within_s)
+            return self._loop.run(work, within_s=within_s)
         except TimeoutError as error:
-            future.cancel()
             raise ClusterUnavailable(
                 f"calls to clusters did not end within {within_s:g} s: this process's connections hang, restart it if they stay so"
             ) from error

@@ -6,7 +6,6 @@ for Ctrl-C or go on working, and the parent-death signal, which is bound to the 
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import os
 import shutil
@@ -14,9 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -29,6 +27,7 @@ from tango.domain.tokens import DEFAULT_TENANT, new_token
 from tango.errors import DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions
+from tango.loop_thread import LoopThread
 from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.broker_address import broker_address
 from tango.stack.credentials import Credentials
@@ -55,7 +54,6 @@ from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prep
 from tango.store.schema import bring_up_to_date
 from tango.store.tokens import PostgresTokenStore
 
-T = TypeVar("T")
 FLOWER_USER = "tango"
 NODES_WITHIN_S = 30.0
 """Seconds that a start waits for all nodes to be Ready, before it fails. Chosen, not measured."""
@@ -119,9 +117,7 @@ class LocalStack:
         )
         self._supervisor = Supervisor(home, progressed=progressed, forks=self._forks)
         self._stopped = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="supervisor", daemon=True)
-        self._thread.start()
+        self._loop = LoopThread("supervisor")
 
     def start(self) -> StackInfo:
         """Start everything and wait until all of it is ready.
@@ -139,9 +135,9 @@ class LocalStack:
         self._supervisor.expected = len(self._servers()) + (4 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
         self._supervisor.expected += self._line_rtt_ms is not None
         # What all others are forks of is loaded while database and broker start.
-        self._run(self._forks.begin())
+        self._loop.run(self._forks.begin)
         # Database and broker first: all other processes open connections to them when they start.
-        self._run(self._supervisor.start(self._servers()))
+        self._loop.run(lambda: self._supervisor.start(self._servers()))
         database_url, reader_url, owner_url = self._prepare_database()
         config, fleet_file = self._home / "kubeconfig", self._home / "fleet.yaml"
         self._write_identities(clusters, config)
@@ -189,7 +185,7 @@ class LocalStack:
             cluster_environment=self._cluster_environment(line),
             simulators=self._simulators,
         )
-        self._run(self._supervisor.start(application_processes(layout)))
+        self._loop.run(lambda: self._supervisor.start(application_processes(layout)))
         self._await_nodes(database_url)
         write_stack(self._home, dataclasses.replace(info, ready=True))
         return info
@@ -197,7 +193,7 @@ class LocalStack:
     def _start_store(self) -> StackInfo:
         """Start the database alone, with the schema of this version. The fleet in force stays as it is."""
         self._supervisor.expected = 1
-        self._run(self._supervisor.start([spec for spec in self._servers() if spec.role == "store"]))
+        self._loop.run(lambda: self._supervisor.start([spec for spec in self._servers() if spec.role == "store"]))
         database_url, reader_url, owner_url = self._prepare_database()
         info = StackInfo(
             database_url=database_url,
@@ -214,14 +210,12 @@ class LocalStack:
         """Stop all processes, those that depend on others first, and unlock the folder. Data and logs stay."""
         self._stopped.set()  # ends `_await_nodes` in the thread that starts
         try:
-            self._run(self._supervisor.stop())
+            self._loop.run(self._supervisor.stop)
         finally:
             if self._postgres is not None:
                 self._postgres.clear_sockets()
             (self._home / "stack.json").unlink(missing_ok=True)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(5.0)
-            self._loop.close()
+            self._loop.stop(within_s=5.0)
             # Last: the next supervisor may begin only when nothing of this one is left.
             self._lock.release()
 
@@ -254,14 +248,6 @@ class LocalStack:
                 self._stopped.wait(0.1)
         finally:
             database.close()
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
 
     def _foreign(self, url: str, password: Callable[[str], str]) -> str:
         """The URL; empty if its password is one that this state folder has drawn, which means that the server is this stack's own."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +16,7 @@ from celery import Celery
 from tango.domain.line import LineMode, LineState
 from tango.emulation.line import Line
 from tango.errors import BrokerUnavailable
+from tango.loop_thread import LoopThread
 from tango.settings import Settings
 from tango.stack.tether import tethered
 from tests.integration.live_stack import ROOT
@@ -35,21 +34,23 @@ class Door:
 
     def __init__(self, broker_url: str) -> None:
         self._line = Line()
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="line", daemon=True).start()
+        self._loop = LoopThread("line")
         place = urlsplit(broker_url)
-        opening = self._line.open_door((str(place.hostname), int(place.port or 0)))
-        port = asyncio.run_coroutine_threadsafe(opening, self._loop).result(5.0)
+        port = self._loop.run(lambda: self._line.open_door((str(place.hostname), int(place.port or 0))), within_s=5.0)
         self.url = place._replace(netloc=f":{place.password}@127.0.0.1:{port}").geturl()
 
     def become(self, mode: LineMode) -> None:
         """From now on."""
-        self._loop.call_soon_threadsafe(self._line.become, LineState(mode=mode))
+
+        async def change() -> None:
+            self._line.become(LineState(mode=mode))
+
+        self._loop.run(change, within_s=5.0)
 
     def close(self) -> None:
         """End it."""
-        asyncio.run_coroutine_threadsafe(self._line.close(), self._loop).result(5.0)
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.run(self._line.close, within_s=5.0)
+        self._loop.stop(within_s=5.0)
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from tango.errors import ClusterUnavailable
 from tango.kube import cluster_calls
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.settings import KubeSettings
+from tests.waiting import WITHIN_S
 
 EVICTION = Eviction(cluster="c1", node="n1", pod="be-r1-1-e1", run_id=1, request_id=1, epoch=1, work_lost_s=0.0)
 
@@ -57,4 +60,9 @@ def test_a_loop_that_hangs_is_a_cluster_that_does_not_answer(tmp_path: Path, mon
     clusters.close()
 
     assert time.monotonic() - begun_s < 5.0
-    os.close(writer)  # lets the thread go
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        os.close(writer)  # lets the thread go, which ends
+        clusters._loop._thread.join(WITHIN_S)
+        gc.collect()
+    assert [str(each.message) for each in complaints] == []
