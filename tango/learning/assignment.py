@@ -183,18 +183,30 @@ def sample(
     scores = np.zeros((count, kinds), np.float32)
     for n in range(count):
         score_node(scorer, demand, headroom, n, pair[n], scores)
+    # By kind, the nodes that take its least request. They only become fewer within a tick, and each request of a kind drops those that no
+    # longer do: in an overload thousands wait that fit nowhere, and none of them looks at all nodes.
+    open_nodes, opened = np.empty((kinds, count), np.int64), np.full(kinds, count, np.int64)
+    for u in range(kinds):
+        for n in range(count):
+            open_nodes[u, n] = n
     chosen = np.full(len(demand.of_request), -1, np.int32)
     kept[:] = -1
     made = 0
     for k in range(len(chosen)):
         u = demand.of_request[k]
-        best, best_score = -1, -np.inf
-        for n in range(count):
-            if scores[n, u] > -np.inf and fits(headroom.free, n, demand.requests, k):
-                # Noise is drawn where a pod fits alone: in an overload thousands wait that fit nowhere.
+        best, best_score, still_open = -1, -np.inf, 0
+        for place in range(opened[u]):
+            n = open_nodes[u, place]
+            if not scores[n, u] > -np.inf:
+                continue
+            open_nodes[u, still_open] = n
+            still_open += 1
+            if fits(headroom.free, n, demand.requests, k):
+                # Noise is drawn where a pod fits alone.
                 noise = -np.log(-np.log(np.random.random())) if seed >= 0 else 0.0
                 if scores[n, u] + noise > best_score:
                     best, best_score = n, scores[n, u] + noise
+        opened[u] = still_open
         chosen[k] = best
         if best < 0:
             continue

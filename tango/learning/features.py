@@ -249,4 +249,7 @@ def _mean_of_ready(values: NDArray[np.float64], ready: NDArray[np.bool_]) -> flo
 
 
 def _safe(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    return np.clip(np.nan_to_num(values, nan=0.0, posinf=_CLIP, neginf=-_CLIP), -_CLIP, _CLIP).astype(np.float32)
+    """Within bounds, and 0 where it is not a number. A new array; `values` is changed."""
+    np.minimum(np.maximum(values, -_CLIP, out=values), _CLIP, out=values)  # infinities too; what is not a number stays so
+    values[np.isnan(values)] = 0.0
+    return values.astype(np.float32)

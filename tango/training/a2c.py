@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from tango.learning.network import PlacementNetwork, batch_graphs
-from tango.training.be_rollouts import Rollout, choices_of
+from tango.training.be_rollouts import Rollout, choices_of, scores_of
 from tango.training.devices import moved
 
 
@@ -92,7 +92,7 @@ def update(
         held = choices_of(run.ticks)
         if held is not None:
             held = moved(held, device)
-            logits = network.scores(node[held.rows], held.kind[:, None, :], held.pair).masked_fill(~held.allowed, -torch.inf)
+            logits = scores_of(network, node, held).masked_fill(~held.allowed, -torch.inf)
             log_p = torch.log_softmax(logits, dim=1)
             entropy = -(log_p.exp() * log_p.masked_fill(~held.allowed, 0.0)).sum() / len(made)
             advantage = ((torch.from_numpy(gained).to(device) - mean) / spread)[held.tick]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tango.learning.features import FleetGraph
 from tango.learning.network import GraphBatch, PlacementNetwork, batch_graphs
-from tango.training.be_rollouts import Rollout, Tick, choices_of
+from tango.training.be_rollouts import Choices, Rollout, Tick, choices_of, scores_of
 from tango.training.packing import packed, unpacked
 from tango.training.sac import Transitions
 from tango.training.teacher import best_fit
@@ -28,14 +28,7 @@ class Placements:
     """b placements as the networks see them."""
 
     fleets: GraphBatch
-    rows: Tensor
-    """(b, a) vertices of the nodes, padded"""
-    kind: Tensor
-    """(b, 3)"""
-    pair: Tensor
-    """(b, a, PAIRS)"""
-    fleet: Tensor
-    """(b,) which of `fleets`"""
+    choices: Choices
 
 
 class PlacementActor(nn.Module):
@@ -48,7 +41,7 @@ class PlacementActor(nn.Module):
     def forward(self, seen: Placements) -> Tensor:
         """(b, a) logits."""
         node, _ = self.network.encode(seen.fleets)
-        return self.network.scores(node[seen.rows], seen.kind[:, None, :], seen.pair)
+        return scores_of(self.network, node, seen.choices)
 
 
 class PlacementCritics(nn.Module):
@@ -64,8 +57,8 @@ class PlacementCritics(nn.Module):
         for twin in self.twins:
             assert isinstance(twin, PlacementNetwork)
             node, cluster = twin.encode(seen.fleets)
-            state = twin.value(node, cluster, seen.fleets)[seen.fleet]
-            found.append(state[:, None] + twin.scores(node[seen.rows], seen.kind[:, None, :], seen.pair))
+            state = twin.value(node, cluster, seen.fleets).index_select(0, seen.choices.tick)
+            found.append(state[:, None] + scores_of(twin, node, seen.choices))
         return torch.stack(found)
 
 
@@ -84,6 +77,8 @@ class TickReplay:
 
     def __init__(self, *, capacity: int) -> None:
         self._steps: deque[_Step] = deque(maxlen=capacity)
+        self._sizes = np.zeros(0, np.int64)
+        """(steps,) of each step's fleet, in powers of two; worked out once for all batches between two changes."""
 
     def __len__(self) -> int:
         return len(self._steps)
@@ -99,38 +94,38 @@ class TickReplay:
                     held = tick, tick.reward, tick.discount
                 elif held is not None:
                     held = held[0], held[1] + held[2] * tick.reward, held[2] * tick.discount
+        self._note_sizes()
 
     def sample(self, count: int, rng: np.random.Generator, *, teach: bool) -> Transitions:
         """The placements of ticks drawn evenly; a tick's reward is shared evenly by its placements.
 
         One is drawn among all, the others among fleets of about its size, since fleets are padded to the widest: each is as likely as any.
         """
-        sizes = np.array([len(step.tick.graph.node).bit_length() for step in self._steps])
-        alike = np.flatnonzero(sizes == sizes[rng.integers(len(sizes))])
+        alike = np.flatnonzero(self._sizes == self._sizes[rng.integers(len(self._sizes))])
         steps = [self._steps[k] for k in alike[rng.integers(0, len(alike), count)].tolist()]
         ticks = [step.tick for step in steps]
         made = np.array([len(tick.chosen) for tick in ticks])
         found = choices_of(ticks + [step.following for step in steps])
         assert found is not None  # every tick kept has a placement
-        fleets = batch_graphs([tick.graph for tick in ticks] + [step.following.graph for step in steps])
-        seen = Placements(fleets=fleets, rows=found.rows, kind=found.kind, pair=found.pair, fleet=found.tick)
-        now = torch.arange(int(made.sum()))
+        graphs = [tick.graph for tick in ticks]
+        decided = int(made.sum())
         last = np.cumsum(made) - 1
-        following = np.arange(1, len(now) + 1)
-        following[last] = len(now) + np.arange(count)
-        discount = np.ones(len(now), np.float32)
+        following = np.arange(1, decided + 1)
+        following[last] = decided + np.arange(count)  # of the tick that follows one placement is held, its first
+        discount = np.ones(decided, np.float32)
         discount[last] = [step.discount for step in steps]
         reward = np.repeat(np.array([step.reward for step in steps], np.float32) / made, made)
-        after = torch.from_numpy(following)
+        chosen = found.of_first(count)
         return Transitions(
-            seen=_rows_of(seen, now),
-            allowed=found.allowed[now],
-            chosen=found.chosen[now],
+            seen=Placements(fleets=batch_graphs(graphs), choices=chosen),
+            allowed=chosen.allowed,
+            chosen=chosen.chosen,
             reward=torch.from_numpy(reward.astype(np.float32)),
             discount=torch.from_numpy(discount),
-            seen_next=_rows_of(seen, after),
-            allowed_next=found.allowed[after],
-            teacher=best_fit(found.pair[now], found.allowed[now]) if teach else None,
+            states=Placements(fleets=batch_graphs(graphs + [step.following.graph for step in steps]), choices=found),
+            states_allowed=found.allowed,
+            following=torch.from_numpy(following),
+            teacher=best_fit(chosen.pair, chosen.allowed) if teach else None,
         )
 
     def state(self) -> dict[str, Any]:
@@ -152,21 +147,23 @@ class TickReplay:
         graphs = [FleetGraph(**dict(zip(_GRAPH, arrays, strict=True))) for arrays in columns]
         rows = zip(*(unpacked(state["ticks"][name]) for name in _TICK), strict=True)
         ticks = [
-            Tick(graph=graphs[k], value=0.0, **dict(zip(_TICK, arrays, strict=True)))
+            Tick(graph=graphs[k], pooled=_NOTHING, **dict(zip(_TICK, arrays, strict=True)))
             for k, arrays in zip(state["graph_of"].tolist(), rows, strict=True)
         ]
         self._steps.clear()
         figures = zip(state["reward"].tolist(), state["discount"].tolist(), strict=True)
         for k, (reward, discount) in enumerate(figures):
             self._steps.append(_Step(ticks[2 * k], reward, discount, ticks[2 * k + 1]))
+        self._note_sizes()
+
+    def _note_sizes(self) -> None:
+        self._sizes = np.array([len(step.tick.graph.node).bit_length() for step in self._steps], np.int64)
 
 
 _GRAPH = tuple(f.name for f in fields(FleetGraph))
 _TICK = ("kind", "pair", "allowed", "chosen")
-
-
-def _rows_of(seen: Placements, index: Tensor) -> Placements:
-    return replace(seen, rows=seen.rows[index], kind=seen.kind[index], pair=seen.pair[index], fleet=seen.fleet[index])
+_NOTHING = np.zeros(0, np.float32)
+"""In place of what only the critic of A2C reads."""
 
 
 def _first_of(tick: Tick) -> Tick:

@@ -13,7 +13,7 @@ A tick with many placements keeps what some of them saw, drawn evenly: the runs 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -26,11 +26,12 @@ from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning import assignment
 from tango.learning.assignment import PAIRS
-from tango.learning.features import FleetGraph, fleet_graph, kinds_of, node_headroom
+from tango.learning.features import KIND_FEATURES, FleetGraph, fleet_graph, kinds_of, node_headroom
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.policy import demand_of, place_by_network, scorer_of
 from tango.learning.recent import RecentLc
 from tango.settings import BeSettings
+from tango.traces.workloads import draw_requests
 from tango.training.curriculum import Curriculum
 from tango.training.devices import Weights, put_weights
 from tango.training.engine_episodes import accrued, advantage_by_interval, draw_be_episode, simulate_be_episode
@@ -56,7 +57,9 @@ class Tick:
     """(m, n)"""
     chosen: NDArray[np.int32]
     """(m,)"""
-    value: float
+    pooled: NDArray[np.float32]
+    """(2 h,) mean embeddings of nodes and clusters, all that the critic sees"""
+    value: float = 0.0
     """The critic's estimate of the state's value."""
     at_s: float = 0.0
     reward: float = 0.0
@@ -113,10 +116,9 @@ def sampled(
 ) -> tuple[NDArray[np.int32], Tick]:
     """(k,) nodes of the pending requests, drawn from the network's softmax, and the tick with at most so many of its placements."""
     graph, kinds = fleet_graph(snapshot), kinds_of(pending, snapshot)
-    batch = batch_graphs([graph])
     with torch.no_grad():
-        node, cluster = network.encode(batch)
-        value = float(network.value(node, cluster, batch)[0])
+        node, cluster = network.encode(batch_graphs([graph]))
+        pooled = torch.cat((node.mean(0), cluster.mean(0))).numpy()
         scorer = scorer_of(network, network.actor_node(node), kinds)
     n = len(snapshot.nodes)
     kept = np.full(min(most, len(pending)), -1, np.int64)
@@ -129,7 +131,7 @@ def sampled(
         pair=pair[rows],
         allowed=allowed[rows],
         chosen=chosen[kept[rows]],
-        value=value,
+        pooled=pooled,
         at_s=snapshot.at_s,
     )
     return chosen, tick
@@ -154,7 +156,10 @@ def play(unit: Unit) -> list[Rollout]:
     put_weights(network, unit.weights)
     episode = draw_be_episode(unit.seed, unit.curriculum)
     recorders = [Recorder(network, np.random.default_rng((unit.seed, _NOISE, side))) for side in range(2)]
-    runs = [simulate_be_episode(episode, recorder) for recorder in recorders]
+    requests = draw_requests(episode.workload, episode.fleet, episode.seed)
+    runs = [simulate_be_episode(episode, recorder, requests) for recorder in recorders]
+    for recorder in recorders:
+        _value(network, recorder.ticks)
     span_s = episode.workload.duration_s
     played = []
     for recorder, own, other in zip(recorders, runs, reversed(runs), strict=True):
@@ -171,12 +176,23 @@ def play(unit: Unit) -> list[Rollout]:
     return played
 
 
+def _value(network: PlacementNetwork, ticks: Sequence[Tick]) -> None:
+    """Ask the critic for all ticks of a run at once."""
+    if ticks:
+        with torch.no_grad():
+            values = network.critic(torch.from_numpy(np.stack([tick.pooled for tick in ticks]))).squeeze(1)
+        for tick, value in zip(ticks, values.tolist(), strict=True):
+            tick.value = value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choices:
-    """m placements of several ticks, in order, fleets padded to the widest (a nodes)."""
+    """m placements of t ticks, in order, fleets padded to the widest (a nodes)."""
 
-    rows: Tensor
-    """(m, a) vertices of the nodes in the ticks' graphs side by side, padded"""
+    nodes: Tensor
+    """(t, a) vertices of each tick's nodes in the ticks' graphs side by side; padded by its last one"""
+    tick: Tensor
+    """(m,) which of the ticks"""
     kind: Tensor
     """(m, 3)"""
     pair: Tensor
@@ -185,37 +201,41 @@ class Choices:
     """(m, a)"""
     chosen: Tensor
     """(m,)"""
-    tick: Tensor
-    """(m,) which of the ticks"""
 
-
-@dataclass(slots=True)
-class _Columns:
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
-    kind: list[NDArray[np.float32]] = field(default_factory=list)
-    pair: list[NDArray[np.float32]] = field(default_factory=list)
-    allowed: list[NDArray[np.bool_]] = field(default_factory=list)
-    chosen: list[NDArray[np.int64]] = field(default_factory=list)
-    tick: list[NDArray[np.int64]] = field(default_factory=list)
+    def of_first(self, ticks: int) -> Choices:
+        """The placements of the first so many ticks: views, not copies."""
+        count = int(np.searchsorted(self.tick.numpy(), ticks))
+        columns = {name: getattr(self, name)[:count] for name in ("tick", "kind", "pair", "allowed", "chosen")}
+        return Choices(nodes=self.nodes[:ticks], **columns)
 
 
 def choices_of(ticks: Sequence[Tick]) -> Choices | None:
     """All placements that some ticks keep; None where there is none."""
-    widest = max((len(tick.graph.node) for tick in ticks), default=0)
-    held, first = _Columns(), 0
-    for at, tick in enumerate(ticks):
-        n, made = len(tick.graph.node), len(tick.chosen)
-        if made:
-            padding = (0, widest - n)
-            vertices = np.pad(np.arange(first, first + n), padding, mode="edge")
-            held.rows.append(np.broadcast_to(vertices, (made, widest)))
-            held.kind.append(tick.kind)
-            held.pair.append(np.pad(tick.pair, ((0, 0), padding, (0, 0))))
-            held.allowed.append(np.pad(tick.allowed, ((0, 0), padding)))
-            held.chosen.append(tick.chosen.astype(np.int64))
-            held.tick.append(np.full(made, at, np.int64))
-        first += n
-    if not held.chosen:
+    nodes_of, made = [len(tick.graph.node) for tick in ticks], [len(tick.chosen) for tick in ticks]
+    count = sum(made)
+    if not count:
         return None
-    names = _Columns.__dataclass_fields__
-    return Choices(**{name: torch.from_numpy(np.concatenate(getattr(held, name))) for name in names})
+    widest = max(nodes_of)
+    nodes = np.empty((len(ticks), widest), np.int64)
+    kind, chosen = np.empty((count, len(KIND_FEATURES)), np.float32), np.empty(count, np.int64)
+    pair, allowed = np.zeros((count, widest, PAIRS), np.float32), np.zeros((count, widest), np.bool_)
+    vertex = row = 0
+    for at, (tick, n, m) in enumerate(zip(ticks, nodes_of, made, strict=True)):
+        nodes[at] = np.minimum(np.arange(vertex, vertex + widest), vertex + n - 1)
+        rows = slice(row, row + m)
+        kind[rows], chosen[rows] = tick.kind, tick.chosen
+        pair[rows, :n], allowed[rows, :n] = tick.pair, tick.allowed
+        vertex, row = vertex + n, row + m
+    arrays = {"nodes": nodes, "tick": np.repeat(np.arange(len(ticks)), made), "kind": kind, "pair": pair, "allowed": allowed}
+    return Choices(**{name: torch.from_numpy(array) for name, array in (arrays | {"chosen": chosen}).items()})
+
+
+def scores_of(network: PlacementNetwork, node: Tensor, choices: Choices) -> Tensor:
+    """(m, a) the actor's logits of placements, by the embeddings of all nodes of the ticks' graphs (n, hidden).
+
+    Each node is projected once, not once for every placement that might go there; and a placement takes its tick's nodes as one block, so
+    that the gradient adds up block by block and not element by element, which was most of the time of an update.
+    """
+    projected = network.actor_node(node)
+    of_tick = projected.index_select(0, choices.nodes.flatten()).view(*choices.nodes.shape, -1)
+    return network.scores_of_projected(of_tick.index_select(0, choices.tick), choices.kind[:, None], choices.pair)

@@ -16,12 +16,14 @@ parts, each at the tick after which it came about (`advantage_by_interval`). Bot
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tango.analysis.metrics import lc_outcomes_of, measured_span, run_metrics, useful_share
 from tango.domain.fleet import Fleet
+from tango.domain.runs import NewRequests
 from tango.domain.seeds import TRAINING
 from tango.domain.services import Service, ServiceClass
 from tango.experiments.cells import settings_with
@@ -75,9 +77,15 @@ def draw_be_episode(seed: int, curriculum: Curriculum) -> Episode:
     )
 
 
+@cache
+def _base_fleet() -> Fleet:
+    """Read once: reading it anew was a twentieth of an episode."""
+    return load_fleet("testbed")
+
+
 def _drawn_fleet(rng: np.random.Generator) -> Fleet:
     """2 to 16 clusters of 2 to 8 nodes of three kinds of machines; BE pods of drawn sizes and works."""
-    base = load_fleet("testbed")
+    base = _base_fleet()
     machines = edge_machines(rng.dirichlet((2.0, 3.0, 1.5)).tolist())
     recipe = FleetRecipe(
         clusters=int(rng.integers(2, 17)),
@@ -105,9 +113,10 @@ def _resized(service: Service, cpu: float, memory: float, work: float) -> Servic
     )
 
 
-def simulate_be_episode(episode: Episode, be: BePolicy | None) -> SimulatedRun:
-    """Run it; None: `load-greedy` places. Decisions take no time."""
-    requests = draw_requests(episode.workload, episode.fleet, episode.seed)
+def simulate_be_episode(episode: Episode, be: BePolicy | None, requests: NewRequests | None = None) -> SimulatedRun:
+    """Run it; None: `load-greedy` places. Decisions take no time. `requests` are the episode's, from one who has drawn them."""
+    if requests is None:
+        requests = draw_requests(episode.workload, episode.fleet, episode.seed)
     parts = system("tango")
     return simulate(
         episode.fleet,
@@ -122,9 +131,9 @@ def simulate_be_episode(episode: Episode, be: BePolicy | None) -> SimulatedRun:
     )
 
 
-def run_be_episode(episode: Episode, be: BePolicy | None) -> EpisodeOutcome:
+def run_be_episode(episode: Episode, be: BePolicy | None, requests: NewRequests | None = None) -> EpisodeOutcome:
     """What the run of an episode comes to."""
-    return outcome_of(simulate_be_episode(episode, be))
+    return outcome_of(simulate_be_episode(episode, be, requests))
 
 
 def outcome_of(run: SimulatedRun) -> EpisodeOutcome:
@@ -166,7 +175,7 @@ def accrued(run: SimulatedRun, at_s: NDArray[np.float64]) -> Accrued:
     # Useful work is spread evenly over the part of [started, finished] that lies in the window.
     ended_s = np.minimum(outcomes.finished_s[be], window.end_s)
     began_s = np.clip(np.minimum(outcomes.started_s[be], outcomes.finished_s[be]), window.start_s, ended_s)
-    done = np.array([float(work_s[be] @ _share_by(at, began_s, ended_s)) for at in at_s.tolist()])
+    done = _spread_up_to(at_s, work_s[be], began_s, ended_s)
     judged = lc_outcomes_of(outcomes)
     missed = judged.decided & ~judged.met
     late_s = np.minimum(outcomes.due_s[missed] + outcomes.target_s[missed], window.end_s)
@@ -180,11 +189,28 @@ def accrued(run: SimulatedRun, at_s: NDArray[np.float64]) -> Accrued:
     )
 
 
-def _share_by(at_s: float, began_s: NDArray[np.float64], ended_s: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) share of each interval that has passed at an instant; one without length has passed at its end."""
+def _spread_up_to(
+    at_s: NDArray[np.float64], work_s: NDArray[np.float64], began_s: NDArray[np.float64], ended_s: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(k,) how much of the works (m,), each spread evenly from its beginning to its end, is done at k instants; one without length is done
+    at its end.
+
+    By sums over what has begun and over what has ended, each sorted once, where every instant would look at all works.
+    """
     length_s = ended_s - began_s
-    passed = np.clip((at_s - began_s) / np.where(length_s > 0, length_s, 1.0), 0.0, 1.0)
-    return np.where(length_s > 0, passed, at_s >= ended_s)
+    rate = work_s / np.where(length_s > 0, length_s, 1.0)
+    by_end, by_start = np.argsort(ended_s, kind="stable"), np.argsort(began_s, kind="stable")
+    ended = np.searchsorted(ended_s[by_end], at_s, side="right")
+    begun = np.searchsorted(began_s[by_start], at_s, side="right")
+    rates = _sums(rate[by_start])[begun] - _sums(rate[by_end])[ended]
+    offsets = _sums((rate * began_s)[by_start])[begun] - _sums((rate * began_s)[by_end])[ended]
+    under_way = np.where(begun > ended, rates * at_s - offsets, 0.0)  # without rounding where nothing is
+    return _sums(work_s[by_end])[ended] + under_way
+
+
+def _sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(m + 1,) sums of the first 0, 1, ... values."""
+    return np.concatenate(([0.0], np.cumsum(values)))
 
 
 def advantage(own: EpisodeOutcome, other: EpisodeOutcome, *, miss_price: float = 1.0, waste_price: float = 0.1) -> float:

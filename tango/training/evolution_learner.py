@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from tango.errors import UsageError
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
+from tango.traces.workloads import draw_requests
 from tango.training.be_rollouts import Placing
 from tango.training.be_validation import BeValidation
 from tango.training.collectors import Collectors
@@ -184,10 +185,10 @@ def _pair(trial: _Trial) -> tuple[float, int]:
     weights = flat(network, trial.names)
     scale = scale_of([dict(network.named_parameters())[name].detach().numpy().reshape(-1) for name in trial.names])
     noise = np.float32(trial.settings.noise) * scale * perturbation(*trial.of, len(weights))
-    outcomes = []
+    outcomes, requests = [], draw_requests(episode.workload, episode.fleet, episode.seed)
     for side in (weights + noise, weights - noise):
         put_flat(network, trial.names, side)
-        outcomes.append(run_be_episode(episode, Placing(network, memory=trial.settings.memory > 0)))
+        outcomes.append(run_be_episode(episode, Placing(network, memory=trial.settings.memory > 0), requests))
     plus, minus = outcomes
     gained = advantage(plus, minus, miss_price=trial.settings.miss_price, waste_price=trial.settings.waste_price)
     return gained, sum(outcome.ticks for outcome in outcomes)

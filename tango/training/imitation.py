@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from tango.learning.network import PlacementNetwork, batch_graphs
-from tango.training.be_rollouts import Recorder, Tick, choices_of
+from tango.training.be_rollouts import Recorder, Tick, choices_of, scores_of
 from tango.training.collectors import Collectors
 from tango.training.config import TrainingConfig
 from tango.training.curriculum import Curriculum
@@ -90,7 +90,7 @@ def imitate(
         if held is None:
             continue
         node, _ = network.encode(batch_graphs([tick.graph for tick in chosen]))
-        logits = network.scores(node[held.rows], held.kind[:, None, :], held.pair).masked_fill(~held.allowed, -torch.inf)
+        logits = scores_of(network, node, held).masked_fill(~held.allowed, -torch.inf)
         teacher = best_fit(held.pair, held.allowed)
         loss = functional.cross_entropy(logits, teacher)
         optimizer.zero_grad()

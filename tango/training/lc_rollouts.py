@@ -175,15 +175,17 @@ class Replay:
         e = self._all
         rows = rng.integers(0, len(e), count)
         after = e.following[rows]
-        allowed, allowed_next = torch.from_numpy(e.allowed[rows]), torch.from_numpy(e.allowed[after])
+        both = np.concatenate((rows, after))
+        seen, allowed = torch.from_numpy(e.seen[both]), torch.from_numpy(e.allowed[both])
         return Transitions(
-            seen=(torch.from_numpy(e.seen[rows]), allowed),
-            allowed=allowed,
+            seen=(seen[:count], allowed[:count]),
+            allowed=allowed[:count],
             chosen=torch.from_numpy(e.chosen[rows]),
             reward=torch.from_numpy(e.reward[rows]),
             discount=torch.from_numpy(np.where(after != rows, self._discount, 0.0).astype(np.float32)),
-            seen_next=(torch.from_numpy(e.seen[after]), allowed_next),
-            allowed_next=allowed_next,
+            states=(seen, allowed),
+            states_allowed=allowed,
+            following=torch.arange(count, 2 * count),
         )
 
     def state(self) -> dict[str, Any]:

@@ -42,7 +42,8 @@ class SacSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transitions:
-    """b decisions with at most a actions each; what was seen is whatever the actor and the critics take."""
+    """b decisions with at most a actions each, and p states, theirs and those that follow; what was seen is whatever the actor and the
+    critics take."""
 
     seen: Any
     allowed: Tensor
@@ -53,9 +54,12 @@ class Transitions:
     """(b,)"""
     discount: Tensor
     """(b,) of what comes after; 0 where an episode ended"""
-    seen_next: Any
-    allowed_next: Tensor
-    """(b, a); at least one in each row, also where the discount is 0"""
+    states: Any
+    """What was seen in p states: those of the decisions, in their order, then those that only follow them"""
+    states_allowed: Tensor
+    """(p, a); at least one in each row, also where it follows at a discount of 0"""
+    following: Tensor
+    """(b,) which of the states follows each decision"""
     teacher: Tensor | None = None
     """(b,) what the actor shall imitate in this update, in place of improving by the critics; they learn as ever"""
 
@@ -92,9 +96,12 @@ class DiscreteSac(Generic[Actor]):
         """One gradient step of critics, actor and temperature; gives their losses, the entropy and the temperature."""
         batch = moved(batch, self._device)
         temperature = self.temperature
-        critic_loss = self._critic_loss(batch, temperature)
+        # One pass of the actor over all states: what follows a decision is mostly a decision itself, and the critics' step leaves the
+        # actor as it is.
+        log_p_states = log_policy(self.actor(batch.states), batch.states_allowed)
+        critic_loss = self._critic_loss(batch, log_p_states.detach(), temperature)
         self._step(1, critic_loss, self.critics)
-        log_p = log_policy(self.actor(batch.seen), batch.allowed)
+        log_p = log_p_states[: len(batch.chosen)]
         actor_loss = self._actor_loss(batch, log_p, temperature)
         self._step(0, actor_loss, self.actor)
         entropy = entropy_of(log_p.detach(), batch.allowed)
@@ -144,13 +151,13 @@ class DiscreteSac(Generic[Actor]):
             loss = (log_p.exp() * (temperature * log_p - value)).masked_fill(~batch.allowed, 0.0).sum(1).mean()
         return loss
 
-    def _critic_loss(self, batch: Transitions, temperature: float) -> Tensor:
-        """Squared error of both critics against the reward and the soft value of what follows. Source: Christodoulou, equation 10."""
+    def _critic_loss(self, batch: Transitions, log_p: Tensor, temperature: float) -> Tensor:
+        """Squared error of both critics against the reward and the soft value of what follows; `log_p` (p, a) are the actor's of all
+        states. Source: Christodoulou, equation 10."""
         with torch.no_grad():
-            log_p = log_policy(self.actor(batch.seen_next), batch.allowed_next)
-            value = self._targets(batch.seen_next).amin(0) - temperature * log_p
-            following = (log_p.exp() * value).masked_fill(~batch.allowed_next, 0.0).sum(1)
-            wanted = batch.reward + batch.discount * following
+            value = self._targets(batch.states).amin(0) - temperature * log_p
+            worth = (log_p.exp() * value).masked_fill(~batch.states_allowed, 0.0).sum(1)
+            wanted = batch.reward + batch.discount * worth[batch.following]
         found = self.critics(batch.seen).gather(2, batch.chosen.expand(2, -1)[:, :, None]).squeeze(2)
         return functional.mse_loss(found, wanted.expand(2, -1))
 

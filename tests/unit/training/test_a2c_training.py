@@ -13,7 +13,7 @@ from tango.learning.checkpoint import load_checkpoint
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.shipped import shipped_path
 from tango.training.a2c import A2cSettings, advantages, follow, update
-from tango.training.be_rollouts import Placing, Rollout, choices_of
+from tango.training.be_rollouts import Placing, Rollout, choices_of, scores_of
 from tango.training.curriculum import Curriculum
 from tango.training.devices import moved
 from tango.training.engine_episodes import advantage, draw_be_episode, run_be_episode
@@ -86,7 +86,7 @@ def _share_on(network: PlacementNetwork, runs: list[Rollout], node: int) -> floa
     assert held is not None
     with torch.no_grad():
         embedded, _ = network.encode(batch_graphs([tick.graph for tick in ticks]))
-        logits = network.scores(embedded[held.rows], held.kind[:, None, :], held.pair).masked_fill(~held.allowed, -torch.inf)
+        logits = scores_of(network, embedded, held).masked_fill(~held.allowed, -torch.inf)
     return float(torch.softmax(logits, 1)[:, node].mean())
 
 
@@ -127,6 +127,36 @@ def test_the_critic_does_not_change_what_the_encoder_sees() -> None:
     assert all(name.startswith("critic") for name in changed)
 
 
+def test_placements_are_scored_as_one_by_one() -> None:
+    """Ticks of several fleets side by side, each node projected once: every placement has the scores that the network gives it alone, and
+    the same gradient comes of them."""
+    torch.manual_seed(5)
+    network = PlacementNetwork(8)
+    ticks = [tick for seed in (3, 8) for run in rollouts(seed) for tick in run.ticks if len(tick.chosen)][::4]
+    assert len({len(tick.graph.node) for tick in ticks}) > 1
+    held = choices_of(ticks)
+    assert held is not None
+
+    def gradient(loss: torch.Tensor) -> dict[str, torch.Tensor]:
+        network.zero_grad()
+        loss.backward()
+        return {name: weight.grad.clone() for name, weight in network.named_parameters() if weight.grad is not None}
+
+    together = scores_of(network, network.encode(batch_graphs([tick.graph for tick in ticks]))[0], held)
+    alone = []
+    for tick in ticks:
+        node, _ = network.encode(batch_graphs([tick.graph]))
+        alone += [network.scores(node, torch.from_numpy(k), torch.from_numpy(p)) for k, p in zip(tick.kind, tick.pair, strict=True)]
+
+    for row, wanted in enumerate(alone):
+        torch.testing.assert_close(together[row, : len(wanted)], wanted, atol=1e-5, rtol=1e-4)
+    found = gradient(together.masked_fill(~held.allowed, 0.0).square().sum())
+    each = gradient(sum(((one * held.allowed[row, : len(one)]).square().sum() for row, one in enumerate(alone)), torch.zeros(())))
+    assert found.keys() == each.keys()
+    for name, wanted in each.items():
+        torch.testing.assert_close(found[name], wanted, atol=1e-3, rtol=1e-3)
+
+
 def test_the_average_follows_by_a_share() -> None:
     """A tenth of the way at a rate of a tenth."""
     slow, fast = PlacementNetwork(4), PlacementNetwork(4)
@@ -160,7 +190,7 @@ def test_no_tensor_of_an_update_stays_behind_on_the_cpu() -> None:
 
     node, cluster = away.encode(batch)
     values = away.value(node, cluster, batch)
-    logits = away.scores(node[found.rows], found.kind[:, None, :], found.pair)
+    logits = scores_of(away, node, found)
 
     assert (values.device.type, tuple(values.shape)) == ("meta", (len(ticks),))
     assert logits.shape == found.allowed.shape

@@ -129,7 +129,7 @@ def test_a_replay_keeps_the_last_episodes_and_their_chains() -> None:
     drawn = replay.sample(400, np.random.default_rng(0))
 
     assert set(drawn.reward.tolist()) == {2.0, 3.0}
-    torch.testing.assert_close(drawn.seen_next[0], drawn.seen[0])
+    torch.testing.assert_close(drawn.states[0][drawn.following], drawn.seen[0])
     np.testing.assert_allclose(np.unique(drawn.discount), [0.0, 0.7], rtol=1e-6)
 
 
@@ -169,7 +169,7 @@ def test_a_replay_comes_back_from_its_state() -> None:
     back.restore(replay.state())
 
     drawn, again = (held.sample(64, np.random.default_rng(2)) for held in (replay, back))
-    for name in ("chosen", "reward", "discount", "allowed", "allowed_next"):
+    for name in ("chosen", "reward", "discount", "allowed", "states_allowed", "following"):
         assert torch.equal(getattr(drawn, name), getattr(again, name))
     assert torch.equal(drawn.seen[0], again.seen[0])
 

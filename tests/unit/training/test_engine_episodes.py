@@ -9,6 +9,7 @@ import torch
 from tango.fleets import load_fleet
 from tango.learning.features import PAIR_FEATURES
 from tango.learning.network import PlacementNetwork
+from tango.training import engine_episodes
 from tango.training.be_rollouts import Placing, Recorder
 from tango.training.curriculum import Curriculum
 from tango.training.engine_episodes import (
@@ -154,3 +155,21 @@ def test_only_the_actor_evolves_unless_asked() -> None:
     weights = np.arange(len(flat(network, names)), dtype=np.float32)
     put_flat(network, names, weights)
     assert np.array_equal(flat(network, names), weights)
+
+
+def test_work_that_is_spread_evenly_is_summed_up_as_one_by_one() -> None:
+    """By its definition, at every instant; works without length are done at their end, at the very instant too."""
+    rng = np.random.default_rng(4)
+    began_s, work_s = rng.uniform(10.0, 90.0, 300), rng.uniform(0.1, 9.0, 300)
+    ended_s = began_s + np.where(rng.uniform(size=300) < 0.2, 0.0, rng.uniform(0.0, 40.0, 300))
+    at_s = np.sort(np.concatenate((rng.uniform(0.0, 140.0, 60), ended_s[:20])))
+
+    found = engine_episodes._spread_up_to(at_s, work_s, began_s, ended_s)
+
+    def done(at: float, k: int) -> float:
+        if ended_s[k] == began_s[k]:
+            return float(work_s[k]) * (at >= ended_s[k])
+        return float(work_s[k]) * min(1.0, max(0.0, (at - began_s[k]) / (ended_s[k] - began_s[k])))
+
+    np.testing.assert_allclose(found, [sum(done(at, k) for k in range(300)) for at in at_s.tolist()], rtol=1e-9, atol=1e-9)
+    assert engine_episodes._spread_up_to(at_s, work_s[:0], began_s[:0], ended_s[:0]).tolist() == [0.0] * len(at_s)

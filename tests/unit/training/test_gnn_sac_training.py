@@ -60,8 +60,9 @@ def test_placements_follow_one_another_within_a_tick_and_into_the_next_that_has_
     assert len(replay) == 1
     np.testing.assert_allclose(drawn.discount, [1.0, 1.0, 0.72], rtol=1e-6)
     np.testing.assert_allclose(drawn.reward, np.full(3, (0.3 + 0.9 * 0.1) / 3), rtol=1e-5)
-    np.testing.assert_allclose(drawn.seen_next.kind[:, 0], [0.3, 0.3, 0.5], rtol=1e-6)
-    assert drawn.seen_next.fleet.tolist() == [0, 0, 1]
+    following = drawn.states.choices
+    np.testing.assert_allclose(following.kind[drawn.following, 0], [0.3, 0.3, 0.5], rtol=1e-6)
+    assert following.tick[drawn.following].tolist() == [0, 0, 1]
 
 
 def test_the_last_placements_of_a_run_are_followed_by_those_after_the_window_or_left_out() -> None:
@@ -73,8 +74,8 @@ def test_the_last_placements_of_a_run_are_followed_by_those_after_the_window_or_
 
     assert len(replay) == 1
     drawn = replay.sample(1, np.random.default_rng(0), teach=False)
-    assert drawn.seen.kind[0, 0] == pytest.approx(0.2)
-    assert drawn.seen_next.kind[0, 0] == pytest.approx(0.3)
+    assert drawn.seen.choices.kind[0, 0] == pytest.approx(0.2)
+    assert drawn.states.choices.kind[drawn.following[0], 0] == pytest.approx(0.3)
 
 
 def test_the_teacher_is_best_fit() -> None:
@@ -85,7 +86,7 @@ def test_the_teacher_is_best_fit() -> None:
     drawn = replay.sample(16, np.random.default_rng(0), teach=True)
 
     assert drawn.teacher is not None
-    left = np.where(drawn.allowed, drawn.seen.pair[:, :, LEFT_OVER], np.inf)
+    left = np.where(drawn.allowed, drawn.seen.choices.pair[:, :, LEFT_OVER], np.inf)
     enough = np.where(left >= 0, left, np.inf)
     some = np.isfinite(enough).any(axis=1)
     assert some.any()
@@ -124,6 +125,22 @@ def test_every_placement_of_a_batch_is_scored_as_its_tick_alone() -> None:
     torch.testing.assert_close(critics(many.seen)[:, :count, :width], critics(first.seen), atol=1e-5, rtol=1e-4)
 
 
+def test_what_is_decided_is_the_beginning_of_all_states() -> None:
+    """The critics' step sees the decisions and their fleets alone, and finds there what it would find among all states."""
+    torch.manual_seed(1)
+    critics = PlacementCritics(8)
+    replay = TickReplay(capacity=500)
+    replay.add(rollouts(5))
+
+    drawn = replay.sample(8, np.random.default_rng(2), teach=False)
+
+    count = len(drawn.chosen)
+    assert drawn.seen.fleets.graphs == 8 < drawn.states.fleets.graphs
+    assert len(drawn.states_allowed) == count + 8
+    assert int(drawn.following.max()) < len(drawn.states_allowed)
+    torch.testing.assert_close(critics(drawn.states)[:, :count], critics(drawn.seen), atol=1e-6, rtol=1e-5)
+
+
 def test_a_replay_comes_back_from_its_state() -> None:
     """The same steps in the same order: the same batches. Graphs that ticks share are still shared."""
     replay, back = TickReplay(capacity=8), TickReplay(capacity=8)
@@ -135,10 +152,10 @@ def test_a_replay_comes_back_from_its_state() -> None:
     drawn, again = (held.sample(6, np.random.default_rng(1), teach=True) for held in (replay, back))
     assert len(back) == len(replay) == 8
     assert len(state["graphs"]["node"]["shapes"]) < 2 * 8
-    for name in ("chosen", "reward", "discount", "allowed", "allowed_next", "teacher"):
+    for name in ("chosen", "reward", "discount", "allowed", "states_allowed", "following", "teacher"):
         assert torch.equal(getattr(drawn, name), getattr(again, name))
-    assert torch.equal(drawn.seen.pair, again.seen.pair)
-    assert torch.equal(drawn.seen_next.fleets.node, again.seen_next.fleets.node)
+    assert torch.equal(drawn.states.choices.pair, again.states.choices.pair)
+    assert torch.equal(drawn.states.fleets.node, again.states.fleets.node)
 
 
 def test_the_shipped_network_places_better_than_chance() -> None:

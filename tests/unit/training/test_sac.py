@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from tango.training.sac import DiscreteSac, SacSettings, Transitions, entropy_of, log_policy
 
@@ -46,8 +48,9 @@ def _trained(
                 chosen=chosen,
                 reward=gains[state, chosen],
                 discount=torch.full((32,), discount),
-                seen_next=following,
-                allowed_next=may[following],
+                states=torch.cat((state, following)),
+                states_allowed=may[torch.cat((state, following))],
+                following=torch.arange(32, 64),
             )
         )
     return agent, may
@@ -96,6 +99,50 @@ def test_the_temperature_holds_the_entropy_that_was_asked_for(share: float) -> N
     assert float(found) == pytest.approx(share * float(np.log(4)), abs=0.12)
 
 
+def test_an_update_is_that_of_the_equations_written_out() -> None:
+    """Each term with a pass of its own, as the paper has it: what is shared between them changes no weight beyond rounding."""
+    torch.manual_seed(2)
+    agent = DiscreteSac(Table(6, 4), Table(2, 6, 4), FAST)
+    for module in (agent.actor, agent.critics, agent._targets):
+        torch.nn.init.normal_(module.values)
+    may = torch.rand(6, 4) < 0.7
+    may[:, 0] = True
+    state, following = torch.randint(6, (2, 16))
+    chosen = torch.multinomial(may[state].float(), 1).squeeze(1)
+    reward, discount = torch.randn(16), torch.full((16,), 0.8)
+    actor, critics, targets = (deepcopy(module) for module in (agent.actor, agent.critics, agent._targets))
+    temperature = agent.temperature
+
+    agent.update(
+        Transitions(
+            seen=state,
+            allowed=may[state],
+            chosen=chosen,
+            reward=reward,
+            discount=discount,
+            states=torch.cat((state, following)),
+            states_allowed=may[torch.cat((state, following))],
+            following=torch.arange(16, 32),
+        )
+    )
+
+    optimizers = [torch.optim.Adam(module.parameters(), lr=FAST.learning_rate) for module in (critics, actor)]
+    with torch.no_grad():
+        log_p = log_policy(actor(following), may[following])
+        worth = ((targets(following).amin(0) - temperature * log_p) * log_p.exp()).masked_fill(~may[following], 0.0).sum(1)
+    found = critics(state).gather(2, chosen.expand(2, -1)[:, :, None]).squeeze(2)
+    functional.mse_loss(found, (reward + discount * worth).expand(2, -1)).backward()
+    torch.nn.utils.clip_grad_norm_(critics.parameters(), FAST.max_grad_norm)
+    optimizers[0].step()
+    log_p = log_policy(actor(state), may[state])
+    value = critics(state).detach().amin(0)
+    (log_p.exp() * (temperature * log_p - value)).masked_fill(~may[state], 0.0).sum(1).mean().backward()
+    torch.nn.utils.clip_grad_norm_(actor.parameters(), FAST.max_grad_norm)
+    optimizers[1].step()
+    torch.testing.assert_close(agent.critics.values, critics.values, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(agent.actor.values, actor.values, atol=1e-6, rtol=1e-5)
+
+
 def test_what_is_not_allowed_is_neither_chosen_nor_hoped_for() -> None:
     """The best arm is forbidden: its probability is 0, and the value of the state is that of the best that is allowed."""
     may = torch.tensor([[True, True, False]])
@@ -122,8 +169,9 @@ def test_a_taught_actor_imitates_whatever_the_critics_say() -> None:
                 chosen=chosen,
                 reward=(chosen == 1).float(),
                 discount=torch.zeros(32),
-                seen_next=state,
-                allowed_next=may,
+                states=state,
+                states_allowed=may,
+                following=torch.arange(32),
                 teacher=torch.full((32,), 2),
             )
         )
@@ -143,8 +191,9 @@ def test_the_averaged_actor_follows_the_actor_slowly() -> None:
         chosen=torch.ones(1, dtype=torch.long),
         reward=torch.ones(1),
         discount=torch.zeros(1),
-        seen_next=state,
-        allowed_next=may,
+        states=state,
+        states_allowed=may,
+        following=torch.zeros(1, dtype=torch.long),
         teacher=torch.full((1,), 2),
     )
 
