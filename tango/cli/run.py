@@ -326,6 +326,76 @@ def show(run_id: int, all_figures: bool, output: str) -> None:
 
 
 @run.command()
+@click.argument("run_ids", type=int, metavar="RUN RUN...", nargs=-1, required=True)
+@output_option(formats=OUTPUTS)
+def compare(run_ids: tuple[int, ...], output: str) -> None:
+    """Put two or more recorded runs side by side, live or simulated, with how each differs from the first.
+
+    One run is one sample: whether a difference is more than chance `tango compare` tells, which simulates many.
+
+    \b
+        tango run compare 3 4
+        tango run compare 3 4 5 -o csv
+    """
+    from tango.analysis.run_differences import FACTS, difference_rows, what_differs
+
+    if len(set(run_ids)) < max(2, len(run_ids)):
+        raise UsageError(f"found runs {', '.join(map(str, run_ids))}, expected two or more different ones")
+    stores = _stores()
+    for run_id in run_ids:
+        stores.runs.run(run_id)  # an unknown run is told as such
+    facts = stores.run_lists.facts(run_ids, FACTS)
+    found = difference_rows([_figures(stores, run_id, False) for run_id in run_ids])
+    differs = what_differs(facts)
+    if output in ("json", "yaml"):
+        print_mapping(
+            {
+                "runs": list(run_ids),
+                "differs": differs,
+                "figures": [
+                    {
+                        "figure": row.metric.name,
+                        "service": row.service or None,
+                        "unit": row.metric.unit,
+                        "values": list(row.values),
+                        "differences": [row.difference(k) for k in range(1, len(run_ids))],
+                        "verdicts": [row.verdict(k) for k in range(1, len(run_ids))],
+                    }
+                    for row in found
+                ],
+            },
+            output,
+        )
+        return
+    first, *others = run_ids
+    rows = [
+        {
+            "service": row.service,
+            "figure": row.metric.title,
+            str(first): row.metric.show(row.values[0]),
+            **{str(other): row.metric.show(row.values[k]) for k, other in enumerate(others, 1)},
+            **{f"{other}-{first}": row.metric.show_difference(row.difference(k), None) for k, other in enumerate(others, 1)},
+            **{f"{other}?": row.verdict(k) for k, other in enumerate(others, 1)},
+        }
+        for row in found
+    ]
+    columns = [
+        Column("service", priority=6),
+        Column("figure", priority=10),
+        Column(str(first), title=f"run {first}", justify="right", priority=9),
+    ]
+    for other in others:
+        columns += [
+            Column(str(other), title=f"run {other}", justify="right", priority=9),
+            Column(f"{other}-{first}", title="difference", justify="right", priority=8),
+            Column(f"{other}?", title="is", priority=7),
+        ]
+    print_rows(rows, columns, output)
+    for words in differs:
+        say(f"they differ in {_shown_system(words)}")
+
+
+@run.command()
 @click.argument("run_id", type=int, metavar="RUN")
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="Give up after these seconds.")
 @output_option()

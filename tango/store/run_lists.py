@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,6 +121,15 @@ class PostgresRunLists:
             },
         )
         return [dict(zip(RUN_KEYS, row, strict=True)) for row in rows]
+
+    def facts(self, run_ids: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
+        """These columns of `run` for each run that there is, in the order of the runs."""
+        rows = self._database.rows(
+            f"SELECT {', '.join(columns)} FROM run JOIN unnest(%s::int[]) WITH ORDINALITY AS asked(id, place) ON id = run_id "
+            "ORDER BY place",
+            (list(run_ids),),
+        )
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
     def requests(self, run_id: int, which: RequestFilter, *, limit: int) -> list[dict[str, Any]]:
         """Requests of a run with the reasons of their attempts, at most `limit`."""

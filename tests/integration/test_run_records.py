@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner, Result
 
+from tango.bootstrap.stores import stores
+from tango.cli.main import cli
 from tango.cli.run import show_run
 from tango.control.finish_run import figures_now
 from tango.domain.identity import NodeKey
@@ -217,6 +221,31 @@ def test_runs_are_listed_with_their_figures(world: StoreWorld, database_url: str
     assert [row["run"] for row in lists.runs(RunFilter(system="nobody's"), limit=10)] == []
     assert [row["run"] for row in lists.runs(RunFilter(since_s=time.time() + 3600.0), limit=10)] == []
     assert [row["run"] for row in lists.runs(RunFilter(since_s=time.time() - 3600.0), limit=1)] == [second]
+
+
+def test_runs_are_put_side_by_side(world: StoreWorld, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By the command, with what they do not have in common; one run alone, or one that there is not, is refused."""
+    first, second = recorded(world), recorded(world)
+    Database(database_url).execute("UPDATE run SET system = 'load-greedy' WHERE run_id = %s", (second,))
+    monkeypatch.setenv("TANGO_HOME", str(tmp_path))
+    monkeypatch.setenv("TANGO_DATABASE_URL", database_url)
+    stores.cache_clear()
+
+    def compare(*line: str) -> Result:
+        return CliRunner().invoke(cli, ["run", "compare", *line])
+
+    told = json.loads(compare(str(first), str(second), "-o", "json").stdout)
+    table = compare(str(second), str(first))
+    alone, unknown = compare(str(first)), compare(str(first), "9999")
+    stores.cache_clear()
+
+    assert told["runs"] == [first, second]
+    assert "system: tango, load-greedy" in told["differs"]
+    assert "they differ in system: load-greedy, tango" in table.stderr
+    assert {row["figure"] for row in told["figures"]} >= {"be_completed", "evictions"}
+    assert f"run {first}" in table.stdout
+    assert "expected two or more different ones" in str(alone.exception)
+    assert "there is no run 9999" in str(unknown.exception)
 
 
 def test_nobody_queues_behind_a_run_that_is_being_cancelled(world: StoreWorld, database_url: str) -> None:
