@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import stat
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
 
 import psycopg2
 import pytest
 import torch
+import yaml
 
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
@@ -43,6 +50,39 @@ def test_nobody_else_may_read_what_the_stack_writes(single_stack: LiveStack) -> 
     assert stat.S_IMODE(single_stack.home.stat().st_mode) == 0o700
     for name in ("stack.json", "credentials.json", "kubeconfig", "run/tokens-c1.csv"):
         assert stat.S_IMODE((single_stack.home / name).stat().st_mode) == 0o600
+
+
+def test_no_secret_stands_in_a_command_line_a_log_or_a_file_that_others_may_read(single_stack: LiveStack) -> None:
+    """Of all that the state folder has drawn, as drawn and as it stands in addresses."""
+    drawn = json.loads((single_stack.home / "credentials.json").read_text())
+    secrets = {*drawn.values(), *(quote(secret, safe="") for secret in drawn.values())}
+    lines = single_stack.processes()
+    logs = {path.name: path.read_text(errors="replace") for path in (single_stack.home / "logs").glob("*.log")}
+    told = single_stack.json("status"), single_stack.tango("cluster", "list", "-o", "yaml").stdout
+
+    assert len(lines) > 8
+    assert len(logs) > 8
+    assert len(secrets) > 5
+    assert [line.split()[:4] for line in lines if any(secret in line for secret in secrets)] == []
+    assert [name for name, text in logs.items() if any(secret in text for secret in secrets)] == []
+    assert not any(secret in str(told) for secret in secrets)
+
+
+def test_an_api_server_answers_nobody_without_a_token(single_stack: LiveStack) -> None:
+    """Nor a wrong one; whether it lives, and no more, anybody may ask."""
+    config = yaml.safe_load((single_stack.home / "kubeconfig").read_text())
+    server = config["clusters"][0]["cluster"]["server"]
+
+    def status(path: str, headers: Mapping[str, str] = MappingProxyType({})) -> int:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(server + path, headers=dict(headers)), timeout=10.0) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    for path in ("/api/v1/nodes", "/api/v1/namespaces/tango/pods", "/api/v1/namespaces/tango/secrets", "/api"):
+        assert status(path) == 401, path
+        assert status(path, {"Authorization": "Bearer guessed"}) == 401, path
 
 
 def test_a_second_up_in_the_same_folder_is_refused(single_stack: LiveStack) -> None:
