@@ -197,3 +197,29 @@ def test_best_effort_gives_way_for_a_service_that_is_new(refused: Refused, tmp_p
     assert ends == {("returned", "evicted")}
     assert stack.rows("SELECT count(*) FROM refusal WHERE service = 'late'") == [(0,)]
     assert stack.tango("run", "cancel", str(run_id)).returncode == 0
+
+
+BOOSTED = """
+apiVersion: tango/v1
+kind: Service
+metadata: {name: boosted}
+spec: {class: lc, cpu_work_s: 0.02, memory_mib: 16, target_ms: 1000, instance_memory_mib: 64, cpu_request_millicores: 50,
+       cpu_limit_millicores: 500, startup_cpu_limit_millicores: 2000}
+"""
+
+
+def test_an_instance_has_more_cpu_until_it_is_ready(refused: Refused, tmp_path: Path) -> None:
+    """It is made with the limit for its start, and resized to the declared one by its agent."""
+    service = tmp_path / "boosted.yaml"
+    service.write_text(BOOSTED)
+
+    done = refused.stack.tango("service", "apply", "-f", str(service))
+    limits = "SELECT DISTINCT cpu_limit_millicores FROM instance WHERE service = 'boosted' AND ready"
+    refused.seen(lambda: refused.stack.rows(limits) == [(500,)])
+
+    assert done.returncode == 0, done.stderr
+    pods = refused.call("GET", "/api/v1/namespaces/tango/pods?labelSelector=tango/service%3Dboosted")["items"]
+    assert len(pods) == 2
+    assert all(pod["metadata"]["generation"] > 1 for pod in pods)
+    log = (refused.stack.home / "logs" / "agent.log").read_text()
+    assert log.count("startup_boost_ended") >= 2
