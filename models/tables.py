@@ -118,6 +118,9 @@ node = Table(
     Column("other_pods", Integer, nullable=False, server_default=text("0")),
     # By service, LC instances that are to be made there and are not there yet.
     Column("lc_awaited", JSONB, nullable=False, server_default="{}"),
+    # Of its topology labels.
+    Column("zone", Text, nullable=False, server_default=""),
+    Column("region", Text, nullable=False, server_default=""),
     PrimaryKeyConstraint("cluster", "name"),
 )
 

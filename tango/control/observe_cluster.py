@@ -67,6 +67,8 @@ _NOT_ADMITTED = frozenset(
 """Reasons with which a kubelet fails a pod that it does not admit, besides `OutOf…` (pkg/kubelet/lifecycle, cm/topologymanager)."""
 _KEEP_OFF = frozenset({"MemoryPressure", "DiskPressure", "PIDPressure", "NetworkUnavailable"})
 """Conditions of a node under which it gets no new pods; the node controller taints it by them a moment later."""
+ZONE, REGION = "topology.kubernetes.io/zone", "topology.kubernetes.io/region"
+"""Labels of nodes, Kubernetes' own, by which templates choose among them."""
 _BY_KUBELET = "TerminationByKubelet"
 """Reason of a DisruptionTarget condition that says less than the pod's own: `Evicted`, `Terminated` (its node shuts down), `Preempting`."""
 _DISRUPTIONS = frozenset({"Evicted", "NodeLost", "NodeShutdown", "Shutdown", "Terminated", "Preempting"})
@@ -167,6 +169,8 @@ def node_states(
                     for name, amount in extended_amounts(allocatable)
                 }
                 | {MAY_RUN + s.name: ExtendedState(allocatable=0) for s in services if not may_run(s, node)},
+                zone=str((node["metadata"].get("labels") or {}).get(ZONE, "")),
+                region=str((node["metadata"].get("labels") or {}).get(REGION, "")),
                 lc_awaited=dict(to_be_made[name]),
             )
         )

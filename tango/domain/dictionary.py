@@ -437,6 +437,8 @@ DICTIONARY: dict[str, Described] = {
             "other_memory_held_mib": "Memory that pods of others request, MiB.",
             "other_pods": "Number of pods of others.",
             "lc_awaited": "By service: LC instances that are to be made there and are not there yet.",
+            "zone": "Of its label topology.kubernetes.io/zone; empty: it has none.",
+            "region": "Of its label topology.kubernetes.io/region; empty: it has none.",
         },
     ),
     "node_sample": Described(

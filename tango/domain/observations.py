@@ -49,6 +49,10 @@ class NodeState:
     other_pods: int = 0
     extended: Mapping[str, ExtendedState] = field(default_factory=dict)
     """By the name of an extended resource, those that the node has."""
+    zone: str = ""
+    """Of its label `topology.kubernetes.io/zone`; empty: it has none."""
+    region: str = ""
+    """Of its label `topology.kubernetes.io/region`."""
     lc_awaited: Mapping[str, int] = field(default_factory=dict)
     """By service, LC instances that are to be made here and are not there yet: the node would have room for them if BE gave way."""
 
@@ -112,6 +116,8 @@ class Picture:
     """Seconds since its agent was heard of; less than `age_s` where its API server is away."""
     is_away: bool
     """Whether that is too long ago for anything to be placed there."""
+    zones: tuple[str, ...] = ()
+    """Zones of its nodes, in order; those of regions that have names as `region/zone`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

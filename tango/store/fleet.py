@@ -37,6 +37,8 @@ _NOT_SAMPLED = (
     "other_memory_held_mib",
     "other_pods",
     "lc_awaited",
+    "zone",
+    "region",
 )
 WRITTEN_AGAIN_S = 5.0
 """Seconds after which an observation is written although nothing has changed: others may have written the rows meanwhile."""
@@ -50,7 +52,8 @@ FROM told WHERE c.name = told.name
 
 _PICTURES = f"""
 SELECT c.name, count(n.name), count(*) FILTER (WHERE n.ready AND ({IS_SILENT}) IS NOT TRUE), count(*) FILTER (WHERE NOT n.schedulable),
-       extract(epoch FROM now() - c.seen_at)::float8, extract(epoch FROM now() - c.agent_at)::float8, ({IS_SILENT}) IS TRUE
+       extract(epoch FROM now() - c.seen_at)::float8, extract(epoch FROM now() - c.agent_at)::float8, ({IS_SILENT}) IS TRUE,
+       coalesce(array_agg(DISTINCT concat_ws('/', nullif(n.region, ''), n.zone)) FILTER (WHERE n.zone <> ''), '{{}}')
 FROM cluster c LEFT JOIN node n ON n.cluster = c.name GROUP BY c.name ORDER BY c.position, c.name
 """
 
@@ -200,8 +203,17 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
         """One statement."""
         rows = self._database.rows(_PICTURES, {"silent": self._lease.silent_s})
         return [
-            Picture(cluster=cluster, nodes=nodes, ready=ready, closed=closed, age_s=age_s, agent_age_s=agent_age_s, is_away=is_away)
-            for cluster, nodes, ready, closed, age_s, agent_age_s, is_away in rows
+            Picture(
+                cluster=cluster,
+                nodes=nodes,
+                ready=ready,
+                closed=closed,
+                age_s=age_s,
+                agent_age_s=agent_age_s,
+                is_away=is_away,
+                zones=tuple(zones),
+            )
+            for cluster, nodes, ready, closed, age_s, agent_age_s, is_away, zones in rows
         ]
 
     def away(self) -> dict[str, float]:

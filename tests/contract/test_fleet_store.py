@@ -158,6 +158,17 @@ def test_nodes_are_barred_from_new_pods(world: StoreWorld) -> None:
     assert snapshot.node_ready.all()
 
 
+def test_the_zones_of_a_cluster_are_those_of_its_nodes(world: StoreWorld) -> None:
+    """With their regions, where nodes have one; a cluster without zones has none."""
+    first, second = node_states(FLEET.clusters[0])
+    seen = [dataclasses.replace(first, zone="b", region="north"), dataclasses.replace(second, zone="a")]
+    world.fleet.observe("c1", seen, [], sample=True)
+
+    [c1, c2] = world.fleet.pictures()
+
+    assert (c1.zones, c2.zones) == (("a", "north/b"), ())
+
+
 def test_the_age_of_a_picture_and_of_its_agent_are_two_things(world: StoreWorld) -> None:
     """An agent may be there whose API server is not."""
     world.fleet.observe("c1", node_states(FLEET.clusters[0]), [], sample=True)

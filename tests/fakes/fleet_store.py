@@ -193,6 +193,7 @@ class MemoryFleetStore:
                     age_s=None if seen is None else now_s - seen[0],
                     agent_age_s=now_s - max(told) if told else None,
                     is_away=is_away,
+                    zones=tuple(sorted({"/".join(filter(None, (n.region, n.zone))) for n in nodes if n.zone})),
                 )
             )
         return found

@@ -526,6 +526,17 @@ def test_adopted_pods_hold_what_they_request_as_lc_once() -> None:
     assert (state.lc_pods, state.lc_cpu_request_millicores, state.lc_memory_held_mib) == (1, 300, 128)
 
 
+def test_a_node_has_its_zone_and_region() -> None:
+    """By the labels that clouds and people give it."""
+    found = node()
+    found["metadata"]["labels"] = {"topology.kubernetes.io/zone": "a", "topology.kubernetes.io/region": "north"}
+
+    [state] = node_states([found], [], {})
+    [bare] = node_states([node()], [], {})
+
+    assert [(n.zone, n.region) for n in (state, bare)] == [("a", "north"), ("", "")]
+
+
 # ---- disruptions -------------------------------------------------------------------------------------------------------
 
 
