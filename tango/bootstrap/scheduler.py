@@ -28,7 +28,6 @@ from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.ports.figures import FiguresClaim
 from tango.ports.messages import Publisher
-from tango.store.readers import PostgresReaders
 from tango.systems import be_policy
 
 ADMISSION_MAX_AGE_S = 1.0
@@ -93,7 +92,7 @@ class Scheduler:
             requests=here.requests,
             publisher=publisher,
             turn_live=here.live_runs.turn,
-            end_overlong_readers=PostgresReaders(here.database).end_overlong,
+            end_overlong_readers=here.readers.end_overlong,
             order_figures=figures.order,
         )
         self.jobs = Jobs(store=here.jobs, publisher=publisher, refusals=here.refusals)

@@ -27,6 +27,7 @@ from tango.store.fleet import PostgresFleetStore
 from tango.store.jobs import PostgresJobStore
 from tango.store.leases import PostgresLeaseStore
 from tango.store.live_runs import PostgresLiveRuns
+from tango.store.readers import PostgresReaders
 from tango.store.refusals import PostgresRefusals
 from tango.store.requests import PostgresRequestStore
 from tango.store.run_figures import PostgresFiguresStore
@@ -62,6 +63,7 @@ class Stores:
         self.shares = PostgresShareStore(self.database, settings.sharing, settings.lease)
         self.figures = PostgresFiguresStore(self.database)
         self.refusals = PostgresRefusals(self.database, settings.refusal)
+        self.readers = PostgresReaders(self.database)
         self.leases = PostgresLeaseStore(self.database)
         self.fleet = PostgresFleetStore(self.database, settings.sharing, settings.lease)
         self.events = PostgresEventLog(self.database)

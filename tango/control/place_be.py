@@ -190,7 +190,7 @@ class BePlacement:
                 epoch=placement.epoch,
                 event=event,
                 reason=reason,
-                words=f"{placement.cluster}: {refusal.words}" if error.refusal and refusal is not None else "",
+                words=f"{refusal.cluster}: {refusal.words}" if error.refusal and refusal is not None else "",
             )
             if is_final:
                 hopeless.append(JobEnd(outcome=outcome, message=str(error)))
@@ -213,7 +213,7 @@ def _refusal(placement: Placement, error: Exception) -> Refusal | None:
     if isinstance(error, ClusterError) and error.refusal:
         return Refusal.of(
             RefusalKind(error.refusal),
-            cluster=placement.cluster,
+            cluster=error.cluster or placement.cluster,  # another one, where an older epoch may still run there
             service=placement.service,
             words=error.words or str(error),
             at_least_s=error.retry_after_s,

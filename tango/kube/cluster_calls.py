@@ -21,6 +21,7 @@ from tango.domain.plans import Eviction, Resize
 from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.pod_templates import default_container
 from tango.domain.quantities import cpu_millicores, format_millicores
+from tango.domain.refusal_kind import RefusalKind
 from tango.domain.runs import Placement, ScalingRecord
 from tango.domain.services import Service
 from tango.errors import (
@@ -53,6 +54,8 @@ GRACE_OF_OLD_S = 3.0
 epoch begins when the pod is gone. It is for pods whose lease ran out, and the next attempt waits."""
 CALL_TIMEOUT_S = 20.0
 """Seconds for one placement, resize, eviction or deletion, with all its calls and retries: the most that a silent cluster costs."""
+ELSEWHERE_TIMEOUT_S = 10.0
+"""Seconds of these that another cluster may take to end an older epoch: within them it is told from one that is silent itself."""
 CLOSE_TIMEOUT_S = 5.0
 """Seconds to close all connections, and as many to stop the loop: a worker that ends has about ten before it is killed."""
 BATCH_TIMEOUT_S = 60.0
@@ -164,9 +167,12 @@ class KubernetesCalls:
         if service is None:
             raise Invalid(f"pod {placement.pod}: no service {placement.service!r} is declared", cluster=placement.cluster)
         client = await self._client(placement.cluster)
-        # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created.
+        # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created, wherever they
+        # were placed: a lease may have run out because a watch told late what runs.
         for older in await self._older_pods(client, placement) if placement.epoch > 1 else ():
             await self._delete_and_wait(client, older, has_grace=placement.job is not None)
+        for cluster in placement.older_clusters:
+            await self._delete_elsewhere(cluster, placement)
         manifest = be_pod(placement, service, job=overrides_of(placement, service), ways=self._ways)
         owned_by_node(manifest, placement.node, await self._node_uid(client, placement.node))
         try:
@@ -206,6 +212,21 @@ class KubernetesCalls:
                 known = "", now_s
             self._node_uids[key] = known
         return known[0]
+
+    async def _delete_elsewhere(self, cluster: str, placement: Placement) -> None:
+        """Delete what older epochs have in another cluster. Raises: ClusterError, so that the request waits, where that cannot be known."""
+        try:
+            async with asyncio.timeout(ELSEWHERE_TIMEOUT_S):
+                client = await self._client(cluster)
+                for older in await self._older_pods(client, placement):
+                    await self._delete_and_wait(client, older, has_grace=placement.job is not None)
+        except (ClusterUnavailable, TimeoutError) as error:
+            raise ClusterError(
+                f"an older epoch of {placement.pod} may run in {cluster}, which does not answer: {error}",
+                cluster=cluster,
+                refusal=RefusalKind.UNREACHABLE,
+                words=str(error),
+            ) from error
 
     async def _older_pods(self, client: KubeClient, placement: Placement) -> list[str]:
         selector = f"{MANAGED_BY}=tango,tango/run={placement.run_id},tango/request={placement.request_id}"

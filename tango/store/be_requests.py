@@ -20,7 +20,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import pending_columns
 from tango.errors import Fenced
 from tango.ports.leases import Fence
-from tango.settings import JobSettings, StoreSettings
+from tango.settings import JobSettings, LeaseSettings, StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import insert_decision
 from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, after, can, chunks, state_after
@@ -81,6 +81,13 @@ FROM locked v LEFT JOIN job j ON j.run_id = %(run)s AND j.request_id = v.request
 WHERE r.run_id = %(run)s AND r.request_id = v.request_id
 RETURNING v.k, r.epoch, r.pod, r.attempt, j.run_id IS NOT NULL, j.command, j.args, j.env, j.deadline_s, j.by_local_user
 """
+# A cluster that is taken for lost is left out: nobody can reach it, and its requests go on without it.
+_OLDER = """
+SELECT a.request_id, array_agg(DISTINCT a.cluster ORDER BY a.cluster)
+FROM attempt a JOIN cluster c ON c.name = a.cluster
+WHERE a.run_id = %(run)s AND a.request_id = ANY (%(ids)s) AND c.seen_at > now() - %(away)s * interval '1 s'
+GROUP BY a.request_id
+"""
 _RUN = f"""
 WITH locked AS (
     SELECT q.request_id, v.started_at
@@ -98,6 +105,8 @@ WHERE q.run_id = %(run)s AND r.run_id = q.run_id AND q.request_id = v.request_id
 
 class BeRequests:
     """The part of the request store that BE admission and placement use."""
+
+    _lease: LeaseSettings
 
     def __init__(self, database: Database, store: StoreSettings, job: JobSettings) -> None:
         self._database = database
@@ -183,13 +192,19 @@ class BeRequests:
                         "clusters": [snapshot.clusters[snapshot.node_cluster[n]] for n in plan.node[chosen]],
                     },
                 )
-                for k, epoch, pod, attempt, is_job, *own in cursor.fetchall():
+                found = cursor.fetchall()
+                older: dict[int, list[str]] = {}
+                if again := [int(p.request_id[k]) for k, epoch, *_ in found if epoch > 1]:
+                    cursor.execute(_OLDER, {"run": run_id, "ids": again, "away": self._lease.away_s})
+                    older = dict(cursor.fetchall())
+                for k, epoch, pod, attempt, is_job, *own in found:
+                    cluster = snapshot.clusters[snapshot.node_cluster[plan.node[k]]]
                     placed.append(
                         Placement(
                             run_id=run_id,
                             request_id=int(p.request_id[k]),
                             epoch=epoch,
-                            cluster=snapshot.clusters[snapshot.node_cluster[plan.node[k]]],
+                            cluster=cluster,
                             node=snapshot.nodes[plan.node[k]],
                             service=batch.services[p.service[k]],
                             pod=pod,
@@ -199,6 +214,7 @@ class BeRequests:
                             memory_mib=int(p.memory_mib[k]),
                             extended=snapshot.resources.extended_of(p.requests[:, k]),
                             job=_job_pod(attempt, *own) if is_job else None,
+                            older_clusters=tuple(of for of in older.get(int(p.request_id[k]), ()) if of != cluster),
                         )
                     )
             insert_decision(cursor, dataclasses.replace(decision, placed=len(placed)), sorted({int(r) for r in p.run_id}))

@@ -117,6 +117,7 @@ class Centre:
             "tokens": MemoryTokenStore(),
             "checkpoints": MemoryCheckpointStore(state),
             "live_runs": NoLiveRuns(),
+            "readers": NoReaders(),
             "records": CancelledPods(state),
         }
         self.ports = {name: Port(name, store, self) for name, store in self.stores.items()}
@@ -177,6 +178,14 @@ class NoLiveRuns:
     def turn(self) -> None:
         """None is open."""
         return None
+
+
+class NoReaders:
+    """Nobody reads by hand."""
+
+    def end_overlong(self) -> int:
+        """None."""
+        return 0
 
 
 class CancelledPods:

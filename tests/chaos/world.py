@@ -40,9 +40,9 @@ from workers.queues import CONTROL, REPLAY, be_queue, exec_queue, lc_queue
 
 LASTS_S = 600.0
 """Simulated seconds of a world."""
-HEALED_AT_S = 360.0
+HEALED_AT_S = 320.0
 """From then on nothing goes wrong any more; leases, pauses and deadlines end well within the rest."""
-RELEASED_BY_S = 500.0
+RELEASED_BY_S = 440.0
 """By then all requests are due. So some come long after all is well, and must be served as if nothing had ever been wrong."""
 CHECK_EVERY_S = 10.0
 """Seconds between two looks at everything at once."""

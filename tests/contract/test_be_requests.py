@@ -8,6 +8,7 @@ import pytest
 
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Reason, RequestState
+from tango.domain.runs import Placement
 from tango.domain.services import ServiceClass
 from tango.errors import Fenced
 from tango.settings import LeaseSettings, StoreSettings
@@ -53,9 +54,9 @@ def _pending(world: StoreWorld, n: int) -> int:
     return run_id
 
 
-def _place(world: StoreWorld, *, limit: int = 10, lease_s: float = LIVE_S) -> None:
-    """What waits, to the first node."""
-    world.place(world.requests.pending_be(limit=limit), world.fence(), lease_s=lease_s)
+def _place(world: StoreWorld, *, limit: int = 10, node: int = 0, lease_s: float = LIVE_S) -> list[Placement]:
+    """What waits, to one node."""
+    return world.place(world.requests.pending_be(limit=limit), world.fence(), node=node, lease_s=lease_s)
 
 
 # ---- release -----------------------------------------------------------------------------------------------------------
@@ -244,6 +245,35 @@ def test_a_result_of_an_older_epoch_is_refused(world: StoreWorld) -> None:
 
     assert (late, future, current) == (0, 0, 1)
     assert world.attempts(run_id) == [(0, 1, "requeued", "lease-expired"), (0, 2, "succeeded", "")]
+
+
+def test_a_placement_names_other_clusters_of_older_epochs(world: StoreWorld) -> None:
+    """A lease may have run out while the pod runs on, so whoever makes the next pod has to look where the ones before were placed."""
+    run_id = _pending(world, 1)
+    first = _place(world, lease_s=OVER_S)
+    world.requests.requeue_expired(limit=10)
+    second = _place(world, node=2, lease_s=OVER_S)
+    world.requests.requeue_expired(limit=10)
+    third = _place(world, node=1)
+
+    assert [(p.epoch, p.cluster, p.older_clusters) for p in (*first, *second, *third)] == [
+        (1, "c1", ()),
+        (2, "c2", ("c1",)),
+        (3, "c1", ("c2",)),
+    ]
+    world.requests.settle([success(run_id, 0, 3)])
+
+
+def test_a_placement_leaves_lost_clusters_out(world: StoreWorld) -> None:
+    """What ran in a cluster that is taken for lost can be ended by nobody, and must not hold its request for ever."""
+    _pending(world, 1)
+    _place(world, lease_s=OVER_S)
+    world.pass_over("c1", LeaseSettings().away_s + 1.0)
+    world.requests.requeue_expired(limit=10)
+
+    (second,) = _place(world, node=2)
+
+    assert (second.cluster, second.older_clusters) == ("c2", ())
 
 
 def test_a_result_for_a_waiting_request_is_refused(world: StoreWorld) -> None:

@@ -168,6 +168,7 @@ class MemoryBeRequests:
                             memory_mib=int(p.memory_mib[k]),
                             extended=snapshot.resources.extended_of(p.requests[:, k]),
                             job=None if row.job is None else _pod_of(row.attempt, row.job.asked),
+                            older_clusters=self._older_clusters(row),
                         )
                     )
             self._state.decisions.append((decision, tuple(sorted({int(r) for r in p.run_id}))))
@@ -186,6 +187,13 @@ class MemoryBeRequests:
                     row.started_s = started_at_s - zero_s if row.started_s is None else row.started_s
                     counted += 1
         return counted
+
+    def _older_clusters(self, row: Row) -> tuple[str, ...]:
+        """Of ended epochs, but for clusters that are taken for lost."""
+        oldest_s = self._state.now_s() - self._state.lease.away_s
+        ended = {a.cluster for a in self._state.attempts if (a.run_id, a.request_id) == (row.run_id, row.request_id)}
+        heard_of = {cluster for cluster, (seen_s, _) in self._state.seen.items() if seen_s > oldest_s}
+        return tuple(sorted(ended & heard_of - {row.target_cluster}))
 
     def _by_priority(self, by_age: Sequence[Row]) -> list[Row]:
         """The rows, those of one run and tenant in places of their own rows: by priority and age."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 import urllib.error
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement
 from tango.domain.services import Adoption, Service
-from tango.errors import ClusterUnavailable, Conflict, Forbidden, Invalid, NotFound, Throttled, UsageError
+from tango.errors import ClusterError, ClusterUnavailable, Conflict, Forbidden, Invalid, NotFound, Throttled, UsageError
 from tango.fleets import dump_fleet
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.kube.manifests import be_pod, binding, lc_instance
@@ -182,6 +183,38 @@ def test_older_epochs_are_gone_before_the_new_one_is_made(site: Site) -> None:
     placement = site.placement(epoch=5)
     assert site.clusters.run_be_pods([placement]) == {placement: None}
     assert set(site.cluster.pods()) == {placement.pod}
+
+
+def test_older_epochs_of_other_clusters_are_gone_before_the_new_one_is_made(embedded: EmbeddedCluster, site: Site) -> None:
+    """A lease may have run out while its pod runs on in the cluster that it was placed in first."""
+    names = {"c1": str(embedded.kubeconfig), "elsewhere": str(embedded.kubeconfig)}
+    clusters = KubernetesCalls(lambda name: (names[name], "tango"), lambda: SERVICES, FAST)
+    site.cluster.call("POST", PODS, _manifest(site.placement(epoch=1)))
+    placement = replace(site.placement(epoch=2), older_clusters=("elsewhere",))
+
+    found = clusters.run_be_pods([placement])
+
+    clusters.close()
+    assert found == {placement: None}
+    assert set(site.cluster.pods()) == {placement.pod}
+
+
+def test_no_pod_is_made_while_an_older_one_may_run_where_nobody_answers(
+    embedded: EmbeddedCluster, site: Site, tmp_path: Path
+) -> None:
+    """The request waits, at the cost of no attempt, and what does not answer is paused and not the cluster that was chosen."""
+    away = tmp_path / "away"
+    away.write_text(re.sub(r"(https?://[^:]+):[0-9]+", r"\1:9", embedded.kubeconfig.read_text()))
+    names = {"c1": str(embedded.kubeconfig), "away": str(away)}
+    clusters = KubernetesCalls(lambda name: (names[name], "tango"), lambda: SERVICES, FAST)
+    placement = replace(site.placement(epoch=2), older_clusters=("away",))
+
+    failure = clusters.run_be_pods([placement])[placement]
+
+    clusters.close()
+    assert isinstance(failure, ClusterError)
+    assert (failure.refusal, failure.cluster) == ("unreachable", "away")
+    assert site.cluster.pods() == {}
 
 
 def test_a_foreign_pod_of_that_name_is_a_conflict_and_stays(site: Site) -> None:
