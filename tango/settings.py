@@ -471,8 +471,11 @@ class NodeAgentSettings:
     """The node agent: when best-effort pods are held back on a node, and how far."""
 
     tick_s: float = 0.5
-    """Seconds between two looks at what the kernel has accounted. Pods that change are acted on at once; this is for pressure, which over
-    less is a matter of single scheduler slices."""
+    """Seconds between two looks at what the kernel has accounted while anything presses. Pods that change are acted on at once; this is for
+    pressure, which over less is a matter of single scheduler slices."""
+    calm_tick_s: float = 2.0
+    """The same while nothing presses, as on most nodes most of the time: BE that is idle gives way by itself, and what a quota is for shows
+    over seconds. Four times as rare, a look costs a quarter."""
     report_s: float = 10.0
     """Seconds between two reports: one write to the API server for each node, as often as a kubelet renews its lease."""
     grown_s: float = 10.0
@@ -489,6 +492,13 @@ class NodeAgentSettings:
     """Factor of a step down: from all to a third in three looks."""
     relax: float = 0.1
     """Step up, as a share of what LC leaves."""
+    futile_cuts: int = 3
+    """Steps down after which pressure has to be lower: BE has a third of what it had then."""
+    helped: float = 0.8
+    """Share of the pressure at the first step, above which the steps have not helped: half-second readings differ by as much by chance."""
+    futile_s: float = 60.0
+    """Seconds for which pressure counts for nothing after steps that have not helped. They last some two seconds, so that trying once a
+    minute costs BE a few per cent at the most."""
     hold_s: float = 1.0
     """Seconds of calm before each step up."""
     memory_pressure_high: float = 0.1
@@ -501,9 +511,10 @@ class NodeAgentSettings:
     """Share of BE's memory requests that is left to it: below, it would do nothing but read its own pages again, and is evicted better."""
 
     def __post_init__(self) -> None:
-        _within(self, 0.0, 3600.0, "tick_s", "report_s", "grown_s", "hold_s", above=True)
+        _within(self, 0.0, 3600.0, "tick_s", "calm_tick_s", "report_s", "grown_s", "hold_s", "futile_s", above=True)
         _within(self, 0.0, 1.0, "cpu_pressure_low", "cpu_pressure_high", "memory_pressure_low", "memory_pressure_high")
-        _within(self, 0.0, 1.0, "cpu_floor", "tighten", "relax", "memory_tighten", "memory_floor", above=True)
+        _within(self, 0.0, 1.0, "cpu_floor", "tighten", "relax", "helped", "memory_tighten", "memory_floor", above=True)
+        _within(self, 1, 100, "futile_cuts")
         for low, high in (("cpu_pressure_low", "cpu_pressure_high"), ("memory_pressure_low", "memory_pressure_high")):
             if getattr(self, low) > getattr(self, high):
                 raise ConfigError(f"NodeAgentSettings {low} is above {high}; BE would be cut back and let go at once")

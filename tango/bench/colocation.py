@@ -41,7 +41,12 @@ def measure(*, kernel: str, image: Path | None, seconds: float, rounds: int, tol
             continue
         for number, phases in enumerate(measured["rounds"], 1):
             shown = ", ".join(f"{name} {one['p99_ms']:.1f} ms, BE {one['be_share']:.2f}" for name, one in phases.items())
+            agent = phases["managed"]
             told(f"  round {number}: {shown}")
+            told(
+                f"    agent: {agent['looks']} looks of {agent['look_ms']:.2f} ms, BE may have {agent['quota']:.2f} of what LC leaves, "
+                f"pressure on LC {agent['pressure']:.2f} at the 90th percentile of looks"
+            )
         found += figures(one, measured)
     if not found:
         raise errors[0]
@@ -76,4 +81,12 @@ def figures(kernel: str, measured: dict[str, Any]) -> list[Figure]:
         )
         for phase, words in (("unmanaged", "beside BE"), ("managed", "with agent"))
     ]
-    return [Figure(name=f"{where}: LC p99 alone", value=alone, unit="ms"), *beside, *share]
+    looks = [
+        Figure(name=f"{where}: CPU of a look at these 3 pods", value=of("managed", "look_ms"), unit="ms"),
+        Figure(
+            name=f"{where}: CPU of a look at {colocation_load.MANY_LC + colocation_load.MANY_BE} pods, nothing pressing",
+            value=measured["look_at_many_ms"],
+            unit="ms",
+        ),
+    ]
+    return [Figure(name=f"{where}: LC p99 alone", value=alone, unit="ms"), *beside, *share, *looks]

@@ -55,10 +55,17 @@ while True:
         pass
 """
 PHASES = ("alone", "unmanaged", "managed")
+MANY_LC, MANY_BE = 10, 30
+"""Pods of a node that is well filled, for what looks at them cost; nothing runs in them."""
+LOOKS = 100
 
 
 def run(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`{version, cpus, rounds: [{phase: {p99_ms, p50_ms, requests, be_share}}]}`; arguments: `root`, `seconds`, `rounds`."""
+    """`{version, cpus, rounds: [{phase: {p99_ms, p50_ms, requests, be_share, looks, look_ms, quota, pressure}}], look_at_many_ms}`.
+
+    Of the phase with the agent: how often it looked and the CPU of a look, the mean of the share that BE may take, and the 90th percentile
+    of LC's pressure at looks. Arguments: `root`, `seconds`, `rounds`.
+    """
     with kernel_node(Path(arguments["root"]), time.monotonic) as node:
         node.take_precedence()
         lc = node.pod("lc", cpu=node.cpus * 1000, memory_mib=128, request=LC_REQUEST)
@@ -67,7 +74,20 @@ def run(arguments: dict[str, Any]) -> dict[str, Any]:
             {phase: _phase(node, lc, be, phase, seconds=arguments["seconds"], seed=number) for phase in PHASES}
             for number in range(arguments["rounds"])
         ]
-        return {"version": node.hierarchy.version, "cpus": node.cpus, "rounds": rounds}
+        found = {"version": node.hierarchy.version, "cpus": node.cpus, "rounds": rounds}
+    return found | {"look_at_many_ms": _look_at_many_ms(Path(arguments["root"]))}
+
+
+def _look_at_many_ms(root: Path) -> float:
+    """CPU of a look at a node that is well filled, nothing of which presses."""
+    with kernel_node(root) as node:
+        for number in range(MANY_LC + MANY_BE):
+            node.pod("lc" if number < MANY_LC else "be", cpu=500, memory_mib=64)
+        node.step()
+        before_s = time.thread_time()
+        for _ in range(LOOKS):
+            node.step()
+        return 1000 * (time.thread_time() - before_s) / LOOKS
 
 
 def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, seconds: float, seed: int) -> dict[str, float]:
@@ -79,10 +99,10 @@ def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, 
     try:
         for program in serving:
             lc.tell(program)
-        is_managed = phase == "managed"
-        _wait(node, SETTLE_S, is_managed=is_managed)
+        looks = _Looks() if phase == "managed" else None
+        _wait(node, SETTLE_S, looks)
         before = time.monotonic(), _used_us([lc]), _used_us(be)
-        _wait(node, seconds, is_managed=is_managed)
+        _wait(node, seconds, looks)
         after = time.monotonic(), _used_us([lc]), _used_us(be)
         latencies = [latency for program in serving for latency in json.loads(program.communicate()[0])]
     finally:
@@ -99,16 +119,43 @@ def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, 
         "p50_ms": 1000 * ordered[len(ordered) // 2],
         "requests": len(ordered),
         "be_share": (after[2] - before[2]) / left_us,
-    }
+    } | (looks.figures() if looks else {})
 
 
-def _wait(node: KernelNode, seconds: float, *, is_managed: bool) -> None:
-    """So many seconds, with a look of the agent each half second where it manages."""
+class _Looks:
+    """What the agent's looks cost, and what it did at each."""
+
+    def __init__(self) -> None:
+        self.cpu_s = 0.0
+        self.quotas: list[float] = []
+        self.pressures: list[float] = []
+
+    def look(self, node: KernelNode) -> float:
+        """One; seconds until the next."""
+        before_s = time.thread_time()
+        node.step()
+        next_s = node.agent.next_look_s
+        self.cpu_s += time.thread_time() - before_s
+        self.quotas.append(node.agent.restraint.cpu_share)
+        self.pressures.append(node.agent.lc_cpu_pressure or 0.0)
+        return next_s
+
+    def figures(self) -> dict[str, float]:
+        """Of all of them."""
+        count = len(self.quotas)
+        return {
+            "looks": count,
+            "look_ms": 1000 * self.cpu_s / count,
+            "quota": sum(self.quotas) / count,
+            "pressure": sorted(self.pressures)[int(0.9 * count)],
+        }
+
+
+def _wait(node: KernelNode, seconds: float, looks: _Looks | None) -> None:
+    """So many seconds, with the agent's looks where it manages."""
     end_s = time.monotonic() + seconds
     while (left_s := end_s - time.monotonic()) > 0:
-        if is_managed:
-            node.step()
-        time.sleep(min(0.5, left_s))
+        time.sleep(min(left_s, looks.look(node) if looks else left_s))
 
 
 def _used_us(pods: list[KernelPod]) -> int:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import math
 import os
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ from tango.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+BETWEEN_LOOKS_S = 0.05
+"""Seconds that pods which change together, as when an instance is rolled out, are waited for, so that they cost one look."""
 OLD_AFTER_REPORTS = 4
 """Reports that may be missed before the last one counts as old."""
 
@@ -69,6 +72,8 @@ def run_node_agent(options: NodeAgentOptions) -> None:
     hierarchy = Hierarchy.mounted(options.cgroup_root)
     hierarchy.check_writable()
     made_folder(options.state.parent, mode=0o755)
+    # Accounts of pods stay open, half a dozen files each; many systems give 1,024 to a process that does not ask for more.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     with _alone(options.state):
         ledger = Ledger(hierarchy, options.state)
         agent = NodeAgent(hierarchy, ledger, settings.node_agent, cpu_millicores=(os.cpu_count() or 1) * 1000, clock=time.monotonic)
@@ -139,8 +144,8 @@ class _OfNode:
             )
             for namespace in self._namespaces
         ]
-        self._reported = asyncio.Event()
-        self._last: NodeReport | None = None
+        self._changed = asyncio.Event()
+        self._looked = asyncio.Event()
 
     async def serve(self) -> None:
         """Until cancelled."""
@@ -159,6 +164,8 @@ class _OfNode:
             self._tell(self._agent.gone(pod["metadata"]["uid"]) if kind == "DELETED" else self._agent.see(pod))
         except FileUnusable as error:
             log.error("nothing_set", pod=pod["metadata"]["name"], error=str(error))
+        if self._agent.next_look_s == 0.0:
+            self._changed.set()
 
     def _tell(self, settings: list[Setting]) -> None:
         for one in settings:
@@ -171,22 +178,26 @@ class _OfNode:
             progress.turned("look")
             share, mark = self._agent.restraint.cpu_share, self._agent.restraint.memory_bytes
             try:
-                self._last = self._agent.step()
-                self._reported.set()
+                self._agent.step()
+                self._looked.set()
             except FileUnusable as error:
                 log.error("nothing_set", error=str(error))
             now = self._agent.restraint
             if (now.cpu_share, now.memory_bytes) != (share, mark):
                 log.info("be_restrained", cpu_share=round(now.cpu_share, 3), memory_bytes=now.memory_bytes)
-            await asyncio.sleep(self._settings.tick_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._agent.next_look_s or self._settings.tick_s)
+                await asyncio.sleep(BETWEEN_LOOKS_S)
+            self._changed.clear()
 
     async def _report(self) -> None:
-        await self._reported.wait()
+        await self._looked.wait()
         while True:
             progress.turned("report")
-            assert self._last is not None
             try:
-                await self._renew(self._last)
+                await self._renew(self._agent.report())
+            except FileUnusable as error:
+                log.error("nothing_set", error=str(error))
             except (ClusterError, ClusterUnavailable) as error:
                 log.warning("report_not_sent", node=self._options.node, error=str(error))
             await asyncio.sleep(self._settings.report_s)

@@ -12,6 +12,8 @@ from pathlib import Path
 from tango.cgroups.knobs import FILES, PERIOD_US, Knob
 from tango.errors import ConfigError, TangoError
 
+MEMORY_IN_USE = {1: "memory.usage_in_bytes", 2: "memory.current"}
+"""File of the memory in use, the page cache included, by version."""
 UNLIMITED_BYTES = 1 << 62
 """Version 1 writes its largest number where nothing is limited; whatever is above this is meant so."""
 
@@ -108,7 +110,7 @@ class Group:
 
     def file(self, knob: Knob) -> Path:
         """The knob's file."""
-        return self._of(FILES[self.hierarchy.version][knob])
+        return self.account(FILES[self.hierarchy.version][knob])
 
     def has(self, knob: Knob) -> bool:
         """Whether this kernel knows the knob, and the group has its controller."""
@@ -116,13 +118,7 @@ class Group:
 
     def read(self, knob: Knob) -> int | None:
         """What is set; None: no limit. Raises: OSError if the group, or this kernel, does not have it."""
-        text = self.file(knob).read_text().split()[0]
-        if text == "max":
-            return None
-        value = int(text)
-        if knob is Knob.CPU_QUOTA and value < 0:
-            return None
-        return None if knob in (Knob.MEMORY_MAX, Knob.MEMORY_HIGH) and value >= UNLIMITED_BYTES else value
+        return knob_value(knob, self.file(knob).read_text())
 
     def write(self, knob: Knob, value: int | None) -> None:
         """Set it. Raises: KnobRefused with the kernel's words, and where the group is gone."""
@@ -139,32 +135,27 @@ class Group:
         """Period of its quota."""
         try:
             if self.hierarchy.version == 1:
-                return int(self._of("cpu.cfs_period_us").read_text())
-            return int(self._of("cpu.max").read_text().split()[1])
+                return int(self.account("cpu.cfs_period_us").read_text())
+            return int(self.account("cpu.max").read_text().split()[1])
         except (OSError, ValueError, IndexError):
             return PERIOD_US
 
     def cpu(self) -> CpuAccount:
         """Raises: OSError if the group is gone."""
-        stat = _pairs(self._of("cpu.stat"))
-        if self.hierarchy.version == 2:
-            used_us, throttled_us = stat["usage_usec"], stat.get("throttled_usec", 0)
-        else:
-            throttled_us = stat.get("throttled_time", 0) // 1000
-            used_us = int(self._of("cpuacct.usage", "cpuacct").read_text()) // 1000
-        return CpuAccount(used_us, stat.get("nr_periods", 0), stat.get("nr_throttled", 0), throttled_us)
+        stat = self.account("cpu.stat").read_text()
+        return cpu_account(stat, self.account("cpuacct.usage").read_text() if self.hierarchy.version == 1 else "")
 
     def memory_bytes(self) -> int:
         """Memory in use, the page cache included. Raises: OSError if the group is gone."""
-        return int(self._of("memory.current" if self.hierarchy.version == 2 else "memory.usage_in_bytes").read_text())
+        return int(self.account(MEMORY_IN_USE[self.hierarchy.version]).read_text())
 
     def memory_events(self) -> dict[str, int]:
         """How often a mark was passed: `high`, `max`, `oom_kill`; version 1 counts `oom_kill` alone. Raises: OSError."""
-        return _pairs(self._of("memory.events" if self.hierarchy.version == 2 else "memory.oom_control"))
+        return _pairs(self.account("memory.events" if self.hierarchy.version == 2 else "memory.oom_control").read_text())
 
     def pressure(self, resource: str) -> Pressure | None:
         """Of `cpu`, `memory` or `io`; None where the kernel does not say: version 1, or without PSI."""
-        return read_pressure(self._of(f"{resource}.pressure")) if self.hierarchy.version == 2 else None
+        return read_pressure(self.account(f"{resource}.pressure")) if self.hierarchy.version == 2 else None
 
     def exists(self) -> bool:
         """Whether it is there."""
@@ -193,19 +184,46 @@ class Group:
             lowest = value if lowest is None else lowest if value is None else min(lowest, value)
         return lowest
 
-    def _of(self, name: str, controller: str = "") -> Path:
-        return self.hierarchy.controller(controller or name.partition(".")[0]) / self.path / name
+    def account(self, name: str) -> Path:
+        """One of its files, whose name begins with that of its controller."""
+        return self.hierarchy.controller(name.partition(".")[0]) / self.path / name
 
 
 def read_pressure(path: Path) -> Pressure | None:
     """Totals of a file of pressure stall information, of a group or below /proc/pressure; None if there is none, or it is turned off."""
     try:
-        lines = path.read_text().splitlines()
+        return pressure_of(path.read_text())
     except OSError:
         return None
-    totals = {line.split()[0]: int(line.rpartition("total=")[2]) for line in lines}
-    return Pressure(totals.get("some", 0), totals.get("full", 0))
 
 
-def _pairs(path: Path) -> dict[str, int]:
-    return {name: int(value) for name, value in (line.split() for line in path.read_text().splitlines())}
+def pressure_of(text: str) -> Pressure:
+    """Totals of such a file: a line `some ... total=US`, and one of `full` where the kernel tells it. Raises: ValueError."""
+    some, _, full = text.partition("full")
+    return Pressure(int(some.rpartition("total=")[2] or 0), int(full.rpartition("total=")[2] or 0))
+
+
+def cpu_account(stat: str, usage_ns: str) -> CpuAccount:
+    """Of `cpu.stat`, and in version 1, empty otherwise, of `cpuacct.usage`. Raises: KeyError, ValueError for what is neither."""
+    pairs = _pairs(stat)
+    if usage_ns:
+        used_us, throttled_us = int(usage_ns) // 1000, pairs.get("throttled_time", 0) // 1000
+    else:
+        used_us, throttled_us = pairs["usage_usec"], pairs.get("throttled_usec", 0)
+    return CpuAccount(used_us, pairs.get("nr_periods", 0), pairs.get("nr_throttled", 0), throttled_us)
+
+
+def knob_value(knob: Knob, text: str) -> int | None:
+    """What a knob's file says; None: no limit."""
+    word = text.split()[0]
+    if word == "max":
+        return None
+    value = int(word)
+    if knob is Knob.CPU_QUOTA and value < 0:
+        return None
+    return None if knob in (Knob.MEMORY_MAX, Knob.MEMORY_HIGH) and value >= UNLIMITED_BYTES else value
+
+
+def _pairs(text: str) -> dict[str, int]:
+    words = text.split()
+    return dict(zip(words[::2], map(int, words[1::2]), strict=True))

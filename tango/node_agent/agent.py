@@ -6,21 +6,26 @@ What it does to a pod depends on the pod alone (`see`) or on the node (`step`):
   memory up when the kubelet has admitted it and down when what is in use fits. The kubelet writes the same values later.
 - **A BE pod that is not being resized** is idle (or has the least weight) while there is LC here, and has the quota and the memory mark
   that `isolation` gives it. While it is being resized all that is taken back first, for the kernel refuses a weight to an idle group.
+
+A look costs CPU that LC and BE are to have. So it reads what a decision now needs and no more: while nothing presses that is the pressure
+on LC pods and whether BE pods are idle still, every `NodeAgentSettings.calm_tick_s`; what BE uses is read while a quota or a mark gives it
+out, and for a report.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tango.cgroups.groups import CpuAccount, Group, Hierarchy, Pressure, read_pressure
+from tango.cgroups.groups import CpuAccount, Group, Hierarchy, Pressure, pressure_of
 from tango.cgroups.knobs import LOWEST_WEIGHT, Knob
+from tango.cgroups.open_groups import OpenFile, OpenGroup
 from tango.cgroups.pod_groups import PodFinder, PodGroups
 from tango.node_agent.isolation import FREE, Signals, next_restraint, shares_of
-from tango.node_agent.ledger import Ledger, Setting
+from tango.node_agent.ledger import Entry, Ledger, Setting
 from tango.node_agent.pods import ContainerFacts, Limits, PodFacts, pod_facts
 from tango.node_agent.reports import NodeReport, PodReport, Totals
 from tango.node_agent.wanted import Change, Move, cpu_quota, in_order, whole_pages, with_burst
@@ -37,23 +42,50 @@ class _Seen:
     cpu: CpuAccount
     cpu_pressure: Pressure | None
     memory_pressure: Pressure | None
-    memory_bytes: int
+    memory_bytes: int = 0
+    """0 where it was not asked for."""
 
 
-@dataclass(slots=True)
 class _Pod:
-    """A pod of this node, with its last two looks."""
+    """A pod of this node, with what the kernel had accounted of it at looks."""
 
-    facts: PodFacts
-    groups: PodGroups
-    before: _Seen | None = None
-    now: _Seen | None = None
-    settings: dict[tuple[str, Knob], Setting] = field(default_factory=dict)
-    """Of all that was ever wanted of its groups, the last."""
+    def __init__(self, facts: PodFacts, groups: PodGroups, now_s: float) -> None:
+        self.facts, self.is_moving = facts, facts.is_moving
+        self.groups = groups
+        self.accounts = OpenGroup(groups.pod)
+        self.before: _Seen | None = None
+        self.now = self.seen(now_s)
+        """At the last look; `before`: at the one before it."""
+        self.told = self.now
+        """At the last report, apart from looks, which would else measure what happened in the moment after a report."""
+        self.settings: dict[tuple[str, Knob], Setting] = {}
+        """Of all that was ever wanted of its groups, the last."""
 
     @property
     def all_groups(self) -> list[Group]:
         return [self.groups.pod, *self.groups.containers.values()]
+
+    def become(self, facts: PodFacts, groups: PodGroups) -> None:
+        """The same pod as the API and the kernel have it now."""
+        self.facts, self.is_moving = facts, facts.is_moving
+        if groups.pod.path != self.groups.pod.path:
+            self.accounts.close()
+            self.accounts = OpenGroup(groups.pod)
+        self.groups = groups
+
+    def seen(self, now_s: float, *, with_memory: bool = True) -> _Seen | None:
+        """What the kernel has accounted; None if the group is gone."""
+        of = self.accounts
+        try:
+            memory_bytes = of.memory_bytes() if with_memory else 0
+            return _Seen(now_s, of.cpu(), of.pressure("cpu"), of.pressure("memory"), memory_bytes)
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def look(self, now_s: float, *, with_memory: bool = True) -> None:
+        """Once for each point in time; of a group that is gone nothing changes."""
+        if (self.now is None or self.now.at_s < now_s) and (seen := self.seen(now_s, with_memory=with_memory)) is not None:
+            self.before, self.now = self.now, seen
 
     def note(self, settings: Iterable[Setting]) -> None:
         self.settings |= {(one.path, one.knob): one for one in settings}
@@ -81,7 +113,7 @@ class NodeAgent:
         self._settings = settings
         self._cpu_millicores = cpu_millicores
         self._clock = clock
-        self._node_pressure = node_pressure
+        self._node_pressure = OpenFile(node_pressure / "memory")
         self._node_before: tuple[float, Pressure] | None = None
         self._node_memory: float | None = None
         self._pods: dict[str, _Pod] = {}
@@ -90,6 +122,8 @@ class NodeAgent:
         self.restraint = FREE
         self._lc_grown, self._lc_grown_at_s = False, -float("inf")
         """Whether an LC pod was grown since the last look, and when one was last."""
+        self._is_due = True
+        """Whether pods have come, gone, grown or moved since the last look."""
         self._signals: Signals | None = None
 
     def see(self, pod: dict[str, Any]) -> list[Setting]:
@@ -106,11 +140,13 @@ class NodeAgent:
             return []
         self._waiting.pop(facts.uid, None)
         known = self._pods.get(facts.uid)
+        self._is_due = self._is_due or known is None or known.is_moving or facts.is_moving
         if known is None:
-            known = self._pods[facts.uid] = _Pod(facts, groups)
+            known = self._pods[facts.uid] = _Pod(facts, groups, self._clock())
         elif facts.is_lc and facts.has_grown(known.facts):
-            self._lc_grown, self._lc_grown_at_s = True, self._clock()
-        known.facts, known.groups = facts, groups
+            self._is_due = self._lc_grown = True
+            self._lc_grown_at_s = self._clock()
+        known.become(facts, groups)
         return self._move(known)
 
     def gone(self, uid: str) -> list[Setting]:
@@ -119,6 +155,8 @@ class NodeAgent:
         pod = self._pods.pop(uid, None)
         if pod is None:
             return []
+        self._is_due = True
+        pod.accounts.close()
         self._follow(pod)
         return self._ledger.release(pod.all_groups)
 
@@ -126,33 +164,52 @@ class NodeAgent:
         """All pods of the node have been seen: what an agent before this one had set of others is put back."""
         return self._ledger.release_others([group for pod in self._pods.values() for group in pod.all_groups])
 
-    def step(self) -> NodeReport:
-        """Look at the kernel, decide, hold BE back; the report of it."""
-        now_s = self._clock()
+    @property
+    def next_look_s(self) -> float:
+        """Seconds after which the next look is due: at once when pods have changed, soon while anything presses or is under way."""
+        if self._is_due:
+            return 0.0
+        return self._settings.tick_s if self._waiting or self._is_pressed else self._settings.calm_tick_s
+
+    @property
+    def lc_cpu_pressure(self) -> float | None:
+        """At the last look: the most of an LC pod, from 0 to 1; None: not known."""
+        return None if self._signals is None else self._signals.lc_cpu_pressure
+
+    def step(self) -> None:
+        """Look at the kernel, decide, hold BE back."""
+        now_s, self._is_due = self._clock(), False
         for facts in list(self._waiting.values()):
             groups = self._finder.find(facts.uid, [container.container_id for container in facts.containers])
             if groups is not None:
                 del self._waiting[facts.uid]
-                self._pods[facts.uid] = _Pod(facts, groups)
-        self._ledger.sweep()
+                self._pods[facts.uid] = _Pod(facts, groups, now_s)
+        lc, be = self._by_class()
+        self._look(lc, be, now_s)
         for pod in self._pods.values():
-            self._look(pod, now_s)
-            self._move(pod)
+            if pod.is_moving or pod.facts.held_back or self._is_ahead(pod):
+                self._move(pod)
         self._node_memory = self._node_stalled(now_s)
-        self._signals, self._lc_grown = self._measured(now_s), False
-        lc_here = any(pod.facts.is_lc for pod in self._pods.values())
-        self.restraint = next_restraint(self.restraint, self._signals, at_s=now_s, settings=self._settings) if lc_here else FREE
-        self._hold_back([pod for pod in self._pods.values() if not pod.facts.is_lc], lc_here=lc_here)
-        return self.report()
+        self._signals, self._lc_grown = self._measured(lc, be, now_s), False
+        self.restraint = next_restraint(self.restraint, self._signals, at_s=now_s, settings=self._settings) if lc else FREE
+        self._hold_back(be, lc_here=bool(lc))
 
     def restore(self) -> list[Setting]:
         """Put back what was found, but what follows an API object; then the agent may go."""
+        for pod in self._pods.values():
+            pod.accounts.close()
         self._pods, self._waiting, self.restraint = {}, {}, FREE
         return self._ledger.restore()
 
     def report(self) -> NodeReport:
-        """As of the last look."""
-        pods = {pod.facts.name: _pod_report(pod) for pod in self._pods.values()}
+        """What the kernel has accounted since the last report, and how things stand."""
+        self._ledger.sweep()
+        now_s = self._clock()
+        pods = {}
+        for pod in self._pods.values():
+            seen = pod.seen(now_s) or pod.told
+            pods[pod.facts.name] = _pod_report(pod, pod.told, seen)
+            pod.told = seen
         lc, be = (Totals.of([one for one in pods.values() if one.is_lc is is_lc]) for is_lc in (True, False))
         return NodeReport(
             lc=lc,
@@ -161,6 +218,29 @@ class NodeAgent:
             cpu_share=self.restraint.cpu_share,
             memory_mark_bytes=self.restraint.memory_bytes,
             pods=pods,
+        )
+
+    @property
+    def _is_pressed(self) -> bool:
+        """Whether BE is cut back, or may have to be at the next look."""
+        if self.restraint.cpu_share < 1.0 or self.restraint.memory_bytes is not None or self._signals is None:
+            return True
+        now, settings = self._signals, self._settings
+        if now.lc_grown_lately or any(pod.is_moving for pod in self._pods.values()):
+            return True
+        memory = max(now.lc_memory_pressure or 0.0, now.node_memory_pressure or 0.0)
+        return (now.lc_cpu_pressure or 0.0) > settings.cpu_pressure_low or memory > settings.memory_pressure_low
+
+    def _by_class(self) -> tuple[list[_Pod], list[_Pod]]:
+        """(LC, BE)."""
+        lc = [pod for pod in self._pods.values() if pod.facts.is_lc]
+        return lc, [pod for pod in self._pods.values() if not pod.facts.is_lc]
+
+    def _is_ahead(self, pod: _Pod) -> bool:
+        """Whether something of a pod is set that was set for a resize."""
+        held = (self._ledger.held(group) for group in pod.groups.containers.values())
+        return any(Knob.MEMORY_HIGH in one for one in held) or any(
+            entry.follows_object for group in pod.all_groups for entry in self._ledger.held(group).values()
         )
 
     # Limits of a resize under way
@@ -238,21 +318,33 @@ class NodeAgent:
     # What BE may take
 
     def _hold_back(self, pods: list[_Pod], *, lc_here: bool) -> None:
-        restrained = [pod for pod in pods if lc_here and not pod.facts.is_moving]
+        """Of what was set before only idleness is looked at while BE has no quota and no mark: it is what others set back."""
+        restrained = [pod for pod in pods if lc_here and not pod.is_moving]
         quotas = self._quotas(restrained)
         marks = self._marks(restrained)
         for pod in pods:
-            if pod.facts.is_moving:
+            if pod.is_moving:
                 continue
+            held = self._ledger.held(pod.groups.pod)
             if not lc_here:
-                pod.note(self._ledger.release(pod.all_groups))
+                if held:
+                    pod.note(self._ledger.release(pod.all_groups))
                 continue
             changes: list[Change] = []
-            with contextlib.suppress(OSError):
-                changes += self._idle(pod)
-                changes += self._quota(pod, quotas.get(pod.facts.uid))
-                changes += self._mark(pod, marks.get(pod.facts.uid))
-            pod.note(self._ledger.apply(changes, now_s=self._clock()))
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                changes += [] if self._is_idle(pod, held) else self._idle(pod)
+                if quotas or Knob.CPU_QUOTA in held or Knob.CPU_BURST in held:
+                    changes += self._quota(pod, quotas.get(pod.facts.uid))
+                if marks or Knob.MEMORY_HIGH in held:
+                    changes += self._mark(pod, marks.get(pod.facts.uid))
+            if changes:
+                pod.note(self._ledger.apply(changes, now_s=self._clock()))
+
+    def _is_idle(self, pod: _Pod, held: Mapping[Knob, Entry]) -> bool:
+        """Whether the kernel still has what was set."""
+        if Knob.CPU_IDLE in held:
+            return held[Knob.CPU_IDLE].wrote == 1 and pod.accounts.read(Knob.CPU_IDLE) == 1
+        return Knob.CPU_WEIGHT in held and pod.accounts.read(Knob.CPU_WEIGHT) == LOWEST_WEIGHT[self._hierarchy.version]
 
     def _idle(self, pod: _Pod) -> list[Change]:
         """Idle, or where the kernel has no such class the least weight."""
@@ -287,9 +379,9 @@ class NodeAgent:
         """Millicores of each BE pod, by UID; none where there is no quota."""
         if self.restraint.cpu_share >= 1.0:
             return {}
-        lc = sum(_millicores(pod) for pod in self._pods.values() if pod.facts.is_lc)
+        lc = sum(_millicores(pod.before, pod.now) for pod in self._pods.values() if pod.facts.is_lc)
         left = max(0, self._cpu_millicores - lc)
-        return shares_of(int(left * self.restraint.cpu_share), {pod.facts.uid: _millicores(pod) for pod in pods})
+        return shares_of(int(left * self.restraint.cpu_share), {pod.facts.uid: _millicores(pod.before, pod.now) for pod in pods})
 
     def _marks(self, pods: list[_Pod]) -> dict[str, int]:
         if self.restraint.memory_bytes is None:
@@ -298,29 +390,39 @@ class NodeAgent:
 
     # What the kernel has accounted
 
-    def _look(self, pod: _Pod, now_s: float) -> None:
-        group = pod.groups.pod
-        with contextlib.suppress(OSError, KeyError):
-            seen = _Seen(now_s, group.cpu(), group.pressure("cpu"), group.pressure("memory"), group.memory_bytes())
-            pod.before, pod.now = pod.now, seen
+    def _look(self, lc: list[_Pod], be: list[_Pod], now_s: float) -> None:
+        """LC where the kernel tells of its pressure, all while quotas or marks are given out by what each uses."""
+        is_given_out = self.restraint.cpu_share < 1.0 or self.restraint.memory_bytes is not None
+        for pod in lc if is_given_out or self._hierarchy.version == 2 else ():
+            pod.look(now_s, with_memory=False)
+        for pod in be if is_given_out else ():
+            pod.look(now_s)
 
-    def _measured(self, now_s: float) -> Signals:
-        lc = [pod for pod in self._pods.values() if pod.facts.is_lc]
-        be = [pod for pod in self._pods.values() if not pod.facts.is_lc]
+    def _measured(self, lc: list[_Pod], be: list[_Pod], now_s: float) -> Signals:
+        lc_memory = max((value for pod in lc if (value := _stalled(pod.before, pod.now)) is not None), default=None)
+        # A first mark is below what is in use now, a first quota is shared by what each has used since it was last looked at.
+        cpu = max((value for pod in lc if (value := _crowded(pod.before, pod.now)) is not None), default=None)
+        pressed = self._lc_grown or (cpu or 0.0) > self._settings.cpu_pressure_high
+        if pressed or max(lc_memory or 0.0, self._node_memory or 0.0) > self._settings.memory_pressure_high:
+            for pod in [*lc, *be]:
+                pod.look(now_s)
         return Signals(
             lc_grown=self._lc_grown,
             lc_grown_lately=now_s - self._lc_grown_at_s < self._settings.grown_s,
-            lc_cpu_pressure=max((value for pod in lc if (value := _crowded(pod)) is not None), default=None),
-            lc_memory_pressure=max((value for pod in lc if (value := _stalled(pod)) is not None), default=None),
+            lc_cpu_pressure=cpu,
+            lc_memory_pressure=lc_memory,
             node_memory_pressure=self._node_memory,
             be_memory_bytes=sum(pod.now.memory_bytes for pod in be if pod.now),
             be_memory_floor_bytes=int(self._settings.memory_floor * sum(pod.facts.memory_request_bytes for pod in be)),
         )
 
     def _node_stalled(self, now_s: float) -> float | None:
-        total = read_pressure(self._node_pressure / "memory")
-        before, self._node_before = self._node_before, None if total is None else (now_s, total)
-        if before is None or total is None or now_s <= before[0]:
+        try:
+            total = pressure_of(self._node_pressure.text())
+        except (OSError, ValueError):
+            return None
+        before, self._node_before = self._node_before, (now_s, total)
+        if before is None or now_s <= before[0]:
             return None
         return min(1.0, (total.full_us - before[1].full_us) / 1e6 / (now_s - before[0]))
 
@@ -330,30 +432,30 @@ def _is_below_use(move: Move) -> bool:
     return move.wanted is not None and not move.grows and move.group.memory_bytes() > move.wanted
 
 
-def _since(pod: _Pod) -> tuple[_Seen, _Seen, float] | None:
-    """(the look before, this one, microseconds between them)."""
-    if pod.before is None or pod.now is None or pod.now.at_s <= pod.before.at_s:
+def _between(before: _Seen | None, now: _Seen | None) -> tuple[_Seen, _Seen, float] | None:
+    """(a look, a later one, microseconds between them)."""
+    if before is None or now is None or now.at_s <= before.at_s:
         return None
-    return pod.before, pod.now, (pod.now.at_s - pod.before.at_s) * 1e6
+    return before, now, (now.at_s - before.at_s) * 1e6
 
 
-def _millicores(pod: _Pod) -> int:
-    """CPU that it used between the last two looks."""
-    since = _since(pod)
+def _millicores(before: _Seen | None, now: _Seen | None) -> int:
+    """CPU that a pod used between two looks."""
+    since = _between(before, now)
     return 0 if since is None else int((since[1].cpu.used_us - since[0].cpu.used_us) * 1000 / since[2])
 
 
-def _throttled(pod: _Pod) -> float | None:
+def _throttled(before: _Seen | None, now: _Seen | None) -> float | None:
     """Share of the periods in which it ran out of its quota; None: there were none."""
-    since = _since(pod)
+    since = _between(before, now)
     if since is None or since[1].cpu.periods == since[0].cpu.periods:
         return None
     return (since[1].cpu.throttled - since[0].cpu.throttled) / (since[1].cpu.periods - since[0].cpu.periods)
 
 
-def _crowded(pod: _Pod) -> float | None:
+def _crowded(before: _Seen | None, now: _Seen | None) -> float | None:
     """Share of time in which none of its tasks had a CPU that others had: what its own quota kept from it does not count."""
-    since = _since(pod)
+    since = _between(before, now)
     if since is None or since[0].cpu_pressure is None or since[1].cpu_pressure is None:
         return None
     full_us = since[1].cpu_pressure.full_us - since[0].cpu_pressure.full_us
@@ -361,23 +463,23 @@ def _crowded(pod: _Pod) -> float | None:
     return min(1.0, max(0.0, (full_us - own_us) / since[2]))
 
 
-def _stalled(pod: _Pod) -> float | None:
+def _stalled(before: _Seen | None, now: _Seen | None) -> float | None:
     """Share of time in which some of its tasks waited for memory."""
-    since = _since(pod)
+    since = _between(before, now)
     if since is None or since[0].memory_pressure is None or since[1].memory_pressure is None:
         return None
     return min(1.0, (since[1].memory_pressure.some_us - since[0].memory_pressure.some_us) / since[2])
 
 
-def _pod_report(pod: _Pod) -> PodReport:
+def _pod_report(pod: _Pod, before: _Seen | None, now: _Seen | None) -> PodReport:
     held = [setting for setting in pod.settings.values() if setting.refused or setting.wanted != setting.effective]
     return PodReport(
         is_lc=pod.facts.is_lc,
-        cpu_used_millicores=_millicores(pod),
-        memory_bytes=pod.now.memory_bytes if pod.now else 0,
-        cpu_pressure=_crowded(pod),
-        memory_pressure=_stalled(pod),
-        throttled=_throttled(pod),
+        cpu_used_millicores=_millicores(before, now),
+        memory_bytes=now.memory_bytes if now else 0,
+        cpu_pressure=_crowded(before, now),
+        memory_pressure=_stalled(before, now),
+        throttled=_throttled(before, now),
         differs=tuple(held),
         held_back=pod.facts.held_back,
     )

@@ -11,6 +11,10 @@ is LC here. What is decided here is what comes on top, when LC suffers all the s
 |                                 | above low      | stays                                        |
 | otherwise                       | below low      | after `hold_s`: up by `relax`                |
 
+A quota against pressure has to earn itself. Idle BE takes no CPU that LC wants, so that others may have it: pods that are not Tango's, the
+system, the host of a virtual machine. After `futile_cuts` steps that have lowered the pressure by less than `helped` asks for BE gets back
+what they took, and pressure counts for nothing for `futile_s`.
+
 The slack of LC is known where answers are counted, at the centre. It comes here as what re-assurance makes of it: an instance is grown
 while its slack is below `SharingSettings.grow_below`, again and again until it no longer is. So no figure has to be sent, and none can be
 old. Thresholds that differ by direction, the hold, and steps that are large down and small up keep it from swinging: additive increase,
@@ -23,6 +27,7 @@ thresholds here are on pressure stall information in place of core counts and po
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -59,6 +64,14 @@ class Restraint:
     """Mark above which BE's memory is reclaimed; None: no mark."""
     cpu_calm_since_s: float | None = None
     memory_calm_since_s: float | None = None
+    cuts: int = 0
+    """Steps down by pressure since it was last below low."""
+    cut_at_pressure: float = 0.0
+    """What it was at the first of them."""
+    share_before_cuts: float = 1.0
+    """What BE would have without them."""
+    blameless_until_s: float = -math.inf
+    """Until when pressure is no reason to cut BE back, since that has not helped."""
 
 
 FREE = Restraint()
@@ -70,16 +83,34 @@ def next_restraint(now: Restraint, signals: Signals, *, at_s: float, settings: N
 
 
 def _cpu(now: Restraint, signals: Signals, at_s: float, settings: NodeAgentSettings) -> Restraint:
-    pressure = signals.lc_cpu_pressure or 0.0
-    if signals.lc_grown or pressure > settings.cpu_pressure_high:
-        share = max(settings.cpu_floor, now.cpu_share * settings.tighten)
-        return replace(now, cpu_share=share, cpu_calm_since_s=None)
+    pressure = 0.0 if at_s < now.blameless_until_s else signals.lc_cpu_pressure or 0.0
+    if signals.lc_grown:
+        now = replace(now, share_before_cuts=max(settings.cpu_floor, now.share_before_cuts * settings.tighten))
+        return replace(now, cpu_share=_tightened(now, settings), cpu_calm_since_s=None)
+    if pressure > settings.cpu_pressure_high:
+        return _cut_by_pressure(now, pressure, at_s, settings)
     if signals.lc_grown_lately or pressure > settings.cpu_pressure_low:
         return replace(now, cpu_calm_since_s=None)
     since_s = at_s if now.cpu_calm_since_s is None else now.cpu_calm_since_s
+    now = replace(now, cuts=0)
     if now.cpu_share < 1.0 and at_s - since_s >= settings.hold_s:
         return replace(now, cpu_share=min(1.0, now.cpu_share + settings.relax), cpu_calm_since_s=at_s)
     return replace(now, cpu_calm_since_s=since_s)
+
+
+def _cut_by_pressure(now: Restraint, pressure: float, at_s: float, settings: NodeAgentSettings) -> Restraint:
+    """One step down, or all of them up again where they have not helped."""
+    if now.cuts == 0:
+        now = replace(now, cut_at_pressure=pressure, share_before_cuts=now.cpu_share)
+    elif now.cuts >= settings.futile_cuts and pressure > settings.helped * now.cut_at_pressure:
+        return replace(
+            now, cpu_share=now.share_before_cuts, cuts=0, cpu_calm_since_s=None, blameless_until_s=at_s + settings.futile_s
+        )
+    return replace(now, cpu_share=_tightened(now, settings), cuts=now.cuts + 1, cpu_calm_since_s=None)
+
+
+def _tightened(now: Restraint, settings: NodeAgentSettings) -> float:
+    return max(settings.cpu_floor, now.cpu_share * settings.tighten)
 
 
 def _memory(now: Restraint, signals: Signals, at_s: float, settings: NodeAgentSettings) -> Restraint:

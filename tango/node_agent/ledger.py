@@ -10,9 +10,10 @@ A kubelet, a container runtime and systemd write the same files. The ledger's ru
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from tango.cgroups.groups import Group, Hierarchy, KnobRefused
 from tango.cgroups.knobs import Knob
@@ -58,6 +59,9 @@ class Setting:
     """Why it was not written: the kernel's words, or that others write it too; empty: it was."""
 
 
+_NOTHING: Mapping[Knob, Entry] = MappingProxyType({})
+
+
 class Ledger:
     """Of one node. `path`: the file it is kept in. Not for several threads.
 
@@ -69,14 +73,15 @@ class Ledger:
         self._hierarchy = hierarchy
         self._path = path
         self._boot_id = _boot_id() if boot_id is None else boot_id
-        self._entries: dict[tuple[str, Knob], Entry] = {}
+        self._entries: dict[str, dict[Knob, Entry]] = {}
+        """By group and knob."""
         self.taken_over = self._load()
         """Knobs that an agent before this one had set, in this boot."""
         self._keep()
 
     def found(self, group: Group, knob: Knob) -> int | None:
         """What was there before the agent. Raises: OSError if the group is gone."""
-        entry = self._entries.get((group.path, knob))
+        entry = self.held(group).get(knob)
         return group.read(knob) if entry is None else entry.found
 
     def apply(self, changes: Iterable[Change], *, now_s: float, follows_object: bool = False) -> list[Setting]:
@@ -93,14 +98,14 @@ class Ledger:
     def keep(self, group: Group, knob: Knob) -> None:
         """Note what is there now, to be put back by `release`, where setting another knob makes the kernel forget it."""
         value = group.read(knob)
-        self._entries[group.path, knob] = Entry(value, value, follows_object=False, is_kept=True)
+        self._entries.setdefault(group.path, {})[knob] = Entry(value, value, follows_object=False, is_kept=True)
 
     def release(self, groups: Iterable[Group], knobs: Iterable[Knob] = tuple(Knob)) -> list[Setting]:
         """Put back what was found, in an order that the kernel takes; what others have written since stays theirs."""
-        keys = [(group.path, knob) for group in groups for knob in knobs if (group.path, knob) in self._entries]
-        changes = [change for key in keys if (change := self._back(key)) is not None]
-        for key in keys:
-            del self._entries[key]
+        keys = [(group.path, knob) for group in groups if group.path in self._entries for knob in knobs if knob in self.held(group)]
+        changes = [change for path, knob in keys if (change := self._back(path, knob)) is not None]
+        for path, knob in keys:
+            self._drop(path, knob)
         settings = [setting for change, _ in sorted(changes, key=_release_order) if (setting := _set(change)) is not None]
         if keys:
             self._keep()
@@ -108,45 +113,51 @@ class Ledger:
 
     def follow(self, group: Group, knobs: Iterable[Knob]) -> None:
         """Forget these without a change: the kubelet has written the same by now."""
-        dropped = [self._entries.pop((group.path, knob), None) for knob in knobs]
-        if any(dropped):
+        dropped = [knob for knob in knobs if knob in self.held(group)]
+        for knob in dropped:
+            self._drop(group.path, knob)
+        if dropped:
             self._keep()
 
     def release_others(self, mine: Iterable[Group]) -> list[Setting]:
         """Put back what was found of all groups but these."""
         kept = {group.path for group in mine}
-        return self.release([self._hierarchy.group(path) for path in {path for path, _ in self._entries} - kept])
+        return self.release([self._hierarchy.group(path) for path in self._entries if path not in kept])
 
     def sweep(self) -> None:
         """Forget groups that are gone."""
-        gone = {path for path, _ in self._entries if not self._hierarchy.group(path).exists()}
+        gone = [path for path in self._entries if not self._hierarchy.group(path).exists()]
+        for path in gone:
+            del self._entries[path]
         if gone:
-            self._entries = {key: entry for key, entry in self._entries.items() if key[0] not in gone}
             self._keep()
 
     def restore(self) -> list[Setting]:
         """Put everything back but what follows an API object, and forget all."""
-        self._entries = {key: entry for key, entry in self._entries.items() if not entry.follows_object}
-        settings = self.release([self._hierarchy.group(path) for path in {path for path, _ in self._entries}])
+        for path, knob in [
+            (path, knob) for path, held in self._entries.items() for knob, entry in held.items() if entry.follows_object
+        ]:
+            self._drop(path, knob)
+        settings = self.release([self._hierarchy.group(path) for path in self._entries])
         self._keep()
         return settings
 
-    def held(self, group: Group) -> dict[Knob, Entry]:
+    def held(self, group: Group) -> Mapping[Knob, Entry]:
         """What the agent has set of a group."""
-        return {knob: entry for (path, knob), entry in self._entries.items() if path == group.path}
+        return self._entries.get(group.path, _NOTHING)
 
     def _note(self, change: Change, now_s: float, follows_object: bool) -> str | None:
         """Note a change. None: nothing is to be done; empty: it is to be written; else why it is not."""
-        key = (change.group.path, change.knob)
         try:
             current = change.group.read(change.knob)
         except OSError:
             return None  # the group is gone, or its kernel has no such knob
-        entry = self._entries.get(key)
+        entry = self.held(change.group).get(change.knob)
         if entry is None:
             if current == change.value:
                 return None
-            entry = self._entries[key] = Entry(current, change.value, follows_object)
+            entry = Entry(current, change.value, follows_object)
+            self._entries.setdefault(change.group.path, {})[change.knob] = entry
         elif current not in (entry.wrote, change.value):
             entry.found = current
             entry.rewritten_s.append(now_s)
@@ -158,17 +169,22 @@ class Ledger:
         entry.wrote = change.value
         return None if current == change.value else ""
 
-    def _back(self, key: tuple[str, Knob]) -> tuple[Change, bool] | None:
+    def _drop(self, path: str, knob: Knob) -> None:
+        del self._entries[path][knob]
+        if not self._entries[path]:
+            del self._entries[path]
+
+    def _back(self, path: str, knob: Knob) -> tuple[Change, bool] | None:
         """(the change that puts back what was found, whether there is more afterwards); None: nothing is to be done."""
-        entry, group = self._entries[key], self._hierarchy.group(key[0])
+        entry, group = self._entries[path][knob], self._hierarchy.group(path)
         try:
-            current = group.read(key[1])
+            current = group.read(knob)
         except OSError:
             return None
         if current == entry.found or (current != entry.wrote and not entry.is_kept):
             return None
         grows = current is not None and (entry.found is None or entry.found > current)
-        return Change(group, key[1], entry.found), grows
+        return Change(group, knob, entry.found), grows
 
     def _load(self) -> int:
         try:
@@ -176,15 +192,15 @@ class Ledger:
             if stored["format"] != FORMAT or stored["boot"] != self._boot_id or stored["version"] != self._hierarchy.version:
                 return 0
             for path, knob, entry in stored["entries"]:
-                self._entries[path, Knob(knob)] = Entry(**{**entry, "rewritten_s": []})
+                self._entries.setdefault(path, {})[Knob(knob)] = Entry(**{**entry, "rewritten_s": []})
         except (OSError, ValueError, KeyError, TypeError):
             # None yet, or one that was not written by this program: what is set now is taken for what was found.
             self._entries = {}
         self.sweep()
-        return len(self._entries)
+        return sum(map(len, self._entries.values()))
 
     def _keep(self) -> None:
-        entries = [[path, knob, asdict(entry)] for (path, knob), entry in self._entries.items()]
+        entries = [[path, knob, asdict(entry)] for path, held in self._entries.items() for knob, entry in held.items()]
         stored = {"format": FORMAT, "boot": self._boot_id, "version": self._hierarchy.version, "entries": entries}
         write_whole(self._path, json.dumps(stored), mode=0o600)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tango.cgroups.groups import Hierarchy, KnobRefused, Pressure, read_pressure
 from tango.cgroups.knobs import Knob, millicores, quota_us, weight
+from tango.cgroups.open_groups import OpenGroup
 from tango.cgroups.pod_groups import PodFinder
 from tango.errors import ConfigError
 from tests.fakes.cgroupfs import UID, FakeHierarchy, fake_pod
@@ -111,6 +113,24 @@ def test_accounts_are_in_microseconds_and_bytes(tmp_path: Path, version: int) ->
 
     assert (account.used_us, account.periods, account.throttled, account.throttled_us) == (7000, 4, 1, 5000)
     assert (group.memory_bytes(), group.memory_events()["oom_kill"]) == (4096, 0)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_open_group_tells_what_the_group_tells_now(tmp_path: Path, version: int) -> None:
+    """Its files stay open and are read anew; one that this kernel does not have is no error; a group that is gone is."""
+    group = FakeHierarchy(tmp_path, version).make("a")
+    open_group = OpenGroup(group)
+    before = open_group.cpu(), open_group.memory_bytes(), open_group.pressure("cpu"), open_group.read(Knob.CPU_QUOTA)
+    group.write(Knob.CPU_QUOTA, 20_000)
+    (group.account("memory.current" if version == 2 else "memory.usage_in_bytes")).write_text("8192")
+
+    assert before == (group.cpu(), 0, group.pressure("cpu"), None)
+    assert (open_group.memory_bytes(), open_group.read(Knob.CPU_QUOTA)) == (8192, 20_000)
+    assert (OpenGroup(group).pressure("io"), open_group.pressure("io")) == (None, None)
+    open_group.close()
+    shutil.rmtree(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        open_group.cpu()
 
 
 def test_pressure_is_read_as_totals(tmp_path: Path) -> None:

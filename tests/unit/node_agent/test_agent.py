@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -269,7 +270,66 @@ def test_pressure_on_lc_cuts_be(tmp_path: Path) -> None:
 
     assert node.agent.restraint.cpu_share == pytest.approx(SETTINGS.tighten)
     assert (be.pod.read(Knob.CPU_QUOTA) or 0) < 200_000
-    assert node.agent.report().as_json()["lc"]["cpu_pressure"] == 0.5
+    assert (node.agent.lc_cpu_pressure, node.agent.report().as_json()["lc"]["cpu_pressure"]) == (0.5, 0.25)
+
+
+def test_a_report_is_of_the_time_since_the_last_one_and_disturbs_no_look(tmp_path: Path) -> None:
+    """It may come a moment before a look, which then still measures from the look before."""
+    node = Node(tmp_path, 2)
+    lc = node.pod("lc")
+    node.step()
+    node.uses(lc, cpu_s=0.4, waits_s=0.2, memory_mib=64)
+    node.now_s += 0.4
+    first = node.agent.report().as_json()["lc"]
+
+    node.now_s -= 0.4
+    node.step()
+    node.now_s += 0.5
+    second = node.agent.report().as_json()["lc"]
+
+    assert (first["cpu_used_millicores"], first["memory_mib"], first["cpu_pressure"]) == (444, 64, 0.222)
+    assert node.agent.lc_cpu_pressure == pytest.approx(0.4)
+    assert (second["cpu_used_millicores"], second["cpu_pressure"]) == (0, 0.0)
+
+
+def test_looks_are_rare_while_nothing_presses_and_at_once_where_pods_change(node: Node) -> None:
+    """A pod that comes, an LC pod that grows and one that goes are looked at at once; quotas are given out at the faster pace."""
+    lc = node.pod("lc")
+    begun = node.agent.next_look_s
+    node.step()
+    calm = node.agent.next_look_s
+    be = node.pod("be")
+    came = node.agent.next_look_s
+    node.step()
+    settled = node.agent.next_look_s
+    node.grow(lc)
+    grown = node.agent.next_look_s
+    node.step(60)
+    over = node.agent.next_look_s
+    node.agent.gone(be.body["metadata"]["uid"])
+
+    assert (begun, came, node.agent.next_look_s) == (0.0, 0.0, 0.0)
+    assert (calm, settled, over) == (SETTINGS.calm_tick_s,) * 3
+    assert grown == SETTINGS.tick_s
+
+
+def test_a_pod_that_is_calm_keeps_a_few_files_open_and_gives_them_back(tmp_path: Path) -> None:
+    """Looks open nothing anew, and a pod that goes leaves no descriptor."""
+
+    def open_files() -> int:
+        return sum(1 for one in Path("/proc/self/fd").iterdir() if str(tmp_path) in os.path.realpath(one))
+
+    node = Node(tmp_path, 2)
+    pods = [node.pod("lc"), node.pod("be")]
+    node.step(3)
+    after_three = open_files()
+    node.step(20)
+    after_more = open_files()
+    for pod in pods:
+        node.agent.gone(pod.body["metadata"]["uid"])
+
+    assert 0 < after_three == after_more <= 12
+    assert open_files() == 0
 
 
 def test_memory_pressure_of_the_node_marks_be_and_not_lc(node: Node) -> None:

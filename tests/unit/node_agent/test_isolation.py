@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -64,6 +65,44 @@ def test_more_is_given_only_after_a_calm_of_the_hold() -> None:
     assert [one.cpu_share for one in (calm, disturbed, again)] == [0.5] * 3
     assert stepped.cpu_share == pytest.approx(0.6)
     assert after(stepped, 12.5).cpu_share == stepped.cpu_share
+
+
+def looked(pressures: Sequence[float], now: Restraint = FREE, **signals: Any) -> list[Restraint]:
+    """Looks half a second apart, each with a pressure."""
+    seen = []
+    for look, pressure in enumerate(pressures):
+        now = after(now, look / 2, lc_cpu_pressure=pressure, **signals)
+        seen.append(now)
+    return seen
+
+
+def test_cuts_that_do_not_help_are_given_back_and_pressure_counts_for_nothing_for_a_while() -> None:
+    """Others than BE have the CPU then. After a minute it is tried again."""
+    seen = looked([0.5] * 4)
+    later = after(seen[-1], 30.0, lc_cpu_pressure=0.5)
+    again = after(later, 1.5 + SETTINGS.futile_s, lc_cpu_pressure=0.5)
+
+    assert [round(one.cpu_share, 3) for one in seen] == [0.7, 0.49, 0.343, 1.0]
+    assert (later.cpu_share, again.cpu_share) == (1.0, pytest.approx(SETTINGS.tighten))
+
+
+def test_cuts_that_help_go_on_until_pressure_is_gone() -> None:
+    """A third less is help enough, though it is high still."""
+    seen = looked([0.6, 0.5, 0.45, 0.4, 0.4, 0.05])
+
+    assert [round(one.cpu_share, 3) for one in seen] == [0.7, 0.49, 0.343, 0.24, 0.168, 0.168]
+    assert seen[-1].blameless_until_s < 0
+
+
+def test_what_short_slack_has_taken_is_not_given_back_with_cuts_that_have_not_helped() -> None:
+    """LC was grown in the middle: that step stays."""
+    two = looked([0.5, 0.5])[-1]
+    grown = after(two, 1.0, lc_grown=True, lc_grown_lately=True, lc_cpu_pressure=0.5)
+    third = after(grown, 1.5, lc_grown_lately=True, lc_cpu_pressure=0.5)
+    given_back = after(third, 2.0, lc_grown_lately=True, lc_cpu_pressure=0.5)
+
+    assert given_back.cpu_share == pytest.approx(SETTINGS.tighten)
+    assert after(given_back, 2.5, lc_grown=True, lc_grown_lately=True, lc_cpu_pressure=0.5).cpu_share == pytest.approx(0.49)
 
 
 def test_memory_is_taken_from_what_is_in_use_and_given_back_by_and_by() -> None:
