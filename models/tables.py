@@ -121,6 +121,10 @@ node = Table(
     # Of its topology labels.
     Column("zone", Text, nullable=False, server_default=""),
     Column("region", Text, nullable=False, server_default=""),
+    # Shares of time as the node's agent told them last, NULL where none does.
+    Column("lc_cpu_pressure", Double),
+    Column("lc_throttled", Double),
+    Column("memory_pressure", Double),
     PrimaryKeyConstraint("cluster", "name"),
 )
 
@@ -560,6 +564,9 @@ node_sample = Table(
     Column("run_id", Integer),
     # By the name of an extended resource: {"allocatable": thousandths, "held": thousandths}; NULL where there is none.
     Column("extended", JSONB),
+    Column("lc_cpu_pressure", Double),
+    Column("lc_throttled", Double),
+    Column("memory_pressure", Double),
     Index("node_sample_at", "at"),
     Index("node_sample_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )

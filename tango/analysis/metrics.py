@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.lifecycle import TERMINAL
+from tango.domain.observations import NODE_PRESSURES
 from tango.domain.outcomes import (
     SCALING_KINDS,
     SCALING_OUTCOMES,
@@ -181,6 +182,30 @@ def _extended_held(samples: NodeSamples, measured: MeasuredSpan) -> dict[str, fl
     inside = measured.holds(samples.at_s)
     held, there = samples.extended_held[:, inside].sum(axis=1), samples.extended_allocatable[:, inside].sum(axis=1)
     return {name: _ratio(float(held[k]), float(there[k])) for k, name in enumerate(samples.extended)}
+
+
+PRESSURE = "pressure "
+"""Before the name of a node in the details of a run."""
+
+
+def _node_pressures(
+    outcomes: RunOutcomes, samples: NodeSamples, measured: MeasuredSpan
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
+    """(the most of any node, each node's by its key): means over the samples in the measured span. Nothing where no node's agent told."""
+    inside = measured.holds(samples.at_s)
+    most: dict[str, float | None] = {}
+    by_node: dict[str, float | None] = {}
+    for name in NODE_PRESSURES:
+        column = getattr(samples, name)
+        told = inside & ~np.isnan(column) if column is not None else np.zeros(len(samples), np.bool_)
+        if not told.any():
+            continue
+        row = samples.node[told]
+        count = np.bincount(row, minlength=len(outcomes.nodes))
+        mean = np.bincount(row, weights=column[told], minlength=len(outcomes.nodes)) / np.maximum(count, 1)
+        most[f"{name}_worst_node"] = float(mean.max())
+        by_node |= {f"{PRESSURE}{name} {outcomes.node_keys[n]}": float(mean[n]) for n in np.flatnonzero(count).tolist()}
+    return most, by_node
 
 
 def jain_index(values: NDArray[np.float64]) -> float | None:
@@ -350,6 +375,7 @@ def run_metrics(
         "fairness_jain": jain_index(np.array([rate for rate in by_cluster if rate is not None])),
         "wall_s": outcomes.wall_s,
     }
+    worst, by_node = _node_pressures(outcomes, samples, measured)
     details: dict[str, Figure] = {
         "window_start_s": measured.start_s * speed,
         "window_end_s": measured.end_s * speed,
@@ -361,6 +387,8 @@ def run_metrics(
         "resize_ms_p50": resize_p50,
         "resize_ms_p99": resize_p99,
         **{f"held {name}": share for name, share in _extended_held(samples, measured).items()},
+        **worst,
+        **by_node,
     }
     services = _service_figures(outcomes, arrived, lc_outcomes, measured, share)
     return RunMetrics(figures=figures, services=services, details=details)

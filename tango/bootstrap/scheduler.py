@@ -19,6 +19,7 @@ from tango.control.jobs import Jobs
 from tango.control.lease_holder import LeaseHolder
 from tango.control.make_room import RoomForInstances
 from tango.control.place_be import BePlacement
+from tango.control.pressed_nodes import PressedNodes
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
 from tango.control.repeating import Repeating
@@ -70,6 +71,7 @@ class Scheduler:
             reserved=reserved.taken_off,
             holder=holder,
             settings=settings.be,
+            pressed=PressedNodes(settings.node_agent),
         )
         evictions = BeEvictions(events=here.events, requests=here.requests, clusters=clusters)
         self.reassurance = ReassuranceRounds(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ COLUMNS = (
     Column("nodes", justify="right", priority=9),
     Column("ready", justify="right", priority=8),
     Column("closed", justify="right", priority=3),
+    Column("pressed", justify="right", priority=4),
     Column("picture_age_s", title="picture s", justify="right", priority=7),
     Column("agent_age_s", title="agent s", justify="right", priority=5),
     Column("embedded", priority=7),
@@ -142,7 +144,8 @@ def check(name: str, kubeconfig: Path | None, context: str | None, output: str) 
 def list_clusters(output: str) -> None:
     """List the clusters, embedded and joined, what they refuse, in their own words, and how old that is.
 
-    Nodes: all, those that are ready, those that are closed to new pods. `picture s`: seconds since nodes and pods were as they are known;
+    Nodes: all, those that are ready, those that are closed to new pods, those that get no BE because their node agents tell that LC lacks
+    CPU or memory there (`tango node list`). `picture s`: seconds since nodes and pods were as they are known;
     `agent s`: since the agent was heard of, less than that where its API server is away. Nothing is placed on a picture that is too old.
     """
     from tango.bootstrap.stores import stores
@@ -150,6 +153,12 @@ def list_clusters(output: str) -> None:
     here = stores()
     pictures = {picture.cluster: picture for picture in here.fleet.pictures()}
     pauses = here.refusals.pauses()
+    limits = here.settings.node_agent
+    pressed = Counter(
+        cluster
+        for cluster, state in here.fleet.nodes()
+        if state.presses_be(cpu=limits.cpu_pressure_high, memory=limits.memory_pressure_high)
+    )
     away, missing = here.fleet.away(), {gap.cluster: gap.missing for gap in here.shares.gaps()}
     rows = [
         {
@@ -157,6 +166,7 @@ def list_clusters(output: str) -> None:
             "nodes": pictures[row.name].nodes if row.name in pictures else 0,
             "ready": pictures[row.name].ready if row.name in pictures else 0,
             "closed": pictures[row.name].closed if row.name in pictures else 0,
+            "pressed": pressed[row.name],
             "picture_age_s": _whole(pictures[row.name].age_s) if row.name in pictures else None,
             "agent_age_s": _whole(pictures[row.name].agent_age_s) if row.name in pictures else None,
             "embedded": row.embedded,

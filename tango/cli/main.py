@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "service": ("tango.cli.service:service", "Declare LC and BE services."),
     "gateway": ("tango.cli.gateway:gateway", "Run the gateways of clusters in the foreground."),
     "token": ("tango.cli.token:token", "Make, list and revoke the tokens of callers."),
+    "node": ("tango.cli.node:node", "List the nodes of all clusters, with what their node agents tell."),
     "cluster": ("tango.cli.cluster:cluster", "Join clusters by kubeconfig and context."),
     "database": ("tango.cli.database:database", "Prepare and migrate a PostgreSQL server of your own."),
     "doctor": ("tango.cli.doctor:doctor", "Say what is wrong with this installation, and what to do."),

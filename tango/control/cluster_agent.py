@@ -46,6 +46,7 @@ from tango.control.observed_together import ObservedTogether
 from tango.control.settle_apart import settle_apart
 from tango.control.startup_boost import StartupBoost
 from tango.domain.backoff import pause_s
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import InstanceState, NodeState, Observation, PodEnd
 from tango.domain.refusals import Refusal
 from tango.domain.services import Service
@@ -154,8 +155,10 @@ class ClusterAgent:
         self._to_clear: set[tuple[str, str]] = set()
         """Those where a pod has started since."""
         self._meter = ServiceMeter()
-        self._reported: dict[str, str] = {}
-        """Node → time of the last report of its agent that the centre has."""
+        self._reported: dict[str, tuple[NodeAgentReport, float]] = {}
+        """By node, its agent's last report and when it came, by the monotonic clock: the node's own may be off."""
+        self._node_reports: dict[str, NodeAgentReport] = {}
+        """Those that still hold."""
         self._node_usage: Mapping[str, Json] = {}
         self._usage_read_at_s = -1e9
         self._sampled_at_s = -1e9
@@ -163,8 +166,11 @@ class ClusterAgent:
         """What the centre was told last."""
         self._services: tuple[Service, ...] = ()
         """As the centre last published them."""
-        self._seen: tuple[int, Mapping[str, Json], tuple[Service, ...], tuple[Creation, ...]] | None = None
-        """What `_last_state` was made of: the watch's count of changes, the nodes' usage, the services, the instances to be made."""
+        self._seen: (
+            tuple[int, Mapping[str, Json], tuple[Service, ...], tuple[Creation, ...], Mapping[str, NodeAgentReport]] | None
+        ) = None
+        """What `_last_state` was made of: the watch's count of changes, the nodes' usage, the services, the instances to be made, the
+        reports of the nodes' agents."""
         self._last_state: State = [], []
         self._deployed_at, self._deployed_at_s = -1, -1e9
         """The watch's count of changes when `deploy` last ended well, and when that was."""
@@ -458,12 +464,19 @@ class ClusterAgent:
 
     def _state(self) -> State:
         """The very same object for as long as neither watch nor usage has changed."""
-        seen = self._watch.changes(), self._node_usage, self._services, self._instances.awaited
+        seen = self._watch.changes(), self._node_usage, self._services, self._instances.awaited, self._node_reports
         if self._seen is None or self._seen != seen:
             pods = self._watch.pods()
             adopted = self._watch.adopted()
             nodes = node_states(
-                self._watch.nodes(), pods, self._node_usage, self._services, adopted, self._watch.others(), self._instances.awaited
+                self._watch.nodes(),
+                pods,
+                self._node_usage,
+                self._services,
+                adopted,
+                self._watch.others(),
+                self._instances.awaited,
+                self._node_reports,
             )
             self._last_state = nodes, instance_states(pods, nodes, self._services, adopted)
             self._seen = seen
@@ -514,11 +527,18 @@ class ClusterAgent:
     async def read_reports(self) -> None:
         """Tell the centre what the agents of the nodes have reported since it was told last."""
         found = await self._watch.node_agent_reports()
-        fresh = [report for report in found if self._reported.get(report.node) != report.at]
+        fresh = [report for report in found if report.node not in self._reported or self._reported[report.node][0].at != report.at]
+        now_s = time.monotonic()
+        self._reported |= {report.node: (report, now_s) for report in fresh}
+        self._node_reports = {node: report for node, (report, came_s) in self._reported.items() if now_s - came_s < report.valid_s}
         if fresh:
-            async with self._store_turn:
-                await asyncio.to_thread(self._stores.fleet.note_reports, self._cluster, fresh)
-            self._reported |= {report.node: report.at for report in fresh}
+            try:
+                async with self._store_turn:
+                    await asyncio.to_thread(self._stores.fleet.note_reports, self._cluster, fresh)
+            except BaseException:
+                for report in fresh:  # told again
+                    del self._reported[report.node]
+                raise
 
     # ---- LC instances --------------------------------------------------------------------------------------------------
 

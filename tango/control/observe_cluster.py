@@ -15,6 +15,7 @@ from typing import Any
 from tango.control.deploy_instances import Creation, Standing, instance_name
 from tango.domain.fleet import MOST_PODS
 from tango.domain.lifecycle import Event, Outcome, after_disruption
+from tango.domain.node_reports import NodeAgentReport
 from tango.domain.node_selection import may_run
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
 from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT, REVISION
@@ -111,11 +112,13 @@ def node_states(
     adopted: Mapping[str, Sequence[Json]] = NONE,
     others: Iterable[Json] = (),
     awaited: Iterable[Creation] = (),
+    reports: Mapping[str, NodeAgentReport] = NONE,
 ) -> list[NodeState]:
     """Nodes with the requests and limits that Tango's pods and adopted ones hold on them, and with which services they may not run.
 
     `adopted`: by service, as LC. `others`: pods that are not Tango's; those that are adopted count once.
     `awaited`: LC instances to be made; those that are among `pods` by now are no longer awaited.
+    `reports`: by node name, what its agent has told of late.
     `node_usage`: by node name, the field `usage` of metrics.k8s.io's NodeMetrics; a node that is not in it has unknown usage.
     """
     held: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
@@ -142,7 +145,7 @@ def node_states(
         name, status = node["metadata"]["name"], node.get("status") or {}
         allocatable = status.get("allocatable") or {}
         lc, be, other = held[name, "lc"], held[name, "be"], held[name, "other"]
-        usage = node_usage.get(name)
+        usage, report = node_usage.get(name), reports.get(name)
         found.append(
             NodeState(
                 name=name,
@@ -172,6 +175,9 @@ def node_states(
                 zone=str((node["metadata"].get("labels") or {}).get(ZONE, "")),
                 region=str((node["metadata"].get("labels") or {}).get(REGION, "")),
                 lc_awaited=dict(to_be_made[name]),
+                lc_cpu_pressure=None if report is None else report.lc_cpu_pressure,
+                lc_throttled=None if report is None else report.lc_throttled,
+                memory_pressure=None if report is None else report.memory_pressure,
             )
         )
     return found

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tango.control.be_deciders import BeDeciders
 from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
+from tango.control.pressed_nodes import PressedNodes
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.patience import crowded as crowded_clusters
@@ -30,7 +31,7 @@ from tango.ports.clusters import ClusterCalls
 from tango.ports.jobs import JobStore
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
-from tango.settings import BeSettings
+from tango.settings import BeSettings, NodeAgentSettings
 from tango.systems.be_waits import planned_behind_lc
 
 log = structlog.get_logger(__name__)
@@ -58,6 +59,7 @@ class BePlacement:
     lc_waits: Callable[[], Mapping[str, LcWait]] = dict
     """By cluster, how much LC waits there, as the agents last told."""
     turns: BeTurns = field(default_factory=BeTurns)
+    pressed: PressedNodes = field(default_factory=lambda: PressedNodes(NodeAgentSettings()))
 
     def tick(self) -> dict[str, int]:
         """Run one scheduling cycle; give what it did.
@@ -84,7 +86,8 @@ class BePlacement:
         pauses = self.refusals.pauses()
         gathered = time.perf_counter()
         # 2. Decide.
-        barred = pauses.barred(snapshot) if snapshot.barred is None else pauses.barred(snapshot) | snapshot.barred
+        barred = pauses.barred(snapshot) | self.pressed.follow(snapshot)
+        barred = barred if snapshot.barred is None else barred | snapshot.barred
         plan = self._plan_open(batch.pending, snapshot, crowded, barred)
         if pauses.states:
             plan = replace(plan, node=pauses.one_of_each(batch.pending.service, plan.node, snapshot))
@@ -104,7 +107,7 @@ class BePlacement:
             shed=0,
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
-            note="; ".join(filter(None, (plan.fallback_reason, self.deciders.remark))),
+            note="; ".join(filter(None, (plan.fallback_reason, self.deciders.remark, self.pressed.remark))),
         )
         try:
             placements = self.requests.record_placement(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,3 +17,28 @@ class NodeAgentReport:
     """When, as Kubernetes writes times, by the node's clock."""
     report: Mapping[str, Any]
     """Plain JSON."""
+    valid_s: float = 40.0
+    """Seconds after which it says nothing any more: four of those that agents report at."""
+
+    @property
+    def lc_cpu_pressure(self) -> float | None:
+        """As `NodeState` has it."""
+        return _share(self.report.get("lc"), "cpu_pressure")
+
+    @property
+    def lc_throttled(self) -> float | None:
+        """As `NodeState` has it."""
+        return _share(self.report.get("lc"), "throttled")
+
+    @property
+    def memory_pressure(self) -> float | None:
+        """As `NodeState` has it."""
+        known = [_share(self.report, "node_memory_pressure"), _share(self.report.get("lc"), "memory_pressure")]
+        return max((value for value in known if value is not None), default=None)
+
+
+def _share(part: object, name: str) -> float | None:
+    """A number from 0 to 1; None for what is none: an annotation is what anybody with the right to leases has written."""
+    value = part.get(name) if isinstance(part, Mapping) else None
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return min(1.0, max(0.0, float(value))) if is_number else None  # type: ignore[arg-type]

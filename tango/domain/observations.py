@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from tango.domain.fleet import MOST_PODS
 from tango.domain.memory_by_load import NO_SAMPLES, MemoryByLoad
 
+NODE_PRESSURES = ("lc_cpu_pressure", "lc_throttled", "memory_pressure")
+"""What the agents of nodes tell of `NodeState`, in all its forms."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExtendedState:
@@ -55,6 +58,17 @@ class NodeState:
     """Of its label `topology.kubernetes.io/region`."""
     lc_awaited: Mapping[str, int] = field(default_factory=dict)
     """By service, LC instances that are to be made here and are not there yet: the node would have room for them if BE gave way."""
+    lc_cpu_pressure: float | None = None
+    """Of the node's agent, as the next two: the most of an LC pod there of the share of time, from 0 to 1, in which none of its tasks had a
+    CPU that others had. None: no agent runs there, it has told nothing of late, or its kernel does not say."""
+    lc_throttled: float | None = None
+    """The most of an LC pod of the share of its quota's periods in which it was used up."""
+    memory_pressure: float | None = None
+    """Share of time in which all tasks of the node waited for memory, or some of an LC pod, whichever is more."""
+
+    def presses_be(self, *, cpu: float, memory: float) -> bool:
+        """Whether LC there lacks more CPU, or the node more memory, than these shares of time: it gets no more BE then."""
+        return (self.lc_cpu_pressure or 0.0) > cpu or (self.memory_pressure or 0.0) > memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -161,6 +161,10 @@ class NodeSamples:
     """(e, k) thousandths of one, as the next."""
     extended_held: NDArray[np.float64] = field(default_factory=lambda: np.zeros((0, 0)))
     """(e, k) requests of LC instances and BE pods."""
+    lc_cpu_pressure: NDArray[np.float64] | None = None
+    """(k,) as in `NodeState`, as the next two; NaN where no node agent told, as everywhere in a simulation."""
+    lc_throttled: NDArray[np.float64] | None = None
+    memory_pressure: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         columns = (

@@ -68,6 +68,13 @@ class FleetSnapshot:
     """(r, n) what pods of others hold, which `allocatable` does not have any more; None: nothing anywhere."""
     barred: NDArray[np.bool_] | None = None
     """(s, n) where no new pod of a service may be put, whatever its headroom: cordoned, under pressure, tainted; None: nowhere."""
+    lc_cpu_pressure: NDArray[np.float64] | None = None
+    """(n,) as in `NodeState`, as the next two; 0 where no node agent tells, None: nothing of it anywhere. In the simulated world LC never
+    waits for a CPU that others have, since the node model gives BE what LC leaves, so it has none."""
+    lc_throttled: NDArray[np.float64] | None = None
+    """(n,)"""
+    memory_pressure: NDArray[np.float64] | None = None
+    """(n,)"""
 
     def node_key(self, node: int) -> NodeKey:
         """The node of a row."""

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.observations import NodeState
+from tango.domain.observations import NODE_PRESSURES, NodeState
 from tango.domain.requests import BePending
 from tango.domain.resource_axis import CPU, MAY_RUN, MEMORY, ResourceAxis
 from tango.domain.runs import PendingBatch
@@ -115,8 +115,17 @@ class NodeColumns:
     """As in `FleetSnapshot`."""
     awaited: NDArray[np.float64] | None = None
     """(r, n) what LC instances will ask for that are to be made there: theirs already, though nothing of it is in use."""
+    lc_cpu_pressure: NDArray[np.float64] | None = None
+    """(n,) NaN where nothing is told, as the next two; None: nowhere."""
+    lc_throttled: NDArray[np.float64] | None = None
+    memory_pressure: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
+        for name in NODE_PRESSURES:
+            column = getattr(self, name)
+            if column is not None:
+                told = np.nan_to_num(column)
+                object.__setattr__(self, name, told if told.any() else None)
         if self.others is not None and not self.others.any():
             object.__setattr__(self, "others", None)
         if self.barred is not None and not self.barred.any():
@@ -283,6 +292,9 @@ def assemble(
         pending_be=pending_be,
         others=nodes.others,
         barred=nodes.barred,
+        lc_cpu_pressure=nodes.lc_cpu_pressure,
+        lc_throttled=nodes.lc_throttled,
+        memory_pressure=nodes.memory_pressure,
     )
 
 

@@ -37,7 +37,9 @@ def parsed_report(lease: Mapping[str, Any]) -> NodeAgentReport | None:
         return None
     if not isinstance(report, dict) or not spec.get("holderIdentity") or not spec.get("renewTime"):
         return None
-    return NodeAgentReport(node=str(spec["holderIdentity"]), at=str(spec["renewTime"]), report=report)
+    seconds = spec.get("leaseDurationSeconds")
+    valid = {"valid_s": float(seconds)} if isinstance(seconds, int) and seconds > 0 else {}
+    return NodeAgentReport(node=str(spec["holderIdentity"]), at=str(spec["renewTime"]), report=report, **valid)
 
 
 def lease(node: str, namespace: str, report: NodeReport, *, now: str, seconds: int) -> dict[str, Any]:

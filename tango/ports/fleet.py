@@ -56,6 +56,10 @@ class FleetStore(Protocol):
         """Every cluster, by position and name, with how old what is known of it is."""
         ...
 
+    def nodes(self) -> list[tuple[str, NodeState]]:
+        """(cluster, node) of every node as last observed, in this order; those of clusters that are away are as they last were."""
+        ...
+
     def note_refused_resizes(self, refused: Sequence[RefusedResize]) -> None:
         """Remember them of the pods that are there, with what their nodes have; of one pod the smallest counts."""
         ...

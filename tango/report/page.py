@@ -25,7 +25,7 @@ from tango.report.charts import (
     scaling_figure,
     utilization_figures,
 )
-from tango.report.tables import milliseconds, number, percent, summary_rows
+from tango.report.tables import milliseconds, node_pressures, number, percent, summary_rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,7 @@ def render_report(
         summary=summary_rows(metrics, metrics.details),
         metrics=metrics,
         details=metrics.details,
+        pressures=node_pressures(metrics.details),
         services=metrics.services,
         losses=_loss_rows(losses, outcomes.speed),
         failures=_failure_rows(outcomes),

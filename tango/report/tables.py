@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from tango.analysis.compared_metrics import NOTHING
-from tango.analysis.metrics import Figure, RunMetrics, ServiceFigures
+from tango.analysis.metrics import PRESSURE, Figure, RunMetrics, ServiceFigures
+from tango.domain.observations import NODE_PRESSURES
 
 WIDTH = 80
 """Columns of a terminal that every table fits into."""
@@ -72,11 +73,30 @@ def summary_rows(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -
             for name, share in details.items()
             if name.startswith("held ")
         ),
+        *pressure_row(details),
         ("evictions", number(m["evictions"]), f"{number(m['waste_cpu_seconds'])} CPU-seconds thrown away"),
         ("resizes", number(m["resizes"]), f"{milliseconds(details.get('resize_ms_p50'))} to take effect (p50)"),
         ("decisions", number(m["decisions"]), f"{together(milliseconds, m['decision_ms_p50'], m['decision_ms_p99'])} (p50 / p99)"),
         ("fairness", NOTHING if m["fairness_jain"] is None else f"{m['fairness_jain']:.3f}", "Jain's index of clusters' QoS rates"),
     ]
+
+
+def pressure_row(details: Mapping[str, Figure]) -> list[tuple[str, str, str]]:
+    """A row of the nodes' worst, where node agents have told any."""
+    worst = [details.get(f"{name}_worst_node") for name in NODE_PRESSURES]
+    if all(value is None for value in worst):
+        return []
+    return [("pressure", together(percent, *worst), "worst node: LC lacks CPU / quota / memory")]
+
+
+def node_pressures(details: Mapping[str, Figure]) -> list[tuple[str, list[str]]]:
+    """(node, each of `NODE_PRESSURES` as a percentage) of the nodes whose agents have told any, by name."""
+    found: dict[str, dict[str, Figure]] = {}
+    for key, value in details.items():
+        if key.startswith(PRESSURE):
+            name, _, node = key.removeprefix(PRESSURE).partition(" ")
+            found.setdefault(node, {})[name] = value
+    return [(node, [percent(of.get(name)) for name in NODE_PRESSURES]) for node, of in sorted(found.items())]
 
 
 def heading(metrics: Mapping[str, Figure]) -> Text:

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg2.extras import Json
 
 from tango.domain.identity import NodeKey, PodKey
-from tango.domain.observations import AwaitedInstances, InstanceState, NodeState, Observation, Picture
+from tango.domain.observations import AwaitedInstances, ExtendedState, InstanceState, NodeState, Observation, Picture
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.resource_axis import MAY_RUN
 from tango.store.clusters import IS_SILENT
@@ -216,6 +216,12 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
             for cluster, nodes, ready, closed, age_s, agent_age_s, is_away, zones in rows
         ]
 
+    def nodes(self) -> list[tuple[str, NodeState]]:
+        """Every known node with its cluster."""
+        rows = self._database.rows(f"SELECT cluster, {', '.join(_NODE)} FROM node ORDER BY cluster, name")
+        found = [(cluster, NodeState(**dict(zip(_NODE, values, strict=True)))) for cluster, *values in rows]
+        return [(cluster, dataclasses.replace(node, extended=_read_extended(node.extended))) for cluster, node in found]
+
     def away(self) -> dict[str, float]:
         """Clusters whose agent has not been heard of for `LeaseSettings.silent_s`, and when it last was (Unix time)."""
         found = f"SELECT name, extract(epoch FROM seen_at)::float8 FROM cluster c WHERE {IS_SILENT}"
@@ -290,6 +296,10 @@ def _sample_rows(o: Observation) -> list[dict[str, Any]]:
         | {"extended": _extended_sample(node)}
         for node in o.nodes
     ]
+
+
+def _read_extended(stored: Mapping[str, Any]) -> dict[str, ExtendedState]:
+    return {name: ExtendedState(**amounts) for name, amounts in stored.items()}
 
 
 def _extended(node: NodeState) -> Json:

@@ -30,9 +30,10 @@ NODE_COLUMNS = (
     f"n.cluster, n.name, n.ready AND ({IS_SILENT}) IS NOT TRUE, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, "
     "memory_used_mib, lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, lc_pods, pods_allocatable, extended, "
     "n.schedulable, n.other_cpu_request_millicores, n.other_memory_held_mib, n.other_pods, n.lc_awaited, "
+    "n.lc_cpu_pressure, n.lc_throttled, n.memory_pressure, "
     "be_cpu_request_millicores, be_cpu_limit_millicores, be_memory_held_mib, be_pods"
 )
-"""`_rows_of` reads the first eighteen by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
+"""`_rows_of` reads the first twenty-one by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
 is away is not ready, whatever it last was."""
 
 _BE_REQUESTS = f"""
@@ -206,7 +207,7 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
     allocatable, lc_requests, measured, others, to_be_made = [], [], [], [], []
     for row in node_rows:
         _, _, _, cpu, memory, cpu_used, memory_used, lc_cpu, lc_cpu_limit, lc_memory, lc_pods, pods, extended, *more = row
-        _, other_cpu, other_memory, other_pods, awaited, *_ = more
+        _, other_cpu, other_memory, other_pods, awaited, *pressures = more
         of_others = {name: figures.get("other_held", 0) for name, figures in extended.items()}
         to_be_made.append(awaited)
         others.append(rows.resources.amounts(cpu=other_cpu, memory=other_memory, pods=other_pods, extended=of_others))
@@ -214,8 +215,8 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
         lc_beside = {name: figures["lc_held"] for name, figures in extended.items()}
         allocatable.append(rows.resources.allocatable(cpu=cpu, memory=memory, pods=pods, extended=beside))
         lc_requests.append(rows.resources.amounts(cpu=lc_cpu, memory=lc_memory, pods=lc_pods, extended=lc_beside))
-        measured.append([np.nan if v is None else v for v in (lc_cpu_limit, cpu_used, memory_used)])
-    figures = np.array(measured, np.float64).reshape(len(node_rows), 3)
+        measured.append([np.nan if v is None else v for v in (lc_cpu_limit, cpu_used, memory_used, *pressures[:3])])
+    figures = np.array(measured, np.float64).reshape(len(node_rows), 6)
     return rows, NodeColumns(
         ready=np.array([r[2] for r in node_rows], np.bool_),
         allocatable=rows.resources.columns(allocatable),
@@ -226,4 +227,7 @@ def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColu
         others=rows.resources.columns(others),
         barred=barred(static.services, [bool(r[13]) for r in node_rows], [r[12] for r in node_rows]),
         awaited=awaited_requests(rows, to_be_made),
+        lc_cpu_pressure=figures[:, 3].copy(),
+        lc_throttled=figures[:, 4].copy(),
+        memory_pressure=figures[:, 5].copy(),
     )

@@ -12,7 +12,7 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.learned_figures import request_memory_mib
 from tango.domain.memory_by_load import Instance, Line, MemoryByLoad
 from tango.domain.node_reports import NodeAgentReport
-from tango.domain.observations import ExtendedState, MeasuredService, Observation, ServiceUsage
+from tango.domain.observations import NODE_PRESSURES, ExtendedState, MeasuredService, Observation, ServiceUsage
 from tango.domain.plans import RefusedResize
 from tango.domain.requests import RequestState
 from tango.domain.resource_axis import MAY_RUN
@@ -167,6 +167,24 @@ def test_the_zones_of_a_cluster_are_those_of_its_nodes(world: StoreWorld) -> Non
     [c1, c2] = world.fleet.pictures()
 
     assert (c1.zones, c2.zones) == (("a", "north/b"), ())
+
+
+def test_what_node_agents_tell_reaches_snapshots_and_lists(world: StoreWorld) -> None:
+    """Nothing is told: no columns, as in the simulated world. A node whose agent is silent counts as one that suffers nothing."""
+    first, second = node_states(FLEET.clusters[0])
+    before = world.fleet.snapshot(at_s=0.0)
+    world.fleet.observe("c1", [dataclasses.replace(first, lc_cpu_pressure=0.25, memory_pressure=0.0), second], [], sample=True)
+
+    snapshot = world.fleet.snapshot(at_s=0.0)
+
+    assert [getattr(before, name) for name in NODE_PRESSURES] == [None] * 3
+    assert snapshot.lc_cpu_pressure is not None
+    assert snapshot.lc_cpu_pressure.tolist() == [0.25, 0.0, 0.0]
+    assert (snapshot.lc_throttled, snapshot.memory_pressure) == (None, None)
+    listed = world.fleet.nodes()
+    assert [(cluster, node.name) for cluster, node in listed] == [("c1", "c1-n1"), ("c1", "c1-n2"), ("c2", "c2-n1")]
+    assert (listed[0][1].lc_cpu_pressure, listed[0][1].lc_throttled, listed[0][1].memory_pressure) == (0.25, None, 0.0)
+    assert listed[2][1] == node_states(FLEET.clusters[1])[0]
 
 
 def test_the_age_of_a_picture_and_of_its_agent_are_two_things(world: StoreWorld) -> None:

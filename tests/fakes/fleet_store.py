@@ -15,6 +15,7 @@ from tango.domain.lifecycle import IN_FLIGHT
 from tango.domain.memory_by_load import MemoryByLoad
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import (
+    NODE_PRESSURES,
     AwaitedInstances,
     InstanceState,
     MeasuredService,
@@ -198,6 +199,11 @@ class MemoryFleetStore:
             )
         return found
 
+    def nodes(self) -> list[tuple[str, NodeState]]:
+        """As observed."""
+        found = [(cluster, node) for cluster, nodes in self._nodes.items() for node in nodes]
+        return sorted(found, key=lambda pair: (pair[0], pair[1].name))
+
     def away(self) -> dict[str, float]:
         """By what was heard."""
         return {cluster: seen_s for cluster, (seen_s, _) in self._state.seen.items() if self._state.is_silent(cluster)}
@@ -309,6 +315,7 @@ class MemoryFleetStore:
                 others=amounts("other_cpu_request_millicores", "other_memory_held_mib", "other_pods", "other_held"),
                 barred=barred(rows.services, [node.schedulable for _, node in pairs], [node.extended for _, node in pairs]),
                 awaited=awaited_requests(rows, [node.lc_awaited for _, node in pairs]),
+                **{name: column(name) for name in NODE_PRESSURES},
             ),
             lc=LcColumns(
                 instance_limit=rows.by_service_and_node(ready),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -174,6 +175,21 @@ def test_utilisation_weighs_nodes_by_capacity():
     assert metrics["utilization_cpu"] == pytest.approx(9.0 / (5 * 90))
     assert metrics["utilization_memory"] == pytest.approx(0.2)
     assert metrics.details["busy_cpu"] == pytest.approx(1500 / 6000)
+
+
+def test_pressure_of_nodes_is_the_mean_of_what_their_agents_told():
+    """Only samples of the measured span that have it; a run whose nodes have no agents has no such details."""
+    outcomes = outcomes_of([{"due": 50.0, "start": 50.1, "end": 50.2}])
+    samples = samples_of(
+        [(5.0, 0, 1000.0, 1000.0), (20.0, 0, 1000.0, 1000.0), (30.0, 0, 1000.0, 1000.0), (30.0, 1, 1000.0, 1000.0)]
+    )
+    told = replace(samples, lc_cpu_pressure=f8([0.9, 0.1, 0.3, NAN]), memory_pressure=f8([NAN] * 4))
+
+    details = figures_of(outcomes, samples=told).details
+
+    found = {key: value for key, value in details.items() if "pressure" in key or "throttled" in key}
+    assert found == {name: pytest.approx(0.2) for name in ("lc_cpu_pressure_worst_node", "pressure lc_cpu_pressure c1/n1")}
+    assert not [key for key in figures_of(outcomes, samples=samples).details if "pressure" in key]
 
 
 def test_waste_evictions_resizes_and_decisions_are_those_of_the_window():

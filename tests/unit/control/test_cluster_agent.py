@@ -345,6 +345,24 @@ async def test_reports_of_node_agents_are_told_once_and_again_when_the_centre_wa
     assert list(world.fleet.reports) == [("c1", "c1-n1", "2")]
 
 
+async def test_what_a_node_agent_told_of_late_is_part_of_its_node(world: ControlWorld, cluster: MemoryCluster) -> None:
+    """Until the next report is overdue; what is no share of time counts for nothing."""
+    agent = agent_of(world, cluster)
+    suffers = {"lc": {"cpu_pressure": 0.3, "throttled": "much", "memory_pressure": 0.01}, "node_memory_pressure": 0.02}
+    cluster.agent_reports = [NodeAgentReport(node="c1-n1", at="1", report=suffers, valid_s=1e9)]
+
+    await agent.read_reports()
+    await agent.observe()
+    told = {node.name: node for _, node in world.fleet.nodes()}
+    cluster.agent_reports = [NodeAgentReport(node="c1-n1", at="2", report=suffers, valid_s=0.0)]
+    await agent.read_reports()
+    await agent.observe()
+
+    assert (told["c1-n1"].lc_cpu_pressure, told["c1-n1"].lc_throttled, told["c1-n1"].memory_pressure) == (0.3, None, 0.02)
+    assert told["c1-n2"].lc_cpu_pressure is None
+    assert {node.lc_cpu_pressure for _, node in world.fleet.nodes()} == {None}
+
+
 def on_c1(name: str, *, ready: bool = True) -> Json:
     """A pod of somebody else's Deployment on c1-n1."""
     found = theirs(name, **running(name="web"))

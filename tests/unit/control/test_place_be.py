@@ -85,6 +85,22 @@ def place(
     return use_case.tick()
 
 
+def test_a_node_where_lc_lacks_cpu_gets_no_be_and_the_decision_says_why(world: ControlWorld) -> None:
+    """Its policy sees it as one that is not ready; the others are used."""
+    first, second = node_states(FLEET.clusters[0])
+    world.fleet.observe("c1", [replace(first, lc_cpu_pressure=0.4), second], [], sample=False)
+    run_id = world.pending(BATCH)
+    policy = ByHand(C1_N2)
+
+    place(world, policy)
+
+    ((_, shown),) = policy.shown
+    assert shown.node_ready.tolist() == [False, True, True]
+    assert world.states(run_id) == ["placed"]
+    ((decision, _),) = world.state.decisions
+    assert decision.note == "no BE to c1/c1-n1 (LC lacks CPU 40%)"
+
+
 # ---- one cycle ---------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,70 @@
+"""`tango node`: the nodes of all clusters as they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from tango.cli.output import Column, output_option, print_rows
+
+
+def _share(value: float) -> str:
+    return f"{value:.0%}"
+
+
+COLUMNS = (
+    Column("cluster", priority=10),
+    Column("node", priority=10),
+    Column("ready", priority=9),
+    Column("open", priority=8),
+    Column("be_waits", title="no BE", priority=9),
+    Column("cpu_used_millicores", title="CPU used", justify="right", priority=6),
+    Column("cpu_allocatable_millicores", title="CPU", justify="right", priority=7),
+    Column("memory_used_mib", title="MiB used", justify="right", priority=4),
+    Column("memory_allocatable_mib", title="MiB", justify="right", priority=5),
+    Column("lc_pods", title="LC", justify="right", priority=5),
+    Column("be_pods", title="BE", justify="right", priority=5),
+    Column("other_pods", title="others", justify="right", priority=2),
+    Column("lc_cpu_pressure", title="LC lacks CPU", show=_share, justify="right", priority=7),
+    Column("lc_throttled", title="quota used up", show=_share, justify="right", priority=3),
+    Column("memory_pressure", title="memory short", show=_share, justify="right", priority=6),
+)
+
+
+@click.group()
+def node() -> None:
+    """The nodes of all clusters as they are known."""
+
+
+@node.command(name="list")
+@click.option("--cluster", "of", metavar="NAME", help="Only nodes of this cluster.")
+@output_option()
+def list_nodes(of: str | None, output: str) -> None:
+    """List nodes: what they have, what is used of it, and what their node agents tell of pressure.
+
+    `open`: whether it may get new pods. `no BE`: it gets no BE by what its agent tells: LC there lacks CPU that others have, or memory is
+    short. The last three columns are shares of time, means over ten seconds; empty where no node agent runs.
+    """
+    from tango.bootstrap.stores import stores
+    from tango.errors import NotFound
+
+    here = stores()
+    found = here.fleet.nodes()
+    if of is not None and of not in {row.name for row in here.fleet.clusters()}:
+        raise NotFound(f"there is no cluster {of}; see `tango cluster list`")
+    limits = here.settings.node_agent
+    rows: list[Mapping[str, Any]] = [
+        {
+            "cluster": cluster,
+            "node": state.name,
+            "ready": state.ready,
+            "open": state.schedulable,
+            "be_waits": state.presses_be(cpu=limits.cpu_pressure_high, memory=limits.memory_pressure_high),
+            **{column.key: getattr(state, column.key) for column in COLUMNS[5:]},
+        }
+        for cluster, state in found
+        if of in (None, cluster)
+    ]
+    print_rows(rows, COLUMNS, output)
