@@ -423,15 +423,12 @@ journal_position = Table(
     PrimaryKeyConstraint("cluster", "journal"),
 )
 
-# A journal that has forgotten what this centre, restored from a backup, does not know: how many events, and whether an operator has said
-# that it shall go on without them.
+# Events of a cluster's journals that were lost when this centre was restored from a backup, and when that was told last.
 journal_gap = Table(
     "journal_gap",
     metadata,
     Column("cluster", Text, primary_key=True),
-    Column("journal", Text, nullable=False),
     Column("missing", BigInteger, nullable=False),
-    Column("may_go_on", Boolean, nullable=False, server_default=text("false")),
     _timestamp("noted_at", default=True),
 )
 

@@ -109,15 +109,22 @@ FROM request WHERE class = 'lc' GROUP BY run_id, 2, service
 NODE_PER_MINUTE = """
 CREATE VIEW node_per_minute AS
 WITH sampled AS (
-    SELECT r.run_id AS of_run, r.started_at, s.* FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
+    SELECT r.run_id AS of_run, r.started_at, s.at, s.cluster, s.node, s.cpu_used_millicores, s.cpu_allocatable_millicores,
+           s.memory_used_mib, s.memory_allocatable_mib, s.be_pods, s.lc_cpu_limit_millicores, s.lc_cpu_pressure, s.lc_throttled,
+           s.memory_pressure
+    FROM run r JOIN node_sample s ON s.at BETWEEN r.started_at AND coalesce(r.ended_at, now())
     WHERE r.kind <> 'simulated' AND s.run_id IS NULL
     UNION ALL
-    SELECT r.run_id AS of_run, r.started_at, s.* FROM run r JOIN node_sample s ON s.run_id = r.run_id
+    SELECT r.run_id AS of_run, r.started_at, s.at, s.cluster, s.node, s.cpu_used_millicores, s.cpu_allocatable_millicores,
+           s.memory_used_mib, s.memory_allocatable_mib, s.be_pods, s.lc_cpu_limit_millicores, s.lc_cpu_pressure, s.lc_throttled,
+           s.memory_pressure
+    FROM run r JOIN node_sample s ON s.run_id = r.run_id
 )
 SELECT of_run AS run_id, floor(extract(epoch FROM at - started_at) / 60)::int AS minute, cluster, node,
        avg(cpu_used_millicores) / nullif(avg(cpu_allocatable_millicores), 0) AS cpu,
        avg(memory_used_mib) / nullif(avg(memory_allocatable_mib), 0) AS memory, avg(be_pods)::float8 AS be_pods,
-       (avg(lc_cpu_limit_millicores) / nullif(avg(cpu_allocatable_millicores), 0))::float8 AS lc_limit, count(*) AS samples
+       (avg(lc_cpu_limit_millicores) / nullif(avg(cpu_allocatable_millicores), 0))::float8 AS lc_limit, count(*) AS samples,
+       avg(lc_cpu_pressure) AS lc_cpu_pressure, avg(lc_throttled) AS lc_throttled, avg(memory_pressure) AS memory_pressure
 FROM sampled GROUP BY of_run, 2, cluster, node
 """
 
@@ -203,7 +210,9 @@ VIEW_COLUMNS: dict[str, tuple[str, ...]] = {
         ),
         "attempt_failures": "run_id service cluster node outcome reason attempts work_lost_s",
         "qos_per_minute": "run_id minute service due ended in_time qos_rate shed failed latency_p95_ms",
-        "node_per_minute": "run_id minute cluster node cpu memory be_pods lc_limit samples",
+        "node_per_minute": (
+            "run_id minute cluster node cpu memory be_pods lc_limit samples lc_cpu_pressure lc_throttled memory_pressure"
+        ),
         "misses_by_node": "run_id service cluster node answered missed miss_share worst_ms repeated",
         "slowest_requests": (
             "run_id request_id service cluster target_cluster node attempt due_s finished_s latency_wall_ms target_wall_ms"

@@ -304,6 +304,9 @@ class JournalSettings:
     transaction there and one wait for the disk here, which whoever else writes to the disk waits for too."""
     shipment_events: int = 4000
     """Events that one shipment has at the most: at some 50 us each, 0.2 s of the centre's transaction."""
+    kept_events: int = 20_000
+    """Events that a journal keeps after the centre has them, some 5 MiB. A standby that takes over lacks the last seconds, of which this is
+    a minute at 100 LC requests a second; a backup that is older lacks the rest for good."""
     share_rows: int = 5000
     """Requests that are handed over at once: some 0.1 s of the journal's write lock."""
     centre_within_s: float = 15.0
@@ -322,6 +325,7 @@ class JournalSettings:
         _within(self, 1, 100_000, "shipment_events", "share_rows")
         _within(self, 0.0, _LONGEST_S, "ahead_s")
         _within(self, 1, 100_000_000, "numbers_ahead")
+        _within(self, 0, 100_000_000, "kept_events")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

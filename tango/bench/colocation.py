@@ -81,6 +81,16 @@ def figures(kernel: str, measured: dict[str, Any]) -> list[Figure]:
         )
         for phase, words in (("unmanaged", "beside BE"), ("managed", "with agent"))
     ]
+    share += [
+        Figure(
+            name=f"{where}: BE's share of what LC and others leave, with agent",
+            value=of("managed", "be_share_beside_others"),
+            unit="",
+            yardstick="goal",
+            yardstick_value=LEAST_OF_REST,
+        ),
+        Figure(name=f"{where}: share of the CPUs that others used meanwhile", value=of("managed", "others"), unit=""),
+    ]
     looks = [
         Figure(name=f"{where}: CPU of a look at these 3 pods", value=of("managed", "look_ms"), unit="ms"),
         Figure(

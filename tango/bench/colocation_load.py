@@ -10,6 +10,7 @@ CPU requests that Kubernetes makes weights of.
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,9 @@ LOOKS = 100
 
 
 def run(arguments: dict[str, Any]) -> dict[str, Any]:
-    """`{version, cpus, rounds: [{phase: {p99_ms, p50_ms, requests, be_share, looks, look_ms, quota, pressure}}], look_at_many_ms}`.
-
-    Of the phase with the agent: how often it looked and the CPU of a look, the mean of the share that BE may take, and the 90th percentile
+    """`{version, cpus, rounds: [{phase: figures}], look_at_many_ms}`. Figures of a phase are `p99_ms p50_ms requests be_share
+    be_share_beside_others others` (the share of the CPUs that neither LC nor BE nor the agent has used), and of the one with the agent
+    `looks look_ms quota pressure`: how often it looked, the CPU of a look, the mean of the share that BE may take, and the 90th percentile
     of LC's pressure at looks. Arguments: `root`, `seconds`, `rounds`.
     """
     with kernel_node(Path(arguments["root"]), time.monotonic) as node:
@@ -101,9 +102,9 @@ def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, 
             lc.tell(program)
         looks = _Looks() if phase == "managed" else None
         _wait(node, SETTLE_S, looks)
-        before = time.monotonic(), _used_us([lc]), _used_us(be)
+        before = time.monotonic(), _used_us([lc]), _used_us(be), _busy_us()
         _wait(node, seconds, looks)
-        after = time.monotonic(), _used_us([lc]), _used_us(be)
+        after = time.monotonic(), _used_us([lc]), _used_us(be), _busy_us()
         latencies = [latency for program in serving for latency in json.loads(program.communicate()[0])]
     finally:
         lc.end()
@@ -112,13 +113,18 @@ def _phase(node: KernelNode, lc: KernelPod, be: list[KernelPod], phase: str, *, 
         if phase == "managed":
             node.agent.restore()
             node.started()
-    left_us = node.cpus * (after[0] - before[0]) * 1e6 - (after[1] - before[1])
+    whole_us, lc_us, be_us = node.cpus * (after[0] - before[0]) * 1e6, after[1] - before[1], after[2] - before[2]
+    # The looks count as the agent's, not as others': they are part of what it costs.
+    looks_us = looks.cpu_s * 1e6 if looks else 0.0
+    others_us = min(max(0.0, after[3] - before[3] - lc_us - be_us - looks_us), whole_us - lc_us - be_us)
     ordered = sorted(latencies)
     return {
         "p99_ms": 1000 * ordered[int(0.99 * len(ordered))],
         "p50_ms": 1000 * ordered[len(ordered) // 2],
         "requests": len(ordered),
-        "be_share": (after[2] - before[2]) / left_us,
+        "be_share": be_us / (whole_us - lc_us),
+        "be_share_beside_others": be_us / (whole_us - lc_us - others_us),
+        "others": others_us / whole_us,
     } | (looks.figures() if looks else {})
 
 
@@ -156,6 +162,12 @@ def _wait(node: KernelNode, seconds: float, looks: _Looks | None) -> None:
     end_s = time.monotonic() + seconds
     while (left_s := end_s - time.monotonic()) > 0:
         time.sleep(min(left_s, looks.look(node) if looks else left_s))
+
+
+def _busy_us() -> int:
+    """Microseconds of CPU that anything on this kernel has used, idle and waiting for disks left out. Source: proc(5), /proc/stat."""
+    fields = list(map(int, Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]))
+    return (sum(fields[:8]) - fields[3] - fields[4]) * 1_000_000 // os.sysconf("SC_CLK_TCK")
 
 
 def _used_us(pods: list[KernelPod]) -> int:

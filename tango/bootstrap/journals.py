@@ -25,4 +25,5 @@ def journal_of(cluster: str, settings: Settings) -> SqliteJournal:
         lc=settings.lc,
         store=settings.store,
         call=settings.call,
+        journal=settings.journal,
     )

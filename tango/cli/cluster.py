@@ -26,7 +26,8 @@ COLUMNS = (
     Column("zones", show=lambda zones: ", ".join(zones), wide=True),
     Column("away_since_s", title="away since", show=instant, priority=5),
     Column("refusals", show=told, priority=6),
-    Column("missing_events", title="missing events", justify="right", priority=4),
+    Column("lost_events", title="lost events", justify="right", priority=4),
+    Column("lost_at_s", title="lost at", show=instant, wide=True),
 )
 
 
@@ -147,6 +148,7 @@ def list_clusters(output: str) -> None:
     Nodes: all, those that are ready, those that are closed to new pods, those that get no BE because their node agents tell that LC lacks
     CPU or memory there (`tango node list`). `picture s`: seconds since nodes and pods were as they are known;
     `agent s`: since the agent was heard of, less than that where its API server is away. Nothing is placed on a picture that is too old.
+    `lost events`: what its journal had shipped and forgotten when the centre was restored from a backup.
     """
     from tango.bootstrap.stores import stores
 
@@ -159,7 +161,7 @@ def list_clusters(output: str) -> None:
         for cluster, state in here.fleet.nodes()
         if state.presses_be(cpu=limits.cpu_pressure_high, memory=limits.memory_pressure_high)
     )
-    away, missing = here.fleet.away(), {gap.cluster: gap.missing for gap in here.shares.gaps()}
+    away, lost = here.fleet.away(), {gap.cluster: gap for gap in here.shares.gaps()}
     rows = [
         {
             "name": row.name,
@@ -175,30 +177,12 @@ def list_clusters(output: str) -> None:
             "zones": pictures[row.name].zones if row.name in pictures else (),
             "away_since_s": away.get(row.name),
             "refusals": rows_of(pauses.of(row.name)),
-            "missing_events": missing.get(row.name),
+            "lost_events": lost[row.name].missing if row.name in lost else None,
+            "lost_at_s": lost[row.name].at_s if row.name in lost else None,
         }
         for row in here.fleet.clusters()
     ]
     print_rows(rows, columns_for(COLUMNS, output), output)
-
-
-@cluster.command()
-@click.argument("names", metavar="[NAME]...", nargs=-1)
-def rejoin(names: tuple[str, ...]) -> None:
-    """Let the journals of the named clusters go on after the centre was restored from a backup; without a NAME those of all that wait.
-
-    What a journal has shipped since the backup it has forgotten: those events are lost. LC requests whose ends were among them run once
-    more; all others go on as their journals have them. Do this before anything is submitted.
-    """
-    from tango.bootstrap.stores import stores
-
-    shares = stores().shares
-    waiting = names or tuple(gap.cluster for gap in shares.gaps())
-    for name in waiting:
-        gap = shares.let_go_on(name)
-        click.echo(f"{name} goes on without {gap.missing:,} events", err=True)
-    if not waiting:
-        click.echo("no journal waits to go on; agents tell within seconds", err=True)
 
 
 @cluster.command()

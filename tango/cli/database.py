@@ -1,11 +1,15 @@
-"""`tango database`: the roles and the schema of a PostgreSQL server of one's own. `tango up` does the same for the one that it brings."""
+"""`tango database`: the roles and the schema of a PostgreSQL server of one's own, backup and restore.
+
+`tango up` makes roles and schema for the server that it brings."""
 
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import click
 
+from tango.cli.confirm import require_yes, yes_option
 from tango.cli.output import say
 
 RETRY_EVERY_S = 1.0
@@ -28,7 +32,7 @@ wait_option = click.option(
 
 @click.group()
 def database() -> None:
-    """Prepare a PostgreSQL server of your own, and bring its schema to this version or back."""
+    """Prepare a PostgreSQL server of your own, bring its schema to this version or back, back it up and restore it. Short: `tango db`."""
 
 
 @database.command()
@@ -99,6 +103,64 @@ def downgrade(revision: str, url: str, yes: bool) -> None:
         )
     migrate_back(url, revision)
     say(f"The schema has revision {revision}.")
+
+
+bin_option = click.option(
+    "--pg-bin",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of PostgreSQL's client programs; else those that Tango brings, then those in PATH.",
+)
+stack_url_option = click.option(
+    "--url",
+    envvar=["TANGO_OWNER_URL"],
+    help="URL of the role that owns the schema; TANGO_OWNER_URL where not given, or else the local stack's database.",
+)
+
+
+@database.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@stack_url_option
+@bin_option
+@click.option("--keep", type=click.IntRange(1), help="Where FILE is a folder: remove all but the newest KEEP backups there.")
+def backup(file: Path, url: str | None, pg_bin: Path | None, keep: int | None) -> None:
+    """Write a backup to FILE, as everything goes on, and to FILE.json what a restore of it must have. Prints the recovery point.
+
+    Where FILE is a folder, the backup is named for the time. It is of pg_dump's custom format, and has what jobs were given and their
+    logs, so keep it as you keep the database.
+    """
+    from tango.stack.owned_database import owned_database, pg_folders
+    from tango.store.backup import back_up, drop_older, named_for_now
+
+    folder = file if file.is_dir() else None
+    if keep is not None and folder is None:
+        raise click.UsageError(f"--keep is for a folder of backups, which {file} is not")
+    file = named_for_now(file) if folder else file
+    with owned_database(url) as found:
+        made = back_up(found, file, folders=pg_folders(pg_bin), told=say)
+    say(f"{file}: {made.bytes:,} bytes, {made.rows:,} rows, schema revision {made.revision}")
+    for old in drop_older(folder, keep=keep) if folder and keep else ():
+        say(f"removed {old}")
+    click.echo(f"recovery point {made.taken_at}")
+
+
+@database.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@stack_url_option
+@bin_option
+@yes_option
+def restore(file: Path, url: str | None, pg_bin: Path | None, yes: bool) -> None:
+    """Make the database what it was when FILE was written, with everything of Tango stopped; then bring its schema to this version.
+
+    What is there stays until the restored rows have been counted, and comes back if anything fails. Journals of clusters that have shipped
+    since then go on by themselves when their agents are started: `tango cluster list` tells what is lost.
+    """
+    from tango.stack.owned_database import owned_database, pg_folders
+    from tango.store.backup import restore as restored
+
+    with owned_database(url, alone=True) as found:
+        made = restored(found, file, allowed=lambda what: require_yes(yes, what), folders=pg_folders(pg_bin), told=say)
+    say(f"What was recorded in the last {made.age_s / 60:,.0f} minutes is not there any more, but for what journals still have.")
+    click.echo(f"recovery point {made.taken_at}")
 
 
 @database.command()

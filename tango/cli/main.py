@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "token": ("tango.cli.token:token", "Make, list and revoke the tokens of callers."),
     "node": ("tango.cli.node:node", "List the nodes of all clusters, with what their node agents tell."),
     "cluster": ("tango.cli.cluster:cluster", "Join clusters by kubeconfig and context."),
-    "database": ("tango.cli.database:database", "Prepare and migrate a PostgreSQL server of your own."),
+    "database": ("tango.cli.database:database", "Prepare, migrate, back up and restore the database."),
     "doctor": ("tango.cli.doctor:doctor", "Say what is wrong with this installation, and what to do."),
     "bench": ("tango.cli.bench:bench", "Measure against a yardstick in the same run."),
     "apiserver": ("tango.cli.emulation:apiserver", "Run one embedded Kubernetes API server in the foreground."),
@@ -46,6 +46,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "completion": ("tango.cli.completion:completion", "Print the shell completion script."),
 }
 """By command name: `module:attribute` of the click command, and the help line that is shown without importing that module."""
+
+
+ALIASES = {"db": "database"}
+"""Short names of commands."""
 
 
 class LazyGroup(click.Group):
@@ -57,6 +61,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command's module and return the command; None for an unknown name."""
+        cmd_name = ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in COMMANDS:
             return None
         module, _, attribute = COMMANDS[cmd_name][0].partition(":")

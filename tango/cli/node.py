@@ -48,12 +48,12 @@ def list_nodes(of: str | None, output: str) -> None:
     short. The last three columns are shares of time, means over ten seconds; empty where no node agent runs.
     """
     from tango.bootstrap.stores import stores
-    from tango.errors import NotFound
+    from tango.errors import UsageError
 
     here = stores()
     found = here.fleet.nodes()
     if of is not None and of not in {row.name for row in here.fleet.clusters()}:
-        raise NotFound(f"there is no cluster {of}; see `tango cluster list`")
+        raise UsageError(f"there is no cluster {of}; see `tango cluster list`")
     limits = here.settings.node_agent
     rows: list[Mapping[str, Any]] = [
         {

@@ -155,14 +155,15 @@ class CentreLine:
         if not self._is_known:
             return self._settings.ship_every_s
         limit, has_news = self._settings.shipment_events, False
-        while (shipment := self._journal.unshipped(limit=limit)) is not None:
+        beyond: int | None = None  # what is known to be shipped
+        while (shipment := self._journal.unshipped(limit=limit, beyond=beyond)) is not None:
             position = self._shares.apply(shipment)
             if position < shipment.first - 1:
-                if not self._goes_on(shipment, position):
-                    return self._settings.idle_every_s
+                beyond = self._go_back(shipment, position)
                 continue
             self._journal.shipped(position)
             self._shipped_at_s, has_news = self._clock.now_s(), True
+            beyond = None if beyond is None else position
             if shipment.last - shipment.first + 1 < limit:
                 break
         if not (has_news or self._busy) and self._noted == NOTHING:
@@ -174,15 +175,28 @@ class CentreLine:
             self._noted = told
         return self._settings.ship_every_s if self._busy or in_flight else self._settings.idle_every_s
 
-    def _goes_on(self, shipment: Shipment, position: int) -> bool:
-        """Whether the journal may leave out what the centre has forgotten, restored from a backup say, and it has itself not any more.
+    def _go_back(self, shipment: Shipment, position: int) -> int:
+        """After which event to go on with a centre that was restored and knows no more than `position`: it is the one that the journal
+        serves, by its identity, so nothing but its past is missing.
 
-        That is for an operator to say. What had ended in between is live at the centre, and is taken once more before anything is shipped:
-        until then all that has ended since is here, and cannot be mistaken for it.
+        What the journal still has of it is shipped once more. Of what it has not, requests that had ended are live at the centre, and are
+        taken once more before anything is shipped: until then all that has ended since is here, and cannot be mistaken for it.
         """
-        if not self._shares.note_gap(self._cluster, shipment.journal, first=shipment.first):
-            log.error("centre_behind_journal", cluster=self._cluster, centre=position, journal=shipment.first)
-            return False
+        first, again = max(position + 1, self._journal.first_kept()), 0
+        if first > position + 1:
+            again = self._take_again()
+        lost = self._shares.go_on(self._cluster, shipment.journal, first=first)
+        log.error(
+            "centre_was_restored",
+            cluster=self._cluster,
+            centre=position,
+            shipped_again=shipment.first - first,
+            lost=lost,
+            again=again,
+        )
+        return first - 1
+
+    def _take_again(self) -> int:
         again, limit = 0, self._settings.share_rows
         for run, _ in self._shares.followed([self._cluster]).shares[self._cluster]:
             beyond = -1
@@ -192,9 +206,7 @@ class CentreLine:
                 if len(rows) < limit:
                     break
                 beyond = int(rows.request_id[-1])
-        self._shares.go_on(self._cluster, shipment.journal, first=shipment.first)
-        log.warning("journal_goes_on", cluster=self._cluster, missing=shipment.first - 1 - position, again=again)
-        return True
+        return again
 
     def _take(self, run: RunInfo, share: ShareState, taken_to: int) -> None:
         """Take what is due within `ahead_s` of a run's share; before the run begins, as if it began now.

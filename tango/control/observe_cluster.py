@@ -32,6 +32,7 @@ Json = Mapping[str, Any]
 
 NONE: Mapping[str, Sequence[Json]] = MappingProxyType({})
 """No adopted pods."""
+NO_REPORTS: Mapping[str, NodeAgentReport] = MappingProxyType({})
 
 _REASONS = {
     "OutOfcpu": Reason.OUT_OF_CPU,
@@ -112,7 +113,7 @@ def node_states(
     adopted: Mapping[str, Sequence[Json]] = NONE,
     others: Iterable[Json] = (),
     awaited: Iterable[Creation] = (),
-    reports: Mapping[str, NodeAgentReport] = NONE,
+    reports: Mapping[str, NodeAgentReport] = NO_REPORTS,
 ) -> list[NodeState]:
     """Nodes with the requests and limits that Tango's pods and adopted ones hold on them, and with which services they may not run.
 

@@ -44,6 +44,9 @@ COMMON = {
     "be_cpu_request_millicores": "Sum of the CPU requests of BE pods, in thousandths of a core.",
     "be_memory_held_mib": "Memory that BE pods request, MiB.",
     "be_pods": "Number of BE pods.",
+    "lc_cpu_pressure": "The most of an LC pod of the share of time in which others had the CPU; NULL: no node agent told.",
+    "lc_throttled": "The most of an LC pod of the share of its quota's periods in which it was used up; NULL: no node agent told.",
+    "memory_pressure": "Share of time in which the node's tasks, or an LC pod's, waited for memory; NULL: no node agent told.",
     "policy": "Name of the policy that decided; that of the fallback where another was asked and failed.",
     "run_ids": "Runs whose requests were considered.",
     "considered": "Requests that were decided on.",
@@ -544,12 +547,10 @@ DICTIONARY: dict[str, Described] = {
     ),
     "journal_gap": Described(
         "Journals",
-        "A journal that has forgotten what this centre, restored from a backup, does not know.",
+        "What was lost of a cluster's journals when this centre was restored: they had shipped and forgotten it.",
         {
-            "journal": "Identity of the journal.",
-            "missing": "Number of events that are lost.",
-            "may_go_on": "Whether an operator has let it go on without them.",
-            "noted_at": "When it was noticed.",
+            "missing": "Number of events that are lost, in all.",
+            "noted_at": "When the last of them were given up.",
         },
     ),
     "lc_in_flight": Described(

@@ -172,13 +172,13 @@ class Followed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JournalGap:
-    """Events that a journal has shipped and forgotten, and that the centre does not know, since it was restored from a backup."""
+    """Events that a cluster's journals had shipped and forgotten when the centre was restored from a backup: they are lost."""
 
     cluster: str
     missing: int
     """Their number."""
-    may_go_on: bool
-    """Whether the journal may go on without them, once its agent hears of it."""
+    at_s: float
+    """When the journal went on without the last of them (Unix time)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

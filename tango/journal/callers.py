@@ -25,7 +25,7 @@ from tango.journal.attempts import Attempts
 from tango.journal.database import Connection
 from tango.journal.events import ACCEPTED, CHANGED, append
 from tango.journal.part import chunks, follows, rows_by_id
-from tango.journal.schema import LIVE_STATES, OWNED_STATES
+from tango.journal.schema import LIVE_STATES, NOT_SHIPPED, OWNED_STATES
 
 _RELEASED = str(state_after([Event.SUBMIT, Event.RELEASE], ServiceClass.LC))
 _LOST = cast(tuple[str, str, bool, str], follows(Event.LOSE, _RELEASED))
@@ -123,7 +123,7 @@ class Callers(Attempts):
             if connection.execute("SELECT status FROM run WHERE run_id = ?", (run_id,)).fetchone() == (str(RunStatus.RUNNING),):
                 return False
             live = f"SELECT 1 FROM request WHERE released_at_s IS NOT NULL AND run_id = ? AND state IN {LIVE_STATES} LIMIT 1"
-            event = "SELECT 1 FROM event WHERE run_id = ? LIMIT 1"
+            event = f"SELECT 1 FROM event WHERE run_id = ? AND {NOT_SHIPPED} LIMIT 1"
             return all(connection.execute(sql, (run_id,)).fetchone() is None for sql in (live, event))
 
         return self._database.read(look)

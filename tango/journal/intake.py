@@ -14,7 +14,7 @@ from tango.domain.shares import ShareRows
 from tango.errors import UsageError
 from tango.journal.attempts import Attempts
 from tango.journal.database import Connection
-from tango.journal.schema import IS_UNDER_WAY, LIVE_STATES, RUN_FIELDS, listed
+from tango.journal.schema import IS_UNDER_WAY, LIVE_STATES, NOT_SHIPPED, RUN_FIELDS, listed
 
 _ACCEPTED = str(state_after([Event.SUBMIT], ServiceClass.LC))
 
@@ -23,9 +23,9 @@ _FOLLOW = (
     f"DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in RUN_FIELDS[1:])}, followed = 1"
 )
 _ENDED_LIVE = f"UPDATE run SET status = '{RunStatus.COMPLETED}' WHERE NOT followed AND kind = '{RunKind.LIVE}'"
-_FORGET = """
+_FORGET = f"""
 DELETE FROM run WHERE NOT followed AND NOT EXISTS (SELECT 1 FROM request q WHERE q.run_id = run.run_id)
-  AND run_id NOT IN (SELECT run_id FROM event)
+  AND run_id NOT IN (SELECT run_id FROM event WHERE {NOT_SHIPPED})
 """
 _TAKE = """
 INSERT INTO request (run_id, request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch, attempt, state)
@@ -176,10 +176,12 @@ def _take_again(connection: Connection, run_id: int, rows: list[tuple[Any, ...]]
     sql = f"SELECT taken_to FROM run WHERE run_id = ? AND status NOT IN {listed(ENDED)}"
     (taken_to,) = connection.execute(sql, (run_id,)).fetchone() or (-1,)
     here = "SELECT 1 FROM request WHERE run_id = ? AND request_id = ?"
+    # What has ended and been shipped is told once more by the events that are kept of it.
+    told = {k for (k,) in connection.execute("SELECT DISTINCT request_id FROM event WHERE run_id = ?", (run_id,))}
     new = [
         (run_id, *row, _ACCEPTED)
         for row in rows
-        if row[0] <= taken_to and connection.execute(here, (run_id, row[0])).fetchone() is None
+        if row[0] <= taken_to and row[0] not in told and connection.execute(here, (run_id, row[0])).fetchone() is None
     ]
     if new:
         connection.executemany(_TAKE, new)

@@ -19,7 +19,7 @@ from tango.journal.fleet import JournalFleet, _Known
 from tango.journal.intake import Intake
 from tango.journal.lc_requests import LcRequests
 from tango.journal.part import JournalPart
-from tango.settings import CallSettings, LcSettings, LeaseSettings, StoreSettings
+from tango.settings import CallSettings, JournalSettings, LcSettings, LeaseSettings, StoreSettings
 
 _HOLD = """
 INSERT INTO lease AS l VALUES (?1, ?2, ?3) ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until_s = excluded.until_s
@@ -42,12 +42,14 @@ class SqliteJournal(LcRequests, Callers, Intake, JournalFleet):
         lc: LcSettings,
         store: StoreSettings,
         call: CallSettings | None = None,
+        journal: JournalSettings | None = None,
         wall_s: Callable[[], float] = time.time,
     ) -> None:
         database = Database(path, cluster=cluster)
         JournalPart.__init__(self, database, cluster=cluster, lease=lease, lc=lc, store=store, wall_s=wall_s)
         call = call or CallSettings()
         self._keep_s, self._kept_bytes = call.keep_s, call.kept_mib << 20
+        self._kept_events = (journal or JournalSettings()).kept_events
         self._known, self._reading = _Known(), threading.Lock()
         self._put = {}
 

@@ -24,6 +24,8 @@ def listed(words: Iterable[StrEnum]) -> str:
 IS_UNDER_WAY = "released_at_s IS NOT NULL"
 """The condition of the index `request_under_way`: only what is under way has a time of release. A list of states instead would be built
 anew for every row that is written, which took three times as long as the write."""
+NOT_SHIPPED = "seq > (SELECT value FROM meta WHERE name = 'position')"
+"""The condition of events that the centre is not known to have; those before are kept for a centre that was restored."""
 IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, OPEN_STATES = (listed(s) for s in (IN_FLIGHT, LIVE, TERMINAL, OPEN))
 OWNED_STATES = listed(sorted({t.after for e in (Event.START, Event.CLAIM) for t in transitions_of(e) if t.after is not None}))
 """What some process runs, and stands by the lease of that process."""

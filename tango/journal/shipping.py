@@ -28,7 +28,7 @@ SELECT seq, {ENDED}, {DECISION}, due_s, target_s, cpu_work_s, memory_mib, tenant
 # callers stay as long as their answers (`callers`).
 _FORGET_ENDED = f"""
 DELETE FROM request WHERE (run_id, request_id) IN (
-    SELECT run_id, request_id FROM event WHERE seq <= ? AND state IN {TERMINAL_STATES}
+    SELECT run_id, request_id FROM event WHERE seq > ? AND seq <= ? AND state IN {TERMINAL_STATES}
 ) AND state IN {TERMINAL_STATES} AND tenant IS NULL
 """
 _IN_FLIGHT = f"""
@@ -53,23 +53,33 @@ class Shipping(JournalPart):
 
     _copied_s: float = 0.0
     """When this process last copied the log back, on the monotonic clock."""
+    _kept_events: int
 
-    def unshipped(self, *, limit: int) -> Shipment | None:
-        """The first `limit` events that are not known to be shipped, collapsed; on the disk before they are given."""
+    def unshipped(self, *, limit: int, beyond: int | None = None) -> Shipment | None:
+        """The first `limit` events that are not known to be shipped, or beyond a number; collapsed; on the disk before they are given."""
 
-        def read(connection: Connection) -> tuple[dict[str, int | str], list[Row]]:
+        def read(connection: Connection) -> tuple[dict[str, int | str], int, list[Row]]:
             meta = dict(connection.execute("SELECT name, value FROM meta"))
-            return meta, connection.execute(_EVENTS, (meta["position"], limit)).fetchall()
+            after = meta["position"] if beyond is None else beyond
+            return meta, after, connection.execute(_EVENTS, (after, limit)).fetchall()
 
-        meta, events = self._database.read(read)
+        meta, after, events = self._database.read(read)
         if not events:
             return None
-        position = int(meta["position"])
         self._database.sync()
-        return _collapsed(self._cluster, str(meta["identity"]), position + 1, events)
+        return _collapsed(self._cluster, str(meta["identity"]), after + 1, events)
+
+    def first_kept(self) -> int:
+        """Sequence number of the first event that is still here, or that of the next one."""
+
+        def read(connection: Connection) -> int:
+            (first,) = connection.execute("SELECT min(seq) FROM event").fetchone()
+            return int(first or connection.execute("SELECT value + 1 FROM meta WHERE name = 'sequence'").fetchone()[0])
+
+        return self._database.read(read)
 
     def shipped(self, last: int) -> None:
-        """Forget events up to this number, and what has ended and is shipped.
+        """Forget what has ended and is shipped, and of the events up to this number all but the last `JournalSettings.kept_events`.
 
         Raises: StoreUnavailable for a number that was never given out: the file is an old copy of the journal.
         """
@@ -81,9 +91,12 @@ class Shipping(JournalPart):
                     f"the centre has {last} events of the journal {self._database.path}, which has made {made}: the file is an "
                     "old copy; stop the cluster's processes and move it away, so that the centre hands its requests over anew"
                 )
-            connection.execute(_FORGET_ENDED, (last,))
-            connection.execute("DELETE FROM event WHERE seq <= ?", (last,))
-            connection.execute("UPDATE meta SET value = max(value, ?) WHERE name = 'position'", (last,))
+            (before,) = connection.execute("SELECT value FROM meta WHERE name = 'position'").fetchone()
+            if last <= before:
+                return  # shipped once more, to a centre that had forgotten it
+            connection.execute(_FORGET_ENDED, (before, last))
+            connection.execute("DELETE FROM event WHERE seq <= ?", (last - self._kept_events,))
+            connection.execute("UPDATE meta SET value = ? WHERE name = 'position'", (last,))
             forget_runs(connection)
 
         self._database.write(forget)

@@ -89,9 +89,11 @@ class JournalIntake(Protocol):
         ...
 
     def take_again(self, run_id: int, rows: ShareRows) -> int:
-        """Accept those of the requests up to `taken_to` that are not here any more, and so had ended; gives how many there were.
+        """Accept those of the requests up to `taken_to` that are not here any more, nor in any event, and so had ended; gives how many
+        there were.
 
-        Only for a centre that has forgotten their ends, and only before anything is shipped to it: what is here has not been shipped.
+        Only for a centre that has forgotten their ends, and only before anything is shipped to it: what is here has not been shipped, or
+        is shipped once more.
         """
         ...
 
@@ -128,15 +130,21 @@ class JournalLive(Protocol):
 class JournalShipping(Protocol):
     """What happened in the journal since the last shipment. Raises: StoreUnavailable."""
 
-    def unshipped(self, *, limit: int) -> Shipment | None:
-        """What happened first, at most `limit` events; None where everything is shipped.
+    def unshipped(self, *, limit: int, beyond: int | None = None) -> Shipment | None:
+        """What happened first, at most `limit` events; None where everything is shipped. `beyond`: what happened after the event of this
+        number, shipped before or not, which must not be before `first_kept() - 1`.
 
         What it gives is durable: after a loss of power the journal still has it, so that no sequence number is ever used twice.
         """
         ...
 
+    def first_kept(self) -> int:
+        """Sequence number of the first event that the journal still has, whether it was shipped or not; where it has none, of the next."""
+        ...
+
     def shipped(self, last: int) -> None:
-        """The centre has everything up to this sequence number: forget the events, and terminal requests that nothing is left of."""
+        """The centre has everything up to this sequence number: forget terminal requests that nothing is left of, and the events but for
+        the last `JournalSettings.kept_events`. A number that was told before changes nothing."""
         ...
 
     def copy_back(self) -> None:

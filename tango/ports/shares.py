@@ -47,22 +47,14 @@ class ShareStore(Protocol):
         """
         ...
 
-    def note_gap(self, cluster: str, journal: str, *, first: int) -> bool:
-        """Note that the first event which the journal still has is `first`, and that the one before it is not known here; give whether an
-        operator has said that the journal shall go on from there. A cluster has one journal at a time: what was said of another is over."""
-        ...
-
-    def go_on(self, cluster: str, journal: str, *, first: int) -> None:
-        """Let the next shipment of the journal begin with `first`, and forget its gap. A position that is beyond that stays."""
+    def go_on(self, cluster: str, journal: str, *, first: int) -> int:
+        """Let the next shipment of the journal begin with `first`, since this centre was restored; give how many events of it are lost by
+        that, which `gaps` tells from then on. A position that is beyond stays, and nothing is lost. Runs are numbered from far beyond the
+        last one from now on, for the journals may know of runs that this centre has forgotten."""
         ...
 
     def gaps(self) -> list[JournalGap]:
-        """Of all clusters whose journals cannot go on by themselves, by name."""
-        ...
-
-    def let_go_on(self, cluster: str) -> JournalGap:
-        """Say that the cluster's journal shall go on without what is missing; give what that is. Runs are numbered from far beyond the last
-        one from now on, since the journals may know of runs that this centre has forgotten. Raises: UsageError where nothing is missing."""
+        """By cluster, what has been lost of the events of its journals since it joined; none where nothing was."""
         ...
 
     def position(self, cluster: str, journal: str) -> int:

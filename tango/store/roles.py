@@ -66,12 +66,7 @@ def grant_defaults(admin_url_of_database: str) -> None:
     take from everybody what only they are to do."""
     with _connect(admin_url_of_database) as connection, connection.cursor() as cursor:
         cursor.execute(f"ALTER SCHEMA public OWNER TO {OWNER}")
-        cursor.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
-        cursor.execute(f"GRANT USAGE ON SCHEMA public TO {APP}, {READER}")
-        for owned in ("TABLES", "SEQUENCES"):
-            app_rights = "SELECT, INSERT, UPDATE, DELETE" if owned == "TABLES" else "USAGE, SELECT"
-            cursor.execute(f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT {app_rights} ON {owned} TO {APP}")
-        cursor.execute(f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}")
+        own_defaults(cursor)
         cursor.execute(f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
         cursor.execute(
             "SELECT oid::regprocedure::text FROM pg_proc WHERE pronamespace = 'pg_catalog'::regnamespace AND proname ~ %s",
@@ -80,6 +75,16 @@ def grant_defaults(admin_url_of_database: str) -> None:
         for (function,) in cursor.fetchall():
             cursor.execute(f"REVOKE ALL ON FUNCTION {function} FROM PUBLIC")
             cursor.execute(f"GRANT EXECUTE ON FUNCTION {function} TO {OWNER}, {APP}")
+
+
+def own_defaults(cursor: psycopg2.extensions.cursor) -> None:
+    """The same for the schema `public` that its owner has made anew, as a restore does; the owner himself may."""
+    cursor.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    cursor.execute(f"GRANT USAGE ON SCHEMA public TO {APP}, {READER}")
+    for owned in ("TABLES", "SEQUENCES"):
+        app_rights = "SELECT, INSERT, UPDATE, DELETE" if owned == "TABLES" else "USAGE, SELECT"
+        cursor.execute(f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT {app_rights} ON {owned} TO {APP}")
+    cursor.execute(f"ALTER DEFAULT PRIVILEGES FOR ROLE {OWNER} IN SCHEMA public GRANT SELECT ON TABLES TO {READER}")
 
 
 @contextlib.contextmanager

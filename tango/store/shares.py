@@ -35,7 +35,6 @@ from tango.domain.shares import (
     Shipment,
     ShippedTo,
 )
-from tango.errors import UsageError
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor, Database
@@ -120,18 +119,15 @@ ON CONFLICT DO NOTHING
 
 SKIPPED_RUNS = 1000
 """Numbers of runs that are left out after a restore: more than are submitted between two backups."""
-_NOTE_GAP = """
-INSERT INTO journal_gap AS g (cluster, journal, missing)
-SELECT %(cluster)s, %(journal)s, %(first)s - 1 - coalesce(
-    (SELECT sequence FROM journal_position WHERE cluster = %(cluster)s AND journal = %(journal)s), 0)
-ON CONFLICT (cluster) DO UPDATE SET journal = excluded.journal, missing = excluded.missing, noted_at = now(),
-    may_go_on = g.may_go_on AND g.journal = excluded.journal
-RETURNING may_go_on
-"""
 _GO_ON = """
-INSERT INTO journal_position AS p (cluster, journal, sequence) VALUES (%s, %s, %s)
+INSERT INTO journal_position AS p (cluster, journal, sequence) VALUES (%(cluster)s, %(journal)s, %(last)s)
 ON CONFLICT (cluster, journal) DO UPDATE SET sequence = greatest(p.sequence, excluded.sequence)
 """
+_LOST = """
+INSERT INTO journal_gap AS g (cluster, missing) SELECT name, %(missing)s FROM cluster WHERE name = %(cluster)s
+ON CONFLICT (cluster) DO UPDATE SET missing = g.missing + excluded.missing, noted_at = now()
+"""
+_SKIP_RUNS = f"SELECT count(nextval(pg_get_serial_sequence('run', 'run_id'))) FROM generate_series(1, {SKIPPED_RUNS})"
 
 
 PUBLISHED_MAX_AGE_S = 0.25
@@ -223,36 +219,30 @@ class PostgresShareStore:
         """Write a shipment if it begins right after the position of its journal; gives the position from then on."""
         return self._database.run(lambda cursor: _apply(cursor, shipment))
 
-    def note_gap(self, cluster: str, journal: str, *, first: int) -> bool:
-        """One row for each cluster."""
-        of = {"cluster": cluster, "journal": journal, "first": first}
-        return bool(self._database.rows(_NOTE_GAP, of)[0][0])
+    def go_on(self, cluster: str, journal: str, *, first: int) -> int:
+        """In one transaction, so that what is lost is told with it or not at all."""
 
-    def go_on(self, cluster: str, journal: str, *, first: int) -> None:
-        """In one transaction, so that a gap is forgotten with it or not at all."""
+        def go_on(cursor: Cursor) -> int:
+            of = {"cluster": cluster, "journal": journal, "last": first - 1}
+            cursor.execute(
+                "SELECT sequence FROM journal_position WHERE cluster = %(cluster)s AND journal = %(journal)s FOR UPDATE", of
+            )
+            (position,) = cursor.fetchone() or (0,)
+            missing = max(0, first - 1 - int(position))
+            cursor.execute(_GO_ON, of)
+            if missing:
+                cursor.execute(_LOST, of | {"missing": missing})
+            cursor.execute(_SKIP_RUNS)
+            return missing
 
-        def go_on(cursor: Cursor) -> None:
-            cursor.execute(_GO_ON, (cluster, journal, first - 1))
-            cursor.execute("DELETE FROM journal_gap WHERE cluster = %s", (cluster,))
-
-        self._database.run(go_on)
+        return self._database.run(go_on)
 
     def gaps(self) -> list[JournalGap]:
-        """As last noted."""
-        rows = self._database.rows("SELECT cluster, missing, may_go_on FROM journal_gap ORDER BY cluster")
-        return [JournalGap(cluster=cluster, missing=missing, may_go_on=may_go_on) for cluster, missing, may_go_on in rows]
-
-    def let_go_on(self, cluster: str) -> JournalGap:
-        """By its row."""
-        found = {gap.cluster: gap for gap in self.gaps()}
-        if cluster not in found:
-            behind = f"those that do: {', '.join(found)}" if found else "nor does any other"
-            raise UsageError(f"the journal of cluster {cluster!r} does not wait to go on, {behind}; its agent tells within seconds")
-        self._database.execute("UPDATE journal_gap SET may_go_on = true WHERE cluster = %s", (cluster,))
-        self._database.rows(
-            "SELECT count(nextval(pg_get_serial_sequence('run', 'run_id'))) FROM generate_series(1, %s)", (SKIPPED_RUNS,)
+        """One row for each cluster."""
+        rows = self._database.rows(
+            "SELECT cluster, missing, extract(epoch FROM noted_at)::float8 FROM journal_gap ORDER BY cluster"
         )
-        return found[cluster]
+        return [JournalGap(cluster=cluster, missing=missing, at_s=at_s) for cluster, missing, at_s in rows]
 
     def position(self, cluster: str, journal: str) -> int:
         """Sequence number up to which the journal has been shipped; 0: nothing of it."""

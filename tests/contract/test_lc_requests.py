@@ -517,6 +517,7 @@ def test_a_share_is_taken_once_however_often_it_is_brought(world: JournalWorld) 
 
 def test_what_is_not_there_any_more_can_be_taken_again(world: JournalWorld) -> None:
     """Up to where the share was taken; it is released once more. What is there stays as it is."""
+    world.keeps(0)
     run_id = world.create(WEB, WEB, WEB)
     world.release(run_id)
     started = world.start(run_id, [0, 1]).started
@@ -669,6 +670,29 @@ def test_shipments_follow_each_other_without_a_gap(world: JournalWorld) -> None:
     assert [(s.first, s.last) for s in (first, again, rest)] == [(1, 2), (1, 4), (3, 11)]
     world.journal.shipped(rest.last)
     assert world.journal.unshipped(limit=100) is None
+
+
+def test_shipped_events_are_kept_for_a_centre_that_forgets_them(world: JournalWorld) -> None:
+    """They are told once more as they were; what they were of is gone and is not taken again, what is in none of them is."""
+    run_id = world.released(*[WEB] * 3)
+    world.start(run_id, range(3))
+    world.journal.settle([success(run_id, k, 1) for k in range(2)])
+    begun = world.journal.first_kept()
+    told = world.journal.unshipped(limit=100)
+    assert told is not None
+    world.journal.shipped(told.last)
+    world.journal.shipped(2)
+
+    again = world.journal.unshipped(limit=100, beyond=told.first - 1)
+    later = world.journal.unshipped(limit=100, beyond=told.last - 1)
+
+    assert (begun, world.journal.first_kept()) == (1, 1)
+    assert again == told
+    assert later is not None
+    assert (later.first, later.last) == (told.last, told.last)
+    assert world.journal.unshipped(limit=100) is None
+    assert world.journal.take_again(run_id, share([WEB] * 3)) == 0
+    assert [row.state for row in world.rows(run_id)] == ["running"]
 
 
 def test_what_has_ended_is_forgotten_with_its_last_event(world: JournalWorld) -> None:

@@ -55,6 +55,10 @@ class JournalWorld:
         assert self.journal.take(run_id, share(services, gap_s=gap_s, epoch=epoch)) == len(services)
         return run_id
 
+    def keeps(self, events: int) -> None:
+        """Of what it has shipped."""
+        setattr(self.journal, "_kept_events" if isinstance(self.journal, SqliteJournal) else "kept_events", events)
+
     def follow(self, run_id: int, status: RunStatus, *, accepted: int = 0) -> None:
         """Tell the journal of a run, or of its new status."""
         known = self.infos.get(run_id)

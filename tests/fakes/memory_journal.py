@@ -21,7 +21,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.domain.tokens import KnownToken
 from tango.errors import StoreUnavailable, UsageError
 from tango.ports.requests import Dispatched, Released, StartHere
-from tango.settings import LcSettings
+from tango.settings import JournalSettings, LcSettings
 
 
 @dataclass(slots=True)
@@ -71,6 +71,7 @@ class MemoryJournal:
         self.events: list[Happened] = []
         """All that ever happened; the number of an event is one more than its place."""
         self.position, self._identity, self._centre = 0, identity, ""
+        self.kept_events = JournalSettings().kept_events
         self._taken: dict[int, int] = {}
         self._dropped: set[int] = set()
         self._processes: dict[str, float] = {}
@@ -300,7 +301,9 @@ class MemoryJournal:
         """Those that are gone."""
         with self._lock:
             new = [k for k, request_id in enumerate(rows.request_id.tolist()) if request_id <= self.taken_to(run_id)]
-            new = [k for k in new if (run_id, int(rows.request_id[k])) not in self.rows]
+            kept = self.events[self.first_kept() - 1 :]
+            told = {(copy.run_id, copy.request_id) for copy, _, _ in kept if copy is not None}
+            new = [k for k in new if (run_id, int(rows.request_id[k])) not in self.rows.keys() | told]
             for k in new:
                 self._accept(run_id, rows, k)
             return len(new)
@@ -318,18 +321,24 @@ class MemoryJournal:
 
     # ---- shipping
 
-    def unshipped(self, *, limit: int) -> Shipment | None:
+    def first_kept(self) -> int:
+        """By the number that is kept."""
+        return max(1, self.position + 1 - self.kept_events)
+
+    def unshipped(self, *, limit: int, beyond: int | None = None) -> Shipment | None:
         """Collapsed."""
         with self._lock:
-            events = self.events[self.position : self.position + limit]
+            after = self.position if beyond is None else beyond
+            assert after >= self.first_kept() - 1
+            events = self.events[after : after + limit]
             if not events:
                 return None
             copies = {(copy.run_id, copy.request_id): copy for copy, _, _ in events if copy is not None}
             return Shipment(
                 cluster=self._cluster,
                 journal=f"memory {self._identity}",
-                first=self.position + 1,
-                last=self.position + len(events),
+                first=after + 1,
+                last=after + len(events),
                 requests=tuple(copies[key] for key in sorted(copies)),
                 attempts=tuple(attempt for _, attempt, _ in events if attempt is not None),
                 decisions=tuple(decision for _, _, decision in events if decision is not None),

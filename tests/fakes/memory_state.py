@@ -137,8 +137,8 @@ class MemoryState:
     """By cluster and journal: the sequence number and when it was shipped."""
     orders: dict[int, Order] = field(default_factory=dict)
     """Figures of ended runs, by run."""
-    gaps: dict[str, tuple[str, int, bool]] = field(default_factory=dict)
-    """By cluster: the journal, how many of its events are missing, and whether it may go on without them."""
+    gaps: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """By cluster: how many events of its journals were lost, and when that was told last."""
     in_flight: dict[str, list[LcInFlight]] = field(default_factory=dict)
     lc_waits: dict[str, LcWait] = field(default_factory=dict)
     """Of LC, by entry cluster, as the agents last told."""

@@ -22,7 +22,6 @@ from tango.domain.shares import (
     Shipment,
     ShippedTo,
 )
-from tango.errors import UsageError
 from tests.fakes.fleet_store import MemoryFleetStore
 from tests.fakes.memory_state import Attempt, MemoryState, Row
 
@@ -123,36 +122,22 @@ class MemoryShareStore:
             self._state.positions[shipment.cluster, shipment.journal] = shipment.last, self._state.now_s()
             return shipment.last
 
-    def note_gap(self, cluster: str, journal: str, *, first: int) -> bool:
-        """One for each cluster."""
-        with self._state.lock:
-            noted, _, said = self._state.gaps.get(cluster, (journal, 0, False))
-            may_go_on = said and noted == journal
-            self._state.gaps[cluster] = journal, first - 1 - self.position(cluster, journal), may_go_on
-            return may_go_on
-
-    def go_on(self, cluster: str, journal: str, *, first: int) -> None:
+    def go_on(self, cluster: str, journal: str, *, first: int) -> int:
         """Forward only."""
         with self._state.lock:
-            at = max(first - 1, self.position(cluster, journal))
-            self._state.positions[cluster, journal] = at, self._state.now_s()
-            self._state.gaps.pop(cluster, None)
+            before = self.position(cluster, journal)
+            missing = max(0, first - 1 - before)
+            self._state.positions[cluster, journal] = max(first - 1, before), self._state.now_s()
+            if missing:
+                lost, _ = self._state.gaps.get(cluster, (0, 0.0))
+                self._state.gaps[cluster] = lost + missing, self._state.now_s()
+            return missing
 
     def gaps(self) -> list[JournalGap]:
         """By name."""
         return [
-            JournalGap(cluster=cluster, missing=missing, may_go_on=said)
-            for cluster, (_, missing, said) in sorted(self._state.gaps.items())
+            JournalGap(cluster=cluster, missing=missing, at_s=at_s) for cluster, (missing, at_s) in sorted(self._state.gaps.items())
         ]
-
-    def let_go_on(self, cluster: str) -> JournalGap:
-        """Where there is one."""
-        with self._state.lock:
-            if cluster not in self._state.gaps:
-                raise UsageError(f"the journal of cluster {cluster!r} does not wait to go on")
-            journal, missing, said = self._state.gaps[cluster]
-            self._state.gaps[cluster] = journal, missing, True
-            return JournalGap(cluster=cluster, missing=missing, may_go_on=said)
 
     def position(self, cluster: str, journal: str) -> int:
         """0 where nothing was shipped."""

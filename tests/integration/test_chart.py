@@ -19,7 +19,7 @@ from workers.app import app
 pytestmark = pytest.mark.long
 Json = dict[str, Any]
 TRIAL = ("centre.trial.enabled=true",)
-CENTRE = ("centre.secret=servers", "centre.simulator.replicas=1", "settings.TANGO_BE_TICK_S=0\\.5")
+CENTRE = ("centre.secret=servers", "centre.backup.claim=backups", "centre.simulator.replicas=1", "settings.TANGO_BE_TICK_S=0\\.5")
 EDGE = ("centre.enabled=false", "cluster.enabled=true", "cluster.name=edge-7", "cluster.secret=centre")
 VARIANTS = {
     "trial": TRIAL,

@@ -57,6 +57,21 @@ def test_what_needs_the_broker_says_what_to_start(tango: Tango, tmp_path: Path, 
     assert "start the whole stack with `tango up --detach`" in refused.stderr
 
 
+def test_the_database_is_backed_up_and_restored_without_a_url(tango: Tango, tmp_path: Path) -> None:
+    """Of the state folder: while its database alone runs, or, started for the time, while nothing does."""
+    file = tmp_path / "tango.dump"
+    made = tango("db", "backup", str(file))
+    restored = [tango("db", "restore", str(file), "--yes")]
+    assert tango("down").returncode == 0
+    restored.append(tango("db", "restore", str(file)))
+    again = tango("up", "--detach", "--only", "store")
+
+    assert made.returncode == 0, made.stderr
+    assert [(one.returncode, one.stdout) for one in restored] == [(0, made.stdout)] * 2, restored
+    assert again.returncode == 0, again.stderr
+    assert json.loads(tango("run", "list", "-o", "json").stdout) == []
+
+
 def test_a_second_stack_in_the_folder_and_other_options_are_refused(tango: Tango) -> None:
     """As of a whole stack."""
     assert "already running" in tango("up", "--detach").stderr

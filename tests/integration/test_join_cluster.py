@@ -8,13 +8,17 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from tango.domain.observations import NodeState
 from tango.stack.kubeconfig import ClusterAccess, kubeconfig, token_file
+from tango.store.database import Database
+from tango.store.fleet import PostgresFleetStore
 from tests.conftest import DatabaseUrls
 from tests.waiting import until
 
@@ -69,6 +73,28 @@ def test_a_cluster_joins_is_listed_and_leaves(tango: Tango, config: Path, databa
     assert (unasked.returncode, "say --yes to do it" in unasked.stderr) == (2, True)
     assert tango("cluster", "remove", "edge", "--yes").returncode == 0
     assert json.loads(tango("cluster", "list", "-o", "json").stdout) == []
+
+
+def test_nodes_are_listed_with_what_their_agents_tell(tango: Tango, config: Path, database_urls: DatabaseUrls) -> None:
+    """Which get no BE for it, and why, is seen at a glance; an unknown cluster is named."""
+    assert tango("cluster", "join", "edge", "--kubeconfig", str(config), "--context", "far").returncode == 0
+    n1 = NodeState(name="n1", ready=True, cpu_allocatable_millicores=4000, memory_allocatable_mib=8192, cpu_used_millicores=512.4)
+    pressed = replace(n1, name="n2", lc_cpu_pressure=0.31, lc_throttled=0.0, memory_pressure=0.001)
+    database = Database(database_urls.app)
+    PostgresFleetStore(database).observe("edge", [n1, pressed], [], sample=False)
+    database.close()
+
+    rows = json.loads(tango("node", "list", "-o", "json").stdout)
+    table = tango("node", "list", "--cluster", "edge", "-o", "wide").stdout
+
+    assert [(row["node"], row["be_waits"], row["lc_cpu_pressure"], row["cpu_used_millicores"]) for row in rows] == [
+        ("n1", False, None, 512.4),
+        ("n2", True, 0.31, 512.4),
+    ]
+    assert "31%" in table
+    assert json.loads(tango("cluster", "list", "-o", "json").stdout)[0]["pressed"] == 1
+    unknown = tango("node", "list", "--cluster", "far")
+    assert (unknown.returncode, "there is no cluster far" in unknown.stderr) == (2, True)
 
 
 def test_a_wrong_context_a_missing_file_and_an_unknown_name_are_refused(tango: Tango, config: Path) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tango.bench.guest import QEMU, Guest
+from tango.bench.kernel_pods import kernel_node
 from tango.cgroups.groups import Hierarchy
+from tango.cgroups.knobs import Knob
 from tango.errors import ConfigError
 from tests.integration.kernel_checks import CHECKS
 from tests.long import LONG
@@ -37,6 +41,44 @@ def why_not_here() -> str:
 def test_the_kernel_of_this_host_accounts_what_was_set(name: str) -> None:
     """Version 1, as old nodes have it."""
     assert CHECKS[name](CGROUPS)
+
+
+WITHOUT_RIGHTS = """
+import json, pathlib, sys
+from tango.cgroups.groups import Hierarchy
+from tango.cgroups.knobs import Knob
+from tango.node_agent.agent import NodeAgent
+from tango.node_agent.ledger import Ledger
+from tango.settings import NodeAgentSettings
+
+root, state, pods = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), json.loads(sys.argv[3])
+assert "CapEff:\\t0000000000000000" in pathlib.Path("/proc/self/status").read_text()
+hierarchy = Hierarchy.mounted(root)
+hierarchy.check_writable()
+agent = NodeAgent(hierarchy, Ledger(hierarchy, state), NodeAgentSettings(), cpu_millicores=2000, clock=lambda: 0.0)
+for pod in pods:
+    agent.see(pod)
+agent.step()
+assert agent.report().as_json()["differs"] == []
+"""
+
+
+@pytest.mark.skipif(bool(why_not_here()), reason=why_not_here() or "can be changed")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="no setpriv (util-linux)")
+def test_no_capability_is_needed(tmp_path: Path) -> None:
+    """The chart drops all of them: that the files of control groups belong to root is enough."""
+    with kernel_node(CGROUPS) as node:
+        lc, be = node.pod("lc", cpu=500, memory_mib=64), node.pod("be", cpu=500, memory_mib=64)
+        lc.ask(cpu=700)
+        told = json.dumps([lc.body, be.body])
+        command = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-c", WITHOUT_RIGHTS]
+
+        done = subprocess.run(
+            [*command, str(CGROUPS), str(tmp_path / "agent.json"), told], capture_output=True, text=True, check=False, timeout=120
+        )
+
+        assert done.returncode == 0, done.stderr
+        assert (be.pod.read(Knob.CPU_IDLE), lc.container.read(Knob.CPU_QUOTA)) == (1, 70_000)
 
 
 def kernel_image() -> Path:

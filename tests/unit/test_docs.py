@@ -133,6 +133,15 @@ def test_symbols_named_with_their_file_are_there() -> None:
     assert missing(said(r"`([\w/]+\.py: \w+)"), defined) == []
 
 
+def test_tests_that_are_named_exist() -> None:
+    """A promise stands by the test that shows it."""
+    tests = {
+        name for path, text in sources().items() if path.startswith("tests/") for name in re.findall(r"def (test_\w+)\(", text)
+    }
+
+    assert missing(said(r"`(test_\w+)`", code_only=False), tests.__contains__) == []
+
+
 def test_members_named_with_their_class_are_there() -> None:
     """In `Class.member`, a class of ours has the member."""
 

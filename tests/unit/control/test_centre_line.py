@@ -247,32 +247,29 @@ def test_a_cut_at_any_call_loses_nothing_and_doubles_nothing(centre: ControlWorl
     assert centre.shares.shares(run_id)[0].terminal == 5
 
 
-def test_a_centre_that_has_forgotten_shipments_is_told_of_and_nothing_is_sent(
-    centre: ControlWorld, edge: JournalWorld, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It was restored from a backup: what lies between is with neither, and a shipment would hide that."""
-    run_id = centre.create(*[WEB] * 4)
-    line = line_of(centre, edge)
+def test_what_a_restored_centre_has_forgotten_is_shipped_once_more(centre: ControlWorld, edge: JournalWorld) -> None:
+    """A journal keeps what it has shipped for a while: nothing is lost, nothing runs twice, each counts once."""
+    line, run_id = restored(centre, edge, kept_events=1000)
+
+    line.ship()
+    again = [row.state for row in edge.rows(run_id)]
     line.follow()
     work(edge, run_id)
-    line.ship()
-    second = centre.create(WEB)
-    line.follow()
-    work(edge, second)
-    centre.state.positions.clear()
-
+    edge.journal.settle([success(run_id, 6, 1)])
     line.ship()
 
-    assert centre.shares.positions() == []
-    assert centre.states(second) == ["accepted"]
-    assert edge.journal.unshipped(limit=10) is not None
+    assert again == ["running", "accepted"]  # 6 and 8
+    assert centre.states(run_id)[::2] == ["succeeded"] * 5
+    assert [a[:3] for a in centre.attempts(run_id)] == [(k, 1, "succeeded") for k in range(0, 9, 2)]
+    assert (centre.shares.gaps(), centre.shares.shares(run_id)[0].terminal) == ([], 5)
 
 
-def restored(centre: ControlWorld, edge: JournalWorld) -> tuple[CentreLine, int]:
-    """A centre as its backup had it: it knows that 0 has ended, and that 2, 4 and 6 run.
+def restored(centre: ControlWorld, edge: JournalWorld, *, kept_events: int = 0) -> tuple[CentreLine, int]:
+    """A centre as its backup had it: it knows that 0 has ended, and that 2, 4 and 6 run. Its journal keeps so many events.
 
     2 has ended since then, and was shipped; 4 has ended and was not; 6 is under way, and 8 is not due.
     """
+    edge.keeps(kept_events)
     run_id = centre.create(*[WEB] * 9)
     line = line_of(centre, edge)
     line.follow()
@@ -290,12 +287,9 @@ def restored(centre: ControlWorld, edge: JournalWorld) -> tuple[CentreLine, int]
     return line, run_id
 
 
-def test_a_journal_goes_on_with_a_centre_that_was_restored_once_it_may(centre: ControlWorld, edge: JournalWorld) -> None:
-    """What it has is kept, ended or not; what had ended in between runs once more; each counts once."""
+def test_a_journal_goes_on_by_itself_without_what_neither_has(centre: ControlWorld, edge: JournalWorld) -> None:
+    """What it has is kept, ended or not; what had ended in between runs once more; each counts once; what is lost is told."""
     line, run_id = restored(centre, edge)
-    line.ship()
-    waiting = centre.shares.gaps()
-    centre.shares.let_go_on("c1")
 
     line.ship()
     again = [row.state for row in edge.rows(run_id)]
@@ -304,25 +298,23 @@ def test_a_journal_goes_on_with_a_centre_that_was_restored_once_it_may(centre: C
     edge.journal.settle([success(run_id, 6, 1)])
     line.ship()
 
-    assert [(gap.cluster, gap.missing > 0, gap.may_go_on) for gap in waiting] == [("c1", True, False)]
+    assert [(gap.cluster, gap.missing > 0) for gap in centre.shares.gaps()] == [("c1", True)]
     assert again == ["accepted", "running", "accepted"]  # 2, 6 and 8
     assert centre.states(run_id)[::2] == ["succeeded"] * 5
     assert [a[:3] for a in centre.attempts(run_id)] == [(k, 1 + (k == 2), "succeeded") for k in range(0, 9, 2)]
-    assert (centre.shares.gaps(), centre.shares.shares(run_id)[0].terminal) == ([], 5)
+    assert centre.shares.shares(run_id)[0].terminal == 5
 
 
+@pytest.mark.parametrize("kept_events", [0, 1, 1000])
 @pytest.mark.parametrize("after", range(1, 9))
 def test_a_cut_while_a_journal_goes_on_loses_nothing_and_doubles_nothing(
-    centre: ControlWorld, edge: JournalWorld, after: int
+    centre: ControlWorld, edge: JournalWorld, after: int, kept_events: int
 ) -> None:
-    """At whichever call."""
-    _, run_id = restored(centre, edge)
-    centre.shares.note_gap("c1", "1", first=1)
+    """At whichever call, with all of what was forgotten still there, some, or none."""
+    _, run_id = restored(centre, edge, kept_events=kept_events)
     shares = Cut(centre.shares, after=10**9)
     line = line_of(centre, edge, shares=shares)
     line.follow()
-    line.ship()
-    centre.shares.let_go_on("c1")
     shares.left = after
 
     for k in itertools.count():
@@ -338,7 +330,7 @@ def test_a_cut_while_a_journal_goes_on_loses_nothing_and_doubles_nothing(
             shares.mended()
 
     assert centre.states(run_id)[::2] == ["succeeded"] * 5
-    assert [a[:3] for a in centre.attempts(run_id)] == [(k, 1 + (k == 2), "succeeded") for k in range(0, 9, 2)]
+    assert [a[:3] for a in centre.attempts(run_id)] == [(k, 1 + (k == 2 and not kept_events), "succeeded") for k in range(0, 9, 2)]
 
 
 def test_a_number_that_a_restored_centre_has_given_to_another_run_is_left_alone(centre: ControlWorld, edge: JournalWorld) -> None:
