@@ -34,6 +34,8 @@ GIVES_OUT = (("released", "dispatched"), ("released", "running"), ("pending", "p
 """Changes of state with which a new epoch begins; with no other does one."""
 TAKEN_BACK = ("out-of-cpu", "out-of-memory", "evicted", "cluster-refused")
 """Reasons for which requests go back that are well placed by what was known: the fleet is busy."""
+ENDING_S = 0.1
+"""Seconds that a pod which was deleted at once may end after its server has forgotten it: its kubelet has to hear of it."""
 QUIET_AFTER_S = 70.0
 """Seconds after all is well from which on nothing may be requeued, given up or late: the longest lease, deadline and pause are over."""
 OF_JOURNALS = ("shares.apply",)
@@ -186,7 +188,9 @@ class Checks:
         if here:
             words = f"request {key[0]}/{key[1]} runs as epoch {entry[1]} on {cluster} beside {here}"
             self.overlaps.append(f"at {self.world.timeline.now_s - self.world.began_s:.3f} s: {words}")
-            self.world.overlapped(key, entry, here)
+            self.world.timeline.at(
+                self.world.timeline.now_s + ENDING_S, lambda: self.fail(words) if len(here) > 1 and entry in here else None
+            )
         here.append(entry)
 
     def _is_where_it_is_placed(self, cluster: str, pod: Any, key: tuple[int, int], epoch: int) -> None:

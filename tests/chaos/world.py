@@ -414,9 +414,6 @@ class World:
         """Whether a request that was handed over may be in no journal just now."""
         return False
 
-    def overlapped(self, key: tuple[int, int], entry: tuple[str, int], here: list[tuple[str, int]]) -> None:
-        """Two pods of one request run at once."""
-
     def be_requeued(self, row: Any) -> None:
         """A BE request went back to wait; its attempt says why."""
         self.timeline.at(self.timeline.now_s, lambda: self._look_at_attempt(row.run_id, row.request_id))

@@ -14,7 +14,7 @@ import pytest
 
 from tests.long import LONG
 
-SEEDS = 1000 if LONG else 8
+SEEDS = 1000 if LONG else 4
 """Seeds of one batch."""
 
 
@@ -42,10 +42,10 @@ def test_a_seed_is_replayed_exactly() -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("bug", ["end-any-epoch", "forget-before-apply"])
+@pytest.mark.parametrize("bug", ["bound-elsewhere", "first-state-told"])
 def test_a_planted_bug_is_found(bug: str) -> None:
     """A world that can find nothing proves nothing; `python -m tests.chaos.mutations` plants all of them."""
-    done = chaos("--seeds", "0..30", "--stop", "--plant", bug)
+    done = chaos("--seeds", "0..10", "--stop", "--plant", bug)
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "FAILED" in done.stdout
