@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """A loop that runs from the start to `stop`; `run` may be called from any other thread."""
+    """A loop that runs from the start to `stop`; `run` may be called from any other thread. `new_loop` makes it."""
 
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
+    def __init__(self, name: str, new_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop) -> None:
+        self._loop = new_loop()
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 

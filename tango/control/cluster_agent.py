@@ -267,40 +267,52 @@ class ClusterAgent:
         if pod_class(pod) != "be":
             return
         identity, uid, deleted = be_identity(pod), pod["metadata"]["uid"], kind == "DELETED"
+        if uid in self._over:  # all that there is to note of it was noted when it ended
+            if deleted:
+                self._forget(uid)
+            return
+        end: PodEnd | None = None
         if is_job(pod):
-            ended = uid in self._over or self._job_pods.on_pod(pod, deleted=deleted)
+            ended = self._job_pods.on_pod(pod, deleted=deleted)
+            end = pod_end(pod, deleted=deleted) if ended else None
         elif ended := (end := pod_end(pod, deleted=deleted)) is not None:
             if identity is not None:
                 self._started.pop(identity, None)
                 self._to_mark.discard(identity)
-            if uid not in self._over and end is not None:
+            if end is not None:
                 self._ended.setdefault(uid, end)
                 if deleted:
                     self._gone.add(uid)
         if ended:
-            if (done := pod_end(pod, deleted=deleted)) is not None:
-                self._meter.ended(done.service, done)
-                refused = node_refusal(done, self._cluster)
+            if end is not None:
+                self._meter.ended(end.service, end)
+                refused = node_refusal(end, self._cluster)
                 if refused is not None and uid not in self._noted_refusals:
                     self._noted_refusals.add(uid)
                     self._refused[uid] = refused
             self._noted.set()
             if deleted:
-                self._settled.pop(uid, None)
-                self._over.discard(uid)
-                self._noted_refusals.discard(uid)
+                self._forget(uid)
             return
-        started_at_s = be_started_at_s(pod)
-        if identity is not None and started_at_s is not None and identity not in self._started:
-            self._started[identity] = started_at_s
-            self._to_mark.add(identity)
-            at = pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")
-            if at in self._barred_nodes:
-                self._to_clear.add(at)
-            self._noted.set()
+        if identity is not None:
+            self._note_start(pod, identity)
 
-    def _has_news(self) -> bool:
-        return bool(self._ended or self._to_mark or self._refused or self._to_clear)
+    def _note_start(self, pod: Json, identity: tuple[int, int, int]) -> None:
+        started_at_s = be_started_at_s(pod)
+        if started_at_s is None or identity in self._started:
+            return
+        self._started[identity] = started_at_s
+        self._to_mark.add(identity)
+        at = pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")
+        if at in self._barred_nodes:
+            self._to_clear.add(at)
+        self._noted.set()
+
+    def _forget(self, uid: str) -> None:
+        """The pod is gone."""
+        self._settled.pop(uid, None)
+        self._over.discard(uid)
+        self._noted_refusals.discard(uid)
 
     async def settle(self) -> None:
         """Write starts, ends and refusals of kubelets to the store. Raises: StoreUnavailable, StoreError for starts and refusals; the next

@@ -28,7 +28,9 @@ WHERE {IS_UNDER_WAY} AND state IN {IN_FLIGHT_STATES} AND run.status IN {OPEN_STA
 ORDER BY r.run_id, r.request_id LIMIT ?2
 """
 _NOTE_ENDED = "INSERT INTO answer (run_id, request_id, at_s) VALUES (?, ?, ?) ON CONFLICT (run_id, request_id) DO NOTHING"
-_HEARTBEAT = "INSERT INTO process VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET until_s = "
+_HEARTBEAT = "INSERT INTO process VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET until_s = excluded.until_s"
+KNOWN_FOR = 0.8
+"""Part of its lease for which a process that begins something must be known to live: it beats every third of the lease meanwhile."""
 
 End = tuple[int, int, Event, str, float | None, float | None, float]
 """(request id, epoch, event, reason, started s, finished s, work lost s) of what ends an epoch, or cancels what waits."""
@@ -39,7 +41,7 @@ class Attempts(JournalPart):
 
     def heartbeat(self, owner: str, *, lease_s: float) -> None:
         """What the process runs stands for `lease_s` seconds from now on."""
-        self._database.write(lambda connection: beats(connection, owner, self._wall_s() + lease_s, only_later=False))
+        self._database.write(lambda connection: connection.execute(_HEARTBEAT, (owner, self._wall_s() + lease_s)))
 
     def settle(self, outcomes: Sequence[Outcome]) -> int:
         """End attempts, each once; gives how many ended now. An outcome under another epoch is ignored. One transaction per chunk."""
@@ -149,6 +151,11 @@ def note_ended(connection: Connection, run_id: int, request_ids: Sequence[int], 
         connection.executemany(_NOTE_ENDED, [(*key, now_s) for key in ended])
 
 
-def beats(connection: Connection, owner: str, until_s: float, *, only_later: bool) -> None:
-    """The process lives until then; `only_later`: unless it was known to live longer."""
-    connection.execute(_HEARTBEAT + ("max(until_s, excluded.until_s)" if only_later else "excluded.until_s"), (owner, until_s))
+def lives_on(connection: Connection, owner: str, now_s: float, lease_s: float) -> None:
+    """The process has begun something: it stands for `lease_s` seconds, unless it was known to for nearly as long, or longer.
+
+    Looked at first, since most messages need no page written for it.
+    """
+    known = connection.execute("SELECT until_s FROM process WHERE owner = ?", (owner,)).fetchone()
+    if known is None or known[0] < now_s + KNOWN_FOR * lease_s:
+        connection.execute(_HEARTBEAT, (owner, now_s + lease_s))

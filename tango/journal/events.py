@@ -28,12 +28,20 @@ DECIDED = f"at_s, run_id, {DECISION}"
 
 def append(connection: Connection, columns: str, rows: Sequence[Row]) -> None:
     """Append events with these columns, inside the transaction of the change that they tell of."""
-    if not rows:
+    append_all(connection, [(columns, rows)])
+
+
+def append_all(connection: Connection, events: Sequence[tuple[str, Sequence[Row]]]) -> None:
+    """As `append` for events of several kinds, one kind after the other, by one change of the number."""
+    total = sum(len(rows) for _, rows in events)
+    if not total:
         return
-    (last,) = connection.execute("SELECT value FROM meta WHERE name = 'sequence'").fetchone()
-    places = ", ".join("?" * len(rows[0]))
-    connection.executemany(
-        f"INSERT INTO event (seq, {columns}) VALUES (?, {places})",
-        [(k, *row) for k, row in zip(count(last + 1), rows, strict=False)],
-    )
-    connection.execute("UPDATE meta SET value = ? WHERE name = 'sequence'", (last + len(rows),))
+    sql = "UPDATE meta SET value = value + ? WHERE name = 'sequence' RETURNING value"
+    [(last,)] = connection.execute(sql, (total,)).fetchall()
+    numbers = count(last - total + 1)
+    for columns, rows in events:
+        if rows:
+            places = ", ".join("?" * len(rows[0]))
+            connection.executemany(
+                f"INSERT INTO event (seq, {columns}) VALUES (?, {places})", [(next(numbers), *row) for row in rows]
+            )

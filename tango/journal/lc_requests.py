@@ -19,10 +19,10 @@ from tango.domain.requests import Batch, CalledArrivals, LcArrivals, LcWork, bat
 from tango.domain.runs import DecisionRecord
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
-from tango.journal.attempts import beats, note_ended
+from tango.journal.attempts import lives_on, note_ended
 from tango.journal.database import Connection
-from tango.journal.events import CHANGED, COPY, DECIDED, append
-from tango.journal.part import JournalPart, Row, chunks, follows, is_open, rows_by_id
+from tango.journal.events import CHANGED, COPY, DECIDED, append, append_all
+from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
 from tango.journal.schema import IS_UNDER_WAY, OPEN_STATES, listed
 from tango.ports.requests import Dispatched, Released, StartHere
 
@@ -168,7 +168,7 @@ class LcRequests(JournalPart):
         """
 
         def read(connection: Connection) -> list[Row]:
-            return rows_by_id(connection, _WAITING, run_id, [int(k) for k in request_ids]) if is_open(connection, run_id) else []
+            return rows_by_id(connection, _WAITING, run_id, [int(k) for k in request_ids], of_open_run=True)
 
         services = {s.name: k for k, s in enumerate(snapshot.services)}
         rows = self._database.read(read) if self._cluster in snapshot.clusters else []
@@ -226,8 +226,8 @@ class LcRequests(JournalPart):
 
         def record(connection: Connection) -> list[tuple[int, int, bool, int]]:
             began_s, now_s = time.perf_counter(), self._wall_s()
-            ids = [row[1] for row in wanted] if is_open(connection, run_id) else []
-            before = {row[0]: row for row in rows_by_id(connection, _PLANNED, run_id, ids)}
+            ids = [row[1] for row in wanted]
+            before = {row[0]: row for row in rows_by_id(connection, _PLANNED, run_id, ids, of_open_run=True)} if ids else {}
             updates, events, won, ended = [], [], [], []
             for k, request_id, read_epoch, target_s, node_row, shed, late, start in wanted:
                 row = before.pop(request_id, None)
@@ -254,13 +254,13 @@ class LcRequests(JournalPart):
                 copy = (after, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason)
                 events.append((now_s, run_id, request_id, *copy))
             connection.executemany(_GIVE_OUT, updates)
-            append(connection, CHANGED, events)
             if isinstance(arrivals, CalledArrivals):
                 note_ended(connection, run_id, ended, now_s)
             if here is not None and any(start for _, _, start, _ in won):
-                beats(connection, here.owner, now_s + here.lease_s, only_later=True)
+                lives_on(connection, here.owner, now_s, here.lease_s)
             made = orjson.dumps(dataclasses.replace(decision, placed=len(won))).decode()
-            append(connection, DECIDED, [(now_s, run_id, made, (time.perf_counter() - began_s) * 1e3)])
+            decided = [(now_s, run_id, made, (time.perf_counter() - began_s) * 1e3)]
+            append_all(connection, [(CHANGED, events), (DECIDED, decided)])
             return won
 
         won = self._database.write(record)
@@ -286,10 +286,8 @@ class LcRequests(JournalPart):
         wanted = sorted({(int(k), int(epoch)) for k, epoch in zip(request_ids, epochs, strict=True)})
 
         def claim(connection: Connection, told: Sequence[tuple[int, int]]) -> list[LcWork]:
-            if not is_open(connection, run_id):
-                return []
             now_s, named, updates, events, works = self._wall_s(), set(told), [], [], []
-            for row in rows_by_id(connection, _CLAIMED, run_id, [k for k, _ in told]):
+            for row in rows_by_id(connection, _CLAIMED, run_id, [k for k, _ in told], of_open_run=True):
                 request_id, state, epoch, attempt, cluster, node, _, late, started_s, finished_s, reason, *request = row
                 step = follows(Event.CLAIM, state)
                 if step is None or (request_id, epoch) not in named:
@@ -318,7 +316,7 @@ class LcRequests(JournalPart):
             connection.executemany(_CLAIM, updates)
             append(connection, CHANGED, events)
             if works:
-                beats(connection, owner, now_s + lease_s, only_later=True)
+                lives_on(connection, owner, now_s, lease_s)
             return works
 
         return [work for told in chunks(wanted, self._chunk_rows) for work in self._database.write(partial(claim, told=told))]

@@ -54,17 +54,17 @@ def follows(event: Event, state: str) -> tuple[str, str, bool, str] | None:
     return str(found.after or state), found.outcome, found.gives_out, str(found.reason or "")
 
 
-def is_open(connection: Connection, run_id: int) -> bool:
-    """Whether the requests of the run may move on."""
-    sql = f"SELECT 1 FROM run WHERE run_id = ? AND status IN {OPEN_STATES}"
-    return connection.execute(sql, (run_id,)).fetchone() is not None
+_IS_OPEN = f"EXISTS (SELECT 1 FROM run WHERE run_id = ?2 AND status IN {OPEN_STATES})"
 
 
-def rows_by_id(connection: Connection, columns: str, run_id: int, request_ids: Sequence[int]) -> list[Row]:
-    """These columns of the requests that there are among those named, each once, in order of id."""
+def rows_by_id(
+    connection: Connection, columns: str, run_id: int, request_ids: Sequence[int], *, of_open_run: bool = False
+) -> list[Row]:
+    """These columns of the requests that there are among those named, each once, in order of id; `of_open_run`: none of a run whose
+    requests may not move on."""
     wanted = orjson.dumps(sorted(set(request_ids))).decode()
-    sql = f"SELECT {columns} FROM json_each(?) v CROSS JOIN request r ON r.run_id = ? AND r.request_id = v.value"
-    return connection.execute(sql, (wanted, run_id)).fetchall()
+    sql = f"SELECT {columns} FROM json_each(?1) v CROSS JOIN request r ON r.run_id = ?2 AND r.request_id = v.value"
+    return connection.execute(f"{sql} WHERE {_IS_OPEN}" if of_open_run else sql, (wanted, run_id)).fetchall()
 
 
 def chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import structlog
+import uvloop
 
 from tango.domain.plans import Eviction, Resize
 from tango.domain.pod_marks import MANAGED_BY
@@ -102,7 +103,7 @@ class KubernetesCalls:
         """By cluster and node, with when it was read."""
         self._connecting: dict[str, asyncio.Lock] = {}
         self._pods = f"/api/v1/namespaces/{settings.namespace}/pods"
-        self._loop = LoopThread("kubernetes")
+        self._loop = LoopThread("kubernetes", uvloop.new_event_loop)
 
     def close(self) -> None:
         """Close all connections and stop the loop; calls in flight fail. Never raises: what does not close is logged."""
