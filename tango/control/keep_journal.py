@@ -6,6 +6,7 @@ centre: with the line cut, what the journal has is released at its time all the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import structlog
@@ -81,10 +82,18 @@ class Keeper:
         self._is_behind = False
         """Whether more of some run was due at the last release than it took."""
         self._shed_at_s = -1e9
+        self._next_at_s = math.inf
+        """When the next step was asked for."""
 
     def step(self) -> float:
         """One look at everything that is due; gives the seconds until the next one. Raises: StoreUnavailable."""
         now_s = self._clock.now_s()
+        self._window.woken(late_s=now_s - self._next_at_s)
+        wait_s = self._look(now_s)
+        self._next_at_s = self._clock.now_s() + wait_s
+        return wait_s
+
+    def _look(self, now_s: float) -> float:
         if now_s >= self._hold_at_s:
             self._holds = self._journal.hold(LEASE, owner=self._owner, ttl_s=LEASE_S)
             self._hold_at_s = now_s + LEASE_S / 3

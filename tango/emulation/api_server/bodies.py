@@ -70,7 +70,8 @@ def change_of(raw: bytes, kind: str) -> Callable[[Json], Json]:
 
     def change(old: Json) -> Json:
         new: Json = apply(old, patch)
-        require_form(new)
+        # What a patch does not name is as it was, and had its form.
+        require_form(new if isinstance(patch, list) else {key: new[key] for key in patch if key in new})
         # A resourceVersion in the patch is a precondition of the caller's. The one that `apply` copied from `old` is none, so it goes.
         asked = (patch.get("metadata") or {}).get("resourceVersion") if isinstance(patch, dict) else None
         if not asked and "metadata" in new:

@@ -141,6 +141,9 @@ def require_form(value: Any, form: Form = OBJECT, *, at: str = "") -> None:
     """Look at all parts that have a form; null is as good as left away. Raises: Refused 400 with place, found and expected."""
     if value is None and at:
         return
+    # Where all is well, as mostly, the places of parts need not be named: a third of what the call of a pod took.
+    if not at and value is not None and _fits(value, form):
+        return
     if isinstance(form, dict):
         _require(value, (dict,), at)
         if ANY_KEY in form:
@@ -156,6 +159,23 @@ def require_form(value: Any, form: Form = OBJECT, *, at: str = "") -> None:
             require_form(part, form[0], at=f"{at}[{k}]")
     else:
         _require(value, form if isinstance(form, tuple) else (form,), at)
+
+
+def _fits(value: Any, form: Form) -> bool:
+    """Whether what is not null has the form."""
+    if isinstance(form, dict):
+        if not isinstance(value, dict):
+            return False
+        of_all = form.get(ANY_KEY)
+        for key, part in value.items():
+            inner = form.get(key) if of_all is None else of_all
+            if inner is not None and part is not None and not _fits(part, inner):
+                return False
+        return True
+    if isinstance(form, list):
+        return isinstance(value, list) and all(part is None or _fits(part, form[0]) for part in value)
+    types = form if isinstance(form, tuple) else (form,)
+    return isinstance(value, types) and (value.__class__ is not bool or bool in types)
 
 
 def _require(value: Any, types: tuple[type, ...], at: str) -> None:

@@ -38,3 +38,17 @@ def test_the_window_has_a_length_before_anything_is_known() -> None:
     window = ReleaseWindow(ReplaySettings(window_s=0.01))
 
     assert [window.length_s(100.0, 0), window.length_s(100.0, 500)] == [0.01, 0.01]
+
+
+def test_the_window_grows_where_the_keeper_is_woken_late() -> None:
+    """Whatever the rate, up to what requests may wait for a message; and shrinks again once the machine has time."""
+    window = ReleaseWindow(ReplaySettings(window_s=0.01, longest_window_s=0.02, longest_wait_s=0.05))
+
+    def length_s(late_s: float) -> float:
+        for _ in range(200):
+            window.woken(late_s=late_s)
+        return window.length_s(100.0, 0)
+
+    found = [length_s(late_s) for late_s in (-0.01, 0.0005, 0.003, 0.02, 0.0)]
+
+    assert found == pytest.approx([0.01, 0.01, 0.03, 0.05, 0.01], rel=0.01)
