@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import base64
 import uuid
-import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 from celery import Celery, signals
 from celery.utils.nodenames import anon_nodename
-from kombu import Producer
 from kombu.exceptions import OperationalError
 
 from workers.broker_transport import Channel
@@ -27,37 +25,38 @@ _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 class Messages:
-    """Sends messages of one Celery application. Thread-safe, because producers come from the application's pool."""
+    """Sends messages of one Celery application. Thread-safe: the broker's client, which all threads share, is."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._reached: weakref.WeakSet[Producer] = weakref.WeakSet()
-        """Producers whose last message the broker has taken: their channel is there."""
+        self._reached: Channel | None = None
+        """A channel that the broker has taken the last message over; None: Celery connects again."""
 
     def send(self, task: str, queue: str, ids: Mapping[str, object]) -> None:
         """Send a message once. Raises: OperationalError, ConnectionError or TimeoutError where the broker does not take it."""
         # What Flower shows of the arguments: Celery would write out all ids, which took longer than to send them.
         shown = ", ".join(f"{len(value)} {name}" if isinstance(value, list) else f"{name}={value}" for name, value in ids.items())
         shown = f"{{{shown}}}"
-        with self._app.producer_pool.acquire(block=True) as producer:
-            if producer not in self._reached or not isinstance(producer.channel, Channel) or _somebody_listens():
-                self._send_any(producer, task, queue, ids, shown)
-                return
-            connection = producer.connection
-            try:
-                producer.channel.put(queue, _whole(self._app, task, queue, ids, shown))
-            except (*connection.connection_errors, *connection.channel_errors) as error:
-                self._reached.discard(producer)  # the next one connects again, as Celery does
-                raise OperationalError(str(error)) from error
+        channel = self._reached
+        if channel is None or channel.closed or _somebody_listens():
+            self._send_any(task, queue, ids, shown)
+            return
+        try:
+            channel.put(queue, _whole(self._app, task, queue, ids, shown))
+        except (*channel.connection_errors, channel.ResponseError) as error:
+            self._reached = None
+            raise OperationalError(str(error)) from error
 
-    def _send_any(self, producer: Producer, task: str, queue: str, ids: Mapping[str, object], shown: str) -> None:
-        # `declare`: Celery would declare the queue for each message. A list of this broker is there once something is put into it, and
-        # those who consume from it have declared it.
-        as_shown = {"argsrepr": "()", "kwargsrepr": shown}
-        self._app.send_task(
-            task, kwargs=dict(ids), queue=queue, producer=producer, declare=(), ignore_result=True, add_to_parent=False, **as_shown
-        )
-        self._reached.add(producer)
+    def _send_any(self, task: str, queue: str, ids: Mapping[str, object], shown: str) -> None:
+        with self._app.producer_pool.acquire(block=True) as producer:
+            # `declare`: Celery would declare the queue for each message. A list of this broker is there once something is put into it,
+            # and those who consume from it have declared it.
+            as_shown = {"argsrepr": "()", "kwargsrepr": shown}
+            self._app.send_task(
+                task, kwargs=dict(ids), queue=queue, producer=producer, declare=(), ignore_result=True, add_to_parent=False, **as_shown
+            )
+            if isinstance(producer.channel, Channel):
+                self._reached = producer.channel
 
 
 def _somebody_listens() -> bool:
