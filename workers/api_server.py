@@ -12,10 +12,12 @@ from pathlib import Path
 
 from tango.emulation.api_server import ApiServerOptions, run_api_servers
 from tango.errors import TangoError
+from workers.garbage import collect_rarely
 
 
 def main() -> None:
     """Parse the arguments and serve until SIGTERM. The ready file is made when all servers listen."""
+    collect_rarely()
     one = argparse.ArgumentParser(description=__doc__)
     one.add_argument("--cluster", required=True)
     one.add_argument("--port", type=int, default=0)

@@ -6,10 +6,12 @@ import argparse
 
 from tango.bootstrap.agent import run_cluster_agents
 from tango.bootstrap.environment import configure_logging
+from workers.garbage import collect_rarely
 
 
 def main() -> None:
     """Parse the arguments and run until SIGTERM."""
+    collect_rarely()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", required=True, action="append", help="may be repeated")
     options = parser.parse_args()

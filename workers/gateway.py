@@ -15,6 +15,7 @@ from tango.bootstrap.environment import configure_logging, read_settings
 from tango.bootstrap.gateway import Front, run_gateways
 from tango.emulation.line import LOOPBACK
 from tango.errors import UsageError
+from workers.garbage import collect_rarely
 
 
 def serve(
@@ -50,6 +51,7 @@ def serve(
 
 def main() -> None:
     """Parse the arguments and run until SIGTERM."""
+    collect_rarely()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cluster", required=True, action="append")
     parser.add_argument("--port", required=True, action="append", type=int)

@@ -53,7 +53,14 @@ class Messages:
             # and those who consume from it have declared it.
             as_shown = {"argsrepr": "()", "kwargsrepr": shown}
             self._app.send_task(
-                task, kwargs=dict(ids), queue=queue, producer=producer, declare=(), ignore_result=True, add_to_parent=False, **as_shown
+                task,
+                kwargs=dict(ids),
+                queue=queue,
+                producer=producer,
+                declare=(),
+                ignore_result=True,
+                add_to_parent=False,
+                **as_shown,
             )
             if isinstance(producer.channel, Channel):
                 self._reached = producer.channel

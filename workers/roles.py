@@ -17,6 +17,7 @@ from celery import signals
 
 from tango.errors import DependencyError
 from workers.app import app
+from workers.garbage import collect_rarely, keep_what_is_there
 from workers.open_runs import OpenRuns
 from workers.queues import CONTROL, REPLAY, SIMULATE, be_queue, submit_queue
 
@@ -140,3 +141,5 @@ def _warm_up(instance: WorkController, **_: object) -> None:
         cluster_worker(cluster).warm_up()
     if REPLAY in queues:
         replay()
+    collect_rarely()
+    keep_what_is_there()

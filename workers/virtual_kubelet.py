@@ -9,10 +9,12 @@ from pathlib import Path
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelets
 from tango.errors import TangoError
+from workers.garbage import collect_rarely
 
 
 def main() -> None:
     """Parse the arguments and run until SIGTERM."""
+    collect_rarely()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--fleet", required=True)
