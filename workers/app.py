@@ -15,6 +15,7 @@ from tango.bootstrap.environment import configure_logging, read_settings
 from tango.settings import Settings
 from tango.stack.broker_address import broker_address
 from workers import vital_signs
+from workers.acknowledging import acknowledge_at_once
 from workers.event_groups import group_events
 from workers.queues import CONTROL, REPLAY, SIMULATE, declared
 
@@ -105,6 +106,7 @@ def create_app(settings: Settings) -> Celery:
         },
     )
     group_events(app)
+    acknowledge_at_once(app)
     vital_signs.show()
     return app
 
