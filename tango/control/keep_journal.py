@@ -29,6 +29,9 @@ SWEEP_S = 1.0
 LONGEST_LOOK_S = 0.05
 """Longest wait, in seconds, between two looks for what has become due while a run is open. A look costs some tens of microseconds, and
 what is handed over late is noticed this soon."""
+RUNS_EVERY_S = 0.2
+"""Seconds between two readings of the runs while one is open, and of how many requests wait where none did: within
+`ReplaySettings.lead_s`, and a run that is stopped releases nothing from that instant on."""
 IDLE_LOOK_S = 0.25
 """The same while none is: a run that begins is noticed this much later, within `ReplaySettings.lead_s`."""
 SWEPT_AT_ONCE = 2000
@@ -100,14 +103,14 @@ class Keeper:
         if not self._holds:
             return LEASE_S / 3
         if now_s >= self._look_at_s:
-            self._look_at_s = now_s + LONGEST_LOOK_S
+            self._look_at_s = now_s + (RUNS_EVERY_S if self._runs else 0.0)
             runs = self._journal.runs()
             # What callers send is released as it is accepted.
             self._runs = [run for run in runs if run.status in OPEN and run.kind is not RunKind.LIVE]
             self._has_runs = bool(runs)
             self._waiting = self._journal.waiting() if self._runs else 0
         is_idle = not self._runs
-        next_at_s = self._look_at_s
+        next_at_s = now_s + LONGEST_LOOK_S
         if self._may_release(now_s):
             if self._is_behind and now_s >= self._shed_at_s:
                 self._shed_at_s = now_s + self._replay.longest_wait_s
