@@ -190,6 +190,9 @@ class GatewaySettings:
     """Seconds between two looks in the journal at how those stand who wait; so much later they hear of what no worker tells."""
     view_every_s: float = 0.25
     """Seconds between two readings of services, instances and tokens from the journal; as often as an agent observes its cluster."""
+    view_idle_s: float = 1.0
+    """Seconds; the same while nobody calls: a gateway may serve fifty clusters, and the first caller after a pause is served by what was so
+    a second ago. Tokens come into the journal every two seconds then (`JournalSettings.publish_idle_s`)."""
     drain_s: float = 5.0
     """Seconds that a gateway which is told to stop waits for the answers of those who wait, and takes nobody new."""
     kept_headers: str = (
@@ -208,7 +211,8 @@ class GatewaySettings:
         _within(self, 0.0, 1.0, "accept_window_s")
         _within(self, 1, 100_000, "accept_limit", "head_lines", "max_waiting", "max_waiting_of_tenant", "max_connections")
         _within(self, 1, 1 << 20, "body_kib", "bodies_mib", "line_bytes")
-        _within(self, 0.0, 3600.0, "head_within_s", "body_within_s", "taken_within_s", "look_every_s", "view_every_s", above=True)
+        _within(self, 0.0, 3600.0, "head_within_s", "body_within_s", "taken_within_s", above=True)
+        _within(self, 0.0, 3600.0, "look_every_s", "view_every_s", "view_idle_s", above=True)
         _within(self, 0.0, 3600.0, "retry_after_s", "drain_s")
 
 

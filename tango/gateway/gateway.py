@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 VIEW_MAX_AGE_S = 10.0
 """Seconds after which what is known of the cluster is too old to say that the gateway is ready: its journal cannot be read."""
+IDLE_AFTER_S = 5.0
+"""Seconds without a request after which what is known of the cluster is read less often."""
 
 
 class Gateway:
@@ -50,6 +52,10 @@ class Gateway:
         self.view = ClusterView()
         self.is_stopping = False
         self._seen_at_s = -VIEW_MAX_AGE_S
+        self._asked_at_s = -IDLE_AFTER_S
+        """When a request was last looked at, on the loop's clock."""
+        self._is_called = asyncio.Event()
+        """Set by a request that comes after a pause."""
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -79,7 +85,8 @@ class Gateway:
 
     def require_hope(self, service: Service, *, patience_s: float) -> None:
         """Raises: Problem where a request that is waited for so long would be in vain."""
-        again_s = self.settings.retry_after_s
+        again_s, self._asked_at_s = self.settings.retry_after_s, asyncio.get_running_loop().time()
+        self._is_called.set()
         if self.intake.is_broker_away:
             raise Problem(
                 Trouble.BROKER_AWAY, "no worker can be told of a request, since the broker does not answer", retry_after_s=again_s
@@ -118,6 +125,11 @@ class Gateway:
         try:
             while True:
                 progress.turned(loop)
+                if asyncio.get_running_loop().time() - self._asked_at_s > IDLE_AFTER_S:
+                    self._is_called.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self.settings.view_idle_s):
+                            await self._is_called.wait()
                 await asyncio.sleep(self.settings.view_every_s)
                 await self._see()
         finally:

@@ -33,10 +33,13 @@ class Lookout:
     def __init__(self, cluster: str, journal: CallerRequests, settings: GatewaySettings) -> None:
         self._cluster, self._journal, self._settings = cluster, journal, settings
         self._mine: set[Waiting] = set()
+        self._wanted = asyncio.Event()
+        """Set while there is somebody to look for."""
 
     def watch(self, waiting: Waiting) -> None:
         """Look for this one from now on."""
         self._mine.add(waiting)
+        self._wanted.set()
 
     def forget(self, waiting: Waiting) -> None:
         """And no more."""
@@ -47,6 +50,10 @@ class Lookout:
         loop = f"lookout of {self._cluster}"
         try:
             while True:
+                if not self._mine:
+                    progress.over(loop)
+                    self._wanted.clear()
+                    await self._wanted.wait()
                 progress.turned(loop)
                 await asyncio.sleep(self._settings.look_every_s)
                 now_s = asyncio.get_running_loop().time()
