@@ -116,7 +116,9 @@ class Credentials:
         """Whether a file has been written since the last `load`, or a token ends soon."""
         if self._last is None or time.time() > self._last.expires_at_s - EXPIRES_SOON_S:
             return True
-        return _stamps(self._files) != self._stamps
+        return (
+            os.path.exists(self._path) and _stamps(self._files) != self._stamps
+        )  # away while it is replaced: what was read stands
 
     async def _tls(self, configuration: official.Configuration) -> tuple[ssl.SSLContext | None, tuple[object, ...]]:
         """The TLS context, and what it was made of; the one before where that is the same. None for a server without TLS: to make one reads
