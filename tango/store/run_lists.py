@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tango.domain.requests import RequestState
 from tango.domain.runs import RunKind
 from tango.store.database import Database
+from tango.store.lifecycle_sql import listed
 
 RUN_KEYS = (
     "run",
@@ -85,8 +87,9 @@ WHERE (%(kind)s::text IS NULL OR r.kind = %(kind)s) AND (%(status)s = '' OR r.st
   AND (%(since)s::float8 IS NULL OR r.submitted_at >= to_timestamp(%(since)s))
 ORDER BY r.run_id DESC LIMIT %(limit)s
 """
-_LATE = """(q.class = 'lc' AND q.target_s IS NOT NULL AND (q.state IN ('failed', 'shed')
-            OR q.state = 'succeeded' AND q.finished_s - q.due_s > q.target_s))"""
+_MISSED = (RequestState.FAILED, RequestState.SHED)
+_LATE = f"""(q.class = 'lc' AND q.target_s IS NOT NULL AND (q.state IN {listed(_MISSED)}
+            OR q.state IN {listed((RequestState.SUCCEEDED,))} AND q.finished_s - q.due_s > q.target_s))"""
 _REQUESTS = """
 SELECT q.request_id, q.class::text, q.service, q.cluster, q.state::text, q.attempt, coalesce(q.target_cluster, ''), coalesce(q.node, ''),
        round(q.due_s::numeric, 3)::float8, round(((q.finished_s - q.due_s) * 1000)::numeric, 1)::float8,
