@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 
 STOP_WITHIN_S = 15.0
 """Seconds that `tango down` gives the supervisor after SIGTERM before SIGKILL."""
-DETACHED_START_WITHIN_S = 150.0
-"""Seconds until `tango up --detach` gives up. Chosen: at a first start the workers compile the decisions before they are ready."""
+DETACHED_START_WITHIN_S = 700.0
+"""Seconds until `tango up --detach` gives up. The supervisor does so earlier, when what it waits for does nothing any more."""
+SLOW_START_S = 20.0
+"""Seconds after which it is said what a start waits for."""
 STATUS_COLUMNS = (
     Column("name", priority=10),
     Column("state", priority=9),
@@ -455,7 +457,8 @@ def _start_detached(
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True)
     finally:
         os.close(descriptor)
-    deadline_s = time.monotonic() + DETACHED_START_WITHIN_S
+    began_s = time.monotonic()
+    deadline_s, told_slow = began_s + DETACHED_START_WITHIN_S, False
     try:
         with progress("Starting the stack", unit="processes") as advance:
             told = _advancing(advance, threading.Event())
@@ -468,6 +471,10 @@ def _start_detached(
                     said = _last_words(log_path)
                     raise TangoError(f"the stack was not ready within {DETACHED_START_WITHIN_S:.0f} s; end of {log_path}:\n{said}")
                 told(_count_running(found), int(found["expected"]))
+                if not told_slow and time.monotonic() - began_s > SLOW_START_S:
+                    told_slow = True
+                    if slow := [row["name"] for row in found["processes"] if row["state"] == "starting"]:
+                        say(f"still starting: {', '.join(slow)}; workers compile at their first start, and after an update")
                 time.sleep(0.1)
     except BaseException:
         if child.poll() is None:

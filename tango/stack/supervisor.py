@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import structlog
 
 from tango.errors import TangoError
@@ -24,7 +26,12 @@ log = structlog.get_logger(__name__)
 START_ATTEMPTS = 4
 """Starts of a process that was not ready once, after which the whole start fails. Chosen, not measured."""
 START_WITHIN_S = 60.0
-"""Seconds that a process may take to its first readiness. Chosen, for a small machine where workers compile at their first start."""
+"""Seconds in which a process that is not ready yet has to get on: to use `PROGRESS_CPU_S`. Workers compile at their first start, which
+takes minutes on a machine that has much else to do; one that hangs uses nothing."""
+LONGEST_START_S = 600.0
+"""Seconds after which a start is given up whatever it does: something that computes without end looks like progress."""
+PROGRESS_CPU_S = 0.05
+LOOK_AT_STARTS_EVERY_S = 1.0
 LOOK_AT_LOGS_EVERY_S = 5.0
 """Seconds between two checks of the sizes of logs."""
 
@@ -71,14 +78,9 @@ class Supervisor:
         ready = asyncio.create_task(self._all_ready([spec.name for spec in specs]))
         watched = {ready, *(self._tasks[spec.name] for spec in specs)}
         try:
-            # Ten seconds more than each process has, so that a process that fails in time is reported with its own reason.
-            await asyncio.wait_for(self._first_failure_or(ready, watched), within_s + 10.0)
+            await self._first_failure_or(ready, watched, within_s)
         except NeverReadyError as failed:
             raise start_error(failed, self._children[failed.name].log_tail()) from failed
-        except TimeoutError:
-            slow = next(name for name, child in self._children.items() if not child.ready.is_set())
-            late = NeverReadyError(slow, f"not ready after {within_s:.0f} s")
-            raise start_error(late, self._children[slow].log_tail()) from None
         finally:
             ready.cancel()
 
@@ -116,12 +118,25 @@ class Supervisor:
         for name in names:
             await self._children[name].ready.wait()
 
-    async def _first_failure_or(self, ready: asyncio.Task[None], watched: set[asyncio.Task[None]]) -> None:
+    async def _first_failure_or(self, ready: asyncio.Task[None], watched: set[asyncio.Task[None]], within_s: float) -> None:
+        """Wait until all are ready. Raises: NeverReadyError for one that has ended for good, or that does nothing for `within_s`."""
+        began_s = moved_at_s = time.monotonic()
+        used_s: dict[str, float] = {}
         while not ready.done():
-            done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(watched, timeout=LOOK_AT_STARTS_EVERY_S, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 watched.discard(task)
                 task.result()
+            now_s, waiting = time.monotonic(), {n: c for n, c in self._children.items() if not c.ready.is_set()}
+            for name, child in waiting.items():
+                cpu_s = cpu_seconds(child.pid)
+                if name not in used_s or cpu_s - used_s[name] >= PROGRESS_CPU_S or cpu_s < used_s[name]:
+                    # A smaller figure is that of a new start.
+                    used_s[name], moved_at_s = cpu_s, now_s
+            if waiting and not ready.done() and (now_s - moved_at_s > within_s or now_s - began_s > LONGEST_START_S):
+                slow = next(iter(waiting))
+                idle = f", and did nothing in the last {now_s - moved_at_s:.0f}" if now_s - moved_at_s > within_s else ""
+                raise NeverReadyError(slow, f"not ready after {now_s - began_s:.0f} s{idle}")
 
     async def _keep_logs_bounded(self) -> None:
         while True:
@@ -143,6 +158,18 @@ class Supervisor:
             log.warning("status_not_written", reason=str(error))
         except Exception:
             log.exception("status_not_written")
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """CPU that a process and its children have used so far; 0 for one that does not run."""
+    if pid is None:
+        return 0.0
+    try:
+        process = psutil.Process(pid)
+        times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    except psutil.Error:
+        return 0.0
+    return float(sum(t.user + t.system + t.children_user + t.children_system for t in times))
 
 
 def stop_order(specs: Sequence[ProcessSpec]) -> list[list[str]]:

@@ -5,7 +5,7 @@
     restore  FILE is whole? nobody connected? ─► schema `public` put aside ─► pg_restore ─► counts agree? ─► the old one dropped
 
 What was there stays until the restored tables have been counted, and comes back if anything fails. `pg_dump` and not COPY of our own:
-operators know it, other tools read it, it has types, triggers, partitions and rights (docs/decisions/0026-backups.md).
+operators know it, other tools read it, it has types, triggers, partitions and rights (docs/decisions/0027-backups.md).
 """
 
 from __future__ import annotations

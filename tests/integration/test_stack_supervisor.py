@@ -112,6 +112,35 @@ async def test_a_process_that_cannot_start_is_told_with_its_log(tmp_path: Path) 
     assert not any(map(_alive, pids))
 
 
+async def test_a_slow_start_is_waited_for_while_it_computes(tmp_path: Path) -> None:
+    """As a worker that compiles on a busy machine: beyond the time in which it has to get on, but it does get on."""
+    made = tmp_path / "made"
+    program = f"""
+        import pathlib, time
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            sum(range(10_000))
+        pathlib.Path({str(made)!r}).touch()
+        time.sleep(600)
+    """
+    supervisor = Supervisor(tmp_path)
+    try:
+        await supervisor.start([_python("slow", program, ready_file=made)], within_s=1.5)
+        assert [row["state"] for row in supervisor.rows()] == ["running"]
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_start_that_does_nothing_is_given_up(tmp_path: Path) -> None:
+    """It is told that it did nothing, which is another fault than being slow."""
+    supervisor = Supervisor(tmp_path)
+    try:
+        with pytest.raises(TangoError, match=r"stuck did not start: not ready after \d+ s, and did nothing in the last \d+"):
+            await supervisor.start([_python("stuck", SLEEP, ready_file=tmp_path / "never")], within_s=1.5)
+    finally:
+        await supervisor.stop()
+
+
 async def test_stop_also_ends_what_does_not_listen_and_its_children(tmp_path: Path) -> None:
     """A process that ignores SIGTERM is killed with its whole group."""
     pid_file = tmp_path / "grandchild"
