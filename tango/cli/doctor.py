@@ -150,7 +150,7 @@ def _clusters(here: Stores, *, ask: bool) -> tuple[ClusterFacts, ...]:
     from tango.domain.findings import ClusterFacts
 
     pauses = here.refusals.pauses()
-    missing = {gap.cluster: gap.missing for gap in here.shares.gaps()}
+    lost = {gap.cluster: gap.missing for gap in here.shares.gaps()}
     found = [
         ClusterFacts(
             name=picture.cluster,
@@ -159,7 +159,7 @@ def _clusters(here: Stores, *, ask: bool) -> tuple[ClusterFacts, ...]:
             is_away=picture.is_away,
             nodes=picture.nodes,
             ready=picture.ready,
-            missing_events=missing.get(picture.cluster, 0),
+            lost_events=lost.get(picture.cluster, 0),
             refusals=tuple(f"{state.kind}: {state.words}" for state in pauses.of(picture.cluster)),
         )
         for picture in here.fleet.pictures()

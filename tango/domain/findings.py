@@ -74,7 +74,8 @@ class ClusterFacts:
     is_away: bool = False
     nodes: int = 0
     ready: int = 0
-    missing_events: int = 0
+    lost_events: int = 0
+    """Of its journal, when this centre was restored from a backup."""
     refusals: tuple[str, ...] = ()
     failure: str = ""
     forbidden: tuple[tuple[str, str], ...] = ()

@@ -80,8 +80,8 @@ def test_ten_planted_faults_are_found(doctor: Doctor, servers: redis.Redis, data
     database.execute("DELETE FROM instance")
     world.fleet.join("ghost", kubeconfig=str(config), context="far", rtt_ms=5.0, bandwidth_mbit_per_s=100.0)
     servers.lpush("tango.lc.ghost", "x", "y")
-    # 4: a service without an instance. 5: a journal that waits for an operator. 6: a refusal.
-    database.execute("INSERT INTO journal_gap (cluster, journal, missing) VALUES ('ghost', 'j', 12)")
+    # 4: a service without an instance. 5: events that a restore has cost. 6: a refusal.
+    database.execute("INSERT INTO journal_gap (cluster, missing) VALUES ('ghost', 12)")
     database.execute(
         "INSERT INTO refusal (cluster, service, node, role, kind, words, paused_until) "
         "VALUES ('ghost', '', '', 'scheduler', 'quota', 'exceeded quota: pods=0', now() + interval '1 h')"
@@ -108,7 +108,7 @@ def test_ten_planted_faults_are_found(doctor: Doctor, servers: redis.Redis, data
         ("api server", "cluster ghost: "),
         ("queues", "2 messages wait in lc.ghost, and no worker consumes it"),
         ("services", f"service {FLEET.services[0].name} has no instance"),
-        ("journals", "lacks 12 of its events"),
+        ("journals", "12 events of the journal of cluster ghost were lost"),
         ("refusals", "quota: exceeded quota: pods=0"),
         ("checkpoint", "june is promoted and cannot be used: damaged"),
         ("broker", "maxmemory-policy is allkeys-lru"),

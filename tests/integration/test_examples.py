@@ -224,7 +224,8 @@ def test_pods_of_a_deployment_are_used_as_long_as_their_owner_keeps_them(stack: 
     until(lambda: names() == ["shop/api-b", "shop/api-c"])
 
     # Withdrawn, the pods stay where they are.
-    assert stack.tango("service", "delete", "shop-api").returncode == 0
+    # Refused while the centre has not been told that its last request has ended.
+    until(lambda: stack.tango("service", "delete", "shop-api").returncode == 0)
     until(lambda: names() == [])
 
     def left() -> list[tuple[str, str]]:

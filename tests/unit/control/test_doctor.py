@@ -97,7 +97,7 @@ def test_a_sound_installation_has_no_finding() -> None:
         (with_part("clusters", agent_age_s=None), "agents", Level.PROBLEM, "was never heard of"),
         (with_part("clusters", picture_age_s=60.0), "agents", Level.PROBLEM, "what is known is 60 s old"),
         (with_part("clusters", ready=0), "nodes", Level.PROBLEM, "no node of cluster c1 is ready, of 4"),
-        (with_part("clusters", missing_events=12), "journals", Level.PROBLEM, "lacks 12 of its events"),
+        (with_part("clusters", lost_events=12), "journals", Level.NOTE, "12 events of the journal of cluster c1 were lost"),
         (with_part("clusters", refusals=("quota: exceeded quota",)), "refusals", Level.PROBLEM, "quota: exceeded quota"),
         (with_part("clusters", failure="connection refused"), "api server", Level.PROBLEM, "connection refused"),
         (with_part("clusters", forbidden=(("bind pods: no", "deploy/rbac"),)), "permissions", Level.PROBLEM, "may not bind pods"),
