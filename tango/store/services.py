@@ -10,7 +10,7 @@ from tango.domain.near_names import near_name
 from tango.domain.services import Service, service_of, spec_of
 from tango.errors import UsageError
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import HOLDING_RUNS
+from tango.store.lifecycle_sql import HOLDING_RUNS, LIVE_STATES
 from tango.store.rows import insert
 
 DECLARATIONS_LOCK = 0x6465_636C
@@ -53,7 +53,8 @@ class Services:
                 f"no service {', '.join(unknown)}{near_name(unknown, known)}; declared: {', '.join(sorted(known)) or 'none'}"
             )
         live = self._database.rows(
-            f"SELECT DISTINCT service FROM request WHERE run_id = ANY ({HOLDING_RUNS}) AND service = ANY (%s)", (list(names),)
+            f"SELECT DISTINCT service FROM request WHERE run_id = ANY ({HOLDING_RUNS}) AND service = ANY (%s) AND state IN {LIVE_STATES}",
+            (list(names),),
         )
         if live:
             raise UsageError(f"runs still need {', '.join(row[0] for row in live)}; wait for them or cancel them")

@@ -11,6 +11,7 @@ import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -102,8 +103,12 @@ def test_the_image_service_answers_through_a_gateway(stack: LiveStack, tmp_path:
     for name, content in (("picture", png(40, 30)), ("text", b"no image")):
         (tmp_path / name).write_bytes(content)
 
-    good = stack.tango("request", "image-info", "--path", "/v1/inspect", "--data", f"@{tmp_path / 'picture'}", "--timeout", "20")
-    bad = stack.tango("request", "image-info", "--path", "/v1/inspect", "--data", f"@{tmp_path / 'text'}", "--timeout", "20")
+    def sent(name: str) -> CompletedProcess[str]:
+        return stack.tango("request", "image-info", "--path", "/v1/inspect", "--data", f"@{tmp_path / name}", "--timeout", "20")
+
+    # The centre may know a moment before the gateway that an instance is ready: until then it says that none is.
+    good = until(lambda: None if "no instance of image-info is ready" in (done := sent("picture")).stderr else done)
+    bad = sent("text")
 
     assert good.returncode == 0, good.stderr
     assert (json.loads(good.stdout)["width"], json.loads(good.stdout)["format"]) == (40, "png")

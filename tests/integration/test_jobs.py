@@ -147,6 +147,10 @@ class Jobs:
                 found.append((int(attempt), open_at.pop(int(attempt)), float(at_s)))
         return sorted(found, key=lambda span: span[1])
 
+    def has_begun(self, job: str) -> bool:
+        """Whether a process of the job has noted its begin."""
+        return self._notes.exists() and any(line.split()[:2] == ["begin", job] for line in self._notes.read_text().splitlines())
+
     def evict(self, pod: str) -> None:
         """Through the eviction API, with the pod's own grace."""
 
@@ -234,6 +238,7 @@ def test_an_eviction_has_its_grace_costs_no_retry_and_loses_what_was_not_saved(j
     """The process saves its state and exits with 0, which is no success; the next attempt begins when it has ended."""
     job = jobs.submit("sleep-first=60", "say=resumed")
     pod = jobs.running(job)
+    jobs.until(lambda: jobs.has_begun(job))  # a program that has not begun does not listen to SIGTERM yet
 
     jobs.evict(pod)
     shown = jobs.ended(job)
