@@ -26,6 +26,8 @@ MAX_HEAD_BYTES = 64 * 1024
 """Longest head of a call; names and selectors of Kubernetes are far shorter."""
 IDLE_S, LOOK_EVERY_S = 75.0, 15.0
 """Seconds that a connection may be idle, and between two looks for such."""
+PEER_STALLED_S = 60.0
+"""Seconds after which a stream whose peer takes nothing of it is cut: what is told would be kept for it without end."""
 BACKLOG = 512
 """Connections that may wait to be accepted."""
 
@@ -307,10 +309,19 @@ class Connection(asyncio.Protocol):
             async for part in parts:
                 if part:
                     self._write(b"%x\r\n%b\r\n" % (len(part), part) if in_chunks else part)
-                await self._resumed.wait()
+                if not self._resumed.is_set():
+                    await self._until_resumed()
         if in_chunks:
             self._write(b"0\r\n\r\n")
         self._answered(is_last or not in_chunks)
+
+    async def _until_resumed(self) -> None:
+        """Wait for a peer that reads slower than it is told. Raises: Cut for one that takes nothing for `PEER_STALLED_S`."""
+        try:
+            async with asyncio.timeout(PEER_STALLED_S):
+                await self._resumed.wait()
+        except TimeoutError:
+            raise Cut from None
 
     def _send(self, answer: Answer, *, is_last: bool, has_body: bool = True) -> None:
         headers, content_type = answer.headers, answer.content_type

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
 
+from tango.emulation.api_server import http1
 from tango.emulation.api_server.http1 import MAX_HEAD_BYTES, Answer, Call, Connection, Cut, HttpServer, Response, Stream
 
 MOST = 1000
@@ -207,6 +208,30 @@ async def test_a_stream_ends_with_its_client_and_waits_for_one_that_is_slow() ->
 
     assert slow == still < again
     assert is_closed
+
+
+async def test_a_stream_whose_peer_takes_nothing_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watcher that hangs would have all that is told kept for it; the stream is closed and the connection broken off."""
+    monkeypatch.setattr(http1, "PEER_STALLED_S", 0.05)
+    is_closed = asyncio.Event()
+
+    async def parts() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0)
+        finally:
+            is_closed.set()
+
+    peer = Peer(lambda call: Stream(parts()))
+    peer.says(b"GET / HTTP/1.1\r\n\r\n")
+    await turns()
+    peer.connection.pause_writing()
+
+    await asyncio.wait_for(is_closed.wait(), 30.0)
+    await turns()
+
+    assert peer.transport.aborted
 
 
 async def test_a_handler_may_break_the_connection_off() -> None:
