@@ -122,7 +122,7 @@ def _refuse_unknown(env: Mapping[str, str], defaults: Settings) -> None:
             # Without the prefix that all have: it would make any two of them alike.
             near = near_name(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], prefix=PREFIX)
             raise ConfigError(
-                f"the environment variable {name} is no setting of Tango{near}; unset it, or see tango/settings.py for "
+                f"the environment variable {name} is no setting of Tango{near}; unset it, or see tango/settings/ for "
                 f"{PREFIX}<GROUP>_<FIELD>"
             )
 

@@ -92,7 +92,7 @@ def test_an_edit_of_what_no_result_depends_on_keeps_the_key(copy: Path, file: st
         "learning/features.py",
         "learning/data/dcg-be.pt",
         "domain/snapshot.py",
-        "settings.py",
+        "settings/decisions.py",
         "compiled.py",
         "__init__.py",
     ],

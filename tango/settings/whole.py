@@ -1,0 +1,69 @@
+"""All groups of settings in one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
+from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
+from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
+from tango.settings.runs import CancelSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
+from tango.settings.simulation import SimSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All settings, with the addresses of database, broker and clusters."""
+
+    database_url: str = ""
+    """SQLAlchemy URL of the application's role; never logged. Empty: none is known, and a command that needs one says how to start
+    a stack."""
+    reader_url: str = ""
+    """URL of the role that may only SELECT, for `tango sql` and reports; empty on a user's own server without one."""
+    broker_url: str = ""
+    """URL of Redis or Valkey, for Celery and for nothing else; never logged. Empty: as `database_url`."""
+    call_key: str = ""
+    """What workers sign LC requests with (`tango.client.signatures`), the same for all clusters, at least 32 characters drawn at random;
+    never logged. Empty: nothing is signed, and the synthetic workload serves whoever reaches it."""
+    journal_dir: str = ""
+    """Folder of the clusters' journals, one file each; empty: in the state folder."""
+    kubeconfig: str = ""
+    """Path of the kubeconfig of the embedded clusters; empty where none are embedded. Joined clusters name their own."""
+    checkpoint: str = ""
+    """Path of the BE network's checkpoint; empty: the one that is shipped. What is promoted in the registry goes before it."""
+    checkpoint_policy: str = "dcg-be"
+    """The learned BE policy that `checkpoint` is of; by default that of the system `tango`."""
+    lease: LeaseSettings = field(default_factory=LeaseSettings)
+    """How long claims hold without a heartbeat."""
+    refusal: RefusalSettings = field(default_factory=RefusalSettings)
+    """How long is waited where a cluster refuses."""
+    store: StoreSettings = field(default_factory=StoreSettings)
+    """The size of transactions that change many requests."""
+    call: CallSettings = field(default_factory=CallSettings)
+    """Requests of callers: what is kept of them."""
+    job: JobSettings = field(default_factory=JobSettings)
+    """Jobs of callers: how their pods are watched, and what is kept of them."""
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    """What gateways take, and how long they wait."""
+    cancel: CancelSettings = field(default_factory=CancelSettings)
+    """The sweep of cancelled runs."""
+    ticks: TickSettings = field(default_factory=TickSettings)
+    """The rhythm of periodic tasks."""
+    replay: ReplaySettings = field(default_factory=ReplaySettings)
+    """Release of due requests."""
+    journal: JournalSettings = field(default_factory=JournalSettings)
+    """The journals of clusters, and their lines to the centre."""
+    lc: LcSettings = field(default_factory=LcSettings)
+    """Dispatch and execution of latency-critical requests."""
+    outlier: OutlierSettings = field(default_factory=OutlierSettings)
+    """Nodes that do not answer."""
+    be: BeSettings = field(default_factory=BeSettings)
+    """Placement of best-effort requests."""
+    sharing: SharingSettings = field(default_factory=SharingSettings)
+    """How LC instances grow and shrink, and when BE gives way."""
+    node_agent: NodeAgentSettings = field(default_factory=NodeAgentSettings)
+    """How far the node agent holds BE pods back."""
+    kube: KubeSettings = field(default_factory=KubeSettings)
+    """Calls to Kubernetes."""
+    sim: SimSettings = field(default_factory=SimSettings)
+    """The simulated world."""
