@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tango.control.admission import Admission
 from tango.domain.observations import NodeState
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.store_world import BATCH, HUGE
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
 
 
 def admit(world: ControlWorld, run_id: int, count: int) -> dict[str, int]:

@@ -15,19 +15,13 @@ from tango.errors import NotFound, StoreUnavailable
 from tango.ports.jobs import JobStore
 from tango.settings import JobSettings
 from tests.fakes.cluster_watch import MemoryCluster
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.faulty import Faulty
 from tests.fakes.store_world import BATCH, ZERO_S, requeue
 from tests.unit.control.test_observe_jobs import container, evicted, job_pod, over
 
 Json = dict[str, Any]
 RUNS = {"phase": "Running", "containerStatuses": [{"name": "main", "state": {"running": {"startedAt": "2026-11-29T10:00:00Z"}}}]}
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
 
 
 @pytest.fixture

@@ -6,13 +6,7 @@ import pytest
 
 from tango.control.lease_holder import LeaseHolder
 from tango.settings import LeaseSettings
-from tests.fakes.control_world import ControlWorld, control_world
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
+from tests.fakes.control_world import ControlWorld
 
 
 def holder(world: ControlWorld, owner: str = "a") -> LeaseHolder:

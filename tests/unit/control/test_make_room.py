@@ -15,17 +15,11 @@ from tango.domain.observations import AwaitedInstances
 from tango.domain.plans import Eviction
 from tango.domain.resource_axis import MEMORY
 from tango.domain.services import Service
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.store_world import BATCH, CHAT, FLEET, WEB, ZERO_S, instance_of, node_states
 
 C1_N1 = 0
 """Row of the first node of c1: 4 cores, 8 GiB, so eight pods of BATCH fill its CPU."""
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
 
 
 def room(world: ControlWorld) -> RoomForInstances:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,53 +22,27 @@ from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import FREE_EPOCHS, Event, Outcome
 from tango.domain.observations import ExtendedState, NodeState, PodEnd
 from tango.domain.requests import Reason
-from tango.domain.services import Adoption, Service, ServiceClass
 from tango.kube.manifests import lc_instance
+from tests.fakes.kube_objects import (
+    ADOPTED,
+    BY_EVICTION,
+    HALF_PAST,
+    HALF_PAST_S,
+    READY,
+    TEN,
+    TEN_S,
+    ended,
+    node,
+    pod,
+    running,
+    theirs,
+)
 from tests.fakes.pod_templates import api_service
 
 Json = dict[str, Any]
 
-TEN, TEN_S = "2026-01-01T00:00:10Z", datetime(2026, 1, 1, 0, 0, 10, tzinfo=UTC).timestamp()
-HALF_PAST, HALF_PAST_S = "2026-01-01T00:00:30Z", TEN_S + 20.0
-READY = {"type": "Ready", "status": "True"}
-BY_EVICTION = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI"}
-
-
-def node(name: str = "n1", *, conditions: list[Json] | None = None, **spec: Any) -> Json:
-    """A node of 4 cores and 8 GiB, ready unless other conditions are given."""
-    return {
-        "metadata": {"name": name},
-        "spec": spec,
-        "status": {"allocatable": {"cpu": "4", "memory": "8Gi"}, "conditions": [READY] if conditions is None else conditions},
-    }
-
-
-def pod(kind: str, *, name: str = "p", on: str | None = "n1", labels: Json | None = None, **status: Any) -> Json:
-    """A pod of Tango's of 250m to 1 core and 64Mi; BE ones are request 5 of run 3 under epoch 2."""
-    identity = {"tango/run": "3", "tango/request": "5", "tango/epoch": "2"} if kind == "be" else {"tango/service": "web"}
-    container = {
-        "name": "work",
-        "ports": [{"containerPort": 8181}],
-        "resources": {"requests": {"cpu": "250m", "memory": "64Mi"}, "limits": {"cpu": "1", "memory": "64Mi"}},
-    }
-    all_labels = {"app.kubernetes.io/managed-by": "tango", "tango/class": kind, **identity, **(labels or {})}
-    spec = {"containers": [container], **({"nodeName": on} if on else {})}
-    return {"metadata": {"name": name, "uid": f"uid-{name}", "labels": all_labels}, "spec": spec, "status": status}
-
 
 NODES = node_states([node()], [], {})
-
-
-def running(**container: Any) -> Json:
-    """The status of a pod with an address whose container runs since TEN."""
-    state = {"running": {"startedAt": TEN}}
-    return {"phase": "Running", "podIP": "10.1.2.3", "containerStatuses": [{"ready": True, "state": state, **container}]}
-
-
-def ended(phase: str, *, why: str = "", message: str = "", **status: Any) -> Json:
-    """The status of a pod whose container ran from TEN to HALF_PAST and gives `why` as its own reason."""
-    terminated = {"startedAt": TEN, "finishedAt": HALF_PAST, "reason": why, "message": message}
-    return {"phase": phase, "containerStatuses": [{"state": {"terminated": terminated}}], **status}
 
 
 def end_of(found: Json, *, deleted: bool = False) -> PodEnd:
@@ -458,25 +431,6 @@ def test_an_instance_whose_sidecar_is_not_ready_is_not_ready() -> None:
     (instance,) = instance_states([pod], NODES)
 
     assert not instance.ready
-
-
-ADOPTED = Service(
-    name="theirs",
-    service_class=ServiceClass.LC,
-    cpu_work_s=0.05,
-    memory_mib=64,
-    instance_memory_mib=512,
-    target_ms=200.0,
-    port=8081,
-    adopt=Adoption(namespace="prod", selector="app=api"),
-)
-
-
-def theirs(name: str = "api-1", *, resources: Json | None = None, uid: str = "", **status: Any) -> Json:
-    """A pod of a Deployment of somebody else's."""
-    metadata = {"name": name, "namespace": "prod", "uid": uid or f"uid-{name}", "labels": {"app": "api"}}
-    container = {"name": "web", "image": "api:1", "resources": resources or {}}
-    return {"metadata": metadata, "spec": {"nodeName": "n1", "containers": [container]}, "status": status}
 
 
 def test_an_adopted_pod_is_an_instance_named_with_its_namespace() -> None:

@@ -25,7 +25,7 @@ from tango.ports.fleet import FleetStore
 from tango.scheduling.be_policies import place_kube, place_load_greedy
 from tango.settings import BeSettings, LeaseSettings
 from tango.systems import BePolicy
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.faulty import Faulty
 from tests.fakes.store_world import BATCH, FLEET, HUGE, MAX_ATTEMPTS, node_states
 
@@ -51,12 +51,6 @@ class ByHand:
             checkpoint=self.checkpoint,
             fallback_reason=self.fallback_reason,
         )
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
 
 
 def place(

@@ -4,18 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
-
 from tango.control.prune_runs import Pruned, prune_runs
 from tango.domain.runs import RunKind, RunStatus
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.store_world import WEB
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory, without runs."""
-    return control_world()
 
 
 def ended(world: ControlWorld, kind: RunKind = RunKind.REPLAYED, status: RunStatus = RunStatus.COMPLETED) -> int:

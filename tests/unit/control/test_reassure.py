@@ -38,12 +38,6 @@ C1_N1, C1_N2, C2_N1 = 0, 1, 2
 """Rows of the snapshot's nodes: 4, 4 and 2 cores, each with an instance of WEB (limit 1000, target 100 ms) and one of CHAT."""
 
 
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
-
-
 def reassurance(world: ControlWorld, *, fleet: FleetStore | None = None) -> Reassurance:
     """Of one process."""
     return Reassurance(

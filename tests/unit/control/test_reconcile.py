@@ -12,7 +12,7 @@ from tango.domain.runs import RunStatus
 from tango.domain.services import Service
 from tango.errors import StoreError, UsageError
 from tango.settings import LeaseSettings
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.store_world import BATCH, LIVE_S, OVER_S, WEB, copy_of
 
 SETTINGS = LeaseSettings(unclaimed_after_s=2.0)
@@ -30,12 +30,6 @@ class Figures:
         if run_id in self.broken:
             raise StoreError("no figures")
         return self.world.figures.order(run_id)
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
 
 
 class LiveRuns:

@@ -8,19 +8,13 @@ from tango.control.replay import Replay
 from tango.domain.runs import RunStatus
 from tango.ports.leases import LeaseStore
 from tango.settings import ReplaySettings
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.faulty import Faulty
 from tests.fakes.store_world import BATCH, OVER_S, WEB, ZERO_S
 
 SETTINGS = ReplaySettings(be_window_s=0.1, slice_s=20.0, lease_s=5.0, lead_s=1.0, hand_over_s=10.0)
 HAIR_S = 0.001
 """What the clock moves by being looked at, in all."""
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory; it is ZERO_S."""
-    return control_world()
 
 
 def replay(

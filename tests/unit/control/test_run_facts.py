@@ -6,15 +6,9 @@ import pytest
 
 from tango.control.run_facts import RunFacts
 from tango.errors import UsageError
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.faulty import Faulty
 from tests.fakes.store_world import WEB, ZERO_S
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
 
 
 def test_a_run_is_read_again_until_its_zero_is_known_and_then_kept(world: ControlWorld) -> None:

@@ -12,8 +12,8 @@ from tango.domain.identity import NodeKey
 from tango.domain.services import Service
 from tango.errors import ClusterUnavailable, ConfigError
 from tests.fakes.cluster_watch import MemoryCluster
+from tests.fakes.kube_objects import node, running
 from tests.fakes.store_world import BATCH, WEB
-from tests.unit.control.test_observe_cluster import node, running
 
 BOOSTED = replace(WEB, startup_cpu_limit_millicores=3000)
 POD = "lc-web-n1-0"

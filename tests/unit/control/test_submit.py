@@ -10,7 +10,7 @@ import pytest
 from tango.control.submit import RunOrder, Submission
 from tango.domain.trace import Trace
 from tango.errors import UsageError
-from tests.fakes.control_world import ControlWorld, control_world
+from tests.fakes.control_world import ControlWorld
 from tests.fakes.pod_templates import api_service
 from tests.fakes.store_world import FLEET
 
@@ -26,12 +26,6 @@ TRACE = Trace(
     source="by hand",
 )
 ORDER = RunOrder(trace=TRACE, fleet=FLEET, system="load-greedy", seed=3, speed=2.0)
-
-
-@pytest.fixture
-def world() -> ControlWorld:
-    """In memory."""
-    return control_world()
 
 
 def submission(world: ControlWorld, *, clusters: tuple[str, ...] = ("c1", "c2")) -> Submission:
