@@ -22,7 +22,7 @@ class Figure:
     yardstick_value: float | None = None
 
     def as_row(self) -> dict[str, object]:
-        """The figure under the keys of `tango bench -o json`: `name value unit yardstick yardstick_value ratio`.
+        """The figure under the keys that `tango bench` prints as JSON: `name value unit yardstick yardstick_value ratio`.
 
         Numbers are rounded to four digits; `ratio` is value / yardstick_value.
         """

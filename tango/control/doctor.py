@@ -28,6 +28,14 @@ PERIODIC = ("scheduler", "reconcile")
 """Leases of work that somebody must do while a run is open."""
 
 
+def _problem(check: str, found: str, *, remedy: str) -> Finding:
+    return Finding(check=check, level=Level.PROBLEM, found=found, remedy=remedy)
+
+
+def _note(check: str, found: str, *, remedy: str) -> Finding:
+    return Finding(check=check, level=Level.NOTE, found=found, remedy=remedy)
+
+
 def diagnose(facts: Facts) -> list[Finding]:
     """All findings, the worst first, and of equal ones in the order of the checks."""
     found = [finding for check in CHECKS for finding in check(facts)]
@@ -37,80 +45,59 @@ def diagnose(facts: Facts) -> list[Finding]:
 def _host(facts: Facts) -> Iterator[Finding]:
     host = facts.host
     if host.free_bytes < max(FREE_SHARE * host.size_bytes, FREE_BYTES):
-        yield Finding(
-            check="disk",
-            level=Level.PROBLEM,
-            found=f"{host.home} has {host.free_bytes / 2**30:.1f} GiB free of {host.size_bytes / 2**30:.0f}",
+        yield _problem(
+            "disk",
+            f"{host.home} has {host.free_bytes / 2**30:.1f} GiB free of {host.size_bytes / 2**30:.0f}",
             remedy="free some space, or delete old runs: tango run prune --keep 20",
         )
     if host.load > LOAD_PER_CORE * host.cores:
-        yield Finding(
-            check="host",
-            level=Level.NOTE,
-            found=f"{host.load:.1f} processes want {host.cores} cores: figures of runs made now tell of that, not of the system",
+        yield _note(
+            "host",
+            f"{host.load:.1f} processes want {host.cores} cores: figures of runs made now tell of that, not of the system",
             remedy="end what else runs here, or read figures as those of a busy host",
         )
     if host.unlocked:
-        yield Finding(
-            check="packages",
-            level=Level.NOTE,
-            found=f"not the versions that Tango is tested with: {', '.join(host.unlocked[:5])}",
-            remedy="make install",
+        yield _note(
+            "packages", f"not the versions that Tango is tested with: {', '.join(host.unlocked[:5])}", remedy="make install"
         )
     for name, state in (host.stack or {}).items():
         if state != "running":
-            yield Finding(
-                check="processes",
-                level=Level.PROBLEM,
-                found=f"process {name} of the local stack is {state}",
-                remedy=f"read {host.home}/logs/{name}.log",
-            )
+            yield _problem("processes", f"process {name} of the local stack is {state}", remedy=f"read {host.home}/logs/{name}.log")
 
 
 def _database(facts: Facts) -> Iterator[Finding]:
     database = facts.database
     if database.failure:
-        yield Finding(
-            check="database", level=Level.PROBLEM, found=database.failure, remedy="tango up --detach, or correct TANGO_DATABASE_URL"
-        )
+        yield _problem("database", database.failure, remedy="tango up --detach, or correct TANGO_DATABASE_URL")
         return
     if database.version < OLDEST_POSTGRESQL:
-        yield Finding(
-            check="database",
-            level=Level.PROBLEM,
-            found=f"PostgreSQL {database.version // 10_000}, expected {OLDEST_POSTGRESQL // 10_000} or later",
+        yield _problem(
+            "database",
+            f"PostgreSQL {database.version // 10_000}, expected {OLDEST_POSTGRESQL // 10_000} or later",
             remedy="upgrade the server",
         )
     if database.revision != database.newest_revision:
-        yield Finding(
-            check="schema",
-            level=Level.PROBLEM,
-            found=f"the schema has revision {database.revision or 'none'}, this version of Tango expects {database.newest_revision}",
-            remedy="tango database migrate, with every process of an older version stopped",
+        yield _problem(
+            "schema",
+            f"the schema has revision {database.revision or 'none'}, this version of Tango expects {database.newest_revision}",
+            remedy="tango database upgrade, with every process of an older version stopped",
         )
     for name, needed, why in (
         ("fsync", "on", "a crash of its host can destroy the database"),
         ("full_page_writes", "on", "a crash of its host can tear pages"),
     ):
         if (value := (database.settings or {}).get(name, needed)) != needed:
-            yield Finding(
-                check="database",
-                level=Level.PROBLEM,
-                found=f"{name} is {value}: {why}",
-                remedy=f"ALTER SYSTEM SET {name} = {needed}",
-            )
+            yield _problem("database", f"{name} is {value}: {why}", remedy=f"ALTER SYSTEM SET {name} = {needed}")
     if database.max_connections and database.connections > CONNECTIONS_SHARE * database.max_connections:
-        yield Finding(
-            check="connections",
-            level=Level.PROBLEM,
-            found=f"{database.connections} of {database.max_connections} connections are taken",
+        yield _problem(
+            "connections",
+            f"{database.connections} of {database.max_connections} connections are taken",
             remedy="raise max_connections, or put a pooler before it; SELECT * FROM pg_stat_activity tells whose they are",
         )
     if database.oldest_transaction_s > TRANSACTION_S:
-        yield Finding(
-            check="transactions",
-            level=Level.NOTE,
-            found=f"a transaction is open for {database.oldest_transaction_s:.0f} s: dead rows stay, and tables grow",
+        yield _note(
+            "transactions",
+            f"a transaction is open for {database.oldest_transaction_s:.0f} s: dead rows stay, and tables grow",
             remedy="end it: SELECT pid, query FROM pg_stat_activity ORDER BY xact_start",
         )
     yield from _far("database", database.answer_ms)
@@ -122,45 +109,38 @@ def _broker(facts: Facts) -> Iterator[Finding]:
     if broker is None:
         return
     if broker.failure:
-        yield Finding(
-            check="broker", level=Level.PROBLEM, found=broker.failure, remedy="tango up --detach, or correct TANGO_BROKER_URL"
-        )
+        yield _problem("broker", broker.failure, remedy="tango up --detach, or correct TANGO_BROKER_URL")
         return
     if broker.maxmemory_policy and broker.maxmemory_policy != "noeviction":
-        yield Finding(
-            check="broker",
-            level=Level.PROBLEM,
-            found=f"maxmemory-policy is {broker.maxmemory_policy}: when memory is short it throws queues away",
+        yield _problem(
+            "broker",
+            f"maxmemory-policy is {broker.maxmemory_policy}: when memory is short it throws queues away",
             remedy="CONFIG SET maxmemory-policy noeviction",
         )
     if broker.maxmemory_bytes and broker.used_bytes > MEMORY_SHARE * broker.maxmemory_bytes:
-        yield Finding(
-            check="broker",
-            level=Level.PROBLEM,
-            found=f"{broker.used_bytes >> 20} of {broker.maxmemory_bytes >> 20} MiB are used",
+        yield _problem(
+            "broker",
+            f"{broker.used_bytes >> 20} of {broker.maxmemory_bytes >> 20} MiB are used",
             remedy="raise maxmemory, or see below which queue grows",
         )
     if not broker.is_appended:
-        yield Finding(
-            check="broker",
-            level=Level.NOTE,
-            found="it keeps no append-only file: messages are lost with the server, and published again within seconds from the rows",
+        yield _note(
+            "broker",
+            "it keeps no append-only file: messages are lost with the server, and published again within seconds from the rows",
             remedy="CONFIG SET appendonly yes",
         )
     waiting, consumers = broker.waiting or {}, broker.consumers
     for queue, messages in sorted(waiting.items()):
         if consumers is not None and messages and not consumers.get(queue):
-            yield Finding(
-                check="queues",
-                level=Level.PROBLEM,
-                found=f"{messages} messages wait in {queue}, and no worker consumes it",
+            yield _problem(
+                "queues",
+                f"{messages} messages wait in {queue}, and no worker consumes it",
                 remedy=f"start a worker: celery -A workers.app worker -Q {queue}",
             )
         elif messages > MANY_MESSAGES:
-            yield Finding(
-                check="queues",
-                level=Level.PROBLEM,
-                found=f"{messages:,} messages wait in {queue}: its workers take less than comes",
+            yield _problem(
+                "queues",
+                f"{messages:,} messages wait in {queue}: its workers take less than comes",
                 remedy="see whether they get on: celery -A workers.app inspect active",
             )
     yield from _far("broker", broker.answer_ms)
@@ -176,54 +156,39 @@ def _cluster(cluster: ClusterFacts) -> Iterator[Finding]:
     where = f"cluster {cluster.name}"
     if cluster.is_away or cluster.agent_age_s is None:
         heard = "was never heard of" if cluster.agent_age_s is None else f"was last heard of {cluster.agent_age_s:.0f} s ago"
-        yield Finding(
-            check="agents",
-            level=Level.PROBLEM,
-            found=f"the agent of {where} {heard}",
+        yield _problem(
+            "agents",
+            f"the agent of {where} {heard}",
             remedy=f"start it, or see its log: python -m workers.cluster_agent --cluster {cluster.name}",
         )
     elif cluster.picture_age_s is None or cluster.picture_age_s > OLD_PICTURE_S:
         age = "nothing is known" if cluster.picture_age_s is None else f"what is known is {cluster.picture_age_s:.0f} s old"
-        yield Finding(
-            check="agents",
-            level=Level.PROBLEM,
-            found=f"of nodes and pods of {where} {age}: its API server does not answer the agent",
+        yield _problem(
+            "agents",
+            f"of nodes and pods of {where} {age}: its API server does not answer the agent",
             remedy=f"tango cluster check {cluster.name}",
         )
     if cluster.nodes and not cluster.ready:
-        yield Finding(
-            check="nodes", level=Level.PROBLEM, found=f"no node of {where} is ready, of {cluster.nodes}", remedy="kubectl get nodes"
-        )
+        yield _problem("nodes", f"no node of {where} is ready, of {cluster.nodes}", remedy="kubectl get nodes")
     if cluster.lost_events:
-        yield Finding(
-            check="journals",
-            level=Level.NOTE,
-            found=f"when this centre was restored from a backup, {cluster.lost_events:,} events of the journal of {where} were lost",
+        yield _note(
+            "journals",
+            f"when this centre was restored from a backup, {cluster.lost_events:,} events of the journal of {where} were lost",
             remedy="back up more often than journals forget (docs/guarantees.md); LC requests whose ends were lost ran once more",
         )
     for words in cluster.refusals:
-        yield Finding(check="refusals", level=Level.PROBLEM, found=f"{where} refuses: {words}", remedy="tango cluster list -o json")
+        yield _problem("refusals", f"{where} refuses: {words}", remedy="tango cluster list -o json")
     if cluster.failure:
-        yield Finding(
-            check="api server",
-            level=Level.PROBLEM,
-            found=f"{where}: {cluster.failure}",
-            remedy=f"tango cluster check {cluster.name}",
-        )
+        yield _problem("api server", f"{where}: {cluster.failure}", remedy=f"tango cluster check {cluster.name}")
     for what, remedy in cluster.forbidden:
-        yield Finding(check="permissions", level=Level.PROBLEM, found=f"{where}: Tango may not {what}", remedy=remedy)
+        yield _problem("permissions", f"{where}: Tango may not {what}", remedy=remedy)
 
 
 def _services(facts: Facts) -> Iterator[Finding]:
     for service in facts.services:
         if not service.ready:
             how = "has no instance" if not service.instances else f"has {service.instances} instances and none is ready"
-            yield Finding(
-                check="services",
-                level=Level.PROBLEM,
-                found=f"service {service.name} {how}",
-                remedy=f"tango service show {service.name}",
-            )
+            yield _problem("services", f"service {service.name} {how}", remedy=f"tango service show {service.name}")
 
 
 def _checkpoint(facts: Facts) -> Iterator[Finding]:
@@ -231,10 +196,9 @@ def _checkpoint(facts: Facts) -> Iterator[Finding]:
     if checkpoint is None:
         return
     if checkpoint.live and checkpoint.refused:
-        yield Finding(
-            check="checkpoint",
-            level=Level.PROBLEM,
-            found=f"checkpoint {checkpoint.live} is promoted and cannot be used: {checkpoint.refused}",
+        yield _problem(
+            "checkpoint",
+            f"checkpoint {checkpoint.live} is promoted and cannot be used: {checkpoint.refused}",
             remedy="tango checkpoint demote, or add its file again",
         )
     if checkpoint.own_failure:
@@ -253,30 +217,27 @@ def _periodic(facts: Facts) -> Iterator[Finding]:
         left_s = facts.holders.get(name)
         if left_s is None or left_s < 0:
             when = "never" if left_s is None else f"not since {-left_s:.0f} s ago"
-            yield Finding(
-                check="scheduler",
-                level=Level.PROBLEM,
-                found=f"{facts.open_runs} runs are open, and nobody holds the lease of their {name}: {when}",
+            yield _problem(
+                "scheduler",
+                f"{facts.open_runs} runs are open, and nobody holds the lease of their {name}: {when}",
                 remedy="see that beat and a scheduler worker run: tango status",
             )
 
 
 def _far(what: str, answer_ms: float) -> Iterator[Finding]:
     if answer_ms > SLOW_MS:
-        yield Finding(
-            check="distance",
-            level=Level.NOTE,
-            found=f"the {what} takes {answer_ms:.0f} ms to answer from here",
+        yield _note(
+            "distance",
+            f"the {what} takes {answer_ms:.0f} ms to answer from here",
             remedy="run the scheduler beside it; clusters may be far away",
         )
 
 
 def _skewed(what: str, ahead_s: float) -> Iterator[Finding]:
     if abs(ahead_s) > SKEW_S:
-        yield Finding(
-            check="clocks",
-            level=Level.PROBLEM,
-            found=f"the clock of the {what} is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this host's",
+        yield _problem(
+            "clocks",
+            f"the clock of the {what} is {abs(ahead_s):.1f} s {'ahead of' if ahead_s > 0 else 'behind'} this host's",
             remedy="set both by NTP: requests are early or late by as much",
         )
 

@@ -235,7 +235,7 @@ class PostgresRunRecords:
         ]
 
     def progress(self, run_id: int) -> dict[str, Any]:
-        """Counts of requests by class and state, and the run's progress, for `tango run show --follow`; keys as in `cli.progress`."""
+        """Counts of requests by class and state, and the run's progress, for `tango run follow`; keys as in `cli.progress`."""
         counts = class_counts(self._database, run_id)
         (run,) = self._database.rows(
             "SELECT accepted, span_s / speed, extract(epoch FROM now() - started_at)::float8, status FROM run WHERE run_id = %s",

@@ -161,6 +161,22 @@ def test_commands_and_their_options_exist() -> None:
     assert wrong == []
 
 
+def test_commands_that_the_program_tells_exist() -> None:
+    """In messages, remedies and docstrings of the code alike: whoever follows them is not told that there is no such command."""
+    told = re.compile(r"`(tango [a-z][^`\n,;]*)`|remedy=f?\"(tango [a-z][^\",;:]*)")
+    lines = [
+        (path, command)
+        for path, text in sources().items()
+        if not path.startswith("tests/")
+        for found in told.findall(text)
+        for command in found
+        if command
+    ]
+
+    assert len(lines) > 100
+    assert [f"{path}: {line}: {why}" for path, line in lines for why in complaints(re.sub(r"\{[^}]*\}", "X", line))] == []
+
+
 def complaints(line: str) -> Iterator[str]:
     """What is wrong with a command line; words in capitals and `...` stand for something."""
     words = line.replace("[", " ").replace("]", " ").split()[1:]
