@@ -158,6 +158,14 @@ service_usage = Table(
     PrimaryKeyConstraint("cluster", "service"),
 )
 
+# Namespaces that services were declared with, when last: what runs there is watched for as long as it may.
+service_namespace = Table(
+    "service_namespace",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _timestamp("declared_at", default=True),
+)
+
 # Pods of LC services as their cluster agent last observed them.
 instance = Table(
     "instance",

@@ -170,7 +170,8 @@ class ClusterError(TangoError):
 
     Attributes besides: `refusal`, a value of `tango.domain.refusal_kind.RefusalKind` where the answer is about the cluster, or about the
     service there, and not about this one call (empty: it is about the call); `words`, the server's own message; `retry_after_s`, the
-    seconds that it asked to wait.
+    seconds that it asked to wait; `namespace`, that of the call where it is not Tango's own: what may not be done there is no matter of the
+    cluster.
     """
 
     def __init__(
@@ -183,6 +184,7 @@ class ClusterError(TangoError):
         refusal: str = "",
         words: str = "",
         retry_after_s: float = 0.0,
+        namespace: str = "",
     ) -> None:
         self.status = status
         self.reason = reason
@@ -190,6 +192,7 @@ class ClusterError(TangoError):
         self.refusal = refusal
         self.words = words
         self.retry_after_s = retry_after_s
+        self.namespace = namespace
         super().__init__(message)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 from tango.bootstrap.stores import Stores
-from tango.domain.identity import RequestKey
+from tango.domain.identity import RequestKey, parts_of_pod
 from tango.domain.jobs import Job
 from tango.domain.requests import RequestState
 from tango.errors import ClusterError, UsageError
@@ -63,9 +63,11 @@ class JobLogs:
     async def _stream(self, job: Job, container: str, follow: bool) -> None:
         kube = self._here.settings.kube
         path, context = self._here.fleet.credentials(job.cluster)
+        namespace, name = parts_of_pod(job.pod)
+        path_of_log = f"/api/v1/namespaces/{namespace or kube.namespace}/pods/{name}/log"
         query = {"container": container, **({"follow": "true"} if follow else {})}
         async with await KubeClient.from_kubeconfig(path, context, kube, cluster=job.cluster) as client:
-            async for block in client.stream(f"/api/v1/namespaces/{kube.namespace}/pods/{job.pod}/log", query=query, idle_s=IDLE_S):
+            async for block in client.stream(path_of_log, query=query, idle_s=IDLE_S):
                 self._write(block)
 
     def _kept(self, job: Job, container: str, *, asked: bool) -> None:

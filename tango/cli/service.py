@@ -197,6 +197,7 @@ def show(name: str, output: str) -> None:
         print_mapping(facts, output)
         return
     kind = f"adopted from {found.adopt.namespace}" if found.adopt else "of its own template" if found.template else "synthetic"
+    kind += f" in namespace {found.namespace}" if found.namespace else ""
     serving = f"{_ready(instances)} instances ready; " if instances else ""
     click.echo(f"{name}: {found.service_class.label}, pods {kind}; {serving}{requests} requests measured", err=True)
     for refusal in refusals:

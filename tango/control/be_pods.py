@@ -77,7 +77,7 @@ class BePods:
         for uid, key in keys.items():
             if key not in wanted:
                 log.info("pod_not_wanted", cluster=self._cluster, pod=old[uid]["metadata"]["name"])
-                await self._watch.delete_pod(old[uid]["metadata"]["name"], uid=uid)
+                await self._watch.delete_pod(self._watch.name_of(old[uid]), uid=uid)
 
     async def _give_back(self, pods: Mapping[str, Json]) -> None:
         now_s, since_s = self._clock.now_s(), dict[str, float]()
@@ -93,7 +93,7 @@ class BePods:
             ends.append(Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=reason, words=words))
             service, node = pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")
             refusals.append(Refusal.of(RefusalKind.NODE, cluster=self._cluster, service=service, node=node, words=words))
-            gone.append((uid, pod["metadata"]["name"]))
+            gone.append((uid, self._watch.name_of(pod)))
             log.warning("pod_cannot_start", cluster=self._cluster, pod=pod["metadata"]["name"], reason=str(reason), words=words)
         self._stuck_since_s = since_s
         if not ends:

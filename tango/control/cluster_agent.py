@@ -18,7 +18,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -43,6 +43,8 @@ from tango.control.observe_cluster import (
 )
 from tango.control.observe_jobs import is_job
 from tango.control.observed_together import ObservedTogether
+from tango.control.service_namespaces import LOOK_EVERY_S as NAMESPACES_EVERY_S
+from tango.control.service_namespaces import ServiceNamespaces
 from tango.control.settle_apart import settle_apart
 from tango.control.startup_boost import StartupBoost
 from tango.domain.backoff import pause_s
@@ -133,7 +135,7 @@ class ClusterAgent:
         self._ended: dict[str, PodEnd] = {}
         """Ends that the store does not have yet, by pod uid."""
         self._settled: dict[str, str] = {}
-        """Pods whose end is in the store, to be deleted in the cluster: uid → name."""
+        """Pods whose end is in the store, to be deleted in the cluster: uid → name in the fleet."""
         self._over: set[str] = set()
         """Uids of pods whose end is in the store and that the watch has not reported as gone: nothing of them is settled again."""
         self._gone: set[str] = set()
@@ -192,6 +194,7 @@ class ClusterAgent:
             refusals=stores.refusals,
             store_turn=self._store_turn,
         )
+        self._namespaces = ServiceNamespaces(cluster, watch, stores.fleet, stores.refusals, store_turn=self._store_turn)
         self._instances = LcInstances(cluster, watch, stores.refusals, store_turn=self._store_turn)
         self._boost = StartupBoost(cluster, watch)
         self._job_pods = JobPods(
@@ -214,6 +217,7 @@ class ClusterAgent:
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._watch.follow(self.on_pod))
             await self._watch.synced()
+            await self._begin()
             progress.reached("ready", within_s=math.inf)
             loops.create_task(
                 self._repeat(self.settle, SETTLE_EVERY_S, lambda: self._ended or self._to_mark or self._refused or self._to_clear)
@@ -227,11 +231,18 @@ class ClusterAgent:
                 (self.observe, self._kube.observe_every_s),
                 (self.renew, self._lease.placement_s / 3),
                 (self.deploy, DEPLOY_EVERY_S),
+                (self._namespaces.look, NAMESPACES_EVERY_S),
                 (self.read_usage, self._kube.sample_every_s),
                 (self.measure, MEASURE_EVERY_S),
                 (self.read_reports, REPORTS_EVERY_S),
             ):
                 loops.create_task(self._repeat(step, every_s))
+
+    async def _begin(self) -> None:
+        """Before anything is told: what runs in namespaces of services is seen from the beginning, as far as it may be."""
+        with contextlib.suppress(StoreUnavailable, StoreError):
+            self._services = await asyncio.to_thread(self._stores.journal.services)
+        await self._namespaces.begin(self._services)
 
     async def _repeat(
         self, step: Callable[[], Awaitable[None]], every_s: float, is_wanted: Callable[[], object] = lambda: True
@@ -280,7 +291,7 @@ class ClusterAgent:
                 self._started.pop(identity, None)
                 self._to_mark.discard(identity)
             if end is not None:
-                self._ended.setdefault(uid, end)
+                self._ended.setdefault(uid, replace(end, pod=self._watch.name_of(pod)))
                 if deleted:
                     self._gone.add(uid)
         if ended:
@@ -366,7 +377,7 @@ class ClusterAgent:
         if identity is not None:
             self._started.pop(identity, None)
             self._to_mark.discard(identity)
-        self._is_settled(uid, pod["metadata"]["name"], is_gone=is_gone)
+        self._is_settled(uid, self._watch.name_of(pod), is_gone=is_gone)
 
     def _is_settled(self, uid: str, pod: str, *, is_gone: bool) -> None:
         if not is_gone:
@@ -388,10 +399,17 @@ class ClusterAgent:
 
         A pod that no node was given is not renewed: the scheduler lost the cluster between creating and binding it, nobody will bind
         it, and its request is placed anew when its lease ends. Nor is one that has not started within `LeaseSettings.start_s`, has run
-        for longer than `run_s`, or is still there `gone_s` after its grace has ended, because its node is dead.
+        for longer than `run_s`, or is still there `gone_s` after its grace has ended, because its node is dead; nor one in a namespace that
+        may not be seen any more.
         """
         if self._watch.age_s() > self._lease.silent_s:
             return  # nobody knows what runs; while the cluster counts as away its leases are not held against it
+        aged = {
+            namespace
+            for namespace in {pod["metadata"].get("namespace", "") for pod in self._watch.pods()} - {self._kube.namespace, ""}
+            if self._watch.age_s(namespace) > self._lease.silent_s
+        }
+        blind = {be_identity(pod) for pod in self._watch.pods() if pod["metadata"].get("namespace", "") in aged}
         waiting: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
         now_s, since_s = self._clock.now_s(), dict[str, float]()
         given_up = {key for key, started_s in self._started.items() if now_s - started_s > self._lease.run_s}
@@ -401,6 +419,7 @@ class ClusterAgent:
                 given_up.add(identity)
             if (
                 identity in given_up
+                or identity in blind
                 or pod_class(pod) != "be"
                 or not identity
                 or is_over(pod)
@@ -419,7 +438,7 @@ class ClusterAgent:
         for run_id, request_id, epoch in given_up - self._given_up:
             log.warning("pod_given_up", cluster=self._cluster, run=run_id, request=request_id, epoch=epoch)
         self._given_up = given_up
-        running = [(*key, started_s) for key, started_s in self._started.items() if key not in given_up]
+        running = [(*key, started_s) for key, started_s in self._started.items() if key not in given_up and key not in blind]
 
         def write() -> None:
             if running:
@@ -490,7 +509,7 @@ class ClusterAgent:
                 self._instances.awaited,
                 self._node_reports,
             )
-            self._last_state = nodes, instance_states(pods, nodes, self._services, adopted)
+            self._last_state = nodes, instance_states(pods, nodes, self._services, adopted, name_of=self._watch.name_of)
             self._seen = seen
         return self._last_state
 
@@ -570,7 +589,7 @@ class ClusterAgent:
             return
         if services != self._services:
             self._services = services
-            self._watch.adopt({s.name: s.adopt for s in services if s.adopt is not None})
+            self._namespaces.follow(services)
         start_is_over = await self._boost.end(services, now_s)
         if await self._instances.agree(services, now_s) and start_is_over:
             self._deployed_at, self._deployed_at_s = changes, now_s

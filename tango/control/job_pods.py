@@ -136,7 +136,7 @@ class JobPods:
         for uid, key in keys.items():
             if key not in wanted:
                 log.info("job_pod_not_wanted", cluster=self._cluster, pod=pods[uid]["metadata"]["name"])
-                await self._watch.delete_pod(pods[uid]["metadata"]["name"], uid=uid)
+                await self._watch.delete_pod(self._watch.name_of(pods[uid]), uid=uid)
         await self._tell_waits({key: words for uid, key in keys.items() if key in wanted and (words := waits(pods[uid]))})
         await self._end_stuck({uid: pods[uid] for uid, key in keys.items() if key in wanted}, now_s)
 
@@ -168,7 +168,7 @@ class JobPods:
                 )
                 async with self._store_turn:
                     await asyncio.to_thread(self._jobs.end, [end])
-            await self._watch.delete_pod(pod["metadata"]["name"], uid=uid)
+            await self._watch.delete_pod(self._watch.name_of(pod), uid=uid)
         self._stuck_since_s = since_s
 
     async def _keep_read(self, uid: str, pod: Json, deleted: bool) -> None:
@@ -188,7 +188,7 @@ class JobPods:
         return tuple(tail for tail in found if tail is not None)
 
     async def _tail(self, pod: Json, container: str, *, follow: bool) -> ContainerLog | None:
-        name, settings = pod["metadata"]["name"], self._settings
+        name, settings = self._watch.name_of(pod), self._settings
         # A pod that is asked to go has its grace, and then some time to be stopped.
         within_s = settings.log_within_s + (float(pod["metadata"].get("deletionGracePeriodSeconds") or 0) if follow else 0.0)
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -17,7 +17,7 @@ from tango.control.deploy_instances import Creation, behind_be, beyond_room, ins
 from tango.control.observe_cluster import is_over, node_states, pod_class, standing
 from tango.control.observe_jobs import crash, stuck
 from tango.domain.backoff import Backoff
-from tango.domain.identity import NodeKey
+from tango.domain.identity import NodeKey, parts_of_pod
 from tango.domain.node_selection import may_run
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
@@ -67,7 +67,7 @@ class LcInstances:
 
         `now_s`: of the monotonic clock. Raises: the first failure to create an instance that is no refusal, after everything else was done.
         """
-        lc = {pod["metadata"]["name"]: pod for pod in self._watch.pods() if pod_class(pod) == "lc"}
+        lc, doubles = _each_once([pod for pod in self._watch.pods() if pod_class(pod) == "lc"], services, self._watch.name_of)
         over = {name: pod for name, pod in lc.items() if is_over(pod)}
         going = {name for name, pod in lc.items() if "deletionTimestamp" in pod["metadata"]}
         adopted, others = self._watch.adopted(), self._watch.others()
@@ -78,9 +78,14 @@ class LcInstances:
         open_nodes = {n.name for n in nodes if n.ready and n.schedulable}
         plan = plan_instances(services, open_nodes, names, lc.keys() - over.keys(), barred)
         for name in over.keys() - going:
-            await self._watch.delete_pod(name, at_once=True)
+            await self._delete(lc[name], at_once=True)
+        for pod in doubles:
+            if "deletionTimestamp" not in pod["metadata"]:
+                await self._delete(pod)
         full = beyond_room(plan.create, nodes)
-        fitting = [creation for creation in plan.create if creation not in full]
+        # Where its owner does not let Tango see its pods, none is made: nobody would know of its end. `ServiceNamespaces` says so.
+        unseen = self._watch.unseen()
+        fitting = [creation for creation in plan.create if creation not in full and creation[0].namespace not in unseen]
         # What a kubelet would refuse because of BE is not made: the centre is told of it, and lets BE give way (`make_room`).
         crowded = behind_be(fitting, nodes)
         create = self._may_create([creation for creation in fitting if creation not in crowded], now_s)
@@ -94,7 +99,7 @@ class LcInstances:
         )
         for name in (*plan.remove, *outdated(services, [s for pod in lc.values() if (s := standing(pod)) is not None])):
             if name not in going:  # its kubelet takes the time that it takes, however often it is told
-                await self._watch.delete_pod(name)
+                await self._delete(lc[name])
         for name, pod in lc.items():  # unbound: made by an agent that died before it could bind it
             node = None if pod["spec"].get("nodeName") else _node_of(name, names)
             if node is not None:
@@ -108,6 +113,9 @@ class LcInstances:
         if other := [f for f in failed if not (isinstance(f, ClusterError) and f.refusal)]:
             raise other[0]
         return not refused and len(create) + len(full) == len(plan.create)
+
+    async def _delete(self, pod: Json, *, at_once: bool = False) -> None:
+        await self._watch.delete_pod(self._watch.name_of(pod), uid=pod["metadata"]["uid"], at_once=at_once)
 
     def _count_ends(self, pods: Iterable[Json], now_s: float) -> None:
         ended = set()
@@ -191,6 +199,7 @@ class LcInstances:
                     RefusalKind(result.refusal),
                     cluster=self._cluster,
                     service=service.name,
+                    namespace=result.namespace,
                     words=result.words or str(result),
                     at_least_s=result.retry_after_s,
                 )
@@ -214,6 +223,25 @@ class LcInstances:
         for name in again:
             self._creates.went_well(name)
         return bool(noted)
+
+
+def _each_once(
+    pods: Iterable[Json], services: Sequence[Service], name_of: Callable[[Json], str]
+) -> tuple[dict[str, Json], list[Json]]:
+    """(pods by name, others of the same names): a service whose namespace was changed has its instance of a node in one of them at a time.
+
+    Two are there where the former namespace could not be seen meanwhile; the one where the service is now stays.
+    """
+    wanted = {s.name: s.namespace for s in services}
+
+    def is_elsewhere(pod: Json) -> bool:
+        return parts_of_pod(name_of(pod))[0] != wanted.get(pod["metadata"]["labels"].get("tango/service", ""))
+
+    found, doubles = dict[str, Json](), list[Json]()
+    for pod in sorted(pods, key=is_elsewhere):
+        if found.setdefault(pod["metadata"]["name"], pod) is not pod:
+            doubles.append(pod)
+    return found, doubles
 
 
 def _node_of(pod: str, nodes: set[str]) -> str | None:

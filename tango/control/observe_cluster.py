@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 from tango.control.deploy_instances import Creation, Standing, instance_name
 from tango.domain.fleet import MOST_PODS
+from tango.domain.identity import pod_in
 from tango.domain.lifecycle import Event, Outcome, after_disruption
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.node_selection import may_run
@@ -184,17 +185,29 @@ def node_states(
     return found
 
 
+def bare_name(pod: Json) -> str:
+    """Its name within its namespace."""
+    return str(pod["metadata"]["name"])
+
+
 def instance_states(
-    pods: Iterable[Json], nodes: Sequence[NodeState], services: Sequence[Service] = (), adopted: Mapping[str, Sequence[Json]] = NONE
+    pods: Iterable[Json],
+    nodes: Sequence[NodeState],
+    services: Sequence[Service] = (),
+    adopted: Mapping[str, Sequence[Json]] = NONE,
+    *,
+    name_of: Callable[[Json], str] = bare_name,
 ) -> list[InstanceState]:
     """LC instances that have an IP address and have not ended: Tango's own, and those that services have adopted.
+
+    `name_of` gives the name in the fleet of one of Tango's own.
 
     An instance is ready if its container is, it is not being deleted, and its node is ready: when a node is lost, the
     status of its pods stays as the kubelet last wrote it.
     """
     by_name = {node.name: node for node in nodes}
     found = [
-        _instance(pod, pod["metadata"]["labels"]["tango/service"], by_name, name=pod["metadata"]["name"], port=_port(pod))
+        _instance(pod, pod["metadata"]["labels"]["tango/service"], by_name, name=name_of(pod), port=_port(pod))
         for pod in pods
         if pod_class(pod) == "lc" and _can_answer(pod)
     ]
@@ -203,7 +216,7 @@ def instance_states(
             continue
         for pod in adopted.get(service.name, ()):
             if _can_answer(pod):
-                name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+                name = pod_in(pod["metadata"]["namespace"], pod["metadata"]["name"])
                 container = service.adopt.container
                 found.append(_instance(pod, service.name, by_name, name=name, port=service.port, container=container))
     return found

@@ -218,6 +218,7 @@ def _refusal(placement: Placement, error: Exception) -> Refusal | None:
             RefusalKind(error.refusal),
             cluster=error.cluster or placement.cluster,  # another one, where an older epoch may still run there
             service=placement.service,
+            namespace=error.namespace,
             words=error.words or str(error),
             at_least_s=error.retry_after_s,
         )

@@ -62,7 +62,7 @@ class StartupBoost:
     async def _to_declared(self, pod: Json, uid: str, service: Service, now_s: float) -> bool:
         container = main_container(pod)
         limit = ((container.get("resources") or {}).get("limits") or {}).get("cpu")
-        name = str(pod["metadata"]["name"])
+        name = self._watch.name_of(pod)
         if limit is not None and cpu_millicores(limit) == service.startup_cpu_limit_millicores:
             try:
                 await self._watch.set_cpu_limit(name, str(container["name"]), service.cpu_limit_millicores)

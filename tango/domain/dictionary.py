@@ -468,6 +468,14 @@ DICTIONARY: dict[str, Described] = {
             "declared_at": "When it was declared as it is.",
         },
     ),
+    "service_namespace": Described(
+        "Fleet",
+        "Namespaces of services, watched for a week after no declaration names them any more.",
+        {
+            "name": "Namespace.",
+            "declared_at": "When a declaration that names it was last made, changed or withdrawn.",
+        },
+    ),
     "service_usage": Described(
         "Fleet",
         "What the pods of a service have used in a cluster since it was declared.",

@@ -24,7 +24,7 @@ class NodeKey(NamedTuple):
 
 
 class PodKey(NamedTuple):
-    """A pod of Tango's namespace in one of the fleet's clusters."""
+    """A pod in one of the fleet's clusters: in Tango's own namespace by its name, in any other by `namespace/name`."""
 
     cluster: str
     name: str
@@ -32,6 +32,17 @@ class PodKey(NamedTuple):
     def __str__(self) -> str:
         """`cluster/name`, as for nodes; it is also what an LC instance answers to."""
         return f"{self.cluster}/{self.name}"
+
+
+def pod_in(namespace: str, name: str) -> str:
+    """The name in the fleet of a pod in a namespace; `namespace` is empty for Tango's own."""
+    return f"{namespace}/{name}" if namespace else name
+
+
+def parts_of_pod(name: str) -> tuple[str, str]:
+    """(namespace, name in it) of a pod's name in the fleet; the namespace is empty for Tango's own."""
+    namespace, _, own = name.rpartition("/")
+    return namespace, own
 
 
 _REQUEST = re.compile(r"(\d{1,9})[-/](\d{1,10})", re.ASCII)

@@ -29,3 +29,8 @@ class RefusalKind(StrEnum):
     def is_of_service(self) -> bool:
         """Whether it speaks of one service's pods, and not of the whole cluster."""
         return self in (RefusalKind.QUOTA, RefusalKind.ADMISSION, RefusalKind.NODE)
+
+    @property
+    def is_of_namespace(self) -> bool:
+        """Whether it speaks of one namespace, and not of what the cluster has beside it."""
+        return self in (RefusalKind.PERMISSION, RefusalKind.NAMESPACE)

@@ -2,7 +2,8 @@
 
     what it speaks of     kinds                                                         paused meanwhile
     a cluster             credentials, permission, namespace, throttled, unreachable    all placements there
-    a service there       quota, admission                                              that service there
+    a service there       quota, admission; in a namespace of its own                   that service there
+                          permission, namespace
     a node, for a service node                                                          that service on that node
 
 Each is a row that pauses what it speaks of: at first for a second, twice as long with each refusal that follows a pause, up to a bound,
@@ -41,13 +42,28 @@ class Refusal:
     """Seconds that the server asked to wait."""
 
     @classmethod
-    def of(cls, kind: RefusalKind, *, cluster: str, service: str, words: str, node: str = "", at_least_s: float = 0.0) -> Refusal:
-        """For the scope that the kind speaks of."""
+    def of(
+        cls,
+        kind: RefusalKind,
+        *,
+        cluster: str,
+        service: str,
+        words: str,
+        node: str = "",
+        namespace: str = "",
+        at_least_s: float = 0.0,
+    ) -> Refusal:
+        """For the scope that the kind speaks of.
+
+        `namespace`: that of the pod where it is not Tango's own. What may not be done there, or a namespace that is not there, is its
+        owner's matter and the service's: others go on.
+        """
+        is_of_service = kind.is_of_service or (bool(namespace) and kind.is_of_namespace)
         return cls(
             cluster=cluster,
             kind=kind,
             words=words[:MOST_WORDS],
-            service=service if kind.is_of_service else "",
+            service=service if is_of_service else "",
             node=node if kind is RefusalKind.NODE else "",
             at_least_s=at_least_s,
         )

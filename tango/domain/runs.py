@@ -215,8 +215,8 @@ class Placement:
     """What it asks for of extended resources; request and limit are equal."""
     job: JobPod | None = None
     """What its pod has of its own, where it is a job."""
-    older_clusters: tuple[str, ...] = ()
-    """Other clusters that earlier epochs of the request were placed in, in order of their names: a pod of one may still run there."""
+    older: tuple[tuple[str, str], ...] = ()
+    """(cluster, namespace) of earlier epochs of the request, but for where this one is, in order: a pod of one may still run there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

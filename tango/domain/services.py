@@ -90,6 +90,8 @@ class Service:
     """With a template: the container that is resized, that answers, and whose exit code counts."""
     allow_literal: tuple[str, ...] = ()
     """Environment variables that may have literal values although they look like secrets."""
+    namespace: str = ""
+    """Where its pods are made, once the owner of that namespace has allowed it; empty: in Tango's own."""
     adopt: Adoption | None = None
     """LC only: its instances are pods of somebody else; Tango never makes, deletes or evicts them."""
     tls: bool = False
@@ -131,6 +133,8 @@ class Service:
             refuse_template(self)
         if self.adopt is not None and (self.template or self.service_class is not ServiceClass.LC):
             refuse("adopt", self.adopt.selector, "an LC service without a template")
+        if self.adopt is not None and self.namespace:
+            refuse("namespace", self.namespace, "nothing beside adopt, which names that of its pods")
 
     def _check_class(self, refuse: Callable[[str, object, str], None]) -> None:
         """What LC services must have, and BE services cannot."""
@@ -188,11 +192,16 @@ class Service:
 
     @property
     def revision(self) -> str:
-        """What tells instances of one declaration of the service's pods from those of another; empty for Tango's own workload."""
-        if not self.template:
+        """What tells instances of one declaration of the service's pods from those of another.
+
+        Empty for Tango's own workload in Tango's own namespace.
+        """
+        if not (self.template or self.namespace):
             return ""
         sizes = (self.port, self.cpu_request_millicores, self.cpu_limit_millicores, self.instance_memory_mib)
-        return hashlib.sha256(repr((self.template, self.container, sizes)).encode()).hexdigest()[:12]
+        # As it was before there were namespaces, so that instances which stand are not replaced for them.
+        values = (self.template, self.container, sizes, *((self.namespace,) if self.namespace else ()))
+        return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
 
     @property
     def pod_requests(self) -> tuple[int, int]:

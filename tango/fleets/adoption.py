@@ -24,6 +24,7 @@ NOT_BESIDE = {
     "extended": "the pods are there already",
     "instances_per_node": "their owner says how many there are",
     "port": "it stands in adopt",
+    "namespace": "it stands in adopt",
     "container": "it stands in adopt",
     "template": "a service's pods are its own or adopted",
 }

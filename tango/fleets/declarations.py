@@ -49,6 +49,7 @@ _SERVICE_READERS: Readers = {
     "payload_kib": lambda v: v.number(0.0, 1e9),
     "shed_after_targets": lambda v: v.number(0.0, 1e6),
     "extended": extended_of,
+    "namespace": YamlValue.label,
     "tls": YamlValue.boolean,
     "preserve_host": YamlValue.boolean,
     "never_evict": YamlValue.boolean,
@@ -255,7 +256,7 @@ def _size_of(machine: Node | MachineType) -> dict[str, object]:
 def _said(values: dict[str, Any]) -> dict[str, Any]:
     """Without what is as it was before there was such a thing, which files of before do not say."""
     defaults = (
-        *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False)),
+        *(("pods", MOST_PODS), ("extended", ()), ("shed_after_targets", 0.0), ("tls", False), ("namespace", "")),
         *(("never_evict", False), ("never_resize", False), ("startup_cpu_limit_millicores", 0), ("preserve_host", False)),
         *(("template", ""), ("image", ""), ("container", ""), ("allow_literal", ()), ("assumed", ()), ("adopt", None)),
     )

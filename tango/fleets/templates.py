@@ -70,6 +70,7 @@ _AS_DECLARED = (
     "shed_after_targets",
     "instances_per_node",
     "payload_kib",
+    "namespace",
     "tls",
     "preserve_host",
     "never_evict",

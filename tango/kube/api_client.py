@@ -316,7 +316,14 @@ class KubeClient:
             cluster=self.cluster,
             refusal=refusal_kind(status, body) or "",
             words=message,
+            namespace=self._foreign_namespace(path),
         )
+
+    def _foreign_namespace(self, path: str) -> str:
+        """That of a path to something in a namespace other than Tango's own; else empty."""
+        _, _, rest = path.partition("/namespaces/")
+        namespace, _, what = rest.partition("/")
+        return namespace if what and namespace != self._settings.namespace else ""
 
 
 async def _lines(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import structlog
 import uvloop
 
+from tango.domain.identity import parts_of_pod, pod_in
 from tango.domain.plans import Eviction, Resize
 from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.pod_templates import default_container
@@ -102,7 +103,6 @@ class KubernetesCalls:
         self._node_uids: dict[tuple[str, str], tuple[str, float]] = {}
         """By cluster and node, with when it was read."""
         self._connecting: dict[str, asyncio.Lock] = {}
-        self._pods = f"/api/v1/namespaces/{settings.namespace}/pods"
         self._loop = LoopThread("kubernetes", uvloop.new_event_loop)
 
     def close(self) -> None:
@@ -161,6 +161,15 @@ class KubernetesCalls:
             if isinstance(found, Exception):
                 log.warning("pod_not_deleted", error=str(found))
 
+    def _pods(self, namespace: str) -> str:
+        """The path of the pods of a namespace; empty: Tango's own."""
+        return f"/api/v1/namespaces/{namespace or self._settings.namespace}/pods"
+
+    def _path(self, pod: str) -> str:
+        """The path of a pod by its name in the fleet."""
+        namespace, name = parts_of_pod(pod)
+        return f"{self._pods(namespace)}/{name}"
+
     # ---- one call each -------------------------------------------------------------------------------------------------
 
     async def _run_be_pod(self, placement: Placement) -> None:
@@ -168,18 +177,20 @@ class KubernetesCalls:
         if service is None:
             raise Invalid(f"pod {placement.pod}: no service {placement.service!r} is declared", cluster=placement.cluster)
         client = await self._client(placement.cluster)
+        namespace, name = parts_of_pod(placement.pod)
+        pods, path = self._pods(namespace), self._path(placement.pod)
         # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created, wherever they
         # were placed: a lease may have run out because a watch told late what runs.
-        for older in await self._older_pods(client, placement) if placement.epoch > 1 else ():
+        for older in await self._older_pods(client, placement, namespace) if placement.epoch > 1 else ():
             await self._delete_and_wait(client, older, has_grace=placement.job is not None)
-        for cluster in placement.older_clusters:
-            await self._delete_elsewhere(cluster, placement)
+        for cluster, of_older in placement.older:
+            await self._delete_elsewhere(cluster, of_older, placement)
         manifest = be_pod(placement, service, job=overrides_of(placement, service), ways=self._ways)
         owned_by_node(manifest, placement.node, await self._node_uid(client, placement.node))
         try:
-            pod = await client.request("POST", self._pods, body=manifest)
+            pod = await client.request("POST", pods, body=manifest)
         except Conflict:
-            pod = await client.request("GET", f"{self._pods}/{placement.pod}")
+            pod = await client.request("GET", path)
             labels = pod["metadata"].get("labels") or {}
             # The name is taken: by our own earlier call whose answer was lost if the labels agree, else by somebody else's pod. An
             # admission webhook may have added labels, so ours need only be among them.
@@ -187,9 +198,9 @@ class KubernetesCalls:
                 raise
         if pod["spec"].get("nodeName") == placement.node:
             return
-        path, uid = f"{self._pods}/{placement.pod}", pod["metadata"]["uid"]
+        uid = pod["metadata"]["uid"]
         try:
-            await client.request("POST", f"{path}/binding", body=binding(placement.pod, uid, placement.node))
+            await client.request("POST", f"{path}/binding", body=binding(name, uid, placement.node))
         except Conflict:
             # Bound already. It is success if an earlier call bound this very pod (same uid) to this node and its answer was lost.
             now = await client.request("GET", path)
@@ -214,12 +225,15 @@ class KubernetesCalls:
             self._node_uids[key] = known
         return known[0]
 
-    async def _delete_elsewhere(self, cluster: str, placement: Placement) -> None:
-        """Delete what older epochs have in another cluster. Raises: ClusterError, so that the request waits, where that cannot be known."""
+    async def _delete_elsewhere(self, cluster: str, namespace: str, placement: Placement) -> None:
+        """Delete what older epochs have in another cluster or namespace.
+
+        Raises: ClusterError, so that the request waits, where that cannot be known.
+        """
         try:
             async with asyncio.timeout(ELSEWHERE_TIMEOUT_S):
                 client = await self._client(cluster)
-                for older in await self._older_pods(client, placement):
+                for older in await self._older_pods(client, placement, namespace):
                     await self._delete_and_wait(client, older, has_grace=placement.job is not None)
         except (ClusterUnavailable, TimeoutError) as error:
             raise ClusterError(
@@ -229,14 +243,15 @@ class KubernetesCalls:
                 words=str(error),
             ) from error
 
-    async def _older_pods(self, client: KubeClient, placement: Placement) -> list[str]:
+    async def _older_pods(self, client: KubeClient, placement: Placement, namespace: str) -> list[str]:
         selector = f"{MANAGED_BY}=tango,tango/run={placement.run_id},tango/request={placement.request_id}"
-        found, _ = await client.list(self._pods, labelSelector=selector)
-        return [pod["metadata"]["name"] for pod in found if pod["metadata"]["name"] != placement.pod]
+        found, _ = await client.list(self._pods(namespace), labelSelector=selector)
+        names = [pod_in(namespace, pod["metadata"]["name"]) for pod in found]
+        return [name for name in names if name != placement.pod]
 
     async def _delete_and_wait(self, client: KubeClient, pod: str, *, has_grace: bool) -> None:
         """With `has_grace` its containers have the pod's own grace, but no more than `GRACE_OF_OLD_S`."""
-        path = f"{self._pods}/{pod}"
+        path = self._path(pod)
         now_s = time.monotonic()
         at_once_from_s, deadline = now_s + (GRACE_OF_OLD_S if has_grace else 0.0), now_s + GONE_TIMEOUT_S
         while True:
@@ -251,12 +266,11 @@ class KubernetesCalls:
             await asyncio.sleep(0.05)
 
     async def _resize(self, resize: Resize) -> ScalingRecord:
-        namespace, _, name = resize.pod.rpartition("/")  # an adopted pod is named with its namespace
-        path = f"/api/v1/namespaces/{namespace}/pods/{name}" if namespace else f"{self._pods}/{resize.pod}"
+        path = self._path(resize.pod)
         begin = time.monotonic()
         service = self._declared.get(resize.service)
         container = (service.container if service else "") or WORKLOAD_CONTAINER
-        if namespace:
+        if service is None or service.adopt is not None:
             try:
                 client = await self._client(resize.cluster)
                 container = _resized_container(await client.request("GET", path), service)
@@ -295,11 +309,13 @@ class KubernetesCalls:
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
-            "metadata": {"name": eviction.pod},  # the pod's own grace period: a job that saves its state has asked for it
+            "metadata": {
+                "name": parts_of_pod(eviction.pod)[1]
+            },  # the pod's own grace period: a job that saves its state has asked for it
         }
         try:
             client = await self._client(eviction.cluster)
-            await client.request("POST", f"{self._pods}/{eviction.pod}/eviction", body=body)
+            await client.request("POST", f"{self._path(eviction.pod)}/eviction", body=body)
         except NotFound:
             pass
         except BudgetExhausted as error:
@@ -312,7 +328,7 @@ class KubernetesCalls:
     async def _delete(self, cluster: str, pod: str) -> None:
         client = await self._client(cluster)
         try:
-            await client.request("DELETE", f"{self._pods}/{pod}", query={"gracePeriodSeconds": "0"})
+            await client.request("DELETE", self._path(pod), query={"gracePeriodSeconds": "0"})
         except NotFound:
             return
 

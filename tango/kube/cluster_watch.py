@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import structlog
 
 from tango.domain.backoff import Backoff
-from tango.domain.identity import NodeKey
+from tango.domain.identity import NodeKey, parts_of_pod, pod_in
 from tango.domain.jobs import ContainerLog
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.pod_marks import MANAGED_BY
@@ -27,6 +28,11 @@ from tango.node_agent.lease import COMPONENT_LABEL, leases_path, parsed_report
 log = structlog.get_logger(__name__)
 
 NAMESPACE_AGAIN_S = 0.5
+OF_TANGO = f"{MANAGED_BY}=tango"
+"""Selector of the pods that Tango has made."""
+REFUSED_AGAIN_S = 30.0
+"""Seconds at the most between two tries to watch a namespace of a service whose owner does not allow it: what is allowed is noticed this
+soon. Chosen, not measured."""
 METRICS_AGAIN_S, LONGEST_METRICS_PAUSE_S = 2.0, 120.0
 """Seconds until a metrics server that does not answer is asked again, at first and at the most: many clusters have none. Chosen."""
 ALIVE_EVERY_S, ALIVE_AGAIN_S = 5.0, 1.0
@@ -58,10 +64,11 @@ class KubernetesWatch:
         self._client = client
         self._ways = ways
         self._namespace = namespace
-        self._pods_path = f"/api/v1/namespaces/{namespace}/pods"
         self._adoptions: dict[str, tuple[Adoption, Informer, asyncio.Task[None]]] = {}
         self._adoption_changes = 0
         """Changes of adoptions that are over, and of which there are."""
+        self._beside: dict[str, Informer] = {}
+        """By namespace beside Tango's own: the pods that Tango has made there."""
         self._watches: asyncio.TaskGroup | None = None
         self._on_pod: Callable[[str, JSON], None] = lambda kind, pod: None
         self._answered_at_s = -float("inf")
@@ -83,9 +90,9 @@ class KubernetesWatch:
         )
         self._pods = Informer(
             client,
-            self._pods_path,
+            self._pods_in(""),
             on_event=lambda kind, pod: self._on_pod(kind, pod),
-            labelSelector="app.kubernetes.io/managed-by=tango",
+            labelSelector=OF_TANGO,
         )
 
     async def follow(self, on_pod: Callable[[str, JSON], None]) -> None:
@@ -104,9 +111,41 @@ class KubernetesWatch:
         await self._nodes.synced()
         await self._pods.synced()
         await self._others.synced()
+        for informer in (*self._beside.values(), *(informer for _, informer, _ in self._adoptions.values())):
+            await informer.synced()
 
-    def age_s(self) -> float:
+    def name_of(self, pod: Mapping[str, Any]) -> str:
+        """By its namespace."""
+        namespace = pod["metadata"].get("namespace", self._namespace)
+        return pod_in("" if namespace == self._namespace else namespace, pod["metadata"]["name"])
+
+    def watch_namespaces(self, namespaces: Collection[str]) -> None:
+        """An informer for each."""
+        for namespace in sorted(set(namespaces) - self._beside.keys() - {self._namespace}):
+            if self._watches is not None:
+                self._beside[namespace] = informer = Informer(
+                    self._client,
+                    f"/api/v1/namespaces/{namespace}/pods",
+                    on_event=lambda kind, pod: self._on_pod(kind, pod),
+                    is_optional=True,
+                    refused_cap_s=REFUSED_AGAIN_S,
+                    labelSelector=OF_TANGO,
+                )
+                self._watches.create_task(informer.run())
+
+    def unseen(self) -> Mapping[str, ClusterError | None]:
+        """Those never listed, and those refused at the last try."""
+        informers = [
+            *self._beside.items(),
+            *((adoption.namespace, informer) for adoption, informer, _ in self._adoptions.values()),
+        ]
+        return {at: informer.refused for at, informer in informers if informer.refused is not None or not informer.relists}
+
+    def age_s(self, namespace: str = "") -> float:
         """A watch that is open says what happens, as long as the server answers: a line that swallows everything leaves it open."""
+        if namespace:
+            informer = self._beside.get(namespace)
+            return math.inf if informer is None else max(0.0, time.monotonic() - informer.current_at_s())
         seen = [self._nodes.current_at_s(), self._pods.current_at_s(), self._answered_at_s + ALIVE_EVERY_S]
         return max(0.0, time.monotonic() - min(seen))
 
@@ -123,15 +162,19 @@ class KubernetesWatch:
     def changes(self) -> int:
         """Of all watches."""
         adopted = sum(informer.changes for _, informer, _ in self._adoptions.values())
-        return self._nodes.changes + self._pods.changes + self._other_changes + adopted + self._adoption_changes
+        beside = sum(informer.changes for informer in self._beside.values())
+        return self._nodes.changes + self._pods.changes + self._other_changes + beside + adopted + self._adoption_changes
 
     def nodes(self) -> Sequence[JSON]:
         """As the watch last had them."""
         return list(self._nodes.objects.values())
 
     def pods(self) -> Sequence[JSON]:
-        """Tango's, as the watch last had them."""
-        return list(self._pods.objects.values())
+        """Tango's, as the watches last had them."""
+        found = list(self._pods.objects.values())
+        for informer in self._beside.values():
+            found += informer.objects.values()
+        return found
 
     def others(self) -> Sequence[JSON]:
         """As the watch last had them."""
@@ -147,7 +190,7 @@ class KubernetesWatch:
 
     async def pod_usage(self) -> Mapping[tuple[str, str], JSON]:
         """From metrics.k8s.io, a list for each namespace."""
-        namespaces = {self._namespace, *(adoption.namespace for adoption, _, _ in self._adoptions.values())}
+        namespaces = {self._namespace, *self._beside, *(adoption.namespace for adoption, _, _ in self._adoptions.values())}
         found: dict[tuple[str, str], JSON] = {}
         for namespace in sorted(namespaces):
             listed = await self._metrics(f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods")
@@ -164,7 +207,9 @@ class KubernetesWatch:
         for service, adoption in adoptions.items():
             if service not in self._adoptions and self._watches is not None:
                 path = f"/api/v1/namespaces/{adoption.namespace}/pods"
-                informer = Informer(self._client, path, labelSelector=adoption.selector)
+                informer = Informer(
+                    self._client, path, is_optional=True, refused_cap_s=REFUSED_AGAIN_S, labelSelector=adoption.selector
+                )
                 self._adoptions[service] = (adoption, informer, self._watches.create_task(informer.run()))
 
     def adopted(self) -> Mapping[str, Sequence[JSON]]:
@@ -214,7 +259,7 @@ class KubernetesWatch:
         query = {"container": container, "tailLines": str(lines), **({"follow": "true"} if follow else {})}
         with contextlib.suppress(TimeoutError, ClusterUnavailable):
             async with asyncio.timeout(within_s):
-                async for block in self._client.stream(f"{self._pods_path}/{pod}/log", query=query, idle_s=within_s):
+                async for block in self._client.stream(f"{self._path(pod)}/log", query=query, idle_s=within_s):
                     seen, breaks = seen + len(block), breaks + block.count(b"\n")
                     tail += block
                     del tail[:-most_bytes]
@@ -226,7 +271,7 @@ class KubernetesWatch:
         uid = "" if known is None else str(known["metadata"].get("uid") or "")
         body = owned_by_node(lc_instance(service, node, k, ways=self._ways), node.name, uid)
         try:
-            pod = await self._client.request("POST", self._pods_path, body=body)
+            pod = await self._client.request("POST", self._pods_in(service.namespace), body=body)
         except Conflict:
             return
         await self.bind(pod, node.name)
@@ -236,13 +281,13 @@ class KubernetesWatch:
         limits = {"limits": {"cpu": format_millicores(millicores)}}
         body = {"spec": {"containers": [{"name": container, "resources": limits}]}}
         with contextlib.suppress(NotFound):
-            await self._client.request("PATCH", f"{self._pods_path}/{pod}/resize", body=body)
+            await self._client.request("PATCH", f"{self._path(pod)}/resize", body=body)
 
     async def bind(self, pod: Mapping[str, Any], node: str) -> None:
         """One that is bound, or gone, is left alone."""
         name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
         with contextlib.suppress(Conflict, NotFound):
-            await self._client.request("POST", f"{self._pods_path}/{name}/binding", body=binding(name, uid, node))
+            await self._client.request("POST", f"{self._path(self.name_of(pod))}/binding", body=binding(name, uid, node))
 
     async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
         """With a precondition on the uid, where one is given, so that a later pod of the same name stays."""
@@ -250,7 +295,15 @@ class KubernetesWatch:
         if uid is not None:
             body["preconditions"] = {"uid": uid}
         with contextlib.suppress(NotFound, Conflict):
-            await self._client.request("DELETE", f"{self._pods_path}/{name}", body=body or None)
+            await self._client.request("DELETE", self._path(name), body=body or None)
+
+    def _pods_in(self, namespace: str) -> str:
+        """The path of the pods of a namespace; empty: Tango's own."""
+        return f"/api/v1/namespaces/{namespace or self._namespace}/pods"
+
+    def _path(self, pod: str) -> str:
+        namespace, name = parts_of_pod(pod)
+        return f"{self._pods_in(namespace)}/{name}"
 
     async def _ensure_namespace(self) -> None:
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self._namespace}}

@@ -44,18 +44,22 @@ class Informer:
         on_event: Callable[[str, JSON], None] | None = None,
         keep: Callable[[JSON], JSON] = lambda item: item,
         is_optional: bool = False,
+        refused_cap_s: float = REFUSED_CAP_S,
         **query: str,
     ) -> None:
         """`keep` gives what is kept of an object, its metadata with name, namespace, uid and resource version at the least.
 
-        `is_optional`: where the server refuses the list, nobody waits for it (`synced`), and it is asked for less often.
+        `is_optional`: where the server refuses the list, nobody waits for it (`synced`), and it is asked for less often, at the least every
+        `refused_cap_s` seconds.
         """
         self._client = client
         self._path = path
         self._query = query
         self._everywhere = "/namespaces/" not in path
         self._on_event = on_event or (lambda kind, item: None)
-        self._keep, self._is_optional = keep, is_optional
+        self._keep, self._is_optional, self._refused_cap_s = keep, is_optional, refused_cap_s
+        self.refused: ClusterError | None = None
+        """What the server said to the last try, where it refused it."""
         self._synced = asyncio.Event()
         self.version = ""
         """Resource version to watch from; empty: list first."""
@@ -97,9 +101,10 @@ class Informer:
                 log.warning(
                     "watch_broken", cluster=self._client.cluster, path=self._path, failures=self._failures, error=str(error)
                 )
+                self.refused = error if isinstance(error, ClusterError) else self.refused
                 if self._is_optional and isinstance(error, ClusterError):
                     self._synced.set()
-                    await self._back_off(REFUSED_CAP_S)
+                    await self._back_off(self._refused_cap_s)
                 else:
                     await self._back_off()
 
@@ -157,7 +162,7 @@ class Informer:
             self._current_at_s, self._is_open = self.current_at_s(), False
 
     def _opened(self) -> None:
-        self._is_open = True
+        self._is_open, self.refused = True, None
 
     async def _read_events(self) -> None:
         watch = self._client.watch(self._path, resource_version=self.version, query=self._query, on_open=self._opened)

@@ -9,6 +9,7 @@ SelfSubjectAccessReview might.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -42,11 +43,17 @@ class Finding:
     """The server's words; empty: it may."""
     kind: RefusalKind | None = None
     """What the refusal is about, where it is about more than the call."""
+    namespace: str = ""
+    """Where it was tried, but for Tango's own namespace."""
 
     @property
     def remedy(self) -> str:
         """What to do about a refusal; empty where the server's words say it."""
         match self.kind:
+            case RefusalKind.PERMISSION if self.namespace:
+                return f"its owner allows it: kubectl -n {self.namespace} apply -f deploy/rbac/service-namespace.yaml"
+            case RefusalKind.NAMESPACE if self.namespace:
+                return f"look at namespace {self.namespace} and its service account"
             case RefusalKind.PERMISSION:
                 return "deploy/rbac/tango.yaml has the rule"
             case RefusalKind.CREDENTIALS:
@@ -100,7 +107,16 @@ async def look_over(
             raise ConfigError(f"cluster {name} has no pods/resize: Tango needs Kubernetes 1.33 or later")
         made = await _namespace(client, settings.namespace, make=make_namespace)
         deadline_s = time.monotonic() + (NAMESPACE_WITHIN_S if made else 0.0)
-        findings = [await _found(client, *check, deadline_s=deadline_s) for check in _checks(name, settings, services)]
+        checks = [("", check) for check in _checks(name, settings, services)]
+        for namespace in sorted({s.namespace for s in services} - {"", settings.namespace}):
+            there = dataclasses.replace(settings, namespace=namespace)
+            checks += [
+                (namespace, check) for check in _checks_beside(name, there, [s for s in services if s.namespace == namespace])
+            ]
+        findings = [
+            dataclasses.replace(await _found(client, *check, deadline_s=deadline_s), namespace=namespace)
+            for namespace, check in checks
+        ]
         try:
             nodes = len((await client.list("/api/v1/nodes"))[0])
         except ClusterError:
@@ -114,38 +130,57 @@ Check = tuple[str, bool, Call]
 
 
 def _checks(cluster: str, settings: KubeSettings, services: Sequence[Service]) -> list[Check]:
+    own = [s for s in services if s.namespace in ("", settings.namespace)]
     pods = f"/api/v1/namespaces/{settings.namespace}/pods"
-    one = f"{pods}/{PROBE}"
     few = {"limit": "1"}
-    wanted = {"spec": {"containers": [{"name": "work", "resources": {"requests": {"cpu": "1m"}}}]}}
-    evicted = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": PROBE}}
-
-    def call(method: str, path: str, query: dict[str, str] | None = None, body: JSON | None = None) -> Call:
-        return lambda client: client.request(method, path, query=query, body=body)
-
     return [
-        ("list nodes", True, call("GET", "/api/v1/nodes", few)),
+        ("list nodes", True, _call("GET", "/api/v1/nodes", few)),
         ("watch nodes", True, lambda client: _watched(client, "/api/v1/nodes")),
-        ("read a node", True, call("GET", f"/api/v1/nodes/{PROBE}")),
-        ("list pods", True, call("GET", pods, few)),
-        ("watch pods", True, lambda client: _watched(client, pods)),
-        *((f"create pods ({what})", True, call("POST", pods, DRY, body)) for what, body in _manifests(cluster, settings, services)),
-        ("bind pods", True, call("POST", f"{one}/binding", DRY, binding(PROBE, "0", PROBE))),
-        ("resize pods", True, call("PATCH", f"{one}/resize", DRY, wanted)),
-        ("evict pods", True, call("POST", f"{one}/eviction", DRY, evicted)),
-        ("delete pods", True, call("DELETE", one, DRY)),
-        ("read logs of pods", True, call("GET", f"{one}/log")),
-        ("read pods of all namespaces, which hold resources too", False, call("GET", "/api/v1/pods", few)),
-        ("read metrics of nodes", False, call("GET", f"{_OF_METRICS}/nodes", few)),
-        ("read metrics of pods", False, call("GET", f"{_OF_METRICS}/namespaces/{settings.namespace}/pods", few)),
+        ("read a node", True, _call("GET", f"/api/v1/nodes/{PROBE}")),
+        *_checks_of_pods(pods, _manifests(cluster, settings, own)),
+        ("read pods of all namespaces, which hold resources too", False, _call("GET", "/api/v1/pods", few)),
+        ("read metrics of nodes", False, _call("GET", f"{_OF_METRICS}/nodes", few)),
+        ("read metrics of pods", False, _call("GET", f"{_OF_METRICS}/namespaces/{settings.namespace}/pods", few)),
     ]
 
 
-def _manifests(cluster: str, settings: KubeSettings, services: Sequence[Service]) -> list[tuple[str, JSON]]:
-    """Of each kind of pod that will be made there, one under a name of its own: of the synthetic workload, and of each service."""
+def _checks_beside(cluster: str, settings: KubeSettings, services: Sequence[Service]) -> list[Check]:
+    """Those of a namespace of these services, none of which the cluster needs."""
+    namespace = settings.namespace
+    checks = [
+        *_checks_of_pods(f"/api/v1/namespaces/{namespace}/pods", _manifests(cluster, settings, services, probes=False)),
+        ("read metrics of pods", False, _call("GET", f"{_OF_METRICS}/namespaces/{namespace}/pods", {"limit": "1"})),
+    ]
+    return [(f"{what} in namespace {namespace}", False, call) for what, _, call in checks]
+
+
+def _call(method: str, path: str, query: dict[str, str] | None = None, body: JSON | None = None) -> Call:
+    return lambda client: client.request(method, path, query=query, body=body)
+
+
+def _checks_of_pods(pods: str, manifests: Sequence[tuple[str, JSON]]) -> list[Check]:
+    """What Tango does with its pods, at the path of those of a namespace."""
+    one = f"{pods}/{PROBE}"
+    wanted = {"spec": {"containers": [{"name": "work", "resources": {"requests": {"cpu": "1m"}}}]}}
+    evicted = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": PROBE}}
+    return [
+        ("list pods", True, _call("GET", pods, {"limit": "1"})),
+        ("watch pods", True, lambda client: _watched(client, pods)),
+        *((f"create pods ({what})", True, _call("POST", pods, DRY, body)) for what, body in manifests),
+        ("bind pods", True, _call("POST", f"{one}/binding", DRY, binding(PROBE, "0", PROBE))),
+        ("resize pods", True, _call("PATCH", f"{one}/resize", DRY, wanted)),
+        ("evict pods", True, _call("POST", f"{one}/eviction", DRY, evicted)),
+        ("delete pods", True, _call("DELETE", one, DRY)),
+        ("read logs of pods", True, _call("GET", f"{one}/log")),
+    ]
+
+
+def _manifests(cluster: str, settings: KubeSettings, services: Sequence[Service], *, probes: bool = True) -> list[tuple[str, JSON]]:
+    """Of each kind of pod that will be made there, one under a name of its own: of each service, and with `probes` of the synthetic
+    workload where none is."""
     ways = ClusterWays.of(settings)
     tried = {s.name: s for s in services if s.adopt is None}
-    for label in ServiceClass:
+    for label in ServiceClass if probes else ():
         if not any(s.service_class is label and not s.template for s in tried.values()):
             name = f"synthetic {label.label}"
             of_lc = {"target_ms": 1000.0, "instance_memory_mib": 64} if label is ServiceClass.LC else {}

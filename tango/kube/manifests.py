@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tango.client.signatures import KEY_VARIABLE
-from tango.domain.identity import NodeKey, RequestKey
+from tango.domain.identity import NodeKey, RequestKey, parts_of_pod, pod_in
 from tango.domain.jobs import ATTEMPT, PROGRESS_FILE, REQUEST
 from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, JOB, MANAGED_BY, PORT, REVISION, WORK
 from tango.domain.pod_templates import PodTemplate
@@ -151,10 +151,11 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
         "tango/request": str(p.request_id),
         "tango/epoch": str(p.epoch),
     }
+    _, name = parts_of_pod(p.pod)
     if (template := service.pod_template) is not None:
         beside_mib = template.beside(0, template.asked.memory_request_mib or 0)[1]
         memory_mib = max(1, p.memory_mib - beside_mib)
-        pod = _from_template(p.pod, labels, service, template, memory_mib=memory_mib, ways=ways)
+        pod = _from_template(name, labels, service, template, memory_mib=memory_mib, ways=ways)
         pod["metadata"]["annotations"][WORK] = f"{p.cpu_work_s:.6f}"
     else:
         container = {
@@ -169,7 +170,7 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
             ],
             "resources": _resources(p.cpu_request_millicores, p.cpu_limit_millicores, p.memory_mib, p.extended),
         }
-        pod = _pod(p.pod, labels, container, restart="Never", grace_s=BE_GRACE_S, ways=ways)
+        pod = _pod(name, labels, container, restart="Never", grace_s=BE_GRACE_S, ways=ways)
     _override(pod, service.container or WORKLOAD_CONTAINER, job)
     return pod
 
@@ -198,7 +199,15 @@ def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = 
             {"name": "TANGO_CONCURRENCY", "value": str(service.concurrency)},
             {"name": "TANGO_PORT", "value": str(service.port)},
             {"name": "TANGO_CLUSTER", "value": node.cluster},
-            {"name": "TANGO_INSTANCE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {
+                "name": "TANGO_INSTANCE",
+                # In another namespace it goes by that too, in the headers of requests as everywhere in the fleet.
+                **(
+                    {"value": pod_in(service.namespace, name)}
+                    if service.namespace
+                    else {"valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
+                ),
+            },
             {
                 "name": KEY_VARIABLE,
                 # Of a Secret that whoever runs the cluster makes (docs/security.md): Tango itself may read and write none there.
@@ -214,7 +223,10 @@ def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = 
         "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}],
         "readinessProbe": {"httpGet": {"path": "/healthz", "port": service.port}, "periodSeconds": 1},
     }
-    return _pod(name, labels, container, restart="Always", grace_s=LC_GRACE_S, ways=ways)
+    pod = _pod(name, labels, container, restart="Always", grace_s=LC_GRACE_S, ways=ways)
+    if service.revision:
+        pod["metadata"]["annotations"] = {REVISION: service.revision}
+    return pod
 
 
 def _priority(labels: Mapping[str, str], ways: ClusterWays) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from tango.domain.identity import NodeKey, PodKey
@@ -11,6 +11,7 @@ from tango.domain.node_reports import NodeAgentReport
 from tango.domain.plans import Eviction, Resize
 from tango.domain.runs import Placement, ScalingRecord
 from tango.domain.services import Adoption, Service
+from tango.errors import ClusterError
 
 
 class ClusterCalls(Protocol):
@@ -52,8 +53,29 @@ class ClusterWatch(Protocol):
         """Wait until nodes and pods have been listed once. Without a deadline: the agent can do nothing before."""
         ...
 
-    def age_s(self) -> float:
-        """Seconds since nodes and pods were last known to be as `nodes` and `pods` have them; about 0 while the watches stand."""
+    def name_of(self, pod: Mapping[str, Any]) -> str:
+        """The name in the fleet of a pod of this cluster (`PodKey`)."""
+        ...
+
+    def watch_namespaces(self, namespaces: Collection[str]) -> None:
+        """Watch the pods that Tango has made in these namespaces too, from now on until the end: `pods` has them, `on_pod` is told of them.
+
+        Called while `follow` runs. Where the cluster does not let Tango watch one, the others go on.
+        """
+        ...
+
+    def unseen(self) -> Mapping[str, ClusterError | None]:
+        """Of these namespaces and those of adopted pods, the ones whose pods are not seen now.
+
+        With what the server says where it refuses that; None where it has not answered yet.
+        """
+        ...
+
+    def age_s(self, namespace: str = "") -> float:
+        """Seconds since nodes and pods were last known to be as `nodes` and `pods` have them; about 0 while the watches stand.
+
+        With one of `watch_namespaces`: of the pods there alone, which count for nothing in the age of the cluster.
+        """
         ...
 
     def changes(self) -> int:
@@ -65,7 +87,7 @@ class ClusterWatch(Protocol):
         ...
 
     def pods(self) -> Sequence[Mapping[str, Any]]:
-        """Tango's pods as last seen."""
+        """Tango's pods as last seen, in all namespaces that are watched."""
         ...
 
     async def pod_usage(self) -> Mapping[tuple[str, str], Mapping[str, Any]]:
@@ -99,6 +121,8 @@ class ClusterWatch(Protocol):
     ) -> ContainerLog:
         """The end of a container's log: of its last `lines` lines the last `most_bytes` bytes, whatever it has written in all.
 
+        `pod` is its name in the fleet.
+
         With `follow` it waits for the container to end. After `within_s` seconds, or when the stream breaks, it is what has come by then.
         Raises: ClusterError where the server refuses it, as for a container that has not begun.
         """
@@ -109,7 +133,10 @@ class ClusterWatch(Protocol):
         ...
 
     async def set_cpu_limit(self, pod: str, container: str, millicores: int) -> None:
-        """Resize a container's CPU limit in place; its request stays. The kubelet carries it out later. One that is gone is left alone."""
+        """Resize a container's CPU limit in place; its request stays. The kubelet carries it out later. One that is gone is left alone.
+
+        `pod` is its name in the fleet.
+        """
         ...
 
     async def bind(self, pod: Mapping[str, Any], node: str) -> None:
@@ -117,5 +144,8 @@ class ClusterWatch(Protocol):
         ...
 
     async def delete_pod(self, name: str, *, uid: str | None = None, at_once: bool = False) -> None:
-        """Delete a pod, with its grace period unless `at_once`; one that is gone, or is not of this uid, counts as deleted."""
+        """Delete a pod, with its grace period unless `at_once`; one that is gone, or is not of this uid, counts as deleted.
+
+        `name` is its name in the fleet.
+        """
         ...

@@ -33,6 +33,10 @@ class FleetStore(Protocol):
         """All declared services, by name."""
         ...
 
+    def namespaces(self) -> tuple[str, ...]:
+        """Namespaces of services, those too that no declaration names any more, for as long as pods may run there; by name."""
+        ...
+
     def snapshot(self, *, at_s: float) -> FleetSnapshot:
         """The fleet as last observed, with counts of requests in flight and pending; `at_s` (Unix time) is its time stamp.
 

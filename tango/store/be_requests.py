@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 
+from tango.domain.identity import parts_of_pod
 from tango.domain.jobs import JobPod
 from tango.domain.lifecycle import Event
 from tango.domain.plans import BePlan
@@ -66,7 +67,10 @@ FROM seen q JOIN seen p ON p.run_id = q.run_id AND p.tenant = q.tenant AND p.pla
 ORDER BY p.turn, q.started_at + p.due_s * interval '1 s', q.run_id LIMIT %(limit)s
 """
 _PLACE = f"""
-WITH locked AS (
+WITH elsewhere AS MATERIALIZED (
+    SELECT name, spec ->> 'namespace' || '/' AS at FROM service WHERE spec ->> 'namespace' <> ''
+),
+locked AS (
     SELECT r.request_id, v.k, v.node, v.cluster
     FROM request r
     JOIN unnest(%(rows)s::int[], %(ids)s::int[], %(epochs)s::int[], %(nodes)s::text[], %(clusters)s::text[])
@@ -76,17 +80,18 @@ WITH locked AS (
 )
 UPDATE request r SET state = {after(Event.PLACE)}, epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node,
     target_cluster = v.cluster, lease_until = now() + %(lease)s * interval '1 s',
-    pod = 'be-r' || r.run_id || '-' || r.request_id || '-e' || (r.epoch + 1), started_s = NULL
+    pod = coalesce((SELECT e.at FROM elsewhere e WHERE e.name = r.service), '') ||
+        'be-r' || r.run_id || '-' || r.request_id || '-e' || (r.epoch + 1), started_s = NULL
 FROM locked v LEFT JOIN job j ON j.run_id = %(run)s AND j.request_id = v.request_id
 WHERE r.run_id = %(run)s AND r.request_id = v.request_id
 RETURNING v.k, r.epoch, r.pod, r.attempt, j.run_id IS NOT NULL, j.command, j.args, j.env, j.deadline_s, j.by_local_user
 """
 # A cluster that is taken for lost is left out: nobody can reach it, and its requests go on without it.
 _OLDER = """
-SELECT a.request_id, array_agg(DISTINCT a.cluster ORDER BY a.cluster)
+SELECT DISTINCT a.request_id, a.cluster, CASE WHEN a.pod LIKE '%%/%%' THEN split_part(a.pod, '/', 1) ELSE '' END
 FROM attempt a JOIN cluster c ON c.name = a.cluster
 WHERE a.run_id = %(run)s AND a.request_id = ANY (%(ids)s) AND c.seen_at > now() - %(away)s * interval '1 s'
-GROUP BY a.request_id
+ORDER BY 1, 2, 3
 """
 _RUN = f"""
 WITH locked AS (
@@ -193,12 +198,13 @@ class BeRequests:
                     },
                 )
                 found = cursor.fetchall()
-                older: dict[int, list[str]] = {}
+                older: dict[int, list[tuple[str, str]]] = defaultdict(list)
                 if again := [int(p.request_id[k]) for k, epoch, *_ in found if epoch > 1]:
                     cursor.execute(_OLDER, {"run": run_id, "ids": again, "away": self._lease.away_s})
-                    older = dict(cursor.fetchall())
+                    for request_id, *where in cursor.fetchall():
+                        older[request_id].append((where[0], where[1]))
                 for k, epoch, pod, attempt, is_job, *own in found:
-                    cluster = snapshot.clusters[snapshot.node_cluster[plan.node[k]]]
+                    cluster, namespace = snapshot.clusters[snapshot.node_cluster[plan.node[k]]], parts_of_pod(pod)[0]
                     placed.append(
                         Placement(
                             run_id=run_id,
@@ -214,7 +220,7 @@ class BeRequests:
                             memory_mib=int(p.memory_mib[k]),
                             extended=snapshot.resources.extended_of(p.requests[:, k]),
                             job=_job_pod(attempt, *own) if is_job else None,
-                            older_clusters=tuple(of for of in older.get(int(p.request_id[k]), ()) if of != cluster),
+                            older=tuple(at for at in older.get(int(p.request_id[k]), ()) if at != (cluster, namespace)),
                         )
                     )
             insert_decision(cursor, dataclasses.replace(decision, placed=len(placed)), sorted({int(r) for r in p.run_id}))

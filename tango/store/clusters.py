@@ -13,7 +13,7 @@ from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
 from tango.store.lifecycle_sql import HOLDING_RUNS, LIVE_STATES
 from tango.store.rows import insert
-from tango.store.services import Services, hold_declarations, write_services
+from tango.store.services import Services, hold_declarations, note_namespaces, write_services
 
 IS_SILENT = "c.seen_at < now() - %(silent)s * interval '1 s'"
 """SQL: the agent of the cluster `c` has not been heard of for `LeaseSettings.silent_s`. NULL for one that never was."""
@@ -85,6 +85,7 @@ class Clusters(Services):
                 "bandwidth_mbit_per_s = excluded.bandwidth_mbit_per_s",
             )
             gone = [s.name for fleet_before in before for s in fleet_before.services]
+            note_namespaces(cursor, gone)
             cursor.execute(
                 "DELETE FROM service WHERE name = ANY (%s) AND name <> ALL (%s)", (gone, [s.name for s in fleet.services])
             )
@@ -105,7 +106,9 @@ class Clusters(Services):
                 cursor.execute(f"DELETE FROM {table} WHERE cluster = ANY (%s)", (gone,))
             cursor.execute("UPDATE lc_share SET complete = true WHERE cluster = ANY (%s) AND NOT complete", (gone,))
             cursor.execute("DELETE FROM link WHERE from_cluster = ANY (%s) OR to_cluster = ANY (%s)", (gone, gone))
-            cursor.execute("DELETE FROM service WHERE name = ANY (%s)", ([s.name for fleet in before for s in fleet.services],))
+            services = [s.name for fleet in before for s in fleet.services]
+            note_namespaces(cursor, services)
+            cursor.execute("DELETE FROM service WHERE name = ANY (%s)", (services,))
 
         self._database.run(forget)
 

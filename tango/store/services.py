@@ -9,6 +9,7 @@ from psycopg2.extras import Json
 from tango.domain.near_names import near_name
 from tango.domain.services import Service, service_of, spec_of
 from tango.errors import UsageError
+from tango.settings import LeaseSettings
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import HOLDING_RUNS, LIVE_STATES
 from tango.store.rows import insert
@@ -27,6 +28,8 @@ def hold_declarations(cursor: Cursor) -> None:
 
 class Services:
     """The part of the fleet store that keeps declared services."""
+
+    _lease: LeaseSettings
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -61,10 +64,36 @@ class Services:
 
         def delete(cursor: Cursor) -> None:
             hold_declarations(cursor)
+            note_namespaces(cursor, names)
             cursor.execute("DELETE FROM service WHERE name = ANY (%s)", (list(names),))
             cursor.execute("DELETE FROM service_usage WHERE service = ANY (%s)", (list(names),))
 
         self._database.run(delete)
+
+    def namespaces(self) -> tuple[str, ...]:
+        """As long as a pod of BE may run (`LeaseSettings.run_s`)."""
+        rows = self._database.rows(_NAMESPACES, {"within": self._lease.run_s})
+        return tuple(name for (name,) in rows)
+
+
+_NAMESPACES = """
+SELECT name FROM service_namespace n
+WHERE declared_at > now() - %(within)s * interval '1 s'
+   OR EXISTS (SELECT FROM service s WHERE s.spec ->> 'namespace' = n.name)
+ORDER BY name
+"""
+
+
+def note_namespaces(cursor: Cursor, services: Sequence[str]) -> None:
+    """Remember the namespaces that these services are declared with now; before and after what changes them."""
+    cursor.execute(
+        """
+        INSERT INTO service_namespace (name)
+        SELECT DISTINCT spec ->> 'namespace' FROM service WHERE name = ANY (%s) AND spec ->> 'namespace' <> ''
+        ON CONFLICT (name) DO UPDATE SET declared_at = now()
+        """,
+        (list(services),),
+    )
 
 
 def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
@@ -81,7 +110,9 @@ def write_services(cursor: Cursor, services: Sequence[Service]) -> None:
     # What was measured of other pods says nothing of these.
     cursor.execute("SELECT spec FROM service WHERE name = ANY (%s)", ([s.name for s in services],))
     before = {s.name: (s.template, s.adopt, s.image) for s in (service_of(spec) for (spec,) in cursor.fetchall())}
+    note_namespaces(cursor, list(before))
     others = [s.name for s in services if before.get(s.name) != (s.template, s.adopt, s.image)]
     cursor.execute("DELETE FROM service_usage WHERE service = ANY (%s)", (others,))
     changed = "class = excluded.class, target_ms = excluded.target_ms, spec = excluded.spec, declared_at = now()"
     insert(cursor, "service", rows, then=f"ON CONFLICT (name) DO UPDATE SET {changed}")
+    note_namespaces(cursor, [s.name for s in services])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
 import pytest
@@ -256,10 +257,10 @@ def test_a_placement_names_other_clusters_of_older_epochs(world: StoreWorld) -> 
     world.requests.requeue_expired(limit=10)
     third = _place(world, node=1)
 
-    assert [(p.epoch, p.cluster, p.older_clusters) for p in (*first, *second, *third)] == [
+    assert [(p.epoch, p.cluster, p.older) for p in (*first, *second, *third)] == [
         (1, "c1", ()),
-        (2, "c2", ("c1",)),
-        (3, "c1", ("c2",)),
+        (2, "c2", (("c1", ""),)),
+        (3, "c1", (("c2", ""),)),
     ]
     world.requests.settle([success(run_id, 0, 3)])
 
@@ -273,7 +274,20 @@ def test_a_placement_leaves_lost_clusters_out(world: StoreWorld) -> None:
 
     (second,) = _place(world, node=2)
 
-    assert (second.cluster, second.older_clusters) == ("c2", ())
+    assert (second.cluster, second.older) == ("c2", ())
+
+
+def test_pods_of_a_service_with_a_namespace_are_named_with_it_and_older_ones_with_theirs(world: StoreWorld) -> None:
+    """A declaration may change between two epochs, and a pod of the first runs where that one said."""
+    run_id = _pending(world, 1)
+    (plain,) = _place(world, lease_s=OVER_S)
+    world.requests.requeue_expired(limit=10)
+    world.fleet.put_services([dataclasses.replace(BATCH, namespace="team-a")])
+    (moved,) = _place(world)
+
+    assert plain.pod == f"be-r{run_id}-0-e1"
+    assert (moved.pod, moved.cluster, moved.older) == (f"team-a/be-r{run_id}-0-e2", "c1", (("c1", ""),))
+    world.requests.settle([success(run_id, 0, 2)])
 
 
 def test_a_result_for_a_waiting_request_is_refused(world: StoreWorld) -> None:

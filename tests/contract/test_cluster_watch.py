@@ -8,13 +8,16 @@ import urllib.error
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tango.domain.identity import NodeKey
 from tango.domain.quantities import cpu_millicores, memory_mib
+from tango.domain.refusal_kind import RefusalKind
 from tango.domain.services import Adoption
+from tango.errors import Forbidden
 from tango.kube.api_client import KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.ports.clusters import ClusterWatch
@@ -27,6 +30,7 @@ from tests.waiting import WITHIN_S
 N1 = NodeKey("c1", "n1")
 NODE: Json = {"metadata": {"name": "n1"}, "spec": {}}
 INSTANCE = "lc-web-n1-0"
+ROLE_OF_SERVICES = Path(__file__).parents[2] / "deploy" / "rbac" / "service-namespace.yaml"
 
 
 @dataclass(slots=True)
@@ -38,6 +42,10 @@ class Watched:
     """Somebody else makes a pod."""
     remove: Callable[[str], object]
     """Somebody else deletes one at once."""
+    allow: Callable[[], object]
+    """The owner of the namespace `prod` lets Tango work there."""
+    refuse: Callable[[bool], object]
+    """From now on Tango may not watch there, or may again."""
     events: list[tuple[str, str]] = field(default_factory=list)
 
     def pod(self, name: str) -> Mapping[str, Any] | None:
@@ -74,7 +82,14 @@ async def watched(request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
     if request.param == "memory":
         memory = MemoryCluster()
         memory.put_node(NODE)
-        async with followed(Watched(memory, memory.put_pod, memory.remove_pod)) as found:
+
+        def refuse(now: bool) -> None:
+            words = 'pods is forbidden: User "tango" cannot list resource "pods" in API group "" in the namespace "prod"'
+            memory.refused = (
+                {"prod": Forbidden(words, status=403, refusal=RefusalKind.PERMISSION, words=words, namespace="prod")} if now else {}
+            )
+
+        async with followed(Watched(memory, memory.put_pod, memory.remove_pod, lambda: None, refuse)) as found:
             yield found
         return
     server: EmbeddedCluster = request.getfixturevalue("embedded")
@@ -84,6 +99,8 @@ async def watched(request: pytest.FixtureRequest) -> AsyncIterator[Watched]:
             KubernetesWatch(client, namespace="tango"),
             lambda pod: server.call("POST", PODS.replace("tango", pod["metadata"].get("namespace", "tango")), pod),
             lambda name: server.call("DELETE", f"{PODS}/{name}?gracePeriodSeconds=0"),
+            lambda: server.apply(ROLE_OF_SERVICES, namespace="prod"),
+            lambda now: server.faults(*([{"fault": "rbac", "path": "/namespaces/prod/", "user": "tango"}] if now else [])),
         )
         with contextlib.suppress(urllib.error.HTTPError):  # there since an earlier test
             server.new_namespace("prod")
@@ -237,6 +254,72 @@ async def test_adopted_pods_are_seen_by_their_service_and_not_among_tango_s(watc
     watched.watch.adopt({})
     assert names("mine") == []
     assert watched.watch.changes() > before
+
+
+def elsewhere(name: str) -> Json:
+    """A pod of Tango's in the namespace `prod`, whoever has made it."""
+    pod = by_hand(name)
+    return {**pod, "metadata": {**pod["metadata"], "namespace": "prod"}}
+
+
+async def test_pods_of_a_namespace_are_tango_s_once_it_is_watched_and_go_by_their_name_in_the_fleet(watched: Watched) -> None:
+    """A pod of the same name in Tango's own namespace is another one; each is deleted where it is."""
+
+    def names() -> list[str]:
+        return sorted(watched.watch.name_of(pod) for pod in watched.watch.pods())
+
+    watched.allow()
+    watched.create(by_hand("one"))
+    watched.create(elsewhere("one"))
+    await watched.until(lambda: names() == ["one"])
+    before = watched.watch.changes()
+    watched.watch.watch_namespaces({"prod"})
+    await watched.until(lambda: names() == ["one", "prod/one"])
+    watched.watch.watch_namespaces(())
+    await watched.watch.synced()
+    assert watched.watch.changes() > before
+    assert watched.watch.unseen() == {}
+    await watched.until(lambda: watched.watch.age_s("prod") < 1.0)
+
+    await watched.watch.delete_pod("prod/one", at_once=True)
+    await watched.until(lambda: names() == ["one"])
+    assert watched.events.count(("DELETED", "one")) == 1
+
+
+async def test_an_instance_of_a_service_with_a_namespace_is_made_bound_and_resized_there(watched: Watched) -> None:
+    """Where its owner allows it."""
+    watched.allow()
+    watched.watch.watch_namespaces({"prod"})
+    await watched.watch.synced()
+
+    await watched.watch.create_instance(replace(WEB, namespace="prod"), N1, 0)
+    await watched.until(lambda: watched.bound_to(INSTANCE) == "n1")
+    made = watched.pod(INSTANCE)
+    assert made is not None
+    await watched.watch.set_cpu_limit(f"prod/{INSTANCE}", "work", 1234)
+    await watched.until(lambda: "1234m" in str(watched.pod(INSTANCE)))
+
+    assert watched.watch.name_of(made) == f"prod/{INSTANCE}"
+    assert made["metadata"]["annotations"] == {"tango/revision": replace(WEB, namespace="prod").revision}
+    await watched.watch.delete_pod(f"prod/{INSTANCE}", at_once=True)
+    await watched.until(lambda: watched.pod(INSTANCE) is None)
+
+
+async def test_a_namespace_that_may_not_be_watched_is_unseen_with_the_server_s_words_until_it_may(watched: Watched) -> None:
+    """The cluster's own picture does not grow old by it."""
+    watched.refuse(True)
+    watched.watch.watch_namespaces({"prod"})
+    async with asyncio.timeout(WITHIN_S):
+        await watched.watch.synced()
+    await watched.until(lambda: watched.watch.unseen().get("prod") is not None)
+    refused = watched.watch.unseen()["prod"]
+
+    assert refused is not None
+    assert (refused.refusal, refused.namespace, "prod" in refused.words) == ("permission", "prod", True)
+    assert watched.watch.age_s("prod") > 3600.0
+    await watched.until(lambda: watched.watch.age_s() < 1.0)
+    watched.refuse(False)
+    await watched.until(lambda: watched.watch.unseen() == {})
 
 
 async def test_a_picture_is_new_while_its_watches_stand(watched: Watched) -> None:

@@ -240,6 +240,17 @@ def test_pods_of_services_that_are_never_evicted_are_not_evictable(world: StoreW
     assert world.fleet.evictable_be([node]) == {}
 
 
+def test_namespaces_of_services_are_known_for_as_long_as_pods_may_run_there(world: StoreWorld) -> None:
+    """A declaration that names another one, or none, may have left pods behind; those that are declared stay."""
+    none = world.fleet.namespaces()
+    world.fleet.put_services([dataclasses.replace(BATCH, namespace="team-b"), dataclasses.replace(WEB, namespace="team-a")])
+    declared = world.fleet.namespaces()
+    world.fleet.put_services([dataclasses.replace(BATCH, namespace="team-c"), WEB])
+
+    assert (none, declared) == ((), ("team-a", "team-b"))
+    assert world.fleet.namespaces() == ("team-a", "team-b", "team-c")
+
+
 def test_unknown_use_of_a_node_is_not_idleness(world: StoreWorld) -> None:
     """Without a metrics server a node uses what is requested there."""
     first, second = node_states(FLEET.clusters[0])

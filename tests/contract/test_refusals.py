@@ -62,6 +62,18 @@ def test_a_refusal_pauses_what_it_speaks_of(make: Make) -> None:
     assert (states[0].kind, states[0].words, len(states[3].words)) == (RefusalKind.CREDENTIALS, "Unauthorized", 500)
 
 
+@pytest.mark.parametrize("kind", [RefusalKind.PERMISSION, RefusalKind.NAMESPACE])
+def test_what_is_missing_in_a_service_s_namespace_pauses_that_service_alone(make: Make, kind: RefusalKind) -> None:
+    """A token that is not known, or a server that is busy, is the cluster's matter all the same."""
+    store = make(RefusalSettings())
+
+    store.note([Refusal.of(kind, cluster="c1", service="batch", namespace="team-a", words="no role")], role="agent")
+    store.note([Refusal.of(RefusalKind.CREDENTIALS, cluster="c2", service="batch", namespace="team-a", words="no")], role="agent")
+    store.note([Refusal.of(kind, cluster="c3", service="batch", words="no role")], role="agent")
+
+    assert rows(store) == [("c1", "batch", "", "agent"), ("c2", "", "", "agent"), ("c3", "", "", "agent")]
+
+
 def test_refusals_within_a_pause_make_it_no_longer(make: Make) -> None:
     """They are of pods that were under way: a batch of a hundred is one refusal."""
     store = make(RefusalSettings(first_pause_s=100.0, longest_pause_s=1000.0))

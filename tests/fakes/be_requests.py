@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tango.domain.identity import parts_of_pod, pod_in
 from tango.domain.jobs import JobPod, NewJob
 from tango.domain.lifecycle import IN_FLIGHT, Event, Outcome, states_before
 from tango.domain.plans import BePlan
@@ -152,7 +153,9 @@ class MemoryBeRequests:
                     if row.epoch != p.epoch[k] or not self._state.happens(row, Event.PLACE):
                         continue
                     self._give_out(row, snapshot, int(plan.node[k]), lease_s)
-                    row.pod, row.started_s = f"be-r{row.run_id}-{row.request_id}-e{row.epoch}", None
+                    namespace = next(s.namespace for s in snapshot.services if s.name == row.service)
+                    row.pod = pod_in(namespace, f"be-r{row.run_id}-{row.request_id}-e{row.epoch}")
+                    row.started_s = None
                     placed.append(
                         Placement(
                             run_id=row.run_id,
@@ -168,7 +171,7 @@ class MemoryBeRequests:
                             memory_mib=int(p.memory_mib[k]),
                             extended=snapshot.resources.extended_of(p.requests[:, k]),
                             job=None if row.job is None else _pod_of(row.attempt, row.job.asked),
-                            older_clusters=self._older_clusters(row),
+                            older=self._older(row),
                         )
                     )
             self._state.decisions.append((decision, tuple(sorted({int(r) for r in p.run_id}))))
@@ -188,12 +191,17 @@ class MemoryBeRequests:
                     counted += 1
         return counted
 
-    def _older_clusters(self, row: Row) -> tuple[str, ...]:
+    def _older(self, row: Row) -> tuple[tuple[str, str], ...]:
         """Of ended epochs, but for clusters that are taken for lost."""
         oldest_s = self._state.now_s() - self._state.lease.away_s
-        ended = {a.cluster for a in self._state.attempts if (a.run_id, a.request_id) == (row.run_id, row.request_id)}
+        ended = {
+            (a.cluster, parts_of_pod(a.pod)[0])
+            for a in self._state.attempts
+            if (a.run_id, a.request_id) == (row.run_id, row.request_id)
+        }
         heard_of = {cluster for cluster, (seen_s, _) in self._state.seen.items() if seen_s > oldest_s}
-        return tuple(sorted(ended & heard_of - {row.target_cluster}))
+        here = row.target_cluster, parts_of_pod(row.pod)[0]
+        return tuple(sorted(at for at in ended if at[0] in heard_of and at != here))
 
     def _by_priority(self, by_age: Sequence[Row]) -> list[Row]:
         """The rows, those of one run and tenant in places of their own rows: by priority and age."""

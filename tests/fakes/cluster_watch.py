@@ -5,16 +5,24 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from tango.domain.identity import NodeKey
+from tango.domain.identity import NodeKey, parts_of_pod, pod_in
 from tango.domain.jobs import ContainerLog
 from tango.domain.node_reports import NodeAgentReport
+from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.services import Adoption, Service
+from tango.errors import ClusterError
 from tango.kube.manifests import lc_instance
+from tango.settings import KubeSettings
 
 Json = dict[str, Any]
+OWN = KubeSettings().namespace
+
+
+def _is_of_tango(pod: Json) -> bool:
+    return (pod["metadata"].get("labels") or {}).get(MANAGED_BY) == "tango"
 
 
 class MemoryCluster:
@@ -37,6 +45,11 @@ class MemoryCluster:
         self._nodes: dict[str, Json] = {}
         self._pods: dict[str, Json] = {}
         self._adoptions: dict[str, Adoption] = {}
+        self._beside: set[str] = set()
+        self.refused: dict[str, ClusterError] = {}
+        """By namespace, what the server says to who watches there: its pods are not seen."""
+        self.keeps_sight = False
+        """Whether pods of namespaces that are refused are had as they were last seen, as by a watch that was open before."""
         self._changes = 0
         self._uids = itertools.count(1)
         self._on_pod: Callable[[str, Mapping[str, Any]], None] = lambda kind, pod: None
@@ -47,33 +60,63 @@ class MemoryCluster:
         self._nodes[node["metadata"]["name"]] = node
 
     def put_pod(self, pod: Json) -> Json:
-        """A pod as it is now; the watch tells it."""
-        name = pod["metadata"]["name"]
+        """A pod as it is now; the watch tells it, where it is one of Tango's or in Tango's own namespace."""
+        name = self.name_of(pod)
         kind = "MODIFIED" if name in self._pods else "ADDED"
         uid = pod["metadata"].get("uid") or f"uid-{next(self._uids)}"
         self._pods[name] = found = {**pod, "metadata": {**pod["metadata"], "uid": uid}}
         self._changes += 1
-        self._on_pod(kind, found)
+        if self._is_seen(found):
+            self._on_pod(kind, found)
         return found
 
     def remove_pod(self, name: str) -> None:
-        """A pod vanishes; the watch tells it."""
+        """A pod vanishes, by its name in the fleet or in its namespace; the watch tells it."""
+        known = name if name in self._pods else next(key for key in self._pods if parts_of_pod(key)[1] == name)
         self._changes += 1
-        self._on_pod("DELETED", self._pods.pop(name))
+        found = self._pods.pop(known)
+        if self._is_seen(found):
+            self._on_pod("DELETED", found)
+
+    def _is_seen(self, pod: Json) -> bool:
+        namespace = pod["metadata"].get("namespace", OWN)
+        return namespace == OWN or (namespace in self._beside and (self.keeps_sight or namespace not in self.refused))
 
     async def follow(self, on_pod: Callable[[str, Mapping[str, Any]], None]) -> None:
         """Tell what is there, then what comes."""
         self._on_pod = on_pod
         for pod in list(self._pods.values()):
-            on_pod("ADDED", pod)
+            if self._is_seen(pod):
+                on_pod("ADDED", pod)
         await asyncio.Event().wait()
 
     async def synced(self) -> None:
         """At once."""
 
-    def age_s(self) -> float:
+    def name_of(self, pod: Mapping[str, Any]) -> str:
+        """By its namespace."""
+        namespace = pod["metadata"].get("namespace", OWN)
+        return pod_in("" if namespace == OWN else namespace, pod["metadata"]["name"])
+
+    def watch_namespaces(self, namespaces: Collection[str]) -> None:
+        """These too."""
+        new = set(namespaces) - self._beside - {OWN}
+        self._beside |= new
+        self._changes += bool(new)
+        for pod in self.pods() if new else ():
+            if pod["metadata"].get("namespace") in new:
+                self._on_pod("ADDED", pod)
+
+    def unseen(self) -> Mapping[str, ClusterError | None]:
         """As the test says."""
-        return self.old_s
+        return {namespace: error for namespace, error in self.refused.items() if namespace in self._all_beside()}
+
+    def _all_beside(self) -> set[str]:
+        return self._beside | {adoption.namespace for adoption in self._adoptions.values()}
+
+    def age_s(self, namespace: str = "") -> float:
+        """As the test says; of a namespace that is refused without end."""
+        return float("inf") if namespace in self.refused else self.old_s
 
     def changes(self) -> int:
         """Of nodes and pods."""
@@ -84,15 +127,12 @@ class MemoryCluster:
         return list(self._nodes.values())
 
     def pods(self) -> Sequence[Json]:
-        """Tango's."""
-        return [
-            p for p in self._pods.values() if (p["metadata"].get("labels") or {}).get("app.kubernetes.io/managed-by") == "tango"
-        ]
+        """Tango's, where they are seen."""
+        return [pod for pod in self._pods.values() if _is_of_tango(pod) and self._is_seen(pod)]
 
     def others(self) -> Sequence[Json]:
         """Those without Tango's label."""
-        own = [p["metadata"]["uid"] for p in self.pods()]
-        return [p for p in self._pods.values() if p["metadata"]["uid"] not in own and p["spec"].get("nodeName")]
+        return [pod for pod in self._pods.values() if not _is_of_tango(pod) and pod["spec"].get("nodeName")]
 
     async def pod_usage(self) -> Mapping[tuple[str, str], Json]:
         """As the test says."""
@@ -141,8 +181,12 @@ class MemoryCluster:
     async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
         """The manifest that a real cluster would get, bound."""
         self._answer()
+        if service.namespace in self.refused:
+            raise self.refused[service.namespace]
         pod = lc_instance(service, node, k)
-        if pod["metadata"]["name"] not in self._pods:
+        if service.namespace:
+            pod["metadata"]["namespace"] = service.namespace
+        if self.name_of(pod) not in self._pods:
             await self.bind(self.put_pod(pod), node.name)
 
     async def set_cpu_limit(self, pod: str, container: str, millicores: int) -> None:
@@ -158,7 +202,7 @@ class MemoryCluster:
     async def bind(self, pod: Mapping[str, Any], node: str) -> None:
         """Where it is this pod, and not bound."""
         self._answer()
-        found = self._pods.get(pod["metadata"]["name"])
+        found = self._pods.get(self.name_of(pod))
         if found and found["metadata"]["uid"] == pod["metadata"]["uid"] and not found["spec"].get("nodeName"):
             self.put_pod({**found, "spec": {**found["spec"], "nodeName": node}})
 

@@ -48,6 +48,8 @@ class MemoryFleetStore:
         self._nodes: dict[str, list[NodeState]] = {}
         self._refused: dict[tuple[PodKey, bool], tuple[str, int, RefusedResize]] = {}
         """By pod and kind: its uid, its node's CPU, and what was refused."""
+        self._namespaces: dict[str, float] = {}
+        """By name, when a service was last declared there."""
         self._agents: dict[str, float] = {}
         """When agents were heard of that had nothing to tell."""
         self._instances: dict[str, list[InstanceState]] = {}
@@ -73,7 +75,17 @@ class MemoryFleetStore:
 
     def put_services(self, services: Sequence[Service]) -> None:
         """By themselves."""
+        self._note_namespaces()
         self._state.services |= {service.name: service for service in services}
+
+    def namespaces(self) -> tuple[str, ...]:
+        """Those declared, and those of before, for as long as pods may run."""
+        self._note_namespaces()
+        oldest_s = self._state.now_s() - self._state.lease.run_s
+        return tuple(sorted(name for name, at_s in self._namespaces.items() if at_s >= oldest_s))
+
+    def _note_namespaces(self) -> None:
+        self._namespaces |= {s.namespace: self._state.now_s() for s in self._state.services.values() if s.namespace}
 
     def services(self) -> tuple[Service, ...]:
         """By name."""

@@ -83,6 +83,7 @@ class Attempt:
     service: str
     cluster: str
     node: str
+    pod: str = ""
     service_class: ServiceClass
     latency_s: float | None
     outcome: str
@@ -210,6 +211,7 @@ class MemoryState:
                 service=row.service,
                 cluster=row.target_cluster,
                 node=row.node,
+                pod=row.pod,
                 service_class=row.service_class,
                 latency_s=latency_s,
                 outcome=outcome,

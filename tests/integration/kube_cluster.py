@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from tests.waiting import until
 
 Json = dict[str, Any]
@@ -97,6 +99,24 @@ class EmbeddedCluster:
     def new_namespace(self, name: str = "tango") -> None:
         """Make a namespace."""
         self.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+
+    def apply(self, manifest: Path, *, namespace: str = "") -> None:
+        """Make the objects of a manifest as who owns the cluster, as `kubectl apply` does; what is there stays.
+
+        `namespace` is where those go that name none.
+        """
+        for item in yaml.safe_load_all(manifest.read_text()):
+            if not item:
+                continue
+            kind, metadata = item["kind"], item["metadata"]
+            root = f"/apis/{item['apiVersion']}" if "/" in item["apiVersion"] else f"/api/{item['apiVersion']}"
+            of_cluster = kind.startswith("Cluster") or kind == "Namespace"
+            at = "" if of_cluster else f"/namespaces/{metadata.get('namespace', namespace)}"
+            try:
+                self.call("POST", f"{root}{at}/{kind.lower()}s", item)
+            except urllib.error.HTTPError as error:
+                if error.code != 409:
+                    raise
 
     def pods(self) -> dict[str, Json]:
         """Tango's pods, by name."""

@@ -190,13 +190,48 @@ def test_older_epochs_of_other_clusters_are_gone_before_the_new_one_is_made(embe
     names = {"c1": str(embedded.kubeconfig), "elsewhere": str(embedded.kubeconfig)}
     clusters = KubernetesCalls(lambda name: (names[name], "tango"), lambda: SERVICES, FAST)
     site.cluster.call("POST", PODS, _manifest(site.placement(epoch=1)))
-    placement = replace(site.placement(epoch=2), older_clusters=("elsewhere",))
+    placement = replace(site.placement(epoch=2), older=(("elsewhere", ""),))
 
     found = clusters.run_be_pods([placement])
 
     clusters.close()
     assert found == {placement: None}
     assert set(site.cluster.pods()) == {placement.pod}
+
+
+TEAM_A = "/api/v1/namespaces/team-a/pods"
+ROLE_OF_SERVICES = Path(__file__).parents[2] / "deploy" / "rbac" / "service-namespace.yaml"
+
+
+def test_a_service_s_namespace_is_used_once_its_owner_has_applied_the_role(site: Site) -> None:
+    """Before, that is refused in a way that speaks of the service; then its pod is made, bound, evicted and deleted there.
+
+    One of an older epoch, which was made in Tango's own namespace, is gone first.
+    """
+    with contextlib.suppress(urllib.error.HTTPError):
+        site.cluster.new_namespace("team-a")
+    services = [replace(BATCH, namespace="team-a")]
+    clusters = new_clusters(site.cluster, services=services)
+    site.cluster.call("POST", PODS, _manifest(site.placement(epoch=1)))
+    placement = replace(site.placement(epoch=2), pod="team-a/be-r1-1-e2", older=(("c1", ""),))
+
+    refused = clusters.run_be_pods([placement])[placement]
+    site.cluster.apply(ROLE_OF_SERVICES, namespace="team-a")
+    made = clusters.run_be_pods([placement])
+    [pod] = site.cluster.call("GET", TEAM_A)["items"]
+    again = replace(placement, epoch=3, pod="team-a/be-r1-1-e3", older=())
+    one_of_them = clusters.run_be_pods([again])
+    [after] = site.cluster.call("GET", TEAM_A)["items"]
+    [evicted] = clusters.evict([_eviction(again)])
+    clusters.delete_pods([PodKey("c1", again.pod)])
+
+    clusters.close()
+    assert isinstance(refused, ClusterError)
+    assert (refused.refusal, refused.namespace) == ("permission", "team-a")
+    assert (made, one_of_them) == ({placement: None}, {again: None})
+    assert (pod["metadata"]["name"], pod["spec"]["nodeName"], site.cluster.pods()) == ("be-r1-1-e2", "c1-n1", {})
+    assert (after["metadata"]["name"], evicted.outcome, evicted.pod) == ("be-r1-1-e3", "done", again.pod)
+    assert until(lambda: site.cluster.call("GET", TEAM_A)["items"] == [])
 
 
 def test_no_pod_is_made_while_an_older_one_may_run_where_nobody_answers(
@@ -207,7 +242,7 @@ def test_no_pod_is_made_while_an_older_one_may_run_where_nobody_answers(
     away.write_text(re.sub(r"(https?://[^:]+):[0-9]+", r"\1:9", embedded.kubeconfig.read_text()))
     names = {"c1": str(embedded.kubeconfig), "away": str(away)}
     clusters = KubernetesCalls(lambda name: (names[name], "tango"), lambda: SERVICES, FAST)
-    placement = replace(site.placement(epoch=2), older_clusters=("away",))
+    placement = replace(site.placement(epoch=2), older=(("away", ""),))
 
     failure = clusters.run_be_pods([placement])[placement]
 

@@ -40,6 +40,7 @@ SPAN_S = 60
 LC_PER_S, BE_PER_S = 10, 2
 WITHIN_S = 40.0
 """Seconds in which what was caused must be seen. The stack looks every second or so; a busy machine is slower."""
+PODS = "/api/v1/namespaces/tango/pods"
 QUOTAS = "/api/v1/namespaces/tango/resourcequotas"
 Json = dict[str, Any]
 
@@ -63,6 +64,20 @@ class Refused:
         with urllib.request.urlopen(request, timeout=10) as answer:
             found = json.loads(answer.read() or b"{}")
         return found if isinstance(found, dict) else {"items": found}
+
+    def given_to(self, node: str, *, since: Json) -> set[str]:
+        """Names of the pods that a node was given since the list `since` was read, those too that are gone: by the watch, which has all of
+        the collection's history."""
+        known = {pod["metadata"]["uid"] for pod in since["items"]}
+        query = f"watch=1&timeoutSeconds=1&resourceVersion={since['metadata']['resourceVersion']}"
+        request = urllib.request.Request(f"{self.server}{PODS}?{query}", headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            pods = [json.loads(line)["object"] for line in answer]
+        return {
+            pod["metadata"]["name"]
+            for pod in pods
+            if pod["metadata"].get("uid") not in known and (pod.get("spec") or {}).get("nodeName") == node
+        }
 
     def seen(self, look: Callable[[], Any]) -> Any:
         """What `look` gives once it gives something; fails when it does not in time."""
@@ -124,6 +139,17 @@ def test_roles_that_are_lost_pause_the_cluster(refused: Refused) -> None:
     refused.seen(lambda: "permission" not in refused.kinds())
 
 
+def test_a_server_that_answers_403_at_first_after_a_restart_leaves_no_request_behind(refused: Refused) -> None:
+    """All watches are cut and for some seconds nobody may do anything, kubelets included: what ended meanwhile is told afterwards, and the
+    last test finds every request served."""
+    refused.seen(lambda: refused.stack.rows("SELECT 1 FROM request WHERE class = 'be' AND state = 'running' LIMIT 1"))
+    refused.call("PUT", "/__faults", [{"fault": "rbac", "seconds": 4}, {"fault": "cut-watches"}])
+
+    refused.seen(lambda: "permission" in refused.kinds())
+    refused.seen(lambda: "permission" not in refused.kinds())
+    refused.call("DELETE", "/__faults")
+
+
 def test_a_full_quota_pauses_the_service_and_its_requests_tell_why(refused: Refused) -> None:
     """`tango service list` and `tango run requests` have the quota's name."""
     refused.call("POST", QUOTAS, {"metadata": {"name": "full"}, "spec": {"hard": {"pods": "1"}}})
@@ -136,7 +162,10 @@ def test_a_full_quota_pauses_the_service_and_its_requests_tell_why(refused: Refu
 
 
 def test_a_node_that_throws_its_pods_out_gets_no_more_of_them(refused: Refused) -> None:
-    """By a NoExecute taint: its instances end, and stand again when it is gone. Requests go to the other node meanwhile."""
+    """By a NoExecute taint: its instances end, and stand again when it is gone. Requests go to the other node meanwhile.
+
+    From when the taint is known on no pod is made for that node, however often agent and scheduler look.
+    """
     path = "/api/v1/nodes/r1-n1"
     before = refused.call("GET", path)["spec"].get("taints") or []
     broken = {"key": "broken", "value": "yes", "effect": "NoExecute"}
@@ -146,7 +175,21 @@ def test_a_node_that_throws_its_pods_out_gets_no_more_of_them(refused: Refused) 
 
     refused.call("PATCH", path, {"spec": {"taints": [*before, broken]}})
     refused.seen(lambda: instances() == {"r1-n2"})
+    placed = "SELECT count(*) FROM request WHERE run_id = %s AND class = 'be' AND state = 'succeeded' AND node = 'r1-n2'"
+
+    def wait_for_more(count: int) -> None:
+        """So many more are done on the other node: the scheduler has looked as often, and the agent about twice as often."""
+        begin = refused.stack.rows(placed, (refused.run_id,))[0][0]
+        refused.seen(lambda: refused.stack.rows(placed, (refused.run_id,))[0][0] >= begin + count)
+
+    wait_for_more(2)  # what was decided before is made by now
+    since = refused.call("GET", PODS)
+    wait_for_more(10)
+    given = refused.given_to("r1-n1", since=since), refused.given_to("r1-n2", since=since)
     refused.call("PATCH", path, {"spec": {"taints": before}})
+
+    assert given[0] == set()
+    assert len(given[1]) >= 10
 
     refused.seen(lambda: instances() == {"r1-n1", "r1-n2"})
 

@@ -1,4 +1,7 @@
-"""Authentication by static bearer tokens and authorization by role rules; `deploy/rbac/` has the same rules for a real cluster."""
+"""Authentication by bearer tokens, and authorization by rules of a stack's own processes and by the roles that are bound in the cluster.
+
+`deploy/rbac/` has the same rules as roles for a real cluster.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from tango.emulation.api_server.account_tokens import AccountTokens
 from tango.emulation.api_server.failures import Refused
 from tango.emulation.references import KINDS, references_of
 from tango.errors import ConfigError
@@ -20,6 +24,8 @@ NODES = "system:nodes"
 """Group of kubelets."""
 ANONYMOUS = "system:anonymous"
 """User of a call without an Authorization header, as in Kubernetes."""
+SERVICE_ACCOUNT = "system:serviceaccount:"
+"""How the names of users begin that are service accounts, as in Kubernetes."""
 PUBLIC_PATHS = ("/version", "/healthz", "/readyz", "/livez")
 """Paths that anonymous users may read."""
 
@@ -103,11 +109,28 @@ class User:
         return MASTERS in self.groups
 
 
-class Authorizer:
-    """Maps bearer tokens to users, and decides what users may do. Decisions are cached: the rules do not change while it runs."""
+def service_account(namespace: str, name: str) -> str:
+    """The name of the user that a service account is, as in Kubernetes."""
+    return f"{SERVICE_ACCOUNT}{namespace}:{name}"
 
-    def __init__(self, tokens: dict[str, User]) -> None:
+
+class Grants(Protocol):
+    """What is granted besides: by objects of the server."""
+
+    def grant(self, user: User, verb: str, group: str, resource: str, *, name: str, namespace: str) -> bool:
+        """Whether it is."""
+        ...
+
+
+class Authorizer:
+    """Maps bearer tokens to users, and decides what users may do. Decisions by the rules are cached: those do not change while it runs."""
+
+    def __init__(self, tokens: dict[str, User], *, secret: bytes = b"") -> None:
+        """`secret`: by which tokens of service accounts are signed; empty: there are none."""
         self._tokens = tokens
+        self.account_tokens = AccountTokens(secret) if secret else None
+        self.grants: Grants | None = None
+        """Asked where no rule grants a call."""
         self._nobody = User(ANONYMOUS, ("system:unauthenticated",))
         self._allowed: dict[tuple[User, str, str, str, bool], bool] = {}
 
@@ -129,7 +152,7 @@ class Authorizer:
                         )
                     groups = tuple(g.strip() for g in row[3].split(",")) if len(row) > 3 else ()
                     tokens[row[0].strip()] = User(row[1].strip(), groups)
-        return cls(tokens)
+        return cls(tokens, secret=path.read_bytes())
 
     def user(self, header: str | None) -> User:
         """The user of an Authorization header; the anonymous user without one. Raises: Refused 401 for an unknown token."""
@@ -137,6 +160,9 @@ class Authorizer:
             return self._nobody
         kind, _, token = header.partition(" ")
         found = self._tokens.get(token.strip()) if kind.lower() == "bearer" else None
+        if found is None and self.account_tokens is not None and (name := self.account_tokens.user(token.strip())) is not None:
+            of_namespace = name.removeprefix(SERVICE_ACCOUNT).partition(":")[0]
+            found = User(name, ("system:serviceaccounts", f"system:serviceaccounts:{of_namespace}"))
         # A wrong token is refused and not taken for anonymous, so that a typing error in a kubeconfig is seen as what it is.
         if found is None:
             raise Refused(401, "Unauthorized", "Unauthorized")
@@ -154,6 +180,8 @@ class Authorizer:
                 for rule in RULES.get(g, ())
             )
         if self._allowed[key]:
+            return
+        if self.grants is not None and self.grants.grant(user, verb, group, resource, name=name, namespace=namespace):
             return
         kind = resource.split("/")[0]
         shown = (

@@ -53,8 +53,8 @@ def _resource_list(group: str, version: str) -> Json:
         own = {"name": r.name, "singularName": r.singular, "namespaced": r.namespaced, "kind": r.kind, "verbs": verbs}
         listed.append(own | ({"shortNames": list(r.short)} if r.short else {}))
         for sub in r.subresources:
-            kind = {"binding": "Binding", "eviction": "Eviction"}.get(sub, r.kind)
-            verbs = ["create"] if sub in ("binding", "eviction") else ["get", "patch", "update"]
+            kind = {"binding": "Binding", "eviction": "Eviction", "token": "TokenRequest"}.get(sub, r.kind)
+            verbs = ["create"] if sub in ("binding", "eviction", "token") else ["get", "patch", "update"]
             listed.append({"name": f"{r.name}/{sub}", "singularName": "", "namespaced": r.namespaced, "kind": kind, "verbs": verbs})
     return {
         "kind": "APIResourceList",

@@ -103,6 +103,7 @@ OBJECT: dict[str, Form] = {
         ],
         "podCIDR": str,
         "unschedulable": bool,
+        "expirationSeconds": int,
     },
     "status": {
         "phase": str,
@@ -124,6 +125,9 @@ OBJECT: dict[str, Form] = {
     "preemptionPolicy": str,
     "target": {"name": str},
     "deleteOptions": OPTIONS,
+    "rules": [{"apiGroups": [str], "resources": [str], "resourceNames": [str], "verbs": [str]}],
+    "subjects": [{"kind": str, "name": str, "namespace": str}],
+    "roleRef": {"kind": str, "name": str},
 }
 """Of every object that can be posted, a Binding and an Eviction included: no key means one thing in one kind and another in the next."""
 

@@ -111,6 +111,27 @@ RESOURCES = (
         namespaced=False,
         short=("pc",),
     ),
+    Resource(
+        group="",
+        version="v1",
+        name="serviceaccounts",
+        kind="ServiceAccount",
+        singular="serviceaccount",
+        namespaced=True,
+        short=("sa",),
+        subresources=("token",),
+    ),
+    *(
+        Resource(
+            group="rbac.authorization.k8s.io",
+            version="v1",
+            name=f"{kind.lower()}s",
+            kind=kind,
+            singular=kind.lower(),
+            namespaced=not kind.startswith("Cluster"),
+        )
+        for kind in ("Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+    ),
     Resource(group="coordination.k8s.io", version="v1", name="leases", kind="Lease", singular="lease", namespaced=True),
     Resource(
         group="policy",

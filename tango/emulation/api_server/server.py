@@ -16,10 +16,11 @@ import orjson
 import structlog
 
 from tango.emulation.api_server import node_lifecycle
-from tango.emulation.api_server.authorization import Authorizer, User
+from tango.emulation.api_server.account_tokens import LEAST_S, USUAL_S
+from tango.emulation.api_server.authorization import Authorizer, User, service_account
 from tango.emulation.api_server.bodies import change_of, delete_options, object_of
 from tango.emulation.api_server.discovery import discovered
-from tango.emulation.api_server.failures import Refused
+from tango.emulation.api_server.failures import Causes, Refused
 from tango.emulation.api_server.faults import Faults, Rule, refusal
 from tango.emulation.api_server.forms import whole_number
 from tango.emulation.api_server.http1 import Answer, Call, Cut, HttpServer, Response, Stream
@@ -28,6 +29,7 @@ from tango.emulation.api_server.pod_calls import bind, evict
 from tango.emulation.api_server.pod_log import log_of
 from tango.emulation.api_server.replies import Reply
 from tango.emulation.api_server.resources import BY_PLACE, Resource
+from tango.emulation.api_server.role_bindings import RoleBindings
 from tango.emulation.api_server.selectors import matcher
 from tango.emulation.api_server.storage import Collection, Storage
 from tango.emulation.api_server.watches import BOOKMARK_EVERY_S, Watch, require_watch_options
@@ -52,6 +54,7 @@ class ApiServer:
         self._pods = pods
         self._objects = Objects(storage)
         self._authorizer = authorizer
+        authorizer.grants = RoleBindings(storage)
         self._faults = Faults()
         if rbac_after_s:
             self._faults.add(Rule("rbac", seconds=rbac_after_s))
@@ -159,6 +162,8 @@ class ApiServer:
                 return bind(objects, collection, key, body, dry)
             if subresource == "eviction":
                 return evict(objects, collection, key, body, dry)
+            if subresource == "token":
+                return self._token(collection, key, body)
             if subresource or name:
                 raise Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
             return objects.create(collection, namespace, body, dry)
@@ -172,6 +177,27 @@ class ApiServer:
         if verb == "deletecollection":
             return objects.delete_all(collection, namespace, query, options, dry)
         return objects.delete(collection, key, options, dry)
+
+    def _token(self, collection: Collection, key: tuple[str, str], body: Json) -> Reply:
+        """A token of a service account. Raises: Refused 404 for one that is not there, 422 for a time that is too short."""
+        self._objects.get(collection, key)
+        tokens = self._authorizer.account_tokens
+        if tokens is None:
+            raise Refused(404, "NotFound", "the server could not find the requested resource")
+        seconds = (body.get("spec") or {}).get("expirationSeconds") or USUAL_S
+        if seconds < LEAST_S:
+            causes = Causes("TokenRequest", "", "authentication.k8s.io")
+            causes.invalid("spec.expirationSeconds", str(seconds), "may not specify a duration less than 10 minutes")
+            causes.raise_if_any()
+        token, ends_at = tokens.make(service_account(*key), seconds=seconds)
+        found = {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": key[1], "namespace": key[0]},
+            "spec": {"expirationSeconds": seconds},
+            "status": {"token": token, "expirationTimestamp": ends_at},
+        }
+        return Reply(orjson.dumps(found), 201)
 
     def _watch(self, call: Call, collection: Collection, namespace: str | None, name: str) -> Stream:
         query = call.query

@@ -244,7 +244,7 @@ class NodePool:
         run.instance = instance = LcInstance(
             self.timeline,
             self._network,
-            name=str(PodKey(self._cluster, spec.name)),
+            name=str(PodKey(self._cluster, spec.fleet_name)),
             node=run.node,
             row=run.key,
             largest_memory_mib=memory_mib,

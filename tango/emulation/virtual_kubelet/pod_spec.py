@@ -7,11 +7,15 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from tango.domain.identity import pod_in
 from tango.domain.pod_marks import CONTAINER, PORT, WORK
 from tango.domain.quantities import Amounts, cpu_millicores, extended_amounts, memory_mib
+from tango.settings import KubeSettings
 
 Json = dict[str, Any]
 
+OWN_NAMESPACE = KubeSettings().namespace
+"""Where Tango's pods are but for services with a namespace of their own."""
 UNBOUNDED = 1_000_000
 """Concurrency of an instance that declares none: in effect without limit, so that memory alone bounds it."""
 
@@ -63,6 +67,11 @@ class PodSpec:
     service: str = ""
     """Whose instance it is; empty: of none of Tango's."""
 
+    @property
+    def fleet_name(self) -> str:
+        """Its name in the fleet, by which an instance is called."""
+        return pod_in("" if self.namespace == OWN_NAMESPACE else self.namespace, self.name)
+
 
 def pod_spec(pod: Json) -> PodSpec:
     """Parse a pod. Raises: ValueError for a variable of its environment, or a port, that is not a number."""
@@ -75,7 +84,7 @@ def pod_spec(pod: Json) -> PodSpec:
     return PodSpec(
         uid=metadata["uid"],
         name=metadata["name"],
-        namespace=metadata.get("namespace", "default"),
+        namespace=metadata.get("namespace", OWN_NAMESPACE),
         node=spec.get("nodeName", ""),
         kind=_kind((metadata.get("labels") or {}).get("tango/class", ""), env, ports),
         containers=tuple(spec["containers"]),

@@ -48,6 +48,16 @@ def test_a_real_cluster_grants_what_an_embedded_one_grants(file: str, group: str
     assert [s["name"] for s in binding["subjects"]] == [account]
 
 
+def test_a_namespace_of_services_is_granted_the_role_of_tango_s_own_but_for_its_leases() -> None:
+    """Node agents tell of nodes in Tango's own namespace alone."""
+    beside = {d["kind"]: d for d in yaml.safe_load_all((FOLDER / "service-namespace.yaml").read_text())}
+
+    assert granted(beside["Role"]) == {rule for rule in ruled("tango:scheduler", Scope.OWN) if rule[1] != "leases"}
+    assert beside["RoleBinding"]["roleRef"]["name"] == beside["Role"]["metadata"]["name"]
+    assert beside["RoleBinding"]["subjects"] == [{"kind": "ServiceAccount", "name": "tango", "namespace": "tango"}]
+    assert not any("namespace" in d["metadata"] for d in beside.values())
+
+
 def test_tango_makes_and_deletes_pods_in_its_own_namespace_alone() -> None:
     """In those that it adopts from it reads, and moves CPU."""
     authorizer, tango = Authorizer({}), User("tango", ("tango:scheduler",))

@@ -176,7 +176,12 @@ def test_an_adoption_that_cannot_be_is_refused(tmp_path: Path, old: str, new: st
 
 @pytest.mark.parametrize(
     ("field", "of", "value"),
-    [("never_evict", "be", True), ("never_resize", "lc", True), ("startup_cpu_limit_millicores", "lc", 4000)],
+    [
+        ("never_evict", "be", True),
+        ("never_resize", "lc", True),
+        ("namespace", "be", "team-a"),
+        ("startup_cpu_limit_millicores", "lc", 4000),
+    ],
 )
 def test_what_a_template_says_nothing_of_is_as_declared(tmp_path: Path, field: str, of: str, value: object) -> None:
     """It is not read and then forgotten."""
