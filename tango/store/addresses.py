@@ -6,10 +6,10 @@ what follows for a host or a fragment, which is what would be shown then.
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import psycopg2
-from psycopg2.extensions import make_dsn, parse_dsn
+from psycopg2.extensions import parse_dsn
 
 from tango.errors import ConfigError
 
@@ -56,8 +56,10 @@ def password_of(url: str) -> str:
 
 
 def with_database(url: str, name: str) -> str:
-    """The URL as a connection string of libpq, for the same server and user and another database. Raises: as `libpq_url`."""
-    return str(make_dsn(**{**_parts(libpq_url(url)), "dbname": name}))
+    """The URL for the same server and user and another database. Raises: as `libpq_url`."""
+    parts = {key: value for key, value in _parts(libpq_url(url)).items() if key != "dbname"}
+    # All in the query, where folders of sockets and several hosts have their place too.
+    return f"postgresql:///{quote(name, safe='')}?{urlencode(parts, quote_via=quote)}"
 
 
 def _parts(url: str) -> dict[str, str]:

@@ -49,7 +49,14 @@ class EmbeddedCluster:
         (self.folder / "port").unlink(missing_ok=True)
         (self.folder / "tokens.csv").write_text("".join(f'{u}-token,{u},{u},"{g}"\n' for u, g in USERS.items()))
         command = [sys.executable, "-m", "workers.api_server", "--cluster", self.name, "--port", port]
-        command += ["--data-dir", str(self.folder / "data"), "--port-file", str(self.folder / "port")]
+        command += [
+            "--pods-dir",
+            str(self.folder / "pods"),
+            "--data-dir",
+            str(self.folder / "data"),
+            "--port-file",
+            str(self.folder / "port"),
+        ]
         self.processes["server"] = subprocess.Popen([*command, "--token-file", str(self.folder / "tokens.csv")])
         until(lambda: (self.folder / "port").exists())
         self.url = f"http://127.0.0.1:{(self.folder / 'port').read_text()}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 from click.testing import CliRunner
 
 import migrations
 from tango.cli.main import cli
 from tango.errors import StoreUnavailable, UsageError
+from tango.stack.postgres import PostgresServer
 from tests.conftest import DatabaseUrls
 
 REVISIONS = sorted(path.name.partition("_")[0] for path in (Path(migrations.__file__).parent / "versions").glob("[0-9]*_*.py"))
@@ -55,3 +58,23 @@ def test_a_password_that_is_not_taken_is_told(database_urls: DatabaseUrls, monke
 
     with pytest.raises(StoreUnavailable, match="or does not take the password"):
         told("prepare")
+
+
+def test_a_server_of_one_s_own_is_prepared_and_migrated_by_two_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Database, roles and rights; again it changes passwords alone."""
+    server = PostgresServer(tmp_path, password="admin")
+    try:
+        server.start()
+        monkeypatch.setenv("TANGO_ADMIN_URL", server.admin_url())
+        for word in ("first", "second"):
+            for role in ("OWNER", "APP", "READER"):
+                monkeypatch.setenv(f"TANGO_{role}_PASSWORD", word)
+            told("prepare")
+        told("upgrade", "--url", server.url("tango_owner", "second"))
+
+        with closing(psycopg2.connect(server.url("tango_app", "second"))) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM run")
+            assert cursor.fetchall() == [(0,)]
+    finally:
+        server.stop()
+        server.discard()

@@ -328,6 +328,9 @@ def test_a_centre_and_a_cluster_from_the_image_serve_a_run_end_to_end(tango: Ima
         here.begin("worker-1", *worker, data=here.edge, **here.beside)
         assert _served(here) == (50, 50)
         assert [healthy(here.edge, role) for role in ("agent", "worker", "gateway")] == [True] * 3
+        # The image brings a pg_dump that is as new as the server of a trial.
+        here.tango("database", "backup", "/var/lib/tango/tango.dump", TANGO_OWNER_URL=owner)
+        assert (here.centre / "tango.dump").stat().st_size > 0
         here.tango("cluster", "remove", "edge-7", "--yes")
         assert json.loads(here.tango("cluster", "list", "-o", "json")) == []
         status = {

@@ -110,6 +110,36 @@ def test_a_wrong_context_a_missing_file_and_an_unknown_name_are_refused(tango: T
     assert json.loads(tango("cluster", "list", "-o", "json").stdout) == []
 
 
+def test_the_rights_of_the_rbac_folder_are_enough(tango: Tango, config: Path, tmp_path: Path) -> None:
+    """A kubeconfig of the service account that it makes, as `deploy/kubeconfig.sh` draws it, joins; without the role it does not."""
+    document = yaml.safe_load(config.read_text())
+    admin = next(c["context"] for c in document["contexts"] if c["name"] == "far-admin")
+
+    def kubectl(*words: str) -> str:
+        command = [sys.executable, str(ROOT / "tests/integration/kubectl_stand_in.py"), "--context", "far-admin", *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, "KUBECONFIG": str(config)})
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    kubectl("apply", "-f", str(ROOT / "deploy/rbac/tango.yaml"))
+    token = kubectl("-n", "tango", "create", "token", "tango", "--duration", "24h")
+    own = {
+        **document,
+        "users": [{"name": "tango", "user": {"token": token}}],
+        "contexts": [{"name": "edge", "context": {"cluster": admin["cluster"], "user": "tango"}}],
+    }
+    (tmp_path / "own").write_text(json.dumps(own))
+
+    joined = tango("cluster", "join", "edge", "--kubeconfig", str(tmp_path / "own"), "--context", "edge")
+    checked = json.loads(tango("cluster", "check", "edge", "-o", "json").stdout)
+    kubectl("delete", "-f", str(ROOT / "deploy/rbac/tango.yaml"))
+    after = tango("cluster", "check", "edge", "-o", "json")
+
+    assert joined.returncode == 0, joined.stderr
+    assert [row["what"] for row in checked if not row["may"] and row["needed"]] == []
+    assert after.returncode != 0
+
+
 def test_a_user_that_may_too_little_is_told_what_is_missing(tango: Tango, config: Path) -> None:
     """The kubelet's user may not create pods: that is told in the server's words, with the file that grants it."""
     done = tango("cluster", "join", "edge", "--kubeconfig", str(config), "--context", "far-kubelet")

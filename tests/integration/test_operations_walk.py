@@ -155,7 +155,7 @@ def theirs(tmp_path: Path) -> Iterator[EmbeddedCluster]:
     found = EmbeddedCluster(folder, name="edge-7")
     try:
         found.start()
-        found.start_kubelet(folder / "fleet.yaml")
+        found.start_kubelet(folder / "fleet.yaml", "--pods-dir", str(folder / "pods"))
         yield found
     finally:
         found.stop()
@@ -196,14 +196,13 @@ def walk(theirs: EmbeddedCluster, tmp_path: Path) -> Iterator[Walk]:
     try:
         database.start()
         broker.start()
-        at = re.sub(r".*@([^/]+)/.*", r"\1", database.admin_url())
         port = str(free_port())
         found = Walk(
             folder=tmp_path,
             values={
                 r"postgresql://postgres:…@localhost/postgres": database.admin_url(),
                 **{
-                    rf"postgresql://tango_{role}:…@[^/\s]+/tango(\?\S*)?": f"postgresql://tango_{role}:{password}@{at}/tango"
+                    rf"postgresql://tango_{role}:…@[^/\s]+/tango(\?\S*)?": database.url(f"tango_{role}", password)
                     for role, password in passwords.items()
                 },
                 **{rf"TANGO_{role.upper()}_PASSWORD=…": f"TANGO_{role.upper()}_PASSWORD={p}" for role, p in passwords.items()},
