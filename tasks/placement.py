@@ -10,5 +10,5 @@ from workers.roles import scheduler
 
 @app.task(base=PeriodicTask, name="tango.place_be", queue=CONTROL, max_retries=0)
 def place_be() -> dict[str, int]:
-    """One cycle: read pending requests and the fleet's state, decide, write the decision to PostgreSQL, then make the pods."""
+    """A tick: read pending requests and the fleet's state, decide, write the decision to PostgreSQL, then make the pods."""
     return scheduler().placement.tick()

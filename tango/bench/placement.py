@@ -78,7 +78,6 @@ class _Turn:
     """What one turn of Tango took, in seconds."""
 
     whole_s: float
-    ticks: int
     snapshot_s: float
     """Reading what waits, and the fleet."""
     decide_s: float
@@ -159,13 +158,14 @@ def _figures(pods: int, nodes: int, loops: Sequence[float], turns: Sequence[_Tur
 def _tango_turn(here: Stores, scheduler: Scheduler, site: _Site, states: Sequence[NodeState], pods: int) -> _Turn:
     """Let the scheduler place a run of so many requests, tick by tick as beat asks it to; then take all of it away."""
     run_id = _waiting(here, pods)
+    [(decisions,)] = here.database.rows("SELECT coalesce(max(decision_id), 0) FROM decision")
     placed, began_s = 0, time.perf_counter()
-    progressed_s, ticks = began_s, 0
+    progressed_s = began_s
     while placed < pods:
         here.fleet.observe(CLUSTER, states, [], sample=False)  # as its agent, which is heard of every few seconds
         tick_s = time.perf_counter()
         done = scheduler.placement.tick()["placed"]
-        placed, ticks = placed + done, ticks + 1
+        placed += done
         now_s = time.perf_counter()
         progressed_s = now_s if done else progressed_s
         if now_s - progressed_s > STALLED_S:
@@ -174,13 +174,12 @@ def _tango_turn(here: Stores, scheduler: Scheduler, site: _Site, states: Sequenc
             time.sleep(max(0.0, here.settings.be.tick_s - (now_s - tick_s)))
     whole_s = time.perf_counter() - began_s
     rows = here.database.rows(
-        "SELECT snapshot_ms, decide_ms, apply_ms, policy, note FROM decision WHERE kind = 'be' ORDER BY at DESC LIMIT %s", (ticks,)
+        "SELECT snapshot_ms, decide_ms, apply_ms, policy, note FROM decision WHERE kind = 'be' AND decision_id > %s", (decisions,)
     )
     site.clear()
     _settle(here, run_id)
     return _Turn(
         whole_s=whole_s,
-        ticks=ticks,
         snapshot_s=sum(row[0] for row in rows) / 1e3,
         decide_s=sum(row[1] for row in rows) / 1e3,
         record_s=sum(row[2] for row in rows) / 1e3,

@@ -37,6 +37,8 @@ from tango.systems.be_waits import planned_behind_lc
 log = structlog.get_logger(__name__)
 
 LEASE = "scheduler"
+MOST_TICK_S = 2.0
+"""Seconds after which a tick begins no further cycle: what else the process does has its turn, and the next tick is at hand."""
 ROLE = "scheduler"
 """Who has met a refusal, in the rows of `tango.domain.refusals`."""
 
@@ -62,7 +64,20 @@ class BePlacement:
     pressed: PressedNodes = field(default_factory=lambda: PressedNodes(NodeAgentSettings()))
 
     def tick(self) -> dict[str, int]:
-        """Run one scheduling cycle; give what it did.
+        """Run scheduling cycles as long as each places all of a full batch, and `MOST_TICK_S` at the most; give what they did.
+
+        After a full batch more is waiting, and the next tick would come later than it could be placed. A cycle that leaves
+        something unplaced has met a fleet that is full, and ends the tick: the same requests would be asked about again.
+        """
+        began_s, done = time.perf_counter(), self._cycle()
+        last = done
+        while last["placed"] == last["considered"] >= self.settings.batch_limit and time.perf_counter() - began_s < MOST_TICK_S:
+            last = self._cycle()
+            done = {key: done[key] + last[key] for key in done}
+        return done
+
+    def _cycle(self) -> dict[str, int]:
+        """One scheduling cycle.
 
         Beat may fire twice and a dead scheduler may come back: the lease keeps cycles single, and its epoch, checked in the
         transaction that records the plan, keeps an overtaken one from writing.

@@ -126,14 +126,28 @@ def test_rows_are_recorded_before_their_pods_are_made(world: ControlWorld) -> No
     assert world.row(run_id, 0).lease_until_s - world.state.time_s == pytest.approx(LEASES.placement_s, abs=0.01)
 
 
-def test_a_cycle_takes_the_oldest_up_to_its_limit(world: ControlWorld) -> None:
-    """What waits longest is decided first; the rest comes with the next tick."""
+def test_a_tick_goes_on_while_all_of_a_full_batch_is_placed(world: ControlWorld) -> None:
+    """What waits longest is decided first, and the rest in further cycles of the same tick, each on a snapshot of its own."""
     run_id = world.pending(BATCH, BATCH, BATCH)
+    policy = ByHand(C1_N1, C1_N2)
 
-    report = place(world, ByHand(C1_N1, C1_N1), settings=BeSettings(batch_limit=2))
+    report = place(world, policy, settings=BeSettings(batch_limit=2))
 
-    assert report == {"considered": 2, "placed": 2}
-    assert world.states(run_id) == ["placed", "placed", "pending"]
+    assert report == {"considered": 3, "placed": 3}
+    assert [len(pending) for pending, _ in policy.shown] == [2, 1]
+    assert world.states(run_id) == ["placed", "placed", "placed"]
+
+
+def test_a_tick_ends_when_something_found_no_room(world: ControlWorld) -> None:
+    """The rest comes with the next tick: the fleet is full, and the same requests would be asked about again and again."""
+    run_id = world.pending(BATCH, BATCH, BATCH)
+    policy = ByHand(C1_N1, NOWHERE)
+
+    report = place(world, policy, settings=BeSettings(batch_limit=2))
+
+    assert report == {"considered": 2, "placed": 1}
+    assert len(policy.shown) == 1
+    assert world.states(run_id) == ["placed", "pending", "pending"]
 
 
 # ---- LC first ----------------------------------------------------------------------------------------------------------
