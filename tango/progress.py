@@ -65,6 +65,12 @@ def reached(what: str, *, within_s: float) -> None:
     _reached[what] = (time.monotonic(), within_s)
 
 
+def follow(loop: Any, *, within_s: float = LOOP_WITHIN_S) -> None:
+    """Say once a second that an asyncio loop comes round, for as long as it runs; called in it. The loop's own calls of it repeat it."""
+    turned("event loop", within_s=within_s)
+    loop.call_later(1.0, lambda: follow(loop, within_s=within_s))
+
+
 def tell(role: str, folder: str | None = None) -> None:
     """Begin to write the account of this process to `ROLE.json` in the folder that the environment names; once, and not without one."""
     named = os.environ.get(HEALTH_DIR) if folder is None else folder

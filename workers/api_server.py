@@ -6,10 +6,12 @@ The options may be repeated, in groups that begin with `--cluster`.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import sys
 from pathlib import Path
 
+from tango import progress
 from tango.emulation.api_server import ApiServerOptions, run_api_servers
 from tango.errors import TangoError
 from workers.garbage import collect_rarely
@@ -40,6 +42,8 @@ def main() -> None:
 
 
 def _tell_supervisor() -> None:
+    progress.follow(asyncio.get_running_loop())
+    progress.tell("apiserver")
     if path := os.environ.get("TANGO_READY_FILE"):
         Path(path).touch(mode=0o600)
 

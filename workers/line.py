@@ -15,6 +15,7 @@ from pathlib import Path
 
 import uvloop
 
+from tango import progress
 from tango.emulation.line import LOOPBACK, Line, follow_file
 
 
@@ -41,6 +42,8 @@ async def _relay(doors: Sequence[str], state: Path) -> None:
         host, colon, far_port = target.rpartition(":")
         place = (host, int(far_port)) if colon and not target.startswith("/") else target
         await line.open_door(place, host=near_host or LOOPBACK, port=int(port))
+    progress.follow(asyncio.get_running_loop())
+    progress.tell("line")
     if path := os.environ.get("TANGO_READY_FILE"):
         Path(path).touch(mode=0o600)
     await stopped.wait()

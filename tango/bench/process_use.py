@@ -54,6 +54,16 @@ def memory_mib(home: Path) -> dict[str, list[float]]:
     return {role: sorted(sizes, reverse=True) for role, sizes in found.items()}
 
 
+def open_descriptors(home: Path) -> dict[str, int]:
+    """By role: file descriptors that its processes and their children have open."""
+    found: dict[str, int] = defaultdict(int)
+    for role, _, members in _processes(home):
+        for member in members:
+            with contextlib.suppress(psutil.Error):
+                found[role] += member.num_fds()
+    return found
+
+
 def _processes(home: Path) -> Iterator[tuple[str, str, list[psutil.Process]]]:
     """(role, name, the process and its children) of all that live."""
     rows = [(row["role"], row["name"], row["pid"]) for row in read_status(home)["processes"]]

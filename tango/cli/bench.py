@@ -140,6 +140,22 @@ def placement(pods: int, nodes: int, rounds: int, kubeconfig: Path | None, conte
 
 
 @bench.command()
+@click.option("--fault", "names", multiple=True, help="One fault of those that are tried; may be repeated.  [default: all]")
+@click.option("--kills", type=click.IntRange(1), default=100, show_default=True, help="Processes killed in one run.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Draws what is killed, and the load.")
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option(
+    "--calm", "calm_s", type=click.FloatRange(0), default=0.0, help="Seconds of load without a fault at the end: what grows?"
+)
+@output_option()
+def chaos(names: tuple[str, ...], kills: int, seed: int, fleet: str, calm_s: float, output: str) -> None:
+    """A whole stack under faults, one after another: what must hold, and the seconds until all is well again."""
+    from tango.bench.chaos import measure
+
+    _print(measure(names=names, kills=kills, seed=seed, fleet=fleet, calm_s=calm_s, told=say), output)
+
+
+@bench.command()
 @click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
 @click.option(
     "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."

@@ -19,8 +19,10 @@ from pathlib import Path
 import structlog
 
 from tango.errors import TangoError
+from tango.progress import complaints
 from tango.stack.forking import Forked, ForkServer
 from tango.stack.processes import ProcessSpec
+from tango.stack.state import private_folder
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +83,8 @@ class Child:
         self._changed = changed
         self._forks = forks
         self._stopping = asyncio.Event()
+        self._complaints: list[str] = []
+        """Of the last look at a process that hangs; empty: it gets on, or tells nothing."""
         self._process: asyncio.subprocess.Process | Forked | None = None
 
     async def keep(self, *, start_attempts: int, start_within_s: float) -> None:
@@ -134,6 +138,10 @@ class Child:
         self._become(ProcessState.STARTING, None)
         if spec.ready_file is not None:
             spec.ready_file.unlink(missing_ok=True)
+        self._complaints = []
+        if spec.health is not None:
+            for told in private_folder(spec.health).glob("*.json"):
+                told.unlink(missing_ok=True)
         if spec.prepare is not None:
             await asyncio.to_thread(spec.prepare)
         if self._stopping.is_set():  # `prepare` may take seconds, and `stop` found no process to signal meanwhile
@@ -192,6 +200,24 @@ class Child:
                 return not ending.done()
             await asyncio.wait((ending,), timeout=PROBE_EVERY_S)
         return False
+
+    def end_if_hung(self) -> list[str]:
+        """Kill a process that has told at two looks running that it does not get on; `keep` starts it anew. Gives why.
+
+        Once is not enough: a machine that was overloaded, or a disk that was full, is told of late. SIGKILL, since what hangs obeys
+        no other signal; all that it had in hand is covered by leases.
+        """
+        spec, process = self.spec, self._process
+        if spec.health is None or process is None or self.state is not ProcessState.RUNNING:
+            return []
+        # Nothing is told while a process that is ready has yet to begin to.
+        found = complaints(spec.health) if any(spec.health.glob("*.json")) else []
+        before, self._complaints = self._complaints, found
+        if not found or not before:
+            return []
+        log.error("process_hangs", process=spec.name, pid=process.pid, complaints=found)
+        _signal_group(process.pid, signal.SIGKILL, whole=True)
+        return found
 
     def bound_log(self) -> None:
         """Copy a log over `LOG_LIMIT_BYTES` to `<name>.log.1` and empty it; the process goes on writing to the same file.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from tango.progress import HEALTH_DIR
 from tango.stack.tether import tethered
 
 CELERY = ("celery", "-A", "workers.app")
@@ -50,6 +51,8 @@ class ProcessSpec:
     """A TCP port on 127.0.0.1 that accepts connections once the process is ready; 0: none."""
     ready_file: Path | None = None
     """A file that the process creates when it is ready; deleted before every start."""
+    health: Path | None = None
+    """A folder in which the process tells that it gets on (`tango.progress`); emptied before every start. One that hangs is ended."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_within_s: float = 2.0
     """Seconds from the stop signal to SIGKILL."""
@@ -125,12 +128,16 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         after: tuple[str, ...] = (),
         port: int = 0,
         ready_file: bool = False,
+        tells: bool = True,
         extra: Mapping[str, str] = MappingProxyType({}),
         stop_within_s: float = 2.0,
         layer: int = 2,
     ) -> ProcessSpec:
         path = run / f"{name}.ready" if ready_file else None
-        environment = {**layout.environment, **extra, **({READY_FILE: str(path)} if path else {})}
+        # A folder for each: two agents of one stack would write the same file.
+        health = run / "health" / name if tells else None
+        told = {READY_FILE: path, HEALTH_DIR: health}
+        environment = {**layout.environment, **extra, **{variable: str(place) for variable, place in told.items() if place}}
         return ProcessSpec(
             name=name,
             role=role,
@@ -138,6 +145,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
             program=program,
             environment=environment,
             ready_file=path,
+            health=health,
             stop_within_s=stop_within_s,
             work_folder=layout.home,
             after=after,
@@ -193,7 +201,9 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         found.append(spec(name, "simulation worker", *CELERY, "worker", *options, ready_file=True))
     found.append(spec("beat", "periodic ticks", *CELERY, "beat", "-l", "warning"))
     login = {FLOWER_LOGIN: layout.flower_login}
-    found.append(spec("flower", "monitoring page", *flower_program(layout.flower_port), extra=login, port=layout.flower_port))
+    found.append(
+        spec("flower", "monitoring page", *flower_program(layout.flower_port), extra=login, port=layout.flower_port, tells=False)
+    )
     return found
 
 

@@ -34,6 +34,9 @@ PROGRESS_CPU_S = 0.05
 LOOK_AT_STARTS_EVERY_S = 1.0
 LOOK_AT_LOGS_EVERY_S = 5.0
 """Seconds between two checks of the sizes of logs."""
+LOOK_AT_HEALTH_EVERY_S = 5.0
+"""Seconds between two looks at what processes tell of themselves: one that stands still is ended 20 to 30 s later (`SILENT_AFTER_S` of
+`tango.progress`, and two looks)."""
 
 
 class Supervisor:
@@ -53,7 +56,7 @@ class Supervisor:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._progressed = progressed
         self._forks = forks
-        self._log_keeper: asyncio.Task[None] | None = None
+        self._watchers: list[asyncio.Task[None]] = []
         self._stopping = False
         self.expected = 0
 
@@ -71,8 +74,8 @@ class Supervisor:
             self._children[spec.name] = Child(spec, log_path, self._write_status, forks=self._forks)
         self.expected = max(self.expected, len(self._children))
         self._write_status()
-        if self._log_keeper is None:
-            self._log_keeper = asyncio.create_task(self._keep_logs_bounded())
+        if not self._watchers:
+            self._watchers = [asyncio.create_task(self._keep_logs_bounded()), asyncio.create_task(self._end_what_hangs())]
         for spec in specs:
             self._tasks[spec.name] = asyncio.create_task(self._keep(self._children[spec.name], attempts, within_s))
         ready = asyncio.create_task(self._all_ready([spec.name for spec in specs]))
@@ -87,8 +90,8 @@ class Supervisor:
     async def stop(self) -> None:
         """Stop all processes, highest layer first; one that does not end within its `stop_within_s` gets SIGKILL. Idempotent."""
         self._stopping = True
-        if self._log_keeper is not None:
-            self._log_keeper.cancel()
+        for watcher in self._watchers:
+            watcher.cancel()
         for names in stop_order([child.spec for child in self._children.values()]):
             await asyncio.gather(*(self._children[name].stop() for name in names))
             tasks = [self._tasks[name] for name in names if name in self._tasks]
@@ -146,6 +149,25 @@ class Supervisor:
                     child.bound_log()
                 except Exception:  # of this log alone
                     log.exception("log_not_bounded", process=child.spec.name)
+
+    async def _end_what_hangs(self) -> None:
+        """Liveness is progress: what has not told of any for long is ended, and started anew by its keeper."""
+        while True:
+            await asyncio.sleep(LOOK_AT_HEALTH_EVERY_S)
+            if not self._can_write():
+                continue  # nor can the processes, whose silence then says nothing
+            for child in self._children.values():
+                try:
+                    child.end_if_hung()
+                except Exception:  # of this process alone
+                    log.exception("process_not_watched", process=child.spec.name)
+
+    def _can_write(self) -> bool:
+        try:
+            write_private(self._status.with_name("writable"), "")
+        except TangoError:
+            return False
+        return True
 
     def _write_status(self) -> None:
         """Never raises: what is told of the processes must not end those who keep them, on a full disk for example."""

@@ -8,7 +8,7 @@ import contextlib
 import datetime
 import json
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -212,12 +212,14 @@ class Client(KubeClient):
                 if server.lags_until_s > timeline.now_s:
                     network.seen.add("stale watch")
                     late_s = server.lag_s
-                # Events of one watch keep their order, however late they are.
+                # Events of one watch keep their order, however late they are, and also after a pause, when all that has come meanwhile
+                # is seen at one instant in any order.
                 nonlocal told_at_s
                 told_at_s = max(told_at_s, timeline.now_s + late_s + network.latency_s(there, there))
-                timeline.at(told_at_s, lambda: watch.events.put_nowait(event), process)
+                on_the_way.append(event)
+                timeline.at(told_at_s, lambda: watch.events.put_nowait(on_the_way.popleft()), process)
 
-        told_at_s = 0.0
+        told_at_s, on_the_way = 0.0, deque[Json]()
         since = int(resource_version)
         if since < collection.oldest - 1 and since < server.storage.version:
             network.seen.add("watch too old")

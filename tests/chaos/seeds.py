@@ -16,7 +16,7 @@ from tests.chaos import faults
 from tests.chaos.host import standing_in
 from tests.chaos.knobs import drawn_constants, drawn_settings
 from tests.chaos.timeline import Timeline
-from tests.chaos.world import CHECK_EVERY_S, HEALED_AT_S, LASTS_S, Load, World
+from tests.chaos.world import CHECK_EVERY_S, HEALED_AT_S, LASTS_S, MOST_S, Load, World
 
 
 @dataclass(slots=True)
@@ -120,6 +120,10 @@ def _drive(world: World, dice: random.Random, result: Result, verbose: bool) -> 
         if timeline.failure is not None:
             raise timeline.failure
     timeline.run(world.began_s + LASTS_S)
+    while world.is_live() and timeline.now_s < world.began_s + MOST_S:
+        timeline.run(timeline.now_s + CHECK_EVERY_S)
+    if timeline.now_s > world.began_s + LASTS_S:
+        timeline.run(timeline.now_s + 3 * CHECK_EVERY_S)  # what has just ended is cleared away
     world.checks.conserved()
     world.checks.healed()
     if timeline.failure is not None:

@@ -40,6 +40,8 @@ from workers.queues import CONTROL, REPLAY, be_queue, exec_queue, lc_queue
 
 LASTS_S = 600.0
 """Simulated seconds of a world."""
+MOST_S = 900.0
+"""Simulated seconds after which a world ends although requests are live: a policy that keeps BE at home may have a queue there."""
 HEALED_AT_S = 320.0
 """From then on nothing goes wrong any more; leases, pauses and deadlines end well within the rest."""
 RELEASED_BY_S = 440.0
@@ -193,6 +195,10 @@ class World:
     def died(self, process: Process) -> None:
         """Its supervisor sees it end."""
         self.restart(process, self.restart_after_s.pop(process.name, 1.0))
+
+    def is_live(self) -> bool:
+        """Whether some request has not ended at the centre."""
+        return any(row.state not in TERMINAL for run in self.centre.state.runs.values() for row in run.rows)
 
     def heal(self) -> None:
         """All is well from now on: whatever is down comes back."""

@@ -52,6 +52,88 @@ async def test_a_process_that_dies_is_started_again(tmp_path: Path) -> None:
     assert not _alive(row["pid"])
 
 
+TELLING = """
+    import json, os, pathlib, time
+
+    began_s = time.monotonic()
+    place = pathlib.Path(os.environ["PLACE"])
+    while True:
+        told = {"written_s": time.monotonic(), "turned": {"loop": [TURNED, 1.0]}, "begun": {}, "reached": {}}
+        aside = place / "aside"
+        aside.write_text(json.dumps(told))
+        aside.replace(place / "one.json")
+        time.sleep(0.05)
+"""
+
+
+def _telling(folder: Path, turned: str) -> ProcessSpec:
+    program = TELLING.replace("TURNED", turned)
+    return _python("one", program, environment={"PLACE": str(folder / "health")}, health=folder / "health")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks after a fifth of a second, and silence of one second."""
+    monkeypatch.setattr("tango.stack.supervisor.LOOK_AT_HEALTH_EVERY_S", 0.2)
+    monkeypatch.setattr("tango.progress.SILENT_AFTER_S", 1.0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_process_that_stands_still_is_ended_and_started_again(tmp_path: Path) -> None:
+    """Liveness is progress: SIGSTOP leaves a process that exists, and gets nothing done."""
+    supervisor = Supervisor(tmp_path)
+    try:
+        await supervisor.start([_telling(tmp_path, "time.monotonic()")])
+        first = supervisor.rows()[0]["pid"]
+        await eventually((tmp_path / "health" / "one.json").exists)
+        os.kill(first, signal.SIGSTOP)
+        with capture_logs() as logs:
+            await eventually(lambda: supervisor.rows()[0]["restarts"] == 1 and supervisor.rows()[0]["state"] == "running")
+        assert not _alive(first)
+        assert [line["process"] for line in logs if line["event"] == "process_hangs"] == ["one"]
+    finally:
+        await supervisor.stop()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_process_with_a_loop_that_no_longer_turns_is_ended_although_it_tells(tmp_path: Path) -> None:
+    """What it tells is that a loop last turned at its start."""
+    supervisor = Supervisor(tmp_path)
+    try:
+        with capture_logs() as logs:
+            await supervisor.start([_telling(tmp_path, "began_s")])
+            await eventually(lambda: supervisor.rows()[0]["restarts"] == 1)
+        [said] = [line["complaints"] for line in logs if line["event"] == "process_hangs"][:1]
+        assert "loop has not turned for" in said[0]
+    finally:
+        await supervisor.stop()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_nobody_is_ended_for_silence_while_nothing_can_be_written(tmp_path: Path) -> None:
+    """A full disk silences all processes, and starting them anew would make it worse."""
+    supervisor = Supervisor(tmp_path)
+    looks = 0
+
+    def cannot(path: Path, text: str) -> None:
+        nonlocal looks
+        looks += path.name == "writable"
+        raise TangoError("the disk is full")
+
+    try:
+        await supervisor.start([_telling(tmp_path, "time.monotonic()")])
+        first = supervisor.rows()[0]["pid"]
+        await eventually((tmp_path / "health" / "one.json").exists)
+        with pytest.MonkeyPatch.context() as full:
+            full.setattr("tango.stack.supervisor.write_private", cannot)
+            os.kill(first, signal.SIGSTOP)
+            await eventually(lambda: looks >= 10)
+            os.kill(first, signal.SIGCONT)
+        assert (supervisor.rows()[0]["pid"], supervisor.rows()[0]["restarts"]) == (first, 0)
+    finally:
+        await supervisor.stop()
+
+
 async def test_a_defect_in_a_probe_or_in_what_is_told_leaves_no_process_without_its_keeper(tmp_path: Path) -> None:
     """A process whose probe raises is started again, and one that dies while the status cannot be written comes back too."""
     probed = 0

@@ -20,6 +20,7 @@ import yaml
 
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
+from tango.progress import complaints
 from tests.integration.live_stack import LiveStack
 from tests.waiting import until
 
@@ -34,6 +35,15 @@ def test_every_process_runs_after_up(single_stack: LiveStack) -> None:
     assert {row["state"] for row in rows} == {"running"}
     assert len({row["pid"] for row in rows}) == len(rows)
     assert all(set(row) == {"name", "role", "pid", "state", "restarts"} for row in rows)
+
+
+def test_every_process_of_tango_shows_that_it_gets_on(single_stack: LiveStack) -> None:
+    """What tells nothing could hang unseen: only the servers of others and the monitoring page do not."""
+    rows = single_stack.json("status")
+    silent = {row["name"] for row in rows if row["role"] in ("store", "broker", "monitoring page")}
+    folder = single_stack.home / "run" / "health"
+    assert {path.name for path in folder.iterdir()} == {row["name"] for row in rows} - silent
+    assert {path.name: complaints(path) for path in folder.iterdir()} == {path.name: [] for path in folder.iterdir()}
 
 
 def test_the_settings_printed_reach_the_database(single_stack: LiveStack) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from tango import progress
 from tango.domain.fleet import Cluster, Fleet, RunPods
 from tango.domain.near_names import near_name
 from tango.emulation.virtual_kubelet.kubelet import VirtualKubelet
@@ -71,6 +72,8 @@ def run_virtual_kubelets(options: VirtualKubeletOptions) -> None:
 
 
 async def _run_all(options: VirtualKubeletOptions, fleet: Fleet, clusters: Sequence[Cluster]) -> None:
+    progress.follow(asyncio.get_running_loop())
+    progress.tell("kubelet")
     addresses = PodAddresses()
     running = asyncio.gather(*(_run(options, fleet, cluster, addresses) for cluster in clusters))
     for signum in (signal.SIGTERM, signal.SIGINT):
