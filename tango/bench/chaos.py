@@ -27,6 +27,7 @@ from pathlib import Path
 from tango.bench.chaos_books import Books, look, orphans, pods_of, wrong
 from tango.bench.chaos_faults import Fault, faults
 from tango.bench.figures import Figure, Told
+from tango.bench.overload import BACK_AT
 from tango.bench.process_use import MIB, memory_mib, open_descriptors
 from tango.bench.waiting import wait_until
 from tango.bootstrap.environment import read_settings
@@ -46,8 +47,6 @@ CALM_S, AFTER_S = 5.0, 25.0
 LC_PER_S, BE_PER_S = 15.0, 1.5
 """Requests a second over all clusters: a third of what the fleet serves, so that it can make up for what a fault has held up."""
 BE_WORK_S = 2.0
-BACK_AT = 0.95
-"""Share of LC in time from which on a cluster counts as well again."""
 ENDS_WITHIN_S = 120.0
 """Seconds after the last arrival, the longest lease included, within which a run has to be completed."""
 DISK_MIB = 2048

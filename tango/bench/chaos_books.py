@@ -26,7 +26,7 @@ from tango.kube.api_client import KubeClient
 from tango.settings import KubeSettings
 from tango.stack.state import read_stack
 
-LOOK_EVERY_S = 0.5
+BOOKS_EVERY_S = 0.5
 ANSWERS_WITHIN_S = 2.0
 """Seconds for one look at a store or an API server; one that hangs is left out."""
 ENDING_S = 1.0
@@ -76,7 +76,7 @@ class Books:
     def _keep(self) -> None:
         with asyncio.Runner() as runner:
             before: Look | None = None
-            while not self._over.wait(LOOK_EVERY_S):
+            while not self._over.wait(BOOKS_EVERY_S):
                 try:
                     runner.run(self._look_at_pods())
                     found = look(self.home, self.run_id)

@@ -79,14 +79,14 @@ MUTATIONS = [
         (
             "dead-heartbeat",
             "tango.journal.attempts",
-            "beats(connection, owner, self._wall_s() + lease_s, only_later=False)",
-            "beats(connection, owner, self._wall_s() - lease_s, only_later=False)",
+            "connection.execute(_HEARTBEAT, (owner, self._wall_s() + lease_s))",
+            "connection.execute(_HEARTBEAT, (owner, self._wall_s() - lease_s))",
         ),
         (
             "running-pods-not-renewed",
             "tango.control.cluster_agent",
-            "running = [(*key, started_s) for key, started_s in self._started.items() if key not in given_up]",
-            "running = [(*key, started_s) for key, started_s in self._started.items() if key in given_up]",
+            "running = [(*key, started_s) for key, started_s in self._started.items() if key not in given_up and key not in blind]",
+            "running = [(*key, started_s) for key, started_s in self._started.items() if key in given_up and key not in blind]",
         ),
         (
             "lease-never-over",
@@ -118,8 +118,8 @@ MUTATIONS = [
         (
             "bound-elsewhere",
             "tango.kube.cluster_calls",
-            "body=binding(placement.pod, uid, placement.node))",
-            'body=binding(placement.pod, uid, "n0"))',
+            "body=binding(name, uid, placement.node))",
+            'body=binding(name, uid, "n0"))',
         ),
         (
             "never-bound",
@@ -177,9 +177,9 @@ MUTATIONS = [
         (
             "live-forgotten",
             "tango.journal.shipping",
-            "    SELECT run_id, request_id FROM event WHERE seq <= ? AND state IN {TERMINAL_STATES}\n"
+            "    SELECT run_id, request_id FROM event WHERE seq > ? AND seq <= ? AND state IN {TERMINAL_STATES}\n"
             ") AND state IN {TERMINAL_STATES} AND tenant IS NULL",
-            "    SELECT run_id, request_id FROM event WHERE seq <= ?\n) AND tenant IS NULL",
+            "    SELECT run_id, request_id FROM event WHERE seq > ? AND seq <= ?\n) AND tenant IS NULL",
         ),
     ),
     *_mutations(
@@ -187,8 +187,8 @@ MUTATIONS = [
         (
             "plan-takes-reading",
             "tango.control.fleet_view",
-            "        with self._lock:\n            snapshot = self._snapshot if",
-            "        with self._lock, self._reading:\n            snapshot = self._snapshot if",
+            "        with self._lock:\n            known = self._snapshot\n",
+            "        with self._lock, self._reading:\n            known = self._snapshot\n",
         ),
         (
             "turn-within-turn",
