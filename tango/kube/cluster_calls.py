@@ -52,8 +52,9 @@ RESIZE_POLL_S = 0.02
 GONE_TIMEOUT_S = 5.0
 """Seconds to wait until a deleted pod is gone from the API server."""
 GRACE_OF_OLD_S = 3.0
-"""Seconds that a job's pod of an older epoch has to end by itself before the next one's is made. Rarely needed: after an eviction the next
-epoch begins when the pod is gone. It is for pods whose lease ran out, and the next attempt waits."""
+"""Seconds that a pod of an older epoch has to end before the next one's is made, its own grace included. A pod that is deleted so is gone
+when its kubelet has ended it; one that is deleted at once is gone for the API server alone, and may run beside the next. Beyond this time
+its kubelet is taken for dead. Rarely needed: it is for pods whose lease ran out, and the next attempt waits."""
 CALL_TIMEOUT_S = 20.0
 """Seconds for one placement, resize, eviction or deletion, with all its calls and retries: the most that a silent cluster costs."""
 ELSEWHERE_TIMEOUT_S = 10.0
@@ -182,7 +183,7 @@ class KubernetesCalls:
         # Invariant: no two pods of one request at once. Pods of all older epochs must be gone before this one is created, wherever they
         # were placed: a lease may have run out because a watch told late what runs.
         for older in await self._older_pods(client, placement, namespace) if placement.epoch > 1 else ():
-            await self._delete_and_wait(client, older, has_grace=placement.job is not None)
+            await self._delete_and_wait(client, older)
         for cluster, of_older in placement.older:
             await self._delete_elsewhere(cluster, of_older, placement)
         manifest = be_pod(placement, service, job=overrides_of(placement, service), ways=self._ways)
@@ -234,7 +235,7 @@ class KubernetesCalls:
             async with asyncio.timeout(ELSEWHERE_TIMEOUT_S):
                 client = await self._client(cluster)
                 for older in await self._older_pods(client, placement, namespace):
-                    await self._delete_and_wait(client, older, has_grace=placement.job is not None)
+                    await self._delete_and_wait(client, older)
         except (ClusterUnavailable, TimeoutError) as error:
             raise ClusterError(
                 f"an older epoch of {placement.pod} may run in {cluster}, which does not answer: {error}",
@@ -249,15 +250,18 @@ class KubernetesCalls:
         names = [pod_in(namespace, pod["metadata"]["name"]) for pod in found]
         return [name for name in names if name != placement.pod]
 
-    async def _delete_and_wait(self, client: KubeClient, pod: str, *, has_grace: bool) -> None:
-        """With `has_grace` its containers have the pod's own grace, but no more than `GRACE_OF_OLD_S`."""
+    async def _delete_and_wait(self, client: KubeClient, pod: str) -> None:
+        """Its containers have the pod's own grace, but no more than `GRACE_OF_OLD_S`."""
         path = self._path(pod)
         now_s = time.monotonic()
-        at_once_from_s, deadline = now_s + (GRACE_OF_OLD_S if has_grace else 0.0), now_s + GONE_TIMEOUT_S
+        at_once_from_s, deadline = now_s + GRACE_OF_OLD_S, now_s + GONE_TIMEOUT_S
+        asked = set[bool]()
         while True:
             at_once = time.monotonic() >= at_once_from_s
             try:
-                await client.request("DELETE", path, query={"gracePeriodSeconds": "0"} if at_once else None)
+                if at_once not in asked:  # each once: its kubelet takes the time that it takes, however often it is told
+                    await client.request("DELETE", path, query={"gracePeriodSeconds": "0"} if at_once else None)
+                    asked.add(at_once)
                 await client.request("GET", path)
             except NotFound:
                 return

@@ -99,6 +99,14 @@ class EmbeddedCluster:
         found: Json = json.loads(payload) if payload else {}
         return found
 
+    def history(self, path: str, *, since: str) -> list[Json]:
+        """What has happened in a collection since a resource version, as a watch tells it."""
+        request = urllib.request.Request(
+            f"{self.url}{path}?watch=1&timeoutSeconds=1&resourceVersion={since}", headers={"Authorization": "Bearer root-token"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return [json.loads(line) for line in answer]
+
     def faults(self, *rules: Json) -> None:
         """Let the server misbehave by these rules alone; without any it behaves."""
         self.call("PUT", "/__faults", list(rules))

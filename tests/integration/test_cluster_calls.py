@@ -185,6 +185,23 @@ def test_older_epochs_are_gone_before_the_new_one_is_made(site: Site) -> None:
     assert set(site.cluster.pods()) == {placement.pod}
 
 
+def test_an_older_epoch_that_runs_has_been_ended_by_its_kubelet_before_the_new_one_is_made(site: Site) -> None:
+    """One that is deleted at once is gone for the API server alone: its container may run on beside the next."""
+    older, newer = site.placement(epoch=1), site.placement(epoch=2, node="c1-n2")
+    site.clusters.run_be_pods([older])
+    site.cluster.running(older.pod)
+    since = site.cluster.call("GET", PODS)["metadata"]["resourceVersion"]
+
+    made = site.clusters.run_be_pods([newer])
+
+    events = site.cluster.history(PODS, since=since)
+    kinds = [(event["type"], event["object"]["metadata"]["name"]) for event in events]
+    [gone] = [event["object"] for event in events if event["type"] == "DELETED"]
+    assert made == {newer: None}
+    assert kinds.index(("DELETED", older.pod)) < kinds.index(("ADDED", newer.pod))
+    assert "terminated" in gone["status"]["containerStatuses"][0]["state"]
+
+
 def test_older_epochs_of_other_clusters_are_gone_before_the_new_one_is_made(embedded: EmbeddedCluster, site: Site) -> None:
     """A lease may have run out while its pod runs on in the cluster that it was placed in first."""
     names = {"c1": str(embedded.kubeconfig), "elsewhere": str(embedded.kubeconfig)}

@@ -5,8 +5,10 @@ One run goes through all of it. No request may lose an attempt, and what the ser
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +38,7 @@ spec:
        cpu_request_millicores: 200, cpu_limit_millicores: 1000}
     - {name: batch, class: be, cpu_work_s: 1.0, memory_mib: 64, cpu_request_millicores: 100, cpu_limit_millicores: 1000}
 """
-SPAN_S = 60
+SPAN_S = 45
 LC_PER_S, BE_PER_S = 10, 2
 WITHIN_S = 40.0
 """Seconds in which what was caused must be seen. The stack looks every second or so; a busy machine is slower."""
@@ -189,6 +191,41 @@ def test_a_node_that_throws_its_pods_out_gets_no_more_of_them(refused: Refused) 
     refused.seen(lambda: instances() == {"r1-n1", "r1-n2"})
 
 
+def test_a_node_is_drained_as_kubectl_does_it(refused: Refused, tmp_path: Path) -> None:
+    """Cordoned, its instances serve on; every pod of it has a controller, without which drain refuses, and goes when it is evicted; nothing
+    new comes until it is uncordoned."""
+    path, trace = "/api/v1/nodes/r1-n2", tmp_path / "meanwhile.csv"
+    trace.write_text("arrival_s,class,service,cluster,cpu_work_s\n" + "0.0,be,batch,r1,0.3\n" * 8)
+
+    def there() -> dict[str, Json]:
+        pods = refused.call("GET", f"{PODS}?fieldSelector=spec.nodeName%3Dr1-n2")["items"]
+        return {pod["metadata"]["name"]: pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running")}
+
+    def nodes() -> set[str]:
+        return {node for (node,) in refused.stack.rows("SELECT node FROM instance WHERE service = 'web' AND ready")}
+
+    refused.call("PATCH", path, {"spec": {"unschedulable": True}})
+    refused.seen(lambda: refused.stack.rows("SELECT 1 FROM node WHERE name = 'r1-n2' AND NOT schedulable"))
+    since = refused.call("GET", PODS)
+    refused.stack.ended(refused.stack.submit(trace, "--system", "tango"), within_s=120.0)
+    cordoned, pods = nodes(), there()
+    for name in pods:
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}}
+        with contextlib.suppress(urllib.error.HTTPError):  # a BE pod that has ended meanwhile
+            refused.call("POST", f"{PODS}/{name}/eviction", body)
+    refused.seen(lambda: not there())
+    refused.seen(lambda: nodes() == {"r1-n1"})
+    given = refused.given_to("r1-n2", since=since)
+    refused.call("PATCH", path, {"spec": {"unschedulable": None}})
+
+    assert cordoned == {"r1-n1", "r1-n2"}
+    owners = [[(o["kind"], o["name"], o["controller"]) for o in pod["metadata"]["ownerReferences"]] for pod in pods.values()]
+    assert owners == [[("Node", "r1-n2", True)]] * len(pods)
+    assert "lc-web-r1-n2-0" in pods
+    assert given == set()
+    refused.seen(lambda: nodes() == {"r1-n1", "r1-n2"})
+
+
 def test_no_request_has_lost_an_attempt(refused: Refused) -> None:
     """Every one was served, each at its first attempt, however often it had to go elsewhere."""
     stack, run = refused.stack, (refused.run_id,)
@@ -259,3 +296,49 @@ def test_an_instance_has_more_cpu_until_it_is_ready(refused: Refused, tmp_path: 
     pods = refused.call("GET", "/api/v1/namespaces/tango/pods?labelSelector=tango/service%3Dboosted")["items"]
     assert len(pods) == 2
     assert all(pod["metadata"]["generation"] > 1 for pod in pods)
+
+
+THERE = """
+apiVersion: tango/v1
+kind: Service
+metadata: {name: there}
+spec: {class: lc, namespace: team-a, cpu_work_s: 0.02, memory_mib: 16, target_ms: 1000, instance_memory_mib: 64,
+       cpu_request_millicores: 50, cpu_limit_millicores: 500}
+---
+apiVersion: tango/v1
+kind: Service
+metadata: {name: batch-there}
+spec: {class: be, namespace: team-a, cpu_work_s: 0.2, memory_mib: 64, cpu_request_millicores: 100, cpu_limit_millicores: 1000}
+"""
+ROLE = Path(__file__).parents[2] / "deploy" / "rbac" / "service-namespace.yaml"
+TEAM_A = "/api/v1/namespaces/team-a/pods"
+
+
+def test_a_service_in_a_namespace_of_its_own_waits_for_its_owner_and_then_serves_there(refused: Refused, tmp_path: Path) -> None:
+    """Until he has applied the role it is refused by itself, and the cluster is not; then LC and BE run there, and it can move away."""
+    stack, services, trace = refused.stack, tmp_path / "there.yaml", tmp_path / "there.csv"
+    refused.call("POST", "/api/v1/namespaces", {"metadata": {"name": "team-a"}})
+    services.write_text(THERE)
+    lines = [f"{0.1 * k:.1f},{'be,batch-there' if k % 5 == 0 else 'lc,there'},r1,0.05" for k in range(20)]
+    trace.write_text("\n".join(["arrival_s,class,service,cluster,cpu_work_s", *lines, ""]))
+    ready = "SELECT count(*) FILTER (WHERE pod LIKE 'team-a/lc-there-%%'), count(*) FROM instance WHERE service = 'there' AND ready"
+
+    applied = stack.tango("service", "apply", "-f", str(services))
+    words = refused.seen(lambda: refused.told("service", "list", kind="permission"))
+    scopes = stack.rows("SELECT DISTINCT service FROM refusal WHERE kind = 'permission'")
+    for item in yaml.safe_load_all(ROLE.read_text()):
+        refused.call("POST", f"/apis/{item['apiVersion']}/namespaces/team-a/{item['kind'].lower()}s", item)
+    refused.seen(lambda: stack.rows(ready) == [(2, 2)])
+    shown = stack.ended(stack.submit(trace, "--system", "tango"), within_s=120.0)
+    named = {pod for (pod,) in stack.rows("SELECT pod FROM attempt WHERE service = 'batch-there'")}
+    services.write_text(THERE.replace("namespace: team-a, ", ""))
+    moved = stack.tango("service", "apply", "-f", str(services))
+    refused.seen(lambda: stack.rows(ready) == [(0, 2)])
+
+    assert (applied.returncode, moved.returncode) == (0, 0)
+    assert all('in the namespace "team-a"' in said for said in words)
+    assert scopes == [("there",)]
+    assert (shown["accepted"], shown["succeeded"]) == (20, 20)
+    assert all(pod.startswith("team-a/be-r") for pod in named)
+    assert len(named) == 4
+    refused.seen(lambda: refused.call("GET", TEAM_A)["items"] == [])
