@@ -73,7 +73,7 @@ def _made(
             yield k, _run_and_keep(cells[k], kept)
         return
     warm_up()  # else every process would compile the engine for itself
-    with process_pool(min(processes, len(missing))) as pool:
+    with process_pool(min(processes, len(missing)), __name__) as pool:
         with uninterrupted():
             under_way = {pool.submit(_in_process, cells[k], kept): k for k in missing}
         while under_way:

@@ -6,7 +6,6 @@ Torch computes on one thread in each process. Units and results are made of arra
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -15,8 +14,10 @@ from typing import TypeVar
 import torch
 
 from tango.errors import TangoError
-from tango.experiments.processes import end_processes, end_with_parent, uninterrupted
+from tango.experiments.processes import end_processes, end_with_parent, fork_context, uninterrupted
 
+LOADED = "tango.training.learners"
+"""What processes that run episodes have imported when they begin: torch, the engine, and every learner."""
 _Unit = TypeVar("_Unit")
 _Played = TypeVar("_Played")
 
@@ -44,7 +45,7 @@ class Collectors:
         done: list[_Played] = []
         if self._pool is None:
             done.append(play(units[0]))  # here first, so that not every process compiles for itself
-            self._pool = ProcessPoolExecutor(self._jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_begin)
+            self._pool = ProcessPoolExecutor(self._jobs, mp_context=fork_context(LOADED), initializer=_begin)
         try:
             with uninterrupted():  # the first submissions start the processes
                 under_way = [self._pool.submit(_played, play, unit) for unit in units[len(done) :]]

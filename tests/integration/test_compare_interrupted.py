@@ -35,11 +35,11 @@ def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Its children, once the two that simulate are there."""
+    """All below it, once the two that simulate are there, beside the server that they are forked from and what tracks their semaphores."""
     until_s = time.monotonic() + 300
     while time.monotonic() < until_s:
         children = psutil.Process(process.pid).children(recursive=True)
-        if len(children) >= 2 and process.poll() is None:
+        if len(children) >= 4 and process.poll() is None:
             return children
         time.sleep(0.05)
     raise AssertionError("no process came up")

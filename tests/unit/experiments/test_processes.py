@@ -18,7 +18,7 @@ def test_an_interrupt_while_processes_start_is_taken_all_the_same_and_is_not_for
     """It must not be lost, however busy the machine: whoever presses Ctrl-C would wait for the end of a training of hours."""
     taken: list[int] = []
 
-    with process_pool(2) as pool, on_signal(signal.SIGINT, lambda number, _frame: taken.append(number)):
+    with process_pool(2, __name__) as pool, on_signal(signal.SIGINT, lambda number, _frame: taken.append(number)):
         with uninterrupted():
             found = [pool.submit(is_deaf) for _ in range(2)]
             os.kill(os.getpid(), signal.SIGINT)
