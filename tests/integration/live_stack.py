@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+import psycopg2.extensions
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -28,6 +30,9 @@ class LiveStack:
     """`TANGO_*` variables of every command."""
     before: tuple[str, ...] = ()
     """Words that every command begins with, such as `ip netns exec NAME`."""
+    _kept: dict[str, psycopg2.extensions.connection] = field(default_factory=dict, repr=False, compare=False)
+    """The connection by which rows are read: a new one costs 20 ms of CPU, and tests that wait look many times a second."""
+    _turn: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def tango(
         self, *arguments: str, timeout_s: float = 180.0, variables: Mapping[str, str] | None = None
@@ -83,9 +88,15 @@ class LiveStack:
 
     def kill(self, process: str) -> None:
         """SIGKILL the process of this name."""
-        # Read from the file that `tango status` reads: the command takes a second or more, in which a run would go on.
-        rows = json.loads((self.home / "run" / "status.json").read_text())["processes"]
-        os.kill(next(row["pid"] for row in rows if row["name"] == process), signal.SIGKILL)
+        os.kill(next(row["pid"] for row in self.status() if row["name"] == process), signal.SIGKILL)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What `tango status` prints, from the file that it reads: the command takes a second, in which a run would go on."""
+        return list(json.loads((self.home / "run" / "status.json").read_text())["processes"])
+
+    def all_run(self) -> bool:
+        """Whether every process does, after some were killed."""
+        return all(row["state"] == "running" for row in self.status())
 
     def ended(self, run_id: int, *, within_s: float) -> dict[str, Any]:
         """The figures of a run once it is completed; fails when it is not in time."""
@@ -99,8 +110,25 @@ class LiveStack:
         return dict(self.json("run", "show", str(run_id)))
 
     def rows(self, query: str, parameters: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Rows of a query by the reader's role."""
-        url = json.loads((self.home / "stack.json").read_text())["reader_url"]
-        with psycopg2.connect(url.replace("+psycopg2", ""), connect_timeout=5) as connection, connection.cursor() as cursor:
-            cursor.execute(query, parameters)
-            return cursor.fetchall()
+        """Rows of a query by the reader's role. Raises: psycopg2.OperationalError while the database is away."""
+        url = json.loads((self.home / "stack.json").read_text())["reader_url"].replace("+psycopg2", "")
+        with self._turn:
+            if (kept := self._kept.pop(url, None)) is not None:
+                try:
+                    found = _fetched(kept, query, parameters)
+                except (psycopg2.OperationalError, psycopg2.InterfaceError):  # the server has ended meanwhile, and may be back
+                    kept.close()
+                else:
+                    self._kept[url] = kept
+                    return found
+            connection = psycopg2.connect(url, connect_timeout=5)
+            connection.autocommit = True
+            found = _fetched(connection, query, parameters)
+            self._kept[url] = connection
+            return found
+
+
+def _fetched(connection: psycopg2.extensions.connection, query: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        return cursor.fetchall()

@@ -28,7 +28,7 @@ def trace(tmp_path_factory: pytest.TempPathFactory, single_stack: LiveStack) -> 
 @pytest.mark.parametrize("process", ["worker-1", "scheduler", "beat", "broker", "kubelet", "apiserver", "agent", "replayer"])
 def test_a_killed_process_loses_no_request(single_stack: LiveStack, trace: Path, process: str) -> None:
     """Accepted = succeeded + failed + shed + cancelled, each request settled by exactly one attempt, and the process is back."""
-    before = {row["name"]: row["restarts"] for row in single_stack.json("status")}
+    before = {row["name"]: row["restarts"] for row in single_stack.status()}
     run_id = single_stack.submit(trace)
     until(lambda: single_stack.rows(_DONE, (run_id,))[0][0] >= 40)
     if process == "broker":
@@ -52,9 +52,8 @@ def test_a_killed_process_loses_no_request(single_stack: LiveStack, trace: Path,
     )
     assert settled == [(ACCEPTED, ACCEPTED)]
     # The run may be over before everybody is back: clients of a dead broker are restarted with a pause of their own.
-    until(lambda: all(row["state"] == "running" for row in single_stack.json("status")), every_s=0.5)
-    rows = single_stack.json("status")
-    assert {row["name"]: row["restarts"] for row in rows}[process] == before[process] + 1
+    until(single_stack.all_run)
+    assert {row["name"]: row["restarts"] for row in single_stack.status()}[process] == before[process] + 1
 
 
 def test_no_pod_of_a_finished_run_is_left(single_stack: LiveStack, trace: Path) -> None:

@@ -152,7 +152,7 @@ def test_a_worker_that_is_killed_while_the_line_is_cut_is_replaced_without_the_c
     assert far_stack.tango("line", "--mode", "cut").returncode == 0
     for process in ("worker-c1-1", "worker-c1-2", "agent-c1"):
         far_stack.kill(process)
-    until(lambda: all(row["state"] == "running" for row in far_stack.json("status")), every_s=0.5)
+    until(far_stack.all_run)
     assert far_stack.tango("line", "--mode", "open").returncode == 0
 
     whole(far_stack, run_id)

@@ -109,16 +109,22 @@ def test_a_promoted_checkpoint_decides_without_a_restart(single_stack: LiveStack
     before = {row["name"]: row["pid"] for row in single_stack.json("status")}
 
     def decides() -> str:
-        rows = single_stack.json("checkpoint", "list")
-        return next((row["digest"] for row in rows if row["deciding"]), "")
+        rows = single_stack.rows(
+            "SELECT deciding FROM checkpoint_role WHERE scope = 'be' AND deciding IN (SELECT digest FROM checkpoint)"
+        )
+        return str(rows[0][0]) if rows else ""
 
-    shipped = until(decides, every_s=0.2)
+    shipped = until(decides)
     assert single_stack.tango("checkpoint", "add", str(tmp_path / "mine.pt")).returncode == 0
     (tmp_path / "mine.pt").unlink()
     assert single_stack.tango("checkpoint", "promote", "mine").returncode == 0
-    until(lambda: decides() == digest, every_s=0.2)
+    until(lambda: decides() == digest)
+    listed = {row["name"]: row["deciding"] for row in single_stack.json("checkpoint", "list")}
     assert single_stack.tango("checkpoint", "demote").returncode == 0
-    until(lambda: decides() == shipped, every_s=0.2)
+    until(lambda: decides() == shipped)
+
+    assert listed["mine"]
+    assert sum(listed.values()) == 1
 
     assert {row["name"]: row["pid"] for row in single_stack.json("status")} == before
 

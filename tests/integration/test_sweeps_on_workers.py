@@ -8,9 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from tango.store.run_records import PostgresRunRecords
 from tango.systems import system
 from tango.traces.workloads import Workload
 from tests.conftest import DatabaseUrls
+from tests.waiting import until
 
 ROOT = Path(__file__).parent.parent.parent
 SHORT = (
@@ -139,10 +139,14 @@ class Workplace:
 
     def wait_for(self, query: str, *, within_s: float = 200.0) -> None:
         """Until the query's one value is true."""
-        deadline_s = time.monotonic() + within_s
-        while not self.rows(query)[0][0]:
-            assert time.monotonic() < deadline_s, f"not within {within_s} s: {query}"
-            time.sleep(0.05)
+        with closing(psycopg2.connect(self.urls.reader, connect_timeout=5)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+
+            def is_so() -> bool:
+                cursor.execute(query)
+                return bool(cursor.fetchall()[0][0])
+
+            until(is_so, within_s=within_s, told=lambda: query)
 
 
 @pytest.fixture
