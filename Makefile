@@ -14,11 +14,11 @@ STAMP := $(VENV)/.installed
 demo: install
 	@$(BIN)/tango demo
 
-# Tests that measure times on a whole stack run alone, one after another, after all others have shared the cores by files; only their
-# folder is looked through for them.
+# Tests that measure times on a whole stack run alone, one after another, after all others have shared the cores by files, the longest
+# first (tests/conftest.py); only their folder is looked through for them.
 # `pytest` without options runs the same tests in one process.
 test: install
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m 'not alone'
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not alone'
 	$(BIN)/pytest -m alone tests/integration
 
 # All of that with ten times as many examples of every property, and the digests of whole runs, and pages in a browser (Chromium).

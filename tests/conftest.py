@@ -1,6 +1,6 @@
-"""Fixtures for everybody: a real PostgreSQL with migrated databases, a real Valkey, the compiled engine, the folder of real traces.
+"""Fixtures for everybody: a real PostgreSQL with migrated databases, a real Valkey, compiled kernels, the folder of real traces.
 
-One server a test session (and a worker of pytest-xdist); one database a test, copied from a migrated template. The engine is compiled
+One server a test session (and a worker of pytest-xdist); one database a test, copied from a migrated template. Kernels are compiled
 by one process: the others wait and load its machine code. A parallel run of the whole suite begins to compile at once, in a process of
 its own, since its workers would all come to a test that simulates long before one of them had compiled.
 """
@@ -14,31 +14,58 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
+import psycopg2.extensions
 import pytest
 
-from tango.sim.warm import warm_up
+from tango import scheduling
+from tango.settings import LcSettings
+from tango.sim import warm as engine
 from tango.stack.broker import Broker
 from tango.stack.postgres import PostgresServer
 from tango.store.migrate import migrate
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
+from tango.systems import warm_up_lc
 from tests.long import LONG
 
 REPOSITORY = Path(__file__).parent.parent
 _numbers = itertools.count(1)
 
+LONGEST = (
+    "tests/integration/test_killed_processes.py",
+    "tests/integration/test_stack_refused.py",
+    "tests/integration/test_jobs.py",
+    "tests/integration/test_examples.py",
+    "tests/integration/test_line_to_the_centre.py",
+    "tests/integration/test_stack_whole.py",
+    "tests/integration/test_gateway_stack.py",
+    "tests/integration/test_database_alone.py",
+    "tests/integration/test_join_cluster.py",
+    "tests/unit/training/test_learners.py",
+    "tests/integration/test_sweeps_on_workers.py",
+    "tests/integration/test_train_interrupted.py",
+    "tests/integration/test_tutorial.py",
+    "tests/integration/test_chaos.py",
+    "tests/unit/experiments/test_cell_keys.py",
+)
+"""Files that take longest, which begin first, so that no process is left alone with one in the end. Those that need the engine come after
+those that need stacks: meanwhile it is compiled."""
 SIMULATING = (
+    "tests/contract/test_node_model_worlds.py",
     "tests/contract/test_snapshot_worlds.py",
     "tests/integration/test_checkpoint_registry.py",
     "tests/integration/test_compare_interrupted.py",
     "tests/integration/test_compare_judged.py",
     "tests/integration/test_sweeps_on_workers.py",
     "tests/integration/test_train_interrupted.py",
+    "tests/integration/test_tutorial.py",
     "tests/unit/experiments",
     "tests/unit/sim",
+    "tests/unit/systems",
     "tests/unit/training",
 )
 """Where tests simulate, here or in processes that they start."""
@@ -52,14 +79,20 @@ COMPILE_S = 600
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that simulate find the engine compiled; they, and others that compile, have the time to do it. Long ones wait to be asked."""
+    order = {place: k for k, place in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.relative_to(REPOSITORY).as_posix(), len(order)))
     for item in items:
         if LONG:
             item.add_marker(pytest.mark.timeout(LONG_S), append=False)
         elif item.get_closest_marker("long") is not None:
             item.add_marker(pytest.mark.skip(reason="takes minutes; `make test-long` runs it"))
         place = item.path.relative_to(REPOSITORY).as_posix()
-        if place.startswith(SIMULATING) and "compiled_engine" not in item.fixturenames:  # cases of one test share the list
-            item.fixturenames.insert(0, "compiled_engine")  # a mark would come too late here
+        needed = "compiled_engine" if place.startswith(SIMULATING) else ""
+        if not needed and isinstance(item, pytest.Function) and hasattr(item.module, "LiveStack"):
+            needed = "compiled_decisions"
+        fixtures: list[str] = getattr(item, "fixturenames", [])
+        if needed and needed not in fixtures:  # cases of one test share the list
+            fixtures.insert(0, needed)  # a mark would come too late here
         if place.startswith(COMPILING) and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(COMPILE_S))
 
@@ -75,18 +108,38 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def compile_engine() -> None:
-    """Compile the engine, or load its machine code, which is kept beside its sources; one process at a time."""
+    """Compile the decisions and the engine, or load their machine code, which is kept beside its sources; one process at a time."""
+    compile_decisions()
+    with _alone("engine"):
+        engine.warm_up()
+
+
+def compile_decisions() -> None:
+    """Likewise the decisions by themselves, as the processes of a stack need them: seconds, and each of them would take them."""
+    with _alone("decisions"):
+        warm_up_lc(LcSettings())
+        scheduling.warm_up()
+
+
+@contextmanager
+def _alone(what: str) -> Iterator[None]:
     folder = REPOSITORY / ".pytest_cache"
     folder.mkdir(exist_ok=True)
-    with (folder / "engine.lock").open("w") as lock:
+    with (folder / f"{what}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        warm_up()
+        yield
 
 
 @pytest.fixture(scope="session")
 def compiled_engine() -> None:
     """The machine code of the engine is there."""
     compile_engine()
+
+
+@pytest.fixture(scope="session")
+def compiled_decisions() -> None:
+    """The machine code of the decisions is there."""
+    compile_decisions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +171,7 @@ def postgres_admin_url(postgres_server: PostgresServer) -> str:
 
 
 @pytest.fixture(scope="session")
-def _role_passwords(postgres_server: PostgresServer) -> dict[str, str]:
+def _role_passwords(postgres_server: PostgresServer, _administrator: psycopg2.extensions.cursor) -> dict[str, str]:
     """Roles, and a migrated database `tango` that serves as a template: nobody may connect to it any more."""
     passwords = {role: secrets.token_urlsafe(12) for role in (OWNER, APP, READER)}
     prepare_database(
@@ -130,20 +183,31 @@ def _role_passwords(postgres_server: PostgresServer) -> dict[str, str]:
     )
     grant_defaults(postgres_server.admin_url(DATABASE))
     migrate(postgres_server.url(OWNER, passwords[OWNER]))
-    _administer(postgres_server, f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")
+    _administrator.execute(f"ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false")
     return passwords
 
 
+@pytest.fixture(scope="session")
+def _administrator(postgres_server: PostgresServer) -> Iterator[psycopg2.extensions.cursor]:
+    """Statements of the superuser, on one connection: each of its own would cost more than most statements."""
+    connection = psycopg2.connect(postgres_server.admin_url(), connect_timeout=5)
+    connection.autocommit = True
+    yield connection.cursor()
+    connection.close()
+
+
 @pytest.fixture
-def database_urls(postgres_server: PostgresServer, _role_passwords: dict[str, str]) -> Iterator[DatabaseUrls]:
+def database_urls(
+    postgres_server: PostgresServer, _role_passwords: dict[str, str], _administrator: psycopg2.extensions.cursor
+) -> Iterator[DatabaseUrls]:
     """A fresh migrated database for one test, by role."""
     name = f"test_{next(_numbers)}"
-    _administer(postgres_server, f"CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {OWNER}")
-    _administer(postgres_server, f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
-    _administer(postgres_server, f"GRANT CONNECT ON DATABASE {name} TO {APP}, {READER}")
+    _administrator.execute(f"CREATE DATABASE {name} TEMPLATE {DATABASE} OWNER {OWNER}")
+    _administrator.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+    _administrator.execute(f"GRANT CONNECT ON DATABASE {name} TO {APP}, {READER}")
     app, reader, owner = (postgres_server.url(role, _role_passwords[role], name) for role in (APP, READER, OWNER))
     yield DatabaseUrls(app=app, reader=reader, owner=owner, admin=postgres_server.admin_url(name))
-    _administer(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
+    _administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -174,13 +238,3 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     """Whatever it still does; a run of tests leaves no process."""
     process.kill()
     process.wait(30)
-
-
-def _administer(server: PostgresServer, statement: str) -> None:
-    connection = psycopg2.connect(server.admin_url(), connect_timeout=5)
-    connection.autocommit = True
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute(statement)
-    finally:
-        connection.close()

@@ -23,11 +23,11 @@ from tango.learning.checkpoint import load_checkpoint
 ROOT = Path(__file__).parents[2]
 Start = Callable[..., subprocess.Popen[str]]
 COMMAND = (sys.executable, "-c", "from tango.cli.main import run; run()", "train", "--hidden", "4", "--seed", "3")
-VALIDATE_EVERY = 4
+VALIDATE_EVERY = 2
 SMALL = (
     "episodes=4",
     "episode_s=5",
-    "imitation=6",
+    "imitation=3",
     "imitation_updates=3",
     "validation_episodes=2",
     f"validate_every={VALIDATE_EVERY}",
@@ -116,7 +116,7 @@ def test_an_interrupted_training_says_how_to_go_on_and_does(start: Start, tmp_pa
     """
     out = tmp_path / "x.ckpt"
     process = start(out, *ENDLESS)
-    await_rows(process, out, 6)
+    await_rows(process, out, 4)
     children = psutil.Process(process.pid).children(recursive=True)
 
     os.killpg(process.pid, number) if number is signal.SIGINT else process.send_signal(number)  # a terminal tells the whole group
@@ -136,7 +136,7 @@ def test_a_killed_training_goes_on_from_its_last_state(start: Start, tmp_path: P
     """Whatever was under way: the files are whole, its processes are gone, and the resumed training gives the same files."""
     out = tmp_path / "x.ckpt"
     process = start(out, *ENDLESS)
-    await_rows(process, out, 9)
+    await_rows(process, out, 6)
     children = psutil.Process(process.pid).children(recursive=True)
 
     process.kill()

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -39,11 +40,17 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return shutil.copytree(ROOT, tmp_path_factory.mktemp("copy") / "tango", ignore=shutil.ignore_patterns("__pycache__"))
 
 
+@cache
+def digest_before_edits(copy: Path, of: str) -> str:
+    """The digest of a system's sources as they are."""
+    return digest_of(sources_of(system(of), root=copy), root=copy)
+
+
 def digest_after_edit(copy: Path, file: str, of: str) -> tuple[str, str]:
     """The digests of a system's sources before and after a comment (or a space) was added to a file; it is put back."""
     path = copy / file
     content = path.read_bytes()
-    before = digest_of(sources_of(system(of), root=copy), root=copy)
+    before = digest_before_edits(copy, of)
     path.write_bytes(content + (b"\n# edited\n" if file.endswith(".py") else b"\n"))
     try:
         return before, digest_of(sources_of(system(of), root=copy), root=copy)
