@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "checkpoint": ("tango.cli.checkpoint:checkpoint", "Register learned checkpoints, promote them, try and score candidates."),
     "report": ("tango.cli.report:report", "Write a run's report: one self-contained HTML page."),
     "sql": ("tango.cli.sql:sql", "Query run history, read-only."),
+    "export": ("tango.cli.export:export", "Write rows of a run to a file for pandas, DuckDB and Polars."),
     "trace": ("tango.cli.trace:trace", "Look at, convert and generate traces."),
     "fleet": ("tango.cli.fleet:fleet", "List, show and generate fleets: clusters, nodes, links, services."),
     "service": ("tango.cli.service:service", "Declare LC and BE services."),

@@ -35,13 +35,20 @@ class RowsRead:
     """The rows of an open query."""
 
     def __init__(
-        self, cursor: Any, columns: list[str], deadline: Callable[[], AbstractContextManager[None]], warning: str = ""
+        self,
+        cursor: Any,
+        columns: list[str],
+        types: list[int],
+        deadline: Callable[[], AbstractContextManager[None]],
+        warning: str = "",
     ) -> None:
         self._cursor, self._deadline = cursor, deadline
         self.warning = warning
         """What its role may do that a reader should not, in a sentence; empty: nothing."""
         self.columns = columns
         """Names as PostgreSQL gives them; several may be equal."""
+        self.types = types
+        """PostgreSQL's numbers of their types (pg_type.dat)."""
         self.is_cut = False
         """Whether there were more rows than the limit; known when all have been taken."""
 
@@ -107,7 +114,8 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
                 cursor.execute("DO %s", (opening,))
                 cursor.execute("FETCH FORWARD 0 FROM tango_sql")
                 columns = [column.name for column in cursor.description or ()]
-            yield RowsRead(cursor, columns, deadline, warning)
+                types = [column.type_code for column in cursor.description or ()]
+            yield RowsRead(cursor, columns, types, deadline, warning)
     except psycopg2.errors.QueryCanceled as error:
         raise RequestRejected(f"the query ran longer than {statement_timeout_s:g} s; narrow it, or raise --timeout") from error
     except psycopg2.errors.InvalidCursorDefinition as error:
