@@ -243,7 +243,9 @@ class Deployment:
 
     def outside(self, *words: str) -> None:
         """Start something that is no part of the image: the cluster that joins."""
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "TANGO_HOME": str(self.folder / "cluster-home")}
+        # Not what the build is told, such as TANGO_IMAGE_CACHE, which is no setting of Tango's processes.
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("TANGO_")}
+        environment = {**kept, "PYTHONPATH": str(ROOT), "TANGO_HOME": str(self.folder / "cluster-home")}
         with (self.folder / "cluster.log").open("ab") as log:
             command = tethered([sys.executable, *words])
             self._outside.append(subprocess.Popen(command, env=environment, stdout=log, stderr=log, cwd=self.folder))
