@@ -162,8 +162,8 @@ def print_rows(
 ) -> None:
     """Print a listing on stdout in the format `output`, one of `OUTPUTS`.
 
-    `wide` and `csv` show the wide columns and `wide_columns` too; JSON and YAML print whole rows, whatever the columns are. An empty
-    listing prints the message `empty` on stderr in place of a table, and `[]` as JSON or YAML.
+    `wide` and `csv` show the wide columns and `wide_columns` too; JSON and YAML print whole rows, whatever the columns are. What does not
+    fit a terminal is named on stderr. An empty listing prints the message `empty` on stderr in place of a table, and `[]` as JSON or YAML.
     """
     if output in ("json", "yaml"):
         _print_data([plain(row) for row in rows], output)
@@ -174,7 +174,11 @@ def print_rows(
     else:
         console = stdout_console()
         shown = [*columns, *wide_columns] if output == "wide" else [column for column in columns if not column.wide]
-        print_table(console, fitting_table(rows, shown, width=console.width))
+        table = fitting_table(rows, shown, width=console.width)
+        print_table(console, table)
+        there = {str(column.header) for column in table.columns}
+        if missing := [column.heading for column in shown if column.heading not in there]:
+            say(f"left out, as they did not fit: {', '.join(missing)} (a wider terminal, or -o json, has them)")
 
 
 def print_pieces(pieces: Iterable[Sequence[Mapping[str, Any]]], columns: Sequence[Column], output: str) -> None:

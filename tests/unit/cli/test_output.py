@@ -112,6 +112,20 @@ def test_table_fits_the_terminal_and_keeps_the_most_important_column(width: int)
     assert ("aaa" in lines[1]) == (width == 80)
 
 
+def test_columns_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stderr, in their order, with what has them; nothing is said where all fit."""
+    columns = (Column("run", priority=10), Column("qos_rate", priority=1), Column("node", priority=2))
+    rows = [{"run": 1, "qos_rate": 0.25, "node": "n" * 30}]
+    for width, said in ((30, "left out, as they did not fit: qos rate, node"), (80, "")):
+        narrow = Console(width=width, force_terminal=True, color_system=None)
+        monkeypatch.setattr("tango.cli.output.stdout_console", lambda narrow=narrow: narrow)
+
+        print_rows(rows, columns, "table")
+
+        assert capsys.readouterr().err.startswith(said)
+        assert bool(said) == (width == 30)
+
+
 @click.group()
 @click.option("--debug", is_flag=True, envvar="TANGO_DEBUG")
 def program(debug: bool) -> None:
