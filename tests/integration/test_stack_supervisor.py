@@ -231,7 +231,9 @@ async def test_stop_also_ends_what_does_not_listen_and_its_children(tmp_path: Pa
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         pid = os.fork()
         if pid:
-            pathlib.Path({str(pid_file)!r}).write_text(str(pid))
+            written = pathlib.Path({str(pid_file)!r} + '.new')  # an empty file would tell of a start too
+            written.write_text(str(pid))
+            written.rename({str(pid_file)!r})
         time.sleep(600)
     """
     supervisor = Supervisor(tmp_path)
