@@ -6,6 +6,7 @@ forgotten a connection, which is why the silent database and the silent broker a
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
@@ -24,6 +25,8 @@ import redis
 from tango.domain.line import LineMode, LineState
 from tango.errors import TangoError
 from tango.files import write_whole
+from tango.kube.api_client import KubeClient
+from tango.settings import KubeSettings
 from tango.stack.home import line_file
 from tango.stack.state import StackInfo, read_stack
 from tango.stack.supervisor import read_status
@@ -34,6 +37,14 @@ SHORT_S = 15.0
 """Seconds of what all processes meet at once."""
 KILL_EVERY_S = 1.0
 """Mean seconds between two kills of a series."""
+
+
+REFUSING: dict[str, list[dict[str, object]]] = {
+    "answers 429": [{"fault": "429", "probability": 0.5, "seconds": 1}],
+    "answers 500": [{"fault": "500", "probability": 0.3}],
+    "compacts under watches": [{"fault": "compact"}, {"fault": "cut-watches"}],
+}
+"""What an embedded API server is told to do (`tango.emulation.api_server.faults`), five times, by what it is called."""
 
 
 class Stack(Protocol):
@@ -70,6 +81,11 @@ def faults(kills: int, cluster: str) -> tuple[Fault, ...]:
         concerned = cluster if all(name.endswith(cluster) or f"-{cluster}-" in name for name in names) else ""
         return Fault(name=what, seconds=seconds, strike=lambda stack, _: _still(stack, names, seconds), cluster=concerned)
 
+    def refusing(does: str, rules: list[dict[str, object]]) -> Fault:
+        return Fault(
+            name=f"API server {does}", seconds=STILL_S, strike=lambda stack, _: _refuse(stack, cluster, rules), cluster=cluster
+        )
+
     return (
         Fault(name=f"{kills} kills", seconds=kills * KILL_EVERY_S, strike=lambda stack, dice: _kill_many(stack, dice, kills)),
         still("agent stands still", f"agent-{cluster}"),
@@ -84,6 +100,7 @@ def faults(kills: int, cluster: str) -> tuple[Fault, ...]:
         Fault(
             name="API server slow", seconds=STILL_S, strike=lambda stack, _: _slow(stack, f"apiserver-{cluster}"), cluster=cluster
         ),
+        *(refusing(does, rules) for does, rules in REFUSING.items()),
         Fault(name="brokers flushed", seconds=SHORT_S, strike=_flush),
         Fault(name="brokers out of memory", seconds=SHORT_S, strike=_out_of_memory),
         Fault(name="brokers silent", seconds=SHORT_S, strike=lambda stack, _: _still(stack, _named(stack, "broker"), SHORT_S)),
@@ -157,6 +174,24 @@ def _slow(stack: Stack, name: str) -> None:
     while time.monotonic() < until_s:
         _still(stack, [name], 0.9)
         time.sleep(0.1)
+
+
+def _refuse(stack: Stack, cluster: str, rules: list[dict[str, object]]) -> None:
+    """The API server of one cluster behaves so."""
+
+    async def told(method: str, body: object) -> None:
+        settings = KubeSettings()
+        async with await KubeClient.from_kubeconfig(
+            _info(stack).kubeconfig, f"{cluster}-admin", settings, cluster=cluster
+        ) as client:
+            await client.request(method, "/__faults", body=body)
+
+    try:
+        for _ in range(5):
+            asyncio.run(told("PUT", rules))
+            time.sleep(STILL_S / 5)
+    finally:
+        asyncio.run(told("DELETE", None))
 
 
 def _restart(stack: Stack, _: random.Random) -> None:

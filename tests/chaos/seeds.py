@@ -15,7 +15,7 @@ import structlog
 from tests.chaos import faults
 from tests.chaos.host import standing_in
 from tests.chaos.knobs import drawn_constants, drawn_settings
-from tests.chaos.timeline import Timeline
+from tests.chaos.timeline import Stuck, Timeline
 from tests.chaos.world import CHECK_EVERY_S, HEALED_AT_S, LASTS_S, MOST_S, Load, World
 
 
@@ -75,7 +75,7 @@ def run_seed(seed: int, *, load: Load | None = None, verbose: bool = False) -> R
         world = World(seed, drawn_settings(random.Random(f"knobs {seed}")), timeline, load or Load())
         try:
             _drive(world, dice, result, verbose)
-        except Exception as error:
+        except (Exception, Stuck) as error:
             result.failure = f"{type(error).__name__}: {error}"
             result.trace = traceback.format_exc()
         finally:
