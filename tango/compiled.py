@@ -16,13 +16,17 @@ import contextlib
 import hashlib
 import pickle
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, update_wrapper
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import structlog
 from numba import njit, types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator
+
+log = structlog.get_logger(__name__)
 
 R = TypeVar("R")
 C = TypeVar("C", bound=Callable[..., Any])
@@ -61,6 +65,7 @@ class Kernel:
             with contextlib.suppress(RuntimeError):  # it lies in no file
                 kernel._cache = _ShippedCode(kernel.py_func)
         _stamp_with_imports(kernel, self._function.__module__)
+        _tell_of(kernel, f"{self._function.__module__}.{self._function.__qualname__}")
         return kernel
 
     @cached_property
@@ -172,6 +177,23 @@ def _link(place: int, kernel: Callable[..., R], rest: Callable[..., R]) -> Calla
         return rest(wanted, *arguments)
 
     return inlined(link)
+
+
+def _tell_of(kernel: Any, name: str) -> None:
+    """Have the log say when it is compiled: whoever waits for a process that compiles while it serves can see there what for."""
+    if not hasattr(kernel, "compile"):
+        return  # under NUMBA_DISABLE_JIT kernels are plain functions
+    compile_for = kernel.compile
+
+    def told(signature: Any) -> Any:
+        begin_s, read = time.perf_counter(), sum(kernel.stats.cache_hits.values())
+        found = compile_for(signature)
+        # Where nobody has said what is to become of events, as in commands, they would stand among results.
+        if sum(kernel.stats.cache_hits.values()) == read and structlog.is_configured():
+            log.info("kernel_compiled", kernel=name, s=round(time.perf_counter() - begin_s, 2))
+        return found
+
+    kernel.compile = told
 
 
 def _stamp_with_imports(kernel: Any, module: str) -> None:

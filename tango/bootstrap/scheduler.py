@@ -29,6 +29,7 @@ from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.ports.figures import FiguresClaim
 from tango.ports.messages import Publisher
+from tango.scheduling import warm_up_be
 from tango.systems import be_policy
 
 ADMISSION_MAX_AGE_S = 1.0
@@ -115,7 +116,9 @@ class Scheduler:
         self._clusters.close()
 
     def warm_up(self) -> None:
-        """Load torch and the network now, so that the first tick does not wait for them; then begin to look for ordered figures."""
+        """Load torch and the network and compile what else decides, so that the first ticks do not wait for it; then begin to look for
+        ordered figures."""
+        warm_up_be()
         self._policies.warm_up()
         self._computing.start()
 

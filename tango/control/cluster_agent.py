@@ -456,14 +456,17 @@ class ClusterAgent:
 
         What it has, it is told again only after `TOLD_AGAIN_S`.
         """
-        now_s, state = time.monotonic(), self._state()
-        if state is self._told_here and now_s - self._told_at_s < TOLD_AGAIN_S:
-            return
+        state = self._state()
+        if state is not self._told_here or time.monotonic() - self._told_at_s >= TOLD_AGAIN_S:
+            await self._tell_here(state)
+
+    async def _tell_here(self, state: State) -> None:
+        now_s = time.monotonic()
         await asyncio.to_thread(self._stores.journal.observe, *state)
         self._told_here, self._told_at_s = state, now_s
 
     async def observe(self) -> None:
-        """Write the same to the centre; with it a sample of the nodes, at most one every `sample_every_s`.
+        """Write the same to the centre, after the journal; with it a sample of the nodes, at most one every `sample_every_s`.
 
         What the centre has, it is told again only with a sample. A picture that is older than `LeaseSettings.silent_s`, because the API
         server is away, is not told as the present one: the centre hears only that the agent is there, and takes the cluster for away.
@@ -481,6 +484,10 @@ class ClusterAgent:
         sample = self._is_to_be_sampled(now_s)
         if state is self._told_centre and not sample:
             return
+        if state is not self._told_here:
+            # First, so that whoever reads at the centre that an instance is ready can send it a request at once.
+            with contextlib.suppress(StoreUnavailable, StoreError):  # `observe_here` says so; the centre is told all the same
+                await self._tell_here(state)
         async with self._store_turn:
             nodes, instances = state
             await self._together.observe(Observation(cluster=self._cluster, nodes=nodes, instances=instances, sample=sample))

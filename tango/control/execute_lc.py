@@ -28,7 +28,7 @@ from tango.control.settle_apart import settle_apart
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.lifecycle import Event, Outcome, after_disruption
 from tango.domain.observations import InstanceState
-from tango.domain.patience import is_hopeless
+from tango.domain.patience import call_within_s, is_hopeless
 from tango.domain.requests import Batch, LcWork, Reason
 from tango.domain.services import Service, ServiceClass
 from tango.errors import BrokerUnavailable, CallFailed, InstanceFailed, StoreUnavailable, TangoError
@@ -339,21 +339,23 @@ class LcExecutor:
             return self._disrupted(work, Reason.NO_INSTANCE)
         if self._is_hopeless(work):
             return self._failed(work, Reason.TARGET_UNREACHABLE)
-        timeout_s = max(self._settings.timeout_min_s, self._settings.timeout_targets * work.target_s)
-        if work.is_called and work.patience_s < math.inf:
-            timeout_s = max(timeout_s, work.patience_s)
+        patience_s, settings = work.patience_s if work.is_called else math.inf, self._settings
+        timeout_s = call_within_s(
+            target_s=work.target_s, patience_s=patience_s, targets=settings.timeout_targets, least_s=settings.timeout_min_s
+        )
         key = (work.run_id, work.request_id, work.epoch)
         try:
-            exchange = self._begun(instance, work, timeout_s)
+            exchange = self._begun(instance, work, timeout_s, answers=lambda: self._health.answered(work.node, key))
         except CallFailed as error:
             return self._requeue(work, Reason(error.reason))
         self._exchanges[key] = exchange
-        self._health.begun(work.node, key, target_s=work.target_s)
+        self._health.begun(work.node, key, target_s=work.target_s, patience_s=patience_s)
         self._to_watch.set()
         try:
             served = await exchange
         except asyncio.CancelledError:
             if exchange.cancelled() and work.is_called and self._callers.is_unwanted(work):
+                self._health.given_up(work.node, key)
                 return self._failed(work, Reason.CALLER_GONE)  # its row has ended already
             if not exchange.cancelled() or not self._was_taken_back(key):
                 raise
@@ -384,10 +386,14 @@ class LcExecutor:
             finished_s=finished_at_s - zero_s,
         )
 
-    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float) -> Exchange:
-        """Call the instance. Raises: CallFailed where there is nothing to call it with."""
+    def _begun(self, instance: InstanceState, work: LcWork, timeout_s: float, *, answers: Callable[[], None]) -> Exchange:
+        """Call the instance. `answers` is called once it begins to answer a caller: how long the rest takes is for him to say.
+
+        Raises: CallFailed where there is nothing to call it with.
+        """
         if work.is_called:
-            return self._callers.begin(instance, work, over_tls=self._directory.over_tls(work.service), timeout_s=timeout_s)
+            over_tls = self._directory.over_tls(work.service)
+            return self._callers.begin(instance, work, over_tls=over_tls, timeout_s=timeout_s, answers=answers)
         assert self._calls is not None
         payload_kib = self._directory.payload_kib(work.service)
         return asyncio.ensure_future(self._calls.call(instance, work, payload_kib=payload_kib, timeout_s=timeout_s))

@@ -13,6 +13,7 @@ out at once than a share of the fleet, since the rest could not carry the load o
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -44,6 +45,8 @@ class _Node:
     pending: dict[Call, tuple[float, float]] = field(default_factory=dict)
     """Calls under way, in the order of their beginning: (when it began, seconds after which it hangs)."""
     answered_at_s: float = -np.inf
+    unanswered_s: float = 0.0
+    """How long calls that nobody waits for any more had been under way since then, with nothing answered."""
     failed_in_row: int = 0
     is_out: bool = False
     probe_at_s: float = 0.0
@@ -51,6 +54,21 @@ class _Node:
     probed_well: int = 0
     back_since_s: float = -np.inf
     """When it was let in again; minus infinity: it was never out."""
+
+    def silent_s(self, now_s: float) -> float:
+        """Seconds that calls have been under way with nothing answered."""
+        began_s = next(iter(self.pending.values()))[0] if self.pending else now_s
+        return self.unanswered_s + now_s - max(began_s, self.answered_at_s)
+
+    def hangs(self, now_s: float, usual_s: float) -> bool:
+        """Whether a call under way has waited for longer than it should, or than `usual_s`, with nothing answered meanwhile."""
+        silent_s = self.silent_s(now_s)
+        if not self.pending or silent_s <= usual_s:
+            return False
+        return any(
+            (silent_s if k == 0 else now_s - max(began_s, self.answered_at_s)) > max(hangs_after_s, usual_s)
+            for k, (began_s, hangs_after_s) in enumerate(self.pending.values())
+        )
 
 
 class NodeHealth:
@@ -74,21 +92,24 @@ class NodeHealth:
 
     # ---- what calls tell -----------------------------------------------------------------------------------------------
 
-    def begun(self, node: NodeKey, call: Call, *, target_s: float) -> None:
-        """A call to the node is under way."""
-        hangs_after_s = max(self._settings.hang_min_s, self._settings.hang_targets * target_s)
+    def begun(self, node: NodeKey, call: Call, *, target_s: float, patience_s: float = math.inf) -> None:
+        """A call to the node is under way, whose caller waits `patience_s`; infinity: nobody does, or nobody knows."""
+        settings = self._settings
+        hangs_after_s = max(settings.hang_min_s, settings.hang_targets * target_s)
+        if patience_s < math.inf:
+            hangs_after_s = max(hangs_after_s, settings.hang_patience * patience_s)
         with self._lock:
             self._nodes.setdefault(node, _Node()).pending[call] = self._monotonic(), hangs_after_s
 
     def answered(self, node: NodeKey, call: Call) -> None:
-        """The node answered it, whatever the answer was."""
+        """The node has begun to answer it, whatever the answer is; told again when the answer has ended."""
         with self._lock:
             known = self._nodes.setdefault(node, _Node())
             now_s = self._monotonic()
             if (begun := known.pending.pop(call, None)) is not None:
                 took_s = now_s - begun[0]
                 self._answer_s += (ANSWER_WEIGHT if self._answer_s else 1.0) * (took_s - self._answer_s)
-            known.answered_at_s, known.failed_in_row = now_s, 0
+            known.answered_at_s, known.failed_in_row, known.unanswered_s = now_s, 0, 0.0
 
     def failed(self, node: NodeKey, call: Call) -> None:
         """The node did not answer it: unreachable, reset, or timed out."""
@@ -103,6 +124,15 @@ class NodeHealth:
         """It ended in a way that tells nothing of the node."""
         with self._lock:
             self._nodes.setdefault(node, _Node()).pending.pop(call, None)
+
+    def given_up(self, node: NodeKey, call: Call) -> None:
+        """Nobody waits for it any more. The node was silent as long as it was under way, and may answer the next one."""
+        with self._lock:
+            known = self._nodes.setdefault(node, _Node())
+            if call in known.pending:
+                before_s = known.silent_s(now_s := self._monotonic())
+                del known.pending[call]
+                known.unanswered_s += before_s - known.silent_s(now_s)
 
     def overdue(self) -> list[Call]:
         """The calls that hang on nodes which answer nothing; such a node is out from now on, and its calls are not told of again.
@@ -119,11 +149,8 @@ class NodeHealth:
             usual_s = settings.hang_answers * self._answer_s
             silent = []
             for node, known in self._nodes.items():
-                if known.pending:
-                    began_s, hangs_after_s = next(iter(known.pending.values()))
-                    silent_s = now_s - max(began_s, known.answered_at_s)
-                    if silent_s > max(hangs_after_s, usual_s):
-                        silent.append((silent_s, node, known))
+                if known.hangs(now_s, usual_s):
+                    silent.append((known.silent_s(now_s), node, known))
             for _, node, known in sorted(silent, key=lambda found: -found[0]):
                 if self._put_out(node, known, "calls hang and none is answered"):
                     taken_back += known.pending
@@ -134,7 +161,7 @@ class NodeHealth:
         """Let the silence of every node begin now."""
         for known in self._nodes.values():
             if known.pending:
-                known.answered_at_s = now_s
+                known.answered_at_s, known.unanswered_s = now_s, 0.0
 
     def is_quiet(self) -> bool:
         """Whether there is nothing to watch: no call under way, and no node out."""
@@ -207,6 +234,6 @@ class NodeHealth:
         if out + 1 > max(1, self._settings.most_out_share * max(len(self._nodes), self._fleet_nodes)):
             return False
         log.warning("node_put_out", node=str(node), reason=reason)
-        known.is_out, known.probed_well, known.pause_s = True, 0, self._settings.probe_every_s
+        known.is_out, known.probed_well, known.pause_s, known.unanswered_s = True, 0, self._settings.probe_every_s, 0.0
         known.probe_at_s = self._monotonic() + known.pause_s
         return True

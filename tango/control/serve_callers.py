@@ -48,8 +48,10 @@ class ServeCallers:
         called = self._called.get(_key(work))
         return called is None or called.call.is_repeatable
 
-    def begin(self, instance: InstanceState, work: LcWork, *, over_tls: bool, timeout_s: float) -> asyncio.Task[Answered]:
-        """Call the instance. The task raises CallFailed, and is cancelled when the caller is gone."""
+    def begin(
+        self, instance: InstanceState, work: LcWork, *, over_tls: bool, timeout_s: float, answers: Callable[[], None]
+    ) -> asyncio.Task[Answered]:
+        """Call the instance; `answers` is called when it does. The task raises CallFailed, and is cancelled when the caller is gone."""
         if self._calls is None:
             self._calls = self._make()
         key = _key(work)
@@ -57,7 +59,9 @@ class ServeCallers:
         if called is None:  # it was withdrawn, or the journal was away: its row tells
             raise CallFailed(f"the call of request {key} is not there", reason=Reason.CALLER_GONE, was_sent=False)
         may_try_again = called.call.is_repeatable and work.attempt < self._settings.tries
-        calling = self._calls.call(instance, work, called, may_try_again=may_try_again, over_tls=over_tls, timeout_s=timeout_s)
+        calling = self._calls.call(
+            instance, work, called, may_try_again=may_try_again, over_tls=over_tls, timeout_s=timeout_s, answers=answers
+        )
         task = asyncio.ensure_future(calling)
         self._under_way[key, work.epoch] = task
         self._some.set()

@@ -27,6 +27,14 @@ def is_hopeless(*, waited_s: float, target_s: float, shed_after_targets: float, 
     return waited_s > min(shed_after_targets * target_s if shed_after_targets > 0 else math.inf, patience_s)
 
 
+def call_within_s(*, target_s: float, patience_s: float, targets: float, least_s: float) -> float:
+    """Seconds that a call of a request may take: so many targets, at least `least_s`, and as long as its caller waits.
+
+    `patience_s` is infinity where nobody waits, which gives it no longer.
+    """
+    return max(least_s, targets * target_s, patience_s if patience_s < math.inf else 0.0)
+
+
 def crowded(waits: Mapping[str, LcWait], *, late_share: float) -> set[str]:
     """Clusters more than `late_share` of whose LC under way is late."""
     return {cluster for cluster, wait in waits.items() if wait.late > max(FEW_LATE, late_share * wait.under_way)}

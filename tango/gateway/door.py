@@ -1,11 +1,16 @@
-"""The door: who calls, and whether there is a place for one request more, in all and of his tenant."""
+"""The door: who calls, and whether there is a place for one request more, in all and of his tenant.
+
+Whoever finds no place waits at the door for one, if few enough do, and takes it in turn with those of other tenants: of many who come at
+once more are served so than if all but the first had to come again. He holds nothing but his connection meanwhile.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from tango.domain.services import ServiceClass
 from tango.domain.tokens import KnownToken, digest_of
@@ -23,6 +28,8 @@ class Door:
         self._settings = settings
         self._by_digest: dict[str, KnownToken] = {}
         self._inside: Counter[str] = Counter()
+        self._at_door: OrderedDict[str, OrderedDict[asyncio.Future[None], None]] = OrderedDict()
+        """By tenant who waits for a place, in order; the tenant whose turn it is first."""
         self._bytes = 0
 
     def know(self, tokens: Sequence[KnownToken]) -> None:
@@ -42,23 +49,68 @@ class Door:
             )
         return token
 
-    @contextmanager
-    def place(self, tenant: str) -> Iterator[None]:
-        """Hold a place of this tenant's. Raises: Problem where there is none."""
+    @asynccontextmanager
+    async def place(self, tenant: str, *, within_s: float) -> AsyncIterator[bool]:
+        """Hold a place of this tenant's, which is waited for so long at the most; gives whether it was waited for.
+
+        Raises: Problem where there is none by then, or too many wait for one.
+        """
+        has_waited = not self._has_room(tenant)
+        if has_waited:
+            await self._turn(tenant, within_s)  # whoever gave up the place has it counted as this tenant's
+        else:
+            self._inside[tenant] += 1
+        try:
+            yield has_waited
+        finally:
+            self._leave(tenant)
+
+    def _has_room(self, tenant: str) -> bool:
+        """Whether one more of the tenant may come in. While somebody may who waits at the door, nobody does: he was let in."""
         most, of_tenant = self._settings.max_waiting, self._settings.max_waiting_of_tenant
-        if self._inside.total() >= most:
-            raise _too_many(f"this gateway has {most} requests under way, which is the most that it takes", self._settings)
+        return self._inside.total() < most and self._inside[tenant] < of_tenant
+
+    async def _turn(self, tenant: str, within_s: float) -> None:
+        if self.at_door >= self._settings.max_waiting or len(self._at_door.get(tenant, ())) >= self._settings.max_waiting_of_tenant:
+            raise self._full(tenant)
+        turn = asyncio.get_running_loop().create_future()
+        self._at_door.setdefault(tenant, OrderedDict())[turn] = None
+        try:
+            async with asyncio.timeout(within_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # he was let in, and has gone or run out of time before he knew
+                self._leave(tenant)
+            if isinstance(error, TimeoutError):
+                raise self._full(tenant) from None
+            raise
+        finally:
+            mine = self._at_door.get(tenant, OrderedDict())
+            mine.pop(turn, None)
+            if not mine:
+                self._at_door.pop(tenant, None)
+
+    def _leave(self, tenant: str) -> None:
+        """Give up a place of this tenant's, to the next of the first tenant who may have it; that tenant is the last from then on."""
+        self._inside[tenant] -= 1
+        if not self._inside[tenant]:
+            del self._inside[tenant]
+        for other, turns in list(self._at_door.items()):
+            while turns and self._has_room(other):
+                turn, _ = turns.popitem(last=False)
+                if not turn.done():  # one that is has gone a moment ago
+                    self._at_door.move_to_end(other)
+                    self._inside[other] += 1
+                    turn.set_result(None)
+                    return
+
+    def _full(self, tenant: str) -> Problem:
+        most, of_tenant = self._settings.max_waiting, self._settings.max_waiting_of_tenant
         if self._inside[tenant] >= of_tenant:
-            raise _too_many(
+            return _too_many(
                 f"tenant {tenant} has {of_tenant} requests under way here, which is the most that it may", self._settings
             )
-        self._inside[tenant] += 1
-        try:
-            yield
-        finally:
-            self._inside[tenant] -= 1
-            if not self._inside[tenant]:
-                del self._inside[tenant]
+        return _too_many(f"this gateway has {most} requests under way, which is the most that it takes", self._settings)
 
     def hold_bytes(self, size: int) -> None:
         """Hold so much memory for bodies, or give it back. Raises: Problem where there is too little left."""
@@ -70,6 +122,11 @@ class Door:
     def inside(self) -> int:
         """Requests under way."""
         return self._inside.total()
+
+    @property
+    def at_door(self) -> int:
+        """Those who wait for a place."""
+        return sum(map(len, self._at_door.values()))
 
 
 def _too_many(detail: str, settings: GatewaySettings) -> Problem:

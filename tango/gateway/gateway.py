@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from typing import TypeVar
 
 import structlog
 
 from tango import progress
 from tango.domain.calls import AnswerTo
-from tango.domain.services import Service
+from tango.domain.services import Service, ServiceClass
+from tango.domain.tokens import KnownToken
 from tango.errors import TangoError
 from tango.gateway.door import Door
+from tango.gateway.headers import AnyHeaders
 from tango.gateway.intake import Intake
 from tango.gateway.lookout import Lookout
 from tango.gateway.outlook import Outlook
@@ -25,8 +29,13 @@ log = structlog.get_logger(__name__)
 
 VIEW_MAX_AGE_S = 10.0
 """Seconds after which what is known of the cluster is too old to say that the gateway is ready: its journal cannot be read."""
+SEE_AGAIN_S = 0.05
+"""Seconds between two readings for callers who miss something: whoever guesses tokens has the journal read no more often than this."""
 IDLE_AFTER_S = 5.0
 """Seconds without a request after which what is known of the cluster is read less often."""
+_MAY_HAVE_COME = {Trouble.UNAUTHORIZED, Trouble.UNKNOWN_SERVICE, Trouble.JOURNAL_AWAY, Trouble.NO_INSTANCE}
+"""What is missing and may have come since the cluster was read: a token, a service, all services, an instance."""
+T = TypeVar("T")
 
 
 class Gateway:
@@ -51,7 +60,9 @@ class Gateway:
         self.intake = Intake(cluster, journal, publisher, room, settings)
         self.view = ClusterView()
         self.is_stopping = False
-        self._seen_at_s = -VIEW_MAX_AGE_S
+        self._seen_at_s = self._looked_at_s = -VIEW_MAX_AGE_S
+        self._seeing = asyncio.Lock()
+        """Held by whoever reads the cluster, so that what was read first is not taken for what is known last."""
         self._asked_at_s = -IDLE_AFTER_S
         """When a request was last looked at, on the loop's clock."""
         self._is_called = asyncio.Event()
@@ -83,7 +94,24 @@ class Gateway:
         """Whether what it knows of the cluster is of the last seconds."""
         return asyncio.get_running_loop().time() - self._seen_at_s < VIEW_MAX_AGE_S
 
-    def require_hope(self, service: Service, *, patience_s: float) -> None:
+    async def as_known(self, ask: Callable[[], T]) -> T:
+        """What `ask` gives by what is known of the cluster, which is read again first where that lacks something that may just have come.
+
+        So whoever was told that an instance is ready, or a service declared, finds it here. Raises: Problem as `ask`.
+        """
+        try:
+            return ask()
+        except Problem as problem:
+            if problem.trouble not in _MAY_HAVE_COME:
+                raise
+        await self._see_anew()
+        return ask()
+
+    async def caller(self, headers: AnyHeaders, *, wants: ServiceClass | None = None) -> KnownToken:
+        """Who calls. Raises: Problem as `Door.caller`."""
+        return await self.as_known(lambda: self.door.caller(headers, wants=wants))
+
+    async def require_hope(self, service: Service, *, patience_s: float) -> None:
         """Raises: Problem where a request that is waited for so long would be in vain."""
         again_s, self._asked_at_s = self.settings.retry_after_s, asyncio.get_running_loop().time()
         self._is_called.set()
@@ -91,13 +119,7 @@ class Gateway:
             raise Problem(
                 Trouble.BROKER_AWAY, "no worker can be told of a request, since the broker does not answer", retry_after_s=again_s
             )
-        if not self.view.ready[service.name]:
-            raise Problem(
-                Trouble.NO_INSTANCE,
-                f"no instance of {service.name} is ready, and nothing was kept; `tango service show {service.name}` tells why",
-                retry_after_s=again_s,
-                service=service.name,
-            )
+        await self.as_known(lambda: self._require_instance(service))
         now_s = asyncio.get_running_loop().time()
         cores = self.view.cores.get(service.name, 0.0)
         wait_s = self.outlook.wait_s(service.name, at_s=now_s, work_s=service.cpu_work_s, cores=cores)
@@ -109,7 +131,26 @@ class Gateway:
                 service=service.name,
             )
 
+    def _require_instance(self, service: Service) -> None:
+        if not self.view.ready[service.name]:
+            raise Problem(
+                Trouble.NO_INSTANCE,
+                f"no instance of {service.name} is ready, and nothing was kept; `tango service show {service.name}` tells why",
+                retry_after_s=self.settings.retry_after_s,
+                service=service.name,
+            )
+
+    async def _see_anew(self) -> None:
+        """Read the cluster, as it is now or later, with all others who want it read."""
+        wanted_s = asyncio.get_running_loop().time()
+        async with self._seeing:
+            if self._looked_at_s > wanted_s:
+                return
+            await asyncio.sleep(self._looked_at_s + SEE_AGAIN_S - wanted_s)
+            await self._see()
+
     async def _see(self) -> None:
+        self._looked_at_s = asyncio.get_running_loop().time()
         try:
             self.view = await asyncio.to_thread(view_of, self.journal)
         except TangoError as error:
@@ -131,6 +172,7 @@ class Gateway:
                         async with asyncio.timeout(self.settings.view_idle_s):
                             await self._is_called.wait()
                 await asyncio.sleep(self.settings.view_every_s)
-                await self._see()
+                async with self._seeing:
+                    await self._see()
         finally:
             progress.over(loop)

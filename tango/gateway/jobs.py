@@ -71,8 +71,8 @@ class JobCalls:
     async def submit(self, request: web.Request) -> web.Response:
         """201 with the job, or 200 with the one that came first under its key. Raises: Problem."""
         gateway = self._gateway
-        tenant = self._tenant(request)
-        with gateway.door.place(tenant):
+        tenant = await self._tenant(request)
+        async with gateway.door.place(tenant, within_s=gateway.settings.place_within_s):
             async with held_body(request, gateway.door, gateway.settings) as body:
                 order = _order_of(body)
             header = request.headers.get(KEY_HEADER, "")
@@ -95,24 +95,24 @@ class JobCalls:
 
     async def list_jobs(self, request: web.Request) -> web.Response:
         """The latest jobs of the caller's tenant, newest first. Raises: Problem."""
-        tenant = self._tenant(request)
+        tenant = await self._tenant(request)
         return json_response(
             await self._asked(lambda jobs: [shown_job(job) for job in jobs.latest(tenant=tenant, limit=MOST_LISTED)])
         )
 
     async def show(self, request: web.Request) -> web.Response:
         """How it stands. Raises: Problem."""
-        key, tenant = self._job_of(request)
+        key, tenant = await self._job_of(request)
         return json_response(await self._known(key, lambda jobs: shown_job(jobs.job(key, tenant=tenant))))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """End it, unless it has ended. Raises: Problem."""
-        key, tenant = self._job_of(request)
+        key, tenant = await self._job_of(request)
         return json_response(await self._known(key, lambda jobs: shown_job(jobs.cancel(key, tenant=tenant))))
 
     async def logs(self, request: web.Request) -> web.Response:
         """What is kept of its last attempt that has ended, of `?container=` or the service's own. Raises: Problem."""
-        key, tenant = self._job_of(request)
+        key, tenant = await self._job_of(request)
 
         def read(jobs: Jobs) -> tuple[str, str, list[tuple[int, ContainerLog]]]:
             job = jobs.job(key, tenant=tenant)
@@ -136,13 +136,13 @@ class JobCalls:
         headers = {"Tango-Log-Whole": "yes" if log.is_whole else "no"}
         return web.Response(body=log.tail, content_type="text/plain", headers=headers)
 
-    def _tenant(self, request: web.Request) -> str:
-        tenant = self._gateway.door.caller(request.headers, wants=ServiceClass.BE).tenant
+    async def _tenant(self, request: web.Request) -> str:
+        tenant = (await self._gateway.caller(request.headers, wants=ServiceClass.BE)).tenant
         note(request, tenant=tenant)
         return tenant
 
-    def _job_of(self, request: web.Request) -> tuple[RequestKey, str]:
-        tenant = self._tenant(request)
+    async def _job_of(self, request: web.Request) -> tuple[RequestKey, str]:
+        tenant = await self._tenant(request)
         try:
             key = RequestKey.parsed(request.match_info["job"])
         except UsageError as error:

@@ -8,6 +8,8 @@ nothing is given up, answers per second tell the load and not the limit, so that
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 WINDOW_S = 2.0
@@ -31,15 +33,19 @@ class Outlook:
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = defaultdict(_Queue)
 
-    def begins(self, service: str) -> None:
-        """One more waits."""
-        self._queues[service].waiting += 1
+    @contextmanager
+    def waits(self, service: str) -> Iterator[None]:
+        """One more waits meanwhile, at the door too."""
+        queue = self._queues[service]
+        queue.waiting += 1
+        try:
+            yield
+        finally:
+            queue.waiting -= 1
 
     def ends(self, service: str, *, at_s: float, answered: bool) -> None:
-        """One waits no more: it was answered, or given up."""
-        queue = self._queues[service]
-        queue.waiting -= 1
-        queue.ends.append((at_s, answered))
+        """One that was accepted was answered, or given up."""
+        self._queues[service].ends.append((at_s, answered))
 
     def wait_s(self, service: str, *, at_s: float, work_s: float, cores: float) -> float:
         """Seconds that those who wait for the service will take, at the least; `work_s` is a request's work in CPU-seconds, `cores` what

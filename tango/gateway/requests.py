@@ -88,7 +88,7 @@ class RequestCalls:
 
     async def services(self, request: web.Request) -> web.Response:
         """The LC services. Raises: Problem."""
-        note(request, tenant=self._gateway.door.caller(request.headers).tenant)
+        note(request, tenant=(await self._gateway.caller(request.headers)).tenant)
         view = self._gateway.view
         lc = [s for s in view.services.values() if s.service_class is ServiceClass.LC]
         return json_response(
@@ -113,7 +113,7 @@ class RequestCalls:
 
     async def _standing(self, request: web.Request) -> tuple[RequestKey, Standing]:
         """Of a request of the caller's own tenant. Raises: Problem, also for those of others: that they exist is theirs to know."""
-        tenant = self._gateway.door.caller(request.headers).tenant
+        tenant = (await self._gateway.caller(request.headers)).tenant
         try:
             key = RequestKey.parsed(request.match_info["request"])
         except UsageError as error:

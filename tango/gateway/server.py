@@ -53,7 +53,7 @@ def callers_runner(gateway: Gateway, *further: Routes) -> web.AppRunner:
         keepalive_timeout=settings.head_within_s,
         lingering_time=LINGER_S,
     )
-    app.middlewares.append(telling(gateway, lambda: len(runner.server.connections) if runner.server is not None else 0))
+    app.middlewares.append(telling(gateway))
     app.on_response_prepare.append(as_answered)
     parts: list[Routes] = [ServiceCalls(gateway), RequestCalls(gateway), *further]
     for part in parts:
@@ -110,5 +110,8 @@ def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
 
 
 def most_open_files(settings: GatewaySettings) -> int:
-    """Descriptors that a gateway may need: its callers, workers with answers, files of its own."""
-    return settings.max_connections + settings.max_waiting + 256
+    """Descriptors that a gateway may need: its callers, twice as many who are told to come again, workers with answers, files of its own.
+
+    Beyond that a connection is reset before its caller is told anything.
+    """
+    return 3 * settings.max_connections + settings.max_waiting + 256

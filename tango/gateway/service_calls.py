@@ -17,6 +17,7 @@ from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, 
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
+from tango.domain.tokens import KnownToken
 from tango.gateway.bodies import expects_nothing, held_body
 from tango.gateway.gateway import Gateway
 from tango.gateway.headers import PRINTABLE, Sorting, forwarded, given_back, wishes_of
@@ -42,10 +43,9 @@ class ServiceCalls:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Accept, wait, pass on. Raises: Problem."""
-        gateway = self._gateway
-        began_s = asyncio.get_running_loop().time()
-        token = gateway.door.caller(request.headers, wants=ServiceClass.LC)
-        service, path = self._target(request)
+        gateway, loop = self._gateway, asyncio.get_running_loop()
+        began_s = loop.time()
+        token, service, path = await gateway.as_known(lambda: self._asked(request))
         note(request, tenant=token.tenant, service=service.name)
         wishes = wishes_of(request.headers)
         headers = forwarded(request.headers, scheme=request.scheme, peer=request.remote)
@@ -64,22 +64,28 @@ class ServiceCalls:
             answer_to=None if wishes.is_async else gateway.answer_to,
             key=wishes.key,
         )
-        with gateway.door.place(token.tenant):
+        async with contextlib.AsyncExitStack() as inside:
             if not wishes.is_async:
-                gateway.require_hope(service, patience_s=sent.patience_s)
-            async with held_body(request, gateway.door, gateway.settings) as body:
-                if not gateway.intake.is_open:
-                    await gateway.intake.opening()
-                    began_s = asyncio.get_running_loop().time()
-                sent = replace(sent, call=replace(sent.call, body=body))
-                if wishes.is_async:
-                    accepted = await gateway.intake.accept(sent, None)
-                    note(request, request=str(accepted.key))
-                    return accepted_response(accepted.key, is_new=accepted.is_new)
-                return await self._answered(request, sent, held, until_s=began_s + sent.patience_s)
+                await gateway.require_hope(service, patience_s=sent.patience_s)
+                inside.enter_context(gateway.outlook.waits(service.name))
+            within_s = min(sent.patience_s, gateway.settings.place_within_s)
+            has_waited = await inside.enter_async_context(gateway.door.place(token.tenant, within_s=within_s))
+            body = await inside.enter_async_context(held_body(request, gateway.door, gateway.settings))
+            if not gateway.intake.is_open:
+                await gateway.intake.opening()
+                began_s = loop.time()
+            patience_s, until_s = sent.patience_s, began_s + sent.patience_s
+            left_s = max(0.0, until_s - loop.time()) if has_waited else patience_s  # workers count from when he is accepted
+            sent = replace(sent, call=replace(sent.call, body=body), patience_s=left_s)
+            if wishes.is_async:
+                accepted = await gateway.intake.accept(sent, None)
+                note(request, request=str(accepted.key))
+                return accepted_response(accepted.key, is_new=accepted.is_new)
+            return await self._answered(request, sent, held, patience_s=patience_s, until_s=until_s)
 
-    def _target(self, request: web.Request) -> tuple[Service, str]:
-        """Service, and path with query, as they were sent: percent-encoding and dots are the instance's to read."""
+    def _asked(self, request: web.Request) -> tuple[KnownToken, Service, str]:
+        """Who asks, for which service, and path with query as they were sent: percent-encoding and dots are the instance's to read."""
+        token = self._gateway.door.caller(request.headers, wants=ServiceClass.LC)
         found = _TARGET.fullmatch(request.raw_path)
         if found is None or not PRINTABLE.fullmatch(request.raw_path):
             raise Problem(
@@ -87,12 +93,13 @@ class ServiceCalls:
                 "this is no address of a service, expected /s/SERVICE/PATH of printable ASCII, everything else percent-encoded",
             )
         service = self._gateway.view.lc_service(found["service"])
-        return service, (found["path"] or "/") + (found["query"] or "")
+        return token, service, (found["path"] or "/") + (found["query"] or "")
 
-    async def _answered(self, request: web.Request, sent: CallerRequest, held: Headers, *, until_s: float) -> web.StreamResponse:
+    async def _answered(
+        self, request: web.Request, sent: CallerRequest, held: Headers, *, patience_s: float, until_s: float
+    ) -> web.StreamResponse:
         gateway, loop = self._gateway, asyncio.get_running_loop()
         waiting = Waiting(loop.create_future(), since_s=loop.time(), until_s=until_s, held=held)
-        gateway.outlook.begins(sent.service)
         gateway.lookout.watch(waiting)
         outcome: Outcome | None = None
         is_answered, reason = False, Reason.CALLER_GONE
@@ -103,7 +110,7 @@ class ServiceCalls:
                     outcome = await waiting.outcome
             except TimeoutError as error:
                 reason = Reason.CALLER_TIMED_OUT
-                raise _timed_out(sent, waiting.key) from error
+                raise _timed_out(patience_s, waiting.key) from error
             finally:
                 if waiting.key is not None:
                     note(request, request=str(waiting.key))
@@ -240,8 +247,6 @@ def _cut(key: str) -> Problem:
     )
 
 
-def _timed_out(sent: CallerRequest, key: RequestKey | None) -> Problem:
+def _timed_out(patience_s: float, key: RequestKey | None) -> Problem:
     name = f"request {key}" if key is not None else "the request"
-    return Problem(
-        Trouble.TIMED_OUT, f"{name} was not answered within {sent.patience_s:g} s and is withdrawn", request=key and str(key)
-    )
+    return Problem(Trouble.TIMED_OUT, f"{name} was not answered within {patience_s:g} s and is withdrawn", request=key and str(key))

@@ -15,6 +15,7 @@ from tango.domain.identity import RequestKey
 from tango.errors import KeyTaken, NotOpen, StoreUnavailable
 from tango.gateway.gateway import Gateway
 from tango.gateway.problems import PROBLEM_HEADER, REQUEST_HEADER, Problem, Trouble
+from tango.gateway.protocol import CallersProtocol
 
 log = structlog.get_logger(__name__)
 
@@ -45,11 +46,8 @@ def json_response(content: Any, *, status: int = 200, headers: dict[str, str] | 
     return web.Response(status=status, body=orjson.dumps(content), content_type="application/json", headers=headers)
 
 
-def telling(gateway: Gateway, connections: Callable[[], int]) -> Any:
-    """The middleware around all routes of a gateway: errors become problems, and each request a line in the log.
-
-    `connections` gives how many callers are connected.
-    """
+def telling(gateway: Gateway) -> Any:
+    """The middleware around all routes of a gateway: errors become problems, and each request a line in the log."""
 
     @web.middleware
     async def tell(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -57,7 +55,7 @@ def telling(gateway: Gateway, connections: Callable[[], int]) -> Any:
         began_s = time.perf_counter()
         status, word = 499, ""  # as nginx writes of callers that were gone before there was an answer
         try:
-            response = await _told(gateway, request, handler, connections())
+            response = await _told(gateway, request, handler)
             status, word = response.status, response.headers.get(PROBLEM_HEADER, "")
             return response
         finally:
@@ -76,13 +74,14 @@ def telling(gateway: Gateway, connections: Callable[[], int]) -> Any:
     return tell
 
 
-async def _told(gateway: Gateway, request: web.Request, handler: Handler, connections: int) -> web.StreamResponse:
+async def _told(gateway: Gateway, request: web.Request, handler: Handler) -> web.StreamResponse:
     again_s = gateway.settings.retry_after_s
     try:
         if gateway.is_stopping:
             raise _closing("this gateway is about to stop", again_s)
-        if connections > gateway.settings.max_connections:
-            raise _closing(f"{connections} callers are connected, more than this gateway takes", again_s)
+        if _is_surplus(request):
+            most = gateway.settings.max_connections
+            raise _closing(f"{most} callers were connected before, which is the most that this gateway takes", again_s)
         return await handler(request)
     except Problem as error:
         problem = error
@@ -103,13 +102,17 @@ async def _told(gateway: Gateway, request: web.Request, handler: Handler, connec
         log.exception("gateway_broken", cluster=gateway.cluster)
         problem = Problem(Trouble.DEFECT, "an error that the gateway's log names; the request may have been accepted")
     response = problem.response()
-    if problem.trouble in _CLOSES:
+    if problem.trouble in _CLOSES or gateway.is_stopping or _is_surplus(request):
         response.force_close()
     return response  # where the connection was cut, because the rest of an answer will not come, nobody reads it
 
 
 _CLOSES = {Trouble.BODY_TOO_SLOW, Trouble.BODY_TOO_LARGE, Trouble.BAD_REQUEST}
 """After which the rest of what comes over the connection is no request."""
+
+
+def _is_surplus(request: web.Request) -> bool:
+    return isinstance(request.protocol, CallersProtocol) and request.protocol.is_surplus
 
 
 def _closing(detail: str, again_s: float) -> Problem:

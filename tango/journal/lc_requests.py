@@ -221,7 +221,8 @@ class LcRequests(JournalPart):
         planned = np.flatnonzero((plan.node >= 0) | plan.shed)
         starts = here.rows if here is not None else np.zeros(len(arrivals), np.bool_)
         nodes = [(snapshot.clusters[c], name) for c, name in zip(snapshot.node_cluster.tolist(), snapshot.nodes, strict=True)]
-        columns = (arrivals.request_id, arrivals.epoch, arrivals.target_s, plan.node, plan.shed, plan.late, starts)
+        patience_s = arrivals.patience_s if isinstance(arrivals, CalledArrivals) else np.full(len(arrivals), np.inf)
+        columns = (arrivals.request_id, arrivals.epoch, arrivals.target_s, patience_s, plan.node, plan.shed, plan.late, starts)
         wanted = list(zip(planned.tolist(), *(column[planned].tolist() for column in columns), strict=True))
 
         def record(connection: Connection) -> list[tuple[int, int, bool, int]]:
@@ -229,7 +230,7 @@ class LcRequests(JournalPart):
             ids = [row[1] for row in wanted]
             before = {row[0]: row for row in rows_by_id(connection, _PLANNED, run_id, ids, of_open_run=True)} if ids else {}
             updates, events, won, ended = [], [], [], []
-            for k, request_id, read_epoch, target_s, node_row, shed, late, start in wanted:
+            for k, request_id, read_epoch, target_s, patience_s, node_row, shed, late, start in wanted:
                 row = before.pop(request_id, None)
                 if row is None or row[2] != read_epoch:
                     continue
@@ -243,7 +244,7 @@ class LcRequests(JournalPart):
                     until_s = now_s + lease_s
                     won.append((k, epoch, start, attempt))
                     if start and here is not None:
-                        owner, until_s = here.owner, now_s + self._limit_s(target_s, here.lease_s)
+                        owner, until_s = here.owner, now_s + self._limit_s(target_s, patience_s, here.lease_s)
                 else:
                     since_s = None  # what has ended is not under way any more (`schema.IS_UNDER_WAY`)
                     ended.append(request_id)
@@ -293,7 +294,8 @@ class LcRequests(JournalPart):
                 if step is None or (request_id, epoch) not in named:
                     continue
                 service, due_s, target_s, cpu_work_s, memory_mib, patience_s, tenant = request
-                updates.append((step[0], owner, now_s + self._limit_s(target_s, lease_s), run_id, request_id))
+                patience_s = math.inf if patience_s is None else patience_s
+                updates.append((step[0], owner, now_s + self._limit_s(target_s, patience_s, lease_s), run_id, request_id))
                 copy = (step[0], epoch, attempt, cluster, node, owner, late, started_s, finished_s, reason)
                 events.append((now_s, run_id, request_id, *copy))
                 works.append(
@@ -308,7 +310,7 @@ class LcRequests(JournalPart):
                         target_s=target_s,
                         cpu_work_s=cpu_work_s,
                         memory_mib=memory_mib,
-                        patience_s=math.inf if patience_s is None else patience_s,
+                        patience_s=patience_s,
                         is_called=tenant is not None,
                         attempt=attempt,
                     )

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import orjson
 
 from tango.domain.lifecycle import Event, transition
+from tango.domain.patience import call_within_s
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.journal.database import Connection, Database
@@ -39,9 +40,11 @@ class JournalPart:
         self._chunk_rows = store.chunk_rows
         self._wall_s = wall_s
 
-    def _limit_s(self, target_s: float, lease_s: float) -> float:
+    def _limit_s(self, target_s: float, patience_s: float, lease_s: float) -> float:
         """Seconds after which a call has ended in any case: its own time-out, and a lease more for its result to be written."""
-        return lease_s + max(self._lc.timeout_min_s, self._lc.timeout_targets * target_s)
+        lc = self._lc
+        within_s = call_within_s(target_s=target_s, patience_s=patience_s, targets=lc.timeout_targets, least_s=lc.timeout_min_s)
+        return lease_s + within_s
 
 
 @cache

@@ -12,7 +12,7 @@ import functools
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import aiohttp
@@ -59,7 +59,15 @@ class HttpServiceCalls:
         self._gateways: dict[str, aiohttp.ClientSession] = {}
 
     async def call(
-        self, instance: InstanceState, work: LcWork, called: CalledWork, *, may_try_again: bool, over_tls: bool, timeout_s: float
+        self,
+        instance: InstanceState,
+        work: LcWork,
+        called: CalledWork,
+        *,
+        may_try_again: bool,
+        over_tls: bool,
+        timeout_s: float,
+        answers: Callable[[], None],
     ) -> Answered:
         """One HTTP request to the pod, one to the gateway, and one before both where it holds headers. `timeout_s` bounds all together."""
         passage = _Passage(self, work, called)
@@ -68,6 +76,7 @@ class HttpServiceCalls:
             async with asyncio.timeout(timeout_s):
                 held = await self._held(called, work) if called.call.has_held else ()
                 async with self._asked(instance, work, called, held, over_tls) as response:
+                    answers()
                     if may_try_again and response.status >= 500:
                         raise CallFailed(
                             f"{_pod(work, instance)} answered {response.status}",
@@ -80,7 +89,8 @@ class HttpServiceCalls:
             error.was_passed_on = passage.has_begun
             raise
         except TimeoutError as error:
-            raise passage.failed(Reason.TIMED_OUT, f"{_pod(work, instance)} was not done within {timeout_s:.1f} s") from error
+            reason = Reason.ANSWER_CUT if passage.has_head else Reason.TIMED_OUT
+            raise passage.failed(reason, f"{_pod(work, instance)} was not done within {timeout_s:.1f} s") from error
         except aiohttp.ClientConnectorError as error:
             passage.was_sent = False
             raise passage.failed(Reason.INSTANCE_UNREACHABLE, f"{_pod(work, instance)}: {error}") from error

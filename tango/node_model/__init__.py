@@ -10,10 +10,11 @@ A node serves latency-critical (LC) instances before best-effort (BE) pods:
 - An instance takes requests in order of arrival as long as its memory and its concurrency hold; the others wait.
 
 `state` has the arrays, `pairing_heap` and `kernel` the compiled steps over them, `model` the class for callers outside a compiled
-loop. A discrete-event engine calls the kernel's functions from its own compiled loop; the virtual kubelet drives `NodeModel` by the
-clock.
+loop, `warm` a call of each. A discrete-event engine calls the kernel's functions from its own compiled loop; the virtual kubelet drives
+`NodeModel` by the clock.
 """
 
 from tango.node_model.model import LC, POD, NodeModel, NodeUsage
+from tango.node_model.warm import warm_up
 
-__all__ = ["LC", "POD", "NodeModel", "NodeUsage"]
+__all__ = ["LC", "POD", "NodeModel", "NodeUsage", "warm_up"]

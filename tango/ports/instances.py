@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -30,10 +30,18 @@ class ServiceCalls(Protocol):
     """Calls of callers to instances, and the way of the answers back."""
 
     async def call(
-        self, instance: InstanceState, work: LcWork, called: CalledWork, *, may_try_again: bool, over_tls: bool, timeout_s: float
+        self,
+        instance: InstanceState,
+        work: LcWork,
+        called: CalledWork,
+        *,
+        may_try_again: bool,
+        over_tls: bool,
+        timeout_s: float,
+        answers: Callable[[], None],
     ) -> Answered:
         """Send the call, and its answer on as it comes. An answer of 500 and above counts as a failure while it `may_try_again`.
-        `over_tls`: the instance has a certificate of its service's name.
+        `over_tls`: the instance has a certificate of its service's name. `answers` is called when its answer has begun to come.
 
         Raises: CallFailed with the reason instance-unreachable, service-error, answer-cut or timed-out.
         """

@@ -14,6 +14,11 @@ def warm_up() -> None:
     """Run every compiled kernel once; milliseconds where the machine code is cached, seconds where it is not."""
     for plan in LC_RULES.values():
         plan(smallest_arrivals(), smallest_snapshot(), LcSettings())
+    warm_up_be()
+
+
+def warm_up_be() -> None:
+    """Those that place BE and share nodes, which are the scheduler's."""
     for place in (place_load_greedy, place_scoring, place_kube):
         place(smallest_pending(), smallest_snapshot(), BeSettings())
     most_memory_mib(smallest_snapshot().free, smallest_pending().requests)

@@ -88,9 +88,12 @@ class GatewaySettings:
     taken_within_s: float = 30.0
     """Seconds in which a caller has to take each part of his answer, and an instance to send the next one."""
     max_waiting: int = 2000
-    """Requests under way in one gateway at the most; beyond it newcomers are answered 429. Twice what a worker has in flight."""
+    """Requests under way in one gateway at the most; beyond it newcomers wait at the door. Twice what a worker has in flight."""
     max_waiting_of_tenant: int = 1000
-    """The same for each tenant: one whose client runs wild leaves half of the places to others."""
+    """The same for each tenant: one whose client runs wild leaves half of the places to others. As many again may wait at the door."""
+    place_within_s: float = 5.0
+    """Seconds that a caller without a place waits at the door for one, where he is as patient; then he is answered 429. Of callers who come
+    all at once so many more are served as places come free meanwhile; whoever balances load tries another gateway soon enough."""
     max_connections: int = 4000
     """Connections of callers beyond which requests are answered 503 and their connection closed."""
     retry_after_s: float = 1.0
@@ -122,4 +125,4 @@ class GatewaySettings:
         within(self, 1, 1 << 20, "body_kib", "bodies_mib", "line_bytes")
         within(self, 0.0, 3600.0, "head_within_s", "body_within_s", "taken_within_s", above=True)
         within(self, 0.0, 3600.0, "look_every_s", "view_every_s", "view_idle_s", above=True)
-        within(self, 0.0, 3600.0, "retry_after_s", "drain_s")
+        within(self, 0.0, 3600.0, "retry_after_s", "drain_s", "place_within_s")

@@ -47,6 +47,9 @@ class OutlierSettings:
     hundred milliseconds happen on any small machine."""
     hang_targets: float = 3.0
     """The same in targets of the call's service, for services whose answers take long."""
+    hang_patience: float = 0.5
+    """The same in what a caller waits at the most, where he says so: who waits a minute expects answers that take long, and a second try
+    has to fit into the rest."""
     hang_answers: float = 10.0
     """The same in what answers of all nodes take at present: when all are slow, the host is, or the line to all of them."""
     look_every_s: float = 0.1
@@ -68,7 +71,7 @@ class OutlierSettings:
     def __post_init__(self) -> None:
         within(self, 1, 1000, "failures_in_row", "probes_well")
         within(self, 0.0, LONGEST_S, "hang_min_s", "probe_every_s", "longest_probe_pause_s", "look_every_s", above=True)
-        within(self, 0.0, 1e6, "hang_targets", "hang_answers", "ramp_s")
+        within(self, 0.0, 1e6, "hang_targets", "hang_patience", "hang_answers", "ramp_s")
         within(self, 1.0, 1000.0, "paused_after_looks")
         within(self, 0.0, 1.0, "most_out_share")
 

@@ -104,6 +104,10 @@ class MemoryCallers:
         """Those of c1."""
         self.ready = [("c1", instance) for instance in instances]
 
+    def declare(self, *services: Service) -> None:
+        """These, as a publication would bring them."""
+        self._services = services
+
     def publish(self, fleet: PublishedFleet) -> None:
         """Its services."""
         self._services = fleet.snapshot.services

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from tango.domain.calls import Answer, AnswerTo, Call
 from tango.domain.identity import RequestKey
@@ -141,6 +142,7 @@ class Rig:
     worker: RigWorker
     session: aiohttp.ClientSession
     answer_to: AnswerTo
+    runner: web.AppRunner
     served: list[Call] = field(default_factory=list)
     """Calls that were served, in order."""
 
@@ -148,6 +150,11 @@ class Rig:
     def url(self) -> str:
         """Where callers reach it."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def connected(self) -> int:
+        """Callers' connections."""
+        return len(self.runner.server.connections) if self.runner.server is not None else 0
 
     async def call(
         self, method: str, path: str, *, token: str | None = TOKEN, headers: dict[str, str] | None = None, data: Any = None
@@ -210,7 +217,7 @@ async def gateway_rig(
     port = await listen(runner, host="127.0.0.1", port=0)
     try:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False) as session:
-            yield Rig(port, gateway, journal, worker, session, answer_to, served)
+            yield Rig(port, gateway, journal, worker, session, answer_to, runner, served)
     finally:
         await runner.cleanup()
         await answers.cleanup()

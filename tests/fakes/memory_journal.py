@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from tango.domain.identity import NodeKey
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, Outcome, Transition, states_before, transition
 from tango.domain.observations import InstanceState, NodeState
 from tango.domain.own_cluster import OwnView, as_observed
+from tango.domain.patience import call_within_s
 from tango.domain.plans import LcPlan
 from tango.domain.requests import Batch, LcArrivals, LcWork, Reason, RequestState, batches_of
 from tango.domain.runs import ENDED, OPEN, DecisionRecord, RunInfo, RunStatus
@@ -445,7 +447,10 @@ class MemoryJournal:
     def _runs(self, row: LcRow, owner: str, lease_s: float) -> None:
         now_s = self._wall_s()
         row.owner = owner
-        row.lease_until_s = now_s + lease_s + max(self._lc.timeout_min_s, self._lc.timeout_targets * row.target_s)
+        within_s = call_within_s(
+            target_s=row.target_s, patience_s=math.inf, targets=self._lc.timeout_targets, least_s=self._lc.timeout_min_s
+        )
+        row.lease_until_s = now_s + lease_s + within_s
         self._processes[owner] = max(self._processes.get(owner, now_s + lease_s), now_s + lease_s)
 
     def _stands(self, row: LcRow, now_s: float) -> bool:

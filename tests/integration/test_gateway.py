@@ -5,19 +5,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
 
 from tango.domain.calls import Call
 from tango.domain.identity import RequestKey
 from tango.domain.requests import RequestState
+from tango.domain.services import ServiceClass
+from tango.domain.tokens import KnownToken, digest_of
 from tango.settings import CallSettings, GatewaySettings
 from tests.fakes.caller_requests import RUN
 from tests.fakes.gateway_rig import BLUE, JOBS_ONLY, TOKEN, Served, gateway_rig
+from tests.fakes.store_world import CHAT, WEB, instance_of
 from tests.waiting import WITHIN_S, eventually
 
 SLOW = {"Tango-Timeout-Ms": "20000"}
@@ -164,6 +169,26 @@ async def test_a_service_without_a_ready_instance_is_503_at_once(tmp_path: Path)
         assert "tango service show web" in detail
         assert later[0] == 202
         assert len(rig.journal.keys) == 1
+
+
+async def test_what_came_a_moment_ago_is_known_to_the_next_caller(tmp_path: Path) -> None:
+    """An instance, a token, a service: whoever is told that it is there finds it so, however rarely the gateway looks by itself."""
+    settings = GatewaySettings(access_log=False, view_every_s=3600.0, view_idle_s=3600.0)
+    async with gateway_rig(tmp_path, services=(WEB,), settings=settings) as rig:
+        rig.journal.observe([], [])
+        unknown = await rig.problem("GET", "/s/web/", token="tango_new")
+        none_ready = await rig.problem("GET", "/s/web/", headers=SLOW)
+        rig.journal.observe([], [instance_of(WEB, "c1-n1")])
+        ready = await rig.call("GET", "/s/web/", headers=SLOW)
+        both = frozenset(ServiceClass)
+        rig.journal.admit([KnownToken(digest=digest_of(token), tenant="default", allows=both) for token in (TOKEN, "tango_new")])
+        known = await rig.call("GET", "/services", token="tango_new")
+        rig.journal.declare(WEB, CHAT)
+        rig.journal.observe([], [instance_of(CHAT, "c1-n1")])
+        served = await rig.call("GET", "/s/chat/", headers=SLOW)
+
+        assert (unknown[:2], none_ready[:2]) == ((401, "unauthorized"), (503, "no-instance"))
+        assert [status for status, _, _ in (ready, known, served)] == [200, 200, 200]
 
 
 async def test_an_answer_to_head_has_a_length_and_no_body(tmp_path: Path) -> None:
@@ -385,6 +410,23 @@ async def test_what_is_no_request_is_a_problem_and_ends_the_connection(
 # ---- slow and gone callers
 
 
+async def test_slow_clients_are_cut_and_their_places_are_others(tmp_path: Path) -> None:
+    """While they have all connections others are told to come again, and soon they are served. Nothing of the slow ones is kept."""
+    settings = GatewaySettings(access_log=False, max_connections=20, head_within_s=1.0)
+    async with gateway_rig(tmp_path, settings=settings) as rig:
+        slow = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(20)]
+        for _, writer in slow:
+            writer.write(b"POST /s/web/ HTTP/1.1\r\nX-Slow: ")
+        during = await rig.problem("GET", "/s/web/", headers=SLOW)
+        ends = [await asyncio.wait_for(reader.read(), WITHIN_S) for reader, _ in slow]
+        after, _, _ = await rig.call("GET", "/s/web/", headers=SLOW)
+
+        assert during[:2] == (503, "overloaded")
+        assert ends == [b""] * 20
+        assert after == 200
+        assert len(rig.journal.keys) == 1
+
+
 async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path) -> None:
     """A byte now and then is no request: the time is that of the whole head."""
     settings = GatewaySettings(access_log=False, head_within_s=0.3)
@@ -398,6 +440,25 @@ async def test_a_head_that_does_not_come_ends_the_connection(tmp_path: Path) -> 
         end = await asyncio.wait_for(reader.read(), WITHIN_S)
 
         assert end == b""
+
+
+def test_a_head_that_lies_unread_is_no_caller_s_fault(tmp_path: Path) -> None:
+    """It came in time, and the process had no time to read it until after. By the loop that gateways run on, which looks at its timers
+    first."""
+
+    async def late() -> bytes:
+        settings = GatewaySettings(access_log=False, head_within_s=0.2)
+        async with gateway_rig(tmp_path, settings=settings) as rig:
+            with socket.create_connection(("127.0.0.1", rig.port)) as caller:
+                await eventually(lambda: rig.connected)
+                caller.sendall(
+                    f"GET /s/web/ HTTP/1.1\r\nHost: x\r\nTango-Token: {TOKEN}\r\nTango-Timeout-Ms: 20000\r\n\r\n".encode()
+                )
+                time.sleep(0.5)  # nothing else is done meanwhile
+                return await asyncio.to_thread(caller.recv, 15)
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(late()) == b"HTTP/1.1 200 OK"
 
 
 async def test_a_body_that_does_not_come_is_408(tmp_path: Path) -> None:
@@ -605,8 +666,8 @@ async def test_ten_thousand_requests_at_once_are_served_or_told_to_come_again(tm
 
 
 async def test_a_tenant_whose_places_are_taken_leaves_room_for_others(tmp_path: Path) -> None:
-    """429 to one, 200 to the other."""
-    settings = GatewaySettings(access_log=False, max_waiting=4, max_waiting_of_tenant=2)
+    """429 to one once he has waited at the door, 200 to the other."""
+    settings = GatewaySettings(access_log=False, max_waiting=4, max_waiting_of_tenant=2, place_within_s=0.1)
     waits: list[bool] = [True]
     async with gateway_rig(tmp_path, lambda _: None if waits[0] else Served(), settings=settings) as rig:
         calling = [asyncio.create_task(rig.call("GET", "/s/web/", headers=SLOW)) for _ in range(2)]
@@ -619,6 +680,43 @@ async def test_a_tenant_whose_places_are_taken_leaves_room_for_others(tmp_path: 
 
         assert own[:2] == (429, "too-many-requests")
         assert other == 200
+
+
+async def test_who_finds_no_place_waits_for_one(tmp_path: Path) -> None:
+    """And is served when somebody else has been, with what is left of his patience."""
+    settings = GatewaySettings(access_log=False, max_waiting=1, max_waiting_of_tenant=1)
+    goes_on = asyncio.Event()
+    async with gateway_rig(tmp_path, lambda _: Served(parts=[b"a", b"b"], goes_on=goes_on), settings=settings) as rig:
+        first, second = (asyncio.create_task(rig.call("GET", f"/s/web/{k}", headers=SLOW)) for k in range(2))
+        await eventually(lambda: rig.gateway.door.at_door == 1)
+        before = len(rig.served)
+        goes_on.set()
+        found = [status for status, _, _ in await asyncio.gather(first, second)]
+
+        assert (before, found) == (1, [200, 200])
+        patiences = [rig.journal.sent(key).patience_s for key in rig.journal.keys]
+        assert patiences[0] == 20.0 > patiences[1] > 0.0
+
+
+async def test_of_too_many_connections_the_first_are_served_and_the_others_told_and_closed(tmp_path: Path) -> None:
+    """Whoever came first stays; what is told to those who are too many stays with them, and their places are free again at once."""
+    settings = GatewaySettings(access_log=False, max_connections=3)
+    async with gateway_rig(tmp_path, settings=settings) as rig:
+        connections = [await asyncio.open_connection("127.0.0.1", rig.port) for _ in range(6)]
+        for _, writer in connections:
+            writer.write(f"GET /s/web/ HTTP/1.1\r\nHost: x\r\nTango-Token: {TOKEN}\r\nTango-Timeout-Ms: 20000\r\n\r\n".encode())
+        heads = [await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), WITHIN_S) for reader, _ in connections]
+        for reader, _ in connections[3:]:
+            await asyncio.wait_for(reader.read(), WITHIN_S)  # to the end of the connection
+        for _, writer in connections[:3]:
+            writer.close()
+        await eventually(lambda: not rig.connected)
+        after, _, _ = await rig.call("GET", "/s/web/")
+
+        assert [head.split(b" ")[1] for head in heads] == [b"200"] * 3 + [b"503"] * 3
+        assert all(b"Tango-Problem: overloaded" in head and b"Retry-After: 1" in head for head in heads[3:])
+        assert all(b"Connection: close" in head for head in heads[3:])
+        assert after == 200
 
 
 async def test_bodies_under_way_are_bounded_together(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from tango.client import Answer, AnswerCut, CallFailed, Refused, Tango, TimedOut
 from tests.integration.live_stack import ROOT, LiveStack
-from tests.integration.odd_stack import FLEET, free_port, goes_on, is_served, row, running
+from tests.integration.odd_stack import FLEET, SERVICE, free_port, goes_on, is_served, row, running
 from tests.waiting import until
 
 pytestmark = pytest.mark.timeout(300)
@@ -113,7 +113,7 @@ def test_what_is_no_answer_is_a_failure_that_names_it(stack: LiveStack, tango: T
     cut = until(lambda: stack.rows("SELECT run_id, request_id FROM request WHERE reason = 'answer-cut' AND state = 'failed'"))
 
     assert (garbage.value.status, garbage.value.word) == (502, "service-failed")
-    assert row(stack, garbage.value.request)[0] == "failed"
+    assert row(stack, garbage.value.request)[:2] == ("failed", "instance-unreachable")
     assert len(cut) == 1
 
 
@@ -241,23 +241,72 @@ def test_many_requests_at_once_are_each_answered_and_recorded(stack: LiveStack, 
 
 
 def test_callers_are_served_while_postgresql_is_away(stack: LiveStack, tango: Tango) -> None:
-    """Nothing that a request needs lies there; its row is there as soon as it is back."""
+    """For ten seconds: nothing that a request needs lies there, and its row is there as soon as it is back. A job is refused meanwhile,
+    and nothing of it is kept."""
+    before = stack.rows("SELECT count(*) FROM request WHERE class = 'be'")
     rows = json.loads((stack.home / "run" / "status.json").read_text())["processes"]
     server = next(row["pid"] for row in rows if row["name"] == "postgres")
     everybody = [server, *(child.pid for child in psutil.Process(server).children(recursive=True))]
     for pid in everybody:
         os.kill(pid, signal.SIGSTOP)
     try:
-        answers = []
-        for _ in range(20):
+        answers, refused = [], []
+        for k in range(20):
             answers.append(tango.request("odd", timeout_s=5.0))
-            time.sleep(0.2)
+            if k % 5 == 0:
+                with pytest.raises(CallFailed) as error:
+                    tango.submit("count", args=[str(k)])
+                refused.append((error.value.status, error.value.word))
+            time.sleep(0.5)
     finally:
         for pid in everybody:
             os.kill(pid, signal.SIGCONT)
 
     assert [answer.status for answer in answers] == [200] * 20
     assert {row(stack, answer.request)[0] for answer in answers} == {"succeeded"}
+    assert refused == [(503, "centre-away")] * 4
+    assert stack.rows("SELECT count(*) FROM request WHERE class = 'be'") == before
+
+
+NEVER_READY = f"""
+apiVersion: tango/v1
+kind: Service
+metadata: {{name: never}}
+spec:
+  class: lc
+  target_ms: 1000
+  template:
+    spec:
+      containers:
+        - name: web
+          image: none
+          command: [{sys.executable}, {SERVICE}]
+          ports: [{{containerPort: 18081, name: http}}]
+          readinessProbe: {{exec: {{command: ["false"]}}, periodSeconds: 1}}
+          resources: {{requests: {{cpu: 100m, memory: 64Mi}}, limits: {{cpu: "1", memory: 128Mi}}}}
+"""
+
+
+def test_a_service_that_never_becomes_ready_takes_nothing_that_is_waited_for(
+    stack: LiveStack, tango: Tango, tmp_path: Path
+) -> None:
+    """Its declaration says how far it is, its callers are told at once; who does not wait is accepted, and may withdraw."""
+    (tmp_path / "never.yaml").write_text(NEVER_READY)
+    applied = stack.tango("service", "apply", "-f", str(tmp_path / "never.yaml"), "--wait", "--timeout", "4")
+    with pytest.raises(CallFailed) as error:
+        tango.request("never", timeout_s=20.0)
+    rows = stack.rows("SELECT count(*) FROM request WHERE service = 'never'")
+    sent = tango.send("never")
+    waits = tango.state(sent)["state"]
+    tango.withdraw(sent)
+    deleted = stack.tango("service", "delete", "never")
+
+    assert (applied.returncode, "0 of 2 instances ready" in applied.stderr) == (124, True), applied.stderr
+    assert (error.value.status, error.value.word) == (503, "no-instance")
+    assert rows == [(0,)]
+    assert waits == "released"
+    assert row(stack, sent)[:2] == ("cancelled", "cancelled-by-user")
+    assert deleted.returncode == 0, deleted.stderr
 
 
 def test_over_midnight_what_was_accepted_stays_in_its_run(stack: LiveStack, tango: Tango) -> None:

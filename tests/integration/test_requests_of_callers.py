@@ -345,6 +345,22 @@ def test_a_call_that_must_not_run_twice_fails_with_its_worker(edge: Edge) -> Non
     assert [(str(s.state), s.reason) for s in found.values()] == [("released", "lease-expired"), ("failed", "lease-expired")]
 
 
+def test_a_call_is_under_way_for_as_long_as_its_caller_waits(edge: Edge) -> None:
+    """While its worker lives nobody else serves it: it would have been begun anew before it could be answered."""
+    edge.opened()
+    patient, usual = [a.key for a in edge.journal.accept([asked(GET, patience_s=60.0), asked(GET)])]
+    edge.start([patient, usual], lease_s=10.0)
+    edge.wall.sleep(40.0)
+    edge.journal.heartbeat("w", lease_s=1000.0)
+
+    again = edge.journal.requeue_expired(limit=10)
+    edge.wall.sleep(60.0)
+    later = edge.journal.requeue_expired(limit=10)
+
+    assert [batch.request_ids for batch in again] == [(usual.request_id,)]
+    assert [batch.request_ids for batch in later] == [(patient.request_id,)]
+
+
 # ---- at the centre -----------------------------------------------------------------------------------------------------
 
 

@@ -273,6 +273,39 @@ async def test_an_answer_streams_as_it_comes(edge: Edge) -> None:
     assert (len(kept.body), kept.is_whole) == (64 << 10, False)
 
 
+async def test_an_answer_that_has_begun_is_taken_back_from_nobody(edge: Edge) -> None:
+    """Its node is silent for longer than one that hangs may be, while it makes the rest, and nothing else is asked of it."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"first ")
+        await asyncio.sleep(2.2)
+        await response.write(b"last")
+        return response
+
+    edge.handler.append(handler)
+    status, headers, body = await edge.call("GET", "/s/web/events", headers={"Tango-Target-Ms": "100", "Tango-Timeout-Ms": "3000"})
+
+    assert (status, body) == (200, b"first last")
+    assert await edge.ended(_key_of(headers)) == ("succeeded", "", 1)
+
+
+async def test_who_waits_long_is_given_an_answer_that_takes_long(edge: Edge) -> None:
+    """Half of what the caller would wait is the least after which his call counts as one that hangs: it is not run twice before."""
+
+    async def handler(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(1.7)
+        return web.Response(text="at last")
+
+    edge.handler.append(handler)
+    status, headers, body = await edge.call("GET", "/s/web/", headers={"Tango-Target-Ms": "100", "Tango-Timeout-Ms": "60000"})
+
+    assert (status, body) == (200, b"at last")
+    assert await edge.ended(_key_of(headers)) == ("succeeded", "", 1)
+    assert len(edge.served) == 1
+
+
 async def test_a_repeatable_call_is_tried_once_more_after_an_error(edge: Edge) -> None:
     """The caller never hears of the first one; what must not run twice is told as it was answered."""
     times = 0
@@ -465,7 +498,9 @@ async def test_an_instance_that_speaks_tls_is_called_by_the_name_of_its_service(
         )
         called = CalledWork(call=Call(method="GET", path="/x"), answer_to=None)
         try:
-            answered = await calls.call(instance, work, called, may_try_again=True, over_tls=True, timeout_s=5.0)
+            answered = await calls.call(
+                instance, work, called, may_try_again=True, over_tls=True, timeout_s=5.0, answers=lambda: None
+            )
             found[name] = answered.answer.body.decode()
         except CallFailed as error:
             found[name] = f"{error.reason}, sent: {error.was_sent}"

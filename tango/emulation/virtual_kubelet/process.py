@@ -24,7 +24,7 @@ from tango.emulation.virtual_kubelet.process_host import ProcessHost
 from tango.errors import ConfigError, UsageError
 from tango.fleets import load_fleet
 from tango.kube.api_client import KubeClient
-from tango.node_model import NodeModel
+from tango.node_model import warm_up
 from tango.settings import KubeSettings
 
 log = structlog.get_logger(__name__)
@@ -65,7 +65,7 @@ def run_virtual_kubelets(options: VirtualKubeletOptions) -> None:
             raise UsageError(f"fleet {fleet.name} has no cluster {name!r}{near_name(name, known)}; it has: {', '.join(known)}")
         if fleet.run is RunPods.PROCESSES and name not in options.pods_dirs:
             raise ConfigError(f"fleet {fleet.name} runs pods as processes, expected a folder for the pods of cluster {name!r}")
-    _load_node_model()
+    warm_up()  # later the compilation would block the loop for seconds, and with it every pod
     if fleet.run is RunPods.MODEL:
         _go_first()
     uvloop.run(_run_all(options, fleet, [known[name] for name in options.contexts]))
@@ -118,22 +118,3 @@ def _go_first() -> None:
         Path("/proc/self/autogroup").write_text(str(NICENESS))
     except OSError as error:
         log.info("kubelet_has_usual_priority", reason=str(error))
-
-
-def _load_node_model() -> None:
-    """Call every compiled function of the node model once, so that numba compiles it or loads its cache before the nodes are ready.
-
-    Later the compilation would block the loop for seconds, and with it every pod.
-    """
-    model = NodeModel([1.0], beta=0.1)
-    row = model.add_instance(0, limit_cores=1.0, memory_mib=2.0, concurrency=1, at_s=0.0)
-    for key in range(3):
-        model.submit(0, row, key, 0.1, 1.0, 0.0)
-    handle = model.submit(0, row, 3, 0.1, 1.0, 0.0)
-    model.cancel(handle, at_s=0.0)
-    model.add_pod(0, 4, weight=1.0, limit_cores=1.0, work_s=9.0, memory_mib=1.0, at_s=0.0)
-    model.resize_pod(0, 4, weight=1.0, limit_cores=0.5, at_s=0.0)
-    model.resize_instance(0, row, limit_cores=0.5, memory_mib=2.0, at_s=0.0)
-    model.finished(1.0)
-    model.remove_pod(0, 4, at_s=1.0)
-    model.remove_instance(0, row, at_s=1.0)

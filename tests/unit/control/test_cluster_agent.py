@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from tango.control.cluster_agent import ClusterAgent
 from tango.domain.node_reports import NodeAgentReport
+from tango.domain.observations import Observation
 from tango.errors import ClusterUnavailable, StoreUnavailable
 from tests.fakes.agent_world import KUBE, LEASE, agent_of, be_pod, journal_of, lc_names, placed
 from tests.fakes.cluster_watch import MemoryCluster
@@ -146,6 +148,32 @@ async def test_the_journal_sees_the_cluster_while_the_centre_is_away(world: Cont
 
     assert [str(key) for key in journal.snapshot(at_s=0.0).node_keys] == ["c1/c1-n1", "c1/c1-n2", "c1/c1-n3", "c2/c2-n1"]
     assert [i.pod for of, i in journal.instances() if of == "c1"] == ["lc-web-c1-n3-0"]
+
+
+async def test_an_instance_is_known_beside_its_cluster_before_the_centre_tells_of_it(
+    world: ControlWorld, cluster: MemoryCluster
+) -> None:
+    """Whoever waits at the centre for it to be ready can send it a request at once; a journal that is away holds nobody up."""
+    journal = Faulty(journal_of(world))
+    cluster.put_pod(pod("lc", name="lc-web-c1-n1-0", on="c1-n1", **running()))
+    at_journal: list[list[str]] = []
+
+    class Centre(Faulty):
+        def observe_all(self, observations: Sequence[Observation]) -> None:
+            at_journal.append([i.pod for of, i in journal.instances() if of == "c1"])
+            world.fleet.observe_all(observations)
+
+    agent = agent_of(world, cluster, fleet=Centre(world.fleet), journal=journal)  # type: ignore[arg-type]
+    await agent.observe()
+    await agent.observe()
+    told = len(journal.calls_of("observe"))
+    journal.failures["observe"] = [StoreUnavailable("its disk is full")]
+    cluster.put_pod(pod("lc", name="lc-web-c1-n2-0", on="c1-n2", **running()))
+    await agent.observe()
+
+    assert at_journal[0] == ["lc-web-c1-n1-0"]
+    assert told == 1
+    assert [i.pod for c, i in world.fleet.instances() if c == "c1"] == ["lc-web-c1-n1-0", "lc-web-c1-n2-0"]
 
 
 async def test_a_step_that_fails_is_tried_again_and_stops_no_other(world: ControlWorld, cluster: MemoryCluster) -> None:

@@ -132,6 +132,52 @@ def test_where_all_answers_take_long_silence_may_too(health: NodeHealth, time: T
     assert (looks(health, time, 3.9), looks(health, time, 0.2)) == ([], [call(999)])
 
 
+def test_who_waits_long_lets_a_call_take_longer(health: NodeHealth, time: Time) -> None:
+    """Half of his patience, where that is more; it does not hide one behind it that hangs."""
+    health.begun(N1, call(1), target_s=TARGET_S, patience_s=20.0)
+    patient = looks(health, time, 9.9)
+    health.begun(N1, call(2), target_s=TARGET_S, patience_s=0.2)
+    health.answered(N1, call(0))
+
+    assert patient == []
+    assert looks(health, time, 0.9) == []
+    assert sorted(looks(health, time, 0.2)) == [call(1), call(2)]
+
+
+def test_a_call_that_is_being_answered_does_not_hang(health: NodeHealth, time: Time) -> None:
+    """However long the rest of its answer takes."""
+    health.begun(N1, call(1), target_s=TARGET_S)
+    health.answered(N1, call(1))
+
+    assert looks(health, time, 60.0) == []
+    health.answered(N1, call(1))
+    assert (health.share(N1), health.is_quiet()) == (1.0, True)
+
+
+def test_one_who_hangs_up_leaves_no_call_behind_that_hangs(health: NodeHealth, time: Time) -> None:
+    """The node was silent for as long as he waited, and no longer."""
+    health.begun(N1, call(1), target_s=TARGET_S)
+    looks(health, time, 0.3)
+    health.given_up(N1, call(1))
+
+    assert health.is_quiet()
+    assert looks(health, time, 60.0) == []
+    assert health.share(N1) == 1.0
+
+
+def test_a_node_that_answers_none_of_those_who_hang_up_is_out(health: NodeHealth, time: Time) -> None:
+    """Impatient callers, one after the other, of whom none waits for as long as a node may be silent."""
+    for k in range(3):
+        health.begun(N1, call(k), target_s=TARGET_S)
+        assert looks(health, time, 0.3) == []
+        health.given_up(N1, call(k))
+        time.now_s += 0.2  # nothing is asked of it
+    health.begun(N1, call(9), target_s=TARGET_S)
+
+    assert looks(health, time, 0.2) == [call(9)]
+    assert health.share(N1) == 0.0
+
+
 def test_time_in_which_this_process_stood_still_is_no_silence(health: NodeHealth, time: Time) -> None:
     """Answers may lie unread. From then on a node has all of its time once more."""
     health.begun(N1, call(1), target_s=TARGET_S)

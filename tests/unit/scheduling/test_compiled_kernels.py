@@ -57,6 +57,33 @@ plan_sharing(
 after = counted()
 print(len(before), *(key for key in after if after[key] != before.get(key, 0)))
 """
+COUNT_NODE_MODEL = """
+import random
+from tango.compiled import Kernel
+from tango.node_model import NodeModel, kernel, warm_up
+warm_up()
+def counted():
+    return {key: len(value.entry.signatures) for key, value in vars(kernel).items() if isinstance(value, Kernel) and "entry" in vars(value)}
+before = counted()
+draw, at_s = random.Random(4), 0.0
+model = NodeModel([2.0, 4.0], beta=0.2)
+rows = [model.add_instance(n, limit_cores=1.0, memory_mib=8.0, concurrency=4, at_s=0.0) for n in (0, 1)]
+for key in range(300):
+    at_s += draw.expovariate(20.0)
+    node = key % 2
+    handle = model.submit(node, rows[node], key, draw.uniform(0.0, 0.2), 1.0, at_s)
+    match draw.randrange(8):
+        case 0: model.cancel(handle, at_s=at_s)
+        case 1: model.finished(at_s)
+        case 2: model.usage(node, at_s=at_s + 0.01); at_s += 0.01
+        case 3: model.add_pod(node, key, weight=1.0, limit_cores=1.0, work_s=0.1, memory_mib=1.0, at_s=at_s)
+        case 4: model.resize_pod(node, key - 1, weight=2.0, limit_cores=0.5, at_s=at_s)
+        case 5: model.remove_pod(node, key - 2, at_s=at_s)
+        case 6: model.resize_instance(node, rows[node], limit_cores=draw.uniform(0.5, 2.0), memory_mib=8.0, at_s=at_s)
+model.remove_instance(0, rows[0], at_s=at_s)
+after = counted()
+print(len(before), *(key for key in after if after[key] != before.get(key, 0)))
+"""
 
 
 def run(script: str, **environment: str) -> list[str]:
@@ -270,3 +297,11 @@ def test_warming_up_leaves_nothing_to_compile() -> None:
 
     assert compiled_late == []
     assert int(kernels) > 20
+
+
+def test_warming_up_the_node_model_leaves_nothing_to_compile() -> None:
+    """A kubelet that compiles while it serves answers nobody meanwhile: whatever is asked of its nodes has been compiled before."""
+    kernels, *compiled_late = run(COUNT_NODE_MODEL)
+
+    assert compiled_late == []
+    assert int(kernels) >= 8
