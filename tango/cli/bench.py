@@ -150,7 +150,7 @@ def placement(pods: int, nodes: int, rounds: int, kubeconfig: Path | None, conte
 @output_option()
 def chaos(names: tuple[str, ...], kills: int, seed: int, fleet: str, calm_s: float, output: str) -> None:
     """A whole stack under faults, one after another: what must hold, and the seconds until all is well again."""
-    from tango.bench.chaos import measure
+    from tango.bench.chaos.trials import measure
 
     _print(measure(names=names, kills=kills, seed=seed, fleet=fleet, calm_s=calm_s, told=say), output)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tango.bench.chaos import measure
+from tango.bench.chaos.trials import measure
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tango.domain.line import LineMode, LineState
-from tests.integration.two_hosts import EDGE, PLACEMENT_S, RTT_MS, SILENT_S, Books, TwoHosts, why_not
+from tests.integration.two_hosts import EDGE, PLACEMENT_S, RTT_MS, SILENT_S, KeptBooks, TwoHosts, why_not
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
@@ -62,7 +62,7 @@ def under_way(hosts: TwoHosts, trace: Path) -> int:
     return run_id
 
 
-def whole(hosts: TwoHosts, run_id: int, books: Books) -> None:
+def whole(hosts: TwoHosts, run_id: int, books: KeptBooks) -> None:
     """The run has ended, everything is shipped, and nothing was lost or doubled, at any time."""
     shown = hosts.centre.ended(run_id, within_s=120.0)
     assert shown["accepted"] == shown["succeeded"], shown
@@ -117,7 +117,7 @@ def test_the_edge_serves_itself_while_the_line_is_away(hosts: TwoHosts, trace: P
     """LC is answered and recorded; BE that was placed runs to its end, once; new BE waits, and nothing is placed there."""
     away, back = AWAY[how]
     run_id = under_way(hosts, trace)
-    with Books(hosts, run_id) as books:
+    with KeptBooks(hosts, run_id) as books:
         cut_s = time.time()
         away(hosts)
         try:
@@ -129,7 +129,7 @@ def test_the_edge_serves_itself_while_the_line_is_away(hosts: TwoHosts, trace: P
         whole(hosts, run_id, books)
     print(figures_of_cut(hosts, run_id, cut_s, back_s), f"{journal_mib:.0f} MiB of journal when the line came back")
 
-    terminal = [sum(state == "succeeded" for k, state in look.state.items() if k in look.of_edge) for look in seen]
+    terminal = [sum(state == "succeeded" for k, state in look.state.items() if k in look.share[EDGE][1]) for look in seen]
     assert terminal[-1] - terminal[0] > 0.8 * LC_PER_S * (CUT_S - SILENT_S - 2.0)
     assert slow_share(hosts, run_id) < 0.02
     assert {frozenset(look.placed) for look in seen} == {
@@ -149,7 +149,7 @@ def test_the_edge_serves_itself_while_the_line_is_away(hosts: TwoHosts, trace: P
 def test_a_slow_line_slows_no_lc(hosts: TwoHosts, trace: Path, state: LineState) -> None:
     """What the line carries comes later; what is served where it entered does not wait for it."""
     run_id = under_way(hosts, trace)
-    with Books(hosts, run_id) as books:
+    with KeptBooks(hosts, run_id) as books:
         hosts.becomes(state)
         try:
             time.sleep(CUT_S)
@@ -163,7 +163,7 @@ def test_a_slow_line_slows_no_lc(hosts: TwoHosts, trace: Path, state: LineState)
 def test_the_centre_restarts_while_the_link_is_down(hosts: TwoHosts, trace: Path) -> None:
     """PostgreSQL, scheduler and replayer are killed: what they find when they are back is what they knew."""
     run_id = under_way(hosts, trace)
-    with Books(hosts, run_id) as books:
+    with KeptBooks(hosts, run_id) as books:
         hosts.link(up=False)
         try:
             time.sleep(SILENT_S + 1.0)
@@ -181,7 +181,7 @@ def test_the_centre_restarts_while_the_link_is_down(hosts: TwoHosts, trace: Path
 def test_the_edge_restarts_while_the_link_is_down(hosts: TwoHosts, trace: Path) -> None:
     """Agent and workers are killed and begin with what the journal has; the BE that runs has not noticed."""
     run_id = under_way(hosts, trace)
-    with Books(hosts, run_id) as books:
+    with KeptBooks(hosts, run_id) as books:
         hosts.link(up=False)
         try:
             time.sleep(SILENT_S + 1.0)
@@ -192,14 +192,16 @@ def test_the_edge_restarts_while_the_link_is_down(hosts: TwoHosts, trace: Path) 
             hosts.link(up=True)
         whole(hosts, run_id, books)
 
-    assert sum(state == "succeeded" for k, state in served.state.items() if k in served.of_edge) > LC_PER_S * (BEFORE_S + CUT_S / 2)
+    assert sum(state == "succeeded" for k, state in served.state.items() if k in served.share[EDGE][1]) > LC_PER_S * (
+        BEFORE_S + CUT_S / 2
+    )
     assert hosts.centre.rows("SELECT max(attempt) FROM request WHERE run_id = %s AND class = 'be'", (run_id,)) == [(1,)]
 
 
 def test_the_edges_disk_fills_while_the_link_is_down(hosts: TwoHosts, trace: Path) -> None:
     """Nothing is recorded then, and nothing is served that cannot be; with room again all of it goes on by itself."""
     run_id = under_way(hosts, trace)
-    with Books(hosts, run_id) as books:
+    with KeptBooks(hosts, run_id) as books:
         hosts.link(up=False)
         hosts.fill_disk()
         try:

@@ -21,20 +21,15 @@ import json
 import os
 import secrets
 import signal
-import sqlite3
 import subprocess
 import sys
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import psycopg2
-
-from tango.domain.lifecycle import TERMINAL
+from tango.bench.chaos.books import Books, Look, both_sides
 from tango.domain.line import LineMode, LineState
 from tango.files import write_whole
 from tango.stack.broker import Broker, server_binary
@@ -86,23 +81,6 @@ def why_not() -> str:
         return f"network namespaces cannot be made here: {made.stderr.strip()}"
     subprocess.run(["ip", "netns", "delete", "tango-probe"], check=True)
     return ""
-
-
-@dataclass(slots=True)
-class Outside:
-    """What a look at both sides has found: LC by id as its journal or, where that does not have it, the centre has it; BE as the centre."""
-
-    state: dict[int, str]
-    """Of every request of the run."""
-    handed_to: int
-    """The last request that the centre knew the journal to have, before either was read."""
-    of_edge: set[int]
-    """LC that entered at the edge."""
-    in_journal: set[int]
-    succeeded: set[tuple[int, int]]
-    """(request, epoch) of attempts that succeeded, on either side."""
-    placed: set[tuple[int, int]] = field(default_factory=set)
-    """(request, epoch) of BE in flight."""
 
 
 class TwoHosts:
@@ -276,80 +254,54 @@ class TwoHosts:
 
     # ---- looks at both sides ----------------------------------------------------------------------------------------------
 
-    def look(self, run_id: int) -> Outside:
+    def look(self, run_id: int) -> Look:
         """Every request of a run, on whichever side it is. Never raises for what is away: journal and database are read directly."""
-        [(handed_to,)] = self.centre.rows("SELECT handed_to FROM lc_share WHERE run_id = %s AND cluster = %s", (run_id, EDGE))
-        path = self.disk / "journals" / f"{EDGE}.db"
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5.0) as journal:
-            journal.execute("BEGIN")
-            here = dict(journal.execute("SELECT request_id, state FROM request WHERE run_id = ?", (run_id,)).fetchall())
-            won = "SELECT request_id, epoch FROM event WHERE run_id = ? AND outcome = 'succeeded'"
-            succeeded = set(journal.execute(won, (run_id,)).fetchall())
-        journal.close()
-        there = self.centre.rows("SELECT request_id, state::text, class::text, epoch FROM request WHERE run_id = %s", (run_id,))
-        succeeded |= set(
-            self.centre.rows("SELECT request_id, epoch FROM attempt WHERE run_id = %s AND outcome = 'succeeded'", (run_id,))
-        )
-        return Outside(
-            state={request_id: state for request_id, state, _, _ in there} | here,
-            handed_to=handed_to,
-            of_edge={request_id for request_id, _, kind, _ in there if kind == "lc"},
-            in_journal=set(here),
-            succeeded=succeeded,
-            placed={
-                (request_id, epoch) for request_id, state, kind, epoch in there if kind == "be" and state in ("placed", "running")
-            },
+        folders = {EDGE: self.disk}
+        return both_sides(
+            lambda query: self.centre.rows(query, (run_id,)),
+            lambda cluster: folders.get(cluster, self.centre.home / "data") / "journals" / f"{cluster}.db",
+            run_id,
         )
 
 
-class Books:
-    """A thread that looks at both sides again and again while a run goes on, and notes what cannot be."""
+@dataclass(frozen=True, slots=True)
+class BothHosts:
+    """Where the books look; pods of the edge are beyond the link that is cut, and are left out."""
+
+    hosts: TwoHosts
+    run_id: int
+
+    def requests(self) -> Look:
+        """Both sides, read directly."""
+        return self.hosts.look(self.run_id)
+
+    async def pods_amiss(self, books: Books) -> None:
+        """None is looked at."""
+        del books
+
+
+class KeptBooks:
+    """Books of a run, with every look and its Unix time."""
 
     def __init__(self, hosts: TwoHosts, run_id: int) -> None:
-        self._hosts, self._run_id = hosts, run_id
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="books", daemon=True)
-        self.mistakes: list[str] = []
-        self.looks: list[tuple[float, Outside]] = []
-        """Each with its Unix time."""
+        self.looks: list[tuple[float, Look]] = []
+        self._books = Books(BothHosts(hosts, run_id), LOOK_EVERY_S, lambda look: self.looks.append((time.time(), look)))
 
-    def __enter__(self) -> Books:
-        self._thread.start()
+    def __enter__(self) -> KeptBooks:
+        self._books.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(30.0)
+    def __exit__(self, *error: object) -> None:
+        self._books.__exit__(*error)
 
-    def between(self, begin_s: float, end_s: float) -> list[Outside]:
+    @property
+    def mistakes(self) -> list[str]:
+        """What was wrong, in words."""
+        return self._books.mistakes
+
+    def between(self, begin_s: float, end_s: float) -> list[Look]:
         """The looks of a time."""
         return [look for at_s, look in self.looks if begin_s <= at_s <= end_s]
-
-    def _keep(self) -> None:
-        before: Outside | None = None
-        while not self._over.wait(LOOK_EVERY_S):
-            try:
-                found = self._hosts.look(self._run_id)
-            except (psycopg2.Error, sqlite3.OperationalError):
-                continue  # the database restarts, or the journal's disk is full
-            except Exception as error:  # the thread must not end in silence
-                self.mistakes.append(repr(error))
-                return
-            self.mistakes += self._wrong(before, found)
-            before = found
-            self.looks.append((time.time(), found))
-
-    def _wrong(self, before: Outside | None, now: Outside) -> list[str]:
-        ended = {k for k, state in now.state.items() if state in TERMINAL}
-        lost = sorted(k for k in now.of_edge if k <= now.handed_to and k not in now.in_journal and k not in ended)
-        twice = sorted(k for k, times in Counter(k for k, _ in now.succeeded).items() if times > 1)
-        found = [f"with neither side: {lost}"] * bool(lost) + [f"succeeded twice: {twice}"] * bool(twice)
-        if before is not None:
-            if len(before.state) != len(now.state):
-                found.append(f"{len(before.state)} requests became {len(now.state)}")
-            changed = sorted(k for k, was in before.state.items() if was in TERMINAL and now.state.get(k) != was)
-            found += [f"changed after their end: {changed}"] * bool(changed)
-        return found
 
 
 def _run(*command: str, check: bool = True) -> None:

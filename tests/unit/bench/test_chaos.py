@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tango.bench.chaos import _back_after, measure
-from tango.bench.chaos_books import Look, orphans, overcommitted, running_twice, wrong
-from tango.bench.chaos_faults import faults
+from tango.bench.chaos.books import Look, orphans, overcommitted, running_twice, wrong
+from tango.bench.chaos.faults import faults
+from tango.bench.chaos.trials import back_after, measure
 from tango.errors import ConfigError
 
 
@@ -73,9 +73,9 @@ def test_time_to_be_well_again_counts_from_the_first_request_that_all_after_it_a
     rows = [(k / 10, not 50 <= k < 70) for k in range(300)]
 
     # A twentieth may be late, so that it is a little less than two seconds.
-    assert _back_after(rows, 5.0) == pytest.approx(0.8, abs=0.2)
-    assert _back_after(rows, 7.0) == 0.0
-    assert _back_after([(due_s, False) for due_s, _ in rows], 5.0) == float("inf")
+    assert back_after(rows, 5.0) == pytest.approx(0.8, abs=0.2)
+    assert back_after(rows, 7.0) == 0.0
+    assert back_after([(due_s, False) for due_s, _ in rows], 5.0) == float("inf")
 
 
 def test_a_fault_that_is_not_known_is_refused_with_those_that_are() -> None:

@@ -1,4 +1,4 @@
-"""The books of a stack under faults: a thread looks at all stores and clusters again and again, and notes what cannot be.
+"""The books under faults: a thread looks at all stores and clusters again and again, and notes what cannot be.
 
 LC by id is as the journal of its cluster has it or, where that does not, as the centre has it; BE as the centre has it; pods are as the
 API servers have them. What is away at a look is left out of it. See docs/guarantees.md for what is promised.
@@ -11,10 +11,10 @@ import contextlib
 import sqlite3
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psycopg2
 
@@ -46,14 +46,32 @@ class Look:
     """By cluster: the last request that the centre knew its journal to have, before either was read, and all LC that entered there."""
     succeeded: Sequence[tuple[int, int]]
     """(request, epoch) of attempts that succeeded, on either side, each pair once."""
+    placed: Set[tuple[int, int]] = frozenset()
+    """(request, epoch) of BE in flight."""
+
+
+class Looks(Protocol):
+    """Where the books look: a stack, or two hosts."""
+
+    def requests(self) -> Look | None:
+        """Both sides now; None while there is nothing to look at. Raises: whatever `AWAY` has, for a store that is away."""
+
+    async def pods_amiss(self, books: Books) -> None:
+        """Note in the books what is wrong with pods."""
+
+
+AWAY = (psycopg2.Error, sqlite3.OperationalError, OSError, TangoError)
+"""A store restarts, or its disk is full: a look that meets it is left out."""
 
 
 @dataclass(slots=True)
 class Books:
-    """Looks at one run of a stack. `mistakes` holds what was wrong, in words."""
+    """A thread looks at one run again and again, from `with` to its end. `mistakes` holds what was wrong, in words."""
 
-    home: Path
-    run_id: int
+    at: Looks
+    every_s: float = BOOKS_EVERY_S
+    on_look: Callable[[Look], None] = lambda _: None
+    """Called in the thread with each look."""
     mistakes: list[str] = field(default_factory=list)
     looks: int = 0
     pod_looks: Counter[str] = field(default_factory=Counter)
@@ -71,17 +89,15 @@ class Books:
         if self._thread is not None:
             self._thread.join(30.0)
 
-    # ---- the thread ------------------------------------------------------------------------------------------------------
-
     def _keep(self) -> None:
         with asyncio.Runner() as runner:
             before: Look | None = None
-            while not self._over.wait(BOOKS_EVERY_S):
+            while not self._over.wait(self.every_s):
                 try:
-                    runner.run(self._look_at_pods())
-                    found = look(self.home, self.run_id)
-                except (psycopg2.Error, sqlite3.OperationalError, OSError, TangoError):
-                    continue  # a store restarts, or its disk is full
+                    runner.run(self.at.pods_amiss(self))
+                    found = self.at.requests()
+                except AWAY:
+                    continue
                 except Exception as error:  # the thread must not end in silence
                     self.mistakes.append(f"the books: {error!r}")
                     return
@@ -89,17 +105,31 @@ class Books:
                     continue
                 self.mistakes += wrong(before, found)
                 before, self.looks = found, self.looks + 1
+                self.on_look(found)
 
-    async def _look_at_pods(self) -> None:
+
+@dataclass(frozen=True, slots=True)
+class StackLooks:
+    """A stack on this machine: its centre, the journals of its clusters, and their API servers."""
+
+    home: Path
+    run_id: int
+
+    def requests(self) -> Look | None:
+        """As `look` finds them."""
+        return look(self.home, self.run_id)
+
+    async def pods_amiss(self, books: Books) -> None:
+        """Nodes with more than they have, and two pods of one request."""
         found = await pods_of(self.home)
-        self.pod_looks.update(found.keys())
-        self.mistakes += [words for cluster, (nodes, pods) in found.items() for words in overcommitted(cluster, nodes, pods)]
+        books.pod_looks.update(found.keys())
+        books.mistakes += [words for cluster, (nodes, pods) in found.items() for words in overcommitted(cluster, nodes, pods)]
         if not running_twice(found):
             return
         await asyncio.sleep(ENDING_S)
         again = await pods_of(self.home)
         twice = {key: where for key, where in running_twice(again).items() if where == running_twice(found).get(key)}
-        self.mistakes += [f"two pods of request {key} run at once: {sorted(where)}" for key, where in twice.items()]
+        books.mistakes += [f"two pods of request {key} run at once: {sorted(where)}" for key, where in twice.items()]
 
 
 # ---- requests ------------------------------------------------------------------------------------------------------------
@@ -123,27 +153,34 @@ def look(home: Path, run_id: int) -> Look | None:
                 cursor.execute(query, (run_id,))
                 return list(cursor.fetchall())
 
-            # In this order: what a journal gives away is at the centre before it leaves the journal.
-            handed = dict(rows("SELECT cluster, handed_to FROM lc_share WHERE run_id = %s"))
-            journals = {cluster: _journal(home, cluster, run_id) for cluster in handed}
-            there = rows("SELECT request_id, state::text, class::text, cluster FROM request WHERE run_id = %s")
-            won = rows("SELECT request_id, epoch FROM attempt WHERE run_id = %s AND outcome = 'succeeded'")
+            return both_sides(rows, lambda cluster: home / "data" / "journals" / f"{cluster}.db", run_id)
+
+
+def both_sides(rows: Callable[[str], Sequence[tuple[Any, ...]]], journal_of: Callable[[str], Path], run_id: int) -> Look:
+    """One look at the centre, by `rows` of a query about the run, and at the journal files of its clusters."""
+    # In this order: what a journal gives away is at the centre before it leaves the journal.
+    handed = dict(rows("SELECT cluster, handed_to FROM lc_share WHERE run_id = %s"))
+    journals = {cluster: _journal(journal_of(cluster), run_id) for cluster in handed}
+    there = rows("SELECT request_id, state::text, class::text, cluster, epoch FROM request WHERE run_id = %s")
+    won = rows("SELECT request_id, epoch FROM attempt WHERE run_id = %s AND outcome = 'succeeded'")
     of: dict[str, set[int]] = defaultdict(set)
-    for request_id, _, kind, cluster in there:
+    for request_id, _, kind, cluster, _ in there:
         if kind == "lc":
             of[cluster].add(request_id)
     here = {request_id: state for states, _ in journals.values() for request_id, state in states.items()}
     return Look(
-        state={request_id: state for request_id, state, _, _ in there} | here,
+        state={request_id: state for request_id, state, *_ in there} | here,
         held={cluster: set(states) for cluster, (states, _) in journals.items()},
         share={cluster: (handed_to, of[cluster]) for cluster, handed_to in handed.items()},
         succeeded=sorted({*won, *(pair for _, pairs in journals.values() for pair in pairs)}),
+        placed={
+            (request_id, epoch) for request_id, state, kind, _, epoch in there if kind == "be" and state in ("placed", "running")
+        },
     )
 
 
-def _journal(home: Path, cluster: str, run_id: int) -> tuple[dict[int, str], set[tuple[int, int]]]:
+def _journal(path: Path, run_id: int) -> tuple[dict[int, str], set[tuple[int, int]]]:
     """States of what the journal has, and attempts that succeeded there."""
-    path = home / "data" / "journals" / f"{cluster}.db"
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=ANSWERS_WITHIN_S)) as journal:
         journal.execute("BEGIN")
         states = dict(journal.execute("SELECT request_id, state FROM request WHERE run_id = ?", (run_id,)).fetchall())
