@@ -75,7 +75,7 @@ class Kernel:
 
     @property
     def _numba_type_(self) -> Any:
-        """By this Numba knows what a kernel calls when it names this one."""
+        """The type that Numba sees when another kernel calls this one."""
         return self.part._numba_type_
 
 
@@ -96,7 +96,7 @@ class _ShippedCode(FunctionCache):  # type: ignore[misc,unused-ignore]
     _impl_class = _Shipped
 
     def save_overload(self, sig: object, data: object) -> None:
-        """Kept nowhere."""
+        """Write nothing: the folder may be read-only."""
 
 
 def _of_one_integer(kernel: Any) -> Any:

@@ -31,7 +31,7 @@ class AcknowledgedAtOnce(bootsteps.StartStopStep):  # type: ignore[misc,unused-i
             consumer.call_soon_ack = at_once(qos, consumer.hub.call_soon)
 
     def stop(self, consumer: Any) -> None:
-        """With another connection comes another decision."""
+        """Forget the decision: the next connection needs a new one."""
         vars(consumer).pop("call_soon_ack", None)
 
     terminate = stop

@@ -22,7 +22,7 @@ class Metrics(monitor.Metrics):  # type: ignore[misc,unused-ignore]
 
 
 def close_metrics() -> None:
-    """In the list that Flower makes its application of."""
+    """Ask for the login on `/metrics` too, in the list that Flower makes its application of."""
     urls.handlers[:] = [
         (handler[0], Metrics) if isinstance(handler, tuple) and handler[1] is monitor.Metrics else handler
         for handler in urls.handlers

@@ -28,14 +28,14 @@ class ComputingProcess:
         return cls(subprocess.Popen(tethered(words), stdin=subprocess.DEVNULL))
 
     def wait(self, timeout_s: float) -> int | None:
-        """As `Computing`."""
+        """See `Computing`."""
         try:
             return self.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
 
     def kill(self) -> None:
-        """As `Computing`."""
+        """See `Computing`."""
         self.process.kill()
         self.process.wait()
 

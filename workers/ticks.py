@@ -50,7 +50,7 @@ class Ticks(Scheduler):  # type: ignore[misc,unused-ignore]
         super().__init__(*arguments, **named)
 
     def install_default_entries(self, data: Any) -> None:
-        """None: Celery would add one that deletes old results, and Tango keeps none."""
+        """Add no entry: Celery's own would delete old results, and Tango keeps none."""
 
     def tick(self, **_: Any) -> float:
         """Send every task that is due; gives the seconds until the next call."""

@@ -147,7 +147,7 @@ class _Looks:
         return next_s
 
     def figures(self) -> dict[str, float]:
-        """Of all of them."""
+        """Figures of all rounds."""
         count = len(self.quotas)
         return {
             "looks": count,
@@ -158,7 +158,7 @@ class _Looks:
 
 
 def _wait(node: KernelNode, seconds: float, looks: _Looks | None) -> None:
-    """So many seconds, with the agent's looks where it manages."""
+    """Wait so many seconds; where the agent manages pods, let it look meanwhile."""
     end_s = time.monotonic() + seconds
     while (left_s := end_s - time.monotonic()) > 0:
         time.sleep(min(left_s, looks.look(node) if looks else left_s))

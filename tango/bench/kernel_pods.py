@@ -182,7 +182,7 @@ class KernelNode:
 
 
 def _controllers(hierarchy: Hierarchy) -> Sequence[str]:
-    """Those that have folders of their own."""
+    """The controllers that have folders of their own."""
     return ("cpu",) if hierarchy.version == 2 else ("cpu", "cpuacct", "memory")
 
 

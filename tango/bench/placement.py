@@ -233,7 +233,7 @@ def _refusals(here: Stores) -> str:
 
 
 class _NoPublisher:
-    """Nobody listens to a broker here."""
+    """A publisher that sends nothing: this benchmark has no broker."""
 
     def arrivals(self, batches: Sequence[Batch]) -> None:
         """Nobody."""

@@ -101,7 +101,7 @@ class Group:
 
     @property
     def folder(self) -> Path:
-        """Where its CPU controller is: in version 2 that of all controllers."""
+        """The folder of its CPU controller; in version 2 all controllers share one."""
         return self.hierarchy.controller("cpu") / self.path
 
     def below(self, name: str) -> Group:

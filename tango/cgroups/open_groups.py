@@ -60,7 +60,7 @@ class OpenGroup:
         return int(self._text(MEMORY_IN_USE[self._version]))
 
     def pressure(self, resource: str) -> Pressure | None:
-        """Of `cpu` or `memory`; None where the kernel does not say."""
+        """Pressure stall information of `cpu` or `memory`; None where the kernel does not tell it."""
         name = f"{resource}.pressure"
         if self._version == 1 or name in self._missing:
             return None

@@ -29,7 +29,7 @@ def rows_of(states: Iterable[RefusalState]) -> list[dict[str, Any]]:
 
 
 def told(rows: Sequence[Mapping[str, Any]]) -> str:
-    """In one cell: kind, what it is about, when it is tried again, and the server's words."""
+    """One refusal as the text of a table cell: kind, what it is about, when it is tried again, and the server's words."""
     return "; ".join(f"{row['kind']}{_about(row)} ({row['met_by']}, {_when(row['again_in_s'])}): {row['words']}" for row in rows)
 
 

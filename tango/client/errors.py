@@ -51,7 +51,7 @@ class Refused(CallFailed):
 
 
 class Busy(CallFailed):
-    """Nothing was done, and may be tried again."""
+    """The gateway has no room now. Nothing was done; the request may be sent again."""
 
 
 class TimedOut(CallFailed):

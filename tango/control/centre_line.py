@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 BUSY_FOR_S = 5.0
 """Seconds after a shipment for which the line counts as busy. Chosen: callers whose requests are this far apart do without the news."""
 NOTHING: tuple[Sequence[LcInFlight], LcWait] = ([], LcWait())
-"""In flight and under way where nothing is."""
+"""What the centre is told of a cluster in which nothing is in flight or waits."""
 _UNCHANGING = ("kind", "name", "system", "fleet", "seed", "speed")
 """What a run is submitted with."""
 
@@ -117,7 +117,7 @@ class CentreLine:
             self._shares.handed(run.run_id, self._cluster, up_to=share.handed_to, complete=True)
 
     def _give_up_lost(self, run: RunInfo) -> None:
-        """Once for each run: what the centre has as live and the journal has not, a journal of this cluster had that was lost."""
+        """Fail, once a run, requests that the centre has as live and this journal does not know: a journal that was lost had them."""
         if run.run_id in self._looked_for_lost:
             return
         beyond, lost, limit = -1, 0, self._settings.share_rows

@@ -431,7 +431,7 @@ class LcExecutor:
             self._note_broken("instances_broken")
 
     def _note_health(self, node: NodeKey, key: tuple[int, int, int], reason: Reason, instance: InstanceState) -> None:
-        """Whoever answers, whatever it says, is there. Of an instance that is being taken away nothing follows for its node."""
+        """Any answer proves that the node is alive. An instance that is being taken away proves nothing about its node."""
         if self._directory.is_gone(node.cluster, instance):
             self._health.over(node, key)
         elif reason in (Reason.INSTANCE_REFUSED, Reason.SERVICE_ERROR):
@@ -550,7 +550,7 @@ class LcExecutor:
         self._health.probed(node, well=well)
 
     async def _beat(self) -> None:
-        """Say that this process lives while it has anything to live for; on the loop, so that a loop that hangs counts as dead."""
+        """Send heartbeats while requests are in flight; from the loop, so that a loop that hangs counts as dead."""
         while True:
             await asyncio.sleep(self._lease.execution_s / 3)
             if not self._in_flight and not self._ended:

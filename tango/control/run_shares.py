@@ -24,7 +24,7 @@ class ShownShare(TypedDict):
 
 
 def run_shares(run_id: int, shares: ShareStore, fleet: FleetStore) -> list[ShownShare]:
-    """By cluster; none of a run that has no LC requests or was simulated."""
+    """The shares of a run by cluster; empty for a run without LC requests and for a simulated one."""
     away = fleet.away()
     shipped = {position.cluster: position for position in shares.positions()}
     found = []

@@ -11,7 +11,7 @@ Columns = TypeVar("Columns")
 
 
 def own_copy(columns: Columns) -> Columns:
-    """The same columns in arrays of its own, for whoever may write into them."""
+    """A copy whose arrays may be written to."""
     own: dict[str, Any] = {f.name: getattr(columns, f.name) for f in fields(columns)}  # type: ignore[arg-type]
     own |= {name: column.copy() for name, column in own.items() if isinstance(column, np.ndarray)}
     return type(columns)(**own)

@@ -131,4 +131,4 @@ class Facts:
     checkpoint: CheckpointFacts | None = None
     open_runs: int = 0
     holders: dict[str, float] | None = None
-    """Seconds for which each lease of periodic work still holds, by its name; negative: since when nobody has it."""
+    """Seconds for which each lease of periodic work still holds, by its name; negative: seconds since it ran out."""

@@ -41,5 +41,5 @@ class LineState:
             raise ConfigError(f"the state of a line is {text[:80]!r}, expected mode, rtt_ms and mbit_per_s as JSON") from error
 
     def as_text(self) -> str:
-        """As JSON."""
+        """This state as JSON."""
         return json.dumps(asdict(self))

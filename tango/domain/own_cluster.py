@@ -27,7 +27,7 @@ class OwnView:
 
     @classmethod
     def of(cls, snapshot: FleetSnapshot) -> OwnView:
-        """Of a snapshot as it is."""
+        """The view of a snapshot in which nothing has been given out yet."""
         rows = FleetRows(
             clusters=snapshot.clusters,
             nodes=snapshot.nodes,

@@ -122,7 +122,7 @@ class Pauses:
         return kept
 
     def of(self, cluster: str) -> Sequence[RefusalState]:
-        """Those of one cluster."""
+        """The refusals of one cluster."""
         return [state for state in self.states if state.cluster == cluster]
 
 

@@ -239,7 +239,7 @@ class Tails:
 
     @classmethod
     def unmeasured(cls, rows: FleetRows) -> Tails:
-        """Nothing has been answered yet."""
+        """Tails before any request has been answered."""
         shape = len(rows.services), len(rows.nodes)
         return cls(latency_ms=np.zeros(shape), samples=np.zeros(shape, np.int64), min_samples=1)
 

@@ -53,7 +53,7 @@ class BoundedLog:
         self._size += len(content)
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Close the log: nothing more will be written."""
         self._file.close()
 
     def _open(self) -> None:

@@ -32,7 +32,7 @@ def references_of(spec: Json) -> set[Reference]:
 
 
 def references_of_container(container: Json) -> Iterator[Reference]:
-    """Those of a container's environment."""
+    """ConfigMaps and Secrets that a container's environment refers to."""
     for source in container.get("envFrom") or []:
         for key, resource in OF_ENVIRONMENT:
             if key in source:
@@ -44,7 +44,7 @@ def references_of_container(container: Json) -> Iterator[Reference]:
 
 
 def references_of_volume(volume: Json) -> Iterator[tuple[Reference, Json]]:
-    """Those of a volume, each with the part of the volume that says which keys."""
+    """ConfigMaps and Secrets that a volume refers to, each with the part of the volume that says which keys."""
     for key, resource, name in OF_VOLUME:
         if key in volume:
             yield (resource, str(volume[key].get(name))), volume[key]

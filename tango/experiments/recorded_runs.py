@@ -29,7 +29,7 @@ class FleetInForce(Protocol):
         ...
 
     def snapshot(self, *, at_s: float) -> FleetSnapshot:
-        """As last observed, clusters that joined included."""
+        """The fleet as last observed, with clusters that have joined."""
         ...
 
 

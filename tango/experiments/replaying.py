@@ -66,7 +66,7 @@ class LiveDelays:
     """None: nothing was resized."""
 
     def as_dict(self) -> dict[str, float | None]:
-        """For output."""
+        """These figures as a dictionary, for output."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "lc_way_s"}
 
 

@@ -182,7 +182,7 @@ class YamlValue:
 
 
 class _Missing(YamlValue):
-    """In place of the value of a key that is not there; its line is that of the mapping."""
+    """Stands for the value of a key that is missing, and has the line of its mapping."""
 
     def _found(self) -> str:
         return "missing"

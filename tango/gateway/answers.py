@@ -34,7 +34,7 @@ class AnswerListener:
         self._room, self._key = room, key.encode()
 
     def application(self) -> web.Application:
-        """To be served where only workers reach it."""
+        """The application that workers post answers to; serve it where only workers reach it."""
         app = web.Application()
         app.router.add_post("/answers/{request}/{epoch:[0-9]+}", self._take)
         app.router.add_get("/calls/{request}/headers", self._held)

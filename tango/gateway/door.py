@@ -33,7 +33,7 @@ class Door:
         self._bytes = 0
 
     def know(self, tokens: Sequence[KnownToken]) -> None:
-        """Let these in from now on, and no others."""
+        """Replace the tokens that are valid."""
         self._by_digest = {token.digest: token for token in tokens}
 
     def caller(self, headers: AnyHeaders, *, wants: ServiceClass | None = None) -> KnownToken:
@@ -66,7 +66,7 @@ class Door:
             self._leave(tenant)
 
     def _has_room(self, tenant: str) -> bool:
-        """Whether one more of the tenant may come in. While somebody may who waits at the door, nobody does: he was let in."""
+        """Whether one more caller of the tenant may come in; those at the door come in as soon as there is room, so none is passed over."""
         most, of_tenant = self._settings.max_waiting, self._settings.max_waiting_of_tenant
         return self._inside.total() < most and self._inside[tenant] < of_tenant
 
@@ -125,7 +125,7 @@ class Door:
 
     @property
     def at_door(self) -> int:
-        """Those who wait for a place."""
+        """How many callers wait for a place."""
         return sum(map(len, self._at_door.values()))
 
 

@@ -108,7 +108,7 @@ class Gateway:
         return ask()
 
     async def caller(self, headers: AnyHeaders, *, wants: ServiceClass | None = None) -> KnownToken:
-        """Who calls. Raises: Problem as `Door.caller`."""
+        """The token of the caller. Raises: Problem as `Door.caller`."""
         return await self.as_known(lambda: self.door.caller(headers, wants=wants))
 
     async def require_hope(self, service: Service, *, patience_s: float) -> None:

@@ -150,7 +150,7 @@ class Intake:
                     log.warning("withdraw_failed", cluster=self._cluster, requests=len(keys), error=str(error))
 
     def _accepted(self, pairs: Sequence[tuple[_Arrival, Accepted]]) -> None:
-        """In the loop's thread."""
+        """Tell the callers whose requests were accepted; called in the loop's thread."""
         for arrival, of in pairs:
             if of.is_taken:
                 _fail([arrival.accepted], key_taken(arrival.request, of.key))

@@ -37,16 +37,16 @@ class Lookout:
         """Set while there is somebody to look for."""
 
     def watch(self, waiting: Waiting) -> None:
-        """Look for this one from now on."""
+        """Begin to watch this request."""
         self._mine.add(waiting)
         self._wanted.set()
 
     def forget(self, waiting: Waiting) -> None:
-        """And no more."""
+        """Stop watching this request."""
         self._mine.discard(waiting)
 
     async def run(self) -> None:
-        """Look, again and again, until cancelled."""
+        """Look at all watched requests again and again, until cancelled."""
         loop = f"lookout of {self._cluster}"
         try:
             while True:

@@ -224,7 +224,7 @@ R = TypeVar("R", bound=web.StreamResponse)
 
 
 def _typed(response: R, headers: CIMultiDict[str]) -> R:
-    """With the `Content-Type` of these headers, or with none."""
+    """The answer with the `Content-Type` of these headers, or with none."""
     if "Content-Type" not in headers:
         without_type(response)
     return response

@@ -73,7 +73,7 @@ class Callers(Attempts):
             raise
 
     def opens(self) -> bool:
-        """By the runs and the numbers that the agent has brought."""
+        """Whether callers' requests can be accepted: the agent has brought a live run and numbers for it."""
         sql = f"SELECT 1 FROM number_block b JOIN ({_OPEN_RUN}) r USING (run_id) WHERE b.next <= b.last LIMIT 1"
         is_open = self._database.read(lambda connection: connection.execute(sql).fetchone()) is not None
         if not is_open:
@@ -129,7 +129,7 @@ class Callers(Attempts):
         return self._database.read(look)
 
     def withdraw(self, keys: Sequence[RequestKey], *, reason: Reason) -> int:
-        """Those that are live, whatever their epoch."""
+        """Cancel the requests that are live, whatever their epoch."""
 
         def withdraw(connection: Connection, run_id: int, request_ids: Sequence[int]) -> int:
             rows = rows_by_id(connection, "request_id, epoch, tenant", run_id, request_ids)
@@ -143,7 +143,7 @@ class Callers(Attempts):
         )
 
     def standings(self, keys: Sequence[RequestKey]) -> dict[RequestKey, Standing]:
-        """By their rows; of a request without tenant nothing is told."""
+        """States read from the requests' rows; nothing is told of a request without tenant."""
 
         def read(connection: Connection) -> dict[RequestKey, Standing]:
             found = {}
@@ -168,7 +168,7 @@ class Callers(Attempts):
         return self._database.read(read)
 
     def answer(self, key: RequestKey) -> Answer | None:
-        """As kept."""
+        """The answer that was kept for a request."""
         sql = "SELECT status, headers, body, is_whole FROM answer WHERE run_id = ? AND request_id = ? AND status IS NOT NULL"
         row = self._database.read(lambda connection: connection.execute(sql, key).fetchone())
         if row is None:
@@ -177,7 +177,7 @@ class Callers(Attempts):
         return Answer(status=status, headers=_headers(headers), body=bytes(body), is_whole=bool(is_whole))
 
     def calls(self, keys: Sequence[RequestKey]) -> Calls:
-        """With their bodies."""
+        """The calls with their bodies."""
         sql = """
             SELECT c.method, c.path, c.headers, c.body, c.has_held, c.address, c.key, r.is_repeatable
             FROM call c JOIN request r USING (run_id, request_id) WHERE c.run_id = ? AND c.request_id = ?
@@ -212,7 +212,7 @@ class Callers(Attempts):
         self._database.write(lambda connection: connection.executemany(_ANSWER, rows))
 
     def still_run(self, keys: Sequence[tuple[RequestKey, int]]) -> set[RequestKey]:
-        """By their rows."""
+        """Which of these requests still run, read from their rows."""
         epochs = dict(keys)
 
         def read(connection: Connection) -> set[RequestKey]:

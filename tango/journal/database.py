@@ -190,7 +190,7 @@ class Database:
             time.sleep(random.uniform(0.5, 1.0) * LONGEST_PAUSE_S)
 
     def _after_fork(self) -> None:
-        """In the child: its locks may have been held by threads that it does not have."""
+        """Make new locks after a fork: the old ones may be held by threads that the child does not have."""
         self._lock, self._writing = threading.Lock(), threading.Lock()
         self._idle = []
 

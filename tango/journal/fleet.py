@@ -75,7 +75,7 @@ class JournalFleet(Shipping):
         self._replace(TOKENS, dumped_tokens(tokens))
 
     def admitted(self) -> tuple[KnownToken, ...]:
-        """As last written."""
+        """The tokens that were written last."""
         sql = "SELECT content FROM fleet WHERE part = ?"
         found = self._database.read(lambda connection: connection.execute(sql, (TOKENS,)).fetchone())
         return () if found is None else loaded_tokens(found[0])
@@ -91,7 +91,7 @@ class JournalFleet(Shipping):
         return view.with_in_flight(self.in_flight(), at_s=at_s)
 
     def instances(self) -> list[tuple[str, InstanceState]]:
-        """Of every cluster, in order of (cluster, pod)."""
+        """Instances of every cluster, in order of (cluster, pod)."""
         known = self._read()
         found = list(known.published.instances) if known.published is not None else []
         if known.own is not None:
@@ -99,7 +99,7 @@ class JournalFleet(Shipping):
         return sorted(found, key=lambda at: (at[0], at[1].pod))
 
     def services(self) -> tuple[Service, ...]:
-        """By name; empty before the first publication."""
+        """Services by name; empty before the first publication."""
         published = self._read().published
         return () if published is None else tuple(sorted(published.snapshot.services, key=lambda s: s.name))
 

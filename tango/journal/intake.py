@@ -69,7 +69,7 @@ class Intake(Attempts):
         self._database.write(lambda connection: connection.executemany(sql, [("kubeconfig", kubeconfig), ("context", context)]))
 
     def access(self) -> tuple[str, str] | None:
-        """As noted."""
+        """The kubeconfig and context that `note_access` has kept; None before that."""
         sql = "SELECT name, value FROM meta WHERE name IN ('kubeconfig', 'context')"
         found = dict(self._database.read(lambda connection: connection.execute(sql).fetchall()))
         return (found["kubeconfig"], found["context"]) if found else None
@@ -190,7 +190,7 @@ def _take_again(connection: Connection, run_id: int, rows: list[tuple[Any, ...]]
 
 
 def _columns(rows: ShareRows) -> list[tuple[Any, ...]]:
-    """As `_TAKE` has them, between the run and the state."""
+    """The columns of `_TAKE` that stand between the run and the state, in its order."""
     figures = (rows.due_s, rows.target_s, rows.cpu_work_s, rows.memory_mib, rows.epoch, rows.attempt)
     return list(zip(rows.request_id.tolist(), rows.service, *(column.tolist() for column in figures), strict=True))
 

@@ -215,7 +215,7 @@ class KubernetesCalls:
             raise
 
     async def _node_uid(self, client: KubeClient, node: str) -> str:
-        """Kept for a while; empty where it cannot be read: the pod is made without an owner."""
+        """The node's uid, kept for a while; empty where it cannot be read, and the pod is then made without an owner."""
         key, now_s = (client.cluster, node), time.monotonic()
         known = self._node_uids.get(key)
         if known is None or now_s - known[1] > NODE_MAX_AGE_S:

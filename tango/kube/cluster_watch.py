@@ -115,7 +115,7 @@ class KubernetesWatch:
             await informer.synced()
 
     def name_of(self, pod: Mapping[str, Any]) -> str:
-        """By its namespace."""
+        """The name by which a pod is known here: with its namespace where that is not the usual one."""
         namespace = pod["metadata"].get("namespace", self._namespace)
         return pod_in("" if namespace == self._namespace else namespace, pod["metadata"]["name"])
 
@@ -134,7 +134,7 @@ class KubernetesWatch:
                 self._watches.create_task(informer.run())
 
     def unseen(self) -> Mapping[str, ClusterError | None]:
-        """Those never listed, and those refused at the last try."""
+        """Namespaces that were never listed, or were refused at the last try."""
         informers = [
             *self._beside.items(),
             *((adoption.namespace, informer) for adoption, informer, _ in self._adoptions.values()),
@@ -150,7 +150,7 @@ class KubernetesWatch:
         return max(0.0, time.monotonic() - min(seen))
 
     async def _ask_whether_alive(self) -> None:
-        """Where nothing else was answered meanwhile, such as a question for metrics."""
+        """Ask the server for its readiness, unless something else was answered meanwhile."""
         while True:
             if time.monotonic() - self._answered_at_s >= ALIVE_EVERY_S:
                 with contextlib.suppress(ClusterUnavailable):
@@ -160,7 +160,7 @@ class KubernetesWatch:
             await asyncio.sleep(max(ALIVE_AGAIN_S, self._answered_at_s + ALIVE_EVERY_S - time.monotonic()))
 
     def changes(self) -> int:
-        """Of all watches."""
+        """How many changes all watches have told."""
         adopted = sum(informer.changes for _, informer, _ in self._adoptions.values())
         beside = sum(informer.changes for informer in self._beside.values())
         return self._nodes.changes + self._pods.changes + self._other_changes + beside + adopted + self._adoption_changes
@@ -277,7 +277,7 @@ class KubernetesWatch:
         await self.bind(pod, node.name)
 
     async def set_cpu_limit(self, pod: str, container: str, millicores: int) -> None:
-        """By the subresource, as a strategic merge: what is not named stays."""
+        """Change the limit through the subresource `resize`, as a strategic merge: what is not named stays."""
         limits = {"limits": {"cpu": format_millicores(millicores)}}
         body = {"spec": {"containers": [{"name": container, "resources": limits}]}}
         with contextlib.suppress(NotFound):

@@ -145,7 +145,7 @@ def _checks(cluster: str, settings: KubeSettings, services: Sequence[Service]) -
 
 
 def _checks_beside(cluster: str, settings: KubeSettings, services: Sequence[Service]) -> list[Check]:
-    """Those of a namespace of these services, none of which the cluster needs."""
+    """Checks of the namespaces that these services have of their own; the cluster itself needs none of them."""
     namespace = settings.namespace
     checks = [
         *_checks_of_pods(f"/api/v1/namespaces/{namespace}/pods", _manifests(cluster, settings, services, probes=False)),

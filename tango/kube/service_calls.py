@@ -271,7 +271,7 @@ def _answered(response: aiohttp.ClientResponse, passage: _Passage, begun_at_s: f
 
 
 def _headers_of(response: aiohttp.ClientResponse) -> Headers:
-    """As the instance sent them, without those of this hop."""
+    """Headers as the instance sent them, without those of this hop (RFC 9110, section 7.6.1)."""
     named = {name.strip().lower() for value in response.headers.getall("Connection", ()) for name in value.split(",")}
     return tuple((name, _text(value)) for name, value in response.headers.items() if name.lower() not in HOP_BY_HOP | named)
 

@@ -118,7 +118,7 @@ class PlacementNetwork(nn.Module):
         return self.scores_of_projected(self.actor_node(node), kind, pair)
 
     def scores_of_projected(self, projected: Tensor, kind: Tensor, pair: Tensor) -> Tensor:
-        """The same of node encodings that have been through `actor_node`."""
+        """As `scores`, of node encodings that have already been through `actor_node`."""
         held = projected + self.actor_kind(kind) + self.actor_pair(pair)
         return self.actor_out(torch.relu(held)).squeeze(-1)  # type: ignore[no-any-return]
 

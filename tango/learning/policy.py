@@ -104,7 +104,7 @@ class NetworkBePolicy:
         clock: Callable[[], float] = time.monotonic,
         checkpoint: Checkpoint | None = None,
     ) -> None:
-        """By `checkpoint`, or by the one of the file at `path`; empty: the shipped one."""
+        """Ask the network of `checkpoint`, or of the file at `path`; where both are empty, the shipped one."""
         self.name = name
         self._fallback = fallback
         self._clock = clock

@@ -66,7 +66,7 @@ class _Pod:
         return [self.groups.pod, *self.groups.containers.values()]
 
     def become(self, facts: PodFacts, groups: PodGroups) -> None:
-        """The same pod as the API and the kernel have it now."""
+        """Take over what the API and the kernel say of this pod now."""
         self.facts, self.is_moving = facts, facts.is_moving
         if groups.pod.path != self.groups.pod.path:
             self.accounts.close()

@@ -19,7 +19,7 @@ COMPONENT_LABEL = {MANAGED_BY: "tango", COMPONENT: "node-agent"}
 
 
 def lease_name(node: str) -> str:
-    """Of a node's agent."""
+    """The name of the lease of a node's agent."""
     return f"node-agent-{node}"
 
 

@@ -32,7 +32,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(slots=True)
 class Entry:
-    """Of one knob of one group."""
+    """What stands in the ledger of one knob of one group."""
 
     found: int | None
     """What was there before the agent, or what somebody else has written since."""

@@ -33,7 +33,7 @@ class PodReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """Of all pods of a class: sums of what is used, the most of what is suffered."""
+    """Totals of the pods of a class: sums of what they use, and the highest pressure and throttling among them."""
 
     pods: int
     cpu_used_millicores: int
@@ -44,7 +44,7 @@ class Totals:
 
     @classmethod
     def of(cls, pods: Sequence[PodReport]) -> Totals:
-        """Of these."""
+        """Totals of these pods."""
         return cls(
             pods=len(pods),
             cpu_used_millicores=sum(pod.cpu_used_millicores for pod in pods),
@@ -68,7 +68,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeReport:
-    """Of the node."""
+    """What the agent reports of its node."""
 
     lc: Totals
     be: Totals
@@ -81,7 +81,7 @@ class NodeReport:
     """By namespace and name."""
 
     def as_json(self) -> dict[str, Any]:
-        """For the annotation of the report, without the pods that are as they should be."""
+        """The report as the JSON of its annotation, without the pods that are as they should be."""
         differs = [
             {"pod": name, "group": one.path.rpartition("/")[2], "knob": one.knob.value, "wanted": one.wanted}
             | {"effective": one.effective, "refused": one.refused}

@@ -63,5 +63,5 @@ def cpu_quota(cpu_millicores: int | None, period_us: int) -> int | None:
 
 
 def whole_pages(memory_bytes: int | None) -> int | None:
-    """As the kernel keeps limits of memory: in pages, rounded down."""
+    """A limit of memory as the kernel keeps it: in whole pages, rounded down."""
     return None if memory_bytes is None else memory_bytes // mmap.PAGESIZE * mmap.PAGESIZE

@@ -49,7 +49,7 @@ class FleetStore(Protocol):
         ...
 
     def observe_all(self, observations: Sequence[Observation]) -> None:
-        """The same for several clusters, all or none."""
+        """As `observe`, for several clusters in one transaction."""
         ...
 
     def note_agent(self, cluster: str) -> None:
@@ -69,7 +69,7 @@ class FleetStore(Protocol):
         ...
 
     def refused_resizes(self) -> list[RefusedResize]:
-        """Those of pods that are still the same, on nodes that have not grown since."""
+        """Resizes that were refused for good, of pods that are still the same on nodes that have not grown since."""
         ...
 
     def note_usage(self, cluster: str, usages: Sequence[ServiceUsage]) -> None:

@@ -62,7 +62,7 @@ class ShareStore(Protocol):
         ...
 
     def positions(self) -> list[ShippedTo]:
-        """Of every cluster, the position of its latest journal."""
+        """By cluster, the position of its latest journal."""
         ...
 
     def note_in_flight(self, cluster: str, found: Sequence[LcInFlight], wait: LcWait) -> None:

@@ -24,7 +24,7 @@ class TokenStore(Protocol):
         ...
 
     def valid(self) -> tuple[KnownToken, ...]:
-        """Those that are not revoked, in order of their digests; at most `KNOWN_MAX_AGE_S` old."""
+        """Tokens that are not revoked, in order of their digests; what is told is at most `KNOWN_MAX_AGE_S` old."""
         ...
 
 
@@ -36,7 +36,7 @@ class KnownTokens(Protocol):
         ...
 
     def admitted(self) -> tuple[KnownToken, ...]:
-        """Those that are known; none before the first `admit`."""
+        """The tokens that are known here; none before the first `admit`."""
         ...
 
 

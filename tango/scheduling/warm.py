@@ -18,7 +18,7 @@ def warm_up() -> None:
 
 
 def warm_up_be() -> None:
-    """Those that place BE and share nodes, which are the scheduler's."""
+    """Run once the kernels of BE placement and of sharing, which the scheduler uses."""
     for place in (place_load_greedy, place_scoring, place_kube):
         place(smallest_pending(), smallest_snapshot(), BeSettings())
     most_memory_mib(smallest_snapshot().free, smallest_pending().requests)

@@ -112,7 +112,7 @@ class SimulationState:
 
     @property
     def now_s(self) -> float:
-        """Where the run stands."""
+        """Seconds since the run's zero."""
         return float(self.engine.clock["window"][0]) * self.engine.rules.window_s
 
     def grow(self, events: int = 0) -> None:

@@ -150,7 +150,7 @@ class Truth(NamedTuple):
 
 
 def new_truth(*, limit_cores: NDArray[np.float64]) -> Truth:
-    """Nothing is in flight."""
+    """The state in which nothing is in flight."""
     return Truth(in_flight=np.zeros(limit_cores.shape), limit=limit_cores)
 
 
@@ -219,7 +219,7 @@ class Tails(NamedTuple):
 
 
 def new_tails(*, services: int, nodes: int) -> Tails:
-    """Nothing was answered."""
+    """Tails before any request has been answered."""
     rings = services * nodes
     return Tails(
         at_s=np.full((rings, ANSWERS_KEPT), -np.inf),

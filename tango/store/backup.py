@@ -81,7 +81,7 @@ class Manifest:
 
     @property
     def rows(self) -> int:
-        """Of all tables."""
+        """How many rows all tables have together."""
         return sum(self.tables.values())
 
     @property
@@ -244,7 +244,7 @@ def _refuse_sessions(cursor: Any, url: str) -> None:
 
 
 def _what_is_there(cursor: Any) -> str:
-    """In words, what a restore would overwrite; empty: nothing that anybody has made."""
+    """What a restore would overwrite, in words; empty where the database holds nothing that anybody has made."""
     cursor.execute("SELECT to_regclass('public.run') IS NOT NULL AND to_regclass('public.cluster') IS NOT NULL")
     if not cursor.fetchone()[0]:
         cursor.execute("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r'")

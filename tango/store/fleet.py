@@ -115,11 +115,11 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
 
     @functools.cached_property
     def _observed(self) -> dict[str, _Written]:
-        """By cluster, what this process has written last."""
+        """What this process has written last of each cluster."""
         return {}
 
     def observe(self, cluster: str, nodes: Sequence[NodeState], instances: Sequence[InstanceState], *, sample: bool) -> None:
-        """As `observe_all`."""
+        """Write what was observed of one cluster; see `observe_all`."""
         self.observe_all([Observation(cluster=cluster, nodes=nodes, instances=instances, sample=sample)])
 
     def observe_all(self, observations: Sequence[Observation]) -> None:
@@ -189,7 +189,7 @@ class PostgresFleetStore(Snapshots, ServiceUsages, NodeReports):
         self._database.run(note)
 
     def refused_resizes(self) -> list[RefusedResize]:
-        """By the pods and nodes as they are now."""
+        """Resizes that were refused for good, less those of pods and nodes that have changed since."""
         return [
             RefusedResize(pod=PodKey(cluster, pod), limit_millicores=limit, request_millicores=request, larger_limit=larger)
             for cluster, pod, limit, request, larger in self._database.rows(_REFUSED_RESIZES)

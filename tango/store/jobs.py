@@ -142,7 +142,7 @@ class PostgresJobStore:
         return self._database.run(submit)
 
     def job(self, key: RequestKey) -> Job:
-        """By its primary key."""
+        """One job, found by its primary key."""
         found = self._database.rows(f"{_JOBS} WHERE j.run_id = %s AND j.request_id = %s", key)
         if not found:
             latest = ", ".join(str(job.key) for job in self.jobs(limit=5)) or "none yet"
@@ -152,7 +152,7 @@ class PostgresJobStore:
     def jobs(
         self, *, tenant: str | None = None, service: str | None = None, state: str | None = None, limit: int = 50
     ) -> list[Job]:
-        """By the time of their submission."""
+        """Jobs, the latest submission first."""
         found = self._database.rows(
             f"{_JOBS} WHERE (%(tenant)s IS NULL OR j.tenant = %(tenant)s) AND (%(service)s IS NULL OR r.service = %(service)s) "
             "AND (%(state)s IS NULL OR r.state::text = %(state)s) ORDER BY j.submitted_at DESC, j.run_id DESC, j.request_id DESC "
@@ -167,7 +167,7 @@ class PostgresJobStore:
         return bool(self._database.execute(_WITHDRAW, {"run": key.run_id, "id": key.request_id}))
 
     def in_flight(self, attempts: Collection[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
-        """By their primary keys."""
+        """Which of these attempts of jobs are in flight."""
         if not attempts:
             return set()
         runs, ids, epochs = (list(column) for column in zip(*attempts, strict=True))

@@ -55,12 +55,12 @@ class PostgresLiveRuns:
         self._delete = delete
 
     def use(self) -> LiveUse:
-        """As last said."""
+        """The system that was chosen last."""
         found = self._database.rows("SELECT system, run_name, reassure FROM live")
         return LiveUse(system=found[0][0], run_name=found[0][1], reassure=found[0][2]) if found else LiveUse()
 
     def set_use(self, use: LiveUse) -> RunInfo:
-        """In one transaction with the change of runs."""
+        """Choose a system and change the open run, in one transaction."""
 
         def set_use(cursor: Cursor) -> RunInfo:
             _hold(cursor)

@@ -64,7 +64,7 @@ class PostgresRefusals:
             self._database.run(write)
 
     def clear(self, cluster: str, services: Sequence[str], *, role: str, node: str = "") -> None:
-        """By scope."""
+        """Forget the refusals of a scope."""
         self._database.execute(_CLEAR, (cluster, role, node, list(services)))
 
     def pauses(self) -> Pauses:

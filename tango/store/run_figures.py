@@ -82,13 +82,13 @@ class PostgresFiguresStore:
         return self._database.run(save)
 
     def kept(self, run_id: int) -> dict[str, Any] | None:
-        """As JSON gives it back."""
+        """The figures as they were kept, read from JSON; None where there are none."""
         found = self._database.rows("SELECT figures::text FROM run_figures WHERE run_id = %s AND figures IS NOT NULL", (run_id,))
         result: dict[str, Any] | None = json.loads(found[0][0]) if found else None
         return result
 
     def failure(self, run_id: int) -> str:
-        """Of its order."""
+        """Why the figures of a run could not be computed; empty: they could."""
         found = self._database.rows("SELECT failure FROM run_figures WHERE run_id = %s", (run_id,))
         return str(found[0][0]) if found else ""
 

@@ -14,7 +14,7 @@ from tango.store.database import Database
 
 
 def newest_revision() -> str:
-    """By the names of the files, which begin with the revision that they lead to."""
+    """The newest revision, by the names of the migration files, which begin with it."""
     files = (Path(migrations.__file__).parent / "versions").glob("[0-9]*_*.py")
     return max(path.name.partition("_")[0] for path in files)
 

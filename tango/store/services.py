@@ -71,7 +71,7 @@ class Services:
         self._database.run(delete)
 
     def namespaces(self) -> tuple[str, ...]:
-        """As long as a pod of BE may run (`LeaseSettings.run_s`)."""
+        """The namespaces of services, kept as long as a BE pod may run there (`LeaseSettings.run_s`)."""
         rows = self._database.rows(_NAMESPACES, {"within": self._lease.run_s})
         return tuple(name for (name,) in rows)
 

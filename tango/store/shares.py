@@ -220,7 +220,7 @@ class PostgresShareStore:
         return self._database.run(lambda cursor: _apply(cursor, shipment))
 
     def go_on(self, cluster: str, journal: str, *, first: int) -> int:
-        """In one transaction, so that what is lost is told with it or not at all."""
+        """Go on with a new position, and tell what was lost in the same transaction."""
 
         def go_on(cursor: Cursor) -> int:
             of = {"cluster": cluster, "journal": journal, "last": first - 1}
@@ -250,7 +250,7 @@ class PostgresShareStore:
         return int(found[0][0]) if found else 0
 
     def positions(self) -> list[ShippedTo]:
-        """Of every cluster, by name, the journal that was shipped last."""
+        """By cluster, the position of the journal that was shipped last."""
         rows = self._database.rows(
             "SELECT DISTINCT ON (cluster) cluster, journal, sequence, extract(epoch FROM shipped_at)::float8 FROM journal_position "
             "ORDER BY cluster, shipped_at DESC"
@@ -285,7 +285,7 @@ class PostgresShareStore:
         self._database.run(note)
 
     def lc_waits(self) -> dict[str, LcWait]:
-        """By the clusters' rows."""
+        """How LC waits in each cluster, read from the clusters' rows."""
         rows = self._database.rows(
             f"SELECT name, lc_under_way, lc_late FROM cluster c WHERE lc_late > 0 AND ({IS_SILENT}) IS NOT TRUE",
             {"silent": self._lease.silent_s},

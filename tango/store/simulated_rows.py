@@ -112,7 +112,7 @@ def _samples(of: RunOutcomes, samples: NodeSamples, zero_us: int) -> dict[str, A
 
 
 def _extended(samples: NodeSamples, kept: NDArray[np.bool_]) -> pa.Array:
-    """As the agents write it: JSON by the name of the resource, of the nodes that have some."""
+    """Extended resources as agents write them: JSON by the name of the resource, for nodes that have some."""
     figures = zip(samples.extended_allocatable[:, kept].T.tolist(), samples.extended_held[:, kept].T.tolist(), strict=True)
     texts = []
     for allocatable, held in figures:

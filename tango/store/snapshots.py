@@ -96,12 +96,12 @@ class Snapshots(Clusters):
         self._lock = threading.Lock()
 
     def declare(self, fleet: Fleet, *, kubeconfig: str, contexts: Mapping[str, str]) -> None:
-        """As `Clusters.declare`; the next snapshot sees it."""
+        """Declare services (`Clusters.declare`); the next snapshot has them."""
         super().declare(fleet, kubeconfig=kubeconfig, contexts=contexts)
         self._static = None
 
     def join(self, name: str, *, kubeconfig: str, context: str, rtt_ms: float, bandwidth_mbit_per_s: float) -> None:
-        """As `Clusters.join`; the next snapshot sees it."""
+        """Add a cluster (`Clusters.join`); the next snapshot has it."""
         super().join(name, kubeconfig=kubeconfig, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit_per_s)
         self._static = None
 

@@ -42,7 +42,7 @@ class PostgresTokenStore:
         return self._database.run(create)
 
     def tokens(self) -> list[Token]:
-        """By their ids."""
+        """All tokens, by their ids."""
         return [_token(row) for row in self._database.rows(f"SELECT {_COLUMNS} FROM token ORDER BY token_id")]
 
     def revoke(self, token_id: int) -> Token:
@@ -59,7 +59,7 @@ class PostgresTokenStore:
         return found
 
     def valid(self) -> tuple[KnownToken, ...]:
-        """Kept for `KNOWN_MAX_AGE_S`."""
+        """Tokens that are not revoked; what was read is used for `KNOWN_MAX_AGE_S`."""
         with self._reading:
             if self._valid is None or time.monotonic() - self._valid[0] > KNOWN_MAX_AGE_S:
                 began_s = time.monotonic()

@@ -194,7 +194,7 @@ def be_policy(name: str, settings: Settings) -> BePolicy:
 
 
 def origin(kind: str, name: str) -> str:
-    """Where a policy comes from, in words; `kind` is lc, be or sharing."""
+    """Where a policy comes from (built in, a package, a file), in words; `kind` is lc, be or sharing."""
     point = _installed().get((kind, name))
     if point is not None:
         return f"{point.value} of {point.dist.name if point.dist else 'a package'}"

@@ -23,7 +23,7 @@ _Played = TypeVar("_Played")
 
 
 class PlayFailed(TangoError):
-    """What another process could not play: its message, and the exit status of the error there."""
+    """An episode failed in another process: the message, and the exit status of the error there."""
 
     def __init__(self, message: str, exit_status: int = 1) -> None:
         super().__init__(message)

@@ -68,7 +68,7 @@ class TrainingConfig:
     options: Mapping[str, Any] = field(default_factory=dict)
     """The learner's own hyper-parameters."""
     jobs: int = 1
-    """Processes that play. What they play does not depend on how many there are."""
+    """Processes that simulate episodes. Their number does not change the episodes."""
     device: str = "cpu"
     """Where torch updates the network: `cpu` or `cuda`. Episodes are always played on CPUs."""
 

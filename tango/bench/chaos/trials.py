@@ -56,7 +56,7 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """For messages."""
+        """The fault's name, for messages."""
         return self.fault.name if self.fault else "no fault"
 
 

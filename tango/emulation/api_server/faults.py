@@ -20,7 +20,7 @@ from tango.emulation.api_server.forms import Form, require_form
 
 REFUSALS = ("401", "429", "500", "503", "rbac", "service-account", "webhook", "webhook-away", "policy", "flow-control")
 AT_ONCE = ("cut-watches", "compact")
-"""These happen when the rules are set, once; as rules they stand for nothing."""
+"""These happen once, when the rules are set; a rule of this kind matches no call."""
 STANDING = ("bookmarks", "older-resize")
 """These change how the server works while they stand, whatever the call."""
 KINDS = (*REFUSALS, "latency", "drop", *AT_ONCE, *STANDING)

@@ -254,7 +254,7 @@ def seconds_left(taints: list[Json], tolerations: list[Json]) -> float | None:
 
 
 def _conditions(node: Json) -> dict[str, Json]:
-    """By type."""
+    """The node's conditions by their type."""
     return {str(c.get("type")): c for c in (node.get("status") or {}).get("conditions") or []}
 
 

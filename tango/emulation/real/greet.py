@@ -12,7 +12,7 @@ class Greet(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        """As http.server calls it."""
+        """Answer a POST (the name is what `http.server` calls)."""
         name = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode(errors="replace")
         body = f"Hello, {name or 'nobody'}, from process {os.getpid()}!\n".encode()
         self.send_response(200)
@@ -22,7 +22,7 @@ class Greet(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *arguments: object) -> None:
-        """Nothing: a line for each request is of no use here."""
+        """Write no line for each request."""
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def _referred(source: Json, container: Json, pod: Json, place: PodPlace, sources
 
 
 def _text(value: bytes) -> str:
-    """As a variable has it, which ends at a zero."""
+    """The text as an environment variable can hold it: up to the first zero byte."""
     return value.partition(b"\0")[0].decode(errors="replace")
 
 

@@ -89,7 +89,7 @@ class MetricsWriter:
                 raise outcome
 
     def _news(self, bodies: list[tuple[str, Json]]) -> list[tuple[str, Json]]:
-        """Those that say something else than was written last, or were written last long ago."""
+        """The metrics that differ from what was written last, or were written last long ago."""
         found, now_s = [], time.monotonic()
         for path, body in bodies:
             said = {name: value for name, value in body.items() if name not in ("timestamp", "window")}

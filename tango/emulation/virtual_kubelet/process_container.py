@@ -44,11 +44,11 @@ class Ended:
 
 
 class Host(Protocol):
-    """Who is told of processes, and lends what probes call with."""
+    """What a container needs of its host: it reports its processes there, and probes use the host's HTTP session."""
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """For probes by HTTP."""
+        """The HTTP session that probes use."""
         ...
 
     async def sources(self, pod: Json) -> Sources:
@@ -77,7 +77,7 @@ class Pod(Protocol):
 
     @property
     def host(self) -> Host:
-        """Who is told of its processes."""
+        """Where it reports its processes."""
         ...
 
     def changed(self) -> None:
@@ -109,7 +109,7 @@ class ProcessContainer:
 
     @property
     def name(self) -> str:
-        """As in the spec."""
+        """The container's name in the pod's spec."""
         return str(self.spec["name"])
 
     @property

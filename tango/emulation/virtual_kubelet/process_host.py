@@ -62,7 +62,7 @@ class ProcessHost:
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """For probes."""
+        """The HTTP session that probes use, opened when it is first needed."""
         if self._session is None:
             self._session = aiohttp.ClientSession()
         return self._session

@@ -22,7 +22,7 @@ Choose = Callable[[Terrain, Belief, Ask, NDArray[np.float64], Exploration], int]
 
 
 def no_weights(_settings: LcSettings) -> NDArray[np.float64]:
-    """For policies that have no numbers of their own."""
+    """The weights of a policy that has no numbers of its own."""
     return NO_WEIGHTS
 
 
