@@ -398,7 +398,21 @@ run_count_change = Table(
     metadata,
     Column("change_id", BigInteger, Identity(always=True), primary_key=True),
     *(Column(name, kind, nullable=False) for name, kind in _COUNTS),
+    Column("cluster", Text, nullable=False, server_default=text("''")),
     Index("run_count_change_run", "run_id"),
+)
+
+# How many requests have ended since there is this database, in which state, by the cluster that they entered: it only grows, whatever
+# becomes of their runs.
+request_total = Table(
+    "request_total",
+    metadata,
+    Column("class", service_class, nullable=False),
+    Column("state", request_state, nullable=False),
+    Column("cluster", Text, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("in_time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("class", "state", "cluster"),
 )
 
 # LC requests of a run that enter one cluster. Once it is opened, they belong to that cluster's journal, and their rows in `request` are

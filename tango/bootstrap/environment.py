@@ -39,6 +39,8 @@ NO_SETTINGS = {
     "TANGO_HOME": "the state folder (tango.stack.state)",
     "TANGO_DEBUG": "whether commands show tracebacks (tango.cli.failures)",
     "TANGO_HEALTH_DIR": "the folder in which processes tell how far they are (tango.progress)",
+    "TANGO_METRICS_DIR": "the folder in which processes count for metrics (tango.telemetry)",
+    "TANGO_METRICS_URL": "where a stack's metrics are, for whoever scrapes them (tango.cli.stack)",
     "TANGO_READY_FILE": "the file by which a worker tells the supervisor that it is ready (workers.app)",
     "TANGO_TOKEN": "the token with which commands call a gateway (tango.cli.request)",
     "TANGO_GATEWAY_URL": "the gateway that commands call (tango.cli.request)",

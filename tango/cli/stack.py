@@ -123,7 +123,7 @@ def status(home: Path | None, output: str) -> int:
 
     A worker on a broker of its cluster's own is not seen from here.
     """
-    from tango.stack.state import supervisor_pid
+    from tango.stack.state import read_stack, supervisor_pid
     from tango.stack.supervisor import read_status
 
     home = _home(home)
@@ -131,6 +131,8 @@ def status(home: Path | None, output: str) -> int:
     alive = supervisor_pid(home) is not None
     rows = [*read_status(home)["processes"], *_joined(home)] if alive else []
     print_rows(rows, STATUS_COLUMNS, output, empty=f"No stack runs in {home}; start one with `tango up`.")
+    if output in ("table", "wide") and (info := read_stack(home)) is not None and info.metrics_url:
+        say(f"Metrics for Prometheus: {info.metrics_url}")
     return 0 if alive else 1
 
 
@@ -310,6 +312,7 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
         "TANGO_GATEWAY_URL": next(iter(info.gateways.values()), ""),
         "TANGO_TOKEN": info.token,
         "FLOWER_URL": info.flower_url,
+        "TANGO_METRICS_URL": info.metrics_url,
         "FLOWER_BASIC_AUTH": f"{info.flower_user}:{info.flower_password}",
     }
     return {name: value for name, value in variables.items() if value}
@@ -337,7 +340,7 @@ def running_stack(
 
     configure_logging(logging.WARNING)  # else what the supervisor survives would stand among results, on standard output
 
-    read_settings()  # every process reads them: a mistake is told here, and not in the logs of all
+    settings = read_settings()  # every process reads them: a mistake is told here, and not in the logs of all
     chosen = fleet_to_start(home, fleet) if has_clusters and not only_store else None
     over = threading.Event()
     with progress("Starting the stack", unit="processes") as advance:
@@ -348,6 +351,7 @@ def running_stack(
             simulators=simulators,
             line_rtt_ms=line_rtt_ms,
             only_store=only_store,
+            metrics=settings.metrics,
             progressed=_advancing(advance, over),
         )
         try:
@@ -520,6 +524,7 @@ def _say_ready(home: Path) -> None:
         say(f"Tango is up. State: {home}. Flower: {info.flower_url} (login: `tango env`). Submit with `tango run submit FILE`.")
         for cluster, url in info.gateways.items():
             say(f"Gateway of {cluster}: {url} (token: `tango env`).")
+        say(f"Metrics for Prometheus: {info.metrics_url}")
 
 
 def _home(named: Path | None) -> Path:

@@ -126,6 +126,17 @@ DICTIONARY: dict[str, Described] = {
             "state": "State of the requests.",
             "requests": "Added to their number; negative: they left the state.",
             "in_time": "Added to the number of those in time.",
+            "cluster": "Cluster that they entered.",
+        },
+    ),
+    "request_total": Described(
+        "Runs",
+        "How many requests have ended, by class, state and cluster; it only grows, and keeps what runs that were deleted had.",
+        {
+            "state": "State in which they ended.",
+            "cluster": "Cluster that they entered.",
+            "requests": "Their number.",
+            "in_time": "Of LC that succeeded: how many within their target.",
         },
     ),
     "live": Described(

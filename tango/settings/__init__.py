@@ -6,6 +6,7 @@
 from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
 from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
 from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
+from tango.settings.metrics import MetricsSettings
 from tango.settings.runs import CancelSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
 from tango.settings.simulation import SimSettings
 from tango.settings.whole import Settings
@@ -20,6 +21,7 @@ __all__ = [
     "KubeSettings",
     "LcSettings",
     "LeaseSettings",
+    "MetricsSettings",
     "NodeAgentSettings",
     "OutlierSettings",
     "RefusalSettings",

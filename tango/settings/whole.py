@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
 from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
 from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
+from tango.settings.metrics import MetricsSettings
 from tango.settings.runs import CancelSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
 from tango.settings.simulation import SimSettings
 
@@ -65,5 +66,7 @@ class Settings:
     """How far the node agent holds BE pods back."""
     kube: KubeSettings = field(default_factory=KubeSettings)
     """Calls to Kubernetes."""
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    """The scrape of metrics."""
     sim: SimSettings = field(default_factory=SimSettings)
     """The simulated world."""

@@ -28,6 +28,7 @@ from tango.errors import DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions
 from tango.loop_thread import LoopThread
+from tango.settings import MetricsSettings
 from tango.stack.broker import HOST, Broker, free_port, require_broker
 from tango.stack.broker_address import broker_address
 from tango.stack.credentials import Credentials
@@ -43,6 +44,7 @@ from tango.stack.processes import (
     LinePlaces,
     ProcessSpec,
     application_processes,
+    metrics_folder,
 )
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
@@ -73,6 +75,7 @@ class LocalStack:
         simulators: int = 0,
         line_rtt_ms: float | None = None,
         only_store: bool = False,
+        metrics: MetricsSettings | None = None,
         progressed: Callable[[int, int], None] | None = None,
     ) -> None:
         """Lock the state folder and draw its secrets. `progressed` is called as `Supervisor` says.
@@ -90,6 +93,7 @@ class LocalStack:
         self._lock = HomeLock(home)
         self._fleet = fleet
         self._simulators = simulators
+        self._settings = metrics or MetricsSettings()
         self._python_path = environment.get("PYTHONPATH", "")
         self._secrets = Credentials(home)
         # After `eval "$(tango env)"` the variables name this stack's own servers; they must not count as servers of the user's own.
@@ -130,9 +134,10 @@ class LocalStack:
         if self._user_broker:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
-        # For the progress bar: API server, kubelet, agent, gateway and workers for each host, scheduler, replayer, beat, flower.
+        # For the progress bar: API server, kubelet, agent, gateway and workers for each host, scheduler, replayer, beat, flower,
+        # metrics.
         hosts = len(clusters) if self._line_rtt_ms is not None or not clusters else 1
-        self._supervisor.expected = len(self._servers()) + (4 + WORKERS_FOR_EACH_HOST) * hosts + 4 + self._simulators
+        self._supervisor.expected = len(self._servers()) + (4 + WORKERS_FOR_EACH_HOST) * hosts + 5 + self._simulators
         self._supervisor.expected += self._line_rtt_ms is not None
         # What all others are forks of is loaded while database and broker start.
         self._loop.run(self._forks.begin)
@@ -155,6 +160,7 @@ class LocalStack:
         finally:
             database.close()
         flower_port = self._port("flower", set())
+        metrics_port = self._settings.port or self._port("metrics", {flower_port})
         info = StackInfo(
             database_url=database_url,
             reader_url=reader_url,
@@ -165,6 +171,7 @@ class LocalStack:
             flower_url=f"http://{HOST}:{flower_port}",
             flower_user=FLOWER_USER,
             flower_password=self._secrets["flower"],
+            metrics_url=f"http://{self._settings.host}:{metrics_port}/metrics",
             call_key=self._secrets["calls"],
             token=self._secrets["caller"],
             gateways={c.name: f"http://{HOST}:{c.gateway_port}" for c in clusters},
@@ -184,7 +191,10 @@ class LocalStack:
             line=(line := self._line_places()),
             cluster_environment=self._cluster_environment(line),
             simulators=self._simulators,
+            metrics_host=self._settings.host,
+            metrics_port=metrics_port,
         )
+        shutil.rmtree(metrics_folder(self._home), ignore_errors=True)
         self._loop.run(lambda: self._supervisor.start(application_processes(layout)))
         self._await_nodes(database_url)
         write_stack(self._home, dataclasses.replace(info, ready=True))

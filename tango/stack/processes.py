@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from tango.progress import HEALTH_DIR
 from tango.stack.tether import tethered
+from tango.telemetry import METRICS_DIR
 
 CELERY = ("celery", "-A", "workers.app")
 QUIET = ("--without-gossip", "--without-mingle", "--heartbeat-interval", "10", "-l", "warning")
@@ -104,6 +105,9 @@ class Layout:
     """Further variables of the agent and the worker of a cluster, by its name."""
     simulators: int = 0
     """Number of workers that compute cells of comparisons; each simulates one cell at a time."""
+    metrics_port: int = 0
+    """Where the figures of all processes are served; 0: nowhere."""
+    metrics_host: str = "127.0.0.1"
 
     @property
     def hosts(self) -> dict[str, tuple[str, ...]]:
@@ -136,7 +140,7 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
         path = run / f"{name}.ready" if ready_file else None
         # A folder for each: two agents of one stack would write the same file.
         health = run / "health" / name if tells else None
-        told = {READY_FILE: path, HEALTH_DIR: health}
+        told = {READY_FILE: path, HEALTH_DIR: health, METRICS_DIR: metrics_folder(layout.home)}
         environment = {**layout.environment, **extra, **{variable: str(place) for variable, place in told.items() if place}}
         return ProcessSpec(
             name=name,
@@ -204,7 +208,15 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
     found.append(
         spec("flower", "monitoring page", *flower_program(layout.flower_port), extra=login, port=layout.flower_port, tells=False)
     )
+    if layout.metrics_port:
+        where = ("--host", layout.metrics_host, "--port", str(layout.metrics_port))
+        found.append(spec("metrics", "metrics", *module("metrics", *where), ready_file=True))
     return found
+
+
+def metrics_folder(home: Path) -> Path:
+    """Where the processes of a stack count; emptied when it starts, so that counters begin with it."""
+    return home / "run" / "metrics"
 
 
 def _api_server(place: ClusterPlaces) -> tuple[str, ...]:

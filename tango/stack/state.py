@@ -39,6 +39,8 @@ class StackInfo:
     flower_url: str = ""
     flower_user: str = ""
     flower_password: str = field(default="", repr=False)
+    metrics_url: str = ""
+    """Where Prometheus scrapes the figures of this host."""
     call_key: str = field(default="", repr=False)
     """What workers sign LC requests with."""
     token: str = field(default="", repr=False)

@@ -95,8 +95,14 @@ _BY_CLASS = f"""
 SELECT class, state, sum(requests)::int, sum(in_time)::int FROM ({_COUNTS}) c GROUP BY 1, 2 HAVING sum(requests) <> 0 ORDER BY 1, 2
 """
 _TERMINAL = f"SELECT run_id, sum(requests)::int FROM ({_COUNTS}) c WHERE state IN {TERMINAL_STATES} GROUP BY 1"
-_FOLD = """
-WITH gone AS (DELETE FROM run_count_change RETURNING run_id, class, state, requests, in_time)
+_FOLD = f"""
+WITH gone AS (DELETE FROM run_count_change RETURNING run_id, class, state, cluster, requests, in_time),
+ended AS (
+    INSERT INTO request_total AS t (class, state, cluster, requests, in_time)
+    SELECT class, state, cluster, sum(requests), sum(in_time) FROM gone WHERE state IN {TERMINAL_STATES}
+    GROUP BY 1, 2, 3 HAVING sum(requests) > 0 ORDER BY 1, 2, 3
+    ON CONFLICT (class, state, cluster) DO UPDATE SET requests = t.requests + excluded.requests, in_time = t.in_time + excluded.in_time
+)
 INSERT INTO run_count AS c (run_id, class, state, requests, in_time)
 SELECT run_id, class, state, sum(requests), sum(in_time) FROM gone GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 ON CONFLICT (run_id, class, state) DO UPDATE SET requests = c.requests + excluded.requests, in_time = c.in_time + excluded.in_time
