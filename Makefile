@@ -9,7 +9,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long lint install lock audit image clean
+.PHONY: demo test test-long lint docs install lock audit image clean
 
 demo: install
 	@$(BIN)/tango demo
@@ -33,6 +33,10 @@ lint: install
 
 install: $(STAMP)
 
+# The documentation as a site, which needs no server: open build/docs/index.html.
+docs: install
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
 # Nothing is installed without a hash but torch, whose builds differ by index: what torch needs is in requirements.txt, so that
 # the second line brings torch alone (and, from an index of CUDA builds, its CUDA libraries).
 $(STAMP): setup.cfg requirements.txt requirements-torch.txt pyproject.toml
@@ -47,7 +51,7 @@ $(STAMP): setup.cfg requirements.txt requirements-torch.txt pyproject.toml
 lock:
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet uv==0.13.9
-	build/lock/bin/uv pip compile --quiet setup.cfg --extra test --universal --python-version 3.11 --generate-hashes \
+	build/lock/bin/uv pip compile --quiet setup.cfg --extra test --extra docs --universal --python-version 3.11 --generate-hashes \
 		--constraint requirements-torch.txt --no-emit-package torch $(if $(UPGRADE),--upgrade) \
 		--custom-compile-command "make lock" --output-file requirements.txt
 	build/lock/bin/uv pip compile --quiet deploy/image/tools.in --universal --python-version 3.11 --generate-hashes --no-header \

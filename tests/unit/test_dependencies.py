@@ -113,7 +113,7 @@ def test_the_lock_holds_what_setup_cfg_asks_for() -> None:
     torch = Requirement((REPOSITORY / "requirements-torch.txt").read_text(encoding="utf-8").splitlines()[-1])
     pins["torch"] = torch
 
-    for name, requirement in declared("bench", "test").items():
+    for name, requirement in declared("bench", "docs", "test").items():
         (pin,) = pins[name].specifier
         assert pin.operator == "==", name
         assert requirement.specifier.contains(pin.version), f"{requirement} is locked to {pin.version}: run `make lock`"
@@ -122,7 +122,7 @@ def test_the_lock_holds_what_setup_cfg_asks_for() -> None:
 def test_the_lock_is_what_is_needed_and_no_more() -> None:
     """Everything that the requirements pull in is locked with hashes, and nothing that none of them needs."""
     entries = list(locked())
-    needed = installed_closure(declared("bench", "test").values()) - {"torch"}
+    needed = installed_closure(declared("bench", "docs", "test").values()) - {"torch"}
 
     assert {canonicalize_name(r.name) for r, _ in entries if applies(r.marker)} == needed
     assert all(hashes and all(h.startswith("sha256:") for h in hashes) for _, hashes in entries)
