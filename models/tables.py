@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tango.domain.dictionary import DICTIONARY, described_columns
-from tango.domain.lifecycle import UNDER_WAY
+from tango.domain.lifecycle import LOST, UNDER_WAY
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 
@@ -375,6 +375,12 @@ request = Table(
     ),
     # What the release of BE walks by, past any number of LC requests and no further than what is due.
     Index("request_be_due", "due_s", "request_id", postgresql_where=text(f"class = 'be' AND state = '{RequestState.ACCEPTED}'")),
+    # LC that ended without an answer. One that was shed before its dispatch leaves no attempt by which it could be found.
+    Index(
+        "request_lost",
+        "due_s",
+        postgresql_where=text(f"class = 'lc' AND state = ANY ('{{{','.join(LOST)}}}'::request_state[])"),
+    ),
     postgresql_partition_by="LIST (run_id)",
 )
 

@@ -36,6 +36,7 @@ from tango.store.shares import PostgresShareStore
 from tango.store.tokens import PostgresTokenStore
 
 if TYPE_CHECKING:
+    from tango.store.live_view import PostgresLiveView
     from tango.store.run_lists import PostgresRunLists
     from tango.store.run_records import PostgresRunRecords
     from tango.store.simulations import PostgresSimulationStore
@@ -87,6 +88,13 @@ class Stores:
         from tango.store.run_lists import PostgresRunLists
 
         return PostgresRunLists(self.database)
+
+    @functools.cached_property
+    def live_view(self) -> PostgresLiveView:
+        """The fleet as it is now, for people who watch it."""
+        from tango.store.live_view import PostgresLiveView
+
+        return PostgresLiveView(self.database, self.settings.lease)
 
     @functools.cached_property
     def simulations(self) -> PostgresSimulationStore:

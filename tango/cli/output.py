@@ -26,6 +26,7 @@ from tango.analysis.compared_metrics import NOTHING
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
 OUTPUTS = ("table", "wide", "json", "yaml", "csv")
 """Every value that `-o` can take; a command may offer fewer."""
@@ -52,6 +53,8 @@ class Column:
     """A Rich style such as `red`; empty: none."""
     wide: bool = False
     """Shown only by `-o wide` and in CSV."""
+    paint: Callable[[Text], object] | None = None
+    """Gives parts of a cell's text styles of their own, on a terminal."""
 
     @property
     def heading(self) -> str:
@@ -257,7 +260,11 @@ def _rich_table(columns: Sequence[Column], cells: Mapping[str, Sequence[str]], c
     for column in columns:
         table.add_column(Text(column.heading), justify=column.justify, style=column.style, no_wrap=True, overflow="ellipsis")
     for index in range(count):
-        table.add_row(*(Text(cells[column.key][index]) for column in columns))
+        texts = [Text(cells[column.key][index]) for column in columns]
+        for column, text in zip(columns, texts, strict=True):
+            if column.paint is not None:
+                column.paint(text)
+        table.add_row(*texts)
     return table
 
 

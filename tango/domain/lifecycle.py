@@ -26,6 +26,8 @@ _S = RequestState
 
 TERMINAL = (_S.SUCCEEDED, _S.FAILED, _S.SHED, _S.CANCELLED)
 """Final states: no event changes a request in one of them."""
+LOST = tuple(state for state in TERMINAL if state is not _S.SUCCEEDED)
+"""Ended without a result; of LC that is a miss of the target in any case."""
 LIVE = tuple(state for state in RequestState if state not in TERMINAL)
 """Everything that is not terminal: accepted requests = terminal + live, at every instant."""
 WAITING = (_S.RELEASED, _S.PENDING)
