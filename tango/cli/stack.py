@@ -49,7 +49,7 @@ home_option = click.option(
 @click.command()
 @click.option("--fleet", help="A built-in fleet or a file. Default: the fleet in force in the state folder, else demo.")
 @click.option(
-    "--no-clusters", is_flag=True, help="A centre alone, without embedded clusters: real ones join with `tango cluster add`."
+    "--no-clusters", is_flag=True, help="A centre alone, without embedded clusters: real ones join with `tango cluster join`."
 )
 @click.option(
     "--simulators",

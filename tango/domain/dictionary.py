@@ -392,7 +392,7 @@ DICTIONARY: dict[str, Described] = {
             "slack": "1 - tail latency / target of the service there, by which it was decided.",
             "reason": "Why.",
             "actuation_ms": "From the call to the change as the kubelet reports it, ms; NULL: it never came.",
-            "outcome": "`done`, `deferred`, `infeasible` or `error`.",
+            "outcome": "`done`, `deferred`, `infeasible`, `refused` (by the cluster, for a reason of its own) or `error`.",
             "run_id": "Of a simulated run; NULL: of the live fleet, whose events belong to the runs of their time.",
         },
     ),

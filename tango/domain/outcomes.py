@@ -8,12 +8,14 @@ point into the name tuples of `RunOutcomes`, which all five tables of one run sh
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey
 from tango.domain.requests import RequestState
+from tango.domain.runs import ScalingOutcome
 
 STATES: tuple[str, ...] = tuple(str(state) for state in RequestState)
 """Names of states by their codes in the column `state`."""
@@ -207,7 +209,7 @@ class Decisions:
 
 
 SCALING_KINDS: tuple[str, ...] = ("resize", "evict")
-SCALING_OUTCOMES: tuple[str, ...] = ("done", "deferred", "infeasible", "error")
+SCALING_OUTCOMES: tuple[str, ...] = get_args(ScalingOutcome)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

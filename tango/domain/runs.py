@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -177,6 +178,11 @@ class DecisionRecord:
     note: str = ""
 
 
+ScalingOutcome = Literal["done", "deferred", "infeasible", "error", "refused"]
+"""What became of a resize or an eviction: carried out; put off by the kubelet or a disruption budget; more than its node can hold;
+failed; or not taken by the cluster for a reason of its own. Tables of runs hold an outcome by its place here: new ones go to the end."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingRecord:
     """One resize or eviction, as the `scaling_event` table keeps it."""
@@ -192,8 +198,7 @@ class ScalingRecord:
     slack: float | None
     reason: str
     actuation_ms: float | None
-    outcome: str = "done"
-    """`done`, `deferred`, `infeasible` or `error`."""
+    outcome: ScalingOutcome = "done"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

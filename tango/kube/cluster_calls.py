@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import structlog
 import uvloop
@@ -24,7 +24,7 @@ from tango.domain.pod_marks import MANAGED_BY
 from tango.domain.pod_templates import default_container
 from tango.domain.quantities import cpu_millicores, format_millicores
 from tango.domain.refusal_kind import RefusalKind
-from tango.domain.runs import Placement, ScalingRecord
+from tango.domain.runs import Placement, ScalingOutcome, ScalingRecord
 from tango.domain.services import Service
 from tango.errors import (
     BudgetExhausted,
@@ -398,7 +398,7 @@ class KubernetesCalls:
             ) from error
 
 
-def _outcome_of(error: TangoError) -> str:
+def _outcome_of(error: TangoError) -> ScalingOutcome:
     """Of a resize that was refused: for good, by the cluster for a reason of its own, or for once."""
     if isinstance(error, ClusterError) and error.refusal:
         return "refused"
@@ -423,7 +423,7 @@ def _resized_container(pod: JSON, service: Service | None) -> str:
     return name
 
 
-def _resize_record(resize: Resize, outcome: str, note: str, *, actuation_ms: float | None = None) -> ScalingRecord:
+def _resize_record(resize: Resize, outcome: ScalingOutcome, note: str, *, actuation_ms: float | None = None) -> ScalingRecord:
     return ScalingRecord(
         kind="resize",
         cluster=resize.cluster,
@@ -439,7 +439,9 @@ def _resize_record(resize: Resize, outcome: str, note: str, *, actuation_ms: flo
     )
 
 
-def _evict_record(eviction: Eviction, outcome: str, *, words: str = "", actuation_ms: float | None = None) -> ScalingRecord:
+def _evict_record(
+    eviction: Eviction, outcome: ScalingOutcome, *, words: str = "", actuation_ms: float | None = None
+) -> ScalingRecord:
     """`words`: why it did not go, as the server says it."""
     return ScalingRecord(
         kind="evict",
@@ -456,7 +458,7 @@ def _evict_record(eviction: Eviction, outcome: str, *, words: str = "", actuatio
     )
 
 
-def _resize_state(pod: JSON, resize: Resize, container: str) -> str:
+def _resize_state(pod: JSON, resize: Resize, container: str) -> ScalingOutcome | Literal["pending"]:
     """State of a resize of this container: `done`, `pending`, `deferred`, `infeasible` or `error`, from the pod's conditions and the
     container's actual resources.
 

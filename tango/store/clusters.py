@@ -1,4 +1,4 @@
-"""Clusters, links and the fleet in force: what was declared by `tango up` or joined by `tango cluster add`."""
+"""Clusters, links and the fleet in force: what was declared by `tango up` or joined by `tango cluster join`."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Clusters(Services):
                 nodes[cluster].append(Node(name=node[0], cpu_millicores=node[1], memory_mib=node[2], pods=node[3]))
         if not any(nodes.values()):
             raise UsageError(
-                "no fleet is declared, and no agent of a joined cluster has told of its nodes yet: join one with `tango cluster add` "
+                "no fleet is declared, and no agent of a joined cluster has told of its nodes yet: join one with `tango cluster join` "
                 "and start its agent, or start a stack with clusters, `tango up --fleet NAME`"
             )
         clusters = tuple(Cluster(name=name, nodes=tuple(found)) for name, found in nodes.items())

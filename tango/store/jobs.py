@@ -286,7 +286,7 @@ def _declared(cursor: Cursor, job: NewJob) -> tuple[Service, list[str]]:
     cursor.execute("SELECT name FROM cluster ORDER BY position")
     clusters = [name for (name,) in cursor.fetchall()]
     if not clusters:
-        raise UsageError("no cluster has joined yet; start some with `tango up`, or join one with `tango cluster add`")
+        raise UsageError("no cluster has joined yet; start some with `tango up`, or join one with `tango cluster join`")
     if job.cluster and job.cluster not in clusters:
         raise UsageError(
             f"there is no cluster {job.cluster!r}{near_name(job.cluster, clusters)}; clusters: {', '.join(clusters) or 'none'}"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tango.domain.identity import PodKey
 from tango.domain.plans import Eviction, Resize
-from tango.domain.runs import Placement, ScalingRecord
+from tango.domain.runs import Placement, ScalingOutcome, ScalingRecord
 
 
 class RecordingClusterCalls:
@@ -18,7 +18,7 @@ class RecordingClusterCalls:
 
     def __init__(self) -> None:
         self.errors: dict[str, Exception] = {}
-        self.outcomes: dict[str, str] = {}
+        self.outcomes: dict[str, ScalingOutcome] = {}
         self.placed: list[Placement] = []
         self.resized: list[Resize] = []
         self.evicted: list[Eviction] = []
@@ -81,7 +81,7 @@ class RecordingClusterCalls:
         self._called("delete_pods")
         self.deleted.extend(pods)
 
-    def _outcome(self, pod: PodKey) -> str:
+    def _outcome(self, pod: PodKey) -> ScalingOutcome:
         return self.outcomes.get(str(pod), self.outcomes.get(pod.name, "done"))
 
     def _called(self, name: str) -> None:

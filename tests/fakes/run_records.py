@@ -8,7 +8,15 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.outcomes import STATE_CODE, AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.outcomes import (
+    SCALING_OUTCOMES,
+    STATE_CODE,
+    AttemptLosses,
+    Decisions,
+    NodeSamples,
+    RunOutcomes,
+    ScalingEvents,
+)
 
 NAN = float("nan")
 
@@ -172,7 +180,7 @@ def scaling_of(rows: list[tuple[float, str, str]]) -> ScalingEvents:
         reason=np.zeros(n, dtype=np.int16),
         reasons=("slack below 0.2",),
         actuation_ms=np.full(n, 40.0),
-        outcome=np.asarray([("done", "deferred", "infeasible", "error").index(o) for _, _, o in rows], dtype=np.int8),
+        outcome=np.asarray([SCALING_OUTCOMES.index(o) for _, _, o in rows], dtype=np.int8),
     )
 
 

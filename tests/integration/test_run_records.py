@@ -17,6 +17,7 @@ from tango.cli.run import show_run
 from tango.control.finish_run import figures_now
 from tango.domain.identity import NodeKey
 from tango.domain.observations import ExtendedState
+from tango.domain.outcomes import SCALING_OUTCOMES
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ScalingRecord
 from tango.report.page import render_report
@@ -111,6 +112,31 @@ def test_every_column_of_a_run_tells_nodes_of_one_name_apart(world: StoreWorld, 
     assert [keys[n] for n in scaling.node] == [NodeKey("c2", "n1")]
     used = {keys[n]: float(millicores) for n, millicores in zip(samples.node, samples.cpu_used_millicores, strict=True)}
     assert used == {NodeKey("c1", "n1"): 1000.0, NodeKey("c1", "n2"): 1000.0, NodeKey("c2", "n1"): 250.0}
+
+
+def test_every_outcome_of_a_resize_comes_back_as_it_was_written(world: StoreWorld, records: PostgresRunRecords) -> None:
+    """None is unknown to those who read it: `refused` came back as the last of the list."""
+    run_id = world.create(WEB, gap_s=0.0)
+    world.release(run_id)
+    world.fleet.observe("c2", node_states(TWINS.clusters[1]), [], sample=True)
+    resized = ScalingRecord(
+        kind="resize",
+        cluster="c2",
+        node="n1",
+        service="web",
+        pod="p",
+        before_millicores=500,
+        after_millicores=700,
+        slack=0.05,
+        reason="grow",
+        actuation_ms=None,
+    )
+
+    world.events.scaling([dataclasses.replace(resized, outcome=outcome) for outcome in SCALING_OUTCOMES])
+
+    told = records.scaling_events(run_id).outcome.tolist()
+    assert sorted(told) == list(range(len(SCALING_OUTCOMES)))
+    assert "refused" in SCALING_OUTCOMES
 
 
 def test_devices_are_sampled_where_there_are_some(world: StoreWorld, records: PostgresRunRecords) -> None:

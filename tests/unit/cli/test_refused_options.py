@@ -31,8 +31,8 @@ from tango.errors import UsageError
         "job submit --service s --retry-on a,b",
         "job wait 1-1 --timeout nan",
         "job list --state gone",
-        "cluster add edge --kubeconfig c --context x --rtt-ms -5",
-        "cluster add edge --kubeconfig c --context x --bandwidth-mbit 0",
+        "cluster join edge --kubeconfig c --context x --rtt-ms -5",
+        "cluster join edge --kubeconfig c --context x --bandwidth-mbit 0",
     ],
 )
 def test_a_number_out_of_bounds_is_refused_at_the_door(line: str) -> None:

@@ -14,6 +14,7 @@ from tango.domain.jobs import NewJob
 from tango.domain.observations import AwaitedInstances
 from tango.domain.plans import Eviction
 from tango.domain.resource_axis import MEMORY
+from tango.domain.runs import ScalingOutcome
 from tango.domain.services import Service
 from tests.fakes.control_world import ControlWorld
 from tests.fakes.store_world import BATCH, CHAT, FLEET, WEB, ZERO_S, instance_of, node_states
@@ -115,7 +116,7 @@ def test_only_pods_that_hold_what_is_short_go(world: ControlWorld) -> None:
 
 
 @pytest.mark.parametrize("outcome", ["deferred", "error"])
-def test_a_budget_that_forbids_it_is_asked_again_after_a_pause(world: ControlWorld, outcome: str) -> None:
+def test_a_budget_that_forbids_it_is_asked_again_after_a_pause(world: ControlWorld, outcome: ScalingOutcome) -> None:
     """The pod stays with its request, and the instance goes on waiting."""
     run_id = placed(world, 8)
     awaiting(world, web=1)

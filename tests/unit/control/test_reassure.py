@@ -14,6 +14,7 @@ from tango.control.reassure import RESERVED_S, Reassurance, ReassuranceRounds
 from tango.control.reserved_cpu import ReservedCpu
 from tango.domain.jobs import NewJob
 from tango.domain.observations import InstanceState
+from tango.domain.runs import ScalingOutcome
 from tango.ports.fleet import FleetStore
 from tango.settings import LeaseSettings, SharingSettings
 from tests.fakes.control_world import ControlWorld, control_world
@@ -141,7 +142,7 @@ def test_an_instance_is_left_alone_for_a_while_after_a_resize(world: ControlWorl
 
 
 @pytest.mark.parametrize("outcome", ["done", "deferred", "error"])
-def test_a_resize_is_tried_again_only_after_its_hold_whatever_came_of_it(world: ControlWorld, outcome: str) -> None:
+def test_a_resize_is_tried_again_only_after_its_hold_whatever_came_of_it(world: ControlWorld, outcome: ScalingOutcome) -> None:
     """A kubelet that defers and a cluster that errs get the same rest; after it the same resize is asked for once more."""
     served(world, 5, latency_ms=200.0)
     world.clusters.outcomes["lc-web-c1-n1-0"] = outcome
@@ -292,7 +293,7 @@ def test_a_job_has_its_grace_and_goes_back_when_its_pod_has_ended(world: Control
 
 
 @pytest.mark.parametrize("outcome", ["deferred", "error"])
-def test_an_eviction_that_was_not_granted_leaves_the_request_with_its_pod(world: ControlWorld, outcome: str) -> None:
+def test_an_eviction_that_was_not_granted_leaves_the_request_with_its_pod(world: ControlWorld, outcome: ScalingOutcome) -> None:
     """A pod that stays still runs its request: to place it again would run it twice."""
     served(world, 5, latency_ms=200.0)
     run_id = placed(world, 8)
@@ -364,7 +365,7 @@ def test_of_two_nodes_of_one_name_the_slow_one_grows() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["done", "infeasible"])
-def test_what_became_of_one_pod_is_not_held_against_its_namesake(outcome: str) -> None:
+def test_what_became_of_one_pod_is_not_held_against_its_namesake(outcome: ScalingOutcome) -> None:
     """The hold after a resize, and what a node refused for good, are of one pod; the other cluster's pod of that name goes on."""
     world = twins()
     world.clusters.outcomes["c2/lc-web-n1-0"] = outcome
