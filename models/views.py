@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from tango.domain.lifecycle import TERMINAL, WAITING
 from tango.domain.requests import RequestState
-from tango.domain.runs import OPEN
+from tango.domain.runs import OPEN, RunStatus
 
 _SUCCEEDED = f"'{RequestState.SUCCEEDED}'"
 _TERMINAL = ", ".join(f"'{state}'" for state in TERMINAL)
@@ -69,13 +69,13 @@ SELECT of_run AS run_id, cluster, node,
 FROM sampled GROUP BY of_run, cluster, node
 """
 
-SYSTEM_COMPARISON = """
+SYSTEM_COMPARISON = f"""
 CREATE VIEW system_comparison AS
 WITH counted AS (
     SELECT run_id FROM run WHERE kind <> 'simulated'
     UNION ALL
     SELECT * FROM (SELECT DISTINCT ON (fleet_hash, trace_source, system, seed) run_id FROM run
-                   WHERE kind = 'simulated' AND status = 'completed'
+                   WHERE kind = 'simulated' AND status = '{RunStatus.COMPLETED}'
                    ORDER BY fleet_hash, trace_source, system, seed, run_id DESC) newest
 )
 SELECT r.kind, r.fleet, r.fleet_hash, r.trace_source, r.system, count(*) FILTER (WHERE m.name = 'lc_qos_rate') AS runs,

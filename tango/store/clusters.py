@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.near_names import near_name
+from tango.domain.runs import RunKind, RunStatus
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
@@ -19,9 +20,9 @@ IS_SILENT = "c.seen_at < now() - %(silent)s * interval '1 s'"
 """SQL: the agent of the cluster `c` has not been heard of for `LeaseSettings.silent_s`. NULL for one that never was."""
 
 # A cluster that comes takes part in the live run that is open.
-_SHARE_OF_LIVE = """
+_SHARE_OF_LIVE = f"""
 INSERT INTO lc_share (run_id, cluster, accepted, opened)
-SELECT run_id, %(cluster)s, 0, true FROM run WHERE kind = 'live' AND status = 'running' AND closed_at IS NULL
+SELECT run_id, %(cluster)s, 0, true FROM run WHERE kind = '{RunKind.LIVE}' AND status = '{RunStatus.RUNNING}' AND closed_at IS NULL
 ON CONFLICT DO NOTHING
 """
 

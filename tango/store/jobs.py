@@ -1,6 +1,7 @@
 """Jobs of callers: implements `tango.ports.jobs.JobStore`. A job is a BE request of a live run with a row of its own beside it.
 
-The rows of jobs are written by whoever holds the row of the request, so they need no lock of their own; the request's row comes first.
+The rows of jobs are written by whoever holds the row of the request, which comes first; why a pod waits is noted without it. So whoever
+writes several rows of jobs or their logs takes them in order of (run, request), as requests are (`tango.store.lifecycle_sql`).
 """
 
 from __future__ import annotations
@@ -64,9 +65,15 @@ WITH locked AS (
 UPDATE job SET ended_at = now() FROM ended WHERE job.run_id = %(run)s AND job.request_id = ended.request_id
 """
 _NOTE_WAITING = """
-UPDATE job j SET waiting = v.words, waiting_epoch = v.epoch
-FROM unnest(%(runs)s::int[], %(ids)s::int[], %(epochs)s::int[], %(words)s::text[]) AS v(run_id, request_id, epoch, words)
-WHERE j.run_id = v.run_id AND j.request_id = v.request_id AND j.waiting_epoch <= v.epoch
+WITH locked AS (
+    SELECT j.run_id, j.request_id, v.epoch, v.words FROM job j
+    JOIN unnest(%(runs)s::int[], %(ids)s::int[], %(epochs)s::int[], %(words)s::text[]) AS v(run_id, request_id, epoch, words)
+        USING (run_id, request_id)
+    WHERE j.waiting_epoch <= v.epoch
+    ORDER BY j.run_id, j.request_id FOR NO KEY UPDATE OF j
+)
+UPDATE job j SET waiting = v.words, waiting_epoch = v.epoch FROM locked v
+WHERE j.run_id = v.run_id AND j.request_id = v.request_id
 """
 _IN_FLIGHT = f"""
 SELECT r.run_id, r.request_id, r.epoch FROM request r
@@ -88,14 +95,17 @@ WHERE j.run_id = %(run)s AND j.request_id = %(id)s AND r.run_id = j.run_id AND r
   AND (NOT %(late)s OR j.exit_code IS NULL AND j.message = '')
 """
 _DROP = """
-DELETE FROM job_log USING (
+WITH old AS (
     SELECT run_id, request_id, epoch, container,
            kept_at < now() - %(age)s * interval '1 s' OR sum(octet_length(tail)) OVER (ORDER BY kept_at DESC, run_id, request_id, epoch,
                container) > %(most)s AS goes
     FROM job_log
-) old
-WHERE old.goes AND job_log.run_id = old.run_id AND job_log.request_id = old.request_id AND job_log.epoch = old.epoch
-  AND job_log.container = old.container
+), locked AS (
+    SELECT run_id, request_id, epoch, container FROM job_log l JOIN old USING (run_id, request_id, epoch, container)
+    WHERE old.goes ORDER BY run_id, request_id, epoch, container FOR UPDATE OF l
+)
+DELETE FROM job_log l USING locked v
+WHERE l.run_id = v.run_id AND l.request_id = v.request_id AND l.epoch = v.epoch AND l.container = v.container
 """
 
 
@@ -174,7 +184,7 @@ class PostgresJobStore:
         return {(run, k, epoch) for run, k, epoch in self._database.rows(_IN_FLIGHT, {"runs": runs, "ids": ids, "epochs": epochs})}
 
     def note_waiting(self, why: Mapping[tuple[int, int, int], str]) -> None:
-        """One statement, in order of keys; rows of jobs alone, which nobody else writes while their pods wait."""
+        """One statement, on rows of jobs alone."""
         if why:
             told = sorted(why.items())
             self._database.execute(
@@ -196,22 +206,22 @@ class PostgresJobStore:
         def settle(cursor: Cursor, run_id: int, of_run: Sequence[JobEnd]) -> int:
             cursor.execute(_ENDING, {"run": run_id, "ids": [end.key.request_id for end in of_run]})
             rows = {request_id: rest for request_id, *rest in cursor.fetchall()}
-            known = [end for end in of_run if end.key.request_id in rows]
+            known = sorted((end for end in of_run if end.key.request_id in rows), key=lambda end: end.key.request_id)
             insert(cursor, "job_log", [log for end in known for log in _logs(end)], then="ON CONFLICT DO NOTHING")
-            outcomes = []
+            outcomes, told = [], []
             for end in known:
                 epoch, is_in_flight, left, retry_on = rows[end.key.request_id]
                 if epoch != end.outcome.epoch:
                     continue
                 event = end.event(retries_left=left, retry_on=retry_on)
-                retried = is_in_flight and end.is_own_fault and event is Event.REQUEUE
                 if is_in_flight:
-                    outcomes.append((end, dataclasses.replace(end.outcome, event=event), retried))
+                    outcomes.append(dataclasses.replace(end.outcome, event=event))
+                    told.append((end, end.is_own_fault and event is Event.REQUEUE, False))
                 elif end.exit_code is not None:
-                    self._tell(cursor, end, retried=False, is_late=True)
-            ended = end_attempts(cursor, [outcome for _, outcome, _ in outcomes], self._lease)
-            for end, _, retried in outcomes:
-                self._tell(cursor, end, retried=retried)
+                    told.append((end, False, True))
+            ended = end_attempts(cursor, outcomes, self._lease)
+            for end, retried, is_late in told:
+                self._tell(cursor, end, retried=retried, is_late=is_late)
             return ended
 
         return sum(
@@ -219,7 +229,7 @@ class PostgresJobStore:
             for run_id in sorted(by_run)
         )
 
-    def _tell(self, cursor: Cursor, end: JobEnd, *, retried: bool, is_late: bool = False) -> None:
+    def _tell(self, cursor: Cursor, end: JobEnd, *, retried: bool, is_late: bool) -> None:
         cursor.execute(
             _TELL,
             {

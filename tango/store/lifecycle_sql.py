@@ -1,7 +1,7 @@
 """The table of `tango.domain.lifecycle` as pieces of SQL, and the one order in which rows are locked.
 
-No statement of this package writes the name of a state itself. Whoever changes several requests locks them first, in order of
-(run, request), and only then updates what it has locked:
+No statement of this package writes the name of a state, or of a run's status, itself. Whoever changes several requests locks them first,
+in order of (run, request), and only then updates what it has locked:
 
     WITH locked AS (SELECT … FROM request r WHERE … ORDER BY r.request_id FOR NO KEY UPDATE OF r)
     UPDATE request r SET … FROM locked WHERE r.run_id = … AND r.request_id = locked.request_id
@@ -9,7 +9,10 @@ No statement of this package writes the name of a state itself. Whoever changes 
 An `UPDATE … FROM unnest(…)` alone takes its rows in whatever order its plan finds them, and two of them on the same rows wait for each
 other in a circle. `FOR NO KEY UPDATE` is the lock that the update takes anyway. After a wait PostgreSQL reads the row again and drops it
 where it no longer matches, so that what is in `locked` is true. A row of `run` is locked before rows of `simulation`, `lc_share` and
-`request`; shares, in order of (run, cluster), all of them before the first request.
+`request`; shares, in order of (run, cluster), all of them before the first request; jobs and their logs after it, in the same order.
+
+One statement is an exception: `tango.store.releases` moves rows that are accepted, which nobody else touches while it holds the row of
+their run.
 """
 
 from __future__ import annotations

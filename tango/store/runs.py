@@ -333,6 +333,9 @@ class PostgresRunStore:
             cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
             # Nobody changes its requests any more; without the lock what is being folded just now would be written after this.
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (COUNTS_LOCK,))
+            # Why pods wait is noted, and old logs are dropped, by whoever knows nothing of this.
+            cursor.execute("SELECT FROM job WHERE run_id = %s ORDER BY request_id FOR UPDATE", (run_id,))
+            cursor.execute("SELECT FROM job_log WHERE run_id = %s ORDER BY request_id, epoch, container FOR UPDATE", (run_id,))
             for table in (
                 "simulation",
                 "job_log",

@@ -13,7 +13,7 @@ from typing import Any
 
 from psycopg2.extras import Json
 
-from tango.domain.runs import RunKind, RunStatus
+from tango.domain.runs import OPEN, RunKind, RunStatus
 from tango.domain.simulations import (
     ClaimedSimulation,
     NewSimulation,
@@ -22,31 +22,32 @@ from tango.domain.simulations import (
     SimulationState,
 )
 from tango.store.database import Cursor, Database
+from tango.store.lifecycle_sql import listed
 from tango.store.rows import insert, metric_rows
 from tango.store.simulated_rows import write_rows
 
 OPEN_LOCK = 0x7369_6D75
 """Key of the advisory lock ("simu" in ASCII) under which one command at a time looks for cells and adds those that are missing."""
 
-_KNOWN = """
+_KNOWN = f"""
 SELECT DISTINCT ON (s.key) s.key, r.run_id, r.status FROM simulation s JOIN run r USING (run_id)
 WHERE s.key = ANY (%(keys)s) AND (s.record OR NOT %(record)s)
-  AND (r.status IN ('accepted', 'running') OR (r.status = 'completed' AND NOT %(forget)s))
-ORDER BY s.key, r.status = 'completed' DESC, r.run_id DESC
+  AND (r.status IN {listed(OPEN)} OR (r.status = '{RunStatus.COMPLETED}' AND NOT %(forget)s))
+ORDER BY s.key, r.status = '{RunStatus.COMPLETED}' DESC, r.run_id DESC
 """
-_CLAIM = """
+_CLAIM = f"""
 UPDATE simulation s SET epoch = s.epoch + 1, owner = %(owner)s, lease_until = now() + %(lease)s * interval '1 s'
 FROM run r
-WHERE s.run_id = %(run)s AND r.run_id = s.run_id AND r.status IN ('accepted', 'running')
+WHERE s.run_id = %(run)s AND r.run_id = s.run_id AND r.status IN {listed(OPEN)}
   AND (s.lease_until IS NULL OR s.lease_until < now())
 RETURNING s.epoch, s.key, s.cell::text, s.record
 """
 # A run whose worker is gone is asked for as soon as its lease is over; one that nobody has taken, at growing distances while others
 # are worked on, since it may only be waiting for its turn, and at even ones while nobody works.
-_UNCLAIMED = """
+_UNCLAIMED = f"""
 UPDATE simulation s SET published = s.published + 1, published_at = now()
 FROM (SELECT s.run_id FROM simulation s JOIN run r USING (run_id)
-      WHERE s.run_id = ANY (%(runs)s) AND r.status IN ('accepted', 'running') AND (s.lease_until IS NULL OR s.lease_until < now())
+      WHERE s.run_id = ANY (%(runs)s) AND r.status IN {listed(OPEN)} AND (s.lease_until IS NULL OR s.lease_until < now())
         AND (s.lease_until > s.published_at
              OR s.published_at < now() - %(after)s * interval '1 s' * CASE WHEN %(busy)s THEN 2 ^ least(s.published - 1, 12) ELSE 1 END)
       ORDER BY s.run_id LIMIT %(limit)s FOR UPDATE OF s SKIP LOCKED) lost
@@ -104,7 +105,8 @@ class PostgresSimulationStore:
                 return None
             # Milliseconds: rows of the run are given as this plus simulated time, and come back to the microsecond.
             cursor.execute(
-                "UPDATE run SET status = 'running', started_at = date_trunc('milliseconds', now()) WHERE run_id = %s", (run_id,)
+                f"UPDATE run SET status = '{RunStatus.RUNNING}', started_at = date_trunc('milliseconds', now()) WHERE run_id = %s",
+                (run_id,),
             )
             return ClaimedSimulation(run_id=run_id, epoch=epoch, key=key, cell=json.loads(cell), record=record)
 
@@ -115,7 +117,7 @@ class PostgresSimulationStore:
         return bool(
             self._database.execute(
                 "UPDATE simulation s SET lease_until = now() + %s * interval '1 s' FROM run r "
-                "WHERE s.run_id = %s AND s.epoch = %s AND r.run_id = s.run_id AND r.status = 'running'",
+                f"WHERE s.run_id = %s AND s.epoch = %s AND r.run_id = s.run_id AND r.status = '{RunStatus.RUNNING}'",
                 (lease_s, claim.run_id, claim.epoch),
             )
         )
@@ -131,7 +133,9 @@ class PostgresSimulationStore:
         """running → completed, with result, figures and rows in one transaction; False where the run has ended already."""
 
         def finish(cursor: Cursor) -> bool:
-            cursor.execute("SELECT started_at FROM run WHERE run_id = %s AND status = 'running' FOR UPDATE", (claim.run_id,))
+            cursor.execute(
+                f"SELECT started_at FROM run WHERE run_id = %s AND status = '{RunStatus.RUNNING}' FOR UPDATE", (claim.run_id,)
+            )
             found = cursor.fetchone()
             if found is None:
                 return False
@@ -210,7 +214,7 @@ def _insert(cursor: Cursor, cells: Sequence[NewSimulation], record: bool) -> lis
 def _end(cursor: Cursor, run_id: int, status: RunStatus, failure: str) -> bool:
     """End an open run; gives whether it was open until now."""
     cursor.execute(
-        "UPDATE run SET status = %s, ended_at = now() WHERE run_id = %s AND status IN ('accepted', 'running')",
+        f"UPDATE run SET status = %s, ended_at = now() WHERE run_id = %s AND status IN {listed(OPEN)}",
         (str(status), run_id),
     )
     ended = bool(cursor.rowcount)

@@ -10,8 +10,10 @@ from collections.abc import Callable
 
 import psycopg2
 
-from tango.domain.lifecycle import ENDS, TERMINAL, Outcome
-from tango.domain.requests import RequestState
+from tango.domain.identity import RequestKey
+from tango.domain.jobs import ContainerLog, JobEnd, NewJob
+from tango.domain.lifecycle import ENDS, TERMINAL, Event, Outcome
+from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunStatus
 from tango.domain.shares import DecisionCopy, LcInFlight, LcWait, Shipment
 from tango.domain.simulations import NewSimulation
@@ -40,7 +42,7 @@ from tests.fakes.store_world import (
 CLUSTERS = tuple(cluster.name for cluster in FLEET.clusters)
 WRITERS = 8
 LASTS_S = 8.0
-ROWS = 160
+ROWS, JOBS = 160, 40
 RUNS = 2
 CELL = NewSimulation(
     key="k",
@@ -59,11 +61,11 @@ CELL = NewSimulation(
 class Writer:
     """One connection that calls the writers of all stores in turn, by chance, on rows that the others write too."""
 
-    def __init__(self, url: str, runs: list[int], seed: int) -> None:
+    def __init__(self, url: str, runs: list[int], jobs: list[RequestKey], seed: int) -> None:
         self.database = Database(url)
         self.world = postgres_world(self.database, store=StoreSettings(chunk_rows=50))
         self.simulations = PostgresSimulationStore(self.database)
-        self.runs = runs
+        self.runs, self.jobs = runs, jobs
         self.random = random.Random(seed)
         self.owner = f"writer-{seed}"
 
@@ -203,6 +205,26 @@ class Writer:
         if self.random.random() < 0.2:
             self.world.fleet.declare(FLEET, kubeconfig="/kubeconfig", contexts={c.name: c.name for c in FLEET.clusters})
 
+    def work_at_jobs(self) -> None:
+        """A caller who withdraws, the scheduler, and two agents that tell of the same jobs, each in an order of its own."""
+        self.world.admit(self.jobs[0].run_id, [job.request_id for job in self.jobs])
+        some = self.random.sample(self.jobs, len(self.jobs) // 2)
+        known = self.epochs(self.jobs[0].run_id)
+        self.world.jobs.note_waiting(
+            {(*job, known[job.request_id]): self.random.choice(("", "no node has room")) for job in reversed(some)}
+        )
+        ended = self.random.sample(self.jobs, len(self.jobs) // 4)
+        self.world.jobs.end([self.job_end(job, known[job.request_id]) for job in ended])
+        self.world.jobs.drop_logs(older_than_s=3600.0, most_bytes=1000)
+        if self.random.random() < 0.02:
+            self.world.jobs.withdraw(self.random.choice(self.jobs))
+
+    def job_end(self, job: RequestKey, epoch: int) -> JobEnd:
+        """With a log; most are tried again."""
+        event = Event.REQUEUE if self.random.random() < 0.95 else Event.FAIL
+        outcome = Outcome(run_id=job.run_id, request_id=job.request_id, epoch=epoch, event=event, reason=Reason.EVICTED)
+        return JobEnd(outcome=outcome, exit_code=1, logs=(ContainerLog(container="main", tail=b"x" * 40, is_whole=True),))
+
     def simulate(self) -> None:
         """A simulated run from the order to its end."""
         (opened,) = self.simulations.open([CELL], record=False, forget=True)
@@ -225,6 +247,7 @@ class Writer:
             self.mark_running,
             self.admit,
             self.place,
+            self.work_at_jobs,
         ]
         return [
             *many,
@@ -293,8 +316,10 @@ class Written:
         self.differences: list[tuple[object, ...]] = []
         self.looks = self.kills = 0
         self.runs: list[int] = []
-        self.writers = [Writer(urls.app, self.runs, seed) for seed in range(WRITERS)]
+        self.jobs: list[RequestKey] = []
+        self.writers = [Writer(urls.app, self.runs, self.jobs, seed) for seed in range(WRITERS)]
         self.first = self.writers[0].world
+        self.jobs += [self.first.jobs.submit(NewJob(service="batch", key=str(k))).key for k in range(JOBS)]
         self.runs += [fresh_run(self.first) for _ in range(RUNS)]
         self.calls = [0] * WRITERS
         self._until_s = time.monotonic() + LASTS_S

@@ -9,12 +9,13 @@ import pytest
 
 from tango.domain.lifecycle import Event
 from tango.domain.requests import RequestState
+from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
 from tango.store.lifecycle_sql import after, before, can, chunks, outcome_of, state_after
 
 REPOSITORY = Path(__file__).parents[3]
-NAMED = re.compile(rf"\bstate\b[^\n\"=<]*(?:=|<>|\bIN\b|ANY)\s*\(?\s*'\{{?(?:{'|'.join(RequestState)})\b")
-"""A condition or an assignment on `state` with the name of a state written out."""
+NAMED = re.compile(rf"\b(?:state|status)\b[^\n\"=<]*(?:=|<>|\bIN\b|ANY)\s*\(?\s*'\{{?(?:{'|'.join({*RequestState, *RunStatus})})\b")
+"""A condition or an assignment on `state` or `status` with the name of a state, or of a run's status, written out."""
 
 
 def test_no_statement_writes_out_the_name_of_a_state() -> None:
@@ -27,6 +28,7 @@ def test_no_statement_writes_out_the_name_of_a_state() -> None:
     assert found == []
     assert NAMED.search("WHERE r.state IN ('dispatched', 'placed')")
     assert NAMED.search("UPDATE request r SET state = 'released'")
+    assert NAMED.search("AND (r.status = 'completed' AND NOT %(forget)s)")
 
 
 def test_an_event_is_a_condition_on_state_and_class() -> None:
