@@ -1,12 +1,20 @@
 """The life of a request: every state, every event that changes it, who may cause it and what it writes. One table for all worlds.
 
-    accepted → released → (BE: pending) → dispatched | placed → running → succeeded · failed · shed · cancelled
-                  ▲                              │                │
-                  └────────── requeue ◄──────────┴────────────────┘   (lease expired, evicted, node lost; attempt + 1)
+    LC   accepted → released → dispatched → running → ended
+                     ▲    └─ start ┼─────────▲  │
+                     └─────────────┴────────────┘  requeue, return
+    BE   accepted → released → pending → placed → running → ended
+                                ▲          │        │
+                                └──────────┴────────┘  requeue, return
+
+Ended is succeeded, failed, cancelled or, of LC, shed. `start` is a dispatch that the worker carries
+out itself. `requeue`: the lease is over, the call has failed or the pod is lost, and the attempt
+counts. `return`: the cluster refused it or its pod was taken away, and the attempt costs nothing.
 
 `TRANSITIONS` is that table. `tango.store.lifecycle_sql` renders it into SQL, the journal of each cluster calls it row by row,
-`tango.sim.codes` renders it into the engine's codes, the in-memory store and the reference engine call it, and `docs/lifecycle.md` is
+`tango.sim.lifecycle` renders it into the engine's codes, the in-memory store and the reference engine call it, and `docs/lifecycle.md` is
 printed from it. It is written as events, so that a store that only appends can keep the events and derive the state by `state_after`.
+Who may cause an event is held to the code that does: `tests/unit/control/test_who_may.py`.
 
 Three rules hold for every row of it. An event that gives the request to a cluster raises the epoch, and whatever comes back from
 there counts only under that epoch. An event that ends an epoch writes its one `attempt` row. What is terminal changes no more.
@@ -65,9 +73,9 @@ class Event(StrEnum):
 
 
 class Actor(StrEnum):
-    """Which part of Tango may cause an event."""
+    """Which part of Tango causes an event."""
 
-    SUBMITTER = "submit"
+    SUBMITTER = "run submit"
     REPLAYER = "replayer"
     CLUSTER_WORKER = "cluster worker"
     SCHEDULER = "scheduler"
@@ -78,7 +86,8 @@ class Actor(StrEnum):
     KEEPER = "journal keeper"
     SIMULATOR = "simulator"
     GATEWAY = "gateway"
-    CALLER = "caller"
+    CALLER = "caller of a job"
+    """By the command line, a gateway or a message of another Celery application: one use case for all three."""
 
 
 class Guard(StrEnum):
@@ -92,9 +101,10 @@ class Guard(StrEnum):
     FITS = "fits some node"
     FITS_NOWHERE = "fits no node"
     LEASE_OVER = "lease over (reconciler, keeper)"
+    """Others requeue what they know to have ended, by its epoch."""
     ATTEMPTS_LEFT = "attempts left"
     ATTEMPTS_SPENT = "attempts used up"
-    WAITED_TOO_LONG = "waited ten targets"
+    WAITED_TOO_LONG = "waited `LcSettings.timeout_targets` targets"
     LIVE_RUN = "run is live"
     NOT_IN_JOURNAL = "not in its journal"
 
@@ -154,40 +164,59 @@ class Transition:
 
 _GIVES_OUT = (Write.EPOCH, Write.ATTEMPT, Write.NODE, Write.LEASE)
 _LC, _BE = ServiceClass.LC, ServiceClass.BE
-_ENDERS = (Actor.EXECUTOR, Actor.AGENT)
-_REQUEUERS = (Actor.EXECUTOR, Actor.AGENT, Actor.SCHEDULER, Actor.REASSURANCE, Actor.RECONCILER, Actor.KEEPER)
+_ATTEMPT_ENDS = {
+    _LC: (Actor.EXECUTOR, Actor.KEEPER),
+    _BE: (Actor.AGENT, Actor.SCHEDULER, Actor.REASSURANCE, Actor.RECONCILER),
+}
+"""Who requeues or, when its attempts are used up, fails a request of the class."""
+_BOTH = (_LC, _BE)
 
 TRANSITIONS: tuple[Transition, ...] = (
-    # What a caller sends is submitted by the gateway, and released in the same transaction: it is due at once.
-    Transition(
-        event=Event.SUBMIT,
-        before=(),
-        after=_S.ACCEPTED,
-        actors=(Actor.SUBMITTER, Actor.GATEWAY, Actor.CALLER),
-        writes=(Write.ROW,),
+    # What a caller sends is submitted by the gateway, or by the worker that has his message, and released in the same transaction.
+    *(
+        Transition(
+            event=Event.SUBMIT,
+            service_class=service_class,
+            before=(),
+            after=_S.ACCEPTED,
+            actors=(Actor.SUBMITTER, *actors),
+            writes=(Write.ROW,),
+        )
+        for service_class, actors in ((_LC, (Actor.GATEWAY, Actor.CLUSTER_WORKER)), (_BE, (Actor.CALLER,)))
     ),
-    Transition(
-        event=Event.RELEASE,
-        before=(_S.ACCEPTED,),
-        after=_S.RELEASED,
-        actors=(Actor.REPLAYER, Actor.KEEPER, Actor.GATEWAY, Actor.CALLER),
-        guards=(Guard.DUE, Guard.RUN_OPEN),
-        writes=(Write.RELEASED_AT,),
+    *(
+        Transition(
+            event=Event.RELEASE,
+            service_class=service_class,
+            before=(_S.ACCEPTED,),
+            after=_S.RELEASED,
+            actors=actors,
+            guards=(Guard.DUE, Guard.RUN_OPEN),
+            writes=(Write.RELEASED_AT,),
+        )
+        for service_class, actors in (
+            (_LC, (Actor.KEEPER, Actor.GATEWAY, Actor.CLUSTER_WORKER)),
+            (_BE, (Actor.REPLAYER, Actor.CALLER)),
+        )
     ),
-    Transition(
-        event=Event.ANNOUNCE,
-        before=(_S.RELEASED,),
-        after=None,
-        actors=(Actor.RECONCILER, Actor.KEEPER),
-        guards=(Guard.RUN_OPEN,),
-        writes=(Write.RELEASED_AT,),
+    *(
+        Transition(
+            event=Event.ANNOUNCE,
+            service_class=service_class,
+            before=(_S.RELEASED,),
+            after=None,
+            actors=(actor,),
+            guards=(Guard.RUN_OPEN,),
+            writes=(Write.RELEASED_AT,),
+        )
+        for service_class, actor in ((_LC, Actor.KEEPER), (_BE, Actor.RECONCILER))
     ),
     Transition(
         event=Event.ADMIT,
         service_class=_BE,
         before=(_S.RELEASED,),
         after=_S.PENDING,
-        actors=(Actor.CLUSTER_WORKER,),
+        actors=(Actor.SCHEDULER,),
         guards=(Guard.FITS, Guard.RUN_OPEN),
     ),
     Transition(
@@ -195,7 +224,7 @@ TRANSITIONS: tuple[Transition, ...] = (
         service_class=_BE,
         before=(_S.RELEASED,),
         after=_S.FAILED,
-        actors=(Actor.CLUSTER_WORKER,),
+        actors=(Actor.SCHEDULER,),
         guards=(Guard.FITS_NOWHERE, Guard.RUN_OPEN),
         writes=(Write.REASON,),
         reason=Reason.DOES_NOT_FIT,
@@ -265,23 +294,32 @@ TRANSITIONS: tuple[Transition, ...] = (
         guards=(Guard.EPOCH,),
         writes=(Write.LEASE,),
     ),
-    Transition(
-        event=Event.SUCCEED,
-        before=IN_FLIGHT,
-        after=_S.SUCCEEDED,
-        actors=_ENDERS,
-        guards=(Guard.EPOCH,),
-        writes=(Write.STARTED, Write.FINISHED, Write.REASON, Write.NO_LEASE),
-        outcome="succeeded",
+    *(
+        Transition(
+            event=Event.SUCCEED,
+            service_class=service_class,
+            before=IN_FLIGHT,
+            after=_S.SUCCEEDED,
+            actors=(actor,),
+            guards=(Guard.EPOCH,),
+            writes=(Write.STARTED, Write.FINISHED, Write.REASON, Write.NO_LEASE),
+            outcome="succeeded",
+        )
+        for service_class, actor in ((_LC, Actor.EXECUTOR), (_BE, Actor.AGENT))
     ),
-    Transition(
-        event=Event.FAIL,
-        before=IN_FLIGHT,
-        after=_S.FAILED,
-        actors=_ENDERS,
-        guards=(Guard.EPOCH,),
-        writes=(Write.REASON, Write.NO_LEASE),
-        outcome="failed",
+    # The keeper fails what may not be sent twice and whose process is gone; the scheduler a job whose pod no cluster will take.
+    *(
+        Transition(
+            event=Event.FAIL,
+            service_class=service_class,
+            before=IN_FLIGHT,
+            after=_S.FAILED,
+            actors=actors,
+            guards=(Guard.EPOCH,),
+            writes=(Write.REASON, Write.NO_LEASE),
+            outcome="failed",
+        )
+        for service_class, actors in ((_LC, (Actor.EXECUTOR, Actor.KEEPER)), (_BE, (Actor.AGENT, Actor.SCHEDULER)))
     ),
     *(
         Transition(
@@ -289,7 +327,7 @@ TRANSITIONS: tuple[Transition, ...] = (
             service_class=service_class,
             before=IN_FLIGHT,
             after=back,
-            actors=_REQUEUERS,
+            actors=_ATTEMPT_ENDS[service_class],
             guards=(Guard.EPOCH, Guard.LEASE_OVER, Guard.ATTEMPTS_LEFT),
             writes=(*written, Write.REASON, Write.NO_LEASE),
             outcome="requeued",
@@ -313,15 +351,19 @@ TRANSITIONS: tuple[Transition, ...] = (
             (_BE, _S.PENDING, (Actor.SCHEDULER, Actor.AGENT, Actor.REASSURANCE), ()),
         )
     ),
-    Transition(
-        event=Event.EXHAUST,
-        before=IN_FLIGHT,
-        after=_S.FAILED,
-        actors=_REQUEUERS,
-        guards=(Guard.EPOCH, Guard.LEASE_OVER, Guard.ATTEMPTS_SPENT),
-        writes=(Write.REASON, Write.NO_LEASE),
-        outcome="failed",
-        reason=Reason.ATTEMPTS_EXHAUSTED,
+    *(
+        Transition(
+            event=Event.EXHAUST,
+            service_class=service_class,
+            before=IN_FLIGHT,
+            after=_S.FAILED,
+            actors=_ATTEMPT_ENDS[service_class],
+            guards=(Guard.EPOCH, Guard.LEASE_OVER, Guard.ATTEMPTS_SPENT),
+            writes=(Write.REASON, Write.NO_LEASE),
+            outcome="failed",
+            reason=Reason.ATTEMPTS_EXHAUSTED,
+        )
+        for service_class in _BOTH
     ),
     # Live, an LC request that finds no instance is announced again until its run ends; a simulated user has no more patience.
     Transition(
@@ -334,18 +376,25 @@ TRANSITIONS: tuple[Transition, ...] = (
         writes=(Write.REASON,),
         reason=Reason.TIMED_OUT,
     ),
+    # Of LC the reconciler cancels what no journal has taken; what one has, its keeper does.
     *(
         Transition(
             event=Event.CANCEL,
+            service_class=service_class,
             before=states,
             after=_S.CANCELLED,
-            actors=(Actor.RECONCILER, Actor.KEEPER),
+            actors=actors,
             guards=(Guard.RUN_CANCELLED,),
             writes=(Write.REASON, Write.NO_LEASE),
             outcome=outcome,
             reason=Reason.CANCELLED,
         )
-        for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
+        for service_class, states, outcome, actors in (
+            (_LC, (_S.ACCEPTED, *WAITING), "", (Actor.KEEPER, Actor.RECONCILER)),
+            (_LC, IN_FLIGHT, "cancelled", (Actor.KEEPER,)),
+            (_BE, (_S.ACCEPTED, *WAITING), "", (Actor.RECONCILER,)),
+            (_BE, IN_FLIGHT, "cancelled", (Actor.RECONCILER,)),
+        )
     ),
     # The journal that had a caller's request is gone, and with it what the caller sent.
     *(
@@ -369,13 +418,13 @@ TRANSITIONS: tuple[Transition, ...] = (
             service_class=service_class,
             before=states,
             after=_S.CANCELLED,
-            actors=(Actor.GATEWAY, Actor.CALLER),
+            actors=(actor,),
             guards=(Guard.LIVE_RUN,),
             writes=(Write.REASON, Write.NO_LEASE),
             outcome=outcome,
             reason=reason,
         )
-        for service_class, reason in ((_LC, None), (_BE, Reason.CANCELLED))
+        for service_class, actor, reason in ((_LC, Actor.GATEWAY, None), (_BE, Actor.CALLER, Reason.CANCELLED))
         for states, outcome in (((_S.ACCEPTED, *WAITING), ""), (IN_FLIGHT, "cancelled"))
     ),
 )
@@ -445,7 +494,8 @@ def state_after(events: Iterable[Event], service_class: ServiceClass, *, state: 
     Raises: ValueError for an event that cannot happen in the state reached by then.
     """
     for event in events:
-        here = [t for t in transitions_of(event) if (not t.before if state is None else t.applies(state, service_class))]
+        of_class = [t for t in transitions_of(event) if t.service_class in (None, service_class)]
+        here = [t for t in of_class if (not t.before if state is None else state in t.before)]
         if not here:
             raise ValueError(f"a request of class {service_class.label} that is {state or 'not submitted'} cannot {event}")
         state = here[0].after or state

@@ -13,9 +13,16 @@ page, the stores and the engine to it. Each row is an event: the states in which
 request, the state that follows, who may cause it, what must hold besides, and what it writes. Rows
 with an outcome end an epoch and write its one row of the table `attempt`.
 
-    accepted → released → (BE: pending) → dispatched | placed → running → ended
-                  ▲                              │                │
-                  └────────── requeue ◄──────────┴────────────────┘
+    LC   accepted → released → dispatched → running → ended
+                     ▲    └─ start ┼─────────▲  │
+                     └─────────────┴────────────┘  requeue, return
+    BE   accepted → released → pending → placed → running → ended
+                                ▲          │        │
+                                └──────────┴────────┘  requeue, return
+
+Ended is succeeded, failed, cancelled or, of LC, shed. `start` is a dispatch that the worker carries
+out itself. `requeue`: the lease is over, the call has failed or the pod is lost, and the attempt
+counts. `return`: the cluster refused it or its pod was taken away, and the attempt costs nothing.
 
 """
 _ROWS = ("event", "class", "from", "to", "who", "guards", "writes", "outcome", "reason")

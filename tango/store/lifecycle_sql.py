@@ -73,12 +73,15 @@ def state(named: RequestState) -> str:
 
 def state_after(event: str, service_class: str, *events: Event) -> str:
     """SQL CASE for the state that follows; `event` and `service_class` name the columns with the event's name and the class."""
-    arms = [
-        f"WHEN {event} = '{t.event}'{_of_class(service_class, t.service_class)} THEN {state(t.after)}"
-        for e in events
-        for t in transitions_of(e)
-        if t.after is not None
-    ]
+    arms = []
+    for e in events:
+        found = {(t.service_class, t.after) for t in transitions_of(e) if t.after is not None}
+        targets = {to for _, to in found}
+        by_class = len(targets) > 1 or {of for of, _ in found} not in ({None}, set(ServiceClass))
+        arms += [
+            f"WHEN {event} = '{e}'{_of_class(service_class, of) if by_class else ''} THEN {state(to)}"
+            for of, to in (sorted(found) if by_class else [(None, min(targets))])
+        ]
     return f"CASE {' '.join(arms)} END"
 
 
