@@ -365,6 +365,10 @@ request = Table(
     _timestamp("lease_until"),
     # Who sent it; NULL: nobody, it is of a trace.
     Column("tenant", Text),
+    # BE: since when it waits for its present attempt, when that was placed, and by which decision; of LC its attempts have them.
+    Column("released_s", Double),
+    Column("dispatched_s", Double),
+    Column("decision_id", BigInteger),
     PrimaryKeyConstraint("run_id", "request_id"),
     Index(
         "request_live",
@@ -496,6 +500,11 @@ attempt = Table(
     Column("reason", Text, nullable=False),
     Column("work_lost_s", Double, nullable=False),
     _timestamp("ended_at", default=True),
+    # Where its time went, as far as is known, and the decision that sent it there.
+    Column("released_s", Double),
+    Column("dispatched_s", Double),
+    Column("sent_s", Double),
+    Column("decision_id", BigInteger),
     PrimaryKeyConstraint("run_id", "request_id", "epoch"),
     Index("attempt_ended", "ended_at"),
 )
@@ -543,7 +552,10 @@ decision = Table(
     Column("decide_ms", Double, nullable=False),
     Column("apply_ms", Double, nullable=False),
     Column("note", Text, nullable=False),
+    # LC of live runs: its number among the events of its cluster's journal, by which shipped attempts name it.
+    Column("sequence", BigInteger),
     Index("decision_at", "at"),
+    Index("decision_sequence", "cluster", "sequence", postgresql_where=text("sequence IS NOT NULL")),
 )
 
 # Resizes of LC instances and evictions of BE pods, with their outcome and duration.

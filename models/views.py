@@ -147,6 +147,27 @@ FROM request WHERE class = 'lc' AND state = {_SUCCEEDED}
 ORDER BY finished_s - due_s DESC
 """
 
+REQUEST_PHASES = """
+CREATE VIEW request_phases AS
+SELECT q.run_id, q.request_id, q.class, q.service, q.cluster, q.target_cluster, q.node, q.state, q.attempt,
+       coalesce(l.decision_id, q.decision_id) AS decision_id, q.due_s, q.target_s,
+       coalesce(f.released_s, l.released_s, q.released_s) AS released_s, coalesce(l.dispatched_s, q.dispatched_s) AS dispatched_s,
+       l.sent_s, coalesce(l.started_s, q.started_s) AS started_s, coalesce(l.finished_s, q.finished_s) AS finished_s,
+       extract(epoch FROM l.ended_at - r.started_at)::float8 AS settled_s,
+       coalesce(f.released_s, l.released_s, q.released_s) - q.due_s AS release_s,
+       coalesce(coalesce(l.released_s, q.released_s) - f.released_s, 0) AS repeat_s,
+       coalesce(l.dispatched_s - l.released_s, q.dispatched_s - q.released_s) AS dispatch_s,
+       l.sent_s - l.dispatched_s AS send_s,
+       coalesce(l.started_s, q.started_s) - coalesce(l.sent_s, l.dispatched_s, q.dispatched_s) AS start_s,
+       coalesce(l.finished_s, q.finished_s) - coalesce(l.started_s, q.started_s) AS serve_s,
+       extract(epoch FROM l.ended_at - r.started_at)::float8 - coalesce(l.finished_s, q.finished_s) AS settle_s
+FROM run r JOIN request q USING (run_id)
+LEFT JOIN attempt l ON l.run_id = q.run_id AND l.request_id = q.request_id AND l.epoch = q.epoch
+LEFT JOIN attempt f ON f.run_id = q.run_id AND f.request_id = q.request_id AND f.epoch = 1 AND q.epoch > 1
+WHERE r.kind <> 'simulated'
+"""
+"""LC requests of which no attempt has ended have no times but that of their due: those stay in their journal until then."""
+
 QUEUE_POSITION = f"""
 CREATE VIEW queue_position AS
 SELECT run_id, request_id, class, service, cluster, state,
@@ -186,6 +207,7 @@ VIEWS = (
     NODE_PER_MINUTE,
     MISSES_BY_NODE,
     SLOWEST_REQUESTS,
+    REQUEST_PHASES,
     QUEUE_POSITION,
     SHADOW_SUMMARY,
 )
@@ -216,6 +238,11 @@ VIEW_COLUMNS: dict[str, tuple[str, ...]] = {
         "misses_by_node": "run_id service cluster node answered missed miss_share worst_ms repeated",
         "slowest_requests": (
             "run_id request_id service cluster target_cluster node attempt due_s finished_s latency_wall_ms target_wall_ms"
+        ),
+        "request_phases": (
+            "run_id request_id class service cluster target_cluster node state attempt decision_id "
+            "due_s target_s released_s dispatched_s sent_s started_s finished_s settled_s "
+            "release_s repeat_s dispatch_s send_s start_s serve_s settle_s"
         ),
         "queue_position": "run_id request_id class service cluster state position",
         "shadow_summary": _SHADOW,

@@ -17,6 +17,7 @@ import numpy as np
 import structlog
 
 from tango.control.fleet_view import FleetView
+from tango.control.left_waiting import lc_left_waiting
 from tango.domain.requests import LcWork
 from tango.domain.runs import DecisionRecord
 from tango.errors import BrokerUnavailable, PolicyFailed
@@ -110,7 +111,7 @@ class LcDispatch:
             shed=int(np.count_nonzero(plan.shed)),
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
-            note="; ".join(filter(None, (refused, plan.fallback_reason))),
+            note="; ".join(filter(None, (refused, plan.fallback_reason, lc_left_waiting(arrivals, plan, snapshot)))),
         )
         here, reserved = None, 0
         if self.local is not None:

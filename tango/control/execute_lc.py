@@ -344,6 +344,7 @@ class LcExecutor:
             target_s=work.target_s, patience_s=patience_s, targets=settings.timeout_targets, least_s=settings.timeout_min_s
         )
         key = (work.run_id, work.request_id, work.epoch)
+        sent_at_s = time.time()
         try:
             exchange = self._begun(instance, work, timeout_s, answers=lambda: self._health.answered(work.node, key))
         except CallFailed as error:
@@ -382,6 +383,7 @@ class LcExecutor:
             epoch=work.epoch,
             event=event,
             reason=reason,
+            sent_s=sent_at_s - zero_s,
             started_s=served.started_at_s - zero_s,
             finished_s=finished_at_s - zero_s,
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tango.control.be_deciders import BeDeciders
 from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
+from tango.control.left_waiting import be_left_waiting
 from tango.control.pressed_nodes import PressedNodes
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
@@ -110,6 +111,7 @@ class BePlacement:
         # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
         placed = int(np.count_nonzero(plan.node >= 0))
         self.turns.end(read, limit=limit, placed=placed)
+        left = be_left_waiting(batch.pending, plan.node, snapshot, crowded, barred)
         decision = DecisionRecord(
             kind="be",
             cluster="",
@@ -122,7 +124,7 @@ class BePlacement:
             shed=0,
             snapshot_ms=(gathered - begin) * 1e3,
             decide_ms=(decided - gathered) * 1e3,
-            note="; ".join(filter(None, (plan.fallback_reason, self.deciders.remark, self.pressed.remark))),
+            note="; ".join(filter(None, (plan.fallback_reason, self.deciders.remark, self.pressed.remark, left))),
         )
         try:
             placements = self.requests.record_placement(

@@ -463,6 +463,8 @@ class Outcome:
     """CPU-seconds of this attempt that were thrown away."""
     words: str = ""
     """What the cluster said, where it refused the pod; kept beside the reason in the request's row."""
+    sent_s: float | None = None
+    """LC: when its instance was called; None: not known."""
 
     def __post_init__(self) -> None:
         if self.event not in ENDS:

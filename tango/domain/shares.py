@@ -85,6 +85,13 @@ class AttemptCopy(NamedTuple):
     work_lost_s: float
     ended_at_s: float
     """Unix time by the cluster's clock."""
+    released_at_s: float | None = None
+    """Since when it waited for this attempt: Unix time by the same clock, as the next."""
+    dispatched_at_s: float | None = None
+    sent_s: float | None = None
+    """When its instance was called, wall seconds since the run began."""
+    decided: int | None = None
+    """`DecisionCopy.sequence` of what gave it out."""
 
 
 class DecisionCopy(NamedTuple):
@@ -96,6 +103,8 @@ class DecisionCopy(NamedTuple):
     record: DecisionRecord
     apply_ms: float
     """Milliseconds that recording it took."""
+    sequence: int = 0
+    """Its number among the events of its journal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

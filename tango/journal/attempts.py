@@ -10,13 +10,17 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
 from tango.journal.database import Connection
-from tango.journal.events import ENDED, append
+from tango.journal.events import ATTEMPT, ENDED, append
 from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
 from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, OPEN_STATES, OWNED_STATES
 
-_BEFORE = "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, tenant"
+_BEFORE = (
+    "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, tenant, "
+    "waits_from_s, dispatched_at_s, decided"
+)
 _UPDATE = """
-UPDATE request SET state = ?, attempt = ?, reason = ?, started_s = ?, finished_s = ?, released_at_s = ?, lease_until_s = NULL
+UPDATE request SET state = ?, attempt = ?, reason = ?, started_s = ?, finished_s = ?, released_at_s = ?, waits_from_s = ?,
+    lease_until_s = NULL
 WHERE run_id = ? AND request_id = ?
 """
 # A process without a row has been silent for longer than its lease.
@@ -29,11 +33,12 @@ ORDER BY r.run_id, r.request_id LIMIT ?2
 """
 _NOTE_ENDED = "INSERT INTO answer (run_id, request_id, at_s) VALUES (?, ?, ?) ON CONFLICT (run_id, request_id) DO NOTHING"
 _HEARTBEAT = "INSERT INTO process VALUES (?, ?) ON CONFLICT (owner) DO UPDATE SET until_s = excluded.until_s"
+_NO_ATTEMPT = (None,) * len(ATTEMPT.split(","))
 KNOWN_FOR = 0.8
 """Part of its lease for which a process that begins something must be known to live: it beats every third of the lease meanwhile."""
 
-End = tuple[int, int, Event, str, float | None, float | None, float]
-"""(request id, epoch, event, reason, started s, finished s, work lost s) of what ends an epoch, or cancels what waits."""
+End = tuple[int, int, Event, str, float | None, float | None, float, float | None]
+"""(request id, epoch, event, reason, started s, finished s, work lost s, sent s) of what ends an epoch, or cancels what waits."""
 
 
 class Attempts(JournalPart):
@@ -50,7 +55,9 @@ class Attempts(JournalPart):
         def end(connection: Connection, chunk: Sequence[Outcome]) -> int:
             by_run: dict[int, list[End]] = defaultdict(list)
             for o in chunk:
-                by_run[o.run_id].append((o.request_id, o.epoch, o.event, o.reason.value, o.started_s, o.finished_s, o.work_lost_s))
+                by_run[o.run_id].append(
+                    (o.request_id, o.epoch, o.event, o.reason.value, o.started_s, o.finished_s, o.work_lost_s, o.sent_s)
+                )
             return sum(len(self._end(connection, run_id, ends)) for run_id, ends in by_run.items())
 
         return sum(self._database.write(partial(end, chunk=chunk)) for chunk in chunks(in_order, self._chunk_rows))
@@ -76,7 +83,7 @@ class Attempts(JournalPart):
         for run_id, request_id, epoch, may_run_again in rows:
             # Nobody knows how far the process that ran it had come.
             event = Event.REQUEUE if may_run_again else Event.FAIL
-            by_run[run_id].append((request_id, epoch, event, Reason.LEASE_EXPIRED.value, None, None, 0.0))
+            by_run[run_id].append((request_id, epoch, event, Reason.LEASE_EXPIRED.value, None, None, 0.0, None))
         requeued = [
             (run_id, request_id, ServiceClass.LC, service, self._cluster)
             for run_id, ends in by_run.items()
@@ -93,11 +100,11 @@ class Attempts(JournalPart):
         now_s = self._wall_s()
         happened, updates, answered = [], [], []
         events: list[Row] = []
-        for request_id, epoch, event, cause, began_s, finished_s, lost_s in told:
+        for request_id, epoch, event, cause, began_s, finished_s, lost_s, sent_s in told:
             row = before.get(request_id)
             if row is None or row[2] != epoch:
                 continue
-            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s, tenant = row
+            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s, tenant, waits_from_s, *given_out = row
             if event is Event.REQUEUE and attempt >= self._max_attempts:
                 event = Event.EXHAUST
             step = follows(event, state)
@@ -112,7 +119,8 @@ class Attempts(JournalPart):
             kept_started_s, kept_finished_s = (attempt_started_s, finished_s) if won else (started_s, None)
             # What has ended is not under way any more (`schema.IS_UNDER_WAY`).
             since_s = now_s if waits_again else None
-            updates.append((after, attempt, reason, kept_started_s, kept_finished_s, since_s, run_id, request_id))
+            waits_next_s = now_s if waits_again else waits_from_s
+            updates.append((after, attempt, reason, kept_started_s, kept_finished_s, since_s, waits_next_s, run_id, request_id))
             copy = (
                 now_s,
                 run_id,
@@ -130,9 +138,11 @@ class Attempts(JournalPart):
             )
             if outcome:
                 latency_s = finished_s - due_s if won and finished_s is not None else None
-                events.append((*copy, service, attempt_started_s, finished_s, latency_s, outcome, cause or always, lost_s))
+                dispatched_at_s, decided = given_out
+                phases = (waits_from_s, dispatched_at_s, sent_s, decided)
+                events.append((*copy, service, attempt_started_s, finished_s, latency_s, outcome, cause or always, lost_s, *phases))
             else:
-                events.append((*copy, None, None, None, None, None, None, None))
+                events.append((*copy, *_NO_ATTEMPT))
             del before[request_id]
             happened.append((request_id, service, event))
             if tenant is not None and not waits_again:

@@ -34,9 +34,9 @@ SELECT run_id, started_at_s FROM run
 WHERE kind = '{RunKind.LIVE}' AND status = '{RunStatus.RUNNING}' AND started_at_s IS NOT NULL ORDER BY run_id DESC LIMIT 1
 """
 _ACCEPT = """
-INSERT INTO request (run_id, request_id, service, due_s, target_s, cpu_work_s, memory_mib, state, epoch, attempt, released_at_s, tenant,
-                     patience_s, is_repeatable)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?)
+INSERT INTO request (run_id, request_id, service, due_s, target_s, cpu_work_s, memory_mib, state, epoch, attempt, released_at_s,
+                     waits_from_s, tenant, patience_s, is_repeatable)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?, ?, ?, ?, ?)
 """
 _CALL = """
 INSERT INTO call (run_id, request_id, method, path, headers, body, has_held, address, key) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -133,7 +133,9 @@ class Callers(Attempts):
 
         def withdraw(connection: Connection, run_id: int, request_ids: Sequence[int]) -> int:
             rows = rows_by_id(connection, "request_id, epoch, tenant", run_id, request_ids)
-            ends = [(k, epoch, Event.WITHDRAW, str(reason), None, None, 0.0) for k, epoch, tenant in rows if tenant is not None]
+            ends = [
+                (k, epoch, Event.WITHDRAW, str(reason), None, None, 0.0, None) for k, epoch, tenant in rows if tenant is not None
+            ]
             return len(self._end(connection, run_id, ends))
 
         return sum(
@@ -278,7 +280,7 @@ class Callers(Attempts):
             due_s = now_s - zero_s
             patience_s = None if r.patience_s == float("inf") else r.patience_s
             of = (r.service, due_s, r.target_s, r.cpu_work_s, r.memory_mib)
-            rows.append((*key, *of, _RELEASED, now_s, r.tenant, patience_s, r.call.is_repeatable))
+            rows.append((*key, *of, _RELEASED, now_s, now_s, r.tenant, patience_s, r.call.is_repeatable))
             to = (r.answer_to.address, r.answer_to.key) if r.answer_to is not None else (None, None)
             call = (r.call.method, r.call.path, orjson.dumps(r.call.headers).decode(), r.call.body, r.call.has_held)
             calls.append((*key, *call, *to))

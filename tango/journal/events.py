@@ -13,7 +13,10 @@ from tango.journal.part import Row
 
 COPY = "state, epoch, attempt, target_cluster, node, owner, late, started_s, finished_s, reason"
 """What a request is after an event, as `tango.domain.shares.RequestCopy` has it."""
-ATTEMPT = "service, attempt_started_s, attempt_finished_s, latency_s, outcome, attempt_reason, work_lost_s"
+ATTEMPT = (
+    "service, attempt_started_s, attempt_finished_s, latency_s, outcome, attempt_reason, work_lost_s, "
+    "waits_from_s, dispatched_at_s, sent_s, decided"
+)
 """The attempt that an event ended, beside its copy; no outcome: it ended none."""
 DECISION = "decision, apply_ms"
 
@@ -31,11 +34,11 @@ def append(connection: Connection, columns: str, rows: Sequence[Row]) -> None:
     append_all(connection, [(columns, rows)])
 
 
-def append_all(connection: Connection, events: Sequence[tuple[str, Sequence[Row]]]) -> None:
-    """As `append` for events of several kinds, one kind after the other, by one change of the number."""
+def append_all(connection: Connection, events: Sequence[tuple[str, Sequence[Row]]]) -> int:
+    """As `append` for events of several kinds, one kind after the other, by one change of the number; gives that of the last, or 0."""
     total = sum(len(rows) for _, rows in events)
     if not total:
-        return
+        return 0
     sql = "UPDATE meta SET value = value + ? WHERE name = 'sequence' RETURNING value"
     [(last,)] = connection.execute(sql, (total,)).fetchall()
     numbers = count(last - total + 1)
@@ -45,3 +48,4 @@ def append_all(connection: Connection, events: Sequence[tuple[str, Sequence[Row]
             connection.executemany(
                 f"INSERT INTO event (seq, {columns}) VALUES (?, {places})", [(next(numbers), *row) for row in rows]
             )
+    return int(last)

@@ -145,7 +145,7 @@ class Intake(Attempts):
         for (run_id,) in stopped:
             for sql in (_LIVE_UNDER_WAY, _LIVE_ACCEPTED):
                 rows = connection.execute(sql, (run_id, limit - cancelled)).fetchall() if cancelled < limit else []
-                ends = self._end(connection, run_id, [(k, epoch, Event.CANCEL, "", None, None, 0.0) for k, epoch in rows])
+                ends = self._end(connection, run_id, [(k, epoch, Event.CANCEL, "", None, None, 0.0, None) for k, epoch in rows])
                 cancelled += len(ends)
                 if sql is _LIVE_ACCEPTED and rows:
                     connection.execute("UPDATE run SET next_request = ? WHERE run_id = ?", (rows[-1][0] + 1, run_id))

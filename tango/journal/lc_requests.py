@@ -35,7 +35,7 @@ SELECT request_id, service, due_s, target_s, state, epoch, attempt FROM request
 WHERE run_id = ? AND request_id >= ? AND due_s <= ? AND state IN {listed(states_before(Event.RELEASE))} ORDER BY request_id LIMIT ?
 """
 _SHED = "UPDATE request SET state = ?, reason = ?, released_at_s = NULL WHERE run_id = ? AND request_id = ?"
-_RELEASE = "UPDATE request SET state = ?, released_at_s = ? WHERE run_id = ? AND request_id = ?"
+_RELEASE = "UPDATE request SET state = ?, released_at_s = ?, waits_from_s = ? WHERE run_id = ? AND request_id = ?"
 _NEXT_IS = "UPDATE run SET next_request = ? WHERE run_id = ?"
 _UNCLAIMED = f"""
 SELECT run_id, request_id, service FROM request
@@ -53,7 +53,7 @@ _WAITING = "request_id, service, due_s, target_s, cpu_work_s, memory_mib, epoch,
 _PLANNED = f"request_id, {COPY}, lease_until_s, released_at_s"
 _GIVE_OUT = """
 UPDATE request SET state = ?, epoch = ?, attempt = ?, target_cluster = ?, node = ?, owner = ?, late = ?, reason = ?, lease_until_s = ?,
-    released_at_s = ?
+    released_at_s = ?, dispatched_at_s = ?, decided = ?
 WHERE run_id = ? AND request_id = ?
 """
 _CLAIMED = f"request_id, {COPY}, service, due_s, target_s, cpu_work_s, memory_mib, patience_s, tenant"
@@ -94,7 +94,7 @@ class LcRequests(JournalPart):
         for request_id, service, _, state in due:
             step = follows(Event.RELEASE, state)
             if step is not None:
-                updates.append((step[0], now_s, run_id, request_id))
+                updates.append((step[0], now_s, now_s, run_id, request_id))
                 released.append((run_id, request_id, ServiceClass.LC, service, self._cluster))
         connection.executemany(_RELEASE, updates)
         if due:
@@ -249,19 +249,17 @@ class LcRequests(JournalPart):
                     since_s = None  # what has ended is not under way any more (`schema.IS_UNDER_WAY`)
                     ended.append(request_id)
                 reason = always or reason
-                updates.append(
-                    (after, epoch, attempt, cluster, node, owner, was_late, reason, until_s, since_s, run_id, request_id)
-                )
+                updates.append((after, epoch, attempt, cluster, node, owner, was_late, reason, until_s, since_s, request_id))
                 copy = (after, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason)
                 events.append((now_s, run_id, request_id, *copy))
-            connection.executemany(_GIVE_OUT, updates)
             if isinstance(arrivals, CalledArrivals):
                 note_ended(connection, run_id, ended, now_s)
             if here is not None and any(start for _, _, start, _ in won):
                 lives_on(connection, here.owner, now_s, here.lease_s)
             made = orjson.dumps(dataclasses.replace(decision, placed=len(won))).decode()
             decided = [(now_s, run_id, made, (time.perf_counter() - began_s) * 1e3)]
-            append_all(connection, [(CHANGED, events), (DECIDED, decided)])
+            number = append_all(connection, [(CHANGED, events), (DECIDED, decided)])
+            connection.executemany(_GIVE_OUT, [(*row[:-1], now_s, number, run_id, row[-1]) for row in updates])
             return won
 
         won = self._database.write(record)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, transitions_of
 from tango.domain.runs import OPEN, RunInfo
 
-FORMAT = 5
+FORMAT = 6
 """Version of the tables; older ones are changed as `UPGRADES` says, any other is refused."""
 APPLICATION_ID = 0x746E676A
 """SQLite's mark of files of one application: "tngj" in ASCII."""
@@ -68,6 +68,17 @@ HELD_HEADERS = ("ALTER TABLE call ADD COLUMN has_held INTEGER NOT NULL DEFAULT 0
 KEY_DIGESTS = ("ALTER TABLE call_key ADD COLUMN digest BLOB",)
 """What the request asked for that had a key first (`CallerRequest.digest`)."""
 
+PHASES = (
+    # Since when it waits for its present attempt, when that was given out, and the number of the event that has the decision.
+    "ALTER TABLE request ADD COLUMN waits_from_s REAL",
+    "ALTER TABLE request ADD COLUMN dispatched_at_s REAL",
+    "ALTER TABLE request ADD COLUMN decided INTEGER",
+    *(f"ALTER TABLE event ADD COLUMN {name} REAL" for name in ("waits_from_s", "dispatched_at_s", "sent_s")),
+    "ALTER TABLE event ADD COLUMN decided INTEGER",
+)
+"""Where the time of an attempt went. `..._at_s` and `waits_from_s` are Unix time, `sent_s` is of the run's clock. `released_at_s` is not of
+it: a request whose message seems lost is told again, and counts from then on there."""
+
 _BYTES = "coalesce(length({0}.body), 0) + coalesce(length({0}.headers), 0)"
 ANSWER_BYTES = (
     f"INSERT OR REPLACE INTO meta SELECT 'answer_bytes', coalesce(sum({_BYTES.format('answer')}), 0) FROM answer",
@@ -120,6 +131,7 @@ SCHEMA = (
     *HELD_HEADERS,
     *KEY_DIGESTS,
     *ANSWER_BYTES,
+    *PHASES,
 )
 
 UPGRADES = {
@@ -134,5 +146,6 @@ UPGRADES = {
     2: HELD_HEADERS,
     3: KEY_DIGESTS,
     4: ANSWER_BYTES,
+    5: PHASES,
 }
 """By format, the statements that make the next one of it."""

@@ -124,18 +124,18 @@ def _collapsed(cluster: str, journal: str, first: int, events: list[Row]) -> Shi
     attempts, decisions = [], []
     for row in events:
         if row[_DECIDED] is not None:
-            _, at_s, run_id, *_ = row
+            sequence, at_s, run_id, *_ = row
             decision, apply_ms = row[_DECIDED:_SUBMITTED]
-            decisions.append(DecisionCopy(run_id, at_s, DecisionRecord(**orjson.loads(decision)), apply_ms))
+            decisions.append(DecisionCopy(run_id, at_s, DecisionRecord(**orjson.loads(decision)), apply_ms, sequence))
             continue
         of_request[row[2:4]] = row
         if row[_SUBMITTED] is not None:
             new[row[2:4]] = (row[_ATTEMPT], *row[_SUBMITTED:])
         if row[_OUTCOME] is not None:
             _, at_s, run_id, request_id, _, epoch, _, target, node, *_ = row
-            service, began_s, ended_s, latency_s, outcome, reason, lost_s = row[_ATTEMPT:_DECIDED]
+            service, began_s, ended_s, latency_s, outcome, reason, lost_s, *phases = row[_ATTEMPT:_DECIDED]
             where = (run_id, request_id, epoch, service, target, node)
-            attempts.append(AttemptCopy(*where, began_s, ended_s, latency_s, outcome, reason, lost_s, at_s))
+            attempts.append(AttemptCopy(*where, began_s, ended_s, latency_s, outcome, reason, lost_s, at_s, *phases))
     copies = {key: RequestCopy._make((*row[2:10], bool(row[10]), *row[11:_ATTEMPT])) for key, row in sorted(of_request.items())}
     return Shipment(
         cluster=cluster,

@@ -12,8 +12,11 @@ from tango.domain.services import ServiceClass
 from tango.settings import LeaseSettings, StoreSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import OPEN_RUNS, can, chunks, outcome_of, state_after
+from tango.store.lifecycle_sql import OPEN_RUNS, RUN_S, can, chunks, outcome_of, state_after
 
+PHASES = "released_s, dispatched_s, decision_id"
+"""Of a BE request: since when it waits for its present attempt, when that was placed, and by which decision; `attempt` rows keep them."""
+PHASES_OF_R = ", ".join(f"r.{name}" for name in PHASES.split(", "))
 TOLD_WITHIN_S = 1.0
 """Seconds that a container may have run longer than its times say."""
 _RENEW = f"""
@@ -41,7 +44,8 @@ _SETTLE = f"""
 WITH locked AS (
     SELECT r.request_id, CASE WHEN v.event = '{Event.REQUEUE}' AND r.attempt >= {_MOST_ATTEMPTS} THEN '{Event.EXHAUST}' ELSE v.event END
                AS event, v.reason, v.words, greatest(v.started_s, CASE WHEN v.started_s IS NOT NULL THEN r.due_s END) AS started_s,
-           CASE WHEN v.finished_s IS NOT NULL THEN greatest(v.finished_s, v.started_s, r.due_s) END AS finished_s, v.work_lost_s
+           CASE WHEN v.finished_s IS NOT NULL THEN greatest(v.finished_s, v.started_s, r.due_s) END AS finished_s, v.work_lost_s,
+           r.released_s AS waited_from_s
     FROM request r
     JOIN unnest(%(ids)s::int[], %(epochs)s::int[], %(events)s::text[], %(reasons)s::text[],
                 %(starts)s::float8[], %(ends)s::float8[], %(lost)s::float8[], %(words)s::text[])
@@ -58,17 +62,20 @@ WITH locked AS (
         finished_s = CASE WHEN v.event = '{Event.SUCCEED}' THEN v.finished_s END,
         cpu_work_s = CASE WHEN v.event = '{Event.SUCCEED}' AND r.tenant IS NOT NULL THEN least(r.cpu_work_s, {_MOST_WORK_S})
                      ELSE r.cpu_work_s END,
+        released_s = CASE WHEN v.event IN ('{Event.REQUEUE}', '{Event.RETURN}') THEN {RUN_S} ELSE r.released_s END,
         lease_until = NULL
     FROM locked v
     WHERE r.run_id = %(run)s AND r.request_id = v.request_id
     RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod,
-              coalesce(v.started_s, r.started_s) AS started_s, v.finished_s, r.due_s, v.event, v.reason, v.work_lost_s
+              coalesce(v.started_s, r.started_s) AS started_s, v.finished_s, r.due_s, v.event, v.reason, v.work_lost_s,
+              v.waited_from_s, r.dispatched_s, r.decision_id
 )
 INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, finished_s, latency_s, outcome,
-                     reason, work_lost_s)
+                     reason, work_lost_s, {PHASES})
 SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, finished_s,
        CASE WHEN event = '{Event.SUCCEED}' THEN finished_s - due_s END,
-       {outcome_of("event", *ENDS, Event.EXHAUST)}, reason, work_lost_s
+       {outcome_of("event", *ENDS, Event.EXHAUST)}, reason, work_lost_s,
+       waited_from_s, dispatched_s, decision_id
 FROM ended
 """
 # Skips what somebody is settling right now; what is skipped is looked at again by the next sweep. While a cluster is away nobody can renew

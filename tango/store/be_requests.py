@@ -23,8 +23,8 @@ from tango.errors import Fenced
 from tango.ports.leases import Fence
 from tango.settings import JobSettings, LeaseSettings, StoreSettings
 from tango.store.database import Cursor, Database
-from tango.store.events import insert_decision
-from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, after, can, chunks, state_after
+from tango.store.events import NEXT_DECISION, insert_decision
+from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, RUN_S, after, can, chunks, state_after
 
 _ADMIT = f"""
 WITH locked AS (
@@ -80,6 +80,7 @@ locked AS (
 )
 UPDATE request r SET state = {after(Event.PLACE)}, epoch = r.epoch + 1, attempt = r.attempt + 1, node = v.node,
     target_cluster = v.cluster, lease_until = now() + %(lease)s * interval '1 s',
+    dispatched_s = {RUN_S}, decision_id = %(decision)s,
     pod = coalesce((SELECT e.at FROM elsewhere e WHERE e.name = r.service), '') ||
         'be-r' || r.run_id || '-' || r.request_id || '-e' || (r.epoch + 1), started_s = NULL
 FROM locked v LEFT JOIN job j ON j.run_id = %(run)s AND j.request_id = v.request_id
@@ -177,11 +178,13 @@ class BeRequests:
 
         def record(cursor: Cursor) -> list[Placement]:
             cursor.execute(
-                "SELECT FROM lease WHERE name = %s AND owner = %s AND epoch = %s AND expires_at > now() FOR SHARE",
+                f"SELECT {NEXT_DECISION} FROM lease WHERE name = %s AND owner = %s AND epoch = %s AND expires_at > now() FOR SHARE",
                 (fence.name, fence.owner, fence.epoch),
             )
-            if cursor.rowcount == 0:
+            held = cursor.fetchone()
+            if held is None:
                 raise Fenced(f"the lease {fence.name} has moved on from {fence.owner}, epoch {fence.epoch}")
+            (decision_id,) = held
             placed: list[Placement] = []
             for run_id in sorted(by_run):
                 chosen = by_run[run_id]
@@ -190,6 +193,7 @@ class BeRequests:
                     {
                         "run": run_id,
                         "lease": lease_s,
+                        "decision": decision_id,
                         "rows": chosen,
                         "ids": p.request_id[chosen].tolist(),
                         "epochs": p.epoch[chosen].tolist(),
@@ -223,7 +227,9 @@ class BeRequests:
                             older=tuple(at for at in older.get(int(p.request_id[k]), ()) if at != (cluster, namespace)),
                         )
                     )
-            insert_decision(cursor, dataclasses.replace(decision, placed=len(placed)), sorted({int(r) for r in p.run_id}))
+            insert_decision(
+                cursor, decision_id, dataclasses.replace(decision, placed=len(placed)), sorted({int(r) for r in p.run_id})
+            )
             return placed
 
         return self._database.run(record)

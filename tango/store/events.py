@@ -12,20 +12,24 @@ from tango.store.database import Cursor, Database
 from tango.store.rows import insert
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(DecisionRecord))
+NEXT_DECISION = "nextval(pg_get_serial_sequence('decision', 'decision_id'))"
+"""SQL for the number of a decision that is about to be written, so that the rows which it changes can have it first."""
 # `now()` is the begin of the transaction, so that apply_ms is the time that recording the plan took.
 _DECISION = (
-    f"INSERT INTO decision ({', '.join(_FIELDS)}, run_ids, apply_ms) VALUES ({', '.join(f'%({name})s' for name in _FIELDS)}, "
+    f"INSERT INTO decision (decision_id, {', '.join(_FIELDS)}, run_ids, apply_ms) OVERRIDING SYSTEM VALUE "
+    f"VALUES (%(decision_id)s, {', '.join(f'%({name})s' for name in _FIELDS)}, "
     "%(run_ids)s, extract(epoch FROM clock_timestamp() - now()) * 1000)"
 )
 
 
 _TYPES = {"str": "text", "int": "int", "float": "float8"}
 _SHIPPED = f"""
-INSERT INTO decision ({", ".join(_FIELDS)}, run_ids, at, apply_ms)
+INSERT INTO decision ({", ".join(_FIELDS)}, run_ids, at, apply_ms, sequence)
 SELECT {", ".join("v.kind::service_class" if name == "kind" else f"v.{name}" for name in _FIELDS)}, ARRAY[v.run_id],
-       to_timestamp(v.at_s), v.apply_ms
+       to_timestamp(v.at_s), v.apply_ms, v.sequence
 FROM unnest({", ".join(f"%({f.name})s::{_TYPES[str(f.type)]}[]" for f in dataclasses.fields(DecisionRecord))},
-            %(run_id)s::int[], %(at_s)s::float8[], %(apply_ms)s::float8[]) AS v({", ".join(_FIELDS)}, run_id, at_s, apply_ms)
+            %(run_id)s::int[], %(at_s)s::float8[], %(apply_ms)s::float8[], %(sequence)s::bigint[])
+    AS v({", ".join(_FIELDS)}, run_id, at_s, apply_ms, sequence)
 ORDER BY v.at_s
 """
 
@@ -35,13 +39,13 @@ def insert_shipped(cursor: Cursor, decisions: Sequence[DecisionCopy]) -> None:
     if not decisions:
         return
     of_records = {name: [getattr(d.record, name) for d in decisions] for name in _FIELDS}
-    of_copies = {name: [getattr(d, name) for d in decisions] for name in ("run_id", "at_s", "apply_ms")}
+    of_copies = {name: [getattr(d, name) for d in decisions] for name in ("run_id", "at_s", "apply_ms", "sequence")}
     cursor.execute(_SHIPPED, of_records | of_copies)
 
 
-def insert_decision(cursor: Cursor, record: DecisionRecord, run_ids: Sequence[int]) -> None:
+def insert_decision(cursor: Cursor, decision_id: int, record: DecisionRecord, run_ids: Sequence[int]) -> None:
     """Append a decision; called last in the transaction that records its plan, so that `apply_ms` covers all of it."""
-    cursor.execute(_DECISION, dataclasses.asdict(record) | {"run_ids": list(run_ids)})
+    cursor.execute(_DECISION, dataclasses.asdict(record) | {"decision_id": decision_id, "run_ids": list(run_ids)})
 
 
 class PostgresEventLog:

@@ -23,7 +23,7 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass, service_of
 from tango.errors import RequestRejected, UsageError
 from tango.settings import LeaseSettings
-from tango.store.attempts import end_attempts
+from tango.store.attempts import PHASES, PHASES_OF_R, end_attempts
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, TERMINAL_STATES, after, can
 from tango.store.live_runs import open_run, take_numbers
@@ -31,9 +31,10 @@ from tango.store.rows import insert
 
 # Due is the moment of acceptance, by the clock that the run's zero is of. It is submitted and released in one.
 _ACCEPT = f"""
-INSERT INTO request (run_id, request_id, class, service, cluster, due_s, cpu_work_s, memory_mib, state, released_at, tenant)
+INSERT INTO request (run_id, request_id, class, service, cluster, due_s, cpu_work_s, memory_mib, state, released_at, released_s,
+                     tenant)
 SELECT run_id, %(id)s, '{ServiceClass.BE.label}', %(service)s, %(cluster)s, extract(epoch FROM clock_timestamp() - started_at)::float8,
-       %(work)s, %(memory)s, {after(Event.RELEASE)}, now(), %(tenant)s
+       %(work)s, %(memory)s, {after(Event.RELEASE)}, now(), extract(epoch FROM clock_timestamp() - started_at)::float8, %(tenant)s
 FROM run WHERE run_id = %(run)s
 """
 _JOBS = f"""
@@ -55,11 +56,11 @@ WITH locked AS (
 ), ended AS (
     UPDATE request r SET state = {after(Event.WITHDRAW)}, reason = '{Reason.CANCELLED}', lease_until = NULL FROM locked v
     WHERE r.run_id = %(run)s AND r.request_id = v.request_id
-    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, r.started_s, v.was
+    RETURNING r.request_id, r.epoch, r.class, r.service, r.target_cluster, r.node, r.pod, r.started_s, {PHASES_OF_R}, v.was
 ), noted AS (
-    INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s)
+    INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s, {PHASES})
     SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, '{RequestState.CANCELLED}',
-           '{Reason.CANCELLED}', 0
+           '{Reason.CANCELLED}', 0, {PHASES}
     FROM ended WHERE was IN {IN_FLIGHT_STATES}
 )
 UPDATE job SET ended_at = now() FROM ended WHERE job.run_id = %(run)s AND job.request_id = ended.request_id

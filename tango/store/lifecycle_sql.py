@@ -106,6 +106,9 @@ HOLDING_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND stat
 RUN_IS_OPEN = f"EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status IN {listed(OPEN)})"
 """Whether the requests of the run named by the parameter `run` may move on."""
 
+RUN_S = "(SELECT extract(epoch FROM clock_timestamp() - u.started_at)::float8 FROM run u WHERE u.run_id = %(run)s)"
+"""Wall seconds since the zero of the run named by the parameter `run`, read once for a statement."""
+
 
 def chunks(items: Sequence[T], size: int) -> Iterator[list[T]]:
     """The items in order, at most `size` at a time."""

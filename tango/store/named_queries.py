@@ -48,6 +48,13 @@ QUERIES: dict[str, NamedQuery] = {
         "SELECT request_id, service, cluster, target_cluster, node, attempt, latency_wall_ms, target_wall_ms FROM slowest_requests "
         "WHERE run_id = :run LIMIT 20",
     ),
+    "phases": NamedQuery(
+        "Where did the time go, in time and late?",
+        "SELECT class, service, finished_s - due_s <= target_s AS in_time, count(*) AS requests, avg(release_s) * 1000 AS release_ms, "
+        "avg(repeat_s) * 1000 AS repeat_ms, avg(dispatch_s) * 1000 AS dispatch_ms, avg(send_s) * 1000 AS send_ms, "
+        "avg(start_s) * 1000 AS start_ms, avg(serve_s) * 1000 AS serve_ms, avg(settle_s) * 1000 AS settle_ms "
+        "FROM request_phases WHERE run_id = :run AND finished_s IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+    ),
     "nodes": NamedQuery(
         "How busy were the nodes?",
         "SELECT cluster, node, cpu, memory, be_pods, samples FROM node_utilization WHERE run_id = :run ORDER BY cpu DESC NULLS LAST",

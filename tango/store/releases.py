@@ -11,7 +11,7 @@ from tango.domain.services import ServiceClass
 from tango.ports.requests import Released
 from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import OPEN_RUNS, after, can, listed
+from tango.store.lifecycle_sql import OPEN_RUNS, RUN_S, after, can, listed
 
 # Nobody but the release and the sweep of a cancelled run touches accepted rows, and both are single by the run's own row: the release
 # holds it locked, the sweep begins after the run's status has changed. So these rows need no lock of their own before the update.
@@ -25,7 +25,8 @@ ORDER BY due_s, request_id LIMIT %(limit)s
 what is read: behind what was released before, whose entries stay until they are vacuumed, and before what is not due."""
 # By an array of ids and not by a join, for which PostgreSQL would read the whole run where it expects as many as the limit allows.
 _RELEASE = f"""
-UPDATE request r SET state = {after(Event.RELEASE)}, released_at = now() WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s)
+UPDATE request r SET state = {after(Event.RELEASE)}, released_at = now(), released_s = {RUN_S} WHERE r.run_id = %(run)s
+    AND r.request_id = ANY (%(ids)s)
 RETURNING r.request_id, {int(ServiceClass.BE)}, r.service, r.cluster
 """
 # The oldest are chosen first and locked second, in the one order; what somebody else has in hand just now is no lost message.

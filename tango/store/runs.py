@@ -17,6 +17,7 @@ from tango.domain.services import ServiceClass
 from tango.errors import UsageError
 from tango.ports.runs import Swept
 from tango.settings import StoreSettings
+from tango.store.attempts import PHASES, PHASES_OF_R
 from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, after, can, listed
@@ -52,11 +53,11 @@ WITH locked AS (
 ), ended AS (
     UPDATE request r SET state = {after(Event.CANCEL)}, reason = '{Reason.CANCELLED}', lease_until = NULL FROM locked v
     WHERE r.run_id = %(run)s AND r.request_id = v.request_id
-    RETURNING r.request_id, r.epoch, r.class, r.service, r.cluster, r.target_cluster, r.node, r.pod, r.started_s, v.was
+    RETURNING r.request_id, r.epoch, r.class, r.service, r.cluster, r.target_cluster, r.node, r.pod, r.started_s, {PHASES_OF_R}, v.was
 ), noted AS (
-    INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s)
+    INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, pod, started_s, outcome, reason, work_lost_s, {PHASES})
     SELECT %(run)s, request_id, epoch, class, service, target_cluster, node, pod, started_s, '{RequestState.CANCELLED}',
-           '{Reason.CANCELLED}', 0
+           '{Reason.CANCELLED}', 0, {PHASES}
     FROM ended WHERE was IN {IN_FLIGHT_STATES}
 )
 SELECT request_id,

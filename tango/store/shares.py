@@ -106,15 +106,25 @@ ON CONFLICT DO NOTHING
 """
 _ATTEMPTS = f"""
 INSERT INTO attempt (run_id, request_id, epoch, class, service, cluster, node, started_s, finished_s, latency_s, outcome, reason,
-                     work_lost_s, ended_at)
+                     work_lost_s, ended_at, released_s, dispatched_s, sent_s, decision_id)
 SELECT r.run_id, r.request_id, v.epoch, r.class, v.service, v.cluster, v.node, v.started_s, v.finished_s, v.latency_s, v.outcome,
-       v.reason, v.work_lost_s, to_timestamp(v.ended_at_s)
+       v.reason, v.work_lost_s, to_timestamp(v.ended_at_s), v.released_at_s - u.zero_s, v.dispatched_at_s - u.zero_s, v.sent_s,
+       d.decision_id
 FROM json_to_recordset(%(rows)s) AS v(request_id int, epoch int, service text, cluster text, node text, started_s float8,
-    finished_s float8, latency_s float8, outcome text, reason text, work_lost_s float8, ended_at_s float8)
+    finished_s float8, latency_s float8, outcome text, reason text, work_lost_s float8, ended_at_s float8, released_at_s float8,
+    dispatched_at_s float8, sent_s float8, decided bigint)
 JOIN request r USING (request_id)
+CROSS JOIN (SELECT extract(epoch FROM started_at)::float8 AS zero_s FROM run WHERE run_id = %(run)s) u
+LEFT JOIN json_to_recordset(%(decisions)s) AS d(sequence bigint, decision_id bigint) ON d.sequence = v.decided
 WHERE r.run_id = %(run)s AND r.request_id = ANY (%(ids)s) AND r.class = {_LC} AND r.cluster = %(entry)s
 ORDER BY r.request_id, v.epoch
 ON CONFLICT DO NOTHING
+"""
+# The newest: a journal that was lost had numbers of its own.
+_DECISIONS = """
+SELECT coalesce(json_agg(json_build_object('sequence', sequence, 'decision_id', decision_id)), '[]')::text FROM (
+    SELECT sequence, max(decision_id) AS decision_id FROM decision WHERE cluster = %s AND sequence = ANY (%s) GROUP BY sequence
+) d
 """
 
 SKIPPED_RUNS = 1000
@@ -326,6 +336,11 @@ def _apply(cursor: Cursor, shipment: Shipment) -> int:
         cursor.execute(_SHARES_OF_LIVE, (shipment.cluster, sorted(accepted)))
     cursor.execute(_HOLD_SHARES, (shipment.cluster, runs))
     there = [run_id for (run_id,) in cursor.fetchall()]
+    insert_shipped(cursor, [d for d in shipment.decisions if d.run_id in there])
+    decisions = "[]"
+    if decided := sorted({a.decided for a in shipment.attempts if a.decided is not None}):
+        cursor.execute(_DECISIONS, (shipment.cluster, decided))
+        ((decisions,),) = cursor.fetchall()
     for run_id in there:
         known = {"run": run_id, "entry": shipment.cluster}
         if run_id in accepted:
@@ -333,8 +348,7 @@ def _apply(cursor: Cursor, shipment: Shipment) -> int:
         if run_id in requests:
             cursor.execute(_COPY, _rows(requests[run_id]) | known)
         if run_id in attempts:
-            cursor.execute(_ATTEMPTS, _rows(attempts[run_id]) | known)
-    insert_shipped(cursor, [d for d in shipment.decisions if d.run_id in there])
+            cursor.execute(_ATTEMPTS, _rows(attempts[run_id]) | known | {"decisions": decisions})
     cursor.execute(
         "UPDATE journal_position SET sequence = %s, shipped_at = now() WHERE cluster = %s AND journal = %s", (shipment.last, *of)
     )

@@ -233,6 +233,25 @@ def test_a_result_counts_once(world: StoreWorld) -> None:
     assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
 
 
+def test_the_way_of_a_be_request_is_kept_with_the_decisions_that_placed_it(database_url: str) -> None:
+    """Each attempt has its own wait, placement and decision; the request has those of its last, which may still run."""
+    world = postgres_world(database_url)
+    run_id = _pending(world, 1)
+    _place(world)
+    world.requests.settle([requeue(run_id, 0, 1, reason=Reason.EVICTED)])
+    _place(world)
+    rows = Database(database_url).rows
+
+    [(of_first, waited_s, placed_s)] = rows("SELECT decision_id, released_s, dispatched_s FROM attempt")
+    [(of_second, waits_s, again_s)] = rows("SELECT decision_id, released_s, dispatched_s FROM request")
+    phases = rows("SELECT decision_id, released_s, dispatched_s, repeat_s, dispatch_s, start_s FROM request_phases")
+    decisions = rows("SELECT decision_id FROM decision ORDER BY at")
+
+    assert decisions == [(of_first,), (of_second,)]
+    assert waited_s < placed_s < waits_s < again_s
+    assert phases == [(of_second, waited_s, again_s, waits_s - waited_s, again_s - waits_s, None)]
+
+
 def test_a_result_of_an_older_epoch_is_refused(world: StoreWorld) -> None:
     """Who lost the lease has lost the result: the row waits for the newer epoch."""
     run_id = _pending(world, 1)

@@ -297,6 +297,31 @@ def test_a_result_counts_once(world: JournalWorld) -> None:
     assert world.attempts(run_id) == [(0, 1, "succeeded", "")]
 
 
+def test_an_attempt_tells_its_way_in_time_and_the_decision_that_gave_it_out(world: JournalWorld) -> None:
+    """Released, dispatched, sent, ended, in this order; after a failure the next attempt waits from then on, by another decision."""
+    run_id = world.released(WEB)
+    world.dispatch(run_id, [0])
+    world.journal.unclaimed(older_than_s=-1.0, limit=10)
+    world.journal.settle([requeue(run_id, 0, 1)])
+    world.journal.unclaimed(older_than_s=-1.0, limit=10)  # told again, which is no new wait
+    world.dispatch(run_id, [0])
+    world.journal.settle([replace(success(run_id, 0, 2), sent_s=1.25)])
+
+    shipment = world.journal.unshipped(limit=100)
+
+    assert shipment is not None
+    first, second = shipment.attempts
+    of_first, of_second = shipment.decisions
+    assert (first.decided, second.decided) == (of_first.sequence, of_second.sequence)
+    assert of_first.sequence < of_second.sequence <= shipment.last
+    assert (first.sent_s, second.sent_s) == (None, 1.25)
+    way = [first.released_at_s, first.dispatched_at_s, second.released_at_s, second.dispatched_at_s]
+    assert None not in way
+    assert way == sorted(way)
+    assert first.ended_at_s <= of_second.at_s
+    assert second.released_at_s == pytest.approx(first.ended_at_s, abs=0.05)
+
+
 def test_a_result_of_an_older_epoch_is_refused(world: JournalWorld) -> None:
     """Who lost the lease has lost the result: the row waits for the newer epoch."""
     run_id = world.released(WEB)

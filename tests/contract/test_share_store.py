@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tango.domain.requests import RequestState
 from tango.domain.runs import RunStatus
 from tango.domain.shares import DecisionCopy, LcInFlight, LcWait, ShareState
 from tango.settings import LeaseSettings, StoreSettings
+from tango.store.database import Database
 from tango.store.shares import SKIPPED_RUNS, PostgresShareStore
 from tests.fakes.store_world import (
     BATCH,
@@ -237,6 +239,34 @@ def test_a_shipment_is_written_whole(world: StoreWorld) -> None:
     assert world.attempts(run_id) == [(0, 1, "succeeded", ""), (2, 1, "requeued", "timed-out")]
     assert world.decisions() == 1
     assert [(s.cluster, s.terminal) for s in world.shares.shares(run_id)] == [("c1", 1), ("c2", 0)]
+
+
+def test_a_shipped_attempt_names_its_decision_and_tells_its_way_on_the_clock_of_the_run(database_url: str) -> None:
+    """Also where the decision was in an earlier shipment, or another journal of the cluster had the same number before."""
+    world = postgres_world(database_url)
+    run_id = world.create(WEB, WEB, WEB)
+    lost = _decision(run_id)._replace(sequence=7)
+    first, second = (_decision(run_id)._replace(sequence=k, at_s=ZERO_S + k) for k in (7, 9))
+    way = {"released_at_s": ZERO_S + 1.0, "dispatched_at_s": ZERO_S + 1.25, "sent_s": 1.375}
+    world.ship(decisions=[lost], journal="lost")
+    world.ship(copy_of(run_id, 0, RequestState.RUNNING), decisions=[first])
+    world.ship(
+        copy_of(run_id, 0),
+        copy_of(run_id, 2),
+        attempts=[attempt_of(run_id, 0)._replace(decided=7, **way), attempt_of(run_id, 2)._replace(decided=9)],
+        decisions=[second],
+    )
+
+    rows = Database(database_url).rows(
+        "SELECT p.request_id, d.at - r.started_at, released_s, dispatched_s, sent_s, release_s, dispatch_s, send_s, start_s, serve_s, "
+        "settle_s FROM request_phases p JOIN run r USING (run_id) LEFT JOIN decision d USING (decision_id) ORDER BY 1"
+    )
+
+    assert rows == [
+        (0, timedelta(seconds=7), 1.0, 1.25, 1.375, 1.0, 0.25, 0.125, 0.125, 0.5, 8.0),
+        (1, *[None] * 10),
+        (2, timedelta(seconds=9), *[None] * 7, 0.5, 8.0),
+    ]
 
 
 def test_a_shipment_counts_once(world: StoreWorld) -> None:

@@ -49,6 +49,9 @@ class LcRow:
     reason: str = ""
     released_at_s: float = 0.0
     lease_until_s: float = 0.0
+    waits_from_s: float = 0.0
+    dispatched_at_s: float | None = None
+    decided: int | None = None
 
     def copy(self) -> RequestCopy:
         """As it is shipped."""
@@ -101,7 +104,7 @@ class MemoryJournal:
             now_s = self._wall_s()
             for row in due:
                 self._happens(row, Event.RELEASE)
-                row.released_at_s = now_s
+                row.released_at_s = row.waits_from_s = now_s
             left = waiting[len(due) :]
             return Released(batches=self._batches(due), next_due_s=left[0].due_s if left else None)
 
@@ -163,6 +166,7 @@ class MemoryJournal:
         """released → dispatched, running or shed, under the epoch that was read."""
         sent: list[tuple[int, int]] = []
         started: list[LcWork] = []
+        given_out: list[LcRow] = []
         with self._lock:
             now_s = self._wall_s()
             for k, request_id in enumerate(arrivals.request_id.tolist()):
@@ -175,6 +179,8 @@ class MemoryJournal:
                     if event is not Event.SHED:
                         row.target_cluster, row.node = snapshot.node_key(node)
                         row.late, row.lease_until_s = bool(plan.late[k]), now_s + lease_s
+                        row.dispatched_at_s = now_s
+                        given_out.append(row)
                     if event is Event.START and here is not None:
                         self._runs(row, here.owner, here.lease_s)
                         started.append(
@@ -184,7 +190,9 @@ class MemoryJournal:
                         sent.append((row.request_id, row.epoch))
                     self._tell(row)
             made = replace(decision, placed=len(sent) + len(started))
-            self.events.append((None, None, DecisionCopy(run_id, self._wall_s(), made, 0.1)))
+            self.events.append((None, None, DecisionCopy(run_id, self._wall_s(), made, 0.1, len(self.events) + 1)))
+            for row in given_out:
+                row.decided = len(self.events)
         return Dispatched(request_ids=tuple(k for k, _ in sent), epochs=tuple(e for _, e in sent), started=tuple(started))
 
     def claim_execution(
@@ -470,7 +478,7 @@ class MemoryJournal:
         attempt = self._attempt(row, happened.outcome, str(ended.reason), ended)
         if event is Event.SUCCEED:
             row.started_s, row.finished_s = attempt.started_s, ended.finished_s
-        row.released_at_s = self._wall_s()
+        row.released_at_s = row.waits_from_s = self._wall_s()
         self._tell(row, attempt)
         return 1
 
@@ -491,6 +499,10 @@ class MemoryJournal:
             reason=reason,
             work_lost_s=ended.work_lost_s if ended else 0.0,
             ended_at_s=self._wall_s(),
+            released_at_s=row.waits_from_s,
+            dispatched_at_s=row.dispatched_at_s,
+            sent_s=ended.sent_s if ended else None,
+            decided=row.decided,
         )
 
     def _tell(self, row: LcRow, attempt: AttemptCopy | None = None) -> None:

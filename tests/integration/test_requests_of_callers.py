@@ -521,8 +521,11 @@ def test_a_journal_of_the_version_before_is_made_one_of_this(tmp_path: Path) -> 
     for table in ("number_block", "call", "answer", "call_key"):
         old.execute(f"DROP TABLE {table}")
     for table, columns in (
-        ("request", ("tenant", "patience_s", "is_repeatable")),
-        ("event", ("due_s", "target_s", "cpu_work_s", "memory_mib", "tenant")),
+        ("request", ("tenant", "patience_s", "is_repeatable", "waits_from_s", "dispatched_at_s", "decided")),
+        (
+            "event",
+            ("due_s", "target_s", "cpu_work_s", "memory_mib", "tenant", "waits_from_s", "dispatched_at_s", "sent_s", "decided"),
+        ),
     ):
         for column in columns:
             old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

@@ -265,6 +265,7 @@ def test_the_decision_is_recorded_with_its_counts(world: WorkerWorld) -> None:
     assert (decision.kind, decision.cluster, decision.policy) == ("lc", "c1", "by-hand")
     assert (decision.considered, decision.placed, decision.unplaced) == (6, 3, 1)
     assert (decision.late, decision.shed) == (1, 2)
+    assert decision.note == "no ready instance of web"
     assert decision.snapshot_ms > 0.0
     assert decision.decide_ms > 0.0
 

@@ -437,8 +437,41 @@ def test_the_decision_names_the_policy_its_checkpoint_and_why_it_fell_back(world
     assert runs == (run_id,)
     assert (decision.kind, decision.cluster, decision.policy, decision.checkpoint) == ("be", "", "load-greedy", "dcg-be/1")
     assert (decision.considered, decision.placed, decision.unplaced) == (2, 1, 1)
-    assert decision.note == "slower than its budget"
+    assert decision.note == "slower than its budget; left waiting: the policy left room unused"
     assert decision.decide_ms > 0.0
+
+
+def test_the_note_says_what_full_nodes_lack(world: ControlWorld) -> None:
+    """60 of half a core do not fit onto three nodes of four; the resource is named, not how much of it."""
+    world.pending(*[BATCH] * 60)
+
+    place(world, lambda run_id: place_load_greedy)
+
+    [(decision, _)] = world.state.decisions
+    assert 0 < decision.placed < 60
+    assert decision.note == "left waiting: no node has the cpu"
+
+
+def test_the_note_names_clusters_whose_lc_comes_first(world: ControlWorld) -> None:
+    """They have room, which BE does not get while LC waits there."""
+    world.pending(BATCH)
+
+    place(world, lambda run_id: place_load_greedy, lc_waits={name: LcWait(under_way=10, late=9) for name in ("c1", "c2")})
+
+    [(decision, _)] = world.state.decisions
+    assert (decision.placed, decision.note) == (0, "left waiting: LC comes first in c1, c2")
+
+
+def test_the_note_says_that_no_node_is_open(world: ControlWorld) -> None:
+    """A paused service waits for its cluster and not for room."""
+    world.pending(BATCH)
+    for cluster in ("c1", "c2"):
+        world.refusals.note([Refusal.of(RefusalKind.QUOTA, cluster=cluster, service="batch", words="q")], role="scheduler")
+
+    place(world, lambda run_id: place_load_greedy)
+
+    [(decision, _)] = world.state.decisions
+    assert decision.note == "left waiting: no node is open to them"
 
 
 def test_a_decision_of_two_policies_names_both(world: ControlWorld) -> None:
@@ -450,7 +483,7 @@ def test_a_decision_of_two_policies_names_both(world: ControlWorld) -> None:
 
     [(decision, runs)] = world.state.decisions
     assert runs == (one, two)
-    assert (decision.policy, decision.note) == ("load-greedy+scoring", "no checkpoint")
+    assert (decision.policy, decision.note.partition(";")[0]) == ("load-greedy+scoring", "no checkpoint")
     assert (decision.considered, decision.placed, decision.unplaced) == (2, 1, 1)
 
 

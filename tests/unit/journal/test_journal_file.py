@@ -123,7 +123,7 @@ def test_a_journal_of_another_version_or_cluster_is_refused(path: Path) -> None:
         _open(path)
 
 
-def test_a_journal_of_the_format_before_is_taken_over(path: Path) -> None:
+def test_a_journal_of_a_format_before_is_taken_over(path: Path) -> None:
     """Its tables are changed, and what it has stays."""
     _open(path).close()
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -131,7 +131,13 @@ def test_a_journal_of_the_format_before_is_taken_over(path: Path) -> None:
         for name in ("insert", "update", "delete"):
             connection.execute(f"DROP TRIGGER answer_{name}")
         connection.execute("DELETE FROM meta WHERE name = 'answer_bytes'")
-        connection.execute("UPDATE meta SET value = ? WHERE name = 'format'", (FORMAT - 1,))
+        for table, names in (
+            ("request", ("waits_from_s", "dispatched_at_s", "decided")),
+            ("event", ("waits_from_s", "dispatched_at_s", "sent_s", "decided")),
+        ):
+            for name in names:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {name}")
+        connection.execute("UPDATE meta SET value = 4 WHERE name = 'format'")
         connection.commit()
 
     with contextlib.closing(_open(path)) as journal:
