@@ -41,6 +41,7 @@ def write_report(run_id: int, out: Path | None) -> Path:
         records.decisions(run_id),
         records.scaling_events(run_id),
         figures_now(run_id, records=records),
+        phases=records.phases(run_id),
     )
     path = out or default_home() / "reports" / f"run-{run_id}.html"
     made_folder(path.parent)

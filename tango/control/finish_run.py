@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tango.analysis.metrics import RunMetrics, ServiceFigures, run_metrics
-from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RequestPhases, RunOutcomes, ScalingEvents
 from tango.ports.figures import FiguresClaim, FiguresStore
 
 
@@ -20,6 +20,10 @@ class RunRecords(Protocol):
 
     def outcomes(self, run_id: int) -> RunOutcomes:
         """One element per request."""
+        ...
+
+    def phases(self, run_id: int) -> RequestPhases | None:
+        """Where the time of its requests went, in their order; None for a simulated run."""
         ...
 
     def losses(self, run_id: int) -> AttemptLosses:

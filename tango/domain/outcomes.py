@@ -119,6 +119,35 @@ class RunOutcomes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPhases:
+    """Where the time of each request of a live run went, from its due time to its answer: wall seconds, shape (n,), in the order of
+    `RunOutcomes`; NaN where that is not known, or not yet. The parts are those of the view `request_phases`."""
+
+    release_s: NDArray[np.float64]
+    """Due to released."""
+    repeat_s: NDArray[np.float64]
+    """Attempts before the last one."""
+    dispatch_s: NDArray[np.float64]
+    """Released to dispatched or placed."""
+    send_s: NDArray[np.float64]
+    """LC: dispatched to sent."""
+    start_s: NDArray[np.float64]
+    """Sent, or placed, to started."""
+    serve_s: NDArray[np.float64]
+    """Started to finished."""
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, PHASES)
+
+    def __len__(self) -> int:
+        return len(self.release_s)
+
+
+PHASES: tuple[str, ...] = ("release_s", "repeat_s", "dispatch_s", "send_s", "start_s", "serve_s")
+"""The columns of `RequestPhases`, in order of time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptLosses:
     """Attempts that ended without a counted result, one element each (`attempt` rows whose outcome is not succeeded)."""
 

@@ -16,7 +16,6 @@ from tango.domain.resource_axis import MAY_RUN
 from tango.domain.services import ServiceClass
 from tango.report.series import Floats, TimeBins, log_edges, population, share_grid, time_bins
 from tango.report.svg import (
-    NAMES_LEFT,
     TOP,
     WIDTH,
     Chart,
@@ -24,6 +23,7 @@ from tango.report.svg import (
     heatmap,
     log_ticks,
     ms_label,
+    names_left,
     nice_ticks,
     number_label,
     time_label,
@@ -168,7 +168,10 @@ def latency_figure(outcomes: RunOutcomes) -> Figure | None:
     high = max(float(latency_ms[lc].max()), *targets_ms.values())
     edges = log_edges(low, high * 1.05)
     row = 58.0
-    chart = Chart((edges[0], edges[-1]), (0.0, 1.0), height=TOP + 30.0 + row * len(services), left=118.0, right=66.0, log_x=True)
+    names = [outcomes.services[s] for s in services]
+    chart = Chart(
+        (edges[0], edges[-1]), (0.0, 1.0), height=TOP + 30.0 + row * len(services), left=names_left(names), right=66.0, log_x=True
+    )
     chart.axes(x_ticks=log_ticks(edges[0], edges[-1]), x_label=ms_label)
     for place, service in enumerate(services):
         values = latency_ms[lc & (outcomes.service == service)]
@@ -311,7 +314,7 @@ def scaling_figure(outcomes: RunOutcomes, scaling: ScalingEvents, frame: Frame) 
     shrink = resize & (scaling.after_millicores < scaling.before_millicores)
     request = resize & ~grow & ~shrink  # under `burst` the limit stays and the CPU request moves
     tall = 18.0 if len(rows) <= 16 else 13.0
-    chart = Chart((0.0, frame.end_s), (0.0, 1.0), height=TOP + 30.0 + tall * len(rows), left=NAMES_LEFT)
+    chart = Chart((0.0, frame.end_s), (0.0, 1.0), height=TOP + 30.0 + tall * len(rows), left=names_left(rows))
     chart.band(*frame.window_s)
     chart.axes(x_ticks=time_ticks(frame.end_s), x_label=time_label)
     for index, name in enumerate(rows):

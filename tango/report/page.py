@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tango import __version__
 from tango.analysis.metrics import RunMetrics
-from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RunOutcomes, ScalingEvents
+from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RequestPhases, RunOutcomes, ScalingEvents
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
 from tango.report.charts import (
@@ -25,7 +25,9 @@ from tango.report.charts import (
     scaling_figure,
     utilization_figures,
 )
+from tango.report.phase_charts import phase_figures
 from tango.report.tables import milliseconds, node_pressures, number, percent, summary_rows
+from tango.report.verdict import verdict_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,13 @@ class Section:
 
     title: str
     figures: tuple[Figure, ...]
+    query: str = ""
+    """The named query that has the rows behind it; empty: none."""
+
+    @property
+    def anchor(self) -> str:
+        """Where the contents list leads to."""
+        return self.title.lower().replace(" ", "-")
 
 
 def render_report(
@@ -43,26 +52,44 @@ def render_report(
     decisions: Decisions,
     scaling: ScalingEvents,
     metrics: RunMetrics,
+    *,
+    phases: RequestPhases | None = None,
 ) -> str:
-    """The text of the page. All text that comes from the run is escaped."""
+    """The text of the page. All text that comes from the run is escaped. `phases`: where its requests' time went, if that is known."""
     # StrictUndefined: a name that the template misspells fails a test instead of leaving a gap in the page.
     environment = Environment(
         loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(percent=percent, ms=milliseconds, number=number)
+    verdict, sections = verdict_of(outcomes, metrics, phases), _sections(outcomes, samples, decisions, scaling, phases)
+    pressures, failures = node_pressures(metrics.details), _failure_rows(outcomes)
+    ended_badly = bool(failures or len(losses))
+    contents = [
+        *([("where-to-look", "Where to look")] if verdict.looks else []),
+        ("summary", "Summary"),
+        ("services", "Services"),
+        *([("nodes", "Nodes")] if pressures else []),
+        *((section.anchor, section.title) for section in sections),
+        *([("what-did-not-end-well", "What did not end well")] if ended_badly else []),
+        ("parameters", "Parameters"),
+        ("again", "What if" if outcomes.is_live else "Again"),
+    ]
     return environment.get_template("report.html.j2").render(
         run=outcomes,
         version=__version__,
         title=f"Run {outcomes.run_id}" + (f": {outcomes.name}" if outcomes.name else ""),
+        verdict=verdict,
+        contents=contents,
         tiles=_tiles(metrics),
         summary=summary_rows(metrics, metrics.details),
         metrics=metrics,
         details=metrics.details,
-        pressures=node_pressures(metrics.details),
-        services=metrics.services,
+        pressures=pressures,
+        # LC first, the worst on top: what is read first is what is wrong.
+        services=sorted(metrics.services, key=lambda s: (s.service_class != ServiceClass.LC.label, s.qos_rate or 0.0)),
         losses=_loss_rows(losses, outcomes.speed),
-        failures=_failure_rows(outcomes),
-        sections=_sections(outcomes, samples, decisions, scaling),
+        failures=failures,
+        sections=sections,
         parameters=_parameters(outcomes),
         commands=_commands(outcomes),
     )
@@ -79,7 +106,9 @@ def _tiles(metrics: RunMetrics) -> list[tuple[str, str, str]]:
     ]
 
 
-def _sections(outcomes: RunOutcomes, samples: NodeSamples, decisions: Decisions, scaling: ScalingEvents) -> list[Section]:
+def _sections(
+    outcomes: RunOutcomes, samples: NodeSamples, decisions: Decisions, scaling: ScalingEvents, phases: RequestPhases | None
+) -> list[Section]:
     frame = frame_of(outcomes)
     present = [c for c in ServiceClass if (outcomes.service_class == c).any()]
     requests = [flow_figure(outcomes, frame, c) for c in present]
@@ -88,10 +117,11 @@ def _sections(outcomes: RunOutcomes, samples: NodeSamples, decisions: Decisions,
     scaled = scaling_figure(outcomes, scaling, frame)
     latency = latency_figure(outcomes)
     sections = [
-        Section(title="Requests", figures=(*requests, *service, *quality)),
-        Section(title="Latency and what gave way", figures=tuple(f for f in (latency, scaled) if f is not None)),
-        Section(title="Utilisation", figures=tuple(utilization_figures(outcomes, samples, frame))),
-        Section(title="Decisions", figures=tuple(decision_figures(decisions, frame, outcomes.speed))),
+        Section(title="Requests", figures=(*requests, *service, *quality), query="qos-per-minute"),
+        Section(title="Where the time went", figures=tuple(phase_figures(outcomes, phases) if phases else ()), query="phases"),
+        Section(title="Latency and what gave way", figures=tuple(f for f in (latency, scaled) if f is not None), query="slowest"),
+        Section(title="Utilisation", figures=tuple(utilization_figures(outcomes, samples, frame)), query="nodes-per-minute"),
+        Section(title="Decisions", figures=tuple(decision_figures(decisions, frame, outcomes.speed)), query="decisions"),
     ]
     return [section for section in sections if section.figures]
 

@@ -19,8 +19,8 @@ WIDTH = 520.0
 """Default width of a chart, pixels."""
 LEFT, RIGHT, TOP, BOTTOM = 52.0, 14.0, 22.0, 30.0
 """Default margins around the plot area, pixels."""
-NAMES_LEFT = 142.0
-"""Left margin of charts with a name in each row: fourteen characters."""
+NAMES_LEFT = 80.0, 206.0
+"""Least and most left margin of charts with a name in each row: eight and twenty-two characters."""
 GLYPH = 9.0
 """Width of a character for which a margin must have space, pixels: the widest of the fonts of the style sheets at the size that they
 have on a phone. With the mean of a desk's font, 6.6, names were cut off at the edge of the drawing where another font was there."""
@@ -216,9 +216,9 @@ class Chart:
             children.append(element("title", hint))
         self.parts.append(element("text", *children, class_=css, x=at_x, y=at_y, text_anchor=anchor))
 
-    def row_name(self, at_y: float, name: str, *, css: str = "name") -> None:
-        """Draw the name of a row, right-aligned in the left margin and cut to it; the whole name is its tooltip."""
-        self.text(self.left - 6, at_y, fitted(name, self.left - 6), css=css, anchor="end", hint=name)
+    def row_name(self, at_y: float, name: str, *, css: str = "name", hint: str = "") -> None:
+        """Draw the name of a row, right-aligned in the left margin and cut to it; the tooltip is the whole name, or another text."""
+        self.text(self.left - 6, at_y, fitted(name, self.left - 6), css=css, anchor="end", hint=hint or name)
 
     def mark(self, shape: Markup) -> None:
         """Add any other shape."""
@@ -237,7 +237,7 @@ def heatmap(grid: Floats, rows: Sequence[str], end: float, ticks: Sequence[float
     `end` is the time at the right end of the axis, in the unit of `ticks`.
     """
     row_height = 20.0 if len(rows) <= 16 else 14.0 if len(rows) <= 32 else 9.0
-    chart = Chart((0.0, end), (0.0, 1.0), height=TOP + BOTTOM + row_height * len(rows), left=NAMES_LEFT)
+    chart = Chart((0.0, end), (0.0, 1.0), height=TOP + BOTTOM + row_height * len(rows), left=names_left(rows))
     chart.axes(x_ticks=ticks, x_label=time_label)
     count = grid.shape[1]
     xs = chart.x(np.minimum(np.arange(count + 1) * (end / count), end))
@@ -255,6 +255,12 @@ def heatmap(grid: Floats, rows: Sequence[str], end: float, ticks: Sequence[float
         if index % every == 0:
             chart.row_name(TOP + index * row_height + row_height / 2 + 4, name, css="tick")
     return chart.render(label)
+
+
+def names_left(names: Sequence[str]) -> float:
+    """A left margin in which all of these names are drawn whole, if that leaves the plot more than half of the width."""
+    least, most = NAMES_LEFT
+    return float(min(max(least, GLYPH * max((len(name) for name in names), default=0) + 8.0), most))
 
 
 def fitted(name: str, pixels: float) -> str:

@@ -17,12 +17,14 @@ from numpy.typing import NDArray
 
 from tango.domain.identity import NodeKey, PodKey
 from tango.domain.outcomes import (
+    PHASES,
     SCALING_KINDS,
     SCALING_OUTCOMES,
     STATE_CODE,
     AttemptLosses,
     Decisions,
     NodeSamples,
+    RequestPhases,
     RunOutcomes,
     ScalingEvents,
 )
@@ -137,6 +139,13 @@ class PostgresRunRecords:
             cpu_work_s=_floats(t["cpu_work_s"]),
             memory_mib=_floats(t["memory_mib"]),
         )
+
+    def phases(self, run_id: int) -> RequestPhases | None:
+        """Where the time of the run's requests went; None for a simulated run, of which nobody waits for messages and processes."""
+        if self._names(run_id).is_simulated:
+            return None
+        t = self._table(f"SELECT {', '.join(PHASES)} FROM request_phases WHERE run_id = %s ORDER BY request_id", (run_id,))
+        return RequestPhases(**{name: _floats(t[name]) for name in PHASES})
 
     def losses(self, run_id: int) -> AttemptLosses:
         """Attempts that ended without a counted result."""

@@ -14,6 +14,7 @@ from tango.domain.outcomes import (
     AttemptLosses,
     Decisions,
     NodeSamples,
+    RequestPhases,
     RunOutcomes,
     ScalingEvents,
 )
@@ -41,6 +42,10 @@ class MemoryRunRecords:
         """Given."""
         return self._recorded[run_id].outcomes
 
+    def phases(self, run_id: int) -> RequestPhases | None:
+        """As spread over the parts by `phases_of`."""
+        return phases_of(self._recorded[run_id].outcomes)
+
     def losses(self, run_id: int) -> AttemptLosses:
         """Given."""
         return self._recorded[run_id].losses
@@ -56,6 +61,22 @@ class MemoryRunRecords:
     def scaling_events(self, run_id: int) -> ScalingEvents:
         """Given."""
         return self._recorded[run_id].scaling
+
+
+def phases_of(outcomes: RunOutcomes) -> RequestPhases:
+    """A tenth of what each request waited goes to its release, a fifth to its dispatch, LC's sending has a millisecond, the rest its
+    start."""
+    waited_s = outcomes.started_s - outcomes.due_s
+    none_s = np.where(np.isnan(waited_s), np.nan, 0.0)
+    send_s = np.where(outcomes.service_class == 0, np.minimum(0.001, 0.7 * waited_s), np.nan)
+    return RequestPhases(
+        release_s=0.1 * waited_s,
+        repeat_s=none_s,
+        dispatch_s=0.2 * waited_s,
+        send_s=send_s,
+        start_s=0.7 * waited_s - np.nan_to_num(send_s),
+        serve_s=outcomes.finished_s - outcomes.started_s,
+    )
 
 
 def f8(values: object) -> NDArray[np.float64]:

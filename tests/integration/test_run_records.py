@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
@@ -137,6 +138,18 @@ def test_every_outcome_of_a_resize_comes_back_as_it_was_written(world: StoreWorl
     told = records.scaling_events(run_id).outcome.tolist()
     assert sorted(told) == list(range(len(SCALING_OUTCOMES)))
     assert "refused" in SCALING_OUTCOMES
+
+
+def test_the_parts_of_requests_way_come_in_the_order_of_the_requests(world: StoreWorld, records: PostgresRunRecords) -> None:
+    """NaN where a request has not come so far: what still waits has no dispatch, and nobody was told when LC was released."""
+    run_id = recorded(world)
+
+    phases = records.phases(run_id)
+
+    assert phases is not None
+    assert len(phases) == len(records.outcomes(run_id)) == 4
+    assert np.isnan(phases.dispatch_s).tolist() == [True, True, True, False]
+    assert phases.serve_s[:2].tolist() == [0.5, 0.5]
 
 
 def test_devices_are_sampled_where_there_are_some(world: StoreWorld, records: PostgresRunRecords) -> None:

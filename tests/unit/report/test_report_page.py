@@ -22,6 +22,7 @@ from tests.fakes.run_records import (
     RunRecords,
     f8,
     outcomes_of,
+    phases_of,
     seeded_run,
 )
 
@@ -62,7 +63,7 @@ class Page(HTMLParser):
 
 def page_of(records: RunRecords) -> str:
     """The report of a run."""
-    return render_report(*records, run_metrics(*records))
+    return render_report(*records, run_metrics(*records), phases=phases_of(records[0]))
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +109,68 @@ def test_the_page_of_a_live_run_speaks_of_callers_and_not_of_a_trace():
     assert page.unbalanced == []
 
 
+def test_the_page_begins_with_an_answer_and_says_where_to_look(demo_page: str):
+    """Which services are below, then the worst service, node and time, and what late requests waited for, each with its query."""
+    text = Page(demo_page).text
+
+    assert "90.6 % of LC requests were in time. Below 95.0 %: web (86.2 %), search (91.9 %)." in text
+    for what, query in (
+        ("service web 86.2 % in time", "qos"),
+        ("node edge-2/edge-2-node-4 83.0 % in time", "misses"),
+        ("10 seconds from 30 s 73.6 % in time", "qos-per-minute"),
+        ("time of late requests network and queue 62.2 % of it", "phases"),
+    ):
+        assert f"{what} tango sql @{query} --run 12" in text
+
+
+def test_what_is_out_of_target_is_marked(demo_page: str):
+    """Two services of four: their rates and their tails; what is in target is not."""
+    marked = re.findall(r'<td class="num bad">([^<]*)</td>', demo_page[demo_page.index('id="services"') :])
+
+    assert marked == ["86.2 %", "654 ms", "91.9 %", "691 ms"]
+
+
+def test_the_contents_lead_to_every_section(demo_page: str):
+    """Each link has its heading, and each heading its link."""
+    page = Page(demo_page)
+
+    links = [str(attrs["href"]).removeprefix("#") for tag, attrs in page.tags if tag == "a"]
+    headings = [attrs.get("id") for tag, attrs in page.tags if tag == "h2"]
+
+    assert links == headings
+
+
+def test_a_good_run_is_said_to_be_good():
+    """No red then; the worst are named all the same."""
+    outcomes, *others = seeded_run()
+    fast = dataclasses.replace(outcomes, finished_s=np.minimum(outcomes.finished_s, outcomes.due_s + 0.5 * outcomes.target_s))
+    html = page_of(RunRecords(fast, *others))
+
+    assert "and each service is at 95.0 % or above" in Page(html).text
+    assert '<p class="verdict good">' in html
+    assert 'class="num bad"' not in html
+
+
+def test_the_time_of_requests_is_drawn_by_part_and_service(demo_page: str):
+    """Those in time apart from those that were late, whose bars are longer; BE waits for room and for its pod."""
+    text = Page(demo_page).text
+
+    for words in ("Where the time went", "web, late", "message and decision", "waiting for room", "pod's start"):
+        assert words in text
+
+
+def test_names_of_nodes_and_services_are_drawn_whole(demo_page: str):
+    """Up to twenty-two characters, which were cut to "edge…ode-4" before; longer ones are cut in the middle."""
+    assert ">edge-2/edge-2-node-4<" in demo_page
+
+
 def test_page_needs_no_network_and_no_script(demo_page: str):
     """Nothing is loaded from anywhere, a policy in the page forbids it, and the page stays small."""
     page = Page(demo_page)
 
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "img", "iframe", "object")]
-    assert not [a for _, attrs in page.tags for a in attrs if a in ("src", "href", "xlink:href") or a.startswith("on")]
+    assert not [a for _, attrs in page.tags for a in attrs if a in ("src", "xlink:href") or a.startswith("on")]
+    assert all((attrs.get("href") or "#").startswith("#") for _, attrs in page.tags)
     assert "@import" not in demo_page
     assert "url(" not in demo_page
     assert "default-src 'none'" in demo_page
