@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from tango.ports.leases import Fence, LeaseStore
 from tango.settings import LeaseSettings
@@ -20,9 +23,24 @@ class LeaseHolder:
     """The process, as `HOST:PID`."""
     settings: LeaseSettings
     """How long leases of requests last, which the jobs grant and end."""
+    _turns: dict[str, threading.Lock] = field(default_factory=dict)
+    """By job: held by the thread that does it. To the store all threads of a process are one owner, who may renew."""
+
+    @contextmanager
+    def at_work(self, job: str, *, ttl_s: float) -> Iterator[Fence | None]:
+        """The lease of a job, taken or renewed, to be worked under in the block; None while another process holds it, or while another
+        thread of this process is in such a block."""
+        turn = self._turns.setdefault(job, threading.Lock())
+        if not turn.acquire(blocking=False):
+            yield None
+            return
+        try:
+            yield self.acquire(job, ttl_s=ttl_s)
+        finally:
+            turn.release()
 
     def acquire(self, job: str, *, ttl_s: float) -> Fence | None:
-        """The lease of a job, taken or renewed; None while another process holds it."""
+        """The lease of a job, taken or renewed; None while another process holds it. Threads of one process do not exclude each other."""
         return self.leases.acquire(job, owner=self.owner, ttl_s=ttl_s)
 
     def nobody_holds(self, job: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,6 +30,7 @@ from tango.domain.snapshot_assembly import as_seen
 from tango.errors import ClusterError, ClusterUnavailable, DependencyError, Fenced, Invalid
 from tango.ports.clusters import ClusterCalls
 from tango.ports.jobs import JobStore
+from tango.ports.leases import Fence
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.settings import BeSettings, NodeAgentSettings
@@ -42,6 +43,21 @@ MOST_TICK_S = 2.0
 """Seconds after which a tick begins no further cycle: what else the process does has its turn, and the next tick is at hand."""
 ROLE = "scheduler"
 """Who has met a refusal, in the rows of `tango.domain.refusals`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recorded:
+    """A decision whose rows are written, and whose pods are still to be made."""
+
+    fence: Fence
+    pending: BePending
+    snapshot: FleetSnapshot
+    pauses: Pauses
+    plan: BePlan
+    placements: Sequence[Placement]
+    decide_ms: float
+    at_s: float
+    """When it was decided, by `time.perf_counter`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +99,27 @@ class BePlacement:
         Beat may fire twice and a dead scheduler may come back: the lease keeps cycles single, and its epoch, checked in the
         transaction that records the plan, keeps an overtaken one from writing.
         """
-        fence = self.holder.acquire(LEASE, ttl_s=self.settings.lease_ttl_s)
-        if fence is None:
-            return {"considered": 0, "placed": 0}
+        with self.holder.at_work(LEASE, ttl_s=self.settings.lease_ttl_s) as fence:
+            considered, done = (0, None) if fence is None else self._recorded(fence)
+        if done is None:
+            return {"considered": considered, "placed": 0}
+        # An API server that is slow holds up its own pods and not the next cycle: another thread may be in it already.
+        refused = self._settle_refused(self.clusters.run_be_pods(done.placements), done.pauses) if done.placements else 0
+        log.info(
+            "be_placed",
+            considered=considered,
+            placed=len(done.placements),
+            refused=refused,
+            policy=done.plan.policy,
+            decide_ms=round(done.decide_ms, 2),
+            kube_ms=round((time.perf_counter() - done.at_s) * 1e3, 1),
+        )
+        # 4. Compare, when nothing waits for it any more.
+        self.deciders.decide_beside(done.plan, done.decide_ms, done.pending, done.snapshot, self.settings, fence=done.fence)
+        return {"considered": considered, "placed": len(done.placements) - refused}
+
+    def _recorded(self, fence: Fence) -> tuple[int, _Recorded | None]:
+        """Gather, decide and record: how many requests were considered, and what was recorded, if anything was."""
         self.deciders.follow()
         # 1. Gather.
         begin = time.perf_counter()
@@ -93,12 +127,12 @@ class BePlacement:
         read = self.requests.pending_be(limit=limit, behind=self.turns.behind)
         if len(read.pending) == 0:
             self.turns.end(read, limit=limit, placed=0)
-            return {"considered": 0, "placed": 0}
+            return 0, None
         snapshot, crowded = self.reserved(self.snapshot()), self._crowded()
         batch = as_seen(read, snapshot)
         if len(batch.pending) == 0:
             self.turns.end(read, limit=limit, placed=0)
-            return {"considered": 0, "placed": 0}
+            return 0, None
         pauses = self.refusals.pauses()
         gathered = time.perf_counter()
         # 2. Decide.
@@ -132,20 +166,17 @@ class BePlacement:
             )
         except Fenced:
             log.warning("placement_fenced", epoch=fence.epoch)
-            return {"considered": len(batch.pending), "placed": 0}
-        refused = self._settle_refused(self.clusters.run_be_pods(placements), pauses) if placements else 0
-        log.info(
-            "be_placed",
-            considered=len(batch.pending),
-            placed=len(placements),
-            refused=refused,
-            policy=plan.policy,
-            decide_ms=round(decision.decide_ms, 2),
-            kube_ms=round((time.perf_counter() - decided) * 1e3, 1),
+            return len(batch.pending), None
+        return len(batch.pending), _Recorded(
+            fence=fence,
+            pending=batch.pending,
+            snapshot=snapshot,
+            pauses=pauses,
+            plan=plan,
+            placements=placements,
+            decide_ms=decision.decide_ms,
+            at_s=decided,
         )
-        # 4. Compare, when nothing waits for it any more.
-        self.deciders.decide_beside(plan, decision.decide_ms, batch.pending, snapshot, self.settings, fence=fence)
-        return {"considered": len(batch.pending), "placed": len(placements) - refused}
 
     def _crowded(self) -> set[str]:
         """Clusters whose LC waits, so that BE has to."""

@@ -49,8 +49,10 @@ class Reconciliation:
     def sweep(self) -> dict[str, int]:
         """One sweep; gives how many requests were requeued, messages published and runs finished, and how many runs are still open or being
         cancelled. Safe to repeat and to interrupt."""
-        if self.holder.acquire(LEASE, ttl_s=LEASE_S) is None:
-            return {"requeued": 0, "published": 0, "finished": 0, "open": 0}
+        with self.holder.at_work(LEASE, ttl_s=LEASE_S) as fence:
+            return {"requeued": 0, "published": 0, "finished": 0, "open": 0} if fence is None else self._sweep()
+
+    def _sweep(self) -> dict[str, int]:
         requeued = self.requests.requeue_expired(limit=MOST_EXPIRED)
         waiting = self.requests.unclaimed(older_than_s=self.holder.settings.unclaimed_after_s, limit=MOST_UNCLAIMED)
         # Publish before closing runs: a run that cannot be closed must not keep others' requests waiting.

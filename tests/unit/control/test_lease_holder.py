@@ -40,3 +40,29 @@ def test_a_lease_is_free_only_while_nobody_holds_it_not_even_the_asker(world: Co
     assert not holder(world, asker).nobody_holds("replay:1")
     assert fence is not None
     assert holder(world, "a").acquire("replay:1", ttl_s=5.0) == fence
+
+
+def test_threads_of_one_process_do_a_job_one_at_a_time(world: ControlWorld) -> None:
+    """To the store both are one owner, who may renew; whoever comes second does nothing, and nobody waits."""
+    process = holder(world)
+
+    with (
+        process.at_work("sweep", ttl_s=5.0) as first,
+        process.at_work("sweep", ttl_s=5.0) as second,
+        process.at_work("placement", ttl_s=5.0) as other_job,
+    ):
+        assert first is not None
+        assert second is None
+        assert other_job is not None
+    with process.at_work("sweep", ttl_s=5.0) as later:
+        assert later == first
+
+
+def test_a_job_that_failed_may_be_begun_again(world: ControlWorld) -> None:
+    """Its turn ends however the block ends."""
+    process = holder(world)
+
+    with pytest.raises(RuntimeError), process.at_work("sweep", ttl_s=5.0):
+        raise RuntimeError("a defect")
+    with process.at_work("sweep", ttl_s=5.0) as fence:
+        assert fence is not None
