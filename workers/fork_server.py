@@ -41,6 +41,7 @@ LOADED = (
     "kombu.transport.redis",
     "tango.bootstrap.agent",
     "tango.bootstrap.cluster_worker",
+    "tango.bootstrap.console",
     "tango.bootstrap.gateway",
     "tango.bootstrap.replayer",
     "tango.bootstrap.scheduler",

@@ -39,6 +39,8 @@ NO_SETTINGS = {
     "TANGO_HOME": "the state folder (tango.stack.state)",
     "TANGO_DEBUG": "whether commands show tracebacks (tango.cli.failures)",
     "TANGO_HEALTH_DIR": "the folder in which processes tell how far they are (tango.progress)",
+    "TANGO_CONSOLE_TOKEN": "what people log in to the console with (tango.bootstrap.console)",
+    "TANGO_CONSOLE_URL": "where the console of a stack is (tango.cli.stack)",
     "TANGO_METRICS_DIR": "the folder in which processes count for metrics (tango.telemetry)",
     "TANGO_METRICS_URL": "where a stack's metrics are, for whoever scrapes them (tango.cli.stack)",
     "TANGO_READY_FILE": "the file by which a worker tells the supervisor that it is ready (workers.app)",

@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("tango.cli.stack:up", "Start the local stack: database, broker, clusters, workers, scheduler."),
     "status": ("tango.cli.stack:status", "Show every process of the local stack."),
     "top": ("tango.cli.top:top", "Show the fleet, its queues, QoS and decisions in the terminal, live."),
+    "console": ("tango.cli.console:console", "Print the address of the stack's console, pages for a browser."),
     "down": ("tango.cli.stack:down", "Stop the local stack; data and logs stay."),
     "line": ("tango.cli.stack:line", "Change how the emulated line to the centre behaves."),
     "env": ("tango.cli.stack:env", "Print the settings with which celery, psql and Flower reach the stack."),

@@ -312,6 +312,8 @@ def stack_environment(home: Path, info: StackInfo) -> dict[str, str]:
         "TANGO_GATEWAY_URL": next(iter(info.gateways.values()), ""),
         "TANGO_TOKEN": info.token,
         "FLOWER_URL": info.flower_url,
+        "TANGO_CONSOLE_URL": info.console_url,
+        "TANGO_CONSOLE_TOKEN": info.console_token,
         "TANGO_METRICS_URL": info.metrics_url,
         "FLOWER_BASIC_AUTH": f"{info.flower_user}:{info.flower_password}",
     }
@@ -524,6 +526,7 @@ def _say_ready(home: Path) -> None:
         say(f"Tango is up. State: {home}. Flower: {info.flower_url} (login: `tango env`). Submit with `tango run submit FILE`.")
         for cluster, url in info.gateways.items():
             say(f"Gateway of {cluster}: {url} (token: `tango env`).")
+        say(f"Console: {info.console_url} (`tango console` prints an address that logs in).")
         say(f"Metrics for Prometheus: {info.metrics_url}")
 
 

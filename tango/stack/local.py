@@ -135,9 +135,9 @@ class LocalStack:
             require_broker(self._user_broker)
         clusters = self._cluster_places()
         # For the progress bar: API server, kubelet, agent, gateway and workers for each host, scheduler, replayer, beat, flower,
-        # metrics.
+        # console, metrics.
         hosts = len(clusters) if self._line_rtt_ms is not None or not clusters else 1
-        self._supervisor.expected = len(self._servers()) + (4 + WORKERS_FOR_EACH_HOST) * hosts + 5 + self._simulators
+        self._supervisor.expected = len(self._servers()) + (4 + WORKERS_FOR_EACH_HOST) * hosts + 6 + self._simulators
         self._supervisor.expected += self._line_rtt_ms is not None
         # What all others are forks of is loaded while database and broker start.
         self._loop.run(self._forks.begin)
@@ -160,7 +160,8 @@ class LocalStack:
         finally:
             database.close()
         flower_port = self._port("flower", set())
-        metrics_port = self._settings.port or self._port("metrics", {flower_port})
+        console_port = self._port("console", {flower_port})
+        metrics_port = self._settings.port or self._port("metrics", {flower_port, console_port})
         info = StackInfo(
             database_url=database_url,
             reader_url=reader_url,
@@ -171,6 +172,8 @@ class LocalStack:
             flower_url=f"http://{HOST}:{flower_port}",
             flower_user=FLOWER_USER,
             flower_password=self._secrets["flower"],
+            console_url=f"http://{HOST}:{console_port}",
+            console_token=self._secrets["console"],
             metrics_url=f"http://{self._settings.host}:{metrics_port}/metrics",
             call_key=self._secrets["calls"],
             token=self._secrets["caller"],
@@ -191,6 +194,8 @@ class LocalStack:
             line=(line := self._line_places()),
             cluster_environment=self._cluster_environment(line),
             simulators=self._simulators,
+            console_port=console_port,
+            console_token=info.console_token,
             metrics_host=self._settings.host,
             metrics_port=metrics_port,
         )

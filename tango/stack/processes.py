@@ -21,6 +21,8 @@ WORKERS_FOR_EACH_HOST = 2
 """Cluster workers that consume the same queues, so that one which dies or hangs leaves them to the other."""
 FLOWER_LOGIN = "FLOWER_BASIC_AUTH"
 """Environment variable by which Flower learns user:password."""
+CONSOLE_TOKEN = "TANGO_CONSOLE_TOKEN"
+"""Environment variable by which the console learns what people log in with."""
 FORK_SERVER = ("workers.fork_server",)
 """The module that starts all others (`tango.stack.forking`)."""
 READY_FILE = "TANGO_READY_FILE"
@@ -105,6 +107,10 @@ class Layout:
     """Further variables of the agent and the worker of a cluster, by its name."""
     simulators: int = 0
     """Number of workers that compute cells of comparisons; each simulates one cell at a time."""
+    console_port: int = 0
+    """Where people reach the console on 127.0.0.1; 0: nowhere."""
+    console_token: str = field(default="", repr=False)
+    """What they log in with."""
     metrics_port: int = 0
     """Where the figures of all processes are served; 0: nowhere."""
     metrics_host: str = "127.0.0.1"
@@ -208,6 +214,11 @@ def application_processes(layout: Layout) -> list[ProcessSpec]:
     found.append(
         spec("flower", "monitoring page", *flower_program(layout.flower_port), extra=login, port=layout.flower_port, tells=False)
     )
+    if layout.console_port:
+        token = {CONSOLE_TOKEN: layout.console_token}
+        found.append(
+            spec("console", "console", *module("console", "--port", str(layout.console_port)), ready_file=True, extra=token)
+        )
     if layout.metrics_port:
         where = ("--host", layout.metrics_host, "--port", str(layout.metrics_port))
         found.append(spec("metrics", "metrics", *module("metrics", *where), ready_file=True))

@@ -39,6 +39,9 @@ class StackInfo:
     flower_url: str = ""
     flower_user: str = ""
     flower_password: str = field(default="", repr=False)
+    console_url: str = ""
+    console_token: str = field(default="", repr=False)
+    """What people log in to the console with."""
     metrics_url: str = ""
     """Where Prometheus scrapes the figures of this host."""
     call_key: str = field(default="", repr=False)

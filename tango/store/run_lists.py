@@ -8,6 +8,7 @@ from typing import Any
 
 from tango.domain.requests import RequestState
 from tango.domain.runs import RunKind
+from tango.errors import UsageError
 from tango.store.database import Database
 from tango.store.lifecycle_sql import listed
 
@@ -87,6 +88,31 @@ WHERE (%(kind)s::text IS NULL OR r.kind = %(kind)s) AND (%(status)s = '' OR r.st
   AND (%(since)s::float8 IS NULL OR r.submitted_at >= to_timestamp(%(since)s))
 ORDER BY r.run_id DESC LIMIT %(limit)s
 """
+RUN_FACTS = (
+    "run",
+    "kind",
+    "name",
+    "status",
+    "system",
+    "fleet",
+    "accepted",
+    "trace_source",
+    "speed",
+    "seed",
+    "submitted_at_s",
+    "started_at_s",
+    "ended_at_s",
+    "duration_s",
+)
+"""Keys of `PostgresRunLists.run`, beside `figures`."""
+_RUN = """
+SELECT r.run_id, r.kind::text, r.name, r.status::text, r.system, r.fleet, r.accepted, r.trace_source, r.speed, r.seed,
+       extract(epoch FROM r.submitted_at)::float8, extract(epoch FROM r.started_at)::float8, extract(epoch FROM r.ended_at)::float8,
+       extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at)::float8,
+       (SELECT coalesce(json_object_agg(m.name, coalesce(to_json(m.value), to_json(m.text)) ORDER BY m.name), '{}') FROM run_metric m
+        WHERE m.run_id = r.run_id)
+FROM run r WHERE r.run_id = %s
+"""
 _MISSED = (RequestState.FAILED, RequestState.SHED)
 _LATE = f"""(q.class = 'lc' AND q.target_s IS NOT NULL AND (q.state IN {listed(_MISSED)}
             OR q.state IN {listed((RequestState.SUCCEEDED,))} AND q.finished_s - q.due_s > q.target_s))"""
@@ -124,6 +150,13 @@ class PostgresRunLists:
             },
         )
         return [dict(zip(RUN_KEYS, row, strict=True)) for row in rows]
+
+    def run(self, run_id: int) -> dict[str, Any]:
+        """One run with its figures by name, of which one that goes on has none. Raises: UsageError for one that there is not."""
+        found = self._database.rows(_RUN, (run_id,))
+        if not found:
+            raise UsageError(f"there is no run {run_id}; `tango run list` has those that there are")
+        return dict(zip((*RUN_FACTS, "figures"), found[0], strict=True))
 
     def facts(self, run_ids: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """These columns of `run` for each run that there is, in the order of the runs."""

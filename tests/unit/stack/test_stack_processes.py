@@ -23,6 +23,8 @@ LAYOUT = Layout(
     kubeconfig=HOME / "kubeconfig",
     flower_port=5555,
     flower_login="tango:hidden",
+    console_port=5556,
+    console_token="hidden-token",
     environment={"TANGO_DATABASE_URL": "postgresql://tango_app:hidden@/tango"},
 )
 
@@ -34,7 +36,19 @@ FAR = dataclasses.replace(LAYOUT, line=LinePlaces(port=7000, target="/run/postgr
 def test_the_clusters_share_processes_where_they_are_in_one_place() -> None:
     """The names are those of the documentation."""
     names = [spec.name for spec in application_processes(LAYOUT)]
-    assert names == ["apiserver", "kubelet", "agent", "worker-1", "worker-2", "gateway", "scheduler", "replayer", "beat", "flower"]
+    assert names == [
+        "apiserver",
+        "kubelet",
+        "agent",
+        "worker-1",
+        "worker-2",
+        "gateway",
+        "scheduler",
+        "replayer",
+        "beat",
+        "flower",
+        "console",
+    ]
 
 
 def test_a_cluster_behind_a_line_has_processes_of_its_own() -> None:
