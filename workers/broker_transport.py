@@ -5,24 +5,29 @@
   thread-safe in either case, so keeping the client changes nothing else.
 - After each message a consumer asks for the next one of any of its queues, in four lists each: the three of higher priorities are there for
   messages of other applications alone (`workers.queues.has_priorities`). The command is the same ever again, so it is kept as bytes.
-- Messages are parsed by orjson where they are plain JSON.
+- Messages are parsed by orjson where they are plain JSON. What is no message at all (whoever reaches the broker may put anything into a
+  queue) is logged and dropped; in kombu it ends the worker.
 
 `tango bench live` shows the difference. What kombu comes to do by itself can go from here.
 """
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import time
 from queue import Empty
 from typing import Any
 
 import orjson
+import structlog
 from kombu.transport import redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
 from workers.queues import has_priorities
+
+log = structlog.get_logger(__name__)
 
 KEPT_COMMANDS = 256
 """Commands that are kept at the most: one for each order of the queues in turn, of which a busy worker sees a few."""
@@ -86,11 +91,40 @@ class Channel(redis.Channel):  # type: ignore[misc,unused-ignore]
             queue, message = found
             queue = bytes_to_str(queue).rsplit(self.sep, 1)[0]
             self._queue_cycle.rotate(queue)
-            self.connection._deliver(loaded(message), queue)
+            try:
+                self.connection._deliver(read(message), queue)
+            except NoMessage as error:
+                log.error("message_dropped", queue=queue, size_bytes=len(message), begins=repr(message[:40]), reason=str(error))
             return True
         finally:
             self._in_poll = None
             self._flush_brpop_reauth()
+
+
+class NoMessage(ValueError):
+    """What stood in a queue is no message."""
+
+
+def read(message: bytes) -> dict[str, Any]:
+    """A message as kombu delivers it. Raises: NoMessage for what no `kombu.transport.virtual.Message` can be made of."""
+    try:
+        found = loaded(message)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise NoMessage(f"no JSON: {error}") from error
+    properties = found.get("properties") if isinstance(found, dict) else None
+    if not isinstance(properties, dict) or "delivery_tag" not in properties:
+        raise NoMessage("without an envelope that has properties.delivery_tag")
+    if not isinstance(found.get("headers") or {}, dict):
+        raise NoMessage("its headers are no mapping")
+    body, encoding = found.get("body"), properties.get("body_encoding")
+    if encoding not in (None, "base64"):
+        raise NoMessage(f"unknown body_encoding {encoding!r}")
+    if encoding == "base64":
+        try:
+            binascii.a2b_base64(body or "")
+        except (ValueError, TypeError) as error:
+            raise NoMessage(f"its body is no base64: {error}") from error
+    return found
 
 
 def loaded(message: bytes) -> Any:

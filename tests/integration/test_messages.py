@@ -128,6 +128,49 @@ def test_a_consumer_reads_its_own_queues_and_those_of_others_with_their_prioriti
     )
 
 
+JUNK = (
+    b"",
+    b"no JSON",
+    b"[" * 100_000,
+    b"\xff\xfe",
+    b"null",
+    b"[1, 2]",
+    b'{"body": "e30="}',
+    b'{"body": "e30=", "properties": 7}',
+    b'{"body": "e30=", "properties": {"delivery_tag": "1"}, "headers": [1]}',
+    b'{"body": "e", "properties": {"delivery_tag": "1", "body_encoding": "base64"}}',
+    b'{"body": 7, "properties": {"delivery_tag": "1", "body_encoding": "base64"}}',
+    b'{"body": "e30=", "properties": {"delivery_tag": "1", "body_encoding": "rot13"}}',
+)
+"""What anybody who reaches the broker may put into a queue."""
+
+
+def test_what_is_no_message_is_dropped_and_the_next_one_is_read(app: Celery, valkey_url: str) -> None:
+    """In kombu it ends the worker, which takes its queues from all others of its cluster until it is started again."""
+    bodies: list[object] = []
+    with app.connection_for_read() as connection, connection.channel() as channel:
+        channel.basic_qos(0, 0, False)
+        with Consumer(
+            channel,
+            [Queue("lc.c1", routing_key="lc.c1")],
+            callbacks=[lambda body, message: bodies.append(body)],
+            no_ack=True,
+            accept=["json"],
+        ):
+            with redis.Redis.from_url(valkey_url) as client, app.producer_or_acquire() as producer:
+                client.lpush(f"{PREFIX}lc.c1", *JUNK)
+                producer.publish({"after": "all of it"}, routing_key="lc.c1", exchange="")
+
+            def is_there() -> bool:
+                connection.drain_events(timeout=5)
+                return bool(bodies)
+
+            until(is_there)
+
+    assert bodies == [{"after": "all of it"}]
+    assert told(valkey_url, "lc.c1") == []
+
+
 @pytest.mark.parametrize(
     ("message", "found"),
     [
