@@ -108,7 +108,7 @@ class NoMessage(ValueError):
 def read(message: bytes) -> dict[str, Any]:
     """A message as kombu delivers it. Raises: NoMessage for what no `kombu.transport.virtual.Message` can be made of."""
     try:
-        found = loaded(message)
+        found: dict[str, Any] = loaded(message)
     except (ValueError, TypeError, RecursionError) as error:
         raise NoMessage(f"no JSON: {error}") from error
     properties = found.get("properties") if isinstance(found, dict) else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import structlog
 
 from tango.control.lease_holder import LeaseHolder
+from tango.control.replay import LEASES as REPLAYS
 from tango.domain.runs import RunInfo, RunKind, RunStatus
 from tango.errors import BrokerUnavailable, StoreError, UsageError
 from tango.ports.messages import Publisher
@@ -23,6 +24,9 @@ log = structlog.get_logger(__name__)
 LEASE, LEASE_S = "reconcile", 5.0
 """Name and seconds of the lease. It lasts several sweeps, which come every second, so that one process keeps it while it lives; another
 takes over within this time, half of what a request's own lease lasts."""
+REPLAYS_IDLE_S = 3600.0
+"""Seconds after which the lease of a replay that nobody holds is forgotten, since one for each run would stay for ever. A slice renews its
+lease every few seconds. Chosen, not measured."""
 MOST_EXPIRED = 2000
 """Requests whose lease is over that one sweep takes back. At 50 to 200 us a row (`StoreSettings.chunk_rows`) 0.1 to 0.4 s; what a dead
 cluster leaves beyond them is taken back by the next sweeps, a second apart."""
@@ -66,6 +70,8 @@ class Reconciliation:
         busy = self.runs.fold_counts() if active or cancelling else set()
         work = [run for run in active if run.kind is not RunKind.LIVE or run.run_id in busy]
         finished = sum(self._closed(run) for run in active)
+        if finished:
+            self.holder.leases.forget(REPLAYS, idle_s=REPLAYS_IDLE_S)
         report = {"requeued": requeued, "published": len(waiting), "finished": finished}
         if any(report.values()):
             log.info("reconciled", **report)
@@ -87,7 +93,7 @@ class Reconciliation:
                 log.exception("figures_not_ordered", run_id=run.run_id)
                 return False
         is_replayed = run.kind is RunKind.REPLAYED and run.status in (RunStatus.ACCEPTED, RunStatus.RUNNING)
-        if is_replayed and self.holder.nobody_holds(f"replay:{run.run_id}"):
+        if is_replayed and self.holder.nobody_holds(f"{REPLAYS}{run.run_id}"):
             _publish(functools.partial(self.publisher.replay, run.run_id))
         return False
 

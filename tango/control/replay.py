@@ -26,6 +26,8 @@ from tango.settings import ReplaySettings
 
 log = structlog.get_logger(__name__)
 
+LEASES = "replay:"
+"""Names of the leases of replays begin so; the run's number follows."""
 LOOK_S = 0.05
 """Seconds between two looks whether the shares have been handed over."""
 
@@ -49,7 +51,7 @@ class Replay:
         A second replayer of the same run finds the lease taken and does nothing. Requests whose message is lost are published again by
         the reconciler. Raises: UsageError for a run that does not exist.
         """
-        fence = self.leases.acquire(f"replay:{run_id}", owner=owner, ttl_s=self.settings.lease_s)
+        fence = self.leases.acquire(f"{LEASES}{run_id}", owner=owner, ttl_s=self.settings.lease_s)
         if fence is None:
             return {"released": 0, "again": False}
         run = self.runs.run(run_id)

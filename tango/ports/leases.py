@@ -25,3 +25,8 @@ class LeaseStore(Protocol):
     def release(self, fence: Fence) -> None:
         """Give the lease up early; nothing happens when another owner has taken it since."""
         ...
+
+    def forget(self, prefix: str, *, idle_s: float) -> int:
+        """Forget the leases whose names begin with `prefix` and that nobody has held for `idle_s` seconds; gives how many. The epoch of one
+        that is taken again begins anew."""
+        ...

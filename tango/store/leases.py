@@ -37,3 +37,9 @@ class PostgresLeaseStore:
             "UPDATE lease SET expires_at = now() - interval '1 s' WHERE name = %s AND owner = %s AND epoch = %s",
             (fence.name, fence.owner, fence.epoch),
         )
+
+    def forget(self, prefix: str, *, idle_s: float) -> int:
+        """Delete the rows of leases of this prefix that nobody has held for so long."""
+        return self._database.execute(
+            "DELETE FROM lease WHERE starts_with(name, %s) AND expires_at < now() - %s * interval '1 s'", (prefix, idle_s)
+        )

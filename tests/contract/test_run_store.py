@@ -277,6 +277,20 @@ def test_a_deleted_run_leaves_nothing(world: StoreWorld) -> None:
     assert world.runs.counts(other).accepted == 1
 
 
+def test_leases_that_nobody_has_held_for_long_are_forgotten_by_their_prefix(world: StoreWorld) -> None:
+    """Those that are held, or were until just now, and all of other names stay."""
+    world.leases.acquire("replay:1", owner="a", ttl_s=OVER_S)
+    world.leases.acquire("replay:2", owner="a", ttl_s=LIVE_S)
+    world.leases.acquire("sweep", owner="a", ttl_s=OVER_S)
+
+    assert world.leases.forget("replay:", idle_s=60.0) == 0
+    assert world.leases.forget("replay:", idle_s=0.0) == 1
+    again = world.leases.acquire("replay:1", owner="b", ttl_s=LIVE_S)
+    assert again is not None
+    assert again.epoch == 1
+    assert world.leases.acquire("replay:2", owner="b", ttl_s=LIVE_S) is None
+
+
 def test_a_lease_is_held_by_one_owner(world: StoreWorld) -> None:
     """Others get None until it runs out; the owner renews it under the same epoch."""
     first = world.leases.acquire("tick", owner="a", ttl_s=LIVE_S)

@@ -29,3 +29,12 @@ class MemoryLeaseStore:
         with self._state.lock:
             if self._state.leases.get(fence.name, (None, 0.0))[0] == fence:
                 self._state.leases[fence.name] = (fence, self._state.now_s() - 1.0)
+
+    def forget(self, prefix: str, *, idle_s: float) -> int:
+        """By their names and ends."""
+        with self._state.lock:
+            over_s = self._state.now_s() - idle_s
+            idle = [name for name, (_, until_s) in self._state.leases.items() if name.startswith(prefix) and until_s < over_s]
+            for name in idle:
+                del self._state.leases[name]
+            return len(idle)

@@ -202,6 +202,20 @@ def test_a_run_that_nobody_replays_gets_a_replayer(world: ControlWorld) -> None:
     assert world.free(f"replay:{orphan}")
 
 
+def test_leases_of_replays_that_are_long_over_go_with_the_next_run_that_ends(world: ControlWorld) -> None:
+    """Otherwise there would be one for each run that ever was."""
+    world.leases.acquire("replay:77", owner="replayer", ttl_s=5.0)
+    world.clock.turn(5.0 + reconcile.REPLAYS_IDLE_S + 1.0)
+    run_id = world.create()
+    world.runs.set_status(run_id, RunStatus.DRAINING)
+
+    assert sweep(world)["finished"] == 1
+
+    begun_anew = world.leases.acquire("replay:77", owner="another", ttl_s=5.0)
+    assert begun_anew is not None
+    assert begun_anew.epoch == 1
+
+
 def test_a_run_that_is_replayed_is_left_to_its_replayer(world: ControlWorld) -> None:
     """The lease is looked at, not taken: it stays with its holder."""
     run_id = world.create(WEB)
