@@ -36,6 +36,7 @@ from tango.store.shares import PostgresShareStore
 from tango.store.tokens import PostgresTokenStore
 
 if TYPE_CHECKING:
+    from tango.control.explaining import Explainer
     from tango.store.live_view import PostgresLiveView
     from tango.store.run_lists import PostgresRunLists
     from tango.store.run_records import PostgresRunRecords
@@ -81,6 +82,20 @@ class Stores:
         from tango.store.run_records import PostgresRunRecords
 
         return PostgresRunRecords(self.database)
+
+    @functools.cached_property
+    def explainer(self) -> Explainer:
+        """Why requests, jobs, pods and nodes are as they are."""
+        from tango.control.explaining import Explainer
+        from tango.store.explanations import PostgresExplanations
+
+        return Explainer(
+            store=PostgresExplanations(self.database, self.fleet, self.settings.lease),
+            requests=self.requests,
+            refusals=self.refusals,
+            be=self.settings.be,
+            node_agent=self.settings.node_agent,
+        )
 
     @functools.cached_property
     def run_lists(self) -> PostgresRunLists:

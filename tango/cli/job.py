@@ -173,16 +173,19 @@ def list_jobs(tenant: str | None, service: str | None, state: str | None, limit:
 @output_option()
 def show(key: RequestKey, output: str) -> None:
     """Show a JOB: where it stands, why it waits, how it ended, what it asked for."""
-    from tango.domain.jobs import as_refused
-
     here = _stores()
-    _show(as_refused(here.jobs.job(key), here.refusals.pauses().states), output)
+    found = here.jobs.job(key)
+    waits = here.explainer.request(key).explanation.words if found.state is RequestState.PENDING else None
+    _show(found, output, waits=waits)
 
 
-def _show(found: Job, output: str) -> None:
+def _show(found: Job, output: str, *, waits: str | None = None) -> None:
+    """`waits`: why it waits for a node, where more is known of that than the job itself tells."""
     from tango.domain.job_json import shown_job
 
     shown = shown_job(found)
+    if waits is not None:
+        shown["waiting"] = waits
     if output == "table":
         shown = _in_words(shown)
         shown |= {name: instant(shown[name]) for name in ("submitted_at_s", "started_at_s", "ended_at_s") if name in shown}
@@ -261,16 +264,12 @@ def wait(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> in
 
 def _ended(key: RequestKey, until_s: float | None) -> Job:
     """Raises: NotInTime if it has not ended by then."""
+    from tango.domain.job_waiting import waiting_words
+
     store, pause_s = _stores().jobs, LOOK_S
     while not (found := store.job(key)).has_ended:
         if until_s is not None and time.monotonic() + pause_s > until_s:
-            waits = (
-                f" (it waits {found.waiting})"
-                if found.waiting.startswith("for ")
-                else f" ({found.waiting})"
-                if found.waiting
-                else ""
-            )
+            waits = f" ({words})" if (words := waiting_words(found)) else ""
             raise NotInTime(f"job {key} is {found.state}{waits} and has not ended in time; it goes on: `tango job wait {key}`")
         time.sleep(pause_s)
         pause_s = min(1.5 * pause_s, LONGEST_LOOK_S)

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("tango.cli.run:run", "Submit traces; list, show, follow, cancel and delete runs."),
     "request": ("tango.cli.request:request", "Send a request to a service through a gateway, and print its answer."),
     "job": ("tango.cli.job:job", "Submit best-effort jobs; list, show, follow, wait for and cancel them."),
+    "explain": ("tango.cli.explain:explain", "Say why a request, job, pod or node is as it is, and what would change it."),
     "live": ("tango.cli.live:live", "Choose the system that decides for what callers send."),
     "simulate": ("tango.cli.simulate:simulate", "Simulate a trace under a system on a fleet, on virtual time."),
     "compare": ("tango.cli.compare:compare", "Compare systems on the same requests, paired by seed."),

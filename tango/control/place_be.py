@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from tango.control.be_deciders import BeDeciders
 from tango.control.be_turns import BeTurns
@@ -18,7 +17,7 @@ from tango.control.left_waiting import be_left_waiting
 from tango.control.pressed_nodes import PressedNodes
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
-from tango.domain.patience import crowded as crowded_clusters
+from tango.domain.placement_question import PlacementQuestion
 from tango.domain.plans import BePlan
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Pauses, Refusal
@@ -34,7 +33,7 @@ from tango.ports.leases import Fence
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
 from tango.settings import BeSettings, NodeAgentSettings
-from tango.systems.be_waits import planned_behind_lc
+from tango.systems.be_waits import planned
 
 log = structlog.get_logger(__name__)
 
@@ -128,7 +127,7 @@ class BePlacement:
         if len(read.pending) == 0:
             self.turns.end(read, limit=limit, placed=0)
             return 0, None
-        snapshot, crowded = self.reserved(self.snapshot()), self._crowded()
+        snapshot, waits = self.reserved(self.snapshot()), self.lc_waits()
         batch = as_seen(read, snapshot)
         if len(batch.pending) == 0:
             self.turns.end(read, limit=limit, placed=0)
@@ -136,16 +135,21 @@ class BePlacement:
         pauses = self.refusals.pauses()
         gathered = time.perf_counter()
         # 2. Decide.
-        barred = pauses.barred(snapshot) | self.pressed.follow(snapshot)
-        barred = barred if snapshot.barred is None else barred | snapshot.barred
-        plan = self._plan_open(batch.pending, snapshot, crowded, barred)
-        if pauses.states:
-            plan = replace(plan, node=pauses.one_of_each(batch.pending.service, plan.node, snapshot))
+        question = PlacementQuestion(
+            pending=batch.pending,
+            snapshot=snapshot,
+            pauses=pauses,
+            pressed=self.pressed.follow(snapshot),
+            waits=waits,
+            lc_late_share=self.settings.lc_late_share,
+            lc_first_s=self.settings.lc_first_s,
+        )
+        plan = planned(lambda asked, seen: self.deciders.plan(asked, seen, self.settings), question)
         decided = time.perf_counter()
         # 3. Apply: the rows first, the pods second. Pods are named after request and epoch, so a repeat meets itself.
         placed = int(np.count_nonzero(plan.node >= 0))
         self.turns.end(read, limit=limit, placed=placed)
-        left = be_left_waiting(batch.pending, plan.node, snapshot, crowded, barred)
+        left = be_left_waiting(batch.pending, plan.node, snapshot, question.crowded, question.barred)
         decision = DecisionRecord(
             kind="be",
             cluster="",
@@ -176,42 +180,6 @@ class BePlacement:
             placements=placements,
             decide_ms=decision.decide_ms,
             at_s=decided,
-        )
-
-    def _crowded(self) -> set[str]:
-        """Clusters whose LC waits, so that BE has to."""
-        return crowded_clusters(self.lc_waits(), late_share=self.settings.lc_late_share)
-
-    def _plan_open(self, pending: BePending, snapshot: FleetSnapshot, crowded: set[str], barred: NDArray[np.bool_]) -> BePlan:
-        """As `_plan`, with no pod of a service where it is barred, (s, n): services that are barred alike are planned together, and every
-        policy sees the nodes that are not open to them as not ready."""
-        if not barred.any():
-            return self._plan(pending, snapshot, crowded)
-        masks, alike = np.unique(barred[pending.service], axis=0, return_inverse=True)
-        node, plans = np.full(len(pending), -1, np.int32), list[BePlan]()
-        for k, mask in enumerate(masks):
-            rows = np.flatnonzero(alike.reshape(-1) == k)
-            own = pending.rows(rows)
-            plan = self._plan(own, replace(snapshot, node_ready=snapshot.node_ready & ~mask), crowded)
-            node[rows] = plan.node
-            snapshot = snapshot.with_placed(own, plan.node)
-            plans.append(plan)
-        return BePlan(
-            node=node,
-            policy="+".join(dict.fromkeys(p.policy for p in plans)),
-            checkpoint="".join(dict.fromkeys(p.checkpoint for p in plans)),
-            fallback_reason="; ".join(dict.fromkeys(p.fallback_reason for p in plans if p.fallback_reason)),
-        )
-
-    def _plan(self, pending: BePending, snapshot: FleetSnapshot, crowded: set[str]) -> BePlan:
-        """What goes to clusters whose LC does not wait; then, what has given way for long enough, to the others too."""
-        settings = self.settings
-        return planned_behind_lc(
-            lambda asked, seen: self.deciders.plan(asked, seen, settings),
-            pending,
-            snapshot,
-            crowded,
-            lc_first_s=settings.lc_first_s,
         )
 
     def _settle_refused(self, results: dict[Placement, Exception | None], pauses: Pauses) -> int:

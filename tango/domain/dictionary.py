@@ -422,6 +422,7 @@ DICTIONARY: dict[str, Described] = {
             "service": "Service of the pod.",
             "before_millicores": "CPU limit before, in thousandths of a core.",
             "after_millicores": "CPU limit after it.",
+            "after_request_millicores": "CPU request that was asked for; NULL: of an eviction, a simulated run or an older Tango.",
             "slack": "1 - tail latency / target of the service there, by which it was decided.",
             "reason": "Why.",
             "actuation_ms": "From the call to the change as the kubelet reports it, ms; NULL: it never came.",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tango.domain.identity import NodeKey
+from tango.domain.job_waiting import waiting_words
 from tango.domain.jobs import Job, NewJob
 from tango.domain.near_names import near_name
 from tango.errors import RequestRejected
@@ -67,7 +68,7 @@ def shown_job(job: Job) -> dict[str, Any]:
         "submitted_at_s": job.submitted_at_s,
         "started_at_s": job.started_at_s,
         "ended_at_s": job.ended_at_s,
-        "waiting": job.waiting or None,
+        "waiting": waiting_words(job) or None,
     }
 
 

@@ -221,23 +221,10 @@ class Job:
     submitted_at_s: float
     started_at_s: float | None
     ended_at_s: float | None
-    refused: str = ""
-    """What clusters refuse of its service just now, in their words, while it waits for a node."""
+    refusals: tuple[RefusalState, ...] = ()
+    """What clusters refuse of its service just now, while it waits for a node."""
     pod_waits: str = ""
     """Why its pod has not started, in Kubernetes' words, while it has not."""
-
-    @property
-    def waiting(self) -> str:
-        """What it waits for, before it runs; empty from then on."""
-        match self.state:
-            case RequestState.RELEASED:
-                return "for the scheduler to admit it"
-            case RequestState.PENDING:
-                return self.refused or "for a node with room for it"
-            case RequestState.PLACED:
-                return self.pod_waits or f"for node {self.cluster}/{self.node} to start its pod"
-            case _:
-                return ""
 
     @property
     def has_ended(self) -> bool:
@@ -249,12 +236,7 @@ def as_refused(job: Job, refusals: Iterable[RefusalState]) -> Job:
     """The job with what of these refusals keeps it, while it waits for a node: of all services, or of its own."""
     if job.state is not RequestState.PENDING:
         return job
-    words = [
-        f"{state.cluster}{'/' if state.node else ''}{state.node} refuses it, {state}"
-        for state in refusals
-        if state.service in ("", job.service)
-    ]
-    return replace(job, refused="; ".join(words))
+    return replace(job, refusals=tuple(state for state in refusals if state.service in ("", job.service)))
 
 
 _DRAWN = "drawn-"

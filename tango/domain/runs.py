@@ -199,6 +199,8 @@ class ScalingRecord:
     reason: str
     actuation_ms: float | None
     outcome: ScalingOutcome = "done"
+    after_request_millicores: int | None = None
+    """Resizes: the CPU request that was asked for, beside the limit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -432,6 +432,7 @@ def _resize_record(resize: Resize, outcome: ScalingOutcome, note: str, *, actuat
         pod=resize.pod,
         before_millicores=resize.cpu_limit_before_millicores,
         after_millicores=resize.cpu_limit_after_millicores,
+        after_request_millicores=resize.cpu_request_after_millicores,
         slack=resize.slack,
         reason=note,
         actuation_ms=actuation_ms,

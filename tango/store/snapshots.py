@@ -49,6 +49,12 @@ GROUP BY 1, 2, 3, 4
 cancelled waits for nothing any more, but what it has in flight still holds its resources. One statement, so that a request that is
 placed meanwhile counts in one place and not in two or none."""
 
+_BE_IN_FLIGHT = f"""
+SELECT true, q.service, q.target_cluster, q.node, count(*), sum(q.memory_mib) FROM request q
+WHERE q.run_id = ANY ({HOLDING_RUNS}) AND q.class = 'be' AND q.state IN {IN_FLIGHT_STATES} GROUP BY 2, 3, 4
+"""
+"""The first of both alone: no more than the fleet holds, however long the queue."""
+
 _LC_IN_FLIGHT = f"""
 SELECT f.cluster, f.service, f.target_cluster, f.node, f.count, f.scale
 FROM lc_in_flight f LEFT JOIN cluster c ON c.name = f.cluster WHERE ({IS_SILENT}) IS NOT TRUE
@@ -112,14 +118,27 @@ class Snapshots(Clusters):
 
     def snapshot_and_lc(self, *, at_s: float) -> tuple[FleetSnapshot, list[tuple[str, LcInFlight]]]:
         """The snapshot without any LC in flight, and that with the cluster which it entered."""
-        static, tails = self._read_static(), self._read_tails()
+        return self._read(at_s, _BE_REQUESTS, self._read_tails())
+
+    def without_what_waits(self, *, at_s: float) -> tuple[FleetSnapshot, list[bool]]:
+        """The snapshot without tails and without counts of what waits, which nobody's room depends on, and whether each node was ready when
+        it was last told of, also of clusters that are away. It costs what the fleet is large, however much waits."""
+        snapshot, in_flight = self._read(at_s, _BE_IN_FLIGHT, {})
+        told = {NodeKey(cluster, name) for cluster, name in self._database.rows("SELECT cluster, name FROM node WHERE ready")}
+        seen = OwnView.of(snapshot).with_in_flight((found for _, found in in_flight), at_s=at_s)
+        return seen, [key in told for key in seen.node_keys]
+
+    def _read(
+        self, at_s: float, of_be: str, tails: Mapping[tuple[str, NodeKey], tuple[float, int]]
+    ) -> tuple[FleetSnapshot, list[tuple[str, LcInFlight]]]:
+        static = self._read_static()
 
         def read(cursor: Cursor) -> tuple[list[Any], ...]:
             found = []
             for statement in (
                 f"SELECT {NODE_COLUMNS} FROM node n LEFT JOIN cluster c ON c.name = n.cluster ORDER BY n.cluster, n.name",
                 "SELECT service, cluster, node, sum(cpu_limit_millicores), count(*) FROM instance WHERE ready GROUP BY 1, 2, 3",
-                _BE_REQUESTS,
+                of_be,
                 _LC_IN_FLIGHT,
             ):
                 cursor.execute(statement, {"silent": self._lease.silent_s})

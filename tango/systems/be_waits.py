@@ -1,4 +1,4 @@
-"""BE gives way to LC that waits: where it may be placed meanwhile, in both worlds."""
+"""Where BE may be placed: not where it is barred, and not where LC waits, for as long as it has to give way. In both worlds."""
 
 from __future__ import annotations
 
@@ -7,13 +7,50 @@ from dataclasses import replace
 
 import numpy as np
 
+from tango.domain.placement_question import PlacementQuestion
 from tango.domain.plans import BePlan
 from tango.domain.requests import BePending
 from tango.domain.snapshot import FleetSnapshot
 
+Ask = Callable[[BePending, FleetSnapshot], BePlan]
+"""A BE policy as it is asked here."""
+
+
+def planned(ask: Ask, question: PlacementQuestion) -> BePlan:
+    """The plan of one placement, with no pod of a service where it is barred, and one pod at the most where a pause is just over.
+
+    Services that are barred alike are planned together, and every policy sees the nodes that are not open to them as not ready.
+    """
+    plan = _planned_where_open(ask, question)
+    if question.pauses.states:
+        plan = replace(plan, node=question.pauses.one_of_each(question.pending.service, plan.node, question.snapshot))
+    return plan
+
+
+def _planned_where_open(ask: Ask, question: PlacementQuestion) -> BePlan:
+    pending, snapshot, crowded, barred = question.pending, question.snapshot, question.crowded, question.barred
+    if not barred.any():
+        return planned_behind_lc(ask, pending, snapshot, crowded, lc_first_s=question.lc_first_s)
+    masks, alike = np.unique(barred[pending.service], axis=0, return_inverse=True)
+    node, plans = np.full(len(pending), -1, np.int32), list[BePlan]()
+    for k, mask in enumerate(masks):
+        rows = np.flatnonzero(alike.reshape(-1) == k)
+        own = pending.rows(rows)
+        open_to_them = replace(snapshot, node_ready=snapshot.node_ready & ~mask)
+        plan = planned_behind_lc(ask, own, open_to_them, crowded, lc_first_s=question.lc_first_s)
+        node[rows] = plan.node
+        snapshot = snapshot.with_placed(own, plan.node)
+        plans.append(plan)
+    return BePlan(
+        node=node,
+        policy="+".join(dict.fromkeys(p.policy for p in plans)),
+        checkpoint="".join(dict.fromkeys(p.checkpoint for p in plans)),
+        fallback_reason="; ".join(dict.fromkeys(p.fallback_reason for p in plans if p.fallback_reason)),
+    )
+
 
 def planned_behind_lc(
-    ask: Callable[[BePending, FleetSnapshot], BePlan],
+    ask: Ask,
     pending: BePending,
     snapshot: FleetSnapshot,
     crowded: Collection[str],

@@ -69,6 +69,8 @@ SYSTEMS: dict[str, System] = {
 
 _BE: dict[str, BePolicy] = {"load-greedy": place_load_greedy, "scoring": place_scoring, "k8s-native": place_kube}
 LEARNED_BE = ("dcg-be", "gnn-sac")
+HOME_LC, HOME_BE = ("round-robin", "ceres"), ("k8s-native",)
+"""Policies that look at the entry cluster alone."""
 LC_NETWORKS, BE_NETWORKS = "tango.learning.lc_layer", "tango.learning.policy"
 """Modules that ask learned policies. torch takes seconds and hundreds of MiB: only who needs a network imports them."""
 
@@ -138,6 +140,20 @@ def be_name(name: str) -> str:
     """The BE policy of a system, empty for one that only another version of Tango knows."""
     found = _known(name)
     return found.be if found is not None else ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtHome:
+    """Which policies of a system look at the entry cluster alone."""
+
+    lc: bool = False
+    be: bool = False
+
+
+def at_home(name: str) -> AtHome:
+    """Of a system by its name; of one that only another version of Tango knows, and of policies of others, neither is known to."""
+    found = _known(name)
+    return AtHome() if found is None else AtHome(found.lc in HOME_LC, found.be in HOME_BE)
 
 
 def _known(name: str) -> System | None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tango.domain.identity import RequestKey
+from tango.domain.job_waiting import waiting_words
 from tango.domain.jobs import ContainerEnd, ContainerLog, JobEnd, JobPod, NewJob
 from tango.domain.lifecycle import Event, Outcome, transition
 from tango.domain.pod_templates import canonical_template
@@ -285,29 +286,29 @@ def test_a_job_can_be_withdrawn_in_every_state_that_the_table_names(
 def test_why_a_pod_waits_is_told_of_its_attempt_alone(world: StoreWorld) -> None:
     """While it is placed, and no more once it runs; what is told of an epoch before comes too late."""
     key = _submit(world, "k")
-    released = world.jobs.job(key).waiting
+    released = waiting_words(world.jobs.job(key))
     world.requests.admit_be(key.run_id, [key.request_id], most_memory_mib=MOST_MIB)
-    pending = world.jobs.job(key).waiting
+    pending = waiting_words(world.jobs.job(key))
     _placed(world)
-    placed = world.jobs.job(key).waiting
+    placed = waiting_words(world.jobs.job(key))
     world.jobs.note_waiting({(*key, 1): "main: ImagePullBackOff: no such image", (key.run_id, 999_999, 1): "of nobody"})
-    told = world.jobs.job(key).waiting
+    told = waiting_words(world.jobs.job(key))
     world.jobs.note_waiting({(*key, 1): ""})
-    over = world.jobs.job(key).waiting
+    over = waiting_words(world.jobs.job(key))
     world.jobs.note_waiting({(*key, 1): "main: ImagePullBackOff"})
     world.requests.settle([requeue(*key, 1)])
     _placed(world)
-    again = world.jobs.job(key).waiting
+    again = waiting_words(world.jobs.job(key))
     world.jobs.note_waiting({(*key, 2): "main: ErrImagePull"})
     world.jobs.note_waiting({(*key, 1): "late"})
-    second = world.jobs.job(key).waiting
+    second = waiting_words(world.jobs.job(key))
     world.requests.mark_running([(*key, 2, 1.0)], lease_s=60.0)
 
-    assert (released, pending) == ("for the scheduler to admit it", "for a node with room for it")
+    assert (released, pending) == ("it waits for the scheduler to admit it", "it waits for a node with room for it")
     assert placed == over == again
-    assert placed.startswith("for node c1/")
+    assert placed.startswith("it waits for node c1/")
     assert (told, second) == ("main: ImagePullBackOff: no such image", "main: ErrImagePull")
-    assert world.jobs.job(key).waiting == ""
+    assert waiting_words(world.jobs.job(key)) == ""
 
 
 def test_only_the_epoch_in_flight_is_wanted(world: StoreWorld) -> None:

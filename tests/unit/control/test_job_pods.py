@@ -9,6 +9,7 @@ import pytest
 
 from tango.control.job_pods import JobPods
 from tango.domain.identity import RequestKey
+from tango.domain.job_waiting import waiting_words
 from tango.domain.jobs import LOG_TAIL_BYTES, NewJob
 from tango.domain.requests import Reason
 from tango.errors import NotFound, StoreUnavailable
@@ -183,9 +184,9 @@ async def test_why_a_pod_waits_is_told_while_it_waits(world: ControlWorld, clust
     for status in (*[{"phase": "Pending", "containerStatuses": [waiting]}] * 3, RUNS, RUNS):
         cluster.put_pod(of(job, status))
         await pods.look()
-        found.append(world.jobs.job(job).waiting)
+        found.append(waiting_words(world.jobs.job(job)))
 
-    node = "for node c1/c1-n1 to start its pod"
+    node = "it waits for node c1/c1-n1 to start its pod"
     assert found == [node, "main: ImagePullBackOff: no such image", "main: ImagePullBackOff: no such image", node, node]
     assert len(jobs.calls_of("note_waiting")) == 2
 

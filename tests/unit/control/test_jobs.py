@@ -81,7 +81,7 @@ def test_a_job_that_waits_is_shown_with_what_clusters_refuse(world: ControlWorld
     before = shown_job(jobs.job(key))["waiting"]
     world.admit(key.run_id, [key.request_id])
 
-    assert before == "for the scheduler to admit it"
+    assert before == "it waits for the scheduler to admit it"
     assert shown_job(jobs.job(key))["waiting"] == f"c1 refuses it, quota: {words}; c2 refuses it, permission: may not create pods"
 
 

@@ -1,0 +1,290 @@
+"""`tango explain`: gather what is known of a request, a pod, a node or a decision, and have it explained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tango.control.pressed_nodes import PressedNodes
+from tango.domain.explanation import DeferredResize, Explanation, Known, LcFacts, PendingFacts, Place, Standing
+from tango.domain.identity import NodeKey, RequestKey, parts_of_pod
+from tango.domain.lifecycle import TERMINAL
+from tango.domain.observations import InstanceState
+from tango.domain.placement_question import PlacementQuestion
+from tango.domain.reasons import StateReason
+from tango.domain.request_history import Moment, history
+from tango.domain.requests import BePending, RequestState
+from tango.domain.resource_axis import CPU, MAY_RUN, quantity
+from tango.domain.services import ServiceClass
+from tango.domain.shares import LcWait
+from tango.domain.snapshot import FleetSnapshot
+from tango.domain.snapshot_assembly import as_seen, pending_columns
+from tango.domain.why import explain
+from tango.domain.why_lc import why_resize_is_deferred
+from tango.domain.why_pending import obstacles
+from tango.errors import UsageError
+from tango.ports.explanations import ExplanationStore, RecordedFleet, RecordedRequest
+from tango.ports.refusals import RefusalStore
+from tango.ports.requests import BeRequests
+from tango.scheduling.be_policies import place_kube, place_load_greedy
+from tango.settings import BeSettings, NodeAgentSettings
+from tango.systems.be_waits import planned
+from tango.systems.registry import AtHome, at_home
+
+MOST_AHEAD = 10_000
+"""Requests before one that waits, of each run, up to which they are counted."""
+MOST_ON_NODE = 50
+"""BE requests that are listed of a node."""
+_BE_POD = re.compile(r"be-r(\d+)-(\d+)-e\d+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedRequest:
+    """A request with why it stands where it stands, and its way to there."""
+
+    standing: Standing
+    explanation: Explanation
+    history: tuple[Moment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainedNode:
+    """What a node has and holds, and what keeps new BE pods away from it."""
+
+    node: NodeKey
+    resources: tuple[Mapping[str, str], ...]
+    """For each resource: what pods may have, and of that LC, BE and others hold and is free, as Kubernetes writes amounts."""
+    closed_to: Mapping[str, tuple[str, ...]]
+    """By BE service, what keeps it from there, in order of precedence, in words; those that nothing keeps are left out."""
+    reasons: Mapping[str, str]
+    """By BE service that is kept from there, the typed reason."""
+    instances: tuple[InstanceState, ...]
+    running: tuple[Mapping[str, Any], ...]
+    """BE requests there, at most `MOST_ON_NODE`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explainer:
+    """Explanations as of now, one call each. Reads only."""
+
+    store: ExplanationStore
+    requests: BeRequests
+    refusals: RefusalStore
+    be: BeSettings = field(default_factory=BeSettings)
+    node_agent: NodeAgentSettings = field(default_factory=NodeAgentSettings)
+
+    def request(self, key: RequestKey) -> ExplainedRequest:
+        """Raises: UsageError if there is no such request."""
+        recorded = self.store.request(key)
+        home = at_home(recorded.standing.system)
+        known = self._known(recorded, home)
+        place = self.place(home) if known.pending is not None else None
+        return ExplainedRequest(
+            standing=recorded.standing,
+            explanation=explain(known, place),
+            history=history(recorded.standing, recorded.attempts),
+        )
+
+    def request_of_pod(self, name: str) -> RequestKey | None:
+        """The request of a BE pod by its name, with or without a namespace; None for any other pod."""
+        found = _BE_POD.fullmatch(parts_of_pod(name)[1])
+        return RequestKey(int(found[1]), int(found[2])) if found else None
+
+    def instances_named(self, pod: str) -> list[tuple[str, InstanceState]]:
+        """(cluster, instance) of the LC pods of this name. Raises: UsageError if there is none."""
+        found = [(cluster, instance) for cluster, instance in self.store.instances() if instance.pod == pod]
+        if not found:
+            raise UsageError(
+                f"no pod {pod!r} is known: BE pods are called be-rRUN-REQUEST-eEPOCH, LC pods are those of `tango service list`"
+            )
+        return found
+
+    def instance(self, cluster: str, instance: InstanceState) -> dict[str, Any]:
+        """What there is of an LC instance: whether it answers, what it has, and what it waits for."""
+        fleet, key = self.store.fleet(), NodeKey(cluster, instance.node)
+        resize = self.deferred(key, instance.service, fleet.snapshot)
+        refused = [str(s) for s in self.refusals.pauses().of(cluster) if s.service in ("", instance.service)]
+        if cluster in fleet.away_s:
+            reason, words = StateReason.CLUSTER_AWAY, f"cluster {cluster} has not been heard of for {fleet.away_s[cluster]:.0f} s"
+        elif resize is not None and resize.pod == instance.pod:
+            deferred = why_resize_is_deferred(LcFacts(snapshot=fleet.snapshot, resize=resize))
+            reason, words = StateReason.RESIZE_DEFERRED, deferred.words if deferred is not None else ""
+        elif not instance.ready:
+            reason = StateReason.INSTANCE_NOT_READY
+            words = "; ".join((f"it is not ready, after {instance.restarts} restarts", *refused))
+        else:
+            reason, words = StateReason.RUNNING, "it is ready"
+        return {
+            "pod": f"{cluster}/{instance.pod}",
+            "class": ServiceClass.LC.label,
+            "service": instance.service,
+            "node": str(key),
+            "reason": str(reason),
+            "words": words,
+            "cpu_request_millicores": instance.cpu_request_millicores,
+            "cpu_limit_millicores": instance.cpu_limit_millicores,
+            "memory_limit_mib": instance.memory_limit_mib,
+            "restarts": instance.restarts,
+        }
+
+    def node(self, key: NodeKey) -> ExplainedNode:
+        """Raises: UsageError if there is no such node."""
+        fleet = self.store.fleet()
+        snapshot = fleet.snapshot
+        if key not in snapshot.node_keys:
+            raise UsageError(f"there is no node {key}; `tango node list` has them, as CLUSTER/NODE")
+        n = snapshot.node_keys.index(key)
+        question = self._question(fleet, _nobody(snapshot))
+        kept = {
+            service.name: found
+            for s, service in enumerate(snapshot.services)
+            if service.service_class is ServiceClass.BE and (found := obstacles(question, s, 0.0, n))
+        }
+        return ExplainedNode(
+            node=key,
+            resources=tuple(_resources(snapshot, n)),
+            closed_to={name: tuple(o.words for o in found) for name, found in kept.items()},
+            reasons={name: str(found[0].reason) for name, found in kept.items()},
+            instances=tuple(instance for _, instance in self.store.instances(node=key)),
+            running=tuple(
+                {"request": str(of.key), "service": of.service, "state": of.state, "pod": of.pod, "memory_mib": of.memory_mib}
+                for of in self.store.running_on(key, limit=MOST_ON_NODE)
+            ),
+        )
+
+    def decision(self, decision_id: int | None) -> Mapping[str, Any]:
+        """A decision's row; of None the latest placement. Raises: UsageError if there is none."""
+        return self.store.decision(decision_id)
+
+    def place(self, home: AtHome) -> Place:
+        """What a change is tried by: whatever network decides, what fits is the same, so that none has to be loaded."""
+        policy, settings = (place_kube if home.be else place_load_greedy), self.be
+
+        def placed(question: PlacementQuestion) -> NDArray[np.int32]:
+            return planned(lambda pending, seen: policy(pending, seen, settings), question).node
+
+        return placed
+
+    # ---- gathering -----------------------------------------------------------------------------------------------------
+
+    def _known(self, recorded: RecordedRequest, home: AtHome) -> Known:
+        """Only what the state asks for is read."""
+        standing = recorded.standing
+        if standing.state in TERMINAL:
+            return Known(standing=standing, is_declared=recorded.is_declared)
+        fleet = self.store.fleet()
+        known = Known(
+            standing=standing,
+            is_declared=recorded.is_declared,
+            away_s=fleet.away_s,
+            refusals=tuple(state for state in self.refusals.pauses().states if state.service in ("", standing.service)),
+            pod_waits=recorded.pod_waits if standing.state is RequestState.PLACED else "",
+            pending=self._pending(recorded, fleet, home) if standing.state is RequestState.PENDING else None,
+            lc=self._lc(recorded, fleet, home) if standing.service_class is ServiceClass.LC else None,
+        )
+        return known
+
+    def _pending(self, recorded: RecordedRequest, fleet: RecordedFleet, home: AtHome) -> PendingFacts | None:
+        if not recorded.is_declared:
+            return None
+        standing, snapshot = recorded.standing, fleet.snapshot
+        batch = as_seen(self.requests.pending_be(limit=self.be.batch_limit), snapshot).pending
+        question = self._question(fleet, batch)
+        is_behind = question.row(*standing.key) < 0 and len(batch) >= self.be.batch_limit
+        before = self.store.waiting_before(standing, most=MOST_AHEAD) - len(batch) if is_behind else 0
+        return PendingFacts(question=question, mine=_row_of(standing, snapshot), waiting_before=max(0, before), home_only=home.be)
+
+    def _question(self, fleet: RecordedFleet, pending: BePending) -> PlacementQuestion:
+        return PlacementQuestion(
+            pending=pending,
+            snapshot=fleet.snapshot,
+            pauses=self.refusals.pauses(),
+            pressed=PressedNodes(self.node_agent).follow(fleet.snapshot),
+            waits=fleet.waits,
+            lc_late_share=self.be.lc_late_share,
+            lc_first_s=self.be.lc_first_s,
+            away=frozenset(fleet.away_s),
+            told_ready=fleet.told_ready,
+        )
+
+    def _lc(self, recorded: RecordedRequest, fleet: RecordedFleet, home: AtHome) -> LcFacts | None:
+        standing = recorded.standing
+        if not recorded.is_declared:
+            return None
+        return LcFacts(
+            snapshot=fleet.snapshot,
+            instances=tuple(self.store.instances(standing.service)) if standing.state is RequestState.RELEASED else (),
+            wait=fleet.waits.get(standing.entry_cluster, LcWait()),
+            home_only=home.lc,
+            resize=self.deferred(standing.node_key, standing.service, fleet.snapshot),
+            told_ready=fleet.told_ready,
+        )
+
+    def deferred(self, node: NodeKey | None, service: str, snapshot: FleetSnapshot) -> DeferredResize | None:
+        """The resize that the instances of a service on a node wait for; None: none."""
+        if node is None or node not in snapshot.node_keys or (found := self.store.resize(node, service)) is None:
+            return None
+        return DeferredResize(
+            pod=found.pod,
+            node=node,
+            wanted_request_millicores=found.wanted_request_millicores,
+            actual_request_millicores=found.actual_request_millicores,
+            actual_limit_millicores=found.actual_limit_millicores,
+            free_millicores=float(snapshot.free[CPU, snapshot.node_keys.index(node)]),
+            words=found.words,
+        )
+
+
+def _row_of(standing: Standing, snapshot: FleetSnapshot) -> BePending | None:
+    """The request as a placement sees it; None where its service or cluster is not in the snapshot."""
+    names = [service.name for service in snapshot.services]
+    if standing.service not in names or standing.entry_cluster not in snapshot.clusters:
+        return None
+    return pending_columns(
+        snapshot.services,
+        run_id=np.array([standing.key.run_id], np.int64),
+        request_id=np.array([standing.key.request_id], np.int64),
+        service=np.array([names.index(standing.service)], np.int32),
+        entry_cluster=np.array([snapshot.clusters.index(standing.entry_cluster)], np.int32),
+        waited_s=np.array([max(0.0, (standing.now_s or 0.0) - standing.due_s)]),
+        cpu_work_s=np.array([standing.cpu_work_s]),
+        memory_mib=np.array([standing.memory_mib]),
+        epoch=np.array([standing.epoch], np.int32),
+    )
+
+
+def _nobody(snapshot: FleetSnapshot) -> BePending:
+    nothing = np.zeros(0)
+    return pending_columns(
+        snapshot.services,
+        run_id=nothing.astype(np.int64),
+        request_id=nothing.astype(np.int64),
+        service=nothing.astype(np.int32),
+        entry_cluster=nothing.astype(np.int32),
+        waited_s=nothing,
+        cpu_work_s=nothing,
+        memory_mib=nothing,
+        epoch=nothing.astype(np.int32),
+    )
+
+
+def _resources(snapshot: FleetSnapshot, node: int) -> list[dict[str, str]]:
+    found = []
+    for j, name in enumerate(snapshot.resources.names):
+        if name.startswith(MAY_RUN):
+            continue
+        others = 0.0 if snapshot.others is None else float(snapshot.others[j, node])
+        amounts = {
+            "allocatable": float(snapshot.allocatable[j, node]) + others,
+            "lc": float(snapshot.lc_requests[j, node]),
+            "be": float(snapshot.be_requests[j, node]),
+            "others": others,
+            "free": float(snapshot.free[j, node]),
+        }
+        found.append({"resource": name} | {key: quantity(name, round(amount, 3)) for key, amount in amounts.items()})
+    return found

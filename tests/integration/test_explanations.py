@@ -1,0 +1,271 @@
+"""`tango explain` on PostgreSQL: requests, pods, nodes and decisions, as their rows are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from tango.bootstrap.stores import stores
+from tango.cli.main import cli
+from tango.domain.identity import NodeKey, RequestKey
+from tango.domain.lifecycle import Event, Outcome
+from tango.domain.refusal_kind import RefusalKind
+from tango.domain.refusals import Refusal
+from tango.domain.requests import Reason
+from tango.domain.runs import ScalingRecord
+from tango.store.database import Database
+from tests.fakes.store_world import (
+    BATCH,
+    FLEET,
+    LIVE_S,
+    WEB,
+    ZERO_S,
+    StoreWorld,
+    instance_of,
+    new_requests,
+    new_run,
+    node_states,
+    postgres_world,
+    success,
+)
+
+Explain = Callable[..., Any]
+BIG_MIB = 6000.0
+"""Of a pod of which no two fit on one node, and none on that of c2."""
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A fresh one."""
+    found = Database(database_url)
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def world(database: Database) -> StoreWorld:
+    """Its stores."""
+    return postgres_world(database)
+
+
+@pytest.fixture
+def explain(world: StoreWorld, database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Explain]:
+    """The command with these words; gives its JSON."""
+    monkeypatch.setenv("TANGO_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("TANGO_DATABASE_URL", database_url)
+    # No agent goes on telling here, and a slow machine is no reason to take a cluster for lost.
+    monkeypatch.setenv("TANGO_LEASE_SILENT_S", "600")
+    stores.cache_clear()
+
+    def called(*words: str) -> Any:
+        result = CliRunner().invoke(cli, ["explain", *words, "-o", "json"], catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)
+
+    yield called
+    stores().database.close()
+    stores.cache_clear()
+
+
+def waiting(world: StoreWorld, count: int, *, memory_mib: float = BIG_MIB) -> int:
+    """A run whose requests of BATCH all wait for a node."""
+    run_id = world.runs.create_run(new_run(), new_requests([BATCH] * count, memory_mib=memory_mib))
+    world.runs.begin(run_id, at_s=ZERO_S)
+    world.release(run_id)
+    world.admit(run_id, range(count))
+    return run_id
+
+
+def place_first(world: StoreWorld, *nodes: int) -> None:
+    """Give the oldest that wait to these nodes, one each."""
+    fence = world.fence()
+    for node in nodes:
+        world.place(world.requests.pending_be(limit=1), fence, node=node)
+
+
+def test_a_request_that_waits_for_memory_says_how_much_and_who_is_before_it(world: StoreWorld, explain: Explain) -> None:
+    """Two nodes hold one each, the third is too small: what is missing on the first, if the one before it were not there."""
+    run_id = waiting(world, 4)
+    place_first(world, 0, 1)
+
+    first, second = (explain("request", f"{run_id}/{k}") for k in (2, 3))
+
+    assert (first["state"], first["reason"]) == ("pending", "WaitingForMemory")
+    assert first["words"] == "it needs 6000Mi of memory, and 2192Mi is free on c1/c1-n1"
+    assert [change["words"] for change in first["changes"]] == ["3808Mi more memory is free on c1/c1-n1"]
+    assert first["changes"][0] == {
+        "kind": "room",
+        "cluster": "c1",
+        "node": "c1-n1",
+        "resource": "memory",
+        "amount": 3808.0,
+        "words": "3808Mi more memory is free on c1/c1-n1",
+    }
+    assert (first["queue"]["position"], second["queue"]["position"]) == (1, 2)
+    assert second["queue"]["ahead"] == [f"{run_id}-2"]
+    assert [change["kind"] for change in second["changes"]] == ["first-in-line", "room"]
+
+
+def test_a_cluster_that_is_away_and_a_quota_are_told_before_what_is_full(world: StoreWorld, explain: Explain) -> None:
+    """The nearest change: of a node that has room."""
+    run_id = waiting(world, 1)
+    world.pass_over("c1", 1000.0)
+    away = explain("request", f"{run_id}-0")
+    world.fleet.observe("c1", node_states(FLEET.clusters[0]), [], sample=False)
+    world.refusals.note(
+        [Refusal.of(RefusalKind.QUOTA, cluster="c1", service=BATCH.name, words="exceeded quota: q")], role="scheduler"
+    )
+    over = explain("request", f"{run_id}-0")
+
+    assert (away["reason"], away["words"]) == ("ClusterAway", "cluster c1 is away")
+    assert over["reason"] == "OverQuota"
+    assert over["words"] == "c1 refuses it, quota: exceeded quota: q"
+    assert [change["words"] for change in over["changes"]] == ["c1 takes one more pod of batch"]
+
+
+def test_an_eviction_is_told_with_for_whom_and_the_way_of_a_request_in_time(world: StoreWorld, explain: Explain) -> None:
+    """By the pod's name too, of whichever attempt."""
+    run_id = waiting(world, 1)
+    fence = world.fence()
+    (placed,) = world.place(world.requests.pending_be(limit=1), fence)
+    world.requests.mark_running([(run_id, 0, 1, ZERO_S + 2.0)], lease_s=LIVE_S)
+    world.events.scaling(
+        [
+            ScalingRecord(
+                kind="evict",
+                cluster="c1",
+                node="c1-n1",
+                service="",
+                pod=placed.pod,
+                before_millicores=None,
+                after_millicores=None,
+                slack=None,
+                reason="evicted: room for an instance of web",
+                actuation_ms=None,
+            )
+        ]
+    )
+    world.requests.settle(
+        [Outcome(run_id=run_id, request_id=0, epoch=1, event=Event.RETURN, reason=Reason.EVICTED, work_lost_s=1.5)]
+    )
+    world.place(world.requests.pending_be(limit=1), fence, node=1)
+    world.requests.mark_running([(run_id, 0, 2, ZERO_S + 5.0)], lease_s=LIVE_S)
+    world.requests.settle([success(run_id, 0, 2, finished_s=9.0)])
+
+    found = explain("pod", placed.pod)
+
+    assert (found["request"], found["reason"], found["state"]) == (f"{run_id}/0", "Succeeded", "succeeded")
+    told = [(moment["what"], moment["words"]) for moment in found["history"]]
+    assert told[0] == ("due", "at cluster c1")
+    assert ("started", "attempt 1 on c1/c1-n1") in told
+    assert ("returned", "attempt 1 on c1/c1-n1, evicted: room for an instance of web, 1.5 CPU-seconds lost") in told
+    assert ("succeeded", "attempt 2 on c1/c1-n2") in told
+
+
+def test_lc_without_an_instance_and_at_one_that_waits_for_cpu(world: StoreWorld, explain: Explain) -> None:
+    """Of an instance its own pod tells the same."""
+    run_id = world.create(WEB, WEB)
+    world.release(run_id)
+    world.open_shares(run_id)
+    small = replace(instance_of(WEB, "c1-n1"), cpu_request_millicores=100)
+    states = [replace(s, lc_cpu_request_millicores=3950) if s.name == "c1-n1" else s for s in node_states(FLEET.clusters[0])]
+    nowhere = explain("request", f"{run_id}/0")
+    world.fleet.observe("c1", states, [small], sample=False)
+    world.ship(copied(run_id, "dispatched"))
+    world.events.scaling(
+        [
+            ScalingRecord(
+                kind="resize",
+                cluster="c1",
+                node="c1-n1",
+                service="web",
+                pod=small.pod,
+                before_millicores=1000,
+                after_millicores=1000,
+                slack=-0.5,
+                reason="Node didn't have enough resource: cpu",
+                actuation_ms=None,
+                outcome="deferred",
+                after_request_millicores=400,
+            )
+        ]
+    )
+    deferred, pod = explain("request", f"{run_id}/0"), explain("pod", small.pod)
+
+    assert (nowhere["state"], nowhere["reason"]) == ("accepted", "AboutToBeReleased")
+    assert (deferred["state"], deferred["reason"]) == ("dispatched", "ResizeDeferred")
+    assert [change["words"] for change in deferred["changes"]] == ["250m more cpu is free on c1/c1-n1"]
+    assert (pod["pod"], pod["reason"], pod["words"]) == (f"c1/{small.pod}", "ResizeDeferred", deferred["words"])
+
+
+def copied(run_id: int, state: str) -> Any:
+    """The first request of a run as its journal tells, on the first node of c1."""
+    from tango.domain.requests import RequestState
+    from tests.fakes.store_world import copy_of
+
+    return copy_of(run_id, 0, RequestState(state))
+
+
+def test_a_node_says_what_holds_it_and_what_it_refuses(world: StoreWorld, explain: Explain) -> None:
+    """By resource, and for each BE service that is kept from there."""
+    run_id = waiting(world, 1)
+    place_first(world, 0)
+    states = [replace(s, schedulable=s.name != "c1-n1") for s in node_states(FLEET.clusters[0])]
+    world.fleet.observe("c1", states, [instance_of(WEB, "c1-n1")], sample=False)
+
+    found = explain("node", "c1/c1-n1")
+
+    memory = next(row for row in found["resources"] if row["resource"] == "memory")
+    assert (memory["allocatable"], memory["be"], memory["free"]) == ("8192Mi", "6000Mi", "2192Mi")
+    assert found["reasons"] == {"batch": "NodeClosed", "huge": "NodeClosed"}
+    assert found["closed_to"]["batch"] == ["node c1/c1-n1 takes no new pods of batch"]
+    assert [instance["pod"] for instance in found["instances"]] == ["lc-web-c1-n1-0"]
+    assert [running["request"] for running in found["running"]] == [f"{run_id}-0"]
+
+
+def test_a_decision_is_found_by_its_number_or_as_the_latest_placement(world: StoreWorld, explain: Explain) -> None:
+    """The latest of BE, however many of LC came later."""
+    waiting(world, 1)
+    place_first(world, 0)
+
+    latest = explain("tick")
+
+    assert (latest["kind"], latest["policy"], latest["placed"]) == ("be", "test", 1)
+    assert explain("tick", str(latest["decision"])) == latest
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("request", "9/1"), "there is no request 9-1"),
+        (("pod", "nobody"), "no pod 'nobody' is known"),
+        (("node", "c1/n9"), "there is no node c1/n9"),
+        (("tick", "77"), "there is no decision 77"),
+        (("node", "n9"), "expected CLUSTER/NODE"),
+    ],
+)
+def test_what_there_is_not_is_said_with_where_to_look(explain: Explain, words: tuple[str, ...], told: str) -> None:
+    """A message, and no traceback."""
+    result = CliRunner().invoke(cli, ["explain", *words])
+
+    assert result.exit_code != 0
+    assert told in f"{result.output}{result.exception}"
+
+
+def test_a_long_queue_is_counted_no_further_than_a_bound(world: StoreWorld, explain: Explain) -> None:
+    """And a request far behind is told its place."""
+    run_id = waiting(world, 600, memory_mib=64.0)
+
+    found = explain("request", f"{run_id}/599")
+    standing = stores().explainer.store.request(RequestKey(run_id, 599)).standing
+
+    assert found["queue"]["position"] == 600
+    assert found["reason"] == "BehindInQueue"
+    assert stores().explainer.store.waiting_before(standing, most=100) == 100
+    assert NodeKey("c1", "c1-n1") in stores().explainer.store.fleet().snapshot.node_keys
