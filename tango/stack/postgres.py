@@ -246,24 +246,32 @@ def root_places(home: Path, *, base: Path = Path("/var/tmp")) -> Places:
 
 
 def end_leftover(data: Path, *, timeout_s: float = 10.0) -> None:
-    """End a server that still runs on this data directory, and remove the pid file of one that does not.
+    """End all processes of a server on this data directory, and then remove its pid file.
 
-    Only the holder of the state folder's lock may call this; the lock proves that the server's own supervisor is gone. Signals, in
-    this order: SIGINT (fast shutdown), SIGQUIT (immediate), SIGKILL.
+    Only the holder of the state folder's lock may call this; the lock proves that the server's own supervisor is gone. The server gets
+    SIGINT (fast shutdown), SIGQUIT (immediate), SIGKILL, in this order. A server that was killed leaves processes of its own, each a
+    session leader: they end when they notice, the one that recovers the data only between two steps. The pid file is PostgreSQL's
+    interlock against a second server beside those, so it goes when the last of them has.
+
+    Raises: DependencyError for processes that do not end although they were killed.
     """
     pid_file = data / "postmaster.pid"
-    deadline_s = time.monotonic() + timeout_s
-    for signum in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        pid = _server_pid(pid_file, data)
-        if pid is None:
+    # As long as the server lives it ends its own processes; once it does not, those that are left get the next signals themselves.
+    for signum, within_s in ((signal.SIGINT, timeout_s), (signal.SIGQUIT, 2.0), (signal.SIGKILL, 2.0), (signal.SIGKILL, 2.0)):
+        server = _server_pid(pid_file, data)
+        if not (left := [server] if server is not None else _processes_in(data)):
             break
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signum)
-        while _server_pid(pid_file, data) is not None and time.monotonic() < deadline_s:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signum)
+        deadline_s = time.monotonic() + within_s
+        while _processes_in(data) and time.monotonic() < deadline_s:
             time.sleep(0.05)
-        deadline_s = time.monotonic() + 2.0  # for each harsher signal; only the first one lets sessions finish
-    if _server_pid(pid_file, data) is None:
-        pid_file.unlink(missing_ok=True)
+    if left := _processes_in(data):
+        raise DependencyError(
+            f"processes {left} of an earlier PostgreSQL on {data} do not end; look at them before it is started again"
+        )
+    pid_file.unlink(missing_ok=True)
 
 
 def _server_pid(pid_file: Path, data: Path) -> int | None:
@@ -273,9 +281,22 @@ def _server_pid(pid_file: Path, data: Path) -> int | None:
     """
     try:
         pid = int(pid_file.read_text().split("\n", 1)[0])
-        return pid if Path(f"/proc/{pid}/cwd").resolve() == data.resolve() else None
     except (OSError, ValueError):
         return None
+    return pid if pid in _processes_in(data) else None
+
+
+def _processes_in(data: Path) -> list[int]:
+    """Processes of servers on `data`, which is the working directory of all of them; somebody's shell that stands there is none."""
+    place = data.resolve()
+    found = []
+    for process in Path("/proc").iterdir():
+        # Of other accounts' processes the link cannot be read; those of a server that this account has started can.
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(process.name)
+            if Path(os.readlink(process / "cwd")) == place and (process / "comm").read_text().strip() == "postgres":
+                found.append(pid)
+    return found
 
 
 def _short_folder(home: Path) -> Path:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+import subprocess
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pytest
 import redis
 
 from tango.errors import BrokerUnavailable
 from tango.stack.broker import Broker, require_broker
-from tango.stack.postgres import PostgresServer
+from tango.stack.postgres import PostgresServer, end_leftover
 
 
 def _ask(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -82,6 +84,44 @@ def test_a_server_starts_again_after_it_was_killed(tmp_path: Path) -> None:
         server.start()
         server._process.kill()
         server._process.wait(timeout=30)
+        server.start()
+        assert _ask(server.admin_url(), "SELECT 1") == [(1,)]
+    finally:
+        server.stop()
+        server.discard()
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether it has not ended; one that nobody has waited for has."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_no_process_of_a_killed_server_is_left_when_the_next_one_starts(tmp_path: Path) -> None:
+    """They are session leaders of their own, which no kill of the server's group reaches: one that stands still notices nothing."""
+    server = PostgresServer(tmp_path, password="x")
+    try:
+        server.start()
+        data = server._laid_out().data
+        child, *_ = psutil.Process(server._process.pid).children()
+        child.suspend()
+        bystander = subprocess.Popen(["sleep", "60"], cwd=data)
+        try:
+            server._process.kill()
+            server._process.wait(timeout=30)
+            assert (data / "postmaster.pid").exists()
+            assert lives(child)
+
+            end_leftover(data, timeout_s=1.0)
+
+            assert not lives(child)
+            assert not (data / "postmaster.pid").exists()
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+            bystander.wait()
         server.start()
         assert _ask(server.admin_url(), "SELECT 1") == [(1,)]
     finally:
