@@ -13,9 +13,7 @@ is gone, as after an update that renamed a tuple of arrays, cannot be read at al
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import pickle
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, update_wrapper
@@ -25,6 +23,8 @@ from typing import Any, TypeVar, cast
 import structlog
 from numba import njit, types
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, InTreeCacheLocator
+
+from tango.sources import ROOT, digest_of, import_closure
 
 log = structlog.get_logger(__name__)
 
@@ -218,29 +218,6 @@ def _empty_where_unreadable(load_index: Callable[[], dict[Any, str]]) -> Callabl
 
 
 @cache
-def sources_digest(module: str, root: Path = Path(__file__).parent) -> str:
+def sources_digest(module: str, root: Path = ROOT) -> str:
     """SHA-256 over the sources of a module and of all modules of the package in `root` that it imports, directly or not."""
-    found: dict[Path, bytes] = {}
-    open_modules = [module]
-    while open_modules:
-        path = _source_of(open_modules.pop(), root)
-        if path is None or path in found:
-            continue
-        found[path] = path.read_bytes()
-        for package, many, few in _IMPORT.findall(found[path].decode("utf-8")):
-            open_modules += [package, *(f"{package}.{name}" for name in re.findall(r"\w+", many or few))]
-    whole = hashlib.sha256()
-    for path in sorted(found):
-        whole.update(hashlib.sha256(found[path]).digest())
-    return whole.hexdigest()
-
-
-_IMPORT = re.compile(r"^from ([\w.]+) import (?:\(([^)]*)\)|(.+))$", re.MULTILINE)
-
-
-def _source_of(module: str, root: Path) -> Path | None:
-    first, *rest = module.split(".")
-    if first != root.name:
-        return None
-    path = root.joinpath(*rest)
-    return next((p for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
+    return digest_of(import_closure([module], root=root), root=root)

@@ -21,13 +21,12 @@ from tango.bench.celery_yardstick import bare_worker
 from tango.bench.figures import Figure, Told
 from tango.bench.process_use import MIB, CpuMeter, memory_mib
 from tango.errors import DependencyError
-from tango.stack.state import read_stack
+from tango.stack.state import ADDRESS_VARIABLES, read_stack
 
 SETTLE_S = 10.0
 """Seconds from the end of a start to the first reading: leases, first reconciliations and the page cache come to rest."""
 UP_WITHIN_S = 180.0
 DOWN_WITHIN_S = 60.0
-_SERVERS = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
 
 
 def measure(*, fleet: str = "demo", seconds: float = 30.0, told: Told = print) -> list[Figure]:
@@ -95,7 +94,7 @@ def _up(home: Path, fleet: str) -> Iterator[float]:
 
 
 def _tango(home: Path, *arguments: str, within_s: float) -> None:
-    environment = {**{k: v for k, v in os.environ.items() if k not in _SERVERS}, "TANGO_HOME": str(home)}
+    environment = {**{k: v for k, v in os.environ.items() if k not in ADDRESS_VARIABLES}, "TANGO_HOME": str(home)}
     command = (sys.executable, "-c", "from tango.cli.main import run; run()", *arguments)
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=within_s)

@@ -19,6 +19,7 @@ from typing import Any
 
 from tango.cgroups.groups import Group, Hierarchy
 from tango.cgroups.knobs import Knob, weight
+from tango.domain.pod_marks import CLASS
 from tango.node_agent.agent import NodeAgent
 from tango.node_agent.ledger import Ledger
 from tango.settings import NodeAgentSettings
@@ -139,7 +140,7 @@ class KernelNode:
             "resources": {"limits": dict(limits)},
         }
         body = {
-            "metadata": {"name": f"{kind}-{number}", "namespace": "tango", "uid": uid, "labels": {"tango/class": kind}},
+            "metadata": {"name": f"{kind}-{number}", "namespace": "tango", "uid": uid, "labels": {CLASS: kind}},
             "spec": {"containers": [{"name": "work", "resources": {"limits": limits, "requests": requests}}]},
             "status": {"phase": "Running", "containerStatuses": [status]},
         }

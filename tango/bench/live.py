@@ -29,6 +29,7 @@ from tango.control.submit import RunOrder
 from tango.fleets import load_fleet
 from tango.stack.broker import Broker
 from tango.stack.local import LocalStack
+from tango.stack.state import ADDRESS_VARIABLES
 from tango.traces.generators import Recipe, generate
 from workers.app import create_app
 from workers.publisher import CeleryPublisher
@@ -215,8 +216,7 @@ def _broker(home: Path) -> Iterator[str]:
 @contextlib.contextmanager
 def running(home: Path, fleet: str, *, line_rtt_ms: float | None = None) -> Iterator[Stores]:
     """The stores of a stack of its own in a state folder, which stops with the block; `line_rtt_ms` as `LocalStack` takes it."""
-    servers = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
-    environment = {**{k: v for k, v in os.environ.items() if k not in servers}, "TANGO_HOME": str(home)}
+    environment = {**{k: v for k, v in os.environ.items() if k not in ADDRESS_VARIABLES}, "TANGO_HOME": str(home)}
     stack = LocalStack(home, load_fleet(fleet), environment=environment, line_rtt_ms=line_rtt_ms)
     try:
         stack.start()

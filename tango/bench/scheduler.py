@@ -19,6 +19,7 @@ import numpy as np
 from tango.bench.figures import Figure, Told
 from tango.bench.lc_flow_solver import solve_dispatch
 from tango.bench.worlds import arrivals_for, busy_snapshot, fleet_of_size, pending_for
+from tango.domain.checkpoints import LEARNED_BE
 from tango.domain.fleet import Fleet
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
@@ -29,7 +30,7 @@ from tango.scheduling.lc.rule import lc_rule
 from tango.settings import BeSettings, LcSettings, Settings
 from tango.sim.decision_costs import DecisionCost
 from tango.systems import be_policy, lc_policy
-from tango.systems.registry import LEARNED_BE, be_names, lc_names
+from tango.systems.registry import be_names, lc_names
 
 LC_NODES = (10, 100, 1000, 10_000)
 LC_REQUESTS = (1, 8, 64, 512)

@@ -15,7 +15,7 @@ import click
 
 from tango.cli.checkpoint_files import checkpoint_file, looks_like_a_file
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
-from tango.domain.checkpoints import SHORT
+from tango.domain.checkpoints import LEARNED_BE, SHORT
 from tango.domain.seeds import COMPARISON
 from tango.errors import CheckpointError, DependencyError, RequestRejected, UsageError
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from tango.domain.checkpoints import CheckpointRoles, StoredCheckpoint
     from tango.experiments.cells import Cell
     from tango.store.checkpoints import PostgresCheckpointStore
-
-PLACE_BE = ("dcg-be", "gnn-sac")
-"""Learned policies that place BE requests, so that `evaluate` can compare them with `load-greedy`."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 """A name goes into tables, commands and rows of decisions."""
@@ -243,8 +240,8 @@ def evaluate(named: str, output: str, **options: Any) -> None:
     of a registered checkpoint go into the registry when the store answers.
     """
     file = checkpoint_file(named)
-    if file.policy not in PLACE_BE:
-        raise UsageError(f"{named} is of policy {file.policy!r}, expected one that places BE: {', '.join(PLACE_BE)}")
+    if file.policy not in LEARNED_BE:
+        raise UsageError(f"{named} is of policy {file.policy!r}, expected one that places BE: {', '.join(LEARNED_BE)}")
     results = _simulated(_cells(file, options), options)
 
     from tango.experiments.checkpoint_scores import scores_of

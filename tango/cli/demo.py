@@ -18,9 +18,6 @@ from pathlib import Path
 
 import click
 
-ADDRESS_VARIABLES = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
-"""Variables that would make the demo use servers other than its own."""
-
 
 @click.command()
 @click.option("--duration", type=click.FloatRange(1, 3600), default=60.0, show_default=True, help="Seconds of arrivals.")
@@ -85,6 +82,8 @@ def preparation(home: Path) -> str:
 @contextmanager
 def demo_environment(home: Path) -> Iterator[None]:
     """Set TANGO_HOME and unset the addresses of other servers for the life of a block; both are restored after it."""
+    from tango.stack.state import ADDRESS_VARIABLES
+
     kept = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
     before = os.environ.get("TANGO_HOME")
     os.environ["TANGO_HOME"] = str(home)

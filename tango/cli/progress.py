@@ -1,7 +1,7 @@
 """Progress of long commands, on stderr: a bar on a terminal, a plain line every few seconds elsewhere.
 
 `progress` shows one quantity that grows towards a total; `RunProgress` shows a run in progress, from the dicts that
-`RunStore.progress` returns.
+`PostgresRunRecords.progress` returns.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def _share(value: float | None) -> str:
 
 
 class RunProgress:
-    """Live display of a run. Use it as a context manager and call `update` with each result of `RunStore.progress`.
+    """Live display of a run. Use it as a context manager and call `update` with each result of `PostgresRunRecords.progress`.
 
     Keys of a state: `counts` ({(class, state): requests}); and, each None where unknown, `status`, `elapsed_s` (wall seconds since the
     run's zero), `span_wall_s` (wall seconds from zero to the last arrival), `lc_met` (LC requests answered within target),

@@ -22,9 +22,8 @@ from urllib3.util import parse_url
 from tango.client.answers import Answer, Streamed
 from tango.client.errors import NOT_BEGUN, AnswerCut, Busy, CallFailed, ClientError, Unreachable, failure
 from tango.client.jobs import Job, jobs_as_they_finish
+from tango.client.methods import IDEMPOTENT
 
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE"})
-"""Methods that may be sent again when nobody knows whether they were served (RFC 9110, section 9.2.2)."""
 MARGIN_S = 2.0
 """Seconds that are waited for the gateway to say itself that the time is over."""
 NO_TIMEOUT_S = 600.0

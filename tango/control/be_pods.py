@@ -17,6 +17,7 @@ from tango.control.lc_instances import ROLE
 from tango.control.observe_cluster import be_identity, is_over, pod_class
 from tango.control.observe_jobs import is_job, stuck
 from tango.domain.lifecycle import Event, Outcome
+from tango.domain.pod_marks import SERVICE
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.ports.clock import Clock
@@ -91,7 +92,7 @@ class BePods:
                 continue
             run_id, request_id, epoch = key
             ends.append(Outcome(run_id=run_id, request_id=request_id, epoch=epoch, event=Event.REQUEUE, reason=reason, words=words))
-            service, node = pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")
+            service, node = pod["metadata"]["labels"].get(SERVICE, ""), pod["spec"].get("nodeName", "")
             refusals.append(Refusal.of(RefusalKind.NODE, cluster=self._cluster, service=service, node=node, words=words))
             gone.append((uid, self._watch.name_of(pod)))
             log.warning("pod_cannot_start", cluster=self._cluster, pod=pod["metadata"]["name"], reason=str(reason), words=words)

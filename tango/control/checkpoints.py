@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tango.domain.checkpoints import SHORT, CheckpointFile, CheckpointRoles, StoredCheckpoint
+from tango.domain.checkpoints import LEARNED_BE, SHORT, YARDSTICK, CheckpointFile, CheckpointRoles, StoredCheckpoint
 from tango.errors import CheckpointError, RequestRejected, UsageError
 from tango.ports.checkpoints import CheckpointStore
 from tango.settings import Settings
@@ -15,10 +15,6 @@ from tango.systems import read_checkpoint, stored_be_policy
 
 LIVE_POLICY = "dcg-be"
 """The learned BE policy of the live system; a checkpoint must be of this policy to be promoted."""
-SHADOW_POLICIES = ("dcg-be", "gnn-sac")
-"""The policies whose checkpoints may decide in the shadow."""
-YARDSTICK = "load-greedy"
-"""The policy that is not learned, by which a checkpoint is judged."""
 
 
 def register_checkpoint(
@@ -109,9 +105,9 @@ def gain_of(found: StoredCheckpoint) -> Gain | None:
 def shadow(named: str, *, store: CheckpointStore, actor: str) -> tuple[StoredCheckpoint, CheckpointRoles]:
     """Let a registered checkpoint decide in the shadow: beside the live one, recorded and not acted on. Raises: as `promote`."""
     found = store.find(named)
-    if found.policy not in SHADOW_POLICIES:
+    if found.policy not in LEARNED_BE:
         raise UsageError(
-            f"checkpoint {found.name} is of policy {found.policy!r}, expected one of {', '.join(SHADOW_POLICIES)} to place beside "
+            f"checkpoint {found.name} is of policy {found.policy!r}, expected one of {', '.join(LEARNED_BE)} to place beside "
             "the live one"
         )
     _try(found, store)

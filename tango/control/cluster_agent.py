@@ -50,6 +50,7 @@ from tango.control.startup_boost import StartupBoost
 from tango.domain.backoff import pause_s
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.observations import InstanceState, NodeState, Observation, PodEnd
+from tango.domain.pod_marks import SERVICE
 from tango.domain.refusals import Refusal
 from tango.domain.services import Service
 from tango.errors import ClusterError, ClusterUnavailable, StoreError, StoreUnavailable, UsageError
@@ -314,7 +315,7 @@ class ClusterAgent:
             return
         self._started[identity] = started_at_s
         self._to_mark.add(identity)
-        at = pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")
+        at = pod["metadata"]["labels"].get(SERVICE, ""), pod["spec"].get("nodeName", "")
         if at in self._barred_nodes:
             self._to_clear.add(at)
         self._noted.set()
@@ -533,11 +534,7 @@ class ClusterAgent:
         if not services:
             return
         usage = await self._watch.pod_usage()
-        own = (
-            (services.get(pod["metadata"]["labels"].get("tango/service", "")), pod)
-            for pod in self._watch.pods()
-            if not is_over(pod)
-        )
+        own = ((services.get(pod["metadata"]["labels"].get(SERVICE, "")), pod) for pod in self._watch.pods() if not is_over(pod))
         adopted = ((services.get(name), pod) for name, pods in self._watch.adopted().items() for pod in pods if not is_over(pod))
         found = [(service, pod) for service, pod in (*own, *adopted) if service is not None]
         self._meter.read(found, usage, time.monotonic(), await asyncio.to_thread(self._in_flight))

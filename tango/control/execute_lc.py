@@ -407,7 +407,7 @@ class LcExecutor:
         if isinstance(error, CallFailed):
             event, reason = await self._callers.failed(work, error, is_free=gone)
         elif reason is Reason.TIMED_OUT:
-            # Given up after ten targets: it counts as missed either way, and a further attempt would only add load.
+            # Given up after `LcSettings.timeout_targets`: it counts as missed either way, and a further attempt would only add load.
             event = Event.FAIL
         if event is not Event.REQUEUE:
             return self._failed(work, reason)

@@ -19,6 +19,7 @@ from tango.control.observe_jobs import crash, stuck
 from tango.domain.backoff import Backoff
 from tango.domain.identity import NodeKey, parts_of_pod
 from tango.domain.node_selection import may_run
+from tango.domain.pod_marks import SERVICE
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
 from tango.domain.services import Service
@@ -122,7 +123,7 @@ class LcInstances:
         for pod in pods:
             uid, at = (
                 pod["metadata"]["uid"],
-                f"{pod['metadata']['labels'].get('tango/service', '')}@{pod['spec'].get('nodeName', '')}",
+                f"{pod['metadata']['labels'].get(SERVICE, '')}@{pod['spec'].get('nodeName', '')}",
             )
             if is_over(pod):
                 ended.add(uid)
@@ -163,7 +164,7 @@ class LcInstances:
             uid = pod["metadata"]["uid"]
             since_s[uid] = self._stuck_since_s.get(uid, now_s)
             if now_s - since_s[uid] >= STUCK_AFTER_S:
-                found[pod["metadata"]["labels"].get("tango/service", ""), pod["spec"].get("nodeName", "")] = words
+                found[pod["metadata"]["labels"].get(SERVICE, ""), pod["spec"].get("nodeName", "")] = words
         self._stuck_since_s = since_s
         return found
 
@@ -235,7 +236,7 @@ def _each_once(
     wanted = {s.name: s.namespace for s in services}
 
     def is_elsewhere(pod: Json) -> bool:
-        return parts_of_pod(name_of(pod))[0] != wanted.get(pod["metadata"]["labels"].get("tango/service", ""))
+        return parts_of_pod(name_of(pod))[0] != wanted.get(pod["metadata"]["labels"].get(SERVICE, ""))
 
     found, doubles = dict[str, Json](), list[Json]()
     for pod in sorted(pods, key=is_elsewhere):

@@ -19,7 +19,7 @@ from tango.domain.lifecycle import Event, Outcome, after_disruption
 from tango.domain.node_reports import NodeAgentReport
 from tango.domain.node_selection import may_run
 from tango.domain.observations import ExtendedState, InstanceState, NodeState, PodEnd
-from tango.domain.pod_marks import CONTAINER, MANAGED_BY, PORT, REVISION
+from tango.domain.pod_marks import CLASS, CONTAINER, EPOCH, MANAGED_BY, PORT, REQUEST, REVISION, RUN, SERVICE
 from tango.domain.pod_templates import PodTemplate, default_container
 from tango.domain.quantities import cpu_millicores, extended_amounts, is_extended, memory_mib, parse_quantity
 from tango.domain.refusal_kind import RefusalKind
@@ -83,7 +83,7 @@ _REJECTED = "Pod was rejected"
 def pod_class(pod: Json) -> str:
     """`lc` or `be` by the pod's labels; empty for a pod that Tango does not manage."""
     labels = pod["metadata"].get("labels") or {}
-    return str(labels.get("tango/class", "")) if labels.get(MANAGED_BY) == "tango" else ""
+    return str(labels.get(CLASS, "")) if labels.get(MANAGED_BY) == "tango" else ""
 
 
 def is_over(pod: Json) -> bool:
@@ -207,7 +207,7 @@ def instance_states(
     """
     by_name = {node.name: node for node in nodes}
     found = [
-        _instance(pod, pod["metadata"]["labels"]["tango/service"], by_name, name=name_of(pod), port=_port(pod))
+        _instance(pod, pod["metadata"]["labels"][SERVICE], by_name, name=name_of(pod), port=_port(pod))
         for pod in pods
         if pod_class(pod) == "lc" and _can_answer(pod)
     ]
@@ -258,7 +258,7 @@ def standing(pod: Json) -> Standing | None:
     metadata = pod["metadata"]
     if is_over(pod) or "deletionTimestamp" in metadata:
         return None
-    return Standing(metadata["name"], metadata["labels"].get("tango/service", ""), _revision(pod), _is_ready(pod))
+    return Standing(metadata["name"], metadata["labels"].get(SERVICE, ""), _revision(pod), _is_ready(pod))
 
 
 def _revision(pod: Json) -> str:
@@ -279,7 +279,7 @@ def be_identity(pod: Json) -> tuple[int, int, int] | None:
     """(run, request, epoch) from the labels of a BE pod; None where they are missing or no integers."""
     labels = pod["metadata"].get("labels") or {}
     try:
-        return int(labels["tango/run"]), int(labels["tango/request"]), int(labels["tango/epoch"])
+        return int(labels[RUN]), int(labels[REQUEST]), int(labels[EPOCH])
     except (KeyError, ValueError):
         return None
 
@@ -333,7 +333,7 @@ def pod_end(pod: Json, *, deleted: bool) -> PodEnd | None:
         cpu_work_done_s=exact.get("cpu_work_s"),
         message=str(status.get("message") or ""),
         node=str(pod["spec"].get("nodeName") or ""),
-        service=str(pod["metadata"]["labels"].get("tango/service", "")),
+        service=str(pod["metadata"]["labels"].get(SERVICE, "")),
         disrupted=disrupted,
     )
 

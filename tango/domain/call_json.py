@@ -10,7 +10,8 @@ from typing import Any
 
 import orjson
 
-from tango.domain.calls import REPEATABLE_METHODS, SET_ANEW, Call, CallerRequest, asked_of
+from tango.client.methods import IDEMPOTENT
+from tango.domain.calls import SET_ANEW, Call, CallerRequest, asked_of
 from tango.domain.near_names import near_name
 from tango.domain.services import Service, ServiceClass
 from tango.domain.tokens import DEFAULT_TENANT
@@ -51,7 +52,7 @@ def request_of(order: Mapping[str, Any], services: Sequence[Service], *, tenant:
         path=path,
         headers=_headers(order),
         body=_body(order),
-        is_repeatable=method in REPEATABLE_METHODS if repeat is None else repeat,
+        is_repeatable=method in IDEMPOTENT if repeat is None else repeat,
     )
     return asked_of(
         service,

@@ -19,9 +19,6 @@ from tango.errors import KeyTaken
 Headers = tuple[tuple[str, str], ...]
 """(name, value) of HTTP headers in order; a name may come more than once."""
 
-REPEATABLE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
-"""Methods that are idempotent (RFC 9110, section 9.2.2): such a call may be sent to another instance after the first one failed."""
-
 HOP_BY_HOP = frozenset(
     {
         "connection",

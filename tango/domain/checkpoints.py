@@ -11,6 +11,10 @@ from typing import Any
 
 MOST_BYTES = 16 * 2**20
 """Largest file of a checkpoint, on disk and in the store. The shipped ones have some 50 KiB, so this only refuses wrong files."""
+LEARNED_BE = ("dcg-be", "gnn-sac")
+"""Learned policies that place BE requests."""
+YARDSTICK = "load-greedy"
+"""The policy that is not learned, by which checkpoints are judged and that learners are compared with."""
 SHORT = 12
 """Leading characters of a digest by which tables, decisions and figures name a checkpoint."""
 

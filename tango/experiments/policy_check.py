@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tango.analysis.metrics import RunMetrics, run_metrics
-from tango.control.checkpoints import YARDSTICK
+from tango.domain.checkpoints import YARDSTICK
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
 from tango.fleets import load_fleet

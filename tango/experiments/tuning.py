@@ -33,6 +33,10 @@ from tango.traces.workloads import Workload
 TRAINING_SEEDS = TRAINING[1:]
 """Tuning takes the first of these; no comparison uses them."""
 
+SEARCHED_FOR = {"hrm": "tango", "burst": "tango", "ceres": "ceres"}
+"""By sharing rule, the system whose thresholds a mix with it has: one for `hrm` and `burst`, so that these two differ by the rule alone.
+The other rules have no thresholds."""
+
 Box = Mapping[tuple[str, str], tuple[float, float]]
 """(low, high) by (group, field) of settings; `NAME.k` is the k-th value of a field that has several."""
 
@@ -104,13 +108,13 @@ def ranking(choices: Sequence[Settings], results: Sequence[CellResult]) -> list[
 def tuned_settings(system: System) -> Settings:
     """What the search found for a system.
 
-    A mix has the thresholds of a searched system (`ceres` for `ceres`, `tango` for `hrm` and `burst`, so that these two differ by the
-    rule alone), and what was found for its LC policy: an ablation changes one part alone.
+    A mix has the thresholds of a searched system (`SEARCHED_FOR`), and what was found for its LC policy: an ablation changes one
+    part alone.
     """
     kept = _kept()
     found = kept.get(system.name)
     if found is None:
-        alike = {"hrm": "tango", "burst": "tango", "ceres": "ceres"}.get(system.sharing, "")
+        alike = SEARCHED_FOR.get(system.sharing, "")
         found = {"sharing": kept.get(alike, {}).get("sharing", {})}
         if lc_tunable(system.lc):
             searched = next((name for name in kept if name in SYSTEMS and SYSTEMS[name].lc == system.lc), "")

@@ -13,7 +13,8 @@ from typing import TypeVar
 from aiohttp import web
 from multidict import CIMultiDict
 
-from tango.domain.calls import REPEATABLE_METHODS, Answer, Call, CallerRequest, Headers, Standing, asked_of
+from tango.client.methods import IDEMPOTENT
+from tango.domain.calls import Answer, Call, CallerRequest, Headers, Standing, asked_of
 from tango.domain.identity import RequestKey
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass
@@ -50,7 +51,7 @@ class ServiceCalls:
         wishes = wishes_of(request.headers)
         headers = forwarded(request.headers, scheme=request.scheme, peer=request.remote)
         kept, held = self._sorting.of(headers, preserve_host=service.preserve_host)
-        is_repeatable = request.method in REPEATABLE_METHODS if wishes.may_repeat is None else wishes.may_repeat
+        is_repeatable = request.method in IDEMPOTENT if wishes.may_repeat is None else wishes.may_repeat
         # Of a caller who does not wait nothing is held: the gateway may be another one when his request is served.
         has_held = bool(held) and not wishes.is_async
         # Whoever does not wait is patient unless he or the service says otherwise.

@@ -9,10 +9,11 @@ from functools import partial
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
+from tango.domain.state_lists import IN_FLIGHT_STATES, OPEN_STATES
 from tango.journal.database import Connection
 from tango.journal.events import ATTEMPT, ENDED, append
 from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
-from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, OPEN_STATES, OWNED_STATES
+from tango.journal.schema import IS_UNDER_WAY, OWNED_STATES
 
 _BEFORE = (
     "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, tenant, "

@@ -20,12 +20,13 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows
+from tango.domain.state_lists import LIVE_STATES
 from tango.errors import NotOpen
 from tango.journal.attempts import Attempts
 from tango.journal.database import Connection
 from tango.journal.events import ACCEPTED, CHANGED, append
 from tango.journal.part import chunks, follows, rows_by_id
-from tango.journal.schema import LIVE_STATES, NOT_SHIPPED, OWNED_STATES
+from tango.journal.schema import NOT_SHIPPED, OWNED_STATES
 
 _RELEASED = str(state_after([Event.SUBMIT, Event.RELEASE], ServiceClass.LC))
 _LOST = cast(tuple[str, str, bool, str], follows(Event.LOSE, _RELEASED))

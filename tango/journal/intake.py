@@ -11,10 +11,11 @@ from tango.domain.lifecycle import Event, state_after
 from tango.domain.runs import ENDED, RunInfo, RunKind, RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import ShareRows
+from tango.domain.state_lists import LIVE_STATES, listed
 from tango.errors import UsageError
 from tango.journal.attempts import Attempts
 from tango.journal.database import Connection
-from tango.journal.schema import IS_UNDER_WAY, LIVE_STATES, NOT_SHIPPED, RUN_FIELDS, listed
+from tango.journal.schema import IS_UNDER_WAY, NOT_SHIPPED, RUN_FIELDS
 
 _ACCEPTED = str(state_after([Event.SUBMIT], ServiceClass.LC))
 

@@ -19,11 +19,12 @@ from tango.domain.requests import Batch, CalledArrivals, LcArrivals, LcWork, bat
 from tango.domain.runs import DecisionRecord
 from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.state_lists import OPEN_STATES, listed
 from tango.journal.attempts import lives_on, note_ended
 from tango.journal.database import Connection
 from tango.journal.events import CHANGED, COPY, DECIDED, append, append_all
 from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
-from tango.journal.schema import IS_UNDER_WAY, OPEN_STATES, listed
+from tango.journal.schema import IS_UNDER_WAY
 from tango.ports.requests import Dispatched, Released, StartHere
 
 _NEXT = f"""

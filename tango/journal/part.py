@@ -12,8 +12,8 @@ from tango.domain.lifecycle import Event, transition
 from tango.domain.patience import call_within_s
 from tango.domain.requests import RequestState
 from tango.domain.services import ServiceClass
+from tango.domain.state_lists import OPEN_STATES
 from tango.journal.database import Connection, Database
-from tango.journal.schema import OPEN_STATES
 from tango.settings import LcSettings, LeaseSettings, StoreSettings
 
 T = TypeVar("T")

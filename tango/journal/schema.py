@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
-from enum import StrEnum
 
-from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event, transitions_of
-from tango.domain.runs import OPEN, RunInfo
+from tango.domain.lifecycle import Event, transitions_of
+from tango.domain.runs import RunInfo
+from tango.domain.state_lists import listed
 
 FORMAT = 6
 """Version of the tables; older ones are changed as `UPGRADES` says, any other is refused."""
 APPLICATION_ID = 0x746E676A
 """SQLite's mark of files of one application: "tngj" in ASCII."""
 RUN_FIELDS = tuple(field.name for field in dataclasses.fields(RunInfo))
-
-
-def listed(words: Iterable[StrEnum]) -> str:
-    """The words as an SQL list, for use after IN. They are names of enums, so nothing needs escaping."""
-    return "(" + ", ".join(f"'{word}'" for word in words) + ")"
-
-
 IS_UNDER_WAY = "released_at_s IS NOT NULL"
 """The condition of the index `request_under_way`: only what is under way has a time of release. A list of states instead would be built
 anew for every row that is written, which took three times as long as the write."""
 NOT_SHIPPED = "seq > (SELECT value FROM meta WHERE name = 'position')"
 """The condition of events that the centre is not known to have; those before are kept for a centre that was restored."""
-IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, OPEN_STATES = (listed(s) for s in (IN_FLIGHT, LIVE, TERMINAL, OPEN))
 OWNED_STATES = listed(sorted({t.after for e in (Event.START, Event.CLAIM) for t in transitions_of(e) if t.after is not None}))
 """What some process runs, and stands by the lease of that process."""
 

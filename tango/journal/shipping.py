@@ -10,12 +10,13 @@ from tango.domain.lifecycle import Event, states_before
 from tango.domain.patience import WAITS_LONG_TARGETS
 from tango.domain.runs import DecisionRecord
 from tango.domain.shares import AcceptedCopy, AttemptCopy, DecisionCopy, LcInFlight, LcWait, RequestCopy, Shipment
+from tango.domain.state_lists import IN_FLIGHT_STATES, TERMINAL_STATES, listed
 from tango.errors import StoreUnavailable
 from tango.journal.database import Connection
 from tango.journal.events import ATTEMPT, CHANGED, DECISION, ENDED
 from tango.journal.intake import forget_runs
 from tango.journal.part import JournalPart, Row
-from tango.journal.schema import IN_FLIGHT_STATES, IS_UNDER_WAY, TERMINAL_STATES, listed
+from tango.journal.schema import IS_UNDER_WAY
 
 CHECKPOINT_EVERY_S = 10.0
 """Seconds between copies of the write-ahead log back into the file, each of which waits for the disk twice. At 2,000 requests a second

@@ -43,6 +43,8 @@ JSON = dict[str, Any]
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+METRICS_API = "/apis/metrics.k8s.io/v1beta1"
+"""Where a metrics server answers, which Kubernetes does not bring itself."""
 
 PAGE = 500
 """Objects in one page of a list, kubectl's own default."""

@@ -20,7 +20,7 @@ from tango.domain.quantities import format_millicores
 from tango.domain.resized_pods import as_counted
 from tango.domain.services import Adoption, Service
 from tango.errors import ClusterError, ClusterUnavailable, Conflict, NotFound
-from tango.kube.api_client import JSON, KubeClient
+from tango.kube.api_client import JSON, METRICS_API, KubeClient
 from tango.kube.informer import Informer
 from tango.kube.manifests import WAYS, ClusterWays, binding, lc_instance, owned_by_node
 from tango.node_agent.lease import COMPONENT_LABEL, leases_path, parsed_report
@@ -193,7 +193,7 @@ class KubernetesWatch:
         namespaces = {self._namespace, *self._beside, *(adoption.namespace for adoption, _, _ in self._adoptions.values())}
         found: dict[tuple[str, str], JSON] = {}
         for namespace in sorted(namespaces):
-            listed = await self._metrics(f"/apis/metrics.k8s.io/v1beta1/namespaces/{namespace}/pods")
+            listed = await self._metrics(f"{METRICS_API}/namespaces/{namespace}/pods")
             found |= {(namespace, item["metadata"]["name"]): item for item in listed}
         return found
 
@@ -221,7 +221,7 @@ class KubernetesWatch:
 
     async def node_usage(self) -> Mapping[str, JSON]:
         """From metrics.k8s.io."""
-        return {item["metadata"]["name"]: item["usage"] for item in await self._metrics("/apis/metrics.k8s.io/v1beta1/nodes")}
+        return {item["metadata"]["name"]: item["usage"] for item in await self._metrics(f"{METRICS_API}/nodes")}
 
     async def _metrics(self, path: str) -> list[JSON]:
         """None where no metrics server answers, or not for this: it is asked less and less often then, and not every second for ever."""

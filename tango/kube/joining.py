@@ -19,7 +19,7 @@ from tango.domain.refusal_kind import RefusalKind
 from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ClusterError, ClusterUnavailable, ConfigError, Conflict, Gone, Invalid, NotFound
-from tango.kube.api_client import JSON, KubeClient
+from tango.kube.api_client import JSON, METRICS_API, KubeClient
 from tango.kube.manifests import ClusterWays, be_pod, binding, lc_instance
 from tango.settings import KubeSettings
 
@@ -28,7 +28,6 @@ PROBE = "tango-probe"
 NAMESPACE_WITHIN_S = 10.0
 """Seconds that a namespace which was just made has until its service account is there: a controller makes it a moment later."""
 DRY = {"dryRun": "All"}
-_OF_METRICS = "/apis/metrics.k8s.io/v1beta1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +138,8 @@ def _checks(cluster: str, settings: KubeSettings, services: Sequence[Service]) -
         ("read a node", True, _call("GET", f"/api/v1/nodes/{PROBE}")),
         *_checks_of_pods(pods, _manifests(cluster, settings, own)),
         ("read pods of all namespaces, which hold resources too", False, _call("GET", "/api/v1/pods", few)),
-        ("read metrics of nodes", False, _call("GET", f"{_OF_METRICS}/nodes", few)),
-        ("read metrics of pods", False, _call("GET", f"{_OF_METRICS}/namespaces/{settings.namespace}/pods", few)),
+        ("read metrics of nodes", False, _call("GET", f"{METRICS_API}/nodes", few)),
+        ("read metrics of pods", False, _call("GET", f"{METRICS_API}/namespaces/{settings.namespace}/pods", few)),
     ]
 
 
@@ -149,7 +148,7 @@ def _checks_beside(cluster: str, settings: KubeSettings, services: Sequence[Serv
     namespace = settings.namespace
     checks = [
         *_checks_of_pods(f"/api/v1/namespaces/{namespace}/pods", _manifests(cluster, settings, services, probes=False)),
-        ("read metrics of pods", False, _call("GET", f"{_OF_METRICS}/namespaces/{namespace}/pods", {"limit": "1"})),
+        ("read metrics of pods", False, _call("GET", f"{METRICS_API}/namespaces/{namespace}/pods", {"limit": "1"})),
     ]
     return [(f"{what} in namespace {namespace}", False, call) for what, _, call in checks]
 

@@ -13,9 +13,21 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from tango.client.signatures import KEY_VARIABLE
+from tango.domain import pod_marks
 from tango.domain.identity import NodeKey, RequestKey, parts_of_pod, pod_in
 from tango.domain.jobs import ATTEMPT, PROGRESS_FILE, REQUEST
-from tango.domain.pod_marks import COMMAND_FROM, CONTAINER, JOB, MANAGED_BY, PORT, REVISION, WORK
+from tango.domain.pod_marks import (
+    CLASS,
+    CLUSTER,
+    COMMAND_FROM,
+    CONTAINER,
+    JOB,
+    MANAGED_BY,
+    PORT,
+    REVISION,
+    SERVICE,
+    WORK,
+)
 from tango.domain.pod_templates import PodTemplate
 from tango.domain.quantities import Amounts, format_extended, format_mib, format_millicores
 from tango.domain.runs import Placement
@@ -144,12 +156,12 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
     labels = {
         **job.labels,
         **MANAGED,
-        "tango/cluster": p.cluster,
-        "tango/class": "be",
-        "tango/service": p.service,
-        "tango/run": str(p.run_id),
-        "tango/request": str(p.request_id),
-        "tango/epoch": str(p.epoch),
+        CLUSTER: p.cluster,
+        CLASS: "be",
+        SERVICE: p.service,
+        pod_marks.RUN: str(p.run_id),
+        pod_marks.REQUEST: str(p.request_id),
+        pod_marks.EPOCH: str(p.epoch),
     }
     _, name = parts_of_pod(p.pod)
     if (template := service.pod_template) is not None:
@@ -178,7 +190,7 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
 def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = WAYS) -> JSON:
     """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size; with the CPU limit for its start,
     where the service has one."""
-    labels = {**MANAGED, "tango/cluster": node.cluster, "tango/class": "lc", "tango/service": service.name}
+    labels = {**MANAGED, CLUSTER: node.cluster, CLASS: "lc", SERVICE: service.name}
     name = instance_name(service.name, node.name, k)
     if (template := service.pod_template) is not None:
         pod = _from_template(name, labels, service, template, memory_mib=service.instance_memory_mib, ways=ways)
@@ -231,7 +243,7 @@ def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = 
 
 def _priority(labels: Mapping[str, str], ways: ClusterWays) -> dict[str, str]:
     """What a pod's spec says of its priority, by its class."""
-    name = ways.lc_priority if labels["tango/class"] == "lc" else ways.be_priority
+    name = ways.lc_priority if labels[CLASS] == "lc" else ways.be_priority
     return {"priorityClassName": name} if name else {}
 
 

@@ -8,13 +8,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from tango.domain.checkpoints import NewCheckpoint
+from tango.domain.checkpoints import LEARNED_BE, NewCheckpoint
 from tango.errors import CheckpointError
 from tango.learning import features, lc_layer
 from tango.learning.checkpoint import FORMAT_VERSION, parsed, policy_of
 from tango.learning.policy import tried_checkpoint
 
-BE_POLICIES = ("dcg-be", "gnn-sac")
 MOST_TRAINED = 256 * 1024
 """Most characters of a training configuration as JSON."""
 
@@ -23,7 +22,7 @@ def accepted(content: bytes, path: Path) -> NewCheckpoint:
     """The registry's row for a file of any learned policy. Raises: CheckpointError with what was found and expected."""
     found = parsed(content, path)
     policy = policy_of(found)
-    if policy in BE_POLICIES:
+    if policy in LEARNED_BE:
         tried_checkpoint(content, path, policy)
         schema = features.SCHEMA
     elif policy == lc_layer.POLICY:
@@ -31,7 +30,7 @@ def accepted(content: bytes, path: Path) -> NewCheckpoint:
         schema = lc_layer.SCHEMA
     else:
         raise CheckpointError(
-            f"checkpoint {path} is of policy {policy!r}, expected one of {', '.join((*BE_POLICIES, lc_layer.POLICY))}"
+            f"checkpoint {path} is of policy {policy!r}, expected one of {', '.join((*LEARNED_BE, lc_layer.POLICY))}"
         )
     told = found.get("trained")
     trained = plain(told) if isinstance(told, dict) else {}

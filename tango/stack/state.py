@@ -18,6 +18,9 @@ from typing import Any
 from tango.errors import ConfigError, UsageError
 from tango.files import made_folder, usable, write_whole
 
+ADDRESS_VARIABLES = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
+"""Variables that a shell may have of another stack, and that would make one of its own use the servers of that."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackInfo:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from tango.domain.fleet import Cluster, Fleet, Node
 from tango.domain.near_names import near_name
 from tango.domain.runs import RunKind, RunStatus
+from tango.domain.state_lists import LIVE_STATES
 from tango.errors import UsageError
 from tango.fleets import dump_fleet, parse_fleet
 from tango.store.database import Cursor
-from tango.store.lifecycle_sql import HOLDING_RUNS, LIVE_STATES
+from tango.store.lifecycle_sql import HOLDING_RUNS
 from tango.store.rows import insert
 from tango.store.services import Services, hold_declarations, note_namespaces, write_services
 

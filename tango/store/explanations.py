@@ -21,12 +21,13 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import RunStatus
 from tango.domain.services import ServiceClass
 from tango.domain.shares import LcWait
+from tango.domain.state_lists import IN_FLIGHT_STATES
 from tango.errors import UsageError
 from tango.ports.explanations import RecordedFleet, RecordedRequest, RecordedResize, RunningThere
 from tango.settings import LeaseSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import Database
-from tango.store.lifecycle_sql import HOLDING_RUNS, IN_FLIGHT_STATES, OPEN_RUNS, can
+from tango.store.lifecycle_sql import HOLDING_RUNS, OPEN_RUNS, can
 from tango.store.snapshots import Snapshots
 
 _REQUEST = """

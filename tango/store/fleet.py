@@ -14,9 +14,10 @@ from tango.domain.identity import NodeKey, PodKey
 from tango.domain.observations import AwaitedInstances, ExtendedState, InstanceState, NodeState, Observation, Picture
 from tango.domain.plans import Eviction, RefusedResize
 from tango.domain.resource_axis import MAY_RUN
+from tango.domain.state_lists import IN_FLIGHT_STATES
 from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor
-from tango.store.lifecycle_sql import IN_FLIGHT_STATES, OPEN_RUNS
+from tango.store.lifecycle_sql import OPEN_RUNS
 from tango.store.node_reports import NodeReports
 from tango.store.rows import insert
 from tango.store.service_usage import ServiceUsages

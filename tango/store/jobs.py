@@ -21,11 +21,12 @@ from tango.domain.near_names import near_name
 from tango.domain.refusals import MOST_WORDS
 from tango.domain.requests import Reason, RequestState
 from tango.domain.services import Service, ServiceClass, service_of
+from tango.domain.state_lists import IN_FLIGHT_STATES, TERMINAL_STATES
 from tango.errors import RequestRejected, UsageError
 from tango.settings import LeaseSettings
 from tango.store.attempts import PHASES, PHASES_OF_R, end_attempts
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import IN_FLIGHT_STATES, TERMINAL_STATES, after, can
+from tango.store.lifecycle_sql import after, can
 from tango.store.live_runs import open_run, take_numbers
 from tango.store.rows import insert
 

@@ -17,21 +17,17 @@ their run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, WAITING, Event, states_before, transitions_of
+from tango.domain.lifecycle import Event, states_before, transitions_of
 from tango.domain.requests import RequestState
-from tango.domain.runs import ENDED, OPEN, RunStatus
+from tango.domain.runs import ENDED
 from tango.domain.services import ServiceClass
+from tango.domain.state_lists import OPEN_STATES, listed
 
 T = TypeVar("T")
-
-
-def listed(words: Iterable[RequestState | RunStatus]) -> str:
-    """The words as an SQL list, `('a', 'b')`, for use after IN. They are names of enums, so nothing needs escaping."""
-    return "(" + ", ".join(f"'{word}'" for word in words) + ")"
 
 
 def before(*events: Event) -> str:
@@ -95,15 +91,13 @@ def _of_class(column: str, service_class: ServiceClass | None) -> str:
     return "" if service_class is None else f" AND {column} = '{service_class.label}'"
 
 
-LIVE_STATES, IN_FLIGHT_STATES, WAITING_STATES, TERMINAL_STATES = listed(LIVE), listed(IN_FLIGHT), listed(WAITING), listed(TERMINAL)
-
-OPEN_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND status IN {listed(OPEN)})"
+OPEN_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND status IN {OPEN_STATES})"
 """An array of the live runs whose requests may move on, evaluated once, so that PostgreSQL leaves out the partitions of all others."""
 
 HOLDING_RUNS = f"ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND status NOT IN {listed(ENDED)})"
 """The same with runs that are being cancelled: what they have in flight holds its resources until it is swept."""
 
-RUN_IS_OPEN = f"EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status IN {listed(OPEN)})"
+RUN_IS_OPEN = f"EXISTS (SELECT FROM run WHERE run_id = %(run)s AND status IN {OPEN_STATES})"
 """Whether the requests of the run named by the parameter `run` may move on."""
 
 RUN_S = "(SELECT extract(epoch FROM clock_timestamp() - u.started_at)::float8 FROM run u WHERE u.run_id = %(run)s)"

@@ -33,10 +33,10 @@ from tango.domain.live_view import (
 from tango.domain.requests import RequestState
 from tango.domain.runs import ENDED
 from tango.domain.services import ServiceClass
+from tango.domain.state_lists import listed
 from tango.settings import LeaseSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import listed
 
 T = TypeVar("T")
 

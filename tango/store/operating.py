@@ -13,8 +13,9 @@ from tango.domain.lifecycle import Event, states_before
 from tango.domain.requests import RequestState
 from tango.domain.runs import ENDED, RunKind
 from tango.domain.services import ServiceClass
+from tango.domain.state_lists import LIVE_STATES, TERMINAL_STATES, listed
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import LIVE_STATES, TERMINAL_STATES, listed, state
+from tango.store.lifecycle_sql import state
 from tango.telemetry import catalogue as of
 from tango.telemetry.readings import Readings
 

@@ -8,10 +8,11 @@ from tango.domain.lifecycle import Event
 from tango.domain.requests import Batch, batches_of
 from tango.domain.runs import OPEN
 from tango.domain.services import ServiceClass
+from tango.domain.state_lists import listed
 from tango.ports.requests import Released
 from tango.settings import StoreSettings
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import OPEN_RUNS, RUN_S, after, can, listed
+from tango.store.lifecycle_sql import OPEN_RUNS, RUN_S, after, can
 
 # Nobody but the release and the sweep of a cancelled run touches accepted rows, and both are single by the run's own row: the release
 # holds it locked, the sweep begins after the run's status has changed. So these rows need no lock of their own before the update.

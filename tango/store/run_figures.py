@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tango.domain.runs import OPEN, RunStatus
+from tango.domain.state_lists import listed
 from tango.ports.figures import Figures, FiguresClaim
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import listed
 from tango.store.rows import insert, metric_rows
 
 _COMPLETE = f"UPDATE run SET status = '{RunStatus.COMPLETED}' WHERE run_id = %s AND status IN {listed(OPEN)}"

@@ -8,9 +8,9 @@ from typing import Any
 
 from tango.domain.requests import RequestState
 from tango.domain.runs import RunKind
+from tango.domain.state_lists import listed
 from tango.errors import UsageError
 from tango.store.database import Database
-from tango.store.lifecycle_sql import listed
 
 RUN_KEYS = (
     "run",

@@ -14,13 +14,14 @@ from tango.domain.lifecycle import UNDER_WAY, Event
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ENDED, OPEN, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts, can_become, require_ended
 from tango.domain.services import ServiceClass
+from tango.domain.state_lists import IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, listed
 from tango.errors import UsageError
 from tango.ports.runs import Swept
 from tango.settings import StoreSettings
 from tango.store.attempts import PHASES, PHASES_OF_R
 from tango.store.columns import copy_columns, known, words
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, after, can, listed
+from tango.store.lifecycle_sql import after, can
 from tango.store.rows import insert
 
 RUN_COLUMNS = (

@@ -8,10 +8,11 @@ from psycopg2.extras import Json
 
 from tango.domain.near_names import near_name
 from tango.domain.services import Service, service_of, spec_of
+from tango.domain.state_lists import LIVE_STATES
 from tango.errors import UsageError
 from tango.settings import LeaseSettings
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import HOLDING_RUNS, LIVE_STATES
+from tango.store.lifecycle_sql import HOLDING_RUNS
 from tango.store.rows import insert
 
 DECLARATIONS_LOCK = 0x6465_636C

@@ -35,12 +35,12 @@ from tango.domain.shares import (
     Shipment,
     ShippedTo,
 )
+from tango.domain.state_lists import LIVE_STATES, TERMINAL_STATES, listed
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor, Database
 from tango.store.events import insert_shipped
 from tango.store.fleet import PostgresFleetStore
-from tango.store.lifecycle_sql import LIVE_STATES, TERMINAL_STATES, listed
 from tango.store.rows import insert
 from tango.store.runs import RUN_COLUMNS, run_info
 

@@ -21,8 +21,8 @@ from tango.domain.simulations import (
     SimulatedRows,
     SimulationState,
 )
+from tango.domain.state_lists import listed
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import listed
 from tango.store.rows import insert, metric_rows
 from tango.store.simulated_rows import write_rows
 

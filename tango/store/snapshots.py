@@ -18,10 +18,11 @@ from tango.domain.services import Service
 from tango.domain.shares import LcInFlight
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.snapshot_assembly import BeColumns, FleetRows, LcColumns, NodeColumns, Tails, assemble, awaited_requests, barred
+from tango.domain.state_lists import IN_FLIGHT_STATES
 from tango.settings import LeaseSettings, SharingSettings
 from tango.store.clusters import IS_SILENT, Clusters
 from tango.store.database import Cursor, Database
-from tango.store.lifecycle_sql import HOLDING_RUNS, IN_FLIGHT_STATES, OPEN_RUNS, before
+from tango.store.lifecycle_sql import HOLDING_RUNS, OPEN_RUNS, before
 
 STATIC_MAX_AGE_S = 1.0
 """Clusters, links and services change by hand; a snapshot may see them this late."""

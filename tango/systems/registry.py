@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from tango.domain.checkpoints import NewCheckpoint
+from tango.domain.checkpoints import LEARNED_BE, NewCheckpoint
 from tango.domain.near_names import near_name
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
@@ -68,7 +68,6 @@ SYSTEMS: dict[str, System] = {
 }
 
 _BE: dict[str, BePolicy] = {"load-greedy": place_load_greedy, "scoring": place_scoring, "k8s-native": place_kube}
-LEARNED_BE = ("dcg-be", "gnn-sac")
 HOME_LC, HOME_BE = ("round-robin", "ceres"), ("k8s-native",)
 """Policies that look at the entry cluster alone."""
 LC_NETWORKS, BE_NETWORKS = "tango.learning.lc_layer", "tango.learning.policy"

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tango.domain.checkpoints import YARDSTICK
 from tango.learning.network import PlacementNetwork
 from tango.training.be_rollouts import Placing
 from tango.training.collectors import Collectors
 from tango.training.curriculum import Curriculum
 from tango.training.devices import Weights, put_weights, weights_of
 from tango.training.engine_episodes import EpisodeOutcome, advantage, draw_be_episode, run_be_episode
-from tango.training.learner import REFERENCE, Score, score_of
+from tango.training.learner import Score, score_of
 
 
 class BeValidation:
@@ -36,7 +37,7 @@ class BeValidation:
             "lc_missed": float(np.mean([own.missed for own in ours])),
             "lc_missed_reference": float(np.mean([greedy.missed for greedy in theirs])),
         }
-        return score_of(gains, np.zeros(len(gains)), REFERENCE, figures)
+        return score_of(gains, np.zeros(len(gains)), YARDSTICK, figures)
 
     def _outcomes(self, hidden: int, weights: Weights | None) -> list[EpisodeOutcome]:
         units = [

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tango.domain.checkpoints import YARDSTICK
 from tango.learning.lc_layer import save_layer
 from tango.scheduling.lc import dsaco
 from tango.scheduling.lc.dsaco import ScoredLayer
@@ -20,7 +21,7 @@ from tango.training.config import TrainingConfig
 from tango.training.curriculum import Curriculum, curriculum_of
 from tango.training.lc_agent import OfferActor, OfferCritics
 from tango.training.lc_rollouts import Experience, Replay, draw_episode, play, qos_rate, rewards, run_episode
-from tango.training.learner import ENV_STEPS, REFERENCE, Score, score_of
+from tango.training.learner import ENV_STEPS, Score, score_of
 from tango.training.sac import DiscreteSac, SacSettings
 
 DISCOUNT = 0.5
@@ -70,7 +71,7 @@ class DsacoLearner:
         if self._reference is None:
             self._reference = self._judged(None)
         ours = self._judged(self.layer)
-        return score_of(ours[:, 0], self._reference[:, 0], REFERENCE, {"lc_qos_rate": float(ours[:, 1].mean())})
+        return score_of(ours[:, 0], self._reference[:, 0], YARDSTICK, {"lc_qos_rate": float(ours[:, 1].mean())})
 
     def _judged(self, learned: ScoredLayer | None) -> NDArray[np.float64]:
         units = [_Unit(curriculum=self._curriculum, seed=seed, learned=learned) for seed in self._config.validation_seeds]

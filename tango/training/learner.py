@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 
 ENV_STEPS = "env_steps"
 """Figure of `Learner.step`: environment steps that the iteration played."""
-REFERENCE = "load-greedy"
-"""Name of the policy that learners are compared with on the validation seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

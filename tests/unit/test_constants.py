@@ -7,6 +7,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import tango
+from tango.domain import pod_marks
 from tango.sources import parsed
 
 ROOT = Path(tango.__file__).parent
@@ -39,6 +40,55 @@ def test_no_two_modules_define_the_same_constant() -> None:
             homes[name, value].append(path.relative_to(ROOT).as_posix())
 
     assert {name: where for (name, _), where in homes.items() if len(where) > 1} == {}
+
+
+ALIKE: dict[str, str] = {}
+"""Why a value may stand under several names, by the value: they mean different things, which may change one without the other."""
+
+
+def distinct(value: str) -> str | None:
+    """A value that nobody writes twice by chance: a path or label, or at least two words; sets and lists alike, whatever their order.
+
+    None for others: numbers and single words mean different things in different places.
+    """
+    text, _, place = value.rpartition("#")
+    expression = ast.parse(text, mode="eval").body
+    if place and isinstance(expression, ast.Tuple):
+        expression = expression.elts[int(place)]
+    if isinstance(expression, ast.Call) and len(expression.args) == 1:  # frozenset({..})
+        expression = expression.args[0]
+    if isinstance(expression, ast.Constant) and isinstance(expression.value, str):
+        return expression.value if "/" in expression.value.strip("/ ") else None
+    if isinstance(expression, ast.Tuple | ast.List | ast.Set) and len(expression.elts) > 1:
+        words = [part.value for part in expression.elts if isinstance(part, ast.Constant) and isinstance(part.value, str)]
+        return ", ".join(sorted(words)) if len(words) == len(expression.elts) else None
+    return None
+
+
+def test_no_two_modules_have_the_same_words_under_different_names() -> None:
+    """As above; what means something else, and is the same by chance, is written down with its reason."""
+    homes: dict[str, set[str]] = defaultdict(set)
+    for path in sorted(ROOT.rglob("*.py")):
+        for name, value in constants_of(path.read_text()).items():
+            if (words := distinct(value)) is not None:
+                homes[words].add(f"{path.relative_to(ROOT).as_posix()}: {name}")
+
+    assert {words: sorted(where) for words, where in homes.items() if len(where) > 1 and words not in ALIKE} == {}
+    assert {words for words in ALIKE if len(homes[words]) < 2} == set()
+
+
+def test_labels_and_annotations_of_pods_stand_in_one_module() -> None:
+    """In `tango.domain.pod_marks`, and nowhere else as a literal."""
+    marks = {value for value in vars(pod_marks).values() if isinstance(value, str) and value.startswith(pod_marks.OWNED)}
+    literals = {
+        (node.value, path.relative_to(ROOT).as_posix())
+        for path in ROOT.rglob("*.py")
+        for node in ast.walk(parsed(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.rstrip("=") in marks
+    }
+
+    assert len(marks) > 10
+    assert {where for _, where in literals} == {"domain/pod_marks.py"}
 
 
 def test_constants_are_found_with_and_without_types_and_in_tuples() -> None:

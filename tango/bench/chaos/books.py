@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import psycopg2
 
 from tango.domain.lifecycle import TERMINAL
-from tango.domain.pod_marks import CLASS, MANAGED_BY
+from tango.domain.pod_marks import CLASS, MANAGED_BY, REQUEST, RUN
 from tango.domain.quantities import cpu_millicores
 from tango.errors import TangoError
 from tango.kube.api_client import KubeClient
@@ -249,7 +249,7 @@ def running_twice(found: Pods) -> dict[str, set[str]]:
         for pod in pods:
             labels = pod["metadata"].get("labels", {})
             if labels.get(CLASS) == "be" and pod.get("status", {}).get("phase") == "Running":
-                running[f"{labels.get('tango/run')}/{labels.get('tango/request')}"].add(f"{cluster}/{pod['metadata']['name']}")
+                running[f"{labels.get(RUN)}/{labels.get(REQUEST)}"].add(f"{cluster}/{pod['metadata']['name']}")
     return {key: where for key, where in running.items() if len(where) > 1}
 
 

@@ -15,13 +15,11 @@ from tango.bench.waiting import wait_until
 from tango.bootstrap.environment import read_settings
 from tango.bootstrap.stores import Stores
 from tango.errors import TangoError
-from tango.stack.state import read_stack
+from tango.stack.state import ADDRESS_VARIABLES, read_stack
 from tango.stack.tether import tethered
 
 DISK_MIB = 2048
 """Size of the disk of the state folder: PostgreSQL's files, and the journals, of a few runs."""
-_UNWANTED = ("TANGO_DATABASE_URL", "TANGO_READER_URL", "TANGO_BROKER_URL", "TANGO_KUBECONFIG")
-"""Of another stack, which the shell may have at hand."""
 
 
 @dataclass(slots=True)
@@ -81,7 +79,7 @@ class ChaosStack:
             here.database.close()
 
     def _environment(self) -> dict[str, str]:
-        return {k: v for k, v in os.environ.items() if k not in _UNWANTED} | {"TANGO_HOME": str(self.home)}
+        return {k: v for k, v in os.environ.items() if k not in ADDRESS_VARIABLES} | {"TANGO_HOME": str(self.home)}
 
 
 @contextmanager

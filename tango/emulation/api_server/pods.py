@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from tango.domain.quantities import canonical, is_extended, parse_quantity
+from tango.domain.resized_pods import RESIZED
 from tango.emulation.api_server.failures import Causes, Refused, bad_request
 
 Json = dict[str, Any]
@@ -24,7 +25,6 @@ _SUBDOMAIN_WORDS = (
     "alphanumeric character (e.g. 'example.com', regex used for validation is "
     "'[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')"
 )
-_RESIZABLE = ("cpu", "memory")
 _UPDATE_WORDS = (
     "pod updates may not change fields other than `spec.containers[*].image`,`spec.initContainers[*].image`,"
     "`spec.activeDeadlineSeconds`,`spec.tolerations` (only additions to existing tolerations),`spec.terminationGracePeriodSeconds` "
@@ -129,7 +129,7 @@ def qos_class(spec: Json) -> str:
     for container in containers_of(spec):
         resources = container.get("resources") or {}
         requests, limits = resources.get("requests") or {}, resources.get("limits") or {}
-        for name in _RESIZABLE:
+        for name in RESIZED:
             request, limit = requests.get(name), limits.get(name)
             held = [v for v in (request, limit) if v is not None and parse_quantity(v) != 0]
             any_set = any_set or bool(held)
@@ -219,7 +219,7 @@ def resized(old: Json, patched: Json, allocatable: Json | None) -> Json:
         _check_resources(causes, at, after)
         for part, word in (("limits", "limits"), ("requests", "requests")):
             was, now = (before["resources"].get(part) or {}), (after["resources"].get(part) or {})
-            if any(n in was and n not in now for n in _RESIZABLE):
+            if any(n in was and n not in now for n in RESIZED):
                 causes.forbidden(f"{at}.resources.{part}", f"resource {word} cannot be removed")
     causes.raise_if_any()
     if any(_others(b) != _others(a) for b, a in zip(containers, spec["containers"], strict=True)):
@@ -236,7 +236,7 @@ def resized(old: Json, patched: Json, allocatable: Json | None) -> Json:
 
 
 def _check_allocatable(name: str, spec: Json, allocatable: Json | None) -> None:
-    for resource in _RESIZABLE:
+    for resource in RESIZED:
         if not allocatable or resource not in allocatable:
             continue
         scale = 1000 if resource == "cpu" else 1
@@ -311,7 +311,7 @@ def pod_totals(spec: Json, part: str) -> dict[str, Decimal]:
 
 def _others(container: Json) -> Json:
     resources = container.get("resources") or {}
-    return {part: {n: v for n, v in (resources.get(part) or {}).items() if n not in _RESIZABLE} for part in ("requests", "limits")}
+    return {part: {n: v for n, v in (resources.get(part) or {}).items() if n not in RESIZED} for part in ("requests", "limits")}
 
 
 def _fixed(spec: Json) -> Json:

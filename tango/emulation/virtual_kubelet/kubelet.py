@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from tango.domain.fleet import Cluster, Fleet, Node
+from tango.domain.pod_marks import CLUSTER
 from tango.emulation.references import KINDS, Reference
 from tango.emulation.virtual_kubelet import node_objects
 from tango.emulation.virtual_kubelet.metrics_writer import MetricsWriter
@@ -75,7 +76,7 @@ class VirtualKubelet:
         # The server filters out pods that are not bound, so that the backlog of a scheduler causes no events here.
         path = f"/api/v1/namespaces/{namespace}/pods" if namespace else "/api/v1/pods"
         self._pods = Informer(client, path, on_event=self._on_pod, fieldSelector="spec.nodeName!=")
-        self._nodes = Informer(client, "/api/v1/nodes", on_event=self._on_node, labelSelector=f"tango/cluster={cluster.name}")
+        self._nodes = Informer(client, "/api/v1/nodes", on_event=self._on_node, labelSelector=f"{CLUSTER}={cluster.name}")
         self._pressed_since_s: dict[str, dict[str, float]] = {}
         """By node: when a condition of pressure last changed."""
         self._is_stopping = False

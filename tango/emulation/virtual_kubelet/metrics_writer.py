@@ -13,7 +13,7 @@ from tango.emulation.virtual_kubelet.node_pool import NodePool
 from tango.emulation.virtual_kubelet.pod_run import PodRun
 from tango.emulation.virtual_kubelet.pod_spec import PodKind
 from tango.errors import ClusterError, ClusterUnavailable, NotFound
-from tango.kube.api_client import KubeClient
+from tango.kube.api_client import METRICS_API, KubeClient
 
 log = structlog.get_logger(__name__)
 Json = dict[str, Any]
@@ -119,7 +119,7 @@ class MetricsWriter:
                 continue
             used = node_objects.usage((busy_s - before_busy_s) / window_s, usage.lc_memory_mib + usage.be_memory_mib + process_mib)
             body = node_objects.node_metrics(node.name, self._cluster, used, window_s=window_s, now_s=time.time())
-            bodies.append((f"{node_objects.METRICS}/nodes/{node.name}", body))
+            bodies.append((f"{METRICS_API}/nodes/{node.name}", body))
         return bodies
 
     def _pod_bodies(self) -> list[tuple[str, Json]]:
@@ -136,7 +136,7 @@ class MetricsWriter:
                 continue
             window_s = now_s - before[uid][0]
             spec = run.spec
-            path = f"{node_objects.METRICS}/namespaces/{spec.namespace}/pods/{spec.name}"
+            path = f"{METRICS_API}/namespaces/{spec.namespace}/pods/{spec.name}"
             used = node_objects.usage((busy_s - before[uid][1]) / window_s, memory_mib)
             bodies.append(
                 (path, node_objects.pod_metrics(spec.namespace, spec.name, spec.main, used, window_s=window_s, now_s=time.time()))

@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tango.domain.fleet import Node
+from tango.domain.pod_marks import CLUSTER
 from tango.domain.quantities import format_extended, format_mib, format_millicores
 from tango.emulation.virtual_kubelet.statuses import micro_stamp, stamp
 
 Json = dict[str, Any]
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
-METRICS = "/apis/metrics.k8s.io/v1beta1"
 KUBELET_VERSION = "v1.36.0-tango"
 LEASE_S = 40
 """Duration of a node's lease, seconds; the kubelet's own default."""
@@ -60,7 +60,7 @@ def node_object(node: Node, cluster: str) -> Json:
         "metadata": {
             "name": node.name,
             "labels": {
-                "tango/cluster": cluster,
+                CLUSTER: cluster,
                 "type": "virtual-kubelet",
                 "kubernetes.io/hostname": node.name,
                 "kubernetes.io/os": "linux",
@@ -172,7 +172,7 @@ def node_metrics(node: str, cluster: str, used: Json, *, window_s: float, now_s:
     return {
         "apiVersion": "metrics.k8s.io/v1beta1",
         "kind": "NodeMetrics",
-        "metadata": {"name": node, "labels": {"tango/cluster": cluster}},
+        "metadata": {"name": node, "labels": {CLUSTER: cluster}},
         "timestamp": stamp(now_s),
         "window": f"{window_s:.3f}s",
         "usage": used,

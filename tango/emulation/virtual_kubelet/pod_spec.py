@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from tango.domain.identity import pod_in
-from tango.domain.pod_marks import CONTAINER, PORT, WORK
+from tango.domain.pod_marks import CLASS, CONTAINER, PORT, SERVICE, WORK
 from tango.domain.quantities import Amounts, cpu_millicores, extended_amounts, memory_mib
 from tango.settings import KubeSettings
 
@@ -86,7 +86,7 @@ def pod_spec(pod: Json) -> PodSpec:
         name=metadata["name"],
         namespace=metadata.get("namespace", OWN_NAMESPACE),
         node=spec.get("nodeName", ""),
-        kind=_kind((metadata.get("labels") or {}).get("tango/class", ""), env, ports),
+        kind=_kind((metadata.get("labels") or {}).get(CLASS, ""), env, ports),
         containers=tuple(spec["containers"]),
         init=tuple(spec.get("initContainers") or ()),
         overhead=spec.get("overhead") or {},
@@ -95,7 +95,7 @@ def pod_spec(pod: Json) -> PodSpec:
         work_s=_number(env, "TANGO_CPU_WORK_S", _number(annotations, WORK, 0.0)),
         memory_mib=_number(env, "TANGO_MEMORY_MIB", 0.0),
         concurrency=max(1, int(_number(env, "TANGO_CONCURRENCY", UNBOUNDED))),
-        service=str((metadata.get("labels") or {}).get("tango/service", "")),
+        service=str((metadata.get("labels") or {}).get(SERVICE, "")),
     )
 
 
@@ -103,7 +103,7 @@ def is_synthetic(pod: Json) -> bool:
     """Whether a pod is one of Tango's own workload, which is modelled even where others run as local processes."""
     metadata = pod["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    return "tango/class" in labels and CONTAINER not in annotations
+    return CLASS in labels and CONTAINER not in annotations
 
 
 def container_resources(pod: Json) -> tuple[Json, ...]:
