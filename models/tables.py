@@ -711,6 +711,18 @@ lease = Table(
     _timestamp("expires_at", nullable=False),
 )
 
+# What people changed in the console, refused tries included.
+operator_action = Table(
+    "operator_action",
+    metadata,
+    Column("action_id", BigInteger, Identity(always=True), primary_key=True),
+    _timestamp("at", default=True),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+)
+
 # Tokens by which callers are known, by their hashes; `allows` has the classes whose requests the holder may send.
 token = Table(
     "token",

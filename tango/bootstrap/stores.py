@@ -38,6 +38,7 @@ from tango.store.tokens import PostgresTokenStore
 if TYPE_CHECKING:
     from tango.control.explaining import Explainer
     from tango.store.live_view import PostgresLiveView
+    from tango.store.operator_actions import PostgresOperatorActions
     from tango.store.run_lists import PostgresRunLists
     from tango.store.run_records import PostgresRunRecords
     from tango.store.simulations import PostgresSimulationStore
@@ -103,6 +104,13 @@ class Stores:
         from tango.store.run_lists import PostgresRunLists
 
         return PostgresRunLists(self.database)
+
+    @functools.cached_property
+    def operator_actions(self) -> PostgresOperatorActions:
+        """What people changed in the console."""
+        from tango.store.operator_actions import PostgresOperatorActions
+
+        return PostgresOperatorActions(self.database)
 
     @functools.cached_property
     def live_view(self) -> PostgresLiveView:

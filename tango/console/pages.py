@@ -22,10 +22,16 @@ class Page:
 PAGES = (
     Page("/", "fleet", "Fleet"),
     Page("/services", "services", "Services"),
+    Page("/queues", "queues", "Queues"),
+    Page("/decisions", "decisions", "Decisions"),
     Page("/runs", "runs", "Runs"),
+    Page("/jobs", "jobs", "Jobs"),
     Page("/processes", "processes", "Processes"),
     Page("/clusters/{cluster}", "cluster", "Cluster", in_menu=False),
     Page("/runs/{run}", "run", "Run", in_menu=False),
+    Page("/compare/{runs}", "compare", "Runs side by side", in_menu=False),
+    Page("/jobs/{key}", "job", "Job", in_menu=False),
+    Page("/requests/{key}", "request", "Request", in_menu=False),
 )
 """In the order of the menu."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,8 +18,9 @@ import tango
 from tango.console.documents import cluster_document, fleet_document, lately_document
 from tango.console.live import Subject, Told, encoded
 from tango.console.pages import PAGES, Page, login_html, page_html
-from tango.console.reads import Reads
+from tango.console.reads import Does, Reads
 from tango.console.session import COOKIE, LASTS_S, Door, Visitor
+from tango.domain.identity import RequestKey
 from tango.errors import StoreUnavailable, TangoError, UsageError
 
 STATIC = Path(__file__).parent / "static"
@@ -57,6 +59,7 @@ HEADERS = {
 OPEN_PATHS = ("/login", "/static/", "/healthz")
 """What is answered without a login: the way in, and files that say nothing of the stack."""
 
+VISITOR: web.RequestKey[Visitor | None] = web.RequestKey("visitor", Visitor)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -78,9 +81,9 @@ class Watching:
 class Console:
     """The application. Its streams end when it is closed."""
 
-    def __init__(self, reads: Reads, door: Door, *, hosts: Iterable[str]) -> None:
+    def __init__(self, reads: Reads, does: Does, door: Door, *, hosts: Iterable[str]) -> None:
         """`hosts` are the names by which browsers may call it: a page of elsewhere cannot reach it under a name of its own."""
-        self._reads, self._door, self._hosts = reads, door, frozenset(hosts)
+        self._reads, self._does, self._door, self._hosts = reads, does, door, frozenset(hosts)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="console")
         self._closing = asyncio.Event()
         self._streams = 0
@@ -91,6 +94,9 @@ class Console:
             "lately": self._subject(view.lately, LATELY_S),
             "processes": self._subject(lambda: list(reads.processes()), LOOK_S),
             "runs": self._subject(lambda: list(reads.runs()), 2 * LOOK_S),
+            "jobs": self._subject(lambda: list(reads.jobs()), 2 * LOOK_S),
+            "checkpoints": self._subject(reads.checkpoints, LATELY_S),
+            "actions": self._subject(lambda: list(reads.actions()), 2 * LOOK_S),
         }
 
     def application(self) -> web.Application:
@@ -103,6 +109,12 @@ class Console:
         app.router.add_get("/stream", self._stream)
         app.router.add_get("/api/whoami", self._whoami)
         app.router.add_get("/api/runs/{run}", self._run)
+        app.router.add_get("/api/compare/{runs}", self._compared)
+        app.router.add_get("/api/requests/{key}", self._request)
+        app.router.add_get("/api/jobs/{key}", self._job)
+        app.router.add_post("/api/runs/{run}/cancel", self._cancel_run)
+        app.router.add_post("/api/jobs/{key}/cancel", self._cancel_job)
+        app.router.add_post("/api/checkpoints/{digest}/promote", self._promote)
         app.router.add_get("/static/colours.css", self._colours)
         app.router.add_static("/static/", STATIC)
         for page in PAGES:
@@ -130,7 +142,7 @@ class Console:
             if request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
                 raise web.HTTPSeeOther("/login")
             raise web.HTTPUnauthorized(text="log in at /login, or send the header Authorization: Bearer TOKEN\n")
-        request["visitor"] = visitor
+        request[VISITOR] = visitor
         try:
             return await handler(request)
         except UsageError as error:
@@ -148,13 +160,13 @@ class Console:
         return web.Response(text="OK\n")
 
     async def _whoami(self, request: web.Request) -> web.Response:
-        return _json({"name": request["visitor"].name})
+        return _json({"name": _name(request)})
 
     async def _colours(self, _request: web.Request) -> web.FileResponse:
         return web.FileResponse(COLOURS)
 
     async def _login_page(self, request: web.Request) -> web.Response:
-        if request["visitor"] is not None:
+        if request[VISITOR] is not None:
             raise web.HTTPSeeOther("/")
         return web.Response(text=login_html(), content_type="text/html")
 
@@ -180,14 +192,55 @@ class Console:
 
     def _page(self, page: Page) -> Handler:
         async def show(request: web.Request) -> web.Response:
-            html = page_html(page, request.match_info, visitor=request["visitor"].name)
+            html = page_html(page, request.match_info, visitor=_name(request))
             return web.Response(text=html, content_type="text/html")
 
         return show
 
     async def _run(self, request: web.Request) -> web.Response:
+        return _json(await self._blocking(self._reads.run, _number(request.match_info["run"])))
+
+    async def _compared(self, request: web.Request) -> web.Response:
+        run_ids = [_number(part) for part in request.match_info["runs"].split(",")]
+        return _json(await self._blocking(self._reads.compared, run_ids))
+
+    async def _request(self, request: web.Request) -> web.Response:
+        return _json(await self._blocking(self._reads.request, RequestKey.parsed(request.match_info["key"])))
+
+    async def _job(self, request: web.Request) -> web.Response:
+        return _json(await self._blocking(self._reads.job, RequestKey.parsed(request.match_info["key"])))
+
+    async def _cancel_run(self, request: web.Request) -> web.Response:
         run_id = _number(request.match_info["run"])
-        return _json(await asyncio.get_running_loop().run_in_executor(self._threads, self._reads.run, run_id))
+        return await self._done(request, "cancel run", str(run_id), lambda _: self._does.cancel_run(run_id))
+
+    async def _cancel_job(self, request: web.Request) -> web.Response:
+        key = RequestKey.parsed(request.match_info["key"])
+        return await self._done(request, "cancel job", str(key), lambda _: self._does.cancel_job(key))
+
+    async def _promote(self, request: web.Request) -> web.Response:
+        digest = request.match_info["digest"]
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            raise UsageError(f"{digest!r} is no digest of a checkpoint")
+        return await self._done(request, "promote checkpoint", digest, lambda actor: self._does.promote(digest, actor))
+
+    async def _done(self, request: web.Request, action: str, subject: str, do: Callable[[str], str]) -> web.Response:
+        """Do it and keep who did it, also where it was refused."""
+        actor = _name(request)
+
+        def act() -> str:
+            try:
+                outcome = do(actor)
+            except TangoError as error:
+                self._does.record(actor, action, subject, f"refused: {error}")
+                raise
+            self._does.record(actor, action, subject, outcome)
+            return outcome
+
+        return _json({"outcome": await self._blocking(act)})
+
+    async def _blocking(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: one for each subject that the page asks for, whenever it has changed."""
@@ -256,6 +309,13 @@ def _is_of_here(request: web.Request) -> bool:
     if origin is not None:
         return urlsplit(origin).netloc == request.host
     return request.headers.get("Sec-Fetch-Site", "same-origin") in ("same-origin", "none")
+
+
+def _name(request: web.Request) -> str:
+    """Of whoever has logged in; where that is asked, the guard has let nobody else through."""
+    visitor = request[VISITOR]
+    assert visitor is not None
+    return visitor.name
 
 
 def _number(text: str) -> int:

@@ -730,6 +730,17 @@ DICTIONARY: dict[str, Described] = {
             "revoked_at": "Since when it is valid no more.",
         },
     ),
+    "operator_action": Described(
+        "Coordination",
+        "What somebody changed in the console: who, what, and what came of it.",
+        {
+            "action_id": "Order of actions.",
+            "actor": "The name that whoever did it gave at the login.",
+            "action": "`cancel run`, `cancel job` or `promote checkpoint`.",
+            "subject": "Run, job or checkpoint.",
+            "outcome": "What came of it, or why it was refused.",
+        },
+    ),
 }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tango.domain.identity import RequestKey
 from tango.domain.requests import RequestState
 from tango.domain.runs import RunKind
 from tango.domain.state_lists import listed
@@ -105,6 +106,35 @@ RUN_FACTS = (
     "duration_s",
 )
 """Keys of `PostgresRunLists.run`, beside `figures`."""
+PHASES = (
+    "run_id",
+    "request_id",
+    "class",
+    "service",
+    "cluster",
+    "target_cluster",
+    "node",
+    "state",
+    "attempt",
+    "decision_id",
+    "due_s",
+    "target_s",
+    "released_s",
+    "dispatched_s",
+    "sent_s",
+    "started_s",
+    "finished_s",
+    "settled_s",
+    "release_s",
+    "repeat_s",
+    "dispatch_s",
+    "send_s",
+    "start_s",
+    "serve_s",
+    "settle_s",
+)
+"""Columns of the view `request_phases` that `PostgresRunLists.request` has."""
+ATTEMPT_KEYS = ("epoch", "cluster", "node", "pod", "started_s", "finished_s", "latency_s", "outcome", "reason", "work_lost_s")
 _RUN = """
 SELECT r.run_id, r.kind::text, r.name, r.status::text, r.system, r.fleet, r.accepted, r.trace_source, r.speed, r.seed,
        extract(epoch FROM r.submitted_at)::float8, extract(epoch FROM r.started_at)::float8, extract(epoch FROM r.ended_at)::float8,
@@ -157,6 +187,33 @@ class PostgresRunLists:
         if not found:
             raise UsageError(f"there is no run {run_id}; `tango run list` has those that there are")
         return dict(zip((*RUN_FACTS, "figures"), found[0], strict=True))
+
+    def request(self, key: RequestKey) -> dict[str, Any]:
+        """A request with its phases as `request_phases` has them, its reason, and its attempts, oldest first.
+
+        Raises: UsageError for one that there is not.
+        """
+        found = self._database.rows(
+            f"SELECT {', '.join(f'p.{name}' for name in PHASES)}, q.reason, q.late, u.speed FROM request_phases p "
+            "JOIN request q USING (run_id, request_id) JOIN run u USING (run_id) WHERE p.run_id = %s AND p.request_id = %s",
+            key,
+        )
+        if not found:
+            raise UsageError(f"there is no request {key}, or its run was simulated")
+        attempts = self._database.rows(
+            f"SELECT {', '.join(ATTEMPT_KEYS)} FROM attempt WHERE run_id = %s AND request_id = %s ORDER BY epoch", key
+        )
+        return dict(zip((*PHASES, "reason", "late", "speed"), found[0], strict=True)) | {
+            "attempts": [dict(zip(ATTEMPT_KEYS, row, strict=True)) for row in attempts]
+        }
+
+    def figures(self, run_ids: Sequence[int]) -> dict[int, dict[str, float]]:
+        """The numbers that are kept of ended runs, by run and name."""
+        found: dict[int, dict[str, float]] = {run_id: {} for run_id in run_ids}
+        kept = "SELECT run_id, name, value FROM run_metric WHERE run_id = ANY (%s) AND value IS NOT NULL"
+        for run_id, name, value in self._database.rows(kept, (list(run_ids),)):
+            found[run_id][name] = value
+        return found
 
     def facts(self, run_ids: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """These columns of `run` for each run that there is, in the order of the runs."""

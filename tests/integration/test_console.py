@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,10 +15,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tango.bootstrap.console import ConsolePlace, ProcessRows, reads_of, serving
+from tango.bootstrap.console import ConsolePlace, serving
+from tango.bootstrap.console_reads import ProcessRows, does_of, reads_of
 from tango.bootstrap.stores import Stores
-from tango.console.pages import PAGES
-from tango.console.reads import Reads
+from tango.console.pages import PAGES, Page
 from tango.console.session import COOKIE, LASTS_S, Door
 from tango.errors import StoreUnavailable
 from tango.settings import Settings
@@ -28,6 +29,11 @@ BEARER = {"Authorization": f"Bearer {TOKEN}"}
 PROCESSES: list[Mapping[str, Any]] = [
     {"name": "beat", "role": "ticks", "pid": 1, "state": "running", "restarts": 0, "ended_s": None}
 ]
+
+
+def shown(page: Page) -> str:
+    """A path of the page."""
+    return re.sub(r"{(\w+)}", lambda of: {"cluster": "c1", "run": "1", "runs": "1,2"}.get(of[1], "1-0"), page.path)
 
 
 @dataclass(slots=True)
@@ -68,7 +74,7 @@ async def rig_on(url: str, **changed: Any) -> AsyncIterator[Rig]:
     world, here = postgres_world(url), Stores(Settings(database_url=url))
     reads = replace(reads_of(here, home=Path("/nowhere")), processes=lambda: PROCESSES, **changed)
     async with (
-        serving(ConsolePlace(), Door(TOKEN), reads) as port,
+        serving(ConsolePlace(), Door(TOKEN), reads, does_of(here)) as port,
         aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session,
     ):
         yield Rig(f"http://127.0.0.1:{port}", world, here, session)
@@ -77,7 +83,7 @@ async def rig_on(url: str, **changed: Any) -> AsyncIterator[Rig]:
 async def test_nothing_of_the_stack_is_shown_without_a_login(database_url: str) -> None:
     """Pages lead to the login, everything else is refused; a wrong token stays outside."""
     async with rig_on(database_url) as rig:
-        paths = [page.path.replace("{cluster}", "c1").replace("{run}", "1") for page in PAGES]
+        paths = [shown(page) for page in PAGES]
         as_browser = [(await rig.get(path, headers={"Accept": "text/html"})) for path in paths]
         refused = [(await rig.get(path)).status for path in (*paths, "/stream?of=fleet", "/api/runs/1", "/api/whoami")]
         wrong = await rig.get("/", headers={"Authorization": "Bearer another-token-of-24-char"})
@@ -127,7 +133,7 @@ def test_a_cookie_is_good_for_a_day_of_work_at_one_console() -> None:
 async def test_a_page_runs_no_script_and_asks_no_host_but_the_console(database_url: str) -> None:
     """By its policy; and no page has a script or a style inside that the policy would stop."""
     async with rig_on(database_url) as rig:
-        answers = [await rig.get(page.path.replace("{cluster}", "c1").replace("{run}", "1"), headers=BEARER) for page in PAGES]
+        answers = [await rig.get(shown(page), headers=BEARER) for page in PAGES]
         answers.append(await rig.get("/login"))
 
         for answer in answers:
@@ -211,8 +217,8 @@ async def test_many_who_look_cost_one_reading_and_nobody_costs_none(database_url
         return PROCESSES
 
     world, here = postgres_world(database_url), Stores(Settings(database_url=database_url))
-    reads = Reads(view=here.live_view, processes=processes, runs=list, run=lambda run_id: {"run": run_id})
-    async with serving(ConsolePlace(), Door(TOKEN), reads) as port, aiohttp.ClientSession() as session:
+    reads = replace(reads_of(here, home=Path("/nowhere")), processes=processes)
+    async with serving(ConsolePlace(), Door(TOKEN), reads, does_of(here)) as port, aiohttp.ClientSession() as session:
         several = Rig(f"http://127.0.0.1:{port}", world, here, session)
         assert looks == []
         await asyncio.gather(*(several.events("of=processes", ["processes"]) for _ in range(8)))
@@ -240,8 +246,8 @@ async def test_pages_say_when_the_database_is_away_and_go_on_with_the_rest(datab
 def test_a_process_that_was_started_anew_says_how_long_ago(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that is back before anybody looked."""
     now_s, rows = [100.0], [{"name": "beat", "state": "running", "restarts": 2, "pid": 5, "role": "ticks"}]
-    monkeypatch.setattr("tango.bootstrap.console.supervisor_pid", lambda _: 1)
-    monkeypatch.setattr("tango.bootstrap.console.read_status", lambda _: {"processes": rows})
+    monkeypatch.setattr("tango.bootstrap.console_reads.supervisor_pid", lambda _: 1)
+    monkeypatch.setattr("tango.bootstrap.console_reads.read_status", lambda _: {"processes": rows})
     told = ProcessRows(tmp_path, clock_s=lambda: now_s[0])
 
     first = told.rows()[0]["ended_s"]
@@ -250,3 +256,56 @@ def test_a_process_that_was_started_anew_says_how_long_ago(tmp_path: Path, monke
     now_s[0] += 7.0
 
     assert (first, second, told.rows()[0]["ended_s"]) == (None, 0.0, 7.0)
+
+
+async def test_a_request_is_told_with_its_way_and_its_attempts(database_url: str) -> None:
+    """As the view `request_phases` has it."""
+    async with rig_on(database_url) as rig:
+        run_id = rig.world.create(BATCH)
+        rig.world.release(run_id)
+
+        async with rig.session.get(f"{rig.url}/api/requests/{run_id}-0", headers=BEARER) as answer:
+            found = await answer.json()
+        missing = await rig.get(f"/api/requests/{run_id}-7", headers=BEARER)
+
+        assert (found["service"], found["state"], found["attempts"]) == ("batch", "released", [])
+        assert found["explanation"]["reason"]
+        assert missing.status == 404
+
+
+async def test_runs_side_by_side_have_the_figures_that_they_kept(database_url: str) -> None:
+    """In the order that was asked for; one run, or one that there is not, is refused."""
+    async with rig_on(database_url) as rig:
+        one, two = rig.world.create(WEB, name="a"), rig.world.create(WEB, name="b")
+        kept = "INSERT INTO run_metric (run_id, name, value) VALUES (%s, 'lc_qos_rate', 0.9), (%s, 'lc_qos_rate', 0.95)"
+        rig.here.database.execute(kept, (one, two))
+
+        async with rig.session.get(f"{rig.url}/api/compare/{two},{one}", headers=BEARER) as answer:
+            found = await answer.json()
+        refused = [(await rig.get(f"/api/compare/{of}", headers=BEARER)).status for of in (str(one), f"{one},99")]
+
+        assert [run["name"] for run in found["runs"]] == ["b", "a"]
+        assert [(row["values"], row["better"]) for row in found["figures"]] == [([0.95, 0.9], 1)]
+        assert refused == [404, 404]
+
+
+async def test_what_is_changed_is_recorded_with_who_did_it(database_url: str) -> None:
+    """Also what was refused."""
+    async with rig_on(database_url) as rig:
+        run_id = rig.world.create(BATCH)
+        form = {"token": TOKEN, "name": "Ada"}
+        async with rig.session.post(f"{rig.url}/login", data=form, allow_redirects=False):
+            pass
+
+        statuses = []
+        for _ in range(2):
+            async with rig.session.post(f"{rig.url}/api/runs/{run_id}/cancel", headers={"Origin": rig.url}) as answer:
+                statuses.append(answer.status)
+        async with rig.session.post(f"{rig.url}/api/runs/{run_id}/cancel", headers={"Origin": "http://evil.example"}) as answer:
+            statuses.append(answer.status)
+
+        recorded = [(a["actor"], a["action"], a["subject"]) for a in rig.here.operator_actions.latest()]
+        assert statuses == [200, 409, 403]
+        assert rig.world.runs.run(run_id).status == "cancelling"
+        assert recorded == [("Ada", "cancel run", str(run_id))] * 2
+        assert rig.here.operator_actions.latest()[0]["outcome"].startswith("refused: ")

@@ -28,6 +28,12 @@ function tell(troubles) {
 
 const troubles = {};
 function connect() {
+  if (!page.of.length) {
+    // Its figures do not move, or it asks for them itself.
+    document.getElementById("clock").classList.add("still");
+    show();
+    return;
+  }
   const query = new URLSearchParams({ of: page.of.join(",") });
   if (parameters.cluster) query.set("cluster", parameters.cluster);
   const source = new EventSource(`/stream?${query}`);

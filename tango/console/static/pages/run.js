@@ -2,6 +2,7 @@
 import { h } from "../dom.js";
 import { count, duration, instant, percent } from "../format.js";
 import { heading, meter, section, table, tile, tiles } from "../parts.js";
+import { action } from "../asking.js";
 import { done, statusOf } from "./runs.js";
 
 export const of = ["fleet"];
@@ -24,7 +25,8 @@ export function render({ fleet }, { run, parameters }) {
   const figure = (name) => run.figures[name] ?? null;
   return [
     up,
-    heading(`Run ${run.run}${run.name ? `: ${run.name}` : ""}`, h("span", null, statusOf(now ? now.status : run.status)), h("span", null, "system ", h("b", null, run.system)), h("span", null, "fleet ", h("b", null, run.fleet)), h("span", null, run.kind)),
+    heading(`Run ${run.run}${run.name ? `: ${run.name}` : ""}`, h("span", null, statusOf(now ? now.status : run.status)), h("span", null, "system ", h("b", null, run.system)), h("span", null, "fleet ", h("b", null, run.fleet)), h("span", null, run.kind),
+      now && now.status !== "cancelling" ? action("Cancel run", `Cancel run ${run.run}? Nothing of it is started any more, and what is not finished is given up, pods and all.`, `/api/runs/${run.run}/cancel`) : null),
     now
       ? tiles(
           tile("Progress", done(now) === null ? count(now.succeeded + now.lost) : percent(done(now)), done(now) === null ? "requests ended" : h("span", null, meter(done(now), `${percent(done(now))} ended`))),

@@ -3,13 +3,20 @@ import { h } from "../dom.js";
 import { count, duration, instant, percent } from "../format.js";
 import { badge, heading, meter, section, table } from "../parts.js";
 
+const chosen = new Set();
+
 export const of = ["fleet", "runs"];
 
 export const done = (run) => (run.span_s && run.accepted ? (run.succeeded + run.lost) / run.accepted : null);
 const STATUS = { completed: "good", running: "good", draining: "good", accepted: "quiet", failed: "bad", cancelled: "warn", cancelling: "warn" };
 export const statusOf = (status) => badge(status, STATUS[status] || "quiet");
 
-export function render({ fleet, runs }) {
+export function render({ fleet, runs }, state) {
+  const choose = (run) => h("input", { type: "checkbox", checked: chosen.has(run), "aria-label": `Compare run ${run}`, onchange: (event) => {
+    if (event.target.checked) chosen.add(run); else chosen.delete(run);
+    state.changed();
+  } });
+  const [first, ...others] = [...chosen];
   return [
     heading("Runs"),
     section("Under way", table("Runs under way", [
@@ -24,7 +31,9 @@ export function render({ fleet, runs }) {
       { name: "QoS so far", of: (r) => percent(r.lc_ended ? r.lc_in_time / r.lc_ended : null), number: true },
       { name: "Lost", of: (r) => count(r.lost), number: true },
     ], fleet.runs, { key: (r) => r.run_id, href: (r) => `/runs/${r.run_id}`, empty: "No run is under way." })),
-    section("Latest", table("Latest runs", [
+    section("Latest",
+      h("p", { class: "note" }, others.length ? h("a", { href: `/compare/${[first, ...others].join(",")}` }, `Compare runs ${[...chosen].join(", ")}`) : "Choose two or more to see them side by side; the first one is what the others are held against."),
+      table("Latest runs", [
       { name: "Run", of: (r) => `${r.run}` },
       { name: "Kind", of: (r) => r.kind },
       { name: "Name", of: (r) => r.name, class: "cut" },
@@ -35,6 +44,7 @@ export function render({ fleet, runs }) {
       { name: "Requests", of: (r) => count(r.accepted), number: true },
       { name: "QoS rate", of: (r) => percent(r.lc_qos_rate), number: true },
       { name: "BE CPU-s/s", of: (r) => (r.be_cpu_seconds_per_s === null ? "–" : r.be_cpu_seconds_per_s.toFixed(2)), number: true },
+      { name: "Compare", of: (r) => choose(r.run), class: "num" },
     ], runs, { key: (r) => r.run, href: (r) => `/runs/${r.run}`, empty: "No run yet: tango run submit FILE." })),
   ];
 }
