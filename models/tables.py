@@ -609,6 +609,17 @@ node_sample = Table(
     Index("node_sample_run", "run_id", postgresql_where=text("run_id IS NOT NULL")),
 )
 
+# How far the CPUs of hosts were used while anything was to be served, as agents saw it on theirs.
+host_sample = Table(
+    "host_sample",
+    metadata,
+    _timestamp("at", default=True),
+    Column("host", Text, nullable=False),
+    Column("used", Double, nullable=False),
+    Column("stolen", Double, nullable=False),
+    Index("host_sample_at", "at"),
+)
+
 # What the agents of nodes have reported of them, a week of it: pressure, throttling, real use, what does not hold.
 node_report = Table(
     "node_report",

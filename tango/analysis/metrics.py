@@ -21,7 +21,9 @@ from tango.domain.outcomes import (
     SCALING_OUTCOMES,
     AttemptLosses,
     Decisions,
+    HostSamples,
     NodeSamples,
+    RequestPhases,
     RunOutcomes,
     ScalingEvents,
 )
@@ -311,10 +313,51 @@ def _service_figures(
     return tuple(rows)
 
 
+FULL_AT = 0.95
+"""Share of a host's CPU time from which it has none left: what is missing goes to the kernel's count in hundredths and to its switches."""
+
+
+def host_details(
+    outcomes: RunOutcomes, measured: MeasuredSpan, phases: RequestPhases | None, hosts: HostSamples | None
+) -> dict[str, Figure]:
+    """How far the host that was fullest was used in the measured span, and how late LC was released and dispatched meanwhile: whether the
+    figures of a live run are the system's or its machine's. Nothing of a simulated run."""
+    found: dict[str, Figure] = {}
+    if hosts is not None and len(hosts):
+        inside = measured.holds(hosts.at_s)
+        inside = inside if inside.any() else np.ones(len(hosts), np.bool_)  # a run of less than a second
+        host = hosts.host[inside]
+        count = np.bincount(host, minlength=len(hosts.hosts))
+        full, used, stolen = (
+            np.bincount(host, weights=column, minlength=len(hosts.hosts)) / np.maximum(count, 1)
+            for column in ((hosts.used[inside] >= FULL_AT).astype(np.float64), hosts.used[inside], hosts.stolen[inside])
+        )
+        worst = int(np.lexsort((used, full))[-1])
+        found |= {
+            "host": hosts.hosts[worst],
+            "host_full": float(full[worst]),
+            "host_used": float(used[worst]),
+            "host_stolen": float(stolen[worst]),
+        }
+    if phases is not None:
+        lc = arrived_in_measured_span(outcomes) & (outcomes.service_class == ServiceClass.LC)
+        for name in ("release", "dispatch"):
+            (p95_s,) = quantiles(getattr(phases, f"{name}_s")[lc], (0.95,))
+            found[f"{name}_ms_p95"] = None if p95_s is None else p95_s * 1000.0
+    return found
+
+
 def run_metrics(
-    outcomes: RunOutcomes, losses: AttemptLosses, samples: NodeSamples, decisions: Decisions, scaling: ScalingEvents
+    outcomes: RunOutcomes,
+    losses: AttemptLosses,
+    samples: NodeSamples,
+    decisions: Decisions,
+    scaling: ScalingEvents,
+    *,
+    phases: RequestPhases | None = None,
+    hosts: HostSamples | None = None,
 ) -> RunMetrics:
-    """All figures of a run; the keys are exactly those that `tango run show` prints."""
+    """All figures of a run; the keys are exactly those that `tango run show` prints. `phases` and `hosts` are of live runs."""
     speed = outcomes.speed
     measured = measured_span(outcomes)
     length_s = measured.length_s
@@ -389,6 +432,7 @@ def run_metrics(
         **{f"held {name}": share for name, share in _extended_held(samples, measured).items()},
         **worst,
         **by_node,
+        **host_details(outcomes, measured, phases, hosts),
     }
     services = _service_figures(outcomes, arrived, lc_outcomes, measured, share)
     return RunMetrics(figures=figures, services=services, details=details)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import random
 import signal
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,19 +19,22 @@ import uvloop
 
 from tango import progress
 from tango.bootstrap.environment import read_settings
+from tango.bootstrap.host_cpu import cpu_times
 from tango.bootstrap.journals import journal_of
 from tango.bootstrap.stores import Stores
 from tango.control.centre_line import CentreLine
 from tango.control.cluster_agent import AgentStores, ClusterAgent
 from tango.control.following import Following
 from tango.control.observed_together import GATHER_S, ObservedTogether
-from tango.control.repeating import RepeatingEach
+from tango.control.repeating import Repeating, RepeatingEach
+from tango.control.watch_host import HostWatch
 from tango.errors import StoreUnavailable, TangoError
 from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_watch import KubernetesWatch
 from tango.kube.manifests import ClusterWays
 from tango.ports.journal import Journal
 from tango.settings import Settings
+from tango.store.host_samples import PostgresHostSamples
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +47,11 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
     settings = read_settings()
     here = Stores(settings, deadline_s=settings.journal.centre_within_s)
     lines = Lines(here, clusters)
+    samples = PostgresHostSamples(here.database)
+    watch = HostWatch(
+        host=socket.gethostname(), read=cpu_times, is_busy=lines.is_any_busy, note=samples.note, every_s=settings.host.sample_s
+    )
+    watching = Repeating("host", watch.step)
 
     async def main() -> None:
         stopped = asyncio.Event()
@@ -53,12 +62,16 @@ def run_cluster_agents(clusters: Sequence[str]) -> None:
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, stopped.set)
         lines.start()
+        watching.start()
+        with contextlib.suppress(StoreUnavailable):
+            await asyncio.to_thread(samples.drop_old)
         progress.tell("agent")
         running = asyncio.gather(*(keep_running(cluster, here, lines) for cluster in clusters))
         await stopped.wait()
         running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await running
+        watching.stop(within_s=1.0)
         lines.stop()
 
     uvloop.run(main())
@@ -117,6 +130,10 @@ class Lines:
     def is_busy(self, cluster: str) -> bool:
         """Whether the cluster may have something to serve: a trace is being replayed, here or elsewhere, or callers send."""
         return self._following.is_open() or self._lines[cluster].is_busy()
+
+    def is_any_busy(self) -> bool:
+        """Whether one of them may."""
+        return self._following.is_open() or any(line.is_busy() for line in list(self._lines.values()))
 
     def remove(self, cluster: str) -> None:
         """End with a cluster; what is under way ends by itself."""

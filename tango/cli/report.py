@@ -33,7 +33,8 @@ def write_report(run_id: int, out: Path | None) -> Path:
     from tango.report import render_report
 
     # Figures are computed anew and not read as saved, so that a run can be looked at while it goes on.
-    records = stores().records
+    here = stores()
+    records = here.records
     page = render_report(
         records.outcomes(run_id),
         records.losses(run_id),
@@ -42,6 +43,7 @@ def write_report(run_id: int, out: Path | None) -> Path:
         records.scaling_events(run_id),
         figures_now(run_id, records=records),
         phases=records.phases(run_id),
+        saturated_share=here.settings.host.saturated_share,
     )
     path = out or default_home() / "reports" / f"run-{run_id}.html"
     made_folder(path.parent)

@@ -46,12 +46,16 @@ RUN_COLUMNS = (
     Column("terminal", justify="right", priority=3),
     Column("lc_qos_rate", title="QoS rate", show=share, justify="right", priority=8),
     Column("be_cpu_seconds_per_s", title="BE CPU-s/s", justify="right", priority=7),
+    Column("host_full", title="host full", show=share, justify="right", wide=True),
     Column("seed", justify="right", wide=True),
     Column("speed", justify="right", wide=True),
 )
 
 REQUEST_PRIORITIES = {"request": 10, "state": 9, "latency_ms": 8, "service": 7, "node": 7, "reasons": 6, "words": 4}
 """Which columns go last on a narrow terminal: those that answer how a request fared."""
+
+HOST_FIGURES = ("host", "host_full", "host_used", "host_stolen", "release_ms_p95", "dispatch_ms_p95")
+"""Of `RunMetrics.details`, what machine output has of the host of a live run."""
 
 SHARE_COLUMNS = (
     Column("cluster", priority=10),
@@ -242,12 +246,12 @@ def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = Fa
     """
     from tango.control.cancel_run import requests_left
     from tango.control.run_shares import run_shares
-    from tango.report.tables import print_run
+    from tango.report.tables import host_banner, is_saturated, print_run
 
     kind, left = stores.runs.run(run_id).kind, requests_left(run_id, runs=stores.runs)
     metrics, shares = _figures(stores, run_id, all_figures), run_shares(run_id, stores.shares, stores.fleet)
     if output in ("table", "wide"):
-        print_run(metrics, wide=output == "wide")
+        print_run(metrics, banner=host_banner(metrics.details, stores.settings.host.saturated_share), wide=output == "wide")
         if shares:
             click.echo()
             print_rows(shares, SHARE_COLUMNS, output)
@@ -260,7 +264,11 @@ def show_run(stores: Stores, run_id: int, output: str, *, all_figures: bool = Fa
     else:
         # A row of CSV has no place for a list.
         of_clusters = {} if output == "csv" else {"shares": shares}
-        print_mapping({**metrics, "kind": str(kind), "cancel_left": left, **of_clusters}, output)
+        of_host = {name: metrics.details.get(name) for name in HOST_FIGURES}
+        saturated = is_saturated(of_host["host_full"], stores.settings.host.saturated_share)
+        print_mapping(
+            {**metrics, "kind": str(kind), "cancel_left": left, **of_host, "host_saturated": saturated, **of_clusters}, output
+        )
     return metrics
 
 
@@ -314,6 +322,21 @@ def list_runs(
     for row in rows:
         row["terminal"] = terminal.get(row["run"], None if row["kind"] == RunKind.SIMULATED else 0)
     print_rows(rows, RUN_COLUMNS, output)
+    _say_saturated({row["run"]: row["host_full"] for row in rows}, stores)
+
+
+def _say_saturated(host_full: Mapping[int, object], stores: Stores) -> None:
+    """Which runs had a host without CPU left for too long, by the share of their time."""
+    from tango.report.tables import is_saturated, percent
+
+    limit = stores.settings.host.saturated_share
+    full = [run_id for run_id, share_of in host_full.items() if is_saturated(share_of, limit)]
+    if full:
+        named = ", ".join(str(run_id) for run_id in sorted(full))
+        say(
+            f"not the system's figures: run{'s' if len(full) > 1 else ''} {named}, whose host had no CPU left for {percent(limit)} of the "
+            "time or more"
+        )
 
 
 @run.command()
@@ -345,8 +368,10 @@ def compare(run_ids: tuple[int, ...], output: str) -> None:
     for run_id in run_ids:
         stores.runs.run(run_id)  # an unknown run is told as such
     facts = stores.run_lists.facts(run_ids, FACTS)
-    found = difference_rows([_figures(stores, run_id, False) for run_id in run_ids])
+    figures = {run_id: _figures(stores, run_id, False) for run_id in run_ids}
+    found = difference_rows(list(figures.values()))
     differs = what_differs(facts)
+    _say_saturated({run_id: of.details.get("host_full") for run_id, of in figures.items()}, stores)
     if output in ("json", "yaml"):
         print_mapping(
             {

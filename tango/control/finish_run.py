@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tango.analysis.metrics import RunMetrics, ServiceFigures, run_metrics
-from tango.domain.outcomes import AttemptLosses, Decisions, NodeSamples, RequestPhases, RunOutcomes, ScalingEvents
+from tango.domain.outcomes import (
+    AttemptLosses,
+    Decisions,
+    HostSamples,
+    NodeSamples,
+    RequestPhases,
+    RunOutcomes,
+    ScalingEvents,
+)
 from tango.ports.figures import FiguresClaim, FiguresStore
 
 
@@ -24,6 +32,10 @@ class RunRecords(Protocol):
 
     def phases(self, run_id: int) -> RequestPhases | None:
         """Where the time of its requests went, in their order; None for a simulated run."""
+        ...
+
+    def hosts(self, run_id: int) -> HostSamples | None:
+        """How far hosts were used meanwhile; None for a simulated run."""
         ...
 
     def losses(self, run_id: int) -> AttemptLosses:
@@ -51,6 +63,8 @@ def figures_now(run_id: int, *, records: RunRecords) -> RunMetrics:
         records.node_samples(run_id),
         records.decisions(run_id),
         records.scaling_events(run_id),
+        phases=records.phases(run_id),
+        hosts=records.hosts(run_id),
     )
 
 

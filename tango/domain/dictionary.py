@@ -498,6 +498,16 @@ DICTIONARY: dict[str, Described] = {
             "extended": "By the name of an extended resource: allocatable and held, in thousandths of one.",
         },
     ),
+    "host_sample": Described(
+        "Fleet",
+        "How far the CPU of a host was used for a second in which anything was to be served, as an agent there saw it.",
+        {
+            "at": "When it was written.",
+            "host": "Name of the host.",
+            "used": "Share of its CPU time that was not idle, whoever used it, stolen time included.",
+            "stolen": "Share of its CPU time that a hypervisor gave to others.",
+        },
+    ),
     "node_report": Described(
         "Fleet",
         "What the agent of a node measured and did, kept for a week.",

@@ -237,6 +237,25 @@ class Decisions:
         return len(self.at_s)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSamples:
+    """How far the CPUs of hosts were used during a run, one element per host and instant."""
+
+    at_s: NDArray[np.float64]
+    host: NDArray[np.int32]
+    """Index into `hosts`."""
+    hosts: tuple[str, ...]
+    used: NDArray[np.float64]
+    """Share of the host's CPU time that was not idle, whoever used it, stolen time included."""
+    stolen: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        _check_lengths(self, ("at_s", "host", "used", "stolen"))
+
+    def __len__(self) -> int:
+        return len(self.at_s)
+
+
 SCALING_KINDS: tuple[str, ...] = ("resize", "evict")
 SCALING_OUTCOMES: tuple[str, ...] = get_args(ScalingOutcome)
 

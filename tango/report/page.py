@@ -26,7 +26,7 @@ from tango.report.charts import (
     utilization_figures,
 )
 from tango.report.phase_charts import phase_figures
-from tango.report.tables import milliseconds, node_pressures, number, percent, summary_rows
+from tango.report.tables import host_banner, milliseconds, node_pressures, number, percent, summary_rows
 from tango.report.verdict import verdict_of
 
 
@@ -54,8 +54,10 @@ def render_report(
     metrics: RunMetrics,
     *,
     phases: RequestPhases | None = None,
+    saturated_share: float = 1.0,
 ) -> str:
-    """The text of the page. All text that comes from the run is escaped. `phases`: where its requests' time went, if that is known."""
+    """The text of the page. All text that comes from the run is escaped. `phases`: where its requests' time went, if that is known;
+    `saturated_share` as in `host_banner`."""
     # StrictUndefined: a name that the template misspells fails a test instead of leaving a gap in the page.
     environment = Environment(
         loader=PackageLoader("tango.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -78,6 +80,7 @@ def render_report(
         run=outcomes,
         version=__version__,
         title=f"Run {outcomes.run_id}" + (f": {outcomes.name}" if outcomes.name else ""),
+        banner=host_banner(metrics.details, saturated_share),
         verdict=verdict,
         contents=contents,
         tiles=_tiles(metrics),

@@ -74,6 +74,7 @@ def summary_rows(metrics: Mapping[str, Figure], details: Mapping[str, Figure]) -
             if name.startswith("held ")
         ),
         *pressure_row(details),
+        *host_rows(details),
         ("evictions", number(m["evictions"]), f"{number(m['waste_cpu_seconds'])} CPU-seconds thrown away"),
         ("resizes", number(m["resizes"]), f"{milliseconds(details.get('resize_ms_p50'))} to take effect (p50)"),
         ("decisions", number(m["decisions"]), f"{together(milliseconds, m['decision_ms_p50'], m['decision_ms_p99'])} (p50 / p99)"),
@@ -97,6 +98,40 @@ def node_pressures(details: Mapping[str, Figure]) -> list[tuple[str, list[str]]]
             name, _, node = key.removeprefix(PRESSURE).partition(" ")
             found.setdefault(node, {})[name] = value
     return [(node, [percent(of.get(name)) for name in NODE_PRESSURES]) for node, of in sorted(found.items())]
+
+
+def is_saturated(host_full: Any, share: float) -> bool:
+    """Whether a host had no CPU left for this share of a run's time or more (`HostSettings.saturated_share`)."""
+    return isinstance(host_full, (int, float)) and host_full >= share
+
+
+def host_banner(details: Mapping[str, Figure], share: float) -> str:
+    """That a run's figures are not the system's, and why; empty where no host was so full, or nobody looked."""
+    if not is_saturated(details.get("host_full"), share):
+        return ""
+    said = [
+        f"Not the system's figures: the host {text(details['host'])} had no CPU left for {percent(details['host_full'])} of the time"
+    ]
+    stolen: Any = details.get("host_stolen")
+    if (stolen or 0.0) > 0.01:
+        said.append(f"{percent(stolen)} of it was taken by its hypervisor")
+    late = together(milliseconds, details.get("release_ms_p95"), details.get("dispatch_ms_p95"))
+    said.append(f"LC was released and dispatched {late} late (p95)")
+    return "; ".join(said) + "."
+
+
+def host_rows(details: Mapping[str, Figure]) -> list[tuple[str, str, str]]:
+    """Rows of the machine that a live run had: how full it was, and how late Tango itself was."""
+    rows = []
+    if details.get("host_used") is not None:
+        remark = (
+            f"{text(details['host'])}; {percent(details['host_full'])} of the time full, {percent(details['host_stolen'])} stolen"
+        )
+        rows.append(("host CPU", percent(details["host_used"]), remark))
+    if details.get("release_ms_p95") is not None:
+        late = together(milliseconds, details["release_ms_p95"], details.get("dispatch_ms_p95"))
+        rows.append(("Tango's delay", late, "LC release / dispatch, p95"))
+    return rows
 
 
 def heading(metrics: Mapping[str, Figure]) -> Text:
@@ -146,10 +181,13 @@ def service_table(services: tuple[ServiceFigures, ...], *, wide: bool = False) -
     return table
 
 
-def print_run(metrics: RunMetrics, *, wide: bool = False, console: Console | None = None) -> None:
-    """Print a run's figures to stdout: 80 columns, or with `wide` every column of the services."""
+def print_run(metrics: RunMetrics, *, banner: str = "", wide: bool = False, console: Console | None = None) -> None:
+    """Print a run's figures to stdout, a banner above them: 80 columns, or with `wide` every column of the services."""
     console = console or Console(highlight=False, markup=False, emoji=False)
     # A fixed width in files and pipes, where Rich would otherwise take the width of whatever terminal started the command.
     console.width = 200 if wide else min(WIDTH, console.width) if console.is_terminal else WIDTH
+    if banner:
+        console.print(Text(banner, style="bold red"))
+        console.print()
     for part in (heading(metrics), "", summary_table(metrics, metrics.details), "", service_table(metrics.services, wide=wide)):
         console.print(part)

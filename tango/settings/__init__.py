@@ -7,7 +7,7 @@ from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
 from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
 from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
 from tango.settings.metrics import MetricsSettings
-from tango.settings.runs import CancelSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
+from tango.settings.runs import CancelSettings, HostSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
 from tango.settings.simulation import SimSettings
 from tango.settings.whole import Settings
 
@@ -16,6 +16,7 @@ __all__ = [
     "CallSettings",
     "CancelSettings",
     "GatewaySettings",
+    "HostSettings",
     "JobSettings",
     "JournalSettings",
     "KubeSettings",

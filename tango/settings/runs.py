@@ -135,3 +135,18 @@ class ReplaySettings:
     lead_s: float = 1.0
     """Seconds from then to the run's zero, so that the first requests are not late: the clusters look for it every
     `JournalSettings.follow_every_s`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSettings:
+    """Hosts on which runs go on: how often their CPUs are looked at, and when the figures of a run are not the system's."""
+
+    sample_s: float = 1.0
+    """Seconds between two looks while anything is to be served. A look costs some ten microseconds, and a row at the centre."""
+    saturated_share: float = 0.1
+    """Share of a run's time in which a host had no CPU left (95 % of it used) from which the run's figures are said not to be the
+    system's. Some seconds of a minute are borne; beyond, each percentile that people look at is of requests that waited for the host."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.0, LONGEST_S, "sample_s", above=True)
+        within(self, 0.0, 1.0, "saturated_share", above=True)

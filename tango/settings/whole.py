@@ -8,7 +8,7 @@ from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
 from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
 from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
 from tango.settings.metrics import MetricsSettings
-from tango.settings.runs import CancelSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
+from tango.settings.runs import CancelSettings, HostSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
 from tango.settings.simulation import SimSettings
 
 
@@ -34,6 +34,8 @@ class Settings:
     """Path of the BE network's checkpoint; empty: the one that is shipped. What is promoted in the registry goes before it."""
     checkpoint_policy: str = "dcg-be"
     """The learned BE policy that `checkpoint` is of; by default that of the system `tango`."""
+    host: HostSettings = field(default_factory=HostSettings)
+    """When a machine is too busy for what runs on it to say anything about the system."""
     lease: LeaseSettings = field(default_factory=LeaseSettings)
     """How long claims hold without a heartbeat."""
     refusal: RefusalSettings = field(default_factory=RefusalSettings)

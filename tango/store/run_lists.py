@@ -27,9 +27,10 @@ RUN_KEYS = (
     "be_cpu_seconds_per_s",
     "seed",
     "speed",
+    "host_full",
 )
 """Keys of `PostgresRunLists.runs`. The duration is in wall seconds, up to now for a run that goes on; figures are those kept at the end,
-None before."""
+None before. `host_full` is the share of its time in which a host had no CPU left."""
 REQUEST_KEYS = (
     "request",
     "class",
@@ -80,8 +81,8 @@ class RequestFilter:
 _RUNS = """
 SELECT r.run_id, r.kind::text, r.name, r.status::text, r.system, r.fleet, extract(epoch FROM r.started_at)::float8,
        extract(epoch FROM coalesce(r.ended_at, now()) - r.started_at)::float8, r.accepted,
-       q.value, b.value, r.seed, r.speed
-FROM run r
+       q.value, b.value, r.seed, r.speed, (f.figures -> 'details' ->> 'host_full')::float8
+FROM run r LEFT JOIN run_figures f USING (run_id)
 LEFT JOIN run_metric q ON q.run_id = r.run_id AND q.name = 'lc_qos_rate'
 LEFT JOIN run_metric b ON b.run_id = r.run_id AND b.name = 'be_cpu_seconds_per_s'
 WHERE (%(kind)s::text IS NULL OR r.kind = %(kind)s) AND (%(status)s = '' OR r.status = %(status)s)

@@ -23,6 +23,7 @@ from tango.domain.outcomes import (
     STATE_CODE,
     AttemptLosses,
     Decisions,
+    HostSamples,
     NodeSamples,
     RequestPhases,
     RunOutcomes,
@@ -146,6 +147,20 @@ class PostgresRunRecords:
             return None
         t = self._table(f"SELECT {', '.join(PHASES)} FROM request_phases WHERE run_id = %s ORDER BY request_id", (run_id,))
         return RequestPhases(**{name: _floats(t[name]) for name in PHASES})
+
+    def hosts(self, run_id: int) -> HostSamples | None:
+        """How far hosts were used meanwhile; None for a simulated run."""
+        names = self._names(run_id)
+        if names.is_simulated:
+            return None
+        t = self._table(
+            "SELECT extract(epoch FROM s.at)::float8 - %s AS at_s, s.host, s.used, s.stolen FROM host_sample s, run r "
+            "WHERE r.run_id = %s AND s.at BETWEEN r.started_at AND coalesce(r.ended_at, now()) ORDER BY s.at",
+            (names.zero_s, run_id),
+        )
+        hosts = tuple(sorted(set(t["host"].to_pylist())))
+        host = _codes(t["host"], hosts)
+        return HostSamples(at_s=_floats(t["at_s"]), host=host, hosts=hosts, used=_floats(t["used"]), stolen=_floats(t["stolen"]))
 
     def losses(self, run_id: int) -> AttemptLosses:
         """Attempts that ended without a counted result."""

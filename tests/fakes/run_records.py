@@ -13,6 +13,7 @@ from tango.domain.outcomes import (
     STATE_CODE,
     AttemptLosses,
     Decisions,
+    HostSamples,
     NodeSamples,
     RequestPhases,
     RunOutcomes,
@@ -45,6 +46,9 @@ class MemoryRunRecords:
     def phases(self, run_id: int) -> RequestPhases | None:
         """As spread over the parts by `phases_of`."""
         return phases_of(self._recorded[run_id].outcomes)
+
+    def hosts(self, run_id: int) -> HostSamples | None:
+        """Nobody looked."""
 
     def losses(self, run_id: int) -> AttemptLosses:
         """Given."""

@@ -15,7 +15,8 @@ from click.testing import CliRunner, Result
 from tango.bootstrap.stores import stores
 from tango.cli.main import cli
 from tango.cli.run import show_run
-from tango.control.finish_run import figures_now
+from tango.control.finish_run import figures_now, finish_run
+from tango.domain.host_use import HostUse
 from tango.domain.identity import NodeKey
 from tango.domain.observations import ExtendedState
 from tango.domain.outcomes import SCALING_OUTCOMES
@@ -23,6 +24,7 @@ from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ScalingRecord
 from tango.report.page import render_report
 from tango.store.database import Database
+from tango.store.host_samples import PostgresHostSamples
 from tango.store.run_lists import PostgresRunLists, RequestFilter, RunFilter
 from tango.store.run_records import PostgresRunRecords
 from tango.store.simulations import PostgresSimulationStore
@@ -36,6 +38,8 @@ from tests.fakes.store_world import (
     attempt_of,
     copy_of,
     instance_of,
+    new_requests,
+    new_run,
     node_states,
     postgres_world,
     requeue,
@@ -150,6 +154,35 @@ def test_the_parts_of_requests_way_come_in_the_order_of_the_requests(world: Stor
     assert len(phases) == len(records.outcomes(run_id)) == 4
     assert np.isnan(phases.dispatch_s).tolist() == [True, True, True, False]
     assert phases.serve_s[:2].tolist() == [0.5, 0.5]
+
+
+def test_a_run_on_a_host_without_cpu_left_carries_a_banner(
+    world: StoreWorld, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `run show`, `run list` and `run compare`; what is seen before and after the run, or of a simulated one, is not of it."""
+    run_id = world.runs.create_run(new_run("full"), new_requests([WEB]))
+    note = PostgresHostSamples(Database(database_url)).note
+    note(HostUse("edge-1", 0.1, 0.0))
+    world.runs.begin(run_id, at_s=time.time())
+    for use in (HostUse("edge-1", 0.97, 0.03), HostUse("edge-1", 1.0, 0.03), HostUse("edge-2", 0.2, 0.0)):
+        note(use)
+    world.figures.order(run_id)
+    claim = world.figures.claim(lease_s=10.0, most_claims=3)
+    assert claim is not None
+    finish_run(claim, store=world.figures, records=PostgresRunRecords(Database(database_url)))
+    monkeypatch.setenv("TANGO_DATABASE_URL", database_url)
+    stores.cache_clear()
+
+    shown = CliRunner().invoke(cli, ["run", "show", str(run_id)])
+    told = json.loads(CliRunner().invoke(cli, ["run", "show", str(run_id), "-o", "json"]).stdout)
+    listed = CliRunner().invoke(cli, ["run", "list"])
+
+    banner = (
+        "Not the system's figures: the host edge-1 had no CPU left for 100.0 % of the time; 3.0 % of it was taken by its hypervisor"
+    )
+    assert " ".join(shown.stdout.split()).startswith(banner)
+    assert (told["host"], told["host_full"], told["host_saturated"]) == ("edge-1", 1.0, True)
+    assert f"not the system's figures: run {run_id}, whose host had no CPU left for 10.0 % of the time or more" in listed.stderr
 
 
 def test_devices_are_sampled_where_there_are_some(world: StoreWorld, records: PostgresRunRecords) -> None:

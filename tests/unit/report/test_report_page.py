@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tango.analysis.metrics import run_metrics
+from tango.domain.outcomes import HostSamples
 from tango.report import render_report
 from tango.report.series import population, share_grid, time_bins
 from tango.report.svg import Chart, element, nice_ticks, shorten, time_label, time_ticks
@@ -162,6 +163,28 @@ def test_the_time_of_requests_is_drawn_by_part_and_service(demo_page: str):
 def test_names_of_nodes_and_services_are_drawn_whole(demo_page: str):
     """Up to twenty-two characters, which were cut to "edge…ode-4" before; longer ones are cut in the middle."""
     assert ">edge-2/edge-2-node-4<" in demo_page
+
+
+def test_a_saturated_host_is_said_above_all(demo_page: str):
+    """With how full it was and how late Tango was by it; where it was not so full, no word of it."""
+    records = seeded_run()
+    outcomes = records.outcomes
+    at_s = np.arange(0.0, 60.0)
+    hosts = HostSamples(
+        at_s=at_s,
+        host=np.zeros(60, np.int32),
+        hosts=("edge-1",),
+        used=np.where(at_s % 4 == 0, 1.0, 0.5),
+        stolen=np.zeros(60),
+    )
+    phases = phases_of(outcomes)
+    metrics = run_metrics(*records, phases=phases, hosts=hosts)
+
+    full, spare = (render_report(*records, metrics, phases=phases, saturated_share=share) for share in (0.1, 0.3))
+
+    assert "Not the system's figures: the host edge-1 had no CPU left for 24.1 % of the time; LC was released" in Page(full).text
+    assert "Not the system's" not in Page(spare).text
+    assert "Tango's delay" in Page(spare).text
 
 
 def test_page_needs_no_network_and_no_script(demo_page: str):
