@@ -29,7 +29,7 @@ from tango.stack.broker import Broker
 from tango.stack.postgres import PostgresServer
 from tango.store.migrate import migrate
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
-from tango.systems import warm_up_lc
+from tango.systems.batch_step import warm_up_lc
 from tests.long import LONG
 
 REPOSITORY = Path(__file__).parent.parent

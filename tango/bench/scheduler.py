@@ -24,7 +24,7 @@ from tango.domain.fleet import Fleet
 from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.learning.timing import forward_pass
-from tango.scheduling.lc.columns import NO_NOISE, Choices, belief_of, new_terrain
+from tango.scheduling.lc.columns import NO_NOISE, belief_of, new_choices, new_terrain
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.rule import lc_rule
 from tango.settings import BeSettings, LcSettings, Settings
@@ -114,7 +114,7 @@ def _flow(snapshot: FleetSnapshot) -> list[Figure]:
     closed_ms = _ms(lambda: dss_lc(arrivals, snapshot, settings))
     solver_ms = _ms(lambda: solve_dispatch(terrain, belief, 0, lc, count, budget_s))
     filled = np.zeros((len(snapshot.services), len(snapshot.clusters)))
-    to = Choices(np.full(count, -1, np.int32), np.zeros(count), np.zeros(count, np.bool_))
+    to = new_choices(count)
     fresh = snapshot.in_flight
 
     def fill() -> None:

@@ -35,7 +35,7 @@ from tango.ports.instances import InstanceCalls, ServiceCalls
 from tango.ports.journal import Journal
 from tango.ports.messages import Publisher
 from tango.settings import Settings
-from tango.systems import warm_up_lc
+from tango.systems.batch_step import warm_up_lc
 
 
 class ClusterWorker:

@@ -21,11 +21,12 @@ from tango.domain.requests import CalledArrivals, LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import TangoError
 from tango.scheduling.budget import within_budget
-from tango.scheduling.lc.batch_plan import BatchPlanner
+from tango.scheduling.lc.in_flight import count_in
 from tango.scheduling.lc.rule import LcRule
-from tango.scheduling.work_scale import work_scale
+from tango.scheduling.work_scale import work_at_scale_s
 from tango.settings import LcSettings
 from tango.systems import LC_FALLBACK, LcPolicy, decided_lc
+from tango.systems.batch_step import BatchStep
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +66,7 @@ class FleetView:
         self._read_at_s = -np.inf
         self._used_at_s = -np.inf
         self._is_shedding = False
-        self._planner = BatchPlanner()
+        self._step = BatchStep()
         self._counted: deque[tuple[float, LcArrivals, LcPlan]] = deque(maxlen=4096)
         self._wanted = threading.Event()
         self._reader: threading.Thread | None = None
@@ -101,12 +102,12 @@ class FleetView:
             snapshot = known if known is seen or (known is not None and known.has_rows_of(seen)) else seen
             masked, margin_s = self._masked(snapshot), self._margin.seconds(snapshot.services)
             if isinstance(policy, LcRule) and _are_first_tries(arrivals):
-                plan = self._planner.plan(policy, arrivals, masked, snapshot, settings, now_s=now_s, margin_s=margin_s)
+                plan = self._step.decided(policy, arrivals, masked, settings, cycle=cycle, now_s=now_s, margin_s=margin_s)
             else:
                 plan = decided_lc(policy, arrivals, masked, settings, cycle=cycle, fallback=LC_FALLBACK)
                 plan = tried_elsewhere(plan, arrivals, snapshot)
                 plan = within_budget(plan, arrivals, snapshot.services, now_s=now_s, margin_s=margin_s)
-                _count_in(snapshot, arrivals, plan)
+            _count_in(snapshot, arrivals, plan)
             self._is_shedding = bool(plan.shed.any())
             self._counted.append((self._monotonic(), arrivals, plan))
         return plan, snapshot
@@ -150,9 +151,6 @@ def _are_first_tries(arrivals: LcArrivals) -> bool:
 
 
 def _count_in(snapshot: FleetSnapshot, arrivals: LcArrivals, plan: LcPlan) -> None:
-    sent = plan.node >= 0
-    where = (arrivals.service[sent], plan.node[sent])
-    np.add.at(snapshot.in_flight, where, 1.0)
-    # As `snapshot_assembly` counts what it reads: the service's mean at the run's scale, and not the work that nobody knows yet.
-    work_s = np.array([s.cpu_work_s for s in snapshot.services]) * work_scale(arrivals, snapshot.services)
-    np.add.at(snapshot.in_flight_work_s, where, work_s[arrivals.service[sent]])
+    """As `snapshot_assembly` counts what it reads, so that the next reading finds the same."""
+    work_s = work_at_scale_s(arrivals, snapshot.services)
+    count_in(arrivals.service, plan.node, work_s, snapshot.in_flight, snapshot.in_flight_work_s)

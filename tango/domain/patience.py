@@ -17,14 +17,19 @@ FEW_LATE = 2
 """So many late requests are no queue, however few there are in all: one that hangs, and one behind it."""
 
 
+def given_up_after_s(target_s: float, shed_after_targets: float) -> float:
+    """Seconds after its due time at which a request is given up; infinity where `shed_after_targets` is 0. Compiled steps inline it."""
+    return shed_after_targets * target_s if shed_after_targets > 0.0 else math.inf
+
+
 def patience_s(target_s: NDArray[np.float64], shed_after_targets: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(m,) seconds after its due time at which each request is given up; infinity where `shed_after_targets` is 0."""
+    """(m,) `given_up_after_s` of each request."""
     return np.where(shed_after_targets > 0.0, shed_after_targets, np.inf) * target_s
 
 
 def is_hopeless(*, waited_s: float, target_s: float, shed_after_targets: float, patience_s: float = math.inf) -> bool:
     """Whether a request has waited beyond what it may take, so that no answer would be of use; `patience_s` is its caller's."""
-    return waited_s > min(shed_after_targets * target_s if shed_after_targets > 0 else math.inf, patience_s)
+    return waited_s > min(given_up_after_s(target_s, shed_after_targets), patience_s)
 
 
 def call_within_s(*, target_s: float, patience_s: float, targets: float, least_s: float) -> float:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -250,6 +250,16 @@ class Tails:
         slack = 1.0 - np.where(measured, self.latency_ms, 0.0) / target_ms
         least: NDArray[np.float64] = np.where(measured, slack, 1.0).min(axis=0, initial=1.0)
         return least
+
+
+Seconds = TypeVar("Seconds", float, NDArray[np.float64])
+
+
+def expected_work_s(mean_work_s: Seconds, scale: Seconds) -> Seconds:
+    """CPU-seconds that requests of a service count for while they are in flight: its mean, at the scale of their run, or at the sum of
+    their scales. No dispatcher knows what one request will take. Plain arithmetic: compiled steps inline it.
+    """
+    return scale * mean_work_s
 
 
 def assemble(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tango.compiled import in_place
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.resource_axis import quantity
@@ -65,6 +66,21 @@ def check_lc_plan(plan: LcPlan, arrivals: LcArrivals, snapshot: FleetSnapshot, *
     if bad:
         raise ImpossiblePlan(policy=plan.policy, cycle=cycle, rows=bad)
     return node
+
+
+@in_place
+def lc_nodes_are_possible(
+    node: NDArray[np.int32], service: NDArray[np.int32], node_ready: NDArray[np.bool_], instance_limit: NDArray[np.float64]
+) -> bool:
+    """Whether `check_lc_plan` would pass these nodes (m,) of requests of these services (m,), by columns of the snapshot: some hundred
+    nanoseconds, for plans that are made many times a second."""
+    for row in range(len(node)):
+        n = node[row]
+        if n == -1:
+            continue
+        if n < 0 or n >= len(node_ready) or not node_ready[n] or not instance_limit[service[row], n] > 0.0:
+            return False
+    return True
 
 
 def _nodes(

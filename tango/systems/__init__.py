@@ -23,7 +23,6 @@ from tango.systems.registry import (
     stored_be_policy,
     system,
     usable_system,
-    warm_up_lc,
 )
 from tango.systems.step import LC_FALLBACK, decided_be, decided_lc, in_one_line
 
@@ -51,5 +50,4 @@ __all__ = [
     "stored_be_policy",
     "system",
     "usable_system",
-    "warm_up_lc",
 ]

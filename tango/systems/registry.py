@@ -21,18 +21,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tango.domain.checkpoints import LEARNED_BE, NewCheckpoint
 from tango.domain.near_names import near_name
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
-from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import ConfigError, UsageError
 from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
-from tango.scheduling.lc.batch_plan import BatchPlanner
 from tango.scheduling.lc.rule import LC_RULES, LEARNED_LC
 from tango.scheduling.sharing_step import RULES
 from tango.settings import BeSettings, LcSettings, Settings
@@ -214,16 +210,6 @@ def origin(kind: str, name: str) -> str:
     if point is not None:
         return f"{point.value} of {point.dist.name if point.dist else 'a package'}"
     return "learned, shipped" if name in LEARNED_LC or name in LEARNED_BE else "built in"
-
-
-def warm_up_lc(settings: LcSettings) -> None:
-    """Compile every LC policy by one call on the smallest world, and the step that plans a live dispatcher's batches."""
-    for policy in LC_RULES.values():
-        policy(smallest_arrivals(), smallest_snapshot(), settings)
-    seen = smallest_snapshot()
-    BatchPlanner().plan(
-        LC_RULES["dss-lc"], smallest_arrivals(), seen, seen, settings, now_s=0.0, margin_s=np.zeros(len(seen.services))
-    )
 
 
 def stored_be_policy(name: str, content: bytes, where: str, settings: Settings) -> BePolicy:

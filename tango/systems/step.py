@@ -56,10 +56,10 @@ def decided_be(
 
     def ask(asked: BePolicy) -> BePlan:
         called = name if asked is policy and name else name_of(asked)
-        plan = _asked(BePlan, asked, called, cycle, lambda: asked(_shown(asked, pending), _shown(asked, snapshot), settings))
+        plan = asked_plan(BePlan, asked, called, cycle, lambda: asked(_shown(asked, pending), _shown(asked, snapshot), settings))
         return replace(plan, node=check_be_plan(plan, pending, snapshot, cycle=cycle))
 
-    return _decided(ask, policy, fallback)
+    return decided_by(ask, policy, ask, fallback)
 
 
 def decided_lc(
@@ -76,11 +76,11 @@ def decided_lc(
 
     def ask(asked: LcPolicy) -> LcPlan:
         called = name if asked is policy and name else name_of(asked)
-        plan = _asked(LcPlan, asked, called, cycle, lambda: asked(_shown(asked, arrivals), _shown(asked, snapshot), settings))
+        plan = asked_plan(LcPlan, asked, called, cycle, lambda: asked(_shown(asked, arrivals), _shown(asked, snapshot), settings))
         node = check_lc_plan(plan, arrivals, snapshot, cycle=cycle)
         return replace(plan, node=node, late=np.asarray(plan.late), shed=np.asarray(plan.shed))
 
-    return _decided(ask, policy, fallback)
+    return decided_by(ask, policy, ask, fallback)
 
 
 def name_of(policy: object) -> str:
@@ -103,7 +103,10 @@ def _shown(policy: object, columns: Columns) -> Columns:
 Policy = TypeVar("Policy")
 
 
-def _decided(ask: Callable[[Policy], Plan], policy: Policy, fallback: Policy | None) -> Plan:
+def decided_by(
+    ask: Callable[[Policy], Plan], policy: Policy, ask_fallback: Callable[[Policy], Plan], fallback: Policy | None
+) -> Plan:
+    """The plan that `ask` gives of the policy or, where it raises and there is a fallback, that `ask_fallback` gives of that one."""
     if fallback is None:
         return ask(policy)
     try:
@@ -111,7 +114,7 @@ def _decided(ask: Callable[[Policy], Plan], policy: Policy, fallback: Policy | N
     except Exception as error:  # a TangoError of its own (a checkpoint that cannot be read) is a refusal too
         reason = in_one_line(error)
         log.warning("plan_refused", policy=name_of(policy), reason=reason)
-        plan = ask(fallback)
+        plan = ask_fallback(fallback)
         return replace(plan, fallback_reason="; ".join(filter(None, (reason, plan.fallback_reason))))
 
 
@@ -120,7 +123,7 @@ def in_one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _asked(kind: type[Plan], asked: object, policy: str, cycle: str, ask: Callable[[], object]) -> Plan:
+def asked_plan(kind: type[Plan], asked: object, policy: str, cycle: str, ask: Callable[[], object]) -> Plan:
     """What a policy plans. Raises: PolicyFailed where it raises, or gives no plan; Tango's own errors pass."""
     try:
         plan = ask()

@@ -113,6 +113,11 @@ class Choices(NamedTuple):
     """(m,) expected beyond the request's budget, or over a link that carries no more."""
 
 
+def new_choices(count: int) -> Choices:
+    """Nothing is chosen yet for this many requests."""
+    return Choices(node=np.full(count, -1, np.int32), expected_s=np.full(count, np.inf), late=np.zeros(count, np.bool_))
+
+
 class Exploration(NamedTuple):
     """For training a learned policy: noise to sample by, and what each choice saw. Arrays of length 0 switch both off."""
 

@@ -13,10 +13,10 @@ from tango.domain.requests import LcArrivals
 from tango.domain.snapshot import FleetSnapshot
 from tango.errors import UsageError
 from tango.scheduling.lc.built_in import POLICIES, traits_of
-from tango.scheduling.lc.columns import NO_NOISE, Choices, Traits, belief_of, new_terrain
+from tango.scheduling.lc.columns import NO_NOISE, Traits, belief_of, new_choices, new_terrain
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.policy import CompiledPolicy
-from tango.scheduling.work_scale import work_scale
+from tango.scheduling.work_scale import work_at_scale_s
 from tango.settings import LcSettings
 
 
@@ -45,7 +45,7 @@ class LcRule:
     def __call__(self, arrivals: LcArrivals, snapshot: FleetSnapshot, settings: LcSettings) -> LcPlan:
         """A node for each arrival; -1 only where the policy finds no ready instance."""
         m = len(arrivals)
-        to = Choices(np.full(m, -1, np.int32), np.full(m, np.inf), np.zeros(m, np.bool_))
+        to = new_choices(m)
         if m:
             entries = np.unique(arrivals.entry_cluster)
             terrain = new_terrain(
@@ -54,7 +54,7 @@ class LcRule:
                 bandwidth_mbit_per_s=snapshot.bandwidth_mbit_per_s,
                 node_cluster=snapshot.node_cluster,
                 weights=self.weights(settings),
-                work_s=np.array([s.cpu_work_s for s in snapshot.services]) * work_scale(arrivals, snapshot.services),
+                work_s=work_at_scale_s(arrivals, snapshot.services),
                 entries=entries,
             )
             belief, traits = belief_of(snapshot), self.traits

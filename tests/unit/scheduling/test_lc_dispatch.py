@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tango.domain.requests import LcArrivals
 from tango.domain.smallest import smallest_arrivals, smallest_snapshot
 from tango.domain.snapshot import FleetSnapshot
-from tango.scheduling.lc.columns import NO_NOISE, NO_WEIGHTS, Belief, Choices, Terrain, new_belief
+from tango.scheduling.lc.columns import NO_NOISE, NO_WEIGHTS, Belief, Terrain, new_belief, new_choices
 from tango.scheduling.lc.dispatch import count_in, dispatch, set_prices
 from tango.scheduling.lc.expected_time import time_on_node_s
 from tango.scheduling.lc.rule import LcRule, lc_rule
@@ -139,7 +139,7 @@ def test_offers_of_clusters_lead_to_the_plan_of_a_look_at_every_node(policy: str
     step = drawn(seed, payloads=policy != "scoring")
     expected = plain(policy, step)
     m, (services, _) = len(step.service), step.belief.price.shape
-    to = Choices(np.full(m, -1, np.int32), np.full(m, np.inf), np.zeros(m, np.bool_))
+    to = new_choices(m)
     traits = lc_rule(policy).traits
 
     set_prices(traits, step.terrain, step.belief)
