@@ -16,7 +16,7 @@ from tango.domain.job_json import new_job_of
 from tango.domain.jobs import MOST_BYTES, ContainerLog, Job, NewJob, SubmittedJob, as_refused, drawn_key
 from tango.domain.requests import Batch
 from tango.domain.services import ServiceClass
-from tango.domain.tokens import DEFAULT_TENANT
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.errors import BrokerUnavailable, RequestRejected, UsageError
 from tango.ports.jobs import JobStore
 from tango.ports.messages import Publisher

@@ -14,7 +14,7 @@ from tango.client.methods import IDEMPOTENT
 from tango.domain.calls import SET_ANEW, Call, CallerRequest, asked_of
 from tango.domain.near_names import near_name
 from tango.domain.services import Service, ServiceClass
-from tango.domain.tokens import DEFAULT_TENANT
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.errors import RequestRejected
 
 ORDER = ("service", "path", "method", "headers", "body", "body_base64", "target_ms", "timeout_ms", "repeat")

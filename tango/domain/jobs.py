@@ -20,7 +20,7 @@ from tango.domain.lifecycle import TERMINAL, Event, Outcome
 from tango.domain.literal_secrets import looks_secret
 from tango.domain.refusals import RefusalState
 from tango.domain.requests import RequestState
-from tango.domain.tokens import DEFAULT_TENANT
+from tango.domain.tenants import DEFAULT_TENANT
 from tango.errors import KeyTaken, RequestRejected
 
 MOST_BYTES = 64 * 1024

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from dataclasses import dataclass
 
 from tango.domain.services import ServiceClass
+from tango.domain.tenants import DEFAULT_TENANT, is_tenant_name
 from tango.errors import UsageError
 
-DEFAULT_TENANT = "default"
 TOKEN_BYTES = 32
 """Random bytes of a token: no one can try 2^256 of them, so that a fast hash without salt keeps it as well as a slow one would."""
 PREFIX = "tango_"
 """How a token begins, so that scanners of repositories and logs can find one that has slipped out."""
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +32,7 @@ class NewToken:
 
     def __post_init__(self) -> None:
         for field, found in (("tenant", self.tenant), ("name", self.name)):
-            if not _NAME.fullmatch(found) and not (field == "name" and not found):
+            if not is_tenant_name(found) and not (field == "name" and not found):
                 raise UsageError(
                     f"{found!r} is no {field}, expected at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last"
                 )

@@ -23,7 +23,8 @@ import tango
 from tango.domain.fleet import Fleet
 from tango.domain.line import LineState
 from tango.domain.services import ServiceClass
-from tango.domain.tokens import DEFAULT_TENANT, new_token
+from tango.domain.tenants import DEFAULT_TENANT
+from tango.domain.tokens import new_token
 from tango.errors import DependencyError, StoreUnavailable, UsageError
 from tango.fleets import dump_fleet, load_fleet
 from tango.fleets.extended import refuse_fractions

@@ -1,0 +1,55 @@
+"""Tenants: who owns requests, jobs and services, and what share of the fleet each may have when not all can have what they want.
+
+A tenant that nobody declared has the weight 1 and no quota. Requests of nobody in particular, such as those of a trace that names no
+tenant, are those of the tenant `default`. How shares are decided is `tango.scheduling.fair_shares`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tango.domain.quantities import Amounts, is_extended
+from tango.errors import ConfigError
+
+DEFAULT_TENANT = "default"
+MOST_WEIGHT = 1e6
+LEAST_WEIGHT = 1e-6
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+
+
+def is_tenant_name(name: str) -> bool:
+    """Whether a tenant may have this name: at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last."""
+    return bool(_NAME.fullmatch(name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """One tenant as declared. Raises: ConfigError, which names the member, for what cannot be."""
+
+    name: str
+    weight: float = 1.0
+    """Of tenants that all want more than there is, one of weight 2 gets twice what one of weight 1 gets, by dominant resource."""
+    quota: Amounts = ()
+    """(resource, amount) in order of the names: the most that its BE pods may request together, in millicores of `cpu`, MiB of `memory`,
+    thousandths of extended resources. What is not named is not limited."""
+    most_jobs: int | None = None
+    """Jobs of its own that may be live at a time; a further one is refused when it is submitted. None: any number."""
+
+    def __post_init__(self) -> None:
+        def refuse(field: str, found: object, expected: str) -> None:
+            raise ConfigError(f"tenant {self.name!r}: {field} is {found!r}, expected {expected}")
+
+        if not is_tenant_name(self.name):
+            refuse("name", self.name, "at most 63 of a-z, 0-9 and `-`, with a letter or digit first and last")
+        if not LEAST_WEIGHT <= self.weight <= MOST_WEIGHT:
+            refuse("weight", self.weight, f"a number from {LEAST_WEIGHT:g} to {MOST_WEIGHT:g}")
+        if list(self.quota) != sorted(dict(self.quota).items()):
+            refuse("quota", self.quota, "each resource once, in order of the names")
+        for name, amount in self.quota:
+            if name not in ("cpu", "memory") and not is_extended(name):
+                refuse("quota", name, "cpu, memory, or an extended resource such as nvidia.com/gpu")
+            if amount < 0:
+                refuse(f"quota of {name}", amount, "0 or more")
+        if self.most_jobs is not None and self.most_jobs < 0:
+            refuse("jobs", self.most_jobs, "0 or more")
