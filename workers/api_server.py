@@ -14,6 +14,7 @@ from pathlib import Path
 from tango import progress
 from tango.emulation.api_server import ApiServerOptions, run_api_servers
 from tango.errors import TangoError
+from tango.telemetry.loops import watch_lag
 from workers.garbage import collect_rarely
 
 
@@ -43,6 +44,7 @@ def main() -> None:
 
 def _tell_supervisor() -> None:
     progress.follow(asyncio.get_running_loop())
+    watch_lag(asyncio.get_running_loop(), "apiserver")
     progress.tell("apiserver")
     if path := os.environ.get("TANGO_READY_FILE"):
         Path(path).touch(mode=0o600)

@@ -14,7 +14,7 @@ from celery import Celery, signals
 from tango.bootstrap.environment import configure_logging, read_settings
 from tango.settings import Settings
 from tango.stack.broker_address import broker_address
-from workers import vital_signs
+from workers import celery_figures, vital_signs
 from workers.acknowledging import acknowledge_at_once
 from workers.event_groups import group_events
 from workers.queues import CONTROL, REPLAY, SIMULATE, declared
@@ -108,6 +108,7 @@ def create_app(settings: Settings) -> Celery:
     group_events(app)
     acknowledge_at_once(app)
     vital_signs.show()
+    celery_figures.show()
     return app
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import math
 import os
 import signal
 import threading
@@ -45,6 +46,7 @@ def main() -> None:
     if path := os.environ.get("TANGO_READY_FILE"):
         Path(path).touch(mode=0o600)
     print(f"metrics are served on http://{settings.metrics.host}:{listener.port}/metrics", flush=True)
+    progress.reached("ready", within_s=math.inf)
     progress.tell("metrics")
     while not ending.wait(1.0):
         progress.turned("main")

@@ -39,6 +39,7 @@ from tango.journal.journal import SqliteJournal
 from tango.ports.messages import Publisher
 from tango.settings import GatewaySettings, Settings
 from tango.stack.state import private_folder, state_home
+from tango.telemetry.loops import watch_lag
 
 log = structlog.get_logger(__name__)
 
@@ -116,6 +117,7 @@ async def _serve(
             ready_file.touch(mode=0o600)
         progress.reached("ready", within_s=math.inf)
         progress.tell("gateway")
+        watch_lag(loop, "gateway")
         await stopped.wait()
         await asyncio.gather(*(gateway.drain() for gateway in gateways))
 

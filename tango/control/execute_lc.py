@@ -37,6 +37,7 @@ from tango.ports.journal import JournalFleet
 from tango.ports.messages import Publisher
 from tango.ports.requests import LcRequests
 from tango.settings import LcSettings, LeaseSettings
+from tango.telemetry.loops import watch_lag
 
 log = structlog.get_logger(__name__)
 Exchange: TypeAlias = asyncio.Future[Served] | asyncio.Future[Answered]
@@ -298,6 +299,7 @@ class LcExecutor:
 
     async def _main(self) -> None:
         self._calls = self._calls_factory()
+        watch_lag(self._loop, "executor")
         beside = [asyncio.create_task(step) for step in (self._beat(), self._watch_nodes(), self._callers.watch())]
         while not (self._stopping.is_set() and not self._ended):
             await self._to_settle.wait()

@@ -17,6 +17,8 @@ from tango.domain.tokens import KnownToken, digest_of
 from tango.gateway.headers import TOKEN, AnyHeaders
 from tango.gateway.problems import Problem, Trouble
 from tango.settings import GatewaySettings
+from tango.telemetry import count
+from tango.telemetry.catalogue import GATEWAY_INSIDE
 
 _SEND_IT = f"send one as `Authorization: Bearer TOKEN` or `{TOKEN}: TOKEN`; `tango token create` makes one"
 
@@ -60,9 +62,11 @@ class Door:
             await self._turn(tenant, within_s)  # whoever gave up the place has it counted as this tenant's
         else:
             self._inside[tenant] += 1
+        count(GATEWAY_INSIDE)
         try:
             yield has_waited
         finally:
+            count(GATEWAY_INSIDE, by=-1.0)
             self._leave(tenant)
 
     def _has_room(self, tenant: str) -> bool:

@@ -17,6 +17,8 @@ from tango.gateway.requests import RequestCalls
 from tango.gateway.service_calls import ServiceCalls
 from tango.gateway.told import as_answered, telling
 from tango.settings import GatewaySettings
+from tango.telemetry import count
+from tango.telemetry.catalogue import GATEWAY
 
 LINGER_S = 2.0
 """Seconds that the rest of a body which nobody wants is read and thrown away, so that its sender reads the answer before the reset."""
@@ -55,10 +57,15 @@ def callers_runner(gateway: Gateway, *further: Routes) -> web.AppRunner:
     )
     app.middlewares.append(telling(gateway))
     app.on_response_prepare.append(as_answered)
+    app.on_response_prepare.append(_counted)
     parts: list[Routes] = [ServiceCalls(gateway), RequestCalls(gateway), *further]
     for part in parts:
         app.router.add_routes(part.routes())
     return runner
+
+
+async def _counted(_: web.Request, response: web.StreamResponse) -> None:
+    count(GATEWAY, f"{response.status // 100}xx")
 
 
 def answers_runner(listener: AnswerListener) -> web.AppRunner:

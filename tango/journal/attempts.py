@@ -10,13 +10,14 @@ from tango.domain.lifecycle import Event, Outcome
 from tango.domain.requests import Batch, Reason, batches_of
 from tango.domain.services import ServiceClass
 from tango.domain.state_lists import IN_FLIGHT_STATES, OPEN_STATES
+from tango.journal.counted import TERMINAL_STATES, Ended, count_ended
 from tango.journal.database import Connection
 from tango.journal.events import ATTEMPT, ENDED, append
 from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
 from tango.journal.schema import IS_UNDER_WAY, OWNED_STATES
 
 _BEFORE = (
-    "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, tenant, "
+    "request_id, state, epoch, attempt, service, target_cluster, node, owner, late, started_s, due_s, tenant, target_s, "
     "waits_from_s, dispatched_at_s, decided"
 )
 _UPDATE = """
@@ -99,13 +100,29 @@ class Attempts(JournalPart):
         told = list(ends)
         before = {row[0]: row for row in rows_by_id(connection, _BEFORE, run_id, [end[0] for end in told])}
         now_s = self._wall_s()
-        happened, updates, answered = [], [], []
+        happened, updates, answered, ended = [], [], [], list[Ended]()
         events: list[Row] = []
         for request_id, epoch, event, cause, began_s, finished_s, lost_s, sent_s in told:
             row = before.get(request_id)
             if row is None or row[2] != epoch:
                 continue
-            _, state, _, attempt, service, cluster, node, owner, late, started_s, due_s, tenant, waits_from_s, *given_out = row
+            (
+                _,
+                state,
+                _,
+                attempt,
+                service,
+                cluster,
+                node,
+                owner,
+                late,
+                started_s,
+                due_s,
+                tenant,
+                target_s,
+                waits_from_s,
+                *given_out,
+            ) = row
             if event is Event.REQUEUE and attempt >= self._max_attempts:
                 event = Event.EXHAUST
             step = follows(event, state)
@@ -137,8 +154,10 @@ class Attempts(JournalPart):
                 kept_finished_s,
                 reason,
             )
+            latency_s = finished_s - due_s if won and finished_s is not None else None
+            if after in TERMINAL_STATES:
+                ended.append((service, after, latency_s, target_s))
             if outcome:
-                latency_s = finished_s - due_s if won and finished_s is not None else None
                 dispatched_at_s, decided = given_out
                 phases = (waits_from_s, dispatched_at_s, sent_s, decided)
                 events.append((*copy, service, attempt_started_s, finished_s, latency_s, outcome, cause or always, lost_s, *phases))
@@ -151,6 +170,7 @@ class Attempts(JournalPart):
         connection.executemany(_UPDATE, updates)
         append(connection, ENDED, events)
         note_ended(connection, run_id, answered, now_s)
+        connection.then.append(partial(count_ended, ended))
         return happened
 
 

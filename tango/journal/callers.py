@@ -23,6 +23,7 @@ from tango.domain.shares import ShareRows
 from tango.domain.state_lists import LIVE_STATES
 from tango.errors import NotOpen
 from tango.journal.attempts import Attempts
+from tango.journal.counted import count_ended
 from tango.journal.database import Connection
 from tango.journal.events import ACCEPTED, CHANGED, append
 from tango.journal.part import chunks, follows, rows_by_id
@@ -113,6 +114,8 @@ class Callers(Attempts):
                 for k, epoch, attempt in lost
             ]
             append(connection, CHANGED, events)
+            service_of = dict(zip(ids, rows.service, strict=True))
+            connection.then.append(partial(count_ended, [(service_of[k], failed, None, 0.0) for k, _, _ in lost]))
             return len(lost)
 
         return self._database.write(give_up)

@@ -21,7 +21,13 @@ from tango.errors import ConfigError, StoreError, StoreUnavailable
 from tango.journal.schema import APPLICATION_ID, FORMAT, SCHEMA, UPGRADES
 
 T = TypeVar("T")
-Connection = sqlite3.Connection
+
+
+class Connection(sqlite3.Connection):
+    """A connection, with what is to be called when its transaction is committed."""
+
+    then: list[Callable[[], None]]
+
 
 WAIT_S = 5.0
 """Seconds that a transaction waits for others. Chosen: a transaction takes milliseconds, so that this means a process that hangs."""
@@ -174,8 +180,14 @@ class Database:
             try:
                 _make_file(self.path)
                 connection = sqlite3.connect(
-                    self.path, timeout=0, isolation_level=None, check_same_thread=False, cached_statements=200
+                    self.path,
+                    timeout=0,
+                    isolation_level=None,
+                    check_same_thread=False,
+                    cached_statements=200,
+                    factory=Connection,
                 )
+                connection.then = []
                 _prepare(connection, self.path, self._cluster)
                 return connection
             except BaseException as error:
@@ -199,12 +211,15 @@ _SEE_THREADS = "look at what the process does"
 
 
 def _transaction(connection: Connection, work: Callable[[Connection], T], begin: str) -> T:
+    connection.then.clear()
     try:
         if begin:
             connection.execute(begin)
         result = work(connection)
         if begin:
             connection.execute("COMMIT")
+        for call in connection.then:
+            call()
         return result
     except BaseException:
         if connection.in_transaction:

@@ -21,11 +21,13 @@ from tango.domain.services import ServiceClass
 from tango.domain.snapshot import FleetSnapshot
 from tango.domain.state_lists import OPEN_STATES, listed
 from tango.journal.attempts import lives_on, note_ended
+from tango.journal.counted import Ended, count_ended
 from tango.journal.database import Connection
 from tango.journal.events import CHANGED, COPY, DECIDED, append, append_all
 from tango.journal.part import JournalPart, Row, chunks, follows, rows_by_id
 from tango.journal.schema import IS_UNDER_WAY
 from tango.ports.requests import Dispatched, Released, StartHere
+from tango.telemetry.cycles import count_cycle
 
 _NEXT = f"""
 SELECT request_id, service, due_s, state FROM request
@@ -115,7 +117,7 @@ class LcRequests(JournalPart):
         found = connection.execute(sql, (run_id,)).fetchone()
         if found is None:
             return 0
-        now_s, updates, events = self._wall_s(), [], []
+        now_s, updates, events, ended = self._wall_s(), [], [], list[Ended]()
         first_left, is_first = found[0], True
         for row in connection.execute(_OVERDUE, (run_id, first_left, until_s, limit)).fetchall():
             request_id, service, due_s, target_s, state, epoch, attempt = row
@@ -128,12 +130,14 @@ class LcRequests(JournalPart):
                 updates.append((after, reason, run_id, request_id))
                 copy = (after, epoch, attempt, None, None, None, False, None, None, reason)
                 events.append((now_s, run_id, request_id, *copy))
+                ended.append((service, after, None, target_s))
             is_first = is_first and shed is not None
             if is_first:
                 first_left = request_id + 1
         connection.executemany(_SHED, updates)
         append(connection, CHANGED, events)
         connection.execute(_NEXT_IS, (first_left, run_id))
+        connection.then.append(partial(count_ended, ended))
         return len(updates)
 
     def unclaimed(self, *, older_than_s: float, limit: int) -> list[Batch]:
@@ -230,7 +234,7 @@ class LcRequests(JournalPart):
             began_s, now_s = time.perf_counter(), self._wall_s()
             ids = [row[1] for row in wanted]
             before = {row[0]: row for row in rows_by_id(connection, _PLANNED, run_id, ids, of_open_run=True)} if ids else {}
-            updates, events, won, ended = [], [], [], []
+            updates, events, won, ended, told = [], [], [], [], list[Ended]()
             for k, request_id, read_epoch, target_s, patience_s, node_row, shed, late, start in wanted:
                 row = before.pop(request_id, None)
                 if row is None or row[2] != read_epoch:
@@ -249,6 +253,7 @@ class LcRequests(JournalPart):
                 else:
                     since_s = None  # what has ended is not under way any more (`schema.IS_UNDER_WAY`)
                     ended.append(request_id)
+                    told.append((snapshot.services[arrivals.service[k]].name, after, None, target_s))
                 reason = always or reason
                 updates.append((after, epoch, attempt, cluster, node, owner, was_late, reason, until_s, since_s, request_id))
                 copy = (after, epoch, attempt, cluster, node, owner, was_late, started_s, finished_s, reason)
@@ -261,9 +266,20 @@ class LcRequests(JournalPart):
             decided = [(now_s, run_id, made, (time.perf_counter() - began_s) * 1e3)]
             number = append_all(connection, [(CHANGED, events), (DECIDED, decided)])
             connection.executemany(_GIVE_OUT, [(*row[:-1], now_s, number, run_id, row[-1]) for row in updates])
+            connection.then.append(partial(count_ended, told))
             return won
 
+        begun_s = time.perf_counter()
         won = self._database.write(record)
+        count_cycle(
+            decision.kind,
+            snapshot_ms=decision.snapshot_ms,
+            decide_ms=decision.decide_ms,
+            apply_s=time.perf_counter() - begun_s,
+            considered=decision.considered,
+            placed=len(won),
+            shed=decision.shed,
+        )
         sent = [(k, epoch) for k, epoch, start, _ in won if not start]
         started = [(k, epoch, attempt) for k, epoch, start, attempt in won if start]
         planned_s = here.planned_s if here is not None else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -25,6 +26,7 @@ from tango.settings import JobSettings, LeaseSettings, StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import NEXT_DECISION, insert_decision
 from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, RUN_S, after, can, chunks, state_after
+from tango.telemetry.cycles import count_cycle
 
 _ADMIT = f"""
 WITH locked AS (
@@ -232,7 +234,18 @@ class BeRequests:
             )
             return placed
 
-        return self._database.run(record)
+        begun_s = time.perf_counter()
+        placed = self._database.run(record)
+        count_cycle(
+            decision.kind,
+            snapshot_ms=decision.snapshot_ms,
+            decide_ms=decision.decide_ms,
+            apply_s=time.perf_counter() - begun_s,
+            considered=decision.considered,
+            placed=len(placed),
+            shed=decision.shed,
+        )
+        return placed
 
     def mark_running(self, placements: Iterable[tuple[int, int, int, float]], *, lease_s: float) -> int:
         """placed → running as the agent saw it; renews what runs already. A transaction a chunk."""

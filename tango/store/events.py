@@ -6,11 +6,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tango.domain.requests import Reason
 from tango.domain.runs import DecisionRecord, ScalingRecord
 from tango.domain.shares import DecisionCopy
 from tango.store.database import Cursor, Database
 from tango.store.rows import insert
+from tango.telemetry import count, observe
+from tango.telemetry.catalogue import EVICTIONS, OTHER, RESIZE, RESIZES
 
+_REASONS = frozenset(map(str, Reason))
 _FIELDS = tuple(f.name for f in dataclasses.fields(DecisionRecord))
 NEXT_DECISION = "nextval(pg_get_serial_sequence('decision', 'decision_id'))"
 """SQL for the number of a decision that is about to be written, so that the rows which it changes can have it first."""
@@ -58,3 +62,16 @@ class PostgresEventLog:
         """Append resizes and evictions."""
         rows = [dataclasses.asdict(record) for record in records]
         self._database.run(lambda cursor: insert(cursor, "scaling_event", rows))
+        _count(records)
+
+
+def _count(records: Sequence[ScalingRecord]) -> None:
+    """An eviction by the reason that its record begins with; words behind it name services and pods."""
+    for record in records:
+        if record.kind == "resize":
+            count(RESIZES, record.outcome)
+            if record.outcome == "done" and record.actuation_ms is not None:
+                observe(RESIZE, values=(record.actuation_ms / 1e3,))
+        elif record.outcome == "done":
+            reason = record.reason.partition(":")[0]
+            count(EVICTIONS, reason if reason in _REASONS else OTHER)

@@ -155,7 +155,9 @@ def _fleet(cursor: Cursor, found: Readings) -> None:
             if (value := next(values)) is not None:
                 found.add(of.NODE_PRESSURE, (cluster, use), value)
     for cluster, service, ready, count in _rows(cursor, _INSTANCES):
-        found.add(of.INSTANCES, (cluster, service, "ready" if ready else "not_ready"), count)
+        # The other one too: a service of which none is ready is what an alert looks for.
+        for instance_state, is_it in (("ready", ready), ("not_ready", not ready)):
+            found.add(of.INSTANCES, (cluster, service, instance_state), count if is_it else 0.0)
     for cluster, seen_s, agent_s, journal_s, under_way, late in _rows(cursor, _CLUSTERS):
         for use, age_s in (("nodes", seen_s), ("agent", agent_s), ("journal", journal_s)):
             if age_s is not None:

@@ -42,8 +42,24 @@ VARIANTS = {
     ),
     "edge with the centre's broker": (*EDGE, "cluster.broker.bundled=false", "cluster.gateway.enabled=false"),
     "both": (*TRIAL, "cluster.enabled=true", "cluster.name=home", "cluster.secret=t-trial"),
-    "bare": (*TRIAL, "networkPolicies.enabled=false", "priorityClasses.create=false", "centre.flower.enabled=false"),
+    "bare": (
+        *(*TRIAL, "networkPolicies.enabled=false", "priorityClasses.create=false", "centre.flower.enabled=false"),
+        "metrics.enabled=false",
+    ),
+    "watched and scaled": (
+        *(*TRIAL, "cluster.enabled=true", "cluster.name=home", "cluster.secret=t-trial"),
+        "metrics.serviceMonitor.enabled=true",
+        "metrics.serviceMonitor.labels.release=prometheus",
+        "networkPolicies.metricsFrom[0].namespaceSelector.matchLabels.kubernetes\\.io/metadata\\.name=monitoring",
+        "centre.simulator.keda.enabled=true",
+    ),
 }
+OTHERS = {
+    ("monitoring.coreos.com/v1", "ServiceMonitor"),
+    ("keda.sh/v1alpha1", "ScaledObject"),
+    ("keda.sh/v1alpha1", "TriggerAuthentication"),
+}
+"""Kinds of operators, of which no client of Kubernetes has a model."""
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +111,8 @@ def test_the_objects_are_what_the_api_takes(variants: dict[str, list[Json]], var
     """Every field known, of its type, and none missing; names once each."""
     objects = variants[variant]
 
-    assert [mistake for found in objects for mistake in mistakes(found)] == []
+    ours = [found for found in objects if (found["apiVersion"], found["kind"]) not in OTHERS]
+    assert [mistake for found in ours for mistake in mistakes(found)] == []
     names = [(found["kind"], found["metadata"]["name"]) for found in objects]
     assert len(names) == len(set(names))
 
@@ -224,6 +241,53 @@ def test_a_cluster_s_workers_have_no_way_to_the_centre(variants: dict[str, list[
             names = {variable["name"] for variable in container["env"]} if "env" in container else set()
             if container["name"].startswith("worker-"):
                 assert "TANGO_DATABASE_URL" not in names
+
+
+def test_what_counts_is_scraped(variants: dict[str, list[Json]]) -> None:
+    """Beside processes that count there is a container which has their folder and the port that service and monitor name; one more
+    reads store and broker, and a cluster's reads its own broker alone."""
+    objects = variants["watched and scaled"]
+    (service,) = (o for o in objects if o["kind"] == "Service" and o["metadata"]["name"] == "t-metrics")
+    (monitor,) = (o for o in objects if o["kind"] == "ServiceMonitor")
+    told: dict[str, set[str]] = {}
+    for owner, labels, spec in pod_specs(objects):
+        counting = {c["name"] for c in spec["containers"] for v in c.get("env", []) if v["name"] == "TANGO_METRICS_DIR"} - {
+            "metrics"
+        }
+        serving = [c for c in spec["containers"] if c["name"] == "metrics"]
+        assert bool(serving) or counting <= {"beat"}, owner["metadata"]["name"]
+        for container in serving:
+            told[owner["metadata"]["name"]] = {v["name"] for v in container["env"] if v["name"].endswith("_URL")}
+            assert container["ports"][0]["name"] == service["spec"]["ports"][0]["targetPort"]
+            assert service["spec"]["selector"].items() <= labels.items()
+
+    assert told == {
+        "t-metrics": {"TANGO_DATABASE_URL", "TANGO_BROKER_URL"},
+        "t-cluster": {"TANGO_BROKER_URL"},
+        "t-scheduler": set(),
+        "t-replayer": set(),
+        "t-simulator": set(),
+    }
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["spec"]["endpoints"][0]["port"] == service["spec"]["ports"][0]["name"]
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    assert not [o for o in variants["bare"] if "metrics" in o["metadata"]["name"]]
+
+
+def test_simulators_are_scaled_by_their_backlog(variants: dict[str, list[Json]]) -> None:
+    """KEDA's object names their Deployment, which says no number of its own, and a Secret that has the address."""
+    objects = variants["watched and scaled"]
+    (scaled,) = (o["spec"] for o in objects if o["kind"] == "ScaledObject")
+    (login,) = (o for o in objects if o["kind"] == "TriggerAuthentication")
+    (target,) = (o for o in objects if (o["kind"], o["metadata"]["name"]) == ("Deployment", scaled["scaleTargetRef"]["name"]))
+    (secret,) = (
+        o for o in objects if (o["kind"], o["metadata"]["name"]) == ("Secret", login["spec"]["secretTargetRef"][0]["name"])
+    )
+
+    assert "replicas" not in target["spec"]
+    assert scaled["triggers"][0]["authenticationRef"]["name"] == login["metadata"]["name"]
+    assert login["spec"]["secretTargetRef"][0]["key"] in secret["stringData"]
+    assert scaled["triggers"][0]["metadata"]["query"].startswith("SELECT count(*)")
 
 
 @pytest.mark.parametrize(

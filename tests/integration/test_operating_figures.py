@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from tango.domain.requests import RequestState
+from tango.domain.simulations import NewSimulation
 from tango.errors import StoreError
 from tango.store import operating
 from tango.store.database import Database
 from tango.store.operating import OperatingFigures
+from tango.store.simulations import PostgresSimulationStore
 from tango.telemetry import catalogue as of
 from tango.telemetry.catalogue import CATALOGUE, Source
+from tests.conftest import DatabaseUrls
 from tests.fakes.store_world import BATCH, WEB, StoreWorld, cancel_whole, copy_of, postgres_world
 
 
@@ -89,6 +95,7 @@ def test_the_fleet_is_told_by_cluster(world: StoreWorld, database: Database) -> 
     assert found.value(of.NODE_CPU, "c1", "used") is None
     assert found.value(of.NODE_MEMORY, "c2", "allocatable") == 4096 * 2**20
     assert found.value(of.INSTANCES, "c1", "web", "ready") == 2
+    assert found.value(of.INSTANCES, "c1", "web", "not_ready") == 0
     age_s = found.value(of.CLUSTER_AGE, "c2", "nodes")
     assert age_s is not None
     assert age_s >= 60.0
@@ -152,6 +159,33 @@ def test_the_number_of_series_and_of_queries_does_not_follow_that_of_runs(
         world.create(BATCH)
     monkeypatch.setattr(operating, "_OPEN_RUNS", operating._OPEN_RUNS.replace(f"LIMIT {operating.MOST_RUNS}", "LIMIT 2"))
     assert OperatingFigures(database).read().value(of.RUNS, "replayed") == 2
+
+
+def test_the_query_by_which_simulators_are_scaled_counts_the_cells_that_wait(database_urls: DatabaseUrls) -> None:
+    """As the reader, whose address it is given: those that nobody has begun or that are under way, and none that is done."""
+    query = Path("deploy/chart/keda/cells_to_simulate.sql").read_text()
+    store = PostgresSimulationStore(Database(database_urls.app))
+    cell = NewSimulation(
+        key="a",
+        cell={},
+        name="p3",
+        system="tango",
+        fleet="pair",
+        fleet_hash="f" * 64,
+        seed=1,
+        trace_source="p3",
+        span_s=600.0,
+        settings={},
+    )
+    first, _ = store.open([cell, replace(cell, key="b")], record=False, forget=False)
+    reader = Database(database_urls.reader)
+    assert reader.rows(query) == [(2,)]
+
+    claim = store.claim(first.run_id, owner="me", lease_s=60.0, most_claims=9)
+    assert claim is not None
+    assert reader.rows(query) == [(2,)]
+    store.finish(claim, result={}, figures={"accepted": 0}, rows=None)
+    assert reader.rows(query) == [(1,)]
 
 
 def test_a_query_that_takes_too_long_is_ended(world: StoreWorld, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import psycopg2
 import pytest
 import torch
 import yaml
+from prometheus_client.parser import text_string_to_metric_families
 
 from tango.learning.checkpoint import save_checkpoint
 from tango.learning.network import PlacementNetwork
@@ -53,6 +54,31 @@ def test_the_settings_printed_reach_the_database(single_stack: LiveStack) -> Non
         cursor.execute("SELECT count(*), count(*) FILTER (WHERE ready) FROM node")
         total, ready = cursor.fetchone()
     assert total == ready > 0
+
+
+def test_one_scrape_tells_of_all_processes_and_parts(single_stack: LiveStack) -> None:
+    """At the address that `env` prints and `up` told; figures of the store, of workers themselves, of the broker and of the supervisor."""
+    url = single_stack.json("env")["TANGO_METRICS_URL"]
+
+    def scrape() -> dict[str, dict[tuple[str, ...], float]]:
+        with urllib.request.urlopen(url, timeout=30.0) as answer:
+            families = text_string_to_metric_families(answer.read().decode())
+        samples = [sample for family in families for sample in family.samples]
+        return {s.name: {tuple(t.labels.values()): t.value for t in samples if t.name == s.name} for s in samples}
+
+    def all_are_up() -> dict[str, dict[tuple[str, ...], float]] | None:
+        found = scrape()
+        parts = [found["tango_up"], found["tango_process_up"], found["tango_broker_up"], found.get("celery_worker_up", {})]
+        return found if all(set(part.values()) == {1.0} for part in parts) else None
+
+    found = until(all_are_up)
+    assert set(found["tango_up"]) == {("store",), ("processes",), ("broker",), ("stack",)}
+    assert {name for (name,) in found["tango_process_up"]} == {row["name"] for row in single_stack.json("status")}
+    assert set(found["celery_worker_up"]) == {("worker-1",), ("worker-2",), ("scheduler",), ("replayer",), ("simulator",)}
+    assert {loop for loop, *_ in found["tango_loop_lag_seconds_count"]} >= {"executor", "gateway", "kubelet", "apiserver"}
+    assert found["tango_nodes"]["c1", "ready"] == 2
+    assert found["tango_lease_held"]["scheduler",] == 1
+    assert found["celery_queue_length"]["lc.c1",] == 0
 
 
 def test_nobody_else_may_read_what_the_stack_writes(single_stack: LiveStack) -> None:

@@ -144,3 +144,33 @@ readinessProbe:
 {{- define "tango.clusterSecret" -}}
 {{- required "cluster.secret: name a Secret with database-url, by which this cluster reaches the centre" .Values.cluster.secret }}
 {{- end }}
+
+{{/* Where the processes of a pod count, for the container beside them. */}}
+{{- define "tango.counts" -}}
+{{- if .Values.metrics.enabled }}
+- {name: TANGO_METRICS_DIR, value: /run/tango/metrics}
+{{- end }}
+{{- end }}
+
+{{/* The container that serves the figures of a pod's processes: [root, further arguments, further variables]. */}}
+{{- define "tango.metrics" -}}
+{{- $root := index . 0 }}
+- name: metrics
+  {{- include "tango.container" $root | nindent 2 }}
+  args: {{ toJson (concat (list "python" "-m" "workers.metrics" "--host" "0.0.0.0" "--port" ($root.Values.metrics.port | toString)) (index . 1)) }}
+  env:
+    {{- include "tango.settings" $root | nindent 4 }}
+    {{- include "tango.counts" $root | nindent 4 }}
+    {{- with index . 2 }}
+    {{- . | nindent 4 }}
+    {{- end }}
+  ports:
+    - {name: metrics, containerPort: {{ $root.Values.metrics.port }}}
+  {{- include "tango.probes" (list "metrics" 300) | nindent 2 }}
+  resources:
+    {{- toYaml $root.Values.metrics.resources | nindent 4 }}
+  volumeMounts:
+    - {name: health, mountPath: /run/tango}
+    - {name: scratch, mountPath: /tmp}
+    - {name: scratch, mountPath: /var/lib/tango, subPath: metrics}
+{{- end }}

@@ -26,6 +26,7 @@ from tango.fleets import load_fleet
 from tango.kube.api_client import KubeClient
 from tango.node_model import warm_up
 from tango.settings import KubeSettings
+from tango.telemetry.loops import watch_lag
 
 log = structlog.get_logger(__name__)
 
@@ -73,6 +74,7 @@ def run_virtual_kubelets(options: VirtualKubeletOptions) -> None:
 
 async def _run_all(options: VirtualKubeletOptions, fleet: Fleet, clusters: Sequence[Cluster]) -> None:
     progress.follow(asyncio.get_running_loop())
+    watch_lag(asyncio.get_running_loop(), "kubelet")
     progress.tell("kubelet")
     addresses = PodAddresses()
     running = asyncio.gather(*(_run(options, fleet, cluster, addresses) for cluster in clusters))

@@ -1,0 +1,1 @@
+SELECT count(*) FROM run JOIN simulation USING (run_id) WHERE kind = 'simulated' AND status IN ('accepted', 'running')
