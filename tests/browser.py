@@ -24,6 +24,8 @@ OPTIONS = (
     "--hide-scrollbars",
     "--force-color-profile=srgb",
 )
+WITHIN_S = 300.0
+"""Seconds that a browser may take for one thing: on a machine that has much else to do it took forty for a page."""
 Parameters = Mapping[str, Any]
 
 
@@ -57,7 +59,7 @@ class Page:
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
-    async def until(self, script: str, *, within_s: float = 90.0) -> Any:
+    async def until(self, script: str, *, within_s: float = WITHIN_S) -> Any:
         """What an expression gives once it gives something true."""
         deadline = asyncio.get_running_loop().time() + within_s
         while True:
@@ -89,7 +91,7 @@ async def opened(folder: Path) -> AsyncIterator[Page]:
             assert process.stderr is not None
             address = ""
             while not address:
-                line = (await asyncio.wait_for(process.stderr.readline(), 90.0)).decode(errors="replace")
+                line = (await asyncio.wait_for(process.stderr.readline(), WITHIN_S)).decode(errors="replace")
                 assert line, "the browser ended"
                 address = found[1] if (found := re.search(r"listening on (ws://\S+)", line)) else ""
             drained = asyncio.create_task(process.stderr.read())
@@ -111,7 +113,7 @@ async def _page(socket: aiohttp.ClientWebSocketResponse) -> Page:
         await socket.send_json(
             {"id": number, "method": method, "params": dict(parameters)} | ({"sessionId": session} if session else {})
         )
-        answer = await asyncio.wait_for(answers[number], 90.0)
+        answer = await asyncio.wait_for(answers[number], WITHIN_S)
         assert "error" not in answer, (method, answer)
         result: dict[str, Any] = answer["result"]
         return result
