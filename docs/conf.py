@@ -42,6 +42,13 @@ def _literal_blocks(app: Any, what: str, name: str, found: Any, options: Any, li
     lines[:] = marked
 
 
+def _as_it_stands(app: Any, context: Any, lines: list[str]) -> None:
+    """Help texts are plain: a star is no emphasis."""
+    lines[:] = [line.replace("*", r"\*") for line in lines]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    for part in ("description", "options", "arguments", "epilog"):
+        app.connect(f"sphinx-click-process-{part}", _as_it_stands)
     app.connect("autodoc-process-docstring", _literal_blocks)
