@@ -105,36 +105,38 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         )
     if url := found.get("broker_url"):
         found["broker_url"] = broker_address(url)
-    groups = {name: _tunables(name, group, env) for name, group in _groups(defaults).items()}
+    groups = {name: _tunables(name, group, env) for name, group in groups_of(defaults).items()}
     return dataclasses.replace(defaults, **found, **groups)
 
 
-def _groups(settings: Settings) -> dict[str, Any]:
+def groups_of(settings: Settings) -> dict[str, Any]:
+    """The groups of settings by name."""
     found = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
     return {name: value for name, value in found.items() if dataclasses.is_dataclass(value)}
 
 
-def _variable(group: str, field: str) -> str:
+def variable(group: str, field: str) -> str:
+    """The variable that sets a field of a group."""
     return f"TANGO_{group}_{field}".upper()
 
 
 def _refuse_unknown(env: Mapping[str, str], defaults: Settings) -> None:
     known = {*ADDRESSES.values(), *NO_SETTINGS}
-    known |= {_variable(name, field.name) for name, group in _groups(defaults).items() for field in dataclasses.fields(group)}
+    known |= {variable(name, field.name) for name, group in groups_of(defaults).items() for field in dataclasses.fields(group)}
     for name in sorted(env):
         if name.startswith(PREFIX) and name not in known and not SERVICE_LINK.fullmatch(name):
             # Without the prefix that all have: it would make any two of them alike.
             near = near_name(name.removeprefix(PREFIX), [one.removeprefix(PREFIX) for one in known], prefix=PREFIX)
             raise ConfigError(
-                f"the environment variable {name} is no setting of Tango{near}; unset it, or see tango/settings/ for "
-                f"{PREFIX}<GROUP>_<FIELD>"
+                f"the environment variable {name} is no setting of Tango{near}; unset it, or see docs/settings.md for "
+                "all that there are"
             )
 
 
 def _tunables(group: str, default: Any, env: Mapping[str, str]) -> Any:
     changed: dict[str, Any] = {}
     for field in dataclasses.fields(default):
-        name = _variable(group, field.name)
+        name = variable(group, field.name)
         if name in env:
             changed[field.name] = _value(name, env[name], getattr(default, field.name))
     return dataclasses.replace(default, **changed)
