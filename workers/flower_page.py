@@ -1,7 +1,8 @@
 """`python -m workers.flower_page --port PORT ...`: Flower, all of which asks for the login.
 
 Flower leaves `/metrics` open whatever login it is given: it says which tasks ran where, how often and how long. `/healthcheck` says `OK`
-and stays open. The arguments are those of `celery -A workers.app flower`.
+and stays open. Its broker page asks the broker itself, whose address Celery gives with the name of Tango's own transport
+(`workers.broker_transport`) in front, which Flower does not know. The arguments are those of `celery -A workers.app flower`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import sys
 
 from flower import urls
+from flower.app import Flower
 from flower.views import monitor
 
 
@@ -29,12 +31,18 @@ def close_metrics() -> None:
     ]
 
 
+def name_broker(application: type[Flower], address: str) -> None:
+    """Let Flower reach the broker at its plain address, whatever transport Celery speaks with it."""
+    application.broker_uri_with_password = address
+
+
 def main() -> None:
     """Serve until SIGTERM."""
     # Not above: it reads the environment, and the fork server has this module loaded before it knows that of its children.
     from workers.app import app
 
     close_metrics()
+    name_broker(Flower, str(app.conf.broker_url))
     app.start(argv=["flower", *sys.argv[1:]])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from celery import Celery
 from flower import urls
 
 from tango.stack.broker import free_port
@@ -57,6 +59,22 @@ def status(url: str, method: str = "GET", *, login: str = "") -> int:
         return error.code
     except urllib.error.URLError:
         return 0
+
+
+def test_the_broker_page_shows_the_queues_with_their_depths(flower: str, valkey_url: str) -> None:
+    """It said that the broker was not supported, since Celery speaks to it by a transport of Tango's own."""
+    with Celery(broker=valkey_url, set_as_current=False) as application:
+        application.conf.broker_transport_options = {"global_keyprefix": "tango."}
+        for _ in range(3):
+            application.send_task("nobody", queue="simulate")
+    request = urllib.request.Request(f"{flower}/api/queues/length")
+    request.add_header("Authorization", "Basic " + base64.b64encode(b"tango:hidden").decode())
+
+    with urllib.request.urlopen(request, timeout=10.0) as answer:
+        depths = {queue["name"]: queue["messages"] for queue in json.load(answer)["active_queues"]}
+
+    assert status(f"{flower}/broker", login="tango:hidden") == 200
+    assert depths["simulate"] == 3
 
 
 def test_no_page_is_shown_without_the_login(flower: str) -> None:

@@ -57,3 +57,13 @@ def test_every_task_that_beat_sends_is_periodic() -> None:
         task = tango.tasks[entry["task"]]
         assert isinstance(task, PeriodicTask), entry["task"]
         assert period_of(task) == entry["schedule"]
+
+
+def test_ticks_tell_flower_nothing_and_other_tasks_do() -> None:
+    """Ticks that found nothing to do were four of five lines of its page of tasks."""
+    tango.loader.import_default_modules()
+    periodic = {entry["task"] for entry in tango.conf.beat_schedule.values()}
+
+    told = {name: task.send_events for name, task in tango.tasks.items() if name.startswith("tango.")}
+
+    assert {name for name, sends in told.items() if not sends} == periodic
