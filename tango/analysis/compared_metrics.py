@@ -95,6 +95,10 @@ PER_SERVICE: tuple[Metric, ...] = (
 )
 
 
+SHARES = frozenset(metric.key for metric in (*METRICS, *PER_SERVICE) if metric.unit == "share")
+"""Keys of figures that are shares: people are shown them in per cent, machines as fractions."""
+
+
 def _places(size: float, *, at_most: int = 3) -> int:
     """Decimal places that leave three digits of a number of this size."""
     return 2 if size == 0 else min(at_most, max(0, 2 - math.floor(math.log10(size))))

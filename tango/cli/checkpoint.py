@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli.checkpoint_files import checkpoint_file, looks_like_a_file
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say, share
 from tango.domain.checkpoints import LEARNED_BE, SHORT
 from tango.domain.seeds import COMPARISON
 from tango.errors import CheckpointError, DependencyError, RequestRejected, UsageError
@@ -56,11 +56,11 @@ SHADOW_COLUMNS = (
     Column("skipped", justify="right", priority=8),
     Column("considered", justify="right", priority=7),
     Column("different", justify="right", priority=10),
-    Column("share_different", title="share", justify="right", priority=9),
+    Column("share_different", title="share", show=share, justify="right", priority=9),
     Column("live_placed", justify="right", priority=6),
     Column("candidate_placed", title="its own", justify="right", priority=6),
-    Column("live_cpu_share", title="CPU share", justify="right", priority=7),
-    Column("candidate_cpu_share", title="its own share", justify="right", priority=7),
+    Column("live_cpu_share", title="CPU share", show=share, justify="right", priority=7),
+    Column("candidate_cpu_share", title="its own share", show=share, justify="right", priority=7),
     Column("live_ms", title="ms", justify="right", priority=5),
     Column("candidate_ms", title="its own ms", justify="right", priority=5),
 )

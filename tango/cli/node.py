@@ -7,12 +7,7 @@ from typing import Any
 
 import click
 
-from tango.cli.output import Column, output_option, print_rows
-
-
-def _share(value: float) -> str:
-    return f"{value:.0%}"
-
+from tango.cli.output import Column, output_option, print_rows, share
 
 COLUMNS = (
     Column("cluster", priority=10),
@@ -27,9 +22,9 @@ COLUMNS = (
     Column("lc_pods", title="LC", justify="right", priority=5),
     Column("be_pods", title="BE", justify="right", priority=5),
     Column("other_pods", title="others", justify="right", priority=2),
-    Column("lc_cpu_pressure", title="LC lacks CPU", show=_share, justify="right", priority=7),
-    Column("lc_throttled", title="quota used up", show=_share, justify="right", priority=3),
-    Column("memory_pressure", title="memory short", show=_share, justify="right", priority=6),
+    Column("lc_cpu_pressure", title="LC lacks CPU", show=share, justify="right", priority=7),
+    Column("lc_throttled", title="quota used up", show=share, justify="right", priority=3),
+    Column("memory_pressure", title="memory short", show=share, justify="right", priority=6),
 )
 
 

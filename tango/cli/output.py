@@ -14,7 +14,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, is_dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -212,14 +212,16 @@ def print_pieces(pieces: Iterable[Sequence[Mapping[str, Any]]], columns: Sequenc
         print_rows([row for piece in pieces for row in piece], columns, output)
 
 
-def print_mapping(record: Mapping[str, Any], output: str) -> None:
-    """Print one record on stdout: one object in JSON and YAML, one row in CSV, else a table of names and values."""
+def print_mapping(record: Mapping[str, Any], output: str, *, shares: Collection[str] = ()) -> None:
+    """Print one record on stdout: one object in JSON and YAML, one row in CSV, else a table of names and values, those of `shares` in per
+    cent."""
     if output in ("json", "yaml"):
         _print_data(plain(record), output)
     elif output == "csv":
         _print_csv([record], [Column(key) for key in record])
     else:
-        rows = [{"name": key, "value": value} for key, value in record.items()]
+        shown = {key: share(record[key]) for key in shares if isinstance(record.get(key), float)}
+        rows = [{"name": key, "value": shown.get(key, value)} for key, value in record.items()]
         print_rows(rows, (Column("name", priority=10), Column("value", priority=10)), "table")
 
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tango.analysis.compared_metrics import NOTHING
-from tango.cli.output import printable, say, stderr_console
+from tango.cli.output import printable, say, share, stderr_console
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -148,7 +148,7 @@ def seconds_text(value_s: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.1%}"
+    return NOTHING if value is None else share(value)
 
 
 class RunProgress:

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.analysis.compared_metrics import SHARES
 from tango.cli.checkpoint_files import checkpoints_of
-from tango.cli.output import Column, output_option, print_mapping, print_rows, say
+from tango.cli.output import Column, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import progress, slow_start
 from tango.cli.workloads import fleet_text, rule_options, systems_of, variations_of, workload_options, workloads_of
 from tango.errors import UsageError
@@ -23,7 +24,7 @@ SERVICE_COLUMNS = (
     Column("service", priority=10),
     Column("service_class", title="class", priority=8),
     Column("arrived", justify="right", priority=7),
-    Column("qos_rate", title="QoS rate", justify="right", priority=9),
+    Column("qos_rate", title="QoS rate", show=share, justify="right", priority=9),
     Column("target_ms", justify="right", priority=6),
     Column("latency_p50_ms", title="p50 ms", justify="right", priority=5),
     Column("latency_p95_ms", title="p95 ms", justify="right", priority=5),
@@ -142,5 +143,6 @@ def show(result: CellResult, output: str) -> None:
             output,
         )
         return
-    print_mapping({"scenario": result.scenario, **figures, "fleet_hash": result.fleet_hash[:12]}, output)
+    shares = [name for name in figures if name.removesuffix("_bound") in SHARES]
+    print_mapping({"scenario": result.scenario, **figures, "fleet_hash": result.fleet_hash[:12]}, output, shares=shares)
     print_rows(list(result.services), SERVICE_COLUMNS, output)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.cli.confirm import force_option, require_free
-from tango.cli.output import Column, output_option, print_rows, say
+from tango.cli.output import Column, output_option, print_rows, say, share
 from tango.cli.progress import progress
 from tango.cli.workloads import built_in_systems
 from tango.errors import UsageError
@@ -24,8 +24,8 @@ COLUMNS = (
     Column("evaluations", justify="right", priority=7),
     Column("score", justify="right", priority=9),
     Column("default_score", title="by default", justify="right", priority=8),
-    Column("lc_qos_rate", title="QoS rate", justify="right", priority=6),
-    Column("be_share_of_bound", title="BE of bound", justify="right", priority=6),
+    Column("lc_qos_rate", title="QoS rate", show=share, justify="right", priority=6),
+    Column("be_share_of_bound", title="BE of bound", show=share, justify="right", priority=6),
     Column("settings", priority=5),
 )
 

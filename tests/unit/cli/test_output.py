@@ -16,6 +16,7 @@ import yaml
 from rich.cells import cell_len
 from rich.console import Console
 
+from tango.analysis.compared_metrics import SHARES
 from tango.cli.failures import exit_status
 from tango.cli.output import Column, fitting_table, output_option, print_mapping, print_rows
 from tango.cli.progress import RunProgress, progress, spinner
@@ -78,6 +79,23 @@ def test_empty_listing_is_an_empty_list_for_scripts_and_a_remark_for_people(caps
 
     print_rows([], COLUMNS, "table", empty="There is no run yet.")
     assert capsys.readouterr() == ("", "There is no run yet.\n")
+
+
+def test_shares_of_a_record_are_per_cent_for_people_and_fractions_for_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in every table: 99.96 % of the same figure was printed here, 0.9996 there."""
+    record = {"run": 12, "lc_qos_rate": 0.9996, "utilization_cpu": None, "decision_ms_p50": 0.25}
+
+    for output in ("table", "json", "csv"):
+        print_mapping(record, output, shares=SHARES)
+
+    table, _, machine = capsys.readouterr().out.partition("{")
+    assert [line.split() for line in table.splitlines()[1:]] == [
+        ["run", "12"],
+        ["lc_qos_rate", "100.0", "%"],
+        ["utilization_cpu", "–"],
+        ["decision_ms_p50", "0.25"],
+    ]
+    assert machine.count("0.9996") == 2
 
 
 def test_mapping_is_one_object(capsys: pytest.CaptureFixture[str]):
@@ -285,7 +303,7 @@ def test_run_progress_without_a_terminal_is_a_line_now_and_then():
 
     lines = console.export_text().splitlines()
     assert [line[:20] for line in lines] == ["run 12: running 0:01", "run 12: running 0:31", "run 12: running 0:31"]
-    assert "LC 900/2,100 done, 1 failed | BE 300/900 done | QoS 99.1%, CPU – | arrivals for 0:29 more" in lines[-1]
+    assert "LC 900/2,100 done, 1 failed | BE 300/900 done | QoS 99.1 %, CPU – | arrivals for 0:29 more" in lines[-1]
 
 
 def test_run_progress_on_a_terminal_fits_in_eighty_columns():
@@ -297,7 +315,7 @@ def test_run_progress_on_a_terminal_fits_in_eighty_columns():
     text = console.export_text()
     assert all(cell_len(line) <= 80 for line in text.splitlines())
     assert "900" in text
-    assert "QoS 99.1%" in text
+    assert "QoS 99.1 %" in text
 
 
 def test_run_progress_knows_a_run_that_has_not_begun_and_one_that_drains():
