@@ -13,7 +13,7 @@ from tango.domain.shares import AcceptedCopy, AttemptCopy, DecisionCopy, LcInFli
 from tango.domain.state_lists import IN_FLIGHT_STATES, TERMINAL_STATES, listed
 from tango.errors import StoreUnavailable
 from tango.journal.database import Connection
-from tango.journal.events import ATTEMPT, CHANGED, DECISION, ENDED
+from tango.journal.events import DECISION, ENDED
 from tango.journal.intake import forget_runs
 from tango.journal.part import JournalPart, Row
 from tango.journal.schema import IS_UNDER_WAY
@@ -22,9 +22,8 @@ CHECKPOINT_EVERY_S = 10.0
 """Seconds between copies of the write-ahead log back into the file, each of which waits for the disk twice. At 2,000 requests a second
 the log grows by some megabytes meanwhile."""
 
-_EVENTS = f"""
-SELECT seq, {ENDED}, {DECISION}, due_s, target_s, cpu_work_s, memory_mib, tenant FROM event WHERE seq > ? ORDER BY seq LIMIT ?
-"""
+_COLUMNS = f"seq, {ENDED}, {DECISION}, due_s, target_s, cpu_work_s, memory_mib, tenant"
+_EVENTS = f"SELECT {_COLUMNS} FROM event WHERE seq > ? ORDER BY seq LIMIT ?"
 # Every event that ends a request is there to be shipped, so these are all terminal requests of which nothing is left to ship. Those of
 # callers stay as long as their answers (`callers`).
 _FORGET_ENDED = f"""
@@ -42,11 +41,12 @@ FROM request JOIN run USING (run_id) WHERE {IS_UNDER_WAY}
 """
 
 
-# Places in a row of `_EVENTS`.
-_ATTEMPT = 1 + len(CHANGED.split(","))
-_OUTCOME = _ATTEMPT + ATTEMPT.split(", ").index("outcome")
-_DECIDED = 1 + len(ENDED.split(","))
-_SUBMITTED = _DECIDED + len(DECISION.split(","))
+_PLACES = {name: k for k, name in enumerate(_COLUMNS.split(", "))}
+"""Places of the columns in a row of `_EVENTS`."""
+_RUN, _STATE, _LATE, _OUTCOME = (_PLACES[name] for name in ("run_id", "state", "late", "outcome"))
+_KEY = slice(_RUN, _STATE)
+# A row has what is said of a request, then the attempt that ended, a decision, and what a new request is made of, each from its first.
+_ATTEMPT, _DECIDED, _SUBMITTED = (_PLACES[name] for name in ("service", "decision", "due_s"))
 
 
 class Shipping(JournalPart):
@@ -129,15 +129,18 @@ def _collapsed(cluster: str, journal: str, first: int, events: list[Row]) -> Shi
             decision, apply_ms = row[_DECIDED:_SUBMITTED]
             decisions.append(DecisionCopy(run_id, at_s, DecisionRecord(**orjson.loads(decision)), apply_ms, sequence))
             continue
-        of_request[row[2:4]] = row
+        of_request[row[_KEY]] = row
         if row[_SUBMITTED] is not None:
-            new[row[2:4]] = (row[_ATTEMPT], *row[_SUBMITTED:])
+            new[row[_KEY]] = (row[_ATTEMPT], *row[_SUBMITTED:])
         if row[_OUTCOME] is not None:
             _, at_s, run_id, request_id, _, epoch, _, target, node, *_ = row
             service, began_s, ended_s, latency_s, outcome, reason, lost_s, *phases = row[_ATTEMPT:_DECIDED]
             where = (run_id, request_id, epoch, service, target, node)
             attempts.append(AttemptCopy(*where, began_s, ended_s, latency_s, outcome, reason, lost_s, at_s, *phases))
-    copies = {key: RequestCopy._make((*row[2:10], bool(row[10]), *row[11:_ATTEMPT])) for key, row in sorted(of_request.items())}
+    copies = {
+        key: RequestCopy._make((*row[_RUN:_LATE], bool(row[_LATE]), *row[_LATE + 1 : _ATTEMPT]))
+        for key, row in sorted(of_request.items())
+    }
     return Shipment(
         cluster=cluster,
         journal=journal,

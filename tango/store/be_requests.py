@@ -26,6 +26,7 @@ from tango.settings import JobSettings, LeaseSettings, StoreSettings
 from tango.store.database import Cursor, Database
 from tango.store.events import NEXT_DECISION, insert_decision
 from tango.store.lifecycle_sql import OPEN_RUNS, RUN_IS_OPEN, RUN_S, after, can, chunks, state_after
+from tango.store.rows import columns_of
 from tango.telemetry.cycles import count_cycle
 
 _ADMIT = f"""
@@ -45,6 +46,17 @@ RETURNING v.event
 """
 # Of each run its oldest, by the index of its partition; then the first of every run, the second of every run, and so on. Jobs of one tenant
 # change places among themselves, by priority and age: each tenant keeps the places that its jobs have by their age.
+_PENDING_COLUMNS = {
+    "run_id": "q.run_id",
+    "request_id": "q.request_id",
+    "service": "q.service",
+    "cluster": "q.cluster",
+    "cpu_work_s": "q.cpu_work_s",
+    "memory_mib": "q.memory_mib",
+    "epoch": "q.epoch",
+    "waited_s": "coalesce(extract(epoch FROM now() - q.started_at)::float8 - q.due_s, 0)",
+    "due_s": "q.due_s",
+}
 _PENDING = f"""
 WITH seen AS (
     SELECT q.*, r.started_at, row_number() OVER (PARTITION BY q.run_id, q.tenant ORDER BY q.turn) AS place,
@@ -63,8 +75,7 @@ WITH seen AS (
     ) q
     WHERE r.run_id = ANY ({OPEN_RUNS})
 )
-SELECT q.run_id, q.request_id, q.service, q.cluster, q.cpu_work_s, q.memory_mib, q.epoch,
-       extract(epoch FROM now() - q.started_at)::float8 - q.due_s, q.due_s
+SELECT {", ".join(_PENDING_COLUMNS.values())}
 FROM seen q JOIN seen p ON p.run_id = q.run_id AND p.tenant = q.tenant AND p.place = q.wanted_place
 ORDER BY p.turn, q.started_at + p.due_s * interval '1 s', q.run_id LIMIT %(limit)s
 """
@@ -136,26 +147,27 @@ class BeRequests:
         after = {"runs": list(behind), "due": [due for due, _ in behind.values()], "ids": [k for _, k in behind.values()]}
         ahead = max(limit, self._job.look_ahead)
         rows = self._database.rows(_PENDING, {"limit": limit, "ahead": ahead, "priority_s": self._job.priority_s, **after})
+        read = columns_of(_PENDING_COLUMNS, rows)
         reached: dict[int, tuple[float, int]] = {}
-        for row in rows:
-            reached[row[0]] = max(reached.get(row[0], (-math.inf, -1)), (row[8], row[1]))
+        for run_id, due_s, request_id in zip(read["run_id"], read["due_s"], read["request_id"], strict=True):
+            reached[run_id] = max(reached.get(run_id, (-math.inf, -1)), (due_s, request_id))
         declared = {}
         if rows:
-            found = self._database.rows("SELECT spec FROM service WHERE name = ANY (%s)", (list({row[2] for row in rows}),))
+            found = self._database.rows("SELECT spec FROM service WHERE name = ANY (%s)", (list(set(read["service"])),))
             declared = {s.name: s for s in (service_of(spec) for (spec,) in found)}
-        rows = [row for row in rows if row[2] in declared]
-        services, clusters = tuple(sorted(declared)), tuple(sorted({row[3] for row in rows}))
+        of = columns_of(_PENDING_COLUMNS, [row for row, name in zip(rows, read["service"], strict=True) if name in declared])
+        services, clusters = tuple(sorted(declared)), tuple(sorted(set(of["cluster"])))
         service_row, cluster_row = {n: k for k, n in enumerate(services)}, {n: k for k, n in enumerate(clusters)}
         pending = pending_columns(
             [declared[name] for name in services],
-            run_id=np.array([row[0] for row in rows], np.int64),
-            request_id=np.array([row[1] for row in rows], np.int64),
-            service=np.array([service_row[row[2]] for row in rows], np.int32),
-            entry_cluster=np.array([cluster_row[row[3]] for row in rows], np.int32),
-            waited_s=np.array([row[7] or 0.0 for row in rows], np.float64),
-            cpu_work_s=np.array([row[4] for row in rows], np.float64),
-            memory_mib=np.array([row[5] for row in rows], np.float64),
-            epoch=np.array([row[6] for row in rows], np.int32),
+            run_id=np.array(of["run_id"], np.int64),
+            request_id=np.array(of["request_id"], np.int64),
+            service=np.array([service_row[name] for name in of["service"]], np.int32),
+            entry_cluster=np.array([cluster_row[name] for name in of["cluster"]], np.int32),
+            waited_s=np.array(of["waited_s"], np.float64),
+            cpu_work_s=np.array(of["cpu_work_s"], np.float64),
+            memory_mib=np.array(of["memory_mib"], np.float64),
+            epoch=np.array(of["epoch"], np.int32),
         )
         return PendingBatch(pending=pending, services=services, clusters=clusters, reached=reached)
 

@@ -37,6 +37,7 @@ from tango.domain.state_lists import listed
 from tango.settings import LeaseSettings
 from tango.store.clusters import IS_SILENT
 from tango.store.database import Cursor, Database
+from tango.store.rows import columns_of
 
 T = TypeVar("T")
 
@@ -257,8 +258,6 @@ def _read(kind: type[T], rows: Sequence[Sequence[Any]]) -> tuple[T, ...]:
 
 
 def _nodes(rows: Sequence[Sequence[Any]]) -> LiveNodes:
-    columns = dict(zip(_NODE_COLUMNS, zip(*rows, strict=True) if rows else [()] * len(_NODE_COLUMNS), strict=True))
-
     def column(name: str, values: Sequence[Any]) -> Any:
         if name in _TEXTS:
             return tuple(values)
@@ -266,7 +265,7 @@ def _nodes(rows: Sequence[Sequence[Any]]) -> LiveNodes:
             return np.array([np.nan if value is None else value for value in values], np.float64)
         return np.array(values, np.bool_ if name in _FLAGS else np.int64)
 
-    return LiveNodes(**{name: column(name, values) for name, values in columns.items()})
+    return LiveNodes(**{name: column(name, values) for name, values in columns_of(_NODE_COLUMNS, rows).items()})
 
 
 def _run(row: Sequence[Any], counts: Sequence[_Count]) -> LiveRun:

@@ -1,4 +1,4 @@
-"""Writing rows by name: every value is given with its column, and the statement's list of columns is made from that.
+"""Rows by name: every value is written with its column, and the statement's list of columns is made from that; columns are read alike.
 
 A statement with separate lists of columns and values fails silently when only one of them is changed. The lists are not taken from
 `models/` at run time, because SQLAlchemy would cost every process of the stack 20 MiB and a quarter of a second; a test compares the
@@ -7,7 +7,7 @@ columns that are written with its tables instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from psycopg2.extras import execute_values
@@ -33,6 +33,15 @@ def insert(cursor: Cursor, table: str, rows: Sequence[Mapping[str, Any]], *, the
         fetch="RETURNING" in then,
     )
     return returned or []
+
+
+def columns_of(names: Iterable[str], rows: Sequence[Sequence[Any]]) -> dict[str, Sequence[Any]]:
+    """What was read, column by column, under the names of the statement's columns in their order; each column has a value for each row.
+
+    A statement whose columns are the values of a dict with these names says in one place what it reads and how that is called.
+    """
+    keys = tuple(names)
+    return dict(zip(keys, zip(*rows, strict=True) if rows else [()] * len(keys), strict=True))
 
 
 def metric_rows(run_id: int, metrics: Mapping[str, float | int | str | None]) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ from tango.store.clusters import IS_SILENT
 from tango.store.database import NOT_AWAITED, Cursor, Database
 from tango.store.events import insert_shipped
 from tango.store.fleet import PostgresFleetStore
-from tango.store.rows import insert
+from tango.store.rows import columns_of, insert
 from tango.store.runs import RUN_COLUMNS, run_info
 
 _LC = f"'{ServiceClass.LC.label}'"
@@ -50,8 +50,18 @@ _FOLLOWED = f"""
 SELECT {_SHARE}, {RUN_COLUMNS} FROM run r LEFT JOIN lc_share s ON s.run_id = r.run_id AND s.cluster = ANY (%s)
 WHERE r.kind <> 'simulated' AND r.status NOT IN {listed(ENDED)} ORDER BY s.run_id
 """
+_ROW_COLUMNS = {
+    "request_id": "request_id",
+    "service": "service",
+    "due_s": "due_s",
+    "target_s": f"coalesce(target_s, {NO_TARGET_S})",
+    "cpu_work_s": "cpu_work_s",
+    "memory_mib": "memory_mib",
+    "epoch": "epoch",
+    "attempt": "attempt",
+}
 _ROWS = f"""
-SELECT request_id, service, due_s, coalesce(target_s, {NO_TARGET_S}), cpu_work_s, memory_mib, epoch, attempt FROM request
+SELECT {", ".join(_ROW_COLUMNS.values())} FROM request
 WHERE run_id = %s AND request_id > %s AND class = {_LC} AND cluster = %s AND state IN {LIVE_STATES}
 ORDER BY request_id LIMIT %s
 """
@@ -198,16 +208,16 @@ class PostgresShareStore:
 
     def share_rows(self, run_id: int, cluster: str, *, beyond: int, limit: int) -> ShareRows:
         """The first live requests of the share with ids above `beyond`, in order of id; a request without target has 1e9 s."""
-        rows = self._database.rows(_ROWS, (run_id, beyond, cluster, limit))
+        of = columns_of(_ROW_COLUMNS, self._database.rows(_ROWS, (run_id, beyond, cluster, limit)))
         return ShareRows(
-            request_id=np.array([row[0] for row in rows], np.int64),
-            service=tuple(row[1] for row in rows),
-            due_s=np.array([row[2] for row in rows], np.float64),
-            target_s=np.array([row[3] for row in rows], np.float64),
-            cpu_work_s=np.array([row[4] for row in rows], np.float64),
-            memory_mib=np.array([row[5] for row in rows], np.float64),
-            epoch=np.array([row[6] for row in rows], np.int32),
-            attempt=np.array([row[7] for row in rows], np.int32),
+            request_id=np.array(of["request_id"], np.int64),
+            service=tuple(of["service"]),
+            due_s=np.array(of["due_s"], np.float64),
+            target_s=np.array(of["target_s"], np.float64),
+            cpu_work_s=np.array(of["cpu_work_s"], np.float64),
+            memory_mib=np.array(of["memory_mib"], np.float64),
+            epoch=np.array(of["epoch"], np.int32),
+            attempt=np.array(of["attempt"], np.int32),
         )
 
     def handed(self, run_id: int, cluster: str, *, up_to: int, complete: bool) -> None:

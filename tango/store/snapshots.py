@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tango.domain.fleet import Fleet
 from tango.domain.identity import NodeKey
@@ -23,20 +24,40 @@ from tango.settings import LeaseSettings, SharingSettings
 from tango.store.clusters import IS_SILENT, Clusters
 from tango.store.database import Cursor, Database
 from tango.store.lifecycle_sql import HOLDING_RUNS, OPEN_RUNS, before
+from tango.store.rows import columns_of
 
 STATIC_MAX_AGE_S = 1.0
 """Clusters, links and services change by hand; a snapshot may see them this late."""
 
-NODE_COLUMNS = (
-    f"n.cluster, n.name, n.ready AND ({IS_SILENT}) IS NOT TRUE, cpu_allocatable_millicores, memory_allocatable_mib, cpu_used_millicores, "
-    "memory_used_mib, lc_cpu_request_millicores, lc_cpu_limit_millicores, lc_memory_held_mib, lc_pods, pods_allocatable, extended, "
-    "n.schedulable, n.other_cpu_request_millicores, n.other_memory_held_mib, n.other_pods, n.lc_awaited, "
-    "n.lc_cpu_pressure, n.lc_throttled, n.memory_pressure, "
-    "be_cpu_request_millicores, be_cpu_limit_millicores, be_memory_held_mib, be_pods"
-)
-"""`_rows_of` reads the first twenty-one by their places; the last four are the agents' own count of what BE holds. A node of a cluster that
-is away is not ready, whatever it last was."""
+_NODE_COLUMNS = {
+    "cluster": "n.cluster",
+    "node": "n.name",
+    "ready": f"n.ready AND ({IS_SILENT}) IS NOT TRUE",
+    "schedulable": "n.schedulable",
+    "cpu": "n.cpu_allocatable_millicores",
+    "memory": "n.memory_allocatable_mib",
+    "pods": "n.pods_allocatable",
+    "extended": "n.extended",
+    "cpu_used": "n.cpu_used_millicores",
+    "memory_used": "n.memory_used_mib",
+    "lc_cpu": "n.lc_cpu_request_millicores",
+    "lc_cpu_limit": "n.lc_cpu_limit_millicores",
+    "lc_memory": "n.lc_memory_held_mib",
+    "lc_pods": "n.lc_pods",
+    "lc_awaited": "n.lc_awaited",
+    "other_cpu": "n.other_cpu_request_millicores",
+    "other_memory": "n.other_memory_held_mib",
+    "other_pods": "n.other_pods",
+    "lc_cpu_pressure": "n.lc_cpu_pressure",
+    "lc_throttled": "n.lc_throttled",
+    "memory_pressure": "n.memory_pressure",
+}
+"""What a snapshot takes of the rows of nodes, by name. A node of a cluster that is away is not ready, whatever it last was; what BE holds
+there is counted from the requests' own rows."""
 
+_NODES = f"""
+SELECT {", ".join(_NODE_COLUMNS.values())} FROM node n LEFT JOIN cluster c ON c.name = n.cluster ORDER BY n.cluster, n.name
+"""
 _BE_REQUESTS = f"""
 SELECT q.state IN {IN_FLIGHT_STATES}, q.service,
        CASE WHEN q.state IN {before(Event.PLACE)} THEN q.cluster ELSE q.target_cluster END,
@@ -137,7 +158,7 @@ class Snapshots(Clusters):
         def read(cursor: Cursor) -> tuple[list[Any], ...]:
             found = []
             for statement in (
-                f"SELECT {NODE_COLUMNS} FROM node n LEFT JOIN cluster c ON c.name = n.cluster ORDER BY n.cluster, n.name",
+                _NODES,
                 "SELECT service, cluster, node, sum(cpu_limit_millicores), count(*) FROM instance WHERE ready GROUP BY 1, 2, 3",
                 of_be,
                 _LC_IN_FLIGHT,
@@ -215,39 +236,39 @@ class Snapshots(Clusters):
 def _rows_of(static: _Static, node_rows: list[Any]) -> tuple[FleetRows, NodeColumns]:
     """What the snapshot's rows stand for, and what the nodes were last seen to be; nodes of clusters that are gone are left out."""
     cluster_row = {name: k for k, name in enumerate(static.clusters)}
-    node_rows = [r for r in node_rows if r[0] in cluster_row]
+    of = columns_of(_NODE_COLUMNS, node_rows)
+    of = columns_of(_NODE_COLUMNS, [row for row, name in zip(node_rows, of["cluster"], strict=True) if name in cluster_row])
     rows = FleetRows(
         clusters=static.clusters,
-        nodes=tuple(r[1] for r in node_rows),
+        nodes=tuple(of["node"]),
         services=static.services,
-        node_cluster=np.array([cluster_row[r[0]] for r in node_rows], np.int32),
+        node_cluster=np.array([cluster_row[name] for name in of["cluster"]], np.int32),
         rtt_ms=static.rtt_ms,
         bandwidth_mbit_per_s=static.bandwidth,
     )
-    allocatable, lc_requests, measured, others, to_be_made = [], [], [], [], []
-    for row in node_rows:
-        _, _, _, cpu, memory, cpu_used, memory_used, lc_cpu, lc_cpu_limit, lc_memory, lc_pods, pods, extended, *more = row
-        _, other_cpu, other_memory, other_pods, awaited, *pressures = more
-        of_others = {name: figures.get("other_held", 0) for name, figures in extended.items()}
-        to_be_made.append(awaited)
-        others.append(rows.resources.amounts(cpu=other_cpu, memory=other_memory, pods=other_pods, extended=of_others))
-        beside = {name: figures["allocatable"] for name, figures in extended.items()}
-        lc_beside = {name: figures["lc_held"] for name, figures in extended.items()}
-        allocatable.append(rows.resources.allocatable(cpu=cpu, memory=memory, pods=pods, extended=beside))
-        lc_requests.append(rows.resources.amounts(cpu=lc_cpu, memory=lc_memory, pods=lc_pods, extended=lc_beside))
-        measured.append([np.nan if v is None else v for v in (lc_cpu_limit, cpu_used, memory_used, *pressures[:3])])
-    figures = np.array(measured, np.float64).reshape(len(node_rows), 6)
+
+    def beside(figure: str) -> list[dict[str, int]]:
+        """Of each node, a figure of its extended resources by their names."""
+        return [{name: figures.get(figure, 0) for name, figures in extended.items()} for extended in of["extended"]]
+
+    def measured(name: str) -> NDArray[np.float64]:
+        return np.array(of[name], np.float64)  # NULL is NaN
+
+    axis = rows.resources
+    allocatable = zip(of["cpu"], of["memory"], of["pods"], beside("allocatable"), strict=True)
+    lc = zip(of["lc_cpu"], of["lc_memory"], of["lc_pods"], beside("lc_held"), strict=True)
+    others = zip(of["other_cpu"], of["other_memory"], of["other_pods"], beside("other_held"), strict=True)
     return rows, NodeColumns(
-        ready=np.array([r[2] for r in node_rows], np.bool_),
-        allocatable=rows.resources.columns(allocatable),
-        lc_requests=rows.resources.columns(lc_requests),
-        lc_cpu_limit=figures[:, 0].copy(),
-        cpu_used=figures[:, 1].copy(),
-        memory_used=figures[:, 2].copy(),
-        others=rows.resources.columns(others),
-        barred=barred(static.services, [bool(r[13]) for r in node_rows], [r[12] for r in node_rows]),
-        awaited=awaited_requests(rows, to_be_made),
-        lc_cpu_pressure=figures[:, 3].copy(),
-        lc_throttled=figures[:, 4].copy(),
-        memory_pressure=figures[:, 5].copy(),
+        ready=np.array(of["ready"], np.bool_),
+        allocatable=axis.columns([axis.allocatable(cpu=c, memory=m, pods=p, extended=e) for c, m, p, e in allocatable]),
+        lc_requests=axis.columns([axis.amounts(cpu=c, memory=m, pods=p, extended=e) for c, m, p, e in lc]),
+        lc_cpu_limit=measured("lc_cpu_limit"),
+        cpu_used=measured("cpu_used"),
+        memory_used=measured("memory_used"),
+        others=axis.columns([axis.amounts(cpu=c, memory=m, pods=p, extended=e) for c, m, p, e in others]),
+        barred=barred(static.services, [bool(of_node) for of_node in of["schedulable"]], list(of["extended"])),
+        awaited=awaited_requests(rows, list(of["lc_awaited"])),
+        lc_cpu_pressure=measured("lc_cpu_pressure"),
+        lc_throttled=measured("lc_throttled"),
+        memory_pressure=measured("memory_pressure"),
     )
