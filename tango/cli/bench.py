@@ -229,6 +229,17 @@ def scheduler(record: Path | None, output: str) -> None:
 
 
 @bench.command()
+@click.option("--each", type=click.IntRange(1), default=50, show_default=True, help="Explanations of every reason, at least.")
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Draws the worlds.")
+@output_option()
+def explain(each: int, seed: int, output: str) -> None:
+    """For each reason the share of explanations whose stated change turns out as said when the decision decides again."""
+    from tango.bench.explain import measure
+
+    _print(measure(each=each, seed=seed, told=say), output)
+
+
+@bench.command()
 @click.option("--fleet", default="testbed", show_default=True, help="Fleet to simulate.")
 @click.option("--load", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Offered work over the fleet's CPU.")
 @click.option("--seconds", type=click.FloatRange(1), default=120.0, show_default=True, help="Simulated seconds of arrivals.")

@@ -31,10 +31,9 @@ from tango.errors import UsageError
 from tango.ports.explanations import ExplanationStore, RecordedFleet, RecordedRequest
 from tango.ports.refusals import RefusalStore
 from tango.ports.requests import BeRequests
-from tango.scheduling.be_policies import place_kube, place_load_greedy
 from tango.settings import BeSettings, NodeAgentSettings
 from tango.systems.be_waits import planned
-from tango.systems.registry import AtHome, at_home
+from tango.systems.registry import AtHome, at_home, unlearned_be
 
 MOST_AHEAD = 10_000
 """Requests before one that waits, of each run, up to which they are counted."""
@@ -83,7 +82,7 @@ class Explainer:
         recorded = self.store.request(key)
         home = at_home(recorded.standing.system)
         known = self._known(recorded, home)
-        place = self.place(home) if known.pending is not None else None
+        place = place_of(recorded.standing.system, self.be) if known.pending is not None else None
         return ExplainedRequest(
             standing=recorded.standing,
             explanation=explain(known, place),
@@ -161,15 +160,6 @@ class Explainer:
         """A decision's row; of None the latest placement. Raises: UsageError if there is none."""
         return self.store.decision(decision_id)
 
-    def place(self, home: AtHome) -> Place:
-        """What a change is tried by: whatever network decides, what fits is the same, so that none has to be loaded."""
-        policy, settings = (place_kube if home.be else place_load_greedy), self.be
-
-        def placed(question: PlacementQuestion) -> NDArray[np.int32]:
-            return planned(lambda pending, seen: policy(pending, seen, settings), question).node
-
-        return placed
-
     # ---- gathering -----------------------------------------------------------------------------------------------------
 
     def _known(self, recorded: RecordedRequest, home: AtHome) -> Known:
@@ -238,6 +228,16 @@ class Explainer:
             free_millicores=float(snapshot.free[CPU, snapshot.node_keys.index(node)]),
             words=found.words,
         )
+
+
+def place_of(system: str, settings: BeSettings) -> Place:
+    """What a change is tried by: whatever network decides, what fits is the same, so that none has to be loaded."""
+    policy = unlearned_be(system)
+
+    def placed(question: PlacementQuestion) -> NDArray[np.int32]:
+        return planned(lambda pending, seen: policy(pending, seen, settings), question).node
+
+    return placed
 
 
 def _row_of(standing: Standing, snapshot: FleetSnapshot) -> BePending | None:

@@ -217,7 +217,9 @@ class _Pending:
             [0.0 if name.startswith(MAY_RUN) else amount for name, amount in zip(self._names, self.asked.tolist(), strict=True)]
         )
         short: NDArray[np.float64] = np.where(asked[:, None] > 0, np.maximum(0.0, asked[:, None] - free), 0.0)
-        return short.round(DECIMALS)
+        # Up, so that the amount is enough; less than a thousandth of the last decimal is the rounding of sums.
+        up: NDArray[np.float64] = np.ceil(short * 10**DECIMALS - 1e-3) / 10**DECIMALS
+        return np.maximum(0.0, up)
 
     @property
     def _names(self) -> tuple[str, ...]:

@@ -19,7 +19,8 @@ Ask = Callable[[BePending, FleetSnapshot], BePlan]
 def planned(ask: Ask, question: PlacementQuestion) -> BePlan:
     """The plan of one placement, with no pod of a service where it is barred, and one pod at the most where a pause is just over.
 
-    Services that are barred alike are planned together, and every policy sees the nodes that are not open to them as not ready.
+    Services that are barred alike are planned together, those with the oldest request first, and every policy sees the nodes that are not
+    open to them as not ready.
     """
     plan = _planned_where_open(ask, question)
     if question.pauses.states:
@@ -31,10 +32,11 @@ def _planned_where_open(ask: Ask, question: PlacementQuestion) -> BePlan:
     pending, snapshot, crowded, barred = question.pending, question.snapshot, question.crowded, question.barred
     if not barred.any():
         return planned_behind_lc(ask, pending, snapshot, crowded, lc_first_s=question.lc_first_s)
-    masks, alike = np.unique(barred[pending.service], axis=0, return_inverse=True)
+    masks, first, alike = np.unique(barred[pending.service], axis=0, return_index=True, return_inverse=True)
     node, plans = np.full(len(pending), -1, np.int32), list[BePlan]()
-    for k, mask in enumerate(masks):
-        rows = np.flatnonzero(alike.reshape(-1) == k)
+    # Whose oldest request is the oldest comes first: by the masks, services that are barred somewhere would always come last.
+    for k in np.argsort(first).tolist():
+        mask, rows = masks[k], np.flatnonzero(alike.reshape(-1) == k)
         own = pending.rows(rows)
         open_to_them = replace(snapshot, node_ready=snapshot.node_ready & ~mask)
         plan = planned_behind_lc(ask, own, open_to_them, crowded, lc_first_s=question.lc_first_s)

@@ -151,6 +151,12 @@ def at_home(name: str) -> AtHome:
     return AtHome() if found is None else AtHome(found.lc in HOME_LC, found.be in HOME_BE)
 
 
+def unlearned_be(name: str) -> BePolicy:
+    """The BE policy of a system, where it is built in and has nothing to load; of any other `load-greedy`, since what fits is the same."""
+    found = _known(name)
+    return _BE.get(found.be if found is not None else "", place_load_greedy)
+
+
 def _known(name: str) -> System | None:
     try:
         return system(name)
