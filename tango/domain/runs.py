@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tango.domain.jobs import JobPod
 from tango.domain.lifecycle import TERMINAL
 from tango.domain.quantities import Amounts
 from tango.domain.requests import BePending
 from tango.errors import UsageError
+
+if TYPE_CHECKING:  # a simulation has runs and no jobs
+    from tango.domain.jobs import JobPod
 
 
 class RunKind(StrEnum):

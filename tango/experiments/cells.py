@@ -31,7 +31,7 @@ from tango.errors import CheckpointError, UsageError
 from tango.fleets import load_fleet
 from tango.fleets.catalog import parse_fleet
 from tango.learning.shipped import shipped_path
-from tango.settings import Settings
+from tango.settings.simulated import SimulationSettings
 from tango.sim.decision_costs import COSTS_FILE, recorded_costs
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Progress, simulate
@@ -54,7 +54,7 @@ class Cell:
     system: System
     seed: int
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Changes to `Settings`, by group of `TUNABLE` and field."""
+    """Changes to `SimulationSettings`, by group of `TUNABLE` and field."""
     variation: str = ""
     """What the scenario is called beside its workload, such as `beta=1`."""
     bound: bool = True
@@ -162,9 +162,9 @@ def evaluated(cell: Cell, run: SimulatedRun, requests: NewRequests) -> CellResul
     return cell_result(run, metrics, label, bound=reach)
 
 
-def settings_with(changes: Mapping[str, Mapping[str, Any]]) -> Settings:
+def settings_with(changes: Mapping[str, Mapping[str, Any]]) -> SimulationSettings:
     """The default settings with changes. Raises: UsageError for a group or field that there is not, or a value of another type."""
-    settings = Settings()
+    settings = SimulationSettings()
     for group, values in changes.items():
         if group not in TUNABLE:
             raise UsageError(

@@ -15,7 +15,7 @@ from tango.domain.checkpoints import YARDSTICK
 from tango.domain.fleet import Fleet
 from tango.domain.runs import NewRequests
 from tango.fleets import load_fleet
-from tango.settings import Settings
+from tango.settings import SimulationSettings
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import Progress, simulate
 from tango.systems import System, be_policy, lc_policy, mixed, usable_system
@@ -73,7 +73,7 @@ def check_policy(name: str, kind: str, fleet_name: str, duration_s: float, *, pr
 
     Raises: UsageError and ConfigError where it cannot be loaded; PolicyFailed and ImpossiblePlan where it fails, with rows and line.
     """
-    settings, base = Settings(), mixed(known_system("tango"), be=YARDSTICK)
+    settings, base = SimulationSettings(), mixed(known_system("tango"), be=YARDSTICK)
     chosen = usable_system(base.name, settings, lc=name if kind == "lc" else None, be=name if kind == "be" else None)
     other = mixed(base, lc=YARDSTICK) if kind == "lc" else base
     asked = Asked()
@@ -108,7 +108,9 @@ def check_policy(name: str, kind: str, fleet_name: str, duration_s: float, *, pr
     )
 
 
-def _simulated(system: System, fleet: Fleet, requests: NewRequests, settings: Settings, duration_s: float) -> SimulatedRun:
+def _simulated(
+    system: System, fleet: Fleet, requests: NewRequests, settings: SimulationSettings, duration_s: float
+) -> SimulatedRun:
     return simulate(fleet, requests, system, settings, seed=SEED, span_s=duration_s, end_when_stuck=True)
 
 

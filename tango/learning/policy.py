@@ -24,7 +24,7 @@ from tango.learning.features import Kinds, fleet_graph, kinds_of, node_headroom
 from tango.learning.network import PlacementNetwork, batch_graphs
 from tango.learning.recent import RecentLc
 from tango.learning.shipped import shipped_path
-from tango.settings import BeSettings
+from tango.settings.decisions import BeSettings
 
 log = structlog.get_logger(__name__)
 

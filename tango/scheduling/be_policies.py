@@ -20,7 +20,7 @@ from tango.node_model.capacity import count_in, fits
 from tango.scheduling.be_headroom import BeHeadroom
 from tango.scheduling.block_search import Blocks, block_search, new_blocks, note_placement
 from tango.scheduling.kinds import kinds_of_rows
-from tango.settings import BeSettings
+from tango.settings.decisions import BeSettings
 
 SHARE, WEIGHTED = range(2)
 """Scores of `fill_fleet`."""

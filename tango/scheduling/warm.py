@@ -7,7 +7,7 @@ from tango.scheduling.be_headroom import most_memory_mib
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.sharing import plan_sharing
-from tango.settings import BeSettings, LcSettings, SharingSettings
+from tango.settings.decisions import BeSettings, LcSettings, SharingSettings
 
 
 def warm_up() -> None:

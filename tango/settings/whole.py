@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
 from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
-from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
+from tango.settings.decisions import OutlierSettings
 from tango.settings.metrics import MetricsSettings
-from tango.settings.runs import CancelSettings, HostSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
-from tango.settings.simulation import SimSettings
+from tango.settings.runs import CancelSettings, HostSettings, ReplaySettings, StoreSettings, TickSettings
+from tango.settings.simulated import SimulationSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(SimulationSettings):
     """All settings, with the addresses of database, broker and clusters."""
 
     database_url: str = ""
@@ -30,14 +30,8 @@ class Settings:
     """Folder of the clusters' journals, one file each; empty: in the state folder."""
     kubeconfig: str = ""
     """Path of the kubeconfig of the embedded clusters; empty where none are embedded. Joined clusters name their own."""
-    checkpoint: str = ""
-    """Path of the BE network's checkpoint; empty: the one that is shipped. What is promoted in the registry goes before it."""
-    checkpoint_policy: str = "dcg-be"
-    """The learned BE policy that `checkpoint` is of; by default that of the system `tango`."""
     host: HostSettings = field(default_factory=HostSettings)
     """When a machine is too busy for what runs on it to say anything about the system."""
-    lease: LeaseSettings = field(default_factory=LeaseSettings)
-    """How long claims hold without a heartbeat."""
     refusal: RefusalSettings = field(default_factory=RefusalSettings)
     """How long is waited where a cluster refuses."""
     store: StoreSettings = field(default_factory=StoreSettings)
@@ -56,19 +50,11 @@ class Settings:
     """Release of due requests."""
     journal: JournalSettings = field(default_factory=JournalSettings)
     """The journals of clusters, and their lines to the centre."""
-    lc: LcSettings = field(default_factory=LcSettings)
-    """Dispatch and execution of latency-critical requests."""
     outlier: OutlierSettings = field(default_factory=OutlierSettings)
     """Nodes that do not answer."""
-    be: BeSettings = field(default_factory=BeSettings)
-    """Placement of best-effort requests."""
-    sharing: SharingSettings = field(default_factory=SharingSettings)
-    """How LC instances grow and shrink, and when BE gives way."""
     node_agent: NodeAgentSettings = field(default_factory=NodeAgentSettings)
     """How far the node agent holds BE pods back."""
     kube: KubeSettings = field(default_factory=KubeSettings)
     """Calls to Kubernetes."""
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     """The scrape of metrics."""
-    sim: SimSettings = field(default_factory=SimSettings)
-    """The simulated world."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tango.settings import SimSettings
+from tango.settings.simulation import SimSettings
 from tango.sim.codes import NODE_DOWN, NODE_UP
 from tango.traces.draws import seeded
 

@@ -21,7 +21,7 @@ from tango.errors import Deadlock
 from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.columns import IN_PYTHON, NO_WEIGHTS, Exploration
 from tango.scheduling.lc.rule import LcRule
-from tango.settings import Settings
+from tango.settings.simulated import SimulationSettings
 from tango.sim import engine, node_time
 from tango.sim.codes import DISPATCH, GROW, OVER
 from tango.sim.decision_costs import DecisionCosts, recorded_costs
@@ -53,7 +53,7 @@ def simulate(
     fleet: Fleet,
     requests: NewRequests,
     system: System,
-    settings: Settings,
+    settings: SimulationSettings,
     *,
     seed: int = 0,
     span_s: float | None = None,
@@ -88,7 +88,7 @@ class _Run:
         fleet: Fleet,
         requests: NewRequests,
         system: System,
-        settings: Settings,
+        settings: SimulationSettings,
         *,
         seed: int,
         span_s: float | None,

@@ -17,7 +17,7 @@ from tango.scheduling.be_headroom import most_memory_mib
 from tango.scheduling.lc.columns import NO_NOISE, Choices, Traits, new_belief, new_terrain
 from tango.scheduling.sharing import tuning_of
 from tango.scheduling.sharing_step import Declared, declared_sizes
-from tango.settings import Settings
+from tango.settings.simulated import SimulationSettings
 from tango.sim import state
 from tango.sim.codes import DOES_NOT_FIT
 from tango.sim.heap import EVENT, USED
@@ -32,7 +32,7 @@ class SimulationState:
         self,
         fleet: Fleet,
         requests: NewRequests,
-        settings: Settings,
+        settings: SimulationSettings,
         *,
         lc_policy: Traits,
         lc_weights: NDArray[np.float64],
@@ -158,7 +158,7 @@ class SimulationState:
         e.clock["terminal"] += len(refused)
 
 
-def _rules(fleet: Fleet, settings: Settings, lc_policy: Traits) -> state.Rules:
+def _rules(fleet: Fleet, settings: SimulationSettings, lc_policy: Traits) -> state.Rules:
     sim = settings.sim
     staleness_s = fleet.staleness_s if sim.staleness_s is None else sim.staleness_s
     return state.Rules(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tango.fleets import load_fleet
-from tango.settings import Settings
+from tango.settings.simulated import SimulationSettings
 from tango.sim.simulate import simulate
 from tango.systems import system
 from tango.traces.workloads import Workload, draw_requests
@@ -13,4 +13,4 @@ def warm_up() -> None:
     """A fraction of a second where the machine code is kept, a minute where it is not."""
     fleet = load_fleet("single")
     requests = draw_requests(Workload(lc=("p3",), be=("p3",), duration_s=1.0, load=0.3), fleet, 1)
-    simulate(fleet, requests, system("load-greedy"), Settings(), span_s=1.0)
+    simulate(fleet, requests, system("load-greedy"), SimulationSettings(), span_s=1.0)

@@ -18,7 +18,7 @@ from tango.scheduling.budget import within_budget
 from tango.scheduling.lc.batch_plan import BatchPlanner
 from tango.scheduling.lc.rule import LC_RULES, LcRule
 from tango.scheduling.plan_checks import check_lc_plan, lc_nodes_are_possible
-from tango.settings import LcSettings
+from tango.settings.decisions import LcSettings
 from tango.systems.registry import LcPolicy
 from tango.systems.step import LC_FALLBACK, asked_plan, decided_by, decided_lc
 

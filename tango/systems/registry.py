@@ -31,7 +31,8 @@ from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
 from tango.scheduling.lc.rule import LC_RULES, LEARNED_LC
 from tango.scheduling.sharing_step import RULES
-from tango.settings import BeSettings, LcSettings, Settings
+from tango.settings.decisions import BeSettings, LcSettings
+from tango.settings.simulated import SimulationSettings
 from tango.systems.policy_files import FILE_POLICY, file_policy, loaded_file_policy, stored_name
 
 LcPolicy = Callable[[LcArrivals, FleetSnapshot, LcSettings], LcPlan]
@@ -105,7 +106,7 @@ def mixed(base: System, *, lc: str | None = None, be: str | None = None, sharing
 
 
 def usable_system(
-    name: str, settings: Settings, *, lc: str | None = None, be: str | None = None, sharing: str | None = None
+    name: str, settings: SimulationSettings, *, lc: str | None = None, be: str | None = None, sharing: str | None = None
 ) -> System:
     """A system, with other parts where they are named, whose policies of the user's can be loaded; files under the name that is kept.
 
@@ -180,7 +181,7 @@ def be_names() -> tuple[str, ...]:
     return (*_BE, *LEARNED_BE, *(name for kind, name in _installed() if kind == "be"))
 
 
-def lc_policy(name: str, settings: Settings) -> LcPolicy:
+def lc_policy(name: str, settings: SimulationSettings) -> LcPolicy:
     """The LC policy of this name. Raises: UsageError for an unknown one; CheckpointError when a learned one cannot be read."""
     if name in LC_RULES:
         return LC_RULES[name]
@@ -193,7 +194,7 @@ def lc_policy(name: str, settings: Settings) -> LcPolicy:
     return policy
 
 
-def be_policy(name: str, settings: Settings) -> BePolicy:
+def be_policy(name: str, settings: SimulationSettings) -> BePolicy:
     """The BE policy of this name; a learned one is loaded with its checkpoint and falls back by itself when it has none.
 
     Raises: UsageError for an unknown name.
@@ -218,7 +219,7 @@ def origin(kind: str, name: str) -> str:
     return "learned, shipped" if name in LEARNED_LC or name in LEARNED_BE else "built in"
 
 
-def stored_be_policy(name: str, content: bytes, where: str, settings: Settings) -> BePolicy:
+def stored_be_policy(name: str, content: bytes, where: str, settings: SimulationSettings) -> BePolicy:
     """A learned BE policy by the content of a checkpoint's file; `where` names it in messages.
 
     Raises: CheckpointError where it cannot decide by it.

@@ -27,7 +27,7 @@ from tango.domain.snapshot import FleetSnapshot
 from tango.errors import PolicyFailed, TangoError
 from tango.scheduling.lc.rule import LC_RULES
 from tango.scheduling.plan_checks import check_be_plan, check_lc_plan
-from tango.settings import BeSettings, LcSettings
+from tango.settings.decisions import BeSettings, LcSettings
 from tango.systems.policy_files import where_it_failed
 from tango.systems.registry import BePolicy, LcPolicy
 

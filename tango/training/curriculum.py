@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tango.domain.fleet import Fleet
-from tango.settings import Settings
+from tango.settings import SimulationSettings
 from tango.traces.workloads import Workload
 from tango.training.config import TrainingConfig
 
@@ -38,7 +38,7 @@ class Episode:
 
     fleet: Fleet
     workload: Workload
-    settings: Settings
+    settings: SimulationSettings
     seed: int
 
 

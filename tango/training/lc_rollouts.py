@@ -25,7 +25,7 @@ from tango.scheduling.lc import dsaco
 from tango.scheduling.lc.columns import Exploration
 from tango.scheduling.lc.dsaco import CANDIDATES, LEARNED_FEATURES, ScoredLayer
 from tango.scheduling.lc.rule import LcRule
-from tango.settings import Settings, SimSettings
+from tango.settings import SimSettings, SimulationSettings
 from tango.sim.decision_costs import DecisionCosts
 from tango.sim.outcomes import SimulatedRun
 from tango.sim.simulate import simulate
@@ -76,7 +76,7 @@ def draw_episode(rng: np.random.Generator, curriculum: Curriculum) -> Episode:
     return Episode(
         fleet=fleet,
         workload=Workload(lc=(pattern,), be=(pattern,), duration_s=curriculum.episode_s, load=load, lc_load_share=share),
-        settings=Settings(sim=sim),
+        settings=SimulationSettings(sim=sim),
         seed=int(rng.integers(TRAINING.start, TRAINING.stop)),
     )
 

@@ -24,7 +24,7 @@ from tango.scheduling.lc.columns import NO_NOISE, Belief, Choices, Exploration, 
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.rule import LcRule
 from tango.scheduling.work_scale import set_work_scale
-from tango.settings import LcSettings
+from tango.settings.decisions import LcSettings
 
 _given_up_after_s, _expected_work_s = inlined(given_up_after_s), inlined(expected_work_s)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tango.scheduling.lc.columns import NO_WEIGHTS, Ask, Belief, Exploration, Terrain
 from tango.scheduling.lc.expected_time import time_alone_s
-from tango.settings import LcSettings
+from tango.settings.decisions import LcSettings
 
 Price = Callable[[Terrain, Belief, int, int], float]
 """(terrain, belief, service, node): what one more request of the service costs on the node, network excluded."""

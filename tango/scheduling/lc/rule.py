@@ -17,7 +17,7 @@ from tango.scheduling.lc.columns import NO_NOISE, Traits, belief_of, new_choices
 from tango.scheduling.lc.dispatch import dispatch, set_prices
 from tango.scheduling.lc.policy import CompiledPolicy
 from tango.scheduling.work_scale import work_at_scale_s
-from tango.settings import LcSettings
+from tango.settings.decisions import LcSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from tango.compiled import in_place, inlined
 from tango.scheduling.lc.columns import Ask, Belief, Exploration, Terrain
 from tango.scheduling.lc.expected_time import network_s
 from tango.scheduling.lc.policy import CompiledPolicy
-from tango.settings import LcSettings
+from tango.settings.decisions import LcSettings
 
 FREE_CPU, FREE_MEMORY, NEAR, QUEUE = range(4)
 """Places in `score_weights`."""
