@@ -113,15 +113,15 @@ def paired_difference(values: Mapping[int, float | None], baseline: Mapping[int,
     known = [(float(a), float(b)) for a, b in pairs if a is not None and b is not None]
     n = len(known)
     if not n:
-        return Paired(None, None, None, 0, None)
+        return Paired(mean=None, low=None, high=None, pairs=0, relative=None)
     differences = [a - b for a, b in known]
     mean = math.fsum(differences) / n
     base = math.fsum(b for _, b in known) / n
     relative = mean / abs(base) if base else None
     if n == 1:
-        return Paired(mean, None, None, 1, relative)
+        return Paired(mean=mean, low=None, high=None, pairs=1, relative=relative)
     deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
     error = deviation / math.sqrt(n)
     half = t_quantile(n - 1) * error
     p = t_test_p(n - 1, mean / error) if error > 0.0 else float(mean == 0.0)
-    return Paired(mean, mean - half, mean + half, n, relative, p)
+    return Paired(mean=mean, low=mean - half, high=mean + half, pairs=n, relative=relative, p=p)

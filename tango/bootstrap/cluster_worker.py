@@ -16,7 +16,7 @@ from typing import Any
 from tango.bootstrap.clock import SystemClock
 from tango.control.answer_margin import AnswerMargin
 from tango.control.dispatch_lc import LcDeciders, LcDispatch, LocalStart
-from tango.control.execute_lc import InstanceDirectory, LcExecutor
+from tango.control.execute_lc import InstanceDirectory, InstanceReach, LcExecutor
 from tango.control.fleet_view import FleetView
 from tango.control.keep_journal import Keeper
 from tango.control.node_health import NodeHealth
@@ -69,12 +69,14 @@ class ClusterWorker:
         self._settings = settings
         self.executor = LcExecutor(
             requests=journal,
-            directory=InstanceDirectory(journal),
-            calls=calls or functools.partial(HttpInstanceCalls, key=settings.call_key),
+            reach=InstanceReach(
+                directory=InstanceDirectory(journal),
+                calls=calls or functools.partial(HttpInstanceCalls, key=settings.call_key),
+                health=health,
+                margin=margin,
+            ),
             publisher=publisher,
             run_zero_s=facts.zero_s,
-            health=health,
-            margin=margin,
             callers=ServeCallers(journal, lambda: _service_calls(settings), settings.call),
             owner=owner,
             settings=settings.lc,

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import structlog
@@ -170,6 +171,17 @@ ASK_AGAIN_S = 0.5
 """Seconds between two tries while the store is away: far below the lease of a request, and few enough not to crowd it as it comes back."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstanceReach:
+    """How this process reaches instances, and what it knows of how they answer."""
+
+    directory: InstanceDirectory
+    calls: Callable[[], InstanceCalls]
+    """Made once, on the executor's loop."""
+    health: NodeHealth
+    margin: AnswerMargin
+
+
 class LcExecutor:
     """Runs claimed LC requests on one event loop in its own thread. One per worker process, made after the fork.
 
@@ -181,23 +193,20 @@ class LcExecutor:
         self,
         *,
         requests: LcRequests,
-        directory: InstanceDirectory,
-        calls: Callable[[], InstanceCalls],
+        reach: InstanceReach,
         publisher: Publisher,
         run_zero_s: Callable[[int], float],
-        health: NodeHealth,
-        margin: AnswerMargin,
         callers: ServeCallers,
         owner: str,
         settings: LcSettings,
         lease: LeaseSettings,
     ) -> None:
         self._requests = requests
-        self._directory = directory
+        self._directory = reach.directory
         self._publisher = publisher
         self._run_zero_s = run_zero_s
-        self._health = health
-        self._margin = margin
+        self._health = reach.health
+        self._margin = reach.margin
         self._callers = callers
         self._owner = owner
         self._settings = settings
@@ -210,7 +219,7 @@ class LcExecutor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._zeros_s: dict[int, float] = {}
         self._loop = uvloop.new_event_loop()
-        self._calls_factory = calls
+        self._calls_factory = reach.calls
         self._calls: InstanceCalls | None = None
         self._taken_back: set[tuple[int, int, int]] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -271,9 +280,8 @@ class LcExecutor:
                 log.warning("calls_not_read", error=str(error))
             except Exception:
                 self._note_broken("calls_broken")
-            for (
-                work
-            ) in works:  # here and not on the loop: from now on this process has to live for them, and `close` waits for them
+            # Here and not on the loop: from now on this process has to live for them, and `close` waits for them.
+            for work in works:
                 self._in_flight[work.run_id, work.request_id, work.epoch] = work
             self._loop.call_soon_threadsafe(self._start_calls, works)
 

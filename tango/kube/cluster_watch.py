@@ -265,11 +265,11 @@ class KubernetesWatch:
                     del tail[:-most_bytes]
         return ContainerLog(container=container, tail=bytes(tail), is_whole=seen <= most_bytes and breaks < lines)
 
-    async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
+    async def create_instance(self, service: Service, node: NodeKey, number: int) -> None:
         """Create, then bind; one that is there already is about to come over the watch."""
         known = self._nodes.objects.get(node.name)
         uid = "" if known is None else str(known["metadata"].get("uid") or "")
-        body = owned_by_node(lc_instance(service, node, k, ways=self._ways), node.name, uid)
+        body = owned_by_node(lc_instance(service, node, number, ways=self._ways), node.name, uid)
         try:
             pod = await self._client.request("POST", self._pods_in(service.namespace), body=body)
         except Conflict:

@@ -187,11 +187,11 @@ def be_pod(placement: Placement, service: Service, *, job: JobOverrides = AS_DEC
     return pod
 
 
-def lc_instance(service: Service, node: NodeKey, k: int, *, ways: ClusterWays = WAYS) -> JSON:
-    """Manifest of the k-th instance (from 0) of an LC service on a node, at the service's declared size; with the CPU limit for its start,
-    where the service has one."""
+def lc_instance(service: Service, node: NodeKey, number: int, *, ways: ClusterWays = WAYS) -> JSON:
+    """Manifest of an instance of an LC service on a node, where they are numbered from 0, at the service's declared size; with the CPU
+    limit for its start, where the service has one."""
     labels = {**MANAGED, CLUSTER: node.cluster, CLASS: "lc", SERVICE: service.name}
-    name = instance_name(service.name, node.name, k)
+    name = instance_name(service.name, node.name, number)
     if (template := service.pod_template) is not None:
         pod = _from_template(name, labels, service, template, memory_mib=service.instance_memory_mib, ways=ways)
         if service.startup_cpu_limit_millicores:
@@ -303,9 +303,9 @@ def _resources(cpu_request_millicores: int, cpu_limit_millicores: int, memory_mi
     }
 
 
-def instance_name(service: str, node: str, k: int) -> str:
-    """Pod name of an LC instance, `lc-<service>-<node>-<k>`: unique within the node's cluster, as pod names are."""
-    return f"lc-{service}-{node}-{k}"
+def instance_name(service: str, node: str, number: int) -> str:
+    """Pod name of an LC instance, `lc-<service>-<node>-<number>`: unique within the node's cluster, as pod names are."""
+    return f"lc-{service}-{node}-{number}"
 
 
 def binding(pod: str, uid: str, node: str) -> JSON:

@@ -128,8 +128,8 @@ class ClusterWatch(Protocol):
         """
         ...
 
-    async def create_instance(self, service: Service, node: NodeKey, k: int) -> None:
-        """Create the k-th instance of an LC service and bind it to its node. An instance that exists is left as it is."""
+    async def create_instance(self, service: Service, node: NodeKey, number: int) -> None:
+        """Create an LC service's instance of this number, from 0, and bind it to its node. An instance that exists is left as it is."""
         ...
 
     async def set_cpu_limit(self, pod: str, container: str, millicores: int) -> None:

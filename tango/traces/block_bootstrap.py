@@ -101,14 +101,14 @@ def rows_of(
     return first, last - first
 
 
-def copies_for(n: int, times_s: NDArray[np.float64], circle: Circle) -> int:
-    """Number of copies that hold n requests on average."""
-    return max(1, math.ceil(n / (len(times_s) * circle.duration_s / circle.period_s)))
+def copies_for(count: int, times_s: NDArray[np.float64], circle: Circle) -> int:
+    """Number of copies that hold `count` requests on average."""
+    return max(1, math.ceil(count / (len(times_s) * circle.duration_s / circle.period_s)))
 
 
-def chosen(total: int, n: int, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A random mask of shape (total,) with n True values; all such masks are equally likely."""
-    few = min(n, total - n)
-    mask = np.full(total, n > few)
-    mask[rng.choice(total, few, replace=False, shuffle=False)] = n == few
+def chosen(total: int, count: int, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """A random mask of shape (total,) with `count` True values; all such masks are equally likely."""
+    few = min(count, total - count)
+    mask = np.full(total, count > few)
+    mask[rng.choice(total, few, replace=False, shuffle=False)] = count == few
     return mask

@@ -36,13 +36,15 @@ LIFE_SIGMA = math.log(1570 / 369) / _Z90
 """Sigma of the duration of finished tasks of scheduling class 0: median 369 s, 90th percentile 1,570 s."""
 
 
-def arrivals(n: int, duration_s: float, clusters: int, rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """(times in seconds, rows of entry clusters) of n requests, shape (n,) each. A batch enters at one cluster, as a job's tasks do."""
-    batches = min(n, max(1, round(n * BATCHES_PER_REQUEST)))
-    size = _batch_sizes(n, batches, rng)
+def arrivals(
+    count: int, duration_s: float, clusters: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
+    """(times in seconds, rows of entry clusters), shape (count,) each. A batch enters at one cluster, as a job's tasks do."""
+    batches = min(count, max(1, round(count * BATCHES_PER_REQUEST)))
+    size = _batch_sizes(count, batches, rng)
     batch = np.repeat(np.arange(batches), size)
     begin = rng.random(batches) * duration_s
-    gap = rng.exponential(WITHIN_BATCH_S, n)
+    gap = rng.exponential(WITHIN_BATCH_S, count)
     passed = np.cumsum(gap)
     first = np.cumsum(size) - size
     within = passed - passed[first][batch]
@@ -53,22 +55,22 @@ def arrivals(n: int, duration_s: float, clusters: int, rng: np.random.Generator)
     return time_s, rng.integers(0, clusters, batches).astype(np.int32)[batch]
 
 
-def works(service_class: ServiceClass, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Relative works, shape (n,). BE: duration x CPU request. LC: CPU request alone, as LC tasks of the trace are long-running services."""
+def works(service_class: ServiceClass, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Relative works, shape (count,). BE: duration x CPU request. LC: CPU request alone, as LC tasks of the trace are long-running."""
     sigma = CPU_SIGMA if service_class is ServiceClass.LC else math.hypot(CPU_SIGMA, LIFE_SIGMA)
-    return np.exp(sigma * rng.standard_normal(n))
+    return np.exp(sigma * rng.standard_normal(count))
 
 
-def memories_mib(service_class: ServiceClass, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Memory of BE requests in whole MiB, shape (n,); NaN for LC, whose memory is that of its service."""
+def memories_mib(service_class: ServiceClass, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Memory of BE requests in whole MiB, shape (count,); NaN for LC, whose memory is that of its service."""
     if service_class is ServiceClass.LC:
-        return np.full(n, np.nan)
-    return np.clip(np.round(MEMORY_MEDIAN_MIB * np.exp(MEMORY_SIGMA * rng.standard_normal(n))), 16.0, MACHINE_MIB)
+        return np.full(count, np.nan)
+    return np.clip(np.round(MEMORY_MEDIAN_MIB * np.exp(MEMORY_SIGMA * rng.standard_normal(count))), 16.0, MACHINE_MIB)
 
 
-def _batch_sizes(n: int, batches: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Sizes of batches, at least 1 each, that add up to n; none has much more than BUSIEST_SHARE of n."""
+def _batch_sizes(count: int, batches: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Sizes of batches, at least 1 each, that add up to `count`; none has much more than BUSIEST_SHARE of it."""
     weight = np.exp(BATCH_SPREAD * rng.standard_normal(batches))
     for _ in range(20):
         weight = np.minimum(weight / weight.sum(), max(BUSIEST_SHARE, 1.5 / batches))
-    return 1 + rng.multinomial(n - batches, weight / weight.sum())
+    return 1 + rng.multinomial(count - batches, weight / weight.sum())

@@ -128,56 +128,58 @@ def generate(recipe: Recipe) -> Trace:
 def arrivals(
     pattern: str,
     service_class: ServiceClass,
-    n: int,
+    count: int,
     duration_s: float,
     clusters: int,
     rng: np.random.Generator,
     phase_spread: float = PHASE_SPREAD,
 ) -> Arrivals:
-    """Times from 0 to `duration_s` and entry clusters of n requests of one class, by a pattern of `PATTERNS`."""
+    """Times from 0 to `duration_s` and entry clusters of `count` requests of one class, by a pattern of `PATTERNS`."""
     if pattern == "borg":
-        return borg_shape.arrivals(n, duration_s, clusters, rng)
+        return borg_shape.arrivals(count, duration_s, clusters, rng)
     periodic = {"p1": ServiceClass.LC, "p2": ServiceClass.BE}.get(pattern)
     if service_class is periodic:
-        return _periodic(n, duration_s, clusters, rng, phase_spread)
-    return _random(n, duration_s, clusters, rng)
+        return _periodic(count, duration_s, clusters, rng, phase_spread)
+    return _random(count, duration_s, clusters, rng)
 
 
-def _one_class(recipe: Recipe, service_class: ServiceClass, n: int, rng: np.random.Generator) -> tuple[NDArray[np.generic], ...]:
-    arrival, cluster = arrivals(recipe.pattern, service_class, n, recipe.duration_s, len(recipe.cluster_names), rng)
+def _one_class(
+    recipe: Recipe, service_class: ServiceClass, count: int, rng: np.random.Generator
+) -> tuple[NDArray[np.generic], ...]:
+    arrival, cluster = arrivals(recipe.pattern, service_class, count, recipe.duration_s, len(recipe.cluster_names), rng)
     if recipe.pattern == "borg":
-        shape = borg_shape.works(service_class, n, rng)
-        memory_mib = borg_shape.memories_mib(service_class, n, rng)
+        shape = borg_shape.works(service_class, count, rng)
+        memory_mib = borg_shape.memories_mib(service_class, count, rng)
     else:
-        shape = rng.standard_normal(n)
-        memory_mib = np.full(n, np.nan)
+        shape = rng.standard_normal(count)
+        memory_mib = np.full(count, np.nan)
     service, work_s, memory_mib = _works(recipe, service_class, shape, memory_mib, rng)
-    return arrival, np.full(n, int(service_class), np.int8), service, cluster, work_s, memory_mib
+    return arrival, np.full(count, int(service_class), np.int8), service, cluster, work_s, memory_mib
 
 
-def _periodic(n: int, duration_s: float, clusters: int, rng: np.random.Generator, phase_spread: float) -> Arrivals:
+def _periodic(count: int, duration_s: float, clusters: int, rng: np.random.Generator, phase_spread: float) -> Arrivals:
     """Waves whose phases differ by `phase_spread` periods over the clusters."""
     grid = np.linspace(0.0, duration_s, 1024 * WAVES + 1)
-    counts = np.full(clusters, n // clusters)
-    counts[: n % clusters] += 1
+    counts = np.full(clusters, count // clusters)
+    counts[: count % clusters] += 1
     begin = rng.random()
     times = []
-    for k, count in enumerate(counts):
+    for k, entering in enumerate(counts):
         angle = 2 * np.pi * (WAVES * grid / duration_s + begin + phase_spread * k / clusters)
         reached = grid - SWING * duration_s / (2 * np.pi * WAVES) * (np.cos(angle) - np.cos(angle[0]))
-        times.append(np.interp((np.arange(count) + 0.5) / max(count, 1) * reached[-1], reached, grid))
+        times.append(np.interp((np.arange(entering) + 0.5) / max(entering, 1) * reached[-1], reached, grid))
     return np.concatenate(times), np.repeat(np.arange(clusters, dtype=np.int32), counts)
 
 
-def _random(n: int, duration_s: float, clusters: int, rng: np.random.Generator) -> Arrivals:
+def _random(count: int, duration_s: float, clusters: int, rng: np.random.Generator) -> Arrivals:
     """Poisson arrivals of random rates, which each cluster draws for itself."""
     slots = max(1, round(duration_s / SLOT_S))
     grid = np.linspace(0.0, duration_s, slots + 1)
-    counts = rng.multinomial(n, np.full(clusters, 1.0 / clusters))
+    counts = rng.multinomial(count, np.full(clusters, 1.0 / clusters))
     times = []
-    for count in counts:
+    for entering in counts:
         reached = np.concatenate(([0.0], np.cumsum(rng.gamma(4.0, 0.25, slots))))
-        times.append(np.interp(rng.random(count) * reached[-1], reached, grid))
+        times.append(np.interp(rng.random(entering) * reached[-1], reached, grid))
     return np.concatenate(times), np.repeat(np.arange(clusters, dtype=np.int32), counts)
 
 

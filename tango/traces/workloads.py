@@ -242,15 +242,17 @@ def _count(work_s: float, fleet: Fleet, service_class: ServiceClass) -> int:
     return count
 
 
-def _pattern(workload: Workload, fleet: Fleet, service_class: ServiceClass, n: int, seed: int) -> ClassArrivals:
+def _pattern(workload: Workload, fleet: Fleet, service_class: ServiceClass, count: int, seed: int) -> ClassArrivals:
     (pattern,) = workload.lc if service_class is ServiceClass.LC else workload.be
     rng = seeded(seed, f"{pattern}-{service_class.label}")
-    arrival_s, cluster = arrivals(pattern, service_class, n, workload.duration_s, len(fleet.clusters), rng, workload.phase_spread)
+    arrival_s, cluster = arrivals(
+        pattern, service_class, count, workload.duration_s, len(fleet.clusters), rng, workload.phase_spread
+    )
     if pattern != "borg":
         return ClassArrivals(arrival_s=arrival_s, cluster=cluster)
     clip = LC_CLIP if service_class is ServiceClass.LC else BE_CLIP
-    work_s = with_mean(borg_shape.works(service_class, n, rng), mean_work_s(fleet, service_class), clip=clip)
-    memory_mib = borg_shape.memories_mib(service_class, n, rng)
+    work_s = with_mean(borg_shape.works(service_class, count, rng), mean_work_s(fleet, service_class), clip=clip)
+    memory_mib = borg_shape.memories_mib(service_class, count, rng)
     return ClassArrivals(arrival_s=arrival_s, cluster=cluster, cpu_work_s=work_s, memory_mib=memory_mib)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tango.control.answer_margin import AnswerMargin
-from tango.control.execute_lc import GONE_LOOK_S, GONE_WITHIN_S, PAUSES_S, InstanceDirectory, LcExecutor
+from tango.control.execute_lc import GONE_LOOK_S, GONE_WITHIN_S, PAUSES_S, InstanceDirectory, InstanceReach, LcExecutor
 from tango.control.node_health import NodeHealth
 from tango.control.serve_callers import ServeCallers
 from tango.domain.identity import NodeKey
@@ -75,12 +75,14 @@ def make(world: WorkerWorld, calls: ScriptedCalls) -> Iterator[Make]:
     ) -> LcExecutor:
         executor = LcExecutor(
             requests=requests or world.journal,
-            directory=InstanceDirectory(fleet or world.journal, max_age_s=max_age_s),
-            calls=calls_of,
+            reach=InstanceReach(
+                directory=InstanceDirectory(fleet or world.journal, max_age_s=max_age_s),
+                calls=calls_of,
+                health=health or NodeHealth(OutlierSettings()),
+                margin=margin or AnswerMargin(),
+            ),
             publisher=publisher or world.publisher,
             run_zero_s=run_zero_s,
-            health=health or NodeHealth(OutlierSettings()),
-            margin=margin or AnswerMargin(),
             callers=ServeCallers(NO_CALLERS, NO_CALLERS, CallSettings()),
             owner="worker-1",
             settings=settings,
