@@ -532,6 +532,20 @@ run_metric = Table(
     PrimaryKeyConstraint("run_id", "name"),
 )
 
+# Runs that were deleted, so that whoever asks for one hears what became of it.
+deleted_run = Table(
+    "deleted_run",
+    metadata,
+    Column("run_id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("system", Text, nullable=False),
+    Column("accepted", Integer, nullable=False),
+    _timestamp("ended_at"),
+    _timestamp("deleted_at", default=True),
+    Column("why", Text, nullable=False),
+)
+
 # One row for each scheduling cycle: counts, policy, and milliseconds of its three phases.
 decision = Table(
     "decision",

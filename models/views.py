@@ -16,23 +16,46 @@ from tango.domain.runs import OPEN, RunStatus
 _SUCCEEDED = f"'{RequestState.SUCCEEDED}'"
 _TERMINAL = ", ".join(f"'{state}'" for state in TERMINAL)
 
-RUN_SUMMARY = """
+# Of the whole run.
+_COUNTED = ("succeeded", "failed", "shed", "cancelled", "live")
+# Of its measured span, which are there once it has ended.
+_MEASURED = (
+    "lc_qos_rate",
+    "lc_latency_p95_ms",
+    "lc_latency_p99_ms",
+    "be_completed",
+    "be_cpu_seconds_per_s",
+    "utilization_cpu",
+    "evictions",
+    "resizes",
+)
+
+RUN_SUMMARY = f"""
 CREATE VIEW run_summary AS
+WITH counted AS (
+    SELECT run_id, sum(requests) AS requests,
+           coalesce(sum(requests) FILTER (WHERE state = {_SUCCEEDED}), 0) AS succeeded,
+           coalesce(sum(requests) FILTER (WHERE state = '{RequestState.FAILED}'), 0) AS failed,
+           coalesce(sum(requests) FILTER (WHERE state = '{RequestState.SHED}'), 0) AS shed,
+           coalesce(sum(requests) FILTER (WHERE state = '{RequestState.CANCELLED}'), 0) AS cancelled,
+           coalesce(sum(requests) FILTER (WHERE state NOT IN ({_TERMINAL})), 0) AS live,
+           coalesce(sum(requests) FILTER (WHERE class = 'lc' AND state IN ({_TERMINAL})), 0) AS lc_ended,
+           coalesce(sum(in_time), 0) AS lc_in_time
+    FROM (SELECT run_id, class, state, requests, in_time FROM run_count
+          UNION ALL SELECT run_id, class, state, requests, in_time FROM run_count_change) c
+    GROUP BY run_id
+), kept AS (
+    SELECT run_id, {", ".join(f"max(value) FILTER (WHERE name = '{name}') AS {name}" for name in (*_COUNTED, *_MEASURED))}
+    FROM run_metric GROUP BY run_id
+)
 SELECT r.run_id, r.kind, r.name, r.status, r.system, r.fleet, r.seed, r.speed, r.submitted_at, r.started_at, r.ended_at,
-       r.accepted,
-       max(m.value) FILTER (WHERE m.name = 'succeeded') AS succeeded,
-       max(m.value) FILTER (WHERE m.name = 'failed') AS failed,
-       max(m.value) FILTER (WHERE m.name = 'lc_qos_rate') AS lc_qos_rate,
-       max(m.value) FILTER (WHERE m.name = 'lc_latency_p95_ms') AS lc_latency_p95_ms,
-       max(m.value) FILTER (WHERE m.name = 'lc_latency_p99_ms') AS lc_latency_p99_ms,
-       max(m.value) FILTER (WHERE m.name = 'be_completed') AS be_completed,
-       max(m.value) FILTER (WHERE m.name = 'be_cpu_seconds_per_s') AS be_cpu_seconds_per_s,
-       max(m.value) FILTER (WHERE m.name = 'utilization_cpu') AS utilization_cpu,
-       max(m.value) FILTER (WHERE m.name = 'evictions') AS evictions,
-       max(m.value) FILTER (WHERE m.name = 'resizes') AS resizes
-FROM run r LEFT JOIN run_metric m USING (run_id)
-GROUP BY r.run_id
+       coalesce(c.requests, r.accepted)::int AS accepted,
+       {", ".join(f"coalesce(c.{name}, k.{name}, CASE WHEN r.kind <> 'simulated' THEN 0 END)::int AS {name}" for name in _COUNTED)},
+       c.lc_ended::int AS lc_ended, c.lc_in_time::int AS lc_in_time, {", ".join(f"k.{name}" for name in _MEASURED)}
+FROM run r LEFT JOIN counted c USING (run_id) LEFT JOIN kept k USING (run_id)
 """
+"""Never reads requests: their counts are kept as they change (`run_count`), all else is computed once, at a run's end. Whatever the size
+of a run, this takes milliseconds, and the counts are those of the rows at every instant."""
 
 SERVICE_QOS = f"""
 CREATE VIEW service_qos AS
@@ -213,9 +236,23 @@ VIEWS = (
 )
 VIEW_NAMES = tuple(view.split()[2] for view in VIEWS)
 
-_OF_METRICS = (
-    "succeeded failed lc_qos_rate lc_latency_p95_ms lc_latency_p99_ms be_completed be_cpu_seconds_per_s utilization_cpu "
-    "evictions resizes"
+_OF_RUNS = (
+    "run_id",
+    "kind",
+    "name",
+    "status",
+    "system",
+    "fleet",
+    "seed",
+    "speed",
+    "submitted_at",
+    "started_at",
+    "ended_at",
+    "accepted",
+    *_COUNTED,
+    "lc_ended",
+    "lc_in_time",
+    *_MEASURED,
 )
 _SHADOW = (
     "candidate name live policy ticks skipped considered live_placed candidate_placed different share_different live_cpu_share "
@@ -224,7 +261,7 @@ _SHADOW = (
 VIEW_COLUMNS: dict[str, tuple[str, ...]] = {
     name: tuple(columns.split())
     for name, columns in {
-        "run_summary": "run_id kind name status system fleet seed speed submitted_at started_at ended_at accepted " + _OF_METRICS,
+        "run_summary": " ".join(_OF_RUNS),
         "service_qos": "run_id service arrived target_ms qos_rate latency_p50_ms latency_p95_ms latency_p99_ms",
         "node_utilization": "run_id cluster node cpu memory be_pods samples",
         "system_comparison": (

@@ -21,6 +21,7 @@
     │   └── InstanceFailed        an LC instance did not serve a call; `reason` says how
     │       └── CallFailed        the same of a caller's call, with how far it had come
     ├── StoreError                PostgreSQL answered no (a broken query, a constraint)
+    │   └── StoreBusy             others hold what a transaction needs, for longer than it may wait
     ├── NotInTime                 what was waited for goes on, and the wait is over (exit 124, as of `timeout`)
     └── Fenced                    a lease or an epoch has a newer holder: drop the result
 
@@ -248,6 +249,10 @@ class NotInTime(TangoError):
 
 class StoreError(TangoError):
     """PostgreSQL refused a statement."""
+
+
+class StoreBusy(StoreError):
+    """Others have held locks that a transaction needs for longer than it may wait, each time that it was tried; nothing was changed."""
 
 
 class Fenced(TangoError):

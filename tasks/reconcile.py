@@ -1,4 +1,4 @@
-"""The periodic sweeps: of lost messages and expired leases, and of cancelled runs; queue `control`."""
+"""The periodic sweeps: of lost messages and expired leases, of cancelled runs, and of old ones; queue `control`."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def reconcile(task: Any) -> dict[str, int]:
 def sweep_cancelled() -> dict[str, int]:
     """Cancel a slice of the live requests of cancelled runs, and delete their pods."""
     return scheduler().cancel_sweep.sweep(owner=thread_owner())
+
+
+@app.task(base=PeriodicTask, name="tango.prune_runs", queue=CONTROL, max_retries=0)
+def prune_runs() -> dict[str, int]:
+    """Delete a slice of the runs that `RetentionSettings` no longer keep."""
+    return scheduler().retention.prune(owner=thread_owner())

@@ -102,6 +102,7 @@ def create_app(settings: Settings) -> Celery:
                 ("reconcile", "tango.reconcile", settings.ticks.reconcile_s),
                 ("sweep-cancelled", "tango.sweep_cancelled", settings.cancel.tick_s),
                 ("drop-job-logs", "tango.drop_job_logs", settings.job.drop_every_s),
+                *([("prune-runs", "tango.prune_runs", settings.retention.tick_s)] if settings.retention.is_on else []),
             )
         },
     )

@@ -20,6 +20,7 @@ from tango.control.lease_holder import LeaseHolder
 from tango.control.make_room import RoomForInstances
 from tango.control.place_be import BePlacement
 from tango.control.pressed_nodes import PressedNodes
+from tango.control.prune_runs import Retention
 from tango.control.reassure import Reassurance, ReassuranceRounds
 from tango.control.reconcile import Reconciliation
 from tango.control.repeating import Repeating
@@ -109,6 +110,7 @@ class Scheduler:
             order_figures=figures.order,
             settings=settings.cancel,
         )
+        self.retention = Retention(runs=here.runs, leases=here.leases, clock=here.clock, settings=settings.retention)
 
     def close(self) -> None:
         """End what `warm_up` began, and the calls to clusters; for whoever makes more than one in a process."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tango.cli import names
 from tango.cli.output import Column, output_option, print_rows, say
 from tango.cli.progress import spinner
 from tango.files import write_whole
@@ -27,17 +28,33 @@ COLUMNS = (
 
 @click.group()
 def bench() -> None:
-    """Measure against a yardstick in the same run."""
+    """Measure against a yardstick in the same run.
+
+    \b
+        tango bench live -o json
+        tango bench store --requests 1000000
+    """
 
 
 @bench.command()
-@click.option("--fleet", default="bench", show_default=True, help="Fleet to start; it must stay at most half busy.")
+@click.option(
+    "--fleet",
+    default="bench",
+    show_default=True,
+    help="Fleet to start; it must stay at most half busy.",
+    shell_complete=names.FLEETS,
+)
 @click.option("--seconds", default=10.0, show_default=True, help="Length of each trial.")
 @click.option("--tasks", default=6000, show_default=True, help="No-op tasks of the yardstick.")
 @click.option("--rate", type=click.FloatRange(1, 100_000), help="Offer this rate once, without yardstick and search.")
 @output_option()
 def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str) -> None:
-    """Requests per second sustained end to end, beside raw Celery; and the added latency at half of that."""
+    """Requests per second sustained end to end, beside raw Celery; and the added latency at half of that.
+
+    \b
+        tango bench live
+        tango bench live --rate 1500 --seconds 20
+    """
     from tango.bench.live import measure, measure_at
 
     if rate is not None:
@@ -51,7 +68,11 @@ def live(fleet: str, seconds: float, tasks: int, rate: float | None, output: str
 @click.option("--host", is_flag=True, help="Overload the host itself, in place of a small fleet on it.")
 @output_option()
 def overload(loads: tuple[float, ...], host: bool, output: str) -> None:
-    """Goodput of LC in bursts of 0.5 to 10 times what a small fleet can serve, and how soon all is well again."""
+    """Goodput of LC in bursts of 0.5 to 10 times what a small fleet can serve, and how soon all is well again.
+
+    \b
+        tango bench overload --load 2 --load 10
+    """
     from tango.bench.overload import measure, measure_host
 
     of_bound = measure_host if host else measure
@@ -62,20 +83,28 @@ def overload(loads: tuple[float, ...], host: bool, output: str) -> None:
 @click.option("--requests", type=click.IntRange(1000), default=20_000, show_default=True, help="Requests on either side.")
 @output_option()
 def journal(requests: int, output: str) -> None:
-    """What a cluster's journal costs for each LC request, beside a PostgreSQL that takes the same steps."""
+    """What a cluster's journal costs for each LC request, beside a PostgreSQL that takes the same steps.
+
+    \b
+        tango bench journal --requests 50000
+    """
     from tango.bench.journal import measure
 
     _print(measure(requests=requests, told=say), output)
 
 
 @bench.command()
-@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
 @click.option("--rate", type=click.FloatRange(1, 10_000), default=20.0, show_default=True, help="LC requests a second.")
 @click.option("--seconds", type=click.FloatRange(1), default=20.0, show_default=True, help="Length of each run.")
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Runs at each distance.")
 @output_option()
 def edge(fleet: str, rate: float, seconds: float, rounds: int, output: str) -> None:
-    """What LC requests wait, from arrival to start, at 0, 10, 30 and 60 ms of round trip to the centre."""
+    """What LC requests wait, from arrival to start, at 0, 10, 30 and 60 ms of round trip to the centre.
+
+    \b
+        tango bench edge --rate 20 --seconds 10
+    """
     from tango.bench.edge import measure
 
     _print(measure(fleet=fleet, rate=rate, seconds=seconds, rounds=rounds, told=say), output)
@@ -86,7 +115,11 @@ def edge(fleet: str, rate: float, seconds: float, rounds: int, output: str) -> N
 @click.option("--rate", type=click.FloatRange(1, 100_000), help="Offer this rate once, without a search.")
 @output_option()
 def gateway(seconds: float, rate: float | None, output: str) -> None:
-    """What a gateway adds to the latency of requests at half of what it sustains, beside the pod itself."""
+    """What a gateway adds to the latency of requests at half of what it sustains, beside the pod itself.
+
+    \b
+        tango bench gateway --seconds 10
+    """
     from tango.bench.gateway import measure
 
     _print(measure(seconds=seconds, rate=rate, told=say), output)
@@ -109,7 +142,11 @@ def gateway(seconds: float, rate: float | None, output: str) -> None:
 @click.option("--rounds", type=click.IntRange(1), default=3, show_default=True, help="Rounds, whose medians are given.")
 @output_option()
 def colocation(kernel: str, image: Path | None, seconds: float, rounds: int, output: str) -> None:
-    """LC's 99th percentile alone, beside BE, and with the node agent; and BE's share of the CPU that LC leaves. As root."""
+    """LC's 99th percentile alone, beside BE, and with the node agent; and BE's share of the CPU that LC leaves. As root.
+
+    \b
+        sudo tango bench colocation --seconds 10 --rounds 1
+    """
     from tango.bench.colocation import measure
 
     _print(measure(kernel=kernel, image=image, seconds=seconds, rounds=rounds, told=say), output)
@@ -130,7 +167,11 @@ def colocation(kernel: str, image: Path | None, seconds: float, rounds: int, out
 @click.option("--namespace", default="tango-bench", show_default=True, help="Namespace there, made and deleted again.")
 @output_option()
 def placement(pods: int, nodes: int, rounds: int, kubeconfig: Path | None, context: str, namespace: str, output: str) -> None:
-    """BE pods created and bound a second, the learned decision included, beside the bare calls on the same API server."""
+    """BE pods created and bound a second, the learned decision included, beside the bare calls on the same API server.
+
+    \b
+        tango bench placement --pods 1000 --nodes 20
+    """
     from tango.bench.placement import measure
 
     figures = measure(
@@ -143,36 +184,66 @@ def placement(pods: int, nodes: int, rounds: int, kubeconfig: Path | None, conte
 @click.option("--fault", "names", multiple=True, help="One fault of those that are tried; may be repeated.  [default: all]")
 @click.option("--kills", type=click.IntRange(1), default=100, show_default=True, help="Processes killed in one run.")
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Draws what is killed, and the load.")
-@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
 @click.option(
     "--calm", "calm_s", type=click.FloatRange(0), default=0.0, help="Seconds of load without a fault at the end: what grows?"
 )
 @output_option()
 def chaos(names: tuple[str, ...], kills: int, seed: int, fleet: str, calm_s: float, output: str) -> None:
-    """A whole stack under faults, one after another: what must hold, and the seconds until all is well again."""
+    """A whole stack under faults, one after another: what must hold, and the seconds until all is well again.
+
+    \b
+        tango bench chaos --fault kill --kills 20 --seed 3
+    """
     from tango.bench.chaos.trials import measure
 
     _print(measure(names=names, kills=kills, seed=seed, fleet=fleet, calm_s=calm_s, told=say), output)
 
 
 @bench.command()
-@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.")
+@click.option("--fleet", default="demo", show_default=True, help="Fleet to start.", shell_complete=names.FLEETS)
 @click.option(
     "--seconds", type=click.FloatRange(1), default=30.0, show_default=True, help="Seconds for which idle CPU is measured."
 )
 @output_option()
 def footprint(fleet: str, seconds: float, output: str) -> None:
-    """Seconds until a stack is ready; memory and CPU of its processes while nothing runs, beside a worker of plain Celery."""
+    """Seconds until a stack is ready; memory and CPU of its processes while nothing runs, beside a worker of plain Celery.
+
+    \b
+        tango bench footprint --fleet single
+    """
     from tango.bench.footprint import measure
 
     _print(measure(fleet=fleet, seconds=seconds, told=say), output)
 
 
 @bench.command()
-@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False)
+@click.option("--requests", type=click.IntRange(1000), default=10_000_000, show_default=True, help="Requests in all.")
+@click.option("--runs", type=click.IntRange(1), default=10, show_default=True, help="Runs that they are spread over.")
+@click.option("--reads", type=click.IntRange(2), default=200, show_default=True, help="Times that the summary is read.")
+@output_option()
+def store(requests: int, runs: int, reads: int, output: str) -> None:
+    """How fast `run_summary` answers over millions of requests, beside count(*) over the same rows; needs 4 GB of disk and minutes.
+
+    \b
+        tango bench store
+        tango bench store --requests 10000000 --runs 1    # all in one run
+    """
+    from tango.bench.store import measure
+
+    _print(measure(requests=requests, runs=runs, reads=reads, told=say), output)
+
+
+@bench.command()
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=False, shell_complete=names.TRACES)
 @output_option()
 def traces(trace: Path | None, output: str) -> None:
-    """Reading a trace, beside Arrow's CSV reader; without TRACE a file like Google's of 400,000 rows is generated."""
+    """Reading a trace, beside Arrow's CSV reader; without TRACE a file like Google's of 400,000 rows is generated.
+
+    \b
+        tango bench traces
+        tango bench traces task_events.csv.gz
+    """
     from tango.bench.trace_reading import measure
 
     with spinner("reading"):
@@ -188,7 +259,12 @@ def traces(trace: Path | None, output: str) -> None:
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="With --scaling: draw it as SVG.")
 @output_option()
 def simulator(nodes: int, requests: int, scaling: bool, long_run: bool, plot: Path | None, output: str) -> None:
-    """Simulated requests per second and core, beside the bare engine; memory of 5,000,000 requests."""
+    """Simulated requests per second and core, beside the bare engine; memory of 5,000,000 requests.
+
+    \b
+        tango bench simulator --nodes 1000 --requests 2000000
+        tango bench simulator --scaling --plot scaling.svg
+    """
     from tango.bench import simulator as bench_simulator
 
     if long_run:
@@ -215,6 +291,9 @@ def scheduler(record: Path | None, output: str) -> None:
     """Milliseconds of a decision: dss-lc beside OR-tools, BE placement beside a plain forward pass.
 
     OR-tools is no part of a plain installation: `make install` brings it, or the extra `bench`.
+
+    \b
+        tango bench scheduler
     """
     from tango.bench import scheduler as bench_scheduler
 
@@ -240,13 +319,17 @@ def explain(each: int, seed: int, output: str) -> None:
 
 
 @bench.command()
-@click.option("--fleet", default="testbed", show_default=True, help="Fleet to simulate.")
+@click.option("--fleet", default="testbed", show_default=True, help="Fleet to simulate.", shell_complete=names.FLEETS)
 @click.option("--load", type=click.FloatRange(0.01, 10), default=1.0, show_default=True, help="Offered work over the fleet's CPU.")
 @click.option("--seconds", type=click.FloatRange(1), default=120.0, show_default=True, help="Simulated seconds of arrivals.")
 @click.option("--seed", type=click.IntRange(min=0), default=3, show_default=True, help="Seed of the requests.")
 @output_option()
 def slack(fleet: str, load: float, seconds: float, seed: int, output: str) -> None:
-    """What learned policies decide differently because they see the measured slack of nodes, beside a slack of 1 everywhere."""
+    """What learned policies decide differently because they see the measured slack of nodes, beside a slack of 1 everywhere.
+
+    \b
+        tango bench slack --fleet testbed --load 1.0
+    """
     from tango.bench.slack import measure
 
     _print(measure(fleet=fleet, load=load, duration_s=seconds, seed=seed, told=say), output)

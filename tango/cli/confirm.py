@@ -1,4 +1,4 @@
-"""Before something is destroyed or written over: a question on a terminal, and `--yes` or `--force` from a script."""
+"""Before something is changed, destroyed or written over: `--dry-run`, a question on a terminal, `--yes` or `--force` from a script."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from tango.cli.output import say
 from tango.errors import UsageError
 from tango.files import usable
 
@@ -30,6 +31,16 @@ def require_yes(yes: bool, what: str) -> None:
     if not sys.stdin.isatty():
         raise UsageError(f"{what}: say --yes to do it, as nobody can be asked here")
     click.confirm(f"{what}?", abort=True, err=True)
+
+
+def dry_run_option(function: _F) -> _F:
+    """Decorator that adds `--dry-run`; the command receives it as the argument `dry_run`, and says what it would do by `would`."""
+    return click.option("--dry-run", is_flag=True, help="Only say what would be done, and check that it can be.")(function)
+
+
+def would(what: str) -> None:
+    """Say on stderr what would be done without `--dry-run`."""
+    say(f"would {what}; nothing was changed")
 
 
 def force_option(function: _F) -> _F:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tango.cli.confirm import require_yes, yes_option
+from tango.cli import names
+from tango.cli.amounts import SIZE, SPAN
+from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import OUTPUTS, Column, duration, instant, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import RunProgress, spinner
 from tango.cli.publishing import publisher
@@ -57,6 +59,18 @@ REQUEST_PRIORITIES = {"request": 10, "state": 9, "latency_ms": 8, "service": 7, 
 HOST_FIGURES = ("host", "host_full", "host_used", "host_stolen", "release_ms_p95", "dispatch_ms_p95")
 """Of `RunMetrics.details`, what machine output has of the host of a live run."""
 
+PRUNED_COLUMNS = (
+    Column("run", priority=10),
+    Column("kind", priority=5),
+    Column("name", priority=7),
+    Column("ended_at_s", title="ended", show=instant, priority=6),
+    Column("accepted", justify="right", priority=6),
+    Column("size_bytes", title="size", show=lambda count: _shown_size(count), justify="right", priority=8),
+    Column("why", priority=9),
+)
+NEWEST_KEPT = 20
+"""Finished runs of each kind that `prune` keeps where nothing else is said."""
+
 SHARE_COLUMNS = (
     Column("cluster", priority=10),
     Column("lc_requests", title="LC requests", justify="right"),
@@ -73,6 +87,12 @@ def _shown_system(name: str) -> str:
     return short_names(name)
 
 
+def _shown_size(count: float) -> str:
+    from tango.domain.retention import size
+
+    return size(count)
+
+
 def _stores() -> Stores:
     from tango.bootstrap.stores import stores  # slow libraries: only commands that need them pay for them
 
@@ -87,14 +107,33 @@ def _kind(name: str | None) -> RunKind | None:
 
 @click.group()
 def run() -> None:
-    """Submit traces; list, show, follow, cancel and delete runs."""
+    """Submit traces; list, show, follow, cancel and delete runs.
+
+    \b
+        tango run submit trace.csv --follow
+        tango run list --status running
+        tango run requests 3 --late --slowest
+    """
 
 
 @run.command()
 @click.argument("trace", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--system", "system_name", default="tango", show_default=True, help="A system, or a mix LC/BE/SHARING.")
+@click.option(
+    "--system",
+    "system_name",
+    default="tango",
+    show_default=True,
+    help="A system, or a mix LC/BE/SHARING.",
+    shell_complete=names.SYSTEMS,
+)
 @part_options
-@click.option("--fleet", "fleet_name", default=None, help="Fleet the trace is mapped on; default: the one in force.")
+@click.option(
+    "--fleet",
+    "fleet_name",
+    default=None,
+    help="Fleet the trace is mapped on; default: the one in force.",
+    shell_complete=names.FLEETS,
+)
 @click.option("--speed", default=1.0, show_default=True, help="Trace seconds per wall second.")
 @click.option(
     "--seed",
@@ -123,6 +162,7 @@ def run() -> None:
     metavar="SHARE",
     help="Wait, and exit with 1 where fewer LC requests met their target.",
 )
+@dry_run_option
 @output_option()
 def submit(trace: tuple[Path, ...], **options: Any) -> int:
     """Submit a TRACE (one file or several parts) as a run.
@@ -132,6 +172,7 @@ def submit(trace: tuple[Path, ...], **options: Any) -> int:
         tango run submit demo.csv --system dss-lc/load-greedy/burst
         tango run submit demo.csv --be place.py:near_home         # a policy of your own decides
         tango run submit demo.csv --wait --min-qos 0.95 -o json   # for scripts: exits with 1 below that
+        tango run submit demo.csv --dry-run                       # does it fit this stack?
     """
     from tango.fleets import load_fleet
 
@@ -139,7 +180,11 @@ def submit(trace: tuple[Path, ...], **options: Any) -> int:
     stores = _stores()  # as is a stack that is not there
     fleet = load_fleet(options["fleet_name"]) if options["fleet_name"] else stores.fleet.in_force()
     reading = _read(trace, fleet, options["trace_format"], options["skip_bad"])
-    run_id = submit_order(order_of(reading, fleet, {**options, "system_name": system.name}))
+    order = order_of(reading, fleet, {**options, "system_name": system.name})
+    if options["dry_run"]:
+        _would_submit(order)
+        return 0
+    run_id = submit_order(order)
     if not (options["follow"] or options["wait"] or options["min_qos"] is not None):
         print_mapping({"run": run_id}, options["output"])
         return 0
@@ -179,6 +224,17 @@ def order_of(reading: Reading, fleet: Fleet, options: Mapping[str, Any]) -> RunO
         speed=options["speed"],
         reassure=not options["no_reassure"],
     )
+
+
+def _would_submit(order: RunOrder) -> None:
+    """Map the trace and check the run; say how many requests it would have."""
+    from tango.bootstrap.submission import submission_of
+
+    prepared = submission_of(_stores(), publisher()).prepare(order)
+    if prepared.warning:
+        click.echo(f"warning: {prepared.warning}", err=True)
+    of_run = prepared.run
+    would(f"submit {len(prepared.requests):,} requests over {duration(of_run.span_s)} of trace under {of_run.system}")
 
 
 def submit_order(order: RunOrder) -> int:
@@ -292,7 +348,7 @@ def _figures(stores: Stores, run_id: int, all_figures: bool) -> RunMetrics:
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Newest runs to list.")
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="Only runs of this kind.")
 @click.option("--status", type=click.Choice([str(s) for s in STATUSES]), default=None, help="Only runs that stand so.")
-@click.option("--system", default="", help="Only runs of this system.")
+@click.option("--system", default="", help="Only runs of this system.", shell_complete=names.SYSTEMS_OF_RUNS)
 @click.option("--name", default="", metavar="TEXT", help="Only runs whose name has this in it.")
 @click.option("--since", type=click.DateTime(), default=None, help="Only runs submitted since, in UTC.")
 @output_option(formats=OUTPUTS)
@@ -323,6 +379,8 @@ def list_runs(
         row["terminal"] = terminal.get(row["run"], None if row["kind"] == RunKind.SIMULATED else 0)
     print_rows(rows, RUN_COLUMNS, output)
     _say_saturated({row["run"]: row["host_full"] for row in rows}, stores)
+    if told := stores.run_lists.deletions():
+        say(told)
 
 
 def _say_saturated(host_full: Mapping[int, object], stores: Stores) -> None:
@@ -340,16 +398,21 @@ def _say_saturated(host_full: Mapping[int, object], stores: Stores) -> None:
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN")
+@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
 @click.option("--figures", "all_figures", is_flag=True, help="All figures of a large run that goes on too: it takes a minute.")
 @output_option()
 def show(run_id: int, all_figures: bool, output: str) -> None:
-    """Show the figures of a RUN."""
+    """Show the figures of a RUN.
+
+    \b
+        tango run show 3
+        tango run show 3 -o json
+    """
     show_run(_stores(), run_id, output, all_figures=all_figures)
 
 
 @run.command()
-@click.argument("run_ids", type=int, metavar="RUN RUN...", nargs=-1, required=True)
+@click.argument("run_ids", type=int, metavar="RUN RUN...", nargs=-1, required=True, shell_complete=names.RUNS)
 @output_option(formats=OUTPUTS)
 def compare(run_ids: tuple[int, ...], output: str) -> None:
     """Put two or more recorded runs side by side, live or simulated, with how each differs from the first.
@@ -421,22 +484,51 @@ def compare(run_ids: tuple[int, ...], output: str) -> None:
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN")
+@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
 @click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="Give up after these seconds.")
 @output_option()
 def follow(run_id: int, timeout_s: float | None, output: str) -> int:
-    """Watch a RUN until it is done, then show its figures. Exits with 124 if it is not done by then."""
+    """Watch a RUN until it is done, then show its figures. Exits with 124 if it is not done by then.
+
+    \b
+        tango run follow 3
+        tango run follow 3 --timeout 600 -o json
+    """
     return _wait_and_show(run_id, output, timeout_s=timeout_s)
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN")
-def cancel(run_id: int) -> None:
-    """Cancel a RUN: nothing of it is started any more, and what is not finished is given up in the background, pods and all."""
+@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
+@click.option("--wait", is_flag=True, help="Wait until nothing of it is left.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(min=0), default=None, help="With --wait: no longer than these seconds."
+)
+@dry_run_option
+def cancel(run_id: int, wait: bool, timeout_s: float | None, dry_run: bool) -> None:
+    """Cancel a RUN: nothing of it is started any more, and what is not finished is given up in the background, pods and all.
+
+    \b
+        tango run cancel 3
+        tango run cancel 3 --wait --timeout 60
+    """
     from tango.domain.runs import ENDED
 
+    if timeout_s is not None and not wait:
+        raise UsageError("--timeout is for --wait; give both, or neither")
     runs = _stores().runs
-    stopped, info = runs.cancel(run_id), runs.run(run_id)
+    if dry_run:
+        info, counts = runs.run(run_id), runs.counts(run_id)
+        if info.status in ENDED:
+            would(f"do nothing: run {run_id} is {info.status} already")
+        else:
+            would(
+                f"cancel run {run_id} ({info.name}) with the {counts.accepted - counts.terminal:,} requests that are not finished"
+            )
+        return
+    stopped = runs.cancel(run_id)
+    if wait:
+        follow_run(_stores(), run_id, timeout_s=timeout_s, display=False)
+    info = runs.run(run_id)
     if not stopped:
         click.echo(f"run {run_id} is {info.status} already", err=True)
     elif info.status in ENDED:
@@ -450,12 +542,19 @@ def cancel(run_id: int) -> None:
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN")
+@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
 @click.option("--state", default=None, help="Only requests in this state, e.g. failed.")
 @click.option("--class", "service_class", type=click.Choice(("lc", "be")), default=None, help="Only requests of this class.")
-@click.option("--service", default="", help="Only requests of this service.")
-@click.option("--cluster", default="", help="Only requests that ran there, or have entered there and run nowhere yet.")
-@click.option("--node", default="", help="Only requests whose last attempt was there: NODE, or CLUSTER/NODE.")
+@click.option("--service", default="", help="Only requests of this service.", shell_complete=names.SERVICES)
+@click.option(
+    "--cluster",
+    default="",
+    help="Only requests that ran there, or have entered there and run nowhere yet.",
+    shell_complete=names.CLUSTERS,
+)
+@click.option(
+    "--node", default="", help="Only requests whose last attempt was there: NODE, or CLUSTER/NODE.", shell_complete=names.NODES
+)
 @click.option("--late", is_flag=True, help="Only LC requests that missed their target.")
 @click.option("--slowest", is_flag=True, help="In order of latency, the longest first.")
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="Requests at the most.")
@@ -507,28 +606,97 @@ def requests(
 
 
 @run.command()
-@click.argument("run_id", type=int, metavar="RUN")
+@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
+@dry_run_option
 @yes_option
-def delete(run_id: int, yes: bool) -> None:
-    """Delete a RUN with everything recorded under it."""
+def delete(run_id: int, dry_run: bool, yes: bool) -> None:
+    """Delete a RUN with everything recorded under it.
+
+    \b
+        tango run delete 3
+        tango run delete 3 --dry-run     # what would go
+    """
+    from tango.domain.runs import require_ended
+
     runs = _stores().runs
     info = runs.run(run_id)
-    require_yes(yes, f"delete run {run_id} ({info.name}) with its {info.accepted:,} requests and all that is recorded of them")
-    runs.delete(run_id)
+    require_ended(info)
+    what = f"run {run_id} ({info.name}) with its {info.accepted:,} requests and all that is recorded of them"
+    if dry_run:
+        would(f"delete {what}")
+        return
+    require_yes(yes, f"delete {what}")
+    runs.delete(run_id, why="tango run delete")
     click.echo(f"run {run_id} deleted", err=True)
 
 
 @run.command()
 @click.option(
-    "--keep", type=click.IntRange(min=0), default=20, show_default=True, help="Newest finished runs of each kind to keep."
+    "--keep",
+    type=click.IntRange(min=0),
+    default=None,
+    help="Newest finished runs of each kind that stay in any case.  [default: 20; 0 with --older-than or --keep-bytes]",
+)
+@click.option("--older-than", "older_than_s", type=SPAN, default=None, help="Only runs that ended longer ago, e.g. 30d or 12h.")
+@click.option(
+    "--keep-bytes", "most_bytes", type=SIZE, default=None, help="Only as many, the oldest first, as leave this, e.g. 20GB."
 )
 @click.option("--kind", type=click.Choice(KINDS), default=None, help="Only runs of this kind.")
+@dry_run_option
 @yes_option
-def prune(keep: int, kind: str | None, yes: bool) -> None:
-    """Delete all but the newest finished runs of each kind."""
-    from tango.control.prune_runs import prune_runs
+@output_option(formats=OUTPUTS)
+def prune(
+    keep: int | None,
+    older_than_s: float | None,
+    most_bytes: int | None,
+    kind: str | None,
+    dry_run: bool,
+    yes: bool,
+    output: str,
+) -> None:
+    """Delete old runs: all but the newest finished ones of each kind, or what is too old or too large.
+
+    Prints the runs that it deletes. With both --older-than and --keep-bytes a run goes that is beyond either. The scheduler does the same
+    by itself where TANGO_RETENTION_OLDER_THAN_S or TANGO_RETENTION_MOST_GB is set.
+
+    \b
+        tango run prune                              # all but the 20 newest of each kind
+        tango run prune --older-than 30d --dry-run   # what would go
+        tango run prune --older-than 30d --keep 5
+        tango run prune --keep-bytes 20GB --kind simulated --yes
+    """
+    from tango.control.prune_runs import prune_runs, to_prune
+    from tango.domain.retention import RetentionRule, size
     from tango.domain.runs import RunKind
 
-    require_yes(yes, f"delete all but the {keep} newest finished runs {f'of kind {kind}' if kind else 'of each kind'}")
-    done = prune_runs(_stores().runs, keep=keep, kinds=tuple(RunKind) if kind is None else (RunKind(kind),))
-    click.echo(f"{done.deleted} runs deleted, {done.kept} kept", err=True)
+    by_number = older_than_s is None and most_bytes is None
+    rule = RetentionRule(
+        keep=keep if keep is not None else NEWEST_KEPT if by_number else 0,
+        older_than_s=older_than_s,
+        most_bytes=most_bytes,
+        kinds=tuple(RunKind) if kind is None else (RunKind(kind),),
+    )
+    runs, now_s = _stores().runs, time.time()
+    going = to_prune(runs, rule, now_s=now_s)
+    rows = [
+        {
+            "run": one.run.run_id,
+            "kind": str(one.run.kind),
+            "name": one.run.name,
+            "ended_at_s": one.run.ended_at_s,
+            "accepted": one.run.accepted,
+            "size_bytes": one.run.size_bytes,
+            "why": one.why,
+        }
+        for one in going
+    ]
+    print_rows(rows, PRUNED_COLUMNS, output, empty="No run goes.")
+    if not going:
+        return
+    what = f"{len(going)} runs, about {size(sum(one.run.size_bytes for one in going))}"
+    if dry_run:
+        would(f"delete {what}")
+        return
+    require_yes(yes, f"delete {what}")
+    done = prune_runs(runs, rule, now_s=now_s)
+    click.echo(f"{done.deleted} runs deleted, {done.kept} left", err=True)

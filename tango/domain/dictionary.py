@@ -57,9 +57,16 @@ COMMON = {
     "at": "When it was.",
 }
 
-_RUN_METRICS = {
+_RUN_COUNTS = {
     "succeeded": "Requests that succeeded.",
     "failed": "Requests that failed for good.",
+    "shed": "Requests that were given up because they could not meet their target.",
+    "cancelled": "Requests that were cancelled.",
+    "live": "Requests that are not terminal. NULL here and in the columns before: a simulation that goes on.",
+    "lc_ended": "LC requests that are terminal; NULL: a simulation whose requests are not kept.",
+    "lc_in_time": "Of those, how many were answered within their target.",
+}
+_RUN_METRICS = {
     "lc_qos_rate": "Share of the LC requests of the measured span that were answered within their target; 0 to 1.",
     "lc_latency_p95_ms": "95th percentile of LC latency from due time, ms of trace time.",
     "lc_latency_p99_ms": "99th percentile of LC latency from due time, ms of trace time.",
@@ -107,6 +114,18 @@ DICTIONARY: dict[str, Described] = {
         {
             "figures": "All figures and series as JSON; NULL: not there yet.",
             "failure": "Why there are none; empty: there are, or will be.",
+        },
+    ),
+    "deleted_run": Described(
+        "Runs",
+        "A run that was deleted, with everything recorded under it.",
+        {
+            "kind": "`replayed`, `live` or `simulated`.",
+            "name": "Name that it had.",
+            "accepted": "Number of its requests.",
+            "ended_at": "When it had ended.",
+            "deleted_at": "When it was deleted.",
+            "why": "Who or which rule asked for it.",
         },
     ),
     "run_count": Described(
@@ -175,7 +194,7 @@ DICTIONARY: dict[str, Described] = {
     ),
     "run_summary": Described(
         "Runs",
-        "A run with its most important figures; those of a run that goes on are NULL.",
+        "A run with the counts of its requests at this instant, and its most important figures, which are NULL until it has ended.",
         {
             "kind": "`replayed`, `live` or `simulated`.",
             "name": "Name of the run.",
@@ -186,6 +205,7 @@ DICTIONARY: dict[str, Described] = {
             "started_at": "Its zero.",
             "ended_at": "When it ended.",
             "accepted": "Number of its requests.",
+            **_RUN_COUNTS,
             **_RUN_METRICS,
         },
     ),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tango.domain.identity import PodKey
+from tango.domain.retention import StoredRun
 from tango.domain.runs import NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts
 
 
@@ -92,6 +93,29 @@ class RunStore(Protocol):
         """Whether no request of the run will change any more; costs the same for a thousand requests and for a million."""
         ...
 
-    def delete(self, run_id: int) -> None:
-        """Delete a run with everything recorded under it. Raises: UsageError while it has not ended."""
+    def stored(self) -> list[StoredRun]:
+        """All runs with what they take up, in order of their ids."""
+        ...
+
+    def delete_attempts(self, run_id: int, *, beyond: int = -1) -> int | None:
+        """Delete a chunk of what is recorded under an ended run, from the first attempt of a request above `beyond` on.
+
+        Gives the last request of the chunk, after which the next call goes on; None when nothing was left. The run stays: interrupted
+        here it can be deleted again. Raises: UsageError while it has not ended.
+        """
+        ...
+
+    def delete(self, run_id: int, *, why: str = "", within_s: float = 60.0) -> None:
+        """Delete a run with everything recorded under it. With `why`, that it was deleted is remembered.
+
+        Others may use the table of requests meanwhile and are never made to wait for long; where they hold it, this waits `within_s`.
+        Raises: UsageError while the run has not ended, StoreBusy when others have held the table for all of that time.
+        """
+        ...
+
+    def delete_observations(self, *, before_s: float) -> int:
+        """Delete a chunk of what was observed of the live fleet (samples, resizes, evictions, decisions) before Unix time `before_s`.
+
+        Gives how many rows were deleted, 0 when nothing is left. What was observed while a run was going that is still there stays.
+        """
         ...

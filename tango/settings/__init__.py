@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
     from tango.settings.decisions import BeSettings, LcSettings, OutlierSettings, SharingSettings
     from tango.settings.metrics import MetricsSettings
-    from tango.settings.runs import CancelSettings, HostSettings, LeaseSettings, ReplaySettings, StoreSettings, TickSettings
+    from tango.settings.runs import (
+        CancelSettings,
+        HostSettings,
+        LeaseSettings,
+        ReplaySettings,
+        RetentionSettings,
+        StoreSettings,
+        TickSettings,
+    )
     from tango.settings.simulated import SimulationSettings
     from tango.settings.simulation import SimSettings
     from tango.settings.whole import Settings
@@ -36,6 +44,7 @@ __all__ = [
     "OutlierSettings",
     "RefusalSettings",
     "ReplaySettings",
+    "RetentionSettings",
     "Settings",
     "SharingSettings",
     "SimSettings",

@@ -81,6 +81,38 @@ class CancelSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """The periodic deletion of old runs. Off by default: a run is what people come back to, and only they know for how long."""
+
+    older_than_s: float = 0.0
+    """Seconds since its end after which a run is deleted, and with it what was observed of the fleet until then; 0: at no age. 30 days are
+    2592000."""
+    most_gb: int = 0
+    """Gigabytes (10^9 bytes) that all runs together may take, beyond which the oldest are deleted; 0: no bound. A million requests take
+    about half of one."""
+    keep: int = 20
+    """Newest ended runs of each kind that stay however old or large they are, so that a stack which nobody has used for long does not lose
+    all that it has."""
+    tick_s: float = 60.0
+    """Seconds between two looks. Age is counted in days: a minute is early enough, and costs one small query."""
+    slice_s: float = 5.0
+    """Seconds that one task deletes before it leaves the rest to the next, so that it occupies a thread of the scheduler not for long, and
+    the database at most a twelfth of the time. A run of ten million requests is gone within the hour."""
+    lease_s: float = 60.0
+    """Seconds of the lease of whoever deletes; longer than a slice with the chunk that it ends in and a wait for readers."""
+
+    def __post_init__(self) -> None:
+        within(self, 0.0, 100 * LONGEST_S, "older_than_s")
+        within(self, 0, 1_000_000, "most_gb", "keep")
+        within(self, 0.0, LONGEST_S, "tick_s", "slice_s", "lease_s", above=True)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is ever deleted."""
+        return bool(self.older_than_s or self.most_gb)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TickSettings:
     """The rhythm of periodic tasks, beyond what the settings of each say."""
 

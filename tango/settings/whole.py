@@ -8,7 +8,7 @@ from tango.settings.callers import CallSettings, GatewaySettings, JobSettings
 from tango.settings.clusters import JournalSettings, KubeSettings, NodeAgentSettings, RefusalSettings
 from tango.settings.decisions import OutlierSettings
 from tango.settings.metrics import MetricsSettings
-from tango.settings.runs import CancelSettings, HostSettings, ReplaySettings, StoreSettings, TickSettings
+from tango.settings.runs import CancelSettings, HostSettings, ReplaySettings, RetentionSettings, StoreSettings, TickSettings
 from tango.settings.simulated import SimulationSettings
 
 
@@ -44,6 +44,8 @@ class Settings(SimulationSettings):
     """What gateways take, and how long they wait."""
     cancel: CancelSettings = field(default_factory=CancelSettings)
     """The sweep of cancelled runs."""
+    retention: RetentionSettings = field(default_factory=RetentionSettings)
+    """The periodic deletion of old runs."""
     ticks: TickSettings = field(default_factory=TickSettings)
     """The rhythm of periodic tasks."""
     replay: ReplaySettings = field(default_factory=ReplaySettings)

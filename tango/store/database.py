@@ -20,7 +20,7 @@ import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
 
-from tango.errors import ConfigError, StoreError, StoreUnavailable
+from tango.errors import ConfigError, StoreBusy, StoreError, StoreUnavailable
 from tango.store.addresses import described, libpq_url
 from tango.store.deadlines import DEADLINES
 
@@ -82,7 +82,8 @@ class Database:
         The transaction is run again after a deadlock, a lock timeout or a lost connection. A commit whose answer was lost may have
         happened, so `work` must be a claimed transition or a read; with `once` it is not run again after a connection lost at the commit.
         All of it takes at most the deadline of this object, and the time to connect once.
-        Raises: StoreUnavailable if PostgreSQL does not answer; StoreError if it refuses the statement; ConfigError for a pooler between.
+        Raises: StoreUnavailable if PostgreSQL does not answer; StoreBusy if others hold its locks each time; StoreError if it refuses the
+        statement; ConfigError for a pooler between.
         """
         until_s = time.monotonic() + self._deadline_s
         for attempt in range(1, ATTEMPTS + 1):
@@ -95,7 +96,7 @@ class Database:
                     return result
             except _AGAIN as error:
                 if attempt == ATTEMPTS or time.monotonic() >= until_s:
-                    raise StoreError(f"PostgreSQL gave up after {attempt} attempts: {_first_line(error)}") from error
+                    raise StoreBusy(f"PostgreSQL gave up after {attempt} attempts: {_first_line(error)}") from error
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
                 if "unsupported startup parameter" in str(error):
                     raise ConfigError(

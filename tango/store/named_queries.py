@@ -25,8 +25,8 @@ class NamedQuery(NamedTuple):
 QUERIES: dict[str, NamedQuery] = {
     "runs": NamedQuery(
         "How did the latest runs fare?",
-        "SELECT run_id, kind, name, status, system, accepted, lc_qos_rate, lc_latency_p99_ms, be_cpu_seconds_per_s, evictions, resizes "
-        "FROM run_summary ORDER BY run_id DESC LIMIT 20",
+        "SELECT run_id, kind, name, status, system, accepted, live, lc_qos_rate, lc_latency_p99_ms, be_cpu_seconds_per_s, evictions, "
+        "resizes FROM run_summary ORDER BY run_id DESC LIMIT 20",
     ),
     "qos": NamedQuery(
         "Which services met their targets?",
@@ -93,6 +93,10 @@ QUERIES: dict[str, NamedQuery] = {
         "percentile_cont(0.99) WITHIN GROUP (ORDER BY e.actuation_ms) AS p99_ms FROM scaling_event e JOIN run r ON r.run_id = :run "
         "WHERE e.kind = 'resize' AND (e.run_id = r.run_id OR e.run_id IS NULL AND r.kind <> 'simulated' "
         "AND e.at BETWEEN r.started_at AND coalesce(r.ended_at, now())) GROUP BY 1, 2 ORDER BY 1, 2",
+    ),
+    "deleted": NamedQuery(
+        "Which runs were deleted, and why?",
+        "SELECT run_id, kind, name, system, accepted, ended_at, deleted_at, why FROM deleted_run ORDER BY deleted_at DESC LIMIT 100",
     ),
     "queue": NamedQuery(
         "Who waits, and for how long?",

@@ -8,6 +8,7 @@ from typing import Any
 
 from tango.domain.identity import RequestKey
 from tango.domain.requests import RequestState
+from tango.domain.retention import BY_RULE
 from tango.domain.runs import RunKind
 from tango.domain.state_lists import listed
 from tango.errors import UsageError
@@ -144,6 +145,12 @@ SELECT r.run_id, r.kind::text, r.name, r.status::text, r.system, r.fleet, r.acce
         WHERE m.run_id = r.run_id)
 FROM run r WHERE r.run_id = %s
 """
+DELETIONS_TOLD_D = 7
+"""Days for which a list of runs tells that some were deleted."""
+_DELETIONS = f"""
+SELECT count(*), to_char(max(deleted_at), 'YYYY-MM-DD HH24:MI'), (array_agg(why ORDER BY deleted_at DESC))[1]
+FROM deleted_run WHERE starts_with(reverse(why), reverse(%s)) AND deleted_at > now() - interval '{DELETIONS_TOLD_D} days'
+"""
 _MISSED = (RequestState.FAILED, RequestState.SHED)
 _LATE = f"""(q.class = 'lc' AND q.target_s IS NOT NULL AND (q.state IN {listed(_MISSED)}
             OR q.state IN {listed((RequestState.SUCCEEDED,))} AND q.finished_s - q.due_s > q.target_s))"""
@@ -215,6 +222,16 @@ class PostgresRunLists:
         for run_id, name, value in self._database.rows(kept, (list(run_ids),)):
             found[run_id][name] = value
         return found
+
+    def deletions(self) -> str:
+        """What the periodic pruning has deleted in the last week, in a sentence; empty: nothing."""
+        ((count, last, why),) = self._database.rows(_DELETIONS, (BY_RULE,))
+        return (
+            f"{count} older runs were deleted by retention in the last {DELETIONS_TOLD_D} days, the last on {last} ({why}); "
+            "`tango sql @deleted` lists them"
+            if count
+            else ""
+        )
 
     def facts(self, run_ids: Sequence[int], columns: Sequence[str]) -> list[dict[str, Any]]:
         """These columns of `run` for each run that there is, in the order of the runs."""

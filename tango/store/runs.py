@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -12,10 +14,11 @@ from psycopg2.extras import Json
 from tango.domain.identity import PodKey
 from tango.domain.lifecycle import UNDER_WAY, Event
 from tango.domain.requests import Reason, RequestState
+from tango.domain.retention import StoredRun
 from tango.domain.runs import ENDED, OPEN, NewRequests, NewRun, RunInfo, RunKind, RunStatus, StateCounts, can_become, require_ended
 from tango.domain.services import ServiceClass
 from tango.domain.state_lists import IN_FLIGHT_STATES, LIVE_STATES, TERMINAL_STATES, listed
-from tango.errors import UsageError
+from tango.errors import StoreBusy, UsageError
 from tango.ports.runs import Swept
 from tango.settings import StoreSettings
 from tango.store.attempts import PHASES, PHASES_OF_R
@@ -124,8 +127,58 @@ WHERE run_id = ANY (ARRAY(SELECT run_id FROM run WHERE kind <> 'simulated' AND s
 COUNTS_LOCK = 0x636F_756E
 """Key of the advisory lock ("coun" in ASCII) of whoever adds up the changes of counts."""
 DELETED_AT_ONCE = 20_000
-"""Requests whose attempts one transaction deletes. Nobody else touches an ended run, so this only keeps each statement far from the
-statement timeout (deleting a million attempts takes some seconds)."""
+"""Rows, or requests whose attempts, one transaction deletes: about half a second. Nobody else touches those of an ended run, so this only
+keeps each statement far from the statement timeout."""
+DROP_LOCK_MS = 200
+"""Milliseconds that dropping a partition waits for the table `request` before it gives way and tries again. Whoever wants the table after
+it waits behind it, so this is what a deletion costs others at the most: as long as a chunk of results holds its rows (`StoreSettings`)."""
+DROP_PAUSE_S = 0.5
+"""Seconds between two tries, give or take half of it, in which others have the table for themselves."""
+ATTEMPT_BYTES = 200
+"""Bytes of an attempt with its part of the indexes, measured: a request has about one. The table is shared by all runs, so that nothing
+tells what one of them takes."""
+_STORED = f"""
+SELECT run_id, kind, name, status, accepted, extract(epoch FROM ended_at)::float8,
+       coalesce(pg_total_relation_size(to_regclass('public.request_' || run_id)), 0) + accepted * {ATTEMPT_BYTES}::bigint
+FROM run ORDER BY run_id
+"""
+_DELETE_ATTEMPTS = """
+WITH chunk AS (
+    SELECT max(request_id) AS last FROM (
+        SELECT request_id FROM attempt WHERE run_id = %(run)s AND request_id > %(beyond)s ORDER BY request_id LIMIT %(limit)s
+    ) c
+), gone AS (
+    DELETE FROM attempt a USING chunk WHERE a.run_id = %(run)s AND a.request_id > %(beyond)s AND a.request_id <= chunk.last
+)
+SELECT last FROM chunk
+"""
+_CHUNK_OF = "DELETE FROM {table} WHERE ctid = ANY (ARRAY(SELECT ctid FROM {table} WHERE {which} LIMIT %(limit)s))"
+# By their index over time: nothing of a run is older than the run, but what was simulated has the instants of the simulated world.
+_OF_RUN = {
+    "node_sample": "run_id = %(run)s",
+    "scaling_event": "run_id = %(run)s",
+    **dict.fromkeys(
+        ("decision", "shadow_decision"),
+        "run_ids = ARRAY[%(run)s] AND at >= (SELECT least(submitted_at, started_at) FROM run WHERE run_id = %(run)s)",
+    ),
+}
+_IS_OLD = (
+    "at < least(to_timestamp(%(before)s), (SELECT min(least(started_at, submitted_at)) FROM run WHERE kind <> 'simulated')) AND "
+)
+_OBSERVED = {
+    **dict.fromkeys(("node_sample", "scaling_event"), f"{_IS_OLD} run_id IS NULL"),
+    **dict.fromkeys(("decision", "shadow_decision"), f"{_IS_OLD} NOT EXISTS (SELECT FROM run r WHERE r.run_id = ANY (run_ids))"),
+}
+_REMEMBER = """
+INSERT INTO deleted_run (run_id, kind, name, system, accepted, ended_at, why)
+SELECT run_id, kind, name, system, accepted, ended_at, %s FROM run WHERE run_id = %s ON CONFLICT DO NOTHING
+"""
+_HOLDERS = """
+SELECT DISTINCT coalesce(a.usename, 'somebody') || ' (process ' || l.pid || ')'
+FROM pg_locks l LEFT JOIN pg_stat_activity a USING (pid)
+WHERE l.relation = 'request'::regclass AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND l.granted AND l.pid <> pg_backend_pid() LIMIT 5
+"""
 
 
 def run_info(row: tuple[Any, ...]) -> RunInfo:
@@ -204,8 +257,10 @@ class PostgresRunStore:
         found = self._database.rows(f"{_RUN} WHERE r.run_id = %s", (run_id,))
         if found:
             return run_info(found[0])
+        gone = self._database.rows("SELECT to_char(deleted_at, 'YYYY-MM-DD'), why FROM deleted_run WHERE run_id = %s", (run_id,))
+        was = "".join(f" any more: it was deleted on {day} ({why})" for day, why in gone)
         latest = ", ".join(f"{r.run_id} ({r.name})" for r in self.runs(limit=5)) or "none yet"
-        raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
+        raise UsageError(f"there is no run {run_id}{was}; the latest runs: {latest}")
 
     def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
         """The latest runs, newest first; `kind` None: of both kinds."""
@@ -317,28 +372,76 @@ class PostgresRunStore:
         found = self._database.rows(_ALL_TERMINAL, {"run": run_id})
         return bool(found and found[0][0])
 
-    def delete(self, run_id: int) -> None:
+    def stored(self) -> list[StoredRun]:
+        """Sizes are those of the partitions on disk, and `ATTEMPT_BYTES` for each request."""
+        return [
+            StoredRun(
+                run_id=run_id,
+                kind=RunKind(kind),
+                name=name,
+                status=RunStatus(status),
+                accepted=accepted,
+                ended_at_s=ended_at_s,
+                size_bytes=int(size_bytes),
+            )
+            for run_id, kind, name, status, accepted, ended_at_s, size_bytes in self._database.rows(_STORED)
+        ]
+
+    def delete_attempts(self, run_id: int, *, beyond: int = -1) -> int | None:
+        """Of `DELETED_AT_ONCE` requests, in a transaction of its own."""
+        require_ended(self.run(run_id))
+        of = {"run": run_id, "beyond": beyond, "limit": DELETED_AT_ONCE}
+        ((last,),) = self._database.rows(_DELETE_ATTEMPTS, of)
+        return last if last is None else int(last)
+
+    def delete(self, run_id: int, *, why: str = "", within_s: float = 60.0) -> None:
         """Delete an ended run and everything recorded under it; decisions that other runs share stay.
 
-        Interrupted, it leaves a run without its attempts, which can be deleted again.
-        Raises: UsageError for a run that does not exist or has not ended.
+        What is large goes in chunks first; interrupted there, it leaves a run without attempts, which can be deleted again. Dropping the
+        partition locks the whole table `request` for a moment, and waits for that no longer than `DROP_LOCK_MS` at a time.
+        Raises: UsageError for a run that does not exist or has not ended; StoreBusy.
         """
-        info = self.run(run_id)
-        require_ended(info)
+        last = self.delete_attempts(run_id)
+        while last is not None:
+            last = self.delete_attempts(run_id, beyond=last)
+        for table, which in _OF_RUN.items():
+            while self._delete_chunk(table, which, {"run": run_id}):
+                pass
+        until_s = time.monotonic() + within_s
+        while not self._drop(run_id, why):
+            if time.monotonic() > until_s:
+                holders = ", ".join(words for (words,) in self._database.rows(_HOLDERS)) or "somebody"
+                raise StoreBusy(
+                    f"run {run_id} is not deleted: for {within_s:g} s others had the requests of all runs open: {holders}. End what they "
+                    "do, or delete the run again later"
+                )
+            time.sleep(random.uniform(0.5, 1.5) * DROP_PAUSE_S)
 
-        def delete(cursor: Cursor) -> None:
-            # The run's row and its shares before the table `request`, which dropping a partition locks whole: others take them in this
-            # order.
-            cursor.execute("SELECT FROM run WHERE run_id = %s FOR UPDATE", (run_id,))
-            cursor.execute("SELECT FROM lc_share WHERE run_id = %s ORDER BY cluster FOR UPDATE", (run_id,))
-            cursor.execute("DELETE FROM lc_share WHERE run_id = %s", (run_id,))
-            cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
+    def delete_observations(self, *, before_s: float) -> int:
+        """From the start of the oldest run on that is no simulation all of it stays."""
+        return sum(self._delete_chunk(table, which, {"before": before_s}) for table, which in _OBSERVED.items())
+
+    def _delete_chunk(self, table: str, which: str, of: dict[str, Any]) -> int:
+        return self._database.execute(_CHUNK_OF.format(table=table, which=which), {**of, "limit": DELETED_AT_ONCE})
+
+    def _drop(self, run_id: int, why: str) -> bool:
+        """The rest of a run in one transaction; False where others had what it needs, and nothing was done."""
+
+        def drop(cursor: Cursor) -> bool:
+            cursor.execute(f"SET LOCAL lock_timeout = {DROP_LOCK_MS}")
             # Nobody changes its requests any more; without the lock what is being folded just now would be written after this.
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (COUNTS_LOCK,))
+            # The run's row and its shares before the table `request`, which dropping a partition locks whole: others take them in this
+            # order. The table last: from then on everybody waits for the end of this transaction.
+            cursor.execute("SELECT FROM run WHERE run_id = %s FOR UPDATE", (run_id,))
+            cursor.execute("SELECT FROM lc_share WHERE run_id = %s ORDER BY cluster FOR UPDATE", (run_id,))
             # Why pods wait is noted, and old logs are dropped, by whoever knows nothing of this.
             cursor.execute("SELECT FROM job WHERE run_id = %s ORDER BY request_id FOR UPDATE", (run_id,))
             cursor.execute("SELECT FROM job_log WHERE run_id = %s ORDER BY request_id, epoch, container FOR UPDATE", (run_id,))
+            if why:
+                cursor.execute(_REMEMBER, (why, run_id))
             for table in (
+                "lc_share",
                 "simulation",
                 "job_log",
                 "job",
@@ -352,15 +455,13 @@ class PostgresRunStore:
                 "run",
             ):
                 cursor.execute(f"DELETE FROM {table} WHERE run_id = %s", (run_id,))
-            for table in ("decision", "shadow_decision"):
-                cursor.execute(f"DELETE FROM {table} WHERE run_ids = ARRAY[%s]", (run_id,))
+            cursor.execute("SELECT drop_request_partition(%s)", (run_id,))
+            return True
 
-        for first in range(0, info.accepted, DELETED_AT_ONCE):
-            self._database.execute(
-                "DELETE FROM attempt WHERE run_id = %s AND request_id >= %s AND request_id < %s",
-                (run_id, first, first + DELETED_AT_ONCE),
-            )
-        self._database.run(delete)
+        try:
+            return self._database.run(drop)
+        except StoreBusy:
+            return False
 
 
 def _shares(requests: NewRequests) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ from tango.domain.near_names import near_name
 from tango.domain.plans import BePlan, LcPlan
 from tango.domain.requests import BePending, LcArrivals
 from tango.domain.snapshot import FleetSnapshot
+from tango.domain.systems import SYSTEMS, System
 from tango.errors import ConfigError, UsageError
 from tango.learning.shipped import shipped_path
 from tango.scheduling.be_policies import place_kube, place_load_greedy, place_scoring
@@ -40,29 +41,6 @@ BePolicy = Callable[[BePending, FleetSnapshot, BeSettings], BePlan]
 
 ENTRY_POINTS = "tango.policies"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class System:
-    """Three names."""
-
-    name: str
-    lc: str
-    be: str
-    sharing: str
-
-
-SYSTEMS: dict[str, System] = {
-    s.name: s
-    for s in (
-        System(name="k8s-native", lc="round-robin", be="k8s-native", sharing="static"),
-        System(name="load-greedy", lc="load-greedy", be="load-greedy", sharing="hrm"),
-        System(name="scoring", lc="scoring", be="scoring", sharing="hrm"),
-        System(name="ceres", lc="ceres", be="k8s-native", sharing="ceres"),
-        System(name="dsaco", lc="dsaco", be="load-greedy", sharing="hrm"),
-        System(name="gnn-sac", lc="load-greedy", be="gnn-sac", sharing="hrm"),
-        System(name="tango", lc="dss-lc", be="dcg-be", sharing="burst"),
-    )
-}
 
 _BE: dict[str, BePolicy] = {"load-greedy": place_load_greedy, "scoring": place_scoring, "k8s-native": place_kube}
 HOME_LC, HOME_BE = ("round-robin", "ceres"), ("k8s-native",)

@@ -291,6 +291,55 @@ def test_leases_that_nobody_has_held_for_long_are_forgotten_by_their_prefix(worl
     assert world.leases.acquire("replay:2", owner="b", ttl_s=LIVE_S) is None
 
 
+def test_attempts_of_an_ended_run_are_deleted_in_chunks(world: StoreWorld) -> None:
+    """From the first on, until nothing is left; the run stays, and can be deleted whole at any time."""
+    run_id, other = world.create(*[WEB] * 6), world.create(WEB)
+    world.ship(*(copy_of(run_id, k) for k in (0, 2, 4)), attempts=[attempt_of(run_id, k) for k in (0, 2, 4)])
+    world.ship(copy_of(other, 0), attempts=[attempt_of(other, 0)])
+    with pytest.raises(UsageError, match="cancel it first"):
+        world.runs.delete_attempts(run_id)
+    world.cancel(run_id)
+    beyond, chunks = -1, []
+
+    while (last := world.runs.delete_attempts(run_id, beyond=beyond)) is not None:
+        beyond = last
+        chunks.append(last)
+
+    assert chunks[-1] == 4
+    assert (world.attempts(run_id), len(world.attempts(other)), len(world.rows(run_id))) == ([], 1, 6)
+    world.runs.delete(run_id)
+    assert world.rows(run_id) == []
+
+
+def test_of_a_deleted_run_it_is_remembered_why(world: StoreWorld) -> None:
+    """Where somebody said so; an empty run that was never more than opened leaves nothing."""
+    told, silent = world.create(WEB), world.create(WEB)
+    for run_id, why in ((told, "too old"), (silent, "")):
+        world.cancel(run_id)
+        world.runs.delete(run_id, why=why)
+
+    with pytest.raises(UsageError, match=rf"no run {told} any more: it was deleted on .* \(too old\)"):
+        world.runs.run(told)
+    with pytest.raises(UsageError, match=f"no run {silent};"):
+        world.runs.run(silent)
+
+
+def test_what_runs_take_up_is_told_oldest_first(world: StoreWorld) -> None:
+    """With what decides whether they may go."""
+    going, over = world.create(*[WEB] * 3), world.create(WEB, name="over")
+    world.cancel(over)
+
+    found = world.runs.stored()
+
+    assert [(run.run_id, run.accepted, run.status) for run in found] == [
+        (going, 3, RunStatus.ACCEPTED),
+        (over, 1, RunStatus.CANCELLED),
+    ]
+    assert found[0].ended_at_s is None
+    assert found[1].ended_at_s is not None
+    assert all(run.size_bytes > 0 for run in found)
+
+
 def test_a_lease_is_held_by_one_owner(world: StoreWorld) -> None:
     """Others get None until it runs out; the owner renews it under the same epoch."""
     first = world.leases.acquire("tick", owner="a", ttl_s=LIVE_S)

@@ -99,6 +99,7 @@ class Run:
     info: RunInfo
     rows: list[Row]
     metrics: dict[str, float | int | str | None] = field(default_factory=dict)
+    ended_at_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -138,6 +139,8 @@ class MemoryState:
     """By cluster and journal: the sequence number and when it was shipped."""
     orders: dict[int, Order] = field(default_factory=dict)
     """Figures of ended runs, by run."""
+    deleted: dict[int, str] = field(default_factory=dict)
+    """Why runs were deleted, by run."""
     gaps: dict[str, tuple[int, float]] = field(default_factory=dict)
     """By cluster: how many events of its journals were lost, and when that was told last."""
     in_flight: dict[str, list[LcInFlight]] = field(default_factory=dict)

@@ -11,7 +11,9 @@ import numpy as np
 from tango.domain.identity import PodKey
 from tango.domain.lifecycle import IN_FLIGHT, LIVE, TERMINAL, Event
 from tango.domain.requests import Reason
+from tango.domain.retention import StoredRun
 from tango.domain.runs import (
+    ENDED,
     OPEN,
     NewRequests,
     NewRun,
@@ -56,8 +58,9 @@ class MemoryRunStore:
     def run(self, run_id: int) -> RunInfo:
         """One run."""
         if run_id not in self._state.runs:
+            was = f" any more: it was deleted on some day ({self._state.deleted[run_id]})" if run_id in self._state.deleted else ""
             latest = ", ".join(f"{r.run_id} ({r.name})" for r in self.runs(limit=5)) or "none yet"
-            raise UsageError(f"there is no run {run_id}; the latest runs: {latest}")
+            raise UsageError(f"there is no run {run_id}{was}; the latest runs: {latest}")
         return self._state.runs[run_id].info
 
     def runs(self, *, limit: int = 50, kind: RunKind | None = None) -> list[RunInfo]:
@@ -87,6 +90,7 @@ class MemoryRunStore:
             run = self._state.runs[run_id]
             if can_become(run.info.status, status):
                 run.info = replace(run.info, status=status)
+                run.ended_at_s = self._state.now_s() if status in ENDED else run.ended_at_s
 
     def cancel(self, run_id: int) -> bool:
         """The run alone."""
@@ -147,8 +151,32 @@ class MemoryRunStore:
         be = (row for row in self._state.runs[run_id].rows if row.service_class is ServiceClass.BE)
         return all(share.terminal == share.accepted for share in shares) and all(row.state in TERMINAL for row in be)
 
-    def delete(self, run_id: int) -> None:
-        """Everything of a run that is over."""
+    def stored(self) -> list[StoredRun]:
+        """A thousand bytes a request."""
+        return [
+            StoredRun(
+                run_id=run_id,
+                kind=run.info.kind,
+                name=run.info.name,
+                status=run.info.status,
+                accepted=run.info.accepted,
+                ended_at_s=run.ended_at_s,
+                size_bytes=1000 * len(run.rows),
+            )
+            for run_id, run in sorted(self._state.runs.items())
+        ]
+
+    def delete_attempts(self, run_id: int, *, beyond: int = -1) -> int | None:
+        """Of one chunk of requests."""
+        with self._state.lock:
+            require_ended(self.run(run_id))
+            of_run = sorted({a.request_id for a in self._state.attempts if a.run_id == run_id and a.request_id > beyond})
+            chunk = of_run[: self._chunk_rows]
+            self._state.attempts = [a for a in self._state.attempts if a.run_id != run_id or a.request_id not in chunk]
+            return chunk[-1] if chunk else None
+
+    def delete(self, run_id: int, *, why: str = "", within_s: float = 60.0) -> None:
+        """Everything of a run that is over; nobody is ever in the way."""
         with self._state.lock:
             require_ended(self.run(run_id))
             del self._state.runs[run_id]
@@ -156,6 +184,12 @@ class MemoryRunStore:
             self._state.decisions = [d for d in self._state.decisions if d[1] != (run_id,)]
             self._state.attempts = [a for a in self._state.attempts if a.run_id != run_id]
             self._state.orders.pop(run_id, None)
+            if why:
+                self._state.deleted[run_id] = why
+
+    def delete_observations(self, *, before_s: float) -> int:
+        """None are kept."""
+        return 0
 
     def _is_left(self, row: Row) -> bool:
         """Whether it belongs to the centre: BE, or LC that no journal has taken, nor will."""
