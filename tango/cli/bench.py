@@ -146,6 +146,9 @@ def colocation(kernel: str, image: Path | None, seconds: float, rounds: int, out
 
     \b
         sudo tango bench colocation --seconds 10 --rounds 1
+
+    \b
+        sudo tango bench colocation --seconds 10 --rounds 1
     """
     from tango.bench.colocation import measure
 

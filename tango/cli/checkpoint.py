@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli import names
 from tango.cli.checkpoint_files import checkpoint_file, looks_like_a_file
+from tango.cli.confirm import dry_run_option, would
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say, share
 from tango.domain.checkpoints import LEARNED_BE, SHORT
 from tango.domain.seeds import COMPARISON
@@ -91,13 +93,23 @@ def _store() -> PostgresCheckpointStore:
 
 @click.group()
 def checkpoint() -> None:
-    """Register learned checkpoints, promote them into the running system, try candidates, and score them."""
+    """Register learned checkpoints, promote them into the running system, try candidates, and score them.
+
+    \b
+        tango checkpoint add my.ckpt --name my
+        tango checkpoint evaluate my --fleet testbed
+        tango checkpoint promote my
+    """
 
 
 @checkpoint.command(name="list")
 @output_option()
 def list_checkpoints(output: str) -> None:
-    """List the registered checkpoints: how each was trained, its latest score, and which one is live or in the shadow."""
+    """List the registered checkpoints: how each was trained, its latest score, and which one is live or in the shadow.
+
+    \b
+        tango checkpoint list
+    """
     store = _store()
     roles = store.roles()
     rows = [_row(c, roles) for c in store.registered()]
@@ -105,10 +117,14 @@ def list_checkpoints(output: str) -> None:
 
 
 @checkpoint.command()
-@click.argument("named", metavar="NAME|DIGEST")
+@click.argument("named", metavar="NAME|DIGEST", shell_complete=names.CHECKPOINTS)
 @output_option()
 def show(named: str, output: str) -> None:
-    """Show all about a checkpoint: training configuration, code version, feature schema, scores, roles, what it did in the shadow."""
+    """Show all about a checkpoint: training configuration, code version, feature schema, scores, roles, what it did in the shadow.
+
+    \b
+        tango checkpoint show my
+    """
     store = _store()
     found = store.find(named)
     row = _row(found, store.roles())
@@ -137,7 +153,11 @@ def show(named: str, output: str) -> None:
 @click.option("--note", default="", help="Free text, such as where the checkpoint comes from.")
 @output_option()
 def add(file: Path, name: str | None, note: str, output: str) -> None:
-    """Register FILE: its bytes are copied into the store, so that a scheduler on another host can use it."""
+    """Register FILE: its bytes are copied into the store, so that a scheduler on another host can use it.
+
+    \b
+        tango checkpoint add my.ckpt --name my --note "two hours, seed 3"
+    """
     from tango.control.checkpoints import register_checkpoint
 
     if name is not None and not NAME.fullmatch(name):
@@ -157,24 +177,36 @@ def add(file: Path, name: str | None, note: str, output: str) -> None:
 
 
 @checkpoint.command()
-@click.argument("named", metavar="NAME|DIGEST")
+@click.argument("named", metavar="NAME|DIGEST", shell_complete=names.CHECKPOINTS)
 @click.option("--force", is_flag=True, help="Also one that is known to place worse than load-greedy.")
+@dry_run_option
 @output_option()
-def promote(named: str, force: bool, output: str) -> None:
+def promote(named: str, force: bool, dry_run: bool, output: str) -> None:
     """Make a checkpoint live: the running scheduler decides by it from its next tick on.
 
     Refused where its latest evaluation, or else the validation of its training, lies below load-greedy by more than the interval.
+
+    \b
+        tango checkpoint promote my --dry-run
+        tango checkpoint promote my
     """
-    from tango.control.checkpoints import gain_of
+    from tango.control.checkpoints import gain_of, promotable
     from tango.control.checkpoints import promote as promote_checkpoint
 
     store = _store()
-    found, roles = promote_checkpoint(named, store=store, actor=_actor(), force=force)
+    if dry_run:
+        found, roles = promotable(named, store=store, force=force), store.roles()
+    else:
+        found, roles = promote_checkpoint(named, store=store, actor=_actor(), force=force)
     known = gain_of(found)
     if known is None:
         say(f"warning: nothing is known of how well it places; `tango checkpoint evaluate {found.digest[:SHORT]}` finds out")
     elif known.gain - known.margin <= 0:
         say(f"warning: it is not known to be better than {known.reference}: {known}")
+    if dry_run:
+        before = f"{roles.live[:SHORT]}" if roles.live else "the scheduler's own file"
+        would(f"let {found.name} ({found.digest[:SHORT]}) decide in place of {before}")
+        return
     say(f"{found.name} ({found.digest[:SHORT]}) decides from the scheduler's next tick on; `tango checkpoint demote` takes it back")
     _show_one(found, roles, output)
 
@@ -182,7 +214,11 @@ def promote(named: str, force: bool, output: str) -> None:
 @checkpoint.command()
 @output_option()
 def demote(output: str) -> None:
-    """Go back to the checkpoint that was live before, in the end to the scheduler's own file."""
+    """Go back to the checkpoint that was live before, in the end to the scheduler's own file.
+
+    \b
+        tango checkpoint demote
+    """
     store = _store()
     before = store.roles()
     if not before.live:
@@ -199,11 +235,17 @@ def demote(output: str) -> None:
 
 
 @checkpoint.command()
-@click.argument("named", metavar="NAME|DIGEST", required=False)
+@click.argument("named", metavar="NAME|DIGEST", required=False, shell_complete=names.CHECKPOINTS)
 @click.option("--off", is_flag=True, help="End the shadow: no candidate decides beside the live policy any more.")
 @output_option()
 def shadow(named: str | None, off: bool, output: str) -> None:
-    """Let a candidate decide beside the live policy. Its plans are not carried out; how they differ is recorded for each tick."""
+    """Let a candidate decide beside the live policy. Its plans are not carried out; how they differ is recorded for each tick.
+
+    \b
+        tango checkpoint shadow my
+        tango sql "SELECT * FROM shadow_summary"
+        tango checkpoint shadow --off
+    """
     from tango.control.checkpoints import shadow as shadow_checkpoint
 
     if (named is None) != off:
@@ -223,9 +265,18 @@ def shadow(named: str | None, off: bool, output: str) -> None:
 
 
 @checkpoint.command()
-@click.argument("named", metavar="NAME|DIGEST|FILE")
-@click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).")
-@click.option("--pattern", "patterns", default="p1,p2,p3", show_default=True, help="Workloads, separated by commas.")
+@click.argument("named", metavar="NAME|DIGEST|FILE", shell_complete=names.CHECKPOINTS_OR_FILES)
+@click.option(
+    "--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).", shell_complete=names.FLEETS
+)
+@click.option(
+    "--pattern",
+    "patterns",
+    default="p1,p2,p3",
+    show_default=True,
+    help="Workloads, separated by commas.",
+    shell_complete=names.PATTERN_LISTS,
+)
 @click.option("--load", "loads", default="0.8", show_default=True, help="Offered loads of each, separated by commas.")
 @click.option("--duration", type=click.FloatRange(min=1), default=120.0, show_default=True, help="Seconds of arrivals.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
@@ -238,6 +289,9 @@ def evaluate(named: str, output: str, **options: Any) -> None:
 
     Same LC policy, sharing rule, parameters and requests: who places BE is all that differs. Intervals are 95 % over seeds. The scores
     of a registered checkpoint go into the registry when the store answers.
+
+    \b
+        tango checkpoint evaluate my.ckpt --fleet testbed --load 0.8,1.0 --seeds 5 -j 2
     """
     file = checkpoint_file(named)
     if file.policy not in LEARNED_BE:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from tango.cli.confirm import require_yes, yes_option
-from tango.cli.output import Column, instant, output_option, print_rows
+from tango.cli import names
+from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
+from tango.cli.output import Column, instant, output_option, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
 
 COLUMNS = (
@@ -37,7 +38,12 @@ def _whole(seconds: float | None) -> int | None:
 
 @click.group()
 def cluster() -> None:
-    """Join clusters by kubeconfig and context. The database keeps the file's path and the context's name, no credentials."""
+    """Join clusters by kubeconfig and context. The database keeps the file's path and the context's name, no credentials.
+
+    \b
+        tango cluster check edge-7 --kubeconfig ~/.kube/config --context edge-7
+        tango cluster join edge-7 --kubeconfig ~/.kube/config --context edge-7
+    """
 
 
 @cluster.command()
@@ -54,10 +60,16 @@ def cluster() -> None:
     show_default=True,
     help="Bandwidth of its link, in Mbit/s.",
 )
-def join(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit: float) -> None:
+@dry_run_option
+def join(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbit: float, dry_run: bool) -> None:
     """Check that Tango can work in a cluster, create its namespace there, and join the cluster as NAME.
 
     The checks are those of `tango cluster check`, with pods of the services that are declared.
+
+    \b
+        tango cluster join edge-7 --kubeconfig ~/.kube/config --context edge-7 --dry-run
+        tango cluster join edge-7 --kubeconfig ~/.kube/config --context edge-7 --rtt-ms 25
+        tango cluster add edge-7 --kubeconfig ~/.kube/config --context edge-7      # the same
     """
     import asyncio
 
@@ -73,8 +85,18 @@ def join(name: str, kubeconfig: Path, context: str, rtt_ms: float, bandwidth_mbi
     path = str(kubeconfig.expanduser().resolve())
     require_joinable(name, kubeconfig=path, context=context, known=here.fleet.clusters())
     services = here.fleet.services()
-    facts = asyncio.run(look_over(name, kubeconfig=path, context=context, settings=here.settings.kube, services=services))
+    facts = asyncio.run(
+        look_over(
+            name, kubeconfig=path, context=context, settings=here.settings.kube, services=services, make_namespace=not dry_run
+        )
+    )
     require_joined(name, facts)
+    if dry_run:
+        for finding in facts.findings:
+            if finding.refused:
+                say(f"without: {finding.what}: {finding.refused}")
+        would(f"join {name} with {facts.nodes} nodes")
+        return
     here.fleet.join(name, kubeconfig=path, context=context, rtt_ms=rtt_ms, bandwidth_mbit_per_s=bandwidth_mbit)
     click.echo(f"joined {name}: {facts.nodes} nodes" + (", namespace made" if facts.namespace_made else ""), err=True)
     for finding in facts.findings:
@@ -100,7 +122,7 @@ CHECKS = (
 
 
 @cluster.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names.CLUSTERS)
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="File of a cluster that has not joined; with --context.")
 @click.option("--context", help="Context in it.")
 @output_option()
@@ -108,6 +130,10 @@ def check(name: str, kubeconfig: Path | None, context: str | None, output: str) 
     """Try everything that Tango does in cluster NAME, as dry runs, and quote what the server refuses. Exits with 1 where that is needed.
 
     Pods are tried as they would be made: of the synthetic workload and of each declared service. Nothing is made.
+
+    \b
+        tango cluster check edge-7 --kubeconfig ~/.kube/config --context edge-7
+        tango cluster check edge-7                   # one that has joined
     """
     import asyncio
 
@@ -149,6 +175,9 @@ def list_clusters(output: str) -> None:
     CPU or memory there (`tango node list`). `picture s`: seconds since nodes and pods were as they are known;
     `agent s`: since the agent was heard of, less than that where its API server is away. Nothing is placed on a picture that is too old.
     `lost events`: what its journal had shipped and forgotten when the centre was restored from a backup.
+
+    \b
+        tango cluster list -o wide
     """
     from tango.bootstrap.stores import stores
 
@@ -186,17 +215,26 @@ def list_clusters(output: str) -> None:
 
 
 @cluster.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names.CLUSTERS)
+@dry_run_option
 @yes_option
-def remove(name: str, yes: bool) -> None:
+def remove(name: str, dry_run: bool, yes: bool) -> None:
     """Forget the cluster NAME that has joined; refused while live requests entered or run there. `tango cluster join` is the inverse.
 
     Pods of Tango's that stay there are deleted by its agent while it still runs, or by `kubectl delete pods -l`.
+
+    \b
+        tango cluster remove edge-7 --dry-run
+        tango cluster remove edge-7 --yes
     """
     from tango.bootstrap.stores import stores
 
     fleet = stores().fleet
-    fleet.require_joined(name)
-    require_yes(yes, f"forget cluster {name} with what is known of its nodes")
+    fleet.require_unneeded_cluster(name)
+    what = f"forget cluster {name} with what is known of its nodes"
+    if dry_run:
+        would(what)
+        return
+    require_yes(yes, what)
     fleet.leave(name)
     click.echo(f"{name} has left; stop its agent and worker", err=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli import names
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.confirm import force_option, require_free_page
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
@@ -40,15 +41,18 @@ FIRST_SEED = COMPARISON.start
 
 
 @click.command()
-@click.argument("traces", metavar="TRACE...", nargs=-1, required=True)
-@click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).")
+@click.argument("traces", metavar="TRACE...", nargs=-1, required=True, shell_complete=names.TRACES)
+@click.option(
+    "--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet (name or file).", shell_complete=names.FLEETS
+)
 @click.option(
     "--systems",
     default=built_in_systems,
     show_default="all built-in systems",
     help="Systems, or mixes LC/BE/SHARING, separated by commas.",
+    shell_complete=names.SYSTEM_LISTS,
 )
-@click.option("--baseline", help="What the others are compared with; default: the first system.")
+@click.option("--baseline", help="What the others are compared with; default: the first system.", shell_complete=names.SYSTEMS)
 @click.option("--judge", "judged", metavar="SYSTEM", help="Judge this one against all others: margins, and claims after Holm.")
 @click.option("--seeds", type=click.IntRange(min=1), default=5, show_default=True, help="How many seeds.")
 @click.option("--first-seed", type=click.IntRange(min=0), default=FIRST_SEED, show_default=True, help="The first of them.")

@@ -20,6 +20,10 @@ def console(home: Path | None, opens: bool, output: str) -> None:
 
     The console is one of the processes of `tango up` and is reached from this machine alone; from another one by a tunnel:
     ssh -L 8080:127.0.0.1:PORT HOST.
+
+    \b
+        tango console --open
+        tango console -o json
     """
     from tango.errors import DependencyError
     from tango.stack.state import read_stack, state_home

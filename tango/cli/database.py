@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from tango.cli.confirm import require_yes, yes_option
+from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import say
 
 RETRY_EVERY_S = 1.0
@@ -32,7 +32,12 @@ wait_option = click.option(
 
 @click.group()
 def database() -> None:
-    """Prepare a PostgreSQL server of your own, bring its schema to this version or back, back it up and restore it. Short: `tango db`."""
+    """Prepare a PostgreSQL server of your own, bring its schema to this version or back, back it up and restore it. Short: `tango db`.
+
+    \b
+        tango database revision
+        tango db backup /var/backups/tango --keep 7
+    """
 
 
 @database.command()
@@ -45,6 +50,10 @@ def prepare(admin_url: str, owner_password: str, app_password: str, reader_passw
     """Make the database `tango` and its roles `tango_owner`, `tango_app` and `tango_reader`; or give them these passwords.
 
     Options can be read by every user of the host, variables cannot.
+
+    \b
+        TANGO_OWNER_PASSWORD=... TANGO_APP_PASSWORD=... TANGO_READER_PASSWORD=... \\
+          tango database prepare --admin-url postgresql://postgres@db/postgres
     """
     import psycopg2
 
@@ -70,11 +79,23 @@ def prepare(admin_url: str, owner_password: str, app_password: str, reader_passw
 @database.command()
 @url_option
 @wait_option
-def upgrade(url: str, wait_s: float) -> None:
-    """Bring the schema to the newest revision that this version knows; does nothing where that has been done, also by another at once."""
-    from tango.errors import StoreUnavailable
-    from tango.store.schema import bring_up_to_date, newest_revision
+@dry_run_option
+def upgrade(url: str, wait_s: float, dry_run: bool) -> None:
+    """Bring the schema to the newest revision that this version knows; does nothing where that has been done, also by another at once.
 
+    \b
+        tango database upgrade --dry-run
+        tango database upgrade --wait-s 60
+    """
+    from tango.errors import StoreUnavailable
+    from tango.store.schema import bring_up_to_date, newest_revision, revision_of, revisions_between
+
+    if dry_run:
+        found = revision_of(url)
+        for number, says in revisions_between(found, newest_revision()):
+            say(f"{number}: {says}")
+        would(f"bring the schema from revision {found or 'none'} to {newest_revision()}")
+        return
     until_s = time.monotonic() + wait_s
     while True:
         try:
@@ -91,12 +112,25 @@ def upgrade(url: str, wait_s: float) -> None:
 @click.argument("revision")
 @url_option
 @click.option("--yes", is_flag=True, help="Do it; data that the older schema has no place for is lost.")
-def downgrade(revision: str, url: str, yes: bool) -> None:
-    """Bring the schema back to REVISION, with the version that made it newest: stop everything first, then downgrade, then install."""
+@dry_run_option
+def downgrade(revision: str, url: str, yes: bool, dry_run: bool) -> None:
+    """Bring the schema back to REVISION, with the version that made it newest: stop everything first, then downgrade, then install.
+
+    \b
+        tango database downgrade 0032 --dry-run
+        tango database downgrade 0032 --yes
+    """
     from tango.errors import UsageError
     from tango.store.addresses import described
     from tango.store.migrate import migrate_back
+    from tango.store.schema import revision_of, revisions_between
 
+    if dry_run:
+        found = revision_of(url)
+        for number, says in reversed(revisions_between(None if revision == "base" else revision, found)):
+            say(f"undoes {number}: {says}")
+        would(f"bring the schema from revision {found or 'none'} back to {revision}")
+        return
     if not yes:
         raise UsageError(
             f"going back to {revision} at {described(url)} drops what that schema has no place for: back the database up, then say --yes"
@@ -127,6 +161,9 @@ def backup(file: Path, url: str | None, pg_bin: Path | None, keep: int | None) -
 
     Where FILE is a folder, the backup is named for the time. It is of pg_dump's custom format, and has what jobs were given and their
     logs, so keep it as you keep the database.
+
+    \b
+        tango database backup /var/backups/tango --keep 7
     """
     from tango.stack.owned_database import owned_database, pg_folders
     from tango.store.backup import back_up, drop_older, named_for_now
@@ -147,16 +184,27 @@ def backup(file: Path, url: str | None, pg_bin: Path | None, keep: int | None) -
 @click.argument("file", type=click.Path(path_type=Path))
 @stack_url_option
 @bin_option
+@dry_run_option
 @yes_option
-def restore(file: Path, url: str | None, pg_bin: Path | None, yes: bool) -> None:
+def restore(file: Path, url: str | None, pg_bin: Path | None, dry_run: bool, yes: bool) -> None:
     """Make the database what it was when FILE was written, with everything of Tango stopped; then bring its schema to this version.
 
     What is there stays until the restored rows have been counted, and comes back if anything fails. Journals of clusters that have shipped
     since then go on by themselves when their agents are started: `tango cluster list` tells what is lost.
+
+    \b
+        tango database restore /var/backups/tango/tango-20261130T040000Z.dump --dry-run
+        tango database restore /var/backups/tango/tango-20261130T040000Z.dump --yes
     """
     from tango.stack.owned_database import owned_database, pg_folders
+    from tango.store.backup import read_manifest
     from tango.store.backup import restore as restored
 
+    if dry_run:
+        manifest = read_manifest(file)
+        say(f"{file}: {manifest.rows:,} rows of schema revision {manifest.revision}, Tango {manifest.tango}")
+        would(f"make the database what it was at {manifest.taken_at}, {manifest.age_s / 60:,.0f} minutes ago")
+        return
     with owned_database(url, alone=True) as found:
         made = restored(found, file, allowed=lambda what: require_yes(yes, what), folders=pg_folders(pg_bin), told=say)
     say(f"What was recorded in the last {made.age_s / 60:,.0f} minutes is not there any more, but for what journals still have.")
@@ -166,7 +214,11 @@ def restore(file: Path, url: str | None, pg_bin: Path | None, yes: bool) -> None
 @database.command()
 @url_option
 def revision(url: str) -> int:
-    """Print the schema's revision and the newest one that this version knows; exits with 1 where they differ."""
+    """Print the schema's revision and the newest one that this version knows; exits with 1 where they differ.
+
+    \b
+        tango database revision
+    """
     from tango.store.schema import newest_revision, revision_of
 
     found, newest = revision_of(url), newest_revision()

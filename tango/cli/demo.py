@@ -24,7 +24,12 @@ import click
 @click.option("--rate", type=click.FloatRange(0.1, 10_000), default=50.0, show_default=True, help="Requests per second.")
 @click.option("--seed", type=click.IntRange(min=0), default=9, show_default=True, help="Equal seeds give equal traces.")
 def demo(duration: float, rate: float, seed: int) -> None:
-    """Start everything, replay a minute of mixed requests on three clusters, show the result and some real work, stop everything."""
+    """Start everything, replay a minute of mixed requests on three clusters, show the result and some real work, stop everything.
+
+    \b
+        tango demo
+        tango demo --duration 20 --rate 30
+    """
     from tango.stack.state import state_home
 
     for option, value in (("--duration", duration), ("--rate", rate)):

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from tango.cli import names
+
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -26,7 +28,11 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 )
 @click.option("--cluster", default="embedded", show_default=True, help="Name of the cluster, for logs.")
 def apiserver(port: int, token_file: Path, port_file: Path | None, data_dir: Path | None, cluster: str) -> None:
-    """Run one embedded Kubernetes API server in the foreground, on loopback."""
+    """Run one embedded Kubernetes API server in the foreground, on loopback.
+
+    \b
+        tango apiserver --port 6443 --token-file tokens.csv --data-dir /var/lib/tango/api
+    """
     from tango.emulation.api_server import ApiServerOptions, run_api_servers
 
     options = ApiServerOptions(cluster=cluster, port=port, token_file=token_file, port_file=port_file, data_dir=data_dir)
@@ -36,10 +42,19 @@ def apiserver(port: int, token_file: Path, port_file: Path | None, data_dir: Pat
 @click.command()
 @click.option("--kubeconfig", required=True, type=FILE, help="File that holds the context.")
 @click.option("--context", required=True, help="Context of the API server to register the nodes at.")
-@click.option("--fleet", required=True, help="Fleet that declares the nodes: a built-in name or a YAML file.")
+@click.option(
+    "--fleet",
+    required=True,
+    help="Fleet that declares the nodes: a built-in name or a YAML file.",
+    shell_complete=names.FLEETS,
+)
 @click.option("--cluster", required=True, help="Which of the fleet's clusters to run the nodes of.")
 def kubelet(kubeconfig: Path, context: str, fleet: str, cluster: str) -> None:
-    """Run the virtual kubelet of one cluster's nodes in the foreground, against any API server."""
+    """Run the virtual kubelet of one cluster's nodes in the foreground, against any API server.
+
+    \b
+        tango kubelet --kubeconfig ~/.kube/config --context kind --fleet demo --cluster c1
+    """
     from tango.bootstrap.environment import read_settings
     from tango.emulation.virtual_kubelet import VirtualKubeletOptions, run_virtual_kubelets
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli import names
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
 from tango.domain.identity import NodeKey, RequestKey
 
@@ -68,22 +69,35 @@ def explain() -> None:
     """Say why something is as it is, and what would change it: of a request, a job, a pod, a node or a decision.
 
     The reason is one of a fixed list (docs/explain.md); what would change it has been tried on the fleet as it is now.
+
+    \b
+        tango explain request 1/4711
+        tango explain node c1/c1-n2
     """
 
 
 @explain.command()
-@click.argument("key", metavar="RUN/REQUEST", type=RequestName())
+@click.argument("key", metavar="RUN/REQUEST", type=RequestName(), shell_complete=names.REQUESTS)
 @output_option(formats=("table", "json", "yaml"))
 def request(key: RequestKey, output: str) -> None:
-    """Say why a request is in its state, who is ahead of it, what would change it, and how it came there."""
+    """Say why a request is in its state, who is ahead of it, what would change it, and how it came there.
+
+    \b
+        tango explain request 1/4711
+        tango explain request 1/4711 -o json
+    """
     _print_request(_explainer().request(key), output)
 
 
 @explain.command()
-@click.argument("key", metavar="JOB", type=RequestName())
+@click.argument("key", metavar="JOB", type=RequestName(), shell_complete=names.JOBS)
 @output_option(formats=("table", "json", "yaml"))
 def job(key: RequestKey, output: str) -> None:
-    """Say the same of a JOB."""
+    """Say the same of a JOB.
+
+    \b
+        tango explain job 17-250004
+    """
     from tango.bootstrap.stores import stores
 
     stores().jobs.job(key)
@@ -91,10 +105,14 @@ def job(key: RequestKey, output: str) -> None:
 
 
 @explain.command()
-@click.argument("name", metavar="POD")
+@click.argument("name", metavar="POD", shell_complete=names.PODS)
 @output_option(formats=("table", "json", "yaml"))
 def pod(name: str, output: str) -> None:
-    """Say why the request of a BE POD is in its state, or what there is of an LC POD."""
+    """Say why the request of a BE POD is in its state, or what there is of an LC POD.
+
+    \b
+        tango explain pod lc-web-c1-n2-0
+    """
     explainer = _explainer()
     key = explainer.request_of_pod(name)
     if key is not None:
@@ -106,10 +124,14 @@ def pod(name: str, output: str) -> None:
 
 
 @explain.command()
-@click.argument("key", metavar="CLUSTER/NODE", type=NodeName())
+@click.argument("key", metavar="CLUSTER/NODE", type=NodeName(), shell_complete=names.NODES)
 @output_option(formats=("table", "json", "yaml"))
 def node(key: NodeKey, output: str) -> None:
-    """Say what a node has, what is reserved there and by whom, and what keeps new BE pods away from it."""
+    """Say what a node has, what is reserved there and by whom, and what keeps new BE pods away from it.
+
+    \b
+        tango explain node c1/c1-n2
+    """
     _print_node(_explainer().node(key), output)
 
 
@@ -117,7 +139,12 @@ def node(key: NodeKey, output: str) -> None:
 @click.argument("number", metavar="[DECISION]", type=click.IntRange(min=1), required=False)
 @output_option(formats=("table", "json", "yaml"))
 def tick(number: int | None, output: str) -> None:
-    """Say what a decision did; without a number the latest placement of BE. `tango sql` finds numbers in the table `decision`."""
+    """Say what a decision did; without a number the latest placement of BE. `tango sql` finds numbers in the table `decision`.
+
+    \b
+        tango explain tick
+        tango explain tick 5120
+    """
     found = dict(_explainer().decision(number))
     if output == "table":
         found["at_s"] = instant(found["at_s"])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from tango.cli import names
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping
 from tango.cli.progress import spinner
@@ -13,7 +14,7 @@ from tango.errors import UsageError
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN", type=click.IntRange(min=1), required=False)
+@click.argument("run_id", metavar="RUN", type=click.IntRange(min=1), required=False, shell_complete=names.RUNS)
 @click.option(
     "--to",
     "path",
@@ -21,7 +22,13 @@ from tango.errors import UsageError
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write: .parquet, .arrow or .csv.",
 )
-@click.option("--table", default="request", show_default=True, help="Table or view (`tango sql --schema` shows all).")
+@click.option(
+    "--table",
+    default="request",
+    show_default=True,
+    help="Table or view (`tango sql --schema` shows all).",
+    shell_complete=names.TABLES,
+)
 @click.option("--sql", "query", help="One SELECT, in place of a run and a table.")
 @force_option
 @output_option(formats=("table", "json", "yaml"))

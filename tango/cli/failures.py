@@ -1,7 +1,4 @@
-"""The one place that turns an exception into a message and an exit status.
-
-    0 done   1 failed   2 usage   3 refused input   4 a dependency is unreachable
-    124 a wait ran out   130 interrupted   141 stdout's reader closed it
+"""The one place that turns an exception into a message and an exit status (`EXIT_CODES`).
 
 A `TangoError` prints its own message on stderr, and its `exit_status` becomes the command's. Any other exception is a defect, and the
 message says so, but for a file or disk that the system refuses. A traceback is printed only with `tango --debug` or TANGO_DEBUG set.
@@ -22,6 +19,7 @@ from typing import NoReturn
 import click
 
 from tango.cli.output import printable
+from tango.cli.suggestions import with_suggestion
 from tango.errors import TangoError
 
 FAILED = 1
@@ -29,6 +27,19 @@ USAGE = 2
 # As a shell reports a process that a signal ended: 128 + the signal's number.
 INTERRUPTED = 128 + signal.SIGINT
 BROKEN_PIPE = 128 + signal.SIGPIPE
+
+
+EXIT_CODES = {
+    0: "done",
+    FAILED: "failed, or what was asked is not so (`status` without a stack, --min-qos not met)",
+    USAGE: "usage: an option, a name that there is not, a file without meaning",
+    3: "refused: rows of a trace, what a request or job has in it, a key that is taken",
+    4: "something does not answer: database, broker, cluster, gateway",
+    124: "a wait ran out (--timeout); what was waited for goes on",
+    INTERRUPTED: "interrupted",
+    BROKEN_PIPE: "whoever read the output has closed it",
+}
+"""Every exit status of the command line with its meaning; those of errors are theirs (`tango.errors`)."""
 
 
 def run_reporting_failures(command: click.Command, args: Sequence[str] | None = None) -> NoReturn:
@@ -72,7 +83,7 @@ def _status_of(error: BaseException, *, debug: bool) -> int:
             error.show()
             return USAGE
         case click.ClickException():
-            error.show()
+            with_suggestion(error).show()
             return error.exit_code
         case KeyboardInterrupt():
             _tell("Interrupted.")

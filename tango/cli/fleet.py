@@ -10,6 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
+from tango.cli import names
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.domain.fleet import Fleet, Node
@@ -78,22 +79,36 @@ SERVICE_COLUMNS = (
 
 @click.group()
 def fleet() -> None:
-    """List, show and generate fleets: clusters, nodes, links and services."""
+    """List, show and generate fleets: clusters, nodes, links and services.
+
+    \b
+        tango fleet list
+        tango fleet show testbed -o yaml > mine.yaml
+    """
 
 
 @fleet.command("list")
 @output_option()
 def list_fleets(output: str) -> None:
-    """List the built-in fleets."""
+    """List the built-in fleets.
+
+    \b
+        tango fleet list
+    """
     rows = [_summary(load_fleet(name)) for name in fleet_names()]
     print_rows(rows, _where_said(rows, FLEET_COLUMNS), output)
 
 
 @fleet.command()
-@click.argument("name_or_file", metavar="NAME_OR_FILE")
+@click.argument("name_or_file", metavar="NAME_OR_FILE", shell_complete=names.FLEETS)
 @output_option()
 def show(name_or_file: str, output: str) -> None:
-    """Show a built-in fleet or a fleet file. With -o yaml, print its full declaration, which --fleet takes as a file."""
+    """Show a built-in fleet or a fleet file. With -o yaml, print its full declaration, which --fleet takes as a file.
+
+    \b
+        tango fleet show testbed
+        tango fleet show testbed -o yaml > mine.yaml
+    """
     shown = load_fleet(name_or_file)
     if output == "yaml":
         click.echo(dump_fleet(shown), nl=False)
@@ -138,7 +153,11 @@ def show(name_or_file: str, output: str) -> None:
 @force_option
 @output_option()
 def generate(services_of: str, name: str | None, out: Path, force: bool, output: str, **sizes: Any) -> None:
-    """Write a fleet file with a recipe: the seed draws the clusters' sizes and sites, the same for the same seed."""
+    """Write a fleet file with a recipe: the seed draws the clusters' sizes and sites, the same for the same seed.
+
+    \b
+        tango fleet generate --clusters 20 --nodes-min 3 --nodes-max 12 --seed 7 --out wide.yaml
+    """
     _check_out(out, services_of)
     require_free(out, force)
     like = load_fleet(services_of)

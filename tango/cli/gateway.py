@@ -22,7 +22,12 @@ import click
 def gateway(
     clusters: tuple[str, ...], ports: tuple[int, ...], host: str, tls_cert: Path | None, tls_key: Path | None, no_tls: bool
 ) -> None:
-    """Take requests of callers for clusters, until Ctrl-C. `tango up` runs one for its clusters already."""
+    """Take requests of callers for clusters, until Ctrl-C. `tango up` runs one for its clusters already.
+
+    \b
+        tango gateway --cluster c1 --port 8443 --tls-cert tls.crt --tls-key tls.key
+        tango gateway --cluster c1 --port 8080 --no-tls
+    """
     from tango.bootstrap.environment import configure_logging
     from workers.gateway import serve
 

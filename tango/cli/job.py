@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli import names
 from tango.cli.bounds import Seconds
+from tango.cli.confirm import dry_run_option, would
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows, say
 from tango.cli.publishing import publisher
 from tango.domain.jobs import MOST_DEADLINE_S, MOST_PRIORITY, MOST_RETRIES, is_drawn
@@ -100,14 +102,19 @@ class Variable(click.ParamType[tuple[str, str]]):
 
 @click.group()
 def job() -> None:
-    """Submit best-effort jobs; list, show, follow, wait for and cancel them."""
+    """Submit best-effort jobs; list, show, follow, wait for and cancel them.
+
+    \b
+        tango job submit --service transcode -- --input s3://a/b
+        tango job wait 17-250004
+    """
 
 
 @job.command()
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-@click.option("--service", required=True, help="The BE service whose pod template it runs in.")
+@click.option("--service", required=True, help="The BE service whose pod template it runs in.", shell_complete=names.BE_SERVICES)
 @click.option("--command", multiple=True, help="A word of the command, in place of the template's; may be repeated.")
-@click.option("--cluster", default="", help="The cluster that it enters; it may run in another.")
+@click.option("--cluster", default="", help="The cluster that it enters; it may run in another.", shell_complete=names.CLUSTERS)
 @click.option("--env", multiple=True, type=Variable(), metavar="NAME=VALUE", help="A variable of its own; may be repeated.")
 @click.option("--allow-literal", multiple=True, metavar="NAME", help="This variable is no secret, though it looks like one.")
 @click.option(
@@ -135,32 +142,56 @@ def job() -> None:
 )
 @click.option("--tenant", default="default", show_default=True, help="Whose job it is.")
 @click.option("--key", default="", help="Idempotency key: the same one twice is one job; with other content it is refused.")
+@click.option("--wait", is_flag=True, help="Wait until it has ended, as `tango job wait` does, and print its exit code too.")
+@click.option(
+    "--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this."
+)
+@dry_run_option
 @output_option()
-def submit(output: str, **asked: Any) -> None:
-    """Submit a job with ARGS, which come after `--`, and print its id."""
+def submit(output: str, wait: bool, timeout_s: float | None, dry_run: bool, **asked: Any) -> int:
+    """Submit a job with ARGS, which come after `--`, and print its id. With --wait exits as `tango job wait`.
+
+    \b
+        tango job submit --service transcode -- --input s3://a/b --preset fast
+        tango job submit --service transcode --env PRESET=fast --retries 2 --retry-on 75
+        tango job submit --service transcode --wait --timeout 3600 -- --input s3://a/b
+    """
     from tango.domain.jobs import NewJob
 
     if asked["retry_on"] and not asked["retries"]:
         raise click.UsageError("--retry-on is for --retries above 0; give both, or neither")
+    if timeout_s is not None and not wait:
+        raise click.UsageError("--timeout is for --wait; give both, or neither")
     asked["args"] = asked["args"] or None
     asked["command"] = asked["command"] or None
-    submitted = _jobs().submit(NewJob(**asked, by_local_user=True))
+    new = NewJob(**asked, by_local_user=True)
+    if dry_run:
+        known = _jobs().check(new)
+        would(f"submit a job of service {new.service}" if known is None else f"give job {known.key}, which has this key")
+        return 0
+    submitted = _jobs().submit(new)
     if not submitted.is_new:
         say(f"job {submitted.key} was submitted before under this key")
     if output in ("table", "wide"):
         click.echo(str(submitted.key))
     else:
         print_mapping({"job": str(submitted.key), "is_new": submitted.is_new}, output)
+    return _waited([submitted.key], timeout_s, output) if wait else 0
 
 
 @job.command(name="list")
 @click.option("--tenant", default=None, help="Only jobs of this tenant.")
-@click.option("--service", default=None, help="Only jobs of this service.")
+@click.option("--service", default=None, help="Only jobs of this service.", shell_complete=names.BE_SERVICES)
 @click.option("--state", type=click.Choice([str(state) for state in RequestState]), default=None, help="Only jobs in this state.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Jobs at the most.")
 @output_option(formats=("table", "wide", "json", "yaml", "csv"))
 def list_jobs(tenant: str | None, service: str | None, state: str | None, limit: int, output: str) -> None:
-    """List the latest jobs, newest first."""
+    """List the latest jobs, newest first.
+
+    \b
+        tango job list --state running
+        tango job list --service transcode -o json
+    """
     from tango.domain.job_json import shown_job
 
     rows = [shown_job(found) for found in _stores().jobs.jobs(tenant=tenant, service=service, state=state, limit=limit)]
@@ -169,10 +200,14 @@ def list_jobs(tenant: str | None, service: str | None, state: str | None, limit:
 
 
 @job.command()
-@click.argument("key", metavar="JOB", type=JobId())
+@click.argument("key", metavar="JOB", type=JobId(), shell_complete=names.JOBS)
 @output_option()
 def show(key: RequestKey, output: str) -> None:
-    """Show a JOB: where it stands, why it waits, how it ended, what it asked for."""
+    """Show a JOB: where it stands, why it waits, how it ended, what it asked for.
+
+    \b
+        tango job show 17-250004
+    """
     here = _stores()
     found = here.jobs.job(key)
     waits = here.explainer.request(key).explanation.words if found.state is RequestState.PENDING else None
@@ -211,11 +246,16 @@ def _in_words(shown: dict[str, Any]) -> dict[str, Any]:
 
 
 @job.command()
-@click.argument("key", metavar="JOB", type=JobId())
+@click.argument("key", metavar="JOB", type=JobId(), shell_complete=names.JOBS)
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended, through all its attempts.")
 @click.option("--container", default="", help="Another container than the service's own.")
 def logs(key: RequestKey, follow: bool, container: str) -> None:
-    """Print what a JOB has written: from its pod while that runs, afterwards the end of it, which is kept."""
+    """Print what a JOB has written: from its pod while that runs, afterwards the end of it, which is kept.
+
+    \b
+        tango job logs 17-250004
+        tango job logs 17-250004 --follow
+    """
     from tango.bootstrap.job_logs import JobLogs
 
     def write(block: bytes) -> None:
@@ -226,10 +266,14 @@ def logs(key: RequestKey, follow: bool, container: str) -> None:
 
 
 @job.command()
-@click.argument("key", metavar="JOB", type=JobId())
+@click.argument("key", metavar="JOB", type=JobId(), shell_complete=names.JOBS)
 @output_option()
 def cancel(key: RequestKey, output: str) -> None:
-    """Cancel a JOB; a pod of it has its grace and is gone some seconds later."""
+    """Cancel a JOB; a pod of it has its grace and is gone some seconds later.
+
+    \b
+        tango job cancel 17-250004
+    """
     before = _stores().jobs.job(key)
     found = _jobs().cancel(key)
     if before.has_ended:
@@ -241,12 +285,22 @@ def cancel(key: RequestKey, output: str) -> None:
 
 
 @job.command()
-@click.argument("keys", metavar="JOB...", nargs=-1, required=True, type=JobId())
+@click.argument("keys", metavar="JOB...", nargs=-1, required=True, type=JobId(), shell_complete=names.JOBS)
 @click.option("--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="Wait no longer than this.")
 @output_option()
 def wait(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> int:
     """Wait until each JOB has ended and print its exit code. The exit status is 0 if all succeeded, 1 if one did
-    not, 124 if one has not ended in time."""
+    not, 124 if one has not ended in time.
+
+    \b
+        tango job wait 17-250004
+        tango job wait 17-250004 17-250005 --timeout 3600
+    """
+    return _waited(keys, timeout_s, output)
+
+
+def _waited(keys: Sequence[RequestKey], timeout_s: float | None, output: str) -> int:
+    """Wait for jobs and print how they ended; gives the exit status."""
     until_s = None if timeout_s is None else time.monotonic() + timeout_s
     ended = [_ended(key, until_s) for key in keys]
     if output in ("table", "wide"):

@@ -6,6 +6,7 @@ import importlib
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from tango import __version__
 from tango.cli.failures import run_reporting_failures
@@ -47,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("tango.cli.bench:bench", "Measure against a yardstick in the same run."),
     "apiserver": ("tango.cli.emulation:apiserver", "Run one embedded Kubernetes API server in the foreground."),
     "kubelet": ("tango.cli.emulation:kubelet", "Run one virtual kubelet against any API server in the foreground."),
+    "help": ("tango.cli.help:show_help", "Explain a topic, such as runs, systems or exit codes."),
     "completion": ("tango.cli.completion:completion", "Print the shell completion script."),
 }
 """By command name: `module:attribute` of the click command, and the help line that is shown without importing that module."""
@@ -72,12 +74,10 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, but near names for an unknown one come from `COMMANDS`; click knows of no command that is not imported."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.exceptions.NoSuchCommand as error:
-            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from error
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[Any]]:
+        """As click does, of `COMMANDS`; click would import every command to ask it for its help."""
+        commands = [CompletionItem(name, help=line) for name, (_, line) in COMMANDS.items() if name.startswith(incomplete)]
+        return [*commands, *click.Command.shell_complete(self, ctx, incomplete)]
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help lines of `COMMANDS`; click's own method would import every command to ask it for its help."""
@@ -90,7 +90,14 @@ class LazyGroup(click.Group):
 # `tango.cli.failures` looks for --debug in the arguments by itself: an error may come before click has parsed them.
 @click.option("--debug", is_flag=True, envvar="TANGO_DEBUG", help="Show tracebacks.")
 def cli(**_: Any) -> None:
-    """Schedule latency-critical and best-effort requests over many small Kubernetes clusters."""
+    """Schedule latency-critical and best-effort requests over many small Kubernetes clusters.
+
+    \b
+        tango demo                                  # a minute of everything, then it stops
+        tango up --detach && tango status
+        tango help runs                             # what a run is; `tango help` lists the topics
+        tango run submit --help                     # every command has examples
+    """
 
 
 def run() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from tango.cli import names
 from tango.cli.output import Column, output_option, print_rows, share
 
 COLUMNS = (
@@ -30,17 +31,25 @@ COLUMNS = (
 
 @click.group()
 def node() -> None:
-    """The nodes of all clusters as they are known."""
+    """The nodes of all clusters as they are known.
+
+    \b
+        tango node list --cluster c1
+    """
 
 
 @node.command(name="list")
-@click.option("--cluster", "of", metavar="NAME", help="Only nodes of this cluster.")
+@click.option("--cluster", "of", metavar="NAME", help="Only nodes of this cluster.", shell_complete=names.CLUSTERS)
 @output_option()
 def list_nodes(of: str | None, output: str) -> None:
     """List nodes: what they have, what is used of it, and what their node agents tell of pressure.
 
     `open`: whether it may get new pods. `no BE`: it gets no BE by what its agent tells: LC there lacks CPU that others have, or memory is
     short. The last three columns are shares of time, means over ten seconds; empty where no node agent runs.
+
+    \b
+        tango node list
+        tango node list --cluster c1 -o json
     """
     from tango.bootstrap.stores import stores
     from tango.errors import UsageError

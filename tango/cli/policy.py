@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tango.cli import names
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.errors import UsageError
 
@@ -67,13 +68,22 @@ def {name}(arrivals, snapshot, settings):
 
 @click.group()
 def policy() -> None:
-    """List policies, begin one of your own, and check it. A policy is a function; `FILE.py:FUNCTION` is taken wherever one is named."""
+    """List policies, begin one of your own, and check it. A policy is a function; `FILE.py:FUNCTION` is taken wherever one is named.
+
+    \b
+        tango policy new near_home --to place.py
+        tango policy check place.py:near_home --be
+    """
 
 
 @policy.command(name="list")
 @output_option()
 def list_policies(output: str) -> None:
-    """List LC policies, BE policies and sharing rules: built in, learned or of an installed package."""
+    """List LC policies, BE policies and sharing rules: built in, learned or of an installed package.
+
+    \b
+        tango policy list
+    """
     from tango.scheduling.sharing_step import RULES
     from tango.systems import SYSTEMS, be_names, lc_names, origin
 
@@ -95,7 +105,12 @@ def list_policies(output: str) -> None:
 @click.option("--lc", "is_lc", is_flag=True, help="An LC policy; without it a BE policy.")
 @click.option("--to", "path", type=click.Path(path_type=Path), default=None, help="File to write; default: NAME.py.")
 def new(name: str, is_lc: bool, path: Path | None) -> None:
-    """Write a policy that works, with NAME as its function, to begin from. An existing file is never overwritten."""
+    """Write a policy that works, with NAME as its function, to begin from. An existing file is never overwritten.
+
+    \b
+        tango policy new near_home --to place.py
+        tango policy new nearest --lc --to dispatch.py
+    """
     from tango.files import write_new
 
     if not name.isidentifier():
@@ -118,16 +133,27 @@ def _identifier(name: str) -> str:
 
 
 @policy.command()
-@click.argument("name", metavar="POLICY")
+@click.argument("name", metavar="POLICY", shell_complete=names.POLICIES)
 @click.option("--lc", "kind", flag_value="lc", help="It is an LC policy.")
 @click.option("--be", "kind", flag_value="be", help="It is a BE policy.")
-@click.option("--fleet", "fleet_name", default="testbed", show_default=True, help="Fleet to try it on (name or file).")
+@click.option(
+    "--fleet",
+    "fleet_name",
+    default="testbed",
+    show_default=True,
+    help="Fleet to try it on (name or file).",
+    shell_complete=names.FLEETS,
+)
 @click.option("--duration", type=click.FloatRange(1, 3600), default=20.0, show_default=True, help="Simulated seconds of arrivals.")
 @output_option()
 def check(name: str, kind: str | None, fleet_name: str, duration: float, output: str) -> None:
     """Let POLICY decide in a short simulation, where every plan is checked, and say how long its decisions take.
 
     POLICY is FILE.py:FUNCTION or a name from `tango policy list`. Fails with the rows and the line where a plan is wrong or it raises.
+
+    \b
+        tango policy check place.py:near_home --be
+        tango policy check load-greedy --be --fleet paper
     """
     from tango.cli.progress import progress, slow_start
     from tango.cli.simulate import COMPILING

@@ -6,19 +6,24 @@ from pathlib import Path
 
 import click
 
+from tango.cli import names
 from tango.cli.confirm import force_option, require_free_page
 from tango.cli.workloads import require_folder
 from tango.files import made_folder, write_whole
 
 
 @click.command()
-@click.argument("run_id", type=int, metavar="RUN")
+@click.argument("run_id", type=int, metavar="RUN", shell_complete=names.RUNS)
 @click.option(
     "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default=None, help="Default: the state folder's reports."
 )
 @force_option
 def report(run_id: int, out: Path | None, force: bool) -> None:
-    """Write the report of a RUN as one self-contained HTML page. An older page of Tango's is replaced."""
+    """Write the report of a RUN as one self-contained HTML page. An older page of Tango's is replaced.
+
+    \b
+        tango report 3 -o report.html
+    """
     require_folder(out)
     require_free_page(out, force)
     click.echo(str(write_report(run_id, out)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tango.cli import names
 from tango.cli.output import say
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ USAGE, REFUSED, UNREACHABLE, FAILED = 2, 3, 4, 1
 
 
 @click.command()
-@click.argument("service")
+@click.argument("service", shell_complete=names.LC_SERVICES)
 @click.option("--path", default="/", show_default=True, help="Path and query at the service.")
 @click.option("--method", help="HTTP method. Default: POST with a body, GET without one.")
 @click.option("--data", help="Body: a text, @FILE for that of a file, or - for standard input.")
@@ -50,6 +51,10 @@ def request(
     The token comes from TANGO_TOKEN, else from the local stack. Exits with 0 for a status of success (1xx to 3xx), 1 for another status and
     for a request that was shed or timed out, 2 for what cannot be sent or a service that there is not, 3 where the gateway refuses it, 4
     where there is no gateway or it takes nothing now.
+
+    \b
+        tango request my-api --path /v1/detect --method POST --data @image.jpg
+        tango request my-api --target 0.2 --timeout 5
     """
     from tango.client import ClientError, Tango
 

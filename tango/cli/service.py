@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tango.cli import names
 from tango.cli.bounds import Seconds
+from tango.cli.confirm import dry_run_option, would
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.refusals import columns_for, rows_of, told
 from tango.errors import NotInTime
@@ -52,7 +54,12 @@ def _instances(service: Service, known: Iterable[tuple[str, InstanceState]]) -> 
 
 @click.group()
 def service() -> None:
-    """Declare LC and BE services; agents deploy LC instances to every node."""
+    """Declare LC and BE services; agents deploy LC instances to every node.
+
+    \b
+        tango service apply -f my-api.yaml --wait
+        tango service list
+    """
 
 
 @service.command()
@@ -61,8 +68,14 @@ def service() -> None:
 @click.option(
     "--timeout", "timeout_s", type=Seconds(min=0), default=None, metavar="SECONDS", help="With --wait: no longer than this."
 )
-def apply(path: Path, wait: bool, timeout_s: float | None) -> None:
-    """Declare or change the services of a file. With --wait the exit status is 124 if they are not ready in time."""
+@dry_run_option
+def apply(path: Path, wait: bool, timeout_s: float | None, dry_run: bool) -> None:
+    """Declare or change the services of a file. With --wait the exit status is 124 if they are not ready in time.
+
+    \b
+        tango service apply -f my-api.yaml --dry-run    # what would change
+        tango service apply -f my-api.yaml --wait --timeout 120
+    """
     from tango.bootstrap.stores import stores
     from tango.fleets import load_services
     from tango.fleets.extended import refuse_fractions
@@ -72,6 +85,13 @@ def apply(path: Path, wait: bool, timeout_s: float | None) -> None:
     services = load_services(path)
     refuse_fractions(services)
     here = stores()
+    if dry_run:
+        from tango.domain.service_changes import service_changes
+
+        for change in service_changes(services, here.fleet.services()):
+            say(change)
+        would(f"declare {', '.join(s.name for s in services)}")
+        return
     here.fleet.put_services(services)
     say(f"declared: {', '.join(s.name for s in services)}")
     if wait:
@@ -103,7 +123,12 @@ def _wait_until_ready(here: Stores, names: Sequence[str], timeout_s: float | Non
 @service.command(name="list")
 @output_option()
 def list_services(output: str) -> None:
-    """List declared services, with how many instances are ready and what clusters refuse of their pods."""
+    """List declared services, with how many instances are ready and what clusters refuse of their pods.
+
+    \b
+        tango service list
+        tango service list -o wide
+    """
     from tango.bootstrap.stores import stores
     from tango.domain.quantities import format_extended
 
@@ -150,10 +175,14 @@ _OF_LC = ("instance_memory_mib", "idle_memory_mib")
 
 
 @service.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names.SERVICES)
 @output_option()
 def show(name: str, output: str) -> None:
-    """Show what service NAME declares, what is assumed where it says nothing, and what was measured of its pods."""
+    """Show what service NAME declares, what is assumed where it says nothing, and what was measured of its pods.
+
+    \b
+        tango service show my-api -o yaml
+    """
     from tango.bootstrap.stores import stores
     from tango.domain.near_names import near_name
     from tango.errors import UsageError
@@ -206,9 +235,13 @@ def show(name: str, output: str) -> None:
 
 
 @service.command()
-@click.argument("name")
+@click.argument("name", shell_complete=names.SERVICES)
 def key(name: str) -> None:
-    """Print the key by which instances of service NAME know requests that Tango has sent them (docs/security.md)."""
+    """Print the key by which instances of service NAME know requests that Tango has sent them (docs/security.md).
+
+    \b
+        tango service key my-api
+    """
     from tango.bootstrap.environment import read_settings
     from tango.client.signatures import service_key
     from tango.errors import DependencyError
@@ -220,15 +253,27 @@ def key(name: str) -> None:
 
 
 @service.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=names.SERVICES)
 @click.option("-f", "--file", "path", type=click.Path(path_type=Path), default=None, help="YAML with the services to delete.")
-def delete(name: str | None, path: Path | None) -> None:
-    """Withdraw a service by NAME, or those of a file; its instances are removed."""
+@dry_run_option
+def delete(name: str | None, path: Path | None, dry_run: bool) -> None:
+    """Withdraw a service by NAME, or those of a file; its instances are removed.
+
+    \b
+        tango service delete my-api
+        tango service delete -f my-api.yaml --dry-run
+    """
     from tango.bootstrap.stores import stores
     from tango.fleets import load_services
 
     if (name is None) == (path is None):
         raise click.UsageError("give a NAME or -f FILE")
     names = [name] if name else [s.name for s in load_services(path)] if path else []
-    stores().fleet.delete_services(names)
+    fleet = stores().fleet
+    if dry_run:
+        fleet.require_unneeded(names)
+        pods = sum(instance.service in names for _, instance in fleet.instances())
+        would(f"withdraw {', '.join(names)} and remove {pods} instances")
+        return
+    fleet.delete_services(names)
     click.echo(f"withdrawn: {', '.join(names)}", err=True)

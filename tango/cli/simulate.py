@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tango.analysis.compared_metrics import SHARES
+from tango.cli import names
 from tango.cli.checkpoint_files import checkpoints_of
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say, share
 from tango.cli.progress import progress, slow_start
@@ -35,15 +36,28 @@ SERVICE_COLUMNS = (
 
 
 @click.command()
-@click.argument("trace", nargs=-1)
-@click.option("--fleet", "fleet_name", default="demo", show_default=True, help="Fleet (name or file).")
-@click.option("--system", "system_name", default="tango", show_default=True, help="A system, or a mix LC/BE/SHARING.")
+@click.argument("trace", nargs=-1, shell_complete=names.TRACES)
+@click.option("--fleet", "fleet_name", default="demo", show_default=True, help="Fleet (name or file).", shell_complete=names.FLEETS)
+@click.option(
+    "--system",
+    "system_name",
+    default="tango",
+    show_default=True,
+    help="A system, or a mix LC/BE/SHARING.",
+    shell_complete=names.SYSTEMS,
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Draws all that the trace leaves open.")
 @click.option("--resample", is_flag=True, help="Draw the arrivals of trace files anew from their blocks, as `compare` does.")
 @workload_options
 @rule_options
 @click.option("--no-bound", is_flag=True, help="Do not solve the offline bound.")
-@click.option("--run", "run_id", type=int, help="Replay a recorded live run's requests on its fleet, and show both.")
+@click.option(
+    "--run",
+    "run_id",
+    type=int,
+    help="Replay a recorded live run's requests on its fleet, and show both.",
+    shell_complete=names.RUNS,
+)
 @output_option()
 def simulate(
     trace: tuple[str, ...],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import click
 
+from tango.cli import names
 from tango.cli.output import Column, output_option, print_pieces, print_rows, say
 from tango.domain.near_names import near_name
 from tango.errors import UsageError
@@ -15,8 +16,15 @@ TABLE_ROWS = 10_000
 
 
 @click.command()
-@click.argument("query", required=False)
-@click.option("--run", "run_id", type=click.IntRange(min=1), default=None, help="Of an @query: the run; default: the newest.")
+@click.argument("query", required=False, shell_complete=names.QUERIES)
+@click.option(
+    "--run",
+    "run_id",
+    type=click.IntRange(min=1),
+    default=None,
+    help="Of an @query: the run; default: the newest.",
+    shell_complete=names.RUNS,
+)
 @click.option("--list", "lists", is_flag=True, help="List the queries that have names.")
 @click.option("--schema", "schema", is_flag=True, help="List tables and views; with one's name as QUERY its columns.")
 @click.option(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli import names
 from tango.cli.output import Column, output_option, print_mapping, print_rows, say
 from tango.cli.progress import Advance, progress
 from tango.files import usable
@@ -47,7 +48,11 @@ home_option = click.option(
 
 
 @click.command()
-@click.option("--fleet", help="A built-in fleet or a file. Default: the fleet in force in the state folder, else demo.")
+@click.option(
+    "--fleet",
+    help="A built-in fleet or a file. Default: the fleet in force in the state folder, else demo.",
+    shell_complete=names.FLEETS,
+)
 @click.option(
     "--no-clusters", is_flag=True, help="A centre alone, without embedded clusters: real ones join with `tango cluster join`."
 )
@@ -122,6 +127,10 @@ def status(home: Path | None, output: str) -> int:
     """Show every process of the local stack, and agents and workers of clusters that joined it. Exits with 1 when no stack runs.
 
     A worker on a broker of its cluster's own is not seen from here.
+
+    \b
+        tango status
+        tango status -o json | jq ".[] | select(.state != \"running\")"
     """
     from tango.stack.state import read_stack, supervisor_pid
     from tango.stack.supervisor import read_status
@@ -167,7 +176,12 @@ def _joined(home: Path) -> list[dict[str, Any]]:
 @click.command()
 @home_option
 def down(home: Path | None) -> None:
-    """Stop the local stack; data and logs stay."""
+    """Stop the local stack; data and logs stay.
+
+    \b
+        tango down
+        tango up --detach --only store     # later: the history alone
+    """
     from tango.errors import DependencyError
     from tango.stack.state import supervisor_pid
 
@@ -194,10 +208,23 @@ def down(home: Path | None) -> None:
 
 @click.command()
 @home_option
-@click.option("--cluster", help="Name the gateway of this cluster, and the broker on which its queues `lc` and `exec` are.")
+@click.option(
+    "--cluster",
+    help="Name the gateway of this cluster, and the broker on which its queues `lc` and `exec` are.",
+    shell_complete=names.CLUSTERS,
+)
 @click.option("-o", "--output", type=click.Choice(["sh", "json"]), default="sh", show_default=True, help="How to print.")
 def env(home: Path | None, cluster: str | None, output: str) -> None:
-    """Print the settings with which celery, psql and Flower reach the stack: eval "$(tango env)". They hold passwords."""
+    """Print the settings with which celery, psql and Flower reach the stack: eval "$(tango env)". They hold passwords.
+
+    \b
+        eval "$(tango env)"
+        celery -A workers.app inspect active_queues
+
+    \b
+        eval "$(tango env)"
+        celery -A workers.app inspect active_queues
+    """
     from tango.errors import DependencyError
     from tango.stack.state import read_stack
 
@@ -218,7 +245,9 @@ def env(home: Path | None, cluster: str | None, output: str) -> None:
 
 
 @click.command()
-@click.option("--cluster", required=True, help="The cluster whose queues `lc` and `exec` the page is to show.")
+@click.option(
+    "--cluster", required=True, help="The cluster whose queues `lc` and `exec` the page is to show.", shell_complete=names.CLUSTERS
+)
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=0, show_default=True, help="TCP port on 127.0.0.1; 0: any free port."
 )
@@ -227,6 +256,10 @@ def flower(cluster: str, port: int, home: Path | None) -> None:
     """Show the workers of a cluster that has a broker of its own: run a Flower for it in the foreground, until Ctrl-C.
 
     The login is that of the stack's own Flower, which shows the clusters that share the stack's broker.
+
+    \b
+        tango flower --cluster c2
+        tango flower --cluster c2 --port 5556
     """
     from tango.errors import DependencyError
     from tango.stack.broker import HOST, free_port
@@ -259,6 +292,10 @@ def line(mode: str | None, rtt_ms: float | None, mbit: float | None, home: Path 
     """Change how the emulated line of `tango up --line-rtt-ms` behaves, and show it.
 
     `cut` resets every connection, `stall` holds what is sent until the line is open again, `swallow` drops it without a word.
+
+    \b
+        tango line --rtt-ms 60           # as of a stack started with `tango up --line-rtt-ms 30`
+        tango line --mode cut            # and `--mode open` again
     """
     import dataclasses
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tango.cli.confirm import require_yes, yes_option
+from tango.cli import names
+from tango.cli.confirm import dry_run_option, require_yes, would, yes_option
 from tango.cli.output import Column, instant, output_option, print_mapping, print_rows
 
 if TYPE_CHECKING:
@@ -32,7 +33,12 @@ def _tokens() -> TokenStore:
 
 @click.group()
 def token() -> None:
-    """Make, list and revoke the tokens of callers. The database keeps their hashes alone."""
+    """Make, list and revoke the tokens of callers. The database keeps their hashes alone.
+
+    \b
+        tango token create --name ci
+        tango token list
+    """
 
 
 @token.command()
@@ -47,7 +53,11 @@ def token() -> None:
 )
 @output_option(formats=("table", "json", "yaml"))
 def create(tenant: str, name: str, classes: tuple[str, ...], output: str) -> None:
-    """Draw a token and print it: the only time that it can be seen. Gateways know it within seconds."""
+    """Draw a token and print it: the only time that it can be seen. Gateways know it within seconds.
+
+    \b
+        tango token create --name ci --class be
+    """
     from tango.domain.services import ServiceClass
     from tango.domain.tokens import drawn_token, new_token
 
@@ -63,16 +73,29 @@ def create(tenant: str, name: str, classes: tuple[str, ...], output: str) -> Non
 @token.command(name="list")
 @output_option()
 def list_tokens(output: str) -> None:
-    """List the tokens, revoked ones too."""
+    """List the tokens, revoked ones too.
+
+    \b
+        tango token list
+    """
     print_rows([_row(t) for t in _tokens().tokens()], COLUMNS, output, empty="There is no token; make one: tango token create")
 
 
 @token.command()
-@click.argument("number", type=click.IntRange(min=1), metavar="TOKEN")
+@click.argument("number", type=click.IntRange(min=1), metavar="TOKEN", shell_complete=names.TOKENS)
+@dry_run_option
 @yes_option
-def revoke(number: int, yes: bool) -> None:
-    """Let TOKEN, a number of `tango token list`, be valid no more. Gateways that reach the centre know it within seconds."""
+def revoke(number: int, dry_run: bool, yes: bool) -> None:
+    """Let TOKEN, a number of `tango token list`, be valid no more. Gateways that reach the centre know it within seconds.
+
+    \b
+        tango token revoke 4 --dry-run
+        tango token revoke 4 --yes
+    """
     tokens = _tokens()
+    if dry_run:
+        would(f"revoke token {number} for good")
+        return
     require_yes(yes, f"revoke token {number} for good")
     revoked = tokens.revoke(number)
     click.echo(f"token {number} of tenant {revoked.tenant} is revoked", err=True)

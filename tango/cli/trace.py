@@ -9,6 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from tango.cli import names
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import progress
@@ -34,7 +35,9 @@ _skip_bad = click.option(
     metavar="FILE",
     help="Take the good rows; write the bad ones with their reasons to FILE.",
 )
-_fleet = click.option("--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.")
+_fleet = click.option(
+    "--fleet", help="Also refuse services and clusters that this fleet (name or file) does not have.", shell_complete=names.FLEETS
+)
 _out = click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help=f"File to write ({', '.join(ENDINGS)})."
 )
@@ -62,23 +65,33 @@ _seed = click.option("--seed", type=click.IntRange(min=0), default=0, show_defau
 
 @click.group()
 def trace() -> None:
-    """Describe, convert, generate and compose traces of requests."""
+    """Describe, convert, generate and compose traces of requests.
+
+    \b
+        tango trace generate p3 --rate 50 --duration 60 --out trace.csv
+        tango trace info trace.csv
+    """
 
 
 @trace.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=names.TRACES)
 @_format
 @_skip_bad
 @_fleet
 @output_option()
 def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fleet: str | None, output: str) -> None:
-    """Count the requests of a trace. FILES are parts of one trace; globs in quotes are expanded."""
+    """Count the requests of a trace. FILES are parts of one trace; globs in quotes are expanded.
+
+    \b
+        tango trace info trace.csv
+        tango trace info "part-?.csv.gz" --fleet testbed
+    """
     reading = _read(files, format_, skip_bad, fleet)
     _show(reading, output)
 
 
 @trace.command()
-@click.argument("files", nargs=-1, required=True)
+@click.argument("files", nargs=-1, required=True, shell_complete=names.TRACES)
 @click.argument("out", type=click.Path(dir_okay=False, path_type=Path))
 @_format
 @_skip_bad
@@ -98,7 +111,12 @@ def info(files: tuple[str, ...], format_: str | None, skip_bad: Path | None, fle
 @force_option
 @output_option()
 def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
-    """Write a trace in Tango's own format to OUT (.csv, .csv.gz or .parquet), cut, thinned and rescaled in this order."""
+    """Write a trace in Tango's own format to OUT (.csv, .csv.gz or .parquet), cut, thinned and rescaled in this order.
+
+    \b
+        tango trace convert task_events.csv.gz first20min.parquet --from 600 --to 1800 --be-work-s 3
+        tango trace convert trace.csv tenth.csv --thin 0.1
+    """
     _check_ending(out)
     require_other_file(out, files)
     require_free(out, options["force"])
@@ -120,7 +138,11 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
 @click.option("--lc-share", type=click.FloatRange(0.0, 1.0), default=0.7, show_default=True, help="Share of LC requests, by count.")
 @click.option("--lc-work-s", type=float, metavar="S", help="Mean LC work in CPU-seconds; by default the fleet's, or 0.04.")
 @click.option("--be-work-s", type=float, metavar="S", help="Mean BE work in CPU-seconds; by default the fleet's, or 3.")
-@click.option("--fleet", help="Fleet (name or file) that names clusters and services; without it they are assigned at submit.")
+@click.option(
+    "--fleet",
+    help="Fleet (name or file) that names clusters and services; without it they are assigned at submit.",
+    shell_complete=names.FLEETS,
+)
 @_hotspots
 @_hotspot_factor
 @_out
@@ -128,7 +150,12 @@ def convert(files: tuple[str, ...], out: Path, output: str, **options: Any) -> N
 @force_option
 @output_option()
 def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
-    """Generate a seeded trace: p1 (LC periodic, BE random), p2 (the reverse), p3 (both random) or borg (bursts as Google's)."""
+    """Generate a seeded trace: p1 (LC periodic, BE random), p2 (the reverse), p3 (both random) or borg (bursts as Google's).
+
+    \b
+        tango trace generate p3 --rate 50 --duration 60 --clusters 3 --seed 9 --out trace.csv
+        tango trace generate borg --fleet testbed --load 0.8 --duration 300 --out borg.parquet
+    """
     _check_ending(out)
     require_free(out, options["force"])
     fleet = load_fleet(options["fleet"]) if options["fleet"] else None
@@ -158,10 +185,25 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
 
 
 @trace.command()
-@click.option("--lc", multiple=True, metavar="SOURCE", help=f"Source of LC requests: {', '.join(PATTERNS)}, or files (repeatable).")
-@click.option("--be", multiple=True, metavar="SOURCE", help="Source of BE requests, likewise; one file for both keeps its mix.")
 @click.option(
-    "--fleet", required=True, help="Fleet (name or file) whose clusters the requests enter and whose services they are of."
+    "--lc",
+    multiple=True,
+    metavar="SOURCE",
+    help=f"Source of LC requests: {', '.join(PATTERNS)}, or files (repeatable).",
+    shell_complete=names.TRACES,
+)
+@click.option(
+    "--be",
+    multiple=True,
+    metavar="SOURCE",
+    help="Source of BE requests, likewise; one file for both keeps its mix.",
+    shell_complete=names.TRACES,
+)
+@click.option(
+    "--fleet",
+    required=True,
+    help="Fleet (name or file) whose clusters the requests enter and whose services they are of.",
+    shell_complete=names.FLEETS,
 )
 @click.option("--load", type=float, metavar="L", help="Offered CPU work over the CPU of the fleet; by default as the files are.")
 @_lc_load_share
@@ -178,7 +220,11 @@ def generate_(pattern: str, out: Path, output: str, **options: Any) -> None:
 @force_option
 @output_option()
 def compose(lc: tuple[str, ...], be: tuple[str, ...], out: Path, output: str, **options: Any) -> None:
-    """Compose a trace from a source of LC and one of BE requests, scaled to a load of a fleet and redrawn by the seed."""
+    """Compose a trace from a source of LC and one of BE requests, scaled to a load of a fleet and redrawn by the seed.
+
+    \b
+        tango trace compose --lc p2 --be borg --fleet testbed --load 0.9 --duration 300 --out mixed.parquet
+    """
     _check_ending(out)
     require_other_file(out, [*lc, *be])
     require_free(out, options["force"])

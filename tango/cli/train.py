@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli import names
 from tango.cli.output import output_option, print_mapping, say
 from tango.cli.progress import Advance, progress, slow_start
 from tango.cli.workloads import fleet_text, require_folder
@@ -32,8 +33,20 @@ COMPILING = "Compiling the simulator: once after an installation, for about a mi
     "--policy", default="dcg-be", show_default=True, help="What learns: dcg-be or gnn-sac (BE placement), dsaco (LC dispatch)."
 )
 @click.option("--algorithm", help="How: evolution or a2c for dcg-be, sac for the others.  [default: evolution, sac]")
-@click.option("--fleet", "fleets", multiple=True, help="Fleets (names or files) to train on beside drawn ones; may be repeated.")
-@click.option("--pattern", "patterns", multiple=True, help="Patterns of arrivals: p1, p2, p3, borg.  [default: drawn]")
+@click.option(
+    "--fleet",
+    "fleets",
+    multiple=True,
+    help="Fleets (names or files) to train on beside drawn ones; may be repeated.",
+    shell_complete=names.FLEETS,
+)
+@click.option(
+    "--pattern",
+    "patterns",
+    multiple=True,
+    help="Patterns of arrivals: p1, p2, p3, borg.  [default: drawn]",
+    shell_complete=names.PATTERNS,
+)
 @click.option("--load", "loads", metavar="LOW[,HIGH]", help="Offered CPU work over the fleet's CPU.  [default: drawn]")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The checkpoint to write.")
 @click.option("--steps", type=click.IntRange(min=1), help="End after so many steps: BE ticks of runs, or LC decisions.")

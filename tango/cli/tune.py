@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tango.cli import names
 from tango.cli.confirm import force_option, require_free
 from tango.cli.output import Column, output_option, print_rows, say, share
 from tango.cli.progress import progress
@@ -38,9 +39,17 @@ def _load(text: str) -> float:
 
 
 @click.command()
-@click.option("--systems", default=built_in_systems, show_default="all built-in systems", help="Which ones.")
-@click.option("--fleets", default="testbed,paper", show_default=True, help="Fleets (names or files).")
-@click.option("--patterns", default="p1,p2,p3", show_default=True, help="Workloads.")
+@click.option(
+    "--systems",
+    default=built_in_systems,
+    show_default="all built-in systems",
+    help="Which ones.",
+    shell_complete=names.SYSTEM_LISTS,
+)
+@click.option(
+    "--fleets", default="testbed,paper", show_default=True, help="Fleets (names or files).", shell_complete=names.FLEET_LISTS
+)
+@click.option("--patterns", default="p1,p2,p3", show_default=True, help="Workloads.", shell_complete=names.PATTERN_LISTS)
 @click.option("--loads", default="0.8,1.0", show_default=True, help="Offered loads of each pattern.")
 @click.option("--duration", type=click.FloatRange(min=10), default=90.0, show_default=True, help="Seconds of arrivals.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Training seeds, from 1 on.")
@@ -52,7 +61,11 @@ def _load(text: str) -> float:
 def tune(
     systems: str, fleets: str, evaluations: int, jobs: int, out: Path | None, force: bool, output: str, **options: Any
 ) -> None:
-    """Search the parameters of systems on training seeds, with the same number of evaluations for each."""
+    """Search the parameters of systems on training seeds, with the same number of evaluations for each.
+
+    \b
+        tango tune --systems load-greedy,scoring --fleets testbed --evaluations 20 -j 2 --out tuned.json
+    """
     from tango.cli.sweep_folder import kept_results
     from tango.cli.workloads import fleet_text, require_folder, systems_of
     from tango.experiments.sweeps import run_cells

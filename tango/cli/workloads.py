@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tango.cli import names
 from tango.errors import UsageError
 
 if TYPE_CHECKING:
@@ -71,9 +72,26 @@ def workload_options(function: _F) -> _F:
     return function
 
 
-LC_OPTION = click.option("--lc", "lc", metavar="POLICY", help="Another LC policy in the system: a name, or FILE.py:FUNCTION.")
-BE_OPTION = click.option("--be", "be", metavar="POLICY", help="Another BE policy in the system: a name, or FILE.py:FUNCTION.")
-SHARING_OPTION = click.option("--sharing", metavar="RULE", help="Another sharing rule in the system: static, hrm, burst or ceres.")
+LC_OPTION = click.option(
+    "--lc",
+    "lc",
+    metavar="POLICY",
+    help="Another LC policy in the system: a name, or FILE.py:FUNCTION.",
+    shell_complete=names.LC_POLICIES,
+)
+BE_OPTION = click.option(
+    "--be",
+    "be",
+    metavar="POLICY",
+    help="Another BE policy in the system: a name, or FILE.py:FUNCTION.",
+    shell_complete=names.BE_POLICIES,
+)
+SHARING_OPTION = click.option(
+    "--sharing",
+    metavar="RULE",
+    help="Another sharing rule in the system: static, hrm, burst or ceres.",
+    shell_complete=names.SHARING_RULES,
+)
 
 
 def part_options(function: _F) -> _F:

@@ -49,11 +49,11 @@ def register_missing(files: Iterable[CheckpointFile], *, store: CheckpointStore,
             register_checkpoint(Path(path), store=store, note=note)
 
 
-def promote(named: str, *, store: CheckpointStore, actor: str, force: bool = False) -> tuple[StoredCheckpoint, CheckpointRoles]:
-    """Make a registered checkpoint live, after loading it here as a test.
+def promotable(named: str, *, store: CheckpointStore, force: bool = False) -> StoredCheckpoint:
+    """A registered checkpoint that may become live; it is loaded here as a test.
 
     Raises: UsageError for one that is not registered or of another policy; RequestRejected for one that cannot be loaded, or that is known
-    to place worse than `load-greedy`, unless `force`. Nothing changes then.
+    to place worse than `load-greedy`, unless `force`.
     """
     found = store.find(named)
     if found.policy != LIVE_POLICY:
@@ -65,6 +65,12 @@ def promote(named: str, *, store: CheckpointStore, actor: str, force: bool = Fal
             f"`tango checkpoint evaluate {found.name}`, or say --force"
         )
     _try(found, store)
+    return found
+
+
+def promote(named: str, *, store: CheckpointStore, actor: str, force: bool = False) -> tuple[StoredCheckpoint, CheckpointRoles]:
+    """Make a registered checkpoint live. Raises: as `promotable`; nothing changes then."""
+    found = promotable(named, store=store, force=force)
     return found, store.promote(found.digest, actor=actor)
 
 

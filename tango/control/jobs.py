@@ -55,6 +55,10 @@ class Jobs:
                 log.warning("job_not_announced", job=str(submitted.key), error=str(error))
         return submitted
 
+    def check(self, job: NewJob) -> SubmittedJob | None:
+        """What `submit` would find: the job that came first under its key; None: it would be a new one. Raises: as `submit`."""
+        return self.store.check(job if job.key else dataclasses.replace(job, key=drawn_key()))
+
     def submit_order(self, order: Mapping[str, object], *, tenant: str, key: str) -> SubmittedJob:
         """`submit` of an order that another application sent, JSON of at most `MOST_BYTES`; `key` is its own where it names none.
 

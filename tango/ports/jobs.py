@@ -21,6 +21,13 @@ class JobStore(Protocol):
         """
         ...
 
+    def check(self, job: NewJob) -> SubmittedJob | None:
+        """What `submit` would give, without doing it: the job that came first under its key; None: it would be a new one.
+
+        Raises: as `submit`, but for NotOpen, which only an attempt tells.
+        """
+        ...
+
     def job(self, key: RequestKey) -> Job:
         """Raises: UsageError if there is no such job."""
         ...

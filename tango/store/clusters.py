@@ -197,11 +197,8 @@ class Clusters(Services):
                 "`tango up --fleet`"
             )
 
-    def leave(self, name: str) -> None:
-        """Forget a cluster that has joined.
-
-        Raises: UsageError for one that is unknown or embedded, or while live requests entered or run there.
-        """
+    def require_unneeded_cluster(self, name: str) -> None:
+        """Raises: UsageError for a cluster that is unknown or embedded, or while live requests entered or run there."""
         self.require_joined(name)
         live = self._database.rows(
             f"SELECT count(*) FROM request WHERE run_id = ANY ({HOLDING_RUNS}) AND (cluster = %s OR target_cluster = %s) "
@@ -210,6 +207,10 @@ class Clusters(Services):
         )[0][0]
         if live:
             raise UsageError(f"{live} live requests entered or run at {name}; wait for their runs or cancel them")
+
+    def leave(self, name: str) -> None:
+        """Forget a cluster that has joined. Raises: as `require_unneeded_cluster`."""
+        self.require_unneeded_cluster(name)
 
         def leave(cursor: Cursor) -> None:
             hold_declarations(cursor)

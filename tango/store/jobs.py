@@ -123,11 +123,8 @@ class PostgresJobStore:
 
         def submit(cursor: Cursor) -> SubmittedJob:
             cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (f"job {job.tenant} {job.key}",))
-            cursor.execute(f"{_JOBS} WHERE j.tenant = %s AND j.idempotency_key = %s", (job.tenant, job.key))
-            if (row_of_key := cursor.fetchone()) is not None:
-                known = _job(row_of_key)
-                refuse_other_content(job, known)
-                return SubmittedJob(key=known.key, service=known.service, cluster=known.entry_cluster, is_new=False)
+            if (known := _of_key(cursor, job)) is not None:
+                return known
             service, clusters = _declared(cursor, job)
             run_id, request_id = _numbered(cursor)
             cluster = job.cluster or clusters[request_id % len(clusters)]
@@ -152,6 +149,17 @@ class PostgresJobStore:
             return SubmittedJob(key=RequestKey(run_id, request_id), service=service.name, cluster=cluster)
 
         return self._database.run(submit)
+
+    def check(self, job: NewJob) -> SubmittedJob | None:
+        """Reads what `submit` reads."""
+
+        def check(cursor: Cursor) -> SubmittedJob | None:
+            known = _of_key(cursor, job)
+            if known is None:
+                _declared(cursor, job)
+            return known
+
+        return self._database.run(check)
 
     def job(self, key: RequestKey) -> Job:
         """One job, found by its primary key."""
@@ -272,6 +280,17 @@ def _numbered(cursor: Cursor) -> tuple[int, int]:
         except RequestRejected:
             continue
     raise RequestRejected("no live run accepts jobs just now: the open one was closed twice within a moment; submit it again")
+
+
+def _of_key(cursor: Cursor, job: NewJob) -> SubmittedJob | None:
+    """The job that was submitted before under the same key. Raises: KeyTaken where it has other content."""
+    cursor.execute(f"{_JOBS} WHERE j.tenant = %s AND j.idempotency_key = %s", (job.tenant, job.key))
+    found = cursor.fetchone()
+    if found is None:
+        return None
+    known = _job(found)
+    refuse_other_content(job, known)
+    return SubmittedJob(key=known.key, service=known.service, cluster=known.entry_cluster, is_new=False)
 
 
 def _declared(cursor: Cursor, job: NewJob) -> tuple[Service, list[str]]:

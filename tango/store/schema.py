@@ -5,11 +5,13 @@ Alembic and SQLAlchemy take half a second of CPU and 25 MiB, at every start of a
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import migrations
 from tango.domain.dictionary import dictionary_digest
 from tango.errors import StoreError, StoreUnavailable
+from tango.sources import parsed
 from tango.store.database import Database
 
 
@@ -17,6 +19,17 @@ def newest_revision() -> str:
     """The newest revision, by the names of the migration files, which begin with it."""
     files = (Path(migrations.__file__).parent / "versions").glob("[0-9]*_*.py")
     return max(path.name.partition("_")[0] for path in files)
+
+
+def revisions_between(older: str | None, newer: str | None) -> list[tuple[str, str]]:
+    """Revisions after `older` up to `newer`, oldest first, each with the first sentence of what it is for. Empty: from the beginning."""
+    files = sorted((Path(migrations.__file__).parent / "versions").glob("[0-9]*_*.py"))
+    between = [(path.name.partition("_")[0], path) for path in files]
+    return [
+        (number, (ast.get_docstring(parsed(path.read_text(encoding="utf-8"))) or "").split(". ")[0].rstrip("."))
+        for number, path in between
+        if (older or "") < number <= (newer or "")
+    ]
 
 
 def bring_up_to_date(url: str) -> None:

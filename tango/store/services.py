@@ -48,8 +48,8 @@ class Services:
 
         self._database.run(put)
 
-    def delete_services(self, names: Sequence[str]) -> None:
-        """Withdraw services. Raises: UsageError for one that is not declared, or that live requests still need."""
+    def require_unneeded(self, names: Sequence[str]) -> None:
+        """Raises: UsageError for a service that is not declared, or that live requests still need."""
         known = {s.name for s in self.services()}
         unknown = [name for name in names if name not in known]
         if unknown:
@@ -62,6 +62,10 @@ class Services:
         )
         if live:
             raise UsageError(f"runs still need {', '.join(row[0] for row in live)}; wait for them or cancel them")
+
+    def delete_services(self, names: Sequence[str]) -> None:
+        """Withdraw services. Raises: as `require_unneeded`."""
+        self.require_unneeded(names)
 
         def delete(cursor: Cursor) -> None:
             hold_declarations(cursor)

@@ -3,11 +3,10 @@
 A system is three names, an LC policy, a BE policy and a sharing rule, so that any mix can be run; `step` is how both worlds decide by it.
 """
 
+from tango.domain.systems import SYSTEMS, System
 from tango.systems.registry import (
-    SYSTEMS,
     BePolicy,
     LcPolicy,
-    System,
     be_name,
     be_names,
     be_policy,

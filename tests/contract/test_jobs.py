@@ -135,9 +135,25 @@ def test_what_cannot_run_is_refused_and_leaves_no_row(
 ) -> None:
     """With what was found and what there is."""
     with pytest.raises(error, match=says):
+        world.jobs.check(NewJob(key="k", **asked))  # type: ignore[arg-type]
+    with pytest.raises(error, match=says):
         world.jobs.submit(NewJob(key="k", **asked))  # type: ignore[arg-type]
 
     assert world.jobs.jobs() == []
+
+
+def test_what_a_submission_would_give_is_told_without_one(world: StoreWorld) -> None:
+    """For `--dry-run`: a new job, the one that has the key, or who has taken it."""
+    new = world.jobs.check(NewJob(service="transcode", key="k"))
+    first = _submit(world, "k")
+    known = world.jobs.check(NewJob(service="transcode", key="k"))
+
+    assert new is None
+    assert known is not None
+    assert (known.key, known.is_new) == (first, False)
+    with pytest.raises(KeyTaken):
+        world.jobs.check(NewJob(service="transcode", key="k", priority=1))
+    assert [job.key for job in world.jobs.jobs()] == [first]
 
 
 def test_a_placement_carries_what_the_pod_has_of_its_own(world: StoreWorld) -> None:

@@ -24,20 +24,29 @@ class MemoryJobs:
         self._state = state
         self._requests = MemoryBeRequests(state, max_attempts=MOST_JOB_ATTEMPTS)
 
-    def submit(self, job: NewJob) -> SubmittedJob:
-        """One for each tenant and key."""
+    def check(self, job: NewJob) -> SubmittedJob | None:
+        """By tenant and key, then by what is declared."""
         with self._state.lock:
             for row, known in self._rows():
                 if (known.asked.tenant, known.asked.key) == (job.tenant, job.key):
                     refuse_other_content(job, self._job(row, known))
                     return SubmittedJob(key=_key(row), service=row.service, cluster=row.cluster, is_new=False)
-            service = self._service(job)
-            run = self._open_run()
+            self._service(job)
             clusters = list(self._state.seen)
             if job.cluster and job.cluster not in clusters:
                 raise UsageError(
                     f"there is no cluster {job.cluster!r}{near_name(job.cluster, clusters)}; clusters: {', '.join(clusters)}"
                 )
+            return None
+
+    def submit(self, job: NewJob) -> SubmittedJob:
+        """One for each tenant and key."""
+        with self._state.lock:
+            if (known := self.check(job)) is not None:
+                return known
+            service = self._service(job)
+            run = self._open_run()
+            clusters = list(self._state.seen)
             now_s = self._state.now_s()
             row = Row(
                 run_id=run.info.run_id,
