@@ -315,7 +315,11 @@ def scheduler(record: Path | None, output: str) -> None:
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Draws the worlds.")
 @output_option()
 def explain(each: int, seed: int, output: str) -> None:
-    """For each reason the share of explanations whose stated change turns out as said when the decision decides again."""
+    """For each reason the share of explanations whose stated change turns out as said when the decision decides again.
+
+    \b
+        tango bench explain --each 50 -o json
+    """
     from tango.bench.explain import measure
 
     _print(measure(each=each, seed=seed, told=say), output)

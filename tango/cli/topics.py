@@ -6,9 +6,7 @@ A test holds the words to docs/glossary.md, the commands to those that there are
 
 from __future__ import annotations
 
-import ast
 import dataclasses
-import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -43,6 +41,7 @@ class Topic:
 
 def _settings() -> str:
     """Every tunable as its variable, with its default and the first sentence of its meaning."""
+    from tango.bootstrap.settings_page import texts_of
     from tango.settings import Settings
 
     lines = ["Each is TANGO_<GROUP>_<FIELD>, read when a process starts: export it before `tango up`.", ""]
@@ -50,23 +49,12 @@ def _settings() -> str:
         default = getattr(Settings(), group.name)
         if not dataclasses.is_dataclass(default):
             continue
-        meanings = _meanings(type(default))
+        meanings = texts_of(type(default))
         for field in dataclasses.fields(default):
             said = meanings.get(field.name, "").split(". ")[0].rstrip(".")
             lines.append(f"TANGO_{group.name}_{field.name}".upper() + f"={_shown(getattr(default, field.name))}")
             lines += textwrap.wrap(said, 76, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
-
-
-def _meanings(group: type) -> dict[str, str]:
-    """The texts under the fields of a group of settings, which only its source has."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(group))).body
-    assert isinstance(tree, ast.ClassDef)
-    found = {}
-    for field, following in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and isinstance(following, ast.Expr):
-            found[field.target.id] = " ".join(str(ast.literal_eval(following.value)).split())
-    return found
 
 
 def _shown(default: object) -> str:
@@ -76,9 +64,10 @@ def _shown(default: object) -> str:
 
 def _environment() -> str:
     from tango.bootstrap.environment import ADDRESSES, NO_SETTINGS
+    from tango.bootstrap.settings_page import texts_of
     from tango.settings import Settings
 
-    meanings = _meanings(Settings)
+    meanings = texts_of(Settings)
     lines = ["Addresses, which a stack that runs here gives by itself (`tango env` prints them):", ""]
     for field, name in ADDRESSES.items():
         lines.append(name)
