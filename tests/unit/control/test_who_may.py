@@ -46,6 +46,7 @@ RECEIVERS = {"requests", "journal", "jobs", "runs", "store"}
 USE_CASES: dict[str, tuple[Actor, frozenset[ServiceClass], tuple[str, ...]]] = {
     "tango/control/submit.py": (Actor.SUBMITTER, LC | BE, ()),
     "tango/control/jobs.py": (Actor.CALLER, BE, ()),
+    "tango/bootstrap/console_reads.py": (Actor.CALLER, BE, ()),
     "tango/gateway/intake.py": (Actor.GATEWAY, LC, ()),
     "tango/gateway/requests.py": (Actor.GATEWAY, LC, ()),
     "tango/bootstrap/cluster_worker.py": (Actor.CLUSTER_WORKER, LC, ()),
