@@ -38,7 +38,7 @@ LISTS: dict[str, str] = {
 _REQUESTS = """
 SELECT run_id || {separator} || request_id, service || ' ' || state FROM request
 WHERE run_id = %(run)s AND request_id::text LIKE %(prefix)s
-ORDER BY state IN ('failed', 'shed') DESC, finished_s - due_s DESC NULLS LAST, request_id LIMIT {most}
+ORDER BY finished_s - due_s DESC NULLS LAST, request_id LIMIT {most}
 """
 
 

@@ -39,14 +39,14 @@ MUTATIONS = [
         (
             "end-only-what-runs",
             "tango.domain.lifecycle",
-            "event=Event.SUCCEED,\n        before=IN_FLIGHT,",
-            "event=Event.SUCCEED,\n        before=(_S.RUNNING,),",
+            "event=Event.SUCCEED,\n            service_class=service_class,\n            before=IN_FLIGHT,",
+            "event=Event.SUCCEED,\n            service_class=service_class,\n            before=(_S.RUNNING,),",
         ),
         (
             "succeed-twice",
             "tango.domain.lifecycle",
-            "event=Event.SUCCEED,\n        before=IN_FLIGHT,",
-            "event=Event.SUCCEED,\n        before=(*IN_FLIGHT, _S.SUCCEEDED),",
+            "event=Event.SUCCEED,\n            service_class=service_class,\n            before=IN_FLIGHT,",
+            "event=Event.SUCCEED,\n            service_class=service_class,\n            before=(*IN_FLIGHT, _S.SUCCEEDED),",
         ),
         (
             "claim-what-runs",
@@ -171,8 +171,8 @@ MUTATIONS = [
         (
             "first-state-told",
             "tango.journal.shipping",
-            "of_request[row[2:4]] = row",
-            "of_request.setdefault(row[2:4], row)",
+            "of_request[row[_KEY]] = row",
+            "of_request.setdefault(row[_KEY], row)",
         ),
         (
             "live-forgotten",

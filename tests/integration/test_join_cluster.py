@@ -91,7 +91,7 @@ def test_nodes_are_listed_with_what_their_agents_tell(tango: Tango, config: Path
         ("n1", False, None, 512.4),
         ("n2", True, 0.31, 512.4),
     ]
-    assert "31%" in table
+    assert "31.0 %" in table
     assert json.loads(tango("cluster", "list", "-o", "json").stdout)[0]["pressed"] == 1
     unknown = tango("node", "list", "--cluster", "far")
     assert (unknown.returncode, "there is no cluster far" in unknown.stderr) == (2, True)

@@ -23,6 +23,7 @@ from tango.domain.outcomes import SCALING_OUTCOMES
 from tango.domain.requests import Reason, RequestState
 from tango.domain.runs import ScalingRecord
 from tango.report.page import render_report
+from tango.settings import Settings
 from tango.store.database import Database
 from tango.store.host_samples import PostgresHostSamples
 from tango.store.run_lists import PostgresRunLists, RequestFilter, RunFilter
@@ -345,7 +346,13 @@ def test_a_run_is_shown_with_how_far_each_cluster_has_told(
     run_id, of_be = recorded(world), world.create(BATCH)
     simulations = PostgresSimulationStore(Database(database_url))
     stores = SimpleNamespace(
-        runs=world.runs, shares=world.shares, figures=world.figures, fleet=world.fleet, records=records, simulations=simulations
+        runs=world.runs,
+        shares=world.shares,
+        figures=world.figures,
+        fleet=world.fleet,
+        records=records,
+        simulations=simulations,
+        settings=Settings(),
     )
 
     show_run(stores, of_be, output)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ PATTERNS = {
     "token of Google": r"\bAIza[0-9A-Za-z_-]{35}\b",
     "token of PyPI": r"\bpypi-[0-9A-Za-z_-]{60,}\b",
     "JSON web token": r"\beyJ[0-9A-Za-z_-]{15,}\.eyJ[0-9A-Za-z_-]{15,}\.[0-9A-Za-z_-]{20,}\b",
-    "token of Tango": r"\btango_[0-9A-Za-z_-]{32}",
+    "token of Tango": r"\btango_(?![a-z_]+\b)[0-9A-Za-z_-]{32}",
     "password in an address": r"\b(?:postgres(?:ql)?|rediss?|amqps?|https?)://[^\s:/@]*:[^\s:/@{}$<>*….'\"]{20,}@",
 }
 """What secrets look like, by the prefixes that their makers gave them for this; Tango's own beside them."""

@@ -30,7 +30,7 @@ TASKS = "import workers.app as w; w.app.loader.import_default_modules()"
             "import workers.node_agent",
             ("numpy", "numba", "torch", "pyarrow", "psycopg2", "sqlalchemy", "celery", "redis", "click", "tango.control"),
         ),
-        ("import workers.console", ("numba", "torch", "pyarrow", "kubernetes", "celery", "tango.scheduling", "tango.report")),
+        ("import workers.console", ("numba", "torch", "pyarrow", "celery", "tango.scheduling", "tango.report")),
         ("import tango.client", ("numpy", "aiohttp", "celery", "click", "tango.errors", "tango.settings")),
         ("import tango.stack.local", ("sqlalchemy", "alembic", "numba", "torch", "celery", "kubernetes")),
         ("import tango.stack.home", ("psycopg2", "redis", "numba")),
