@@ -63,5 +63,5 @@ class RequestKey(NamedTuple):
         """The key of its text; `RUN/REQUEST` is read too. Raises: UsageError for any other text."""
         found = _REQUEST.fullmatch(text.strip())
         if found is None:
-            raise UsageError(f"{text!r} is no id of a request, expected RUN-REQUEST as in 17-250004")
+            raise UsageError(f"{text!r} is no id of a request, expected RUN/REQUEST as in 17/4711, or RUN-REQUEST as jobs have it")
         return cls(int(found[1]), int(found[2]))

@@ -126,7 +126,10 @@ class PostgresExplanations:
         asked = {"run": key.run_id, "id": key.request_id}
         found = self._database.rows(_REQUEST, asked)
         if not found:
-            raise UsageError(f"there is no request {key}; `tango run list` and `tango run requests RUN` list what there is")
+            raise UsageError(
+                f"run {key.run_id} has no request {key.request_id}, or there is no such run; `tango run list` and "
+                "`tango run requests RUN` list what there is"
+            )
         (
             of_class, service, state, entry, due_s, target_s, cpu_work_s, memory_mib, cluster, node, pod, epoch, attempts, late, released_s,
             started_s, finished_s, reason, tenant, status, system, now_s, declared, dispatched_s, decision_id,

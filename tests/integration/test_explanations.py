@@ -243,7 +243,7 @@ def test_a_decision_is_found_by_its_number_or_as_the_latest_placement(world: Sto
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("request", "9/1"), "there is no request 9-1"),
+        (("request", "9/1"), "run 9 has no request 1, or there is no such run"),
         (("pod", "nobody"), "no pod 'nobody' is known"),
         (("node", "c1/n9"), "there is no node c1/n9"),
         (("tick", "77"), "there is no decision 77"),
