@@ -11,7 +11,7 @@
     ├── RequestRejected           input refused at the door: never retry (exit 3)
     │   ├── BadRows               rows of a file, each with where, found and expected
     │   └── KeyTaken              an idempotency key that another request or job has
-    ├── DependencyError           something outside does not answer (exit 4)
+    ├── DependencyError           something outside does not answer, or refuses the login (exit 4)
     │   ├── StoreUnavailable      PostgreSQL
     │   ├── BrokerUnavailable     Redis or Valkey
     │   ├── NotOpen               no live run accepts requests of callers just now
@@ -147,7 +147,11 @@ class DependencyError(TangoError):
 
 
 class StoreUnavailable(DependencyError):
-    """PostgreSQL cannot be reached."""
+    """PostgreSQL cannot be reached, or `is_refused`: it answers and refuses the login, which no second try changes."""
+
+    def __init__(self, message: str, *, is_refused: bool = False) -> None:
+        self.is_refused = is_refused
+        super().__init__(message)
 
 
 class BrokerUnavailable(DependencyError):

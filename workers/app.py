@@ -16,6 +16,7 @@ from tango.settings import Settings
 from tango.stack.broker_address import broker_address
 from workers import celery_figures, vital_signs
 from workers.acknowledging import acknowledge_at_once
+from workers.broker_transport import spoken_to
 from workers.event_groups import group_events
 from workers.queues import CONTROL, REPLAY, SIMULATE, declared
 
@@ -36,10 +37,9 @@ TASK_MODULES = (
 def create_app(settings: Settings) -> Celery:
     """Build the Celery application for these settings; opens no connection."""
     # Once more, for who makes an application of settings of its own: a broker's certificate is verified whoever connects.
-    app = Celery("tango", broker=broker_address(settings.broker_url), include=list(TASK_MODULES))
-    if settings.broker_url.startswith("redis://"):
-        app.conf.broker_transport = "workers.broker_transport:Transport"
+    app = Celery("tango", include=list(TASK_MODULES))
     app.conf.update(
+        **spoken_to(broker_address(settings.broker_url)),
         # JSON only: a message can carry ids, never code.
         task_serializer="json",
         result_serializer="json",

@@ -25,6 +25,7 @@ from kombu.transport import redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+from tango.stack.broker_address import SOCKET, TLS
 from workers.queues import has_priorities
 
 log = structlog.get_logger(__name__)
@@ -139,3 +140,18 @@ class Transport(redis.Transport):  # type: ignore[misc,unused-ignore]
     """kombu's Redis transport with the channels of this module."""
 
     Channel = Channel
+
+
+class SocketTransport(Transport):
+    """The same over a UNIX socket, whose URL the channel takes apart: kombu would take its path for the name of a database."""
+
+    can_parse_url = True
+
+
+def spoken_to(url: str) -> dict[str, str]:
+    """Celery's settings for a broker (`tango.stack.broker_address`): its URL, and the transport where it is one of this module."""
+    if url.startswith(f"{SOCKET}://"):
+        # kombu takes what stands before a plus for the transport.
+        return {"broker_url": url.removeprefix("redis+"), "broker_transport": f"{__name__}:{SocketTransport.__name__}"}
+    of_ours = url.startswith(("redis://", f"{TLS}://"))
+    return {"broker_url": url} | ({"broker_transport": f"{__name__}:{Transport.__name__}"} if of_ours else {})

@@ -33,7 +33,7 @@ def close_metrics() -> None:
 
 def name_broker(application: type[Flower], address: str) -> None:
     """Let Flower reach the broker at its plain address, whatever transport Celery speaks with it."""
-    application.broker_uri_with_password = address
+    application.broker_uri_with_password = f"redis+{address}" if address.startswith("socket://") else address
 
 
 def main() -> None:

@@ -57,8 +57,7 @@ def prepare(admin_url: str, owner_password: str, app_password: str, reader_passw
     """
     import psycopg2
 
-    from tango.errors import StoreUnavailable
-    from tango.store.addresses import described, with_database
+    from tango.store.addresses import not_reached, with_database
     from tango.store.roles import DATABASE, grant_defaults, prepare_database
 
     until_s = time.monotonic() + wait_s
@@ -69,9 +68,7 @@ def prepare(admin_url: str, owner_password: str, app_password: str, reader_passw
             break
         except psycopg2.OperationalError as error:
             if time.monotonic() >= until_s:
-                raise StoreUnavailable(
-                    f"PostgreSQL does not answer at {described(admin_url)}, or does not take the password: {str(error).strip()}"
-                ) from error
+                raise not_reached(admin_url, error) from error
             time.sleep(RETRY_EVERY_S)
     say(f"Database {DATABASE} and its roles are ready. Next: `tango database upgrade` as tango_owner.")
 

@@ -34,7 +34,7 @@ EXIT_CODES = {
     FAILED: "failed, or what was asked is not so (`status` without a stack, --min-qos not met)",
     USAGE: "usage: an option, a name that there is not, a file without meaning",
     3: "refused: rows of a trace, what a request or job has in it, a key that is taken",
-    4: "something does not answer: database, broker, cluster, gateway",
+    4: "something does not answer, or refuses the login: database, broker, cluster, gateway",
     124: "a wait ran out (--timeout); what was waited for goes on",
     INTERRUPTED: "interrupted",
     BROKEN_PIPE: "whoever read the output has closed it",

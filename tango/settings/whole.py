@@ -17,12 +17,13 @@ class Settings(SimulationSettings):
     """All settings, with the addresses of database, broker and clusters."""
 
     database_url: str = ""
-    """SQLAlchemy URL of the application's role; never logged. Empty: none is known, and a command that needs one says how to start
-    a stack."""
+    """URL of the application's role as libpq reads it, sockets and several hosts too; never logged. Empty: none is known, and a command
+    that needs one says how to start a stack."""
     reader_url: str = ""
     """URL of the role that may only SELECT, for `tango sql` and reports; empty on a user's own server without one."""
     broker_url: str = ""
-    """URL of Redis or Valkey, for Celery and for nothing else; never logged. Empty: as `database_url`."""
+    """URL of Redis or Valkey, for Celery and for nothing else: `redis://`, `valkey://`, with an `s` for TLS, or `unix:///PATH?db=0`; never
+    logged. Empty: as `database_url`."""
     call_key: str = ""
     """What workers sign LC requests with (`tango.client.signatures`), the same for all clusters, at least 32 characters drawn at random;
     never logged. Empty: nothing is signed, and the synthetic workload serves whoever reaches it."""

@@ -18,8 +18,8 @@ from urllib.parse import urlsplit
 
 import redis
 
-from tango.errors import BrokerUnavailable, DependencyError
-from tango.stack.broker_address import broker_address, shown_broker
+from tango.errors import BrokerUnavailable, ConfigError, DependencyError
+from tango.stack.broker_address import REDIS, broker_address, redis_py_address, shown_broker
 from tango.stack.state import private_folder, write_private
 from tango.stack.tether import tethered
 
@@ -159,16 +159,24 @@ def _quoted(path: Path) -> str:
 def require_broker(url: str) -> None:
     """Check that a user's own broker answers, within 3 s for each step. Raises: BrokerUnavailable with what to do.
 
-    A broker that does not speak Redis's protocol (RabbitMQ) is only asked for a TCP connection. Raises: ConfigError for a URL that is none.
+    A broker that does not speak Redis's protocol (RabbitMQ) is only asked for a TCP connection. Raises: ConfigError for a URL that is none,
+    or of a broker that other processes do not reach.
     """
-    url, shown = broker_address(url), shown_broker(url)
-    place = urlsplit(url)
-    remedy = "start it, correct TANGO_BROKER_URL, or unset it: without it the stack brings a broker of its own"
+    shown, place = shown_broker(url), urlsplit(broker_address(url))
+    remedy = "correct TANGO_BROKER_URL, or unset it: without it the stack brings a broker of its own"
+    if place.scheme == "memory":
+        raise ConfigError(f"the broker's URL begins with memory://, which no other process reaches; {remedy}")
     try:
-        if place.scheme in ("redis", "rediss"):
-            with contextlib.closing(redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3)) as client:
+        if place.scheme in REDIS:
+            with contextlib.closing(
+                redis.Redis.from_url(redis_py_address(url), socket_timeout=3, socket_connect_timeout=3)
+            ) as client:
                 client.ping()
         else:
             socket.create_connection((place.hostname or "", place.port or 5672), timeout=3.0).close()
+    except (redis.AuthenticationError, redis.exceptions.AuthorizationError, redis.exceptions.NoPermissionError) as error:
+        raise BrokerUnavailable(f"the broker at {shown} refuses the login ({error}); {remedy}") from error
     except (redis.RedisError, OSError, ValueError) as error:
-        raise BrokerUnavailable(f"the broker at {shown} does not answer ({type(error).__name__}: {error}); {remedy}") from error
+        raise BrokerUnavailable(
+            f"the broker at {shown} does not answer ({type(error).__name__}: {error}); start it, {remedy}"
+        ) from error

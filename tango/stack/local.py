@@ -50,7 +50,7 @@ from tango.stack.processes import (
 from tango.stack.state import HomeLock, StackInfo, private_folder, write_private, write_stack
 from tango.stack.supervisor import Supervisor
 from tango.stack.tether import tethered
-from tango.store.addresses import described, password_of
+from tango.store.addresses import password_of
 from tango.store.database import Database
 from tango.store.fleet import PostgresFleetStore
 from tango.store.roles import APP, DATABASE, OWNER, READER, grant_defaults, prepare_database
@@ -323,8 +323,7 @@ class LocalStack:
                 bring_up_to_date(self._user_database)
             except StoreUnavailable as error:
                 raise StoreUnavailable(
-                    f"PostgreSQL does not answer at {described(self._user_database)}; start it, or unset TANGO_DATABASE_URL: "
-                    "without it the stack brings a server of its own"
+                    f"{error} Without that variable the stack brings a server of its own.", is_refused=error.is_refused
                 ) from error
             return self._user_database, "", self._user_database
         passwords = {role: self._secrets[role] for role in (APP, READER, OWNER)}

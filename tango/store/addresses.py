@@ -6,29 +6,64 @@ what follows for a host or a fragment, which is what would be shown then.
 
 from __future__ import annotations
 
+import re
 from urllib.parse import quote, urlencode
 
 import psycopg2
 from psycopg2.extensions import parse_dsn
 
-from tango.errors import ConfigError
+from tango.errors import ConfigError, StoreUnavailable
 
 _SCHEMES = ("postgresql", "postgres", "postgresql+psycopg2")
 _SECRET = ("password", "sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
 """Parameters of libpq that are never shown."""
+_SEARCH_PATH = re.compile(r"(?:-c\s*|--)search[-_]path\b", re.IGNORECASE)
+_URL_AT_FAULT = re.compile(r"invalid |definition of service |service file |could not (?:parse|match) |syntax error ")
+"""How libpq's messages begin that are about what it was told, and not about a server."""
+_SAID = re.compile(r"\bFATAL: +(.*)")
+"""What a server says that has answered, in its own language, and lets nobody in."""
+_PASSES = re.compile(r"starting up|shutting down|recovery|not (?:yet )?accepting|too many|connection slots")
+"""What it says then although user, password and database are right."""
 
 
 def libpq_url(url: str) -> str:
     """The URL in libpq's form; `postgresql://`, `postgres://` and SQLAlchemy's `postgresql+psycopg2://` are accepted.
 
-    Raises: ConfigError for any other scheme, and for what libpq does not read, without showing any of it.
+    Raises: ConfigError for any other scheme, for what libpq does not read, without showing any of it, and for a URL that names another
+    schema.
     """
     scheme, _, rest = url.partition("://")
     if scheme not in _SCHEMES or not rest:
         raise ConfigError(f"the database URL begins with {scheme[:20]!r}, expected postgresql:// or postgres://")
     found = f"postgresql://{rest}"
-    _parts(found)
+    if _SEARCH_PATH.search(_parts(found).get("options", "")):
+        raise ConfigError(
+            "the database URL sets search_path in its options, and Tango's tables stand in the schema public: name a database of its own "
+            "instead, as `tango database prepare` makes it"
+        )
     return found
+
+
+def own_options(url: str, ours: str) -> str:
+    """`options` of a session: those of the URL, and ours after them, which count where both say something. Raises: as `libpq_url`."""
+    return f"{_parts(libpq_url(url)).get('options', '')} {ours}".strip()
+
+
+def not_reached(url: str, error: psycopg2.OperationalError) -> StoreUnavailable | ConfigError:
+    """What a connection that was not made is told as: a server that does not answer, one that refuses the login, or a wrong URL."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    words, shown = "; ".join(line.strip() for line in lines), described(url)
+    if _URL_AT_FAULT.match(lines[0]):
+        return ConfigError(f"the database URL {shown} cannot be used: {words}")
+    # Of several hosts each has a line, and what one says that answers is worth more than the silence of others.
+    if (said := [found[1] for line in lines if (found := _SAID.search(line))]) and not any(map(_PASSES.search, said)):
+        return StoreUnavailable(
+            f"PostgreSQL at {shown} refuses the login ({'; '.join(said)}). Check user, password and database of that URL.",
+            is_refused=True,
+        )
+    return StoreUnavailable(
+        f"PostgreSQL does not answer at {shown} ({words}). Start the stack with `tango up`, or check TANGO_DATABASE_URL."
+    )
 
 
 def described(url: str) -> str:

@@ -30,7 +30,7 @@ from psycopg2.extensions import connection, make_dsn, parse_dsn
 from tango import __version__
 from tango.errors import ConfigError, DependencyError, StoreError, StoreUnavailable, UsageError
 from tango.files import usable, write_whole
-from tango.store.addresses import described, libpq_url
+from tango.store.addresses import described, libpq_url, not_reached, own_options
 from tango.store.roles import own_defaults
 from tango.store.schema import bring_up_to_date, newest_revision
 from tango.store.shares import SKIPPED_RUNS
@@ -289,11 +289,15 @@ def _revision(cursor: Any, url: str) -> str:
 def _session(url: str) -> Iterator[connection]:
     """A connection in autocommit mode. Raises: StoreUnavailable; StoreError for what the server refuses."""
     try:
-        with contextlib.closing(psycopg2.connect(_dsn(url), options=OPTIONS)) as opened:
+        connected = psycopg2.connect(_dsn(url), options=own_options(url, OPTIONS))
+    except psycopg2.OperationalError as error:
+        raise not_reached(url, error) from error
+    try:
+        with contextlib.closing(connected) as opened:
             opened.autocommit = True
             yield opened
     except psycopg2.OperationalError as error:
-        raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}: {str(error).strip()}") from error
+        raise StoreUnavailable(f"PostgreSQL went away at {described(url)}: {str(error).strip()}") from error
     except psycopg2.Error as error:
         raise StoreError(f"PostgreSQL at {described(url)} refuses: {str(error).strip().splitlines()[0]}") from error
 
@@ -326,7 +330,11 @@ def _run(tool: Path, arguments: Sequence[str], url: str, told: Told, pattern: st
 
     Raises: StoreError with its last words.
     """
-    environment = {**os.environ, "PGOPTIONS": OPTIONS, "PGPASSWORD": parse_dsn(libpq_url(url)).get("password", "")}
+    environment = {
+        **os.environ,
+        "PGOPTIONS": own_options(url, OPTIONS),
+        "PGPASSWORD": parse_dsn(libpq_url(url)).get("password", ""),
+    }
     command = [str(tool), "--verbose", f"--dbname={_dsn(url, password=False)}", *arguments]
     nothing = subprocess.DEVNULL
     process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE, env=environment, text=True)

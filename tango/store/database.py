@@ -21,7 +21,7 @@ import psycopg2.errors
 import psycopg2.extensions
 
 from tango.errors import ConfigError, StoreBusy, StoreError, StoreUnavailable
-from tango.store.addresses import described, libpq_url
+from tango.store.addresses import described, libpq_url, not_reached, own_options
 from tango.store.deadlines import DEADLINES
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Database:
     """Connections to one PostgreSQL database. Thread-safe; a forked process opens connections of its own."""
 
     def __init__(self, url: str, *, deadline_s: float = DEADLINE_S) -> None:
-        self._dsn = libpq_url(url)
+        self._url, self._dsn = url, libpq_url(url)
         self._deadline_s = deadline_s
         self._shown = described(url)
         self._lock = threading.Lock()
@@ -82,8 +82,8 @@ class Database:
         The transaction is run again after a deadlock, a lock timeout or a lost connection. A commit whose answer was lost may have
         happened, so `work` must be a claimed transition or a read; with `once` it is not run again after a connection lost at the commit.
         All of it takes at most the deadline of this object, and the time to connect once.
-        Raises: StoreUnavailable if PostgreSQL does not answer; StoreBusy if others hold its locks each time; StoreError if it refuses the
-        statement; ConfigError for a pooler between.
+        Raises: StoreUnavailable if PostgreSQL does not answer or refuses the login; StoreBusy if others hold its locks each time;
+        StoreError if it refuses the statement; ConfigError for a pooler between, or a URL that libpq cannot use.
         """
         until_s = time.monotonic() + self._deadline_s
         for attempt in range(1, ATTEMPTS + 1):
@@ -97,11 +97,10 @@ class Database:
             except _AGAIN as error:
                 if attempt == ATTEMPTS or time.monotonic() >= until_s:
                     raise StoreBusy(f"PostgreSQL gave up after {attempt} attempts: {_first_line(error)}") from error
+            except StoreUnavailable as error:
+                if error.is_refused or attempt == ATTEMPTS or time.monotonic() >= until_s:
+                    raise
             except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-                if "unsupported startup parameter" in str(error):
-                    raise ConfigError(
-                        f"what answers at {self._shown} refuses the settings of Tango's sessions{_NO_POOLER}"
-                    ) from error
                 if isinstance(error, psycopg2.errors.QueryCanceled):
                     raise StoreError(f"the statement ran longer than {STATEMENT_TIMEOUT_S} s") from error
                 if time.monotonic() >= until_s:
@@ -178,18 +177,26 @@ class Database:
                 self._pid, self._idle = os.getpid(), []  # after a fork: sharing a socket with the parent would mix up both
             if self._idle:
                 return self._idle.pop()
-        connection = psycopg2.connect(
-            self._dsn,
-            connect_timeout=CONNECT_TIMEOUT_S,
-            **LOSS_IS_NOTICED,
-            application_name="tango",
-            # With the style of dates that psycopg2 wants it asks for nothing itself once it is connected, where no timeout would hold.
-            # A transaction that has come to its deadline is given up here; where the server does not hear of that, it must not keep the
-            # rows that it has locked.
-            options=f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC "
+        # With the style of dates that psycopg2 wants it asks for nothing itself once it is connected, where no timeout would hold.
+        # A transaction that has come to its deadline is given up here; where the server does not hear of that, it must not keep the
+        # rows that it has locked.
+        options = (
+            f"-c statement_timeout={STATEMENT_TIMEOUT_S}s -c lock_timeout={LOCK_TIMEOUT_S}s -c timezone=UTC "
             f"-c datestyle={_ASKED_DATE_STYLE} -c idle_in_transaction_session_timeout={round(self._deadline_s * 1000)}ms "
-            f"{LOSS_IS_NOTICED_THERE}",
+            f"{LOSS_IS_NOTICED_THERE}"
         )
+        try:
+            connection = psycopg2.connect(
+                self._dsn,
+                connect_timeout=CONNECT_TIMEOUT_S,
+                **LOSS_IS_NOTICED,
+                application_name="tango",
+                options=own_options(self._url, options),
+            )
+        except psycopg2.OperationalError as error:
+            if "unsupported startup parameter" in str(error):
+                raise ConfigError(f"what answers at {self._shown} refuses the settings of Tango's sessions{_NO_POOLER}") from error
+            raise not_reached(self._url, error) from error
         if connection.get_parameter_status("DateStyle") != _DATE_STYLE:
             connection.close()
             raise ConfigError(f"what answers at {self._shown} has dropped the settings of Tango's sessions{_NO_POOLER}")

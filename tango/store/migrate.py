@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import psycopg2
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -19,8 +20,9 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 import migrations
 from tango.domain.dictionary import DICTIONARY, described_columns, dictionary_digest
-from tango.errors import ConfigError, StoreError, StoreUnavailable
-from tango.store.addresses import described, libpq_url
+from tango.errors import ConfigError, StoreError
+from tango.store.addresses import described, libpq_url, not_reached, own_options
+from tango.store.database import CONNECT_TIMEOUT_S
 
 LOCK_KEY = 0x7461_6E67
 """Key of the migrators' advisory lock: "tang" in ASCII."""
@@ -89,9 +91,13 @@ def _config() -> Config:
 
 def _locked(url: str, change: Callable[[Config], None], *, lock_timeout_s: float) -> None:
     """Run `change` on one connection while another holds the migrators' lock."""
-    sqlalchemy_url = libpq_url(url).replace("postgresql://", "postgresql+psycopg2://", 1)
-    options = f"-c lock_timeout={round(lock_timeout_s * 1000)}"
-    engine = create_engine(sqlalchemy_url, poolclass=pool.NullPool, connect_args={"connect_timeout": 5, "options": options})
+    options = own_options(url, f"-c lock_timeout={round(lock_timeout_s * 1000)}")
+    # libpq reads the URL: SQLAlchemy has no room in one for several hosts with a port each.
+    engine = create_engine(
+        "postgresql+psycopg2://",
+        poolclass=pool.NullPool,
+        creator=lambda: psycopg2.connect(libpq_url(url), connect_timeout=CONNECT_TIMEOUT_S, options=options),
+    )
     config = _config()
     try:
         with engine.connect() as lock, engine.connect() as connection:
@@ -106,7 +112,7 @@ def _locked(url: str, change: Callable[[Config], None], *, lock_timeout_s: float
                 f"the schema at {described(url)} could not be changed: another session has held a lock for {lock_timeout_s:g} s. "
                 "End it (see pg_stat_activity), or wait for it, and start again."
             ) from error
-        raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
+        raise not_reached(url, error.orig or error) from error
     except (SQLAlchemyError, CommandError) as error:
         raise StoreError(f"the schema at {described(url)} could not be changed: {str(error).splitlines()[0]}") from error
     finally:

@@ -19,7 +19,7 @@ import psycopg2.errors
 from psycopg2.extensions import DATE, PYDATETIME, PYDATETIMETZ, new_array_type, new_type, register_type
 
 from tango.errors import DependencyError, RequestRejected, StoreUnavailable
-from tango.store.addresses import described, libpq_url
+from tango.store.addresses import described, libpq_url, not_reached
 from tango.store.database import CONNECT_TIMEOUT_S, LOSS_IS_NOTICED
 from tango.store.deadlines import DEADLINES
 
@@ -90,7 +90,7 @@ def reading(query: str, *, reader_url: str, database_url: str, statement_timeout
             libpq_url(url), connect_timeout=CONNECT_TIMEOUT_S, **LOSS_IS_NOTICED, application_name="tango sql"
         )
     except psycopg2.OperationalError as error:
-        raise StoreUnavailable(f"PostgreSQL does not answer at {described(url)}; start the stack with `tango up`") from error
+        raise not_reached(url, error) from error
 
     def deadline() -> AbstractContextManager[None]:
         return DEADLINES.over(connection.fileno(), time.monotonic() + statement_timeout_s + MARGIN_S)

@@ -145,7 +145,7 @@ def test_commands_are_programs_and_variables_are_settings(variants: dict[str, li
             elif words[0] == "celery":
                 assert words[1:3] == ["-A", "workers.app"]
             variables = {each["name"]: each.get("value", "") for each in container.get("env", [])}
-            read_settings({"TANGO_BROKER_URL": "x", "TANGO_DATABASE_URL": "y", **variables})
+            read_settings({"TANGO_BROKER_URL": "redis://x", "TANGO_DATABASE_URL": "y", **variables})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -56,7 +56,7 @@ def test_a_password_that_is_not_taken_is_told(database_urls: DatabaseUrls, monke
         monkeypatch.setenv(f"TANGO_{role}_PASSWORD", "x")
     monkeypatch.setenv("TANGO_ADMIN_URL", database_urls.admin.replace("postgres:", "postgres:wrong", 1))
 
-    with pytest.raises(StoreUnavailable, match="or does not take the password"):
+    with pytest.raises(StoreUnavailable, match=r"refuses the login \(password authentication failed"):
         told("prepare")
 
 

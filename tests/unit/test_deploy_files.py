@@ -51,7 +51,7 @@ def test_a_service_of_the_compose_file_is_a_program_with_settings_and_no_rights(
         assert test[1:4] == ["python", "-m", "workers.health"] or "healthcheck" in test[-1]
         assert any(mount.startswith("/run/tango") for mount in service["tmpfs"])
     variables = {key: TESTED_ON.sub("x", value) for key, value in service["environment"].items()}
-    read_settings({"TANGO_BROKER_URL": "x", "TANGO_DATABASE_URL": "y", **variables})
+    read_settings({"TANGO_BROKER_URL": "redis://x", "TANGO_DATABASE_URL": "y", **variables})
 
 
 def test_what_the_compose_file_mounts_is_there() -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import psycopg2
 import psycopg2.extensions
 import pytest
 
-from tango.errors import ConfigError
-from tango.store.addresses import described, libpq_url, password_of, with_database
+from tango.errors import ConfigError, StoreUnavailable
+from tango.store.addresses import described, libpq_url, not_reached, own_options, password_of, with_database
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,50 @@ def test_a_password_is_the_one_that_libpq_reads(password: str) -> None:
         "dbname": "tango",
         "sslmode": "require",
     }
+
+
+@pytest.mark.parametrize("said", ["-csearch_path=mine", "-c search_path=mine,public", "-c work_mem=8MB --search-path=mine"])
+def test_a_url_that_names_another_schema_is_refused(said: str) -> None:
+    """Half of Tango would look there, and half in `public`."""
+    with pytest.raises(ConfigError, match="Tango's tables stand in the schema public: name a database of its own instead"):
+        libpq_url(f"postgresql://host/db?options={quote(said)}")
+
+
+def test_what_a_url_says_of_its_sessions_comes_before_what_tango_says() -> None:
+    """Of two that say the same the last one counts."""
+    url = "postgresql://host/db?options=-c%20work_mem%3D8MB%20-c%20timezone%3DJapan"
+    assert own_options(url, "-c timezone=UTC") == "-c work_mem=8MB -c timezone=Japan -c timezone=UTC"
+    assert own_options("postgresql://host/db", "-c timezone=UTC") == "-c timezone=UTC"
+
+
+_AT = 'connection to server at "10.0.0.1", port 5432 failed: '
+
+
+@pytest.mark.parametrize(
+    ("libpq_says", "told"),
+    [
+        (f'{_AT}FATAL:  password authentication failed for user "ann"', "refuses the login (password authentication failed"),
+        (f"{_AT}FATAL:  Passwort-Authentifizierung für Benutzer »ann« fehlgeschlagen", "refuses the login (Passwort-Authent"),
+        (f'{_AT}FATAL:  database "db" does not exist', 'refuses the login (database "db" does not exist)'),
+        (
+            f'{_AT}Connection refused\n\tIs the server running?\n{_AT}FATAL:  role "x" is not permitted to log in',
+            "refuses the login",
+        ),
+        (f"{_AT}Connection refused\n{_AT}timeout expired", "Connection refused; connection to server"),
+        (f"{_AT}FATAL:  the database system is starting up", "does not answer"),
+        (f"{_AT}FATAL:  sorry, too many clients already", "does not answer"),
+        ('could not translate host name "h1" to address: Name or service not known', "does not answer"),
+        ('invalid port number: "99999"', "cannot be used: invalid port number"),
+        ('invalid sslmode value: "bogus"', "cannot be used: invalid sslmode value"),
+        ('definition of service "abc" not found', "cannot be used: definition of service"),
+    ],
+)
+def test_a_server_that_says_no_is_not_told_as_one_that_is_silent(libpq_says: str, told: str) -> None:
+    """Nor is a wrong URL; and what passes by itself is tried again."""
+    found = not_reached("postgresql://ann:s3cret@10.0.0.1/db", psycopg2.OperationalError(libpq_says))
+
+    assert told in str(found)
+    assert "s3cret" not in str(found)
+    assert isinstance(found, ConfigError) == ("cannot be used" in told)
+    if isinstance(found, StoreUnavailable):
+        assert found.is_refused == ("refuses" in told)

@@ -1,0 +1,71 @@
+"""Databases by every URL that libpq takes, and what a server that says no is told as; on a real PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from psycopg2.extensions import parse_dsn
+
+from tango.errors import StoreUnavailable
+from tango.store.backup import back_up
+from tango.store.database import Database
+from tango.store.migrate import migrate
+from tango.store.query import reading
+from tango.store.schema import bring_up_to_date
+from tests.conftest import DatabaseUrls
+
+
+def _ask(url: str) -> None:
+    Database(url).rows("SELECT 1")
+
+
+def _read(url: str) -> None:
+    with reading("SELECT 1", reader_url="", database_url=url, statement_timeout_s=10.0):
+        pass
+
+
+def _back_up(url: str) -> None:
+    back_up(url, Path("/nowhere/a.dump"), folders=(), told=lambda _: None)
+
+
+DOORS = [_ask, _read, _back_up, migrate, bring_up_to_date]
+"""Whatever connects."""
+
+
+def _of(url: str, **changed: str) -> str:
+    """The URL with other parts, all of them in its query."""
+    parts = {**parse_dsn(url), **changed}
+    return "postgresql://?" + "&".join(f"{name}={quote(value, safe='')}" for name, value in parts.items())
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("wrong", [{"password": "s3cret"}, {"user": "nobody_here"}, {"dbname": "none_here"}])
+def test_a_login_that_is_refused_is_told_in_the_servers_words(
+    database_urls: DatabaseUrls, door: Callable[[str], None], wrong: dict[str, str]
+) -> None:
+    """By everything that connects, at once, and not as a server that does not answer."""
+    with pytest.raises(StoreUnavailable, match=r"refuses the login \((password|database|role) .*of that URL") as refused:
+        door(_of(database_urls.owner, **wrong))
+    assert refused.value.is_refused
+    assert "s3cret" not in str(refused.value)
+
+
+def test_the_second_of_two_hosts_serves_where_the_first_is_away(database_urls: DatabaseUrls) -> None:
+    """Each with a port, which generic parsers of URLs do not read; for migrations too."""
+    place = parse_dsn(database_urls.owner)
+    url = _of(database_urls.owner, host=f"/nowhere,{place['host']}", port=f"1,{place.get('port', '5432')}")
+
+    migrate(url)
+    _read(url)
+
+    assert Database(url).rows("SELECT current_user") == [(place["user"],)]
+
+
+def test_options_of_the_url_hold_beside_those_of_tango(database_urls: DatabaseUrls) -> None:
+    """Tango's own win where both say the same: no session is without its time-outs."""
+    url = _of(database_urls.app, options="-c work_mem=3MB -c statement_timeout=0")
+    found = Database(url).rows("SELECT current_setting('work_mem'), current_setting('statement_timeout')")
+    assert found == [("3MB", "1min")]
