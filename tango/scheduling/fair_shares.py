@@ -232,8 +232,9 @@ def reclaim(
             held[:, pods.tenant[pod]] -= pods.requests[:, pod]
             count[pods.tenant[pod]] -= 1
             room[:, node] += pods.requests[:, pod]
+        # What a claim is given is not counted as held: it has it only once its request is placed, and until then losing a pod to a later
+        # claim of the same round would leave it with less than it began with.
         room[:, node] -= asked
-        held[:, claim] += asked
     return np.array(gone, np.intp)
 
 

@@ -358,6 +358,16 @@ def test_a_budget_bounds_what_goes_in_a_round_but_for_the_first_claim() -> None:
     assert one_node([1, 2], size, [0] * 4, tenants(1, 1, 1), budget=0.5)[0] == [0, 1]
 
 
+def test_who_is_given_room_in_a_round_loses_none_in_it() -> None:
+    """The third tenant's request needs the CPUs of four pods of the second one; the first tenant's, which comes next, takes no pod off
+    the third, which would have its larger share only once that request is placed."""
+    owner = [0, 0, 0, 0, 1, 1, 1, 1, 2, 1, 1, 2]
+    gone, _ = one_node([0, 2], columns((1, 1), (1, 1), (4, 1)), owner, tenants(3, 0.5, 3), cpus=12.0)
+
+    assert [owner[pod] for pod in gone] == [1] * len(gone)
+    assert len(gone) >= 4
+
+
 def test_who_may_take_is_below_the_largest_share_of_another() -> None:
     """One with its next request counted in; who wants nothing takes nothing."""
     capacity, of = np.array([10.0, 100.0, 100.0]), tenants(1, 1, 1)
