@@ -37,8 +37,9 @@ COUNTS: dict[str, tuple[str, ...]] = {
 class Advance(Protocol):
     """Reports progress; called by the code that does the work."""
 
-    def __call__(self, amount: float = 1.0, *, total: float | None = None) -> None:
-        """Add `amount` to what is done, in the unit of the display; `total` sets or corrects the whole."""
+    def __call__(self, amount: float = 1.0, *, total: float | None = None, note: str | None = None) -> None:
+        """Add `amount` to what is done, in the unit of the display; `total` sets or corrects the whole, `note` what is being done now,
+        empty for nothing to be said."""
         ...
 
 
@@ -53,7 +54,7 @@ def progress(
 ) -> Iterator[Advance]:
     """Show how far a piece of work is: `with progress("Reading rows", total=n) as advance: ... advance(100)`.
 
-    Without `total` the display counts up and shows no share. `unit` is a noun such as "files".
+    Without `total` the display counts up and shows no share. `unit` is a noun such as "files", or begins with "%" where `total` is 100.
     """
     console = console or stderr_console()
     shown = _bar(description, total, unit, console) if console.is_terminal else _lines(description, total, unit, console, clock_s)
@@ -93,9 +94,11 @@ def _bar(description: str, total: float | None, unit: str, console: Console) -> 
     with Progress(*columns, console=console, transient=True) as bars:
         task = bars.add_task(printable(description), total=total)
 
-        def advance(amount: float = 1.0, *, total: float | None = None) -> None:
+        def advance(amount: float = 1.0, *, total: float | None = None, note: str | None = None) -> None:
             if total is not None:
                 bars.update(task, total=total)
+            if note is not None:
+                bars.update(task, description=printable(f"{description}: {note}" if note else description))
             bars.update(task, advance=amount)
 
         yield advance
@@ -104,15 +107,20 @@ def _bar(description: str, total: float | None, unit: str, console: Console) -> 
 @contextmanager
 def _lines(description: str, total: float | None, unit: str, console: Console, clock_s: Callable[[], float]) -> Iterator[Advance]:
     began_s = clock_s()
-    told_s, done, whole = began_s, 0.0, total
+    told_s, done, whole, doing = began_s, 0.0, total, ""
 
     def line() -> str:
-        of = f" of {whole:,.0f} ({done / whole:.0%})" if whole else ""
-        return f"{description}: {done:,.0f}{of}{' ' + unit if unit else ''}, {clock_s() - began_s:.0f} s"
+        if unit.startswith("%"):
+            share = f"{done:.0f} {unit}"
+        else:
+            of = f" of {whole:,.0f} ({done / whole:.0%})" if whole else ""
+            share = f"{done:,.0f}{of}{' ' + unit if unit else ''}"
+        return f"{description}: {share}, {clock_s() - began_s:.0f} s{', ' + doing if doing else ''}"
 
-    def advance(amount: float = 1.0, *, total: float | None = None) -> None:
-        nonlocal told_s, done, whole
+    def advance(amount: float = 1.0, *, total: float | None = None, note: str | None = None) -> None:
+        nonlocal told_s, done, whole, doing
         done += amount
+        doing = doing if note is None else note
         whole = total if total is not None else whole
         if clock_s() - told_s >= LINE_EVERY_S:
             told_s = clock_s()

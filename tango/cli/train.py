@@ -51,7 +51,9 @@ COMPILING = "Compiling the simulator: once after an installation, for about a mi
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The checkpoint to write.")
 @click.option("--steps", type=click.IntRange(min=1), help="End after so many steps: BE ticks of runs, or LC decisions.")
 @click.option("--cpu-minutes", type=click.FloatRange(min=0, min_open=True), help="End after so much CPU time of all processes.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="End by the clock, over all resumptions.")
+@click.option(
+    "--minutes", type=click.FloatRange(min=0, min_open=True), help="End by the clock, validation included, over all resumptions."
+)
 @click.option(
     "--iterations", type=click.IntRange(min=1), help="End after so many.  [default: those over which the learning rate falls]"
 )
@@ -205,8 +207,13 @@ class _Told:
         """Called after each iteration with its row of the curve: moves the bar."""
         self._moving()
         at = min(100.0, 100 * row["budget_used"])
-        self._advance(at - self._at)
+        self._advance(at - self._at, note="")
         self._at = at
+
+    def validating(self, done: int) -> None:
+        """Called while the network is validated: says so."""
+        self._moving()
+        self._advance(0.0, note=f"validating, {done} episodes")
 
     def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
         """Called after each validation with its row of the curve: prints the gain over the reference policy."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -84,9 +84,13 @@ class A2cLearner:
         follow(self._averaged, self._plays, settings.average_rate)
         return {ENV_STEPS: sum(run.steps for runs in played for run in runs), **figures}
 
-    def validate(self) -> Score:
+    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+        """`load-greedy` on the validation seeds."""
+        self._validation.judge_yardstick(done_one)
+
+    def validate(self, done_one: Callable[[], None]) -> Score:
         """The averaged network, greedily, on the validation seeds."""
-        return self._validation.score(self._averaged)
+        return self._validation.score(self._averaged, done_one)
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:
         """Write the checkpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,12 +24,15 @@ class BeValidation:
         self._curriculum, self._seeds, self._collectors, self._memory = curriculum, seeds, collectors, memory
         self._reference: list[EpisodeOutcome] | None = None
 
-    def score(self, network: PlacementNetwork) -> Score:
-        """How much more than `load-greedy` the network comes to, greedily, by the reward of training at its own prices."""
-        if self._reference is None:
-            self._reference = self._outcomes(0, None)
-        theirs = self._reference
-        ours = self._outcomes(network.hidden, weights_of(network))
+    def judge_yardstick(self, done_one: Callable[[], None] = lambda: None) -> None:
+        """Work out what `load-greedy` comes to, unless that is known."""
+        self._yardstick(done_one)
+
+    def score(self, network: PlacementNetwork, done_one: Callable[[], None] = lambda: None) -> Score:
+        """How much more than `load-greedy` the network comes to, greedily, by the reward of training at its own prices. `done_one` is
+        called after each episode."""
+        theirs = self._yardstick(done_one)
+        ours = self._outcomes(network.hidden, weights_of(network), done_one)
         gains = np.array([advantage(own, greedy) for own, greedy in zip(ours, theirs, strict=True)])
         done = [own.be_cpu_seconds_per_s / max(1e-9, greedy.be_cpu_seconds_per_s) for own, greedy in zip(ours, theirs, strict=True)]
         figures = {
@@ -39,12 +42,17 @@ class BeValidation:
         }
         return score_of(gains, np.zeros(len(gains)), YARDSTICK, figures)
 
-    def _outcomes(self, hidden: int, weights: Weights | None) -> list[EpisodeOutcome]:
+    def _yardstick(self, done_one: Callable[[], None]) -> list[EpisodeOutcome]:
+        if self._reference is None:
+            self._reference = self._outcomes(0, None, done_one)
+        return self._reference
+
+    def _outcomes(self, hidden: int, weights: Weights | None, done_one: Callable[[], None]) -> list[EpisodeOutcome]:
         units = [
             _Unit(curriculum=self._curriculum, seed=seed, hidden=hidden, weights=weights, memory=self._memory)
             for seed in self._seeds
         ]
-        return self._collectors.map(_run, units)
+        return self._collectors.map(_run, units, done_one)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,13 +38,20 @@ class Collectors:
         self._pool: ProcessPoolExecutor | None = None
         torch.set_num_threads(1)
 
-    def map(self, play: Callable[[_Unit], _Played], units: Sequence[_Unit]) -> list[_Played]:
-        """What `play`, a function of a module, gives for each unit. Raises: PlayFailed when a process cannot, or has died."""
-        if self._jobs == 1 or len(units) == 1:
-            return [play(unit) for unit in units]
+    def map(
+        self, play: Callable[[_Unit], _Played], units: Sequence[_Unit], done_one: Callable[[], None] = lambda: None
+    ) -> list[_Played]:
+        """What `play`, a function of a module, gives for each unit; `done_one` is called after each. Raises: PlayFailed when a process
+        cannot, or has died."""
         done: list[_Played] = []
+        if self._jobs == 1 or len(units) == 1:
+            for unit in units:
+                done.append(play(unit))
+                done_one()
+            return done
         if self._pool is None:
             done.append(play(units[0]))  # here first, so that not every process compiles for itself
+            done_one()
             self._pool = ProcessPoolExecutor(self._jobs, mp_context=fork_context(LOADED), initializer=_begin)
         try:
             with uninterrupted():  # the first submissions start the processes
@@ -55,6 +62,7 @@ class Collectors:
                     raise PlayFailed(*failure)
                 assert found is not None
                 done.append(found)
+                done_one()
         except BrokenProcessPool as error:
             raise PlayFailed("a process that runs episodes has died (killed, or out of memory); continue with --resume") from error
         return done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,16 +66,24 @@ class DsacoLearner:
         reward = float(np.concatenate([experience.reward for experience in played]).mean())
         return {ENV_STEPS: sum(len(experience) for experience in played), "reward": reward, **figures}
 
-    def validate(self) -> Score:
-        """The averaged actor on the validation seeds, without noise, beside `load-greedy`."""
-        if self._reference is None:
-            self._reference = self._judged(None)
-        ours = self._judged(self.layer)
-        return score_of(ours[:, 0], self._reference[:, 0], YARDSTICK, {"lc_qos_rate": float(ours[:, 1].mean())})
+    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+        """`load-greedy` on the validation seeds."""
+        self._yardstick(done_one)
 
-    def _judged(self, learned: ScoredLayer | None) -> NDArray[np.float64]:
+    def validate(self, done_one: Callable[[], None]) -> Score:
+        """The averaged actor on the validation seeds, without noise, beside `load-greedy`."""
+        theirs = self._yardstick(done_one)
+        ours = self._judged(self.layer, done_one)
+        return score_of(ours[:, 0], theirs[:, 0], YARDSTICK, {"lc_qos_rate": float(ours[:, 1].mean())})
+
+    def _yardstick(self, done_one: Callable[[], None]) -> NDArray[np.float64]:
+        if self._reference is None:
+            self._reference = self._judged(None, done_one)
+        return self._reference
+
+    def _judged(self, learned: ScoredLayer | None, done_one: Callable[[], None]) -> NDArray[np.float64]:
         units = [_Unit(curriculum=self._curriculum, seed=seed, learned=learned) for seed in self._config.validation_seeds]
-        return np.array(self._collectors.map(_judge, units))
+        return np.array(self._collectors.map(_judge, units, done_one))
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:
         """Write the checkpoint."""

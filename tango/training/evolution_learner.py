@@ -6,7 +6,7 @@ reward says it all. So trials are whole runs: pairs of networks, the weights mov
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,9 +110,13 @@ class EvolutionLearner:
             "moved": float(np.sqrt(np.mean(((after - before) / scale) ** 2))),
         }
 
-    def validate(self) -> Score:
+    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+        """`load-greedy` on the validation seeds."""
+        self._validation.judge_yardstick(done_one)
+
+    def validate(self, done_one: Callable[[], None]) -> Score:
         """The averaged network on the validation seeds, beside `load-greedy` on the same."""
-        return self._validation.score(self._averaged)
+        return self._validation.score(self._averaged, done_one)
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:
         """Write the checkpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +79,13 @@ class GnnSacLearner:
             found = self._agent.update(self._replay.sample(BATCH, rng, teach=teach))
         return {ENV_STEPS: sum(run.steps for run in runs), **found}
 
-    def validate(self) -> Score:
+    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+        """`load-greedy` on the validation seeds."""
+        self._validation.judge_yardstick(done_one)
+
+    def validate(self, done_one: Callable[[], None]) -> Score:
         """The averaged actor, greedily, on the validation seeds."""
-        return self._validation.score(self.network)
+        return self._validation.score(self.network, done_one)
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:
         """Write the checkpoint."""

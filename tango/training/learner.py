@@ -2,6 +2,7 @@
 
     loop.train ── step(0), step(1), … ──► learner ── plays episodes in processes, updates its networks
         │   ◄─ figures ─────────────────────┘
+        ├── judge_yardstick() first where a clock ends the training, so that it knows how long a validation takes
         ├── validate() every so often; save() where it is the best so far
         └── state() into FILE.state; restore() when the training is resumed
 
@@ -12,7 +13,7 @@ a training that was interrupted gives bit for bit what an uninterrupted one give
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,8 +69,13 @@ class Learner(Protocol):
         """
         ...
 
-    def validate(self) -> Score:
-        """Evaluate the network that `save` would write, on the validation seeds. Changes nothing."""
+    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+        """Run the policy that is not learned on the validation seeds, unless that is done: the first validation would do it otherwise."""
+        ...
+
+    def validate(self, done_one: Callable[[], None]) -> Score:
+        """Evaluate the network that `save` would write, on the validation seeds; `done_one` is called after each episode. Changes
+        nothing."""
         ...
 
     def save(self, path: Path, trained: Mapping[str, Any]) -> str:

@@ -41,7 +41,8 @@ class Limits:
     cpu_minutes: float | None = None
     """CPU time of all processes; validation is not counted, since how often to validate is no part of learning."""
     minutes: float | None = None
-    """Wall time, validation included."""
+    """Wall time, validation included: the last iteration begins when it, and a validation after it, are expected to end in time. At least
+    one of each is done, whatever they take."""
 
     def __post_init__(self) -> None:
         given = [value for value in asdict(self).values() if value is not None]
@@ -61,6 +62,10 @@ class Watch(Protocol):
         """An iteration is over; `row` is its row of the learning curve."""
         ...
 
+    def validating(self, done: int) -> None:
+        """A validation is under way, and has run so many episodes; of a first one half are those of the policy that it is compared with."""
+        ...
+
     def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
         """The network was validated; `best`: it is the best so far and was saved."""
         ...
@@ -70,6 +75,9 @@ class Nobody:
     """An observer that does nothing."""
 
     def stepped(self, row: Mapping[str, Any]) -> None:
+        """Do nothing."""
+
+    def validating(self, done: int) -> None:
         """Do nothing."""
 
     def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
@@ -144,6 +152,8 @@ class _Training:
         self._course = _Course()
         self._last_s = clock_s()
         self._written_s, self._write_took_s = self._last_s, 0.0
+        self._step_s, self._validation_s = 0.0, 0.0
+        """What an iteration, and a validation, took last."""
 
     def run(self, *, resume: bool, stop: Callable[[], bool]) -> TrainingResult:
         if resume:
@@ -154,6 +164,10 @@ class _Training:
             self._write_state()
         course, interrupted = self._course, False
         self._last_s = self._clock_s()
+        if self._limits.minutes is not None:
+            self._learner.judge_yardstick(self._episodes())
+            # The network itself has to run the same episodes. Its passes cost as much as the engine on small fleets, less on large ones.
+            self._validation_s = 2.0 * self._lap()
         while not (self._over() and course.validated_at == course.iteration):
             if stop():
                 interrupted = True
@@ -176,7 +190,24 @@ class _Training:
         )
 
     def _over(self) -> bool:
-        return self._share() >= 1.0 and self._course.iteration > 0
+        return self._course.iteration > 0 and (self._share() >= 1.0 or self._out_of_time())
+
+    def _out_of_time(self) -> bool:
+        """Whether another iteration, and the validation that must follow it, would end after the clock's limit."""
+        to_come_s = self._step_s + self._validation_s
+        return self._limits.minutes is not None and self._course.total_s + to_come_s > 60 * self._limits.minutes
+
+    def _episodes(self) -> Callable[[], None]:
+        """What tells the observer of each episode of a validation."""
+        done = 0
+
+        def one() -> None:
+            nonlocal done
+            done += 1
+            self._watch.validating(done)
+
+        self._watch.validating(0)
+        return one
 
     def _share(self) -> float:
         course = self._course
@@ -186,7 +217,7 @@ class _Training:
         course = self._course
         cpu_s = self._cpu_clock_s()
         figures = {name: float(value) for name, value in self._learner.step(course.iteration).items()}
-        took_s = self._lap()
+        self._step_s = took_s = self._lap()
         course.cpu_s += self._cpu_clock_s() - cpu_s
         steps = int(figures.pop(ENV_STEPS))
         course.iteration += 1
@@ -207,8 +238,8 @@ class _Training:
 
     def _validate(self) -> None:
         course = self._course
-        score = self._learner.validate()
-        self._lap()
+        score = self._learner.validate(self._episodes())
+        self._validation_s = self._lap()
         course.validated_at = course.iteration
         is_best = not course.best or score.gain > course.best["validation_gain"]
         row = {"kind": VALIDATION, "iteration": course.iteration, "env_steps": course.env_steps, "wall_s": round(course.total_s, 3)}

@@ -272,6 +272,21 @@ def test_progress_without_a_terminal_is_an_occasional_line():
     assert slow.export_text().splitlines() == ["Reading: 5 of 10 (50%) rows, 6 s", "Reading: 10 of 10 (100%) rows, 7 s, done"]
 
 
+def test_progress_of_a_share_says_it_once_and_what_is_being_done():
+    """A note stays until the next one; an empty one takes it away."""
+    shown = plain_console()
+
+    clock = SteppedClock([0.0, 6.0, 6.0, 6.0, 12.0, 12.0, 12.0, 13.0])
+    with progress("Training", total=100.0, unit="% of the budget", console=shown, clock_s=clock) as advance:
+        advance(41.2, note="validating, 3 episodes")
+        advance(0.0, note="")
+
+    assert shown.export_text().splitlines()[:2] == [
+        "Training: 41 % of the budget, 6 s, validating, 3 episodes",
+        "Training: 41 % of the budget, 12 s",
+    ]
+
+
 STATE = {
     "status": "running",
     "accepted": 3000,

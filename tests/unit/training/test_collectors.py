@@ -44,12 +44,14 @@ def collectors() -> Iterator[Collectors]:
 
 def test_units_come_back_in_order_from_other_processes(collectors: Collectors) -> None:
     """The first of all is played here, before the processes are there; torch has one thread in each."""
-    found = collectors.map(_square, range(6))
+    played: list[None] = []
+    found = collectors.map(_square, range(6), lambda: played.append(None))
     threads = collectors.map(_threads, range(4))
 
     assert [value for value, _ in found] == [0, 1, 4, 9, 16, 25]
     assert found[0][1] == os.getpid() not in {pid for _, pid in found[1:]}
     assert set(threads) == {1}
+    assert len(played) == 6
 
 
 def test_an_error_in_another_process_is_told_in_its_words(collectors: Collectors) -> None:

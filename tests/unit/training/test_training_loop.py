@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +17,7 @@ from tango.errors import CheckpointError, UsageError
 from tango.training.config import TrainingConfig
 from tango.training.files import TrainingFiles
 from tango.training.learner import ENV_STEPS, Score
-from tango.training.loop import Limits, TrainingResult, train
+from tango.training.loop import Limits, Nobody, TrainingResult, train
 
 
 class Walker:
@@ -27,6 +27,7 @@ class Walker:
         self.config = config
         self.at = torch.zeros(1, dtype=torch.float64)
         self.steps: list[int] = []
+        self.judged: list[str] = []
 
     def step(self, iteration: int) -> Mapping[str, float]:
         """Walk."""
@@ -34,8 +35,15 @@ class Walker:
         self.at += float(np.random.default_rng((self.config.seed, iteration)).normal())
         return {ENV_STEPS: 10, "loss": float("nan") if iteration == 0 else 1.0}
 
-    def validate(self) -> Score:
-        """Judge."""
+    def judge_yardstick(self, done_one: Callable[[], None]) -> None:
+        """Run the yardstick."""
+        self.judged.append("yardstick")
+
+    def validate(self, done_one: Callable[[], None]) -> Score:
+        """Judge, in three episodes."""
+        self.judged.append("network")
+        for _ in range(3):
+            done_one()
         gain = -abs(float(self.at) - 3.0)
         return Score(score=gain, gain=gain, margin=0.5, reference="standing", figures={"extra": 1.0})
 
@@ -132,11 +140,14 @@ def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
 
 
 def test_a_training_ends_by_the_clock_over_all_its_parts(tmp_path: Path) -> None:
-    """One minute, thirty seconds an iteration: two iterations and a validation; resumed for two minutes, two more."""
-    now = iter(range(0, 10**6, 10))  # every look at the clock takes ten seconds
+    """The last validation and what the policy beside it comes to included: it ends within the minutes that were given, of which it uses
+    all that is enough for another iteration with a validation; resumed for as much more, it does more."""
+    now = iter(range(0, 10**6, 5))  # every look at the clock takes five seconds
+    learners = []
 
     def run(minutes: float, resume: bool) -> TrainingResult:
         learner = Walker(_config(validate_every=100))
+        learners.append(learner)
         limits = Limits(minutes=minutes)
         return train(
             learner,
@@ -149,9 +160,38 @@ def test_a_training_ends_by_the_clock_over_all_its_parts(tmp_path: Path) -> None
 
     first, second = run(2.0, False), run(4.0, True)
 
-    assert first.total_s >= 120
-    assert second.total_s >= 240
+    assert 60 < first.total_s <= 120
+    assert 180 < second.total_s <= 240
     assert second.iterations > first.iterations > 0
+    assert learners[0].judged == ["yardstick", "network"]
+
+
+def test_a_clock_too_short_for_a_validation_still_gives_a_network(tmp_path: Path) -> None:
+    """One iteration and one validation, whatever they take."""
+    learner, now = Walker(_config()), iter(range(0, 10**6, 10))
+
+    result = train(
+        learner, _config(), TrainingFiles(out=tmp_path / "w"), Limits(minutes=0.01), clock_s=lambda: next(now)
+    )  # fmt: skip
+
+    assert (result.iterations, learner.judged) == (1, ["yardstick", "network"])
+    assert (tmp_path / "w").exists()
+
+
+def test_who_looks_on_is_told_of_each_episode_of_a_validation(tmp_path: Path) -> None:
+    """From none to all, before the result."""
+    told: list[Any] = []
+
+    class Looking(Nobody):
+        def validating(self, done: int) -> None:
+            told.append(done)
+
+        def validated(self, row: Mapping[str, Any], *, best: bool) -> None:
+            told.append(best)
+
+    _train(tmp_path / "w", 3, watch=Looking())
+
+    assert told == [0, 1, 2, 3, True]
 
 
 def test_a_resumption_with_another_configuration_is_refused(tmp_path: Path) -> None:
