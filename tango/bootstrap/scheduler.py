@@ -26,12 +26,14 @@ from tango.control.reconcile import Reconciliation
 from tango.control.repeating import Repeating
 from tango.control.reserved_cpu import ReservedCpu
 from tango.control.run_policies import BePolicies
+from tango.control.waiting_reasons import WaitingReasons
 from tango.kube.api_client import Connect, KubeClient
 from tango.kube.cluster_calls import KubernetesCalls
 from tango.ports.figures import FiguresClaim
 from tango.ports.messages import Publisher
 from tango.scheduling import warm_up_be
 from tango.systems import be_policy
+from tango.systems.registry import at_home
 
 ADMISSION_MAX_AGE_S = 1.0
 """Seconds that the fleet which admission looks at may be old: nodes come and go more slowly, and a batch would else cost a snapshot."""
@@ -74,6 +76,7 @@ class Scheduler:
             holder=holder,
             settings=settings.be,
             pressed=PressedNodes(settings.node_agent),
+            reasons=WaitingReasons(lambda run: at_home(here.run_facts.info(run).system).be),
         )
         evictions = BeEvictions(events=here.events, requests=here.requests, clusters=clusters)
         self.reassurance = ReassuranceRounds(

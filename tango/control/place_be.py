@@ -15,6 +15,7 @@ from tango.control.be_turns import BeTurns
 from tango.control.lease_holder import LeaseHolder
 from tango.control.left_waiting import be_left_waiting
 from tango.control.pressed_nodes import PressedNodes
+from tango.control.waiting_reasons import WaitingReasons
 from tango.domain.jobs import JobEnd
 from tango.domain.lifecycle import Event, Outcome
 from tango.domain.placement_question import PlacementQuestion
@@ -78,6 +79,7 @@ class BePlacement:
     """By cluster, how much LC waits there, as the agents last told."""
     turns: BeTurns = field(default_factory=BeTurns)
     pressed: PressedNodes = field(default_factory=lambda: PressedNodes(NodeAgentSettings()))
+    reasons: WaitingReasons = field(default_factory=WaitingReasons)
 
     def tick(self) -> dict[str, int]:
         """Run scheduling cycles as long as each places all of a full batch, and `MOST_TICK_S` at the most; give what they did.
@@ -100,6 +102,8 @@ class BePlacement:
         """
         with self.holder.at_work(LEASE, ttl_s=self.settings.lease_ttl_s) as fence:
             considered, done = (0, None) if fence is None else self._recorded(fence)
+        if not considered:
+            self.reasons.nothing_waits()
         if done is None:
             return {"considered": considered, "placed": 0}
         # An API server that is slow holds up its own pods and not the next cycle: another thread may be in it already.
@@ -171,6 +175,7 @@ class BePlacement:
         except Fenced:
             log.warning("placement_fenced", epoch=fence.epoch)
             return len(batch.pending), None
+        self.reasons.note(question, plan.node)
         return len(batch.pending), _Recorded(
             fence=fence,
             pending=batch.pending,

@@ -62,6 +62,14 @@ def why_pending(facts: PendingFacts, place: Place | None) -> Explanation:
     return _Pending(facts, place).explained()
 
 
+def reason_left(facts: PendingFacts, planned: NDArray[np.int32]) -> StateReason:
+    """The reason of a request that a decision has left without a node, `planned` (k,) being all that it decided. No change is tried out,
+    which makes it cheap: where several nodes could be told of, it is the reason of the first of them."""
+    left = _Pending(facts, None)
+    left.planned = planned
+    return left.explained().reason
+
+
 def obstacles(question: PlacementQuestion, service: int, waited_s: float, node: int) -> tuple[Obstacle, ...]:
     """What keeps a request of this service from a node, in order of precedence."""
     snapshot, key = question.snapshot, question.snapshot.node_key(node)

@@ -200,6 +200,14 @@ UNPLACED = _metric(
     Source.STORE,
     "BE requests that the last placement left waiting; 0 where there was none in the last minute.",
 )
+WAITING = _metric(
+    "tango_waiting_requests",
+    Kind.GAUGE,
+    "requests",
+    Source.PROCESSES,
+    "BE requests that a placement considered and left waiting, by the reason that `tango explain` tells; counted every few seconds.",
+    "reason",
+)
 RESIZE = _metric(
     "tango_resize_seconds",
     Kind.HISTOGRAM,

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tango.control.be_deciders import BeDeciders
 from tango.control.lease_holder import LeaseHolder
 from tango.control.place_be import LEASE as SCHEDULER
 from tango.control.place_be import BePlacement
+from tango.control.waiting_reasons import WaitingReasons
 from tango.domain.jobs import NewJob
+from tango.domain.placement_question import PlacementQuestion
 from tango.domain.plans import BePlan
 from tango.domain.refusal_kind import RefusalKind
 from tango.domain.refusals import Refusal
@@ -61,6 +65,7 @@ def place(
     fleet: FleetStore | None = None,
     settings: BeSettings | None = None,
     lc_waits: Mapping[str, LcWait] | None = None,
+    reasons: Any = None,
 ) -> dict[str, int]:
     """One cycle, under one policy for all runs or a policy a run (a plain function of the run)."""
     use_case = BePlacement(
@@ -75,6 +80,7 @@ def place(
         holder=LeaseHolder(leases=world.leases, owner=owner, settings=LEASES),
         settings=settings or BeSettings(),
         lc_waits=lambda: lc_waits or {},
+        reasons=reasons or WaitingReasons(),
     )
     return use_case.tick()
 
@@ -93,6 +99,30 @@ def test_a_node_where_lc_lacks_cpu_gets_no_be_and_the_decision_says_why(world: C
     assert world.states(run_id) == ["placed"]
     ((decision, _),) = world.state.decisions
     assert decision.note == "no BE to c1/c1-n1 (LC lacks CPU 40%)"
+
+
+def test_why_requests_are_left_waiting_is_counted_and_is_nothing_once_they_are_placed(world: ControlWorld) -> None:
+    """What the policy gave no node is counted after each decision; a cycle that finds nobody waiting says so."""
+
+    class Counted:
+        def __init__(self) -> None:
+            self.noted: list[int] = []
+            self.ended = 0
+
+        def note(self, question: PlacementQuestion, node: NDArray[np.int32]) -> None:
+            self.noted.append(int(np.count_nonzero(node < 0)))
+
+        def nothing_waits(self) -> None:
+            self.ended += 1
+
+    counted = Counted()
+    world.pending(BATCH, BATCH)
+
+    place(world, ByHand(C1_N1, NOWHERE), reasons=counted)
+    assert (counted.noted, counted.ended) == ([1], 0)
+    place(world, ByHand(C1_N1), reasons=counted)
+    place(world, ByHand(C1_N1), reasons=counted)
+    assert (counted.noted, counted.ended) == ([1, 0], 1)
 
 
 # ---- one cycle ---------------------------------------------------------------------------------------------------------
