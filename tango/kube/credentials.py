@@ -12,6 +12,7 @@ import base64
 import copy
 import ipaddress
 import os
+import re
 import ssl
 import time
 from collections.abc import Mapping
@@ -19,7 +20,6 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-import yaml
 from kubernetes.aio import client as official
 from kubernetes.aio import config as official_config
 from kubernetes.aio.config.exec_provider import ExecProvider
@@ -27,13 +27,13 @@ from kubernetes.aio.config.kube_config import ConfigNode
 
 from tango.errors import ConfigError
 from tango.kube.http_exchange import Origin, Proxy
+from tango.kube.kubeconfig_file import document, parts_of, stamps
 
 EXPIRES_SOON_S = 60.0
 """Seconds before its end at which a plug-in's token is renewed, more than one call with all its retries takes."""
 PLUGIN_WITHIN_S = 30.0
 """Seconds for a plug-in, which may ask a cloud: one that waits for somebody to type would keep the agent waiting for ever."""
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-"""libyaml's parser where it is there, ten times as fast."""
+_SERVER_NAME = re.compile(r"([A-Za-z0-9_:][A-Za-z0-9_.:-]{0,252})?")
 _FILES = (("user", "tokenFile"), ("user", "client-certificate"), ("user", "client-key"), ("cluster", "certificate-authority"))
 
 
@@ -70,25 +70,28 @@ class Credentials:
 
     async def load(self) -> Access:
         """Read everything now; the TLS context stays the same object while its files do."""
-        files = self._named_files()
-        stamps = _stamps(files)
+        try:
+            parts = parts_of(document(self._path), self._context)
+        except (OSError, ValueError) as error:
+            raise self._wrong(str(error)) from error
+        files = self._named_files(parts)
+        stamped = stamps(files)
         configuration = official.Configuration()
         try:
             async with asyncio.timeout(PLUGIN_WITHIN_S):
                 # The library would read the file by itself, which takes a tenth of a second for fifty clusters.
                 loader = await official_config.load_kube_config_from_dict(
-                    config_dict=ConfigNode(self._path, copy.deepcopy(_document(self._path)), self._path),
+                    config_dict=ConfigNode(self._path, copy.deepcopy(document(self._path)), self._path),
                     context=self._context,
                     client_configuration=configuration,
                 )
-            await self._require_plugin(configuration)
+            await self._require_plugin(parts["user"].get("exec"), configuration)
             tls, tls_files = await self._tls(configuration)
         except TimeoutError as error:
             raise self._wrong(f"its plug-in did not end within {PLUGIN_WITHIN_S:g} s") from error
-        # The library does not validate the file: what is malformed surfaces as any of these, depending on where.
+        # What is wrong with certificates, files that are named and plug-ins surfaces as any of these, depending on where.
         except (
             official_config.ConfigException,
-            yaml.YAMLError,
             OSError,
             TypeError,
             ValueError,
@@ -101,14 +104,16 @@ class Credentials:
         except ValueError as error:
             raise self._wrong(str(error)) from error
         authorization = str(configuration.api_key.get("BearerToken", "")).strip()  # a token file ends with a line break
-        if "\r" in authorization or "\n" in authorization:
-            raise self._wrong("the token has a line break in it; write it on one line in the kubeconfig")
+        if not (authorization.isascii() and authorization.isprintable()):
+            raise self._wrong("the token has a line break or another character in it that no token has")
+        if not _SERVER_NAME.fullmatch(configuration.tls_server_name or ""):
+            raise self._wrong(f"tls-server-name is {str(configuration.tls_server_name)[:60]!r}, expected a name or an address")
         expiry = getattr(loader, "exec_plugin_expiry", None)
         base = configuration.host.rstrip("/")
         self._require_server(base, has_token=bool(authorization))
         origin, host, prefix = _place(base, tls, configuration.tls_server_name or "", proxy)
         expires_at_s = expiry.timestamp() if expiry is not None else float("inf")
-        self._files, self._stamps = files, stamps
+        self._files, self._stamps = files, stamped
         self._last = Access(base, origin, host, prefix, authorization, expires_at_s, tls_files, str(configuration.proxy or ""))
         return self._last
 
@@ -116,15 +121,13 @@ class Credentials:
         """Whether a file has been written since the last `load`, or a token ends soon."""
         if self._last is None or time.time() > self._last.expires_at_s - EXPIRES_SOON_S:
             return True
-        return (
-            os.path.exists(self._path) and _stamps(self._files) != self._stamps
-        )  # away while it is replaced: what was read stands
+        return os.path.exists(self._path) and stamps(self._files) != self._stamps  # away while it is replaced: what was read stands
 
     async def _tls(self, configuration: official.Configuration) -> tuple[ssl.SSLContext | None, tuple[object, ...]]:
         """The TLS context, and what it was made of; the one before where that is the same. None for a server without TLS: to make one reads
         all certificates that the system trusts."""
         named = (configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file)
-        tls_files = (*named, configuration.verify_ssl, *_stamps([str(name) for name in named if name]))
+        tls_files = (*named, configuration.verify_ssl, *stamps([str(name) for name in named if name]))
         if not configuration.host.startswith("https"):
             return None, tls_files
         if self._last is not None and self._last.origin.tls is not None and self._last.tls_files == tls_files:
@@ -134,29 +137,13 @@ class Credentials:
         await api.close()
         return tls, tls_files
 
-    def _named_files(self) -> list[str]:
-        found = self._parts()
+    def _named_files(self, parts: Mapping[str, Mapping[str, Any]]) -> list[str]:
         folder = os.path.dirname(os.path.abspath(self._path))
-        named = [found[part].get(key) for part, key in _FILES]
+        named = [parts[part].get(key) for part, key in _FILES]
         return [self._path, *(os.path.join(folder, str(name)) for name in named if name)]
 
-    def _parts(self) -> dict[str, Mapping[str, Any]]:
-        """The context's `user` and `cluster`; empty where the file does not have them, which `load` says better."""
-        try:
-            document = _document(self._path)
-            context = next(c["context"] for c in document["contexts"] if c["name"] == self._context)
-            return {
-                part: next((e[part] or {} for e in document.get(f"{part}s") or [] if e["name"] == context.get(part)), {})
-                for part in ("user", "cluster")
-            }
-        except OSError as error:
-            raise self._wrong(str(error)) from error
-        except (yaml.YAMLError, TypeError, ValueError, LookupError, AttributeError, StopIteration):
-            return {"user": {}, "cluster": {}}
-
-    async def _require_plugin(self, configuration: official.Configuration) -> None:
+    async def _require_plugin(self, plugin: Mapping[str, Any] | None, configuration: official.Configuration) -> None:
         """The library only logs a plug-in that fails, and calls as nobody then. Raises: ConfigError with what the plug-in says."""
-        plugin = self._parts()["user"].get("exec")
         if plugin is None or configuration.api_key.get("BearerToken") or configuration.cert_file:
             return
         try:
@@ -171,8 +158,11 @@ class Credentials:
         try:
             url = urlsplit(base)
             is_good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0 and not (url.query or url.fragment)
+            is_good = is_good and base.isascii() and " " not in base
         except ValueError:  # a port that is no number
             is_good = False
+        if "@" in base:  # which is not sent, and would be shown
+            raise self._wrong("its server has a user or password in it, expected https://HOST:PORT; they belong to its user")
         if not is_good:
             raise self._wrong(f"its server is {base[:200]!r}, expected https://HOST:PORT")
         if has_token and url.scheme == "http" and not _is_loopback(url.hostname or ""):
@@ -185,13 +175,13 @@ class Credentials:
 def current_context(path: str) -> str:
     """The context that a kubeconfig names as its current one. Raises: ConfigError if it names none, or cannot be read."""
     try:
-        document = _document(path)
-    except (OSError, yaml.YAMLError) as error:
+        found = document(path)
+    except (OSError, ValueError) as error:
         raise ConfigError(f"kubeconfig {path}: {error}") from error
-    named = document.get("current-context") if isinstance(document, dict) else None
-    if not named:
+    named = found.get("current-context") if isinstance(found, dict) else None
+    if not isinstance(named, str) or not named:
         raise ConfigError(f"kubeconfig {path} has no current-context; name a context with --context")
-    return str(named)
+    return named
 
 
 def _is_loopback(host: str) -> bool:
@@ -199,32 +189,6 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-_documents: dict[str, tuple[tuple[object, ...], Any]] = {}
-"""Kubeconfigs by path as they were read last, with their stamps: the clusters of a process mostly share one."""
-
-
-def _document(path: str) -> Any:
-    """The content of a kubeconfig, to be read only. Raises: OSError, yaml.YAMLError."""
-    stamp = _stamps([path])
-    known = _documents.get(path)
-    if known is None or known[0] != stamp:
-        with open(path, "rb") as file:
-            known = _documents[path] = stamp, yaml.load(file, Loader=_LOADER)
-    return known[1]
-
-
-def _stamps(files: list[str]) -> tuple[object, ...]:
-    """What changes when a file is written or, as a mounted secret, pointed elsewhere."""
-    found = []
-    for name in files:
-        try:
-            at = os.stat(name)
-            found.append((name, at.st_ino, at.st_mtime_ns, at.st_size))
-        except OSError:
-            found.append((name, 0, 0, 0))
-    return tuple(found)
 
 
 def _proxy(url: str) -> Proxy | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from tango.domain.runs import Placement
 from tango.domain.services import Service, ServiceClass
 from tango.errors import ClusterError, ClusterUnavailable, ConfigError, Conflict, Gone, Invalid, NotFound
 from tango.kube.api_client import JSON, METRICS_API, KubeClient
+from tango.kube.kubeconfig_file import document, parts_of, token_ends_at_s
 from tango.kube.manifests import ClusterWays, be_pod, binding, lc_instance
 from tango.settings import KubeSettings
 
@@ -116,6 +118,7 @@ async def look_over(
             dataclasses.replace(await _found(client, *check, deadline_s=deadline_s), namespace=namespace)
             for namespace, check in checks
         ]
+        findings += _of_token(kubeconfig, context)
         try:
             nodes = len((await client.list("/api/v1/nodes"))[0])
         except ClusterError:
@@ -213,6 +216,15 @@ def _be(cluster: str, service: Service, ways: ClusterWays) -> JSON:
         extended=service.extended,
     )
     return be_pod(placement, service, ways=ways)
+
+
+def _of_token(kubeconfig: str, context: str) -> list[Finding]:
+    """What is to be said of a token that ends and that nobody renews, such as `kubectl create token` prints."""
+    left_s = token_ends_at_s(parts_of(document(kubeconfig), context)["user"]) - time.time()
+    if math.isinf(left_s):
+        return []
+    said = f"it ends in {left_s / 3600:.1f} hours: the kubeconfig has to be written anew before, or to name a tokenFile"
+    return [Finding(what="keep its token", is_needed=False, refused=said)]
 
 
 async def _watched(client: KubeClient, path: str) -> None:
